@@ -1,0 +1,50 @@
+# Everything a user or developer runs. `make setup` is part of every target that needs it.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: setup demo test test-slow check presets bench lock clean
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); \
+	  sys.exit(0 if ok else f"Python {sys.version.split()[0]}; allowed: 3.11 to 3.13; make PYTHON=python3.12 setup")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+# A real study on generated radiographs, through Ray, Ray Tune and the store.
+demo: $(READY)
+	$(BIN)/study run study/catalog/demo.yaml
+
+test: $(READY)
+	$(BIN)/pytest -n 2 --dist loadfile
+
+# Minutes long: random kills of the driver, soak runs.
+test-slow: $(READY)
+	$(BIN)/pytest -m slow -n 0
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow and not cluster'
+
+# The catalog on generated and, where present, real data.
+presets: $(READY)
+	$(BIN)/pytest -m slow -n 0 tests/presets
+
+bench: $(READY)
+	$(BIN)/python -m tests.bench
+
+# torch names the CUDA packages that fit it; pinning them here would force them on machines without a GPU.
+lock: $(READY)
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --no-header --no-emit-index-url --no-annotate \
+	  --upgrade --quiet pyproject.toml | grep -vE '^(nvidia|cuda|triton)-?' > requirements.lock
+
+clean:
+	rm -rf .venv runs build *.egg-info
