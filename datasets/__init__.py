@@ -1,0 +1,1 @@
+"""Data sources, splits, prepared images and augmentation. Knows nothing of networks."""

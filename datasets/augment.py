@@ -1,0 +1,108 @@
+"""Random changes of training images; each depends on its key alone. The one door to albumentations."""
+
+import os
+from hashlib import blake2b
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.sample import Pixels
+from datasets.settings import AugmentSettings
+from datasets.targets import Array, Target
+
+# Without this the import asks the network for a newer version.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations as A
+import cv2
+
+cv2.setNumThreads(0)
+
+POINTS: Final = ("centre", "box")
+HALF: Final = 0.5
+"""Albumentations counts points from the middle of the first pixel, targets from its corner."""
+
+
+class Augmenter:
+    """Changes one training image and its target. Not to be shared between threads.
+
+    Masks move with the image, nearest; centres and boxes move as points and are clipped to the image; labels stay.
+    """
+
+    def __init__(self, settings: AugmentSettings, target: Target) -> None:
+        moving, steps = _moving_steps(settings), _pixel_steps(settings)
+        self._follows = target if moving else "image"
+        points = A.KeypointParams(format="xy", remove_invisible=False) if self._follows in POINTS else None
+        self._pipeline = A.Compose([*moving, *steps], keypoint_params=points) if moving or steps else None
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is ever changed."""
+        return self._pipeline is not None
+
+    def __call__(self, image: Pixels, target: Array | None, key: tuple[int, ...]) -> tuple[Pixels, Array | None]:
+        """Change an image (S, S, channels) and its target; equal keys give equal results, in any process."""
+        if self._pipeline is None:
+            return image, target
+        text = " ".join(map(str, key))
+        self._pipeline.set_random_seed(int.from_bytes(blake2b(text.encode(), digest_size=4).digest()))
+        if target is None or self._follows in ("image", "labels"):
+            return self._pipeline(image=image)["image"], target
+        if self._follows not in POINTS:
+            name = "mask" if target.ndim == 2 else "masks"
+            changed = self._pipeline(image=image, **{name: target})
+            return changed["image"], changed[name]
+        if np.isnan(target).any():
+            return self._pipeline(image=image)["image"], target
+        points = _corners(target) * image.shape[0] - HALF
+        changed = self._pipeline(image=image, keypoints=points)
+        moved = (np.asarray(changed["keypoints"]) + HALF) / image.shape[0]
+        return changed["image"], _from_corners(np.clip(moved, 0, 1), target.shape[0])
+
+
+def _moving_steps(settings: AugmentSettings) -> list[Any]:
+    steps: list[Any] = []
+    if settings.flip:
+        steps.append(A.HorizontalFlip(p=settings.flip))
+    if settings.rotate or settings.scale or settings.shift:
+        steps.append(
+            A.Affine(
+                rotate=(-settings.rotate, settings.rotate),
+                scale=(1 - settings.scale, 1 + settings.scale),
+                translate_percent=(-settings.shift, settings.shift),
+                keep_ratio=True,
+                interpolation=cv2.INTER_LINEAR,
+                mask_interpolation=cv2.INTER_NEAREST,
+                border_mode=cv2.BORDER_CONSTANT,
+                p=1,
+            )
+        )
+    return steps
+
+
+def _pixel_steps(settings: AugmentSettings) -> list[Any]:
+    steps: list[Any] = []
+    if settings.brightness or settings.contrast:
+        steps.append(
+            A.RandomBrightnessContrast(brightness_limit=settings.brightness, contrast_limit=settings.contrast, p=1)
+        )
+    if settings.gamma:
+        steps.append(A.RandomGamma((100 * (1 - settings.gamma), 100 * (1 + settings.gamma)), p=1))
+    if settings.noise:
+        steps.append(A.GaussNoise(std_range=(settings.noise, settings.noise), per_channel=False, p=1))
+    return steps
+
+
+def _corners(target: Array) -> NDArray[np.float64]:
+    """Return a centre as one point, a box as its four corners."""
+    if target.shape == (2,):
+        return target.astype(np.float64)[None]
+    x, y, width, height = target.astype(np.float64)
+    return np.array([[x, y], [x + width, y], [x, y + height], [x + width, y + height]])
+
+
+def _from_corners(points: NDArray[np.float64], numbers: int) -> NDArray[np.float32]:
+    """Return a centre, or the box that encloses the points."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    return (low if numbers == 2 else np.concatenate([low, high - low])).astype(np.float32)

@@ -1,0 +1,96 @@
+"""Global batches in a seeded order, and one worker's share of each."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.sample import Pixels
+from datasets.targets import Array
+
+if TYPE_CHECKING:
+    from datasets.augment import Augmenter
+
+Rows = NDArray[np.int64]
+
+
+class Batches:
+    """Batches of some rows of prepared arrays.
+
+    `batch_size` counts the images of all workers together, so what is learned from does not depend on their
+    number. A last batch of one image is merged into the one before it.
+    """
+
+    def __init__(
+        self,
+        images: Pixels,
+        targets: Array | None,
+        rows: Sequence[int],
+        *,
+        batch_size: int,
+        seed: int,
+        augmenter: "Augmenter | None" = None,
+    ) -> None:
+        self._images, self._targets = images, targets
+        self._rows: Rows = np.asarray(rows, dtype=np.int64)
+        self._batch_size, self._seed = batch_size, seed
+        self._augmenter = augmenter if augmenter is not None and augmenter.active else None
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """How many batches a training epoch has, whatever the number of workers."""
+        return len(self._starts(merge=True))
+
+    def epoch(
+        self, epoch: int, rank: int = 0, world: int = 1, shuffle: bool = True
+    ) -> Iterator[tuple[Pixels, Array | None]]:
+        """Yield this rank's images (n, S, S, channels) and targets of every batch, as arrays of its own.
+
+        Training (`shuffle`): the order depends on seed and epoch; images are augmented; every rank takes part in
+        every batch, sharing an image where a batch has fewer images than ranks. Evaluation: rows in order,
+        unchanged, each once; a rank may get fewer batches. Raises `ValueError` for more workers than a batch has
+        images.
+        """
+        if self._batch_size < world:
+            raise ValueError(
+                f"batch_size is {self._batch_size} for {world} workers; allowed: at least one image a worker; "
+                "raise batch_size or lower resources.workers"
+            )
+        order = self._shuffled(epoch) if shuffle else np.arange(len(self._rows))
+        for start, stop in pairwise([*self._starts(merge=shuffle), len(order)]):
+            batch = order[start:stop]
+            share = np.array_split(batch, world)[rank]
+            if shuffle:
+                yield self._augmented(share if len(share) else batch[-1:], epoch)
+            elif len(share):
+                yield self._read(share)
+
+    def _starts(self, *, merge: bool) -> list[int]:
+        """Return where each batch starts."""
+        count, size = len(self._rows), self._batch_size
+        last_is_alone = count > size and count % size == 1
+        return list(range(0, count - 1 if merge and last_is_alone else count, size))
+
+    def _shuffled(self, epoch: int) -> Rows:
+        key = np.array([self._seed, epoch], dtype=np.uint64)
+        return np.random.Generator(np.random.Philox(key=key)).permutation(len(self._rows))
+
+    def _read(self, places: Rows) -> tuple[Pixels, Array | None]:
+        rows = self._rows[places]
+        # A view would save the copy, but torch warns of read-only arrays.
+        return self._images[rows], None if self._targets is None else self._targets[rows]
+
+    def _augmented(self, places: Rows, epoch: int) -> tuple[Pixels, Array | None]:
+        """Read and augment. Keys count within the stage's own rows: cases it does not read change nothing."""
+        images, targets = self._read(places)
+        if self._augmenter is None:
+            return images, targets
+        for at, place in enumerate(places.tolist()):
+            target = None if targets is None else targets[at]
+            image, changed = self._augmenter(images[at], target, (self._seed, epoch, place))
+            images[at] = image
+            if targets is not None:
+                targets[at] = changed
+        return images, targets

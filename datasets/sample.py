@@ -1,0 +1,96 @@
+"""What a source offers: an index of its images, and one image or annotation at a time."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Offer = Literal["labels", "boxes", "centres", "masks"]
+Pixels = NDArray[np.uint8]
+Progress = Callable[[int, int], None]
+"""Called with files read so far and files to read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """A box in pixels of the original image; (x, y) is its upper left corner."""
+
+    name: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Index:
+    """One entry an image in every sequence, in a fixed order (by id).
+
+    `patients` are namespaced by collection ("collection/patient"). `content` hashes the image's bytes,
+    `offers[kind]` the annotation of that kind, "" where the image has none: together they say exactly
+    what a training run reads. `thumbnails` are perceptual hashes for finding the same picture again.
+    `faults` say in a line why an image cannot be used, "" where it can.
+    """
+
+    ids: Sequence[str]
+    patients: Sequence[str]
+    categories: Sequence[str]
+    official: Sequence[str]
+    """The publisher's own split: "train", "validation", "test" or ""."""
+    content: Sequence[str]
+    thumbnails: Sequence[str]
+    faults: Sequence[str]
+    offers: Mapping[Offer, Sequence[str]]
+    classes: tuple[str, ...]
+    """Foreground classes of the masks; class id k+1 of an exclusive mask is classes[k]."""
+    overlapping: bool
+    """Whether a pixel may belong to several classes (multilabel) or to one (multiclass)."""
+    labels: tuple[str, ...]
+    structures: tuple[str, ...] = ()
+    """Names of structures with a centre point or a box."""
+    remarks: Sequence[str] = ()
+    """One a row or none at all: what is odd about an image that can still be used, "" where nothing is."""
+    unused_classes: tuple[str, ...] = ()
+    """Classes that no mask of this index shows."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.ids)
+
+
+class Source(ABC):
+    """A published layout. It never trains and never resizes; positions refer to its index."""
+
+    @abstractmethod
+    def index(self, cache: Path, progress: Progress | None = None) -> Index:
+        """Read or make the index; what was hashed before and has not changed is taken from `cache`.
+
+        Raises `DataError` where root or tables are missing or broken; a bad image is a fault of its row.
+        """
+
+    @abstractmethod
+    def image(self, row: int) -> Pixels:
+        """Decode one image: (height, width), 8-bit grey, or (height, width, 3) RGB."""
+
+    @abstractmethod
+    def masks(self, row: int) -> Pixels:
+        """Return (classes, height, width) of 0/1 where classes overlap, else (height, width) class ids.
+
+        Raises `DataError` where the image has no masks.
+        """
+
+    @abstractmethod
+    def labels(self, row: int) -> NDArray[np.float32]:
+        """Return (labels,): 1 present, 0 absent, NaN uncertain or unknown."""
+
+    @abstractmethod
+    def boxes(self, row: int) -> tuple[Box, ...]:
+        """Return every box of one image."""
+
+    @abstractmethod
+    def centres(self, row: int) -> Mapping[str, tuple[float, float]]:
+        """Return (x, y) in pixels of the original image by structure."""

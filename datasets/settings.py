@@ -1,0 +1,90 @@
+"""Settings of images, splits and augmentation as a study file spells them."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseModel):
+    """Frozen settings that refuse unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageSettings(Settings):
+    """How a decoded image becomes the network's square input."""
+
+    size: Annotated[int, Field(ge=16, le=4096)] = 256
+    channels: Literal[1, 3] = 1
+    fit: Literal["stretch", "letterbox"] = "stretch"
+
+
+class TestImages(Settings):
+    """A fixed test set of about this many images, whole patients."""
+
+    images: Annotated[int, Field(ge=1)]
+
+
+class TestShare(Settings):
+    """A fixed test set of this share of the images, whole patients."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    share: Share
+    and_: Literal["single_case_categories"] | None = Field(default=None, alias="and")
+
+
+class ValidationShare(Settings):
+    """Every round(1/share)-th patient of the labelled order validates."""
+
+    share: Share = 0.2
+
+
+class FileList(Settings):
+    """Image ids, one a line."""
+
+    list: Path
+
+
+class SplitSettings(Settings):
+    """Who tests and who validates. `seed` holds partition and order fixed for all replicates."""
+
+    test: Literal["folds", "official"] | TestImages | TestShare | FileList = "folds"
+    validation: Literal["folds", "official"] | ValidationShare | FileList = ValidationShare()
+    seed: Annotated[int, Field(ge=0)] | None = None
+
+
+class AugmentSettings(Settings):
+    """Random changes of a training image; 0 switches one off.
+
+    `rotate` in degrees, `scale` and `shift` as shares of the image, `brightness` and `contrast` as
+    fractions, `gamma` as a share around 1, `noise` as a standard deviation of the 0..1 range.
+    """
+
+    flip: Probability = 0.0
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    shift: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
+    contrast: Annotated[float, Field(ge=0, le=1)] = 0.0
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class SourceSettings(Settings):
+    """What every data source shares. `classes` and `labels` choose and order, default all."""
+
+    split: SplitSettings = SplitSettings()
+    classes: tuple[str, ...] | None = None
+    labels: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        for key in ("classes", "labels"):
+            names = getattr(self, key)
+            if names is not None and (not names or len(set(names)) < len(names)):
+                raise ValueError(f"{key} is {list(names)}; allowed: a list of different names, at least one")
+        return self

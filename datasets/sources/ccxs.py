@@ -1,0 +1,117 @@
+"""COVID-19 chest x-ray segmentations (General Blockchain, 2020): 100 radiographs, 13 overlapping classes.
+
+Layout: `images/`, `masks/` (crops), `structure.csv` (a row an annotation), `metadata.csv` (patients).
+"""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Literal
+
+from datasets.errors import DataError
+from datasets.manifest import Listing
+from datasets.sample import Box
+from datasets.settings import SourceSettings
+from datasets.sources.files import FileSource
+from datasets.sources.published import Case, MaskFile, Published
+from datasets.sources.tables import Line, read_table
+
+COLLECTION = "ieee8023"
+"""Patients are those of the COVID-19 image data collection (Cohen et al. 2020), which several sets share."""
+CLASSES = (
+    "Right Lung",
+    "Left Lung",
+    "Cardiomediastinum",
+    "Airways",
+    "Ground Glass Opacities",
+    "Consolidation",
+    "Pleural Effusion",
+    "Pneumothorax",
+    "Endotracheal Tube",
+    "Central Venous Line",
+    "Monitoring Probes",
+    "Nosogastric Tube",
+    "Tubings",
+)
+COLUMNS = ("Template Name", "Filename", "Mask", "Resolution", "Top", "Left", "Width", "Height")
+
+
+class CcxsSettings(SourceSettings):
+    """Labels say which classes an image shows, classes without a mask (image-level tags) included."""
+
+    source: Literal["ccxs"] = "ccxs"
+    root: Path
+
+    @property
+    def collection(self) -> str:
+        """Namespace of patients, shared with `covid_lung_boxes`."""
+        return COLLECTION
+
+
+class CcxsSource(FileSource):
+    """Source of `CcxsSettings`. Mask files are crops that belong at (Left, Top); those of a class are united."""
+
+    folders = {"images": "image", "masks": "foreground"}  # noqa: RUF012
+
+    def __init__(self, settings: CcxsSettings) -> None:
+        super().__init__(settings, root=settings.root, collection=settings.collection)
+
+    def _published(self, listing: Listing) -> Published:
+        annotations: dict[str, list[Line]] = defaultdict(list)
+        for line in read_table(self._root / "structure.csv", COLUMNS)[1]:
+            if line["Template Name"] not in CLASSES:
+                raise DataError(
+                    f"{line.place}: class '{line['Template Name']}'; allowed: {list(CLASSES)}; restore the file"
+                )
+            annotations[line["Filename"]].append(line)
+        patients = read_patients(self._root / "metadata.csv")
+        names = [path.removeprefix("images/") for path in listing.inside("images")]
+        missing = sorted(set(annotations).difference(names))
+        if missing:
+            raise DataError(
+                f"{self._root / 'images'} lacks {len(missing)} images of structure.csv ({missing[0]}); "
+                "allowed: all of them; download the data set again"
+            )
+        cases = [_case(name, annotations[name], patients.get(name)) for name in names]
+        return Published(cases=cases, classes=CLASSES, overlapping=True, labels=CLASSES)
+
+
+def read_patients(path: Path) -> dict[str, tuple[str, str]]:
+    """Return (patient, finding) by file name from the collection's metadata.csv."""
+    lines = read_table(path, ("patientid", "finding", "filename"))[1]
+    return {line["filename"]: (line["patientid"], line["finding"]) for line in lines if line["patientid"]}
+
+
+def _case(name: str, lines: list[Line], patient: tuple[str, str] | None) -> Case:
+    drawn = [line for line in lines if line["Mask"]]
+    shown = {line["Template Name"] for line in lines}
+    return Case(
+        id=name,
+        path=f"images/{name}",
+        patient=patient[0] if patient else f"image {name}",
+        category=patient[1] if patient else "",
+        size=_resolution(lines[0]) if lines else None,
+        labels=tuple(float(label in shown) for label in CLASSES) if lines else (),
+        boxes=tuple(_box(line) for line in drawn),
+        masks=tuple(MaskFile(path=line["Mask"], name=line["Template Name"], place=_place(line)) for line in drawn),
+        remark="" if patient else f"{name} has no line in metadata.csv, so it counts as its own patient",
+    )
+
+
+def _place(line: Line) -> tuple[int, int, int, int]:
+    x, y, width, height = (int(line.number(column)) for column in ("Left", "Top", "Width", "Height"))
+    return x, y, width, height
+
+
+def _box(line: Line) -> Box:
+    x, y, width, height = _place(line)
+    return Box(name=line["Template Name"], x=x, y=y, width=width, height=height)
+
+
+def _resolution(line: Line) -> tuple[int, int]:
+    try:
+        width, height = (int(side) for side in line["Resolution"].split("x"))
+    except ValueError as error:
+        raise DataError(
+            f"{line.place}: Resolution is '{line['Resolution']}'; allowed: WIDTHxHEIGHT; restore the file"
+        ) from error
+    return width, height

@@ -1,0 +1,118 @@
+"""COVID-19 chest x-ray lung boxes (General Blockchain, 2020): findings and two lung boxes an image.
+
+Layout: `images/` and `annotations/annotations.json` (COCO; `images[].metadata` holds patient and finding).
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from datasets.errors import DataError
+from datasets.manifest import Listing
+from datasets.sample import Box
+from datasets.settings import SourceSettings
+from datasets.sources.ccxs import COLLECTION
+from datasets.sources.files import FileSource
+from datasets.sources.published import Case, Published
+
+UNLABELLED = frozenset({"", "todo", "Unknown"})
+HEALTHY = "No Finding"
+
+
+class CovidLungBoxesSettings(SourceSettings):
+    """Entries without a file are left out, so a part of the images will do; labels are the findings of those."""
+
+    source: Literal["covid_lung_boxes"] = "covid_lung_boxes"
+    root: Path
+
+    @property
+    def collection(self) -> str:
+        """Namespace of patients, shared with `ccxs`."""
+        return COLLECTION
+
+
+class _Image(BaseModel):
+    id: int
+    file_name: str
+    width: int
+    height: int
+    metadata: Mapping[str, str] = {}
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        cell = self.metadata.get("finding", "").strip()
+        return () if cell in UNLABELLED else tuple(name.strip() for name in cell.split(","))
+
+
+class _Annotation(BaseModel):
+    id: int
+    image_id: int
+    bbox: Annotated[tuple[float, ...], Field(min_length=4, max_length=4)]
+    category_id: int | None = None
+    """Missing in one published annotation."""
+
+
+class _Category(BaseModel):
+    id: int
+    name: str
+
+
+class _Coco(BaseModel):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+class CovidLungBoxesSource(FileSource):
+    """Source of `CovidLungBoxesSettings`. A box without a category is left out and remarked upon."""
+
+    folders = {"images": "image"}  # noqa: RUF012
+
+    def __init__(self, settings: CovidLungBoxesSettings) -> None:
+        super().__init__(settings, root=settings.root, collection=settings.collection)
+
+    def _published(self, listing: Listing) -> Published:
+        coco = _read(self._root / "annotations" / "annotations.json")
+        boxes: dict[int, list[_Annotation]] = defaultdict(list)
+        for annotation in coco.annotations:
+            boxes[annotation.image_id].append(annotation)
+        images = [image for image in coco.images if f"images/{image.file_name}" in listing.files]
+        labels = tuple(sorted({name for image in images for name in image.findings} - {HEALTHY}))
+        names: dict[int | None, str] = {category.id: category.name for category in coco.categories}
+        return Published(cases=[_case(image, boxes[image.id], names, labels) for image in images], labels=labels)
+
+
+def _read(path: Path) -> _Coco:
+    try:
+        return _Coco.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{path}: {where}: {first['msg']}; allowed: COCO; restore the file") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); allowed: COCO in JSON; restore the file") from error
+
+
+def _case(image: _Image, boxes: list[_Annotation], names: Mapping[int | None, str], labels: tuple[str, ...]) -> Case:
+    named = [(box, names.get(box.category_id, "")) for box in boxes]
+    nameless = [box.id for box, name in named if not name]
+    patient = image.metadata.get("patientid", "").strip()
+    return Case(
+        id=image.file_name,
+        path=f"images/{image.file_name}",
+        patient=patient or f"image {image.file_name}",
+        category=image.metadata.get("finding", ""),
+        size=(image.width, image.height),
+        labels=tuple(float(name in image.findings) for name in labels) if image.findings else (),
+        boxes=tuple(_box(box, name) for box, name in named if name),
+        remark=f"annotation {nameless[0]} has no known category_id and is left out" if nameless else "",
+    )
+
+
+def _box(annotation: _Annotation, name: str) -> Box:
+    x, y, width, height = annotation.bbox
+    return Box(name=name, x=x, y=y, width=width, height=height)

@@ -1,0 +1,171 @@
+"""A published layout of image files: what its tables say of each image becomes an index and arrays."""
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from math import isnan
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.decode import Kind, read
+from datasets.errors import DataError
+from datasets.manifest import Listing, Manifest, read_manifest, scan
+from datasets.sample import Box, Index, Offer, Pixels, Progress, Source
+from datasets.settings import SourceSettings
+from datasets.sources.faults import fault, remark
+from datasets.sources.masks import exclusive, overlapping, stored_id
+from datasets.sources.published import Case, Published
+from datasets.sources.tables import choose, digest
+
+
+class FileSource(Source):
+    """Source of files under a root, as they were when first asked for. A layout says only `_published`."""
+
+    folders: ClassVar[Mapping[str, Kind]]
+
+    def __init__(self, settings: SourceSettings, *, root: Path, collection: str) -> None:
+        self._settings = settings
+        self._root = root
+        self._collection = collection
+
+    @abstractmethod
+    def _published(self, listing: Listing) -> Published:
+        """Read the tables; image files are not opened. Raises `DataError` where a table is broken."""
+
+    def _folders(self) -> Mapping[str, Kind]:
+        return self.folders
+
+    @cached_property
+    def _listing(self) -> Listing:
+        return scan(self._root, self._folders())
+
+    @cached_property
+    def _layout(self) -> Published:
+        published = self._published(self._listing)
+        repeated = [name for name, times in Counter(case.id for case in published.cases).items() if times > 1]
+        if repeated:
+            raise DataError(
+                f"{self._root}: {len(repeated)} ids stand for several images ({repeated[0]}); allowed: one image "
+                "an id; rename or remove one"
+            )
+        return published
+
+    @cached_property
+    def _cases(self) -> list[Case]:
+        return sorted(self._layout.cases, key=lambda case: case.id)
+
+    @cached_property
+    def _labels(self) -> tuple[int, ...]:
+        names = choose(self._layout.labels, self._settings.labels, "labels", self._root)
+        return tuple(self._layout.labels.index(name) for name in names)
+
+    def index(self, cache: Path, progress: Progress | None = None) -> Index:
+        """Read or make the index; see `Source.index`."""
+        files, cases, layout = read_manifest(self._listing, cache, progress), self._cases, self._layout
+        known = layout.classes if layout.classes is not None else _numbered(files)
+        shown = {box.name for case in cases for box in case.boxes}
+        chosen = choose([*known, *sorted(shown.difference(known))], self._settings.classes, "classes", self._root)
+        classes = tuple(name for name in chosen if name in known)
+        position = files.positions
+        rows = [position[case.path] for case in cases]
+        return Index(
+            ids=[case.id for case in cases],
+            patients=[f"{self._collection}/{case.patient}" for case in cases],
+            categories=[case.category for case in cases],
+            official=[""] * len(cases),
+            content=[files.content[row] for row in rows],
+            thumbnails=[files.thumbnail[row] for row in rows],
+            faults=[fault(case, files, len(known)) for case in cases],
+            offers=self._offers(files, classes, chosen),
+            classes=classes,
+            overlapping=layout.overlapping,
+            labels=tuple(layout.labels[number] for number in self._labels),
+            structures=self._structures(chosen, shown),
+            remarks=[remark(case, files) for case in cases],
+            unused_classes=self._unused(files, known, classes),
+        )
+
+    def _offers(
+        self, files: Manifest, classes: tuple[str, ...], shown: tuple[str, ...]
+    ) -> Mapping[Offer, Sequence[str]]:
+        known = None if self._layout.overlapping else self._layout.classes
+        ids = {name: None if self._layout.overlapping else stored_id(name, known) for name in classes}
+        names = [self._layout.labels[number] for number in self._labels]
+        values = [[case.labels[number] for number in self._labels] if case.labels else [] for case in self._cases]
+        boxes = [
+            [(box.name, box.x, box.y, box.width, box.height) for box in case.boxes if box.name in shown]
+            for case in self._cases
+        ]
+        return {
+            "labels": [digest(names, row) if not all(map(isnan, row)) else "" for row in values],
+            "boxes": [digest(shown, row) if row else "" for row in boxes],
+            "centres": [digest(case.centres) if case.centres else "" for case in self._cases],
+            "masks": [_masks_digest(case, files, ids) for case in self._cases],
+        }
+
+    def _structures(self, chosen: tuple[str, ...], shown: set[str]) -> tuple[str, ...]:
+        centred = {name for case in self._cases for name, _, _ in case.centres}
+        boxed = [name for name in chosen if name in shown]
+        return (*boxed, *sorted(centred.difference(boxed)))
+
+    def _unused(self, files: Manifest, known: tuple[str, ...], classes: tuple[str, ...]) -> tuple[str, ...]:
+        masks = [(mask.name, files.positions.get(mask.path)) for case in self._cases for mask in case.masks]
+        found = [(name, int(files.values[at] or "0", 16)) for name, at in masks if at is not None]
+        if self._layout.overlapping:
+            used = {name for name, values in found if values > 1}
+        else:
+            used = {name for number, name in enumerate(known, 1) if any(v >> number & 1 for _, v in found)}
+        return tuple(name for name in classes if name not in used) if masks else ()
+
+    def image(self, row: int) -> Pixels:
+        """Decode one image."""
+        return read(self._root / self._cases[row].path, "image")
+
+    def labels(self, row: int) -> NDArray[np.float32]:
+        """Return the chosen labels, NaN where the tables say nothing."""
+        values = self._cases[row].labels
+        return np.array([values[number] if values else np.nan for number in self._labels], np.float32)
+
+    def boxes(self, row: int) -> tuple[Box, ...]:
+        """Return the boxes of the chosen classes."""
+        wanted = self._settings.classes
+        return tuple(box for box in self._cases[row].boxes if wanted is None or box.name in wanted)
+
+    def centres(self, row: int) -> Mapping[str, tuple[float, float]]:
+        """Return the centre points by structure."""
+        return {name: (x, y) for name, x, y in self._cases[row].centres}
+
+    def masks(self, row: int) -> Pixels:
+        """Return the masks of the chosen classes; a class without a file is empty where classes overlap."""
+        case, known = self._cases[row], self._layout.classes
+        if not case.masks:
+            raise DataError(f"{case.id} has no mask; allowed: rows whose offers['masks'] is not empty; leave it out")
+        if not self._layout.overlapping:
+            return exclusive(self._root, case, known, self._settings.classes)
+        wanted = self._settings.classes or known or ()
+        return overlapping(self._root, case, [name for name in wanted if name in (known or ())])
+
+
+def _numbered(files: Manifest) -> tuple[str, ...]:
+    masks = [int(values, 16) for path, values in zip(files.path, files.values, strict=True) if _is_mask(path, values)]
+    return tuple(f"class_{number}" for number in range(1, max((v.bit_length() for v in masks), default=1)))
+
+
+def _is_mask(path: str, values: str) -> bool:
+    return path.startswith("masks/") and values != ""
+
+
+def _masks_digest(case: Case, files: Manifest, ids: Mapping[str, int | None]) -> str:
+    """Hash what the chosen classes' masks hold; `ids` by class, None where each class has its own file."""
+    if not case.masks or not ids:
+        return ""
+    used = [
+        (mask.name, mask.place, files.content[files.positions[mask.path]])
+        for mask in case.masks
+        if mask.path in files.positions and mask.name in ("", *ids)
+    ]
+    return digest(list(ids.items()), sorted(used, key=str))

@@ -1,0 +1,179 @@
+"""A user's own data: `images/`, `masks/` and a few optional tables, all found by file name."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from datasets.decode import Kind
+from datasets.errors import DataError
+from datasets.manifest import Listing
+from datasets.sample import Box
+from datasets.settings import SourceSettings
+from datasets.sources.files import FileSource
+from datasets.sources.published import Case, MaskFile, Published
+from datasets.sources.tables import Line, read_table
+
+LOSSLESS = frozenset({".png", ".tif", ".tiff"})
+
+
+class FolderSettings(SourceSettings):
+    """Images in `images/<stem>.png|jpg|tif|dcm`.
+
+    Masks: `masks/<stem>.png` with class ids, or `masks/<class>/<stem>.png` where classes overlap. Optional:
+    `labels.csv` (image, one column a label: 1, 0, or empty for unknown), `boxes.csv` (image, x, y, width,
+    height, label), `centres.csv` (image, x, y[, structure]), `cases.csv` (image, patient[, category]),
+    `classes.txt` (one foreground class a line, id 1 first). Tables name an image by stem or file name.
+    """
+
+    source: Literal["folder"] = "folder"
+    root: Path
+
+    @property
+    def collection(self) -> str:
+        """Namespace of patients: the resolved root."""
+        return str(self.root.resolve())
+
+
+class FolderSource(FileSource):
+    """Source of `FolderSettings`. Without `cases.csv` each image is its own patient."""
+
+    def __init__(self, settings: FolderSettings) -> None:
+        super().__init__(settings, root=settings.root, collection=settings.collection)
+
+    def _folders(self) -> Mapping[str, Kind]:
+        masks = self._root / "masks"
+        by_class = masks.is_dir() and any(entry.is_dir() for entry in masks.iterdir())
+        return {"images": "image", "masks": "foreground" if by_class else "ids"}
+
+    def _published(self, listing: Listing) -> Published:
+        paths = [path for path in listing.inside("images") if path.count("/") == 1]
+        overlapping = listing.folders["masks"] == "foreground"
+        tables = _Tables(self._root, {PurePosixPath(path).name: PurePosixPath(path).stem for path in paths})
+        masks = _masks(listing, set(tables.images.values()), overlapping=overlapping)
+        labels, tags = tables.labels()
+        boxes, centres, patients = tables.boxes(), tables.centres(), tables.patients()
+        cases = [
+            Case(
+                id=stem,
+                path=path,
+                patient=patients[stem][0] if stem in patients else stem,
+                category=patients[stem][1] if stem in patients else "",
+                labels=tags.get(stem, ()),
+                boxes=tuple(boxes[stem]),
+                centres=tuple((name, x, y) for name, (x, y) in centres[stem].items()),
+                masks=tuple(masks[stem]),
+            )
+            for path in paths
+            for stem in [PurePosixPath(path).stem]
+        ]
+        classes = _classes(self._root, masks, overlapping=overlapping)
+        return Published(cases=cases, classes=classes, overlapping=overlapping, labels=labels)
+
+
+class _Tables:
+    """The optional tables; each line's image must exist."""
+
+    def __init__(self, root: Path, images: Mapping[str, str]) -> None:
+        self.root = root
+        self.images = images
+        self._stems = set(images.values())
+
+    def _lines(self, name: str, *columns: str) -> tuple[tuple[str, ...], list[tuple[str, Line]]]:
+        path = self.root / name
+        if not path.exists():
+            return (), []
+        header, lines = read_table(path, ("image", *columns))
+        return header, [(self._image(line), line) for line in lines]
+
+    def _once(self, name: str, *columns: str) -> tuple[tuple[str, ...], dict[str, Line]]:
+        header, lines = self._lines(name, *columns)
+        found: dict[str, Line] = {}
+        for image, line in lines:
+            if image in found:
+                raise DataError(f"{line.place}: {image} stands here twice; allowed: one line an image; remove one")
+            found[image] = line
+        return header, found
+
+    def _image(self, line: Line) -> str:
+        image = self.images.get(line["image"], line["image"])
+        if image not in self._stems:
+            raise DataError(
+                f"{line.place}: there is no image '{image}'; allowed: the {len(self._stems)} images in "
+                f"{self.root / 'images'}; add the image or remove the line"
+            )
+        return image
+
+    def labels(self) -> tuple[tuple[str, ...], dict[str, tuple[float, ...]]]:
+        header, lines = self._once("labels.csv")
+        names = tuple(name for name in header if name and name != "image")
+        return names, {image: tuple(line.tag(name) for name in names) for image, line in lines.items()}
+
+    def boxes(self) -> Mapping[str, list[Box]]:
+        boxes: dict[str, list[Box]] = defaultdict(list)
+        for image, line in self._lines("boxes.csv", "x", "y", "width", "height", "label")[1]:
+            x, y, width, height = (line.number(column) for column in ("x", "y", "width", "height"))
+            boxes[image].append(Box(name=line["label"], x=x, y=y, width=width, height=height))
+        return boxes
+
+    def centres(self) -> Mapping[str, dict[str, tuple[float, float]]]:
+        centres: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
+        for image, line in self._lines("centres.csv", "x", "y")[1]:
+            structure = line["structure"] or "centre"
+            if structure in centres[image]:
+                raise DataError(
+                    f"{line.place}: {image} has a second {structure}; allowed: one point a structure; remove one"
+                )
+            centres[image][structure] = (line.number("x"), line.number("y"))
+        return centres
+
+    def patients(self) -> dict[str, tuple[str, str]]:
+        """Return patient and category by image: of every image, or of none where the table is missing."""
+        header, lines = self._once("cases.csv", "patient")
+        missing = sorted(self._stems.difference(lines)) if header else []
+        unnamed = [line.place for line in lines.values() if not line["patient"]]
+        if missing or unnamed:
+            what = f"has no line for {missing[0]}" if missing else f"names no patient ({unnamed[0]})"
+            raise DataError(
+                f"{self.root / 'cases.csv'} {what}; allowed: a patient for each image; add it or remove the table"
+            )
+        return {image: (line["patient"], line["category"]) for image, line in lines.items()}
+
+
+def _masks(listing: Listing, stems: set[str], *, overlapping: bool) -> Mapping[str, list[MaskFile]]:
+    masks: dict[str, list[MaskFile]] = defaultdict(list)
+    for path in listing.inside("masks"):
+        file = PurePosixPath(path)
+        if len(file.parts) != (3 if overlapping else 2) or file.suffix.lower() not in LOSSLESS:
+            raise DataError(
+                f"{listing.root / path} is no mask; allowed: masks/<image>.png, or masks/<class>/<image>.png for "
+                "all; move or convert it"
+            )
+        if file.stem not in stems:
+            raise DataError(
+                f"{listing.root / path} belongs to no image; allowed: the name of a file in images/; rename it"
+            )
+        masks[file.stem].append(MaskFile(path=path, name=file.parts[1] if overlapping else ""))
+    doubled = [stem for stem, files in masks.items() if len({file.name for file in files}) < len(files)]
+    if doubled:
+        raise DataError(f"{listing.root}: {doubled[0]} has two masks; allowed: one (a class); remove one")
+    return masks
+
+
+def _classes(root: Path, masks: Mapping[str, list[MaskFile]], *, overlapping: bool) -> tuple[str, ...] | None:
+    return tuple(_class_names(root, masks)) if overlapping or (root / "classes.txt").exists() else None
+
+
+def _class_names(root: Path, masks: Mapping[str, list[MaskFile]]) -> Iterator[str]:
+    path = root / "classes.txt"
+    found = sorted({mask.name for files in masks.values() for mask in files} - {""})
+    if not path.exists():
+        yield from found
+        return
+    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    unknown = [name for name in found if name not in names]
+    if unknown or len(set(names)) < len(names):
+        raise DataError(
+            f"{path} lists {names} beside the mask folders {found}; allowed: each folder once; correct the list"
+        )
+    yield from names

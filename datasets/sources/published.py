@@ -1,0 +1,43 @@
+"""What the tables of a published layout say of its images, in one form for all layouts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from datasets.sample import Box
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskFile:
+    """A mask file. `name` is its class, "" where it holds the ids of all; `place` (x, y, width, height)
+    says where a cropped one belongs, None where it covers the image."""
+
+    path: str
+    name: str = ""
+    place: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """What a layout says of one image. `labels` as `Published.labels` orders them, or none at all."""
+
+    id: str
+    path: str
+    patient: str
+    category: str = ""
+    size: tuple[int, int] | None = None
+    """(width, height) in pixels, where the tables state it."""
+    labels: tuple[float, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    centres: tuple[tuple[str, float, float], ...] = ()
+    masks: tuple[MaskFile, ...] = ()
+    remark: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What the tables of a layout say. `classes` None: exclusive ids without names, class_1, class_2, ..."""
+
+    cases: Sequence[Case]
+    classes: tuple[str, ...] | None = ()
+    overlapping: bool = True
+    labels: tuple[str, ...] = ()

@@ -1,0 +1,186 @@
+"""From the original image to the network's square: pixels, annotation and the way back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.errors import DataError
+from datasets.sample import Box, Index, Offer, Pixels
+from datasets.settings import ImageSettings
+
+Target = Literal["image", "labels", "centre", "box", "mask", "box_mask"]
+Array = NDArray[Any]
+Points = NDArray[np.floating]
+
+_OFFERS: Final[Mapping[Target, Offer | None]] = {
+    "image": None,
+    "labels": "labels",
+    "centre": "centres",
+    "box": "boxes",
+    "mask": "masks",
+    "box_mask": "boxes",
+}
+
+
+def offer_of(target: Target) -> Offer | None:
+    """Return the annotation a target is made of; None where it is the image itself."""
+    return _OFFERS[target]
+
+
+def names(index: Index, target: Target) -> tuple[str, ...]:
+    """Return what a target's channels or numbers stand for: classes, labels or structures."""
+    if target == "mask":
+        return index.classes
+    if target == "labels":
+        return index.labels
+    return () if target == "image" else index.structures
+
+
+def chosen_structure(index: Index, target: Target, structure: str | None) -> str:
+    """Return the structure a centre or box belongs to, "" for other targets.
+
+    Raises `DataError` where it is unknown, or not named among several.
+    """
+    if target not in ("centre", "box"):
+        return ""
+    known = index.structures
+    if structure is None and len(known) == 1:
+        return known[0]
+    if structure is None or structure not in known:
+        raise DataError(
+            f"structure is {structure}; allowed: {', '.join(known) or 'none, the data has no structures'}; "
+            "name one of them"
+        )
+    return structure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """The place of an image of (height, width) pixels in the square of (size, size).
+
+    `stretch` fills the square. `letterbox` keeps the aspect, centred between borders of 0.
+    Points are continuous: (0, 0) is the upper left corner of the upper left pixel.
+    """
+
+    height: int
+    width: int
+    size: int
+    fit: Literal["stretch", "letterbox"]
+
+    @property
+    def inner(self) -> tuple[int, int, int, int]:
+        """Return top, left, height and width of the image within the square, in its pixels."""
+        if self.fit == "stretch":
+            return 0, 0, self.size, self.size
+        longest = max(self.height, self.width)
+        height = max(1, round(self.size * self.height / longest))
+        width = max(1, round(self.size * self.width / longest))
+        return (self.size - height) // 2, (self.size - width) // 2, height, width
+
+    def to_square(self, points: Points) -> Points:
+        """Map (..., 2) points (x, y) from pixels of the image to 0..1 of the square."""
+        top, left, height, width = self.inner
+        scale = np.array([width / self.width, height / self.height])
+        return np.asarray((points * scale + np.array([left, top])) / self.size)
+
+    def from_square(self, points: Points) -> Points:
+        """Map (..., 2) points (x, y) from 0..1 of the square back to pixels of the image."""
+        top, left, height, width = self.inner
+        scale = np.array([self.width / width, self.height / height])
+        return np.asarray((points * self.size - np.array([left, top])) * scale)
+
+    def crop(self, square: Array) -> Array:
+        """Return the view of (..., size, size) that shows the image, without borders."""
+        top, left, height, width = self.inner
+        return square[..., top : top + height, left : left + width]
+
+
+def fit_image(pixels: Pixels, settings: ImageSettings) -> Pixels:
+    """Fit (height, width) grey or (height, width, 3) RGB into (size, size, channels).
+
+    Shrinks by area averages, enlarges linearly. RGB becomes grey by luma (ITU-R BT.601); grey is repeated
+    for RGB.
+    """
+    import cv2
+
+    if settings.channels == 1 and pixels.ndim == 3:
+        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    fit = Fit(height=pixels.shape[0], width=pixels.shape[1], size=settings.size, fit=settings.fit)
+    top, left, height, width = fit.inner
+    shrinks = height < fit.height or width < fit.width
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized = cv2.resize(pixels, (width, height), interpolation=method)
+    square = np.zeros((settings.size, settings.size, settings.channels), dtype=np.uint8)
+    square[top : top + height, left : left + width] = resized.reshape(height, width, -1)
+    return square
+
+
+def fit_masks(masks: Pixels, settings: ImageSettings) -> Pixels:
+    """Fit (height, width) ids or (classes, height, width) of 0/1 into the square.
+
+    Nearest by pixel centres (OpenCV's INTER_NEAREST_EXACT, the same pixels as Pillow's NEAREST).
+    """
+    import cv2
+
+    fit = Fit(height=masks.shape[-2], width=masks.shape[-1], size=settings.size, fit=settings.fit)
+    _, _, height, width = fit.inner
+    planes = masks.reshape(-1, fit.height, fit.width)
+    square = np.zeros((len(planes), settings.size, settings.size), dtype=np.uint8)
+    for plane, place in zip(planes, fit.crop(square), strict=True):
+        place[:] = cv2.resize(plane, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return square.reshape(*masks.shape[:-2], settings.size, settings.size)
+
+
+def target_layout(index: Index, target: Target, size: int) -> tuple[tuple[int, ...], type[np.generic]]:
+    """Return shape and type of one image's target.
+
+    labels (L,), centre (2,) and box (4,) are float32, NaN where unknown. uint8 are mask, (S, S) of class ids
+    or (K, S, S) of 0/1 where classes overlap, and box_mask, (K, S, S) of 0/1.
+    """
+    if target == "labels":
+        return (len(index.labels),), np.float32
+    if target in ("centre", "box"):
+        return (2 if target == "centre" else 4,), np.float32
+    if target == "mask" and not index.overlapping:
+        return (size, size), np.uint8
+    return (len(names(index, target)), size, size), np.uint8
+
+
+def centre_target(centres: Mapping[str, tuple[float, float]], structure: str, fit: Fit) -> NDArray[np.float32]:
+    """Return (x, y) in 0..1 of the square, NaN where the structure has no centre."""
+    return fit.to_square(np.array(centres.get(structure, (np.nan, np.nan)))).astype(np.float32)
+
+
+def box_target(boxes: Sequence[Box], structure: str, fit: Fit) -> NDArray[np.float32]:
+    """Return (x, y, width, height) in 0..1 of the square, (x, y) the upper left corner; NaN without a box.
+
+    Boxes are cut off at the image's edge; several of one structure are enclosed by one.
+    """
+    corners = [_corners(box, fit) for box in boxes if box.name == structure]
+    if not corners:
+        return np.full(4, np.nan, dtype=np.float32)
+    low, high = np.min(corners, axis=(0, 1)), np.max(corners, axis=(0, 1))
+    return np.concatenate([low, high - low]).astype(np.float32)
+
+
+def box_masks(boxes: Sequence[Box], structures: Sequence[str], fit: Fit) -> Pixels:
+    """Fill the pixels whose centres lie within a box, at least one a box: (structures, size, size) of 0/1.
+
+    Boxes of one structure are united.
+    """
+    filled = np.zeros((len(structures), fit.size, fit.size), dtype=np.uint8)
+    for box in boxes:
+        first, last = np.ceil(_corners(box, fit) * fit.size - 0.5).astype(int)
+        first = np.minimum(first, fit.size - 1)
+        (left, top), (right, bottom) = first, np.maximum(last, first + 1)
+        filled[structures.index(box.name), top:bottom, left:right] = 1
+    return filled
+
+
+def _corners(box: Box, fit: Fit) -> Points:
+    """Return upper left and lower right corner in 0..1 of the square, cut off at the image's edge."""
+    corners = np.array([[box.x, box.y], [box.x + box.width, box.y + box.height]])
+    return fit.to_square(np.clip(corners, 0, [fit.width, fit.height]))

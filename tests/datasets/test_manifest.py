@@ -1,0 +1,133 @@
+import io
+import multiprocessing
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import manifest
+from datasets.decode import Kind
+from datasets.manifest import Listing, Manifest, read_manifest, scan, thumbnail
+from tests.data.pictures import picture, save, truncate
+
+FOLDERS: dict[str, Kind] = {"images": "image", "masks": "ids"}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for number in range(4):
+        save(picture(number, width=64 + number), tmp_path / "data" / "images" / f"{number}.png")
+    save(np.array([[0, 1], [4, 1]], np.uint8), tmp_path / "data" / "masks" / "0.png")
+    (tmp_path / "data" / "images" / "notes.txt").write_text("no image")
+    (tmp_path / "data" / "images" / ".hidden.png").write_text("no image")
+    return tmp_path / "data"
+
+
+def test_a_row_a_file_with_size_values_and_fault(root: Path, tmp_path: Path) -> None:
+    truncate(root / "images" / "2.png")
+    found = read_manifest(scan(root, FOLDERS), tmp_path / "cache")
+    assert found.path == [*(f"images/{number}.png" for number in range(4)), "masks/0.png"]
+    assert found.width == [64, 65, 0, 67, 2]
+    assert found.values[4] == f"{0b10011:x}"
+    assert [bool(fault) for fault in found.fault] == [False, False, True, False, False]
+    assert [bool(text) for text in found.thumbnail] == [True, True, False, True, False]
+
+
+def test_the_stored_table_is_what_was_read(root: Path, tmp_path: Path) -> None:
+    first = read_manifest(scan(root, FOLDERS), tmp_path / "cache")
+    assert vars(read_manifest(scan(root, FOLDERS), tmp_path / "cache")) == vars(first)
+    assert [path.suffix for path in sorted((tmp_path / "cache" / "manifests").iterdir())] == [".lock", ".parquet"]
+
+
+def test_removed_files_leave_the_table(root: Path, tmp_path: Path) -> None:
+    read_manifest(scan(root, FOLDERS), tmp_path / "cache")
+    (root / "images" / "1.png").unlink()
+    assert "images/1.png" not in read_manifest(scan(root, FOLDERS), tmp_path / "cache").path
+
+
+def test_progress_counts_the_files_that_are_read(root: Path, tmp_path: Path) -> None:
+    seen = []
+    read_manifest(scan(root, FOLDERS), tmp_path / "cache", lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    save(picture(7), root / "images" / "new.png")
+    seen.clear()
+    read_manifest(scan(root, FOLDERS), tmp_path / "cache", lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 1)]
+
+
+def test_an_interrupted_reading_goes_on_where_it_stopped(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "CHUNK", 2)
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        read_manifest(scan(root, FOLDERS), tmp_path / "cache", interrupt)
+    seen = []
+    assert len(read_manifest(scan(root, FOLDERS), tmp_path / "cache", lambda *n: seen.append(n)).path) == 5
+    assert seen[-1] == (3, 3)
+
+
+def test_the_same_root_read_for_other_kinds_is_another_table(root: Path, tmp_path: Path) -> None:
+    read_manifest(scan(root, FOLDERS), tmp_path / "cache")
+    other = read_manifest(scan(root, {**FOLDERS, "masks": "foreground"}), tmp_path / "cache")
+    assert other.values[4] == "3"
+
+
+def _read(root: Path, cache: Path) -> list[str]:
+    return read_manifest(scan(root, FOLDERS), cache).content
+
+
+def test_processes_that_read_at_once_agree(root: Path, tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        found = pool.starmap(_read, [(root, tmp_path / "cache")] * 2)
+    assert found[0] == found[1]
+    assert len(list((tmp_path / "cache" / "manifests").glob("*.parquet"))) == 1
+
+
+def distance(one: str, other: str) -> int:
+    return (int(one, 16) ^ int(other, 16)).bit_count()
+
+
+def test_thumbnails_survive_encoding_and_resizing_and_tell_pictures_apart() -> None:
+    whole = picture(1, width=600, height=500)
+    buffer = io.BytesIO()
+    Image.fromarray(cv2.resize(whole, (224, 224))).save(buffer, "JPEG", quality=60)
+    again = np.asarray(Image.open(buffer))
+    assert distance(thumbnail(whole), thumbnail(again)) <= 6
+    assert distance(thumbnail(whole), thumbnail(np.dstack([whole] * 3))) == 0
+    assert distance(thumbnail(whole), thumbnail(picture(2, width=600, height=500))) > 60
+
+
+def test_a_constant_picture_has_no_thumbnail() -> None:
+    assert thumbnail(np.full((50, 50), 7, np.uint8)) == ""
+
+
+def test_224316_known_rows_load_in_about_a_second(tmp_path: Path) -> None:
+    rows = 224_316
+    files = {f"images/patient{row // 3:05d}/{row:06d}.jpg": (10_000 + row, 1_700_000_000 + row) for row in range(rows)}
+    listing = Listing(root=tmp_path, folders={"images": "image"}, files=files)
+    column = [f"{row:032x}" for row in range(rows)]
+    known = Manifest(
+        path=list(files),
+        bytes=[size for size, _ in files.values()],
+        mtime_ns=[time_ns for _, time_ns in files.values()],
+        content=column,
+        width=[320] * rows,
+        height=[320] * rows,
+        thumbnail=column,
+        values=column,
+        fault=[""] * rows,
+    )
+    table = tmp_path / "manifests" / f"{manifest._key(listing)}.parquet"
+    table.parent.mkdir()
+    manifest._save(known, table)
+    started = time.process_time()
+    assert len(read_manifest(listing, tmp_path).positions) == rows
+    assert time.process_time() - started < 2

@@ -1,0 +1,205 @@
+"""What every source promises."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from datasets import manifest
+from datasets.errors import DataError
+from datasets.sample import Index, Source
+from datasets.sources import (
+    SOURCES,
+    CcxsSettings,
+    CovidLungBoxesSettings,
+    DataSettings,
+    FolderSettings,
+    PhantomSettings,
+    open_source,
+)
+from tests.data.ccxs import write_ccxs
+from tests.data.covid_lung_boxes import write_covid_lung_boxes
+from tests.data.folder import write_folder
+from tests.data.pictures import picture, save
+
+Make = Callable[[Path], DataSettings]
+
+MAKERS: dict[str, Make] = {
+    "phantom": lambda root: PhantomSettings(images=12, patients=5, size=64),
+    "folder": lambda root: FolderSettings(root=write_folder(root)),
+    "folder, overlapping": lambda root: FolderSettings(root=write_folder(root, overlapping=True)),
+    "ccxs": lambda root: CcxsSettings(root=write_ccxs(root)),
+    "covid_lung_boxes": lambda root: CovidLungBoxesSettings(root=write_covid_lung_boxes(root)),
+}
+FILES = [name for name in MAKERS if name != "phantom"]
+
+
+@pytest.fixture(params=MAKERS)
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> DataSettings:
+    return MAKERS[request.param](tmp_path / "data")
+
+
+@pytest.fixture
+def source(settings: DataSettings) -> Source:
+    return open_source(settings)
+
+
+@pytest.fixture
+def index(source: Source, tmp_path: Path) -> Index:
+    return source.index(tmp_path / "cache")
+
+
+def test_every_source_is_under_test(tmp_path: Path) -> None:
+    assert {make(tmp_path / name).source for name, make in MAKERS.items()} == set(SOURCES)
+
+
+def test_every_sequence_of_the_index_has_one_entry_an_image(index: Index) -> None:
+    columns = (index.patients, index.categories, index.official, index.content, index.thumbnails, index.faults)
+    assert {len(column) for column in (*columns, *index.offers.values())} == {len(index)}
+    assert len(index.remarks) in (0, len(index))
+
+
+def test_ids_are_ordered_and_different(index: Index) -> None:
+    assert list(index.ids) == sorted(set(index.ids))
+
+
+def test_a_sound_data_set_has_no_faults(index: Index) -> None:
+    assert not any(index.faults)
+
+
+def test_patients_carry_the_collection(settings: DataSettings, index: Index) -> None:
+    assert all(patient.startswith(f"{settings.collection}/") for patient in index.patients)
+
+
+def test_all_kinds_of_annotation_have_a_column(index: Index) -> None:
+    assert set(index.offers) == {"labels", "boxes", "centres", "masks"}
+
+
+def test_images_are_grey_or_rgb_bytes(source: Source, index: Index) -> None:
+    for row in range(len(index)):
+        image = source.image(row)
+        assert image.dtype == np.uint8
+        assert image.ndim == 2 or image.shape[2:] == (3,)
+
+
+def test_masks_fit_image_and_classes(source: Source, index: Index) -> None:
+    for row in range(len(index)):
+        if not index.offers["masks"][row]:
+            with pytest.raises(DataError, match="has no mask"):
+                source.masks(row)
+            continue
+        masks, shape = source.masks(row), source.image(row).shape[:2]
+        assert masks.dtype == np.uint8
+        assert masks.shape == ((len(index.classes), *shape) if index.overlapping else shape)
+        assert masks.max() <= (1 if index.overlapping else len(index.classes))
+
+
+def test_labels_are_offered_where_one_is_known(source: Source, index: Index) -> None:
+    for row in range(len(index)):
+        labels = source.labels(row)
+        assert labels.dtype == np.float32
+        assert labels.shape == (len(index.labels),)
+        assert np.isin(labels[~np.isnan(labels)], (0, 1)).all()
+        assert bool(index.offers["labels"][row]) == bool((~np.isnan(labels)).any())
+
+
+def test_boxes_and_centres_are_offered_where_there_are_some_and_lie_inside(source: Source, index: Index) -> None:
+    for row in range(len(index)):
+        height, width = source.image(row).shape[:2]
+        boxes, centres = source.boxes(row), source.centres(row)
+        assert bool(index.offers["boxes"][row]) == bool(boxes)
+        assert bool(index.offers["centres"][row]) == bool(centres)
+        assert {box.name for box in boxes} | set(centres) <= set(index.structures)
+        for box in boxes:
+            assert min(box.x, box.y) >= 0
+            assert box.x + box.width <= width
+            assert box.y + box.height <= height
+        assert all(0 <= x <= width and 0 <= y <= height for x, y in centres.values())
+
+
+def test_opening_again_gives_the_same_index_and_arrays(
+    settings: DataSettings, source: Source, index: Index, tmp_path: Path
+) -> None:
+    again = open_source(settings)
+    assert vars(again.index(tmp_path / "other cache")) == vars(index)
+    assert np.array_equal(again.image(1), source.image(1))
+    assert np.array_equal(again.labels(1), source.labels(1), equal_nan=True)
+
+
+def test_rows_can_be_read_without_an_index(settings: DataSettings, source: Source, index: Index) -> None:
+    assert np.array_equal(open_source(settings).image(2), source.image(2))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_second_opening_reads_no_file_and_a_changed_one_is_read_again(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = MAKERS[name](tmp_path / "data")
+    first = open_source(settings).index(tmp_path / "cache")
+    read: list[str] = []
+    inspect = manifest._inspect
+
+    def counting(listing: manifest.Listing, path: str) -> manifest.Row:
+        read.append(path)
+        return inspect(listing, path)
+
+    monkeypatch.setattr(manifest, "_inspect", counting)
+    second = open_source(settings).index(tmp_path / "cache")
+    assert (vars(second), read) == (vars(first), [])
+    path = next(iter(sorted((tmp_path / "data" / "images").iterdir())))
+    stat = path.stat()
+    save(picture(999), path)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    third = open_source(settings).index(tmp_path / "cache")
+    assert read == [f"images/{path.name}"]
+    assert third.content[0] != first.content[0]
+    assert third.content[1:] == first.content[1:]
+
+
+@pytest.mark.parametrize("name", ["phantom", "folder", "folder, overlapping", "ccxs"])
+def test_chosen_classes_are_reordered_in_the_masks_and_change_what_is_offered(name: str, tmp_path: Path) -> None:
+    settings = MAKERS[name](tmp_path / "data")
+    whole, all_classes = open_source(settings), open_source(settings).index(tmp_path)
+    chosen = (all_classes.classes[1], all_classes.classes[0])
+    part = open_source(settings.model_copy(update={"classes": chosen}))
+    index = part.index(tmp_path)
+    row = next(row for row, offer in enumerate(index.offers["masks"]) if offer)
+    before, after = whole.masks(row), part.masks(row)
+    if index.overlapping:
+        assert np.array_equal(after, before[[1, 0]])
+    else:
+        assert np.array_equal(after, np.array([0, 2, 1], np.uint8)[before])
+    assert index.classes == chosen
+    assert index.offers["masks"][row] != all_classes.offers["masks"][row]
+    assert {box.name for box in part.boxes(row)} <= set(chosen)
+
+
+@pytest.mark.parametrize("name", ["phantom", "folder", "ccxs", "covid_lung_boxes"])
+@pytest.mark.parametrize("key", ["classes", "labels"])
+def test_a_name_that_is_not_offered_is_refused_with_those_that_are(name: str, key: str, tmp_path: Path) -> None:
+    settings = MAKERS[name](tmp_path / "data").model_copy(update={key: ("spleen",)})
+    with pytest.raises(DataError, match=rf"{key}: \['spleen'\] not in .*; allowed: .*; choose"):
+        open_source(settings).index(tmp_path / "cache")
+
+
+def test_chosen_labels_are_reordered(tmp_path: Path) -> None:
+    settings = FolderSettings(root=write_folder(tmp_path / "data"), labels=("old", "ill"))
+    source = open_source(settings)
+    assert source.index(tmp_path).labels == ("old", "ill")
+    assert source.labels(0).tolist() == [0, 1]
+
+
+def test_settings_are_told_apart_by_their_source() -> None:
+    parsed = TypeAdapter(DataSettings).validate_python({"source": "phantom", "images": 3, "patients": 2})
+    assert parsed == PhantomSettings(images=3, patients=2)
+    with pytest.raises(ValidationError, match="source"):
+        TypeAdapter(DataSettings).validate_python({"source": "spectre"})
+
+
+def test_a_missing_root_is_named_with_a_remedy(tmp_path: Path) -> None:
+    for settings in (FolderSettings(root=tmp_path / "no"), CcxsSettings(root=tmp_path / "no")):
+        with pytest.raises(DataError, match=r"no is no folder; allowed: .*; .*download"):
+            open_source(settings).index(tmp_path)
