@@ -1,0 +1,1 @@
+"""Metrics, statistics, tables and figures, all derived from what the store holds."""

@@ -1,0 +1,115 @@
+"""Metrics as pure functions of stored counts. What is undefined is NaN, never 0 or 1."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Counts:
+    """Pixels per class: tp, fp, fn, tn of shape (..., classes), histograms of (..., classes, bins).
+
+    `positives` and `negatives` count truth-positive and truth-negative pixels by predicted score.
+    """
+
+    tp: Array
+    fp: Array
+    fn: Array
+    tn: Array
+    positives: Array
+    negatives: Array
+
+    @property
+    def truth(self) -> Array:
+        """Return the pixels of the class in the truth, (..., classes)."""
+        return self.tp + self.fn
+
+    def summed(self) -> Self:
+        """Return the counts of all images together; the first axis keeps length 1."""
+        return type(self)(**{name: part.sum(axis=0, keepdims=True) for name, part in vars(self).items()})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Confidence:
+    """Calibration bins, each (..., bins): pixels, sum of their confidence, how many were right."""
+
+    count: Array
+    total: Array
+    correct: Array
+
+    def summed(self) -> Self:
+        """Return the bins of all images together; the first axis keeps length 1."""
+        return type(self)(**{name: part.sum(axis=0, keepdims=True) for name, part in vars(self).items()})
+
+
+def ratio(numerator: Array, denominator: Array) -> Array:
+    """Divide; NaN where the denominator is 0."""
+    undefined = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
+    np.divide(numerator, denominator, out=undefined, where=denominator != 0)
+    return undefined
+
+
+def iou(counts: Counts) -> Array:
+    """Intersection over union (Jaccard index), 0..1."""
+    return ratio(counts.tp, counts.tp + counts.fp + counts.fn)
+
+
+def dice(counts: Counts) -> Array:
+    """Dice coefficient 2tp / (2tp + fp + fn), 0..1; of one class it equals F1."""
+    return ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
+
+
+def precision(counts: Counts) -> Array:
+    """Share of predicted pixels that are right, 0..1; undefined where none is predicted."""
+    return ratio(counts.tp, counts.tp + counts.fp)
+
+
+def recall(counts: Counts) -> Array:
+    """Share of true pixels that are found, 0..1."""
+    return ratio(counts.tp, counts.tp + counts.fn)
+
+
+def f1(counts: Counts) -> Array:
+    """Harmonic mean of precision and recall, 0..1; 0 where a class is there and never predicted."""
+    return dice(counts)
+
+
+def accuracy(counts: Counts) -> Array:
+    """Share of all pixels decided rightly, 0..1, the background's counted too."""
+    right = counts.tp + counts.tn
+    return ratio(right, right + counts.fp + counts.fn)
+
+
+def auc(counts: Counts) -> Array:
+    """Area under the ROC curve, 0..1: Mann-Whitney U of the score bins, ties within a bin count half."""
+    positives, negatives = counts.positives, counts.negatives
+    above = np.flip(np.cumsum(np.flip(positives, -1), axis=-1), -1) - positives
+    wins = (negatives * (above + positives / 2)).sum(axis=-1)
+    return ratio(wins, positives.sum(axis=-1) * negatives.sum(axis=-1))
+
+
+def confidence(bins: Confidence) -> Array:
+    """Mean confidence over all pixels, 0..1."""
+    return ratio(bins.total.sum(axis=-1), bins.count.sum(axis=-1))
+
+
+def ece(bins: Confidence) -> Array:
+    """Expected calibration error, 0..1 (Naeini et al. 2015): sum over bins |right - confidence| / pixels."""
+    return ratio(np.abs(bins.correct - bins.total).sum(axis=-1), bins.count.sum(axis=-1))
+
+
+PER_CLASS: Mapping[str, Callable[[Counts], Array]] = {
+    "mean_iou": iou,
+    "dice": dice,
+    "precision": precision,
+    "recall": recall,
+    "f1": f1,
+    "accuracy": accuracy,
+    "auc": auc,
+}
+OVERALL: Mapping[str, Callable[[Confidence], Array]] = {"confidence": confidence, "ece": ece}

@@ -1,0 +1,69 @@
+"""Intervals, paired tests and masks needed, as pure functions of arrays. What cannot be said is NaN."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+NO_VARIATION = 1e-12
+"""Below this share of the mean (or of 1) a standard deviation is rounding."""
+
+
+def varies(sd: Array, mean: Array) -> NDArray[np.bool_]:
+    """Say where a standard deviation is more than rounding; False where it is NaN."""
+    return np.asarray(sd > NO_VARIATION * np.maximum(np.abs(mean), 1.0))
+
+
+def t_interval(mean: Array, sd: Array, n: Array, confidence: float = 0.95) -> tuple[Array, Array]:
+    """Return the ends of Student's t interval of a mean of n values; NaN below two or without variation."""
+    from scipy import stats
+
+    n = np.where(varies(sd, mean) & (n >= 2), n, np.nan)
+    half = stats.t.ppf(0.5 + confidence / 2, n - 1) * sd / np.sqrt(n)
+    return mean - half, mean + half
+
+
+def paired_t(mean: Array, sd: Array, n: Array, ratio: float) -> tuple[Array, Array]:
+    """Return t and two-sided p of n paired differences: t = mean / (sd sqrt(1/n + ratio)), n - 1 degrees.
+
+    `ratio` is test over training cases, 1 / (folds - 1), in the corrected resampled t-test (Nadeau and
+    Bengio 2003), and 0 in the ordinary one. NaN below two pairs or where differences do not vary.
+    """
+    from scipy import stats
+
+    n = np.where(varies(sd, mean) & (n >= 2), n, np.nan)
+    error = np.where(np.isnan(n), np.nan, sd) * np.sqrt(1 / n + ratio)
+    statistic = mean / error
+    return statistic, np.asarray(2 * stats.t.sf(np.abs(statistic), n - 1))
+
+
+def holm(p: Array) -> Array:
+    """Return p adjusted for all tests that have one (Holm 1979); NaN stays and does not count."""
+    # statsmodels' multipletests collects garbage at every call: seconds where a study has many metrics.
+    adjusted = np.full_like(p, np.nan)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]
+    stepped = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
+    return adjusted
+
+
+def masks_needed(images: ArrayLike, means: ArrayLike, values: ArrayLike, sign: int = 1) -> Array:
+    """Return how many labelled images a learning curve needs to reach each value.
+
+    The curve (means over images) is made monotone by isotonic regression, rising for sign 1 and falling
+    for -1, and joined by straight lines; where it is flat the fewest images count. NaN outside its range.
+    """
+    from scipy.optimize import isotonic_regression
+
+    known = ~np.isnan(np.asarray(means, dtype=np.float64))
+    x, y = np.asarray(images, dtype=np.float64)[known], sign * np.asarray(means, dtype=np.float64)[known]
+    wanted = sign * np.asarray(values, dtype=np.float64)
+    if not len(x):
+        return np.full_like(wanted, np.nan)
+    x, place, weight = np.unique(x, return_inverse=True, return_counts=True)
+    curve = isotonic_regression(np.bincount(place, y) / weight, weights=weight).x
+    right = np.clip(np.searchsorted(curve, wanted, side="left"), 0, len(x) - 1)
+    left = np.maximum(right - 1, 0)
+    rise = np.where(curve[right] > curve[left], curve[right] - curve[left], 1.0)
+    share = np.where(right > 0, (wanted - curve[left]) / rise, 0.0)
+    inside = (wanted >= curve[0]) & (wanted <= curve[-1])
+    return np.where(inside, x[left] + share * (x[right] - x[left]), np.nan)

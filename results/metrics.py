@@ -1,0 +1,192 @@
+"""From the stored counts of each replicate to the results table."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results import schema
+from results.formulas import OVERALL, PER_CLASS, Array, Confidence, Counts, ratio
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BACKGROUND = "background"
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSettings:
+    """Which classes are scored (None: all but the background), and which of them enter the macro mean.
+
+    A class enters the mean of a replicate where the truth of at least `min_images` images has it.
+    """
+
+    classes: tuple[str, ...] | None = None
+    background: bool = False
+    min_images: int = 1
+
+
+class Row(NamedTuple):
+    """One number of a replicate, None where undefined; `images` is how many images made it."""
+
+    split: str
+    aggregation: str
+    class_: str
+    metric: str
+    value: float | None
+    images: int
+
+
+def collect(
+    study: str,
+    replicates: Iterable[schema.Replicate],
+    load: Callable[[schema.Replicate], "tuple[pa.Table, pa.Table]"],
+    settings: MetricSettings,
+) -> "pa.Table":
+    """Return the results table; `load` gives a stage's scores and images, once per digest and scoring."""
+    import pyarrow as pa
+
+    replicates = list(replicates)
+    further = [name for one in replicates[:1] for name in one.factors if name not in schema.FACTORS]
+    names = [*schema.FACTORS, *further]
+    stages = {(one.digest, one.scoring): one for one in replicates}
+    rows = {key: replicate_rows(*load(one), settings) for key, one in stages.items()}
+    records = [
+        (study, *_place(one, names), *row, one.digest) for one in replicates for row in rows[one.digest, one.scoring]
+    ]
+    columns = schema.results(further)
+    values = zip(*records, strict=True) if records else [()] * len(columns)
+    arrays = [pa.array(column, field.type) for column, field in zip(values, columns, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=columns)
+
+
+def replicate_rows(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) -> list[Row]:
+    """Return every metric of one target stage, per split, aggregation and class.
+
+    `dataset` sums counts over images first, `case` averages the images' metrics; an image counts for a
+    class where its truth has it. `macro` averages the classes that occur, `weighted` by their truth pixels.
+    `confidence` and `ece` are of all pixels together and stand under `macro`.
+    """
+    names = _classes(scores, settings)
+    rows: list[Row] = []
+    for split in scores["split"].unique().to_pylist():
+        counts = _counts(_part(scores, split), names)
+        bins = _bins(_part(images, split))
+        numbers = chain(
+            _dataset_rows(counts, names, settings.min_images), _case_rows(counts, names), _overall_rows(bins)
+        )
+        rows += [
+            Row(split, aggregation, class_, metric, None if math.isnan(value) else value, n)
+            for aggregation, class_, metric, value, n in numbers
+        ]
+    return rows
+
+
+def _place(one: schema.Replicate, names: Sequence[str]) -> tuple[object, ...]:
+    factors = [one.factors[name] for name in names]
+    return *factors, one.labelled_fraction, one.labelled_images, one.updates, one.fold, one.seed
+
+
+Unsplit = tuple[str, str, str, float, int]
+
+
+def _dataset_rows(counts: Counts, names: list[str], min_images: int) -> Iterator[Unsplit]:
+    together = counts.summed()
+    images = len(counts.truth)
+    shown_by = (counts.truth > 0).sum(axis=0, keepdims=True)
+    averaged = (shown_by > 0) & (shown_by >= min_images)
+    for metric, formula in PER_CLASS.items():
+        values = formula(together)
+        per_class = np.where(shown_by > 0, values, np.nan)[0]
+        for name, value in zip(names, per_class, strict=True):
+            yield "dataset", name, metric, float(value), images
+        yield "dataset", "macro", metric, float(_macro(values, averaged)[0]), images
+        yield "dataset", "weighted", metric, float(_weighted(values, averaged, together.truth)[0]), images
+    for index in np.flatnonzero(shown_by[0] == 0):
+        yield "dataset", names[index], "false_positive_pixels", float(together.fp[0, index]), images
+
+
+def _case_rows(counts: Counts, names: list[str]) -> Iterator[Unsplit]:
+    shown = counts.truth > 0
+    for metric, formula in PER_CLASS.items():
+        values = formula(counts)
+        per_class = np.where(shown, values, np.nan)
+        for index, name in enumerate(names):
+            yield "case", name, metric, *_mean(per_class[:, index])
+        yield "case", "macro", metric, *_mean(_macro(values, shown))
+        yield "case", "weighted", metric, *_mean(_weighted(values, shown, counts.truth))
+
+
+def _overall_rows(bins: Confidence) -> Iterator[Unsplit]:
+    for metric, formula in OVERALL.items():
+        yield "dataset", "macro", metric, float(formula(bins.summed())[0]), len(bins.count)
+        yield "case", "macro", metric, *_mean(formula(bins))
+
+
+def _macro(values: Array, averaged: Flags) -> Array:
+    return _weighted(values, averaged, np.ones_like(values))
+
+
+def _weighted(values: Array, averaged: Flags, weights: Array) -> Array:
+    # An undefined class makes the mean undefined: leaving it out would give every arm its own set of classes.
+    weights = np.where(averaged, weights, 0.0)
+    total = weights.sum(axis=-1)
+    weighed = np.where(averaged, values * weights, 0.0).sum(axis=-1)
+    return ratio(weighed, total)
+
+
+def _mean(values: Array) -> tuple[float, int]:
+    defined = values[~np.isnan(values)]
+    return (float(defined.mean()) if len(defined) else float("nan")), len(defined)
+
+
+def _classes(scores: "pa.Table", settings: MetricSettings) -> list[str]:
+    there = scores["class"].unique().to_pylist()
+    if settings.classes is None:
+        return [name for name in there if settings.background or name != BACKGROUND]
+    if missing := [name for name in settings.classes if name not in there]:
+        raise ValueError(
+            f"metrics.classes names {', '.join(missing)}; allowed: {', '.join(there)}; name scored classes"
+        )
+    extra = [BACKGROUND] if settings.background and BACKGROUND in there else []
+    return list(dict.fromkeys([*extra, *settings.classes]))
+
+
+def _part(table: "pa.Table", split: str) -> "pa.Table":
+    import pyarrow.compute as pc
+
+    return table.filter(pc.equal(table["split"], split))
+
+
+def _counts(scores: "pa.Table", names: list[str]) -> Counts:
+    """Arrange rows as (images, classes); a pair without a row has no pixels."""
+    images, image = np.unique(scores["image"].to_numpy(), return_inverse=True)
+    order = {name: index for index, name in enumerate(names)}
+    place = np.array([order.get(name, -1) for name in scores["class"].to_pylist()], dtype=np.int64)
+    kept = place >= 0
+
+    def arranged(column: Array) -> Array:
+        grid = np.zeros((len(images), len(names), *column.shape[1:]))
+        grid[image[kept], place[kept]] = column[kept]
+        return grid
+
+    flat = {key: arranged(scores[key].to_numpy()) for key in ("tp", "fp", "fn", "tn")}
+    return Counts(**flat, **{key: arranged(_lists(scores, key)) for key in ("positives", "negatives")})
+
+
+def _bins(images: "pa.Table") -> Confidence:
+    return Confidence(
+        count=_lists(images, "confidence_count"),
+        total=_lists(images, "confidence_sum"),
+        correct=_lists(images, "confidence_correct"),
+    )
+
+
+def _lists(table: "pa.Table", column: str) -> Array:
+    flat = table[column].combine_chunks().flatten().to_numpy()
+    return np.asarray(flat.reshape(table.num_rows, -1 if table.num_rows else 0), dtype=np.float64)

@@ -1,0 +1,139 @@
+"""Columns of every table between the store and the report; importing this loads no heavy library."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FACTORS = ("architecture", "backbone", "initial_weights", "pathway")
+SERIES = ("split", "aggregation", "class", "metric")
+"""What tells one number of a replicate from another."""
+SIZES = ("labelled_fraction", "labelled_images")
+SCORE_BINS = 200
+CONFIDENCE_BINS = 20
+HIGHER_IS_BETTER = frozenset({"mean_iou", "dice", "precision", "recall", "f1", "accuracy", "auc"})
+LOWER_IS_BETTER = frozenset({"ece", "false_positive_pixels"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replicate:
+    """One fold and seed of a cell, and the target stage that holds its scores.
+
+    `factors` has the four of `FACTORS` and any further ones, in column order. `scoring` tells several scores of
+    one stage apart.
+    """
+
+    factors: Mapping[str, str]
+    labelled_fraction: float
+    labelled_images: int
+    updates: int
+    fold: int
+    seed: int
+    digest: str
+    scoring: str = ""
+
+
+def direction(metric: str) -> int:
+    """Return 1 where higher is better, -1 where lower is, 0 where neither is (or the metric is unknown)."""
+    return int(metric in HIGHER_IS_BETTER) - int(metric in LOWER_IS_BETTER)
+
+
+def factor_columns(columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the factors of a results, comparisons or tests table from its column names."""
+    return tuple(columns[columns.index("study") + 1 : columns.index("labelled_fraction")])
+
+
+def scores() -> "pa.Schema":
+    """One row per image x class x split of a target stage, in pixels at the evaluated size.
+
+    `positives` and `negatives` count truth-positive and truth-negative pixels by predicted score, in 200
+    bins over 0..1.
+    """
+    import pyarrow as pa
+
+    histogram = pa.list_(pa.int32())
+    return _schema(
+        {"image": pa.string(), "class": pa.string(), "split": pa.string()}
+        | dict.fromkeys(("tp", "fp", "fn", "tn"), pa.int64())
+        | dict.fromkeys(("positives", "negatives"), histogram)
+    )
+
+
+def images() -> "pa.Schema":
+    """One row per image x split of a target stage: 20 confidence bins over 0..1, confusion of classes.
+
+    `confusion` is row-major truth x predicted with the background first, null where classes overlap.
+    """
+    import pyarrow as pa
+
+    return _schema(
+        dict.fromkeys(("image", "patient", "split"), pa.string())
+        | {
+            "confidence_count": pa.list_(pa.int64()),
+            "confidence_sum": pa.list_(pa.float64()),
+            "confidence_correct": pa.list_(pa.int64()),
+            "confusion": pa.list_(pa.int64()),
+        }
+    )
+
+
+def results(further: Sequence[str] = ()) -> "pa.Schema":
+    """One row per replicate x split x aggregation x class x metric; `images` is how many made the value."""
+    import pyarrow as pa
+
+    return _schema(
+        _cell(further)
+        | dict.fromkeys(("updates", "fold", "seed"), pa.int64())
+        | dict.fromkeys(SERIES, pa.string())
+        | {"value": pa.float64(), "images": pa.int64(), "digest": pa.string()}
+    )
+
+
+def comparisons(further: Sequence[str] = ()) -> "pa.Schema":
+    """One row per cell x baseline x split x aggregation x class x metric.
+
+    `n` counts replicates (folds x seeds) behind `mean`; `baseline` names the family, "" without one;
+    `effect_size` is Cohen's d_z; `labels_*` are numbers of masks.
+    """
+    import pyarrow as pa
+
+    number = pa.float64()
+    return _schema(
+        _cell(further)
+        | dict.fromkeys(SERIES, pa.string())
+        | dict.fromkeys(("mean", "sd_seeds", "sd_folds", "ci_low", "ci_high"), number)
+        | {"n": pa.int64(), "baseline": pa.string()}
+        | dict.fromkeys(("difference", "p", "p_adjusted", "effect_size"), number)
+        | {"test": pa.string()}
+        | dict.fromkeys(("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high"), number)
+        | {"labels_saved": number, "note": pa.string()}
+    )
+
+
+def paired_tests(further: Sequence[str] = ()) -> "pa.Schema":
+    """One row per paired test: `pairs` replicates, and how many `tests` the Holm adjustment was over."""
+    import pyarrow as pa
+
+    number = pa.float64()
+    return _schema(
+        _cell(further)
+        | dict.fromkeys((*SERIES, "baseline", "test"), pa.string())
+        | {"pairs": pa.int64(), "difference": number, "sd_difference": number, "statistic": number}
+        | {"degrees_of_freedom": pa.int64(), "p": number, "p_adjusted": number, "tests": pa.int64()}
+        | {"effect_size": number, "note": pa.string()}
+    )
+
+
+def _cell(further: Sequence[str]) -> "dict[str, pa.DataType]":
+    import pyarrow as pa
+
+    names = dict.fromkeys(("study", *FACTORS, *further), pa.string())
+    return names | {"labelled_fraction": pa.float64(), "labelled_images": pa.int64()}
+
+
+def _schema(columns: "Mapping[str, pa.DataType]") -> "pa.Schema":
+    import pyarrow as pa
+
+    return pa.schema(list(columns.items()))

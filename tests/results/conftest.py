@@ -1,0 +1,3 @@
+"""torchmetrics imports torchvision, which needs what `models.vision` declares first."""
+
+import models.vision  # noqa: F401

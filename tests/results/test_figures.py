@@ -1,0 +1,91 @@
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from results import schema
+from results.figures import learning_curve
+
+
+def compared(*, pathways: int = 3, backbones: int = 1, weights: int = 1, **given: object) -> pa.Table:
+    records: list[dict[str, Any]] = [
+        {
+            "study": "s",
+            "architecture": "unet",
+            "backbone": f"backbone{b}",
+            "initial_weights": f"weights{w}",
+            "pathway": f"pathway{p}",
+            "labelled_fraction": size / 32,
+            "labelled_images": size,
+            "split": "test",
+            "aggregation": "dataset",
+            "class": "macro",
+            "metric": "mean_iou",
+            "mean": 0.3 + 0.01 * size + 0.02 * p,
+            "ci_low": 0.25,
+            "ci_high": 0.8,
+            "n": 10,
+            "baseline": "",
+            "test": "",
+            "note": "",
+            **given,
+        }
+        for p, b, w, size in product(range(pathways), range(backbones), range(weights), (8, 16, 32))
+    ]
+    return pa.Table.from_pylist(records, schema.comparisons())
+
+
+def svg(comparisons: pa.Table, folder: Path) -> str:
+    path = folder / "new" / "curve.svg"
+    learning_curve(comparisons, metric="mean_iou", path=path)
+    return path.read_text()
+
+
+def test_png_is_an_image_with_something_on_it(tmp_path: Path) -> None:
+    path = tmp_path / "curve.png"
+    learning_curve(compared(), metric="mean_iou", path=path)
+    with Image.open(path) as image:
+        assert len(image.convert("RGB").getcolors(1 << 20) or []) > 50
+
+
+def test_every_backbone_has_a_panel_and_every_pathway_a_colour(tmp_path: Path) -> None:
+    text = svg(compared(backbones=2), tmp_path)
+    assert text.count("<!-- unet, backbone") == 2
+    for colour in ("#0072b2", "#d55e00", "#009e73"):
+        assert colour in text
+    assert "#cc79a7" not in text
+
+
+def test_a_further_factor_that_varies_is_told_by_the_line_and_one_that_does_not_is_left_out(
+    tmp_path: Path,
+) -> None:
+    assert "<!-- weights1 -->" in svg(compared(weights=2), tmp_path)
+    assert "<!-- weights0 -->" not in svg(compared(weights=1), tmp_path)
+
+
+def test_more_arms_than_colours_can_be_drawn(tmp_path: Path) -> None:
+    assert "<!-- pathway11 -->" in svg(compared(pathways=12), tmp_path)
+
+
+def test_arms_without_an_interval_are_drawn_and_undefined_ones_are_not(tmp_path: Path) -> None:
+    assert "<!-- pathway0 -->" in svg(compared(ci_low=None, ci_high=None), tmp_path)
+    both = pa.concat_tables([compared(), compared(pathway="broken", mean=None)])
+    assert "<!-- broken -->" not in svg(both, tmp_path)
+
+
+def test_a_suffix_that_is_no_picture_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"path ends in '.txt'; allowed: .png, .svg, .pdf; rename"):
+        learning_curve(compared(), metric="mean_iou", path=tmp_path / "curve.txt")
+
+
+def test_a_metric_without_results_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="metric is dice; allowed: mean_iou"):
+        learning_curve(compared(), metric="dice", path=tmp_path / "curve.png")
+
+
+def test_a_metric_defined_nowhere_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="mean_iou is undefined in every cell"):
+        learning_curve(compared(mean=None), metric="mean_iou", path=tmp_path / "curve.png")

@@ -1,0 +1,50 @@
+import subprocess
+import sys
+
+import pytest
+
+from results import schema
+
+
+def test_importing_the_schema_loads_no_heavy_library() -> None:
+    code = "import sys, results.schema; print(sorted({'pyarrow', 'pandas', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_further_factors_stand_after_the_pathway() -> None:
+    for table in (schema.results, schema.comparisons, schema.paired_tests):
+        names = table(["segment.loss"]).names
+        assert names.index("segment.loss") == names.index("pathway") + 1
+        assert schema.factor_columns(names) == (*schema.FACTORS, "segment.loss")
+
+
+CELL = [
+    *("study", "architecture", "backbone", "initial_weights", "pathway"),
+    *("labelled_fraction", "labelled_images"),
+]
+SERIES = ["split", "aggregation", "class", "metric"]
+
+
+def test_results_have_the_published_columns_in_order() -> None:
+    assert schema.results().names == [
+        *CELL,
+        *("updates", "fold", "seed"),
+        *SERIES,
+        *("value", "images", "digest"),
+    ]
+
+
+def test_comparisons_have_the_published_columns_in_order() -> None:
+    assert schema.comparisons().names == [
+        *CELL,
+        *SERIES,
+        *("mean", "sd_seeds", "sd_folds", "ci_low", "ci_high", "n"),
+        *("baseline", "difference", "p", "p_adjusted", "effect_size", "test"),
+        *("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high", "labels_saved", "note"),
+    ]
+
+
+@pytest.mark.parametrize(("metric", "sign"), [("dice", 1), ("ece", -1), ("confidence", 0)])
+def test_every_metric_knows_which_way_is_better(metric: str, sign: int) -> None:
+    assert schema.direction(metric) == sign
