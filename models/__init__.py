@@ -1,0 +1,1 @@
+"""Networks, tasks, losses and weights. Knows nothing of data sets."""

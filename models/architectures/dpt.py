@@ -1,0 +1,42 @@
+"""Dense prediction transformer (Ranftl et al. 2021) over plain vision transformers."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from models.architectures.parts import Blueprint, Parts
+from models.catalogue import backbone as described
+from models.encoders.library import plain
+from models.vision import smp
+
+WIDTHS = (256, 512, 1024, 1024)
+FUSED = 256
+
+
+class Decoder(smp.decoders.dpt.decoder.DPTDecoder):  # type: ignore[misc]
+    """The library's decoder fed by one list: prefix tokens where there are any, then feature maps."""
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Return (N, 256, S/2, S/2)."""
+        maps = features[-len(WIDTHS) :]
+        tokens: Sequence[Tensor | None] = features[: -len(WIDTHS)] or [None] * len(WIDTHS)
+        fused: Tensor = super().forward(maps, tokens)
+        return fused
+
+
+def parts(blueprint: Blueprint) -> Parts:
+    """Make the parts with the library's defaults and random weights."""
+    options = described(blueprint.backbone).options
+    encoder = plain(blueprint.backbone, channels=blueprint.channels, options=options)
+    decoder = Decoder(
+        encoder.out_channels,
+        encoder.output_strides,
+        encoder.has_prefix_tokens,
+        "cat" if encoder.has_prefix_tokens else "ignore",
+        WIDTHS,
+        FUSED,
+    )
+    head = smp.decoders.dpt.decoder.DPTSegmentationHead(FUSED, blueprint.outputs)
+    smp.base.initialization.initialize_decoder(decoder)
+    smp.base.initialization.initialize_head(head)
+    return Parts(encoder=encoder, decoder=decoder, head=head)

@@ -1,0 +1,149 @@
+"""Sums over the pixels of each image from which every score is derived later.
+
+Everything is counted in integers: integer sums do not depend on the order in which threads add, so two
+runs agree bit for bit. Sizes: N images, K foreground classes, C = K + 1 classes with the background.
+A change of numerics raises `counts` in `models.versions`.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+SCORE_BINS = 200
+CONFIDENCE_BINS = 20
+
+_FIXED_POINT = 2**30
+
+
+class PixelCounts(NamedTuple):
+    """Pixels by image and class, each (N, K) int64."""
+
+    tp: Tensor
+    fp: Tensor
+    fn: Tensor
+    tn: Tensor
+
+
+class ScoreHistograms(NamedTuple):
+    """Histograms of the score where the truth is positive and where it is negative, (N, K, bins) int64."""
+
+    positives: Tensor
+    negatives: Tensor
+
+
+class ConfidenceBins(NamedTuple):
+    """By image and bin of confidence: int64 pixels, float64 sum of confidence, int64 correct; (N, bins)."""
+
+    pixels: Tensor
+    confidence: Tensor
+    correct: Tensor
+
+
+def one_hot(ids: Tensor, classes: int) -> Tensor:
+    """Turn ids (N, ...) into (N, classes, ...) bool; unlike torch's, by comparison alone (no scatter)."""
+    names = torch.arange(classes, device=ids.device).view(1, -1, *[1] * (ids.dim() - 1))
+    return ids.unsqueeze(1) == names
+
+
+def predicted_ids(probabilities: Tensor, *, threshold: float = 0.5) -> Tensor:
+    """Return the class id (N, H, W) of exclusive classes (N, C, H, W).
+
+    The likeliest class wins; a single foreground class is there where its probability reaches the threshold.
+    """
+    if probabilities.shape[1] == 2:
+        return (probabilities[:, 1] >= threshold).long()
+    return probabilities.argmax(dim=1)
+
+
+def predicted_masks(probabilities: Tensor, *, exclusive: bool, threshold: float = 0.5) -> Tensor:
+    """Return foreground masks (N, K, H, W) bool of probabilities (N, C or K, H, W)."""
+    if exclusive:
+        return one_hot(predicted_ids(probabilities, threshold=threshold), probabilities.shape[1])[:, 1:]
+    return probabilities >= threshold
+
+
+def pixel_counts(predicted: Tensor, truth: Tensor) -> PixelCounts:
+    """Count agreeing and differing pixels of two (N, K, H, W) bool masks."""
+    tp = (predicted & truth).sum(dim=(2, 3))
+    fp = (predicted & ~truth).sum(dim=(2, 3))
+    fn = (truth & ~predicted).sum(dim=(2, 3))
+    pixels = truth.shape[2] * truth.shape[3]
+    return PixelCounts(tp=tp, fp=fp, fn=fn, tn=pixels - tp - fp - fn)
+
+
+def score_histograms(
+    probabilities: Tensor, truth: Tensor, *, known: Tensor | None = None, bins: int = SCORE_BINS
+) -> ScoreHistograms:
+    """Histogram foreground scores (N, K, ...) in 0..1 by their bool truth, where known.
+
+    Bin i holds i/bins <= score < (i+1)/bins in float32, as `score >= threshold` compares; 1.0 is in the last.
+    """
+    index = _bin_index(probabilities, bins) + bins * truth
+    if known is not None:
+        index = torch.where(known, index, 2 * bins)
+    images, classes = probabilities.shape[:2]
+    counts = _count_rows(index.reshape(images * classes, -1), 2 * bins + 1)[:, : 2 * bins]
+    negatives, positives = counts.view(images, classes, 2, bins).unbind(dim=2)
+    return ScoreHistograms(positives=positives, negatives=negatives)
+
+
+def confidence_bins(
+    probabilities: Tensor, truth: Tensor, *, exclusive: bool, bins: int = CONFIDENCE_BINS
+) -> ConfidenceBins:
+    """Bin the confidence in the likelier answer, for calibration (Guo et al. 2017).
+
+    Exclusive: probabilities (N, C, H, W), truth ids (N, H, W), one answer a pixel, confidence max p.
+    Otherwise: both (N, K, H, W), an answer a pixel and class, confidence max(p, 1 - p).
+    """
+    p = probabilities.float()
+    if exclusive:
+        confidence, answer = p.max(dim=1)
+        right = answer == truth
+    else:
+        confidence = torch.maximum(p, 1 - p)
+        right = (p >= 0.5) == truth
+    images = len(p)
+    index = _bin_index(confidence, bins).reshape(images, -1)
+    counts = _count_rows(index + bins * right.reshape(images, -1), 2 * bins).view(images, 2, bins)
+    return ConfidenceBins(
+        pixels=counts.sum(dim=1),
+        confidence=_sum_rows(index, confidence.reshape(images, -1), bins),
+        correct=counts[:, 1],
+    )
+
+
+def confusion(predicted: Tensor, truth: Tensor, *, classes: int) -> Tensor:
+    """Return (N, classes, classes) int64 of true by predicted ids, both (N, H, W).
+
+    Raises `ValueError` where an id is none of 0..classes-1.
+    """
+    for ids in (predicted, truth):
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= classes:
+            raise ValueError(f"class ids {low}..{high}; allowed: 0..{classes - 1}; correct the class list")
+    pairs = truth.to(torch.int32) * classes + predicted.to(torch.int32)
+    return _count_rows(pairs.flatten(1), classes * classes).view(-1, classes, classes)
+
+
+def _bin_index(scores: Tensor, bins: int) -> Tensor:
+    edges = (torch.arange(1, bins, dtype=torch.float64) / bins).to(scores.device, torch.float32)
+    return torch.bucketize(scores.float().contiguous(), edges, out_int32=True, right=True)
+
+
+def _row_offsets(index: Tensor, size: int) -> Tensor:
+    return index + size * torch.arange(len(index), device=index.device).unsqueeze(1)
+
+
+def _count_rows(index: Tensor, size: int) -> Tensor:
+    """Count how often each of 0..size-1 occurs in each row of index (rows, ...)."""
+    flat = _row_offsets(index, size).flatten()
+    return torch.bincount(flat, minlength=len(index) * size).view(len(index), size)
+
+
+def _sum_rows(index: Tensor, values: Tensor, size: int) -> Tensor:
+    """Sum the values (0..1) by index within each row, in fixed point, so exact in any order."""
+    scaled = (values.double() * _FIXED_POINT).round().long()
+    sums = torch.zeros(len(index) * size, dtype=torch.int64, device=index.device)
+    sums.scatter_add_(0, _row_offsets(index, size).flatten(), scaled.flatten())
+    return sums.view(len(index), size).double() / _FIXED_POINT

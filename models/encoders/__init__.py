@@ -1,0 +1,1 @@
+"""Encoders: the library's, found by name, and those the library lacks."""

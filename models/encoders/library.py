@@ -1,0 +1,45 @@
+"""Encoders by name: the library's own, timm's as `tu-...`, and the dilated ones kept here."""
+
+from collections.abc import Mapping
+from typing import cast
+
+from torch import nn
+
+from models.encoders.dilated import DILATED
+from models.encoders.vision_transformer import VisionTransformerEncoder
+from models.vision import smp
+
+PLAIN_DEPTH = 4
+FULL_STRIDE = 32
+FULL_DEPTH = 5
+
+
+def encoder_name(backbone: str, output_stride: int) -> str:
+    """Return the name under which the library makes this backbone at this output stride."""
+    return f"{backbone}_dilated" if output_stride < FULL_STRIDE and backbone in DILATED else backbone
+
+
+def pyramid(
+    backbone: str,
+    *,
+    channels: int,
+    weights: bool | None = None,
+    output_stride: int = FULL_STRIDE,
+    depth: int = FULL_DEPTH,
+    options: Mapping[str, object],
+) -> nn.Module:
+    """Make an encoder of feature maps at strides 1, 2, 4 ... up to the output stride.
+
+    `weights=True` lets timm fill it; where to find the file is then among the options.
+    """
+    name = encoder_name(backbone, output_stride)
+    made = smp.encoders.get_encoder(name, channels, depth, weights, output_stride, **options)
+    return cast(nn.Module, made)
+
+
+def plain(
+    backbone: str, *, channels: int, weights: bool = False, options: Mapping[str, object]
+) -> VisionTransformerEncoder:
+    """Make an encoder of feature maps at one stride."""
+    name = backbone.removeprefix("tu-")
+    return VisionTransformerEncoder(name, weights, channels, PLAIN_DEPTH, **options)

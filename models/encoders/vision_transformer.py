@@ -1,0 +1,17 @@
+"""Plain vision transformers: features of four depths, all at one stride."""
+
+from torch import Tensor
+
+from models.vision import smp
+
+
+class VisionTransformerEncoder(smp.encoders.TimmViTEncoder):  # type: ignore[misc]
+    """Returns prefix tokens (N, tokens, C), where the model has any, then as many maps (N, C, H, W).
+
+    One list with the deepest map last is what networks expect of every encoder.
+    """
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return tokens and feature maps, each from the shallowest to the deepest."""
+        features, tokens = super().forward(images)
+        return [*(token for token in tokens if token is not None), *features]

@@ -1,0 +1,112 @@
+"""A network of encoder, decoder and head whose parts can be frozen and carried."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from models.architectures.parts import Parts
+
+
+class Network(nn.Module):
+    """Maps images (N, channels, S, S) in 0..1 to logits (N, outputs, S, S), or (N, outputs) without decoder.
+
+    Images are normalised inside by `mean` and `std`, one number a channel. `stages` are the names of the
+    encoder's parameters by stage.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        stages: Sequence[Sequence[str]],
+        skips: bool = True,
+    ) -> None:
+        super().__init__()
+        self.encoder = parts.encoder
+        self.decoder = parts.decoder
+        self.head = parts.head
+        self.skips = skips
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self._stages = tuple(frozenset(f"encoder.{name}" for name in names) for names in stages)
+        self._idle: frozenset[str] = frozenset()
+        self._frozen: frozenset[str] = frozenset()
+        self._still: tuple[nn.Module, ...] = ()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits. Raises `ValueError` for a training batch too small to normalise over."""
+        try:
+            return self._logits(self.encoder((images - self.mean) / self.std))
+        except ValueError as error:
+            if self.training and len(images) == 1:
+                raise ValueError(
+                    "a training batch has 1 image; allowed: at least 2, as this network normalises a global "
+                    "average over the batch; merge the image into another batch or raise batch_size"
+                ) from error
+            raise
+
+    def _logits(self, features: list[Tensor]) -> Tensor:
+        if self.decoder is not None and not self.skips:
+            features = [torch.zeros_like(feature) for feature in features[:-1]] + features[-1:]
+        decoded = features[-1].mean(dim=(2, 3)) if self.decoder is None else self.decoder(features)
+        logits: Tensor = self.head(decoded)
+        return logits
+
+    def freeze(self, parts: Sequence[str]) -> None:
+        """Hold parts fixed, batch-norm statistics included: encoder, decoder, encoder.stage1 and so on.
+
+        Stages count from the image; stage k is the k-th group of layers that makes a new feature map.
+        """
+        self._hold(self._frozen.union(*map(self._names, parts)))
+
+    def unfreeze(self, parts: Sequence[str]) -> None:
+        """Let parts train again."""
+        self._hold(self._frozen.difference(*map(self._names, parts)))
+
+    def idle(self, names: frozenset[str]) -> None:
+        """Declare the parameters that never reach the logits: they do not train."""
+        self._idle = names
+        self._hold(self._frozen)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode everywhere but in what is frozen."""
+        super().train(mode)
+        for module in self._still:
+            module.eval()
+        return self
+
+    def _names(self, part: str) -> frozenset[str]:
+        groups = {f"encoder.stage{number}": names for number, names in enumerate(self._stages, start=1)}
+        for name in ("encoder", "decoder"):
+            held = frozenset(key for key, _ in self.named_parameters() if key.startswith(f"{name}."))
+            groups |= {name: held} if held else {}
+        if part not in groups:
+            raise ValueError(f"freeze names {part}; allowed: {', '.join(sorted(groups))}; correct the name")
+        return groups[part]
+
+    def _hold(self, frozen: frozenset[str]) -> None:
+        for name, parameter in self.named_parameters():
+            if (name in self._frozen | frozen) or name in self._idle:
+                parameter.requires_grad_(name not in frozen | self._idle)
+        self._frozen = frozen
+        self._still = tuple(_wholly(self, "", frozen))
+        self.train(self.training)
+
+
+def _wholly(module: nn.Module, prefix: str, frozen: frozenset[str]) -> list[nn.Module]:
+    """Return the outermost modules all of whose parameters are frozen."""
+    found = []
+    for name, child in module.named_children():
+        names = [f"{prefix}{name}.{key}" for key, _ in child.named_parameters()]
+        if names and frozen.issuperset(names):
+            found.append(child)
+        elif not frozen.isdisjoint(names):
+            found += _wholly(child, f"{prefix}{name}.", frozen)
+    return found

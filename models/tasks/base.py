@@ -1,0 +1,58 @@
+"""What the training loop asks of a task; it knows none by name."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from models.settings import Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Images (N, channels, size, size) in 0..1 and the task's target, both on the network's device."""
+
+    images: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What a target looks like: names of its channels, and whether they exclude each other.
+
+    Exclusive segmentation has one channel more than names: channel 0 is the background.
+    """
+
+    names: tuple[str, ...]
+    exclusive: bool = False
+
+
+class Task(ABC):
+    """Loss and score of one kind of stage.
+
+    Statistics are sums: over batches and over workers they add up, and only then become scores.
+    """
+
+    trains: ClassVar[tuple[Part, ...]]
+    """The parts of the network this task trains beside its head; only these can be carried on."""
+    monitor: ClassVar[str]
+    """The score by which the best epoch is chosen; higher is better, or lower where `minimise`."""
+    minimise: ClassVar[bool] = False
+
+    @abstractmethod
+    def head_channels(self) -> int:
+        """Return how many numbers a pixel (or an image) gets."""
+
+    @abstractmethod
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return the scalar training loss of one batch."""
+
+    @abstractmethod
+    def statistics(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return a 1-d float64 tensor of sums over the batch, from which `scores` are derived."""
+
+    @abstractmethod
+    def scores(self, statistics: Tensor) -> Mapping[str, float]:
+        """Return named validation scores, `loss` and `monitor` among them; undefined ones are NaN."""

@@ -1,0 +1,86 @@
+"""Masks of exclusive (softmax) or overlapping (sigmoid) classes."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from models.counts import one_hot, pixel_counts, predicted_masks
+from models.losses import weighted_sum
+from models.settings import SegmentationSettings, class_weights_problem, loss_problem
+from models.tasks.base import Batch, Outputs, Task
+
+
+class Segmentation(Task):
+    """Target: ids (N, S, S) of exclusive classes, 0 the background, else 0/1 (N, classes, S, S).
+
+    Validation scores take the likeliest class, or probability 0.5 where classes overlap.
+    """
+
+    trains = SegmentationSettings.trains
+    monitor = "mean_iou"
+
+    def __init__(self, settings: SegmentationSettings, outputs: Outputs) -> None:
+        exclusive = outputs.exclusive
+        for problem in (
+            loss_problem(settings.loss, settings.target, exclusive=exclusive),
+            class_weights_problem(settings.class_weights, outputs.names, exclusive=exclusive),
+        ):
+            if problem:
+                raise ValueError(problem)
+        self.settings = settings
+        self.outputs = outputs
+
+    def head_channels(self) -> int:
+        """Return one number a pixel and class, the background among exclusive ones."""
+        return len(self.outputs.names) + self.outputs.exclusive
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Turn logits (N, head_channels, S, S) into float32 probabilities of the same shape."""
+        return logits.float().softmax(dim=1) if self.outputs.exclusive else logits.float().sigmoid()
+
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return the loss of the batch."""
+        return self._loss(network(batch.images), batch.target)
+
+    @torch.no_grad()
+    def statistics(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return sums of loss and images, then of true positive, false positive, false negative pixels."""
+        logits = network(batch.images)
+        exclusive = self.outputs.exclusive
+        truth = one_hot(batch.target, logits.shape[1])[:, 1:] if exclusive else batch.target.bool()
+        predicted = predicted_masks(self.probabilities(logits), exclusive=exclusive)
+        tp, fp, fn, _ = (count.sum(dim=0).double() for count in pixel_counts(predicted, truth))
+        loss = self._loss(logits, batch.target).double() * len(logits)
+        return torch.cat([torch.stack([loss, loss.new_tensor(len(logits))]), tp, fp, fn])
+
+    def scores(self, statistics: Tensor) -> Mapping[str, float]:
+        """Return loss, IoU by class, and mean IoU and Dice of the classes that occur in the truth."""
+        loss, images = statistics[:2].tolist()
+        tp, fp, fn = statistics[2:].view(3, -1)
+        absent = tp + fn == 0
+        iou = (tp / (tp + fp + fn)).masked_fill(absent, math.nan)
+        dice = (2 * tp / (2 * tp + fp + fn)).masked_fill(absent, math.nan)
+        return {
+            "loss": loss / images if images else math.nan,
+            "mean_iou": float(iou.nanmean()),
+            "dice": float(dice.nanmean()),
+            **{f"iou/{name}": value for name, value in zip(self.outputs.names, iou.tolist(), strict=True)},
+        }
+
+    def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        return weighted_sum(
+            self.settings.loss,
+            logits,
+            target,
+            exclusive=self.outputs.exclusive,
+            class_weights=self._class_weights(logits.device),
+        )
+
+    def _class_weights(self, device: torch.device) -> Tensor | None:
+        given = self.settings.class_weights
+        if not given:
+            return None
+        names = ("background", *self.outputs.names) if self.outputs.exclusive else self.outputs.names
+        return torch.tensor([given.get(name, 1.0) for name in names], device=device)

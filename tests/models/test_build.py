@@ -1,0 +1,173 @@
+"""One contract over a table of architectures and backbones."""
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from models.build import Blueprint, build
+from models.catalogue import probe_size, problem
+from models.network import Network
+from models.weights import carry
+
+NETWORKS = [
+    ("unet", "vgg16"),
+    ("unet", "resnet50"),
+    ("unet", "resnext50_32x4d"),
+    ("unet", "mit_b0"),
+    ("unet", "tu-convnext_atto"),
+    ("deeplabv3", "vgg16"),
+    ("deeplabv3", "resnet50"),
+    ("deeplabv3", "tu-test_resnet"),
+    ("deeplabv3plus", "vgg16"),
+    ("deeplabv3plus", "resnext50_32x4d"),
+    ("deeplabv3plus", "xception"),
+    ("unetplusplus", "resnet18"),
+    ("manet", "mobilenet_v2"),
+    ("linknet", "resnet18"),
+    ("fpn", "efficientnet-b0"),
+    ("pspnet", "resnet18"),
+    ("pan", "resnet18"),
+    ("upernet", "tu-test_convnext"),
+    ("segformer", "mit_b0"),
+    ("dpt", "tu-test_vit"),
+    (None, "resnet18"),
+    (None, "mit_b0"),
+    (None, "tu-test_vit"),
+]
+OUTPUTS = 2
+FAMILIES = ["resnet18", "vgg11", "xception", "mit_b0", "tu-test_resnet", "mobilenet_v2", "dpn68"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def made(architecture: str | None, backbone: str, *, channels: int = 1, skips: bool = True) -> Network:
+    torch.manual_seed(0)
+    blueprint = Blueprint(architecture=architecture, backbone=backbone, channels=channels, outputs=OUTPUTS, skips=skips)
+    return build(blueprint)
+
+
+@pytest.fixture(scope="module", params=NETWORKS, ids=lambda pair: f"{pair[0]}-{pair[1]}")
+def case(request: pytest.FixtureRequest) -> tuple[Network, torch.Tensor, bool]:
+    architecture, backbone = request.param
+    size = probe_size(architecture, backbone)
+    assert problem(architecture, backbone, size=size, channels=1) is None
+    return made(architecture, backbone), torch.rand(2, 1, size, size), architecture is not None
+
+
+def test_logits_have_the_size_of_the_images_or_one_row_an_image(
+    case: tuple[Network, torch.Tensor, bool],
+) -> None:
+    network, images, dense = case
+    logits = network.train()(images)
+    assert logits.shape == ((2, OUTPUTS, *images.shape[-2:]) if dense else (2, OUTPUTS))
+    assert logits.isfinite().all()
+
+
+def test_gradients_reach_every_parameter_that_trains(case: tuple[Network, torch.Tensor, bool]) -> None:
+    network, images, _ = case
+    network.zero_grad()
+    network.train()(images).square().sum().backward()
+    trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert [name for name, parameter in trained.items() if parameter.grad is None] == []
+    assert len(trained) > 0.9 * len(list(network.parameters()))
+
+
+def test_tensors_are_named_by_part(case: tuple[Network, torch.Tensor, bool]) -> None:
+    network, _, dense = case
+    parts = {name.partition(".")[0] for name in network.state_dict()}
+    assert parts == ({"encoder", "decoder", "head"} if dense else {"encoder", "head"})
+
+
+def test_carried_parts_arrive_and_the_head_stays_new(case: tuple[Network, torch.Tensor, bool]) -> None:
+    network, _, dense = case
+    parent = {name: torch.full_like(tensor, 3) for name, tensor in network.state_dict().items()}
+    child = copy.deepcopy(network)
+    transfer = carry(parent, child, ["encoder", "decoder"] if dense else ["encoder"])
+    for name, tensor in child.state_dict().items():
+        assert (tensor == 3).all() == (not name.startswith("head.")), name
+    assert {name.partition(".")[0] for name in transfer.new} == {"head"}
+    assert {*transfer.carried, *transfer.left_behind} == set(parent)
+
+
+def test_a_frozen_encoder_does_not_move_in_training(case: tuple[Network, torch.Tensor, bool]) -> None:
+    network, images, _ = case
+    network.freeze(["encoder"])
+    before = {name: tensor.clone() for name, tensor in network.encoder.state_dict().items()}
+    network.eval()
+    network.train()
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.1)
+    network(images).square().mean().backward()
+    optimizer.step()
+    after = network.encoder.state_dict()
+    network.unfreeze(["encoder"])
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert any(module.training for module in network.encoder.modules())
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "tu-convnext_atto"])
+def test_three_channels_are_taken_too(backbone: str) -> None:
+    network = made("unet", backbone, channels=3)
+    assert network(torch.rand(2, 3, 64, 64)).shape == (2, OUTPUTS, 64, 64)
+
+
+@pytest.mark.parametrize("architecture", ["unet", "fpn", "upernet", "pan", "deeplabv3plus"])
+def test_encoders_of_different_architectures_share_names_and_shapes(architecture: str) -> None:
+    alone, within = made(None, "resnet18").encoder.state_dict(), made(architecture, "resnet18").encoder.state_dict()
+    assert {name: tensor.shape for name, tensor in alone.items()} == {
+        name: tensor.shape for name, tensor in within.items()
+    }
+
+
+@pytest.mark.parametrize("backbone", FAMILIES)
+def test_dilated_and_undilated_encoders_share_names_and_shapes(backbone: str) -> None:
+    shapes = [
+        {name: tensor.shape for name, tensor in made(architecture, backbone).encoder.state_dict().items()}
+        for architecture in (None, "deeplabv3")
+    ]
+    assert all(found == shapes[0] for found in shapes)
+
+
+def test_at_equal_seed_architectures_start_from_equal_encoders() -> None:
+    unet, fpn, alone = (made(architecture, "resnet18").encoder for architecture in ("unet", "fpn", None))
+    for other in (fpn, alone):
+        assert all(torch.equal(a, b) for a, b in zip(unet.parameters(), other.parameters(), strict=True))
+
+
+def test_equal_seeds_build_equal_networks_and_others_do_not() -> None:
+    first, second = made("unet", "resnet18"), made("unet", "resnet18")
+    third = build(Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=OUTPUTS))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert not torch.equal(next(first.parameters()), next(third.parameters()))
+
+
+def test_pspnet_keeps_no_layer_it_does_not_train() -> None:
+    names = set(made("pspnet", "resnet18").state_dict())
+    assert not any(name.startswith(("encoder.layer3", "encoder.layer4")) for name in names)
+    assert any(name.startswith("encoder.layer2") for name in names)
+
+
+def test_without_skips_only_the_deepest_feature_map_matters() -> None:
+    seen: list[torch.Tensor] = []
+    network = made("unet", "resnet18", skips=False).eval()
+    assert network.decoder is not None
+    network.decoder.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0]))
+    network(torch.rand(1, 1, 64, 64))
+    assert [bool(feature.any()) for feature in seen] == [False] * 5 + [True]
+    with_skips = {name: tensor.shape for name, tensor in made("unet", "resnet18").state_dict().items()}
+    assert {name: tensor.shape for name, tensor in network.state_dict().items()} == with_skips
+
+
+def test_a_freshly_built_network_is_in_training_mode_with_untouched_statistics() -> None:
+    network = made("unet", "resnet18")
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert network.training
+    assert all(not module.running_mean.any() for module in norms if module.running_mean is not None)

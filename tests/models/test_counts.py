@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, multilabel_confusion_matrix, roc_auc_score
+from torch import Tensor
+
+from models.counts import (
+    confidence_bins,
+    confusion,
+    one_hot,
+    pixel_counts,
+    predicted_ids,
+    predicted_masks,
+    score_histograms,
+)
+
+EDGES = (np.arange(201) / 200).astype(np.float32)
+
+
+def scores_and_truth() -> tuple[Tensor, Tensor]:
+    """Two images of three classes; the last is absent from the first image."""
+    generator = torch.Generator().manual_seed(3)
+    probabilities = torch.rand(2, 3, 16, 16, generator=generator)
+    truth = torch.rand(2, 3, 16, 16, generator=generator) < 0.3
+    truth[0, 2] = False
+    return probabilities, truth
+
+
+def softmax_and_ids() -> tuple[Tensor, Tensor]:
+    """Two images of four classes; the last occurs nowhere in the truth."""
+    generator = torch.Generator().manual_seed(4)
+    probabilities = torch.randn(2, 4, 16, 16, generator=generator).softmax(dim=1)
+    return probabilities, torch.randint(0, 3, (2, 16, 16), generator=generator)
+
+
+def test_pixel_counts_are_those_of_sklearn_absent_classes_included() -> None:
+    probabilities, truth = scores_and_truth()
+    counts = pixel_counts(predicted_masks(probabilities, exclusive=False, threshold=0.4), truth)
+    for image in range(2):
+        flat = [part[image].flatten(1).T.numpy() for part in (truth, probabilities >= 0.4)]
+        expected = multilabel_confusion_matrix(*flat).reshape(3, 4)  # tn, fp, fn, tp
+        found = torch.stack([counts.tn, counts.fp, counts.fn, counts.tp], dim=2)[image]
+        np.testing.assert_array_equal(found.numpy(), expected)
+    assert counts.tp.dtype == torch.int64
+
+
+def test_exclusive_prediction_is_the_likeliest_class_whatever_the_threshold() -> None:
+    probabilities, _ = softmax_and_ids()
+    ids = predicted_ids(probabilities, threshold=0.9)
+    assert torch.equal(ids, probabilities.argmax(dim=1))
+    masks = predicted_masks(probabilities, exclusive=True, threshold=0.9)
+    for k in range(3):
+        assert torch.equal(masks[:, k], ids == k + 1)
+
+
+def test_a_single_exclusive_class_is_predicted_from_the_threshold_on() -> None:
+    foreground = torch.tensor([0.1, 0.3, 0.5]).view(1, 1, 1, 3)
+    probabilities = torch.cat([1 - foreground, foreground], dim=1)
+    assert predicted_ids(probabilities, threshold=0.3).flatten().tolist() == [0, 1, 1]
+
+
+def test_one_hot_is_that_of_torch() -> None:
+    ids = torch.randint(0, 4, (2, 5, 6))
+    expected = torch.nn.functional.one_hot(ids, 4).permute(0, 3, 1, 2).bool()
+    assert torch.equal(one_hot(ids.to(torch.uint8), 4), expected)
+
+
+def histogram(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    return np.histogram(scores, bins=EDGES)[0]
+
+
+def test_score_histograms_are_those_of_numpy() -> None:
+    probabilities, truth = scores_and_truth()
+    probabilities[0, 0, 0, :3] = torch.tensor([0.0, 1.0, 0.5])
+    found = score_histograms(probabilities, truth)
+    assert found.positives.shape == (2, 3, 200)
+    for image in range(2):
+        for k in range(3):
+            scores, true = probabilities[image, k].numpy(), truth[image, k].numpy()
+            np.testing.assert_array_equal(found.positives[image, k], histogram(scores[true]))
+            np.testing.assert_array_equal(found.negatives[image, k], histogram(scores[~true]))
+
+
+def test_a_histogram_gives_the_pixel_counts_of_every_threshold_on_its_edges() -> None:
+    edges = torch.from_numpy(EDGES[:-1])
+    around = torch.stack([edges, torch.nextafter(edges, torch.ones(()))]).view(1, 1, 20, 20)
+    truth = torch.ones_like(around, dtype=torch.bool)
+    found = score_histograms(around, truth).positives[0, 0]
+    for k in range(200):
+        assert found[k:].sum() == pixel_counts(around >= k / 200, truth).tp.item()
+
+
+def test_unknown_entries_are_in_no_histogram() -> None:
+    probabilities, truth = scores_and_truth()
+    known = torch.rand_like(probabilities) < 0.5
+    found = score_histograms(probabilities, truth, known=known)
+    assert torch.equal(found.positives.sum(dim=2), (truth & known).sum(dim=(2, 3)))
+    assert torch.equal(found.negatives.sum(dim=2), (~truth & known).sum(dim=(2, 3)))
+
+
+def test_the_auc_of_histograms_is_that_of_sklearn_within_half_a_bin() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(1, 1, 64, 64, generator=generator) < 0.3
+    scores = (torch.rand(1, 1, 64, 64, generator=generator) + 0.3 * truth).clamp(0, 1)
+    found = score_histograms(scores, truth)
+    p, n = found.positives[0, 0].double(), found.negatives[0, 0].double()
+    auc = (p * (n.cumsum(0) - n / 2)).sum() / (p.sum() * n.sum())
+    assert auc.item() == pytest.approx(roc_auc_score(truth.flatten(), scores.flatten()), abs=0.003)
+
+
+def expected_bins(confidence: Tensor, right: Tensor) -> list[tuple[int, float, int]]:
+    """Loop over bins of one image."""
+    rows = []
+    for i in range(20):
+        low, high = np.float32(i / 20), np.float32((i + 1) / 20) if i < 19 else np.inf
+        inside = (confidence >= low) & (confidence < high)
+        rows.append((int(inside.sum()), float(confidence[inside].double().sum()), int(right[inside].sum())))
+    return rows
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_confidence_bins_are_those_of_a_loop(exclusive: bool) -> None:
+    probabilities, truth = softmax_and_ids() if exclusive else scores_and_truth()
+    found = confidence_bins(probabilities, truth, exclusive=exclusive)
+    if exclusive:
+        confidence, right = probabilities.amax(dim=1), probabilities.argmax(dim=1) == truth
+    else:
+        confidence = torch.where(probabilities >= 0.5, probabilities, 1 - probabilities)
+        right = (probabilities >= 0.5) == truth
+    for image in range(2):
+        pixels, sums, correct = zip(*expected_bins(confidence[image], right[image]), strict=True)
+        assert found.pixels[image].tolist() == list(pixels)
+        assert found.correct[image].tolist() == list(correct)
+        assert found.confidence[image].tolist() == pytest.approx(list(sums), abs=1e-6)
+
+
+def test_sums_of_confidence_do_not_depend_on_the_order_of_pixels() -> None:
+    probabilities, truth = scores_and_truth()
+    order = torch.randperm(256)
+    shuffled = [part.flatten(2)[..., order].view_as(part) for part in (probabilities, truth)]
+    plain = confidence_bins(probabilities, truth, exclusive=False)
+    again = confidence_bins(shuffled[0], shuffled[1], exclusive=False)
+    assert torch.equal(plain.confidence, again.confidence)
+
+
+def test_confusion_is_that_of_sklearn_with_truth_in_rows() -> None:
+    probabilities, truth = softmax_and_ids()
+    predicted = predicted_ids(probabilities)
+    found = confusion(predicted, truth.to(torch.uint8), classes=4)
+    for image in range(2):
+        flat = (truth[image].flatten(), predicted[image].flatten())
+        np.testing.assert_array_equal(found[image], confusion_matrix(*flat, labels=range(4)))
+
+
+def test_an_id_outside_the_class_list_is_refused_not_counted_elsewhere() -> None:
+    ids = torch.zeros(1, 4, 4, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"class ids 0\.\.255; allowed: 0\.\.2"):
+        confusion(ids, ids.clone().index_fill_(1, torch.tensor([0]), 255), classes=3)

@@ -1,0 +1,99 @@
+import pytest
+import torch
+from torch import nn
+
+from models.build import Blueprint, build
+from models.network import Network
+
+
+def made(architecture: str | None = "unet", backbone: str = "resnet18", channels: int = 1) -> Network:
+    torch.manual_seed(0)
+    return build(Blueprint(architecture=architecture, backbone=backbone, channels=channels, outputs=1))
+
+
+def held(network: Network) -> set[str]:
+    return {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+
+
+def test_images_are_normalised_by_the_mean_of_the_channel_statistics() -> None:
+    seen: list[torch.Tensor] = []
+    network = made().eval()
+    network.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network(torch.full((1, 1, 64, 64), 0.5))
+    mean, std = (0.485 + 0.456 + 0.406) / 3, (0.229 + 0.224 + 0.225) / 3
+    torch.testing.assert_close(seen[0], torch.full((1, 1, 64, 64), (0.5 - mean) / std))
+
+
+def test_statistics_of_the_images_are_no_weights() -> None:
+    assert not {"mean", "std"} & set(made().state_dict())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "stage", "start"),
+    [
+        ("resnet18", "encoder.stage1", ("encoder.conv1", "encoder.bn1")),
+        ("resnet18", "encoder.stage2", ("encoder.layer1",)),
+        ("resnet18", "encoder.stage5", ("encoder.layer4",)),
+        ("vgg11", "encoder.stage1", ("encoder.features.0.",)),
+        ("vgg11", "encoder.stage5", ("encoder.features.16.", "encoder.features.18.")),
+        ("mit_b0", "encoder.stage1", ("encoder.patch_embed1", "encoder.block1", "encoder.norm1")),
+    ],
+)
+def test_stages_count_from_the_image(backbone: str, stage: str, start: tuple[str, ...]) -> None:
+    network = made(backbone=backbone)
+    network.freeze([stage])
+    assert held(network) == {name for name, _ in network.named_parameters() if name.startswith(start)}
+
+
+def test_a_frozen_stage_keeps_its_running_statistics_while_others_move() -> None:
+    network = made()
+    network.freeze(["encoder.stage2"])
+    network.train()
+    network(torch.rand(2, 1, 64, 64))
+    means = {name: tensor.abs().sum().item() for name, tensor in network.named_buffers() if "running_mean" in name}
+    assert all((value == 0) == name.startswith("encoder.layer1") for name, value in means.items())
+
+
+def test_dropout_inside_a_frozen_decoder_is_off_in_training() -> None:
+    network = made("fpn")
+    network.freeze(["decoder"])
+    network.train()
+    assert network.decoder is not None
+    drops = [module for module in network.decoder.modules() if isinstance(module, nn.Dropout2d)]
+    assert drops
+    assert not any(module.training for module in drops)
+
+
+def test_unfreezing_a_stage_leaves_the_others_frozen() -> None:
+    network = made()
+    network.freeze(["encoder"])
+    network.unfreeze(["encoder.stage5"])
+    free = {name for name, p in network.encoder.named_parameters() if p.requires_grad}
+    assert free == {name for name, _ in network.encoder.named_parameters() if name.startswith("layer4")}
+
+
+def test_unfreezing_does_not_wake_parameters_the_logits_never_see() -> None:
+    network = made("unetplusplus", "vgg11")
+    idle = held(network)
+    network.freeze(["decoder"])
+    network.unfreeze(["decoder"])
+    assert idle
+    assert held(network) == idle
+
+
+@pytest.mark.parametrize("part", ["head", "encoder.stage6", "layer1"])
+def test_freezing_an_unknown_part_names_the_known_ones(part: str) -> None:
+    with pytest.raises(ValueError, match=rf"freeze names {part}; allowed: decoder, encoder, encoder.stage1"):
+        made().freeze([part])
+
+
+def test_an_encoder_alone_has_no_decoder_to_freeze() -> None:
+    with pytest.raises(ValueError, match="freeze names decoder"):
+        made(None).freeze(["decoder"])
+
+
+def test_a_training_batch_of_one_is_refused_where_global_averages_are_normalised() -> None:
+    network = made("deeplabv3")
+    with pytest.raises(ValueError, match="a training batch has 1 image; allowed: at least 2"):
+        network.train()(torch.rand(1, 1, 64, 64))
+    assert network.eval()(torch.rand(1, 1, 64, 64)).shape == (1, 1, 64, 64)
