@@ -56,6 +56,8 @@ def decode(data: bytes, kind: Kind, name: str) -> Pixels:
         return DECODERS[kind](data)
     except (*BROKEN, DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if " object at 0x" in reason:  # PIL names its own buffer where it knows no format
+            reason = "no image format is recognised"
         raise DataError(
             f"{name} cannot be decoded as {kind} ({reason}); allowed: a complete PNG, JPEG, TIFF or DICOM file; "
             "restore or remove it"

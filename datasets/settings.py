@@ -3,16 +3,18 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Place = Annotated[Path, AfterValidator(Path.absolute)]
+"""A path made absolute when the file is read: workers run in folders of their own."""
 
 
 class Settings(BaseModel):
     """Frozen settings that refuse unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ImageSettings(Settings):
@@ -32,7 +34,7 @@ class TestImages(Settings):
 class TestShare(Settings):
     """A fixed test set of this share of the images, whole patients."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
     share: Share
     and_: Literal["single_case_categories"] | None = Field(default=None, alias="and")
 
@@ -46,7 +48,7 @@ class ValidationShare(Settings):
 class FileList(Settings):
     """Image ids, one a line."""
 
-    list: Path
+    list: Place
 
 
 class SplitSettings(Settings):

@@ -10,7 +10,7 @@ from typing import Literal
 from datasets.errors import DataError
 from datasets.manifest import Listing
 from datasets.sample import Box
-from datasets.settings import SourceSettings
+from datasets.settings import Place, SourceSettings
 from datasets.sources.files import FileSource
 from datasets.sources.published import Case, MaskFile, Published
 from datasets.sources.tables import Line, read_table
@@ -39,7 +39,7 @@ class CcxsSettings(SourceSettings):
     """Labels say which classes an image shows, classes without a mask (image-level tags) included."""
 
     source: Literal["ccxs"] = "ccxs"
-    root: Path
+    root: Place
 
     @property
     def collection(self) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from datasets.errors import DataError
 from datasets.manifest import Listing
 from datasets.sample import Box
-from datasets.settings import SourceSettings
+from datasets.settings import Place, SourceSettings
 from datasets.sources.ccxs import COLLECTION
 from datasets.sources.files import FileSource
 from datasets.sources.published import Case, Published
@@ -27,7 +27,7 @@ class CovidLungBoxesSettings(SourceSettings):
     """Entries without a file are left out, so a part of the images will do; labels are the findings of those."""
 
     source: Literal["covid_lung_boxes"] = "covid_lung_boxes"
-    root: Path
+    root: Place
 
     @property
     def collection(self) -> str:

@@ -9,7 +9,7 @@ from datasets.decode import Kind
 from datasets.errors import DataError
 from datasets.manifest import Listing
 from datasets.sample import Box
-from datasets.settings import SourceSettings
+from datasets.settings import Place, SourceSettings
 from datasets.sources.files import FileSource
 from datasets.sources.published import Case, MaskFile, Published
 from datasets.sources.tables import Line, read_table
@@ -27,7 +27,7 @@ class FolderSettings(SourceSettings):
     """
 
     source: Literal["folder"] = "folder"
-    root: Path
+    root: Place
 
     @property
     def collection(self) -> str:

@@ -1,0 +1,1 @@
+"""The study: its file, plan, store, training and command line."""

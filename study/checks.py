@@ -1,0 +1,172 @@
+"""Everything about a study file that can be refused before data is read."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from models import catalogue
+from models.settings import Part
+from study.arms import FIXED_FACTORS, Arm, Step, assignments, matches, text_of
+from study.problems import Problem, unknown
+from study.spec import SegmentationStage, StudySpec, WeightsFile
+
+
+def reference_problems(spec: StudySpec, named: Mapping[str, Collection[str]]) -> Iterator[Problem]:
+    """Yield names that refer to nothing. `named` has every name the file defines, also of broken entries."""
+    for name, stage in spec.stages.items():
+        if stage.data not in named["data"]:
+            yield Problem(path=f"stages.{name}.data", message=unknown("data", stage.data, named["data"]))
+    for name, links in spec.pathways.items():
+        for position, link in enumerate(links):
+            if link.stage not in named["stages"]:
+                message = unknown("stage", link.stage, named["stages"])
+                yield Problem(path=f"pathways.{name}[{position}]", message=message)
+    for position, pathway in enumerate(spec.compare.pathway or ()):
+        if pathway not in named["pathways"]:
+            message = unknown("pathway", pathway, named["pathways"])
+            yield Problem(path=f"compare.pathway[{position}]", message=message)
+    heads = [*named["stages"], "target", "image"]
+    for path in spec.compare.factors:
+        if path.partition(".")[0] not in heads:
+            yield Problem(path=f"compare.{path}", message=unknown("stage", path.partition(".")[0], heads))
+    names = [*FIXED_FACTORS, *(key for key in named["compare"] if "." in key)]
+    for key in ("baseline", "exclude", "include"):
+        for position, rule in enumerate(getattr(spec.compare, key)):
+            path = f"compare.{key}[{position}]"
+            for name in rule:
+                if name not in names:
+                    yield Problem(path=f"{path}.{name}", message=unknown("factor", name, names))
+            pathway = rule.get("pathway")
+            if pathway is not None and pathway not in named["pathways"]:
+                yield Problem(path=f"{path}.pathway", message=unknown("pathway", pathway, named["pathways"]))
+
+
+def pathway_problems(spec: StudySpec) -> Iterator[Problem]:
+    """Yield chains that cannot end in a comparison on one target."""
+    targets: dict[str, str] = {}
+    for name, links in spec.pathways.items():
+        last = spec.stages.get(links[-1].stage)
+        if last is None:
+            continue
+        if not isinstance(last, SegmentationStage):
+            message = (
+                f"ends in {links[-1].stage}, a {last.task} stage; allowed: a segmentation stage; add one at its end"
+            )
+            yield Problem(path=f"pathways.{name}", message=message)
+        elif last.target != "mask":
+            message = f"ends in {links[-1].stage}, which learns {last.target}; allowed: target mask; add such a stage"
+            yield Problem(path=f"pathways.{name}", message=message)
+        else:
+            targets.setdefault(last.data, name)
+        if links[0].carry != "encoder":
+            message = f"is {links[0].carry}, but no stage stands before it; allowed: on later stages; remove carry"
+            yield Problem(path=f"pathways.{name}[0].carry", message=message)
+    if len(targets) > 1:
+        ends = ", ".join(f"{pathway} on {data}" for data, pathway in targets.items())
+        message = f"they end on different data ({ends}); allowed: one target for all; split the study"
+        yield Problem(path="pathways", message=message)
+
+
+def rule_problems(spec: StudySpec) -> Iterator[Problem]:
+    """Yield rules of `compare` that no combination meets."""
+    rows = assignments(spec.model_copy(update={"compare": spec.compare.model_copy(update={"exclude": ()})}))
+    for position, rule in enumerate(spec.compare.exclude):
+        known = rule.keys() <= rows[0].keys() and rule.get("pathway", rows[0]["pathway"]) in spec.pathways
+        if known and not any(matches(row, rule) for row in rows):
+            values = {name: text_of(value) for name, value in rule.items()}
+            message = f"{values} excludes nothing; allowed: values that `compare` has; correct or remove it"
+            yield Problem(path=f"compare.exclude[{position}]", message=message)
+
+
+def target_names(spec: StudySpec) -> set[str]:
+    """Return the names of the data sets that pathways end on (one, in a sound study)."""
+    ends = {links[-1].stage for links in spec.pathways.values()}
+    return {spec.stages[name].data for name in ends if name in spec.stages}
+
+
+def arm_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
+    """Yield networks that cannot be built and links that carry what was never trained; each once."""
+    seen: set[tuple[object, ...]] = set()
+    for arm in arms:
+        before: Step | None = None
+        for position, step in enumerate(arm.chain):
+            key = (arm.factors["pathway"], position, id(step), id(before))
+            if key not in seen:
+                seen.add(key)
+                path = f"pathways.{arm.factors['pathway']}[{position}]"
+                yield from _network_problems(step)
+                yield from _freeze_problems(path, step)
+                if before is not None:
+                    yield from _link_problems(path, before, step)
+            before = step
+
+
+_OWNERS = {"architecture is ": ("architecture", "compare"), "backbone is ": ("backbone", "compare"),
+           "image size is ": ("image.size", "")}  # fmt: skip
+"""What a message of the catalogue is about: the key of a stage, and where the study says it for all stages."""
+
+
+def _network_problems(step: Step) -> Iterator[Problem]:
+    message = catalogue.problem(step.architecture, step.backbone, size=step.image.size, channels=step.image.channels)
+    if message is None:
+        return
+    about = next((owner for start, owner in _OWNERS.items() if message.startswith(start)), None)
+    path = f"stages.{step.stage}"
+    if about is not None:
+        key, shared = about
+        own = step.settings.image.size if key == "image.size" else getattr(step.settings, key)
+        path = f"{path}.{key}" if own is not None else f"{shared}.{key}".lstrip(".")
+    yield Problem(path=path, message=message)
+
+
+def _freeze_problems(path: str, step: Step) -> Iterator[Problem]:
+    if catalogue.problem(step.architecture, step.backbone, size=step.image.size, channels=step.image.channels):
+        return
+    stages = catalogue.encoder_stages(step.architecture, step.backbone)
+    allowed = [*step.settings.trains, *(f"encoder.stage{number + 1}" for number in range(stages))]
+    for name in step.link.freeze:
+        if name not in allowed:
+            yield Problem(path=f"{path}.freeze", message=unknown("part", name, allowed))
+
+
+def _link_problems(path: str, before: Step, step: Step) -> Iterator[Problem]:
+    missing = [part for part in step.link.parts if part not in before.settings.trains]
+    if missing:
+        message = (
+            f"carries {step.link.carry}, but {before.stage} ({before.settings.task}) never trained a {missing[0]}; "
+            "allowed: carry: encoder; or put a stage before it that trains one"
+        )
+        yield Problem(path=path, message=message)
+    for what, here, there in _shared(step, before, step.link.parts):
+        if here != there:
+            message = (
+                f"{step.stage} has {what} {here} and {before.stage} before it {there}; "
+                "allowed: the same, so that weights fit; change one of them, or exclude the combination"
+            )
+            yield Problem(path=path, message=message)
+
+
+def _shared(step: Step, before: Step, parts: tuple[Part, ...]) -> Iterator[tuple[str, object, object]]:
+    yield "backbone", step.backbone, before.backbone
+    yield "image.channels", step.image.channels, before.image.channels
+    if "encoder" in parts and catalogue.encoder_depth(before.architecture) < catalogue.encoder_depth(step.architecture):
+        yield "encoder depth", catalogue.encoder_depth(step.architecture), catalogue.encoder_depth(before.architecture)
+    if "decoder" in parts and before.architecture is not None:
+        yield "architecture", step.architecture, before.architecture
+
+
+def weights_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:
+    """Yield initial weights that do not exist."""
+    wanted = {(arm.chain[0].backbone, arm.initial_weights) for arm in arms}
+    for backbone, initial in sorted(wanted, key=str):
+        listed = initial in spec.compare.initial_weights
+        path = (
+            f"compare.initial_weights[{spec.compare.initial_weights.index(initial)}]" if listed else "compare.include"
+        )
+        if isinstance(initial, WeightsFile):
+            if not Path(initial.file).is_file():
+                message = f"no file {initial.file!r}; allowed: a safetensors file; correct the path"
+                yield Problem(path=f"{path}.file", message=message)
+        elif backbone in catalogue.backbones():
+            problem = catalogue.weights_problem(backbone, initial)
+            if problem:
+                yield Problem(path=path, message=problem)

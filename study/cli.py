@@ -1,0 +1,206 @@
+"""The command line: `study COMMAND`, also `python -m study`."""
+
+import json
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from study.document import read_document
+from study.problems import Problem, Refused, unknown
+
+app = typer.Typer(
+    name="study",
+    help="Which pretraining, architecture, backbone and loss give the best segmentation from few pixel masks?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The study file (YAML).", show_default=False)]
+StudyName = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.", show_default=False)]
+Storage = Annotated[Path, typer.Option(help="Where stages and results live.")]
+Cache = Annotated[Path | None, typer.Option(help="Prepared images of this machine (default: a per-user folder).")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a value of the file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+DEFAULT_STORAGE = Path("runs")
+INTERRUPTED = 130
+
+
+class TableFormat(StrEnum):
+    """How a table is written."""
+
+    md = "md"
+    csv = "csv"
+    json = "json"
+    latex = "latex"
+    html = "html"
+
+
+@app.command()
+def catalog() -> None:
+    """List the study files that come with the platform."""
+    for template in _templates():
+        first = template.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        typer.echo(f"{template.name.removesuffix('.yaml'):24} {first}")
+
+
+@app.command()
+def init(
+    template: Annotated[str, typer.Argument(metavar="TEMPLATE", help="A name that `study catalog` lists.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: TEMPLATE.yaml.")] = None,
+) -> None:
+    """Copy a study file of the catalog, to be edited."""
+    known = {found.name.removesuffix(".yaml"): found for found in _templates()}
+    place = output or Path(f"{template}.yaml")
+    if template not in known:
+        raise Refused([Problem(path="", message=unknown("template", template, known))], "study init")
+    if place.exists():
+        message = f"{place} exists; allowed: a new file; choose another name with -o or remove it"
+        raise Refused([Problem(path="", message=message)], "study init")
+    place.write_text(known[template].read_text(encoding="utf-8"), encoding="utf-8")
+    typer.echo(f"wrote {place}; next: study plan {place}")
+
+
+@app.command()
+def plan(
+    file: File,
+    storage: Storage = DEFAULT_STORAGE,
+    cache: Cache = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a study file completely and show what running it would train."""
+    from study.load import load_plan
+    from study.store import Store
+    from study.summary import summary, summary_text
+
+    found = load_plan(read_document(file, overrides or ()), file=str(file), cache=_cache(cache))
+    told = summary(found, Store(storage))
+    typer.echo(json.dumps(told, indent=1) if as_json else summary_text(told))
+
+
+@app.command()
+def run(
+    file: File,
+    storage: Storage = DEFAULT_STORAGE,
+    cache: Cache = None,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster; default: this machine.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Run a study; running it again resumes it."""
+    _run(read_document(file, overrides or ()), str(file), storage, _cache(cache), address)
+
+
+@app.command()
+def resume(
+    name: StudyName, storage: Storage = DEFAULT_STORAGE, cache: Cache = None,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster; default: this machine.")] = None,
+) -> None:  # fmt: skip
+    """Resume a study by name, from the file it was last run with."""
+    spec = _study_folder(storage, name) / "spec.yaml"
+    _run(read_document(spec), str(spec), storage, _cache(cache), address)
+
+
+@app.command()
+def status(name: StudyName, storage: Storage = DEFAULT_STORAGE, as_json: AsJson = False) -> None:
+    """Tell how far a study is; the storage is all that is needed."""
+    from study.status import status as read_status
+    from study.status import status_text
+
+    _study_folder(storage, name)
+    told = read_status(storage, name)
+    typer.echo(json.dumps(told, indent=1) if as_json else status_text(told))
+
+
+@app.command()
+def table(  # noqa: PLR0917 - options are given by name
+    name: StudyName,
+    metric: Annotated[str, typer.Option(help="mean_iou, dice, precision, recall, f1, accuracy, auc, ...")] = "mean_iou",
+    class_: Annotated[str, typer.Option("--class", help="A class, macro or weighted.")] = "macro",
+    aggregation: Annotated[str, typer.Option(help="dataset or case.")] = "dataset",
+    split: Annotated[str, typer.Option(help="test or validation.")] = "test",
+    rows: Annotated[str | None, typer.Option(help="Factors, separated by commas; default: those that vary.")] = None,
+    columns: Annotated[str | None, typer.Option(help="One factor.")] = None,
+    format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.md,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Show the comparison table."""
+    from results.render import render
+    from results.tables import table as lay_out
+    from study.outcome import read_comparisons
+
+    comparisons = read_comparisons(_study_folder(storage, name))
+    try:
+        grid = lay_out(
+            comparisons, metric=metric, class_=class_, aggregation=aggregation, split=split,
+            rows=rows.split(",") if rows else None, columns=columns or "labelled_fraction",
+        )  # fmt: skip
+    except ValueError as error:
+        raise Refused([Problem(path="", message=str(error))], name) from error
+    typer.echo(render(grid, format_.value))
+
+
+@app.command()
+def doctor(storage: Storage = DEFAULT_STORAGE, cache: Cache = None) -> None:
+    """Check this machine: versions, processors, accelerators, storage, cache, published weights."""
+    from study.doctor import findings
+
+    sound = True
+    for finding in findings(storage, _cache(cache)):
+        typer.echo(finding.line)
+        sound = sound and finding.sound
+    raise typer.Exit(0 if sound else 1)
+
+
+def _run(document: dict[str, object], file: str, storage: Path, cache: Path, address: str | None) -> None:
+    from rich.console import Console
+
+    from study.load import load_plan
+
+    found = load_plan(document, file=file, cache=cache)
+    from study.ending import ending  # imports torch and ray: only once the plan stands
+    from study.run import run as run_plan
+
+    console = Console(soft_wrap=True)
+    ended = run_plan(found, document, storage=storage, cache=cache, address=address, console=console)
+    for line in ending(found, ended, storage):
+        typer.echo(line)
+    raise typer.Exit(1 if ended.failures else 0)
+
+
+def _templates() -> list[Path]:
+    folder = Path(str(resources.files("study") / "catalog"))
+    return sorted(folder.glob("*.yaml"))
+
+
+def _cache(cache: Path | None) -> Path:
+    from study.doctor import default_cache
+
+    return cache or default_cache()
+
+
+def _study_folder(storage: Path, name: str) -> Path:
+    folder = storage / "studies" / name
+    if not (folder / "spec.yaml").is_file():
+        known = sorted(path.parent.name for path in storage.glob("studies/*/spec.yaml"))
+        raise Refused([Problem(path="", message=unknown("study", name, known))], f"--storage {storage}")
+    return folder
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; refusals are one line each on stderr and exit with 2."""
+    run_app: Callable[..., None] = app
+    try:
+        run_app(arguments)
+    except Refused as refused:
+        typer.echo(str(refused), err=True)
+        sys.exit(2)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # typer's answer to KeyboardInterrupt
+            typer.echo("interrupted; what is finished is kept, the same command goes on from there", err=True)
+        raise

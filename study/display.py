@@ -1,0 +1,117 @@
+"""What a user sees while a study runs: a live view on a terminal, plain lines in a pipe."""
+
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from cluster.execute import Outcome
+from study.plan import Plan
+
+LINE_SECONDS = 10.0
+"""Between two lines about a running stage in a pipe."""
+
+
+class Display:
+    """Tells of stages as they start, train and end."""
+
+    def __init__(self, plan: Plan, *, total: int, console: Console, on_failure: Callable[[str, str], None]) -> None:
+        self._plan, self._console, self._live, self._on_failure = plan, console, console.is_terminal, on_failure
+        self._total, self._done, self._failed = total, 0, 0
+        self._started: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[score]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not self._live,
+            transient=True,
+        )
+        self._all = self._progress.add_task("stages", total=total, score="")
+        self._bars: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        """Begin the live view."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the live view."""
+        self._progress.stop()
+
+    def started(self, name: str) -> None:
+        """Show a stage that was handed out."""
+        self._started[name] = self._told[name] = time.monotonic()
+        if self._live:
+            self._bars[name] = self._progress.add_task(self.label(name), total=None, score="")
+
+    def progressed(self, name: str, scores: Mapping[str, float]) -> None:
+        """Show how far a stage is."""
+        text = _scores(scores)
+        if self._live:
+            self._progress.update(self._bars[name], completed=scores["epoch"], total=scores["epochs"], score=text)
+        elif time.monotonic() - self._told[name] > LINE_SECONDS:
+            self._told[name] = time.monotonic()
+            self.line(f"{self.label(name)}: epoch {scores['epoch']:.0f} of {scores['epochs']:.0f} {text}")
+
+    def lost(self, name: str) -> None:
+        """Say that a stage starts again."""
+        self.line(f"{self.label(name)}: its process was lost; it goes on from its last checkpoint")
+
+    def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
+        """Show how a stage ended."""
+        seconds = time.monotonic() - self._started.pop(name)
+        if self._live:
+            self._progress.remove_task(self._bars.pop(name))
+        if outcome.status == "done":
+            self._done += 1
+            self._progress.update(self._all, completed=self._done)
+            self.line(f"[{self._done}/{self._total}] {self.label(name)} ({seconds:.1f} s)")
+        elif outcome.status == "redo" and again:
+            self._total += outcome.redo != name
+            self.line(f"{outcome.detail}; it was set aside and is trained again")
+        elif outcome.status != "busy":
+            if not again:
+                self._failed += 1
+                self._on_failure(name, outcome.detail)
+            first = outcome.detail.partition("\n")[0]
+            self.line(f"{self.label(name)} failed{', is tried once more' if again else ''}: {first}")
+
+    def proceed(self) -> bool:
+        """Return whether more stages may be handed out."""
+        return True
+
+    def counts(self, stages: int) -> dict[str, int]:
+        """Return numbers of stages by state, for a study of so many."""
+        running, failed = len(self._started), self._failed
+        finished = stages - self._total + self._done
+        waiting = stages - finished - running - failed
+        return {"total": stages, "finished": finished, "running": running, "waiting": waiting, "failed": failed}
+
+    def line(self, text: str) -> None:
+        """Print one line."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def label(self, digest: str) -> str:
+        """Return how a stage is named to the user."""
+        node = self._plan.nodes[digest]
+        step, draw = node.recipe.step, node.draw
+        words = [step.stage, "/".join(filter(None, (step.architecture, step.backbone)))]
+        if draw.labelled is not None:
+            words.append(f"labelled {draw.labelled:g}")
+        if draw.fold is not None:
+            words.append(f"fold {draw.fold}")
+        return " ".join([*words, f"seed {node.seed}", digest[:8]])
+
+
+def _scores(scores: Mapping[str, float]) -> str:
+    shown = [name for name in ("val/mean_iou", "val/auc", "val/distance", "val/loss") if name in scores][:1]
+    return "  ".join(f"{name} {scores[name]:.3f}" for name in ("train/loss", *shown))

@@ -1,0 +1,32 @@
+"""What a finished run tells: the table, what failed, where the picture is, what to do next."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from results.render import render
+from results.tables import table
+from study.outcome import curve_path
+from study.plan import Plan
+from study.run import Ended
+from study.store import Store
+
+
+def ending(plan: Plan, ended: Ended, storage: Path) -> Iterator[str]:
+    """Yield the lines."""
+    name = plan.spec.name
+    store = Store(storage)
+    if ended.comparisons.num_rows:
+        columns = "labelled_images" if plan.spec.compare.labelled_images else "labelled_fraction"
+        yield ""
+        yield render(table(ended.comparisons, columns=columns), "md")
+        yield f"learning curve: {curve_path(store, name)}"
+    for digest, error in ended.failures.items():
+        stage = plan.nodes[digest].recipe.step.stage
+        yield f"failed: {stage} {digest[:8]}: {error.partition(chr(10))[0]}"
+    if ended.skipped:
+        yield f"not run: {len(ended.skipped)} stages that start from failed ones"
+    if ended.failures:
+        yield "the same command tries what failed once more; the rest is kept"
+    where = "" if storage == Path("runs") else f" --storage {storage}"
+    commands = (f"table {name} --metric dice", f"table {name} --format csv", f"status {name}")
+    yield "next: " + "; ".join(f"study {command}{where}" for command in commands)

@@ -1,0 +1,64 @@
+"""Writing files so that a reader sees all of one or none of it, and knowing when one was altered."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file aside and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    aside.replace(path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON atomically."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever was written
+    """Read JSON; None where the file is not there (yet)."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def hash_of(path: Path) -> str:
+    """Return a file's BLAKE2b hash."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()[:32]
+
+
+def seal(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return size, time and hash of files, to be kept beside them."""
+    sealed = {}
+    for name in names:
+        status = (folder / name).stat()
+        sealed[name] = {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "blake2b": hash_of(folder / name)}
+    return sealed
+
+
+def damage(folder: Path, sealed: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return what is wrong with sealed files, None where nothing is.
+
+    A file is hashed again only when its time differs, so that checking thousands of stages is cheap.
+    """
+    for name, mark in sealed.items():
+        try:
+            status = (folder / name).stat()
+        except OSError:
+            return f"{name} is missing"
+        if status.st_size != mark["bytes"]:
+            return f"{name} has {status.st_size} bytes, not the {mark['bytes']} that were written"
+        if status.st_mtime_ns != mark["mtime_ns"] and hash_of(folder / name) != mark["blake2b"]:
+            return f"{name} was altered after it was written"
+    return None

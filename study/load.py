@@ -1,0 +1,114 @@
+"""From a study file to its plan, or to everything that is wrong with it."""
+
+import hashlib
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from datasets.checks import check
+from datasets.errors import DataError
+from study import checks, needs
+from study.arms import Arm, Resolver, assignments
+from study.cohort import Cohort, CohortSpec
+from study.document import Document
+from study.families import family_problems
+from study.leaks import find_leaks, leak_message, leak_problems
+from study.parse import parse
+from study.plan import Plan, Planner
+from study.problems import Problem, Refused
+from study.spec import StudySpec, WeightsFile
+
+_NO_FACTORS = frozenset({"labelled_fraction", "labelled_images", "folds", "seeds", "baseline"})
+
+
+def load_plan(document: Document, *, file: str, cache: Path) -> Plan:
+    """Check a study file completely and plan it. Raises `Refused` with every problem found."""
+    spec, problems = parse(document)
+    if spec is None:
+        raise Refused(problems, file)
+    named = {key: _names(document.get(key)) for key in ("data", "stages", "pathways", "compare")}
+    broken = _broken(problems)
+    problems += [*checks.reference_problems(spec, named), *checks.pathway_problems(spec)]
+    arms = _arms(spec, broken, problems)
+    cohorts, warnings = _open(spec, cache, problems)
+    targets = checks.target_names(spec)
+    target = next(iter(targets), "") if len(targets) == 1 else ""
+    leaks = find_leaks(spec, cohorts, target) if target in cohorts else []
+    problems += [*leak_problems(spec, leaks), *needs.data_problems(arms, cohorts)]
+    if target in cohorts:
+        problems += [*needs.class_problems(spec, cohorts[target]), *needs.split_problems(spec, cohorts[target], target)]
+    problems += [] if problems else family_problems(spec, arms)
+    if problems:
+        raise Refused(problems, file)
+    warnings += [f"data.{leak.data}: {leak_message(leak)}" for leak in leaks if spec.leaks == "report"]
+    files = {arm.initial_weights.file: _hash(arm.initial_weights.file) for arm in arms
+             if isinstance(arm.initial_weights, WeightsFile)}  # fmt: skip
+    plan = Plan(file=file, spec=spec, target=target, cohorts=cohorts, arms=arms, files=files, leaks=leaks,
+                warnings=warnings)  # fmt: skip
+    try:
+        return Planner(plan).build()
+    except DataError as error:
+        raise Refused([Problem(path="data", message=str(error))], file) from error
+
+
+def _names(section: object) -> Collection[str]:
+    return [str(name) for name in section] if isinstance(section, Mapping) else []
+
+
+def _broken(problems: list[Problem]) -> set[tuple[str, str]]:
+    """Return the heads of paths that are not as the file says, such as (stages, segment)."""
+    paths = [re.split(r"[.\[]", f"{problem.path}..") for problem in problems]
+    return {(path[0], path[1]) for path in paths}
+
+
+def _arms(spec: StudySpec, broken: set[tuple[str, str]], problems: list[Problem]) -> list[Arm]:
+    """Resolve every arm that is as the file says; what is wrong with them is added to `problems`."""
+    if any(head == "image" or (head == "compare" and key not in _NO_FACTORS) for head, key in broken):
+        return []
+    sound = {name for name in spec.stages if ("stages", name) not in broken}
+    whole = {name for name, links in spec.pathways.items() if sound.issuperset(link.stage for link in links)}
+    rows = assignments(spec)
+    resolver = Resolver(spec)
+    arms = [arm for row in rows if row["pathway"] in whole and (arm := resolver.arm(row)) is not None]
+    problems += resolver.problems
+    problems += checks.rule_problems(spec)
+    problems += checks.arm_problems(arms)
+    problems += checks.weights_problems(spec, arms)
+    if not rows:
+        message = "every combination is excluded; allowed: at least one arm; remove a rule of exclude"
+        problems.append(Problem(path="compare.exclude", message=message))
+    return arms
+
+
+def _open(spec: StudySpec, cache: Path, problems: list[Problem]) -> tuple[dict[str, Cohort], list[str]]:
+    """Read the index of every data set that a pathway uses; return the sound ones and warnings."""
+    links = [link.stage for links in spec.pathways.values() for link in links]
+    used = {spec.stages[name].data for name in links if name in spec.stages}
+    if not used.issuperset(spec.data) and not spec.stages.keys() >= set(links):
+        used = set(spec.data)  # a stage that could not be read may use any
+    cohorts: dict[str, Cohort] = {}
+    warnings: list[str] = []
+    for name in (name for name in spec.data if name in used):
+        settings = CohortSpec(data=spec.data[name], folds=spec.compare.folds, min_cases=spec.validation.min_cases)
+        try:
+            cohort = Cohort.open(settings, cache)
+        except DataError as error:
+            problems.append(Problem(path=f"data.{name}", message=str(error)))
+            continue
+        except OSError as error:
+            what = f"{error.filename} cannot be used ({error.strerror})"
+            message = f"{what}; allowed: files and folders you may read, and a cache you may write; set root or --cache"
+            problems.append(Problem(path=f"data.{name}", message=message))
+            continue
+        found = check(cohort.index)
+        errors = [finding.message for finding in found if finding.severity == "error"]
+        problems += [Problem(path=f"data.{name}", message=message) for message in errors]
+        warnings += [f"data.{name}: {finding.message}" for finding in found if finding.severity == "warning"]
+        if not errors:
+            cohorts[name] = cohort
+    return cohorts, warnings
+
+
+def _hash(file: str) -> str:
+    with Path(file).open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()[:32]

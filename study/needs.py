@@ -1,0 +1,80 @@
+"""What a study asks of its data: annotation, classes, structures, enough images."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from datasets.errors import DataError
+from datasets.sample import Index
+from datasets.targets import names as output_names
+from datasets.targets import offer_of
+from models.settings import class_weights_problem, loss_problem
+from study.arms import Arm, Step
+from study.cohort import Cohort
+from study.problems import Problem, unknown
+from study.spec import SegmentationStage, StudySpec
+
+
+def data_problems(arms: Iterable[Arm], cohorts: Mapping[str, Cohort]) -> Iterator[Problem]:
+    """Yield stages whose data does not offer what they learn, and losses, classes, structures that do not fit."""
+    for step in {id(step): step for arm in arms for step in arm.chain}.values():
+        if step.settings.data in cohorts:
+            yield from _step_problems(step, cohorts[step.settings.data].index)
+
+
+def _step_problems(step: Step, index: Index) -> Iterator[Problem]:
+    settings, path = step.settings, f"stages.{step.stage}"
+    offer = offer_of(settings.target)
+    offered = sorted(kind for kind, hashes in index.offers.items() if any(hashes))
+    if offer is not None and offer not in offered:
+        has = ", ".join(offered) or "images only"
+        message = (
+            f"{settings.task} needs {offer}, which {settings.data} has not; allowed: data with {offer} ({has} here)"
+        )
+        yield Problem(path=f"{path}.data", message=message)
+        return
+    exclusive = settings.target == "mask" and not index.overlapping
+    loss = loss_problem(settings.loss, settings.target, exclusive=exclusive)
+    if loss:
+        yield Problem(path=f"{path}.loss", message=loss)
+    if isinstance(settings, SegmentationStage) and settings.class_weights:
+        classes = output_names(index, settings.target)
+        weights = class_weights_problem(settings.class_weights, classes, exclusive=exclusive)
+        if weights:
+            yield Problem(path=f"{path}.class_weights", message=weights)
+    if settings.target in ("centre", "box"):
+        structure = getattr(settings, "structure", None)
+        if structure is not None and structure not in index.structures:
+            yield Problem(path=f"{path}.structure", message=unknown("structure", structure, index.structures))
+        if structure is None and len(index.structures) != 1:
+            message = f"is missing; allowed: {', '.join(index.structures)}; say which one"
+            yield Problem(path=f"{path}.structure", message=message)
+
+
+def class_problems(spec: StudySpec, cohort: Cohort) -> Iterator[Problem]:
+    """Yield classes to average over that the target does not have."""
+    for position, name in enumerate(spec.metrics.classes or ()):
+        if name not in cohort.index.classes:
+            yield Problem(path=f"metrics.classes[{position}]", message=unknown("class", name, cohort.index.classes))
+
+
+def split_problems(spec: StudySpec, cohort: Cohort, name: str) -> Iterator[Problem]:
+    """Yield folds that cannot be dealt, and amounts of labels that leave nothing to train on."""
+    compare = spec.compare
+    key = "labelled_images" if compare.labelled_images else "labelled_fraction"
+    for seed in sorted({cohort.split_seed(seed) for seed in compare.seeds}):
+        for fold in range(compare.folds):
+            whole = _split_problem(cohort, fold, seed, 1.0)
+            if whole:
+                yield Problem(path=f"data.{name}.split", message=whole)
+                return
+            for position, labelled in enumerate(compare.labelled):
+                problem = _split_problem(cohort, fold, seed, labelled)
+                if problem:
+                    yield Problem(path=f"compare.{key}[{position}]", message=problem)
+
+
+def _split_problem(cohort: Cohort, fold: int, seed: int, labelled: float | int) -> str | None:
+    try:
+        cohort.split(fold=fold, seed=seed, labelled=labelled)
+    except DataError as error:
+        return str(error)
+    return None

@@ -1,0 +1,141 @@
+"""From the store to results, comparisons and the learning curve. Reads Parquet, trains nothing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from results.metrics import MetricSettings, collect
+from results.schema import Replicate as Row
+from results.statistics import Design, Family, compare, paired_tests
+from study.families import baseline_of, family_name
+from study.layout import COMPARISONS, RESULTS, TESTS
+from study.plan import Plan, Replicate
+from study.problems import Problem, Refused
+from study.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def write_outcome(plan: Plan, store: Store) -> "pa.Table":
+    """Derive all tables from the finished replicates and return the comparisons."""
+    import pyarrow.parquet as pq
+
+    rows = {(one.chain[-1], one.scoring.key): one for one in plan.replicates}
+    done = [one for one in plan.replicates if store.scored(one.chain[-1], one.scoring.key)]
+
+    def load(replicate: Row) -> "tuple[pa.Table, pa.Table]":
+        place = rows[replicate.digest, replicate.scoring]
+        digest, key = place.chain[-1], place.scoring.key
+        return pq.read_table(store.scores(digest, key)), pq.read_table(store.images(digest, key))
+
+    spec = plan.spec
+    settings = MetricSettings(
+        classes=spec.metrics.classes, background=spec.metrics.background, min_images=spec.metrics.min_images
+    )
+    results = collect(spec.name, [_row(plan, store, one) for one in done], load, settings)
+    design = _design(plan)
+    comparisons = compare(results, design)
+    folder = store.study(spec.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {RESULTS: results, COMPARISONS: comparisons, TESTS: paired_tests(results, design)}
+    for name, table in tables.items():
+        aside = folder / f".{name}"
+        pq.write_table(table, aside, compression="zstd")
+        aside.replace(folder / name)
+    return comparisons
+
+
+def _row(plan: Plan, store: Store, replicate: Replicate) -> Row:
+    cohort = plan.cohorts[plan.target]
+    split = cohort.split(fold=replicate.fold, seed=replicate.seed, labelled=replicate.labelled)
+    by_number = isinstance(replicate.labelled, int)
+    training = split.labelled_images + sum(1 for row in split.unlabelled if cohort.index.offers["masks"][row])
+    share = round(split.labelled_images / training, 4)
+    return Row(
+        factors=plan.arms[replicate.arm].factors,
+        labelled_fraction=share if by_number else replicate.labelled,
+        labelled_images=int(replicate.labelled) if by_number else split.labelled_images,
+        updates=store.seal(replicate.chain[-1])["updates"],
+        fold=replicate.fold,
+        seed=replicate.seed,
+        digest=replicate.chain[-1],
+        scoring=replicate.scoring.key,
+    )
+
+
+def _design(plan: Plan) -> Design:
+    compare_ = plan.spec.compare
+    return Design(
+        folds=compare_.folds,
+        seeds=len(compare_.seeds),
+        families=_families(plan),
+        fixed_test=plan.test_is_fixed,
+        level="labelled_images" if compare_.labelled_images else "labelled_fraction",
+        notes=_notes(plan),
+    )
+
+
+def _families(plan: Plan) -> list[Family]:
+    dropped = {plan.arms[away].key: plan.arms[kept].key for away, kept in plan.same_arms}
+    families = []
+    for rule in plan.spec.compare.baseline:
+        pairs = {}
+        for arm in plan.arms:
+            if arm.key not in dropped:
+                baseline = baseline_of(arm, rule)
+                pairs[arm.key] = dropped.get(baseline, baseline)
+        families.append(Family(name=family_name(rule), pairs=pairs))
+    return families
+
+
+def _notes(plan: Plan) -> Mapping[str, str]:
+    """Return by digest of target stages what a reader must know of them."""
+    notes = {}
+    for replicate in plan.replicates:
+        nodes = [plan.nodes[digest] for digest in replicate.chain]
+        told = []
+        if not plan.cohorts[plan.target].reading(nodes[-1].draw).validation:
+            told.append(f"fewer than {plan.spec.validation.min_cases} validation images: last epoch taken")
+        fixed = [node.recipe.step.stage for node in nodes if node.recipe.step.settings.seed is not None]
+        if fixed:
+            told.append(f"seed of {', '.join(fixed)} fixed: its variance is not included")
+        if told:
+            notes[replicate.chain[-1]] = "; ".join(told)
+    return notes
+
+
+def read_comparisons(folder: Path) -> "pa.Table":
+    """Return the comparisons of a study's folder. Raises `Refused` where there are none yet."""
+    import pyarrow.parquet as pq
+
+    file = folder / COMPARISONS
+    if not file.is_file():
+        message = "has no comparisons yet; allowed: a study that has run; run it first"
+        raise Refused([Problem(path="", message=message)], folder.name)
+    return pq.read_table(file)
+
+
+def curve_path(store: Store, name: str) -> Path:
+    """Return where the learning curve picture lies."""
+    return store.study(name) / "report" / "learning_curve.png"
+
+
+def best_stages(plan: Plan, comparisons: "pa.Table") -> frozenset[str]:
+    """Return the target stages of the cell with the best headline, over all its folds and seeds."""
+    import pyarrow.compute as pc
+
+    headline = comparisons.filter(
+        (pc.field("split") == "test") & (pc.field("aggregation") == "dataset")
+        & (pc.field("class") == "macro") & (pc.field("metric") == "mean_iou") & pc.field("mean").is_valid()
+    )  # fmt: skip
+    if not headline.num_rows:
+        return frozenset()
+    best = max(headline.to_pylist(), key=lambda row: row["mean"])
+    level = "labelled_images" if plan.spec.compare.labelled_images else "labelled_fraction"
+    return frozenset(
+        one.chain[-1]
+        for one in plan.replicates
+        if one.labelled == best[level]
+        and all(best[name] == value for name, value in plan.arms[one.arm].factors.items())
+    )

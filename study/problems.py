@@ -1,0 +1,34 @@
+"""What is wrong with a study file, one line a problem, all of them at once."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Problem:
+    """One refusal. `message` reads `what is wrong; allowed: ...; remedy`."""
+
+    path: str
+    message: str
+
+    def line(self, file: str) -> str:
+        """Return the line a user sees."""
+        where = f"{file}: {self.path}" if self.path else file
+        return f"{where}: {self.message}"
+
+
+class Refused(Exception):  # noqa: N818 - an expected end, not a bug
+    """The input was refused before anything ran."""
+
+    def __init__(self, problems: Iterable[Problem], file: str) -> None:
+        self.problems = sorted(set(problems))
+        super().__init__("\n".join(problem.line(file) for problem in self.problems))
+
+
+def unknown(kind: str, name: object, allowed: Iterable[str]) -> str:
+    """Return the message for a name that is none of `allowed`."""
+    names = list(allowed)
+    close = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"unknown {kind} {str(name)!r}; allowed: {', '.join(names) or 'none is defined'}{hint}"

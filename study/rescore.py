@@ -1,0 +1,26 @@
+"""Scores of a finished stage at another threshold, without its network."""
+
+from results.thresholds import at_threshold, on_grid
+from study.plan import Scoring
+from study.store import Store, write_scores
+
+
+def can_rescore(store: Store, digest: str, scoring: Scoring) -> bool:
+    """Return whether scores are there, or follow from those at another threshold."""
+    if store.scored(digest, scoring.key):
+        return True
+    return on_grid(scoring.threshold) and store.other_threshold(digest, scoring.examined) is not None
+
+
+def rescore(store: Store, digest: str, scoring: Scoring) -> bool:
+    """Make sure of the scores without a network; False where one is needed."""
+    if store.scored(digest, scoring.key):
+        return True
+    known = store.other_threshold(digest, scoring.examined) if on_grid(scoring.threshold) else None
+    if known is None:
+        return False
+    import pyarrow.parquet as pq
+
+    tables = pq.read_table(store.scores(digest, known)), pq.read_table(store.images(digest, known))
+    write_scores(store.stage(digest), scoring.key, *at_threshold(*tables, scoring.threshold))
+    return True

@@ -1,0 +1,211 @@
+"""What a worker does with one job: train it unless it is published, score it, publish it."""
+
+import importlib.metadata
+import platform
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file, save_file
+
+from datasets.augment import Augmenter
+from datasets.batches import Batches
+from datasets.prepare import Prepared, prepared, truth
+from models import weights as initial
+from models.build import Blueprint, build
+from models.network import Network
+from models.tasks import make_task
+from models.tasks.base import Outputs, Task
+from models.tasks.segmentation import Segmentation
+from study.checkpoint import Checkpoints
+from study.claims import Claim
+from study.cohort import Cohort, CohortSpec, Reading
+from study.evaluate import Examination, score
+from study.files import write_json
+from study.job import Job, Surroundings
+from study.plan import Scoring
+from study.rescore import rescore
+from study.spec import WeightsFile
+from study.store import WEIGHTS, Store, write_scores
+from study.train import Context, Loop, Trained
+
+LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "numpy", "albumentations", "ray")
+
+
+class DataChanged(RuntimeError):  # noqa: N818 - an expected state
+    """The data is not what was planned with."""
+
+
+@dataclass(kw_only=True)
+class Bench:
+    """A job with all it takes opened."""
+
+    job: Job
+    cohort: Cohort
+    reading: Reading
+    arrays: Prepared
+    task: Task
+    network: Network
+
+
+def perform(job: Job, surroundings: Surroundings, context: Context) -> None:
+    """Bring one stage to its end: published, and scored where it is a target.
+
+    Raises `study.claims.Claimed` where another process works on it, `study.store.Damaged` where the parent
+    is unusable, `study.train.Diverged` and `DataChanged`.
+    """
+    torch.set_num_threads(surroundings.cpus)
+    store = Store(surroundings.storage)
+    with Claim(store.work(job.digest)):
+        missing = [scoring for scoring in job.scorings if not rescore(store, job.digest, scoring)]
+        published = store.is_finished(job.digest)
+        if published and not missing:
+            return
+        bench = open_bench(job, surroundings)
+        if published:
+            bench.network.load_state_dict(load_file(store.weights(job.digest)))
+            bench.network.to(context.device)
+            _write_scores(bench, missing, store.stage(job.digest), surroundings.cache)
+        else:
+            _train(bench, store, surroundings, context)
+
+
+def open_bench(job: Job, surroundings: Surroundings) -> Bench:
+    """Open data and build the network with its random weights. Raises `DataChanged`."""
+    cohort = _cohort(job.cohort, surroundings.cache)
+    reading = cohort.reading(job.draw)
+    if reading.fingerprint != job.fingerprint:
+        raise DataChanged(
+            f"the images of {job.draw.data} are not those that were planned with; allowed: unchanged data while a "
+            "study runs; run the study again to plan with what is there now"
+        )
+    settings = job.settings
+    arrays = prepared(
+        cohort.source, cohort.index, settings.target, job.image, structure=job.structure, cache=surroundings.cache
+    )
+    task = make_task(settings, Outputs(names=job.names, exclusive=job.exclusive))
+    torch.manual_seed(job.seed)
+    blueprint = Blueprint(
+        architecture=job.architecture,
+        backbone=job.backbone,
+        channels=job.image.channels,
+        outputs=task.head_channels(),
+        skips=settings.task != "reconstruction",
+    )
+    return Bench(job=job, cohort=cohort, reading=reading, arrays=arrays, task=task, network=build(blueprint))
+
+
+_cohorts: dict[str, Cohort] = {}
+"""Opened data sets of this process; a warm worker runs many stages on few data sets."""
+
+
+def _cohort(spec: CohortSpec, cache: Path) -> Cohort:
+    key = f"{cache} {spec.data.model_dump_json()} {spec.folds} {spec.min_cases} {sorted(spec.excluded)}"
+    if key not in _cohorts:
+        _cohorts[key] = Cohort.open(spec, cache)
+    return _cohorts[key]
+
+
+def _train(bench: Bench, store: Store, surroundings: Surroundings, context: Context) -> None:
+    started = time.time()
+    transfer = _start(bench, store)
+    checkpoints = Checkpoints(
+        work=store.work(bench.job.digest),
+        every=surroundings.checkpoint.epochs,
+        pause=surroundings.checkpoint.seconds,
+    )
+    trained = _loop(bench, context).run(checkpoints)
+    draft = checkpoints.folder / "draft"
+    draft.mkdir(parents=True)
+    save_file({name: tensor.cpu().contiguous() for name, tensor in trained.weights.items()}, draft / WEIGHTS)
+    pq.write_table(pa.Table.from_pylist(trained.history), draft / "history.parquet")
+    write_json(draft / "transfer.json", transfer)
+    bench.network.load_state_dict(trained.weights)
+    _write_scores(bench, bench.job.scorings, draft, surroundings.cache)
+    store.publish(bench.job.digest, draft, _record(bench, trained, surroundings, time.time() - started))
+
+
+def _loop(bench: Bench, context: Context) -> Loop:
+    job, settings = bench.job, bench.job.settings
+    arrays = bench.arrays
+    augmenter = Augmenter(settings.augment, settings.target)
+    training = Batches(
+        arrays.images, arrays.targets, bench.reading.train,
+        batch_size=settings.batch_size, seed=job.seed, augmenter=augmenter,
+    )  # fmt: skip
+    validation = None
+    if bench.reading.validation:
+        validation = Batches(
+            arrays.images, arrays.targets, bench.reading.validation, batch_size=settings.batch_size, seed=job.seed
+        )
+    return Loop(
+        bench.network, bench.task, settings, job.link,
+        training=training, validation=validation, seed=job.seed, context=context,
+    )  # fmt: skip
+
+
+def _start(bench: Bench, store: Store) -> dict[str, Any]:
+    """Put initial or carried weights into the network; return what was carried, new and left behind."""
+    job, network = bench.job, bench.network
+    if job.parent is not None:
+        transfer = initial.carry(load_file(store.weights(job.parent)), network, job.link.parts)
+        names = {"carried": transfer.carried, "new": transfer.new, "left_behind": transfer.left_behind}
+        return {"from": job.parent, "frozen": job.link.freeze, **names}
+    if isinstance(job.initial_weights, WeightsFile):
+        initial.load_file(network, Path(job.initial_weights.file))
+    elif job.initial_weights != "random":
+        initial.load_pretrained(network, job.backbone, job.initial_weights)
+    return {"from": str(getattr(job.initial_weights, "file", job.initial_weights)), "frozen": job.link.freeze}
+
+
+def _write_scores(bench: Bench, scorings: tuple[Scoring, ...] | list[Scoring], folder: Path, cache: Path) -> None:
+    for scoring in scorings:
+        split = bench.cohort.split(fold=scoring.fold, seed=scoring.seed, labelled=scoring.labelled)
+        examination = Examination(
+            index=bench.cohort.index,
+            prepared=bench.arrays,
+            truth=truth(bench.cohort.source, bench.cohort.index, scoring.size, cache),
+            image=bench.job.image,
+            size=scoring.size,
+            threshold=scoring.threshold,
+        )
+        if not isinstance(bench.task, Segmentation):
+            raise TypeError(f"a {bench.job.settings.task} stage has no masks to score")
+        scores, images = score(
+            bench.network, bench.task, examination, {"test": split.test, "validation": split.validation}
+        )
+        write_scores(folder, scoring.key, scores, images)
+
+
+def _record(bench: Bench, trained: Trained, surroundings: Surroundings, seconds: float) -> Mapping[str, Any]:
+    job = bench.job
+    return {
+        "digest": job.digest,
+        "stage": job.stage,
+        "parent": job.parent,
+        "architecture": job.architecture,
+        "backbone": job.backbone,
+        "initial_weights": str(getattr(job.initial_weights, "file", job.initial_weights)),
+        "seed": job.seed,
+        "settings": job.settings.model_dump(mode="json", by_alias=True),
+        "image": job.image.model_dump(mode="json"),
+        "outputs": {"names": list(job.names), "exclusive": job.exclusive, "structure": job.structure},
+        "link": job.link.model_dump(mode="json"),
+        "data": {"fingerprint": job.fingerprint, "train": len(bench.reading.train),
+                 "validation": len(bench.reading.validation)},
+        "updates": trained.progress.updates,
+        "best_epoch": trained.progress.best_epoch or trained.progress.epoch,
+        "best_score": trained.progress.best_score,
+        "parameters": sum(parameter.numel() for parameter in bench.network.parameters()),
+        "seconds": round(seconds, 3),
+        "cpus": surroundings.cpus,
+        "host": socket.gethostname(),
+        "python": platform.python_version(),
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+    }  # fmt: skip

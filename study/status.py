@@ -1,0 +1,58 @@
+"""How far a study is, read from its storage alone."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from study.files import read_json
+from study.layout import DRIVER, FAILURES, PLAN
+from study.store import Store
+
+SILENT_SECONDS = 60.0
+"""A driver that has not beaten for so long is gone."""
+
+
+def status(storage: Path, name: str) -> dict[str, Any]:
+    """Return the state of a study as `status --json` gives it."""
+    store = Store(storage)
+    folder = store.study(name)
+    planned = (read_json(folder / PLAN) or {"stages": {}})["stages"]
+    driver = read_json(folder / DRIVER)
+    finished = len(store.finished() & planned.keys())
+    failures = _failures(folder)
+    state = _state(driver, finished=finished == len(planned), failed=bool(failures))
+    running = driver["stages"]["running"] if driver and state == "running" else 0
+    waiting = max(len(planned) - finished - running - len(failures), 0)
+    counts = {"total": len(planned), "finished": finished, "running": running, "waiting": waiting,
+              "failed": len(failures)}  # fmt: skip
+    return {"study": name, "state": state, "stages": counts, "failures": failures}
+
+
+def _state(driver: dict[str, Any] | None, *, finished: bool, failed: bool) -> str:
+    if driver is None:
+        return "finished" if finished else "planned"
+    if driver["state"] == "running":
+        return "interrupted" if time.time() - driver["time"] > SILENT_SECONDS else "running"
+    return "failed" if failed else str(driver["state"])
+
+
+def _failures(folder: Path) -> list[dict[str, str]]:
+    try:
+        lines = (folder / FAILURES).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    failures = [json.loads(line) for line in lines]
+    return list({failure["digest"]: failure for failure in failures}.values())  # two drivers may tell of one
+
+
+def status_text(told: dict[str, Any]) -> str:
+    """Return the status as a person reads it."""
+    counts = told["stages"]
+    lines = [
+        f"{told['study']}: {told['state']}",
+        "stages: " + ", ".join(f"{counts[key]} {key}" for key in ("total", "finished", "running", "waiting", "failed")),
+    ]
+    for failure in told["failures"]:
+        lines.append(f"failed: {failure['stage']} {failure['digest'][:8]}: {failure['error'].partition(chr(10))[0]}")
+    return "\n".join(lines)

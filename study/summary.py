@@ -1,0 +1,80 @@
+"""What `study plan` tells."""
+
+from collections import Counter
+from typing import Any
+
+from study.families import family_name
+from study.plan import Plan, image_epochs
+from study.pretrained import missing_weights
+from study.store import Store
+from study.todo import todo
+
+Told = dict[str, Any]
+
+
+def summary(plan: Plan, store: Store) -> Told:
+    """Count arms, cells, replicates, stages and image-epochs; more keys than the contract's may follow."""
+    left = todo(plan, store)
+    cost = {digest: image_epochs(plan, node) for digest, node in plan.nodes.items()}
+    replicates = plan.replicates
+    return {
+        "study": plan.spec.name,
+        "arms": len({one.arm for one in replicates}),
+        "cells": len({(one.arm, one.labelled) for one in replicates}),
+        "replicates": len(replicates),
+        "stages": {
+            "naive": sum(len(one.chain) for one in replicates),
+            "unique": len(plan.nodes),
+            "finished": len(left.finished),
+            "to_run": len(left.stages),
+            "after_search": 0,
+        },
+        "image_epochs": {
+            "naive": sum(cost[digest] for one in replicates for digest in one.chain),
+            "unique": sum(cost.values()),
+            "to_run": sum(cost[digest] for digest in left.stages),
+        },
+        "tasks": dict(Counter(node.recipe.step.settings.task for node in plan.nodes.values())),
+        "data": dict(Counter(node.draw.data for node in plan.nodes.values())),
+        "leaks": [
+            {"stage": step, "with": leak.target, "kind": leak.kind, "images": len(leak.images)}
+            for leak in plan.leaks
+            for step in sorted(name for name, stage in plan.spec.stages.items() if stage.data == leak.data)
+        ],
+        "excluded": [
+            {"data": name, "images": sorted(cohort.index.ids[row] for row in cohort.spec.excluded)}
+            for name, cohort in plan.cohorts.items()
+            if cohort.spec.excluded
+        ],
+        "baselines": [family_name(rule) for rule in plan.spec.compare.baseline],
+        "warnings": [*plan.warnings, *_same_arms(plan), *missing_weights(plan)],
+    }
+
+
+def _same_arms(plan: Plan) -> list[str]:
+    return [
+        f"arm {' / '.join(plan.arms[away].key)} trains the same as {' / '.join(plan.arms[kept].key)}: reported once"
+        for away, kept in plan.same_arms
+    ]
+
+
+def summary_text(told: Told) -> str:
+    """Return the summary as a person reads it."""
+    stages, cost = told["stages"], told["image_epochs"]
+    lines = [
+        f"study        {told['study']}",
+        f"compares     {told['arms']} arms, {told['cells']} cells, {told['replicates']} replicates",
+        f"stages       {stages['naive']:,} if every replicate trained its whole chain; {stages['unique']:,} unique; "
+        f"{stages['finished']:,} finished; {stages['to_run']:,} to run",
+        f"image-epochs {cost['naive']:,} naive; {cost['unique']:,} unique; {cost['to_run']:,} to run",
+        f"tasks        {_counts(told['tasks'])}",
+        f"data         {_counts(told['data'])} (stages)",
+        f"baseline     {'; '.join(told['baselines']) or 'none: no arm is tested against another'}",
+    ]
+    for leak in told["excluded"]:
+        lines.append(f"left out     {len(leak['images'])} images of {leak['data']} that show a case of the target")
+    return "\n".join([*lines, *(f"warning      {warning}" for warning in told["warnings"])])
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in counts.items())

@@ -1,0 +1,60 @@
+"""What of a plan is left to do, given what the store has."""
+
+from dataclasses import dataclass
+
+from study.plan import Plan
+from study.rescore import can_rescore
+from study.store import Damaged, Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Todo:
+    """Digests of the plan: `stages` to run, parents first, and `finished` ones that need nothing.
+
+    `again` are stages to run whose weights were not kept and are needed after all.
+    """
+
+    stages: tuple[str, ...]
+    finished: frozenset[str]
+    again: frozenset[str]
+
+
+def todo(plan: Plan, store: Store) -> Todo:
+    """List what must be trained or scored. A parent is needed only where a stage to be trained starts from it."""
+    published = store.finished() & plan.nodes.keys()
+    wanted: set[str] = set()  # digests whose weights a child will read
+    stages: list[str] = []
+    again: set[str] = set()
+    for digest in reversed(plan.nodes):
+        unscored = [
+            scoring
+            for key, scoring in plan.scorings.get(digest, {}).items()
+            if digest not in published or not store.scored(digest, key)
+        ]
+        if not unscored and digest not in wanted:
+            continue
+        trained = digest in published and (
+            store.has_weights(digest)
+            or (digest not in wanted and all(can_rescore(store, digest, scoring) for scoring in unscored))
+        )
+        if trained and not unscored:
+            continue
+        stages.append(digest)
+        parent = plan.nodes[digest].parent
+        if not trained and parent is not None:
+            wanted.add(parent)
+        if not trained and digest in published:
+            again.add(digest)
+    return Todo(stages=tuple(reversed(stages)), finished=published - set(stages), again=frozenset(again))
+
+
+def set_damaged_aside(plan: Plan, store: Store) -> dict[str, str]:
+    """Verify every published stage of the plan; move what is damaged out of the way and tell what it was."""
+    damaged = {}
+    for digest in store.finished() & plan.nodes.keys():
+        try:
+            store.verify(digest)
+        except Damaged as error:
+            store.set_aside(digest)
+            damaged[digest] = str(error)
+    return damaged
