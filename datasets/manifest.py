@@ -175,11 +175,11 @@ def _load(path: Path) -> Manifest:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path, memory_map=True)
+        with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:  # read_table would import pandas
+            table = file.read()
     except FileNotFoundError:
         return _manifest([])
-    columns = {name: table.column(name).to_numpy(zero_copy_only=False).tolist() for name in COLUMNS}
-    return Manifest(**columns)
+    return Manifest(**{name: table.column(name).to_pylist() for name in COLUMNS})
 
 
 def _save(manifest: Manifest, path: Path) -> None:

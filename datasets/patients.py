@@ -117,5 +117,6 @@ def _strata(index: Index, members: Members, seed: int, purpose: str) -> dict[str
         if len(rows) > 1:
             cases = Counter([index.categories[row] for row in rows])
             category = min(cases, key=lambda name: (-cases[name], name))
-        strata.setdefault(category, []).append((_draw(seed, purpose, patient), patient))
+        name = patient.removeprefix(f"{index.collection}/")
+        strata.setdefault(category, []).append((_draw(seed, purpose, name), patient))
     return {category: [patient for _, patient in sorted(strata[category])] for category in sorted(strata)}

@@ -56,6 +56,8 @@ class Index:
     """One a row or none at all: what is odd about an image that can still be used, "" where nothing is."""
     unused_classes: tuple[str, ...] = ()
     """Classes that no mask of this index shows."""
+    collection: str = ""
+    """What `patients` are namespaced by where that may be a path: it has no say in who trains and who tests."""
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import accumulate
 
@@ -59,11 +60,10 @@ def target_split(
     part. Raises `DataError` where the settings leave nobody to test or to train.
     """
     seed = seed if settings.seed is None else settings.seed
-    usable = _usable(index, offer)
-    members = members_of(index, usable)
+    members, everyone = _ordered(index, offer, seed)
     _check_named(index, settings, members, offer)
     tested, part = _held_out(index, settings, members, offer=offer, folds=folds, fold=fold, seed=seed)
-    order = [patient for patient in patient_order(index, usable, seed) if patient not in tested]
+    order = [patient for patient in everyone if patient not in tested]
     prefix = order[: _prefix_length(order, members, labelled)]
     validators = _validators(index, settings, order=prefix, part=part)
     if count_images(members, validators) < min_cases:
@@ -139,13 +139,28 @@ def _held_out(
             "raise compare.folds, or fix the test set and validate by share"
         )
     if not fixed:
-        parts = deal_folds(index, members, folds=folds, seed=seed)
+        parts = _parts(index, offer, frozenset(), folds, seed)
         return set(parts[fold]), parts[(fold + 1) % folds]
     tested = _fixed_test(index, settings, members, offer)
     if not by_fold:
         return tested, ()
+    return tested, _parts(index, offer, frozenset(tested), folds, seed)[fold]
+
+
+# A study draws the same order and folds for every amount of labels: thousands of times.
+@lru_cache(maxsize=8)
+def _ordered(index: Index, offer: Offer, seed: int) -> tuple[Members, tuple[str, ...]]:
+    """Return the patients with annotation: their rows, and their order."""
+    usable = _usable(index, offer)
+    return members_of(index, usable), patient_order(index, usable, seed)
+
+
+@lru_cache(maxsize=8)
+def _parts(index: Index, offer: Offer, tested: frozenset[str], folds: int, seed: int) -> list[list[str]]:
+    """Return the folds of all patients with annotation but those of a fixed test set."""
+    members = members_of(index, _usable(index, offer))
     others = {patient: rows for patient, rows in members.items() if patient not in tested}
-    return tested, deal_folds(index, others, folds=folds, seed=seed)[fold]
+    return deal_folds(index, others, folds=folds, seed=seed)
 
 
 def _fixed_test(index: Index, settings: SplitSettings, members: Members, offer: Offer | None) -> set[str]:

@@ -41,10 +41,12 @@ def table(
     aggregation: str = "dataset",
     split: str = "test",
     rows: Sequence[str] | None = None,
-    columns: str = "labelled_fraction",
+    columns: str | None = None,
     baseline: str | None = None,
 ) -> Table:
-    """Lay out one metric. `rows` defaults to the factors that vary, `baseline` to the first there is.
+    """Lay out one metric.
+
+    `rows` defaults to the factors that vary, `columns` to the size the study sets, `baseline` to the first there is.
 
     `rows` may name "baseline", which gives every baseline its own line. Raises ValueError where a name is
     unknown, or where rows and columns leave out a factor that varies.
@@ -52,6 +54,7 @@ def table(
     wanted = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
     records = selected(comparisons.to_pylist(), wanted)
     places = ("study", *factor_columns(comparisons.column_names), *SIZES)
+    columns = columns or min(SIZES, key=lambda name: len({record[name] for record in records}))
     _known("columns", [columns], (*places, "baseline"))
     _known("rows", rows or (), [name for name in (*places, "baseline") if name != columns])
     if "baseline" not in (*(rows or ()), columns):

@@ -40,6 +40,18 @@ def reference_problems(spec: StudySpec, named: Mapping[str, Collection[str]]) ->
                 yield Problem(path=f"{path}.pathway", message=unknown("pathway", pathway, named["pathways"]))
 
 
+def name_problems(spec: StudySpec) -> Iterator[Problem]:
+    """Yield backbones that nobody knows; whether one fits is told with its arm."""
+    for position, name in enumerate(spec.compare.backbone):
+        if not _is_known(name):
+            message = catalogue.problem(None, name, size=spec.image.size, channels=spec.image.channels)
+            yield Problem(path=f"compare.backbone[{position}]", message=str(message))
+
+
+def _is_known(backbone: str) -> bool:
+    return backbone == "own" or backbone in catalogue.backbones()
+
+
 def pathway_problems(spec: StudySpec) -> Iterator[Problem]:
     """Yield chains that cannot end in a comparison on one target."""
     targets: dict[str, str] = {}
@@ -83,6 +95,27 @@ def target_names(spec: StudySpec) -> set[str]:
     return {spec.stages[name].data for name in ends if name in spec.stages}
 
 
+def factor_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:
+    """Yield factors that change which data or task an arm ends on, and data that is not there."""
+    moving = [
+        f"compare.{path}" for path in spec.compare.factors if path.rpartition(".")[2] in ("data", "task", "target")
+    ]
+    if not moving:
+        return
+    for arm in arms:
+        last = arm.chain[-1]
+        before = spec.stages[last.stage]
+        if (last.settings.data, last.settings.target) != (before.data, before.target):
+            message = (
+                f"makes the target {last.settings.data}, {last.settings.target}; allowed: {before.data}, "
+                f"{before.target}, the same for all; make a study for each"
+            )
+            yield Problem(path=moving[0], message=message)
+        for step in arm.chain:
+            if step.settings.data not in spec.data and step.settings.data != spec.stages[step.stage].data:
+                yield Problem(path=moving[0], message=unknown("data", step.settings.data, spec.data))
+
+
 def arm_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
     """Yield networks that cannot be built and links that carry what was never trained; each once."""
     seen: set[tuple[object, ...]] = set()
@@ -94,10 +127,18 @@ def arm_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
                 seen.add(key)
                 path = f"pathways.{arm.factors['pathway']}[{position}]"
                 yield from _network_problems(step)
-                yield from _freeze_problems(path, step)
-                if before is not None:
-                    yield from _link_problems(path, before, step)
+                if _builds(step):
+                    yield from _freeze_problems(path, step)
+                    yield from _link_problems(path, before, step) if before and _builds(before) else ()
             before = step
+
+
+def _builds(step: Step) -> bool:
+    return _problem(step) is None
+
+
+def _problem(step: Step) -> str | None:
+    return catalogue.problem(step.architecture, step.backbone, size=step.image.size, channels=step.image.channels)
 
 
 _OWNERS = {"architecture is ": ("architecture", "compare"), "backbone is ": ("backbone", "compare"),
@@ -106,8 +147,9 @@ _OWNERS = {"architecture is ": ("architecture", "compare"), "backbone is ": ("ba
 
 
 def _network_problems(step: Step) -> Iterator[Problem]:
-    message = catalogue.problem(step.architecture, step.backbone, size=step.image.size, channels=step.image.channels)
-    if message is None:
+    message = _problem(step)
+    shared_name = step.settings.backbone is None and not _is_known(step.backbone)
+    if message is None or shared_name:  # `name_problems` tells
         return
     about = next((owner for start, owner in _OWNERS.items() if message.startswith(start)), None)
     path = f"stages.{step.stage}"
@@ -119,8 +161,6 @@ def _network_problems(step: Step) -> Iterator[Problem]:
 
 
 def _freeze_problems(path: str, step: Step) -> Iterator[Problem]:
-    if catalogue.problem(step.architecture, step.backbone, size=step.image.size, channels=step.image.channels):
-        return
     stages = catalogue.encoder_stages(step.architecture, step.backbone)
     allowed = [*step.settings.trains, *(f"encoder.stage{number + 1}" for number in range(stages))]
     for name in step.link.freeze:

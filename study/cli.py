@@ -62,8 +62,21 @@ def init(
     if place.exists():
         message = f"{place} exists; allowed: a new file; choose another name with -o or remove it"
         raise Refused([Problem(path="", message=message)], "study init")
-    place.write_text(known[template].read_text(encoding="utf-8"), encoding="utf-8")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(known[template].read_text(encoding="utf-8"), encoding="utf-8")
+    except OSError as error:
+        message = (
+            f"{place} cannot be written ({error.strerror}); allowed: a place you may write; choose another with -o"
+        )
+        raise Refused([Problem(path="", message=message)], "study init") from error
     typer.echo(f"wrote {place}; next: study plan {place}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the study file's JSON schema; editors check and complete by it."""
+    typer.echo((resources.files("study") / "study.schema.json").read_text(encoding="utf-8"), nl=False)
 
 
 @app.command()
@@ -138,7 +151,7 @@ def table(  # noqa: PLR0917 - options are given by name
     try:
         grid = lay_out(
             comparisons, metric=metric, class_=class_, aggregation=aggregation, split=split,
-            rows=rows.split(",") if rows else None, columns=columns or "labelled_fraction",
+            rows=rows.split(",") if rows else None, columns=columns,
         )  # fmt: skip
     except ValueError as error:
         raise Refused([Problem(path="", message=str(error))], name) from error
@@ -161,8 +174,10 @@ def _run(document: dict[str, object], file: str, storage: Path, cache: Path, add
     from rich.console import Console
 
     from study.load import load_plan
+    from study.ready import refuse_unready
 
     found = load_plan(document, file=file, cache=cache)
+    refuse_unready(found, storage, cache)
     from study.ending import ending  # imports torch and ray: only once the plan stands
     from study.run import run as run_plan
 

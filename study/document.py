@@ -25,7 +25,9 @@ class _Loader(yaml.SafeLoader):
         """Build a mapping, refusing a key that stands twice."""
         seen: set[object] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key == "<<" or key is None:
+                continue
             if key in seen:
                 line = key_node.start_mark.line + 1
                 raise yaml.constructor.ConstructorError(

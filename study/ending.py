@@ -16,9 +16,8 @@ def ending(plan: Plan, ended: Ended, storage: Path) -> Iterator[str]:
     name = plan.spec.name
     store = Store(storage)
     if ended.comparisons.num_rows:
-        columns = "labelled_images" if plan.spec.compare.labelled_images else "labelled_fraction"
         yield ""
-        yield render(table(ended.comparisons, columns=columns), "md")
+        yield render(table(ended.comparisons), "md")
         yield f"learning curve: {curve_path(store, name)}"
     for digest, error in ended.failures.items():
         stage = plan.nodes[digest].recipe.step.stage

@@ -46,7 +46,8 @@ def leak_problems(spec: StudySpec, leaks: list[Leak]) -> list[Problem]:
 def leak_message(leak: Leak) -> str:
     """Return the line that tells a leak and its remedies."""
     shown = ", ".join(leak.images[:5]) + (", ..." if len(leak.images) > 5 else "")
+    share = "image shares" if len(leak.images) == 1 else "images share"
     return (
-        f"{len(leak.images)} images share a {leak.kind} with target {leak.target} ({shown}); allowed: none; "
+        f"{len(leak.images)} {share} a {leak.kind} with target {leak.target} ({shown}); allowed: none; "
         "leaks: exclude leaves them out, leaks: report only tells"
     )

@@ -28,9 +28,10 @@ def load_plan(document: Document, *, file: str, cache: Path) -> Plan:
         raise Refused(problems, file)
     named = {key: _names(document.get(key)) for key in ("data", "stages", "pathways", "compare")}
     broken = _broken(problems)
-    problems += [*checks.reference_problems(spec, named), *checks.pathway_problems(spec)]
+    problems += checks.reference_problems(spec, named)
+    problems += [*checks.name_problems(spec), *checks.pathway_problems(spec)]
     arms = _arms(spec, broken, problems)
-    cohorts, warnings = _open(spec, cache, problems)
+    cohorts, warnings = _open(spec, arms, cache, problems)
     targets = checks.target_names(spec)
     target = next(iter(targets), "") if len(targets) == 1 else ""
     leaks = find_leaks(spec, cohorts, target) if target in cohorts else []
@@ -45,10 +46,7 @@ def load_plan(document: Document, *, file: str, cache: Path) -> Plan:
              if isinstance(arm.initial_weights, WeightsFile)}  # fmt: skip
     plan = Plan(file=file, spec=spec, target=target, cohorts=cohorts, arms=arms, files=files, leaks=leaks,
                 warnings=warnings)  # fmt: skip
-    try:
-        return Planner(plan).build()
-    except DataError as error:
-        raise Refused([Problem(path="data", message=str(error))], file) from error
+    return Planner(plan).build()
 
 
 def _names(section: object) -> Collection[str]:
@@ -72,6 +70,7 @@ def _arms(spec: StudySpec, broken: set[tuple[str, str]], problems: list[Problem]
     arms = [arm for row in rows if row["pathway"] in whole and (arm := resolver.arm(row)) is not None]
     problems += resolver.problems
     problems += checks.rule_problems(spec)
+    problems += checks.factor_problems(spec, arms)
     problems += checks.arm_problems(arms)
     problems += checks.weights_problems(spec, arms)
     if not rows:
@@ -80,12 +79,15 @@ def _arms(spec: StudySpec, broken: set[tuple[str, str]], problems: list[Problem]
     return arms
 
 
-def _open(spec: StudySpec, cache: Path, problems: list[Problem]) -> tuple[dict[str, Cohort], list[str]]:
+def _open(
+    spec: StudySpec, arms: list[Arm], cache: Path, problems: list[Problem]
+) -> tuple[dict[str, Cohort], list[str]]:
     """Read the index of every data set that a pathway uses; return the sound ones and warnings."""
-    links = [link.stage for links in spec.pathways.values() for link in links]
+    links = {link.stage for links in spec.pathways.values() for link in links}
     used = {spec.stages[name].data for name in links if name in spec.stages}
-    if not used.issuperset(spec.data) and not spec.stages.keys() >= set(links):
-        used = set(spec.data)  # a stage that could not be read may use any
+    used |= {step.settings.data for arm in arms for step in arm.chain}
+    if not links <= spec.stages.keys():
+        used |= spec.data.keys()  # a stage that could not be read may use any
     cohorts: dict[str, Cohort] = {}
     warnings: list[str] = []
     for name in (name for name in spec.data if name in used):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from datasets.errors import DataError
 from datasets.sample import Index
 from datasets.targets import Target, offer_of
 from datasets.targets import names as output_names
@@ -13,6 +14,7 @@ from study.arms import Arm, Step
 from study.cohort import Cohort, Draw
 from study.identity import FORMAT, combined, digest
 from study.leaks import Leak
+from study.problems import Problem, Refused
 from study.spec import StudySpec, WeightsFile
 
 LOOP_VERSION = 1
@@ -112,7 +114,10 @@ class Planner:
         self._size = plan.spec.evaluate.size or max(sizes, default=0)
 
     def build(self) -> Plan:
-        """Fill in nodes, replicates and scorings; equal arms are kept once."""
+        """Fill in nodes, replicates and scorings; equal arms are kept once.
+
+        Raises `Refused` where a stage is left without images.
+        """
         plan, kept = self.plan, dict[tuple[str, ...], int]()
         for number, arm in enumerate(plan.arms):
             nodes: dict[str, Node] = {}
@@ -154,9 +159,9 @@ class Planner:
             settings = recipe.step.settings
             own_seed = seed if settings.seed is None else settings.seed
             draw = self._draw(recipe, fold, seed, own_seed, labelled)
-            reading = self.plan.cohorts[settings.data].reading(draw)
+            fingerprint = self._fingerprint(recipe.step.stage, draw)
             start = chain[-1] if chain else initial
-            name = combined(recipe.digest, reading.fingerprint, str(own_seed), start)
+            name = combined(recipe.digest, fingerprint, str(own_seed), start)
             if name not in nodes:
                 nodes[name] = Node(
                     digest=name, recipe=recipe, draw=draw, seed=own_seed,
@@ -170,6 +175,12 @@ class Planner:
         if data != self.plan.target:
             return Draw(data=data, offer=offer, seed=own_seed)
         return Draw(data=data, offer=offer, seed=seed, fold=fold, labelled=labelled if offer == "masks" else None)
+
+    def _fingerprint(self, stage: str, draw: Draw) -> str:
+        try:
+            return self.plan.cohorts[draw.data].reading(draw).fingerprint
+        except DataError as error:
+            raise Refused([Problem(path=f"stages.{stage}.data", message=str(error))], self.plan.file) from error
 
     def _initial(self, weights: str | WeightsFile, backbone: str) -> str:
         if isinstance(weights, WeightsFile):

@@ -23,7 +23,6 @@ from study.job import Job, Surroundings, make_job
 from study.layout import DRIVER, FAILURES, PLAN, SPEC
 from study.outcome import best_stages, curve_path, write_outcome
 from study.plan import Plan, image_epochs
-from study.pretrained import missing_weights
 from study.problems import Problem, Refused
 from study.stage import perform
 from study.store import Damaged, Store
@@ -67,9 +66,8 @@ class Worker:
 
 
 def run(plan: Plan, document: Document, *, storage: Path, cache: Path, address: str | None, console: Console) -> Ended:
-    """Bring a study to its end. Raises `Refused` where storage or initial weights are missing."""
+    """Bring a study that `study.ready` lets through to its end."""
     store = Store(storage.resolve())
-    _refuse_early(plan, store, cache)
     folder = store.study(plan.spec.name)
     write_atomic(folder / SPEC, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
     for what in set_damaged_aside(plan, store).values():
@@ -96,16 +94,6 @@ def _conclude(plan: Plan, store: Store) -> "pa.Table":
         picture.parent.mkdir(exist_ok=True)
         learning_curve(comparisons, path=picture)
     return comparisons
-
-
-def _refuse_early(plan: Plan, store: Store, cache: Path) -> None:
-    problems = [Problem(path="compare.initial_weights", message=line) for line in missing_weights(plan)]
-    for option, folder in (("--storage", store), ("--cache", Store(cache))):
-        unwritable = folder.writable_problem()
-        if unwritable:
-            problems.append(Problem(path=option, message=unwritable))
-    if problems:
-        raise Refused(problems, plan.file)
 
 
 def _execute(
@@ -156,7 +144,7 @@ def _refuse_too_small(plan: Plan, capacity: Capacity, gpus: float, address: str 
         if asked > there
     ]
     if problems and address is None:
-        raise Refused(problems, plan.spec.name)
+        raise Refused(problems, plan.file)
 
 
 def _item(plan: Plan, digest: str) -> Item:

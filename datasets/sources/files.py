@@ -87,6 +87,7 @@ class FileSource(Source):
             structures=self._structures(chosen, shown),
             remarks=[remark(case, files) for case in cases],
             unused_classes=self._unused(files, known, classes),
+            collection=self._collection,
         )
 
     def _offers(

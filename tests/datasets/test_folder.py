@@ -43,6 +43,16 @@ def test_tables_are_read_by_stem_or_file_name(root: Path) -> None:
     assert index.structures == ("disc", "cup", "fovea")
 
 
+def test_a_relative_root_stays_what_it_was_when_the_folder_of_the_process_changes(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root.parent)
+    settings = FolderSettings(root=Path("data"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(open_source(settings).index(tmp_path / "cache")) == 6
+
+
 def test_exclusive_masks_hold_ids_and_overlapping_ones_a_plane_a_class(root: Path, overlapping: Path) -> None:
     ids = opened(root)[0].masks(1)
     source, index = opened(overlapping)

@@ -176,3 +176,11 @@ def test_an_unknown_format_is_refused() -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_ends_its_last_line(name: str) -> None:
     assert render(table(SMALL), name).endswith("\n")
+
+
+def test_columns_are_the_size_that_the_study_sets() -> None:
+    by_number = compared(
+        *(record(name, share, labelled_images=16) for name, share in (("none", 0.51), ("encode", 0.49)))
+    )
+    assert table(by_number).columns == "labelled_images"
+    assert table(SMALL).columns == "labelled_fraction"

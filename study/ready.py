@@ -1,0 +1,19 @@
+"""What a run needs beside a sound plan: places to write, initial weights to read."""
+
+from pathlib import Path
+
+from study.plan import Plan
+from study.pretrained import missing_weights
+from study.problems import Problem, Refused
+from study.store import Store
+
+
+def refuse_unready(plan: Plan, storage: Path, cache: Path) -> None:
+    """Raise `Refused` where a folder cannot be written, or published weights are neither cached nor to be had."""
+    problems = [Problem(path="compare.initial_weights", message=line) for line in missing_weights(plan)]
+    for option, folder in (("--storage", storage), ("--cache", cache)):
+        unwritable = Store(folder).writable_problem()
+        if unwritable:
+            problems.append(Problem(path=option, message=unwritable))
+    if problems:
+        raise Refused(problems, plan.file)

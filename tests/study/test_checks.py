@@ -1,0 +1,60 @@
+"""What is checked of arms before data is read."""
+
+import pytest
+
+from models.build import Blueprint, build
+from study import checks
+from study.arms import Resolver, assignments
+from study.spec import StudySpec
+from tests.data.documents import Document, base, compare
+
+
+def told(document: Document) -> list[str]:
+    spec = StudySpec.model_validate(document)
+    resolver = Resolver(spec)
+    arms = [arm for row in assignments(spec) if (arm := resolver.arm(row)) is not None]
+    return sorted({f"{problem.path}: {problem.message}" for problem in checks.arm_problems(arms)})
+
+
+def test_a_fault_of_many_arms_is_told_once() -> None:
+    document = compare(architecture=["unet", "fpn", "pan"], initial_weights=["random", "imagenet"])
+    document["image"] = {"size": 160}
+    document["stages"]["boxes"]["image"] = {"size": 96}
+    assert told(document) == [
+        "stages.boxes.image.size: image size is 96; allowed: multiples of 16 from 128 on; set image.size to 128"
+    ]
+
+
+def test_what_follows_from_a_network_that_cannot_be_built_is_not_told() -> None:
+    (line,) = told(base({"stages.boxes.backbone": "resnet19", "pathways": {"two": ["boxes", "segment"]}}))
+    assert line.startswith("stages.boxes.backbone: backbone is resnet19; allowed: ")
+
+
+def test_a_decoder_passes_between_stages_of_one_architecture_only() -> None:
+    assert told(compare(architecture=["unet"])) == []
+    document = compare(architecture=["unet", "fpn"])
+    document["stages"]["boxes"]["architecture"] = "unet"
+    (line,) = told(document)
+    assert line.startswith("pathways.two_step[2]: segment has architecture fpn and boxes before it unet; allowed: ")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "backbone"),
+    [("unet", "resnet18"), ("pspnet", "resnet18"), ("unet", "mit_b0"), ("pspnet", "mit_b0")],
+)
+def test_a_link_may_freeze_just_the_stages_its_network_has(architecture: str, backbone: str) -> None:
+    network = build(Blueprint(architecture=architecture, backbone=backbone, channels=1, outputs=1))
+    for number in range(1, 6):
+        part = f"encoder.stage{number}"
+        document = base({
+            "compare.architecture": [architecture],
+            "compare.backbone": [backbone],
+            "pathways": {"none": [{"stage": "segment", "freeze": [part]}]},
+        })  # fmt: skip
+        refused = told(document) != []
+        try:
+            network.freeze([part])
+        except ValueError:
+            assert refused, part
+        else:
+            assert not refused, part

@@ -1,0 +1,269 @@
+"""What a worker does with a job, in this process."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from datasets.prepare import truth
+from study.claims import Claim, Claimed
+from study.job import Job, Surroundings, make_job
+from study.plan import Plan
+from study.spec import Checkpoint
+from study.stage import DataChanged, open_bench, perform
+from study.store import WEIGHTS, Damaged, Store
+from study.train import Context, Diverged
+from tests.data.tiny import planned, tiny
+
+SMALL = {"stages.classify.epochs": 1, "stages.segment.steps": 4, "compare.folds": 2}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def surroundings(storage: Path, cache: Path) -> Surroundings:
+    return Surroundings(storage=storage, cache=cache, cpus=1, checkpoint=Checkpoint(epochs=1, seconds=0))
+
+
+def ignore(_: object) -> None:
+    """Hear a report and do nothing."""
+
+
+def do(job: Job, storage: Path, cache: Path) -> None:
+    perform(job, surroundings(storage, cache), Context(report=ignore))
+
+
+def chain(plan: Plan, pathway: str) -> list[Job]:
+    """The jobs of a pathway's first replicate."""
+    row = next(one for one in plan.replicates if plan.arms[one.arm].factors["pathway"] == pathway)
+    return [make_job(plan, plan.nodes[digest]) for digest in row.chain]
+
+
+@pytest.fixture(scope="module")
+def plan(cache: Path) -> Plan:
+    return planned(tiny(SMALL), cache)
+
+
+@pytest.fixture(scope="module")
+def finished(plan: Plan, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """One replicate of both pathways, finished. Tests that change it take a copy of what they change."""
+    storage = tmp_path_factory.mktemp("storage")
+    for job in [*chain(plan, "none"), *chain(plan, "one_step")]:
+        do(job, storage, cache)
+    return Store(storage)
+
+
+def test_published_stage_has_every_promised_file(finished: Store, plan: Plan) -> None:
+    classify, segment = chain(plan, "one_step")
+    promised = {"stage.yaml", WEIGHTS, "history.parquet", "transfer.json", "seal.json"}
+    key = segment.scorings[0].key
+    scores = {f"scores-{key}.parquet", f"images-{key}.parquet"}
+
+    assert {path.name for path in finished.stage(classify.digest).iterdir()} == promised
+    assert {path.name for path in finished.stage(segment.digest).iterdir()} == promised | scores
+
+
+def test_no_work_is_left_of_a_finished_stage(finished: Store) -> None:
+    assert [path.name for path in (finished.root / "work").iterdir()] == [".lock"]
+
+
+def test_record_tells_updates_seed_and_data(finished: Store, plan: Plan) -> None:
+    job = chain(plan, "none")[0]
+    record = finished.record(job.digest)
+
+    assert (record["updates"], record["seed"], record["data"]["fingerprint"]) == (4, 0, job.fingerprint)
+    assert record["settings"]["steps"] == 4
+
+
+def transfer(store: Store, job: Job) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((store.stage(job.digest) / "transfer.json").read_text())
+    return read
+
+
+def test_transfer_tells_what_was_carried_and_what_is_new(finished: Store, plan: Plan) -> None:
+    classify, segment = chain(plan, "one_step")
+    told, weights = transfer(finished, segment), load_file(finished.weights(segment.digest))
+
+    assert told["from"] == classify.digest
+    assert set(told["carried"]) == {name for name in weights if name.startswith("encoder.")}
+    assert set(told["new"]) == {name for name in weights if not name.startswith("encoder.")}
+    assert all(name.startswith("head.") for name in told["left_behind"])
+
+
+def test_transfer_of_a_first_stage_names_its_start(finished: Store, plan: Plan) -> None:
+    assert transfer(finished, chain(plan, "none")[0])["from"] == "random"
+
+
+def test_carried_frozen_encoder_is_the_parents(cache: Path, tmp_path: Path, finished: Store) -> None:
+    links = ["classify", {"stage": "segment", "freeze": ["encoder"]}]
+    classify, segment = chain(planned(tiny({**SMALL, "pathways.one_step": links}), cache), "one_step")
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / classify.digest).symlink_to(finished.stage(classify.digest))
+    do(segment, tmp_path, cache)
+    parent, child = (load_file(Store(tmp_path).weights(job.digest)) for job in (classify, segment))
+
+    assert all(torch.equal(child[name], parent[name]) for name in child if name.startswith("encoder."))
+
+
+def scores_of(store: Store, job: Job, number: int = 0) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(store.scores(job.digest, job.scorings[number].key)).to_pylist()
+    return rows
+
+
+def test_scores_have_one_row_an_image_class_and_split(finished: Store, plan: Plan, cache: Path) -> None:
+    job = chain(plan, "none")[0]
+    bench = open_bench(job, surroundings(finished.root, cache))
+    scoring = job.scorings[0]
+    split = bench.cohort.split(fold=scoring.fold, seed=scoring.seed, labelled=scoring.labelled)
+    rows = scores_of(finished, job)
+    places = [(row["image"], row["class"], row["split"]) for row in rows]
+    ids = bench.cohort.index.ids
+
+    assert split.validation
+    expected = {(ids[row], name, "test") for row in split.test for name in job.names}
+    expected |= {(ids[row], name, "validation") for row in split.validation for name in job.names}
+    assert len(places) == len(set(places))
+    assert set(places) == expected
+
+
+def test_counts_agree_with_numpy(finished: Store, plan: Plan, cache: Path) -> None:
+    job = chain(plan, "none")[0]
+    bench = open_bench(job, surroundings(finished.root, cache))
+    bench.network.load_state_dict(load_file(finished.weights(job.digest)))
+    bench.network.eval()
+    masks = truth(bench.cohort.source, bench.cohort.index, job.scorings[0].size, cache)
+    ids = list(bench.cohort.index.ids)
+    for row in scores_of(finished, job):
+        place = ids.index(row["image"])
+        pixels = bench.arrays.images[place].astype(np.float32).transpose(2, 0, 1) / np.float32(255)
+        with torch.no_grad():
+            logits = bench.network(torch.from_numpy(pixels[None])).numpy()[0].astype(np.float64)
+        channel = job.names.index(row["class"])
+        predicted = 1 / (1 + np.exp(-logits[channel])) >= 0.5
+        real = masks[place][channel].astype(bool)
+        counted = [
+            (predicted & real).sum(), (predicted & ~real).sum(), (~predicted & real).sum(), (~predicted & ~real).sum(),
+        ]  # fmt: skip
+        # A probability at the threshold may fall on either side when images are not taken in the same batch.
+        told = [row[name] for name in ("tp", "fp", "fn", "tn")]
+        assert np.abs(np.subtract(told, counted)).max() <= 1, row["image"]
+        assert sum(row["positives"]) == row["tp"] + row["fn"]
+        assert sum(row["negatives"]) == row["fp"] + row["tn"]
+
+
+def marks(folder: Path) -> dict[str, tuple[int, int]]:
+    names = (WEIGHTS, "history.parquet", "stage.yaml", "seal.json")
+    return {name: ((folder / name).stat().st_mtime_ns, (folder / name).stat().st_ino) for name in names}
+
+
+@pytest.mark.parametrize(
+    "change", [{"evaluate.threshold": 0.3}, {"evaluate.threshold": 0.3333}, {"evaluate.size": 48}],
+    ids=["threshold on the grid", "threshold off the grid", "size"],
+)  # fmt: skip
+def test_another_evaluation_scores_again_and_trains_nothing(
+    finished: Store, cache: Path, change: dict[str, Any]
+) -> None:
+    job = chain(planned(tiny(SMALL | change), cache), "none")[0]
+    folder = finished.stage(job.digest)
+    before = marks(folder)
+    told: list[object] = []
+    perform(job, surroundings(finished.root, cache), Context(report=told.append))
+
+    assert marks(folder) == before
+    assert told == []
+    assert finished.scored(job.digest, job.scorings[0].key)
+    side = change.get("evaluate.size", 32)
+    assert all(row["tp"] + row["fp"] + row["fn"] + row["tn"] == side * side for row in scores_of(finished, job))
+
+
+@pytest.fixture(scope="module")
+def again(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Store]:
+    """The stage trained a second time elsewhere, and scored by its network at threshold 0.3."""
+    storage = tmp_path_factory.mktemp("again")
+    job = chain(planned(tiny({**SMALL, "evaluate.threshold": 0.3}), cache), "none")[0]
+    do(job, storage, cache)
+    return job, Store(storage)
+
+
+def test_scores_from_histograms_are_those_of_the_network(
+    finished: Store, again: tuple[Job, Store], cache: Path
+) -> None:
+    job, elsewhere = again
+    do(job, finished.root, cache)
+
+    assert scores_of(finished, job) == scores_of(elsewhere, job)
+
+
+def test_equal_jobs_train_equal_weights(finished: Store, again: tuple[Job, Store]) -> None:
+    job, elsewhere = again
+    first, second = (load_file(store.weights(job.digest)) for store in (finished, elsewhere))
+
+    assert first.keys() == second.keys()
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def test_finished_stage_is_not_opened_again(finished: Store, plan: Plan, tmp_path: Path) -> None:
+    job = chain(plan, "none")[0]
+    do(job, finished.root, tmp_path / "empty cache")
+
+    assert not (tmp_path / "empty cache").exists()
+
+
+def test_stage_that_another_process_works_on_is_left_to_it(plan: Plan, cache: Path, tmp_path: Path) -> None:
+    job = chain(plan, "none")[0]
+    with Claim(Store(tmp_path).work(job.digest)), pytest.raises(Claimed):
+        do(job, tmp_path, cache)
+
+    assert not Store(tmp_path).is_finished(job.digest)
+
+
+def test_damaged_parent_is_named(finished: Store, plan: Plan, cache: Path, tmp_path: Path) -> None:
+    classify, segment = chain(plan, "one_step")
+    folder = tmp_path / "stages" / classify.digest
+    folder.mkdir(parents=True)
+    for path in finished.stage(classify.digest).iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / WEIGHTS).write_bytes(b"short")
+
+    with pytest.raises(Damaged) as raised:
+        do(segment, tmp_path, cache)
+    assert raised.value.digest == classify.digest
+
+
+def test_diverged_stage_publishes_nothing(cache: Path, tmp_path: Path) -> None:
+    change = {"stages.segment.optimizer": {"name": "sgd", "lr": 1e30}}
+    job = chain(planned(tiny(SMALL | change), cache), "none")[0]
+
+    with pytest.raises(Diverged):
+        do(job, tmp_path, cache)
+    assert Store(tmp_path).finished() == frozenset()
+
+
+def test_data_that_changed_after_planning_is_refused(cache: Path, tmp_path: Path) -> None:
+    root = tmp_path / "own"
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+    generator = np.random.default_rng(3)
+    for number in range(8):
+        picture = generator.integers(0, 255, (40, 40), dtype=np.uint8)
+        Image.fromarray(picture).save(root / "images" / f"{number}.png")
+        Image.fromarray((picture > 128).astype(np.uint8)).save(root / "masks" / f"{number}.png")
+    (root / "classes.txt").write_text("bright\n")
+    changes = {"data.hospital": {"source": "folder", "root": str(root)}, "pathways": {"none": ["segment"]}}
+    plan = planned(tiny(SMALL | changes), cache)
+    job = chain(plan, "none")[0]
+    cohort = plan.cohorts["hospital"]
+    read = cohort.index.ids[cohort.reading(job.draw).train[0]]
+    Image.fromarray(np.full((40, 40), 7, dtype=np.uint8)).save(root / "images" / f"{read}.png")
+
+    with pytest.raises(DataChanged, match="run the study again"):
+        do(job, tmp_path / "storage", cache)
+    assert Store(tmp_path / "storage").finished() == frozenset()

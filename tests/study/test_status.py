@@ -1,0 +1,115 @@
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study import heartbeat
+from study.heartbeat import Heartbeat
+from study.layout import DRIVER, FAILURES, PLAN
+from study.status import SILENT_SECONDS, status, status_text
+from study.store import SEAL
+
+STAGES = {"a" * 32: "classify", "b" * 32: "segment", "c" * 32: "segment"}
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    folder = tmp_path / "studies" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / PLAN).write_text(json.dumps({"stages": STAGES}))
+    return tmp_path
+
+
+def finish(storage: Path, *digests: str) -> None:
+    for digest in digests:
+        (storage / "stages" / digest).mkdir(parents=True)
+        (storage / "stages" / digest / SEAL).touch()
+
+
+def beat(storage: Path, state: str, *, ago: float = 0.0, running: int = 0) -> None:
+    content = {"state": state, "time": time.time() - ago, "stages": {"running": running}}
+    (storage / "studies" / "tiny" / DRIVER).write_text(json.dumps(content))
+
+
+def fail(storage: Path, digest: str, *errors: str) -> None:
+    lines = [json.dumps({"digest": digest, "stage": STAGES[digest], "error": error}) + "\n" for error in errors]
+    (storage / "studies" / "tiny" / FAILURES).write_text("".join(lines))
+
+
+def told(storage: Path) -> tuple[str, dict[str, int]]:
+    found: dict[str, Any] = status(storage, "tiny")
+    return found["state"], found["stages"]
+
+
+def test_study_that_never_ran_is_planned(storage: Path) -> None:
+    assert told(storage) == ("planned", {"total": 3, "finished": 0, "running": 0, "waiting": 3, "failed": 0})
+
+
+def test_study_whose_stages_others_finished_is_finished(storage: Path) -> None:
+    finish(storage, *STAGES)
+
+    assert told(storage)[0] == "finished"
+
+
+def test_study_with_a_fresh_beat_is_running(storage: Path) -> None:
+    finish(storage, "a" * 32)
+    beat(storage, "running", running=1)
+
+    assert told(storage) == ("running", {"total": 3, "finished": 1, "running": 1, "waiting": 1, "failed": 0})
+
+
+def test_study_whose_driver_fell_silent_is_interrupted(storage: Path) -> None:
+    beat(storage, "running", ago=SILENT_SECONDS + 1, running=2)
+
+    assert told(storage) == ("interrupted", {"total": 3, "finished": 0, "running": 0, "waiting": 3, "failed": 0})
+
+
+def test_failures_are_counted_once_and_listed(storage: Path) -> None:
+    fail(storage, "a" * 32, "Diverged: first\ntraceback", "Diverged: second")
+    beat(storage, "failed")
+    found = status(storage, "tiny")
+
+    assert (found["state"], found["stages"]["failed"]) == ("failed", 1)
+    assert found["failures"] == [{"digest": "a" * 32, "stage": "classify", "error": "Diverged: second"}]
+
+
+def test_text_shows_the_first_line_of_an_error(storage: Path) -> None:
+    fail(storage, "a" * 32, "Diverged: the loss is nan\nTraceback")
+    beat(storage, "failed")
+    text = status_text(status(storage, "tiny"))
+
+    assert "tiny: failed" in text
+    assert "failed: classify aaaaaaaa: Diverged: the loss is nan" in text
+    assert "Traceback" not in text
+
+
+def read(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content
+
+
+def test_heartbeat_beats_while_the_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.01)
+    file = tmp_path / DRIVER
+    with Heartbeat(file, lambda: {"running": 1}):
+        first, deadline = read(file), time.monotonic() + 10
+        while read(file)["time"] == first["time"] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert read(file)["time"] > first["time"]
+        assert read(file)["state"] == "running"
+
+
+def test_heartbeat_ends_with_the_state_it_was_given(tmp_path: Path) -> None:
+    with Heartbeat(tmp_path / DRIVER, lambda: {}) as driver:
+        driver.state = "finished"
+
+    assert read(tmp_path / DRIVER)["state"] == "finished"
+
+
+def test_heartbeat_that_is_cut_short_says_interrupted(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Heartbeat(tmp_path / DRIVER, lambda: {}):
+        raise KeyboardInterrupt
+
+    assert read(tmp_path / DRIVER)["state"] == "interrupted"
