@@ -177,7 +177,7 @@ def _load(path: Path) -> Manifest:
     try:
         with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:  # read_table would import pandas
             table = file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, pyarrow.ArrowInvalid):  # not there, or cut off by a crash: read anew
         return _manifest([])
     return Manifest(**{name: table.column(name).to_pylist() for name in COLUMNS})
 

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results import schema
+from results.background import BACKGROUND, with_background
 from results.formulas import OVERALL, PER_CLASS, Array, Confidence, Counts, ratio
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BACKGROUND = "background"
 Flags = NDArray[np.bool_]
 
 
@@ -47,12 +47,16 @@ def collect(
     replicates: Iterable[schema.Replicate],
     load: Callable[[schema.Replicate], "tuple[pa.Table, pa.Table]"],
     settings: MetricSettings,
+    *,
+    further: Sequence[str] = (),
 ) -> "pa.Table":
-    """Return the results table; `load` gives a stage's scores and images, once per digest and scoring."""
+    """Return the results table, with the columns of `further` factors.
+
+    `load` gives a stage's scores and images, once per digest and scoring.
+    """
     import pyarrow as pa
 
     replicates = list(replicates)
-    further = [name for one in replicates[:1] for name in one.factors if name not in schema.FACTORS]
     names = [*schema.FACTORS, *further]
     stages = {(one.digest, one.scoring): one for one in replicates}
     rows = {key: replicate_rows(*load(one), settings) for key, one in stages.items()}
@@ -72,6 +76,8 @@ def replicate_rows(scores: "pa.Table", images: "pa.Table", settings: MetricSetti
     class where its truth has it. `macro` averages the classes that occur, `weighted` by their truth pixels.
     `confidence` and `ece` are of all pixels together and stand under `macro`.
     """
+    if settings.background and BACKGROUND not in scores["class"].to_pylist():
+        scores = with_background(scores, images)
     names = _classes(scores, settings)
     rows: list[Row] = []
     for split in scores["split"].unique().to_pylist():

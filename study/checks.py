@@ -1,5 +1,6 @@
 """Everything about a study file that can be refused before data is read."""
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -203,10 +204,20 @@ def weights_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:
             f"compare.initial_weights[{spec.compare.initial_weights.index(initial)}]" if listed else "compare.include"
         )
         if isinstance(initial, WeightsFile):
-            if not Path(initial.file).is_file():
-                message = f"no file {initial.file!r}; allowed: a safetensors file; correct the path"
+            if not _is_safetensors(Path(initial.file)):
+                message = f"{initial.file!r} is no safetensors file; allowed: one that exists; correct the path"
                 yield Problem(path=f"{path}.file", message=message)
         elif backbone in catalogue.backbones():
             problem = catalogue.weights_problem(backbone, initial)
             if problem:
                 yield Problem(path=path, message=problem)
+
+
+def _is_safetensors(file: Path) -> bool:
+    """Return whether a file begins as the format says: eight bytes of length, then that much JSON."""
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            return length <= file.stat().st_size and isinstance(json.loads(stream.read(length)), dict)
+    except (OSError, ValueError):
+        return False

@@ -182,7 +182,10 @@ def _run(document: dict[str, object], file: str, storage: Path, cache: Path, add
     from study.run import run as run_plan
 
     console = Console(soft_wrap=True)
-    ended = run_plan(found, document, storage=storage, cache=cache, address=address, console=console)
+    try:
+        ended = run_plan(found, document, storage=storage, cache=cache, address=address, console=console)
+    except ConnectionError as error:
+        raise Refused([Problem(path="--address", message=str(error))], file) from error
     for line in ending(found, ended, storage):
         typer.echo(line)
     raise typer.Exit(1 if ended.failures else 0)

@@ -49,7 +49,7 @@ class Cohort:
     spec: CohortSpec
     source: Source
     index: Index
-    _splits: dict[tuple[int, int, float | int], Split] = field(default_factory=dict, init=False)
+    _splits: dict[tuple[int, int, float | int, bool], Split] = field(default_factory=dict, init=False)
     _readings: dict[Draw, Reading] = field(default_factory=dict, init=False)
 
     @classmethod
@@ -66,7 +66,7 @@ class Cohort:
     def split(self, *, fold: int, seed: int, labelled: float | int) -> Split:
         """Return the target's split of one replicate. Raises `DataError` where none can be made."""
         seed = self.split_seed(seed)
-        key = (fold, seed, labelled)
+        key = (fold, seed, labelled, isinstance(labelled, int))  # 1 image is not the share 1.0
         if key not in self._splits:
             self._splits[key] = target_split(
                 self.index, self.settings, offer="masks", folds=self.spec.folds, fold=fold, seed=seed,

@@ -33,6 +33,8 @@ class Job:
     draw: Draw
     fingerprint: str
     scorings: tuple[Scoring, ...]
+    needs_weights: bool
+    """A published stage whose weights were not kept is trained again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class Surroundings:
     checkpoint: Checkpoint
 
 
-def make_job(plan: Plan, node: Node) -> Job:
+def make_job(plan: Plan, node: Node, *, needs_weights: bool = False) -> Job:
     """Return the job of one node."""
     recipe, cohort = node.recipe, plan.cohorts[node.draw.data]
     step = recipe.step
@@ -67,6 +69,7 @@ def make_job(plan: Plan, node: Node) -> Job:
         draw=node.draw,
         fingerprint=cohort.reading(node.draw).fingerprint,
         scorings=tuple(plan.scorings.get(node.digest, {}).values()),
+        needs_weights=needs_weights,
     )
 
 

@@ -33,7 +33,9 @@ def write_outcome(plan: Plan, store: Store) -> "pa.Table":
     settings = MetricSettings(
         classes=spec.metrics.classes, background=spec.metrics.background, min_images=spec.metrics.min_images
     )
-    results = collect(spec.name, [_row(plan, store, one) for one in done], load, settings)
+    results = collect(
+        spec.name, [_row(plan, store, one) for one in done], load, settings, further=tuple(spec.compare.factors)
+    )
     design = _design(plan)
     comparisons = compare(results, design)
     folder = store.study(spec.name)

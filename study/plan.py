@@ -47,7 +47,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """How a finished target stage is scored. Changing it scores again and never trains."""
+    """How a finished target stage is scored. It is no part of the digest."""
 
     examined: str
     """Digest of cases, size and version of the counts: all but the threshold."""
@@ -61,7 +61,7 @@ class Scoring:
     @property
     def key(self) -> str:
         """Return what the files of scores are named by."""
-        return f"{self.examined}-{self.threshold:g}"
+        return f"{self.examined}-{self.threshold!r}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,12 +1,15 @@
 """Published initial weights that a plan needs: are they here, or can they be had?"""
 
+from collections.abc import Iterable
+
 from models import catalogue, hub
 from study.plan import Plan
 
 
-def missing_weights(plan: Plan) -> list[str]:
-    """Return a line for each set of published weights that is neither cached nor to be had."""
-    wanted = {(arm.chain[0].backbone, str(arm.initial_weights)) for arm in plan.arms}
+def missing_weights(plan: Plan, stages: Iterable[str]) -> list[str]:
+    """Return a line for each set of published weights that these stages need and that is not to be had."""
+    first = [plan.nodes[digest] for digest in stages if plan.nodes[digest].parent is None]
+    wanted = {(node.recipe.step.backbone, str(node.initial_weights)) for node in first}
     named = sorted((backbone, name) for backbone, name in wanted if catalogue.has_weights(backbone, name))
     lacking = [(backbone, name) for backbone, name in named if not catalogue.cached(backbone, name)]
     if not lacking or hub.reachable():

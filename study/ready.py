@@ -6,11 +6,13 @@ from study.plan import Plan
 from study.pretrained import missing_weights
 from study.problems import Problem, Refused
 from study.store import Store
+from study.todo import todo
 
 
 def refuse_unready(plan: Plan, storage: Path, cache: Path) -> None:
     """Raise `Refused` where a folder cannot be written, or published weights are neither cached nor to be had."""
-    problems = [Problem(path="compare.initial_weights", message=line) for line in missing_weights(plan)]
+    left = todo(plan, Store(storage)).stages
+    problems = [Problem(path="compare.initial_weights", message=line) for line in missing_weights(plan, left)]
     for option, folder in (("--storage", storage), ("--cache", cache)):
         unwritable = Store(folder).writable_problem()
         if unwritable:

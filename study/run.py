@@ -16,7 +16,7 @@ from cluster.queue import Item, Queue
 from results.figures import learning_curve
 from study.claims import Claimed, is_claimed
 from study.display import Display
-from study.document import Document
+from study.document import Document, with_paths
 from study.files import write_atomic, write_json
 from study.heartbeat import Heartbeat
 from study.job import Job, Surroundings, make_job
@@ -24,9 +24,10 @@ from study.layout import DRIVER, FAILURES, PLAN, SPEC
 from study.outcome import best_stages, curve_path, write_outcome
 from study.plan import Plan, image_epochs
 from study.problems import Problem, Refused
+from study.spec import data_places
 from study.stage import perform
 from study.store import Damaged, Store
-from study.todo import set_damaged_aside, todo
+from study.todo import Todo, set_damaged_aside, todo
 from study.train import Context
 
 if TYPE_CHECKING:
@@ -69,26 +70,26 @@ def run(plan: Plan, document: Document, *, storage: Path, cache: Path, address: 
     """Bring a study that `study.ready` lets through to its end."""
     store = Store(storage.resolve())
     folder = store.study(plan.spec.name)
-    write_atomic(folder / SPEC, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    kept = with_paths(document, data_places(plan.spec))
+    write_atomic(folder / SPEC, yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
     for what in set_damaged_aside(plan, store).values():
         console.print(f"{what}; it was set aside and is trained again", highlight=False, soft_wrap=True)
     (folder / FAILURES).unlink(missing_ok=True)
     left = todo(plan, store)
-    for digest in left.again:
-        store.remove(digest)
     write_json(folder / PLAN, {"stages": {name: node.recipe.step.stage for name, node in plan.nodes.items()}})
     display = Display(plan, total=len(left.stages), console=console, on_failure=_failure_writer(plan, folder))
     with Heartbeat(folder / DRIVER, lambda: display.counts(len(plan.nodes))) as heartbeat:
-        queue = _execute(plan, left.stages, store, cache.resolve(), address, display) if left.stages else Queue(())
-        comparisons = _conclude(plan, store)
+        queue = _execute(plan, left, store, cache.resolve(), address, display) if left.stages else Queue(())
+        comparisons = _conclude(plan, store, failed=bool(queue.failed))
         heartbeat.state = "failed" if queue.failed else "finished"
     return Ended(failures=queue.failed, skipped=queue.skipped, comparisons=comparisons)
 
 
-def _conclude(plan: Plan, store: Store) -> "pa.Table":
+def _conclude(plan: Plan, store: Store, *, failed: bool) -> "pa.Table":
     """Write the tables and the picture, drop the weights that are not kept, return the comparisons."""
     comparisons = write_outcome(plan, store)
-    _drop_weights(plan, store, best_stages(plan, comparisons))
+    if not failed:  # what failed is tried again, and may start from any of these
+        _drop_weights(plan, store, best_stages(plan, comparisons))
     if comparisons.num_rows:
         picture = curve_path(store, plan.spec.name)
         picture.parent.mkdir(exist_ok=True)
@@ -96,14 +97,12 @@ def _conclude(plan: Plan, store: Store) -> "pa.Table":
     return comparisons
 
 
-def _execute(
-    plan: Plan, stages: tuple[str, ...], store: Store, cache: Path, address: str | None, display: Display
-) -> Queue:
+def _execute(plan: Plan, left: Todo, store: Store, cache: Path, address: str | None, display: Display) -> Queue:
     spec = plan.spec
     surroundings = Surroundings(storage=store.root, cache=cache, cpus=spec.resources.cpus, checkpoint=spec.checkpoint)
     # Finished ancestors go along: one that turns out damaged is trained again.
-    lineage = _with_ancestors(plan, stages)
-    jobs = {digest: make_job(plan, plan.nodes[digest]) for digest in lineage}
+    lineage = _with_ancestors(plan, left.stages)
+    jobs = {digest: make_job(plan, plan.nodes[digest], needs_weights=digest in left.again) for digest in lineage}
     with connected(address) as capacity:
         gpus = _gpus(plan, capacity)
         _refuse_too_small(plan, capacity, gpus, address)
@@ -115,7 +114,7 @@ def _execute(
                 capacity=capacity,
                 cpus=spec.resources.cpus,
                 gpus=gpus,
-                done=lineage.keys() - set(stages),
+                done=lineage.keys() - set(left.stages),
                 may_start=lambda digest: not is_claimed(store.work(digest)),
             )
 
@@ -168,9 +167,9 @@ def _failure_writer(plan: Plan, folder: Path) -> Callable[[str, str], None]:
 
 
 def _drop_weights(plan: Plan, store: Store, best: frozenset[str]) -> None:
-    """Remove the weights that `keep` does not keep; parents stay, for children that come later."""
+    """Remove the weights that `keep` does not keep, but for stages that other studies share."""
     if plan.spec.keep.weights == "all":
         return
-    parents = {node.parent for node in plan.nodes.values()}
-    kept = parents | best if plan.spec.keep.weights == "parents+best" else set()
-    store.drop_weights(digest for digest in store.finished() & plan.nodes.keys() if digest not in kept)
+    parents = frozenset(node.parent for node in plan.nodes.values() if node.parent)
+    kept = parents | best if plan.spec.keep.weights == "parents+best" else frozenset[str]()
+    store.drop_weights((store.finished() & plan.nodes.keys()) - kept - store.planned_by_others(plan.spec.name))

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from datasets.settings import AugmentSettings, ImageSettings
+from datasets.settings import AugmentSettings, FileList, ImageSettings
 from datasets.sources import DataSettings
 from models.settings import (
     ClassificationSettings,
@@ -242,6 +242,13 @@ class Resources(Settings):
     cpus: Positive = 1
     gpus: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
 
+    @field_validator("gpus")
+    @classmethod
+    def _whole_above_one(cls, value: Literal["auto"] | float) -> Literal["auto"] | float:
+        if value != "auto" and value > 1 and value != int(value):
+            raise ValueError(f"is {value}; allowed: auto, a share up to 1, or a whole number; round it")
+        return value
+
 
 class Checkpoint(Settings):
     """A running stage can be resumed from every `epochs`-th epoch, at most one in `seconds`."""
@@ -266,3 +273,17 @@ class StudySpec(Settings):
     keep: Keep = Keep()
     resources: Resources = Resources()
     checkpoint: Checkpoint = Checkpoint()
+
+
+def data_places(spec: StudySpec) -> dict[str, str]:
+    """Return every place of data by its path in the file, absolute: a study is resumed from any folder."""
+    places = {}
+    for name, settings in spec.data.items():
+        root = getattr(settings, "root", None)
+        if root is not None:
+            places[f"data.{name}.root"] = str(root)
+        for part in ("test", "validation"):
+            listed = getattr(settings.split, part)
+            if isinstance(listed, FileList):
+                places[f"data.{name}.split.{part}.list"] = str(listed.list)
+    return places

@@ -65,10 +65,11 @@ def perform(job: Job, surroundings: Surroundings, context: Context) -> None:
     with Claim(store.work(job.digest)):
         missing = [scoring for scoring in job.scorings if not rescore(store, job.digest, scoring)]
         published = store.is_finished(job.digest)
-        if published and not missing:
+        trained = published and (store.has_weights(job.digest) or not (missing or job.needs_weights))
+        if trained and not missing:
             return
         bench = open_bench(job, surroundings)
-        if published:
+        if trained:
             bench.network.load_state_dict(load_file(store.weights(job.digest)))
             bench.network.to(context.device)
             _write_scores(bench, missing, store.stage(job.digest), surroundings.cache)
@@ -128,7 +129,8 @@ def _train(bench: Bench, store: Store, surroundings: Surroundings, context: Cont
     write_json(draft / "transfer.json", transfer)
     bench.network.load_state_dict(trained.weights)
     _write_scores(bench, bench.job.scorings, draft, surroundings.cache)
-    store.publish(bench.job.digest, draft, _record(bench, trained, surroundings, time.time() - started))
+    publish = store.republish if store.is_finished(bench.job.digest) else store.publish
+    publish(bench.job.digest, draft, _record(bench, trained, surroundings, time.time() - started))
 
 
 def _loop(bench: Bench, context: Context) -> Loop:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from study.files import damage, hash_of, read_json, seal, write_json
+from study.layout import PLAN
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,6 +95,16 @@ class Store:
             return False
         return True
 
+    def republish(self, digest: str, draft: Path, record: Mapping[str, Any]) -> None:
+        """Publish once more a stage whose weights were not kept; scores of other studies go along."""
+        for old in self.stage(digest).glob("*.parquet"):
+            if not (draft / old.name).exists():
+                shutil.copy2(old, draft / old.name)
+        before = self.work(digest) / f"before-{uuid.uuid4().hex[:8]}"
+        self._move(digest, before)
+        self.publish(digest, draft, record)
+        shutil.rmtree(before, ignore_errors=True)
+
     def has_weights(self, digest: str) -> bool:
         """Return whether a finished stage still has its weights."""
         return (self.stage(digest) / WEIGHTS).is_file()
@@ -131,12 +142,6 @@ class Store:
         """Move a damaged stage out of the way, so that it is trained again. Another process may have done so."""
         self._move(digest, self.root / "damaged" / f"{digest}-{uuid.uuid4().hex[:8]}")
 
-    def remove(self, digest: str) -> None:
-        """Unpublish a stage whose weights were not kept, so that it can be trained again."""
-        aside = self.work(digest) / f"removed-{uuid.uuid4().hex[:8]}"
-        self._move(digest, aside)
-        shutil.rmtree(aside, ignore_errors=True)
-
     def _move(self, digest: str, aside: Path) -> None:
         aside.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
@@ -147,6 +152,11 @@ class Store:
         text = (self.stage(digest) / RECORD).read_text(encoding="utf-8")
         record: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return record
+
+    def planned_by_others(self, name: str) -> frozenset[str]:
+        """Return the digests that studies of other names plan with."""
+        plans = [read_json(file) for file in self.root.glob(f"studies/*/{PLAN}") if file.parent.name != name]
+        return frozenset(digest for plan in plans if plan for digest in plan["stages"])
 
     def drop_weights(self, digests: Iterable[str]) -> None:
         """Remove weights that are not to be kept; the stages stay finished."""

@@ -7,7 +7,7 @@ from study.families import family_name
 from study.plan import Plan, image_epochs
 from study.pretrained import missing_weights
 from study.store import Store
-from study.todo import todo
+from study.todo import Todo, todo
 
 Told = dict[str, Any]
 
@@ -47,8 +47,14 @@ def summary(plan: Plan, store: Store) -> Told:
             if cohort.spec.excluded
         ],
         "baselines": [family_name(rule) for rule in plan.spec.compare.baseline],
-        "warnings": [*plan.warnings, *_same_arms(plan), *missing_weights(plan)],
+        "warnings": [*plan.warnings, *_same_arms(plan), *missing_weights(plan, left.stages), *_again(left)],
     }
+
+
+def _again(left: Todo) -> list[str]:
+    if not left.again:
+        return []
+    return [f"{len(left.again)} finished stages are trained again: their weights are needed and were not kept"]
 
 
 def _same_arms(plan: Plan) -> list[str]:

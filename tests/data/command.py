@@ -61,9 +61,9 @@ class Command:
         self.process.send_signal(number)
         return self.wait()
 
-    def wait(self) -> int:
+    def wait(self, patience: float = PATIENCE) -> int:
         """Return the exit status; what was written is in `text`."""
-        status = self.process.wait(PATIENCE)
+        status = self.process.wait(patience)
         if status != -signal.SIGKILL:  # Ray's processes outlive a killed driver for a while and hold the pipe
             self._thread.join(PATIENCE)
         return status

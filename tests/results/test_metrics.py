@@ -199,7 +199,7 @@ def replicate(number: int, further: Mapping[str, str] | None = None) -> schema.R
 
 def test_collect_writes_the_results_table_of_the_contract() -> None:
     stored = stage(*truth_and_scores())
-    table = collect("s", [replicate(0, {"segment.loss": "dice"})], lambda _: stored, DEFAULTS)
+    table = collect("s", [replicate(0, {"segment.loss": "dice"})], lambda _: stored, DEFAULTS, further=["segment.loss"])
     assert table.schema == schema.results(["segment.loss"])
     expected = [row.value for row in replicate_rows(*stored, DEFAULTS)]
     assert table["value"].to_pylist() == expected
@@ -207,9 +207,9 @@ def test_collect_writes_the_results_table_of_the_contract() -> None:
 
 
 def test_no_replicates_give_an_empty_table() -> None:
-    table = collect("s", [], lambda _: pytest.fail("nothing to load"), DEFAULTS)
+    table = collect("s", [], lambda _: pytest.fail("nothing to load"), DEFAULTS, further=["segment.loss"])
     assert table.num_rows == 0
-    assert table.schema == schema.results()
+    assert table.schema == schema.results(["segment.loss"])
 
 
 def test_a_digest_shared_by_replicates_is_read_once() -> None:

@@ -90,3 +90,9 @@ def test_rows_that_leak_are_left_out_of_training_and_validation(cohort: Cohort) 
     draw = Draw(data="x", offer="boxes", seed=0)
     assert rows(without.reading(draw)) == set(range(60)) - {3, 4}
     assert without.reading(draw).fingerprint != cohort.reading(draw).fingerprint
+
+
+def test_one_image_is_not_the_share_of_all(cohort: Cohort) -> None:
+    whole = cohort.split(fold=0, seed=0, labelled=1.0)
+    single = cohort.split(fold=0, seed=0, labelled=1)
+    assert 1 <= single.labelled_images < whole.labelled_images

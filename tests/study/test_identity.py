@@ -1,16 +1,19 @@
 """Digests: what must change the name of a training, and what must not."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import study.plan
 from models.versions import VERSIONS as MODELS
 from study.identity import combined, digest
-from study.plan import Plan
+from study.plan import Plan, make_recipe
 from study.spec import SegmentationStage
 from tests.data.documents import Document, base, by_stage, planned
 from tests.data.folder import write_folder
@@ -229,11 +232,22 @@ def test_a_changed_mask_changes_only_the_stages_that_learn_masks(tmp_path: Path)
     assert before["segment"].isdisjoint(after["segment"])
 
 
+def test_what_the_networks_output_stands_for_changes_a_stage(tmp_path: Path) -> None:
+    plan = planned(base({"pathways": {"none": ["boxes", "segment"]}}), tmp_path)
+    index = plan.cohorts["hospital"].index
+    boxes, segment = plan.arms[0].chain
+    assert len({make_recipe(segment, one).digest for one in (
+        index, replace(index, classes=index.classes[::-1]), replace(index, overlapping=False),
+    )}) == 3  # fmt: skip
+    fewer = replace(index, structures=index.structures[1:])
+    assert make_recipe(boxes, index).digest != make_recipe(boxes, fewer).digest
+    assert make_recipe(segment, index).digest == make_recipe(segment, fewer).digest
+
+
 def test_weights_from_a_file_count_by_content(tmp_path: Path) -> None:
     first, same, other = (tmp_path / name for name in ("first", "same", "other"))
-    first.write_bytes(b"one")
-    same.write_bytes(b"one")
-    other.write_bytes(b"two")
+    for file, value in ((first, 1.0), (same, 1.0), (other, 2.0)):
+        save_file({"encoder.conv1.weight": torch.tensor([value])}, file)
 
     def nodes(file: Path) -> set[str]:
         return set(planned(base({"compare.initial_weights": [{"file": str(file)}]}), tmp_path).nodes)

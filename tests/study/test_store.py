@@ -189,13 +189,20 @@ def test_dropping_keeps_the_seals_of_the_other_files(store: Store) -> None:
         store.verify(DIGEST)
 
 
-def test_removed_stage_leaves_nothing_behind(store: Store) -> None:
-    published(store)
-    store.remove(DIGEST)
-    store.remove(DIGEST)
+def test_stage_published_again_keeps_the_scores_that_others_made(store: Store, tmp_path: Path) -> None:
+    folder = published(store)
+    scores = pa.table({"image": ["a"]})
+    write_scores(folder, "other", scores, scores)
+    store.drop_weights([DIGEST])
+    draft = tmp_path / "draft"
+    draft.mkdir()
+    (draft / WEIGHTS).write_bytes(b"once more")
 
-    assert store.finished() == frozenset()
-    assert not list(store.root.glob("**/removed-*"))
+    store.republish(DIGEST, draft, {"updates": 1, "seconds": 1.0})
+
+    assert store.scored(DIGEST, "other")
+    assert store.weights(DIGEST).read_bytes() == b"once more"
+    assert not list(store.work(DIGEST).glob("before-*"))
 
 
 def test_scores_count_only_when_both_tables_are_there(store: Store) -> None:

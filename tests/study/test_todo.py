@@ -90,6 +90,7 @@ def test_a_fraction_that_is_added_leaves_only_its_own_stages(plan: Plan, store: 
 def test_a_new_size_of_evaluation_scores_again_and_trains_nothing(plan: Plan, store: Store, tmp_path: Path) -> None:
     for digest in plan.nodes:
         publish(plan, store, digest)
+    store.drop_weights([*stages(plan, "classify"), *stages(plan, "boxes")])
     larger = planned(base({"evaluate": {"size": 128}}), tmp_path)
     left = todo(larger, store)
     assert set(left.stages) == set(stages(plan, "segment"))

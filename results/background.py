@@ -1,0 +1,35 @@
+"""The background as a class of its own, from the confusion of exclusive classes."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from results import schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BACKGROUND = "background"
+
+
+def with_background(scores: "pa.Table", images: "pa.Table") -> "pa.Table":
+    """Return the scores with a background row per image; its score histogram is unknown, so it has no AUC.
+
+    Overlapping classes have no background: their scores come back as they are.
+    """
+    import pyarrow as pa
+
+    empty = [0] * schema.SCORE_BINS
+    rows = []
+    columns = [images[name].to_pylist() for name in ("image", "split", "confusion")]
+    for image, split, confusion in zip(*columns, strict=True):
+        if confusion is None:
+            return scores
+        side = round(len(confusion) ** 0.5)
+        pixels = np.asarray(confusion).reshape(side, side)
+        tp = int(pixels[0, 0])
+        fp, fn = int(pixels[:, 0].sum()) - tp, int(pixels[0].sum()) - tp
+        counts = {"tp": tp, "fp": fp, "fn": fn, "tn": int(pixels.sum()) - tp - fp - fn}
+        place = {"image": image, "class": BACKGROUND, "split": split}
+        rows.append({**place, **counts, "positives": empty, "negatives": empty})
+    return pa.concat_tables([scores, pa.Table.from_pylist(rows, schema=schema.scores())])

@@ -1,0 +1,53 @@
+import numpy as np
+import pyarrow as pa
+
+from results import schema
+from results.background import with_background
+from results.metrics import MetricSettings, replicate_rows
+from results.thresholds import at_threshold
+
+
+def tables(truth: np.ndarray, predicted: np.ndarray) -> tuple[pa.Table, pa.Table]:
+    """One image of exclusive classes 0 (background), 1 and 2."""
+    confusion = np.zeros((3, 3), dtype=np.int64)
+    np.add.at(confusion, (truth, predicted), 1)
+    rows = []
+    for number in (1, 2):
+        real, said = truth == number, predicted == number
+        counts = {"tp": (real & said).sum(), "fp": (~real & said).sum(), "fn": (real & ~said).sum()}
+        rows.append(
+            {"image": "a", "class": f"c{number}", "split": "test", "tn": (~real & ~said).sum(), **counts}
+            | dict.fromkeys(("positives", "negatives"), [0] * 200)
+        )
+    image = {"image": "a", "patient": "p", "split": "test", "confusion": confusion.ravel().tolist()}
+    empty: dict[str, object] = dict.fromkeys(("confidence_count", "confidence_sum", "confidence_correct"), [0] * 20)
+    return (
+        pa.Table.from_pylist(rows, schema=schema.scores()),
+        pa.Table.from_pylist([image | empty], schema=schema.images()),
+    )
+
+
+def test_background_counts_are_those_of_its_pixels() -> None:
+    draw = np.random.default_rng(0)
+    truth, predicted = draw.integers(0, 3, 500), draw.integers(0, 3, 500)
+    scores, images = tables(truth, predicted)
+    row = with_background(scores, images).to_pylist()[-1]
+    real, said = truth == 0, predicted == 0
+    assert row["class"] == "background"
+    assert [row[name] for name in ("tp", "fp", "fn", "tn")] == [
+        (real & said).sum(), (~real & said).sum(), (real & ~said).sum(), (~real & ~said).sum()
+    ]  # fmt: skip
+
+
+def test_metrics_have_the_background_where_asked_for() -> None:
+    draw = np.random.default_rng(1)
+    stored = tables(draw.integers(0, 3, 500), draw.integers(0, 3, 500))
+    asked = {row.class_ for row in replicate_rows(*stored, MetricSettings(background=True))}
+    plain = {row.class_ for row in replicate_rows(*stored, MetricSettings())}
+    assert asked - plain == {"background"}
+
+
+def test_the_likeliest_of_several_classes_wins_at_every_threshold() -> None:
+    draw = np.random.default_rng(2)
+    stored = tables(draw.integers(0, 3, 500), draw.integers(0, 3, 500))
+    assert at_threshold(*stored, 0.8) == stored
