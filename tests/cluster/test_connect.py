@@ -9,6 +9,6 @@ def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(ConnectionError, match=rf"nothing answers at 127.0.0.1:{port} .*; allowed: HOST:PORT"):
-        with connected(f"127.0.0.1:{port}"):
-            pytest.fail("joined nothing")
+    refused = pytest.raises(ConnectionError, match=rf"nothing answers at 127.0.0.1:{port} .*; allowed: HOST:PORT")
+    with refused, connected(f"127.0.0.1:{port}"):
+        pytest.fail("joined nothing")

@@ -22,6 +22,7 @@ SPECS = {
     "empty value": (base({"stages.segment": None}), "stages.segment: is empty", "a mapping"),
     "infinite number": (base({"stages.segment.optimizer": {"lr": float("inf")}}), "stages.segment.optimizer.lr: ",
                         "finite"),
+    "infinite limit": (base({"stages.segment.clip_norm": float("inf")}), "stages.segment.clip_norm: is .inf", "finite"),
     "missing key": (base(without=("compare.backbone",)), "compare.backbone: is missing", "add it"),
     "missing task": (base(without=("stages.boxes.task",)), "stages.boxes.task: is missing", "classification, "),
     "missing source": (base(without=("data.clinic.source",)), "data.clinic.source: is missing", "phantom, folder"),

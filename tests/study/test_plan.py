@@ -84,6 +84,7 @@ def test_its_replicates_share_their_test_images_and_not_what_validates(paper: Pl
     assert paper.test_is_fixed
     assert len({split.test for split in splits}) == 1
     assert len(splits[0].test) == 10
+    assert {len(split.validation) for split in splits} == {10}
     validating = [row for split in splits for row in split.validation]
     assert sorted(validating) == sorted(set(range(100)) - set(splits[0].test))
 
