@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-import torch
-from safetensors.torch import save_file
 
 import study.plan
 from models.versions import VERSIONS as MODELS
@@ -248,7 +246,7 @@ def test_what_the_networks_output_stands_for_changes_a_stage(tmp_path: Path) -> 
 def test_weights_from_a_file_count_by_content(tmp_path: Path) -> None:
     first, same, other = (tmp_path / name for name in ("first", "same", "other"))
     for file, value in ((first, 1.0), (same, 1.0), (other, 2.0)):
-        save_file({"encoder.conv1.weight": torch.tensor([value])}, file)
+        save_file({"encoder.conv1.weight": np.array([value], np.float32)}, file)
 
     def nodes(file: Path) -> set[str]:
         return set(planned(base({"compare.initial_weights": [{"file": str(file)}]}), tmp_path).nodes)
