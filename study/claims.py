@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import threading
+import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,6 +30,9 @@ class Claim:
         self._file = work / "claim.json"
         # Beside the work folders, not inside one: a lock that is removed while another waits for it locks nothing.
         self._lock = work.parent / ".lock"
+        process = psutil.Process()
+        token = uuid.uuid4().hex
+        self._mine = {"host": socket.gethostname(), "pid": process.pid, "born": process.create_time(), "token": token}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="claim", daemon=True)
 
@@ -38,8 +42,7 @@ class Claim:
         with FileLock(self._lock):
             if is_claimed(self._file.parent):
                 raise Claimed(str(self._file))
-            process = psutil.Process()
-            write_json(self._file, {"host": socket.gethostname(), "pid": process.pid, "born": process.create_time()})
+            write_json(self._file, self._mine)
         self._thread.start()
         return self
 
@@ -50,6 +53,8 @@ class Claim:
         self._stop.set()
         self._thread.join()
         with FileLock(self._lock):
+            if read_json(self._file) != self._mine:
+                return  # this process was taken for dead, and another holds the claim now
             if error is None:
                 shutil.rmtree(self._file.parent, ignore_errors=True)
             else:

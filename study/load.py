@@ -16,6 +16,7 @@ from study.leaks import find_leaks, leak_message, leak_problems
 from study.parse import parse
 from study.plan import Plan, Planner
 from study.problems import Problem, Refused
+from study.reading import telling
 from study.spec import StudySpec, WeightsFile
 
 _NO_FACTORS = frozenset({"labelled_fraction", "labelled_images", "folds", "seeds", "baseline"})
@@ -93,7 +94,7 @@ def _open(
     for name in (name for name in spec.data if name in used):
         settings = CohortSpec(data=spec.data[name], folds=spec.compare.folds, min_cases=spec.validation.min_cases)
         try:
-            cohort = Cohort.open(settings, cache)
+            cohort = Cohort.open(settings, cache, telling(name))
         except DataError as error:
             problems.append(Problem(path=f"data.{name}", message=str(error)))
             continue

@@ -186,3 +186,13 @@ def test_killed_holder_frees_the_claim_at_once(work: Path) -> None:
         holder.wait()
         with Claim(work):
             pass
+
+
+def test_claim_taken_over_is_left_to_its_new_holder(tmp_path: Path) -> None:
+    work = tmp_path / "work" / "stage"
+    with Claim(work):
+        theirs = {"host": "elsewhere", "pid": 1, "born": 0.0, "token": "theirs"}
+        (work / "claim.json").write_text(json.dumps(theirs))
+        (work / "attempt").mkdir()
+    assert json.loads((work / "claim.json").read_text()) == theirs
+    assert (work / "attempt").is_dir()
