@@ -24,6 +24,8 @@ from tests.data.tiny import tiny, written
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 NOISE = ("Traceback", "raylet", "WARNING", "ERROR", "Aborted", "ray.")
 """What a user must never read on the terminal."""
+LONGER = {"stages.segment.steps": 96}
+"""Long enough that a driver that is ended, on a fast machine too, leaves stages half done."""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ class Undisturbed:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Undisturbed:
     folder = tmp_path_factory.mktemp("undisturbed")
     place = Place(
-        file=written(tiny(), folder), storage=folder / "runs", cache=folder / "cache", temporary=temporary
+        file=written(tiny(LONGER), folder), storage=folder / "runs", cache=folder / "cache", temporary=temporary
     )  # fmt: skip
     command = place.run()
     exit_status = command.wait()
@@ -243,7 +245,7 @@ def extended(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory)
     content[len(content) // 2] ^= 1
     parent.write_bytes(content)
     os.truncate(target, 1000)
-    changes = {
+    changes = LONGER | {
         "compare.labelled_fraction": [0.5, 1.0],
         "stages.broken": {"task": "classification", "data": "clinic", "epochs": 1, "optimizer": {"lr": 1e30}},
         "pathways.broken": ["broken", "segment"],
