@@ -52,10 +52,6 @@ class Listener(Protocol):
     def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
         """An item ended; `again` where it will be handed out once more."""
 
-    def proceed(self) -> bool:
-        """Return whether more items may be handed out."""
-        return True
-
 
 def execute(
     items: Iterable[Item],
@@ -140,7 +136,7 @@ class _QueueSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Hand out an item; None while all wait."""
-        if self.queue.finished or not self.listener.proceed():
+        if self.queue.finished:
             return str(Searcher.FINISHED)
         held: list[str] = []
         while (name := self.queue.next()) is not None and not self._may_start(name):

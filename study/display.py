@@ -85,10 +85,6 @@ class Display:
             first = outcome.detail.partition("\n")[0]
             self.line(f"{self.label(name)} failed{', is tried once more' if again else ''}: {first}")
 
-    def proceed(self) -> bool:
-        """Return whether more stages may be handed out."""
-        return True
-
     def counts(self, stages: int) -> dict[str, int]:
         """Return numbers of stages by state, for a study of so many."""
         running, failed = len(self._started), self._failed

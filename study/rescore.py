@@ -7,16 +7,14 @@ from study.store import Store, write_scores
 
 def can_rescore(store: Store, digest: str, scoring: Scoring) -> bool:
     """Return whether scores are there, or follow from those at another threshold."""
-    if store.scored(digest, scoring.key):
-        return True
-    return on_grid(scoring.threshold) and store.other_threshold(digest, scoring.examined) is not None
+    return store.scored(digest, scoring.key) or _source(store, digest, scoring) is not None
 
 
 def rescore(store: Store, digest: str, scoring: Scoring) -> bool:
     """Make sure of the scores without a network; False where one is needed."""
     if store.scored(digest, scoring.key):
         return True
-    known = store.other_threshold(digest, scoring.examined) if on_grid(scoring.threshold) else None
+    known = _source(store, digest, scoring)
     if known is None:
         return False
     import pyarrow.parquet as pq
@@ -24,3 +22,8 @@ def rescore(store: Store, digest: str, scoring: Scoring) -> bool:
     tables = pq.read_table(store.scores(digest, known)), pq.read_table(store.images(digest, known))
     write_scores(store.stage(digest), scoring.key, *at_threshold(*tables, scoring.threshold))
     return True
+
+
+def _source(store: Store, digest: str, scoring: Scoring) -> str | None:
+    """Return the key of scores that these follow from."""
+    return store.other_threshold(digest, scoring.examined) if on_grid(scoring.threshold) else None

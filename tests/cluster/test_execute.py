@@ -44,9 +44,6 @@ class Log:
         self.told.append(("again" if again else outcome.status, name))
         self.outcomes.setdefault(name, []).append(outcome)
 
-    def proceed(self) -> bool:
-        return True
-
 
 @dataclass(frozen=True)
 class Task:
