@@ -76,7 +76,7 @@ class FileSource(Source):
             ids=[case.id for case in cases],
             patients=[f"{self._collection}/{case.patient}" for case in cases],
             categories=[case.category for case in cases],
-            official=[""] * len(cases),
+            official=[case.official for case in cases],
             content=[files.content[row] for row in rows],
             thumbnails=[files.thumbnail[row] for row in rows],
             faults=[fault(case, files, len(known)) for case in cases],
@@ -103,7 +103,9 @@ class FileSource(Source):
         ]
         return {
             "labels": [digest(names, row) if not all(map(isnan, row)) else "" for row in values],
-            "boxes": [digest(shown, row) if row else "" for row in boxes],
+            "boxes": [
+                digest(shown, row) if row or case.boxed else "" for case, row in zip(self._cases, boxes, strict=True)
+            ],
             "centres": [digest(case.centres) if case.centres else "" for case in self._cases],
             "masks": [_masks_digest(case, files, ids) for case in self._cases],
         }

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from datasets.sample import Box
 
@@ -24,10 +25,14 @@ class Case:
     path: str
     patient: str
     category: str = ""
+    official: Literal["train", "validation", "test", ""] = ""
+    """The publisher's own split."""
     size: tuple[int, int] | None = None
     """(width, height) in pixels, where the tables state it."""
     labels: tuple[float, ...] = ()
     boxes: tuple[Box, ...] = ()
+    boxed: bool = False
+    """Whether boxes were looked for: an image that then has none shows nothing, and is learned as such."""
     centres: tuple[tuple[str, float, float], ...] = ()
     masks: tuple[MaskFile, ...] = ()
     remark: str = ""
