@@ -53,11 +53,6 @@ class Queue:
         """Return whether nothing is left to hand out or to wait for."""
         return not self._open
 
-    @property
-    def waiting(self) -> int:
-        """Return how many items are neither running nor settled."""
-        return len(self._open) - len(self.running)
-
     def next(self) -> str | None:
         """Return an item that can run now; None where all must wait for running ones."""
         while self._heap:

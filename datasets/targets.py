@@ -86,12 +86,6 @@ class Fit:
         scale = np.array([width / self.width, height / self.height])
         return np.asarray((points * scale + np.array([left, top])) / self.size)
 
-    def from_square(self, points: Points) -> Points:
-        """Map (..., 2) points (x, y) from 0..1 of the square back to pixels of the image."""
-        top, left, height, width = self.inner
-        scale = np.array([self.width / width, self.height / height])
-        return np.asarray((points * self.size - np.array([left, top])) * scale)
-
     def crop(self, square: Array) -> Array:
         """Return the view of (..., size, size) that shows the image, without borders."""
         top, left, height, width = self.inner

@@ -51,7 +51,7 @@ class Arm:
 def text_of(value: object) -> str:
     """Return how a factor's value is written in tables."""
     if isinstance(value, WeightsFile):
-        return value.file
+        return value.file.name
     if isinstance(value, (Mapping, list, tuple)):
         return yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).strip()
     return str(value)

@@ -204,8 +204,8 @@ def weights_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:
             f"compare.initial_weights[{spec.compare.initial_weights.index(initial)}]" if listed else "compare.include"
         )
         if isinstance(initial, WeightsFile):
-            if not _is_safetensors(Path(initial.file)):
-                message = f"{initial.file!r} is no safetensors file; allowed: one that exists; correct the path"
+            if not _is_safetensors(initial.file):
+                message = f"{initial.file} is no safetensors file; allowed: one that exists; correct the path"
                 yield Problem(path=f"{path}.file", message=message)
         elif backbone in catalogue.backbones():
             problem = catalogue.weights_problem(backbone, initial)

@@ -3,69 +3,54 @@
 import os
 import shutil
 import socket
-import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psutil
 from filelock import FileLock
 
+from study.beat import beating
 from study.files import read_json, write_json
 
-BEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
 CLOCK_SECONDS = 2.0
 """By how much a process's time of birth may seem to move when the clock is set."""
 
 
-class Claim:
-    """Held while a stage is worked on; a thread keeps it fresh. Entering raises `Claimed` where another holds it.
+@contextmanager
+def claim(work: Path) -> Iterator[None]:
+    """Hold a stage while it is worked on; a thread keeps the claim fresh. Raises `Claimed` where another holds it.
 
     A block that ends well has published its stage: its work folder is removed with the claim.
     """
+    file = work / "claim.json"
+    # Beside the work folders, not inside one: a lock that is removed while another waits for it locks nothing.
+    lock = FileLock(work.parent / ".lock")
+    process = psutil.Process()
+    token = uuid.uuid4().hex
+    mine = {"host": socket.gethostname(), "pid": process.pid, "born": process.create_time(), "token": token}
+    work.mkdir(parents=True, exist_ok=True)
+    with lock:
+        if is_claimed(work):
+            raise Claimed(str(file))
+        write_json(file, mine)
+    finished = False
+    try:
+        with beating(partial(_touch, file), "claim"):
+            yield
+        finished = True
+    finally:
+        with lock:
+            if read_json(file) == mine:  # else this process was taken for dead, and another holds the claim now
+                shutil.rmtree(work, ignore_errors=True) if finished else file.unlink(missing_ok=True)
 
-    def __init__(self, work: Path) -> None:
-        self._file = work / "claim.json"
-        # Beside the work folders, not inside one: a lock that is removed while another waits for it locks nothing.
-        self._lock = work.parent / ".lock"
-        process = psutil.Process()
-        token = uuid.uuid4().hex
-        self._mine = {"host": socket.gethostname(), "pid": process.pid, "born": process.create_time(), "token": token}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="claim", daemon=True)
 
-    def __enter__(self) -> Self:
-        """Take the claim."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._lock):
-            if is_claimed(self._file.parent):
-                raise Claimed(str(self._file))
-            write_json(self._file, self._mine)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Give the claim up."""
-        self._stop.set()
-        self._thread.join()
-        with FileLock(self._lock):
-            if read_json(self._file) != self._mine:
-                return  # this process was taken for dead, and another holds the claim now
-            if error is None:
-                shutil.rmtree(self._file.parent, ignore_errors=True)
-            else:
-                self._file.unlink(missing_ok=True)
-
-    def _beat(self) -> None:
-        while not self._stop.wait(BEAT_SECONDS):
-            try:
-                os.utime(self._file)
-            except FileNotFoundError:  # taken for dead, and the stage finished by another
-                return
+def _touch(file: Path) -> None:
+    with suppress(FileNotFoundError):  # taken for dead, and the stage finished by another
+        os.utime(file)
 
 
 class Claimed(RuntimeError):  # noqa: N818 - an expected state

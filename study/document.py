@@ -81,13 +81,20 @@ def read_document(path: Path, overrides: Iterable[str] = ()) -> Document:
 
 def set_path(document: Document, dotted: str, value: object) -> None:
     """Set one value; mappings on the way are made. Raises `ValueError` where something else is in the way."""
-    *parents, last = dotted.split(".")
+    *parents, last = _keys(dotted)
     at: Any = document
     for step in parents:
         at = at.setdefault(step, {})
         if not isinstance(at, dict):
             raise ValueError(f"{step!r} holds {at!r}, which has no keys; allowed: a path to a key of a mapping")
     at[last] = value
+
+
+def _keys(dotted: str) -> list[str]:
+    """Split a path; what `compare` varies has a name with dots, such as segment.loss.dice."""
+    head, _, factor = dotted.partition(".")
+    one_name = head == "compare" and factor and not factor.startswith("baseline.")
+    return [head, factor] if one_name else dotted.split(".")
 
 
 def with_paths(document: Mapping[str, Any], changes: Mapping[str, object]) -> Document:

@@ -1,6 +1,6 @@
 """Scoring a trained network: counts per image and class at the evaluated size, from which every metric follows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from datasets.settings import ImageSettings
 from datasets.targets import Fit
 from models import counts
 from models.network import Network
+from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
 from results import schema
 from study.train import to_images
@@ -37,6 +38,18 @@ class Examination:
     threshold: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Answered:
+    """A batch and the network's answer: probabilities (N, channels, S, S) beside the truth, on one device."""
+
+    outputs: Outputs
+    probabilities: Tensor
+    truth: Tensor
+    threshold: float
+    places: Sequence[Mapping[str, str]]
+    """Image, patient and split of each row."""
+
+
 def score(
     network: Network, task: Segmentation, examination: Examination, splits: dict[str, Sequence[int]]
 ) -> tuple[pa.Table, pa.Table]:
@@ -46,12 +59,9 @@ def score(
     network.eval()
     for split, rows in splits.items():
         for start in range(0, len(rows), BATCH):
-            part = rows[start : start + BATCH]
-            probabilities = predict(network, task, examination, part)
-            truth = torch.from_numpy(examination.truth[np.asarray(part)]).to(probabilities.device)
-            names = [(examination.index.ids[row], examination.index.patients[row]) for row in part]
-            scores += _scores(task, probabilities, truth, examination.threshold, names, split)
-            images += _images(task, probabilities, truth, examination.threshold, names, split)
+            answered = _answered(network, task, examination, rows[start : start + BATCH], split)
+            scores += _scores(answered)
+            images += _images(answered)
     return (
         pa.Table.from_pylist(scores, schema=schema.scores()),
         pa.Table.from_pylist(images, schema=schema.images()),
@@ -79,49 +89,50 @@ def _unfitted(square: Tensor, row: int, examination: Examination) -> Tensor:
     ).clamp_(0.0, 1.0)
 
 
-def _scores(
-    task: Segmentation,
-    probabilities: Tensor,
-    truth: Tensor,
-    threshold: float,
-    names: list[tuple[str, str]],
-    split: str,
-) -> Iterator[dict[str, Any]]:
-    exclusive = task.outputs.exclusive
-    predicted = counts.predicted_masks(probabilities, exclusive=exclusive, threshold=threshold)
+def _answered(
+    network: Network, task: Segmentation, examination: Examination, rows: Sequence[int], split: str
+) -> _Answered:
+    index = examination.index
+    probabilities = predict(network, task, examination, rows)
+    return _Answered(
+        outputs=task.outputs,
+        probabilities=probabilities,
+        truth=torch.from_numpy(examination.truth[np.asarray(rows)]).to(probabilities.device),
+        threshold=examination.threshold,
+        places=[{"image": index.ids[row], "patient": index.patients[row], "split": split} for row in rows],
+    )
+
+
+def _scores(answered: _Answered) -> Iterator[dict[str, Any]]:
+    exclusive, probabilities = answered.outputs.exclusive, answered.probabilities
+    predicted = counts.predicted_masks(probabilities, exclusive=exclusive, threshold=answered.threshold)
     channels = probabilities.shape[1]
+    truth = answered.truth
     masks = counts.one_hot(truth.long(), channels)[:, 1:] if exclusive else truth.bool()
     pixels = counts.pixel_counts(predicted, masks)
     bins = counts.score_histograms(probabilities[:, 1:] if exclusive else probabilities, masks)
     columns = {name: getattr(pixels, name).cpu().numpy() for name in ("tp", "fp", "fn", "tn")}
     columns |= {name: getattr(bins, name).cpu().numpy() for name in ("positives", "negatives")}
-    for place, (image, _) in enumerate(names):
-        for number, label in enumerate(task.outputs.names):
-            values = {name: column[place, number].tolist() for name, column in columns.items()}
-            yield {"image": image, "class": label, "split": split, **values}
+    for row, place in enumerate(answered.places):
+        for number, label in enumerate(answered.outputs.names):
+            values = {name: column[row, number].tolist() for name, column in columns.items()}
+            yield {"image": place["image"], "class": label, "split": place["split"], **values}
 
 
-def _images(
-    task: Segmentation,
-    probabilities: Tensor,
-    truth: Tensor,
-    threshold: float,
-    names: list[tuple[str, str]],
-    split: str,
-) -> Iterator[dict[str, Any]]:
-    exclusive = task.outputs.exclusive
-    goal = truth.long() if exclusive else truth.bool()
+def _images(answered: _Answered) -> Iterator[dict[str, Any]]:
+    exclusive, probabilities = answered.outputs.exclusive, answered.probabilities
+    goal = answered.truth.long() if exclusive else answered.truth.bool()
     bins = counts.confidence_bins(probabilities, goal, exclusive=exclusive)
     confusion: NDArray[np.int64] | None = None
     if exclusive:
-        predicted = counts.predicted_ids(probabilities, threshold=threshold)
+        predicted = counts.predicted_ids(probabilities, threshold=answered.threshold)
         confusion = counts.confusion(predicted, goal, classes=probabilities.shape[1]).flatten(1).cpu().numpy()
     columns = {
         "confidence_count": bins.pixels.cpu().numpy(),
         "confidence_sum": bins.confidence.cpu().numpy(),
         "confidence_correct": bins.correct.cpu().numpy(),
     }
-    for place, (image, patient) in enumerate(names):
-        values = {name: column[place].tolist() for name, column in columns.items()}
-        seen = None if confusion is None else confusion[place].tolist()
-        yield {"image": image, "patient": patient, "split": split, **values, "confusion": seen}
+    for row, place in enumerate(answered.places):
+        values = {name: column[row].tolist() for name, column in columns.items()}
+        seen = None if confusion is None else confusion[row].tolist()
+        yield {**place, **values, "confusion": seen}

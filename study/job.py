@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.settings import ImageSettings
-from study.cohort import CohortSpec, Draw
+from study.cohort import CohortSpec
 from study.plan import Node, Plan, Scoring
-from study.spec import Checkpoint, Link, Stage, WeightsFile
+from study.spec import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,25 +15,17 @@ class Job:
     `fingerprint` says what the plan read; a worker that finds other data refuses to train on it.
     """
 
-    digest: str
-    stage: str
-    settings: Stage
-    image: ImageSettings
-    architecture: str | None
-    backbone: str
-    names: tuple[str, ...]
-    exclusive: bool
-    structure: str | None
-    link: Link
-    parent: str | None
-    initial_weights: str | WeightsFile
-    seed: int
+    node: Node
     cohort: CohortSpec
-    draw: Draw
     fingerprint: str
     scorings: tuple[Scoring, ...]
     needs_weights: bool
     """A published stage whose weights were not kept is trained again."""
+
+    @property
+    def digest(self) -> str:
+        """Return the stage's content key."""
+        return self.node.digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,30 +40,11 @@ class Surroundings:
 
 def make_job(plan: Plan, node: Node, *, needs_weights: bool = False) -> Job:
     """Return the job of one node."""
-    recipe, cohort = node.recipe, plan.cohorts[node.draw.data]
-    step = recipe.step
+    cohort = plan.cohorts[node.draw.data]
     return Job(
-        digest=node.digest,
-        stage=step.stage,
-        settings=step.settings,
-        image=step.image,
-        architecture=step.architecture,
-        backbone=step.backbone,
-        names=recipe.names,
-        exclusive=recipe.exclusive,
-        structure=recipe.structure,
-        link=step.link,
-        parent=node.parent,
-        initial_weights=_absolute(node.initial_weights),
-        seed=node.seed,
+        node=node,
         cohort=cohort.spec,
-        draw=node.draw,
         fingerprint=cohort.reading(node.draw).fingerprint,
         scorings=tuple(plan.scorings.get(node.digest, {}).values()),
         needs_weights=needs_weights,
     )
-
-
-def _absolute(weights: str | WeightsFile) -> str | WeightsFile:
-    """A worker runs in a folder of its own; in tables the path stays as it was written."""
-    return WeightsFile(file=str(Path(weights.file).absolute())) if isinstance(weights, WeightsFile) else weights

@@ -43,8 +43,8 @@ def load_plan(document: Document, *, file: str, cache: Path) -> Plan:
     if problems:
         raise Refused(problems, file)
     warnings += [f"data.{leak.data}: {leak_message(leak)}" for leak in leaks if spec.leaks == "report"]
-    files = {arm.initial_weights.file: _hash(arm.initial_weights.file) for arm in arms
-             if isinstance(arm.initial_weights, WeightsFile)}  # fmt: skip
+    weights = {arm.initial_weights.file for arm in arms if isinstance(arm.initial_weights, WeightsFile)}
+    files = {file: _hash(file) for file in weights}
     plan = Plan(file=file, spec=spec, target=target, cohorts=cohorts, arms=arms, files=files, leaks=leaks,
                 warnings=warnings)  # fmt: skip
     return Planner(plan).build()
@@ -112,6 +112,6 @@ def _open(
     return cohorts, warnings
 
 
-def _hash(file: str) -> str:
-    with Path(file).open("rb") as stream:
+def _hash(file: Path) -> str:
+    with file.open("rb") as stream:
         return hashlib.file_digest(stream, "blake2b").hexdigest()[:32]

@@ -94,6 +94,7 @@ def _families(plan: Plan) -> list[Family]:
 def _notes(plan: Plan) -> Mapping[str, str]:
     """Return by digest of target stages what a reader must know of them."""
     notes = {}
+    given = _labelled(plan)
     for replicate in plan.replicates:
         nodes = [plan.nodes[digest] for digest in replicate.chain]
         told = []
@@ -102,9 +103,25 @@ def _notes(plan: Plan) -> Mapping[str, str]:
         fixed = [node.recipe.step.stage for node in nodes if node.recipe.step.settings.seed is not None]
         if fixed:
             told.append(f"seed of {', '.join(fixed)} fixed: its variance is not included")
+        if given[replicate.labelled] > replicate.labelled:
+            told.append(f"whole patients: {given[replicate.labelled]:g} images labelled on average")
         if told:
             notes[replicate.chain[-1]] = "; ".join(told)
     return notes
+
+
+def _labelled(plan: Plan) -> Mapping[float | int, float]:
+    """Return how many images were labelled, by the number that was asked for; 0 for a share."""
+    cohort, compare_ = plan.cohorts[plan.target], plan.spec.compare
+    given: dict[float | int, float] = {}
+    for labelled in compare_.labelled:
+        splits = [
+            cohort.split(fold=fold, seed=seed, labelled=labelled).labelled_images
+            for seed in compare_.seeds
+            for fold in range(compare_.folds)
+        ]
+        given[labelled] = round(sum(splits) / len(splits), 1) if isinstance(labelled, int) else 0.0
+    return given
 
 
 def read_comparisons(folder: Path) -> "pa.Table":

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from datasets.errors import DataError
 from datasets.sample import Index
@@ -43,6 +44,17 @@ class Node:
     parent: str | None
     initial_weights: str | WeightsFile
     """Where a chain starts; read by its first stage only."""
+
+    @property
+    def step(self) -> Step:
+        """Return the stage as the study file resolves it."""
+        return self.recipe.step
+
+    @property
+    def start(self) -> str:
+        """Return where the weights come from: a parent's digest, a name, or a file."""
+        named = self.initial_weights
+        return self.parent or (str(named.file) if isinstance(named, WeightsFile) else named)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +98,7 @@ class Plan:
     target: str
     cohorts: Mapping[str, Cohort]
     arms: list[Arm]
-    files: Mapping[str, str]
+    files: Mapping[Path, str]
     """Content hashes of files with initial weights, by path."""
     leaks: list[Leak] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

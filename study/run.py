@@ -16,15 +16,15 @@ from cluster.queue import Item, Queue
 from results.figures import learning_curve
 from study.claims import Claimed, is_claimed
 from study.display import Display
-from study.document import Document, with_paths
+from study.document import Document
 from study.files import write_atomic, write_json
-from study.heartbeat import Heartbeat
+from study.heartbeat import heartbeat
 from study.job import Job, Surroundings, make_job
 from study.layout import DRIVER, FAILURES, PLAN, SPEC
 from study.outcome import best_stages, curve_path, write_outcome
 from study.plan import Plan, image_epochs
 from study.problems import Problem, Refused
-from study.spec import data_places
+from study.spec import with_absolute_places
 from study.stage import perform
 from study.store import Damaged, Store
 from study.todo import Todo, set_damaged_aside, todo
@@ -70,7 +70,7 @@ def run(plan: Plan, document: Document, *, storage: Path, cache: Path, address: 
     """Bring a study that `study.ready` lets through to its end."""
     store = Store(storage.resolve())
     folder = store.study(plan.spec.name)
-    kept = with_paths(document, data_places(plan.spec))
+    kept = with_absolute_places(document, plan.spec)
     write_atomic(folder / SPEC, yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
     for what in set_damaged_aside(plan, store).values():
         console.print(f"{what}; it was set aside and is trained again", highlight=False, soft_wrap=True)
@@ -78,10 +78,10 @@ def run(plan: Plan, document: Document, *, storage: Path, cache: Path, address: 
     left = todo(plan, store)
     write_json(folder / PLAN, {"stages": {name: node.recipe.step.stage for name, node in plan.nodes.items()}})
     display = Display(plan, total=len(left.stages), console=console, on_failure=_failure_writer(plan, folder))
-    with Heartbeat(folder / DRIVER, lambda: display.counts(len(plan.nodes))) as heartbeat:
+    with heartbeat(folder / DRIVER, lambda: display.counts(len(plan.nodes))) as heart:
         queue = _execute(plan, left, store, cache.resolve(), address, display) if left.stages else Queue(())
         comparisons = _conclude(plan, store, failed=bool(queue.failed))
-        heartbeat.state = "failed" if queue.failed else "finished"
+        heart.state = "failed" if queue.failed else "finished"
     return Ended(failures=queue.failed, skipped=queue.skipped, comparisons=comparisons)
 
 

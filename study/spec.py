@@ -1,11 +1,12 @@
 """The study file's schema. Cross-references are checked in `study.checks`, data in `study.cohort`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from datasets.settings import AugmentSettings, FileList, ImageSettings
+from datasets.settings import AugmentSettings, FileList, ImageSettings, Place
 from datasets.sources import DataSettings
 from models.settings import (
     ClassificationSettings,
@@ -16,6 +17,7 @@ from models.settings import (
     ScheduleSettings,
     SegmentationSettings,
 )
+from study.document import Document, with_paths
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -125,7 +127,7 @@ class Link(Settings):
 class WeightsFile(Settings):
     """Initial weights from a safetensors file."""
 
-    file: str
+    file: Place
 
 
 InitialWeights = str | WeightsFile
@@ -138,7 +140,7 @@ COMPARE_KEYS = frozenset({"architecture", "backbone", "initial_weights", "pathwa
 
 def _fixed(name: str, value: FactorValue) -> FactorValue:
     if name == "initial_weights" and isinstance(value, Mapping) and set(value) == {"file"}:
-        return WeightsFile(file=str(value["file"]))
+        return WeightsFile(file=Path(str(value["file"])))
     if name in ("architecture", "backbone", "pathway", "initial_weights") and not isinstance(value, str):
         raise ValueError(f"{name} is {value}; allowed: one name; write a rule for each")
     return value
@@ -202,6 +204,25 @@ class Compare(Settings):
         if self.labelled_fraction and self.labelled_images:
             raise ValueError("labelled_fraction and labelled_images are both given; allowed: one of them; remove one")
         return self
+
+    @model_validator(mode="after")
+    def _files_by_name(self) -> Self:
+        """Tables tell files of weights apart by their names alone."""
+        places: dict[str, Path] = {}
+        for weights in self._weights():
+            if isinstance(weights, WeightsFile):
+                other = places.setdefault(weights.file.name, weights.file)
+                if other != weights.file:
+                    raise ValueError(
+                        f"initial_weights names {other} and {weights.file}; allowed: files of different names; "
+                        "rename one"
+                    )
+        return self
+
+    def _weights(self) -> Iterator[object]:
+        yield from self.initial_weights
+        for rule in (*self.baseline, *self.exclude, *self.include):
+            yield rule.get("initial_weights")
 
     @property
     def labelled(self) -> tuple[float | int, ...]:
@@ -275,9 +296,9 @@ class StudySpec(Settings):
     checkpoint: Checkpoint = Checkpoint()
 
 
-def data_places(spec: StudySpec) -> dict[str, str]:
-    """Return every place of data by its path in the file, absolute: a study is resumed from any folder."""
-    places = {}
+def with_absolute_places(document: Document, spec: StudySpec) -> Document:
+    """Return the document with every path absolute: a study is resumed from any folder."""
+    places: dict[str, object] = {}
     for name, settings in spec.data.items():
         root = getattr(settings, "root", None)
         if root is not None:
@@ -286,4 +307,12 @@ def data_places(spec: StudySpec) -> dict[str, str]:
             listed = getattr(settings.split, part)
             if isinstance(listed, FileList):
                 places[f"data.{name}.split.{part}.list"] = str(listed.list)
-    return places
+    return with_paths(document, places) | {"compare": _with_absolute_files(document["compare"])}
+
+
+def _with_absolute_files(value: Any) -> Any:  # noqa: ANN401 - raw document
+    if isinstance(value, Mapping):
+        if set(value) == {"file"}:
+            return {"file": str(Path(str(value["file"])).absolute())}
+        return {key: _with_absolute_files(inner) for key, inner in value.items()}
+    return [_with_absolute_files(inner) for inner in value] if isinstance(value, list) else value

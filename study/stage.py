@@ -5,7 +5,7 @@ import platform
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from models.tasks import make_task
 from models.tasks.base import Outputs, Task
 from models.tasks.segmentation import Segmentation
 from study.checkpoint import Checkpoints
-from study.claims import Claim
+from study.claims import claim
 from study.cohort import Cohort, CohortSpec, Reading
 from study.evaluate import Examination, score
 from study.files import write_json
@@ -62,7 +62,7 @@ def perform(job: Job, surroundings: Surroundings, context: Context) -> None:
     """
     torch.set_num_threads(surroundings.cpus)
     store = Store(surroundings.storage)
-    with Claim(store.work(job.digest)):
+    with claim(store.work(job.digest)):
         missing = [scoring for scoring in job.scorings if not rescore(store, job.digest, scoring)]
         published = store.is_finished(job.digest)
         trained = published and (store.has_weights(job.digest) or not (missing or job.needs_weights))
@@ -79,25 +79,27 @@ def perform(job: Job, surroundings: Surroundings, context: Context) -> None:
 
 def open_bench(job: Job, surroundings: Surroundings) -> Bench:
     """Open data and build the network with its random weights. Raises `DataChanged`."""
+    node, step = job.node, job.node.step
     cohort = _cohort(job.cohort, surroundings.cache)
-    reading = cohort.reading(job.draw)
+    reading = cohort.reading(node.draw)
     if reading.fingerprint != job.fingerprint:
         raise DataChanged(
-            f"the images of {job.draw.data} are not those that were planned with; allowed: unchanged data while a "
+            f"the images of {node.draw.data} are not those that were planned with; allowed: unchanged data while a "
             "study runs; run the study again to plan with what is there now"
         )
-    settings = job.settings
+    recipe = node.recipe
     arrays = prepared(
-        cohort.source, cohort.index, settings.target, job.image, structure=job.structure, cache=surroundings.cache
-    )
-    task = make_task(settings, Outputs(names=job.names, exclusive=job.exclusive))
-    torch.manual_seed(job.seed)
+        cohort.source, cohort.index, step.settings.target, step.image, structure=recipe.structure,
+        cache=surroundings.cache,
+    )  # fmt: skip
+    task = make_task(step.settings, Outputs(names=recipe.names, exclusive=recipe.exclusive))
+    torch.manual_seed(node.seed)
     blueprint = Blueprint(
-        architecture=job.architecture,
-        backbone=job.backbone,
-        channels=job.image.channels,
+        architecture=step.architecture,
+        backbone=step.backbone,
+        channels=step.image.channels,
         outputs=task.head_channels(),
-        skips=settings.task != "reconstruction",
+        skips=step.settings.task != "reconstruction",
     )
     return Bench(job=job, cohort=cohort, reading=reading, arrays=arrays, task=task, network=build(blueprint))
 
@@ -134,36 +136,36 @@ def _train(bench: Bench, store: Store, surroundings: Surroundings, context: Cont
 
 
 def _loop(bench: Bench, context: Context) -> Loop:
-    job, settings = bench.job, bench.job.settings
+    node, settings = bench.job.node, bench.job.node.step.settings
     arrays = bench.arrays
     augmenter = Augmenter(settings.augment, settings.target)
     training = Batches(
         arrays.images, arrays.targets, bench.reading.train,
-        batch_size=settings.batch_size, seed=job.seed, augmenter=augmenter,
+        batch_size=settings.batch_size, seed=node.seed, augmenter=augmenter,
     )  # fmt: skip
     validation = None
     if bench.reading.validation:
         validation = Batches(
-            arrays.images, arrays.targets, bench.reading.validation, batch_size=settings.batch_size, seed=job.seed
+            arrays.images, arrays.targets, bench.reading.validation, batch_size=settings.batch_size, seed=node.seed
         )
     return Loop(
-        bench.network, bench.task, settings, job.link,
-        training=training, validation=validation, seed=job.seed, context=context,
+        bench.network, bench.task, settings, node.step.link,
+        training=training, validation=validation, seed=node.seed, context=context,
     )  # fmt: skip
 
 
 def _start(bench: Bench, store: Store) -> dict[str, Any]:
     """Put initial or carried weights into the network; return what was carried, new and left behind."""
-    job, network = bench.job, bench.network
-    if job.parent is not None:
-        transfer = initial.carry(load_file(store.weights(job.parent)), network, job.link.parts)
-        names = {"carried": transfer.carried, "new": transfer.new, "left_behind": transfer.left_behind}
-        return {"from": job.parent, "frozen": job.link.freeze, **names}
-    if isinstance(job.initial_weights, WeightsFile):
-        initial.load_file(network, Path(job.initial_weights.file))
-    elif job.initial_weights != "random":
-        initial.load_pretrained(network, job.backbone, job.initial_weights)
-    return {"from": str(getattr(job.initial_weights, "file", job.initial_weights)), "frozen": job.link.freeze}
+    node, network, link = bench.job.node, bench.network, bench.job.node.step.link
+    told = {"from": node.start, "frozen": link.freeze}
+    if node.parent is not None:
+        transfer = initial.carry(load_file(store.weights(node.parent)), network, link.parts)
+        return told | {"carried": transfer.carried, "new": transfer.new, "left_behind": transfer.left_behind}
+    if isinstance(node.initial_weights, WeightsFile):
+        initial.load_file(network, node.initial_weights.file)
+    elif node.initial_weights != "random":
+        initial.load_pretrained(network, node.step.backbone, node.initial_weights)
+    return told
 
 
 def _write_scores(bench: Bench, scorings: tuple[Scoring, ...] | list[Scoring], folder: Path, cache: Path) -> None:
@@ -173,12 +175,12 @@ def _write_scores(bench: Bench, scorings: tuple[Scoring, ...] | list[Scoring], f
             index=bench.cohort.index,
             prepared=bench.arrays,
             truth=truth(bench.cohort.source, bench.cohort.index, scoring.size, cache),
-            image=bench.job.image,
+            image=bench.job.node.step.image,
             size=scoring.size,
             threshold=scoring.threshold,
         )
         if not isinstance(bench.task, Segmentation):
-            raise TypeError(f"a {bench.job.settings.task} stage has no masks to score")
+            raise TypeError(f"a {bench.job.node.step.settings.task} stage has no masks to score")
         scores, images = score(
             bench.network, bench.task, examination, {"test": split.test, "validation": split.validation}
         )
@@ -186,19 +188,20 @@ def _write_scores(bench: Bench, scorings: tuple[Scoring, ...] | list[Scoring], f
 
 
 def _record(bench: Bench, trained: Trained, surroundings: Surroundings, seconds: float) -> Mapping[str, Any]:
-    job = bench.job
+    job, node, step = bench.job, bench.job.node, bench.job.node.step
     return {
         "digest": job.digest,
-        "stage": job.stage,
-        "parent": job.parent,
-        "architecture": job.architecture,
-        "backbone": job.backbone,
-        "initial_weights": str(getattr(job.initial_weights, "file", job.initial_weights)),
-        "seed": job.seed,
-        "settings": job.settings.model_dump(mode="json", by_alias=True),
-        "image": job.image.model_dump(mode="json"),
-        "outputs": {"names": list(job.names), "exclusive": job.exclusive, "structure": job.structure},
-        "link": job.link.model_dump(mode="json"),
+        "stage": step.stage,
+        "parent": node.parent,
+        "architecture": step.architecture,
+        "backbone": step.backbone,
+        "initial_weights": node.start if node.parent is None else None,
+        "seed": node.seed,
+        "settings": step.settings.model_dump(mode="json", by_alias=True),
+        "image": step.image.model_dump(mode="json"),
+        "outputs": asdict(bench.task.outputs),
+        "structure": node.recipe.structure,
+        "link": step.link.model_dump(mode="json"),
         "data": {"fingerprint": job.fingerprint, "train": len(bench.reading.train),
                  "validation": len(bench.reading.validation)},
         "updates": trained.progress.updates,

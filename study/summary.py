@@ -32,7 +32,7 @@ def summary(plan: Plan, store: Store) -> Told:
         "image_epochs": {
             "naive": sum(cost[digest] for one in replicates for digest in one.chain),
             "unique": sum(cost.values()),
-            "to_run": sum(cost[digest] for digest in left.stages),
+            "to_run": sum(cost[digest] for digest in left.stages if digest not in left.scored),
         },
         "tasks": dict(Counter(node.recipe.step.settings.task for node in plan.nodes.values())),
         "data": dict(Counter(node.draw.data for node in plan.nodes.values())),

@@ -11,12 +11,14 @@ from study.store import Damaged, Store
 class Todo:
     """Digests of the plan: `stages` to run, parents first, and `finished` ones that need nothing.
 
-    `again` are stages to run whose weights were not kept and are needed after all.
+    `again` are stages to run whose weights were not kept and are needed after all, `scored` those that are
+    trained and only scored once more.
     """
 
     stages: tuple[str, ...]
     finished: frozenset[str]
     again: frozenset[str]
+    scored: frozenset[str]
 
 
 def todo(plan: Plan, store: Store) -> Todo:
@@ -25,6 +27,7 @@ def todo(plan: Plan, store: Store) -> Todo:
     wanted: set[str] = set()  # digests whose weights a child will read
     stages: list[str] = []
     again: set[str] = set()
+    scored: set[str] = set()
     for digest in reversed(plan.nodes):
         unscored = [
             scoring
@@ -43,9 +46,16 @@ def todo(plan: Plan, store: Store) -> Todo:
         parent = plan.nodes[digest].parent
         if not trained and parent is not None:
             wanted.add(parent)
-        if not trained and digest in published:
+        if trained:
+            scored.add(digest)
+        elif digest in published:
             again.add(digest)
-    return Todo(stages=tuple(reversed(stages)), finished=published - set(stages), again=frozenset(again))
+    return Todo(
+        stages=tuple(reversed(stages)),
+        finished=published - set(stages),
+        again=frozenset(again),
+        scored=frozenset(scored),
+    )
 
 
 def set_damaged_aside(plan: Plan, store: Store) -> dict[str, str]:

@@ -35,6 +35,7 @@ class Task(ABC):
     Statistics are sums: over batches and over workers they add up, and only then become scores.
     """
 
+    outputs: Outputs
     trains: ClassVar[tuple[Part, ...]]
     """The parts of the network this task trains beside its head; only these can be carried on."""
     monitor: ClassVar[str]

@@ -67,7 +67,7 @@ def test_a_file_of_weights_is_excluded_and_included_as_it_is_listed() -> None:
     [
         ("unet", "unet"),
         (0.5, "0.5"),
-        (WeightsFile(file="a/b.safetensors"), "a/b.safetensors"),
+        (WeightsFile(file="a/b.safetensors"), "b.safetensors"),
         ({"dice": 1.0, "focal": 0.5}, "{dice: 1.0, focal: 0.5}"),
         ([1, 2], "[1, 2]"),
     ],

@@ -11,8 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from study import claims
-from study.claims import STALE_SECONDS, Claim, Claimed, is_claimed
+from study.claims import STALE_SECONDS, Claimed, claim, is_claimed
 
 
 @pytest.fixture
@@ -31,18 +30,18 @@ def claim_of(work: Path, *, host: str | None = None, pid: int | None = None, bor
 
 def test_claim_is_held_during_the_block_only(work: Path) -> None:
     assert not is_claimed(work)
-    with Claim(work):
+    with claim(work):
         assert is_claimed(work)
     assert not is_claimed(work)
 
 
 def test_second_claim_is_refused(work: Path) -> None:
-    with Claim(work), pytest.raises(Claimed), Claim(work):
+    with claim(work), pytest.raises(Claimed), claim(work):
         pass
 
 
 def test_block_that_ends_well_removes_the_work_folder(work: Path) -> None:
-    with Claim(work):
+    with claim(work):
         (work / "attempt").mkdir()
 
     assert not work.exists()
@@ -50,7 +49,7 @@ def test_block_that_ends_well_removes_the_work_folder(work: Path) -> None:
 
 def test_block_that_fails_keeps_the_attempts_and_frees_the_claim(work: Path) -> None:
     def fail() -> None:
-        with Claim(work):
+        with claim(work):
             (work / "attempt").mkdir()
             raise ValueError("broken")
 
@@ -106,8 +105,8 @@ def test_stale_beat_of_another_host_does_not_count(work: Path) -> None:
 
 
 def test_claim_beats(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "BEAT_SECONDS", 0.01)
-    with Claim(work):
+    monkeypatch.setattr("study.beat.BEAT_SECONDS", 0.01)
+    with claim(work):
         os.utime(work / "claim.json", (0, 0))
         deadline = time.monotonic() + 10
         while not (work / "claim.json").stat().st_mtime and time.monotonic() < deadline:
@@ -121,7 +120,7 @@ def test_of_many_threads_one_gets_the_claim(work: Path) -> None:
     def take() -> None:
         start.wait()
         try:
-            with Claim(work):
+            with claim(work):
                 won.append(1)
                 end.wait()
         except Claimed:
@@ -138,13 +137,13 @@ def test_of_many_threads_one_gets_the_claim(work: Path) -> None:
 TAKER = """
 import sys, time
 from pathlib import Path
-from study.claims import Claim, Claimed
+from study.claims import claim, Claimed
 work, count = Path(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(count):
     try:
-        with Claim(work / str(number)):
+        with claim(work / str(number)):
             (work.parent / f"won-{number}-{sys.argv[3]}").touch()
             time.sleep(0.01)
             others = [path for path in work.parent.glob(f"in-{number}-*")]
@@ -176,21 +175,21 @@ def test_processes_never_hold_one_claim_together(tmp_path: Path) -> None:
 
 
 def test_killed_holder_frees_the_claim_at_once(work: Path) -> None:
-    held = "import sys, time; from pathlib import Path; from study.claims import Claim\n"
-    held += "with Claim(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    held = "import sys, time; from pathlib import Path; from study.claims import claim\n"
+    held += "with claim(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", held, str(work)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         assert is_claimed(work)
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-        with Claim(work):
+        with claim(work):
             pass
 
 
 def test_claim_taken_over_is_left_to_its_new_holder(tmp_path: Path) -> None:
     work = tmp_path / "work" / "stage"
-    with Claim(work):
+    with claim(work):
         theirs = {"host": "elsewhere", "pid": 1, "born": 0.0, "token": "theirs"}
         (work / "claim.json").write_text(json.dumps(theirs))
         (work / "attempt").mkdir()

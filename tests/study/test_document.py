@@ -76,6 +76,13 @@ def test_a_later_override_wins(tmp_path: Path) -> None:
     assert read_document(file, ["image.size=32", "image.size=96"]) == {"image": {"size": 96}}
 
 
+def test_what_compare_varies_is_one_name_with_dots() -> None:
+    document = {"compare": {"baseline": {"pathway": "none"}}}
+    set_path(document, "compare.segment.loss.dice", [0.5, 1.0])
+    set_path(document, "compare.baseline.pathway", "one")
+    assert document == {"compare": {"baseline": {"pathway": "one"}, "segment.loss.dice": [0.5, 1.0]}}
+
+
 def test_a_path_through_a_value_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'size' holds 64, which has no keys; allowed: a path to a key"):
         set_path({"image": {"size": 64}}, "image.size.x", 1)

@@ -7,7 +7,7 @@ import pytest
 
 from cluster.connect import Capacity
 from cluster.execute import Outcome
-from study.claims import Claim
+from study.claims import claim
 from study.job import Surroundings, make_job
 from study.plan import Plan
 from study.problems import Refused
@@ -68,7 +68,7 @@ def test_worker_names_a_damaged_parent_and_sets_it_aside(plan: Plan, cache: Path
 
 def test_worker_leaves_a_claimed_stage(plan: Plan, cache: Path, tmp_path: Path) -> None:
     digest = by_stage(plan, parent=False)[0]
-    with Claim(Store(tmp_path).work(digest)):
+    with claim(Store(tmp_path).work(digest)):
         assert worker(plan, tmp_path, cache)(digest, ignore).status == "busy"
 
 

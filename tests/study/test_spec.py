@@ -1,12 +1,12 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from study.document import with_paths
 from study.parse import parse
-from study.spec import data_places
+from study.spec import with_absolute_places
 
-DOCUMENT = {
+DOCUMENT: dict[str, Any] = {
     "name": "s",
     "data": {
         "mine": {"source": "folder", "root": "here", "split": {"test": {"list": "test.txt"}}},
@@ -14,21 +14,34 @@ DOCUMENT = {
     },
     "stages": {"segment": {"task": "segmentation", "data": "mine", "epochs": 1}},
     "pathways": {"none": ["segment"]},
-    "compare": {"architecture": ["unet"], "backbone": ["resnet18"], "folds": 1},
+    "compare": {
+        "architecture": ["unet"],
+        "backbone": ["resnet18"],
+        "folds": 1,
+        "initial_weights": ["random", {"file": "w.safetensors"}],
+        "baseline": {"initial_weights": {"file": "w.safetensors"}},
+    },
 }
 
 
-def test_places_of_data_are_kept_absolute_so_that_a_study_resumes_from_any_folder(
+def test_places_are_kept_absolute_so_that_a_study_resumes_from_any_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     spec, problems = parse(DOCUMENT)
     assert spec is not None
     assert not problems
-    kept = with_paths(DOCUMENT, data_places(spec))
+    kept = with_absolute_places(DOCUMENT, spec)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     again, _ = parse(kept)
     assert again == spec
     assert kept["data"]["mine"]["root"] == str(tmp_path / "here")
     assert kept["data"]["drawn"] == {"source": "phantom"}
+    assert kept["compare"]["baseline"] == {"initial_weights": {"file": str(tmp_path / "w.safetensors")}}
+
+
+def test_two_files_of_weights_with_one_name_are_refused() -> None:
+    weights = [{"file": "a/w.safetensors"}, {"file": "b/w.safetensors"}]
+    _, problems = parse({**DOCUMENT, "compare": {**DOCUMENT["compare"], "initial_weights": weights}})
+    assert any("allowed: files of different names; rename one" in problem.message for problem in problems)

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from datasets.prepare import truth
-from study.claims import Claim, Claimed
+from study.claims import Claimed, claim
 from study.job import Job, Surroundings, make_job
 from study.plan import Plan
 from study.spec import Checkpoint
@@ -128,8 +128,8 @@ def test_scores_have_one_row_an_image_class_and_split(finished: Store, plan: Pla
     ids = bench.cohort.index.ids
 
     assert split.validation
-    expected = {(ids[row], name, "test") for row in split.test for name in job.names}
-    expected |= {(ids[row], name, "validation") for row in split.validation for name in job.names}
+    expected = {(ids[row], name, "test") for row in split.test for name in job.node.recipe.names}
+    expected |= {(ids[row], name, "validation") for row in split.validation for name in job.node.recipe.names}
     assert len(places) == len(set(places))
     assert set(places) == expected
 
@@ -146,7 +146,7 @@ def test_counts_agree_with_numpy(finished: Store, plan: Plan, cache: Path) -> No
         pixels = bench.arrays.images[place].astype(np.float32).transpose(2, 0, 1) / np.float32(255)
         with torch.no_grad():
             logits = bench.network(torch.from_numpy(pixels[None])).numpy()[0].astype(np.float64)
-        channel = job.names.index(row["class"])
+        channel = job.node.recipe.names.index(row["class"])
         predicted = 1 / (1 + np.exp(-logits[channel])) >= 0.5
         real = masks[place][channel].astype(bool)
         counted = [
@@ -219,7 +219,7 @@ def test_finished_stage_is_not_opened_again(finished: Store, plan: Plan, tmp_pat
 
 def test_stage_that_another_process_works_on_is_left_to_it(plan: Plan, cache: Path, tmp_path: Path) -> None:
     job = chain(plan, "none")[0]
-    with Claim(Store(tmp_path).work(job.digest)), pytest.raises(Claimed):
+    with claim(Store(tmp_path).work(job.digest)), pytest.raises(Claimed):
         do(job, tmp_path, cache)
 
     assert not Store(tmp_path).is_finished(job.digest)
@@ -261,7 +261,7 @@ def test_data_that_changed_after_planning_is_refused(cache: Path, tmp_path: Path
     plan = planned(tiny(SMALL | changes), cache)
     job = chain(plan, "none")[0]
     cohort = plan.cohorts["hospital"]
-    read = cohort.index.ids[cohort.reading(job.draw).train[0]]
+    read = cohort.index.ids[cohort.reading(job.node.draw).train[0]]
     Image.fromarray(np.full((40, 40), 7, dtype=np.uint8)).save(root / "images" / f"{read}.png")
 
     with pytest.raises(DataChanged, match="run the study again"):

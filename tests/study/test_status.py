@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from study import heartbeat
-from study.heartbeat import Heartbeat
+from study.heartbeat import heartbeat
 from study.layout import DRIVER, FAILURES, PLAN
 from study.status import SILENT_SECONDS, status, status_text
 from study.store import SEAL
@@ -91,9 +90,9 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def test_heartbeat_beats_while_the_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("study.beat.BEAT_SECONDS", 0.01)
     file = tmp_path / DRIVER
-    with Heartbeat(file, lambda: {"running": 1}):
+    with heartbeat(file, lambda: {"running": 1}):
         first, deadline = read(file), time.monotonic() + 10
         while read(file)["time"] == first["time"] and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -102,14 +101,14 @@ def test_heartbeat_beats_while_the_block_runs(tmp_path: Path, monkeypatch: pytes
 
 
 def test_heartbeat_ends_with_the_state_it_was_given(tmp_path: Path) -> None:
-    with Heartbeat(tmp_path / DRIVER, lambda: {}) as driver:
+    with heartbeat(tmp_path / DRIVER, lambda: {}) as driver:
         driver.state = "finished"
 
     assert read(tmp_path / DRIVER)["state"] == "finished"
 
 
 def test_heartbeat_that_is_cut_short_says_interrupted(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), Heartbeat(tmp_path / DRIVER, lambda: {}):
+    with pytest.raises(KeyboardInterrupt), heartbeat(tmp_path / DRIVER, lambda: {}):
         raise KeyboardInterrupt
 
     assert read(tmp_path / DRIVER)["state"] == "interrupted"

@@ -7,6 +7,7 @@ import pytest
 
 from study.plan import Plan
 from study.store import WEIGHTS, Store
+from study.summary import summary
 from study.todo import set_damaged_aside, todo
 from tests.data.documents import base, compare, planned
 
@@ -118,3 +119,13 @@ def test_damaged_stages_are_set_aside_and_left_to_do(plan: Plan, store: Store) -
     assert "has 6 bytes, not the 7" in told[broken]
     assert not store.is_finished(broken)
     assert todo(plan, store).stages == ()  # nobody needs it: its children are finished
+
+
+def test_scoring_a_trained_stage_again_counts_no_training(plan: Plan, store: Store) -> None:
+    for digest in plan.nodes:
+        publish(plan, store, digest)
+    again = stages(plan, "segment")[0]
+    for file in store.stage(again).glob("*.parquet"):
+        file.unlink()
+    told = summary(plan, store)
+    assert (told["stages"]["to_run"], told["image_epochs"]["to_run"]) == (1, 0)

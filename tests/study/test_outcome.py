@@ -1,0 +1,17 @@
+"""What a reader is told of results beside their numbers."""
+
+from pathlib import Path
+
+import pytest
+
+from study.outcome import _notes
+from tests.data.tiny import planned, tiny
+
+
+@pytest.mark.parametrize(("asked", "said"), [([7], "whole patients: 8 images labelled on average"), ([8], "")])
+def test_a_number_of_images_that_tears_no_patient_apart_is_said(asked: list[int], said: str, tmp_path: Path) -> None:
+    changes = {"compare.labelled_images": asked, "validation.min_cases": 1, "compare.pathway": ["none"]}
+    document = tiny(changes)
+    del document["compare"]["labelled_fraction"]
+    notes = set(_notes(planned(document, tmp_path)).values())
+    assert notes == ({said} if said else set())
