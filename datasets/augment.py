@@ -1,5 +1,6 @@
 """Random changes of training images; each depends on its key alone. The one door to albumentations."""
 
+import math
 import os
 from hashlib import blake2b
 from typing import Any, Final
@@ -19,19 +20,21 @@ import cv2
 
 cv2.setNumThreads(0)
 
+ELASTIC_SIGMA: Final = 0.08
+"""Share of the side over which neighbouring points move together."""
 POINTS: Final = ("centre", "box")
 HALF: Final = 0.5
 """Albumentations counts points from the middle of the first pixel, targets from its corner."""
 
 
 class Augmenter:
-    """Changes one training image and its target. Not to be shared between threads.
+    """Changes one training image of side `size` and its target. Not to be shared between threads.
 
     Masks move with the image, nearest; centres and boxes move as points and are clipped to the image; labels stay.
     """
 
-    def __init__(self, settings: AugmentSettings, target: Target) -> None:
-        moving, steps = _moving_steps(settings), _pixel_steps(settings)
+    def __init__(self, settings: AugmentSettings, target: Target, size: int) -> None:
+        moving, steps = _moving_steps(settings, size), _pixel_steps(settings)
         self._follows = target if moving else "image"
         points = A.KeypointParams(format="xy", remove_invisible=False) if self._follows in POINTS else None
         self._pipeline = A.Compose([*moving, *steps], keypoint_params=points) if moving or steps else None
@@ -61,16 +64,17 @@ class Augmenter:
         return changed["image"], _from_corners(np.clip(moved, 0, 1), target.shape[0])
 
 
-def _moving_steps(settings: AugmentSettings) -> list[Any]:
+def _moving_steps(settings: AugmentSettings, size: int) -> list[Any]:
     steps: list[Any] = []
     if settings.flip:
         steps.append(A.HorizontalFlip(p=settings.flip))
-    if settings.rotate or settings.scale or settings.shift:
+    if settings.rotate or settings.scale or settings.shift or settings.shear:
         steps.append(
             A.Affine(
                 rotate=(-settings.rotate, settings.rotate),
                 scale=(1 - settings.scale, 1 + settings.scale),
                 translate_percent=(-settings.shift, settings.shift),
+                shear=(-settings.shear, settings.shear),
                 keep_ratio=True,
                 interpolation=cv2.INTER_LINEAR,
                 mask_interpolation=cv2.INTER_NEAREST,
@@ -78,7 +82,30 @@ def _moving_steps(settings: AugmentSettings) -> list[Any]:
                 p=1,
             )
         )
+    if settings.crop:
+        share = (1 - settings.crop) ** 2  # albumentations counts the area
+        steps.append(
+            A.RandomResizedCrop(
+                (size, size), scale=(share, 1.0), ratio=(1.0, 1.0), mask_interpolation=cv2.INTER_NEAREST_EXACT, p=1
+            )
+        )
+    if settings.elastic:
+        steps.append(_elastic(settings.elastic * size, size))
     return steps
+
+
+def _elastic(reach: float, size: int) -> Any:  # noqa: ANN401 - albumentations has no types
+    """Move points by a smooth random field of about `reach` pixels at most.
+
+    Smoothing uniform noise of -1..1 with a deviation of sigma pixels leaves values whose deviation is
+    1 / (sqrt(3) x 2 sqrt(pi) sigma); three of those are taken for the most.
+    """
+    sigma = ELASTIC_SIGMA * size
+    most = 3 / (math.sqrt(3) * 2 * math.sqrt(math.pi) * sigma)
+    return A.ElasticTransform(
+        alpha=reach / most, sigma=sigma, interpolation=cv2.INTER_LINEAR, mask_interpolation=cv2.INTER_NEAREST,
+        border_mode=cv2.BORDER_CONSTANT, p=1,
+    )  # fmt: skip
 
 
 def _pixel_steps(settings: AugmentSettings) -> list[Any]:

@@ -1,6 +1,8 @@
 """Global batches in a seeded order, and one worker's share of each."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -44,13 +46,15 @@ class Batches:
         return len(self._starts(merge=True))
 
     def epoch(
-        self, epoch: int, rank: int = 0, world: int = 1, shuffle: bool = True
+        self, epoch: int, rank: int = 0, world: int = 1, *, shuffle: bool = True, start: int = 0
     ) -> Iterator[tuple[Pixels, Array | None]]:
         """Yield this rank's images (n, S, S, channels) and targets of every batch, as arrays of its own.
 
         Training (`shuffle`): the order depends on seed and epoch; images are augmented; every rank takes part in
         every batch, sharing an image where a batch has fewer images than ranks. Evaluation: rows in order,
-        unchanged, each once; a rank may get fewer batches. Raises `ValueError` for more workers than a batch has
+        unchanged, each once; a rank may get fewer batches. The first `start` batches are left out.
+
+        Raises `ValueError` for more workers than a batch has
         images.
         """
         if self._batch_size < world:
@@ -59,13 +63,19 @@ class Batches:
                 "raise batch_size or lower resources.workers"
             )
         order = self._shuffled(epoch) if shuffle else np.arange(len(self._rows))
-        for start, stop in pairwise([*self._starts(merge=shuffle), len(order)]):
-            batch = order[start:stop]
+        for first, stop in list(pairwise([*self._starts(merge=shuffle), len(order)]))[start:]:
+            batch = order[first:stop]
             share = np.array_split(batch, world)[rank]
             if shuffle:
                 yield self._augmented(share if len(share) else batch[-1:], epoch)
             elif len(share):
                 yield self._read(share)
+
+    def stream(self, update: int, rank: int = 0, world: int = 1) -> Iterator[tuple[Pixels, Array | None]]:
+        """Yield training batches without end, epoch after epoch, from the given update of a run on."""
+        epoch, place = divmod(update, self.updates_per_epoch)
+        for number in itertools.count(epoch):
+            yield from self.epoch(number, rank, world, start=place if number == epoch else 0)
 
     def _starts(self, *, merge: bool) -> list[int]:
         """Return where each batch starts."""
@@ -94,3 +104,15 @@ class Batches:
             if targets is not None:
                 targets[at] = changed
         return images, targets
+
+
+def balanced(rows: Sequence[int], categories: Sequence[str], images: int) -> tuple[int, ...]:
+    """Return about `images` of these rows, those of every category equally often, each as often as the others.
+
+    `categories` holds one a row of the index. A category's rows are repeated in turn until its share is full.
+    """
+    groups: Mapping[str, list[int]] = defaultdict(list)
+    for row in rows:
+        groups[categories[row]].append(row)
+    share = max(1, round(images / len(groups)))
+    return tuple(row for name in sorted(groups) for row in itertools.islice(itertools.cycle(groups[name]), share))

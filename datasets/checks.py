@@ -1,11 +1,11 @@
 """Is a data set fit for training? What is wrong with it, before anything trains."""
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from datasets.sample import Index
+from datasets.sample import Index, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +17,10 @@ class Finding:
     message: str
 
 
-def check(index: Index) -> list[Finding]:
-    """Return everything wrong or odd, errors first."""
-    found = [*_no_image(index), *_faults(index), *_repeats(index), *_remarks(index), *_unused_classes(index)]
+def check(index: Index, source: Source | None = None) -> list[Finding]:
+    """Return everything wrong or odd, errors first. Masks that never change are found with their `source` only."""
+    found = [*_no_image(index), *_faults(index), *_repeats(index), *_alike(index), *_remarks(index)]
+    found += [*_unused_classes(index), *(_same_masks(index, source) if source is not None else ())]
     return sorted(found, key=lambda finding: finding.severity != "error")
 
 
@@ -59,6 +60,41 @@ def _repeats(index: Index) -> Iterator[Finding]:
                 ids=tuple(ids),
                 message=f"{', '.join(ids)} are the same file; allowed: each image once; keep one of them",
             )
+
+
+def _alike(index: Index) -> Iterator[Finding]:
+    """One picture in files that differ; where it is the same file, `_repeats` tells."""
+    ids = _most_frequent(index, index.thumbnails)
+    if ids and not _most_frequent(index, index.content):
+        yield Finding(
+            severity="error",
+            ids=ids,
+            message=(
+                f"{len(ids)} of {len(index)} images look the same ({ids[0]}, {ids[1]}, ...); allowed: different "
+                "images; the loader or download repeats one image: get the data again"
+            ),
+        )
+
+
+def _same_masks(index: Index, source: Source) -> Iterator[Finding]:
+    """Masks that are equal and not empty; which ones are empty only reading one of them tells."""
+    ids = _most_frequent(index, index.offers["masks"])
+    if ids and source.masks(index.ids.index(ids[0])).any():
+        yield Finding(
+            severity="error",
+            ids=ids,
+            message=(
+                f"{len(ids)} of {sum(map(bool, index.offers['masks']))} masks are equal ({ids[0]}, {ids[1]}, ...); "
+                "allowed: masks that follow their images; the export repeats one mask: get the masks again"
+            ),
+        )
+
+
+def _most_frequent(index: Index, values: Sequence[str]) -> tuple[str, ...]:
+    """Return the ids that share one value, where more than half of those with a value do; none of one or two."""
+    rows = [row for row, value in enumerate(values) if value and not index.faults[row]]
+    value, times = next(iter(Counter(values[row] for row in rows).most_common(1)), ("", 0))
+    return tuple(index.ids[row] for row in rows if values[row] == value) if times * 2 > len(rows) > 2 else ()
 
 
 def _remarks(index: Index) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """Image files as 8-bit arrays. A file that cannot be decoded to its last row is refused."""
 
 import struct
+import zlib
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +15,6 @@ from datasets.sample import Pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from pydicom import Dataset
 
 Kind = Literal["image", "ids", "foreground"]
 """What a file holds: a picture, class ids of exclusive classes, or one class where anything above 0 counts."""
@@ -30,6 +30,7 @@ BROKEN = (
     AttributeError,
     RuntimeError,
     struct.error,
+    zlib.error,
 )
 """What PIL and pydicom raise on damaged files."""
 
@@ -46,14 +47,23 @@ def decode(data: bytes, kind: Kind, name: str) -> Pixels:
     """Decode PNG, JPEG, TIFF or DICOM bytes.
 
     `image`: (height, width) grey or (height, width, 3) RGB, upright as its EXIF orientation says; alpha is
-    dropped, palettes are expanded, more than 8 bits are scaled from the image's own range (DICOM: from its
-    window). `ids`: (height, width), the stored numbers. `foreground`: (height, width), 1 where any colour
-    is above 0. Raises `DataError` naming the file.
+    dropped, palettes are expanded, more than 8 bits are scaled from the image's own range (DICOM: see
+    `decode_dicom`). `ids`: (height, width), the stored numbers. `foreground`: (height, width), 1 where any
+    colour is above 0. Raises `DataError` naming the file.
     """
+    return examine(data, kind, name)[0]
+
+
+def examine(data: bytes, kind: Kind, name: str) -> tuple[Pixels, str]:
+    """Decode as `decode` does, and return the patient that a DICOM file names, "" for other files."""
     from PIL.Image import DecompressionBombError
 
     try:
-        return DECODERS[kind](data)
+        if kind == "image" and data[128:132] == b"DICM":
+            from datasets.dicom import decode_dicom
+
+            return decode_dicom(data)
+        return DECODERS[kind](data), ""
     except (*BROKEN, DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         if " object at 0x" in reason:  # PIL names its own buffer where it knows no format
@@ -72,8 +82,6 @@ def luma(pixels: Pixels) -> Pixels:
 
 
 def _image(data: bytes) -> Pixels:
-    if data[128:132] == b"DICM":
-        return _dicom(data)
     from PIL import ImageOps
 
     image = _loaded(data)
@@ -127,29 +135,3 @@ def _channels(image: "Image") -> NDArray[Any]:
 def _to_bytes(values: NDArray[np.float64], low: float, high: float) -> Pixels:
     shares = (np.clip(values, low, high) - low) / max(high - low, 1e-12)
     return np.asarray(np.rint(shares * 255), np.uint8)
-
-
-def _dicom(data: bytes) -> Pixels:
-    import pydicom
-    from pydicom.pixels.processing import apply_modality_lut
-    from pydicom.pixels.utils import pixel_array
-
-    record = pydicom.dcmread(BytesIO(data))
-    stored = pixel_array(record)
-    if int(record.get("NumberOfFrames", 1) or 1) > 1:
-        raise ValueError(f"it has {record.NumberOfFrames} frames, where one is needed")
-    if stored.ndim == 3:
-        return np.asarray(stored, np.uint8)
-    values = np.asarray(apply_modality_lut(stored, record), np.float64)
-    low, high = _window(record) or (values.min(), values.max())
-    grey = _to_bytes(values, low, high)
-    return np.asarray(255 - grey) if record.PhotometricInterpretation == "MONOCHROME1" else grey
-
-
-def _window(record: "Dataset") -> tuple[float, float] | None:
-    """Range of the first linear window (DICOM PS3.3 C.11.2.1.2), where the file gives one."""
-    if record.get("WindowCenter") is None or record.get("WindowWidth") is None:
-        return None
-    centre, width = (float(np.atleast_1d(record[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
-    half = (width - 1) / 2
-    return (centre - 0.5 - half, centre - 0.5 + half) if half > 0 else None

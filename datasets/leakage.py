@@ -16,6 +16,8 @@ SAME_PICTURE = 10
 Measured on 305 radiographs and fundus photographs: JPEG down to quality 50 and resizing down to 128 pixels change
 at most 9 bits; different pictures differ in at least 14, of different chests in at least 23.
 """
+BLOCK, TARGET_BLOCK = 4096, 16
+"""Pairs compared at a time: 64 k words, half a MiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,15 +59,40 @@ def _equal(pretraining: Sequence[str], target: Sequence[str]) -> Iterator[tuple[
 
 
 def _alike(pretraining: Sequence[str], target: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield the rows whose hashes differ in at most `SAME_PICTURE` bits, by target row.
+
+    Few pairs are that close in a quarter of the bits already, so the other three quarters are compared for
+    these only. Blocks of pairs that fit into a processor's cache make it several times faster still.
+    """
     rows, hashes = _hashes(pretraining)
-    for target_row, wanted in zip(*_hashes(target), strict=True):
-        distance = np.bitwise_count(hashes ^ wanted).sum(axis=1, dtype=np.uint16)
-        for row in rows[distance <= SAME_PICTURE]:
-            yield int(row), int(target_row)
+    target_rows, wanted = _hashes(target)
+    found = [
+        (int(target_rows[b]), int(rows[a]))
+        for start in range(0, len(rows), BLOCK)
+        for first in range(0, len(target_rows), TARGET_BLOCK)
+        for a, b in _close(hashes, wanted, start, first)
+    ]
+    return ((row, target_row) for target_row, row in sorted(found))
+
+
+def _close(
+    hashes: NDArray[np.uint64], wanted: NDArray[np.uint64], start: int, first: int
+) -> Iterator[tuple[np.int64, np.int64]]:
+    """Yield where the hashes of one block of pairs are the same picture's."""
+    some, few = hashes[start : start + BLOCK], wanted[first : first + TARGET_BLOCK]
+    near = np.bitwise_count(few[:, None, 0] ^ some[None, :, 0]) <= SAME_PICTURE
+    b, a = np.divmod(np.flatnonzero(near), len(some))
+    distance = np.bitwise_count(some[a] ^ few[b]).sum(axis=1, dtype=np.uint16)
+    same = distance <= SAME_PICTURE
+    yield from zip(start + a[same], first + b[same], strict=True)
 
 
 def _hashes(thumbnails: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Rows that have a thumbnail, and their hashes as (rows, 4) words of 64 bits."""
+    """Rows that have a thumbnail, and their hashes as (rows, 4) words of 64 bits.
+
+    Every word holds a part of each second line of the thumbnail: dark borders alone fill none of them.
+    """
     rows = np.array([row for row, text in enumerate(thumbnails) if text], np.int64)
     data = bytes.fromhex("".join(text for text in thumbnails if text))
-    return rows, np.frombuffer(data, np.uint64).reshape(-1, 4)
+    spread = np.frombuffer(data, np.uint8).reshape(-1, 8, 4).transpose(0, 2, 1)
+    return rows, np.ascontiguousarray(spread).view(np.uint64)[..., 0]

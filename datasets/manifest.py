@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.decode import SUFFIXES, Kind, decode, luma
+from datasets.decode import SUFFIXES, Kind, examine, luma
 from datasets.errors import DataError
 from datasets.sample import Pixels, Progress
 
-VERSION = 1
+VERSION = 2
 """Raised when decoding, hashes or columns change: older tables are then read no more."""
 
 
@@ -29,6 +29,10 @@ class Listing:
     def inside(self, folder: str) -> list[str]:
         """Return the paths under one folder, relative to the root."""
         return [path for path in self.files if path.startswith(f"{folder}/")]
+
+    def kind(self, path: str) -> Kind:
+        """Return what the folder that a path lies in holds."""
+        return next(kind for folder, kind in self.folders.items() if path.startswith(f"{folder}/"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,6 +50,8 @@ class Manifest:
     """256-bit difference hash of an image, "" for masks and faulty files."""
     values: list[str]
     """Grey values or ids that occur, as the bits of a hexadecimal number."""
+    patient: list[str]
+    """PatientID of a DICOM file, "" of others and where it is missing."""
     fault: list[str]
 
     @cached_property
@@ -57,7 +63,7 @@ class Manifest:
 CHUNK = 4096
 NUMBERS = frozenset({"bytes", "mtime_ns", "width", "height"})
 COLUMNS = tuple(field.name for field in fields(Manifest))
-Row = tuple[str, int, int, str, int, int, str, str, str]
+Row = tuple[str, int, int, str, int, int, str, str, str, str]
 
 
 def scan(root: Path, folders: Mapping[str, Kind]) -> Listing:
@@ -80,6 +86,15 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, tuple[int, int]]]:
             elif f".{entry.name.rpartition('.')[2].lower()}" in SUFFIXES and entry.name[0] != ".":
                 stat = entry.stat()
                 yield f"{prefix}/{entry.name}", (stat.st_size, stat.st_mtime_ns)
+
+
+def file_state(path: Path) -> tuple[int, int] | None:
+    """Return (bytes, mtime in ns) of a file as a listing holds them, None where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
 
 
 def read_manifest(listing: Listing, cache: Path, progress: Progress | None = None) -> Manifest:
@@ -149,19 +164,20 @@ def _manifest(rows: list[Row]) -> Manifest:
 
 def _inspect(listing: Listing, path: str) -> Row:
     size, mtime = listing.files[path]
-    kind = listing.folders[path.split("/", 1)[0]]
+    kind = listing.kind(path)
     content = ""
     try:
         data = (listing.root / path).read_bytes()
         content = blake2b(data, digest_size=16).hexdigest()
-        pixels = decode(data, kind, path)
+        pixels, patient = examine(data, kind, path)
     except DataError as error:
-        return path, size, mtime, content, 0, 0, "", "", str(error)
+        return path, size, mtime, content, 0, 0, "", "", "", str(error)
     except OSError as error:
         fault = f"{path} cannot be read ({error.strerror}); allowed: a readable file; restore it"
-        return path, size, mtime, content, 0, 0, "", "", fault
+        return path, size, mtime, content, 0, 0, "", "", "", fault
     seen = thumbnail(pixels) if kind == "image" else ""
-    return path, size, mtime, content, pixels.shape[1], pixels.shape[0], seen, _values(luma(pixels)), ""
+    values = _values(luma(pixels))
+    return path, size, mtime, content, pixels.shape[1], pixels.shape[0], seen, values, patient, ""
 
 
 def _values(pixels: Pixels) -> str:

@@ -17,12 +17,32 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class EqualiseSettings(Settings):
+    """Contrast limited adaptive histogram equalisation (Zuiderveld 1994) over `tiles` x `tiles` parts."""
+
+    clip: Annotated[float, Field(gt=0)] = 2.0
+    tiles: Annotated[int, Field(ge=1, le=64)] = 8
+
+
+class PrepareSettings(Settings):
+    """Fixed changes of an image before it is fitted, in this order.
+
+    `normalise` stretches its grey values to the whole range, `equalise` evens out local contrast, `gamma` raises
+    grey values in 0..1 to this power. Colours change by their brightness.
+    """
+
+    normalise: bool = False
+    equalise: EqualiseSettings | None = None
+    gamma: Annotated[float, Field(gt=0, le=10)] = 1.0
+
+
 class ImageSettings(Settings):
     """How a decoded image becomes the network's square input."""
 
     size: Annotated[int, Field(ge=16, le=4096)] = 256
     channels: Literal[1, 3] = 1
     fit: Literal["stretch", "letterbox"] = "stretch"
+    prepare: PrepareSettings = PrepareSettings()
 
 
 class TestImages(Settings):
@@ -62,14 +82,19 @@ class SplitSettings(Settings):
 class AugmentSettings(Settings):
     """Random changes of a training image; 0 switches one off.
 
-    `rotate` in degrees, `scale` and `shift` as shares of the image, `brightness` and `contrast` as
-    fractions, `gamma` as a share around 1, `noise` as a standard deviation of the 0..1 range.
+    `rotate` and `shear` in degrees, `scale` and `shift` as shares of the image. `crop` cuts off up to this share of
+    the side and enlarges the rest, `elastic` moves points by up to about this share (Simard et al. 2003).
+    `brightness` and `contrast` as fractions, `gamma` as a share around 1, `noise` as a standard deviation of the
+    0..1 range.
     """
 
     flip: Probability = 0.0
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
     shift: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    shear: Annotated[float, Field(ge=0, lt=90)] = 0.0
+    crop: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    elastic: Annotated[float, Field(ge=0, lt=1)] = 0.0
     brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
     contrast: Annotated[float, Field(ge=0, le=1)] = 0.0
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -105,7 +105,7 @@ def pretraining_split(
     return Split(
         labelled=_training(remaining, order, validators),
         validation=rows_of(remaining, validators),
-        unlabelled=(),
+        unlabelled=tuple(row for row in _without(index, settings, offer, tested) if row not in exclude),
         test=rows_of(remaining, tested & remaining.keys()),
     )
 
@@ -261,8 +261,10 @@ def _training(members: Members, patients: Sequence[str], validators: set[str]) -
     return training
 
 
-def _without(index: Index, settings: SplitSettings, offer: Offer, held_out: set[str]) -> list[int]:
+def _without(index: Index, settings: SplitSettings, offer: Offer | None, held_out: set[str]) -> list[int]:
     """Return training rows that lack the annotation."""
+    if offer is None:
+        return []
     official = "test" if settings.test == "official" else None
     return [
         row

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.enhance import enhance
 from datasets.errors import DataError
 from datasets.sample import Box, Index, Offer, Pixels
 from datasets.settings import ImageSettings
@@ -95,13 +96,14 @@ class Fit:
 def fit_image(pixels: Pixels, settings: ImageSettings) -> Pixels:
     """Fit (height, width) grey or (height, width, 3) RGB into (size, size, channels).
 
-    Shrinks by area averages, enlarges linearly. RGB becomes grey by luma (ITU-R BT.601); grey is repeated
-    for RGB.
+    Prepared first (`datasets.settings.PrepareSettings`). Shrinks by area averages, enlarges linearly. RGB becomes
+    grey by luma (ITU-R BT.601); grey is repeated for RGB.
     """
     import cv2
 
     if settings.channels == 1 and pixels.ndim == 3:
         pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    pixels = enhance(pixels, settings.prepare)
     fit = Fit(height=pixels.shape[0], width=pixels.shape[1], size=settings.size, fit=settings.fit)
     top, left, height, width = fit.inner
     shrinks = height < fit.height or width < fit.width

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
+from models import catalogue
 from models.architectures import ARCHITECTURES
+from models.architectures.heads import AverageHead, FlattenHead
 from models.architectures.parts import Blueprint, Parts
-from models.catalogue import Backbone, probe_size
-from models.catalogue import backbone as described
 from models.encoders.library import plain, pyramid
 from models.encoders.reach import prune, reached, stages
 from models.network import Network
@@ -21,21 +22,18 @@ def build(blueprint: Blueprint) -> Network:
     """Build with weights from torch's global generator; the caller seeds it.
 
     The encoder is made first: at equal seed, architectures over one backbone start from equal encoders.
-    Layers the architecture never uses (PSPNet's deeper stages) are removed.
+    Layers the architecture never uses (PSPNet's deeper stages) are removed. Raises `ValueError` for a head
+    that flattens images of no given size.
     """
-    backbone = described(blueprint.backbone)
-    if blueprint.architecture is None:
-        parts = _encoder_only(blueprint, backbone)
-    else:
-        parts = import_module(ARCHITECTURES[blueprint.architecture].module).parts(blueprint)
-    size = probe_size(blueprint.architecture, blueprint.backbone)
-    images = torch.zeros(1, blueprint.channels, size, size)
+    images = torch.zeros(1, blueprint.channels, *[_side(blueprint)] * 2)
+    parts = _module(blueprint).parts(blueprint) if blueprint.dense else _encoder_only(blueprint, images)
     features = _probe(parts.encoder, images)
     prune(parts.encoder, reached(*features))
+    mean, std = catalogue.statistics(blueprint.backbone)
     network = Network(
         parts,
-        mean=_statistics(backbone.mean, blueprint.channels),
-        std=_statistics(backbone.std, blueprint.channels),
+        mean=_of_channels(mean, blueprint.channels),
+        std=_of_channels(std, blueprint.channels),
         stages=stages(parts.encoder, features),
         skips=blueprint.skips,
     )
@@ -44,13 +42,38 @@ def build(blueprint: Blueprint) -> Network:
     return network.train()
 
 
-def _encoder_only(blueprint: Blueprint, backbone: Backbone) -> Parts:
-    make = plain if backbone.features == "plain" else pyramid
-    encoder = make(blueprint.backbone, channels=blueprint.channels, options=backbone.options)
-    return Parts(encoder=encoder, decoder=None, head=nn.Linear(backbone.channels[-1], blueprint.outputs))
+def _side(blueprint: Blueprint) -> int:
+    """Return the side of the images the network is tried on."""
+    if blueprint.dense or blueprint.head == "average":
+        return catalogue.probe_size(blueprint.architecture, blueprint.backbone)
+    if blueprint.size is None:
+        raise ValueError("size is None under head flatten; allowed: the side of the images in pixels; give it")
+    return blueprint.size
 
 
-def _statistics(values: Sequence[float], channels: int) -> tuple[float, ...]:
+def _module(blueprint: Blueprint) -> ModuleType:
+    assert blueprint.architecture is not None
+    return import_module(ARCHITECTURES[blueprint.architecture].module)
+
+
+def _encoder_only(blueprint: Blueprint, images: Tensor) -> Parts:
+    encoder = _encoder(blueprint)
+    deepest = _probe(encoder, images)[-1][0]
+    if blueprint.head == "flatten":
+        return Parts(encoder=encoder, decoder=None, head=FlattenHead(deepest.numel(), blueprint.outputs))
+    return Parts(encoder=encoder, decoder=None, head=AverageHead(len(deepest), blueprint.outputs))
+
+
+def _encoder(blueprint: Blueprint) -> nn.Module:
+    if blueprint.backbone == "own":
+        encoder: nn.Module = _module(blueprint).encoder(blueprint)
+        return encoder
+    row = catalogue.backbone(blueprint.backbone)
+    make = plain if row.features == "plain" else pyramid
+    return make(blueprint.backbone, channels=blueprint.channels, options=row.options)
+
+
+def _of_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
     return tuple(values) if channels == len(values) else (sum(values) / len(values),) * channels
 
 

@@ -10,25 +10,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.architectures import ARCHITECTURES, Architecture
+from models.settings import Upsampling
 
 TABLE = Path(__file__).with_name("backbones.json")
 WEIGHTS_FILE = "model.safetensors"
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
     """One row of the table that `python -m models.table` generates.
 
-    `channels` and `strides` of its feature maps from the shallowest on; `stages` that can be frozen;
-    `dilates` to output strides 8 and 16; `cuts`: works without its deeper
-    stages; `size` where only this image side works; `options` for its
-    maker; normalisation statistics; `weights` from name to hub id and revision.
+    `channels` and `strides` of its feature maps from the shallowest on; `stages` that can be frozen, each
+    by its first feature map, counted from 0 for the one at the image's size; `dilates` to output strides 8
+    and 16; `cuts`: works without its deeper stages; `size` where only this image side works; `options` for
+    its maker; normalisation statistics; `weights` from name to hub id and revision.
     """
 
     features: Literal["pyramid", "plain"]
     channels: tuple[int, ...]
     strides: tuple[int, ...]
-    stages: int
+    stages: tuple[int, ...]
     dilates: bool
     cuts: bool
     size: int | None
@@ -58,24 +60,57 @@ def backbones() -> tuple[str, ...]:
     return tuple(_table())
 
 
-def problem(architecture: str | None, backbone: str, *, size: int, channels: int) -> str | None:
-    """Return in one line why this network cannot be built, None where it can; no architecture: encoder only."""
+def statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation that images are normalised by, for `own` backbones too.
+
+    Those are given ImageNet's, as nearly every named backbone: arms that differ in their networks then see
+    equal inputs.
+    """
+    return IMAGENET if name == "own" else (backbone(name).mean, backbone(name).std)
+
+
+def problem(
+    architecture: str | None, backbone: str, *, size: int, channels: int, upsampling: Upsampling | None = None
+) -> str | None:
+    """Return in one line why this network cannot be built, None where it can.
+
+    Without architecture it is an encoder alone; an own encoder alone is that of its architecture.
+    """
     if architecture is not None and architecture not in ARCHITECTURES:
         return _unknown("architecture", architecture, tuple(ARCHITECTURES), ", ".join(ARCHITECTURES))
     chosen = ARCHITECTURES[architecture] if architecture is not None else None
-    if chosen is not None and chosen.own != (backbone == "own"):
-        allowed = "own" if chosen.own else "a named backbone such as resnet50"
+    return (
+        _pair_problem(chosen, architecture, backbone)
+        or (None if channels in (1, 3) else f"channels is {channels}; allowed: 1, 3; set image.channels")
+        or (None if backbone == "own" else _backbone_problem(chosen, architecture, backbone))
+        or _upsampling_problem(chosen, architecture, upsampling)
+        or _size_problem(chosen, backbone, size)
+    )
+
+
+def _pair_problem(chosen: Architecture | None, architecture: str | None, backbone: str) -> str | None:
+    if chosen is not None and not _takes(chosen, backbone):
+        allowed = ", ".join(("own", *chosen.backbones)) if chosen.own else "a named backbone such as resnet50"
         return f"backbone is {backbone} under {architecture}; allowed: {allowed}; change one of them"
     if chosen is None and backbone == "own":
-        own = ", ".join(name for name, row in ARCHITECTURES.items() if row.own) or "no architecture"
+        own = ", ".join(name for name, row in ARCHITECTURES.items() if row.own)
         return f"backbone is own without an architecture; allowed: with {own}; name a backbone such as resnet50"
-    if channels not in (1, 3):
-        return f"channels is {channels}; allowed: 1, 3; set image.channels"
-    if backbone != "own":
-        found = _backbone_problem(chosen, architecture, backbone)
-        if found is not None:
-            return found
-    return _size_problem(chosen, backbone, size)
+    return None
+
+
+def _takes(chosen: Architecture, backbone: str) -> bool:
+    if not chosen.own:
+        return backbone != "own"
+    return backbone == "own" or backbone in chosen.backbones
+
+
+def _upsampling_problem(
+    chosen: Architecture | None, architecture: str | None, upsampling: Upsampling | None
+) -> str | None:
+    if chosen is None or upsampling is None or upsampling in chosen.upsampling:
+        return None
+    allowed = ", ".join(chosen.upsampling)
+    return f"upsampling is {upsampling} under {architecture}; allowed: {allowed}; choose one of these or leave it out"
 
 
 def _unknown(what: str, name: str, known: tuple[str, ...], allowed: str) -> str:
@@ -144,18 +179,21 @@ def _size_problem(chosen: Architecture | None, name: str, size: int) -> str | No
 
 
 def encoder_stages(architecture: str | None, name: str) -> int:
-    """Return how many stages of the encoder can be frozen by name."""
+    """Return how many stages of the encoder can be frozen by name; `own` needs an architecture."""
+    if name == "own":
+        return ARCHITECTURES[architecture or ""].stages
     row = backbone(name)
-    if architecture is None:
-        return row.stages
-    depth = ARCHITECTURES[architecture].depth
-    return min(row.stages, depth - row.channels[:depth].count(0))
+    if architecture is None or row.features == "plain":
+        return len(row.stages)
+    return sum(opening <= ARCHITECTURES[architecture].depth for opening in row.stages)
 
 
 def encoder_depth(architecture: str | None) -> int:
     """Return how many stages of an encoder this architecture trains; without one (or unknown) all five."""
     chosen = ARCHITECTURES.get(architecture or "")
-    return chosen.depth if chosen is not None and chosen.features == "pyramid" else 5
+    if chosen is None or chosen.features == "plain":
+        return 5
+    return chosen.stages if chosen.own else chosen.depth
 
 
 def probe_size(architecture: str | None, name: str) -> int:

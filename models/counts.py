@@ -63,6 +63,13 @@ def predicted_masks(probabilities: Tensor, *, exclusive: bool, threshold: float 
     return probabilities >= threshold
 
 
+def held_back(probabilities: Tensor, channel: int, threshold: float) -> Tensor:
+    """Return probabilities (N, C, H, W) in which one channel is 0 below the threshold, so that others win there."""
+    kept = probabilities.clone()
+    kept[:, channel] = torch.where(kept[:, channel] >= threshold, kept[:, channel], 0.0)
+    return kept
+
+
 def pixel_counts(predicted: Tensor, truth: Tensor) -> PixelCounts:
     """Count agreeing and differing pixels of two (N, K, H, W) bool masks."""
     tp = (predicted & truth).sum(dim=(2, 3))

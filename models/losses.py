@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.boundary import boundary_weights
 from models.counts import one_hot
 from models.settings import LossName
 
@@ -44,6 +45,24 @@ def cross_entropy(
         raise ValueError("cross_entropy on overlapping classes; allowed: exclusive classes; take binary_cross_entropy")
     log_p = F.log_softmax(logits.float(), dim=1)
     return _mean_at_truth(-log_p, target, class_weights)
+
+
+def boundary_cross_entropy(
+    logits: Tensor, target: Tensor, *, exclusive: bool = True, class_weights: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy whose pixels between neighbouring regions weigh more (Ronneberger et al. 2015, equation 2).
+
+    Each pixel weighs its true class's weight plus what `models.boundary` says; a mean by these weights.
+    """
+    if not exclusive:
+        raise ValueError(
+            "boundary_cross_entropy on overlapping classes; allowed: exclusive classes; take binary_cross_entropy"
+        )
+    truth = one_hot(target, logits.shape[1]).float()
+    weights = truth if class_weights is None else truth * class_weights.float().view(1, -1, 1, 1)
+    weights = weights.sum(dim=1) + boundary_weights(target)
+    cost = -(F.log_softmax(logits.float(), dim=1) * truth).sum(dim=1)
+    return (cost * weights).sum() / weights.sum().clamp_min(_TINY)
 
 
 def binary_cross_entropy(
@@ -108,6 +127,7 @@ def l1(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights
 
 losses: Mapping[LossName, Loss] = {
     "cross_entropy": cross_entropy,
+    "boundary_cross_entropy": boundary_cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,
     "dice": dice,
     "log_dice": log_dice,

@@ -55,7 +55,7 @@ class Network(nn.Module):
     def _logits(self, features: list[Tensor]) -> Tensor:
         if self.decoder is not None and not self.skips:
             features = [torch.zeros_like(feature) for feature in features[:-1]] + features[-1:]
-        decoded = features[-1].mean(dim=(2, 3)) if self.decoder is None else self.decoder(features)
+        decoded = features[-1] if self.decoder is None else self.decoder(features)
         logits: Tensor = self.head(decoded)
         return logits
 

@@ -6,15 +6,27 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LossName = Literal[
-    "cross_entropy", "binary_cross_entropy", "dice", "log_dice", "focal", "jaccard", "tversky", "mse", "l1"
+    "cross_entropy",
+    "boundary_cross_entropy",
+    "binary_cross_entropy",
+    "dice",
+    "log_dice",
+    "focal",
+    "jaccard",
+    "tversky",
+    "mse",
+    "l1",
 ]
 LossWeights = Mapping[LossName, Annotated[float, Field(ge=0)]]
-Part = Literal["encoder", "decoder"]
+Part = Literal["encoder", "decoder", "head"]
+Head = Literal["average", "flatten"]
+Upsampling = Literal["nearest", "bilinear", "transposed", "unpool"]
 TargetKind = Literal["image", "labels", "centre", "box", "mask", "box_mask"]
 
+_OF_EXCLUSIVE: tuple[LossName, ...] = ("cross_entropy", "boundary_cross_entropy")
 _OF_VALUES: tuple[LossName, ...] = ("mse", "l1")
 _OF_MASKS: tuple[LossName, ...] = (
-    "cross_entropy",
+    *_OF_EXCLUSIVE,
     "binary_cross_entropy",
     "dice",
     "log_dice",
@@ -78,6 +90,8 @@ class ReconstructionSettings(TaskSettings):
     task: Literal["reconstruction"] = "reconstruction"
     loss: LossWeights = {"mse": 1.0}
     corrupt: Annotated[float, Field(ge=0, le=1)] = 0.0
+    upsampling: Upsampling | None = None
+    """How the decoder doubles the size of its maps; None: as its architecture was published."""
 
 
 class ClassificationSettings(TaskSettings):
@@ -87,6 +101,8 @@ class ClassificationSettings(TaskSettings):
     target: ClassVar[Literal["labels"]] = "labels"
     task: Literal["classification"] = "classification"
     loss: LossWeights = {"binary_cross_entropy": 1.0}
+    head: Head = "average"
+    """What the linear layer reads: the average of the deepest feature map, or all of it, position by position."""
 
 
 class LocalisationSettings(TaskSettings):
@@ -96,27 +112,79 @@ class LocalisationSettings(TaskSettings):
     task: Literal["localisation"] = "localisation"
     loss: LossWeights = {"mse": 1.0}
     target: Literal["centre", "box"] = "centre"
+    head: Head = "average"
+    """As for classification; `flatten` is that of Hu et al."""
     structure: str | None = None
     """Which structure; may be left out where the data has one only."""
 
 
-class SegmentationSettings(TaskSettings):
-    """Masks. `target: box_mask` fills boxes and learns those. `class_weights` by class name, default 1."""
+class MaskSettings(TaskSettings):
+    """What tasks of masks share. `class_weights` by class name, default 1."""
 
-    task: Literal["segmentation"] = "segmentation"
     loss: LossWeights = {"binary_cross_entropy": 1.0, "dice": 1.0}
     target: Literal["mask", "box_mask"] = "mask"
     class_weights: Mapping[str, Annotated[float, Field(ge=0)]] = {}
+    upsampling: Upsampling | None = None
+    """How the decoder doubles the size of its maps; None: as its architecture was published."""
+
+
+class DiscriminatorSettings(Settings):
+    """Judge of label maps: of patches (Isola et al. 2017) or of each pixel (Hung et al. 2018).
+
+    `receptive_field` is the side of patchgan's patches in pixels. `conditional` shows it the image too.
+    """
+
+    name: Literal["patchgan", "fully_convolutional"]
+    receptive_field: Literal[16, 70, 256] = 70
+    conditional: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.name != "patchgan" and self.receptive_field != 70:
+            found = f"receptive_field is {self.receptive_field} under {self.name}"
+            raise ValueError(f"{found}; allowed: under patchgan only; leave it out")
+        return self
+
+
+class SegmentationSettings(MaskSettings):
+    """Masks. `target: box_mask` fills boxes and learns those."""
+
+    task: Literal["segmentation"] = "segmentation"
+
+
+class AdversaryBlock(Settings):
+    """The discriminator's part in semi-supervised segmentation (Hung et al. 2018, whose values are the defaults).
+
+    `lambda1` weighs the adversarial loss of labelled images, `lambda2` that of unlabelled ones, `lambda_semi`
+    self-training on pixels of unlabelled images that the discriminator holds for true with more than `t_semi`,
+    from the update `semi_start` on.
+    """
+
+    discriminator: DiscriminatorSettings = DiscriminatorSettings(name="fully_convolutional")
+    optimizer: OptimizerSettings = OptimizerSettings(lr=1e-4)
+    lambda1: Annotated[float, Field(ge=0)] = 0.01
+    lambda2: Annotated[float, Field(ge=0)] = 0.001
+    lambda_semi: Annotated[float, Field(ge=0)] = 0.0
+    t_semi: Annotated[float, Field(ge=0, le=1)] = 0.2
+    semi_start: Annotated[int, Field(ge=0)] = 5000
+
+
+class AdversarialSettings(MaskSettings):
+    """Segmentation that also learns from images without masks, against a discriminator of label maps."""
+
+    task: Literal["adversarial"] = "adversarial"
+    target: Literal["mask"] = "mask"
+    adversarial: AdversaryBlock = AdversaryBlock()
 
 
 def loss_problem(losses: Iterable[LossName], target: TargetKind, *, exclusive: bool) -> str | None:
     """Say in one line why such a target cannot be learned with these losses; None where it can."""
-    allowed = [name for name in losses_of[target] if exclusive or name != "cross_entropy"]
+    allowed = [name for name in losses_of[target] if exclusive or name not in _OF_EXCLUSIVE]
     wrong = [name for name in losses if name not in allowed]
     if not wrong:
         return None
     classes = {"mask": " of exclusive classes" if exclusive else " of overlapping classes"}.get(target, "")
-    remedy = "take binary_cross_entropy" if wrong == ["cross_entropy"] else "choose one of these"
+    remedy = "take binary_cross_entropy" if set(wrong) <= set(_OF_EXCLUSIVE) else "choose one of these"
     return f"loss {', '.join(wrong)} does not fit {target}{classes}; allowed: {', '.join(allowed)}; {remedy}"
 
 

@@ -15,16 +15,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.catalogue import TABLE, Backbone
+from models.catalogue import IMAGENET, TABLE, Backbone
 from models.encoders.library import PLAIN_DEPTH, plain, pyramid
-from models.encoders.reach import prune, reached, stages
+from models.encoders.reach import openings, prune, reached
 from models.encoders.vision_transformer import VisionTransformerEncoder
 from models.vision import smp, timm
 
 library = smp.encoders.encoders
 get_pretrained_cfg = timm.models.get_pretrained_cfg
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CENTRED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 DPN = ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3)
 # The library publishes these beside the weights, on the hub; by the beginning of a name.
@@ -161,7 +160,7 @@ def _row(
     size: int | None,
     options: Mapping[str, object],
 ) -> Backbone | None:
-    groups = stages(encoder, features)
+    opening = tuple(openings(features))
     if not _prunes(encoder, features, side):
         return None
     maps = features[1:] if kind == "pyramid" else features[-PLAIN_DEPTH:]
@@ -170,7 +169,7 @@ def _row(
         features=kind,
         channels=tuple(feature.shape[1] for feature in maps),
         strides=tuple(side // feature.shape[-1] for feature in maps),
-        stages=len(groups),
+        stages=opening,
         dilates=dilates,
         cuts=cuts,
         size=size,

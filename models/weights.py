@@ -67,7 +67,7 @@ def load_file(network: Network, path: Path) -> None:
 
 
 def carry(parent: Mapping[str, Tensor], network: Network, parts: Sequence[Part]) -> Transfer:
-    """Copy parts of a finished stage's weights into the network; the head is never among them.
+    """Copy parts of a finished stage's weights into the network; the head too only where it is named.
 
     Raises `ValueError` naming every tensor of those parts that the parent lacks (-) or has in another
     shape (+ the parent's). Encoders fit across architectures; one that PSPNet trained is too shallow for others.

@@ -84,7 +84,10 @@ def replicate_rows(scores: "pa.Table", images: "pa.Table", settings: MetricSetti
         counts = _counts(_part(scores, split), names)
         bins = _bins(_part(images, split))
         numbers = chain(
-            _dataset_rows(counts, names, settings.min_images), _case_rows(counts, names), _overall_rows(bins)
+            _dataset_rows(counts, names, settings.min_images),
+            _case_rows(counts, names),
+            _overall_rows(bins),
+            _threshold_rows(_part(scores, split), names),
         )
         rows += [
             Row(split, aggregation, class_, metric, None if math.isnan(value) else value, n)
@@ -132,6 +135,14 @@ def _overall_rows(bins: Confidence) -> Iterator[Unsplit]:
     for metric, formula in OVERALL.items():
         yield "dataset", "macro", metric, float(formula(bins.summed())[0]), len(bins.count)
         yield "case", "macro", metric, *_mean(formula(bins))
+
+
+def _threshold_rows(scores: "pa.Table", names: list[str]) -> Iterator[Unsplit]:
+    """Yield the probability from which a class counted that was held back."""
+    held = dict(zip(*(scores[key].to_pylist() for key in ("class", "threshold")), strict=True))
+    for name in names:
+        if held.get(name) is not None:
+            yield "dataset", name, "threshold", held[name], len(scores["image"].unique())
 
 
 def _macro(values: Array, averaged: Flags) -> Array:

@@ -85,10 +85,12 @@ FORMATS: Mapping[str, Callable[[Table], str]] = {
 
 
 def _records(table: Table) -> Iterator[dict[str, Any]]:
+    compared = any(cell.published is not None for cell in _cells(table))
     for cell in _cells(table):
         names = list(cell.record)
         places = ("study", *factor_columns(names), "labelled_fraction", "labelled_images")
-        yield {name: cell.record[name] for name in (*places, *NUMBERS, *FURTHER)}
+        told = {name: cell.record[name] for name in (*places, *NUMBERS, *FURTHER)}
+        yield told | ({"published": cell.published} if compared else {})
 
 
 def _cells(table: Table) -> Iterator[Cell]:
@@ -108,7 +110,9 @@ def _text(cell: Cell | None, bold: Callable[[str], str], escape: Callable[[str],
     if record["mean"] is None:
         return "undefined"
     mean = escape(_number(record["mean"]))
-    return " ".join(filter(None, [bold(mean) if cell.best else mean, escape(_interval(record)), escape(_test(record))]))
+    told = [bold(mean) if cell.best else mean, escape(_interval(record)), escape(_test(record))]
+    published = "" if cell.published is None else escape(f"[published {_number(cell.published)}]")
+    return " ".join(filter(None, [*told, published]))
 
 
 def _interval(record: Mapping[str, Any]) -> str:

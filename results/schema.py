@@ -49,7 +49,7 @@ def scores() -> "pa.Schema":
     """One row per image x class x split of a target stage, in pixels at the evaluated size.
 
     `positives` and `negatives` count truth-positive and truth-negative pixels by predicted score, in 200
-    bins over 0..1.
+    bins over 0..1. `threshold` is the probability from which a class counted that was held back, else null.
     """
     import pyarrow as pa
 
@@ -58,6 +58,7 @@ def scores() -> "pa.Schema":
         {"image": pa.string(), "class": pa.string(), "split": pa.string()}
         | dict.fromkeys(("tp", "fp", "fn", "tn"), pa.int64())
         | dict.fromkeys(("positives", "negatives"), histogram)
+        | {"threshold": pa.float64()}
     )
 
 

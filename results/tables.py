@@ -15,10 +15,11 @@ AGAINST = ("difference", "p", "p_adjusted", "effect_size", "labels_equivalent", 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One line of the comparisons table, and whether no other of its column is better."""
+    """One line of the comparisons table, whether no other of its column is better, and what a paper reports."""
 
     record: Record
     best: bool
+    published: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +67,13 @@ def table(
     across = list(dict.fromkeys(_sorted(record[columns] for record in records)))
     best = {column: _best(cells, column, direction(metric)) for column in across}
     down = list(dict.fromkeys(row for row, _ in cells))
-    shared = [f"{name} {_label(records[0][name])}" for name in places if name not in (*varying, *shown, columns)]
+    shared = [f"{name} {label(records[0][name])}" for name in places if name not in (*varying, *shown, columns)]
     return Table(
         caption="; ".join(filter(None, (_subject(wanted, baseline), ", ".join(shared)))),
         rows=shown,
         columns=columns,
-        row_labels=tuple(tuple(map(_label, row)) for row in down),
-        column_labels=tuple(map(_label, across)),
+        row_labels=tuple(tuple(map(label, row)) for row in down),
+        column_labels=tuple(map(label, across)),
         grid=tuple(tuple(_cell(cells.get((row, column)), best[column]) for column in across) for row in down),
     )
 
@@ -155,5 +156,6 @@ def _subject(wanted: Mapping[str, str], baseline: str | None) -> str:
     return f"{wanted['metric']} ({where}), mean (95 % interval){against}"
 
 
-def _label(value: object) -> str:
+def label(value: object) -> str:
+    """Return how a value is written in the margin."""
     return f"{value:g}" if isinstance(value, float) else str(value)

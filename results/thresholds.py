@@ -40,6 +40,16 @@ def at_threshold(scores: "pa.Table", images: "pa.Table", threshold: float) -> "t
     return scores, _replaced(images, "confusion", _confusions(scores, images)) if exclusive else images
 
 
+def smallest_threshold(false_positives: NDArray[np.int64], negatives: int, rate: float) -> float:
+    """Return the smallest edge of the histogram from which on at most this share of the negatives is wrong.
+
+    `false_positives` counts them by score, (200,); at 1.0 nothing but a full score counts.
+    """
+    wrong = np.flip(np.cumsum(np.flip(false_positives)))
+    allowed = np.flatnonzero(np.append(wrong, 0) <= rate * negatives)
+    return int(allowed[0]) / SCORE_BINS
+
+
 def _confusions(scores: "pa.Table", images: "pa.Table") -> list[list[int]]:
     """Return truth x predicted of one foreground class, in the order of `images`."""
     columns = [scores[name].to_pylist() for name in ("image", "split", "tn", "fp", "fn", "tp")]

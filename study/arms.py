@@ -10,11 +10,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from datasets.settings import ImageSettings
 from study.document import Document, set_path
+from study.factors import WeightsFile
 from study.kinds import Location
 from study.problems import Problem
-from study.spec import Link, Stage, StageSettings, StudySpec, WeightsFile
+from study.spec import Link, StudySpec
+from study.stages import Stage, StageSettings
 from study.wording import dotted, faults
 
+OWN = "own"
+"""The backbone of architectures that bring their own encoder."""
 FIXED_FACTORS = ("architecture", "backbone", "initial_weights", "pathway")
 _STAGE: TypeAdapter[Stage] = TypeAdapter(StageSettings)
 _IMAGE: TypeAdapter[ImageSettings] = TypeAdapter(ImageSettings)
@@ -30,7 +34,7 @@ class Step:
     image: ImageSettings
     link: Link
     architecture: str | None
-    """None where only an encoder is trained: such a stage is shared between architectures."""
+    """None where only an encoder is trained that architectures share."""
     backbone: str
 
 
@@ -117,16 +121,18 @@ class Resolver:
         return Arm(factors=factors, initial_weights=row["initial_weights"], chain=tuple(chain))
 
     def _step(self, link: Link, settings: Stage, image: ImageSettings, architecture: str, backbone: str) -> Step:
-        own = (settings.architecture or architecture) if "decoder" in settings.trains else None
-        key = (id(link), id(settings), id(image), own, settings.backbone or backbone)
+        encoder = settings.backbone or backbone
+        needed = "decoder" in settings.trains or encoder == OWN
+        own = (settings.architecture or architecture) if needed else None
+        key = (id(link), id(settings), id(image), own, encoder)
         if key not in self._steps:
             self._steps[key] = Step(
                 stage=link.stage,
                 settings=settings,
-                image=image.model_copy(update=settings.image.model_dump(exclude_none=True)),
+                image=settings.image.of(image, settings.prepare),
                 link=link,
                 architecture=own,
-                backbone=settings.backbone or backbone,
+                backbone=encoder,
             )
         return self._steps[key]
 

@@ -17,18 +17,17 @@ from torch import Tensor
 from study.files import read_json
 
 STATE = "state.json"
+TENSORS = ".safetensors"
 
 
 @dataclass(kw_only=True)
 class Snapshot:
     """All that the next epoch depends on. Random states are not here: each epoch seeds its own."""
 
-    network: Mapping[str, Tensor]
-    optimizer: Mapping[str, Tensor]
-    best: Mapping[str, Tensor]
-    """Weights of the best epoch so far; empty where they are `network`'s."""
+    parts: Mapping[str, Mapping[str, Tensor]]
+    """Named groups of tensors: weights and optimizer of each player, best weights so far, averaged ones."""
     numbers: dict[str, Any]
-    """Epoch, updates, scores so far, optimizer and schedule: JSON's own types."""
+    """Epoch, updates, scores so far, settings of optimizers and schedules: JSON's own types."""
 
 
 @dataclass(eq=False)
@@ -58,9 +57,10 @@ class Checkpoints:
         aside, place = self.folder / "aside", self.folder / f"epoch-{epoch:06d}"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        for name in ("network", "optimizer", "best"):
-            save_file(_plain(getattr(snapshot, name)), aside / f"{name}.safetensors")
-        (aside / STATE).write_text(json.dumps(snapshot.numbers), encoding="utf-8")
+        for name, tensors in snapshot.parts.items():
+            save_file(_plain(tensors), aside / f"{name}{TENSORS}")
+        numbers = snapshot.numbers | {"parts": list(snapshot.parts)}  # so that a lost file is noticed
+        (aside / STATE).write_text(json.dumps(numbers), encoding="utf-8")
         aside.rename(place)
         for old in self.work.glob("*/epoch-*"):
             if old != place:
@@ -72,12 +72,12 @@ class Checkpoints:
         found = sorted(self.work.glob("*/epoch-*"), key=lambda folder: folder.name, reverse=True)
         for folder in found:
             try:
-                tensors = {name: load_file(folder / f"{name}.safetensors") for name in ("network", "optimizer", "best")}
+                parts = {file.name.removesuffix(TENSORS): load_file(file) for file in folder.glob(f"*{TENSORS}")}
                 numbers = read_json(folder / STATE)
             except (OSError, ValueError, SafetensorError):  # cut off by a dying disk or node: an older one may do
                 continue
-            if isinstance(numbers, dict):
-                return Snapshot(**tensors, numbers=numbers)
+            if isinstance(numbers, dict) and set(numbers.pop("parts", ())) == parts.keys():
+                return Snapshot(parts=parts, numbers=numbers)
         return None
 
 

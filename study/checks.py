@@ -5,10 +5,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from models import catalogue
+from models.architectures import ARCHITECTURES
+from models.patches import discriminator_problem
 from models.settings import Part
-from study.arms import FIXED_FACTORS, Arm, Step, assignments, matches, text_of
+from study.arms import FIXED_FACTORS, OWN, Arm, Step, assignments, matches, text_of
+from study.factors import WeightsFile
 from study.problems import Problem, unknown
-from study.spec import SegmentationStage, StudySpec, WeightsFile
+from study.spec import StudySpec
+from study.stages import AdversarialStage, MaskStage
 
 
 def reference_problems(spec: StudySpec, named: Mapping[str, Collection[str]]) -> Iterator[Problem]:
@@ -41,6 +45,17 @@ def reference_problems(spec: StudySpec, named: Mapping[str, Collection[str]]) ->
                 yield Problem(path=f"{path}.pathway", message=unknown("pathway", pathway, named["pathways"]))
 
 
+def published_problems(spec: StudySpec) -> Iterator[Problem]:
+    """Yield published values that belong beside no column of a table."""
+    names = [*FIXED_FACTORS, *spec.compare.factors, "labelled_fraction", "labelled_images"]
+    for section, published in enumerate(spec.published):
+        for position, row in enumerate(published.values):
+            for name in row.match:
+                if name not in names:
+                    path = f"published[{section}].values[{position}].match.{name}"
+                    yield Problem(path=path, message=unknown("factor", name, names))
+
+
 def name_problems(spec: StudySpec) -> Iterator[Problem]:
     """Yield backbones that nobody knows; whether one fits is told with its arm."""
     for position, name in enumerate(spec.compare.backbone):
@@ -50,7 +65,7 @@ def name_problems(spec: StudySpec) -> Iterator[Problem]:
 
 
 def _is_known(backbone: str) -> bool:
-    return backbone == "own" or backbone in catalogue.backbones()
+    return backbone == OWN or backbone in catalogue.backbones()
 
 
 def pathway_problems(spec: StudySpec) -> Iterator[Problem]:
@@ -60,9 +75,10 @@ def pathway_problems(spec: StudySpec) -> Iterator[Problem]:
         last = spec.stages.get(links[-1].stage)
         if last is None:
             continue
-        if not isinstance(last, SegmentationStage):
+        if not isinstance(last, MaskStage):
             message = (
-                f"ends in {links[-1].stage}, a {last.task} stage; allowed: a segmentation stage; add one at its end"
+                f"ends in {links[-1].stage}, a {last.task} stage; allowed: a segmentation or adversarial stage; "
+                "add one at its end"
             )
             yield Problem(path=f"pathways.{name}", message=message)
         elif last.target != "mask":
@@ -129,6 +145,7 @@ def arm_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
                 path = f"pathways.{arm.factors['pathway']}[{position}]"
                 yield from _network_problems(step)
                 if _builds(step):
+                    yield from _batch_problems(step)
                     yield from _freeze_problems(path, step)
                     yield from _link_problems(path, before, step) if before and _builds(before) else ()
             before = step
@@ -139,11 +156,18 @@ def _builds(step: Step) -> bool:
 
 
 def _problem(step: Step) -> str | None:
-    return catalogue.problem(step.architecture, step.backbone, size=step.image.size, channels=step.image.channels)
+    settings, size = step.settings, step.image.size
+    upsampling = getattr(settings, "upsampling", None)
+    found = catalogue.problem(
+        step.architecture, step.backbone, size=size, channels=step.image.channels, upsampling=upsampling
+    )
+    if found is None and isinstance(settings, AdversarialStage):
+        return discriminator_problem(settings.adversarial.discriminator, size=size)
+    return found
 
 
 _OWNERS = {"architecture is ": ("architecture", "compare"), "backbone is ": ("backbone", "compare"),
-           "image size is ": ("image.size", "")}  # fmt: skip
+           "image size is ": ("image.size", ""), "upsampling is ": ("upsampling", "")}  # fmt: skip
 """What a message of the catalogue is about: the key of a stage, and where the study says it for all stages."""
 
 
@@ -161,6 +185,16 @@ def _network_problems(step: Step) -> Iterator[Problem]:
     yield Problem(path=path, message=message)
 
 
+def _batch_problems(step: Step) -> Iterator[Problem]:
+    pools = step.architecture is not None and ARCHITECTURES[step.architecture].pools
+    if pools and "decoder" in step.settings.trains and step.settings.batch_size == 1:
+        message = (
+            f"is 1 under {step.architecture}, which normalises a global average over the batch; allowed: 2 or more; "
+            "raise it"
+        )
+        yield Problem(path=f"stages.{step.stage}.batch_size", message=message)
+
+
 def _freeze_problems(path: str, step: Step) -> Iterator[Problem]:
     stages = catalogue.encoder_stages(step.architecture, step.backbone)
     allowed = [*step.settings.trains, *(f"encoder.stage{number + 1}" for number in range(stages))]
@@ -170,7 +204,7 @@ def _freeze_problems(path: str, step: Step) -> Iterator[Problem]:
 
 
 def _link_problems(path: str, before: Step, step: Step) -> Iterator[Problem]:
-    missing = [part for part in step.link.parts if part not in before.settings.trains]
+    missing = [part for part in step.link.parts if part not in (*before.settings.trains, "head")]
     if missing:
         message = (
             f"carries {step.link.carry}, but {before.stage} ({before.settings.task}) never trained a {missing[0]}; "
@@ -191,8 +225,17 @@ def _shared(step: Step, before: Step, parts: tuple[Part, ...]) -> Iterator[tuple
     yield "image.channels", step.image.channels, before.image.channels
     if "encoder" in parts and catalogue.encoder_depth(before.architecture) < catalogue.encoder_depth(step.architecture):
         yield "encoder depth", catalogue.encoder_depth(step.architecture), catalogue.encoder_depth(before.architecture)
-    if "decoder" in parts and before.architecture is not None:
+    if step.backbone == OWN or ("decoder" in parts and before.architecture is not None):
         yield "architecture", step.architecture, before.architecture
+    if "head" in parts:
+        yield "data", step.settings.data, before.settings.data
+        yield "target", step.settings.target, before.settings.target
+    if "decoder" in parts and step.architecture == before.architecture:
+        yield "upsampling", _upsampling(step), _upsampling(before)
+
+
+def _upsampling(step: Step) -> str:
+    return getattr(step.settings, "upsampling", None) or ARCHITECTURES[str(step.architecture)].upsampling[0]
 
 
 def weights_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:
@@ -207,7 +250,7 @@ def weights_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:
             if not _is_safetensors(initial.file):
                 message = f"{initial.file} is no safetensors file; allowed: one that exists; correct the path"
                 yield Problem(path=f"{path}.file", message=message)
-        elif backbone in catalogue.backbones():
+        elif _is_known(backbone):
             problem = catalogue.weights_problem(backbone, initial)
             if problem:
                 yield Problem(path=path, message=problem)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from study.document import read_document
+from study.layout import SPEC
 from study.problems import Problem, Refused, unknown
 
 app = typer.Typer(
@@ -20,6 +21,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+data = typer.Typer(help="Look at data before a study reads them.", no_args_is_help=True)
+app.add_typer(data, name="data")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The study file (YAML).", show_default=False)]
 StudyName = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.", show_default=False)]
@@ -139,6 +143,7 @@ def table(  # noqa: PLR0917 - options are given by name
     split: Annotated[str, typer.Option(help="test or validation.")] = "test",
     rows: Annotated[str | None, typer.Option(help="Factors, separated by commas; default: those that vary.")] = None,
     columns: Annotated[str | None, typer.Option(help="One factor.")] = None,
+    published: Annotated[bool, typer.Option("--published", help="Show what papers report beside it.")] = False,
     format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.md,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
@@ -147,7 +152,8 @@ def table(  # noqa: PLR0917 - options are given by name
     from results.tables import table as lay_out
     from study.outcome import read_comparisons
 
-    comparisons = read_comparisons(_study_folder(storage, name))
+    folder = _study_folder(storage, name)
+    comparisons = read_comparisons(folder)
     try:
         grid = lay_out(
             comparisons, metric=metric, class_=class_, aggregation=aggregation, split=split,
@@ -155,7 +161,27 @@ def table(  # noqa: PLR0917 - options are given by name
         )  # fmt: skip
     except ValueError as error:
         raise Refused([Problem(path="", message=str(error))], name) from error
+    if published:
+        from study.papers import with_published
+
+        grid = with_published(grid, folder / SPEC)
     typer.echo(render(grid, format_.value))
+
+
+@data.command("check")
+def check_data(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A published layout, such as folder or chexpert.")],
+    root: Annotated[Path | None, typer.Argument(metavar="ROOT", help="The folder of the data set.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another key.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: SOURCE-contact.png.")] = None,
+    cache: Cache = None,
+) -> None:
+    """Tell what a data set holds and what is wrong with it; draw a sheet of its images and masks."""
+    from study.data_check import data_check, read_settings
+
+    settings = read_settings(source, root, overrides or ())
+    for line in data_check(settings, cache=_cache(cache), output=output or Path(f"{source}-contact.png")):
+        typer.echo(line)
 
 
 @app.command()

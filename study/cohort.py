@@ -20,6 +20,8 @@ class Draw:
     seed: int
     fold: int | None = None
     labelled: float | int | None = None
+    unlabelled: bool = False
+    """Whether the stage learns from images without annotation too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class Reading:
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
+    unlabelled: tuple[int, ...]
     fingerprint: str
 
 
@@ -85,8 +88,12 @@ class Cohort:
             split = self._drawn(draw)
             offers = (draw.offer,) if draw.offer else ()
             train, validation = split.labelled, split.validation
-            mark = combined(fingerprint(self.index, train, offers), fingerprint(self.index, validation, offers))
-            self._readings[draw] = Reading(train=train, validation=validation, fingerprint=mark)
+            unlabelled = split.unlabelled if draw.unlabelled else ()
+            marks = [fingerprint(self.index, train, offers), fingerprint(self.index, validation, offers)]
+            marks += [fingerprint(self.index, unlabelled, ())] if draw.unlabelled else []
+            self._readings[draw] = Reading(
+                train=train, validation=validation, unlabelled=unlabelled, fingerprint=combined(*marks)
+            )
         return self._readings[draw]
 
     def _drawn(self, draw: Draw) -> Split:

@@ -1,5 +1,6 @@
 """Scoring a trained network: counts per image and class at the evaluated size, from which every metric follows."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from models.network import Network
 from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
 from results import schema
+from results.thresholds import smallest_threshold
+from study.stages import ClassThreshold
 from study.train import to_images
 
 BATCH = 8
@@ -36,6 +39,7 @@ class Examination:
     image: ImageSettings
     size: int
     threshold: float
+    class_threshold: ClassThreshold | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +50,24 @@ class _Answered:
     probabilities: Tensor
     truth: Tensor
     threshold: float
+    held_back: tuple[int, float] | None
+    """Channel that counts only from this probability on."""
     places: Sequence[Mapping[str, str]]
     """Image, patient and split of each row."""
+
+    def masks(self) -> Tensor:
+        """Return the true foreground masks (N, classes, S, S)."""
+        if not self.outputs.exclusive:
+            return self.truth.bool()
+        return counts.one_hot(self.truth.long(), self.probabilities.shape[1])[:, 1:]
+
+    def deciding(self) -> Tensor:
+        """Return the probabilities that decide."""
+        return self.probabilities if self.held_back is None else counts.held_back(self.probabilities, *self.held_back)
+
+    def predicted(self) -> Tensor:
+        """Return the predicted foreground masks (N, classes, S, S)."""
+        return counts.predicted_masks(self.deciding(), exclusive=self.outputs.exclusive, threshold=self.threshold)
 
 
 def score(
@@ -57,9 +77,11 @@ def score(
     scores: Rows = []
     images: Rows = []
     network.eval()
-    for split, rows in splits.items():
-        for start in range(0, len(rows), BATCH):
-            answered = _answered(network, task, examination, rows[start : start + BATCH], split)
+    held = _held_back(network, task, examination, splits["validation"])
+    passes = [("", None), *([("_thresholded", held)] if held else [])]
+    for (suffix, held_back), (split, rows) in itertools.product(passes, splits.items()):
+        for part in _batches(rows):
+            answered = _answered(network, task, examination, part, split + suffix, held_back)
             scores += _scores(answered)
             images += _images(answered)
     return (
@@ -89,8 +111,37 @@ def _unfitted(square: Tensor, row: int, examination: Examination) -> Tensor:
     ).clamp_(0.0, 1.0)
 
 
+def _batches(rows: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
+
+
+def _held_back(
+    network: Network, task: Segmentation, examination: Examination, validation: Sequence[int]
+) -> tuple[int, float] | None:
+    """Choose on the validation images from which probability on a class counts; None where none is to be chosen."""
+    wanted = examination.class_threshold
+    if wanted is None or not validation:
+        return None
+    exclusive, number = task.outputs.exclusive, task.outputs.names.index(wanted.class_)
+    channel = number + exclusive
+    wrong, negatives = torch.zeros(schema.SCORE_BINS, dtype=torch.int64), 0
+    for rows in _batches(validation):
+        answered = _answered(network, task, examination, rows, "validation", None)
+        truth = answered.masks()[:, number : number + 1]
+        called = answered.predicted()[:, number : number + 1]
+        bins = counts.score_histograms(answered.probabilities[:, channel : channel + 1], truth, known=called)
+        wrong += bins.negatives.sum(dim=(0, 1)).cpu()
+        negatives += int((~truth).sum())
+    return channel, smallest_threshold(wrong.numpy(), negatives, wanted.false_positive_rate)
+
+
 def _answered(
-    network: Network, task: Segmentation, examination: Examination, rows: Sequence[int], split: str
+    network: Network,
+    task: Segmentation,
+    examination: Examination,
+    rows: Sequence[int],
+    split: str,
+    held_back: tuple[int, float] | None,
 ) -> _Answered:
     index = examination.index
     probabilities = predict(network, task, examination, rows)
@@ -99,24 +150,24 @@ def _answered(
         probabilities=probabilities,
         truth=torch.from_numpy(examination.truth[np.asarray(rows)]).to(probabilities.device),
         threshold=examination.threshold,
+        held_back=held_back,
         places=[{"image": index.ids[row], "patient": index.patients[row], "split": split} for row in rows],
     )
 
 
 def _scores(answered: _Answered) -> Iterator[dict[str, Any]]:
     exclusive, probabilities = answered.outputs.exclusive, answered.probabilities
-    predicted = counts.predicted_masks(probabilities, exclusive=exclusive, threshold=answered.threshold)
-    channels = probabilities.shape[1]
-    truth = answered.truth
-    masks = counts.one_hot(truth.long(), channels)[:, 1:] if exclusive else truth.bool()
-    pixels = counts.pixel_counts(predicted, masks)
+    masks, held = answered.masks(), answered.held_back
+    pixels = counts.pixel_counts(answered.predicted(), masks)
     bins = counts.score_histograms(probabilities[:, 1:] if exclusive else probabilities, masks)
     columns = {name: getattr(pixels, name).cpu().numpy() for name in ("tp", "fp", "fn", "tn")}
     columns |= {name: getattr(bins, name).cpu().numpy() for name in ("positives", "negatives")}
     for row, place in enumerate(answered.places):
         for number, label in enumerate(answered.outputs.names):
             values = {name: column[row, number].tolist() for name, column in columns.items()}
-            yield {"image": place["image"], "class": label, "split": place["split"], **values}
+            threshold = held[1] if held is not None and held[0] == number + exclusive else None
+            row_place = {"image": place["image"], "class": label, "split": place["split"]}
+            yield {**row_place, **values, "threshold": threshold}
 
 
 def _images(answered: _Answered) -> Iterator[dict[str, Any]]:
@@ -125,7 +176,7 @@ def _images(answered: _Answered) -> Iterator[dict[str, Any]]:
     bins = counts.confidence_bins(probabilities, goal, exclusive=exclusive)
     confusion: NDArray[np.int64] | None = None
     if exclusive:
-        predicted = counts.predicted_ids(probabilities, threshold=answered.threshold)
+        predicted = counts.predicted_ids(answered.deciding(), threshold=answered.threshold)
         confusion = counts.confusion(predicted, goal, classes=probabilities.shape[1]).flatten(1).cpu().numpy()
     columns = {
         "confidence_count": bins.pixels.cpu().numpy(),

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_orig
 
 from pydantic import BaseModel
 
-from study.spec import COMPARE_KEYS, Compare, StudySpec
+from study.factors import COMPARE_KEYS, Compare
+from study.spec import StudySpec
 
 Location = tuple[str | int, ...]
 

@@ -11,13 +11,14 @@ from study import checks, needs
 from study.arms import Arm, Resolver, assignments
 from study.cohort import Cohort, CohortSpec
 from study.document import Document
+from study.factors import WeightsFile
 from study.families import family_problems
 from study.leaks import find_leaks, leak_message, leak_problems
 from study.parse import parse
 from study.plan import Plan, Planner
 from study.problems import Problem, Refused
 from study.reading import telling
-from study.spec import StudySpec, WeightsFile
+from study.spec import StudySpec
 
 _NO_FACTORS = frozenset({"labelled_fraction", "labelled_images", "folds", "seeds", "baseline"})
 
@@ -30,7 +31,7 @@ def load_plan(document: Document, *, file: str, cache: Path) -> Plan:
     named = {key: _names(document.get(key)) for key in ("data", "stages", "pathways", "compare")}
     broken = _broken(problems)
     problems += checks.reference_problems(spec, named)
-    problems += [*checks.name_problems(spec), *checks.pathway_problems(spec)]
+    problems += [*checks.name_problems(spec), *checks.pathway_problems(spec), *checks.published_problems(spec)]
     arms = _arms(spec, broken, problems)
     cohorts, warnings = _open(spec, arms, cache, problems)
     targets = checks.target_names(spec)
@@ -103,7 +104,7 @@ def _open(
             message = f"{what}; allowed: files and folders you may read, and a cache you may write; set root or --cache"
             problems.append(Problem(path=f"data.{name}", message=message))
             continue
-        found = check(cohort.index)
+        found = check(cohort.index, cohort.source)
         errors = [finding.message for finding in found if finding.severity == "error"]
         problems += [Problem(path=f"data.{name}", message=message) for message in errors]
         warnings += [f"data.{name}: {finding.message}" for finding in found if finding.severity == "warning"]

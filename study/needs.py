@@ -10,7 +10,8 @@ from models.settings import class_weights_problem, loss_problem
 from study.arms import Arm, Step
 from study.cohort import Cohort
 from study.problems import Problem, unknown
-from study.spec import SegmentationStage, StudySpec
+from study.spec import StudySpec
+from study.stages import MaskStage
 
 
 def data_problems(arms: Iterable[Arm], cohorts: Mapping[str, Cohort]) -> Iterator[Problem]:
@@ -35,11 +36,18 @@ def _step_problems(step: Step, index: Index) -> Iterator[Problem]:
     loss = loss_problem(settings.loss, settings.target, exclusive=exclusive)
     if loss:
         yield Problem(path=f"{path}.loss", message=loss)
-    if isinstance(settings, SegmentationStage) and settings.class_weights:
+    if isinstance(settings, MaskStage) and settings.class_weights:
         classes = output_names(index, settings.target)
         weights = class_weights_problem(settings.class_weights, classes, exclusive=exclusive)
         if weights:
             yield Problem(path=f"{path}.class_weights", message=weights)
+    careful = getattr(settings, "class_threshold", None)
+    if careful is not None and careful.class_ not in output_names(index, settings.target):
+        known = output_names(index, settings.target)
+        yield Problem(path=f"{path}.class_threshold.class", message=unknown("class", careful.class_, known))
+    if settings.balance is not None and not any(index.categories):
+        message = f"{settings.data} has no categories; allowed: data with a category for each image; remove balance"
+        yield Problem(path=f"{path}.balance", message=message)
     if settings.target in ("centre", "box"):
         structure = getattr(settings, "structure", None)
         if structure is not None and structure not in index.structures:

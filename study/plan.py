@@ -13,10 +13,12 @@ from models import catalogue
 from models.versions import VERSIONS as MODELS
 from study.arms import Arm, Step
 from study.cohort import Cohort, Draw
-from study.identity import FORMAT, combined, digest
+from study.factors import WeightsFile
+from study.identity import FORMAT, Json, combined, digest
 from study.leaks import Leak
 from study.problems import Problem, Refused
-from study.spec import StudySpec, WeightsFile
+from study.spec import StudySpec
+from study.stages import ClassThreshold
 
 LOOP_VERSION = 1
 EVALUATION_VERSION = 1
@@ -65,6 +67,7 @@ class Scoring:
     """Digest of cases, size and version of the counts: all but the threshold."""
     size: int
     threshold: float
+    class_threshold: ClassThreshold | None
     fold: int
     seed: int
     labelled: float | int
@@ -184,9 +187,13 @@ class Planner:
 
     def _draw(self, recipe: Recipe, fold: int, seed: int, own_seed: int, labelled: float | int) -> Draw:
         data, offer = recipe.step.settings.data, offer_of(recipe.step.settings.target)
+        unlabelled = recipe.step.settings.task == "adversarial"
         if data != self.plan.target:
-            return Draw(data=data, offer=offer, seed=own_seed)
-        return Draw(data=data, offer=offer, seed=seed, fold=fold, labelled=labelled if offer == "masks" else None)
+            return Draw(data=data, offer=offer, seed=own_seed, unlabelled=unlabelled)
+        return Draw(
+            data=data, offer=offer, seed=seed, fold=fold, labelled=labelled if offer == "masks" else None,
+            unlabelled=unlabelled,
+        )  # fmt: skip
 
     def _fingerprint(self, stage: str, draw: Draw) -> str:
         try:
@@ -207,17 +214,20 @@ class Planner:
     def _scoring(self, step: Step, fold: int, seed: int, labelled: float | int) -> Scoring:
         threshold = getattr(step.settings, "threshold", None) or self.plan.spec.evaluate.threshold
         cohort = self.plan.cohorts[self.plan.target]
-        key = (threshold, fold, cohort.split_seed(seed), labelled)
+        careful = getattr(step.settings, "class_threshold", None)
+        key = (threshold, careful, fold, cohort.split_seed(seed), labelled)
         if key not in self._scorings:
             test = cohort.split(fold=fold, seed=seed, labelled=labelled).test
-            examined = digest([EVALUATION_VERSION, MODELS["counts"], self._size, cohort.test_print(test)])
+            parts: list[Json] = [EVALUATION_VERSION, MODELS["counts"], self._size, cohort.test_print(test)]
+            parts += [careful.model_dump()] if careful is not None else []
             self._scorings[key] = Scoring(
-                examined=examined, size=self._size, threshold=threshold, fold=fold, seed=seed, labelled=labelled
-            )
+                examined=digest(parts), size=self._size, threshold=threshold, class_threshold=careful, fold=fold,
+                seed=seed, labelled=labelled,
+            )  # fmt: skip
         return self._scorings[key]
 
 
-_NOT_IN_SETTINGS = {"data", "seed", "architecture", "backbone", "image", "threshold"}
+_NOT_IN_SETTINGS = {"data", "seed", "architecture", "backbone", "image", "prepare", "threshold", "class_threshold"}
 """Given by fingerprint, node, step and scoring instead."""
 
 
@@ -261,4 +271,5 @@ def image_epochs(plan: Plan, node: Node) -> int:
     settings = node.recipe.step.settings
     if settings.steps is not None:
         return settings.steps * settings.batch_size
-    return (settings.epochs or 0) * len(plan.cohorts[node.draw.data].reading(node.draw).train)
+    images = settings.balance.images if settings.balance else len(plan.cohorts[node.draw.data].reading(node.draw).train)
+    return (settings.epochs or 0) * images

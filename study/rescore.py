@@ -26,4 +26,5 @@ def rescore(store: Store, digest: str, scoring: Scoring) -> bool:
 
 def _source(store: Store, digest: str, scoring: Scoring) -> str | None:
     """Return the key of scores that these follow from."""
-    return store.other_threshold(digest, scoring.examined) if on_grid(scoring.threshold) else None
+    follows = scoring.class_threshold is None and on_grid(scoring.threshold)
+    return store.other_threshold(digest, scoring.examined) if follows else None

@@ -1,109 +1,29 @@
 """The study file's schema. Cross-references are checked in `study.checks`, data in `study.cohort`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
-from datasets.settings import AugmentSettings, FileList, ImageSettings, Place
+from datasets.settings import FileList, ImageSettings
 from datasets.sources import DataSettings
-from models.settings import (
-    ClassificationSettings,
-    LocalisationSettings,
-    OptimizerSettings,
-    Part,
-    ReconstructionSettings,
-    ScheduleSettings,
-    SegmentationSettings,
-)
+from models.settings import Part
 from study.document import Document, with_paths
+from study.factors import Compare, Rule
+from study.fields import Name, Positive, Settings
+from study.stages import StageSettings
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-Fraction = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
 FreezeName = Literal[
     "encoder", "decoder", "encoder.stage1", "encoder.stage2", "encoder.stage3", "encoder.stage4", "encoder.stage5"
 ]
-
-
-class Settings(BaseModel):
-    """Frozen settings that refuse unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ImageOverride(Settings):
-    """What a stage changes of the study's `image`."""
-
-    size: Annotated[int, Field(ge=16, le=4096)] | None = None
-    channels: Literal[1, 3] | None = None
-    fit: Literal["stretch", "letterbox"] | None = None
-
-
-class EarlyStopping(Settings):
-    """Stop when the monitored score has not improved by `min_delta` for `patience` epochs."""
-
-    patience: Positive
-    min_delta: Annotated[float, Field(ge=0)] = 0.0
-
-
-class StageBase(Settings):
-    """What every stage may say. One epoch is one pass over its training images."""
-
-    data: str
-    epochs: Positive | None = None
-    steps: Positive | None = None
-    batch_size: Positive = 8
-    optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
-    clip_norm: Annotated[float, Field(gt=0)] | None = None
-    early_stopping: EarlyStopping | None = None
-    augment: AugmentSettings = AugmentSettings()
-    precision: Literal["float32", "bf16"] = "float32"
-    seed: Seed | None = None
-    architecture: str | None = None
-    backbone: str | None = None
-    image: ImageOverride = ImageOverride()
-
-    @model_validator(mode="after")
-    def _one_length(self) -> Self:
-        if (self.epochs is None) == (self.steps is None):
-            given = "both are given" if self.epochs else "neither is given"
-            raise ValueError(
-                f"epochs or steps: {given}; allowed: exactly one; `steps` gives every fraction equally many updates"
-            )
-        return self
-
-
-class ReconstructionStage(StageBase, ReconstructionSettings):
-    """An autoencoder stage."""
-
-
-class ClassificationStage(StageBase, ClassificationSettings):
-    """An image classification stage."""
-
-
-class LocalisationStage(StageBase, LocalisationSettings):
-    """A centre or box regression stage."""
-
-
-class SegmentationStage(StageBase, SegmentationSettings):
-    """A segmentation stage. `threshold` replaces `evaluate.threshold` when this stage is scored."""
-
-    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
-
-
-Stage = ReconstructionStage | ClassificationStage | LocalisationStage | SegmentationStage
-StageSettings = Annotated[Stage, Field(discriminator="task")]
 
 
 class Link(Settings):
     """One step of a pathway: a stage, and what it takes over from the one before it."""
 
     stage: str
-    carry: Literal["encoder", "encoder+decoder"] = "encoder"
+    carry: Literal["encoder", "encoder+decoder", "encoder+decoder+head"] = "encoder"
     freeze: tuple[FreezeName, ...] = ()
     unfreeze_after: Positive | None = None
 
@@ -121,113 +41,8 @@ class Link(Settings):
     @property
     def parts(self) -> tuple[Part, ...]:
         """Return the carried parts."""
-        return ("encoder",) if self.carry == "encoder" else ("encoder", "decoder")
-
-
-class WeightsFile(Settings):
-    """Initial weights from a safetensors file."""
-
-    file: Place
-
-
-InitialWeights = str | WeightsFile
-"""random, a name of published weights such as imagenet, or a file."""
-FactorValue = Any
-Rule = Mapping[str, FactorValue]
-COMPARE_KEYS = frozenset({"architecture", "backbone", "initial_weights", "pathway", "labelled_fraction",
-                          "labelled_images", "folds", "seeds", "baseline", "exclude", "include"})  # fmt: skip
-
-
-def _fixed(name: str, value: FactorValue) -> FactorValue:
-    if name == "initial_weights" and isinstance(value, Mapping) and set(value) == {"file"}:
-        return WeightsFile(file=Path(str(value["file"])))
-    if name in ("architecture", "backbone", "pathway", "initial_weights") and not isinstance(value, str):
-        raise ValueError(f"{name} is {value}; allowed: one name; write a rule for each")
-    return value
-
-
-class Compare(Settings):
-    """The grid of arms. A key with dots is a further factor: a path into the study file."""
-
-    architecture: tuple[str, ...] = Field(min_length=1)
-    backbone: tuple[str, ...] = Field(min_length=1)
-    initial_weights: tuple[InitialWeights, ...] = Field(default=("random",), min_length=1)
-    pathway: tuple[str, ...] | None = Field(default=None, min_length=1)
-    labelled_fraction: tuple[Fraction, ...] | None = Field(default=None, min_length=1)
-    labelled_images: tuple[Positive, ...] | None = Field(default=None, min_length=1)
-    factors: Mapping[str, tuple[FactorValue, ...]] = {}
-    folds: Positive = 5
-    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
-    baseline: tuple[Rule, ...] = ()
-    exclude: tuple[Rule, ...] = ()
-    include: tuple[Rule, ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather_factors(cls, value: Any) -> Any:  # noqa: ANN401 - raw document
-        if not isinstance(value, Mapping) or "factors" in value:
-            return value
-        dotted = {key: value[key] for key in value if "." in str(key)}
-        plain = {key: value[key] for key in value if key not in dotted}
-        return {**plain, "factors": dotted} if dotted else plain
-
-    @field_validator("baseline", mode="before")
-    @classmethod
-    def _one_family(cls, value: Any) -> Any:  # noqa: ANN401 - raw document
-        return (value,) if isinstance(value, Mapping) else value
-
-    @field_validator("baseline", "exclude", "include")
-    @classmethod
-    def _fixed_factors(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
-        """Read the values of rules as the lists they choose from are read."""
-        return tuple({name: _fixed(name, value) for name, value in rule.items()} for rule in rules)
-
-    @field_validator("architecture", "backbone", "initial_weights", "pathway", "labelled_fraction", "labelled_images",
-                     "seeds")  # fmt: skip
-    @classmethod
-    def _each_once(cls, value: Sequence[object] | None) -> Sequence[object] | None:
-        repeated = sorted({str(item) for item in value or () if list(value or ()).count(item) > 1})
-        if repeated:
-            raise ValueError(f"{', '.join(repeated)} stands twice; allowed: each value once; remove the repetition")
-        return value
-
-    @field_validator("factors")
-    @classmethod
-    def _some_values(cls, value: Mapping[str, tuple[object, ...]]) -> Mapping[str, tuple[object, ...]]:
-        for path, values in value.items():
-            if not values or any(list(values).count(item) > 1 for item in values):
-                raise ValueError(f"{path} is {list(values)}; allowed: a list of different values, at least one")
-        return value
-
-    @model_validator(mode="after")
-    def _one_axis(self) -> Self:
-        if self.labelled_fraction and self.labelled_images:
-            raise ValueError("labelled_fraction and labelled_images are both given; allowed: one of them; remove one")
-        return self
-
-    @model_validator(mode="after")
-    def _files_by_name(self) -> Self:
-        """Tables tell files of weights apart by their names alone."""
-        places: dict[str, Path] = {}
-        for weights in self._weights():
-            if isinstance(weights, WeightsFile):
-                other = places.setdefault(weights.file.name, weights.file)
-                if other != weights.file:
-                    raise ValueError(
-                        f"initial_weights names {other} and {weights.file}; allowed: files of different names; "
-                        "rename one"
-                    )
-        return self
-
-    def _weights(self) -> Iterator[object]:
-        yield from self.initial_weights
-        for rule in (*self.baseline, *self.exclude, *self.include):
-            yield rule.get("initial_weights")
-
-    @property
-    def labelled(self) -> tuple[float | int, ...]:
-        """Return the amounts of labelled data: fractions (float) or numbers of images (int)."""
-        return self.labelled_images or self.labelled_fraction or (1.0,)
+        parts: tuple[Part, ...] = ("encoder", "decoder", "head")
+        return parts[: self.carry.count("+") + 1]
 
 
 class Validation(Settings):
@@ -278,6 +93,27 @@ class Checkpoint(Settings):
     seconds: Annotated[float, Field(ge=0)] = 20.0
 
 
+class PublishedValue(Settings):
+    """One value and the cells it belongs beside; what `match` leaves out may be anything."""
+
+    value: Annotated[float, Field(allow_inf_nan=False)]
+    match: Rule = Field(default_factory=dict)
+
+
+class Published(Settings):
+    """Values of one metric that a paper reports, for `study table --published`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    source: str
+    metric: str = "mean_iou"
+    class_: str = Field(default="macro", alias="class")
+    aggregation: Literal["dataset", "case"] = "dataset"
+    values: Annotated[tuple[PublishedValue, ...], Field(min_length=1)]
+
+
+PUBLISHED: TypeAdapter[tuple[Published, ...]] = TypeAdapter(tuple[Published, ...])
+
+
 class StudySpec(Settings):
     """A whole study file."""
 
@@ -294,6 +130,7 @@ class StudySpec(Settings):
     keep: Keep = Keep()
     resources: Resources = Resources()
     checkpoint: Checkpoint = Checkpoint()
+    published: tuple[Published, ...] = ()
 
 
 def with_absolute_places(document: Document, spec: StudySpec) -> Document:

@@ -4,7 +4,7 @@ import importlib.metadata
 import platform
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from datasets.augment import Augmenter
-from datasets.batches import Batches
+from datasets.batches import Batches, balanced
 from datasets.prepare import Prepared, prepared, truth
 from models import weights as initial
 from models.build import Blueprint, build
@@ -27,13 +27,13 @@ from study.checkpoint import Checkpoints
 from study.claims import claim
 from study.cohort import Cohort, CohortSpec, Reading
 from study.evaluate import Examination, score
+from study.factors import WeightsFile
 from study.files import write_json
 from study.job import Job, Surroundings
 from study.plan import Scoring
 from study.rescore import rescore
-from study.spec import WeightsFile
 from study.store import WEIGHTS, Store, write_scores
-from study.train import Context, Loop, Trained
+from study.train import Context, Loop, Material, Trained
 
 LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "numpy", "albumentations", "ray")
 
@@ -100,6 +100,10 @@ def open_bench(job: Job, surroundings: Surroundings) -> Bench:
         channels=step.image.channels,
         outputs=task.head_channels(),
         skips=step.settings.task != "reconstruction",
+        trains_decoder="decoder" in step.settings.trains,
+        head=getattr(step.settings, "head", "average"),
+        size=step.image.size,
+        upsampling=getattr(step.settings, "upsampling", None),
     )
     return Bench(job=job, cohort=cohort, reading=reading, arrays=arrays, task=task, network=build(blueprint))
 
@@ -138,20 +142,28 @@ def _train(bench: Bench, store: Store, surroundings: Surroundings, context: Cont
 def _loop(bench: Bench, context: Context) -> Loop:
     node, settings = bench.job.node, bench.job.node.step.settings
     arrays = bench.arrays
-    augmenter = Augmenter(settings.augment, settings.target)
-    training = Batches(
-        arrays.images, arrays.targets, bench.reading.train,
-        batch_size=settings.batch_size, seed=node.seed, augmenter=augmenter,
-    )  # fmt: skip
-    validation = None
-    if bench.reading.validation:
-        validation = Batches(
-            arrays.images, arrays.targets, bench.reading.validation, batch_size=settings.batch_size, seed=node.seed
-        )
-    return Loop(
-        bench.network, bench.task, settings, node.step.link,
-        training=training, validation=validation, seed=node.seed, context=context,
-    )  # fmt: skip
+    augmenter = Augmenter(settings.augment, settings.target, node.step.image.size)
+    reading = bench.reading
+
+    def batches(rows: Sequence[int], *, labelled: bool = True, trains: bool = True) -> Batches | None:
+        if not rows:
+            return None
+        return Batches(
+            arrays.images, arrays.targets if labelled else None, rows,
+            batch_size=settings.batch_size, seed=node.seed, augmenter=augmenter if trains else None,
+        )  # fmt: skip
+
+    train = reading.train
+    if settings.balance is not None:
+        train = balanced(train, bench.cohort.index.categories, settings.balance.images)
+    training = batches(train)
+    assert training is not None, "a reading without training images is refused when it is drawn"
+    material = Material(
+        training=training,
+        validation=batches(reading.validation, trains=False),
+        unlabelled=batches(reading.unlabelled, labelled=False),
+    )
+    return Loop(bench.network, bench.task, settings, node.step.link, material, seed=node.seed, context=context)
 
 
 def _start(bench: Bench, store: Store) -> dict[str, Any]:
@@ -178,6 +190,7 @@ def _write_scores(bench: Bench, scorings: tuple[Scoring, ...] | list[Scoring], f
             image=bench.job.node.step.image,
             size=scoring.size,
             threshold=scoring.threshold,
+            class_threshold=scoring.class_threshold,
         )
         if not isinstance(bench.task, Segmentation):
             raise TypeError(f"a {bench.job.node.step.settings.task} stage has no masks to score")

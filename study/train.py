@@ -1,19 +1,24 @@
 """The one training loop: any task, one process or one of several workers, resumable after any epoch."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from datasets.batches import Batches
+from models.average import Average, refresh_statistics
 from models.network import Network
-from models.optimize import flatten_state, make_optimizer, make_schedule, restore_state
-from models.tasks.base import Batch, Task
+from models.optimize import squared_kernels
+from models.settings import OptimizerSettings
+from models.tasks.base import NETWORK, Batch, Task
 from study.checkpoint import Checkpoints, Snapshot
-from study.spec import EarlyStopping, Link, Stage
+from study.player import Player
+from study.spec import Link
+from study.stages import EarlyStopping, Stage
 
 Report = Callable[[Mapping[str, float]], None]
 
@@ -59,25 +64,41 @@ class Trained:
     history: list[dict[str, float]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a stage learns from. `validation` None: nothing validates, the last epoch is taken."""
+
+    training: Batches
+    validation: Batches | None = None
+    unlabelled: Batches | None = None
+
+
 class Loop:
-    """Trains one network on one task. `validation` None: nothing validates, the last epoch is taken."""
+    """Trains one network on one task, together with the task's rivals where it has any."""
 
     def __init__(
-        self, network: Network, task: Task, settings: Stage, link: Link, *, training: Batches,
-        validation: Batches | None, seed: int, context: Context,
+        self, network: Network, task: Task, settings: Stage, link: Link, material: Material, *, seed: int,
+        context: Context,
     ) -> None:  # fmt: skip
         self.network, self.task, self.settings, self.link = network, task, settings, link
-        self.training, self.validation, self.seed, self.context = training, validation, seed, context
-        per_epoch = training.updates_per_epoch
+        self.material, self.seed, self.context = material, seed, context
+        per_epoch = material.training.updates_per_epoch
         self.updates = settings.steps or (settings.epochs or 0) * per_epoch
         self.epochs = math.ceil(self.updates / per_epoch)
         network.freeze(link.freeze)
-        network.to(context.device)
-        self.optimizer = make_optimizer(settings.optimizer, network.parameters())
-        self.schedule = make_schedule(settings.schedule, self.optimizer, self.updates)
+        self.players = {NETWORK: self._player(network, settings.optimizer)}
+        for name, rival in task.rivals(network.mean.shape[1]).items():
+            self.players[name] = self._player(rival.network, rival.optimizer)
         self.progress = Progress()
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
+        self.average = Average()
+
+    def _player(self, network: nn.Module, optimizer: OptimizerSettings) -> Player:
+        return Player(
+            network.to(self.context.device), optimizer, self.settings.schedule, updates=self.updates,
+            clip_norm=self.settings.clip_norm,
+        )  # fmt: skip
 
     def run(self, checkpoints: Checkpoints) -> Trained:
         """Train to the end, from the latest checkpoint on. Raises `Diverged`."""
@@ -89,6 +110,8 @@ class Loop:
             self.context.report({**self.history[-1], "epochs": self.epochs})
             if self.context.rank == 0 and checkpoints.due(self.progress.epoch) and self.progress.epoch < self.epochs:
                 checkpoints.save(self.progress.epoch, self._snapshot())
+        if self.average.count:
+            self._take_average()
         weights = self.best or {name: tensor.detach() for name, tensor in self.network.state_dict().items()}
         return Trained(weights=weights, progress=self.progress, history=self.history)
 
@@ -98,49 +121,72 @@ class Loop:
         torch.manual_seed(_mixed(self.seed, epoch, self.context.rank))
         if self.link.unfreeze_after is not None and epoch >= self.link.unfreeze_after:
             self.network.unfreeze(self.link.freeze)
-        loss = self._train(epoch)
+        losses = self._train(epoch)
         scores = self._validate()
         self.progress.epoch = epoch + 1
-        self.schedule.after_epoch(scores.get("loss", math.nan))
-        if self.validation is not None:
+        for player in self.players.values():
+            player.after_epoch(scores.get("loss", math.nan))
+        if self.material.validation is not None:
             self._judge(scores)
-        rate = self.optimizer.param_groups[0]["lr"]
-        row = {"epoch": epoch + 1, "updates": self.progress.updates, "train/loss": loss, "lr": rate}
+        if self.settings.average is not None and self.progress.epoch > self.settings.average.start * self.epochs:
+            self.average.add(self.network)
+        row = {"epoch": epoch + 1, "updates": self.progress.updates, **losses, "lr": self.players[NETWORK].rate}
         self.history.append(row | {f"val/{name}": value for name, value in scores.items()})
 
-    def _train(self, epoch: int) -> float:
-        """Return the mean loss over the epoch's images."""
-        self.network.train()
-        total, images = torch.zeros((), dtype=torch.float64, device=self.context.device), 0
-        for batch in self._batches(self.training, epoch, shuffle=True):
+    def _train(self, epoch: int) -> Mapping[str, float]:
+        """Return each player's mean loss over the epoch's images."""
+        for player in self.players.values():
+            player.network.train()
+        totals = {name: torch.zeros((), dtype=torch.float64, device=self.context.device) for name in self.players}
+        images = 0
+        for batch in self._batches(self.material.training, epoch, shuffle=True):
             if self.progress.updates >= self.updates:
                 break
-            with self._precision():
-                loss = self.task.loss(self.network, batch)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if self.settings.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
-            self.optimizer.step()
-            self.schedule.after_update()
+            for name, loss in self._turns(batch):
+                totals[name] += loss * len(batch.images)
             self.progress.updates += 1
-            total += loss.detach().double() * len(batch.images)
             images += len(batch.images)
-        mean = float(total) / max(images, 1)
-        if not math.isfinite(mean):
+        means = {name: float(total) / max(images, 1) for name, total in totals.items()}
+        if not all(math.isfinite(mean) for mean in means.values()):
             raise Diverged(
-                f"the training loss is {mean} in epoch {epoch + 1}; allowed: finite; lower optimizer.lr, set "
+                f"the training loss is {means[NETWORK]} in epoch {epoch + 1}; allowed: finite; lower optimizer.lr, set "
                 "clip_norm or use precision: float32"
             )
-        return mean
+        return {_loss_name(name): mean for name, mean in means.items()}
+
+    def _turns(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        """Make the updates of one batch; yield each player and its loss."""
+        turns = self.task.turns(self.network, batch)
+        while True:
+            with self._precision():  # its backward pass runs outside, as torch advises
+                turn = next(turns, None)
+                if turn is None:
+                    return
+                loss = turn.loss
+                if turn.player == NETWORK and self.settings.l2:
+                    loss = loss + self.settings.l2 * squared_kernels(self.network)
+            self.players[turn.player].step(loss)
+            yield turn.player, loss.detach().double()
+
+    def _take_average(self) -> None:
+        """Put the averaged weights in place of the best epoch's, with statistics of their own."""
+        self.average.put_into(self.network)
+        torch.manual_seed(_mixed(self.seed, self.epochs, self.context.rank))
+        batches = self._batches(self.material.training, self.epochs, shuffle=True)
+        refresh_statistics(self.network, (batch.images for batch in batches))
+        scores = self._validate()
+        if scores:
+            self.progress.best_score = _known(scores[self.task.monitor])
+        self.progress.best_epoch = self.progress.epoch
+        self.best = {}
 
     @torch.no_grad()
     def _validate(self) -> Mapping[str, float]:
-        if self.validation is None:
+        if self.material.validation is None:
             return {}
         self.network.eval()
         total: Tensor | None = None
-        for batch in self._batches(self.validation, 0, shuffle=False):
+        for batch in self._batches(self.material.validation, 0, shuffle=False):
             with self._precision():
                 statistics = self.task.statistics(self.network, batch)
             total = statistics if total is None else total + statistics
@@ -149,7 +195,7 @@ class Loop:
     def _judge(self, scores: Mapping[str, float]) -> None:
         """Keep the best epoch's weights; an undefined score is worse than any."""
         score, progress = scores[self.task.monitor], self.progress
-        known = None if math.isnan(score) else score
+        known = _known(score)
         progress.stale += 1
         if self._gain(score, progress.mark) > (self.settings.early_stopping or NO_STOPPING).min_delta:
             progress.stale, progress.mark = 0, known
@@ -162,45 +208,71 @@ class Loop:
 
     def _is_stale(self) -> bool:
         stopping = self.settings.early_stopping
-        return stopping is not None and self.validation is not None and self.progress.stale >= stopping.patience
+        return (
+            stopping is not None and self.material.validation is not None and self.progress.stale >= stopping.patience
+        )
 
     def _batches(self, batches: Batches, epoch: int, *, shuffle: bool) -> Iterator[Batch]:
-        device = self.context.device
-        for pixels, target in batches.epoch(epoch, self.context.rank, self.context.world, shuffle=shuffle):
+        device, context = self.context.device, self.context
+        unlabelled = self._unlabelled() if shuffle else itertools.repeat(None)
+        drawn = zip(batches.epoch(epoch, context.rank, context.world, shuffle=shuffle), unlabelled, strict=False)
+        for (pixels, target), others in drawn:
             images = to_images(torch.from_numpy(pixels), device)
             goal = images if target is None else torch.from_numpy(target).to(device, non_blocking=True)
-            yield Batch(images=images, target=goal)
+            yield Batch(images=images, target=goal, unlabelled=others, update=self.progress.updates)
+
+    def _unlabelled(self) -> Iterator[Tensor | None]:
+        """Yield a batch of images an update, from where training stands on."""
+        pool, context = self.material.unlabelled, self.context
+        if pool is None:
+            yield from itertools.repeat(None)
+            return
+        for pixels, _ in pool.stream(self.progress.updates, context.rank, context.world):
+            yield to_images(torch.from_numpy(pixels), context.device)
 
     def _precision(self) -> torch.autocast:
         enabled = self.settings.precision == "bf16"
         return torch.autocast(self.context.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def _snapshot(self) -> Snapshot:
-        tensors, numbers = flatten_state(self.optimizer)
+        parts: dict[str, Mapping[str, Tensor]] = {"best": self.best, "average": self.average.weights}
+        states: dict[str, Any] = {}
+        for name, player in self.players.items():
+            tensors, states[name] = player.state()
+            parts |= {f"{name}-{part}": group for part, group in tensors.items()}
         return Snapshot(
-            network=self.network.state_dict(),
-            optimizer=tensors,
-            best=self.best,
+            parts=parts,
             numbers={
                 "progress": asdict(self.progress),
                 "history": [_to_json(row) for row in self.history],
-                "optimizer": numbers,
-                "schedule": self.schedule.state_dict(),
+                "players": states,
+                "averaged": self.average.count,
             },
         )
 
     def _restore(self, snapshot: Snapshot) -> None:
-        self.network.load_state_dict(snapshot.network)
-        restore_state(self.optimizer, snapshot.optimizer, snapshot.numbers["optimizer"])
-        self.schedule.load_state_dict(snapshot.numbers["schedule"])
-        self.progress = Progress(**snapshot.numbers["progress"])
-        self.history = [_from_json(row) for row in snapshot.numbers["history"]]
-        self.best = {name: tensor.to(self.context.device) for name, tensor in snapshot.best.items()}
+        numbers, parts, device = snapshot.numbers, snapshot.parts, self.context.device
+        for name, player in self.players.items():
+            own = {key.removeprefix(f"{name}-"): group for key, group in parts.items() if key.startswith(f"{name}-")}
+            player.restore(own, numbers["players"][name])
+        self.progress = Progress(**numbers["progress"])
+        self.history = [_from_json(row) for row in numbers["history"]]
+        self.best = {name: tensor.to(device) for name, tensor in parts["best"].items()}
+        self.average.weights = {name: tensor.to(device) for name, tensor in parts["average"].items()}
+        self.average.count = numbers["averaged"]
 
 
 def to_images(pixels: Tensor, device: torch.device) -> Tensor:
     """Map (N, S, S, channels) bytes to (N, channels, S, S) floats in 0..1 on the device."""
     return pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255.0)
+
+
+def _known(score: float) -> float | None:
+    return None if math.isnan(score) else score
+
+
+def _loss_name(player: str) -> str:
+    return "train/loss" if player == NETWORK else f"train/{player}_loss"
 
 
 def _mixed(seed: int, epoch: int, rank: int) -> int:

@@ -13,6 +13,8 @@ from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+Models = Mapping[type[BaseModel], str]
+"""Models of a table, each with what stands before its keys."""
 
 
 class Row(NamedTuple):
@@ -40,14 +42,14 @@ def commands(text: str, program: str) -> list[str]:
     return [line for line in lines if line.split(" ")[0] == program]
 
 
-def key_tables(text: str) -> Iterator[tuple[dict[str, type[BaseModel]], list[Row]]]:
-    """Yield for each table marked `<!-- keys: module.Model prefix; ... -->` its models by prefix and its rows."""
+def key_tables(text: str) -> Iterator[tuple[Models, list[Row]]]:
+    """Yield for each table marked `<!-- keys: module.Model prefix; ... -->` its models with prefix, and its rows."""
     for marker, table in re.findall(r"^<!-- keys: (.*?) -->\n+((?:\|.*\n)+)", text, flags=re.MULTILINE):
         models = {}
         for part in marker.split(";"):
             name, _, prefix = part.strip().partition(" ")
             module, _, attribute = name.rpartition(".")
-            models[prefix] = getattr(import_module(module), attribute)
+            models[getattr(import_module(module), attribute)] = prefix
         yield models, [_row(line) for line in table.splitlines()[2:]]
 
 
@@ -56,23 +58,23 @@ def _row(line: str) -> Row:
     return Row(key=key, default=default, line=line)
 
 
-def own_fields(models: Mapping[str, type[BaseModel]]) -> dict[str, FieldInfo]:
+def own_fields(models: Models) -> dict[str, FieldInfo]:
     """Return the fields of models by key as a study file spells them.
 
     Left out is what only names the model, and what is a model of its own: its keys stand under their own prefix.
     """
     found = {}
-    for prefix, model in models.items():
+    for model, prefix in models.items():
         for name, field in model.model_fields.items():
             if not is_tag(field) and not _is_section(field):
                 found[".".join(filter(None, (prefix, field.alias or name)))] = field
     return found
 
 
-def inherited_keys(models: Mapping[str, type[BaseModel]], told: Iterable[type[BaseModel]]) -> set[str]:
+def inherited_keys(models: Models, told: Iterable[type[BaseModel]]) -> set[str]:
     """Return the keys that a base class brings which has a table of its own."""
-    bases = {base for base in told for model in models.values() if base in model.__mro__[1:]}
-    return {key for base in bases for key in own_fields({"": base})}
+    bases = {base for base in told for model in models if base in model.__mro__[1:]}
+    return {key for base in bases for key in own_fields({base: ""})}
 
 
 def is_tag(field: FieldInfo) -> bool:
@@ -88,7 +90,7 @@ def default_text(field: FieldInfo) -> str:
     """Return how the documents write a field's default."""
     if field.is_required():
         return "required"
-    value: Any = field.default
+    value: Any = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     if value is None or value in ({}, ()):

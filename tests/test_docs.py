@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
+from datasets.sources import SOURCES
 from models.architectures import ARCHITECTURES
 from models.settings import (
     ClassificationSettings,
@@ -22,16 +24,20 @@ from models.settings import (
     TaskSettings,
     losses_of,
 )
+from models.tasks import tasks
 from results.schema import HIGHER_IS_BETTER, LOWER_IS_BETTER, comparisons, results
 from study.document import parse_yaml, read_document
+from study.factors import Compare
 from study.load import load_plan
-from study.spec import Compare, SegmentationStage, StudySpec
+from study.spec import StudySpec
+from study.stages import MaskStage
 from tests import docs
 from tests.data.own_data import write_own_data
 
 README = docs.read("README.md")
 CONTRIBUTING = docs.read("CONTRIBUTING.md")
 TABLES = list(docs.key_tables(README))
+TOLD = [model for models, _ in TABLES for model in models]
 STUDY = docs.blocks(README, "yaml")
 FRAGMENTS = docs.blocks(README, "yaml fragment")
 COMMANDS = docs.commands(README, "study")
@@ -111,15 +117,17 @@ def test_a_newcomer_gets_from_the_example_to_its_table(place: Path) -> None:
     assert (place / "runs" / "studies" / "my-study" / "report" / "learning_curve.png").is_file()
 
 
-@pytest.mark.parametrize(("models", "rows"), TABLES, ids=lambda part: "" if isinstance(part, list) else "+".join(part))
+@pytest.mark.parametrize(
+    ("models", "rows"), TABLES, ids=lambda part: "" if isinstance(part, list) else next(iter(part)).__name__
+)
 def test_a_table_of_keys_has_every_key_with_its_default_and_its_words(
-    models: dict[str, Any], rows: list[docs.Row]
+    models: docs.Models, rows: list[docs.Row]
 ) -> None:
     shown = {row.key: row for row in rows}
     fields = docs.own_fields(models)
-    if Compare in models.values():
+    if Compare in models:
         fields["STAGE.KEY"] = fields.pop("factors")
-    inherited = docs.inherited_keys(models, [model for other, _ in TABLES for model in other.values()])
+    inherited = docs.inherited_keys(models, TOLD)
     assert sorted(shown) == sorted(fields.keys() - inherited)
     for key, row in shown.items():
         assert row.default == docs.default_text(fields[key]), key
@@ -133,19 +141,32 @@ def test_a_table_of_keys_has_every_key_with_its_default_and_its_words(
         (ReconstructionSettings, "image"),
         (ClassificationSettings, "labels"),
         (LocalisationSettings, "centre"),
-        (SegmentationStage, "mask"),
+        (MaskStage, "mask"),
     ],
 )
 def test_the_losses_of_a_task_are_told(model: type[TaskSettings], target: TargetKind) -> None:
-    (rows,) = [rows for models, rows in TABLES if models == {"": model}]
+    (rows,) = [rows for models, rows in TABLES if models == {model: ""}]
     (line,) = [row.line for row in rows if row.key == "loss"]
     assert set(re.findall(r"`(\w+)`", line)) - {"loss"} == set(losses_of[target])
 
 
 def test_every_part_of_the_study_file_has_a_table() -> None:
-    told = {model for models, _ in TABLES for model in models.values()}
-    untold = {model.__name__ for model in docs.sections_of(StudySpec) if not told.intersection(model.__mro__)}
+    def adds_keys(model: type[BaseModel]) -> bool:
+        models = {model: ""}
+        return bool(docs.own_fields(models).keys() - docs.inherited_keys(models, TOLD))
+
+    untold = {model.__name__ for model in docs.sections_of(StudySpec) if model not in TOLD and adds_keys(model)}
     assert untold == set()
+
+
+def test_every_source_and_task_is_told() -> None:
+    told = set(re.findall(r"`(\w+)`", README))
+    assert {*SOURCES, *tasks} <= told
+
+
+def test_every_study_of_the_catalog_is_told() -> None:
+    told = set(re.findall(r"`(?:study/catalog/)?(\w+)(?:\.yaml)?`", README))
+    assert {path.stem for path in (docs.ROOT / "study" / "catalog").glob("*.yaml")} <= told
 
 
 def test_every_architecture_and_metric_is_told() -> None:
@@ -161,9 +182,14 @@ def test_every_column_is_told() -> None:
 def test_every_command_is_told_and_exists() -> None:
     from study.cli import app
 
-    told = set(re.findall(r"^\| `study (\w+)", README, flags=re.MULTILINE))
+    told = set(re.findall(r"^\| `study ([a-z]+(?: [a-z]+)?)", README, flags=re.MULTILINE))
+    groups = {"": app} | {f"{group.name} ": group.typer_instance for group in app.registered_groups}
     assert told == {
-        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
+        prefix + (command.name or command.callback.__name__)
+        for prefix, group in groups.items()
+        if group is not None
+        for command in group.registered_commands
+        if command.callback
     }
 
 

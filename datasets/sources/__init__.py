@@ -7,22 +7,44 @@ from pydantic import Field
 
 from datasets.sample import Source
 from datasets.sources.ccxs import CcxsSettings, CcxsSource
+from datasets.sources.chexpert import ChexpertSettings, ChexpertSource
+from datasets.sources.coco import CocoSettings, CocoSource
+from datasets.sources.covid_chestxray import CovidChestxraySettings, CovidChestxraySource
 from datasets.sources.covid_lung_boxes import CovidLungBoxesSettings, CovidLungBoxesSource
 from datasets.sources.folder import FolderSettings, FolderSource
+from datasets.sources.idrid import IdridSettings, IdridSource
 from datasets.sources.phantom import PhantomSettings, PhantomSource
+from datasets.sources.siim_acr import SiimAcrSettings, SiimAcrSource
+from datasets.sources.siim_covid19 import SiimCovid19Settings, SiimCovid19Source
 
 __all__ = [
     "SOURCES",
     "CcxsSettings",
+    "ChexpertSettings",
+    "CocoSettings",
+    "CovidChestxraySettings",
     "CovidLungBoxesSettings",
     "DataSettings",
     "FolderSettings",
+    "IdridSettings",
     "PhantomSettings",
+    "SiimAcrSettings",
+    "SiimCovid19Settings",
     "open_source",
 ]
 
 DataSettings = Annotated[
-    PhantomSettings | FolderSettings | CcxsSettings | CovidLungBoxesSettings, Field(discriminator="source")
+    PhantomSettings
+    | FolderSettings
+    | CcxsSettings
+    | CovidLungBoxesSettings
+    | CovidChestxraySettings
+    | ChexpertSettings
+    | IdridSettings
+    | SiimAcrSettings
+    | SiimCovid19Settings
+    | CocoSettings,
+    Field(discriminator="source"),
 ]
 
 SOURCES: Mapping[str, Callable[[Any], Source]] = {
@@ -30,6 +52,12 @@ SOURCES: Mapping[str, Callable[[Any], Source]] = {
     "folder": FolderSource,
     "ccxs": CcxsSource,
     "covid_lung_boxes": CovidLungBoxesSource,
+    "covid_chestxray": CovidChestxraySource,
+    "chexpert": ChexpertSource,
+    "idrid": IdridSource,
+    "siim_acr": SiimAcrSource,
+    "siim_covid19": SiimCovid19Source,
+    "coco": CocoSource,
 }
 
 

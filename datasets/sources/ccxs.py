@@ -87,7 +87,7 @@ def _case(name: str, lines: list[Line], patient: tuple[str, str] | None) -> Case
     return Case(
         id=name,
         path=f"images/{name}",
-        patient=patient[0] if patient else f"image {name}",
+        patient=patient[0] if patient else "",
         category=patient[1] if patient else "",
         size=_resolution(lines[0]) if lines else None,
         labels=tuple(float(label in shown) for label in CLASSES) if lines else (),

@@ -3,19 +3,17 @@
 Layout: `images/` and `annotations/annotations.json` (COCO; `images[].metadata` holds patient and finding).
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
-from datasets.errors import DataError
 from datasets.manifest import Listing
 from datasets.sample import Box
 from datasets.settings import Place, SourceSettings
 from datasets.sources.ccxs import COLLECTION
+from datasets.sources.coco_json import CocoCategory, CocoImage, Part, read_coco
 from datasets.sources.files import FileSource
 from datasets.sources.published import Case, Published
 
@@ -35,11 +33,7 @@ class CovidLungBoxesSettings(SourceSettings):
         return COLLECTION
 
 
-class _Image(BaseModel):
-    id: int
-    file_name: str
-    width: int
-    height: int
+class _Image(CocoImage):
     metadata: Mapping[str, str] = {}
 
     @property
@@ -48,7 +42,7 @@ class _Image(BaseModel):
         return () if cell in UNLABELLED else tuple(name.strip() for name in cell.split(","))
 
 
-class _Annotation(BaseModel):
+class _Annotation(Part):
     id: int
     image_id: int
     bbox: Annotated[tuple[float, ...], Field(min_length=4, max_length=4)]
@@ -56,15 +50,10 @@ class _Annotation(BaseModel):
     """Missing in one published annotation."""
 
 
-class _Category(BaseModel):
-    id: int
-    name: str
-
-
-class _Coco(BaseModel):
+class _Coco(Part):
     images: list[_Image]
     annotations: list[_Annotation]
-    categories: list[_Category]
+    categories: list[CocoCategory]
 
 
 class CovidLungBoxesSource(FileSource):
@@ -76,7 +65,7 @@ class CovidLungBoxesSource(FileSource):
         super().__init__(settings, root=settings.root, collection=settings.collection)
 
     def _published(self, listing: Listing) -> Published:
-        coco = _read(self._root / "annotations" / "annotations.json")
+        coco = read_coco(self._root / "annotations" / "annotations.json", _Coco)
         boxes: dict[int, list[_Annotation]] = defaultdict(list)
         for annotation in coco.annotations:
             boxes[annotation.image_id].append(annotation)
@@ -86,17 +75,6 @@ class CovidLungBoxesSource(FileSource):
         return Published(cases=[_case(image, boxes[image.id], names, labels) for image in images], labels=labels)
 
 
-def _read(path: Path) -> _Coco:
-    try:
-        return _Coco.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{path}: {where}: {first['msg']}; allowed: COCO; restore the file") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); allowed: COCO in JSON; restore the file") from error
-
-
 def _case(image: _Image, boxes: list[_Annotation], names: Mapping[int | None, str], labels: tuple[str, ...]) -> Case:
     named = [(box, names.get(box.category_id, "")) for box in boxes]
     nameless = [box.id for box, name in named if not name]
@@ -104,7 +82,7 @@ def _case(image: _Image, boxes: list[_Annotation], names: Mapping[int | None, st
     return Case(
         id=image.file_name,
         path=f"images/{image.file_name}",
-        patient=patient or f"image {image.file_name}",
+        patient=patient,
         category=image.metadata.get("finding", ""),
         size=(image.width, image.height),
         labels=tuple(float(name in image.findings) for name in labels) if image.findings else (),

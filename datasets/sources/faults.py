@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from itertools import chain
 
 from datasets.manifest import Manifest
-from datasets.sources.published import Case, MaskFile
-
-TOLERANCE = 1.0
-"""Pixels a box or point may lie outside: published boxes are often rounded outwards."""
+from datasets.sources.published import Case, MaskFile, MaskRuns
+from datasets.sources.runs import TOLERANCE, last_pixel, past_the_end
 
 
 def fault(case: Case, files: Manifest, classes: int) -> str:
@@ -27,7 +25,8 @@ def remark(case: Case, files: Manifest) -> str:
     remarks = [case.remark] if case.remark else []
     if int(files.values[files.positions[case.path]] or "0", 16).bit_count() == 1:
         remarks.append(f"{case.path} is constant; allowed: an image with content; look at it")
-    masks = [files.values[files.positions[mask.path]] for mask in case.masks if mask.path in files.positions]
+    drawn = [mask for mask in case.masks if isinstance(mask, MaskFile) and mask.path in files.positions]
+    masks = [files.values[files.positions[mask.path]] for mask in drawn]
     if masks and all(values == "1" for values in masks):
         remarks.append(f"{case.id}: its masks are empty; allowed: some foreground; check that this is meant")
     return "; also ".join(remarks)
@@ -35,6 +34,10 @@ def remark(case: Case, files: Manifest) -> str:
 
 def _mask_faults(case: Case, files: Manifest, classes: int, size: tuple[int, int]) -> Iterator[str]:
     for mask in case.masks:
+        if isinstance(mask, MaskRuns):
+            if last_pixel(mask.runs) > size[0] * size[1]:
+                yield past_the_end(mask.runs, size, f"{case.id}: mask of {mask.name}")
+            continue
         at = files.positions.get(mask.path)
         if at is None:
             yield f"{mask.path} is missing; allowed: every mask file the tables name; restore it"

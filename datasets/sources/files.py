@@ -2,9 +2,10 @@
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, reduce
 from math import isnan
+from operator import or_
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,12 +14,12 @@ from numpy.typing import NDArray
 
 from datasets.decode import Kind, read
 from datasets.errors import DataError
-from datasets.manifest import Listing, Manifest, read_manifest, scan
+from datasets.manifest import Listing, Manifest, file_state, read_manifest, scan
 from datasets.sample import Box, Index, Offer, Pixels, Progress, Source
 from datasets.settings import SourceSettings
 from datasets.sources.faults import fault, remark
-from datasets.sources.masks import exclusive, overlapping, stored_id
-from datasets.sources.published import Case, Published
+from datasets.sources.masks import exclusive, has_foreground, masks_digest, overlapping, stored_id
+from datasets.sources.published import Case, MaskFile, Published
 from datasets.sources.tables import choose, digest
 
 
@@ -74,7 +75,10 @@ class FileSource(Source):
         rows = [position[case.path] for case in cases]
         return Index(
             ids=[case.id for case in cases],
-            patients=[f"{self._collection}/{case.patient}" for case in cases],
+            patients=[
+                f"{self._collection}/{case.patient or files.patient[row] or f'image {case.id}'}"
+                for case, row in zip(cases, rows, strict=True)
+            ],
             categories=[case.category for case in cases],
             official=[case.official for case in cases],
             content=[files.content[row] for row in rows],
@@ -107,7 +111,7 @@ class FileSource(Source):
                 digest(shown, row) if row or case.boxed else "" for case, row in zip(self._cases, boxes, strict=True)
             ],
             "centres": [digest(case.centres) if case.centres else "" for case in self._cases],
-            "masks": [_masks_digest(case, files, ids) for case in self._cases],
+            "masks": [masks_digest(case, files, ids) for case in self._cases],
         }
 
     def _structures(self, chosen: tuple[str, ...], shown: set[str]) -> tuple[str, ...]:
@@ -116,17 +120,29 @@ class FileSource(Source):
         return (*boxed, *sorted(centred.difference(boxed)))
 
     def _unused(self, files: Manifest, known: tuple[str, ...], classes: tuple[str, ...]) -> tuple[str, ...]:
-        masks = [(mask.name, files.positions.get(mask.path)) for case in self._cases for mask in case.masks]
-        found = [(name, int(files.values[at] or "0", 16)) for name, at in masks if at is not None]
+        masks = [mask for case in self._cases for mask in case.masks]
         if self._layout.overlapping:
-            used = {name for name, values in found if values > 1}
+            used = {mask.name for mask in masks if has_foreground(mask, files)}
         else:
-            used = {name for number, name in enumerate(known, 1) if any(v >> number & 1 for _, v in found)}
+            at = [files.positions.get(mask.path) for mask in masks if isinstance(mask, MaskFile)]
+            ids = reduce(or_, (int(files.values[row] or "0", 16) for row in at if row is not None), 0)
+            used = {name for number, name in enumerate(known, 1) if ids >> number & 1}
         return tuple(name for name in classes if name not in used) if masks else ()
 
     def image(self, row: int) -> Pixels:
         """Decode one image."""
-        return read(self._root / self._cases[row].path, "image")
+        path = self._cases[row].path
+        self._check_unchanged([path])
+        return read(self._root / path, "image")
+
+    def _check_unchanged(self, paths: Iterable[str]) -> None:
+        """Refuse files that are no longer what was listed: what is made of them is kept under their old content."""
+        for path in paths:
+            if file_state(self._root / path) != self._listing.files.get(path):
+                raise DataError(
+                    f"{self._root / path} changed since it was indexed; allowed: unchanged files while a study runs; "
+                    "run the study again to plan with what is there now"
+                )
 
     def labels(self, row: int) -> NDArray[np.float32]:
         """Return the chosen labels, NaN where the tables say nothing."""
@@ -147,6 +163,7 @@ class FileSource(Source):
         case, known = self._cases[row], self._layout.classes
         if not case.masks:
             raise DataError(f"{case.id} has no mask; allowed: rows whose offers['masks'] is not empty; leave it out")
+        self._check_unchanged(mask.path for mask in case.masks if isinstance(mask, MaskFile))
         if not self._layout.overlapping:
             return exclusive(self._root, case, known, self._settings.classes)
         wanted = self._settings.classes or known or ()
@@ -160,15 +177,3 @@ def _numbered(files: Manifest) -> tuple[str, ...]:
 
 def _is_mask(path: str, values: str) -> bool:
     return path.startswith("masks/") and values != ""
-
-
-def _masks_digest(case: Case, files: Manifest, ids: Mapping[str, int | None]) -> str:
-    """Hash what the chosen classes' masks hold; `ids` by class, None where each class has its own file."""
-    if not case.masks or not ids:
-        return ""
-    used = [
-        (mask.name, mask.place, files.content[files.positions[mask.path]])
-        for mask in case.masks
-        if mask.path in files.positions and mask.name in ("", *ids)
-    ]
-    return digest(list(ids.items()), sorted(used, key=str))

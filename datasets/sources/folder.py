@@ -57,7 +57,7 @@ class FolderSource(FileSource):
             Case(
                 id=stem,
                 path=path,
-                patient=patients[stem][0] if stem in patients else stem,
+                patient=patients[stem][0] if stem in patients else "",
                 category=patients[stem][1] if stem in patients else "",
                 labels=tags.get(stem, ()),
                 boxes=tuple(boxes[stem]),

@@ -1,19 +1,24 @@
-"""Mask files as one array a row."""
+"""The masks of an image, files or runs, as one array and as one digest."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
 from datasets.decode import read
 from datasets.errors import DataError
+from datasets.manifest import Manifest
 from datasets.sample import Pixels
-from datasets.sources.published import Case, MaskFile
+from datasets.sources.published import Case, MaskFile, MaskRuns
+from datasets.sources.runs import draw
+from datasets.sources.tables import digest
 
 
 def exclusive(root: Path, case: Case, known: Sequence[str] | None, chosen: Sequence[str] | None) -> Pixels:
     """Return (height, width) ids; with chosen classes these become 1, 2, ... and all others background."""
-    stored = read(root / case.masks[0].path, "ids")
+    (path,) = (mask.path for mask in case.masks if isinstance(mask, MaskFile))
+    stored = read(root / path, "ids")
     if chosen is None:
         return stored
     renumbered = np.zeros(256, np.uint8)
@@ -28,17 +33,46 @@ def stored_id(name: str, known: Sequence[str] | None) -> int:
 
 
 def overlapping(root: Path, case: Case, classes: Sequence[str]) -> Pixels:
-    """Return (classes, height, width) of 0/1; several files of one class are united."""
-    parts = [(mask, read(root / mask.path, "foreground")) for mask in case.masks if mask.name in classes]
+    """Return (classes, height, width) of 0/1; several masks of one class are united."""
     width, height = case.size or _size(root, case)
     united = np.zeros((len(classes), height, width), np.uint8)
-    for mask, pixels in parts:
-        _unite(united[classes.index(mask.name)], pixels, mask, case.id)
+    for mask in case.masks:
+        if mask.name not in classes:
+            continue
+        whole = united[classes.index(mask.name)]
+        if isinstance(mask, MaskFile):
+            _unite(whole, read(root / mask.path, "foreground"), mask, case.id)
+        else:
+            np.maximum(whole, draw(mask.runs, (width, height), f"{case.id}: mask of {mask.name}"), out=whole)
     return united
 
 
+def masks_digest(case: Case, files: Manifest, ids: Mapping[str, int | None]) -> str:
+    """Hash what the chosen classes' masks hold; `ids` by class, None where each class has masks of its own."""
+    if not case.masks or not ids:
+        return ""
+    used = [_content(mask, files) for mask in case.masks if mask.name in ("", *ids)]
+    return digest(list(ids.items()), sorted((parts for parts in used if parts), key=str))
+
+
+def has_foreground(mask: MaskFile | MaskRuns, files: Manifest) -> bool:
+    """Whether any pixel is foreground, as far as the mask can be read."""
+    if isinstance(mask, MaskRuns):
+        return bool(mask.runs)
+    at = files.positions.get(mask.path)
+    return at is not None and int(files.values[at] or "0", 16) > 1
+
+
+def _content(mask: MaskFile | MaskRuns, files: Manifest) -> tuple[object, ...] | None:
+    if isinstance(mask, MaskRuns):
+        return mask.name, None, blake2b(mask.runs, digest_size=16).hexdigest()
+    at = files.positions.get(mask.path)
+    return (mask.name, mask.place, files.content[at]) if at is not None else None
+
+
 def _size(root: Path, case: Case) -> tuple[int, int]:
-    height, width = read(root / case.masks[0].path, "foreground").shape
+    files = [mask.path for mask in case.masks if isinstance(mask, MaskFile)]
+    height, width = (read(root / files[0], "foreground") if files else read(root / case.path, "image")).shape[:2]
     return width, height
 
 

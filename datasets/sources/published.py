@@ -18,12 +18,24 @@ class MaskFile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MaskRuns:
+    """A mask of one class that a table holds, where classes overlap; `runs` as in `datasets.sources.runs`.
+    Without runs the class is known to be absent."""
+
+    name: str
+    runs: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """What a layout says of one image. `labels` as `Published.labels` orders them, or none at all."""
+    """What a layout says of one image. `labels` as `Published.labels` orders them, or none at all.
+
+    Without `patient` the image belongs to the patient that its DICOM file names, else to one of its own.
+    """
 
     id: str
     path: str
-    patient: str
+    patient: str = ""
     category: str = ""
     official: Literal["train", "validation", "test", ""] = ""
     """The publisher's own split."""
@@ -34,7 +46,7 @@ class Case:
     boxed: bool = False
     """Whether boxes were looked for: an image that then has none shows nothing, and is learned as such."""
     centres: tuple[tuple[str, float, float], ...] = ()
-    masks: tuple[MaskFile, ...] = ()
+    masks: tuple[MaskFile | MaskRuns, ...] = ()
     remark: str = ""
 
 

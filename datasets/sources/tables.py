@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -45,11 +45,11 @@ class Line:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> tuple[tuple[str, ...], list[Line]]:
-    """Return the header and the lines of a CSV file that has at least these columns, or raise `DataError`."""
+    """Return the stripped header and the lines of a CSV file that has at least these columns, or raise `DataError`."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            header = tuple(reader.fieldnames or ())
+            reader.fieldnames = header = [name.strip() for name in reader.fieldnames or ()]
             lines = [Line(place=f"{path} line {reader.line_num}", values=row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read ({error}); allowed: a CSV file in UTF-8; restore it") from error
@@ -59,7 +59,30 @@ def read_table(path: Path, columns: Sequence[str]) -> tuple[tuple[str, ...], lis
             f"{path} lacks the columns {missing}; allowed: a header with {list(columns)}, found {list(header)}; "
             "correct its first line"
         )
-    return header, lines
+    return tuple(header), lines
+
+
+def by_id(lines: Sequence[Line], column: str, suffix: str = "") -> dict[str, Line]:
+    """Return each line by its id without the suffix; raise `DataError` for one that stands there twice."""
+    found: dict[str, Line] = {}
+    for line in lines:
+        if not line[column].endswith(suffix) or line[column] == suffix:
+            raise DataError(f"{line.place}: {column} is '{line[column]}'; allowed: NAME{suffix}; correct the line")
+        name = line[column].removesuffix(suffix)
+        if name in found:
+            raise DataError(f"{line.place}: {line[column]} stands here twice; allowed: one line an id; remove one")
+        found[name] = line
+    return found
+
+
+def require_images(wanted: Iterable[str], found: Container[str], table: Path) -> None:
+    """Raise `DataError` where images that a table names are not there."""
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise DataError(
+            f"{table} names {len(missing)} images that are not there ({missing[0]}); allowed: all of them; complete "
+            "the download or take them out of the table"
+        )
 
 
 def choose(known: Sequence[str], wanted: Sequence[str] | None, key: str, where: object) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from models.settings import Upsampling
+
 LIBRARY = "models.architectures.library"
 
 
@@ -14,6 +16,7 @@ class Architecture:
 
     `module` has `parts(blueprint) -> Parts` and `model` is the library's class. With an `output_stride`
     below 32 the encoder is dilated. Image sides are multiples of `divisor` and at least `smallest`.
+    `upsampling` are the ways its decoder can double the size of its maps, the published one first.
     """
 
     title: str
@@ -26,36 +29,100 @@ class Architecture:
     features: Literal["pyramid", "plain"] = "pyramid"
     half_stride: bool = False
     """Needs a feature map at stride 2, which hierarchical transformers lack."""
+    upsampling: tuple[Upsampling, ...] = ("bilinear",)
+    rates: tuple[int, ...] = ()
+    """Rates of the spatial pyramid where the library's are those of another output stride than this one."""
+    pools: bool = False
+    """Normalises a global average over the batch: it trains on two images at least."""
     own: bool = False
-    """Brings its own encoder: `backbone: own`."""
+    """Brings its own encoder: `backbone: own`; its module has `encoder(blueprint) -> nn.Module` too."""
+    stages: int = 0
+    """How many stages of its own encoder can be frozen."""
+    backbones: tuple[str, ...] = ()
+    """Named backbones it takes in place of its own encoder, which they equal but for published weights."""
 
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
-        "unet": Architecture(title="U-Net (Ronneberger et al. 2015)", model="Unet"),
-        "unetplusplus": Architecture(title="U-Net++ (Zhou et al. 2018)", model="UnetPlusPlus", half_stride=True),
-        "manet": Architecture(title="MA-Net (Fan et al. 2020)", model="MAnet"),
-        "linknet": Architecture(title="LinkNet (Chaurasia and Culurciello 2017)", model="Linknet", half_stride=True),
-        "fpn": Architecture(title="Feature pyramid network (Kirillov et al. 2019)", model="FPN"),
+        "unet": Architecture(
+            title="U-Net (Ronneberger et al. 2015)", model="Unet", upsampling=("nearest", "bilinear", "transposed")
+        ),
+        "unetplusplus": Architecture(
+            title="U-Net++ (Zhou et al. 2018)",
+            model="UnetPlusPlus",
+            half_stride=True,
+            upsampling=("nearest", "bilinear"),
+        ),
+        "manet": Architecture(title="MA-Net (Fan et al. 2020)", model="MAnet", upsampling=("nearest", "bilinear")),
+        "linknet": Architecture(
+            title="LinkNet (Chaurasia and Culurciello 2017)",
+            model="Linknet",
+            half_stride=True,
+            upsampling=("transposed",),
+        ),
+        "fpn": Architecture(
+            title="Feature pyramid network (Kirillov et al. 2019)", model="FPN", upsampling=("nearest", "bilinear")
+        ),
         "pspnet": Architecture(title="PSPNet (Zhao et al. 2017)", model="PSPNet", depth=3, divisor=8),
-        "deeplabv3": Architecture(title="DeepLabV3 (Chen et al. 2017)", model="DeepLabV3", output_stride=8, divisor=8),
+        "deeplabv3": Architecture(
+            title="DeepLabV3 (Chen et al. 2017)", model="DeepLabV3", pools=True, output_stride=8, divisor=8
+        ),
         "deeplabv3plus": Architecture(
-            title="DeepLabV3+ (Chen et al. 2018)", model="DeepLabV3Plus", output_stride=16, divisor=16
+            title="DeepLabV3+ (Chen et al. 2018)",
+            model="DeepLabV3Plus",
+            pools=True,
+            output_stride=16,
+            divisor=16,
+            rates=(6, 12, 18),
         ),
         "pan": Architecture(
             title="Pyramid attention network (Li et al. 2018)",
             model="PAN",
+            pools=True,
             output_stride=16,
             divisor=16,
             smallest=128,
+            upsampling=("bilinear", "nearest"),
         ),
-        "upernet": Architecture(title="UPerNet (Xiao et al. 2018)", model="UPerNet"),
+        "upernet": Architecture(title="UPerNet (Xiao et al. 2018)", model="UPerNet", pools=True),
         "segformer": Architecture(title="SegFormer's decoder (Xie et al. 2021)", model="Segformer"),
         "dpt": Architecture(
             title="Dense prediction transformer (Ranftl et al. 2021)",
             module="models.architectures.dpt",
             features="plain",
             depth=4,
+        ),
+        "unet_plain": Architecture(
+            title="U-Net as first published, padded (Ronneberger et al. 2015)",
+            module="models.architectures.unet_plain",
+            own=True,
+            stages=5,
+            divisor=16,
+            upsampling=("transposed", "nearest", "bilinear"),
+        ),
+        "xnet": Architecture(
+            title="XNet (Bullock et al. 2019)",
+            module="models.architectures.xnet",
+            own=True,
+            stages=4,
+            divisor=8,
+            upsampling=("nearest", "bilinear", "transposed"),
+        ),
+        "segnet": Architecture(
+            title="SegNet (Badrinarayanan et al. 2017)",
+            module="models.architectures.segnet",
+            own=True,
+            stages=5,
+            backbones=("vgg16_bn",),
+            upsampling=("unpool",),
+        ),
+        "segnet_basic": Architecture(
+            title="SegNet-Basic (Badrinarayanan et al. 2017)",
+            module="models.architectures.segnet_basic",
+            own=True,
+            stages=4,
+            divisor=16,
+            upsampling=("unpool",),
         ),
     }
 )

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from models.settings import Head, Upsampling
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
@@ -16,9 +18,12 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True)
 class Blueprint:
-    """A network before it is built. `architecture` None: encoder, global average and a linear head.
+    """A network before it is built.
 
-    `skips=False` feeds the decoder zeros in place of every feature map but the deepest.
+    Without architecture, or without `trains_decoder`, it is an encoder under a linear head; an architecture
+    that brings its own encoder is named there too. `head: flatten` fixes the image side, `size`. `upsampling`
+    None is the architecture's own. `skips=False` feeds the decoder zeros in place of every feature map but
+    the deepest.
     """
 
     architecture: str | None
@@ -26,3 +31,12 @@ class Blueprint:
     channels: int
     outputs: int
     skips: bool = True
+    trains_decoder: bool = True
+    head: Head = "average"
+    size: int | None = None
+    upsampling: Upsampling | None = None
+
+    @property
+    def dense(self) -> bool:
+        """Whether every pixel gets an answer, not the image."""
+        return self.architecture is not None and self.trains_decoder

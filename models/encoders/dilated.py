@@ -1,8 +1,10 @@
-"""Dilated VGG and Xception; names and shapes of parameters are those of the undilated encoders."""
+"""VGG and Xception that can be dilated; undilated they are the library's, names and shapes of parameters too."""
 
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from models.vision import smp
 
@@ -18,11 +20,32 @@ def _dilate(convolution: nn.Conv2d, rate: int) -> None:
     convolution.padding = (reach, reach)
 
 
+class MatricesUndrawn(TorchFunctionMode):
+    """Leaves matrices as allocated: VGG's classifier is thrown away, but drawing it took a second or more."""
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401  (as torch has it)
+        """Run every function but the drawing of a matrix's values."""
+        given = kwargs or {}
+        if function in (nn.init.kaiming_uniform_, nn.init.normal_) and given["tensor"].dim() == 2:
+            return given["tensor"]
+        return function(*args, **given)
+
+
 class DilatedVGGEncoder(smp.encoders.vgg.VGGEncoder):  # type: ignore[misc]
     """VGG whose poolings beyond the output stride keep the size (3x3, stride 1); what follows is dilated.
 
     Chen et al., DeepLab (2018), section 3.1.
     """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401  (the library's)
+        with MatricesUndrawn():
+            super().__init__(*args, **settings)
 
     def make_dilated(self, output_stride: int) -> None:
         """Keep feature maps at `output_stride`, 8 or 16."""

@@ -1,4 +1,4 @@
-"""Encoders by name: the library's own, timm's as `tu-...`, and the dilated ones kept here."""
+"""Encoders by name: the library's own, timm's as `tu-...`, and those kept here in place of the library's."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -14,9 +14,9 @@ FULL_STRIDE = 32
 FULL_DEPTH = 5
 
 
-def encoder_name(backbone: str, output_stride: int) -> str:
-    """Return the name under which the library makes this backbone at this output stride."""
-    return f"{backbone}_dilated" if output_stride < FULL_STRIDE and backbone in DILATED else backbone
+def encoder_name(backbone: str) -> str:
+    """Return the name under which the library makes this backbone at any output stride."""
+    return f"{backbone}_dilated" if backbone in DILATED else backbone
 
 
 def pyramid(
@@ -32,7 +32,7 @@ def pyramid(
 
     `weights=True` lets timm fill it; where to find the file is then among the options.
     """
-    name = encoder_name(backbone, output_stride)
+    name = encoder_name(backbone)
     made = smp.encoders.get_encoder(name, channels, depth, weights, output_stride, **options)
     return cast(nn.Module, made)
 

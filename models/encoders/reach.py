@@ -1,6 +1,6 @@
 """Which parameters a tensor depends on, read off its autograd graph."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -30,6 +30,18 @@ def reached(*outputs: Tensor) -> frozenset[int]:
     return frozenset(found)
 
 
+def openings(features: Sequence[Tensor]) -> Mapping[int, frozenset[int]]:
+    """Return which feature maps, counted from 0, need parameters that no shallower one does, and their ids."""
+    found: dict[int, frozenset[int]] = {}
+    known: frozenset[int] = frozenset()
+    for number, feature in enumerate(features):
+        new = reached(feature) - known
+        known |= new
+        if new:
+            found[number] = new
+    return found
+
+
 def stages(encoder: nn.Module, features: Sequence[Tensor]) -> tuple[tuple[str, ...], ...]:
     """Return parameter names by stage: stage k is the k-th group that makes new feature maps.
 
@@ -37,14 +49,7 @@ def stages(encoder: nn.Module, features: Sequence[Tensor]) -> tuple[tuple[str, .
     ResNet have five, hierarchical transformers four.
     """
     names = {id(parameter): name for name, parameter in encoder.named_parameters()}
-    groups: list[tuple[str, ...]] = []
-    known: set[int] = set()
-    for feature in features:
-        new = reached(feature) - known
-        known |= new
-        if new:
-            groups.append(tuple(name for key, name in names.items() if key in new))
-    return tuple(groups)
+    return tuple(tuple(name for key, name in names.items() if key in new) for new in openings(features).values())
 
 
 def prune(module: nn.Module, useful: frozenset[int]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from models.settings import TaskSettings
+from models.tasks.adversarial import Adversarial
 from models.tasks.base import Outputs, Task
 from models.tasks.classification import Classification
 from models.tasks.localisation import Localisation
@@ -18,6 +19,7 @@ tasks: Mapping[str, Callable[[Any, Outputs], Task]] = {
     "classification": Classification,
     "localisation": Localisation,
     "segmentation": Segmentation,
+    "adversarial": Adversarial,
 }
 
 

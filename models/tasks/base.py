@@ -1,13 +1,16 @@
 """What the training loop asks of a task; it knows none by name."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from models.settings import Part
+from models.settings import OptimizerSettings, Part
+
+NETWORK = "network"
+"""The player that every task trains and that is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +19,10 @@ class Batch:
 
     images: Tensor
     target: Tensor
+    unlabelled: Tensor | None = None
+    """Images without a target, for tasks that learn from them too."""
+    update: int = 0
+    """Updates made before this one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +34,21 @@ class Outputs:
 
     names: tuple[str, ...]
     exclusive: bool = False
+
+
+class Turn(NamedTuple):
+    """One update: which player moves, against which loss."""
+
+    player: str
+    loss: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """A second network that is trained against the first and not kept."""
+
+    network: nn.Module
+    optimizer: OptimizerSettings
 
 
 class Task(ABC):
@@ -49,6 +71,14 @@ class Task(ABC):
     @abstractmethod
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the scalar training loss of one batch."""
+
+    def rivals(self, channels: int) -> Mapping[str, Rival]:
+        """Make the other players, with weights from torch's global generator, for images of so many channels."""
+        return {}
+
+    def turns(self, network: nn.Module, batch: Batch) -> Iterator[Turn]:
+        """Yield the updates of one batch; each is made before the next is asked for."""
+        yield Turn(NETWORK, self.loss(network, batch))
 
     @abstractmethod
     def statistics(self, network: nn.Module, batch: Batch) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.counts import one_hot, pixel_counts, predicted_masks
 from models.losses import weighted_sum
-from models.settings import SegmentationSettings, class_weights_problem, loss_problem
+from models.settings import MaskSettings, class_weights_problem, loss_problem
 from models.tasks.base import Batch, Outputs, Task
 
 
@@ -18,10 +18,10 @@ class Segmentation(Task):
     Validation scores take the likeliest class, or probability 0.5 where classes overlap.
     """
 
-    trains = SegmentationSettings.trains
+    trains = MaskSettings.trains
     monitor = "mean_iou"
 
-    def __init__(self, settings: SegmentationSettings, outputs: Outputs) -> None:
+    def __init__(self, settings: MaskSettings, outputs: Outputs) -> None:
         exclusive = outputs.exclusive
         for problem in (
             loss_problem(settings.loss, settings.target, exclusive=exclusive),

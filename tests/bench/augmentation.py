@@ -24,7 +24,7 @@ def augmentation(*, quick: bool) -> Iterator[Figure]:
 
 
 def _augment(side: int, count: int) -> Callable[[], None]:
-    augmenter = Augmenter(EVERYTHING, "mask")
+    augmenter = Augmenter(EVERYTHING, "mask", 128)
     image = np.random.default_rng(0).integers(0, 256, (side, side, 1), dtype=np.uint8)
     masks = np.zeros((2, side, side), np.uint8)
 

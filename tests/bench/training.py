@@ -15,7 +15,8 @@ from models.optimize import make_optimizer
 from models.tasks import make_task
 from models.tasks.base import Batch, Outputs, Task
 from study.checkpoint import Checkpoints
-from study.spec import Link, SegmentationStage
+from study.spec import Link
+from study.stages import SegmentationStage
 from study.train import CPU, Context, Loop, to_images
 from tests.bench.figure import Figure, cpu_seconds
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.sources.ccxs import CLASSES
 from tests.data.pictures import picture, save
 
 HEADER = [
@@ -88,3 +89,27 @@ def _write_csv(path: Path, header: list[str], rows: list[dict[str, object]]) -> 
         writer = csv.DictWriter(file, header)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def write_many_ccxs(root: Path, *, images: int = 16, side: int = 64, seed: int = 0) -> Path:
+    """As many images as patients; both lungs in each, every other class in every third, all as bright blocks."""
+    random = np.random.default_rng(seed)
+    rows: list[dict[str, object]] = []
+    metadata: list[dict[str, object]] = []
+    for number in range(images):
+        name = f"{number:03d}.png"
+        grey = random.integers(0, 60, (side, side), dtype=np.uint8)
+        shown = [template for place, template in enumerate(CLASSES) if place < 2 or (place + number) % 3 == 0]
+        for part, template in enumerate(shown):
+            left, top = (int(value) for value in random.integers(0, side // 2, 2))
+            width, height = side // 3, side // 4
+            grey[top + 1 : top + height - 1, left + 1 : left + width - 1] = 90 + 12 * CLASSES.index(template)
+            mask = f"masks/{number:03d}_{part}.png"
+            _write_crop(root / mask, (left, top, width, height), number)
+            row = _row(len(rows) + 1, template, name, mask, (left, top, width, height))
+            rows.append({**row, "Resolution": f"{side}x{side}"})
+        save(grey, root / "images" / name)
+        metadata.append({"patientid": str(number), "finding": "COVID-19", "filename": name, "": ""})
+    _write_csv(root / "structure.csv", HEADER, rows)
+    _write_csv(root / "metadata.csv", ["patientid", "offset", "finding", "filename", ""], metadata)
+    return root

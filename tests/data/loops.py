@@ -11,22 +11,33 @@ from torch import Tensor, nn
 
 from datasets.augment import Augmenter
 from datasets.batches import Batches
+from models.architectures.heads import AverageHead
 from models.architectures.parts import Parts
 from models.network import Network
 from models.tasks import make_task
 from models.tasks.base import Outputs
 from study.checkpoint import Checkpoints
-from study.spec import ClassificationStage, Link, LocalisationStage, ReconstructionStage, SegmentationStage, Stage
-from study.train import Context, Loop, Trained
+from study.spec import Link
+from study.stages import (
+    AdversarialStage,
+    ClassificationStage,
+    LocalisationStage,
+    ReconstructionStage,
+    SegmentationStage,
+    Stage,
+)
+from study.train import Context, Loop, Material, Trained
 
 SIZE, IMAGES = 32, 10
 TRAIN, VALIDATION = range(8), range(8, IMAGES)
+UNLABELLED = range(3, 8)
 WHOLE = Link(stage="one")
 STAGES = {
     "reconstruction": ReconstructionStage,
     "classification": ClassificationStage,
     "localisation": LocalisationStage,
     "segmentation": SegmentationStage,
+    "adversarial": AdversarialStage,
 }
 
 
@@ -58,13 +69,16 @@ class Setting:
 
         batches = Batches(
             images, targets, TRAIN, batch_size=settings.batch_size, seed=5,
-            augmenter=Augmenter(settings.augment, settings.target),
+            augmenter=Augmenter(settings.augment, settings.target, SIZE),
         )  # fmt: skip
         held_out = Batches(images, targets, VALIDATION, batch_size=settings.batch_size, seed=5)
-        return Loop(
-            network, task, settings, self.link, training=batches, validation=held_out if self.validates else None,
-            seed=5, context=Context(report=report),
-        )  # fmt: skip
+        unlabelled = Batches(images, None, UNLABELLED, batch_size=settings.batch_size, seed=5)
+        material = Material(
+            training=batches,
+            validation=held_out if self.validates else None,
+            unlabelled=unlabelled if settings.task == "adversarial" else None,
+        )
+        return Loop(network, task, settings, self.link, material, seed=5, context=Context(report=report))
 
 
 class Killed(BaseException):
@@ -104,7 +118,7 @@ def _block(inputs: int, outputs: int, *, stride: int) -> nn.Module:
 
 
 def _network(outputs: int, *, maps: bool, dropout: float) -> Network:
-    answer = nn.Conv2d(16, outputs, 1) if maps else nn.Linear(16, outputs)
+    answer = nn.Conv2d(16, outputs, 1) if maps else AverageHead(16, outputs)
     parts = Parts(
         encoder=Encoder(), decoder=Decoder() if maps else None, head=nn.Sequential(nn.Dropout(dropout), answer)
     )

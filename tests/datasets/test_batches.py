@@ -1,10 +1,12 @@
+import itertools
+from collections import Counter
 from itertools import chain
 
 import numpy as np
 import pytest
 
 from datasets.augment import Augmenter
-from datasets.batches import Batches
+from datasets.batches import Batches, balanced
 from datasets.settings import AugmentSettings
 
 
@@ -99,7 +101,7 @@ def test_batches_can_be_written_to_and_leave_the_images_alone() -> None:
 def test_augmentation_follows_seed_epoch_and_row_and_spares_evaluation() -> None:
     images = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 1), dtype=np.uint8)
     settings = AugmentSettings(rotate=20, noise=0.05)
-    augmenter = Augmenter(settings, "mask")
+    augmenter = Augmenter(settings, "mask", 128)
     masks = images[..., 0]
     batches = Batches(images, masks, range(10), batch_size=4, seed=5, augmenter=augmenter)
     order = np.concatenate([targets for _, targets in Batches(
@@ -107,7 +109,7 @@ def test_augmentation_follows_seed_epoch_and_row_and_spares_evaluation() -> None
     shown = np.concatenate([batch for batch, _ in batches.epoch(3)])
     moved = np.concatenate([targets for _, targets in batches.epoch(3)])
     for place, row in enumerate(order.tolist()):
-        image, mask = Augmenter(settings, "mask")(images[row], masks[row], (5, 3, row))
+        image, mask = Augmenter(settings, "mask", 128)(images[row], masks[row], (5, 3, row))
         assert (shown[place] == image).all()
         assert (moved[place] == mask).all()
     assert (np.concatenate([batch for batch, _ in batches.epoch(4)]) != shown).any()
@@ -116,9 +118,29 @@ def test_augmentation_follows_seed_epoch_and_row_and_spares_evaluation() -> None
 
 def test_augmentation_is_the_same_whatever_the_number_of_workers() -> None:
     images = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 1), dtype=np.uint8)
-    augmenter = Augmenter(AugmentSettings(rotate=20), "image")
+    augmenter = Augmenter(AugmentSettings(rotate=20), "image", 128)
     batches = Batches(images, None, range(10), batch_size=4, seed=5, augmenter=augmenter)
     alone = [batch for batch, _ in batches.epoch(0)]
     pairs = zip(batches.epoch(0, 0, 2), batches.epoch(0, 1, 2), strict=True)
     for batch, ((left, _), (right, _)) in zip(alone, pairs, strict=True):
         assert (np.concatenate([left, right]) == batch).all()
+
+
+def test_stream_goes_on_from_any_update_as_epochs_follow_one_another() -> None:
+    batches = batches_of(10, 4)
+    whole = [rows_in(images) for epoch in range(3) for images, _ in batches.epoch(epoch)]
+    for update in (0, 1, 3, 4):
+        streamed = [rows_in(images) for images, _ in itertools.islice(batches.stream(update), 5)]
+        assert streamed == whole[update : update + 5]
+
+
+def test_balanced_rows_hold_every_category_as_often_and_each_image_as_often_within_one() -> None:
+    categories = ["hand", "hand", "hand", "foot", "foot", "knee"]
+    counts = Counter(balanced(range(6), categories, 18))
+
+    assert [sum(counts[row] for row in rows) for rows in ((0, 1, 2), (3, 4), (5,))] == [6, 6, 6]
+    assert [counts[row] for row in range(6)] == [2, 2, 2, 3, 3, 6]
+
+
+def test_balanced_rows_are_rows_that_were_given() -> None:
+    assert set(balanced([2, 5], ["a", "b", "a", "b", "a", "b"], 4)) == {2, 5}

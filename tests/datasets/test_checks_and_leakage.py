@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from datasets.checks import check
-from datasets.leakage import SAME_PICTURE, Match, matches
-from datasets.sample import Index
+from datasets.leakage import BLOCK, SAME_PICTURE, Match, matches
+from datasets.sample import Index, Pixels, Source
 from datasets.sources import FolderSettings, PhantomSettings, open_source
-from tests.data.folder import write_folder
+from tests.data.folder import STEMS, write_folder
 from tests.data.pictures import picture, save, truncate
 
 
@@ -43,6 +44,36 @@ def test_one_image_repeated_in_more_than_half_of_the_rows_is_an_error(root: Path
         path.write_bytes((root / "images" / "anna-1.png").read_bytes())
     repeated = [finding for finding in check(index_of(root)) if "repeats one image" in finding.message]
     assert [(finding.severity, len(finding.ids) >= 4) for finding in repeated] == [("error", True)]
+
+
+def test_one_picture_in_differing_files_of_more_than_half_of_the_rows_is_an_error(tmp_path: Path) -> None:
+    for number in range(6):
+        path = tmp_path / "data" / "images" / f"{number}.png"
+        save(picture(max(number, 3)), path, compress_level=number)
+    alike = [finding for finding in check(index_of(tmp_path / "data")) if "look the same" in finding.message]
+    assert [(finding.severity, finding.ids) for finding in alike] == [("error", ("0", "1", "2", "3"))]
+
+
+def write_same_masks(root: Path, mask: Pixels, stems: Sequence[str]) -> tuple[Index, Source]:
+    for stem in stems:
+        save(mask, root / "masks" / f"{stem}.png")
+    return index_of(root), open_source(FolderSettings(root=root))
+
+
+def test_one_mask_in_more_than_half_of_the_rows_with_masks_is_an_error(root: Path) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[5:20, 5:20] = 1
+    found = check(*write_same_masks(root, mask, STEMS[:2]))
+    assert not any("masks are equal" in finding.message for finding in found)
+    found = check(*write_same_masks(root, mask, STEMS[:3]))
+    assert [(finding.severity, finding.ids) for finding in found if "masks are equal" in finding.message] == [
+        ("error", STEMS[:3])
+    ]
+
+
+def test_empty_masks_may_be_equal(root: Path) -> None:
+    found = check(*write_same_masks(root, np.zeros((48, 64), np.uint8), STEMS[:5]))
+    assert {finding.severity for finding in found} == {"warning"}
 
 
 def test_a_data_set_without_image_is_an_error(tmp_path: Path) -> None:
@@ -116,11 +147,29 @@ def test_a_resized_and_re_encoded_copy_is_found_between_folders(root: Path, tmp_
     ]
 
 
-def test_224316_images_are_compared_with_100_quickly() -> None:
+def test_pictures_found_in_blocks_are_those_of_every_pair_compared() -> None:
+    random = np.random.default_rng(1)
+    pictures = random.integers(0, 2, (40, 256))
+    shown = pictures[random.integers(0, 40, BLOCK + 500)]
+    noisy = shown ^ (random.random(shown.shape) < 0.025)
+    many, few = noisy[: BLOCK + 400], noisy[-100:]
+    distance = (many[:, None] != few[None]).sum(axis=2)
+    expected = {(int(row), int(target)) for row, target in np.argwhere(distance <= SAME_PICTURE)}
+    found = matches(index(thumbnails=hexadecimal(many)), index(thumbnails=hexadecimal(few)))
+    assert {(match.row, match.target_row) for match in found} == expected
+    assert len(expected) > 1000
+
+
+def hexadecimal(bits: NDArray[np.integer]) -> list[str]:
+    return [np.packbits(row).tobytes().hex() for row in bits]
+
+
+@pytest.mark.parametrize(("images", "seconds"), [(100, 1), (2000, 5)])
+def test_224316_images_are_compared_quickly(images: int, seconds: float) -> None:
     random = np.random.default_rng(0)
     many = index(thumbnails=[bytes(row).hex() for row in random.integers(0, 256, (224_316, 32), np.uint8)])
-    few = index(thumbnails=many.thumbnails[-100:])
+    few = index(thumbnails=many.thumbnails[-images:])
     started = time.process_time()
     found = matches(many, few)
-    assert [match.target_row for match in found] == list(range(100))
-    assert time.process_time() - started < 5
+    assert [match.target_row for match in found] == list(range(images))
+    assert time.process_time() - started < seconds

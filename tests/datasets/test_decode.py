@@ -1,33 +1,12 @@
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from datasets.decode import luma, read
 from datasets.errors import DataError
 from tests.data.pictures import picture, save, truncate
-
-
-def write_dicom(path: Path, stored: NDArray[Any], **tags: object) -> None:
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    meta.MediaStorageSOPInstanceUID = UID("1.2.3")
-    record = Dataset()
-    record.file_meta = meta
-    record.SOPClassUID, record.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3"
-    record.Rows, record.Columns = stored.shape
-    record.SamplesPerPixel, record.BitsAllocated, record.BitsStored, record.HighBit = 1, 16, 12, 11
-    record.PixelRepresentation, record.PhotometricInterpretation = 0, "MONOCHROME2"
-    record.PixelData = stored.astype("<u2").tobytes()
-    for name, value in tags.items():
-        setattr(record, name, value)
-    record.save_as(path, enforce_file_format=True)
 
 
 def test_alpha_is_dropped_without_blending(tmp_path: Path) -> None:
@@ -86,29 +65,6 @@ def test_a_truncated_file_is_refused_by_name(tmp_path: Path, suffix: str) -> Non
     truncate(path)
     with pytest.raises(DataError, match=rf"cut\.{suffix} cannot be decoded .*; allowed: .*; "):
         read(path, "image")
-
-
-def test_dicom_applies_slope_and_window_of_the_standard(tmp_path: Path) -> None:
-    stored = np.array([[0, 100, 200], [300, 400, 500]])
-    write_dicom(tmp_path / "a.dcm", stored, RescaleSlope=2, RescaleIntercept=-100, WindowCenter=300.5, WindowWidth=401)
-    expected = np.rint((np.clip(stored * 2.0 - 100, 100, 500) - 100) / 400 * 255)
-    assert np.array_equal(read(tmp_path / "a.dcm", "image"), expected)
-
-
-def test_dicom_without_window_spans_its_range_and_monochrome1_is_inverted(tmp_path: Path) -> None:
-    stored = np.array([[100, 200], [150, 300]])
-    write_dicom(tmp_path / "plain.dcm", stored)
-    write_dicom(tmp_path / "inverted.dcm", stored, PhotometricInterpretation="MONOCHROME1")
-    plain = read(tmp_path / "plain.dcm", "image")
-    assert plain.tolist() == [[0, 128], [64, 255]]
-    assert np.array_equal(read(tmp_path / "inverted.dcm", "image"), 255 - plain)
-
-
-def test_a_truncated_dicom_is_refused(tmp_path: Path) -> None:
-    write_dicom(tmp_path / "cut.dcm", np.ones((50, 50), np.uint16))
-    truncate(tmp_path / "cut.dcm")
-    with pytest.raises(DataError, match=r"cut\.dcm"):
-        read(tmp_path / "cut.dcm", "image")
 
 
 def test_luma_weighs_colours_as_the_eye_does() -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from datasets import manifest
 from datasets.decode import Kind
 from datasets.manifest import Listing, Manifest, read_manifest, scan, thumbnail
+from tests.data.dicom import write_dicom
 from tests.data.pictures import picture, save, truncate
 
 FOLDERS: dict[str, Kind] = {"images": "image", "masks": "ids"}
@@ -34,6 +35,19 @@ def test_a_row_a_file_with_size_values_and_fault(root: Path, tmp_path: Path) -> 
     assert found.values[4] == f"{0b10011:x}"
     assert [bool(fault) for fault in found.fault] == [False, False, True, False, False]
     assert [bool(text) for text in found.thumbnail] == [True, True, False, True, False]
+
+
+def test_a_dicom_file_names_its_patient_and_other_files_name_none(root: Path, tmp_path: Path) -> None:
+    write_dicom(root / "images" / "4.dcm", picture(4), bits=8, PatientID=" 17-b ")
+    write_dicom(root / "images" / "5.dcm", picture(5), bits=8)
+    found = read_manifest(scan(root, FOLDERS), tmp_path / "cache")
+    assert found.patient == ["", "", "", "", "17-b", "", ""]
+
+
+def test_a_folder_below_others_says_what_its_files_hold(root: Path, tmp_path: Path) -> None:
+    save(np.array([[0, 9]], np.uint8), root / "1. All" / "a. Masks" / "0.png")
+    found = read_manifest(scan(root, {"images": "image", "1. All/a. Masks": "foreground"}), tmp_path / "cache")
+    assert found.values[found.positions["1. All/a. Masks/0.png"]] == "3"
 
 
 def test_the_stored_table_is_what_was_read(root: Path, tmp_path: Path) -> None:
@@ -123,6 +137,7 @@ def test_224316_known_rows_load_in_about_a_second(tmp_path: Path) -> None:
         height=[320] * rows,
         thumbnail=column,
         values=column,
+        patient=column,
         fault=[""] * rows,
     )
     table = tmp_path / "manifests" / f"{manifest._key(listing)}.parquet"

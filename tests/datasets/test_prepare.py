@@ -17,7 +17,9 @@ from datasets.errors import DataError
 from datasets.prepare import prepared, truth
 from datasets.sample import Box, Index, Pixels, Source
 from datasets.settings import ImageSettings
+from datasets.sources import FolderSettings, open_source
 from datasets.targets import Fit, fit_image, fit_masks
+from tests.data.folder import write_folder
 
 COUNT = 12
 IMAGE = ImageSettings(size=32)
@@ -300,3 +302,14 @@ def test_leftovers_of_killed_processes_go_but_not_those_of_living_ones(tmp_path:
         prepared(source, source.index(tmp_path), "image", IMAGE, structure=None, cache=tmp_path)
     assert (cache / "living.part").exists()
     assert not (cache / "dead.part").exists()
+
+
+def test_a_file_that_changed_after_it_was_indexed_is_not_prepared(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "own")
+    source = open_source(FolderSettings(root=root))
+    index = source.index(tmp_path / "cache")
+    changed = sorted((root / "images").iterdir())[0]
+    changed.write_bytes(changed.read_bytes() + b" ")
+    with pytest.raises(DataError, match="changed since it was indexed; allowed: unchanged files"):
+        prepared(source, index, "image", ImageSettings(size=16), structure=None, cache=tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache" / "prepared").iterdir() if path.is_dir()]

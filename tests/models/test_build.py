@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from models.architectures import ARCHITECTURES
 from models.build import Blueprint, build
-from models.catalogue import probe_size, problem
+from models.catalogue import encoder_stages, probe_size, problem
 from models.network import Network
 from models.weights import carry
 
@@ -33,10 +34,16 @@ NETWORKS = [
     ("upernet", "tu-test_convnext"),
     ("segformer", "mit_b0"),
     ("dpt", "tu-test_vit"),
+    ("unet_plain", "own"),
+    ("xnet", "own"),
+    ("segnet", "vgg16_bn"),
+    ("segnet_basic", "own"),
     (None, "resnet18"),
     (None, "mit_b0"),
     (None, "tu-test_vit"),
 ]
+OWN_ENCODERS = [(name, "own") for name, row in ARCHITECTURES.items() if row.own]
+CASES = [(pair, pair[0] is not None) for pair in NETWORKS] + [(pair, False) for pair in OWN_ENCODERS]
 OUTPUTS = 2
 FAMILIES = ["resnet18", "vgg11", "xception", "mit_b0", "tu-test_resnet", "mobilenet_v2", "dpn68"]
 
@@ -49,18 +56,33 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def made(architecture: str | None, backbone: str, *, channels: int = 1, skips: bool = True) -> Network:
+def made(
+    architecture: str | None, backbone: str, *, channels: int = 1, skips: bool = True, trains_decoder: bool = True
+) -> Network:
     torch.manual_seed(0)
-    blueprint = Blueprint(architecture=architecture, backbone=backbone, channels=channels, outputs=OUTPUTS, skips=skips)
+    blueprint = Blueprint(
+        architecture=architecture,
+        backbone=backbone,
+        channels=channels,
+        outputs=OUTPUTS,
+        skips=skips,
+        trains_decoder=trains_decoder,
+    )
     return build(blueprint)
 
 
-@pytest.fixture(scope="module", params=NETWORKS, ids=lambda pair: f"{pair[0]}-{pair[1]}")
+@pytest.fixture(
+    scope="module", params=CASES, ids=lambda case: f"{case[0][0]}-{case[0][1]}{'' if case[1] else '-encoder'}"
+)
 def case(request: pytest.FixtureRequest) -> tuple[Network, torch.Tensor, bool]:
-    architecture, backbone = request.param
+    (architecture, backbone), dense = request.param
     size = probe_size(architecture, backbone)
     assert problem(architecture, backbone, size=size, channels=1) is None
-    return made(architecture, backbone), torch.rand(2, 1, size, size), architecture is not None
+    return made(architecture, backbone, trains_decoder=dense), torch.rand(2, 1, size, size), dense
+
+
+def test_the_contract_covers_every_architecture() -> None:
+    assert {architecture for architecture, _ in NETWORKS} == {None, *ARCHITECTURES}
 
 
 def test_logits_have_the_size_of_the_images_or_one_row_an_image(
@@ -136,15 +158,35 @@ def test_dilated_and_undilated_encoders_share_names_and_shapes(backbone: str) ->
     assert all(found == shapes[0] for found in shapes)
 
 
+@pytest.mark.parametrize(("architecture", "backbone"), OWN_ENCODERS)
+def test_an_own_encoder_trained_alone_fits_its_architecture_and_starts_equal(architecture: str, backbone: str) -> None:
+    alone, within = made(architecture, backbone, trains_decoder=False), made(architecture, backbone)
+    transfer = carry(alone.state_dict(), within, ["encoder"])
+    assert len(transfer.carried) == len(alone.encoder.state_dict())
+    again = made(architecture, backbone).encoder.state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in within.encoder.state_dict().items())
+
+
+@pytest.mark.parametrize(("architecture", "backbone"), [*NETWORKS, *OWN_ENCODERS, ("pspnet", "vgg16")])
+def test_the_catalogue_counts_the_stages_that_can_be_frozen(architecture: str | None, backbone: str) -> None:
+    network = made(architecture, backbone)
+    names = [f"encoder.stage{number}" for number in range(1, encoder_stages(architecture, backbone) + 1)]
+    network.freeze(names)
+    assert not any(parameter.requires_grad for parameter in network.encoder.parameters())
+    with pytest.raises(ValueError, match="freeze names"):
+        network.freeze([f"encoder.stage{len(names) + 1}"])
+
+
 def test_at_equal_seed_architectures_start_from_equal_encoders() -> None:
     unet, fpn, alone = (made(architecture, "resnet18").encoder for architecture in ("unet", "fpn", None))
     for other in (fpn, alone):
         assert all(torch.equal(a, b) for a, b in zip(unet.parameters(), other.parameters(), strict=True))
 
 
-def test_equal_seeds_build_equal_networks_and_others_do_not() -> None:
-    first, second = made("unet", "resnet18"), made("unet", "resnet18")
-    third = build(Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=OUTPUTS))
+@pytest.mark.parametrize(("architecture", "backbone"), [("unet", "resnet18"), ("unet", "vgg11"), ("xnet", "own")])
+def test_equal_seeds_build_equal_networks_and_others_do_not(architecture: str, backbone: str) -> None:
+    first, second = made(architecture, backbone), made(architecture, backbone)
+    third = build(Blueprint(architecture=architecture, backbone=backbone, channels=1, outputs=OUTPUTS))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert not torch.equal(next(first.parameters()), next(third.parameters()))
 

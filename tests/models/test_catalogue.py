@@ -9,17 +9,22 @@ import pytest
 from models.architectures import ARCHITECTURES
 from models.catalogue import (
     cache_folder,
+    encoder_depth,
+    encoder_stages,
     has_weights,
     initial_weights_id,
     probe_size,
     problem,
+    statistics,
     weights_problem,
 )
 
 
 def test_planning_imports_no_torch() -> None:
     code = (
-        "import sys; from models.catalogue import problem; problem('unet', 'resnet50', size=256, channels=1); "
+        "import sys; from models import catalogue; catalogue.problem('unet', 'resnet50', size=256, channels=1); "
+        "catalogue.problem('xnet', 'own', size=256, channels=1); catalogue.encoder_stages('xnet', 'own'); "
+        "catalogue.probe_size('xnet', 'own'); catalogue.weights_problem('own', 'random'); "
         "assert not {'torch', 'timm', 'huggingface_hub'} & set(sys.modules)"
     )
     root = Path(__file__).parents[2]
@@ -41,7 +46,10 @@ def test_the_published_studies_networks_can_be_built(architecture: str, backbone
         ("unet", "zzzz", 256, "backbone is zzzz; allowed: .*; choose one of them"),
         ("unet", "tu-resnet50.a1_in1k", 256, "write backbone: tu-resnet50 with initial_weights: a1_in1k"),
         ("unet", "own", 256, "backbone is own under unet; allowed: a named backbone"),
-        (None, "own", 256, "backbone is own without an architecture"),
+        (None, "own", 256, "backbone is own without an architecture; allowed: with unet_plain, xnet, segnet"),
+        ("xnet", "resnet50", 256, "backbone is resnet50 under xnet; allowed: own; change one of them"),
+        ("segnet", "vgg16", 256, "backbone is vgg16 under segnet; allowed: own, vgg16_bn; change one of them"),
+        ("unet_plain", "own", 250, "allowed: multiples of 16 from 32 on; set image.size to 256"),
         ("deeplabv3", "densenet121", 256, "under deeplabv3; allowed: those that can be dilated"),
         ("linknet", "mit_b0", 256, "under linknet; allowed: those with a feature map at stride 2"),
         ("unet", "tu-vit_tiny_patch16_224", 256, "allowed: backbones with feature maps at falling resolution"),
@@ -67,6 +75,49 @@ def test_a_network_that_cannot_be_built_is_refused_in_one_line(
 
 def test_two_channels_are_refused() -> None:
     assert problem("unet", "resnet50", size=256, channels=2) == "channels is 2; allowed: 1, 3; set image.channels"
+
+
+def test_upsampling_is_refused_with_the_ways_of_its_architecture() -> None:
+    found = problem("unet", "resnet50", size=256, channels=1, upsampling="unpool")
+    assert found == (
+        "upsampling is unpool under unet; allowed: nearest, bilinear, transposed; choose one of these or leave it out"
+    )
+    assert problem("segnet", "own", size=256, channels=1, upsampling="unpool") is None
+    assert problem(None, "resnet50", size=256, channels=1, upsampling="unpool") is None
+
+
+def test_an_own_encoder_starts_at_random_or_from_a_file() -> None:
+    assert weights_problem("own", "random") is None
+    assert not has_weights("own", "imagenet")
+    found = weights_problem("own", "imagenet")
+    assert found == "initial_weights of own is imagenet; allowed: random, {file: path}; choose one of them"
+
+
+def test_own_encoders_see_images_normalised_as_named_ones_do() -> None:
+    assert statistics("own") == statistics("resnet50")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "backbone", "stages"),
+    [
+        ("unet", "vgg16", 5),
+        ("pspnet", "vgg16", 4),
+        ("pspnet", "resnet50", 3),
+        ("pspnet", "mit_b0", 2),
+        ("unet_plain", "own", 5),
+        ("xnet", "own", 4),
+        (None, "tu-vit_tiny_patch16_224", 4),
+    ],
+)
+def test_stages_are_those_whose_maps_the_architecture_reads(
+    architecture: str | None, backbone: str, stages: int
+) -> None:
+    assert encoder_stages(architecture, backbone) == stages
+
+
+@pytest.mark.parametrize(("architecture", "depth"), [(None, 5), ("unet", 5), ("pspnet", 3), ("xnet", 4), ("segnet", 5)])
+def test_the_depth_is_that_of_the_encoder_an_architecture_trains(architecture: str | None, depth: int) -> None:
+    assert encoder_depth(architecture) == depth
 
 
 def test_weights_are_identified_by_repository_and_pinned_revision() -> None:
@@ -98,6 +149,7 @@ def test_the_cache_folder_is_the_hubs(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 @pytest.mark.parametrize("architecture", [None, *ARCHITECTURES])
 def test_the_probing_size_is_an_allowed_one(architecture: str | None) -> None:
-    backbone = "tu-vit_tiny_patch16_224" if architecture == "dpt" else "resnet18"
+    own = architecture is not None and ARCHITECTURES[architecture].own
+    backbone = "own" if own else "tu-vit_tiny_patch16_224" if architecture == "dpt" else "resnet18"
     size = probe_size(architecture, backbone)
     assert problem(architecture, backbone, size=size, channels=1) is None

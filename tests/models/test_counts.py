@@ -8,6 +8,7 @@ from torch import Tensor
 from models.counts import (
     confidence_bins,
     confusion,
+    held_back,
     one_hot,
     pixel_counts,
     predicted_ids,
@@ -157,3 +158,11 @@ def test_an_id_outside_the_class_list_is_refused_not_counted_elsewhere() -> None
     ids = torch.zeros(1, 4, 4, dtype=torch.uint8)
     with pytest.raises(ValueError, match=r"class ids 0\.\.255; allowed: 0\.\.2"):
         confusion(ids, ids.clone().index_fill_(1, torch.tensor([0]), 255), classes=3)
+
+
+def test_channel_that_is_held_back_leaves_its_pixels_to_the_next_likeliest() -> None:
+    pixels = torch.tensor([[0.1, 0.5, 0.4], [0.3, 0.6, 0.1], [0.1, 0.8, 0.1]]).T.reshape(1, 3, 1, 3)
+
+    assert predicted_ids(held_back(pixels, 1, 0.55)).tolist() == [[[2, 1, 1]]]
+    assert predicted_ids(held_back(pixels, 1, 0.7)).tolist() == [[[2, 0, 1]]]
+    assert predicted_ids(held_back(pixels, 1, 0.0)).tolist() == predicted_ids(pixels).tolist()

@@ -1,5 +1,8 @@
+from collections.abc import Callable, Mapping, Sequence
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.encoders.library import pyramid
 from models.encoders.reach import reached, stages
@@ -47,6 +50,44 @@ def test_a_dilated_vgg_sees_in_its_last_stage_what_the_undilated_one_sees() -> N
 def test_the_library_itself_keeps_refusing_dilated_vgg() -> None:
     with pytest.raises(ValueError, match="do not support dilated mode"):
         smp.encoders.get_encoder("vgg11", weights=None, output_stride=8)
+
+
+class Draws(TorchDispatchMode):
+    """Notes the shapes of what random values are drawn into."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[torch.Size] = []
+
+    def __torch_dispatch__(
+        self,
+        function: Callable[..., object],
+        types: Sequence[type],
+        args: Sequence[torch.Tensor] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        if str(function).startswith(("aten.normal_", "aten.uniform_")):
+            self.shapes.append(args[0].shape)
+        return function(*args, **(kwargs or {}))
+
+
+def test_no_classifier_is_drawn_for_a_vgg() -> None:
+    with Draws() as drawn:
+        encoder = pyramid("vgg11", channels=3, options={})
+    convolutions = [layer.weight.shape for layer in encoder.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert set(convolutions) <= set(drawn.shapes)
+    assert max(shape.numel() for shape in drawn.shapes) == 512 * 512 * 9
+
+
+def test_a_vggs_convolutions_are_drawn_as_the_library_draws_them() -> None:
+    torch.manual_seed(0)
+    encoder = pyramid("vgg11", channels=3, options={})
+    for layer in encoder.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            deviation = (2 / (layer.out_channels * 9)) ** 0.5  # He et al. (2015), by the outputs
+            assert layer.weight.std().item() == pytest.approx(deviation, rel=0.05)
+            assert layer.bias is not None
+            assert not layer.bias.any()
 
 
 def test_reached_parameters_are_those_with_a_gradient() -> None:

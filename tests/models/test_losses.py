@@ -17,7 +17,7 @@ from models.settings import LossName, class_weights_problem, loss_problem, losse
 from segmentation_models_pytorch import losses as smp
 
 MASK_LOSSES = losses_of["mask"]
-OVERLAPPING = [name for name in MASK_LOSSES if name != "cross_entropy"]
+OVERLAPPING = [name for name in MASK_LOSSES if loss_problem([name], "mask", exclusive=False) is None]
 
 
 def overlapping_case() -> tuple[Tensor, Tensor]:

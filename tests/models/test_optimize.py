@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, PolynomialLR, ReduceLROnPlateau
 
-from models.optimize import flatten_state, make_optimizer, make_schedule, restore_state
+from models.optimize import flatten_state, make_optimizer, make_schedule, restore_state, squared_kernels
 from models.settings import OptimizerSettings, ScheduleSettings
 
 OPTIMIZERS = get_args(OptimizerSettings.model_fields["name"].annotation)
@@ -177,3 +177,11 @@ def test_a_rate_stays_at_its_end_after_the_last_update(name: str) -> None:
         optimizer.step()
         schedule.after_update()
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_squared_kernels_are_those_of_convolutions_that_train() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ConvTranspose2d(2, 2, 2), nn.Conv2d(2, 1, 1))
+    network[3].requires_grad_(False)
+    expected = sum(float(network[number].weight.detach().square().sum()) for number in (0, 2))
+
+    assert float(squared_kernels(network).detach()) == pytest.approx(expected)

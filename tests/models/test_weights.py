@@ -53,6 +53,15 @@ def test_cached_weights_fill_the_encoder_of_any_architecture(
         torch.testing.assert_close(tensor, published_resnet18[name].to(tensor.dtype))
 
 
+def test_published_weights_of_vgg16_fill_segnets_encoder(tmp_path: Path) -> None:
+    network = made("segnet", "vgg16_bn", channels=3)
+    tensors = {name: torch.rand_like(tensor.float()) for name, tensor in network.encoder.state_dict().items()}
+    publish(tmp_path, "vgg16_bn", "imagenet", tensors | {"classifier.6.bias": torch.rand(1000)})
+    load_pretrained(network, "vgg16_bn", "imagenet", tmp_path)
+    for name, tensor in network.encoder.state_dict().items():
+        torch.testing.assert_close(tensor, tensors[name].to(tensor.dtype))
+
+
 def test_one_channel_gets_the_sum_over_the_published_three(
     tmp_path: Path, published_resnet18: dict[str, Tensor]
 ) -> None:

@@ -45,7 +45,7 @@ def stage(
             t, s, d = truth[image, index], scores[image, index], decided[image, index]
             counts = [int(x.sum()) for x in (t & d, ~t & d, t & ~d, ~t & ~d)]
             histograms = [np.histogram(s[chosen], 200, (0, 1))[0] for chosen in (t, ~t)]
-            rows.append([str(image), name, split, *counts, *histograms])
+            rows.append([str(image), name, split, *counts, *histograms, None])
         sure = np.maximum(scores[image], 1 - scores[image]).ravel()
         right = (truth[image] == decided[image]).ravel()
         bins = [np.histogram(sure, 20, (0, 1), weights=w)[0] for w in (None, sure, right.astype(int))]

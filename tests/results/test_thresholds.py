@@ -5,7 +5,7 @@ import torch
 
 from models import counts
 from results import schema
-from results.thresholds import at_threshold, on_grid
+from results.thresholds import at_threshold, on_grid, smallest_threshold
 
 
 def tables(threshold: float, *, exclusive: bool) -> tuple[pa.Table, pa.Table]:
@@ -43,3 +43,11 @@ def test_thresholds_between_edges_are_refused() -> None:
     assert all(on_grid(edge) for edge in np.arange(1, 200) / 200)
     with pytest.raises(ValueError, match=r"0\.333; allowed: multiples of 0\.005"):
         at_threshold(*tables(0.5, exclusive=True), 0.333)
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.05, 0.0), (0.04, 0.505), (0.01, 0.905), (0.0001, 0.905)])
+def test_smallest_threshold_keeps_the_false_positive_rate(rate: float, expected: float) -> None:
+    false_positives = np.zeros(200, np.int64)
+    false_positives[[100, 180]] = 1, 4  # scores of 0.5 and 0.9, of 100 negatives
+
+    assert smallest_threshold(false_positives, 100, rate) == pytest.approx(expected)

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from study.arms import Arm, Resolver, assignments, text_of
+from study.factors import WeightsFile
 from study.families import baseline_of, family_name
-from study.spec import StudySpec, WeightsFile
+from study.spec import StudySpec
 from tests.data.documents import Document, base, compare
 
 

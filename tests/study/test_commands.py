@@ -59,7 +59,7 @@ def test_a_template_is_copied_and_plans(capsys: Capture) -> None:
 
 def test_an_unknown_template_is_refused_with_the_known_ones(capsys: Capture) -> None:
     assert study("init", "dmo") == 2
-    assert "unknown template 'dmo'; allowed: ccxs_two_step_small, demo; did you mean demo?" in capsys.readouterr().err
+    assert "unknown template 'dmo'; allowed: adversarial_semi_supervised, " in capsys.readouterr().err
 
 
 def test_an_existing_file_is_not_overwritten(capsys: Capture) -> None:

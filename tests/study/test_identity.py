@@ -13,7 +13,7 @@ import study.plan
 from models.versions import VERSIONS as MODELS
 from study.identity import combined, digest
 from study.plan import Plan, make_recipe
-from study.spec import SegmentationStage
+from study.stages import SegmentationStage
 from tests.data.documents import Document, base, by_stage, planned
 from tests.data.folder import write_folder
 from tests.data.pictures import picture, save
@@ -34,15 +34,21 @@ OTHER: dict[str, Any] = {
     "schedule": {"name": "cosine"},
     "clip_norm": 1.0,
     "early_stopping": {"patience": 3},
+    "average": {"start": 0.5},
+    "balance": {"images": 30},
+    "l2": 0.01,
     "augment": {"flip": 0.5},
     "precision": "bf16",
     "seed": 7,
     "architecture": "fpn",
     "backbone": "resnet34",
     "image": {"fit": "letterbox"},
+    "prepare": {"gamma": 1.5},
+    "upsampling": "bilinear",
     "loss": {"dice": 2.0},
     "class_weights": {"heart": 2.0},
     "threshold": None,  # below: a setting of evaluation
+    "class_threshold": None,  # of evaluation too
 }
 """A changed value of every setting a segmentation stage has."""
 
@@ -223,8 +229,8 @@ def test_one_changed_picture_changes_the_stages_that_read_it(tmp_path: Path) -> 
 def test_a_changed_mask_changes_only_the_stages_that_learn_masks(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "mine")
     before = by_stage(planned(_on_folder(root), tmp_path / "cache"))
-    for name in ("anna-1", "anna-2", "ben", "carl", "dora"):
-        save(np.eye(48, 64, dtype=np.uint8), root / "masks" / f"{name}.png")
+    for number, name in enumerate(("anna-1", "anna-2", "ben", "carl", "dora")):
+        save(np.eye(48, 64, number, dtype=np.uint8), root / "masks" / f"{name}.png")
     after = by_stage(planned(_on_folder(root), tmp_path / "cache"))
     assert before["classify"] == after["classify"]
     assert before["boxes"] == after["boxes"]

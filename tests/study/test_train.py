@@ -58,6 +58,17 @@ COVERING = {
     "early stopping": Setting(
         settings=stage("segmentation", epochs=5, early_stopping={"patience": 2, "min_delta": 0.5})
     ),
+    "adversarial, self-training, two optimizers": Setting(
+        settings=stage(
+            "adversarial", epochs=5, schedule={"name": "poly"}, augment=AUGMENT,
+            adversarial={"lambda2": 0.1, "lambda_semi": 0.1, "semi_start": 3,
+                         "discriminator": {"name": "patchgan", "receptive_field": 16, "conditional": True},
+                         "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.9}},
+        ),
+    ),
+    "segmentation, averaged": Setting(
+        settings=stage("segmentation", epochs=6, average={"start": 0.5}, augment=AUGMENT, l2=1e-4)
+    ),
     "unfrozen later": Setting(
         settings=stage("segmentation", augment=AUGMENT), link=Link(stage="one", freeze=("encoder",), unfreeze_after=2)
     ),
@@ -243,12 +254,15 @@ OVERFIT: dict[str, float] = {
     "classification": 0.1,
     "localisation": 0.002,
     "segmentation": 0.25,
+    "adversarial": 0.25,
 }
 
 
 @pytest.mark.parametrize(("task", "goal"), OVERFIT.items(), ids=OVERFIT.keys())
 def test_network_learns_eight_images_by_heart(tmp_path: Path, task: str, goal: float) -> None:
-    setting = Setting(settings=stage(task, epochs=150, optimizer={"lr": 1e-2}), validates=False)
+    judge = {"adversarial": {"discriminator": {"name": "patchgan", "receptive_field": 16}}}
+    more = judge if task == "adversarial" else {}
+    setting = Setting(settings=stage(task, epochs=150, optimizer={"lr": 1e-2}, **more), validates=False)
     losses = [row["train/loss"] for row in setting.make().run(Checkpoints(work=tmp_path, pause=3600)).history]
 
     assert losses[-1] < goal < losses[0] / 3, losses

@@ -1,0 +1,94 @@
+"""DICOM radiographs as they would be shown on a screen (PS3.3 C.11: modality, then window or table)."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import JPEGBaseline8Bit
+
+from datasets.sample import Pixels
+
+Values = NDArray[np.float64]
+
+# What pydicom warns of is no reason to refuse a file, or decoding then fails with a reason of its own.
+warnings.filterwarnings("ignore", module="pydicom")
+
+
+def decode_dicom(data: bytes) -> tuple[Pixels, str]:
+    """Return (height, width) grey or (height, width, 3) RGB, and the PatientID ("" where it has none).
+
+    Grey is shown through the first window, else the first VOI lookup table, else over its own range; 8 bits
+    with neither stay as they are. MONOCHROME1 is inverted, so that bright is dense. Raises what pydicom
+    raises on damaged files, `ValueError` for several frames and pixels that cannot be decoded.
+    """
+    record = pydicom.dcmread(BytesIO(data))
+    if int(record.get("NumberOfFrames") or 1) > 1:
+        raise ValueError(f"it has {record.NumberOfFrames} frames, where one is needed")
+    stored = _stored(record)
+    photometric = str(record.get("PhotometricInterpretation", ""))
+    if photometric == "PALETTE COLOR":
+        stored = apply_color_lut(stored, record)
+    pixels = _shown(stored, record) if stored.ndim == 2 else _bytes(stored / (2.0 ** (8 * stored.itemsize) - 1))
+    inverted = 255 - pixels if photometric == "MONOCHROME1" else pixels
+    return inverted, str(record.get("PatientID") or "").strip()
+
+
+def _stored(record: Dataset) -> NDArray[Any]:
+    if "PixelData" not in record:
+        raise ValueError("its pixel data is missing or cut off")
+    syntax = record.file_meta.TransferSyntaxUID
+    try:
+        # Pillow decodes plain JPEG three times as fast as GDCM, which holds the interpreter's lock as well.
+        return pixel_array(record, decoding_plugin="pillow" if syntax == JPEGBaseline8Bit else "")
+    except RuntimeError as error:
+        raise ValueError(f"its pixel data ({syntax.name}) is damaged or of no kind that can be decoded") from error
+
+
+def _shown(stored: NDArray[Any], record: Dataset) -> Pixels:
+    window = _window(record)
+    if window is None and "VOILUTSequence" not in record and stored.dtype == np.uint8:
+        return np.asarray(stored, np.uint8)
+    values = np.asarray(apply_modality_lut(stored, record), np.float64)
+    if window is not None:
+        function = str(record.get("VOILUTFunction") or "LINEAR")
+        return _bytes(FUNCTIONS[function](values, *window))
+    if "VOILUTSequence" in record:
+        return _bytes(_looked_up(values, record.VOILUTSequence[0]))
+    return _bytes((values - values.min()) / max(float(np.ptp(values)), 1e-12))
+
+
+def _bytes(shares: Values) -> Pixels:
+    return np.asarray(np.rint(np.clip(shares, 0, 1) * 255), np.uint8)
+
+
+def _window(record: Dataset) -> tuple[float, float] | None:
+    """Return centre and width of the first window, None where there is none or one without width."""
+    if record.get("WindowCenter") is None or record.get("WindowWidth") is None:
+        return None
+    centre, width = (float(np.atleast_1d(record[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
+    exact = record.get("VOILUTFunction") in ("LINEAR_EXACT", "SIGMOID")
+    return (centre, width) if width > (0 if exact else 1) else None
+
+
+FUNCTIONS: Mapping[str, Callable[[Values, float, float], Values]] = {
+    "LINEAR": lambda values, centre, width: (values - (centre - 0.5)) / (width - 1) + 0.5,
+    "LINEAR_EXACT": lambda values, centre, width: (values - centre) / width + 0.5,
+    "SIGMOID": lambda values, centre, width: 1 / (1 + np.exp(-4 * (values - centre) / width)),
+}
+"""Shares of the brightest by VOI LUT function (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
+
+
+def _looked_up(values: Values, table: Dataset) -> Values:
+    """Look values up in a VOI lookup table; those outside it take its first or last entry (PS3.3 C.11.2.1.1)."""
+    _, first, bits = table.LUTDescriptor
+    data = table.LUTData
+    entries = np.frombuffer(data, "<u2") if isinstance(data, bytes) else np.asarray(data)
+    positions = np.clip(np.rint(values) - first, 0, len(entries) - 1).astype(np.int64)
+    return np.asarray(entries[positions] / (2.0**bits - 1), np.float64)

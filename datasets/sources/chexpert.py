@@ -1,0 +1,109 @@
+"""CheXpert (Irvin et al. 2019, arXiv 1901.07031): chest radiographs with 14 labels read off reports.
+
+Layout, of the full and of the small release: `train.csv`, `valid.csv`, `train/` and `valid/` with
+`patientNNNNN/studyN/viewN_frontal.jpg`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from datasets.errors import DataError
+from datasets.manifest import Listing
+from datasets.settings import Place, SourceSettings
+from datasets.sources.files import FileSource
+from datasets.sources.published import Case, Published
+from datasets.sources.tables import Line, read_table
+
+LABELS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+SPLITS: Mapping[Literal["train", "validation"], str] = {"train": "train.csv", "validation": "valid.csv"}
+UNKNOWN = float("nan")
+MEANINGS: Mapping[str, float] = {"ignore": UNKNOWN, "zeros": 0.0, "ones": 1.0}
+
+
+class ChexpertSettings(SourceSettings):
+    """What an `uncertain` label (-1) and a `blank` one (not mentioned in the report) count as, and which `views`.
+
+    U-Ignore, U-Zeros and U-Ones of Irvin et al. A blank counts as absent unless it is ignored.
+    """
+
+    source: Literal["chexpert"] = "chexpert"
+    root: Place
+    uncertain: Literal["ignore", "zeros", "ones"] = "ignore"
+    blank: Literal["zeros", "ignore"] = "zeros"
+    views: Literal["frontal", "lateral", "all"] = "all"
+
+    @property
+    def collection(self) -> str:
+        """Namespace of patients; both releases show the same ones."""
+        return "chexpert"
+
+
+class ChexpertSource(FileSource):
+    """Source of `ChexpertSettings`. An image's id is its path below the root."""
+
+    folders = {"train": "image", "valid": "image"}  # noqa: RUF012
+
+    def __init__(self, settings: ChexpertSettings) -> None:
+        super().__init__(settings, root=settings.root, collection=settings.collection)
+        self._views = settings.views
+        uncertain, blank = MEANINGS[settings.uncertain], MEANINGS[settings.blank]
+        self._values = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": uncertain, "-1.0": uncertain, "": blank}
+
+    def _published(self, listing: Listing) -> Published:
+        cases = [case for split in SPLITS for case in self._cases_of(split)]
+        missing = [case.path for case in cases if case.path not in listing.files]
+        if missing:
+            raise DataError(
+                f"{self._root} lacks {len(missing)} images of its tables ({missing[0]}); allowed: all of them; "
+                "complete the download or take their lines out"
+            )
+        return Published(cases=cases, labels=LABELS)
+
+    def _cases_of(self, split: Literal["train", "validation"]) -> Iterator[Case]:
+        _, lines = read_table(self._root / SPLITS[split], ("Path", "Frontal/Lateral", *LABELS))
+        for line in lines:
+            view = line["Frontal/Lateral"].lower()
+            if view not in {"frontal", "lateral"}:
+                raise DataError(
+                    f"{line.place}: Frontal/Lateral is '{line['Frontal/Lateral']}'; allowed: Frontal, Lateral; "
+                    "correct the line"
+                )
+            if self._views in {view, "all"}:
+                path = _below_root(line)
+                yield Case(id=path, path=path, patient=path.split("/")[1], category=view, official=split,
+                           labels=self._labels_of(line))  # fmt: skip
+
+    def _labels_of(self, line: Line) -> tuple[float, ...]:
+        try:
+            return tuple([self._values[line[name]] for name in LABELS])
+        except KeyError as error:
+            name = next(name for name in LABELS if line[name] not in self._values)
+            raise DataError(
+                f"{line.place}: {name} is '{line[name]}'; allowed: 1.0 (present), 0.0 (absent), -1.0 (uncertain), "
+                "empty (not mentioned); correct the line"
+            ) from error
+
+
+def _below_root(line: Line) -> str:
+    """Return the path without its first part, which names the release and may be called otherwise on disk."""
+    path = line["Path"].partition("/")[2]
+    if path.count("/") < 2:
+        raise DataError(
+            f"{line.place}: Path is '{line['Path']}'; allowed: RELEASE/train/PATIENT/STUDY/VIEW.jpg; correct the line"
+        )
+    return path

@@ -1,0 +1,186 @@
+"""Images with one COCO file: polygons or run lengths as masks, boxes, classes that may overlap.
+
+Layout: `images/` and one `annotations/*.json`, or what `images` and `annotations` name.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from datasets.decode import Kind
+from datasets.errors import DataError
+from datasets.manifest import Listing
+from datasets.sample import Box
+from datasets.settings import Place, SourceSettings
+from datasets.sources.coco_json import CocoCategory, CocoImage, Part, read_coco
+from datasets.sources.files import FileSource
+from datasets.sources.published import Case, MaskRuns, Published
+from datasets.sources.runs import compressed_runs, counted_runs, polygon_runs
+from datasets.sources.tables import require_images
+
+
+def _below_root(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"is {name}; allowed: a path below root; make it relative")
+    return str(path)
+
+
+Below = Annotated[str, AfterValidator(_below_root)]
+
+
+class CocoSettings(SourceSettings):
+    """`annotations` may be left out where `annotations/` holds one `*.json`.
+
+    Every image of the file counts as looked through: without annotations it shows no class. An image may
+    have the keys `patient` and `category`.
+    """
+
+    source: Literal["coco"] = "coco"
+    root: Place
+    annotations: Below | None = None
+    images: Below = "images"
+
+    @property
+    def collection(self) -> str:
+        """Namespace of patients: the resolved root."""
+        return str(self.root.resolve())
+
+
+class _Image(CocoImage):
+    patient: str | int = ""
+    category: str | int = ""
+
+
+class _Runs(Part):
+    size: tuple[int, int]
+    """(height, width)."""
+    counts: str | list[int]
+
+
+class _Annotation(Part):
+    id: int
+    image_id: int
+    category_id: int
+    bbox: Annotated[tuple[float, ...], Field(min_length=4, max_length=4)] | None = None
+    segmentation: _Runs | list[list[float]] | None = None
+    iscrowd: bool = False
+
+
+class _Coco(Part):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[CocoCategory]
+
+
+class CocoSource(FileSource):
+    """Source of `CocoSettings`. A crowd's run lengths are a mask, its box encloses many and is left out."""
+
+    def __init__(self, settings: CocoSettings) -> None:
+        super().__init__(settings, root=settings.root, collection=settings.collection)
+        self._images, self._annotations = settings.images, settings.annotations
+
+    def _folders(self) -> Mapping[str, Kind]:
+        return {self._images: "image"}
+
+    def _published(self, listing: Listing) -> Published:
+        path = self._root / (self._annotations or _only_json(self._root))
+        coco = read_coco(path, _Coco)
+        _check(coco, path)
+        require_images([f"{self._images}/{image.file_name}" for image in coco.images], listing.files, path)
+        annotations: dict[int, list[_Annotation]] = defaultdict(list)
+        for annotation in coco.annotations:
+            annotations[annotation.image_id].append(annotation)
+        reader = _Reader(
+            path=path,
+            folder=self._images,
+            names={category.id: category.name for category in sorted(coco.categories, key=lambda entry: entry.id)},
+            masked=any(annotation.segmentation for annotation in coco.annotations),
+            boxed=any(annotation.bbox for annotation in coco.annotations),
+        )
+        cases = [reader.case(image, annotations[image.id]) for image in coco.images]
+        return Published(cases=cases, classes=tuple(reader.names.values()), overlapping=True)
+
+
+def _only_json(root: Path) -> str:
+    found = sorted(path.name for path in (root / "annotations").glob("*.json"))
+    if len(found) != 1:
+        raise DataError(
+            f"{root / 'annotations'} holds {len(found)} JSON files {found}; allowed: one; name one with `annotations`"
+        )
+    return f"annotations/{found[0]}"
+
+
+def _check(coco: _Coco, path: Path) -> None:
+    _once((image.id for image in coco.images), "image id", path)
+    _once((annotation.id for annotation in coco.annotations), "annotation id", path)
+    _once((category.id for category in coco.categories), "category id", path)
+    _once((category.name for category in coco.categories), "category name", path)
+    images = {image.id for image in coco.images}
+    categories = {category.id for category in coco.categories}
+    for annotation in coco.annotations:
+        for key, known in (("image_id", images), ("category_id", categories)):
+            if getattr(annotation, key) not in known:
+                raise DataError(
+                    f"{path}: annotation {annotation.id}: {key} is {getattr(annotation, key)}; allowed: one of the "
+                    f"{len(known)} that the file lists; correct or remove it"
+                )
+
+
+def _once(values: Iterable[object], what: str, path: Path) -> None:
+    repeated = [value for value, times in Counter(values).items() if times > 1]
+    if repeated:
+        raise DataError(f"{path}: {what} {repeated[0]} stands there twice; allowed: each once; correct or remove one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reader:
+    """What every image's case is made with. Masks and boxes were looked for where the file has any."""
+
+    path: Path
+    folder: str
+    names: Mapping[int, str]
+    masked: bool
+    boxed: bool
+
+    def case(self, image: _Image, annotations: list[_Annotation]) -> Case:
+        """Return the case of one image."""
+        masks = tuple(self._mask(image, annotation) for annotation in annotations if annotation.segmentation)
+        unmasked = [annotation.id for annotation in annotations if self.masked and not annotation.segmentation]
+        return Case(
+            id=image.file_name,
+            path=f"{self.folder}/{image.file_name}",
+            patient=str(image.patient).strip(),
+            category=str(image.category),
+            size=(image.width, image.height),
+            boxes=tuple(self._boxes(annotations)),
+            boxed=self.boxed,
+            masks=masks or tuple(MaskRuns(name=name, runs=b"") for name in self.names.values() if self.masked),
+            remark=f"annotation {unmasked[0]} has no segmentation, so its mask is empty" if unmasked else "",
+        )
+
+    def _boxes(self, annotations: list[_Annotation]) -> Iterator[Box]:
+        for annotation in annotations:
+            if annotation.bbox and not annotation.iscrowd:
+                x, y, width, height = annotation.bbox
+                yield Box(name=self.names[annotation.category_id], x=x, y=y, width=width, height=height)
+
+    def _mask(self, image: _Image, annotation: _Annotation) -> MaskRuns:
+        drawn, size, place = annotation.segmentation, (image.width, image.height), self._place(annotation)
+        if not isinstance(drawn, _Runs):
+            return MaskRuns(name=self.names[annotation.category_id], runs=polygon_runs(drawn or [], size, place))
+        if drawn.size != size[::-1]:
+            raise DataError(
+                f"{place}: its size is {list(drawn.size)}; allowed: [{image.height}, {image.width}], height and width "
+                f"of {image.file_name}; correct or remove the annotation"
+            )
+        counts = drawn.counts
+        runs = compressed_runs(counts, place) if isinstance(counts, str) else counted_runs(counts, place)
+        return MaskRuns(name=self.names[annotation.category_id], runs=runs)
+
+    def _place(self, annotation: _Annotation) -> str:
+        return f"{self.path}: annotation {annotation.id}"

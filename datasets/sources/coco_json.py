@@ -1,0 +1,46 @@
+"""The JSON of COCO (Lin et al. 2014, arXiv 1405.0312) as far as it is read here."""
+
+import json
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from datasets.errors import DataError
+
+
+class Part(BaseModel):
+    """A part of the file: keys that are not read are let through, numbers that are none are not."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class CocoImage(Part):
+    """An image; `file_name` below the folder of images."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class CocoCategory(Part):
+    """A class by its number."""
+
+    id: int
+    name: str
+
+
+Form = TypeVar("Form", bound=Part)
+
+
+def read_coco(path: Path, form: type[Form]) -> Form:
+    """Read a file; raises `DataError` saying where it is wrong."""
+    try:
+        return form.model_validate(json.loads(path.read_bytes()))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{path}: {where}: {first['msg']}; allowed: COCO; restore the file") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); allowed: COCO in JSON; restore the file") from error

@@ -1,0 +1,190 @@
+"""Indian Diabetic Retinopathy Image Dataset (Porwal et al. 2018, doi 10.3390/data3030025): fundus photographs.
+
+Three parts with images of their own, of which one is chosen: `A. Segmentation`, `B. Disease Grading`,
+`C. Localization`; in each `1. Original Images` and the ground truths, for training and testing apart.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from datasets.errors import DataError
+from datasets.manifest import Listing
+from datasets.settings import Place, SourceSettings
+from datasets.sources.files import FileSource
+from datasets.sources.published import Case, MaskFile, MaskRuns, Published
+from datasets.sources.tables import Line, read_table
+
+Part = Literal["segmentation", "grading", "localisation"]
+Official = Literal["train", "test"]
+FOLDERS: Mapping[Part, str] = {
+    "segmentation": "A. Segmentation",
+    "grading": "B. Disease Grading",
+    "localisation": "C. Localization",
+}
+IMAGES = "1. Original Images"
+MASKS = "2. All Segmentation Groundtruths"
+SETS: Mapping[Official, str] = {"train": "a. Training Set", "test": "b. Testing Set"}
+CLASSES = {
+    "Microaneurysms": ("1. Microaneurysms", "MA"),
+    "Haemorrhages": ("2. Haemorrhages", "HE"),
+    "Hard Exudates": ("3. Hard Exudates", "EX"),
+    "Soft Exudates": ("4. Soft Exudates", "SE"),
+    "Optic Disc": ("5. Optic Disc", "OD"),
+}
+"""Folder and ending of the mask files of a class."""
+GRADES = {"Retinopathy grade": ("retinopathy", 4), "Risk of macular edema": ("macular edema", 2)}
+"""Name and highest grade of a column."""
+GRADE_COLUMNS = ("Image name", *GRADES)
+LABELS = tuple(f"{name} >= {grade}" for name, highest in GRADES.values() for grade in range(1, highest + 1))
+GRADE_TABLES: Mapping[Official, str] = {
+    "train": "2. Groundtruths/a. IDRiD_Disease Grading_Training Labels.csv",
+    "test": "2. Groundtruths/b. IDRiD_Disease Grading_Testing Labels.csv",
+}
+CENTRE_TABLES: Mapping[Official, Mapping[str, str]] = {
+    "train": {
+        "Optic Disc": "2. Groundtruths/1. Optic Disc Center Location/a. IDRiD_OD_Center_Training Set_Markups.csv",
+        "Fovea": "2. Groundtruths/2. Fovea Center Location/IDRiD_Fovea_Center_Training Set_Markups.csv",
+    },
+    "test": {
+        "Optic Disc": "2. Groundtruths/1. Optic Disc Center Location/b. IDRiD_OD_Center_Testing Set_Markups.csv",
+        "Fovea": "2. Groundtruths/2. Fovea Center Location/IDRiD_Fovea_Center_Testing Set_Markups.csv",
+    },
+}
+CENTRE_COLUMNS = ("Image No", "X- Coordinate", "Y - Coordinate")
+
+
+class IdridSettings(SourceSettings):
+    """One `part`: masks of segmentation, labels of grading, or centres of localisation.
+
+    Grades are ordinal labels: `retinopathy >= 2` is 1 for the grades 2, 3 and 4.
+    """
+
+    source: Literal["idrid"] = "idrid"
+    root: Place
+    part: Part
+
+    @property
+    def collection(self) -> str:
+        """Namespace of patients. They are not published, so an image counts as one."""
+        return "idrid"
+
+
+class IdridSource(FileSource):
+    """Source of `IdridSettings`. Ids are `train/IDRiD_001`, `test/IDRiD_001`: both sets count from 1.
+
+    Lines without an image file are left out. A lesion without a mask file is absent, for the set draws only
+    what is there; a class that has no file at all is no class, so a part of the masks will do.
+    """
+
+    folders = {IMAGES: "image", MASKS: "foreground"}  # noqa: RUF012
+
+    def __init__(self, settings: IdridSettings) -> None:
+        super().__init__(settings, root=settings.root / FOLDERS[settings.part], collection=settings.collection)
+        self._part = settings.part
+
+    def _published(self, listing: Listing) -> Published:
+        if self._part == "segmentation":
+            return self._segmentation(listing)
+        annotated = self._graded if self._part == "grading" else self._centred
+        cases = [case for official in SETS for case in annotated(official, _bare(official, listing))]
+        return Published(cases=cases, labels=LABELS if self._part == "grading" else ())
+
+    def _segmentation(self, listing: Listing) -> Published:
+        drawn = {
+            official: [name for name in CLASSES if listing.inside(_mask_folder(official, name))] for official in SETS
+        }
+        classes = tuple(name for name in CLASSES if any(name in names for names in drawn.values()))
+        wanted = [name for name in self._settings.classes or classes if name in classes]
+        cases = list[Case]()
+        for official, names in drawn.items():
+            bare, lacking = _bare(official, listing), [name for name in wanted if name not in names]
+            if bare and names and lacking:
+                raise DataError(
+                    f"{self._root / MASKS / SETS[official]} has no masks of {lacking}, which the other set has; "
+                    "allowed: the same classes in both; restore them or leave them out with `classes`"
+                )
+            cases += [replace(case, masks=tuple(_masks(case, names, listing))) for case in bare]
+        return Published(cases=cases, classes=classes)
+
+    def _graded(self, official: Official, cases: Sequence[Case]) -> Iterator[Case]:
+        grades = {name: _grades(line) for name, line in self._lines(GRADE_TABLES[official], GRADE_COLUMNS, cases)}
+        for case in cases:
+            found = grades.get(_stem(case))
+            yield replace(case, labels=_ordinal(found), category=f"retinopathy {found[0]}") if found else case
+
+    def _centred(self, official: Official, cases: Sequence[Case]) -> Iterator[Case]:
+        centres: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
+        for structure, table in CENTRE_TABLES[official].items():
+            for name, line in self._lines(table, CENTRE_COLUMNS, cases):
+                centres[name].append((structure, line.number(CENTRE_COLUMNS[1]), line.number(CENTRE_COLUMNS[2])))
+        for case in cases:
+            yield replace(case, centres=tuple(centres[_stem(case)]))
+
+    def _lines(self, table: str, columns: Sequence[str], cases: Sequence[Case]) -> Iterator[tuple[str, Line]]:
+        """Yield image and line; a set without images needs no table. Published tables end in empty lines."""
+        seen = {""}
+        for line in _read(self._root / table, columns) if cases else ():
+            name = line[columns[0]]
+            if name and name in seen:
+                raise DataError(f"{line.place}: {name} stands twice; allowed: one line an image; remove one")
+            if name:
+                yield name, line
+            seen.add(name)
+
+
+def _read(path: Path, columns: Sequence[str]) -> list[Line]:
+    """Read a table with these columns; some copies have spaces around the names in its header."""
+    header, lines = read_table(path, ())
+    spelled = {name.strip(): name for name in reversed(header)}
+    missing = [column for column in columns if column not in spelled]
+    if missing:
+        raise DataError(
+            f"{path} lacks the columns {missing}; allowed: a header with {list(columns)}; restore its first line"
+        )
+    return [Line(place=line.place, values={name: line[spelled[name]] for name in columns}) for line in lines]
+
+
+def _bare(official: Official, listing: Listing) -> list[Case]:
+    """Return the images of one set, nothing said of them yet."""
+    paths = listing.inside(f"{IMAGES}/{SETS[official]}")
+    named = [(f"{official}/{PurePosixPath(path).stem}", path) for path in paths]
+    return [Case(id=name, path=path, official=official) for name, path in named]
+
+
+def _stem(case: Case) -> str:
+    return case.id.partition("/")[2]
+
+
+def _mask_folder(official: Official, name: str) -> str:
+    return f"{MASKS}/{SETS[official]}/{CLASSES[name][0]}"
+
+
+def _masks(case: Case, drawn: Sequence[str], listing: Listing) -> Iterator[MaskFile | MaskRuns]:
+    """Yield a mask for each class that is drawn in the image's set: its file, or none of it in the image."""
+    official: Official = "train" if case.official == "train" else "test"
+    for name in drawn:
+        path = f"{_mask_folder(official, name)}/{_stem(case)}_{CLASSES[name][1]}.tif"
+        yield MaskFile(path=path, name=name) if path in listing.files else MaskRuns(name=name, runs=b"")
+
+
+def _grades(line: Line) -> tuple[int, ...]:
+    grades = []
+    for column, (_, highest) in GRADES.items():
+        allowed = [str(grade) for grade in range(highest + 1)]
+        if line[column] not in allowed:
+            raise DataError(
+                f"{line.place}: {column} is '{line[column]}'; allowed: {', '.join(allowed)}; correct the line"
+            )
+        grades.append(int(line[column]))
+    return tuple(grades)
+
+
+def _ordinal(grades: Sequence[int]) -> tuple[float, ...]:
+    """Return 1 for every grade that is reached, in the order of `LABELS`."""
+    highest = [highest for _, highest in GRADES.values()]
+    return tuple(
+        float(found >= grade) for found, top in zip(grades, highest, strict=True) for grade in range(1, top + 1)
+    )

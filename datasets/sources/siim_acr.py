@@ -1,0 +1,82 @@
+"""SIIM-ACR pneumothorax segmentation (Kaggle 2019): chest radiographs, masks as relative run lengths.
+
+Layout: `dicom-images-train/` and `dicom-images-test/` with `STUDY/SERIES/IMAGE.dcm`, and `train-rle.csv`
+with a row a mask (`ImageId`, ` EncodedPixels`), `-1` where an image shows none.
+"""
+
+from collections import defaultdict
+from pathlib import PurePosixPath
+from typing import Literal
+
+from datasets.errors import DataError
+from datasets.manifest import Listing
+from datasets.settings import Place, SourceSettings
+from datasets.sources.files import FileSource
+from datasets.sources.published import Case, MaskRuns, Published
+from datasets.sources.runs import relative_runs
+from datasets.sources.tables import Line, read_table, require_images
+
+NAME = "Pneumothorax"
+TEST = "dicom-images-test"
+TABLE = "train-rle.csv"
+NONE = "-1"
+
+
+class SiimAcrSettings(SourceSettings):
+    """Images without a row in `train-rle.csv`, all test images among them, have neither masks nor labels."""
+
+    source: Literal["siim_acr"] = "siim_acr"
+    root: Place
+
+    @property
+    def collection(self) -> str:
+        """Namespace of patients, who are those of the DICOM files."""
+        return "siim_acr"
+
+
+class SiimAcrSource(FileSource):
+    """Source of `SiimAcrSettings`. An image's id is its file's name without suffix."""
+
+    folders = {"dicom-images-train": "image", TEST: "image"}  # noqa: RUF012
+
+    def __init__(self, settings: SiimAcrSettings) -> None:
+        super().__init__(settings, root=settings.root, collection=settings.collection)
+
+    def _published(self, listing: Listing) -> Published:
+        table = self._root / TABLE
+        rows: dict[str, list[Line]] = defaultdict(list)
+        for line in read_table(table, ("ImageId", "EncodedPixels"))[1]:
+            rows[line["ImageId"]].append(line)
+        names = {path: PurePosixPath(path).stem for path in listing.files}
+        require_images(rows, set(names.values()), table)
+        cases = [_case(path, name, rows.get(name, [])) for path, name in names.items()]
+        return Published(cases=cases, classes=(NAME,), overlapping=True, labels=(NAME,))
+
+
+def _case(path: str, name: str, lines: list[Line]) -> Case:
+    masks = _masks(lines)
+    shown = any(mask.runs for mask in masks)
+    return Case(
+        id=name,
+        path=path,
+        category=("pneumothorax" if shown else "no pneumothorax") if lines else "",
+        official="test" if path.startswith(f"{TEST}/") else "train",
+        labels=(float(shown),) if lines else (),
+        masks=masks,
+    )
+
+
+def _masks(lines: list[Line]) -> tuple[MaskRuns, ...]:
+    texts = {line["EncodedPixels"]: line for line in lines}
+    if NONE in texts and len(texts) > 1:
+        raise DataError(
+            f"{texts[NONE].place}: {NONE} for an image that has a mask too; allowed: {NONE} alone, or masks; "
+            "remove one of its lines"
+        )
+    return tuple(MaskRuns(name=NAME, runs=_runs(text, line.place)) for text, line in texts.items())
+
+
+def _runs(text: str, place: str) -> bytes:
+    if not text:
+        raise DataError(f"{place}: EncodedPixels is empty; allowed: run lengths, or {NONE} for none; correct the line")
+    return relative_runs(text, place) if text != NONE else b""

@@ -1,0 +1,50 @@
+"""SegNet (Badrinarayanan et al. 2017) on VGG16 with batch normalisation, 29.4 million parameters.
+
+The encoder is the library's `vgg16_bn`, so that its published weights can be had under that name. Its maps
+lie before each pooling; the decoder finds the pooled positions in them again. Without skips (zeros in their
+place) every value goes to the upper left of its window.
+"""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from models.architectures.layers import convolution, initialise, unpool
+from models.architectures.parts import Blueprint, Parts
+from models.encoders.library import pyramid
+
+ENCODER = "vgg16_bn"
+LEVELS = ((512, 512, 512, 512), (512, 512, 512, 256), (256, 256, 256, 128), (128, 128, 64), (64, 64))
+"""Channels through each level's convolutions, from the deepest on; the last one of all is the head."""
+
+
+class Decoder(nn.Module):
+    """Five levels of unpooling and the convolutions of VGG16 in reverse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(
+            nn.Sequential(*(convolution(inputs, outputs) for inputs, outputs in pairwise(level))) for level in LEVELS
+        )
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Return (N, 64, S, S)."""
+        *pooled, maps = features
+        for level, before in zip(self.levels, reversed(pooled), strict=True):
+            maps = level(unpool(maps, before))
+        return maps
+
+
+def encoder(blueprint: Blueprint) -> nn.Module:
+    """Make the encoder with random weights."""
+    return pyramid(ENCODER, channels=blueprint.channels, options={})
+
+
+def parts(blueprint: Blueprint) -> Parts:
+    """Make the parts with random weights."""
+    first = encoder(blueprint)
+    decoder = Decoder()
+    head = nn.Conv2d(LEVELS[-1][-1], blueprint.outputs, 3, padding=1)
+    initialise(decoder)
+    initialise(head)
+    return Parts(encoder=first, decoder=decoder, head=head)

@@ -1,0 +1,64 @@
+"""SegNet-Basic (Badrinarayanan et al. 2017): four levels each way, 7x7 convolutions of 64 channels.
+
+No bias before batch normalisation and no ReLU in the decoder, as published; 1.4 million parameters.
+"""
+
+from torch import Tensor, nn
+
+from models.architectures.layers import convolution, initialise, unpool
+from models.architectures.parts import Blueprint, Parts
+
+WIDTH = 64
+LEVELS = 4
+KERNEL = 7
+
+
+class Encoder(nn.Module):
+    """Four times convolution, batch normalisation, ReLU and 2x2 max pooling."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(
+            convolution(WIDTH if number else channels, WIDTH, kernel=KERNEL) for number in range(LEVELS)
+        )
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the maps before each pooling, at strides 1, 2, 4, 8, and after the last, at 16."""
+        found, maps = [], images
+        for level in self.levels:
+            found.append(level(maps))
+            maps = self.pool(found[-1])
+        return [*found, maps]
+
+
+class Decoder(nn.Module):
+    """Four times unpooling, convolution, batch normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(convolution(WIDTH, WIDTH, kernel=KERNEL)[:2] for _ in range(LEVELS))
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Return (N, 64, S, S)."""
+        *pooled, maps = features
+        for level, before in zip(self.levels, reversed(pooled), strict=True):
+            maps = level(unpool(maps, before))
+        return maps
+
+
+def encoder(blueprint: Blueprint) -> nn.Module:
+    """Make the encoder with random weights."""
+    made = Encoder(blueprint.channels)
+    initialise(made)
+    return made
+
+
+def parts(blueprint: Blueprint) -> Parts:
+    """Make the parts with random weights."""
+    first = encoder(blueprint)
+    decoder = Decoder()
+    head = nn.Conv2d(WIDTH, blueprint.outputs, 1)
+    initialise(decoder)
+    initialise(head)
+    return Parts(encoder=first, decoder=decoder, head=head)

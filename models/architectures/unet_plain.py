@@ -1,0 +1,76 @@
+"""U-Net as first published (Ronneberger et al. 2015), with padding and batch normalisation; Hu et al. use it.
+
+Padding keeps the size, so no map is cropped. Dropout follows every level of the descending arm; the rate is
+ours, as neither paper gives one.
+"""
+
+from torch import Tensor, cat, nn
+
+from models.architectures import ARCHITECTURES
+from models.architectures.layers import convolution, doubling, initialise
+from models.architectures.parts import Blueprint, Parts
+from models.settings import Upsampling
+
+WIDTHS = (64, 128, 256, 512, 1024)
+DROPOUT = 0.1
+
+
+class Encoder(nn.Module):
+    """Five levels of two 3x3 convolutions, each level but the first after 2x2 max pooling."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(
+            nn.Sequential(convolution(inputs, width), convolution(width, width), nn.Dropout(DROPOUT))
+            for inputs, width in zip((channels, *WIDTHS), WIDTHS, strict=False)
+        )
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return maps of 64 to 1024 channels at strides 1, 2, 4, 8, 16."""
+        maps = [self.levels[0](images)]
+        for level in self.levels[1:]:
+            maps.append(level(self.pool(maps[-1])))
+        return maps
+
+
+class Decoder(nn.Module):
+    """Four levels: up-convolution to half the channels, the encoder's map beside it, two 3x3 convolutions."""
+
+    def __init__(self, way: Upsampling) -> None:
+        super().__init__()
+        self.ups = nn.ModuleList(up_convolution(way, 2 * width, width) for width in WIDTHS[-2::-1])
+        self.levels = nn.ModuleList(
+            nn.Sequential(convolution(2 * width, width), convolution(width, width)) for width in WIDTHS[-2::-1]
+        )
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Return (N, 64, S, S)."""
+        *skips, maps = features
+        for up, level, skip in zip(self.ups, self.levels, reversed(skips), strict=True):
+            maps = level(cat([skip, up(maps)], dim=1))
+        return maps
+
+
+def up_convolution(way: Upsampling, inputs: int, outputs: int) -> nn.Module:
+    """Return the transposed 2x2 convolution, or an interpolation and a 2x2 convolution."""
+    if way == "transposed":
+        return nn.ConvTranspose2d(inputs, outputs, 2, stride=2)
+    return nn.Sequential(doubling(way, inputs), nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(inputs, outputs, 2))
+
+
+def encoder(blueprint: Blueprint) -> nn.Module:
+    """Make the encoder with random weights."""
+    made = Encoder(blueprint.channels)
+    initialise(made)
+    return made
+
+
+def parts(blueprint: Blueprint) -> Parts:
+    """Make the parts with random weights; 31 million parameters."""
+    first = encoder(blueprint)
+    decoder = Decoder(blueprint.upsampling or ARCHITECTURES["unet_plain"].upsampling[0])
+    head = nn.Conv2d(WIDTHS[0], blueprint.outputs, 1)
+    initialise(decoder)
+    initialise(head)
+    return Parts(encoder=first, decoder=decoder, head=head)

@@ -1,0 +1,81 @@
+"""XNet (Bullock et al. 2019), a W of two U shapes with one 3x3 convolution a level.
+
+What can be carried as the encoder is the first descent with its flat part; both ascents and the second
+descent, which read its maps as skips, are the decoder. 11.73 million parameters with one channel and three
+classes. Convolutions have no bias, which batch normalisation would take away again.
+"""
+
+from torch import Tensor, cat, nn
+
+from models.architectures import ARCHITECTURES
+from models.architectures.layers import convolution, doubling, initialise
+from models.architectures.parts import Blueprint, Parts
+from models.settings import Upsampling
+
+
+class Encoder(nn.Module):
+    """Down 64, 128, 256, each followed by 2x2 max pooling; flat 512, 512."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.down = nn.ModuleList([convolution(channels, 64), convolution(64, 128), convolution(128, 256)])
+        self.flat = nn.Sequential(convolution(256, 512), convolution(512, 512))
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return maps of 64, 128, 256, 512 channels at strides 1, 2, 4, 8."""
+        return _descend(images, self.down, self.flat, self.pool)
+
+
+class Decoder(nn.Module):
+    """Up 256, 128; down 128, 256; flat 512, 512; up 256, 128, 64, each with a skip beside it."""
+
+    def __init__(self, way: Upsampling) -> None:
+        super().__init__()
+        self.first_up = nn.ModuleList([_up(way, 512, 256), _up(way, 2 * 256, 128)])
+        self.down = nn.ModuleList([convolution(2 * 128, 128), convolution(128, 256)])
+        self.flat = nn.Sequential(convolution(256, 512), convolution(512, 512))
+        self.pool = nn.MaxPool2d(2)
+        self.second_up = nn.ModuleList([_up(way, 512, 256), _up(way, 2 * 256, 128), _up(way, 2 * 128, 64)])
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Return (N, 128, S, S)."""
+        whole, half, quarter, flat = features
+        middle = _ascend(flat, self.first_up, [quarter, half])
+        half, quarter, flat = _descend(middle, self.down, self.flat, self.pool)
+        return _ascend(flat, self.second_up, [quarter, half, whole])
+
+
+def _up(way: Upsampling, inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(doubling(way, inputs), convolution(inputs, outputs))
+
+
+def _descend(maps: Tensor, down: nn.ModuleList, flat: nn.Module, pool: nn.Module) -> list[Tensor]:
+    found = []
+    for level in down:
+        found.append(level(maps))
+        maps = pool(found[-1])
+    return [*found, flat(maps)]
+
+
+def _ascend(maps: Tensor, up: nn.ModuleList, skips: list[Tensor]) -> Tensor:
+    for level, skip in zip(up, skips, strict=True):
+        maps = cat([skip, level(maps)], dim=1)
+    return maps
+
+
+def encoder(blueprint: Blueprint) -> nn.Module:
+    """Make the encoder with random weights."""
+    made = Encoder(blueprint.channels)
+    initialise(made)
+    return made
+
+
+def parts(blueprint: Blueprint) -> Parts:
+    """Make the parts with random weights."""
+    first = encoder(blueprint)
+    decoder = Decoder(blueprint.upsampling or ARCHITECTURES["xnet"].upsampling[0])
+    head = nn.Conv2d(128, blueprint.outputs, 1)
+    initialise(decoder)
+    initialise(head)
+    return Parts(encoder=first, decoder=decoder, head=head)

@@ -1,0 +1,116 @@
+"""What a study file compares: the grid of arms, rules that add and take away, the baseline."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from datasets.settings import Place
+from study.fields import Fraction, Positive, Seed, Settings
+
+
+class WeightsFile(Settings):
+    """Initial weights from a safetensors file."""
+
+    file: Place
+
+
+InitialWeights = str | WeightsFile
+"""random, a name of published weights such as imagenet, or a file."""
+FactorValue = Any
+Rule = Mapping[str, FactorValue]
+COMPARE_KEYS = frozenset({"architecture", "backbone", "initial_weights", "pathway", "labelled_fraction",
+                          "labelled_images", "folds", "seeds", "baseline", "exclude", "include"})  # fmt: skip
+
+
+def _fixed(name: str, value: FactorValue) -> FactorValue:
+    if name == "initial_weights" and isinstance(value, Mapping) and set(value) == {"file"}:
+        return WeightsFile(file=Path(str(value["file"])))
+    if name in ("architecture", "backbone", "pathway", "initial_weights") and not isinstance(value, str):
+        raise ValueError(f"{name} is {value}; allowed: one name; write a rule for each")
+    return value
+
+
+class Compare(Settings):
+    """The grid of arms. A key with dots is a further factor: a path into the study file."""
+
+    architecture: tuple[str, ...] = Field(min_length=1)
+    backbone: tuple[str, ...] = Field(min_length=1)
+    initial_weights: tuple[InitialWeights, ...] = Field(default=("random",), min_length=1)
+    pathway: tuple[str, ...] | None = Field(default=None, min_length=1)
+    labelled_fraction: tuple[Fraction, ...] | None = Field(default=None, min_length=1)
+    labelled_images: tuple[Positive, ...] | None = Field(default=None, min_length=1)
+    factors: Mapping[str, tuple[FactorValue, ...]] = {}
+    folds: Positive = 5
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
+    baseline: tuple[Rule, ...] = ()
+    exclude: tuple[Rule, ...] = ()
+    include: tuple[Rule, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_factors(cls, value: Any) -> Any:  # noqa: ANN401 - raw document
+        if not isinstance(value, Mapping) or "factors" in value:
+            return value
+        dotted = {key: value[key] for key in value if "." in str(key)}
+        plain = {key: value[key] for key in value if key not in dotted}
+        return {**plain, "factors": dotted} if dotted else plain
+
+    @field_validator("baseline", mode="before")
+    @classmethod
+    def _one_family(cls, value: Any) -> Any:  # noqa: ANN401 - raw document
+        return (value,) if isinstance(value, Mapping) else value
+
+    @field_validator("baseline", "exclude", "include")
+    @classmethod
+    def _fixed_factors(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        """Read the values of rules as the lists they choose from are read."""
+        return tuple({name: _fixed(name, value) for name, value in rule.items()} for rule in rules)
+
+    @field_validator("architecture", "backbone", "initial_weights", "pathway", "labelled_fraction", "labelled_images",
+                     "seeds")  # fmt: skip
+    @classmethod
+    def _each_once(cls, value: Sequence[object] | None) -> Sequence[object] | None:
+        repeated = sorted({str(item) for item in value or () if list(value or ()).count(item) > 1})
+        if repeated:
+            raise ValueError(f"{', '.join(repeated)} stands twice; allowed: each value once; remove the repetition")
+        return value
+
+    @field_validator("factors")
+    @classmethod
+    def _some_values(cls, value: Mapping[str, tuple[object, ...]]) -> Mapping[str, tuple[object, ...]]:
+        for path, values in value.items():
+            if not values or any(list(values).count(item) > 1 for item in values):
+                raise ValueError(f"{path} is {list(values)}; allowed: a list of different values, at least one")
+        return value
+
+    @model_validator(mode="after")
+    def _one_axis(self) -> Self:
+        if self.labelled_fraction and self.labelled_images:
+            raise ValueError("labelled_fraction and labelled_images are both given; allowed: one of them; remove one")
+        return self
+
+    @model_validator(mode="after")
+    def _files_by_name(self) -> Self:
+        """Tables tell files of weights apart by their names alone."""
+        places: dict[str, Path] = {}
+        for weights in self._weights():
+            if isinstance(weights, WeightsFile):
+                other = places.setdefault(weights.file.name, weights.file)
+                if other != weights.file:
+                    raise ValueError(
+                        f"initial_weights names {other} and {weights.file}; allowed: files of different names; "
+                        "rename one"
+                    )
+        return self
+
+    def _weights(self) -> Iterator[object]:
+        yield from self.initial_weights
+        for rule in (*self.baseline, *self.exclude, *self.include):
+            yield rule.get("initial_weights")
+
+    @property
+    def labelled(self) -> tuple[float | int, ...]:
+        """Return the amounts of labelled data: fractions (float) or numbers of images (int)."""
+        return self.labelled_images or self.labelled_fraction or (1.0,)

@@ -1,0 +1,136 @@
+"""Losses of adversarial segmentation, against their formulas."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.settings import AdversarialSettings
+from models.tasks import make_task
+from models.tasks.adversarial import DISCRIMINATOR, Adversarial
+from models.tasks.base import NETWORK, Batch, Outputs
+
+SIZE, CLASSES = 32, 3
+SMALL = {"name": "patchgan", "receptive_field": 16}
+
+
+def made(*, exclusive: bool = True, **block: object) -> Adversarial:
+    settings = AdversarialSettings.model_validate(
+        {"loss": {"dice": 1.0}, "adversarial": {"discriminator": SMALL} | block}
+    )
+    task = make_task(settings, Outputs(names=("a", "b", "c")[: CLASSES - exclusive], exclusive=exclusive))
+    assert isinstance(task, Adversarial)
+    torch.manual_seed(0)
+    task.rivals(1)
+    return task
+
+
+def network() -> nn.Module:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, CLASSES, 3, padding=1))
+
+
+def batch(*, exclusive: bool = True, update: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(5)
+    images, unlabelled = torch.rand(2, 2, 1, SIZE, SIZE, generator=generator)
+    target = torch.randint(0, CLASSES, (2, SIZE, SIZE), generator=generator).byte()
+    if not exclusive:
+        target = (torch.rand(2, CLASSES, SIZE, SIZE, generator=generator) > 0.5).byte()
+    return Batch(images=images, target=target, unlabelled=unlabelled, update=update)
+
+
+def gradients(module: nn.Module) -> list[Tensor | None]:
+    return [parameter.grad for parameter in module.parameters()]
+
+
+def test_unlabelled_images_leave_every_gradient_zero_where_their_lambdas_are_zero() -> None:
+    task, generator = made(lambda2=0.0, lambda_semi=0.0), network()
+    unlabelled = batch().unlabelled
+    assert unlabelled is not None
+    task.unlabelled_loss(generator, unlabelled, update=10_000).backward()
+
+    assert all(gradient is not None and not gradient.any() for gradient in gradients(generator))
+
+
+SELF_TRAINING = {"lambda2": 0.0, "lambda_semi": 0.1, "semi_start": 7, "t_semi": 0.0}
+
+
+@pytest.mark.parametrize("block", [{"lambda2": 0.1}, SELF_TRAINING])
+def test_unlabelled_images_teach_otherwise(block: dict[str, float]) -> None:
+    task, generator = made(**block), network()
+    unlabelled = batch().unlabelled
+    assert unlabelled is not None
+    task.unlabelled_loss(generator, unlabelled, update=7).backward()
+
+    assert all(gradient is not None and gradient.any() for gradient in gradients(generator))
+
+
+def test_self_training_waits_for_its_start() -> None:
+    task, generator = made(**SELF_TRAINING), network()
+    unlabelled = batch().unlabelled
+    assert unlabelled is not None
+
+    assert float(task.unlabelled_loss(generator, unlabelled, update=6).detach()) == 0.0
+    assert float(task.unlabelled_loss(generator, unlabelled, update=7).detach()) > 0.0
+
+
+def test_labelled_loss_is_segmentation_plus_lambda1_times_the_judgement() -> None:
+    task, generator = made(lambda1=0.3, lambda2=0.0), network()
+    given = batch()
+    turns = dict(task.turns(generator, given))
+    logits = generator(given.images)
+    judged = task._judge(logits.softmax(dim=1), given.images)
+    expected = task._loss(logits, given.target) - 0.3 * F.logsigmoid(judged).mean()
+
+    torch.testing.assert_close(turns[NETWORK], expected)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_judging_loss_is_the_cross_entropy_of_true_against_predicted_maps(exclusive: bool) -> None:
+    task, given = made(exclusive=exclusive), batch(exclusive=exclusive)
+    maps = torch.rand(2, CLASSES, SIZE, SIZE)
+    truth = F.one_hot(given.target.long(), CLASSES).movedim(-1, 1) if exclusive else given.target
+    real, fake = task._judge(truth.float(), given.images), task._judge(maps, given.images)
+    expected = -(F.logsigmoid(real).mean() + F.logsigmoid(-fake).mean()) / 2
+
+    torch.testing.assert_close(task.judging_loss(maps, given), expected)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_self_training_is_a_mean_over_trusted_pixels_against_the_own_answer(exclusive: bool) -> None:
+    task = made(exclusive=exclusive, t_semi=0.2)
+    logits = torch.randn(2, CLASSES, SIZE, SIZE)
+    judged = torch.randn(2, 1, SIZE, SIZE)
+    trusted = judged.sigmoid()[:, 0] > 0.2
+    if exclusive:
+        expected = F.cross_entropy(logits, logits.argmax(dim=1), reduction="none")[trusted].mean()
+    else:
+        cost = F.binary_cross_entropy_with_logits(logits, (logits > 0).float(), reduction="none")
+        expected = cost.movedim(1, -1)[trusted].mean()
+
+    torch.testing.assert_close(task.self_training_loss(logits, judged), expected)
+
+
+def test_nothing_trusted_costs_nothing() -> None:
+    task = made(t_semi=1.0)
+
+    assert float(task.self_training_loss(torch.randn(1, CLASSES, 8, 8), torch.randn(1, 1, 8, 8))) == 0.0
+
+
+def test_each_player_moves_in_its_own_turn_only() -> None:
+    task, generator = made(lambda2=0.1), network()
+    for player, loss in task.turns(generator, batch()):
+        own, other = (task._judge, generator) if player == DISCRIMINATOR else (generator, task._judge)
+        for module in (generator, task._judge):
+            module.zero_grad(set_to_none=True)
+        loss.backward()
+        assert all(gradient is not None for gradient in gradients(own)), player
+        assert all(gradient is None for gradient in gradients(other)), player
+
+
+def test_condition_shows_the_discriminator_the_image() -> None:
+    maps, images = torch.rand(1, CLASSES, SIZE, SIZE), torch.rand(1, 1, SIZE, SIZE)
+    plain, conditional = made(), made(discriminator=SMALL | {"conditional": True})
+
+    assert torch.equal(plain._judge(maps, images), plain._judge(maps, images * 0))
+    assert not torch.equal(conditional._judge(maps, images), conditional._judge(maps, images * 0))

@@ -1,0 +1,40 @@
+"""Published values beside a study's own."""
+
+import json
+
+import pytest
+
+from results.published import Reported, beside
+from results.render import render
+from results.tables import Table, table
+from tests.results.test_tables import SMALL
+
+HEADLINE = {"metric": "mean_iou", "class": "macro", "aggregation": "dataset"}
+
+
+def shown(*reported: Reported) -> Table:
+    return beside(table(SMALL), reported)
+
+
+def test_a_published_value_stands_in_the_cells_it_matches_and_no_other() -> None:
+    text = render(shown(Reported(match=HEADLINE | {"pathway": "none", "labelled_fraction": 1.0}, value=0.65)), "md")
+
+    assert text.count("[published 0.650]") == 1
+    assert "| 0.650 (0.620 to 0.680) baseline [published 0.650] |" in text
+
+
+def test_what_a_match_leaves_out_may_be_anything() -> None:
+    assert render(shown(Reported(match=HEADLINE | {"architecture": "unet"}, value=0.5)), "md").count("[published") == 3
+
+
+def test_the_closest_match_wins() -> None:
+    general = Reported(match=HEADLINE, value=0.1)
+    special = Reported(match=HEADLINE | {"pathway": "encode"}, value=0.2)
+    records = json.loads(render(shown(general, special), "json"))
+
+    assert {row["pathway"]: row["published"] for row in records} == {"none": 0.1, "encode": 0.2}
+
+
+@pytest.mark.parametrize("match", [{"metric": "dice"}, {"class": "heart"}, {"backbone": "resnet50"}, {"loss": "dice"}])
+def test_other_metrics_classes_and_arms_stay_without(match: dict[str, str]) -> None:
+    assert "published" not in json.loads(render(shown(Reported(match=HEADLINE | match, value=0.1)), "json"))[0]
