@@ -85,7 +85,7 @@ SPECS = {
                                     without=("pathways.two_step",)), "pathways.one_step[1]: segment has image.channels",
                                "same"),
     "unknown carry": (base({"pathways.one_step": ["classify", {"stage": "segment", "carry": "decoder"}]}),
-                      "pathways.one_step[1].carry: is decoder", "'encoder' or 'encoder+decoder'"),
+                      "pathways.one_step[1].carry: is decoder", "'encoder', 'encoder+decoder' or 'encoder+decoder+head'"),
     "freezing what is not there": (base({"pathways.one_step": [{"stage": "classify", "freeze": ["decoder"]},
                                                                 "segment"]}),
                                    "pathways.one_step[0].freeze: unknown part 'decoder'", "encoder.stage5"),
