@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.connect import Capacity
@@ -27,9 +28,12 @@ LOST_PROCESSES = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How one call of the work ended. `busy`: another driver runs it. `redo`: what the item named left is unusable."""
+    """How an item ended. `busy`: another driver runs it. `redo`: what the item named left is unusable.
 
-    status: Literal["done", "busy", "redo", "failed"]
+    `stopped`: its source had it stopped. `skipped`: it was never run, because what it needs failed.
+    """
+
+    status: Literal["done", "busy", "redo", "failed", "stopped", "skipped"]
     detail: str = ""
     redo: str = ""
 
@@ -53,6 +57,22 @@ class Listener(Protocol):
         """An item ended; `again` where it will be handed out once more."""
 
 
+class Source(Protocol):
+    """Brings items that are not known from the start, and is told what became of any; in the driver's process."""
+
+    def more(self, slots: int) -> tuple[Iterable[Item], Iterable[str]]:
+        """Return new items and those ids of them that are done; asked where nothing is ready for one of the slots.
+
+        No items: nothing now, and nothing ever where nothing runs any more.
+        """
+
+    def reported(self, name: str, scores: Mapping[str, float]) -> bool:
+        """Hear a report of a running item; return whether to stop it."""
+
+    def ended(self, name: str, outcome: Outcome) -> None:
+        """Hear how an item ended for good."""
+
+
 def execute(
     items: Iterable[Item],
     work: Work,
@@ -63,15 +83,17 @@ def execute(
     gpus: float,
     done: Iterable[str] = (),
     may_start: Callable[[str], bool] = lambda _: True,
+    source: Source | None = None,
 ) -> Queue:
-    """Run all items but those that are done and return the settled queue.
+    """Run all items but those that are done, and what the source brings, and return the settled queue.
 
     `may_start` false: another driver runs it, ask again later.
     """
     queue = Queue(items, done=done)
-    if queue.finished:
+    slots = _slots(capacity, cpus, gpus)
+    searcher = _QueueSearcher(queue, listener, may_start, source, slots)
+    if queue.finished and not searcher.refilled():
         return queue
-    searcher = _QueueSearcher(queue, listener, may_start)
     shared = ray.put(work)
     trainable = tune.with_resources(functools.partial(_trial, shared=[shared]), {"cpu": cpus, "gpu": gpus})
     with scratch_folder() as scratch:
@@ -80,7 +102,8 @@ def execute(
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 num_samples=-1,
-                max_concurrent_trials=_slots(capacity, cpus, gpus),
+                scheduler=_Stopper(searcher),
+                max_concurrent_trials=slots,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -118,7 +141,7 @@ def _thread() -> ThreadPoolExecutor:
 def _trial(config: dict[str, Any], shared: list[ray.ObjectRef]) -> None:
     """Run one item. Errors are reported, not raised: the process stays warm for the next one."""
     try:
-        work = _fetched(shared[0])
+        work = config["work"] or _fetched(shared[0])
         outcome = _thread().submit(work, config["id"], lambda scores: tune.report({"scores": dict(scores)})).result()
     except Exception as error:  # noqa: BLE001 - whatever a stage raises fails that stage alone
         where = traceback.format_exc()
@@ -129,25 +152,51 @@ def _trial(config: dict[str, Any], shared: list[ray.ObjectRef]) -> None:
 class _QueueSearcher(Searcher):
     """Tune's view of the queue."""
 
-    def __init__(self, queue: Queue, listener: Listener, may_start: Callable[[str], bool]) -> None:
+    def __init__(
+        self, queue: Queue, listener: Listener, may_start: Callable[[str], bool], source: Source | None, slots: int
+    ) -> None:
         super().__init__()
         self.queue, self.listener, self._may_start = queue, listener, may_start
+        self._source, self._slots = source, slots
         self._names: dict[str, str] = {}
+        self._stopped: set[str] = set()
+        self._told: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Hand out an item; None while all wait."""
-        if self.queue.finished:
-            return str(Searcher.FINISHED)
+        name = self._startable()
+        while name is None and self.refilled():
+            name = self._startable()
+        if name is None:
+            return str(Searcher.FINISHED) if self.queue.finished else None
+        self._names[trial_id] = name
+        self.listener.started(name)
+        return {"id": name, "work": self.queue.item(name).work}
+
+    def refilled(self) -> bool:
+        """Ask the source for items; return whether there are any."""
+        if self._source is None:
+            return False
+        items, done = self._source.more(self._slots)
+        found = list(items)
+        self.queue.add(found, done=done)
+        self._tell_skipped()
+        return bool(found)
+
+    def _startable(self) -> str | None:
         held: list[str] = []
         while (name := self.queue.next()) is not None and not self._may_start(name):
             held.append(name)
         for other in held:
             self.queue.put_back(other)
-        if name is None:
-            return None
-        self._names[trial_id] = name
-        self.listener.started(name)
-        return {"id": name}
+        return name
+
+    def stops(self, trial_id: str, scores: Mapping[str, float]) -> bool:
+        """Ask the source whether a running item is to be stopped."""
+        if self._source is None or not self._source.reported(self._names[trial_id], scores):
+            return False
+        self._stopped.add(trial_id)
+        return True
 
     def progressed(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Relay a report of a running item."""
@@ -163,13 +212,25 @@ class _QueueSearcher(Searcher):
         name = self._names.pop(trial_id, None)
         if name is None:
             return
-        if error or result is None or "status" not in result:
+        if trial_id in self._stopped:
+            outcome, again = Outcome(status="stopped"), False
+            self.queue.abandon(name)
+        elif error or result is None or "status" not in result:
             outcome = Outcome(status="failed", detail=f"its process was lost {LOST_PROCESSES + 1} times")
             again = self.queue.fail(name, outcome.detail, final=True)
         else:
             outcome = Outcome(status=result["status"], detail=result["detail"], redo=result["redo"])
             again = self._settle(name, outcome)
         self.listener.ended(name, outcome, again=again)
+        if self._source is not None and not again:
+            self._source.ended(name, outcome)
+            self._tell_skipped()
+
+    def _tell_skipped(self) -> None:
+        told, self._told = self._told, set(self.queue.skipped)
+        for name in sorted(self._told - told):
+            if self._source is not None:
+                self._source.ended(name, Outcome(status="skipped"))
 
     def _settle(self, name: str, outcome: Outcome) -> bool:
         match outcome.status:
@@ -193,6 +254,24 @@ class _QueueSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing: resuming is planning again."""
+
+
+class _Stopper(FIFOScheduler):
+    """Ends a trial at its next report where the source says so; whatever else is the queue's."""
+
+    def __init__(self, searcher: _QueueSearcher) -> None:
+        super().__init__()
+        self._searcher = searcher
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As for the searcher."""
+        return {}
+
+    def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
+        """Decide on one report; Tune gives it flattened."""
+        scores = {key.removeprefix("scores/"): value for key, value in result.items() if key.startswith("scores/")}
+        stops = bool(scores) and self._searcher.stops(trial.trial_id, scores)
+        return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)
 
 
 class _Relay(tune.Callback):

@@ -4,6 +4,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 REDOS = 3
 """How often what an item left may turn out unusable."""
@@ -11,11 +12,17 @@ REDOS = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """One stage to run. `needs` are ids of other items; `cost` is any measure of its length."""
+    """One stage to run. `needs` are ids of other items; `cost` is any measure of its length.
+
+    `work` runs an item that comes late and that the work shared by all does not know. `retries`: how often after an
+    error; None: as the queue says.
+    """
 
     id: str
     needs: tuple[str, ...] = ()
     cost: float = 1.0
+    work: Any = None
+    retries: int | None = None
 
 
 class Queue:
@@ -24,29 +31,56 @@ class Queue:
     `done` names items that need not run, unless what they left turns out unusable.
     """
 
-    def __init__(self, items: Iterable[Item], *, done: Iterable[str] = (), retries: int = 1) -> None:
-        self.done = set(done)
-        self._items = {item.id: item for item in items}
-        self._children: dict[str, list[str]] = {name: [] for name in self._items}
+    def __init__(self, items: Iterable[Item] = (), *, done: Iterable[str] = (), retries: int = 1) -> None:
+        self.done: set[str] = set()
+        self._retries = retries
+        self._items: dict[str, Item] = {}
+        self._children: dict[str, list[str]] = {}
         self._waits: dict[str, int] = {}
-        for item in self._items.values():
-            within = [need for need in item.needs if need in self._items]
-            self._waits[item.id] = len(set(within) - self.done)
-            for need in within:
-                self._children[need].append(item.id)
-        self._remaining = _remaining(self._items, self._children)
-        self._attempts = dict.fromkeys(self._items, 1 + retries)
+        self._remaining: dict[str, float] = {}
+        self._attempts: dict[str, int] = {}
         self._heap: list[tuple[float, str]] = []
         self._redone: Counter[str] = Counter()
-        self._open = set(self._items) - self.done
+        self._open: set[str] = set()
         self.running: set[str] = set()
         self.failed: dict[str, str] = {}
         """Error by id, for items that failed themselves."""
         self.skipped: set[str] = set()
         """Descendants of failed items."""
-        for name, waits in self._waits.items():
-            if not waits:
+        self.add(items, done=done)
+
+    def add(self, items: Iterable[Item], *, done: Iterable[str] = ()) -> None:
+        """Take further items in. One that is open stays as it is; one that was done and is not in `done` runs again.
+
+        A new item below a failed one is skipped at once.
+        """
+        given, finished = {item.id: item for item in items}, set(done)
+        again = [name for name in given if name in self.done and name not in finished]
+        new = {name: item for name, item in given.items() if name not in self._items}
+        self._items |= new
+        self.done |= finished - self._open
+        for name, item in new.items():
+            self._children[name] = []
+            self._attempts[name] = 1 + (self._retries if item.retries is None else item.retries)
+        for name, item in new.items():
+            within = {need for need in item.needs if need in self._items}
+            self._waits[name] = len(within - self.done)
+            for need in within:
+                self._children[need].append(name)
+        self._open |= new.keys() - self.done
+        self._remaining = _remaining(self._items, self._children)
+        for name in again:
+            self._items[name] = given[name]
+            self._reopen(name)
+        for name in new:
+            if not self._waits[name]:
                 self._push(name)
+        for name in (self.failed.keys() | self.skipped) & {need for item in new.values() for need in item.needs}:
+            self._skip_below(name)
+
+    def item(self, name: str) -> Item:
+        """Return an item."""
+        return self._items[name]
 
     @property
     def finished(self) -> bool:
@@ -86,6 +120,14 @@ class Queue:
         self._skip_below(name)
         return False
 
+    def abandon(self, name: str) -> None:
+        """Forget an item that was ended without a result; what needs it is skipped."""
+        self.running.discard(name)
+        self._open.discard(name)
+        self._skip_below(name)
+        for need in set(self._items.pop(name).needs) & self._children.keys():
+            self._children[need].remove(name)
+
     def put_back(self, name: str) -> None:
         """Hand an item out again later; no attempt is counted."""
         self.running.discard(name)
@@ -104,12 +146,15 @@ class Queue:
         if name == child:
             self._push(child)
         elif name in self.done:
-            self.done.discard(name)
-            self._open.add(name)
-            for other in self._children[name]:
-                self._waits[other] += 1
-            self._push(name)
+            self._reopen(name)
         return True
+
+    def _reopen(self, name: str) -> None:
+        self.done.discard(name)
+        self._open.add(name)
+        for other in self._children[name]:
+            self._waits[other] += 1
+        self._push(name)
 
     def _skip_below(self, name: str) -> None:
         below = [name]

@@ -1,8 +1,7 @@
 """Global batches in a seeded order, and one worker's share of each."""
 
 import itertools
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -104,15 +103,3 @@ class Batches:
             if targets is not None:
                 targets[at] = changed
         return images, targets
-
-
-def balanced(rows: Sequence[int], categories: Sequence[str], images: int) -> tuple[int, ...]:
-    """Return about `images` of these rows, those of every category equally often, each as often as the others.
-
-    `categories` holds one a row of the index. A category's rows are repeated in turn until its share is full.
-    """
-    groups: Mapping[str, list[int]] = defaultdict(list)
-    for row in rows:
-        groups[categories[row]].append(row)
-    share = max(1, round(images / len(groups)))
-    return tuple(row for name in sorted(groups) for row in itertools.islice(itertools.cycle(groups[name]), share))

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import JPEGBaseline8Bit
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 
+from datasets.decoders import decode_apart
 from datasets.sample import Pixels
 
 Values = NDArray[np.float64]
+SAFE = frozenset({JPEGBaseline8Bit, RLELossless, DeflatedExplicitVRLittleEndian})
+"""Compressed syntaxes whose decoders raise on damaged data and do no worse."""
 
 # What pydicom warns of is no reason to refuse a file, or decoding then fails with a reason of its own.
 warnings.filterwarnings("ignore", module="pydicom")
@@ -31,7 +34,7 @@ def decode_dicom(data: bytes) -> tuple[Pixels, str]:
     record = pydicom.dcmread(BytesIO(data))
     if int(record.get("NumberOfFrames") or 1) > 1:
         raise ValueError(f"it has {record.NumberOfFrames} frames, where one is needed")
-    stored = _stored(record)
+    stored = _stored(record, data)
     photometric = str(record.get("PhotometricInterpretation", ""))
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, record)
@@ -40,14 +43,16 @@ def decode_dicom(data: bytes) -> tuple[Pixels, str]:
     return inverted, str(record.get("PatientID") or "").strip()
 
 
-def _stored(record: Dataset) -> NDArray[Any]:
+def _stored(record: Dataset, data: bytes) -> NDArray[Any]:
     if "PixelData" not in record:
         raise ValueError("its pixel data is missing or cut off")
     syntax = record.file_meta.TransferSyntaxUID
     try:
-        # Pillow decodes plain JPEG three times as fast as GDCM, which holds the interpreter's lock as well.
+        if syntax.is_compressed and syntax not in SAFE:
+            return decode_apart(data)
+        # Pillow decodes plain JPEG three times as fast as GDCM.
         return pixel_array(record, decoding_plugin="pillow" if syntax == JPEGBaseline8Bit else "")
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ValueError(f"its pixel data ({syntax.name}) is damaged or of no kind that can be decoded") from error
 
 
@@ -58,6 +63,8 @@ def _shown(stored: NDArray[Any], record: Dataset) -> Pixels:
     values = np.asarray(apply_modality_lut(stored, record), np.float64)
     if window is not None:
         function = str(record.get("VOILUTFunction") or "LINEAR")
+        if function not in FUNCTIONS:
+            raise ValueError(f"its VOI LUT function is {function}, where {', '.join(FUNCTIONS)} are known")
         return _bytes(FUNCTIONS[function](values, *window))
     if "VOILUTSequence" in record:
         return _bytes(_looked_up(values, record.VOILUTSequence[0]))

@@ -115,3 +115,14 @@ class SourceSettings(Settings):
             if names is not None and (not names or len(set(names)) < len(names)):
                 raise ValueError(f"{key} is {list(names)}; allowed: a list of different names, at least one")
         return self
+
+
+class FileSettings(SourceSettings):
+    """What sources of files share: the folder of the data set."""
+
+    root: Place
+
+    @property
+    def collection(self) -> str:
+        """Namespace of patients: sets that share patients have one."""
+        raise NotImplementedError

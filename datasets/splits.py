@@ -2,7 +2,6 @@
 
 import math
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,19 +9,20 @@ from hashlib import blake2b
 from itertools import accumulate
 
 from datasets.errors import DataError
-from datasets.patients import (
-    Members,
-    count_images,
-    deal_folds,
-    draw_images,
-    members_of,
-    patient_order,
-    rows_of,
-)
+from datasets.named import check_named, fixed_test, named_rows
+from datasets.patients import Members, count_images, deal_folds, members_of, patient_order, rows_of
 from datasets.sample import Index, Offer
-from datasets.settings import FileList, SplitSettings, TestImages, TestShare, ValidationShare
+from datasets.settings import SplitSettings, ValidationShare
 
-__all__ = ["Split", "fingerprint", "patient_order", "pretraining_split", "target_split"]
+__all__ = [
+    "Split",
+    "fingerprint",
+    "patient_order",
+    "pretraining_split",
+    "reserve_split",
+    "reserved",
+    "target_split",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +53,20 @@ def target_split(
     seed: int,
     labelled: float,
     min_cases: int,
+    reserve: float | None = None,
 ) -> Split:
     """Split the target data for one fold, seed and amount of labels.
 
     `labelled` is a share of the training images (float) or a number of images (int). Rows with faults take no
-    part. Raises `DataError` where the settings leave nobody to test or to train.
+    part. `reserve` is the share of patients that a search has seen: they lie in no test fold. In the order they keep
+    their places: put first, they would be the few labels of every fold, and intervals would miss what hangs on who
+    is labelled. Raises `DataError` where the settings leave nobody to test or to train.
     """
     seed = seed if settings.seed is None else settings.seed
     members, everyone = _ordered(index, offer, seed)
-    _check_named(index, settings, members, offer)
-    tested, part = _held_out(index, settings, members, offer=offer, folds=folds, fold=fold, seed=seed)
+    check_named(index, settings, members, offer)
+    seen = reserved(index, settings, offer, reserve) if reserve else frozenset[str]()
+    tested, part = _held_out(index, settings, members, offer=offer, folds=folds, fold=fold, seed=seed, seen=seen)
     order = [patient for patient in everyone if patient not in tested]
     prefix = order[: _prefix_length(order, members, labelled)]
     validators = _validators(index, settings, order=prefix, part=part)
@@ -93,7 +97,7 @@ def pretraining_split(
     seed = seed if settings.seed is None else settings.seed
     usable = _usable(index, offer)
     members = members_of(index, usable)
-    tested = set() if settings.test == "folds" else _fixed_test(index, settings, members, offer)
+    tested = set() if settings.test == "folds" else fixed_test(index, settings, members, offer)
     kept = [row for row in usable if row not in exclude]
     remaining = members_of(index, kept)
     order = [patient for patient in patient_order(index, kept, seed) if patient not in tested]
@@ -108,6 +112,37 @@ def pretraining_split(
         unlabelled=tuple(row for row in _without(index, settings, offer, tested) if row not in exclude),
         test=rows_of(remaining, tested & remaining.keys()),
     )
+
+
+@lru_cache(maxsize=8)
+def reserved(index: Index, settings: SplitSettings, offer: Offer, share: float) -> frozenset[str]:
+    """Return the patients that a search may use: whole, with annotation, of all categories, the same for every seed.
+
+    Where the test set is fixed they are a share of the others. Raises `DataError` where nobody is left to test.
+    """
+    # An order of its own: else the reserve would be the first labels of that seed in every fold.
+    members, everyone = _ordered(index, offer, -1 - (settings.seed or 0))
+    tested = set() if settings.test == "folds" else fixed_test(index, settings, members, offer)
+    others = [patient for patient in everyone if patient not in tested]
+    count = max(1, round(share * len(others)))
+    if count >= len(others):
+        raise DataError(
+            f"a reserve of {share} takes all {count} patients that do not test; allowed: a share that leaves some; "
+            "lower search.reserve"
+        )
+    return frozenset(others[:count])
+
+
+def reserve_split(index: Index, settings: SplitSettings, *, offer: Offer | None, share: float, min_cases: int) -> Split:
+    """Split the reserve itself, into what a search trains on and what judges it; nobody tests.
+
+    Images of patients outside the reserve are in no part. `offer` None reads images only. Raises `DataError`.
+    """
+    settings = settings.model_copy(update={"seed": settings.seed or 0})
+    own = reserved(index, settings, "masks", share)
+    rows = frozenset(row for row in range(len(index)) if index.patients[row] not in own)
+    part = settings.model_copy(update={"test": "folds"})
+    return pretraining_split(index, part, offer=offer, seed=settings.seed or 0, min_cases=min_cases, exclude=rows)
 
 
 def fingerprint(index: Index, rows: Iterable[int], offers: Sequence[Offer]) -> str:
@@ -125,9 +160,10 @@ def _usable(index: Index, offer: Offer | None) -> list[int]:
 
 
 def _held_out(
-    index: Index, settings: SplitSettings, members: Members, *, offer: Offer, folds: int, fold: int, seed: int
-) -> tuple[set[str], Sequence[str]]:
-    """Return the patients that test, and those whose turn it is to validate where folds do."""
+    index: Index, settings: SplitSettings, members: Members, *, offer: Offer, folds: int, fold: int, seed: int,
+    seen: frozenset[str],
+) -> tuple[set[str], Sequence[str]]:  # fmt: skip
+    """Return the patients that test, none of `seen`, and those whose turn it is to validate where folds do."""
     fixed, by_fold = settings.test != "folds", settings.validation == "folds"
     if folds > 1 and fixed and not by_fold:
         raise DataError(
@@ -139,9 +175,9 @@ def _held_out(
             "raise compare.folds, or fix the test set and validate by share"
         )
     if not fixed:
-        parts = _parts(index, offer, frozenset(), folds, seed)
+        parts = _parts(index, offer, seen, folds, seed)
         return set(parts[fold]), parts[(fold + 1) % folds]
-    tested = _fixed_test(index, settings, members, offer)
+    tested = fixed_test(index, settings, members, offer)
     if not by_fold:
         return tested, ()
     return tested, _parts(index, offer, frozenset(tested), folds, seed)[fold]
@@ -156,74 +192,11 @@ def _ordered(index: Index, offer: Offer, seed: int) -> tuple[Members, tuple[str,
 
 
 @lru_cache(maxsize=8)
-def _parts(index: Index, offer: Offer, tested: frozenset[str], folds: int, seed: int) -> list[list[str]]:
-    """Return the folds of all patients with annotation but those of a fixed test set."""
+def _parts(index: Index, offer: Offer, without: frozenset[str], folds: int, seed: int) -> list[list[str]]:
+    """Return the folds of all patients with annotation but those of a fixed test set or a reserve."""
     members = members_of(index, _usable(index, offer))
-    others = {patient: rows for patient, rows in members.items() if patient not in tested}
+    others = {patient: rows for patient, rows in members.items() if patient not in without}
     return deal_folds(index, others, folds=folds, seed=seed)
-
-
-def _fixed_test(index: Index, settings: SplitSettings, members: Members, offer: Offer | None) -> set[str]:
-    """Return the patients of the test set that all seeds and folds share."""
-    test = settings.test
-    if isinstance(test, TestImages | TestShare):
-        tested = _drawn(index, test, members, settings.seed or 0)
-    else:
-        tested = members.keys() & {index.patients[row] for row in _named(index, test, "test")}
-    if not tested:
-        raise DataError(f"split.test ({test}) holds no image with {offer or 'pixels'}; allowed: one or more; change it")
-    return tested
-
-
-def _drawn(index: Index, test: TestImages | TestShare, members: Members, seed: int) -> set[str]:
-    rows = rows_of(members, members)
-    alone: set[str] = set()
-    if isinstance(test, TestImages):
-        wanted = test.images
-    else:
-        wanted = max(1, round(test.share * len(rows)))
-        if test.and_ == "single_case_categories":
-            cases = Counter([index.categories[row] for row in rows])
-            alone = {index.patients[row] for row in rows if cases[index.categories[row]] == 1}
-    order = [patient for patient in patient_order(index, rows, seed) if patient not in alone]
-    return alone | draw_images(order, members, wanted)
-
-
-def _named(index: Index, choice: object, part: str) -> list[int]:
-    """Return the rows that a list of image ids, or the publisher, puts into a part."""
-    if choice == "official":
-        return [row for row, official in enumerate(index.official) if official == part]
-    if not isinstance(choice, FileList):
-        return []
-    path = choice.list
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"list {path} cannot be read ({error}); allowed: a text file; name another") from error
-    ids = [line.strip() for line in lines if line.strip()]
-    position = {image: row for row, image in enumerate(index.ids)}
-    for image in ids:
-        if image not in position:
-            raise DataError(f"list {path} names unknown image {image}; allowed: ids of the data; correct it")
-    return [position[image] for image in ids]
-
-
-def _check_named(index: Index, settings: SplitSettings, members: Members, offer: Offer) -> None:
-    """Refuse parts of the target data that miss annotation or tear a patient apart."""
-    for part, choice in (("test", settings.test), ("validation", settings.validation)):
-        named = set(_named(index, choice, part))
-        for row in sorted(named):
-            image, patient = index.ids[row], index.patients[row]
-            if isinstance(choice, FileList) and row not in members.get(patient, ()):
-                raise DataError(
-                    f"split.{part} names image {image}, which has a fault or no {offer}; "
-                    "allowed: usable images; drop its line"
-                )
-            if not named.issuperset(members.get(patient, ())):
-                raise DataError(
-                    f"patient {patient} lies on both sides of split.{part}; allowed: whole patients; "
-                    "name all images of a patient, or let the split be drawn"
-                )
 
 
 def _prefix_length(order: Sequence[str], members: Members, labelled: float) -> int:
@@ -248,7 +221,7 @@ def _validators(index: Index, settings: SplitSettings, *, order: Sequence[str], 
         return set(order[step - 1 :: step])
     if validation == "folds":
         return set(part).intersection(order)
-    return {index.patients[row] for row in _named(index, validation, "validation")}.intersection(order)
+    return {index.patients[row] for row in named_rows(index, validation, "validation")}.intersection(order)
 
 
 def _training(members: Members, patients: Sequence[str], validators: set[str]) -> tuple[int, ...]:

@@ -178,6 +178,11 @@ def _size_problem(chosen: Architecture | None, name: str, size: int) -> str | No
     return f"image size is {size}; allowed: multiples of {divisor} from {smallest} on; set image.size to {nearest}"
 
 
+def upsampling(architecture: str | None, wanted: Upsampling | None) -> Upsampling | None:
+    """Return how a decoder doubles its maps: as wanted, else as its architecture was published."""
+    return wanted or (ARCHITECTURES[architecture].upsampling[0] if architecture is not None else None)
+
+
 def encoder_stages(architecture: str | None, name: str) -> int:
     """Return how many stages of the encoder can be frozen by name; `own` needs an architecture."""
     if name == "own":

@@ -60,7 +60,8 @@ class Schedule:
 def squared_kernels(network: nn.Module) -> Tensor:
     """Return the sum of squares of all convolution kernels that train (Keras' kernel_regularizer of weight 1)."""
     kernels = [layer.weight for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
-    return torch.stack([kernel.square().sum() for kernel in kernels if kernel.requires_grad]).sum()
+    start = next(network.parameters()).new_zeros(())
+    return sum((kernel.square().sum() for kernel in kernels if kernel.requires_grad), start)
 
 
 def make_schedule(settings: ScheduleSettings, optimizer: Optimizer, total_updates: int) -> Schedule:

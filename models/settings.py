@@ -152,6 +152,12 @@ class SegmentationSettings(MaskSettings):
     task: Literal["segmentation"] = "segmentation"
 
 
+class DiscriminatorOptimizerSettings(OptimizerSettings):
+    """As Hung et al. (2018) train theirs, unless said otherwise."""
+
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+
+
 class AdversaryBlock(Settings):
     """The discriminator's part in semi-supervised segmentation (Hung et al. 2018, whose values are the defaults).
 
@@ -161,7 +167,7 @@ class AdversaryBlock(Settings):
     """
 
     discriminator: DiscriminatorSettings = DiscriminatorSettings(name="fully_convolutional")
-    optimizer: OptimizerSettings = OptimizerSettings(lr=1e-4)
+    optimizer: DiscriminatorOptimizerSettings = DiscriminatorOptimizerSettings()
     lambda1: Annotated[float, Field(ge=0)] = 0.01
     lambda2: Annotated[float, Field(ge=0)] = 0.001
     lambda_semi: Annotated[float, Field(ge=0)] = 0.0
@@ -175,6 +181,21 @@ class AdversarialSettings(MaskSettings):
     task: Literal["adversarial"] = "adversarial"
     target: Literal["mask"] = "mask"
     adversarial: AdversaryBlock = AdversaryBlock()
+
+
+def head_of(settings: TaskSettings) -> Head:
+    """Return the head of a network that gives one answer an image."""
+    return settings.head if isinstance(settings, ClassificationSettings | LocalisationSettings) else "average"
+
+
+def upsampling_of(settings: TaskSettings) -> Upsampling | None:
+    """Return how a decoder is to double its maps, None where nothing is said."""
+    return settings.upsampling if isinstance(settings, MaskSettings | ReconstructionSettings) else None
+
+
+def structure_of(settings: TaskSettings) -> str | None:
+    """Return the structure that is localised, None where none is named."""
+    return settings.structure if isinstance(settings, LocalisationSettings) else None
 
 
 def loss_problem(losses: Iterable[LossName], target: TargetKind, *, exclusive: bool) -> str | None:

@@ -38,7 +38,7 @@ def describe(frame: "pd.DataFrame", notes: Mapping[str, str]) -> "pd.DataFrame":
     mean, sd, count = (folds[name].to_numpy(np.float64) for name in ("mean", "std", "count"))
     low, high = t_interval(mean, sd, count)
     rows = frame.drop_duplicates("row").sort_values("row")
-    rows = rows.drop(columns=["updates", "fold", "seed", "value", "images", "digest", *schema.SIZES])
+    rows = rows.drop(columns=["updates", "fold", "seed", "value", "images", "digest", "scoring", *schema.SIZES])
     rows = rows.merge(_completeness(frame, notes), on="cell", how="left")
     return rows.assign(
         mean=mean,
@@ -58,6 +58,7 @@ def _completeness(frame: "pd.DataFrame", notes: Mapping[str, str]) -> "pd.DataFr
     cells = replicates.groupby("cell")
     table = cells[list(schema.SIZES)].mean()
     table["labelled_images"] = table["labelled_images"].round().astype(np.int64)
+    table["labelled_fraction"] = table["labelled_fraction"].round(6)  # a mean of equal numbers may miss the last bit
     table["replicates"] = cells.size()
     table["said"] = cells["said"].agg(lambda said: "; ".join(dict.fromkeys(filter(None, said))))
     return table.reset_index()

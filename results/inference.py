@@ -30,10 +30,40 @@ def paired_t(mean: Array, sd: Array, n: Array, ratio: float) -> tuple[Array, Arr
     """
     from scipy import stats
 
-    n = np.where(varies(sd, mean) & (n >= 2), n, np.nan)
-    error = np.where(np.isnan(n), np.nan, sd) * np.sqrt(1 / n + ratio)
-    statistic = mean / error
+    n = _testable(mean, sd, n)
+    statistic = mean / _error(sd, n, ratio)
     return statistic, np.asarray(2 * stats.t.sf(np.abs(statistic), n - 1))
+
+
+def difference_interval(mean: Array, sd: Array, n: Array, ratio: float) -> tuple[Array, Array]:
+    """Return the ends of the 95 % interval that belongs to `paired_t`; NaN where that has no test."""
+    from scipy import stats
+
+    n = _testable(mean, sd, n)
+    half = stats.t.ppf(0.975, n - 1) * _error(sd, n, ratio)
+    return mean - half, mean + half
+
+
+def _testable(mean: Array, sd: Array, n: Array) -> Array:
+    return np.where(varies(sd, mean) & (n >= 2), n, np.nan)
+
+
+def _error(sd: Array, n: Array, ratio: float) -> Array:
+    return np.where(np.isnan(n), np.nan, sd) * np.sqrt(1 / n + ratio)
+
+
+def hedges_g(effect_size: Array, freedom: Array) -> Array:
+    """Return d_z without its bias in small samples (Hedges 1981, the exact factor)."""
+    from scipy.special import gammaln
+
+    freedom = np.where(freedom >= 2, freedom, np.nan)
+    factor = np.exp(gammaln(freedom / 2) - gammaln((freedom - 1) / 2)) / np.sqrt(freedom / 2)
+    return np.asarray(effect_size * factor)
+
+
+def rounded(differences: Array) -> Array:
+    """Take away what arithmetic leaves of equal differences, so that equal values and ties are equal."""
+    return np.asarray(np.round(differences, 12))
 
 
 def holm(p: Array) -> Array:
@@ -50,7 +80,8 @@ def masks_needed(images: ArrayLike, means: ArrayLike, values: ArrayLike, sign: i
     """Return how many labelled images a learning curve needs to reach each value.
 
     The curve (means over images) is made monotone by isotonic regression, rising for sign 1 and falling
-    for -1, and joined by straight lines; where it is flat the fewest images count. NaN outside its range.
+    for -1, and joined by straight lines; where it is flat the fewest images count. inf where a value is better than
+    all of the curve, -inf where it is worse, NaN without a curve or value.
     """
     from scipy.optimize import isotonic_regression
 
@@ -65,5 +96,5 @@ def masks_needed(images: ArrayLike, means: ArrayLike, values: ArrayLike, sign: i
     left = np.maximum(right - 1, 0)
     rise = np.where(curve[right] > curve[left], curve[right] - curve[left], 1.0)
     share = np.where(right > 0, (wanted - curve[left]) / rise, 0.0)
-    inside = (wanted >= curve[0]) & (wanted <= curve[-1])
-    return np.where(inside, x[left] + share * (x[right] - x[left]), np.nan)
+    needed = x[left] + share * (x[right] - x[left])
+    return np.select([wanted > curve[-1], wanted < curve[0], ~np.isnan(wanted)], [np.inf, -np.inf, needed], np.nan)

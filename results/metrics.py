@@ -1,7 +1,7 @@
 """From the stored counts of each replicate to the results table."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Flags = NDArray[np.bool_]
+Stage = tuple[str, str]
+"""Digest of a target stage and which of its scores."""
+TEST = "test"
+"""How the names of splits of test images begin."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,27 @@ class Row(NamedTuple):
     images: int
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageValues:
+    """Metrics of each image of a split: `values` (images, series), NaN where undefined.
+
+    `images` and `patients` name the rows, images in ascending order; `series` are (class, metric).
+    """
+
+    split: str
+    images: tuple[str, ...]
+    patients: tuple[str, ...]
+    series: tuple[tuple[str, str], ...]
+    values: Array
+
+
+class Measured(NamedTuple):
+    """Every number of a target stage, and those of its single test images."""
+
+    rows: list[Row]
+    images: list[ImageValues]
+
+
 def collect(
     study: str,
     replicates: Iterable[schema.Replicate],
@@ -54,14 +79,35 @@ def collect(
 
     `load` gives a stage's scores and images, once per digest and scoring.
     """
+    replicates = list(replicates)
+    return results_table(study, replicates, measure_all(replicates, load, settings), further=further)
+
+
+def measure_all(
+    replicates: Iterable[schema.Replicate],
+    load: Callable[[schema.Replicate], "tuple[pa.Table, pa.Table]"],
+    settings: MetricSettings,
+) -> Mapping[Stage, Measured]:
+    """Measure each target stage once, whichever replicates share it."""
+    stages = {(one.digest, one.scoring): one for one in replicates}
+    return {key: measure(*load(one), settings) for key, one in stages.items()}
+
+
+def results_table(
+    study: str,
+    replicates: Iterable[schema.Replicate],
+    measured: Mapping[Stage, Measured],
+    *,
+    further: Sequence[str] = (),
+) -> "pa.Table":
+    """Return one row per replicate and number."""
     import pyarrow as pa
 
-    replicates = list(replicates)
     names = [*schema.FACTORS, *further]
-    stages = {(one.digest, one.scoring): one for one in replicates}
-    rows = {key: replicate_rows(*load(one), settings) for key, one in stages.items()}
     records = [
-        (study, *_place(one, names), *row, one.digest) for one in replicates for row in rows[one.digest, one.scoring]
+        (study, *_place(one, names), *row, one.digest, one.scoring)
+        for one in replicates
+        for row in measured[one.digest, one.scoring].rows
     ]
     columns = schema.results(further)
     values = zip(*records, strict=True) if records else [()] * len(columns)
@@ -70,6 +116,11 @@ def collect(
 
 
 def replicate_rows(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) -> list[Row]:
+    """Return every metric of one target stage, per split, aggregation and class; see `measure`."""
+    return measure(scores, images, settings).rows
+
+
+def measure(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) -> Measured:
     """Return every metric of one target stage, per split, aggregation and class.
 
     `dataset` sums counts over images first, `case` averages the images' metrics; an image counts for a
@@ -80,20 +131,34 @@ def replicate_rows(scores: "pa.Table", images: "pa.Table", settings: MetricSetti
         scores = with_background(scores, images)
     names = _classes(scores, settings)
     rows: list[Row] = []
+    by_image: list[ImageValues] = []
     for split in scores["split"].unique().to_pylist():
-        counts = _counts(_part(scores, split), names)
-        bins = _bins(_part(images, split))
+        part, pictures = _part(scores, split), _part(images, split).sort_by("image")
+        counts, bins = _counts(part, names), _bins(pictures)
+        values = _case_values(counts, bins, names)
         numbers = chain(
             _dataset_rows(counts, names, settings.min_images),
-            _case_rows(counts, names),
             _overall_rows(bins),
-            _threshold_rows(_part(scores, split), names),
+            (("case", *series, *_mean(column)) for series, column in values.items()),
+            _threshold_rows(part, names),
         )
         rows += [
             Row(split, aggregation, class_, metric, None if math.isnan(value) else value, n)
             for aggregation, class_, metric, value, n in numbers
         ]
-    return rows
+        if split.startswith(TEST):
+            by_image.append(_image_values(split, pictures, values))
+    return Measured(rows, by_image)
+
+
+def _image_values(split: str, pictures: "pa.Table", values: Mapping[tuple[str, str], Array]) -> ImageValues:
+    return ImageValues(
+        split=split,
+        images=tuple(pictures["image"].to_pylist()),
+        patients=tuple(pictures["patient"].to_pylist()),
+        series=tuple(values),
+        values=np.stack([*values.values()], axis=1),
+    )
 
 
 def _place(one: schema.Replicate, names: Sequence[str]) -> tuple[object, ...]:
@@ -120,21 +185,22 @@ def _dataset_rows(counts: Counts, names: list[str], min_images: int) -> Iterator
         yield "dataset", names[index], "false_positive_pixels", float(together.fp[0, index]), images
 
 
-def _case_rows(counts: Counts, names: list[str]) -> Iterator[Unsplit]:
+def _case_values(counts: Counts, bins: Confidence, names: list[str]) -> dict[tuple[str, str], Array]:
+    """Return each metric of each image by class and metric."""
     shown = counts.truth > 0
+    found: dict[tuple[str, str], Array] = {}
     for metric, formula in PER_CLASS.items():
         values = formula(counts)
         per_class = np.where(shown, values, np.nan)
-        for index, name in enumerate(names):
-            yield "case", name, metric, *_mean(per_class[:, index])
-        yield "case", "macro", metric, *_mean(_macro(values, shown))
-        yield "case", "weighted", metric, *_mean(_weighted(values, shown, counts.truth))
+        found |= {(name, metric): per_class[:, index] for index, name in enumerate(names)}
+        found["macro", metric] = _macro(values, shown)
+        found["weighted", metric] = _weighted(values, shown, counts.truth)
+    return found | {("macro", metric): formula(bins) for metric, formula in OVERALL.items()}
 
 
 def _overall_rows(bins: Confidence) -> Iterator[Unsplit]:
     for metric, formula in OVERALL.items():
         yield "dataset", "macro", metric, float(formula(bins.summed())[0]), len(bins.count)
-        yield "case", "macro", metric, *_mean(formula(bins))
 
 
 def _threshold_rows(scores: "pa.Table", names: list[str]) -> Iterator[Unsplit]:

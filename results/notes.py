@@ -1,19 +1,28 @@
 """What a reader has to know about a number, in words, in the `note` column."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from results.inference import varies
-from results.schema import direction
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import ArrayLike, NDArray
 
 FIXED_TEST = "fixed test set: no fold correction"
 ITSELF = "baseline itself"
-OFF_CURVE = "not on the baseline's curve"
+NOT_REACHED = "not reached by the baseline at any size"
+BELOW_CURVE = "below the baseline at every size"
+FLAT_CURVE = "the baseline's curve does not rise far enough to tell masks"
+NO_PAIR = "no replicate to pair with the baseline"
+TOO_FEW = "n too small for a test"
+RANK_TOO_FEW = "n too small for a rank test: fewer than 6 unequal pairs"
+BOOTSTRAP_TOO_FEW = "n too small for a bootstrap: fewer than 10 patients"
+CONSTANT = "paired differences do not vary"
+SHARED_TRAINING = "folds share training images: p may be too small"
+SEVERAL_IMAGES = "several images of a patient count as independent: p may be too small"
 
 
 def comparison_notes(rows: "pd.DataFrame", expected: int, *, fixed_test: bool) -> list[str]:
@@ -22,17 +31,44 @@ def comparison_notes(rows: "pd.DataFrame", expected: int, *, fixed_test: bool) -
     return ["; ".join(filter(None, [shared, *_said(row, expected), *_missing(row)])) for row in rows.to_dict("records")]
 
 
-def test_notes(tests: "pd.DataFrame") -> list[str]:
-    """Say why a test has no p, or ""."""
+def test_notes(tests: "pd.DataFrame") -> "NDArray[np.object_]":
+    """Say why a test over replicates has no p, or ""."""
     pairs = tests["pairs"].to_numpy()
     constant = ~varies(tests["sd_difference"].to_numpy(), tests["difference"].to_numpy())
-    reasons = {
-        "no replicate to pair with the baseline": pairs == 0,
-        "n too small for a test": pairs == 1,
-        "paired differences do not vary": constant,
-        "one fold: no corrected test": tests["p"].isna().to_numpy(),
-    }
-    return list(np.select(list(reasons.values()), list(reasons), default=""))
+    reasons = {NO_PAIR: pairs == 0, TOO_FEW: pairs == 1, CONSTANT: constant}
+    return first_said(reasons | {"one fold: no corrected test": tests["p"].isna().to_numpy()})
+
+
+def curve_notes(
+    values: "NDArray[np.float64]", needed: "NDArray[np.float64]", means: "NDArray[np.float64]"
+) -> "NDArray[np.object_]":
+    """Say why values, higher being better, need no number of masks on a baseline's curve, or "".
+
+    The monotone fit can lie below single means: what one of them reaches was reached.
+    """
+    outside = np.isinf(needed)
+    above, below = values > np.nanmax(means, initial=-np.inf), values < np.nanmin(means, initial=np.inf)
+    return first_said({NOT_REACHED: outside & above, BELOW_CURVE: outside & below, FLAT_CURVE: outside})
+
+
+def first_said(reasons: "Mapping[str, NDArray[np.bool_]]") -> "NDArray[np.object_]":
+    """Return for each place the first text that holds there, or ""."""
+    return np.select(list(reasons.values()), list(reasons), default="").astype(object)
+
+
+def where_tested(p: "NDArray[np.float64]", text: str) -> "NDArray[np.object_]":
+    """Return the text where there is a p."""
+    return np.where(np.isnan(p), "", text).astype(object)
+
+
+def incomplete(counts: "ArrayLike", expected: int, what: str) -> list[str]:
+    """Say `3 of 10 WHAT` where some, but not all, are there."""
+    return [f"{count} of {expected} {what}" if 0 < count < expected else "" for count in np.asarray(counts).tolist()]
+
+
+def joined(*notes: "Iterable[str]") -> list[str]:
+    """Join the notes of each place."""
+    return ["; ".join(filter(None, parts)) for parts in zip(*notes, strict=True)]
 
 
 def _said(row: "dict[Any, Any]", expected: int) -> Iterator[str]:
@@ -53,5 +89,4 @@ def _missing(row: "dict[Any, Any]") -> Iterator[str]:
     if not row["compared"]:
         return
     yield row["test_note"]
-    if row["n"] and direction(row["metric"]) and np.isnan(row["labels_equivalent"]):
-        yield OFF_CURVE
+    yield row["curve_note"]

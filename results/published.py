@@ -9,10 +9,11 @@ from results.tables import Cell, Table, label
 
 @dataclass(frozen=True, kw_only=True)
 class Reported:
-    """A published value and the cells it is to be compared with: all whose columns have these values."""
+    """A published value, who published it, and the cells it is compared with: all whose columns match."""
 
     match: Mapping[str, Any]
     value: float
+    source: str
 
 
 def beside(table: Table, reported: Sequence[Reported]) -> Table:
@@ -22,8 +23,8 @@ def beside(table: Table, reported: Sequence[Reported]) -> Table:
     def found(cell: Cell | None) -> Cell | None:
         if cell is None:
             return None
-        fitting = (one.value for one in closest_first if _fits(one, cell.record))
-        return replace(cell, published=next(fitting, None))
+        closest = next((one for one in closest_first if _fits(one, cell.record)), None)
+        return cell if closest is None else replace(cell, published=closest.value, published_by=closest.source)
 
     return replace(table, grid=tuple(tuple(map(found, line)) for line in table.grid))
 

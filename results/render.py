@@ -8,15 +8,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from results.notes import ITSELF, OFF_CURVE
-from results.schema import factor_columns
+from results.notes import BELOW_CURVE, FLAT_CURVE, ITSELF, NOT_REACHED
+from results.schema import SIGNIFICANT, factor_columns
 from results.tables import Cell, Table
 
 NOT_RUN = "not run"
-SIGNIFICANT = 0.05
 MARKER = "*"
+CLOSE = "†"
+UNTOLD = ("", ITSELF, NOT_REACHED, BELOW_CURVE, FLAT_CURVE)
+"""Notes that a cell shows by itself, or that are about labels saved."""
 NUMBERS = ("metric", "mean", "ci_low", "ci_high", "n", "difference", "p", "p_adjusted", "note")
 FURTHER = ("class", "aggregation", "split", "baseline", "effect_size", "labels_equivalent", "labels_saved")
+TO_BEST = ("labels_equivalent_low", "labels_equivalent_high", "difference_to_best", "p_to_best")
 
 
 def render(table: Table, format: str) -> str:
@@ -34,20 +37,30 @@ def _markdown(table: Table) -> str:
 
 
 def _latex(table: Table) -> str:
+    """Write a float for documents that load booktabs."""
+
     def line(texts: Sequence[str]) -> str:
         return " & ".join(texts) + r" \\"
 
     heads = [_escaped(text) for text in (*table.rows, *table.column_labels)]
     body = _lines(table, lambda text: rf"\textbf{{{text}}}", _escaped)
-    caption = _escaped(" ".join([f"{table.caption}; columns: {table.columns}.", *_footer(table)]))
-    top = [
+    columns = "l" * len(table.rows) + "c" * len(table.column_labels)
+    parts = [
+        r"% needs \usepackage{booktabs}",
         r"\begin{table}",
-        rf"\caption{{{caption}}}",
-        rf"\begin{{tabular}}{{{'l' * len(heads)}}}",
-        r"\hline",
+        r"\centering",
+        rf"\caption{{{_escaped(f'{table.caption}; columns: {table.columns}')}.}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        line(heads),
+        r"\midrule",
+        *map(line, body),
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(rf"\par\footnotesize {_escaped(text)}" for text in _footer(table)),
+        r"\end{table}",
     ]
-    rows = [line(heads), r"\hline", *map(line, body)]
-    return "\n".join([*top, *rows, r"\hline", r"\end{tabular}", r"\end{table}", ""])
+    return "\n".join([*parts, ""])
 
 
 def _html(table: Table) -> str:
@@ -89,8 +102,9 @@ def _records(table: Table) -> Iterator[dict[str, Any]]:
     for cell in _cells(table):
         names = list(cell.record)
         places = ("study", *factor_columns(names), "labelled_fraction", "labelled_images")
-        told = {name: cell.record[name] for name in (*places, *NUMBERS, *FURTHER)}
-        yield told | ({"published": cell.published} if compared else {})
+        told = {name: cell.record[name] for name in (*places, *NUMBERS, *FURTHER, *TO_BEST)}
+        reported = {"published": cell.published, "published_by": cell.published_by}
+        yield told | (reported if compared else {})
 
 
 def _cells(table: Table) -> Iterator[Cell]:
@@ -110,7 +124,8 @@ def _text(cell: Cell | None, bold: Callable[[str], str], escape: Callable[[str],
     if record["mean"] is None:
         return "undefined"
     mean = escape(_number(record["mean"]))
-    told = [bold(mean) if cell.best else mean, escape(_interval(record)), escape(_test(record))]
+    marked = mean + escape(CLOSE) if cell.close and not cell.best else mean
+    told = [bold(mean) if cell.best else marked, escape(_interval(record)), escape(_test(record))]
     published = "" if cell.published is None else escape(f"[published {_number(cell.published)}]")
     return " ".join(filter(None, [*told, published]))
 
@@ -139,17 +154,35 @@ def _number(value: float, sign: str = "") -> str:
 
 
 def _footer(table: Table) -> list[str]:
-    """Explain the marker and count the notes of what the cells show."""
+    """Explain the marks, count the notes of what the cells show, and give the table's own notes."""
     notes = Counter(note for cell in _cells(table) for note in cell.record["note"].split("; "))
-    said = [f"{note} ({count})" for note, count in notes.items() if note not in ("", ITSELF, OFF_CURVE)]
+    said = [f"{note} ({count})" for note, count in notes.items() if note not in UNTOLD]
     marked = any(MARKER in _test(cell.record) for cell in _cells(table))
+    sources = dict.fromkeys(cell.published_by for cell in _cells(table) if cell.published is not None)
     return [
         *([f"{MARKER} adjusted p below {SIGNIFICANT}."] if marked else []),
+        *_closeness(table),
         *([f"Notes (cells): {'; '.join(said)}."] if said else []),
+        *table.notes,
+        *([f"Published: {'; '.join(sources)}."] if sources else []),
     ]
+
+
+def _closeness(table: Table) -> Iterator[str]:
+    """Say what the mark of cells near the best means, and that others could not be held against it."""
+    others = [cell for cell in _cells(table) if not cell.best and cell.record["mean"] is not None]
+    if any(cell.close for cell in others):
+        yield (
+            f"{CLOSE} not distinguishable from the best with the same labelled data (bold): "
+            f"same paired test, p adjusted by Holm over the column is {SIGNIFICANT} or more."
+        )
+    tested = any(cell.close is not None for cell in others)
+    untested = sum(cell.close is None for cell in others)
+    if tested and untested:
+        yield f"Not tested against the best: {untested} cells."
 
 
 def _escaped(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {sign: "\\" + sign for sign in "&%$#_{}"} | {"<": "$<$", ">": "$>$"}
+    special |= {sign: "\\" + sign for sign in "&%$#_{}"} | {"<": "$<$", ">": "$>$", CLOSE: r"$^{\dagger}$"}
     return "".join(special.get(sign, sign) for sign in text)

@@ -11,10 +11,13 @@ FACTORS = ("architecture", "backbone", "initial_weights", "pathway")
 SERIES = ("split", "aggregation", "class", "metric")
 """What tells one number of a replicate from another."""
 SIZES = ("labelled_fraction", "labelled_images")
+SIGNIFICANT = 0.05
+"""Adjusted p below which a difference is marked."""
 SCORE_BINS = 200
 CONFIDENCE_BINS = 20
 HIGHER_IS_BETTER = frozenset({"mean_iou", "dice", "precision", "recall", "f1", "accuracy", "auc"})
 LOWER_IS_BETTER = frozenset({"ece", "false_positive_pixels"})
+METRICS = tuple(sorted(HIGHER_IS_BETTER | LOWER_IS_BETTER | {"confidence", "threshold"}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +84,17 @@ def images() -> "pa.Schema":
 
 
 def results(further: Sequence[str] = ()) -> "pa.Schema":
-    """One row per replicate x split x aggregation x class x metric; `images` is how many made the value."""
+    """One row per replicate x split x aggregation x class x metric; `images` is how many made the value.
+
+    `digest` and `scoring` name the target stage and which of its scores these are.
+    """
     import pyarrow as pa
 
     return _schema(
         _cell(further)
         | dict.fromkeys(("updates", "fold", "seed"), pa.int64())
         | dict.fromkeys(SERIES, pa.string())
-        | {"value": pa.float64(), "images": pa.int64(), "digest": pa.string()}
+        | {"value": pa.float64(), "images": pa.int64(), "digest": pa.string(), "scoring": pa.string()}
     )
 
 
@@ -96,7 +102,8 @@ def comparisons(further: Sequence[str] = ()) -> "pa.Schema":
     """One row per cell x baseline x split x aggregation x class x metric.
 
     `n` counts replicates (folds x seeds) behind `mean`; `baseline` names the family, "" without one;
-    `effect_size` is Cohen's d_z; `labels_*` are numbers of masks.
+    `effect_size` is Cohen's d_z; `labels_*` are numbers of masks. `difference_to_best` and `p_to_best` (Holm
+    over the arms) are against the arm with the best mean at the same labelled data, null in that arm itself.
     """
     import pyarrow as pa
 
@@ -110,20 +117,28 @@ def comparisons(further: Sequence[str] = ()) -> "pa.Schema":
         | {"test": pa.string()}
         | dict.fromkeys(("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high"), number)
         | {"labels_saved": number, "note": pa.string()}
+        | dict.fromkeys(("difference_to_best", "p_to_best"), number)
     )
 
 
 def paired_tests(further: Sequence[str] = ()) -> "pa.Schema":
-    """One row per paired test: `pairs` replicates, and how many `tests` the Holm adjustment was over."""
+    """One row per paired test or interval of a difference with a baseline.
+
+    `unit` is what was paired, `pairs` how many; `generalises_to` is what the answer is about: "new training
+    sets", or "these models, new patients". `tests` is how many the Holm adjustment was over: all arms and
+    sizes of one baseline, series, `test` and `unit`. `effect_size` is d_z, `hedges_g` the same without its bias
+    in small samples, `rank_biserial` -1..1; `ci_low` and `ci_high` are the ends of the difference's interval.
+    """
     import pyarrow as pa
 
     number = pa.float64()
     return _schema(
         _cell(further)
-        | dict.fromkeys((*SERIES, "baseline", "test"), pa.string())
+        | dict.fromkeys((*SERIES, "baseline", "test", "unit", "generalises_to"), pa.string())
         | {"pairs": pa.int64(), "difference": number, "sd_difference": number, "statistic": number}
         | {"degrees_of_freedom": pa.int64(), "p": number, "p_adjusted": number, "tests": pa.int64()}
-        | {"effect_size": number, "note": pa.string()}
+        | dict.fromkeys(("effect_size", "hedges_g", "rank_biserial", "ci_low", "ci_high"), number)
+        | {"note": pa.string()}
     )
 
 

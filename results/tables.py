@@ -4,27 +4,38 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from results.schema import SIZES, direction, factor_columns
+from results.schema import SIGNIFICANT, SIZES, direction, factor_columns
+from results.sentences import labels_sentences
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Record = Mapping[str, Any]
-AGAINST = ("difference", "p", "p_adjusted", "effect_size", "labels_equivalent", "labels_saved")
+LABELS = ("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high", "labels_saved")
+AGAINST = ("difference", "p", "p_adjusted", "effect_size", *LABELS)
+HEADLINE = {"split": "test", "aggregation": "dataset", "metric": "mean_iou", "class": "macro"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One line of the comparisons table, whether no other of its column is better, and what a paper reports."""
+    """One line of the comparisons table, whether no other of its column is better, and what a paper reports.
+
+    `close` says that it cannot be told from the best of its column, None where that was not asked or not tested.
+    """
 
     record: Record
     best: bool
+    close: bool | None = None
     published: float | None = None
+    published_by: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A grid of cells by row and column label, None where nothing ran; `rows` name the labels' factors."""
+    """A grid of cells by row and column label, None where nothing ran; `rows` name the labels' factors.
+
+    `notes` stand below it.
+    """
 
     caption: str
     rows: tuple[str, ...]
@@ -32,6 +43,7 @@ class Table:
     row_labels: tuple[tuple[str, ...], ...]
     column_labels: tuple[str, ...]
     grid: tuple[tuple[Cell | None, ...], ...]
+    notes: tuple[str, ...] = ()
 
 
 def table(
@@ -53,7 +65,7 @@ def table(
     unknown, or where rows and columns leave out a factor that varies.
     """
     wanted = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
-    records = selected(comparisons.to_pylist(), wanted)
+    records: Sequence[Record] = chosen(comparisons, wanted).to_pylist()
     places = ("study", *factor_columns(comparisons.column_names), *SIZES)
     columns = columns or min(SIZES, key=lambda name: len({record[name] for record in records}))
     _known("columns", [columns], (*places, "baseline"))
@@ -69,16 +81,32 @@ def table(
     down = list(dict.fromkeys(row for row, _ in cells))
     shared = [f"{name} {label(records[0][name])}" for name in places if name not in (*varying, *shown, columns)]
     return Table(
-        caption="; ".join(filter(None, (_subject(wanted, baseline), ", ".join(shared)))),
+        caption="; ".join(filter(None, (subject(wanted, baseline), ", ".join(shared)))),
         rows=shown,
         columns=columns,
         row_labels=tuple(tuple(map(label, row)) for row in down),
         column_labels=tuple(map(label, across)),
-        grid=tuple(tuple(_cell(cells.get((row, column)), best[column]) for column in across) for row in down),
+        grid=tuple(
+            tuple(_cell(cells.get((row, column)), best[column], sizes=columns in SIZES) for column in across)
+            for row in down
+        ),
+        notes=tuple(labels_sentences(records)) if wanted == HEADLINE else (),
     )
 
 
 Place = tuple[tuple[Any, ...], Any]
+
+
+def chosen(comparisons: "pa.Table", wanted: Mapping[str, str]) -> "pa.Table":
+    """Keep the rows with every wanted value; ValueError names those there are where none has it."""
+    import pyarrow.compute as pc
+
+    for name, value in wanted.items():
+        kept = comparisons.filter(pc.equal(comparisons[name], value))
+        if not kept.num_rows:
+            _known(name, [value], comparisons[name].unique().to_pylist())
+        comparisons = kept
+    return comparisons
 
 
 def selected(records: Sequence[Record], wanted: Mapping[str, str]) -> Sequence[Record]:
@@ -146,11 +174,20 @@ def _best(cells: Mapping[Place, Record], column: object, sign: int) -> float | N
     return max(means, key=lambda mean: sign * mean) if sign and len(means) > 1 else None
 
 
-def _cell(record: Record | None, best: float | None) -> Cell | None:
-    return None if record is None else Cell(record=record, best=best is not None and record["mean"] == best)
+def _cell(record: Record | None, best: float | None, *, sizes: bool) -> Cell | None:
+    if record is None:
+        return None
+    # The test is against the best arm with the same labels: that of the column where sizes stand across.
+    p = record.get("p_to_best") if sizes else None
+    return Cell(
+        record=record,
+        best=best is not None and record["mean"] == best,
+        close=None if p is None else p >= SIGNIFICANT,
+    )
 
 
-def _subject(wanted: Mapping[str, str], baseline: str | None) -> str:
+def subject(wanted: Mapping[str, str], baseline: str | None = None) -> str:
+    """Return what the numbers of a table are."""
     where = ", ".join((wanted["class"], wanted["aggregation"], wanted["split"]))
     against = f"; difference to the baseline ({baseline}), p adjusted by Holm" if baseline else ""
     return f"{wanted['metric']} ({where}), mean (95 % interval){against}"

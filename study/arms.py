@@ -1,5 +1,6 @@
 """Arms: every combination the study compares, each with its resolved chain of stages."""
 
+import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ class Arm:
     factors: Mapping[str, str]
     initial_weights: str | WeightsFile
     chain: tuple[Step, ...]
+    row: Mapping[str, Any]
+    """The factors' values themselves."""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -104,10 +107,13 @@ class Resolver:
         self._images: dict[str, ImageSettings | None] = {}
         self._steps: dict[tuple[object, ...], Step] = {}
 
-    def arm(self, row: Mapping[str, Any]) -> Arm | None:
-        """Return the arm of one combination; None where a factor's value does not fit (see `problems`)."""
+    def arm(self, row: Mapping[str, Any], tried: Mapping[str, Any] | None = None) -> Arm | None:
+        """Return the arm of one combination; None where a factor's value does not fit (see `problems`).
+
+        `tried` are further values by path, of a search; those of stages that the arm lacks do nothing.
+        """
         links = self.spec.pathways[row["pathway"]]
-        changes = {path: row[path] for path in self.spec.compare.factors}
+        changes = {path: row[path] for path in self.spec.compare.factors} | dict(tried or {})
         image = self._image({path: value for path, value in changes.items() if path.startswith("image.")})
         chain = []
         for position, link in enumerate(links):
@@ -118,7 +124,7 @@ class Resolver:
                 return None
             chain.append(self._step(link, settings, image, row["architecture"], row["backbone"]))
         factors = {name: text_of(value) for name, value in row.items()}
-        return Arm(factors=factors, initial_weights=row["initial_weights"], chain=tuple(chain))
+        return Arm(factors=factors, initial_weights=row["initial_weights"], chain=tuple(chain), row=row)
 
     def _step(self, link: Link, settings: Stage, image: ImageSettings, architecture: str, backbone: str) -> Step:
         encoder = settings.backbone or backbone
@@ -156,7 +162,7 @@ class Resolver:
     ) -> T | None:
         try:
             for path, value in changes.items():
-                set_path(document, path.partition(".")[2], value)
+                set_path(document, path.partition(".")[2], copy.deepcopy(value))
             return adapter.validate_python(document)
         except ValidationError as error:
             found = faults(error, document, at=at)

@@ -7,7 +7,8 @@ from pathlib import Path
 from models import catalogue
 from models.architectures import ARCHITECTURES
 from models.patches import discriminator_problem
-from models.settings import Part
+from models.settings import Part, upsampling_of
+from results.schema import METRICS
 from study.arms import FIXED_FACTORS, OWN, Arm, Step, assignments, matches, text_of
 from study.factors import WeightsFile
 from study.problems import Problem, unknown
@@ -49,6 +50,9 @@ def published_problems(spec: StudySpec) -> Iterator[Problem]:
     """Yield published values that belong beside no column of a table."""
     names = [*FIXED_FACTORS, *spec.compare.factors, "labelled_fraction", "labelled_images"]
     for section, published in enumerate(spec.published):
+        if published.metric not in METRICS:
+            message = unknown("metric", published.metric, METRICS)
+            yield Problem(path=f"published[{section}].metric", message=message)
         for position, row in enumerate(published.values):
             for name in row.match:
                 if name not in names:
@@ -157,7 +161,7 @@ def _builds(step: Step) -> bool:
 
 def _problem(step: Step) -> str | None:
     settings, size = step.settings, step.image.size
-    upsampling = getattr(settings, "upsampling", None)
+    upsampling = upsampling_of(settings)
     found = catalogue.problem(
         step.architecture, step.backbone, size=size, channels=step.image.channels, upsampling=upsampling
     )
@@ -231,11 +235,8 @@ def _shared(step: Step, before: Step, parts: tuple[Part, ...]) -> Iterator[tuple
         yield "data", step.settings.data, before.settings.data
         yield "target", step.settings.target, before.settings.target
     if "decoder" in parts and step.architecture == before.architecture:
-        yield "upsampling", _upsampling(step), _upsampling(before)
-
-
-def _upsampling(step: Step) -> str:
-    return getattr(step.settings, "upsampling", None) or ARCHITECTURES[str(step.architecture)].upsampling[0]
+        here, there = (catalogue.upsampling(each.architecture, upsampling_of(each.settings)) for each in (step, before))
+        yield "upsampling", here, there
 
 
 def weights_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ import typer
 from study.document import read_document
 from study.layout import SPEC
 from study.problems import Problem, Refused, unknown
+from study.using import export, predict
 
 app = typer.Typer(
     name="study",
@@ -24,6 +25,8 @@ app = typer.Typer(
 
 data = typer.Typer(help="Look at data before a study reads them.", no_args_is_help=True)
 app.add_typer(data, name="data")
+app.command()(predict)
+app.command()(export)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The study file (YAML).", show_default=False)]
 StudyName = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.", show_default=False)]
@@ -43,6 +46,14 @@ class TableFormat(StrEnum):
     json = "json"
     latex = "latex"
     html = "html"
+
+
+class FigureFormat(StrEnum):
+    """How a figure is written."""
+
+    svg = "svg"
+    pdf = "pdf"
+    png = "png"
 
 
 @app.command()
@@ -96,7 +107,7 @@ def plan(
     from study.store import Store
     from study.summary import summary, summary_text
 
-    found = load_plan(read_document(file, overrides or ()), file=str(file), cache=_cache(cache))
+    found = load_plan(read_document(file, overrides or ()), file=str(file), cache=_cache(cache), storage=storage)
     told = summary(found, Store(storage))
     typer.echo(json.dumps(told, indent=1) if as_json else summary_text(told))
 
@@ -144,6 +155,7 @@ def table(  # noqa: PLR0917 - options are given by name
     rows: Annotated[str | None, typer.Option(help="Factors, separated by commas; default: those that vary.")] = None,
     columns: Annotated[str | None, typer.Option(help="One factor.")] = None,
     published: Annotated[bool, typer.Option("--published", help="Show what papers report beside it.")] = False,
+    search: Annotated[bool, typer.Option("--search", help="Show the trials of the study's search instead.")] = False,
     format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.md,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
@@ -153,7 +165,13 @@ def table(  # noqa: PLR0917 - options are given by name
     from study.outcome import read_comparisons
 
     folder = _study_folder(storage, name)
-    comparisons = read_comparisons(folder)
+    if search:
+        from study.search.table import search_table
+
+        typer.echo(search_table(folder, format_.value))
+        return
+    wanted = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
+    comparisons = read_comparisons(folder, wanted)
     try:
         grid = lay_out(
             comparisons, metric=metric, class_=class_, aggregation=aggregation, split=split,
@@ -166,6 +184,54 @@ def table(  # noqa: PLR0917 - options are given by name
 
         grid = with_published(grid, folder / SPEC)
     typer.echo(render(grid, format_.value))
+
+
+@app.command()
+def compare(  # noqa: PLR0917 - options are given by name
+    first: Annotated[str, typer.Argument(metavar="A", help="A study's name.", show_default=False)],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another's.", show_default=False)],
+    metric: Annotated[str, typer.Option(help="As of `table`.")] = "mean_iou",
+    class_: Annotated[str, typer.Option("--class", help="A class, macro or weighted.")] = "macro",
+    aggregation: Annotated[str, typer.Option(help="dataset or case.")] = "dataset",
+    split: Annotated[str, typer.Option(help="test or validation.")] = "test",
+    format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.md,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Show two studies beside each other: the cells they share."""
+    from results.render import render
+    from study.versus import versus
+
+    for name in (first, second):
+        _study_folder(storage, name)
+    wanted = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
+    typer.echo(render(versus(storage, (first, second), wanted), format_.value))
+
+
+@app.command()
+def report(  # noqa: PLR0917 - options are given by name
+    name: StudyName,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Default: report/report.html in the study's folder.")
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(help="A folder that each figure is written to as well.")] = None,
+    format_: Annotated[FigureFormat, typer.Option("--format", help="Of these figures.")] = FigureFormat.svg,
+    log: Annotated[bool, typer.Option("--log", help="Doublings of labelled images equally far apart.")] = False,
+    images: Annotated[bool, typer.Option(help="Show test images of the data.")] = True,
+    storage: Storage = DEFAULT_STORAGE,
+    cache: Cache = None,
+) -> None:
+    """Write everything a study found to one HTML file; a study that still runs has one too."""
+    from study.report import Wishes, write_report
+
+    folder = _study_folder(storage, name)
+    place = output or folder / "report" / "report.html"
+    wishes = Wishes(figures=figures, format=format_.value, log=log, images=images)
+    try:
+        write_report(storage, name, cache=_cache(cache), output=place, wishes=wishes)
+    except OSError as error:
+        message = f"{place} cannot be written ({error}); allowed: a place you may write; choose another with -o"
+        raise Refused([Problem(path="", message=message)], name) from error
+    typer.echo(f"wrote {place}")
 
 
 @data.command("check")
@@ -182,6 +248,25 @@ def check_data(
     settings = read_settings(source, root, overrides or ())
     for line in data_check(settings, cache=_cache(cache), output=output or Path(f"{source}-contact.png")):
         typer.echo(line)
+
+
+@app.command()
+def gc(
+    storage: Storage = DEFAULT_STORAGE,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without, it is only shown.")] = False,
+) -> None:
+    """Show, and with --yes remove, what no study of a storage refers to."""
+    from study.gc import garbage, remove
+    from study.store import Store
+
+    found = garbage(Store(storage))
+    for one in found:
+        typer.echo(f"{one.path}  {one.bytes / 2**20:.1f} MiB")
+    total = sum(one.bytes for one in found) / 2**20
+    if yes:
+        remove(found)
+    told = "removed" if yes else "could be removed with --yes"
+    typer.echo(f"{len(found)} folders, {total:.1f} MiB {told}")
 
 
 @app.command()
@@ -202,7 +287,7 @@ def _run(document: dict[str, object], file: str, storage: Path, cache: Path, add
     from study.load import load_plan
     from study.ready import refuse_unready
 
-    found = load_plan(document, file=file, cache=cache)
+    found = load_plan(document, file=file, cache=cache, storage=storage)
     refuse_unready(found, storage, cache)
     from study.ending import ending  # imports torch and ray: only once the plan stands
     from study.run import run as run_plan
@@ -214,7 +299,7 @@ def _run(document: dict[str, object], file: str, storage: Path, cache: Path, add
         raise Refused([Problem(path="--address", message=str(error))], file) from error
     for line in ending(found, ended, storage):
         typer.echo(line)
-    raise typer.Exit(1 if ended.failures else 0)
+    raise typer.Exit(1 if ended.failures or ended.fruitless else 0)
 
 
 def _templates() -> list[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from datasets.sample import Index, Offer, Progress, Source
 from datasets.settings import SplitSettings
 from datasets.sources import DataSettings, open_source
-from datasets.splits import Split, fingerprint, pretraining_split, target_split
+from datasets.splits import Split, fingerprint, pretraining_split, reserve_split, target_split
 from study.identity import combined
 
 
@@ -22,6 +22,8 @@ class Draw:
     labelled: float | int | None = None
     unlabelled: bool = False
     """Whether the stage learns from images without annotation too."""
+    reserve: bool = False
+    """Whether the stage reads the search's reserve and nothing else of the data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,8 @@ class CohortSpec:
     min_cases: int
     excluded: frozenset[int] = frozenset()
     """Rows left out because they leak."""
+    reserve: float | None = None
+    """Share of the target's patients that a search uses and that never test."""
 
 
 @dataclass(eq=False)
@@ -73,7 +77,7 @@ class Cohort:
         if key not in self._splits:
             self._splits[key] = target_split(
                 self.index, self.settings, offer="masks", folds=self.spec.folds, fold=fold, seed=seed,
-                labelled=labelled, min_cases=self.spec.min_cases,
+                labelled=labelled, min_cases=self.spec.min_cases, reserve=self.spec.reserve,
             )  # fmt: skip
         return self._splits[key]
 
@@ -88,7 +92,7 @@ class Cohort:
             split = self._drawn(draw)
             offers = (draw.offer,) if draw.offer else ()
             train, validation = split.labelled, split.validation
-            unlabelled = split.unlabelled if draw.unlabelled else ()
+            unlabelled = self._hidden(split, draw) if draw.unlabelled else ()
             marks = [fingerprint(self.index, train, offers), fingerprint(self.index, validation, offers)]
             marks += [fingerprint(self.index, unlabelled, ())] if draw.unlabelled else []
             self._readings[draw] = Reading(
@@ -96,7 +100,19 @@ class Cohort:
             )
         return self._readings[draw]
 
+    def _hidden(self, split: Split, draw: Draw) -> tuple[int, ...]:
+        """Return the images without annotation: of the target just those whose masks the labelled amount hides."""
+        if draw.fold is None or draw.offer is None:
+            return split.unlabelled
+        held = self.index.offers[draw.offer]
+        return tuple(row for row in split.unlabelled if held[row])
+
     def _drawn(self, draw: Draw) -> Split:
+        if draw.reserve:
+            return reserve_split(
+                self.index, self.settings, offer=draw.offer, share=self.spec.reserve or 0.0,
+                min_cases=self.spec.min_cases,
+            )  # fmt: skip
         if draw.fold is None:
             excluded, settings = self.spec.excluded, self.settings
         else:

@@ -23,6 +23,7 @@ DRAWN = 24
 SPELLED = 16
 """Names told in a line; of more only how many there are."""
 THREADS = 4
+SHEETS = (".png", ".jpg", ".pdf", ".svg")
 _AT = ("data", "checked")
 """Where the settings would stand in a study file."""
 
@@ -50,6 +51,9 @@ def read_settings(source: str, root: Path | None, overrides: Iterable[str] = ())
 
 def data_check(settings: DataSettings, *, cache: Path, output: Path) -> Iterator[str]:
     """Yield what a data set holds and what is odd about it; draw its contact sheet. Raises `Refused` for errors."""
+    if output.suffix.lower() not in SHEETS:
+        message = f"{output} has no ending of a picture; allowed: {', '.join(SHEETS)}; choose another name"
+        raise Refused([Problem(path="--output", message=message)], COMMAND)
     progress = telling(settings.source)
     source = open_source(settings)
     index = _index(source, cache, progress)

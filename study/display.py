@@ -1,7 +1,7 @@
 """What a user sees while a study runs: a live view on a terminal, plain lines in a pipe."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -18,9 +18,12 @@ LINE_SECONDS = 10.0
 class Display:
     """Tells of stages as they start, train and end."""
 
-    def __init__(self, plan: Plan, *, total: int, console: Console, on_failure: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, plan: Plan, *, stages: Iterable[str], console: Console, on_failure: Callable[[str, str], None]
+    ) -> None:
         self._plan, self._console, self._live, self._on_failure = plan, console, console.is_terminal, on_failure
-        self._total, self._done, self._failed = total, 0, 0
+        self._expected, self._late = set(stages), set[str]()
+        self._total, self._done, self._failed = len(self._expected), 0, 0
         self._started: dict[str, float] = {}
         self._told: dict[str, float] = {}
         self._progress = Progress(
@@ -33,7 +36,7 @@ class Display:
             disable=not self._live,
             transient=True,
         )
-        self._all = self._progress.add_task("stages", total=total, score="")
+        self._all = self._progress.add_task("stages", total=self._total, score="")
         self._bars: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
@@ -69,6 +72,8 @@ class Display:
     def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
         """Show how a stage ended."""
         seconds = time.monotonic() - self._started.pop(name)
+        if not again:
+            self._expected.discard(name)
         if self._live:
             self._progress.remove_task(self._bars.pop(name))
         if outcome.status == "done":
@@ -78,15 +83,26 @@ class Display:
         elif outcome.status == "redo" and again:
             self._total += outcome.redo != name
             self.line(f"{outcome.detail}; it was set aside and is trained again")
+        elif outcome.status == "stopped" or (outcome.status == "failed" and name not in self._plan.nodes and not again):
+            self._total -= 1  # the search says why
         elif outcome.status != "busy":
-            if not again:
+            if not again and name in self._plan.nodes:
                 self._failed += 1
                 self._on_failure(name, outcome.detail)
             first = outcome.detail.partition("\n")[0]
             self.line(f"{self.label(name)} failed{', is tried once more' if again else ''}: {first}")
 
+    def expect(self, names: Iterable[str]) -> None:
+        """Count stages that come late, each once until it ended."""
+        new = set(names) - self._expected
+        self._expected |= new
+        self._late |= new - self._plan.nodes.keys()
+        self._total += len(new)
+        self._progress.update(self._all, total=self._total)
+
     def counts(self, stages: int) -> dict[str, int]:
-        """Return numbers of stages by state, for a study of so many."""
+        """Return numbers of stages by state, for a study that compares so many; candidates count too."""
+        stages += len(self._late - self._plan.nodes.keys())
         running, failed = len(self._started), self._failed
         finished = stages - self._total + self._done
         waiting = stages - finished - running - failed
@@ -98,11 +114,13 @@ class Display:
 
     def label(self, digest: str) -> str:
         """Return how a stage is named to the user."""
-        node = self._plan.nodes[digest]
+        node = self._plan.node(digest)
         step, draw = node.recipe.step, node.draw
         words = [step.stage, "/".join(filter(None, (step.architecture, step.backbone)))]
         if draw.labelled is not None:
             words.append(f"labelled {draw.labelled:g}")
+        if digest not in self._plan.nodes:
+            words.append("candidate")
         if draw.fold is not None:
             words.append(f"fold {draw.fold}")
         return " ".join([*words, f"seed {node.seed}", digest[:8]])

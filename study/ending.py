@@ -22,6 +22,8 @@ def ending(plan: Plan, ended: Ended, storage: Path) -> Iterator[str]:
     for digest, error in ended.failures.items():
         stage = plan.nodes[digest].recipe.step.stage
         yield f"failed: {stage} {digest[:8]}: {error.partition(chr(10))[0]}"
+    for arm in ended.fruitless:
+        yield f"failed: no candidate of {arm} came to its end; study table {name} --search tells why"
     if ended.skipped:
         yield f"not run: {len(ended.skipped)} stages that start from failed ones"
     if ended.failures:

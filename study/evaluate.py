@@ -21,6 +21,7 @@ from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
 from results import schema
 from results.thresholds import smallest_threshold
+from study.model import unfitted
 from study.stages import ClassThreshold
 from study.train import to_images
 
@@ -102,13 +103,7 @@ def predict(network: Network, task: Segmentation, examination: Examination, rows
 def _unfitted(square: Tensor, row: int, examination: Examination) -> Tensor:
     height, width = (int(length) for length in examination.prepared.shapes[row])
     fit = Fit(height=height, width=width, size=examination.image.size, fit=examination.image.fit)
-    top, left, height, width = fit.inner
-    inner = square[None, :, top : top + height, left : left + width]
-    if inner.shape[-2:] == (examination.size, examination.size):
-        return inner
-    return torch.nn.functional.interpolate(
-        inner, (examination.size, examination.size), mode="bilinear", align_corners=False
-    ).clamp_(0.0, 1.0)
+    return unfitted(square, fit, examination.size, examination.size)[None]
 
 
 def _batches(rows: Sequence[int]) -> Iterator[Sequence[int]]:

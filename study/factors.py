@@ -21,7 +21,7 @@ InitialWeights = str | WeightsFile
 FactorValue = Any
 Rule = Mapping[str, FactorValue]
 COMPARE_KEYS = frozenset({"architecture", "backbone", "initial_weights", "pathway", "labelled_fraction",
-                          "labelled_images", "folds", "seeds", "baseline", "exclude", "include"})  # fmt: skip
+                          "labelled_images", "folds", "seeds", "baseline", "exclude", "include", "top"})  # fmt: skip
 
 
 def _fixed(name: str, value: FactorValue) -> FactorValue:
@@ -47,6 +47,8 @@ class Compare(Settings):
     baseline: tuple[Rule, ...] = ()
     exclude: tuple[Rule, ...] = ()
     include: tuple[Rule, ...] = ()
+    top: Positive | None = None
+    """Compare only so many arms, those whose search found the most, and their baselines."""
 
     @model_validator(mode="before")
     @classmethod

@@ -18,13 +18,18 @@ from study.parse import parse
 from study.plan import Plan, Planner
 from study.problems import Problem, Refused
 from study.reading import telling
+from study.search.check import first_changed, own_parameters, search_problems
 from study.spec import StudySpec
+from study.store import Store
 
 _NO_FACTORS = frozenset({"labelled_fraction", "labelled_images", "folds", "seeds", "baseline"})
 
 
-def load_plan(document: Document, *, file: str, cache: Path) -> Plan:
-    """Check a study file completely and plan it. Raises `Refused` with every problem found."""
+def load_plan(document: Document, *, file: str, cache: Path, storage: Path | None = None) -> Plan:
+    """Check a study file completely and plan it. Raises `Refused` with every problem found.
+
+    What a finished search found is read from `storage`; without it, searched arms wait.
+    """
     spec, problems = parse(document)
     if spec is None:
         raise Refused(problems, file)
@@ -41,6 +46,7 @@ def load_plan(document: Document, *, file: str, cache: Path) -> Plan:
     if target in cohorts:
         problems += [*needs.class_problems(spec, cohorts[target]), *needs.split_problems(spec, cohorts[target], target)]
     problems += [] if problems else family_problems(spec, arms)
+    problems += [] if problems else search_problems(spec, arms, cohorts, target)
     if problems:
         raise Refused(problems, file)
     warnings += [f"data.{leak.data}: {leak_message(leak)}" for leak in leaks if spec.leaks == "report"]
@@ -48,7 +54,24 @@ def load_plan(document: Document, *, file: str, cache: Path) -> Plan:
     files = {file: _hash(file) for file in weights}
     plan = Plan(file=file, spec=spec, target=target, cohorts=cohorts, arms=arms, files=files, leaks=leaks,
                 warnings=warnings)  # fmt: skip
-    return Planner(plan).build()
+    planner = Planner(plan)
+    if spec.search is None:
+        return planner.build()
+    return _searched(planner, storage or Path())
+
+
+def _searched(planner: Planner, storage: Path) -> Plan:
+    """Plan what does not wait for a search, and what ended searches found."""
+    from study.search.searches import Searches  # brings Optuna, which takes longer to import than all of the rest
+
+    plan = planner.plan
+    changed = {number: own_parameters(plan.spec, arm) for number, arm in enumerate(plan.arms)}
+    whole = plan.spec.search is not None and plan.spec.search.scope == "study"
+    searched = {number: first_changed(plan.arms[number], own) for number, own in changed.items() if own or whole}
+    planner.build(searched=searched)
+    plan.searches = Searches(plan, planner, Store(storage).study(plan.spec.name))
+    plan.searches.conclude()
+    return plan
 
 
 def _names(section: object) -> Collection[str]:
@@ -93,7 +116,10 @@ def _open(
     cohorts: dict[str, Cohort] = {}
     warnings: list[str] = []
     for name in (name for name in spec.data if name in used):
-        settings = CohortSpec(data=spec.data[name], folds=spec.compare.folds, min_cases=spec.validation.min_cases)
+        settings = CohortSpec(
+            data=spec.data[name], folds=spec.compare.folds, min_cases=spec.validation.min_cases,
+            reserve=_reserve(spec, name),
+        )  # fmt: skip
         try:
             cohort = Cohort.open(settings, cache, telling(name))
         except DataError as error:
@@ -111,6 +137,12 @@ def _open(
         if not errors:
             cohorts[name] = cohort
     return cohorts, warnings
+
+
+def _reserve(spec: StudySpec, name: str) -> float | None:
+    """Return the share of a data set that a search uses; only the target has one."""
+    search = spec.search
+    return search.reserve if search is not None and not search.nested and name in checks.target_names(spec) else None
 
 
 def _hash(file: Path) -> str:

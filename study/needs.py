@@ -6,7 +6,7 @@ from datasets.errors import DataError
 from datasets.sample import Index
 from datasets.targets import names as output_names
 from datasets.targets import offer_of
-from models.settings import class_weights_problem, loss_problem
+from models.settings import class_weights_problem, loss_problem, structure_of
 from study.arms import Arm, Step
 from study.cohort import Cohort
 from study.problems import Problem, unknown
@@ -41,7 +41,7 @@ def _step_problems(step: Step, index: Index) -> Iterator[Problem]:
         weights = class_weights_problem(settings.class_weights, classes, exclusive=exclusive)
         if weights:
             yield Problem(path=f"{path}.class_weights", message=weights)
-    careful = getattr(settings, "class_threshold", None)
+    careful = settings.class_threshold if isinstance(settings, MaskStage) else None
     if careful is not None and careful.class_ not in output_names(index, settings.target):
         known = output_names(index, settings.target)
         yield Problem(path=f"{path}.class_threshold.class", message=unknown("class", careful.class_, known))
@@ -49,7 +49,7 @@ def _step_problems(step: Step, index: Index) -> Iterator[Problem]:
         message = f"{settings.data} has no categories; allowed: data with a category for each image; remove balance"
         yield Problem(path=f"{path}.balance", message=message)
     if settings.target in ("centre", "box"):
-        structure = getattr(settings, "structure", None)
+        structure = structure_of(settings)
         if structure is not None and structure not in index.structures:
             yield Problem(path=f"{path}.structure", message=unknown("structure", structure, index.structures))
         if structure is None and len(index.structures) != 1:

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from results.metrics import MetricSettings, collect
+from results.design import Design, Family
+from results.metrics import MetricSettings, measure_all, results_table
+from results.paired import paired_tests
+from results.per_image import Scored
 from results.schema import Replicate as Row
-from results.statistics import Design, Family, compare, paired_tests
+from results.statistics import compare
 from study.families import baseline_of, family_name
 from study.layout import COMPARISONS, RESULTS, TESTS
 from study.plan import Plan, Replicate
@@ -15,6 +18,9 @@ from study.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+ROWS = 65536
+"""Rows of a Parquet group; a reader of one metric skips the others."""
 
 
 def write_outcome(plan: Plan, store: Store) -> "pa.Table":
@@ -33,17 +39,18 @@ def write_outcome(plan: Plan, store: Store) -> "pa.Table":
     settings = MetricSettings(
         classes=spec.metrics.classes, background=spec.metrics.background, min_images=spec.metrics.min_images
     )
-    results = collect(
-        spec.name, [_row(plan, store, one) for one in done], load, settings, further=tuple(spec.compare.factors)
-    )
+    replicates = [_row(plan, store, one) for one in done]
+    measured = measure_all(replicates, load, settings)
+    results = results_table(spec.name, replicates, measured, further=tuple(spec.compare.factors))
+    scored = [Scored(one, measured[one.digest, one.scoring].images) for one in replicates]
     design = _design(plan)
     comparisons = compare(results, design)
     folder = store.study(spec.name)
     folder.mkdir(parents=True, exist_ok=True)
-    tables = {RESULTS: results, COMPARISONS: comparisons, TESTS: paired_tests(results, design)}
+    tables = {RESULTS: results, COMPARISONS: comparisons, TESTS: paired_tests(results, design, scored)}
     for name, table in tables.items():
         aside = folder / f".{name}"
-        pq.write_table(table, aside, compression="zstd")
+        pq.write_table(table, aside, compression="zstd", row_group_size=ROWS)
         aside.replace(folder / name)
     return comparisons
 
@@ -100,6 +107,16 @@ def _notes(plan: Plan) -> Mapping[str, str]:
         told = []
         if not plan.cohorts[plan.target].reading(nodes[-1].draw).validation:
             told.append(f"fewer than {plan.spec.validation.min_cases} validation images: last epoch taken")
+        searched = plan.masks_of_search(replicate)
+        if searched:
+            split = plan.cohorts[plan.target].split(
+                fold=replicate.fold, seed=replicate.seed, labelled=replicate.labelled
+            )
+            if not searched.issubset((*split.labelled, *split.validation)):
+                told.append(f"settings found with {len(searched)} masks, not all among this cell's")
+        draw = nodes[-1].draw
+        if draw.unlabelled and not plan.cohorts[plan.target].reading(draw).unlabelled:
+            told.append("no mask is hidden: adversarial training on labelled images alone")
         fixed = [node.recipe.step.stage for node in nodes if node.recipe.step.settings.seed is not None]
         if fixed:
             told.append(f"seed of {', '.join(fixed)} fixed: its variance is not included")
@@ -124,15 +141,25 @@ def _labelled(plan: Plan) -> Mapping[float | int, float]:
     return given
 
 
-def read_comparisons(folder: Path) -> "pa.Table":
-    """Return the comparisons of a study's folder. Raises `Refused` where there are none yet."""
+def read_comparisons(folder: Path, wanted: Mapping[str, str] | None = None) -> "pa.Table":
+    """Return the comparisons of a study's folder, only rows with the wanted values. Raises `Refused` without any file.
+
+    Where no row has them all, the columns of `wanted` alone tell what there is.
+    """
     import pyarrow.parquet as pq
 
     file = folder / COMPARISONS
     if not file.is_file():
         message = "has no comparisons yet; allowed: a study that has run; run it first"
         raise Refused([Problem(path="", message=message)], folder.name)
-    return pq.read_table(file)
+    if wanted is None:
+        return pq.read_table(file)
+    columns = pq.read_schema(file)
+    # Words repeat: read as dictionaries they cost a fraction.
+    words = [field.name for field in columns if field.type == "string"]
+    filters = [(name, "=", value) for name, value in wanted.items()]
+    rows = pq.read_table(file, filters=filters, read_dictionary=words).cast(columns)
+    return rows if rows.num_rows else pq.read_table(file, columns=[*wanted])
 
 
 def curve_path(store: Store, name: str) -> Path:

@@ -23,6 +23,7 @@ def reported(spec: Path) -> list[Reported]:
         Reported(
             match={"metric": part.metric, "class": part.class_, "aggregation": part.aggregation, **row.match},
             value=row.value,
+            source=part.source,
         )
         for part in sections
         for row in part.values

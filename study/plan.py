@@ -3,36 +3,27 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from datasets.balance import balanced
 from datasets.errors import DataError
-from datasets.sample import Index
-from datasets.targets import Target, offer_of
-from datasets.targets import names as output_names
-from datasets.versions import VERSIONS as DATASETS
+from datasets.targets import offer_of
 from models import catalogue
 from models.versions import VERSIONS as MODELS
 from study.arms import Arm, Step
 from study.cohort import Cohort, Draw
 from study.factors import WeightsFile
-from study.identity import FORMAT, Json, combined, digest
+from study.identity import Json, combined, digest
 from study.leaks import Leak
 from study.problems import Problem, Refused
+from study.recipe import Recipe, make_recipe
 from study.spec import StudySpec
-from study.stages import ClassThreshold
+from study.stages import ClassThreshold, MaskStage
 
-LOOP_VERSION = 1
+if TYPE_CHECKING:
+    from study.search.searches import Searches
+
 EVALUATION_VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Recipe:
-    """A step with what its data makes of it: the network's outputs. Shared by many stages."""
-
-    step: Step
-    names: tuple[str, ...]
-    exclusive: bool
-    structure: str | None
-    digest: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -111,11 +102,30 @@ class Plan:
     """By digest of a target stage, by key."""
     same_arms: list[tuple[int, int]] = field(default_factory=list)
     """Pairs (dropped, kept) of arms whose trainings are the same."""
+    candidates: dict[str, Node] = field(default_factory=dict)
+    """Stages that a search tries; they are compared only where they are the best."""
+    waiting: dict[int, list[Replicate]] = field(default_factory=dict)
+    """Arms whose search is not finished, with the replicates that the file's own settings would give."""
+    after_search: dict[str, Node] = field(default_factory=dict)
+    """Of these replicates, the stages whose settings the search may change, as the file has them."""
+    searched_with: dict[tuple[int, int | None], frozenset[int]] = field(default_factory=dict)
+    """Rows whose masks the settings of an arm were found with, by arm and fold; fold None: the reserve, for all."""
+    searches: "Searches | None" = None
+    """None in a study without search."""
 
     @property
     def test_is_fixed(self) -> bool:
         """Return whether all replicates share their test images."""
         return self.cohorts[self.target].settings.test != "folds"
+
+    def masks_of_search(self, replicate: Replicate) -> frozenset[int]:
+        """Return the rows whose masks the settings of a replicate were found with."""
+        found = self.searched_with
+        return found.get((replicate.arm, None)) or found.get((replicate.arm, replicate.fold)) or frozenset()
+
+    def node(self, digest: str) -> Node:
+        """Return a stage that is compared or tried."""
+        return self.nodes.get(digest) or self.candidates[digest]
 
 
 class Planner:
@@ -125,45 +135,87 @@ class Planner:
         self.plan = plan
         self._recipes: dict[int, Recipe] = {}
         self._scorings: dict[tuple[object, ...], Scoring] = {}
+        self._kept: dict[tuple[str, ...], int] = {}
         sizes = [arm.chain[-1].image.size for arm in plan.arms]
         self._size = plan.spec.evaluate.size or max(sizes, default=0)
 
-    def build(self) -> Plan:
+    def build(self, *, searched: Mapping[int, int] | None = None) -> Plan:
         """Fill in nodes, replicates and scorings; equal arms are kept once.
 
-        Raises `Refused` where a stage is left without images.
+        `searched`: arms whose settings a search has to find, with the first position in their chain that it may
+        change. Raises `Refused` where a stage is left without images.
         """
-        plan, kept = self.plan, dict[tuple[str, ...], int]()
-        for number, arm in enumerate(plan.arms):
-            nodes: dict[str, Node] = {}
-            rows = list(self._replicates(number, arm, nodes))
-            print_ = tuple(row.chain[-1] + row.scoring.key for row in rows)
-            first = kept.setdefault(print_, number)
-            if first != number:
-                plan.same_arms.append((number, first))
-                continue
-            for name, node in nodes.items():
-                plan.nodes.setdefault(name, node)
-            for row in rows:
-                plan.scorings.setdefault(row.chain[-1], {})[row.scoring.key] = row.scoring
-            plan.replicates += rows
-        return plan
+        for number, arm in enumerate(self.plan.arms):
+            if searched and number in searched:
+                self._wait(number, arm, searched[number])
+            else:
+                self.add(number, arm)
+        return self.plan
 
-    def _replicates(self, number: int, arm: Arm, nodes: dict[str, Node]) -> Iterator[Replicate]:
+    def add(self, number: int, arm: Arm, *, by_fold: Mapping[int, Arm] | None = None) -> None:
+        """Plan one arm's replicates; `by_fold` are the arm with settings that a fold's own search found."""
+        plan, nodes = self.plan, dict[str, Node]()
+        rows = list(self._replicates(number, arm, nodes, by_fold or {}))
+        if self._is_repeated(number, rows):
+            return
+        for name, node in nodes.items():
+            plan.nodes.setdefault(name, node)
+        for row in rows:
+            plan.scorings.setdefault(row.chain[-1], {})[row.scoring.key] = row.scoring
+        plan.replicates += rows
+
+    def _wait(self, number: int, arm: Arm, first: int) -> None:
+        """Plan what of an arm no search changes, and remember the rest."""
+        nodes: dict[str, Node] = {}
+        rows = list(self._replicates(number, arm, nodes, {}))
+        if self._is_repeated(number, rows):
+            return
+        self.plan.waiting[number] = rows
+        for row in rows:
+            self.plan.after_search |= {name: nodes[name] for name in row.chain[first:]}
+            for name in row.chain[:first]:
+                self.plan.nodes.setdefault(name, nodes[name])
+
+    def _is_repeated(self, number: int, rows: list[Replicate]) -> bool:
+        print_ = tuple(row.chain[-1] + row.scoring.key for row in rows)
+        first = self._kept.setdefault(print_, number)
+        if first != number:
+            self.plan.same_arms.append((number, first))
+        return first != number
+
+    def candidate(self, arm: Arm, fold: int | None) -> tuple[str, ...]:
+        """Plan one arm as a search tries it, and return its chain.
+
+        It reads the reserve, or with `fold` the most labels of that fold's own training cases. Raises `Refused`.
+        """
         compare = self.plan.spec.compare
         recipes = [self._recipe(step) for step in arm.chain]
+        most = max(compare.labelled)
+        return self._chain(recipes, arm.initial_weights, fold, compare.seeds[0], most, self.plan.candidates)
+
+    def preview(self, number: int, arm: Arm) -> list[Replicate]:
+        """Return the replicates that an arm would have, without planning them."""
+        return list(self._replicates(number, arm, {}, {}))
+
+    def _replicates(
+        self, number: int, arm: Arm, nodes: dict[str, Node], by_fold: Mapping[int, Arm]
+    ) -> Iterator[Replicate]:
+        compare = self.plan.spec.compare
+        recipes = {fold: [self._recipe(step) for step in own.chain] for fold, own in by_fold.items()}
+        shared = [self._recipe(step) for step in arm.chain]
         for labelled in compare.labelled:
             for seed in compare.seeds:
                 for fold in range(compare.folds):
-                    chain = self._chain(recipes, arm.initial_weights, fold, seed, labelled, nodes)
-                    scoring = self._scoring(arm.chain[-1], fold, seed, labelled)
+                    own = recipes.get(fold, shared)
+                    chain = self._chain(own, arm.initial_weights, fold, seed, labelled, nodes)
+                    scoring = self._scoring(own[-1].step, fold, seed, labelled)
                     yield Replicate(arm=number, labelled=labelled, fold=fold, seed=seed, chain=chain, scoring=scoring)
 
     def _chain(
         self,
         recipes: list[Recipe],
         weights: str | WeightsFile,
-        fold: int,
+        fold: int | None,
         seed: int,
         labelled: float | int,
         nodes: dict[str, Node],
@@ -185,11 +237,13 @@ class Planner:
             chain.append(name)
         return tuple(chain)
 
-    def _draw(self, recipe: Recipe, fold: int, seed: int, own_seed: int, labelled: float | int) -> Draw:
+    def _draw(self, recipe: Recipe, fold: int | None, seed: int, own_seed: int, labelled: float | int) -> Draw:
         data, offer = recipe.step.settings.data, offer_of(recipe.step.settings.target)
         unlabelled = recipe.step.settings.task == "adversarial"
         if data != self.plan.target:
             return Draw(data=data, offer=offer, seed=own_seed, unlabelled=unlabelled)
+        if fold is None:
+            return Draw(data=data, offer=offer, seed=0, unlabelled=unlabelled, reserve=True)
         return Draw(
             data=data, offer=offer, seed=seed, fold=fold, labelled=labelled if offer == "masks" else None,
             unlabelled=unlabelled,
@@ -212,9 +266,10 @@ class Planner:
         return self._recipes[id(step)]
 
     def _scoring(self, step: Step, fold: int, seed: int, labelled: float | int) -> Scoring:
-        threshold = getattr(step.settings, "threshold", None) or self.plan.spec.evaluate.threshold
+        own = step.settings if isinstance(step.settings, MaskStage) else None
+        threshold = (own and own.threshold) or self.plan.spec.evaluate.threshold
         cohort = self.plan.cohorts[self.plan.target]
-        careful = getattr(step.settings, "class_threshold", None)
+        careful = own.class_threshold if own else None
         key = (threshold, careful, fold, cohort.split_seed(seed), labelled)
         if key not in self._scorings:
             test = cohort.split(fold=fold, seed=seed, labelled=labelled).test
@@ -227,49 +282,13 @@ class Planner:
         return self._scorings[key]
 
 
-_NOT_IN_SETTINGS = {"data", "seed", "architecture", "backbone", "image", "prepare", "threshold", "class_threshold"}
-"""Given by fingerprint, node, step and scoring instead."""
-
-
-def make_recipe(step: Step, index: Index) -> Recipe:
-    """Return a step's recipe on its data."""
-    target = step.settings.target
-    structure = getattr(step.settings, "structure", None)
-    if target in ("centre", "box") and structure is None:
-        structure = index.structures[0]
-    names = _outputs(target, step.image.channels, index)
-    exclusive = target == "mask" and not index.overlapping
-    key = digest({
-        "format": FORMAT,
-        "versions": {"datasets": DATASETS, "models": MODELS, "loop": LOOP_VERSION},
-        "settings": step.settings.model_dump(mode="json", exclude=_NOT_IN_SETTINGS),
-        "target": target,
-        "image": step.image.model_dump(mode="json"),
-        "architecture": step.architecture,
-        "backbone": step.backbone,
-        "outputs": {"names": names, "exclusive": exclusive, "structure": structure},
-        "link": step.link.model_dump(mode="json", exclude={"stage"}),
-    })  # fmt: skip
-    return Recipe(step=step, names=names, exclusive=exclusive, structure=structure, digest=key)
-
-
-def _outputs(target: Target, channels: int, index: Index) -> tuple[str, ...]:
-    """Return what the numbers of the network's output stand for."""
-    match target:
-        case "image":
-            return ("grey",) if channels == 1 else ("red", "green", "blue")
-        case "centre":
-            return ("x", "y")
-        case "box":
-            return ("x", "y", "width", "height")
-        case _:
-            return output_names(index, target)
-
-
 def image_epochs(plan: Plan, node: Node) -> int:
     """Return how many images a stage passes through the network while it trains, each epoch anew."""
     settings = node.recipe.step.settings
     if settings.steps is not None:
         return settings.steps * settings.batch_size
-    images = settings.balance.images if settings.balance else len(plan.cohorts[node.draw.data].reading(node.draw).train)
-    return (settings.epochs or 0) * images
+    cohort = plan.cohorts[node.draw.data]
+    rows = cohort.reading(node.draw).train
+    if settings.balance is not None:
+        rows = balanced(rows, cohort.index.categories, settings.balance.images)
+    return (settings.epochs or 0) * len(rows)

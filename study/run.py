@@ -1,8 +1,9 @@
 """Running a study: plan, execute what is left, compare. Running again resumes."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from study.layout import DRIVER, FAILURES, PLAN, SPEC
 from study.outcome import best_stages, curve_path, write_outcome
 from study.plan import Plan, image_epochs
 from study.problems import Problem, Refused
+from study.search.memory import too_large
 from study.spec import with_absolute_places
 from study.stage import perform
 from study.store import Damaged, Store
@@ -32,6 +34,8 @@ from study.train import Context
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from study.search.driver import Driver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,8 @@ class Ended:
     """Error by digest."""
     skipped: set[str]
     comparisons: "pa.Table"
+    fruitless: list[str] = field(default_factory=list)
+    """Arms that are not compared, because no candidate of their search came to its end."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,11 @@ class Worker:
         store = Store(self.surroundings.storage)
         try:
             perform(job, self.surroundings, Context(report=report, device=device))
+        except SystemExit:  # how Tune stops a trial: this candidate is pruned, and nothing of it is kept
+            shutil.rmtree(store.work(digest), ignore_errors=True)
+            raise
+        except torch.OutOfMemoryError as error:
+            return Outcome(status="failed", detail=too_large(job, self.surroundings, device, error))
         except Claimed:
             return Outcome(status="busy")
         except Damaged as error:
@@ -75,14 +86,26 @@ def run(plan: Plan, document: Document, *, storage: Path, cache: Path, address: 
     for what in set_damaged_aside(plan, store).values():
         console.print(f"{what}; it was set aside and is trained again", highlight=False, soft_wrap=True)
     (folder / FAILURES).unlink(missing_ok=True)
+    _write_plan(plan, store)
     left = todo(plan, store)
-    write_json(folder / PLAN, {"stages": {name: node.recipe.step.stage for name, node in plan.nodes.items()}})
-    display = Display(plan, total=len(left.stages), console=console, on_failure=_failure_writer(plan, folder))
+    display = Display(plan, stages=left.stages, console=console, on_failure=_failure_writer(plan, folder))
     with heartbeat(folder / DRIVER, lambda: display.counts(len(plan.nodes))) as heart:
-        queue = _execute(plan, left, store, cache.resolve(), address, display) if left.stages else Queue(())
-        comparisons = _conclude(plan, store, failed=bool(queue.failed))
-        heart.state = "failed" if queue.failed else "finished"
-    return Ended(failures=queue.failed, skipped=queue.skipped, comparisons=comparisons)
+        idle = not left.stages and (plan.searches is None or plan.searches.finished)
+        queue = Queue() if idle else _execute(plan, left, store, cache.resolve(), address, display)
+        _write_plan(plan, store)
+        failures = {name: error for name, error in queue.failed.items() if name in plan.nodes}
+        fruitless = plan.searches.fruitless if plan.searches is not None else []
+        comparisons = _conclude(plan, store, failed=bool(failures))
+        heart.state = "failed" if failures or fruitless else "finished"
+    skipped = queue.skipped & plan.nodes.keys()
+    return Ended(failures=failures, skipped=skipped, comparisons=comparisons, fruitless=fruitless)
+
+
+def _write_plan(plan: Plan, store: Store) -> None:
+    told: dict[str, object] = {"stages": {name: node.recipe.step.stage for name, node in plan.nodes.items()}}
+    if plan.searches is not None:
+        told |= {"after_search": len(plan.after_search), "searches": plan.searches.told()}
+    write_json(store.study(plan.spec.name) / PLAN, told)
 
 
 def _conclude(plan: Plan, store: Store, *, failed: bool) -> "pa.Table":
@@ -106,8 +129,9 @@ def _execute(plan: Plan, left: Todo, store: Store, cache: Path, address: str | N
     with connected(address) as capacity:
         gpus = _gpus(plan, capacity)
         _refuse_too_small(plan, capacity, gpus, address)
+        source = _source(plan, store, surroundings, display)
         with display:
-            return execute(
+            queue = execute(
                 [_item(plan, digest) for digest in lineage],
                 Worker(jobs, surroundings),
                 display,
@@ -116,7 +140,40 @@ def _execute(plan: Plan, left: Todo, store: Store, cache: Path, address: str | N
                 gpus=gpus,
                 done=lineage.keys() - set(left.stages),
                 may_start=lambda digest: not is_claimed(store.work(digest)),
+                source=source,
             )
+            if source is not None:
+                source.draw()
+            return queue
+
+
+def _source(plan: Plan, store: Store, surroundings: Surroundings, display: Display) -> "Driver | None":
+    """Return where candidates, and what is compared after a search, come from."""
+    if plan.searches is None:
+        return None
+    from study.search.driver import Driver
+
+    def items(digests: Iterable[str], candidates: bool) -> tuple[list[Item], set[str]]:
+        lineage = _with_ancestors(plan, digests)
+        finished = {name for name in lineage if store.is_finished(name)}
+        usable = {name for name in finished if store.has_weights(name)}
+        wanted = set(lineage) - usable if candidates else set(digests)
+        display.expect(wanted)
+        made = [_late_item(plan, name, surroundings, again=name in finished - usable) for name in lineage]
+        return made, set(lineage) - wanted
+
+    def compared() -> Iterable[str]:
+        _write_plan(plan, store)
+        return todo(plan, store).stages
+
+    return Driver(plan.searches, store, items=items, compared=compared, say=display.line)
+
+
+def _late_item(plan: Plan, digest: str, surroundings: Surroundings, *, again: bool) -> Item:
+    """Return an item that brings its own job; a candidate is not tried twice where it fails."""
+    job = make_job(plan, plan.node(digest), needs_weights=again)
+    retries = None if digest in plan.nodes else 0
+    return replace(_item(plan, digest), work=Worker({digest: job}, surroundings), retries=retries)
 
 
 def _with_ancestors(plan: Plan, stages: Iterable[str]) -> dict[str, None]:
@@ -126,7 +183,7 @@ def _with_ancestors(plan: Plan, stages: Iterable[str]) -> dict[str, None]:
         at: str | None = digest
         while at is not None and at not in lineage:
             lineage[at] = None
-            at = plan.nodes[at].parent
+            at = plan.node(at).parent
     return lineage
 
 
@@ -147,7 +204,7 @@ def _refuse_too_small(plan: Plan, capacity: Capacity, gpus: float, address: str 
 
 
 def _item(plan: Plan, digest: str) -> Item:
-    node = plan.nodes[digest]
+    node = plan.node(digest)
     needs = (node.parent,) if node.parent else ()
     return Item(id=digest, needs=needs, cost=image_epochs(plan, node))
 
@@ -172,4 +229,5 @@ def _drop_weights(plan: Plan, store: Store, best: frozenset[str]) -> None:
         return
     parents = frozenset(node.parent for node in plan.nodes.values() if node.parent)
     kept = parents | best if plan.spec.keep.weights == "parents+best" else frozenset[str]()
-    store.drop_weights((store.finished() & plan.nodes.keys()) - kept - store.planned_by_others(plan.spec.name))
+    own = plan.nodes.keys() | plan.candidates.keys() | (plan.searches.tried() if plan.searches is not None else set())
+    store.drop_weights((store.finished() & own) - kept - store.planned_by_others(plan.spec.name))

@@ -12,6 +12,7 @@ from models.settings import Part
 from study.document import Document, with_paths
 from study.factors import Compare, Rule
 from study.fields import Name, Positive, Settings
+from study.search.settings import Search
 from study.stages import StageSettings
 
 FreezeName = Literal[
@@ -123,6 +124,7 @@ class StudySpec(Settings):
     stages: Mapping[Name, StageSettings] = Field(min_length=1)
     pathways: Mapping[Name, Annotated[tuple[Link, ...], Field(min_length=1)]] = Field(min_length=1)
     compare: Compare
+    search: Search | None = None
     validation: Validation = Validation()
     evaluate: Evaluate = Evaluate()
     metrics: Metrics = Metrics()
@@ -131,6 +133,13 @@ class StudySpec(Settings):
     resources: Resources = Resources()
     checkpoint: Checkpoint = Checkpoint()
     published: tuple[Published, ...] = ()
+
+    @model_validator(mode="after")
+    def _top_of_searched(self) -> Self:
+        if self.compare.top is not None and self.search is None:
+            found = f"compare.top is {self.compare.top} without search"
+            raise ValueError(f"{found}; allowed: with a search, which ranks the arms; remove it")
+        return self
 
 
 def with_absolute_places(document: Document, spec: StudySpec) -> Document:

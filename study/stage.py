@@ -9,16 +9,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 
 from datasets.augment import Augmenter
-from datasets.batches import Batches, balanced
+from datasets.balance import balanced
+from datasets.batches import Batches
 from datasets.prepare import Prepared, prepared, truth
 from models import weights as initial
-from models.build import Blueprint, build
+from models.build import build
 from models.network import Network
 from models.tasks import make_task
 from models.tasks.base import Outputs, Task
@@ -30,6 +32,7 @@ from study.evaluate import Examination, score
 from study.factors import WeightsFile
 from study.files import write_json
 from study.job import Job, Surroundings
+from study.model import blueprint
 from study.plan import Scoring
 from study.rescore import rescore
 from study.store import WEIGHTS, Store, write_scores
@@ -94,18 +97,8 @@ def open_bench(job: Job, surroundings: Surroundings) -> Bench:
     )  # fmt: skip
     task = make_task(step.settings, Outputs(names=recipe.names, exclusive=recipe.exclusive))
     torch.manual_seed(node.seed)
-    blueprint = Blueprint(
-        architecture=step.architecture,
-        backbone=step.backbone,
-        channels=step.image.channels,
-        outputs=task.head_channels(),
-        skips=step.settings.task != "reconstruction",
-        trains_decoder="decoder" in step.settings.trains,
-        head=getattr(step.settings, "head", "average"),
-        size=step.image.size,
-        upsampling=getattr(step.settings, "upsampling", None),
-    )
-    return Bench(job=job, cohort=cohort, reading=reading, arrays=arrays, task=task, network=build(blueprint))
+    plan = blueprint(step.settings, step.image, step.architecture, step.backbone, task.head_channels())
+    return Bench(job=job, cohort=cohort, reading=reading, arrays=arrays, task=task, network=build(plan))
 
 
 _cohorts: dict[str, Cohort] = {}
@@ -113,7 +106,7 @@ _cohorts: dict[str, Cohort] = {}
 
 
 def _cohort(spec: CohortSpec, cache: Path) -> Cohort:
-    key = f"{cache} {spec.data.model_dump_json()} {spec.folds} {spec.min_cases} {sorted(spec.excluded)}"
+    key = f"{cache} {spec.data.model_dump_json()} {spec.folds} {spec.min_cases} {spec.reserve} {sorted(spec.excluded)}"
     if key not in _cohorts:
         _cohorts[key] = Cohort.open(spec, cache)
     return _cohorts[key]
@@ -161,7 +154,8 @@ def _loop(bench: Bench, context: Context) -> Loop:
     material = Material(
         training=training,
         validation=batches(reading.validation, trains=False),
-        unlabelled=batches(reading.unlabelled, labelled=False),
+        # A batch of one image is more than some networks can normalise over.
+        unlabelled=batches(reading.unlabelled, labelled=False) if len(reading.unlabelled) > 1 else None,
     )
     return Loop(bench.network, bench.task, settings, node.step.link, material, seed=node.seed, context=context)
 
@@ -200,6 +194,11 @@ def _write_scores(bench: Bench, scorings: tuple[Scoring, ...] | list[Scoring], f
         write_scores(folder, scoring.key, scores, images)
 
 
+def _side(bench: Bench) -> int:
+    """Return the median longer side of the training images in pixels, by which a tile of a larger image is cut."""
+    return int(np.median(bench.arrays.shapes[list(bench.reading.train)].max(axis=1)))
+
+
 def _record(bench: Bench, trained: Trained, surroundings: Surroundings, seconds: float) -> Mapping[str, Any]:
     job, node, step = bench.job, bench.job.node, bench.job.node.step
     return {
@@ -216,13 +215,14 @@ def _record(bench: Bench, trained: Trained, surroundings: Surroundings, seconds:
         "structure": node.recipe.structure,
         "link": step.link.model_dump(mode="json"),
         "data": {"fingerprint": job.fingerprint, "train": len(bench.reading.train),
-                 "validation": len(bench.reading.validation)},
+                 "validation": len(bench.reading.validation), "side": _side(bench)},
         "updates": trained.progress.updates,
         "best_epoch": trained.progress.best_epoch or trained.progress.epoch,
         "best_score": trained.progress.best_score,
         "parameters": sum(parameter.numel() for parameter in bench.network.parameters()),
         "seconds": round(seconds, 3),
         "cpus": surroundings.cpus,
+        "device": str(next(bench.network.parameters()).device),
         "host": socket.gethostname(),
         "python": platform.python_version(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},

@@ -45,7 +45,10 @@ class WeightAverage(Settings):
 
 
 class Balance(Settings):
-    """An epoch of about `images` training images, every category as often; repeated images are augmented anew."""
+    """An epoch of about `images` training images, every category as often; repeated images are augmented anew.
+
+    No image is left out: an epoch is longer where a category has more than its share.
+    """
 
     images: Positive
 

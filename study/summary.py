@@ -1,7 +1,7 @@
 """What `study plan` tells."""
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from study.families import family_name
 from study.plan import Plan, image_epochs
@@ -9,33 +9,37 @@ from study.pretrained import missing_weights
 from study.store import Store
 from study.todo import Todo, todo
 
+if TYPE_CHECKING:
+    from study.search.searches import Searches
+
 Told = dict[str, Any]
 
 
 def summary(plan: Plan, store: Store) -> Told:
     """Count arms, cells, replicates, stages and image-epochs; more keys than the contract's may follow."""
     left = todo(plan, store)
-    cost = {digest: image_epochs(plan, node) for digest, node in plan.nodes.items()}
-    replicates = plan.replicates
-    return {
+    nodes = plan.nodes | plan.after_search
+    cost = {digest: image_epochs(plan, node) for digest, node in nodes.items()}
+    replicates = [*plan.replicates, *(row for rows in plan.waiting.values() for row in rows)]
+    told = {
         "study": plan.spec.name,
         "arms": len({one.arm for one in replicates}),
         "cells": len({(one.arm, one.labelled) for one in replicates}),
         "replicates": len(replicates),
         "stages": {
             "naive": sum(len(one.chain) for one in replicates),
-            "unique": len(plan.nodes),
+            "unique": len(nodes),
             "finished": len(left.finished),
             "to_run": len(left.stages),
-            "after_search": 0,
+            "after_search": len(plan.after_search),
         },
         "image_epochs": {
             "naive": sum(cost[digest] for one in replicates for digest in one.chain),
             "unique": sum(cost.values()),
             "to_run": sum(cost[digest] for digest in left.stages if digest not in left.scored),
         },
-        "tasks": dict(Counter(node.recipe.step.settings.task for node in plan.nodes.values())),
-        "data": dict(Counter(node.draw.data for node in plan.nodes.values())),
+        "tasks": dict(Counter(node.recipe.step.settings.task for node in nodes.values())),
+        "data": dict(Counter(node.draw.data for node in nodes.values())),
         "leaks": [
             {"stage": step, "with": leak.target, "kind": leak.kind, "images": len(leak.images)}
             for leak in plan.leaks
@@ -48,6 +52,22 @@ def summary(plan: Plan, store: Store) -> Told:
         ],
         "baselines": [family_name(rule) for rule in plan.spec.compare.baseline],
         "warnings": [*plan.warnings, *_same_arms(plan), *missing_weights(plan, left.stages), *_again(left)],
+    }
+    return told if plan.searches is None else told | {"search": _search(plan, plan.searches, store)}
+
+
+def _search(plan: Plan, searches: "Searches", store: Store) -> Told:
+    """Count searches, their trials, and what a changed best would train again."""
+    base = {one: [searches.planner.candidate(plan.arms[number], one.fold)[-1] for number in one.arms]
+            for one in searches.all}  # fmt: skip
+    costs = {one: max(image_epochs(plan, plan.node(name)) for name in names) for one, names in base.items()}
+    return {
+        "searches": len(searches.all),
+        "finished": sum(one.trials.finished for one in searches.all),
+        "trials": searches.search.trials * len(searches.all),
+        "settled": sum(min(one.trials.settled, searches.search.trials) for one in searches.all),
+        "image_epochs": sum(cost * searches.search.trials for cost in costs.values()),
+        "cells_at_stake": searches.at_stake(store.scored),
     }
 
 
@@ -77,9 +97,22 @@ def summary_text(told: Told) -> str:
         f"data         {_counts(told['data'])} (stages)",
         f"baseline     {'; '.join(told['baselines']) or 'none: no arm is tested against another'}",
     ]
+    if "search" in told:
+        lines += _search_lines(told["search"], stages["after_search"])
     for leak in told["excluded"]:
         lines.append(f"left out     {len(leak['images'])} images of {leak['data']} that show a case of the target")
     return "\n".join([*lines, *(f"warning      {warning}" for warning in told["warnings"])])
+
+
+def _search_lines(search: Told, waiting: int) -> list[str]:
+    lines = [
+        f"search       {search['searches']} searches, {search['finished']} finished; {search['settled']:,} of "
+        f"{search['trials']:,} trials done; at most {search['image_epochs']:,} image-epochs; {waiting:,} of the stages "
+        "wait for it"
+    ]
+    if search["cells_at_stake"]:
+        lines.append(f"             a changed best would train {search['cells_at_stake']:,} compared cells again")
+    return lines
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -147,11 +147,13 @@ class Loop:
             self.progress.updates += 1
             images += len(batch.images)
         means = {name: float(total) / max(images, 1) for name, total in totals.items()}
-        if not all(math.isfinite(mean) for mean in means.values()):
-            raise Diverged(
-                f"the training loss is {means[NETWORK]} in epoch {epoch + 1}; allowed: finite; lower optimizer.lr, set "
-                "clip_norm or use precision: float32"
-            )
+        for name, mean in means.items():
+            if not math.isfinite(mean):
+                whose = "training loss" if name == NETWORK else f"{name}'s loss"
+                raise Diverged(
+                    f"the {whose} is {mean} in epoch {epoch + 1}; allowed: finite; lower optimizer.lr, set clip_norm "
+                    "or use precision: float32"
+                )
         return {_loss_name(name): mean for name, mean in means.items()}
 
     def _turns(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:

@@ -114,7 +114,7 @@ def test_a_wheel_holds_the_packages_their_tables_and_nothing_else(tmp_path: Path
         path.relative_to(ROOT).as_posix()
         for name in PACKAGES
         for path in (ROOT / name).rglob("*")
-        if path.is_file() and path.suffix in {".py", ".yaml", ".json"}
+        if path.is_file() and path.suffix in {".py", ".yaml", ".json", ".html", ".css", ".js"}
     }
     assert inside == wanted
 

@@ -10,7 +10,7 @@ from typing import Literal
 from datasets.errors import DataError
 from datasets.manifest import Listing
 from datasets.sample import Box
-from datasets.settings import Place, SourceSettings
+from datasets.settings import FileSettings
 from datasets.sources.files import FileSource
 from datasets.sources.published import Case, MaskFile, Published
 from datasets.sources.tables import Line, read_table
@@ -35,11 +35,10 @@ CLASSES = (
 COLUMNS = ("Template Name", "Filename", "Mask", "Resolution", "Top", "Left", "Width", "Height")
 
 
-class CcxsSettings(SourceSettings):
+class CcxsSettings(FileSettings):
     """Labels say which classes an image shows, classes without a mask (image-level tags) included."""
 
     source: Literal["ccxs"] = "ccxs"
-    root: Place
 
     @property
     def collection(self) -> str:
@@ -51,9 +50,6 @@ class CcxsSource(FileSource):
     """Source of `CcxsSettings`. Mask files are crops that belong at (Left, Top); those of a class are united."""
 
     folders = {"images": "image", "masks": "foreground"}  # noqa: RUF012
-
-    def __init__(self, settings: CcxsSettings) -> None:
-        super().__init__(settings, root=settings.root, collection=settings.collection)
 
     def _published(self, listing: Listing) -> Published:
         annotations: dict[str, list[Line]] = defaultdict(list)

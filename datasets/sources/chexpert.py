@@ -9,7 +9,7 @@ from typing import Literal
 
 from datasets.errors import DataError
 from datasets.manifest import Listing
-from datasets.settings import Place, SourceSettings
+from datasets.settings import FileSettings
 from datasets.sources.files import FileSource
 from datasets.sources.published import Case, Published
 from datasets.sources.tables import Line, read_table
@@ -35,14 +35,13 @@ UNKNOWN = float("nan")
 MEANINGS: Mapping[str, float] = {"ignore": UNKNOWN, "zeros": 0.0, "ones": 1.0}
 
 
-class ChexpertSettings(SourceSettings):
+class ChexpertSettings(FileSettings):
     """What an `uncertain` label (-1) and a `blank` one (not mentioned in the report) count as, and which `views`.
 
     U-Ignore, U-Zeros and U-Ones of Irvin et al. A blank counts as absent unless it is ignored.
     """
 
     source: Literal["chexpert"] = "chexpert"
-    root: Place
     uncertain: Literal["ignore", "zeros", "ones"] = "ignore"
     blank: Literal["zeros", "ignore"] = "zeros"
     views: Literal["frontal", "lateral", "all"] = "all"
@@ -59,7 +58,7 @@ class ChexpertSource(FileSource):
     folders = {"train": "image", "valid": "image"}  # noqa: RUF012
 
     def __init__(self, settings: ChexpertSettings) -> None:
-        super().__init__(settings, root=settings.root, collection=settings.collection)
+        super().__init__(settings)
         self._views = settings.views
         uncertain, blank = MEANINGS[settings.uncertain], MEANINGS[settings.blank]
         self._values = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": uncertain, "-1.0": uncertain, "": blank}

@@ -15,7 +15,7 @@ from datasets.decode import Kind
 from datasets.errors import DataError
 from datasets.manifest import Listing
 from datasets.sample import Box
-from datasets.settings import Place, SourceSettings
+from datasets.settings import FileSettings
 from datasets.sources.coco_json import CocoCategory, CocoImage, Part, read_coco
 from datasets.sources.files import FileSource
 from datasets.sources.published import Case, MaskRuns, Published
@@ -33,7 +33,7 @@ def _below_root(name: str) -> str:
 Below = Annotated[str, AfterValidator(_below_root)]
 
 
-class CocoSettings(SourceSettings):
+class CocoSettings(FileSettings):
     """`annotations` may be left out where `annotations/` holds one `*.json`.
 
     Every image of the file counts as looked through: without annotations it shows no class. An image may
@@ -41,7 +41,6 @@ class CocoSettings(SourceSettings):
     """
 
     source: Literal["coco"] = "coco"
-    root: Place
     annotations: Below | None = None
     images: Below = "images"
 
@@ -81,7 +80,7 @@ class CocoSource(FileSource):
     """Source of `CocoSettings`. A crowd's run lengths are a mask, its box encloses many and is left out."""
 
     def __init__(self, settings: CocoSettings) -> None:
-        super().__init__(settings, root=settings.root, collection=settings.collection)
+        super().__init__(settings)
         self._images, self._annotations = settings.images, settings.annotations
 
     def _folders(self) -> Mapping[str, Kind]:
@@ -179,7 +178,10 @@ class _Reader:
                 f"of {image.file_name}; correct or remove the annotation"
             )
         counts = drawn.counts
-        runs = compressed_runs(counts, place) if isinstance(counts, str) else counted_runs(counts, place)
+        if isinstance(counts, str):
+            runs = compressed_runs(counts, place, pixels=size[0] * size[1])
+        else:
+            runs = counted_runs(counts, place, pixels=size[0] * size[1])
         return MaskRuns(name=self.names[annotation.category_id], runs=runs)
 
     def _place(self, annotation: _Annotation) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from datasets.manifest import Listing
-from datasets.settings import Place, SourceSettings
+from datasets.settings import FileSettings
 from datasets.sources.ccxs import COLLECTION
 from datasets.sources.covid_lung_boxes import HEALTHY, UNLABELLED
 from datasets.sources.files import FileSource
@@ -22,7 +22,7 @@ MASKS = "annotations/lungVAE-masks"
 LUNGS = "Lungs"
 
 
-class CovidChestxraySettings(SourceSettings):
+class CovidChestxraySettings(FileSettings):
     """Radiographs that have a file, so a part of the images will do; labels are all parts of their findings.
 
     `Pneumonia/Viral/COVID-19` shows Pneumonia, Viral and COVID-19; `COVID-19, ARDS`, as older releases
@@ -30,7 +30,6 @@ class CovidChestxraySettings(SourceSettings):
     """
 
     source: Literal["covid_chestxray"] = "covid_chestxray"
-    root: Place
 
     @property
     def collection(self) -> str:
@@ -42,9 +41,6 @@ class CovidChestxraySource(FileSource):
     """Source of `CovidChestxraySettings`. CT and volumes are left out, and masks of another size than their image."""
 
     folders = {"images": "image", "annotations": "foreground"}  # noqa: RUF012
-
-    def __init__(self, settings: CovidChestxraySettings) -> None:
-        super().__init__(settings, root=settings.root, collection=settings.collection)
 
     def _published(self, listing: Listing) -> Published:
         lines: dict[str, list[Line]] = defaultdict(list)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from datasets.manifest import Listing
 from datasets.sample import Box
-from datasets.settings import Place, SourceSettings
+from datasets.settings import FileSettings
 from datasets.sources.ccxs import COLLECTION
 from datasets.sources.coco_json import CocoCategory, CocoImage, Part, read_coco
 from datasets.sources.files import FileSource
@@ -21,11 +21,10 @@ UNLABELLED = frozenset({"", "todo", "Unknown"})
 HEALTHY = "No Finding"
 
 
-class CovidLungBoxesSettings(SourceSettings):
+class CovidLungBoxesSettings(FileSettings):
     """Entries without a file are left out, so a part of the images will do; labels are the findings of those."""
 
     source: Literal["covid_lung_boxes"] = "covid_lung_boxes"
-    root: Place
 
     @property
     def collection(self) -> str:
@@ -60,9 +59,6 @@ class CovidLungBoxesSource(FileSource):
     """Source of `CovidLungBoxesSettings`. A box without a category is left out and remarked upon."""
 
     folders = {"images": "image"}  # noqa: RUF012
-
-    def __init__(self, settings: CovidLungBoxesSettings) -> None:
-        super().__init__(settings, root=settings.root, collection=settings.collection)
 
     def _published(self, listing: Listing) -> Published:
         coco = read_coco(self._root / "annotations" / "annotations.json", _Coco)

@@ -16,7 +16,7 @@ from datasets.decode import Kind, read
 from datasets.errors import DataError
 from datasets.manifest import Listing, Manifest, file_state, read_manifest, scan
 from datasets.sample import Box, Index, Offer, Pixels, Progress, Source
-from datasets.settings import SourceSettings
+from datasets.settings import FileSettings
 from datasets.sources.faults import fault, remark
 from datasets.sources.masks import exclusive, has_foreground, masks_digest, overlapping, stored_id
 from datasets.sources.published import Case, MaskFile, Published
@@ -28,10 +28,10 @@ class FileSource(Source):
 
     folders: ClassVar[Mapping[str, Kind]]
 
-    def __init__(self, settings: SourceSettings, *, root: Path, collection: str) -> None:
+    def __init__(self, settings: FileSettings) -> None:
         self._settings = settings
-        self._root = root
-        self._collection = collection
+        self._root = settings.root
+        self._collection = settings.collection
 
     @abstractmethod
     def _published(self, listing: Listing) -> Published:

@@ -9,7 +9,7 @@ from datasets.decode import Kind
 from datasets.errors import DataError
 from datasets.manifest import Listing
 from datasets.sample import Box
-from datasets.settings import Place, SourceSettings
+from datasets.settings import FileSettings
 from datasets.sources.files import FileSource
 from datasets.sources.published import Case, MaskFile, Published
 from datasets.sources.tables import Line, read_table
@@ -17,7 +17,7 @@ from datasets.sources.tables import Line, read_table
 LOSSLESS = frozenset({".png", ".tif", ".tiff"})
 
 
-class FolderSettings(SourceSettings):
+class FolderSettings(FileSettings):
     """Images in `images/<stem>.png|jpg|tif|dcm`.
 
     Masks: `masks/<stem>.png` with class ids, or `masks/<class>/<stem>.png` where classes overlap. Optional:
@@ -27,7 +27,6 @@ class FolderSettings(SourceSettings):
     """
 
     source: Literal["folder"] = "folder"
-    root: Place
 
     @property
     def collection(self) -> str:
@@ -37,9 +36,6 @@ class FolderSettings(SourceSettings):
 
 class FolderSource(FileSource):
     """Source of `FolderSettings`. Without `cases.csv` each image is its own patient."""
-
-    def __init__(self, settings: FolderSettings) -> None:
-        super().__init__(settings, root=settings.root, collection=settings.collection)
 
     def _folders(self) -> Mapping[str, Kind]:
         masks = self._root / "masks"

@@ -12,7 +12,7 @@ from typing import Literal
 
 from datasets.errors import DataError
 from datasets.manifest import Listing
-from datasets.settings import Place, SourceSettings
+from datasets.settings import FileSettings
 from datasets.sources.files import FileSource
 from datasets.sources.published import Case, MaskFile, MaskRuns, Published
 from datasets.sources.tables import Line, read_table
@@ -35,6 +35,8 @@ CLASSES = {
     "Optic Disc": ("5. Optic Disc", "OD"),
 }
 """Folder and ending of the mask files of a class."""
+DISC = "Optic Disc"
+"""A lesion without a file is not in the image; the disc always is, so that its file is lost or misnamed."""
 GRADES = {"Retinopathy grade": ("retinopathy", 4), "Risk of macular edema": ("macular edema", 2)}
 """Name and highest grade of a column."""
 GRADE_COLUMNS = ("Image name", *GRADES)
@@ -56,14 +58,13 @@ CENTRE_TABLES: Mapping[Official, Mapping[str, str]] = {
 CENTRE_COLUMNS = ("Image No", "X- Coordinate", "Y - Coordinate")
 
 
-class IdridSettings(SourceSettings):
+class IdridSettings(FileSettings):
     """One `part`: masks of segmentation, labels of grading, or centres of localisation.
 
     Grades are ordinal labels: `retinopathy >= 2` is 1 for the grades 2, 3 and 4.
     """
 
     source: Literal["idrid"] = "idrid"
-    root: Place
     part: Part
 
     @property
@@ -82,7 +83,8 @@ class IdridSource(FileSource):
     folders = {IMAGES: "image", MASKS: "foreground"}  # noqa: RUF012
 
     def __init__(self, settings: IdridSettings) -> None:
-        super().__init__(settings, root=settings.root / FOLDERS[settings.part], collection=settings.collection)
+        super().__init__(settings)
+        self._root = settings.root / FOLDERS[settings.part]
         self._part = settings.part
 
     def _published(self, listing: Listing) -> Published:
@@ -107,6 +109,7 @@ class IdridSource(FileSource):
                     "allowed: the same classes in both; restore them or leave them out with `classes`"
                 )
             cases += [replace(case, masks=tuple(_masks(case, names, listing))) for case in bare]
+        _check_masks(cases, listing, disc=DISC in wanted)
         return Published(cases=cases, classes=classes)
 
     def _graded(self, official: Official, cases: Sequence[Case]) -> Iterator[Case]:
@@ -168,6 +171,23 @@ def _masks(case: Case, drawn: Sequence[str], listing: Listing) -> Iterator[MaskF
     for name in drawn:
         path = f"{_mask_folder(official, name)}/{_stem(case)}_{CLASSES[name][1]}.tif"
         yield MaskFile(path=path, name=name) if path in listing.files else MaskRuns(name=name, runs=b"")
+
+
+def _check_masks(cases: Sequence[Case], listing: Listing, *, disc: bool) -> None:
+    """Refuse mask files of no image, and images whose disc has no file where others' have."""
+    used = {mask.path for case in cases for mask in case.masks if isinstance(mask, MaskFile)}
+    stray = sorted(set(listing.inside(MASKS)) - used)
+    if stray:
+        raise DataError(
+            f"{listing.root / stray[0]} belongs to no image ({len(stray)} such files); allowed: the name of an image "
+            "and its class's ending; rename it, or add the image"
+        )
+    lost = [case.id for case in cases if any(mask.name == DISC and isinstance(mask, MaskRuns) for mask in case.masks)]
+    if disc and lost:
+        raise DataError(
+            f"{listing.root / MASKS} has no {DISC} of {lost[0]} ({len(lost)} such images); allowed: one of every image "
+            "of a set that has any; restore it, or leave the class out with `classes`"
+        )
 
 
 def _grades(line: Line) -> tuple[int, ...]:

@@ -35,14 +35,16 @@ def relative_runs(text: str, place: str) -> bytes:
     return _packed(np.cumsum(gaps + lengths) - lengths, lengths)
 
 
-def counted_runs(counts: Sequence[int], place: str) -> bytes:
-    """COCO's uncompressed notation: lengths of background and foreground in turn."""
+def counted_runs(counts: Sequence[int], place: str, *, pixels: int) -> bytes:
+    """COCO's uncompressed notation: lengths of background and foreground in turn, `pixels` together."""
     numbers = _numbers(counts, place)
+    if numbers.sum() < pixels:  # those past the end are told of with the image
+        raise DataError(f"{place}: runs of {numbers.sum()} pixels; allowed: {pixels}, all of its image's; {REMEDY}")
     starts = np.cumsum(numbers) - numbers
     return _packed(starts[1::2], numbers[1::2])
 
 
-def compressed_runs(text: str, place: str) -> bytes:
+def compressed_runs(text: str, place: str, *, pixels: int) -> bytes:
     """COCO's compressed notation of the same lengths: groups of five bits, differences from the fourth on."""
     bits = np.frombuffer(text.encode(), np.uint8).astype(np.int64) - 48
     if len(bits) and (bits.min() < 0 or bits.max() > 63 or bits[-1] & 32):
@@ -57,7 +59,7 @@ def compressed_runs(text: str, place: str) -> bytes:
     numbers = numbers - (negative.astype(np.int64) << shifts[lasts] + 5)
     numbers[1::2] = np.cumsum(numbers[1::2])
     numbers[2::2] = np.cumsum(numbers[2::2])
-    return counted_runs(numbers.tolist(), place)
+    return counted_runs(numbers.tolist(), place, pixels=pixels)
 
 
 def polygon_runs(polygons: Sequence[Sequence[float]], size: tuple[int, int], place: str) -> bytes:
@@ -67,7 +69,7 @@ def polygon_runs(polygons: Sequence[Sequence[float]], size: tuple[int, int], pla
     for polygon in polygons:
         _check_polygon(polygon, size, place)
     found = mask.frPyObjects([list(polygon) for polygon in polygons], size[1], size[0]) if polygons else []
-    return b"".join(compressed_runs(part["counts"].decode(), place) for part in found)
+    return b"".join(compressed_runs(part["counts"].decode(), place, pixels=size[0] * size[1]) for part in found)
 
 
 def last_pixel(runs: bytes) -> int:

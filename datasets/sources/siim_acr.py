@@ -10,7 +10,7 @@ from typing import Literal
 
 from datasets.errors import DataError
 from datasets.manifest import Listing
-from datasets.settings import Place, SourceSettings
+from datasets.settings import FileSettings
 from datasets.sources.files import FileSource
 from datasets.sources.published import Case, MaskRuns, Published
 from datasets.sources.runs import relative_runs
@@ -22,11 +22,10 @@ TABLE = "train-rle.csv"
 NONE = "-1"
 
 
-class SiimAcrSettings(SourceSettings):
+class SiimAcrSettings(FileSettings):
     """Images without a row in `train-rle.csv`, all test images among them, have neither masks nor labels."""
 
     source: Literal["siim_acr"] = "siim_acr"
-    root: Place
 
     @property
     def collection(self) -> str:
@@ -38,9 +37,6 @@ class SiimAcrSource(FileSource):
     """Source of `SiimAcrSettings`. An image's id is its file's name without suffix."""
 
     folders = {"dicom-images-train": "image", TEST: "image"}  # noqa: RUF012
-
-    def __init__(self, settings: SiimAcrSettings) -> None:
-        super().__init__(settings, root=settings.root, collection=settings.collection)
 
     def _published(self, listing: Listing) -> Published:
         table = self._root / TABLE

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from datasets.errors import DataError
 from datasets.manifest import Listing
 from datasets.sample import Box
-from datasets.settings import Place, Settings, SourceSettings
+from datasets.settings import FileSettings, Settings
 from datasets.sources.files import FileSource
 from datasets.sources.published import Case, Published
 from datasets.sources.tables import Line, by_id, read_table, require_images
@@ -25,11 +25,10 @@ WORDS = 6
 """Words of one prediction in the column `label`: name, confidence, two corners."""
 
 
-class SiimCovid19Settings(SourceSettings):
+class SiimCovid19Settings(FileSettings):
     """Boxes are named "Opacity"; an image of the table without one shows none. Labels are those of the study."""
 
     source: Literal["siim_covid19"] = "siim_covid19"
-    root: Place
 
     @property
     def collection(self) -> str:
@@ -51,9 +50,6 @@ class SiimCovid19Source(FileSource):
     """Source of `SiimCovid19Settings`. An image's id is its file's name without suffix."""
 
     folders = {"train": "image", "test": "image"}  # noqa: RUF012
-
-    def __init__(self, settings: SiimCovid19Settings) -> None:
-        super().__init__(settings, root=settings.root, collection=settings.collection)
 
     def _published(self, listing: Listing) -> Published:
         table = self._root / IMAGES

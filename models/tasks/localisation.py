@@ -37,21 +37,26 @@ class Localisation(Task):
 
     @torch.no_grad()
     def statistics(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Return sums of loss, known images, distance and, for boxes, intersection over union."""
+        """Return sums of loss, known images, distance, errors in pixels and, for boxes, intersection over union."""
         output = network(batch.images).double()
         known = ~torch.isnan(batch.target).any(dim=1)
         images = known.sum().double()
         truth = torch.where(known.unsqueeze(1), batch.target, 0).double()
         loss = weighted_sum(self.settings.loss, output, torch.where(known.unsqueeze(1), batch.target, torch.nan))
-        parts = [loss.double() * images, images, (_distance(output, truth) * known).sum()]
+        distance, side = (_distance(output, truth) * known).sum(), batch.images.shape[-1]
+        squared = ((output - truth).square().mean(dim=1) * known).sum()
+        parts = [loss.double() * images, images, distance, distance * side, squared * side**2]
         if self.settings.target == "box":
             parts.append((box_iou(output, truth) * known).sum())
         return torch.stack(parts)
 
     def scores(self, statistics: Tensor) -> Mapping[str, float]:
-        """Return loss, mean distance of centres in image sides and, for boxes, their mean IoU."""
+        """Return loss, mean distance of centres in image sides, errors in pixels and, for boxes, their mean IoU.
+
+        `distance_pixels` and `mse_pixels` (a mean over coordinates) are in pixels of the network's images.
+        """
         loss, images, *measures = statistics.tolist()
-        names = ("distance", "mean_iou")[: len(measures)]
+        names = ("distance", "distance_pixels", "mse_pixels", "mean_iou")[: len(measures)]
         if not images:
             return dict.fromkeys(("loss", *names), math.nan)
         values = {name: value / images for name, value in zip(names, measures, strict=True)}

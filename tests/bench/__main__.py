@@ -1,7 +1,7 @@
 """Measure what the platform itself costs: `python -m tests.bench [--quick] [--only NAME] [-o FILE]`.
 
-Figures are processor seconds, ratios, or seconds a unit; median and spread over repeats. Nothing is asserted:
-machines are noisy.
+Figures are processor seconds, ratios, seconds a unit, or shares of simulated studies; median and spread over
+repeats. Nothing is asserted: machines are noisy.
 """
 
 import argparse
@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.augmentation import augmentation
+from tests.bench.coverage import coverage
 from tests.bench.figure import Figure
 from tests.bench.orchestration import idle_stages
 from tests.bench.planning import large_plan, start
+from tests.bench.tables import large_table
 from tests.bench.training import loop
 
 BENCHES: Mapping[str, Callable[..., Iterator[Figure]]] = {
@@ -25,8 +27,10 @@ BENCHES: Mapping[str, Callable[..., Iterator[Figure]]] = {
     "stages": idle_stages,
     "loop": loop,
     "augmentation": augmentation,
+    "table": large_table,
+    "coverage": coverage,
 }
-LINE = "{:<48} {:>8} {:>9} {:>9} {:>9} {:>7}"
+LINE = "{:<72} {:>8} {:>9} {:>9} {:>9} {:>7}"
 
 
 def main() -> None:

@@ -191,6 +191,82 @@ def test_three_hundred_empty_items_all_run(capacity: Capacity) -> None:
     assert execute(items, count, Log(), capacity=capacity, cpus=1, gpus=0.0).done == set(names)
 
 
+@dataclass
+class Climbing:
+    """Reports 1, 2, 3 ... to its height, and leaves a mark of each in its folder."""
+
+    folder: Path
+    height: int
+
+    def __call__(self, name: str, report: Report) -> Outcome:
+        if self.height < 0:
+            raise ValueError("below ground")
+        try:
+            for step in range(1, self.height + 1):
+                (self.folder / f"{name}-{step}-{os.getpid()}").touch()
+                report({"epoch": step, "epochs": self.height})
+        finally:
+            (self.folder / f"{name}-left").touch()
+        return Outcome(status="done", detail=str(os.getpid()))
+
+
+@dataclass
+class Climbs:
+    """A source of ten items, one at a time; those of an even number are stopped at their second report."""
+
+    folder: Path
+    count: int = 10
+    begun: int = 0
+    ends: list[tuple[str, str]] = field(default_factory=list)
+
+    def more(self, slots: int) -> tuple[list[Item], list[str]]:
+        if self.begun == self.count or self.begun > len(self.ends):
+            return [], []
+        self.begun += 1
+        name, height = f"climb{self.begun}", -1 if self.begun == 7 else 5
+        return [Item(id=name, needs=("base",), work=Climbing(self.folder, height), retries=0)], []
+
+    def reported(self, name: str, scores: Mapping[str, float]) -> bool:
+        return name[-1] in "02468" and scores["epoch"] == 2
+
+    def ended(self, name: str, outcome: Outcome) -> None:
+        if name != "base":
+            self.ends.append((name, outcome.status))
+
+
+@pytest.fixture(scope="module")
+def climbed(capacity: Capacity, tmp_path_factory: pytest.TempPathFactory) -> tuple[Climbs, Queue, Log]:
+    folder, log = tmp_path_factory.mktemp("climbed"), Log()
+    source = Climbs(folder)
+    queue = execute([Item(id="base")], count, log, capacity=capacity, cpus=1, gpus=0.0, source=source)
+    return source, queue, log
+
+
+def test_a_source_is_asked_until_it_has_no_more_and_told_each_end(climbed: tuple[Climbs, Queue, Log]) -> None:
+    told = dict(climbed[0].ends)
+    assert list(told) == [f"climb{number}" for number in range(1, 11)]
+    assert told["climb7"] == "failed"
+    assert [told[f"climb{number}"] for number in (1, 2, 3, 4, 10)] == ["done", "stopped", "done", "stopped", "stopped"]
+
+
+def test_a_stopped_item_ends_at_that_report_and_leaves_its_work_in_order(climbed: tuple[Climbs, Queue, Log]) -> None:
+    marks = {path.name.rpartition("-")[0] for path in climbed[0].folder.glob("climb2-?-*")}
+    assert marks == {"climb2-1", "climb2-2"}
+    assert (climbed[0].folder / "climb2-left").exists()
+
+
+def test_a_process_goes_on_after_it_was_stopped(climbed: tuple[Climbs, Queue, Log], capacity: Capacity) -> None:
+    used = {path.name.rpartition("-")[2] for path in climbed[0].folder.glob("climb*-1-*")}
+    assert len(used) <= capacity.cpus + 1
+
+
+def test_a_stopped_item_is_neither_done_nor_failed(climbed: tuple[Climbs, Queue, Log]) -> None:
+    queue = climbed[1]
+    assert queue.finished
+    assert queue.failed.keys() == {"climb7"}
+    assert queue.done == {"base", *(f"climb{number}" for number in (1, 3, 5, 9))}
+
+
 def processes(name: str, report: Report) -> Outcome:
     return Outcome(status="failed", detail=str(os.getpid()))
 

@@ -174,3 +174,61 @@ def test_failure_at_the_top_of_a_long_chain_skips_it_all() -> None:
     queue.fail(names[0], "broken")
 
     assert len(queue.skipped) == len(names) - 1
+
+
+def test_item_added_later_waits_for_what_it_needs() -> None:
+    queue = Queue(chain("parent"))
+    assert queue.next() == "parent"
+    queue.add([Item(id="child", needs=("parent",))])
+
+    assert queue.next() is None
+    queue.finish("parent")
+    assert queue.next() == "child"
+
+
+def test_item_added_below_a_failed_one_is_skipped() -> None:
+    queue = Queue(chain("parent"), retries=0)
+    queue.next()
+    queue.fail("parent", "broken")
+    queue.add(chain("parent", "child", "grandchild"))
+
+    assert queue.finished
+    assert queue.skipped == {"child", "grandchild"}
+
+
+def test_item_that_is_added_again_while_open_runs_once() -> None:
+    queue = Queue(chain("only"))
+    queue.next()
+    queue.add(chain("only"))
+
+    assert queue.next() is None
+    queue.finish("only")
+    assert queue.finished
+
+
+def test_item_that_is_added_again_after_it_was_done_runs_again() -> None:
+    queue = Queue(chain("parent", "child"))
+    assert drained(queue) == ["parent", "child"]
+    queue.add(chain("parent"))
+
+    assert drained(queue) == ["parent"]
+    assert queue.finished
+
+
+def test_abandoned_item_is_neither_done_nor_failed_and_may_come_again() -> None:
+    queue = Queue(chain("parent", "child"))
+    queue.finish(str(queue.next()))
+    queue.next()
+    queue.abandon("child")
+
+    assert queue.finished
+    assert (queue.done, queue.failed, queue.skipped) == ({"parent"}, {}, set())
+    queue.add(chain("parent", "child"), done=["parent"])
+    assert drained(queue) == ["child"]
+
+
+def test_item_may_have_retries_of_its_own() -> None:
+    queue = Queue([Item(id="once", retries=0)])
+    queue.next()
+
+    assert not queue.fail("once", "error")

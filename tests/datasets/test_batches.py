@@ -1,12 +1,11 @@
 import itertools
-from collections import Counter
 from itertools import chain
 
 import numpy as np
 import pytest
 
 from datasets.augment import Augmenter
-from datasets.batches import Batches, balanced
+from datasets.batches import Batches
 from datasets.settings import AugmentSettings
 
 
@@ -132,15 +131,3 @@ def test_stream_goes_on_from_any_update_as_epochs_follow_one_another() -> None:
     for update in (0, 1, 3, 4):
         streamed = [rows_in(images) for images, _ in itertools.islice(batches.stream(update), 5)]
         assert streamed == whole[update : update + 5]
-
-
-def test_balanced_rows_hold_every_category_as_often_and_each_image_as_often_within_one() -> None:
-    categories = ["hand", "hand", "hand", "foot", "foot", "knee"]
-    counts = Counter(balanced(range(6), categories, 18))
-
-    assert [sum(counts[row] for row in rows) for rows in ((0, 1, 2), (3, 4), (5,))] == [6, 6, 6]
-    assert [counts[row] for row in range(6)] == [2, 2, 2, 3, 3, 6]
-
-
-def test_balanced_rows_are_rows_that_were_given() -> None:
-    assert set(balanced([2, 5], ["a", "b", "a", "b", "a", "b"], 4)) == {2, 5}

@@ -1,5 +1,6 @@
 """DICOM files are shown as the standard says, whatever they are stored as."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +150,30 @@ def test_several_frames_are_refused_by_number(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "a.dcm", picture(1, width=64, height=96), bits=8, Rows=48, NumberOfFrames=2)
     with pytest.raises(DataError, match="it has 2 frames, where one is needed"):
         read(path, "image")
+
+
+DAMAGES = [(837, 0xCD), *((place, 0xFF) for place in range(700, 1700, 125))]
+
+
+@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless], ids=lambda one: one.keyword)
+def test_damaged_bytes_give_other_pixels_or_one_line_and_end_no_process(tmp_path: Path, syntax: UID) -> None:
+    path = write_dicom(tmp_path / "a.dcm", picture(1).astype(np.int64) * 16, syntax=syntax, bits=12)
+    whole = path.read_bytes()
+    for place, value in DAMAGES:
+        damaged = bytearray(whole)
+        damaged[min(place, len(whole) - 40)] = value
+        path.write_bytes(damaged)
+        with contextlib.suppress(DataError):
+            assert read(path, "image").ndim == 2
+
+
+def test_a_stream_that_ends_its_decoder_is_told_of_and_the_next_file_is_read(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.dcm", picture(1).astype(np.int64) * 16, syntax=JPEGLosslessSV1, bits=12)
+    data = path.read_bytes()
+    marker = data.rindex(b"\xff\xda")
+    deadly = [data[: marker + 1] + bytes([value]) + data[marker + 2 :] for value in (0xCD, 0xC4, 0xDD, 0xC9)]
+    for number, damaged in enumerate(deadly):
+        (tmp_path / f"{number}.dcm").write_bytes(damaged)
+        with pytest.raises(DataError, match="cannot be decoded as image"):
+            read(tmp_path / f"{number}.dcm", "image")
+    assert read(path, "image").shape == picture(1).shape

@@ -61,14 +61,14 @@ def test_relative_runs_count_from_the_end_of_the_run_before(mask: Pixels) -> Non
 @pytest.mark.parametrize("mask", MASKS)
 def test_both_kinds_of_coco_runs_are_what_pycocotools_makes_of_them(mask: Pixels) -> None:
     compressed = coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
-    assert np.array_equal(draw(compressed_runs(compressed, "here"), SIZE, "here"), mask)
+    assert np.array_equal(draw(compressed_runs(compressed, "here", pixels=mask.size), SIZE, "here"), mask)
     counts, end = [], 0
     for start, length in flat_runs(mask):
         counts += [start - end, length]
         end = start + length
     counts.append(mask.size - end)
-    assert np.array_equal(draw(counted_runs(counts, "here"), SIZE, "here"), mask)
-    assert counted_runs(counts, "here") == compressed_runs(compressed, "here")
+    assert np.array_equal(draw(counted_runs(counts, "here", pixels=mask.size), SIZE, "here"), mask)
+    assert counted_runs(counts, "here", pixels=mask.size) == compressed_runs(compressed, "here", pixels=mask.size)
 
 
 def test_large_masks_survive_compression() -> None:
@@ -76,7 +76,7 @@ def test_large_masks_survive_compression() -> None:
     mask[3:650, 100:800] = np.random.default_rng(0).random((647, 700)) < 0.9
     mask[:, 300:500] = 0
     compressed = coco.encode(np.asfortranarray(mask))["counts"].decode()
-    assert np.array_equal(draw(compressed_runs(compressed, "here"), (900, 700), "here"), mask)
+    assert np.array_equal(draw(compressed_runs(compressed, "here", pixels=mask.size), (900, 700), "here"), mask)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -88,7 +88,7 @@ def test_polygons_of_one_mask_are_united_as_pycocotools_does() -> None:
 
 
 def test_no_runs_are_an_empty_mask() -> None:
-    assert relative_runs("", "here") == counted_runs([117], "here") == absolute_runs("5 0", "here") == b""
+    assert relative_runs("", "here") == counted_runs([117], "here", pixels=117) == absolute_runs("5 0", "here") == b""
     assert not draw(b"", SIZE, "here").any()
     assert last_pixel(b"") == 0
 
@@ -125,7 +125,7 @@ def test_absolute_runs_that_start_at_0_are_refused() -> None:
 @pytest.mark.parametrize("text", ["a b", "12é", "P", "oooooooooooooooooo1"])
 def test_text_that_is_no_compressed_mask_is_refused(text: str) -> None:
     with pytest.raises(DataError, match=r"^line 7: .*; allowed: .*; correct"):
-        compressed_runs(text, "line 7")
+        compressed_runs(text, "line 7", pixels=117)
 
 
 @pytest.mark.parametrize(
@@ -141,3 +141,9 @@ def test_text_that_is_no_compressed_mask_is_refused(text: str) -> None:
 def test_a_polygon_without_area_or_outside_the_image_is_refused(polygon: list[float], reason: str) -> None:
     with pytest.raises(DataError, match=f"^here: {reason}"):
         polygon_runs([polygon], SIZE, "here")
+
+
+@pytest.mark.parametrize("counts", [[], [10, 20], [0, 116]])
+def test_coco_runs_that_end_before_their_image_are_refused(counts: list[int]) -> None:
+    with pytest.raises(DataError, match=rf"^here: runs of {sum(counts)} pixels; allowed: 117, all of its image's"):
+        counted_runs(counts, "here", pixels=117)

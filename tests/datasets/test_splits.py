@@ -14,7 +14,15 @@ from datasets.errors import DataError
 from datasets.patients import draw_images, members_of
 from datasets.sample import Index
 from datasets.settings import FileList, SplitSettings, ValidationShare
-from datasets.splits import Split, fingerprint, patient_order, pretraining_split, target_split
+from datasets.splits import (
+    Split,
+    fingerprint,
+    patient_order,
+    pretraining_split,
+    reserve_split,
+    reserved,
+    target_split,
+)
 
 FRACTIONS = (0.1, 0.25, 0.5, 0.75, 1.0)
 
@@ -427,3 +435,71 @@ def timed(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
+
+
+RESERVE = 0.3
+
+
+def test_the_reserve_lies_in_no_test_fold_and_trains_in_all() -> None:
+    index = a_cohort()
+    seen = {
+        row
+        for row, patient in enumerate(index.patients)
+        if patient in reserved(index, SplitSettings(), "masks", RESERVE)
+    }
+    for seed in (0, 1):
+        for fold in range(5):
+            split = split_of(index, fold=fold, seed=seed, reserve=RESERVE)
+            assert seen.isdisjoint(split.test)
+            assert seen <= {*split.labelled, *split.validation}
+
+
+def test_folds_still_test_everyone_but_the_reserve_once() -> None:
+    index = a_cohort()
+    tested = [row for fold in range(5) for row in split_of(index, fold=fold, reserve=RESERVE).test]
+    seen = reserved(index, SplitSettings(), "masks", RESERVE)
+    assert sorted(tested) == [row for row, patient in enumerate(index.patients) if patient not in seen]
+
+
+def test_the_reserve_is_the_same_whatever_the_seed_and_moves_with_that_of_the_split() -> None:
+    index = a_cohort()
+    assert reserved(index, SplitSettings(), "masks", RESERVE) != reserved(
+        index, SplitSettings(seed=1), "masks", RESERVE
+    )
+    assert reserved(index, SplitSettings(), "masks", 0.2) < reserved(index, SplitSettings(), "masks", RESERVE)
+
+
+def test_subsets_stay_nested_with_a_reserve_and_differ_between_folds() -> None:
+    index = a_cohort()
+    rows = [
+        [
+            {*s.labelled, *s.validation}
+            for f in FRACTIONS
+            for s in [split_of(index, fold=fold, labelled=f, reserve=RESERVE)]
+        ]
+        for fold in (0, 1)
+    ]
+    assert all(small <= large for fold in rows for small, large in pairwise(fold))
+    assert rows[0][1] != rows[1][1]
+
+
+def test_the_split_of_the_reserve_has_no_test_image_and_nothing_else() -> None:
+    index = a_cohort()
+    split = reserve_split(index, SplitSettings(), offer="masks", share=RESERVE, min_cases=2)
+    seen = reserved(index, SplitSettings(), "masks", RESERVE)
+    assert split.test == ()
+    assert split.validation
+    assert {index.patients[row] for row in (*split.labelled, *split.validation)} == seen
+    assert not {index.patients[row] for row in split.labelled} & {index.patients[row] for row in split.validation}
+
+
+def test_a_fixed_test_set_is_no_part_of_the_reserve() -> None:
+    index, settings = a_cohort(), SplitSettings.model_validate({"test": {"images": 20}})
+    split = split_of(index, settings, folds=1, reserve=RESERVE)
+    assert not {index.patients[row] for row in split.test} & reserved(index, settings, "masks", RESERVE)
+    assert len(split.test) == 20
+
+
+def test_a_reserve_of_everyone_is_refused() -> None:
+    with pytest.raises(DataError, match="takes all"):
+        reserved(a_cohort(), SplitSettings(), "masks", 1.0)

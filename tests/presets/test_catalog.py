@@ -34,6 +34,11 @@ def _demo(_: Path) -> Changes:
     return (*stages, "compare.labelled_fraction=[1.0]", "compare.folds=2")
 
 
+def _search_demo(_: Path) -> Changes:
+    stages = ("stages.classify.epochs=1", "stages.boxes.epochs=1", "stages.segment.steps=8")
+    return (*stages, "compare.labelled_fraction=[1.0]", "compare.folds=2", "search.trials=3")
+
+
 def _ccxs(_: Path) -> Changes:
     if not (REAL / "ccxs").is_dir():
         pytest.skip(f"no real images at {REAL}; set STUDY_REAL_DATA")
@@ -99,6 +104,7 @@ def _xnet_bone(folder: Path) -> Changes:
 
 PRESETS: dict[str, Maker] = {
     "demo": _demo,
+    "search_demo": _search_demo,
     "ccxs_two_step_small": _ccxs,
     "two_step_pretraining": _two_step_pretraining,
     "two_stage_pneumothorax": _two_stage_pneumothorax,
@@ -139,6 +145,6 @@ def test_published_values_stand_beside_ours(tmp_path: Path) -> None:
     study("run", "study/catalog/xnet_bone.yaml", *places, *changes)
     shown = ["table", "xnet-bone", "--storage", str(tmp_path / "runs"), "--published", "--metric", "f1"]
     lines = study(*shown, "--class", "weighted").splitlines()
-    assert [line for line in lines if "[published 0.920]" in line] == [line for line in lines if "| xnet |" in line]
+    assert ["| xnet |" in line for line in lines if "[published 0.920]" in line] == [True]
     held_back = study(*shown[:-2], "--metric", "threshold", "--class", "soft tissue", "--split", "test_thresholded")
-    assert "soft tissue" in held_back
+    assert "| xnet | 0." in held_back

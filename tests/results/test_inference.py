@@ -75,8 +75,13 @@ def test_masks_needed_inverts_the_isotonic_fit_of_sklearn() -> None:
     assert fit.predict(masks_needed(images, means, wanted)) == pytest.approx(wanted)
 
 
-def test_masks_needed_is_null_where_the_curve_does_not_get_to() -> None:
-    assert np.isnan(masks_needed([8, 16], [0.4, 0.5], [0.39, 0.51, np.nan])).all()
+def test_masks_needed_tells_values_above_the_curve_from_those_below() -> None:
+    above, below, unknown = masks_needed([8, 16], [0.4, 0.5], [0.51, 0.39, np.nan])
+    assert (above, below) == (np.inf, -np.inf)
+    assert np.isnan(unknown)
+
+
+def test_without_a_curve_no_masks_are_needed_or_saved() -> None:
     assert np.isnan(masks_needed([], [], [0.5])).all()
 
 

@@ -31,7 +31,7 @@ def test_results_have_the_published_columns_in_order() -> None:
         *CELL,
         *("updates", "fold", "seed"),
         *SERIES,
-        *("value", "images", "digest"),
+        *("value", "images", "digest", "scoring"),
     ]
 
 
@@ -42,6 +42,7 @@ def test_comparisons_have_the_published_columns_in_order() -> None:
         *("mean", "sd_seeds", "sd_folds", "ci_low", "ci_high", "n"),
         *("baseline", "difference", "p", "p_adjusted", "effect_size", "test"),
         *("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high", "labels_saved", "note"),
+        *("difference_to_best", "p_to_best"),
     ]
 
 

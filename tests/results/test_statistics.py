@@ -5,12 +5,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from results import schema
-from results.statistics import ArmKey, Design, Family, compare, paired_tests
+from results.design import ArmKey, Design, Family
+from results.paired import paired_tests
+from results.statistics import compare
 
 SIZES = {0.25: 8, 0.5: 16, 1.0: 32}
 Value = Callable[[str, float, int, int], float | None]
@@ -48,6 +51,7 @@ def results(
             value(p, f, fold, seed),
             4,
             digest(p, f, fold, seed),
+            "key",
         )
         for p, f, fold, seed, metric in product(pathways, fractions, range(folds), range(seeds), metrics)
     ]
@@ -69,6 +73,11 @@ def noisy(pathway: str, fraction: float, fold: int, seed: int) -> float:
 
 def lines(table: pa.Table, pathway: str) -> dict[float, dict[str, Any]]:
     return {row["labelled_fraction"]: row for row in table.to_pylist() if row["pathway"] == pathway}
+
+
+def over_replicates(results: pa.Table, design: Design) -> pa.Table:
+    tests = paired_tests(results, design)
+    return tests.filter(pc.equal(tests["unit"], "fold and seed"))
 
 
 def values_of(pathway: str, fraction: float) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -105,7 +114,7 @@ def test_the_corrected_test_follows_nadeau_and_bengio_over_all_fold_and_seed_pai
     row = lines(compare(results(noisy), design()), "encode")[0.25]
     differences = (values_of("encode", 0.25) - values_of("none", 0.25)).ravel()
     mean, variance = differences.mean(), differences.var(ddof=1)
-    test = lines(paired_tests(results(noisy), design()), "encode")[0.25]
+    test = lines(over_replicates(results(noisy), design()), "encode")[0.25]
     assert row["difference"] == pytest.approx(mean)
     assert test["statistic"] == pytest.approx(mean / np.sqrt((1 / 10 + 1 / 4) * variance))
     assert test["degrees_of_freedom"] == 9
@@ -132,7 +141,7 @@ def test_p_is_adjusted_over_all_arms_and_fractions_of_one_metric_only() -> None:
 def test_each_family_is_adjusted_on_its_own_and_gives_every_cell_a_row() -> None:
     pathways = ["none", "encode", "boxes"]
     families = [Family(name=name, pairs={key(pathway): key(name) for pathway in pathways}) for name in pathways[:2]]
-    table = paired_tests(results(noisy, pathways=pathways), Design(folds=5, seeds=2, families=families))
+    table = over_replicates(results(noisy, pathways=pathways), Design(folds=5, seeds=2, families=families))
     assert set(table["tests"].to_pylist()) == {6}
     compared = compare(results(noisy, pathways=pathways), Design(folds=5, seeds=2, families=families))
     assert compared.num_rows == 2 * 3 * 3
@@ -158,7 +167,7 @@ def test_only_replicates_both_arms_have_are_paired() -> None:
     differences = (values_of("encode", 0.5) - values_of("none", 0.5))[1:]
     row = lines(compare(kept, design()), "encode")[0.5]
     assert row["difference"] == pytest.approx(differences.mean())
-    assert lines(paired_tests(kept, design()), "encode")[0.5]["pairs"] == 8
+    assert lines(over_replicates(kept, design()), "encode")[0.5]["pairs"] == 8
 
 
 def test_a_baseline_without_results_leaves_the_mean_and_says_why_there_is_no_test() -> None:
@@ -218,7 +227,47 @@ def test_masks_saved_are_the_baselines_masks_for_the_same_mean_minus_the_cells_o
     assert rows[0.5]["labels_equivalent"] == pytest.approx(24)
     assert rows[0.5]["labels_equivalent_low"] < 24 < rows[0.5]["labels_equivalent_high"]
     assert rows[1.0]["labels_equivalent"] is None
-    assert "not on the baseline's curve" in rows[1.0]["note"]
+    assert "not reached by the baseline at any size" in rows[1.0]["note"]
+
+
+def test_an_arm_below_its_baselines_whole_curve_says_so() -> None:
+    curve = {0.25: 0.4, 0.5: 0.5, 1.0: 0.7}
+    table = results(lambda p, f, fold, seed: 0.1 if p == "encode" else curve[f])
+    row = lines(compare(table, design()), "encode")[0.25]
+    assert row["labels_equivalent"] is None
+    assert "below the baseline at every size" in row["note"]
+
+
+def test_what_the_baseline_reached_at_some_size_is_not_said_to_be_out_of_its_reach() -> None:
+    falling = {0.25: 0.6, 0.5: 0.4, 1.0: 0.5}
+    table = results(lambda p, f, fold, seed: 0.58 if p == "encode" else falling[f])
+    row = lines(compare(table, design()), "encode")[0.25]
+    assert row["labels_equivalent"] is None
+    assert "the baseline's curve does not rise far enough to tell masks" in row["note"]
+
+
+def test_each_arm_is_held_against_the_best_of_its_size_with_holm_over_the_arms() -> None:
+    table = results(noisy, pathways=["none", "encode", "boxes"])
+    rows = {row["pathway"]: row for row in compare(table, design()).to_pylist() if row["labelled_fraction"] == 0.5}
+    best, *others = sorted(rows.values(), key=lambda row: -row["mean"])
+    assert (best["difference_to_best"], best["p_to_best"]) == (None, None)
+    p = []
+    for row in others:
+        differences = (values_of(row["pathway"], 0.5) - values_of(best["pathway"], 0.5)).ravel()
+        assert row["difference_to_best"] == pytest.approx(differences.mean())
+        statistic = differences.mean() / np.sqrt((1 / 10 + 1 / 4) * differences.var(ddof=1))
+        p.append(2 * stats.t.sf(abs(statistic), 9))
+    assert [row["p_to_best"] for row in others] == pytest.approx(multipletests(p, method="holm")[1])
+
+
+def test_the_best_of_an_error_is_the_least() -> None:
+    rows = lines(compare(results(noisy, fractions=[0.5], metrics=["ece"]), design()), "none")
+    assert rows[0.5]["difference_to_best"] is None
+
+
+def test_where_neither_way_is_better_nothing_is_held_against_a_best() -> None:
+    compared = compare(results(noisy, metrics=["confidence"]), design())
+    assert set(compared["difference_to_best"].to_pylist()) == {None}
 
 
 def test_the_interval_of_masks_is_in_order_for_a_metric_that_should_fall() -> None:

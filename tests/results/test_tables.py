@@ -100,6 +100,44 @@ def test_latex_escapes_names_and_closes_every_environment() -> None:
     assert text.count(r"\begin") == text.count(r"\end") == 2
 
 
+def test_latex_has_the_rules_of_booktabs_and_bold_for_the_best() -> None:
+    text = render(table(SMALL), "latex")
+    rules = [line for line in text.splitlines() if line.endswith("rule")]
+    assert rules == [r"\toprule", r"\midrule", r"\bottomrule"]
+    assert r"\textbf{0.612} (0.582 to 0.642)" in text
+    assert r"\hline" not in text
+
+
+NEAR = compared(
+    record("best", 0.5, mean=0.7),
+    record("near", 0.5, mean=0.69, difference_to_best=-0.01, p_to_best=0.4),
+    record("far", 0.5, mean=0.4, difference_to_best=-0.3, p_to_best=0.001),
+    record("unknown", 0.5, mean=0.3, difference_to_best=-0.4),
+)
+
+
+def test_what_cannot_be_told_from_the_best_is_marked_and_what_can_is_not() -> None:
+    text = render(table(NEAR), "md")
+    assert "| near | 0.690† (0.4" in text
+    assert "| far | 0.400 (" in text
+    assert "| best | **0.700** (" in text
+    assert "† not distinguishable from the best with the same labelled data (bold)" in text
+
+
+def test_cells_that_could_not_be_held_against_the_best_are_counted() -> None:
+    assert "Not tested against the best: 1 cells." in render(table(NEAR), "md")
+
+
+def test_nothing_is_marked_where_the_columns_are_not_the_sizes_of_the_test() -> None:
+    assert "†" not in render(table(NEAR, columns="backbone", rows=["pathway"]), "md")
+
+
+def test_latex_writes_the_mark_as_a_symbol() -> None:
+    text = render(table(NEAR), "latex")
+    assert r"0.690$^{\dagger}$" in text
+    assert "†" not in text
+
+
 def test_factors_that_do_not_vary_are_in_the_caption_and_not_in_the_rows() -> None:
     laid = table(SMALL)
     assert laid.rows == ("pathway",)

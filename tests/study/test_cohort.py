@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from datasets.sample import Offer
-from datasets.sources import PhantomSettings
+from datasets.sources import PhantomSettings, SiimAcrSettings
 from study.cohort import Cohort, CohortSpec, Draw, Reading
+from tests.data.siim_acr import write_siim_acr
 
 FOLDS = 3
 
@@ -96,3 +97,16 @@ def test_one_image_is_not_the_share_of_all(cohort: Cohort) -> None:
     whole = cohort.split(fold=0, seed=0, labelled=1.0)
     single = cohort.split(fold=0, seed=0, labelled=1)
     assert 1 <= single.labelled_images < whole.labelled_images
+
+
+def test_unlabelled_images_of_the_target_are_just_those_whose_masks_are_hidden(tmp_path: Path) -> None:
+    root = write_siim_acr(tmp_path / "siim", images=16)
+    spec = CohortSpec(data=SiimAcrSettings(root=root), folds=2, min_cases=1)
+    cohort = Cohort.open(spec, tmp_path / "cache")
+    assert any(not held for held in cohort.index.offers["masks"])
+    for labelled in (0.25, 1.0):
+        draw = Draw(data="siim", offer="masks", seed=0, fold=0, labelled=labelled, unlabelled=True)
+        split = cohort.split(fold=0, seed=0, labelled=labelled)
+        whole = cohort.split(fold=0, seed=0, labelled=1.0)
+        hidden = {*whole.labelled, *whole.validation} - {*split.labelled, *split.validation}
+        assert set(cohort.reading(draw).unlabelled) == hidden

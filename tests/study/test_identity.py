@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-import study.plan
+import study.recipe
 from models.versions import VERSIONS as MODELS
 from study.identity import combined, digest
-from study.plan import Plan, make_recipe
+from study.plan import Plan
+from study.recipe import make_recipe
 from study.stages import SegmentationStage
 from tests.data.documents import Document, base, by_stage, planned
 from tests.data.folder import write_folder
@@ -127,7 +128,7 @@ def test_a_new_version_of_a_models_component_changes_every_stage(
 
 def test_a_new_version_of_the_loop_changes_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = planned(base(), tmp_path)
-    monkeypatch.setattr(study.plan, "LOOP_VERSION", study.plan.LOOP_VERSION + 1)
+    monkeypatch.setattr(study.recipe, "LOOP_VERSION", study.recipe.LOOP_VERSION + 1)
     assert before.nodes.keys().isdisjoint(planned(base(), tmp_path).nodes)
 
 

@@ -15,3 +15,11 @@ def test_a_number_of_images_that_tears_no_patient_apart_is_said(asked: list[int]
     del document["compare"]["labelled_fraction"]
     notes = set(_notes(planned(document, tmp_path)).values())
     assert notes == ({said} if said else set())
+
+
+@pytest.mark.parametrize(("fraction", "said"), [(0.5, False), (1.0, True)])
+def test_adversarial_training_without_unlabelled_images_is_said(fraction: float, said: bool, tmp_path: Path) -> None:
+    play = {"task": "adversarial", "data": "hospital", "steps": 2, "batch_size": 2}
+    changes = {"stages.play": play, "pathways": {"none": ["play"]}, "compare.labelled_fraction": [fraction]}
+    notes = _notes(planned(tiny(changes), tmp_path))
+    assert any("no mask is hidden" in note for note in notes.values()) == said

@@ -1,10 +1,11 @@
 """Learning curves: what each arm reaches with how many labelled images."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.figures.drawing import COLOURS, LINES, MARKERS, new_figure, panels, save, tidy
 from results.schema import factor_columns
 from results.tables import selected
 
@@ -18,11 +19,6 @@ Record = Mapping[str, Any]
 Label = tuple[str, ...]
 Style = dict[str, Any]
 PANEL = ("architecture", "backbone")
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Told apart by colour-blind readers (Okabe and Ito 2008); their yellow is too faint on white."""
-LINES = ("-", "--", ":", "-.")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-FORMATS = (".png", ".svg", ".pdf")
 
 
 def learning_curve(
@@ -33,79 +29,101 @@ def learning_curve(
     class_: str = "macro",
     aggregation: str = "dataset",
     split: str = "test",
+    log: bool = False,
 ) -> None:
     """Draw mean and 95 % interval over labelled images to `path` (png, svg or pdf by suffix).
 
-    A panel per architecture and backbone, a colour per pathway, a line style and marker per other factor.
-    Raises ValueError for another suffix and for what the table does not have.
+    See `curves`. Raises ValueError for another suffix too.
     """
-    if path.suffix not in FORMATS:
-        raise ValueError(f"path ends in {path.suffix!r}; allowed: {', '.join(FORMATS)}; rename {path.name}")
+    save(curves(comparisons, metric=metric, class_=class_, aggregation=aggregation, split=split, log=log), path)
+
+
+def curves(
+    comparisons: "pa.Table",
+    *,
+    metric: str = "mean_iou",
+    class_: str = "macro",
+    aggregation: str = "dataset",
+    split: str = "test",
+    log: bool = False,
+) -> "Figure":
+    """Return a panel per architecture and backbone, a colour per pathway, a line and marker per other factor.
+
+    `log`: labelled images on an axis where doublings are equally far apart. Raises ValueError for what the
+    table does not have.
+    """
     wanted = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
     records = [record for record in selected(comparisons.to_pylist(), wanted) if record["mean"] is not None]
     if not records:
         raise ValueError(f"{metric} is undefined in every cell; allowed: a metric with a mean; choose another")
     factors = factor_columns(comparisons.column_names)
     others = [name for name in factors if name not in PANEL and name != "pathway" and _varies(records, name)]
-    figure = _figure(records, others)
+    figure = _figure(records, others, log=log)
     figure.supylabel(f"{metric} ({class_}, {aggregation}, {split})", fontsize="medium")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    return figure
 
 
-def _figure(records: Sequence[Record], others: Sequence[str]) -> "Figure":
-    from matplotlib.figure import Figure
-
-    panels = _labels(records, PANEL)
-    across = min(3, math.ceil(math.sqrt(len(panels))))
-    down = math.ceil(len(panels) / across)
+def _figure(records: Sequence[Record], others: Sequence[str], *, log: bool) -> "Figure":
+    named = _labels(records, PANEL)
+    across = min(3, math.ceil(math.sqrt(len(named))))
     styles = _styles(records, others)
-    width, height = (3.3, 2.9) if len(panels) > 1 else (4.6, 3.6)
-    figure = Figure(figsize=(2.4 + width * across, 0.6 + height * down), layout="constrained")
-    grid = list(figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat)
-    for axes, panel in zip(grid, panels, strict=False):
+    width, height = (3.3, 2.9) if len(named) > 1 else (4.6, 3.6)
+    figure = new_figure(2.4 + width * across, 0.6 + height * math.ceil(len(named) / across))
+    grid = panels(figure, len(named), across=across)
+    sizes = sorted({record["labelled_images"] for record in records})
+    for axes, panel in zip(grid, named, strict=True):
         inside = [record for record in records if _label(record, PANEL) == panel]
-        _draw(axes, inside, styles, others)
+        _draw(axes, inside, styles, others, _dodge(sizes, log=log))
         axes.set_title(", ".join(panel), fontsize="medium")
-    for axes in grid[len(panels) :]:
-        axes.remove()
-    _ticks(grid[: len(panels)], sorted({record["labelled_images"] for record in records}), across)
+        _ticks(axes, sizes, log=log)
     figure.supxlabel("labelled images", fontsize="medium")
     figure.legend(handles=_handles(records, others), loc="outside right upper", frameon=False)
     return figure
 
 
-def _draw(axes: "Axes", records: Sequence[Record], styles: Mapping[Label, Style], others: Sequence[str]) -> None:
+def _dodge(sizes: Sequence[int], *, log: bool) -> Callable[[int, float], float]:
+    """Return where a point is drawn, given its size and which of the arms it is: beside the others, not on them."""
+    if log:
+        return lambda size, place: float(size * 2 ** (0.035 * place))
+    step = 0.012 * (sizes[-1] - sizes[0] or 1)
+    return lambda size, place: size + step * place
+
+
+def _draw(
+    axes: "Axes",
+    records: Sequence[Record],
+    styles: Mapping[Label, Style],
+    others: Sequence[str],
+    dodge: Callable[[int, float], float],
+) -> None:
     for place, (label, style) in enumerate(styles.items()):
         # One record a size: every baseline of a cell repeats its mean.
         arm = {r["labelled_images"]: r for r in records if _label(r, ("pathway", *others)) == label}
-        shift = 2 ** (0.035 * (place - (len(styles) - 1) / 2))
+        middle = (len(styles) - 1) / 2
         sizes = sorted(arm)
         means = [arm[size]["mean"] for size in sizes]
         bars = [[_half(arm[size], end) for size in sizes] for end in ("ci_low", "ci_high")]
-        drawn = axes.errorbar([size * shift for size in sizes], means, bars, elinewidth=1.2, **style)
+        drawn = axes.errorbar([dodge(size, place - middle) for size in sizes], means, bars, elinewidth=1.2, **style)
         for interval in drawn[2]:
             interval.set_alpha(0.55)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.7)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)
 
 
 def _half(record: Record, end: str) -> float:
     return 0.0 if record[end] is None else abs(record[end] - record["mean"])
 
 
-def _ticks(panels: "Sequence[Axes]", sizes: Sequence[int], across: int) -> None:
+def _ticks(axes: "Axes", sizes: Sequence[int], *, log: bool) -> None:
     from matplotlib.ticker import NullLocator
 
     apart: list[int] = []
     for size in reversed(sizes):
-        if not apart or apart[-1] >= 1.2 * size:
+        if not apart or (apart[-1] >= 1.2 * size if log else apart[-1] - size >= 0.07 * (sizes[-1] - sizes[0])):
             apart.append(size)
-    for index, axes in enumerate(panels):
+    if log:
         axes.set_xscale("log", base=2)
-        axes.set_xticks(apart, [str(size) for size in apart])
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.tick_params(labelbottom=index + across >= len(panels))
+    axes.set_xticks(apart, [str(size) for size in apart])
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _styles(records: Sequence[Record], others: Sequence[str]) -> Mapping[Label, Style]:

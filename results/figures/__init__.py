@@ -1,0 +1,31 @@
+"""Figures of a study. Each function returns a matplotlib figure; `save` writes it as svg, pdf or png."""
+
+from results.figures.bars import Interval, class_bars
+from results.figures.cases import Case, outlined
+from results.figures.curve import curves, learning_curve
+from results.figures.drawing import FORMATS, save, svg
+from results.figures.paired import Pairs, paired_differences
+from results.figures.pathways import Group, pathway_graph
+from results.figures.pixels import confusion, reliability, roc
+from results.figures.training import History, training_curves
+
+__all__ = [
+    "FORMATS",
+    "Case",
+    "Group",
+    "History",
+    "Interval",
+    "Pairs",
+    "class_bars",
+    "confusion",
+    "curves",
+    "learning_curve",
+    "outlined",
+    "paired_differences",
+    "pathway_graph",
+    "reliability",
+    "roc",
+    "save",
+    "svg",
+    "training_curves",
+]

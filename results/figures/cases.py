@@ -1,0 +1,68 @@
+"""Test images with the truth and the prediction outlined."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results.figures.drawing import COLOURS, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ON_GREY = (*COLOURS[1:2], COLOURS[5], COLOURS[3], COLOURS[4], COLOURS[2], "#F0E442")
+"""Those that are seen on dark and on bright tissue."""
+Masks = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One image: pixels (S, S) or (S, S, 3) 8-bit, masks of truth and prediction (K, S, S)."""
+
+    title: str
+    pixels: NDArray[np.uint8]
+    truth: Masks
+    predicted: Masks
+
+
+def outlined(cases: Sequence[Case], classes: Sequence[str]) -> "Figure":
+    """Draw a column an image: as it is above, outlined below (truth solid, prediction dashed). ValueError for none."""
+    if not cases:
+        raise ValueError("cases are none; allowed: one or more; choose test images")
+    figure = new_figure(0.4 + 2.9 * len(cases), 6.7)
+    grid = figure.subplots(2, len(cases), squeeze=False)
+    for column, case in enumerate(cases):
+        for axes in grid[:, column]:
+            axes.imshow(case.pixels, cmap="gray", vmin=0, vmax=255)
+            axes.set(xlim=(-0.5, len(case.pixels) - 0.5), ylim=(len(case.pixels) - 0.5, -0.5))
+            axes.autoscale(enable=False)
+            axes.set_axis_off()
+        grid[0][column].set_title(case.title, fontsize="small")
+        for place in range(len(classes)):
+            colour = ON_GREY[place % len(ON_GREY)]
+            _outline(grid[1][column], case.truth[place], colour, "solid")
+            _outline(grid[1][column], case.predicted[place], colour, "dashed")
+    _legend(figure, classes)
+    return figure
+
+
+def _outline(axes: "Axes", mask: Masks, colour: str, style: str) -> None:
+    if mask.any():
+        # A border of nothing closes the outlines of what reaches the image's edge.
+        padded, at = np.pad(mask.astype(np.float32), 1), np.arange(-1, len(mask) + 1)
+        axes.contour(at, at, padded, levels=[0.5], colors=[colour], linestyles=[style], linewidths=1.6)
+
+
+def _legend(figure: "Figure", classes: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=ON_GREY[place % len(ON_GREY)], linewidth=2.4, label=name)
+        for place, name in enumerate(classes)
+    ]
+    handles.append(Line2D([], [], color="#333333", linestyle="solid", label="truth"))
+    handles.append(Line2D([], [], color="#333333", linestyle="dashed", label="prediction"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize="small")

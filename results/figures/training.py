@@ -1,0 +1,73 @@
+"""How losses and scores moved while stages trained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from results.figures.drawing import COLOURS, new_figure, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Points = Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """One training run: epoch and value of the losses and of the score it was chosen by, empty where there is none."""
+
+    loss: Points
+    validation_loss: Points
+    score: Points
+
+
+def training_curves(stages: Mapping[str, Sequence[History]], scores: Mapping[str, str]) -> "Figure":
+    """Draw a column a stage, its losses above and its validation score below; a thin line a run.
+
+    `scores` names what is drawn below, "" where nothing validates. Raises ValueError without stages.
+    """
+    if not stages:
+        raise ValueError("stages are none; allowed: one or more; choose stages that are finished")
+    figure = new_figure(1.2 + 3.0 * len(stages), 4.6)
+    grid = figure.subplots(2, len(stages), squeeze=False, sharex="col")
+    for column, (stage, histories) in enumerate(stages.items()):
+        above, below = grid[0][column], grid[1][column]
+        above.set_title(stage, fontsize="medium")
+        for history in histories:
+            _line(above, history.loss, COLOURS[0], "-")
+            _line(above, history.validation_loss, COLOURS[1], "--")
+            _line(below, history.score, COLOURS[2], "-")
+        _name(below, scores[stage])
+        above.set_ylim(bottom=0 if all(y >= 0 for h in histories for _, y in (*h.loss, *h.validation_loss)) else None)
+        below.set_xlabel("epoch")
+        for axes in (above, below):
+            tidy(axes)
+    grid[0][0].set_ylabel("loss")
+    _legend(figure)
+    return figure
+
+
+def _name(axes: "Axes", score: str) -> None:
+    if score:
+        axes.set_ylabel(f"validation {score}")
+    else:
+        axes.text(0.5, 0.5, "nothing validates", ha="center", va="center", transform=axes.transAxes)
+        axes.set_yticks([])
+
+
+def _line(axes: "Axes", points: Points, colour: str, style: str) -> None:
+    if points:
+        marker = "o" if len(points) == 1 else ""
+        axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, linewidth=1.0, alpha=0.6, marker=marker)
+
+
+def _legend(figure: "Figure") -> None:
+    from matplotlib.lines import Line2D
+
+    entries = (("training loss", COLOURS[0], "-"), ("validation loss", COLOURS[1], "--"), ("score", COLOURS[2], "-"))
+    styles: list[dict[str, Any]] = [
+        {"label": label, "color": colour, "linestyle": line} for label, colour, line in entries
+    ]
+    handles = [Line2D([], [], **style) for style in styles]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize="small")

@@ -1,0 +1,162 @@
+"""Which networks a user means: the best arm of a study, a named arm, or one stage by its digest."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from results import schema
+from study.layout import RESULTS, SPEC
+from study.outcome import read_comparisons
+from study.problems import Problem, Refused, unknown
+from study.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = Mapping[str, Any]
+SHORTEST = 4
+"""Digits that a digest is given by at least."""
+HEADLINE = {"split": "test", "aggregation": "dataset", "class": "macro", "metric": "mean_iou"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Stages of one cell, and what its study knows of them; a stage that no study tells of stands alone."""
+
+    digests: tuple[str, ...]
+    study: Path | None = None
+    """The study's folder."""
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    """The study's file as it was last run."""
+    cell: Row = field(default_factory=dict)
+    """Factors and labelled data."""
+
+    @property
+    def level(self) -> str:
+        """Return by which column cells of equal arms differ."""
+        return _level(self.spec)
+
+    @property
+    def told(self) -> str:
+        """Return the cell in words."""
+        return ", ".join(f"{name} {value}" for name, value in self.cell.items())
+
+    def threshold(self, record: Row) -> float:
+        """Return from which probability on a pixel counts when the cell is scored."""
+        stage, own = record["stage"], record["settings"].get("threshold")
+        for name in (f"{stage}.threshold", "target.threshold"):
+            own = self.cell.get(name, own)  # equal trainings are one stage, scored at several thresholds
+        return float(own or self.spec.get("evaluate", {}).get("threshold", 0.5))
+
+
+def choose(
+    store: Store, name: str, *, arm: Sequence[str] = (), fold: int | None = None, seed: int | None = None
+) -> Choice:
+    """Return the stages that a name or a digest stands for. Raises `Refused`.
+
+    `arm` are texts `factor=value`; of several cells that have these values it is the one with the best headline.
+    """
+    folder = store.study(name)
+    if (folder / SPEC).is_file():
+        rows, cell, spec = _cell(folder, arm)
+        kept = [row for row in rows if (fold is None or row["fold"] == fold) and (seed is None or row["seed"] == seed)]
+        if not kept:
+            there = ", ".join(f"fold {row['fold']} seed {row['seed']}" for row in rows)
+            raise _refused(name, f"no replicate has fold {fold} and seed {seed}; allowed: {there}; choose one")
+        return Choice(digests=tuple(row["digest"] for row in kept), study=folder, spec=spec, cell=cell)
+    digest = _stage(store, name)
+    if arm or fold is not None or seed is not None:
+        message = "one stage has no arms, folds and seeds to choose from; allowed: these with a study's name"
+        raise _refused(name, f"{message}; leave --arm, --fold and --seed out")
+    return _told_by_a_study(store, digest)
+
+
+def _stage(store: Store, name: str) -> str:
+    finished = sorted(digest for digest in store.finished() if store.is_finished(digest))
+    found = [digest for digest in finished if digest.startswith(name)] if len(name) >= SHORTEST else []
+    if len(found) > 1:
+        raise _refused(
+            name, f"begins {len(found)} digests, such as {found[0]} and {found[1]}; allowed: one; add digits"
+        )
+    if not found:
+        studies = sorted(path.parent.name for path in store.root.glob(f"studies/*/{SPEC}"))
+        message = unknown("study", name, studies)
+        raise _refused(f"--storage {store.root}", f"{message}; or the first digits of a finished stage's digest")
+    return found[0]
+
+
+def _told_by_a_study(store: Store, digest: str) -> Choice:
+    for file in sorted(store.root.glob(f"studies/*/{RESULTS}")):
+        rows = _replicates(file, digest)
+        if rows and (file.parent / SPEC).is_file():
+            spec = _spec(file.parent)
+            cell = {name: rows[0][name] for name in (*_factors(rows), _level(spec))}
+            return Choice(digests=(digest,), study=file.parent, spec=spec, cell=cell)
+    return Choice(digests=(digest,))
+
+
+def _cell(folder: Path, arm: Sequence[str]) -> tuple[list[Row], Row, Row]:
+    """Return the replicates, the factors and the study file of a cell."""
+    spec = _spec(folder)
+    cells = [row for row in read_comparisons(folder, HEADLINE).to_pylist() if row.get("mean") is not None]
+    if not cells:
+        message = "no cell has a mean IoU on test images yet; allowed: a study that has run; or name a stage's digest"
+        raise _refused(folder.name, message)
+    keys = (*_factors(cells), _level(spec))
+    for text in arm:
+        cells = _matching(cells, text, keys)
+    best = max(cells, key=lambda row: row["mean"])
+    rows = [row for row in _replicates(folder / RESULTS) if all(_same(row[key], best[key]) for key in keys)]
+    return rows, {key: best[key] for key in keys}, spec
+
+
+def _matching(cells: Iterable[Row], text: str, keys: Sequence[str]) -> list[Row]:
+    factor, _, value = text.partition("=")
+    if factor not in keys:
+        raise _refused(f"--arm {text}", unknown("factor", factor, keys))
+    left = list(cells)
+    found = [row for row in left if _same(row[factor], value)]
+    if not found:
+        raise _refused(f"--arm {text}", unknown(factor, value, dict.fromkeys(f"{row[factor]}" for row in left)))
+    return found
+
+
+def _same(value: object, other: object) -> bool:
+    if not isinstance(value, int | float):
+        return str(value) == str(other)
+    try:  # a cell's share is a mean over its replicates
+        return abs(value - float(str(other))) < 1e-6
+    except ValueError:
+        return False
+
+
+def _replicates(file: Path, digest: str | None = None) -> list[Row]:
+    """Return factors, labelled data, fold, seed and digest of the replicates that are scored, each once."""
+    import pyarrow.parquet as pq
+
+    names = pq.read_schema(file).names
+    columns = [*schema.factor_columns(names), *schema.SIZES, "fold", "seed", "digest"]
+    filters = [(name, "=", value) for name, value in HEADLINE.items()]
+    filters += [("digest", "=", digest)] if digest is not None else []
+    table: pa.Table = pq.read_table(file, columns=columns, filters=filters)
+    return list(table.group_by(columns, use_threads=False).aggregate([]).to_pylist())
+
+
+def _factors(rows: Sequence[Row]) -> tuple[str, ...]:
+    names = list(rows[0])
+    return schema.factor_columns(names) if "study" in names else tuple(names[: names.index(schema.SIZES[0])])
+
+
+def _level(spec: Row) -> str:
+    return "labelled_images" if spec.get("compare", {}).get("labelled_images") else "labelled_fraction"
+
+
+def _spec(folder: Path) -> dict[str, Any]:
+    from study.document import read_document
+
+    return read_document(folder / SPEC)
+
+
+def _refused(where: str, message: str) -> Refused:
+    return Refused([Problem(path="", message=message)], where)

@@ -1,0 +1,201 @@
+"""Masks of pictures from trained networks: `study predict`."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.decode import read
+from datasets.errors import DataError
+from datasets.sample import Pixels
+from datasets.targets import Fit, fit_image
+from study.answers import ABOUT, Answers, Precision
+from study.choice import Choice
+from study.model import Model, open_model, unfitted
+from study.pictures import COMMAND, Picture, pictures, refuse_overwriting
+from study.problems import Problem, Refused
+from study.store import Store
+from study.train import to_images
+
+LINE_SECONDS = 5.0
+OVERLAP = 2
+"""Every pixel but the outermost lies in so many tiles along each side."""
+MUCH_LARGER = 2
+"""`--tile auto` cuts images whose longer side is more than so many times that of the training images."""
+AUTO = "auto"
+Tiles = Callable[[Pixels], int | None]
+"""Tells the side of a picture's tiles, None where it is shown as a whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a user asks for beside the network and the pictures."""
+
+    output: Path
+    size: int | None = None
+    tile: str | None = None
+    threshold: float | None = None
+    overlay: bool = False
+    probabilities: Precision | None = None
+
+
+class Predictor:
+    """Probabilities of pictures, the mean over networks of one cell."""
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self.models = models
+        self.image = models[0].image
+        self.device = next(models[0].network.parameters()).device
+
+    @torch.no_grad()
+    def square(self, pixels: Pixels) -> Tensor:
+        """Return (channels, S, S) of a picture fitted as in training: (H, W) grey or (H, W, 3) RGB."""
+        images = to_images(torch.from_numpy(fit_image(pixels, self.image)[None]), self.device)
+        answers = [model.task.probabilities(model.network(images).float())[0] for model in self.models]
+        return (answers[0] if len(answers) == 1 else torch.stack(answers).mean(dim=0)).cpu()
+
+    def whole(self, pixels: Pixels, height: int, width: int) -> Tensor:
+        """Return (channels, height, width) of a picture that is shown to the network as a whole."""
+        fit = Fit(height=pixels.shape[0], width=pixels.shape[1], size=self.image.size, fit=self.image.fit)
+        return unfitted(self.square(pixels), fit, height, width)
+
+    def tiled(self, pixels: Pixels, side: int) -> Tensor:
+        """Return (channels, H, W) of a picture shown in tiles of this side that overlap by half.
+
+        Tiles count the more the nearer a pixel is to their middle. Beyond the picture is black, as in letterboxes.
+        """
+        height, width = pixels.shape[:2]
+        rows, columns = (max(length, side) for length in (height, width))
+        padding = [(0, rows - height), (0, columns - width), (0, 0)][: pixels.ndim]
+        padded = np.pad(pixels, padding)
+        weight, total = _weights(side), torch.zeros(rows, columns)
+        blended: Tensor | None = None
+        for top in _starts(rows, side):
+            for left in _starts(columns, side):
+                place = (slice(top, top + side), slice(left, left + side))
+                found = self.whole(np.ascontiguousarray(padded[place]), side, side)
+                blended = torch.zeros(len(found), rows, columns) if blended is None else blended
+                blended[:, *place] += found * weight
+                total[place] += weight
+        assert blended is not None
+        return (blended / total)[:, :height, :width].clamp_(0.0, 1.0)
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Return where tiles begin, evenly spread, the first and the last at the picture's ends."""
+    steps = max(0, -(-(length - side) * OVERLAP // side))
+    return sorted({round(place) for place in np.linspace(0, length - side, steps + 1)})
+
+
+def _weights(side: int) -> Tensor:
+    """Return (side, side): falls linearly from the middle to the edges, above 0 everywhere."""
+    along = 1 - (torch.arange(side) - (side - 1) / 2).abs() / (side / 2 + 0.5)
+    return along[:, None] * along
+
+
+def predict(choice: Choice, store: Store, places: Sequence[Path], wanted: Wanted, say: Callable[[str], None]) -> bool:
+    """Write what is wanted of every picture; return whether all could be read. Raises `Refused` where none could.
+
+    Pictures that cannot be read are told of on stderr and left out.
+    """
+    planned = pictures(places, wanted.output)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    models = [open_model(store, digest, device) for digest in choice.digests]
+    record = models[0].record
+    threshold = choice.threshold(record) if wanted.threshold is None else wanted.threshold
+    answers = Answers(
+        outputs=models[0].outputs, threshold=threshold, overlay=wanted.overlay, probabilities=wanted.probabilities
+    )
+    refuse_overwriting(planned, answers.endings)
+    side = _tile(wanted.tile, models[0])
+    networks = f"{len(models)} network{'s' if len(models) > 1 else ''}"
+    say(f"{choice.told or choice.digests[0]}: {networks}, threshold {threshold:g}")
+    unread = list(_written(Predictor(models), planned, answers, wanted, side))
+    if len(unread) == len(planned):
+        message = f"none of {len(planned)} images can be read; allowed: PNG, JPEG, TIFF and DICOM files; name others"
+        raise Refused([Problem(path="", message=message)], COMMAND)
+    told = {"stages": list(choice.digests), "cell": dict(choice.cell), "size": wanted.size, "tile": wanted.tile}
+    answers.about(wanted.output, told)
+    say(f"wrote masks of {len(planned) - len(unread)} images to {wanted.output}; {ABOUT} there says what they mean")
+    if unread:
+        say(f"{len(unread)} of {len(planned)} images could not be read")
+    return not unread
+
+
+def _tile(text: str | None, model: Model) -> Tiles:
+    """Return the rule that `--tile` names."""
+    if text is None:
+        return lambda _: None
+    if text != AUTO:
+        if not (text.isascii() and text.isdigit()) or int(text) < 16:
+            raise _refused("--tile", f"is {text}; allowed: auto, or 16 or more pixels; change it")
+        return lambda _: int(text)
+    side: int | None = model.record["data"].get("side")
+    if side is None:
+        message = f"is auto, and stage {model.digest[:8]} does not say how large its training images were"
+        raise _refused("--tile", f"{message}; allowed: their longer side in pixels; give it")
+    return lambda pixels: side if max(pixels.shape[:2]) > MUCH_LARGER * side else None
+
+
+def _written(
+    predictor: Predictor, planned: Sequence[Picture], answers: Answers, wanted: Wanted, side: Tiles
+) -> Iterator[Picture]:
+    """Write the answers to every picture; yield those that could not be read."""
+    tell = _telling(len(planned))
+    for done, picture in enumerate(planned, start=1):
+        try:
+            pixels = read(picture.file, "image")
+        except DataError as error:
+            tell(done, f"left out: {error}")
+            yield picture
+            continue
+        try:
+            answers.write(picture, *_answer(predictor, pixels, wanted.size, side(pixels)))
+        except OSError as error:
+            message = (
+                f"{picture.output} cannot be written ({error.strerror}); allowed: a folder you may write, with room"
+            )
+            raise _refused("--output", f"{message}; choose another") from error
+        tell(done, "")
+
+
+def _answer(predictor: Predictor, pixels: Pixels, size: int | None, tile: int | None) -> tuple[Pixels, Tensor]:
+    """Return the picture and its probabilities at the size that is written."""
+    import cv2
+
+    height, width = pixels.shape[:2]
+    goal = (size, size) if size else (height, width)
+    shown = np.asarray(cv2.resize(pixels, goal[::-1], interpolation=cv2.INTER_AREA), np.uint8) if size else pixels
+    if tile is None:
+        return shown, predictor.whole(pixels, *goal)
+    found = predictor.tiled(pixels, tile)
+    if size:
+        found = torch.nn.functional.interpolate(found[None], goal, mode="bilinear", align_corners=False)[0]
+    return shown, found
+
+
+def _telling(total: int) -> Callable[[int, str], None]:
+    """Return a progress on stderr: one line rewritten on a terminal, a line every few seconds elsewhere."""
+    told, terminal = time.monotonic(), sys.stderr.isatty()
+
+    def tell(done: int, problem: str) -> None:
+        nonlocal told
+        if problem:
+            sys.stderr.write(("\r\x1b[K" if terminal else "") + problem + "\n")
+        if terminal:
+            sys.stderr.write(f"\rpredicting: {done:,} of {total:,} images" + ("\n" if done == total else ""))
+            sys.stderr.flush()
+        elif time.monotonic() - told > LINE_SECONDS:
+            told = time.monotonic()
+            sys.stderr.write(f"predicting: {done:,} of {total:,} images\n")
+
+    return tell
+
+
+def _refused(path: str, message: str) -> Refused:
+    return Refused([Problem(path=path, message=message)], COMMAND)

@@ -1,0 +1,117 @@
+"""What a search tried, what that cost, what was best; read from its journal alone."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from study.files import read_json
+from study.layout import PLAN
+from study.problems import Problem, Refused
+from study.search.check import settings_text
+from study.search.settings import MINIMISED
+from study.search.trials import open_journal
+
+FORMATS = ("md", "csv", "json")
+Row = dict[str, Any]
+
+
+def search_rows(folder: Path) -> list[Row]:
+    """Return a row for each trial of a study's searches, the best of each marked. Raises `Refused` without any."""
+    journal = open_journal(folder, create=False)
+    planned = (read_json(folder / PLAN) or {}).get("searches")
+    if journal is None or not planned:
+        message = "has no search; allowed: a study whose file has `search` and that was run; run it first"
+        raise Refused([Problem(path="", message=message)], folder.name)
+    numbers = {one.study_name: one._study_id for one in journal.get_all_studies()}
+    rows: list[Row] = []
+    for one in planned:
+        if one["study"] in numbers:
+            trials = journal.get_all_trials(numbers[one["study"]], deepcopy=False)
+            best = best_number(trials, one["metrics"][0])
+            rows += [_row(one, trial, best=trial.number == best) for trial in trials]
+    return rows
+
+
+def best_number(trials: Sequence[FrozenTrial], metric: str) -> int | None:
+    """Return the number of the best complete trial by a metric, the first of equals."""
+    sign = 1.0 if metric in MINIMISED else -1.0
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    return min(((sign * trial.values[0], trial.number) for trial in complete), default=(0.0, None))[1]
+
+
+def _row(one: Mapping[str, Any], trial: FrozenTrial, *, best: bool) -> Row:
+    told = trial.user_attrs
+    values = dict(zip(one["metrics"], trial.values or [None] * len(one["metrics"]), strict=False))
+    return {
+        "search": one["name"],
+        "trial": trial.number,
+        "state": trial.state.name.lower(),
+        "best": best,
+        **values,
+        "params": trial.params,
+        "epochs": trial.last_step,
+        "image_epochs": told.get("image_epochs"),
+        "seconds": told.get("seconds"),
+        "reason": told.get("reason", ""),
+        "digest": told.get("digest", ""),
+    }
+
+
+def search_table(folder: Path, format_: str) -> str:
+    """Return the trials of all searches as text. Raises `Refused` for a format that it has not."""
+    if format_ not in FORMATS:
+        message = f"is {format_} with --search; allowed: {', '.join(FORMATS)}; choose one of these"
+        raise Refused([Problem(path="--format", message=message)], folder.name)
+    rows = search_rows(folder)
+    if format_ == "json":
+        return json.dumps(rows, indent=1)
+    if format_ == "csv":
+        return _csv(rows)
+    return "\n".join(_markdown(rows))
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    flat = [{name: value for name, value in row.items() if name != "params"} | row["params"] for row in rows]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return stream.getvalue().rstrip("\n")
+
+
+def _markdown(rows: Sequence[Row]) -> Iterator[str]:
+    searches = list(dict.fromkeys(row["search"] for row in rows))
+    yield "| search | trials | complete | pruned | failed | image-epochs | best | settings |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    for name in searches:
+        own = [row for row in rows if row["search"] == name]
+        states = [sum(row["state"] == state for row in own) for state in ("complete", "pruned", "fail")]
+        spent = sum(row["image_epochs"] or 0 for row in own)
+        best = next((row for row in own if row["best"]), None)
+        found = (_values(best), settings_text(best["params"])) if best else ("none", "")
+        yield f"| {name} | {sum(states)} | {' | '.join(map(str, states))} | {spent:,} | {found[0]} | {found[1]} |"
+    for name in searches:
+        yield f"\n{name}\n"
+        yield "| trial | state | value | epochs | seconds | settings | reason |"
+        yield "| --- | --- | --- | --- | --- | --- | --- |"
+        for row in (row for row in rows if row["search"] == name):
+            state = f"**{row['state']}**" if row["best"] else row["state"]
+            cells = [state, _values(row), _number(row["epochs"]), _number(row["seconds"]), settings_text(row["params"])]
+            yield f"| {row['trial']} | {' | '.join(cells)} | {row['reason'].replace('|', '/')} |"
+
+
+def _values(row: Row) -> str:
+    known = [value for name, value in row.items() if name.startswith("val/") or name in ("parameters", "seconds")]
+    metrics = [name for name in row if name.startswith("val/") or name == "parameters"]
+    shown = [row[name] for name in metrics] or known[:1]
+    return ", ".join(_number(value) for value in shown)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

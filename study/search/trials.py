@@ -1,0 +1,171 @@
+"""The trials of one search in Optuna's journal, which `optuna-dashboard` opens as it is."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from study.search.propose import propose
+from study.search.settings import Prune, Search
+from study.search.space import Space, Values
+
+DigestOf = Callable[[Mapping[str, Any]], str | None]
+"""From drawn parameters to the digest of the candidate's last stage; None for what is no candidate now."""
+
+
+def journal_file(folder: Path) -> Path:
+    """Return where the journal of a study's folder lies."""
+    return folder / "search" / "journal.log"
+
+
+def open_journal(folder: Path, *, create: bool) -> JournalStorage | None:
+    """Open the journal; None where there is none and none is to be made."""
+    file = journal_file(folder)
+    if not file.is_file() and not create:
+        return None
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(file)))
+
+
+class Trials:
+    """One search's trials. Nothing is written before `open`.
+
+    Each space has an Optuna study of its own, because choices cannot change inside one. Trials of earlier ones
+    count where they fit: their values lie in the space, and they trained the very stage that the file now asks for.
+    """
+
+    def __init__(
+        self, name: str, mark: str, search: Search, space: Space, digest_of: DigestOf, journal: JournalStorage | None
+    ) -> None:
+        self.name, self.study_name = name, f"{name} [{mark}]"
+        self.search, self.space = search, space
+        self._digest_of = digest_of
+        self._open: tuple[optuna.Study, JournalStorage] | None = None
+        self._points: list[Values] = []
+        self._known = self._read(journal) if journal is not None else []
+
+    def open(self, journal: JournalStorage, points: Sequence[Values] = ()) -> None:
+        """Make this search's Optuna study, or take it up, and add what fits of earlier ones."""
+        carried = [trial for trial in self._known if "carried" in trial.user_attrs]
+        self._points = list(points)
+        study = optuna.create_study(
+            storage=journal, study_name=self.study_name, directions=self.search.directions, load_if_exists=True,
+            pruner=pruner(self.search.prune),
+        )  # fmt: skip
+        written = {trial.user_attrs.get("digest") for trial in study.get_trials(deepcopy=False)}
+        study.add_trials([trial for trial in carried if trial.user_attrs["digest"] not in written])
+        self._open = study, journal
+
+    @property
+    def study(self) -> optuna.Study:
+        """Return Optuna's study of an opened search."""
+        return self._opened[0]
+
+    @property
+    def _opened(self) -> tuple[optuna.Study, JournalStorage]:
+        assert self._open is not None, "open first"
+        return self._open
+
+    @property
+    def all(self) -> list[FrozenTrial]:
+        """Return all trials in the order of their numbers."""
+        return self._open[0].get_trials(deepcopy=False) if self._open is not None else self._known
+
+    @property
+    def settled(self) -> int:
+        """Return how many trials are complete, pruned or failed."""
+        return sum(trial.state.is_finished() for trial in self.all)
+
+    @property
+    def complete(self) -> list[FrozenTrial]:
+        """Return the complete trials, the best first: by the first metric, then by number."""
+        sign = -1.0 if self.search.directions[0] == "maximize" else 1.0
+        found = [trial for trial in self.all if trial.state == TrialState.COMPLETE]
+        return sorted(found, key=lambda trial: (sign * trial.values[0], trial.number))
+
+    @property
+    def finished(self) -> bool:
+        """Return whether the search has had its trials; a grid may have fewer points."""
+        if self.settled >= self.search.trials:
+            return True
+        known = self.all
+        if self.search.sampler != "grid" or any(not trial.state.is_finished() for trial in known):
+            return False
+        return propose(self.search, self.space, self.name, known) is None
+
+    def start(self) -> FrozenTrial | None:
+        """Write the next candidate to the journal and return it; None where none is left to propose."""
+        study, journal = self._opened
+        known = self.all
+        if len(known) >= self.search.trials:
+            return None
+        trial = propose(self.search, self.space, self.name, known, self._points)
+        if trial is None:
+            return None
+        trial.set_user_attr("digest", self._digest_of(trial.params) or "")
+        trial.set_user_attr("metric", ", ".join(self.search.metrics))
+        return journal.get_trial(journal.create_new_trial(study._study_id, template_trial=trial))
+
+    def running(self) -> list[FrozenTrial]:
+        """Return the trials that a driver before this one left unfinished."""
+        return [trial for trial in self.all if trial.state == TrialState.RUNNING]
+
+    def report(self, trial: FrozenTrial, epoch: int, value: float) -> bool:
+        """Record a value after an epoch; return whether the pruner ends the trial."""
+        study, journal = self._opened
+        journal.set_trial_intermediate_value(trial._trial_id, epoch, value)
+        return study.pruner.prune(study, journal.get_trial(trial._trial_id))
+
+    def tell(
+        self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None = None, **facts: object
+    ) -> None:
+        """Record how a trial ended; facts first, so that a finished trial has them."""
+        _, journal = self._opened
+        for name, value in facts.items():
+            journal.set_trial_user_attr(trial._trial_id, name, value)
+        journal.set_trial_state_values(trial._trial_id, state, values)
+
+    def _read(self, journal: JournalStorage) -> list[FrozenTrial]:
+        studies = {one.study_name: one._study_id for one in journal.get_all_studies()}
+        own = studies.get(self.study_name)
+        known = journal.get_all_trials(own, deepcopy=False) if own is not None else []
+        seen = {trial.user_attrs.get("digest") for trial in known}
+        for name, number in studies.items():
+            if name != self.study_name and name.rpartition(" [")[0] == self.name:
+                for trial in journal.get_all_trials(number, deepcopy=False):
+                    carried = self._carried(trial)
+                    if carried is not None and carried.user_attrs["digest"] not in seen:
+                        seen.add(carried.user_attrs["digest"])
+                        known = [*known, carried]
+        return known
+
+    def _carried(self, trial: FrozenTrial) -> FrozenTrial | None:
+        told = trial.user_attrs
+        if not trial.state.is_finished() or told.get("metric") != ", ".join(self.search.metrics):
+            return None
+        params = self.space.fitting(trial.params, self.search.defaults)
+        if params is None or self._digest_of(params) != told.get("digest"):
+            return None
+        rungs = {name: value for name, value in trial.system_attrs.items() if name.startswith("completed_rung")}
+        return create_trial(
+            state=trial.state, params=params, distributions=self.space.distributions_of(params), values=trial.values,
+            user_attrs={**told, "carried": True}, system_attrs=rungs, intermediate_values=trial.intermediate_values,
+        )  # fmt: skip
+
+
+def pruner(settings: Prune | None) -> BasePruner:
+    """Return Optuna's pruner; what it remembers lies in the journal."""
+    if settings is None:
+        return NopPruner()
+    if settings.median is not None:
+        return MedianPruner(n_startup_trials=settings.median.trials, n_warmup_steps=settings.median.grace_period - 1)
+    halving = settings.successive_halving
+    assert halving is not None, "one of them is given"
+    return SuccessiveHalvingPruner(
+        min_resource=halving.grace_period, reduction_factor=halving.reduction_factor, min_early_stopping_rate=0
+    )

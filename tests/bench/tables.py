@@ -1,0 +1,68 @@
+"""What a table costs where a study has very many results."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from results import schema
+from study.outcome import ROWS
+from tests.bench.figure import Figure, cpu_seconds_of_children
+
+METRICS = (*sorted(schema.HIGHER_IS_BETTER), "ece")
+CLASSES = ("macro", "weighted", *(f"class {number}" for number in range(23)))
+SIZES = (8, 16, 32, 64, 128)
+
+
+def large_table(*, quick: bool) -> Iterator[Figure]:
+    """Measure `study table` as a process over 1,000,000 comparisons (quick: 100,000)."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "studies" / "large"
+        folder.mkdir(parents=True)
+        (folder / "spec.yaml").write_text("name: large\n", encoding="utf-8")
+        comparisons = _comparisons(arms=25 if quick else 250)
+        pq.write_table(comparisons, folder / "comparisons.parquet", compression="zstd", row_group_size=ROWS)
+        command = [sys.executable, "-m", "study", "table", "large", "--storage", place]
+        call = partial(subprocess.run, command, check=True, capture_output=True)
+        call()  # compiles modules
+        values = [cpu_seconds_of_children(call) for _ in range(3 if quick else 5)]
+        yield Figure(name=f"study table over {comparisons.num_rows:,} results", unit="CPU s", values=values, goal=3.0)
+
+
+def _comparisons(*, arms: int) -> pa.Table:
+    """Lay out 5 sizes of each arm x 800 series, series after series as a study writes them."""
+    series = np.array(list(product(("test", "validation"), ("dataset", "case"), CLASSES, METRICS)))
+    cells = arms * len(SIZES)
+    which, cell = np.divmod(np.arange(len(series) * cells), cells)
+    random = np.random.default_rng(0)
+    size = np.array(SIZES)[cell % len(SIZES)]
+    columns = {
+        "pathway": _words([f"pathway {number}" for number in range(arms)], cell // len(SIZES)),
+        "labelled_fraction": pa.array(size / max(SIZES)),
+        "labelled_images": pa.array(size),
+        "note": _words(["", "9 of 10 replicates"], cell % 2),
+    }
+    for index, name in enumerate(schema.SERIES):
+        there, place = np.unique(series[:, index], return_inverse=True)
+        columns[name] = _words(there.tolist(), place[which])
+    for field in schema.comparisons():
+        if field.name not in columns:
+            columns[field.name] = _filled(field.type, len(cell), random)
+    return pa.table(columns).select(schema.comparisons().names).cast(schema.comparisons())
+
+
+def _filled(kind: pa.DataType, length: int, random: np.random.Generator) -> pa.Array:
+    if kind == pa.string():
+        return _words(["one"], np.zeros(length, dtype=np.int64))
+    return pa.array(random.random(length)) if kind == pa.float64() else pa.array(np.full(length, 25))
+
+
+def _words(words: list[str], place: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(place, pa.int32()), pa.array(words, pa.string())).cast(pa.string())

@@ -1,0 +1,138 @@
+"""Networks in other programs: onnxruntime and segmentation-models-pytorch give torch's answers."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.architectures import ARCHITECTURES, LIBRARY
+from models.build import Blueprint, build
+from models.export import Answer, largest_difference, library_model, library_problem, pooled, write_onnx
+from models.network import Network
+from models.vision import smp
+
+CLOSE = 1e-4
+SMALL = {"pyramid": "tu-lcnet_050", "plain": "tu-test_vit"}
+SIZES = {"plain": (96, 160)}
+"""Position embeddings of the transformer are made for 160 pixels and interpolated at other sizes."""
+
+
+def blueprint(architecture: str, *, channels: int = 1, outputs: int = 3, **settings: object) -> Blueprint:
+    row = ARCHITECTURES[architecture]
+    backbone = "own" if row.own else SMALL[row.features]
+    given = {"architecture": architecture, "backbone": backbone, "channels": channels, "outputs": outputs}
+    return Blueprint(**{**given, **settings})  # type: ignore[arg-type]
+
+
+def trained(plan: Blueprint, seed: int = 0) -> Network:
+    """Return a network in evaluation mode whose normalisations are not those it is made with."""
+    torch.manual_seed(seed)
+    network = build(plan)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.8, 1.2)
+    return network.eval()
+
+
+def pictures(number: int, channels: int, size: int) -> Tensor:
+    return torch.rand(number, channels, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def sizes(architecture: str) -> tuple[int, int]:
+    row = ARCHITECTURES[architecture]
+    smallest = max(64, row.smallest)
+    return SIZES.get(row.features, (smallest, smallest + row.divisor))
+
+
+CASES = [(name, size) for name in ARCHITECTURES for size in dict.fromkeys(sizes(name))]
+
+
+@pytest.fixture(autouse=True)
+def _onnx() -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+
+
+@pytest.mark.parametrize(("architecture", "size"), CASES)
+def test_onnx_answers_as_torch_does(architecture: str, size: int, tmp_path: Path) -> None:
+    answer = Answer([trained(blueprint(architecture))], exclusive=True).eval()
+    write_onnx(answer, tmp_path / "a.onnx", channels=1, size=size, metadata={})
+    assert largest_difference(answer, tmp_path / "a.onnx", pictures(2, 1, size)) < CLOSE
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_onnx_takes_batches_of_any_number(number: int, tmp_path: Path) -> None:
+    answer = Answer([trained(blueprint("unet", channels=3))], exclusive=False).eval()
+    write_onnx(answer, tmp_path / "a.onnx", channels=3, size=64, metadata={})
+    assert largest_difference(answer, tmp_path / "a.onnx", pictures(number, 3, 64)) < CLOSE
+
+
+def test_a_difference_to_torch_is_seen(tmp_path: Path) -> None:
+    one, other = (Answer([trained(blueprint("fpn"), seed)], exclusive=True).eval() for seed in (0, 1))
+    write_onnx(one, tmp_path / "a.onnx", channels=1, size=64, metadata={})
+    assert largest_difference(other, tmp_path / "a.onnx", pictures(1, 1, 64)) > 100 * CLOSE
+
+
+def test_several_networks_answer_their_mean_probability(tmp_path: Path) -> None:
+    networks = [trained(blueprint("fpn"), seed) for seed in (0, 1)]
+    answer = Answer(networks, exclusive=True).eval()
+    images = pictures(2, 1, 64)
+    with torch.no_grad():
+        mean = (networks[0](images).softmax(dim=1) + networks[1](images).softmax(dim=1)) / 2
+        torch.testing.assert_close(answer(images), mean)
+    write_onnx(answer, tmp_path / "a.onnx", channels=1, size=64, metadata={})
+    assert largest_difference(answer, tmp_path / "a.onnx", images) < CLOSE
+
+
+def test_metadata_are_texts_or_json(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    answer = Answer([trained(blueprint("fpn"))], exclusive=True).eval()
+    write_onnx(
+        answer, tmp_path / "a.onnx", channels=1, size=64, metadata={"classes": ["Ä", "b"], "digest": "ab", "size": 64}
+    )
+    found = {entry.key: entry.value for entry in onnx.load(tmp_path / "a.onnx").metadata_props}
+    assert (json.loads(found["classes"]), found["digest"], found["size"]) == (["Ä", "b"], "ab", "64")
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [((7, 5), (3, 2)), ((2, 2), (6, 6)), ((8, 8), (1, 1))])
+def test_a_product_pools_as_adaptive_averages_do(inputs: tuple[int, int], outputs: tuple[int, int]) -> None:
+    maps = torch.rand(2, 3, *inputs)
+    torch.testing.assert_close(pooled(maps, outputs), nn.AdaptiveAvgPool2d(outputs)(maps))
+
+
+@pytest.mark.parametrize("architecture", [name for name, row in ARCHITECTURES.items() if row.module == LIBRARY])
+def test_the_librarys_own_loader_gives_equal_logits(architecture: str, tmp_path: Path) -> None:
+    plan = blueprint(architecture)
+    network = trained(plan)
+    library_model(plan, network).save_pretrained(tmp_path / "model")  # type: ignore[operator]
+    loaded = smp.from_pretrained(tmp_path / "model").eval()
+    images = pictures(2, 1, sizes(architecture)[0])
+    with torch.no_grad():
+        torch.testing.assert_close(loaded((images - network.mean) / network.std), network(images))
+
+
+@pytest.mark.parametrize("backbone", ["vgg11", "vgg16_bn"])
+def test_a_backbone_that_is_kept_here_loads_as_the_librarys(backbone: str, tmp_path: Path) -> None:
+    plan = blueprint("unet", backbone=backbone, upsampling="bilinear")
+    network = trained(plan)
+    library_model(plan, network).save_pretrained(tmp_path / "model")  # type: ignore[operator]
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["encoder_name"] == backbone
+    loaded = smp.from_pretrained(tmp_path / "model").eval()
+    images = pictures(1, 1, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded((images - network.mean) / network.std), network(images))
+
+
+@pytest.mark.parametrize(
+    ("plan", "what"),
+    [
+        (blueprint("xnet"), "architecture xnet is none of segmentation-models-pytorch; allowed: .onnx or .safetensors"),
+        (blueprint("unet", upsampling="transposed"), "unet with upsampling: transposed is none of"),
+        (blueprint("deeplabv3plus", backbone="vgg11"), "vgg11 dilated is none of"),
+    ],
+)
+def test_what_is_no_model_of_the_library_is_said(plan: Blueprint, what: str) -> None:
+    assert what in str(library_problem(plan))
