@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +10,19 @@ from typing import Annotated
 import typer
 
 from study.document import read_document
-from study.layout import SPEC
+from study.options import (
+    DEFAULT_STORAGE,
+    AsJson,
+    Cache,
+    File,
+    Overrides,
+    Storage,
+    StudyName,
+    cache_of,
+    study_folder,
+)
 from study.problems import Problem, Refused, unknown
+from study.showing import compare, report, table
 from study.using import export, predict
 
 app = typer.Typer(
@@ -25,35 +35,10 @@ app = typer.Typer(
 
 data = typer.Typer(help="Look at data before a study reads them.", no_args_is_help=True)
 app.add_typer(data, name="data")
-app.command()(predict)
-app.command()(export)
+for command in (table, compare, report, predict, export):
+    app.command()(command)
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The study file (YAML).", show_default=False)]
-StudyName = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.", show_default=False)]
-Storage = Annotated[Path, typer.Option(help="Where stages and results live.")]
-Cache = Annotated[Path | None, typer.Option(help="Prepared images of this machine (default: a per-user folder).")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a value of the file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-DEFAULT_STORAGE = Path("runs")
 INTERRUPTED = 130
-
-
-class TableFormat(StrEnum):
-    """How a table is written."""
-
-    md = "md"
-    csv = "csv"
-    json = "json"
-    latex = "latex"
-    html = "html"
-
-
-class FigureFormat(StrEnum):
-    """How a figure is written."""
-
-    svg = "svg"
-    pdf = "pdf"
-    png = "png"
 
 
 @app.command()
@@ -107,7 +92,7 @@ def plan(
     from study.store import Store
     from study.summary import summary, summary_text
 
-    found = load_plan(read_document(file, overrides or ()), file=str(file), cache=_cache(cache), storage=storage)
+    found = load_plan(read_document(file, overrides or ()), file=str(file), cache=cache_of(cache), storage=storage)
     told = summary(found, Store(storage))
     typer.echo(json.dumps(told, indent=1) if as_json else summary_text(told))
 
@@ -121,7 +106,7 @@ def run(
     overrides: Overrides = None,
 ) -> None:
     """Run a study; running it again resumes it."""
-    _run(read_document(file, overrides or ()), str(file), storage, _cache(cache), address)
+    _run(read_document(file, overrides or ()), str(file), storage, cache_of(cache), address)
 
 
 @app.command()
@@ -130,8 +115,8 @@ def resume(
     address: Annotated[str | None, typer.Option(help="A running Ray cluster; default: this machine.")] = None,
 ) -> None:  # fmt: skip
     """Resume a study by name, from the file it was last run with."""
-    spec = _study_folder(storage, name) / "spec.yaml"
-    _run(read_document(spec), str(spec), storage, _cache(cache), address)
+    spec = study_folder(storage, name) / "spec.yaml"
+    _run(read_document(spec), str(spec), storage, cache_of(cache), address)
 
 
 @app.command()
@@ -140,98 +125,9 @@ def status(name: StudyName, storage: Storage = DEFAULT_STORAGE, as_json: AsJson 
     from study.status import status as read_status
     from study.status import status_text
 
-    _study_folder(storage, name)
+    study_folder(storage, name)
     told = read_status(storage, name)
     typer.echo(json.dumps(told, indent=1) if as_json else status_text(told))
-
-
-@app.command()
-def table(  # noqa: PLR0917 - options are given by name
-    name: StudyName,
-    metric: Annotated[str, typer.Option(help="mean_iou, dice, precision, recall, f1, accuracy, auc, ...")] = "mean_iou",
-    class_: Annotated[str, typer.Option("--class", help="A class, macro or weighted.")] = "macro",
-    aggregation: Annotated[str, typer.Option(help="dataset or case.")] = "dataset",
-    split: Annotated[str, typer.Option(help="test or validation.")] = "test",
-    rows: Annotated[str | None, typer.Option(help="Factors, separated by commas; default: those that vary.")] = None,
-    columns: Annotated[str | None, typer.Option(help="One factor.")] = None,
-    published: Annotated[bool, typer.Option("--published", help="Show what papers report beside it.")] = False,
-    search: Annotated[bool, typer.Option("--search", help="Show the trials of the study's search instead.")] = False,
-    format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.md,
-    storage: Storage = DEFAULT_STORAGE,
-) -> None:
-    """Show the comparison table."""
-    from results.render import render
-    from results.tables import table as lay_out
-    from study.outcome import read_comparisons
-
-    folder = _study_folder(storage, name)
-    if search:
-        from study.search.table import search_table
-
-        typer.echo(search_table(folder, format_.value))
-        return
-    wanted = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
-    comparisons = read_comparisons(folder, wanted)
-    try:
-        grid = lay_out(
-            comparisons, metric=metric, class_=class_, aggregation=aggregation, split=split,
-            rows=rows.split(",") if rows else None, columns=columns,
-        )  # fmt: skip
-    except ValueError as error:
-        raise Refused([Problem(path="", message=str(error))], name) from error
-    if published:
-        from study.papers import with_published
-
-        grid = with_published(grid, folder / SPEC)
-    typer.echo(render(grid, format_.value))
-
-
-@app.command()
-def compare(  # noqa: PLR0917 - options are given by name
-    first: Annotated[str, typer.Argument(metavar="A", help="A study's name.", show_default=False)],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another's.", show_default=False)],
-    metric: Annotated[str, typer.Option(help="As of `table`.")] = "mean_iou",
-    class_: Annotated[str, typer.Option("--class", help="A class, macro or weighted.")] = "macro",
-    aggregation: Annotated[str, typer.Option(help="dataset or case.")] = "dataset",
-    split: Annotated[str, typer.Option(help="test or validation.")] = "test",
-    format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.md,
-    storage: Storage = DEFAULT_STORAGE,
-) -> None:
-    """Show two studies beside each other: the cells they share."""
-    from results.render import render
-    from study.versus import versus
-
-    for name in (first, second):
-        _study_folder(storage, name)
-    wanted = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
-    typer.echo(render(versus(storage, (first, second), wanted), format_.value))
-
-
-@app.command()
-def report(  # noqa: PLR0917 - options are given by name
-    name: StudyName,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Default: report/report.html in the study's folder.")
-    ] = None,
-    figures: Annotated[Path | None, typer.Option(help="A folder that each figure is written to as well.")] = None,
-    format_: Annotated[FigureFormat, typer.Option("--format", help="Of these figures.")] = FigureFormat.svg,
-    log: Annotated[bool, typer.Option("--log", help="Doublings of labelled images equally far apart.")] = False,
-    images: Annotated[bool, typer.Option(help="Show test images of the data.")] = True,
-    storage: Storage = DEFAULT_STORAGE,
-    cache: Cache = None,
-) -> None:
-    """Write everything a study found to one HTML file; a study that still runs has one too."""
-    from study.report import Wishes, write_report
-
-    folder = _study_folder(storage, name)
-    place = output or folder / "report" / "report.html"
-    wishes = Wishes(figures=figures, format=format_.value, log=log, images=images)
-    try:
-        write_report(storage, name, cache=_cache(cache), output=place, wishes=wishes)
-    except OSError as error:
-        message = f"{place} cannot be written ({error}); allowed: a place you may write; choose another with -o"
-        raise Refused([Problem(path="", message=message)], name) from error
-    typer.echo(f"wrote {place}")
 
 
 @data.command("check")
@@ -246,7 +142,7 @@ def check_data(
     from study.data_check import data_check, read_settings
 
     settings = read_settings(source, root, overrides or ())
-    for line in data_check(settings, cache=_cache(cache), output=output or Path(f"{source}-contact.png")):
+    for line in data_check(settings, cache=cache_of(cache), output=output or Path(f"{source}-contact.png")):
         typer.echo(line)
 
 
@@ -275,7 +171,7 @@ def doctor(storage: Storage = DEFAULT_STORAGE, cache: Cache = None) -> None:
     from study.doctor import findings
 
     sound = True
-    for finding in findings(storage, _cache(cache)):
+    for finding in findings(storage, cache_of(cache)):
         typer.echo(finding.line)
         sound = sound and finding.sound
     raise typer.Exit(0 if sound else 1)
@@ -305,20 +201,6 @@ def _run(document: dict[str, object], file: str, storage: Path, cache: Path, add
 def _templates() -> list[Path]:
     folder = Path(str(resources.files("study") / "catalog"))
     return sorted(folder.glob("*.yaml"))
-
-
-def _cache(cache: Path | None) -> Path:
-    from study.doctor import default_cache
-
-    return cache or default_cache()
-
-
-def _study_folder(storage: Path, name: str) -> Path:
-    folder = storage / "studies" / name
-    if not (folder / "spec.yaml").is_file():
-        known = sorted(path.parent.name for path in storage.glob("studies/*/spec.yaml"))
-        raise Refused([Problem(path="", message=unknown("study", name, known))], f"--storage {storage}")
-    return folder
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from study.options import DEFAULT_STORAGE, Storage
+
 Named = Annotated[
     str,
     typer.Argument(
@@ -13,7 +15,6 @@ Named = Annotated[
         show_default=False,
     ),
 ]
-Storage = Annotated[Path, typer.Option(help="Where stages and results live.")]
 Arm = Annotated[
     list[str] | None,
     typer.Option(
@@ -22,7 +23,6 @@ Arm = Annotated[
 ]
 Fold = Annotated[int | None, typer.Option(min=0, help="Only networks of this fold (default: all).")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Only networks of this seed (default: all).")]
-DEFAULT_STORAGE = Path("runs")
 
 
 def predict(  # noqa: PLR0917 - options are given by name
