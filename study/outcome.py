@@ -14,6 +14,7 @@ from study.families import baseline_of, family_name
 from study.layout import COMPARISONS, RESULTS, TESTS
 from study.plan import Plan, Replicate
 from study.problems import Problem, Refused
+from study.stages import MaskStage, Stage
 from study.store import Store
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def _notes(plan: Plan) -> Mapping[str, str]:
         told = []
         if not plan.cohorts[plan.target].reading(nodes[-1].draw).validation:
             told.append(f"fewer than {plan.spec.validation.min_cases} validation images: last epoch taken")
+            told += _idle_without_validation(nodes[-1].step.settings)
         searched = plan.masks_of_search(replicate)
         if searched:
             split = plan.cohorts[plan.target].split(
@@ -125,6 +127,13 @@ def _notes(plan: Plan) -> Mapping[str, str]:
         if told:
             notes[replicate.chain[-1]] = "; ".join(told)
     return notes
+
+
+def _idle_without_validation(settings: Stage) -> list[str]:
+    """Return what a stage asks for and nothing decides where nothing validates."""
+    idle = ["plateau never lowers the learning rate"] if settings.schedule.name == "plateau" else []
+    chosen = settings.class_threshold if isinstance(settings, MaskStage) else None
+    return idle + ([f"no threshold of {chosen.class_} is chosen"] if chosen else [])
 
 
 def _labelled(plan: Plan) -> Mapping[float | int, float]:

@@ -13,7 +13,7 @@ from datasets.sample import Box
 from datasets.settings import FileSettings
 from datasets.sources.files import FileSource
 from datasets.sources.published import Case, MaskFile, Published
-from datasets.sources.tables import Line, read_table
+from datasets.sources.tables import Line, read_table, require_images
 
 COLLECTION = "ieee8023"
 """Patients are those of the COVID-19 image data collection (Cohen et al. 2020), which several sets share."""
@@ -61,12 +61,7 @@ class CcxsSource(FileSource):
             annotations[line["Filename"]].append(line)
         patients = read_patients(self._root / "metadata.csv")
         names = [path.removeprefix("images/") for path in listing.inside("images")]
-        missing = sorted(set(annotations).difference(names))
-        if missing:
-            raise DataError(
-                f"{self._root / 'images'} lacks {len(missing)} images of structure.csv ({missing[0]}); "
-                "allowed: all of them; download the data set again"
-            )
+        require_images(sorted(annotations), set(names), self._root / "structure.csv")
         cases = [_case(name, annotations[name], patients.get(name)) for name in names]
         return Published(cases=cases, classes=CLASSES, overlapping=True, labels=CLASSES)
 

@@ -12,7 +12,7 @@ from datasets.manifest import Listing
 from datasets.settings import FileSettings
 from datasets.sources.files import FileSource
 from datasets.sources.published import Case, Published
-from datasets.sources.tables import Line, read_table
+from datasets.sources.tables import Line, read_table, require_images
 
 LABELS = (
     "No Finding",
@@ -65,12 +65,7 @@ class ChexpertSource(FileSource):
 
     def _published(self, listing: Listing) -> Published:
         cases = [case for split in SPLITS for case in self._cases_of(split)]
-        missing = [case.path for case in cases if case.path not in listing.files]
-        if missing:
-            raise DataError(
-                f"{self._root} lacks {len(missing)} images of its tables ({missing[0]}); allowed: all of them; "
-                "complete the download or take their lines out"
-            )
+        require_images((case.path for case in cases), listing.files, self._root)
         return Published(cases=cases, labels=LABELS)
 
     def _cases_of(self, split: Literal["train", "validation"]) -> Iterator[Case]:

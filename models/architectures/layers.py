@@ -1,5 +1,7 @@
 """Layers that the networks with an encoder of their own are made of."""
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
@@ -36,10 +38,14 @@ def unpool(maps: Tensor, pooled: Tensor) -> Tensor:
     return spread.transpose(3, 4).reshape(n, channels, 2 * height, 2 * width)
 
 
-def initialise(module: nn.Module) -> None:
+Made = TypeVar("Made", bound=nn.Module)
+
+
+def initialised(module: Made) -> Made:
     """Draw the weights of all convolutions after He et al. (2015), as U-Net and SegNet did; biases are 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+    return module

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from models.architectures.layers import convolution, initialise, unpool
+from models.architectures.layers import convolution, initialised, unpool
 from models.architectures.parts import Blueprint, Parts
 from models.encoders.library import pyramid
 
@@ -42,9 +42,6 @@ def encoder(blueprint: Blueprint) -> nn.Module:
 
 def parts(blueprint: Blueprint) -> Parts:
     """Make the parts with random weights."""
-    first = encoder(blueprint)
-    decoder = Decoder()
-    head = nn.Conv2d(LEVELS[-1][-1], blueprint.outputs, 3, padding=1)
-    initialise(decoder)
-    initialise(head)
+    first, decoder = encoder(blueprint), initialised(Decoder())
+    head = initialised(nn.Conv2d(LEVELS[-1][-1], blueprint.outputs, 3, padding=1))
     return Parts(encoder=first, decoder=decoder, head=head)

@@ -5,7 +5,7 @@ No bias before batch normalisation and no ReLU in the decoder, as published; 1.4
 
 from torch import Tensor, nn
 
-from models.architectures.layers import convolution, initialise, unpool
+from models.architectures.layers import convolution, initialised, unpool
 from models.architectures.parts import Blueprint, Parts
 
 WIDTH = 64
@@ -49,16 +49,10 @@ class Decoder(nn.Module):
 
 def encoder(blueprint: Blueprint) -> nn.Module:
     """Make the encoder with random weights."""
-    made = Encoder(blueprint.channels)
-    initialise(made)
-    return made
+    return initialised(Encoder(blueprint.channels))
 
 
 def parts(blueprint: Blueprint) -> Parts:
     """Make the parts with random weights."""
-    first = encoder(blueprint)
-    decoder = Decoder()
-    head = nn.Conv2d(WIDTH, blueprint.outputs, 1)
-    initialise(decoder)
-    initialise(head)
-    return Parts(encoder=first, decoder=decoder, head=head)
+    first, decoder = encoder(blueprint), initialised(Decoder())
+    return Parts(encoder=first, decoder=decoder, head=initialised(nn.Conv2d(WIDTH, blueprint.outputs, 1)))

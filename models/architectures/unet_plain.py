@@ -7,7 +7,7 @@ ours, as neither paper gives one.
 from torch import Tensor, cat, nn
 
 from models.architectures import ARCHITECTURES
-from models.architectures.layers import convolution, doubling, initialise
+from models.architectures.layers import convolution, doubling, initialised
 from models.architectures.parts import Blueprint, Parts
 from models.settings import Upsampling
 
@@ -61,16 +61,11 @@ def up_convolution(way: Upsampling, inputs: int, outputs: int) -> nn.Module:
 
 def encoder(blueprint: Blueprint) -> nn.Module:
     """Make the encoder with random weights."""
-    made = Encoder(blueprint.channels)
-    initialise(made)
-    return made
+    return initialised(Encoder(blueprint.channels))
 
 
 def parts(blueprint: Blueprint) -> Parts:
     """Make the parts with random weights; 31 million parameters."""
-    first = encoder(blueprint)
-    decoder = Decoder(blueprint.upsampling or ARCHITECTURES["unet_plain"].upsampling[0])
-    head = nn.Conv2d(WIDTHS[0], blueprint.outputs, 1)
-    initialise(decoder)
-    initialise(head)
-    return Parts(encoder=first, decoder=decoder, head=head)
+    upsampling = blueprint.upsampling or ARCHITECTURES["unet_plain"].upsampling[0]
+    first, decoder = encoder(blueprint), initialised(Decoder(upsampling))
+    return Parts(encoder=first, decoder=decoder, head=initialised(nn.Conv2d(WIDTHS[0], blueprint.outputs, 1)))

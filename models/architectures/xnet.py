@@ -8,7 +8,7 @@ classes. Convolutions have no bias, which batch normalisation would take away ag
 from torch import Tensor, cat, nn
 
 from models.architectures import ARCHITECTURES
-from models.architectures.layers import convolution, doubling, initialise
+from models.architectures.layers import convolution, doubling, initialised
 from models.architectures.parts import Blueprint, Parts
 from models.settings import Upsampling
 
@@ -66,16 +66,11 @@ def _ascend(maps: Tensor, up: nn.ModuleList, skips: list[Tensor]) -> Tensor:
 
 def encoder(blueprint: Blueprint) -> nn.Module:
     """Make the encoder with random weights."""
-    made = Encoder(blueprint.channels)
-    initialise(made)
-    return made
+    return initialised(Encoder(blueprint.channels))
 
 
 def parts(blueprint: Blueprint) -> Parts:
     """Make the parts with random weights."""
-    first = encoder(blueprint)
-    decoder = Decoder(blueprint.upsampling or ARCHITECTURES["xnet"].upsampling[0])
-    head = nn.Conv2d(128, blueprint.outputs, 1)
-    initialise(decoder)
-    initialise(head)
-    return Parts(encoder=first, decoder=decoder, head=head)
+    upsampling = blueprint.upsampling or ARCHITECTURES["xnet"].upsampling[0]
+    first, decoder = encoder(blueprint), initialised(Decoder(upsampling))
+    return Parts(encoder=first, decoder=decoder, head=initialised(nn.Conv2d(128, blueprint.outputs, 1)))

@@ -99,7 +99,7 @@ def test_a_missing_mask_file_is_a_fault_and_a_missing_image_or_table_is_refused(
     faults = faults_of(ccxs, tmp_path)
     assert "masks/003_0.png is missing" in faults["second.jpeg"]
     (ccxs / "images" / "twice.png").unlink()
-    with pytest.raises(DataError, match=r"lacks 1 images of structure\.csv \(twice\.png\)"):
+    with pytest.raises(DataError, match=r"structure\.csv names 1 images that are not there \(twice\.png\)"):
         opened(CcxsSettings(root=ccxs), tmp_path)
     (ccxs / "metadata.csv").unlink()
     with pytest.raises(DataError, match=r"metadata\.csv cannot be read"):

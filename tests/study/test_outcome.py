@@ -23,3 +23,10 @@ def test_adversarial_training_without_unlabelled_images_is_said(fraction: float,
     changes = {"stages.play": play, "pathways": {"none": ["play"]}, "compare.labelled_fraction": [fraction]}
     notes = _notes(planned(tiny(changes), tmp_path))
     assert any("no mask is hidden" in note for note in notes.values()) == said
+
+
+def test_what_nothing_decides_without_validation_images_is_said(tmp_path: Path) -> None:
+    changes = {"stages.segment.schedule": {"name": "plateau"}, "validation.min_cases": 50, "compare.pathway": ["none"],
+               "stages.segment.class_threshold": {"class": "heart", "false_positive_rate": 0.1}}  # fmt: skip
+    (note,) = set(_notes(planned(tiny(changes), tmp_path)).values())
+    assert "plateau never lowers the learning rate; no threshold of heart is chosen" in note
