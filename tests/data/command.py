@@ -48,10 +48,12 @@ class Command:
                 return
             self.text += part.decode(errors="replace")
 
-    def until(self, what: Callable[[], object]) -> None:
-        """Wait for something; fail where the process ends before."""
+    def until(self, what: Callable[[], object], *, may_end: bool = False) -> None:
+        """Wait for something; fail where the process ends before, unless it may."""
         deadline = time.monotonic() + PATIENCE
         while not what():
+            if may_end and self.process.poll() is not None:
+                return
             assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.text}"
             assert time.monotonic() < deadline, f"too slow:\n{self.text}"
             time.sleep(0.02)

@@ -146,7 +146,8 @@ def disturbed(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory
         for pause in (0.0, 0.7):
             before = watch.count
             command = place.run()
-            command.until(lambda before=before: watch.count > before)
+            # Processes of a killed driver live on for a while and may finish what they were at.
+            command.until(lambda before=before: watch.count > before, may_end=True)
             time.sleep(pause)
             exits.append(command.send(signal.SIGKILL))
             at_kills.append(histories(place.storage))
@@ -161,7 +162,10 @@ def disturbed(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_interrupted_driver_says_so_and_the_last_one_ends_well(disturbed: Disturbed) -> None:
-    assert disturbed.exits == [130, -signal.SIGKILL, -signal.SIGKILL, 0], disturbed.texts
+    first, *killed, last = disturbed.exits
+    assert (first, last) == (130, 0), disturbed.texts
+    assert -signal.SIGKILL in killed
+    assert set(killed) <= {-signal.SIGKILL, 0}
     assert "interrupted; what is finished is kept, the same command goes on from there" in disturbed.texts[0]
 
 
