@@ -12,7 +12,7 @@ from tests.data.command import Command, histories
 from tests.data.searched import searched
 from tests.data.tiny import written
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
