@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from results.schema import Level
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +36,7 @@ class Design:
     seeds: int
     families: Sequence[Family] = ()
     fixed_test: bool = False
-    level: Literal["labelled_fraction", "labelled_images"] = "labelled_fraction"
+    level: Level = "labelled_fraction"
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property

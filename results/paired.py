@@ -40,7 +40,7 @@ def paired_tests(results: "pa.Table", design: Design, scored: Sequence[Scored] =
     for paired in paired_images(frame, pairs, scored, design, factors):
         tests += _over_images(paired, design)
     every = adjusted(pd.concat([part for part in tests if len(part)] or tests[:1], ignore_index=True), [*FAMILY])
-    cells = describe(frame, design.notes).drop(columns=["series", "ci_low", "ci_high"])
+    cells = describe(frame, design).drop(columns=["series", "ci_low", "ci_high"])
     rows = every.merge(cells, on="row").sort_values(["row", "baseline"], kind="stable")
     return as_table(rows, schema.paired_tests(further_factors(factors)))
 

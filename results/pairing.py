@@ -7,13 +7,13 @@ import numpy as np
 from results.design import Design
 from results.inference import difference_interval, hedges_g, holm, paired_t
 from results.notes import test_notes
-from results.schema import direction
+from results.schema import Level, direction
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def differences(frame: "pd.DataFrame", pairs: "pd.DataFrame", level: str) -> "pd.DataFrame":
+def differences(frame: "pd.DataFrame", pairs: "pd.DataFrame", level: Level) -> "pd.DataFrame":
     """Return one line per replicate and baseline with `difference`, NaN where the baseline has no such replicate.
 
     `pairs` says by arm, or by row, which `baseline_arm` it is compared with.

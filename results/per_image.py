@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from results.design import Design
 from results.inference import Array
 from results.metrics import ImageValues
-from results.schema import Replicate
+from results.schema import Level, Replicate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,7 +132,7 @@ def _cells(
     return cells
 
 
-def _places(frame: "pd.DataFrame", level: str) -> Mapping[tuple[object, ...], tuple[int, int]]:
+def _places(frame: "pd.DataFrame", level: Level) -> Mapping[tuple[object, ...], tuple[int, int]]:
     """Return row and series by arm, level, split, class and metric."""
     rows = frame[frame["aggregation"] == "case"].drop_duplicates("row")
     keys = rows[["arm", level, "split", "class", "metric"]].itertuples(index=False, name=None)

@@ -4,14 +4,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from results.notes import ITSELF
-from results.schema import direction, factor_columns
+from results.schema import HEADLINE, SIGNIFICANT, SIZES, direction, factor_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Record = dict[str, Any]
-HEADLINE = {"split": "test", "aggregation": "dataset", "class": "macro", "metric": "mean_iou"}
-SIGNIFICANT = 0.05
 NAMES = {"mean_iou": "mean IoU", "dice": "Dice", "auc": "AUC", "ece": "calibration error"}
 
 
@@ -30,7 +28,7 @@ def once(records: Sequence[Record]) -> list[Record]:
     """Keep one record a cell: every baseline of a cell repeats its mean."""
     if not records:
         return []
-    places = [*factor_columns(list(records[0])), "labelled_fraction", "labelled_images"]
+    places = [*factor_columns(list(records[0])), *SIZES]
     return list({tuple(record[name] for name in places): record for record in reversed(records)}.values())[::-1]
 
 
@@ -102,7 +100,7 @@ def _own(best: Record, mine: Sequence[Record]) -> str:
 
 
 def _same_cell(a: Record, b: Record) -> bool:
-    places = [*factor_columns(list(a)), "labelled_fraction", "labelled_images"]
+    places = [*factor_columns(list(a)), *SIZES]
     return all(a[name] == b[name] for name in places)
 
 

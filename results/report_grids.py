@@ -7,7 +7,6 @@ from results import schema
 from results.notes import BELOW_CURVE, ITSELF, NOT_REACHED
 from results.report import Block, Column, Entry, Grid, Items, Text
 from results.report_answers import (
-    SIGNIFICANT,
     Record,
     arm_name,
     best_cell,
@@ -19,7 +18,7 @@ from results.report_answers import (
     title,
     varying,
 )
-from results.schema import direction, factor_columns
+from results.schema import SIGNIFICANT, SIZES, direction, factor_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,7 +79,7 @@ def _row(
 
 
 def _cell(record: Record) -> tuple[Any, ...]:
-    places = [*factor_columns(list(record)), "labelled_fraction", "labelled_images", "baseline"]
+    places = [*factor_columns(list(record)), *SIZES, "baseline"]
     return tuple(record[name] for name in places)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 FACTORS = ("architecture", "backbone", "initial_weights", "pathway")
 SERIES = ("split", "aggregation", "class", "metric")
 """What tells one number of a replicate from another."""
+HEADLINE = {"split": "test", "aggregation": "dataset", "class": "macro", "metric": "mean_iou"}
+"""The series that answers are about."""
+Level = Literal["labelled_fraction", "labelled_images"]
+"""The size that a study sets: equal in all replicates of a cell."""
 SIZES = ("labelled_fraction", "labelled_images")
 SIGNIFICANT = 0.05
 """Adjusted p below which a difference is marked."""

@@ -28,7 +28,7 @@ def compare(results: "pa.Table", design: Design) -> "pa.Table":
     """
     factors = schema.factor_columns(results.column_names)
     frame = numbered(results, factors, design.level)
-    cells = describe(frame, design.notes)
+    cells = describe(frame, design)
     pairs = arm_pairs(frame, factors, design.families)
     tests = over_replicates(differences(frame, pairs, design.level), design)
     tests = tests[["row", "baseline", "difference", "p", "p_adjusted", "effect_size", "test", "test_note"]]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from results.schema import SIGNIFICANT, SIZES, direction, factor_columns
+from results.schema import HEADLINE, SIGNIFICANT, SIZES, direction, factor_columns
 from results.sentences import labels_sentences
 
 if TYPE_CHECKING:
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 LABELS = ("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high", "labels_saved")
 AGAINST = ("difference", "p", "p_adjusted", "effect_size", *LABELS)
-HEADLINE = {"split": "test", "aggregation": "dataset", "metric": "mean_iou", "class": "macro"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 SHORTEST = 4
 """Digits that a digest is given by at least."""
-HEADLINE = {"split": "test", "aggregation": "dataset", "class": "macro", "metric": "mean_iou"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +98,7 @@ def _told_by_a_study(store: Store, digest: str) -> Choice:
 def _cell(folder: Path, arm: Sequence[str]) -> tuple[list[Row], Row, Row]:
     """Return the replicates, the factors and the study file of a cell."""
     spec = _spec(folder)
-    cells = [row for row in read_comparisons(folder, HEADLINE).to_pylist() if row.get("mean") is not None]
+    cells = [row for row in read_comparisons(folder, schema.HEADLINE).to_pylist() if row.get("mean") is not None]
     if not cells:
         message = "no cell has a mean IoU on test images yet; allowed: a study that has run; or name a stage's digest"
         raise _refused(folder.name, message)
@@ -107,7 +106,7 @@ def _cell(folder: Path, arm: Sequence[str]) -> tuple[list[Row], Row, Row]:
     for text in arm:
         cells = _matching(cells, text, keys)
     best = max(cells, key=lambda row: row["mean"])
-    rows = [row for row in _replicates(folder / RESULTS) if all(_same(row[key], best[key]) for key in keys)]
+    rows = [row for row in _replicates(folder / RESULTS) if all(row[key] == best[key] for key in keys)]
     return rows, {key: best[key] for key in keys}, spec
 
 
@@ -125,7 +124,7 @@ def _matching(cells: Iterable[Row], text: str, keys: Sequence[str]) -> list[Row]
 def _same(value: object, other: object) -> bool:
     if not isinstance(value, int | float):
         return str(value) == str(other)
-    try:  # a cell's share is a mean over its replicates
+    try:  # a share is typed with fewer digits than it has
         return abs(value - float(str(other))) < 1e-6
     except ValueError:
         return False
@@ -137,7 +136,7 @@ def _replicates(file: Path, digest: str | None = None) -> list[Row]:
 
     names = pq.read_schema(file).names
     columns = [*schema.factor_columns(names), *schema.SIZES, "fold", "seed", "digest"]
-    filters = [(name, "=", value) for name, value in HEADLINE.items()]
+    filters = [(name, "=", value) for name, value in schema.HEADLINE.items()]
     filters += [("digest", "=", digest)] if digest is not None else []
     table: pa.Table = pq.read_table(file, columns=columns, filters=filters)
     return list(table.group_by(columns, use_threads=False).aggregate([]).to_pylist())

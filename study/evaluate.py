@@ -33,6 +33,7 @@ Rows = list[dict[str, Any]]
 class Examination:
     """What is shown to the network and held against its answer."""
 
+    task: Segmentation
     index: Index
     prepared: Prepared
     truth: NDArray[np.uint8]
@@ -44,7 +45,7 @@ class Examination:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Answered:
+class Answered:
     """A batch and the network's answer: probabilities (N, channels, S, S) beside the truth, on one device."""
 
     outputs: Outputs
@@ -52,7 +53,7 @@ class _Answered:
     truth: Tensor
     threshold: float
     held_back: tuple[int, float] | None
-    """Channel that counts only from this probability on."""
+    """Channel that counts only from a probability on."""
     places: Sequence[Mapping[str, str]]
     """Image, patient and split of each row."""
 
@@ -71,18 +72,16 @@ class _Answered:
         return counts.predicted_masks(self.deciding(), exclusive=self.outputs.exclusive, threshold=self.threshold)
 
 
-def score(
-    network: Network, task: Segmentation, examination: Examination, splits: dict[str, Sequence[int]]
-) -> tuple[pa.Table, pa.Table]:
+def score(network: Network, examination: Examination, splits: Mapping[str, Sequence[int]]) -> tuple[pa.Table, pa.Table]:
     """Return the tables of scores and of images for the rows of each split, as `results.schema` lays them out."""
     scores: Rows = []
     images: Rows = []
     network.eval()
-    held = _held_back(network, task, examination, splits["validation"])
+    held = _held_back(network, examination, splits["validation"])
     passes = [("", None), *([("_thresholded", held)] if held else [])]
     for (suffix, held_back), (split, rows) in itertools.product(passes, splits.items()):
         for part in _batches(rows):
-            answered = _answered(network, task, examination, part, split + suffix, held_back)
+            answered = answer(network, examination, part, split + suffix, held_back)
             scores += _scores(answered)
             images += _images(answered)
     return (
@@ -92,11 +91,11 @@ def score(
 
 
 @torch.no_grad()
-def predict(network: Network, task: Segmentation, examination: Examination, rows: Sequence[int]) -> Tensor:
+def _predict(network: Network, examination: Examination, rows: Sequence[int]) -> Tensor:
     """Return probabilities (N, channels, size, size) of the original image, without its borders."""
     device = next(network.parameters()).device
     pixels = torch.from_numpy(examination.prepared.images[np.asarray(rows)])
-    squares = task.probabilities(network(to_images(pixels, device)).float())
+    squares = examination.task.probabilities(network(to_images(pixels, device)).float())
     return torch.cat([_unfitted(square, row, examination) for square, row in zip(squares, rows, strict=True)])
 
 
@@ -110,18 +109,16 @@ def _batches(rows: Sequence[int]) -> Iterator[Sequence[int]]:
     return (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
 
 
-def _held_back(
-    network: Network, task: Segmentation, examination: Examination, validation: Sequence[int]
-) -> tuple[int, float] | None:
+def _held_back(network: Network, examination: Examination, validation: Sequence[int]) -> tuple[int, float] | None:
     """Choose on the validation images from which probability on a class counts; None where none is to be chosen."""
     wanted = examination.class_threshold
     if wanted is None or not validation:
         return None
-    exclusive, number = task.outputs.exclusive, task.outputs.names.index(wanted.class_)
+    exclusive, number = examination.task.outputs.exclusive, examination.task.outputs.names.index(wanted.class_)
     channel = number + exclusive
     wrong, negatives = torch.zeros(schema.SCORE_BINS, dtype=torch.int64), 0
     for rows in _batches(validation):
-        answered = _answered(network, task, examination, rows, "validation", None)
+        answered = answer(network, examination, rows, "validation")
         truth = answered.masks()[:, number : number + 1]
         called = answered.predicted()[:, number : number + 1]
         bins = counts.score_histograms(answered.probabilities[:, channel : channel + 1], truth, known=called)
@@ -130,18 +127,18 @@ def _held_back(
     return channel, smallest_threshold(wrong.numpy(), negatives, wanted.false_positive_rate)
 
 
-def _answered(
+def answer(
     network: Network,
-    task: Segmentation,
     examination: Examination,
     rows: Sequence[int],
     split: str,
-    held_back: tuple[int, float] | None,
-) -> _Answered:
+    held_back: tuple[int, float] | None = None,
+) -> Answered:
+    """Return what the network says of some rows; `held_back`: a channel, and from which probability on it counts."""
     index = examination.index
-    probabilities = predict(network, task, examination, rows)
-    return _Answered(
-        outputs=task.outputs,
+    probabilities = _predict(network, examination, rows)
+    return Answered(
+        outputs=examination.task.outputs,
         probabilities=probabilities,
         truth=torch.from_numpy(examination.truth[np.asarray(rows)]).to(probabilities.device),
         threshold=examination.threshold,
@@ -150,7 +147,7 @@ def _answered(
     )
 
 
-def _scores(answered: _Answered) -> Iterator[dict[str, Any]]:
+def _scores(answered: Answered) -> Iterator[dict[str, Any]]:
     exclusive, probabilities = answered.outputs.exclusive, answered.probabilities
     masks, held = answered.masks(), answered.held_back
     pixels = counts.pixel_counts(answered.predicted(), masks)
@@ -165,7 +162,7 @@ def _scores(answered: _Answered) -> Iterator[dict[str, Any]]:
             yield {**row_place, **values, "threshold": threshold}
 
 
-def _images(answered: _Answered) -> Iterator[dict[str, Any]]:
+def _images(answered: Answered) -> Iterator[dict[str, Any]]:
     exclusive, probabilities = answered.outputs.exclusive, answered.probabilities
     goal = answered.truth.long() if exclusive else answered.truth.bool()
     bins = counts.confidence_bins(probabilities, goal, exclusive=exclusive)

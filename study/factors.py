@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from datasets.settings import Place
+from results.schema import Level
 from study.fields import Fraction, Positive, Seed, Settings
 
 
@@ -116,3 +117,8 @@ class Compare(Settings):
     def labelled(self) -> tuple[float | int, ...]:
         """Return the amounts of labelled data: fractions (float) or numbers of images (int)."""
         return self.labelled_images or self.labelled_fraction or (1.0,)
+
+    @property
+    def level(self) -> Level:
+        """Return the column by which cells of equal arms differ."""
+        return "labelled_images" if self.labelled_images else "labelled_fraction"

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.claims import is_claimed
-from study.files import read_json
-from study.layout import PLAN
 from study.store import Store
 
 
@@ -20,8 +18,7 @@ class Garbage:
 
 def garbage(store: Store) -> list[Garbage]:
     """List what no study of the storage plans with; work that a living process has claimed stays."""
-    plans = [read_json(file) for file in sorted(store.root.glob(f"studies/*/{PLAN}"))]
-    wanted = {digest for plan in plans for digest in plan["stages"]}
+    wanted = store.planned_by_all()
     work = [path for path in _folders(store.root / "work") if not is_claimed(path)]
     found = [path for path in [*_folders(store.root / "stages"), *work] if path.name not in wanted]
     return [Garbage(path=path, bytes=_size(path)) for path in [*found, *_folders(store.root / "damaged")]]

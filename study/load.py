@@ -15,7 +15,8 @@ from study.factors import WeightsFile
 from study.families import family_problems
 from study.leaks import find_leaks, leak_message, leak_problems
 from study.parse import parse
-from study.plan import Plan, Planner
+from study.plan import Plan
+from study.planner import Planner
 from study.problems import Problem, Refused
 from study.reading import telling
 from study.search.check import first_changed, own_parameters, search_problems

@@ -67,7 +67,6 @@ def class_problems(spec: StudySpec, cohort: Cohort) -> Iterator[Problem]:
 def split_problems(spec: StudySpec, cohort: Cohort, name: str) -> Iterator[Problem]:
     """Yield folds that cannot be dealt, and amounts of labels that leave nothing to train on."""
     compare = spec.compare
-    key = "labelled_images" if compare.labelled_images else "labelled_fraction"
     for seed in sorted({cohort.split_seed(seed) for seed in compare.seeds}):
         for fold in range(compare.folds):
             whole = _split_problem(cohort, fold, seed, 1.0)
@@ -77,7 +76,7 @@ def split_problems(spec: StudySpec, cohort: Cohort, name: str) -> Iterator[Probl
             for position, labelled in enumerate(compare.labelled):
                 problem = _split_problem(cohort, fold, seed, labelled)
                 if problem:
-                    yield Problem(path=f"compare.{key}[{position}]", message=problem)
+                    yield Problem(path=f"compare.{compare.level}[{position}]", message=problem)
 
 
 def _split_problem(cohort: Cohort, fold: int, seed: int, labelled: float | int) -> str | None:

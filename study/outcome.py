@@ -1,9 +1,12 @@
 """From the store to results, comparisons and the learning curve. Reads Parquet, trains nothing."""
 
+import functools
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from results import schema
 from results.design import Design, Family
 from results.metrics import MetricSettings, measure_all, results_table
 from results.paired import paired_tests
@@ -58,7 +61,7 @@ def write_outcome(plan: Plan, store: Store) -> "pa.Table":
 
 def _row(plan: Plan, store: Store, replicate: Replicate) -> Row:
     cohort = plan.cohorts[plan.target]
-    split = cohort.split(fold=replicate.fold, seed=replicate.seed, labelled=replicate.labelled)
+    split = plan.split(replicate)
     by_number = isinstance(replicate.labelled, int)
     training = split.labelled_images + sum(1 for row in split.unlabelled if cohort.index.offers["masks"][row])
     share = round(split.labelled_images / training, 4)
@@ -81,7 +84,7 @@ def _design(plan: Plan) -> Design:
         seeds=len(compare_.seeds),
         families=_families(plan),
         fixed_test=plan.test_is_fixed,
-        level="labelled_images" if compare_.labelled_images else "labelled_fraction",
+        level=compare_.level,
         notes=_notes(plan),
     )
 
@@ -111,9 +114,7 @@ def _notes(plan: Plan) -> Mapping[str, str]:
             told += _idle_without_validation(nodes[-1].step.settings)
         searched = plan.masks_of_search(replicate)
         if searched:
-            split = plan.cohorts[plan.target].split(
-                fold=replicate.fold, seed=replicate.seed, labelled=replicate.labelled
-            )
+            split = plan.split(replicate)
             if not searched.issubset((*split.labelled, *split.validation)):
                 told.append(f"settings found with {len(searched)} masks, not all among this cell's")
         draw = nodes[-1].draw
@@ -138,15 +139,10 @@ def _idle_without_validation(settings: Stage) -> list[str]:
 
 def _labelled(plan: Plan) -> Mapping[float | int, float]:
     """Return how many images were labelled, by the number that was asked for; 0 for a share."""
-    cohort, compare_ = plan.cohorts[plan.target], plan.spec.compare
     given: dict[float | int, float] = {}
-    for labelled in compare_.labelled:
-        splits = [
-            cohort.split(fold=fold, seed=seed, labelled=labelled).labelled_images
-            for seed in compare_.seeds
-            for fold in range(compare_.folds)
-        ]
-        given[labelled] = round(sum(splits) / len(splits), 1) if isinstance(labelled, int) else 0.0
+    for labelled in plan.spec.compare.labelled:
+        numbers = [split.labelled_images for split in plan.splits(labelled)]
+        given[labelled] = round(sum(numbers) / len(numbers), 1) if isinstance(labelled, int) else 0.0
     return given
 
 
@@ -180,17 +176,14 @@ def best_stages(plan: Plan, comparisons: "pa.Table") -> frozenset[str]:
     """Return the target stages of the cell with the best headline, over all its folds and seeds."""
     import pyarrow.compute as pc
 
-    headline = comparisons.filter(
-        (pc.field("split") == "test") & (pc.field("aggregation") == "dataset")
-        & (pc.field("class") == "macro") & (pc.field("metric") == "mean_iou") & pc.field("mean").is_valid()
-    )  # fmt: skip
+    wanted = [pc.field(name) == value for name, value in schema.HEADLINE.items()]
+    headline = comparisons.filter(functools.reduce(operator.and_, wanted, pc.field("mean").is_valid()))
     if not headline.num_rows:
         return frozenset()
     best = max(headline.to_pylist(), key=lambda row: row["mean"])
-    level = "labelled_images" if plan.spec.compare.labelled_images else "labelled_fraction"
     return frozenset(
         one.chain[-1]
         for one in plan.replicates
-        if one.labelled == best[level]
+        if one.labelled == best[plan.spec.compare.level]
         and all(best[name] == value for name, value in plan.arms[one.arm].factors.items())
     )

@@ -14,7 +14,7 @@ from study.arms import text_of
 from study.document import read_document
 from study.families import family_name
 from study.files import write_atomic
-from study.layout import COMPARISONS, PLAN, SPEC, TESTS
+from study.layout import COMPARISONS, SPEC, TESTS
 from study.load import load_plan
 from study.outcome import write_outcome
 from study.parse import parse
@@ -22,7 +22,7 @@ from study.plan import Plan
 from study.problems import Refused
 from study.report_cases import cases, extremes
 from study.report_facts import Facts, facts_of, facts_without_plan, read_results
-from study.report_figures import Drawer, Level, graph_words
+from study.report_figures import Drawer, graph_words
 from study.report_words import percent
 from study.spec import StudySpec
 from study.status import status
@@ -44,20 +44,17 @@ class Wishes:
 
 def write_report(storage: Path, name: str, *, cache: Path, output: Path, wishes: Wishes) -> Path:
     """Write the page of a study that was planned, finished or not, and return where it is."""
-    from study.files import read_json
-
     output.parent.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is told at once
     store = Store(storage)
     folder = store.study(name)
     document = read_document(folder / SPEC)
     spec = parse(document)[0]
     told = status(storage, name)
-    planned = (read_json(folder / PLAN) or {"stages": {}})["stages"]
-    plan, why = _plan(document, folder, cache, frozenset(planned))
+    plan, why = _plan(document, folder, cache, frozenset(store.planned(name)))
     if plan is not None and (told["state"] != "finished" or not _current(folder)):
         write_outcome(plan, store)
     results = read_results(store, name)
-    level: Level = "labelled_images" if spec and spec.compare.labelled_images else "labelled_fraction"
+    level: schema.Level = spec.compare.level if spec else "labelled_fraction"
     facts = facts_of(plan, store) if plan else facts_without_plan(store, name, results, why, level)
     text = (folder / SPEC).read_text(encoding="utf-8")
     page = _page(facts, spec, told, results=results, level=level, text=text, wishes=wishes, cache=cache)
@@ -94,7 +91,7 @@ def _page(
     told: Mapping[str, Any],
     *,
     results: "pa.Table | None",
-    level: Level,
+    level: schema.Level,
     text: str,
     wishes: Wishes,
     cache: Path,
@@ -187,9 +184,7 @@ def _missing(facts: Facts, told: Mapping[str, Any], results: "pa.Table | None") 
 
 
 def _replicates(results: "pa.Table") -> int:
-    from results.schema import factor_columns
-
-    columns = [*factor_columns(results.column_names), "labelled_fraction", "labelled_images", "fold", "seed"]
+    columns = [*schema.factor_columns(results.column_names), *schema.SIZES, "fold", "seed"]
     return int(results.select(columns).group_by(columns).aggregate([]).num_rows)
 
 

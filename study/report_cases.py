@@ -63,17 +63,13 @@ def cases(facts: Facts, found: Sequence[tuple[str, Found]], cache: Path) -> tupl
 
 
 def _case(plan: Plan, facts: Facts, name: str, found: Found, cache: Path) -> Case:
-    import torch
     from safetensors.torch import load_file
 
-    from datasets.prepare import truth
     from datasets.settings import ImageSettings
     from datasets.targets import fit_image
-    from models.counts import one_hot, predicted_masks
-    from models.tasks.segmentation import Segmentation
-    from study.evaluate import Examination, predict
+    from study.evaluate import answer
     from study.job import Surroundings, make_job
-    from study.stage import open_bench
+    from study.stage import examination, open_bench
 
     digest = found.chain.stages[-1]
     job = make_job(plan, plan.nodes[digest])
@@ -82,26 +78,14 @@ def _case(plan: Plan, facts: Facts, name: str, found: Found, cache: Path) -> Cas
     bench = open_bench(job, place)
     bench.network.load_state_dict(load_file(facts.store.weights(digest)))
     bench.network.eval()
-    if not isinstance(bench.task, Segmentation):
-        raise ValueError(f"a {job.node.step.settings.task} stage has no masks")
     row = list(bench.cohort.index.ids).index(found.image)
-    examination = Examination(
-        index=bench.cohort.index,
-        prepared=bench.arrays,
-        truth=truth(bench.cohort.source, bench.cohort.index, scoring.size, cache),
-        image=job.node.step.image,
-        size=scoring.size,
-        threshold=scoring.threshold,
-    )
-    probabilities = predict(bench.network, bench.task, examination, [row])
-    goal, exclusive = torch.from_numpy(examination.truth[[row]]), bench.task.outputs.exclusive
-    masks = one_hot(goal.long(), probabilities.shape[1])[:, 1:] if exclusive else goal.bool()
+    answered = answer(bench.network, examination(bench, scoring, cache), [row], "test")
     pixels = fit_image(
         bench.cohort.source.image(row), ImageSettings(size=scoring.size, channels=job.node.step.image.channels)
     )
     return Case(
         title=f"{name}: {found.image}\nDice {found.dice:.3f}, fold {found.chain.fold}",
         pixels=pixels[..., 0] if pixels.shape[-1] == 1 else pixels,
-        truth=masks[0].numpy(),
-        predicted=predicted_masks(probabilities, exclusive=exclusive, threshold=scoring.threshold)[0].numpy(),
+        truth=answered.masks()[0].numpy(),
+        predicted=answered.predicted()[0].numpy(),
     )

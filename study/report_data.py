@@ -49,14 +49,9 @@ def _data_grid(plan: Plan) -> Grid:
 
 
 def _split_grid(plan: Plan) -> Grid:
-    cohort, compare = plan.cohorts[plan.target], plan.spec.compare
-    rows = []
-    for labelled in compare.labelled:
-        splits = [
-            cohort.split(fold=fold, seed=seed, labelled=labelled)
-            for seed in compare.seeds
-            for fold in range(compare.folds)
-        ]
+    cohort, rows = plan.cohorts[plan.target], []
+    for labelled in plan.spec.compare.labelled:
+        splits = plan.splits(labelled)
         asked = f"{labelled} images" if isinstance(labelled, int) else percent(labelled)
         rows.append([
             Entry(asked, float(labelled)),

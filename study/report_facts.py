@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from study.files import read_json
-from study.layout import PLAN, RESULTS
+from results.schema import Level, factor_columns
+from study.layout import RESULTS
 from study.plan import Plan, image_epochs
 from study.store import RECORD, Store
 
@@ -123,13 +123,12 @@ def facts_of(plan: Plan, store: Store) -> Facts:
     return Facts(store=store, name=plan.spec.name, stages=stages, chains=chains, plan=plan)
 
 
-def facts_without_plan(store: Store, name: str, results: "pa.Table | None", why: str, level: str) -> Facts:
+def facts_without_plan(store: Store, name: str, results: "pa.Table | None", why: str, level: Level) -> Facts:
     """Return what the store alone knows: finished stages, and the replicates that have results."""
     facts = Facts(store=store, name=name, stages={}, chains=[], why=why)
-    planned = (read_json(store.study(name) / PLAN) or {"stages": {}})["stages"]
     stages: dict[str, Stage] = {}
     done = store.finished()
-    for digest in planned:
+    for digest in store.planned(name):
         record = facts.record(digest) if digest in done else {}
         if record:
             stages[digest] = _recorded(record, _seconds(store, digest))
@@ -168,9 +167,7 @@ def _parents_first(stages: Mapping[str, Stage]) -> dict[str, Stage]:
     return ordered
 
 
-def _chains(results: "pa.Table", stages: Mapping[str, Stage], level: str) -> "Sequence[Chain]":
-    from results.schema import factor_columns
-
+def _chains(results: "pa.Table", stages: Mapping[str, Stage], level: Level) -> "Sequence[Chain]":
     factors = factor_columns(results.column_names)
     columns = [*factors, level, "fold", "seed", "digest"]
     chains = []

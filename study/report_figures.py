@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from results import figures
 from results.figures.drawing import COLOURS
 from results.report import Block, Picture, Text, embedded
 from results.report_answers import NAMES, Record, arm_name, best_cell, chosen, number, once, title, varying
+from results.schema import Level, factor_columns
 from study.report_costs import pathway_groups
 from study.report_facts import Chain, Facts
 
@@ -19,10 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
 
-Level = Literal["labelled_fraction", "labelled_images"]
 MOST_PAIRS = 20
-DIGITS = 6
-"""Of a share of labels: a cell's is a mean, and the mean of equal numbers may differ from them in the last bit."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -52,7 +50,7 @@ class Drawer:
         return [
             chain
             for chain in self.facts.chains
-            if round(chain.labelled, DIGITS) == round(cell[self.level], DIGITS)
+            if chain.labelled == cell[self.level]
             and all(cell[name] == value for name, value in chain.factors.items())
             and self._done(chain)
         ]
@@ -165,10 +163,8 @@ class Drawer:
         return found
 
     def _arm(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
-        from results.schema import factor_columns
-
         factors = factor_columns(self.results.column_names)
-        return *(row[name] for name in factors), round(row[self.level], DIGITS)
+        return *(row[name] for name in factors), row[self.level]
 
     def _paired(
         self, record: Record, rule: Mapping[str, str], values: Mapping[tuple[Any, ...], Mapping[tuple[int, int], float]]

@@ -230,4 +230,4 @@ def _drop_weights(plan: Plan, store: Store, best: frozenset[str]) -> None:
     parents = frozenset(node.parent for node in plan.nodes.values() if node.parent)
     kept = parents | best if plan.spec.keep.weights == "parents+best" else frozenset[str]()
     own = plan.nodes.keys() | plan.candidates.keys() | (plan.searches.tried() if plan.searches is not None else set())
-    store.drop_weights((store.finished() & own) - kept - store.planned_by_others(plan.spec.name))
+    store.drop_weights((store.finished() & own) - kept - store.planned_by_all(but=plan.spec.name))

@@ -177,21 +177,25 @@ def _start(bench: Bench, store: Store) -> dict[str, Any]:
 def _write_scores(bench: Bench, scorings: tuple[Scoring, ...] | list[Scoring], folder: Path, cache: Path) -> None:
     for scoring in scorings:
         split = bench.cohort.split(fold=scoring.fold, seed=scoring.seed, labelled=scoring.labelled)
-        examination = Examination(
-            index=bench.cohort.index,
-            prepared=bench.arrays,
-            truth=truth(bench.cohort.source, bench.cohort.index, scoring.size, cache),
-            image=bench.job.node.step.image,
-            size=scoring.size,
-            threshold=scoring.threshold,
-            class_threshold=scoring.class_threshold,
-        )
-        if not isinstance(bench.task, Segmentation):
-            raise TypeError(f"a {bench.job.node.step.settings.task} stage has no masks to score")
-        scores, images = score(
-            bench.network, bench.task, examination, {"test": split.test, "validation": split.validation}
-        )
+        rows = {"test": split.test, "validation": split.validation}
+        scores, images = score(bench.network, examination(bench, scoring, cache), rows)
         write_scores(folder, scoring.key, scores, images)
+
+
+def examination(bench: Bench, scoring: Scoring, cache: Path) -> Examination:
+    """Return what one scoring shows to the network of a target stage."""
+    if not isinstance(bench.task, Segmentation):
+        raise TypeError(f"a {bench.job.node.step.settings.task} stage has no masks to score")
+    return Examination(
+        task=bench.task,
+        index=bench.cohort.index,
+        prepared=bench.arrays,
+        truth=truth(bench.cohort.source, bench.cohort.index, scoring.size, cache),
+        image=bench.job.node.step.image,
+        size=scoring.size,
+        threshold=scoring.threshold,
+        class_threshold=scoring.class_threshold,
+    )
 
 
 def _side(bench: Bench) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from study.files import read_json
-from study.layout import DRIVER, FAILURES, PLAN
+from study.layout import DRIVER, FAILURES
 from study.store import Store
 
 SILENT_SECONDS = 60.0
@@ -17,9 +17,9 @@ def status(storage: Path, name: str) -> dict[str, Any]:
     """Return the state of a study as `status --json` gives it."""
     store = Store(storage)
     folder = store.study(name)
-    planned = (read_json(folder / PLAN) or {"stages": {}})["stages"]
+    planned = store.planned(name)
     driver = read_json(folder / DRIVER)
-    finished = len(store.finished() & planned.keys())
+    finished = len(store.finished().intersection(planned))
     failures = _failures(folder)
     state = _state(driver, finished=finished == len(planned), failed=bool(failures))
     running = driver["stages"]["running"] if driver and state == "running" else 0

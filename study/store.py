@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,10 +153,15 @@ class Store:
         record: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return record
 
-    def planned_by_others(self, name: str) -> frozenset[str]:
-        """Return the digests that studies of other names plan with."""
-        plans = [read_json(file) for file in self.root.glob(f"studies/*/{PLAN}") if file.parent.name != name]
-        return frozenset(digest for plan in plans if plan for digest in plan["stages"])
+    def planned(self, name: str) -> Sequence[str]:
+        """Return the digests a study plans with, parents first; none before it was planned."""
+        plan = read_json(self.study(name) / PLAN)
+        return tuple(plan["stages"]) if plan else ()
+
+    def planned_by_all(self, *, but: str | None = None) -> frozenset[str]:
+        """Return the digests that studies plan with, those of one name left out."""
+        names = [file.parent.name for file in self.root.glob(f"studies/*/{PLAN}")]
+        return frozenset(digest for name in names if name != but for digest in self.planned(name))
 
     def drop_weights(self, digests: Iterable[str]) -> None:
         """Remove weights that are not to be kept; the stages stay finished."""

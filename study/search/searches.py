@@ -11,7 +11,8 @@ from optuna.trial import FrozenTrial
 from study.arms import Arm, Resolver
 from study.families import baseline_of
 from study.identity import digest
-from study.plan import Plan, Planner
+from study.plan import Plan
+from study.planner import Planner
 from study.problems import Refused
 from study.search.check import first_changed, own_parameters
 from study.search.space import Space, Values, encoded
@@ -92,14 +93,13 @@ class Searches:
         journal = open_journal(self.folder.parent / earlier, create=False) if earlier else None
         if journal is None:
             return []
-        sign = -1.0 if self.search.directions[0] == "maximize" else 1.0
         found: list[tuple[float, Values]] = []
         for study in journal.get_all_studies():
             if study.study_name.rpartition(" [")[0] == one.name:
                 for trial in journal.get_all_trials(study._study_id, deepcopy=False):
                     fits = one.space.fitting(trial.params, self.search.defaults)
                     if trial.values and trial.state.name == "COMPLETE" and fits is not None:
-                        found.append((sign * trial.values[0], fits))
+                        found.append((self.search.sign * trial.values[0], fits))
         best: list[Values] = []
         for _, values in sorted(found, key=lambda pair: pair[0]):
             if values not in best:
@@ -169,12 +169,11 @@ class Searches:
 
     def _ranked(self, by_arm: Mapping[int, list[One]]) -> list[int]:
         """Return the arms to compare: those with the best values, then the baselines that these need."""
-        sign = -1.0 if self.search.directions[0] == "maximize" else 1.0
         values: dict[int, float] = {}
         for number, ones in by_arm.items():
             best = [trial for one in ones if (trial := self.best(one, number)) is not None]
             if len(best) == len(ones):
-                values[number] = sign * sum(trial.values[0] for trial in best) / len(best)
+                values[number] = self.search.sign * sum(trial.values[0] for trial in best) / len(best)
         kept = sorted(values, key=lambda number: (values[number], number))[: self.plan.spec.compare.top]
         keys = {arm.key: number for number, arm in enumerate(self.plan.arms)}
         needed = [

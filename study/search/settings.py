@@ -139,3 +139,8 @@ class Search(Settings):
     def directions(self) -> list[Literal["minimize", "maximize"]]:
         """Return Optuna's word for each metric."""
         return ["minimize" if metric in MINIMISED else "maximize" for metric in self.metrics]
+
+    @property
+    def sign(self) -> float:
+        """Return what a value of the first metric is multiplied by to make the smallest the best."""
+        return 1.0 if self.directions[0] == "minimize" else -1.0

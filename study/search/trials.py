@@ -84,9 +84,8 @@ class Trials:
     @property
     def complete(self) -> list[FrozenTrial]:
         """Return the complete trials, the best first: by the first metric, then by number."""
-        sign = -1.0 if self.search.directions[0] == "maximize" else 1.0
         found = [trial for trial in self.all if trial.state == TrialState.COMPLETE]
-        return sorted(found, key=lambda trial: (sign * trial.values[0], trial.number))
+        return sorted(found, key=lambda trial: (self.search.sign * trial.values[0], trial.number))
 
     @property
     def finished(self) -> bool:

@@ -15,7 +15,7 @@ from results.design import ArmKey, Design, Family
 from results.paired import paired_tests
 from results.statistics import compare
 
-SIZES = {0.25: 8, 0.5: 16, 1.0: 32}
+SIZES = {0.25: 8, 1 / 3: 11, 0.5: 16, 1.0: 32}
 Value = Callable[[str, float, int, int], float | None]
 
 
@@ -78,6 +78,11 @@ def lines(table: pa.Table, pathway: str) -> dict[float, dict[str, Any]]:
 def over_replicates(results: pa.Table, design: Design) -> pa.Table:
     tests = paired_tests(results, design)
     return tests.filter(pc.equal(tests["unit"], "fold and seed"))
+
+
+def test_a_share_of_labels_keeps_all_its_digits() -> None:
+    table = compare(results(noisy, fractions=(1 / 3, 1.0)), design())
+    assert set(table["labelled_fraction"].to_pylist()) == {1 / 3, 1.0}
 
 
 def values_of(pathway: str, fraction: float) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -24,7 +24,7 @@ SPLITS: dict[str, Any] = {"test": range(3), "validation": range(3, IMAGES)}
 RATE = 0.1
 
 
-def examination(class_threshold: ClassThreshold | None) -> Examination:
+def examination(task: Segmentation, class_threshold: ClassThreshold | None) -> Examination:
     random = np.random.default_rng(0)
     ids = [str(number) for number in range(IMAGES)]
     empty = [""] * IMAGES
@@ -36,7 +36,7 @@ def examination(class_threshold: ClassThreshold | None) -> Examination:
     shapes = np.full((IMAGES, 2), SIZE, np.int32)
     truth = random.integers(0, 3, (IMAGES, SIZE, SIZE), dtype=np.uint8)
     return Examination(
-        index=index, prepared=Prepared(images=images, targets=None, shapes=shapes), truth=truth,
+        task=task, index=index, prepared=Prepared(images=images, targets=None, shapes=shapes), truth=truth,
         image=ImageSettings(size=SIZE), size=SIZE, threshold=0.5, class_threshold=class_threshold,
     )  # fmt: skip
 
@@ -46,7 +46,7 @@ def scored(class_threshold: ClassThreshold | None) -> list[dict[str, Any]]:
     assert isinstance(task, Segmentation)
     torch.manual_seed(0)
     network = build(Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=3))
-    rows: list[dict[str, Any]] = score(network, task, examination(class_threshold), SPLITS)[0].to_pylist()
+    rows: list[dict[str, Any]] = score(network, examination(task, class_threshold), SPLITS)[0].to_pylist()
     return rows
 
 
