@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow check presets bench lock clean
+.PHONY: setup demo test test-slow check presets bench bench-quick lock clean
 
 setup: $(READY)
 
@@ -38,8 +38,13 @@ check: $(READY)
 presets: $(READY)
 	$(BIN)/pytest -m slow -n 0 tests/presets
 
+# How fast the platform is, against scripts and bare loops: under 90 minutes on 2 cores; writes bench.json.
 bench: $(READY)
 	$(BIN)/python -m tests.bench
+
+# The same on less work, under 5 minutes.
+bench-quick: $(READY)
+	$(BIN)/python -m tests.bench --quick
 
 # torch names the CUDA packages that fit it; pinning them here would force them on machines without a GPU.
 lock: $(READY)

@@ -8,8 +8,11 @@ QUIET = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
 }
 """The study has its own view, its own store and its own way to end: Ray's would say and keep everything twice.
+
+A trial that is stopped has time to end its workers: Tune drops the next one where it does not wait.
 
 Ray reads some of these when it is imported.
 """

@@ -1,28 +1,35 @@
 """Starting or joining a Ray cluster."""
 
 import logging
-import signal
 import socket
-import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from types import FrameType
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 
 from cluster.scratch import scratch_folder
+from cluster.stopping import stoppable
 
 ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """What the cluster has."""
+    """What the cluster has. `joined`: nodes may come and go."""
 
     cpus: float
     gpus: float
+    joined: bool = False
+
+    def now(self, without: Collection[str] = ()) -> "Capacity":
+        """Return what there is by now, but for the nodes of these ids."""
+        if not self.joined:
+            return self
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in without]
+        cpus, gpus = (sum(resources.get(kind, 0.0) for resources in nodes) for kind in ("CPU", "GPU"))
+        return replace(self, cpus=cpus, gpus=gpus)
 
 
 @contextmanager
@@ -37,9 +44,11 @@ def connected(address: str | None) -> Iterator[Capacity]:
         own: dict[str, Any] = {} if address else {"include_dashboard": False, "_temp_dir": str(scratch)}
         ray.init(address=address or "local", logging_level=logging.CRITICAL, log_to_driver=False, **own)
         try:
-            with _ended_like_an_interrupt():
+            with stoppable():  # Ray has just set a handler of its own
                 resources = ray.cluster_resources()
-                yield Capacity(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0))
+                yield Capacity(
+                    cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0), joined=address is not None
+                )
         finally:
             ray.shutdown()
 
@@ -49,27 +58,18 @@ def _refuse_silence(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
         return  # a name that Ray resolves itself, as "auto"
-    try:
-        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
-    except OSError as error:
+    unheard = silence(host, int(port))
+    if unheard:
         raise ConnectionError(
-            f"nothing answers at {address} ({error.strerror or error}); allowed: HOST:PORT of a running Ray head; "
+            f"nothing answers at {address} ({unheard}); allowed: HOST:PORT of a running Ray head; "
             "start one with `ray start --head`, or leave --address out"
-        ) from error
+        )
 
 
-@contextmanager
-def _ended_like_an_interrupt() -> Iterator[None]:
-    """Raise `KeyboardInterrupt` on SIGTERM; Ray's own handler aborts the process with a stack trace."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+def silence(host: str, port: int) -> str | None:
+    """Return why nothing answers there, None where something does."""
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None

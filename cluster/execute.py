@@ -3,10 +3,10 @@
 import functools
 import logging
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import replace
+from typing import Any
 
 import ray
 from ray import tune
@@ -15,62 +15,17 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.connect import Capacity
+from cluster.nodes import apart
 from cluster.queue import Item, Queue
 from cluster.scratch import scratch_folder
+from cluster.slots import Slots
+from cluster.work import LOST_PROCESSES, Listener, Outcome, Share, Source, Work
 
-Report = Callable[[Mapping[str, float]], None]
 # Tune would show the traceback of a lost process, which is handed out again, and warn of each trial that it finds
 # no result file, which the store has. What stops a run is raised.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-LOST_PROCESSES = 10
-"""How often a stage whose process or node is lost is handed out again."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How an item ended. `busy`: another driver runs it. `redo`: what the item named left is unusable.
-
-    `stopped`: its source had it stopped. `skipped`: it was never run, because what it needs failed.
-    """
-
-    status: Literal["done", "busy", "redo", "failed", "stopped", "skipped"]
-    detail: str = ""
-    redo: str = ""
-
-
-Work = Callable[[str, Report], Outcome]
-
-
-class Listener(Protocol):
-    """Is told what happens, in the driver's process."""
-
-    def started(self, name: str) -> None:
-        """An item was handed out."""
-
-    def progressed(self, name: str, scores: Mapping[str, float]) -> None:
-        """A running item reported."""
-
-    def lost(self, name: str) -> None:
-        """Hear that the process of a running item was lost; the item is handed out again."""
-
-    def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
-        """An item ended; `again` where it will be handed out once more."""
-
-
-class Source(Protocol):
-    """Brings items that are not known from the start, and is told what became of any; in the driver's process."""
-
-    def more(self, slots: int) -> tuple[Iterable[Item], Iterable[str]]:
-        """Return new items and those ids of them that are done; asked where nothing is ready for one of the slots.
-
-        No items: nothing now, and nothing ever where nothing runs any more.
-        """
-
-    def reported(self, name: str, scores: Mapping[str, float]) -> bool:
-        """Hear a report of a running item; return whether to stop it."""
-
-    def ended(self, name: str, outcome: Outcome) -> None:
-        """Hear how an item ended for good."""
+MOST = 100_000
+"""Trials that Tune may hold at once, which it is told but once; how many it gets is up to the slots."""
 
 
 def execute(
@@ -79,23 +34,32 @@ def execute(
     listener: Listener,
     *,
     capacity: Capacity,
-    cpus: int,
-    gpus: float,
+    share: Share,
+    without: Collection[str] = (),
     done: Iterable[str] = (),
     may_start: Callable[[str], bool] = lambda _: True,
+    gpus: Callable[[str], float] | None = None,
     source: Source | None = None,
 ) -> Queue:
     """Run all items but those that are done, and what the source brings, and return the settled queue.
 
-    `may_start` false: another driver runs it, ask again later.
+    `without` are ids of nodes that get none. `may_start` false: ask again later. `gpus` is asked
+    for those of each item that is handed out, in place of the share's; `may_start` then keeps within what there is.
     """
     queue = Queue(items, done=done)
-    slots = _slots(capacity, cpus, gpus)
-    searcher = _QueueSearcher(queue, listener, may_start, source, slots)
+    places = share if gpus is None else replace(share, gpus=0.0)
+    slots = Slots(places, capacity, without, spare=gpus is None and share.workers == 1)
+    searcher = _QueueSearcher(queue, listener, may_start, gpus or (lambda _: share.gpus), source, slots)
     if queue.finished and not searcher.refilled():
         return queue
     shared = ray.put(work)
-    trainable = tune.with_resources(functools.partial(_trial, shared=[shared]), {"cpu": cpus, "gpu": gpus})
+    selector = apart(without)
+    where = {"bundle_label_selector": [selector]} if selector else {}
+
+    def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        return tune.PlacementGroupFactory([replace(share, gpus=config["gpus"]).bundle], **where)
+
+    trainable = tune.with_resources(functools.partial(_trial, shared=[shared]), resources)
     with scratch_folder() as scratch:
         tuner = tune.Tuner(
             trainable,
@@ -103,7 +67,7 @@ def execute(
                 search_alg=searcher,
                 num_samples=-1,
                 scheduler=_Stopper(searcher),
-                max_concurrent_trials=slots,
+                max_concurrent_trials=MOST,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -116,11 +80,6 @@ def execute(
         )
         tuner.fit()
     return queue
-
-
-def _slots(capacity: Capacity, cpus: int, gpus: float) -> int:
-    by_cpu = int(capacity.cpus // cpus)
-    return max(1, min(by_cpu, int(capacity.gpus // gpus)) if gpus else by_cpu)
 
 
 @functools.lru_cache(maxsize=1)
@@ -153,31 +112,45 @@ class _QueueSearcher(Searcher):
     """Tune's view of the queue."""
 
     def __init__(
-        self, queue: Queue, listener: Listener, may_start: Callable[[str], bool], source: Source | None, slots: int
+        self,
+        queue: Queue,
+        listener: Listener,
+        may_start: Callable[[str], bool],
+        gpus: Callable[[str], float],
+        source: Source | None,
+        slots: Slots,
     ) -> None:
         super().__init__()
-        self.queue, self.listener, self._may_start = queue, listener, may_start
+        self.queue, self.listener, self._may_start, self._gpus = queue, listener, may_start, gpus
         self._source, self._slots = source, slots
         self._names: dict[str, str] = {}
+        self._begun: set[str] = set()
         self._stopped: set[str] = set()
         self._told: set[str] = set()
 
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Say that the number of trials is kept here."""
+        return True
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Hand out an item; None while all wait."""
+        if len(self._names) >= self._slots.most():
+            return None
         name = self._startable()
         while name is None and self.refilled():
             name = self._startable()
         if name is None:
             return str(Searcher.FINISHED) if self.queue.finished else None
         self._names[trial_id] = name
-        self.listener.started(name)
-        return {"id": name, "work": self.queue.item(name).work}
+        if len(self._names) <= self._slots.fit():
+            self.began(trial_id)
+        return {"id": name, "work": self.queue.item(name).work, "gpus": self._gpus(name)}
 
     def refilled(self) -> bool:
         """Ask the source for items; return whether there are any."""
         if self._source is None:
             return False
-        items, done = self._source.more(self._slots)
+        items, done = self._source.more(self._slots.fit())
         found = list(items)
         self.queue.add(found, done=done)
         self._tell_skipped()
@@ -198,6 +171,12 @@ class _QueueSearcher(Searcher):
         self._stopped.add(trial_id)
         return True
 
+    def began(self, trial_id: str) -> None:
+        """Relay once that an item has its place."""
+        if trial_id not in self._begun:
+            self._begun.add(trial_id)
+            self.listener.started(self._names[trial_id])
+
     def progressed(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Relay a report of a running item."""
         if "scores" in result:
@@ -209,9 +188,11 @@ class _QueueSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Settle an item by the outcome its work reported."""
-        name = self._names.pop(trial_id, None)
-        if name is None:
+        if trial_id not in self._names:
             return
+        self.began(trial_id)  # also one that failed while it waited
+        self._begun.discard(trial_id)
+        name = self._names.pop(trial_id)
         if trial_id in self._stopped:
             outcome, again = Outcome(status="stopped"), False
             self.queue.abandon(name)
@@ -289,6 +270,10 @@ class _Relay(tune.Callback):
     ) -> None:
         """Relay one report."""
         self._searcher.progressed(trial.trial_id, result)
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
+        """Relay a start."""
+        self._searcher.began(trial.trial_id)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         """Relay a loss."""

@@ -1,5 +1,6 @@
 """Entries of a cache on disk: arrays that one process fills, others wait for, and all map into memory."""
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
@@ -17,6 +18,11 @@ from datasets.errors import DataError
 Array = NDArray[Any]
 Layout = Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
 """Shape and type by name of array."""
+
+
+def size_of(layout: Layout) -> int:
+    """Return the bytes of arrays, without the headers of their files."""
+    return sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in layout.values())
 
 
 def open_entry(
@@ -57,7 +63,7 @@ def _write(
 ) -> None:
     part = _part_of(folder)
     shutil.rmtree(part, ignore_errors=True)
-    needed = sum(int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in layout.values())
+    needed = size_of(layout)
     _make_room(folder.parent, budget_bytes - needed, keep)
     free = shutil.disk_usage(folder.parent).free
     if free < needed:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import random
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -48,8 +49,10 @@ class Augmenter:
         """Change an image (S, S, channels) and its target; equal keys give equal results, in any process."""
         if self._pipeline is None:
             return image, target
-        text = " ".join(map(str, key))
-        self._pipeline.set_random_seed(int.from_bytes(blake2b(text.encode(), digest_size=4).digest()))
+        # One stream for all steps: a seed would begin one for each, the same for all, which takes longer too.
+        digest = blake2b(" ".join(map(str, key)).encode(), digest_size=16).digest()
+        numbers = np.random.Generator(np.random.Philox(key=int.from_bytes(digest)))
+        self._pipeline.set_random_state(numbers, random.Random(digest))
         if target is None or self._follows in ("image", "labels"):
             return self._pipeline(image=image)["image"], target
         if self._follows not in POINTS:

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,25 @@ if TYPE_CHECKING:
 Rows = NDArray[np.int64]
 
 
+class Share(NamedTuple):
+    """What one worker gets of a part of a batch: images (n, S, S, channels) and targets, arrays of its own.
+
+    `size` counts the part's images over all workers. `counts` is false where these are fewer than the workers and
+    none is left for this one: it gets another's, for its company only.
+    """
+
+    images: Pixels
+    targets: Array | None
+    size: int
+    counts: bool
+
+
 class Batches:
     """Batches of some rows of prepared arrays.
 
     `batch_size` counts the images of all workers together, so what is learned from does not depend on their
-    number. A last batch of one image is merged into the one before it.
+    number. A last batch of one image is merged into the one before it. `parts`: each training batch comes in so
+    many parts; a smaller one in fewer, so that none has one image alone where whole batches' have more.
     """
 
     def __init__(
@@ -32,11 +46,13 @@ class Batches:
         *,
         batch_size: int,
         seed: int,
+        parts: int = 1,
         augmenter: "Augmenter | None" = None,
     ) -> None:
         self._images, self._targets = images, targets
         self._rows: Rows = np.asarray(rows, dtype=np.int64)
-        self._batch_size, self._seed = batch_size, seed
+        self._batch_size, self._seed, self._parts = batch_size, seed, parts
+        self._least = min(2, batch_size // parts)
         self._augmenter = augmenter if augmenter is not None and augmenter.active else None
 
     @property
@@ -46,15 +62,12 @@ class Batches:
 
     def epoch(
         self, epoch: int, rank: int = 0, world: int = 1, *, shuffle: bool = True, start: int = 0
-    ) -> Iterator[tuple[Pixels, Array | None]]:
-        """Yield this rank's images (n, S, S, channels) and targets of every batch, as arrays of its own.
+    ) -> Iterator[Sequence[Share]]:
+        """Yield this rank's share of every part of every batch.
 
-        Training (`shuffle`): the order depends on seed and epoch; images are augmented; every rank takes part in
-        every batch, sharing an image where a batch has fewer images than ranks. Evaluation: rows in order,
-        unchanged, each once; a rank may get fewer batches. The first `start` batches are left out.
-
-        Raises `ValueError` for more workers than a batch has
-        images.
+        Training (`shuffle`): the order depends on seed and epoch; images are augmented. Evaluation: rows in order,
+        unchanged, each counted once, batches whole. The first `start` batches are left out. Raises `ValueError`
+        for more workers than a batch has images.
         """
         if self._batch_size < world:
             raise ValueError(
@@ -64,13 +77,16 @@ class Batches:
         order = self._shuffled(epoch) if shuffle else np.arange(len(self._rows))
         for first, stop in list(pairwise([*self._starts(merge=shuffle), len(order)]))[start:]:
             batch = order[first:stop]
-            share = np.array_split(batch, world)[rank]
-            if shuffle:
-                yield self._augmented(share if len(share) else batch[-1:], epoch)
-            elif len(share):
-                yield self._read(share)
+            parts = max(1, min(self._parts, len(batch) // self._least)) if shuffle else 1
+            yield [self._share(part, rank, world, epoch if shuffle else None) for part in np.array_split(batch, parts)]
 
-    def stream(self, update: int, rank: int = 0, world: int = 1) -> Iterator[tuple[Pixels, Array | None]]:
+    def _share(self, part: Rows, rank: int, world: int, epoch: int | None) -> Share:
+        own = np.array_split(part, world)[rank]
+        places = own if len(own) else part[-1:]
+        images, targets = self._read(places) if epoch is None else self._augmented(places, epoch)
+        return Share(images, targets, size=len(part), counts=bool(len(own)))
+
+    def stream(self, update: int, rank: int = 0, world: int = 1) -> Iterator[Sequence[Share]]:
         """Yield training batches without end, epoch after epoch, from the given update of a run on."""
         epoch, place = divmod(update, self.updates_per_epoch)
         for number in itertools.count(epoch):

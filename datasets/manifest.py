@@ -1,8 +1,9 @@
 """What the files of a data set contain, read once and kept: a row a file in one Parquet table."""
 
 import os
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -15,6 +16,7 @@ from datasets.sample import Pixels, Progress
 
 VERSION = 2
 """Raised when decoding, hashes or columns change: older tables are then read no more."""
+ABSENT = -1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,6 +27,10 @@ class Listing:
     folders: Mapping[str, Kind]
     files: Mapping[str, tuple[int, int]]
     """(bytes, mtime in ns) by path relative to root, with forward slashes."""
+    directories: Mapping[str, int] = field(default_factory=dict)
+    """Time (ns) of the last change of every folder that was looked into or `ABSENT`, by path relative to root."""
+    time_ns: int = 0
+    """When the walk began."""
 
     def inside(self, folder: str) -> list[str]:
         """Return the paths under one folder, relative to the root."""
@@ -62,7 +68,7 @@ class Manifest:
 
 CHUNK = 4096
 NUMBERS = frozenset({"bytes", "mtime_ns", "width", "height"})
-COLUMNS = tuple(field.name for field in fields(Manifest))
+COLUMNS = tuple(column.name for column in fields(Manifest))
 Row = tuple[str, int, int, str, int, int, str, str, str, str]
 
 
@@ -70,22 +76,29 @@ def scan(root: Path, folders: Mapping[str, Kind]) -> Listing:
     """List every image file under the folders; raises `DataError` where the root is no folder."""
     if not root.is_dir():
         raise DataError(f"{root} is no folder; allowed: the folder of the data set; correct `root` or download it")
-    files = dict(found for folder in folders for found in _walk(root / folder, folder))
-    return Listing(root=root, folders=folders, files=dict(sorted(files.items())))
+    begun = time.time_ns()
+    directories = {folder: (file_state(root / folder) or (0, ABSENT))[1] for folder in folders}
+    files = dict(found for folder in folders for found in _walk(str(root), folder, directories))
+    return Listing(
+        root=root, folders=folders, files=dict(sorted(files.items())), directories=directories, time_ns=begun
+    )
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, tuple[int, int]]]:
+def _walk(root: str, folder: str, directories: dict[str, int]) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the files below a folder of the root; tell when each inner folder changed, before it is listed."""
     try:
-        entries = os.scandir(folder)
+        entries = os.scandir(f"{root}/{folder}")
     except FileNotFoundError:
         return
     with entries:
         for entry in entries:
+            name = entry.name
             if entry.is_dir():
-                yield from _walk(Path(entry.path), f"{prefix}/{entry.name}")
-            elif f".{entry.name.rpartition('.')[2].lower()}" in SUFFIXES and entry.name[0] != ".":
+                directories[f"{folder}/{name}"] = entry.stat().st_mtime_ns
+                yield from _walk(root, f"{folder}/{name}", directories)
+            elif name[0] != "." and name[name.rfind(".") :].lower() in SUFFIXES:
                 stat = entry.stat()
-                yield f"{prefix}/{entry.name}", (stat.st_size, stat.st_mtime_ns)
+                yield f"{folder}/{name}", (stat.st_size, stat.st_mtime_ns)
 
 
 def file_state(path: Path) -> tuple[int, int] | None:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.arrays import Array, Layout, open_entry
+from datasets.arrays import Array, Layout, open_entry, size_of
 from datasets.sample import Index, Pixels, Source
 from datasets.settings import ImageSettings
 from datasets.splits import fingerprint
@@ -65,10 +65,10 @@ def prepared(
     Raises `DataError` for an unknown structure, a file that cannot be decoded, or too small a disk.
     """
     structure = chosen_structure(index, target, structure)
-    folder = _entry(index, "image", cache, image.model_dump())
+    folder, layout = _picture_entry(index, image, cache)
     pictures = open_entry(
         folder,
-        _picture_layout(index, image),
+        layout,
         lambda arrays: _fill_pictures(source, index, image, arrays),
         budget_bytes=budget_bytes,
     )
@@ -93,12 +93,32 @@ def truth(source: Source, index: Index, size: int, cache: Path, *, budget_bytes:
 
     (N, S, S) of class ids, or (N, K, S, S) of 0/1 where classes overlap.
     """
-    image = ImageSettings(size=size, fit="stretch")
+    image = _image_of_truth(size)
 
     def read(row: int) -> Pixels:
         return fit_masks(source.masks(row), image)
 
     return _targets(index, "mask", image, read, structure="", cache=cache, budget_bytes=budget_bytes)
+
+
+def prepared_entries(
+    index: Index, target: Target, image: ImageSettings, *, structure: str | None, cache: Path
+) -> dict[Path, int]:
+    """Return the folders that `prepared` opens or fills, and the bytes of each."""
+    entries = [_picture_entry(index, image, cache)]
+    if target != "image":
+        entries.append(_target_entry(index, target, image, chosen_structure(index, target, structure), cache))
+    return {folder: size_of(layout) for folder, layout in entries}
+
+
+def truth_entry(index: Index, size: int, cache: Path) -> dict[Path, int]:
+    """Return the folder that `truth` opens or fills, and its bytes."""
+    folder, layout = _target_entry(index, "mask", _image_of_truth(size), "", cache)
+    return {folder: size_of(layout)}
+
+
+def _image_of_truth(size: int) -> ImageSettings:
+    return ImageSettings(size=size, fit="stretch")
 
 
 def _targets(
@@ -112,6 +132,21 @@ def _targets(
     budget_bytes: int,
     keep: Sequence[Path] = (),
 ) -> Array:
+    folder, layout = _target_entry(index, target, image, structure, cache)
+    rows = _readable(index, target)
+
+    def fill(arrays: Mapping[str, Array]) -> None:
+        targets = arrays["targets"]
+        if np.issubdtype(targets.dtype, np.floating):
+            targets[:] = np.nan
+        _each(rows, lambda row: targets.__setitem__(row, read(row)))
+
+    return open_entry(folder, layout, fill, budget_bytes=budget_bytes, keep=keep)["targets"]
+
+
+def _target_entry(
+    index: Index, target: Target, image: ImageSettings, structure: str, cache: Path
+) -> tuple[Path, Layout]:
     shape, kind = target_layout(index, target, image.size)
     meaning = {
         "size": image.size,
@@ -120,21 +155,7 @@ def _targets(
         "names": names(index, target),
         "overlapping": index.overlapping,
     }
-    rows = _readable(index, target)
-
-    def fill(arrays: Mapping[str, Array]) -> None:
-        targets = arrays["targets"]
-        if np.issubdtype(kind, np.floating):
-            targets[:] = np.nan
-        _each(rows, lambda row: targets.__setitem__(row, read(row)))
-
-    return open_entry(
-        _entry(index, target, cache, meaning),
-        {"targets": ((len(index), *shape), kind)},
-        fill,
-        budget_bytes=budget_bytes,
-        keep=keep,
-    )["targets"]
+    return _entry(index, target, cache, meaning), {"targets": ((len(index), *shape), kind)}
 
 
 def _reader(
@@ -157,8 +178,8 @@ def _reader(
     return lambda row: box_masks(source.boxes(row), index.structures, fit(row))
 
 
-def _picture_layout(index: Index, image: ImageSettings) -> Layout:
-    return {
+def _picture_entry(index: Index, image: ImageSettings, cache: Path) -> tuple[Path, Layout]:
+    return _entry(index, "image", cache, image.model_dump()), {
         "images": ((len(index), image.size, image.size, image.channels), np.uint8),
         "shapes": ((len(index), 2), np.int32),
     }

@@ -4,6 +4,8 @@ Shapes: logits (N, C, ...). Exclusive classes (softmax, channel 0 is the backgro
 all others a target of the logits' shape, where NaN means unknown and does not count. `class_weights` (C,)
 make every mean over classes a weighted one, so that their scale does not matter.
 
+The batch is that of all workers together: every sum over it goes through `models.workers.total`.
+
 `torch.nn.functional.cross_entropy` is avoided: on CUDA it has no deterministic form for images.
 A change of numerics raises `losses` in `models.versions`.
 """
@@ -18,6 +20,7 @@ from torch import Tensor
 from models.boundary import boundary_weights
 from models.counts import one_hot
 from models.settings import LossName
+from models.workers import total
 
 SMOOTHING = 1.0
 """Pixels added above and below the bar of overlap scores: an absent class that is not predicted costs 0."""
@@ -62,7 +65,7 @@ def boundary_cross_entropy(
     weights = truth if class_weights is None else truth * class_weights.float().view(1, -1, 1, 1)
     weights = weights.sum(dim=1) + boundary_weights(target)
     cost = -(F.log_softmax(logits.float(), dim=1) * truth).sum(dim=1)
-    return (cost * weights).sum() / weights.sum().clamp_min(_TINY)
+    return ratio(cost * weights, weights)
 
 
 def binary_cross_entropy(
@@ -169,7 +172,13 @@ def _mean(cost: Tensor, counted: Tensor, class_weights: Tensor | None) -> Tensor
     weights = counted.float()
     if class_weights is not None:
         weights = weights * class_weights.float().view(1, -1, *[1] * (cost.dim() - 2))
-    return (cost * weights).sum() / weights.sum().clamp_min(_TINY)
+    return ratio(cost * weights, weights)
+
+
+def ratio(costs: Tensor, weights: Tensor) -> Tensor:
+    """Return the sum of costs over that of weights, of all workers; 0, with its graph, where nothing weighs."""
+    sums = total(torch.stack([costs.sum(), weights.sum()]))
+    return sums[0] / sums[1].clamp_min(_TINY)
 
 
 def _mean_at_truth(cost: Tensor, ids: Tensor, class_weights: Tensor | None) -> Tensor:
@@ -185,7 +194,7 @@ def _class_mean(per_class: Tensor, class_weights: Tensor | None, exclusive: bool
 
 
 def _overlap(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return soft sizes (C,) of intersection, prediction and truth, of foreground classes."""
+    """Return soft sizes (C,) of intersection, prediction and truth, of foreground classes, over all workers."""
     scores = logits.float()
     if exclusive:
         p = scores.softmax(dim=1)[:, 1:]
@@ -193,7 +202,8 @@ def _overlap(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor, T
     else:
         p, truth = scores.sigmoid(), target.float()
     over = [0, *range(2, p.dim())]
-    return (p * truth).sum(over), p.sum(over), truth.sum(over)
+    both, predicted, actual = total(torch.stack([(p * truth).sum(over), p.sum(over), truth.sum(over)]))
+    return both, predicted, actual
 
 
 def _soft_dice(logits: Tensor, target: Tensor, exclusive: bool) -> Tensor:

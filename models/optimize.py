@@ -18,13 +18,15 @@ from models.settings import OptimizerSettings, ScheduleSettings
 def make_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Parameter]) -> Optimizer:
     """Make torch's optimizer of that name; parameters without gradient are left alone until they have one."""
     shared: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    parameters = list(parameters)
+    fused = all(parameter.is_cuda for parameter in parameters)  # on processors it is slower
     match settings.name:
         case "adam":
-            return Adam(parameters, **shared)
+            return Adam(parameters, fused=fused, **shared)
         case "adamw":
-            return AdamW(parameters, **shared)
+            return AdamW(parameters, fused=fused, **shared)
         case "sgd":
-            return SGD(parameters, momentum=settings.momentum, **shared)
+            return SGD(parameters, momentum=settings.momentum, fused=fused, **shared)
         case "rmsprop":
             return RMSprop(parameters, momentum=settings.momentum, **shared)
 
@@ -105,13 +107,21 @@ def flatten_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, An
 def restore_state(optimizer: Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
     """Put a flattened state into an optimizer of the same settings over the same parameters.
 
-    Tensors are copied. Raises `ValueError` where the parameters are not as many.
+    Tensors are copied, and lie in memory as their parameters do, which fused updates rely on. Raises `ValueError`
+    where the parameters are not as many.
     """
     state: dict[int, dict[str, Any]] = {int(key): dict(entry) for key, entry in numbers["state"].items()}
+    parameters = dict(enumerate(one for group in optimizer.param_groups for one in group["params"]))
     for key, tensor in tensors.items():
         position, name = key.split(".", 1)
-        state[int(position)][name] = tensor.clone(memory_format=torch.contiguous_format)
+        state[int(position)][name] = _laid_out(tensor, parameters.get(int(position)))
     optimizer.load_state_dict({"state": state, "param_groups": [_as_torch(g) for g in numbers["groups"]]})
+
+
+def _laid_out(tensor: Tensor, parameter: Tensor | None) -> Tensor:
+    if parameter is None or tensor.shape != parameter.shape:
+        return tensor.clone()
+    return torch.empty_like(parameter, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
 
 
 def _as_torch(group: Mapping[str, Any]) -> dict[str, Any]:

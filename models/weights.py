@@ -33,14 +33,24 @@ class Transfer:
     left_behind: tuple[str, ...]
 
 
-def load_pretrained(network: Network, backbone: str, name: str, folder: Path | None = None) -> None:
-    """Fill the encoder with published weights, from the hub's cache (`folder`) or the hub.
+def fetched(backbone: str, name: str, folder: Path | None = None) -> Path:
+    """Return the file of published weights, from the hub's cache (`folder`) or the hub.
+
+    Raises `ValueError` for an unknown name and `WeightsUnavailable` where the file cannot be had.
+    """
+    return Path(_fetch(initial_weights_id(backbone, name), folder))
+
+
+def load_pretrained(
+    network: Network, backbone: str, name: str, folder: Path | None = None, file: Path | None = None
+) -> None:
+    """Fill the encoder with published weights, from their `file`, the hub's cache (`folder`) or the hub.
 
     With one channel the first convolution gets the sum over its three. Every set of weights of a backbone
     sees the same normalisation, that of its default ones. Raises `ValueError` for an unknown name and
     `WeightsUnavailable` where the file cannot be had.
     """
-    path = _fetch(initial_weights_id(backbone, name), folder)
+    path = str(file or fetched(backbone, name, folder))
     channels = network.mean.shape[1]
     with torch.random.fork_rng(devices=[]):
         made = (

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -87,10 +88,11 @@ def measure_all(
     replicates: Iterable[schema.Replicate],
     load: Callable[[schema.Replicate], "tuple[pa.Table, pa.Table]"],
     settings: MetricSettings,
+    known: Mapping[Stage, Measured] = MappingProxyType({}),
 ) -> Mapping[Stage, Measured]:
-    """Measure each target stage once, whichever replicates share it."""
+    """Measure each target stage once, whichever replicates share it, but for those that are known."""
     stages = {(one.digest, one.scoring): one for one in replicates}
-    return {key: measure(*load(one), settings) for key, one in stages.items()}
+    return {key: known[key] if key in known else measure(*load(one), settings) for key, one in stages.items()}
 
 
 def results_table(

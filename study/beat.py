@@ -2,19 +2,23 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 BEAT_SECONDS = 5.0
 
 
 @contextmanager
-def beating(beat: Callable[[], None], name: str) -> Iterator[None]:
-    """Call `beat` every few seconds, at last before the block ends; the first time after one pause."""
+def beating(beat: Callable[[], object], name: str) -> Iterator[None]:
+    """Call `beat` every few seconds while the block lasts, the first time after one pause.
+
+    A beat that the storage refuses is left out; the next one may do.
+    """
     stop = threading.Event()
 
     def repeat() -> None:
         while not stop.wait(BEAT_SECONDS):
-            beat()
+            with suppress(OSError):
+                beat()
 
     thread = threading.Thread(target=repeat, name=name, daemon=True)
     thread.start()

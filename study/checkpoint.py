@@ -1,10 +1,14 @@
 """Where a running stage can be resumed: after an epoch, as safetensors and JSON."""
 
 import json
+import os
+import re
 import shutil
+import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from study.files import read_json
+from study.remote import Entry, Remote, grouped
 
 STATE = "state.json"
 TENSORS = ".safetensors"
@@ -39,6 +44,8 @@ class Checkpoints:
     """Epochs between checkpoints."""
     pause: float = 0.0
     """Seconds that must have passed since the last one; keeps short epochs from writing all the time."""
+    copies: "Copies | None" = None
+    """Where the work folder is a mirror's."""
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     _written: float = field(default_factory=time.monotonic)
 
@@ -57,18 +64,23 @@ class Checkpoints:
         aside, place = self.folder / "aside", self.folder / f"epoch-{epoch:06d}"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        for name, tensors in snapshot.parts.items():
-            save_file(_plain(tensors), aside / f"{name}{TENSORS}")
         numbers = snapshot.numbers | {"parts": list(snapshot.parts)}  # so that a lost file is noticed
-        (aside / STATE).write_text(json.dumps(numbers), encoding="utf-8")
+        with removed_if_refused(aside):
+            for name, tensors in snapshot.parts.items():
+                save_tensors(_plain(tensors), aside / f"{name}{TENSORS}")
+            (aside / STATE).write_text(json.dumps(numbers), encoding="utf-8")
         aside.rename(place)
         for old in self.work.glob("*/epoch-*"):
             if old != place:
                 shutil.rmtree(old, ignore_errors=True)
         self._written = time.monotonic()
+        if self.copies is not None:
+            self.copies.send(place)
 
     def latest(self) -> Snapshot | None:
         """Read the most advanced readable checkpoint of any attempt."""
+        if self.copies is not None:
+            self.copies.fetch(self.work)
         found = sorted(self.work.glob("*/epoch-*"), key=lambda folder: folder.name, reverse=True)
         for folder in found:
             try:
@@ -79,6 +91,75 @@ class Checkpoints:
             if isinstance(numbers, dict) and set(numbers.pop("parts", ())) == parts.keys():
                 return Snapshot(parts=parts, numbers=numbers)
         return None
+
+
+class Copies:
+    """The last checkpoint of a stage in a storage elsewhere, for an attempt on another machine.
+
+    It goes there while training goes on, as well as may be: one that cannot be sent is not missed.
+    """
+
+    def __init__(self, remote: Remote, digest: str) -> None:
+        self._remote, self._folder = remote.hasty(), f"work/{digest}"
+        self._thread = threading.Thread()
+
+    def send(self, place: Path) -> None:
+        """Begin to store a checkpoint, unless one before it is still on its way."""
+        if not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._send, args=(place,), name="checkpoint", daemon=True)
+            self._thread.start()
+
+    def settle(self) -> None:
+        """Wait for what is on its way."""
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def fetch(self, work: Path) -> None:
+        """Fetch the most advanced checkpoint, unless one as advanced is here."""
+        with suppress(OSError):
+            there = self._whole()
+            newest = max(there, key=lambda folder: folder.rpartition("/")[2], default="")
+            here = max((path.name for path in work.glob("*/epoch-*")), default="")
+            attempt, _, name = newest.removeprefix(f"{self._folder}/").partition("/")
+            if name > here:
+                aside = work / attempt / "aside"
+                for file in there[newest]:
+                    self._remote.get(f"{newest}/{file}", aside / file)
+                aside.rename(work / attempt / name)
+
+    def _send(self, place: Path) -> None:
+        with suppress(OSError):  # also where the next one has replaced it
+            sent = f"{self._folder}/{place.parent.name}/{place.name}"
+            for file in sorted(place.iterdir(), key=lambda file: file.name == STATE):
+                self._remote.put(file, f"{sent}/{file.name}")
+            for folder in self._whole().keys() - {sent}:
+                self._remote.delete_folder(folder)
+
+    def _whole(self) -> dict[str, dict[str, Entry]]:
+        """Return the files of the stored checkpoints whose last file has arrived."""
+        folders = grouped(self._remote.entries(self._folder), 4)
+        return {folder: files for folder, files in folders.items() if STATE in files}
+
+
+def save_tensors(tensors: Mapping[str, Tensor], place: Path) -> None:
+    """Write tensors to a file. Raises `OSError`, which the library wraps, where the disk refuses."""
+    try:
+        save_file(dict(tensors), place)
+    except SafetensorError as error:
+        told = re.search(r"os error (\d+)", str(error))
+        if told is None:
+            raise
+        raise OSError(int(told[1]), os.strerror(int(told[1])), str(place)) from error
+
+
+@contextmanager
+def removed_if_refused(folder: Path) -> Iterator[None]:
+    """Remove a folder where writing into it fails: what is half written takes room that is lacking."""
+    try:
+        yield
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from models import catalogue
@@ -58,6 +59,25 @@ def published_problems(spec: StudySpec) -> Iterator[Problem]:
                 if name not in names:
                     path = f"published[{section}].values[{position}].match.{name}"
                     yield Problem(path=path, message=unknown("factor", name, names))
+
+
+def tracking_problems(spec: StudySpec) -> Iterator[Problem]:
+    """Yield what is to be logged where the package for it is missing."""
+    if spec.tracking.mlflow is not None and find_spec("mlflow") is None:
+        message = "needs the package mlflow, which is not installed; allowed: with it; pip install "
+        yield Problem(path="tracking.mlflow", message=f'{message}"segmentation-study[mlflow]", or remove the key')
+
+
+def worker_problems(spec: StudySpec) -> Iterator[Problem]:
+    """Yield stages with fewer images in a batch than workers to share it."""
+    workers = spec.resources.workers
+    for name, stage in spec.stages.items():
+        if stage.batch_size < workers:
+            message = (
+                f"is {stage.batch_size} for {workers} workers; allowed: at least one image a worker; raise it or lower "
+                "resources.workers"
+            )
+            yield Problem(path=f"stages.{name}.batch_size", message=message)
 
 
 def name_problems(spec: StudySpec) -> Iterator[Problem]:
@@ -191,10 +211,12 @@ def _network_problems(step: Step) -> Iterator[Problem]:
 
 def _batch_problems(step: Step) -> Iterator[Problem]:
     pools = step.architecture is not None and ARCHITECTURES[step.architecture].pools
-    if pools and "decoder" in step.settings.trains and step.settings.batch_size == 1:
+    at_once = step.settings.batch_size // step.settings.accumulate
+    if pools and "decoder" in step.settings.trains and at_once == 1:
+        parts = f" in {step.settings.accumulate} parts" if step.settings.accumulate > 1 else ""
         message = (
-            f"is 1 under {step.architecture}, which normalises a global average over the batch; allowed: 2 or more; "
-            "raise it"
+            f"is {step.settings.batch_size}{parts} under {step.architecture}, which normalises a global average over "
+            "the images at hand; allowed: 2 or more at a time; raise it"
         )
         yield Problem(path=f"stages.{step.stage}.batch_size", message=message)
 
@@ -240,21 +262,28 @@ def _shared(step: Step, before: Step, parts: tuple[Part, ...]) -> Iterator[tuple
 
 
 def weights_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:
-    """Yield initial weights that do not exist."""
-    wanted = {(arm.chain[0].backbone, arm.initial_weights) for arm in arms}
-    for backbone, initial in sorted(wanted, key=str):
-        listed = initial in spec.compare.initial_weights
-        path = (
-            f"compare.initial_weights[{spec.compare.initial_weights.index(initial)}]" if listed else "compare.include"
-        )
-        if isinstance(initial, WeightsFile):
-            if not _is_safetensors(initial.file):
-                message = f"{initial.file} is no safetensors file; allowed: one that exists; correct the path"
-                yield Problem(path=f"{path}.file", message=message)
-        elif _is_known(backbone):
+    """Yield published weights that do not exist."""
+    for path, backbone, initial in _initial_weights(spec, arms):
+        if not isinstance(initial, WeightsFile) and _is_known(backbone):
             problem = catalogue.weights_problem(backbone, initial)
             if problem:
                 yield Problem(path=path, message=problem)
+
+
+def file_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:
+    """Yield files of initial weights that do not exist."""
+    for path, _, initial in _initial_weights(spec, arms):
+        if isinstance(initial, WeightsFile) and not _is_safetensors(initial.file):
+            message = f"{initial.file} is no safetensors file; allowed: one that exists; correct the path"
+            yield Problem(path=f"{path}.file", message=message)
+
+
+def _initial_weights(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[tuple[str, str, str | WeightsFile]]:
+    """Yield path in the study file, backbone and initial weights of what arms start from."""
+    for backbone, initial in sorted({(arm.chain[0].backbone, arm.initial_weights) for arm in arms}, key=str):
+        known = spec.compare.initial_weights
+        path = f"compare.initial_weights[{known.index(initial)}]" if initial in known else "compare.include"
+        yield path, backbone, initial
 
 
 def _is_safetensors(file: Path) -> bool:

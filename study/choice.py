@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results import schema
-from study.layout import RESULTS, SPEC
+from study.files import is_name
+from study.layout import COMPARISONS, RESULTS, SPEC
 from study.outcome import read_comparisons
 from study.problems import Problem, Refused, unknown
 from study.store import Store
@@ -30,6 +31,8 @@ class Choice:
     """The study's file as it was last run."""
     cell: Row = field(default_factory=dict)
     """Factors and labelled data."""
+    scorings: Mapping[str, str] = field(default_factory=dict)
+    """Which of a stage's scores are this cell's, by digest."""
 
     @property
     def level(self) -> str:
@@ -56,14 +59,17 @@ def choose(
 
     `arm` are texts `factor=value`; of several cells that have these values it is the one with the best headline.
     """
-    folder = store.study(name)
-    if (folder / SPEC).is_file():
+    if is_name(name):
+        store.pull(name)
+    if is_name(name) and (store.study(name) / SPEC).is_file():
+        folder = store.study(name)
         rows, cell, spec = _cell(folder, arm)
         kept = [row for row in rows if (fold is None or row["fold"] == fold) and (seed is None or row["seed"] == seed)]
         if not kept:
             there = ", ".join(f"fold {row['fold']} seed {row['seed']}" for row in rows)
             raise _refused(name, f"no replicate has fold {fold} and seed {seed}; allowed: {there}; choose one")
-        return Choice(digests=tuple(row["digest"] for row in kept), study=folder, spec=spec, cell=cell)
+        scorings = {row["digest"]: row["scoring"] for row in kept}
+        return Choice(digests=tuple(scorings), study=folder, spec=spec, cell=cell, scorings=scorings)
     digest = _stage(store, name)
     if arm or fold is not None or seed is not None:
         message = "one stage has no arms, folds and seeds to choose from; allowed: these with a study's name"
@@ -79,19 +85,20 @@ def _stage(store: Store, name: str) -> str:
             name, f"begins {len(found)} digests, such as {found[0]} and {found[1]}; allowed: one; add digits"
         )
     if not found:
-        studies = sorted(path.parent.name for path in store.root.glob(f"studies/*/{SPEC}"))
-        message = unknown("study", name, studies)
-        raise _refused(f"--storage {store.root}", f"{message}; or the first digits of a finished stage's digest")
+        message = unknown("study", name, store.studies(SPEC))
+        raise _refused(f"--storage {store.place}", f"{message}; or the first digits of a finished stage's digest")
     return found[0]
 
 
 def _told_by_a_study(store: Store, digest: str) -> Choice:
-    for file in sorted(store.root.glob(f"studies/*/{RESULTS}")):
-        rows = _replicates(file, digest)
-        if rows and (file.parent / SPEC).is_file():
-            spec = _spec(file.parent)
+    for study in store.studies(RESULTS, SPEC, COMPARISONS):
+        folder = store.study(study)
+        rows = _replicates(folder / RESULTS, digest)
+        if rows and (folder / SPEC).is_file():
+            spec = _spec(folder)
             cell = {name: rows[0][name] for name in (*_factors(rows), _level(spec))}
-            return Choice(digests=(digest,), study=file.parent, spec=spec, cell=cell)
+            scorings = {digest: rows[0]["scoring"]}
+            return Choice(digests=(digest,), study=folder, spec=spec, cell=cell, scorings=scorings)
     return Choice(digests=(digest,))
 
 
@@ -131,11 +138,11 @@ def _same(value: object, other: object) -> bool:
 
 
 def _replicates(file: Path, digest: str | None = None) -> list[Row]:
-    """Return factors, labelled data, fold, seed and digest of the replicates that are scored, each once."""
+    """Return factors, labelled data, fold, seed, digest and scoring of the replicates that are scored, each once."""
     import pyarrow.parquet as pq
 
     names = pq.read_schema(file).names
-    columns = [*schema.factor_columns(names), *schema.SIZES, "fold", "seed", "digest"]
+    columns = [*schema.factor_columns(names), *schema.SIZES, "fold", "seed", "digest", "scoring"]
     filters = [(name, "=", value) for name, value in schema.HEADLINE.items()]
     filters += [("digest", "=", digest)] if digest is not None else []
     table: pa.Table = pq.read_table(file, columns=columns, filters=filters)

@@ -21,8 +21,11 @@ from study.options import (
     cache_of,
     study_folder,
 )
+from study.patience import refuses
 from study.problems import Problem, Refused, unknown
+from study.remote import Silent
 from study.showing import compare, report, table
+from study.submitting import HEAD, logs, show_job, stop, submit
 from study.using import export, predict
 
 app = typer.Typer(
@@ -35,7 +38,7 @@ app = typer.Typer(
 
 data = typer.Typer(help="Look at data before a study reads them.", no_args_is_help=True)
 app.add_typer(data, name="data")
-for command in (table, compare, report, predict, export):
+for command in (table, compare, report, predict, export, submit, logs, stop):
     app.command()(command)
 
 INTERRUPTED = 130
@@ -92,8 +95,9 @@ def plan(
     from study.store import Store
     from study.summary import summary, summary_text
 
-    found = load_plan(read_document(file, overrides or ()), file=str(file), cache=cache_of(cache), storage=storage)
-    told = summary(found, Store(storage))
+    place = cache_of(cache)
+    found = load_plan(read_document(file, overrides or ()), file=str(file), cache=place, storage=storage)
+    told = summary(found, Store(storage), place)
     typer.echo(json.dumps(told, indent=1) if as_json else summary_text(told))
 
 
@@ -120,8 +124,16 @@ def resume(
 
 
 @app.command()
-def status(name: StudyName, storage: Storage = DEFAULT_STORAGE, as_json: AsJson = False) -> None:
-    """Tell how far a study is; the storage is all that is needed."""
+def status(
+    name: StudyName,
+    storage: Storage = DEFAULT_STORAGE,
+    address: Annotated[str | None, typer.Option(help=f"{HEAD} Tells of the study's job there.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell how far a study is; its storage is all that is needed, or the cluster it was submitted to."""
+    if address is not None:
+        show_job(name, address, as_json=as_json)
+        return
     from study.status import status as read_status
     from study.status import status_text
 
@@ -155,12 +167,13 @@ def gc(
     from study.gc import garbage, remove
     from study.store import Store
 
-    found = garbage(Store(storage))
+    store = Store(storage)
+    found = garbage(store)
     for one in found:
-        typer.echo(f"{one.path}  {one.bytes / 2**20:.1f} MiB")
+        typer.echo(f"{store.place}/{one.folder}  {one.bytes / 2**20:.1f} MiB")
     total = sum(one.bytes for one in found) / 2**20
     if yes:
-        remove(found)
+        remove(store, found)
     told = "removed" if yes else "could be removed with --yes"
     typer.echo(f"{len(found)} folders, {total:.1f} MiB {told}")
 
@@ -185,12 +198,15 @@ def _run(document: dict[str, object], file: str, storage: Path, cache: Path, add
 
     found = load_plan(document, file=file, cache=cache, storage=storage)
     refuse_unready(found, storage, cache)
-    from study.ending import ending  # imports torch and ray: only once the plan stands
+    from cluster.stopping import stoppable
+    from study.ending import ending
     from study.run import run as run_plan
+    from study.store import Store
 
     console = Console(soft_wrap=True)
     try:
-        ended = run_plan(found, document, storage=storage, cache=cache, address=address, console=console)
+        with stoppable(), Store(storage).sharing(found.spec.name):
+            ended = run_plan(found, document, storage=storage, cache=cache, address=address, console=console)
     except ConnectionError as error:
         raise Refused([Problem(path="--address", message=str(error))], file) from error
     for line in ending(found, ended, storage):
@@ -211,6 +227,16 @@ def main(arguments: list[str] | None = None) -> None:
     except Refused as refused:
         typer.echo(str(refused), err=True)
         sys.exit(2)
+    except Silent as silent:
+        message = f"{silent}; allowed: a storage that answers; what is finished is kept, run the same command later"
+        typer.echo(" ".join(message.split()), err=True)
+        sys.exit(1)
+    except OSError as error:
+        if not refuses(error):
+            raise
+        message = f"{error}; allowed: a place with room that can be written; what is finished is kept, run the same "
+        typer.echo(f"{message}command once there is", err=True)
+        sys.exit(1)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # typer's answer to KeyboardInterrupt
             typer.echo("interrupted; what is finished is kept, the same command goes on from there", err=True)

@@ -1,15 +1,18 @@
 """What a user sees while a study runs: a live view on a terminal, plain lines in a pipe."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from cluster.execute import Outcome
-from study.plan import Plan
+from cluster.work import Outcome
+from study.pace import Pace, left_text, scores_text
+from study.plan import Plan, image_epochs
+from study.todo import Todo
 
 LINE_SECONDS = 10.0
 """Between two lines about a running stage in a pipe."""
@@ -18,13 +21,13 @@ LINE_SECONDS = 10.0
 class Display:
     """Tells of stages as they start, train and end."""
 
-    def __init__(
-        self, plan: Plan, *, stages: Iterable[str], console: Console, on_failure: Callable[[str, str], None]
-    ) -> None:
+    def __init__(self, plan: Plan, *, left: Todo, console: Console, on_failure: Callable[[str, str], None]) -> None:
         self._plan, self._console, self._live, self._on_failure = plan, console, console.is_terminal, on_failure
-        self._expected, self._late = set(stages), set[str]()
+        self._expected, self._late = set(left.stages), set[str]()
         self._total, self._done, self._failed = len(self._expected), 0, 0
+        self._pace = Pace(self._costs(name for name in left.stages if name not in left.scored))
         self._started: dict[str, float] = {}
+        self._scores: dict[str, Mapping[str, float]] = {}
         self._told: dict[str, float] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -53,13 +56,17 @@ class Display:
     def started(self, name: str) -> None:
         """Show a stage that was handed out."""
         self._started[name] = self._told[name] = time.monotonic()
+        self._pace.started(name)
         if self._live:
             self._bars[name] = self._progress.add_task(self.label(name), total=None, score="")
 
     def progressed(self, name: str, scores: Mapping[str, float]) -> None:
         """Show how far a stage is."""
-        text = _scores(scores)
+        text = scores_text(scores)
+        self._scores[name] = scores
+        self._pace.progressed(name, epoch=scores["epoch"], epochs=scores["epochs"])
         if self._live:
+            self._show_left()
             self._progress.update(self._bars[name], completed=scores["epoch"], total=scores["epochs"], score=text)
         elif time.monotonic() - self._told[name] > LINE_SECONDS:
             self._told[name] = time.monotonic()
@@ -72,16 +79,22 @@ class Display:
     def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
         """Show how a stage ended."""
         seconds = time.monotonic() - self._started.pop(name)
+        self._scores.pop(name, None)
+        self._pace.ended(name, again=again, finished=outcome.status == "done")
         if not again:
             self._expected.discard(name)
+        if outcome.status == "failed" and not again:
+            self._pace.drop(below for below in self._pace.left if self._descends(below, name))
         if self._live:
             self._progress.remove_task(self._bars.pop(name))
+            self._show_left()
         if outcome.status == "done":
             self._done += 1
             self._progress.update(self._all, completed=self._done)
             self.line(f"[{self._done}/{self._total}] {self.label(name)} ({seconds:.1f} s)")
         elif outcome.status == "redo" and again:
             self._total += outcome.redo != name
+            self._pace.expect(self._costs([outcome.redo]))
             self.line(f"{outcome.detail}; it was set aside and is trained again")
         elif outcome.status == "stopped" or (outcome.status == "failed" and name not in self._plan.nodes and not again):
             self._total -= 1  # the search says why
@@ -98,7 +111,23 @@ class Display:
         self._expected |= new
         self._late |= new - self._plan.nodes.keys()
         self._total += len(new)
+        self._pace.expect(self._costs(new))
         self._progress.update(self._all, total=self._total)
+
+    def told(self, stages: int) -> dict[str, Any]:
+        """Return what the driver says of a study that compares so many stages; asked for by another thread."""
+        return {
+            "stages": self.counts(stages),
+            "running": [self._running(name) for name in tuple(self._started)],
+            "seconds_left": self._pace.seconds_left(),
+            "searching": bool(self._plan.waiting),
+        }
+
+    def _running(self, name: str) -> dict[str, Any]:
+        """Return a running stage with its last epoch; NaN, which JSON has not, becomes None."""
+        scores = {key: None if math.isnan(value) else value for key, value in self._scores.get(name, {}).items()}
+        told = {"digest": name, "stage": self._plan.node(name).step.stage, "label": self.label(name)}
+        return {**told, **{key: scores.pop(key, None) for key in ("epoch", "epochs")}, "scores": scores}
 
     def counts(self, stages: int) -> dict[str, int]:
         """Return numbers of stages by state, for a study that compares so many; candidates count too."""
@@ -107,6 +136,19 @@ class Display:
         finished = stages - self._total + self._done
         waiting = stages - finished - running - failed
         return {"total": stages, "finished": finished, "running": running, "waiting": waiting, "failed": failed}
+
+    def _costs(self, names: Iterable[str]) -> dict[str, float]:
+        return {name: float(image_epochs(self._plan, self._plan.node(name))) for name in names}
+
+    def _descends(self, name: str, ancestor: str) -> bool:
+        at: str | None = name
+        while at is not None and at != ancestor:
+            at = self._plan.node(at).parent
+        return at is not None
+
+    def _show_left(self) -> None:
+        left = left_text(self._pace.seconds_left(), searching=bool(self._plan.waiting))
+        self._progress.update(self._all, score=f"time left: {left}")
 
     def line(self, text: str) -> None:
         """Print one line."""
@@ -124,8 +166,3 @@ class Display:
         if draw.fold is not None:
             words.append(f"fold {draw.fold}")
         return " ".join([*words, f"seed {node.seed}", digest[:8]])
-
-
-def _scores(scores: Mapping[str, float]) -> str:
-    shown = [name for name in ("val/mean_iou", "val/auc", "val/distance", "val/loss") if name in scores][:1]
-    return "  ".join(f"{name} {scores[name]:.3f}" for name in ("train/loss", *shown))

@@ -38,8 +38,9 @@ def findings(storage: Path, cache: Path) -> Iterator[Finding]:
     yield Finding(f"processors   {os.cpu_count()}")
     yield _accelerators()
     for what, folder in (("storage", storage), ("cache", cache)):
-        problem = Store(folder).writable_problem()
-        yield Finding(f"{what:12} {problem or _free(folder)}", sound=problem is None)
+        store = Store(folder)
+        problem = store.writable_problem()
+        yield Finding(f"{what:12} {problem or _free(store)}", sound=problem is None)
     if hub.reachable():
         yield Finding("weights      the hub of published weights answers")
     else:
@@ -56,7 +57,9 @@ def _accelerators() -> Finding:
     return Finding(f"accelerators {', '.join(names) or 'none; studies run on the processors'}")
 
 
-def _free(folder: Path) -> str:
-    free = shutil.disk_usage(folder).free
+def _free(store: Store) -> str:
+    if store.mirror is not None:
+        return f"{store.place} is writable"
+    free = shutil.disk_usage(store.root).free
     low = "; that is little: name another folder" if free < LOW_DISK else ""
-    return f"{folder} is writable, {free / 2**30:.0f} GiB free{low}"
+    return f"{store.root} is writable, {free / 2**30:.0f} GiB free{low}"

@@ -28,6 +28,6 @@ def ending(plan: Plan, ended: Ended, storage: Path) -> Iterator[str]:
         yield f"not run: {len(ended.skipped)} stages that start from failed ones"
     if ended.failures:
         yield "the same command tries what failed once more; the rest is kept"
-    where = "" if storage == Path("runs") else f" --storage {storage}"
+    where = "" if storage == Path("runs") else f" --storage {store.place}"
     commands = (f"table {name} --metric dice", f"table {name} --format csv", f"status {name}")
     yield "next: " + "; ".join(f"study {command}{where}" for command in commands)

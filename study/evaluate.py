@@ -21,9 +21,9 @@ from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
 from results import schema
 from results.thresholds import smallest_threshold
+from study.feed import to_images
 from study.model import unfitted
 from study.stages import ClassThreshold
-from study.train import to_images
 
 BATCH = 8
 Rows = list[dict[str, Any]]

@@ -19,11 +19,11 @@ from datasets.targets import fit_image
 from models.export import MODULES, Answer, largest_difference, library_model, library_problem, write_onnx
 from study.card import card
 from study.choice import Choice
+from study.feed import to_images
 from study.model import Model, open_model
 from study.pictures import pictures
 from study.problems import Problem, Refused
 from study.store import Store
-from study.train import to_images
 
 COMMAND = "study export"
 CHECKED = 4

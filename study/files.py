@@ -8,6 +8,18 @@ from pathlib import Path
 from typing import Any
 
 
+def is_name(text: str) -> bool:
+    """Return whether a text names something inside a folder, and nothing outside of it, on any system."""
+    return text not in {"", ".", ".."} and not any(char in "/\\\0" for char in text)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return a place in a folder. Raises `ValueError` for a name that leads out of it."""
+    if not is_name(name):
+        raise ValueError(f"{name!r} is no name inside {folder}; allowed: no / and no \\, not . and not ..; rename it")
+    return folder / name
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file aside and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,6 +42,11 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever was written
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+
+
+def is_newer(path: Path, source: Path) -> bool:
+    """Return whether a file is there and was written after its source."""
+    return path.is_file() and path.stat().st_mtime_ns >= source.stat().st_mtime_ns
 
 
 def hash_of(path: Path) -> str:

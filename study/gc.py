@@ -1,37 +1,53 @@
 """What of a storage no study refers to any more, and its removal."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from study.claims import is_claimed
+from study.remote import each, grouped
 from study.store import Store
+
+PLACES = ("stages", "work", "damaged")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Garbage:
     """A folder that can go: a finished stage, the work on one, or what was set aside as damaged."""
 
-    path: Path
+    folder: str
+    """Relative to the storage."""
     bytes: int
 
 
 def garbage(store: Store) -> list[Garbage]:
     """List what no study of the storage plans with; work that a living process has claimed stays."""
     wanted = store.planned_by_all()
-    work = [path for path in _folders(store.root / "work") if not is_claimed(path)]
-    found = [path for path in [*_folders(store.root / "stages"), *work] if path.name not in wanted]
-    return [Garbage(path=path, bytes=_size(path)) for path in [*found, *_folders(store.root / "damaged")]]
+    found = []
+    for folder, size in _folders(store).items():
+        place, _, name = folder.partition("/")
+        claimed = place == "work" and is_claimed(store.work(name), store.mirror)
+        if place == "damaged" or (name not in wanted and not claimed):
+            found.append(Garbage(folder=folder, bytes=size))
+    return found
 
 
-def remove(found: list[Garbage]) -> None:
+def remove(store: Store, found: list[Garbage]) -> None:
     """Remove what was listed."""
     for one in found:
-        shutil.rmtree(one.path, ignore_errors=True)
+        shutil.rmtree(store.root / one.folder, ignore_errors=True)
+    if store.mirror is not None:
+        each(store.mirror.remote.delete_folder, [one.folder for one in found])
 
 
-def _folders(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+def _folders(store: Store) -> Mapping[str, int]:
+    """Return the bytes in each folder that may be garbage."""
+    if store.mirror is not None:
+        entries = {key: entry for place in PLACES for key, entry in store.mirror.remote.entries(place).items()}
+        return {folder: sum(one.bytes for one in files.values()) for folder, files in grouped(entries, 2).items()}
+    found = [path for place in PLACES for path in sorted((store.root / place).glob("*")) if path.is_dir()]
+    return {f"{path.parent.name}/{path.name}": _size(path) for path in found}
 
 
 def _size(folder: Path) -> int:

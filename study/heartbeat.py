@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cluster.stopping import Stopped
 from study.beat import beating
 from study.files import write_json
 
@@ -17,22 +18,24 @@ class Heartbeat:
     """What is written of the driver; `state` is what it says at the end of the block."""
 
     file: Path
-    counts: Callable[[], dict[str, int]]
+    told: Callable[[], dict[str, Any]]
     state: str = "interrupted"
 
     def write(self, state: str) -> None:
-        """Write `driver.json` with this state and the time."""
-        beat: dict[str, Any] = {"state": state, "time": time.time(), "stages": self.counts()}
-        write_json(self.file, beat)
+        """Write `driver.json` with this state, the time, and what the driver tells."""
+        write_json(self.file, {"state": state, "time": time.time(), **self.told()})
 
 
 @contextmanager
-def heartbeat(file: Path, counts: Callable[[], dict[str, int]]) -> Iterator[Heartbeat]:
+def heartbeat(file: Path, told: Callable[[], dict[str, Any]]) -> Iterator[Heartbeat]:
     """Write `driver.json` every few seconds, and the final state at the end."""
-    heart = Heartbeat(file, counts)
+    heart = Heartbeat(file, told)
     heart.write("running")
     try:
         with beating(partial(heart.write, "running"), "heartbeat"):
             yield heart
+    except Stopped:
+        heart.state = "stopped"
+        raise
     finally:
         heart.write(heart.state)

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.cohort import CohortSpec
+from study.mirror import as_mirror
 from study.plan import Node, Plan, Scoring
 from study.spec import Checkpoint
+from study.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +35,23 @@ class Surroundings:
     """Where and with what a worker runs; never part of a digest."""
 
     storage: Path
+    origin: str | None = None
+    """The URI that `storage` mirrors, also on a node that has no mirror of it yet."""
     cache: Path
     cpus: int
     checkpoint: Checkpoint
+    gpus: float = 0.0
+    workers: int = 1
+    """Processes of one stage; `cpus` and `gpus` are those of each."""
+    without: tuple[str, ...] = ()
+    """Ids of nodes that do not see the data or the storage."""
+    compiles: bool = False
+    """Whether torch compiles networks first."""
+
+    @property
+    def store(self) -> Store:
+        """Return the storage as this node sees it."""
+        return Store(self.storage if self.origin is None else as_mirror(self.storage, self.origin))
 
 
 def make_job(plan: Plan, node: Node, *, needs_weights: bool = False) -> Job:

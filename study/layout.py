@@ -1,4 +1,4 @@
-"""Names of the files in a study's folder."""
+"""Names of the files in a study's folder, and the one by which a stage's folder is known to be whole."""
 
 SPEC = "spec.yaml"
 PLAN = "plan.json"
@@ -7,3 +7,8 @@ FAILURES = "failures.jsonl"
 RESULTS = "results.parquet"
 COMPARISONS = "comparisons.parquet"
 TESTS = "tests.parquet"
+MEASURED = ".measured.parquet"
+"""What the tables were made of; the dot keeps it on the machine that made it."""
+TENSORBOARD = "tensorboard"
+
+SEAL = "seal.json"

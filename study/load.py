@@ -26,19 +26,22 @@ from study.store import Store
 _NO_FACTORS = frozenset({"labelled_fraction", "labelled_images", "folds", "seeds", "baseline"})
 
 
+def load_spec(document: Document, *, file: str) -> StudySpec:
+    """Check a study file without what it needs where it runs: data, weights, packages. Raises `Refused`."""
+    spec, arms, problems = _read(document, file)
+    problems += [] if problems else family_problems(spec, arms)
+    if problems:
+        raise Refused(problems, file)
+    return spec
+
+
 def load_plan(document: Document, *, file: str, cache: Path, storage: Path | None = None) -> Plan:
     """Check a study file completely and plan it. Raises `Refused` with every problem found.
 
     What a finished search found is read from `storage`; without it, searched arms wait.
     """
-    spec, problems = parse(document)
-    if spec is None:
-        raise Refused(problems, file)
-    named = {key: _names(document.get(key)) for key in ("data", "stages", "pathways", "compare")}
-    broken = _broken(problems)
-    problems += checks.reference_problems(spec, named)
-    problems += [*checks.name_problems(spec), *checks.pathway_problems(spec), *checks.published_problems(spec)]
-    arms = _arms(spec, broken, problems)
+    spec, arms, problems = _read(document, file)
+    problems += [*checks.tracking_problems(spec), *checks.file_problems(spec, arms)]
     cohorts, warnings = _open(spec, arms, cache, problems)
     targets = checks.target_names(spec)
     target = next(iter(targets), "") if len(targets) == 1 else ""
@@ -61,6 +64,19 @@ def load_plan(document: Document, *, file: str, cache: Path, storage: Path | Non
     return _searched(planner, storage or Path())
 
 
+def _read(document: Document, file: str) -> tuple[StudySpec, list[Arm], list[Problem]]:
+    """Return the spec, its arms, and what is wrong with what the file itself says."""
+    spec, problems = parse(document)
+    if spec is None:
+        raise Refused(problems, file)
+    named = {key: _names(document.get(key)) for key in ("data", "stages", "pathways", "compare")}
+    broken = _broken(problems)
+    problems += checks.reference_problems(spec, named)
+    problems += [*checks.name_problems(spec), *checks.pathway_problems(spec), *checks.published_problems(spec)]
+    problems += checks.worker_problems(spec)
+    return spec, _arms(spec, broken, problems), problems
+
+
 def _searched(planner: Planner, storage: Path) -> Plan:
     """Plan what does not wait for a search, and what ended searches found."""
     from study.search.searches import Searches  # brings Optuna, which takes longer to import than all of the rest
@@ -70,7 +86,11 @@ def _searched(planner: Planner, storage: Path) -> Plan:
     whole = plan.spec.search is not None and plan.spec.search.scope == "study"
     searched = {number: first_changed(plan.arms[number], own) for number, own in changed.items() if own or whole}
     planner.build(searched=searched)
-    plan.searches = Searches(plan, planner, Store(storage).study(plan.spec.name))
+    store = Store(storage)
+    for name in (plan.spec.name, plan.spec.search.warm_start if plan.spec.search is not None else None):
+        if name is not None:
+            store.pull(name)
+    plan.searches = Searches(plan, planner, store.study(plan.spec.name))
     plan.searches.conclude()
     return plan
 

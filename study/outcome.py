@@ -2,61 +2,79 @@
 
 import functools
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results import schema
 from results.design import Design, Family
+from results.measured import read_measured, write_measured
 from results.metrics import MetricSettings, measure_all, results_table
+from results.metrics import Stage as Measurement
 from results.paired import paired_tests
 from results.per_image import Scored
 from results.schema import Replicate as Row
 from results.statistics import compare
+from study.derived import read_derived, stage_marks, write_derived
 from study.families import baseline_of, family_name
-from study.layout import COMPARISONS, RESULTS, TESTS
+from study.identity import combined
+from study.layout import COMPARISONS, MEASURED, RESULTS, TESTS
 from study.plan import Plan, Replicate
 from study.problems import Problem, Refused
+from study.spec import StudySpec
 from study.stages import MaskStage, Stage
-from study.store import Store
+from study.store import Store, score_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS = 65536
-"""Rows of a Parquet group; a reader of one metric skips the others."""
-
 
 def write_outcome(plan: Plan, store: Store) -> "pa.Table":
-    """Derive all tables from the finished replicates and return the comparisons."""
+    """Derive all tables from the finished replicates, unless they are there already, and return the comparisons."""
+    finished = store.finished()
+    done = [
+        one for one in plan.replicates if one.chain[-1] in finished and store.scored(one.chain[-1], one.scoring.key)
+    ]
+    store.bring((one.chain[-1], name) for one in done for name in score_files(one.scoring.key))
+    settings, design = metric_settings(plan.spec), _design(plan)
+    replicates = [_row(plan, store, one) for one in done]
+    marks = stage_marks(replicates, store, settings)
+    mark = combined(plan.spec.name, *map(repr, (plan.spec.compare.factors, design, replicates)), *marks.values())
+    kept = read_derived(store.study(plan.spec.name), mark)
+    return _derive(plan, store, replicates, design, marks, mark) if kept is None else kept
+
+
+def _derive(
+    plan: Plan, store: Store, replicates: Sequence[Row], design: Design, marks: Mapping[Measurement, str], mark: str
+) -> "pa.Table":
+    """Write the tables anew; only stages that were not measured before are measured."""
     import pyarrow.parquet as pq
 
-    rows = {(one.chain[-1], one.scoring.key): one for one in plan.replicates}
-    done = [one for one in plan.replicates if store.scored(one.chain[-1], one.scoring.key)]
-
     def load(replicate: Row) -> "tuple[pa.Table, pa.Table]":
-        place = rows[replicate.digest, replicate.scoring]
-        digest, key = place.chain[-1], place.scoring.key
-        return pq.read_table(store.scores(digest, key)), pq.read_table(store.images(digest, key))
+        stage = replicate.digest, replicate.scoring
+        # One thread, and not `read_table`: these are thousands of small files.
+        counts, images = pq.ParquetFile(store.scores(*stage)), pq.ParquetFile(store.images(*stage))
+        return counts.read(use_threads=False), images.read(use_threads=False)
 
-    spec = plan.spec
-    settings = MetricSettings(
+    name, folder = plan.spec.name, store.study(plan.spec.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    known = read_measured(folder / MEASURED, marks)
+    measured = measure_all(replicates, load, metric_settings(plan.spec), known)
+    if measured.keys() != known.keys():
+        write_measured(folder / MEASURED, measured, marks)
+    results = results_table(name, replicates, measured, further=tuple(plan.spec.compare.factors))
+    comparisons = compare(results, design)
+    scored = [Scored(one, measured[one.digest, one.scoring].images) for one in replicates]
+    tables = {RESULTS: results, COMPARISONS: comparisons, TESTS: paired_tests(results, design, scored)}
+    write_derived(folder, tables, mark)
+    return comparisons
+
+
+def metric_settings(spec: StudySpec) -> MetricSettings:
+    """Return which classes a study scores, and which of them enter its means."""
+    return MetricSettings(
         classes=spec.metrics.classes, background=spec.metrics.background, min_images=spec.metrics.min_images
     )
-    replicates = [_row(plan, store, one) for one in done]
-    measured = measure_all(replicates, load, settings)
-    results = results_table(spec.name, replicates, measured, further=tuple(spec.compare.factors))
-    scored = [Scored(one, measured[one.digest, one.scoring].images) for one in replicates]
-    design = _design(plan)
-    comparisons = compare(results, design)
-    folder = store.study(spec.name)
-    folder.mkdir(parents=True, exist_ok=True)
-    tables = {RESULTS: results, COMPARISONS: comparisons, TESTS: paired_tests(results, design, scored)}
-    for name, table in tables.items():
-        aside = folder / f".{name}"
-        pq.write_table(table, aside, compression="zstd", row_group_size=ROWS)
-        aside.replace(folder / name)
-    return comparisons
 
 
 def _row(plan: Plan, store: Store, replicate: Replicate) -> Row:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.optimize import flatten_state, make_optimizer, make_schedule, restore_state
 from models.settings import OptimizerSettings, ScheduleSettings
+from models.workers import add_gradients
 
 Parts = dict[str, Mapping[str, Tensor]]
 
@@ -35,10 +36,17 @@ class Player:
         rate: float = self._optimizer.param_groups[0]["lr"]
         return rate
 
-    def step(self, loss: Tensor) -> None:
-        """Make one update against the gradient of this loss."""
+    def begin(self) -> None:
+        """Forget the gradient of the update before."""
         self._optimizer.zero_grad(set_to_none=True)
+
+    def learn(self, loss: Tensor) -> None:
+        """Add a loss to what the next update is against."""
         loss.backward()  # type: ignore[no-untyped-call]
+
+    def update(self) -> None:
+        """Make one update, all workers the same."""
+        add_gradients(self.network.parameters())
         if self._clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._clip_norm)
         self._optimizer.step()

@@ -13,18 +13,16 @@ from torch import Tensor
 from datasets.decode import read
 from datasets.errors import DataError
 from datasets.sample import Pixels
-from datasets.targets import Fit, fit_image
 from study.answers import ABOUT, Answers, Precision
 from study.choice import Choice
-from study.model import Model, open_model, unfitted
+from study.model import Model, open_model
+from study.own_test import OwnTest, own_test
 from study.pictures import COMMAND, Picture, pictures, refuse_overwriting
+from study.predictor import Predictor
 from study.problems import Problem, Refused
 from study.store import Store
-from study.train import to_images
 
 LINE_SECONDS = 5.0
-OVERLAP = 2
-"""Every pixel but the outermost lies in so many tiles along each side."""
 MUCH_LARGER = 2
 """`--tile auto` cuts images whose longer side is more than so many times that of the training images."""
 AUTO = "auto"
@@ -42,60 +40,8 @@ class Wanted:
     threshold: float | None = None
     overlay: bool = False
     probabilities: Precision | None = None
-
-
-class Predictor:
-    """Probabilities of pictures, the mean over networks of one cell."""
-
-    def __init__(self, models: Sequence[Model]) -> None:
-        self.models = models
-        self.image = models[0].image
-        self.device = next(models[0].network.parameters()).device
-
-    @torch.no_grad()
-    def square(self, pixels: Pixels) -> Tensor:
-        """Return (channels, S, S) of a picture fitted as in training: (H, W) grey or (H, W, 3) RGB."""
-        images = to_images(torch.from_numpy(fit_image(pixels, self.image)[None]), self.device)
-        answers = [model.task.probabilities(model.network(images).float())[0] for model in self.models]
-        return (answers[0] if len(answers) == 1 else torch.stack(answers).mean(dim=0)).cpu()
-
-    def whole(self, pixels: Pixels, height: int, width: int) -> Tensor:
-        """Return (channels, height, width) of a picture that is shown to the network as a whole."""
-        fit = Fit(height=pixels.shape[0], width=pixels.shape[1], size=self.image.size, fit=self.image.fit)
-        return unfitted(self.square(pixels), fit, height, width)
-
-    def tiled(self, pixels: Pixels, side: int) -> Tensor:
-        """Return (channels, H, W) of a picture shown in tiles of this side that overlap by half.
-
-        Tiles count the more the nearer a pixel is to their middle. Beyond the picture is black, as in letterboxes.
-        """
-        height, width = pixels.shape[:2]
-        rows, columns = (max(length, side) for length in (height, width))
-        padding = [(0, rows - height), (0, columns - width), (0, 0)][: pixels.ndim]
-        padded = np.pad(pixels, padding)
-        weight, total = _weights(side), torch.zeros(rows, columns)
-        blended: Tensor | None = None
-        for top in _starts(rows, side):
-            for left in _starts(columns, side):
-                place = (slice(top, top + side), slice(left, left + side))
-                found = self.whole(np.ascontiguousarray(padded[place]), side, side)
-                blended = torch.zeros(len(found), rows, columns) if blended is None else blended
-                blended[:, *place] += found * weight
-                total[place] += weight
-        assert blended is not None
-        return (blended / total)[:, :height, :width].clamp_(0.0, 1.0)
-
-
-def _starts(length: int, side: int) -> list[int]:
-    """Return where tiles begin, evenly spread, the first and the last at the picture's ends."""
-    steps = max(0, -(-(length - side) * OVERLAP // side))
-    return sorted({round(place) for place in np.linspace(0, length - side, steps + 1)})
-
-
-def _weights(side: int) -> Tensor:
-    """Return (side, side): falls linearly from the middle to the edges, above 0 everywhere."""
-    along = 1 - (torch.arange(side) - (side - 1) / 2).abs() / (side / 2 + 0.5)
-    return along[:, None] * along
+    cache: Path
+    """Where indexes of data sets are kept."""
 
 
 def predict(choice: Choice, store: Store, places: Sequence[Path], wanted: Wanted, say: Callable[[str], None]) -> bool:
@@ -115,12 +61,15 @@ def predict(choice: Choice, store: Store, places: Sequence[Path], wanted: Wanted
     side = _tile(wanted.tile, models[0])
     networks = f"{len(models)} network{'s' if len(models) > 1 else ''}"
     say(f"{choice.told or choice.digests[0]}: {networks}, threshold {threshold:g}")
-    unread = list(_written(Predictor(models), planned, answers, wanted, side))
+    own = own_test(choice, store, models, wanted.cache)
+    unread = list(_written(Predictor(models), planned, answers, wanted, side, own))
     if len(unread) == len(planned):
         message = f"none of {len(planned)} images can be read; allowed: PNG, JPEG, TIFF and DICOM files; name others"
         raise Refused([Problem(path="", message=message)], COMMAND)
     told = {"stages": list(choice.digests), "cell": dict(choice.cell), "size": wanted.size, "tile": wanted.tile}
-    answers.about(wanted.output, told)
+    answers.about(wanted.output, told | ({"dice": own.told()} if own is not None and own.found else {}))
+    for line in own.lines() if own is not None else ():
+        say(line)
     say(f"wrote masks of {len(planned) - len(unread)} images to {wanted.output}; {ABOUT} there says what they mean")
     if unread:
         say(f"{len(unread)} of {len(planned)} images could not be read")
@@ -143,9 +92,14 @@ def _tile(text: str | None, model: Model) -> Tiles:
 
 
 def _written(
-    predictor: Predictor, planned: Sequence[Picture], answers: Answers, wanted: Wanted, side: Tiles
+    predictor: Predictor,
+    planned: Sequence[Picture],
+    answers: Answers,
+    wanted: Wanted,
+    side: Tiles,
+    own: OwnTest | None,
 ) -> Iterator[Picture]:
-    """Write the answers to every picture; yield those that could not be read."""
+    """Write the answers to every picture, and look for it among the study's own; yield those that cannot be read."""
     tell = _telling(len(planned))
     for done, picture in enumerate(planned, start=1):
         try:
@@ -161,6 +115,8 @@ def _written(
                 f"{picture.output} cannot be written ({error.strerror}); allowed: a folder you may write, with room"
             )
             raise _refused("--output", f"{message}; choose another") from error
+        if own is not None:
+            own.look(picture.file, pixels)
         tell(done, "")
 
 

@@ -3,15 +3,14 @@
 from collections.abc import Iterable
 
 from models import catalogue, hub
+from study.kept import kept, published
 from study.plan import Plan
+from study.store import Store
 
 
-def missing_weights(plan: Plan, stages: Iterable[str]) -> list[str]:
+def missing_weights(plan: Plan, stages: Iterable[str], store: Store) -> list[str]:
     """Return a line for each set of published weights that these stages need and that is not to be had."""
-    first = [plan.nodes[digest] for digest in stages if plan.nodes[digest].parent is None]
-    wanted = {(node.recipe.step.backbone, str(node.initial_weights)) for node in first}
-    named = sorted((backbone, name) for backbone, name in wanted if catalogue.has_weights(backbone, name))
-    lacking = [(backbone, name) for backbone, name in named if not catalogue.cached(backbone, name)]
+    lacking = [one for one in published(plan, stages) if not catalogue.cached(*one) and kept(store, *one) is None]
     if not lacking or hub.reachable():
         return []
     return [

@@ -11,8 +11,9 @@ from study.todo import todo
 
 def refuse_unready(plan: Plan, storage: Path, cache: Path) -> None:
     """Raise `Refused` where a folder cannot be written, or published weights are neither cached nor to be had."""
-    left = todo(plan, Store(storage)).stages
-    problems = [Problem(path="compare.initial_weights", message=line) for line in missing_weights(plan, left)]
+    store = Store(storage)
+    lacking = missing_weights(plan, todo(plan, store).stages, store)
+    problems = [Problem(path="compare.initial_weights", message=line) for line in lacking]
     for option, folder in (("--storage", storage), ("--cache", cache)):
         unwritable = Store(folder).writable_problem()
         if unwritable:

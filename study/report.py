@@ -75,6 +75,7 @@ def _current(folder: Path) -> bool:
 
 def _plan(document: dict[str, Any], folder: Path, cache: Path, planned: frozenset[str]) -> tuple[Plan | None, str]:
     """Return the plan of the kept study file, or why it is none that the stored stages belong to."""
+    document = {key: value for key, value in document.items() if key != "tracking"}  # its package may be elsewhere
     try:
         plan = load_plan(document, file=str(folder / SPEC), cache=cache, storage=folder.parents[1])
     except Refused as refused:
@@ -109,14 +110,14 @@ def _page(
         Section(id="pathways", title="What was compared", blocks=list(_compared(facts, drawer))),
         *(_further(drawer, cache, wishes) if drawer else ()),
         Section(id="transfer", title="Transfer of weights", blocks=list(report_sections.transfer_blocks(facts))),
-        *_search(facts),
+        *_search(facts, spec),
         Section(id="failures", title="Failures", blocks=list(report_sections.failure_blocks(told["failures"]))),
         Section(id="cost", title="Cost", blocks=list(report_costs.cost_blocks(facts))),
         Section(id="software", title="Software", blocks=list(report_sections.version_blocks(facts))),
         Section(
             id="again",
             title="How to reproduce this",
-            blocks=list(report_sections.again_blocks(facts, text, str(facts.store.root))),
+            blocks=list(report_sections.again_blocks(facts, text, facts.store.place)),
         ),
     ]
     made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
@@ -255,12 +256,9 @@ def _cases(drawer: Drawer, cache: Path) -> Iterator[Block]:
     )
 
 
-def _search(facts: Facts) -> Iterator[Section]:
-    folder = facts.store.study(facts.name) / "search"
-    if folder.is_dir():
-        files = sorted(path.name for path in folder.iterdir())
-        blocks: list[Block] = [
-            Text(text="Settings were searched; what was tried is in the storage."),
-            Items(items=files),
-        ]
+def _search(facts: Facts, spec: StudySpec | None) -> Iterator[Section]:
+    if spec is not None and spec.search is not None:
+        from study.report_search import search_blocks  # brings Optuna
+
+        blocks = list(search_blocks(facts.store.study(facts.name), spec, spec.search))
         yield Section(id="search", title="Search", blocks=blocks)

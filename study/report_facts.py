@@ -85,7 +85,7 @@ class Facts:
     def surroundings(self, digest: str) -> dict[str, Any]:
         """Return `cpus`, `host`, `python` and `libraries` of a finished stage, which stand last in its record."""
         try:
-            text = (self.store.stage(digest) / RECORD).read_text(encoding="utf-8")
+            text = self.store.file(digest, RECORD).read_text(encoding="utf-8")
         except OSError:
             return {}
         told = yaml.load(text[text.find("\ncpus:") :], Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

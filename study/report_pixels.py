@@ -28,7 +28,7 @@ def scores_file(facts: Facts, chain: Chain) -> str | None:
     digest = chain.stages[-1]
     if chain.scoring is not None:
         return chain.scoring if facts.store.scored(digest, chain.scoring) else None
-    keys = [path.stem.removeprefix("scores-") for path in facts.store.stage(digest).glob("scores-*.parquet")]
+    keys = facts.store.scorings(digest)
     return keys[0] if len(keys) == 1 else None
 
 
@@ -143,7 +143,7 @@ def training_figure(drawer: "Drawer") -> Iterator[Block]:
     seen: set[str] = set()
     for chain in drawer.chains(drawer.best):
         for digest in chain.stages:
-            file = drawer.facts.store.stage(digest) / "history.parquet"
+            file = drawer.facts.store.file(digest, "history.parquet")
             stage = drawer.facts.stages.get(digest)
             if digest in seen or stage is None or not file.is_file():
                 continue

@@ -20,7 +20,7 @@ def transfer_blocks(facts: Facts) -> Iterator[Block]:
     for stage in facts.finished:
         key = (facts.groups[stage.digest], stage.network)
         if stage.parent and key not in seen and len(seen) < MOST_LINKS:
-            told = read_json(facts.store.stage(stage.digest) / "transfer.json") or {}
+            told = read_json(facts.store.file(stage.digest, "transfer.json")) or {}
             seen[key] = (stage, told)
     if not seen:
         yield Text(text="No finished stage takes weights over from another.")

@@ -2,7 +2,7 @@
 
 from results.thresholds import at_threshold, on_grid
 from study.plan import Scoring
-from study.store import Store, write_scores
+from study.store import Store
 
 
 def can_rescore(store: Store, digest: str, scoring: Scoring) -> bool:
@@ -20,7 +20,7 @@ def rescore(store: Store, digest: str, scoring: Scoring) -> bool:
     import pyarrow.parquet as pq
 
     tables = pq.read_table(store.scores(digest, known)), pq.read_table(store.images(digest, known))
-    write_scores(store.stage(digest), scoring.key, *at_threshold(*tables, scoring.threshold))
+    store.add_scores(digest, scoring.key, *at_threshold(*tables, scoring.threshold))
     return True
 
 

@@ -103,12 +103,14 @@ def report(  # noqa: PLR0917 - options are given by name
 ) -> None:
     """Write everything a study found to one HTML file; a study that still runs has one too."""
     from study.report import Wishes, write_report
+    from study.store import Store
 
     folder = study_folder(storage, name)
     place = output or folder / "report" / "report.html"
     wishes = Wishes(figures=figures, format=format_.value, log=log, images=images)
     try:
-        write_report(storage, name, cache=cache_of(cache), output=place, wishes=wishes)
+        with Store(storage).sharing(name):
+            write_report(storage, name, cache=cache_of(cache), output=place, wishes=wishes)
     except OSError as error:
         message = f"{place} cannot be written ({error}); allowed: a place you may write; choose another with -o"
         raise Refused([Problem(path="", message=message)], name) from error

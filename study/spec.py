@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
@@ -78,6 +79,19 @@ class Resources(Settings):
 
     cpus: Positive = 1
     gpus: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
+    workers: Positive = 1
+    """Processes that share each batch of a stage; `cpus` and `gpus` are those of one."""
+    compile: bool = False
+    """Let torch compile networks first: minutes at the start of a stage, faster updates on a GPU."""
+    pack: bool = False
+    """Give a stage the share of a GPU that the memory of one of its shape implies, instead of `gpus`."""
+
+    @model_validator(mode="after")
+    def _packs_what_shares(self) -> Self:
+        if self.pack and (self.workers > 1 or self.gpus not in ("auto", 1)):
+            found = f"pack with workers {self.workers} and gpus {self.gpus}"
+            raise ValueError(f"{found}; allowed: with workers 1 and gpus auto or 1; leave these out, or pack")
+        return self
 
     @field_validator("gpus")
     @classmethod
@@ -92,6 +106,24 @@ class Checkpoint(Settings):
 
     epochs: Positive = 1
     seconds: Annotated[float, Field(ge=0)] = 20.0
+
+
+class Tracking(Settings):
+    """Where every stage is also logged as a run; never part of a digest."""
+
+    tensorboard: bool = False
+    mlflow: str | None = None
+
+    @field_validator("mlflow")
+    @classmethod
+    def _without_secrets(cls, value: str | None) -> str | None:
+        place = urlsplit(value or "")
+        if "@" in place.netloc or "password" in place.query.lower() or "token" in place.query.lower():
+            raise ValueError(
+                "has a user or a password in it, which would be kept with the study; allowed: an address without; set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where the study is started"
+            )
+        return value
 
 
 class PublishedValue(Settings):
@@ -132,6 +164,7 @@ class StudySpec(Settings):
     keep: Keep = Keep()
     resources: Resources = Resources()
     checkpoint: Checkpoint = Checkpoint()
+    tracking: Tracking = Tracking()
     published: tuple[Published, ...] = ()
 
     @model_validator(mode="after")

@@ -1,10 +1,11 @@
 """What a worker does with one job: train it unless it is published, score it, publish it."""
 
+import functools
 import importlib.metadata
 import platform
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from datasets.augment import Augmenter
 from datasets.balance import balanced
@@ -25,18 +26,20 @@ from models.network import Network
 from models.tasks import make_task
 from models.tasks.base import Outputs, Task
 from models.tasks.segmentation import Segmentation
-from study.checkpoint import Checkpoints
+from study.checkpoint import Checkpoints, Copies, removed_if_refused, save_tensors
 from study.claims import claim
 from study.cohort import Cohort, CohortSpec, Reading
 from study.evaluate import Examination, score
 from study.factors import WeightsFile
+from study.feed import Context, Material
 from study.files import write_json
 from study.job import Job, Surroundings
+from study.kept import kept
 from study.model import blueprint
 from study.plan import Scoring
 from study.rescore import rescore
 from study.store import WEIGHTS, Store, write_scores
-from study.train import Context, Loop, Material, Trained
+from study.train import Loop, Trained
 
 LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "numpy", "albumentations", "ray")
 
@@ -57,27 +60,35 @@ class Bench:
     network: Network
 
 
-def perform(job: Job, surroundings: Surroundings, context: Context) -> None:
-    """Bring one stage to its end: published, and scored where it is a target.
+Member = Callable[[Context], None]
+Spread = Callable[[Member], None]
+"""Runs a member in each of several workers of a stage."""
+
+
+def perform(job: Job, surroundings: Surroundings, context: Context, spread: Spread | None = None) -> None:
+    """Bring one stage to its end: published, and scored where it is a target. `spread`: it has several workers.
 
     Raises `study.claims.Claimed` where another process works on it, `study.store.Damaged` where the parent
     is unusable, `study.train.Diverged` and `DataChanged`.
     """
     torch.set_num_threads(surroundings.cpus)
-    store = Store(surroundings.storage)
-    with claim(store.work(job.digest)):
+    store = surroundings.store
+    with claim(store.work(job.digest), store.mirror):
         missing = [scoring for scoring in job.scorings if not rescore(store, job.digest, scoring)]
         published = store.is_finished(job.digest)
         trained = published and (store.has_weights(job.digest) or not (missing or job.needs_weights))
         if trained and not missing:
             return
-        bench = open_bench(job, surroundings)
         if trained:
+            bench = open_bench(job, surroundings)
             bench.network.load_state_dict(load_file(store.weights(job.digest)))
             bench.network.to(context.device)
-            _write_scores(bench, missing, store.stage(job.digest), surroundings.cache)
+            for scoring in missing:
+                store.add_scores(job.digest, scoring.key, *_scored(bench, scoring, surroundings.cache))
+        elif spread is None:
+            train(job, surroundings, context)
         else:
-            _train(bench, store, surroundings, context)
+            spread(functools.partial(train, job, surroundings))
 
 
 def open_bench(job: Job, surroundings: Surroundings) -> Bench:
@@ -112,24 +123,38 @@ def _cohort(spec: CohortSpec, cache: Path) -> Cohort:
     return _cohorts[key]
 
 
-def _train(bench: Bench, store: Store, surroundings: Surroundings, context: Context) -> None:
+def train(job: Job, surroundings: Surroundings, context: Context) -> None:
+    """Do one worker's part of the training; the first one publishes what came out."""
+    torch.set_num_threads(surroundings.cpus)
+    if context.device.type == "cuda":
+        torch.cuda.empty_cache()  # what the stage before it took is not this one's peak
+        torch.cuda.reset_peak_memory_stats(context.device)
     started = time.time()
+    bench, store = open_bench(job, surroundings), surroundings.store
     transfer = _start(bench, store)
+    copies = Copies(store.mirror.remote, job.digest) if store.mirror is not None else None
     checkpoints = Checkpoints(
-        work=store.work(bench.job.digest),
+        work=store.work(job.digest),
+        copies=copies,
         every=surroundings.checkpoint.epochs,
         pause=surroundings.checkpoint.seconds,
     )
     trained = _loop(bench, context).run(checkpoints)
+    if context.rank:
+        return
     draft = checkpoints.folder / "draft"
-    draft.mkdir(parents=True)
-    save_file({name: tensor.cpu().contiguous() for name, tensor in trained.weights.items()}, draft / WEIGHTS)
-    pq.write_table(pa.Table.from_pylist(trained.history), draft / "history.parquet")
-    write_json(draft / "transfer.json", transfer)
     bench.network.load_state_dict(trained.weights)
-    _write_scores(bench, bench.job.scorings, draft, surroundings.cache)
     publish = store.republish if store.is_finished(bench.job.digest) else store.publish
-    publish(bench.job.digest, draft, _record(bench, trained, surroundings, time.time() - started))
+    with removed_if_refused(draft):
+        draft.mkdir(parents=True)
+        save_tensors({name: tensor.cpu().contiguous() for name, tensor in trained.weights.items()}, draft / WEIGHTS)
+        pq.write_table(pa.Table.from_pylist(trained.history), draft / "history.parquet")
+        write_json(draft / "transfer.json", transfer)
+        for scoring in job.scorings:
+            write_scores(draft, scoring.key, *_scored(bench, scoring, surroundings.cache))
+        if copies is not None:
+            copies.settle()
+        publish(bench.job.digest, draft, _record(bench, trained, surroundings, time.time() - started))
 
 
 def _loop(bench: Bench, context: Context) -> Loop:
@@ -144,6 +169,7 @@ def _loop(bench: Bench, context: Context) -> Loop:
         return Batches(
             arrays.images, arrays.targets if labelled else None, rows,
             batch_size=settings.batch_size, seed=node.seed, augmenter=augmenter if trains else None,
+            parts=settings.accumulate if trains else 1,
         )  # fmt: skip
 
     train = reading.train
@@ -170,16 +196,15 @@ def _start(bench: Bench, store: Store) -> dict[str, Any]:
     if isinstance(node.initial_weights, WeightsFile):
         initial.load_file(network, node.initial_weights.file)
     elif node.initial_weights != "random":
-        initial.load_pretrained(network, node.step.backbone, node.initial_weights)
+        name = node.initial_weights
+        initial.load_pretrained(network, node.step.backbone, name, file=kept(store, node.step.backbone, name))
     return told
 
 
-def _write_scores(bench: Bench, scorings: tuple[Scoring, ...] | list[Scoring], folder: Path, cache: Path) -> None:
-    for scoring in scorings:
-        split = bench.cohort.split(fold=scoring.fold, seed=scoring.seed, labelled=scoring.labelled)
-        rows = {"test": split.test, "validation": split.validation}
-        scores, images = score(bench.network, examination(bench, scoring, cache), rows)
-        write_scores(folder, scoring.key, scores, images)
+def _scored(bench: Bench, scoring: Scoring, cache: Path) -> tuple[pa.Table, pa.Table]:
+    split = bench.cohort.split(fold=scoring.fold, seed=scoring.seed, labelled=scoring.labelled)
+    rows = {"test": split.test, "validation": split.validation}
+    return score(bench.network, examination(bench, scoring, cache), rows)
 
 
 def examination(bench: Bench, scoring: Scoring, cache: Path) -> Examination:
@@ -203,8 +228,17 @@ def _side(bench: Bench) -> int:
     return int(np.median(bench.arrays.shapes[list(bench.reading.train)].max(axis=1)))
 
 
+def _memory(device: torch.device) -> dict[str, int] | None:
+    """Return the bytes of a GPU that were taken at most, and how many it has."""
+    if device.type != "cuda":
+        return None
+    return {"peak": torch.cuda.max_memory_reserved(device),
+            "total": torch.cuda.get_device_properties(device).total_memory}  # fmt: skip
+
+
 def _record(bench: Bench, trained: Trained, surroundings: Surroundings, seconds: float) -> Mapping[str, Any]:
     job, node, step = bench.job, bench.job.node, bench.job.node.step
+    device = next(bench.network.parameters()).device
     return {
         "digest": job.digest,
         "stage": step.stage,
@@ -226,7 +260,9 @@ def _record(bench: Bench, trained: Trained, surroundings: Surroundings, seconds:
         "parameters": sum(parameter.numel() for parameter in bench.network.parameters()),
         "seconds": round(seconds, 3),
         "cpus": surroundings.cpus,
-        "device": str(next(bench.network.parameters()).device),
+        "workers": surroundings.workers,
+        "device": str(device),
+        "gpu_memory": _memory(device),
         "host": socket.gethostname(),
         "python": platform.python_version(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},

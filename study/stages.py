@@ -60,6 +60,8 @@ class StageBase(Settings):
     epochs: Positive | None = None
     steps: Positive | None = None
     batch_size: Positive = 8
+    accumulate: Positive = 1
+    """Into how many parts a batch is split, whose gradients add up: less memory, batch norm over a part."""
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     clip_norm: Annotated[float, Field(gt=0)] | None = None
@@ -76,6 +78,15 @@ class StageBase(Settings):
     image: ImageOverride = ImageOverride()
     prepare: PrepareSettings | None = None
     """In place of the study's `image.prepare`."""
+
+    @model_validator(mode="after")
+    def _some_image_a_part(self) -> Self:
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"accumulate is {self.accumulate} of batches of {self.batch_size}; allowed: at least one image a "
+                "part; lower accumulate or raise batch_size"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -124,6 +135,9 @@ class SegmentationStage(SegmentationSettings, MaskStage):
 
 class AdversarialStage(AdversarialSettings, MaskStage):
     """A stage of semi-supervised segmentation."""
+
+    accumulate: Literal[1] = 1
+    """Both players of a batch answer to the same maps, which would be kept for all parts."""
 
 
 Stage = ReconstructionStage | ClassificationStage | LocalisationStage | SegmentationStage | AdversarialStage

@@ -7,6 +7,7 @@ from typing import Any
 
 from study.files import read_json
 from study.layout import DRIVER, FAILURES
+from study.pace import left_text, scores_text
 from study.store import Store
 
 SILENT_SECONDS = 60.0
@@ -16,17 +17,27 @@ SILENT_SECONDS = 60.0
 def status(storage: Path, name: str) -> dict[str, Any]:
     """Return the state of a study as `status --json` gives it."""
     store = Store(storage)
+    store.pull(name)
     folder = store.study(name)
     planned = store.planned(name)
     driver = read_json(folder / DRIVER)
     finished = len(store.finished().intersection(planned))
     failures = _failures(folder)
     state = _state(driver, finished=finished == len(planned), failed=bool(failures))
-    running = driver["stages"]["running"] if driver and state == "running" else 0
+    alive = driver if driver and state == "running" else {}
+    running = alive["stages"]["running"] if alive else 0
     waiting = max(len(planned) - finished - running - len(failures), 0)
     counts = {"total": len(planned), "finished": finished, "running": running, "waiting": waiting,
               "failed": len(failures)}  # fmt: skip
-    return {"study": name, "state": state, "stages": counts, "failures": failures}
+    return {
+        "study": name,
+        "state": state,
+        "stages": counts,
+        "running": alive.get("running", []),
+        "seconds_left": alive.get("seconds_left"),
+        "searching": alive.get("searching", False),
+        "failures": failures,
+    }
 
 
 def _state(driver: dict[str, Any] | None, *, finished: bool, failed: bool) -> str:
@@ -53,6 +64,16 @@ def status_text(told: dict[str, Any]) -> str:
         f"{told['study']}: {told['state']}",
         "stages: " + ", ".join(f"{counts[key]} {key}" for key in ("total", "finished", "running", "waiting", "failed")),
     ]
+    for stage in told["running"]:
+        lines.append(f"running: {stage['label']}{_epoch(stage)}")
+    if told["state"] == "running":
+        lines.append(f"time left: {left_text(told['seconds_left'], searching=told['searching'])}")
     for failure in told["failures"]:
         lines.append(f"failed: {failure['stage']} {failure['digest'][:8]}: {failure['error'].partition(chr(10))[0]}")
     return "\n".join(lines)
+
+
+def _epoch(stage: dict[str, Any]) -> str:
+    if stage["epoch"] is None:
+        return ": its first epoch"
+    return f": epoch {stage['epoch']} of {stage['epochs']}  {scores_text(stage['scores'])}"

@@ -5,20 +5,24 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from study.files import damage, hash_of, read_json, seal, write_json
-from study.layout import PLAN
+from study.files import damage, hash_of, inside, read_json, seal, write_json
+from study.layout import PLAN, SEAL
+from study.mirror import Mirror, mirror_of
+from study.remote import each
+from study.sharing import pull, pull_all, sharing
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 WEIGHTS = "weights.safetensors"
-SEAL = "seal.json"
 RECORD = "stage.yaml"
 
 
@@ -32,59 +36,107 @@ class Damaged(RuntimeError):  # noqa: N818 - a state of the store, not a bug
 
 @dataclass(frozen=True)
 class Store:
-    """`stages/<digest>/` finished, `work/<digest>/<attempt>/` under way, `studies/<name>/` derived."""
+    """`stages/<digest>/` finished, `work/<digest>/<attempt>/` under way, `studies/<name>/` derived.
+
+    `root` may be the mirror of a storage elsewhere (`study.mirror`): its files are fetched where they are asked for
+    by name, and stored where they are written through here.
+    """
 
     root: Path
 
+    @cached_property
+    def mirror(self) -> Mirror | None:
+        """Return what the folder mirrors, None for a storage of its own."""
+        return mirror_of(self.root)
+
+    @property
+    def origin(self) -> str | None:
+        """Return the URI that the folder mirrors."""
+        return None if self.mirror is None else self.mirror.remote.uri
+
+    @property
+    def place(self) -> str:
+        """Return how a user names this storage."""
+        return self.origin or str(self.root)
+
     def stage(self, digest: str) -> Path:
         """Return the folder of a finished stage."""
-        return self.root / "stages" / digest
+        return inside(self.root / "stages", digest)
 
     def work(self, digest: str) -> Path:
         """Return the folder of a stage's attempts."""
-        return self.root / "work" / digest
+        return inside(self.root / "work", digest)
 
     def study(self, name: str) -> Path:
         """Return the folder of a study."""
-        return self.root / "studies" / name
+        return inside(self.root / "studies", name)
 
     def finished(self) -> frozenset[str]:
         """Return the digests of all published stages, from one listing."""
-        try:
-            with os.scandir(self.root / "stages") as entries:
-                return frozenset(entry.name for entry in entries)
-        except (FileNotFoundError, NotADirectoryError):
-            return frozenset()
+        if self.mirror is not None:
+            return self.mirror.finished()
+        return self._listed(self.root / "stages")
 
     def is_finished(self, digest: str) -> bool:
         """Return whether a stage is published."""
-        return (self.stage(digest) / SEAL).is_file()
+        return self._has(digest, SEAL)
 
     def scored(self, digest: str, key: str) -> bool:
         """Return whether a target stage has these scores."""
-        return self.images(digest, key).is_file() and self.scores(digest, key).is_file()
+        return all(self._has(digest, name) for name in score_files(key))
 
     def scores(self, digest: str, key: str) -> Path:
         """Return the file of pixel counts."""
-        return self.stage(digest) / f"scores-{key}.parquet"
+        return self.file(digest, score_files(key)[1])
 
     def images(self, digest: str, key: str) -> Path:
         """Return the file of image-wise calibration."""
-        return self.stage(digest) / f"images-{key}.parquet"
+        return self.file(digest, score_files(key)[0])
+
+    def scorings(self, digest: str) -> list[str]:
+        """Return the keys of all scores of a target stage."""
+        names = self._names(digest)
+        keys = {name.removesuffix(".parquet").partition("-")[2] for name in names if name.startswith("scores-")}
+        return sorted(key for key in keys if names.issuperset(score_files(key)))
 
     def other_threshold(self, digest: str, examined: str) -> str | None:
         """Return the key of scores of the same cases at some threshold, None where there are none."""
-        for path in sorted(self.stage(digest).glob(f"scores-{examined}-*.parquet")):
-            key = path.stem.removeprefix("scores-")
-            if self.images(digest, key).is_file():
-                return key
-        return None
+        return next((key for key in self.scorings(digest) if key.startswith(f"{examined}-")), None)
+
+    def file(self, digest: str, name: str) -> Path:
+        """Return where a file of a finished stage can be read, if it has one of this name."""
+        if self.mirror is not None:
+            self.mirror.bring(digest, name)
+        return self.stage(digest) / name
+
+    def bring(self, wanted: Iterable[tuple[str, str]]) -> None:
+        """Fetch many files of stages, given by digest and name, that will be read one after another."""
+        if self.mirror is not None:
+            self.mirror.bring_all(wanted)
+
+    def _has(self, digest: str, name: str) -> bool:
+        if self.mirror is not None:
+            return name in self.mirror.names(digest, name)
+        return (self.stage(digest) / name).is_file()
+
+    def _names(self, digest: str) -> frozenset[str]:
+        return self._listed(self.stage(digest)) if self.mirror is None else frozenset(self.mirror.names(digest))
+
+    @staticmethod
+    def _listed(folder: Path) -> frozenset[str]:
+        try:
+            with os.scandir(folder) as entries:
+                return frozenset(entry.name for entry in entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return frozenset()
 
     def publish(self, digest: str, draft: Path, record: Mapping[str, Any]) -> bool:
         """Make a finished attempt visible by one rename. False where another attempt was first."""
         (draft / RECORD).write_text(yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True), encoding="utf-8")
         files = seal(draft, [path.name for path in sorted(draft.iterdir())])
         write_json(draft / SEAL, {"updates": record["updates"], "seconds": record["seconds"], "files": files})
+        if self.mirror is not None:
+            return self.mirror.publish(digest, draft)
         self.stage(digest).parent.mkdir(parents=True, exist_ok=True)
         try:
             draft.rename(self.stage(digest))
@@ -97,9 +149,11 @@ class Store:
 
     def republish(self, digest: str, draft: Path, record: Mapping[str, Any]) -> None:
         """Publish once more a stage whose weights were not kept; scores of other studies go along."""
-        for old in self.stage(digest).glob("*.parquet"):
-            if not (draft / old.name).exists():
-                shutil.copy2(old, draft / old.name)
+        for name in self._names(digest):
+            if name.endswith(".parquet") and not (draft / name).exists():
+                shutil.copy2(self.file(digest, name), draft / name)
+        if self.mirror is not None:
+            self.mirror.unfinish(digest)
         before = self.work(digest) / f"before-{uuid.uuid4().hex[:8]}"
         self._move(digest, before)
         self.publish(digest, draft, record)
@@ -107,12 +161,12 @@ class Store:
 
     def has_weights(self, digest: str) -> bool:
         """Return whether a finished stage still has its weights."""
-        return (self.stage(digest) / WEIGHTS).is_file()
+        return self._has(digest, WEIGHTS)
 
     def weights(self, digest: str) -> Path:
         """Return the weights of a finished stage, every byte of them verified. Raises `Damaged`."""
         self.verify(digest)
-        files, path = self.seal(digest)["files"], self.stage(digest) / WEIGHTS
+        files, path = self.seal(digest)["files"], self.file(digest, WEIGHTS)
         if WEIGHTS not in files or not path.is_file():
             raise Damaged(digest, "its weights were not kept")
         if hash_of(path) != files[WEIGHTS]["blake2b"]:
@@ -122,25 +176,34 @@ class Store:
     def verify(self, digest: str) -> None:
         """Check a published stage against its seal. Raises `Damaged`."""
         sealed = self.seal(digest)
-        what = damage(self.stage(digest), sealed["files"]) if sealed else "its seal is missing"
+        what = self._damage(digest, sealed["files"]) if sealed else "its seal is missing"
         if not what:
             return
+        if self.mirror is not None:
+            self.mirror.refresh(digest)
         if sealed != self.seal(digest):  # another driver dropped the weights in between
             self.verify(digest)
         else:
             raise Damaged(digest, what)
 
+    def _damage(self, digest: str, files: Mapping[str, Mapping[str, Any]]) -> str | None:
+        return damage(self.stage(digest), files) if self.mirror is None else self.mirror.damage(digest, files)
+
     def seal(self, digest: str) -> dict[str, Any]:
         """Return `updates`, `seconds` and `files` of a finished stage; empty where the seal is gone."""
         try:
-            sealed: dict[str, Any] = read_json(self.stage(digest) / SEAL) or {}
+            sealed: dict[str, Any] = read_json(self.file(digest, SEAL)) or {}
         except ValueError:
             return {}
         return sealed
 
     def set_aside(self, digest: str) -> None:
         """Move a damaged stage out of the way, so that it is trained again. Another process may have done so."""
-        self._move(digest, self.root / "damaged" / f"{digest}-{uuid.uuid4().hex[:8]}")
+        aside = f"damaged/{digest}-{uuid.uuid4().hex[:8]}"
+        if self.mirror is not None:
+            self.mirror.set_aside(digest, aside)
+        else:
+            self._move(digest, self.root / aside)
 
     def _move(self, digest: str, aside: Path) -> None:
         aside.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +212,7 @@ class Store:
 
     def record(self, digest: str) -> dict[str, Any]:
         """Return what is written about a finished stage."""
-        text = (self.stage(digest) / RECORD).read_text(encoding="utf-8")
+        text = self.file(digest, RECORD).read_text(encoding="utf-8")
         record: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return record
 
@@ -160,19 +223,57 @@ class Store:
 
     def planned_by_all(self, *, but: str | None = None) -> frozenset[str]:
         """Return the digests that studies plan with, those of one name left out."""
-        names = [file.parent.name for file in self.root.glob(f"studies/*/{PLAN}")]
+        names = self.studies(PLAN)
         return frozenset(digest for name in names if name != but for digest in self.planned(name))
+
+    def studies(self, *files: str) -> list[str]:
+        """Return the names of the studies that have the first of these files; a mirror fetches all of them."""
+        if self.mirror is not None:
+            pull_all(self.mirror, files)
+        return sorted(file.parent.name for file in self.root.glob(f"studies/*/{files[0]}"))
+
+    def pull(self, name: str) -> None:
+        """Fetch the folder of a study as it is now; nothing to do where it lies here."""
+        if self.mirror is not None:
+            pull(self.mirror, name)
+
+    def sharing(self, name: str) -> AbstractContextManager[None]:
+        """Store what is written into the folder of a study while a block lasts."""
+        return nullcontext() if self.mirror is None else sharing(self.mirror, name)
 
     def drop_weights(self, digests: Iterable[str]) -> None:
         """Remove weights that are not to be kept; the stages stay finished."""
-        for digest in digests:
-            sealed = self.seal(digest)
-            if sealed and sealed["files"].pop(WEIGHTS, None):
-                write_json(self.stage(digest) / SEAL, sealed)
-            (self.stage(digest) / WEIGHTS).unlink(missing_ok=True)
+        each(self._drop_weights, digests, at_once=self.mirror is not None)
+
+    def _drop_weights(self, digest: str) -> None:
+        sealed = self.seal(digest)
+        if sealed and sealed["files"].pop(WEIGHTS, None):
+            write_json(self.stage(digest) / SEAL, sealed)
+            self._share(digest, SEAL)
+        (self.stage(digest) / WEIGHTS).unlink(missing_ok=True)
+        if self.mirror is not None:
+            self.mirror.remove(digest, WEIGHTS)
+
+    def drop_work(self, digest: str) -> None:
+        """Remove what attempts at a stage left."""
+        shutil.rmtree(self.work(digest), ignore_errors=True)
+        if self.mirror is not None:
+            self.mirror.remote.delete_folder(f"work/{digest}")
+
+    def add_scores(self, digest: str, key: str, scores: "pa.Table", images: "pa.Table") -> None:
+        """Write both tables of one scoring into a finished stage."""
+        self.stage(digest).mkdir(parents=True, exist_ok=True)
+        write_scores(self.stage(digest), key, scores, images)
+        self._share(digest, *score_files(key))
+
+    def _share(self, digest: str, *names: str) -> None:
+        if self.mirror is not None:
+            self.mirror.share(digest, *names)
 
     def writable_problem(self) -> str | None:
         """Return why nothing can be stored here, None where it can."""
+        if self.mirror is not None:
+            return self.mirror.writing_problem()
         probe = self.root / f".probe-{uuid.uuid4().hex}"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -183,11 +284,16 @@ class Store:
         return None
 
 
+def score_files(key: str) -> tuple[str, str]:
+    """Return the names of image-wise calibration and of pixel counts, in the order in which they are written."""
+    return f"images-{key}.parquet", f"scores-{key}.parquet"
+
+
 def write_scores(folder: Path, key: str, scores: "pa.Table", images: "pa.Table") -> None:
     """Write both tables of one scoring. The images go first: scores beside them mean that both are whole."""
     import pyarrow.parquet as pq
 
-    for name, table in (("images", images), ("scores", scores)):
-        aside = folder / f".{name}-{key}"
+    for name, table in zip(score_files(key), (images, scores), strict=True):
+        aside = folder / f".{name}"
         pq.write_table(table, aside, compression="zstd")
-        aside.replace(folder / f"{name}-{key}.parquet")
+        aside.replace(folder / name)

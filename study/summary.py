@@ -1,22 +1,26 @@
-"""What `study plan` tells."""
+"""What is told of a plan: by `study plan`, and to those who read a study's folder."""
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.families import family_name
+from study.files import write_json
+from study.forecast import Load, forecast, forecast_lines
+from study.layout import PLAN
 from study.plan import Plan, image_epochs
 from study.pretrained import missing_weights
 from study.store import Store
 from study.todo import Todo, todo
 
 if TYPE_CHECKING:
-    from study.search.searches import Searches
+    from study.search.searches import One, Searches
 
 Told = dict[str, Any]
 
 
-def summary(plan: Plan, store: Store) -> Told:
-    """Count arms, cells, replicates, stages and image-epochs; more keys than the contract's may follow."""
+def summary(plan: Plan, store: Store, cache: Path) -> Told:
+    """Count arms, cells, replicates, stages and image-epochs, and forecast; more keys may follow."""
     left = todo(plan, store)
     nodes = plan.nodes | plan.after_search
     cost = {digest: image_epochs(plan, node) for digest, node in nodes.items()}
@@ -51,22 +55,37 @@ def summary(plan: Plan, store: Store) -> Told:
             if cohort.spec.excluded
         ],
         "baselines": [family_name(rule) for rule in plan.spec.compare.baseline],
-        "warnings": [*plan.warnings, *_same_arms(plan), *missing_weights(plan, left.stages), *_again(left)],
+        "warnings": [*plan.warnings, *_same_arms(plan), *missing_weights(plan, left.stages, store), *_again(left)],
     }
-    return told if plan.searches is None else told | {"search": _search(plan, plan.searches, store)}
+    trained = [digest for digest in dict.fromkeys([*left.stages, *plan.after_search]) if digest not in left.scored]
+    loads = [Load(node=nodes[digest], image_epochs=cost[digest]) for digest in trained]
+    if plan.searches is not None:
+        tried = _tried(plan, plan.searches)
+        told["search"] = _search(plan.searches, tried, store)
+        loads += tried.values()
+    reads = [nodes[digest] for digest in left.stages] + [load.node for load in loads]
+    return told | {"forecast": forecast(plan, store, cache, loads, reads)}
 
 
-def _search(plan: Plan, searches: "Searches", store: Store) -> Told:
+def _tried(plan: Plan, searches: "Searches") -> "dict[One, Load]":
+    """Return the costliest stage that each search may try, as often as it still tries one."""
+    found: dict[One, Load] = {}
+    for one in searches.all:
+        base = [plan.node(searches.planner.candidate(plan.arms[number], one.fold)[-1]) for number in one.arms]
+        node = max(base, key=lambda node: image_epochs(plan, node))
+        left = max(searches.search.trials - one.trials.settled, 0)
+        found[one] = Load(node=node, image_epochs=image_epochs(plan, node), times=left, tried=True)
+    return found
+
+
+def _search(searches: "Searches", tried: "dict[One, Load]", store: Store) -> Told:
     """Count searches, their trials, and what a changed best would train again."""
-    base = {one: [searches.planner.candidate(plan.arms[number], one.fold)[-1] for number in one.arms]
-            for one in searches.all}  # fmt: skip
-    costs = {one: max(image_epochs(plan, plan.node(name)) for name in names) for one, names in base.items()}
     return {
         "searches": len(searches.all),
         "finished": sum(one.trials.finished for one in searches.all),
         "trials": searches.search.trials * len(searches.all),
         "settled": sum(min(one.trials.settled, searches.search.trials) for one in searches.all),
-        "image_epochs": sum(cost * searches.search.trials for cost in costs.values()),
+        "image_epochs": sum(load.image_epochs * searches.search.trials for load in tried.values()),
         "cells_at_stake": searches.at_stake(store.scored),
     }
 
@@ -99,6 +118,7 @@ def summary_text(told: Told) -> str:
     ]
     if "search" in told:
         lines += _search_lines(told["search"], stages["after_search"])
+    lines += forecast_lines(told["forecast"])
     for leak in told["excluded"]:
         lines.append(f"left out     {len(leak['images'])} images of {leak['data']} that show a case of the target")
     return "\n".join([*lines, *(f"warning      {warning}" for warning in told["warnings"])])
@@ -117,3 +137,11 @@ def _search_lines(search: Told, waiting: int) -> list[str]:
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in counts.items())
+
+
+def write_plan(plan: Plan, store: Store) -> None:
+    """Write which stages a study plans with, and what it searches, into its folder."""
+    told: Told = {"stages": {name: node.recipe.step.stage for name, node in plan.nodes.items()}}
+    if plan.searches is not None:
+        told |= {"after_search": len(plan.after_search), "searches": plan.searches.told()}
+    write_json(store.study(plan.spec.name) / PLAN, told)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from study.layout import SEAL
 from study.plan import Plan
 from study.rescore import can_rescore
 from study.store import Damaged, Store
@@ -61,7 +62,9 @@ def todo(plan: Plan, store: Store) -> Todo:
 def set_damaged_aside(plan: Plan, store: Store) -> dict[str, str]:
     """Verify every published stage of the plan; move what is damaged out of the way and tell what it was."""
     damaged = {}
-    for digest in store.finished() & plan.nodes.keys():
+    published = store.finished() & plan.nodes.keys()
+    store.bring((digest, SEAL) for digest in published)
+    for digest in published:
         try:
             store.verify(digest)
         except Damaged as error:

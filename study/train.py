@@ -1,44 +1,30 @@
 """The one training loop: any task, one process or one of several workers, resumable after any epoch."""
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from datasets.batches import Batches
 from models.average import Average, refresh_statistics
 from models.network import Network
 from models.optimize import squared_kernels
 from models.settings import OptimizerSettings
 from models.tasks.base import NETWORK, Batch, Task
+from models.workers import add, alike, from_first, once, present, synchronised
 from study.checkpoint import Checkpoints, Snapshot
+from study.feed import Context, Feed, Material
 from study.player import Player
 from study.spec import Link
 from study.stages import EarlyStopping, Stage
 
-Report = Callable[[Mapping[str, float]], None]
-
-
-CPU = torch.device("cpu")
 NO_STOPPING = EarlyStopping(patience=1)
 
 
 class Diverged(RuntimeError):  # noqa: N818 - an expected state
     """The loss is no number any more."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Context:
-    """Where this process stands among the workers of a stage, and whom it tells how training goes."""
-
-    report: Report
-    rank: int = 0
-    world: int = 1
-    device: torch.device = CPU
 
 
 @dataclass(kw_only=True)
@@ -64,15 +50,6 @@ class Trained:
     history: list[dict[str, float]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Material:
-    """What a stage learns from. `validation` None: nothing validates, the last epoch is taken."""
-
-    training: Batches
-    validation: Batches | None = None
-    unlabelled: Batches | None = None
-
-
 class Loop:
     """Trains one network on one task, together with the task's rivals where it has any."""
 
@@ -81,12 +58,12 @@ class Loop:
         context: Context,
     ) -> None:  # fmt: skip
         self.network, self.task, self.settings, self.link = network, task, settings, link
-        self.material, self.seed, self.context = material, seed, context
+        self.seed, self.context, self.feed = seed, context, Feed(material, context)
         per_epoch = material.training.updates_per_epoch
         self.updates = settings.steps or (settings.epochs or 0) * per_epoch
         self.epochs = math.ceil(self.updates / per_epoch)
-        network.freeze(link.freeze)
         self.players = {NETWORK: self._player(network, settings.optimizer)}
+        network.freeze(link.freeze)
         for name, rival in task.rivals(network.mean.shape[1]).items():
             self.players[name] = self._player(rival.network, rival.optimizer)
         self.progress = Progress()
@@ -95,14 +72,18 @@ class Loop:
         self.average = Average()
 
     def _player(self, network: nn.Module, optimizer: OptimizerSettings) -> Player:
+        synchronised(network.to(self.context.device))
+        alike(network)
+        if self.context.compiles:
+            network.compile()
         return Player(
-            network.to(self.context.device), optimizer, self.settings.schedule, updates=self.updates,
-            clip_norm=self.settings.clip_norm,
-        )  # fmt: skip
+            network, optimizer, self.settings.schedule, updates=self.updates, clip_norm=self.settings.clip_norm
+        )
 
     def run(self, checkpoints: Checkpoints) -> Trained:
         """Train to the end, from the latest checkpoint on. Raises `Diverged`."""
-        snapshot = checkpoints.latest()
+        # The first worker's: on storages without shared folders others may see an older one.
+        snapshot = from_first(checkpoints.latest if self.context.rank == 0 else None, self.context.device)
         if snapshot is not None:
             self._restore(snapshot)
         while self.progress.epoch < self.epochs and not self._is_stale():
@@ -126,7 +107,7 @@ class Loop:
         self.progress.epoch = epoch + 1
         for player in self.players.values():
             player.after_epoch(scores.get("loss", math.nan))
-        if self.material.validation is not None:
+        if self.feed.validates:
             self._judge(scores)
         if self.settings.average is not None and self.progress.epoch > self.settings.average.start * self.epochs:
             self.average.add(self.network)
@@ -139,13 +120,14 @@ class Loop:
             player.network.train()
         totals = {name: torch.zeros((), dtype=torch.float64, device=self.context.device) for name in self.players}
         images = 0
-        for batch in self._batches(self.material.training, epoch, shuffle=True):
+        for parts in self.feed.training(epoch, self.progress.updates):
             if self.progress.updates >= self.updates:
                 break
-            for name, loss in self._turns(batch):
-                totals[name] += loss * len(batch.images)
+            size = sum(part.size for part in parts)
+            for name, loss in self._turns(parts, size):
+                totals[name] += loss * size
             self.progress.updates += 1
-            images += len(batch.images)
+            images += size
         means = {name: float(total) / max(images, 1) for name, total in totals.items()}
         for name, mean in means.items():
             if not math.isfinite(mean):
@@ -156,26 +138,33 @@ class Loop:
                 )
         return {_loss_name(name): mean for name, mean in means.items()}
 
-    def _turns(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+    def _turns(self, parts: Sequence[Batch], size: int) -> Iterator[tuple[str, Tensor]]:
         """Make the updates of one batch; yield each player and its loss."""
-        turns = self.task.turns(self.network, batch)
+        turns = [self.task.turns(self.network, part) for part in parts]
         while True:
-            with self._precision():  # its backward pass runs outside, as torch advises
-                turn = next(turns, None)
-                if turn is None:
-                    return
-                loss = turn.loss
-                if turn.player == NETWORK and self.settings.l2:
-                    loss = loss + self.settings.l2 * squared_kernels(self.network)
-            self.players[turn.player].step(loss)
-            yield turn.player, loss.detach().double()
+            mover, losses = "", list[Tensor]()
+            for part, made in zip(parts, turns, strict=True):
+                with present(part.counts):
+                    with self._precision():  # its backward pass runs outside, as torch advises
+                        turn = next(made, None)
+                        if turn is None:
+                            return
+                        loss = turn.loss * (part.size / size)
+                        if turn.player == NETWORK and self.settings.l2 and not losses:
+                            loss = loss + once(self.settings.l2 * squared_kernels(self.network))
+                    if not losses:
+                        mover = turn.player
+                        self.players[mover].begin()
+                    self.players[mover].learn(loss)
+                losses.append(loss.detach().double())
+            self.players[mover].update()
+            yield mover, torch.stack(losses).sum()
 
     def _take_average(self) -> None:
         """Put the averaged weights in place of the best epoch's, with statistics of their own."""
         self.average.put_into(self.network)
         torch.manual_seed(_mixed(self.seed, self.epochs, self.context.rank))
-        batches = self._batches(self.material.training, self.epochs, shuffle=True)
-        refresh_statistics(self.network, (batch.images for batch in batches))
+        refresh_statistics(self.network, self.feed.shown(self.epochs))
         scores = self._validate()
         if scores:
             self.progress.best_score = _known(scores[self.task.monitor])
@@ -184,15 +173,16 @@ class Loop:
 
     @torch.no_grad()
     def _validate(self) -> Mapping[str, float]:
-        if self.material.validation is None:
+        if not self.feed.validates:
             return {}
         self.network.eval()
         total: Tensor | None = None
-        for batch in self._batches(self.material.validation, 0, shuffle=False):
-            with self._precision():
+        for batch in self.feed.validation():
+            with present(batch.counts), self._precision():
                 statistics = self.task.statistics(self.network, batch)
-            total = statistics if total is None else total + statistics
-        return {} if total is None else self.task.scores(total)
+            own = statistics if batch.counts else torch.zeros_like(statistics)
+            total = own if total is None else total + own
+        return {} if total is None else self.task.scores(add(total))
 
     def _judge(self, scores: Mapping[str, float]) -> None:
         """Keep the best epoch's weights; an undefined score is worse than any."""
@@ -210,27 +200,7 @@ class Loop:
 
     def _is_stale(self) -> bool:
         stopping = self.settings.early_stopping
-        return (
-            stopping is not None and self.material.validation is not None and self.progress.stale >= stopping.patience
-        )
-
-    def _batches(self, batches: Batches, epoch: int, *, shuffle: bool) -> Iterator[Batch]:
-        device, context = self.context.device, self.context
-        unlabelled = self._unlabelled() if shuffle else itertools.repeat(None)
-        drawn = zip(batches.epoch(epoch, context.rank, context.world, shuffle=shuffle), unlabelled, strict=False)
-        for (pixels, target), others in drawn:
-            images = to_images(torch.from_numpy(pixels), device)
-            goal = images if target is None else torch.from_numpy(target).to(device, non_blocking=True)
-            yield Batch(images=images, target=goal, unlabelled=others, update=self.progress.updates)
-
-    def _unlabelled(self) -> Iterator[Tensor | None]:
-        """Yield a batch of images an update, from where training stands on."""
-        pool, context = self.material.unlabelled, self.context
-        if pool is None:
-            yield from itertools.repeat(None)
-            return
-        for pixels, _ in pool.stream(self.progress.updates, context.rank, context.world):
-            yield to_images(torch.from_numpy(pixels), context.device)
+        return stopping is not None and self.feed.validates and self.progress.stale >= stopping.patience
 
     def _precision(self) -> torch.autocast:
         enabled = self.settings.precision == "bf16"
@@ -262,11 +232,6 @@ class Loop:
         self.best = {name: tensor.to(device) for name, tensor in parts["best"].items()}
         self.average.weights = {name: tensor.to(device) for name, tensor in parts["average"].items()}
         self.average.count = numbers["averaged"]
-
-
-def to_images(pixels: Tensor, device: torch.device) -> Tensor:
-    """Map (N, S, S, channels) bytes to (N, channels, S, S) floats in 0..1 on the device."""
-    return pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255.0)
 
 
 def _known(score: float) -> float | None:

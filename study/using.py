@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from study.options import DEFAULT_STORAGE, Storage
+from study.options import DEFAULT_STORAGE, Cache, Storage, cache_of
 
 Named = Annotated[
     str,
@@ -55,12 +55,13 @@ def predict(  # noqa: PLR0917 - options are given by name
         str | None,
         typer.Option(metavar="float16|float32", help="Also write probabilities as npz, with the names of channels."),
     ] = None,
+    cache: Cache = None,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Write masks of images, by the mean probability of a cell's networks over its folds and seeds.
 
     Masks have the image's own size: class ids where classes exclude each other (0 is the background), else a file
-    of 0 and 255 for each class.
+    of 0 and 255 for each class. Of the study's own test images their Dice is told, as scored and at their own size.
     """
     from study.answers import Precision
     from study.choice import choose
@@ -71,7 +72,7 @@ def predict(  # noqa: PLR0917 - options are given by name
         raise typer.BadParameter(f"is {probabilities}; allowed: float16, float32", param_hint="--probabilities")
     wanted = Wanted(
         output=output, size=size, tile=tile, threshold=threshold, overlay=overlay,
-        probabilities=Precision(probabilities) if probabilities else None,
+        probabilities=Precision(probabilities) if probabilities else None, cache=cache_of(cache),
     )  # fmt: skip
     store = Store(storage)
     choice = choose(store, name, arm=arm or (), fold=fold, seed=seed)
@@ -89,7 +90,7 @@ def export(  # noqa: PLR0917 - options are given by name
     arm: Arm = None,
     fold: Fold = None,
     seed: Seed = None,
-    cache: Annotated[Path | None, typer.Option(help="Prepared images of this machine.")] = None,
+    cache: Cache = None,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Write a network for other programs: .onnx, .safetensors, or a folder for segmentation-models-pytorch.
@@ -98,11 +99,10 @@ def export(  # noqa: PLR0917 - options are given by name
     training size and returns probabilities; it is checked against torch on real images. A folder holds a model card.
     """
     from study.choice import choose
-    from study.doctor import default_cache
     from study.export import export
     from study.store import Store
 
     store = Store(storage)
     choice = choose(store, name, arm=arm or (), fold=fold, seed=seed)
-    for line in export(choice, store, output, images=images or (), ensemble=ensemble, cache=cache or default_cache()):
+    for line in export(choice, store, output, images=images or (), ensemble=ensemble, cache=cache_of(cache)):
         typer.echo(line)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
 from types import UnionType
@@ -12,7 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = tuple(f"{package}/README.md" for package in ("study", "cluster", "results", "models", "datasets"))
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *PAGES)
 Models = Mapping[type[BaseModel], str]
 """Models of a table, each with what stands before its keys."""
 
@@ -34,6 +36,39 @@ def blocks(text: str, kind: str) -> list[str]:
     """Return the texts of all fenced blocks whose fence says exactly `kind`."""
     found = re.findall(r"^```([^\n]*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
     return [body for said, body in found if said.strip() == kind]
+
+
+def anchors(text: str) -> set[str]:
+    """Return what links into a document may name: its titles."""
+    titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def merged(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return a study file with a fragment merged into it."""
+    result = deepcopy(document)
+    for key, value in changes.items():
+        inner = result.get(key)
+        result[key] = merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return result
+
+
+def apply(text: str, tree: Path) -> list[str]:
+    """Make the changes that a document shows (`python FILE` and `diff FILE`) to a tree; return the files."""
+    found: list[tuple[str, str, str]] = re.findall(
+        r"^```(python|diff) (\S+)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL
+    )
+    for kind, name, body in found:
+        file = tree / name
+        if kind == "python":
+            assert not file.exists(), f"{name} is there already"
+            file.write_text(body, encoding="utf-8")
+            continue
+        old, new = ("\n".join(line[1:] for line in body.splitlines() if line[0] in kept) for kept in (" -", " +"))
+        before = file.read_text(encoding="utf-8")
+        assert before.count(old) == 1, f"{name} has this {before.count(old)} times:\n{old}"
+        file.write_text(before.replace(old, new), encoding="utf-8")
+    return [name for _, name, _ in found]
 
 
 def commands(text: str, program: str) -> list[str]:

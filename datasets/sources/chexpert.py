@@ -56,6 +56,7 @@ class ChexpertSource(FileSource):
     """Source of `ChexpertSettings`. An image's id is its path below the root."""
 
     folders = {"train": "image", "valid": "image"}  # noqa: RUF012
+    tables = tuple(SPLITS.values())
 
     def __init__(self, settings: ChexpertSettings) -> None:
         super().__init__(settings)

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets import stored_index
 from datasets.decode import Kind, read
 from datasets.errors import DataError
 from datasets.manifest import Listing, Manifest, file_state, read_manifest, scan
@@ -21,12 +22,15 @@ from datasets.sources.faults import fault, remark
 from datasets.sources.masks import exclusive, has_foreground, masks_digest, overlapping, stored_id
 from datasets.sources.published import Case, MaskFile, Published
 from datasets.sources.tables import choose, digest
+from datasets.stored_index import Stored
 
 
 class FileSource(Source):
     """Source of files under a root, as they were when first asked for. A layout says only `_published`."""
 
     folders: ClassVar[Mapping[str, Kind]]
+    tables: ClassVar[Sequence[str]] = ()
+    """All files that `_published` reads. A layout that names them is a large one, whose index is kept."""
 
     def __init__(self, settings: FileSettings) -> None:
         self._settings = settings
@@ -45,8 +49,15 @@ class FileSource(Source):
         return scan(self._root, self._folders())
 
     @cached_property
+    def _tables(self) -> Mapping[str, tuple[int, int] | None]:
+        return {name: file_state(self._root / name) for name in self.tables}
+
+    @cached_property
     def _layout(self) -> Published:
         published = self._published(self._listing)
+        for name, state in self._tables.items():  # an index that was kept is older than what is read here
+            if file_state(self._root / name) != state:
+                raise DataError(_changed(self._root / name))
         repeated = [name for name, times in Counter(case.id for case in published.cases).items() if times > 1]
         if repeated:
             raise DataError(
@@ -66,6 +77,18 @@ class FileSource(Source):
 
     def index(self, cache: Path, progress: Progress | None = None) -> Index:
         """Read or make the index; see `Source.index`."""
+        if not self.tables or "_listing" in vars(self):
+            return self._made(cache, progress)
+        place = stored_index.place_of(cache, self._settings)
+        kept = stored_index.load(place, self._root, self._folders())
+        if kept is None:
+            tables = self._tables  # before they are read
+            kept = Stored(index=self._made(cache, progress), listing=self._listing, tables=tables)
+            stored_index.save(kept, place)
+        self._listing, self._tables = kept.listing, kept.tables
+        return kept.index
+
+    def _made(self, cache: Path, progress: Progress | None) -> Index:
         files, cases, layout = read_manifest(self._listing, cache, progress), self._cases, self._layout
         known = layout.classes if layout.classes is not None else _numbered(files)
         shown = {box.name for case in cases for box in case.boxes}
@@ -139,10 +162,7 @@ class FileSource(Source):
         """Refuse files that are no longer what was listed: what is made of them is kept under their old content."""
         for path in paths:
             if file_state(self._root / path) != self._listing.files.get(path):
-                raise DataError(
-                    f"{self._root / path} changed since it was indexed; allowed: unchanged files while a study runs; "
-                    "run the study again to plan with what is there now"
-                )
+                raise DataError(_changed(self._root / path))
 
     def labels(self, row: int) -> NDArray[np.float32]:
         """Return the chosen labels, NaN where the tables say nothing."""
@@ -168,6 +188,13 @@ class FileSource(Source):
             return exclusive(self._root, case, known, self._settings.classes)
         wanted = self._settings.classes or known or ()
         return overlapping(self._root, case, [name for name in wanted if name in (known or ())])
+
+
+def _changed(path: Path) -> str:
+    return (
+        f"{path} changed since it was indexed; allowed: unchanged files while a study runs; run the study again to "
+        "plan with what is there now"
+    )
 
 
 def _numbered(files: Manifest) -> tuple[str, ...]:

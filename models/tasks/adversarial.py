@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from models.counts import one_hot
 from models.discriminator import Discriminator, make_discriminator
+from models.losses import ratio
 from models.settings import AdversarialSettings
 from models.tasks.base import NETWORK, Batch, Outputs, Rival, Turn
 from models.tasks.segmentation import Segmentation
+from models.workers import present
 
 DISCRIMINATOR = "discriminator"
 
@@ -43,7 +45,8 @@ class Adversarial(Segmentation):
         self._judge.requires_grad_(False)
         loss = self._loss(logits, batch.target) + self.block.lambda1 * self.deceiving_loss(maps, batch.images)
         if batch.unlabelled is not None and self._uses_unlabelled(batch.update):
-            loss = loss + self.unlabelled_loss(network, batch.unlabelled, batch.update)
+            with present(batch.unlabelled_counts):
+                loss = loss + self.unlabelled_loss(network, batch.unlabelled, batch.update)
         self._judge.requires_grad_(True)
         yield Turn(NETWORK, loss)
 
@@ -78,7 +81,7 @@ class Adversarial(Segmentation):
         else:
             cost = F.binary_cross_entropy_with_logits(scores, (scores.detach() > 0).float(), reduction="none")
             trusted = trusted.expand_as(cost)
-        return (cost * trusted).sum() / trusted.sum().clamp_min(1)
+        return ratio(cost * trusted, trusted)
 
     def _uses_unlabelled(self, update: int) -> bool:
         trains_itself = self.block.lambda_semi > 0 and update >= self.block.semi_start
@@ -87,4 +90,5 @@ class Adversarial(Segmentation):
 
 def _cross_entropy(judged: Tensor, truth: float) -> Tensor:
     scores = judged.float()
-    return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, truth))
+    cost = F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, truth), reduction="none")
+    return ratio(cost, torch.ones_like(cost))

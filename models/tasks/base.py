@@ -21,8 +21,14 @@ class Batch:
     target: Tensor
     unlabelled: Tensor | None = None
     """Images without a target, for tasks that learn from them too."""
+    unlabelled_counts: bool = True
+    """As `counts`, of these."""
     update: int = 0
     """Updates made before this one."""
+    size: int = 0
+    """Images of all workers together."""
+    counts: bool = True
+    """Whether these images are this worker's own; others are here for company only (`models.workers.present`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

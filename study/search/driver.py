@@ -7,8 +7,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from cluster.execute import Outcome
 from cluster.queue import Item
+from cluster.work import Outcome
 from study.plan import image_epochs
 from study.search.check import settings_text
 from study.search.searches import One, Searches
@@ -206,7 +206,7 @@ def values_of(store: Store, name: str, metrics: Iterable[str]) -> list[float] | 
     import pyarrow.parquet as pq
 
     record = store.record(name)
-    history = pq.read_table(store.stage(name) / "history.parquet").to_pylist()
+    history = pq.read_table(store.file(name, "history.parquet")).to_pylist()
     best = next(row for row in history if row["epoch"] == record["best_epoch"])
     known = {"val/mean_iou": record["best_score"], "parameters": record["parameters"], "seconds": record["seconds"]}
     values = [known[metric] if metric in known else best.get(metric) for metric in metrics]

@@ -22,8 +22,13 @@ def draw(study: optuna.Study, metrics: Sequence[str], folder: Path, name: str) -
     import matplotlib as mpl
 
     mpl.use("Agg")
+    return [_saved(make, place_of(folder, name, kind)) for kind, make in _pictures(study, metrics, complete).items()]
+
+
+def place_of(folder: Path, name: str, kind: str) -> Path:
+    """Return where one picture of a search lies: history, importance, parallel or front."""
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-")
-    return [_saved(make, folder / f"{stem}-{what}.png") for what, make in _pictures(study, metrics, complete).items()]
+    return folder / f"{stem}-{kind}.png"
 
 
 def _pictures(

@@ -3,11 +3,11 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from study.files import read_json
 from study.layout import PLAN
@@ -32,26 +32,27 @@ def search_rows(folder: Path) -> list[Row]:
     for one in planned:
         if one["study"] in numbers:
             trials = journal.get_all_trials(numbers[one["study"]], deepcopy=False)
-            best = best_number(trials, one["metrics"][0])
-            rows += [_row(one, trial, best=trial.number == best) for trial in trials]
+            own = [_row(one, trial) for trial in trials]
+            best = best_row(own, one["metrics"][0])
+            rows += [{**row, "best": row is best} for row in own]
     return rows
 
 
-def best_number(trials: Sequence[FrozenTrial], metric: str) -> int | None:
-    """Return the number of the best complete trial by a metric, the first of equals."""
+def best_row(rows: Iterable[Row], metric: str) -> Row | None:
+    """Return the best complete trial by a metric, the first of equals."""
     sign = 1.0 if metric in MINIMISED else -1.0
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    return min(((sign * trial.values[0], trial.number) for trial in complete), default=(0.0, None))[1]
+    complete = [row for row in rows if row["state"] == "complete"]
+    return min(complete, key=lambda row: (sign * row[metric], row["trial"]), default=None)
 
 
-def _row(one: Mapping[str, Any], trial: FrozenTrial, *, best: bool) -> Row:
+def _row(one: Mapping[str, Any], trial: FrozenTrial) -> Row:
     told = trial.user_attrs
     values = dict(zip(one["metrics"], trial.values or [None] * len(one["metrics"]), strict=False))
     return {
         "search": one["name"],
         "trial": trial.number,
         "state": trial.state.name.lower(),
-        "best": best,
+        "best": False,
         **values,
         "params": trial.params,
         "epochs": trial.last_step,
@@ -94,7 +95,7 @@ def _markdown(rows: Sequence[Row]) -> Iterator[str]:
         states = [sum(row["state"] == state for row in own) for state in ("complete", "pruned", "fail")]
         spent = sum(row["image_epochs"] or 0 for row in own)
         best = next((row for row in own if row["best"]), None)
-        found = (_values(best), settings_text(best["params"])) if best else ("none", "")
+        found = (values_text(best), settings_text(best["params"])) if best else ("none", "")
         yield f"| {name} | {sum(states)} | {' | '.join(map(str, states))} | {spent:,} | {found[0]} | {found[1]} |"
     for name in searches:
         yield f"\n{name}\n"
@@ -102,11 +103,18 @@ def _markdown(rows: Sequence[Row]) -> Iterator[str]:
         yield "| --- | --- | --- | --- | --- | --- | --- |"
         for row in (row for row in rows if row["search"] == name):
             state = f"**{row['state']}**" if row["best"] else row["state"]
-            cells = [state, _values(row), _number(row["epochs"]), _number(row["seconds"]), settings_text(row["params"])]
+            cells = [
+                state,
+                values_text(row),
+                _number(row["epochs"]),
+                _number(row["seconds"]),
+                settings_text(row["params"]),
+            ]
             yield f"| {row['trial']} | {' | '.join(cells)} | {row['reason'].replace('|', '/')} |"
 
 
-def _values(row: Row) -> str:
+def values_text(row: Row) -> str:
+    """Return the values a trial was judged by."""
     known = [value for name, value in row.items() if name.startswith("val/") or name in ("parameters", "seconds")]
     metrics = [name for name in row if name.startswith("val/") or name == "parameters"]
     shown = [row[name] for name in metrics] or known[:1]

@@ -1,63 +1,85 @@
-"""Measure what the platform itself costs: `python -m tests.bench [--quick] [--only NAME] [-o FILE]`.
+"""Measure how fast the platform is: `python -m tests.bench [PART ...] [--quick] [-o FILE]`.
 
-Figures are processor seconds, ratios, seconds a unit, or shares of simulated studies; median and spread over
-repeats. Nothing is asserted: machines are noisy.
+Figures are ratios of two sides measured in turn, seconds, or shares of simulated studies; median and spread over
+repeats, beside the goal and the last run. Nothing is asserted: machines are noisy.
 """
 
 import argparse
-import importlib.metadata
-import json
 import os
-import platform
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from tests.bench.augmentation import augmentation
+from tests.bench import record
+from tests.bench.core_use import core_use
 from tests.bench.coverage import coverage
 from tests.bench.figure import Figure
-from tests.bench.orchestration import idle_stages
+from tests.bench.inputs import rates
+from tests.bench.one_stage import one_stage
+from tests.bench.orchestration import idle_stages, stages_on_nodes
 from tests.bench.planning import large_plan, start
+from tests.bench.resume import resume
+from tests.bench.sharing import large_index, memory
 from tests.bench.tables import large_table
-from tests.bench.training import loop
+from tests.bench.whole_study import whole_study
 
-BENCHES: Mapping[str, Callable[..., Iterator[Figure]]] = {
-    "start": start,
-    "plan": large_plan,
-    "stages": idle_stages,
-    "loop": loop,
-    "augmentation": augmentation,
-    "table": large_table,
-    "coverage": coverage,
+Bench = Callable[..., Iterator[Figure]]
+PARTS: Mapping[str, Sequence[Bench]] = {
+    "whole_study": (whole_study,),
+    "one_stage": (one_stage,),
+    "input": (rates, memory, large_index),
+    "core_use": (core_use,),
+    "overheads": (start, large_plan, idle_stages, stages_on_nodes, resume, large_table),
+    "coverage": (coverage,),
 }
-LINE = "{:<72} {:>8} {:>9} {:>9} {:>9} {:>7}"
+HISTORY = Path("bench-history.jsonl")
 
 
 def main() -> None:
-    """Run the chosen benches, print a table, write the figures as JSON."""
+    """Run the chosen parts, print a table, keep the figures."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"default: all of {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="fewer repeats of smaller work")
-    parser.add_argument("--only", choices=BENCHES, action="append", help="repeatable; default: all")
     parser.add_argument("-o", "--output", type=Path, default=Path("bench.json"))
     chosen = parser.parse_args()
-    print(LINE.format("figure", "unit", "median", "min", "max", "goal"))  # noqa: T201
-    records = []
-    for name in chosen.only or BENCHES:
-        for figure in BENCHES[name](quick=chosen.quick):
-            records.append(figure.record())
-            print(_line(records[-1]), flush=True)  # noqa: T201
-    written = {"quick": chosen.quick, "machine": _machine(), "figures": records}
-    chosen.output.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    unknown = [part for part in chosen.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"PART is {unknown[0]}; allowed: {', '.join(PARTS)}; correct the name")
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    told, last = record.about(quick=chosen.quick), record.last_figures(HISTORY, quick=chosen.quick)
+    figures: list[record.Record] = []
+    try:
+        figures.extend(_measured(chosen.parts or list(PARTS), last, quick=chosen.quick))
+    finally:  # what was measured before an interrupt or an error is kept
+        record.keep(chosen.output, HISTORY, told | {"load_after": os.getloadavg()}, figures)
+    _conclude(figures)
 
 
-def _line(record: Mapping[str, Any]) -> str:
-    numbers = (f"{record[key]:.3g}" for key in ("median", "min", "max"))
-    return LINE.format(record["name"], record["unit"], *numbers, "" if record["goal"] is None else record["goal"])
+def _measured(
+    parts: Sequence[str], last: Mapping[tuple[str, str], record.Record], *, quick: bool
+) -> Iterator[record.Record]:
+    for part in parts:
+        begun = time.monotonic()
+        _say(f"\n{part}\n{record.heading()}")
+        for bench in PARTS[part]:
+            for figure in bench(quick=quick):
+                found = figure.record() | {"part": part}
+                _say(record.line(found, last.get((figure.name, figure.unit))))
+                yield found
+        _say(f"({time.monotonic() - begun:.0f} s)")
 
 
-def _machine() -> dict[str, Any]:
-    libraries = {name: importlib.metadata.version(name) for name in ("torch", "ray", "numpy", "albumentations")}
-    return {"processors": os.cpu_count(), "python": platform.python_version(), "libraries": libraries}
+def _conclude(figures: Sequence[record.Record]) -> None:
+    """Say how the goals stand."""
+    held = [found for found in figures if found["goal"] is not None]
+    missed = [found for found in held if not found["met"]]
+    _say(f"\n{len(held) - len(missed)} of {len(held)} goals met" + ("; missed:" if missed else ""))
+    for found in missed:
+        _say(record.line(found, None))
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

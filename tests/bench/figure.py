@@ -1,49 +1,83 @@
-"""One measured number with its spread, and how processor time is taken."""
+"""One measured number with its spread and goal, and how time is taken."""
 
 import resource
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """Repeated measurements of one cost; lower is better. `goal` is the most the median should be."""
+    """Repeated measurements. `goal`: what the median should be at most, or at least where `better` is higher."""
 
     name: str
     unit: str
     values: Sequence[float]
     goal: float | None = None
+    better: Literal["lower", "higher"] = "lower"
 
     def record(self) -> dict[str, Any]:
         """Return the figure as JSON's own types."""
+        median = statistics.median(self.values)
         return {
             "name": self.name,
             "unit": self.unit,
+            "better": self.better,
             "goal": self.goal,
-            "median": statistics.median(self.values),
+            "met": None if self.goal is None else not is_worse(median, self.goal, self.better),
+            "median": median,
             "min": min(self.values),
             "max": max(self.values),
             "values": list(self.values),
         }
 
 
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """Return the processor time of this process, all threads, during a call."""
-    begun = time.process_time()
+def is_worse(value: float, than: float, better: str) -> bool:
+    """Return whether a value is on the wrong side of another."""
+    return value < than if better == "higher" else value > than
+
+
+def ratio(name: str, over: Sequence[float], under: Sequence[float], goal: float | None = None) -> Figure:
+    """Return how many times as fast one side is, round by round: `over` are the seconds of the other one."""
+    values = [other / own for other, own in zip(over, under, strict=True)]
+    return Figure(name=name, unit="ratio", values=values, goal=goal, better="higher")
+
+
+def interleaved(sides: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
+    """Call every side once a round, so that what disturbs the machine disturbs all of them."""
+    found: dict[str, list[T]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, side in sides.items():
+            found[name].append(side())
+    return found
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return the wall-clock time of a call."""
+    begun = time.perf_counter()
     work()
-    return time.process_time() - begun
+    return time.perf_counter() - begun
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """Return the processor time of this process, and of children that end during a call; all threads."""
+    begun = time.process_time() + children_seconds()
+    work()
+    return time.process_time() + children_seconds() - begun
 
 
 def cpu_seconds_of_children(work: Callable[[], object]) -> float:
     """Return the processor time of the child processes that begin and end during a call."""
-    begun = _children()
+    begun = children_seconds()
     work()
-    return _children() - begun
+    return children_seconds() - begun
 
 
-def _children() -> float:
+def children_seconds() -> float:
+    """Return the processor time of all child processes that ended, and of theirs that they waited for."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime

@@ -1,33 +1,87 @@
-"""What Ray, Ray Tune and the queue cost around a stage that does nothing."""
+"""What Ray, Ray Tune and the queue cost around a stage that does nothing: time, and memory of the driver."""
 
+import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+from ray.cluster_utils import Cluster
 
 from cluster.connect import Capacity, connected
-from cluster.execute import Listener, Outcome, Report, execute
+from cluster.execute import execute
 from cluster.queue import Item
+from cluster.work import Outcome, Report, Share
 from tests.bench.figure import Figure
+from tests.data.listening import Silent
+
+COUNTS = (100, 1000, 5000)
+ON_NODES = (100, 1000, 10_000)
+NODES = 50
+NODE_BYTES = 2**29
+"""Of memory for a node that is simulated: a raylet, what Ray starts beside it, and the process of a stage."""
+STORE_BYTES = 80 * 2**20
+"""Of shared memory for the objects of a node, near the least that Ray takes."""
 
 
 def idle_stages(*, quick: bool) -> Iterator[Figure]:
     """Measure seconds a stage between the first end and the last, so that start-up is not in it."""
     with connected(None) as capacity:
-        for count in (30, 100) if quick else (100, 300, 1000):
-            # A long run is its own average; short ones are repeated.
-            values = [_seconds_each(count, capacity) for _ in range(1 if count > 300 or quick else 3)]
-            yield Figure(name=f"a stage that does nothing, of {count:,}", unit="s", values=values, goal=0.1)
+        costs = {count: _repeated(count, capacity, quick=quick) for count in ((100, 300) if quick else COUNTS)}
+    for count, values in costs.items():
+        yield Figure(name=f"a stage that does nothing, of {count:,}", unit="s", values=values, goal=0.05)
+    fewest, most = (statistics.median(costs[count]) for count in (min(costs), max(costs)))
+    name = f"the same, of {max(costs):,} against {min(costs):,}"
+    yield Figure(name=name, unit="ratio", values=[most / fewest], goal=1.2)
 
 
-def _seconds_each(count: int, capacity: Capacity) -> float:
+def stages_on_nodes(*, quick: bool) -> Iterator[Figure]:
+    """Measure the same, and the driver's memory, on a cluster of as many nodes as this machine bears, at most 50."""
+    fits = int(psutil.virtual_memory().available // NODE_BYTES)
+    nodes = max(1, min(3 if quick else NODES, fits))
+    costs: dict[int, float] = {}
+    with _cluster(nodes) as capacity:
+        _run(20, capacity)  # what is imported and opened once is no stage's
+        for count in (100, 300) if quick else ON_NODES:
+            run, name = _run(count, capacity), f"a stage on {nodes} nodes, of {count:,}"
+            costs[count] = run.cpu_each
+            yield Figure(name=name, unit="s", values=[run.seconds_each], goal=0.05)
+            yield Figure(name=name, unit="CPU s of the driver", values=[run.cpu_each])
+            yield Figure(name=name, unit="KiB of the driver", values=[run.bytes_each / 2**10], goal=50)
+    fewest, most = min(costs), max(costs)
+    name = f"the driver's CPU a stage, of {most:,} against {fewest:,}"
+    yield Figure(name=name, unit="ratio", values=[costs[most] / costs[fewest]], goal=1.2)
+
+
+@contextmanager
+def _cluster(nodes: int) -> Iterator[Capacity]:
+    """Start nodes of one processor each, which are processes of this machine."""
+    of_each = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
+    cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **of_each})
+    try:
+        for _ in range(nodes - 1):
+            cluster.add_node(**of_each)
+        with connected(cluster.address) as capacity:
+            yield capacity
+    finally:
+        cluster.shutdown()
+
+
+def _repeated(count: int, capacity: Capacity, *, quick: bool) -> list[float]:
+    """A long run is its own average; short ones are repeated."""
+    return [_run(count, capacity).seconds_each for _ in range(1 if quick or count > 1000 else 3)]
+
+
+def _run(count: int, capacity: Capacity) -> "_Gauge":
     """Run pairs of parent and child."""
     items = [
         Item(id=f"{number:05d}", needs=(f"{number - 1:05d}",) if number % 2 else (), cost=1.0)
         for number in range(count)
     ]
-    clock = _Clock()
-    queue = execute(items, do_nothing, clock, capacity=capacity, cpus=1, gpus=0)
+    gauge = _Gauge()
+    queue = execute(items, do_nothing, gauge, capacity=capacity, share=Share())
     assert len(queue.done) == count
-    return (clock.ends[-1] - clock.ends[0]) / (count - 1)
+    return gauge
 
 
 def do_nothing(name: str, report: Report) -> Outcome:
@@ -35,18 +89,27 @@ def do_nothing(name: str, report: Report) -> Outcome:
     return Outcome(status="done")
 
 
-class _Clock(Listener):
+class _Gauge(Silent):
+    """Time, processor time and memory of this process, by stage, between the first end and the last."""
+
     def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def started(self, name: str) -> None:
-        """Nothing is timed by it."""
-
-    def progressed(self, name: str, scores: Mapping[str, float]) -> None:
-        """Nothing is reported here."""
-
-    def lost(self, name: str) -> None:
-        """Nothing is lost here."""
+        self._ends: list[tuple[float, float, int]] = []
+        self._process = psutil.Process()
 
     def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
-        self.ends.append(time.monotonic())
+        self._ends.append((time.monotonic(), time.process_time(), self._process.memory_info().rss))
+
+    @property
+    def seconds_each(self) -> float:
+        return self._each(0)
+
+    @property
+    def cpu_each(self) -> float:
+        return self._each(1)
+
+    @property
+    def bytes_each(self) -> float:
+        return self._each(2)
+
+    def _each(self, column: int) -> float:
+        return (self._ends[-1][column] - self._ends[0][column]) / (len(self._ends) - 1)

@@ -20,15 +20,15 @@ def start(*, quick: bool) -> Iterator[Figure]:
     """Measure whole processes of the command line."""
     with tempfile.TemporaryDirectory() as place:
         lines = {
-            "study --help": ("--help",),
-            "study plan (demo)": ("plan", DEMO, "--storage", f"{place}/runs", "--cache", f"{place}/cache"),
+            "study --help": (0.3, "--help"),
+            "study plan (demo)": (0.6, "plan", DEMO, "--storage", f"{place}/runs", "--cache", f"{place}/cache"),
         }
-        for name, words in lines.items():
+        for name, (goal, *words) in lines.items():
             command = [sys.executable, "-m", "study", *words]
             call = partial(subprocess.run, command, check=True, capture_output=True)
             call()  # compiles modules, fills the cache
-            values = [cpu_seconds_of_children(call) for _ in range(3 if quick else 7)]
-            yield Figure(name=name, unit="CPU s", values=values, goal=1.0)
+            values = [cpu_seconds_of_children(call) for _ in range(3 if quick else 5)]
+            yield Figure(name=name, unit="CPU s", values=values, goal=goal)
 
 
 def large_plan(*, quick: bool) -> Iterator[Figure]:
@@ -36,13 +36,13 @@ def large_plan(*, quick: bool) -> Iterator[Figure]:
     document = _document(seeds=10 if quick else 100)
     with tempfile.TemporaryDirectory() as place:
         count = _replicates(document, Path(place))
-        values = [cpu_seconds(partial(_replicates, document, Path(place))) for _ in range(2 if quick else 3)]
+        values = [cpu_seconds(partial(_replicates, document, Path(place))) for _ in range(2 if quick else 5)]
         yield Figure(name=f"plan of {count:,} replicates", unit="CPU s", values=values, goal=10.0)
 
 
 def _replicates(document: Document, place: Path) -> int:
     plan = load_plan(document, file="bench", cache=place)
-    count: int = summary(plan, Store(place / "runs"))["replicates"]
+    count: int = summary(plan, Store(place / "runs"), place)["replicates"]
     return count
 
 

@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 from cluster.connect import Capacity, connected
-from cluster.execute import Outcome, Report, execute
+from cluster.execute import execute
 from cluster.queue import Item, Queue
+from cluster.work import Outcome, Report, Share
 
 pytestmark = pytest.mark.cluster
 
@@ -74,7 +75,7 @@ class Task:
 
 
 def ran(items: list[Item], folder: Path, capacity: Capacity, log: Log, **options: object) -> Queue:
-    return execute(items, Task(folder), log, capacity=capacity, cpus=1, gpus=0.0, **options)  # type: ignore[arg-type]
+    return execute(items, Task(folder), log, capacity=capacity, share=Share(), **options)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +189,7 @@ def test_three_hundred_empty_items_all_run(capacity: Capacity) -> None:
     names = [f"{number:03d}" for number in range(300)]
     items = [Item(id=name, needs=(names[place - 100],) if place >= 100 else ()) for place, name in enumerate(names)]
 
-    assert execute(items, count, Log(), capacity=capacity, cpus=1, gpus=0.0).done == set(names)
+    assert execute(items, count, Log(), capacity=capacity, share=Share()).done == set(names)
 
 
 @dataclass
@@ -238,7 +239,7 @@ class Climbs:
 def climbed(capacity: Capacity, tmp_path_factory: pytest.TempPathFactory) -> tuple[Climbs, Queue, Log]:
     folder, log = tmp_path_factory.mktemp("climbed"), Log()
     source = Climbs(folder)
-    queue = execute([Item(id="base")], count, log, capacity=capacity, cpus=1, gpus=0.0, source=source)
+    queue = execute([Item(id="base")], count, log, capacity=capacity, share=Share(), source=source)
     return source, queue, log
 
 
@@ -273,7 +274,7 @@ def processes(name: str, report: Report) -> Outcome:
 
 def test_processes_are_reused(capacity: Capacity) -> None:
     log = Log()
-    execute([Item(id=str(number)) for number in range(8)], processes, log, capacity=capacity, cpus=1, gpus=0.0)
+    execute([Item(id=str(number)) for number in range(8)], processes, log, capacity=capacity, share=Share())
     used = {outcome.detail for outcomes in log.outcomes.values() for outcome in outcomes}
 
     assert len(log.told) == 8 * 4, "each is handed out twice"

@@ -16,6 +16,12 @@ SPECS = {
     "unknown key in data": (base({"data.clinic.imags": 8}), "data.clinic.imags: unknown key", "did you mean images?"),
     "unknown key in compare": (compare(fold=3), "compare.fold: unknown key", "did you mean folds?"),
     "key of another task": (base({"stages.boxes.corrupt": 0.1}), "stages.boxes.corrupt: unknown key", "class_weights"),
+    "more workers than images": (
+        base({"resources.workers": 4, "stages.segment.batch_size": 3}), "stages.segment.batch_size: is 3 for 4 workers",
+        "lower resources.workers"),
+    "more parts than images": (
+        base({"stages.segment.accumulate": 9, "stages.segment.batch_size": 8}), "stages.segment: accumulate is 9",
+        "raise batch_size"),
     "wrong type": (base({"stages.segment.epochs": "many"}), "stages.segment.epochs: is many", "a whole number"),
     "value for a list": (compare(architecture="unet"), "compare.architecture: is unet", "a list"),
     "list for a mapping": (base({"stages": ["a"]}), "stages: is [a]", "a mapping"),

@@ -8,13 +8,13 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from study.feed import Context
 from study.job import Surroundings, make_job
 from study.outcome import write_outcome
 from study.plan import Plan
 from study.spec import Checkpoint
 from study.stage import perform
 from study.store import Store
-from study.train import Context
 from tests.data.blobs import blob
 from tests.data.tiny import planned, tiny
 

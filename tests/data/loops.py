@@ -17,6 +17,7 @@ from models.network import Network
 from models.tasks import make_task
 from models.tasks.base import Outputs
 from study.checkpoint import Checkpoints
+from study.feed import Context, Material
 from study.spec import Link
 from study.stages import (
     AdversarialStage,
@@ -26,7 +27,7 @@ from study.stages import (
     SegmentationStage,
     Stage,
 )
-from study.train import Context, Loop, Material, Trained
+from study.train import Loop, Trained
 
 SIZE, IMAGES = 32, 10
 TRAIN, VALIDATION = range(8), range(8, IMAGES)
@@ -55,7 +56,7 @@ class Setting:
         loop = self.make(crash_after=crash_after, weights_seed=weights_seed)
         return loop.run(Checkpoints(work=work))
 
-    def make(self, *, crash_after: int | None = None, weights_seed: int = 1) -> Loop:
+    def make(self, *, crash_after: int | None = None, weights_seed: int = 1, rank: int = 0, world: int = 1) -> Loop:
         settings = self.settings
         targets = _targets(settings.task)
         images = _images()
@@ -68,7 +69,7 @@ class Setting:
                 raise Killed
 
         batches = Batches(
-            images, targets, TRAIN, batch_size=settings.batch_size, seed=5,
+            images, targets, TRAIN, batch_size=settings.batch_size, seed=5, parts=settings.accumulate,
             augmenter=Augmenter(settings.augment, settings.target, SIZE),
         )  # fmt: skip
         held_out = Batches(images, targets, VALIDATION, batch_size=settings.batch_size, seed=5)
@@ -78,7 +79,8 @@ class Setting:
             validation=held_out if self.validates else None,
             unlabelled=unlabelled if settings.task == "adversarial" else None,
         )
-        return Loop(network, task, settings, self.link, material, seed=5, context=Context(report=report))
+        context = Context(report=report, rank=rank, world=world)
+        return Loop(network, task, settings, self.link, material, seed=5, context=context)
 
 
 class Killed(BaseException):
@@ -122,7 +124,8 @@ def _network(outputs: int, *, maps: bool, dropout: float) -> Network:
     parts = Parts(
         encoder=Encoder(), decoder=Decoder() if maps else None, head=nn.Sequential(nn.Dropout(dropout), answer)
     )
-    return Network(parts, mean=[0.2], std=[0.3], stages=[["first.0.weight"], ["second.0.weight"]])
+    network = Network(parts, mean=[0.2], std=[0.3], stages=[["first.0.weight"], ["second.0.weight"]])
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _images() -> np.ndarray[Any, np.dtype[np.uint8]]:

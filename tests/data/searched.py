@@ -7,15 +7,16 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from cluster.execute import Outcome
 from cluster.queue import Queue
+from cluster.work import Outcome
 from study.display import Display
 from study.document import with_paths
+from study.executing import Worker, _item, _source, _with_ancestors
 from study.job import Surroundings, make_job
 from study.load import load_plan
 from study.plan import Plan
-from study.run import Worker, _item, _source, _with_ancestors, _write_plan
 from study.store import Store
+from study.summary import write_plan
 from study.todo import todo
 
 SEARCHED: dict[str, Any] = {
@@ -70,8 +71,8 @@ def run_here(
     plan, store = planned(document, storage, cache), Store(storage)
     around = Surroundings(storage=storage, cache=cache, cpus=1, checkpoint=plan.spec.checkpoint)
     left = todo(plan, store)
-    _write_plan(plan, store)
-    display = Display(plan, stages=left.stages, console=Console(quiet=True), on_failure=lambda *_: None)
+    write_plan(plan, store)
+    display = Display(plan, left=left, console=Console(quiet=True), on_failure=lambda *_: None)
     lineage = _with_ancestors(plan, left.stages)
     worker = Worker({name: make_job(plan, plan.nodes[name]) for name in lineage}, around)
     queue = Queue([_item(plan, name) for name in lineage], done=lineage.keys() - set(left.stages))

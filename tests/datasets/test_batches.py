@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from datasets.augment import Augmenter
-from datasets.batches import Batches
+from datasets.batches import Batches, Share
 from datasets.settings import AugmentSettings
 
 
@@ -24,8 +24,13 @@ def rows_in(images: np.ndarray) -> list[int]:
     return [int(image.flat[0]) for image in images]
 
 
+def shares(batches: Batches, *args: int, shuffle: bool = True) -> list[Share]:
+    """Return one rank's shares of whole batches."""
+    return [share for (share,) in batches.epoch(*args, shuffle=shuffle)]
+
+
 def epoch_of(batches: Batches, *args: int, shuffle: bool = True) -> list[list[int]]:
-    return [rows_in(images) for images, _ in batches.epoch(*args, shuffle=shuffle)]
+    return [rows_in(share.images) if share.counts else [] for share in shares(batches, *args, shuffle=shuffle)]
 
 
 @pytest.mark.parametrize(("count", "size"), [(20, 4), (21, 4), (22, 4), (3, 8), (1, 4), (5, 1), (9, 2)])
@@ -47,10 +52,10 @@ def test_a_last_batch_of_one_is_merged_in_training_only() -> None:
 
 def test_only_the_given_rows_are_shown_with_their_targets() -> None:
     batches = batches_of(0, 4, rows=range(50, 60))
-    for images, targets in batches.epoch(0):
-        assert targets is not None
-        assert rows_in(images) == rows_in(targets)
-        assert all(50 <= row < 60 for row in rows_in(images))
+    for share in shares(batches, 0):
+        assert share.targets is not None
+        assert rows_in(share.images) == rows_in(share.targets)
+        assert all(50 <= row < 60 for row in rows_in(share.images))
 
 
 def test_the_order_follows_seed_and_epoch() -> None:
@@ -67,21 +72,37 @@ def test_ranks_share_the_same_global_batches(world: int) -> None:
     together = [list(chain(*shares)) for shares in zip(*ranks, strict=True)]
     for batch, whole in zip(together, epoch_of(batches, 1), strict=True):
         assert batch == whole
-        assert len(batch) >= world
 
 
-def test_a_batch_smaller_than_the_workers_leaves_no_rank_idle_in_training() -> None:
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_batch_smaller_than_the_workers_has_company_for_those_without_an_image(shuffle: bool) -> None:
     batches = batches_of(10, 4)
-    ranks = [epoch_of(batches, 0, rank, 4) for rank in range(4)]
-    assert [len(rank[-1]) for rank in ranks] == [1, 1, 1, 1]
-    assert {row for rank in ranks for row in rank[-1]} == set(epoch_of(batches, 0)[-1])
+    last = [shares(batches, 0, rank, 4, shuffle=shuffle)[-1] for rank in range(4)]
+    assert [share.counts for share in last] == [True, True, False, False]
+    assert [len(share.images) for share in last] == [1, 1, 1, 1]
+    assert [share.size for share in last] == [2, 2, 2, 2]
 
 
-def test_evaluation_shows_every_row_once_over_all_ranks() -> None:
+def test_evaluation_counts_every_row_once_over_all_ranks() -> None:
     batches = batches_of(10, 4)
     shown = [batch for rank in range(4) for batch in epoch_of(batches, 0, rank, 4, shuffle=False)]
     assert sorted(chain(*shown)) == list(range(10))
-    assert all(shown)
+
+
+@pytest.mark.parametrize(
+    ("size", "parts", "sizes"),
+    [(8, 4, [2, 2, 2, 2]), (8, 3, [3, 3, 2]), (5, 4, [2, 1, 1, 1]), (4, 4, [1, 1, 1, 1]), (8, 1, [8])],
+)
+def test_parts_are_as_even_as_can_be_and_have_each_row_once(size: int, parts: int, sizes: list[int]) -> None:
+    batches = Batches(some_images(8), None, range(8), batch_size=size, seed=0, parts=parts)
+    first, *_ = batches.epoch(0)
+    assert [share.size for share in first] == sizes
+    assert [row for share in first for row in rows_in(share.images)] == epoch_of(batches_of(8, size), 0)[0]
+
+
+def test_a_small_last_batch_has_fewer_parts_so_that_no_image_stands_alone() -> None:
+    *_, last = Batches(some_images(13), None, range(13), batch_size=8, seed=0, parts=4).epoch(0)
+    assert [share.size for share in last] == [3, 2]
 
 
 def test_more_workers_than_images_in_a_batch_are_refused() -> None:
@@ -92,8 +113,8 @@ def test_more_workers_than_images_in_a_batch_are_refused() -> None:
 def test_batches_can_be_written_to_and_leave_the_images_alone() -> None:
     images = some_images(10)
     for shuffle in (True, False):
-        for batch, _ in Batches(images, None, range(10), batch_size=4, seed=0).epoch(0, shuffle=shuffle):
-            batch[:] = 0
+        for share in shares(Batches(images, None, range(10), batch_size=4, seed=0), 0, shuffle=shuffle):
+            share.images[:] = 0
     assert rows_in(images) == list(range(10))
 
 
@@ -103,31 +124,30 @@ def test_augmentation_follows_seed_epoch_and_row_and_spares_evaluation() -> None
     augmenter = Augmenter(settings, "mask", 128)
     masks = images[..., 0]
     batches = Batches(images, masks, range(10), batch_size=4, seed=5, augmenter=augmenter)
-    order = np.concatenate([targets for _, targets in Batches(
-        images, np.arange(10), range(10), batch_size=4, seed=5).epoch(3)])  # fmt: skip
-    shown = np.concatenate([batch for batch, _ in batches.epoch(3)])
-    moved = np.concatenate([targets for _, targets in batches.epoch(3)])
+    plain = Batches(images, np.arange(10), range(10), batch_size=4, seed=5)
+    order = np.concatenate([share.targets for share in shares(plain, 3)])
+    shown = np.concatenate([share.images for share in shares(batches, 3)])
+    moved = np.concatenate([share.targets for share in shares(batches, 3)])
     for place, row in enumerate(order.tolist()):
         image, mask = Augmenter(settings, "mask", 128)(images[row], masks[row], (5, 3, row))
         assert (shown[place] == image).all()
         assert (moved[place] == mask).all()
-    assert (np.concatenate([batch for batch, _ in batches.epoch(4)]) != shown).any()
-    assert (np.concatenate([batch for batch, _ in batches.epoch(3, shuffle=False)]) == images).all()
+    assert (np.concatenate([share.images for share in shares(batches, 4)]) != shown).any()
+    assert (np.concatenate([share.images for share in shares(batches, 3, shuffle=False)]) == images).all()
 
 
 def test_augmentation_is_the_same_whatever_the_number_of_workers() -> None:
     images = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 1), dtype=np.uint8)
     augmenter = Augmenter(AugmentSettings(rotate=20), "image", 128)
     batches = Batches(images, None, range(10), batch_size=4, seed=5, augmenter=augmenter)
-    alone = [batch for batch, _ in batches.epoch(0)]
-    pairs = zip(batches.epoch(0, 0, 2), batches.epoch(0, 1, 2), strict=True)
-    for batch, ((left, _), (right, _)) in zip(alone, pairs, strict=True):
-        assert (np.concatenate([left, right]) == batch).all()
+    pairs = zip(shares(batches, 0, 0, 2), shares(batches, 0, 1, 2), strict=True)
+    for share, (left, right) in zip(shares(batches, 0), pairs, strict=True):
+        assert (np.concatenate([left.images, right.images]) == share.images).all()
 
 
 def test_stream_goes_on_from_any_update_as_epochs_follow_one_another() -> None:
     batches = batches_of(10, 4)
-    whole = [rows_in(images) for epoch in range(3) for images, _ in batches.epoch(epoch)]
+    whole = [rows for epoch in range(3) for rows in epoch_of(batches, epoch)]
     for update in (0, 1, 3, 4):
-        streamed = [rows_in(images) for images, _ in itertools.islice(batches.stream(update), 5)]
+        streamed = [rows_in(share.images) for (share,) in itertools.islice(batches.stream(update), 5)]
         assert streamed == whole[update : update + 5]

@@ -46,6 +46,22 @@ def test_pixel_counts_are_those_of_sklearn_absent_classes_included() -> None:
     assert counts.tp.dtype == torch.int64
 
 
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_dice_and_iou_of_pixel_counts_are_those_of_monai_absent_classes_included(exclusive: bool) -> None:
+    from monai.metrics import compute_dice, compute_iou
+
+    probabilities, truth = softmax_and_ids() if exclusive else scores_and_truth()
+    masks = one_hot(truth, 4)[:, 1:] if exclusive else truth
+    predicted = predicted_masks(probabilities, exclusive=exclusive, threshold=0.4)
+    counts = pixel_counts(predicted, masks)
+    errors, known = counts.fp + counts.fn, masks.flatten(2).any(dim=2)
+    dice = torch.where(known, 2 * counts.tp / (2 * counts.tp + errors), torch.nan)
+    iou = torch.where(known, counts.tp / (counts.tp + errors), torch.nan)
+    assert not known.all()
+    torch.testing.assert_close(dice, compute_dice(predicted.float(), masks.float()), equal_nan=True)
+    torch.testing.assert_close(iou, compute_iou(predicted.float(), masks.float()), equal_nan=True)
+
+
 def test_exclusive_prediction_is_the_likeliest_class_whatever_the_threshold() -> None:
     probabilities, _ = softmax_and_ids()
     ids = predicted_ids(probabilities, threshold=0.9)

@@ -20,6 +20,11 @@ def made(architecture: str | None, backbone: str, channels: int = 1) -> Network:
     return build(Blueprint(architecture=architecture, backbone=backbone, channels=channels, outputs=1))
 
 
+def plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as files hold them."""
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
 def publish(folder: Path, backbone: str, name: str, tensors: Mapping[str, Tensor]) -> None:
     """Lay a file into a hub cache as a download leaves it."""
     repository, _, revision = initial_weights_id(backbone, name).partition("@")
@@ -30,7 +35,7 @@ def publish(folder: Path, backbone: str, name: str, tensors: Mapping[str, Tensor
         (root / "refs" / revision).write_text(commit)
     snapshot = root / "snapshots" / commit
     snapshot.mkdir(parents=True)
-    save_file(dict(tensors), snapshot / "model.safetensors", metadata={"format": "pt"})
+    save_file(plain(tensors), snapshot / "model.safetensors", metadata={"format": "pt"})
     (snapshot / "config.json").write_text(json.dumps({"mean": [0.5] * 3}))
 
 
@@ -141,7 +146,7 @@ def test_a_file_with_bare_or_prefixed_names_fills_the_encoder(tmp_path: Path, pr
     parent, network = made("unet", "resnet18"), made("fpn", "resnet18")
     tensors = {f"{prefix}{name}": tensor for name, tensor in parent.encoder.state_dict().items()}
     extra = {"head.0.bias": torch.zeros(1)} if prefix else {}
-    save_file(tensors | extra, tmp_path / "weights.safetensors")
+    save_file(plain(tensors | extra), tmp_path / "weights.safetensors")
     load_file(network, tmp_path / "weights.safetensors")
     own = network.encoder.state_dict()
     assert all(torch.equal(tensor, own[name]) for name, tensor in parent.encoder.state_dict().items())
@@ -150,10 +155,10 @@ def test_a_file_with_bare_or_prefixed_names_fills_the_encoder(tmp_path: Path, pr
 def test_a_file_that_does_not_fit_names_what_is_missing_and_what_is_too_much(tmp_path: Path) -> None:
     tensors = made(None, "resnet18").encoder.state_dict()
     del tensors["bn1.weight"]
-    save_file(tensors, tmp_path / "short.safetensors")
+    save_file(plain(tensors), tmp_path / "short.safetensors")
     with pytest.raises(ValueError, match=r"(?s)do not fit; allowed: .*\n- bn1\.weight \(64,\)$"):
         load_file(made(None, "resnet18"), tmp_path / "short.safetensors")
-    save_file(tensors | {"other": torch.zeros(2)}, tmp_path / "long.safetensors")
+    save_file(plain(tensors | {"other": torch.zeros(2)}), tmp_path / "long.safetensors")
     with pytest.raises(ValueError, match=r"\n\+ other \(2,\)$"):
         load_file(made(None, "resnet18"), tmp_path / "long.safetensors")
 

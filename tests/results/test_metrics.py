@@ -1,5 +1,5 @@
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -96,6 +96,31 @@ def test_case_rows_agree_with_torchmetrics_image_by_image() -> None:
     assert got["case", "effusion", "mean_iou"] == pytest.approx(iou[0, 2])
     of_images = [iou[image][present[image]].mean() for image in range(len(truth))]
     assert got["case", "macro", "mean_iou"] == pytest.approx(np.mean(of_images))
+
+
+def by_monai(
+    compute: Callable[..., torch.Tensor], scores: NDArray[np.float64], truth: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """A metric of each image and class, NaN where the truth has no pixel of the class."""
+    return compute(torch.tensor(scores >= 0.5).float(), torch.tensor(truth).float()).numpy()
+
+
+def test_rows_agree_with_monai_and_are_null_where_it_has_nan() -> None:
+    from monai.metrics import compute_dice, compute_iou
+
+    truth, scores = truth_and_scores()
+    got, cases = values(truth, scores), np.moveaxis(truth, 1, 0).reshape(1, 4, -1)
+    pooled = np.moveaxis(scores, 1, 0).reshape(1, 4, -1)
+    for metric, compute in (("dice", compute_dice), ("mean_iou", compute_iou)):
+        together, alone = by_monai(compute, pooled, cases)[0], by_monai(compute, scores, truth)
+        assert np.isnan(together[3])
+        assert np.isnan(alone[1:, 2:]).all()
+        for index, name in enumerate(NAMES[:3]):
+            assert got["dataset", name, metric] == pytest.approx(float(together[index]))
+            assert got["case", name, metric] == pytest.approx(float(np.nanmean(alone[:, index])))
+        assert (got["dataset", "absent", metric], got["case", "absent", metric]) == (None, None)
+        assert got["dataset", "macro", metric] == pytest.approx(float(np.nanmean(together)))
+        assert got["case", "macro", metric] == pytest.approx(float(np.nanmean(alone, axis=1).mean()))
 
 
 def test_a_class_absent_from_the_truth_is_null_and_its_false_pixels_are_counted() -> None:

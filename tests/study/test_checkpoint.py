@@ -1,4 +1,5 @@
 import json
+import resource
 import shutil
 import time
 from collections.abc import Callable
@@ -131,3 +132,18 @@ def test_state_is_plain_json(tmp_path: Path) -> None:
     Checkpoints(work=tmp_path, attempt="a").save(1, snapshot(1))
 
     assert json.loads((tmp_path / "a" / "epoch-000001" / "state.json").read_text())["progress"] == {"epoch": 1}
+
+
+def test_checkpoint_that_the_disk_refuses_is_an_error_of_the_system_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    Checkpoints(work=tmp_path).save(1, snapshot(1))
+    refused = Checkpoints(work=tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            refused.save(2, snapshot(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert not list(refused.folder.iterdir())
+    assert epoch_of(Checkpoints(work=tmp_path).latest()) == 1

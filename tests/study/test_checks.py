@@ -77,6 +77,15 @@ def test_batches_of_one_image_are_refused_just_where_the_network_cannot_train_on
         assert told(document) == []
 
 
+def test_a_global_average_over_one_image_at_a_time_is_refused() -> None:
+    document = base({
+        "compare.architecture": ["deeplabv3"], "compare.backbone": ["resnet18"], "image.size": 64,
+        "stages.segment.batch_size": 4, "stages.segment.accumulate": 4, "pathways": {"none": ["segment"]},
+    })  # fmt: skip
+    (line,) = told(document)
+    assert line.startswith("stages.segment.batch_size: is 4 in 4 parts under deeplabv3")
+
+
 def test_decoders_that_upsample_otherwise_do_not_pass() -> None:
     document = compare(architecture=["unet"])
     document["stages"]["segment"]["upsampling"] = "nearest"  # the U-Net's own

@@ -195,3 +195,10 @@ def test_claim_taken_over_is_left_to_its_new_holder(tmp_path: Path) -> None:
         (work / "attempt").mkdir()
     assert json.loads((work / "claim.json").read_text()) == theirs
     assert (work / "attempt").is_dir()
+
+
+def test_claim_of_another_host_counts_while_the_storage_does_not_tell_its_age(work: Path) -> None:
+    claim_of(work, host="elsewhere")
+    (work / ".now").symlink_to(".now")
+
+    assert is_claimed(work)

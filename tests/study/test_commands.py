@@ -137,7 +137,9 @@ def imported(*words: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split()[1:])
 
 
-@pytest.mark.parametrize("words", [("--help",), ("catalog",), ("run", "--help"), ("schema",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [("--help",), ("catalog",), ("run", "--help"), ("submit", "--help"), ("schema",)], ids=" ".join
+)
 def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
     assert imported(*words) == set()
 

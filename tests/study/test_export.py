@@ -73,7 +73,7 @@ def test_a_folder_is_loaded_by_the_library_and_gives_equal_logits(study: Finishe
     network = open_model(study.store, study.stages[1]).network
     images = torch.rand(2, 1, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(loaded((images - network.mean) / network.std), network(images))
+        torch.testing.assert_close(loaded((images - network.mean) / network.std), network(images), rtol=1e-3, atol=1e-4)
 
 
 def test_the_model_card_tells_data_scores_limits_and_origin(study: Finished, tmp_path: Path) -> None:

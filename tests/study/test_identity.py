@@ -31,6 +31,7 @@ OTHER: dict[str, Any] = {
     "epochs": 2,
     "steps": None,  # below: instead of epochs
     "batch_size": 4,
+    "accumulate": 2,
     "optimizer": {"lr": 0.01},
     "schedule": {"name": "cosine"},
     "clip_norm": 1.0,
@@ -143,6 +144,7 @@ SAME: dict[str, Document] = {
     "classes that are averaged": {"metrics": {"classes": ["heart"], "min_images": 2}},
     "baselines": {"compare.baseline": []},
     "leaks": {"leaks": "report"},
+    "how many workers train": {"resources": {"cpus": 2, "workers": 2, "compile": True}},
     "defaults written out": {
         "stages.segment.batch_size": 8,
         "stages.segment.optimizer": {"name": "adam", "lr": 1e-3, "weight_decay": 0},

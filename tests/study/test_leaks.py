@@ -65,7 +65,7 @@ def study(clinic: Path, hospital: Path, leaks: str = "refuse") -> Document:
 
 
 def told(plan: Plan, tmp_path: Path) -> list[tuple[str, str, int]]:
-    leaks = summary(plan, Store(tmp_path / "runs"))["leaks"]
+    leaks = summary(plan, Store(tmp_path / "runs"), tmp_path)["leaks"]
     return [(leak["stage"], leak["kind"], leak["images"]) for leak in leaks]
 
 
@@ -91,7 +91,7 @@ def test_reported_leaks_are_told_for_every_stage_that_reads_them(clinic: Path, h
         ("boxes", "file", 1), ("classify", "file", 1), ("boxes", "picture", 1), ("classify", "picture", 1),
     ]  # fmt: skip
     assert sum("shares a" in warning for warning in plan.warnings) == 2
-    assert summary(plan, Store(tmp_path))["excluded"] == []
+    assert summary(plan, Store(tmp_path), tmp_path)["excluded"] == []
 
 
 def test_excluded_images_are_not_read(clinic: Path, hospital: Path, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_excluded_images_are_not_read(clinic: Path, hospital: Path, tmp_path: Pa
     readings = [cohort.reading(node.draw) for node in plan.nodes.values() if node.draw.data == "clinic"]
     read_ids = {cohort.index.ids[row] for reading in readings for row in (*reading.train, *reading.validation)}
     assert read_ids == set(CLEAN)
-    assert summary(plan, Store(tmp_path))["excluded"] == [{"data": "clinic", "images": ["copied", "encoded"]}]
+    assert summary(plan, Store(tmp_path), tmp_path)["excluded"] == [{"data": "clinic", "images": ["copied", "encoded"]}]
 
 
 def test_excluding_is_the_same_work_as_never_having_had_them(clinic: Path, hospital: Path, tmp_path: Path) -> None:

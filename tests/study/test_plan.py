@@ -65,7 +65,7 @@ def test_the_two_step_papers_grid_has_1674_naive_and_810_unique_stages(
     paper: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    told = summary(paper, Store(Path("nowhere")))
+    told = summary(paper, Store(Path("nowhere")), Path("nowhere"))
     assert told["stages"] == {"naive": 1674, "unique": 810, "finished": 0, "to_run": 810, "after_search": 0}
     assert (told["arms"], told["cells"], told["replicates"]) == (84, 84, 756)
     assert told["data"] == {"ccxs": 756, "chexpert": 12, "sfrc": 42}
@@ -147,7 +147,7 @@ def test_a_stage_with_its_own_seed_is_shared_by_all_replicates(tmp_path: Path) -
 def test_arms_that_train_the_same_are_one_arm_and_told(tmp_path: Path) -> None:
     document = base({"pathways.again": ["classify", "segment"], "compare.baseline": []})
     plan = planned(document, tmp_path)
-    told = summary(plan, Store(tmp_path))
+    told = summary(plan, Store(tmp_path), tmp_path)
     assert told["arms"] == 3
     assert [plan.arms[away].factors["pathway"] for away, _ in plan.same_arms] == ["again"]
     assert told["warnings"] == [
@@ -186,5 +186,6 @@ def test_published_weights_that_cannot_be_had_are_a_warning_of_the_plan(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    (warning,) = summary(planned(compare(initial_weights=["imagenet"]), tmp_path), Store(tmp_path))["warnings"]
+    plan = planned(compare(initial_weights=["imagenet"]), tmp_path)
+    (warning,) = summary(plan, Store(tmp_path), tmp_path)["warnings"]
     assert warning.startswith("imagenet weights of resnet18 (smp-hub/resnet18.imagenet@")

@@ -14,22 +14,12 @@ from datasets.sources import FolderSettings, open_source
 from datasets.targets import fit_masks
 from study.cli import main
 from study.model import open_model
-from study.predict import Predictor
+from study.predictor import Predictor
 from tests.data.dicom import write_dicom
-from tests.data.finished import CLASSES, Finished, finished
+from tests.data.finished import CLASSES, Finished
 
 Capture = pytest.CaptureFixture[str]
 SIZE, THRESHOLD = 40, 0.4
-
-
-@pytest.fixture(scope="module")
-def exclusive(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    return finished(tmp_path_factory.mktemp("exclusive"), overlapping=False)
-
-
-@pytest.fixture(scope="module")
-def overlapping(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    return finished(tmp_path_factory.mktemp("overlapping"), overlapping=True)
 
 
 def predict(study: Finished, *words: str | Path) -> int:

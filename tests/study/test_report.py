@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from study.cli import main
+from study.feed import Context
 from study.files import write_json
 from study.job import Surroundings, make_job
 from study.layout import COMPARISONS, DRIVER, FAILURES, PLAN, SPEC, TESTS
@@ -20,7 +21,6 @@ from study.report_facts import facts_of, facts_without_plan, read_results
 from study.spec import Checkpoint
 from study.stage import perform
 from study.store import WEIGHTS, Store
-from study.train import Context
 from tests.data.page import Page, problems
 from tests.data.tiny import planned, tiny
 

@@ -1,17 +1,20 @@
 """The driver's own decisions; whole runs are in test_faults.py."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster.connect import Capacity
-from cluster.execute import Outcome
+from cluster.work import Outcome
 from study.claims import claim
+from study.executing import Worker, _refuse_too_small, _with_ancestors
 from study.job import Surroundings, make_job
 from study.plan import Plan
 from study.problems import Refused
-from study.run import Worker, _drop_weights, _refuse_too_small, _with_ancestors
+from study.run import _drop_weights
 from study.spec import Checkpoint
 from study.store import WEIGHTS, Store
 from study.todo import set_damaged_aside, todo
@@ -51,6 +54,11 @@ def finished(plan: Plan, cache: Path, tmp_path: Path) -> Store:
     work = worker(plan, tmp_path, cache)
     assert [work(digest, ignore) for digest in (str(plan.nodes[child].parent), child)] == [Outcome(status="done")] * 2
     return Store(tmp_path)
+
+
+def test_a_driver_brings_no_torch_which_is_for_those_that_train() -> None:
+    code = "import sys, study.executing; print({'torch', 'timm', 'matplotlib'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
 def test_worker_names_a_damaged_parent_and_sets_it_aside(plan: Plan, cache: Path, finished: Store) -> None:

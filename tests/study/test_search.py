@@ -1,10 +1,18 @@
 """A study with a search: what is planned, what is tried, what is compared after it. Without Ray."""
 
 import json
+import random
 import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -17,6 +25,7 @@ from study.plan import Plan
 from study.problems import Refused
 from study.search.memory import too_large
 from study.search.table import search_rows, search_table
+from study.search.trials import journal_file
 from study.store import Store
 from study.summary import summary, summary_text
 from tests.data.own_data import write_own_data
@@ -47,7 +56,7 @@ def told(plan: Plan) -> list[list[tuple[Any, ...]]]:
 
 
 def test_what_a_search_decides_waits_and_the_rest_is_planned(cache: Path, tmp_path: Path) -> None:
-    counts = summary(planned(searched(), tmp_path, cache), Store(tmp_path))
+    counts = summary(planned(searched(), tmp_path, cache), Store(tmp_path), cache)
     assert counts["stages"] == {"naive": 12, "unique": 9, "finished": 0, "to_run": 0, "after_search": 8}
     assert counts["search"]["trials"] == 6
     assert (counts["arms"], counts["cells"], counts["replicates"]) == (2, 4, 8)
@@ -80,7 +89,7 @@ def test_planning_again_finds_nothing_to_do(ran: tuple[Plan, Path], cache: Path)
     plan, storage = ran
     again = planned(searched(), storage, cache)
     assert again.nodes.keys() == plan.nodes.keys()
-    counts = summary(again, Store(storage))
+    counts = summary(again, Store(storage), cache)
     assert (counts["stages"]["to_run"], counts["stages"]["after_search"]) == (0, 0)
 
 
@@ -140,6 +149,47 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(ran: tuple[Plan, Path], c
         assert not set(seen[: cut - 1]) & set(after), "an epoch that was saved is not trained again"
 
 
+@pytest.mark.slow
+def test_a_search_killed_at_five_random_moments_ends_as_one_left_alone(
+    ran: tuple[Plan, Path], cache: Path, tmp_path: Path
+) -> None:
+    cuts = [random.randrange(1, 9) for _ in range(5)]
+    for cut in cuts:
+        left = iter(range(cut, 0, -1))
+
+        def kill(name: str, epoch: int, left: Iterator[int] = left) -> None:
+            if next(left, 0) == 1:
+                raise Cut
+
+        with pytest.raises(Cut):
+            run_here(searched(), tmp_path, cache, before=kill)
+    again = run_here(searched(), tmp_path, cache)
+    assert told(again) == told(ran[0]), f"cut after {cuts} reports"
+    assert again.nodes.keys() == ran[0].nodes.keys()
+
+
+def test_optuna_dashboard_opens_the_journal_as_it_is(ran: tuple[Plan, Path]) -> None:
+    journal = journal_file(Store(ran[1]).study("searched"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [Path(sys.executable).with_name("optuna-dashboard"), journal, "--host", "127.0.0.1", "--port", str(port)]
+    dashboard = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline, answer = time.monotonic() + 60, None
+        while answer is None and time.monotonic() < deadline:
+            with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/api/studies") as reply:
+                answer = json.load(reply)
+            time.sleep(0.1)
+    finally:
+        dashboard.terminate()
+        dashboard.wait()
+    plan = ran[0]
+    assert plan.searches is not None
+    assert answer is not None
+    shown = {study["study_name"] for study in answer["study_summaries"]}
+    assert shown == {one.trials.study_name for one in plan.searches.all}
+
+
 def test_no_pixel_of_a_test_image_moves_what_is_chosen(cache: Path, tmp_path: Path) -> None:
     document = searched({"pathways": {"none": ["segment"]}, "compare.labelled_fraction": [1.0]}, reserve=0.6)
     del document["stages"]["classify"]
@@ -171,7 +221,7 @@ def test_more_trials_go_on_and_only_a_changed_best_is_compared_anew(
     storage = tmp_path / "runs"
     shutil.copytree(ran[1], storage)
     more = searched(trials=5)
-    counts = summary(planned(more, storage, cache), Store(storage))
+    counts = summary(planned(more, storage, cache), Store(storage), cache)
     assert (counts["search"]["settled"], counts["search"]["cells_at_stake"]) == (6, 4)
     plan = run_here(more, storage, cache)
     for before, after in zip(told(ran[0]), told(plan), strict=True):

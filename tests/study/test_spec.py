@@ -45,3 +45,15 @@ def test_two_files_of_weights_with_one_name_are_refused() -> None:
     weights = [{"file": "a/w.safetensors"}, {"file": "b/w.safetensors"}]
     _, problems = parse({**DOCUMENT, "compare": {**DOCUMENT["compare"], "initial_weights": weights}})
     assert any("allowed: files of different names; rename one" in problem.message for problem in problems)
+
+
+@pytest.mark.parametrize("others", [{"workers": 2}, {"gpus": 0.5}, {"gpus": 0}])
+def test_packing_is_refused_where_gpus_are_given_otherwise(others: dict[str, float]) -> None:
+    (problem,) = parse({**DOCUMENT, "resources": {"pack": True, **others}})[1]
+    assert problem.path == "resources"
+    assert "allowed: with workers 1 and gpus auto or 1" in problem.message
+
+
+@pytest.mark.parametrize("gpus", ["auto", 1])
+def test_packing_is_taken_where_a_stage_has_one_gpu_or_none(gpus: object) -> None:
+    assert not parse({**DOCUMENT, "resources": {"pack": True, "gpus": gpus}})[1]

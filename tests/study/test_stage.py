@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 
 from datasets.prepare import truth
 from study.claims import Claimed, claim
+from study.feed import Context
 from study.job import Job, Surroundings, make_job
 from study.plan import Plan
 from study.spec import Checkpoint
 from study.stage import DataChanged, open_bench, perform
 from study.store import WEIGHTS, Damaged, Store
-from study.train import Context, Diverged
+from study.train import Diverged
 from tests.data.tiny import planned, tiny
 
 SMALL = {"stages.classify.epochs": 1, "stages.segment.steps": 4, "compare.folds": 2}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from cluster.stopping import Stopped
 from study.heartbeat import heartbeat
 from study.layout import DRIVER, FAILURES, PLAN
 from study.status import SILENT_SECONDS, status, status_text
@@ -84,6 +85,37 @@ def test_text_shows_the_first_line_of_an_error(storage: Path) -> None:
     assert "Traceback" not in text
 
 
+def live(storage: Path, **changes: object) -> dict[str, Any]:
+    stage = {"digest": "b" * 32, "stage": "segment", "label": "segment unet seed 0 bbbbbbbb", "epoch": 3, "epochs": 10,
+             "scores": {"train/loss": 0.25, "val/mean_iou": 0.5}}  # fmt: skip
+    content = {"state": "running", "time": time.time(), "stages": {"running": 1}, "running": [stage],
+               "seconds_left": 300.0, "searching": False}  # fmt: skip
+    (storage / "studies" / "tiny" / DRIVER).write_text(json.dumps(content | changes))
+    return status(storage, "tiny")
+
+
+def test_running_stages_are_shown_with_epoch_loss_and_score_and_the_time_left(storage: Path) -> None:
+    lines = status_text(live(storage)).splitlines()
+
+    assert lines[2:] == [
+        "running: segment unet seed 0 bbbbbbbb: epoch 3 of 10  train/loss 0.250  val/mean_iou 0.500",
+        "time left: about 5.0 min",
+    ]
+
+
+def test_time_left_of_a_search_is_no_promise(storage: Path) -> None:
+    assert "time left: about 5.0 min for what is known; the search brings more" in status_text(
+        live(storage, searching=True)
+    )
+
+
+def test_driver_that_fell_silent_has_no_running_stages_and_no_time_left(storage: Path) -> None:
+    found = live(storage, time=time.time() - SILENT_SECONDS - 1)
+
+    assert (found["running"], found["seconds_left"]) == ([], None)
+    assert "time left" not in status_text(found)
+
+
 def read(file: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(file.read_text())
     return content
@@ -112,3 +144,10 @@ def test_heartbeat_that_is_cut_short_says_interrupted(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     assert read(tmp_path / DRIVER)["state"] == "interrupted"
+
+
+def test_heartbeat_that_is_stopped_says_so(tmp_path: Path) -> None:
+    with pytest.raises(Stopped), heartbeat(tmp_path / DRIVER, lambda: {}):
+        raise Stopped
+
+    assert read(tmp_path / DRIVER)["state"] == "stopped"

@@ -127,5 +127,5 @@ def test_scoring_a_trained_stage_again_counts_no_training(plan: Plan, store: Sto
     again = stages(plan, "segment")[0]
     for file in store.stage(again).glob("*.parquet"):
         file.unlink()
-    told = summary(plan, store)
+    told = summary(plan, store, store.root)
     assert (told["stages"]["to_run"], told["image_epochs"]["to_run"]) == (1, 0)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from models.network import Network
 from study.checkpoint import Checkpoints
+from study.feed import Context
 from study.spec import Link
-from study.train import Context, Diverged, Loop, Trained
+from study.train import Diverged, Loop, Trained
 from tests.data.loops import Killed, Setting, stage
 
 AUGMENT = {"flip": 0.5, "rotate": 10, "shift": 0.05, "brightness": 0.2, "noise": 0.05}

@@ -1,0 +1,106 @@
+"""One item of work shared by several processes that talk to each other: Ray Train inside a trial."""
+
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+
+import ray.train
+from ray.exceptions import RayError
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.collective import broadcast_from_rank_zero
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+from ray.util.queue import Empty, Queue
+
+from cluster.nodes import apart
+from cluster.work import LOST_PROCESSES, Report, Share
+
+Member = Callable[[int, int, Report], None]
+"""What each process does, given its rank, how many there are, and whom it tells; all of them tell, in step."""
+POLL_SECONDS = 1.0
+
+
+class Stopped(RuntimeError):  # noqa: N818 - an expected state
+    """The report was the last one wanted."""
+
+
+def distribute(
+    member: Member, report: Report, *, share: Share, without: Collection[str], name: str, scratch: str
+) -> None:
+    """Run a member in each of the workers of a share, and report what the first one tells.
+
+    Raises what a member raises, and what `report` raises, once all have stopped. Where a process is lost all begin
+    again, and have to know themselves where from. `scratch` is a folder or URI that every node sees; nodes with an
+    id of `without` get no process. Each start costs many seconds.
+    """
+    for _ in range(LOST_PROCESSES + 1):
+        questions, answers = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
+        trainer = TorchTrainer(
+            _in_worker,
+            train_loop_config={"member": member, "questions": questions, "answers": answers},
+            scaling_config=ScalingConfig(
+                num_workers=share.workers,
+                use_gpu=share.gpus > 0,
+                resources_per_worker={"CPU": share.cpus, "GPU": share.gpus} if share.gpus else {"CPU": share.cpus},
+                label_selector=apart(without),
+            ),
+            run_config=RunConfig(name=name, storage_path=scratch, failure_config=FailureConfig(max_failures=0)),
+        )
+        try:
+            _fit(trainer, report, questions, answers)
+        except (WorkerGroupError, ControllerError) as error:
+            raised = _raised(error)
+            if raised is not None:
+                raise raised from error
+        else:
+            return
+        finally:
+            questions.shutdown()
+            answers.shutdown()
+    raise RuntimeError(f"a process of its {share.workers} workers was lost {LOST_PROCESSES + 1} times")
+
+
+def _fit(trainer: TorchTrainer, report: Report, questions: Queue, answers: Queue) -> None:
+    """Train in a thread, and pass each report on in this one: Tune ends a trial where it reports."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        training = pool.submit(trainer.fit)
+        while not training.done():
+            try:
+                scores = questions.get(timeout=POLL_SECONDS)
+            except Empty:
+                continue
+            try:
+                report(scores)
+            except BaseException:
+                answers.put("stop")
+                wait([training])
+                raise
+            answers.put("go on")
+        training.result()
+
+
+def _in_worker(config: dict[str, Any]) -> None:
+    context = ray.train.get_context()
+    rank = context.get_world_rank()
+
+    def report(scores: dict[str, float]) -> None:
+        answer = ""
+        if rank == 0:
+            config["questions"].put(dict(scores))
+            answer = config["answers"].get()
+        if broadcast_from_rank_zero(answer) == "stop":
+            raise Stopped
+
+    config["member"](rank, context.get_world_size(), report)
+
+
+def _raised(error: WorkerGroupError | ControllerError) -> BaseException | None:
+    """Return what a member raised, None where processes were lost: what others raise then follows from that."""
+    if isinstance(error, ControllerError):
+        failure: BaseException = error.controller_failure
+        return failure
+    failures: list[BaseException] = list(error.worker_failures.values())
+    if any(isinstance(failure, RayError) for failure in failures):
+        return None
+    # A member that fails lets the others fail with it, in torch's exchange between them.
+    return min(failures, key=lambda one: type(one) is RuntimeError or "distributed" in type(one).__module__)

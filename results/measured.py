@@ -1,0 +1,84 @@
+"""What was measured of target stages, kept beside the tables: to measure thousands again takes a minute."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from results.metrics import ImageValues, Measured, Row, Stage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+STAGES = 512
+"""Lines that are read at once: their values take several times more memory as objects than as arrays."""
+
+
+def write_measured(path: Path, measured: Mapping[Stage, Measured], marks: Mapping[Stage, str]) -> None:
+    """Write one line a stage, with the mark of what it was measured from."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    aside, stages = path.with_name(f"{path.name}.tmp"), list(measured)
+    with pq.ParquetWriter(aside, _columns(), compression="zstd") as file:
+        for start in range(0, len(stages), STAGES):
+            lines = [
+                {
+                    "digest": stage[0],
+                    "scoring": stage[1],
+                    "mark": marks[stage],
+                    "rows": [row._asdict() for row in measured[stage].rows],
+                    "images": [asdict(one) | {"values": one.values.ravel()} for one in measured[stage].images],
+                }
+                for stage in stages[start : start + STAGES]
+            ]
+            file.write_table(pa.Table.from_pylist(lines, schema=_columns()))
+    aside.replace(path)
+
+
+def read_measured(path: Path, marks: Mapping[Stage, str]) -> dict[Stage, Measured]:
+    """Return the stages that were measured from what these marks say; none where the file is missing or broken."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found: dict[Stage, Measured] = {}
+    try:
+        with pq.ParquetFile(path) as file:
+            if not file.schema_arrow.equals(_columns()):
+                return {}
+            for batch in file.iter_batches(batch_size=STAGES):
+                for line in batch.to_pylist():
+                    stage = line["digest"], line["scoring"]
+                    if marks.get(stage) == line["mark"]:
+                        images = [_image_values(**one) for one in line["images"]]
+                        found[stage] = Measured([Row(**row) for row in line["rows"]], images)
+    except (FileNotFoundError, pa.ArrowInvalid, OSError):
+        return {}
+    return found
+
+
+def _image_values(
+    split: str, images: list[str], patients: list[str], series: list[list[str]], values: list[float]
+) -> ImageValues:
+    return ImageValues(
+        split=split,
+        images=tuple(images),
+        patients=tuple(patients),
+        series=tuple((class_, metric) for class_, metric in series),
+        values=np.array(values, np.float64).reshape(len(images), len(series)),
+    )
+
+
+def _columns() -> "pa.Schema":
+    import pyarrow as pa
+
+    text, texts = pa.string(), pa.list_(pa.string())
+    row = dict.fromkeys(("split", "aggregation", "class_", "metric"), text)
+    rows = pa.struct(list((row | {"value": pa.float64(), "images": pa.int64()}).items()))
+    values = {"series": pa.list_(texts), "values": pa.list_(pa.float64())}
+    images = pa.struct(list(({"split": text, "images": texts, "patients": texts} | values).items()))
+    return pa.schema([
+        ("digest", text), ("scoring", text), ("mark", text), ("rows", pa.list_(rows)), ("images", pa.list_(images)),
+    ])  # fmt: skip

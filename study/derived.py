@@ -1,0 +1,68 @@
+"""The tables of a study, and whether they are still what would be derived anew."""
+
+import importlib.metadata
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import results
+from results.metrics import MetricSettings, Stage
+from results.schema import Replicate
+from study.files import hash_of
+from study.identity import combined
+from study.layout import COMPARISONS, RESULTS, TESTS
+from study.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LIBRARIES = ("numpy", "pandas", "pyarrow", "scipy")
+MARK = b"derived_from"
+"""Key of a table's metadata."""
+ROWS = 65536
+"""Rows of a Parquet group; a reader of one metric skips the others."""
+
+
+def stage_marks(replicates: Iterable[Replicate], store: Store, settings: MetricSettings) -> dict[Stage, str]:
+    """Return for each target stage what its numbers are made of: state of its scores, settings, code."""
+    shared = combined(_code(), repr(settings))
+    stages = dict.fromkeys((one.digest, one.scoring) for one in replicates)
+    return {stage: combined(shared, *stage, *_states(store, stage)) for stage in stages}
+
+
+def _states(store: Store, stage: Stage) -> list[str]:
+    """Return size and time of both files of scores."""
+    found = [file.stat() for file in (store.scores(*stage), store.images(*stage))]
+    return [f"{status.st_size} {status.st_mtime_ns}" for status in found]
+
+
+@cache
+def _code() -> str:
+    """Return a hash of what turns counts into tables, so that nobody has to raise a number for it."""
+    sources = sorted(Path(results.__path__[0]).rglob("*.py"))
+    return combined(*map(hash_of, sources), *map(importlib.metadata.version, LIBRARIES))
+
+
+def write_derived(folder: Path, tables: "Mapping[str, pa.Table]", mark: str) -> None:
+    """Write tables by name, each whole or not at all, with the mark of what they are derived from."""
+    import pyarrow.parquet as pq
+
+    for name, table in tables.items():
+        aside, marked = folder / f".{name}", {MARK: combined(mark, *table.column_names)}
+        pq.write_table(table.replace_schema_metadata(marked), aside, compression="zstd", row_group_size=ROWS)
+        aside.replace(folder / name)
+
+
+def read_derived(folder: Path, mark: str) -> "pa.Table | None":
+    """Return the comparisons where all tables are there with this mark and the columns it was written for."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        found = [pq.read_schema(folder / name) for name in (RESULTS, COMPARISONS, TESTS)]
+        if all((one.metadata or {}).get(MARK) == combined(mark, *one.names).encode() for one in found):
+            return pq.read_table(folder / COMPARISONS).replace_schema_metadata()
+    except (OSError, pa.ArrowInvalid):  # one is missing, or broken
+        pass
+    return None

@@ -1,0 +1,227 @@
+"""Running on a cluster what is left of a plan: brings Ray, so it is imported where something is left."""
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cluster.connect import Capacity, connected
+from cluster.execute import execute
+from cluster.nodes import checked
+from cluster.queue import Item, Queue
+from cluster.slots import Slots
+from cluster.work import Listener, Outcome, Report, Share
+from study.claims import Claimed, is_claimed
+from study.display import Display
+from study.footing import footing
+from study.job import Job, Surroundings, make_job
+from study.kept import keep, published
+from study.packing import Packing
+from study.patience import patiently
+from study.plan import Plan, image_epochs
+from study.problems import Problem, Refused
+from study.remote import under
+from study.store import Damaged, Store
+from study.summary import write_plan
+from study.todo import Todo, todo
+from study.tracking import tracked
+
+if TYPE_CHECKING:
+    from study.search.driver import Driver
+    from study.stage import Member, Spread
+
+CHECK_SECONDS = 3600.0
+"""For a node to read data that it sees for the first time."""
+
+
+def execute_left(plan: Plan, left: Todo, store: Store, cache: Path, address: str | None, display: Display) -> Queue:
+    """Run on a cluster what is left of a plan, and what a search brings."""
+    spec = plan.spec
+    # Finished ancestors go along: one that turns out damaged is trained again.
+    lineage = _with_ancestors(plan, left.stages)
+    jobs = {digest: make_job(plan, plan.nodes[digest], needs_weights=digest in left.again) for digest in lineage}
+    with connected(address) as whole:
+        capacity, without = _footed(plan, store, cache, whole, display) if address else (whole, ())
+        gpus = _gpus(plan, capacity)
+        if address and spec.resources.gpus == "auto" and not gpus:
+            display.line("no node has a GPU now, so resources.gpus auto takes none; set it to 1 where some join later")
+        _refuse_too_small(plan, capacity, gpus, address)
+        surroundings = Surroundings(
+            storage=store.root, origin=store.origin, cache=cache, checkpoint=spec.checkpoint,
+            cpus=spec.resources.cpus, gpus=gpus, workers=spec.resources.workers, without=without,
+            compiles=spec.resources.compile,
+        )  # fmt: skip
+        if address is not None or store.mirror is not None:
+            keep(store, published(plan, left.stages))
+        source = _source(plan, store, surroundings, display)
+        with display, tracked(display, plan, store) as listener:
+            packing = _packing(plan, store, listener, capacity, without) if spec.resources.pack and gpus else None
+            queue = execute(
+                [_item(plan, digest) for digest in lineage],
+                Worker(jobs, surroundings),
+                packing or listener,
+                capacity=capacity,
+                share=Share(cpus=spec.resources.cpus, gpus=gpus, workers=spec.resources.workers),
+                without=without,
+                done=lineage.keys() - set(left.stages),
+                may_start=lambda digest: (
+                    (packing is None or packing.may_start(digest)) and not is_claimed(store.work(digest), store.mirror)
+                ),
+                gpus=packing.take if packing is not None else None,
+                source=source,
+            )
+            if source is not None:
+                source.draw()
+            return queue
+
+
+@dataclass(frozen=True)
+class Worker:
+    """The work of one process of the cluster, sent there once."""
+
+    jobs: dict[str, Job]
+    surroundings: Surroundings
+
+    def __call__(self, digest: str, report: Report) -> Outcome:
+        """Perform one stage and say how it ended."""
+        # Here, because seconds pass until it is all there, and the driver needs none of it.
+        import torch
+
+        from study.feed import Context, own_device
+        from study.search.memory import too_large
+        from study.stage import perform
+
+        job, around = self.jobs[digest], self.surroundings
+        store = around.store
+        device = own_device()
+        context = Context(report=report, device=device, compiles=around.compiles)
+        try:
+            spread = self._spread(job, report) if around.workers > 1 else None
+            patiently(functools.partial(perform, job, around, context, spread))
+        except SystemExit:  # how Tune stops a trial: this candidate is pruned, and nothing of it is kept
+            store.drop_work(digest)
+            raise
+        except torch.OutOfMemoryError as error:
+            return Outcome(status="failed", detail=too_large(job, around, device, error))
+        except Claimed:
+            return Outcome(status="busy")
+        except Damaged as error:
+            store.set_aside(error.digest)
+            return Outcome(status="redo", detail=str(error), redo=error.digest)
+        return Outcome(status="done")
+
+    def _spread(self, job: Job, report: Report) -> "Spread":
+        """Return how a stage is shared among workers."""
+        from cluster.distribute import distribute
+
+        around, work = self.surroundings, self.surroundings.store.work(job.digest)
+        scratch = under(around.origin, f"work/{job.digest}") if around.origin else str(work)
+
+        def spread(train: "Member") -> None:
+            distribute(
+                functools.partial(_in_worker, train, around.compiles),
+                report,
+                share=Share(cpus=around.cpus, gpus=around.gpus, workers=around.workers),
+                without=around.without,
+                name="train",
+                scratch=scratch,
+            )
+
+        return spread
+
+
+def _in_worker(train: "Member", compiles: bool, rank: int, world: int, report: Report) -> None:
+    from study.feed import Context, own_device
+
+    train(Context(report=report, rank=rank, world=world, device=own_device(), compiles=compiles))
+
+
+def _footed(
+    plan: Plan, store: Store, cache: Path, capacity: Capacity, display: Display
+) -> tuple[Capacity, tuple[str, ...]]:
+    """Return what the nodes have that see this study's data and storage, and the ids of the others."""
+    with footing(plan, store, cache) as check:
+        nodes = checked(check, seconds=CHECK_SECONDS)
+    out = [node for node in nodes if node.fault]
+    for node in out:
+        display.line(f"node {node.name} is left out: it {node.fault}")
+    if len(out) == len(nodes):
+        why = f"each {out[0].fault}, or the like" if out else "none has processors"
+        message = f"no node of the cluster can work on it: {why}; allowed: paths that every node sees; name such paths"
+        raise Refused([Problem(path="data", message=message)], plan.file)
+    without = tuple(node.id for node in out)
+    return capacity.now(without), without
+
+
+def _source(plan: Plan, store: Store, surroundings: Surroundings, display: Display) -> "Driver | None":
+    """Return where candidates, and what is compared after a search, come from."""
+    if plan.searches is None:
+        return None
+    from study.search.driver import Driver
+
+    def items(digests: Iterable[str], candidates: bool) -> tuple[list[Item], set[str]]:
+        lineage = _with_ancestors(plan, digests)
+        finished = {name for name in lineage if store.is_finished(name)}
+        usable = {name for name in finished if store.has_weights(name)}
+        wanted = set(lineage) - usable if candidates else set(digests)
+        display.expect(wanted)
+        made = [_late_item(plan, name, surroundings, again=name in finished - usable) for name in lineage]
+        return made, set(lineage) - wanted
+
+    def compared() -> Iterable[str]:
+        write_plan(plan, store)
+        return todo(plan, store).stages
+
+    return Driver(plan.searches, store, items=items, compared=compared, say=display.line)
+
+
+def _late_item(plan: Plan, digest: str, surroundings: Surroundings, *, again: bool) -> Item:
+    """Return an item that brings its own job; a candidate is not tried twice where it fails."""
+    job = make_job(plan, plan.node(digest), needs_weights=again)
+    retries = None if digest in plan.nodes else 0
+    return replace(_item(plan, digest), work=Worker({digest: job}, surroundings), retries=retries)
+
+
+def _with_ancestors(plan: Plan, stages: Iterable[str]) -> dict[str, None]:
+    """Return stages and all they descend from, each once."""
+    lineage: dict[str, None] = {}
+    for digest in stages:
+        at: str | None = digest
+        while at is not None and at not in lineage:
+            lineage[at] = None
+            at = plan.node(at).parent
+    return lineage
+
+
+def _refuse_too_small(plan: Plan, capacity: Capacity, gpus: float, address: str | None) -> None:
+    """Refuse what this machine can never start; a cluster that is joined may grow."""
+    workers = plan.spec.resources.workers
+    wanted = {"cpus": (plan.spec.resources.cpus, capacity.cpus), "gpus": (gpus, capacity.gpus)}
+    problems = [
+        Problem(
+            path=f"resources.{name}",
+            message=f"is {asked:g}{f' for each of {workers} workers' if workers > 1 else ''} and this machine has "
+            f"{there:g}; allowed: at most what there is; lower it, or name a larger cluster with --address",
+        )
+        for name, (asked, there) in wanted.items()
+        if asked * workers > there
+    ]
+    if problems and address is None:
+        raise Refused(problems, plan.file)
+
+
+def _item(plan: Plan, digest: str) -> Item:
+    node = plan.node(digest)
+    needs = (node.parent,) if node.parent else ()
+    return Item(id=digest, needs=needs, cost=image_epochs(plan, node))
+
+
+def _packing(plan: Plan, store: Store, listener: Listener, capacity: Capacity, without: tuple[str, ...]) -> Packing:
+    whole = Share(cpus=plan.spec.resources.cpus, gpus=1.0)
+    return Packing(listener, plan, store, gpus=Slots(whole, capacity, without, spare=False).fit)
+
+
+def _gpus(plan: Plan, capacity: Capacity) -> float:
+    gpus = plan.spec.resources.gpus
+    return min(1.0, capacity.gpus) if gpus == "auto" else float(gpus)

@@ -1,0 +1,62 @@
+"""Published initial weights in a storage that several nodes share: fetched once, by the driver."""
+
+import shutil
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from models.catalogue import has_weights, initial_weights_id
+from study.files import hash_of
+from study.plan import Plan
+from study.store import Store
+
+SUFFIX = ".safetensors"
+
+
+def published(plan: Plan, stages: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the published weights that stages start from: backbone and name."""
+    first = [node for node in map(plan.node, stages) if node.parent is None]
+    wanted = {(node.recipe.step.backbone, str(node.initial_weights)) for node in first}
+    return sorted((backbone, name) for backbone, name in wanted if has_weights(backbone, name))
+
+
+def keep(store: Store, weights: Iterable[tuple[str, str]]) -> None:
+    """Put weights that the storage lacks into it. Raises `models.weights.WeightsUnavailable`."""
+    from models.weights import fetched
+
+    for backbone, name in weights:
+        if kept(store, backbone, name) is None:
+            file = fetched(backbone, name)
+            folder, place = _folder(backbone, name), f"{hash_of(file)}{SUFFIX}"
+            _copy(file, store.root / folder / place)
+            if store.mirror is not None:
+                store.mirror.remote.put(file, f"{folder}/{place}")
+
+
+def kept(store: Store, backbone: str, name: str) -> Path | None:
+    """Return these weights from the storage, None where it has none. Raises `ValueError` for altered ones."""
+    folder = _folder(backbone, name)
+    found = next((store.root / folder).glob(f"*{SUFFIX}"), None)
+    if found is None and store.mirror is not None:
+        key = next((key for key in store.mirror.remote.entries(folder) if key.endswith(SUFFIX)), None)
+        if key is not None:
+            found = store.root / key
+            store.mirror.remote.get(key, found)
+    if found is not None and hash_of(found) != found.stem:
+        found.unlink()
+        raise ValueError(
+            f"{store.place}/{folder}/{found.name} was altered; allowed: the weights whose hash is its name; remove it, "
+            "and the next run fetches them again"
+        )
+    return found
+
+
+def _folder(backbone: str, name: str) -> str:
+    return f"weights/{initial_weights_id(backbone, name).replace('/', '--')}"
+
+
+def _copy(file: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    aside = place.with_name(f".{uuid.uuid4().hex}")
+    shutil.copyfile(file, aside)
+    aside.replace(place)

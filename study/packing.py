@@ -1,0 +1,108 @@
+"""How many stages share a GPU: each takes what one of its shape took before (`resources: {pack: true}`)."""
+
+import math
+from collections.abc import Callable, Hashable, Mapping
+
+from cluster.work import Listener, Outcome
+from study.plan import Plan
+from study.records import Record, kinds_by, record_of, sampled
+from study.store import Store
+
+MARGIN = 1.1
+"""Over the peak: the allocator's gaps differ from run to run."""
+CONTEXT_BYTES = 2**30
+"""What CUDA and its libraries take for each process, which torch does not count."""
+STEP = 0.05
+WHOLE = 1.0
+
+
+def share_of(memory: Mapping[str, int]) -> float:
+    """Return the share of a GPU, in steps of 0.05, that holds a stage with this `gpu_memory` in its record."""
+    wanted = (MARGIN * memory["peak"] + CONTEXT_BYTES) / memory["total"]
+    return min(WHOLE, round(math.ceil(wanted / STEP) * STEP, 2))
+
+
+def shape_of(record: Record) -> Hashable:
+    """Return all that moves the memory of a stage's training by much."""
+    settings, image, link = record["settings"], record["image"], record["link"]
+    return (
+        *(settings[name] for name in ("task", "batch_size", "accumulate", "precision")),
+        *(record[name] for name in ("architecture", "backbone")),
+        *(image[name] for name in ("size", "channels")),
+        settings["optimizer"]["name"],
+        settings["optimizer"]["momentum"] > 0,
+        str(settings.get("adversarial", {}).get("discriminator")),
+        tuple(link["freeze"]),
+        link["unfreeze_after"],
+    )
+
+
+def known_shares(plan: Plan, store: Store, shapes: set[Hashable]) -> dict[Hashable, float]:
+    """Return the shares of shapes that finished stages of the storage had, the largest of each."""
+    found = sampled(plan, store, shape_of, shapes)
+    shares = {
+        shape: [share_of(record["gpu_memory"]) for record in records.values() if record.get("gpu_memory")]
+        for shape, records in found.items()
+    }
+    return {shape: max(values) for shape, values in shares.items() if values}
+
+
+class Packing:
+    """Passes on what a listener hears, and says who may start and with which share of a GPU.
+
+    The first stage of a shape has a whole GPU; the others of its shape wait until it told its memory.
+    """
+
+    def __init__(self, listener: Listener, plan: Plan, store: Store, *, gpus: Callable[[], float]) -> None:
+        self._listener, self._plan, self._store, self._gpus = listener, plan, store, gpus
+        self._shape = kinds_by(shape_of)
+        shapes = {self._shape(node) for node in plan.nodes.values()}
+        self._shares = known_shares(plan, store, shapes)
+        self._measured: dict[Hashable, str] = {}
+        """Stages that run to tell the memory of their shape."""
+        self._taken: dict[str, float] = {}
+        self._failed: set[str] = set()
+
+    def may_start(self, name: str) -> bool:
+        """Return whether a stage has to wait neither for its shape's memory to be told nor for room."""
+        taken = math.fsum(self._taken.values()) + self._share(name)
+        return self._shape_of(name) not in self._measured and taken <= self._gpus() + STEP / 2
+
+    def take(self, name: str) -> float:
+        """Return the share of a GPU for a stage that is handed out now; the first of its shape is measured."""
+        self._taken[name] = self._share(name)
+        if self._shape_of(name) not in self._shares:
+            self._measured[self._shape_of(name)] = name
+        return self._taken[name]
+
+    def started(self, name: str) -> None:
+        """Pass on."""
+        self._listener.started(name)
+
+    def progressed(self, name: str, scores: Mapping[str, float]) -> None:
+        """Pass on."""
+        self._listener.progressed(name, scores)
+
+    def lost(self, name: str) -> None:
+        """Pass on; the stage is started again with what it has."""
+        self._listener.lost(name)
+
+    def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
+        """Give room back, and learn what the stage took."""
+        shape = self._shape_of(name)
+        self._taken.pop(name, None)
+        if self._measured.get(shape) == name:
+            del self._measured[shape]
+        if outcome.status == "done":
+            memory = record_of(self._store, name).get("gpu_memory")
+            self._shares[shape] = max(share_of(memory) if memory else WHOLE, self._shares.get(shape, 0.0))
+        elif outcome.status == "failed":
+            self._failed.add(name)
+        self._listener.ended(name, outcome, again=again)
+
+    def _share(self, name: str) -> float:
+        """Return what a stage would take; one that failed may have lacked memory."""
+        return WHOLE if name in self._failed else self._shares.get(self._shape_of(name), WHOLE)
+
+    def _shape_of(self, name: str) -> Hashable:
+        return self._shape(self._plan.node(name))

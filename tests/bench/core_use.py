@@ -1,0 +1,108 @@
+"""How much of the machine a study uses: images trained a second against bare loops, one a core, side by side."""
+
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from study.load import load_plan
+from study.plan import image_epochs
+from study.store import Store
+from tests.bench.figure import Figure, interleaved
+from tests.bench.process import watched
+
+SIDE, CLASSES = 64, ["right_lung", "left_lung"]
+CORES = os.cpu_count() or 1
+
+
+def core_use(*, quick: bool) -> Iterator[Figure]:
+    """Measure a study of one stage a fold and seed from its command to its end, validation and scoring included."""
+    with tempfile.TemporaryDirectory(prefix="b-") as place:
+        study = _Study(Path(place), epochs=4 if quick else 60)
+        sides = {"study": study.seconds, "bare": lambda: bare_rate(4.0 if quick else 20.0)}
+        found = interleaved(sides, 1 if quick else 3)
+    shares = [study.images / took / rate for took, rate in zip(found["study"], found["bare"], strict=True)]
+    what = f"images trained a second, study on {CORES} cores against {CORES} bare loops"
+    yield Figure(name=what, unit="ratio", values=shares, goal=0.85, better="higher")
+    within = [study.images / took / rate for took, rate in zip(study.in_stages, found["bare"], strict=True)]
+    yield Figure(name="the same within its stages only", unit="ratio", values=within, better="higher")
+    yield Figure(name="images a second of the bare loops", unit="1/s", values=found["bare"], better="higher")
+    yield Figure(name="that study, whole", unit="s", values=found["study"])
+
+
+class _Study:
+    def __init__(self, folder: Path, *, epochs: int) -> None:
+        self._folder, self._runs = folder, 0
+        document = _document(epochs)
+        self._file = folder / "core-use.yaml"
+        self._file.write_text(yaml.safe_dump(document), encoding="utf-8")
+        plan = load_plan(document, file="core-use", cache=folder / "cache")
+        self.images = sum(image_epochs(plan, node) for node in plan.nodes.values())
+        self.in_stages: list[float] = []
+        """Seconds of all stages over the cores, by run."""
+
+    def seconds(self) -> float:
+        """Run it in a storage of its own and return its wall-clock."""
+        self._runs += 1
+        store = Store(self._folder / str(self._runs))
+        words = ("study", "run", self._file, "--storage", store.root, "--cache", self._folder / "cache")
+        cost = watched(*words, log=self._folder / "log")
+        self.in_stages.append(sum(store.record(digest)["seconds"] for digest in store.finished()) / CORES)
+        return cost.seconds
+
+
+def _document(epochs: int) -> dict[str, Any]:
+    stage = {"task": "segmentation", "data": "hospital", "epochs": epochs, "batch_size": 8}
+    data = {"source": "phantom", "images": 60, "patients": 60, "seed": 3, "size": SIDE, "classes": CLASSES}
+    return {
+        "name": "core-use",
+        "data": {"hospital": data},
+        "image": {"size": SIDE},
+        "stages": {"segment": stage},
+        "pathways": {"none": ["segment"]},
+        "compare": {
+            "architecture": ["unet"], "backbone": ["resnet18"], "initial_weights": ["random"],
+            "labelled_fraction": [1.0], "folds": 4, "seeds": [0, 1], "baseline": {"pathway": "none"},
+        },
+    }  # fmt: skip
+
+
+def bare_rate(lasting: float) -> float:
+    """Return the images a second of all bare loops together, each on one thread."""
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in range(CORES)]
+    processes = [context.Process(target=_bare, args=(theirs, lasting)) for _, theirs in pipes]
+    for process in processes:
+        process.start()
+    for ours, _ in pipes:
+        ours.recv()
+    for ours, _ in pipes:
+        ours.send("go")
+    rate = sum(ours.recv() for ours, _ in pipes)
+    for process in processes:
+        process.join()
+    return float(rate)
+
+
+def _bare(pipe: Connection, lasting: float) -> None:
+    import torch
+
+    from tests.bench.one_stage import BATCH, Lesson, bare_steps
+
+    torch.set_num_threads(1)
+    updates = 8
+    steps = bare_steps(Lesson.drawn("unet", SIDE, updates))
+    steps()
+    pipe.send("ready")
+    pipe.recv()
+    images, begun = 0, time.perf_counter()
+    while time.perf_counter() - begun < lasting:
+        steps()
+        images += updates * BATCH
+    pipe.send(images / (time.perf_counter() - begun))

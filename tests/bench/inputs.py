@@ -1,0 +1,148 @@
+"""How fast images come: from files and from the prepared cache, against albumentations alone."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import albumentations as A
+import cv2
+import numpy as np
+from PIL import Image
+
+from datasets.augment import Augmenter
+from datasets.batches import Batches
+from datasets.decode import read
+from datasets.prepare import prepared
+from datasets.sample import Index, Source
+from datasets.settings import AugmentSettings, ImageSettings
+from datasets.sources import FolderSettings, open_source
+from tests.bench.figure import Figure, cpu_seconds, interleaved, ratio, seconds
+from tests.data.blobs import blob
+from tests.data.dicom import write_dicom
+
+MILD = AugmentSettings(rotate=7, scale=0.1, shift=0.05, brightness=0.2, contrast=0.2)
+SIZE, ORIGINAL, BATCH, CLASSES = 64, 768, 8, ["blob"]
+FORMATS = ("png", "jpg", "dcm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """A folder of images of one format, and its index."""
+
+    source: Source
+    index: Index
+    root: Path
+
+
+def rates(*, quick: bool) -> Iterator[Figure]:
+    """Measure epochs with augmentation: the first, preparation included, and later ones, against files read anew."""
+    with tempfile.TemporaryDirectory(prefix="b-") as place:
+        for suffix in FORMATS[:1] if quick else FORMATS:
+            files = write_files(Path(place) / suffix, suffix, images=24 if quick else 64)
+            first, later, anew = _first(files), _later(files), _anew(files)
+            sides = {"first": lambda: seconds(first), "later": lambda: seconds(later), "anew": lambda: seconds(anew)}  # noqa: B023
+            found = interleaved(sides, 3 if quick else 5)
+            yield ratio(f"first epoch, cache made from {suffix}, against files", found["anew"], found["first"])
+            yield ratio(f"later epochs from the cache against {suffix} files", found["anew"], found["later"])
+            rate = [len(files.index) / took for took in found["anew"]]
+            yield Figure(name=f"images a second from {suffix} files", unit="1/s", values=rate, better="higher")
+    for side in (64, 256):
+        yield from _against_albumentations(side, repeats=3 if quick else 5, count=64 if quick else 256)
+
+
+def write_files(root: Path, suffix: str, *, images: int, side: int = ORIGINAL) -> Files:
+    """Write pictures with a mask each in the layout of a user's own folder."""
+    for number in range(images):
+        pixels, mask = blob(number, width=side, height=side)
+        for folder in ("images", "masks"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        name = f"{number:05d}"
+        if suffix == "dcm":
+            write_dicom(root / "images" / f"{name}.dcm", pixels.astype(np.uint16) * 16)
+        else:
+            Image.fromarray(pixels).save(root / "images" / f"{name}.{suffix}")
+        Image.fromarray(mask).save(root / "masks" / f"{name}.png")
+    (root / "classes.txt").write_text("\n".join(CLASSES), encoding="utf-8")
+    source = open_source(FolderSettings(root=root))
+    return Files(source=source, index=source.index(root / "index"), root=root)
+
+
+def _batches(files: Files, cache: Path) -> Batches:
+    made = prepared(
+        files.source, files.index, "mask", ImageSettings(size=SIZE), structure=None, cache=cache
+    )  # fmt: skip
+    augmenter = Augmenter(MILD, "mask", SIZE)
+    return Batches(
+        made.images, made.targets, range(len(files.index)), batch_size=BATCH, seed=0, augmenter=augmenter
+    )  # fmt: skip
+
+
+def _first(files: Files) -> Callable[[], None]:
+    def epoch() -> None:
+        with tempfile.TemporaryDirectory(prefix="b-") as cache:
+            _exhaust(_batches(files, Path(cache)))
+
+    return epoch
+
+
+def _later(files: Files) -> Callable[[], None]:
+    batches = _batches(files, files.root / "cache")
+    return lambda: _exhaust(batches)
+
+
+def _exhaust(batches: Batches) -> None:
+    for _ in batches.epoch(1):
+        pass
+
+
+def _anew(files: Files) -> Callable[[], None]:
+    """Return an epoch of one process that decodes, resizes and augments every file."""
+    pictures, masks = (sorted((files.root / folder).iterdir()) for folder in ("images", "masks"))
+    change = composed()
+
+    def epoch() -> None:
+        for picture, mask in zip(pictures, masks, strict=True):
+            pixels, truth = _decoded(picture), cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)
+            image = cv2.resize(pixels, (SIZE, SIZE), interpolation=cv2.INTER_AREA)[..., None]
+            change(image=image, mask=cv2.resize(truth, (SIZE, SIZE), interpolation=cv2.INTER_NEAREST))
+
+    return epoch
+
+
+def _decoded(path: Path) -> np.ndarray:
+    if path.suffix == ".dcm":
+        return read(path, "image")
+    return np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+
+
+def composed() -> A.Compose:
+    """Return the changes of `MILD` as one would write them down."""
+    return A.Compose([
+        A.Affine(
+            rotate=(-7, 7), scale=(0.9, 1.1), translate_percent=(-0.05, 0.05), keep_ratio=True,
+            mask_interpolation=cv2.INTER_NEAREST, p=1,
+        ),
+        A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=1),
+    ])  # fmt: skip
+
+
+def _against_albumentations(side: int, *, repeats: int, count: int) -> Iterator[Figure]:
+    """Compare epochs of batches with the changes alone, on arrays in memory with two masks each."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (count, side, side, 1), dtype=np.uint8)
+    masks = random.integers(0, 2, (count, 2, side, side), dtype=np.uint8)
+    batches = Batches(
+        images, masks, range(count), batch_size=BATCH, seed=0, augmenter=Augmenter(MILD, "mask", side)
+    )  # fmt: skip
+    change = composed()
+
+    def alone() -> None:
+        for image, planes in zip(images, masks, strict=True):
+            change(image=image, masks=planes)
+
+    sides = {"alone": lambda: cpu_seconds(alone), "batches": lambda: cpu_seconds(lambda: _exhaust(batches))}
+    found = interleaved(sides, repeats)
+    yield ratio(f"later epochs against albumentations alone, {side} px", found["alone"], found["batches"], 0.9)
+    rate = [count / took for took in found["batches"]]
+    yield Figure(name=f"images a second of later epochs, {side} px", unit="1/s", values=rate, better="higher")

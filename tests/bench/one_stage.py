@@ -1,0 +1,176 @@
+"""One stage: its training against bare steps on tensors in memory, and all of it against a script's.
+
+Both sides have one core, as a stage or a trial has where all are busy; there processor seconds are what the clock
+shows on a machine that does nothing else.
+"""
+
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datasets.batches import Batches
+from datasets.sample import Pixels
+from models.build import Blueprint, build
+from models.tasks import make_task
+from models.tasks.base import Outputs
+from study.checkpoint import Checkpoints
+from study.feed import Context, Material
+from study.job import Surroundings, make_job
+from study.load import load_plan
+from study.spec import Checkpoint, Link
+from study.stage import perform
+from study.stages import SegmentationStage
+from study.train import Loop
+from tests.bench.chest import SIZE, by_hand, chest_images, chest_study, shrunk
+from tests.bench.figure import Figure, cpu_seconds, interleaved, ratio
+
+BATCH, CLASSES = 8, ("lung", "heart")
+ARCHITECTURES = {"unet": "Unet", "deeplabv3plus": "DeepLabV3Plus", "fpn": "FPN"}
+UPDATES = {64: 24, 128: 8, 256: 3}
+"""By size, about equally long."""
+NEVER = 1e9
+"""Seconds between checkpoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What both ways train on: resnet18, one channel, two overlapping classes."""
+
+    architecture: str
+    images: Pixels
+    masks: Pixels
+
+    @classmethod
+    def drawn(cls, architecture: str, side: int, updates: int) -> "Lesson":
+        """Draw noise: what the pixels are changes no speed."""
+        random, count = np.random.default_rng(0), updates * BATCH
+        return cls(
+            architecture=architecture,
+            images=random.integers(0, 256, (count, side, side, 1), dtype=np.uint8),
+            masks=random.integers(0, 2, (count, len(CLASSES), side, side), dtype=np.uint8),
+        )
+
+
+def one_stage(*, quick: bool) -> Iterator[Figure]:
+    """Measure 3 architectures x 3 sizes (quick: one at 64 px), then whole stages of small PNGs."""
+    torch.set_num_threads(1)
+    repeats = 3 if quick else 5
+    for architecture in list(ARCHITECTURES)[: 1 if quick else None]:
+        for side, updates in list(UPDATES.items())[: 1 if quick else None]:
+            lesson = Lesson.drawn(architecture, side, updates)
+            bare_steps(lesson)()  # the first calls of torch are slow
+            makers = {"bare": bare_steps, "loop": looped}
+            found = _on_one_core({name: partial(_fresh, make, lesson) for name, make in makers.items()}, repeats)
+            yield ratio(
+                f"training of {architecture}, {side} px, against bare steps", found["bare"], found["loop"], 0.95
+            )
+    yield from _against_script(quick=quick)
+
+
+def bare_steps(lesson: Lesson) -> Callable[[], None]:
+    """Return an epoch of the library's network under torch's own losses, on tensors that are there already."""
+    from models.vision import smp
+
+    network = getattr(smp, ARCHITECTURES[lesson.architecture])(
+        "resnet18", encoder_weights=None, in_channels=1, classes=len(CLASSES)
+    ).train()
+    optimizer = torch.optim.Adam(network.parameters())
+    # One channel, last or first, is the same memory; torch chooses its kernels by the strides: these are the usual.
+    count, side, _, channels = lesson.images.shape
+    images = torch.from_numpy(lesson.images).view(count, channels, side, side).float().div(255)
+    masks = torch.from_numpy(lesson.masks).float()
+
+    def steps() -> None:
+        for pixels, target in zip(images.split(BATCH), masks.split(BATCH), strict=True):
+            loss = _loss(network, pixels, target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return steps
+
+
+def _loss(network: nn.Module, pixels: Tensor, target: Tensor) -> Tensor:
+    logits = network(pixels)
+    p, over = logits.sigmoid(), (0, 2, 3)
+    dice = 2 * (p * target).sum(over) / (p.sum(over) + target.sum(over))
+    return F.binary_cross_entropy_with_logits(logits, target) + (1 - dice).mean()
+
+
+def looped(lesson: Lesson) -> Callable[[], object]:
+    """Return the same epoch of the platform's loop, without validation."""
+    settings = SegmentationStage(data="bench", epochs=1, batch_size=BATCH)
+    task = make_task(settings, Outputs(names=CLASSES))
+    network = build(Blueprint(architecture=lesson.architecture, backbone="resnet18", channels=1, outputs=len(CLASSES)))
+    training = Batches(lesson.images, lesson.masks, range(len(lesson.images)), batch_size=BATCH, seed=0)
+    made = Loop(
+        network, task, settings, Link(stage="bench"), Material(training=training), seed=0,
+        context=Context(report=lambda _: None),
+    )  # fmt: skip
+    return lambda: made.run(Checkpoints(work=Path("never-written"), pause=NEVER))
+
+
+def _against_script(*, quick: bool) -> Iterator[Figure]:
+    """Measure target stages in this process: data opened, trained with augmentation, validated, tested; one core."""
+    with tempfile.TemporaryDirectory(prefix="b-") as place:
+        folder = Path(place)
+        images = chest_images(folder / "made")
+        for side, epochs in ((SIZE, 2),) if quick else ((SIZE, 8), (128, 4), (256, 2)):
+            small = shrunk(images, folder / str(side), side=side)
+            changes = {
+                "image.size": side, "stages.segment.epochs": epochs,
+                "pathways": {"none": ["segment"]}, "compare.labelled_fraction": [1.0],
+            }  # fmt: skip
+            document = chest_study(small, changes)
+            stage = _Stage(document, folder / f"cache-{side}")
+            hand = by_hand(document, folder / f"hand-{side}")
+            stage.run()  # prepares the cache
+            sides = {"stage": partial(cpu_seconds, stage.run)}
+            sides |= {workers: partial(cpu_seconds, partial(_scripted, hand, int(workers))) for workers in "01"}
+            found = _on_one_core(sides, 2 if quick else 5)
+            best = min("01", key=lambda workers: statistics.median(found[workers]))
+            what = f"stage of small PNGs, {side} px, against the script's ({best} workers)"
+            yield ratio(what, found[best], found["stage"], 1.1)
+
+
+class _Stage:
+    def __init__(self, document: dict[str, Any], folder: Path) -> None:
+        self._plan, self._folder = load_plan(document, file="chest", cache=folder), folder
+        self._job = make_job(self._plan, next(iter(self._plan.nodes.values())))
+
+    def run(self) -> None:
+        """Bring the stage from nothing but a prepared cache to its publication."""
+        with tempfile.TemporaryDirectory(prefix="b-") as storage:
+            surroundings = Surroundings(storage=Path(storage), cache=self._folder, cpus=1, checkpoint=Checkpoint())
+            perform(self._job, surroundings, Context(report=lambda _: None))
+
+
+def _scripted(hand: dict[str, Any], workers: int) -> None:
+    from tests.bench.scripts.chain import Machine, run_chain
+
+    run_chain(hand, "none", 0, 1.0, Machine(threads=1, workers=workers))
+
+
+def _on_one_core(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Return the processor seconds of each side by round, those of loaders' processes included."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        return interleaved(sides, rounds)
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _fresh(make: Callable[[Lesson], Callable[[], object]], lesson: Lesson) -> float:
+    """Time an epoch of a network and an optimizer that are new: only training is timed, not their making."""
+    return cpu_seconds(make(lesson))

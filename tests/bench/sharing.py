@@ -1,0 +1,117 @@
+"""What data cost a node: memory of several processes on one cache, and a large index."""
+
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
+
+from datasets.sources import ChexpertSettings, open_source
+from datasets.sources.chexpert import LABELS
+from tests.bench.figure import Figure, seconds
+from tests.bench.inputs import write_files
+from tests.data.chexpert import RELEASE, write_table
+from tests.data.pictures import picture, save
+
+PROCESSES = (1, 2, 4)
+IMAGES, ORIGINAL, SIZE = 256, 64, 512
+"""Small files, large arrays: 128 MiB of images and masks."""
+CHEXPERT = 224_316
+LINKS = 20_000
+"""Names of one file; some file systems allow 65,000."""
+
+
+def memory(*, quick: bool) -> Iterator[Figure]:
+    """Measure what processes add to their memory when they open a prepared data set and read all of it."""
+    with tempfile.TemporaryDirectory(prefix="b-") as place:
+        root = Path(place)
+        write_files(root / "data", "png", images=IMAGES // (4 if quick else 1), side=ORIGINAL)
+        write_files(root / "warm-up", "png", images=8, side=ORIGINAL)
+        _together(1, root)  # makes the cache
+        needed = {count: [_together(count, root) for _ in range(1 if quick else 5)] for count in PROCESSES}
+    for count in PROCESSES[1:]:
+        shares = [many / one for many, one in zip(needed[count], needed[1], strict=True)]
+        goal = 1.2 if count == max(PROCESSES) else None
+        yield Figure(name=f"memory for the data, {count} processes against 1", unit="ratio", values=shares, goal=goal)
+    yield Figure(name="memory for the data, 1 process", unit="MiB", values=needed[1])
+
+
+def _together(count: int, root: Path) -> float:
+    """Return the MiB by which processes grow together; what they share counts once."""
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in range(count)]
+    processes = [context.Process(target=_reader, args=(theirs, root)) for _, theirs in pipes]
+    for process in processes:
+        process.start()
+    totals = []
+    for _ in range(2):
+        for ours, _ in pipes:
+            ours.recv()
+        totals.append(sum(psutil.Process(process.pid).memory_full_info().pss for process in processes))
+        for ours, _ in pipes:
+            ours.send("go")
+    for process in processes:
+        process.join()
+    return (totals[1] - totals[0]) / 2**20
+
+
+def _reader(pipe: Connection, root: Path) -> None:
+    _read(root / "warm-up")  # libraries are no data
+    pipe.send("ready")
+    pipe.recv()
+    kept = _read(root / "data")
+    pipe.send(len(kept))
+    pipe.recv()
+
+
+def _read(root: Path) -> tuple[object, ...]:
+    """Open a data set as a stage does, read all of it, and return what holds it open."""
+    from datasets.batches import Batches
+    from datasets.prepare import prepared
+    from datasets.settings import ImageSettings
+    from datasets.sources import FolderSettings
+
+    source = open_source(FolderSettings(root=root))
+    index = source.index(root / "index")
+    image = ImageSettings(size=SIZE)
+    arrays = prepared(source, index, "mask", image, structure=None, cache=root / "cache")
+    for _ in Batches(arrays.images, arrays.targets, range(len(index)), batch_size=8, seed=0).epoch(0):
+        pass
+    return source, index, arrays
+
+
+def large_index(*, quick: bool) -> Iterator[Figure]:
+    """Measure the opening of an index of CheXpert's size (quick: 10,000 rows) whose files were read before."""
+    count = 10_000 if quick else CHEXPERT
+    with tempfile.TemporaryDirectory(prefix="b-") as place:
+        root, cache = Path(place) / RELEASE, Path(place) / "cache"
+        _write_chexpert(root, count)
+        read = seconds(lambda: _open(root, cache, count))
+        values = [seconds(lambda: _open(root, cache, count)) for _ in range(3 if quick else 5)]
+    yield Figure(name=f"first reading of {count:,} files", unit="s", values=[read])
+    yield Figure(name=f"index of {count:,} rows opened", unit="s", values=values, goal=None if quick else 1.0)
+
+
+def _open(root: Path, cache: Path, count: int) -> None:
+    index = open_source(ChexpertSettings(root=root)).index(cache)
+    assert len(index) == count
+
+
+def _write_chexpert(root: Path, count: int) -> None:
+    """Write the layout with few small pictures under very many names."""
+    rows: list[dict[str, object]] = []
+    for number in range(count):
+        path = f"train/patient{number // 2 + 1:06d}/study1/view{number % 2 + 1}_frontal.jpg"
+        file = root / path
+        if number % LINKS == 0:
+            original = file
+            save(picture(number, width=32, height=32), file)
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            os.link(original, file)
+        rows.append({"Path": f"{RELEASE}/{path}", "Frontal/Lateral": "Frontal", "AP/PA": "AP", LABELS[0]: "1.0"})
+    write_table(root / "train.csv", rows)
+    write_table(root / "valid.csv", [])

@@ -1,0 +1,87 @@
+"""Nodes that join and leave a cluster while a graph runs on it."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from cluster.connect import Capacity, connected
+from cluster.execute import execute
+from cluster.queue import Item
+from cluster.slots import LOOK_SECONDS, Slots
+from cluster.work import Outcome, Report, Share
+from tests.cluster.test_execute import Log
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+ITEMS, SECONDS = 16, 2.0
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+@pytest.fixture
+def capacity(cluster: Cluster) -> Iterator[Capacity]:
+    with connected(cluster.address) as found:
+        yield found
+
+
+@dataclass(eq=False, kw_only=True)
+class Growing(Log):
+    """Adds a node with two processors once an item is done, and remembers how many ran at once."""
+
+    cluster: Cluster
+    running: int = 0
+    most: int = 0
+    at_first: int = 0
+
+    def started(self, name: str) -> None:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        super().started(name)
+
+    def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
+        self.running -= 1
+        super().ended(name, outcome, again=again)
+        if len(self.outcomes) == 1:
+            self.at_first = self.most
+            self.cluster.add_node(num_cpus=2)
+
+
+def where(name: str, report: Report) -> Outcome:
+    time.sleep(SECONDS)
+    return Outcome(status="failed", detail=str(ray.get_runtime_context().get_node_id()))
+
+
+def test_items_run_on_a_node_that_joins_and_no_more_than_fit_run_at_once(cluster: Cluster, capacity: Capacity) -> None:
+    log = Growing(cluster=cluster)
+    execute([Item(id=str(number), retries=0) for number in range(ITEMS)], where, log, capacity=capacity, share=Share())
+    used = {outcome.detail for outcomes in log.outcomes.values() for outcome in outcomes}
+    assert len(used) == 2
+    assert (log.at_first, log.most) == (1, 3)
+
+
+def test_slots_follow_the_nodes_but_for_those_left_out(cluster: Cluster, capacity: Capacity) -> None:
+    first = cluster.add_node(num_cpus=4)
+    second = cluster.add_node(num_cpus=2)
+    out = [node["NodeID"] for node in ray.nodes() if node["Resources"].get("CPU") == 2]
+    slots = Slots(Share(), capacity, out, spare=True)
+    assert slots.fit() == 5
+    cluster.remove_node(first)
+    time.sleep(LOOK_SECONDS)
+    assert slots.fit() == 1
+    cluster.remove_node(second)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_one_item_more_than_fits_waits_only_where_a_node_may_join(capacity: Capacity) -> None:
+    assert Slots(Share(), capacity, (), spare=True).most() == 2
+    assert Slots(Share(), replace(capacity, joined=False), (), spare=True).most() == 1

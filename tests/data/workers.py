@@ -1,0 +1,32 @@
+"""Several processes that train together, as the workers of a stage do, without Ray."""
+
+import datetime
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as processes
+
+Member = Callable[[int, int], object]
+
+
+def together(world: int, member: Member) -> list[Any]:
+    """Call a function of rank and world in so many processes, and return what each returns, by rank."""
+    with tempfile.TemporaryDirectory() as folder:
+        processes.spawn(_member, args=(world, member, folder), nprocs=world)  # type: ignore[no-untyped-call]
+        return [torch.load(Path(folder) / str(rank), weights_only=False) for rank in range(world)]
+
+
+def _member(rank: int, world: int, member: Member, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world,
+        timeout=datetime.timedelta(seconds=60),
+    )  # fmt: skip
+    try:
+        torch.save(member(rank, world), Path(folder) / str(rank))
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,147 @@
+"""The index of a large layout is kept, and made again when anything under its root changed."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.errors import DataError
+from datasets.sample import Index, Source
+from datasets.sources import ChexpertSettings, open_source
+from tests.data.chexpert import write_chexpert
+from tests.data.pictures import picture, save
+
+LONG_AGO = 1_600_000_000 * 10**9
+FIRST = "train/patient00001/study1/view1_frontal.jpg"
+
+
+def age(root: Path) -> None:
+    """Let all be as if written long ago: what was written just now is not kept."""
+    for path in [root, *root.rglob("*")]:
+        os.utime(path, ns=(LONG_AGO, LONG_AGO))
+
+
+def opened(root: Path, **settings: object) -> tuple[Source, Index]:
+    source = open_source(ChexpertSettings.model_validate({"root": root} | settings))
+    return source, source.index(root.parent / "cache")
+
+
+def spoil(table: Path) -> None:
+    """Make a table that cannot be read, of the same size and time."""
+    status = table.stat()
+    table.write_bytes(b"x" * status.st_size)
+    os.utime(table, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A root whose index is kept."""
+    root = write_chexpert(tmp_path / "chexpert")
+    age(root)
+    opened(root)
+    return root
+
+
+def test_a_kept_index_is_the_one_that_was_made(root: Path) -> None:
+    kept = opened(root)[1]
+    shutil.rmtree(root.parent / "cache" / "indices")
+    assert vars(opened(root)[1]) == vars(kept)
+
+
+def test_a_kept_index_needs_no_table(root: Path) -> None:
+    spoil(root / "train.csv")
+    assert len(opened(root)[1]) == 12
+
+
+def test_rows_of_a_kept_index_are_read_as_those_of_one_just_made(root: Path) -> None:
+    kept = opened(root)[0]
+    shutil.rmtree(root.parent / "cache" / "indices")
+    made = opened(root)[0]
+    for row in (0, 11):
+        assert np.array_equal(kept.image(row), made.image(row))
+        assert np.array_equal(kept.labels(row), made.labels(row), equal_nan=True)
+
+
+def touch(root: Path) -> None:
+    os.utime(root / FIRST)
+
+
+def add(root: Path) -> None:
+    save(picture(5), (root / FIRST).with_name("view3_frontal.jpg"))
+
+
+def add_folder(root: Path) -> None:
+    (root / "valid" / "patient99999").mkdir()
+
+
+def remove(root: Path) -> None:
+    (root / FIRST).unlink()
+
+
+def remove_all(root: Path) -> None:
+    shutil.rmtree(root / "valid")
+
+
+@pytest.mark.parametrize("change", [touch, add, add_folder, remove, remove_all])
+def test_whatever_changes_under_the_root_the_index_is_made_again(change: Callable[[Path], None], root: Path) -> None:
+    spoil(root / "train.csv")
+    change(root)
+    with pytest.raises(DataError, match=r"train\.csv lacks the columns"):
+        opened(root)
+
+
+def test_a_folder_that_was_missing_is_seen_once_it_is_there(root: Path) -> None:
+    shutil.rmtree(root / "valid")
+    (root / "valid.csv").write_text((root / "valid.csv").read_text().partition("\n")[0])
+    age(root)
+    assert len(opened(root)[1]) == 10
+    spoil(root / "train.csv")
+    assert len(opened(root)[1]) == 10
+    (root / "valid").mkdir()
+    with pytest.raises(DataError):
+        opened(root)
+
+
+def test_another_picture_in_a_file_has_another_content(root: Path) -> None:
+    before = opened(root)[1]
+    save(picture(77), root / FIRST)
+    after = opened(root)[1]
+    assert [old != new for old, new in zip(before.content, after.content, strict=True)] == [True] + [False] * 11
+
+
+def test_a_changed_table_is_read_again(root: Path) -> None:
+    table = root / "train.csv"
+    table.write_text(table.read_text().replace("-1.0", "1.0"))
+    source, _ = opened(root)
+    assert not np.isnan(source.labels(0)).any()
+
+
+def test_a_table_that_changes_after_its_index_was_opened_is_refused_when_it_is_read(root: Path) -> None:
+    source, _ = opened(root)
+    table = root / "train.csv"
+    table.write_text(table.read_text().replace("-1.0", "1.0"))
+    with pytest.raises(DataError, match=r"train\.csv changed since it was indexed"):
+        source.labels(0)
+
+
+def test_other_settings_have_an_index_of_their_own(root: Path) -> None:
+    assert len(opened(root, views="frontal")[1]) == 6
+    assert len(opened(root)[1]) == 12
+
+
+@pytest.mark.parametrize("name", ["train", "train/patient00001", "train.csv"])
+def test_what_was_written_just_now_is_not_kept(name: str, tmp_path: Path) -> None:
+    root = write_chexpert(tmp_path / "chexpert")
+    age(root)
+    os.utime(root / name)
+    opened(root)
+    assert not (tmp_path / "cache" / "indices").exists()
+
+
+def test_a_kept_index_that_was_cut_off_is_made_again(root: Path) -> None:
+    (file,) = (root.parent / "cache" / "indices").iterdir()
+    file.write_bytes(file.read_bytes()[:-20])
+    assert len(opened(root)[1]) == 12

@@ -1,0 +1,250 @@
+"""Whatever happens to a cluster while a study runs on it: the study ends as one left alone, and no work is done twice.
+
+Moments are random: each test prints its seed, and $STUDY_SEED names one to be tried again.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from study.store import WEIGHTS, Store
+from tests.data.command import Command, Watch, histories
+from tests.data.nodes import HOST, Nodes, cable, disk, fill, may_mount, nodes, plug, refuse_writes
+from tests.data.tiny import tiny, written
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(1200)]
+as_root = pytest.mark.skipif(not may_mount(), reason="takes the right to mount disks and to lay networks")
+STUDY = tiny({"compare.labelled_fraction": [0.5, 1.0], "compare.folds": 3, "stages.segment.steps": 32})
+STAGES = 13
+EARLY, LATE = 1.0, 20.0
+"""Seconds after the first checkpoint between which a fault happens; the whole takes about a minute."""
+ABSENT = 15.0
+"""Seconds that a fault lasts which goes by; a head misses a node after five."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study file, where prepared images go, and what comes out where nothing happens."""
+
+    file: Path
+    cache: Path
+    results: pa.Table
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    file, storage, cache = written(STUDY, folder), folder / "runs", folder / "cache"
+    command = Command("run", file, "--storage", storage, "--cache", cache, temporary=folder)
+    assert command.wait() == 0, command.text
+    return Study(file=file, cache=cache, results=_results(storage))
+
+
+def _results(storage: Path) -> pa.Table:
+    return pq.read_table(storage / "studies" / "tiny" / "results.parquet")
+
+
+@dataclass(eq=False)
+class Run:
+    """One study on one cluster, under one fault."""
+
+    study: Study
+    nodes: Nodes
+    storage: Path
+    watch: Watch
+    temporary: Path
+    moments: random.Random
+    began: float = field(default_factory=time.monotonic)
+    commands: list[Command] = field(default_factory=list)
+    published: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def start(self) -> Command:
+        """Begin a driver."""
+        self.published = histories(self.storage)
+        command = Command(
+            "run", self.study.file, "--storage", self.storage, "--cache", self.study.cache,
+            "--address", self.nodes.address, temporary=self.temporary,
+        )  # fmt: skip
+        self.commands.append(command)
+        return command
+
+    def start_until(self, late: float = LATE) -> Command:
+        """Begin a driver and return at a random moment of its work."""
+        command = self.start()
+        command.until(lambda: self.watch.count)
+        time.sleep(self.moments.uniform(EARLY, late))
+        return command
+
+    def end(self) -> None:
+        """Wait for the last driver to end the study."""
+        assert self.commands[-1].wait() == 0, self.text
+
+    @property
+    def text(self) -> str:
+        return "\n".join(f"--- driver {number}\n{one.text}" for number, one in enumerate(self.commands))
+
+    def check(self, *, altered: frozenset[str] = frozenset()) -> None:
+        """What holds at the end of each; stages in `altered` had to be trained again."""
+        self._tell()
+        store, final = Store(self.storage), histories(self.storage)
+        assert len(final) == STAGES
+        for digest in final:
+            store.verify(digest)
+        assert _results(self.storage).equals(self.study.results)
+        again = {digest for digest, inodes in self.watch.published.items() if len(inodes) > 1}
+        assert again <= altered
+        assert {digest for digest, mark in self.published.items() if final[digest] != mark} <= altered
+        assert not list(self.storage.glob("work/*/*")), list(self.storage.glob("work/*/*"))
+        assert "Traceback" not in self.text, self.text
+
+    def _tell(self) -> None:
+        attempts = self.watch.attempts.values()
+        epochs = [[epoch for seen in one.values() for epoch in seen] for one in attempts]
+        sys.stdout.write(
+            f"{time.monotonic() - self.began:.0f} s, drivers {len(self.commands)}, "
+            f"stages begun more than once {sum(len(one) > 1 for one in attempts)}, "
+            f"epochs trained more than once {sum(len(seen) - len(set(seen)) for seen in epochs)} "
+            f"of {sum(len(set(seen)) for seen in epochs)}, "
+            f"stages published more than once {sum(len(one) > 1 for one in self.watch.published.values())}\n"
+        )
+
+
+@pytest.fixture
+def moments() -> random.Random:
+    seed = int(os.environ.get("STUDY_SEED") or random.SystemRandom().randrange(10**6))
+    sys.stdout.write(f"seed {seed}\n")
+    return random.Random(seed)
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for scratch files, with a path short enough for Ray's sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="f-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)  # Ray's processes outlive a killed driver for a while
+
+
+@pytest.fixture
+def run(study: Study, tmp_path: Path, temporary: Path, moments: random.Random) -> Iterator[Run]:
+    """A study on a head with one processor and two nodes with one more each."""
+    storage = tmp_path / "disk" / "runs"
+    with nodes(2) as cluster, Watch(storage) as watch:
+        yield Run(study, cluster, storage, watch, temporary, moments)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """The disk of a run's storage: room for what the study writes, and not much more."""
+    place = tmp_path / "disk"
+    with disk(place, 512):
+        yield place
+
+
+def test_a_trial_whose_process_is_killed(run: Run) -> None:
+    driver = run.start_until()
+    driver.until(lambda: list(run.storage.glob("work/*/claim.json")), may_end=True)
+    killed = run.moments.choice(list(run.storage.glob("work/*/claim.json")))
+    os.kill(json.loads(killed.read_text())["pid"], signal.SIGKILL)
+    run.end()
+    assert "its process was lost; it goes on from its last checkpoint" in run.text
+    run.check()
+
+
+def test_a_node_is_killed_and_another_joins(run: Run) -> None:
+    run.start_until()
+    run.nodes.kill("1")
+    time.sleep(run.moments.uniform(0.0, 5.0))
+    run.nodes.join()
+    run.end()
+    run.check()
+
+
+def test_the_driver_is_killed(run: Run) -> None:
+    assert run.start_until().send(signal.SIGKILL) == -signal.SIGKILL
+    run.start()
+    run.end()
+    run.check()
+
+
+def test_the_head_is_killed_and_the_study_goes_on_on_a_new_cluster(run: Run) -> None:
+    driver = run.start_until()
+    run.nodes.kill("0")
+    assert driver.wait() not in (0, 2), driver.text
+    run.nodes.end()
+    run.nodes.head()
+    run.nodes.join(count=2)
+    run.start()
+    run.end()
+    run.check()
+
+
+def test_two_drivers_run_one_study(run: Run) -> None:
+    first = run.start_until(late=10.0)
+    run.start()
+    run.end()
+    assert first.wait() == 0, run.text
+    run.check()
+
+
+def test_a_weights_file_is_altered(run: Run) -> None:
+    def parents() -> list[str]:
+        store = Store(run.storage)
+        return [one for one in histories(run.storage) if store.record(one)["stage"] == "classify"]
+
+    run.start().until(parents)
+    (parent,) = parents()
+    file = run.storage / "stages" / parent / WEIGHTS
+    content = bytearray(file.read_bytes())
+    content[run.moments.randrange(len(content))] ^= 1
+    file.write_bytes(content)
+    run.end()
+    assert f"stage {parent}: {WEIGHTS} was altered after it was written" in run.text
+    run.check(altered=frozenset({parent}))
+
+
+@as_root
+def test_the_storage_refuses_writes_for_a_while(small_disk: Path, run: Run) -> None:
+    run.start_until()
+    refuse_writes(small_disk, True)
+    time.sleep(ABSENT)
+    refuse_writes(small_disk, False)
+    run.end()
+    run.check()
+
+
+@as_root
+def test_the_disk_is_full_for_a_while(small_disk: Path, run: Run) -> None:
+    run.start_until()
+    filler = fill(small_disk)
+    time.sleep(ABSENT)
+    filler.unlink()
+    run.end()
+    run.check()
+
+
+@as_root
+def test_a_node_is_cut_off_from_its_network_for_a_while(
+    study: Study, tmp_path: Path, temporary: Path, moments: random.Random
+) -> None:
+    storage = tmp_path / "runs"
+    with cable(), nodes(0, ip=HOST) as cluster, Watch(storage) as watch:
+        cluster.join_by_cable()
+        run = Run(study, cluster, storage, watch, temporary, moments)
+        run.start_until()
+        plug(False)
+        time.sleep(ABSENT)
+        plug(True)
+        run.end()
+        run.check()

@@ -1,0 +1,210 @@
+"""A whole study on an object store: the same values as in a folder, and nothing lost with machines or the store."""
+
+import json
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from study.job import Surroundings, make_job
+from study.mirror import made_mirror
+from study.outcome import write_outcome
+from study.plan import Plan
+from study.spec import Checkpoint
+from study.stage import perform
+from study.store import Store
+from study.train import Context
+from tests.data.command import Command
+from tests.data.object_store import ObjectStore, object_store
+from tests.data.searched import searched
+from tests.data.tiny import planned, tiny, written
+
+SHORT = {
+    "stages.classify.epochs": 1,
+    "stages.segment": {"task": "segmentation", "data": "hospital", "epochs": 1, "batch_size": 4},
+    "pathways": {"one_step": ["classify", "segment"]},
+    "compare.baseline": {"pathway": "one_step"},
+}
+LONGER = {"stages.segment.steps": 96}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ObjectStore]:
+    with object_store() as store:
+        yield store
+
+
+def train(plan: Plan, store: Store, cache: Path) -> None:
+    """Train what is left as the workers of one machine do."""
+    around = Surroundings(
+        storage=store.root, origin=store.origin, cache=cache, cpus=1, checkpoint=Checkpoint(epochs=1, seconds=0)
+    )
+    for node in plan.nodes.values():
+        perform(make_job(plan, node), around, Context(report=lambda _: None))
+    write_outcome(plan, store)
+
+
+def test_stages_on_two_machines_give_the_values_of_a_folder(server: ObjectStore, tmp_path: Path) -> None:
+    plan, cache = planned(tiny(SHORT), tmp_path / "cache"), tmp_path / "cache"
+    local = Store(tmp_path / "runs")
+    machines = [Store(made_mirror(server.uri("two-machines"), tmp_path / name)) for name in ("one", "two")]
+    train(plan, local, cache)
+    train(plan, machines[0], cache)
+    before = server.keys("two-machines")
+    train(plan, machines[1], cache)
+
+    assert server.keys("two-machines") == before, "the second machine finds all of it done"
+    assert not [key for key in before if key.startswith("work/")]
+    for store in machines:
+        for name in ("results.parquet", "comparisons.parquet", "tests.parquet"):
+            mine, theirs = (pq.read_table(one.study("tiny") / name) for one in (store, local))
+            assert mine.equals(theirs), name
+    records = "".join(server.read(f"{'two-machines'}/{key}").decode() for key in before if key.endswith(".yaml"))
+    assert "hidden-secret" not in records
+
+
+@dataclass
+class Machine:
+    """A cache of its own, from which commands are run on the one storage."""
+
+    server: ObjectStore
+    prefix: str
+    file: Path
+    folder: Path
+    temporary: Path
+
+    def run(self, word: str = "run") -> Command:
+        what = self.file if word == "run" else self.file.stem
+        return Command(
+            word, what, "--storage", self.server.uri(self.prefix), "--cache", self.folder, temporary=self.temporary
+        )
+
+    def told(self, *words: str) -> str:
+        command = Command(*words, "--storage", self.server.uri(self.prefix), temporary=self.temporary)
+        assert command.wait() == 0, command.text
+        return command.text
+
+    def another(self, name: str) -> "Machine":
+        return Machine(self.server, self.prefix, self.file, self.folder.parent / name, self.temporary)
+
+    @property
+    def published(self) -> dict[str, int]:
+        """When each published stage's history was written: it moves when the stage is trained again."""
+        keys = self.server.keys(f"{self.prefix}/stages")
+        histories = {key: time for key, time in keys.items() if key.endswith("history.parquet")}
+        return {key.split("/")[0]: time for key, time in histories.items() if f"{key.split('/')[0]}/seal.json" in keys}
+
+    def values(self) -> list[dict[str, Any]]:
+        content = self.server.read(f"{self.prefix}/studies/{self.file.stem}/results.parquet")
+        place = self.folder.parent / "results.parquet"
+        place.write_bytes(content)
+        rows: list[dict[str, Any]] = pq.read_table(place).to_pylist()
+        return rows
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for scratch files, with a path short enough for Ray's sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="o-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def machine(server: ObjectStore, tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    return Machine(server, tmp_path.name, written(tiny(LONGER), tmp_path), tmp_path / "one", temporary)
+
+
+def in_a_folder(machine: Machine) -> list[dict[str, Any]]:
+    """The values of the same study in a folder."""
+    folder = machine.folder.parent / "runs"
+    command = Command("run", machine.file, "--storage", folder, "--cache", machine.folder, temporary=machine.temporary)
+    assert command.wait() == 0, command.text
+    rows: list[dict[str, Any]] = pq.read_table(folder / "studies" / machine.file.stem / "results.parquet").to_pylist()
+    return rows
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+def test_killed_study_goes_on_on_another_machine(machine: Machine) -> None:
+    first = machine.run()
+    first.until(lambda: machine.published)
+    time.sleep(2.0)
+    assert first.send(signal.SIGKILL) == -signal.SIGKILL
+    time.sleep(15.0)  # workers of a killed driver end, or finish what they are at
+    before, second = machine.published, machine.another("two")
+    command = second.run("resume")
+
+    assert command.wait() == 0, command.text
+    assert before
+    assert before.items() <= machine.published.items(), "no published stage is trained again"
+    assert len(machine.published) == 5
+    told = json.loads(machine.told("status", "tiny", "--json"))
+    assert (told["state"], told["stages"]["finished"]) == ("finished", 5)
+    assert "one_step" in machine.told("table", "tiny")
+    assert machine.values() == in_a_folder(machine)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+def test_store_that_is_silent_while_stages_are_trained_loses_nothing(machine: Machine) -> None:
+    outages = 0
+
+    def fail_often() -> None:
+        nonlocal outages
+        while not over.wait(6.0):
+            machine.server.stop()
+            time.sleep(5.0)
+            machine.server.start()
+            outages += 1
+
+    over = threading.Event()
+    command = machine.run()
+    command.until(lambda: machine.server.keys(f"{machine.prefix}/studies"))
+    thread = threading.Thread(target=fail_often)
+    thread.start()
+    try:
+        status = command.wait()
+    finally:
+        over.set()
+        thread.join()
+
+    assert status == 0, command.text
+    assert outages > 1
+    assert command.text.count(" failed") == 0, command.text
+    assert machine.values() == in_a_folder(machine)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+def test_killed_search_ends_with_exactly_its_trials_on_another_machine(machine: Machine) -> None:
+    machine.file = written(searched(), machine.file.parent)
+    first = machine.run()
+    journal = "studies/searched/search/journal.log"
+    first.until(lambda: journal in machine.server.keys(machine.prefix) and machine.published)
+    assert first.send(signal.SIGKILL) == -signal.SIGKILL
+    time.sleep(15.0)
+    before, second = machine.published, machine.another("two")
+    command = second.run("resume")
+
+    assert command.wait() == 0, command.text
+    assert before.items() <= machine.published.items()
+    rows = json.loads(machine.told("table", "searched", "--search", "--format", "json"))
+    assert {row["state"] for row in rows} <= {"complete", "pruned", "failed"}
+    for name in {row["search"] for row in rows}:
+        assert [row["trial"] for row in rows if row["search"] == name] == [0, 1, 2]
+    assert machine.values()
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in first.text + command.text

@@ -1,0 +1,59 @@
+"""What the packages' pages say of adding a part is enough: a copy of the tree with just that trains with it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import docs
+from tests.data.own_data import write_own_data
+from tests.test_packaging import copy_sources
+
+PAGES = [docs.read(f"{package}/README.md") for package in ("models", "datasets", "results")]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages with everything that the pages add."""
+    place = copy_sources(tmp_path_factory.mktemp("tree"))
+    for page in PAGES:
+        docs.apply(page, place)
+    return place
+
+
+def run(tree: Path, *words: str | Path, cwd: Path | None = None) -> str:
+    """Run Python where the changed packages come first."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tree), str(docs.ROOT)])}
+    ended = subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=cwd or tree,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def test_a_study_trains_with_the_added_loss_architecture_task_source_and_metric(tree: Path, tmp_path: Path) -> None:
+    write_own_data(tmp_path / "my-data")
+    script = docs.ROOT / "tests" / "data" / "added.py"
+    told = run(tree, script, tmp_path, cwd=tmp_path).split()
+    assert {"margin", "fcn", "rotation", "two_bones", "specificity"} <= set(told)
+
+
+def test_what_is_shown_is_written_as_the_rest(tree: Path) -> None:
+    names = ["models", "datasets", "results", "study/stages.py"]
+    run(tree, "-m", "ruff", "check", "--no-cache", *names)
+    run(tree, "-m", "ruff", "format", "--no-cache", "--check", *names)
+
+
+@pytest.mark.parametrize("package", ["results"])
+def test_a_plain_block_runs(package: str) -> None:
+    blocks = docs.blocks(docs.read(f"{package}/README.md"), "python")
+    assert blocks
+    for block in blocks:
+        run(docs.ROOT, "-c", block)
