@@ -1,6 +1,6 @@
 """What every node of a cluster has to see, asked of each before the first item."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import ray
@@ -18,7 +18,6 @@ class Node:
 
     id: str
     name: str
-    resources: Mapping[str, float]
     fault: str = ""
 
 
@@ -38,10 +37,9 @@ def checked(check: Check, *, seconds: float) -> list[Node]:
     }
     ray.wait(list(asked.values()), num_returns=len(asked), timeout=seconds)
     return [
-        Node(id=name, name=str(found[name]["NodeManagerAddress"]), resources=found[name]["Resources"],
-             fault=_answer(reference, seconds))
+        Node(id=name, name=str(found[name]["NodeManagerAddress"]), fault=_answer(reference, seconds))
         for name, reference in asked.items()
-    ]  # fmt: skip
+    ]
 
 
 def _asked(check: Check) -> str:
@@ -54,4 +52,4 @@ def _answer(reference: "ray.ObjectRef[str]", seconds: float) -> str:
     except GetTimeoutError:
         return f"did not answer in {seconds:g} seconds"
     except RayError as error:
-        return f"cannot be asked: {str(error).strip().splitlines()[-1]}"
+        return f"cannot be asked: {(str(error).strip() or type(error).__name__).splitlines()[-1]}"

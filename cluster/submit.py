@@ -198,6 +198,8 @@ def _asked(address: str, ask: Callable[[], Answer]) -> Answer:
     except (RuntimeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise Declined(f"{address} did not do it ({reason}); allowed: a Ray cluster's dashboard; see there") from error
+    except BrokenPipeError:  # of whoever reads what is told
+        raise
     except (OSError, aiohttp.ClientError) as error:
         raise Declined(
             f"{address} does not answer as a dashboard; allowed: that of a running cluster; check it"

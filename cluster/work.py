@@ -49,7 +49,11 @@ class Share:
     def slots(self, capacity: Room) -> int:
         """Return how many items run at once."""
         by_cpu = int(capacity.cpus // (self.cpus * self.workers))
-        return max(1, min(by_cpu, int(capacity.gpus // (self.gpus * self.workers))) if self.gpus else by_cpu)
+        if not self.gpus:
+            return max(1, by_cpu)
+        # No share spans two GPUs, and 1.0 // 0.2 is 4.
+        fit = int(capacity.gpus) * int(1 / self.gpus + 1e-9) if self.gpus < 1 else int(capacity.gpus // self.gpus)
+        return max(1, min(by_cpu, fit // self.workers))
 
     @property
     def bundle(self) -> dict[str, float]:

@@ -173,7 +173,9 @@ class SharedBatchNorm(_BatchNorm):
         self._remember(mean.detach(), variance.detach(), sums[-1].detach())
         shape = (1, -1, *[1] * (values.dim() - 2))
         normal: Tensor = (exact - mean.view(shape)) * (variance + self.eps).rsqrt().view(shape)
-        return (normal * self.weight.view(shape) + self.bias.view(shape)).to(values.dtype)
+        if self.affine:
+            normal = normal * self.weight.view(shape) + self.bias.view(shape)
+        return normal.to(values.dtype)
 
     def _remember(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
@@ -181,4 +183,4 @@ class SharedBatchNorm(_BatchNorm):
         self.num_batches_tracked += 1
         share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean.float(), share)
-        self.running_var.lerp_((variance * count / (count - 1)).float(), share)
+        self.running_var.lerp_((variance * count / (count - 1).clamp_min(1)).float(), share)

@@ -21,7 +21,7 @@ def write_measured(path: Path, measured: Mapping[Stage, Measured], marks: Mappin
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    aside, stages = path.with_name(f"{path.name}.tmp"), list(measured)
+    aside, stages = path.with_name(f".{path.name}"), list(measured)
     with pq.ParquetWriter(aside, _columns(), compression="zstd") as file:
         for start in range(0, len(stages), STAGES):
             lines = [
@@ -54,7 +54,7 @@ def read_measured(path: Path, marks: Mapping[Stage, str]) -> dict[Stage, Measure
                     if marks.get(stage) == line["mark"]:
                         images = [_image_values(**one) for one in line["images"]]
                         found[stage] = Measured([Row(**row) for row in line["rows"]], images)
-    except (FileNotFoundError, pa.ArrowInvalid, OSError):
+    except (pa.ArrowInvalid, OSError):
         return {}
     return found
 

@@ -51,7 +51,7 @@ def _claimed_everywhere(digest: str, mirror: Mirror) -> Iterator[None]:
     try:
         if remote.read(key) != mine:
             raise Claimed(key)
-        with beating(lambda: remote.hasty().write(key, mine), "claim in the storage"):
+        with beating(partial(_beat, remote, key, mine), "claim in the storage"):
             mirror.send_waiting()
             mirror.refresh(digest)
             yield
@@ -59,7 +59,15 @@ def _claimed_everywhere(digest: str, mirror: Mirror) -> Iterator[None]:
     finally:
         with suppress(OSError):  # a claim that stays grows stale
             if remote.hasty().read(key) == mine:
-                remote.hasty().delete_folder(folder) if finished else remote.hasty().delete(key)
+                if finished:
+                    remote.hasty().delete_folder(folder)
+                else:
+                    remote.hasty().delete(key)
+
+
+def _beat(remote: Remote, key: str, mine: bytes) -> None:
+    if remote.hasty().read(key) == mine:  # else this process was taken for dead
+        remote.hasty().write(key, mine)
 
 
 def _is_held(remote: Remote, key: str) -> bool:

@@ -62,10 +62,10 @@ class Feed:
 
     def shown(self, epoch: int) -> Iterator[Tensor]:
         """Yield an epoch's training images alone, in the same parts."""
-        for parts in self.training(epoch, 0):
-            for part in parts:
-                with present(part.counts):
-                    yield part.images
+        for shares in self.material.training.epoch(epoch, self.context.rank, self.context.world):
+            for share in shares:
+                with present(share.counts):
+                    yield to_images(torch.from_numpy(share.images), self.context.device)
 
     def _batch(self, share: Share, others: Share | None = None, update: int = 0) -> Batch:
         device = self.context.device

@@ -28,7 +28,7 @@ Told = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """A stage that is to be trained; `times` by a search, which does not keep what it tries."""
+    """A stage that is to be trained, `times` by a search; candidates' weights stay with `keep.weights: all` only."""
 
     node: Node
     image_epochs: int

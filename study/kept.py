@@ -28,9 +28,9 @@ def keep(store: Store, weights: Iterable[tuple[str, str]]) -> None:
         if kept(store, backbone, name) is None:
             file = fetched(backbone, name)
             folder, place = _folder(backbone, name), f"{hash_of(file)}{SUFFIX}"
-            _copy(file, store.root / folder / place)
-            if store.mirror is not None:
+            if store.mirror is not None:  # first: what lies here is not stored again
                 store.mirror.remote.put(file, f"{folder}/{place}")
+            _copy(file, store.root / folder / place)
 
 
 def kept(store: Store, backbone: str, name: str) -> Path | None:
@@ -43,7 +43,8 @@ def kept(store: Store, backbone: str, name: str) -> Path | None:
             found = store.root / key
             store.mirror.remote.get(key, found)
     if found is not None and hash_of(found) != found.stem:
-        found.unlink()
+        if store.mirror is not None:
+            found.unlink()  # a copy
         raise ValueError(
             f"{store.place}/{folder}/{found.name} was altered; allowed: the weights whose hash is its name; remove it, "
             "and the next run fetches them again"

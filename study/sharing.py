@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,7 +16,8 @@ SECONDS = 2.0
 """Between two looks at what a driver wrote."""
 READING_SECONDS = 10.0
 """For so long a driver waits for a command that just reads the folder."""
-GROWING = (".log", ".jsonl")
+JOURNAL = ".log"
+GROWING = (JOURNAL, ".jsonl")
 """Files that lines are appended to: a last line that is not whole yet stays behind."""
 
 Mark = tuple[int, int]
@@ -32,7 +33,8 @@ def pull(mirror: Mirror, name: str) -> None:
 def _pull(mirror: Mirror, name: str) -> dict[str, Mark]:
     folder, stored = _folder(mirror, name), _stored(mirror, name)
     for file in _files(folder).keys() - stored.keys():
-        (folder / file).unlink(missing_ok=True)
+        if not file.endswith(JOURNAL):
+            (folder / file).unlink(missing_ok=True)
     _fetch(mirror, name, stored)
     return stored
 
@@ -52,21 +54,28 @@ def sharing(mirror: Mirror, name: str) -> Iterator[None]:
 
     Raises `OSError` where the last of them cannot be stored.
     """
+    with _driven(mirror, name) as sent:
+        try:
+            with _repeated(lambda: _push(mirror, name, sent, hasty=True)):
+                yield
+        except BaseException:
+            with suppress(Silent):  # who interrupts does not wait for a store that is silent
+                _push(mirror, name, sent, hasty=True)
+            raise
+        _push(mirror, name, sent)
+
+
+@contextmanager
+def _driven(mirror: Mirror, name: str) -> Iterator[dict[str, Mark]]:
+    """Hold the folder of a study, and yield what the storage has of it."""
     lock = _driving(mirror, name)
     try:
-        lock.acquire(timeout=READING_SECONDS)
-        sent = _pull(mirror, name)
-    except Timeout:  # another driver of this machine: both write the same files, and both store them
-        sent = _stored(mirror, name)
-    try:
-        with _repeated(lambda: _push(mirror, name, sent, hasty=True)):
-            yield
-    except BaseException:
-        with suppress(Silent):  # who interrupts does not wait for a store that is silent
-            _push(mirror, name, sent, hasty=True)
-        raise
-    else:
-        _push(mirror, name, sent)
+        try:
+            lock.acquire(timeout=READING_SECONDS)
+            sent = _pull(mirror, name)
+        except Timeout:  # another driver of this machine: both write the same files, and both store them
+            sent = _stored(mirror, name)
+        yield sent
     finally:
         lock.release()
 
@@ -117,7 +126,12 @@ def _fetch(mirror: Mirror, name: str, stored: dict[str, Mark]) -> None:
             mirror.remote.get(f"studies/{name}/{file}", folder / file)
             os.utime(folder / file, ns=(stored[file][1], stored[file][1]))
 
-    each(fetch, [file for file, mark in stored.items() if here.get(file) != mark])
+    each(fetch, [file for file, mark in stored.items() if here.get(file) != mark and not _is_ahead(file, here, mark)])
+
+
+def _is_ahead(file: str, here: Mapping[str, Mark], stored: Mark) -> bool:
+    """Return whether a journal has lines that a driver of this machine could not store before it ended."""
+    return file.endswith(JOURNAL) and here.get(file, stored)[0] > stored[0]
 
 
 def _stored(mirror: Mirror, name: str) -> dict[str, Mark]:

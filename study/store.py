@@ -30,8 +30,11 @@ class Damaged(RuntimeError):  # noqa: N818 - a state of the store, not a bug
     """A published stage whose files are not what was written. `digest` names it."""
 
     def __init__(self, digest: str, what: str) -> None:
-        self.digest = digest
+        self.digest, self.what = digest, what
         super().__init__(f"stage {digest}: {what}")
+
+    def __reduce__(self) -> tuple[type["Damaged"], tuple[str, str]]:
+        return Damaged, (self.digest, self.what)  # it crosses processes
 
 
 @dataclass(frozen=True)

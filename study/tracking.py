@@ -49,9 +49,17 @@ class Tracked:
         self._listener.ended(name, outcome, again=again)
         if again or name not in self._last:
             return
-        final = final_scores(self._plan, self._store, name) if outcome.status == "done" else {}
+        final = self._final(name) if outcome.status == "done" else {}
         endings: Mapping[str, Ending] = {"done": "FINISHED", "failed": "FAILED"}
         self._close(name, endings.get(outcome.status, "KILLED"), final)
+
+    def _final(self, name: str) -> Mapping[str, float]:
+        import pyarrow as pa
+
+        try:
+            return final_scores(self._plan, self._store, name)
+        except (OSError, pa.ArrowInvalid):  # the outcome will tell; no tracking ends a study
+            return {}
 
     def close(self) -> None:
         """End the runs of stages that the driver leaves unfinished, and wait until all is written."""
@@ -126,6 +134,8 @@ def final_scores(plan: Plan, store: Store, digest: str) -> dict[str, float]:
     import pyarrow.parquet as pq
 
     found: dict[str, float] = {}
+    if store.mirror is not None:
+        store.mirror.refresh(digest)
     for key in plan.scorings.get(digest, {}):
         if store.scored(digest, key):
             tables = pq.read_table(store.scores(digest, key)), pq.read_table(store.images(digest, key))

@@ -1,4 +1,5 @@
 import os
+import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -239,3 +240,8 @@ def test_storage_that_is_a_file_is_a_problem_with_a_remedy(tmp_path: Path) -> No
 def test_writable_storage_is_left_as_it_was(store: Store) -> None:
     assert store.writable_problem() is None
     assert not list(store.root.iterdir())
+
+
+def test_damage_is_told_across_processes() -> None:
+    told = pickle.loads(pickle.dumps(Damaged("abc", "its seal is missing")))
+    assert (told.digest, str(told)) == ("abc", "stage abc: its seal is missing")
