@@ -8,15 +8,15 @@ BEAT_SECONDS = 5.0
 
 
 @contextmanager
-def beating(beat: Callable[[], object], name: str) -> Iterator[None]:
-    """Call `beat` every few seconds while the block lasts, the first time after one pause.
+def beating(beat: Callable[[], object], name: str, *, seconds: float | None = None) -> Iterator[None]:
+    """Call `beat` every few `seconds` while the block lasts, the first time after one pause.
 
     A beat that the storage refuses is left out; the next one may do.
     """
     stop = threading.Event()
 
     def repeat() -> None:
-        while not stop.wait(BEAT_SECONDS):
+        while not stop.wait(BEAT_SECONDS if seconds is None else seconds):
             with suppress(OSError):
                 beat()
 

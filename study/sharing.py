@@ -1,13 +1,13 @@
 """A study's folder in a mirror and in its storage: fetched where a command starts, stored while a driver writes it."""
 
 import os
-import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from study.beat import beating
 from study.files import inside
 from study.mirror import Mirror
 from study.remote import Silent, each, grouped
@@ -56,7 +56,7 @@ def sharing(mirror: Mirror, name: str) -> Iterator[None]:
     """
     with _driven(mirror, name) as sent:
         try:
-            with _repeated(lambda: _push(mirror, name, sent, hasty=True)):
+            with beating(lambda: _push(mirror, name, sent, hasty=True), "sharing", seconds=SECONDS):
                 yield
         except BaseException:
             with suppress(Silent):  # who interrupts does not wait for a store that is silent
@@ -78,24 +78,6 @@ def _driven(mirror: Mirror, name: str) -> Iterator[dict[str, Mark]]:
         yield sent
     finally:
         lock.release()
-
-
-@contextmanager
-def _repeated(push: Callable[[], None]) -> Iterator[None]:
-    stop = threading.Event()
-
-    def repeat() -> None:
-        while not stop.wait(SECONDS):
-            with suppress(OSError):  # the next time, or at the end
-                push()
-
-    thread = threading.Thread(target=repeat, name="sharing", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _push(mirror: Mirror, name: str, sent: dict[str, Mark], *, hasty: bool = False) -> None:
