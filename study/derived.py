@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import results
 from results.metrics import MetricSettings, Stage
 from results.schema import Replicate
-from study.files import hash_of
+from study.files import hash_of, write_table
 from study.identity import combined
 from study.layout import COMPARISONS, RESULTS, TESTS
 from study.store import Store
@@ -46,12 +46,9 @@ def _code() -> str:
 
 def write_derived(folder: Path, tables: "Mapping[str, pa.Table]", mark: str) -> None:
     """Write tables by name, each whole or not at all, with the mark of what they are derived from."""
-    import pyarrow.parquet as pq
-
     for name, table in tables.items():
-        aside, marked = folder / f".{name}", {MARK: combined(mark, *table.column_names)}
-        pq.write_table(table.replace_schema_metadata(marked), aside, compression="zstd", row_group_size=ROWS)
-        aside.replace(folder / name)
+        marked = table.replace_schema_metadata({MARK: combined(mark, *table.column_names)})
+        write_table(folder / name, marked, row_group_size=ROWS)
 
 
 def read_derived(folder: Path, mark: str) -> "pa.Table | None":

@@ -5,7 +5,10 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def is_name(text: str) -> bool:
@@ -28,6 +31,15 @@ def write_atomic(path: Path, text: str) -> None:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
+    aside.replace(path)
+
+
+def write_table(path: Path, table: "pa.Table", *, row_group_size: int | None = None) -> None:
+    """Write Parquet, whole or not at all."""
+    import pyarrow.parquet as pq
+
+    aside = path.with_name(f".{path.name}")
+    pq.write_table(table, aside, compression="zstd", row_group_size=row_group_size)
     aside.replace(path)
 
 

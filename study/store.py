@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from study.files import damage, hash_of, inside, read_json, seal, write_json
+from study.files import damage, hash_of, inside, read_json, seal, write_json, write_table
 from study.layout import PLAN, SEAL
 from study.mirror import Mirror, mirror_of
 from study.remote import each
@@ -294,9 +294,5 @@ def score_files(key: str) -> tuple[str, str]:
 
 def write_scores(folder: Path, key: str, scores: "pa.Table", images: "pa.Table") -> None:
     """Write both tables of one scoring. The images go first: scores beside them mean that both are whole."""
-    import pyarrow.parquet as pq
-
     for name, table in zip(score_files(key), (images, scores), strict=True):
-        aside = folder / f".{name}"
-        pq.write_table(table, aside, compression="zstd")
-        aside.replace(folder / name)
+        write_table(folder / name, table)
