@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # its functions keep the group there is when it is imported, whose threads then outlive it
 import torch.multiprocessing as processes
 
 Member = Callable[[int, int], object]
