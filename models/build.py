@@ -16,6 +16,8 @@ from models.encoders.reach import prune, reached, stages
 from models.network import Network
 
 __all__ = ["Blueprint", "build"]
+CHANNELS_LAST_FROM = 96
+"""Side of images in pixels: U-Net and DeepLabV3+ on ResNet-18 train faster channels last at 128, slower at 64."""
 
 
 def build(blueprint: Blueprint) -> Network:
@@ -36,11 +38,17 @@ def build(blueprint: Blueprint) -> Network:
         std=_of_channels(std, blueprint.channels),
         stages=stages(parts.encoder, features),
         skips=blueprint.skips,
+        layout=_layout(blueprint.size),
     )
     useful = reached(*_probe(network, images))
     network.idle(frozenset(name for name, p in network.named_parameters() if id(p) not in useful))
-    # Images come with their channels last, as files have them; weights that lie the same way save torch the turning.
-    return network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.train()
+
+
+def _layout(size: int | None) -> torch.memory_format:
+    """Return how images and weights lie in memory: small ones are faster with each channel's pixels together."""
+    small = size is not None and size < CHANNELS_LAST_FROM
+    return torch.contiguous_format if small else torch.channels_last
 
 
 def _side(blueprint: Blueprint) -> int:

@@ -13,7 +13,7 @@ class Network(nn.Module):
     """Maps images (N, channels, S, S) in 0..1 to logits (N, outputs, S, S), or (N, outputs) without decoder.
 
     Images are normalised inside by `mean` and `std`, one number a channel. `stages` are the names of the
-    encoder's parameters by stage.
+    encoder's parameters by stage. `layout` is how weights and images lie in memory.
     """
 
     mean: Tensor
@@ -27,6 +27,7 @@ class Network(nn.Module):
         std: Sequence[float],
         stages: Sequence[Sequence[str]],
         skips: bool = True,
+        layout: torch.memory_format = torch.channels_last,
     ) -> None:
         super().__init__()
         self.encoder = parts.encoder
@@ -39,11 +40,14 @@ class Network(nn.Module):
         self._idle: frozenset[str] = frozenset()
         self._frozen: frozenset[str] = frozenset()
         self._still: tuple[nn.Module, ...] = ()
+        self._layout = layout
+        self.to(memory_format=layout)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits. Raises `ValueError` for a training batch too small to normalise over."""
+        normal = ((images - self.mean) / self.std).contiguous(memory_format=self._layout)
         try:
-            return self._logits(self.encoder((images - self.mean) / self.std))
+            return self._logits(self.encoder(normal))
         except ValueError as error:
             if self.training and len(images) == 1:
                 raise ValueError(

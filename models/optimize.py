@@ -18,15 +18,13 @@ from models.settings import OptimizerSettings, ScheduleSettings
 def make_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Parameter]) -> Optimizer:
     """Make torch's optimizer of that name; parameters without gradient are left alone until they have one."""
     shared: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
-    parameters = list(parameters)
-    fused = all(parameter.is_cuda for parameter in parameters)  # on processors it is slower
     match settings.name:
         case "adam":
-            return Adam(parameters, fused=fused, **shared)
+            return Adam(parameters, fused=True, **shared)
         case "adamw":
-            return AdamW(parameters, fused=fused, **shared)
+            return AdamW(parameters, fused=True, **shared)
         case "sgd":
-            return SGD(parameters, momentum=settings.momentum, fused=fused, **shared)
+            return SGD(parameters, momentum=settings.momentum, fused=True, **shared)
         case "rmsprop":
             return RMSprop(parameters, momentum=settings.momentum, **shared)
 

@@ -124,8 +124,7 @@ def _network(outputs: int, *, maps: bool, dropout: float) -> Network:
     parts = Parts(
         encoder=Encoder(), decoder=Decoder() if maps else None, head=nn.Sequential(nn.Dropout(dropout), answer)
     )
-    network = Network(parts, mean=[0.2], std=[0.3], stages=[["first.0.weight"], ["second.0.weight"]])
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return Network(parts, mean=[0.2], std=[0.3], stages=[["first.0.weight"], ["second.0.weight"]])
 
 
 def _images() -> np.ndarray[Any, np.dtype[np.uint8]]:
