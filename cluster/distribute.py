@@ -1,6 +1,6 @@
 """One item of work shared by several processes that talk to each other: Ray Train inside a trial."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
@@ -12,7 +12,7 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from ray.util.queue import Empty, Queue
 
-from cluster.nodes import apart
+from cluster.nodes import Admission
 from cluster.work import LOST_PROCESSES, Report, Share
 
 Member = Callable[[int, int, Report], None]
@@ -24,25 +24,27 @@ class Stopped(RuntimeError):  # noqa: N818 - an expected state
     """The report was the last one wanted."""
 
 
-def distribute(
-    member: Member, report: Report, *, share: Share, without: Collection[str], name: str, scratch: str
-) -> None:
+class Unfit(RuntimeError):  # noqa: N818 - an expected state
+    """The process met a node that does not see what it has to; the message is its id."""
+
+
+def distribute(member: Member, report: Report, *, share: Share, admission: Admission, name: str, scratch: str) -> None:
     """Run a member in each of the workers of a share, and report what the first one tells.
 
     Raises what a member raises, and what `report` raises, once all have stopped. Where a process is lost all begin
-    again, and have to know themselves where from. `scratch` is a folder or URI that every node sees; nodes with an
-    id of `without` get no process. Each start costs many seconds.
+    again, and have to know themselves where from. `scratch` is a folder or URI that every node sees. Each start costs
+    many seconds.
     """
     for _ in range(LOST_PROCESSES + 1):
         questions, answers = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
         trainer = TorchTrainer(
             _in_worker,
-            train_loop_config={"member": member, "questions": questions, "answers": answers},
+            train_loop_config={"member": member, "questions": questions, "answers": answers, "admission": admission},
             scaling_config=ScalingConfig(
                 num_workers=share.workers,
                 use_gpu=share.gpus > 0,
                 resources_per_worker={"CPU": share.cpus, "GPU": share.gpus} if share.gpus else {"CPU": share.cpus},
-                label_selector=apart(without),
+                label_selector=admission.selector,
             ),
             run_config=RunConfig(name=name, storage_path=scratch, failure_config=FailureConfig(max_failures=0)),
         )
@@ -50,7 +52,9 @@ def distribute(
             _fit(trainer, report, questions, answers)
         except (WorkerGroupError, ControllerError) as error:
             raised = _raised(error)
-            if raised is not None:
+            if isinstance(raised, Unfit):
+                admission = admission.but(str(raised))
+            elif raised is not None:
                 raise raised from error
         else:
             return
@@ -80,6 +84,9 @@ def _fit(trainer: TorchTrainer, report: Report, questions: Queue, answers: Queue
 
 
 def _in_worker(config: dict[str, Any]) -> None:
+    node = config["admission"].here()
+    if node.fault:
+        raise Unfit(node.id)
     context = ray.train.get_context()
     rank = context.get_world_rank()
 

@@ -3,9 +3,9 @@
 import functools
 import logging
 import traceback
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -15,7 +15,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.connect import Capacity
-from cluster.nodes import apart
+from cluster.nodes import ALL, Admission, Node
 from cluster.queue import Item, Queue
 from cluster.scratch import scratch_folder
 from cluster.slots import Slots
@@ -35,7 +35,7 @@ def execute(
     *,
     capacity: Capacity,
     share: Share,
-    without: Collection[str] = (),
+    admission: Admission = ALL,
     done: Iterable[str] = (),
     may_start: Callable[[str], bool] = lambda _: True,
     gpus: Callable[[str], float] | None = None,
@@ -43,20 +43,20 @@ def execute(
 ) -> Queue:
     """Run all items but those that are done, and what the source brings, and return the settled queue.
 
-    `without` are ids of nodes that get none. `may_start` false: ask again later. `gpus` is asked
-    for those of each item that is handed out, in place of the share's; `may_start` then keeps within what there is.
+    `may_start` false: ask again later. `gpus` is asked for those of each item that is handed out, in place of the
+    share's; `may_start` then keeps within what there is.
     """
     queue = Queue(items, done=done)
     places = share if gpus is None else replace(share, gpus=0.0)
-    slots = Slots(places, capacity, without, spare=gpus is None and share.workers == 1)
-    searcher = _QueueSearcher(queue, listener, may_start, gpus or (lambda _: share.gpus), source, slots)
+    slots = Slots(places, capacity, admission.without, spare=gpus is None and share.workers == 1)
+    searcher = _QueueSearcher(queue, listener, may_start, gpus, share, source, slots)
     if queue.finished and not searcher.refilled():
         return queue
-    shared = ray.put(work)
-    selector = apart(without)
-    where = {"bundle_label_selector": [selector]} if selector else {}
+    shared = ray.put(_Shared(work, admission))
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        selector = Admission(without=frozenset(config["without"])).selector
+        where = {"bundle_label_selector": [selector]} if selector else {}
         return tune.PlacementGroupFactory([replace(share, gpus=config["gpus"]).bundle], **where)
 
     trainable = tune.with_resources(functools.partial(_trial, shared=[shared]), resources)
@@ -82,9 +82,22 @@ def execute(
     return queue
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """What every process gets once."""
+
+    work: Work
+    admission: Admission
+
+    @functools.cached_property
+    def node(self) -> Node:
+        """Return the node of this process, asked once."""
+        return self.admission.here()
+
+
 @functools.lru_cache(maxsize=1)
-def _fetched(shared: ray.ObjectRef) -> Work:
-    """Unpack the work once a process, not once a trial."""
+def _fetched(shared: ray.ObjectRef) -> _Shared:
+    """Unpack it once a process, not once a trial."""
     return ray.get(shared)  # type: ignore[no-any-return]
 
 
@@ -99,13 +112,18 @@ def _thread() -> ThreadPoolExecutor:
 
 def _trial(config: dict[str, Any], shared: list[ray.ObjectRef]) -> None:
     """Run one item. Errors are reported, not raised: the process stays warm for the next one."""
+    node = ""
     try:
-        work = config["work"] or _fetched(shared[0])
-        outcome = _thread().submit(work, config["id"], lambda scores: tune.report({"scores": dict(scores)})).result()
+        common = _fetched(shared[0])
+        if common.node.fault:
+            node, outcome = common.node.id, Outcome(status="unfit", detail=common.node.text)
+        else:
+            work, report = config["work"] or common.work, lambda scores: tune.report({"scores": dict(scores)})
+            outcome = _thread().submit(work, config["id"], report).result()
     except Exception as error:  # noqa: BLE001 - whatever a stage raises fails that stage alone
         where = traceback.format_exc()
         outcome = Outcome(status="failed", detail=f"{type(error).__name__}: {error}\n{where}")
-    tune.report({"status": outcome.status, "detail": outcome.detail, "redo": outcome.redo})
+    tune.report({"status": outcome.status, "detail": outcome.detail, "redo": outcome.redo, "node": node})
 
 
 class _QueueSearcher(Searcher):
@@ -116,13 +134,14 @@ class _QueueSearcher(Searcher):
         queue: Queue,
         listener: Listener,
         may_start: Callable[[str], bool],
-        gpus: Callable[[str], float],
+        gpus: Callable[[str], float] | None,
+        share: Share,
         source: Source | None,
         slots: Slots,
     ) -> None:
         super().__init__()
         self.queue, self.listener, self._may_start, self._gpus = queue, listener, may_start, gpus
-        self._source, self._slots = source, slots
+        self._share, self._source, self._slots = share, source, slots
         self._names: dict[str, str] = {}
         self._begun: set[str] = set()
         self._stopped: set[str] = set()
@@ -142,9 +161,14 @@ class _QueueSearcher(Searcher):
         if name is None:
             return str(Searcher.FINISHED) if self.queue.finished else None
         self._names[trial_id] = name
-        if len(self._names) <= self._slots.fit():
-            self.began(trial_id)
-        return {"id": name, "work": self.queue.item(name).work, "gpus": self._gpus(name)}
+        if self._gpus is None and len(self._names) <= self._slots.fit():
+            self.began(trial_id)  # of shares of GPUs only Ray knows which find a place
+        return {
+            "id": name,
+            "work": self.queue.item(name).work,
+            "gpus": self._share.gpus if self._gpus is None else self._gpus(name),
+            "without": sorted(self._slots.without),
+        }
 
     def refilled(self) -> bool:
         """Ask the source for items; return whether there are any."""
@@ -201,6 +225,8 @@ class _QueueSearcher(Searcher):
             again = self.queue.fail(name, outcome.detail, final=True)
         else:
             outcome = Outcome(status=result["status"], detail=result["detail"], redo=result["redo"])
+            if outcome.status == "unfit" and not self._slots.leave_out(result["node"]):
+                outcome = Outcome(status="busy")  # it was on its way there when the node was left out
             again = self._settle(name, outcome)
         self.listener.ended(name, outcome, again=again)
         if self._source is not None and not again:
@@ -218,7 +244,7 @@ class _QueueSearcher(Searcher):
             case "done":
                 self.queue.finish(name)
                 return False
-            case "busy":
+            case "busy" | "unfit":
                 self.queue.put_back(name)
                 return True
             case "redo":

@@ -1,7 +1,7 @@
-"""What every node of a cluster has to see, asked of each before the first item."""
+"""What every node of a cluster has to see: asked of each before the first item, and of one that joins by its first."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
@@ -20,10 +20,44 @@ class Node:
     name: str
     fault: str = ""
 
+    @property
+    def text(self) -> str:
+        """Say that it is left out, and why."""
+        return f"node {self.name} is left out: it {self.fault}"
 
-def apart(without: Collection[str]) -> dict[str, str] | None:
-    """Return Ray's label selector of all nodes but these, None for all."""
-    return {NODE_ID: f"!in({','.join(sorted(without))})"} if without else None
+
+@dataclass(frozen=True, kw_only=True)
+class Admission:
+    """Which nodes get work: neither those with an id of `without`, nor others where the check finds a fault."""
+
+    check: Check | None = None
+    known: frozenset[str] = frozenset()
+    """Ids of nodes where nothing is wrong."""
+    without: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, check: Check, nodes: list[Node]) -> "Admission":
+        """Return what follows from asking these nodes."""
+        out = frozenset(node.id for node in nodes if node.fault)
+        return cls(check=check, known=frozenset(node.id for node in nodes) - out, without=out)
+
+    def but(self, node: str) -> "Admission":
+        """Return the same without one more node."""
+        return replace(self, without=self.without | {node})
+
+    @property
+    def selector(self) -> dict[str, str] | None:
+        """Return Ray's label selector of the nodes that may get work, None for all."""
+        return {NODE_ID: f"!in({','.join(sorted(self.without))})"} if self.without else None
+
+    def here(self) -> Node:
+        """Return the node of this process, checked unless it is known. May take as long as reading the data."""
+        name = str(ray.get_runtime_context().get_node_id())
+        fault = "" if self.check is None or name in self.known else self.check()
+        return Node(id=name, name=ray.util.get_node_ip_address(), fault=fault)
+
+
+ALL = Admission()
 
 
 def checked(check: Check, *, seconds: float) -> list[Node]:

@@ -11,20 +11,28 @@ LOOK_SECONDS = 3.0
 
 
 class Slots:
-    """The places for items of one share on a cluster; nodes with an id of `without` have none.
+    """The places for items of one share on a cluster; nodes that are left out have none.
 
     `spare`: where nodes may join, one item more is handed out and waits for a place. An autoscaler adds nodes for
     what waits, and a node that joins has work at once.
     """
 
     def __init__(self, share: Share, capacity: Capacity, without: Collection[str], *, spare: bool) -> None:
-        self._share, self._capacity, self._without, self._spare = share, capacity, without, spare
+        self._share, self._capacity, self._spare = share, capacity, spare
+        self.without = frozenset(without)
+        """Ids of nodes that are left out."""
         self._looked = float("-inf")
+
+    def leave_out(self, node: str) -> bool:
+        """Leave out one node more; return whether it was not left out before."""
+        new, self._looked = node not in self.without, float("-inf")
+        self.without |= {node}
+        return new
 
     def fit(self) -> int:
         """Return how many items run at once, as of a moment ago."""
         if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._capacity, self._looked = self._capacity.now(self._without), time.monotonic()
+            self._capacity, self._looked = self._capacity.now(self.without), time.monotonic()
         return self._share.slots(self._capacity)
 
     def most(self) -> int:

@@ -15,10 +15,11 @@ LOST_PROCESSES = 10
 class Outcome:
     """How an item ended. `busy`: another driver runs it. `redo`: what the item named left is unusable.
 
-    `stopped`: its source had it stopped. `skipped`: it was never run, because what it needs failed.
+    `stopped`: its source had it stopped. `skipped`: it was never run, because what it needs failed. `unfit`: it was
+    not run, because it met a node, which is now left out, that does not see what it has to.
     """
 
-    status: Literal["done", "busy", "redo", "failed", "stopped", "skipped"]
+    status: Literal["done", "busy", "redo", "failed", "stopped", "skipped", "unfit"]
     detail: str = ""
     redo: str = ""
 

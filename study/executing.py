@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cluster.connect import Capacity, connected
 from cluster.execute import execute
-from cluster.nodes import checked
+from cluster.nodes import ALL, Admission, checked
 from cluster.queue import Item, Queue
 from cluster.slots import Slots
 from cluster.work import Listener, Outcome, Report, Share
@@ -42,28 +42,29 @@ def execute_left(plan: Plan, left: Todo, store: Store, cache: Path, address: str
     lineage = _with_ancestors(plan, left.stages)
     jobs = {digest: make_job(plan, plan.nodes[digest], needs_weights=digest in left.again) for digest in lineage}
     with connected(address) as whole:
-        capacity, without = _footed(plan, store, cache, whole, display) if address else (whole, ())
+        admission = _admission(plan, store, cache, display) if address else ALL
+        capacity = whole.now(admission.without)
         gpus = _gpus(plan, capacity)
         if address and spec.resources.gpus == "auto" and not gpus:
             display.line("no node has a GPU now, so resources.gpus auto takes none; set it to 1 where some join later")
         _refuse_too_small(plan, capacity, gpus, address)
         surroundings = Surroundings(
             storage=store.root, origin=store.origin, cache=cache, checkpoint=spec.checkpoint,
-            cpus=spec.resources.cpus, gpus=gpus, workers=spec.resources.workers, without=without,
-            compiles=spec.resources.compile,
+            cpus=spec.resources.cpus, gpus=gpus, workers=spec.resources.workers, compiles=spec.resources.compile,
         )  # fmt: skip
+        worker = Worker(jobs, surroundings, admission)
         if address is not None or store.mirror is not None:
             keep(store, published(plan, left.stages))
-        source = _source(plan, store, surroundings, display)
+        source = _source(plan, store, worker, display)
         with display, tracked(display, plan, store) as listener:
-            packing = _packing(plan, store, listener, capacity, without) if spec.resources.pack and gpus else None
+            packing = _packing(plan, store, listener, capacity, admission) if spec.resources.pack and gpus else None
             queue = execute(
                 [_item(plan, digest) for digest in lineage],
-                Worker(jobs, surroundings),
+                worker,
                 packing or listener,
                 capacity=capacity,
                 share=Share(cpus=spec.resources.cpus, gpus=gpus, workers=spec.resources.workers),
-                without=without,
+                admission=admission,
                 done=lineage.keys() - set(left.stages),
                 may_start=lambda digest: (
                     (packing is None or packing.may_start(digest)) and not is_claimed(store.work(digest), store.mirror)
@@ -82,6 +83,7 @@ class Worker:
 
     jobs: dict[str, Job]
     surroundings: Surroundings
+    admission: Admission
 
     def __call__(self, digest: str, report: Report) -> Outcome:
         """Perform one stage and say how it ended."""
@@ -123,7 +125,7 @@ class Worker:
                 functools.partial(_in_worker, train, around.compiles),
                 report,
                 share=Share(cpus=around.cpus, gpus=around.gpus, workers=around.workers),
-                without=around.without,
+                admission=self.admission,
                 name="train",
                 scratch=scratch,
             )
@@ -137,24 +139,21 @@ def _in_worker(train: "Member", compiles: bool, rank: int, world: int, report: R
     train(Context(report=report, rank=rank, world=world, device=own_device(), compiles=compiles))
 
 
-def _footed(
-    plan: Plan, store: Store, cache: Path, capacity: Capacity, display: Display
-) -> tuple[Capacity, tuple[str, ...]]:
-    """Return what the nodes have that see this study's data and storage, and the ids of the others."""
-    with footing(plan, store, cache) as check:
-        nodes = checked(check, seconds=CHECK_SECONDS)
+def _admission(plan: Plan, store: Store, cache: Path, display: Display) -> Admission:
+    """Ask the nodes whether they see this study's data and storage. Raises `Refused` where none does."""
+    check = footing(plan, store, cache)
+    nodes = checked(check, seconds=CHECK_SECONDS)
     out = [node for node in nodes if node.fault]
     for node in out:
-        display.line(f"node {node.name} is left out: it {node.fault}")
+        display.line(node.text)
     if len(out) == len(nodes):
         why = f"each {out[0].fault}, or the like" if out else "none has processors"
         message = f"no node of the cluster can work on it: {why}; allowed: paths that every node sees; name such paths"
         raise Refused([Problem(path="data", message=message)], plan.file)
-    without = tuple(node.id for node in out)
-    return capacity.now(without), without
+    return Admission.of(check, nodes)
 
 
-def _source(plan: Plan, store: Store, surroundings: Surroundings, display: Display) -> "Driver | None":
+def _source(plan: Plan, store: Store, worker: Worker, display: Display) -> "Driver | None":
     """Return where candidates, and what is compared after a search, come from."""
     if plan.searches is None:
         return None
@@ -166,7 +165,7 @@ def _source(plan: Plan, store: Store, surroundings: Surroundings, display: Displ
         usable = {name for name in finished if store.has_weights(name)}
         wanted = set(lineage) - usable if candidates else set(digests)
         display.expect(wanted)
-        made = [_late_item(plan, name, surroundings, again=name in finished - usable) for name in lineage]
+        made = [_late_item(plan, name, worker, again=name in finished - usable) for name in lineage]
         return made, set(lineage) - wanted
 
     def compared() -> Iterable[str]:
@@ -176,11 +175,11 @@ def _source(plan: Plan, store: Store, surroundings: Surroundings, display: Displ
     return Driver(plan.searches, store, items=items, compared=compared, say=display.line)
 
 
-def _late_item(plan: Plan, digest: str, surroundings: Surroundings, *, again: bool) -> Item:
+def _late_item(plan: Plan, digest: str, worker: Worker, *, again: bool) -> Item:
     """Return an item that brings its own job; a candidate is not tried twice where it fails."""
     job = make_job(plan, plan.node(digest), needs_weights=again)
     retries = None if digest in plan.nodes else 0
-    return replace(_item(plan, digest), work=Worker({digest: job}, surroundings), retries=retries)
+    return replace(_item(plan, digest), work=replace(worker, jobs={digest: job}), retries=retries)
 
 
 def _with_ancestors(plan: Plan, stages: Iterable[str]) -> dict[str, None]:
@@ -217,9 +216,9 @@ def _item(plan: Plan, digest: str) -> Item:
     return Item(id=digest, needs=needs, cost=image_epochs(plan, node))
 
 
-def _packing(plan: Plan, store: Store, listener: Listener, capacity: Capacity, without: tuple[str, ...]) -> Packing:
+def _packing(plan: Plan, store: Store, listener: Listener, capacity: Capacity, admission: Admission) -> Packing:
     whole = Share(cpus=plan.spec.resources.cpus, gpus=1.0)
-    return Packing(listener, plan, store, gpus=Slots(whole, capacity, without, spare=False).fit)
+    return Packing(listener, plan, store, gpus=Slots(whole, capacity, admission.without, spare=False).fit)
 
 
 def _gpus(plan: Plan, capacity: Capacity) -> float:

@@ -1,8 +1,7 @@
 """Whether a node of a cluster sees what a study was planned with: the same data, the same storage."""
 
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,20 +11,23 @@ from study.identity import digest
 from study.plan import Plan
 from study.store import Store
 
+MARK = ".storage-"
+"""How a file's name begins that tells a storage from another machine's own folder at the same path."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Footing:
-    """What is asked of a node. `marks` tell the data of the plan; `probe` was just written by the driver."""
+    """What is asked of a node. `marks` tell the data of the plan, `storage` is a file of it, None for a URI."""
 
     data: Mapping[str, CohortSpec]
     marks: Mapping[str, str]
     cache: Path
-    probe: Path | None
+    storage: Path | None
 
     def __call__(self) -> str:
         """Return what the node lacks, nothing where it may take part."""
-        if self.probe is not None and not self.probe.is_file():
-            return f"does not see the storage {self.probe.parent}"
+        if self.storage is not None and not self.storage.is_file():
+            return f"does not see the storage {self.storage.parent}"
         for name, spec in self.data.items():
             try:
                 there = mark(Cohort.open(spec, self.cache))
@@ -42,19 +44,21 @@ def mark(cohort: Cohort) -> str:
     return digest([list(index.ids), list(index.content), {kind: list(held) for kind, held in index.offers.items()}])
 
 
-@contextmanager
-def footing(plan: Plan, store: Store, cache: Path) -> Iterator[Footing]:
-    """Yield the check of this plan; a storage that is reached by a URI is asked of nobody."""
-    probe = store.root / f".probe-{uuid.uuid4().hex}" if store.origin is None else None
-    if probe is not None:
-        probe.touch()
-    try:
-        yield Footing(
-            data={name: cohort.spec for name, cohort in plan.cohorts.items()},
-            marks={name: mark(cohort) for name, cohort in plan.cohorts.items()},
-            cache=cache,
-            probe=probe,
-        )
-    finally:
-        if probe is not None:
-            probe.unlink(missing_ok=True)
+def footing(plan: Plan, store: Store, cache: Path) -> Footing:
+    """Return the check of this plan; a storage that is reached by a URI is asked of nobody."""
+    return Footing(
+        data={name: cohort.spec for name, cohort in plan.cohorts.items()},
+        marks={name: mark(cohort) for name, cohort in plan.cohorts.items()},
+        cache=cache,
+        storage=None if store.origin else store.root / mark_of(store.root),
+    )
+
+
+def mark_of(storage: Path) -> str:
+    """Return the name of a file that this storage has and no other folder, made when it is first asked for."""
+    found = sorted(storage.glob(f"{MARK}*"))
+    if found:
+        return found[0].name
+    own = storage / f"{MARK}{uuid.uuid4().hex}"
+    own.touch()
+    return own.name

@@ -43,8 +43,6 @@ class Surroundings:
     gpus: float = 0.0
     workers: int = 1
     """Processes of one stage; `cpus` and `gpus` are those of each."""
-    without: tuple[str, ...] = ()
-    """Ids of nodes that do not see the data or the storage."""
     compiles: bool = False
     """Whether torch compiles networks first."""
 

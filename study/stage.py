@@ -154,7 +154,8 @@ def train(job: Job, surroundings: Surroundings, context: Context) -> None:
             write_scores(draft, scoring.key, *_scored(bench, scoring, surroundings.cache))
         if copies is not None:
             copies.settle()
-        publish(bench.job.digest, draft, _record(bench, trained, surroundings, time.time() - started))
+        seconds = trained.earlier_seconds + time.time() - started
+        publish(bench.job.digest, draft, _record(bench, trained, surroundings, seconds))
 
 
 def _loop(bench: Bench, context: Context) -> Loop:

@@ -1,8 +1,9 @@
 """The one training loop: any task, one process or one of several workers, resumable after any epoch."""
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -39,6 +40,8 @@ class Progress:
     """Epochs since the score was better than `mark` by more than `min_delta`."""
     mark: float | None = None
     """The score at that epoch: small gains over several epochs add up to one that counts."""
+    seconds: float = field(default=0.0, compare=False)
+    """Spent on these epochs, by all attempts."""
 
 
 @dataclass(kw_only=True)
@@ -48,6 +51,8 @@ class Trained:
     weights: Mapping[str, Tensor]
     progress: Progress
     history: list[dict[str, float]]
+    earlier_seconds: float
+    """Spent by attempts before, on what this one went on from."""
 
 
 class Loop:
@@ -86,15 +91,17 @@ class Loop:
         snapshot = from_first(checkpoints.latest if self.context.rank == 0 else None, self.context.device)
         if snapshot is not None:
             self._restore(snapshot)
+        earlier, begun = self.progress.seconds, time.monotonic()
         while self.progress.epoch < self.epochs and not self._is_stale():
             self._epoch()
+            self.progress.seconds = earlier + time.monotonic() - begun
             self.context.report({**self.history[-1], "epochs": self.epochs})
             if self.context.rank == 0 and checkpoints.due(self.progress.epoch) and self.progress.epoch < self.epochs:
                 checkpoints.save(self.progress.epoch, self._snapshot())
         if self.average.count:
             self._take_average()
         weights = self.best or {name: tensor.detach() for name, tensor in self.network.state_dict().items()}
-        return Trained(weights=weights, progress=self.progress, history=self.history)
+        return Trained(weights=weights, progress=self.progress, history=self.history, earlier_seconds=earlier)
 
     def _epoch(self) -> None:
         epoch = self.progress.epoch

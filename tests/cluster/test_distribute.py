@@ -14,6 +14,7 @@ import torch.distributed as dist
 from cluster.connect import Capacity, connected
 from cluster.distribute import distribute
 from cluster.execute import execute
+from cluster.nodes import ALL
 from cluster.queue import Item, Queue
 from cluster.work import Outcome, Report, Share
 
@@ -48,7 +49,7 @@ class Work:
     folder: Path
 
     def __call__(self, name: str, report: Report) -> Outcome:
-        distribute(Member(self.folder, name), report, share=SHARE, without=(), name="train",
+        distribute(Member(self.folder, name), report, share=SHARE, admission=ALL, name="train",
                    scratch=str(self.folder / f"scratch {name}"))  # fmt: skip
         return Outcome(status="done")
 

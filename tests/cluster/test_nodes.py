@@ -3,19 +3,21 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
 from cluster.connect import Capacity, connected
+from cluster.distribute import distribute
 from cluster.execute import execute
-from cluster.nodes import Node, checked
+from cluster.nodes import Admission, Node, checked
 from cluster.queue import Item
 from cluster.work import Outcome, Report, Share
 from tests.cluster.test_execute import Log
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,27 @@ def test_nodes_that_are_left_out_get_no_work(capacity: Capacity, nodes: list[Nod
     out, log = [node.id for node in nodes[:2]], Log()
     items = [Item(id=str(number), retries=0) for number in range(8)]
     assert capacity.now(out).cpus == 2
-    execute(items, where, log, capacity=capacity, share=Share(), without=out)
+    execute(items, where, log, capacity=capacity, share=Share(), admission=Admission(without=frozenset(out)))
     used = {outcome.detail for outcomes in log.outcomes.values() for outcome in outcomes}
     assert used == {node.id for node in nodes[2:]}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Writes down the node of each process that trains."""
+
+    folder: Path
+
+    def __call__(self, rank: int, world: int, report: Report) -> None:
+        (self.folder / str(rank)).write_text(str(ray.get_runtime_context().get_node_id()))
+
+
+@pytest.mark.usefixtures("capacity")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Train imports Ray Data, which warns of itself
+def test_workers_of_one_item_leave_a_node_that_turns_out_at_fault(nodes: list[Node], tmp_path: Path) -> None:
+    blind = [node.id for node in nodes[:2]]
+    distribute(
+        Place(tmp_path), lambda _: None, share=Share(workers=2), admission=Admission(check=Check(tuple(blind))),
+        name="train", scratch=str(tmp_path / "scratch"),
+    )  # fmt: skip
+    assert {(tmp_path / rank).read_text() for rank in "01"} == {node.id for node in nodes[2:]}

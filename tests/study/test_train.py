@@ -1,5 +1,6 @@
 """The loop on made-up arrays: small, exact, and the same for every task."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -95,6 +96,17 @@ def test_stage_killed_before_its_first_checkpoint_starts_anew(tmp_path: Path) ->
         setting.loop(tmp_path / "cut", crash_after=0)
 
     same(setting.loop(tmp_path / "whole"), setting.loop(tmp_path / "cut"))
+
+
+def test_seconds_of_a_resumed_stage_count_what_it_goes_on_from(tmp_path: Path) -> None:
+    setting = COVERING["classification, cosine"]
+    with pytest.raises(Killed):
+        setting.loop(tmp_path, crash_after=2)
+    written = json.loads(next(tmp_path.glob("*/epoch-*/state.json")).read_text())["progress"]["seconds"]
+    trained = setting.loop(tmp_path)
+
+    assert trained.earlier_seconds == written > 0
+    assert trained.progress.seconds > written
 
 
 def test_another_seed_trains_otherwise(tmp_path: Path) -> None:
