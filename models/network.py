@@ -45,9 +45,8 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits. Raises `ValueError` for a training batch too small to normalise over."""
-        normal = ((images - self.mean) / self.std).contiguous(memory_format=self._layout)
         try:
-            return self._logits(self.encoder(normal))
+            return self._logits(self.encoder(self._laid_out((images - self.mean) / self.std)))
         except ValueError as error:
             if self.training and len(images) == 1:
                 raise ValueError(
@@ -55,6 +54,12 @@ class Network(nn.Module):
                     "average over the batch; merge the image into another batch or raise batch_size"
                 ) from error
             raise
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        if self._layout is torch.channels_last:
+            return images.contiguous(memory_format=torch.channels_last)
+        # Of one channel both layouts are the same memory: only the strides tell torch which kernels to take.
+        return images.flatten(1).view(images.shape)
 
     def _logits(self, features: list[Tensor]) -> Tensor:
         if self.decoder is not None and not self.skips:
