@@ -32,19 +32,20 @@ def signed_rank(differences: Array) -> SignedRank:
 
     NaN where fewer than `FEWEST` unequal pairs are left.
     """
-    from scipy import stats
-
     signed = rounded(differences)
     signed = np.where(signed == 0, np.nan, signed)
     unequal = (~np.isnan(signed)).sum(axis=0)
     enough = unequal >= FEWEST
     statistic, p, biserial = (np.full(len(unequal), np.nan) for _ in range(3))
-    ranks = stats.rankdata(np.abs(signed[:, enough]), axis=0, nan_policy="omit")
-    above = np.where(signed[:, enough] > 0, ranks, 0.0).sum(axis=0)
-    total = np.nansum(ranks, axis=0)
-    statistic[enough] = np.minimum(above, total - above)
-    biserial[enough] = 2 * above / total - 1 if len(total) else total
-    p[enough] = _p(signed[:, enough], ranks, unequal[enough])
+    if enough.any():
+        from scipy import stats  # long to import, and with few folds of no use
+
+        ranks = stats.rankdata(np.abs(signed[:, enough]), axis=0, nan_policy="omit")
+        above = np.where(signed[:, enough] > 0, ranks, 0.0).sum(axis=0)
+        total = np.nansum(ranks, axis=0)
+        statistic[enough] = np.minimum(above, total - above)
+        biserial[enough] = 2 * above / total - 1
+        p[enough] = _p(signed[:, enough], ranks, unequal[enough])
     return SignedRank(statistic=statistic, p=p, rank_biserial=biserial, unequal=unequal.astype(np.float64))
 
 

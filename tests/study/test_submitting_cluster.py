@@ -23,6 +23,8 @@ from tests.data.tiny import tiny, written
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(900)]
 PATIENCE = 300.0
+STUDY = tiny({"stages.classify.epochs": 40, "stages.segment.steps": 60})
+"""Long enough to be stopped on the way."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def table(place: Place) -> str:
     """What `study table` shows after the study ran on one machine."""
     local = place.folder / "local"
-    ran = place.study("run", written(tiny(), place.folder), "--storage", local, address=False)
+    ran = place.study("run", written(STUDY, place.folder), "--storage", local, address=False)
     assert ran.returncode == 0, ran.stderr
     return place.study("table", "tiny", "--storage", local, address=False).stdout
 
 
 def test_a_study_is_submitted_watched_stopped_resumed_and_ends_as_on_one_machine(place: Place, table: str) -> None:
-    first = place.submit(tiny())
+    first = place.submit(STUDY)
     assert first.stdout.startswith(f"submitted tiny-1; next: study logs tiny -f --address {place.head.address}; ")
-    again = place.submit(tiny())
+    again = place.submit(STUDY)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
     place.until(lambda: histories(place.storage))
     running = place.status("tiny")
@@ -92,7 +94,7 @@ def test_a_study_is_submitted_watched_stopped_resumed_and_ends_as_on_one_machine
     assert stored.startswith("tiny: stopped\n")
     assert "interrupted; what is finished is kept" in place.study("logs", "tiny").stdout
 
-    assert place.submit(tiny()).stdout.startswith("submitted tiny-2")
+    assert place.submit(STUDY).stdout.startswith("submitted tiny-2")
     followed = place.study("logs", "tiny", "-f").stdout
     assert f"[1/{5 - len(published)}] " in followed
     assert "learning curve: " in followed
@@ -108,7 +110,7 @@ def test_a_study_is_submitted_watched_stopped_resumed_and_ends_as_on_one_machine
 
 def test_with_a_bucket_as_storage_a_job_ends_with_the_same_table(place: Place, table: str) -> None:
     storage = place.bucket.uri("runs")
-    place.submit(tiny(), storage)
+    place.submit(STUDY, storage)
     logs = place.study("logs", "tiny", "-f").stdout
     assert place.status("tiny")["state"] == "finished", logs
     blind = json.loads(place.study("status", "tiny", "--json", AWS_ENDPOINT_URL="http://127.0.0.1:1").stdout)
