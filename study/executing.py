@@ -83,7 +83,7 @@ class Worker:
 
     jobs: dict[str, Job]
     surroundings: Surroundings
-    admission: Admission
+    admission: Admission = ALL
 
     def __call__(self, digest: str, report: Report) -> Outcome:
         """Perform one stage and say how it ended."""
