@@ -18,7 +18,7 @@ from tests.data.listening import Silent
 COUNTS = (100, 1000, 5000)
 ON_NODES = (100, 1000, 10_000)
 NODES = 50
-NODE_BYTES = 2**29
+NODE_BYTES = 3 * 2**27
 """Of memory for a node that is simulated: a raylet, what Ray starts beside it, and the process of a stage."""
 STORE_BYTES = 80 * 2**20
 """Of shared memory for the objects of a node, near the least that Ray takes."""
