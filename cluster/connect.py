@@ -2,9 +2,8 @@
 
 import logging
 import socket
-import threading
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,43 +34,23 @@ class Capacity:
 
 @contextmanager
 def connected(address: str | None) -> Iterator[Capacity]:
-    """Join the cluster at `address`, or start one on this machine that begins to end with the block.
+    """Join the cluster at `address`, or start one on this machine that ends with the block.
 
     The local one is asked for by name: a bare `ray.init()` may join a cluster whose head has died.
     """
     if address:
         _refuse_silence(address)
-    _ending.wait()
-    with ExitStack() as stack:
-        scratch = stack.enter_context(scratch_folder())
+    with scratch_folder() as scratch:
         own: dict[str, Any] = {} if address else {"include_dashboard": False, "_temp_dir": str(scratch)}
         ray.init(address=address or "local", logging_level=logging.CRITICAL, log_to_driver=False, **own)
-        stack.callback(ray.shutdown)
-        with stoppable():  # Ray has just set a handler of its own
-            resources = ray.cluster_resources()
-            yield Capacity(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0), joined=address is not None)
-        if address is None:  # where all went well; else nobody is left to wait for it
-            _ending.begin(stack.pop_all().close)
-
-
-class _Ending:
-    """The end of this machine's own cluster, which takes a second in which others have things to do."""
-
-    def __init__(self) -> None:
-        self._thread = threading.Thread()
-
-    def begin(self, end: Callable[[], None]) -> None:
-        """End it in a thread, for which Python waits before it ends itself."""
-        self._thread = threading.Thread(target=end, name="cluster ends")
-        self._thread.start()
-
-    def wait(self) -> None:
-        """Wait for the one before: a process has one cluster at a time."""
-        if self._thread.is_alive():
-            self._thread.join()
-
-
-_ending = _Ending()
+        try:
+            with stoppable():  # Ray has just set a handler of its own
+                resources = ray.cluster_resources()
+                yield Capacity(
+                    cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0), joined=address is not None
+                )
+        finally:
+            ray.shutdown()
 
 
 def _refuse_silence(address: str) -> None:

@@ -25,7 +25,7 @@ def scratch_folder() -> Iterator[Path]:
         _remove_unless_held(left)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
     try:
-        with FileLock(folder / LOCK, thread_local=False):  # another thread may end the block
+        with FileLock(folder / LOCK):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
