@@ -76,7 +76,7 @@ def run_here(
     lineage = _with_ancestors(plan, left.stages)
     worker = Worker({name: make_job(plan, plan.nodes[name]) for name in lineage}, around)
     queue = Queue([_item(plan, name) for name in lineage], done=lineage.keys() - set(left.stages))
-    source = _source(plan, store, around, display)
+    source = _source(plan, store, worker, display)
     assert source is not None, "a study with a search"
     while True:
         name = queue.next()
