@@ -12,7 +12,7 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from ray.util.queue import Empty, Queue
 
-from cluster.nodes import Admission
+from cluster.nodes import Admission, Unfit
 from cluster.work import LOST_PROCESSES, Report, Share
 
 Member = Callable[[int, int, Report], None]
@@ -24,16 +24,12 @@ class Stopped(RuntimeError):  # noqa: N818 - an expected state
     """The report was the last one wanted."""
 
 
-class Unfit(RuntimeError):  # noqa: N818 - an expected state
-    """The process met a node that does not see what it has to; the message is its id."""
-
-
 def distribute(member: Member, report: Report, *, share: Share, admission: Admission, name: str, scratch: str) -> None:
     """Run a member in each of the workers of a share, and report what the first one tells.
 
-    Raises what a member raises, and what `report` raises, once all have stopped. Where a process is lost all begin
-    again, and have to know themselves where from. `scratch` is a folder or URI that every node sees. Each start costs
-    many seconds.
+    Raises what a member raises, what `report` raises, and `Unfit`, once all have stopped. Where a process is lost all
+    begin again, and have to know themselves where from. `scratch` is a folder or URI that every node sees. Each start
+    costs many seconds.
     """
     for _ in range(LOST_PROCESSES + 1):
         questions, answers = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
@@ -52,9 +48,7 @@ def distribute(member: Member, report: Report, *, share: Share, admission: Admis
             _fit(trainer, report, questions, answers)
         except (WorkerGroupError, ControllerError) as error:
             raised = _raised(error)
-            if isinstance(raised, Unfit):
-                admission = admission.but(str(raised))
-            elif raised is not None:
+            if raised is not None:
                 raise raised from error
         else:
             return
@@ -86,7 +80,7 @@ def _fit(trainer: TorchTrainer, report: Report, questions: Queue, answers: Queue
 def _in_worker(config: dict[str, Any]) -> None:
     node = config["admission"].here()
     if node.fault:
-        raise Unfit(node.id)
+        raise Unfit([node])
     context = ray.train.get_context()
     rank = context.get_world_rank()
 
@@ -107,6 +101,9 @@ def _raised(error: WorkerGroupError | ControllerError) -> BaseException | None:
         failure: BaseException = error.controller_failure
         return failure
     failures: list[BaseException] = list(error.worker_failures.values())
+    unfit = {node.id: node for failure in failures if isinstance(failure, Unfit) for node in failure.nodes}
+    if unfit:
+        return Unfit(list(unfit.values()))
     if any(isinstance(failure, RayError) for failure in failures):
         return None
     # A member that fails lets the others fail with it, in torch's exchange between them.

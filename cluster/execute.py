@@ -5,7 +5,7 @@ import logging
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import ray
@@ -15,7 +15,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.connect import Capacity
-from cluster.nodes import ALL, Admission, Node
+from cluster.nodes import ALL, Admission, Node, apart, enter
 from cluster.queue import Item, Queue
 from cluster.scratch import scratch_folder
 from cluster.slots import Slots
@@ -55,11 +55,12 @@ def execute(
     shared = ray.put(_Shared(work, admission))
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        selector = Admission(without=frozenset(config["without"])).selector
+        # A trial of several workers only waits, on the head, which need not see anything.
+        selector = apart(config["without"]) if share.workers == 1 else None
         where = {"bundle_label_selector": [selector]} if selector else {}
         return tune.PlacementGroupFactory([replace(share, gpus=config["gpus"]).bundle], **where)
 
-    trainable = tune.with_resources(functools.partial(_trial, shared=[shared]), resources)
+    trainable = tune.with_resources(functools.partial(_trial, shared=[shared], asked=share.workers == 1), resources)
     with scratch_folder() as scratch:
         tuner = tune.Tuner(
             trainable,
@@ -110,20 +111,23 @@ def _thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="stage")
 
 
-def _trial(config: dict[str, Any], shared: list[ray.ObjectRef]) -> None:
-    """Run one item. Errors are reported, not raised: the process stays warm for the next one."""
-    node = ""
+def _trial(config: dict[str, Any], shared: list[ray.ObjectRef], asked: bool) -> None:
+    """Run one item. Errors are reported, not raised: the process stays warm for the next one.
+
+    `asked`: whether this node has to see what the work needs.
+    """
     try:
         common = _fetched(shared[0])
-        if common.node.fault:
-            node, outcome = common.node.id, Outcome(status="unfit", detail=common.node.text)
+        enter(common.admission.but(config["without"]))
+        if asked and common.node.fault:
+            outcome = Outcome(status="unfit", detail=common.node.text, nodes=(common.node.id,))
         else:
             work, report = config["work"] or common.work, lambda scores: tune.report({"scores": dict(scores)})
             outcome = _thread().submit(work, config["id"], report).result()
     except Exception as error:  # noqa: BLE001 - whatever a stage raises fails that stage alone
         where = traceback.format_exc()
         outcome = Outcome(status="failed", detail=f"{type(error).__name__}: {error}\n{where}")
-    tune.report({"status": outcome.status, "detail": outcome.detail, "redo": outcome.redo, "node": node})
+    tune.report(asdict(outcome))
 
 
 class _QueueSearcher(Searcher):
@@ -143,6 +147,8 @@ class _QueueSearcher(Searcher):
         self.queue, self.listener, self._may_start, self._gpus = queue, listener, may_start, gpus
         self._share, self._source, self._slots = share, source, slots
         self._names: dict[str, str] = {}
+        self._met: dict[str, int] = {}
+        """How often an item met a node that is unfit."""
         self._begun: set[str] = set()
         self._stopped: set[str] = set()
         self._told: set[str] = set()
@@ -161,8 +167,9 @@ class _QueueSearcher(Searcher):
         if name is None:
             return str(Searcher.FINISHED) if self.queue.finished else None
         self._names[trial_id] = name
+        # Of shares of GPUs only Ray knows which find a place.
         if self._gpus is None and len(self._names) <= self._slots.fit():
-            self.began(trial_id)  # of shares of GPUs only Ray knows which find a place
+            self.began(trial_id)
         return {
             "id": name,
             "work": self.queue.item(name).work,
@@ -224,14 +231,22 @@ class _QueueSearcher(Searcher):
             outcome = Outcome(status="failed", detail=f"its process was lost {LOST_PROCESSES + 1} times")
             again = self.queue.fail(name, outcome.detail, final=True)
         else:
-            outcome = Outcome(status=result["status"], detail=result["detail"], redo=result["redo"])
-            if outcome.status == "unfit" and not self._slots.leave_out(result["node"]):
-                outcome = Outcome(status="busy")  # it was on its way there when the node was left out
+            outcome = Outcome(**{field.name: result[field.name] for field in fields(Outcome)})
+            if outcome.status == "unfit":
+                outcome = self._left_out(name, outcome)
             again = self._settle(name, outcome)
         self.listener.ended(name, outcome, again=again)
         if self._source is not None and not again:
             self._source.ended(name, outcome)
             self._tell_skipped()
+
+    def _left_out(self, name: str, outcome: Outcome) -> Outcome:
+        """Leave nodes out; an item that met many fails, as where all that a cluster adds are blind."""
+        self._met[name] = self._met.get(name, 0) + 1
+        new = [self._slots.leave_out(node) for node in outcome.nodes]
+        if self._met[name] > LOST_PROCESSES:
+            return replace(outcome, status="failed", detail=f"{outcome.detail}; so were {LOST_PROCESSES} before it")
+        return outcome if any(new) else replace(outcome, detail="")  # it was on its way there already
 
     def _tell_skipped(self) -> None:
         told, self._told = self._told, set(self.queue.skipped)
@@ -250,7 +265,7 @@ class _QueueSearcher(Searcher):
             case "redo":
                 return self.queue.redo(outcome.redo, name, outcome.detail)
             case _:
-                return self.queue.fail(name, outcome.detail)
+                return self.queue.fail(name, outcome.detail, final=bool(outcome.nodes))
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher for a restore that never happens; there is nothing in it to keep."""

@@ -1,6 +1,6 @@
-"""What every node of a cluster has to see: asked of each before the first item, and of one that joins by its first."""
+"""What every node of a cluster has to see: asked of each at first, and by each process on one that joined later."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import ray
@@ -41,23 +41,60 @@ class Admission:
         out = frozenset(node.id for node in nodes if node.fault)
         return cls(check=check, known=frozenset(node.id for node in nodes) - out, without=out)
 
-    def but(self, node: str) -> "Admission":
-        """Return the same without one more node."""
-        return replace(self, without=self.without | {node})
+    def but(self, nodes: Collection[str]) -> "Admission":
+        """Return the same without more nodes."""
+        return replace(self, without=self.without.union(nodes))
 
     @property
     def selector(self) -> dict[str, str] | None:
         """Return Ray's label selector of the nodes that may get work, None for all."""
-        return {NODE_ID: f"!in({','.join(sorted(self.without))})"} if self.without else None
+        return apart(self.without)
 
     def here(self) -> Node:
         """Return the node of this process, checked unless it is known. May take as long as reading the data."""
         name = str(ray.get_runtime_context().get_node_id())
-        fault = "" if self.check is None or name in self.known else self.check()
+        fault = "" if self.check is None or name in self.known else _fault(self.check)
         return Node(id=name, name=ray.util.get_node_ip_address(), fault=fault)
 
 
+def apart(without: Collection[str]) -> dict[str, str] | None:
+    """Return Ray's label selector of all nodes but these, None for all."""
+    return {NODE_ID: f"!in({','.join(sorted(without))})"} if without else None
+
+
+def _fault(check: Check) -> str:
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the node is at fault, not what was to run there
+        return f"cannot be asked: {type(error).__name__}: {error}"
+
+
+class Unfit(RuntimeError):  # noqa: N818 - an expected state
+    """Processes met nodes that do not see what they have to."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes = tuple(nodes)
+        super().__init__("; ".join(node.text for node in nodes))
+
+    def __reduce__(self) -> tuple[type["Unfit"], tuple[Sequence[Node]]]:
+        return Unfit, (self.nodes,)  # it crosses processes
+
+
 ALL = Admission()
+
+
+class _Running:
+    admission = ALL
+
+
+def enter(admission: Admission) -> None:
+    """Say where the work that this process runs now may spread to."""
+    _Running.admission = admission
+
+
+def running() -> Admission:
+    """Return where the work that this process runs may spread to."""
+    return _Running.admission
 
 
 def checked(check: Check, *, seconds: float) -> list[Node]:

@@ -15,13 +15,15 @@ LOST_PROCESSES = 10
 class Outcome:
     """How an item ended. `busy`: another driver runs it. `redo`: what the item named left is unusable.
 
-    `stopped`: its source had it stopped. `skipped`: it was never run, because what it needs failed. `unfit`: it was
-    not run, because it met a node, which is now left out, that does not see what it has to.
+    `stopped`: its source had it stopped. `skipped`: it was never run, because what it needs failed. `unfit`: it met
+    nodes that do not see what they have to; these are left out, and it is run elsewhere.
     """
 
     status: Literal["done", "busy", "redo", "failed", "stopped", "skipped", "unfit"]
     detail: str = ""
     redo: str = ""
+    nodes: tuple[str, ...] = ()
+    """Ids of those that are unfit."""
 
 
 Work = Callable[[str, Report], Outcome]

@@ -24,7 +24,8 @@ def make_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Paramete
         case "adamw":
             return AdamW(parameters, fused=True, **shared)
         case "sgd":
-            return SGD(parameters, momentum=settings.momentum, fused=True, **shared)
+            # Fused momentum fails where parameters get their first gradient later than others, as thawed ones do.
+            return SGD(parameters, momentum=settings.momentum, fused=not settings.momentum, **shared)
         case "rmsprop":
             return RMSprop(parameters, momentum=settings.momentum, **shared)
 

@@ -97,7 +97,8 @@ class Display:
             self._pace.expect(self._costs([outcome.redo]))
             self.line(f"{outcome.detail}; it was set aside and is trained again")
         elif outcome.status == "unfit":
-            self.line(outcome.detail)
+            if outcome.detail:
+                self.line(outcome.detail)
         elif outcome.status == "stopped" or (outcome.status == "failed" and name not in self._plan.nodes and not again):
             self._total -= 1  # the search says why
         elif outcome.status != "busy":

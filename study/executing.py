@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cluster.connect import Capacity, connected
 from cluster.execute import execute
-from cluster.nodes import ALL, Admission, checked
+from cluster.nodes import ALL, Admission, Unfit, checked, running
 from cluster.queue import Item, Queue
 from cluster.slots import Slots
 from cluster.work import Listener, Outcome, Report, Share
@@ -52,7 +52,7 @@ def execute_left(plan: Plan, left: Todo, store: Store, cache: Path, address: str
             storage=store.root, origin=store.origin, cache=cache, checkpoint=spec.checkpoint,
             cpus=spec.resources.cpus, gpus=gpus, workers=spec.resources.workers, compiles=spec.resources.compile,
         )  # fmt: skip
-        worker = Worker(jobs, surroundings, admission)
+        worker = Worker(jobs, surroundings)
         if address is not None or store.mirror is not None:
             keep(store, published(plan, left.stages))
         source = _source(plan, store, worker, display)
@@ -83,7 +83,6 @@ class Worker:
 
     jobs: dict[str, Job]
     surroundings: Surroundings
-    admission: Admission = ALL
 
     def __call__(self, digest: str, report: Report) -> Outcome:
         """Perform one stage and say how it ended."""
@@ -104,6 +103,8 @@ class Worker:
         except SystemExit:  # how Tune stops a trial: this candidate is pruned, and nothing of it is kept
             store.drop_work(digest)
             raise
+        except Unfit as met:
+            return Outcome(status="unfit", detail=str(met), nodes=tuple(node.id for node in met.nodes))
         except torch.OutOfMemoryError as error:
             return Outcome(status="failed", detail=too_large(job, around, device, error))
         except Claimed:
@@ -125,7 +126,7 @@ class Worker:
                 functools.partial(_in_worker, train, around.compiles),
                 report,
                 share=Share(cpus=around.cpus, gpus=around.gpus, workers=around.workers),
-                admission=self.admission,
+                admission=running(),
                 name="train",
                 scratch=scratch,
             )

@@ -55,7 +55,7 @@ def footing(plan: Plan, store: Store, cache: Path) -> Footing:
 
 
 def mark_of(storage: Path) -> str:
-    """Return the name of a file that this storage has and no other folder, made when it is first asked for."""
+    """Return the name of a file that no other storage has unless it is a copy; made when it is first asked for."""
     found = sorted(storage.glob(f"{MARK}*"))
     if found:
         return found[0].name

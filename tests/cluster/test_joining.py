@@ -70,26 +70,20 @@ def test_items_run_on_a_node_that_joins_and_no_more_than_fit_run_at_once(cluster
     assert (log.at_first, log.most) == (1, 3)
 
 
-@dataclass(frozen=True)
-class Only:
-    """One node is sound."""
-
-    node: str
-
-    def __call__(self) -> str:
-        return "" if ray.get_runtime_context().get_node_id() == self.node else "sees nothing"
+def blind() -> str:
+    raise OSError("the disk is gone")
 
 
 def test_a_node_that_joins_and_does_not_see_what_it_has_to_is_left_out(cluster: Cluster, capacity: Capacity) -> None:
     (first,) = (str(node["NodeID"]) for node in ray.nodes())
     log, items = Growing(cluster=cluster), [Item(id=str(number), retries=0) for number in range(ITEMS)]
-    admission = Admission(check=Only(first), known=frozenset({first}))
+    admission = Admission(check=blind, known=frozenset({first}))
     execute(items, where, log, capacity=capacity, share=Share(), admission=admission)
     outcomes = [outcome for found in log.outcomes.values() for outcome in found]
     assert [outcome.detail for outcome in outcomes if outcome.status == "failed"] == ITEMS * [first]
     told = [outcome.detail for outcome in outcomes if outcome.status == "unfit"]
     assert len(told) == 1
-    assert told[0].endswith("is left out: it sees nothing")
+    assert told[0].endswith("is left out: it cannot be asked: OSError: the disk is gone")
 
 
 def test_slots_follow_the_nodes_but_for_those_left_out(cluster: Cluster, capacity: Capacity) -> None:

@@ -12,7 +12,7 @@ from ray.cluster_utils import Cluster
 from cluster.connect import Capacity, connected
 from cluster.distribute import distribute
 from cluster.execute import execute
-from cluster.nodes import Admission, Node, checked
+from cluster.nodes import Admission, Node, Unfit, checked, running
 from cluster.queue import Item
 from cluster.work import Outcome, Report, Share
 from tests.cluster.test_execute import Log
@@ -85,7 +85,7 @@ def test_nodes_that_are_left_out_get_no_work(capacity: Capacity, nodes: list[Nod
 
 @dataclass(frozen=True)
 class Place:
-    """Writes down the node of each process that trains."""
+    """Writes down the node of each of the processes that share an item."""
 
     folder: Path
 
@@ -93,12 +93,33 @@ class Place:
         (self.folder / str(rank)).write_text(str(ray.get_runtime_context().get_node_id()))
 
 
-@pytest.mark.usefixtures("capacity")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Train imports Ray Data, which warns of itself
-def test_workers_of_one_item_leave_a_node_that_turns_out_at_fault(nodes: list[Node], tmp_path: Path) -> None:
-    blind = [node.id for node in nodes[:2]]
-    distribute(
-        Place(tmp_path), lambda _: None, share=Share(workers=2), admission=Admission(check=Check(tuple(blind))),
-        name="train", scratch=str(tmp_path / "scratch"),
+@dataclass(frozen=True)
+class Spread:
+    """Shares an item among two workers, as a stage does."""
+
+    folder: Path
+
+    def __call__(self, name: str, report: Report) -> Outcome:
+        try:
+            distribute(
+                Place(self.folder), report, share=Share(workers=2), admission=running(), name="train",
+                scratch=str(self.folder / "scratch"),
+            )  # fmt: skip
+        except Unfit as met:
+            return Outcome(status="unfit", detail=str(met), nodes=tuple(node.id for node in met.nodes))
+        return Outcome(status="done")
+
+
+def test_workers_of_one_item_leave_nodes_that_turn_out_at_fault(
+    capacity: Capacity, nodes: list[Node], tmp_path: Path
+) -> None:
+    blind, log = tuple(node.id for node in nodes[:2]), Log()
+    execute(
+        [Item(id="shared")], Spread(tmp_path), log, capacity=capacity, share=Share(workers=2),
+        admission=Admission(check=Check(blind)),
     )  # fmt: skip
+    *unfit, last = log.outcomes["shared"]
+    assert last.status == "done"
+    assert {outcome.status for outcome in unfit} == {"unfit"}
+    assert {node for outcome in unfit for node in outcome.nodes} <= set(blind)
     assert {(tmp_path / rank).read_text() for rank in "01"} == {node.id for node in nodes[2:]}

@@ -233,3 +233,12 @@ def test_how_a_network_lies_in_memory_depends_on_the_size_and_changes_neither_lo
     assert small == pytest.approx(large, rel=1e-5)
     for one, other in zip(small_gradients, large_gradients, strict=True):
         assert float((one - other).norm()) <= 1e-5 * float(other.norm()) + 1e-9
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("size", "layout"), [(64, torch.contiguous_format), (128, torch.channels_last)])
+def test_feature_maps_lie_as_the_weights_do(channels: int, size: int, layout: torch.memory_format) -> None:
+    network = build(Blueprint(architecture="unet", backbone="resnet18", channels=channels, outputs=2, size=size))
+    images = torch.rand(2, size, size, channels).permute(0, 3, 1, 2)  # as files have them
+    for features in network.encoder(network._laid_out(images))[1:]:
+        assert features.is_contiguous(memory_format=layout)

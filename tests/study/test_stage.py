@@ -1,6 +1,7 @@
 """What a worker does with a job, in this process."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,23 @@ def test_record_tells_updates_seed_and_data(finished: Store, plan: Plan) -> None
 
     assert (record["updates"], record["seed"], record["data"]["fingerprint"]) == (4, 0, job.fingerprint)
     assert record["settings"]["steps"] == 4
+
+
+def test_seconds_of_a_stage_are_those_of_all_attempts(plan: Plan, cache: Path, tmp_path: Path) -> None:
+    job = chain(plan, "none")[0]
+
+    def cut(row: Mapping[str, float]) -> None:
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        perform(job, surroundings(tmp_path, cache), Context(report=cut))
+    (state,) = (tmp_path / "work" / job.digest).glob("*/epoch-*/state.json")
+    told = json.loads(state.read_text())
+    told["progress"]["seconds"] = 1000.0
+    state.write_text(json.dumps(told))
+    do(job, tmp_path, cache)
+    assert 1000 < Store(tmp_path).record(job.digest)["seconds"] < 1100
 
 
 def transfer(store: Store, job: Job) -> dict[str, Any]:
