@@ -219,7 +219,7 @@ def _item(plan: Plan, digest: str) -> Item:
 
 def _packing(plan: Plan, store: Store, listener: Listener, capacity: Capacity, admission: Admission) -> Packing:
     whole = Share(cpus=plan.spec.resources.cpus, gpus=1.0)
-    return Packing(listener, plan, store, gpus=Slots(whole, capacity, admission.without, spare=False).fit)
+    return Packing(listener, plan, store, slots=Slots(whole, capacity, admission.without, spare=False))
 
 
 def _gpus(plan: Plan, capacity: Capacity) -> float:

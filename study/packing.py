@@ -1,8 +1,9 @@
 """How many stages share a GPU: each takes what one of its shape took before (`resources: {pack: true}`)."""
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 
+from cluster.slots import Slots
 from cluster.work import Listener, Outcome
 from study.plan import Plan
 from study.records import Record, kinds_by, record_of, sampled
@@ -48,13 +49,13 @@ def known_shares(plan: Plan, store: Store, shapes: set[Hashable]) -> dict[Hashab
 
 
 class Packing:
-    """Passes on what a listener hears, and says who may start and with which share of a GPU.
+    """Passes on what a listener hears, and says who may start and with which share of a GPU; `slots` are whole ones.
 
     The first stage of a shape has a whole GPU; the others of its shape wait until it told its memory.
     """
 
-    def __init__(self, listener: Listener, plan: Plan, store: Store, *, gpus: Callable[[], float]) -> None:
-        self._listener, self._plan, self._store, self._gpus = listener, plan, store, gpus
+    def __init__(self, listener: Listener, plan: Plan, store: Store, *, slots: Slots) -> None:
+        self._listener, self._plan, self._store, self._slots = listener, plan, store, slots
         self._shape = kinds_by(shape_of)
         shapes = {self._shape(node) for node in plan.nodes.values()}
         self._shares = known_shares(plan, store, shapes)
@@ -66,7 +67,7 @@ class Packing:
     def may_start(self, name: str) -> bool:
         """Return whether a stage has to wait neither for its shape's memory to be told nor for room."""
         taken = math.fsum(self._taken.values()) + self._share(name)
-        return self._shape_of(name) not in self._measured and taken <= self._gpus() + STEP / 2
+        return self._shape_of(name) not in self._measured and taken <= self._slots.fit() + STEP / 2
 
     def take(self, name: str) -> float:
         """Return the share of a GPU for a stage that is handed out now; the first of its shape is measured."""
@@ -88,7 +89,9 @@ class Packing:
         self._listener.lost(name)
 
     def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
-        """Give room back, and learn what the stage took."""
+        """Give room back, and learn what the stage took and which nodes are left out."""
+        for node in outcome.nodes:
+            self._slots.leave_out(node)
         shape = self._shape_of(name)
         self._taken.pop(name, None)
         if self._measured.get(shape) == name:

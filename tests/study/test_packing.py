@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.work import Outcome
+from cluster.connect import Capacity
+from cluster.slots import Slots
+from cluster.work import Outcome, Share
 from study.packing import Packing, share_of
 from study.plan import Plan
 from study.store import RECORD, Store
@@ -25,8 +27,12 @@ def plan(tmp_path: Path) -> Plan:
 SMALL = {"task": "segmentation", "data": "hospital", "epochs": 1, "image": {"size": 32}}
 
 
+def whole(gpus: float = 1.0) -> Slots:
+    return Slots(Share(gpus=1.0), Capacity(cpus=16.0, gpus=gpus), (), spare=False)
+
+
 def packing(plan: Plan, store: Store, gpus: float = 1.0) -> Packing:
-    return Packing(Silent(), plan, store, gpus=lambda: gpus)
+    return Packing(Silent(), plan, store, slots=whole(gpus))
 
 
 def finish(shares: Packing, plan: Plan, store: Store, name: str, peak: float) -> None:
@@ -103,3 +109,12 @@ def test_a_damaged_record_tells_nothing(plan: Plan, tmp_path: Path) -> None:
     publish_record(store, plan, first, gpu_memory={"peak": 10 * GIB, "total": 80 * GIB})
     (store.stage(first) / RECORD).write_text(yaml.safe_dump("gone"), encoding="utf-8")
     assert packing(plan, store).take(second) == 1.0
+
+
+def test_gpus_of_a_node_that_is_left_out_count_no_more(plan: Plan, tmp_path: Path) -> None:
+    slots, name = whole(), sorted(by_stage(plan)["segment"])[0]
+    shares = Packing(Silent(), plan, Store(tmp_path), slots=slots)
+    shares.take(name)
+    shares.ended(name, Outcome(status="unfit", nodes=("blind",)), again=True)
+    assert slots.without == {"blind"}
+    assert shares.may_start(name)
