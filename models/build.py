@@ -17,8 +17,8 @@ from models.network import Network
 
 __all__ = ["Blueprint", "build"]
 CHANNELS_LAST_FROM = 96
-"""Side of images in pixels: on a processor U-Net and DeepLabV3+ on ResNet-18 train faster channels last at 128, slower at
-64. Not measured on a GPU."""
+"""Side of images in pixels: on a processor U-Net and DeepLabV3+ on ResNet-18 train faster channels last at 128 and
+slower at 64. Not measured on a GPU."""
 
 
 def build(blueprint: Blueprint) -> Network:
