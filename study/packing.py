@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING
 
-from cluster.slots import Slots
 from cluster.work import Listener, Outcome
 from study.plan import Plan
 from study.records import Record, kinds_by, record_of, sampled
 from study.store import Store
+
+if TYPE_CHECKING:
+    from cluster.slots import Slots  # brings Ray, which planning does without
 
 MARGIN = 1.1
 """Over the peak: the allocator's gaps differ from run to run."""
@@ -54,7 +57,7 @@ class Packing:
     The first stage of a shape has a whole GPU; the others of its shape wait until it told its memory.
     """
 
-    def __init__(self, listener: Listener, plan: Plan, store: Store, *, slots: Slots) -> None:
+    def __init__(self, listener: Listener, plan: Plan, store: Store, *, slots: "Slots") -> None:
         self._listener, self._plan, self._store, self._slots = listener, plan, store, slots
         self._shape = kinds_by(shape_of)
         shapes = {self._shape(node) for node in plan.nodes.values()}
