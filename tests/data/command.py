@@ -65,7 +65,10 @@ class Command:
 
     def wait(self, patience: float = PATIENCE) -> int:
         """Return the exit status; what was written is in `text`."""
-        status = self.process.wait(patience)
+        try:
+            status = self.process.wait(patience)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"has not ended after {patience:g} s:\n{self.text}") from error
         if status != -signal.SIGKILL:  # Ray's processes outlive a killed driver for a while and hold the pipe
             self._thread.join(PATIENCE)
         return status
