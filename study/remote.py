@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -135,18 +136,14 @@ class Remote:
     def delete(self, key: str) -> None:
         """Remove an object where there is one."""
         filesystem, path = self._place(key)
-        try:
+        with suppress(FileNotFoundError):
             self._asked(lambda: filesystem.delete_file(path), key)
-        except FileNotFoundError:
-            return
 
     def delete_folder(self, folder: str) -> None:
         """Remove all objects below a folder."""
         filesystem, path = self._place(folder)
-        try:
+        with suppress(FileNotFoundError):
             self._asked(lambda: filesystem.delete_dir(path), folder)
-        except FileNotFoundError:
-            return
 
     def _place(self, key: str) -> "tuple[FileSystem, str]":
         filesystem, base = _opened(self.uri)

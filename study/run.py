@@ -65,7 +65,7 @@ def _run(plan: Plan, document: Document, store: Store, *, cache: Path, address: 
             from study.executing import execute_left
 
             queue = execute_left(plan, left, store, cache.resolve(), address, display)
-        write_plan(plan, store)
+            write_plan(plan, store)
         failures = {name: error for name, error in queue.failed.items() if name in plan.nodes}
         fruitless = plan.searches.fruitless if plan.searches is not None else []
         comparisons = _conclude(plan, store, failed=bool(failures))

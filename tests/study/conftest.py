@@ -1,8 +1,11 @@
-"""Small finished studies that several files of tests only read."""
+"""What several files of tests only read or write to: small finished studies, a store of objects."""
+
+from collections.abc import Iterator
 
 import pytest
 
 from tests.data.finished import Finished, finished
+from tests.data.object_store import ObjectStore, object_store
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +18,10 @@ def exclusive(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 def overlapping(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Of classes that overlap."""
     return finished(tmp_path_factory.mktemp("overlapping"), overlapping=True)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ObjectStore]:
+    """A store of objects behind a real S3-protocol server."""
+    with object_store() as store:
+        yield store

@@ -1,7 +1,6 @@
 """Published initial weights go into a shared storage once, and are read from there where there is no hub."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,15 +10,9 @@ from models.catalogue import WEIGHTS_FILE, initial_weights_id
 from study.kept import keep, kept
 from study.mirror import made_mirror
 from study.store import Store
-from tests.data.object_store import ObjectStore, object_store
+from tests.data.object_store import ObjectStore
 
 WEIGHTS = ("resnet18", "imagenet")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ObjectStore]:
-    with object_store() as store:
-        yield store
 
 
 @pytest.fixture

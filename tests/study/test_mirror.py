@@ -4,7 +4,6 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +17,11 @@ from study.gc import garbage, remove
 from study.mirror import made_mirror
 from study.remote import Entry, Remote, Silent
 from study.store import SEAL, WEIGHTS, Damaged, Store
-from tests.data.object_store import ObjectStore, object_store
+from tests.data.object_store import ObjectStore
 
 DIGEST = "0123456789abcdef0123456789abcdef"
 RECORD = {"updates": 7, "seconds": 1.5, "stage": "segment"}
 TABLE = pa.table({"image": ["a"]})
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ObjectStore]:
-    with object_store() as store:
-        yield store
 
 
 @dataclass

@@ -24,7 +24,7 @@ from study.stage import perform
 from study.store import Store
 from study.train import Context
 from tests.data.command import Command
-from tests.data.object_store import ObjectStore, object_store
+from tests.data.object_store import ObjectStore
 from tests.data.searched import searched
 from tests.data.tiny import planned, tiny, written
 
@@ -35,12 +35,6 @@ SHORT = {
     "compare.baseline": {"pathway": "one_step"},
 }
 LONGER = {"stages.segment.steps": 96}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ObjectStore]:
-    with object_store() as store:
-        yield store
 
 
 def train(plan: Plan, store: Store, cache: Path) -> None:

@@ -2,7 +2,6 @@
 
 import re
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +9,7 @@ import pytest
 
 from study.problems import Refused
 from study.remote import Remote, Silent, checked_uri, problem, writing_problem
-from tests.data.object_store import ObjectStore, object_store
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ObjectStore]:
-    with object_store() as store:
-        yield store
+from tests.data.object_store import ObjectStore
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,15 +14,9 @@ from study.checkpoint import Checkpoints, Copies, Snapshot
 from study.claims import Claimed, claim, is_claimed
 from study.mirror import made_mirror
 from study.store import Store
-from tests.data.object_store import ObjectStore, object_store
+from tests.data.object_store import ObjectStore
 
 DIGEST = "0123456789abcdef0123456789abcdef"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ObjectStore]:
-    with object_store() as store:
-        yield store
 
 
 def machine(server: ObjectStore, folder: Path, name: str) -> Store:
