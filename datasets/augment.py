@@ -38,7 +38,15 @@ class Augmenter:
         moving, steps = _moving_steps(settings, size), _pixel_steps(settings)
         self._follows = target if moving else "image"
         points = A.KeypointParams(format="xy", remove_invisible=False) if self._follows in POINTS else None
-        self._pipeline = A.Compose([*moving, *steps], keypoint_params=points) if moving or steps else None
+        # What `Batches` hands over has one shape.
+        self._pipeline = (
+            A.Compose([*moving, *steps], keypoint_params=points, is_check_shapes=False) if moving or steps else None
+        )
+        # One stream for all steps: a seed would begin one for each, the same for all, which takes longer too.
+        self._bits, self._random = np.random.Philox(key=0), random.Random()
+        self._start = self._bits.state
+        if self._pipeline is not None:
+            self._pipeline.set_random_state(np.random.Generator(self._bits), self._random)
 
     @property
     def active(self) -> bool:
@@ -49,10 +57,7 @@ class Augmenter:
         """Change an image (S, S, channels) and its target; equal keys give equal results, in any process."""
         if self._pipeline is None:
             return image, target
-        # One stream for all steps: a seed would begin one for each, the same for all, which takes longer too.
-        digest = blake2b(" ".join(map(str, key)).encode(), digest_size=16).digest()
-        numbers = np.random.Generator(np.random.Philox(key=int.from_bytes(digest)))
-        self._pipeline.set_random_state(numbers, random.Random(digest))
+        self._seed(key)
         if target is None or self._follows in ("image", "labels"):
             return self._pipeline(image=image)["image"], target
         if self._follows not in POINTS:
@@ -65,6 +70,13 @@ class Augmenter:
         changed = self._pipeline(image=image, keypoints=points)
         moved = (np.asarray(changed["keypoints"]) + HALF) / image.shape[0]
         return changed["image"], _from_corners(np.clip(moved, 0, 1), target.shape[0])
+
+    def _seed(self, key: tuple[int, ...]) -> None:
+        digest = blake2b(" ".join(map(str, key)).encode(), digest_size=16).digest()
+        # As `Philox(key=int.from_bytes(digest))`, whose making takes ten times as long.
+        self._start["state"]["key"] = np.frombuffer(digest, ">u8")[::-1].astype(np.uint64)
+        self._bits.state = self._start
+        self._random.seed(digest)
 
 
 def _moving_steps(settings: AugmentSettings, size: int) -> list[Any]:
@@ -105,10 +117,32 @@ def _elastic(reach: float, size: int) -> Any:  # noqa: ANN401 - albumentations h
     """
     sigma = ELASTIC_SIGMA * size
     most = 3 / (math.sqrt(3) * 2 * math.sqrt(math.pi) * sigma)
-    return A.ElasticTransform(
+    return _Elastic(
         alpha=reach / most, sigma=sigma, interpolation=cv2.INTER_LINEAR, mask_interpolation=cv2.INTER_NEAREST,
         border_mode=cv2.BORDER_CONSTANT, p=1,
     )  # fmt: skip
+
+
+class _Elastic(A.ElasticTransform):  # type: ignore[misc]
+    """The same field strength everywhere: albumentations' grows many times towards the border, and it loses points."""
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: object) -> dict[str, Any]:
+        """Return from where each pixel is taken, (S, S) of x and of y."""
+        height, width = params["shape"][:2]
+        margin = round(3 * self.sigma)
+        noise = self.random_generator.uniform(-1, 1, (height + 2 * margin, width + 2 * margin, 2)).astype(np.float32)
+        field = self.alpha * cv2.GaussianBlur(noise, (0, 0), self.sigma)[margin:-margin, margin:-margin]
+        rows, columns = np.indices((height, width), dtype=np.float32)
+        return {"map_x": columns + field[..., 0], "map_y": rows + field[..., 1]}
+
+    def apply_to_keypoints(self, keypoints: NDArray[Any], map_x: Array, map_y: Array, **params: object) -> NDArray[Any]:
+        """Move each point with the image: to the pixel that is taken from nearest to it, and the rest of the way."""
+        moved = keypoints.copy()
+        for point in moved:
+            x, y = point[:2]
+            row, column = np.unravel_index(np.argmin((map_x - x) ** 2 + (map_y - y) ** 2), map_x.shape)
+            point[:2] = column + x - map_x[row, column], row + y - map_y[row, column]
+        return moved
 
 
 def _pixel_steps(settings: AugmentSettings) -> list[Any]:
