@@ -14,6 +14,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from cluster.allocator import keep_freed
 from cluster.connect import Capacity
 from cluster.nodes import ALL, Admission, Node, apart, enter
 from cluster.queue import Item, Queue
@@ -108,6 +109,7 @@ def _thread() -> ThreadPoolExecutor:
 
     Tune starts a thread a trial, and the allocator keeps a heap for each: memory would grow from stage to stage.
     """
+    keep_freed()
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="stage")
 
 
