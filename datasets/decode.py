@@ -85,12 +85,12 @@ def _image(data: bytes) -> Pixels:
     from PIL import ImageOps
 
     image = _loaded(data)
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I") or upright.mode == "F":
-        values = np.asarray(upright, np.float64)
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, np.float64)
         return _to_bytes(values, values.min(), values.max())
-    grey = upright.mode in {"1", "L", "LA", "La"}
-    return np.asarray(upright.convert("L" if grey else "RGB"))
+    mode = "L" if image.mode in {"1", "L", "LA", "La"} else "RGB"
+    return np.asarray(image if image.mode == mode else image.convert(mode))  # converting always copies
 
 
 def _ids(data: bytes) -> Pixels:
@@ -105,7 +105,11 @@ def _ids(data: bytes) -> Pixels:
 
 
 def _foreground(data: bytes) -> Pixels:
-    values = _channels(_loaded(data))
+    image = _loaded(data)
+    if image.mode == "RGBA":
+        pixels = np.asarray(image).view("<u4")[..., 0]  # alpha is the last byte
+        return np.asarray((pixels & 0xFFFFFF) > 0, np.uint8)
+    values = _channels(image)
     planes = [values[..., channel] for channel in range(values.shape[2])] if values.ndim == 3 else [values]
     return np.asarray(np.logical_or.reduce([plane > 0 for plane in planes]), np.uint8)
 
