@@ -1,8 +1,10 @@
 """The command line: `study COMMAND`, also `python -m study`."""
 
+import atexit
 import json
 import sys
 from collections.abc import Callable
+from gc import freeze
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -222,6 +224,7 @@ def _templates() -> list[Path]:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; refusals are one line each on stderr and exit with 2."""
     run_app: Callable[..., None] = app
+    atexit.register(freeze)  # Python would look for cycles among all that is left, half a second long
     try:
         run_app(arguments)
     except Refused as refused:
