@@ -3,16 +3,18 @@
 import logging
 import socket
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import psutil
 import ray
 
 from cluster.scratch import scratch_folder
 from cluster.stopping import stoppable
 
 ANSWER_SECONDS = 5.0
+AUTOSCALER = "/ray/autoscaler/_private/monitor.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,8 @@ def connected(address: str | None) -> Iterator[Capacity]:
     with scratch_folder() as scratch:
         own: dict[str, Any] = {} if address else {"include_dashboard": False, "_temp_dir": str(scratch)}
         ray.init(address=address or "local", logging_level=logging.CRITICAL, log_to_driver=False, **own)
+        if not address:
+            _end_autoscaler()
         try:
             with stoppable():  # Ray has just set a handler of its own
                 resources = ray.cluster_resources()
@@ -51,6 +55,17 @@ def connected(address: str | None) -> Iterator[Capacity]:
                 )
         finally:
             ray.shutdown()
+
+
+def _end_autoscaler() -> None:
+    """End the autoscaler of the cluster that has just begun here.
+
+    One machine needs none, and at the end it would ask a server that is gone, for a second, until it is killed.
+    """
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any(word.endswith(AUTOSCALER) for word in child.cmdline()):
+                child.kill()
 
 
 def _refuse_silence(address: str) -> None:
