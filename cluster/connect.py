@@ -7,31 +7,30 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-import psutil
 import ray
 
 from cluster.scratch import scratch_folder
 from cluster.stopping import stoppable
 
 ANSWER_SECONDS = 5.0
-AUTOSCALER = "/ray/autoscaler/_private/monitor.py"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """What the cluster has. `joined`: nodes may come and go."""
+    """What the cluster has. `joined`: nodes may come and go; `nodes` are then processors and GPUs of each."""
 
     cpus: float
     gpus: float
     joined: bool = False
+    nodes: tuple[tuple[float, float], ...] = ()
 
     def now(self, without: Collection[str] = ()) -> "Capacity":
         """Return what there is by now, but for the nodes of these ids."""
         if not self.joined:
             return self
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in without]
-        cpus, gpus = (sum(resources.get(kind, 0.0) for resources in nodes) for kind in ("CPU", "GPU"))
-        return replace(self, cpus=cpus, gpus=gpus)
+        found = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in without]
+        nodes = tuple((each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in found)
+        return replace(self, cpus=sum(cpus for cpus, _ in nodes), gpus=sum(gpus for _, gpus in nodes), nodes=nodes)
 
 
 @contextmanager
@@ -45,10 +44,10 @@ def connected(address: str | None) -> Iterator[Capacity]:
     with scratch_folder() as scratch:
         own: dict[str, Any] = {} if address else {"include_dashboard": False, "_temp_dir": str(scratch)}
         ray.init(address=address or "local", logging_level=logging.CRITICAL, log_to_driver=False, **own)
-        if not address:
-            _end_autoscaler()
         try:
             with stoppable():  # Ray has just set a handler of its own
+                if not address:
+                    _end_autoscaler()
                 resources = ray.cluster_resources()
                 yield Capacity(
                     cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0), joined=address is not None
@@ -62,10 +61,8 @@ def _end_autoscaler() -> None:
 
     One machine needs none, and at the end it would ask a server that is gone, for a second, until it is killed.
     """
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):
-            if any(word.endswith(AUTOSCALER) for word in child.cmdline()):
-                child.kill()
+    with suppress(AttributeError):  # Ray has no public way; without this one the end takes a second more
+        ray._private.worker._global_node.kill_monitor(check_alive=False)
 
 
 def _refuse_silence(address: str) -> None:

@@ -12,7 +12,6 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from ray.util.queue import Empty, Queue
 
-from cluster.allocator import keep_freed
 from cluster.nodes import Admission, Unfit
 from cluster.work import LOST_PROCESSES, Report, Share
 
@@ -82,7 +81,6 @@ def _in_worker(config: dict[str, Any]) -> None:
     node = config["admission"].here()
     if node.fault:
         raise Unfit([node])
-    keep_freed()
     context = ray.train.get_context()
     rank = context.get_world_rank()
 

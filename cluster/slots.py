@@ -31,10 +31,18 @@ class Slots:
 
     def fit(self) -> int:
         """Return how many items run at once, as of a moment ago."""
-        if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._capacity, self._looked = self._capacity.now(self.without), time.monotonic()
-        return self._share.slots(self._capacity)
+        return self._share.slots(self._now())
 
     def most(self) -> int:
         """Return how many items are handed out at once."""
         return self.fit() + (self._spare and self._capacity.joined)
+
+    def none(self, share: Share) -> bool:
+        """Return whether no node, as of a moment ago, is large enough for one worker of a share."""
+        now = self._now()
+        return now.joined and not any(share.cpus <= cpus and share.gpus <= gpus for cpus, gpus in now.nodes)
+
+    def _now(self) -> Capacity:
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._capacity, self._looked = self._capacity.now(self.without), time.monotonic()
+        return self._capacity

@@ -79,6 +79,9 @@ class Listener(Protocol):
     def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
         """An item ended; `again` where it will be handed out once more."""
 
+    def stranded(self) -> None:
+        """Hear that no node has room for any item, so that all waits for one to join."""
+
 
 class Source(Protocol):
     """Brings items that are not known from the start, and is told what became of any; in the driver's process."""

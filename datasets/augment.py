@@ -130,8 +130,9 @@ class _Elastic(A.ElasticTransform):  # type: ignore[misc]
         """Return from where each pixel is taken, (S, S) of x and of y."""
         height, width = params["shape"][:2]
         margin = round(3 * self.sigma)
-        noise = self.random_generator.uniform(-1, 1, (height + 2 * margin, width + 2 * margin, 2)).astype(np.float32)
-        field = self.alpha * cv2.GaussianBlur(noise, (0, 0), self.sigma)[margin:-margin, margin:-margin]
+        noise = self.random_generator.random((height + 2 * margin, width + 2 * margin, 2), dtype=np.float32)
+        field = cv2.GaussianBlur(noise, (0, 0), self.sigma)[margin:-margin, margin:-margin]
+        field = self.alpha * (2 * field - 1)
         rows, columns = np.indices((height, width), dtype=np.float32)
         return {"map_x": columns + field[..., 0], "map_y": rows + field[..., 1]}
 

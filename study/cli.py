@@ -224,7 +224,7 @@ def _templates() -> list[Path]:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; refusals are one line each on stderr and exit with 2."""
     run_app: Callable[..., None] = app
-    atexit.register(freeze)  # Python would look for cycles among all that is left, half a second long
+    atexit.register(freeze)  # half a second; nothing here relies on cycles being finalised
     try:
         run_app(arguments)
     except Refused as refused:

@@ -76,6 +76,10 @@ class Display:
         """Say that a stage starts again."""
         self.line(f"{self.label(name)}: its process was lost; it goes on from its last checkpoint")
 
+    def stranded(self) -> None:
+        """Say that the study waits for a node."""
+        self.line("no node of the cluster has room for a stage now; the study goes on as soon as one joins")
+
     def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
         """Show how a stage ended."""
         seconds = time.monotonic() - self._started.pop(name)

@@ -91,6 +91,10 @@ class Packing:
         """Pass on; the stage is started again with what it has."""
         self._listener.lost(name)
 
+    def stranded(self) -> None:
+        """Pass on."""
+        self._listener.stranded()
+
     def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
         """Give room back, and learn what the stage took and which nodes are left out."""
         for node in outcome.nodes:

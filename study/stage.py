@@ -26,6 +26,7 @@ from models.network import Network
 from models.tasks import make_task
 from models.tasks.base import Outputs, Task
 from models.tasks.segmentation import Segmentation
+from study.allocator import keep_freed
 from study.checkpoint import Checkpoints, Copies, removed_if_refused, save_tensors
 from study.claims import claim
 from study.cohort import Cohort, CohortSpec, Reading
@@ -126,6 +127,8 @@ def _cohort(spec: CohortSpec, cache: Path) -> Cohort:
 def train(job: Job, surroundings: Surroundings, context: Context) -> None:
     """Do one worker's part of the training; the first one publishes what came out."""
     torch.set_num_threads(surroundings.cpus)
+    if context.device.type == "cpu":
+        keep_freed()
     if context.device.type == "cuda":
         torch.cuda.empty_cache()  # what the stage before it took is not this one's peak
         torch.cuda.reset_peak_memory_stats(context.device)

@@ -44,6 +44,10 @@ class Tracked:
         """Pass on; the run goes on with the stage."""
         self._listener.lost(name)
 
+    def stranded(self) -> None:
+        """Pass on."""
+        self._listener.stranded()
+
     def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
         """Add the final scores and close the run, unless the stage runs once more."""
         self._listener.ended(name, outcome, again=again)

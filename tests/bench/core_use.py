@@ -24,7 +24,7 @@ CORES = os.cpu_count() or 1
 def core_use(*, quick: bool) -> Iterator[Figure]:
     """Measure a study of one stage a fold and seed from its command to its end, validation and scoring included."""
     with tempfile.TemporaryDirectory(prefix="b-") as place:
-        study = _Study(Path(place), epochs=4 if quick else 60)
+        study = _Study(Path(place), epochs=4 if quick else 40)
         sides = {"study": study.seconds, "bare": lambda: bare_rate(4.0 if quick else 20.0)}
         found = interleaved(sides, 1 if quick else 3)
     shares = [study.images / took / rate for took, rate in zip(found["study"], found["bare"], strict=True)]

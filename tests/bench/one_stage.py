@@ -7,7 +7,8 @@ shows on a machine that does nothing else.
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,11 +34,12 @@ from study.stages import SegmentationStage
 from study.train import Loop
 from tests.bench.chest import SIZE, by_hand, chest_images, chest_study, shrunk
 from tests.bench.figure import Figure, cpu_seconds, interleaved, ratio
+from tests.bench.process import apart
 
 BATCH, CLASSES = 8, ("lung", "heart")
 ARCHITECTURES = {"unet": "Unet", "deeplabv3plus": "DeepLabV3Plus", "fpn": "FPN"}
-UPDATES = {64: 24, 128: 8, 256: 3}
-"""By size, about equally long."""
+UPDATES = {64: (24, 5), 128: (8, 3), 256: (3, 3)}
+"""By size, about equally long, and in how many rounds."""
 NEVER = 1e9
 """Seconds between checkpoints."""
 
@@ -64,13 +66,13 @@ class Lesson:
 def one_stage(*, quick: bool) -> Iterator[Figure]:
     """Measure 3 architectures x 3 sizes (quick: one at 64 px), then whole stages of small PNGs."""
     torch.set_num_threads(1)
-    repeats = 3 if quick else 5
     for architecture in list(ARCHITECTURES)[: 1 if quick else None]:
-        for side, updates in list(UPDATES.items())[: 1 if quick else None]:
+        for side, (updates, rounds) in list(UPDATES.items())[: 1 if quick else None]:
             lesson = Lesson.drawn(architecture, side, updates)
             bare_steps(lesson)()  # the first calls of torch are slow
             makers = {"bare": bare_steps, "loop": looped}
-            found = _on_one_core({name: partial(_fresh, make, lesson) for name, make in makers.items()}, repeats)
+            with _one_core():
+                found = interleaved({name: partial(_fresh, make, lesson) for name, make in makers.items()}, rounds)
             yield ratio(
                 f"training of {architecture}, {side} px, against bare steps", found["bare"], found["loop"], 0.95
             )
@@ -111,7 +113,10 @@ def looped(lesson: Lesson) -> Callable[[], object]:
     """Return the same epoch of the platform's loop, without validation."""
     settings = SegmentationStage(data="bench", epochs=1, batch_size=BATCH)
     task = make_task(settings, Outputs(names=CLASSES))
-    network = build(Blueprint(architecture=lesson.architecture, backbone="resnet18", channels=1, outputs=len(CLASSES)))
+    network = build(Blueprint(
+        architecture=lesson.architecture, backbone="resnet18", channels=1, outputs=len(CLASSES),
+        size=lesson.images.shape[1],
+    ))  # fmt: skip
     training = Batches(lesson.images, lesson.masks, range(len(lesson.images)), batch_size=BATCH, seed=0)
     made = Loop(
         network, task, settings, Link(stage="bench"), Material(training=training), seed=0,
@@ -125,7 +130,7 @@ def _against_script(*, quick: bool) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(prefix="b-") as place:
         folder = Path(place)
         images = chest_images(folder / "made")
-        for side, epochs in ((SIZE, 2),) if quick else ((SIZE, 8), (128, 4), (256, 2)):
+        for side, epochs, rounds in ((SIZE, 2, 2),) if quick else ((SIZE, 8, 5), (128, 4, 3), (256, 2, 3)):
             small = shrunk(images, folder / str(side), side=side)
             changes = {
                 "image.size": side, "stages.segment.epochs": epochs,
@@ -134,10 +139,16 @@ def _against_script(*, quick: bool) -> Iterator[Figure]:
             document = chest_study(small, changes)
             stage = _Stage(document, folder / f"cache-{side}")
             hand = by_hand(document, folder / f"hand-{side}")
-            stage.run()  # prepares the cache
-            sides = {"stage": partial(cpu_seconds, stage.run)}
-            sides |= {workers: partial(cpu_seconds, partial(_scripted, hand, int(workers))) for workers in "01"}
-            found = _on_one_core(sides, 2 if quick else 5)
+            with apart(partial(cpu_seconds, stage.run)) as prepare:
+                prepare()
+            calls: dict[str, Callable[[], object]] = {"stage": stage.run}
+            calls |= {workers: partial(_scripted, hand, int(workers)) for workers in "01"}
+            with _one_core(), ExitStack() as processes:
+                sides = {
+                    name: processes.enter_context(apart(partial(cpu_seconds, call))) for name, call in calls.items()
+                }
+                interleaved(sides, 1)  # warm
+                found = interleaved(sides, rounds)
             best = min("01", key=lambda workers: statistics.median(found[workers]))
             what = f"stage of small PNGs, {side} px, against the script's ({best} workers)"
             yield ratio(what, found[best], found["stage"], 1.1)
@@ -161,12 +172,13 @@ def _scripted(hand: dict[str, Any], workers: int) -> None:
     run_chain(hand, "none", 0, 1.0, Machine(threads=1, workers=workers))
 
 
-def _on_one_core(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Return the processor seconds of each side by round, those of loaders' processes included."""
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """Keep this process, and those it starts, on one core."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(before)})
     try:
-        return interleaved(sides, rounds)
+        yield
     finally:
         os.sched_setaffinity(0, before)
 

@@ -1,13 +1,15 @@
 """What a command costs, with every process that descends from it."""
 
 import contextlib
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
@@ -86,3 +88,32 @@ def environment(**changes: str) -> dict[str, str]:
     """Return this process's environment without a say in threads, which each program sets itself."""
     quiet = {"NO_ALBUMENTATIONS_UPDATE": "1", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
     return {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | quiet | changes
+
+
+@contextlib.contextmanager
+def apart(call: Callable[[], float]) -> Iterator[Callable[[], float]]:
+    """Give a call a process of its own, as a worker or a trial has, and what the call does to it stays there.
+
+    The process is a copy of this one and lives until the block ends: it is as warm as its calls have made it.
+    """
+    fork = multiprocessing.get_context("fork")
+    near, far = fork.Pipe()
+    process = fork.Process(target=_answer, args=(call, far))
+    process.start()
+    far.close()
+
+    def ask() -> float:
+        near.send(True)
+        return float(near.recv())
+
+    try:
+        yield ask
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            near.send(False)
+        process.join()
+
+
+def _answer(call: Callable[[], float], asked: Connection) -> None:
+    while asked.recv():
+        asked.send(call())

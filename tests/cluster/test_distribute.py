@@ -68,6 +68,9 @@ class Log:
     def progressed(self, name: str, scores: Mapping[str, float]) -> None:
         self.scores.setdefault(name, []).append(scores)
 
+    def stranded(self) -> None:
+        """Hear of it."""
+
     def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
         self.outcomes[name] = outcome
 

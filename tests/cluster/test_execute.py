@@ -41,6 +41,9 @@ class Log:
     def lost(self, name: str) -> None:
         self.told.append(("lost", name))
 
+    def stranded(self) -> None:
+        self.told.append(("stranded", ""))
+
     def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
         self.told.append(("again" if again else outcome.status, name))
         self.outcomes.setdefault(name, []).append(outcome)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import pytest
@@ -22,7 +23,20 @@ ITEMS, SECONDS = 16, 2.0
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    with headed(cpus=1) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def empty() -> Iterator[Cluster]:
+    with headed(cpus=0) as cluster:
+        yield cluster
+
+
+@contextmanager
+def headed(cpus: int) -> Iterator[Cluster]:
+    """Start a cluster of one head."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, "include_dashboard": False})
     try:
         yield cluster
     finally:
@@ -68,6 +82,34 @@ def test_items_run_on_a_node_that_joins_and_no_more_than_fit_run_at_once(cluster
     used = {outcome.detail for outcomes in log.outcomes.values() for outcome in outcomes}
     assert len(used) == 2
     assert (log.at_first, log.most) == (1, 3)
+
+
+@dataclass(eq=False, kw_only=True)
+class Stranded(Log):
+    """Takes the only node that has processors away once an item is done, and adds another when told of it."""
+
+    cluster: Cluster
+    node: object
+
+    def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
+        super().ended(name, outcome, again=again)
+        if len(self.outcomes) == 1:
+            self.cluster.remove_node(self.node)
+
+    def stranded(self) -> None:
+        super().stranded()
+        self.cluster.add_node(num_cpus=1)
+
+
+def test_where_no_node_is_left_it_is_told_once_and_goes_on_when_one_joins(empty: Cluster) -> None:
+    node = empty.add_node(num_cpus=1)
+    with connected(empty.address) as capacity:
+        log = Stranded(cluster=empty, node=node)
+        items = [Item(id=str(number), retries=0) for number in range(4)]
+        execute(items, where, log, capacity=capacity, share=Share())
+    used = {outcome.detail for outcomes in log.outcomes.values() for outcome in outcomes}
+    assert len(used) == 2
+    assert log.told.count(("stranded", "")) == 1
 
 
 def blind() -> str:

@@ -3,21 +3,21 @@
 from dataclasses import asdict
 
 from cluster.connect import Capacity
-from cluster.execute import _QueueSearcher
 from cluster.nodes import Admission, Node
 from cluster.queue import Item, Queue
+from cluster.searcher import QueueSearcher
 from cluster.slots import Slots
 from cluster.work import LOST_PROCESSES, Outcome, Share
 from tests.cluster.test_execute import Log
 
 
-def searcher(log: Log) -> _QueueSearcher:
+def searcher(log: Log) -> QueueSearcher:
     slots = Slots(Share(), Capacity(cpus=2, gpus=0), (), spare=False)
     queue = Queue([Item(id="a"), Item(id="b")])
-    return _QueueSearcher(queue, log, lambda _: True, None, Share(), None, slots)
+    return QueueSearcher(queue, log, lambda _: True, None, Share(), None, slots)
 
 
-def meets(found: _QueueSearcher, trial: str, node: str) -> None:
+def meets(found: QueueSearcher, trial: str, node: str) -> None:
     outcome = Outcome(status="unfit", detail=f"{node} is left out", nodes=(node,))
     found.on_trial_complete(trial, asdict(outcome))
 

@@ -24,7 +24,7 @@ class Command:
     """`study ...` under way. `terminal`: it writes to a terminal, else to pipes; both streams are kept."""
 
     def __init__(self, *arguments: str | Path, temporary: Path, terminal: bool = False) -> None:
-        self.text = ""
+        self.text, self._terminal = "", terminal
         environment = os.environ | {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
         reader, writer = pty.openpty() if terminal else os.pipe()
         if terminal:
@@ -64,11 +64,14 @@ class Command:
         return self.wait()
 
     def wait(self, patience: float = PATIENCE) -> int:
-        """Return the exit status; what was written is in `text`."""
-        try:
-            status = self.process.wait(patience)
-        except subprocess.TimeoutExpired as error:
-            raise AssertionError(f"has not ended after {patience:g} s:\n{self.text}") from error
+        """Return the exit status; what was written is in `text`. Fails after so many seconds without a new line."""
+        said, deadline, status = 0, time.monotonic() + patience, None
+        while status is None:
+            if not self._terminal and len(self.text) > said:  # a terminal is drawn anew all the time
+                said, deadline = len(self.text), time.monotonic() + patience
+            assert time.monotonic() < deadline, f"silent for {patience:g} s:\n{self.text}"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = self.process.wait(1.0)
         if status != -signal.SIGKILL:  # Ray's processes outlive a killed driver for a while and hold the pipe
             self._thread.join(PATIENCE)
         return status

@@ -17,5 +17,8 @@ class Silent:
     def lost(self, name: str) -> None:
         """Hear of a loss."""
 
+    def stranded(self) -> None:
+        """Hear that nothing has room."""
+
     def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
         """Hear an end."""

@@ -1,0 +1,52 @@
+"""What Tune's searcher tells of nodes that go and come."""
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from cluster.connect import Capacity
+from cluster.queue import Item, Queue
+from cluster.searcher import QueueSearcher
+from cluster.slots import Slots
+from cluster.work import Share
+from tests.cluster.test_execute import Log
+
+Nodes = list[tuple[float, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changing(Capacity):
+    """A cluster that has the nodes (processors, GPUs) which a test says."""
+
+    there: Nodes = field(default_factory=list)
+
+    def now(self, without: object = ()) -> Capacity:
+        return replace(self, nodes=tuple(self.there))
+
+
+@pytest.mark.parametrize(
+    ("share", "small", "large"),
+    [
+        (Share(), [], [(1.0, 0.0)]),
+        (Share(), [(0.0, 0.0)], [(0.0, 0.0), (4.0, 0.0)]),
+        (Share(cpus=8), [(4.0, 0.0), (4.0, 0.0)], [(8.0, 0.0)]),
+        (Share(gpus=1.0), [(16.0, 0.0)], [(16.0, 0.0), (4.0, 1.0)]),
+        (Share(cpus=2, workers=2), [(1.0, 0.0)] * 4, [(2.0, 0.0)]),
+    ],
+)
+def test_it_is_told_once_each_time_that_no_node_has_room(
+    share: Share, small: Nodes, large: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.slots.LOOK_SECONDS", 0.0)
+    there = list(large)
+    slots = Slots(share, Changing(cpus=1, gpus=0, joined=True, there=there), (), spare=True)
+    log = Log()
+    searcher = QueueSearcher(Queue([Item(id="a")]), log, lambda _: True, None, share, None, slots)
+    for nodes, times in ((large, 0), (small, 1), (small, 1), (large, 1), (small, 2)):
+        there[:] = nodes
+        searcher.look()
+        assert log.told.count(("stranded", "")) == times
+
+
+def test_a_machine_of_its_own_waits_for_no_node() -> None:
+    assert not Slots(Share(cpus=8), Capacity(cpus=1, gpus=0), (), spare=True).none(Share(cpus=8))
