@@ -1,5 +1,6 @@
 """What Ray Tune asks of a queue: which trial is next, when one stops, and who hears of it."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -33,6 +34,8 @@ class QueueSearcher(Searcher):
         self._names: dict[str, str] = {}
         self._met: dict[str, int] = {}
         """How often an item met a node that is unfit."""
+        self._losses: Counter[str] = Counter()
+        """How often the process of an item was lost."""
         self._begun: set[str] = set()
         self._stopped: set[str] = set()
         self._told: set[str] = set()
@@ -106,6 +109,7 @@ class QueueSearcher(Searcher):
 
     def lost(self, trial_id: str) -> None:
         """Relay that a process was lost; Tune starts the trial again."""
+        self._losses[self._names[trial_id]] += 1
         self.listener.lost(self._names[trial_id])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -119,8 +123,7 @@ class QueueSearcher(Searcher):
             outcome, again = Outcome(status="stopped"), False
             self.queue.abandon(name)
         elif error or result is None or "status" not in result:
-            outcome = Outcome(status="failed", detail=f"its process was lost {LOST_PROCESSES + 1} times")
-            again = self.queue.fail(name, outcome.detail, final=True)
+            outcome, again = self._given_up(name)
         else:
             outcome = Outcome(**{field.name: result[field.name] for field in fields(Outcome)})
             if outcome.status == "unfit":
@@ -130,6 +133,15 @@ class QueueSearcher(Searcher):
         if self._source is not None and not again:
             self._source.ended(name, outcome)
             self._tell_skipped()
+
+    def _given_up(self, name: str) -> tuple[Outcome, bool]:
+        """Tune tries a running trial again itself, but none whose process is lost before its work begins."""
+        self._losses[name] += 1
+        if self._losses[name] <= LOST_PROCESSES:
+            self.queue.put_back(name)
+            return Outcome(status="lost"), True
+        outcome = Outcome(status="failed", detail=f"its process was lost {self._losses[name]} times")
+        return outcome, self.queue.fail(name, outcome.detail, final=True)
 
     def _left_out(self, name: str, outcome: Outcome) -> Outcome:
         """Leave nodes out; an item that met many fails, as where all that a cluster adds are blind."""

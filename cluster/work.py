@@ -16,10 +16,11 @@ class Outcome:
     """How an item ended. `busy`: another driver runs it. `redo`: what the item named left is unusable.
 
     `stopped`: its source had it stopped. `skipped`: it was never run, because what it needs failed. `unfit`: it met
-    nodes that do not see what they have to; these are left out, and it is run elsewhere.
+    nodes that do not see what they have to; these are left out, and it is run elsewhere. `lost`: its process was,
+    before its work began.
     """
 
-    status: Literal["done", "busy", "redo", "failed", "stopped", "skipped", "unfit"]
+    status: Literal["done", "busy", "redo", "failed", "stopped", "skipped", "unfit", "lost"]
     detail: str = ""
     redo: str = ""
     nodes: tuple[str, ...] = ()

@@ -100,6 +100,8 @@ class Display:
             self._total += outcome.redo != name
             self._pace.expect(self._costs([outcome.redo]))
             self.line(f"{outcome.detail}; it was set aside and is trained again")
+        elif outcome.status == "lost":
+            self.lost(name)
         elif outcome.status == "unfit":
             if outcome.detail:
                 self.line(outcome.detail)

@@ -8,7 +8,7 @@ from cluster.connect import Capacity
 from cluster.queue import Item, Queue
 from cluster.searcher import QueueSearcher
 from cluster.slots import Slots
-from cluster.work import Share
+from cluster.work import LOST_PROCESSES, Share
 from tests.cluster.test_execute import Log
 
 Nodes = list[tuple[float, float]]
@@ -50,3 +50,14 @@ def test_it_is_told_once_each_time_that_no_node_has_room(
 
 def test_a_machine_of_its_own_waits_for_no_node() -> None:
     assert not Slots(Share(cpus=8), Capacity(cpus=1, gpus=0), (), spare=True).none(Share(cpus=8))
+
+
+def test_an_item_whose_process_is_lost_before_its_work_begins_is_handed_out_again() -> None:
+    log = Log()
+    slots = Slots(Share(), Capacity(cpus=1, gpus=0), (), spare=False)
+    searcher = QueueSearcher(Queue([Item(id="a")]), log, lambda _: True, None, Share(), None, slots)
+    for number in range(LOST_PROCESSES + 1):
+        assert isinstance(searcher.suggest(str(number)), dict)
+        searcher.on_trial_complete(str(number), error=True)
+    assert [outcome.status for outcome in log.outcomes["a"]] == LOST_PROCESSES * ["lost"] + ["failed"]
+    assert searcher.queue.failed == {"a": f"its process was lost {LOST_PROCESSES + 1} times"}
