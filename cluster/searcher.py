@@ -32,7 +32,7 @@ class QueueSearcher(Searcher):
         self.queue, self.listener, self._may_start, self._gpus = queue, listener, may_start, gpus
         self._share, self._source, self._slots = share, source, slots
         self._names: dict[str, str] = {}
-        self._met: dict[str, int] = {}
+        self._met: Counter[str] = Counter()
         """How often an item met a node that is unfit."""
         self._losses: Counter[str] = Counter()
         """How often the process of an item was lost."""
@@ -145,7 +145,7 @@ class QueueSearcher(Searcher):
 
     def _left_out(self, name: str, outcome: Outcome) -> Outcome:
         """Leave nodes out; an item that met many fails, as where all that a cluster adds are blind."""
-        self._met[name] = self._met.get(name, 0) + 1
+        self._met[name] += 1
         new = [self._slots.leave_out(node) for node in outcome.nodes]
         if self._met[name] > LOST_PROCESSES:
             return replace(outcome, status="failed", detail=f"{outcome.detail}; so were {LOST_PROCESSES} before it")

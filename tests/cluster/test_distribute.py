@@ -17,6 +17,7 @@ from cluster.execute import execute
 from cluster.nodes import ALL
 from cluster.queue import Item, Queue
 from cluster.work import Outcome, Report, Share
+from tests.data.listening import Silent
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
 WORKERS = 2
@@ -55,21 +56,12 @@ class Work:
 
 
 @dataclass(eq=False)
-class Log:
+class Log(Silent):
     scores: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
-    def started(self, name: str) -> None:
-        """Hear of it."""
-
-    def lost(self, name: str) -> None:
-        """Hear of it."""
-
     def progressed(self, name: str, scores: Mapping[str, float]) -> None:
         self.scores.setdefault(name, []).append(scores)
-
-    def stranded(self) -> None:
-        """Hear of it."""
 
     def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
         self.outcomes[name] = outcome

@@ -179,10 +179,10 @@ def test_strengths_are_those_of_the_settings() -> None:
 @pytest.mark.parametrize("key", KEYS[:6])
 def test_elastic_and_crop_move_masks_and_centres_with_the_image(key: tuple[int, int, int]) -> None:
     bent = AugmentSettings(elastic=0.05, crop=0.2)
-    mask = disc(radius=5)
+    mask = disc(radius=7)  # a smaller one is all border
     changed, moved = Augmenter(bent, "mask", 128)((mask * 250)[..., None], mask, key)
     _, centre = Augmenter(bent, "centre", 128)(noise(), np.array([40 / 128, 70 / 128], np.float32), key)
-    assert ((changed[..., 0] > 125) != (moved > 0)).sum() < 0.3 * moved.sum()  # its border
+    assert ((changed[..., 0] > 125) != (moved > 0)).sum() < 0.2 * moved.sum()
     np.testing.assert_allclose(centre * 128, (np.argwhere(moved) + 0.5).mean(axis=0)[::-1], atol=1.5)
 
 

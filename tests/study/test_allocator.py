@@ -18,8 +18,7 @@ def step():
     buffers = [np.full({BYTES}, 1, np.uint8) for _ in range({BUFFERS})]
 
 def kept():
-    step()
-    for _ in range(3):
+    for _ in range(4):
         step()
     return psutil.Process().memory_info().rss - began
 
