@@ -4,7 +4,7 @@ import json
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,11 @@ def whole_study(*, quick: bool) -> Iterator[Figure]:
             return
         real = _Sides(folder, chest_study(images))
         yield from _compared("image files", real, rounds=3, goal=3.0)
-        yield from _compared("small PNGs", _Sides(folder, chest_study(small)), rounds=3)
+        better = yield from _compared("small PNGs", _Sides(folder, chest_study(small)), rounds=3)
         for folds, fractions in GROWTH:
             changes = {"compare.folds": folds, "compare.labelled_fraction": list(fractions)}
             what = f"small PNGs, {folds} folds, {len(fractions)} fractions"
-            yield from _compared(what, _Sides(folder, chest_study(small, changes)), rounds=1, scripts=USUAL)
+            yield from _compared(what, _Sides(folder, chest_study(small, changes)), rounds=1, scripts=(better,))
 
 
 class _Sides:
@@ -93,8 +93,8 @@ class _Sides:
 
 def _compared(
     what: str, sides: _Sides, *, rounds: int, scripts: Sequence[str] = tuple(SCRIPTS), goal: float | None = None
-) -> Iterator[Figure]:
-    """Run all sides once, and in further rounds the study and the better form of each script."""
+) -> Generator[Figure, None, str]:
+    """Run all sides once, and in further rounds the study and the better form of each script; return the best."""
     calls: dict[str, Callable[[], Cost]] = {PLATFORM: sides.platform}
     calls |= {name: partial(sides.script, name) for name in scripts}
     costs = interleaved(calls, 1)
@@ -104,11 +104,13 @@ def _compared(
         for name, more in interleaved({name: calls[name] for name in kept}, 1).items():
             costs[name] += more
         shares.append(_Stages(sides.store))
-    yield from _figures(what, costs, kept, shares, goal)
+    best = min(kept[1:], key=lambda name: statistics.median(cost.seconds for cost in costs[name]))
+    yield from _figures(what, costs, best, shares, goal)
     yield from (
         Figure(name=f"{what}: mean IoU, {name}", unit="", values=[score], better="higher")
         for name, score in sides.scores.items()
     )
+    return best
 
 
 def _best_of_each(costs: Mapping[str, list[Cost]]) -> list[str]:
@@ -119,10 +121,9 @@ def _best_of_each(costs: Mapping[str, list[Cost]]) -> list[str]:
 
 
 def _figures(
-    what: str, costs: Mapping[str, list[Cost]], kept: list[str], stages: list["_Stages"], goal: float | None
+    what: str, costs: Mapping[str, list[Cost]], best: str, stages: list["_Stages"], goal: float | None
 ) -> Iterator[Figure]:
     own = [cost.seconds for cost in costs[PLATFORM]]
-    best = min(kept[1:], key=lambda name: statistics.median(cost.seconds for cost in costs[name]))
     faster = ratio(f"{what}: study against {best}", [cost.seconds for cost in costs[best]], own, goal)
     yield faster
     saved = [one.naive / one.unique for one in stages]
