@@ -52,4 +52,4 @@ lock: $(READY)
 	  --upgrade --quiet pyproject.toml | grep -vE '^(nvidia|cuda|triton)-?' > requirements.lock
 
 clean:
-	rm -rf .venv runs build *.egg-info
+	rm -rf .venv build *.egg-info

@@ -17,7 +17,7 @@ ANSWER_SECONDS = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """What the cluster has. `joined`: nodes may come and go; `nodes` are then processors and GPUs of each."""
+    """What the cluster has. `joined`: nodes may come and go; `now` then tells processors and GPUs of each."""
 
     cpus: float
     gpus: float
@@ -43,7 +43,13 @@ def connected(address: str | None) -> Iterator[Capacity]:
         _refuse_silence(address)
     with scratch_folder() as scratch:
         own: dict[str, Any] = {} if address else {"include_dashboard": False, "_temp_dir": str(scratch)}
-        ray.init(address=address or "local", logging_level=logging.CRITICAL, log_to_driver=False, **own)
+        try:
+            ray.init(address=address or "local", logging_level=logging.CRITICAL, log_to_driver=False, **own)
+        except ConnectionError as error:
+            raise ConnectionError(
+                f"{' '.join(str(error).split())}; allowed: a head of the same version of Ray that lets this machine "
+                "join; where it asks for a token, set RAY_AUTH_MODE=token and put the token into ~/.ray/auth_token"
+            ) from error
         try:
             with stoppable():  # Ray has just set a handler of its own
                 if not address:
@@ -67,7 +73,12 @@ def _end_autoscaler() -> None:
 
 def _refuse_silence(address: str) -> None:
     """Raise `ConnectionError` at once where nothing listens; Ray itself tries for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address.startswith("ray://"):
+        raise ConnectionError(
+            f"{address} is for clients outside of a cluster, whose driver would run here; allowed: HOST:PORT of the "
+            "head, on one of its nodes; from elsewhere use `study submit`"
+        )
+    host, _, port = address.rpartition(":")
     if not port.isdigit():
         return  # a name that Ray resolves itself, as "auto"
     unheard = silence(host, int(port))

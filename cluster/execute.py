@@ -11,6 +11,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from cluster import actors
 from cluster.connect import Capacity
 from cluster.nodes import ALL, Admission, Node, apart, enter
 from cluster.queue import Item, Queue
@@ -22,6 +23,7 @@ from cluster.work import LOST_PROCESSES, Listener, Outcome, Share, Source, Work
 # Tune would show the traceback of a lost process, which is handed out again, and warn of each trial that it finds
 # no result file, which the store has. What stops a run is raised.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+actors.install()
 MOST = 100_000
 """Trials that Tune may hold at once, which it is told but once; how many it gets is up to the slots."""
 
@@ -77,7 +79,13 @@ def execute(
                 callbacks=[Relay(searcher)],
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except Exception:
+            if searcher.broken is None:
+                raise
+        if searcher.broken is not None:
+            raise searcher.broken
     return queue
 
 

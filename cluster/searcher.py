@@ -1,18 +1,40 @@
 """What Ray Tune asks of a queue: which trial is next, when one stops, and who hears of it."""
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from cluster.actors import Shortage
 from cluster.queue import Queue
 from cluster.slots import Slots
 from cluster.work import LOST_PROCESSES, Listener, Outcome, Share, Source
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _first_error(method: Callable[Concatenate["QueueSearcher", P], T]) -> Callable[Concatenate["QueueSearcher", P], T]:
+    """Keep the first error of an answer to Tune, and answer nothing more after it."""
+
+    @functools.wraps(method)
+    def answer(self: "QueueSearcher", /, *given: P.args, **named: P.kwargs) -> T:
+        if self.broken is not None:
+            raise self.broken
+        try:
+            return method(self, *given, **named)
+        except Exception as error:
+            self.broken = error
+            raise
+
+    return answer
 
 
 class QueueSearcher(Searcher):
@@ -36,15 +58,20 @@ class QueueSearcher(Searcher):
         """How often an item met a node that is unfit."""
         self._losses: Counter[str] = Counter()
         """How often the process of an item was lost."""
+        self._why: dict[str, str] = {}
+        """What is known of the last time."""
         self._begun: set[str] = set()
         self._stopped: set[str] = set()
         self._told: set[str] = set()
         self._stranded = False
+        self.broken: Exception | None = None
+        """What went wrong first where Tune asked: it would wrap that, or go on without."""
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """Say that the number of trials is kept here."""
         return True
 
+    @_first_error
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Hand out an item; None while all wait."""
         if len(self._names) >= self._slots.most():
@@ -83,6 +110,7 @@ class QueueSearcher(Searcher):
             self.queue.put_back(other)
         return name
 
+    @_first_error
     def stops(self, trial_id: str, scores: Mapping[str, float]) -> bool:
         """Ask the source whether a running item is to be stopped."""
         if self._source is None or not self._source.reported(self._names[trial_id], scores):
@@ -90,28 +118,34 @@ class QueueSearcher(Searcher):
         self._stopped.add(trial_id)
         return True
 
+    @_first_error
     def look(self) -> None:
         """Relay that no node has room for anything, each time that it comes to that."""
         before, self._stranded = self._stranded, self._slots.none(self._share)
         if self._stranded and not before:
             self.listener.stranded()
 
+    @_first_error
     def began(self, trial_id: str) -> None:
         """Relay once that an item has its place."""
         if trial_id not in self._begun:
             self._begun.add(trial_id)
             self.listener.started(self._names[trial_id])
 
+    @_first_error
     def progressed(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Relay a report of a running item."""
         if "scores" in result:
             self.listener.progressed(self._names[trial_id], result["scores"])
 
-    def lost(self, trial_id: str) -> None:
+    @_first_error
+    def lost(self, trial_id: str, why: str) -> None:
         """Relay that a process was lost; Tune starts the trial again."""
-        self._losses[self._names[trial_id]] += 1
-        self.listener.lost(self._names[trial_id])
+        name = self._names[trial_id]
+        self._losses[name], self._why[name] = self._losses[name] + 1, why
+        self.listener.lost(name, why)
 
+    @_first_error
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Settle an item by the outcome its work reported."""
         if trial_id not in self._names:
@@ -140,7 +174,9 @@ class QueueSearcher(Searcher):
         if self._losses[name] <= LOST_PROCESSES:
             self.queue.put_back(name)
             return Outcome(status="lost"), True
-        outcome = Outcome(status="failed", detail=f"its process was lost {self._losses[name]} times")
+        why = self._why.get(name)
+        detail = f"its process was lost {self._losses[name]} times{f': {why}' if why else ''}"
+        outcome = Outcome(status="failed", detail=detail)
         return outcome, self.queue.fail(name, outcome.detail, final=True)
 
     def _left_out(self, name: str, outcome: Outcome) -> Outcome:
@@ -225,4 +261,14 @@ class Relay(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         """Relay a loss."""
-        self._searcher.lost(trial.trial_id)
+        self._searcher.lost(trial.trial_id, _why(trial))
+
+
+def _why(trial: Trial) -> str:
+    """Return what a user can do something about of why a process was lost."""
+    try:
+        told = Path(trial.error_file or "").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    short = Shortage.__name__ in told.rpartition("Failure #")[2]
+    return "the memory of its node was short" if short else ""

@@ -6,6 +6,8 @@ from collections.abc import Collection
 from cluster.connect import Capacity
 from cluster.work import Share
 
+SPARE = 4
+"""Items that wait for a place where nodes may join."""
 LOOK_SECONDS = 3.0
 """Between two looks at what the cluster has."""
 
@@ -13,8 +15,8 @@ LOOK_SECONDS = 3.0
 class Slots:
     """The places for items of one share on a cluster; nodes that are left out have none.
 
-    `spare`: where nodes may join, one item more is handed out and waits for a place. An autoscaler adds nodes for
-    what waits, and a node that joins has work at once.
+    `spare`: where nodes may join, a few items more are handed out and wait for a place. An autoscaler adds nodes for
+    what waits, several at a time, and a node that joins has work at once.
     """
 
     def __init__(self, share: Share, capacity: Capacity, without: Collection[str], *, spare: bool) -> None:
@@ -35,7 +37,7 @@ class Slots:
 
     def most(self) -> int:
         """Return how many items are handed out at once."""
-        return self.fit() + (self._spare and self._capacity.joined)
+        return self.fit() + (SPARE if self._spare and self._capacity.joined else 0)
 
     def none(self, share: Share) -> bool:
         """Return whether no node, as of a moment ago, is large enough for one worker of a share."""

@@ -74,8 +74,8 @@ class Listener(Protocol):
     def progressed(self, name: str, scores: Mapping[str, float]) -> None:
         """A running item reported."""
 
-    def lost(self, name: str) -> None:
-        """Hear that the process of a running item was lost; the item is handed out again."""
+    def lost(self, name: str, why: str) -> None:
+        """Hear that the process of a running item was lost, and why if that is known; the item is handed out again."""
 
     def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
         """An item ended; `again` where it will be handed out once more."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from datasets.decode import SUFFIXES
 from datasets.sample import Index, Source
 
 
@@ -29,7 +30,10 @@ def _no_image(index: Index) -> Iterator[Finding]:
         yield Finding(
             severity="error",
             ids=(),
-            message="there is no image (0); allowed: at least one; check `root` and the names of its folders",
+            message=(
+                f"there is no image (0); allowed: at least one, {' '.join(sorted(SUFFIXES))}; check `root`, the names "
+                "of its folders, and what the files are"
+            ),
         )
 
 

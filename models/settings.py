@@ -22,6 +22,8 @@ Part = Literal["encoder", "decoder", "head"]
 Head = Literal["average", "flatten"]
 Upsampling = Literal["nearest", "bilinear", "transposed", "unpool"]
 TargetKind = Literal["image", "labels", "centre", "box", "mask", "box_mask"]
+Pool = Literal["hidden", "all"]
+"""Of images without masks: those whose masks the labelled amount hides, or also those that never had any."""
 
 _OF_EXCLUSIVE: tuple[LossName, ...] = ("cross_entropy", "boundary_cross_entropy")
 _OF_VALUES: tuple[LossName, ...] = ("mse", "l1")
@@ -163,9 +165,10 @@ class AdversaryBlock(Settings):
 
     `lambda1` weighs the adversarial loss of labelled images, `lambda2` that of unlabelled ones, `lambda_semi`
     self-training on pixels of unlabelled images that the discriminator holds for true with more than `t_semi`,
-    from the update `semi_start` on.
+    from the update `semi_start` on. `unlabelled` says which of the target's images these are.
     """
 
+    unlabelled: Pool = "hidden"
     discriminator: DiscriminatorSettings = DiscriminatorSettings(name="fully_convolutional")
     optimizer: DiscriminatorOptimizerSettings = DiscriminatorOptimizerSettings()
     lambda1: Annotated[float, Field(ge=0)] = 0.01
@@ -191,6 +194,11 @@ def head_of(settings: TaskSettings) -> Head:
 def upsampling_of(settings: TaskSettings) -> Upsampling | None:
     """Return how a decoder is to double its maps, None where nothing is said."""
     return settings.upsampling if isinstance(settings, MaskSettings | ReconstructionSettings) else None
+
+
+def pool_of(settings: TaskSettings) -> Pool | None:
+    """Return which images without masks a task learns from too."""
+    return settings.adversarial.unlabelled if isinstance(settings, AdversarialSettings) else None
 
 
 def structure_of(settings: TaskSettings) -> str | None:

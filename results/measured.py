@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import numpy as np
 
@@ -21,21 +22,26 @@ def write_measured(path: Path, measured: Mapping[Stage, Measured], marks: Mappin
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    aside, stages = path.with_name(f".{path.name}"), list(measured)
-    with pq.ParquetWriter(aside, _columns(), compression="zstd") as file:
-        for start in range(0, len(stages), STAGES):
-            lines = [
-                {
-                    "digest": stage[0],
-                    "scoring": stage[1],
-                    "mark": marks[stage],
-                    "rows": [row._asdict() for row in measured[stage].rows],
-                    "images": [asdict(one) | {"values": one.values.ravel()} for one in measured[stage].images],
-                }
-                for stage in stages[start : start + STAGES]
-            ]
-            file.write_table(pa.Table.from_pylist(lines, schema=_columns()))
-    aside.replace(path)
+    # A name of its own: another driver of the study may write it too.
+    aside, stages = path.with_name(f".{path.name}.{uuid4().hex[:8]}"), list(measured)
+    try:
+        with pq.ParquetWriter(aside, _columns(), compression="zstd") as file:
+            for start in range(0, len(stages), STAGES):
+                lines = [_line(stage, measured[stage], marks[stage]) for stage in stages[start : start + STAGES]]
+                file.write_table(pa.Table.from_pylist(lines, schema=_columns()))
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _line(stage: Stage, measured: Measured, mark: str) -> dict[str, object]:
+    return {
+        "digest": stage[0],
+        "scoring": stage[1],
+        "mark": mark,
+        "rows": [row._asdict() for row in measured.rows],
+        "images": [asdict(one) | {"values": one.values.ravel()} for one in measured.images],
+    }
 
 
 def read_measured(path: Path, marks: Mapping[Stage, str]) -> dict[Stage, Measured]:

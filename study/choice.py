@@ -67,7 +67,8 @@ def choose(
         kept = [row for row in rows if (fold is None or row["fold"] == fold) and (seed is None or row["seed"] == seed)]
         if not kept:
             there = ", ".join(f"fold {row['fold']} seed {row['seed']}" for row in rows)
-            raise _refused(name, f"no replicate has fold {fold} and seed {seed}; allowed: {there}; choose one")
+            asked = [f"{what} {value}" for what, value in (("fold", fold), ("seed", seed)) if value is not None]
+            raise _refused(name, f"no replicate has {' and '.join(asked)}; allowed: {there}; choose one")
         scorings = {row["digest"]: row["scoring"] for row in kept}
         return Choice(digests=tuple(scorings), study=folder, spec=spec, cell=cell, scorings=scorings)
     digest = _stage(store, name)

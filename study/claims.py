@@ -17,7 +17,7 @@ from filelock import FileLock
 from study.beat import beating
 from study.files import read_json, write_json
 from study.mirror import Mirror
-from study.patience import patiently
+from study.patience import patiently, refuses
 from study.remote import Remote
 
 FILE = "claim.json"
@@ -126,11 +126,18 @@ def is_claimed(work: Path, mirror: Mirror | None = None) -> bool:
     """Return whether a live process holds the claim: one of this host that runs, or a fresh beat from another."""
     if mirror is not None and _is_held(mirror.remote, f"work/{work.name}/{FILE}"):
         return True
-    claim = read_json(work / FILE)
+    try:
+        claim = read_json(work / FILE)
+    except OSError as error:
+        if not refuses(error):
+            raise
+        return True  # ask again later
     if not isinstance(claim, dict):
         return False
-    if claim["host"] == socket.gethostname():
-        return _runs(claim["pid"], claim["born"])
+    return _runs(claim["pid"], claim["born"]) if claim["host"] == socket.gethostname() else _is_beaten(work)
+
+
+def _is_beaten(work: Path) -> bool:
     try:
         probe = work / ".now"
         probe.touch()  # the file system's own clock, which wrote the beat too

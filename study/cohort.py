@@ -8,6 +8,7 @@ from datasets.sample import Index, Offer, Progress, Source
 from datasets.settings import SplitSettings
 from datasets.sources import DataSettings, open_source
 from datasets.splits import Split, fingerprint, pretraining_split, reserve_split, target_split
+from models.settings import Pool
 from study.identity import combined
 
 
@@ -20,8 +21,8 @@ class Draw:
     seed: int
     fold: int | None = None
     labelled: float | int | None = None
-    unlabelled: bool = False
-    """Whether the stage learns from images without annotation too."""
+    unlabelled: Pool | None = None
+    """Which images without annotation the stage learns from too."""
     reserve: bool = False
     """Whether the stage reads the search's reserve and nothing else of the data."""
 
@@ -92,7 +93,7 @@ class Cohort:
             split = self._drawn(draw)
             offers = (draw.offer,) if draw.offer else ()
             train, validation = split.labelled, split.validation
-            unlabelled = self._hidden(split, draw) if draw.unlabelled else ()
+            unlabelled = self._pool(split, draw) if draw.unlabelled else ()
             marks = [fingerprint(self.index, train, offers), fingerprint(self.index, validation, offers)]
             marks += [fingerprint(self.index, unlabelled, ())] if draw.unlabelled else []
             self._readings[draw] = Reading(
@@ -100,9 +101,10 @@ class Cohort:
             )
         return self._readings[draw]
 
-    def _hidden(self, split: Split, draw: Draw) -> tuple[int, ...]:
-        """Return the images without annotation: of the target just those whose masks the labelled amount hides."""
-        if draw.fold is None or draw.offer is None:
+    def _pool(self, split: Split, draw: Draw) -> tuple[int, ...]:
+        """Return the images without annotation; `hidden` is of the target only: other data hide none."""
+        of_target = draw.fold is not None or draw.reserve
+        if draw.unlabelled == "all" or not of_target or draw.offer is None:
             return split.unlabelled
         held = self.index.offers[draw.offer]
         return tuple(row for row in split.unlabelled if held[row])

@@ -72,9 +72,10 @@ class Display:
             self._told[name] = time.monotonic()
             self.line(f"{self.label(name)}: epoch {scores['epoch']:.0f} of {scores['epochs']:.0f} {text}")
 
-    def lost(self, name: str) -> None:
+    def lost(self, name: str, why: str = "") -> None:
         """Say that a stage starts again."""
-        self.line(f"{self.label(name)}: its process was lost; it goes on from its last checkpoint")
+        told = f" ({why}; with more resources.cpus fewer stages share a node)" if why else ""
+        self.line(f"{self.label(name)}: its process was lost{told}; it goes on from its last checkpoint")
 
     def stranded(self) -> None:
         """Say that the study waits for a node."""

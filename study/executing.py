@@ -1,6 +1,7 @@
 """Running on a cluster what is left of a plan: brings Ray, so it is imported where something is left."""
 
 import functools
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from study.search.driver import Driver
     from study.stage import Member, Spread
 
+HELD_SECONDS = 1.0
+"""Until a stage that another process holds is asked about again."""
 CHECK_SECONDS = 3600.0
 """For a node to read data that it sees for the first time."""
 
@@ -54,10 +57,11 @@ def execute_left(plan: Plan, left: Todo, store: Store, cache: Path, address: str
         )  # fmt: skip
         worker = Worker(jobs, surroundings)
         if address is not None or store.mirror is not None:
-            keep(store, published(plan, left.stages))
+            keep(store, published(plan, left, store))
         source = _source(plan, store, worker, display)
         with display, tracked(display, plan, store) as listener:
             packing = _packing(plan, store, listener, capacity, admission) if spec.resources.pack and gpus else None
+            elsewhere = _Elsewhere(store, display)
             queue = execute(
                 [_item(plan, digest) for digest in lineage],
                 worker,
@@ -66,9 +70,7 @@ def execute_left(plan: Plan, left: Todo, store: Store, cache: Path, address: str
                 share=Share(cpus=spec.resources.cpus, gpus=gpus, workers=spec.resources.workers),
                 admission=admission,
                 done=lineage.keys() - set(left.stages),
-                may_start=lambda digest: (
-                    (packing is None or packing.may_start(digest)) and not is_claimed(store.work(digest), store.mirror)
-                ),
+                may_start=lambda digest: (packing is None or packing.may_start(digest)) and not elsewhere(digest),
                 gpus=packing.take if packing is not None else None,
                 source=source,
             )
@@ -77,12 +79,32 @@ def execute_left(plan: Plan, left: Todo, store: Store, cache: Path, address: str
             return queue
 
 
+class _Elsewhere:
+    """Whether another process holds a stage; of one that is held, asked again after a while."""
+
+    def __init__(self, store: Store, display: Display) -> None:
+        self._store, self._display = store, display
+        self._held: dict[str, float] = {}
+
+    def __call__(self, digest: str) -> bool:
+        if time.monotonic() - self._held.get(digest, float("-inf")) < HELD_SECONDS:
+            return True
+        held = is_claimed(self._store.work(digest), self._store.mirror)
+        if held:
+            if not self._held:
+                label = self._display.label(digest)
+                self._display.line(f"{label}: a process of another driver, or one lost a moment ago, holds it; waiting")
+            self._held[digest] = time.monotonic()
+        return held
+
+
 @dataclass(frozen=True)
 class Worker:
-    """The work of one process of the cluster, sent there once."""
+    """The work of one process of the cluster, sent there once. `candidate`: a search may have it stopped."""
 
     jobs: dict[str, Job]
     surroundings: Surroundings
+    candidate: bool = False
 
     def __call__(self, digest: str, report: Report) -> Outcome:
         """Perform one stage and say how it ended."""
@@ -95,13 +117,14 @@ class Worker:
 
         job, around = self.jobs[digest], self.surroundings
         store = around.store
-        device = own_device()
+        device = own_device(around.gpus)
         context = Context(report=report, device=device, compiles=around.compiles)
         try:
             spread = self._spread(job, report) if around.workers > 1 else None
             patiently(functools.partial(perform, job, around, context, spread))
-        except SystemExit:  # how Tune stops a trial: this candidate is pruned, and nothing of it is kept
-            store.drop_work(digest)
+        except SystemExit:  # how Tune stops a trial: one that is pruned, and all of them where the driver fails
+            if self.candidate:
+                store.drop_work(digest)
             raise
         except Unfit as met:
             return Outcome(status="unfit", detail=str(met), nodes=tuple(node.id for node in met.nodes))
@@ -123,7 +146,7 @@ class Worker:
 
         def spread(train: "Member") -> None:
             distribute(
-                functools.partial(_in_worker, train, around.compiles),
+                functools.partial(_in_worker, train, around),
                 report,
                 share=Share(cpus=around.cpus, gpus=around.gpus, workers=around.workers),
                 admission=running(),
@@ -134,21 +157,26 @@ class Worker:
         return spread
 
 
-def _in_worker(train: "Member", compiles: bool, rank: int, world: int, report: Report) -> None:
+def _in_worker(train: "Member", around: Surroundings, rank: int, world: int, report: Report) -> None:
     from study.feed import Context, own_device
 
-    train(Context(report=report, rank=rank, world=world, device=own_device(), compiles=compiles))
+    device = own_device(around.gpus)
+    train(Context(report=report, rank=rank, world=world, device=device, compiles=around.compiles))
 
 
 def _admission(plan: Plan, store: Store, cache: Path, display: Display) -> Admission:
-    """Ask the nodes whether they see this study's data and storage. Raises `Refused` where none does."""
+    """Ask the nodes whether they see this study's data and storage. Raises `Refused` where all are at fault.
+
+    Where none has processors yet, as on a cluster that grows with the work, each is asked when it joins.
+    """
     check = footing(plan, store, cache)
+    display.line("asking the nodes of the cluster whether they see the data and the storage")
     nodes = checked(check, seconds=CHECK_SECONDS)
     out = [node for node in nodes if node.fault]
     for node in out:
         display.line(node.text)
-    if len(out) == len(nodes):
-        why = f"each {out[0].fault}, or the like" if out else "none has processors"
+    if out and len(out) == len(nodes):
+        why = f"each {out[0].fault}, or the like"
         message = f"no node of the cluster can work on it: {why}; allowed: paths that every node sees; name such paths"
         raise Refused([Problem(path="data", message=message)], plan.file)
     return Admission.of(check, nodes)
@@ -170,7 +198,7 @@ def _source(plan: Plan, store: Store, worker: Worker, display: Display) -> "Driv
         return made, set(lineage) - wanted
 
     def compared() -> Iterable[str]:
-        write_plan(plan, store)
+        patiently(lambda: write_plan(plan, store))
         return todo(plan, store).stages
 
     return Driver(plan.searches, store, items=items, compared=compared, say=display.line)
@@ -179,8 +207,9 @@ def _source(plan: Plan, store: Store, worker: Worker, display: Display) -> "Driv
 def _late_item(plan: Plan, digest: str, worker: Worker, *, again: bool) -> Item:
     """Return an item that brings its own job; a candidate is not tried twice where it fails."""
     job = make_job(plan, plan.node(digest), needs_weights=again)
-    retries = None if digest in plan.nodes else 0
-    return replace(_item(plan, digest), work=replace(worker, jobs={digest: job}), retries=retries)
+    candidate = digest not in plan.nodes
+    work = replace(worker, jobs={digest: job}, candidate=candidate)
+    return replace(_item(plan, digest), work=work, retries=0 if candidate else None)
 
 
 def _with_ancestors(plan: Plan, stages: Iterable[str]) -> dict[str, None]:

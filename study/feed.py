@@ -91,9 +91,9 @@ class Feed:
             yield share
 
 
-def own_device() -> torch.device:
-    """Return the GPU that this process was given, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def own_device(gpus: float) -> torch.device:
+    """Return the GPU of a process that was given so much of one, else the processor: Ray hides none of the others."""
+    return torch.device("cuda") if gpus and torch.cuda.is_available() else CPU
 
 
 def to_images(pixels: Tensor, device: torch.device) -> Tensor:

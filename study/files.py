@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,24 +25,32 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a hidden file, no other writer's, that becomes `path` where the block ends well."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file aside and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w", encoding="utf-8") as stream:
+    with replacing(path) as aside, aside.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    aside.replace(path)
 
 
 def write_table(path: Path, table: "pa.Table", *, row_group_size: int | None = None) -> None:
     """Write Parquet, whole or not at all."""
     import pyarrow.parquet as pq
 
-    aside = path.with_name(f".{path.name}")
-    pq.write_table(table, aside, compression="zstd", row_group_size=row_group_size)
-    aside.replace(path)
+    with replacing(path) as aside:
+        pq.write_table(table, aside, compression="zstd", row_group_size=row_group_size)
 
 
 def write_json(path: Path, value: object) -> None:

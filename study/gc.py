@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.claims import is_claimed
+from study.layout import JOURNAL
 from study.remote import each, grouped
 from study.store import Store
 
@@ -22,8 +23,8 @@ class Garbage:
 
 
 def garbage(store: Store) -> list[Garbage]:
-    """List what no study of the storage plans with; work that a living process has claimed stays."""
-    wanted = store.planned_by_all()
+    """List what no study of the storage plans or searches with; work that a living process has claimed stays."""
+    wanted = store.planned_by_all() | _searched(store)
     found = []
     for folder, size in _folders(store).items():
         place, _, name = folder.partition("/")
@@ -39,6 +40,15 @@ def remove(store: Store, found: list[Garbage]) -> None:
         shutil.rmtree(store.root / one.folder, ignore_errors=True)
     if store.mirror is not None:
         each(store.mirror.remote.delete_folder, [one.folder for one in found])
+
+
+def _searched(store: Store) -> frozenset[str]:
+    names = store.studies(JOURNAL)
+    if not names:
+        return frozenset()
+    from study.search.trials import journalled  # brings Optuna
+
+    return frozenset[str]().union(*(journalled(store.study(name)) for name in names))
 
 
 def _folders(store: Store) -> Mapping[str, int]:

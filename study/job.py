@@ -23,6 +23,8 @@ class Job:
     scorings: tuple[Scoring, ...]
     needs_weights: bool
     """A published stage whose weights were not kept is trained again."""
+    ends: bool
+    """Whether pathways end in it: hardly another stage starts from it."""
 
     @property
     def digest(self) -> str:
@@ -61,4 +63,5 @@ def make_job(plan: Plan, node: Node, *, needs_weights: bool = False) -> Job:
         fingerprint=cohort.reading(node.draw).fingerprint,
         scorings=tuple(plan.scorings.get(node.digest, {}).values()),
         needs_weights=needs_weights,
+        ends=any(links[-1].stage == node.step.stage for links in plan.spec.pathways.values()),
     )

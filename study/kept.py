@@ -9,13 +9,18 @@ from models.catalogue import has_weights, initial_weights_id
 from study.files import hash_of
 from study.plan import Plan
 from study.store import Store
+from study.todo import Todo
 
 SUFFIX = ".safetensors"
 
 
-def published(plan: Plan, stages: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the published weights that stages start from: backbone and name."""
-    first = [node for node in map(plan.node, stages) if node.parent is None]
+def published(plan: Plan, left: Todo, store: Store) -> list[tuple[str, str]]:
+    """Return the published weights that what is left starts from, candidates too: backbone and name."""
+    nodes = [plan.nodes[digest] for digest in left.stages]
+    if plan.searches is not None and not plan.searches.finished:
+        late, finished = plan.after_search | plan.candidates, store.finished()
+        nodes += [node for digest, node in late.items() if digest not in finished]
+    first = [node for node in nodes if node.parent is None]
     wanted = {(node.recipe.step.backbone, str(node.initial_weights)) for node in first}
     return sorted((backbone, name) for backbone, name in wanted if has_weights(backbone, name))
 

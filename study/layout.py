@@ -10,5 +10,7 @@ TESTS = "tests.parquet"
 MEASURED = ".measured.parquet"
 """What the tables were made of; the dot keeps it on the machine that made it."""
 TENSORBOARD = "tensorboard"
+JOURNAL = "search/journal.log"
+"""The trials of a study's searches, as Optuna writes them."""
 
 SEAL = "seal.json"

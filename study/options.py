@@ -63,6 +63,6 @@ def study_folder(storage: Path, name: str) -> Path:
     if is_name(name):
         store.pull(name)
     if not is_name(name) or not (store.study(name) / SPEC).is_file():
-        message = unknown("study", name, store.studies(SPEC))
+        message = f"{unknown('study', name, store.studies(SPEC))}; run it first, or name its storage with --storage"
         raise Refused([Problem(path="", message=message)], f"--storage {store.place}")
     return store.study(name)

@@ -87,9 +87,9 @@ class Packing:
         """Pass on."""
         self._listener.progressed(name, scores)
 
-    def lost(self, name: str) -> None:
+    def lost(self, name: str, why: str) -> None:
         """Pass on; the stage is started again with what it has."""
-        self._listener.lost(name)
+        self._listener.lost(name, why)
 
     def stranded(self) -> None:
         """Pass on."""

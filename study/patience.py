@@ -1,8 +1,10 @@
 """A storage that refuses writes for a while: a full disk, a quota, a file server that is away."""
 
 import errno
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
@@ -17,6 +19,18 @@ T = TypeVar("T")
 def refuses(error: OSError) -> bool:
     """Return whether an error is a refusal of the storage that may pass."""
     return error.errno in REFUSALS
+
+
+def append_patiently(file: Path, append: Callable[[], object]) -> None:
+    """Append to a file that nobody else appends to now; what a refused attempt left half is cut off."""
+    size = file.stat().st_size if file.exists() else 0
+
+    def whole() -> None:
+        if file.exists() and file.stat().st_size > size:
+            os.truncate(file, size)
+        append()
+
+    patiently(whole)
 
 
 def patiently(work: Callable[[], T]) -> T:

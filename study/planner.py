@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from datasets.errors import DataError
 from datasets.targets import offer_of
 from models import catalogue
+from models.settings import pool_of
 from models.versions import VERSIONS as MODELS
 from study.arms import Arm, Step
 from study.cohort import Draw
@@ -129,7 +130,7 @@ class Planner:
 
     def _draw(self, recipe: Recipe, fold: int | None, seed: int, own_seed: int, labelled: float | int) -> Draw:
         data, offer = recipe.step.settings.data, offer_of(recipe.step.settings.target)
-        unlabelled = recipe.step.settings.task == "adversarial"
+        unlabelled = pool_of(recipe.step.settings)
         if data != self.plan.target:
             return Draw(data=data, offer=offer, seed=own_seed, unlabelled=unlabelled)
         if fold is None:

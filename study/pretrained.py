@@ -1,16 +1,15 @@
 """Published initial weights that a plan needs: are they here, or can they be had?"""
 
-from collections.abc import Iterable
-
 from models import catalogue, hub
 from study.kept import kept, published
 from study.plan import Plan
 from study.store import Store
+from study.todo import Todo
 
 
-def missing_weights(plan: Plan, stages: Iterable[str], store: Store) -> list[str]:
-    """Return a line for each set of published weights that these stages need and that is not to be had."""
-    lacking = [one for one in published(plan, stages) if not catalogue.cached(*one) and kept(store, *one) is None]
+def missing_weights(plan: Plan, left: Todo, store: Store) -> list[str]:
+    """Return a line for each set of published weights that what is left needs and that is not to be had."""
+    lacking = [one for one in published(plan, left, store) if not catalogue.cached(*one) and kept(store, *one) is None]
     if not lacking or hub.reachable():
         return []
     return [

@@ -12,7 +12,7 @@ from study.todo import todo
 def refuse_unready(plan: Plan, storage: Path, cache: Path) -> None:
     """Raise `Refused` where a folder cannot be written, or published weights are neither cached nor to be had."""
     store = Store(storage)
-    lacking = missing_weights(plan, todo(plan, store).stages, store)
+    lacking = missing_weights(plan, todo(plan, store), store)
     problems = [Problem(path="compare.initial_weights", message=line) for line in lacking]
     for option, folder in (("--storage", storage), ("--cache", cache)):
         unwritable = Store(folder).writable_problem()

@@ -1,6 +1,7 @@
 """A step with what its data makes of it: the part of a stage's digest that many stages share."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from datasets.sample import Index
 from datasets.targets import Target
@@ -26,8 +27,10 @@ class Recipe:
     digest: str
 
 
-_NOT_IN_SETTINGS = {"data", "seed", "architecture", "backbone", "image", "prepare", "threshold", "class_threshold",
-                    "upsampling"}  # fmt: skip
+_NOT_IN_SETTINGS: dict[str, Any] = {
+    "data": True, "seed": True, "architecture": True, "backbone": True, "image": True, "prepare": True,
+    "threshold": True, "class_threshold": True, "upsampling": True, "adversarial": {"unlabelled"},
+}  # fmt: skip
 """Given by fingerprint, node, step and scoring instead."""
 
 

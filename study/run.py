@@ -17,6 +17,7 @@ from study.files import is_newer, write_atomic
 from study.heartbeat import heartbeat
 from study.layout import COMPARISONS, DRIVER, FAILURES, SPEC
 from study.outcome import best_stages, curve_path, write_outcome
+from study.patience import append_patiently
 from study.plan import Plan
 from study.search.alone import alone
 from study.spec import with_absolute_places
@@ -89,8 +90,12 @@ def _conclude(plan: Plan, store: Store, *, failed: bool) -> "pa.Table":
 def _failure_writer(plan: Plan, folder: Path) -> Callable[[str, str], None]:
     def write(digest: str, error: str) -> None:
         failure = {"digest": digest, "stage": plan.nodes[digest].recipe.step.stage, "error": error}
-        with (folder / FAILURES).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(failure) + "\n")
+
+        def append() -> None:
+            with (folder / FAILURES).open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(failure) + "\n")
+
+        append_patiently(folder / FAILURES, append)
 
     return write
 

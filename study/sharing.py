@@ -1,7 +1,7 @@
 """A study's folder in a mirror and in its storage: fetched where a command starts, stored while a driver writes it."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -108,12 +108,14 @@ def _fetch(mirror: Mirror, name: str, stored: dict[str, Mark]) -> None:
             mirror.remote.get(f"studies/{name}/{file}", folder / file)
             os.utime(folder / file, ns=(stored[file][1], stored[file][1]))
 
-    each(fetch, [file for file, mark in stored.items() if here.get(file) != mark and not _is_ahead(file, here, mark)])
+    def is_ahead(file: str) -> bool:
+        """Return whether a journal has lines that a driver of this machine could not store before it ended."""
+        if not file.endswith(JOURNAL) or here.get(file, (0, 0))[0] <= stored[file][0]:
+            return False
+        content = mirror.remote.read(f"studies/{name}/{file}")  # another machine's may have gone another way
+        return content is not None and (folder / file).read_bytes().startswith(content)
 
-
-def _is_ahead(file: str, here: Mapping[str, Mark], stored: Mark) -> bool:
-    """Return whether a journal has lines that a driver of this machine could not store before it ended."""
-    return file.endswith(JOURNAL) and here.get(file, stored)[0] > stored[0]
+    each(fetch, [file for file, mark in stored.items() if here.get(file) != mark and not is_ahead(file)])
 
 
 def _stored(mirror: Mirror, name: str) -> dict[str, Mark]:

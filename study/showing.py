@@ -34,7 +34,7 @@ def table(  # noqa: PLR0917 - options are given by name
     metric: Annotated[str, typer.Option(help="mean_iou, dice, precision, recall, f1, accuracy, auc, ...")] = "mean_iou",
     class_: Annotated[str, typer.Option("--class", help="A class, macro or weighted.")] = "macro",
     aggregation: Annotated[str, typer.Option(help="dataset or case.")] = "dataset",
-    split: Annotated[str, typer.Option(help="test or validation.")] = "test",
+    split: Annotated[str, typer.Option(help="test, validation, or these with _thresholded.")] = "test",
     rows: Annotated[str | None, typer.Option(help="Factors, separated by commas; default: those that vary.")] = None,
     columns: Annotated[str | None, typer.Option(help="One factor.")] = None,
     published: Annotated[bool, typer.Option("--published", help="Show what papers report beside it.")] = False,
@@ -75,7 +75,7 @@ def compare(  # noqa: PLR0917 - options are given by name
     metric: Annotated[str, typer.Option(help="As of `table`.")] = "mean_iou",
     class_: Annotated[str, typer.Option("--class", help="A class, macro or weighted.")] = "macro",
     aggregation: Annotated[str, typer.Option(help="dataset or case.")] = "dataset",
-    split: Annotated[str, typer.Option(help="test or validation.")] = "test",
+    split: Annotated[str, typer.Option(help="test, validation, or these with _thresholded.")] = "test",
     format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.md,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:

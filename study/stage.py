@@ -80,16 +80,15 @@ def perform(job: Job, surroundings: Surroundings, context: Context, spread: Spre
         trained = published and (store.has_weights(job.digest) or not (missing or job.needs_weights))
         if trained and not missing:
             return
-        if trained:
-            bench = open_bench(job, surroundings)
-            bench.network.load_state_dict(load_file(store.weights(job.digest)))
-            bench.network.to(context.device)
-            for scoring in missing:
-                store.add_scores(job.digest, scoring.key, *_scored(bench, scoring, surroundings.cache))
-        elif spread is None:
-            train(job, surroundings, context)
+        member = (
+            functools.partial(score_again, job, surroundings, missing)
+            if trained
+            else functools.partial(train, job, surroundings)
+        )
+        if spread is None:
+            member(context)
         else:
-            spread(functools.partial(train, job, surroundings))
+            spread(member)
 
 
 def open_bench(job: Job, surroundings: Surroundings) -> Bench:
@@ -122,6 +121,18 @@ def _cohort(spec: CohortSpec, cache: Path) -> Cohort:
     if key not in _cohorts:
         _cohorts[key] = Cohort.open(spec, cache)
     return _cohorts[key]
+
+
+def score_again(job: Job, surroundings: Surroundings, missing: Sequence[Scoring], context: Context) -> None:
+    """Score a trained stage once more, in the first of its workers."""
+    if context.rank:
+        return
+    torch.set_num_threads(surroundings.cpus)
+    bench, store = open_bench(job, surroundings), surroundings.store
+    bench.network.load_state_dict(load_file(store.weights(job.digest)))
+    bench.network.to(context.device)
+    for scoring in missing:
+        store.add_scores(job.digest, scoring.key, *_scored(bench, scoring, surroundings.cache))
 
 
 def train(job: Job, surroundings: Surroundings, context: Context) -> None:
@@ -159,6 +170,8 @@ def train(job: Job, surroundings: Surroundings, context: Context) -> None:
             copies.settle()
         seconds = trained.earlier_seconds + time.time() - started
         publish(bench.job.digest, draft, _record(bench, trained, surroundings, seconds))
+        if job.ends:
+            store.forget_weights(job.digest)
 
 
 def _loop(bench: Bench, context: Context) -> Loop:

@@ -55,7 +55,7 @@ def summary(plan: Plan, store: Store, cache: Path) -> Told:
             if cohort.spec.excluded
         ],
         "baselines": [family_name(rule) for rule in plan.spec.compare.baseline],
-        "warnings": [*plan.warnings, *_same_arms(plan), *missing_weights(plan, left.stages, store), *_again(left)],
+        "warnings": [*plan.warnings, *_same_arms(plan), *missing_weights(plan, left, store), *_again(left)],
     }
     trained = [digest for digest in dict.fromkeys([*left.stages, *plan.after_search]) if digest not in left.scored]
     loads = [Load(node=nodes[digest], image_epochs=cost[digest]) for digest in trained]

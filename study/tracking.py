@@ -40,9 +40,9 @@ class Tracked:
                 writer.begin(run_of(self._plan, name))
             writer.log(name, self._last[name], _defined(metrics))
 
-    def lost(self, name: str) -> None:
+    def lost(self, name: str, why: str) -> None:
         """Pass on; the run goes on with the stage."""
-        self._listener.lost(name)
+        self._listener.lost(name, why)
 
     def stranded(self) -> None:
         """Pass on."""

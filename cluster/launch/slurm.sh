@@ -36,12 +36,23 @@ resources=(--num-cpus="$SLURM_CPUS_PER_TASK" --temp-dir="/tmp/ray-$SLURM_JOB_ID"
 trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
 on "${nodes[0]}" ray start --head --block --node-ip-address="$address" --port="${head#*:}" --include-dashboard=false \
   "${resources[@]}" &
-until ray health-check --address "$head" 2> /dev/null; do sleep 2; done
+started=($!)
+# A node that does not start would be waited for until the time is over.
+wait_a_moment() {
+  for process in "${started[@]}"; do
+    kill -0 "$process" || { echo "Ray did not start on every node; see the lines above" >&2; exit 1; }
+  done
+  sleep 2
+}
+until ray health-check --address "$head" 2> /dev/null; do wait_a_moment; done
 for node in "${nodes[@]:1}"; do
   on "$node" ray start --block --address="$head" "${resources[@]}" &
+  started+=($!)
 done
 # A study counts what the cluster has when it starts.
-until [ "$(ray status --address "$head" 2> /dev/null | grep --count ' node_')" -ge "${#nodes[@]}" ]; do sleep 2; done
+until [ "$(ray status --address "$head" 2> /dev/null | grep --count ' node_')" -ge "${#nodes[@]}" ]; do
+  wait_a_moment
+done
 
 python -m study run "$file" --address "$head" --storage "$storage" &
 driver=$!

@@ -39,11 +39,14 @@ class FolderSource(FileSource):
 
     def _folders(self) -> Mapping[str, Kind]:
         masks = self._root / "masks"
-        by_class = masks.is_dir() and any(entry.is_dir() for entry in masks.iterdir())
+        by_class = masks.is_dir() and any(entry.is_dir() and entry.name[0] != "." for entry in masks.iterdir())
         return {"images": "image", "masks": "foreground" if by_class else "ids"}
 
     def _published(self, listing: Listing) -> Published:
-        paths = [path for path in listing.inside("images") if path.count("/") == 1]
+        paths = _shown(listing, "images")
+        deeper = next((path for path in paths if path.count("/") > 1), None)
+        if deeper is not None:
+            raise DataError(f"{self._root / deeper} is in a folder of its own; allowed: images/<name>.png; move it up")
         overlapping = listing.folders["masks"] == "foreground"
         tables = _Tables(self._root, {PurePosixPath(path).name: PurePosixPath(path).stem for path in paths})
         masks = _masks(listing, set(tables.images.values()), overlapping=overlapping)
@@ -136,9 +139,14 @@ class _Tables:
         return {image: (line["patient"], line["category"]) for image, line in lines.items()}
 
 
+def _shown(listing: Listing, folder: str) -> list[str]:
+    """Return the files below a folder but those in hidden ones, as tools leave copies in."""
+    return [path for path in listing.inside(folder) if "/." not in path]
+
+
 def _masks(listing: Listing, stems: set[str], *, overlapping: bool) -> Mapping[str, list[MaskFile]]:
     masks: dict[str, list[MaskFile]] = defaultdict(list)
-    for path in listing.inside("masks"):
+    for path in _shown(listing, "masks"):
         file = PurePosixPath(path)
         if len(file.parts) != (3 if overlapping else 2) or file.suffix.lower() not in LOSSLESS:
             raise DataError(

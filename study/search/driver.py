@@ -33,8 +33,7 @@ class _Open:
 class Driver:
     """The source of a study with a search.
 
-    `items` makes items of digests, `compared` lists what of the plan is left to do, `added` hears of both, `say`
-    gets lines for the user.
+    `items` makes items of digests, `compared` lists what of the plan is left to do, `say` gets lines for the user.
     """
 
     def __init__(
@@ -123,7 +122,7 @@ class Driver:
     def _begin(self, one: One, trial: FrozenTrial) -> None:
         """Open a candidate, or tell at once what is known of it."""
         chain = self._searches.chain(one.arms, one.space, one.fold, trial.params)
-        if chain is None:
+        if not chain:
             self._tell(_Open((), [(one, trial)]), TrialState.FAIL, None, reason=NEVER)
             return
         last = chain[-1]

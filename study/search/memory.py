@@ -10,16 +10,25 @@ from study.stage import open_bench
 
 
 def too_large(job: Job, surroundings: Surroundings, device: torch.device, error: torch.OutOfMemoryError) -> str:
-    """Return why a stage failed and the largest batch that fits, found by halving and trying."""
+    """Return why a stage failed and the largest batch that fits, found by halving and trying.
+
+    With several workers this is none of them, and cannot try.
+    """
     asked = job.node.step.settings.batch_size
+    if surroundings.workers > 1:
+        return _refusal(job, "lower it, or image.size, or take more workers")
     error.__traceback__ = None  # it holds on to the tensors that did not fit
     batch = asked // 2
     while batch and not _fits(job, surroundings, device, batch):
         batch //= 2
     remedy = f"batch_size {batch} fits; set that" if batch else "not even one image fits; lower image.size"
-    return (
-        f"out of memory with stages.{job.node.step.stage}.batch_size {asked}; allowed: what the device holds; {remedy}"
-    )
+    return _refusal(job, remedy)
+
+
+def _refusal(job: Job, remedy: str) -> str:
+    step = job.node.step
+    asked = f"stages.{step.stage}.batch_size {step.settings.batch_size}"
+    return f"out of memory with {asked}; allowed: what the device holds; {remedy}"
 
 
 def _fits(job: Job, surroundings: Surroundings, device: torch.device, size: int) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,24 +62,19 @@ class Searches:
         name = " / ".join(found[0].key) if self.search.scope == "arm" else "all arms"
         name += f" / fold {fold}" if fold is not None else ""
         bases = [self.planner.candidate(arm, fold)[-1] for arm in found]
-
-        def digest_of(params: Mapping[str, Any]) -> str | None:
-            chain = self.chain(arms, space, fold, params)
-            return chain[-1] if chain else None
-
         mark = digest([space.digest, self.search.metrics, bases])[:8]
-        trials = Trials(name, mark, self.search, space, digest_of, journal)
+        trials = Trials(name, mark, self.search, space, partial(self.chain, arms, space, fold), journal)
         return One(name=name, arms=arms, fold=fold, space=space, trials=trials)
 
     def chain(
         self, arms: tuple[int, ...], space: Space, fold: int | None, params: Mapping[str, Any]
-    ) -> tuple[str, ...] | None:
-        """Plan a candidate and return its chain; None where its values do not fit together."""
+    ) -> tuple[str, ...]:
+        """Plan a candidate and return its chain; empty where its values do not fit together."""
         arm = self._resolved(arms[space.arm(params) or 0], space.settings(params))
         try:
-            return self.planner.candidate(arm, fold) if arm is not None else None
+            return self.planner.candidate(arm, fold) if arm is not None else ()
         except Refused:
-            return None
+            return ()
 
     def _resolved(self, number: int, settings: Mapping[str, Any]) -> Arm | None:
         return self._resolver.arm(self.plan.arms[number].row, settings)

@@ -1,6 +1,8 @@
 """The trials of one search in Optuna's journal, which `optuna-dashboard` opens as it is."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,28 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from study.layout import JOURNAL
+from study.patience import append_patiently
 from study.search.propose import propose
 from study.search.settings import Prune, Search
 from study.search.space import Space, Values
 
-DigestOf = Callable[[Mapping[str, Any]], str | None]
-"""From drawn parameters to the digest of the candidate's last stage; None for what is no candidate now."""
+ChainOf = Callable[[Mapping[str, Any]], tuple[str, ...]]
+"""From drawn parameters to the digests of the candidate's stages; none for what is no candidate now."""
 
 
 def journal_file(folder: Path) -> Path:
     """Return where the journal of a study's folder lies."""
-    return folder / "search" / "journal.log"
+    return folder / JOURNAL
+
+
+def journalled(folder: Path) -> frozenset[str]:
+    """Return the stages of all candidates that the journal of a study's folder tells of."""
+    journal = open_journal(folder, create=False)
+    if journal is None:
+        return frozenset()
+    trials = [trial for one in journal.get_all_studies() for trial in journal.get_all_trials(one._study_id)]
+    return frozenset(name for trial in trials for name in trial.user_attrs.get("chain", ()))
 
 
 def open_journal(folder: Path, *, create: bool) -> JournalStorage | None:
@@ -28,8 +41,29 @@ def open_journal(folder: Path, *, create: bool) -> JournalStorage | None:
     file = journal_file(folder)
     if not file.is_file() and not create:
         return None
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(file)))
+    if create:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _cut_half_line(file)
+    return JournalStorage(_Backend(file))
+
+
+class _Backend(JournalFileBackend):
+    """A journal file that a storage may refuse to write for a while. One driver writes it at a time."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(str(file))
+        self._file = file
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append whole lines."""
+        append_patiently(self._file, partial(super().append_logs, logs))
+
+
+def _cut_half_line(file: Path) -> None:
+    """Remove what a driver that was killed left of a line: the next one would be written behind it."""
+    if file.is_file():
+        content = file.read_bytes()
+        os.truncate(file, content.rfind(b"\n") + 1)
 
 
 class Trials:
@@ -40,11 +74,11 @@ class Trials:
     """
 
     def __init__(
-        self, name: str, mark: str, search: Search, space: Space, digest_of: DigestOf, journal: JournalStorage | None
+        self, name: str, mark: str, search: Search, space: Space, chain_of: ChainOf, journal: JournalStorage | None
     ) -> None:
         self.name, self.study_name = name, f"{name} [{mark}]"
         self.search, self.space = search, space
-        self._digest_of = digest_of
+        self._chain_of = chain_of
         self._open: tuple[optuna.Study, JournalStorage] | None = None
         self._points: list[Values] = []
         self._known = self._read(journal) if journal is not None else []
@@ -106,7 +140,9 @@ class Trials:
         trial = propose(self.search, self.space, self.name, known, self._points)
         if trial is None:
             return None
-        trial.set_user_attr("digest", self._digest_of(trial.params) or "")
+        chain = self._chain_of(trial.params)
+        trial.set_user_attr("digest", chain[-1] if chain else "")
+        trial.set_user_attr("chain", chain)
         trial.set_user_attr("metric", ", ".join(self.search.metrics))
         return journal.get_trial(journal.create_new_trial(study._study_id, template_trial=trial))
 
@@ -148,7 +184,7 @@ class Trials:
         if not trial.state.is_finished() or told.get("metric") != ", ".join(self.search.metrics):
             return None
         params = self.space.fitting(trial.params, self.search.defaults)
-        if params is None or self._digest_of(params) != told.get("digest"):
+        if params is None or self._chain_of(params)[-1:] != (told.get("digest"),):
             return None
         rungs = {name: value for name, value in trial.system_attrs.items() if name.startswith("completed_rung")}
         return create_trial(

@@ -16,6 +16,12 @@ def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
         pytest.fail("joined nothing")
 
 
+def test_a_client_address_is_refused() -> None:
+    refused = pytest.raises(ConnectionError, match=r"ray://head:10001 is for clients .*; allowed: HOST:PORT")
+    with refused, connected("ray://head:10001"):
+        pytest.fail("joined nothing")
+
+
 @pytest.mark.cluster
 def test_a_cluster_of_this_machine_has_no_autoscaler_and_works() -> None:
     with connected(None) as capacity:

@@ -1,5 +1,6 @@
 """The graph on a real Ray cluster; what the items do is made up."""
 
+import errno
 import os
 import signal
 import time
@@ -31,6 +32,7 @@ class Log:
     told: list[tuple[str, str]] = field(default_factory=list)
     outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
     scores: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
+    whys: list[str] = field(default_factory=list)
 
     def started(self, name: str) -> None:
         self.told.append(("started", name))
@@ -38,8 +40,9 @@ class Log:
     def progressed(self, name: str, scores: Mapping[str, float]) -> None:
         self.scores.setdefault(name, []).append(scores)
 
-    def lost(self, name: str) -> None:
+    def lost(self, name: str, why: str) -> None:
         self.told.append(("lost", name))
+        self.whys.append(why)
 
     def stranded(self) -> None:
         self.told.append(("stranded", ""))
@@ -79,6 +82,19 @@ class Task:
 
 def ran(items: list[Item], folder: Path, capacity: Capacity, log: Log, **options: object) -> Queue:
     return execute(items, Task(folder), log, capacity=capacity, share=Share(), **options)  # type: ignore[arg-type]
+
+
+@dataclass(eq=False)
+class Full(Log):
+    """Cannot write down what it hears of ends."""
+
+    def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+
+def test_what_goes_wrong_where_an_end_is_heard_ends_the_run_as_it_is(capacity: Capacity, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="no space left"):
+        ran([Item(id="plain"), Item(id="report")], tmp_path, capacity, Full())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -194,6 +194,23 @@ exec "${@/--temp-dir=*/--temp-dir=$HOME/$node}"
 """A node is a folder of this machine."""
 
 
+def test_a_slurm_job_ends_where_ray_does_not_start_on_a_node(tmp_path: Path) -> None:
+    words = {
+        "srun": '[[ "$*" == *hostname* ]] && echo 127.0.0.1 || exit 1',
+        "scontrol": "echo a",
+        "ray": "[ $1 != health-check ]",
+    }
+    for name, line in words.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "a", "SLURM_CPUS_PER_TASK": "1", "HOME": str(tmp_path)}
+    environment = os.environ | slurm | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = ["bash", str(LAUNCH / "slurm.sh"), "study.yaml", "runs"]
+    ended = subprocess.run(script, env=environment, check=False, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("Ray did not start on every node; see the lines above\n")
+
+
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.timeout(600)

@@ -14,7 +14,7 @@ class Silent:
     def progressed(self, name: str, scores: Mapping[str, float]) -> None:
         """Hear a report."""
 
-    def lost(self, name: str) -> None:
+    def lost(self, name: str, why: str) -> None:
         """Hear of a loss."""
 
     def stranded(self) -> None:

@@ -31,6 +31,18 @@ def faults(root: Path) -> dict[str, str]:
     return {name: fault for name, fault in zip(index.ids, index.faults, strict=True) if fault}
 
 
+def test_an_image_in_a_folder_of_its_own_is_refused_and_a_hidden_folder_is_not_read(root: Path) -> None:
+    (root / "images" / ".thumbnails").mkdir()
+    save(picture(0), root / "images" / ".thumbnails" / "ben.png")
+    (root / "masks" / ".thumbnails").mkdir()
+    save(picture(0), root / "masks" / ".thumbnails" / "ben.png")
+    assert len(opened(root)[1]) == 6
+    (root / "images" / "anna").mkdir()
+    save(picture(0), root / "images" / "anna" / "3.png")
+    with pytest.raises(DataError, match=r"images/anna/3.png is in a folder of its own; allowed: images/<name>.png"):
+        opened(root)
+
+
 def test_tables_are_read_by_stem_or_file_name(root: Path) -> None:
     source, index = opened(root)
     assert index.ids == ["anna-1", "anna-2", "ben", "carl", "dora", "emil"]

@@ -35,6 +35,12 @@ def test_claim_is_held_during_the_block_only(work: Path) -> None:
     assert not is_claimed(work)
 
 
+def test_a_claim_that_cannot_be_read_counts(work: Path) -> None:
+    work.mkdir(parents=True)
+    (work / "claim.json").symlink_to("/proc/self/mem")  # whose first byte is an error of input and output
+    assert is_claimed(work)
+
+
 def test_second_claim_is_refused(work: Path) -> None:
     with claim(work), pytest.raises(Claimed), claim(work):
         pass

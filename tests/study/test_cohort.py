@@ -1,5 +1,6 @@
 """What each stage reads: the target's own images never beyond a fold's training, other data independent of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,8 +106,28 @@ def test_unlabelled_images_of_the_target_are_just_those_whose_masks_are_hidden(t
     cohort = Cohort.open(spec, tmp_path / "cache")
     assert any(not held for held in cohort.index.offers["masks"])
     for labelled in (0.25, 1.0):
-        draw = Draw(data="siim", offer="masks", seed=0, fold=0, labelled=labelled, unlabelled=True)
+        draw = Draw(data="siim", offer="masks", seed=0, fold=0, labelled=labelled, unlabelled="hidden")
         split = cohort.split(fold=0, seed=0, labelled=labelled)
         whole = cohort.split(fold=0, seed=0, labelled=1.0)
         hidden = {*whole.labelled, *whole.validation} - {*split.labelled, *split.validation}
         assert set(cohort.reading(draw).unlabelled) == hidden
+
+
+def test_images_that_never_had_a_mask_join_them_where_a_stage_asks_for_all(tmp_path: Path) -> None:
+    spec = CohortSpec(data=SiimAcrSettings(root=write_siim_acr(tmp_path / "siim", images=16)), folds=2, min_cases=1)
+    cohort = Cohort.open(spec, tmp_path / "cache")
+    draw = Draw(data="siim", offer="masks", seed=0, fold=0, labelled=0.5, unlabelled="all")
+    hidden = set(cohort.reading(replace(draw, unlabelled="hidden")).unlabelled)
+    split = cohort.split(fold=0, seed=0, labelled=0.5)
+    held_out = {cohort.index.patients[row] for row in (*split.test, *split.validation)}
+    held = cohort.index.offers["masks"]
+    never = {row for row in range(len(held)) if not held[row] and cohort.index.patients[row] not in held_out}
+    assert never
+    assert set(cohort.reading(draw).unlabelled) == hidden | never
+
+
+def test_the_reserve_of_a_search_hides_no_mask(tmp_path: Path) -> None:
+    root = write_siim_acr(tmp_path / "siim", images=16)
+    spec = CohortSpec(data=SiimAcrSettings(root=root), folds=2, min_cases=1, reserve=0.5)
+    draw = Draw(data="siim", offer="masks", seed=0, unlabelled="hidden", reserve=True)
+    assert Cohort.open(spec, tmp_path / "cache").reading(draw).unlabelled == ()

@@ -121,7 +121,8 @@ def test_planning_writes_nothing_into_the_storage() -> None:
 
 def test_a_study_that_was_never_run_is_refused_by_name(capsys: Capture) -> None:
     assert study("status", "nobody") == 2
-    assert capsys.readouterr().err == "--storage runs: unknown study 'nobody'; allowed: none is defined\n"
+    told = "unknown study 'nobody'; allowed: none is defined; run it first, or name its storage with --storage"
+    assert capsys.readouterr().err == f"--storage runs: {told}\n"
 
 
 def imported(*words: str) -> set[str]:

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import optuna
 import pytest
 
 from study.claims import claim
 from study.cli import main
+from study.search.trials import open_journal
 from study.store import Store
 
 KEPT, LOST = "a" * 32, "b" * 32
@@ -47,6 +49,18 @@ def test_it_is_shown_and_stays(store: Store, capsys: pytest.CaptureFixture[str])
 def test_what_a_study_plans_with_stays(store: Store) -> None:
     gc(store, "--yes")
     assert left(store) == {f"stages/{KEPT}", f"work/{KEPT}", "studies/one"}
+
+
+def test_what_a_search_tried_stays_with_what_it_starts_from(store: Store) -> None:
+    folder = store.study("one")
+    journal = open_journal(folder, create=True)
+    assert journal is not None
+    search = optuna.create_study(storage=journal)
+    search.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"chain": [LOST, "c" * 32]}))
+    store.stage("c" * 32).mkdir()
+    store.stage("d" * 32).mkdir()
+    gc(store, "--yes")
+    assert {path.name for path in (store.root / "stages").iterdir()} == {KEPT, LOST, "c" * 32}
 
 
 def test_work_that_goes_on_stays(store: Store) -> None:

@@ -7,10 +7,12 @@ import pytest
 
 from models import catalogue
 from models.catalogue import WEIGHTS_FILE, initial_weights_id
-from study.kept import keep, kept
+from study.kept import keep, kept, published
 from study.mirror import made_mirror
 from study.store import Store
+from study.todo import todo
 from tests.data.object_store import ObjectStore
+from tests.data.searched import planned, searched
 
 WEIGHTS = ("resnet18", "imagenet")
 
@@ -44,6 +46,15 @@ def test_weights_that_one_machine_keeps_are_there_for_another(server: ObjectStor
     assert found is not None
     assert found.read_bytes() == b"weights"
     assert there.root in found.parents
+
+
+def test_weights_that_only_candidates_start_from_are_among_those_needed(tmp_path: Path) -> None:
+    changes = {"compare.backbone": ["resnet18"], "compare.initial_weights": ["imagenet"], "compare.pathway": ["none"]}
+    plan, store = planned(searched(changes), tmp_path, tmp_path / "cache"), Store(tmp_path)
+    left = todo(plan, store)
+
+    assert not left.stages
+    assert published(plan, left, store) == [WEIGHTS]
 
 
 @pytest.mark.usefixtures("hub")

@@ -85,6 +85,16 @@ def test_stage_published_here_is_finished_there(here: Store, there: Store) -> No
     assert there.weights(DIGEST).read_bytes() == here.weights(DIGEST).read_bytes()
 
 
+def test_weights_are_forgotten_here_and_fetched_again_where_they_are_asked_for(here: Store) -> None:
+    publish(here)
+    content = here.weights(DIGEST).read_bytes()
+    here.forget_weights(DIGEST)
+
+    assert not (here.stage(DIGEST) / WEIGHTS).exists()
+    assert here.has_weights(DIGEST)
+    assert here.weights(DIGEST).read_bytes() == content
+
+
 def test_stage_published_a_moment_ago_can_be_read(here: Store, there: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirrors, "FRESH_SECONDS", 60.0)
     assert not there.is_finished(DIGEST)

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,25 @@ def test_ancestors_come_along_once(plan: Plan) -> None:
     assert set(lineage) == {*children, str(plan.nodes[children[0]].parent)}
 
 
+@pytest.mark.parametrize("candidate", [False, True])
+def test_a_stage_that_is_ended_keeps_its_checkpoints_unless_a_search_ended_it(
+    cache: Path, tmp_path: Path, candidate: bool
+) -> None:
+    plan = planned(tiny(SMALL | {"stages.segment.steps": 8}), cache)
+    digest = by_stage(plan, parent=False)[0]
+    made = worker(plan, tmp_path, cache)
+    around = replace(made.surroundings, checkpoint=Checkpoint(epochs=1, seconds=0))
+    work = replace(made, surroundings=around, candidate=candidate)
+
+    def end(scores: Mapping[str, float]) -> None:
+        if scores["epoch"] > 1:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        work(digest, end)
+    assert bool(list((tmp_path / "work").glob(f"{digest}/*/epoch-*"))) != candidate
+
+
 @pytest.mark.parametrize(("keep", "left"), [("all", 2), ("parents+best", 1), ("none", 0)])
 def test_weights_are_kept_as_the_spec_says(cache: Path, finished: Store, keep: str, left: int) -> None:
     plan = planned(tiny({**SMALL, "keep.weights": keep}), cache)
@@ -170,4 +191,4 @@ def test_more_processors_than_the_machine_has_are_refused(cache: Path) -> None:
 def test_cluster_that_is_joined_may_grow(cache: Path) -> None:
     plan = planned(tiny({"resources.cpus": 64}), cache)
 
-    _refuse_too_small(plan, Capacity(cpus=2, gpus=0), 0.0, "ray://head:10001")
+    _refuse_too_small(plan, Capacity(cpus=2, gpus=0), 0.0, "head:6379")

@@ -1,7 +1,7 @@
 """Spaces, samplers and the journal, driven without training."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def trials_of(search: Search, folder: Path, space: Space | None = None, name: st
     space = space or Space([ARM], [search.space])
     journal = open_journal(folder, create=True)
     assert journal is not None
-    found = Trials(name, space.digest, search, space, lambda params: repr(sorted(params.items())), journal)
+    found = Trials(name, space.digest, search, space, lambda params: (repr(sorted(params.items())),), journal)
     found.open(journal)
     return found
 
@@ -143,8 +143,8 @@ def test_old_trials_get_the_stated_value_of_a_new_setting(tmp_path: Path) -> Non
         "target.l2": {"uniform": [0.0, 1.0]},
     }
 
-    def same(params: dict[str, Any]) -> str:
-        return repr(sorted((name, value) for name, value in params.items() if name != "target.l2"))
+    def same(params: Mapping[str, Any]) -> tuple[str, ...]:
+        return (repr(sorted((name, value) for name, value in params.items() if name != "target.l2")),)
 
     for defaults, carried in (({}, 0), ({"target.l2": 0.0}, 4), ({"target.l2": 2.0}, 0)):
         search = a_search(trials=6, space=wider, defaults=defaults)
@@ -160,14 +160,14 @@ def test_a_trial_that_trained_something_else_does_not_count(tmp_path: Path) -> N
     )
     space = Space([ARM], [search.space])
     journal = open_journal(tmp_path, create=False)
-    assert Trials("arm", space.digest, search, space, lambda _: "another", journal).settled == 0
+    assert Trials("arm", space.digest, search, space, lambda _: ("another",), journal).settled == 0
 
 
 def test_reading_a_journal_writes_nothing(tmp_path: Path) -> None:
     search = a_search()
     space = Space([ARM], [search.space])
     assert open_journal(tmp_path, create=False) is None
-    assert Trials("arm", "x", search, space, repr, None).all == []
+    assert Trials("arm", "x", search, space, lambda _: (), None).all == []
     assert list(tmp_path.iterdir()) == []
 
 

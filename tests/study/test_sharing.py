@@ -159,6 +159,19 @@ def test_pulling_does_not_touch_what_a_driver_of_this_machine_writes(here: Store
     assert (there.study("tiny") / "plan.json").read_text() == "newer"
 
 
+@pytest.mark.parametrize(
+    ("stored", "kept"), [(b"1\n2\n", b"1\n2\n3 is long\n"), (b"1\n4\n", b"1\n4\n")], ids=["ahead", "another way"]
+)
+def test_a_journal_stays_only_where_it_goes_on_from_the_stored_one(here: Store, stored: bytes, kept: bytes) -> None:
+    journal = here.study("tiny") / "search" / "journal.log"
+    journal.parent.mkdir(parents=True)
+    journal.write_bytes(b"1\n2\n3 is long\n")
+    here.mirror.remote.write("studies/tiny/search/journal.log", stored)
+    here.pull("tiny")
+
+    assert journal.read_bytes() == kept
+
+
 def test_studies_are_known_by_a_file(here: Store, there: Store) -> None:
     for name in ("one", "two"):
         here.mirror.remote.write(f"studies/{name}/spec.yaml", b"name: x")

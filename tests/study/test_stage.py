@@ -18,7 +18,7 @@ from study.feed import Context
 from study.job import Job, Surroundings, make_job
 from study.plan import Plan
 from study.spec import Checkpoint
-from study.stage import DataChanged, open_bench, perform
+from study.stage import DataChanged, Member, open_bench, perform
 from study.store import WEIGHTS, Damaged, Store
 from study.train import Diverged
 from tests.data.tiny import planned, tiny
@@ -201,6 +201,19 @@ def test_another_evaluation_scores_again_and_trains_nothing(
     assert finished.scored(job.digest, job.scorings[0].key)
     side = change.get("evaluate.size", 32)
     assert all(row["tp"] + row["fp"] + row["fn"] + row["tn"] == side * side for row in scores_of(finished, job))
+
+
+def test_several_workers_score_again_in_the_first_of_them(finished: Store, cache: Path) -> None:
+    job = chain(planned(tiny({**SMALL, "evaluate.size": 40}), cache), "none")[0]
+    scored = []
+
+    def spread(member: Member) -> None:
+        for rank in (1, 0):
+            member(Context(report=ignore, rank=rank, world=2))
+            scored.append(finished.scored(job.digest, job.scorings[0].key))
+
+    perform(job, surroundings(finished.root, cache), Context(report=ignore), spread)
+    assert scored == [False, True]
 
 
 @pytest.fixture(scope="module")

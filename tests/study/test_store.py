@@ -2,13 +2,16 @@ import os
 import pickle
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from study.files import read_json, write_json, write_table
 from study.store import SEAL, WEIGHTS, Damaged, Store, write_scores
 
 DIGEST = "0123456789abcdef0123456789abcdef"
@@ -40,6 +43,21 @@ def test_published_stage_has_its_files_and_record(store: Store) -> None:
     assert store.record(DIGEST) == RECORD
     assert store.seal(DIGEST)["updates"] == 7
     assert store.finished() == {DIGEST}
+
+
+def test_several_may_write_one_file_at_once(tmp_path: Path) -> None:
+    tables = [pa.table({"writer": [number] * 1000}) for number in range(4)]
+
+    def write(table: pa.Table) -> None:
+        for _ in range(20):
+            write_table(tmp_path / "results.parquet", table)
+            write_json(tmp_path / "plan.json", table["writer"].to_pylist())
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, tables))
+    assert pq.read_table(tmp_path / "results.parquet") in tables
+    assert len(set(read_json(tmp_path / "plan.json"))) == 1
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_nothing_is_finished_in_an_empty_storage(store: Store) -> None:

@@ -1,0 +1,47 @@
+"""A node whose memory runs short: Ray ends the process that took it last."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.connect import connected
+from cluster.execute import execute
+from cluster.queue import Item
+from cluster.work import Outcome, Report, Share
+from tests.cluster.test_execute import Log
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+ROOM = 2**30
+"""That is left when the cluster starts, and that an item takes twice."""
+
+
+@dataclass(frozen=True)
+class Hungry:
+    """Takes more than there is the first time."""
+
+    folder: Path
+
+    def __call__(self, name: str, report: Report) -> Outcome:
+        first = self.folder / name
+        if not first.exists():
+            first.touch()
+            taken = bytearray(2 * ROOM)
+            taken[:: 2**12] = bytes([1]) * len(taken[:: 2**12])
+            time.sleep(60)
+        return Outcome(status="done")
+
+
+def test_an_item_ended_for_memory_is_handed_out_again_and_the_reason_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = psutil.virtual_memory()
+    threshold = (memory.total - memory.available + 2 * ROOM) / memory.total
+    monkeypatch.setenv("RAY_memory_usage_threshold", f"{threshold:.4f}")
+    log = Log()
+    with connected(None) as capacity:
+        queue = execute([Item(id="hungry")], Hungry(tmp_path), log, capacity=capacity, share=Share())
+    assert queue.done == {"hungry"}
+    assert log.whys == ["the memory of its node was short"]
