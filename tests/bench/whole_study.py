@@ -94,30 +94,22 @@ class _Sides:
 def _compared(
     what: str, sides: _Sides, *, rounds: int, scripts: Sequence[str] = tuple(SCRIPTS), goal: float | None = None
 ) -> Generator[Figure, None, str]:
-    """Run all sides once, and in further rounds the study and the better form of each script; return the best."""
+    """Run all sides once, and in further rounds the study and the best script, which is returned."""
     calls: dict[str, Callable[[], Cost]] = {PLATFORM: sides.platform}
     calls |= {name: partial(sides.script, name) for name in scripts}
     costs = interleaved(calls, 1)
     shares = [_Stages(sides.store)]
-    kept = [PLATFORM, *_best_of_each(costs)]
+    best = min(scripts, key=lambda name: costs[name][0].seconds)
     for _ in range(rounds - 1):
-        for name, more in interleaved({name: calls[name] for name in kept}, 1).items():
+        for name, more in interleaved({name: calls[name] for name in (PLATFORM, best)}, 1).items():
             costs[name] += more
         shares.append(_Stages(sides.store))
-    best = min(kept[1:], key=lambda name: statistics.median(cost.seconds for cost in costs[name]))
     yield from _figures(what, costs, best, shares, goal)
     yield from (
         Figure(name=f"{what}: mean IoU, {name}", unit="", values=[score], better="higher")
         for name, score in sides.scores.items()
     )
     return best
-
-
-def _best_of_each(costs: Mapping[str, list[Cost]]) -> list[str]:
-    files: dict[str, str] = {}
-    for name in sorted(costs.keys() - {PLATFORM}, key=lambda name: costs[name][0].seconds):
-        files.setdefault(SCRIPTS[name][0], name)
-    return list(files.values())
 
 
 def _figures(

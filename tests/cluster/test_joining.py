@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import ray
@@ -16,6 +17,8 @@ from cluster.queue import Item
 from cluster.slots import LOOK_SECONDS, SPARE, Slots
 from cluster.work import Outcome, Report, Share
 from tests.cluster.test_execute import Log
+from tests.data.command import Command
+from tests.data.tiny import tiny, written
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 ITEMS, SECONDS = 16, 2.0
@@ -111,6 +114,16 @@ def test_where_no_node_is_left_it_is_told_once_and_goes_on_when_one_joins(empty:
     assert len({outcome.detail for outcome in outcomes if outcome.status == "failed"}) == 2
     assert {outcome.status for outcome in outcomes} <= {"failed", "lost"}
     assert log.told.count(("stranded", "")) == 1
+
+
+def test_a_study_begins_on_a_cluster_without_processors_and_runs_where_one_joins(
+    empty: Cluster, tmp_path: Path
+) -> None:
+    file = written(tiny({"stages.segment.steps": 2, "compare.pathway": ["none"]}), tmp_path)
+    run = Command("run", file, "--storage", tmp_path / "runs", "--address", empty.address, temporary=tmp_path)
+    run.until(lambda: "no node of the cluster has room for a stage now" in run.text)
+    empty.add_node(num_cpus=1)
+    assert run.wait() == 0, run.text
 
 
 def blind() -> str:

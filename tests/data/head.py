@@ -23,9 +23,10 @@ RAY = Path(sys.executable).with_name("ray")
 
 @dataclass(frozen=True)
 class Cluster:
-    """`address` is the dashboard's; `environment` is what a client needs."""
+    """`address` is the dashboard's, `nodes` what nodes join; `environment` is what a client needs."""
 
     address: str
+    nodes: str
     environment: Mapping[str, str]
 
 
@@ -59,7 +60,7 @@ def cluster(workers: int) -> Iterator[Cluster]:
         for number in range(workers):
             start("bcd"[number], f"--address=127.0.0.1:{port}", "--num-cpus=1")
         _until(address, "/nodes?view=summary", token["RAY_AUTH_TOKEN"], *['"ALIVE"'] * (workers + 1))
-        yield Cluster(address, {**token, "HOME": str(folder)})
+        yield Cluster(address, f"127.0.0.1:{port}", {**token, "HOME": str(folder)})
     finally:
         for process in [each for node in nodes for each in (node, *psutil.Process(node.pid).children(recursive=True))]:
             with suppress(psutil.NoSuchProcess):

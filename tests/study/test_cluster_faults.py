@@ -28,8 +28,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(1200)]
 as_root = pytest.mark.skipif(not may_mount(), reason="takes the right to mount disks and to lay networks")
 STUDY = tiny({"compare.labelled_fraction": [0.5, 1.0], "compare.folds": 3, "stages.segment.steps": 32})
 STAGES = 13
-EARLY, LATE = 1.0, 20.0
-"""Seconds after the first checkpoint between which a fault happens; the whole takes about a minute."""
+EARLY, LATE = 1.0, 12.0
+"""Seconds after the first checkpoint between which a fault happens; the whole takes half a minute or more."""
 ABSENT = 15.0
 """Seconds that a fault lasts which goes by; a head misses a node after five."""
 

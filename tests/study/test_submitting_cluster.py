@@ -155,6 +155,15 @@ def test_a_token_that_is_wrong_or_missing_is_told_with_where_to_get_it(place: Pl
     assert told.count("\n") == 1
 
 
+def test_a_driver_that_joins_without_the_token_is_told_what_to_set(place: Place) -> None:
+    file = written(STUDY, place.folder)
+    told = place.study("run", file, "--storage", place.folder / "none", "--address", place.head.nodes, address=False)
+    assert told.returncode == 2
+    last = told.stderr.splitlines()[-1]
+    assert last.startswith(f"{file}: --address: Failed to connect to Ray cluster at ")
+    assert last.endswith("set RAY_AUTH_MODE=token and put the token into ~/.ray/auth_token")
+
+
 def test_another_version_of_ray_is_refused(place: Place) -> None:
     client = f"main(['logs', 'tiny', '--address', {place.head.address!r}])"
     code = f"import ray; ray.__version__ = '2.59.0'; from study.cli import main; {client}"
