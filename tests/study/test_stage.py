@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from datasets.prepare import truth
 from study.claims import Claimed, claim
-from study.feed import Context
+from study.feed import Context, own_device
 from study.job import Job, Surroundings, make_job
 from study.plan import Plan
 from study.spec import Checkpoint
@@ -71,6 +71,12 @@ def test_published_stage_has_every_promised_file(finished: Store, plan: Plan) ->
 
     assert {path.name for path in finished.stage(classify.digest).iterdir()} == promised
     assert {path.name for path in finished.stage(segment.digest).iterdir()} == promised | scores
+
+
+@pytest.mark.parametrize(("gpus", "kind"), [(0.0, "cpu"), (0.5, "cuda"), (1.0, "cuda")])
+def test_a_stage_takes_a_gpu_only_with_a_share_of_one(gpus: float, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert own_device(gpus).type == kind
 
 
 def test_no_work_is_left_of_a_finished_stage(finished: Store) -> None:
