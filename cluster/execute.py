@@ -82,8 +82,9 @@ def execute(
         try:
             tuner.fit()
         except Exception:
-            if searcher.broken is None:
-                raise
+            if searcher.broken is not None:
+                raise searcher.broken from None  # what Tune raises wraps it
+            raise
         if searcher.broken is not None:
             raise searcher.broken
     return queue

@@ -1,12 +1,11 @@
 """Published initial weights in a storage that several nodes share: fetched once, by the driver."""
 
 import shutil
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
 from models.catalogue import has_weights, initial_weights_id
-from study.files import hash_of
+from study.files import hash_of, replacing
 from study.plan import Plan
 from study.store import Store
 from study.todo import Todo
@@ -63,6 +62,5 @@ def _folder(backbone: str, name: str) -> str:
 
 def _copy(file: Path, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    aside = place.with_name(f".{uuid.uuid4().hex}")
-    shutil.copyfile(file, aside)
-    aside.replace(place)
+    with replacing(place) as aside:
+        shutil.copyfile(file, aside)

@@ -180,6 +180,10 @@ class Mirror:
             self.remote.delete(f"stages/{digest}/{name}")
             self.refresh(digest)
 
+    def forget(self, digest: str, name: str) -> None:
+        """Remove this machine's copy of a stored file: of thousands of stages they would fill a node's disk."""
+        inside(self._stage(digest), name).unlink(missing_ok=True)
+
     def unfinish(self, digest: str) -> None:
         """Take the seal off a stage that is stored anew."""
         self.remote.delete(f"stages/{digest}/{SEAL}")

@@ -170,8 +170,8 @@ def train(job: Job, surroundings: Surroundings, context: Context) -> None:
             copies.settle()
         seconds = trained.earlier_seconds + time.time() - started
         publish(bench.job.digest, draft, _record(bench, trained, surroundings, seconds))
-        if job.ends:
-            store.forget_weights(job.digest)
+        if job.ends and store.mirror is not None:
+            store.mirror.forget(job.digest, WEIGHTS)
 
 
 def _loop(bench: Bench, context: Context) -> Loop:

@@ -233,8 +233,7 @@ class Store:
         """Return the names of the studies that have the first of these files; a mirror fetches all of them."""
         if self.mirror is not None:
             pull_all(self.mirror, files)
-        folder = self.root / "studies"
-        return sorted(file.relative_to(folder).parts[0] for file in folder.glob(f"*/{files[0]}"))
+        return sorted(file.relative_to(self.root).parts[1] for file in self.root.glob(f"studies/*/{files[0]}"))
 
     def pull(self, name: str) -> None:
         """Fetch the folder of a study as it is now; nothing to do where it lies here."""
@@ -248,11 +247,6 @@ class Store:
     def drop_weights(self, digests: Iterable[str]) -> None:
         """Remove weights that are not to be kept; the stages stay finished."""
         each(self._drop_weights, digests, at_once=self.mirror is not None)
-
-    def forget_weights(self, digest: str) -> None:
-        """Remove this machine's copy of weights that the storage elsewhere has: thousands would fill a node's disk."""
-        if self.mirror is not None:
-            (self.stage(digest) / WEIGHTS).unlink(missing_ok=True)
 
     def _drop_weights(self, digest: str) -> None:
         sealed = self.seal(digest)

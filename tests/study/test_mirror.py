@@ -88,7 +88,7 @@ def test_stage_published_here_is_finished_there(here: Store, there: Store) -> No
 def test_weights_are_forgotten_here_and_fetched_again_where_they_are_asked_for(here: Store) -> None:
     publish(here)
     content = here.weights(DIGEST).read_bytes()
-    here.forget_weights(DIGEST)
+    here.mirror.forget(DIGEST, WEIGHTS)
 
     assert not (here.stage(DIGEST) / WEIGHTS).exists()
     assert here.has_weights(DIGEST)
