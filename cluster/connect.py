@@ -3,13 +3,12 @@
 import logging
 import socket
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import ray
 
-from cluster.scratch import scratch_folder
+from cluster.local import LocalCluster
 from cluster.stopping import stoppable
 
 ANSWER_SECONDS = 5.0
@@ -34,41 +33,29 @@ class Capacity:
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[Capacity]:
-    """Join the cluster at `address`, or start one on this machine that ends with the block.
-
-    The local one is asked for by name: a bare `ray.init()` may join a cluster whose head has died.
-    """
-    if address:
-        _refuse_silence(address)
-    with scratch_folder() as scratch:
-        own: dict[str, Any] = {} if address else {"include_dashboard": False, "_temp_dir": str(scratch)}
-        try:
-            ray.init(address=address or "local", logging_level=logging.CRITICAL, log_to_driver=False, **own)
-        except ConnectionError as error:
-            raise ConnectionError(
-                f"{' '.join(str(error).split())}; allowed: a head of the same version of Ray that lets this machine "
-                "join; where it asks for a token, set RAY_AUTH_MODE=token and put the token into ~/.ray/auth_token"
-            ) from error
-        try:
-            with stoppable():  # Ray has just set a handler of its own
-                if not address:
-                    _end_autoscaler()
-                resources = ray.cluster_resources()
-                yield Capacity(
-                    cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0), joined=address is not None
-                )
-        finally:
-            ray.shutdown()
+def connected(cluster: str | LocalCluster) -> Iterator[Capacity]:
+    """Join the cluster at an address, or start this machine's own, which ends with the block."""
+    joins = isinstance(cluster, str)
+    # Stoppable second: Ray has just set a handler of its own.
+    with _joined(cluster) if isinstance(cluster, str) else cluster.running(), stoppable():
+        resources = ray.cluster_resources()
+        yield Capacity(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0), joined=joins)
 
 
-def _end_autoscaler() -> None:
-    """End the autoscaler of the cluster that has just begun here.
-
-    One machine needs none, and at the end it would ask a server that is gone, for a second, until it is killed.
-    """
-    with suppress(AttributeError):  # Ray has no public way; without this one the end takes a second more
-        ray._private.worker._global_node.kill_monitor(check_alive=False)
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
+    _refuse_silence(address)
+    try:
+        ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False)
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"{' '.join(str(error).split())}; allowed: a head of the same version of Ray that lets this machine "
+            "join; where it asks for a token, set RAY_AUTH_MODE=token and put the token into ~/.ray/auth_token"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _refuse_silence(address: str) -> None:

@@ -161,13 +161,16 @@ def _renew(known: Manifest, listing: Listing, progress: Progress | None) -> Iter
     stored = zip(known.path, zip(*(getattr(known, name) for name in COLUMNS), strict=True), strict=True)
     rows: dict[str, Row] = {path: row for path, row in stored if listing.files.get(path) == (row[1], row[2])}
     missing = [path for path in listing.files if path not in rows]
-    with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
+    pool = ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1))
+    try:
         for start in range(0, max(len(missing), 1), CHUNK):
             for row in pool.map(lambda path: _inspect(listing, path), missing[start : start + CHUNK]):
                 rows[row[0]] = row
                 if progress is not None:
                     progress(len(rows) - len(listing.files) + len(missing), len(missing))
             yield _manifest([rows[path] for path in listing.files if path in rows])
+    finally:
+        pool.shutdown(cancel_futures=True)  # who interrupts does not wait for the files that are left
 
 
 def _manifest(rows: list[Row]) -> Manifest:
@@ -188,9 +191,9 @@ def _inspect(listing: Listing, path: str) -> Row:
     except OSError as error:
         fault = f"{path} cannot be read ({error.strerror}); allowed: a readable file; restore it"
         return path, size, mtime, content, 0, 0, "", "", "", fault
-    seen = thumbnail(pixels) if kind == "image" else ""
-    values = _values(luma(pixels))
-    return path, size, mtime, content, pixels.shape[1], pixels.shape[0], seen, values, patient, ""
+    grey = luma(pixels)
+    seen = thumbnail(grey) if kind == "image" else ""
+    return path, size, mtime, content, grey.shape[1], grey.shape[0], seen, _values(grey), patient, ""
 
 
 def _values(pixels: Pixels) -> str:

@@ -195,22 +195,27 @@ def doctor(storage: Storage = DEFAULT_STORAGE, cache: Cache = None) -> None:
 def _run(document: dict[str, object], file: str, storage: Path, cache: Path, address: str | None) -> None:
     from rich.console import Console
 
+    from cluster.local import LocalCluster
+    from cluster.stopping import stoppable
     from study.load import load_plan
     from study.ready import refuse_unready
 
-    found = load_plan(document, file=file, cache=cache, storage=storage)
-    refuse_unready(found, storage, cache)
-    from cluster.stopping import stoppable
-    from study.ending import ending
-    from study.run import run as run_plan
-    from study.store import Store
+    with stoppable(), LocalCluster() as local:
+        cluster = address or local
+        # Who reads new data will most likely train on them: what that needs starts meanwhile.
+        meanwhile = local.begin if cluster is local else None
+        found = load_plan(document, file=file, cache=cache, storage=storage, meanwhile=meanwhile)
+        refuse_unready(found, storage, cache)
+        from study.ending import ending
+        from study.run import run as run_plan
+        from study.store import Store
 
-    console = Console(soft_wrap=True)
-    try:
-        with stoppable(), Store(storage).sharing(found.spec.name):
-            ended = run_plan(found, document, storage=storage, cache=cache, address=address, console=console)
-    except ConnectionError as error:
-        raise Refused([Problem(path="--address", message=str(error))], file) from error
+        console = Console(soft_wrap=True)
+        try:
+            with Store(storage).sharing(found.spec.name):
+                ended = run_plan(found, document, storage=storage, cache=cache, cluster=cluster, console=console)
+        except ConnectionError as error:
+            raise Refused([Problem(path="--address", message=str(error))], file) from error
     for line in ending(found, ended, storage):
         typer.echo(line)
     raise typer.Exit(1 if ended.failures or ended.fruitless else 0)

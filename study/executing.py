@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cluster.connect import Capacity, connected
 from cluster.execute import execute
+from cluster.local import LocalCluster
 from cluster.nodes import ALL, Admission, Unfit, checked, running
 from cluster.queue import Item, Queue
 from cluster.slots import Slots
@@ -38,25 +39,27 @@ CHECK_SECONDS = 3600.0
 """For a node to read data that it sees for the first time."""
 
 
-def execute_left(plan: Plan, left: Todo, store: Store, cache: Path, address: str | None, display: Display) -> Queue:
-    """Run on a cluster what is left of a plan, and what a search brings."""
+def execute_left(
+    plan: Plan, left: Todo, store: Store, cache: Path, cluster: str | LocalCluster, display: Display
+) -> Queue:
+    """Run what is left of a plan, and what a search brings, on the cluster at an address, or on this machine's own."""
     spec = plan.spec
     # Finished ancestors go along: one that turns out damaged is trained again.
     lineage = _with_ancestors(plan, left.stages)
     jobs = {digest: make_job(plan, plan.nodes[digest], needs_weights=digest in left.again) for digest in lineage}
-    with connected(address) as whole:
-        admission = _admission(plan, store, cache, display) if address else ALL
+    with connected(cluster) as whole:
+        admission = _admission(plan, store, cache, display) if whole.joined else ALL
         capacity = whole.now(admission.without)
         gpus = _gpus(plan, capacity)
-        if address and spec.resources.gpus == "auto" and not gpus:
+        if whole.joined and spec.resources.gpus == "auto" and not gpus:
             display.line("no node has a GPU now, so resources.gpus auto takes none; set it to 1 where some join later")
-        _refuse_too_small(plan, capacity, gpus, address)
+        _refuse_too_small(plan, capacity, gpus)
         surroundings = Surroundings(
             storage=store.root, origin=store.origin, cache=cache, checkpoint=spec.checkpoint,
             cpus=spec.resources.cpus, gpus=gpus, workers=spec.resources.workers, compiles=spec.resources.compile,
         )  # fmt: skip
         worker = Worker(jobs, surroundings)
-        if address is not None or store.mirror is not None:
+        if whole.joined or store.mirror is not None:
             keep(store, published(plan, left, store))
         source = _source(plan, store, worker, display)
         with display, tracked(display, plan, store) as listener:
@@ -223,7 +226,7 @@ def _with_ancestors(plan: Plan, stages: Iterable[str]) -> dict[str, None]:
     return lineage
 
 
-def _refuse_too_small(plan: Plan, capacity: Capacity, gpus: float, address: str | None) -> None:
+def _refuse_too_small(plan: Plan, capacity: Capacity, gpus: float) -> None:
     """Refuse what this machine can never start; a cluster that is joined may grow."""
     workers = plan.spec.resources.workers
     wanted = {"cpus": (plan.spec.resources.cpus, capacity.cpus), "gpus": (gpus, capacity.gpus)}
@@ -236,7 +239,7 @@ def _refuse_too_small(plan: Plan, capacity: Capacity, gpus: float, address: str 
         for name, (asked, there) in wanted.items()
         if asked * workers > there
     ]
-    if problems and address is None:
+    if problems and not capacity.joined:
         raise Refused(problems, plan.file)
 
 

@@ -1,8 +1,7 @@
 """From a study file to its plan, or to everything that is wrong with it."""
 
-import hashlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from datasets.checks import check
@@ -13,6 +12,7 @@ from study.cohort import Cohort, CohortSpec
 from study.document import Document
 from study.factors import WeightsFile
 from study.families import family_problems
+from study.files import hash_of
 from study.leaks import find_leaks, leak_message, leak_problems
 from study.parse import parse
 from study.plan import Plan
@@ -35,14 +35,18 @@ def load_spec(document: Document, *, file: str) -> StudySpec:
     return spec
 
 
-def load_plan(document: Document, *, file: str, cache: Path, storage: Path | None = None) -> Plan:
+def load_plan(
+    document: Document, *, file: str, cache: Path, storage: Path | None = None,
+    meanwhile: Callable[[], None] | None = None,
+) -> Plan:  # fmt: skip
     """Check a study file completely and plan it. Raises `Refused` with every problem found.
 
-    What a finished search found is read from `storage`; without it, searched arms wait.
+    What a finished search found is read from `storage`; without it, searched arms wait. `meanwhile` is called where
+    reading data takes a while and nothing is refused so far, maybe often.
     """
     spec, arms, problems = _read(document, file)
     problems += [*checks.tracking_problems(spec), *checks.file_problems(spec, arms)]
-    cohorts, warnings = _open(spec, arms, cache, problems)
+    cohorts, warnings = _open(spec, arms, cache, problems, meanwhile)
     targets = checks.target_names(spec)
     target = next(iter(targets), "") if len(targets) == 1 else ""
     leaks = find_leaks(spec, cohorts, target) if target in cohorts else []
@@ -55,7 +59,7 @@ def load_plan(document: Document, *, file: str, cache: Path, storage: Path | Non
         raise Refused(problems, file)
     warnings += [f"data.{leak.data}: {leak_message(leak)}" for leak in leaks if spec.leaks == "report"]
     weights = {arm.initial_weights.file for arm in arms if isinstance(arm.initial_weights, WeightsFile)}
-    files = {file: _hash(file) for file in weights}
+    files = {file: hash_of(file) for file in weights}
     plan = Plan(file=file, spec=spec, target=target, cohorts=cohorts, arms=arms, files=files, leaks=leaks,
                 warnings=warnings)  # fmt: skip
     planner = Planner(plan)
@@ -126,7 +130,7 @@ def _arms(spec: StudySpec, broken: set[tuple[str, str]], problems: list[Problem]
 
 
 def _open(
-    spec: StudySpec, arms: list[Arm], cache: Path, problems: list[Problem]
+    spec: StudySpec, arms: list[Arm], cache: Path, problems: list[Problem], meanwhile: Callable[[], None] | None
 ) -> tuple[dict[str, Cohort], list[str]]:
     """Read the index of every data set that a pathway uses; return the sound ones and warnings."""
     links = {link.stage for links in spec.pathways.values() for link in links}
@@ -142,7 +146,7 @@ def _open(
             reserve=_reserve(spec, name),
         )  # fmt: skip
         try:
-            cohort = Cohort.open(settings, cache, telling(name))
+            cohort = Cohort.open(settings, cache, telling(name, None if problems else meanwhile))
         except DataError as error:
             problems.append(Problem(path=f"data.{name}", message=str(error)))
             continue
@@ -164,8 +168,3 @@ def _reserve(spec: StudySpec, name: str) -> float | None:
     """Return the share of a data set that a search uses; only the target has one."""
     search = spec.search
     return search.reserve if search is not None and not search.nested and name in checks.target_names(spec) else None
-
-
-def _hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "blake2b").hexdigest()[:32]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import yaml
 from rich.console import Console
 
+from cluster.local import LocalCluster
 from cluster.queue import Queue
 from results.figures import learning_curve
 from study.display import Display
@@ -41,14 +42,18 @@ class Ended:
     """Arms that are not compared, because no candidate of their search came to its end."""
 
 
-def run(plan: Plan, document: Document, *, storage: Path, cache: Path, address: str | None, console: Console) -> Ended:
-    """Bring a study that `study.ready` lets through to its end."""
+def run(
+    plan: Plan, document: Document, *, storage: Path, cache: Path, cluster: str | LocalCluster, console: Console
+) -> Ended:
+    """Bring a study that `study.ready` lets through to its end, on the cluster at an address or this machine's own."""
     store = Store(storage.resolve())
     with alone(plan, store):
-        return _run(plan, document, store, cache=cache, address=address, console=console)
+        return _run(plan, document, store, cache=cache, cluster=cluster, console=console)
 
 
-def _run(plan: Plan, document: Document, store: Store, *, cache: Path, address: str | None, console: Console) -> Ended:
+def _run(
+    plan: Plan, document: Document, store: Store, *, cache: Path, cluster: str | LocalCluster, console: Console
+) -> Ended:
     folder = store.study(plan.spec.name)
     kept = with_absolute_places(document, plan.spec)
     write_atomic(folder / SPEC, yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
@@ -63,9 +68,11 @@ def _run(plan: Plan, document: Document, store: Store, *, cache: Path, address: 
         if idle:
             queue = Queue()
         else:
+            if isinstance(cluster, LocalCluster):
+                cluster.begin()  # while Ray and what runs on it are imported
             from study.executing import execute_left
 
-            queue = execute_left(plan, left, store, cache.resolve(), address, display)
+            queue = execute_left(plan, left, store, cache.resolve(), cluster, display)
             write_plan(plan, store)
         failures = {name: error for name, error in queue.failed.items() if name in plan.nodes}
         fruitless = plan.searches.fruitless if plan.searches is not None else []

@@ -1,10 +1,53 @@
-"""The bench itself is not run by tests, but it has to start."""
+"""The bench itself is not run by tests, but it has to start, and to keep its time."""
 
 import subprocess
 import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.bench import figure
 
 
 def test_the_bench_knows_its_parts() -> None:
     told = subprocess.run([sys.executable, "-m", "tests.bench", "--help"], check=True, capture_output=True, text=True)
     for part in ("whole_study", "one_stage", "input", "core_use", "overheads", "coverage"):
         assert part in told.stdout
+
+
+class Clock:
+    """Calls that take as long as they say."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def lasting(self, seconds: float) -> Callable[[], float]:
+        def call() -> float:
+            self.now += seconds
+            return seconds
+
+        return call
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(figure, "time", clock)
+    return clock
+
+
+@pytest.mark.parametrize(("within", "rounds"), [(5.0, 1), (59.0, 1), (60.0, 2), (95.0, 3), (1000.0, 5)])
+def test_rounds_end_in_time_but_for_the_first(within: float, rounds: int, clock: Clock) -> None:
+    found = figure.interleaved({"a": clock.lasting(10.0), "b": clock.lasting(20.0)}, 5, within=within)
+    assert {name: len(values) for name, values in found.items()} == {"a": rounds, "b": rounds}
+
+
+@pytest.mark.parametrize(("within", "rounds"), [(5.0, 1), (89.0, 1), (90.0, 2), (1000.0, 3)])
+def test_the_best_of_the_others_is_measured_further(within: float, rounds: int, clock: Clock) -> None:
+    sides = {"own": clock.lasting(10.0), "slow": clock.lasting(30.0), "fast": clock.lasting(20.0)}
+    best, found = figure.against_best("own", sides, 3, within=within, length=float)
+    assert best == "fast"
+    assert {name: len(values) for name, values in found.items()} == {"own": rounds, "slow": 1, "fast": rounds}

@@ -76,6 +76,8 @@ def _conclude(figures: Sequence[record.Record]) -> None:
     _say(f"\n{len(held) - len(missed)} of {len(held)} goals met" + ("; missed:" if missed else ""))
     for found in missed:
         _say(record.line(found, None))
+        if found["why"]:
+            _say(f"    {found['why']}")
 
 
 def _say(text: str) -> None:

@@ -19,14 +19,16 @@ from tests.bench.process import watched
 
 SIDE, CLASSES = 64, ["right_lung", "left_lung"]
 CORES = os.cpu_count() or 1
+SECONDS = 400.0
+"""Within which further rounds end."""
 
 
 def core_use(*, quick: bool) -> Iterator[Figure]:
     """Measure a study of one stage a fold and seed from its command to its end, validation and scoring included."""
     with tempfile.TemporaryDirectory(prefix="b-") as place:
-        study = _Study(Path(place), epochs=4 if quick else 40)
+        study = _Study(Path(place), epochs=4 if quick else 20)
         sides = {"study": study.seconds, "bare": lambda: bare_rate(4.0 if quick else 20.0)}
-        found = interleaved(sides, 1 if quick else 3)
+        found = interleaved(sides, 1 if quick else 3, within=SECONDS)
     shares = [study.images / took / rate for took, rate in zip(found["study"], found["bare"], strict=True)]
     what = f"images trained a second, study on {CORES} cores against {CORES} bare loops"
     yield Figure(name=what, unit="ratio", values=shares, goal=0.85, better="higher")

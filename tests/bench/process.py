@@ -17,13 +17,13 @@ import psutil
 from tests.bench.figure import children_seconds
 
 PAUSE = 0.5
-EVERY = 4
+EVERY = 8
 """Memory is looked at every so many pauses: reading what is shared takes the machine some time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """`seconds` by the clock, `cpu` seconds of all processes, `memory` in MiB at the peak; shared pages count once."""
+    """`seconds` by the clock, `cpu` seconds of all processes, `memory` in MiB at most, where looked at; shared once."""
 
     seconds: float
     cpu: float

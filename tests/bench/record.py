@@ -13,7 +13,7 @@ from typing import Any
 from tests.bench.figure import is_worse
 
 LIBRARIES = ("torch", "ray", "numpy", "albumentations", "optuna", "segmentation-models-pytorch")
-LINE = "{:<78} {:>6} {:>9} {:>9} {:>9} {:>8} {:>6} {:>9}"
+LINE = "{:<78} {:>6} {:>4} {:>9} {:>9} {:>9} {:>8} {:>6} {:>9}"
 SLOWER = 0.1
 """By this share beyond the spread of the last run a figure is called worse."""
 
@@ -22,7 +22,7 @@ Record = Mapping[str, Any]
 
 def heading() -> str:
     """Return the line above the figures."""
-    return LINE.format("figure", "unit", "median", "min", "max", "goal", "", "last")
+    return LINE.format("figure", "unit", "runs", "median", "min", "max", "goal", "", "last")
 
 
 def line(record: Record, last: Record | None) -> str:
@@ -32,7 +32,7 @@ def line(record: Record, last: Record | None) -> str:
     goal = "" if record["goal"] is None else f"{sign} {record['goal']:g}"
     met = "" if record["met"] is None else ("met" if record["met"] else "missed")
     before = "" if last is None else f"{last['median']:.3g}" + ("!" if slowed(record, last) else "")
-    return LINE.format(record["name"], record["unit"], *numbers, goal, met, before).rstrip()
+    return LINE.format(record["name"], record["unit"], len(record["values"]), *numbers, goal, met, before).rstrip()
 
 
 def slowed(record: Record, last: Record) -> bool:

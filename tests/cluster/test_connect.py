@@ -1,10 +1,15 @@
 import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import psutil
 import pytest
 import ray
 
 from cluster.connect import connected
+from cluster.local import LocalCluster
 
 
 def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
@@ -24,7 +29,7 @@ def test_a_client_address_is_refused() -> None:
 
 @pytest.mark.cluster
 def test_a_cluster_of_this_machine_has_no_autoscaler_and_works() -> None:
-    with connected(None) as capacity:
+    with connected(LocalCluster()) as capacity:
         words = [word for child in psutil.Process().children() for word in _words(child)]
         assert any("/raylet/raylet" in word for word in words)
         assert not any("/autoscaler/" in word for word in words)
@@ -37,3 +42,33 @@ def _words(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:  # it has just ended
         return []
+
+
+@pytest.mark.cluster
+def test_a_cluster_begun_earlier_is_the_one_that_is_used() -> None:
+    with LocalCluster() as local:
+        local.begin()
+        with connected(local):
+            assert len(_raylets()) == 1
+        assert not ray.is_initialized()
+
+
+@pytest.mark.cluster
+def test_a_cluster_begun_in_vain_ends_with_its_block() -> None:
+    with LocalCluster() as local:
+        local.begin()
+        deadline = time.monotonic() + 60
+        while not _raylets():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert not ray.is_initialized()
+    assert not _raylets()
+
+
+def test_a_cluster_that_never_began_brings_no_ray() -> None:
+    code = "import sys; from cluster.local import LocalCluster\nwith LocalCluster(): assert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def _raylets() -> list[str]:
+    return [word for child in psutil.Process().children() for word in _words(child) if "/raylet/raylet" in word]

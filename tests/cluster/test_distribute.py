@@ -14,6 +14,7 @@ import torch.distributed as dist
 from cluster.connect import Capacity, connected
 from cluster.distribute import distribute
 from cluster.execute import execute
+from cluster.local import LocalCluster
 from cluster.nodes import ALL
 from cluster.queue import Item, Queue
 from cluster.work import Outcome, Report, Share
@@ -85,7 +86,7 @@ class Pruning:
 
 @pytest.fixture(scope="module")
 def capacity() -> Iterator[Capacity]:
-    with connected(None) as found:
+    with connected(LocalCluster()) as found:
         yield found
 
 

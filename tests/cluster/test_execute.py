@@ -13,6 +13,7 @@ import pytest
 
 from cluster.connect import Capacity, connected
 from cluster.execute import execute
+from cluster.local import LocalCluster
 from cluster.queue import Item, Queue
 from cluster.work import Outcome, Report, Share
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture(scope="module")
 def capacity() -> Iterator[Capacity]:
-    with connected(None) as found:
+    with connected(LocalCluster()) as found:
         yield found
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from cluster.connect import connected
 from cluster.execute import execute
+from cluster.local import LocalCluster
 from cluster.queue import Item
 from cluster.work import Outcome, Report, Share
 from tests.cluster.test_execute import Log
@@ -42,7 +43,7 @@ def test_an_item_ended_for_memory_is_handed_out_again_and_the_reason_told(
     threshold = (memory.total - memory.available + ROOM) / memory.total
     monkeypatch.setenv("RAY_memory_usage_threshold", f"{threshold:.4f}")
     log = Log()
-    with connected(None) as capacity:
+    with connected(LocalCluster()) as capacity:
         queue = execute([Item(id="hungry")], Hungry(tmp_path), log, capacity=capacity, share=Share())
     assert queue.done == {"hungry"}
     assert log.whys == ["the memory of its node was short"]

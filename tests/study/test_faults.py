@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +21,7 @@ from study.cli import main
 from study.status import status
 from study.store import WEIGHTS, Store
 from tests.data.command import Command, Watch, histories
+from tests.data.pictures import picture, save
 from tests.data.tiny import tiny, written
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -86,6 +89,29 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Un
 def elsewhere(undisturbed: Undisturbed, folder: Path) -> Place:
     place = undisturbed.place
     return Place(file=place.file, storage=folder / "runs", cache=place.cache, temporary=place.temporary)
+
+
+def test_driver_that_is_ended_while_it_reads_new_data_takes_along_the_cluster_it_began(
+    temporary: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    save(picture(0, width=2048, height=2048), root / "images" / "0.png")
+    save(np.ones((2048, 2048), np.uint8), root / "masks" / "0.png")
+    for path in (root / "images" / "0.png", root / "masks" / "0.png"):
+        for number in range(1, 1500):  # many names of one file: reading them takes longer than the start of Ray
+            os.link(path, path.with_name(f"{number}.png"))
+    file = written(tiny({"data.hospital": {"source": "folder", "root": str(root)}}), tmp_path)
+    place = Place(file=file, storage=tmp_path / "runs", cache=tmp_path / "cache", temporary=temporary)
+
+    command = place.run()
+    driver = psutil.Process(command.process.pid)
+    began = lambda: [child for child in driver.children() if "/raylet/raylet" in child.cmdline()[0]]  # noqa: E731
+    command.until(began)
+    raylets = began()
+    assert command.send(signal.SIGTERM) == 130, command.text
+    assert raylets
+    assert not any(raylet.is_running() for raylet in raylets)
+    assert not (place.storage / "studies").exists()
 
 
 def test_undisturbed_study_is_finished(undisturbed: Undisturbed) -> None:

@@ -1,8 +1,13 @@
 import io
+from pathlib import Path
 
 import pytest
 
 from study import reading
+from study.load import load_plan
+from study.problems import Refused
+from tests.data.documents import base
+from tests.data.folder import write_folder
 
 
 class Terminal(io.StringIO):
@@ -24,3 +29,43 @@ def test_pipe_sees_nothing_of_a_short_reading(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("sys.stderr", shown)
     reading.telling("ccxs")(1, 1)
     assert shown.getvalue() == ""
+
+
+def test_what_takes_a_while_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    monkeypatch.setattr(reading, "time", clock)
+    told: list[float] = []
+    tell = reading.telling("ccxs", lambda: told.append(clock.now))
+    # Listing files takes as long as it takes; too early to know; 1.6 s are left; a quarter of a second is.
+    for clock.now, done in ((5.0, 0), (5.1, 1), (5.4, 20), (6.0, 80)):
+        tell(done, 100)
+    assert told == [5.4]
+
+
+def test_new_data_are_said_to_take_a_while_unless_the_study_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "SURE_SECONDS", -1.0)
+    monkeypatch.setattr(reading, "LONG_SECONDS", -1.0)
+    data = {name: {"source": "folder", "root": str(write_folder(tmp_path / name))} for name in ("clinic", "hospital")}
+    told: list[str] = []
+
+    def plan(cache: str, **changes: object) -> None:
+        document = base({"data": data, "leaks": "report", **changes})
+        load_plan(document, file="new.yaml", cache=tmp_path / cache, meanwhile=lambda: told.append(cache))
+
+    plan("first")
+    assert set(told) == {"first"}
+    told.clear()
+    plan("first")  # read already
+    with pytest.raises(Refused):
+        plan("second", no_such_key=1)
+    assert not told
+
+
+class Clock:
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now

@@ -185,10 +185,10 @@ def test_more_processors_than_the_machine_has_are_refused(cache: Path) -> None:
     plan = planned(tiny({"resources.cpus": 64}), cache)
 
     with pytest.raises(Refused, match=r"resources\.cpus: is 64 and this machine has 2; allowed: "):
-        _refuse_too_small(plan, Capacity(cpus=2, gpus=0), 0.0, None)
+        _refuse_too_small(plan, Capacity(cpus=2, gpus=0), 0.0)
 
 
 def test_cluster_that_is_joined_may_grow(cache: Path) -> None:
     plan = planned(tiny({"resources.cpus": 64}), cache)
 
-    _refuse_too_small(plan, Capacity(cpus=2, gpus=0), 0.0, "head:6379")
+    _refuse_too_small(plan, Capacity(cpus=2, gpus=0, joined=True), 0.0)

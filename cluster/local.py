@@ -1,0 +1,60 @@
+"""A Ray cluster of this machine alone. Brings Ray only where one starts: what may end without it imports this."""
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from types import TracebackType
+from typing import Self
+
+from cluster.scratch import scratch_folder
+
+
+class LocalCluster:
+    """A cluster that starts when it is needed, or earlier with `begin`. As a block it ends what was begun in vain.
+
+    A thread starts and ends it, and lives in between: Linux ends Ray's processes with the thread that made them.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ray")
+        self._held = ExitStack()
+        self._start: Future[None] | None = None
+
+    def begin(self) -> None:
+        """Start it while the caller goes on: most of the seconds this takes are waiting."""
+        if self._start is None:
+            self._start = self._thread.submit(self._started)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Have it there while the block lasts."""
+        with self:
+            self.begin()
+            assert self._start is not None
+            self._start.result()
+            yield
+
+    def __enter__(self) -> Self:
+        """Begin nothing."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End what was begun and has not ended; one that still starts is waited for."""
+        self._thread.submit(self._held.close).result()
+        self._start = None
+
+    def _started(self) -> None:
+        import ray
+
+        scratch = self._held.enter_context(scratch_folder())
+        self._held.callback(ray.shutdown)
+        # By name: without one it may join a cluster whose head has died.
+        ray.init(
+            address="local", include_dashboard=False, logging_level=logging.CRITICAL, log_to_driver=False,
+            _temp_dir=str(scratch),
+        )  # fmt: skip
+        with suppress(AttributeError):
+            # One machine needs no autoscaler, and at the end it would ask a server that is gone, for a second, until
+            # it is killed. Ray has no public way; without this one the end takes that second more.
+            ray._private.worker._global_node.kill_monitor(check_alive=False)
