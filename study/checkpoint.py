@@ -70,8 +70,9 @@ class Checkpoints:
                 save_tensors(_plain(tensors), aside / f"{name}{TENSORS}")
             (aside / STATE).write_text(json.dumps(numbers), encoding="utf-8")
         aside.rename(place)
+        kept = {place, None if self.copies is None else self.copies.sending}
         for old in self.work.glob("*/epoch-*"):
-            if old != place:
+            if old not in kept:
                 shutil.rmtree(old, ignore_errors=True)
         self._written = time.monotonic()
         if self.copies is not None:
@@ -102,10 +103,13 @@ class Copies:
     def __init__(self, remote: Remote, digest: str) -> None:
         self._remote, self._folder = remote.hasty(), f"work/{digest}"
         self._thread = threading.Thread()
+        self.sending: Path | None = None
+        """A checkpoint on its way, which may take longer than the next one to come; not to be removed."""
 
     def send(self, place: Path) -> None:
         """Begin to store a checkpoint, unless one before it is still on its way."""
         if not self._thread.is_alive():
+            self.sending = place
             self._thread = threading.Thread(target=self._send, args=(place,), name="checkpoint", daemon=True)
             self._thread.start()
 
@@ -128,12 +132,13 @@ class Copies:
                 aside.rename(work / attempt / name)
 
     def _send(self, place: Path) -> None:
-        with suppress(OSError):  # also where the next one has replaced it
+        with suppress(OSError):
             sent = f"{self._folder}/{place.parent.name}/{place.name}"
             for file in sorted(place.iterdir(), key=lambda file: file.name == STATE):
                 self._remote.put(file, f"{sent}/{file.name}")
             for folder in self._whole().keys() - {sent}:
                 self._remote.delete_folder(folder)
+        self.sending = None
 
     def _whole(self) -> dict[str, dict[str, Entry]]:
         """Return the files of the stored checkpoints whose last file has arrived."""

@@ -114,13 +114,16 @@ class Worker:
         # Here, because seconds pass until it is all there, and the driver needs none of it.
         import torch
 
-        from study.feed import Context, own_device
+        from study.feed import Context, UnusableGpu, own_device
         from study.search.memory import too_large
         from study.stage import perform
 
         job, around = self.jobs[digest], self.surroundings
         store = around.store
-        device = own_device(around.gpus)
+        try:
+            device = own_device(around.gpus)
+        except UnusableGpu as error:
+            return Outcome(status="failed", detail=str(error))
         context = Context(report=report, device=device, compiles=around.compiles)
         try:
             spread = self._spread(job, report) if around.workers > 1 else None

@@ -1,4 +1,4 @@
-"""Whether a node of a cluster sees what a study was planned with: the same data, the same storage."""
+"""Whether a node of a cluster sees what a study was planned with: the same data, weights and storage."""
 
 import uuid
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from datasets.errors import DataError
 from study.cohort import Cohort, CohortSpec
+from study.files import hash_of
 from study.identity import digest
 from study.plan import Plan
 from study.store import Store
@@ -17,10 +18,15 @@ MARK = ".storage-"
 
 @dataclass(frozen=True, kw_only=True)
 class Footing:
-    """What is asked of a node. `marks` tell the data of the plan, `storage` is a file of it, None for a URI."""
+    """What is asked of a node.
+
+    `marks` tell the data of the plan, `weights` are hashes of its files of initial weights, `storage` is a file of it,
+    None for a URI.
+    """
 
     data: Mapping[str, CohortSpec]
     marks: Mapping[str, str]
+    weights: Mapping[Path, str]
     cache: Path
     storage: Path | None
 
@@ -35,6 +41,13 @@ class Footing:
                 return f"cannot read {name}: {error}"
             if there != self.marks[name]:
                 return f"has other files under {name} than were planned with"
+        for file, content in self.weights.items():
+            try:
+                found = hash_of(file)
+            except OSError as error:
+                return f"cannot read {file}: {error.strerror}"
+            if found != content:
+                return f"has another {file} than was planned with"
         return ""
 
 
@@ -49,6 +62,7 @@ def footing(plan: Plan, store: Store, cache: Path) -> Footing:
     return Footing(
         data={name: cohort.spec for name, cohort in plan.cohorts.items()},
         marks={name: mark(cohort) for name, cohort in plan.cohorts.items()},
+        weights=plan.files,
         cache=cache,
         storage=None if store.origin else store.root / mark_of(store.root),
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.cohort import CohortSpec
+from study.factors import WeightsFile
 from study.mirror import as_mirror
 from study.plan import Node, Plan, Scoring
 from study.spec import Checkpoint
@@ -14,12 +15,14 @@ from study.store import Store
 class Job:
     """A stage to train and, for target stages, to score.
 
-    `fingerprint` says what the plan read; a worker that finds other data refuses to train on it.
+    `fingerprint` says what the plan read; a worker that finds other data refuses to train on it. `start_content` does
+    so of the file that it starts from, "" where it starts from none.
     """
 
     node: Node
     cohort: CohortSpec
     fingerprint: str
+    start_content: str
     scorings: tuple[Scoring, ...]
     needs_weights: bool
     """A published stage whose weights were not kept is trained again."""
@@ -56,11 +59,13 @@ class Surroundings:
 
 def make_job(plan: Plan, node: Node, *, needs_weights: bool = False) -> Job:
     """Return the job of one node."""
-    cohort = plan.cohorts[node.draw.data]
+    cohort, start = plan.cohorts[node.draw.data], node.initial_weights
+    own_file = start.file if node.parent is None and isinstance(start, WeightsFile) else None
     return Job(
         node=node,
         cohort=cohort.spec,
         fingerprint=cohort.reading(node.draw).fingerprint,
+        start_content=plan.files[own_file] if own_file is not None else "",
         scorings=tuple(plan.scorings.get(node.digest, {}).values()),
         needs_weights=needs_weights,
         ends=any(links[-1].stage == node.step.stage for links in plan.spec.pathways.values()),

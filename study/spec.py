@@ -93,6 +93,15 @@ class Resources(Settings):
             raise ValueError(f"{found}; allowed: with workers 1 and gpus auto or 1; leave these out, or pack")
         return self
 
+    @model_validator(mode="after")
+    def _workers_have_whole_gpus(self) -> Self:
+        if self.workers > 1 and self.gpus != "auto" and self.gpus != int(self.gpus):
+            raise ValueError(
+                f"gpus {self.gpus} with workers {self.workers}; allowed: with several workers auto or a whole number, "
+                "for two of them cannot speak to each other through one GPU; set gpus: 1, or workers: 1"
+            )
+        return self
+
     @field_validator("gpus")
     @classmethod
     def _whole_above_one(cls, value: Literal["auto"] | float) -> Literal["auto"] | float:

@@ -33,7 +33,7 @@ from study.cohort import Cohort, CohortSpec, Reading
 from study.evaluate import Examination, score
 from study.factors import WeightsFile
 from study.feed import Context, Material
-from study.files import write_json
+from study.files import hash_of, write_json
 from study.job import Job, Surroundings
 from study.kept import kept
 from study.model import blueprint
@@ -46,7 +46,13 @@ LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "numpy", "albumenta
 
 
 class DataChanged(RuntimeError):  # noqa: N818 - an expected state
-    """The data is not what was planned with."""
+    """The data, or the file that training starts from, is not what was planned with."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} not what was planned with; allowed: the same while a study runs; run the study again to plan with "
+            "what is there now"
+        )
 
 
 @dataclass(kw_only=True)
@@ -97,10 +103,7 @@ def open_bench(job: Job, surroundings: Surroundings) -> Bench:
     cohort = _cohort(job.cohort, surroundings.cache)
     reading = cohort.reading(node.draw)
     if reading.fingerprint != job.fingerprint:
-        raise DataChanged(
-            f"the images of {node.draw.data} are not those that were planned with; allowed: unchanged data while a "
-            "study runs; run the study again to plan with what is there now"
-        )
+        raise DataChanged(f"the images of {node.draw.data} are")
     recipe = node.recipe
     arrays = prepared(
         cohort.source, cohort.index, step.settings.target, step.image, structure=recipe.structure,
@@ -140,6 +143,8 @@ def train(job: Job, surroundings: Surroundings, context: Context) -> None:
     torch.set_num_threads(surroundings.cpus)
     if context.device.type == "cpu":
         keep_freed()
+    if context.compiles:
+        torch.compiler.reset()  # torch compiles so many networks a process and runs further ones as they are
     if context.device.type == "cuda":
         torch.cuda.empty_cache()  # what the stage before it took is not this one's peak
         torch.cuda.reset_peak_memory_stats(context.device)
@@ -204,14 +209,20 @@ def _loop(bench: Bench, context: Context) -> Loop:
 
 
 def _start(bench: Bench, store: Store) -> dict[str, Any]:
-    """Put initial or carried weights into the network; return what was carried, new and left behind."""
+    """Put initial or carried weights into the network; return what was carried, new and left behind.
+
+    Raises `DataChanged`.
+    """
     node, network, link = bench.job.node, bench.network, bench.job.node.step.link
     told = {"from": node.start, "frozen": link.freeze}
     if node.parent is not None:
         transfer = initial.carry(load_file(store.weights(node.parent)), network, link.parts)
         return told | {"carried": transfer.carried, "new": transfer.new, "left_behind": transfer.left_behind}
     if isinstance(node.initial_weights, WeightsFile):
-        initial.load_file(network, node.initial_weights.file)
+        file = node.initial_weights.file
+        if hash_of(file) != bench.job.start_content:
+            raise DataChanged(f"the content of {file} is")
+        initial.load_file(network, file)
     elif node.initial_weights != "random":
         name = node.initial_weights
         initial.load_pretrained(network, node.step.backbone, name, file=kept(store, node.step.backbone, name))

@@ -175,6 +175,7 @@ class Loop:
         scores = self._validate()
         if scores:
             self.progress.best_score = _known(scores[self.task.monitor])
+            self.history[-1] |= {f"val/{name}": value for name, value in scores.items()}  # of the weights that are kept
         self.progress.best_epoch = self.progress.epoch
         self.best = {}
 

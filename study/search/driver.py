@@ -54,6 +54,8 @@ class Driver:
         self._begun: list[Item] = []
         self._done: set[str] = set()
         self._moved: set[str] = set()
+        self._news = True
+        """Whether anything ended since what is compared was last looked for in vain."""
         journal = open_journal(searches.folder, create=True)
         assert journal is not None, "made where it was not"
         for one in searches.all:
@@ -73,8 +75,9 @@ class Driver:
                 self._begin(one, trial)
             if self._searches.conclude():
                 self._compare()
-        if not self._begun and not self._open:  # the last look: a stage may have been tried before it was compared
+        if self._news and not self._begun and not self._open:  # a stage may have been tried before it was compared
             self._compare()
+            self._news = False
         batch = self._begun, self._done
         self._begun, self._done = [], set()
         return batch
@@ -94,6 +97,7 @@ class Driver:
 
     def ended(self, name: str, outcome: Outcome) -> None:
         """Tell Optuna how a candidate ended."""
+        self._news = True
         if outcome.status == "failed":
             self._failed[name] = outcome.detail.partition("\n")[0]
         opened = self._open.pop(name, None)

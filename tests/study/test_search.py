@@ -364,7 +364,7 @@ def test_out_of_memory_names_a_batch_that_fits(cache: Path, tmp_path: Path) -> N
         told = too_large(make_job(plan, plan.node(name)), around, torch.device("cpu"), error)
         size = node.step.settings.batch_size
         assert told.startswith(f"out of memory with stages.{node.step.stage}.batch_size {size}; allowed: ")
-        assert told.endswith(f"batch_size {size // 2} fits; set that")
+        assert told.endswith(f"batch_size {size // 2} fits; set that, or accumulate 2")
         several = replace(around, workers=2)
         told = too_large(make_job(plan, plan.node(name)), several, torch.device("cpu"), error)
         assert told.endswith("; lower it, or image.size, or take more workers")

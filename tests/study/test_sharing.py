@@ -13,6 +13,7 @@ from study import beat, claims, sharing
 from study.checkpoint import Checkpoints, Copies, Snapshot
 from study.claims import Claimed, claim, is_claimed
 from study.mirror import made_mirror
+from study.remote import Entry, Remote
 from study.store import Store
 from tests.data.object_store import ObjectStore
 
@@ -104,6 +105,27 @@ def test_only_the_last_checkpoint_stays_in_the_storage(here: Store) -> None:
     epochs = {key.split("/")[3] for key in here.mirror.remote.entries(f"work/{DIGEST}")}
 
     assert epochs == {"epoch-000003"}
+
+
+def test_checkpoint_that_takes_longer_to_send_than_the_next_to_come_arrives(
+    here: Store, there: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = Remote.put
+
+    def slowly(remote: Remote, file: Path, key: str) -> Entry:
+        time.sleep(0.3)
+        return put(remote, file, key)
+
+    monkeypatch.setattr(Remote, "put", slowly)
+    made = checkpoints(here)
+    for epoch in (1, 2, 3):
+        parts = {"network": {"weight": torch.zeros(8)}, "best": {"weight": torch.zeros(8)}}
+        made.save(epoch, Snapshot(parts=parts, numbers={"epoch": epoch}))
+    made.copies.settle()
+
+    assert checkpoints(there).latest().numbers == {"epoch": 1}
+    saved(made, 4)
+    assert [place.name for place in here.work(DIGEST).glob("*/epoch-*")] == ["epoch-000004"]
 
 
 def test_checkpoint_that_is_half_there_does_not_count(here: Store, there: Store) -> None:

@@ -54,6 +54,13 @@ def test_packing_is_refused_where_gpus_are_given_otherwise(others: dict[str, flo
     assert "allowed: with workers 1 and gpus auto or 1" in problem.message
 
 
+@pytest.mark.parametrize(("gpus", "taken"), [("auto", True), (0, True), (2, True), (0.5, False)])
+def test_several_workers_have_whole_gpus(gpus: object, taken: bool) -> None:
+    problems = parse({**DOCUMENT, "resources": {"workers": 2, "gpus": gpus}})[1]
+    told = [problem.message for problem in problems if problem.path == "resources"]
+    assert ["set gpus: 1, or workers: 1" in message for message in told] == ([] if taken else [True])
+
+
 @pytest.mark.parametrize("gpus", ["auto", 1])
 def test_packing_is_taken_where_a_stage_has_one_gpu_or_none(gpus: object) -> None:
     assert not parse({**DOCUMENT, "resources": {"pack": True, "gpus": gpus}})[1]

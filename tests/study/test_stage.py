@@ -1,7 +1,9 @@
 """What a worker does with a job, in this process."""
 
 import json
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from datasets.prepare import truth
 from study.claims import Claimed, claim
+from study.executing import Worker
 from study.feed import Context, own_device
+from study.footing import footing
 from study.job import Job, Surroundings, make_job
 from study.plan import Plan
+from study.search.memory import too_large
 from study.spec import Checkpoint
 from study.stage import DataChanged, Member, open_bench, perform
 from study.store import WEIGHTS, Damaged, Store
@@ -77,6 +82,34 @@ def test_published_stage_has_every_promised_file(finished: Store, plan: Plan) ->
 def test_a_stage_takes_a_gpu_only_with_a_share_of_one(gpus: float, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert own_device(gpus).type == kind
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU that torch can use")
+def test_a_gpu_that_torch_cannot_use_is_told_with_a_remedy(plan: Plan, cache: Path, tmp_path: Path) -> None:
+    job = chain(plan, "none")[0]
+    worker = Worker({job.digest: job}, replace(surroundings(tmp_path, cache), gpus=1.0))
+    outcome = worker(job.digest, ignore)
+    assert outcome.status == "failed"
+    assert outcome.detail.endswith("install them, or set resources.gpus: 0")
+
+
+OUT_OF_MEMORY = {
+    "in one pass": ({"batch_size": 8}, "batch_size 4 fits; set that, or accumulate 2"),
+    "in parts": ({"batch_size": 16, "accumulate": 2}, "batch_size 8 fits; set that, or accumulate 4"),
+    "bf16": ({"batch_size": 8, "precision": "bf16"}, "batch_size 4 fits; set that, or accumulate 2"),
+    "adversarial": (
+        {"task": "adversarial", "batch_size": 8, "adversarial": {"lambda2": 0.1, "lambda_semi": 0.1}},
+        "batch_size 4 fits; set that",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "remedy"), OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY)
+def test_out_of_memory_names_what_fits(changes: dict[str, Any], remedy: str, cache: Path, tmp_path: Path) -> None:
+    stage = {f"stages.segment.{key}": value for key, value in changes.items()}
+    job = chain(planned(tiny(SMALL | stage), cache), "none")[0]
+    error = torch.OutOfMemoryError("in another process")
+    assert too_large(job, surroundings(tmp_path, cache), torch.device("cpu"), error).endswith(f"; {remedy}")
 
 
 def test_no_work_is_left_of_a_finished_stage(finished: Store) -> None:
@@ -305,3 +338,22 @@ def test_data_that_changed_after_planning_is_refused(cache: Path, tmp_path: Path
     with pytest.raises(DataChanged, match="run the study again"):
         do(job, tmp_path / "storage", cache)
     assert Store(tmp_path / "storage").finished() == frozenset()
+
+
+def test_weights_file_that_changed_after_planning_is_refused(
+    finished: Store, plan: Plan, cache: Path, tmp_path: Path
+) -> None:
+    file, storage = tmp_path / "encoder.safetensors", tmp_path / "storage"
+    storage.mkdir()
+    shutil.copyfile(finished.weights(chain(plan, "one_step")[0].digest), file)
+    changed = planned(tiny(SMALL | {"compare.initial_weights": [{"file": str(file)}]}), cache)
+    ask, job = footing(changed, Store(storage), cache), chain(changed, "none")[0]
+    assert ask() == ""
+    save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
+
+    assert ask() == f"has another {file} than was planned with"
+    with pytest.raises(DataChanged, match=r"encoder\.safetensors is not what was planned with; allowed: "):
+        do(job, storage, cache)
+    assert Store(storage).finished() == frozenset()
+    file.unlink()
+    assert ask() == f"cannot read {file}: No such file or directory"
