@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import ray.train
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from ray.util.queue import Empty, Queue
 
@@ -104,7 +105,14 @@ def _raised(error: WorkerGroupError | ControllerError) -> BaseException | None:
     unfit = {node.id: node for failure in failures if isinstance(failure, Unfit) for node in failure.nodes}
     if unfit:
         return Unfit(list(unfit.values()))
-    if any(isinstance(failure, RayError) for failure in failures):
+    if any(_is_loss(failure) for failure in failures):
         return None
     # A member that fails lets the others fail with it, in torch's exchange between them.
     return min(failures, key=lambda one: type(one) is RuntimeError or "distributed" in type(one).__module__)
+
+
+def _is_loss(failure: BaseException) -> bool:
+    """Return whether a failure is that of a process, not of what ran in it: it no longer answered, or answers late."""
+    if isinstance(failure, WorkerHealthCheckFailedError):
+        failure = failure.health_check_failure
+    return isinstance(failure, RayError | WorkerHealthCheckTimeoutError) and not isinstance(failure, RayTaskError)

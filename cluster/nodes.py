@@ -52,9 +52,13 @@ class Admission:
 
     def here(self) -> Node:
         """Return the node of this process, checked unless it is known. May take as long as reading the data."""
-        name = str(ray.get_runtime_context().get_node_id())
-        fault = "" if self.check is None or name in self.known else _fault(self.check)
-        return Node(id=name, name=ray.util.get_node_ip_address(), fault=fault)
+        node = this_node()
+        return node if self.check is None or node.id in self.known else replace(node, fault=_fault(self.check))
+
+
+def this_node(fault: str = "") -> Node:
+    """Return the node of this process."""
+    return Node(id=str(ray.get_runtime_context().get_node_id()), name=ray.util.get_node_ip_address(), fault=fault)
 
 
 def apart(without: Collection[str]) -> dict[str, str] | None:

@@ -209,10 +209,14 @@ def _network_problems(step: Step) -> Iterator[Problem]:
     yield Problem(path=path, message=message)
 
 
-def _batch_problems(step: Step) -> Iterator[Problem]:
+def least_at_once(step: Step) -> int:
+    """Return how many images a network has to see at once to learn: one that pools normalises over them."""
     pools = step.architecture is not None and ARCHITECTURES[step.architecture].pools
-    at_once = step.settings.batch_size // step.settings.accumulate
-    if pools and "decoder" in step.settings.trains and at_once == 1:
+    return 2 if pools and "decoder" in step.settings.trains else 1
+
+
+def _batch_problems(step: Step) -> Iterator[Problem]:
+    if step.settings.batch_size // step.settings.accumulate < least_at_once(step):
         parts = f" in {step.settings.accumulate} parts" if step.settings.accumulate > 1 else ""
         message = (
             f"is {step.settings.batch_size}{parts} under {step.architecture}, which normalises a global average over "

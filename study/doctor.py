@@ -10,6 +10,7 @@ from pathlib import Path
 
 from models import hub
 from models.catalogue import cache_folder
+from study.forecast import GPUS
 from study.store import Store
 
 LIBRARIES = ("torch", "ray", "segmentation-models-pytorch", "timm", "albumentations", "pyarrow")
@@ -54,6 +55,12 @@ def _accelerators() -> Finding:
     import torch
 
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    if not names and any(GPUS.glob("*")):
+        built = f"torch {torch.__version__}, built for CUDA {torch.version.cuda}"
+        return Finding(
+            f"accelerators {built}, cannot use the GPU of this machine; install a driver and a torch that fit each "
+            "other, or set resources.gpus: 0", sound=False
+        )  # fmt: skip
     return Finding(f"accelerators {', '.join(names) or 'none; studies run on the processors'}")
 
 

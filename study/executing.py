@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cluster.connect import Capacity, connected
 from cluster.execute import execute
 from cluster.local import LocalCluster
-from cluster.nodes import ALL, Admission, Unfit, checked, running
+from cluster.nodes import ALL, Admission, Unfit, checked, running, this_node
 from cluster.queue import Item, Queue
 from cluster.slots import Slots
 from cluster.work import Listener, Outcome, Report, Share
@@ -30,6 +30,8 @@ from study.todo import Todo, todo
 from study.tracking import tracked
 
 if TYPE_CHECKING:
+    import torch
+
     from study.search.driver import Driver
     from study.stage import Member, Spread
 
@@ -114,18 +116,17 @@ class Worker:
         # Here, because seconds pass until it is all there, and the driver needs none of it.
         import torch
 
-        from study.feed import Context, UnusableGpu, own_device
+        from study.feed import CPU, Context, UnusableGpu
         from study.search.memory import too_large
         from study.stage import perform
 
         job, around = self.jobs[digest], self.surroundings
         store = around.store
+        device, joined = CPU, running().check is not None
         try:
-            device = own_device(around.gpus)
-        except UnusableGpu as error:
-            return Outcome(status="failed", detail=str(error))
-        context = Context(report=report, device=device, compiles=around.compiles)
-        try:
+            if around.workers == 1:  # else this process only waits, where there may be no GPU
+                device = _device(around, joined=joined)
+            context = Context(report=report, device=device, compiles=around.compiles)
             spread = self._spread(job, report) if around.workers > 1 else None
             patiently(functools.partial(perform, job, around, context, spread))
         except SystemExit:  # how Tune stops a trial: one that is pruned, and all of them where the driver fails
@@ -134,6 +135,8 @@ class Worker:
             raise
         except Unfit as met:
             return Outcome(status="unfit", detail=str(met), nodes=tuple(node.id for node in met.nodes))
+        except UnusableGpu as error:
+            return Outcome(status="failed", detail=f"this machine {error}")
         except torch.OutOfMemoryError as error:
             return Outcome(status="failed", detail=too_large(job, around, device, error))
         except Claimed:
@@ -152,7 +155,7 @@ class Worker:
 
         def spread(train: "Member") -> None:
             distribute(
-                functools.partial(_in_worker, train, around),
+                functools.partial(_in_worker, train, around, running().check is not None),
                 report,
                 share=Share(cpus=around.cpus, gpus=around.gpus, workers=around.workers),
                 admission=running(),
@@ -163,11 +166,25 @@ class Worker:
         return spread
 
 
-def _in_worker(train: "Member", around: Surroundings, rank: int, world: int, report: Report) -> None:
-    from study.feed import Context, own_device
+def _in_worker(
+    train: "Member", around: Surroundings, joined: bool, rank: int, world: int, report: Report
+) -> None:  # fmt: skip
+    from study.feed import Context
 
-    device = own_device(around.gpus)
+    device = _device(around, joined=joined)
     train(Context(report=report, rank=rank, world=world, device=device, compiles=around.compiles))
+
+
+def _device(around: Surroundings, *, joined: bool) -> "torch.device":
+    """Return what this process computes on. Raises `UnusableGpu`, or `Unfit` where others can do without its node."""
+    from study.feed import UnusableGpu, own_device
+
+    try:
+        return own_device(around.gpus)
+    except UnusableGpu as error:
+        if not joined:
+            raise
+        raise Unfit([this_node(str(error))]) from error
 
 
 def _admission(plan: Plan, store: Store, cache: Path, display: Display) -> Admission:

@@ -94,12 +94,6 @@ class Feed:
 class UnusableGpu(RuntimeError):  # noqa: N818 - an expected state
     """Ray has counted a GPU that torch cannot use."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            f"torch {torch.__version__}, built for CUDA {torch.version.cuda}, cannot use the GPU that Ray gives; "
-            "allowed: a driver and a torch that fit each other (`study doctor`); install them, or set resources.gpus: 0"
-        )
-
 
 def own_device(gpus: float) -> torch.device:
     """Return the GPU of a process that was given so much of one, else the processor: Ray hides none of the others.
@@ -109,7 +103,10 @@ def own_device(gpus: float) -> torch.device:
     if not gpus:
         return CPU
     if not torch.cuda.is_available():
-        raise UnusableGpu
+        raise UnusableGpu(
+            f"cannot use its GPU with torch {torch.__version__}, built for CUDA {torch.version.cuda}; allowed: a "
+            "driver and a torch that fit each other; install them, or set resources.gpus: 0"
+        )
     return torch.device("cuda")
 
 

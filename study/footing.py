@@ -45,7 +45,7 @@ class Footing:
             try:
                 found = hash_of(file)
             except OSError as error:
-                return f"cannot read {file}: {error.strerror}"
+                return f"cannot read {file}: {error.strerror or error}"
             if found != content:
                 return f"has another {file} than was planned with"
         return ""

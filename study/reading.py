@@ -8,9 +8,9 @@ from collections.abc import Callable
 from datasets.sample import Progress
 
 LINE_SECONDS = 5.0
-SURE_SECONDS = 0.25
+SURE_SECONDS = 0.1
 """Of reading, after which the rest of it is foreseen."""
-LONG_SECONDS = 1.0
+LONG_SECONDS = 0.5
 """That are left, from which reading takes a while."""
 
 

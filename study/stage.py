@@ -48,8 +48,10 @@ LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "numpy", "albumenta
 class DataChanged(RuntimeError):  # noqa: N818 - an expected state
     """The data, or the file that training starts from, is not what was planned with."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(
+    @classmethod
+    def of(cls, what: str) -> "DataChanged":
+        """Say what it is that is another."""
+        return cls(
             f"{what} not what was planned with; allowed: the same while a study runs; run the study again to plan with "
             "what is there now"
         )
@@ -103,7 +105,7 @@ def open_bench(job: Job, surroundings: Surroundings) -> Bench:
     cohort = _cohort(job.cohort, surroundings.cache)
     reading = cohort.reading(node.draw)
     if reading.fingerprint != job.fingerprint:
-        raise DataChanged(f"the images of {node.draw.data} are")
+        raise DataChanged.of(f"the images of {node.draw.data} are")
     recipe = node.recipe
     arrays = prepared(
         cohort.source, cohort.index, step.settings.target, step.image, structure=recipe.structure,
@@ -221,7 +223,7 @@ def _start(bench: Bench, store: Store) -> dict[str, Any]:
     if isinstance(node.initial_weights, WeightsFile):
         file = node.initial_weights.file
         if hash_of(file) != bench.job.start_content:
-            raise DataChanged(f"the content of {file} is")
+            raise DataChanged.of(f"the content of {file} is")
         initial.load_file(network, file)
     elif node.initial_weights != "random":
         name = node.initial_weights
@@ -285,6 +287,7 @@ def _record(bench: Bench, trained: Trained, surroundings: Surroundings, seconds:
         "updates": trained.progress.updates,
         "best_epoch": trained.progress.best_epoch or trained.progress.epoch,
         "best_score": trained.progress.best_score,
+        "averaged_scores": trained.averaged,
         "parameters": sum(parameter.numel() for parameter in bench.network.parameters()),
         "seconds": round(seconds, 3),
         "cpus": surroundings.cpus,

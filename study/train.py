@@ -51,6 +51,8 @@ class Trained:
     weights: Mapping[str, Tensor]
     progress: Progress
     history: list[dict[str, float]]
+    averaged: Mapping[str, Any]
+    """Scores of averaged weights, in JSON's own types; none where those of an epoch are kept."""
     earlier_seconds: float
     """Spent by attempts before, on what this one went on from."""
 
@@ -75,6 +77,7 @@ class Loop:
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
         self.average = Average()
+        self.averaged: dict[str, Any] = {}
 
     def _player(self, network: nn.Module, optimizer: OptimizerSettings) -> Player:
         synchronised(network.to(self.context.device))
@@ -101,7 +104,10 @@ class Loop:
         if self.average.count:
             self._take_average()
         weights = self.best or {name: tensor.detach() for name, tensor in self.network.state_dict().items()}
-        return Trained(weights=weights, progress=self.progress, history=self.history, earlier_seconds=earlier)
+        return Trained(
+            weights=weights, progress=self.progress, history=self.history, averaged=self.averaged,
+            earlier_seconds=earlier,
+        )  # fmt: skip
 
     def _epoch(self) -> None:
         epoch = self.progress.epoch
@@ -175,7 +181,7 @@ class Loop:
         scores = self._validate()
         if scores:
             self.progress.best_score = _known(scores[self.task.monitor])
-            self.history[-1] |= {f"val/{name}": value for name, value in scores.items()}  # of the weights that are kept
+            self.averaged = _to_json(scores)
         self.progress.best_epoch = self.progress.epoch
         self.best = {}
 

@@ -55,7 +55,7 @@ class Driver:
         self._done: set[str] = set()
         self._moved: set[str] = set()
         self._news = True
-        """Whether anything ended since what is compared was last looked for in vain."""
+        """Whether anything ended since what is compared was last looked for."""
         journal = open_journal(searches.folder, create=True)
         assert journal is not None, "made where it was not"
         for one in searches.all:
@@ -211,6 +211,7 @@ def values_of(store: Store, name: str, metrics: Iterable[str]) -> list[float] | 
     record = store.record(name)
     history = pq.read_table(store.file(name, "history.parquet")).to_pylist()
     best = next(row for row in history if row["epoch"] == record["best_epoch"])
+    best |= {f"val/{metric}": value for metric, value in (record.get("averaged_scores") or {}).items()}
     known = {"val/mean_iou": record["best_score"], "parameters": record["parameters"], "seconds": record["seconds"]}
     values = [known[metric] if metric in known else best.get(metric) for metric in metrics]
     return None if any(value is None or math.isnan(value) for value in values) else [float(one) for one in values]

@@ -6,6 +6,7 @@ import math
 import torch
 
 from models.tasks.base import Batch
+from study.checks import least_at_once
 from study.job import Job, Surroundings
 from study.stage import open_bench
 
@@ -18,18 +19,21 @@ def too_large(job: Job, surroundings: Surroundings, device: torch.device, error:
 
     With several workers this is none of them, and cannot try.
     """
-    settings = job.node.step.settings
+    step = job.node.step
+    asked, parts = step.settings.batch_size, step.settings.accumulate
     if surroundings.workers > 1:
         return _refusal(job, "lower it, or image.size, or take more workers")
     error.__traceback__ = None  # it holds on to the tensors that did not fit
-    images = math.ceil(settings.batch_size / settings.accumulate) // 2
-    while images and not _fits(job, surroundings, device, images):
+    least = least_at_once(step)
+    images = math.ceil(asked / parts) // 2
+    while images >= least and not _fits(job, surroundings, device, images):
         images //= 2
-    if not images:
-        return _refusal(job, "not even one image fits; lower image.size")
-    remedy = f"batch_size {images * settings.accumulate} fits; set that"
-    if settings.task != "adversarial":  # which knows no parts
-        remedy += f", or accumulate {math.ceil(settings.batch_size / images)}"
+    if images < least:
+        return _refusal(job, f"not even {least} at once {'fits' if least == 1 else 'fit'}; lower image.size")
+    remedy = f"batch_size {images * parts} fits; set that"
+    more = math.ceil(asked / images)
+    if step.settings.task != "adversarial" and asked // more >= least:  # that task knows no parts
+        remedy += f", or accumulate {more}"
     return _refusal(job, remedy)
 
 
@@ -43,31 +47,36 @@ def _fits(job: Job, surroundings: Surroundings, device: torch.device, size: int)
     """Return whether so many images pass forwards and backwards, through each network that learns from them."""
     _forget(device)
     try:
-        bench = open_bench(job, surroundings)
-        network, image = bench.network.to(device).train(), job.node.step.image
-        rivals = bench.task.rivals(image.channels)
-        for rival in rivals.values():
-            rival.network.to(device)
-        rows = list(bench.reading.train[:1]) * size
-        targets = None if bench.arrays.targets is None else torch.from_numpy(bench.arrays.targets[rows]).to(device)
-        pixels = torch.zeros(size, image.channels, image.size, image.size, device=device)
-        batch = Batch(
-            images=pixels, target=pixels if targets is None else targets, unlabelled=pixels if rivals else None,
-            update=LATE,
-        )  # fmt: skip
-        half = job.node.step.settings.precision == "bf16"
-        turns = bench.task.turns(network, batch)
-        while True:
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-                turn = next(turns, None)
-            if turn is None:
-                break
-            turn.loss.backward()  # type: ignore[no-untyped-call]
+        _pass(job, surroundings, device, size)
     except torch.OutOfMemoryError:
+        return False
+    except ValueError:  # what some networks say of one image, over which nothing can be normalised
+        if size > 1:
+            raise
         return False
     finally:
         _forget(device)
     return True
+
+
+def _pass(job: Job, surroundings: Surroundings, device: torch.device, size: int) -> None:
+    bench, image = open_bench(job, surroundings), job.node.step.image
+    network, rivals = bench.network.to(device).train(), bench.task.rivals(image.channels)
+    for rival in rivals.values():
+        rival.network.to(device)
+    rows = list(bench.reading.train[:1]) * size
+    pixels = torch.zeros(size, image.channels, image.size, image.size, device=device)
+    targets = None if bench.arrays.targets is None else torch.from_numpy(bench.arrays.targets[rows]).to(device)
+    batch = Batch(
+        images=pixels, target=pixels if targets is None else targets, unlabelled=pixels if rivals else None, update=LATE
+    )
+    half, turns = job.node.step.settings.precision == "bf16", bench.task.turns(network, batch)
+    while True:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+            turn = next(turns, None)
+        if turn is None:
+            return
+        turn.loss.backward()  # type: ignore[no-untyped-call]
 
 
 def _forget(device: torch.device) -> None:

@@ -31,7 +31,7 @@ SHORT: dict[str, Any] = {
     "compare.labelled_fraction": [1.0],
     **{f"stages.{name}.epochs": 1 for name in ("classify", "encode", "boxes", "segment")},
 }
-ONE_EPOCH = "small PNGs, one epoch a stage"
+ONE_EPOCH = "small PNGs, one epoch"
 GROWTH = ((2, (0.25, 0.5, 1.0)), (4, (0.25, 1.0)))
 """Folds and fractions of further short studies."""
 ROUNDS = 3

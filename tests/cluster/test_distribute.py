@@ -93,7 +93,7 @@ def capacity() -> Iterator[Capacity]:
 @pytest.fixture(scope="module")
 def ran(capacity: Capacity, tmp_path_factory: pytest.TempPathFactory) -> tuple[Queue, Log, Path]:
     folder, log = tmp_path_factory.mktemp("ran"), Log()
-    items = [Item(id="plain"), Item(id="fail", retries=0), Item(id="die once")]
+    items = [Item(id="plain"), Item(id="fail", retries=0), Item(id="die once", retries=0)]
     queue = execute(items, Work(folder), log, capacity=capacity, share=SHARE, source=Pruning())
     return queue, log, folder
 

@@ -20,10 +20,12 @@ import pytest
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
+from cluster.work import Outcome
 from datasets.splits import reserved
 from study.job import Surroundings, make_job
 from study.plan import Plan
 from study.problems import Refused
+from study.search.driver import Driver
 from study.search.memory import too_large
 from study.search.table import search_rows, search_table
 from study.search.trials import journal_file
@@ -354,6 +356,24 @@ def test_top_without_a_search_is_refused(cache: Path, tmp_path: Path) -> None:
     del document["search"]
     with pytest.raises(Refused, match="without search"):
         planned(document, tmp_path, cache)
+
+
+def test_what_is_compared_is_looked_for_again_only_when_something_ended(ran: tuple[Plan, Path], cache: Path) -> None:
+    _, storage = ran
+    looks: list[str] = []
+    searches = planned(searched(), storage, cache).searches
+    assert searches is not None
+    driver = Driver(
+        searches, Store(storage), items=lambda *_: ([], set()), compared=lambda: looks.append("once") or (),
+        say=lambda _: None,
+    )  # fmt: skip
+    for _ in range(3):
+        assert driver.more(2) == ([], set())
+    assert looks == ["once"]
+    driver.ended("a stage", Outcome(status="done"))
+    for _ in range(3):
+        driver.more(2)
+    assert looks == ["once", "once"]
 
 
 def test_out_of_memory_names_a_batch_that_fits(cache: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a worker does with a job, in this process."""
 
 import json
+import pickle
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,12 +16,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from datasets.prepare import truth
+from models.network import Network
 from study.claims import Claimed, claim
 from study.executing import Worker
-from study.feed import Context, own_device
+from study.feed import Context, UnusableGpu, own_device
 from study.footing import footing
 from study.job import Job, Surroundings, make_job
 from study.plan import Plan
+from study.search.driver import values_of
 from study.search.memory import too_large
 from study.spec import Checkpoint
 from study.stage import DataChanged, Member, open_bench, perform
@@ -90,26 +93,56 @@ def test_a_gpu_that_torch_cannot_use_is_told_with_a_remedy(plan: Plan, cache: Pa
     worker = Worker({job.digest: job}, replace(surroundings(tmp_path, cache), gpus=1.0))
     outcome = worker(job.digest, ignore)
     assert outcome.status == "failed"
-    assert outcome.detail.endswith("install them, or set resources.gpus: 0")
+    assert outcome.detail.startswith("this machine cannot use its GPU with torch ")
+    assert outcome.detail.endswith("; install them, or set resources.gpus: 0")
 
 
+ADVERSARIAL = {"task": "adversarial", "adversarial": {"lambda2": 0.1, "lambda_semi": 0.1, "semi_start": 5}}
 OUT_OF_MEMORY = {
-    "in one pass": ({"batch_size": 8}, "batch_size 4 fits; set that, or accumulate 2"),
-    "in parts": ({"batch_size": 16, "accumulate": 2}, "batch_size 8 fits; set that, or accumulate 4"),
-    "bf16": ({"batch_size": 8, "precision": "bf16"}, "batch_size 4 fits; set that, or accumulate 2"),
-    "adversarial": (
-        {"task": "adversarial", "batch_size": 8, "adversarial": {"lambda2": 0.1, "lambda_semi": 0.1}},
-        "batch_size 4 fits; set that",
-    ),
+    "in one pass": ({"batch_size": 16}, 2, "batch_size 2 fits; set that, or accumulate 8"),
+    "in parts": ({"batch_size": 16, "accumulate": 2}, 2, "batch_size 4 fits; set that, or accumulate 8"),
+    "bf16": ({"batch_size": 8, "precision": "bf16"}, 4, "batch_size 4 fits; set that, or accumulate 2"),
+    "adversarial": (ADVERSARIAL | {"batch_size": 8}, 2, "batch_size 2 fits; set that"),
+    "at all": ({"batch_size": 8}, 0, "not even 1 at once fits; lower image.size"),
+    "too few to normalise over": ({"batch_size": 5, "architecture": "deeplabv3"}, 2, "batch_size 2 fits; set that"),
+    "fewer": ({"batch_size": 4, "architecture": "deeplabv3"}, 1, "not even 2 at once fit; lower image.size"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("changes", "remedy"), OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY)
-def test_out_of_memory_names_what_fits(changes: dict[str, Any], remedy: str, cache: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("changes", "fit", "remedy"), OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY)
+def test_out_of_memory_names_what_fits(
+    changes: dict[str, Any], fit: int, remedy: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, passes = Network.forward, []
+
+    def short(network: Network, images: torch.Tensor) -> torch.Tensor:
+        if network.training:
+            passes.append((len(images), torch.is_autocast_enabled("cpu")))
+            if len(images) > fit:
+                raise torch.OutOfMemoryError
+        return forward(network, images)
+
+    monkeypatch.setattr(Network, "forward", short)
     stage = {f"stages.segment.{key}": value for key, value in changes.items()}
-    job = chain(planned(tiny(SMALL | stage), cache), "none")[0]
+    job = chain(planned(tiny(SMALL | {"image.size": 64} | stage), cache), "none")[0]
     error = torch.OutOfMemoryError("in another process")
     assert too_large(job, surroundings(tmp_path, cache), torch.device("cpu"), error).endswith(f"; {remedy}")
+    assert {half for _, half in passes} == {"precision" in changes}
+    learned = [images for images, _ in passes if images <= fit]
+    assert len(learned) == (0 if remedy.startswith("not") else 2 if "adversarial" in changes else 1)
+
+
+def test_averaged_weights_are_judged_by_their_own_scores(cache: Path, tmp_path: Path) -> None:
+    job = chain(planned(tiny(SMALL | {"stages.segment.average": {"start": 0.0}}), cache), "none")[0]
+    do(job, tmp_path, cache)
+    store = Store(tmp_path)
+    scores = store.record(job.digest)["averaged_scores"]
+    assert values_of(store, job.digest, ["val/dice", "val/loss"]) == [scores["dice"], scores["loss"]]
+
+
+@pytest.mark.parametrize("error", [DataChanged.of("the sky is"), UnusableGpu("cannot")], ids=repr)
+def test_errors_are_the_same_in_another_process(error: Exception) -> None:
+    assert repr(pickle.loads(pickle.dumps(error))) == repr(error)
 
 
 def test_no_work_is_left_of_a_finished_stage(finished: Store) -> None:

@@ -90,13 +90,14 @@ def test_stage_interrupted_after_every_epoch_ends_as_one_left_alone(tmp_path: Pa
     same(whole, setting.loop(tmp_path / "cut", weights_seed=99))
 
 
-def test_the_last_epoch_tells_the_scores_of_averaged_weights(tmp_path: Path) -> None:
+def test_averaged_weights_have_scores_of_their_own(tmp_path: Path) -> None:
     setting = COVERING["segmentation, averaged"]
     averaged = setting.loop(tmp_path / "averaged")
     plain = replace(setting, settings=setting.settings.model_copy(update={"average": None})).loop(tmp_path / "plain")
-    assert averaged.history[-1]["val/mean_iou"] == averaged.progress.best_score
-    assert averaged.history[-1]["val/loss"] != plain.history[-1]["val/loss"]
-    assert averaged.history[:-1] == plain.history[:-1]
+    assert averaged.averaged["mean_iou"] == averaged.progress.best_score
+    assert averaged.averaged["loss"] != averaged.history[-1]["val/loss"]
+    assert averaged.history == plain.history
+    assert plain.averaged == {}
 
 
 def test_stage_killed_before_its_first_checkpoint_starts_anew(tmp_path: Path) -> None:
