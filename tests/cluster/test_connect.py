@@ -10,6 +10,7 @@ import ray
 
 from cluster.connect import connected
 from cluster.local import LocalCluster
+from tests.data.command import raylets_of, words_of
 
 
 def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
@@ -30,18 +31,11 @@ def test_a_client_address_is_refused() -> None:
 @pytest.mark.cluster
 def test_a_cluster_of_this_machine_has_no_autoscaler_and_works() -> None:
     with connected(LocalCluster()) as capacity:
-        words = [word for child in psutil.Process().children() for word in _words(child)]
+        words = [word for child in psutil.Process().children() for word in words_of(child)]
         assert any("/raylet/raylet" in word for word in words)
         assert not any("/autoscaler/" in word for word in words)
         assert ray.get(ray.remote(lambda: 2).remote()) == 2
     assert capacity.cpus > 0
-
-
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:  # it has just ended
-        return []
 
 
 @pytest.mark.cluster
@@ -49,7 +43,7 @@ def test_a_cluster_begun_earlier_is_the_one_that_is_used() -> None:
     with LocalCluster() as local:
         local.begin()
         with connected(local):
-            assert len(_raylets()) == 1
+            assert len(raylets_of(psutil.Process())) == 1
         assert not ray.is_initialized()
 
 
@@ -58,17 +52,13 @@ def test_a_cluster_begun_in_vain_ends_with_its_block() -> None:
     with LocalCluster() as local:
         local.begin()
         deadline = time.monotonic() + 60
-        while not _raylets():
+        while not raylets_of(psutil.Process()):
             assert time.monotonic() < deadline
             time.sleep(0.05)
     assert not ray.is_initialized()
-    assert not _raylets()
+    assert not raylets_of(psutil.Process())
 
 
 def test_a_cluster_that_never_began_brings_no_ray() -> None:
     code = "import sys; from cluster.local import LocalCluster\nwith LocalCluster(): assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
-
-
-def _raylets() -> list[str]:
-    return [word for child in psutil.Process().children() for word in _words(child) if "/raylet/raylet" in word]

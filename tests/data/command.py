@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 PATIENCE = 240.0
 """Seconds; the machine may be busy with other tests."""
 
@@ -117,6 +119,19 @@ class Watch:
     def count(self) -> int:
         """How many attempts left a checkpoint so far."""
         return sum(len(attempts) for attempts in self.attempts.values())
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """Return the command line of a process, nothing of one that has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def raylets_of(driver: psutil.Process) -> list[psutil.Process]:
+    """Return the nodes of Ray that a process has started."""
+    return [child for child in driver.children() if any("/raylet/raylet" in word for word in words_of(child)[:1])]
 
 
 def histories(storage: Path) -> dict[str, tuple[int, int]]:

@@ -20,7 +20,7 @@ import pytest
 from study.cli import main
 from study.status import status
 from study.store import WEIGHTS, Store
-from tests.data.command import Command, Watch, histories
+from tests.data.command import Command, Watch, histories, raylets_of
 from tests.data.pictures import picture, save
 from tests.data.tiny import tiny, written
 
@@ -105,9 +105,8 @@ def test_driver_that_is_ended_while_it_reads_new_data_takes_along_the_cluster_it
 
     command = place.run()
     driver = psutil.Process(command.process.pid)
-    began = lambda: [child for child in driver.children() if "/raylet/raylet" in child.cmdline()[0]]  # noqa: E731
-    command.until(began)
-    raylets = began()
+    command.until(lambda: raylets_of(driver))
+    raylets = raylets_of(driver)
     assert command.send(signal.SIGTERM) == 130, command.text
     assert raylets
     assert not any(raylet.is_running() for raylet in raylets)
