@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from hashlib import blake2b
@@ -12,7 +12,9 @@ import numpy as np
 
 from datasets.decode import SUFFIXES, Kind, examine, luma
 from datasets.errors import DataError
+from datasets.extracts import Extract, Writer, image_extract, mask_extract
 from datasets.sample import Pixels, Progress
+from datasets.settings import ImageSettings
 
 VERSION = 2
 """Raised when decoding, hashes or columns change: older tables are then read no more."""
@@ -39,6 +41,11 @@ class Listing:
     def kind(self, path: str) -> Kind:
         """Return what the folder that a path lies in holds."""
         return next(kind for folder, kind in self.folders.items() if path.startswith(f"{folder}/"))
+
+    def state(self, path: str) -> str:
+        """Name a file as it was when it was listed."""
+        size, mtime_ns = self.files[path]
+        return f"{path} {size} {mtime_ns}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,8 +117,13 @@ def file_state(path: Path) -> tuple[int, int] | None:
     return stat.st_size, stat.st_mtime_ns
 
 
-def read_manifest(listing: Listing, cache: Path, progress: Progress | None = None) -> Manifest:
-    """Return what the listed files contain; only new or changed ones (bytes, mtime) are read."""
+def read_manifest(
+    listing: Listing, cache: Path, progress: Progress | None = None, fits: Collection[ImageSettings] = ()
+) -> Manifest:
+    """Return what the listed files contain; only new or changed ones (bytes, mtime) are read.
+
+    What is read leaves its masks, and its images fitted in each of these ways, in `extracts_of`.
+    """
     table = cache / "manifests" / f"{_key(listing)}.parquet"
     known = _load(table)
     if _is_current(known, listing):
@@ -123,7 +135,8 @@ def read_manifest(listing: Listing, cache: Path, progress: Progress | None = Non
         known = _load(table)
         if _is_current(known, listing):
             return known
-        for renewed in _renew(known, listing, progress):
+        writer = Writer(extracts_of(listing, cache), fits)
+        for renewed in _renew(known, listing, progress, writer):
             _save(renewed, table)
             known = renewed
     return known
@@ -147,6 +160,11 @@ def _key(listing: Listing) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def extracts_of(listing: Listing, cache: Path) -> Path:
+    """Return the folder where reading these files leaves what it decoded."""
+    return cache / "extracts" / _key(listing)
+
+
 def _is_current(known: Manifest, listing: Listing) -> bool:
     return known.path == list(listing.files) and all(
         found == stored
@@ -154,7 +172,7 @@ def _is_current(known: Manifest, listing: Listing) -> bool:
     )
 
 
-def _renew(known: Manifest, listing: Listing, progress: Progress | None) -> Iterator[Manifest]:
+def _renew(known: Manifest, listing: Listing, progress: Progress | None, writer: Writer) -> Iterator[Manifest]:
     """Yield growing manifests, so that an interrupted first reading is not lost; the last one is complete."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -164,10 +182,14 @@ def _renew(known: Manifest, listing: Listing, progress: Progress | None) -> Iter
     pool = ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1))
     try:
         for start in range(0, max(len(missing), 1), CHUNK):
-            for row in pool.map(lambda path: _inspect(listing, path), missing[start : start + CHUNK]):
+            chunk = missing[start : start + CHUNK]
+            for row, extracts in pool.map(lambda path: _inspect(listing, path, writer.fits), chunk):
                 rows[row[0]] = row
+                for extract in extracts:
+                    writer.add(extract)
                 if progress is not None:
                     progress(len(rows) - len(listing.files) + len(missing), len(missing))
+            writer.flush()
             yield _manifest([rows[path] for path in listing.files if path in rows])
     finally:
         pool.shutdown(cancel_futures=True)  # who interrupts does not wait for the files that are left
@@ -178,7 +200,7 @@ def _manifest(rows: list[Row]) -> Manifest:
     return Manifest(**{name: list(column) for name, column in zip(COLUMNS, columns, strict=True)})
 
 
-def _inspect(listing: Listing, path: str) -> Row:
+def _inspect(listing: Listing, path: str, fits: Collection[ImageSettings]) -> tuple[Row, list[Extract]]:
     size, mtime = listing.files[path]
     kind = listing.kind(path)
     content = ""
@@ -187,13 +209,16 @@ def _inspect(listing: Listing, path: str) -> Row:
         content = blake2b(data, digest_size=16).hexdigest()
         pixels, patient = examine(data, kind, path)
     except DataError as error:
-        return path, size, mtime, content, 0, 0, "", "", "", str(error)
+        return (path, size, mtime, content, 0, 0, "", "", "", str(error)), []
     except OSError as error:
         fault = f"{path} cannot be read ({error.strerror}); allowed: a readable file; restore it"
-        return path, size, mtime, content, 0, 0, "", "", "", fault
-    grey = luma(pixels)
-    seen = thumbnail(grey) if kind == "image" else ""
-    return path, size, mtime, content, grey.shape[1], grey.shape[0], seen, _values(grey), patient, ""
+        return (path, size, mtime, content, 0, 0, "", "", "", fault), []
+    grey, name = luma(pixels), listing.state(path)
+    row = (path, size, mtime, content, grey.shape[1], grey.shape[0])
+    if kind == "image":
+        fitted = [image_extract(name, pixels, fit) for fit in fits]
+        return (*row, thumbnail(grey), _values(grey), patient, ""), fitted
+    return (*row, "", _values(grey), patient, ""), [mask_extract(name, pixels)]
 
 
 def _values(pixels: Pixels) -> str:

@@ -187,11 +187,15 @@ def _picture_entry(index: Index, image: ImageSettings, cache: Path) -> tuple[Pat
 
 def _fill_pictures(source: Source, index: Index, image: ImageSettings, arrays: Mapping[str, Array]) -> None:
     def work(row: int) -> None:
-        pixels = source.image(row)
-        arrays["shapes"][row] = pixels.shape[:2]
-        arrays["images"][row] = fit_image(pixels, image)
+        arrays["images"][row], arrays["shapes"][row] = source.fitted(row, image) or _decoded(source, row, image)
 
     _each(_readable(index, "image"), work)
+    source.forget_fitted(image)
+
+
+def _decoded(source: Source, row: int, image: ImageSettings) -> tuple[Pixels, tuple[int, int]]:
+    pixels = source.image(row)
+    return fit_image(pixels, image), (pixels.shape[0], pixels.shape[1])
 
 
 def _readable(index: Index, target: Target) -> list[int]:

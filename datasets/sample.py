@@ -1,13 +1,15 @@
 """What a source offers: an index of its images, and one image or annotation at a time."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from datasets.settings import ImageSettings
 
 Offer = Literal["labels", "boxes", "centres", "masks"]
 Pixels = NDArray[np.uint8]
@@ -68,15 +70,23 @@ class Source(ABC):
     """A published layout. It never trains and never resizes; positions refer to its index."""
 
     @abstractmethod
-    def index(self, cache: Path, progress: Progress | None = None) -> Index:
+    def index(self, cache: Path, progress: Progress | None = None, fits: Collection[ImageSettings] = ()) -> Index:
         """Read or make the index; what was hashed before and has not changed is taken from `cache`.
 
+        `fits` are how images will be fitted: one that is read now need not be decoded again for that.
         Raises `DataError` where root or tables are missing or broken; a bad image is a fault of its row.
         """
 
     @abstractmethod
     def image(self, row: int) -> Pixels:
         """Decode one image: (height, width), 8-bit grey, or (height, width, 3) RGB."""
+
+    def fitted(self, row: int, settings: ImageSettings) -> tuple[Pixels, tuple[int, int]] | None:
+        """Return one image as `fit_image` makes it, and its (height, width); None where reading did not leave it."""
+        return None
+
+    def forget_fitted(self, settings: ImageSettings) -> None:  # noqa: B027
+        """Drop what `fitted` returns of all images; what is made of them is kept elsewhere."""
 
     @abstractmethod
     def masks(self, row: int) -> Pixels:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.sample import Index, Offer, Progress, Source
-from datasets.settings import SplitSettings
+from datasets.settings import ImageSettings, SplitSettings
 from datasets.sources import DataSettings, open_source
 from datasets.splits import Split, fingerprint, pretraining_split, reserve_split, target_split
 from models.settings import Pool
@@ -48,6 +48,8 @@ class CohortSpec:
     """Rows left out because they leak."""
     reserve: float | None = None
     """Share of the target's patients that a search uses and that never test."""
+    fits: frozenset[ImageSettings] = frozenset()
+    """How stages fit its images: reading it does so at once. No more than that depends on it."""
 
 
 @dataclass(eq=False)
@@ -64,7 +66,7 @@ class Cohort:
     def open(cls, spec: CohortSpec, cache: Path, progress: Progress | None = None) -> "Cohort":
         """Read the index of one data set. Raises `DataError`."""
         source = open_source(spec.data)
-        return cls(spec=spec, source=source, index=source.index(cache, progress))
+        return cls(spec=spec, source=source, index=source.index(cache, progress, spec.fits))
 
     @property
     def settings(self) -> SplitSettings:

@@ -144,6 +144,7 @@ def _open(
         settings = CohortSpec(
             data=spec.data[name], folds=spec.compare.folds, min_cases=spec.validation.min_cases,
             reserve=_reserve(spec, name),
+            fits=frozenset(step.image for arm in arms for step in arm.chain if step.settings.data == name),
         )  # fmt: skip
         try:
             cohort = Cohort.open(settings, cache, telling(name, None if problems else meanwhile))

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property, reduce
 from math import isnan
 from operator import or_
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from datasets import stored_index
 from datasets.decode import Kind, read
 from datasets.errors import DataError
-from datasets.manifest import Listing, Manifest, file_state, read_manifest, scan
+from datasets.extracts import Extracts
+from datasets.manifest import Listing, Manifest, extracts_of, file_state, read_manifest, scan
 from datasets.sample import Box, Index, Offer, Pixels, Progress, Source
-from datasets.settings import FileSettings
+from datasets.settings import FileSettings, ImageSettings
 from datasets.sources.faults import fault, remark
 from datasets.sources.masks import exclusive, has_foreground, masks_digest, overlapping, stored_id
 from datasets.sources.published import Case, MaskFile, Published
@@ -36,6 +37,8 @@ class FileSource(Source):
         self._settings = settings
         self._root = settings.root
         self._collection = settings.collection
+        self._extracts: Extracts | None = None
+        self._files: Manifest | None = None
 
     @abstractmethod
     def _published(self, listing: Listing) -> Published:
@@ -75,21 +78,27 @@ class FileSource(Source):
         names = choose(self._layout.labels, self._settings.labels, "labels", self._root)
         return tuple(self._layout.labels.index(name) for name in names)
 
-    def index(self, cache: Path, progress: Progress | None = None) -> Index:
+    def index(self, cache: Path, progress: Progress | None = None, fits: Collection[ImageSettings] = ()) -> Index:
         """Read or make the index; see `Source.index`."""
+        index = self._indexed(cache, progress, fits)
+        self._extracts = Extracts(extracts_of(self._listing, cache))
+        return index
+
+    def _indexed(self, cache: Path, progress: Progress | None, fits: Collection[ImageSettings]) -> Index:
         if not self.tables or "_listing" in vars(self):
-            return self._made(cache, progress)
+            return self._made(cache, progress, fits)
         place = stored_index.place_of(cache, self._settings)
         kept = stored_index.load(place, self._root, self._folders())
         if kept is None:
             tables = self._tables  # before they are read
-            kept = Stored(index=self._made(cache, progress), listing=self._listing, tables=tables)
+            kept = Stored(index=self._made(cache, progress, fits), listing=self._listing, tables=tables)
             stored_index.save(kept, place)
         self._listing, self._tables = kept.listing, kept.tables
         return kept.index
 
-    def _made(self, cache: Path, progress: Progress | None) -> Index:
-        files, cases, layout = read_manifest(self._listing, cache, progress), self._cases, self._layout
+    def _made(self, cache: Path, progress: Progress | None, fits: Collection[ImageSettings]) -> Index:
+        files, cases, layout = read_manifest(self._listing, cache, progress, fits), self._cases, self._layout
+        self._files = files
         known = layout.classes if layout.classes is not None else _numbered(files)
         shown = {box.name for case in cases for box in case.boxes}
         chosen = choose([*known, *sorted(shown.difference(known))], self._settings.classes, "classes", self._root)
@@ -158,6 +167,22 @@ class FileSource(Source):
         self._check_unchanged([path])
         return read(self._root / path, "image")
 
+    def fitted(self, row: int, settings: ImageSettings) -> tuple[Pixels, tuple[int, int]] | None:
+        """Return an image as reading left it; see `Source.fitted`."""
+        path = self._cases[row].path
+        self._check_unchanged([path])
+        return self._extracts.image(self._listing.state(path), settings) if self._extracts is not None else None
+
+    def forget_fitted(self, settings: ImageSettings) -> None:
+        """Drop what reading left; see `Source.forget_fitted`."""
+        if self._extracts is not None:
+            self._extracts.forget(settings)
+
+    def _decoded(self, path: str) -> Pixels:
+        """Decode a file; reading left those of masks decoded."""
+        left = self._extracts.mask(self._listing.state(path)) if self._extracts is not None else None
+        return read(self._root / path, self._listing.kind(path)) if left is None else left
+
     def _check_unchanged(self, paths: Iterable[str]) -> None:
         """Refuse files that are no longer what was listed: what is made of them is kept under their old content."""
         for path in paths:
@@ -185,9 +210,22 @@ class FileSource(Source):
             raise DataError(f"{case.id} has no mask; allowed: rows whose offers['masks'] is not empty; leave it out")
         self._check_unchanged(mask.path for mask in case.masks if isinstance(mask, MaskFile))
         if not self._layout.overlapping:
-            return exclusive(self._root, case, known, self._settings.classes)
+            return exclusive(self._decoded, case, known, self._settings.classes)
         wanted = self._settings.classes or known or ()
-        return overlapping(self._root, case, [name for name in wanted if name in (known or ())])
+        shown = [name for name in wanted if name in (known or ())]
+        return overlapping(self._decoded, case, self._size(case), shown)
+
+    def _size(self, case: Case) -> tuple[int, int]:
+        """Return width and height of the masks of an image, where its classes overlap."""
+        if case.size is not None:
+            return case.size
+        drawn = [mask.path for mask in case.masks if isinstance(mask, MaskFile)]
+        path = drawn[0] if drawn else case.path
+        if self._files is not None:
+            row = self._files.positions[path]
+            return self._files.width[row], self._files.height[row]
+        height, width = self._decoded(path).shape[:2]
+        return width, height
 
 
 def _changed(path: Path) -> str:

@@ -1,12 +1,10 @@
 """The masks of an image, files or runs, as one array and as one digest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from pathlib import Path
 
 import numpy as np
 
-from datasets.decode import read
 from datasets.errors import DataError
 from datasets.manifest import Manifest
 from datasets.sample import Pixels
@@ -14,11 +12,14 @@ from datasets.sources.published import Case, MaskFile, MaskRuns
 from datasets.sources.runs import draw
 from datasets.sources.tables import digest
 
+Decode = Callable[[str], Pixels]
+"""Decodes the file at a path of the data set."""
 
-def exclusive(root: Path, case: Case, known: Sequence[str] | None, chosen: Sequence[str] | None) -> Pixels:
+
+def exclusive(decode: Decode, case: Case, known: Sequence[str] | None, chosen: Sequence[str] | None) -> Pixels:
     """Return (height, width) ids; with chosen classes these become 1, 2, ... and all others background."""
     (path,) = (mask.path for mask in case.masks if isinstance(mask, MaskFile))
-    stored = read(root / path, "ids")
+    stored = decode(path)
     if chosen is None:
         return stored
     renumbered = np.zeros(256, np.uint8)
@@ -32,16 +33,16 @@ def stored_id(name: str, known: Sequence[str] | None) -> int:
     return known.index(name) + 1 if known is not None else int(name.removeprefix("class_"))
 
 
-def overlapping(root: Path, case: Case, classes: Sequence[str]) -> Pixels:
-    """Return (classes, height, width) of 0/1; several masks of one class are united."""
-    width, height = case.size or _size(root, case)
+def overlapping(decode: Decode, case: Case, size: tuple[int, int], classes: Sequence[str]) -> Pixels:
+    """Return (classes, height, width) of 0/1, `size` being (width, height); several masks of one class are united."""
+    width, height = size
     united = np.zeros((len(classes), height, width), np.uint8)
     for mask in case.masks:
         if mask.name not in classes:
             continue
         whole = united[classes.index(mask.name)]
         if isinstance(mask, MaskFile):
-            _unite(whole, read(root / mask.path, "foreground"), mask, case.id)
+            _unite(whole, decode(mask.path), mask, case.id)
         else:
             np.maximum(whole, draw(mask.runs, (width, height), f"{case.id}: mask of {mask.name}"), out=whole)
     return united
@@ -68,12 +69,6 @@ def _content(mask: MaskFile | MaskRuns, files: Manifest) -> tuple[object, ...] |
         return mask.name, None, blake2b(mask.runs, digest_size=16).hexdigest()
     at = files.positions.get(mask.path)
     return (mask.name, mask.place, files.content[at]) if at is not None else None
-
-
-def _size(root: Path, case: Case) -> tuple[int, int]:
-    files = [mask.path for mask in case.masks if isinstance(mask, MaskFile)]
-    height, width = (read(root / files[0], "foreground") if files else read(root / case.path, "image")).shape[:2]
-    return width, height
 
 
 def _unite(whole: Pixels, part: Pixels, mask: MaskFile, image: str) -> None:

@@ -1,6 +1,6 @@
 """Generated chest radiographs of any number, with every kind of annotation."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from datasets.sample import Box, Index, Pixels, Progress, Source
-from datasets.settings import SourceSettings
+from datasets.settings import ImageSettings, SourceSettings
 from datasets.sources.phantom_anatomy import Patient, draw_opacities, draw_patient, draw_pose, draw_tube
 from datasets.sources.tables import choose, digest
 
@@ -72,7 +72,7 @@ class PhantomSource(Source):
     def _patient(self, row: int) -> int:
         return row * self._settings.patients // self._settings.images
 
-    def index(self, cache: Path, progress: Progress | None = None) -> Index:
+    def index(self, cache: Path, progress: Progress | None = None, fits: Collection[ImageSettings] = ()) -> Index:
         """Make the index; see `Source.index`. Nothing is cached, for nothing is read."""
         rows = range(self._settings.images)
         groups = [_patient(self._key, number).group for number in range(self._settings.patients)]

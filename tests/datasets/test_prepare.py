@@ -17,7 +17,7 @@ from datasets.errors import DataError
 from datasets.prepare import prepared, truth
 from datasets.sample import Box, Index, Pixels, Source
 from datasets.settings import ImageSettings
-from datasets.sources import FolderSettings, open_source
+from datasets.sources import FolderSettings, files, open_source
 from datasets.targets import Fit, fit_image, fit_masks
 from tests.data.folder import write_folder
 
@@ -313,3 +313,17 @@ def test_a_file_that_changed_after_it_was_indexed_is_not_prepared(tmp_path: Path
     with pytest.raises(DataError, match="changed since it was indexed; allowed: unchanged files"):
         prepared(source, index, "image", ImageSettings(size=16), structure=None, cache=tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache" / "prepared").iterdir() if path.is_dir()]
+
+
+def test_images_that_reading_fitted_are_not_decoded_again_and_not_kept_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, settings = tmp_path / "cache", FolderSettings(root=write_folder(tmp_path / "own"))
+    source, again = open_source(settings), open_source(settings)
+    index = source.index(cache, fits=[IMAGE])
+    expected = [fit_image(source.image(row), IMAGE) for row in range(len(index))]
+    monkeypatch.setattr(files, "read", lambda path, _: pytest.fail(f"{path} was decoded again"))
+    found = prepared(source, index, "mask", IMAGE, structure=None, cache=cache)
+    assert np.array_equal(found.images, expected)
+    assert again.index(cache) is not None
+    assert again.fitted(0, IMAGE) is None

@@ -1,7 +1,8 @@
 """What every source promises."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Collection
 from operator import ne
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 from datasets import manifest
 from datasets.decode import SUFFIXES
 from datasets.errors import DataError
+from datasets.extracts import Extract
 from datasets.sample import Index, Source
+from datasets.settings import ImageSettings, PrepareSettings
 from datasets.sources import (
     SOURCES,
     CcxsSettings,
@@ -26,8 +29,10 @@ from datasets.sources import (
     PhantomSettings,
     SiimAcrSettings,
     SiimCovid19Settings,
+    files,
     open_source,
 )
+from datasets.targets import fit_image
 from tests.data.ccxs import write_ccxs
 from tests.data.chexpert import write_chexpert
 from tests.data.coco import write_coco
@@ -156,6 +161,35 @@ def test_rows_can_be_read_without_an_index(settings: DataSettings, source: Sourc
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_what_reading_leaves_is_what_decoding_again_gives(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = MAKERS[name](tmp_path / "data")
+    fits = (ImageSettings(size=48), ImageSettings(size=32, channels=3, fit="letterbox"))
+    other = ImageSettings(size=48, prepare=PrepareSettings(normalise=True))
+    decoding, leaving = open_source(settings), open_source(settings)
+    index = decoding.index(tmp_path / "decoding")
+    shutil.rmtree(tmp_path / "decoding" / "extracts", ignore_errors=True)
+    leaving.index(tmp_path / "leaving", fits=fits)
+    expected = {(row, fit): (fit_image(decoding.image(row), fit), decoding.image(row).shape[:2])
+                for row in range(len(index)) for fit in fits}  # fmt: skip
+    masks = {row: decoding.masks(row) for row in range(len(index)) if index.offers["masks"][row]}
+    decoded: list[Path] = []
+    monkeypatch.setattr(files, "read", lambda path, _: decoded.append(path))
+    for (row, fit), (pixels, shape) in expected.items():
+        found = leaving.fitted(row, fit)
+        assert found is not None
+        assert np.array_equal(found[0], pixels)
+        assert found[1] == shape
+        assert leaving.fitted(row, other) is None
+    assert all(np.array_equal(leaving.masks(row), expected) for row, expected in masks.items())
+    assert not decoded
+    leaving.forget_fitted(fits[0])
+    assert leaving.fitted(0, fits[0]) is None
+    assert leaving.fitted(0, fits[1]) is not None
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_a_second_opening_reads_no_file_and_a_changed_one_is_read_again(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,9 +198,11 @@ def test_a_second_opening_reads_no_file_and_a_changed_one_is_read_again(
     read: list[str] = []
     inspect = manifest._inspect
 
-    def counting(listing: manifest.Listing, path: str) -> manifest.Row:
+    def counting(
+        listing: manifest.Listing, path: str, fits: Collection[ImageSettings]
+    ) -> tuple[manifest.Row, list[Extract]]:
         read.append(path)
-        return inspect(listing, path)
+        return inspect(listing, path, fits)
 
     monkeypatch.setattr(manifest, "_inspect", counting)
     second = open_source(settings).index(tmp_path / "cache")

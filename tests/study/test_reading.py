@@ -69,3 +69,14 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now
+
+
+def test_new_images_are_fitted_as_the_stages_that_read_them_ask(tmp_path: Path) -> None:
+    data = {name: {"source": "folder", "root": str(write_folder(tmp_path / name))} for name in ("clinic", "hospital")}
+    changes = {"data": data, "leaks": "report", "stages.classify.image": {"size": 48}}
+    plan = load_plan(base(changes), file="new.yaml", cache=tmp_path / "cache")
+    asked = {(step.settings.data, step.image) for arm in plan.arms for step in arm.chain}
+    assert {image.size for _, image in asked} == {48, 64}
+    for name, image in asked:
+        assert plan.cohorts[name].source.fitted(0, image) is not None
+        assert plan.cohorts[name].source.fitted(0, image.model_copy(update={"size": 40})) is None
