@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from datasets.errors import DataError
 
 Array = NDArray[Any]
+PREPARED: Final = "prepared"
+"""The folder of a cache that has the entries."""
 Layout = Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
 """Shape and type by name of array."""
 
@@ -36,7 +38,7 @@ def open_entry(
     """Map the read-only arrays of an entry; where it is missing, `fill` is called with arrays of zeros first.
 
     An entry appears complete or not at all. Before one is filled, those used longest ago are removed until
-    it fits into the budget, but for those in `keep`. Raises `DataError` where the disk is too small.
+    it fits into the budget and onto the disk, but for those in `keep`. Raises `DataError` where the disk is too small.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -64,7 +66,7 @@ def _write(
     part = _part_of(folder)
     shutil.rmtree(part, ignore_errors=True)
     needed = size_of(layout)
-    _make_room(folder.parent, budget_bytes - needed, keep)
+    _make_room(folder.parent, needed, budget_bytes, keep)
     free = shutil.disk_usage(folder.parent).free
     if free < needed:
         raise DataError(
@@ -85,8 +87,8 @@ def _write(
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _make_room(cache: Path, budget_bytes: int, keep: Collection[Path]) -> None:
-    """Remove what crashed processes left, and the entries used longest ago until the others fit."""
+def _make_room(cache: Path, needed: int, budget_bytes: int, keep: Collection[Path]) -> None:
+    """Remove what crashed processes left, and the entries used longest ago until there is room for one more."""
     for part in cache.glob("*.part"):
         with suppress(Timeout), FileLock(_lock_of(part.with_suffix("")), timeout=0):
             shutil.rmtree(part, ignore_errors=True)
@@ -97,8 +99,10 @@ def _make_room(cache: Path, budget_bytes: int, keep: Collection[Path]) -> None:
             size = sum(file.stat().st_size for file in entry.iterdir())
             used.append((entry.stat().st_mtime, size, entry))
     total = sum(size for _, size, _ in used)
+    on_disk = total + shutil.disk_usage(cache).free
+    allowed = min(budget_bytes, on_disk if on_disk >= needed else budget_bytes) - needed
     for _, size, entry in sorted(used):
-        if total <= budget_bytes:
+        if total <= allowed:
             return
         if entry not in keep:
             _remove(entry)

@@ -1,13 +1,16 @@
-"""What reading files leaves for preparing, so that none is decoded twice: masks, and images as they will be fitted.
+"""What reading files leaves for preparing, which then need not decode them again: masks, and images as they are fitted.
 
-Each kind of extract has a folder of Arrow files, whose pixels are compressed by zstd. All of it may be removed at any
-time: what is not there is decoded again.
+Each kind has a folder of Arrow files beside the prepared arrays, and is removed like these when the cache needs room.
+What is not there, or damaged, is decoded again.
 """
 
+import os
 import shutil
 import uuid
+import zlib
 from collections import defaultdict
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -24,101 +27,130 @@ from datasets.versions import VERSIONS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MASKS: Final = "masks"
 CODEC: Final = "zstd"
 BATCH_BYTES: Final = 2**24
 """Of a file."""
 BUDGET_BYTES: Final = 2**34
-"""Of one data set; what is beyond it is decoded again."""
+"""Of one data set, what is out of date included; what is beyond it is decoded again."""
 DISK_SHARE: Final = 1 / 8
 """Of what is free, that a reading takes at most: the arrays that are prepared then need room too."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the extracts of one data set are: a folder a kind, whose names begin alike."""
+
+    parent: Path
+    key: str
+
+    def of(self, kind: str) -> Path:
+        """Return the folder of a kind."""
+        return self.parent / f"{self.key}-{kind}"
+
+    def folders(self) -> list[Path]:
+        """Return the folders that there are."""
+        return [path for path in self.parent.glob(f"{self.key}-*") if path.is_dir() and not path.suffix]
+
+
 @dataclass(frozen=True, kw_only=True)
-class Extract:
+class _Extract:
     """Compressed pixels of a file of this height and width. `name` says which file, and as it was when."""
 
-    kind: str
     name: str
     height: int
     width: int
     pixels: bytes
+    check: int
 
 
-def mask_extract(name: str, pixels: Pixels) -> Extract:
-    """Extract (height, width) ids or 0/1 as they are."""
-    return _extract(MASKS, name, pixels, pixels)
-
-
-def image_extract(name: str, pixels: Pixels, settings: ImageSettings) -> Extract:
-    """Extract (height, width[, 3]) as it will be fitted."""
-    return _extract(_kind_of(settings), name, pixels, fit_image(pixels, settings))
-
-
-def _extract(kind: str, name: str, original: Pixels, pixels: Pixels) -> Extract:
+def _packed(name: str, original: Pixels, pixels: Pixels) -> _Extract:
     import pyarrow as pa
 
+    height, width = original.shape[:2]
     codec = pa.Codec(CODEC, compression_level=1)
     packed = codec.compress(np.ascontiguousarray(pixels).reshape(-1), asbytes=True)
-    return Extract(kind=kind, name=name, height=original.shape[0], width=original.shape[1], pixels=packed)
+    return _Extract(name=name, height=height, width=width, pixels=packed, check=_check(name, height, width, packed))
 
 
-def _kind_of(settings: ImageSettings) -> str:
-    text = f"{VERSIONS['preparation']} {settings.model_dump_json()}"
+def _check(name: str, height: int, width: int, packed: "bytes | pa.Buffer") -> int:
+    return zlib.crc32(packed, zlib.crc32(f"{name} {height} {width}".encode()))
+
+
+def _kind_of(settings: ImageSettings | None) -> str:
+    """Name images that are fitted like this, or masks, which never are."""
+    text = f"{VERSIONS['preparation']} {settings.model_dump_json() if settings is not None else 'masks'}"
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class Writer:
-    """Keeps extracts in a folder. Where the disk takes no more it stops quietly: nothing depends on them."""
+    """Keeps extracts, from several threads. Where there is no room it stops quietly: nothing depends on them."""
 
-    def __init__(self, folder: Path, fits: Collection[ImageSettings]) -> None:
-        self.fits = fits
-        self._folder = folder
-        wanted = {MASKS, *map(_kind_of, fits)}
-        for kind in folder.glob("*"):
-            if kind.name not in wanted:  # of studies that were planned and never run
-                shutil.rmtree(kind, ignore_errors=True)
-        self._room = min(BUDGET_BYTES - _size_of(folder), int(_free(folder) * DISK_SHARE))
-        self._waiting: dict[str, list[Extract]] = defaultdict(list)
+    def __init__(self, place: Place, fits: Collection[ImageSettings]) -> None:
+        self._place = place
+        self._fits = tuple(fits)
+        self._lock = Lock()
+        self._waiting: dict[str, list[_Extract]] = defaultdict(list)
         self._bytes = 0
+        self._room = 0
+        with suppress(OSError):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            self._room = self._cleared()
 
-    def add(self, extract: Extract) -> None:
-        """Take one; it may be written later."""
-        size = len(extract.pixels)
-        if size > self._room:
-            return
-        self._room -= size
-        self._bytes += size
-        self._waiting[extract.kind].append(extract)
-        if self._bytes > BATCH_BYTES:
-            self.flush()
+    def _cleared(self) -> int:
+        """Drop what was cut off, and all of it where it has become much; return the bytes that may be written."""
+        used = 0
+        for folder in self._place.folders():
+            for file in folder.glob("*.tmp"):
+                file.unlink(missing_ok=True)
+            used += sum(file.stat().st_size for file in folder.iterdir())
+        if used > BUDGET_BYTES // 2:  # most of it of files that have changed since
+            for folder in self._place.folders():
+                shutil.rmtree(folder, ignore_errors=True)
+            used = 0
+        return min(BUDGET_BYTES - used, int(shutil.disk_usage(self._place.parent).free * DISK_SHARE))
+
+    def mask(self, name: str, pixels: Pixels) -> None:
+        """Leave (height, width) ids or 0/1 as they are."""
+        if self._room > 0:
+            self._add(_kind_of(None), _packed(name, pixels, pixels))
+
+    def image(self, name: str, pixels: Pixels) -> None:
+        """Leave (height, width[, 3]) fitted in each of the ways that were asked for."""
+        for settings in self._fits:
+            if self._room > 0:
+                self._add(_kind_of(settings), _packed(name, pixels, fit_image(pixels, settings)))
+
+    def _add(self, kind: str, extract: _Extract) -> None:
+        with self._lock:
+            self._room -= len(extract.pixels)
+            self._bytes += len(extract.pixels)
+            self._waiting[kind].append(extract)
+            if self._bytes > BATCH_BYTES:
+                self._write()
 
     def flush(self) -> None:
         """Write what was taken."""
-        waiting, self._waiting, self._bytes = self._waiting, defaultdict(list), 0
-        for kind, extracts in waiting.items():
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
+        for kind, extracts in self._waiting.items():
             try:
-                _save(extracts, self._folder / kind)
+                _save(extracts, self._place.of(kind))
             except OSError:
                 self._room = 0
+        self._waiting.clear()
+        self._bytes = 0
 
 
-def _size_of(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*/*.arrow"))
-
-
-def _free(folder: Path) -> int:
-    there = next(above for above in (folder, *folder.parents) if above.is_dir())
-    return shutil.disk_usage(there).free
-
-
-def _save(extracts: list[Extract], folder: Path) -> None:
+def _save(extracts: list[_Extract], folder: Path) -> None:
     import pyarrow as pa
 
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     place = folder / f"{uuid.uuid4().hex}.arrow"
     aside = place.with_suffix(".tmp")
-    schema = pa.schema({"name": pa.string(), "height": pa.int32(), "width": pa.int32(), "pixels": pa.binary()})
+    kinds = {"height": pa.int32(), "width": pa.int32(), "pixels": pa.binary(), "check": pa.uint32()}
+    schema = pa.schema({"name": pa.string(), **kinds})
     columns = {name: [getattr(extract, name) for extract in extracts] for name in schema.names}
     try:
         with pa.OSFile(str(aside), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
@@ -129,16 +161,16 @@ def _save(extracts: list[Extract], folder: Path) -> None:
 
 
 class Extracts:
-    """The extracts in a folder, mapped into memory where they are first asked for."""
+    """The extracts at a place, mapped into memory where they are first asked for."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, place: Place) -> None:
+        self._place = place
         self._kinds: dict[str, _Kind] = {}
         self._lock = Lock()
 
     def mask(self, name: str) -> Pixels | None:
         """Return (height, width) ids or 0/1 of a file, None where it has to be decoded."""
-        found = self._kind(MASKS).row(name)
+        found = self._kind(_kind_of(None)).row(name)
         return None if found is None else found.pixels((found.height, found.width))
 
     def image(self, name: str, settings: ImageSettings) -> tuple[Pixels, tuple[int, int]] | None:
@@ -153,12 +185,12 @@ class Extracts:
         kind = _kind_of(settings)
         with self._lock:
             self._kinds.pop(kind, None)
-        shutil.rmtree(self._folder / kind, ignore_errors=True)
+        shutil.rmtree(self._place.of(kind), ignore_errors=True)
 
     def _kind(self, kind: str) -> "_Kind":
         with self._lock:
             if kind not in self._kinds:
-                self._kinds[kind] = _Kind(self._folder / kind)
+                self._kinds[kind] = _Kind(self._place.of(kind))
             return self._kinds[kind]
 
 
@@ -176,9 +208,13 @@ class _Row:
 
 class _Kind:
     def __init__(self, folder: Path) -> None:
-        self._batches = [batch for place in folder.glob("*.arrow") for batch in _loaded(place)]
+        with suppress(OSError):
+            os.utime(folder)  # what is in use is not what the cache removes first
         self._places = {
-            name: (batch, row) for batch in self._batches for row, name in enumerate(batch.column("name").to_pylist())
+            name: (batch, row)
+            for place in folder.glob("*.arrow")
+            for batch in _loaded(place)
+            for row, name in enumerate(batch.column("name").to_pylist())
         }
 
     def row(self, name: str) -> _Row | None:
@@ -186,8 +222,9 @@ class _Kind:
         if at is None:
             return None
         batch, row = at
-        height, width = (batch.column(side)[row].as_py() for side in ("height", "width"))
-        return _Row(height, width, batch.column("pixels")[row].as_buffer())
+        height, width, check = (batch.column(name)[row].as_py() for name in ("height", "width", "check"))
+        packed = batch.column("pixels")[row].as_buffer()
+        return _Row(height, width, packed) if check == _check(name, height, width, packed) else None
 
 
 def _loaded(place: Path) -> "list[pa.RecordBatch]":
@@ -195,5 +232,5 @@ def _loaded(place: Path) -> "list[pa.RecordBatch]":
 
     try:
         return pa.ipc.open_file(pa.memory_map(str(place))).read_all().to_batches()  # type: ignore[no-any-return]
-    except (FileNotFoundError, pa.ArrowInvalid):  # removed meanwhile, or cut off by a crash
+    except (OSError, pa.ArrowException):  # removed meanwhile, cut off by a crash, of somebody else
         return []

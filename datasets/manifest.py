@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.arrays import PREPARED
 from datasets.decode import SUFFIXES, Kind, examine, luma
 from datasets.errors import DataError
-from datasets.extracts import Extract, Writer, image_extract, mask_extract
+from datasets.extracts import Place, Writer
 from datasets.sample import Pixels, Progress
 from datasets.settings import ImageSettings
 
@@ -160,9 +161,9 @@ def _key(listing: Listing) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def extracts_of(listing: Listing, cache: Path) -> Path:
-    """Return the folder where reading these files leaves what it decoded."""
-    return cache / "extracts" / _key(listing)
+def extracts_of(listing: Listing, cache: Path) -> Place:
+    """Return where reading these files leaves what it decoded."""
+    return Place(cache / PREPARED, _key(listing))
 
 
 def _is_current(known: Manifest, listing: Listing) -> bool:
@@ -182,11 +183,8 @@ def _renew(known: Manifest, listing: Listing, progress: Progress | None, writer:
     pool = ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1))
     try:
         for start in range(0, max(len(missing), 1), CHUNK):
-            chunk = missing[start : start + CHUNK]
-            for row, extracts in pool.map(lambda path: _inspect(listing, path, writer.fits), chunk):
+            for row in pool.map(lambda path: _inspect(listing, path, writer), missing[start : start + CHUNK]):
                 rows[row[0]] = row
-                for extract in extracts:
-                    writer.add(extract)
                 if progress is not None:
                     progress(len(rows) - len(listing.files) + len(missing), len(missing))
             writer.flush()
@@ -200,7 +198,7 @@ def _manifest(rows: list[Row]) -> Manifest:
     return Manifest(**{name: list(column) for name, column in zip(COLUMNS, columns, strict=True)})
 
 
-def _inspect(listing: Listing, path: str, fits: Collection[ImageSettings]) -> tuple[Row, list[Extract]]:
+def _inspect(listing: Listing, path: str, writer: Writer) -> Row:
     size, mtime = listing.files[path]
     kind = listing.kind(path)
     content = ""
@@ -209,16 +207,15 @@ def _inspect(listing: Listing, path: str, fits: Collection[ImageSettings]) -> tu
         content = blake2b(data, digest_size=16).hexdigest()
         pixels, patient = examine(data, kind, path)
     except DataError as error:
-        return (path, size, mtime, content, 0, 0, "", "", "", str(error)), []
+        return path, size, mtime, content, 0, 0, "", "", "", str(error)
     except OSError as error:
         fault = f"{path} cannot be read ({error.strerror}); allowed: a readable file; restore it"
-        return (path, size, mtime, content, 0, 0, "", "", "", fault), []
-    grey, name = luma(pixels), listing.state(path)
-    row = (path, size, mtime, content, grey.shape[1], grey.shape[0])
-    if kind == "image":
-        fitted = [image_extract(name, pixels, fit) for fit in fits]
-        return (*row, thumbnail(grey), _values(grey), patient, ""), fitted
-    return (*row, "", _values(grey), patient, ""), [mask_extract(name, pixels)]
+        return path, size, mtime, content, 0, 0, "", "", "", fault
+    leave = writer.image if kind == "image" else writer.mask
+    leave(listing.state(path), pixels)
+    grey = luma(pixels)
+    seen = thumbnail(grey) if kind == "image" else ""
+    return path, size, mtime, content, grey.shape[1], grey.shape[0], seen, _values(grey), patient, ""
 
 
 def _values(pixels: Pixels) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.arrays import Array, Layout, open_entry, size_of
+from datasets.arrays import PREPARED, Array, Layout, open_entry, size_of
 from datasets.sample import Index, Pixels, Source
 from datasets.settings import ImageSettings
 from datasets.splits import fingerprint
@@ -223,4 +223,4 @@ def _entry(index: Index, target: Target, cache: Path, meaning: Mapping[str, obje
         "rows": blake2b(rows.encode(), digest_size=16).hexdigest(),
     }
     key = blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
-    return cache / "prepared" / key
+    return cache / PREPARED / key

@@ -170,8 +170,10 @@ class FileSource(Source):
     def fitted(self, row: int, settings: ImageSettings) -> tuple[Pixels, tuple[int, int]] | None:
         """Return an image as reading left it; see `Source.fitted`."""
         path = self._cases[row].path
-        self._check_unchanged([path])
-        return self._extracts.image(self._listing.state(path), settings) if self._extracts is not None else None
+        left = self._extracts.image(self._listing.state(path), settings) if self._extracts is not None else None
+        if left is not None:
+            self._check_unchanged([path])
+        return left
 
     def forget_fitted(self, settings: ImageSettings) -> None:
         """Drop what reading left; see `Source.forget_fitted`."""
@@ -186,7 +188,8 @@ class FileSource(Source):
     def _check_unchanged(self, paths: Iterable[str]) -> None:
         """Refuse files that are no longer what was listed: what is made of them is kept under their old content."""
         for path in paths:
-            if file_state(self._root / path) != self._listing.files.get(path):
+            listed = self._listing.files.get(path)
+            if listed is None or file_state(self._root / path) != listed:
                 raise DataError(_changed(self._root / path))
 
     def labels(self, row: int) -> NDArray[np.float32]:
@@ -221,8 +224,8 @@ class FileSource(Source):
             return case.size
         drawn = [mask.path for mask in case.masks if isinstance(mask, MaskFile)]
         path = drawn[0] if drawn else case.path
-        if self._files is not None:
-            row = self._files.positions[path]
+        row = self._files.positions[path] if self._files is not None else 0
+        if self._files is not None and not self._files.fault[row]:
             return self._files.width[row], self._files.height[row]
         height, width = self._decoded(path).shape[:2]
         return width, height

@@ -10,8 +10,8 @@ import pytest
 
 from datasets import extracts, manifest
 from datasets.decode import Kind
-from datasets.extracts import Extracts, Writer, image_extract, mask_extract
-from datasets.manifest import extracts_of, read_manifest, scan
+from datasets.extracts import Extracts, Place, Writer
+from datasets.manifest import Listing, extracts_of, read_manifest, scan
 from datasets.sample import Pixels
 from datasets.settings import ImageSettings
 from datasets.targets import fit_image
@@ -29,18 +29,48 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "cache", "key")
+
+
 def ids(seed: int) -> Pixels:
     return np.random.default_rng(seed).integers(0, 4, (30, 40 + seed), np.uint8)
 
 
-def test_extracts_are_what_was_given(tmp_path: Path) -> None:
-    image, mask = picture(1, width=50, height=40), ids(1)
-    writer = Writer(tmp_path, [SMALL, LARGE])
-    for extract in (mask_extract("m", mask), image_extract("i", image, SMALL), image_extract("i", image, LARGE)):
-        writer.add(extract)
-    assert Extracts(tmp_path).mask("m") is None
+def leave_masks(place: Place, *numbers: int) -> None:
+    writer = Writer(place, [])
+    for number in numbers:
+        writer.mask(f"{number}", ids(number))
     writer.flush()
-    found = Extracts(tmp_path)
+
+
+def held(place: Place, count: int) -> list[int]:
+    found = Extracts(place)
+    there = [number for number in range(count) if found.mask(f"{number}") is not None]
+    assert all(np.array_equal(_there(found.mask(f"{number}")), ids(number)) for number in there)
+    return there
+
+
+def read(root: Path, cache: Path, *fits: ImageSettings) -> tuple[Listing, Extracts]:
+    listing = scan(root, FOLDERS)
+    assert not any(read_manifest(listing, cache, fits=fits).fault)
+    return listing, Extracts(extracts_of(listing, cache))
+
+
+def _there(pixels: Pixels | None) -> Pixels:
+    assert pixels is not None
+    return pixels
+
+
+def test_extracts_are_what_was_given(place: Place) -> None:
+    image, mask = picture(1, width=50, height=40), ids(1)
+    writer = Writer(place, [SMALL, LARGE])
+    writer.mask("m", mask)
+    writer.image("i", image)
+    assert Extracts(place).mask("m") is None
+    writer.flush()
+    found = Extracts(place)
     assert np.array_equal(_there(found.mask("m")), mask)
     for settings in (SMALL, LARGE):
         pixels, shape = found.image("i", settings) or (None, None)
@@ -49,88 +79,96 @@ def test_extracts_are_what_was_given(tmp_path: Path) -> None:
     assert found.mask("i") is None
     assert found.image("m", SMALL) is None
     assert found.image("i", ImageSettings(size=17)) is None
+    assert Extracts(Place(place.parent, "other")).mask("m") is None
 
 
-def _there(pixels: Pixels | None) -> Pixels:
-    assert pixels is not None
-    return pixels
-
-
-def test_many_are_written_before_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_are_written_before_the_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extracts, "BATCH_BYTES", 1000)
-    writer = Writer(tmp_path, [])
+    writer = Writer(place, [])
     for number in range(20):
-        writer.add(mask_extract(f"{number}", ids(number)))
-    assert len(list(tmp_path.rglob("*.arrow"))) > 3
+        writer.mask(f"{number}", ids(number))
+    assert len(list(place.parent.rglob("*.arrow"))) > 3
     writer.flush()
-    found = Extracts(tmp_path)
-    assert all(np.array_equal(_there(found.mask(f"{number}")), ids(number)) for number in range(20))
+    assert held(place, 20) == list(range(20))
 
 
-def test_what_is_beyond_the_budget_is_left_out_also_over_several_readings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(extracts, "BUDGET_BYTES", 4000)
-    for start in (0, 10):
-        writer = Writer(tmp_path, [])
-        for number in range(start, start + 10):
-            writer.add(mask_extract(f"{number}", ids(number)))
-        writer.flush()
-    found = Extracts(tmp_path)
-    held = [found.mask(f"{number}") is not None for number in range(20)]
-    assert held[0]
-    assert not held[9]
-    assert not any(held[10:])
+def test_beyond_the_budget_nothing_is_fitted_or_left(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extracts, "BUDGET_BYTES", 2000)
+    leave_masks(place, *range(20))
+    there = held(place, 20)
+    assert there == list(range(len(there)))
+    assert 4 < len(there) < 12
+    monkeypatch.setattr(extracts, "BUDGET_BYTES", 0)
+    monkeypatch.setattr(extracts, "fit_image", lambda *_: pytest.fail("fitted in vain"))
+    Writer(place, [SMALL]).image("i", picture(1))
 
 
-def test_a_small_share_of_the_disk_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = 8 * 4000
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-    writer = Writer(tmp_path / "not" / "there", [])
-    for number in range(20):
-        writer.add(mask_extract(f"{number}", ids(number)))
-    writer.flush()
-    assert 3000 < sum(file.stat().st_size for file in tmp_path.rglob("*.arrow")) < 8000
+def test_what_has_become_much_by_changes_goes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_masks(place, *range(10))
+    size = sum(file.stat().st_size for file in place.parent.rglob("*.arrow"))
+    monkeypatch.setattr(extracts, "BUDGET_BYTES", 3 * size)
+    leave_masks(place, 10)
+    assert held(place, 11) == list(range(11))
+    monkeypatch.setattr(extracts, "BUDGET_BYTES", 2 * size)
+    leave_masks(place, 11)
+    assert held(place, 12) == [11]
+
+
+def test_a_small_share_of_the_disk_is_taken(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=8 * 2000))
+    leave_masks(place, *range(20))
+    assert 4 < len(held(place, 20)) < 12
 
 
 def test_a_place_that_takes_nothing_ends_no_reading(root: Path, tmp_path: Path) -> None:
-    listing = scan(root, FOLDERS)
-    place = extracts_of(listing, tmp_path)
-    place.parent.mkdir()
-    place.write_text("a file, where a folder should be")
-    assert read_manifest(listing, tmp_path, fits=[SMALL]).fault == [""] * 6
-    assert Extracts(place).mask(listing.state("masks/0.png")) is None
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "prepared").write_text("a file, where a folder should be")
+    listing, found = read(root, tmp_path / "cache", SMALL)
+    assert found.mask(listing.state("masks/0.png")) is None
 
 
-def test_a_file_that_a_crash_cut_off_is_done_without(tmp_path: Path) -> None:
-    writer = Writer(tmp_path, [])
-    writer.add(mask_extract("m", ids(0)))
+def test_a_disk_that_fills_up_ends_no_reading(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    writer = Writer(place, [])
+    writer.mask("0", ids(0))
     writer.flush()
-    (file,) = tmp_path.rglob("*.arrow")
-    os.truncate(file, file.stat().st_size // 2)
-    assert Extracts(tmp_path).mask("m") is None
+    with monkeypatch.context() as patch:
+        patch.setattr(extracts, "_save", full)
+        writer.mask("1", ids(1))
+        writer.flush()
+    writer.mask("2", ids(2))
+    writer.flush()
+    assert held(place, 3) == [0]
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+def test_a_file_that_a_crash_cut_off_is_done_without(place: Place, kept: float) -> None:
+    leave_masks(place, 0)
+    (file,) = place.parent.rglob("*.arrow")
+    os.truncate(file, int(file.stat().st_size * kept))
+    assert held(place, 1) == []
+
+
+def test_pixels_that_a_crash_left_empty_are_done_without(place: Place) -> None:
+    leave_masks(place, 0, 1)
+    (file,) = place.parent.rglob("*.arrow")
+    packed = extracts._packed("1", ids(1), ids(1)).pixels
+    data = file.read_bytes()
+    assert data.count(packed) == 1
+    file.write_bytes(data.replace(packed, bytes(len(packed))))
+    assert held(place, 2) == [0]
 
 
 def test_a_file_that_changed_has_none_of_before(root: Path, tmp_path: Path) -> None:
-    before = scan(root, FOLDERS)
-    read_manifest(before, tmp_path, fits=[SMALL])
+    read(root, tmp_path, SMALL)
     save(ids(7), root / "masks" / "0.png")
-    listing = scan(root, FOLDERS)
-    assert Extracts(extracts_of(listing, tmp_path)).mask(listing.state("masks/0.png")) is None
-    read_manifest(listing, tmp_path, fits=[SMALL])
-    found = Extracts(extracts_of(listing, tmp_path))
+    changed = scan(root, FOLDERS)
+    assert Extracts(extracts_of(changed, tmp_path)).mask(changed.state("masks/0.png")) is None
+    listing, found = read(root, tmp_path, SMALL)
     assert np.array_equal(_there(found.mask(listing.state("masks/0.png"))), ids(7))
     assert np.array_equal(_there(found.mask(listing.state("masks/1.png"))), ids(1))
-
-
-def test_images_fitted_for_what_nobody_ran_go_when_files_are_read_again(root: Path, tmp_path: Path) -> None:
-    read_manifest(scan(root, FOLDERS), tmp_path, fits=[SMALL])
-    save(picture(9), root / "images" / "9.png")
-    listing = scan(root, FOLDERS)
-    read_manifest(listing, tmp_path, fits=[LARGE])
-    found = Extracts(extracts_of(listing, tmp_path))
-    assert found.image(listing.state("images/0.png"), SMALL) is None
-    assert found.image(listing.state("images/9.png"), LARGE) is not None
 
 
 def test_an_interrupted_reading_leaves_what_it_read(
@@ -144,17 +182,17 @@ def test_an_interrupted_reading_leaves_what_it_read(
 
     with pytest.raises(KeyboardInterrupt):
         read_manifest(scan(root, FOLDERS), tmp_path, interrupt, fits=[SMALL])
-    listing = scan(root, FOLDERS)
-    read_manifest(listing, tmp_path, fits=[SMALL])
-    found = Extracts(extracts_of(listing, tmp_path))
+    listing, found = read(root, tmp_path, SMALL)
     assert all(found.image(listing.state(f"images/{number}.png"), SMALL) for number in range(3))
     assert all(found.mask(listing.state(f"masks/{number}.png")) is not None for number in range(3))
 
 
-def test_what_another_process_removed_is_decoded_again(root: Path, tmp_path: Path) -> None:
-    listing = scan(root, FOLDERS)
-    read_manifest(listing, tmp_path, fits=[SMALL])
-    found = Extracts(extracts_of(listing, tmp_path))
-    shutil.rmtree(tmp_path / "extracts")
-    assert found.image(listing.state("images/0.png"), SMALL) is None
+def test_what_is_removed_while_it_is_read_stays_readable_to_who_has_it(root: Path, tmp_path: Path) -> None:
+    listing, found = read(root, tmp_path, SMALL)
+    assert found.image(listing.state("images/0.png"), SMALL) is not None
+    shutil.rmtree(tmp_path / "prepared")
+    pixels, _ = found.image(listing.state("images/1.png"), SMALL) or (None, None)
+    assert np.array_equal(_there(pixels), fit_image(picture(1), SMALL))
+    assert Extracts(extracts_of(listing, tmp_path)).image(listing.state("images/1.png"), SMALL) is None
     found.forget(SMALL)
+    assert found.image(listing.state("images/1.png"), SMALL) is None

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -228,6 +230,30 @@ def test_a_disk_too_small_is_refused_before_anything_is_read(tmp_path: Path) -> 
     assert not (tmp_path / "big").exists()
 
 
+def test_the_entries_used_longest_ago_go_when_that_gives_the_disk_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, size = 10_000, 2_000  # the header of an array is 128 bytes of that
+
+    def free(_: object) -> SimpleNamespace:
+        return SimpleNamespace(free=disk - sum(file.stat().st_size for file in tmp_path.rglob("*.npy")))
+
+    def fill(name: str, count: int = size - 128) -> None:
+        layout = {"images": ((count,), np.uint8)}
+        arrays.open_entry(tmp_path / name, layout, lambda _: None, budget_bytes=2**40)
+        os.utime(tmp_path / name, (clock := next(times), clock))
+
+    times = iter(range(100, 200))
+    monkeypatch.setattr(shutil, "disk_usage", free)
+    for number in range(5):
+        fill(f"{number}")
+    with pytest.raises(DataError, match="allowed: what fits"):
+        fill("large", 20_000)
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 5
+    fill("next")
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"1", "2", "3", "4", "next"}
+
+
 def test_threads_that_want_the_same_entry_fill_it_once(tmp_path: Path) -> None:
     source = Drawn(pause=0.01)
     index = source.index(tmp_path)
@@ -308,11 +334,12 @@ def test_a_file_that_changed_after_it_was_indexed_is_not_prepared(tmp_path: Path
     root = write_folder(tmp_path / "own")
     source = open_source(FolderSettings(root=root))
     index = source.index(tmp_path / "cache")
+    before = entries(tmp_path / "cache")
     changed = sorted((root / "images").iterdir())[0]
     changed.write_bytes(changed.read_bytes() + b" ")
     with pytest.raises(DataError, match="changed since it was indexed; allowed: unchanged files"):
         prepared(source, index, "image", ImageSettings(size=16), structure=None, cache=tmp_path / "cache")
-    assert not [path for path in (tmp_path / "cache" / "prepared").iterdir() if path.is_dir()]
+    assert entries(tmp_path / "cache") == before
 
 
 def test_images_that_reading_fitted_are_not_decoded_again_and_not_kept_twice(

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from operator import ne
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from datasets import manifest
 from datasets.decode import SUFFIXES
 from datasets.errors import DataError
-from datasets.extracts import Extract
+from datasets.extracts import Writer
 from datasets.sample import Index, Source
 from datasets.settings import ImageSettings, PrepareSettings
 from datasets.sources import (
@@ -169,7 +169,7 @@ def test_what_reading_leaves_is_what_decoding_again_gives(
     other = ImageSettings(size=48, prepare=PrepareSettings(normalise=True))
     decoding, leaving = open_source(settings), open_source(settings)
     index = decoding.index(tmp_path / "decoding")
-    shutil.rmtree(tmp_path / "decoding" / "extracts", ignore_errors=True)
+    shutil.rmtree(tmp_path / "decoding" / "prepared")
     leaving.index(tmp_path / "leaving", fits=fits)
     expected = {(row, fit): (fit_image(decoding.image(row), fit), decoding.image(row).shape[:2])
                 for row in range(len(index)) for fit in fits}  # fmt: skip
@@ -198,11 +198,9 @@ def test_a_second_opening_reads_no_file_and_a_changed_one_is_read_again(
     read: list[str] = []
     inspect = manifest._inspect
 
-    def counting(
-        listing: manifest.Listing, path: str, fits: Collection[ImageSettings]
-    ) -> tuple[manifest.Row, list[Extract]]:
+    def counting(listing: manifest.Listing, path: str, writer: Writer) -> manifest.Row:
         read.append(path)
-        return inspect(listing, path, fits)
+        return inspect(listing, path, writer)
 
     monkeypatch.setattr(manifest, "_inspect", counting)
     second = open_source(settings).index(tmp_path / "cache")
@@ -269,3 +267,14 @@ def test_a_missing_root_is_named_with_a_remedy(tmp_path: Path) -> None:
     for settings in (FolderSettings(root=tmp_path / "no"), CcxsSettings(root=tmp_path / "no")):
         with pytest.raises(DataError, match=r"no is no folder; allowed: .*; .*download"):
             open_source(settings).index(tmp_path)
+
+
+def test_a_mask_that_a_table_names_and_no_folder_has_is_told(tmp_path: Path) -> None:
+    root = write_ccxs(tmp_path / "data")
+    mask = min((root / "masks").iterdir())
+    mask.unlink()
+    source = open_source(CcxsSettings(root=root))
+    index = source.index(tmp_path / "cache")
+    (row,) = [row for row, fault in enumerate(index.faults) if fault]
+    with pytest.raises(DataError, match=f"{mask.name} changed since it was indexed"):
+        source.masks(row)
