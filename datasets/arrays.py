@@ -27,6 +27,16 @@ def size_of(layout: Layout) -> int:
     return sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in layout.values())
 
 
+def entries_in(cache: Path, names: str = "*") -> list[Path]:
+    """Return the folders of complete entries whose names match."""
+    return [path for path in cache.glob(names) if path.is_dir() and not path.suffix]
+
+
+def bytes_in(entry: Path) -> int:
+    """Return the bytes of an entry's files."""
+    return sum(file.stat().st_size for file in entry.iterdir())
+
+
 def open_entry(
     folder: Path,
     layout: Layout,
@@ -92,17 +102,16 @@ def _make_room(cache: Path, needed: int, budget_bytes: int, keep: Collection[Pat
     for part in cache.glob("*.part"):
         with suppress(Timeout), FileLock(_lock_of(part.with_suffix("")), timeout=0):
             shutil.rmtree(part, ignore_errors=True)
-    entries = [path for path in cache.iterdir() if path.is_dir() and not path.suffix]
     used: list[tuple[float, int, Path]] = []
-    for entry in entries:
+    for entry in entries_in(cache):
         with suppress(FileNotFoundError):
-            size = sum(file.stat().st_size for file in entry.iterdir())
-            used.append((entry.stat().st_mtime, size, entry))
+            used.append((entry.stat().st_mtime, bytes_in(entry), entry))
     total = sum(size for _, size, _ in used)
     on_disk = total + shutil.disk_usage(cache).free
-    allowed = min(budget_bytes, on_disk if on_disk >= needed else budget_bytes) - needed
+    if on_disk >= needed:  # else nothing goes for what will not fit
+        budget_bytes = min(budget_bytes, on_disk)
     for _, size, entry in sorted(used):
-        if total <= allowed:
+        if total + needed <= budget_bytes:
             return
         if entry not in keep:
             _remove(entry)

@@ -4,6 +4,7 @@ Each kind has a folder of Arrow files beside the prepared arrays, and is removed
 What is not there, or damaged, is decoded again.
 """
 
+import math
 import os
 import shutil
 import uuid
@@ -12,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from datasets.arrays import bytes_in, entries_in
 from datasets.sample import Pixels
 from datasets.settings import ImageSettings
 from datasets.targets import fit_image
@@ -49,7 +52,7 @@ class Place:
 
     def folders(self) -> list[Path]:
         """Return the folders that there are."""
-        return [path for path in self.parent.glob(f"{self.key}-*") if path.is_dir() and not path.suffix]
+        return entries_in(self.parent, f"{self.key}-*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,7 @@ def _check(name: str, height: int, width: int, packed: "bytes | pa.Buffer") -> i
     return zlib.crc32(packed, zlib.crc32(f"{name} {height} {width}".encode()))
 
 
+@cache
 def _kind_of(settings: ImageSettings | None) -> str:
     """Name images that are fitted like this, or masks, which never are."""
     text = f"{VERSIONS['preparation']} {settings.model_dump_json() if settings is not None else 'masks'}"
@@ -102,7 +106,7 @@ class Writer:
         for folder in self._place.folders():
             for file in folder.glob("*.tmp"):
                 file.unlink(missing_ok=True)
-            used += sum(file.stat().st_size for file in folder.iterdir())
+            used += bytes_in(folder)
         if used > BUDGET_BYTES // 2:  # most of it of files that have changed since
             for folder in self._place.folders():
                 shutil.rmtree(folder, ignore_errors=True)
@@ -170,15 +174,12 @@ class Extracts:
 
     def mask(self, name: str) -> Pixels | None:
         """Return (height, width) ids or 0/1 of a file, None where it has to be decoded."""
-        found = self._kind(_kind_of(None)).row(name)
-        return None if found is None else found.pixels((found.height, found.width))
+        found = self._kind(_kind_of(None)).pixels(name)
+        return None if found is None else found[0]
 
     def image(self, name: str, settings: ImageSettings) -> tuple[Pixels, tuple[int, int]] | None:
         """Return (size, size, channels) as fitted, and (height, width) before; None where it has to be decoded."""
-        found = self._kind(_kind_of(settings)).row(name)
-        if found is None:
-            return None
-        return found.pixels((settings.size, settings.size, settings.channels)), (found.height, found.width)
+        return self._kind(_kind_of(settings)).pixels(name, (settings.size, settings.size, settings.channels))
 
     def forget(self, settings: ImageSettings) -> None:
         """Remove images fitted like this."""
@@ -194,18 +195,6 @@ class Extracts:
             return self._kinds[kind]
 
 
-@dataclass(frozen=True)
-class _Row:
-    height: int
-    width: int
-    packed: "pa.Buffer"
-
-    def pixels(self, shape: tuple[int, ...]) -> Pixels:
-        import pyarrow as pa
-
-        return np.frombuffer(pa.decompress(self.packed, int(np.prod(shape)), CODEC), np.uint8).reshape(shape)
-
-
 class _Kind:
     def __init__(self, folder: Path) -> None:
         with suppress(OSError):
@@ -217,14 +206,21 @@ class _Kind:
             for row, name in enumerate(batch.column("name").to_pylist())
         }
 
-    def row(self, name: str) -> _Row | None:
+    def pixels(self, name: str, shape: tuple[int, ...] | None = None) -> tuple[Pixels, tuple[int, int]] | None:
+        """Return pixels of this shape, by default the file's, and (height, width) of the file."""
+        import pyarrow as pa
+
         at = self._places.get(name)
         if at is None:
             return None
         batch, row = at
         height, width, check = (batch.column(name)[row].as_py() for name in ("height", "width", "check"))
         packed = batch.column("pixels")[row].as_buffer()
-        return _Row(height, width, packed) if check == _check(name, height, width, packed) else None
+        if check != _check(name, height, width, packed):
+            return None
+        shape = shape or (height, width)
+        pixels = np.frombuffer(pa.decompress(packed, math.prod(shape), CODEC), np.uint8).reshape(shape)
+        return pixels, (height, width)
 
 
 def _loaded(place: Path) -> "list[pa.RecordBatch]":

@@ -224,9 +224,9 @@ class FileSource(Source):
             return case.size
         drawn = [mask.path for mask in case.masks if isinstance(mask, MaskFile)]
         path = drawn[0] if drawn else case.path
-        row = self._files.positions[path] if self._files is not None else 0
-        if self._files is not None and not self._files.fault[row]:
-            return self._files.width[row], self._files.height[row]
+        files = self._files
+        if files is not None and not files.fault[row := files.positions[path]]:
+            return files.width[row], files.height[row]
         height, width = self._decoded(path).shape[:2]
         return width, height
 
