@@ -1,9 +1,13 @@
-"""The processes of Ray Tune: one that Ray ended for memory is one that was lost."""
+"""The processes of Ray Tune: one that waits is taken, and one that Ray ended for memory is one that was lost."""
 
+import functools
+
+import ray
+from ray.air._internal import usage
 from ray.air.execution._internal import RayActorManager
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import OutOfMemoryError, RayActorError
-from ray.tune.execution import tune_controller
+from ray.tune.execution import class_cache, tune_controller
 
 
 class Actors(RayActorManager):
@@ -21,6 +25,19 @@ class Shortage(RayActorError):  # noqa: N818 - a state of a node, not a bug
         super().__init__(error_msg=f"{type(self).__name__}: {error}")
 
 
-def install() -> None:
-    """Have Tune use them: it takes no others."""
+class Plain:
+    """Makes actors of classes, in the environment that this machine's processes have anyway.
+
+    Tune gives them one of their own, in which none of the processes that wait can become one.
+    """
+
+    def __init__(self) -> None:
+        self.get = functools.cache(ray.remote)
+
+
+def install(*, here: bool) -> None:
+    """Have Tune use them: it takes no others. `here`: all processes are children of this one."""
     tune_controller.RayActorManager = Actors
+    tune_controller._ActorClassCache = Plain if here else class_cache._ActorClassCache
+    # Ray would count which trackers' callbacks it is given, and import each tracker for that: a second.
+    usage.tag_callbacks = lambda _: None

@@ -23,7 +23,6 @@ from cluster.work import LOST_PROCESSES, Listener, Outcome, Share, Source, Work
 # Tune would show the traceback of a lost process, which is handed out again, and warn of each trial that it finds
 # no result file, which the store has. What stops a run is raised.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-actors.install()
 MOST = 100_000
 """Trials that Tune may hold at once, which it is told but once; how many it gets is up to the slots."""
 
@@ -53,6 +52,7 @@ def execute(
     if queue.finished and not searcher.refilled():
         return queue
     shared = ray.put(_Shared(work, admission))
+    actors.install(here=not capacity.joined)
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         # A trial of several workers only waits, on the head, which need not see anything.

@@ -1,6 +1,7 @@
 """A Ray cluster of this machine alone. Brings Ray only where one starts: what may end without it imports this."""
 
 import logging
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -9,14 +10,20 @@ from typing import Self
 
 from cluster.scratch import scratch_folder
 
+PRELOAD_CPUS = 8
+"""Ray keeps a process ready for each processor; on more than these, memory for those that get no work adds up."""
+WAIT_MILLISECONDS = 24 * 3600 * 1000
+
 
 class LocalCluster:
     """A cluster that starts when it is needed, or earlier with `begin`. As a block it ends what was begun in vain.
 
     A thread starts and ends it, and lives in between: Linux ends Ray's processes with the thread that made them.
+    `preload`: a module that its processes import while they wait for their first work, but on a large machine.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, preload: str | None = None) -> None:
+        self._preload = preload
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ray")
         self._held = ExitStack()
         self._start: Future[None] | None = None
@@ -52,9 +59,16 @@ class LocalCluster:
         # By name: without one it may join a cluster whose head has died.
         ray.init(
             address="local", include_dashboard=False, logging_level=logging.CRITICAL, log_to_driver=False,
-            _temp_dir=str(scratch),
+            _temp_dir=str(scratch), _system_config=self._settings(),
         )  # fmt: skip
         with suppress(AttributeError):
             # One machine needs no autoscaler, and at the end it would ask a server that is gone, for a second, until
             # it is killed. Ray has no public way; without this one the end takes that second more.
             ray._private.worker._global_node.kill_monitor(check_alive=False)
+
+    def _settings(self) -> dict[str, object]:
+        """Return what Ray should do otherwise: https://github.com/ray-project/ray/pull/33572 for imports ahead."""
+        if self._preload is None or (os.cpu_count() or 1) > PRELOAD_CPUS:
+            return {}
+        # Reading may take long, and Ray would end one that waits as soon as another one gets work.
+        return {"preload_python_modules": [self._preload], "idle_worker_killing_time_threshold_ms": WAIT_MILLISECONDS}

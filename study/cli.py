@@ -200,7 +200,7 @@ def _run(document: dict[str, object], file: str, storage: Path, cache: Path, add
     from study.load import load_plan
     from study.ready import refuse_unready
 
-    with stoppable(), LocalCluster() as local:
+    with stoppable(), LocalCluster(preload="study.warm") as local:
         cluster = address or local
         # Who reads new data will most likely train on them: what that needs starts meanwhile.
         meanwhile = local.begin if cluster is local else None
