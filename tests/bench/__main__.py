@@ -59,14 +59,14 @@ def _measured(
     parts: Sequence[str], last: Mapping[tuple[str, str], record.Record], *, quick: bool
 ) -> Iterator[record.Record]:
     for part in parts:
-        begun = time.monotonic()
         _say(f"\n{part}\n{record.heading()}")
         for bench in PARTS[part]:
+            begun = time.monotonic()
             for figure in bench(quick=quick):
                 found = figure.record() | {"part": part}
                 _say(record.line(found, last.get((figure.name, figure.unit))))
                 yield found
-        _say(f"({time.monotonic() - begun:.0f} s)")
+            _say(f"({time.monotonic() - begun:.0f} s)")
 
 
 def _conclude(figures: Sequence[record.Record]) -> None:
