@@ -1,4 +1,4 @@
-"""The processes of Ray Tune: one that waits is taken, and one that Ray ended for memory is one that was lost."""
+"""The processes of Ray Tune: those that Ray keeps ready, and one that Ray ended for memory is one that was lost."""
 
 import functools
 
@@ -26,9 +26,9 @@ class Shortage(RayActorError):  # noqa: N818 - a state of a node, not a bug
 
 
 class Plain:
-    """Makes actors of classes, in the environment that this machine's processes have anyway.
+    """Makes actors of classes, in the environment that processes have anyway.
 
-    Tune gives them one of their own, in which none of the processes that wait can become one.
+    Tune gives them one of their own, in which none of the processes that Ray keeps ready can become one.
     """
 
     def __init__(self) -> None:
@@ -36,8 +36,8 @@ class Plain:
 
 
 def install(*, here: bool) -> None:
-    """Have Tune use them: it takes no others. `here`: all processes are children of this one."""
+    """Have Tune work so; it has no setting for any of it. `here`: all processes have the environment of this one."""
     tune_controller.RayActorManager = Actors
     tune_controller._ActorClassCache = Plain if here else class_cache._ActorClassCache
-    # Ray would count which trackers' callbacks it is given, and import each tracker for that: a second.
+    # Tune alone calls this, for Ray's count of which trackers are used, and imports each installed one: a second.
     usage.tag_callbacks = lambda _: None

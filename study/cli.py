@@ -200,7 +200,7 @@ def _run(document: dict[str, object], file: str, storage: Path, cache: Path, add
     from study.load import load_plan
     from study.ready import refuse_unready
 
-    with stoppable(), LocalCluster(preload="study.warm") as local:
+    with stoppable(), LocalCluster(preload=_preload(document)) as local:
         cluster = address or local
         # Who reads new data will most likely train on them: what that needs starts meanwhile.
         meanwhile = local.begin if cluster is local else None
@@ -219,6 +219,13 @@ def _run(document: dict[str, object], file: str, storage: Path, cache: Path, add
     for line in ending(found, ended, storage):
         typer.echo(line)
     raise typer.Exit(1 if ended.failures or ended.fruitless else 0)
+
+
+def _preload(document: dict[str, object]) -> str | None:
+    """Return what processes import before they have work; those of Ray Train are new ones for each stage."""
+    resources = document.get("resources")
+    several = isinstance(resources, dict) and resources.get("workers", 1) != 1
+    return None if several else "study.warm"
 
 
 def _templates() -> list[Path]:

@@ -1,6 +1,6 @@
 """What performing a stage needs, imported: seconds, which a process can spend before it has a stage.
 
-GPUs are not asked for here: which ones a process may see is said when it gets its first stage.
+GPUs are not asked for here: which ones a process may see, and how many threads it has, is said by its first stage.
 """
 
 from contextlib import suppress

@@ -2,7 +2,14 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from cluster import local
+from study import cli
 
 
 def test_performing_a_stage_is_there() -> None:
@@ -15,6 +22,8 @@ def test_no_gpu_is_asked_for() -> None:
         "import sys, torch\n"
         "def asked(*_): sys.exit('asked')\n"
         "torch.cuda.is_available = torch.cuda.device_count = torch.cuda._lazy_init = asked\n"
+        "torch.accelerator.is_available = torch.accelerator.device_count = asked\n"
+        "torch.accelerator.current_accelerator = asked\n"
         "import study.warm\n"
         "assert 'study.stage' in sys.modules"
     )
@@ -22,6 +31,23 @@ def test_no_gpu_is_asked_for() -> None:
 
 def test_what_cannot_be_imported_leaves_the_process_alive() -> None:
     _run("import sys; sys.modules['timm'] = None; import study.warm; assert 'study.stage' not in sys.modules")
+
+
+@pytest.mark.parametrize(("workers", "imported"), [(1, True), (2, False)])
+def test_a_run_has_it_imported_where_its_processes_are_reused(
+    workers: int, imported: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str | None] = []
+
+    def cluster(*, preload: str | None) -> NoReturn:
+        asked.append(preload)
+        raise InterruptedError
+
+    monkeypatch.setattr(local, "LocalCluster", cluster)
+    with pytest.raises(InterruptedError):
+        cli._run({"resources": {"workers": workers}}, "spec.yaml", tmp_path, tmp_path, None)
+    [name] = asked
+    assert (name is not None and find_spec(name) is not None) == imported
 
 
 def _run(code: str) -> None:
