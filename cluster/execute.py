@@ -79,15 +79,19 @@ def execute(
                 callbacks=[Relay(searcher)],
             ),
         )
-        try:
-            tuner.fit()
-        except Exception:
-            if searcher.broken is not None:
-                raise searcher.broken from None  # what Tune raises wraps it
-            raise
-        if searcher.broken is not None:
-            raise searcher.broken
+        _fit(tuner, searcher)
     return queue
+
+
+def _fit(tuner: tune.Tuner, searcher: QueueSearcher) -> None:
+    """Run to the end. Raises what broke the searcher as it was: Tune wraps it, or ends as if nothing had been."""
+    try:
+        tuner.fit()
+    except Exception:
+        if searcher.broken is None:
+            raise
+    if searcher.broken is not None:
+        raise searcher.broken
 
 
 @dataclass(frozen=True)
