@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datasets import augment
 from datasets.augment import Augmenter
 from datasets.settings import AugmentSettings
 from datasets.targets import Target
@@ -31,6 +32,17 @@ def test_masks_move_with_the_image(key: tuple[int, int, int]) -> None:
     assert set(np.unique(moved)) <= {0, 4, 9}
     disagree = np.abs(changed[..., 0].astype(int) - moved.astype(int) * 25) > 120
     assert disagree.sum() < 0.1 * (moved > 0).sum()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_and_masks_move_as_albumentations_moves_them(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    planes = np.stack([disc(), disc(x=60)])
+    ours = [Augmenter(GEOMETRY, "mask", 128)(noise(channels), planes, key) for key in KEYS]
+    monkeypatch.setattr(augment, "_Affine", augment.A.Affine)
+    theirs = [Augmenter(GEOMETRY, "mask", 128)(noise(channels), planes, key) for key in KEYS]
+    for own, other in zip(ours, theirs, strict=True):
+        assert (own[0] == other[0]).all()
+        assert (own[1] == other[1]).all()
 
 
 def test_overlapping_masks_move_like_one_mask() -> None:
