@@ -1,9 +1,8 @@
 """What the files of a data set contain, read once and kept: a row a file in one Parquet table."""
 
 import os
-import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -19,7 +18,6 @@ from datasets.settings import ImageSettings
 
 VERSION = 2
 """Raised when decoding, hashes or columns change: older tables are then read no more."""
-ABSENT = -1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,10 +28,6 @@ class Listing:
     folders: Mapping[str, Kind]
     files: Mapping[str, tuple[int, int]]
     """(bytes, mtime in ns) by path relative to root, with forward slashes."""
-    directories: Mapping[str, int] = field(default_factory=dict)
-    """Time (ns) of the last change of every folder that was looked into or `ABSENT`, by path relative to root."""
-    time_ns: int = 0
-    """When the walk began."""
 
     def inside(self, folder: str) -> list[str]:
         """Return the paths under one folder, relative to the root."""
@@ -84,16 +78,12 @@ def scan(root: Path, folders: Mapping[str, Kind]) -> Listing:
     """List every image file under the folders; raises `DataError` where the root is no folder."""
     if not root.is_dir():
         raise DataError(f"{root} is no folder; allowed: the folder of the data set; correct `root` or download it")
-    begun = time.time_ns()
-    directories = {folder: (file_state(root / folder) or (0, ABSENT))[1] for folder in folders}
-    files = dict(found for folder in folders for found in _walk(str(root), folder, directories))
-    return Listing(
-        root=root, folders=folders, files=dict(sorted(files.items())), directories=directories, time_ns=begun
-    )
+    files = dict(found for folder in folders for found in _walk(str(root), folder))
+    return Listing(root=root, folders=folders, files=dict(sorted(files.items())))
 
 
-def _walk(root: str, folder: str, directories: dict[str, int]) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield the files below a folder of the root; tell when each inner folder changed, before it is listed."""
+def _walk(root: str, folder: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the files below a folder of the root."""
     try:
         entries = os.scandir(f"{root}/{folder}")
     except FileNotFoundError:
@@ -102,8 +92,7 @@ def _walk(root: str, folder: str, directories: dict[str, int]) -> Iterator[tuple
         for entry in entries:
             name = entry.name
             if entry.is_dir():
-                directories[f"{folder}/{name}"] = entry.stat().st_mtime_ns
-                yield from _walk(root, f"{folder}/{name}", directories)
+                yield from _walk(root, f"{folder}/{name}")
             elif name[0] != "." and name[name.rfind(".") :].lower() in SUFFIXES:
                 stat = entry.stat()
                 yield f"{folder}/{name}", (stat.st_size, stat.st_mtime_ns)

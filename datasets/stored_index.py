@@ -1,8 +1,9 @@
-"""The index of a large layout, kept as long as no file, folder or table under its root changes."""
+"""The index of a large layout, kept as long as none of its files and tables changes."""
 
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cache
@@ -10,19 +11,19 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets.manifest import ABSENT, Listing, file_state
+from datasets.manifest import Listing, file_state
 from datasets.sample import Index
 from datasets.settings import FileSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-THREADS = min(8, os.cpu_count() or 1)
-"""That look files up."""
+SAMPLE, WAITS_S, THREADS = 1000, 2e-5, 8
+"""Threads look files up where one of the first takes so many seconds: they help who waits, and slow who does not."""
 SETTLED_NS = 2_000_000_000
-"""What was written this shortly before it was listed may have changed again without a change of its time."""
+"""A table written this shortly before it was read may have changed again without a change of its time."""
 OFFER = "offers."
-LISTED = ("path", "bytes", "mtime_ns", "folder", "folder_mtime_ns")
+LISTED = ("path", "bytes", "mtime_ns")
 State = tuple[int, int] | None
 
 
@@ -33,6 +34,8 @@ class Stored:
     index: Index
     listing: Listing
     tables: Mapping[str, State]
+    time_ns: int = 0
+    """When it was looked at the tables."""
 
 
 def place_of(cache: Path, settings: FileSettings) -> Path:
@@ -42,18 +45,16 @@ def place_of(cache: Path, settings: FileSettings) -> Path:
 
 
 def save(stored: Stored, place: Path) -> None:
-    """Keep an index, but for one of folders or tables that were written just before they were listed."""
+    """Keep an index, but for one of tables that were written just before they were read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    listing = stored.listing
-    latest = max([*listing.directories.values(), *(state[1] for state in stored.tables.values() if state)], default=0)
-    if latest > listing.time_ns - SETTLED_NS:
+    if any(state and state[1] > stored.time_ns - SETTLED_NS for state in stored.tables.values()):
         return
     lists, rest = _taken_apart(stored.index)
-    sizes, times = zip(*listing.files.values(), strict=True) if listing.files else ((), ())
-    listed = (listing.files, sizes, times, listing.directories, listing.directories.values())
-    lists |= {name: list(values) for name, values in zip(LISTED, listed, strict=True)}
+    files = stored.listing.files
+    sizes, times = zip(*files.values(), strict=True) if files else ((), ())
+    lists |= {name: list(values) for name, values in zip(LISTED, (files, sizes, times), strict=True)}
     told = {"code": _code(), "index": json.dumps(rest), "tables": json.dumps(stored.tables)}
     # One line of lists: they differ in length.
     table = pa.table({name: [values] for name, values in lists.items()}, metadata=told)
@@ -76,10 +77,10 @@ def load(place: Path, root: Path, folders: Mapping[str, Any]) -> Stored | None:
             table = file.read()
     except (OSError, pa.ArrowInvalid):  # not there, or cut off by a crash
         return None
-    paths, sizes, times, directories, changed = (_values(table, name) for name in LISTED)
+    paths, sizes, times = (_values(table, name) for name in LISTED)
     tables = {name: tuple(state) if state else None for name, state in json.loads(told["tables"]).items()}
     files = dict(zip(paths, zip(sizes, times, strict=True), strict=True))
-    listing = Listing(root=root, folders=folders, files=files, directories=dict(zip(directories, changed, strict=True)))
+    listing = Listing(root=root, folders=folders, files=files)
     if not _is_unchanged(listing, tables):
         return None
     lists = {name: _values(table, name) for name in table.column_names if name not in LISTED}
@@ -87,41 +88,36 @@ def load(place: Path, root: Path, folders: Mapping[str, Any]) -> Stored | None:
 
 
 def _is_unchanged(listing: Listing, tables: Mapping[str, State]) -> bool:
-    """Look at every file and folder once, which takes half of the time of listing them, and less in threads."""
+    """Look at every file once, which takes half of the time of listing them."""
     if any(file_state(listing.root / name) != state for name, state in tables.items()):
         return False
     try:
         root = os.open(listing.root, os.O_RDONLY)
     except OSError:
         return False
-    files, directories = [*listing.files.items()], [*listing.directories.items()]
-
-    def is_same(part: slice) -> bool:
-        return all(_state(path, root) == state for path, state in files[part]) and all(
-            _time(path, root) == time for path, time in directories[part]
-        )
-
+    files = list(listing.files.items())
     try:
-        with ThreadPoolExecutor(THREADS) as pool:
-            return all(pool.map(is_same, [slice(start, None, THREADS) for start in range(THREADS)]))
+        begun = time.perf_counter()
+        if not _are_same(files[:SAMPLE], root):
+            return False
+        threads = THREADS if time.perf_counter() - begun > WAITS_S * SAMPLE else 1
+        with ThreadPoolExecutor(threads) as pool:
+            parts = (files[SAMPLE + first :: threads] for first in range(threads))
+            return all(pool.map(lambda part: _are_same(part, root), parts))
     finally:
         os.close(root)
 
 
-def _state(path: str, root: int) -> State:
-    """Return what `file_state` does; below an open folder there is less to look up."""
+def _are_same(files: Sequence[tuple[str, State]], root: int) -> bool:
+    """Return whether files are as they were listed; below an open folder there is less to look up."""
     try:
-        stat = os.stat(path, dir_fd=root)
+        for path, state in files:
+            stat = os.stat(path, dir_fd=root)
+            if (stat.st_size, stat.st_mtime_ns) != state:
+                return False
     except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _time(path: str, root: int) -> int:
-    try:
-        return os.stat(path, dir_fd=root).st_mtime_ns
-    except OSError:
-        return ABSENT
+        return False
+    return True
 
 
 def _taken_apart(index: Index) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,5 +1,6 @@
 """A published layout of image files: what its tables say of each image becomes an index and arrays."""
 
+import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -31,7 +32,10 @@ class FileSource(Source):
 
     folders: ClassVar[Mapping[str, Kind]]
     tables: ClassVar[Sequence[str]] = ()
-    """All files that `_published` reads. A layout that names them is a large one, whose index is kept."""
+    """All files that `_published` reads. A layout that names them is a large one, whose index is kept.
+
+    They name each of its images, and one that is not there is refused: other files change nothing.
+    """
 
     def __init__(self, settings: FileSettings) -> None:
         self._settings = settings
@@ -90,8 +94,9 @@ class FileSource(Source):
         place = stored_index.place_of(cache, self._settings)
         kept = stored_index.load(place, self._root, self._folders())
         if kept is None:
-            tables = self._tables  # before they are read
-            kept = Stored(index=self._made(cache, progress, fits), listing=self._listing, tables=tables)
+            begun, tables = time.time_ns(), self._tables  # before they are read
+            index = self._made(cache, progress, fits)
+            kept = Stored(index=index, listing=self._listing, tables=tables, time_ns=begun)
             stored_index.save(kept, place)
         self._listing, self._tables = kept.listing, kept.tables
         return kept.index

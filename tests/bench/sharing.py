@@ -92,7 +92,7 @@ def large_index(*, quick: bool) -> Iterator[Figure]:
         read = seconds(lambda: _open(root, cache, count))
         values = [seconds(lambda: _open(root, cache, count)) for _ in range(3 if quick else 5)]
     yield Figure(name=f"first reading of {count:,} files", unit="s", values=[read])
-    why = f"each of {count:,} files and of as many folders is looked up, to see whether it changed"
+    why = f"each of {count:,} files is looked up, to see whether it changed"
     yield Figure(name=f"index of {count:,} rows opened", unit="s", values=values, goal=None if quick else 1.0, why=why)
 
 

@@ -1,5 +1,6 @@
-"""The index of a large layout is kept, and made again when anything under its root changed."""
+"""The index of a large layout is kept, and made again when one of its files or tables changed."""
 
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datasets import stored_index
 from datasets.errors import DataError
 from datasets.sample import Index, Source
 from datasets.sources import ChexpertSettings, open_source
@@ -69,14 +71,6 @@ def touch(root: Path) -> None:
     os.utime(root / FIRST)
 
 
-def add(root: Path) -> None:
-    save(picture(5), (root / FIRST).with_name("view3_frontal.jpg"))
-
-
-def add_folder(root: Path) -> None:
-    (root / "valid" / "patient99999").mkdir()
-
-
 def remove(root: Path) -> None:
     (root / FIRST).unlink()
 
@@ -85,24 +79,37 @@ def remove_all(root: Path) -> None:
     shutil.rmtree(root / "valid")
 
 
-@pytest.mark.parametrize("change", [touch, add, add_folder, remove, remove_all])
-def test_whatever_changes_under_the_root_the_index_is_made_again(change: Callable[[Path], None], root: Path) -> None:
+@pytest.mark.parametrize("waits", [0.0, math.inf], ids=["threads", "one thread"])
+@pytest.mark.parametrize("sample", [1, 1000])
+@pytest.mark.parametrize("change", [touch, remove, remove_all])
+def test_where_a_file_changed_the_index_is_made_again(
+    change: Callable[[Path], None], sample: int, waits: float, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_index, "SAMPLE", sample)
+    monkeypatch.setattr(stored_index, "WAITS_S", waits)
     spoil(root / "train.csv")
+    assert len(opened(root)[1]) == 12
     change(root)
     with pytest.raises(DataError, match=r"train\.csv lacks the columns"):
         opened(root)
 
 
-def test_a_folder_that_was_missing_is_seen_once_it_is_there(root: Path) -> None:
-    shutil.rmtree(root / "valid")
-    (root / "valid.csv").write_text((root / "valid.csv").read_text().partition("\n")[0])
+def test_images_that_no_table_names_change_nothing(root: Path) -> None:
+    before = opened(root)[1]
+    save(picture(5), (root / FIRST).with_name("view3_frontal.jpg"))
+    assert vars(opened(root)[1]) == vars(before)
+    shutil.rmtree(root.parent / "cache" / "indices")
+    assert vars(opened(root)[1]) == vars(before)
+
+
+def test_a_table_that_was_missing_is_seen_once_it_is_there(root: Path) -> None:
+    name = "valid.csv"
+    (root / name).rename(root.parent / name)
     age(root)
-    assert len(opened(root)[1]) == 10
-    spoil(root / "train.csv")
-    assert len(opened(root)[1]) == 10
-    (root / "valid").mkdir()
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=name):
         opened(root)
+    (root.parent / name).rename(root / name)
+    assert len(opened(root)[1]) == 12
 
 
 def test_another_picture_in_a_file_has_another_content(root: Path) -> None:
@@ -132,11 +139,10 @@ def test_other_settings_have_an_index_of_their_own(root: Path) -> None:
     assert len(opened(root)[1]) == 12
 
 
-@pytest.mark.parametrize("name", ["train", "train/patient00001", "train.csv"])
-def test_what_was_written_just_now_is_not_kept(name: str, tmp_path: Path) -> None:
+def test_an_index_of_a_table_that_was_written_just_now_is_not_kept(tmp_path: Path) -> None:
     root = write_chexpert(tmp_path / "chexpert")
     age(root)
-    os.utime(root / name)
+    os.utime(root / "train.csv")
     opened(root)
     assert not (tmp_path / "cache" / "indices").exists()
 
