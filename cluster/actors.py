@@ -1,12 +1,14 @@
-"""The processes of Ray Tune: those that Ray keeps ready, and one that Ray ended for memory is one that was lost."""
+"""What Ray Tune does otherwise here: about processes that Ray keeps ready or ends for memory, and asking Ray less."""
 
 import functools
+from typing import Any
 
 import ray
 from ray.air._internal import usage
 from ray.air.execution._internal import RayActorManager
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.tune import registry
 from ray.tune.execution import class_cache, tune_controller
 
 
@@ -35,9 +37,33 @@ class Plain:
         self.get = functools.cache(ray.remote)
 
 
+class Registry(registry._Registry):
+    """What Tune has registered, read from Ray once: Tune asks for a trial's function five times, over the network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[tuple[str, str], Any] = {}
+
+    def register(self, category: str, key: str, value: Any) -> None:  # noqa: ANN401 - Tune's own
+        """Register, also in place of what was there."""
+        self._known.pop((category, key), None)
+        super().register(category, key, value)
+
+    def contains(self, category: str, key: str) -> bool:
+        """Return whether there is such a value."""
+        return (category, key) in self._known or super().contains(category, key)
+
+    def get(self, category: str, key: str) -> Any:  # noqa: ANN401 - Tune's own
+        """Return a value; raises `ValueError` where there is none."""
+        if (category, key) not in self._known:
+            self._known[category, key] = super().get(category, key)
+        return self._known[category, key]
+
+
 def install(*, here: bool) -> None:
     """Have Tune work so; it has no setting for any of it. `here`: all processes have the environment of this one."""
     tune_controller.RayActorManager = Actors
     tune_controller._ActorClassCache = Plain if here else class_cache._ActorClassCache
+    registry._global_registry = Registry()
     # Tune alone calls this, for Ray's count of which trackers are used, and imports each installed one: a second.
     usage.tag_callbacks = lambda _: None

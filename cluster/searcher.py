@@ -2,12 +2,13 @@
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ray import tune
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -91,6 +92,10 @@ class QueueSearcher(Searcher):
             "gpus": self._share.gpus if self._gpus is None else self._gpus(name),
             "without": sorted(self._slots.without),
         }
+
+    def handed_out(self) -> Iterable[str]:
+        """Return the trials that have not ended, in their order."""
+        return self._names
 
     def refilled(self) -> bool:
         """Ask the source for items; return whether there are any."""
@@ -218,7 +223,7 @@ class QueueSearcher(Searcher):
 
 
 class Stopper(FIFOScheduler):
-    """Ends a trial at its next report where the source says so; whatever else is the queue's."""
+    """Starts trials as they are handed out, and ends one at its next report where the source says so."""
 
     def __init__(self, searcher: QueueSearcher) -> None:
         super().__init__()
@@ -227,6 +232,13 @@ class Stopper(FIFOScheduler):
     def __getstate__(self) -> dict[str, Any]:
         """As for the searcher."""
         return {}
+
+    def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
+        """Return the first one that waits; Tune's own goes through all that there ever were, thrice a trial."""
+        waiting = {
+            trial.trial_id: trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING
+        }
+        return next((waiting[name] for name in self._searcher.handed_out() if name in waiting), None)
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
         """Decide on one report; Tune gives it flattened."""

@@ -1,0 +1,64 @@
+"""What Ray Tune does otherwise here: it asks Ray for less."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ray.tune import registry
+
+from cluster.actors import Registry
+from cluster.connect import Capacity, connected
+from cluster.execute import execute
+from cluster.local import LocalCluster
+from cluster.queue import Item
+from cluster.work import Outcome, Report, Share
+from tests.cluster.test_execute import Log
+
+pytestmark = pytest.mark.cluster
+KIND = "trainable_class"
+
+
+@pytest.fixture(scope="module")
+def capacity() -> Iterator[Capacity]:
+    with connected(LocalCluster()) as found:
+        yield found
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Collect what Tune's registry asks Ray for."""
+    keys: list[bytes] = []
+    get = registry._internal_kv_get
+
+    def noted(key: bytes) -> Any:  # noqa: ANN401 - Ray's own
+        keys.append(key)
+        return get(key)
+
+    monkeypatch.setattr(registry, "_internal_kv_get", noted)
+    return keys
+
+
+def count(name: str, report: Report) -> Outcome:
+    return Outcome(status="done")
+
+
+@pytest.mark.usefixtures("capacity")
+def test_what_is_registered_is_asked_for_once_and_anew_where_it_is_registered_again(asked: list[bytes]) -> None:
+    known = Registry()
+    for value in ("first", "second"):
+        known.register(KIND, "key", value)
+        assert [known.get(KIND, "key") for _ in range(5)] == [value] * 5
+        assert known.contains(KIND, "key")
+    assert len(asked) == 2
+    assert not known.contains(KIND, "another")
+    with pytest.raises(ValueError, match="another"):
+        known.get(KIND, "another")
+
+
+def test_how_often_tune_asks_does_not_grow_with_the_number_of_items(capacity: Capacity, asked: list[bytes]) -> None:
+    times = set()
+    for number in (2, 20):
+        asked.clear()
+        execute([Item(id=f"{place:02d}") for place in range(number)], count, Log(), capacity=capacity, share=Share())
+        times.add(len(asked))
+    assert len(times) == 1
