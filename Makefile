@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow check presets bench bench-quick lock clean
+.PHONY: setup demo test test-slow lint check presets bench bench-quick lock clean
 
 setup: $(READY)
 
@@ -27,11 +27,14 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/pytest -m slow -n 0
 
-check: $(READY)
+lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What one runs while one works: `make test` without a cluster.
+check: lint
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow and not cluster'
 
 # The catalog on generated and, where present, real data.
