@@ -26,7 +26,7 @@ SECONDS = 400.0
 def core_use(*, quick: bool) -> Iterator[Figure]:
     """Measure a study of one stage a fold and seed from its command to its end, validation and scoring included."""
     with tempfile.TemporaryDirectory(prefix="b-") as place:
-        study = _Study(Path(place), epochs=4 if quick else 20)
+        study = _Study(Path(place), epochs=4 if quick else 20, seeds=1 if quick else 2)
         sides = {"study": study.seconds, "bare": lambda: bare_rate(4.0 if quick else 20.0)}
         found = interleaved(sides, 1 if quick else 3, within=SECONDS)
     shares = [study.images / took / rate for took, rate in zip(found["study"], found["bare"], strict=True)]
@@ -40,9 +40,9 @@ def core_use(*, quick: bool) -> Iterator[Figure]:
 
 
 class _Study:
-    def __init__(self, folder: Path, *, epochs: int) -> None:
+    def __init__(self, folder: Path, *, epochs: int, seeds: int) -> None:
         self._folder, self._runs = folder, 0
-        document = _document(epochs)
+        document = _document(epochs, seeds)
         self._file = folder / "core-use.yaml"
         self._file.write_text(yaml.safe_dump(document), encoding="utf-8")
         plan = load_plan(document, file="core-use", cache=folder / "cache")
@@ -60,7 +60,7 @@ class _Study:
         return cost.seconds
 
 
-def _document(epochs: int) -> dict[str, Any]:
+def _document(epochs: int, seeds: int) -> dict[str, Any]:
     stage = {"task": "segmentation", "data": "hospital", "epochs": epochs, "batch_size": 8}
     data = {"source": "phantom", "images": 60, "patients": 60, "seed": 3, "size": SIDE, "classes": CLASSES}
     return {
@@ -71,7 +71,7 @@ def _document(epochs: int) -> dict[str, Any]:
         "pathways": {"none": ["segment"]},
         "compare": {
             "architecture": ["unet"], "backbone": ["resnet18"], "initial_weights": ["random"],
-            "labelled_fraction": [1.0], "folds": 4, "seeds": [0, 1], "baseline": {"pathway": "none"},
+            "labelled_fraction": [1.0], "folds": 4, "seeds": list(range(seeds)), "baseline": {"pathway": "none"},
         },
     }  # fmt: skip
 

@@ -41,7 +41,7 @@ def coverage(*, quick: bool) -> Iterator[Figure]:
     """Measure 5 folds x 5 seeds of 4 equal arms, with 10 and 50 images a fold."""
     for images in (10, 50):
         random = np.random.default_rng(images)
-        studies = [_study(random, images, number % EACH == 0) for number in range(40 if quick else 300)]
+        studies = [_study(random, images, number % EACH == 0) for number in range(20 if quick else 300)]
         yield from _figures(studies, f"{images} images a fold")
 
 
