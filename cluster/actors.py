@@ -1,6 +1,8 @@
-"""What Ray Tune does otherwise here: about processes that Ray keeps ready or ends for memory, and asking Ray less."""
+"""Changes to Ray Tune: it uses processes that Ray keeps ready, bears that Ray ends one for memory, asks Ray less."""
 
 import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -49,6 +51,11 @@ class Registry(registry._Registry):
         self._known.pop((category, key), None)
         super().register(category, key, value)
 
+    def unregister(self, category: str, key: str) -> None:
+        """Forget a value."""
+        self._known.pop((category, key), None)
+        super().unregister(category, key)
+
     def contains(self, category: str, key: str) -> bool:
         """Return whether there is such a value."""
         return (category, key) in self._known or super().contains(category, key)
@@ -60,10 +67,24 @@ class Registry(registry._Registry):
         return self._known[category, key]
 
 
-def install(*, here: bool) -> None:
-    """Have Tune work so; it has no setting for any of it. `here`: all processes have the environment of this one."""
-    tune_controller.RayActorManager = Actors
-    tune_controller._ActorClassCache = Plain if here else class_cache._ActorClassCache
-    registry._global_registry = Registry()
-    # Tune alone calls this, for Ray's count of which trackers are used, and imports each installed one: a second.
-    usage.tag_callbacks = lambda _: None
+@contextmanager
+def adapted(*, here: bool) -> Iterator[None]:
+    """Have Tune work so while the block lasts; it has no setting for any of it.
+
+    `here`: all processes have the environment of this one.
+    """
+    changes: Sequence[tuple[Any, str, Any]] = (
+        (tune_controller, "RayActorManager", Actors),
+        (tune_controller, "_ActorClassCache", Plain if here else class_cache._ActorClassCache),
+        (registry, "_global_registry", Registry()),
+        # Tune alone calls this, for Ray's count of which trackers are used, and imports each installed one: a second.
+        (usage, "tag_callbacks", lambda _: None),
+    )
+    before = [(module, name, getattr(module, name)) for module, name, _ in changes]
+    try:
+        for module, name, value in changes:
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)

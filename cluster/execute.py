@@ -52,7 +52,6 @@ def execute(
     if queue.finished and not searcher.refilled():
         return queue
     shared = ray.put(_Shared(work, admission))
-    actors.install(here=not capacity.joined)
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         # A trial of several workers only waits, on the head, which need not see anything.
@@ -61,7 +60,7 @@ def execute(
         return tune.PlacementGroupFactory([replace(share, gpus=config["gpus"]).bundle], **where)
 
     trainable = tune.with_resources(functools.partial(_trial, shared=[shared], asked=share.workers == 1), resources)
-    with scratch_folder() as scratch:
+    with scratch_folder() as scratch, actors.adapted(here=not capacity.joined):
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(

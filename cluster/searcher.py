@@ -234,7 +234,10 @@ class Stopper(FIFOScheduler):
         return {}
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
-        """Return the first one that waits; Tune's own goes through all that there ever were, thrice a trial."""
+        """Return the first one that waits, a lost one at its old place.
+
+        Tune's own goes through all that there ever were, thrice a trial.
+        """
         waiting = {
             trial.trial_id: trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING
         }

@@ -110,7 +110,7 @@ def _moving_steps(settings: AugmentSettings, size: int) -> list[Any]:
 
 
 class _Affine(A.Affine):  # type: ignore[misc]
-    """The same pixels in half of the time: albumentations' compares its matrix with the identity's for each plane."""
+    """The same pixels, outside 0, without a comparison with the identity for each plane: it takes as long as moving."""
 
     def apply(self, img: Pixels, matrix: NDArray[np.float64], **params: object) -> Pixels:
         """Move an image (S, S, at most 4)."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SAMPLE, WAITS_S, THREADS = 1000, 2e-5, 8
-"""Threads look files up where one of the first takes so many seconds: they help who waits, and slow who does not."""
+"""Threads look files up where each of a sample takes longer, in seconds: they help who waits, and slow who does not."""
 SETTLED_NS = 2_000_000_000
 """A table written this shortly before it was read may have changed again without a change of its time."""
 OFFER = "offers."
@@ -34,8 +34,6 @@ class Stored:
     index: Index
     listing: Listing
     tables: Mapping[str, State]
-    time_ns: int = 0
-    """When it was looked at the tables."""
 
 
 def place_of(cache: Path, settings: FileSettings) -> Path:
@@ -44,12 +42,12 @@ def place_of(cache: Path, settings: FileSettings) -> Path:
     return cache / "indices" / f"{blake2b(text.encode(), digest_size=16).hexdigest()}.parquet"
 
 
-def save(stored: Stored, place: Path) -> None:
-    """Keep an index, but for one of tables that were written just before they were read."""
+def save(stored: Stored, place: Path, time_ns: int) -> None:
+    """Keep an index, but for one of tables that were written just before they were looked at."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if any(state and state[1] > stored.time_ns - SETTLED_NS for state in stored.tables.values()):
+    if any(state and state[1] > time_ns - SETTLED_NS for state in stored.tables.values()):
         return
     lists, rest = _taken_apart(stored.index)
     files = stored.listing.files
@@ -97,12 +95,12 @@ def _is_unchanged(listing: Listing, tables: Mapping[str, State]) -> bool:
         return False
     files = list(listing.files.items())
     try:
-        begun = time.perf_counter()
-        if not _are_same(files[:SAMPLE], root):
+        sample, begun = files[:: len(files) // SAMPLE + 1], time.perf_counter()
+        if not _are_same(sample, root):
             return False
-        threads = THREADS if time.perf_counter() - begun > WAITS_S * SAMPLE else 1
+        threads = THREADS if time.perf_counter() - begun > WAITS_S * len(sample) else 1
         with ThreadPoolExecutor(threads) as pool:
-            parts = (files[SAMPLE + first :: threads] for first in range(threads))
+            parts = (files[first::threads] for first in range(threads))
             return all(pool.map(lambda part: _are_same(part, root), parts))
     finally:
         os.close(root)

@@ -34,7 +34,7 @@ class FileSource(Source):
     tables: ClassVar[Sequence[str]] = ()
     """All files that `_published` reads. A layout that names them is a large one, whose index is kept.
 
-    They name each of its images, and one that is not there is refused: other files change nothing.
+    They name each of its images, and one that is not there is refused: no other file is part of it.
     """
 
     def __init__(self, settings: FileSettings) -> None:
@@ -96,8 +96,8 @@ class FileSource(Source):
         if kept is None:
             begun, tables = time.time_ns(), self._tables  # before they are read
             index = self._made(cache, progress, fits)
-            kept = Stored(index=index, listing=self._listing, tables=tables, time_ns=begun)
-            stored_index.save(kept, place)
+            kept = Stored(index=index, listing=self._listing, tables=tables)
+            stored_index.save(kept, place, begun)
         self._listing, self._tables = kept.listing, kept.tables
         return kept.index
 

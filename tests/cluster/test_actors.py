@@ -1,10 +1,11 @@
-"""What Ray Tune does otherwise here: it asks Ray for less."""
+"""What is changed about Ray Tune while a graph runs: it asks Ray for less."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from ray.tune import registry
+from ray.tune.execution import tune_controller
 
 from cluster.actors import Registry
 from cluster.connect import Capacity, connected
@@ -50,9 +51,17 @@ def test_what_is_registered_is_asked_for_once_and_anew_where_it_is_registered_ag
         assert [known.get(KIND, "key") for _ in range(5)] == [value] * 5
         assert known.contains(KIND, "key")
     assert len(asked) == 2
+    known.unregister(KIND, "key")
+    assert not known.contains(KIND, "key")
     assert not known.contains(KIND, "another")
     with pytest.raises(ValueError, match="another"):
         known.get(KIND, "another")
+
+
+def test_tune_is_left_as_it_was(capacity: Capacity) -> None:
+    before = registry._global_registry, tune_controller.RayActorManager, tune_controller._ActorClassCache
+    execute([Item(id="only")], count, Log(), capacity=capacity, share=Share())
+    assert (registry._global_registry, tune_controller.RayActorManager, tune_controller._ActorClassCache) == before
 
 
 def test_how_often_tune_asks_does_not_grow_with_the_number_of_items(capacity: Capacity, asked: list[bytes]) -> None:

@@ -1,12 +1,14 @@
 """What Tune's searcher tells of nodes that go and come."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
+from ray.tune.experiment import Trial
 
 from cluster.connect import Capacity
 from cluster.queue import Item, Queue
-from cluster.searcher import QueueSearcher
+from cluster.searcher import QueueSearcher, Stopper
 from cluster.slots import Slots
 from cluster.work import LOST_PROCESSES, Share
 from tests.cluster.test_execute import Log
@@ -46,6 +48,34 @@ def test_it_is_told_once_each_time_that_no_node_has_room(
         there[:] = nodes
         searcher.look()
         assert log.told.count(("stranded", "")) == times
+
+
+class Trials(list[Trial]):
+    """A controller's trials."""
+
+    def get_live_trials(self) -> set[Trial]:
+        return set(self)
+
+
+def test_trials_start_as_they_were_handed_out_also_one_that_was_lost() -> None:
+    slots = Slots(Share(), Capacity(cpus=3, gpus=0), (), spare=False)
+    items = [Item(id=name) for name in "abc"]
+    searcher = QueueSearcher(Queue(items), Log(), lambda _: True, None, Share(), None, slots)
+    trials = Trials(Trial("stage", stub=True, trial_id=name) for name in ("third", "first", "other", "second"))
+    third, first, _, second = trials
+    for trial in (first, second, third):
+        searcher.suggest(trial.trial_id)
+    stopper: Any = Stopper(searcher)
+    assert stopper.choose_trial_to_run(trials) is first
+    first.set_status(Trial.RUNNING)
+    assert stopper.choose_trial_to_run(trials) is second
+    second.set_status(Trial.ERROR)
+    assert stopper.choose_trial_to_run(trials) is third
+    first.set_status(Trial.PENDING)  # its process was lost
+    assert stopper.choose_trial_to_run(trials) is first
+    first.set_status(Trial.RUNNING)
+    third.set_status(Trial.RUNNING)
+    assert stopper.choose_trial_to_run(trials) is None
 
 
 def test_a_machine_of_its_own_waits_for_no_node() -> None:

@@ -34,12 +34,15 @@ def test_masks_move_with_the_image(key: tuple[int, int, int]) -> None:
     assert disagree.sum() < 0.1 * (moved > 0).sum()
 
 
+@pytest.mark.parametrize("settings", [GEOMETRY, AugmentSettings(shift=0.001)], ids=["moved", "left where it is"])
+@pytest.mark.parametrize("masks", [disc(), np.stack([disc(), disc(x=60)])], ids=["exclusive", "overlapping"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_and_masks_move_as_albumentations_moves_them(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    planes = np.stack([disc(), disc(x=60)])
-    ours = [Augmenter(GEOMETRY, "mask", 128)(noise(channels), planes, key) for key in KEYS]
+def test_images_and_masks_move_as_albumentations_moves_them(
+    channels: int, masks: np.ndarray, settings: AugmentSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = [Augmenter(settings, "mask", 128)(noise(channels), masks, key) for key in KEYS]
     monkeypatch.setattr(augment, "_Affine", augment.A.Affine)
-    theirs = [Augmenter(GEOMETRY, "mask", 128)(noise(channels), planes, key) for key in KEYS]
+    theirs = [Augmenter(settings, "mask", 128)(noise(channels), masks, key) for key in KEYS]
     for own, other in zip(ours, theirs, strict=True):
         assert (own[0] == other[0]).all()
         assert (own[1] == other[1]).all()

@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -67,31 +68,50 @@ def test_rows_of_a_kept_index_are_read_as_those_of_one_just_made(root: Path) -> 
         assert np.array_equal(kept.labels(row), made.labels(row), equal_nan=True)
 
 
-def touch(root: Path) -> None:
-    os.utime(root / FIRST)
+def touch(file: Path) -> None:
+    os.utime(file)
 
 
-def remove(root: Path) -> None:
-    (root / FIRST).unlink()
+def resize(file: Path) -> None:
+    """Change the bytes and not the time."""
+    file.write_bytes(file.read_bytes() + b" ")
+    os.utime(file, ns=(LONG_AGO, LONG_AGO))
 
 
-def remove_all(root: Path) -> None:
-    shutil.rmtree(root / "valid")
+def remove(file: Path) -> None:
+    file.unlink()
 
 
 @pytest.mark.parametrize("waits", [0.0, math.inf], ids=["threads", "one thread"])
-@pytest.mark.parametrize("sample", [1, 1000])
-@pytest.mark.parametrize("change", [touch, remove, remove_all])
+@pytest.mark.parametrize("place", range(12))
+@pytest.mark.parametrize("change", [touch, resize, remove])
 def test_where_a_file_changed_the_index_is_made_again(
-    change: Callable[[Path], None], sample: int, waits: float, root: Path, monkeypatch: pytest.MonkeyPatch
+    change: Callable[[Path], None], place: int, waits: float, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stored_index, "SAMPLE", sample)
+    monkeypatch.setattr(stored_index, "SAMPLE", 2)
     monkeypatch.setattr(stored_index, "WAITS_S", waits)
     spoil(root / "train.csv")
     assert len(opened(root)[1]) == 12
-    change(root)
+    change(root / opened(root)[1].ids[place])
     with pytest.raises(DataError, match=r"train\.csv lacks the columns"):
         opened(root)
+
+
+@pytest.mark.parametrize(("waits", "threads"), [(0.0, stored_index.THREADS), (math.inf, 1)])
+def test_threads_look_where_a_disk_lets_wait(
+    waits: float, threads: int, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    class Noted(ThreadPoolExecutor):
+        def __init__(self, workers: int) -> None:
+            asked.append(workers)
+            super().__init__(workers)
+
+    monkeypatch.setattr(stored_index, "ThreadPoolExecutor", Noted)
+    monkeypatch.setattr(stored_index, "WAITS_S", waits)
+    assert len(opened(root)[1]) == 12
+    assert asked == [threads]
 
 
 def test_images_that_no_table_names_change_nothing(root: Path) -> None:
@@ -100,16 +120,6 @@ def test_images_that_no_table_names_change_nothing(root: Path) -> None:
     assert vars(opened(root)[1]) == vars(before)
     shutil.rmtree(root.parent / "cache" / "indices")
     assert vars(opened(root)[1]) == vars(before)
-
-
-def test_a_table_that_was_missing_is_seen_once_it_is_there(root: Path) -> None:
-    name = "valid.csv"
-    (root / name).rename(root.parent / name)
-    age(root)
-    with pytest.raises(DataError, match=name):
-        opened(root)
-    (root.parent / name).rename(root / name)
-    assert len(opened(root)[1]) == 12
 
 
 def test_another_picture_in_a_file_has_another_content(root: Path) -> None:
