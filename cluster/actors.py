@@ -11,7 +11,7 @@ from ray.air.execution._internal import RayActorManager
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune import registry
-from ray.tune.execution import class_cache, tune_controller
+from ray.tune.execution import tune_controller
 
 
 class Actors(RayActorManager):
@@ -75,7 +75,7 @@ def adapted(*, here: bool) -> Iterator[None]:
     """
     changes: Sequence[tuple[Any, str, Any]] = (
         (tune_controller, "RayActorManager", Actors),
-        (tune_controller, "_ActorClassCache", Plain if here else class_cache._ActorClassCache),
+        (tune_controller, "_ActorClassCache", Plain if here else tune_controller._ActorClassCache),
         (registry, "_global_registry", Registry()),
         # Tune alone calls this, for Ray's count of which trackers are used, and imports each installed one: a second.
         (usage, "tag_callbacks", lambda _: None),

@@ -223,8 +223,8 @@ def _run(document: dict[str, object], file: str, storage: Path, cache: Path, add
 
 def _preload(document: dict[str, object]) -> str | None:
     """Return what processes import before they have work; those of Ray Train are new ones for each stage."""
-    resources = document.get("resources")
-    several = isinstance(resources, dict) and resources.get("workers", 1) != 1
+    asked = document.get("resources")
+    several = isinstance(asked, dict) and asked.get("workers", 1) != 1
     return None if several else "study.warm"
 
 

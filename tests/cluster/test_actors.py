@@ -1,6 +1,5 @@
 """What is changed about Ray Tune while a graph runs: it asks Ray for less."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,21 +7,14 @@ from ray.tune import registry
 from ray.tune.execution import tune_controller
 
 from cluster.actors import Registry
-from cluster.connect import Capacity, connected
+from cluster.connect import Capacity
 from cluster.execute import execute
-from cluster.local import LocalCluster
 from cluster.queue import Item
-from cluster.work import Outcome, Report, Share
-from tests.cluster.test_execute import Log
+from cluster.work import Share
+from tests.cluster.test_execute import Log, count
 
 pytestmark = pytest.mark.cluster
 KIND = "trainable_class"
-
-
-@pytest.fixture(scope="module")
-def capacity() -> Iterator[Capacity]:
-    with connected(LocalCluster()) as found:
-        yield found
 
 
 @pytest.fixture
@@ -37,10 +29,6 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     monkeypatch.setattr(registry, "_internal_kv_get", noted)
     return keys
-
-
-def count(name: str, report: Report) -> Outcome:
-    return Outcome(status="done")
 
 
 @pytest.mark.usefixtures("capacity")

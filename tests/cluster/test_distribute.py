@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,10 +11,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from cluster.connect import Capacity, connected
+from cluster.connect import Capacity
 from cluster.distribute import distribute
 from cluster.execute import execute
-from cluster.local import LocalCluster
 from cluster.nodes import ALL
 from cluster.queue import Item, Queue
 from cluster.work import Outcome, Report, Share
@@ -82,12 +81,6 @@ class Pruning:
 
     def ended(self, name: str, outcome: Outcome) -> None:
         """Hear of it."""
-
-
-@pytest.fixture(scope="module")
-def capacity() -> Iterator[Capacity]:
-    with connected(LocalCluster()) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

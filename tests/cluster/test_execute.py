@@ -4,26 +4,19 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 import pytest
 
-from cluster.connect import Capacity, connected
+from cluster.connect import Capacity
 from cluster.execute import execute
-from cluster.local import LocalCluster
 from cluster.queue import Item, Queue
 from cluster.work import Outcome, Report, Share
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture(scope="module")
-def capacity() -> Iterator[Capacity]:
-    with connected(LocalCluster()) as found:
-        yield found
 
 
 @dataclass(eq=False)

@@ -3,9 +3,11 @@
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from datasets import stored_index
 from datasets.errors import DataError
 from datasets.sample import Index, Source
-from datasets.sources import ChexpertSettings, open_source
+from datasets.sources import ChexpertSettings, files, open_source
 from tests.data.chexpert import write_chexpert
 from tests.data.pictures import picture, save
 
@@ -152,6 +154,24 @@ def test_other_settings_have_an_index_of_their_own(root: Path) -> None:
 def test_an_index_of_a_table_that_was_written_just_now_is_not_kept(tmp_path: Path) -> None:
     root = write_chexpert(tmp_path / "chexpert")
     age(root)
+    os.utime(root / "train.csv")
+    opened(root)
+    assert not (tmp_path / "cache" / "indices").exists()
+
+
+def test_how_long_reading_takes_does_not_make_a_new_table_an_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_chexpert(tmp_path / "chexpert")
+    age(root)
+    read = files.read_manifest
+
+    def slow(*given: Any) -> Any:  # noqa: ANN401 - whatever it is given
+        time.sleep(0.6)
+        return read(*given)
+
+    monkeypatch.setattr(files, "read_manifest", slow)
+    monkeypatch.setattr(stored_index, "SETTLED_NS", 500_000_000)
     os.utime(root / "train.csv")
     opened(root)
     assert not (tmp_path / "cache" / "indices").exists()
