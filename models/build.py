@@ -1,5 +1,6 @@
 """From a blueprint to a network with random weights; nothing is read from the internet."""
 
+import math
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
@@ -13,12 +14,10 @@ from models.architectures.heads import AverageHead, FlattenHead
 from models.architectures.parts import Blueprint, Parts
 from models.encoders.library import plain, pyramid
 from models.encoders.reach import prune, reached, stages
+from models.layout import lay_out, watched
 from models.network import Network
 
 __all__ = ["Blueprint", "build"]
-CHANNELS_LAST_FROM = 96
-"""Side of images in pixels: on a processor U-Net and DeepLabV3+ on ResNet-18 train faster channels last at 128 and
-slower at 64. Not measured on a GPU."""
 
 
 def build(blueprint: Blueprint) -> Network:
@@ -39,17 +38,13 @@ def build(blueprint: Blueprint) -> Network:
         std=_of_channels(std, blueprint.channels),
         stages=stages(parts.encoder, features),
         skips=blueprint.skips,
-        layout=_layout(blueprint.size),
     )
-    useful = reached(*_probe(network, images))
+    with watched(network) as sides:
+        useful = reached(*_probe(network, images))
     network.idle(frozenset(name for name, p in network.named_parameters() if id(p) not in useful))
+    scale = math.inf if blueprint.size is None else blueprint.size / images.shape[-1]
+    lay_out(network, {layer: side * scale for layer, side in sides.items()})
     return network.train()
-
-
-def _layout(size: int | None) -> torch.memory_format:
-    """Return how images and weights lie in memory: small ones are faster with each channel's pixels together."""
-    small = size is not None and size < CHANNELS_LAST_FROM
-    return torch.contiguous_format if small else torch.channels_last
 
 
 def _side(blueprint: Blueprint) -> int:

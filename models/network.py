@@ -13,7 +13,7 @@ class Network(nn.Module):
     """Maps images (N, channels, S, S) in 0..1 to logits (N, outputs, S, S), or (N, outputs) without decoder.
 
     Images are normalised inside by `mean` and `std`, one number a channel. `stages` are the names of the
-    encoder's parameters by stage. `layout` is how weights and images lie in memory.
+    encoder's parameters by stage.
     """
 
     mean: Tensor
@@ -27,7 +27,6 @@ class Network(nn.Module):
         std: Sequence[float],
         stages: Sequence[Sequence[str]],
         skips: bool = True,
-        layout: torch.memory_format = torch.channels_last,
     ) -> None:
         super().__init__()
         self.encoder = parts.encoder
@@ -40,13 +39,12 @@ class Network(nn.Module):
         self._idle: frozenset[str] = frozenset()
         self._frozen: frozenset[str] = frozenset()
         self._still: tuple[nn.Module, ...] = ()
-        self._layout = layout
-        self.to(memory_format=layout)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits. Raises `ValueError` for a training batch too small to normalise over."""
         try:
-            return self._logits(self.encoder(self._laid_out((images - self.mean) / self.std)))
+            images = (images - self.mean) / self.std
+            return self._logits(self.encoder(images.contiguous(memory_format=torch.channels_last)))
         except ValueError as error:
             if self.training and len(images) == 1:
                 raise ValueError(
@@ -54,12 +52,6 @@ class Network(nn.Module):
                     "average over the batch; merge the image into another batch or raise batch_size"
                 ) from error
             raise
-
-    def _laid_out(self, images: Tensor) -> Tensor:
-        if self._layout is torch.channels_last:
-            return images.contiguous(memory_format=torch.channels_last)
-        # Of one channel both layouts are the same memory: only the strides tell torch which kernels to take.
-        return images.flatten(1).view(images.shape)
 
     def _logits(self, features: list[Tensor]) -> Tensor:
         if self.decoder is not None and not self.skips:

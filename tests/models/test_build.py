@@ -213,32 +213,3 @@ def test_a_freshly_built_network_is_in_training_mode_with_untouched_statistics()
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     assert network.training
     assert all(not module.running_mean.any() for module in norms if module.running_mean is not None)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_how_a_network_lies_in_memory_depends_on_the_size_and_changes_neither_loss_nor_gradient(channels: int) -> None:
-    found = []
-    for size in (64, 128):
-        torch.manual_seed(0)
-        network = build(Blueprint(architecture="unet", backbone="resnet18", channels=channels, outputs=2, size=size))
-        torch.manual_seed(1)
-        images = torch.rand(2, 64, 64, channels).permute(0, 3, 1, 2).double()  # in float32 a rounding flips a ReLU
-        loss = network.double()(images).square().mean()
-        loss.backward()
-        kernels = [one for one in network.parameters() if one.dim() == 4 and min(one.shape) > 1]
-        last = all(one.is_contiguous(memory_format=torch.channels_last) for one in kernels)
-        found.append((last, loss.item(), [one.grad for one in network.parameters() if one.grad is not None]))
-    (small_last, small, small_gradients), (large_last, large, large_gradients) = found
-    assert (small_last, large_last) == (False, True)
-    assert small == pytest.approx(large, rel=1e-5)
-    for one, other in zip(small_gradients, large_gradients, strict=True):
-        assert float((one - other).norm()) <= 1e-5 * float(other.norm()) + 1e-9
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("size", "layout"), [(64, torch.contiguous_format), (128, torch.channels_last)])
-def test_feature_maps_lie_as_the_weights_do(channels: int, size: int, layout: torch.memory_format) -> None:
-    network = build(Blueprint(architecture="unet", backbone="resnet18", channels=channels, outputs=2, size=size))
-    images = torch.rand(2, size, size, channels).permute(0, 3, 1, 2)  # as files have them
-    for features in network.encoder(network._laid_out(images))[1:]:
-        assert features.is_contiguous(memory_format=layout)

@@ -1,0 +1,104 @@
+"""How networks lie in memory, and that it changes no result."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.build import Blueprint, build
+from models.layout import lay_out
+from models.network import Network
+
+
+def made(backbone: str, size: int | None, channels: int = 1) -> Network:
+    torch.manual_seed(0)
+    return build(Blueprint(architecture="unet", backbone=backbone, channels=channels, outputs=2, size=size))
+
+
+def kernels(network: Network) -> dict[str, nn.Conv2d]:
+    """Those whose layout can be told: of one channel, or of one pixel, both are the same."""
+    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
+    return {name: layer for name, layer in layers.items() if layer.in_channels > layer.groups and _spatial(layer)}
+
+
+def _spatial(layer: nn.Conv2d) -> bool:
+    return max(layer.kernel_size) > 1
+
+
+def channels_apart(network: Network) -> set[str]:
+    return {name for name, layer in kernels(network).items() if layer.weight.is_contiguous()}
+
+
+def test_large_kernels_that_make_maps_of_at_most_4_px_keep_each_channels_pixels_together() -> None:
+    deepest = {f"encoder.layer4.{block}.conv{number}" for block in (0, 1) for number in (1, 2)}
+    third = {name.replace("layer4", "layer3") for name in deepest} - {"encoder.layer3.0.conv1"}  # its kernel is small
+    first_decoded = {"decoder.blocks.0.conv1.0", "decoder.blocks.0.conv2.0"}
+    assert channels_apart(made("resnet18", 64)) == deepest | third | first_decoded
+    assert channels_apart(made("resnet18", 128)) == deepest
+    assert channels_apart(made("resnet18", 160)) == set()
+    assert channels_apart(made("resnet18", None)) == set()
+
+
+def test_grouped_convolutions_keep_each_pixels_channels_together() -> None:
+    network = made("resnext50_32x4d", 64)
+    grouped = {name for name, layer in kernels(network).items() if layer.groups > 1}
+    assert len(grouped) == 16
+    assert not grouped & channels_apart(network)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_maps_lie_as_the_kernels_do_that_make_them(channels: int) -> None:
+    network = made("resnet18", 64, channels)
+    seen = {}
+
+    def note(layer: nn.Module, _: Any, maps: Tensor) -> None:  # noqa: ANN401
+        seen[layer] = maps
+
+    for layer in kernels(network).values():
+        layer.register_forward_hook(note)
+    network(torch.rand(2, 64, 64, channels).permute(0, 3, 1, 2))  # as files have them
+    for layer, maps in seen.items():
+        last = layer.weight.is_contiguous(memory_format=torch.channels_last)
+        assert maps.is_contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnext50_32x4d", "vgg11"])
+def test_the_layout_changes_neither_loss_nor_gradient(backbone: str) -> None:
+    found = []
+    for size in (64, None):
+        network = made(backbone, size).double()  # in float32 a rounding flips a ReLU
+        torch.manual_seed(1)
+        loss = network(torch.rand(2, 1, 64, 64, dtype=torch.float64)).square().mean()
+        loss.backward()
+        found.append((loss.item(), [one.grad for one in network.parameters() if one.grad is not None]))
+    (mixed, gradients), (plain, others) = found
+    assert mixed == pytest.approx(plain, rel=1e-5)
+    for one, other in zip(gradients, others, strict=True):
+        assert float((one - other).norm()) <= 1e-5 * float(other.norm()) + 1e-9
+
+
+def test_a_convolution_gives_the_same_maps_and_gradients_in_either_layout() -> None:
+    torch.manual_seed(0)
+    layer, maps = nn.Conv2d(256, 256, 3, padding=1), torch.randn(8, 256, 4, 4)
+    found = []
+    for side in (4, 5):
+        own, images = copy.deepcopy(layer), maps.clone().requires_grad_()
+        lay_out(own, {own: side})
+        made = own(images.contiguous(memory_format=torch.channels_last))
+        made.square().sum().backward()
+        assert own.weight.grad is not None
+        assert images.grad is not None
+        found.append((own.weight.is_contiguous(), [made.detach(), own.weight.grad, images.grad]))
+    (apart, tensors), (together, others) = found
+    assert (apart, together) == (True, False)
+    for one, other in zip(tensors, others, strict=True):
+        assert float((one - other).norm()) <= 1e-5 * float(other.norm())
+
+
+def test_loaded_weights_and_copies_lie_as_before() -> None:
+    network = made("resnet18", 64)
+    before = channels_apart(network)
+    network.load_state_dict(made("resnet18", None).state_dict())
+    assert channels_apart(network) == channels_apart(copy.deepcopy(network)) == before
