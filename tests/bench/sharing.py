@@ -114,5 +114,6 @@ def _write_chexpert(root: Path, count: int) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             os.link(original, file)
         rows.append({"Path": f"{RELEASE}/{path}", "Frontal/Lateral": "Frontal", "AP/PA": "AP", LABELS[0]: "1.0"})
-    write_table(root / "train.csv", rows)
-    write_table(root / "valid.csv", [])
+    for name, written in {"train.csv": rows, "valid.csv": []}.items():
+        write_table(root / name, written)
+        os.utime(root / name, (0, 0))  # no index is kept of tables that were written just before

@@ -1,11 +1,9 @@
 """The index of a large layout is kept, and made again when one of its files or tables changed."""
 
-import math
 import os
 import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,36 +82,14 @@ def remove(file: Path) -> None:
     file.unlink()
 
 
-@pytest.mark.parametrize("waits", [0.0, math.inf], ids=["threads", "one thread"])
 @pytest.mark.parametrize("place", range(12))
 @pytest.mark.parametrize("change", [touch, resize, remove])
-def test_where_a_file_changed_the_index_is_made_again(
-    change: Callable[[Path], None], place: int, waits: float, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stored_index, "SAMPLE", 2)
-    monkeypatch.setattr(stored_index, "WAITS_S", waits)
+def test_where_a_file_changed_the_index_is_made_again(change: Callable[[Path], None], place: int, root: Path) -> None:
     spoil(root / "train.csv")
     assert len(opened(root)[1]) == 12
     change(root / opened(root)[1].ids[place])
     with pytest.raises(DataError, match=r"train\.csv lacks the columns"):
         opened(root)
-
-
-@pytest.mark.parametrize(("waits", "threads"), [(0.0, stored_index.THREADS), (math.inf, 1)])
-def test_threads_look_where_a_disk_lets_wait(
-    waits: float, threads: int, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[int] = []
-
-    class Noted(ThreadPoolExecutor):
-        def __init__(self, workers: int) -> None:
-            asked.append(workers)
-            super().__init__(workers)
-
-    monkeypatch.setattr(stored_index, "ThreadPoolExecutor", Noted)
-    monkeypatch.setattr(stored_index, "WAITS_S", waits)
-    assert len(opened(root)[1]) == 12
-    assert asked == [threads]
 
 
 def test_images_that_no_table_names_change_nothing(root: Path) -> None:
