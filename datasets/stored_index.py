@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 THREADS = 8
-"""More than there are cores: a remote disk lets wait."""
+"""However many cores there are: on a remote disk each look waits."""
 SETTLED_NS = 2_000_000_000
 """A table written this shortly before it was read may have changed again without a change of its time."""
 OFFER = "offers."
@@ -99,7 +99,7 @@ def _is_unchanged(listing: Listing, tables: Mapping[str, State]) -> bool:
 
 
 def _states(root: Path, paths: Sequence[str]) -> list[State]:
-    """Return what files are now, None of one that is not there or cannot be looked up.
+    """Return what files are now: None of one that is not there, of all where one cannot be looked at.
 
     Arrow looks up all of them without Python's lock, so that threads do not wait for each other.
     """

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 SMALL_MAP = 4
 """Longer side in pixels."""
 LARGE_KERNEL = 2**19
-"""Weights: 256 channels to 256, 3 x 3, are as many."""
+"""Weights; 256 channels to 256, 3 x 3, have a few more."""
 
 
 @contextmanager
@@ -32,15 +32,18 @@ def lay_out(network: nn.Module, sides: Mapping[nn.Conv2d, float]) -> None:
     """Keep each pixel's channels together, but each channel's pixels where large kernels make small maps.
 
     With few pixels a kernel's gradient is slow channels last: on a processor ResNet-18's last stage takes 1.4 times as
-    long at 64 px. Everything else is as fast or faster, grouped and pointwise convolutions by far. Not measured on a
-    GPU. `sides`: of the maps that convolutions make, in pixels.
+    long at 64 px. In whole networks everything else is as fast or faster, grouped and pointwise convolutions by far.
+    Not measured on a GPU. `sides`: of the maps that convolutions make, in pixels.
     """
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for layer, side in sides.items():
-        spatial = layer.groups == 1 and max(layer.kernel_size) > 1
-        if spatial and side <= SMALL_MAP and layer.weight.numel() >= LARGE_KERNEL:
+        if side <= SMALL_MAP and _is_large(layer):
             layer.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             layer.register_forward_pre_hook(_channels_apart)
+
+
+def _is_large(layer: nn.Conv2d) -> bool:
+    return layer.weight.numel() >= LARGE_KERNEL and layer.groups == 1 and max(layer.kernel_size) > 1
 
 
 def _channels_apart(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -32,7 +32,8 @@ def core_use(*, quick: bool) -> Iterator[Figure]:
     shares = [study.images / took / rate for took, rate in zip(found["study"], found["bare"], strict=True)]
     what = f"images trained a second, study on {CORES} cores against {CORES} bare loops"
     why = "Ray and its processes start before the first stage, and tables are made after the last"
-    yield Figure(name=what, unit="ratio", values=shares, goal=0.85, better="higher", why=why)
+    goal = None if quick else 0.85  # half of a short study is its start
+    yield Figure(name=what, unit="ratio", values=shares, goal=goal, better="higher", why=why)
     within = [study.images / took / rate for took, rate in zip(study.in_stages, found["bare"], strict=True)]
     yield Figure(name="the same within its stages only", unit="ratio", values=within, better="higher")
     yield Figure(name="images a second of the bare loops", unit="1/s", values=found["bare"], better="higher")

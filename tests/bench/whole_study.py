@@ -26,7 +26,8 @@ SCRIPTS: Mapping[str, tuple[str, ...]] = {
     "Optuna, a process a core": ("optuna_script", "--processes", str(CORES)),
     "Optuna, one process": ("optuna_script", "--workers", str(CORES)),
 }
-USUAL = ("Ray Tune, actors reused", "Optuna, a process a core")
+PLAIN = "Optuna, a process a core"
+USUAL = ("Ray Tune, actors reused", PLAIN)
 SHORT: dict[str, Any] = {
     "compare.labelled_fraction": [1.0],
     **{f"stages.{name}.epochs": 1 for name in ("classify", "encode", "boxes", "segment")},
@@ -48,7 +49,7 @@ def whole_study(*, quick: bool) -> Iterator[Figure]:
         folder = Path(place)
         images = chest_images(folder / "made")
         small = shrunk(images, folder / "small")
-        scripts = USUAL[-1:] if quick else tuple(SCRIPTS)
+        scripts = (PLAIN,) if quick else tuple(SCRIPTS)
         better = yield from _compared(ONE_EPOCH, _Sides(folder, chest_study(small, SHORT)), scripts=scripts)
         if quick:
             return
