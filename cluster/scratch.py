@@ -20,20 +20,32 @@ def scratch_folder() -> Iterator[Path]:
 
     A lock tells the living from the dead: process ids would not, where containers share a folder.
     """
-    base = tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST else "/tmp"
-    for left in Path(base).glob(f"{PREFIX}*/{LOCK}"):
-        _remove_unless_held(left)
+    base = Path(tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST else "/tmp")
+    _empty(base)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
     try:
         with FileLock(folder / LOCK):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        for left in _empty(base):
+            shutil.rmtree(left, ignore_errors=True)
 
 
-def _remove_unless_held(lock: Path) -> None:
+def _empty(base: Path) -> list[Path]:
+    """Remove what Ray and Tune wrote into folders whose process was killed, and return these folders.
+
+    Their locks stay, by which they are found again: Ray's processes end a while later and may write once more.
+    """
+    return [lock.parent for lock in base.glob(f"{PREFIX}*/{LOCK}") if _emptied(lock)]
+
+
+def _emptied(lock: Path) -> bool:
     try:
         with FileLock(lock, timeout=0):
-            shutil.rmtree(lock.parent, ignore_errors=True)
+            for left in lock.parent.iterdir():
+                if left != lock:
+                    shutil.rmtree(left, ignore_errors=True)
     except (Timeout, OSError):  # alive, or another user's
-        return
+        return False
+    return True

@@ -13,7 +13,8 @@ HOLDER = """
 import sys, time
 from cluster.scratch import scratch_folder
 with scratch_folder() as folder:
-    (folder / "file").touch()
+    (folder / "session").mkdir()
+    (folder / "session" / "file").touch()
     print(folder, flush=True)
     sys.stdin.readline()
 """
@@ -51,15 +52,18 @@ def test_folder_of_a_killed_process_is_removed_by_the_next(base: Path) -> None:
     process, folder = holder(base)
     process.kill()
     process.communicate()
-    assert (folder / "file").exists()
+    assert (folder / "session" / "file").exists()
     with scratch_folder():
-        assert not folder.exists()
+        assert not (folder / "session").exists()
+        (folder / "session").mkdir()  # by a process of the killed one's, which ends later
+    assert not list(base.iterdir())
 
 
 def test_folder_of_a_living_process_is_left_alone(base: Path) -> None:
     process, folder = holder(base)
     with scratch_folder():
-        assert (folder / "file").exists()
+        assert (folder / "session" / "file").exists()
+    assert (folder / "session" / "file").exists()
     process.communicate("\n", timeout=30)
     assert not folder.exists()
 

@@ -41,9 +41,11 @@ class Place:
 
     def study(self, *words: str | Path, address: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         named = ["--address", self.head.address] if address else []
+        # Ray sets it in a process that had a cluster, as this one did where other tests ran before.
+        laptop = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
         return subprocess.run(
             [sys.executable, "-m", "study", *map(str, words), *named],
-            env=os.environ | self.head.environment | {"COLUMNS": "160"} | variables,
+            env=laptop | self.head.environment | {"COLUMNS": "160"} | variables,
             capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
 
