@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -21,31 +21,22 @@ def scratch_folder() -> Iterator[Path]:
     A lock tells the living from the dead: process ids would not, where containers share a folder.
     """
     base = Path(tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST else "/tmp")
-    _empty(base)
+    for left in _left(base):
+        # Its lock stays, by which it is found again: Ray's processes end a while later and may write once more.
+        for written in set(left.glob("*")) - {left / LOCK}:
+            shutil.rmtree(written, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
     try:
         with FileLock(folder / LOCK):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        for left in _empty(base):
+        for left in _left(base):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _empty(base: Path) -> list[Path]:
-    """Remove what Ray and Tune wrote into folders whose process was killed, and return these folders.
-
-    Their locks stay, by which they are found again: Ray's processes end a while later and may write once more.
-    """
-    return [lock.parent for lock in base.glob(f"{PREFIX}*/{LOCK}") if _emptied(lock)]
-
-
-def _emptied(lock: Path) -> bool:
-    try:
-        with FileLock(lock, timeout=0):
-            for left in lock.parent.iterdir():
-                if left != lock:
-                    shutil.rmtree(left, ignore_errors=True)
-    except (Timeout, OSError):  # alive, or another user's
-        return False
-    return True
+def _left(base: Path) -> Iterator[Path]:
+    """Yield the folders whose process was killed, each locked meanwhile."""
+    for lock in base.glob(f"{PREFIX}*/{LOCK}"):
+        with suppress(Timeout, OSError), FileLock(lock, timeout=0):  # alive, or another user's
+            yield lock.parent

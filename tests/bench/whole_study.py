@@ -20,13 +20,13 @@ from tests.bench.process import Cost, watched
 
 PLATFORM = "study"
 CORES = os.cpu_count() or 1
+PLAIN = "Optuna, a process a core"
 SCRIPTS: Mapping[str, tuple[str, ...]] = {
     "Ray Tune, actors reused": ("tune_script", "--reuse-actors"),
     "Ray Tune": ("tune_script",),
-    "Optuna, a process a core": ("optuna_script", "--processes", str(CORES)),
+    PLAIN: ("optuna_script", "--processes", str(CORES)),
     "Optuna, one process": ("optuna_script", "--workers", str(CORES)),
 }
-PLAIN = "Optuna, a process a core"
 USUAL = ("Ray Tune, actors reused", PLAIN)
 SHORT: dict[str, Any] = {
     "compare.labelled_fraction": [1.0],
