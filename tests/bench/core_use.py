@@ -19,7 +19,7 @@ from tests.bench.process import watched
 
 SIDE, CLASSES = 64, ["right_lung", "left_lung"]
 CORES = os.cpu_count() or 1
-SECONDS = 400.0
+SECONDS = 550.0
 """Within which further rounds end."""
 
 

@@ -41,7 +41,7 @@ UPDATES = {64: (16, 5), 128: (6, 3), 256: (2, 3)}
 """By size, about equally long, and in how many rounds."""
 EPOCHS = {SIZE: (8, 5), 128: (4, 3)}
 """The same of whole stages."""
-TRAINING_SECONDS, STAGE_SECONDS = 40.0, 120.0
+TRAINING_SECONDS, STAGE_SECONDS = 40.0, 180.0
 """Within which further rounds of a comparison end."""
 WHY = "the same convolutions take most of a stage on both sides: three quarters of it, profiled at 64 px"
 NEVER = 1e9

@@ -16,12 +16,14 @@ from cluster.execute import execute
 from cluster.local import LocalCluster
 from cluster.queue import Item
 from cluster.work import Outcome, Report, Share
-from tests.bench.figure import Figure
+from tests.bench.figure import Figure, interleaved
 from tests.data.listening import Silent
 
 COUNTS = (100, 1000, 5000)
 ON_NODES = (100, 1000)
 """That the nodes are processes of one machine costs minutes a run; more stages are measured without them."""
+ROUNDS, SECONDS = 3, 200.0
+"""Of each count, and within which further rounds of it end."""
 NODES = 50
 FIRST = "first"
 NODE_BYTES = 3 * 2**27
@@ -35,7 +37,8 @@ STORE_BYTES = 80 * 2**20
 def idle_stages(*, quick: bool) -> Iterator[Figure]:
     """Measure seconds a stage between the first end and the last, so that start-up is not in it."""
     with connected(LocalCluster()) as capacity:
-        costs = {count: _repeated(count, capacity, quick=quick) for count in ((100, 300) if quick else COUNTS)}
+        runs = {count: _repeated(count, capacity, quick=quick) for count in ((100, 300) if quick else COUNTS)}
+    costs = {count: [run.seconds_each for run in found] for count, found in runs.items()}
     for count, values in costs.items():
         yield Figure(name=f"a stage that does nothing, of {count:,}", unit="s", values=values, goal=0.05)
     fewest, most = (statistics.median(costs[count]) for count in (min(costs), max(costs)))
@@ -47,18 +50,21 @@ def stages_on_nodes(*, quick: bool) -> Iterator[Figure]:
     """Measure the same, and the driver's memory, on a cluster of as many nodes as this machine bears, at most 50."""
     fits = int(psutil.virtual_memory().available // NODE_BYTES)
     nodes = max(1, min(3 if quick else NODES, fits))
-    costs: dict[int, float] = {}
+    cpu: dict[int, float] = {}
     with _cluster(nodes) as capacity:
         _run(20, capacity)  # what is imported and opened once is no stage's
         for count in (100, 300) if quick else ON_NODES:
-            run, name = _run(count, capacity, processes=nodes), f"a stage on {nodes} nodes, of {count:,}"
-            costs[count] = run.cpu_each
-            yield Figure(name=name, unit="s", values=[run.seconds_each], goal=0.05, why=CROWDED)
-            yield Figure(name=name, unit="CPU s of the driver", values=[run.cpu_each])
-            yield Figure(name=name, unit="KiB of the driver", values=[run.bytes_each / 2**10], goal=50)
-    fewest, most = min(costs), max(costs)
+            name = f"a stage on {nodes} nodes, of {count:,}"
+            runs = _repeated(count, capacity, processes=nodes, quick=quick)
+            cpu_each = [run.cpu_each for run in runs]
+            cpu[count] = statistics.median(cpu_each)
+            yield Figure(name=name, unit="s", values=[run.seconds_each for run in runs], goal=0.05, why=CROWDED)
+            yield Figure(name=name, unit="CPU s of the driver", values=cpu_each)
+            # Of the first, which takes the memory that the others find.
+            yield Figure(name=name, unit="KiB of the driver", values=[runs[0].bytes_each / 2**10], goal=50)
+    fewest, most = min(cpu), max(cpu)
     name = f"the driver's CPU a stage, of {most:,} against {fewest:,}"
-    yield Figure(name=name, unit="ratio", values=[costs[most] / costs[fewest]], goal=1.2, why=LISTS)
+    yield Figure(name=name, unit="ratio", values=[cpu[most] / cpu[fewest]], goal=1.2, why=LISTS)
 
 
 @contextmanager
@@ -75,9 +81,9 @@ def _cluster(nodes: int) -> Iterator[Capacity]:
         cluster.shutdown()
 
 
-def _repeated(count: int, capacity: Capacity, *, quick: bool) -> list[float]:
-    """A long run is its own average; short ones are repeated."""
-    return [_run(count, capacity).seconds_each for _ in range(1 if quick or count > 1000 else 3)]
+def _repeated(count: int, capacity: Capacity, *, processes: int = 0, quick: bool) -> list["_Gauge"]:
+    side = partial(_run, count, capacity, processes=processes)
+    return interleaved({"runs": side}, 1 if quick else ROUNDS, within=SECONDS)["runs"]
 
 
 def _run(count: int, capacity: Capacity, *, processes: int = 0) -> "_Gauge":
