@@ -21,9 +21,9 @@ class Blueprint:
     """A network before it is built.
 
     Without architecture, or without `trains_decoder`, it is an encoder under a linear head; an architecture
-    that brings its own encoder is named there too. `head: flatten` fixes the image side, `size`. `upsampling`
-    None is the architecture's own. `skips=False` feeds the decoder zeros in place of every feature map but
-    the deepest.
+    that brings its own encoder is named there too. `size` is the side of the images that it is to train on, by which
+    its maps are laid out in memory; `head: flatten` needs it. `upsampling` None is the architecture's own.
+    `skips=False` feeds the decoder zeros in place of every feature map but the deepest.
     """
 
     architecture: str | None

@@ -22,7 +22,7 @@ from tests.data.listening import Silent
 COUNTS = (100, 1000, 5000)
 ON_NODES = (100, 1000)
 """That the nodes are processes of one machine costs minutes a run; more stages are measured without them."""
-ROUNDS, SECONDS = 3, 200.0
+ROUNDS, SECONDS = 3, 120.0
 """Of each count, and within which further rounds of it end."""
 NODES = 50
 FIRST = "first"

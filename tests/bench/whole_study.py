@@ -36,7 +36,7 @@ ONE_EPOCH = "small PNGs, one epoch"
 GROWTH = ((2, (0.25, 0.5, 1.0)), (4, (0.25, 1.0)))
 """Folds and fractions of further short studies."""
 ROUNDS = 3
-REAL_SECONDS, SMALL_SECONDS = 1200.0, 800.0
+REAL_SECONDS, SMALL_SECONDS = 1100.0, 800.0
 """Within which further rounds of a comparison end."""
 
 
