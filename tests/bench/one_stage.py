@@ -79,7 +79,7 @@ def one_stage(*, quick: bool) -> Iterator[Figure]:
             makers = {name: partial(bare_steps, layout=layout) for name, layout in LAYOUTS.items()} | {"loop": looped}
             with _one_core():
                 calls = {name: partial(_fresh, make, lesson) for name, make in makers.items()}
-                best, found = against_best("loop", calls, rounds, within=TRAINING_SECONDS, length=float)
+                best, found = against_best("loop", calls, 2 if quick else rounds, within=TRAINING_SECONDS, length=float)
             yield ratio(f"training of {architecture}, {side} px, against {best}", found[best], found["loop"], 0.95)
     yield from _against_script(quick=quick)
 
@@ -136,7 +136,7 @@ def _against_script(*, quick: bool) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(prefix="b-") as place:
         folder = Path(place)
         images = chest_images(folder / "made")
-        for side, (epochs, rounds) in {SIZE: (2, 1)}.items() if quick else EPOCHS.items():
+        for side, (epochs, rounds) in {SIZE: (2, 2)}.items() if quick else EPOCHS.items():
             small = shrunk(images, folder / str(side), side=side)
             changes = {
                 "image.size": side, "stages.segment.epochs": epochs,

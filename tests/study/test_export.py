@@ -1,6 +1,7 @@
 """`study export`: other programs read what it writes and answer as the stage does."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_the_model_card_tells_data_scores_limits_and_origin(study: Finished, tmp
         "| left half | ",
         " networks of the same cell",
         study.stages[1],
-        f"torch {torch.__version__}",
+        f"torch {version('torch')}",
         'with 1 channel, after these changes: {"normalise": true',
         "It started from random weights",
     ):

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -157,9 +158,7 @@ def test_the_transfer_audit_counts_the_tensors_of_each_link(page: Page, plan: Pl
 
 
 def test_software_commands_and_digests_are_told(page: Page, plan: Plan) -> None:
-    import torch
-
-    assert f"torch {torch.__version__} ({len(plan.nodes)} stages)" in page.text("software")
+    assert f"torch {version('torch')} ({len(plan.nodes)} stages)" in page.text("software")
     again = page.text("again")
     assert "study run tiny.yaml" in again
     assert all(digest in again for digest in plan.nodes)
