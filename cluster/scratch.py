@@ -23,7 +23,7 @@ def scratch_folder() -> Iterator[Path]:
     base = Path(tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST else "/tmp")
     for left in _left(base):
         # Its lock stays, by which it is found again: Ray's processes end a while later and may write once more.
-        for written in set(left.glob("*")) - {left / LOCK}:
+        for written in left.glob("*/"):
             shutil.rmtree(written, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
     try:

@@ -95,7 +95,7 @@ def bare_steps(lesson: Lesson, *, layout: torch.memory_format = torch.contiguous
     optimizer = torch.optim.Adam(network.parameters())
     # One channel, last or first, is the same memory; torch chooses its kernels by the strides.
     pixels = torch.from_numpy(lesson.images).permute(0, 3, 1, 2)
-    images = (pixels if layout == torch.channels_last else pixels.reshape(-1).view(pixels.shape)).float().div(255)
+    images = pixels.float().div(255).clone(memory_format=layout)
     masks = torch.from_numpy(lesson.masks).float()
 
     def steps() -> None:

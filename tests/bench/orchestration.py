@@ -37,8 +37,10 @@ STORE_BYTES = 80 * 2**20
 def idle_stages(*, quick: bool) -> Iterator[Figure]:
     """Measure seconds a stage between the first end and the last, so that start-up is not in it."""
     with connected(LocalCluster()) as capacity:
-        runs = {count: _repeated(count, capacity, quick=quick) for count in ((100, 300) if quick else COUNTS)}
-    costs = {count: [run.seconds_each for run in found] for count, found in runs.items()}
+        costs = {
+            count: [run.seconds_each for run in _repeated(count, capacity, quick=quick)]
+            for count in ((100, 300) if quick else COUNTS)
+        }
     for count, values in costs.items():
         yield Figure(name=f"a stage that does nothing, of {count:,}", unit="s", values=values, goal=0.05)
     fewest, most = (statistics.median(costs[count]) for count in (min(costs), max(costs)))
