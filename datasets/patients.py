@@ -34,16 +34,19 @@ def count_images(members: Members, patients: Iterable[str]) -> int:
     return sum(len(members[patient]) for patient in patients)
 
 
-def patient_order(index: Index, rows: Iterable[int], seed: int) -> tuple[str, ...]:
+def patient_order(index: Index, rows: Iterable[int], seed: int, fold: int | None = None) -> tuple[str, ...]:
     """Return the patients of `rows` in an order whose every prefix has about the categories of the whole.
+
+    Orders of different folds are independent; `fold=None` gives the one order of data that no fold divides.
 
     Systematic sampling: the k-th of a category's n patients stands at (k + u) / n, with one random u in
     [0, 1) per category, so each patient is equally likely to come early. A patient has its most frequent
     category.
     """
     placed: list[tuple[float, str]] = []
-    for category, patients in _strata(index, members_of(index, rows), seed, "order").items():
-        start = _draw(seed, "start", category) / 2**64
+    suffix = "" if fold is None else f" of fold {fold}"
+    for category, patients in _strata(index, members_of(index, rows), seed, f"order{suffix}").items():
+        start = _draw(seed, f"start{suffix}", category) / 2**64
         placed += [((k + start) / len(patients), patient) for k, patient in enumerate(patients)]
     return tuple(patient for _, patient in sorted(placed))
 

@@ -58,12 +58,13 @@ def target_split(
     """Split the target data for one fold, seed and amount of labels.
 
     `labelled` is a share of the training images (float) or a number of images (int). Rows with faults take no
-    part. `reserve` is the share of patients that a search has seen: they lie in no test fold. In the order they keep
-    their places: put first, they would be the few labels of every fold, and intervals would miss what hangs on who
-    is labelled. Raises `DataError` where the settings leave nobody to test or to train.
+    part. The order in which patients are labelled is drawn for each seed and fold: with one order per seed, small
+    subsets of all folds would share most of their patients, and intervals over folds would miss the variance due to
+    who is labelled. For the same reason patients of the `reserve`, the share that a search has used and that no fold
+    tests, keep their places in the order. Raises `DataError` if nothing is left to test or to train on.
     """
     seed = seed if settings.seed is None else settings.seed
-    members, everyone = _ordered(index, offer, seed)
+    members, everyone = _ordered(index, offer, seed, fold)
     check_named(index, settings, members, offer)
     seen = reserved(index, settings, offer, reserve) if reserve else frozenset[str]()
     tested, part = _held_out(index, settings, members, offer=offer, folds=folds, fold=fold, seed=seed, seen=seen)
@@ -121,7 +122,7 @@ def reserved(index: Index, settings: SplitSettings, offer: Offer, share: float) 
     Where the test set is fixed they are a share of the others. Raises `DataError` where nobody is left to test.
     """
     # An order of its own: else the reserve would be the first labels of that seed in every fold.
-    members, everyone = _ordered(index, offer, -1 - (settings.seed or 0))
+    members, everyone = _ordered(index, offer, -1 - (settings.seed or 0), None)
     tested = set() if settings.test == "folds" else fixed_test(index, settings, members, offer)
     others = [patient for patient in everyone if patient not in tested]
     count = max(1, round(share * len(others)))
@@ -183,18 +184,23 @@ def _held_out(
     return tested, _parts(index, offer, frozenset(tested), folds, seed)[fold]
 
 
-# A study draws the same order and folds for every amount of labels: thousands of times.
+# Every amount of labels uses the same orders and folds: cached, because a study asks for them thousands of times.
+@lru_cache(maxsize=64)
+def _ordered(index: Index, offer: Offer, seed: int, fold: int | None) -> tuple[Members, tuple[str, ...]]:
+    """Return the patients with annotation: their rows, and their order in this fold."""
+    members = _annotated(index, offer)
+    return members, patient_order(index, rows_of(members, members), seed, fold)
+
+
 @lru_cache(maxsize=8)
-def _ordered(index: Index, offer: Offer, seed: int) -> tuple[Members, tuple[str, ...]]:
-    """Return the patients with annotation: their rows, and their order."""
-    usable = _usable(index, offer)
-    return members_of(index, usable), patient_order(index, usable, seed)
+def _annotated(index: Index, offer: Offer) -> Members:
+    return members_of(index, _usable(index, offer))
 
 
 @lru_cache(maxsize=8)
 def _parts(index: Index, offer: Offer, without: frozenset[str], folds: int, seed: int) -> list[list[str]]:
     """Return the folds of all patients with annotation but those of a fixed test set or a reserve."""
-    members = members_of(index, _usable(index, offer))
+    members = _annotated(index, offer)
     others = {patient: rows for patient, rows in members.items() if patient not in without}
     return deal_folds(index, others, folds=folds, seed=seed)
 
