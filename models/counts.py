@@ -5,12 +5,14 @@ runs agree bit for bit. Sizes: N images, K foreground classes, C = K + 1 classes
 A change of numerics raises `counts` in `models.versions`.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-SCORE_BINS = 200
+from models.score_bins import SCORE_EDGES
+
 CONFIDENCE_BINS = 20
 
 _FIXED_POINT = 2**30
@@ -33,7 +35,7 @@ class ScoreHistograms(NamedTuple):
 
 
 class ConfidenceBins(NamedTuple):
-    """By image and bin of confidence: int64 pixels, float64 sum of confidence, int64 correct; (N, bins)."""
+    """Per image and confidence bin: int64 pixels, float64 sum of confidence, int64 correct; each (N, bins)."""
 
     pixels: Tensor
     confidence: Tensor
@@ -80,13 +82,15 @@ def pixel_counts(predicted: Tensor, truth: Tensor) -> PixelCounts:
 
 
 def score_histograms(
-    probabilities: Tensor, truth: Tensor, *, known: Tensor | None = None, bins: int = SCORE_BINS
+    probabilities: Tensor, truth: Tensor, *, known: Tensor | None = None, edges: Sequence[float] = SCORE_EDGES
 ) -> ScoreHistograms:
     """Histogram foreground scores (N, K, ...) in 0..1 by their bool truth, where known.
 
-    Bin i holds i/bins <= score < (i+1)/bins in float32, as `score >= threshold` compares; 1.0 is in the last.
+    Bin i counts edges[i - 1] <= score < edges[i] in float32, as `score >= threshold` compares. There are
+    len(edges) + 1 bins: scores below the first edge are in the first, those from the last edge on in the last.
     """
-    index = _bin_index(probabilities, bins) + bins * truth
+    bins = len(edges) + 1
+    index = _bin_index(probabilities, edges) + bins * truth
     if known is not None:
         index = torch.where(known, index, 2 * bins)
     images, classes = probabilities.shape[:2]
@@ -96,12 +100,13 @@ def score_histograms(
 
 
 def confidence_bins(
-    probabilities: Tensor, truth: Tensor, *, exclusive: bool, bins: int = CONFIDENCE_BINS
-) -> ConfidenceBins:
+    probabilities: Tensor, truth: Tensor, *, foreground: Tensor, exclusive: bool, bins: int = CONFIDENCE_BINS
+) -> tuple[ConfidenceBins, ConfidenceBins]:
     """Bin the confidence in the likelier answer, for calibration (Guo et al. 2017).
 
-    Exclusive: probabilities (N, C, H, W), truth ids (N, H, W), one answer a pixel, confidence max p.
-    Otherwise: both (N, K, H, W), an answer a pixel and class, confidence max(p, 1 - p).
+    Exclusive: probabilities (N, C, H, W), truth ids (N, H, W), one answer per pixel, confidence max p.
+    Otherwise: both (N, K, H, W), one answer per pixel and class, confidence max(p, 1 - p).
+    Returns the bins of all answers, and of those where `foreground`, bool of the shape of the truth.
     """
     p = probabilities.float()
     if exclusive:
@@ -111,12 +116,15 @@ def confidence_bins(
         confidence = torch.maximum(p, 1 - p)
         right = (p >= 0.5) == truth
     images = len(p)
-    index = _bin_index(confidence, bins).reshape(images, -1)
-    counts = _count_rows(index + bins * right.reshape(images, -1), 2 * bins).view(images, 2, bins)
-    return ConfidenceBins(
-        pixels=counts.sum(dim=1),
-        confidence=_sum_rows(index, confidence.reshape(images, -1), bins),
-        correct=counts[:, 1],
+    index = _bin_index(confidence, [place / bins for place in range(1, bins)]) + bins * foreground
+    index, right = index.reshape(images, -1), right.reshape(images, -1)
+    counts = _count_rows(index + 2 * bins * right, 4 * bins).view(images, 2, 2, bins)
+    sums = _sum_rows(index, confidence.reshape(images, -1), 2 * bins).view(images, 2, bins)
+    pixels, correct = counts.sum(dim=1), counts[:, 1]
+    # Adding the sums is exact below 2**23 answers per image and bin: they are multiples of 2**-30.
+    return (
+        ConfidenceBins(pixels=pixels.sum(dim=1), confidence=sums.sum(dim=1), correct=correct.sum(dim=1)),
+        ConfidenceBins(pixels=pixels[:, 1], confidence=sums[:, 1], correct=correct[:, 1]),
     )
 
 
@@ -133,9 +141,9 @@ def confusion(predicted: Tensor, truth: Tensor, *, classes: int) -> Tensor:
     return _count_rows(pairs.flatten(1), classes * classes).view(-1, classes, classes)
 
 
-def _bin_index(scores: Tensor, bins: int) -> Tensor:
-    edges = (torch.arange(1, bins, dtype=torch.float64) / bins).to(scores.device, torch.float32)
-    return torch.bucketize(scores.float().contiguous(), edges, out_int32=True, right=True)
+def _bin_index(scores: Tensor, edges: Sequence[float]) -> Tensor:
+    boundaries = torch.tensor(edges, dtype=torch.float32, device=scores.device)
+    return torch.bucketize(scores.float().contiguous(), boundaries, out_int32=True, right=True)
 
 
 def _row_offsets(index: Tensor, size: int) -> Tensor:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.score_bins import SCORE_BINS
 from results import schema
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ def with_background(scores: "pa.Table", images: "pa.Table") -> "pa.Table":
     """
     import pyarrow as pa
 
-    empty = [0] * schema.SCORE_BINS
+    bins = len(scores["positives"][0]) if scores.num_rows else SCORE_BINS
+    empty = [0] * bins  # as many as the other classes have, so that rows of earlier versions fit too
     rows = []
     columns = [images[name].to_pylist() for name in ("image", "split", "confusion")]
     for image, split, confusion in zip(*columns, strict=True):

@@ -12,9 +12,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Counts:
-    """Pixels per class: tp, fp, fn, tn of shape (..., classes), histograms of (..., classes, bins).
+    """Pixels per class: tp, fp, fn, tn of shape (..., classes), histograms of shape (..., classes, bins).
 
-    `positives` and `negatives` count truth-positive and truth-negative pixels by predicted score.
+    `positives` and `negatives` count truth-positive and truth-negative pixels by predicted score, in ascending bins
+    of any width.
     """
 
     tp: Array
@@ -86,7 +87,7 @@ def accuracy(counts: Counts) -> Array:
 
 
 def auc(counts: Counts) -> Array:
-    """Area under the ROC curve, 0..1: Mann-Whitney U of the score bins, ties within a bin count half."""
+    """Area under the ROC curve, 0..1: Mann-Whitney U of the score bins; scores of one bin are ties and count half."""
     positives, negatives = counts.positives, counts.negatives
     above = np.flip(np.cumsum(np.flip(positives, -1), axis=-1), -1) - positives
     wins = (negatives * (above + positives / 2)).sum(axis=-1)
@@ -99,7 +100,11 @@ def confidence(bins: Confidence) -> Array:
 
 
 def ece(bins: Confidence) -> Array:
-    """Expected calibration error, 0..1 (Naeini et al. 2015): sum over bins |right - confidence| / pixels."""
+    """Expected calibration error, 0..1 (Naeini et al. 2015): sum over bins |correct - confidence| / pixels.
+
+    Over foreground pixels alone (`ece_foreground`) it exceeds 0 even where probabilities are calibrated, as the truth
+    takes part in choosing the pixels: a quantity to compare networks by, not an absolute one.
+    """
     return ratio(np.abs(bins.correct - bins.total).sum(axis=-1), bins.count.sum(axis=-1))
 
 
@@ -112,4 +117,9 @@ PER_CLASS: Mapping[str, Callable[[Counts], Array]] = {
     "accuracy": accuracy,
     "auc": auc,
 }
-OVERALL: Mapping[str, Callable[[Confidence], Array]] = {"confidence": confidence, "ece": ece}
+OVERALL: Mapping[str, tuple[str, Callable[[Confidence], Array]]] = {
+    "confidence": ("confidence", confidence),
+    "ece": ("confidence", ece),
+    "ece_foreground": ("foreground", ece),
+}
+"""Metrics of all classes together: the prefix of the columns with their bins (`results.schema.images`), the formula."""

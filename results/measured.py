@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
@@ -40,7 +40,7 @@ def _line(stage: Stage, measured: Measured, mark: str) -> dict[str, object]:
         "scoring": stage[1],
         "mark": mark,
         "rows": [row._asdict() for row in measured.rows],
-        "images": [asdict(one) | {"values": one.values.ravel()} for one in measured.images],
+        "images": [_image_columns(images) for images in measured.images],
     }
 
 
@@ -58,22 +58,28 @@ def read_measured(path: Path, marks: Mapping[Stage, str]) -> dict[Stage, Measure
                 for line in batch.to_pylist():
                     stage = line["digest"], line["scoring"]
                     if marks.get(stage) == line["mark"]:
-                        images = [_image_values(**one) for one in line["images"]]
+                        images = [_image_values(columns) for columns in line["images"]]
                         found[stage] = Measured([Row(**row) for row in line["rows"]], images)
     except (pa.ArrowInvalid, OSError):
         return {}
     return found
 
 
-def _image_values(
-    split: str, images: list[str], patients: list[str], series: list[list[str]], values: list[float]
-) -> ImageValues:
+def _image_columns(images: ImageValues) -> dict[str, object]:
+    return asdict(images) | {"values": images.values.ravel(), "counts": images.counts.ravel()}
+
+
+def _image_values(columns: Mapping[str, Any]) -> ImageValues:
+    images, series, classes = (columns[name] for name in ("images", "series", "classes"))
     return ImageValues(
-        split=split,
+        split=columns["split"],
         images=tuple(images),
-        patients=tuple(patients),
+        patients=tuple(columns["patients"]),
         series=tuple((class_, metric) for class_, metric in series),
-        values=np.array(values, np.float64).reshape(len(images), len(series)),
+        values=np.array(columns["values"], np.float64).reshape(len(images), len(series)),
+        classes=tuple(classes),
+        averaged=tuple(columns["averaged"]),
+        counts=np.array(columns["counts"], np.int64).reshape(len(images), len(classes), 4),
     )
 
 
@@ -84,6 +90,7 @@ def _columns() -> "pa.Schema":
     row = dict.fromkeys(("split", "aggregation", "class_", "metric"), text)
     rows = pa.struct(list((row | {"value": pa.float64(), "images": pa.int64()}).items()))
     values = {"series": pa.list_(texts), "values": pa.list_(pa.float64())}
+    values |= {"classes": texts, "averaged": texts, "counts": pa.list_(pa.int64())}
     images = pa.struct(list(({"split": text, "images": texts, "patients": texts} | values).items()))
     return pa.schema([
         ("digest", text), ("scoring", text), ("mark", text), ("rows", pa.list_(rows)), ("images", pa.list_(images)),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from results import schema
 from results.background import BACKGROUND, with_background
+from results.count_arrays import confidence_bins, pixel_counts, rows_of_split
 from results.formulas import OVERALL, PER_CLASS, Array, Confidence, Counts, ratio
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Row(NamedTuple):
 class ImageValues:
     """Metrics of each image of a split: `values` (images, series), NaN where undefined.
 
-    `images` and `patients` name the rows, images in ascending order; `series` are (class, metric).
+    `images` and `patients` name the rows, images in ascending order; `series` are (class, metric). `counts`
+    (images, classes, 4) are tp, fp, fn, tn in pixels; `averaged` names the classes in the pooled macro mean.
     """
 
     split: str
@@ -59,6 +61,9 @@ class ImageValues:
     patients: tuple[str, ...]
     series: tuple[tuple[str, str], ...]
     values: Array
+    classes: tuple[str, ...]
+    averaged: tuple[str, ...]
+    counts: NDArray[np.int64]
 
 
 class Measured(NamedTuple):
@@ -127,7 +132,7 @@ def measure(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) ->
 
     `dataset` sums counts over images first, `case` averages the images' metrics; an image counts for a
     class where its truth has it. `macro` averages the classes that occur, `weighted` by their truth pixels.
-    `confidence` and `ece` are of all pixels together and stand under `macro`.
+    `confidence`, `ece` and `ece_foreground` are of all classes together and have class `macro`.
     """
     if settings.background and BACKGROUND not in scores["class"].to_pylist():
         scores = with_background(scores, images)
@@ -135,8 +140,8 @@ def measure(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) ->
     rows: list[Row] = []
     by_image: list[ImageValues] = []
     for split in scores["split"].unique().to_pylist():
-        part, pictures = _part(scores, split), _part(images, split).sort_by("image")
-        counts, bins = _counts(part, names), _bins(pictures)
+        part, pictures = rows_of_split(scores, split), rows_of_split(images, split).sort_by("image")
+        counts, bins = pixel_counts(part, names), confidence_bins(pictures)
         values = _case_values(counts, bins, names)
         numbers = chain(
             _dataset_rows(counts, names, settings.min_images),
@@ -149,17 +154,28 @@ def measure(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) ->
             for aggregation, class_, metric, value, n in numbers
         ]
         if split.startswith(TEST):
-            by_image.append(_image_values(split, pictures, values))
+            by_image.append(_image_values(split, pictures, values, counts, names, settings.min_images))
     return Measured(rows, by_image)
 
 
-def _image_values(split: str, pictures: "pa.Table", values: Mapping[tuple[str, str], Array]) -> ImageValues:
+def _image_values(
+    split: str,
+    pictures: "pa.Table",
+    values: Mapping[tuple[str, str], Array],
+    counts: Counts,
+    names: list[str],
+    min_images: int,
+) -> ImageValues:
+    averaged = _averaged_classes(counts, min_images)
     return ImageValues(
         split=split,
         images=tuple(pictures["image"].to_pylist()),
         patients=tuple(pictures["patient"].to_pylist()),
         series=tuple(values),
         values=np.stack([*values.values()], axis=1),
+        classes=tuple(names),
+        averaged=tuple(name for name, used in zip(names, averaged, strict=True) if used),
+        counts=np.stack([counts.tp, counts.fp, counts.fn, counts.tn], axis=-1).astype(np.int64),
     )
 
 
@@ -171,23 +187,43 @@ def _place(one: schema.Replicate, names: Sequence[str]) -> tuple[object, ...]:
 Unsplit = tuple[str, str, str, float, int]
 
 
-def _dataset_rows(counts: Counts, names: list[str], min_images: int) -> Iterator[Unsplit]:
-    together = counts.summed()
-    images = len(counts.truth)
-    shown_by = (counts.truth > 0).sum(axis=0, keepdims=True)
-    averaged = (shown_by > 0) & (shown_by >= min_images)
+def dataset_metrics(
+    counts: Counts, names: Sequence[str], *, shown: Flags, averaged: Flags
+) -> dict[tuple[str, str], Array]:
+    """Return every metric of counts summed over images, (..., classes), by class and metric, each (...).
+
+    Args:
+        counts: Summed counts; metrics of empty score histograms are NaN.
+        names: The classes.
+        shown: (classes,), which classes the truth has; the others are undefined.
+        averaged: (classes,), which classes enter `macro` and `weighted`.
+    """
+    metrics: dict[tuple[str, str], Array] = {}
     for metric, formula in PER_CLASS.items():
-        values = formula(together)
-        per_class = np.where(shown_by > 0, values, np.nan)[0]
-        for name, value in zip(names, per_class, strict=True):
-            yield "dataset", name, metric, float(value), images
-        yield "dataset", "macro", metric, float(_macro(values, averaged)[0]), images
-        yield "dataset", "weighted", metric, float(_weighted(values, averaged, together.truth)[0]), images
-    for index in np.flatnonzero(shown_by[0] == 0):
+        values = formula(counts)
+        metrics |= {(name, metric): np.where(shown, values, np.nan)[..., i] for i, name in enumerate(names)}
+        metrics["macro", metric] = _macro(values, averaged)
+        metrics["weighted", metric] = _weighted(values, averaged, counts.truth)
+    return metrics
+
+
+def _averaged_classes(counts: Counts, min_images: int) -> Flags:
+    """Return which classes enter the pooled macro mean: those that the truth of enough images has."""
+    shown_by = (counts.truth > 0).sum(axis=0)
+    return np.asarray((shown_by > 0) & (shown_by >= min_images))
+
+
+def _dataset_rows(counts: Counts, names: list[str], min_images: int) -> Iterator[Unsplit]:
+    images, shown = len(counts.truth), np.asarray((counts.truth > 0).any(axis=0))
+    together = counts.summed()
+    averaged = _averaged_classes(counts, min_images)
+    for series, value in dataset_metrics(together, names, shown=shown, averaged=averaged).items():
+        yield "dataset", *series, float(value[0]), images
+    for index in np.flatnonzero(~shown):
         yield "dataset", names[index], "false_positive_pixels", float(together.fp[0, index]), images
 
 
-def _case_values(counts: Counts, bins: Confidence, names: list[str]) -> dict[tuple[str, str], Array]:
+def _case_values(counts: Counts, bins: Mapping[str, Confidence], names: list[str]) -> dict[tuple[str, str], Array]:
     """Return each metric of each image by class and metric."""
     shown = counts.truth > 0
     found: dict[tuple[str, str], Array] = {}
@@ -197,12 +233,13 @@ def _case_values(counts: Counts, bins: Confidence, names: list[str]) -> dict[tup
         found |= {(name, metric): per_class[:, index] for index, name in enumerate(names)}
         found["macro", metric] = _macro(values, shown)
         found["weighted", metric] = _weighted(values, shown, counts.truth)
-    return found | {("macro", metric): formula(bins) for metric, formula in OVERALL.items()}
+    return found | {("macro", metric): formula(bins[prefix]) for metric, (prefix, formula) in OVERALL.items()}
 
 
-def _overall_rows(bins: Confidence) -> Iterator[Unsplit]:
-    for metric, formula in OVERALL.items():
-        yield "dataset", "macro", metric, float(formula(bins.summed())[0]), len(bins.count)
+def _overall_rows(bins: Mapping[str, Confidence]) -> Iterator[Unsplit]:
+    for metric, (prefix, formula) in OVERALL.items():
+        part = bins[prefix]
+        yield "dataset", "macro", metric, float(formula(part.summed())[0]), len(part.count)
 
 
 def _threshold_rows(scores: "pa.Table", names: list[str]) -> Iterator[Unsplit]:
@@ -240,38 +277,3 @@ def _classes(scores: "pa.Table", settings: MetricSettings) -> list[str]:
         )
     extra = [BACKGROUND] if settings.background and BACKGROUND in there else []
     return list(dict.fromkeys([*extra, *settings.classes]))
-
-
-def _part(table: "pa.Table", split: str) -> "pa.Table":
-    import pyarrow.compute as pc
-
-    return table.filter(pc.equal(table["split"], split))
-
-
-def _counts(scores: "pa.Table", names: list[str]) -> Counts:
-    """Arrange rows as (images, classes); a pair without a row has no pixels."""
-    images, image = np.unique(scores["image"].to_numpy(), return_inverse=True)
-    order = {name: index for index, name in enumerate(names)}
-    place = np.array([order.get(name, -1) for name in scores["class"].to_pylist()], dtype=np.int64)
-    kept = place >= 0
-
-    def arranged(column: Array) -> Array:
-        grid = np.zeros((len(images), len(names), *column.shape[1:]))
-        grid[image[kept], place[kept]] = column[kept]
-        return grid
-
-    flat = {key: arranged(scores[key].to_numpy()) for key in ("tp", "fp", "fn", "tn")}
-    return Counts(**flat, **{key: arranged(_lists(scores, key)) for key in ("positives", "negatives")})
-
-
-def _bins(images: "pa.Table") -> Confidence:
-    return Confidence(
-        count=_lists(images, "confidence_count"),
-        total=_lists(images, "confidence_sum"),
-        correct=_lists(images, "confidence_correct"),
-    )
-
-
-def _lists(table: "pa.Table", column: str) -> Array:
-    flat = table[column].combine_chunks().flatten().to_numpy()
-    return np.asarray(flat.reshape(table.num_rows, -1 if table.num_rows else 0), dtype=np.float64)

@@ -4,22 +4,35 @@ import csv
 import html
 import io
 import json
-from collections import Counter
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from results.notes import BELOW_CURVE, FLAT_CURVE, ITSELF, NOT_REACHED
 from results.schema import SIGNIFICANT, factor_columns
-from results.tables import Cell, Table
+from results.sentences import (
+    PROBABLE,
+    cell_of,
+    claim_sentences,
+    is_baseline,
+    is_equivalent,
+    is_significant,
+    note_counts,
+    p_text,
+)
+from results.statistics.notes import BASELINE_FAILED, NOT_COMPARED, lacks_replicates
+from results.tables import Cell, Record, Table
 
 NOT_RUN = "not run"
+FAILED = "failed"
+UNDEFINED = "undefined"
 MARKER = "*"
 CLOSE = "†"
-UNTOLD = ("", ITSELF, NOT_REACHED, BELOW_CURVE, FLAT_CURVE)
-"""Notes that a cell shows by itself, or that are about labels saved."""
+EQUIVALENT = "≈"
 NUMBERS = ("metric", "mean", "ci_low", "ci_high", "n", "difference", "p", "p_adjusted", "note")
 FURTHER = ("class", "aggregation", "split", "baseline", "effect_size", "labels_equivalent", "labels_saved")
 TO_BEST = ("labels_equivalent_low", "labels_equivalent_high", "difference_to_best", "p_to_best")
+CLAIM = ("generalises_to", "unit", "p_better", "p_equivalent", "p_worse", "rope", "provisional",
+         "labels_equivalent_side")  # fmt: skip
 
 
 def render(table: Table, format: str) -> str:
@@ -102,9 +115,14 @@ def _records(table: Table) -> Iterator[dict[str, Any]]:
     for cell in _cells(table):
         names = list(cell.record)
         places = ("study", *factor_columns(names), "labelled_fraction", "labelled_images")
-        told = {name: cell.record[name] for name in (*places, *NUMBERS, *FURTHER, *TO_BEST)}
+        columns = {name: _finite(cell.record[name]) for name in (*places, *NUMBERS, *FURTHER, *TO_BEST, *CLAIM)}
         reported = {"published": cell.published, "published_by": cell.published_by}
-        yield told | (reported if compared else {})
+        yield columns | (reported if compared else {})
+
+
+def _finite(value: object) -> object:
+    """Return None for the ends of intervals outside the measured range: JSON has no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cells(table: Table) -> Iterator[Cell]:
@@ -117,36 +135,48 @@ def _lines(table: Table, bold: Callable[[str], str], escape: Callable[[str], str
 
 
 def _text(cell: Cell | None, bold: Callable[[str], str], escape: Callable[[str], str]) -> str:
-    """Write `mean (low to high) +difference p`, the mean bold where it is the best."""
+    """Write `mean (low to high) +difference p [better/equivalent/worse]`, the mean in bold where it is the best."""
     if cell is None:
         return NOT_RUN
     record = cell.record
     if record["mean"] is None:
-        return "undefined"
+        return _without_mean(record)
     mean = escape(_number(record["mean"]))
     marked = mean + escape(CLOSE) if cell.close and not cell.best else mean
-    told = [bold(mean) if cell.best else marked, escape(_interval(record)), escape(_test(record))]
+    parts = [bold(mean) if cell.best else marked, *map(escape, (_interval(record), _test(record), _chances(record)))]
     published = "" if cell.published is None else escape(f"[published {_number(cell.published)}]")
-    return " ".join(filter(None, [*told, published]))
+    return " ".join(filter(None, [*parts, published]))
 
 
-def _interval(record: Mapping[str, Any]) -> str:
-    if record["ci_low"] is None:
-        return ""
-    return f"({_number(record['ci_low'])} to {_number(record['ci_high'])})"
+def _without_mean(record: Record) -> str:
+    """Return why a cell has no mean: its replicates failed, have not ended yet, or have no defined value."""
+    if "undefined in " in record["note"]:
+        return UNDEFINED
+    return FAILED if lacks_replicates(record["note"]) else NOT_RUN if record["provisional"] else UNDEFINED
 
 
-def _test(record: Mapping[str, Any]) -> str:
-    if ITSELF in record["note"].split("; "):
-        return "baseline"
+def _interval(record: Record) -> str:
+    return "" if record["ci_low"] is None else f"({_number(record['ci_low'])} to {_number(record['ci_high'])})"
+
+
+def _test(record: Record) -> str:
+    """Return the difference to the baseline, its marks, and the adjusted p."""
+    provisional = ["provisional"] if record["provisional"] else []
+    if is_baseline(record):
+        return " ".join(["baseline", *provisional])
     if record["difference"] is None:
-        return ""
+        failed = lacks_replicates(record["note"]) or BASELINE_FAILED in record["note"]
+        return NOT_COMPARED if failed else "".join(provisional)
+    marks = MARKER * is_significant(record) + EQUIVALENT * is_equivalent(record)
     p = record["p_adjusted"]
-    difference = _number(record["difference"], "+")
-    if p is None:
-        return difference
-    marked = difference + MARKER * (p < SIGNIFICANT)
-    return f"{marked} p<0.001" if p < 0.001 else f"{marked} p={p:.2g}"
+    tested = [] if p is None or provisional else [f"p={p_text(p)}".replace("=< ", "<")]
+    return " ".join([_number(record["difference"], "+") + marks, *tested, *provisional])
+
+
+def _chances(record: Record) -> str:
+    """Return the probabilities of better, equivalent and worse in percent."""
+    chances = [record[name] for name in ("p_better", "p_equivalent", "p_worse")]
+    return "" if None in chances or record["provisional"] else f"[{'/'.join(f'{100 * one:.0f}' for one in chances)}]"
 
 
 def _number(value: float, sign: str = "") -> str:
@@ -154,35 +184,64 @@ def _number(value: float, sign: str = "") -> str:
 
 
 def _footer(table: Table) -> list[str]:
-    """Explain the marks, count the notes of what the cells show, and give the table's own notes."""
-    notes = Counter(note for cell in _cells(table) for note in cell.record["note"].split("; "))
-    said = [f"{note} ({count})" for note, count in notes.items() if note not in UNTOLD]
-    marked = any(MARKER in _test(cell.record) for cell in _cells(table))
+    """Explain the marks and what tests hold for, count the notes of cells, and give the notes of the table."""
+    records = [cell.record for cell in _cells(table)]
+    notes = [f"{note} ({count})" for note, count in note_counts(records).items()]
     sources = dict.fromkeys(cell.published_by for cell in _cells(table) if cell.published is not None)
     return [
-        *([f"{MARKER} adjusted p below {SIGNIFICANT}."] if marked else []),
+        *_provisional(records),
+        *_significance(records),
         *_closeness(table),
-        *([f"Notes (cells): {'; '.join(said)}."] if said else []),
+        *_equivalence(records),
+        *claim_sentences(records),
+        *([f"Notes (number of cells): {'; '.join(notes)}."] if notes else []),
         *table.notes,
         *([f"Published: {'; '.join(sources)}."] if sources else []),
     ]
 
 
+def _provisional(records: Sequence[Record]) -> Iterator[str]:
+    provisional = {cell_of(record) for record in records if record["provisional"]}
+    if provisional:
+        yield (
+            f"Provisional: {len(provisional)} of {len({cell_of(record) for record in records})} cells, or their "
+            "baselines, lack replicates. These cells are not tested, and no best mean is marked in their columns."
+        )
+
+
+def _significance(records: Sequence[Record]) -> Iterator[str]:
+    if any(is_significant(record) for record in records):
+        yield f"The sign {MARKER} marks differences with an adjusted p below {SIGNIFICANT}."
+
+
+def _equivalence(records: Sequence[Record]) -> Iterator[str]:
+    shown = [record for record in records if _chances(record)]
+    if shown:
+        ropes = " or ".join(dict.fromkeys(f"{record['rope']:g}" for record in shown))
+        yield (
+            "[better/equivalent/worse]: probabilities, in percent, of how the cell compares with its baseline. "
+            f"Equivalent means a difference of at most {ropes} in either direction."
+        )
+    if any(is_equivalent(record) for record in shown):
+        yield f"The sign {EQUIVALENT} marks cells that are equivalent with a probability of at least {PROBABLE:g}."
+
+
 def _closeness(table: Table) -> Iterator[str]:
-    """Say what the mark of cells near the best means, and that others could not be held against it."""
-    others = [cell for cell in _cells(table) if not cell.best and cell.record["mean"] is not None]
+    """Explain the mark of cells close to the best, and count the cells that were not tested against it."""
+    columns = [[cell for cell in column if cell] for column in zip(*table.grid, strict=True)]
+    others = [cell for column in columns if any(cell.best for cell in column) for cell in column if not cell.best]
     if any(cell.close for cell in others):
         yield (
-            f"{CLOSE} not distinguishable from the best with the same labelled data (bold): "
-            f"same paired test, p adjusted by Holm over the column is {SIGNIFICANT} or more."
+            f"The sign {CLOSE} marks cells that do not differ significantly from the best of their column (bold): by "
+            f"the same paired test, p adjusted by Holm over all pairs of the column is {SIGNIFICANT} or more."
         )
-    tested = any(cell.close is not None for cell in others)
-    untested = sum(cell.close is None for cell in others)
-    if tested and untested:
-        yield f"Not tested against the best: {untested} cells."
+    untested = {cell_of(cell.record) for cell in others if cell.close is None and cell.record["mean"] is not None}
+    if untested and any(cell.close is not None for cell in others):
+        yield f"Cells not tested against the best of their column: {len(untested)}."
 
 
 def _escaped(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {sign: "\\" + sign for sign in "&%$#_{}"} | {"<": "$<$", ">": "$>$", CLOSE: r"$^{\dagger}$"}
+    special |= {sign: "\\" + sign for sign in "&%$#_{}"} | {"<": "$<$", ">": "$>$"}
+    special |= {CLOSE: r"$^{\dagger}$", EQUIVALENT: r"$\approx$"}
     return "".join(special.get(sign, sign) for sign in text)

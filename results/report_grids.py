@@ -1,24 +1,34 @@
 """The comparisons as grids of the report: every cell, masks saved, classes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from results import schema
-from results.notes import BELOW_CURVE, ITSELF, NOT_REACHED
 from results.report import Block, Column, Entry, Grid, Items, Text
 from results.report_answers import (
     Record,
     arm_name,
     best_cell,
     chosen,
+    is_best,
     number,
     once,
-    p_text,
     span,
     title,
     varying,
 )
-from results.schema import SIGNIFICANT, SIZES, direction, factor_columns
+from results.schema import direction
+from results.sentences import (
+    baseline_sizes,
+    cell_of,
+    is_baseline,
+    is_significant,
+    labels_interval,
+    labels_sentences,
+    p_text,
+    rounded_labels,
+)
+from results.tables import study_level
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,126 +39,166 @@ MOST_ARMS = 40
 
 
 def main_grid(comparisons: "pa.Table") -> Grid:
-    """Return a row a cell and baseline: mean IoU and Dice with intervals, difference, adjusted p, note."""
+    """Return a row for each cell and baseline: mean IoU, Dice, the difference, and what its test generalises to."""
     records = chosen(comparisons)
     factors = varying(records)
     several = len({record["baseline"] for record in records}) > 1
-    dice = {_cell(record): record for record in chosen(comparisons, metric="dice")}
+    dice = {_line(record): record for record in chosen(comparisons, metric="dice", aggregation="case")}
     best = best_cell(records)
     columns = [
         *(Column(name=name.replace("_", " ")) for name in factors),
         Column(name="labelled images", number=True),
-        Column(name="mean IoU", number=True),
+        Column(name="mean IoU (pooled)", number=True),
         Column(name="95 % interval", number=True),
-        Column(name="Dice", number=True),
+        Column(name="Dice (per case)", number=True),
         Column(name="runs", number=True),
         *([Column(name="baseline")] if several else []),
         Column(name="difference", number=True),
         Column(name="adjusted p", number=True),
+        Column(name="better / equivalent / worse", number=True),
         Column(name="effect size", number=True),
+        Column(name="generalises to"),
         Column(name="note"),
     ]
-    rows = [_row(record, factors, dice.get(_cell(record)), best, several=several) for record in records]
-    named = next((record["baseline"] for record in records if record["baseline"]), "")
-    against = "" if several or not named else f" Differences are to the baseline ({named})."
-    caption = (
-        "Every cell on the test images. Runs are folds times seeds; the best mean is bold." + against
-        + " p is adjusted for the number of comparisons (Holm); bold below 0.05."
-    )  # fmt: skip
+    rows = [_row(record, factors, dice.get(_line(record)), best, several=several) for record in records]
+    caption = " ".join(_caption(records, several=several))
     return Grid(caption=caption, columns=columns, rows=rows, heads=len(factors), sorts=True, filters=True)
+
+
+def _caption(records: Sequence[Record], *, several: bool) -> Iterator[str]:
+    named = next((record["baseline"] for record in records if record["baseline"]), "")
+    yield "All cells, on the test images. Runs are folds times seeds; the best mean is bold."
+    if named:
+        yield (
+            "Differences are to the baseline of the row." if several else f"Differences are to the baseline ({named})."
+        )
+    yield "p is adjusted for the number of comparisons (Holm); bold below 0.05."
+    rope = next((record["rope"] for record in records if record["p_equivalent"] is not None), None)
+    if rope is not None:
+        yield (
+            "Better, equivalent and worse are probabilities; equivalent means a difference of at most "
+            f"{rope:g} in either direction."
+        )
 
 
 def _row(
     record: Record, factors: Sequence[str], dice: Record | None, best: Record | None, *, several: bool
 ) -> list[Entry]:
-    p = record["p_adjusted"]
-    mean = Entry(number(record["mean"]), record["mean"], strong=best is not None and record["mean"] == best["mean"])
     return [
         *(Entry(str(record[name])) for name in factors),
         Entry(str(record["labelled_images"]), record["labelled_images"]),
-        mean,
+        Entry(number(record["mean"]), record["mean"], strong=is_best(record, best)),
         Entry(span(record["ci_low"], record["ci_high"]), record["ci_low"]),
         _entry(dice["mean"] if dice else None),
         Entry(str(record["n"]), record["n"]),
         *([Entry(record["baseline"])] if several else []),
         _entry(record["difference"], "+"),
-        Entry("" if p is None else p_text(p), p, strong=p is not None and p < SIGNIFICANT),
+        _p(record),
+        Entry(_chances(record), record["p_better"]),
         Entry("" if record["effect_size"] is None else f"{record['effect_size']:+.2f}", record["effect_size"]),
+        Entry(record["generalises_to"] or ""),
         Entry(record["note"]),
     ]
 
 
-def _cell(record: Record) -> tuple[Any, ...]:
-    places = [*factor_columns(list(record)), *SIZES, "baseline"]
-    return tuple(record[name] for name in places)
+def _chances(record: Record) -> str:
+    """Return the probabilities of better, equivalent and worse in percent, "" where there are none."""
+    values = [record[name] for name in ("p_better", "p_equivalent", "p_worse")]
+    return "" if None in values else " / ".join(f"{100 * value:.0f} %" for value in values)
+
+
+def _line(record: Record) -> tuple[Any, ...]:
+    return *cell_of(record), record["baseline"]
 
 
 def labels_saved(comparisons: "pa.Table") -> list[Block]:
     """Return how many masks the baseline would need for the same mean IoU, in sentences and as a grid."""
     records = chosen(comparisons)
-    compared = [
-        record for record in records if record["baseline"] and ITSELF not in record["note"].split("; ")
-    ]  # fmt: skip
-    reached = [record for record in compared if record["labels_equivalent"] is not None]
+    compared = [record for record in records if record["baseline"] and not is_baseline(record)]
     if not compared:
-        return [Text(text="No baseline was named, so no masks saved can be told.")]
+        return [Text(text="No arm is compared with a baseline, so masks saved are not known.")]
     factors = varying(records)
-    best = sorted(reached, key=lambda record: -record["labels_saved"])[:3]
     columns = [
         *(Column(name=name.replace("_", " ")) for name in factors),
         Column(name="labelled images", number=True),
         Column(name="the baseline needs", number=True),
         Column(name="95 % interval", number=True),
         Column(name="saved", number=True),
+        Column(name="adjusted p", number=True),
         Column(name="baseline"),
-        Column(name="note"),
     ]
     rows = [
         [
             *(Entry(str(record[name])) for name in factors),
             Entry(str(record["labelled_images"]), record["labelled_images"]),
-            _masks(record["labels_equivalent"]),
-            Entry(_ends(record), record["labels_equivalent_low"]),
-            _masks(record["labels_saved"], "+"),
+            *_labels(record, baseline_sizes(record, records)),
+            _p(record),
             Entry(record["baseline"]),
-            Entry("; ".join(note for note in record["note"].split("; ") if note in (NOT_REACHED, BELOW_CURVE))),
         ]
         for record in compared
     ]
-    caption = "Masks the baseline would need for the same mean IoU; negative: the baseline needs fewer."
-    none = Text(text="No arm's mean lies on the baseline's curve, so masks saved cannot be told.")
+    caption = (
+        "Masks that the baseline would need for the same mean IoU. Masks saved are given only where the difference "
+        "with equally many masks is significant."
+    )
     return [
-        Items(items=[saved_sentence(record, factors) for record in best]) if best else none,
+        _summary(records),
         Grid(caption=caption, columns=columns, rows=rows, heads=len(factors), sorts=True, filters=True),
-        Text(text="Between the amounts that were trained the baseline's curve is interpolated, never extended."),
+        Text(
+            text="Between the numbers of masks that were measured, the baseline's curve is interpolated linearly in "
+            "their logarithm. It is not extrapolated."
+        ),
     ]
 
 
-def saved_sentence(record: Record, factors: Sequence[str]) -> str:
-    """Return the sentence of one cell."""
+def _summary(records: Sequence[Record]) -> Block:
+    """Return the sentences on masks saved, or why there is none."""
+    sentences = labels_sentences(records)
+    if sentences:
+        return Items(items=sentences)
+    if any(is_significant(record) for record in records):
+        return Text(text="Masks saved could not be tested.")
+    return Text(text="No difference with equally many masks is significant, so masks saved are not stated.")
+
+
+def _labels(record: Record, sizes: Sequence[int]) -> list[Entry]:
+    """Return what the baseline needs, the interval of that, and masks saved."""
+    side = record["labels_equivalent_side"]
+    if not side or not sizes:
+        return [Entry("not tested"), Entry(""), Entry("")]
+    # What lies outside the measured range is sorted before or after it.
+    low, high = min(sizes) - 1, max(sizes) + 1
+    match side:
+        case "above":
+            needed = Entry(f"more than {max(sizes)}", high)
+        case "below":
+            needed = Entry(f"fewer than {min(sizes)}", low)
+        case _:
+            value = record["labels_equivalent"]
+            needed = Entry(rounded_labels(value, record, sizes), value)
     saved = record["labels_saved"]
-    more = f"{saved:.0f} saved" if saved > 0.5 else "none saved" if saved > -0.5 else f"{-saved:.0f} more than it needs"
-    return (
-        f"With {record['labelled_images']} masks, {arm_name(record, factors)} reaches what the baseline "
-        f"({record['baseline']}) needs {record['labels_equivalent']:.0f} ({_ends(record)}) for: {more}."
-    )
+    sign = "" if saved is None else "+" if saved > 0 else "-"
+    return [
+        needed,
+        Entry(labels_interval(record, sizes), max(low, record["labels_equivalent_low"])),
+        Entry("" if saved is None else sign + rounded_labels(abs(saved), record, sizes), saved),
+    ]
 
 
-def _ends(record: Record) -> str:
-    low, high = record["labels_equivalent_low"], record["labels_equivalent_high"]
-    return " to ".join("not reached" if end is None else f"{end:.0f}" for end in (low, high))
-
-
-def _masks(value: float | None, sign: str = "") -> Entry:
-    return Entry("not reached" if value is None else f"{value:{sign}.0f}", value)
+def _p(record: Record) -> Entry:
+    p = record["p_adjusted"]
+    return Entry("" if p is None else p_text(p), p, strong=is_significant(record))
 
 
 def grid_of_tests(tests: "pa.Table") -> Grid | None:
-    """Return every test of the headline metric with what it generalises to; None without tests, or with too many."""
+    """Return every test of the headline metric with what it generalises to.
+
+    None without tests, with too many, and for tests of an older version.
+    """
     import pyarrow.compute as pc
 
     if not set(schema.paired_tests().names) <= set(tests.column_names):
-        return None  # an older version wrote them
+        return None
     wanted = (pc.field("split") == "test") & (pc.field("class") == "macro") & (pc.field("metric") == "mean_iou")
     records = tests.filter(wanted).to_pylist()
     if not 0 < len(records) <= MOST_TESTS:
@@ -169,15 +219,16 @@ def grid_of_tests(tests: "pa.Table") -> Grid | None:
             ),
             Entry(str(record["pairs"]), record["pairs"]),
             Entry(f"{record['unit']} ({record['aggregation']})"),
-            Entry(record["generalises_to"]),
+            Entry(record["generalises_to"] or ""),
             Entry(record["test"]),
             Entry(record["note"]),
         ]
         for record in records
     ]
     caption = (
-        "All tests of mean IoU against the baseline. Those over folds ask whether newly trained models would differ, "
-        "those over test images or patients whether these very models would on new patients."
+        'All tests of mean IoU against the baseline. The column "generalises to" says whether a test is about newly '
+        "trained models (new training sets), about these trained models with new patients, or about one pretraining "
+        "run only."
     )
     columns = [Column(name=name, number=name in numbers) for name in names]
     return Grid(caption=caption, columns=columns, rows=rows, heads=len(factors), sorts=True)
@@ -193,13 +244,14 @@ def class_grid(comparisons: "pa.Table", metric: str) -> Grid | None:
     overall = once(chosen(comparisons, metric=metric))
     if not overall:
         return None
-    most = max(record["labelled_fraction"] for record in overall)
-    part = part.filter(pc.field("labelled_fraction") == most)
+    level = study_level(overall)
+    most = max(record[level] for record in overall)
+    part = part.filter(pc.field(level) == most)
     factors = varying(overall)
     classes = [name for name in part["class"].unique().to_pylist() if name not in ("macro", "weighted")]
     values = {(arm_name(record, factors), record["class"]): record for record in part.to_pylist()}
     arms = sorted(
-        (record for record in overall if record["labelled_fraction"] == most),
+        (record for record in overall if record[level] == most),
         key=lambda record: -direction(metric) * (record["mean"] if record["mean"] is not None else -1.0),
     )
     rows = [

@@ -17,10 +17,14 @@ Level = Literal["labelled_fraction", "labelled_images"]
 SIZES = ("labelled_fraction", "labelled_images")
 SIGNIFICANT = 0.05
 """Adjusted p below which a difference is marked."""
-SCORE_BINS = 200
 CONFIDENCE_BINS = 20
 HIGHER_IS_BETTER = frozenset({"mean_iou", "dice", "precision", "recall", "f1", "accuracy", "auc"})
-LOWER_IS_BETTER = frozenset({"ece", "false_positive_pixels"})
+LOWER_IS_BETTER = frozenset({"ece", "ece_foreground", "false_positive_pixels"})
+NON_NEGATIVE = frozenset({"false_positive_pixels"})
+UNIT_INTERVAL = (HIGHER_IS_BETTER | LOWER_IS_BETTER | {"confidence", "threshold"}) - NON_NEGATIVE
+"""Metrics within 0..1."""
+DEFAULT_ROPE = 0.01
+"""Half width of the region of practical equivalence of metrics within 0..1."""
 METRICS = tuple(sorted(HIGHER_IS_BETTER | LOWER_IS_BETTER | {"confidence", "threshold"}))
 
 
@@ -55,8 +59,9 @@ def factor_columns(columns: Sequence[str]) -> tuple[str, ...]:
 def scores() -> "pa.Schema":
     """One row per image x class x split of a target stage, in pixels at the evaluated size.
 
-    `positives` and `negatives` count truth-positive and truth-negative pixels by predicted score, in 200
-    bins over 0..1. `threshold` is the probability from which a class counted that was held back, else null.
+    `positives` and `negatives` count truth-positive and truth-negative pixels by predicted score, in the bins of
+    `models.score_bins` (earlier versions: in 200 equal ones). `threshold` is the probability from which a class
+    counted that was held back, else null.
     """
     import pyarrow as pa
 
@@ -72,7 +77,10 @@ def scores() -> "pa.Schema":
 def images() -> "pa.Schema":
     """One row per image x split of a target stage: 20 confidence bins over 0..1, confusion of classes.
 
-    `confusion` is row-major truth x predicted with the background first, null where classes overlap.
+    `confidence_*` count all pixels (where classes overlap: all pixel-class pairs), `foreground_*` those that are
+    foreground in the truth or in the prediction at the stage's threshold. `foreground_*` are null in tables derived
+    at another threshold without the network, and missing in those of earlier versions. `confusion` is row-major
+    truth x predicted with the background first, null where classes overlap.
     """
     import pyarrow as pa
 
@@ -82,6 +90,9 @@ def images() -> "pa.Schema":
             "confidence_count": pa.list_(pa.int64()),
             "confidence_sum": pa.list_(pa.float64()),
             "confidence_correct": pa.list_(pa.int64()),
+            "foreground_count": pa.list_(pa.int64()),
+            "foreground_sum": pa.list_(pa.float64()),
+            "foreground_correct": pa.list_(pa.int64()),
             "confusion": pa.list_(pa.int64()),
         }
     )
@@ -105,9 +116,17 @@ def results(further: Sequence[str] = ()) -> "pa.Schema":
 def comparisons(further: Sequence[str] = ()) -> "pa.Schema":
     """One row per cell x baseline x split x aggregation x class x metric.
 
-    `n` counts replicates (folds x seeds) behind `mean`; `baseline` names the family, "" without one;
-    `effect_size` is Cohen's d_z; `labels_*` are numbers of masks. `difference_to_best` and `p_to_best` (Holm
-    over the arms) are against the arm with the best mean at the same labelled data, null in that arm itself.
+    - `n` counts replicates (folds x seeds) behind `mean`; `baseline` names the family, "" without one.
+    - `generalises_to` is what p (without p, the interval) is about, `unit` what varied: `results.statistics.design`.
+    - `effect_size` is the difference over its standard deviation (d_z).
+    - `p_better`, `p_equivalent`, `p_worse`: probabilities that the difference, in the direction of the metric, is
+      above, within or below the region of practical equivalence -`rope`..`rope`.
+    - `provisional`: the cell or its baseline still lacks replicates, so there is no test.
+    - `labels_equivalent` is how many labelled images the baseline needs for the same; `labels_equivalent_side` is
+      "below", "within" or "above" its measured range, "" where nothing can be said; ends outside are -inf or inf.
+      `labels_saved` is given only where `p_adjusted` is below 0.05.
+    - `difference_to_best` and `p_to_best` (Holm over all pairs of the column) are against the cell with the best mean
+      at the same labelled data, null in that cell itself.
     """
     import pyarrow as pa
 
@@ -118,9 +137,11 @@ def comparisons(further: Sequence[str] = ()) -> "pa.Schema":
         | dict.fromkeys(("mean", "sd_seeds", "sd_folds", "ci_low", "ci_high"), number)
         | {"n": pa.int64(), "baseline": pa.string()}
         | dict.fromkeys(("difference", "p", "p_adjusted", "effect_size"), number)
-        | {"test": pa.string()}
+        | {"test": pa.string(), "unit": pa.string(), "generalises_to": pa.string()}
+        | dict.fromkeys(("p_better", "p_equivalent", "p_worse", "rope"), number)
+        | {"provisional": pa.bool_()}
         | dict.fromkeys(("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high"), number)
-        | {"labels_saved": number, "note": pa.string()}
+        | {"labels_equivalent_side": pa.string(), "labels_saved": number, "note": pa.string()}
         | dict.fromkeys(("difference_to_best", "p_to_best"), number)
     )
 
@@ -128,10 +149,10 @@ def comparisons(further: Sequence[str] = ()) -> "pa.Schema":
 def paired_tests(further: Sequence[str] = ()) -> "pa.Schema":
     """One row per paired test or interval of a difference with a baseline.
 
-    `unit` is what was paired, `pairs` how many; `generalises_to` is what the answer is about: "new training
-    sets", or "these models, new patients". `tests` is how many the Holm adjustment was over: all arms and
-    sizes of one baseline, series, `test` and `unit`. `effect_size` is d_z, `hedges_g` the same without its bias
-    in small samples, `rank_biserial` -1..1; `ci_low` and `ci_high` are the ends of the difference's interval.
+    `unit` is what was paired, `pairs` how many; `generalises_to` is what the answer is about: "new training sets",
+    "these models, new patients" or "this one pretraining run". `tests` is how many the Holm adjustment was over: all
+    arms and sizes of one baseline, series, `test` and `unit`. `effect_size` is d_z, `hedges_g` the same without its
+    bias in small samples, `rank_biserial` -1..1; `ci_low` and `ci_high` are the ends of the difference's interval.
     """
     import pyarrow as pa
 

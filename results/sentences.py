@@ -1,56 +1,185 @@
-"""What a table says of saved labels, in words."""
+"""Comparisons in words: what tests hold for, which notes cells have, and how many labels are saved."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from results.notes import BELOW_CURVE, ITSELF, NOT_REACHED
-from results.schema import factor_columns
+from results.schema import SIGNIFICANT, SIZES, factor_columns
+from results.statistics.design import AT_SETTINGS, ONE_RUN, PATIENTS, STRONGER, TRAINING
+from results.statistics.notes import ITSELF
 
 Record = Mapping[str, Any]
 MOST = 8
 """More sentences than this are no summary."""
+PROBABLE = 0.95
+"""Probability of equivalence from which a cell is marked as equivalent to its baseline."""
+
+CLAIMS = {
+    TRAINING: "newly trained models on new patients",
+    PATIENTS: "these trained networks on new patients, not for newly trained ones",
+    ONE_RUN: "this one pretraining run only",
+}
 
 
-def labels_sentences(records: Sequence[Record]) -> Iterator[str]:
-    """Yield a sentence an arm: what it reaches with its fewest masks, and how many its baseline needs for that.
+def claim_words(generalises_to: str) -> str:
+    """Return what a test or interval holds for, as it is read after "holds for"."""
+    claim = generalises_to.removesuffix(AT_SETTINGS)
+    words = CLAIMS.get(claim, claim)
+    first, comma, rest = words.partition(",")
+    return words if claim == generalises_to else f"{first} (at the settings that the search found){comma}{rest}"
 
-    `records` are lines of one metric of the comparisons table. The fewest masks are taken, not those that look
-    best. Nothing is said of arms whose baseline has no curve.
+
+def claim_sentences(records: Sequence[Record]) -> list[str]:
+    """Return what the tests and the intervals hold for; where cells differ, how many cells hold for what."""
+    tests = _cells_by_text((claim_words(_claim(record)), record) for record in records if _is_tested(record))
+    intervals = _cells_by_text(
+        (claim_words(_interval_claim(record)), record) for record in records if record["ci_low"] is not None
+    )
+    if tests.keys() == intervals.keys() and len(tests) == 1:
+        return list(_claims("Tests and intervals", tests))
+    return [*_claims("Tests", tests), *_claims("Intervals", intervals)]
+
+
+def _claims(what: str, cells: Mapping[str, int]) -> Iterator[str]:
+    for words, count in cells.items():
+        yield f"{what} hold for {words}{f' ({cells_text(count)})' if len(cells) > 1 else ''}."
+
+
+def _claim(record: Record) -> str:
+    return record.get("generalises_to") or ""
+
+
+def _interval_claim(record: Record) -> str:
+    """Return what the interval of the mean holds for: over patients also where the test supports a stronger claim."""
+    if record.get("test") != STRONGER:
+        return _claim(record)
+    return _claim(record).replace(TRAINING, PATIENTS)
+
+
+def note_counts(records: Iterable[Record]) -> dict[str, int]:
+    """Return every note with how many cells have it, without that of the baseline itself."""
+    counts = _cells_by_text((note, record) for record in records for note in str(record["note"]).split("; "))
+    return {note: count for note, count in counts.items() if note != ITSELF}
+
+
+def _cells_by_text(texts: Iterable[tuple[str, Record]]) -> dict[str, int]:
+    """Return each text, but for empty ones, with its number of cells; a cell has several metrics and baselines."""
+    cells: dict[str, set[tuple[Any, ...]]] = {}
+    for text, record in texts:
+        if text:
+            cells.setdefault(text, set()).add(cell_of(record))
+    return {text: len(places) for text, places in cells.items()}
+
+
+def cells_text(count: int) -> str:
+    """Return a number of cells in words."""
+    return f"{count} cell{'' if count == 1 else 's'}"
+
+
+def cell_of(record: Record) -> tuple[Any, ...]:
+    """Return what tells a cell from the others: study, factors and labelled data."""
+    return tuple(record[name] for name in ("study", *factor_columns(list(record)), *SIZES))
+
+
+def is_baseline(record: Record) -> bool:
+    """Return whether a record is of the baseline itself."""
+    return ITSELF in str(record["note"]).split("; ")
+
+
+def p_text(p: float) -> str:
+    """Return a p-value with two digits; one just below 0.05 does not read as 0.05."""
+    if p < 0.001:
+        return "< 0.001"
+    text = f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+    return "< 0.05" if p < SIGNIFICANT and float(text) >= SIGNIFICANT else text
+
+
+def is_significant(record: Record) -> bool:
+    """Return whether a record that is not provisional has an adjusted p below 0.05."""
+    return _is_tested(record) and record["p_adjusted"] < SIGNIFICANT
+
+
+def is_equivalent(record: Record) -> bool:
+    """Return whether a record that is not provisional is equivalent to its baseline with a probability of 0.95."""
+    return not record.get("provisional") and (record.get("p_equivalent") or 0.0) >= PROBABLE
+
+
+def _is_tested(record: Record) -> bool:
+    p = record["p_adjusted"]
+    return p is not None and not math.isnan(p) and not record.get("provisional")
+
+
+def labels_sentences(records: Sequence[Record]) -> list[str]:
+    """Return a sentence for each arm: what it reaches with its fewest labels, and how many its baseline needs for that.
+
+    `records` are lines of one metric of the comparisons table. Only differences that are significant at equal labels
+    are put into words.
     """
-    compared = [record for record in records if record["baseline"] and ITSELF not in _notes(record)]
-    if not compared:
-        return
-    factors = [name for name in factor_columns(list(compared[0])) if len({record[name] for record in records}) > 1]
-    least: dict[tuple[str, ...], Record] = {}
-    for record in sorted(compared, key=lambda record: record["labelled_images"]):
-        least.setdefault((record["baseline"], *(record[name] for name in factors)), record)
-    sizes = [record["labelled_images"] for record in records if ITSELF in _notes(record)]
-    said = [_sentence(record, " / ".join(arm), sizes) for (_, *arm), record in least.items() if sizes]
-    yield from list(filter(None, said))[:MOST]
+    factors = [name for name in _factors(records) if len({record[name] for record in records}) > 1]
+    fewest: dict[tuple[str, ...], str] = {}
+    for record in sorted(records, key=lambda record: record["labelled_images"]):
+        sentence = label_sentence(record, factors, records)
+        if sentence:
+            fewest.setdefault((record["baseline"], *(str(record[name]) for name in factors)), sentence)
+    return list(fewest.values())[:MOST]
 
 
-def _sentence(record: Record, arm: str, sizes: Sequence[int]) -> str:
-    masks = record["labelled_images"]
-    baseline = ", ".join(part.partition("=")[2] or part for part in record["baseline"].split(", "))
-    start = f"With {masks} masks, {arm}"
-    if record["labels_equivalent"] is not None:
-        needed = f"{record['labels_equivalent']:.0f}{_between(record, sizes)}"
-        return f"{start} reaches what {baseline} needs {needed} for."
-    if NOT_REACHED in _notes(record):
-        return f"{start} reaches what {baseline} does not reach with up to {max(sizes)}."
-    if BELOW_CURVE in _notes(record):
-        return f"{start} stays below what {baseline} reaches with {min(sizes)}."
-    return ""
-
-
-def _between(record: Record, sizes: Sequence[int]) -> str:
-    if record["ci_low"] is None:
+def label_sentence(record: Record, factors: Sequence[str], records: Sequence[Record]) -> str:
+    """Return how many labels a cell saves, "" where nothing is supported; `records` include the baseline's cells."""
+    side, sizes = record.get("labels_equivalent_side"), baseline_sizes(record, records)
+    if not side or not sizes or not is_significant(record):
         return ""
-    low, high = record["labels_equivalent_low"], record["labels_equivalent_high"]
-    least = f"fewer than {min(sizes)}" if low is None else f"{low:.0f}"
-    most = f"more than {max(sizes)}" if high is None else f"{high:.0f}"
-    return f" ({least} to {most})"
+    arm = " / ".join(str(record[name]) for name in factors)
+    # Over patients the networks are compared, not the procedures that trained them.
+    subject = f"the trained networks of {arm}" if _claim(record).startswith(PATIENTS) else arm
+    start, baseline = f"With {record['labelled_images']} masks, {subject}", f"the baseline ({record['baseline']})"
+    interval = labels_interval(record, sizes)
+    ends = f"the 95 % interval of the masks that the baseline needs is {interval}"
+    if side == "above":
+        return f"{start} reached a better result than {baseline} with {max(sizes)}, the most masks measured; {ends}."
+    if side == "below":
+        return f"{start} reached a worse result than {baseline} with {min(sizes)}, the fewest masks measured; {ends}."
+    needed = rounded_labels(record["labels_equivalent"], record, sizes)
+    difference = record["labels_equivalent"] - record["labelled_images"]
+    number = rounded_labels(abs(difference), record, sizes)
+    saved = f": about {number} {'saved' if difference > 0 else 'more than the baseline'}" if number != "0" else ""
+    reached = f"reached the result for which {baseline} needs about {needed} masks"
+    return f"{start} {reached} (95 % interval {interval}){saved}."
 
 
-def _notes(record: Record) -> Sequence[str]:
-    return str(record["note"]).split("; ")
+def baseline_sizes(record: Record, records: Sequence[Record]) -> list[int]:
+    """Return the numbers of labelled images at which the baseline of a record was measured."""
+    return sorted({
+        other["labelled_images"] for other in records
+        if is_baseline(other) and other["baseline"] == record["baseline"]
+    })  # fmt: skip
+
+
+def labels_interval(record: Record, sizes: Sequence[int]) -> str:
+    """Return the interval of the labels that the baseline needs; ends outside the measured range in words."""
+    low, high = (_inside(record[name]) for name in ("labels_equivalent_low", "labels_equivalent_high"))
+    fewer, more = f"fewer than {min(sizes)}", f"more than {max(sizes)}"
+    # The ends are exponentials of logarithms, so they may miss a measured number by their last bit.
+    if high is None and low is not None and low > max(sizes) * (1 - 1e-9):
+        return more
+    if low is None and high is not None and high < min(sizes) * (1 + 1e-9):
+        return fewer
+    first = fewer if low is None else rounded_labels(low, record, sizes)
+    return f"{first} to {more if high is None else rounded_labels(high, record, sizes)}"
+
+
+def rounded_labels(value: float, record: Record, sizes: Sequence[int]) -> str:
+    """Return a number of labels, rounded to a power of ten of at most a quarter of its interval's width."""
+    low, high = (_inside(record[name]) for name in ("labels_equivalent_low", "labels_equivalent_high"))
+    width = (max(sizes) if high is None else high) - (min(sizes) if low is None else low)
+    step: int = 10 ** max(0, math.floor(math.log10(max(width / 4, 1))))
+    return str(round(value / step) * step or round(value))
+
+
+def _inside(end: float | None) -> float | None:
+    """Return an end of an interval of labels, None where it lies outside the measured range."""
+    return None if end is None or not math.isfinite(end) else end
+
+
+def _factors(records: Sequence[Record]) -> tuple[str, ...]:
+    return factor_columns(list(records[0])) if records else ()

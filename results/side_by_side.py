@@ -1,18 +1,18 @@
-"""Two studies in one table: the cells they share, and what the second has more."""
+"""Two studies in one table: the cells they share, and the difference of the second to the first."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from results.notes import BELOW_CURVE, FLAT_CURVE, ITSELF, NOT_REACHED
 from results.schema import factor_columns
-from results.tables import AGAINST, Cell, Record, Table, chosen, label, subject
+from results.statistics.notes import lacks_replicates
+from results.tables import Cell, Record, Table, chosen, label, subject, without_baseline
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 LEVEL = "labelled_images"
 OWN = ("difference_to_best", "p_to_best", "test")
-"""What a record says of other arms of its own study."""
+"""Columns that compare a cell with other arms of its own study."""
 Places = Mapping[tuple[Any, ...], Record]
 
 
@@ -21,7 +21,8 @@ def side_by_side(
 ) -> Table:
     """Lay out the cells of two studies with equal factors and as many labelled images.
 
-    The difference is second minus first, not tested, and shown only where `comparable`: on the same test images.
+    The difference is second minus first, not tested, and shown only where `comparable`: on the same test images. It
+    is not shown where replicates failed.
     Raises ValueError where the studies share no cell, or one has several for the same place.
     """
     first, second = chosen(first, wanted), chosen(second, wanted)
@@ -36,10 +37,10 @@ def side_by_side(
         )
     varying = [index for index in range(len(factors) + 1) if index == len(factors) or _varies(shared, index)]
     rows = (*factors, LEVEL)
-    told = [f"{rows[index]} {label(shared[0][index])}" for index in range(len(rows)) if index not in varying]
+    constant = [f"{rows[index]} {label(shared[0][index])}" for index in range(len(rows)) if index not in varying]
     difference = f"difference {names[1]} - {names[0]}, not tested" if comparable else "not comparable"
     return Table(
-        caption="; ".join(filter(None, (subject(wanted), difference, ", ".join(told)))),
+        caption="; ".join(filter(None, (subject(wanted), difference, ", ".join(constant)))),
         rows=tuple(rows[index] for index in varying),
         columns="study",
         row_labels=tuple(tuple(label(place[index]) for index in varying) for place in shared),
@@ -54,7 +55,7 @@ def _factors(table: "pa.Table") -> tuple[str, ...]:
 
 
 def _cells(table: "pa.Table", factors: Sequence[str]) -> Places:
-    """Return one record a cell, without what it says of its own study's baseline and best."""
+    """Return one record for each cell, without comparisons with the baseline and the best of its own study."""
     cells: dict[tuple[Any, ...], Record] = {}
     ignored = [name for name in _factors(table) if name not in factors]
     for record in table.to_pylist():
@@ -65,13 +66,8 @@ def _cells(table: "pa.Table", factors: Sequence[str]) -> Places:
                 f"{record['study']} has several cells for {' / '.join(map(label, place))} that differ in "
                 f"{', '.join(ignored)}; allowed: factors that both studies have; compare studies with the same ones"
             )
-        cells.setdefault(place, {**record, **dict.fromkeys((*AGAINST, *OWN)), "baseline": "", "note": _note(record)})
+        cells.setdefault(place, {**without_baseline(record), **dict.fromkeys(OWN)})
     return cells
-
-
-def _note(record: Record) -> str:
-    of_itself = (ITSELF, NOT_REACHED, BELOW_CURVE, FLAT_CURVE)
-    return "; ".join(note for note in record["note"].split("; ") if note not in of_itself)
 
 
 def _varies(places: Sequence[tuple[Any, ...]], index: int) -> bool:
@@ -79,11 +75,12 @@ def _varies(places: Sequence[tuple[Any, ...]], index: int) -> bool:
 
 
 def _line(first: Record, second: Record, *, comparable: bool) -> tuple[Cell, Cell]:
-    if comparable and first["mean"] is not None and second["mean"] is not None:
+    defined = all(cell["mean"] is not None and not lacks_replicates(cell["note"]) for cell in (first, second))
+    if comparable and defined:
         second = {**second, "difference": second["mean"] - first["mean"], "baseline": first["study"]}
     return Cell(record=first, best=False), Cell(record=second, best=False)
 
 
 def _left_out(names: tuple[str, ...], own: Places, other: Places) -> Sequence[str]:
     alone = ((names[0], own.keys() - other.keys()), (names[1], other.keys() - own.keys()))
-    return [f"Only in {name}: {len(places)} cells." for name, places in alone if places]
+    return [f"Cells only in {name}: {len(places)}." for name, places in alone if places]

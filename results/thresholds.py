@@ -5,30 +5,38 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from results.schema import SCORE_BINS
+from models.score_bins import SCORE_BINS, THRESHOLD_STEPS, first_bins
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pyarrow as pa
+
+COARSE = "AUC from 200 equal bins: too low for sharp scores; score again"
+"""Note on results that derive from the score histograms of earlier versions."""
+FOREGROUND = ("foreground_count", "foreground_sum", "foreground_correct")
 
 
 def on_grid(threshold: float) -> bool:
-    """Return whether a threshold is an edge of the histograms, so that counts at it are exact."""
-    return abs(threshold * SCORE_BINS - round(threshold * SCORE_BINS)) < 1e-9
+    """Return whether a threshold is a multiple of 0.005, an edge of the histograms: counts at it are exact."""
+    return abs(threshold * THRESHOLD_STEPS - round(threshold * THRESHOLD_STEPS)) < 1e-9
 
 
 def at_threshold(scores: "pa.Table", images: "pa.Table", threshold: float) -> "tuple[pa.Table, pa.Table]":
     """Return the tables of a stage as scored at a threshold on the grid (see `on_grid`).
 
-    With several exclusive classes the likeliest wins and no threshold plays a part. Raises `ValueError` off the grid.
+    With several exclusive classes the likeliest wins, whatever the threshold, and the tables are returned unchanged.
+    Otherwise the `foreground_*` bins become null: which pixels are predicted foreground depends on the threshold, and
+    their confidences are not stored. Raises `ValueError` off the grid.
     """
     if not on_grid(threshold):
-        raise ValueError(f"threshold is {threshold}; allowed: multiples of {1 / SCORE_BINS}; choose the nearest")
+        raise ValueError(f"threshold is {threshold}; allowed: multiples of {1 / THRESHOLD_STEPS}; choose the nearest")
     confusion = images["confusion"].drop_null()
     exclusive = len(confusion) > 0
     if exclusive and len(confusion[0]) > 4:
         return scores, images
-    edge = round(threshold * SCORE_BINS)
     positives, negatives = _matrix(scores["positives"]), _matrix(scores["negatives"])
+    edge = first_bins(positives.shape[1])[round(threshold * THRESHOLD_STEPS)]
     counts = {
         "tp": positives[:, edge:].sum(axis=1),
         "fp": negatives[:, edge:].sum(axis=1),
@@ -37,17 +45,43 @@ def at_threshold(scores: "pa.Table", images: "pa.Table", threshold: float) -> "t
     }
     for name, column in counts.items():
         scores = _replaced(scores, name, column)
+    for name in FOREGROUND:
+        if name in images.column_names:
+            images = _replaced(images, name, [None] * images.num_rows)
     return scores, _replaced(images, "confusion", _confusions(scores, images)) if exclusive else images
 
 
 def smallest_threshold(false_positives: NDArray[np.int64], negatives: int, rate: float) -> float:
-    """Return the smallest edge of the histogram from which on at most this share of the negatives is wrong.
+    """Return the smallest multiple of 0.005 at which at most this share of the negatives is false positive.
 
-    `false_positives` counts them by score, (200,); at 1.0 nothing but a full score counts.
+    `false_positives` is their histogram by score, (bins,). Returns 1.0 where no threshold keeps the rate.
     """
-    wrong = np.flip(np.cumsum(np.flip(false_positives)))
-    allowed = np.flatnonzero(np.append(wrong, 0) <= rate * negatives)
-    return int(allowed[0]) / SCORE_BINS
+    from_bin = np.append(np.flip(np.cumsum(np.flip(false_positives))), 0)
+    at_step = from_bin[list(first_bins(len(false_positives)))]
+    allowed = np.flatnonzero(at_step <= rate * negatives)
+    return int(allowed[0]) / THRESHOLD_STEPS if len(allowed) else 1.0
+
+
+def coarse_scores(scores: "pa.Table") -> bool:
+    """Return whether score histograms have 200 equal bins, as earlier versions stored them; see `COARSE`."""
+    return scores.num_rows > 0 and len(scores["positives"][0]) == THRESHOLD_STEPS
+
+
+def coarse_score_file(path: "Path") -> bool:
+    """Return the same of a Parquet file of scores, from its metadata alone."""
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(path)
+    groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
+    columns = [group.column(place) for group in groups for place in range(group.num_columns)]
+    values = sum(column.num_values for column in columns if column.path_in_schema.startswith("positives."))
+    return bool(0 < values == THRESHOLD_STEPS * metadata.num_rows)
+
+
+def coarsened(histograms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return histograms (..., bins) in 200 equal bins, to add them to those of earlier versions."""
+    starts = first_bins(histograms.shape[-1])[:THRESHOLD_STEPS]
+    return np.add.reduceat(histograms, starts, axis=-1)
 
 
 def _confusions(scores: "pa.Table", images: "pa.Table") -> list[list[int]]:
@@ -59,7 +93,7 @@ def _confusions(scores: "pa.Table", images: "pa.Table") -> list[list[int]]:
 
 def _matrix(column: "pa.ChunkedArray") -> NDArray[np.int64]:
     values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(values, dtype=np.int64).reshape(len(column), SCORE_BINS)
+    return np.asarray(values, dtype=np.int64).reshape(len(column), -1 if len(column) else SCORE_BINS)
 
 
 def _replaced(table: "pa.Table", name: str, values: object) -> "pa.Table":

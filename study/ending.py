@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from results.render import render
-from results.tables import table
+from results.tables import default_table
 from study.outcome import curve_path
 from study.plan import Plan
 from study.run import Ended
@@ -17,7 +17,7 @@ def ending(plan: Plan, ended: Ended, storage: Path) -> Iterator[str]:
     store = Store(storage)
     if ended.comparisons.num_rows:
         yield ""
-        yield render(table(ended.comparisons), "md")
+        yield render(default_table(ended.comparisons), "md")
         yield f"learning curve: {curve_path(store, name)}"
     for digest, error in ended.failures.items():
         stage = plan.nodes[digest].recipe.step.stage

@@ -17,6 +17,7 @@ from datasets.settings import ImageSettings
 from datasets.targets import Fit
 from models import counts
 from models.network import Network
+from models.score_bins import SCORE_BINS
 from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
 from results import schema
@@ -67,6 +68,10 @@ class Answered:
         """Return the probabilities that decide."""
         return self.probabilities if self.held_back is None else counts.held_back(self.probabilities, *self.held_back)
 
+    def predicted_ids(self) -> Tensor:
+        """Return the predicted ids (N, S, S) of exclusive classes."""
+        return counts.predicted_ids(self.deciding(), threshold=self.threshold)
+
     def predicted(self) -> Tensor:
         """Return the predicted foreground masks (N, classes, S, S)."""
         return counts.predicted_masks(self.deciding(), exclusive=self.outputs.exclusive, threshold=self.threshold)
@@ -116,7 +121,7 @@ def _held_back(network: Network, examination: Examination, validation: Sequence[
         return None
     exclusive, number = examination.task.outputs.exclusive, examination.task.outputs.names.index(wanted.class_)
     channel = number + exclusive
-    wrong, negatives = torch.zeros(schema.SCORE_BINS, dtype=torch.int64), 0
+    wrong, negatives = torch.zeros(SCORE_BINS, dtype=torch.int64), 0
     for rows in _batches(validation):
         answered = answer(network, examination, rows, "validation")
         truth = answered.masks()[:, number : number + 1]
@@ -163,18 +168,24 @@ def _scores(answered: Answered) -> Iterator[dict[str, Any]]:
 
 
 def _images(answered: Answered) -> Iterator[dict[str, Any]]:
+    """Yield rows of the images table.
+
+    Foreground is what the truth or the stage's prediction has: pixels of exclusive classes, else pairs of pixel and
+    class. The prediction is that of the scores: at the stage's threshold, with a class held back where one is.
+    """
     exclusive, probabilities = answered.outputs.exclusive, answered.probabilities
     goal = answered.truth.long() if exclusive else answered.truth.bool()
-    bins = counts.confidence_bins(probabilities, goal, exclusive=exclusive)
+    predicted = answered.predicted_ids() if exclusive else answered.predicted()
+    foreground = (predicted != 0) | (goal != 0)
+    everywhere, inside = counts.confidence_bins(probabilities, goal, foreground=foreground, exclusive=exclusive)
     confusion: NDArray[np.int64] | None = None
     if exclusive:
-        predicted = counts.predicted_ids(answered.deciding(), threshold=answered.threshold)
         confusion = counts.confusion(predicted, goal, classes=probabilities.shape[1]).flatten(1).cpu().numpy()
-    columns = {
-        "confidence_count": bins.pixels.cpu().numpy(),
-        "confidence_sum": bins.confidence.cpu().numpy(),
-        "confidence_correct": bins.correct.cpu().numpy(),
-    }
+    columns: dict[str, NDArray[Any]] = {}
+    for prefix, part in (("confidence", everywhere), ("foreground", inside)):
+        columns[f"{prefix}_count"] = part.pixels.cpu().numpy()
+        columns[f"{prefix}_sum"] = part.confidence.cpu().numpy()
+        columns[f"{prefix}_correct"] = part.correct.cpu().numpy()
     for row, place in enumerate(answered.places):
         values = {name: column[row].tolist() for name, column in columns.items()}
         seen = None if confusion is None else confusion[row].tolist()

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from datasets.settings import Place
-from results.schema import Level
+from results.schema import DEFAULT_ROPE, METRICS, Level
 from study.fields import Fraction, Positive, Seed, Settings
 
 
@@ -20,9 +20,11 @@ class WeightsFile(Settings):
 InitialWeights = str | WeightsFile
 """random, a name of published weights such as imagenet, or a file."""
 FactorValue = Any
+Rope = Annotated[float, Field(gt=0, lt=1)] | Mapping[str, Annotated[float, Field(gt=0)]]
 Rule = Mapping[str, FactorValue]
 COMPARE_KEYS = frozenset({"architecture", "backbone", "initial_weights", "pathway", "labelled_fraction",
-                          "labelled_images", "folds", "seeds", "baseline", "exclude", "include", "top"})  # fmt: skip
+                          "labelled_images", "folds", "seeds", "baseline", "exclude", "include", "rope",
+                          "top"})  # fmt: skip
 
 
 def _fixed(name: str, value: FactorValue) -> FactorValue:
@@ -48,6 +50,8 @@ class Compare(Settings):
     baseline: tuple[Rule, ...] = ()
     exclude: tuple[Rule, ...] = ()
     include: tuple[Rule, ...] = ()
+    rope: Rope = DEFAULT_ROPE
+    """Half width of the region of practical equivalence: one for metrics within 0..1, or a mapping by metric."""
     top: Positive | None = None
     """Compare only so many arms, those whose search found the most, and their baselines."""
 
@@ -78,6 +82,14 @@ class Compare(Settings):
         repeated = sorted({str(item) for item in value or () if list(value or ()).count(item) > 1})
         if repeated:
             raise ValueError(f"{', '.join(repeated)} stands twice; allowed: each value once; remove the repetition")
+        return value
+
+    @field_validator("rope")
+    @classmethod
+    def _known_metrics(cls, value: Rope) -> Rope:
+        unknown = [name for name in value if name not in METRICS] if isinstance(value, Mapping) else []
+        if unknown:
+            raise ValueError(f"rope names {', '.join(unknown)}; allowed: {', '.join(METRICS)}; correct the name")
         return value
 
     @field_validator("factors")

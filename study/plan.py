@@ -124,6 +124,12 @@ class Plan:
             for fold in range(compare.folds)
         ]
 
+    def labelled_size(self, split: Split) -> tuple[float, int]:
+        """Return the fraction and the number of the target's training images whose masks a split uses."""
+        masks = self.cohorts[self.target].index.offers["masks"]
+        training = split.labelled_images + sum(1 for row in split.unlabelled if masks[row])
+        return round(split.labelled_images / training, 4), split.labelled_images
+
     def masks_of_search(self, replicate: Replicate) -> frozenset[int]:
         """Return the rows whose masks the settings of a replicate were found with."""
         found = self.searched_with

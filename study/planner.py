@@ -16,7 +16,7 @@ from study.problems import Problem, Refused
 from study.recipe import Recipe, make_recipe
 from study.stages import MaskStage
 
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
 
 
 class Planner:

@@ -1,9 +1,9 @@
-"""Masks of pictures from trained networks: `study predict`."""
+"""Masks of images from trained networks: `study predict`."""
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,10 @@ from torch import Tensor
 from datasets.decode import read
 from datasets.errors import DataError
 from datasets.sample import Pixels
-from study.answers import ABOUT, Answers, Precision
+from study.answers import DESCRIPTION, Precision, PredictionWriter
 from study.choice import Choice
 from study.model import Model, open_model
-from study.own_test import OwnTest, own_test
+from study.out_of_fold import Masks, OutOfFoldSummary, StudyImages, networks_for
 from study.pictures import COMMAND, Picture, pictures, refuse_overwriting
 from study.predictor import Predictor
 from study.problems import Problem, Refused
@@ -24,59 +24,134 @@ from study.store import Store
 
 LINE_SECONDS = 5.0
 MUCH_LARGER = 2
-"""`--tile auto` cuts images whose longer side is more than so many times that of the training images."""
+"""`--tile auto` cuts images whose longer side exceeds that of the training images by this factor."""
 AUTO = "auto"
-Tiles = Callable[[Pixels], int | None]
-"""Tells the side of a picture's tiles, None where it is shown as a whole."""
+TileRule = Callable[[Pixels], int | None]
+"""Returns the side of the tiles of an image, None for an image that is predicted as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What a user asks for beside the network and the pictures."""
+class PredictionOptions:
+    """Options of `study predict`."""
 
     output: Path
     size: int | None = None
     tile: str | None = None
     threshold: float | None = None
+    ensemble: bool = False
+    """Whether all networks predict the study's own images too."""
     overlay: bool = False
     probabilities: Precision | None = None
     cache: Path
-    """Where indexes of data sets are kept."""
+    """Folder of the indexes of data sets."""
 
 
-def predict(choice: Choice, store: Store, places: Sequence[Path], wanted: Wanted, say: Callable[[str], None]) -> bool:
-    """Write what is wanted of every picture; return whether all could be read. Raises `Refused` where none could.
+def predict(
+    choice: Choice, store: Store, paths: Sequence[Path], options: PredictionOptions, say: Callable[[str], None]
+) -> bool:
+    """Write the predictions of all images; return whether all could be read. Raises `Refused` if none could.
 
-    Pictures that cannot be read are told of on stderr and left out.
+    Images that cannot be read are reported on stderr and skipped.
     """
-    planned = pictures(places, wanted.output)
+    planned = pictures(paths, options.output)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    models = [open_model(store, digest, device) for digest in choice.digests]
-    record = models[0].record
-    threshold = choice.threshold(record) if wanted.threshold is None else wanted.threshold
-    answers = Answers(
-        outputs=models[0].outputs, threshold=threshold, overlay=wanted.overlay, probabilities=wanted.probabilities
+    models = {digest: open_model(store, digest, device) for digest in choice.digests}
+    first = models[choice.digests[0]]
+    writer = PredictionWriter(
+        outputs=first.outputs,
+        threshold=choice.threshold(first.record) if options.threshold is None else options.threshold,
+        overlay=options.overlay,
+        probabilities=options.probabilities,
     )
-    refuse_overwriting(planned, answers.endings)
-    side = _tile(wanted.tile, models[0])
+    refuse_overwriting(planned, writer.endings)
+    tile_of = _tile_rule(options.tile, first)
     networks = f"{len(models)} network{'s' if len(models) > 1 else ''}"
-    say(f"{choice.told or choice.digests[0]}: {networks}, threshold {threshold:g}")
-    own = own_test(choice, store, models, wanted.cache)
-    unread = list(_written(Predictor(models), planned, answers, wanted, side, own))
+    say(f"{choice.told or choice.digests[0]}: {networks}, threshold {writer.threshold:g}")
+    run = _Run(
+        models=models, writer=writer, options=options, tile_of=tile_of,
+        study_images=_study_images(choice, store, first, options.cache, say),
+    )  # fmt: skip
+    unread = list(run.predict_all(planned))
     if len(unread) == len(planned):
         message = f"none of {len(planned)} images can be read; allowed: PNG, JPEG, TIFF and DICOM files; name others"
         raise Refused([Problem(path="", message=message)], COMMAND)
-    told = {"stages": list(choice.digests), "cell": dict(choice.cell), "size": wanted.size, "tile": wanted.tile}
-    answers.about(wanted.output, told | ({"dice": own.told()} if own is not None and own.found else {}))
-    for line in own.lines() if own is not None else ():
+    record = {"stages": list(models), "cell": dict(choice.cell), "size": options.size, "tile": options.tile}
+    writer.write_description(options.output, record | run.summary.record())
+    for line in run.summary.lines():
         say(line)
-    say(f"wrote masks of {len(planned) - len(unread)} images to {wanted.output}; {ABOUT} there says what they mean")
+    written = len(planned) - len(unread)
+    say(f"wrote masks of {written} images to {options.output}; {DESCRIPTION} there says what they mean")
     if unread:
         say(f"{len(unread)} of {len(planned)} images could not be read")
     return not unread
 
 
-def _tile(text: str | None, model: Model) -> Tiles:
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """One run of `study predict`."""
+
+    models: Mapping[str, Model]
+    """By digest."""
+    writer: PredictionWriter
+    options: PredictionOptions
+    tile_of: TileRule
+    study_images: StudyImages | None
+    summary: OutOfFoldSummary = field(default_factory=OutOfFoldSummary)
+
+    def predict_all(self, planned: Sequence[Picture]) -> Iterator[Picture]:
+        """Write the predictions of every image; yield those that cannot be read."""
+        report = _progress(len(planned))
+        for done, picture in enumerate(planned, start=1):
+            try:
+                pixels = read(picture.file, "image")
+            except DataError as error:
+                report(done, f"left out: {error}")
+                yield picture
+                continue
+            self._predict(picture, pixels)
+            report(done, "")
+
+    def _predict(self, picture: Picture, pixels: Pixels) -> None:
+        """Write the predictions of one image; measure its masks if it is one of the study's own."""
+        own = self.study_images
+        image = own.find(picture.file) if own else None
+        selection = networks_for(image, list(self.models), ensemble=self.options.ensemble)
+        predictor = Predictor([self.models[digest] for digest in selection.digests])
+        size, tile = self.options.size, self.tile_of(pixels)
+        masks = self._write(picture, pixels, predictor.probabilities(pixels, size=size, tile=tile))
+        if own is None or image is None:
+            return
+        dice = None
+        if selection.no_dice is None:
+            if size is not None:  # the written masks do not have the size of the true ones
+                masks = self.writer.masks(predictor.probabilities(pixels, tile=tile))
+            dice = own.dice(image, selection, masks, self.writer.outputs)
+        self.summary.add(image, selection, dice)
+
+    def _write(self, picture: Picture, pixels: Pixels, probabilities: Tensor) -> Masks:
+        try:
+            return self.writer.write(picture, _resized(pixels, self.options.size), probabilities)
+        except OSError as error:
+            message = (
+                f"{picture.output} cannot be written ({error.strerror}); allowed: a writable folder with free space"
+            )
+            raise _refused("--output", f"{message}; choose another") from error
+
+
+def _study_images(
+    choice: Choice, store: Store, model: Model, cache: Path, say: Callable[[str], None]
+) -> StudyImages | None:
+    """Return the images of the study's target data; None if the networks belong to no study or data are missing."""
+    if choice.study is None:
+        return None
+    try:
+        return StudyImages(choice, store, model.record["settings"]["data"], cache)
+    except (DataError, OSError) as error:
+        say(f"the study's own images cannot be recognised and get ensemble masks: {error}")
+        return None
+
+
+def _tile_rule(text: str | None, model: Model) -> TileRule:
     """Return the rule that `--tile` names."""
     if text is None:
         return lambda _: None
@@ -86,71 +161,39 @@ def _tile(text: str | None, model: Model) -> Tiles:
         return lambda _: int(text)
     side: int | None = model.record["data"].get("side")
     if side is None:
-        message = f"is auto, and stage {model.digest[:8]} does not say how large its training images were"
+        message = f"is auto, and stage {model.digest[:8]} does not record the size of its training images"
         raise _refused("--tile", f"{message}; allowed: their longer side in pixels; give it")
     return lambda pixels: side if max(pixels.shape[:2]) > MUCH_LARGER * side else None
 
 
-def _written(
-    predictor: Predictor,
-    planned: Sequence[Picture],
-    answers: Answers,
-    wanted: Wanted,
-    side: Tiles,
-    own: OwnTest | None,
-) -> Iterator[Picture]:
-    """Write the answers to every picture, and look for it among the study's own; yield those that cannot be read."""
-    tell = _telling(len(planned))
-    for done, picture in enumerate(planned, start=1):
-        try:
-            pixels = read(picture.file, "image")
-        except DataError as error:
-            tell(done, f"left out: {error}")
-            yield picture
-            continue
-        try:
-            answers.write(picture, *_answer(predictor, pixels, wanted.size, side(pixels)))
-        except OSError as error:
-            message = (
-                f"{picture.output} cannot be written ({error.strerror}); allowed: a folder you may write, with room"
-            )
-            raise _refused("--output", f"{message}; choose another") from error
-        if own is not None:
-            own.look(picture.file, pixels)
-        tell(done, "")
-
-
-def _answer(predictor: Predictor, pixels: Pixels, size: int | None, tile: int | None) -> tuple[Pixels, Tensor]:
-    """Return the picture and its probabilities at the size that is written."""
+def _resized(pixels: Pixels, size: int | None) -> Pixels:
+    """Return the image at (size, size), or as it is."""
     import cv2
 
-    height, width = pixels.shape[:2]
-    goal = (size, size) if size else (height, width)
-    shown = np.asarray(cv2.resize(pixels, goal[::-1], interpolation=cv2.INTER_AREA), np.uint8) if size else pixels
-    if tile is None:
-        return shown, predictor.whole(pixels, *goal)
-    found = predictor.tiled(pixels, tile)
-    if size:
-        found = torch.nn.functional.interpolate(found[None], goal, mode="bilinear", align_corners=False)[0]
-    return shown, found
+    if size is None:
+        return pixels
+    return np.asarray(cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _telling(total: int) -> Callable[[int, str], None]:
-    """Return a progress on stderr: one line rewritten on a terminal, a line every few seconds elsewhere."""
-    told, terminal = time.monotonic(), sys.stderr.isatty()
+def _progress(total: int) -> Callable[[int, str], None]:
+    """Return a reporter of the number of images done and of a problem, if any, on stderr.
 
-    def tell(done: int, problem: str) -> None:
-        nonlocal told
+    A terminal shows one line that is rewritten, other outputs get a line every few seconds.
+    """
+    last, terminal = time.monotonic(), sys.stderr.isatty()
+
+    def report(done: int, problem: str) -> None:
+        nonlocal last
         if problem:
             sys.stderr.write(("\r\x1b[K" if terminal else "") + problem + "\n")
         if terminal:
             sys.stderr.write(f"\rpredicting: {done:,} of {total:,} images" + ("\n" if done == total else ""))
             sys.stderr.flush()
-        elif time.monotonic() - told > LINE_SECONDS:
-            told = time.monotonic()
+        elif time.monotonic() - last > LINE_SECONDS:
+            last = time.monotonic()
             sys.stderr.write(f"predicting: {done:,} of {total:,} images\n")
 
-    return tell
+    return report
 
 
 def _refused(path: str, message: str) -> Refused:

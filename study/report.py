@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from results import figures, report_answers, report_grids, schema
 from results.report import Block, Folded, Items, Picture, Report, Section, Text, embedded, render
+from results.tables import is_older
 from study import report_costs, report_data, report_sections
 from study.arms import text_of
 from study.document import read_document
@@ -138,7 +139,7 @@ def _comparisons(facts: Facts, results: "pa.Table | None") -> "pa.Table | None":
     if results is None or not file.is_file():
         return None
     table = pq.read_table(file)
-    return table if table.num_rows else None
+    return table if table.num_rows and not is_older(table) else None
 
 
 def _question(facts: Facts, spec: StudySpec | None) -> str:

@@ -13,6 +13,7 @@ from results.figures.drawing import COLOURS
 from results.report import Block, Picture, Text, embedded
 from results.report_answers import NAMES, Record, arm_name, best_cell, chosen, number, once, title, varying
 from results.schema import Level, factor_columns
+from results.statistics.notes import lacks_replicates
 from study.report_costs import pathway_groups
 from study.report_facts import Chain, Facts
 
@@ -67,7 +68,7 @@ class Drawer:
             return []
         same = [name for name in (*self.factors, self.level) if name != "pathway"]
         near = [record for record in once(chosen(self.comparisons)) if all(record[n] == best[n] for n in same)]
-        defined = [record for record in near if record["mean"] is not None]
+        defined = [record for record in near if record["mean"] is not None and not lacks_replicates(record["note"])]
         return sorted(defined, key=lambda record: -float(record["mean"]))[: len(COLOURS)]
 
     @cached_property
@@ -86,16 +87,15 @@ class Drawer:
         """Yield the learning curves of mean IoU and Dice."""
         for metric in ("mean_iou", "dice"):
             records = once(chosen(self.comparisons, metric=metric))
-            best = best_cell(records)
-            if best is None:
+            if not any(record["mean"] is not None for record in records):
                 continue
-            name = NAMES[metric]
+            name, best = NAMES[metric], best_cell(records)
             sizes = sorted({record["labelled_images"] for record in records})
-            top = f"{arm_name(best, self.factors)} with {best['labelled_images']} images: {number(best['mean'])}"
-            alt = f"Line chart of {name} against labelled images ({', '.join(map(str, sizes))}). The highest is {top}."
-            caption = (
-                f"{title(metric)} on the test images by number of labelled images; bars are 95 % intervals over folds."
-            )
+            alt = f"Line chart of {name} against labelled images ({', '.join(map(str, sizes))})."
+            if best is not None:
+                top = f"{arm_name(best, self.factors)} with {best['labelled_images']} images: {number(best['mean'])}"
+                alt += f" The highest is {top}."
+            caption = f"{title(metric)} on the test images by number of labelled images; bars are 95 % intervals."
             figure = figures.curves(self.comparisons, metric=metric, log=self.log)
             yield self.picture(f"learning_curve_{metric}", figure, alt=alt, caption=caption, wide=True)
 

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.score_bins import THRESHOLD_STEPS
 from results import figures
 from results.formulas import Array, Confidence, Counts, auc, ece
 from results.report import Block
 from results.report_answers import NAMES, arm_name
+from results.thresholds import COARSE, coarsened
 from study.report_facts import Chain, Facts
 
 if TYPE_CHECKING:
@@ -76,6 +78,8 @@ def _roc(drawer: "Drawer", classes: Mapping[str, Mapping[str, tuple[Array, Array
     caption = (
         "ROC curves of pixels: what share of a class is found, and what share of all else is called so by mistake."
     )
+    if any(len(positives) == THRESHOLD_STEPS for arms in classes.values() for positives, _ in arms.values()):
+        caption += f" {COARSE}."
     figure = figures.roc(classes, places=drawer.places)
     return drawer.picture("roc", figure, alt=f"ROC curves. Area under the curve, {told}.", caption=caption, wide=True)
 
@@ -100,7 +104,10 @@ def _bins(images: "Sequence[pa.Table]") -> Confidence:
 
 
 def _summed(tables: "Sequence[pa.Table]", column: str) -> Array:
-    return np.asarray(np.sum([_matrix(table[column]).sum(axis=0) for table in tables if table.num_rows], axis=0))
+    sums = [_matrix(table[column]).sum(axis=0) for table in tables if table.num_rows]
+    if len({len(one) for one in sums}) > 1:  # some replicates have score histograms of an earlier version
+        sums = [coarsened(one) for one in sums]
+    return np.asarray(np.sum(sums, axis=0))
 
 
 def _matrix(column: "pa.ChunkedArray") -> Array:

@@ -31,9 +31,17 @@ class FigureFormat(StrEnum):
 
 def table(  # noqa: PLR0917 - options are given by name
     name: StudyName,
-    metric: Annotated[str, typer.Option(help="mean_iou, dice, precision, recall, f1, accuracy, auc, ...")] = "mean_iou",
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="mean_iou, dice, precision, recall, f1, auc, ... Default: mean IoU (pooled), Dice (per case).",
+            show_default=False,
+        ),
+    ] = None,
     class_: Annotated[str, typer.Option("--class", help="A class, macro or weighted.")] = "macro",
-    aggregation: Annotated[str, typer.Option(help="dataset or case.")] = "dataset",
+    aggregation: Annotated[
+        str | None, typer.Option(help="dataset or case (default with --metric: dataset).", show_default=False)
+    ] = None,
     split: Annotated[str, typer.Option(help="test, validation, or these with _thresholded.")] = "test",
     rows: Annotated[str | None, typer.Option(help="Factors, separated by commas; default: those that vary.")] = None,
     columns: Annotated[str | None, typer.Option(help="One factor.")] = None,
@@ -44,6 +52,7 @@ def table(  # noqa: PLR0917 - options are given by name
 ) -> None:
     """Show the comparison table."""
     from results.render import render
+    from results.tables import default_table
     from results.tables import table as lay_out
     from study.outcome import read_comparisons
 
@@ -53,13 +62,19 @@ def table(  # noqa: PLR0917 - options are given by name
 
         typer.echo(search_table(folder, format_.value))
         return
-    wanted = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
-    comparisons = read_comparisons(folder, wanted)
+    factors = rows.split(",") if rows else None
     try:
-        grid = lay_out(
-            comparisons, metric=metric, class_=class_, aggregation=aggregation, split=split,
-            rows=rows.split(",") if rows else None, columns=columns,
-        )  # fmt: skip
+        if metric is None and aggregation is None:
+            comparisons = read_comparisons(folder, {"split": split, "class": class_})
+            grid = default_table(comparisons, class_=class_, split=split, rows=factors, columns=columns)
+        else:
+            metric, aggregation = metric or "mean_iou", aggregation or "dataset"
+            wanted = {"split": split, "class": class_, "metric": metric, "aggregation": aggregation}
+            comparisons = read_comparisons(folder, wanted)
+            grid = lay_out(
+                comparisons, metric=metric, class_=class_, aggregation=aggregation, split=split, rows=factors,
+                columns=columns,
+            )  # fmt: skip
     except ValueError as error:
         raise Refused([Problem(path="", message=str(error))], name) from error
     if published:

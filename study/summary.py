@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from study.detectable import alternatives, detectable, detectable_lines
 from study.families import family_name
 from study.files import write_json
 from study.forecast import Load, forecast, forecast_lines
@@ -64,7 +65,29 @@ def summary(plan: Plan, store: Store, cache: Path) -> Told:
         told["search"] = _search(plan.searches, tried, store)
         loads += tried.values()
     reads = [nodes[digest] for digest in left.stages] + [load.node for load in loads]
+    entries = detectable(plan, store)
+    more = alternatives(plan, max(entry["comparisons"] for entry in entries))
+    told |= {"detectable": entries, "alternatives": more, "cell_images": _cell_images(plan)}
     return told | {"forecast": forecast(plan, store, cache, loads, reads)}
+
+
+def _cell_images(plan: Plan) -> list[dict[str, object]]:
+    """Return for each cell its mean numbers of images that are labelled, validate and test, over folds and seeds."""
+    sizes = {labelled: _mean_images(plan, labelled) for labelled in plan.spec.compare.labelled}
+    replicates = [*plan.replicates, *(row for rows in plan.waiting.values() for row in rows)]
+    cells = dict.fromkeys((replicate.arm, replicate.labelled) for replicate in replicates)
+    level = plan.spec.compare.level
+    return [{**plan.arms[arm].factors, level: labelled, **sizes[labelled]} for arm, labelled in cells]
+
+
+def _mean_images(plan: Plan, labelled: float | int) -> dict[str, float]:
+    splits = plan.splits(labelled)
+    counts = {
+        "labelled": [split.labelled_images for split in splits],
+        "validation": [len(split.validation) for split in splits],
+        "test": [len(split.test) for split in splits],
+    }
+    return {name: round(sum(column) / len(column), 1) for name, column in counts.items()}
 
 
 def _tried(plan: Plan, searches: "Searches") -> "dict[One, Load]":
@@ -114,7 +137,9 @@ def summary_text(told: Told) -> str:
         f"image-epochs {cost['naive']:,} naive; {cost['unique']:,} unique; {cost['to_run']:,} to run",
         f"tasks        {_counts(told['tasks'])}",
         f"data         {_counts(told['data'])} (stages)",
+        *_image_lines(told["cell_images"]),
         f"baseline     {'; '.join(told['baselines']) or 'none: no arm is tested against another'}",
+        *detectable_lines(told["detectable"], told["alternatives"]),
     ]
     if "search" in told:
         lines += _search_lines(told["search"], stages["after_search"])
@@ -122,6 +147,17 @@ def summary_text(told: Told) -> str:
     for leak in told["excluded"]:
         lines.append(f"left out     {len(leak['images'])} images of {leak['data']} that show a case of the target")
     return "\n".join([*lines, *(f"warning      {warning}" for warning in told["warnings"])])
+
+
+def _image_lines(cells: list[dict[str, Any]]) -> list[str]:
+    """Return the images of each level of labelled data; they are the same for every arm."""
+    lines = []
+    for sizes in {(cell["labelled"], cell["validation"], cell["test"]): cell for cell in cells}.values():
+        amount = sizes.get("labelled_images") or f"{100 * sizes['labelled_fraction']:g} %"
+        validation = f"{sizes['validation']:g} of them validate" if sizes["validation"] else "none of them validates"
+        last = "" if sizes["validation"] else " (the last epoch is taken)"
+        lines.append(f"{amount}: {sizes['labelled']:g} labelled, {validation}{last}; {sizes['test']:g} test")
+    return [("images       " if number == 0 else "             ") + line for number, line in enumerate(lines)]
 
 
 def _search_lines(search: Told, waiting: int) -> list[str]:

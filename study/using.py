@@ -39,7 +39,11 @@ def predict(  # noqa: PLR0917 - options are given by name
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(min=16, help="Write masks of SIZE x SIZE, as a study scores them at evaluate.size."),
+        typer.Option(
+            min=16,
+            help="Write masks of SIZE x SIZE, as a study scores them at evaluate.size. The Dice of the study's own "
+            "images stays that of the mask at the image's own size.",
+        ),
     ] = None,
     tile: Annotated[
         str | None,
@@ -50,6 +54,14 @@ def predict(  # noqa: PLR0917 - options are given by name
             "the stage says that side, and only images more than twice as large are cut.",
         ),
     ] = None,
+    ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--ensemble",
+            help="Predict the study's own images by all networks too, those that trained on them included; no Dice is "
+            "stated then.",
+        ),
+    ] = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also draw outlines over each image.")] = False,
     probabilities: Annotated[
         str | None,
@@ -58,25 +70,29 @@ def predict(  # noqa: PLR0917 - options are given by name
     cache: Cache = None,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Write masks of images, by the mean probability of a cell's networks over its folds and seeds.
+    """Write masks of images, by the mean probability of an arm's networks over its folds and seeds.
 
-    Masks have the image's own size: class ids where classes exclude each other (0 is the background), else a file
-    of 0 and 255 for each class. Of the study's own test images their Dice is told, as scored and at their own size.
+    An image of the study's own data is predicted out of fold, by the networks that neither trained nor validated on
+    it, and the Dice of its mask is stated, as scored and at the image's own size. Without such networks its mask is
+    that of all networks, without Dice.
+
+    Masks have the image's own size: class ids if classes exclude each other (0 is the background), else a file of 0
+    and 255 for each class.
     """
     from study.answers import Precision
     from study.choice import choose
-    from study.predict import Wanted, predict
+    from study.predict import PredictionOptions, predict
     from study.store import Store
 
     if probabilities is not None and probabilities not in list(Precision):
         raise typer.BadParameter(f"is {probabilities}; allowed: float16, float32", param_hint="--probabilities")
-    wanted = Wanted(
-        output=output, size=size, tile=tile, threshold=threshold, overlay=overlay,
+    options = PredictionOptions(
+        output=output, size=size, tile=tile, threshold=threshold, ensemble=ensemble, overlay=overlay,
         probabilities=Precision(probabilities) if probabilities else None, cache=cache_of(cache),
     )  # fmt: skip
     store = Store(storage)
     choice = choose(store, name, arm=arm or (), fold=fold, seed=seed)
-    if not predict(choice, store, images, wanted, typer.echo):
+    if not predict(choice, store, images, options, typer.echo):
         raise typer.Exit(1)
 
 

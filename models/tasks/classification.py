@@ -6,8 +6,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.counts import SCORE_BINS, score_histograms
+from models.counts import score_histograms
 from models.losses import weighted_sum
+from models.score_bins import EQUAL_EDGES
 from models.settings import ClassificationSettings, loss_problem
 from models.tasks.base import Batch, Outputs, Task
 
@@ -35,14 +36,14 @@ class Classification(Task):
 
     @torch.no_grad()
     def statistics(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Return sums of loss, known and correct entries, then score histograms of all labels."""
+        """Return sums of loss, known and correct entries, then score histograms of all labels, in 200 equal bins."""
         logits = network(batch.images).float()
         truth, known = batch.target == 1, ~torch.isnan(batch.target)
         entries = known.sum().double()
         loss = weighted_sum(self.settings.loss, logits, batch.target).double() * entries
         correct = (((logits >= 0) == truth) & known).sum()
         by_label = [part.T.unsqueeze(0) for part in (logits.sigmoid(), truth, known)]
-        histograms = score_histograms(by_label[0], by_label[1], known=by_label[2])
+        histograms = score_histograms(by_label[0], by_label[1], known=by_label[2], edges=EQUAL_EDGES)
         sums = torch.stack([loss, entries, correct.double()])
         return torch.cat([sums, histograms.positives.double().flatten(), histograms.negatives.double().flatten()])
 
@@ -50,7 +51,7 @@ class Classification(Task):
         """Return loss, accuracy at 0.5, and the mean AUC of the labels that have both outcomes."""
         sums = statistics.cpu()  # CUDA has no deterministic cumulative sum
         loss, entries, correct = sums[:3].tolist()
-        positives, negatives = sums[3:].view(2, -1, SCORE_BINS)
+        positives, negatives = sums[3:].view(2, -1, len(EQUAL_EDGES) + 1)
         if not entries:
             return {"loss": math.nan, "accuracy": math.nan, "auc": math.nan}
         return {

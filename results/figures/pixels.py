@@ -48,7 +48,7 @@ def reliability(arms: Mapping[str, Confidence], *, places: Mapping[str, int] | N
 def roc(classes: Mapping[str, Mapping[str, Histograms]], *, places: Mapping[str, int] | None = None) -> "Figure":
     """Draw the share of a class found against the share of all else called so, a panel a class and a line an arm.
 
-    Every threshold on the histograms' grid is a point. An arm without pixels of the class, or of all else, is left out.
+    Every edge between the histograms' bins is a point. An arm without pixels of the class, or of all else, is left out.
     """
     across = min(3, len(classes))
     figure = new_figure(2.2 + 3.0 * across, 0.7 + 3.0 * -(-len(classes) // across))

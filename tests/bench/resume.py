@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+from models.score_bins import SCORE_BINS
 from results import schema
 from study.load import load_plan
 from study.plan import Plan, Replicate
@@ -90,16 +91,21 @@ def _scores(plan: Plan, replicate: Replicate, random: np.random.Generator) -> tu
     scores, images = [], []
     for row, name in places:
         tp, fp, fn = (int(value) for value in random.integers(100, 1000, 3))
-        positives, negatives = (random.multinomial(part, [1 / schema.SCORE_BINS] * schema.SCORE_BINS).tolist()
+        positives, negatives = (random.multinomial(part, [1 / SCORE_BINS] * SCORE_BINS).tolist()
                                 for part in (tp + fn, PIXELS - tp - fn))  # fmt: skip
         counts = {"tp": tp, "fp": fp, "fn": fn, "tn": PIXELS - tp - fp - fn}
         scores.append({"image": index.ids[row], "class": CLASS, "split": name, **counts, "threshold": None,
                        "positives": positives, "negatives": negatives})  # fmt: skip
-        count = random.multinomial(PIXELS, [1 / schema.CONFIDENCE_BINS] * schema.CONFIDENCE_BINS)
+        count, foreground = (
+            random.multinomial(pixels, [1 / schema.CONFIDENCE_BINS] * schema.CONFIDENCE_BINS)
+            for pixels in (PIXELS, tp + fp + fn)
+        )
         images.append({
             "image": index.ids[row], "patient": index.patients[row], "split": name, "confusion": None,
             "confidence_count": count.tolist(), "confidence_sum": (count * 0.9).tolist(),
             "confidence_correct": (count * 9 // 10).tolist(),
+            "foreground_count": foreground.tolist(), "foreground_sum": (foreground * 0.9).tolist(),
+            "foreground_correct": (foreground * 9 // 10).tolist(),
         })  # fmt: skip
     return (
         pa.Table.from_pylist(scores, schema=schema.scores()),

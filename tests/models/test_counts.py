@@ -15,8 +15,14 @@ from models.counts import (
     predicted_masks,
     score_histograms,
 )
+from models.score_bins import EQUAL_EDGES, SCORE_BINS, SCORE_EDGES, first_bins
 
-EDGES = (np.arange(201) / 200).astype(np.float32)
+BOUNDS = np.array([0, *SCORE_EDGES, 2], np.float32)
+"""Edges for numpy, which puts the last edge into the bin below it."""
+STEPS = torch.from_numpy((np.arange(201) / 200).astype(np.float32))
+SHARP = ((-12, 3), (2, 6))
+SOFT = ((-1, 1), (1, 1))
+"""Mean and standard deviation of the logits of negatives and positives."""
 
 
 def scores_and_truth() -> tuple[Tensor, Tensor]:
@@ -84,14 +90,14 @@ def test_one_hot_is_that_of_torch() -> None:
 
 
 def histogram(scores: NDArray[np.float32]) -> NDArray[np.int64]:
-    return np.histogram(scores, bins=EDGES)[0]
+    return np.histogram(scores, bins=BOUNDS)[0]
 
 
 def test_score_histograms_are_those_of_numpy() -> None:
     probabilities, truth = scores_and_truth()
     probabilities[0, 0, 0, :3] = torch.tensor([0.0, 1.0, 0.5])
     found = score_histograms(probabilities, truth)
-    assert found.positives.shape == (2, 3, 200)
+    assert found.positives.shape == (2, 3, SCORE_BINS)
     for image in range(2):
         for k in range(3):
             scores, true = probabilities[image, k].numpy(), truth[image, k].numpy()
@@ -99,13 +105,41 @@ def test_score_histograms_are_those_of_numpy() -> None:
             np.testing.assert_array_equal(found.negatives[image, k], histogram(scores[~true]))
 
 
-def test_a_histogram_gives_the_pixel_counts_of_every_threshold_on_its_edges() -> None:
-    edges = torch.from_numpy(EDGES[:-1])
-    around = torch.stack([edges, torch.nextafter(edges, torch.ones(()))]).view(1, 1, 20, 20)
+def test_edges_are_increasing_float32_and_the_thresholds_are_among_them() -> None:
+    edges = np.array(SCORE_EDGES)
+    np.testing.assert_array_equal(edges.astype(np.float32).astype(np.float64), edges)
+    assert (np.diff(edges.astype(np.float32)) > 0).all()
+    assert set(EQUAL_EDGES) <= set(SCORE_EDGES)
+    assert tuple((np.arange(1, 200) / 200).astype(np.float32).tolist()) == EQUAL_EDGES
+
+
+@pytest.mark.parametrize(
+    "score",
+    [0.0, 5e-324, 1e-7, 0.005, np.nextafter(np.float32(0.005), np.float32(1)), 0.5, 0.995, 1 - 2**-24, 1 - 6e-8, 1.0],
+)
+def test_each_score_is_in_the_bin_between_whose_edges_it_lies(score: float) -> None:
+    value = np.float32(score)
+    scores = torch.from_numpy(np.full((1, 1, 1, 1), value))
+    (place,) = score_histograms(scores, torch.ones_like(scores, dtype=torch.bool)).positives[0, 0].nonzero().flatten()
+    assert BOUNDS[place] <= value < BOUNDS[place + 1]
+    assert (value == 1) == (place == SCORE_BINS - 1)
+
+
+@pytest.mark.parametrize("edges", [SCORE_EDGES, EQUAL_EDGES])
+def test_a_histogram_gives_the_pixel_counts_of_every_threshold_on_the_grid(edges: tuple[float, ...]) -> None:
+    around = torch.stack([torch.nextafter(STEPS, torch.zeros(())), STEPS, torch.nextafter(STEPS, torch.ones(()))])
+    around = around.view(1, 1, 3, 201)
     truth = torch.ones_like(around, dtype=torch.bool)
-    found = score_histograms(around, truth).positives[0, 0]
-    for k in range(200):
-        assert found[k:].sum() == pixel_counts(around >= k / 200, truth).tp.item()
+    found = score_histograms(around, truth, edges=edges).positives[0, 0]
+    for step, first in enumerate(first_bins(len(edges) + 1)[:200]):
+        assert found[first:].sum() == pixel_counts(around >= step / 200, truth).tp.item()
+    if edges == SCORE_EDGES:
+        assert found[first_bins(SCORE_BINS)[200] :].sum() == (around == 1).sum() == 2
+
+
+def test_histograms_of_another_number_of_bins_are_refused() -> None:
+    with pytest.raises(ValueError, match="have 100 bins; allowed: 200 or 275; score the stage again"):
+        first_bins(100)
 
 
 def test_unknown_entries_are_in_no_histogram() -> None:
@@ -116,14 +150,31 @@ def test_unknown_entries_are_in_no_histogram() -> None:
     assert torch.equal(found.negatives.sum(dim=2), (~truth & known).sum(dim=(2, 3)))
 
 
-def test_the_auc_of_histograms_is_that_of_sklearn_within_half_a_bin() -> None:
-    generator = torch.Generator().manual_seed(0)
-    truth = torch.rand(1, 1, 64, 64, generator=generator) < 0.3
-    scores = (torch.rand(1, 1, 64, 64, generator=generator) + 0.3 * truth).clamp(0, 1)
-    found = score_histograms(scores, truth)
+def auc_error(logits: Tensor, truth: Tensor, *, exclusive: bool, edges: tuple[float, ...]) -> float:
+    """AUC of the histograms minus that of the float32 scores, of one class."""
+    channels = torch.stack([torch.zeros_like(logits), logits])
+    scores = channels.softmax(dim=0)[1] if exclusive else logits.sigmoid()
+    found = score_histograms(scores[None, None], truth[None, None], edges=edges)
     p, n = found.positives[0, 0].double(), found.negatives[0, 0].double()
     auc = (p * (n.cumsum(0) - n / 2)).sum() / (p.sum() * n.sum())
-    assert auc.item() == pytest.approx(roc_auc_score(truth.flatten(), scores.flatten()), abs=0.003)
+    return float(auc.item() - roc_auc_score(truth, scores))
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize(("negatives", "positives"), [SHARP, SOFT])
+def test_the_auc_of_histograms_is_that_of_the_scores(
+    negatives: tuple[float, float], positives: tuple[float, float], mirrored: bool, exclusive: bool
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(100_000, generator=generator) < 0.05
+    draw = torch.randn(100_000, generator=generator)
+    logits = torch.where(truth, positives[0] + positives[1] * draw, negatives[0] + negatives[1] * draw)
+    if mirrored:  # nearly all scores are close to 1
+        logits, truth = -logits, ~truth
+    error, old = (auc_error(logits, truth, exclusive=exclusive, edges=edges) for edges in (SCORE_EDGES, EQUAL_EDGES))
+    assert abs(error) < 0.001
+    assert old < -0.02 if (negatives, positives) == SHARP else abs(old) < 0.001
 
 
 def expected_bins(confidence: Tensor, right: Tensor) -> list[tuple[int, float, int]]:
@@ -139,7 +190,7 @@ def expected_bins(confidence: Tensor, right: Tensor) -> list[tuple[int, float, i
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_confidence_bins_are_those_of_a_loop(exclusive: bool) -> None:
     probabilities, truth = softmax_and_ids() if exclusive else scores_and_truth()
-    found = confidence_bins(probabilities, truth, exclusive=exclusive)
+    found, _ = confidence_bins(probabilities, truth, foreground=truth > 0, exclusive=exclusive)
     if exclusive:
         confidence, right = probabilities.amax(dim=1), probabilities.argmax(dim=1) == truth
     else:
@@ -152,13 +203,34 @@ def test_confidence_bins_are_those_of_a_loop(exclusive: bool) -> None:
         assert found.confidence[image].tolist() == pytest.approx(list(sums), abs=1e-6)
 
 
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_confidence_bins_of_foreground_are_those_of_a_loop_over_its_pixels(exclusive: bool) -> None:
+    probabilities, truth = softmax_and_ids() if exclusive else scores_and_truth()
+    if exclusive:
+        chosen = (truth != 0) | (probabilities.argmax(dim=1) != 0)
+        confidence, right = probabilities.amax(dim=1), probabilities.argmax(dim=1) == truth
+    else:
+        chosen = truth | (probabilities >= 0.9)
+        confidence = torch.where(probabilities >= 0.5, probabilities, 1 - probabilities)
+        right = (probabilities >= 0.5) == truth
+    assert 0 < chosen.sum() < chosen.numel()
+    _, found = confidence_bins(probabilities, truth, foreground=chosen, exclusive=exclusive)
+    for image in range(2):
+        inside = chosen[image]
+        pixels, sums, correct = zip(*expected_bins(confidence[image][inside], right[image][inside]), strict=True)
+        assert found.pixels[image].tolist() == list(pixels)
+        assert found.correct[image].tolist() == list(correct)
+        assert found.confidence[image].tolist() == pytest.approx(list(sums), abs=1e-6)
+
+
 def test_sums_of_confidence_do_not_depend_on_the_order_of_pixels() -> None:
     probabilities, truth = scores_and_truth()
     order = torch.randperm(256)
     shuffled = [part.flatten(2)[..., order].view_as(part) for part in (probabilities, truth)]
-    plain = confidence_bins(probabilities, truth, exclusive=False)
-    again = confidence_bins(shuffled[0], shuffled[1], exclusive=False)
-    assert torch.equal(plain.confidence, again.confidence)
+    plain = confidence_bins(probabilities, truth, foreground=truth, exclusive=False)
+    again = confidence_bins(shuffled[0], shuffled[1], foreground=shuffled[1], exclusive=False)
+    for one, other in zip(plain, again, strict=True):
+        assert torch.equal(one.confidence, other.confidence)
 
 
 def test_confusion_is_that_of_sklearn_with_truth_in_rows() -> None:

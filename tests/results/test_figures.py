@@ -30,6 +30,8 @@ def compared(*, pathways: int = 3, backbones: int = 1, weights: int = 1, **given
             "n": 10,
             "baseline": "",
             "test": "",
+            "generalises_to": "new training sets",
+            "provisional": False,
             "note": "",
             **given,
         }
@@ -59,7 +61,7 @@ def test_every_backbone_has_a_panel_and_every_pathway_a_colour(tmp_path: Path) -
     assert "#cc79a7" not in text
 
 
-def test_a_further_factor_that_varies_is_told_by_the_line_and_one_that_does_not_is_left_out(
+def test_a_further_factor_has_its_own_lines_where_it_varies_and_none_where_it_does_not(
     tmp_path: Path,
 ) -> None:
     assert "<!-- weights1 -->" in svg(compared(weights=2), tmp_path)
@@ -74,6 +76,11 @@ def test_arms_without_an_interval_are_drawn_and_undefined_ones_are_not(tmp_path:
     assert "<!-- pathway0 -->" in svg(compared(ci_low=None, ci_high=None), tmp_path)
     both = pa.concat_tables([compared(), compared(pathway="broken", mean=None)])
     assert "<!-- broken -->" not in svg(both, tmp_path)
+
+
+def test_cells_of_a_study_that_is_not_complete_are_drawn(tmp_path: Path) -> None:
+    both = pa.concat_tables([compared(), compared(pathway="late", provisional=True)])
+    assert "<!-- late -->" in svg(both, tmp_path)
 
 
 def test_a_suffix_that_is_no_picture_is_refused(tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ def measured(number: int) -> Measured:
     rows = [Row("test", "case", "macro", "dice", None, 0), Row("validation", "dataset", "lung", "auc", number / 3, 2)]
     values = np.array([[number / 7, np.nan], [-0.0, 1e-300]])
     series = (("macro", "dice"), ("lung", "auc"))
-    return Measured(
-        rows, [ImageValues(split="test", images=("x", "y"), patients=("p", "p"), series=series, values=values)]
-    )
+    images = ImageValues(
+        split="test", images=("x", "y"), patients=("p", "p"), series=series, values=values, classes=("lung",),
+        averaged=("lung",), counts=np.arange(8).reshape(2, 1, 4) + number,
+    )  # fmt: skip
+    return Measured(rows, [images])
 
 
 @pytest.fixture
@@ -35,7 +37,9 @@ def test_every_number_comes_back_to_the_last_bit(file: Path) -> None:
         assert one.rows == expected.rows
         (images,), (wanted,) = one.images, expected.images
         assert images.values.tobytes() == wanted.values.tobytes()
-        assert {**vars(images), "values": None} == {**vars(wanted), "values": None}
+        assert images.counts.tobytes() == wanted.counts.tobytes()
+        arrays = {"values": None, "counts": None}
+        assert {**vars(images), **arrays} == {**vars(wanted), **arrays}
 
 
 def test_what_was_measured_from_something_else_is_left_out(file: Path) -> None:

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_auroc, binary_calibration_error
 from torchmetrics.functional.segmentation import dice_score, mean_iou
 
+from models.score_bins import SCORE_BINS, SCORE_EDGES, THRESHOLD_STEPS
 from results import schema
 from results.metrics import MetricSettings, collect, replicate_rows
+from results.thresholds import coarse_scores, coarsened
 
 PIXELS = 600
 DEFAULTS = MetricSettings()
 NAMES = ("left", "right", "effusion", "absent")
+BOUNDS = (0, *SCORE_EDGES, 2)
 Masks = tuple[NDArray[np.bool_], NDArray[np.float64]]
 Stored = tuple[pa.Table, pa.Table]
 Values = dict[tuple[str, str, str], float | None]
@@ -44,11 +47,16 @@ def stage(
         for index, name in enumerate(names):
             t, s, d = truth[image, index], scores[image, index], decided[image, index]
             counts = [int(x.sum()) for x in (t & d, ~t & d, t & ~d, ~t & ~d)]
-            histograms = [np.histogram(s[chosen], 200, (0, 1))[0] for chosen in (t, ~t)]
+            histograms = [np.histogram(s[chosen], BOUNDS)[0] for chosen in (t, ~t)]
             rows.append([str(image), name, split, *counts, *histograms, None])
         sure = np.maximum(scores[image], 1 - scores[image]).ravel()
         right = (truth[image] == decided[image]).ravel()
-        bins = [np.histogram(sure, 20, (0, 1), weights=w)[0] for w in (None, sure, right.astype(int))]
+        everything, foreground = np.ones_like(right), (truth[image] | decided[image]).ravel()
+        bins = [
+            np.histogram(sure[chosen], 20, (0, 1), weights=weights[chosen])[0]
+            for chosen in (everything, foreground)
+            for weights in (np.ones(len(sure), np.int64), sure, right.astype(int))
+        ]
         image_rows.append([str(image), f"p/{image}", split, *bins, None])
     return tabled(rows, schema.scores()), tabled(image_rows, schema.images())
 
@@ -173,6 +181,67 @@ def test_confidence_and_calibration_are_of_all_pixels_together() -> None:
     expected = binary_calibration_error(torch.tensor(sure), torch.tensor(right).int(), n_bins=20)
     assert got["dataset", "macro", "confidence"] == pytest.approx(sure.mean())
     assert got["dataset", "macro", "ece"] == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_calibration_of_foreground_is_that_of_pixels_in_the_truth_or_the_prediction() -> None:
+    truth, scores = truth_and_scores()
+    got = values(truth, scores)
+    decided = scores >= 0.5
+    sure = np.maximum(scores, 1 - scores)
+    by_image = []
+    for part in [slice(None), *(slice(image, image + 1) for image in range(len(truth)))]:
+        chosen = (truth | decided)[part]
+        confidence, right = torch.tensor(sure[part][chosen]), torch.tensor((truth == decided)[part][chosen]).int()
+        by_image.append(float(binary_calibration_error(confidence, right, n_bins=20)))
+    assert got["dataset", "macro", "ece_foreground"] == pytest.approx(by_image[0], abs=1e-6)
+    assert got["case", "macro", "ece_foreground"] == pytest.approx(np.mean(by_image[1:]), abs=1e-6)
+
+
+def test_a_lesion_that_is_never_predicted_is_well_calibrated_over_all_pixels_and_badly_over_the_foreground() -> None:
+    truth = np.zeros((2, 1, 600), dtype=np.bool_)
+    truth[:, :, :6] = True
+    rows = replicate_rows(*stage(truth, np.full(truth.shape, 0.0075), names=["lesion"]), DEFAULTS)
+    for aggregation in ("dataset", "case"):
+        got = {row.metric: row.value for row in rows if (row.aggregation, row.class_) == (aggregation, "macro")}
+        assert got["ece"] == pytest.approx(0.0025)
+        assert got["ece_foreground"] == pytest.approx(0.9925)
+
+
+def test_without_foreground_in_truth_and_prediction_its_calibration_is_undefined() -> None:
+    got = values(np.zeros((2, 4, 50), dtype=np.bool_), np.full((2, 4, 50), 0.0075))
+    assert got["dataset", "macro", "ece"] is not None
+    assert got["dataset", "macro", "ece_foreground"] is got["case", "macro", "ece_foreground"] is None
+
+
+def earlier(scores: pa.Table, images: pa.Table) -> Stored:
+    """Tables as an earlier version stored them: 200 equal score bins, no bins of foreground pixels."""
+    for name in ("positives", "negatives"):
+        bins = coarsened(np.array(scores[name].to_pylist()))
+        place = scores.schema.get_field_index(name)
+        scores = scores.set_column(place, scores.schema.field(place), pa.array(bins.tolist(), pa.list_(pa.int32())))
+    return scores, images.drop_columns([f"foreground_{part}" for part in ("count", "sum", "correct")])
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_tables_of_earlier_versions_are_measured_without_calibration_of_foreground(background: bool) -> None:
+    stored = stage(*truth_and_scores())
+    old = earlier(*stored)
+    assert {len(row) for row in old[0]["positives"].to_pylist()} == {THRESHOLD_STEPS} != {SCORE_BINS}
+    assert (coarse_scores(stored[0]), coarse_scores(old[0])) == (False, True)
+    settings = MetricSettings(background=background)
+    rows = {row[:4]: row.value for row in replicate_rows(*stored, settings)}
+    for row in replicate_rows(*old, settings):
+        assert row.value == (None if row.metric == "ece_foreground" else pytest.approx(rows[row[:4]]))
+
+
+def test_one_image_without_bins_of_foreground_leaves_those_of_the_others() -> None:
+    scores, images = stage(*truth_and_scores())
+    place = images.schema.get_field_index("foreground_count")
+    counts = [None, *images["foreground_count"].to_pylist()[1:]]
+    lacking = images.set_column(place, images.schema.field(place), pa.array(counts, pa.list_(pa.int64())))
+    got = {row[:4]: row for row in replicate_rows(scores, lacking, DEFAULTS)}
+    assert got["test", "dataset", "macro", "ece_foreground"].value is None
+    assert got["test", "case", "macro", "ece_foreground"].images == len(images) - 1
 
 
 def test_chosen_classes_alone_are_scored() -> None:

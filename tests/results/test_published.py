@@ -7,8 +7,8 @@ import pytest
 
 from results.published import Reported, beside
 from results.render import render
-from results.tables import Table, table
-from tests.results.test_tables import SMALL
+from results.tables import Table, default_table, table
+from tests.results.test_tables import CELLS, SMALL, compared, dice
 
 HEADLINE = {"metric": "mean_iou", "class": "macro", "aggregation": "dataset"}
 
@@ -26,6 +26,15 @@ def test_a_published_value_stands_in_the_cells_it_matches_and_no_other() -> None
 
     assert text.count("[published 0.650]") == 1
     assert "baseline [published 0.650] |" in text
+
+
+def test_in_the_default_table_a_value_stands_beside_its_own_metric_and_aggregation() -> None:
+    grid = default_table(compared(*CELLS, *map(dice, CELLS)))
+    dice_of_cases = {"metric": "dice", "class": "macro", "aggregation": "case", "pathway": "encode"}
+    text = render(beside(grid, [reported(match=dice_of_cases | {"labelled_fraction": 0.5}, value=0.7)]), "csv")
+
+    with_value = [line for line in text.splitlines() if line.endswith(",0.7,A paper")]
+    assert [",dice," in line for line in with_value] == [True]
 
 
 def test_who_published_stands_below_and_beside_each_value() -> None:

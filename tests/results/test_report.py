@@ -68,7 +68,7 @@ def test_the_answer_comes_before_what_is_missing_and_that_before_the_sections() 
     assert names == ["answer", "missing", "part"]
 
 
-def test_nothing_is_said_to_be_missing_where_nothing_is() -> None:
+def test_a_complete_study_has_no_section_on_what_is_missing() -> None:
     assert [e.attributes["id"] for e in page().all("section")] == ["answer", "part"]
 
 

@@ -40,12 +40,17 @@ def test_comparisons_have_the_published_columns_in_order() -> None:
         *CELL,
         *SERIES,
         *("mean", "sd_seeds", "sd_folds", "ci_low", "ci_high", "n"),
-        *("baseline", "difference", "p", "p_adjusted", "effect_size", "test"),
-        *("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high", "labels_saved", "note"),
-        *("difference_to_best", "p_to_best"),
+        *("baseline", "difference", "p", "p_adjusted", "effect_size", "test", "unit", "generalises_to"),
+        *("p_better", "p_equivalent", "p_worse", "rope", "provisional"),
+        *("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high", "labels_equivalent_side"),
+        *("labels_saved", "note", "difference_to_best", "p_to_best"),
     ]
 
 
-@pytest.mark.parametrize(("metric", "sign"), [("dice", 1), ("ece", -1), ("confidence", 0)])
-def test_every_metric_knows_which_way_is_better(metric: str, sign: int) -> None:
+@pytest.mark.parametrize(("metric", "sign"), [("dice", 1), ("ece", -1), ("ece_foreground", -1), ("confidence", 0)])
+def test_the_direction_of_a_metric_is_the_sign_of_an_improvement(metric: str, sign: int) -> None:
     assert schema.direction(metric) == sign
+
+
+def test_all_metrics_but_counts_of_pixels_lie_within_0_and_1() -> None:
+    assert set(schema.METRICS) - schema.UNIT_INTERVAL == {"false_positive_pixels"}

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from datasets.sample import Index
 from datasets.settings import ImageSettings
 from models.architectures.parts import Blueprint
 from models.build import build
+from models.score_bins import SCORE_BINS, first_bins
 from models.settings import SegmentationSettings
 from models.tasks import make_task
 from models.tasks.base import Outputs
@@ -24,29 +26,37 @@ SPLITS: dict[str, Any] = {"test": range(3), "validation": range(3, IMAGES)}
 RATE = 0.1
 
 
-def examination(task: Segmentation, class_threshold: ClassThreshold | None) -> Examination:
+def examination(task: Segmentation, class_threshold: ClassThreshold | None, threshold: float = 0.5) -> Examination:
     random = np.random.default_rng(0)
     ids = [str(number) for number in range(IMAGES)]
     empty = [""] * IMAGES
     index = Index(
         ids=ids, patients=ids, categories=empty, official=empty, content=ids, thumbnails=empty, faults=empty,
-        offers={"masks": ids}, classes=NAMES, overlapping=False, labels=(),
+        offers={"masks": ids}, classes=NAMES, overlapping=not task.outputs.exclusive, labels=(),
     )  # fmt: skip
     images = random.integers(0, 256, (IMAGES, SIZE, SIZE, 1), dtype=np.uint8)
     shapes = np.full((IMAGES, 2), SIZE, np.int32)
     truth = random.integers(0, 3, (IMAGES, SIZE, SIZE), dtype=np.uint8)
+    if not task.outputs.exclusive:
+        truth = np.stack([truth == 1, truth == 2], axis=1).astype(np.uint8)
     return Examination(
         task=task, index=index, prepared=Prepared(images=images, targets=None, shapes=shapes), truth=truth,
-        image=ImageSettings(size=SIZE), size=SIZE, threshold=0.5, class_threshold=class_threshold,
+        image=ImageSettings(size=SIZE), size=SIZE, threshold=threshold, class_threshold=class_threshold,
     )  # fmt: skip
 
 
-def scored(class_threshold: ClassThreshold | None) -> list[dict[str, Any]]:
-    task = make_task(SegmentationSettings(loss={"dice": 1.0}), Outputs(names=NAMES, exclusive=True))
+def both_tables(
+    class_threshold: ClassThreshold | None = None, *, exclusive: bool = True, threshold: float = 0.5
+) -> tuple[pa.Table, pa.Table]:
+    task = make_task(SegmentationSettings(loss={"dice": 1.0}), Outputs(names=NAMES, exclusive=exclusive))
     assert isinstance(task, Segmentation)
     torch.manual_seed(0)
-    network = build(Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=3))
-    rows: list[dict[str, Any]] = score(network, examination(task, class_threshold), SPLITS)[0].to_pylist()
+    network = build(Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=2 + exclusive))
+    return score(network, examination(task, class_threshold, threshold), SPLITS)
+
+
+def scored(class_threshold: ClassThreshold | None) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = both_tables(class_threshold)[0].to_pylist()
     return rows
 
 
@@ -79,13 +89,33 @@ def test_validation_images_keep_the_rate_and_would_not_one_step_lower(rows: list
 
     assert total(rows, "validation", "fp") > RATE * negatives
     assert total(rows, "validation_thresholded", "fp") <= RATE * negatives
-    called = [
-        count
-        for row in rows
-        if row["split"] == "validation" and row["class"] == NAMES[0]
-        for count in [row["negatives"][round(threshold * 200) - 1]]
-    ]
+    step = round(threshold * 200)
+    below = slice(*first_bins(SCORE_BINS)[step - 1 : step + 1])
+    called = [sum(row["negatives"][below]) for row in rows if row["split"] == "validation" and row["class"] == NAMES[0]]
     assert total(rows, "validation_thresholded", "fp") + sum(called) > RATE * negatives
+
+
+def test_foreground_bins_of_exclusive_classes_have_all_pixels_but_background_predicted_as_such() -> None:
+    scores, rows = (table.to_pylist() for table in both_tables(HELD))
+    assert {row["split"] for row in rows} >= {"test", "test_thresholded"}
+    for row in rows:
+        classes = [one for one in scores if (one["image"], one["split"]) == (row["image"], row["split"])]
+        assert [one["tp"] for one in classes] == [row["confusion"][4], row["confusion"][8]]
+        assert sum(row["foreground_count"]) == sum(row["confusion"]) - row["confusion"][0] < SIZE * SIZE
+        assert sum(row["confidence_count"]) == SIZE * SIZE
+        assert all(part <= whole for part, whole in zip(row["foreground_sum"], row["confidence_sum"], strict=True))
+    counts = {split: sum(sum(row["foreground_count"]) for row in rows if row["split"] == split) for split in SPLITS}
+    assert all(counts.values())
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
+def test_foreground_bins_of_overlapping_classes_have_the_pairs_at_the_threshold(threshold: float) -> None:
+    scores, images = (table.to_pylist() for table in both_tables(exclusive=False, threshold=threshold))
+    for row in images:
+        place = (row["image"], row["split"])
+        parts = [one for one in scores if (one["image"], one["split"]) == place]
+        assert sum(row["foreground_count"]) == sum(one["tp"] + one["fp"] + one["fn"] for one in parts)
+        assert sum(row["confidence_count"]) == 2 * SIZE * SIZE
 
 
 def test_what_the_class_loses_on_test_images_others_gain(rows: list[dict[str, Any]]) -> None:

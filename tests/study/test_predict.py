@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -42,31 +43,27 @@ def predicted(output: Path, stem: str, *, overlapping: bool) -> list[NDArray[np.
 
 
 @pytest.mark.parametrize("kind", ["exclusive", "overlapping"])
-@pytest.mark.parametrize("fold", [0, 1])
 def test_masks_at_the_evaluated_size_give_the_counts_that_are_stored(
-    kind: str, fold: int, request: pytest.FixtureRequest, tmp_path: Path
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     study: Finished = request.getfixturevalue(kind)
-    digest = study.stages[fold]
-    assert predict(study, "tiny", study.data / "images", "-o", tmp_path, "--size", str(SIZE), "--fold", str(fold)) == 0
-    (file,) = study.store.stage(digest).glob("scores-*.parquet")
-    rows = pq.read_table(file, filters=[("split", "=", "test")]).to_pylist()
-    settings = FolderSettings(root=study.data, classes=tuple(CLASSES))
-    source = open_source(settings)
+    overlapping = kind == "overlapping"
+    assert predict(study, "tiny", study.data / "images", "-o", tmp_path, "--size", str(SIZE)) == 0
+    source = open_source(FolderSettings(root=study.data, classes=tuple(CLASSES)))
     index = source.index(study.cache)
-    found = {}
-    for row in rows:
-        truth = fit_masks(source.masks(index.ids.index(row["image"])), ImageSettings(size=SIZE))
-        number = CLASSES.index(row["class"])
-        goal = truth[number] > 0 if kind == "overlapping" else truth == number + 1
-        mask = predicted(tmp_path, Path(row["image"]).stem, overlapping=kind == "overlapping")[number]
-        found[row["image"], row["class"]] = (
-            int((mask & goal).sum()),
-            int((mask & ~goal).sum()),
-            int((goal & ~mask).sum()),
-        )
-    assert found == {(row["image"], row["class"]): (row["tp"], row["fp"], row["fn"]) for row in rows}
-    assert any(tp and fp and fn for tp, fp, fn in found.values())  # masks neither empty nor full
+    counts, stored = {}, {}
+    for digest in study.stages:  # every image is a test image of one fold, whose network writes its mask
+        (file,) = study.store.stage(digest).glob("scores-*.parquet")
+        for row in pq.read_table(file, filters=[("split", "=", "test")]).to_pylist():
+            truth = fit_masks(source.masks(index.ids.index(row["image"])), ImageSettings(size=SIZE))
+            number = CLASSES.index(row["class"])
+            true = truth[number] > 0 if overlapping else truth == number + 1
+            mask = predicted(tmp_path, row["image"], overlapping=overlapping)[number]
+            key = row["image"], row["class"]
+            counts[key] = (int((mask & true).sum()), int((mask & ~true).sum()), int((true & ~mask).sum()))
+            stored[key] = (row["tp"], row["fp"], row["fn"])
+    assert counts == stored
+    assert any(tp and fp and fn for tp, fp, fn in counts.values())  # masks neither empty nor full
 
 
 def test_masks_have_the_images_own_size(exclusive: Finished, tmp_path: Path) -> None:
@@ -75,10 +72,10 @@ def test_masks_have_the_images_own_size(exclusive: Finished, tmp_path: Path) -> 
     assert sizes == {path.stem: pixels_of(path).shape for path in (exclusive.data / "images").iterdir()}
 
 
-def test_a_study_answers_the_mean_probability_of_its_folds(overlapping: Finished, tmp_path: Path) -> None:
+def test_the_ensemble_predicts_the_mean_probability_of_its_folds(overlapping: Finished, tmp_path: Path) -> None:
     image = overlapping.data / "images" / "p0.png"
     stored = []
-    for name, words in {"both": ["tiny"], **{digest: [digest] for digest in overlapping.stages}}.items():
+    for name, words in {"both": ["tiny", "--ensemble"], **{digest: [digest] for digest in overlapping.stages}}.items():
         assert predict(overlapping, *words, image, "-o", tmp_path / name, "--probabilities", "float32") == 0
         with np.load(tmp_path / name / "p0.npz") as arrays:
             assert list(arrays["names"]) == CLASSES
@@ -86,6 +83,22 @@ def test_a_study_answers_the_mean_probability_of_its_folds(overlapping: Finished
     np.testing.assert_allclose(stored[0], (stored[1] + stored[2]) / 2, atol=1e-6)
     masks = predicted(tmp_path / "both", "p0", overlapping=True)
     np.testing.assert_array_equal(masks, stored[0] >= THRESHOLD)
+
+
+def test_new_images_are_predicted_by_the_mean_probability_of_all_networks(
+    exclusive: Finished, tmp_path: Path, capsys: Capture
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (32, 32), np.uint8)  # of the networks' size: nothing is resized
+    Image.fromarray(pixels).save(tmp_path / "p0.png")
+    output = tmp_path / "out"
+    assert predict(exclusive, "tiny", tmp_path / "p0.png", "-o", output, "--probabilities", "float32") == 0
+    squares = [Predictor([open_model(exclusive.store, digest)]).square(pixels) for digest in exclusive.stages]
+    mean = torch.stack(squares).mean(dim=0).numpy()
+    with np.load(output / "p0.npz") as arrays:
+        np.testing.assert_array_equal(arrays["probabilities"], mean)
+    np.testing.assert_array_equal(pixels_of(output / "p0.png"), mean.argmax(axis=0))
+    assert "Dice" not in capsys.readouterr().out
+    assert not {"dice", "networks"} & json.loads((output / "predictions.json").read_text()).keys()
 
 
 def test_what_was_written_is_explained_beside_it(exclusive: Finished, tmp_path: Path) -> None:
@@ -114,11 +127,11 @@ def test_images_none_of_which_can_be_read_are_refused(exclusive: Finished, tmp_p
     assert "none of 1 images can be read; allowed: PNG, JPEG, TIFF and DICOM" in capsys.readouterr().err
 
 
-def test_a_dicom_is_answered_as_the_picture_it_shows(exclusive: Finished, tmp_path: Path) -> None:
+def test_a_dicom_is_predicted_as_the_pixels_it_holds(exclusive: Finished, tmp_path: Path) -> None:
     pixels = pixels_of(exclusive.data / "images" / "p1.png")
     write_dicom(tmp_path / "p1.dcm", pixels)
     for image in (tmp_path / "p1.dcm", exclusive.data / "images" / "p1.png"):
-        assert predict(exclusive, "tiny", image, "-o", tmp_path / image.suffix) == 0
+        assert predict(exclusive, "tiny", image, "-o", tmp_path / image.suffix, "--ensemble") == 0
     np.testing.assert_array_equal(pixels_of(tmp_path / ".dcm/p1.png"), pixels_of(tmp_path / ".png/p1.png"))
 
 

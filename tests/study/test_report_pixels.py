@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
+from models.score_bins import SCORE_BINS
 from results import schema
 from results.formulas import ece
 from study.report_pixels import _bins, _confusion, _histograms, _test
@@ -41,6 +42,12 @@ def test_histograms_are_added_by_class_over_images_and_replicates() -> None:
         "lung": ([0, 4], [8, 0]),
         "heart": ([4, 0], [0, 0]),
     }
+
+
+def test_histograms_of_earlier_versions_are_added_to_those_of_this_one_in_200_bins() -> None:
+    old, new = ([0] * (bins - 1) + [1] for bins in (200, SCORE_BINS))
+    ((positives, negatives),) = _histograms([scores("lung", old, old), scores("lung", new, new)]).values()
+    assert positives.tolist() == negatives.tolist() == [0] * 199 + [4]
 
 
 def test_validation_images_are_not_drawn() -> None:

@@ -9,15 +9,16 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from results.bootstrap import patient_interval
-from results.design import ArmKey, Design, Family
-from results.inference import Array, hedges_g
 from results.metrics import ImageValues, Measured, Row, results_table
-from results.one_sample import drawn, ranked, student
-from results.paired import paired_tests
-from results.per_image import Scored
 from results.schema import FACTORS, Replicate
-from results.signed_rank import signed_rank
+from results.statistics import bootstrap
+from results.statistics.compare import compare
+from results.statistics.design import ArmKey, Design, Family
+from results.statistics.estimates import Array, hedges_g
+from results.statistics.one_sample import over_patients, ranked, student
+from results.statistics.patient_sums import ScoredReplicate
+from results.statistics.permutation import sign_flip_p
+from results.statistics.signed_rank import signed_rank
 
 FOLDS, SEEDS, IMAGES = 8, 2, 4
 
@@ -105,34 +106,69 @@ def test_what_has_no_t_test_says_why(values: list[float], said: str) -> None:
     assert said in found["note"][0]
 
 
-def test_the_bootstrap_of_patients_with_one_image_is_scipys_percentile_interval() -> None:
+def draws_of(values: Array) -> Array:
+    """Return bootstrap means of one value a patient, (draws, series)."""
+    return bootstrap.patient_weights(len(values)) @ values / len(values)
+
+
+@pytest.mark.parametrize("patients", [10, 23, 200])
+def test_bootstrap_percentiles_are_widened_to_t_and_the_small_sample_factor(patients: int) -> None:
+    values = columns(patients, 1)
+    level = stats.norm.cdf(-np.sqrt(patients / (patients - 1)) * stats.t.ppf(0.975, patients - 1))
+    expected = np.quantile(draws_of(values)[:, 0], [level, 1 - level])
+    assert np.ravel(bootstrap.interval(draws_of(values), patients)) == pytest.approx(expected)
+
+
+def test_the_bootstrap_agrees_with_scipys_percentiles_at_the_widened_level() -> None:
     values = columns(60, 1)
-    expected = stats.bootstrap((values[:, 0],), np.mean, method="percentile", n_resamples=20_000, rng=1)
-    low, high = patient_interval(values, np.arange(60))
-    assert (low[0], high[0]) == pytest.approx(tuple(expected.confidence_interval), abs=0.02)
+    level = 1 - 2 * stats.norm.cdf(-np.sqrt(60 / 59) * stats.t.ppf(0.975, 59))
+    expected = stats.bootstrap(
+        (values[:, 0],), np.mean, method="percentile", n_resamples=20_000, confidence_level=level, rng=1
+    )
+    ends = np.ravel(bootstrap.interval(draws_of(values), 60))
+    assert ends == pytest.approx(tuple(expected.confidence_interval), abs=0.03)
 
 
 def test_images_of_a_patient_are_drawn_together() -> None:
-    values = np.repeat(columns(20, 1), 10, axis=0)
-    together = patient_interval(values, np.repeat(np.arange(20), 10))
-    alone = patient_interval(columns(20, 1), np.arange(20))
-    assert np.ravel(together) == pytest.approx(np.ravel(alone))
-
-
-def test_the_bootstrap_is_the_same_every_time() -> None:
-    values, patients = columns(30, 2), np.arange(30) // 2
-    assert np.array_equal(patient_interval(values, patients), patient_interval(values, patients))
+    together = over_patients(np.repeat(columns(20, 1), 10, axis=0), np.repeat(np.arange(20), 10))
+    alone = over_patients(columns(20, 1), np.arange(20))
+    for name in ("ci_low", "ci_high", "p"):
+        assert together[name] == pytest.approx(alone[name])
 
 
 def test_a_draw_without_the_class_is_left_out_of_its_percentiles() -> None:
     values = np.where(np.arange(200)[:, None] < 10, 0.5, np.nan)
-    assert np.ravel(patient_interval(values, np.arange(200))) == pytest.approx([0.5, 0.5])
+    found = over_patients(values, np.arange(200))
+    assert (found["ci_low"][0], found["ci_high"][0]) == pytest.approx((0.5, 0.5))
 
 
-def test_nine_patients_are_too_few_to_draw() -> None:
-    found = drawn(columns(27, 1), np.arange(27) // 3)
+def test_between_six_and_nine_patients_there_is_a_p_and_no_interval() -> None:
+    found = over_patients(columns(27, 1), np.arange(27) // 3)
     assert np.isnan(found["ci_low"][0])
-    assert (found["pairs"][0], found["note"][0][:11]) == (9, "n too small")
+    assert 0 < found["p"][0] <= 1
+    assert (found["pairs"][0], found["note"][0]) == (9, "9 test patients: too few for an interval (10)")
+
+
+def test_below_six_patients_there_is_no_p() -> None:
+    found = over_patients(columns(15, 1), np.arange(15) // 3)
+    assert np.isnan(found["p"][0])
+    assert "5 test patients: too few for a test" in found["note"][0]
+
+
+@pytest.mark.parametrize("patients", [6, 12])
+def test_up_to_twelve_patients_the_sign_flip_is_scipys_exact_permutation_test(patients: int) -> None:
+    values = columns(patients, 4)
+    expected = [
+        stats.permutation_test((column,), np.sum, permutation_type="samples", n_resamples=2**patients).pvalue
+        for column in values.T
+    ]
+    assert sign_flip_p(values) == pytest.approx(expected)
+
+
+def test_with_more_patients_the_sign_flip_is_near_scipys_random_permutation_test() -> None:
+    values = columns(40, 1) - 0.1
+    expected = stats.permutation_test((values[:, 0],), np.sum, permutation_type="samples", n_resamples=20_000, rng=2)
+    assert sign_flip_p(values)[0] == pytest.approx(expected.pvalue, abs=0.02)
 
 
 def key(pathway: str) -> ArmKey:
@@ -160,6 +196,9 @@ def measured(pathway: str, fold: int, seed: int, *, fixed: bool) -> Measured:
         patients=tuple(f"p{image // 2:02}" for image in range(first, first + IMAGES)),
         series=(("macro", "dice"),),
         values=values,
+        classes=(),
+        averaged=(),
+        counts=np.zeros((IMAGES, 0, 4), dtype=np.int64),
     )
     return Measured([Row("test", "case", "macro", "dice", float(values.mean()), IMAGES)], [images])
 
@@ -173,8 +212,8 @@ def by_unit(*pathways: str, fixed: bool = False, without: tuple[str, int, int] |
     found = {(one.digest, ""): measured(one.factors["pathway"], one.fold, one.seed, fixed=fixed) for one in every}
     family = Family(name="pathway=none", pairs={key(pathway): key("none") for pathway in pathways})
     design = Design(folds=FOLDS, seeds=SEEDS, families=[family], fixed_test=fixed)
-    scored = [Scored(one, found[one.digest, ""].images) for one in every]
-    table: pa.Table = paired_tests(results_table("s", every, found), design, scored)
+    scored = [ScoredReplicate(one, found[one.digest, ""].images) for one in every]
+    table: pa.Table = compare(results_table("s", every, found), design, scored).tests
     units: dict[str, list[Any]] = {}
     for row in table.to_pylist():
         units.setdefault(row["unit"], []).append(row)
@@ -201,8 +240,8 @@ def test_every_test_says_what_it_generalises_to() -> None:
 
 def test_over_folds_seeds_are_averaged_first() -> None:
     folds = image_differences().reshape(FOLDS, IMAGES, SEEDS).mean(axis=(1, 2))
-    t, wilcoxon = by_unit("none", "encode")["fold"]
-    assert (t["p"], wilcoxon["p"]) == pytest.approx((stats.ttest_1samp(folds, 0).pvalue, stats.wilcoxon(folds).pvalue))
+    (t,) = by_unit("none", "encode")["fold"]
+    assert t["p"] == pytest.approx(stats.ttest_1samp(folds, 0).pvalue)
     assert (t["pairs"], t["sd_difference"]) == (FOLDS, pytest.approx(folds.std(ddof=1)))
     assert "folds share training images" in t["note"]
 
@@ -221,33 +260,25 @@ def test_the_images_of_a_fixed_test_set_are_averaged_over_folds_too() -> None:
     assert t["pairs"] == IMAGES
 
 
-def test_patients_are_what_is_drawn() -> None:
+def test_over_patients_the_sums_of_their_images_change_sign() -> None:
     (row,) = by_unit("none", "encode")["patient"]
     images = image_differences().mean(axis=1)
     assert row["pairs"] == FOLDS * IMAGES / 2
     assert row["difference"] == pytest.approx(images.mean())
-    assert (row["ci_low"], row["ci_high"]) == pytest.approx(
-        tuple(end[0] for end in patient_interval(images[:, None], np.arange(FOLDS * IMAGES) // 2))
-    )
-    assert row["p"] is None
+    assert row["p"] == pytest.approx(sign_flip_p(images.reshape(-1, 2).sum(axis=1, keepdims=True))[0])
+    assert row["ci_low"] < images.mean() < row["ci_high"]
 
 
-def test_a_replicate_that_the_baseline_lacks_is_left_out_and_said() -> None:
-    units = by_unit("none", "encode", without=("none", 0, 1))
-    images = image_differences()
-    images[:IMAGES, 1] = np.nan
-    t = units["test image"][0]
-    assert t["difference"] == pytest.approx(np.nanmean(images, axis=1).mean())
-    assert "15 of 16 replicates paired" in t["note"]
-    assert "15 of 16 replicates paired" in units["fold and seed"][0]["note"]
+def test_cells_that_lack_replicates_have_no_tests() -> None:
+    assert by_unit("none", "encode", without=("none", 0, 1)) == {}
 
 
 def test_equal_arms_have_no_p_and_say_why() -> None:
     rows = [row for part in by_unit("none", "some").values() for row in part]
     assert {row["difference"] for row in rows} == {0.0}
     assert {row["p"] for row in rows} == {row["effect_size"] for row in rows} == {None}
-    said = {row["unit"]: row["note"] for row in rows if row["test"].startswith(("paired", "Nadeau"))}
-    assert said == dict.fromkeys(("fold and seed", "fold", "test image"), "paired differences do not vary")
+    notes = {row["unit"]: row["note"] for row in rows if not row["test"].startswith("Wilcoxon")}
+    assert notes == dict.fromkeys(("fold and seed", "fold", "test image", "patient"), "paired differences do not vary")
 
 
 def test_each_kind_of_test_is_adjusted_on_its_own() -> None:

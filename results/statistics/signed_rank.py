@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from results.inference import Array, rounded
+from results.statistics.estimates import Array, rounded
 
 FEWEST = 6
 """With fewer unequal pairs no result, however clear, has a two-sided p below 0.05: 2 / 2**5 is 0.0625."""

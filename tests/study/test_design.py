@@ -1,10 +1,13 @@
 """What a reader is told of results beside their numbers."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from study.outcome import _notes
+from study.design import _notes, study_design
+from study.store import Store
 from tests.data.tiny import planned, tiny
 
 
@@ -30,3 +33,27 @@ def test_what_nothing_decides_without_validation_images_is_said(tmp_path: Path) 
                "stages.segment.class_threshold": {"class": "heart", "false_positive_rate": 0.1}}  # fmt: skip
     (note,) = set(_notes(planned(tiny(changes), tmp_path)).values())
     assert "plateau never lowers the learning rate; no threshold of heart is chosen" in note
+
+
+def test_replicates_that_start_from_a_failed_stage_have_failed_for_good(tmp_path: Path) -> None:
+    plan, store = planned(tiny(), tmp_path / "cache"), Store(tmp_path / "runs")
+    classify = next(name for name, node in plan.nodes.items() if node.step.stage == "classify")
+    store.study("tiny").mkdir(parents=True)
+    line = json.dumps({"digest": classify, "stage": "classify", "error": "diverged"})
+    (store.study("tiny") / "failures.jsonl").write_text(f"{line}\nnot json\n", encoding="utf-8")
+    failed = {cell.arm[-1]: cell.failed for cell in study_design(plan, store).cells}
+    assert failed == {"none": 0, "one_step": 2}
+
+
+def test_the_stages_before_the_target_are_the_runs_that_folds_share(tmp_path: Path) -> None:
+    plan = planned(tiny({"compare.seeds": [0, 1]}), tmp_path / "cache")
+    chains = study_design(plan, Store(tmp_path / "runs")).ancestors
+    pretrained = {replicate.seed: chains[replicate.chain[-1]] for replicate in plan.replicates if replicate.arm == 1}
+    assert len(set(pretrained.values())) == 2
+
+
+def test_the_region_of_practical_equivalence_is_one_number_or_one_for_each_metric(tmp_path: Path) -> None:
+    rope = study_design(planned(tiny({"compare.rope": 0.02}), tmp_path), Store(tmp_path)).rope
+    assert (rope.of("dice"), np.isnan(rope.of("false_positive_pixels"))) == (0.02, True)
+    rope = study_design(planned(tiny({"compare.rope": {"dice": 0.03}}), tmp_path), Store(tmp_path)).rope
+    assert (rope.of("dice"), rope.of("mean_iou")) == (0.03, 0.01)

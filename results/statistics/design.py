@@ -1,0 +1,111 @@
+"""The design of a study: folds, seeds, planned cells, baselines, and which stages replicates share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from results.schema import DEFAULT_ROPE, UNIT_INTERVAL, Level
+from results.statistics.estimates import Labels
+
+CORRECTED = "Nadeau-Bengio corrected resampled t-test, effect size d_z"
+SHARED = "larger p of the Nadeau-Bengio test and a paired t-test over pretraining runs, effect size d_z"
+SIGN_FLIP = "sign-flip permutation test over patients"
+SWAP = "permutation test, counts of a patient swapped between arms"
+STRONGER = "larger p of the permutation test over patients and a paired t-test over seeds"
+
+TRAINING = "new training sets"
+PATIENTS = "these models, new patients"
+ONE_RUN = "this one pretraining run"
+AT_SETTINGS = ", at the settings found"
+
+ArmKey = tuple[str, ...]
+"""An arm's factor values in column order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Comparisons adjusted together: each arm and its baseline. An arm may be its own."""
+
+    name: str
+    pairs: Mapping[ArmKey, ArmKey]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedCell:
+    """An arm at one level of labelled data. `failed` counts its replicates that failed for good."""
+
+    arm: ArmKey
+    level: float
+    labelled_fraction: float
+    labelled_images: int
+    failed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rope:
+    """Half width of the region of practical equivalence, by metric; `default` for other metrics within 0..1."""
+
+    default: float = DEFAULT_ROPE
+    by_metric: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, metric: str) -> float:
+        """Return the half width for a metric; NaN for an unbounded metric that has none of its own."""
+        return self.by_metric.get(metric, self.default if metric in UNIT_INTERVAL else float("nan"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """What the plan of a study knows and its results do not.
+
+    Args:
+        folds, seeds: How many a complete cell has.
+        families: Which arm is compared with which.
+        fixed_test: Whether all replicates share their test images.
+        level: The column that is equal in all replicates of a cell.
+        cells: All planned cells; empty means that the results are complete.
+        ancestors: By digest of a target stage, the digests of the stages its weights come from, first stage first.
+        tuned: Arms whose settings a search found on a reserve of patients: one draw of settings.
+        notes: By digest of a target stage, text for the `note` of its cell.
+        rope: Region of practical equivalence.
+    """
+
+    folds: int
+    seeds: int
+    families: Sequence[Family] = ()
+    fixed_test: bool = False
+    level: Level = "labelled_fraction"
+    cells: Sequence[PlannedCell] = ()
+    ancestors: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tuned: Sequence[ArmKey] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+    rope: Rope = field(default_factory=Rope)
+
+    @property
+    def replicates(self) -> int:
+        """Return how many replicates a complete cell has."""
+        return self.folds * self.seeds
+
+    @property
+    def test_to_training(self) -> float:
+        """Return the ratio of test to training cases of a fold, 1 / (folds - 1); NaN for one fold.
+
+        It stands for the correlation of replicates (Nadeau and Bengio 2003).
+        """
+        return 1 / (self.folds - 1) if self.folds > 1 else float("nan")
+
+
+def shared_runs(chains: Sequence[Sequence[str]], folds: Sequence[int], *, fixed_test: bool) -> frozenset[Labels]:
+    """Return how the replicates of a cell share pretraining runs: one grouping of replicates for each shared stage.
+
+    Args:
+        chains: By replicate, the digests of the stages that its weights come from.
+        folds: By replicate, its fold.
+        fixed_test: With a fixed test set every pretraining stage counts, else those that several folds share.
+    """
+    groupings = set()
+    for stages in zip(*chains, strict=False):
+        numbers: dict[str, int] = {}
+        labels = tuple(numbers.setdefault(digest, len(numbers)) for digest in stages)
+        places = set(zip(labels, folds, strict=True))
+        if fixed_test or len(places) > len(numbers):
+            groupings.add(labels)
+    return frozenset(groupings)

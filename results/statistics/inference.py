@@ -1,0 +1,109 @@
+"""What the two designs have in common: the comparison of two cells, and the interface that answers are made from."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results.statistics.cells import Cells, Numbers
+from results.statistics.design import AT_SETTINGS
+from results.statistics.estimates import Array
+
+Texts = NDArray[np.object_]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """A cell against another, arrays over series; NaN and "" where undefined.
+
+    `p_better`, `p_equivalent` and `p_worse` follow the direction of the metric; NaN where it has none. `stronger`
+    is the p of a stronger claim, NaN where the design does not support one.
+    """
+
+    difference: Array
+    sd: Array
+    pairs: Array
+    statistic: Array
+    freedom: Array
+    p: Array
+    stronger: Array
+    low: Array
+    high: Array
+    p_better: Array
+    p_equivalent: Array
+    p_worse: Array
+    test: Texts
+    unit: Texts
+    generalises_to: Texts
+    note: Texts
+
+    def blank(self, where: NDArray[np.bool_], note: str) -> Self:
+        """Return the comparison without any answer in some series, and the note why."""
+        numbers = ("statistic", "freedom", "p", "stronger", "low", "high", "p_better", "p_equivalent", "p_worse")
+        blanked: dict[str, Any] = {name: np.where(where, np.nan, getattr(self, name)) for name in numbers}
+        return replace(
+            self, **blanked, test=np.where(where, "", self.test), note=np.where(where, note, self.note).astype(object)
+        )
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the fields by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curve:
+    """A cell minus the interpolated curve of its baseline, arrays (points, series)."""
+
+    mean: Array
+    rejected: NDArray[np.bool_]
+    """Whether a mean of zero is rejected at the 5 % level."""
+    testable: NDArray[np.bool_]
+    """(series,)"""
+
+
+class Inference(ABC):
+    """Intervals and tests under one design."""
+
+    def __init__(self, cells: Cells) -> None:
+        self.cells = cells
+        self.design = cells.design
+
+    @abstractmethod
+    def intervals(self) -> tuple[Array, Array]:
+        """Return the ends of the 95 % interval of the mean of each row."""
+
+    @abstractmethod
+    def claim(self, cell: int) -> tuple[str, str]:
+        """Return what the interval of a cell's mean generalises to, and the unit that varied."""
+
+    @abstractmethod
+    def compare(self, cell: int, other: int, series: Numbers) -> Comparison:
+        """Compare two complete cells in some series."""
+
+    @abstractmethod
+    def pair_p(self, cell: int, others: Sequence[int], series: Numbers) -> Array:
+        """Return p of a complete cell against each of others, (others, series); as `compare`, of the weaker claim."""
+
+    @abstractmethod
+    def against_curve(self, cell: int, curve: Sequence[int], series: Numbers, weights: Array) -> Curve:
+        """Test a cell against the interpolation of a baseline's cells; `weights` (points, curve) sum to 1."""
+
+    def suffix(self, *cells: int) -> str:
+        """Return what a claim adds where settings were found by a search on a reserve: one draw of settings."""
+        arms = {self.cells.arm_keys[cell] for cell in cells}
+        return AT_SETTINGS if arms.intersection(self.design.tuned) else ""
+
+
+def directed(above: Array, below: Array, equivalent: Array, direction: NDArray[np.int64]) -> tuple[Array, Array, Array]:
+    """Return the probabilities of better, equivalent and worse; NaN where neither direction is better."""
+    known = direction != 0
+    better = np.where(direction > 0, above, below)
+    worse = np.where(direction > 0, below, above)
+    return (
+        np.where(known, better, np.nan),
+        np.where(known, equivalent, np.nan),
+        np.where(known, worse, np.nan),
+    )
