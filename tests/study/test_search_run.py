@@ -40,7 +40,7 @@ def test_a_search_that_was_killed_ends_with_exactly_its_trials(storage: tuple[Pa
 
 
 def test_what_was_found_is_compared_in_the_same_run(storage: tuple[Path, str]) -> None:
-    assert "mean_iou (macro, dataset, test)" in storage[1]
+    assert "mean IoU (pooled)" in storage[1]
     assert "one_step" in storage[1]
 
 
