@@ -74,6 +74,6 @@ def test_a_killed_joint_search_chooses_and_compares_the_same(studies: tuple[Path
     assert killed == whole
 
 
-def test_the_comparison_of_a_joint_search_claims_only_the_settings_found(studies: tuple[Path, Path]) -> None:
-    claims = {row["generalises_to"] for row in comparisons_of(studies[0])}
-    assert claims == {"new training sets, at the settings found"}
+def test_the_comparisons_of_a_joint_search_claim_only_the_settings_found(studies: tuple[Path, Path]) -> None:
+    compared = [row for row in comparisons_of(studies[0]) if row["difference"] is not None]
+    assert {row["generalises_to"] for row in compared} == {"new training sets, at the settings found"}
