@@ -201,7 +201,8 @@ def dataset_metrics(
     metrics: dict[tuple[str, str], Array] = {}
     for metric, formula in PER_CLASS.items():
         values = formula(counts)
-        metrics |= {(name, metric): np.where(shown, values, np.nan)[..., i] for i, name in enumerate(names)}
+        per_class = np.where(shown, values, np.nan)
+        metrics |= {(name, metric): per_class[..., place] for place, name in enumerate(names)}
         metrics["macro", metric] = _macro(values, averaged)
         metrics["weighted", metric] = _weighted(values, averaged, counts.truth)
     return metrics

@@ -131,7 +131,8 @@ def label_sentence(record: Record, factors: Sequence[str], records: Sequence[Rec
         return ""
     arm = " / ".join(str(record[name]) for name in factors)
     # Over patients the networks are compared, not the procedures that trained them.
-    subject = f"the trained networks of {arm}" if _claim(record).startswith(PATIENTS) else arm
+    networks = _claim(record).startswith(PATIENTS) or record["test"] == STRONGER
+    subject = f"the trained networks of {arm}" if networks else arm
     start, baseline = f"With {record['labelled_images']} masks, {subject}", f"the baseline ({record['baseline']})"
     interval = labels_interval(record, sizes)
     ends = f"the 95 % interval of the masks that the baseline needs is {interval}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from results import schema
 from results.schema import HEADLINE, SIGNIFICANT, SIZES, direction, factor_columns
-from results.sentences import labels_sentences
+from results.sentences import cell_of, labels_sentences
 from results.statistics.notes import BASELINE_FAILED, BASELINE_PENDING, ITSELF, NO_PAIR, lacks_replicates
 
 if TYPE_CHECKING:
@@ -159,8 +159,22 @@ def is_older(comparisons: "pa.Table") -> bool:
 
 
 def study_level(records: Sequence[Record]) -> str:
-    """Return the size that a study sets: the other one may differ between cells with as many labels."""
-    return min(SIZES, key=lambda name: len({record[name] for record in records}))
+    """Return the size that a study sets: the other one may be equal at several levels, or differ at one.
+
+    It is the size that distinguishes the cells of each arm, of both the one with fewer values.
+    """
+
+    def order(name: str) -> tuple[bool, int]:
+        cells = {cell_of(record) for record in records}
+        places = {(*record_arm(record), record[name]) for record in records}
+        return len(places) < len(cells), len({record[name] for record in records})
+
+    return min(SIZES, key=order)
+
+
+def record_arm(record: Record) -> tuple[str, ...]:
+    """Return the factor values of a record."""
+    return tuple(record[name] for name in factor_columns(list(record)))
 
 
 def selected(records: Sequence[Record], wanted: Mapping[str, str]) -> Sequence[Record]:
@@ -241,13 +255,17 @@ def _best(cells: Mapping[Place, Record], column: object, sign: int) -> float | N
     records = [record for (_, at), record in cells.items() if at == column]
     if not sign or any(record["provisional"] for record in records):
         return None
-    means = [record["mean"] for record in records if is_complete(record)]
+    # An arm that is undefined in some replicates has a mean over other cases.
+    most = max((record["n"] for record in records), default=0)
+    means = [record["mean"] for record in records if is_complete(record) and record["n"] == most]
     return max(means, key=lambda mean: sign * mean) if len(means) > 1 else None
 
 
 def is_complete(record: Record) -> bool:
     """Return whether the mean of a record is defined and no replicate is missing or failed."""
-    return record["mean"] is not None and not record["provisional"] and not lacks_replicates(record["note"])
+    # Tables of an earlier version lack `provisional`.
+    provisional = record.get("provisional")
+    return record["mean"] is not None and not provisional and not lacks_replicates(record["note"])
 
 
 def _cell(record: Record | None, best: float | None, *, sizes: bool) -> Cell | None:

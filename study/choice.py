@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results import schema
-from results.statistics.notes import lacks_replicates
+from results.tables import is_complete
 from study.files import is_name
 from study.layout import COMPARISONS, RESULTS, SPEC
 from study.outcome import read_comparisons
@@ -114,9 +114,7 @@ def _cell(folder: Path, arm: Sequence[str]) -> tuple[list[Row], Row, Row]:
     keys = (*_factors(cells), _level(spec))
     for text in arm:
         cells = _matching(cells, text, keys)
-    # Cells of an older version lack the column.
-    complete = [row for row in cells if not (row.get("provisional") or lacks_replicates(row["note"]))]
-    best = max(complete or cells, key=lambda row: row["mean"])
+    best = max([row for row in cells if is_complete(row)] or cells, key=lambda row: row["mean"])
     rows = [row for row in _replicates(folder / RESULTS) if all(row[key] == best[key] for key in keys)]
     return rows, {key: best[key] for key in keys}, spec
 

@@ -21,7 +21,8 @@ def study_design(plan: Plan, store: Store) -> Design:
         families=families(plan),
         fixed_test=plan.test_is_fixed,
         level=compare.level,
-        cells=_cells(plan, _failed_stages(store.study(plan.spec.name) / FAILURES) - store.finished()),
+        fixed_split=plan.cohorts[plan.target].settings.seed is not None,
+        cells=_cells(plan, store, _failed_stages(store.study(plan.spec.name) / FAILURES)),
         ancestors={replicate.chain[-1]: replicate.chain[:-1] for replicate in plan.replicates},
         tuned=[plan.arms[arm].key for arm, fold in plan.searched_with if fold is None],
         notes=_notes(plan),
@@ -34,7 +35,7 @@ def _rope(plan: Plan) -> Rope:
     return Rope(by_metric=dict(rope)) if isinstance(rope, Mapping) else Rope(default=rope)
 
 
-def _cells(plan: Plan, failed: frozenset[str]) -> list[PlannedCell]:
+def _cells(plan: Plan, store: Store, failed: frozenset[str]) -> list[PlannedCell]:
     """Return all cells, also those of arms that wait for their search."""
     cells: dict[tuple[int, float | int], list[Replicate]] = {}
     for replicate in (*plan.replicates, *(row for rows in plan.waiting.values() for row in rows)):
@@ -44,10 +45,15 @@ def _cells(plan: Plan, failed: frozenset[str]) -> list[PlannedCell]:
         PlannedCell(
             arm=plan.arms[arm].key, level=labelled, labelled_fraction=sizes[labelled][0],
             labelled_images=round(sizes[labelled][1]),
-            failed=sum(not failed.isdisjoint(replicate.chain) for replicate in replicates),
+            failed=sum(_has_failed(replicate, store, failed) for replicate in replicates),
         )
         for (arm, labelled), replicates in cells.items()
     ]  # fmt: skip
+
+
+def _has_failed(replicate: Replicate, store: Store, failed: frozenset[str]) -> bool:
+    """Return whether a stage of the chain failed in the last run, and the replicate has no scores from elsewhere."""
+    return not failed.isdisjoint(replicate.chain) and not store.scored(replicate.chain[-1], replicate.scoring.key)
 
 
 def _mean_sizes(plan: Plan, labelled: float | int) -> tuple[float, float]:
@@ -94,7 +100,7 @@ def _notes(plan: Plan) -> Mapping[str, str]:
         texts = []
         if not plan.cohorts[plan.target].reading(nodes[-1].draw).validation:
             texts.append(f"fewer than {plan.spec.validation.min_cases} validation images: last epoch taken")
-            texts += _idle_without_validation(nodes[-1].step.settings)
+            texts += _settings_without_effect(nodes[-1].step.settings)
         searched = plan.masks_of_search(replicate)
         if searched:
             split = plan.split(replicate)
@@ -113,7 +119,7 @@ def _notes(plan: Plan) -> Mapping[str, str]:
     return notes
 
 
-def _idle_without_validation(settings: Stage) -> list[str]:
+def _settings_without_effect(settings: Stage) -> list[str]:
     """Return which settings of a stage have no effect without validation images."""
     idle = ["plateau never lowers the learning rate"] if settings.schedule.name == "plateau" else []
     chosen = settings.class_threshold if isinstance(settings, MaskStage) else None

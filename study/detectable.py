@@ -44,10 +44,10 @@ def detectable(plan: Plan, store: Store) -> list[Entry]:
 def _of_family(plan: Plan, family: Family, metric: str, spread: dict[str, float]) -> Iterator[Entry]:
     compare = plan.spec.compare
     pairs = [(arm, baseline) for arm, baseline in family.pairs.items() if arm != baseline]
-    comparisons = len(pairs) * len(compare.labelled)
-    if not comparisons:
+    if not pairs:
         yield _entry(metric, family.name, 0, "", math.nan, None, "no other arm is compared with the baseline")
         return
+    comparisons = len(pairs) * len(compare.labelled)
     if plan.test_is_fixed:
         patients = _test_patients(plan)
         few = (
@@ -60,13 +60,19 @@ def _of_family(plan: Plan, family: Family, metric: str, spread: dict[str, float]
         return
     runs = _shared_runs(plan)
     by_pair = [min((runs[key] for key in pair if key in runs), default=None) for pair in pairs]
-    if any(count != 1 for count in by_pair):
-        size = detectable_over_replicates(compare.folds, len(compare.seeds), comparisons)
+    testable = [count for count in by_pair if count != 1]
+    comparisons = len(testable) * len(compare.labelled)
+    if testable:
+        splits = 1 if plan.cohorts[plan.target].settings.seed is not None else len(compare.seeds)
+        size = detectable_over_replicates(compare.folds, splits, comparisons)
         yield _entry(metric, family.name, comparisons, "fold and seed", size, spread.get("fold and seed"), "")
-    fewest = min((count for count in by_pair if count is not None), default=None)
+    fewest = min((count for count in testable if count is not None), default=None)
     if fewest is not None:
-        size, reason = detectable_over_units(fewest, comparisons), one_run_note(fewest)
-        yield _entry(metric, family.name, comparisons, "seed", size, spread.get(PRETRAINING_RUN), reason)
+        size = detectable_over_units(fewest, comparisons)
+        yield _entry(metric, family.name, comparisons, "seed", size, spread.get(PRETRAINING_RUN), "")
+    if untestable := len(by_pair) - len(testable):
+        reason = one_run_note(1, len(compare.seeds))
+        yield _entry(metric, family.name, untestable * len(compare.labelled), "seed", math.nan, None, reason)
 
 
 def _entry(
@@ -87,12 +93,14 @@ def _entry(
 def alternatives(plan: Plan, comparisons: int) -> list[Entry]:
     """Return what more seeds or folds would detect, over replicates and over pretraining runs that folds share."""
     compare = plan.spec.compare
-    if plan.test_is_fixed or not comparisons:
+    if plan.test_is_fixed or plan.cohorts[plan.target].settings.seed is not None or not comparisons:
         return []
     folds, seeds = compare.folds, len(compare.seeds)
     more = [(folds, count) for count in MORE_SEEDS if count > seeds][:2]
     more += [(count, seeds) for count in MORE_FOLDS if count > folds][:1]
-    shared = bool(_shared_runs(plan))
+    runs = _shared_runs(plan).values()
+    # A pretraining stage with a seed of its own stays one run whatever seeds there are.
+    shared = bool(runs) and min(runs) == seeds
     return [
         {
             "folds": k,

@@ -95,7 +95,7 @@ def networks_for(image: StudyImage | None, digests: Sequence[str], *, ensemble: 
     elif not tested:
         reason = NOT_TESTED
     else:
-        reason = ENSEMBLE if ensemble else None
+        reason = ENSEMBLE if selected != tested else None
     return Selection(digests=selected, out_of_fold=selected == tested, no_dice=reason)
 
 

@@ -13,8 +13,8 @@ from results.metrics import Stage as Measurement
 from results.schema import Replicate as Row
 from results.statistics.compare import compare
 from results.statistics.design import Design
-from results.statistics.notes import lacks_replicates
 from results.statistics.patient_sums import ScoredReplicate
+from results.tables import is_complete
 from study.derived import read_derived, stage_marks, write_derived
 from study.design import study_design
 from study.identity import combined
@@ -125,8 +125,7 @@ def best_stages(plan: Plan, comparisons: "pa.Table") -> frozenset[str]:
     if not headline.num_rows:
         return frozenset()
     records = headline.to_pylist()
-    complete = [row for row in records if not (row["provisional"] or lacks_replicates(row["note"]))]
-    best = max(complete or records, key=lambda row: row["mean"])
+    best = max([row for row in records if is_complete(row)] or records, key=lambda row: row["mean"])
     return frozenset(
         one.chain[-1]
         for one in plan.replicates

@@ -9,7 +9,7 @@ from results.statistics.estimates import Array, holm
 from results.statistics.inference import Inference
 
 CHUNK = 20_000_000
-"""p-values that are held at once."""
+"""Maximum number of p-values in memory at once."""
 
 
 def against_best(inference: Inference, means: Array) -> tuple[Array, Array]:

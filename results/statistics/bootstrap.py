@@ -34,11 +34,11 @@ def interval(draws: Array, patients: NDArray[np.int64] | int, confidence: float 
     low, high = (np.full(draws.shape[1:], np.nan) for _ in range(2))
     for level in np.unique(tail[~np.isnan(tail)]):
         same = tail == level
-        low[same], high[same] = np.nanquantile(_defined(draws[:, same]), (level, 1 - level), axis=0)
+        low[same], high[same] = _quantiles(draws[:, same], (level, 1 - level))
     return low, high
 
 
-def shares(draws: Array, rope: Array) -> tuple[Array, Array, Array]:
+def rope_probabilities(draws: Array, rope: Array) -> tuple[Array, Array, Array]:
     """Return the shares of draws above `rope`, within -rope..rope and below -rope, over axis 0; NaN without a rope."""
     defined = (~np.isnan(draws)).sum(axis=0)
     count = np.where((defined > 0) & ~np.isnan(rope), defined, np.nan)
@@ -46,7 +46,12 @@ def shares(draws: Array, rope: Array) -> tuple[Array, Array, Array]:
     return above, 1 - above - below, below
 
 
-def _defined(draws: Array) -> Array:
-    """Return the draws; 0 in series without any defined draw, which numpy would warn of."""
-    nowhere = np.isnan(draws).all(axis=0)
-    return np.where(nowhere, 0.0, draws)
+def _quantiles(draws: Array, levels: tuple[float, float]) -> Array:
+    """Return quantiles over axis 0, of the defined draws of each series; NaN where there is none."""
+    defined = ~np.isnan(draws)
+    whole, partly = defined.all(axis=0), defined.any(axis=0) & ~defined.all(axis=0)
+    ends = np.full((2, draws.shape[1]), np.nan)
+    ends[:, whole] = np.quantile(draws[:, whole], levels, axis=0)  # several times as fast as nanquantile
+    if partly.any():
+        ends[:, partly] = np.nanquantile(draws[:, partly], levels, axis=0)
+    return ends

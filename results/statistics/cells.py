@@ -108,6 +108,11 @@ class Cells:
         return series, rows[:, series]
 
     @cached_property
+    def is_test(self) -> NDArray[np.bool_]:
+        """Return by series whether it is of test images; validation images choose epochs and thresholds."""
+        return np.asarray(self.series["split"].str.startswith("test"), dtype=bool)
+
+    @cached_property
     def groupings(self) -> list[frozenset[Labels]]:
         """Return by cell how its replicates share pretraining stages.
 
@@ -149,17 +154,17 @@ def arrange(results: "pa.Table", factors: Sequence[str], design: Design) -> Cell
 def describe(cells: Cells) -> "pd.DataFrame":
     """Return one line a row: its identity, `mean`, `sd_folds`, `sd_seeds`, `n`, and `row`, `cell`, `series`, `arm`.
 
-    `mean`: seeds averaged, then folds. `sd_folds` is over fold means, `sd_seeds` over seed means.
+    `mean` is over replicates. `sd_folds` is over fold means, `sd_seeds` over seed means.
     """
     by_fold, by_seed = (group_means(cells.values, tuple(labels.tolist())) for labels in (cells.fold, cells.seed))
-    mean, sd_folds, _ = moments(by_fold)
+    sd_folds = moments(by_fold)[1]
     rows = cells.cells.iloc[cells.cell_of].reset_index(drop=True)
     rows = rows.join(cells.series.iloc[cells.series_of].reset_index(drop=True))
     return rows.assign(
         row=np.arange(len(rows)),
         cell=cells.cell_of,
         series=cells.series_of,
-        mean=mean,
+        mean=moments(cells.values)[0],
         sd_folds=sd_folds,
         sd_seeds=moments(by_seed)[1],
         n=(~np.isnan(cells.values)).sum(axis=1),

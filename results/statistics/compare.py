@@ -26,6 +26,7 @@ from results.statistics.notes import (
     NOT_COMPARED,
     PROVISIONAL,
     REPLICATES_FAILED,
+    SHARED_PATIENTS,
     TOO_FEW_FOR_INTERVAL,
     few_folds_note,
     first_note,
@@ -77,7 +78,12 @@ def compare(results: "pa.Table", design: Design, scored: Iterable[ScoredReplicat
     answers = [_answer(inference, pair) for pair in _pairs(cells, factors)]
     rows = describe(cells)
     comparisons = _comparisons(inference, rows, answers)
-    compared = {answer.pair: answer.comparison for answer in answers if answer.comparison is not None}
+    adjusted = (p for p, _ in _adjusted(cells, answers))
+    compared = {
+        answer.pair: (answer.comparison, p)
+        for answer, p in zip(answers, adjusted, strict=True)
+        if answer.comparison is not None
+    }
     tests = paired_tests(cells, compared, scored)
     tests = tests.merge(rows.drop(columns=["series"]), on="row").sort_values(["row", "baseline"], kind="stable")
     return Tables(as_table(comparisons, schema.comparisons(further)), as_table(tests, schema.paired_tests(further)))
@@ -212,7 +218,8 @@ def _lines(inference: Inference, answer: Answer, p_adjusted: Array, stronger: Ar
     }
     lines = lines.assign(**{name: np.where(promoted, strong, weak) for name, (weak, strong) in claims.items()})
     few = "" if inference.design.fixed_test else few_folds_note(inference.design.folds)
-    note = joined(comparison.note, where_tested(comparison.p, few))
+    shared = np.where(promoted, SHARED_PATIENTS, "").astype(object)
+    note = joined(comparison.note, where_tested(comparison.p, few), shared)
     labels = _label_columns(inference, answer)
     return lines.assign(
         difference=comparison.difference,
@@ -235,14 +242,15 @@ def _provisional_difference(cells: Cells, answer: Answer) -> Array | float:
 
 def _label_columns(inference: Inference, answer: Answer) -> dict[str, NDArray[Any]]:
     cells, pair = inference.cells, answer.pair
-    curve = cells.levels_of(int(cells.cells["arm"].iloc[pair.other]))
+    levels = cells.levels_of(int(cells.cells["arm"].iloc[pair.other]))
+    curve = [level for level in levels if cells.complete[level]]
     empty = np.full(len(answer.series), np.nan)
     columns: dict[str, NDArray[Any]] = {
         "labels_equivalent": empty.copy(), "labels_equivalent_low": empty.copy(),
         "labels_equivalent_high": empty.copy(), "side": np.full(len(empty), "", dtype=object),
     }  # fmt: skip
     used = (cells.directions[answer.series] != 0) & (cells.row_of[curve][:, answer.series] >= 0).all(axis=0)
-    if cells.complete[curve].all() and used.any():
+    if used.any():
         found = label_equivalence(inference, pair.cell, curve, answer.series[used])
         for name, values in zip(columns, found, strict=True):
             columns[name][used] = values
@@ -251,11 +259,11 @@ def _label_columns(inference: Inference, answer: Answer) -> dict[str, NDArray[An
 
 def _interval_notes(inference: Inference, rows: "pd.DataFrame", low: Array) -> "NDArray[np.object_]":
     """Return by row why a mean has no interval."""
-    missing = rows["mean"].notna().to_numpy() & np.isnan(low)
+    test = inference.cells.is_test[inference.cells.series_of] & inference.cells.complete[inference.cells.cell_of]
+    missing = rows["mean"].notna().to_numpy() & np.isnan(low) & test
     few = rows["n"].to_numpy() < 2
     if inference.design.fixed_test:
-        test = rows["split"].str.startswith("test").to_numpy()
-        return first_note({NO_PATIENT_INTERVAL: missing & test})
+        return first_note({NO_PATIENT_INTERVAL: missing})
     return first_note({TOO_FEW_FOR_INTERVAL: missing & few, EQUAL_VALUES: missing})
 
 

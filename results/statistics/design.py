@@ -23,7 +23,7 @@ ArmKey = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """Comparisons adjusted together: each arm and its baseline. An arm may be its own."""
+    """Comparisons adjusted together: each arm and its baseline. An arm may be its own baseline."""
 
     name: str
     pairs: Mapping[ArmKey, ArmKey]
@@ -60,6 +60,7 @@ class Design:
         folds, seeds: How many a complete cell has.
         families: Which arm is compared with which.
         fixed_test: Whether all replicates share their test images.
+        fixed_split: Whether the split has a seed of its own, so that all seeds share folds and labelled patients.
         level: The column that is equal in all replicates of a cell.
         cells: All planned cells; empty means that the results are complete.
         ancestors: By digest of a target stage, the digests of the stages its weights come from, first stage first.
@@ -72,6 +73,7 @@ class Design:
     seeds: int
     families: Sequence[Family] = ()
     fixed_test: bool = False
+    fixed_split: bool = False
     level: Level = "labelled_fraction"
     cells: Sequence[PlannedCell] = ()
     ancestors: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -91,6 +93,11 @@ class Design:
         It stands for the correlation of replicates (Nadeau and Bengio 2003).
         """
         return 1 / (self.folds - 1) if self.folds > 1 else float("nan")
+
+    @property
+    def independent_splits(self) -> int:
+        """Return how many replicates differ in their split: folds times seeds, or folds if the split is fixed."""
+        return self.folds if self.fixed_split else self.replicates
 
 
 def shared_runs(chains: Sequence[Sequence[str]], folds: Sequence[int], *, fixed_test: bool) -> frozenset[Labels]:

@@ -101,14 +101,15 @@ class Estimates:
         return _place(self._every_p)
 
 
-def corrected(values: Array, ratio: float, shared: Sequence[Labels] = ()) -> Estimates:
+def corrected(values: Array, ratio: float, shared: Sequence[Labels] = (), repeated: Labels | None = None) -> Estimates:
     """Estimate the mean of replicates that share training data, (..., replicates) with NaN where undefined.
 
     The variance is s^2 (1/n + ratio) with n - 1 degrees of freedom (Nadeau and Bengio 2003), `ratio` being test to
-    training cases. For each grouping in `shared` a t-test over the group means is added; a grouping with one group
-    makes p and the interval NaN, because the variance between groups cannot be estimated.
+    training cases. `repeated` labels replicates that share their fold because the split has a seed of its own: they
+    are averaged first, so that n counts folds. For each grouping in `shared` a t-test over the group means is added;
+    a grouping with one group makes p and the interval NaN, because the variance between groups cannot be estimated.
     """
-    mean, sd, n = moments(values)
+    mean, sd, n = moments(values if repeated is None else group_means(values, repeated))
     testable = varies(sd, mean) & (n >= 2)
     tests = [(np.where(testable, sd * np.sqrt(1 / np.maximum(n, 1) + ratio), np.nan), n - 1)]
     for labels in shared:

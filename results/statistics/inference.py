@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -47,10 +47,6 @@ class Comparison:
         return replace(
             self, **blanked, test=np.where(where, "", self.test), note=np.where(where, note, self.note).astype(object)
         )
-
-    def columns(self) -> dict[str, NDArray[Any]]:
-        """Return the fields by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,7 +93,9 @@ class Inference(ABC):
         return AT_SETTINGS if arms.intersection(self.design.tuned) else ""
 
 
-def directed(above: Array, below: Array, equivalent: Array, direction: NDArray[np.int64]) -> tuple[Array, Array, Array]:
+def by_direction(
+    above: Array, below: Array, equivalent: Array, direction: NDArray[np.int64]
+) -> tuple[Array, Array, Array]:
     """Return the probabilities of better, equivalent and worse; NaN where neither direction is better."""
     known = direction != 0
     better = np.where(direction > 0, above, below)

@@ -1,4 +1,4 @@
-"""What a reader has to know about a number, in words, in the `note` column."""
+"""Texts of the `note` column."""
 
 from collections.abc import Mapping
 
@@ -26,6 +26,7 @@ NOT_COMPARED = "not compared"
 BASELINE_FAILED = "not compared: replicates of the baseline failed"
 PROVISIONAL = "provisional: replicates are missing"
 BASELINE_PENDING = "provisional: replicates of the baseline are missing"
+SHARED_PATIENTS = "seeds share the training patients"
 NOT_TEST = "only test images are tested"
 RECOMMENDED_SEEDS = 3
 FEW_FOLDS = 3
@@ -40,11 +41,12 @@ def lacks_replicates(note: str) -> bool:
     return any(part.endswith(REPLICATES_FAILED) for part in note.split("; "))
 
 
-def one_run_note(runs: int) -> str:
-    """Return why nothing is claimed with one pretraining run, "" with several."""
+def one_run_note(runs: int, seeds: int) -> str:
+    """Return why nothing is claimed with one pretraining run, and the remedy; "" with several."""
     if runs != 1:
         return ""
-    return f"one pretraining run shared by all folds, so no test: use {RECOMMENDED_SEEDS} or more seeds"
+    remedy = "remove the seed of the stage" if seeds > 1 else f"use {RECOMMENDED_SEEDS} or more seeds"
+    return f"one pretraining run shared by all folds, so no test: {remedy}"
 
 
 def few_folds_note(folds: int) -> str:
@@ -54,9 +56,10 @@ def few_folds_note(folds: int) -> str:
 
 def few_patients_note(patients: int) -> str:
     """Return what is left out with so few test patients."""
+    count = f"{patients} test patient{'' if patients == 1 else 's'}"
     if patients < FEW_PATIENTS:
-        return f"{patients} test patients: too few for a test (6) and an interval (10)"
-    return f"{patients} test patients: too few for an interval (10)" if patients < FEW_FOR_INTERVAL else ""
+        return f"{count}: too few for a test ({FEW_PATIENTS}) and an interval ({FEW_FOR_INTERVAL})"
+    return f"{count}: too few for an interval ({FEW_FOR_INTERVAL})" if patients < FEW_FOR_INTERVAL else ""
 
 
 def first_note(notes: "Mapping[str, NDArray[np.bool_]]") -> Texts:

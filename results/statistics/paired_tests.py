@@ -7,7 +7,7 @@ import numpy as np
 
 from results.statistics.cells import Cells
 from results.statistics.design import CORRECTED, ONE_RUN, PATIENTS, TRAINING
-from results.statistics.estimates import corrected, group_means, hedges_g, holm
+from results.statistics.estimates import Array, corrected, group_means, hedges_g, holm
 from results.statistics.image_differences import ImageDifferences, ScoredImages
 from results.statistics.inference import Comparison
 from results.statistics.notes import SEVERAL_IMAGES, SHARED_TRAINING, incomplete, joined, where_tested
@@ -17,7 +17,8 @@ from results.statistics.patient_sums import ScoredReplicate
 if TYPE_CHECKING:
     import pandas as pd
 
-FAMILY = ("baseline", "series", "test", "unit")
+FAMILY = ("baseline", "series", "kind")
+OF_DESIGN = "design"
 PRETRAINING_RUN = "pretraining run"
 
 
@@ -30,31 +31,39 @@ class Pair(NamedTuple):
 
 
 def paired_tests(
-    cells: Cells, comparisons: Mapping[Pair, Comparison], scored: Iterable[ScoredReplicate]
+    cells: Cells, comparisons: Mapping[Pair, tuple[Comparison, Array]], scored: Iterable[ScoredReplicate]
 ) -> "pd.DataFrame":
     """Return the tests of all pairs of complete cells.
 
     The comparison of the design first. With cross-validation also: over folds with seeds averaged first, over
     pretraining runs that folds share, over patients (the models as they are). Per-case metrics also over test images,
-    replicates averaged first. `p_adjusted` is Holm's over one baseline, series, test and unit.
+    replicates averaged first. `p_adjusted` of the design is that of the comparisons, of other tests Holm's over one
+    baseline, series, test and unit.
     """
     import pandas as pd
 
     images = ScoredImages(cells, scored)
     parts: list[pd.DataFrame] = []
-    for pair, comparison in comparisons.items():
-        parts.append(_of_design(cells, pair, comparison))
+    for pair, (comparison, p_adjusted) in comparisons.items():
+        parts.append(_of_design(cells, pair, comparison).assign(p_adjusted=p_adjusted, kind=OF_DESIGN))
         if not cells.design.fixed_test:
             parts += _over_replicates(cells, pair)
         for differences in images.differences(pair.cell, pair.other):
             parts += _over_images(cells, pair, differences)
     columns = ["row", "baseline", "series", "test", "unit", "p", "generalises_to", "pairs", "difference", "note"]
     columns += ["sd_difference", "statistic", "degrees_of_freedom", "effect_size", "hedges_g", "rank_biserial"]
-    tests = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*columns, "ci_low", "ci_high"])
+    tests = (
+        pd.concat(parts, ignore_index=True)
+        if parts
+        else pd.DataFrame(columns=[*columns, "ci_low", "ci_high", "p_adjusted", "kind"])
+    )
     groups = tests.groupby([*FAMILY])["p"]
-    return tests.assign(
-        p_adjusted=groups.transform(lambda p: holm(p.to_numpy(np.float64))), tests=groups.transform("count")
-    ).astype({"row": np.int64})
+    holm_adjusted = groups.transform(lambda p: holm(p.to_numpy(np.float64)))
+    of_design = tests["kind"] == OF_DESIGN
+    tests = tests.assign(
+        p_adjusted=tests["p_adjusted"].where(of_design, holm_adjusted), tests=groups.transform("count")
+    )
+    return tests.astype({"row": np.int64})
 
 
 def _of_design(cells: Cells, pair: Pair, comparison: Comparison) -> "pd.DataFrame":
@@ -67,7 +76,7 @@ def _of_design(cells: Cells, pair: Pair, comparison: Comparison) -> "pd.DataFram
         "generalises_to": comparison.generalises_to, "pairs": comparison.pairs.astype(np.int64),
         "difference": comparison.difference, "sd_difference": comparison.sd, "statistic": comparison.statistic,
         "degrees_of_freedom": comparison.freedom, "p": comparison.p, "effect_size": effect,
-        "hedges_g": hedges_g(effect, comparison.freedom), "rank_biserial": np.nan, "ci_low": comparison.low,
+        "hedges_g": hedges_g(effect, comparison.pairs - 1), "rank_biserial": np.nan, "ci_low": comparison.low,
         "ci_high": comparison.high, "note": comparison.note,
     })  # fmt: skip
 
@@ -81,7 +90,8 @@ def _over_replicates(cells: Cells, pair: Pair) -> "Iterator[pd.DataFrame]":
     folds["note"] = np.array(joined(folds["note"], where_tested(folds["p"], SHARED_TRAINING)), dtype=object)
     groupings = sorted(cells.groupings[pair.cell] | cells.groupings[pair.other])
     one_run = any(not max(labels) for labels in groupings)
-    yield _frame(keys, folds, unit="fold", generalises_to=ONE_RUN if one_run else TRAINING)
+    if one_run or not groupings:  # with several shared runs, folds alone support no claim
+        yield _frame(keys, folds, unit="fold", generalises_to=ONE_RUN if one_run else TRAINING)
     for labels in groupings:
         if max(labels):
             runs = student(group_means(differences, labels).T)
@@ -95,7 +105,7 @@ def _over_replicates(cells: Cells, pair: Pair) -> "Iterator[pd.DataFrame]":
             "test": np.full(len(series), CORRECTED, dtype=object), "pairs": estimates.pairs.astype(np.int64),
             "difference": estimates.mean, "sd_difference": estimates.sd, "statistic": estimates.statistic,
             "degrees_of_freedom": estimates.decisive_freedom, "p": estimates.p, "effect_size": effect,
-            "hedges_g": hedges_g(effect, estimates.decisive_freedom), "rank_biserial": nothing, "ci_low": low,
+            "hedges_g": hedges_g(effect, estimates.pairs - 1), "rank_biserial": nothing, "ci_low": low,
             "ci_high": high, "note": np.full(len(series), "", dtype=object),
         }  # fmt: skip
         yield _frame(keys, test, unit="fold and seed", generalises_to=ONE_RUN)
@@ -121,4 +131,5 @@ def _over_images(cells: Cells, pair: Pair, images: ImageDifferences) -> "Iterato
 def _frame(keys: dict[str, Any], test: Columns, *, unit: str, generalises_to: str) -> "pd.DataFrame":
     import pandas as pd
 
-    return pd.DataFrame({**keys, **test, "unit": unit, "generalises_to": generalises_to})
+    frame = pd.DataFrame({**keys, **test, "unit": unit, "generalises_to": generalises_to})
+    return frame.assign(kind=frame["test"] + unit)

@@ -10,8 +10,8 @@ from results.statistics import bootstrap
 from results.statistics.cells import Cells, Numbers
 from results.statistics.design import PATIENTS, SIGN_FLIP, SWAP
 from results.statistics.estimates import Array, Labels, group_means, independent, moments, varies
-from results.statistics.inference import Comparison, Curve, Inference, directed
-from results.statistics.notes import FEW_FOR_INTERVAL, FEW_PATIENTS, NOT_TEST, few_patients_note, first_note
+from results.statistics.inference import Comparison, Curve, Inference, by_direction
+from results.statistics.notes import FEW_FOR_INTERVAL, FEW_PATIENTS, NOT_TEST, UNDEFINED, few_patients_note, first_note
 from results.statistics.patient_sums import FixedSplit, PatientSums, ScoredReplicate, fixed_splits
 from results.statistics.permutation import p_value, sign_flip_p
 
@@ -33,6 +33,7 @@ class PatientInference(Inference):
         super().__init__(cells)
         self._splits = fixed_splits(cells, scored)
         self._draws = lru_cache(maxsize=256)(self._bootstrap)
+        self._known_p: dict[tuple[int, int, int], Array] = {}
 
     def intervals(self) -> tuple[Array, Array]:
         """Return the ends of the 95 % interval of each row: a bootstrap over patients."""
@@ -44,8 +45,8 @@ class PatientInference(Inference):
         return low, high
 
     def claim(self, cell: int) -> tuple[str, str]:
-        """Return what the interval of a cell's mean generalises to, and the unit that varied."""
-        return PATIENTS + self.suffix(cell), UNIT
+        """Return what the interval of a cell's mean generalises to, and the unit that varied; "" without interval."""
+        return (PATIENTS + self.suffix(cell), UNIT) if self.cells.complete[cell] else ("", "")
 
     def compare(self, cell: int, other: int, series: Numbers) -> Comparison:
         """Compare two complete cells in some series."""
@@ -55,6 +56,7 @@ class PatientInference(Inference):
         mean = moments(differences)[0]
         columns = {name: np.full(len(self.cells.series), np.nan) for name in
                    ("sd", "pairs", "p", "low", "high", "above", "equivalent", "below")}  # fmt: skip
+        unequal = np.zeros(len(self.cells.series), dtype=bool)
         for number, split, own, base in self._shared(cell, other):
             where = _series(split)
             draws = self._draws(number, cell) - self._draws(number, other)
@@ -62,17 +64,18 @@ class PatientInference(Inference):
             enough = patients >= FEW_FOR_INTERVAL
             rope = np.array([self.design.rope.of(metric) for metric in self.cells.metrics[where]])
             low, high = _interval(draws, patients)
-            shares = (np.where(enough, share, np.nan) for share in bootstrap.shares(draws, rope))
-            answers = (_sd(draws, patients), patients, self._p(split, own, base), low, high, *shares)
+            shares = (np.where(enough, share, np.nan) for share in bootstrap.rope_probabilities(draws, rope))
+            answers = (_sd(draws, patients), patients, self._p(number, cell, other), low, high, *shares)
             for name, answer in zip(columns, answers, strict=True):
                 columns[name][where] = answer
+            unequal[where] = _unequal(split, own, base)
         picked = {name: column[series] for name, column in columns.items()}
-        better, equal, worse = directed(
+        better, equal, worse = by_direction(
             picked["above"], picked["below"], picked["equivalent"], self.cells.directions[series]
         )
         case = (self.cells.series["aggregation"].to_numpy() == "case")[series]
         nothing = np.full(len(series), np.nan)
-        return Comparison(
+        comparison = Comparison(
             difference=mean, sd=picked["sd"], pairs=np.nan_to_num(picked["pairs"]), statistic=nothing, freedom=nothing,
             p=picked["p"], stronger=np.maximum(picked["p"], self._seed_p(differences, cell, other)),
             low=picked["low"], high=picked["high"], p_better=better, p_equivalent=equal, p_worse=worse,
@@ -81,9 +84,10 @@ class PatientInference(Inference):
             generalises_to=np.full(len(series), PATIENTS + self.suffix(cell, other), dtype=object),
             note=self._notes(series, picked["pairs"]),
         )  # fmt: skip
+        return comparison.blank(unequal[series], UNDEFINED)
 
     def _notes(self, series: Numbers, pairs: Array) -> NDArray[np.object_]:
-        test = self.cells.series["split"].str.startswith("test").to_numpy()[series]
+        test = self.cells.is_test[series]
         notes = {NOT_TEST: ~test, NOT_SWAPPED: np.isnan(pairs)}
         for patients in np.unique(pairs[~np.isnan(pairs)]):
             text = few_patients_note(int(patients))
@@ -94,8 +98,8 @@ class PatientInference(Inference):
         """Return p of a complete cell against each of others, (others, series)."""
         p = np.full((len(others), len(self.cells.series)), np.nan)
         for place, other in enumerate(others):
-            for _, split, own, base in self._shared(cell, other):
-                p[place, _series(split)] = self._p(split, own, base)
+            for number, split, _, _ in self._shared(cell, other):
+                p[place, _series(split)] = self._p(number, cell, other)
         return p[:, series]
 
     def against_curve(self, cell: int, curve: Sequence[int], series: Numbers, weights: Array) -> Curve:
@@ -112,7 +116,8 @@ class PatientInference(Inference):
             for point, weight in enumerate(weights):
                 low, high = _interval(own - np.tensordot(weight, reference, axes=1), patients)
                 rejected[point, where] = (low > 0) | (high < 0)
-            testable[where] = patients >= FEW_FOR_INTERVAL
+            unequal = np.stack([_unequal(split, split.cells[cell], split.cells[other]) for other in curve]).any(axis=0)
+            testable[where] = (patients >= FEW_FOR_INTERVAL) & ~unequal
         means = moments(self.cells.values)[0]
         for number in series:
             reference = means[self.cells.row_of[list(curve), number]]
@@ -132,14 +137,23 @@ class PatientInference(Inference):
         case = split.case_metrics(weights @ sums.values, weights @ sums.defined)
         return np.concatenate([case, split.pooled_metrics(np.tensordot(weights, sums.pixels, axes=1))], axis=1)
 
-    def _p(self, split: FixedSplit, own: PatientSums, base: PatientSums) -> Array:
-        """Return p of each series of a split; NaN with fewer than six patients."""
+    def _p(self, number: int, cell: int, other: int) -> Array:
+        """Return p of each series of a split; both arms give the same, so each pair is tested once."""
+        key = (number, min(cell, other), max(cell, other))
+        if key not in self._known_p:
+            split = self._splits[number]
+            self._known_p[key] = self._permuted_p(split, split.cells[cell], split.cells[other])
+        return self._known_p[key]
+
+    def _permuted_p(self, split: FixedSplit, own: PatientSums, base: PatientSums) -> Array:
+        """Return p of each series of a split; NaN with fewer than six patients, or undefined in other images."""
         case = sign_flip_p(own.values - base.values)
         total, half = (own.pixels + base.pixels).sum(axis=0) / 2, (own.pixels - base.pixels) / 2
         swapped = _swapped_difference(split, total, half)
         observed = split.pooled_metrics(own.pixels.sum(axis=0)) - split.pooled_metrics(base.pixels.sum(axis=0))
         pooled = p_value(swapped, observed, split.patients, columns=4 * total.size)
-        return np.where(_defined(split, own) < FEW_PATIENTS, np.nan, np.concatenate([case, pooled]))
+        few = np.minimum(_defined(split, own), _defined(split, base)) < FEW_PATIENTS
+        return np.where(few | _unequal(split, own, base), np.nan, np.concatenate([case, pooled]))
 
     def _seed_p(self, differences: Array, cell: int, other: int) -> Array:
         """Return p of a paired t-test over the means of seeds, and over those of pretraining runs; the largest.
@@ -171,6 +185,12 @@ def _defined(split: FixedSplit, sums: PatientSums) -> Numbers:
     """Return how many patients define each series of a split."""
     case = (sums.defined > 0).sum(axis=0)
     return np.concatenate([case, np.full(len(split.pooled_series), split.patients)])
+
+
+def _unequal(split: FixedSplit, own: PatientSums, base: PatientSums) -> NDArray[np.bool_]:
+    """Return which series other images of the one cell define than of the other: their sums are not comparable."""
+    case = (own.defined != base.defined).any(axis=0)
+    return np.concatenate([case, np.zeros(len(split.pooled_series), dtype=bool)])
 
 
 def _interval(draws: Array, patients: Numbers) -> tuple[Array, Array]:

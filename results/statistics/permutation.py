@@ -11,7 +11,7 @@ MOST_EXACT = 12
 """Up to so many patients all sign patterns are enumerated."""
 DRAWS = 9999
 CHUNK = 4_000_000
-"""Numbers that are held at once."""
+"""Maximum number of array elements in memory at once."""
 
 
 @lru_cache(maxsize=4)

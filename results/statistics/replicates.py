@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from results.schema import UNIT_INTERVAL
+from results.schema import NON_NEGATIVE, UNIT_INTERVAL
 from results.statistics.cells import Cells, Numbers
 from results.statistics.design import CORRECTED, ONE_RUN, SHARED, TRAINING
 from results.statistics.estimates import Array, Estimates, Labels, corrected, varies
-from results.statistics.inference import Comparison, Curve, Inference, directed
-from results.statistics.notes import CONSTANT, NO_PAIR, TOO_FEW, UNDEFINED, first_note, one_run_note
+from results.statistics.inference import Comparison, Curve, Inference, by_direction
+from results.statistics.notes import CONSTANT, NO_PAIR, NOT_TEST, TOO_FEW, UNDEFINED, first_note, one_run_note
 
 FOLDS, SEEDS = "fold and seed", "seed"
 
@@ -26,53 +26,58 @@ class ReplicateInference(Inference):
         self._ratio = self.design.test_to_training
 
     def intervals(self) -> tuple[Array, Array]:
-        """Return the ends of the 95 % interval of each row: on the logit for metrics within 0..1."""
+        """Return the ends of the 95 % interval of each row: on the logit for metrics within 0..1.
+
+        NaN for cells that lack replicates and for images that do not test.
+        """
         low, high = (np.full(len(self.cells.values), np.nan) for _ in range(2))
-        bounded = np.isin(self.cells.metrics, list(UNIT_INTERVAL))[self.cells.series_of]
+        metrics = self.cells.metrics[self.cells.series_of]
+        bounded, non_negative = (np.isin(metrics, list(names)) for names in (UNIT_INTERVAL, NON_NEGATIVE))
         for groupings, rows in self._rows_by_groupings():
-            estimates = corrected(self.cells.values[rows], self._ratio, groupings)
+            estimates = self._estimate(self.cells.values[rows], groupings)
             plain, logit = estimates.interval(), estimates.logit_interval()
             low[rows], high[rows] = (np.where(bounded[rows], b, p) for b, p in zip(logit, plain, strict=True))
-        negative = np.isin(self.cells.metrics, ["false_positive_pixels"])[self.cells.series_of]
-        return np.where(negative, np.maximum(low, 0.0), low), high
+        return np.where(non_negative, np.maximum(low, 0.0), low), high
 
     def _rows_by_groupings(self) -> Iterable[tuple[list[Labels], Numbers]]:
         """Yield rows whose cells share pretraining runs alike; one run only is left out of the grouping."""
         places: dict[frozenset[Labels], list[int]] = {}
-        for cell, groupings in enumerate(self.cells.groupings):
-            places.setdefault(frozenset(labels for labels in groupings if max(labels)), []).append(cell)
+        for cell in np.flatnonzero(self.cells.complete).tolist():
+            groupings = frozenset(labels for labels in self.cells.groupings[cell] if max(labels))
+            places.setdefault(groupings, []).append(cell)
+        test = self.cells.is_test[self.cells.series_of]
         for groupings, cells in places.items():
-            yield sorted(groupings), np.flatnonzero(np.isin(self.cells.cell_of, cells))
+            yield sorted(groupings), np.flatnonzero(np.isin(self.cells.cell_of, cells) & test)
+
+    def _estimate(self, values: Array, groupings: Iterable[Labels]) -> Estimates:
+        repeated = tuple(self.cells.fold.tolist()) if self.design.fixed_split else None
+        return corrected(values, self._ratio, sorted(groupings), repeated)
 
     def claim(self, cell: int) -> tuple[str, str]:
-        """Return what the interval of a cell's mean generalises to, and the unit that varied."""
-        claim, unit = self._claim(self.cells.groupings[cell])
-        return claim + self.suffix(cell), unit
-
-    def _claim(self, groupings: Iterable[Labels]) -> tuple[str, str]:
-        runs = [max(labels) + 1 for labels in groupings]
-        return (ONE_RUN if 1 in runs else TRAINING), FOLDS
+        """Return what the interval of a cell's mean generalises to, and the unit that varied; "" without interval."""
+        if not self.cells.complete[cell]:
+            return "", ""
+        return _claim(self.cells.groupings[cell]) + self.suffix(cell), FOLDS
 
     def compare(self, cell: int, other: int, series: Numbers) -> Comparison:
         """Compare two complete cells in some series."""
         own, reference = self._values(cell, series), self._values(other, series)
-        groupings = sorted(self.cells.groupings[cell] | self.cells.groupings[other])
-        estimates = corrected(own - reference, self._ratio, groupings)
+        groupings = self.cells.groupings[cell] | self.cells.groupings[other]
+        estimates = self._estimate(own - reference, groupings)
         undefined = (np.isnan(own) != np.isnan(reference)).any(axis=1)
         runs = min((max(labels) + 1 for labels in groupings), default=0)
-        claim, _ = self._claim(groupings)
+        claim = _claim(groupings)
         by_run = estimates.decided_by > 0
         low, high = _clipped(estimates, self.cells.metrics[series])
         metrics = self.cells.metrics[series]
         above, equivalent, below = estimates.posterior(np.array([self.design.rope.of(metric) for metric in metrics]))
-        better, equal, worse = directed(above, below, equivalent, self.cells.directions[series])
+        better, equal, worse = by_direction(above, below, equivalent, self.cells.directions[series])
         nothing = np.full(len(series), np.nan)
         notes = {
             NO_PAIR: estimates.pairs == 0,
             TOO_FEW: estimates.pairs == 1,
             CONSTANT: ~varies(estimates.sd, estimates.mean),
-            one_run_note(runs): np.full(len(series), runs == 1),
-            "one fold: no corrected test": np.isnan(estimates.p),
+            one_run_note(runs, self.design.seeds): np.full(len(series), runs == 1),
         }
         comparison = Comparison(
             difference=estimates.mean, sd=estimates.sd, pairs=estimates.pairs, statistic=estimates.statistic,
@@ -83,7 +88,7 @@ class ReplicateInference(Inference):
             generalises_to=np.full(len(series), claim + self.suffix(cell, other), dtype=object),
             note=first_note(notes),
         )  # fmt: skip
-        return comparison.blank(undefined, UNDEFINED)
+        return comparison.blank(undefined, UNDEFINED).blank(~self.cells.is_test[series], NOT_TEST)
 
     def pair_p(self, cell: int, others: Sequence[int], series: Numbers) -> Array:
         """Return p of a complete cell against each of others, (others, series)."""
@@ -94,9 +99,9 @@ class ReplicateInference(Inference):
             places.setdefault(self.cells.groupings[cell] | self.cells.groupings[other], []).append(place)
         for groupings, chosen in places.items():
             reference = np.stack([self._values(others[place], series) for place in chosen])
-            estimates = corrected(own - reference, self._ratio, sorted(groupings))
+            estimates = self._estimate(own - reference, groupings)
             undefined = (np.isnan(own) != np.isnan(reference)).any(axis=-1)
-            p[chosen] = np.where(undefined, np.nan, estimates.p)
+            p[chosen] = np.where(undefined | ~self.cells.is_test[series], np.nan, estimates.p)
         return p
 
     def against_curve(self, cell: int, curve: Sequence[int], series: Numbers, weights: Array) -> Curve:
@@ -104,16 +109,20 @@ class ReplicateInference(Inference):
         own = self._values(cell, series)
         reference = np.stack([self._values(other, series) for other in curve])
         groupings = frozenset().union(*(self.cells.groupings[other] for other in (cell, *curve)))
-        testable = ~(np.isnan(own) != np.isnan(reference)).any(axis=(0, 2))
+        testable = self.cells.is_test[series] & ~(np.isnan(own) != np.isnan(reference)).any(axis=(0, 2))
         # Points outermost, so that one multiplication interpolates all replicates.
         interpolated = np.tensordot(weights, np.nan_to_num(reference), axes=1)
-        estimates = corrected(np.where(np.isnan(own), np.nan, own - interpolated), self._ratio, sorted(groupings))
+        estimates = self._estimate(np.where(np.isnan(own), np.nan, own - interpolated), groupings)
         p = estimates.p
         return Curve(mean=estimates.mean, rejected=p < 0.05, testable=testable & ~np.isnan(p).any(axis=0))
 
     def _values(self, cell: int, series: Numbers) -> Array:
         values: Array = self.cells.values[self.cells.row_of[cell, series]]
         return values
+
+
+def _claim(groupings: Iterable[Labels]) -> str:
+    return ONE_RUN if any(not max(labels) for labels in groupings) else TRAINING
 
 
 def _clipped(estimates: Estimates, metrics: "np.ndarray[tuple[int], np.dtype[np.object_]]") -> tuple[Array, Array]:

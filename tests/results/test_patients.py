@@ -210,3 +210,16 @@ def test_labels_equivalent_follow_the_bootstrap_of_the_difference_to_the_interpo
     assert rows[8]["labels_equivalent_low"] < 16 < rows[8]["labels_equivalent_high"] < 32
     assert rows[8]["labels_saved"] == pytest.approx(rows[8]["labels_equivalent"] - 8)
     assert rows[32]["labels_equivalent_side"] == "above"
+
+
+def test_a_metric_that_other_images_define_in_the_baseline_is_not_tested() -> None:
+    pixels = two_arms(40)
+    silent = pixels["encode", 0, 0].copy()
+    silent[::2, :, 2] += silent[::2, :, 0]
+    silent[::2, :, 3] += silent[::2, :, 1]
+    silent[::2, :, :2] = 0  # nothing is predicted in every second image: precision is undefined there
+    pixels |= {("encode", fold, 0): silent for fold in range(2)}
+    row = row_of(study(pixels), "case", "precision")
+    assert {row[name] for name in ("p", "p_better", "labels_saved")} == {None}
+    assert "undefined in other replicates" in row["note"]
+    assert row_of(study(pixels), "case", "dice")["p"] is not None

@@ -493,3 +493,21 @@ def test_every_format_shows_the_default_table(name: str) -> None:
     text = render(both(), name)
     assert "0.571" in text
     assert "0.329" in text
+
+
+@pytest.mark.parametrize(("shares", "images"), [((0.5, 0.51), (16, 16)), ((0.5, 0.5), (7, 8))])
+def test_columns_distinguish_levels_whose_other_size_is_equal(
+    shares: tuple[float, float], images: tuple[int, int]
+) -> None:
+    records = [
+        record(name, share, labelled_images=count)
+        for name in ("none", "encode")
+        for share, count in zip(shares, images, strict=True)
+    ]
+    assert len(table(compared(*records)).column_labels) == 2
+
+
+def test_the_best_is_chosen_among_cells_that_are_defined_in_all_replicates() -> None:
+    fewer = record("b", 0.5, mean=0.8, n=8, note="undefined in 2 of 10")
+    text = render(table(compared(record("a", 0.5, mean=0.6), record("c", 0.5, mean=0.5), fewer)), "md")
+    assert "| a | **0.600**" in text

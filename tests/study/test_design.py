@@ -57,3 +57,8 @@ def test_the_region_of_practical_equivalence_is_one_number_or_one_for_each_metri
     assert (rope.of("dice"), np.isnan(rope.of("false_positive_pixels"))) == (0.02, True)
     rope = study_design(planned(tiny({"compare.rope": {"dice": 0.03}}), tmp_path), Store(tmp_path)).rope
     assert (rope.of("dice"), rope.of("mean_iou")) == (0.03, 0.01)
+
+
+@pytest.mark.parametrize(("seed", "fixed"), [({}, False), ({"data.hospital.split.seed": 3}, True)])
+def test_a_seed_of_the_split_fixes_it_for_all_seeds(seed: dict[str, int], fixed: bool, tmp_path: Path) -> None:
+    assert study_design(planned(tiny(seed), tmp_path), Store(tmp_path)).fixed_split is fixed
