@@ -1,148 +1,227 @@
-"""Whether intervals and p-values hold what they say: whole studies of a cheap learner, many times over."""
+"""Whether intervals, p-values and answers hold what they say: simulated studies of the designs the product draws.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+See `tests.simulation`. A figure is a share of studies; its goal leaves two standard errors. The goals of coverage and
+power leave none. Lines "before" are the rules that the product followed earlier, on the same studies.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from results.design import Design, Family
-from results.metrics import ImageValues, Measured, Row, results_table
-from results.paired import paired_tests
-from results.per_image import Scored
-from results.schema import FACTORS, SIGNIFICANT, Replicate
-from results.statistics import compare
+from results.statistics.power import detectable_over_replicates
 from tests.bench.figure import Figure
-from tests.bench.learner import Array, Images, dice, draw, subset
+from tests.simulation import before, catalog, measures
+from tests.simulation.designs import document, fixed_split
+from tests.simulation.effects import advantages, true_difference, with_advantage, with_pretraining
+from tests.simulation.measures import Share
+from tests.simulation.studies import HEADLINE, METRICS, Outcome, Simulated, simulate
+from tests.simulation.worlds import BALANCED, FLAT, INFLUENTIAL, STEADY, TRAINING, Learner
 
-ARMS, FOLDS, SEEDS = 4, 5, 5
-UNSEEN = 4000
-"""Further images on which the same models are tested: what their difference on new patients really is. Fewer would
-be as uncertain as the intervals that are held against it."""
-EACH = 4
-"""Only every so many studies' models are tested on these: it takes longer than all else."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Told:
-    """What the tables of one study say, and what is true of its models."""
-
-    mean: Array
-    low: Array
-    high: Array
-    p_adjusted: Array
-    tests: pa.Table
-    truth: Array
-    """Difference of each arm's models from the baseline's on unseen patients, NaN where they were not tested."""
+STUDIES, QUICK, CATALOG_STUDIES = 1000, 20, 200
+FEW_AND_ALL = (0.1, 1.0)
 
 
 def coverage(*, quick: bool) -> Iterator[Figure]:
-    """Measure 5 folds x 5 seeds of 4 equal arms, with 10 and 50 images a fold."""
-    for images in (10, 50):
-        random = np.random.default_rng(images)
-        studies = [_study(random, images, number % EACH == 0) for number in range(20 if quick else 300)]
-        yield from _figures(studies, f"{images} images a fold")
+    """Measure all designs, 1,000 studies each (the catalog's 200), in about half an hour on one core."""
+    studies = QUICK if quick else STUDIES
+    for section in (
+        folds_and_seeds, shared_pretraining, other_pretraining, fixed_test, failed_replicates, daggers, labels_saved,
+        equivalence, power,
+    ):  # fmt: skip
+        yield from section(studies)
+    yield from catalog_studies(QUICK // 4 if quick else CATALOG_STUDIES)
 
 
-def _figures(studies: list[Told], what: str) -> Iterator[Figure]:
-    share = partial(_share, len(studies))
-    expected = np.mean([one.mean for one in studies])
-    missed = [not low <= expected <= high for one in studies for low, high in zip(one.low, one.high, strict=True)]
-    yield share(f"95 % interval misses the score, {what}", missed, 0.1)
-    wrong = [bool((one.p_adjusted < SIGNIFICANT).any()) for one in studies]
-    yield share(f"any p_adjusted below 0.05, {what}", wrong, 0.05 + 2 * (0.05 * 0.95 / len(studies)) ** 0.5)
-    for test in ("Nadeau-Bengio", "paired t-test", "Wilcoxon"):
-        for unit in ("fold and seed", "fold"):
-            p = [row["p"] for one in studies for row in _rows(one, test, unit)]
-            called = [value < SIGNIFICANT for value in p if value is not None]
-            if called:
-                yield share(f"{test} over {unit}: p below 0.05, {what}", called, None)
-    for test, unit in (("paired t-test", "test image"), ("bootstrap", "patient")):
-        ends = [(row["ci_low"], row["ci_high"], true) for one in studies for row, true in _with_truth(one, test, unit)]
-        yield share(
-            f"{test} over {unit}: 95 % interval misses, {what}",
-            [not low <= true <= high for low, high, true in ends],
-            None,
-        )
+def folds_and_seeds(studies: int) -> Iterator[Figure]:
+    """Measure cross-validation with folds redrawn by seed, with learners of which who trains matters more and more."""
+    usual = ((5, 1), (5, 3), (5, 10), (9, 1), (9, 10))
+    for learner, words, designs in (
+        (BALANCED, "", usual), (TRAINING, ", training sets matter", usual),
+        (INFLUENTIAL, ", training sets matter much", ((5, 1), (5, 3), (5, 10))),
+    ):  # fmt: skip
+        for folds, seeds in designs:
+            name = f"{folds} folds x {seeds} seeds{words}"
+            outcome = simulate(_study(name, folds, seeds, labelled=FEW_AND_ALL, learner=learner), studies)
+            yield from _figures(name, [*measures.errors(outcome), *measures.coverage(outcome)])
+            if not words:
+                for level, labelled in enumerate(FEW_AND_ALL):
+                    missed = before.fold_interval_misses(outcome.values, level)
+                    yield _before(name, f"interval covers at {labelled:g}, t over fold means", 1 - missed)
 
 
-def _share(studies: int, name: str, happened: list[bool], goal: float | None) -> Figure:
-    return Figure(name=name, unit="share", values=[float(np.mean(happened))], goal=goal and round(goal, 3))
+def shared_pretraining(studies: int) -> Iterator[Figure]:
+    """Measure one pretraining run a seed that all folds share."""
+    for folds in (3, 5, 9):
+        for seeds in (2, 3, 5, 10):
+            for multiple in (0, 1, 2, 7):
+                name = f"{folds} folds x {seeds} seeds, shared runs of {multiple} SDs"
+                plain = _study(name, folds, seeds, pretraining="shared", images=72, learner=STEADY)
+                outcome = simulate(with_pretraining(plain, multiple), studies)
+                yield from _figures(name, [*measures.by_level(outcome), *measures.coverage(outcome)])
 
 
-def _rows(one: Told, test: str, unit: str) -> list[dict[str, float]]:
-    rows: list[dict[str, float]] = one.tests.to_pylist()
-    return [row for row in rows if str(row["test"]).startswith(test) and row["unit"] == unit]
+def other_pretraining(studies: int) -> Iterator[Figure]:
+    """Measure one run for all seeds, one run with one seed, and a run for each fold and seed."""
+    for folds, multiple in ((5, 1), (5, 2), (3, 7)):
+        name = f"{folds} folds x 1 seed, one shared run of {multiple} SDs"
+        plain = _study(name, folds, 1, pretraining="shared", images=72, learner=STEADY)
+        outcome = simulate(with_pretraining(plain, multiple), studies)
+        yield from _figures(name, [measures.stars_on_one_run(outcome)])
+        yield _before(name, "p below 0.05, Nadeau-Bengio over folds", _called(outcome, 1 / (folds - 1)))
+    name = "5 folds x 3 seeds, pretraining with its own seed"
+    plain = _study(name, 5, 3, pretraining="own seed", images=72, learner=STEADY)
+    yield from _figures(name, [measures.stars_on_one_run(simulate(with_pretraining(plain, 2), studies))])
+    for multiple in (1, 2):
+        name = f"5 folds x 3 seeds, runs of {multiple} SDs on each fold's own images"
+        plain = _study(name, 5, 3, pretraining="per fold", images=72, learner=STEADY)
+        outcome = simulate(with_pretraining(plain, multiple), studies)
+        yield from _figures(name, [*measures.errors(outcome), *measures.coverage(outcome)])
 
 
-def _with_truth(one: Told, test: str, unit: str) -> Iterator[tuple[dict[str, float], float]]:
-    for row in _rows(one, test, unit):
-        true = float(one.truth[int(str(row["pathway"])[1:])])
-        if row["ci_low"] is not None and not np.isnan(true):
-            yield row, true
+def fixed_test(studies: int) -> Iterator[Figure]:
+    """Measure fixed test sets, one image a patient: networks held fixed, and equal procedures."""
+    for folds, seeds, images, test in ((9, 1, 100, 10), (5, 1, 115, 23), (1, 3, 60, 12), (5, 3, 60, 10)):
+        name = f"{test} test patients, {folds} folds x {seeds} seeds"
+        split = fixed_split(test, by_folds=folds > 1)
+        plain = _study(name, folds, seeds, images=images, a_patient=1, split=split)
+        outcome = simulate(replace(plain, swapped=True), studies)
+        yield from _figures(name, [share for metric in METRICS for share in measures.errors(outcome, metric)])
+        yield _before(name, "p below 0.05, paired t over replicates", _called(outcome, 0.0))
+        outcome = simulate(plain, studies, truth=True, seed=1)
+        yield from _figures(name, [share for metric in METRICS for share in measures.coverage(outcome, metric)])
+        yield from _figures(name, [measures.stronger_claims(outcome, metric) for metric in METRICS])
+        alike = [replace(share, goal=None) for metric in METRICS for share in measures.by_level(outcome, metric)]
+        yield from _figures(f"{name}, equal procedures", alike)
+        yield _before(f"{name}, equal procedures", "p below 0.05, paired t over replicates", _called(outcome, 0.0))
+    name = "100 test patients, 24 train, 1 fold x 3 seeds, training sets matter much"
+    split = fixed_split(100, by_folds=False)
+    outcome = simulate(_study(name, 1, 3, images=130, a_patient=1, split=split, learner=INFLUENTIAL), studies // 5)
+    yield from _figures(name, [measures.stronger_claims(outcome, metric) for metric in METRICS])
 
 
-def _study(random: np.random.Generator, images: int, follow: bool) -> Told:
-    data = draw(random, arms=ARMS, images=FOLDS * images)
-    unseen = draw(random, arms=ARMS, images=UNSEEN) if follow else None
-    fold_of = np.arange(FOLDS * images) // images
-    replicates, measured, scored = [], {}, []
-    true = np.zeros(ARMS)
-    for arm in range(ARMS):
-        for fold in range(FOLDS):
-            training = subset(data, np.flatnonzero(fold_of != fold))
-            for seed in range(SEEDS):
-                one = _replicate(arm, fold, seed)
-                held = np.flatnonzero(fold_of == fold)
-                values, more = _tested(training, subset(data, held), unseen, arm, random)
-                found = _measured(values, held, data)
-                true[arm] += more / (FOLDS * SEEDS)
-                replicates.append(one)
-                measured[one.digest, ""] = found
-                scored.append(Scored(one, found.images))
-    results = results_table("null", replicates, measured)
-    family = Family(name="pathway=a0", pairs={_key(arm): _key(0) for arm in range(ARMS)})
-    design = Design(folds=FOLDS, seeds=SEEDS, families=[family])
-    table = compare(results, design)
-    return Told(
-        **{name: _column(table, key) for name, key in (("mean", "mean"), ("low", "ci_low"), ("high", "ci_high"))},
-        p_adjusted=_column(table, "p_adjusted"),
-        tests=paired_tests(results, design, scored),
-        truth=true - true[0],
+def failed_replicates(studies: int) -> Iterator[Figure]:
+    """Measure studies of which a replicate failed for good, and such that were cut half-way."""
+    name = "5 folds x 3 seeds, a replicate failed"
+    outcome = simulate(replace(_study(name, 5, 3, arms=4), failing=1), studies)
+    yield from _figures(
+        name, [measures.failed_arm_answers(outcome), *measures.errors(outcome), measures.daggers(outcome)]
     )
+    yield _before(name, "best mean is that of the arm that lacks one", before.crowned_with_missing(outcome.values))
+    name = "5 folds x 3 seeds, cut half-way"
+    outcome = simulate(replace(_study(name, 5, 3, arms=4), missing=0.5), studies)
+    yield from _figures(name, [measures.answers_of_partial_study(outcome)])
 
 
-def _tested(
-    training: Images, held: Images, unseen: Images | None, arm: int, random: np.random.Generator
-) -> tuple[Array, float]:
-    """Return Dice of each held-out image, and the mean of the unseen ones by the same model."""
-    values, *more = dice(training, [held] if unseen is None else [held, unseen], arm, random)
-    return values, float(more[0].mean()) if more else float("nan")
-
-
-def _measured(values: Array, rows: np.ndarray[tuple[int, ...], np.dtype[np.int64]], data: Images) -> Measured:
-    images = ImageValues(
-        split="test",
-        images=tuple(f"i{row:04}" for row in rows),
-        patients=tuple(f"p{data.patients[row]:04}" for row in rows),
-        series=(("macro", "dice"),),
-        values=values[:, None],
+def daggers(studies: int) -> Iterator[Figure]:
+    """Measure how often an equal arm is called worse than the best."""
+    for arms in (5, 10, 20):
+        name = f"{arms} equal arms, 5 folds x 3 seeds"
+        outcome = simulate(replace(_study(name, 5, 3, arms=arms), studies_a_plan=25), studies)
+        yield from _figures(name, [measures.daggers(outcome), measures.errors(outcome)[-1]])
+        share = before.called_worse_than_selected_best(outcome.values, 1 / 4)
+        yield _before(name, "an arm called worse than the selected best, Holm over the others", share)
+    name = "5 equal arms, 10 test patients, 9 folds"
+    outcome = simulate(
+        replace(_study(name, 9, 1, arms=5, images=100, a_patient=1, split=fixed_split(10)), swapped=True), studies // 4
     )
-    return Measured([Row("test", "case", "macro", "dice", float(values.mean()), len(rows))], [images])
+    yield from _figures(name, [measures.daggers(outcome, metric) for metric in METRICS])
 
 
-def _replicate(arm: int, fold: int, seed: int) -> Replicate:
-    return Replicate(
-        factors=dict(zip(FACTORS, _key(arm), strict=True)), labelled_fraction=1.0, labelled_images=1, updates=1,
-        fold=fold, seed=seed, digest=f"{arm}-{fold}-{seed}",
-    )  # fmt: skip
+def labels_saved(studies: int) -> Iterator[Figure]:
+    """Measure what is said of labels where arms are equal, and the interval where an arm is worth twice its labels."""
+    levels = (0.125, 0.25, 0.5, 1.0)
+    for learner, words in ((FLAT, "flat"), (BALANCED, "rising"), (TRAINING, "steep")):
+        for seeds in (1, 3):
+            name = f"equal arms on a {words} curve, 5 folds x {seeds} seeds"
+            outcome = simulate(_study(name, 5, seeds, labelled=levels, learner=learner), studies)
+            yield from _figures(name, [measures.labels_said(outcome)])
+            images = measures.labelled_images(outcome)
+            reached, more = before.labels_sentences(outcome.values, images)
+            yield _before(name, "'not reached', whatever p", reached)
+            yield _before(name, "at least 1.25 times the labels, whatever p", more)
+    for seeds, learner, words in ((1, TRAINING, "steep"), (3, TRAINING, "steep"), (3, BALANCED, "rising")):
+        name = f"an arm worth twice its labels on a {words} curve, 5 folds x {seeds} seeds"
+        plain = _study(name, 5, seeds, labelled=levels, learner=learner)
+        twice = dict(zip(levels, (*levels[1:], 1.0), strict=True))
+        outcome = simulate(replace(plain, effects=replace(plain.effects, labels={"a1": twice})), studies)
+        yield from _figures(name, [measures.labels_covered(outcome, 1, {0: 1, 1: 2, 2: 3})])
 
 
-def _key(arm: int) -> tuple[str, ...]:
-    return ("ridge", "random features", "random", f"a{arm}")
+def equivalence(studies: int) -> Iterator[Figure]:
+    """Measure how often arms that differ by exactly the region of equivalence are called equivalent."""
+    for seeds, pretraining, multiple in ((3, "none", 0), (5, "shared", 1)):
+        name = f"arms that differ by the rope, 5 folds x {seeds} seeds" + (", shared runs" if multiple else "")
+        make = partial(_study, name, 5, seeds, pretraining=pretraining, images=120, learner=STEADY)
+        plain = with_pretraining(make(), multiple)
+        apart = with_advantage(plain, "a1", 0.3)
+        rope = true_difference(apart, max(studies, 200))
+        outcome = simulate(replace(apart, document=make(rope=rope).document), studies)
+        yield from _figures(f"{name}, rope {rope:.3f}", [measures.called_equivalent(outcome, 1)])
+        outcome = simulate(replace(plain, document=make(rope=rope).document), studies)
+        share = replace(measures.called_equivalent(outcome, 1), goal=None)
+        yield from _figures(f"equal arms, rope {rope:.3f}, 5 folds x {seeds} seeds", [share])
+    name = "models that differ by the rope, 10 test patients, 9 folds"
+    plain = _study(name, 9, 1, images=100, a_patient=1, split=fixed_split(10), learner=STEADY)
+    apart = replace(with_advantage(plain, "a1", 0.3), at_rope=True)
+    outcome = simulate(apart, studies // 2, truth=True)
+    yield from _figures(name, [measures.called_equivalent(outcome, 1, metric) for metric in METRICS])
 
 
-def _column(table: pa.Table, name: str) -> Array:
-    column: Array = table[name].to_numpy().astype(np.float64)
-    return column
+def power(studies: int) -> Iterator[Figure]:
+    """Measure how often the stated detectable difference, and more or less of it, gets a star."""
+    for folds, seeds, arms in ((5, 1, 2), (5, 3, 2), (10, 3, 2), (5, 3, 7)):
+        words = f"{folds} folds x {seeds} seeds, {arms - 1} comparisons"
+        plain = _study(words, folds, seeds, arms=arms, images=80, learner=STEADY)
+        last = f"a{arms - 1}"
+        stated = detectable_over_replicates(folds, seeds, arms - 1)
+        times = (0.4, 0.55, 0.7, 0.85, 1.0, 1.5)
+        needed = advantages(plain, last, [stated * one for one in times], max(studies // 5, 20))
+        shares = []
+        for one, advantage in zip(times, needed.tolist(), strict=True):
+            outcome = simulate(with_advantage(plain, last, advantage), studies if one >= 1 else studies // 4)
+            shares.append(measures.found(outcome, arms - 1))
+        margin = measures.two_errors(measures.POWER, studies)
+        for place, goal in ((-2, measures.POWER - margin), (-1, measures.POWER)):
+            name = f"star at {times[place]:g} x the stated {stated:.2f} SDs, {words} ({studies} studies)"
+            yield Figure(name=name, unit="share", values=[shares[place]], goal=round(goal, 3), better="higher")
+        reached = float(np.interp(0.8, np.maximum.accumulate(shares), times)) * stated
+        yield Figure(name=f"a star in 80 % of studies, {words}; stated {stated:.2f}", unit="SDs", values=[reached])
+
+
+def catalog_studies(studies: int) -> Iterator[Figure]:
+    """Measure the designs of the catalog's studies, all arms equal."""
+    for name in catalog.names():
+        simulated = catalog.simulated(name)
+        outcome = simulate(simulated, studies)
+        metrics = METRICS if outcome.design.fixed_test else (HEADLINE,)
+        for metric in metrics:
+            adjusted = measures.errors(outcome, metric)[-1]
+            yield from _figures(f"catalog: {name}", [adjusted, measures.daggers(outcome, metric)])
+        yield from _figures(f"catalog: {name}", [measures.labels_said(outcome)])
+
+
+def _study(name: str, folds: int, seeds: int, *, learner: Learner = BALANCED, **settings: Any) -> Simulated:  # noqa: ANN401
+    """Return a study of equal arms; `settings` are those of `document`."""
+    return Simulated(name=name, document=document(folds=folds, seeds=seeds, **settings), learner=learner)
+
+
+def _called(outcome: Outcome, ratio: float) -> float:
+    return float((before.paired_t_p(before.differences(outcome.values), ratio) < 0.05).mean())
+
+
+def _figures(name: str, shares: Iterable[Share]) -> Iterator[Figure]:
+    for share in shares:
+        goal = share.goal
+        if goal is not None and share.better == "lower" and goal > 0:
+            goal += measures.two_errors(goal, share.studies)
+        yield Figure(
+            name=f"{name}: {share.what} ({share.studies} studies)", unit="share", values=[share.share],
+            goal=goal if goal is None else round(goal, 4), better=share.better,
+        )  # fmt: skip
+
+
+def _before(name: str, what: str, share: float) -> Figure:
+    return Figure(name=f"{name}: before: {what}", unit="share", values=[share])
