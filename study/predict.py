@@ -77,13 +77,22 @@ def predict(
         raise Refused([Problem(path="", message=message)], COMMAND)
     record = {"stages": list(models), "cell": dict(choice.cell), "size": options.size, "tile": options.tile}
     writer.write_description(options.output, record | run.summary.record())
-    for line in run.summary.lines():
+    for line in (*run.summary.lines(), *(_cautions(choice, first, options) if run.summary.dice else ())):
         say(line)
     written = len(planned) - len(unread)
     say(f"wrote masks of {written} images to {options.output}; {DESCRIPTION} there says what they mean")
     if unread:
         say(f"{len(unread)} of {len(planned)} images could not be read")
     return not unread
+
+
+def _cautions(choice: Choice, model: Model, options: PredictionOptions) -> Iterator[str]:
+    """Yield what limits the Dice of the study's own images."""
+    scored = choice.threshold(model.record)
+    if options.threshold is not None and options.threshold != scored:
+        yield f"Dice as scored is at threshold {scored:g}, at own size at {options.threshold:g}"
+    if choice.spec.get("leaks") == "report":
+        yield "the study reports leaks and keeps them: pretraining may have read these images, and Dice may be too high"
 
 
 @dataclass(frozen=True, kw_only=True)

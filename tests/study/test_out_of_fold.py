@@ -294,3 +294,21 @@ def test_mean_dice_runs_over_the_scored_classes_in_the_true_masks() -> None:
         (2 / 3 + 1) / 2
     )
     assert np.isnan(mean_dice(predicted, truth, MetricSettings(classes=("b",))))
+
+
+def test_a_threshold_of_ones_own_is_stated_beside_the_scores(seeds: Finished, tmp_path: Path, capsys: Capture) -> None:
+    predict(seeds, tmp_path, "--threshold", "0.7", images=seeds.data / "images" / "p0.png")
+    assert "Dice as scored is at threshold 0.4, at own size at 0.7" in capsys.readouterr().out
+
+
+def test_leaks_that_the_study_keeps_are_stated_beside_the_dice(
+    seeds: Finished, tmp_path: Path, capsys: Capture
+) -> None:
+    file = seeds.store.study("tiny") / "spec.yaml"
+    kept = file.read_text()
+    file.write_text(f"{kept}leaks: report\n")
+    try:
+        predict(seeds, tmp_path, images=seeds.data / "images" / "p0.png")
+    finally:
+        file.write_text(kept)
+    assert "pretraining may have read these images" in capsys.readouterr().out
