@@ -12,6 +12,7 @@ from results.schema import SIGNIFICANT, factor_columns
 from results.sentences import (
     PROBABLE,
     cell_of,
+    cells_text,
     claim_sentences,
     is_baseline,
     is_equivalent,
@@ -19,7 +20,7 @@ from results.sentences import (
     note_counts,
     p_text,
 )
-from results.statistics.notes import BASELINE_FAILED, NOT_COMPARED, lacks_replicates
+from results.statistics.notes import BASELINE_FAILED, NOT_COMPARED, ONE_RUN_NOTES, lacks_replicates
 from results.tables import Cell, Record, Table
 
 NOT_RUN = "not run"
@@ -186,11 +187,14 @@ def _number(value: float, sign: str = "") -> str:
 def _footer(table: Table) -> list[str]:
     """Explain the marks and what tests hold for, count the notes of cells, and give the notes of the table."""
     records = [cell.record for cell in _cells(table)]
-    notes = [f"{note} ({count})" for note, count in note_counts(records).items()]
+    counts = note_counts(records)
+    notes = [f"{note} ({count})" for note, count in counts.items() if note not in ONE_RUN_NOTES]
     sources = dict.fromkeys(cell.published_by for cell in _cells(table) if cell.published is not None)
     return [
         *_provisional(records),
+        *(f"No difference is tested ({cells_text(counts[note])}): {note}." for note in ONE_RUN_NOTES if note in counts),
         *_significance(records),
+        *_best(table),
         *_closeness(table),
         *_equivalence(records),
         *claim_sentences(records),
@@ -205,7 +209,8 @@ def _provisional(records: Sequence[Record]) -> Iterator[str]:
     if provisional:
         yield (
             f"Provisional: {len(provisional)} of {len({cell_of(record) for record in records})} cells, or their "
-            "baselines, lack replicates. These cells are not tested, and no best mean is marked in their columns."
+            "baselines, lack replicates. These cells are not tested, and no best mean is marked in their columns. "
+            "Differences are over the replicates that both have."
         )
 
 
@@ -226,14 +231,20 @@ def _equivalence(records: Sequence[Record]) -> Iterator[str]:
         yield f"The sign {EQUIVALENT} marks cells that are equivalent with a probability of at least {PROBABLE:g}."
 
 
+def _best(table: Table) -> Iterator[str]:
+    if any(cell.best for cell in _cells(table)):
+        yield "Bold marks the best mean of a column, which by itself is no evidence of a difference."
+
+
 def _closeness(table: Table) -> Iterator[str]:
     """Explain the mark of cells close to the best, and count the cells that were not tested against it."""
     columns = [[cell for cell in column if cell] for column in zip(*table.grid, strict=True)]
     others = [cell for column in columns if any(cell.best for cell in column) for cell in column if not cell.best]
     if any(cell.close for cell in others):
         yield (
-            f"The sign {CLOSE} marks cells that do not differ significantly from the best of their column (bold): by "
-            f"the same paired test, p adjusted by Holm over all pairs of the column is {SIGNIFICANT} or more."
+            f"The sign {CLOSE} marks cells that do not differ significantly from the best of their column, which does "
+            "not show that they are equal: by the same paired test, p adjusted by Holm over all pairs of the column "
+            f"is {SIGNIFICANT} or more."
         )
     untested = {cell_of(cell.record) for cell in others if cell.close is None and cell.record["mean"] is not None}
     if untested and any(cell.close is not None for cell in others):

@@ -1,7 +1,7 @@
 """Comparisons in words: what tests hold for, which notes cells have, and how many labels are saved."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from results.schema import SIGNIFICANT, SIZES, factor_columns
@@ -11,6 +11,8 @@ from results.statistics.notes import ITSELF
 Record = Mapping[str, Any]
 MOST = 8
 """More sentences than this are no summary."""
+MOST_NAMES = 4
+"""More arms than this are counted, not named."""
 PROBABLE = 0.95
 """Probability of equivalence from which a cell is marked as equivalent to its baseline."""
 
@@ -30,19 +32,41 @@ def claim_words(generalises_to: str) -> str:
 
 
 def claim_sentences(records: Sequence[Record]) -> list[str]:
-    """Return what the tests and the intervals hold for; where cells differ, how many cells hold for what."""
-    tests = _cells_by_text((claim_words(_claim(record)), record) for record in records if _is_tested(record))
-    intervals = _cells_by_text(
+    """Return what the tests and the intervals hold for; where cells differ, of which arms, or how many cells."""
+    tests = _by_text((claim_words(_claim(record)), record) for record in records if _is_tested(record))
+    intervals = _by_text(
         (claim_words(_interval_claim(record)), record) for record in records if record["ci_low"] is not None
     )
+    factors = [name for name in _factors(records) if len({record[name] for record in records}) > 1]
     if tests.keys() == intervals.keys() and len(tests) == 1:
-        return list(_claims("Tests and intervals", tests))
-    return [*_claims("Tests", tests), *_claims("Intervals", intervals)]
+        return _claims("Tests and intervals", tests, factors)
+    return [*_claims("Tests", tests, factors), *_claims("Intervals", intervals, factors)]
 
 
-def _claims(what: str, cells: Mapping[str, int]) -> Iterator[str]:
-    for words, count in cells.items():
-        yield f"{what} hold for {words}{f' ({cells_text(count)})' if len(cells) > 1 else ''}."
+def _claims(what: str, claims: Mapping[str, Sequence[Record]], factors: Sequence[str]) -> list[str]:
+    if len(claims) == 1:
+        return [f"{what} hold for {words}." for words in claims]
+    by_claim = {words: {_arm(record, factors) for record in records} for words, records in claims.items()}
+    sentences = []
+    for words, records in claims.items():
+        others = set().union(*(arms for other, arms in by_claim.items() if other != words))
+        # An arm with several claims is named with the metrics and labels that each of them is about.
+        names = dict.fromkeys(
+            _arm(record, factors) + (_place(record) if _arm(record, factors) in others else "") for record in records
+        )
+        where = (
+            ", ".join(names) if len(names) <= MOST_NAMES else cells_text(len({cell_of(record) for record in records}))
+        )
+        sentences.append(f"{what} hold for {words} ({where}).")
+    return sentences
+
+
+def _arm(record: Record, factors: Sequence[str]) -> str:
+    return " / ".join(str(record[name]) for name in factors) or str(record["pathway"])
+
+
+def _place(record: Record) -> str:
+    return f" {record['metric']} with {record['labelled_images']} masks"
 
 
 def _claim(record: Record) -> str:
@@ -58,17 +82,19 @@ def _interval_claim(record: Record) -> str:
 
 def note_counts(records: Iterable[Record]) -> dict[str, int]:
     """Return every note with how many cells have it, without that of the baseline itself."""
-    counts = _cells_by_text((note, record) for record in records for note in str(record["note"]).split("; "))
+    by_note = _by_text((note, record) for record in records for note in str(record["note"]).split("; "))
+    # A cell has several metrics and baselines.
+    counts = {note: len({cell_of(record) for record in noted}) for note, noted in by_note.items()}
     return {note: count for note, count in counts.items() if note != ITSELF}
 
 
-def _cells_by_text(texts: Iterable[tuple[str, Record]]) -> dict[str, int]:
-    """Return each text, but for empty ones, with its number of cells; a cell has several metrics and baselines."""
-    cells: dict[str, set[tuple[Any, ...]]] = {}
+def _by_text(texts: Iterable[tuple[str, Record]]) -> dict[str, list[Record]]:
+    """Return each text, but for empty ones, with its records."""
+    records: dict[str, list[Record]] = {}
     for text, record in texts:
         if text:
-            cells.setdefault(text, set()).add(cell_of(record))
-    return {text: len(places) for text, places in cells.items()}
+            records.setdefault(text, []).append(record)
+    return records
 
 
 def cells_text(count: int) -> str:

@@ -29,6 +29,10 @@ BASELINE_PENDING = "provisional: replicates of the baseline are missing"
 SHARED_PATIENTS = "seeds share the training patients"
 NOT_TEST = "only test images are tested"
 RECOMMENDED_SEEDS = 3
+ONE_RUN_NOTES = (
+    f"one pretraining run shared by all folds, so no test: use {RECOMMENDED_SEEDS} or more seeds",
+    "one pretraining run shared by all folds, so no test: remove the seed of the stage",
+)
 FEW_FOLDS = 3
 FEW_PATIENTS = 6
 """With fewer patients no result, however clear, has a two-sided p below 0.05: 2 / 2**5 is 0.0625."""
@@ -45,8 +49,7 @@ def one_run_note(runs: int, seeds: int) -> str:
     """Return why nothing is claimed with one pretraining run, and the remedy; "" with several."""
     if runs != 1:
         return ""
-    remedy = "remove the seed of the stage" if seeds > 1 else f"use {RECOMMENDED_SEEDS} or more seeds"
-    return f"one pretraining run shared by all folds, so no test: {remedy}"
+    return ONE_RUN_NOTES[seeds > 1]
 
 
 def few_folds_note(folds: int) -> str:

@@ -63,6 +63,7 @@ def test_markdown_shows_mean_interval_difference_and_the_best_in_bold() -> None:
         "| encode | **0.612** (0.582 to 0.642) +0.041* p=0.03 | not run |\n"
         "\n"
         "The sign * marks differences with an adjusted p below 0.05.\n"
+        "Bold marks the best mean of a column, which by itself is no evidence of a difference.\n"
         "Tests and intervals hold for newly trained models on new patients.\n"
         "Notes (number of cells): 3 folds are few (1).\n"
     )
@@ -154,7 +155,9 @@ def test_a_cell_that_does_not_differ_significantly_from_the_best_has_a_dagger_an
     assert "| near | 0.690† (0.4" in text
     assert "| far | 0.400 (" in text
     assert "| best | **0.700** (" in text
-    assert "The sign † marks cells that do not differ significantly from the best of their column (bold)" in text
+    assert (
+        "The sign † marks cells that do not differ significantly from the best of their column, which does not" in text
+    )
 
 
 def test_cells_that_were_not_tested_against_the_best_are_counted() -> None:
@@ -303,8 +306,8 @@ def test_a_stronger_claim_of_a_test_is_not_made_of_its_interval() -> None:
     weak, strong = {"generalises_to": design.PATIENTS}, {"generalises_to": design.TRAINING, "test": design.STRONGER}
     cells = (record("none", 0.5, **weak), record("encode", 0.5, **weak), record("two_step", 0.5, **strong))
     text = render(table(compared(*cells)), "md")
-    assert "Tests hold for newly trained models on new patients (1 cell)." in text
-    assert "Tests hold for these trained networks on new patients, not for newly trained ones (1 cell)." in text
+    assert "Tests hold for newly trained models on new patients (two_step)." in text
+    assert "Tests hold for these trained networks on new patients, not for newly trained ones (encode)." in text
     assert "Intervals hold for these trained networks on new patients, not for newly trained ones.\n" in text
 
 
@@ -511,3 +514,18 @@ def test_the_best_is_chosen_among_cells_that_are_defined_in_all_replicates() -> 
     fewer = record("b", 0.5, mean=0.8, n=8, note="undefined in 2 of 10")
     text = render(table(compared(record("a", 0.5, mean=0.6), record("c", 0.5, mean=0.5), fewer)), "md")
     assert "| a | **0.600**" in text
+
+
+def test_one_pretraining_run_is_the_first_line_below_the_table() -> None:
+    note = "one pretraining run shared by all folds, so no test: use 3 or more seeds"
+    cells = (record("none", 0.5), record("encode", 0.5, p=None, p_adjusted=None, note=note))
+    (_, below) = render(table(compared(*cells)), "md").split("|\n\n")
+    assert below.startswith(f"No difference is tested (1 cell): {note}.\n")
+    assert below.count(note) == 1
+
+
+def test_an_arm_with_several_claims_is_named_with_what_each_is_about() -> None:
+    weak, strong = {"generalises_to": design.PATIENTS}, {"generalises_to": design.TRAINING, "test": design.STRONGER}
+    cells = (record("none", 0.5, **weak), record("encode", 0.5, **weak), record("encode", 1.0, **strong))
+    text = render(table(compared(record("none", 1.0, **weak), *cells)), "md")
+    assert "newly trained models on new patients (encode mean_iou with 32 masks)." in text
