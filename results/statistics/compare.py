@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+Adjusted = tuple[Array, Array]
+"""p adjusted over the family of a comparison, of the weaker and of the stronger claim, by series."""
+
+
 class Tables(NamedTuple):
     """The comparisons and the tests of a study."""
 
@@ -77,11 +81,11 @@ def compare(results: "pa.Table", design: Design, scored: Iterable[ScoredReplicat
     inference = PatientInference(cells, scored) if design.fixed_test else ReplicateInference(cells)
     answers = [_answer(inference, pair) for pair in _pairs(cells, factors)]
     rows = describe(cells)
-    comparisons = _comparisons(inference, rows, answers)
-    adjusted = (p for p, _ in _adjusted(cells, answers))
+    adjusted = _adjusted(cells, answers)
+    comparisons = _comparisons(inference, rows, answers, adjusted)
     compared = {
         answer.pair: (answer.comparison, p)
-        for answer, p in zip(answers, adjusted, strict=True)
+        for answer, (p, _) in zip(answers, adjusted, strict=True)
         if answer.comparison is not None
     }
     tests = paired_tests(cells, compared, scored)
@@ -133,7 +137,9 @@ def _answer(inference: Inference, pair: Pair) -> Answer:
     return Answer(pair=pair, series=series, rows=rows[0], comparison=comparison)
 
 
-def _comparisons(inference: Inference, rows: "pd.DataFrame", answers: Sequence[Answer]) -> "pd.DataFrame":
+def _comparisons(
+    inference: Inference, rows: "pd.DataFrame", answers: Sequence[Answer], adjusted: Sequence[Adjusted]
+) -> "pd.DataFrame":
     """Return one line a row and baseline."""
     cells = inference.cells
     low, high = inference.intervals()
@@ -150,7 +156,7 @@ def _comparisons(inference: Inference, rows: "pd.DataFrame", answers: Sequence[A
         replicate_note=_replicate_notes(cells, rows["n"].to_numpy()),
         interval_note=_interval_notes(inference, rows, low),
     )
-    lines = rows.merge(_answers(inference, answers), on="row", how="left")
+    lines = rows.merge(_answers(inference, answers, adjusted), on="row", how="left")
     rope = np.array([cells.design.rope.of(metric) for metric in lines["metric"]])
     lines = lines.fillna({"baseline": "", "test": "", "side": "", "answer_note": ""})
     lines["labels_equivalent_side"] = lines["side"]
@@ -165,11 +171,10 @@ def _comparisons(inference: Inference, rows: "pd.DataFrame", answers: Sequence[A
     return lines.assign(rope=rope)
 
 
-def _answers(inference: Inference, answers: Sequence[Answer]) -> "pd.DataFrame":
+def _answers(inference: Inference, answers: Sequence[Answer], adjusted: Sequence[Adjusted]) -> "pd.DataFrame":
     """Return one line a row and baseline of what is said of it."""
     import pandas as pd
 
-    adjusted = _adjusted(inference.cells, answers)
     parts = [_lines(inference, answer, *p) for answer, p in zip(answers, adjusted, strict=True)]
     columns = [
         "row", "baseline", "difference", "p", "p_adjusted", "effect_size", "test", "unit", "generalises_to", "p_better",
@@ -179,7 +184,7 @@ def _answers(inference: Inference, answers: Sequence[Answer]) -> "pd.DataFrame":
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns).astype({"row": np.int64})
 
 
-def _adjusted(cells: Cells, answers: Sequence[Answer]) -> list[tuple[Array, Array]]:
+def _adjusted(cells: Cells, answers: Sequence[Answer]) -> list[Adjusted]:
     """Return for each answer p adjusted over its family, of the weaker and of the stronger claim."""
     adjusted: dict[int, tuple[Array, Array]] = {}
     for name in dict.fromkeys(answer.pair.baseline for answer in answers):

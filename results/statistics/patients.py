@@ -201,8 +201,8 @@ def _interval(draws: Array, patients: Numbers) -> tuple[Array, Array]:
 
 def _sd(draws: Array, patients: Numbers) -> Array:
     """Return the standard deviation of a patient's difference that the bootstrap's standard error implies."""
-    sd = moments(draws.T)[1]
-    return np.where(varies(sd, moments(draws.T)[0]), sd, np.nan) * np.sqrt(patients)
+    mean, sd, _ = moments(draws.T)
+    return np.where(varies(sd, mean), sd, np.nan) * np.sqrt(patients)
 
 
 def _labels(numbers: Numbers) -> Labels:
