@@ -26,7 +26,6 @@ from results.statistics.notes import (
     NOT_COMPARED,
     PROVISIONAL,
     REPLICATES_FAILED,
-    SHARED_PATIENTS,
     TOO_FEW_FOR_INTERVAL,
     few_folds_note,
     first_note,
@@ -223,8 +222,7 @@ def _lines(inference: Inference, answer: Answer, p_adjusted: Array, stronger: Ar
     }
     lines = lines.assign(**{name: np.where(promoted, strong, weak) for name, (weak, strong) in claims.items()})
     few = "" if inference.design.fixed_test else few_folds_note(inference.design.folds)
-    shared = np.where(promoted, SHARED_PATIENTS, "").astype(object)
-    note = joined(comparison.note, where_tested(comparison.p, few), shared)
+    note = joined(comparison.note, where_tested(comparison.p, few))
     labels = _label_columns(inference, answer)
     return lines.assign(
         difference=comparison.difference,

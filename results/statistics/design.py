@@ -10,7 +10,7 @@ CORRECTED = "Nadeau-Bengio corrected resampled t-test, effect size d_z"
 SHARED = "larger p of the Nadeau-Bengio test and a paired t-test over pretraining runs, effect size d_z"
 SIGN_FLIP = "sign-flip permutation test over patients"
 SWAP = "permutation test, counts of a patient swapped between arms"
-STRONGER = "larger p of the permutation test over patients and a paired t-test over seeds"
+STRONGER = "larger p of the permutation test over patients and a t-test over seeds corrected for shared training images"
 
 TRAINING = "new training sets"
 PATIENTS = "these models, new patients"

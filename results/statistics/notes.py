@@ -26,7 +26,6 @@ NOT_COMPARED = "not compared"
 BASELINE_FAILED = "not compared: replicates of the baseline failed"
 PROVISIONAL = "provisional: replicates are missing"
 BASELINE_PENDING = "provisional: replicates of the baseline are missing"
-SHARED_PATIENTS = "seeds share the training patients"
 NOT_TEST = "only test images are tested"
 RECOMMENDED_SEEDS = 3
 ONE_RUN_NOTES = (

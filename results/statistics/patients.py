@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from results.statistics import bootstrap
 from results.statistics.cells import Cells, Numbers
 from results.statistics.design import PATIENTS, SIGN_FLIP, SWAP
-from results.statistics.estimates import Array, Labels, group_means, independent, moments, varies
+from results.statistics.estimates import Array, Labels, corrected, group_means, moments, varies
 from results.statistics.inference import Comparison, Curve, Inference, by_direction
 from results.statistics.notes import FEW_FOR_INTERVAL, FEW_PATIENTS, NOT_TEST, UNDEFINED, few_patients_note, first_note
 from results.statistics.patient_sums import FixedSplit, PatientSums, ScoredReplicate, fixed_splits
@@ -26,7 +26,8 @@ class PatientInference(Inference):
 
     Per-case metrics: replicates are averaged per image, the sums of a patient's differences change sign. Pooled
     metrics: a patient's counts are swapped between the arms, in all replicates at once. Equal procedures with
-    training noise differ as networks, so the claim is about these models; the stronger claim needs three seeds.
+    training noise differ as networks, so the claim is about these models; the stronger claim, about newly trained
+    ones, needs three seeds that do not all train on the same images.
     """
 
     def __init__(self, cells: Cells, scored: Iterable[ScoredReplicate]) -> None:
@@ -156,17 +157,31 @@ class PatientInference(Inference):
         return np.where(few | _unequal(split, own, base), np.nan, np.concatenate([case, pooled]))
 
     def _seed_p(self, differences: Array, cell: int, other: int) -> Array:
-        """Return p of a paired t-test over the means of seeds, and over those of pretraining runs; the largest.
+        """Return p of a corrected t-test over the means of seeds, and over those of pretraining runs; the largest.
 
-        NaN below three seeds or pretraining runs.
+        NaN below three seeds or pretraining runs, and where all seeds train on the same images.
         """
+        ratio = max(self._shared_training(one) for one in (cell, other))
+        if np.isinf(ratio):
+            return np.full(len(differences), np.nan)
         groupings = {*self.cells.groupings[cell], *self.cells.groupings[other], _labels(self.cells.seed)}
         p = np.full(len(differences), 0.0)
         for labels in groupings:
             if len(set(labels)) <= MOST_SEEDS_FOR_NONE:
                 return np.full(len(differences), np.nan)
-            p = np.maximum(p, independent(group_means(differences, labels)).p)
+            p = np.maximum(p, corrected(group_means(differences, labels), ratio).p)
         return p
+
+    def _shared_training(self, cell: int) -> float:
+        """Return the variance that the seeds' training images have in common, as a ratio to that between seed means.
+
+        Seeds draw a share f of the same pool without replacement, once for each of K folds: a mean over these draws
+        varies by V (1 - f) / (K f) within the pool, the pool itself by V. Infinite where all seeds use the whole pool.
+        """
+        share = float(self.cells.cells["labelled_fraction"].iloc[cell])
+        if self.design.fixed_split or share >= 1:
+            return float("inf")
+        return self.design.folds * share / (1 - share)
 
 
 def _swapped_difference(split: FixedSplit, total: Array, half: Array) -> Callable[[Array], Array]:

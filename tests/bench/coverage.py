@@ -7,6 +7,7 @@ power leave none. Lines "before" are the rules that the product followed earlier
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,8 @@ def coverage(*, quick: bool) -> Iterator[Figure]:
     """Measure all designs, 1,000 studies each (the catalog's 200), in about half an hour on one core."""
     studies = QUICK if quick else STUDIES
     for section in (
-        folds_and_seeds, shared_pretraining, other_pretraining, fixed_test, failed_replicates, daggers, labels_saved,
-        equivalence, power,
+        folds_and_seeds, fixed_splits, shared_pretraining, other_pretraining, fixed_test, failed_replicates, daggers,
+        labels_saved, equivalence, power,
     ):  # fmt: skip
         yield from section(studies)
     yield from catalog_studies(QUICK // 4 if quick else CATALOG_STUDIES)
@@ -50,6 +51,14 @@ def folds_and_seeds(studies: int) -> Iterator[Figure]:
                 for level, labelled in enumerate(FEW_AND_ALL):
                     missed = before.fold_interval_misses(outcome.values, level)
                     yield _before(name, f"interval covers at {labelled:g}, t over fold means", 1 - missed)
+
+
+def fixed_splits(studies: int) -> Iterator[Figure]:
+    """Measure a split with a seed of its own: all seeds share folds and labelled patients."""
+    for folds, seeds in ((5, 3), (9, 10)):
+        name = f"{folds} folds x {seeds} seeds, one split for all seeds"
+        outcome = simulate(_study(name, folds, seeds, labelled=FEW_AND_ALL, split={"seed": 0}), studies)
+        yield from _figures(name, [*measures.errors(outcome), *measures.coverage(outcome)])
 
 
 def shared_pretraining(studies: int) -> Iterator[Figure]:
@@ -96,10 +105,14 @@ def fixed_test(studies: int) -> Iterator[Figure]:
         alike = [replace(share, goal=None) for metric in METRICS for share in measures.by_level(outcome, metric)]
         yield from _figures(f"{name}, equal procedures", alike)
         yield _before(f"{name}, equal procedures", "p below 0.05, paired t over replicates", _called(outcome, 0.0))
-    name = "100 test patients, 24 train, 1 fold x 3 seeds, training sets matter much"
-    split = fixed_split(100, by_folds=False)
-    outcome = simulate(_study(name, 1, 3, images=130, a_patient=1, split=split, learner=INFLUENTIAL), studies // 5)
-    yield from _figures(name, [measures.stronger_claims(outcome, metric) for metric in METRICS])
+    for (folds, seeds), share in product(((1, 3), (1, 10), (5, 3)), (0.1, 0.3, 0.6)):
+        name = f"100 test patients, {folds} folds x {seeds} seeds, fraction {share:g}, training sets matter much"
+        plain = _study(
+            name, folds, seeds, images=230, a_patient=1, split=fixed_split(100, by_folds=folds > 1),
+            learner=INFLUENTIAL, labelled=(share,),
+        )  # fmt: skip
+        outcome = simulate(plain, studies // 2)
+        yield from _figures(name, [measures.stronger_claims(outcome, metric) for metric in METRICS])
 
 
 def failed_replicates(studies: int) -> Iterator[Figure]:
