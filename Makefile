@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow lint check presets bench bench-quick bench-statistics lock clean
+.PHONY: setup demo test test-slow lint check presets bench bench-quick bench-statistics lock audit clean
 
 setup: $(READY)
 
@@ -57,6 +57,11 @@ bench-quick: $(READY)
 lock: $(READY)
 	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --no-header --no-emit-index-url --no-annotate \
 	  --upgrade --quiet pyproject.toml | grep -vE '^(nvidia|cuda|triton)-?' > requirements.lock
+
+# Known vulnerabilities of what the lock pins, asked of osv.dev: needs a network, and fails where it is not reached.
+audit: $(READY)
+	$(BIN)/uv tool run pip-audit --requirement requirements.lock --disable-pip --no-deps --strict \
+	  --vulnerability-service osv
 
 clean:
 	rm -rf .venv build *.egg-info

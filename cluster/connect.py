@@ -1,17 +1,19 @@
 """Starting or joining a Ray cluster."""
 
 import logging
-import socket
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import ray
 
+from cluster.addresses import connection_problem, parse_address, shown
 from cluster.local import LocalCluster
 from cluster.stopping import stoppable
+from cluster.tokens import protect_token_file
 
-ANSWER_SECONDS = 5.0
+ALLOWED = "allowed: auto, or HOST:PORT of a running Ray head; leave --address out to use this machine alone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,8 @@ def connected(cluster: str | LocalCluster) -> Iterator[Capacity]:
 
 @contextmanager
 def _joined(address: str) -> Iterator[None]:
-    _refuse_silence(address)
+    address = _checked(address)
+    protect_token_file()
     try:
         ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False)
     except ConnectionError as error:
@@ -58,28 +61,29 @@ def _joined(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _refuse_silence(address: str) -> None:
-    """Raise `ConnectionError` at once where nothing listens; Ray itself tries for minutes."""
-    if address.startswith("ray://"):
+def _checked(address: str) -> str:
+    """Return the address of a head that answers, or "auto". Raises `ConnectionError` at once; Ray tries for minutes."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", address)  # where Ray looks first
+    if address == "auto":
+        return address
+    try:
+        head = parse_address(address)
+    except ValueError as error:
+        raise ConnectionError(f"{error}; {ALLOWED}") from error
+    if head.scheme == "ray":
         raise ConnectionError(
-            f"{address} is for clients outside of a cluster, whose driver would run here; allowed: HOST:PORT of the "
-            "head, on one of its nodes; from elsewhere use `study submit`"
+            f"{address} is for clients outside of a cluster, whose driver would run here; allowed: HOST:PORT of "
+            "the head, on one of its nodes; from elsewhere use `study submit`"
         )
-    host, _, port = address.rpartition(":")
-    if not port.isdigit():
-        return  # a name that Ray resolves itself, as "auto"
-    unheard = silence(host, int(port))
-    if unheard:
+    if head.scheme in {"http", "https"}:
+        raise ConnectionError(f"{address} is a dashboard; {ALLOWED}; through a dashboard use `study submit`")
+    if head.scheme or head.path or head.port is None:
+        raise ConnectionError(f"is {shown(address)}; {ALLOWED}")
+    problem = connection_problem(head.host, head.port)
+    if problem:
         raise ConnectionError(
-            f"nothing answers at {address} ({unheard}); allowed: HOST:PORT of a running Ray head; "
+            f"nothing answers at {address} ({problem}); allowed: HOST:PORT of a running Ray head; "
             "start one with `ray start --head`, or leave --address out"
         )
-
-
-def silence(host: str, port: int) -> str | None:
-    """Return why nothing answers there, None where something does."""
-    try:
-        socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
+    return address

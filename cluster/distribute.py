@@ -14,6 +14,7 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from ray.util.queue import Empty, Queue
 
 from cluster.nodes import Admission, Unfit
+from cluster.rendezvous import LoopbackTorchConfig
 from cluster.work import LOST_PROCESSES, Report, Share
 
 Member = Callable[[int, int, Report], None]
@@ -36,6 +37,7 @@ def distribute(member: Member, report: Report, *, share: Share, admission: Admis
         questions, answers = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
         trainer = TorchTrainer(
             _in_worker,
+            torch_config=LoopbackTorchConfig(),
             train_loop_config={"member": member, "questions": questions, "answers": answers, "admission": admission},
             scaling_config=ScalingConfig(
                 num_workers=share.workers,

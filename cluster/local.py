@@ -11,7 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cluster.scratch import scratch_folder
+from cluster.loopback import ray_on_loopback, torch_on_loopback
+from cluster.scratch import SESSIONS, scratch_folder
+from cluster.tokens import environment, own_token, protect_token_file
 
 PRELOAD_CPUS = 8
 """Ray keeps a process ready for each processor; on more than these, memory for those that get no work adds up."""
@@ -43,7 +45,16 @@ class LocalCluster:
         with self:
             self.begin()
             assert self._start is not None
-            self._start.result()
+            try:
+                self._start.result()
+            except Exception as error:
+                if type(error) is not Exception:  # all that Ray says where its processes do not come up
+                    raise
+                message = (
+                    f"Ray does not start on this machine ({' '.join(str(error).split())}); allowed: a machine with "
+                    "memory and address space to spare (`ulimit -v`); free some, or name a running cluster"
+                )
+                raise ConnectionError(message) from error
             yield
 
     def __enter__(self) -> Self:
@@ -59,43 +70,36 @@ class LocalCluster:
         import ray
 
         scratch = self._held.enter_context(scratch_folder())
-        self._held.callback(ray.shutdown)
-        settings = {}
+        settings: dict[str, object] = {"enable_metrics_collection": False}
         if self._preload and (os.cpu_count() or 1) <= PRELOAD_CPUS:
-            self._held.enter_context(_found_by_children(self._preload))
-            settings = _settings(self._preload)
-        # By name: without one it may join a cluster whose head has died.
-        ray.init(
-            address="local", include_dashboard=False, logging_level=logging.CRITICAL, log_to_driver=False,
-            _temp_dir=str(scratch), _system_config=settings,
-        )  # fmt: skip
+            path = os.pathsep.join(filter(None, [_place_of(self._preload), os.environ.get("PYTHONPATH")]))
+            self._held.enter_context(environment(PYTHONPATH=path))  # Ray itself tells its processes too late
+            settings |= _preload_settings(self._preload)
+        protect_token_file()
+        self._held.enter_context(environment(**torch_on_loopback()))
+        self._held.enter_context(own_token())
+        self._held.callback(ray.shutdown)
+        with ray_on_loopback():
+            # By name: without one it may join a cluster whose head has died.
+            ray.init(
+                address="local", include_dashboard=False, logging_level=logging.CRITICAL, log_to_driver=False,
+                _temp_dir=str(scratch / SESSIONS), _system_config=settings,
+            )  # fmt: skip
         with suppress(AttributeError):
-            # One machine needs no autoscaler, and at the end it would ask a server that is gone, for a second, until
-            # it is killed. Ray has no public way; without this one the end takes that second more.
-            ray._private.worker._global_node.kill_monitor(check_alive=False)
+            # One machine needs neither an autoscaler, which would delay the end by a second, nor the process that is
+            # left of a dashboard, which serves metrics. Ray has no public way to start without them.
+            node = ray._private.worker._global_node
+            node.kill_monitor(check_alive=False)
+            node.kill_dashboard(check_alive=False)
 
 
-def _settings(preload: str) -> dict[str, object]:
-    """Return what Ray should do otherwise: https://github.com/ray-project/ray/pull/33572 for imports ahead."""
+def _preload_settings(module: str) -> dict[str, object]:
+    """Return Ray's settings for imports ahead: https://github.com/ray-project/ray/pull/33572."""
     return {
-        "preload_python_modules": [preload],
+        "preload_python_modules": [module],
         "idle_worker_killing_time_threshold_ms": WAIT_MILLISECONDS,
         "idle_worker_killing_memory_threshold_bytes": 0,  # where memory is short, those that wait go first
     }
-
-
-@contextmanager
-def _found_by_children(module: str) -> Iterator[None]:
-    """Have what starts in the block find a module where this process does; Ray itself tells it too late."""
-    place, before = _place_of(module), os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [place, before]))
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop("PYTHONPATH", None)
-        else:
-            os.environ["PYTHONPATH"] = before
 
 
 def _place_of(module: str) -> str:

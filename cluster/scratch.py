@@ -1,6 +1,8 @@
-"""Folders for what Ray and Tune write; nothing in them outlives its process for long."""
+"""Private folders for what Ray and Tune write; nothing in them outlives its process for long."""
 
+import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,13 +12,15 @@ from filelock import FileLock, Timeout
 
 PREFIX = "study-"
 LOCK = "owner.lock"
-LONGEST = 28
+SESSIONS = "r"
+"""Ray's folder in a scratch folder: Ray opens its own to all users, and the one above keeps them out."""
+LONGEST = 26
 """Ray puts sockets into its folder, and the path of a socket may have 107 characters."""
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Yield a new folder that is removed with the block, and remove those whose process was killed.
+    """Yield a new folder of mode 0700 that is removed with the block, and remove those whose process was killed.
 
     A lock tells the living from the dead: process ids would not, where containers share a folder.
     """
@@ -38,5 +42,13 @@ def scratch_folder() -> Iterator[Path]:
 def _left(base: Path) -> Iterator[Path]:
     """Yield the folders whose process was killed, each locked meanwhile."""
     for lock in base.glob(f"{PREFIX}*/{LOCK}"):
-        with suppress(Timeout, OSError), FileLock(lock, timeout=0):  # alive, or another user's
-            yield lock.parent
+        with suppress(Timeout, OSError):  # alive, or removed meanwhile
+            if _is_private(lock.parent):
+                with FileLock(lock, timeout=0):
+                    yield lock.parent
+
+
+def _is_private(folder: Path) -> bool:
+    """Return whether only this user can have made a folder and filled it: another's may be a link to any folder."""
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077

@@ -1,33 +1,32 @@
 """Studies as jobs of a cluster elsewhere: the only door to Ray's Jobs API."""
 
-import asyncio
-import logging
-import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
-from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError
 
 from cluster import QUIET
-from cluster.connect import silence
+from cluster.addresses import Endpoint, connection_problem, parse_address, shown
+from cluster.tokens import is_withheld
+
+if TYPE_CHECKING:
+    from cluster.dashboard import Client
 
 Answer = TypeVar("Answer")
 STOP_SECONDS = 60
 """What a driver has to end by itself when it is stopped; Ray's own 3 are too few to leave a cluster."""
 POLL_SECONDS = 0.5
-CHATTY = (
-    "ray._private.runtime_env.packaging",
-    "ray.dashboard.modules.dashboard_sdk",
-    "ray.dashboard.modules.job.sdk",
-)
-"""Loggers that tell of every upload."""
+AGENT_SECONDS = 60.0
+"""What the job agent of a head has to start."""
+AGENT_POLL_SECONDS = 2.0
+NO_AGENT = "No available agent to submit job"
+"""In Ray's answer while the job agent starts; the job was not taken."""
+DASHBOARD = "allowed: the dashboard of a running Ray cluster"
+TOKEN_PLACES = "put the cluster's token into ~/.ray/auth_token or RAY_AUTH_TOKEN"
 TOKEN_REMEDY = (
     "allowed: the cluster's own token; get it on its head with `ray get-auth-token` and put it into ~/.ray/auth_token "
     "here, or into RAY_AUTH_TOKEN"
@@ -60,9 +59,10 @@ class Jobs:
 
     def __init__(self, address: str) -> None:
         """Reach it. Raises `Declined` where that fails, or where it runs another version of Ray."""
+        self._endpoint = _endpoint(address)
         self.address = address.rstrip("/")
-        self._client = _client(self.address)
-        running = self._asked(lambda: self._client._do_request("GET", "/api/version").json()["ray_version"])
+        self._client = _client(self.address, self._endpoint)
+        running = self._asked(self._client.version)
         if running != ray.__version__:
             raise Declined(
                 f"the cluster runs Ray {running} and this machine {ray.__version__}; allowed: the same version; "
@@ -73,7 +73,7 @@ class Jobs:
         """Return all jobs of a study, the newest last."""
         found = []
         for job in self._asked(self._client.list_jobs):
-            number = re.fullmatch(rf"{re.escape(name)}-(\d+)", job.submission_id or "")
+            number = re.fullmatch(rf"{re.escape(name)}-(\d{{1,9}})", job.submission_id or "")
             if number:
                 found.append(
                     Submitted(
@@ -93,8 +93,18 @@ class Jobs:
             )
         return found[-1]
 
-    def submit(self, name: str, entrypoint: str, surroundings: Mapping[str, Any], metadata: Mapping[str, str]) -> str:
-        """Start a job in `surroundings`, Ray's runtime environment; return its id. One of a study lives at a time."""
+    def submit(
+        self,
+        name: str,
+        entrypoint: str,
+        surroundings: Mapping[str, Any],
+        metadata: Mapping[str, str],
+        say: Callable[[str], None],
+    ) -> str:
+        """Start a job in `surroundings`, Ray's runtime environment; return its id. One of a study lives at a time.
+
+        `say` gets a line where the cluster is still starting, which is waited for.
+        """
         before = self.of(name)
         if before and before[-1].alive:
             raise Declined(
@@ -103,15 +113,34 @@ class Jobs:
             )
         job = f"{name}-{before[-1].number + 1 if before else 1}"
         variables = QUIET | {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)} | surroundings.get("env_vars", {})
-        self._asked(
-            lambda: self._client.submit_job(
-                entrypoint=entrypoint,
-                submission_id=job,
-                runtime_env={**surroundings, "env_vars": variables},
-                metadata=dict(metadata),
-            )
-        )
+        options = {
+            "entrypoint": entrypoint,
+            "submission_id": job,
+            "runtime_env": {**surroundings, "env_vars": variables},
+            "metadata": dict(metadata),
+        }
+        self._asked(lambda: self._submit_when_ready(options, say))
         return job
+
+    def _submit_when_ready(self, options: Mapping[str, Any], say: Callable[[str], None]) -> None:
+        deadline = 0.0
+        while True:
+            try:
+                self._client.submit_job(**options)
+            except RuntimeError as error:
+                if NO_AGENT not in str(error):
+                    raise
+                if not deadline:
+                    deadline = time.monotonic() + AGENT_SECONDS
+                    say(f"the job agent of {self.address} is still starting; waiting for up to {AGENT_SECONDS:g} s")
+                elif time.monotonic() > deadline:
+                    raise Declined(
+                        f"the job agent of {self.address} did not start in {AGENT_SECONDS:g} s; allowed: a cluster "
+                        "that takes jobs; submit again, or see dashboard_agent.log on its head"
+                    ) from error
+                time.sleep(AGENT_POLL_SECONDS)
+            else:
+                return
 
     def logs(self, job: str) -> str:
         """Return all that a job wrote so far."""
@@ -119,12 +148,7 @@ class Jobs:
 
     def follow(self, job: str, say: Callable[[str], None]) -> None:
         """Pass on what a job wrote and writes, until it ends."""
-
-        async def listen() -> None:
-            async for lines in self._client.tail_job_logs(job):
-                say(lines)
-
-        self._asked(lambda: asyncio.run(listen()))
+        self._asked(lambda: self._client.follow(job, say))
 
     def stop(self, name: str) -> Submitted:
         """Ask the newest job of a study to end, and return it once it did. Raises `Declined` where none lives."""
@@ -143,64 +167,77 @@ class Jobs:
         return job
 
     def _asked(self, ask: Callable[[], Answer]) -> Answer:
-        return _asked(self.address, ask)
+        return _asked(self.address, self._endpoint, ask)
 
 
-def _client(address: str) -> Any:  # noqa: ANN401 - Ray's client, which has no types
-    """Return Ray's client, with the token of this machine where there is one."""
-    unheard = silence(*_place(address))
-    if unheard:
+def _endpoint(address: str) -> Endpoint:
+    """Return the parts of a dashboard's address. Raises `Declined`."""
+    allowed = "allowed: the dashboard of a cluster, http://HEAD:8265"
+    try:
+        parsed = parse_address(address)
+    except ValueError as error:
+        secret = "@" in address
+        raise Declined(f"{error}; {allowed}; {TOKEN_PLACES if secret else 'name it with --address'}") from error
+    if parsed.scheme not in {"http", "https"}:
+        raise Declined(f"is {shown(address)}; {allowed}; name it with --address")
+    return parsed
+
+
+def _client(address: str, endpoint: Endpoint) -> "Client":
+    problem = connection_problem(endpoint.host, endpoint.port or (443 if endpoint.scheme == "https" else 80))
+    if problem:
         raise Declined(
-            f"nothing answers at {address} ({unheard}); allowed: the dashboard of a running cluster; start it, or "
+            f"nothing answers at {address} ({problem}); allowed: the dashboard of a running cluster; start it, or "
             "forward its port: ssh -L 8265:localhost:8265 HEAD"
         )
     try:
-        import aiohttp  # noqa: F401 - without it the import below succeeds, and fails later
-        from ray.job_submission import JobSubmissionClient
+        from cluster.dashboard import Client
     except ImportError as error:
         raise Declined(
             f"{error.name} is not installed here; allowed: an installation that can speak to clusters; "
             'pip install "segmentation-study[cluster]"'
         ) from error
-    for name in CHATTY:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ["RAY_API_SERVER_ADDRESS"] = address  # or RAY_ADDRESS would overrule what was asked for
-    return _asked(address, lambda: JobSubmissionClient(address, headers=_authorization()))
+    return _asked(address, endpoint, lambda: Client(address, endpoint))
 
 
-def _place(address: str) -> tuple[str, int]:
-    """Return host and port of a dashboard."""
-    parts = urlsplit(address)
-    with suppress(ValueError):  # what a port that is no number raises
-        if parts.scheme in {"http", "https"} and parts.hostname:
-            return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-    raise Declined(f"is {address!r}; allowed: the dashboard of a cluster, http://HEAD:8265; name it with --address")
-
-
-def _authorization() -> dict[str, str]:
-    """Return the header with this machine's token. Ray's own client looks for one only with RAY_AUTH_MODE=token."""
-    tokens = AuthenticationTokenLoader.instance()
-    if not tokens.has_token(ignore_auth_mode=True):
-        return {}
-    return {"Authorization": f"Bearer {tokens.get_raw_token(ignore_auth_mode=True)}"}
-
-
-def _asked(address: str, ask: Callable[[], Answer]) -> Answer:
+def _asked(address: str, endpoint: Endpoint, ask: Callable[[], Answer]) -> Answer:
     """Return an answer of the cluster, or raise `Declined` with the reason there is none."""
     import aiohttp
+
+    from cluster.dashboard import RedirectError
 
     try:
         return ask()
     except AuthenticationError as error:
-        wrong = str(error).startswith("Authentication failed")
-        what = "refuses the token of this machine" if wrong else "asks for a token and this machine has none"
-        raise Declined(f"{address} {what}; {TOKEN_REMEDY}") from error
-    except (RuntimeError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise Declined(f"{address} did not do it ({reason}); allowed: a Ray cluster's dashboard; see there") from error
+        raise Declined(f"{address} {_token_problem(str(error), endpoint)}") from error
+    except RedirectError as error:
+        raise Declined(f"{address} redirects to {_target(str(error))}; {DASHBOARD}; name it with --address") from error
     except BrokenPipeError:  # of whoever reads what is told
         raise
-    except (OSError, aiohttp.ClientError) as error:
-        raise Declined(
-            f"{address} does not answer as a dashboard; allowed: that of a running cluster; check it"
-        ) from error
+    except (OSError, aiohttp.ClientError) as error:  # before `ValueError`: some are both, and hold what was sent
+        raise Declined(f"{address} does not answer as a dashboard; {DASHBOARD}; check it") from error
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        # An answer of the wrong shape fails anywhere in Ray's client.
+        reason = " ".join(str(error).split())[:200]
+        raise Declined(f"{address} did not do it ({reason}); {DASHBOARD}; check it, and its log there") from error
+
+
+def _token_problem(error: str, endpoint: Endpoint) -> str:
+    if is_withheld(endpoint):
+        return (
+            "asks for a token, and that of ~/.ray/auth_token is not sent unencrypted to another machine; allowed: "
+            "https, or this machine: ssh -L 8265:localhost:8265 HEAD; or name the token in RAY_AUTH_TOKEN"
+        )
+    wrong = error.startswith("Authentication failed")
+    what = "refuses the token of this machine" if wrong else "asks for a token and this machine has none"
+    return f"{what}; {TOKEN_REMEDY}"
+
+
+def _target(location: str) -> str:
+    """Return where a redirect leads, without what it may carry there."""
+    try:
+        parsed = parse_address(location.partition("?")[0])
+    except ValueError:
+        return "another address"
+    host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
+    return f"{parsed.scheme}://{host}" + (f":{parsed.port}" if parsed.port else "") if parsed.scheme else "another page"

@@ -1,6 +1,7 @@
 """A contact sheet: some images of a data set with everything drawn over them that a source says of them."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,10 +25,13 @@ COLOURS = (
 TEXT = 36
 """Characters that fit under an image."""
 
+# A class may be named in any script; what the font lacks is drawn as a box.
+warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+
 
 def chosen_rows(index: Index, images: int) -> list[int]:
     """Return up to `images` usable rows, evenly spread; those with something to draw before those without."""
-    usable = [row for row, fault in enumerate(index.faults) if not fault]
+    usable = [row for row in range(len(index)) if not index.fault(row)]
     drawn = [row for row in usable if any(index.offers[kind][row] for kind in ("masks", "boxes", "centres"))]
     bare = [row for row in usable if row not in set(drawn)] if len(drawn) < images else []
     return sorted([*_spread(drawn, images), *_spread(bare, images - len(drawn))])
@@ -38,8 +42,10 @@ def draw_contact(source: Source, index: Index, rows: Sequence[int], path: Path) 
 
     Returns (width, height) of every image drawn. Raises OSError where the file cannot be written.
     """
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    mpl.rcParams["text.parse_math"] = False  # names are drawn as they are
     names = list(dict.fromkeys((*index.classes, *index.structures)))
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
     across = min(ACROSS, max(1, len(rows)))

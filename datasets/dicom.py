@@ -14,6 +14,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 
 from datasets.decoders import decode_apart
+from datasets.raster import UnsuitableError
 from datasets.sample import Pixels
 
 Values = NDArray[np.float64]
@@ -27,20 +28,35 @@ warnings.filterwarnings("ignore", module="pydicom")
 def decode_dicom(data: bytes) -> tuple[Pixels, str]:
     """Return (height, width) grey or (height, width, 3) RGB, and the PatientID ("" where it has none).
 
-    Grey is shown through the first window, else the first VOI lookup table, else over its own range; 8 bits
-    with neither stay as they are. MONOCHROME1 is inverted, so that bright is dense. Raises what pydicom
-    raises on damaged files, `ValueError` for several frames and pixels that cannot be decoded.
+    Grey is shown through the first window, else the first VOI lookup table, else over its own range; up to 8 bits
+    with neither, and colour, over the range of the bits stored. MONOCHROME1 is inverted, so that bright is dense;
+    padding takes no part and is black. Raises what pydicom raises on damaged files, `ValueError` for several frames
+    and pixels that cannot be decoded.
     """
     record = pydicom.dcmread(BytesIO(data))
     if int(record.get("NumberOfFrames") or 1) > 1:
-        raise ValueError(f"it has {record.NumberOfFrames} frames, where one is needed")
+        raise UnsuitableError(f"has {record.NumberOfFrames} frames; allowed: one; save each one as a file")
     stored = _stored(record, data)
     photometric = str(record.get("PhotometricInterpretation", ""))
+    bits = int(record.get("BitsStored") or 8 * stored.itemsize)
+    padding = _padding(stored, record)
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, record)
-    pixels = _shown(stored, record) if stored.ndim == 2 else _bytes(stored / (2.0 ** (8 * stored.itemsize) - 1))
-    inverted = 255 - pixels if photometric == "MONOCHROME1" else pixels
-    return inverted, str(record.get("PatientID") or "").strip()
+        bits = 8 if stored.max(initial=0) <= 255 else 16
+    pixels = _shown(stored, record, bits, padding) if stored.ndim == 2 else _bytes(stored / (2.0**bits - 1))
+    pixels = 255 - pixels if photometric == "MONOCHROME1" else pixels
+    if padding is not None:
+        pixels[padding] = 0
+    return pixels, str(record.get("PatientID") or "").strip()
+
+
+def _padding(stored: NDArray[Any], record: Dataset) -> NDArray[np.bool_] | None:
+    """Return where grey pixels are padding (PS3.3 C.7.5.1.1.2), None where there is none."""
+    if stored.ndim != 2 or record.get("PixelPaddingValue") is None:
+        return None
+    ends = [int(record.get(name, record.PixelPaddingValue)) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    found = (stored >= min(ends)) & (stored <= max(ends))
+    return found if found.any() and not found.all() else None
 
 
 def _stored(record: Dataset, data: bytes) -> NDArray[Any]:
@@ -56,10 +72,10 @@ def _stored(record: Dataset, data: bytes) -> NDArray[Any]:
         raise ValueError(f"its pixel data ({syntax.name}) is damaged or of no kind that can be decoded") from error
 
 
-def _shown(stored: NDArray[Any], record: Dataset) -> Pixels:
+def _shown(stored: NDArray[Any], record: Dataset, bits: int, padding: NDArray[np.bool_] | None) -> Pixels:
     window = _window(record)
     if window is None and "VOILUTSequence" not in record and stored.dtype == np.uint8:
-        return np.asarray(stored, np.uint8)
+        return np.array(stored, np.uint8) if bits == 8 else _bytes(stored / (2.0**bits - 1))
     values = np.asarray(apply_modality_lut(stored, record), np.float64)
     if window is not None:
         function = str(record.get("VOILUTFunction") or "LINEAR")
@@ -68,7 +84,8 @@ def _shown(stored: NDArray[Any], record: Dataset) -> Pixels:
         return _bytes(FUNCTIONS[function](values, *window))
     if "VOILUTSequence" in record:
         return _bytes(_looked_up(values, record.VOILUTSequence[0]))
-    return _bytes((values - values.min()) / max(float(np.ptp(values)), 1e-12))
+    known = values if padding is None else values[~padding]
+    return _bytes((values - known.min()) / max(float(np.ptp(known)), 1e-12))
 
 
 def _bytes(shares: Values) -> Pixels:

@@ -44,6 +44,14 @@ def matches(pretraining: Index, target: Index) -> list[Match]:
     ]
 
 
+def repeats(index: Index, rows: Sequence[int]) -> list[tuple[int, int]]:
+    """Return pairs of these rows that are one file, or look the same, and belong to different patients."""
+    content, thumbnails = ([column[row] for row in rows] for column in (index.content, index.thumbnails))
+    found = sorted({*_equal(content, content), *_alike(thumbnails, thumbnails)})
+    pairs = [(rows[first], rows[second]) for first, second in found if first < second]
+    return [(first, second) for first, second in pairs if index.patients[first] != index.patients[second]]
+
+
 def _match(kind: Literal["patient", "file", "picture"], pair: tuple[int, int]) -> Match:
     return Match(kind=kind, row=pair[0], target_row=pair[1])
 

@@ -1,8 +1,9 @@
 """What the files of a data set contain, read once and kept: a row a file in one Parquet table."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, fields
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -16,8 +17,11 @@ from datasets.extracts import Place, Writer
 from datasets.sample import Pixels, Progress
 from datasets.settings import ImageSettings
 
-VERSION = 2
+VERSION = 3
 """Raised when decoding, hashes or columns change: older tables are then read no more."""
+
+FileState = tuple[int, int, int, int]
+"""Bytes, mtime in ns, ctime in ns and inode: a file that was replaced differs in one of them, whatever its mtime."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,8 +30,10 @@ class Listing:
 
     root: Path
     folders: Mapping[str, Kind]
-    files: Mapping[str, tuple[int, int]]
-    """(bytes, mtime in ns) by path relative to root, with forward slashes."""
+    files: Mapping[str, FileState]
+    """By path relative to root, with forward slashes."""
+    unread: Sequence[str] = ()
+    """Paths of files that are no images by their suffix."""
 
     def inside(self, folder: str) -> list[str]:
         """Return the paths under one folder, relative to the root."""
@@ -39,8 +45,7 @@ class Listing:
 
     def state(self, path: str) -> str:
         """Name a file as it was when it was listed."""
-        size, mtime_ns = self.files[path]
-        return f"{path} {size} {mtime_ns}"
+        return f"{path} {' '.join(map(str, self.files[path]))}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,6 +55,8 @@ class Manifest:
     path: list[str]
     bytes: list[int]
     mtime_ns: list[int]
+    ctime_ns: list[int]
+    inode: list[int]
     content: list[str]
     """BLAKE2b-128 of the bytes, "" where the file cannot be read."""
     width: list[int]
@@ -60,6 +67,8 @@ class Manifest:
     """Grey values or ids that occur, as the bits of a hexadecimal number."""
     patient: list[str]
     """PatientID of a DICOM file, "" of others and where it is missing."""
+    remark: list[str]
+    """What a user must know of a file that can be read, "" where there is nothing."""
     fault: list[str]
 
     @cached_property
@@ -69,48 +78,104 @@ class Manifest:
 
 
 CHUNK = 4096
-NUMBERS = frozenset({"bytes", "mtime_ns", "width", "height"})
+STATE = ("bytes", "mtime_ns", "ctime_ns", "inode")
+NUMBERS = frozenset({*STATE, "width", "height"})
 COLUMNS = tuple(column.name for column in fields(Manifest))
-Row = tuple[str, int, int, str, int, int, str, str, str, str]
+SHOWN = 3
+"""Names that a message lists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What one file contains; fields as the lists of `Manifest`."""
+
+    path: str
+    bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    content: str = ""
+    width: int = 0
+    height: int = 0
+    thumbnail: str = ""
+    values: str = ""
+    patient: str = ""
+    remark: str = ""
+    fault: str = ""
 
 
 def scan(root: Path, folders: Mapping[str, Kind]) -> Listing:
-    """List every image file under the folders; raises `DataError` where the root is no folder."""
+    """List every image file under the folders.
+
+    Raises `DataError` where the root is no folder, and for what is no regular file or has a name that is not UTF-8.
+    """
     if not root.is_dir():
         raise DataError(f"{root} is no folder; allowed: the folder of the data set; correct `root` or download it")
-    files = dict(found for folder in folders for found in _walk(str(root), folder))
-    return Listing(root=root, folders=folders, files=dict(sorted(files.items())))
+    found = [file for folder in folders for file in _walk(str(root), folder, ())]
+    files = {path: state for path, state in found if _suffix(path) in SUFFIXES}
+    unread = sorted(path for path, _ in found if path not in files)
+    return Listing(root=root, folders=folders, files=dict(sorted(files.items())), unread=unread)
 
 
-def _walk(root: str, folder: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield the files below a folder of the root."""
+def _suffix(path: str) -> str:
+    return path[path.rfind(".") :].lower()
+
+
+def _walk(root: str, folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, FileState]]:
+    """Yield the files below a folder of the root; `above` are device and inode of the folders it lies in."""
     try:
         entries = os.scandir(f"{root}/{folder}")
     except FileNotFoundError:
         return
     with entries:
         for entry in entries:
-            name = entry.name
-            if entry.is_dir():
-                yield from _walk(root, f"{folder}/{name}")
-            elif name[0] != "." and name[name.rfind(".") :].lower() in SUFFIXES:
-                stat = entry.stat()
-                yield f"{folder}/{name}", (stat.st_size, stat.st_mtime_ns)
+            name, path = entry.name, f"{folder}/{entry.name}"
+            if name[0] == ".":
+                continue
+            _check_name(root, path)
+            found = _status(entry, f"{root}/{path}")
+            if stat.S_ISDIR(found.st_mode):
+                here = found.st_dev, found.st_ino
+                if here in above:
+                    raise DataError(f"{root}/{path} is a link to a folder that it lies in; allowed: files; remove it")
+                yield from _walk(root, path, (*above, here))
+            elif stat.S_ISREG(found.st_mode):
+                yield path, _state(found)
+            else:
+                raise DataError(f"{root}/{path} is no regular file; allowed: files and folders; remove it")
 
 
-def file_state(path: Path) -> tuple[int, int] | None:
-    """Return (bytes, mtime in ns) of a file as a listing holds them, None where there is none."""
+def _check_name(root: str, path: str) -> None:
     try:
-        stat = path.stat()
+        path.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise DataError(f"{root}/{shown} has a name that is not UTF-8; allowed: UTF-8 names; rename it") from None
+
+
+def _status(entry: "os.DirEntry[str]", path: str) -> os.stat_result:
+    try:
+        return entry.stat()
+    except OSError as error:  # a link to nothing, or to itself
+        raise DataError(f"{path} cannot be read ({error.strerror}); allowed: files; restore or remove it") from error
+
+
+def _state(found: os.stat_result) -> FileState:
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def file_state(path: Path | str) -> FileState | None:
+    """Return the state of a file as a listing holds it, None where there is none."""
+    try:
+        return _state(os.stat(path))  # noqa: PTH116  (half the time of Path.stat, of many files)
     except OSError:
         return None
-    return stat.st_size, stat.st_mtime_ns
 
 
 def read_manifest(
     listing: Listing, cache: Path, progress: Progress | None = None, fits: Collection[ImageSettings] = ()
 ) -> Manifest:
-    """Return what the listed files contain; only new or changed ones (bytes, mtime) are read.
+    """Return what the listed files contain; only new or changed ones are read.
 
     What is read leaves its masks, and its images fitted in each of these ways, in `extracts_of`.
     """
@@ -156,24 +221,23 @@ def extracts_of(listing: Listing, cache: Path) -> Place:
 
 
 def _is_current(known: Manifest, listing: Listing) -> bool:
-    return known.path == list(listing.files) and all(
-        found == stored
-        for found, stored in zip(listing.files.values(), zip(known.bytes, known.mtime_ns, strict=True), strict=True)
-    )
+    states = zip(*(getattr(known, name) for name in STATE), strict=True)
+    return known.path == list(listing.files) and list(listing.files.values()) == list(states)
 
 
 def _renew(known: Manifest, listing: Listing, progress: Progress | None, writer: Writer) -> Iterator[Manifest]:
     """Yield growing manifests, so that an interrupted first reading is not lost; the last one is complete."""
     from concurrent.futures import ThreadPoolExecutor
 
-    stored = zip(known.path, zip(*(getattr(known, name) for name in COLUMNS), strict=True), strict=True)
-    rows: dict[str, Row] = {path: row for path, row in stored if listing.files.get(path) == (row[1], row[2])}
+    columns = (getattr(known, name) for name in COLUMNS)
+    stored = (Row(**dict(zip(COLUMNS, values, strict=True))) for values in zip(*columns, strict=True))
+    rows = {row.path: row for row in stored if listing.files.get(row.path) == _state_of(row)}
     missing = [path for path in listing.files if path not in rows]
     pool = ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1))
     try:
         for start in range(0, max(len(missing), 1), CHUNK):
             for row in pool.map(lambda path: _inspect(listing, path, writer), missing[start : start + CHUNK]):
-                rows[row[0]] = row
+                rows[row.path] = row
                 if progress is not None:
                     progress(len(rows) - len(listing.files) + len(missing), len(missing))
             writer.flush()
@@ -182,29 +246,34 @@ def _renew(known: Manifest, listing: Listing, progress: Progress | None, writer:
         pool.shutdown(cancel_futures=True)  # who interrupts does not wait for the files that are left
 
 
+def _state_of(row: Row) -> FileState:
+    return row.bytes, row.mtime_ns, row.ctime_ns, row.inode
+
+
 def _manifest(rows: list[Row]) -> Manifest:
-    columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
-    return Manifest(**{name: list(column) for name, column in zip(COLUMNS, columns, strict=True)})
+    return Manifest(**{name: [getattr(row, name) for row in rows] for name in COLUMNS})
 
 
 def _inspect(listing: Listing, path: str, writer: Writer) -> Row:
-    size, mtime = listing.files[path]
     kind = listing.kind(path)
-    content = ""
+    size, mtime_ns, ctime_ns, inode = listing.files[path]
+    row = Row(path=path, bytes=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns, inode=inode)
     try:
         data = (listing.root / path).read_bytes()
-        content = blake2b(data, digest_size=16).hexdigest()
-        pixels, patient = examine(data, kind, path)
-    except DataError as error:
-        return path, size, mtime, content, 0, 0, "", "", "", str(error)
     except OSError as error:
-        fault = f"{path} cannot be read ({error.strerror}); allowed: a readable file; restore it"
-        return path, size, mtime, content, 0, 0, "", "", "", fault
+        return replace(row, fault=f"{path} cannot be read ({error.strerror}); allowed: a readable file; restore it")
+    row = replace(row, content=blake2b(data, digest_size=16).hexdigest())
+    try:
+        decoded = examine(data, kind, path)
+    except DataError as error:
+        return replace(row, fault=str(error))
     leave = writer.image if kind == "image" else writer.mask
-    leave(listing.state(path), pixels)
-    grey = luma(pixels)
-    seen = thumbnail(grey) if kind == "image" else ""
-    return path, size, mtime, content, grey.shape[1], grey.shape[0], seen, _values(grey), patient, ""
+    leave(listing.state(path), decoded.pixels)
+    grey = luma(decoded.pixels)
+    return replace(
+        row, width=grey.shape[1], height=grey.shape[0], thumbnail=thumbnail(grey) if kind == "image" else "",
+        values=_values(grey), patient=decoded.patient, remark=decoded.remark,
+    )  # fmt: skip
 
 
 def _values(pixels: Pixels) -> str:

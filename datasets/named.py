@@ -1,11 +1,15 @@
 """Parts of data that a study file or its publisher names: fixed test sets, lists of images."""
 
 from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
 
+from datasets.decode import SUFFIXES
 from datasets.errors import DataError
 from datasets.patients import Members, draw_images, patient_order, rows_of
 from datasets.sample import Index, Offer
 from datasets.settings import FileList, SplitSettings, TestImages, TestShare
+from datasets.text import normal, read_lines
 
 
 def fixed_test(index: Index, settings: SplitSettings, members: Members, offer: Offer | None) -> set[str]:
@@ -40,17 +44,20 @@ def named_rows(index: Index, choice: object, part: str) -> list[int]:
         return [row for row, official in enumerate(index.official) if official == part]
     if not isinstance(choice, FileList):
         return []
-    path = choice.list
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"list {path} cannot be read ({error}); allowed: a text file; name another") from error
-    ids = [line.strip() for line in lines if line.strip()]
-    position = {image: row for row, image in enumerate(index.ids)}
-    for image in ids:
-        if image not in position:
-            raise DataError(f"list {path} names unknown image {image}; allowed: ids of the data; correct it")
-    return [position[image] for image in ids]
+    position = {normal(image): row for row, image in enumerate(index.ids)}
+    return [_named_row(normal(name), position, choice.list) for name in read_lines(choice.list)]
+
+
+def _named_row(name: str, position: Mapping[str, int], path: Path) -> int:
+    """Return the row of an image, which a list may name with the ending of its file."""
+    stem, dot, suffix = name.rpartition(".")
+    for known in (name, stem) if f"{dot}{suffix}".lower() in SUFFIXES else (name,):
+        if known in position:
+            return position[known]
+    raise DataError(
+        f"list {path} names the image {name}, which the data lacks; allowed: ids of the data, such as "
+        f"{next(iter(position), 'none')}; correct it"
+    )
 
 
 def check_named(index: Index, settings: SplitSettings, members: Members, offer: Offer) -> None:

@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from datasets.settings import ImageSettings
 
 Offer = Literal["labels", "boxes", "centres", "masks"]
 Pixels = NDArray[np.uint8]
+IGNORE: Final = 255
+"""Class id of pixels without a label in masks of exclusive classes; so there are at most 254 of these."""
 Progress = Callable[[int, int], None]
 """Called with files read so far and files to read."""
 
@@ -35,7 +37,8 @@ class Index:
     `patients` are namespaced by collection ("collection/patient"). `content` hashes the image's bytes,
     `offers[kind]` the annotation of that kind, "" where the image has none: together they say exactly
     what a training run reads. `thumbnails` are perceptual hashes for finding the same picture again.
-    `faults` say in a line why an image cannot be used, "" where it can.
+    `faults` say in a line why an image cannot be used, "" where it can; `offer_faults[kind]` why its annotation of
+    that kind cannot.
     """
 
     ids: Sequence[str]
@@ -55,15 +58,33 @@ class Index:
     structures: tuple[str, ...] = ()
     """Names of structures with a centre point or a box."""
     remarks: Sequence[str] = ()
-    """One a row or none at all: what is odd about an image that can still be used, "" where nothing is."""
+    """One a row or none at all: what is odd about an image that can still be used, a line each, "" where nothing is."""
+    offer_faults: Mapping[Offer, Sequence[str]] = field(default_factory=dict)
+    """One a row, or none at all, by kind of annotation."""
+    shown: Sequence[str] = ()
+    """One a row or none at all: the classes that its masks show, as bits of a hexadecimal number: bit k is classes[k].
+
+    "" where the image has no masks.
+    """
     unused_classes: tuple[str, ...] = ()
     """Classes that no mask of this index shows."""
+    unread: tuple[str, ...] = ()
+    """Files beside the images that are not read, relative to the root."""
     collection: str = ""
     """What `patients` are namespaced by where that may be a path: it has no say in who trains and who tests."""
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.ids)
+
+    def shows(self, row: int) -> frozenset[str]:
+        """Return the classes that the masks of a row show, as far as they are known."""
+        bits = int(self.shown[row] or "0", 16) if self.shown else 0
+        return frozenset(name for number, name in enumerate(self.classes) if bits >> number & 1)
+
+    def fault(self, row: int) -> str:
+        """Return why a row or any annotation of it cannot be used, "" where nothing is wrong."""
+        return next(filter(None, (self.faults[row], *(faults[row] for faults in self.offer_faults.values()))), "")
 
 
 class Source(ABC):
@@ -90,7 +111,7 @@ class Source(ABC):
 
     @abstractmethod
     def masks(self, row: int) -> Pixels:
-        """Return (classes, height, width) of 0/1 where classes overlap, else (height, width) class ids.
+        """Return (classes, height, width) of 0/1 where classes overlap, else (height, width) class ids or `IGNORE`.
 
         Raises `DataError` where the image has no masks.
         """

@@ -5,9 +5,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Share = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=1e-6, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-Place = Annotated[Path, AfterValidator(Path.absolute)]
+
+
+def _absolute(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("holds a null character; allowed: a path that a file can have; remove it")
+    return path.absolute()
+
+
+Place = Annotated[Path, AfterValidator(_absolute)]
 """A path made absolute when the file is read: workers run in folders of their own."""
 
 
@@ -48,7 +56,7 @@ class ImageSettings(Settings):
 class TestImages(Settings):
     """A fixed test set of about this many images, whole patients."""
 
-    images: Annotated[int, Field(ge=1)]
+    images: Annotated[int, Field(ge=1, le=10**9)]
 
 
 class TestShare(Settings):
@@ -76,7 +84,7 @@ class SplitSettings(Settings):
 
     test: Literal["folds", "official"] | TestImages | TestShare | FileList = "folds"
     validation: Literal["folds", "official"] | ValidationShare | FileList = ValidationShare()
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 
 class AugmentSettings(Settings):

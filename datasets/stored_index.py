@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets.manifest import Listing, file_state
+from datasets.manifest import STATE, FileState, Listing, file_state
 from datasets.sample import Index
 from datasets.settings import FileSettings
 
@@ -21,14 +21,15 @@ THREADS = 8
 """However many cores there are: on a remote disk each look waits."""
 SETTLED_NS = 2_000_000_000
 """A table written this shortly before it was read may have changed again without a change of its time."""
-OFFER = "offers."
-LISTED = ("path", "bytes", "mtime_ns")
-State = tuple[int, int] | None
+MAPPED = ("offers", "offer_faults")
+"""Fields of an index that hold lists by kind of annotation."""
+LISTED = ("path", *STATE)
+State = FileState | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stored:
-    """An index, and the files and tables it was made of; `tables` (bytes, mtime in ns) by path below the root."""
+    """An index, and the files and tables it was made of; `tables` by path below the root."""
 
     index: Index
     listing: Listing
@@ -50,8 +51,8 @@ def save(stored: Stored, place: Path, time_ns: int) -> None:
         return
     lists, rest = _taken_apart(stored.index)
     files = stored.listing.files
-    sizes, times = zip(*files.values(), strict=True) if files else ((), ())
-    lists |= {name: list(values) for name, values in zip(LISTED, (files, sizes, times), strict=True)}
+    states = zip(*files.values(), strict=True) if files else [()] * len(STATE)
+    lists |= {name: list(values) for name, values in zip(LISTED, (files, *states), strict=True)}
     told = {"code": _code(), "index": json.dumps(rest), "tables": json.dumps(stored.tables)}
     # One line of lists: they differ in length.
     table = pa.table({name: [values] for name, values in lists.items()}, metadata=told)
@@ -74,9 +75,9 @@ def load(place: Path, root: Path, folders: Mapping[str, Any]) -> Stored | None:
             table = file.read()
     except (OSError, pa.ArrowInvalid):  # not there, or cut off by a crash
         return None
-    paths, sizes, times = (_values(table, name) for name in LISTED)
+    paths, *states = (_values(table, name) for name in LISTED)
     tables = {name: tuple(state) if state else None for name, state in json.loads(told["tables"]).items()}
-    files = dict(zip(paths, zip(sizes, times, strict=True), strict=True))
+    files = dict(zip(paths, zip(*states, strict=True), strict=True))
     listing = Listing(root=root, folders=folders, files=files)
     if not _is_unchanged(listing, tables):
         return None
@@ -99,32 +100,28 @@ def _is_unchanged(listing: Listing, tables: Mapping[str, State]) -> bool:
 
 
 def _states(root: Path, paths: Sequence[str]) -> list[State]:
-    """Return what files are now: None of one that is not there, of all where one cannot be looked at.
-
-    Arrow looks up all of them without Python's lock, so that threads do not wait for each other.
-    """
-    from pyarrow.fs import LocalFileSystem
-
-    try:
-        found = LocalFileSystem().get_file_info([f"{root}/{path}" for path in paths])
-    except OSError:
-        return [None] * len(paths)
-    return [(info.size, info.mtime_ns) if info.is_file else None for info in found]
+    """Return what files are now, None of one that is not there."""
+    return [file_state(f"{root}/{path}") for path in paths]
 
 
 def _taken_apart(index: Index) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what has an entry an image, and the rest."""
     values = {field.name: getattr(index, field.name) for field in fields(index)}
-    offers = {f"{OFFER}{kind}": list(held) for kind, held in values.pop("offers").items()}
+    mapped = {f"{name}.{kind}": list(held) for name in MAPPED for kind, held in values.pop(name).items()}
     lists = {name: list(value) for name, value in values.items() if isinstance(value, list)}
-    return lists | offers, {name: value for name, value in values.items() if name not in lists}
+    return lists | mapped, {name: value for name, value in values.items() if name not in lists}
 
 
 def _put_together(lists: Mapping[str, Any], rest: Mapping[str, Any]) -> Index:
-    values: dict[str, Any] = {name: held for name, held in lists.items() if not name.startswith(OFFER)}
-    values |= {name: tuple(value) if isinstance(value, list) else value for name, value in rest.items()}
-    offers: Any = {name.removeprefix(OFFER): held for name, held in lists.items() if name.startswith(OFFER)}
-    return Index(**values, offers=offers)
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in rest.items()}
+    values |= {name: {} for name in MAPPED}
+    for name, held in lists.items():
+        field, _, kind = name.partition(".")
+        if kind:
+            values[field][kind] = held
+        else:
+            values[field] = held
+    return Index(**values)
 
 
 def _values(table: "pa.Table", name: str) -> list[Any]:

@@ -115,7 +115,7 @@ def fit_image(pixels: Pixels, settings: ImageSettings) -> Pixels:
 
 
 def fit_masks(masks: Pixels, settings: ImageSettings) -> Pixels:
-    """Fit (height, width) ids or (classes, height, width) of 0/1 into the square.
+    """Fit (height, width) ids or (classes, height, width) of 0/1 into the square; `IGNORE` is an id as any other.
 
     Nearest by pixel centres (OpenCV's INTER_NEAREST_EXACT, the same pixels as Pillow's NEAREST).
     """
@@ -133,8 +133,8 @@ def fit_masks(masks: Pixels, settings: ImageSettings) -> Pixels:
 def target_layout(index: Index, target: Target, size: int) -> tuple[tuple[int, ...], type[np.generic]]:
     """Return shape and type of one image's target.
 
-    labels (L,), centre (2,) and box (4,) are float32, NaN where unknown. uint8 are mask, (S, S) of class ids
-    or (K, S, S) of 0/1 where classes overlap, and box_mask, (K, S, S) of 0/1.
+    labels (L,), centre (2,) and box (4,) are float32, NaN where unknown. uint8 are mask, (S, S) of class ids or
+    `IGNORE`, or (K, S, S) of 0/1 where classes overlap, and box_mask, (K, S, S) of 0/1.
     """
     if target == "labels":
         return (len(index.labels),), np.float32

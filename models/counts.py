@@ -14,6 +14,8 @@ from torch import Tensor
 from models.score_bins import SCORE_EDGES
 
 CONFIDENCE_BINS = 20
+IGNORE = 255
+"""Class id of pixels without a label, that of `datasets.sample`; they count nowhere."""
 
 _FIXED_POINT = 2**30
 
@@ -43,9 +45,17 @@ class ConfidenceBins(NamedTuple):
 
 
 def one_hot(ids: Tensor, classes: int) -> Tensor:
-    """Turn ids (N, ...) into (N, classes, ...) bool; unlike torch's, by comparison alone (no scatter)."""
+    """Turn ids (N, ...) into (N, classes, ...) bool; unlike torch's, by comparison alone (no scatter).
+
+    Pixels without a label are of no class.
+    """
     names = torch.arange(classes, device=ids.device).view(1, -1, *[1] * (ids.dim() - 1))
     return ids.unsqueeze(1) == names
+
+
+def is_labelled(ids: Tensor) -> Tensor:
+    """Return where class ids are those of a class or of the background, bool of the same shape."""
+    return ids != IGNORE
 
 
 def predicted_ids(probabilities: Tensor, *, threshold: float = 0.5) -> Tensor:
@@ -72,19 +82,21 @@ def held_back(probabilities: Tensor, channel: int, threshold: float) -> Tensor:
     return kept
 
 
-def pixel_counts(predicted: Tensor, truth: Tensor) -> PixelCounts:
-    """Count agreeing and differing pixels of two (N, K, H, W) bool masks."""
+def pixel_counts(predicted: Tensor, truth: Tensor, *, known: Tensor | None = None) -> PixelCounts:
+    """Count agreeing and differing pixels of two (N, K, H, W) bool masks, where known, bool (N, 1 or K, H, W)."""
+    pixels: Tensor | int = truth.shape[2] * truth.shape[3]
+    if known is not None:
+        predicted, truth, pixels = predicted & known, truth & known, known.sum(dim=(2, 3))
     tp = (predicted & truth).sum(dim=(2, 3))
     fp = (predicted & ~truth).sum(dim=(2, 3))
     fn = (truth & ~predicted).sum(dim=(2, 3))
-    pixels = truth.shape[2] * truth.shape[3]
     return PixelCounts(tp=tp, fp=fp, fn=fn, tn=pixels - tp - fp - fn)
 
 
 def score_histograms(
     probabilities: Tensor, truth: Tensor, *, known: Tensor | None = None, edges: Sequence[float] = SCORE_EDGES
 ) -> ScoreHistograms:
-    """Histogram foreground scores (N, K, ...) in 0..1 by their bool truth, where known.
+    """Histogram foreground scores (N, K, ...) in 0..1 by their bool truth, where known, bool (N, 1 or K, ...).
 
     Bin i counts edges[i - 1] <= score < edges[i] in float32, as `score >= threshold` compares. There are
     len(edges) + 1 bins: scores below the first edge are in the first, those from the last edge on in the last.
@@ -100,13 +112,19 @@ def score_histograms(
 
 
 def confidence_bins(
-    probabilities: Tensor, truth: Tensor, *, foreground: Tensor, exclusive: bool, bins: int = CONFIDENCE_BINS
+    probabilities: Tensor,
+    truth: Tensor,
+    *,
+    foreground: Tensor,
+    exclusive: bool,
+    known: Tensor | None = None,
+    bins: int = CONFIDENCE_BINS,
 ) -> tuple[ConfidenceBins, ConfidenceBins]:
     """Bin the confidence in the likelier answer, for calibration (Guo et al. 2017).
 
     Exclusive: probabilities (N, C, H, W), truth ids (N, H, W), one answer per pixel, confidence max p.
     Otherwise: both (N, K, H, W), one answer per pixel and class, confidence max(p, 1 - p).
-    Returns the bins of all answers, and of those where `foreground`, bool of the shape of the truth.
+    Returns the bins of all known answers, and of those where `foreground`; both are bool of the shape of the truth.
     """
     p = probabilities.float()
     if exclusive:
@@ -117,9 +135,11 @@ def confidence_bins(
         right = (p >= 0.5) == truth
     images = len(p)
     index = _bin_index(confidence, [place / bins for place in range(1, bins)]) + bins * foreground
-    index, right = index.reshape(images, -1), right.reshape(images, -1)
-    counts = _count_rows(index + 2 * bins * right, 4 * bins).view(images, 2, 2, bins)
-    sums = _sum_rows(index, confidence.reshape(images, -1), 2 * bins).view(images, 2, bins)
+    place = index + 2 * bins * right
+    if known is not None:
+        place, confidence = torch.where(known, place, 4 * bins), torch.where(known, confidence, 0.0)
+    counts = _count_rows(place.reshape(images, -1), 4 * bins + 1)[:, : 4 * bins].view(images, 2, 2, bins)
+    sums = _sum_rows(index.reshape(images, -1), confidence.reshape(images, -1), 2 * bins).view(images, 2, bins)
     pixels, correct = counts.sum(dim=1), counts[:, 1]
     # Adding the sums is exact below 2**23 answers per image and bin: they are multiples of 2**-30.
     return (
@@ -128,17 +148,21 @@ def confidence_bins(
     )
 
 
-def confusion(predicted: Tensor, truth: Tensor, *, classes: int) -> Tensor:
-    """Return (N, classes, classes) int64 of true by predicted ids, both (N, H, W).
+def confusion(predicted: Tensor, truth: Tensor, *, classes: int, known: Tensor | None = None) -> Tensor:
+    """Return (N, classes, classes) int64 of true by predicted ids, both (N, H, W), where known, bool (N, H, W).
 
     Raises `ValueError` where an id is none of 0..classes-1.
     """
+    if known is not None:
+        truth = torch.where(known, truth, 0)
     for ids in (predicted, truth):
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= classes:
             raise ValueError(f"class ids {low}..{high}; allowed: 0..{classes - 1}; correct the class list")
-    pairs = truth.to(torch.int32) * classes + predicted.to(torch.int32)
-    return _count_rows(pairs.flatten(1), classes * classes).view(-1, classes, classes)
+    pairs, cells = truth.to(torch.int32) * classes + predicted.to(torch.int32), classes * classes
+    if known is not None:
+        pairs = torch.where(known, pairs, cells)
+    return _count_rows(pairs.flatten(1), cells + 1)[:, :cells].view(-1, classes, classes)
 
 
 def _bin_index(scores: Tensor, edges: Sequence[float]) -> Tensor:

@@ -2,7 +2,8 @@
 
 Shapes: logits (N, C, ...). Exclusive classes (softmax, channel 0 is the background) take ids (N, ...),
 all others a target of the logits' shape, where NaN means unknown and does not count. `class_weights` (C,)
-make every mean over classes a weighted one, so that their scale does not matter.
+make every mean over classes a weighted one, so that their scale does not matter. Pixels of the id
+`models.counts.IGNORE` have no label: they count in no loss, and its gradient is 0 there.
 
 The batch is that of all workers together: every sum over it goes through `models.workers.total`.
 
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.boundary import boundary_weights
-from models.counts import one_hot
+from models.counts import is_labelled, one_hot
 from models.settings import LossName
 from models.workers import total
 
@@ -76,7 +77,8 @@ def binary_cross_entropy(
     if exclusive:
         log_p, log_rest = _log_softmax_and_rest(scores)
         truth = one_hot(target, scores.shape[1])
-        return _mean(-torch.where(truth, log_p, log_rest), torch.ones_like(truth), class_weights)
+        counted = torch.ones_like(truth) & is_labelled(target).unsqueeze(1)
+        return _mean(-torch.where(truth, log_p, log_rest), counted, class_weights)
     truth, known = _known(target)
     return _mean(F.binary_cross_entropy_with_logits(scores, truth, reduction="none"), known, class_weights)
 
@@ -197,7 +199,7 @@ def _overlap(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor, T
     """Return soft sizes (C,) of intersection, prediction and truth, of foreground classes, over all workers."""
     scores = logits.float()
     if exclusive:
-        p = scores.softmax(dim=1)[:, 1:]
+        p = (scores.softmax(dim=1) * is_labelled(target).unsqueeze(1))[:, 1:]
         truth = one_hot(target, scores.shape[1])[:, 1:].float()
     else:
         p, truth = scores.sigmoid(), target.float()

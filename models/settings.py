@@ -67,7 +67,7 @@ class ScheduleSettings(Settings):
     name: Literal["none", "cosine", "plateau", "poly"] = "none"
     power: Annotated[float, Field(gt=0)] = 0.9
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    patience: Annotated[int, Field(ge=1)] = 5
+    patience: Annotated[int, Field(ge=1, le=10**6)] = 5
 
 
 class TaskSettings(Settings):
@@ -175,7 +175,7 @@ class AdversaryBlock(Settings):
     lambda2: Annotated[float, Field(ge=0)] = 0.001
     lambda_semi: Annotated[float, Field(ge=0)] = 0.0
     t_semi: Annotated[float, Field(ge=0, le=1)] = 0.2
-    semi_start: Annotated[int, Field(ge=0)] = 5000
+    semi_start: Annotated[int, Field(ge=0, le=10**9)] = 5000
 
 
 class AdversarialSettings(MaskSettings):

@@ -9,6 +9,7 @@ from uuid import uuid4
 import numpy as np
 
 from results.metrics import ImageValues, Measured, Row, Stage
+from results.signed import UNSIGNED, is_intact, sign
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,6 +30,8 @@ def write_measured(path: Path, measured: Mapping[Stage, Measured], marks: Mappin
             for start in range(0, len(stages), STAGES):
                 lines = [_line(stage, measured[stage], marks[stage]) for stage in stages[start : start + STAGES]]
                 file.write_table(pa.Table.from_pylist(lines, schema=_columns()))
+            file.add_key_value_metadata(UNSIGNED)
+        sign(aside)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
@@ -51,6 +54,8 @@ def read_measured(path: Path, marks: Mapping[Stage, str]) -> dict[Stage, Measure
 
     found: dict[Stage, Measured] = {}
     try:
+        if not is_intact(path):
+            return {}
         with pq.ParquetFile(path) as file:
             if not file.schema_arrow.equals(_columns()):
                 return {}

@@ -22,6 +22,7 @@ from results.sentences import (
 )
 from results.statistics.notes import BASELINE_FAILED, NOT_COMPARED, ONE_RUN_NOTES, lacks_replicates
 from results.tables import Cell, Record, Table
+from results.text import spreadsheet_cell
 
 NOT_RUN = "not run"
 FAILED = "failed"
@@ -98,7 +99,7 @@ def _csv(table: Table) -> str:
     records = list(_records(table))
     writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({name: spreadsheet_cell(value) for name, value in record.items()} for record in records)
     return text.getvalue()
 
 

@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from results.text import printable_lines
+
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
@@ -117,9 +119,15 @@ def render(report: Report) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_visible,
     )
     style, script = (_file(name) for name in ("report.css", "report.js"))
     return environment.get_template("report.html").render(report=report, style=style, script=script)
+
+
+def _visible(value: object) -> object:
+    """Escape invisible characters of text that is inserted into the page."""
+    return printable_lines(value) if type(value) is str else value
 
 
 def embedded(content: str | bytes) -> str:

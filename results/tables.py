@@ -8,6 +8,7 @@ from results import schema
 from results.schema import HEADLINE, SIGNIFICANT, SIZES, direction, factor_columns
 from results.sentences import cell_of, labels_sentences
 from results.statistics.notes import BASELINE_FAILED, BASELINE_PENDING, ITSELF, NO_PAIR, lacks_replicates
+from results.text import printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -289,4 +290,4 @@ def subject(wanted: Mapping[str, str], baseline: str | None = None) -> str:
 
 def label(value: object) -> str:
     """Return a value as row and column labels show it."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else printable(str(value))

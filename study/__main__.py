@@ -1,5 +1,32 @@
-"""`python -m study`."""
+"""The command `study`, also `python -m study`: it can be stopped from its first moment on."""
 
-from study.cli import main
+import os
+import signal
+import sys
 
-main()
+from cluster.stopping import Stopped, farewell, stoppable
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        with stoppable():
+            from study.cli import main as run
+
+            run()
+    except Stopped:
+        _end(signal.SIGTERM)
+    except KeyboardInterrupt:
+        _end(signal.SIGINT)
+
+
+def _end(number: int) -> None:
+    """End at once: a thread that still waits for something would be waited for."""
+    sys.stderr.write(farewell(number) + "\n")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -95,6 +95,11 @@ def matches(row: Mapping[str, object], rule: Mapping[str, object]) -> bool:
 def _product(axes: Mapping[str, Sequence[object]]) -> Iterator[dict[str, object]]:
     for values in itertools.product(*axes.values()):
         yield dict(zip(axes, values, strict=True))
+
+
+def evaluated_size(spec: StudySpec, arms: Iterable[Arm]) -> int:
+    """Return the side in pixels at which all arms are scored: by default that of their largest target images."""
+    return spec.evaluate.size or max((arm.chain[-1].image.size for arm in arms), default=0)
 
 
 class Resolver:

@@ -1,6 +1,5 @@
 """Where a running stage can be resumed: after an epoch, as safetensors and JSON."""
 
-import json
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from study.files import read_json
+from study.files import Altered, hash_of, read_signed, write_signed
 from study.remote import Entry, Remote, grouped
 
 STATE = "state.json"
@@ -64,11 +63,11 @@ class Checkpoints:
         aside, place = self.folder / "aside", self.folder / f"epoch-{epoch:06d}"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        numbers = snapshot.numbers | {"parts": list(snapshot.parts)}  # so that a lost file is noticed
         with removed_if_refused(aside):
             for name, tensors in snapshot.parts.items():
                 save_tensors(_plain(tensors), aside / f"{name}{TENSORS}")
-            (aside / STATE).write_text(json.dumps(numbers), encoding="utf-8")
+            hashes = {name: hash_of(aside / f"{name}{TENSORS}") for name in snapshot.parts}
+            write_signed(aside / STATE, {"numbers": snapshot.numbers, "parts": hashes})
         aside.rename(place)
         kept = {place, None if self.copies is None else self.copies.sending}
         for old in self.work.glob("*/epoch-*"):
@@ -79,18 +78,18 @@ class Checkpoints:
             self.copies.send(place)
 
     def latest(self) -> Snapshot | None:
-        """Read the most advanced readable checkpoint of any attempt."""
+        """Read the most advanced checkpoint of any attempt that is as it was written."""
         if self.copies is not None:
             self.copies.fetch(self.work)
         found = sorted(self.work.glob("*/epoch-*"), key=lambda folder: folder.name, reverse=True)
         for folder in found:
-            try:
-                parts = {file.name.removesuffix(TENSORS): load_file(file) for file in folder.glob(f"*{TENSORS}")}
-                numbers = read_json(folder / STATE)
-            except (OSError, ValueError, SafetensorError):  # cut off by a dying disk or node: an older one may do
-                continue
-            if isinstance(numbers, dict) and set(numbers.pop("parts", ())) == parts.keys():
-                return Snapshot(parts=parts, numbers=numbers)
+            with suppress(OSError, Altered, SafetensorError):  # damaged or cut off: an older one may do
+                state = read_signed(folder / STATE, lambda _: False)
+                if state is not None:
+                    files = {name: folder / f"{name}{TENSORS}" for name in state["parts"]}
+                    if all(hash_of(file) == state["parts"][name] for name, file in files.items()):
+                        parts = {name: load_file(file) for name, file in files.items()}
+                        return Snapshot(parts=parts, numbers=state["numbers"])
         return None
 
 
@@ -147,9 +146,15 @@ class Copies:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], place: Path) -> None:
-    """Write tensors to a file. Raises `OSError`, which the library wraps, where the disk refuses."""
+    """Write tensors to a file that others may read as the umask says.
+
+    Raises `OSError`, which the library wraps, where the disk refuses.
+    """
+    place.touch()
+    mode = place.stat().st_mode
     try:
-        save_file(dict(tensors), place)
+        save_file(dict(tensors), place)  # by itself it lets nobody but the owner read
+        place.chmod(mode)
     except SafetensorError as error:
         told = re.search(r"os error (\d+)", str(error))
         if told is None:

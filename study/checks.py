@@ -1,17 +1,13 @@
 """Everything about a study file that can be refused before data is read."""
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.util import find_spec
-from pathlib import Path
 
 from models import catalogue
 from models.architectures import ARCHITECTURES
 from models.patches import discriminator_problem
 from models.settings import Part, upsampling_of
-from results.schema import METRICS
 from study.arms import FIXED_FACTORS, OWN, Arm, Step, assignments, matches, text_of
-from study.factors import WeightsFile
 from study.problems import Problem, unknown
 from study.spec import StudySpec
 from study.stages import AdversarialStage, MaskStage
@@ -47,20 +43,6 @@ def reference_problems(spec: StudySpec, named: Mapping[str, Collection[str]]) ->
                 yield Problem(path=f"{path}.pathway", message=unknown("pathway", pathway, named["pathways"]))
 
 
-def published_problems(spec: StudySpec) -> Iterator[Problem]:
-    """Yield published values that belong beside no column of a table."""
-    names = [*FIXED_FACTORS, *spec.compare.factors, "labelled_fraction", "labelled_images"]
-    for section, published in enumerate(spec.published):
-        if published.metric not in METRICS:
-            message = unknown("metric", published.metric, METRICS)
-            yield Problem(path=f"published[{section}].metric", message=message)
-        for position, row in enumerate(published.values):
-            for name in row.match:
-                if name not in names:
-                    path = f"published[{section}].values[{position}].match.{name}"
-                    yield Problem(path=path, message=unknown("factor", name, names))
-
-
 def tracking_problems(spec: StudySpec) -> Iterator[Problem]:
     """Yield what is to be logged where the package for it is missing."""
     if spec.tracking.mlflow is not None and find_spec("mlflow") is None:
@@ -82,13 +64,21 @@ def worker_problems(spec: StudySpec) -> Iterator[Problem]:
 
 def name_problems(spec: StudySpec) -> Iterator[Problem]:
     """Yield backbones that nobody knows; whether one fits is told with its arm."""
-    for position, name in enumerate(spec.compare.backbone):
-        if not _is_known(name):
+    compare = spec.compare
+    named = [(f"compare.backbone[{position}]", name) for position, name in enumerate(compare.backbone)]
+    named += [
+        (f"compare.include[{position}].backbone", rule["backbone"])
+        for position, rule in enumerate(compare.include)
+        if "backbone" in rule
+    ]
+    for path, name in named:
+        if not is_known(name):
             message = catalogue.problem(None, name, size=spec.image.size, channels=spec.image.channels)
-            yield Problem(path=f"compare.backbone[{position}]", message=str(message))
+            yield Problem(path=path, message=str(message))
 
 
-def _is_known(backbone: str) -> bool:
+def is_known(backbone: str) -> bool:
+    """Return whether a backbone has this name."""
     return backbone == OWN or backbone in catalogue.backbones()
 
 
@@ -168,14 +158,15 @@ def arm_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
                 seen.add(key)
                 path = f"pathways.{arm.factors['pathway']}[{position}]"
                 yield from _network_problems(step)
-                if _builds(step):
+                if builds(step):
                     yield from _batch_problems(step)
                     yield from _freeze_problems(path, step)
-                    yield from _link_problems(path, before, step) if before and _builds(before) else ()
+                    yield from _link_problems(path, before, step) if before and builds(before) else ()
             before = step
 
 
-def _builds(step: Step) -> bool:
+def builds(step: Step) -> bool:
+    """Return whether the network of a stage can be built."""
     return _problem(step) is None
 
 
@@ -197,7 +188,7 @@ _OWNERS = {"architecture is ": ("architecture", "compare"), "backbone is ": ("ba
 
 def _network_problems(step: Step) -> Iterator[Problem]:
     message = _problem(step)
-    shared_name = step.settings.backbone is None and not _is_known(step.backbone)
+    shared_name = step.settings.backbone is None and not is_known(step.backbone)
     if message is None or shared_name:  # `name_problems` tells
         return
     about = next((owner for start, owner in _OWNERS.items() if message.startswith(start)), None)
@@ -216,13 +207,25 @@ def least_at_once(step: Step) -> int:
 
 
 def _batch_problems(step: Step) -> Iterator[Problem]:
-    if step.settings.batch_size // step.settings.accumulate < least_at_once(step):
-        parts = f" in {step.settings.accumulate} parts" if step.settings.accumulate > 1 else ""
-        message = (
-            f"is {step.settings.batch_size}{parts} under {step.architecture}, which normalises a global average over "
-            "the images at hand; allowed: 2 or more at a time; raise it"
-        )
-        yield Problem(path=f"stages.{step.stage}.batch_size", message=message)
+    settings = step.settings
+    at_once = settings.batch_size // settings.accumulate
+    if at_once >= least_at_once(step) and (at_once > 1 or _takes_one_image(step)):
+        return
+    parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
+    network = " with ".join(filter(None, (step.architecture, step.backbone)))
+    message = (
+        f"is {settings.batch_size}{parts} under {network} at {step.image.size} px, which normalises a value over the "
+        "images at hand; allowed: 2 or more at a time; raise it"
+    )
+    yield Problem(path=f"stages.{step.stage}.batch_size", message=message)
+
+
+def _takes_one_image(step: Step) -> bool:
+    from models.trial import takes_one_image  # brings torch, as the next
+    from study.model import blueprint
+
+    held = step.link.freeze if step.link.unfreeze_after is None else ()
+    return takes_one_image(blueprint(step.settings, step.image, step.architecture, step.backbone, 1), held)
 
 
 def _freeze_problems(path: str, step: Step) -> Iterator[Problem]:
@@ -263,38 +266,3 @@ def _shared(step: Step, before: Step, parts: tuple[Part, ...]) -> Iterator[tuple
     if "decoder" in parts and step.architecture == before.architecture:
         here, there = (catalogue.upsampling(each.architecture, upsampling_of(each.settings)) for each in (step, before))
         yield "upsampling", here, there
-
-
-def weights_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:
-    """Yield published weights that do not exist."""
-    for path, backbone, initial in _initial_weights(spec, arms):
-        if not isinstance(initial, WeightsFile) and _is_known(backbone):
-            problem = catalogue.weights_problem(backbone, initial)
-            if problem:
-                yield Problem(path=path, message=problem)
-
-
-def file_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:
-    """Yield files of initial weights that do not exist."""
-    for path, _, initial in _initial_weights(spec, arms):
-        if isinstance(initial, WeightsFile) and not _is_safetensors(initial.file):
-            message = f"{initial.file} is no safetensors file; allowed: one that exists; correct the path"
-            yield Problem(path=f"{path}.file", message=message)
-
-
-def _initial_weights(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[tuple[str, str, str | WeightsFile]]:
-    """Yield path in the study file, backbone and initial weights of what arms start from."""
-    for backbone, initial in sorted({(arm.chain[0].backbone, arm.initial_weights) for arm in arms}, key=str):
-        known = spec.compare.initial_weights
-        path = f"compare.initial_weights[{known.index(initial)}]" if initial in known else "compare.include"
-        yield path, backbone, initial
-
-
-def _is_safetensors(file: Path) -> bool:
-    """Return whether a file begins as the format says: eight bytes of length, then that much JSON."""
-    try:
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            return length <= file.stat().st_size and isinstance(json.loads(stream.read(length)), dict)
-    except (OSError, ValueError):
-        return False

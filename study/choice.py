@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from results import schema
 from results.tables import is_complete
-from study.files import is_name
+from study.files import Altered, intact_table, is_name
 from study.layout import COMPARISONS, RESULTS, SPEC
 from study.outcome import read_comparisons
 from study.problems import Problem, Refused, unknown
 from study.store import Store
+from study.stored import check_spec
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,14 +94,21 @@ def _stage(store: Store, name: str) -> str:
 
 
 def _told_by_a_study(store: Store, digest: str) -> Choice:
+    altered: Altered | None = None
     for study in store.studies(RESULTS, SPEC, COMPARISONS):
         folder = store.study(study)
-        rows = _replicates(folder / RESULTS, digest)
+        try:
+            rows = _replicates(folder / RESULTS, digest)
+        except Altered as error:  # another study may know the stage
+            altered = altered or error
+            continue
         if rows and (folder / SPEC).is_file():
             spec = _spec(folder)
             cell = {name: rows[0][name] for name in (*_factors(rows), _level(spec))}
             scorings = {digest: rows[0]["scoring"]}
             return Choice(digests=(digest,), study=folder, spec=spec, cell=cell, scorings=scorings)
+    if altered is not None:
+        raise altered
     return Choice(digests=(digest,))
 
 
@@ -143,7 +151,7 @@ def _replicates(file: Path, digest: str | None = None) -> list[Row]:
     """Return factors, labelled data, fold, seed, digest and scoring of the replicates that are scored, each once."""
     import pyarrow.parquet as pq
 
-    names = pq.read_schema(file).names
+    names = pq.read_schema(intact_table(file)).names
     columns = [*schema.factor_columns(names), *schema.SIZES, "fold", "seed", "digest", "scoring"]
     filters = [(name, "=", value) for name, value in schema.HEADLINE.items()]
     filters += [("digest", "=", digest)] if digest is not None else []
@@ -163,6 +171,7 @@ def _level(spec: Row) -> str:
 def _spec(folder: Path) -> dict[str, Any]:
     from study.document import read_document
 
+    check_spec(folder / SPEC)
     return read_document(folder / SPEC)
 
 

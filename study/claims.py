@@ -15,13 +15,15 @@ import psutil
 from filelock import FileLock
 
 from study.beat import beating
-from study.files import read_json, write_json
+from study.files import write_json
 from study.mirror import Mirror
 from study.patience import patiently, refuses
 from study.remote import Remote
+from study.stored import verified_line
 
 FILE = "claim.json"
 STALE_SECONDS = 60.0
+LARGEST_PID = 2**31
 CLOCK_SECONDS = 2.0
 """By how much a process's time of birth may seem to move when the clock is set."""
 
@@ -75,8 +77,8 @@ def _is_held(remote: Remote, key: str) -> bool:
     content = remote.read(key)
     if content is None:
         return False
-    claim = json.loads(content)
-    if claim["host"] == socket.gethostname() and not _runs(claim["pid"], claim["born"]):
+    claim = verified_line(content, _is_claim)
+    if claim is not None and claim["host"] == socket.gethostname() and not _runs(claim["pid"], claim["born"]):
         return False
     folder = key.rpartition("/")[0]
     probe = f"{folder}/now-{uuid.uuid4().hex}"
@@ -105,8 +107,8 @@ def _claimed_here(work: Path) -> Iterator[None]:
     finished = False
 
     def release() -> None:
-        with lock:
-            if read_json(file) == mine:  # else this process was taken for dead, and another holds the claim now
+        with lock, suppress(FileNotFoundError):
+            if _read(file) == mine:  # else this process was taken for dead, and another holds the claim now
                 shutil.rmtree(work, ignore_errors=True) if finished else file.unlink(missing_ok=True)
 
     try:
@@ -127,14 +129,26 @@ def is_claimed(work: Path, mirror: Mirror | None = None) -> bool:
     if mirror is not None and _is_held(mirror.remote, f"work/{work.name}/{FILE}"):
         return True
     try:
-        claim = read_json(work / FILE)
+        claim = _read(work / FILE)
+    except FileNotFoundError:
+        return False
     except OSError as error:
         if not refuses(error):
             raise
         return True  # ask again later
-    if not isinstance(claim, dict):
-        return False
-    return _runs(claim["pid"], claim["born"]) if claim["host"] == socket.gethostname() else _is_beaten(work)
+    if claim is not None and claim["host"] == socket.gethostname():
+        return _runs(claim["pid"], claim["born"])
+    return _is_beaten(work)  # also where the claim is damaged: it is held as long as it is kept fresh
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """Return a claim, None where it is damaged. Raises `FileNotFoundError`."""
+    return verified_line(file.read_bytes(), _is_claim)
+
+
+def _is_claim(value: dict[str, Any]) -> bool:
+    pid = value.get("pid")
+    return isinstance(pid, int) and 0 < pid < LARGEST_PID and isinstance(value.get("born"), float) and "host" in value
 
 
 def _is_beaten(work: Path) -> bool:

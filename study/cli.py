@@ -1,7 +1,11 @@
 """The command line: `study COMMAND`, also `python -m study`."""
 
 import atexit
+import errno
+import io
 import json
+import shlex
+import signal
 import sys
 from collections.abc import Callable
 from gc import freeze
@@ -11,6 +15,9 @@ from typing import Annotated
 
 import typer
 
+from cluster.stopping import Stopped, farewell, stoppable
+from results.text import printable
+from study.console import say
 from study.document import read_document
 from study.options import (
     DEFAULT_STORAGE,
@@ -38,12 +45,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+UNUSABLE = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+"""What comes of a path that was named, not of the storage's state."""
+
 data = typer.Typer(help="Look at data before a study reads them.", no_args_is_help=True)
 app.add_typer(data, name="data")
 for command in (table, compare, report, predict, export, submit, logs, stop):
     app.command()(command)
-
-INTERRUPTED = 130
 
 
 @app.command()
@@ -51,7 +59,7 @@ def catalog() -> None:
     """List the study files that come with the platform."""
     for template in _templates():
         first = template.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
-        typer.echo(f"{template.name.removesuffix('.yaml'):24} {first}")
+        say(f"{template.name.removesuffix('.yaml'):24} {first}")
 
 
 @app.command()
@@ -75,13 +83,13 @@ def init(
             f"{place} cannot be written ({error.strerror}); allowed: a place you may write; choose another with -o"
         )
         raise Refused([Problem(path="", message=message)], "study init") from error
-    typer.echo(f"wrote {place}; next: study plan {place}")
+    say(f"wrote {place}; next: study plan {shlex.quote(str(place))}")
 
 
 @app.command()
 def schema() -> None:
     """Print the study file's JSON schema; editors check and complete by it."""
-    typer.echo((resources.files("study") / "study.schema.json").read_text(encoding="utf-8"), nl=False)
+    say((resources.files("study") / "study.schema.json").read_text(encoding="utf-8"), newline=False)
 
 
 @app.command()
@@ -100,7 +108,7 @@ def plan(
     place = cache_of(cache)
     found = load_plan(read_document(file, overrides or ()), file=str(file), cache=place, storage=storage)
     told = summary(found, Store(storage), place)
-    typer.echo(json.dumps(told, indent=1) if as_json else summary_text(told))
+    say(json.dumps(told, indent=1) if as_json else summary_text(told))
 
 
 @app.command()
@@ -141,7 +149,7 @@ def status(
 
     study_folder(storage, name)
     told = read_status(storage, name)
-    typer.echo(json.dumps(told, indent=1) if as_json else status_text(told))
+    say(json.dumps(told, indent=1) if as_json else status_text(told))
 
 
 @data.command("check")
@@ -157,7 +165,7 @@ def check_data(
 
     settings = read_settings(source, root, overrides or ())
     for line in data_check(settings, cache=cache_of(cache), output=output or Path(f"{source}-contact.png")):
-        typer.echo(line)
+        say(line)
 
 
 @app.command()
@@ -172,12 +180,12 @@ def gc(
     store = Store(storage)
     found = garbage(store)
     for one in found:
-        typer.echo(f"{store.place}/{one.folder}  {one.bytes / 2**20:.1f} MiB")
+        say(f"{store.place}/{one.folder}  {one.bytes / 2**20:.1f} MiB")
     total = sum(one.bytes for one in found) / 2**20
     if yes:
         remove(store, found)
     told = "removed" if yes else "could be removed with --yes"
-    typer.echo(f"{len(found)} folders, {total:.1f} MiB {told}")
+    say(f"{len(found)} folders, {total:.1f} MiB {told}")
 
 
 @app.command()
@@ -187,7 +195,7 @@ def doctor(storage: Storage = DEFAULT_STORAGE, cache: Cache = None) -> None:
 
     sound = True
     for finding in findings(storage, cache_of(cache)):
-        typer.echo(finding.line)
+        say(finding.line)
         sound = sound and finding.sound
     raise typer.Exit(0 if sound else 1)
 
@@ -196,11 +204,10 @@ def _run(document: dict[str, object], file: str, storage: Path, cache: Path, add
     from rich.console import Console
 
     from cluster.local import LocalCluster
-    from cluster.stopping import stoppable
     from study.load import load_plan
     from study.ready import refuse_unready
 
-    with stoppable(), LocalCluster(preload=_preload(document)) as local:
+    with LocalCluster(preload=_preload(document)) as local:
         cluster = address or local
         # Who reads new data will most likely train on them: what that needs starts meanwhile.
         meanwhile = local.begin if cluster is local else None
@@ -217,7 +224,7 @@ def _run(document: dict[str, object], file: str, storage: Path, cache: Path, add
         except ConnectionError as error:
             raise Refused([Problem(path="--address", message=str(error))], file) from error
     for line in ending(found, ended, storage):
-        typer.echo(line)
+        say(line)
     raise typer.Exit(1 if ended.failures or ended.fruitless else 0)
 
 
@@ -233,26 +240,50 @@ def _templates() -> list[Path]:
     return sorted(folder.glob("*.yaml"))
 
 
+def _show_usage(error: typer.TyperException) -> None:
+    """Print what is wrong with the options in one line; nothing where the help was printed instead."""
+    message = " ".join(error.format_message().split()).replace("Value error, ", "").replace("Input should", "must")
+    command = getattr(getattr(error, "ctx", None), "command_path", "study")
+    if message:
+        say(f"{command}: {message.rstrip('.')}; allowed: what `{command} --help` lists", error=True)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; refusals are one line each on stderr and exit with 2."""
-    run_app: Callable[..., None] = app
+    run_app: Callable[..., int | None] = app
     atexit.register(freeze)  # half a second; nothing here relies on cycles being finalised
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks, as on stderr
     try:
-        run_app(arguments)
+        with stoppable():
+            status = run_app(arguments, standalone_mode=False) or 0
+    except KeyboardInterrupt as ended:
+        number = signal.SIGTERM if isinstance(ended, Stopped) else signal.SIGINT
+        say(farewell(number), error=True)
+        status = 128 + number
     except Refused as refused:
-        typer.echo(str(refused), err=True)
-        sys.exit(2)
+        say(str(refused), error=True)
+        status = 2
+    except typer.TyperException as error:
+        _show_usage(error)
+        status = 2
     except Silent as silent:
         message = f"{silent}; allowed: a storage that answers; what is finished is kept, run the same command later"
-        typer.echo(" ".join(message.split()), err=True)
-        sys.exit(1)
+        say(" ".join(message.split()), error=True)
+        status = 1
+    except MemoryError:
+        remedy = "allowed: a machine with memory and address space (`ulimit -v`) to spare; free some"
+        say(f"out of memory; {remedy}; what is finished is kept", error=True)
+        status = 1
     except OSError as error:
-        if not refuses(error):
+        if error.errno in UNUSABLE:
+            message = f"{error.filename}: {error.strerror}; allowed: a path that can be used here; correct it"
+            say(printable(message), error=True)
+            status = 2
+        elif refuses(error):
+            message = f"{error}; allowed: a place with room that can be written; what is finished is kept, run the "
+            say(printable(f"{message}same command once there is"), error=True)
+            status = 1
+        else:
             raise
-        message = f"{error}; allowed: a place with room that can be written; what is finished is kept, run the same "
-        typer.echo(f"{message}command once there is", err=True)
-        sys.exit(1)
-    except SystemExit as ended:
-        if ended.code == INTERRUPTED:  # typer's answer to KeyboardInterrupt
-            typer.echo("interrupted; what is finished is kept, the same command goes on from there", err=True)
-        raise
+    sys.exit(status)

@@ -57,7 +57,7 @@ def data_check(settings: DataSettings, *, cache: Path, output: Path) -> Iterator
     progress = telling(settings.source)
     source = open_source(settings)
     index = _index(source, cache, progress)
-    found = check(index, source)
+    found = check(index)
     yield from _counts(source, index, progress)
     rows = chosen_rows(index, DRAWN)
     if rows:
@@ -93,7 +93,7 @@ def _drawn(source: Source, index: Index, rows: list[int], output: Path) -> Itera
 
 
 def _counts(source: Source, index: Index, progress: Progress) -> Iterator[str]:
-    usable = [row for row, fault in enumerate(index.faults) if not fault]
+    usable = [row for row in range(len(index)) if not index.fault(row)]
     faulty = f", {len(index) - len(usable):,} with a fault" if len(usable) < len(index) else ""
     yield _line("images", f"{len(index):,}, of {len(set(index.patients)):,} patients{faulty}")
     for name, column in (("split", index.official), ("category", index.categories)):

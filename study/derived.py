@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import results
 from results.metrics import MetricSettings, Stage
 from results.schema import Replicate
-from study.files import hash_of, write_table
+from study.files import Altered, hash_of, intact_table, write_table
 from study.identity import combined
 from study.layout import COMPARISONS, RESULTS, TESTS
 from study.store import Store
@@ -28,13 +28,7 @@ def stage_marks(replicates: Iterable[Replicate], store: Store, settings: MetricS
     """Return for each target stage what its numbers are made of: state of its scores, settings, code."""
     shared = combined(_code(), repr(settings))
     stages = dict.fromkeys((one.digest, one.scoring) for one in replicates)
-    return {stage: combined(shared, *stage, *_states(store, stage)) for stage in stages}
-
-
-def _states(store: Store, stage: Stage) -> list[str]:
-    """Return size and time of both files of scores."""
-    found = [file.stat() for file in (store.scores(*stage), store.images(*stage))]
-    return [f"{status.st_size} {status.st_mtime_ns}" for status in found]
+    return {stage: combined(shared, *stage, *store.score_times(*stage)) for stage in stages}
 
 
 @cache
@@ -57,9 +51,9 @@ def read_derived(folder: Path, mark: str) -> "pa.Table | None":
     import pyarrow.parquet as pq
 
     try:
-        found = [pq.read_schema(folder / name) for name in (RESULTS, COMPARISONS, TESTS)]
+        found = [pq.read_schema(intact_table(folder / name)) for name in (RESULTS, COMPARISONS, TESTS)]
         if all((one.metadata or {}).get(MARK) == combined(mark, *one.names).encode() for one in found):
             return pq.read_table(folder / COMPARISONS).replace_schema_metadata()
-    except (OSError, pa.ArrowInvalid):  # one is missing, or broken
+    except (OSError, pa.ArrowInvalid, Altered):  # one is missing, or damaged
         pass
     return None

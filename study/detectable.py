@@ -11,6 +11,7 @@ from results.statistics.notes import FEW_PATIENTS, one_run_note
 from results.statistics.paired_tests import PRETRAINING_RUN
 from results.statistics.power import detectable_over_replicates, detectable_over_units
 from study.design import families
+from study.files import Altered, intact_table
 from study.layout import RESULTS, TESTS
 from study.plan import Plan, Replicate
 from study.store import Store
@@ -144,7 +145,12 @@ def _spread(plan: Plan, store: Store) -> dict[tuple[str, str, str], float]:
         import pyarrow.parquet as pq  # a plan without finished studies does without
 
         folder = store.study(name)
-        if not set(schema.paired_tests().names) <= set(pq.read_schema(folder / TESTS).names):
+        try:
+            names = pq.read_schema(intact_table(folder / TESTS)).names
+            intact_table(folder / RESULTS)
+        except (Altered, FileNotFoundError):
+            continue  # what its own commands say
+        if not set(schema.paired_tests().names) <= set(names):
             continue  # an earlier version wrote it
         scored = pq.read_table(folder / RESULTS, columns=["scoring"], filters=[("metric", "=", "mean_iou")])
         if scorings.isdisjoint(scored["scoring"].unique().to_pylist()):

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from cluster.work import Outcome
+from results.text import printable
 from study.pace import Pace, left_text, scores_text
 from study.plan import Plan, image_epochs
 from study.todo import Todo
@@ -162,7 +163,7 @@ class Display:
 
     def line(self, text: str) -> None:
         """Print one line."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     def label(self, digest: str) -> str:
         """Return how a stage is named to the user."""

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +27,12 @@ class Finding:
 
 
 def default_cache() -> Path:
-    """Return the per-user folder of prepared images."""
+    """Return the per-user folder of prepared images, created so that only this user reads it: they may be patients'."""
     base = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(base).expanduser() / "segmentation-study"
+    folder = Path(base).expanduser() / "segmentation-study"
+    with suppress(OSError):  # whatever writes there first reports it
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def findings(storage: Path, cache: Path) -> Iterator[Finding]:

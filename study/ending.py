@@ -1,5 +1,6 @@
 """What a finished run tells: the table, what failed, where the picture is, what to do next."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,6 @@ def ending(plan: Plan, ended: Ended, storage: Path) -> Iterator[str]:
         yield f"not run: {len(ended.skipped)} stages that start from failed ones"
     if ended.failures:
         yield "the same command tries what failed once more; the rest is kept"
-    where = "" if storage == Path("runs") else f" --storage {store.place}"
+    where = "" if storage == Path("runs") else f" --storage {shlex.quote(store.place)}"
     commands = (f"table {name} --metric dice", f"table {name} --format csv", f"status {name}")
     yield "next: " + "; ".join(f"study {command}{where}" for command in commands)

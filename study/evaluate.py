@@ -64,6 +64,10 @@ class Answered:
             return self.truth.bool()
         return counts.one_hot(self.truth.long(), self.probabilities.shape[1])[:, 1:]
 
+    def known(self) -> Tensor | None:
+        """Return (N, 1, S, S) bool, where a pixel has a label; None where classes overlap and all have one."""
+        return counts.is_labelled(self.truth).unsqueeze(1) if self.outputs.exclusive else None
+
     def deciding(self) -> Tensor:
         """Return the probabilities that decide."""
         return self.probabilities if self.held_back is None else counts.held_back(self.probabilities, *self.held_back)
@@ -124,11 +128,14 @@ def _held_back(network: Network, examination: Examination, validation: Sequence[
     wrong, negatives = torch.zeros(SCORE_BINS, dtype=torch.int64), 0
     for rows in _batches(validation):
         answered = answer(network, examination, rows, "validation")
-        truth = answered.masks()[:, number : number + 1]
+        truth, known = answered.masks()[:, number : number + 1], answered.known()
         called = answered.predicted()[:, number : number + 1]
+        false = ~truth
+        if known is not None:
+            called, false = called & known, false & known
         bins = counts.score_histograms(answered.probabilities[:, channel : channel + 1], truth, known=called)
         wrong += bins.negatives.sum(dim=(0, 1)).cpu()
-        negatives += int((~truth).sum())
+        negatives += int(false.sum())
     return channel, smallest_threshold(wrong.numpy(), negatives, wanted.false_positive_rate)
 
 
@@ -154,9 +161,9 @@ def answer(
 
 def _scores(answered: Answered) -> Iterator[dict[str, Any]]:
     exclusive, probabilities = answered.outputs.exclusive, answered.probabilities
-    masks, held = answered.masks(), answered.held_back
-    pixels = counts.pixel_counts(answered.predicted(), masks)
-    bins = counts.score_histograms(probabilities[:, 1:] if exclusive else probabilities, masks)
+    masks, held, known = answered.masks(), answered.held_back, answered.known()
+    pixels = counts.pixel_counts(answered.predicted(), masks, known=known)
+    bins = counts.score_histograms(probabilities[:, 1:] if exclusive else probabilities, masks, known=known)
     columns = {name: getattr(pixels, name).cpu().numpy() for name in ("tp", "fp", "fn", "tn")}
     columns |= {name: getattr(bins, name).cpu().numpy() for name in ("positives", "negatives")}
     for row, place in enumerate(answered.places):
@@ -177,10 +184,14 @@ def _images(answered: Answered) -> Iterator[dict[str, Any]]:
     goal = answered.truth.long() if exclusive else answered.truth.bool()
     predicted = answered.predicted_ids() if exclusive else answered.predicted()
     foreground = (predicted != 0) | (goal != 0)
-    everywhere, inside = counts.confidence_bins(probabilities, goal, foreground=foreground, exclusive=exclusive)
+    known = counts.is_labelled(goal) if exclusive else None
+    everywhere, inside = counts.confidence_bins(
+        probabilities, goal, foreground=foreground, exclusive=exclusive, known=known
+    )
     confusion: NDArray[np.int64] | None = None
     if exclusive:
-        confusion = counts.confusion(predicted, goal, classes=probabilities.shape[1]).flatten(1).cpu().numpy()
+        by_pair = counts.confusion(predicted, goal, classes=probabilities.shape[1], known=known)
+        confusion = by_pair.flatten(1).cpu().numpy()
     columns: dict[str, NDArray[Any]] = {}
     for prefix, part in (("confidence", everywhere), ("foreground", inside)):
         columns[f"{prefix}_count"] = part.pixels.cpu().numpy()

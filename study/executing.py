@@ -15,6 +15,7 @@ from cluster.queue import Item, Queue
 from cluster.slots import Slots
 from cluster.work import Listener, Outcome, Report, Share
 from study.claims import Claimed, is_claimed
+from study.damaged import Damaged
 from study.display import Display
 from study.footing import footing
 from study.job import Job, Surroundings, make_job
@@ -24,7 +25,7 @@ from study.patience import patiently
 from study.plan import Plan, image_epochs
 from study.problems import Problem, Refused
 from study.remote import under
-from study.store import Damaged, Store
+from study.store import Store
 from study.summary import write_plan
 from study.todo import Todo, todo
 from study.tracking import tracked
@@ -142,8 +143,8 @@ class Worker:
         except Claimed:
             return Outcome(status="busy")
         except Damaged as error:
-            store.set_aside(error.digest)
-            return Outcome(status="redo", detail=str(error), redo=error.digest)
+            store.set_aside(error)
+            return Outcome(status="redo", detail=error.short, redo=error.digest)
         return Outcome(status="done")
 
     def _spread(self, job: Job, report: Report) -> "Spread":

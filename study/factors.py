@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from datasets.settings import Place
 from results.schema import DEFAULT_ROPE, METRICS, Level
-from study.fields import Fraction, Positive, Seed, Settings
+from study.fields import MAX_LISTED, Count, Fraction, Seed, Settings
 
 
 class WeightsFile(Settings):
@@ -27,6 +27,11 @@ COMPARE_KEYS = frozenset({"architecture", "backbone", "initial_weights", "pathwa
                           "top"})  # fmt: skip
 
 
+def fixed_rule(rule: Rule) -> Rule:
+    """Read the values of a rule as the lists they choose from are read. Raises `ValueError`."""
+    return {name: _fixed(name, value) for name, value in rule.items()}
+
+
 def _fixed(name: str, value: FactorValue) -> FactorValue:
     if name == "initial_weights" and isinstance(value, Mapping) and set(value) == {"file"}:
         return WeightsFile(file=Path(str(value["file"])))
@@ -38,21 +43,21 @@ def _fixed(name: str, value: FactorValue) -> FactorValue:
 class Compare(Settings):
     """The grid of arms. A key with dots is a further factor: a path into the study file."""
 
-    architecture: tuple[str, ...] = Field(min_length=1)
-    backbone: tuple[str, ...] = Field(min_length=1)
-    initial_weights: tuple[InitialWeights, ...] = Field(default=("random",), min_length=1)
-    pathway: tuple[str, ...] | None = Field(default=None, min_length=1)
-    labelled_fraction: tuple[Fraction, ...] | None = Field(default=None, min_length=1)
-    labelled_images: tuple[Positive, ...] | None = Field(default=None, min_length=1)
+    architecture: tuple[str, ...] = Field(min_length=1, max_length=MAX_LISTED)
+    backbone: tuple[str, ...] = Field(min_length=1, max_length=MAX_LISTED)
+    initial_weights: tuple[InitialWeights, ...] = Field(default=("random",), min_length=1, max_length=MAX_LISTED)
+    pathway: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=MAX_LISTED)
+    labelled_fraction: tuple[Fraction, ...] | None = Field(default=None, min_length=1, max_length=MAX_LISTED)
+    labelled_images: tuple[Count, ...] | None = Field(default=None, min_length=1, max_length=MAX_LISTED)
     factors: Mapping[str, tuple[FactorValue, ...]] = {}
-    folds: Positive = 5
-    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
+    folds: Annotated[int, Field(ge=1, le=MAX_LISTED)] = 5
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1, max_length=MAX_LISTED)
     baseline: tuple[Rule, ...] = ()
     exclude: tuple[Rule, ...] = ()
     include: tuple[Rule, ...] = ()
     rope: Rope = DEFAULT_ROPE
     """Half width of the region of practical equivalence: one for metrics within 0..1, or a mapping by metric."""
-    top: Positive | None = None
+    top: Count | None = None
     """Compare only so many arms, those whose search found the most, and their baselines."""
 
     @model_validator(mode="before")
@@ -72,8 +77,7 @@ class Compare(Settings):
     @field_validator("baseline", "exclude", "include")
     @classmethod
     def _fixed_factors(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
-        """Read the values of rules as the lists they choose from are read."""
-        return tuple({name: _fixed(name, value) for name, value in rule.items()} for rule in rules)
+        return tuple(map(fixed_rule, rules))
 
     @field_validator("architecture", "backbone", "initial_weights", "pathway", "labelled_fraction", "labelled_images",
                      "seeds")  # fmt: skip
@@ -96,6 +100,8 @@ class Compare(Settings):
     @classmethod
     def _some_values(cls, value: Mapping[str, tuple[object, ...]]) -> Mapping[str, tuple[object, ...]]:
         for path, values in value.items():
+            if len(values) > MAX_LISTED:
+                raise ValueError(f"{path} has {len(values):,} values; allowed: at most {MAX_LISTED:,}; remove some")
             if not values or any(list(values).count(item) > 1 for item in values):
                 raise ValueError(f"{path} is {list(values)}; allowed: a list of different values, at least one")
         return value

@@ -4,13 +4,35 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.signed import UNSIGNED, is_intact, sign, without_signature
+from study.problems import Problem, Refused
+
 if TYPE_CHECKING:
     import pyarrow as pa
+
+HASH = "blake2b"
+"""Key under which JSON carries the hash of its other values."""
+
+
+Damage = tuple[str, str]
+"""Name of a file, and what is wrong with it."""
+
+
+class Altered(Refused):
+    """A stored file is not what was written. A run makes it again; no command uses its content."""
+
+    def __init__(self, where: str, what: str) -> None:
+        self.where, self.what = where, what
+        message = f"{what}; allowed: files as they were written; `study run FILE` makes it again"
+        super().__init__([Problem(path="", message=message)], where)
+
+    def __reduce__(self) -> tuple[type["Altered"], tuple[Any, ...]]:
+        return Altered, (self.where, self.what)  # it crosses processes
 
 
 def is_name(text: str) -> bool:
@@ -46,24 +68,92 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def write_table(path: Path, table: "pa.Table", *, row_group_size: int | None = None) -> None:
-    """Write Parquet, whole or not at all."""
+    """Write Parquet with a hash of its content, whole or not at all."""
     import pyarrow.parquet as pq
 
+    schema = without_signature(table.schema)
     with replacing(path) as aside:
-        pq.write_table(table, aside, compression="zstd", row_group_size=row_group_size)
+        with pq.ParquetWriter(aside, schema, compression="zstd") as writer:
+            writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=row_group_size)
+            writer.add_key_value_metadata(UNSIGNED)
+        sign(aside)
+
+
+def intact_table(path: Path) -> Path:
+    """Return the path of a Parquet file that is as it was written. Raises `Altered`, `FileNotFoundError`.
+
+    Files of version 0.2.0 and earlier carry no hash; of these only the form is checked.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        intact = is_intact(path)
+        if intact is None:
+            pq.read_metadata(path)
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        raise Altered(str(path), "is damaged") from error
+    if intact is False:
+        raise Altered(str(path), "was altered after it was written")
+    return path
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON atomically."""
-    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """Write JSON aside and rename it into place."""
+    write_atomic(path, json.dumps(value, indent=1))
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever was written
-    """Read JSON; None where the file is not there (yet)."""
+    """Read JSON; None where the file is not there (yet). Raises `ValueError` where it is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def signed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values with their hash."""
+    return {**value, HASH: _hash_of_values(value)}
+
+
+def write_signed(path: Path, value: Mapping[str, Any]) -> None:
+    """Write values as JSON with their hash."""
+    write_json(path, signed(value))
+
+
+def verified(value: object, is_sound: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+    """Return what `signed` was called with; None for anything else.
+
+    Values without a hash, as version 0.2.0 and earlier wrote them, are taken if `is_sound` accepts their form.
+    """
+    if not isinstance(value, dict):
+        return None
+    values = {name: part for name, part in value.items() if name != HASH}
+    sound = value[HASH] == _hash_of_values(values) if HASH in value else is_sound(values)
+    return values if sound else None
+
+
+def read_signed(path: Path, is_sound: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+    """Return the values of a JSON file; None where it is not there (yet). Raises `Altered`; see `verified`."""
+    try:
+        content = read_json(path)
+    except (ValueError, IsADirectoryError) as error:
+        raise Altered(str(path), "is not the JSON that was written") from error
+    if content is None and not path.exists():
+        return None
+    values = verified(content, is_sound)
+    if values is None:
+        raise Altered(str(path), "was altered after it was written")
+    return values
+
+
+def _hash_of_values(value: Mapping[str, Any]) -> str:
+    plain = json.loads(json.dumps(value))  # as it will be read: text as keys, no tuples
+    return hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def is_newer(path: Path, source: Path) -> bool:
@@ -86,18 +176,19 @@ def seal(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     return sealed
 
 
-def damage(folder: Path, sealed: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Return what is wrong with sealed files, None where nothing is.
+def damage(folder: Path, sealed: Mapping[str, Mapping[str, Any]], *, every_byte: bool = False) -> Damage | None:
+    """Return the first sealed file that is not as it was written, None where all are.
 
-    A file is hashed again only when its time differs, so that checking thousands of stages is cheap.
+    Without `every_byte` a file is hashed only when its time differs, so that checking thousands of stages is cheap.
     """
     for name, mark in sealed.items():
         try:
             status = (folder / name).stat()
         except OSError:
-            return f"{name} is missing"
+            return name, f"{name} is missing"
         if status.st_size != mark["bytes"]:
-            return f"{name} has {status.st_size} bytes, not the {mark['bytes']} that were written"
-        if status.st_mtime_ns != mark["mtime_ns"] and hash_of(folder / name) != mark["blake2b"]:
-            return f"{name} was altered after it was written"
+            return name, f"{name} has {status.st_size} bytes, not the {mark['bytes']} that were written"
+        hashed = every_byte or status.st_mtime_ns != mark["mtime_ns"]
+        if hashed and hash_of(folder / name) != mark["blake2b"]:
+            return name, f"{name} was altered after it was written"
     return None

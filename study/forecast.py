@@ -10,11 +10,12 @@ from typing import Any
 
 from cluster.work import Share
 from datasets.prepare import prepared_entries, truth_entry
+from study.layout import WEIGHTS
 from study.packing import WHOLE, known_shares, shape_of
 from study.plan import Node, Plan
 from study.records import Record, kinds_by, sampled
 from study.report_words import duration
-from study.store import WEIGHTS, Store
+from study.store import Store
 
 CHECKPOINT = 8
 """Times its weights that a running stage has on disk at most: the last ones, the best and two moments of an optimizer,
@@ -133,7 +134,7 @@ def _image_epochs(record: Record) -> float:
 
 def _bytes(store: Store, digest: str, record: Record) -> tuple[float, float]:
     """Return the bytes of weights, kept or not, and of all other files of a finished stage."""
-    files = dict(store.seal(digest).get("files", {}))
+    files = dict(store.seal(digest)["files"])
     weights = files.pop(WEIGHTS, {}).get("bytes", BYTES * record["parameters"])
     return weights, sum(file["bytes"] for file in files.values())
 

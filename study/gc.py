@@ -2,11 +2,13 @@
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from study.claims import is_claimed
 from study.layout import JOURNAL
+from study.planned import planned_by_all
 from study.remote import each, grouped
 from study.store import Store
 
@@ -23,8 +25,11 @@ class Garbage:
 
 
 def garbage(store: Store) -> list[Garbage]:
-    """List what no study of the storage plans or searches with; work that a living process has claimed stays."""
-    wanted = store.planned_by_all() | _searched(store)
+    """List what no study of the storage plans or searches with; work that a living process has claimed stays.
+
+    Raises `Refused` where it cannot be told of some study what it needs.
+    """
+    wanted = planned_by_all(store) | _searched(store)
     found = []
     for folder, size in _folders(store).items():
         place, _, name = folder.partition("/")
@@ -35,9 +40,10 @@ def garbage(store: Store) -> list[Garbage]:
 
 
 def remove(store: Store, found: list[Garbage]) -> None:
-    """Remove what was listed."""
+    """Remove what was listed. Raises `OSError` where that is not allowed."""
     for one in found:
-        shutil.rmtree(store.root / one.folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process removes it too, or its work ended
+            shutil.rmtree(store.root / one.folder)
     if store.mirror is not None:
         each(store.mirror.remote.delete_folder, [one.folder for one in found])
 
@@ -46,7 +52,7 @@ def _searched(store: Store) -> frozenset[str]:
     names = store.studies(JOURNAL)
     if not names:
         return frozenset()
-    from study.search.trials import journalled  # brings Optuna
+    from study.search.journal import journalled  # brings Optuna
 
     return frozenset[str]().union(*(journalled(store.study(name)) for name in names))
 

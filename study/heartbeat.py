@@ -1,16 +1,17 @@
 """What a study's driver says of itself while it runs, so that anyone with the storage knows its state."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cluster.stopping import Stopped
+from cluster.stopping import Stopped, at_stop
 from study.beat import beating
-from study.files import write_json
+from study.files import write_signed
 
 
 @dataclass
@@ -20,10 +21,15 @@ class Heartbeat:
     file: Path
     told: Callable[[], dict[str, Any]]
     state: str = "interrupted"
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _ending: bool = field(default=False, init=False)
 
     def write(self, state: str) -> None:
         """Write `driver.json` with this state, the time, and what the driver tells."""
-        write_json(self.file, {"state": state, "time": time.time(), **self.told()})
+        with self._lock:
+            self._ending |= state != "running"
+            if state != "running" or not self._ending:  # a beat never follows the final state
+                write_signed(self.file, {"state": state, "time": time.time(), **self.told()})
 
 
 @contextmanager
@@ -32,7 +38,7 @@ def heartbeat(file: Path, told: Callable[[], dict[str, Any]]) -> Iterator[Heartb
     heart = Heartbeat(file, told)
     heart.write("running")
     try:
-        with beating(partial(heart.write, "running"), "heartbeat"):
+        with beating(partial(heart.write, "running"), "heartbeat"), at_stop(heart.write):
             yield heart
     except Stopped:
         heart.state = "stopped"

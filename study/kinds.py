@@ -27,6 +27,25 @@ def keys_at(location: Location) -> list[str]:
     return sorted({field.alias or name for model in models for name, field in model.model_fields.items()})
 
 
+def nested_key(location: Location, name: str | int) -> str | None:
+    """Return the path of the only key of this name one level below the mapping at this place, such as optimizer.lr."""
+    models = [member for kind in types_at(location) for member in members_of(kind) if is_model(member)]
+    found = {
+        f"{outer}.{name}"
+        for model in models
+        for outer, field in model.model_fields.items()
+        for member in members_of(field.annotation)
+        if is_model(member) and name in member.model_fields
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def names_of_weights_at(location: Location) -> list[str]:
+    """Return the names that may be weighted at this place, such as those of losses."""
+    keys = [get_args(member)[0] for kind in types_at(location) for member in members_of(kind) if _is_mapping(member)]
+    return [str(name) for key in keys if get_origin(key) is Literal for name in get_args(key)]
+
+
 def types_at(location: Location) -> list[Any]:
     """Return the type expressions of a place, several where a union stands on the way."""
     kinds: list[Any] = [StudySpec]
@@ -45,7 +64,7 @@ def _step(kind: Any, step: str | int) -> Iterator[Any]:  # noqa: ANN401 - a type
                 yield member
         elif get_origin(member) in (tuple, list):
             yield get_args(member)[0]
-        elif get_origin(member) is not None and len(get_args(member)) == 2:
+        elif _is_mapping(member):
             yield get_args(member)[1]
 
 
@@ -64,6 +83,10 @@ def members_of(kind: Any) -> Iterator[Any]:  # noqa: ANN401 - a type expression
 def is_model(kind: object) -> TypeGuard[type[BaseModel]]:
     """Return whether a type is a mapping with keys of its own."""
     return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _is_mapping(kind: Any) -> bool:  # noqa: ANN401 - a type expression
+    return get_origin(kind) is not None and len(get_args(kind)) == 2
 
 
 def _tag_of(model: type[BaseModel], tag: str | int) -> bool:

@@ -14,3 +14,5 @@ JOURNAL = "search/journal.log"
 """The trials of a study's searches, as Optuna writes them."""
 
 SEAL = "seal.json"
+RECORD = "stage.yaml"
+WEIGHTS = "weights.safetensors"

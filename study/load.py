@@ -6,18 +6,21 @@ from pathlib import Path
 
 from datasets.checks import check
 from datasets.errors import DataError
-from study import checks, needs
+from datasets.targets import offer_of
+from study import checks, mask_checks, needs
 from study.arms import Arm, Resolver, assignments
 from study.cohort import Cohort, CohortSpec
 from study.document import Document
 from study.factors import WeightsFile
 from study.families import family_problems
 from study.files import hash_of
+from study.initial_weights import file_problems, weights_problems
 from study.leaks import find_leaks, leak_message, leak_problems
 from study.parse import parse
 from study.plan import Plan
 from study.planner import Planner
 from study.problems import Problem, Refused
+from study.published import published_problems, published_warnings
 from study.reading import telling
 from study.search.check import first_changed, own_parameters, search_problems
 from study.spec import StudySpec
@@ -45,7 +48,7 @@ def load_plan(
     reading data takes a while and nothing is refused so far, maybe often.
     """
     spec, arms, problems = _read(document, file)
-    problems += [*checks.tracking_problems(spec), *checks.file_problems(spec, arms)]
+    problems += [*checks.tracking_problems(spec), *file_problems(spec, arms)]
     cohorts, warnings = _open(spec, arms, cache, problems, meanwhile)
     targets = checks.target_names(spec)
     target = next(iter(targets), "") if len(targets) == 1 else ""
@@ -53,11 +56,24 @@ def load_plan(
     problems += [*leak_problems(spec, leaks), *needs.data_problems(arms, cohorts)]
     if target in cohorts:
         problems += [*needs.class_problems(spec, cohorts[target]), *needs.split_problems(spec, cohorts[target], target)]
+        repeated = list(mask_checks.repeat_messages(cohorts[target], target))
+        if spec.leaks == "report":
+            warnings += [f"data.{target}: {message}" for message in repeated]
+        else:
+            problems += [Problem(path=f"data.{target}", message=message) for message in repeated]
+    for name, finding in mask_checks.size_findings(arms, cohorts, cache):
+        if finding.severity == "error":
+            problems.append(Problem(path=f"data.{name}", message=finding.message))
+        else:
+            warnings.append(f"data.{name}: {finding.message}")
     problems += [] if problems else family_problems(spec, arms)
     problems += [] if problems else search_problems(spec, arms, cohorts, target)
     if problems:
         raise Refused(problems, file)
+    if target in cohorts:
+        warnings += [f"data.{target}: {warning}" for warning in mask_checks.presence_warnings(spec, cohorts[target])]
     warnings += [f"data.{leak.data}: {leak_message(leak)}" for leak in leaks if spec.leaks == "report"]
+    warnings += published_warnings(spec, arms)
     weights = {arm.initial_weights.file for arm in arms if isinstance(arm.initial_weights, WeightsFile)}
     files = {file: hash_of(file) for file in weights}
     plan = Plan(file=file, spec=spec, target=target, cohorts=cohorts, arms=arms, files=files, leaks=leaks,
@@ -76,7 +92,7 @@ def _read(document: Document, file: str) -> tuple[StudySpec, list[Arm], list[Pro
     named = {key: _names(document.get(key)) for key in ("data", "stages", "pathways", "compare")}
     broken = _broken(problems)
     problems += checks.reference_problems(spec, named)
-    problems += [*checks.name_problems(spec), *checks.pathway_problems(spec), *checks.published_problems(spec)]
+    problems += [*checks.name_problems(spec), *checks.pathway_problems(spec), *published_problems(spec)]
     problems += checks.worker_problems(spec)
     return spec, _arms(spec, broken, problems), problems
 
@@ -122,7 +138,7 @@ def _arms(spec: StudySpec, broken: set[tuple[str, str]], problems: list[Problem]
     problems += checks.rule_problems(spec)
     problems += checks.factor_problems(spec, arms)
     problems += checks.arm_problems(arms)
-    problems += checks.weights_problems(spec, arms)
+    problems += weights_problems(spec, arms)
     if not rows:
         message = "every combination is excluded; allowed: at least one arm; remove a rule of exclude"
         problems.append(Problem(path="compare.exclude", message=message))
@@ -156,7 +172,8 @@ def _open(
             message = f"{what}; allowed: files and folders you may read, and a cache you may write; set root or --cache"
             problems.append(Problem(path=f"data.{name}", message=message))
             continue
-        found = check(cohort.index, cohort.source)
+        read = {offer_of(step.settings.target) for arm in arms for step in arm.chain if step.settings.data == name}
+        found = check(cohort.index, [offer for offer in read if offer is not None] if arms else None)
         errors = [finding.message for finding in found if finding.severity == "error"]
         problems += [Problem(path=f"data.{name}", message=message) for message in errors]
         warnings += [f"data.{name}: {finding.message}" for finding in found if finding.severity == "warning"]

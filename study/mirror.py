@@ -12,9 +12,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from study.files import damage, inside, read_json, write_atomic
+from study.files import Altered, Damage, damage, inside, read_signed, write_atomic
 from study.layout import SEAL
 from study.remote import Entry, Remote, each, grouped, writing_problem
+from study.stored import is_seal
 
 ORIGIN = "origin"
 """The file that makes a folder a mirror: the URI it stands for."""
@@ -112,14 +113,14 @@ class Mirror:
         elif mark is not None and damage(place.parent, {place.name: mark}) is None:
             os.utime(place, ns=(mark["mtime_ns"], mark["mtime_ns"]))
 
-    def damage(self, digest: str, sealed: Mapping[str, Mapping[str, Any]]) -> str | None:
-        """Return what is wrong with the stored files of a stage; only those written after its seal are fetched."""
+    def damage(self, digest: str, sealed: Mapping[str, Mapping[str, Any]]) -> Damage | None:
+        """Return the first stored file of a stage that is damaged; only those written after its seal are fetched."""
         there = self.names(digest)
         for name, mark in sealed.items():
             if name not in there:
-                return f"{name} is missing"
+                return name, f"{name} is missing"
             if there[name].bytes != mark["bytes"]:
-                return f"{name} has {there[name].bytes} bytes, not the {mark['bytes']} that were written"
+                return name, f"{name} has {there[name].bytes} bytes, not the {mark['bytes']} that were written"
             if SEAL in there and there[name].mtime_ns > there[SEAL].mtime_ns:
                 inside(self._stage(digest), name).unlink(missing_ok=True)
                 self.bring(digest, name)
@@ -199,6 +200,16 @@ class Mirror:
         shutil.rmtree(self._stage(digest), ignore_errors=True)
         self.refresh(digest)
 
+    def set_files_aside(self, digest: str, aside: str, names: Iterable[str]) -> None:
+        """Move files of a stage to another folder of the storage."""
+        stored = self.refresh(digest)
+        for name in names:
+            if name in stored:
+                self.remote.copy(f"stages/{digest}/{name}", f"{aside}/{name}")
+                self.remote.delete(f"stages/{digest}/{name}")
+            self.forget(digest, name)
+        self.refresh(digest)
+
     def bring_all(self, wanted: Iterable[tuple[str, str]]) -> None:
         """Fetch many files of stages, several at once."""
         each(lambda one: self.bring(*one), wanted)
@@ -220,10 +231,9 @@ class Mirror:
 
     @staticmethod
     def _marks(folder: Path) -> dict[str, dict[str, Any]]:
-        try:
-            return dict((read_json(folder / SEAL) or {}).get("files", {}))
-        except ValueError:
-            return {}
+        with suppress(Altered):
+            return dict((read_signed(folder / SEAL, is_seal) or {}).get("files", {}))
+        return {}
 
 
 def _same(place: Path, there: Entry) -> bool:

@@ -17,9 +17,10 @@ from models.settings import head_of, upsampling_of
 from models.tasks import make_task
 from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
+from study.damaged import Damaged
 from study.problems import Problem, Refused
 from study.stages import Stage, StageSettings
-from study.store import Damaged, Store
+from study.store import Store
 
 _STAGE: TypeAdapter[Stage] = TypeAdapter(StageSettings)
 
@@ -48,7 +49,7 @@ def open_model(store: Store, digest: str, device: torch.device | str = "cpu") ->
         path = store.weights(digest)
     except Damaged as error:
         remedy = "run its study again, with keep: {weights: all} where they are to stay"
-        raise _refused(digest, f"{error}; allowed: a stage with its weights; {remedy}") from error
+        raise _refused(digest, f"{error.what}; allowed: a stage with its weights; {remedy}") from error
     record = store.record(digest)
     settings = _STAGE.validate_python(record["settings"])
     outputs = Outputs(names=tuple(record["outputs"]["names"]), exclusive=record["outputs"]["exclusive"])

@@ -58,6 +58,7 @@ def storage_at(place: str, cache: Path | None = None) -> Path:
 def study_folder(storage: Path, name: str) -> Path:
     """Return the folder of a study, as it is now. Raises `Refused` where the storage has none of this name."""
     from study.store import Store
+    from study.stored import check_spec
 
     store = Store(storage)
     if is_name(name):
@@ -65,4 +66,5 @@ def study_folder(storage: Path, name: str) -> Path:
     if not is_name(name) or not (store.study(name) / SPEC).is_file():
         message = f"{unknown('study', name, store.studies(SPEC))}; run it first, or name its storage with --storage"
         raise Refused([Problem(path="", message=message)], f"--storage {store.place}")
+    check_spec(store.study(name) / SPEC)
     return store.study(name)

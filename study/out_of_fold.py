@@ -15,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.errors import DataError
-from datasets.sample import Index
+from datasets.sample import IGNORE, Index
 from datasets.sources import open_source
 from models.tasks.base import Outputs
 from results.background import BACKGROUND
 from results.metrics import MetricSettings, measure
+from study.arms import Resolver, assignments, evaluated_size
 from study.choice import Choice
 from study.outcome import metric_settings
 from study.parse import parse
+from study.spec import StudySpec
 from study.store import Store
 
 if TYPE_CHECKING:
@@ -116,11 +118,10 @@ class StudyImages:
             )
         self._settings = metric_settings(spec)
         self._source = open_source(spec.data[data])
-        self._evaluated_size = 0
+        self._evaluated_size = _evaluated_size(spec)
         test_dice: dict[str, dict[str, float]] = {}
         for digest, scoring in choice.scorings.items():
             scores, images = (pq.read_table(find(digest, scoring)) for find in (store.scores, store.images))
-            self._evaluated_size = _evaluated_size(scores)
             for image, dice in _test_dice(scores, images, self._settings).items():
                 test_dice.setdefault(image, {})[digest] = dice
         self._images = _by_content(self._source.index(cache), test_dice)
@@ -130,13 +131,19 @@ class StudyImages:
         return self._images.get(blake2b(file.read_bytes(), digest_size=16).hexdigest())
 
     def dice(self, image: StudyImage, selection: Selection, masks: Masks, outputs: Outputs) -> ImageDice:
-        """Compare predicted masks (classes, H, W) of an image at its own size with its true masks."""
+        """Compare predicted masks (classes, H, W) of an image at its own size with its true masks.
+
+        Pixels without a label are left out.
+        """
         truth = self._source.masks(image.row)
         true_masks = truth == np.arange(1, len(masks) + 1)[:, None, None] if outputs.exclusive else truth > 0
+        labelled = truth != IGNORE if outputs.exclusive else np.ones(masks.shape[1:], np.bool_)
         return ImageDice(
             image=image.id,
             scored=float(np.mean([image.test_dice[digest] for digest in selection.digests])),
-            original=mean_dice(_by_class(masks, outputs), _by_class(true_masks, outputs), self._settings),
+            original=mean_dice(
+                _by_class(masks, outputs, labelled), _by_class(true_masks, outputs, labelled), self._settings
+            ),
             evaluated_size=self._evaluated_size,
             image_size=(masks.shape[1], masks.shape[2]),
         )
@@ -193,9 +200,18 @@ def mean_dice(predicted: Mapping[str, Masks], truth: Mapping[str, Masks], settin
     return float(np.mean(dice)) if dice else float("nan")
 
 
-def _by_class(masks: Masks, outputs: Outputs) -> dict[str, Masks]:
-    named = dict(zip(outputs.names, masks, strict=True))
-    return named | ({BACKGROUND: ~masks.any(axis=0)} if outputs.exclusive else {})
+def _by_class(masks: Masks, outputs: Outputs, labelled: Masks) -> dict[str, Masks]:
+    """Return the labelled pixels of each class, and of the background where classes exclude each other."""
+    named = dict(zip(outputs.names, masks & labelled, strict=True))
+    return named | ({BACKGROUND: ~masks.any(axis=0) & labelled} if outputs.exclusive else {})
+
+
+def _evaluated_size(spec: StudySpec) -> int:
+    """Return the side at which the study's arms are scored; pathways that cannot be resolved any more are left out."""
+    resolver = Resolver(spec)
+    whole = {name for name, links in spec.pathways.items() if spec.stages.keys() >= {link.stage for link in links}}
+    arms = [resolver.arm(row) for row in assignments(spec) if row["pathway"] in whole]
+    return evaluated_size(spec, [arm for arm in arms if arm is not None])
 
 
 def _by_content(index: Index, test_dice: Mapping[str, Mapping[str, float]]) -> dict[str, StudyImage]:
@@ -225,8 +241,3 @@ def _test_dice(scores: "pa.Table", images: "pa.Table", settings: MetricSettings)
         if part.split == TEST:
             return dict(zip(part.images, part.values[:, part.series.index(DICE)].tolist(), strict=True))
     return {}
-
-
-def _evaluated_size(scores: "pa.Table") -> int:
-    row = scores.slice(0, 1).to_pylist()[0]
-    return math.isqrt(sum(row[name] for name in ("tp", "fp", "fn", "tn")))

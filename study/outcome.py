@@ -17,6 +17,7 @@ from results.statistics.patient_sums import ScoredReplicate
 from results.tables import is_complete
 from study.derived import read_derived, stage_marks, write_derived
 from study.design import study_design
+from study.files import intact_table
 from study.identity import combined
 from study.layout import COMPARISONS, MEASURED, RESULTS, TESTS
 from study.plan import Plan, Replicate
@@ -93,7 +94,7 @@ def _row(plan: Plan, store: Store, replicate: Replicate) -> Row:
 def read_comparisons(folder: Path, wanted: Mapping[str, str] | None = None) -> "pa.Table":
     """Return the comparisons of a study's folder, only rows with the wanted values. Raises `Refused` without any file.
 
-    Where no row has them all, the columns of `wanted` alone tell what there is.
+    Where no row has them all, the columns of words alone tell what there is.
     """
     import pyarrow.parquet as pq
 
@@ -101,6 +102,7 @@ def read_comparisons(folder: Path, wanted: Mapping[str, str] | None = None) -> "
     if not file.is_file():
         message = "has no comparisons yet; allowed: a study that has run; run it first"
         raise Refused([Problem(path="", message=message)], folder.name)
+    intact_table(file)
     if wanted is None:
         return pq.read_table(file)
     columns = pq.read_schema(file)
@@ -108,7 +110,7 @@ def read_comparisons(folder: Path, wanted: Mapping[str, str] | None = None) -> "
     words = [field.name for field in columns if field.type == "string"]
     filters = [(name, "=", value) for name, value in wanted.items()]
     rows = pq.read_table(file, filters=filters, read_dictionary=words).cast(columns)
-    return rows if rows.num_rows else pq.read_table(file, columns=[*wanted])
+    return rows if rows.num_rows else pq.read_table(file, columns=words)
 
 
 def curve_path(store: Store, name: str) -> Path:

@@ -1,14 +1,18 @@
 """The `published` section of a study file, as its table is compared with it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results.published import Reported
+from study.arms import text_of
 from study.document import read_document
 from study.problems import Problem, Refused
 
 if TYPE_CHECKING:
     from results.tables import Table
+
+LEVELS = ("labelled_fraction", "labelled_images")
 
 
 def reported(spec: Path) -> list[Reported]:
@@ -21,13 +25,19 @@ def reported(spec: Path) -> list[Reported]:
         raise Refused([Problem(path="published", message=message)], str(spec))
     return [
         Reported(
-            match={"metric": part.metric, "class": part.class_, "aggregation": part.aggregation, **row.match},
+            match={"metric": part.metric, "class": part.class_, "aggregation": part.aggregation}
+            | _as_in_tables(row.match),
             value=row.value,
             source=part.source,
         )
         for part in sections
         for row in part.values
     ]
+
+
+def _as_in_tables(match: Mapping[str, object]) -> dict[str, object]:
+    """Return factor values as the text that results hold; amounts of labels stay numbers."""
+    return {name: value if name in LEVELS else text_of(value) for name, value in match.items()}
 
 
 def with_published(table: "Table", spec: Path) -> "Table":

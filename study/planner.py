@@ -7,7 +7,7 @@ from datasets.targets import offer_of
 from models import catalogue
 from models.settings import pool_of
 from models.versions import VERSIONS as MODELS
-from study.arms import Arm, Step
+from study.arms import Arm, Step, evaluated_size
 from study.cohort import Draw
 from study.factors import WeightsFile
 from study.identity import Json, combined, digest
@@ -27,8 +27,7 @@ class Planner:
         self._recipes: dict[int, Recipe] = {}
         self._scorings: dict[tuple[object, ...], Scoring] = {}
         self._kept: dict[tuple[str, ...], int] = {}
-        sizes = [arm.chain[-1].image.size for arm in plan.arms]
-        self._size = plan.spec.evaluate.size or max(sizes, default=0)
+        self._size = evaluated_size(plan.spec, plan.arms)
 
     def build(self, *, searched: Mapping[int, int] | None = None) -> Plan:
         """Fill in nodes, replicates and scorings; equal arms are kept once.

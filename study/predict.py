@@ -13,6 +13,7 @@ from torch import Tensor
 from datasets.decode import read
 from datasets.errors import DataError
 from datasets.sample import Pixels
+from results.text import printable
 from study.answers import DESCRIPTION, Precision, PredictionWriter
 from study.choice import Choice
 from study.model import Model, open_model
@@ -21,6 +22,7 @@ from study.pictures import COMMAND, Picture, pictures, refuse_overwriting
 from study.predictor import Predictor
 from study.problems import Problem, Refused
 from study.store import Store
+from study.using import MAX_SIDE, MIN_SIDE
 
 LINE_SECONDS = 5.0
 MUCH_LARGER = 2
@@ -165,9 +167,10 @@ def _tile_rule(text: str | None, model: Model) -> TileRule:
     if text is None:
         return lambda _: None
     if text != AUTO:
-        if not (text.isascii() and text.isdigit()) or int(text) < 16:
-            raise _refused("--tile", f"is {text}; allowed: auto, or 16 or more pixels; change it")
-        return lambda _: int(text)
+        number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_SIDE)) else 0
+        if not MIN_SIDE <= number <= MAX_SIDE:
+            raise _refused("--tile", f"is {text}; allowed: auto, or {MIN_SIDE} to {MAX_SIDE} pixels; change it")
+        return lambda _: number
     side: int | None = model.record["data"].get("side")
     if side is None:
         message = f"is auto, and stage {model.digest[:8]} does not record the size of its training images"
@@ -194,7 +197,7 @@ def _progress(total: int) -> Callable[[int, str], None]:
     def report(done: int, problem: str) -> None:
         nonlocal last
         if problem:
-            sys.stderr.write(("\r\x1b[K" if terminal else "") + problem + "\n")
+            sys.stderr.write(("\r\x1b[K" if terminal else "") + printable(problem) + "\n")
         if terminal:
             sys.stderr.write(f"\rpredicting: {done:,} of {total:,} images" + ("\n" if done == total else ""))
             sys.stderr.flush()

@@ -4,6 +4,11 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from results.text import printable
+
+LISTED = 40
+"""Allowed names that a message lists."""
+
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Problem:
@@ -15,7 +20,7 @@ class Problem:
     def line(self, file: str) -> str:
         """Return the line a user sees."""
         where = f"{file}: {self.path}" if self.path else file
-        return f"{where}: {self.message}"
+        return printable(f"{where}: {self.message}")
 
 
 class Refused(Exception):  # noqa: N818 - an expected end, not a bug
@@ -26,9 +31,10 @@ class Refused(Exception):  # noqa: N818 - an expected end, not a bug
         super().__init__("\n".join(problem.line(file) for problem in self.problems))
 
 
-def unknown(kind: str, name: object, allowed: Iterable[str]) -> str:
-    """Return the message for a name that is none of `allowed`."""
+def unknown(kind: str, name: object, allowed: Iterable[str], *, meant: str | None = None) -> str:
+    """Return the message for a name that is none of `allowed`; `meant` is suggested, else the closest of these."""
     names = list(allowed)
-    close = difflib.get_close_matches(str(name), names, n=1)
+    close = [meant] if meant else difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    return f"unknown {kind} {str(name)!r}; allowed: {', '.join(names) or 'none is defined'}{hint}"
+    more = f", ... ({len(names):,} in all)" if len(names) > LISTED else ""
+    return f"unknown {kind} {str(name)!r}; allowed: {', '.join(names[:LISTED]) or 'none is defined'}{more}{hint}"

@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from contextlib import suppress
 from typing import Any
 
-import yaml
-
+from study.damaged import Damaged
+from study.layout import RECORD
 from study.plan import Node, Plan
 from study.recipe import Recipe
-from study.store import RECORD, Store
+from study.store import Store
 
 FEW = 5
 """Records of one kind among the plan's own stages; which ones is as good as chance, by digest."""
@@ -67,5 +67,5 @@ def record_of(store: Store, digest: str) -> Record:
     """Return the record of a finished stage, empty where it is damaged: a run finds that and mends it."""
     try:
         return store.record(digest)
-    except (OSError, ValueError, yaml.YAMLError):
+    except Damaged:
         return {}

@@ -14,8 +14,8 @@ from study import report_costs, report_data, report_sections
 from study.arms import text_of
 from study.document import read_document
 from study.families import family_name
-from study.files import write_atomic
-from study.layout import COMPARISONS, SPEC, TESTS
+from study.files import Altered, intact_table, write_atomic
+from study.layout import COMPARISONS, RESULTS, SPEC, TESTS
 from study.load import load_plan
 from study.outcome import write_outcome
 from study.parse import parse
@@ -28,6 +28,7 @@ from study.report_words import percent
 from study.spec import StudySpec
 from study.status import status
 from study.store import Store
+from study.stored import without_hash
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,21 +58,25 @@ def write_report(storage: Path, name: str, *, cache: Path, output: Path, wishes:
     results = read_results(store, name)
     level: schema.Level = spec.compare.level if spec else "labelled_fraction"
     facts = facts_of(plan, store) if plan else facts_without_plan(store, name, results, why, level)
-    text = (folder / SPEC).read_text(encoding="utf-8")
+    text = without_hash((folder / SPEC).read_text(encoding="utf-8"))
     page = _page(facts, spec, told, results=results, level=level, text=text, wishes=wishes, cache=cache)
     write_atomic(output, render(page))
     return output
 
 
 def _current(folder: Path) -> bool:
-    """Return whether the tables are there, with every column of this version."""
+    """Return whether the tables are there as they were written, with every column of this version."""
     import pyarrow.parquet as pq
 
     tables = {COMPARISONS: schema.comparisons(), TESTS: schema.paired_tests()}
-    return all(
-        (folder / name).is_file() and set(columns.names) <= set(pq.read_schema(folder / name).names)
-        for name, columns in tables.items()
-    )
+    try:
+        intact_table(folder / RESULTS)
+        return all(
+            set(columns.names) <= set(pq.read_schema(intact_table(folder / name)).names)
+            for name, columns in tables.items()
+        )
+    except (FileNotFoundError, Altered):
+        return False
 
 
 def _plan(document: dict[str, Any], folder: Path, cache: Path, planned: frozenset[str]) -> tuple[Plan | None, str]:
@@ -82,6 +87,8 @@ def _plan(document: dict[str, Any], folder: Path, cache: Path, planned: frozense
     except Refused as refused:
         first, *more = str(refused).splitlines()
         return None, f"{first.removeprefix(f'{folder / SPEC}: ')}" + (f" (and {len(more)} more)" if more else "")
+    if plan.searches is not None and plan.searches.damage:
+        raise Altered(str(folder), plan.searches.damage)
     if planned and planned != plan.nodes.keys():
         return None, "the data or the platform has changed since the study ran"
     return plan, ""
@@ -138,7 +145,7 @@ def _comparisons(facts: Facts, results: "pa.Table | None") -> "pa.Table | None":
     file = facts.store.study(facts.name) / COMPARISONS
     if results is None or not file.is_file():
         return None
-    table = pq.read_table(file)
+    table = pq.read_table(intact_table(file))
     return table if table.num_rows and not is_older(table) else None
 
 
@@ -210,7 +217,7 @@ def _tests(facts: Facts) -> Iterator[Block]:
     import pyarrow.parquet as pq
 
     file = facts.store.study(facts.name) / TESTS
-    grid = report_grids.grid_of_tests(pq.read_table(file)) if file.is_file() else None
+    grid = report_grids.grid_of_tests(pq.read_table(intact_table(file))) if file.is_file() else None
     if grid is not None:
         yield Folded(title=f"All {len(grid.rows)} tests, and what each generalises to", blocks=[grid])
 

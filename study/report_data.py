@@ -31,7 +31,7 @@ def _data_grid(plan: Plan) -> Grid:
     rows = []
     for name, cohort in plan.cohorts.items():
         index = cohort.index
-        sound = [row for row, fault in enumerate(index.faults) if not fault]
+        sound = [row for row in range(len(index)) if not index.fault(row)]
         rows.append([
             Entry(name),
             Entry("target" if name == plan.target else "pretraining"),

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from results.schema import Level, factor_columns
-from study.layout import RESULTS
+from study.files import intact_table
+from study.layout import RECORD, RESULTS
 from study.plan import Plan, image_epochs
-from study.store import RECORD, Store
+from study.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,20 +75,14 @@ class Facts:
         return groups
 
     def record(self, digest: str) -> dict[str, Any]:
-        """Return what is written about a finished stage; empty where that cannot be read."""
+        """Return what is written about a finished stage. Raises `Damaged`."""
         if digest not in self._records:
-            try:
-                self._records[digest] = self.store.record(digest)
-            except (OSError, yaml.YAMLError):
-                self._records[digest] = {}
+            self._records[digest] = self.store.record(digest)
         return self._records[digest]
 
     def surroundings(self, digest: str) -> dict[str, Any]:
         """Return `cpus`, `host`, `python` and `libraries` of a finished stage, which stand last in its record."""
-        try:
-            text = self.store.file(digest, RECORD).read_text(encoding="utf-8")
-        except OSError:
-            return {}
+        text = self.store.file(digest, RECORD).read_text(encoding="utf-8")
         told = yaml.load(text[text.find("\ncpus:") :], Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return told if isinstance(told, dict) else {}
 
@@ -188,9 +183,8 @@ def _chains(results: "pa.Table", stages: Mapping[str, Stage], level: Level) -> "
     return chains
 
 
-def _seconds(store: Store, digest: str) -> float | None:
-    seconds = store.seal(digest).get("seconds")
-    return None if seconds is None else float(seconds)
+def _seconds(store: Store, digest: str) -> float:
+    return float(store.seal(digest)["seconds"])
 
 
 def _link(link: Mapping[str, Any]) -> str:
@@ -205,4 +199,4 @@ def read_results(store: Store, name: str) -> "pa.Table | None":
     import pyarrow.parquet as pq
 
     file = store.study(name) / RESULTS
-    return pq.read_table(file) if file.is_file() else None
+    return pq.read_table(intact_table(file)) if file.is_file() else None

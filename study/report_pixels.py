@@ -150,14 +150,13 @@ def training_figure(drawer: "Drawer") -> Iterator[Block]:
     seen: set[str] = set()
     for chain in drawer.chains(drawer.best):
         for digest in chain.stages:
-            file = drawer.facts.store.file(digest, "history.parquet")
             stage = drawer.facts.stages.get(digest)
-            if digest in seen or stage is None or not file.is_file():
+            if digest in seen or stage is None or stage.seconds is None:
                 continue
             seen.add(digest)
             name = stage.name if stage.parent is None else f"{stage.name} after {_parent(drawer.facts, digest)}"
             if len(runs.setdefault(name, [])) < MOST_RUNS:
-                table = pq.read_table(file)
+                table = pq.read_table(drawer.facts.store.file(digest, "history.parquet"))
                 score = next((column for column in SCORES if column in table.column_names), "")
                 scores[name] = scores.get(name) or _named(score)
                 runs[name].append(_history(table, score))

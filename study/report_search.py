@@ -6,6 +6,7 @@ from pathlib import Path
 
 from results.report import Block, Column, Entry, Folded, Grid, Items, Picture, Text, embedded
 from study.arms import FIXED_FACTORS, text_of
+from study.files import Altered
 from study.problems import Refused
 from study.report_words import count, duration, percent
 from study.search.check import settings_text
@@ -30,6 +31,8 @@ def search_blocks(folder: Path, spec: StudySpec, search: Search) -> Iterator[Blo
     yield _space(search)
     try:
         rows = search_rows(folder)
+    except Altered:
+        raise
     except Refused:
         yield Text(text="No candidate was tried yet.")
         return

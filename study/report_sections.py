@@ -1,11 +1,11 @@
 """The parts of a report that tell of transfer, failures, software and how to make it again."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from results.report import Block, Code, Column, Entry, Folded, Grid, Text
-from study.files import read_json
 from study.report_facts import Facts, Stage
 from study.report_words import count
 
@@ -20,7 +20,7 @@ def transfer_blocks(facts: Facts) -> Iterator[Block]:
     for stage in facts.finished:
         key = (facts.groups[stage.digest], stage.network)
         if stage.parent and key not in seen and len(seen) < MOST_LINKS:
-            told = read_json(facts.store.file(stage.digest, "transfer.json")) or {}
+            told = json.loads(facts.store.file(stage.digest, "transfer.json").read_text(encoding="utf-8"))
             seen[key] = (stage, told)
     if not seen:
         yield Text(text="No finished stage takes weights over from another.")

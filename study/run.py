@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,22 +13,30 @@ from rich.console import Console
 from cluster.local import LocalCluster
 from cluster.queue import Queue
 from results.figures import learning_curve
+from results.text import printable
+from study.damaged import Damaged
 from study.display import Display
 from study.document import Document
-from study.files import is_newer, write_atomic
+from study.files import is_newer, signed, write_atomic
 from study.heartbeat import heartbeat
 from study.layout import COMPARISONS, DRIVER, FAILURES, SPEC
 from study.outcome import best_stages, curve_path, write_outcome
 from study.patience import append_patiently
 from study.plan import Plan
+from study.planned import planned_by_all
+from study.problems import Refused
 from study.search.alone import alone
 from study.spec import with_absolute_places
 from study.store import Store
+from study.stored import signed_spec
 from study.summary import write_plan
 from study.todo import set_damaged_aside, todo
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+DAMAGED_RUNS = 3
+"""How often a run begins again because a file turned out damaged when it was read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +56,16 @@ def run(
 ) -> Ended:
     """Bring a study that `study.ready` lets through to its end, on the cluster at an address or this machine's own."""
     store = Store(storage.resolve())
+    console_line = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     with alone(plan, store):
+        for _ in range(DAMAGED_RUNS):
+            try:
+                return _run(plan, document, store, cache=cache, cluster=cluster, console=console)
+            except Damaged as error:
+                store.set_aside(error)
+                console_line(printable(f"{error.short}; it was set aside, and all of the study is verified"))
+                for what in set_damaged_aside(plan, store, every_byte=True).values():
+                    console_line(printable(f"{what}; it was set aside too"))
         return _run(plan, document, store, cache=cache, cluster=cluster, console=console)
 
 
@@ -56,9 +74,12 @@ def _run(
 ) -> Ended:
     folder = store.study(plan.spec.name)
     kept = with_absolute_places(document, plan.spec)
-    write_atomic(folder / SPEC, yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
+    write_atomic(folder / SPEC, signed_spec(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)))
     for what in set_damaged_aside(plan, store).values():
-        console.print(f"{what}; it was set aside and is trained again", highlight=False, soft_wrap=True)
+        console.print(printable(f"{what}; it was set aside and is made again"), highlight=False, soft_wrap=True)
+    repaired = plan.searches.repair() if plan.searches is not None else None
+    if repaired:
+        console.print(printable(repaired), highlight=False, soft_wrap=True)
     (folder / FAILURES).unlink(missing_ok=True)
     write_plan(plan, store)
     left = todo(plan, store)
@@ -100,7 +121,7 @@ def _failure_writer(plan: Plan, folder: Path) -> Callable[[str, str], None]:
 
         def append() -> None:
             with (folder / FAILURES).open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(failure) + "\n")
+                stream.write(json.dumps(signed(failure)) + "\n")
 
         append_patiently(folder / FAILURES, append)
 
@@ -114,4 +135,8 @@ def _drop_weights(plan: Plan, store: Store, best: frozenset[str]) -> None:
     parents = frozenset(node.parent for node in plan.nodes.values() if node.parent)
     kept = parents | best if plan.spec.keep.weights == "parents+best" else frozenset[str]()
     own = plan.nodes.keys() | plan.candidates.keys() | (plan.searches.tried() if plan.searches is not None else set())
-    store.drop_weights((store.finished() & own) - kept - store.planned_by_all(but=plan.spec.name))
+    try:
+        shared = planned_by_all(store, but=plan.spec.name)
+    except Refused:  # nobody knows what that study needs; a later run drops the weights
+        return
+    store.drop_weights((store.finished() & own) - kept - shared)

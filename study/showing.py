@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from study.console import say
 from study.layout import SPEC
 from study.options import DEFAULT_STORAGE, Cache, Storage, StudyName, cache_of, study_folder
 from study.problems import Problem, Refused
@@ -60,7 +61,7 @@ def table(  # noqa: PLR0917 - options are given by name
     if search:
         from study.search.table import search_table
 
-        typer.echo(search_table(folder, format_.value))
+        say(search_table(folder, format_.value))
         return
     factors = rows.split(",") if rows else None
     try:
@@ -81,7 +82,7 @@ def table(  # noqa: PLR0917 - options are given by name
         from study.papers import with_published
 
         grid = with_published(grid, folder / SPEC)
-    typer.echo(render(grid, format_.value))
+    say(render(grid, format_.value))
 
 
 def compare(  # noqa: PLR0917 - options are given by name
@@ -101,7 +102,7 @@ def compare(  # noqa: PLR0917 - options are given by name
     for name in (first, second):
         study_folder(storage, name)
     wanted = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
-    typer.echo(render(versus(storage, (first, second), wanted), format_.value))
+    say(render(versus(storage, (first, second), wanted), format_.value))
 
 
 def report(  # noqa: PLR0917 - options are given by name
@@ -124,9 +125,11 @@ def report(  # noqa: PLR0917 - options are given by name
     place = output or folder / "report" / "report.html"
     wishes = Wishes(figures=figures, format=format_.value, log=log, images=images)
     try:
+        if place.is_dir():
+            raise IsADirectoryError("it is a folder")
         with Store(storage).sharing(name):
             write_report(storage, name, cache=cache_of(cache), output=place, wishes=wishes)
     except OSError as error:
         message = f"{place} cannot be written ({error}); allowed: a place you may write; choose another with -o"
         raise Refused([Problem(path="", message=message)], name) from error
-    typer.echo(f"wrote {place}")
+    say(f"wrote {place}")

@@ -1,21 +1,24 @@
 """The study file's schema. Cross-references are checked in `study.checks`, data in `study.cohort`."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, TypeAdapter, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 from datasets.settings import FileList, ImageSettings
 from datasets.sources import DataSettings
 from models.settings import Part
 from study.document import Document, with_paths
-from study.factors import Compare, Rule
-from study.fields import Name, Positive, Settings
+from study.factors import Compare, Rule, fixed_rule
+from study.fields import Count, Machines, Name, Settings
 from study.search.settings import Search
 from study.stages import StageSettings
 
+MAX_REPLICATES = 200_000
+"""Arms x amounts of labels x folds x seeds."""
 FreezeName = Literal[
     "encoder", "decoder", "encoder.stage1", "encoder.stage2", "encoder.stage3", "encoder.stage4", "encoder.stage5"
 ]
@@ -27,7 +30,7 @@ class Link(Settings):
     stage: str
     carry: Literal["encoder", "encoder+decoder", "encoder+decoder+head"] = "encoder"
     freeze: tuple[FreezeName, ...] = ()
-    unfreeze_after: Positive | None = None
+    unfreeze_after: Count | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -50,7 +53,7 @@ class Link(Settings):
 class Validation(Settings):
     """Below `min_cases` validation images nothing validates."""
 
-    min_cases: Annotated[int, Field(ge=1)] = 5
+    min_cases: Count = 5
 
 
 class Evaluate(Settings):
@@ -65,7 +68,7 @@ class Metrics(Settings):
 
     classes: tuple[str, ...] | None = None
     background: bool = False
-    min_images: Positive = 1
+    min_images: Count = 1
 
 
 class Keep(Settings):
@@ -77,9 +80,9 @@ class Keep(Settings):
 class Resources(Settings):
     """What one stage may use."""
 
-    cpus: Positive = 1
-    gpus: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
-    workers: Positive = 1
+    cpus: Machines = 1
+    gpus: Literal["auto"] | Annotated[float, Field(ge=0, le=4096)] = "auto"
+    workers: Machines = 1
     """Processes that share each batch of a stage; `cpus` and `gpus` are those of one."""
     compile: bool = False
     """Let torch compile networks first: minutes at the start of a stage, faster updates on a GPU."""
@@ -113,7 +116,7 @@ class Resources(Settings):
 class Checkpoint(Settings):
     """A running stage can be resumed from every `epochs`-th epoch, at most one in `seconds`."""
 
-    epochs: Positive = 1
+    epochs: Count = 1
     seconds: Annotated[float, Field(ge=0)] = 20.0
 
 
@@ -139,7 +142,7 @@ class PublishedValue(Settings):
     """One value and the cells it belongs beside; what `match` leaves out may be anything."""
 
     value: Annotated[float, Field(allow_inf_nan=False)]
-    match: Rule = Field(default_factory=dict)
+    match: Annotated[Rule, AfterValidator(fixed_rule)] = Field(default_factory=dict)
 
 
 class Published(Settings):
@@ -175,6 +178,24 @@ class StudySpec(Settings):
     checkpoint: Checkpoint = Checkpoint()
     tracking: Tracking = Tracking()
     published: tuple[Published, ...] = ()
+
+    @model_validator(mode="after")
+    def _few_replicates(self) -> Self:
+        compare = self.compare
+        lists: list[Sized] = [
+            compare.architecture,
+            compare.backbone,
+            compare.initial_weights,
+            compare.pathway or self.pathways,
+        ]
+        lists += [*compare.factors.values(), compare.labelled, compare.seeds]
+        replicates = math.prod(map(len, lists)) * compare.folds
+        if replicates > MAX_REPLICATES:
+            raise ValueError(
+                f"compare: {replicates:,} replicates before exclude; allowed: at most {MAX_REPLICATES:,}; vary fewer "
+                "factors at once, or fewer folds and seeds"
+            )
+        return self
 
     @model_validator(mode="after")
     def _top_of_searched(self) -> Self:

@@ -36,10 +36,11 @@ from study.feed import Context, Material
 from study.files import hash_of, write_json
 from study.job import Job, Surroundings
 from study.kept import kept
+from study.layout import WEIGHTS
 from study.model import blueprint
 from study.plan import Scoring
 from study.rescore import rescore
-from study.store import WEIGHTS, Store, write_scores
+from study.store import Store, write_scores
 from study.train import Loop, Trained
 
 LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "numpy", "albumentations", "ray")

@@ -15,7 +15,7 @@ from models.settings import (
     ScheduleSettings,
     SegmentationSettings,
 )
-from study.fields import Positive, Seed, Settings
+from study.fields import Count, Positive, Seed, Settings
 
 
 class ImageOverride(Settings):
@@ -34,7 +34,7 @@ class ImageOverride(Settings):
 class EarlyStopping(Settings):
     """Stop when the monitored score has not improved by `min_delta` for `patience` epochs."""
 
-    patience: Positive
+    patience: Count
     min_delta: Annotated[float, Field(ge=0)] = 0.0
 
 
@@ -50,17 +50,17 @@ class Balance(Settings):
     No image is left out: an epoch is longer where a category has more than its share.
     """
 
-    images: Positive
+    images: Count
 
 
 class StageBase(Settings):
     """What every stage may say. One epoch is one pass over its training images."""
 
     data: str
-    epochs: Positive | None = None
+    epochs: Count | None = None
     steps: Positive | None = None
-    batch_size: Positive = 8
-    accumulate: Positive = 1
+    batch_size: Count = 8
+    accumulate: Count = 1
     """Into how many parts a batch is split, whose gradients add up: less memory, batch norm over a part."""
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()

@@ -1,28 +1,26 @@
 """How far a study is, read from its storage alone."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
-from study.files import read_json
-from study.layout import DRIVER, FAILURES
 from study.pace import left_text, scores_text
 from study.store import Store
+from study.stored import read_driver, read_failures
 
 SILENT_SECONDS = 60.0
 """A driver that has not beaten for so long is gone."""
 
 
 def status(storage: Path, name: str) -> dict[str, Any]:
-    """Return the state of a study as `status --json` gives it."""
+    """Return the state of a study as `status --json` gives it. Raises `Altered` where its files are damaged."""
     store = Store(storage)
     store.pull(name)
     folder = store.study(name)
     planned = store.planned(name)
-    driver = read_json(folder / DRIVER)
+    driver = read_driver(folder)
     finished = len(store.finished().intersection(planned))
-    failures = _failures(folder)
+    failures = read_failures(folder)
     state = _state(driver, finished=finished == len(planned), failed=bool(failures))
     alive = driver if driver and state == "running" else {}
     running = alive["stages"]["running"] if alive else 0
@@ -46,15 +44,6 @@ def _state(driver: dict[str, Any] | None, *, finished: bool, failed: bool) -> st
     if driver["state"] == "running":
         return "interrupted" if time.time() - driver["time"] > SILENT_SECONDS else "running"
     return "failed" if failed else str(driver["state"])
-
-
-def _failures(folder: Path) -> list[dict[str, str]]:
-    try:
-        lines = (folder / FAILURES).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    failures = [json.loads(line) for line in lines]
-    return list({failure["digest"]: failure for failure in failures}.values())  # two drivers may tell of one
 
 
 def status_text(told: dict[str, Any]) -> str:

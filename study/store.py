@@ -13,28 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from study.files import damage, hash_of, inside, read_json, seal, write_json, write_table
-from study.layout import PLAN, SEAL
+from study.damaged import NO_SEAL, Damaged, flaw
+from study.files import Altered, Damage, damage, inside, read_signed, seal, write_signed, write_table
+from study.layout import RECORD, SEAL, WEIGHTS
 from study.mirror import Mirror, mirror_of
 from study.remote import each
 from study.sharing import pull, pull_all, sharing
+from study.stored import is_seal, read_plan
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-WEIGHTS = "weights.safetensors"
-RECORD = "stage.yaml"
-
-
-class Damaged(RuntimeError):  # noqa: N818 - a state of the store, not a bug
-    """A published stage whose files are not what was written. `digest` names it."""
-
-    def __init__(self, digest: str, what: str) -> None:
-        self.digest, self.what = digest, what
-        super().__init__(f"stage {digest}: {what}")
-
-    def __reduce__(self) -> tuple[type["Damaged"], tuple[str, str]]:
-        return Damaged, (self.digest, self.what)  # it crosses processes
 
 
 @dataclass(frozen=True)
@@ -89,12 +77,17 @@ class Store:
         return all(self._has(digest, name) for name in score_files(key))
 
     def scores(self, digest: str, key: str) -> Path:
-        """Return the file of pixel counts."""
+        """Return the file of pixel counts, verified. Raises `Damaged`."""
         return self.file(digest, score_files(key)[1])
 
     def images(self, digest: str, key: str) -> Path:
-        """Return the file of image-wise calibration."""
+        """Return the file of image-wise calibration, verified. Raises `Damaged`."""
         return self.file(digest, score_files(key)[0])
+
+    def score_times(self, digest: str, key: str) -> list[str]:
+        """Return size and time of both files of scores, which tell whether they are those of before."""
+        found = [self._local(digest, name).stat() for name in score_files(key)]
+        return [f"{status.st_size} {status.st_mtime_ns}" for status in found]
 
     def scorings(self, digest: str) -> list[str]:
         """Return the keys of all scores of a target stage."""
@@ -107,7 +100,20 @@ class Store:
         return next((key for key in self.scorings(digest) if key.startswith(f"{examined}-")), None)
 
     def file(self, digest: str, name: str) -> Path:
-        """Return where a file of a finished stage can be read, if it has one of this name."""
+        """Return the path of a file of a finished stage, every byte of it verified. Raises `Damaged`."""
+        path, sealed = self._local(digest, name), self._seal(digest)
+        what = flaw(path, sealed)
+        if what and self.mirror is not None:  # this machine's copy may be what is damaged
+            self.mirror.forget(digest, name)
+            what = flaw(self._local(digest, name), self._seal(digest))
+        if what and sealed != self._seal(digest):  # another driver published the stage again or dropped its weights
+            return self.file(digest, name)
+        if what:
+            raise Damaged(digest, what, name if sealed else SEAL)
+        return path
+
+    def _local(self, digest: str, name: str) -> Path:
+        """Return the path of a file of a finished stage on this machine, not verified."""
         if self.mirror is not None:
             self.mirror.bring(digest, name)
         return self.stage(digest) / name
@@ -137,7 +143,7 @@ class Store:
         """Make a finished attempt visible by one rename. False where another attempt was first."""
         (draft / RECORD).write_text(yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True), encoding="utf-8")
         files = seal(draft, [path.name for path in sorted(draft.iterdir())])
-        write_json(draft / SEAL, {"updates": record["updates"], "seconds": record["seconds"], "files": files})
+        write_signed(draft / SEAL, {"updates": record["updates"], "seconds": record["seconds"], "files": files})
         if self.mirror is not None:
             return self.mirror.publish(digest, draft)
         self.stage(digest).parent.mkdir(parents=True, exist_ok=True)
@@ -151,10 +157,11 @@ class Store:
         return True
 
     def republish(self, digest: str, draft: Path, record: Mapping[str, Any]) -> None:
-        """Publish once more a stage whose weights were not kept; scores of other studies go along."""
+        """Publish once more a stage whose weights were not kept; sound scores of other studies go along."""
         for name in self._names(digest):
             if name.endswith(".parquet") and not (draft / name).exists():
-                shutil.copy2(self.file(digest, name), draft / name)
+                with contextlib.suppress(Damaged):  # the seal of the new stage would declare it sound
+                    shutil.copy2(self.file(digest, name), draft / name)
         if self.mirror is not None:
             self.mirror.unfinish(digest)
         before = self.work(digest) / f"before-{uuid.uuid4().hex[:8]}"
@@ -169,44 +176,77 @@ class Store:
     def weights(self, digest: str) -> Path:
         """Return the weights of a finished stage, every byte of them verified. Raises `Damaged`."""
         self.verify(digest)
-        files, path = self.seal(digest)["files"], self.file(digest, WEIGHTS)
-        if WEIGHTS not in files or not path.is_file():
-            raise Damaged(digest, "its weights were not kept")
-        if hash_of(path) != files[WEIGHTS]["blake2b"]:
-            raise Damaged(digest, f"{WEIGHTS} was altered after it was written")
-        return path
+        return self.file(digest, WEIGHTS)
 
-    def verify(self, digest: str) -> None:
-        """Check a published stage against its seal. Raises `Damaged`."""
-        sealed = self.seal(digest)
-        what = self._damage(digest, sealed["files"]) if sealed else "its seal is missing"
-        if not what:
+    def verify(self, digest: str, *, every_byte: bool = False) -> None:
+        """Check a published stage against its seal. Raises `Damaged`.
+
+        With `every_byte` all files but the weights, which are verified when they are loaded, are read once.
+        """
+        sealed = self._seal(digest)
+        found = self._damage(digest, sealed["files"]) if sealed else (SEAL, NO_SEAL)
+        if found is None:
+            if every_byte:
+                for name in sorted(self._names(digest) - {SEAL, WEIGHTS}):
+                    self.file(digest, name)
             return
         if self.mirror is not None:
             self.mirror.refresh(digest)
-        if sealed != self.seal(digest):  # another driver dropped the weights in between
-            self.verify(digest)
+        if sealed != self._seal(digest):  # another driver dropped the weights in between
+            self.verify(digest, every_byte=every_byte)
         else:
-            raise Damaged(digest, what)
+            raise Damaged(digest, found[1], found[0])
 
-    def _damage(self, digest: str, files: Mapping[str, Mapping[str, Any]]) -> str | None:
+    def _damage(self, digest: str, files: Mapping[str, Mapping[str, Any]]) -> Damage | None:
         return damage(self.stage(digest), files) if self.mirror is None else self.mirror.damage(digest, files)
 
     def seal(self, digest: str) -> dict[str, Any]:
-        """Return `updates`, `seconds` and `files` of a finished stage; empty where the seal is gone."""
-        try:
-            sealed: dict[str, Any] = read_json(self.file(digest, SEAL)) or {}
-        except ValueError:
-            return {}
+        """Return `updates`, `seconds` and `files` of a finished stage. Raises `Damaged`."""
+        sealed = self._seal(digest)
+        if not sealed:
+            raise Damaged(digest, NO_SEAL)
         return sealed
 
-    def set_aside(self, digest: str) -> None:
-        """Move a damaged stage out of the way, so that it is trained again. Another process may have done so."""
-        aside = f"damaged/{digest}-{uuid.uuid4().hex[:8]}"
-        if self.mirror is not None:
-            self.mirror.set_aside(digest, aside)
+    def _seal(self, digest: str) -> dict[str, Any]:
+        """Return the seal of a stage; empty where it is gone or damaged."""
+        for _ in range(1 if self.mirror is None else 2):
+            with contextlib.suppress(Altered):
+                return read_signed(self._local(digest, SEAL), is_seal) or {}
+            if self.mirror is not None:  # this machine's copy may be what is damaged
+                self.mirror.forget(digest, SEAL)
+        return {}
+
+    def set_aside(self, damaged: Damaged) -> None:
+        """Move what is damaged out of the way, so that it is made again. Another process may have done so.
+
+        Damaged scores alone leave the stage finished: it is scored again.
+        """
+        aside = f"damaged/{damaged.digest}-{uuid.uuid4().hex[:8]}"
+        if damaged.scoring is not None:
+            self._set_scores_aside(damaged.digest, damaged.scoring, aside)
+        elif self.mirror is not None:
+            self.mirror.set_aside(damaged.digest, aside)
         else:
-            self._move(digest, self.root / aside)
+            self._move(damaged.digest, self.root / aside)
+
+    def _set_scores_aside(self, digest: str, key: str, aside: str) -> None:
+        names = score_files(key)
+        if self.mirror is not None:
+            self.mirror.set_files_aside(digest, aside, names)
+        else:
+            (self.root / aside).mkdir(parents=True)
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    (self.stage(digest) / name).rename(self.root / aside / name)
+        self._unseal(digest, names)
+
+    def _unseal(self, digest: str, names: Iterable[str]) -> None:
+        """Take files out of the seal of a stage."""
+        sealed = self._seal(digest)
+        if sealed and not sealed["files"].keys().isdisjoint(names):
+            sealed["files"] = {name: mark for name, mark in sealed["files"].items() if name not in names}
+            write_signed(self.stage(digest) / SEAL, sealed)
+            self._share(digest, SEAL)
 
     def _move(self, digest: str, aside: Path) -> None:
         aside.parent.mkdir(parents=True, exist_ok=True)
@@ -214,20 +254,15 @@ class Store:
             self.stage(digest).rename(aside)
 
     def record(self, digest: str) -> dict[str, Any]:
-        """Return what is written about a finished stage."""
+        """Return what is written about a finished stage. Raises `Damaged`."""
         text = self.file(digest, RECORD).read_text(encoding="utf-8")
         record: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return record
 
     def planned(self, name: str) -> Sequence[str]:
-        """Return the digests a study plans with, parents first; none before it was planned."""
-        plan = read_json(self.study(name) / PLAN)
+        """Return the digests a study plans with, parents first; none before it was planned. Raises `Altered`."""
+        plan = read_plan(self.study(name))
         return tuple(plan["stages"]) if plan else ()
-
-    def planned_by_all(self, *, but: str | None = None) -> frozenset[str]:
-        """Return the digests that studies plan with, those of one name left out."""
-        names = self.studies(PLAN)
-        return frozenset(digest for name in names if name != but for digest in self.planned(name))
 
     def studies(self, *files: str) -> list[str]:
         """Return the names of the studies that have the first of these files; a mirror fetches all of them."""
@@ -249,10 +284,7 @@ class Store:
         each(self._drop_weights, digests, at_once=self.mirror is not None)
 
     def _drop_weights(self, digest: str) -> None:
-        sealed = self.seal(digest)
-        if sealed and sealed["files"].pop(WEIGHTS, None):
-            write_json(self.stage(digest) / SEAL, sealed)
-            self._share(digest, SEAL)
+        self._unseal(digest, [WEIGHTS])
         (self.stage(digest) / WEIGHTS).unlink(missing_ok=True)
         if self.mirror is not None:
             self.mirror.remove(digest, WEIGHTS)

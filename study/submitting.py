@@ -1,6 +1,7 @@
 """Commands for a study on a cluster elsewhere: `study submit`, `study logs`, `study stop`."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from study.console import say
 from study.document import read_document
 from study.options import DEFAULT_STORAGE, File, Overrides, StudyName, storage_at, study_folder
 from study.problems import Problem, Refused
@@ -66,8 +68,10 @@ def submit(
             entrypoint(document, place, image=image),
             surroundings,
             {"study": spec.name, "storage": place},
+            lambda line: say(line, error=True),
         )
-    typer.echo(f"submitted {job}; next: " + "; ".join(f"study {word} --address {address}" for word in _next(spec.name)))
+    there = f"--address {shlex.quote(address)}"
+    say(f"submitted {job}; next: " + "; ".join(f"study {word} {there}" for word in _next(spec.name)))
 
 
 def logs(
@@ -82,9 +86,9 @@ def logs(
         jobs = Jobs(address)
         job = jobs.latest(name)
         if follow:
-            jobs.follow(job.id, lambda lines: typer.echo(lines, nl=lines[-1:] != "\n"))
+            jobs.follow(job.id, lambda lines: say(lines, newline=lines[-1:] != "\n"))
         else:
-            typer.echo(jobs.logs(job.id).rstrip("\n"))
+            say(jobs.logs(job.id).rstrip("\n"))
 
 
 def stop(name: StudyName, address: Head) -> None:
@@ -93,7 +97,7 @@ def stop(name: StudyName, address: Head) -> None:
 
     with _refusing(name):
         job = Jobs(address).stop(name)
-    typer.echo(f"{job.id} is {job.status.lower()}; what is finished is kept, study submit goes on from there")
+    say(f"{job.id} is {job.status.lower()}; what is finished is kept, study submit goes on from there")
 
 
 def show_job(name: str, address: str, *, as_json: bool) -> None:
@@ -109,7 +113,7 @@ def show_job(name: str, address: str, *, as_json: bool) -> None:
     told = stored or {"study": name, "stages": None, "failures": []}
     lines = said.splitlines()[-LAST_LINES:]
     told |= {"state": _state(job), "job": {"id": job.id, "status": job.status, "lines": lines}}
-    typer.echo(json.dumps(told, indent=1) if as_json else "\n".join(_job_text(told)))
+    say(json.dumps(told, indent=1) if as_json else "\n".join(_job_text(told)))
 
 
 def _job_text(told: dict[str, Any]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from study.detectable import alternatives, detectable, detectable_lines
 from study.families import family_name
-from study.files import write_json
+from study.files import write_signed
 from study.forecast import Load, forecast, forecast_lines
 from study.layout import PLAN
 from study.plan import Plan, image_epochs
@@ -179,5 +179,9 @@ def write_plan(plan: Plan, store: Store) -> None:
     """Write which stages a study plans with, and what it searches, into its folder."""
     told: Told = {"stages": {name: node.recipe.step.stage for name, node in plan.nodes.items()}}
     if plan.searches is not None:
-        told |= {"after_search": len(plan.after_search), "searches": plan.searches.told()}
-    write_json(store.study(plan.spec.name) / PLAN, told)
+        told |= {
+            "after_search": len(plan.after_search),
+            "searches": plan.searches.told(),
+            "journal_lines": plan.searches.journal_lines(),
+        }
+    write_signed(store.study(plan.spec.name) / PLAN, told)

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+from study.damaged import Damaged
 from study.layout import SEAL
 from study.plan import Plan
 from study.rescore import can_rescore
-from study.store import Damaged, Store
+from study.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +60,20 @@ def todo(plan: Plan, store: Store) -> Todo:
     )
 
 
-def set_damaged_aside(plan: Plan, store: Store) -> dict[str, str]:
-    """Verify every published stage of the plan; move what is damaged out of the way and tell what it was."""
-    damaged = {}
+def set_damaged_aside(plan: Plan, store: Store, *, every_byte: bool = False) -> dict[str, str]:
+    """Verify every published stage of the plan; move what is damaged out of the way and say what it was, by digest.
+
+    With `every_byte` all files but the weights are read; without, those whose size or time differs.
+    """
+    damaged: dict[str, str] = {}
     published = store.finished() & plan.nodes.keys()
     store.bring((digest, SEAL) for digest in published)
     for digest in published:
-        try:
-            store.verify(digest)
-        except Damaged as error:
-            store.set_aside(digest)
-            damaged[digest] = str(error)
+        while store.is_finished(digest):
+            try:
+                store.verify(digest, every_byte=every_byte)
+                break
+            except Damaged as error:
+                store.set_aside(error)
+                damaged[digest] = f"{damaged[digest]}; {error.what}" if digest in damaged else error.short
     return damaged

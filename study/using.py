@@ -5,8 +5,11 @@ from typing import Annotated
 
 import typer
 
+from study.console import say
 from study.options import DEFAULT_STORAGE, Cache, Storage, cache_of
 
+MIN_SIDE, MAX_SIDE = 16, 16_384
+"""Of `--size` and `--tile`, in pixels."""
 Named = Annotated[
     str,
     typer.Argument(
@@ -40,7 +43,8 @@ def predict(  # noqa: PLR0917 - options are given by name
     size: Annotated[
         int | None,
         typer.Option(
-            min=16,
+            min=MIN_SIDE,
+            max=MAX_SIDE,
             help="Write masks of SIZE x SIZE, as a study scores them at evaluate.size. The Dice of the study's own "
             "images stays that of the mask at the image's own size.",
         ),
@@ -92,7 +96,7 @@ def predict(  # noqa: PLR0917 - options are given by name
     )  # fmt: skip
     store = Store(storage)
     choice = choose(store, name, arm=arm or (), fold=fold, seed=seed)
-    if not predict(choice, store, images, options, typer.echo):
+    if not predict(choice, store, images, options, say):
         raise typer.Exit(1)
 
 
@@ -121,4 +125,4 @@ def export(  # noqa: PLR0917 - options are given by name
     store = Store(storage)
     choice = choose(store, name, arm=arm or (), fold=fold, seed=seed)
     for line in export(choice, store, output, images=images or (), ensemble=ensemble, cache=cache_of(cache)):
-        typer.echo(line)
+        say(line)

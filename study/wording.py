@@ -1,5 +1,6 @@
 """What pydantic found wrong, in the words of the study file: where it stands, what is allowed, what was meant."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from study.kinds import Location, is_model, keys_at, members_of, tags_at, types_at
+from study.kinds import Location, is_model, keys_at, members_of, names_of_weights_at, nested_key, tags_at, types_at
 from study.problems import unknown
 
 _KINDS = {
@@ -25,6 +26,11 @@ _KINDS = {
     "too_short": "at least one entry",
     "string_pattern_mismatch": "a name of letters, digits, - and _, at most 64, the first a letter or digit",
 }  # fmt: skip
+_ABBREVIATIONS = {
+    "bce": "binary_cross_entropy", "bce_with_logits": "binary_cross_entropy", "ce": "cross_entropy", "iou": "jaccard",
+    "mae": "l1", "l2": "mse",
+}  # fmt: skip
+"""What the field also calls losses."""
 _WORDS: Mapping[Any, str] = {
     str: "text",
     int: "a whole number",
@@ -67,7 +73,8 @@ def faults(error: ValidationError, document: object, *, at: Location = ()) -> li
 
 def _emptied(fault: Fault, paths: Iterable[Location]) -> bool:
     """Return whether a list is too short only because its entries are wrong."""
-    return fault.kind == "too_short" and any(path[:-1] == fault.path for path in paths)
+    depth = len(fault.path)
+    return fault.kind == "too_short" and any(len(path) > depth and path[:depth] == fault.path for path in paths)
 
 
 def dotted(path: Location) -> str:
@@ -82,8 +89,19 @@ def short(value: object) -> str:
     """Return a value as the file spells it, cut where it is long."""
     if value is None:
         return "empty"
-    text = yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+    text = yaml.safe_dump(_beginning(value), default_flow_style=True, width=10_000).removesuffix("...\n").strip()
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _beginning(value: object, depth: int = 4) -> object:
+    """Return at least as much of a value as is shown: writing all of a large one takes long."""
+    if isinstance(value, (Mapping, list, tuple)) and not depth:
+        return "..."
+    if isinstance(value, Mapping):
+        return {key: _beginning(value[key], depth - 1) for key in itertools.islice(value, 60)}
+    if isinstance(value, (list, tuple)):
+        return [_beginning(item, depth - 1) for item in value[:60]]
+    return value[:100] if isinstance(value, str) else value
 
 
 def _located(detail: ErrorDetails, document: object, at: Location) -> _Found:
@@ -166,20 +184,35 @@ def _message(detail: ErrorDetails, location: Location, path: Location) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     match kind:
         case "extra_forbidden":
-            return unknown("key", location[-1], keys_at(location[:-1]))
+            nested = nested_key(location[:-1], location[-1])
+            return unknown("key", location[-1], keys_at(location[:-1]), meant=nested)
         case "missing" | "union_tag_not_found":
             return f"is missing; allowed: {_described(path)}; add it"
         case "literal_error" if location[-1] == "[key]":
-            return unknown(str(location[-3]), detail["input"], _words(str(context["expected"])))
+            allowed = _words(str(context["expected"]))
+            return unknown(str(location[-3]), detail["input"], allowed, meant=_ABBREVIATIONS.get(detail["input"]))
         case "union_tag_invalid":
             return unknown(str(path[-1]), short(detail["input"].get(path[-1])), _words(str(context["expected_tags"])))
         case "value_error":
             return detail["msg"].removeprefix("Value error, ")
         case _:
-            return f"is {short(detail['input'])}; allowed: {_wanted(detail)}"
+            return f"is {short(detail['input'])}; allowed: {_wanted(detail)}{_remedy(detail, path)}"
+
+
+def _remedy(detail: ErrorDetails, path: Location) -> str:
+    """Return what to write instead, where it is clear what was meant."""
+    value = detail["input"]
+    if isinstance(value, str) and detail["type"] in ("mapping_type", "dict_type"):
+        name = _ABBREVIATIONS.get(value, value)
+        return f"; write {{{name}: 1.0}}" if name in names_of_weights_at(path) else ""
+    if path[:2] == ("compare", "labelled_fraction") and detail["type"] == "less_than_equal":
+        return "; for numbers of images write labelled_images"
+    return ""
 
 
 def _wanted(detail: ErrorDetails) -> str:
+    if detail["type"] == "too_long":
+        return f"at most {detail['ctx']['max_length']:,} entries"
     return _KINDS.get(detail["type"]) or detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
 
 

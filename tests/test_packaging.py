@@ -10,6 +10,8 @@ import zipfile
 from importlib import import_module
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("study", "cluster", "results", "models", "datasets")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -132,3 +134,15 @@ def test_the_lock_fits_any_machine() -> None:
     assert not re.findall(r"^-", LOCK, flags=re.MULTILINE), "options, such as an index"
     assert not re.findall(r"==[^ ;]*\+", LOCK), "builds of one machine"
     assert not re.findall(r"^(nvidia|cuda|triton)", LOCK, flags=re.MULTILINE), "packages for GPUs only"
+
+
+def test_the_lock_keeps_within_the_bounds_of_every_dependency() -> None:
+    pinned = dict(line.partition(" ;")[0].split("==") for line in LOCK.splitlines())
+    for line in [*RUNTIME, *DEVELOPMENT]:
+        needed = Requirement(line)
+        assert needed.specifier.contains(pinned[needed.name.lower()]), line
+
+
+def test_pydicom_is_one_without_known_vulnerabilities() -> None:
+    (needed,) = [Requirement(line) for line in RUNTIME if name_of(line) == "pydicom"]
+    assert not needed.specifier.contains("3.0.1")

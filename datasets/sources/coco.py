@@ -20,7 +20,7 @@ from datasets.sources.coco_json import CocoCategory, CocoImage, Part, read_coco
 from datasets.sources.files import FileSource
 from datasets.sources.published import Case, MaskRuns, Published
 from datasets.sources.runs import compressed_runs, counted_runs, polygon_runs
-from datasets.sources.tables import require_images
+from datasets.sources.tables import check_patients, require_images
 
 
 def _below_root(name: str) -> str:
@@ -79,6 +79,8 @@ class _Coco(Part):
 class CocoSource(FileSource):
     """Source of `CocoSettings`. A crowd's run lengths are a mask, its box encloses many and is left out."""
 
+    user_layout = True
+
     def __init__(self, settings: CocoSettings) -> None:
         super().__init__(settings)
         self._images, self._annotations = settings.images, settings.annotations
@@ -90,6 +92,7 @@ class CocoSource(FileSource):
         path = self._root / (self._annotations or _only_json(self._root))
         coco = read_coco(path, _Coco)
         _check(coco, path)
+        check_patients((f"{path}: image {image.id}", str(image.patient).strip()) for image in coco.images)
         require_images([f"{self._images}/{image.file_name}" for image in coco.images], listing.files, path)
         annotations: dict[int, list[_Annotation]] = defaultdict(list)
         for annotation in coco.annotations:

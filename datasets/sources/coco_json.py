@@ -7,6 +7,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datasets.errors import DataError
+from datasets.text import read_bytes
 
 
 class Part(BaseModel):
@@ -37,10 +38,10 @@ Form = TypeVar("Form", bound=Part)
 def read_coco(path: Path, form: type[Form]) -> Form:
     """Read a file; raises `DataError` saying where it is wrong."""
     try:
-        return form.model_validate(json.loads(path.read_bytes()))
+        return form.model_validate(json.loads(read_bytes(path)))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise DataError(f"{path}: {where}: {first['msg']}; allowed: COCO; restore the file") from error
-    except (OSError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read ({error}); allowed: COCO in JSON; restore the file") from error

@@ -4,9 +4,8 @@ import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cached_property, reduce
+from functools import cached_property
 from math import isnan
-from operator import or_
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,11 +16,12 @@ from datasets import stored_index
 from datasets.decode import Kind, read
 from datasets.errors import DataError
 from datasets.extracts import Extracts
-from datasets.manifest import Listing, Manifest, extracts_of, file_state, read_manifest, scan
+from datasets.manifest import FileState, Listing, Manifest, extracts_of, file_state, read_manifest, scan
 from datasets.sample import Box, Index, Offer, Pixels, Progress, Source
 from datasets.settings import FileSettings, ImageSettings
-from datasets.sources.faults import fault, remark
-from datasets.sources.masks import exclusive, has_foreground, masks_digest, overlapping, stored_id
+from datasets.sources.class_ids import IgnoreSettings, check_names, class_ids, used_ids
+from datasets.sources.faults import annotation_faults, check_pixels, image_fault, remarks
+from datasets.sources.masks import exclusive, masks_digest, overlapping, values_in
 from datasets.sources.published import Case, MaskFile, Published
 from datasets.sources.tables import choose, digest
 from datasets.stored_index import Stored
@@ -31,6 +31,8 @@ class FileSource(Source):
     """Source of files under a root, as they were when first asked for. A layout says only `_published`."""
 
     folders: ClassVar[Mapping[str, Kind]]
+    user_layout: ClassVar[bool] = False
+    """Whether users lay the files out themselves, so that one that is not read may be a mistake."""
     tables: ClassVar[Sequence[str]] = ()
     """All files that `_published` reads. A layout that names them is a large one, whose index is kept.
 
@@ -41,8 +43,10 @@ class FileSource(Source):
         self._settings = settings
         self._root = settings.root
         self._collection = settings.collection
+        self._ignored = settings.ignored_ids if isinstance(settings, IgnoreSettings) else ()
         self._extracts: Extracts | None = None
         self._files: Manifest | None = None
+        self._ids: Mapping[str, int] | None = None
 
     @abstractmethod
     def _published(self, listing: Listing) -> Published:
@@ -56,7 +60,7 @@ class FileSource(Source):
         return scan(self._root, self._folders())
 
     @cached_property
-    def _tables(self) -> Mapping[str, tuple[int, int] | None]:
+    def _tables(self) -> Mapping[str, FileState | None]:
         return {name: file_state(self._root / name) for name in self.tables}
 
     @cached_property
@@ -104,10 +108,24 @@ class FileSource(Source):
     def _made(self, cache: Path, progress: Progress | None, fits: Collection[ImageSettings]) -> Index:
         files, cases, layout = read_manifest(self._listing, cache, progress, fits), self._cases, self._layout
         self._files = files
-        known = layout.classes if layout.classes is not None else _numbered(files)
-        shown = {box.name for case in cases for box in case.boxes}
-        chosen = choose([*known, *sorted(shown.difference(known))], self._settings.classes, "classes", self._root)
+        check_pixels(cases, files, self._root)
+        bits = [self._bits(case, files) for case in cases]
+        by_id: Mapping[str, int] = {}
+        if not layout.overlapping:
+            masks = [held for case, held in zip(cases, bits, strict=True) if case.masks]
+            by_id = class_ids(masks, layout.classes, self._root, self._ignored)
+        elif self._ignored:
+            raise DataError(
+                f"{self._root}: ignore is {', '.join(map(str, self._ignored))}, but each class has masks of its own; "
+                "allowed: `ignore` with one mask of class ids for each image; remove it, or write such masks"
+            )
+        known = layout.classes if layout.overlapping and layout.classes is not None else tuple(by_id)
+        boxed = {box.name for case in cases for box in case.boxes}
+        chosen = choose([*known, *sorted(boxed.difference(known))], self._settings.classes, "classes", self._root)
         classes = tuple(name for name in chosen if name in known)
+        check_names(classes, self._root)
+        self._ids = {name: by_id[name] for name in classes if name in by_id}
+        shown = [self._shown(case, held, classes, files) for case, held in zip(cases, bits, strict=True)]
         position = files.positions
         rows = [position[case.path] for case in cases]
         return Index(
@@ -120,22 +138,24 @@ class FileSource(Source):
             official=[case.official for case in cases],
             content=[files.content[row] for row in rows],
             thumbnails=[files.thumbnail[row] for row in rows],
-            faults=[fault(case, files, len(known)) for case in cases],
+            faults=[image_fault(case, files) for case in cases],
             offers=self._offers(files, classes, chosen),
+            offer_faults=annotation_faults(cases, files, by_id, self._ignored),
             classes=classes,
             overlapping=layout.overlapping,
             labels=tuple(layout.labels[number] for number in self._labels),
-            structures=self._structures(chosen, shown),
-            remarks=[remark(case, files) for case in cases],
-            unused_classes=self._unused(files, known, classes),
+            structures=self._structures(chosen, boxed),
+            remarks=remarks(cases, files, by_id, self._ignored),
+            shown=shown,
+            unused_classes=_unused(classes, shown),
+            unread=tuple(self._listing.unread) if self.user_layout else (),
             collection=self._collection,
         )
 
     def _offers(
         self, files: Manifest, classes: tuple[str, ...], shown: tuple[str, ...]
     ) -> Mapping[Offer, Sequence[str]]:
-        known = None if self._layout.overlapping else self._layout.classes
-        ids = {name: None if self._layout.overlapping else stored_id(name, known) for name in classes}
+        ids = {name: (self._ids or {}).get(name) for name in classes}
         names = [self._layout.labels[number] for number in self._labels]
         values = [[case.labels[number] for number in self._labels] if case.labels else [] for case in self._cases]
         boxes = [
@@ -148,7 +168,7 @@ class FileSource(Source):
                 digest(shown, row) if row or case.boxed else "" for case, row in zip(self._cases, boxes, strict=True)
             ],
             "centres": [digest(case.centres) if case.centres else "" for case in self._cases],
-            "masks": [masks_digest(case, files, ids) for case in self._cases],
+            "masks": [masks_digest(case, files, ids, self._ignored) for case in self._cases],
         }
 
     def _structures(self, chosen: tuple[str, ...], shown: set[str]) -> tuple[str, ...]:
@@ -156,15 +176,19 @@ class FileSource(Source):
         boxed = [name for name in chosen if name in shown]
         return (*boxed, *sorted(centred.difference(boxed)))
 
-    def _unused(self, files: Manifest, known: tuple[str, ...], classes: tuple[str, ...]) -> tuple[str, ...]:
-        masks = [mask for case in self._cases for mask in case.masks]
+    def _bits(self, case: Case, files: Manifest) -> int:
+        """Return the ids that the masks of an image hold, as bits; 0 where classes overlap."""
         if self._layout.overlapping:
-            used = {mask.name for mask in masks if has_foreground(mask, files)}
-        else:
-            at = [files.positions.get(mask.path) for mask in masks if isinstance(mask, MaskFile)]
-            ids = reduce(or_, (int(files.values[row] or "0", 16) for row in at if row is not None), 0)
-            used = {name for number, name in enumerate(known, 1) if ids >> number & 1}
-        return tuple(name for name in classes if name not in used) if masks else ()
+            return 0
+        return next((values_in(mask, files) for mask in case.masks), 0)
+
+    def _shown(self, case: Case, bits: int, classes: tuple[str, ...], files: Manifest) -> str:
+        if not case.masks:
+            return ""
+        if not self._layout.overlapping:
+            return f"{used_ids(self._ids or {}, bits):x}"
+        drawn = {mask.name for mask in case.masks if values_in(mask, files) > 1}
+        return f"{sum(1 << number for number, name in enumerate(classes) if name in drawn):x}"
 
     def image(self, row: int) -> Pixels:
         """Decode one image."""
@@ -218,7 +242,9 @@ class FileSource(Source):
             raise DataError(f"{case.id} has no mask; allowed: rows whose offers['masks'] is not empty; leave it out")
         self._check_unchanged(mask.path for mask in case.masks if isinstance(mask, MaskFile))
         if not self._layout.overlapping:
-            return exclusive(self._decoded, case, known, self._settings.classes)
+            if self._ids is None:
+                raise RuntimeError("the ids of classes are known once the index is read: call index first")
+            return exclusive(self._decoded, case, list(self._ids.values()), self._ignored)
         wanted = self._settings.classes or known or ()
         shown = [name for name in wanted if name in (known or ())]
         return overlapping(self._decoded, case, self._size(case), shown)
@@ -243,10 +269,7 @@ def _changed(path: Path) -> str:
     )
 
 
-def _numbered(files: Manifest) -> tuple[str, ...]:
-    masks = [int(values, 16) for path, values in zip(files.path, files.values, strict=True) if _is_mask(path, values)]
-    return tuple(f"class_{number}" for number in range(1, max((v.bit_length() for v in masks), default=1)))
-
-
-def _is_mask(path: str, values: str) -> bool:
-    return path.startswith("masks/") and values != ""
+def _unused(classes: tuple[str, ...], shown: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes that no mask shows; none where nothing has masks."""
+    held = [int(bits, 16) for bits in shown if bits]
+    return tuple(name for number, name in enumerate(classes) if held and not any(bits >> number & 1 for bits in held))

@@ -1,7 +1,8 @@
 """A user's own data: `images/`, `masks/` and a few optional tables, all found by file name."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from os.path import commonprefix
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -10,17 +11,20 @@ from datasets.errors import DataError
 from datasets.manifest import Listing
 from datasets.sample import Box
 from datasets.settings import FileSettings
+from datasets.sources.class_ids import IgnoreSettings, check_names
 from datasets.sources.files import FileSource
 from datasets.sources.published import Case, MaskFile, Published
-from datasets.sources.tables import Line, read_table
+from datasets.sources.tables import Line, check_patients, read_table
+from datasets.text import normal, read_lines
 
-LOSSLESS = frozenset({".png", ".tif", ".tiff"})
+LOSSLESS = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
 
 
-class FolderSettings(FileSettings):
-    """Images in `images/<stem>.png|jpg|tif|dcm`.
+class FolderSettings(FileSettings, IgnoreSettings):
+    """Images in `images/<stem>.png|jpg|tif|bmp|gif|webp|dcm`.
 
-    Masks: `masks/<stem>.png` with class ids, or `masks/<class>/<stem>.png` where classes overlap. Optional:
+    Masks: `masks/<stem>.png|tif|bmp|gif|webp` with class ids, or `masks/<class>/<stem>.png` where classes overlap.
+    Optional:
     `labels.csv` (image, one column a label: 1, 0, or empty for unknown), `boxes.csv` (image, x, y, width,
     height, label), `centres.csv` (image, x, y[, structure]), `cases.csv` (image, patient[, category]),
     `classes.txt` (one foreground class a line, id 1 first). Tables name an image by stem or file name.
@@ -37,19 +41,22 @@ class FolderSettings(FileSettings):
 class FolderSource(FileSource):
     """Source of `FolderSettings`. Without `cases.csv` each image is its own patient."""
 
+    user_layout = True
+
     def _folders(self) -> Mapping[str, Kind]:
         masks = self._root / "masks"
         by_class = masks.is_dir() and any(entry.is_dir() and entry.name[0] != "." for entry in masks.iterdir())
         return {"images": "image", "masks": "foreground" if by_class else "ids"}
 
     def _published(self, listing: Listing) -> Published:
+        _check_folders(self._root)
         paths = _shown(listing, "images")
         deeper = next((path for path in paths if path.count("/") > 1), None)
         if deeper is not None:
             raise DataError(f"{self._root / deeper} is in a folder of its own; allowed: images/<name>.png; move it up")
         overlapping = listing.folders["masks"] == "foreground"
-        tables = _Tables(self._root, {PurePosixPath(path).name: PurePosixPath(path).stem for path in paths})
-        masks = _masks(listing, set(tables.images.values()), overlapping=overlapping)
+        tables = _Tables(self._root, paths)
+        masks = _masks(listing, tables.images, overlapping=overlapping)
         labels, tags = tables.labels()
         boxes, centres, patients = tables.boxes(), tables.centres(), tables.patients()
         cases = [
@@ -73,10 +80,11 @@ class FolderSource(FileSource):
 class _Tables:
     """The optional tables; each line's image must exist."""
 
-    def __init__(self, root: Path, images: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, paths: Sequence[str]) -> None:
         self.root = root
-        self.images = images
-        self._stems = set(images.values())
+        self._stems = {PurePosixPath(path).stem for path in paths}
+        self.images = {normal(stem): stem for stem in self._stems}
+        self.images |= {normal(PurePosixPath(path).name): PurePosixPath(path).stem for path in paths}
 
     def _lines(self, name: str, *columns: str) -> tuple[tuple[str, ...], list[tuple[str, Line]]]:
         path = self.root / name
@@ -95,10 +103,10 @@ class _Tables:
         return header, found
 
     def _image(self, line: Line) -> str:
-        image = self.images.get(line["image"], line["image"])
-        if image not in self._stems:
+        image = self.images.get(normal(line["image"]))
+        if image is None:
             raise DataError(
-                f"{line.place}: there is no image '{image}'; allowed: the {len(self._stems)} images in "
+                f"{line.place}: there is no image '{line['image']}'; allowed: the {len(self._stems)} images in "
                 f"{self.root / 'images'}; add the image or remove the line"
             )
         return image
@@ -136,6 +144,7 @@ class _Tables:
             raise DataError(
                 f"{self.root / 'cases.csv'} {what}; allowed: a patient for each image; add it or remove the table"
             )
+        check_patients((line.place, line["patient"]) for line in lines.values())
         return {image: (line["patient"], line["category"]) for image, line in lines.items()}
 
 
@@ -144,8 +153,24 @@ def _shown(listing: Listing, folder: str) -> list[str]:
     return [path for path in listing.inside(folder) if "/." not in path]
 
 
-def _masks(listing: Listing, stems: set[str], *, overlapping: bool) -> Mapping[str, list[MaskFile]]:
+def _check_folders(root: Path) -> None:
+    """Refuse folders that are not read: in capitals, or below a folder for each part of the data."""
+    if (root / "images").is_dir():
+        return
+    for folder in sorted(entry for entry in root.iterdir() if entry.is_dir()):
+        if folder.name.casefold() == "images":
+            raise DataError(f"{folder} is not read; allowed: images, in small letters; rename it")
+        if (folder / "images").is_dir():
+            raise DataError(
+                f"{root} has no folder images, but {folder.name}/images; allowed: images below `root`; set root to "
+                f"{folder}, or move all images together and name the test images with split.test"
+            )
+
+
+def _masks(listing: Listing, images: Mapping[str, str], *, overlapping: bool) -> Mapping[str, list[MaskFile]]:
+    """Return the masks by the stem of their image; `images` as `_Tables` has them."""
     masks: dict[str, list[MaskFile]] = defaultdict(list)
+    orphans = []
     for path in _shown(listing, "masks"):
         file = PurePosixPath(path)
         if len(file.parts) != (3 if overlapping else 2) or file.suffix.lower() not in LOSSLESS:
@@ -153,11 +178,20 @@ def _masks(listing: Listing, stems: set[str], *, overlapping: bool) -> Mapping[s
                 f"{listing.root / path} is no mask; allowed: masks/<image>.png, or masks/<class>/<image>.png for "
                 "all; move or convert it"
             )
-        if file.stem not in stems:
-            raise DataError(
-                f"{listing.root / path} belongs to no image; allowed: the name of a file in images/; rename it"
-            )
-        masks[file.stem].append(MaskFile(path=path, name=file.parts[1] if overlapping else ""))
+        stem = images.get(normal(file.stem))
+        if stem is None:
+            orphans.append(path)
+        else:
+            masks[stem].append(MaskFile(path=path, name=file.parts[1] if overlapping else ""))
+    if orphans:
+        stems = [PurePosixPath(path).stem for path in orphans]
+        ending = commonprefix([stem[::-1] for stem in stems])[::-1] if len(stems) > 1 else ""  # noqa: RUF071  (of names)
+        whole = bool(ending) and all(normal(stem.removesuffix(ending)) in images for stem in stems)
+        remedy = f"remove the ending '{ending}' of their names" if whole else "rename it"
+        raise DataError(
+            f"{listing.root / orphans[0]} belongs to no image ({len(orphans)} such masks); allowed: the name of a file "
+            f"in images/; {remedy}"
+        )
     doubled = [stem for stem, files in masks.items() if len({file.name for file in files}) < len(files)]
     if doubled:
         raise DataError(f"{listing.root}: {doubled[0]} has two masks; allowed: one (a class); remove one")
@@ -174,7 +208,8 @@ def _class_names(root: Path, masks: Mapping[str, list[MaskFile]]) -> Iterator[st
     if not path.exists():
         yield from found
         return
-    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    names = read_lines(path)
+    check_names(names, path, ids=not found)
     unknown = [name for name in found if name not in names]
     if unknown or len(set(names)) < len(names):
         raise DataError(

@@ -7,7 +7,7 @@ import numpy as np
 
 from datasets.errors import DataError
 from datasets.manifest import Manifest
-from datasets.sample import Pixels
+from datasets.sample import IGNORE, Pixels
 from datasets.sources.published import Case, MaskFile, MaskRuns
 from datasets.sources.runs import draw
 from datasets.sources.tables import digest
@@ -16,21 +16,16 @@ Decode = Callable[[str], Pixels]
 """Decodes the file at a path of the data set."""
 
 
-def exclusive(decode: Decode, case: Case, known: Sequence[str] | None, chosen: Sequence[str] | None) -> Pixels:
-    """Return (height, width) ids; with chosen classes these become 1, 2, ... and all others background."""
+def exclusive(decode: Decode, case: Case, ids: Sequence[int], ignored: Sequence[int] = ()) -> Pixels:
+    """Return (height, width) of 1, 2, ... where a file has these ids in turn, `IGNORE` where it has ignored ones.
+
+    All others are background.
+    """
     (path,) = (mask.path for mask in case.masks if isinstance(mask, MaskFile))
-    stored = decode(path)
-    if chosen is None:
-        return stored
     renumbered = np.zeros(256, np.uint8)
-    for number, name in enumerate(chosen, start=1):
-        renumbered[stored_id(name, known)] = number
-    return renumbered[stored]
-
-
-def stored_id(name: str, known: Sequence[str] | None) -> int:
-    """Return the id a class has in the files; without a class list its name tells: class_3 is 3."""
-    return known.index(name) + 1 if known is not None else int(name.removeprefix("class_"))
+    renumbered[list(ids)] = np.arange(1, len(ids) + 1)
+    renumbered[list(ignored)] = IGNORE
+    return renumbered[decode(path)]
 
 
 def overlapping(decode: Decode, case: Case, size: tuple[int, int], classes: Sequence[str]) -> Pixels:
@@ -48,20 +43,21 @@ def overlapping(decode: Decode, case: Case, size: tuple[int, int], classes: Sequ
     return united
 
 
-def masks_digest(case: Case, files: Manifest, ids: Mapping[str, int | None]) -> str:
+def masks_digest(case: Case, files: Manifest, ids: Mapping[str, int | None], ignored: Sequence[int] = ()) -> str:
     """Hash what the chosen classes' masks hold; `ids` by class, None where each class has masks of its own."""
     if not case.masks or not ids:
         return ""
     used = [_content(mask, files) for mask in case.masks if mask.name in ("", *ids)]
-    return digest(list(ids.items()), sorted((parts for parts in used if parts), key=str))
+    extra = [ignored] if ignored else []
+    return digest(list(ids.items()), sorted((parts for parts in used if parts), key=str), *extra)
 
 
-def has_foreground(mask: MaskFile | MaskRuns, files: Manifest) -> bool:
-    """Whether any pixel is foreground, as far as the mask can be read."""
+def values_in(mask: MaskFile | MaskRuns, files: Manifest) -> int:
+    """Return the numbers that a mask holds as bits, as far as it can be read; of runs 0 and 1."""
     if isinstance(mask, MaskRuns):
-        return bool(mask.runs)
+        return 2 if mask.runs else 1
     at = files.positions.get(mask.path)
-    return at is not None and int(files.values[at] or "0", 16) > 1
+    return int(files.values[at] or "0", 16) if at is not None else 0
 
 
 def _content(mask: MaskFile | MaskRuns, files: Manifest) -> tuple[object, ...] | None:

@@ -24,6 +24,8 @@ CLASSES = ("right_lung", "left_lung", "heart", "opacity", "tube")
 LABELS = ("opacity", "cardiomegaly", "tube")
 BOXED = ("right_lung", "left_lung", "heart", "opacity")
 CENTRED = ("right_lung", "left_lung", "heart")
+MAX_IMAGES = 100_000
+"""More would take minutes to list."""
 UNCERTAIN = 0.06
 """Share of labels that are NaN."""
 
@@ -36,9 +38,9 @@ class PhantomSettings(SourceSettings):
     """
 
     source: Literal["phantom"] = "phantom"
-    images: Annotated[int, Field(ge=1)] = 60
-    patients: Annotated[int, Field(ge=1)] = 20
-    seed: Annotated[int, Field(ge=0)] = 0
+    images: Annotated[int, Field(ge=1, le=MAX_IMAGES)] = 60
+    patients: Annotated[int, Field(ge=1, le=MAX_IMAGES)] = 20
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     style: Literal["a", "b", "c"] = "a"
     size: Annotated[int, Field(ge=32, le=4096)] = 256
 

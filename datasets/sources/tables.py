@@ -2,12 +2,18 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from io import StringIO
 from pathlib import Path
 
 from datasets.errors import DataError
+from datasets.text import read_text
+
+MISSING = frozenset({"nan", "none", "null", "na", "n/a", "<na>", "#n/a"})
+"""How programs write a missing value; compared without regard to case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +51,20 @@ class Line:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> tuple[tuple[str, ...], list[Line]]:
-    """Return the stripped header and the lines of a CSV file that has at least these columns, or raise `DataError`."""
+    """Return the stripped header and the lines of a CSV file that has at least these columns.
+
+    Raises `DataError`, also where a line has another number of fields than the header: values would be shifted.
+    """
+    reader = csv.reader(StringIO(read_text(path), newline=""), strict=True)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            reader.fieldnames = header = [name.strip() for name in reader.fieldnames or ()]
-            lines = [Line(place=f"{path} line {reader.line_num}", values=row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read ({error}); allowed: a CSV file in UTF-8; restore it") from error
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise DataError(f"{path} line {reader.line_num} is no CSV ({error}); allowed: CSV; correct it") from error
+    header = [name.strip() for name in rows[0][1]] if rows else []
+    repeated = [name for name, times in Counter(header).items() if name and times > 1]
+    if repeated:
+        raise DataError(f"{path} has the column '{repeated[0]}' twice; allowed: each column once; rename one")
+    lines = [_line(f"{path} line {number}", header, row) for number, row in rows[1:]]
     missing = [column for column in columns if column not in header]
     if missing:
         raise DataError(
@@ -60,6 +72,44 @@ def read_table(path: Path, columns: Sequence[str]) -> tuple[tuple[str, ...], lis
             "correct its first line"
         )
     return tuple(header), lines
+
+
+def _line(place: str, header: Sequence[str], row: Sequence[str]) -> Line:
+    named = max((place for place, name in enumerate(header, 1) if name), default=0)  # spreadsheets leave empty ones
+    if len(row) < named or any(row[len(header) :]):
+        raise DataError(
+            f"{place} has {len(row)} fields; allowed: {named}, as the header; put values that hold a comma in quotes"
+        )
+    return Line(place=place, values=dict(zip(header, row, strict=False)))
+
+
+def check_patients(named: Iterable[tuple[str, str]]) -> None:
+    """Raise `DataError` for a patient that stands for a missing value, and for one who is written in two ways.
+
+    `named` are places of tables and the patients named there.
+    """
+    written: dict[str, tuple[str, str]] = {}
+    for place, name in named:
+        if name.casefold() in MISSING:
+            raise DataError(
+                f"{place}: patient is '{name}', which stands for a missing value; allowed: a name for each patient; "
+                "fill it in"
+            )
+        other_place, other = written.setdefault(_number(name), (place, name))
+        if other != name:
+            raise DataError(
+                f"{place}: patient is '{name}', and '{other}' in {other_place}; allowed: one way to write a number; "
+                "correct one"
+            )
+
+
+def _number(name: str) -> str:
+    """Return a whole number in one form, and other names as they are: 12 and 12.0 are one patient."""
+    try:
+        value = float(name)
+    except ValueError:
+        return name
+    return str(int(value)) if value.is_integer() else name
 
 
 def by_id(lines: Sequence[Line], column: str, suffix: str = "") -> dict[str, Line]:

@@ -3,7 +3,8 @@
 Labelled images: the discriminator learns to tell true label maps from predicted ones, then the network minimises
 its segmentation loss + lambda1 x the cost of being told apart. Unlabelled images add lambda2 x that cost and, from
 `semi_start` on, lambda_semi x the loss against the network's own answer where the discriminator trusts it. Both add
-to one update of the network, during which the discriminator holds still.
+to one update of the network, during which the discriminator holds still. Pixels without a label take no part: see
+`Adversarial.judging_loss`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -43,7 +44,8 @@ class Adversarial(Segmentation):
         maps = self.probabilities(logits)
         yield Turn(DISCRIMINATOR, self.judging_loss(maps.detach(), batch))
         self._judge.requires_grad_(False)
-        loss = self._loss(logits, batch.target) + self.block.lambda1 * self.deceiving_loss(maps, batch.images)
+        deceiving = self.deceiving_loss(maps, batch.images, self._labelled(batch.target))
+        loss = self._loss(logits, batch.target) + self.block.lambda1 * deceiving
         if batch.unlabelled is not None and self._uses_unlabelled(batch.update):
             with present(batch.unlabelled_counts):
                 loss = loss + self.unlabelled_loss(network, batch.unlabelled, batch.update)
@@ -52,14 +54,22 @@ class Adversarial(Segmentation):
 
     def judging_loss(self, maps: Tensor, batch: Batch) -> Tensor:
         """Return the discriminator's binary cross-entropy: true maps are 1, predicted ones 0, both as heavy."""
-        target = batch.target
-        truth = one_hot(target, maps.shape[1]) if self.outputs.exclusive else target
-        real, fake = self._judge(truth.float(), batch.images), self._judge(maps, batch.images)
-        return (_cross_entropy(real, 1.0) + _cross_entropy(fake, 0.0)) / 2
+        target, labelled = batch.target, self._labelled(batch.target)
+        truth = (one_hot(target, maps.shape[1]) if self.outputs.exclusive else target).float()
+        if labelled is not None:
+            # No class at all, or any fixed one, would give true maps away: both maps are equal where there is no label.
+            truth = torch.where(labelled, truth, maps)
+        real, fake = self._judge(truth, batch.images), self._judge(maps, batch.images)
+        return (_cross_entropy(real, 1.0, labelled) + _cross_entropy(fake, 0.0, labelled)) / 2
 
-    def deceiving_loss(self, maps: Tensor, images: Tensor) -> Tensor:
-        """Return what it costs the network that its maps are not held for true."""
-        return _cross_entropy(self._judge(maps, images), 1.0)
+    def deceiving_loss(self, maps: Tensor, images: Tensor, labelled: Tensor | None = None) -> Tensor:
+        """Return what it costs the network that its maps are not held for true.
+
+        `labelled`, bool (N, 1, S, S), says where they count; None means everywhere.
+        """
+        if labelled is not None:
+            maps = torch.where(labelled, maps, maps.detach())  # seen by answers nearby, but without a gradient
+        return _cross_entropy(self._judge(maps, images), 1.0, labelled)
 
     def unlabelled_loss(self, network: nn.Module, images: Tensor, update: int) -> Tensor:
         """Return what images without masks cost the network after so many updates."""
@@ -88,7 +98,11 @@ class Adversarial(Segmentation):
         return self.block.lambda2 > 0 or trains_itself
 
 
-def _cross_entropy(judged: Tensor, truth: float) -> Tensor:
+def _cross_entropy(judged: Tensor, truth: float, labelled: Tensor | None = None) -> Tensor:
+    """Return the mean over answers (N, 1, h, w), each weighted by how much of its part of the map has a label."""
     scores = judged.float()
     cost = F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, truth), reduction="none")
-    return ratio(cost, torch.ones_like(cost))
+    if labelled is None:
+        return ratio(cost, torch.ones_like(cost))
+    weights = F.interpolate(labelled.float(), size=cost.shape[-2:], mode="area")
+    return ratio(cost * weights, weights)

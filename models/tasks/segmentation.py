@@ -6,14 +6,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.counts import one_hot, pixel_counts, predicted_masks
+from models.counts import is_labelled, one_hot, pixel_counts, predicted_masks
 from models.losses import weighted_sum
 from models.settings import MaskSettings, class_weights_problem, loss_problem
 from models.tasks.base import Batch, Outputs, Task
 
 
 class Segmentation(Task):
-    """Target: ids (N, S, S) of exclusive classes, 0 the background, else 0/1 (N, classes, S, S).
+    """Target: ids (N, S, S) of exclusive classes, 0 the background, 255 no label, else 0/1 (N, classes, S, S).
 
     Validation scores take the likeliest class, or probability 0.5 where classes overlap.
     """
@@ -46,14 +46,16 @@ class Segmentation(Task):
 
     @torch.no_grad()
     def statistics(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Return sums of loss and images, then of true positive, false positive, false negative pixels."""
+        """Return sums of loss and labelled images, then of true positive, false positive, false negative pixels."""
         logits = network(batch.images)
         exclusive = self.outputs.exclusive
         truth = one_hot(batch.target, logits.shape[1])[:, 1:] if exclusive else batch.target.bool()
         predicted = predicted_masks(self.probabilities(logits), exclusive=exclusive)
-        tp, fp, fn, _ = (count.sum(dim=0).double() for count in pixel_counts(predicted, truth))
-        loss = self._loss(logits, batch.target).double() * len(logits)
-        return torch.cat([torch.stack([loss, loss.new_tensor(len(logits))]), tp, fp, fn])
+        known = self._labelled(batch.target)
+        tp, fp, fn, _ = (count.sum(dim=0).double() for count in pixel_counts(predicted, truth, known=known))
+        loss = self._loss(logits, batch.target).double()
+        images = loss.new_tensor(len(logits)) if known is None else known.flatten(1).any(dim=1).sum().double()
+        return torch.cat([torch.stack([loss * images, images]), tp, fp, fn])
 
     def scores(self, statistics: Tensor) -> Mapping[str, float]:
         """Return loss, IoU by class, and mean IoU and Dice of the classes that occur in the truth."""
@@ -77,6 +79,10 @@ class Segmentation(Task):
             exclusive=self.outputs.exclusive,
             class_weights=self._class_weights(logits.device),
         )
+
+    def _labelled(self, target: Tensor) -> Tensor | None:
+        """Return (N, 1, S, S) bool, where a pixel has a label; None where classes overlap and all have one."""
+        return is_labelled(target).unsqueeze(1) if self.outputs.exclusive else None
 
     def _class_weights(self, device: torch.device) -> Tensor | None:
         given = self.settings.class_weights

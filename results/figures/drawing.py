@@ -1,6 +1,7 @@
 """What all figures share: colours, axes, and how one becomes a file or a piece of a page."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +17,16 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 FORMATS = (".png", ".svg", ".pdf")
 GREY = "#555555"
 
+# A class may be named in any script; what the font lacks is drawn as a box.
+warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Return an empty figure of so many inches that keeps its labels apart by itself."""
+    """Return an empty figure of so many inches that keeps its labels apart by itself; names are drawn as they are."""
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    mpl.rcParams["text.parse_math"] = False
     return Figure(figsize=(width, height), layout="constrained")
 
 

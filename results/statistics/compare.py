@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+AVERAGES = ("macro", "micro", "weighted")
 Adjusted = tuple[Array, Array]
 """p adjusted over the family of a comparison, of the weaker and of the stronger claim, by series."""
 
@@ -271,11 +272,16 @@ def _interval_notes(inference: Inference, rows: "pd.DataFrame", low: Array) -> "
 
 
 def _replicate_notes(cells: Cells, n: Numbers) -> list[str]:
-    """Return by row how many replicates are missing, failed or undefined."""
+    """Return by row how many replicates are missing, failed or undefined, or average over fewer classes."""
     expected, present = cells.design.replicates, cells.present.sum(axis=1)
+    averaged = _averaged_classes(cells)
     notes = []
-    for cell, defined in zip(cells.cell_of.tolist(), n.tolist(), strict=True):
-        note = []
+    for row, (cell, defined) in enumerate(zip(cells.cell_of.tolist(), n.tolist(), strict=True)):
+        note = [
+            f"mean without {name} in {present[cell] - shown} of {present[cell]}"
+            for name, other in averaged.get(int(cells.series_of[row]), {}).items()
+            if cells.row_of[cell, other] >= 0 and 0 < (shown := n[cells.row_of[cell, other]]) < present[cell]
+        ]
         if present[cell] < expected:
             note.append(f"{present[cell]} of {expected} replicates")
         if cells.failed[cell]:
@@ -284,3 +290,19 @@ def _replicate_notes(cells: Cells, n: Numbers) -> list[str]:
             note.append(f"undefined in {present[cell] - defined} of {present[cell]}")
         notes.append("; ".join(note))
     return notes
+
+
+def _averaged_classes(cells: Cells) -> dict[int, dict[str, int]]:
+    """Return the series of each class by the pooled series that is a mean over classes.
+
+    A class that the test images of a replicate do not show is undefined there, and its mean is over the others.
+    """
+    places = {tuple(place): number for number, place in enumerate(cells.series.itertuples(index=False, name=None))}
+    names = list(cells.series.columns)
+    at = names.index("class")
+    found: dict[int, dict[str, int]] = {}
+    for place, number in places.items():
+        mean = places.get((*place[:at], "macro", *place[at + 1 :]))
+        if place[names.index("aggregation")] == "dataset" and place[at] not in AVERAGES and mean is not None:
+            found.setdefault(mean, {})[str(place[at])] = number
+    return found

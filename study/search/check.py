@@ -131,6 +131,13 @@ def _image_problems(spec: StudySpec, search: Search, arms: Sequence[Arm], cohort
             f"patient's; allowed: a share in which {spec.validation.min_cases} (validation.min_cases) do; raise it"
         )
         yield Problem(path="search.reserve", message=message)
+        return
+    if any(cohort.index.shown) and not any(cohort.index.shows(row) for row in reading.validation):
+        message = (
+            f"is {search.reserve}: none of the {len(reading.validation)} images that judge candidates shows a class, "
+            "so no candidate has a score; allowed: a reserve that shows classes; raise it, or add masks that show them"
+        )
+        yield Problem(path="search.reserve", message=message)
 
 
 def settings_text(values: Mapping[str, Any]) -> str:

@@ -11,8 +11,8 @@ from cluster.queue import Item
 from cluster.work import Outcome
 from study.plan import image_epochs
 from study.search.check import settings_text
+from study.search.journal import open_journal
 from study.search.searches import One, Searches
-from study.search.trials import open_journal
 from study.store import Store
 
 Batch = tuple[list[Item], set[str]]

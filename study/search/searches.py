@@ -16,8 +16,9 @@ from study.plan import Plan
 from study.planner import Planner
 from study.problems import Refused
 from study.search.check import first_changed, own_parameters
+from study.search.journal import count_lines, open_journal, open_sound_part, repair_journal
 from study.search.space import Space, Values, encoded
-from study.search.trials import Trials, open_journal
+from study.search.trials import Trials
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,8 +47,18 @@ class Searches:
         """Searches in which no candidate came to its end."""
         self._resolver = Resolver(plan.spec)
         self._left_out: set[int] = set()
-        journal = open_journal(folder, create=False)
+        journal, self.damage = open_sound_part(folder)
+        if self.damage:
+            plan.warnings.append(f"search: {self.damage}; a run keeps the trials before it and searches on from there")
         self.all = [self._one(arms, fold, journal) for arms in self._groups() for fold in self._folds()]
+
+    def repair(self) -> str | None:
+        """Set a damaged journal aside, and return what was done; the trials before the damage are kept."""
+        return repair_journal(self.folder) if self.damage else None
+
+    def journal_lines(self) -> int:
+        """Return how many lines the journal has by now."""
+        return count_lines(self.folder)
 
     def _groups(self) -> list[tuple[int, ...]]:
         waiting = tuple(self.plan.waiting)

@@ -1,16 +1,20 @@
 """The section `search` of a study file."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from study.fields import Fraction, Name, Positive, Seed, Settings
+from study.fields import MAX_LISTED, Count, Fraction, Name, Seed, Settings
 
 Metric = Literal["val/mean_iou", "val/dice", "val/loss", "parameters", "seconds"]
 MINIMISED: frozenset[str] = frozenset({"val/loss", "parameters", "seconds"})
 SAMPLERS_OF_SEVERAL = ("nsga2", "random", "grid")
 Pair = tuple[float, float]
+Whole = Annotated[int, Field(ge=-(10**9), le=10**9)]
+MAX_GRID = 100_000
+"""Points of a grid."""
 
 
 class Parameter(Settings):
@@ -18,9 +22,9 @@ class Parameter(Settings):
 
     uniform: Pair | None = None
     loguniform: Pair | None = None
-    integers: tuple[int, int] | None = None
-    steps: tuple[int, int, int] | tuple[float, float, float] | None = None
-    choices: Annotated[tuple[Any, ...], Field(min_length=1)] | None = None
+    integers: tuple[Whole, Whole] | None = None
+    steps: tuple[Whole, Whole, Whole] | tuple[float, float, float] | None = None
+    choices: Annotated[tuple[Any, ...], Field(min_length=1, max_length=MAX_LISTED)] | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -45,6 +49,15 @@ class Parameter(Settings):
         return value
 
     @property
+    def size(self) -> float:
+        """Return how many values there are, infinity for a continuous setting."""
+        if self.integers is not None:
+            return self.integers[1] - self.integers[0] + 1
+        if self.steps is not None:
+            return (self.steps[1] - self.steps[0]) // self.steps[2] + 1
+        return math.inf if self.choices is None else len(self.choices)
+
+    @property
     def is_continuous(self) -> bool:
         """Return whether a grid cannot hold all values."""
         return self.uniform is not None or self.loguniform is not None
@@ -53,15 +66,15 @@ class Parameter(Settings):
 class SuccessiveHalving(Settings):
     """At epochs `grace_period` x `reduction_factor`^k only the best 1 / `reduction_factor` of those there go on."""
 
-    grace_period: Positive = 1
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    grace_period: Count = 1
+    reduction_factor: Annotated[int, Field(ge=2, le=10**6)] = 3
 
 
 class Median(Settings):
     """Stop what is below the median of earlier trials at that epoch; the first `trials` run to their end."""
 
-    grace_period: Positive = 1
-    trials: Positive = 5
+    grace_period: Count = 1
+    trials: Count = 5
 
 
 class Prune(Settings):
@@ -81,7 +94,7 @@ class Search(Settings):
     """Which settings are searched, on which images, for how long."""
 
     scope: Literal["arm", "study"] = "arm"
-    trials: Positive
+    trials: Count
     metric: Metric | Annotated[tuple[Metric, ...], Field(min_length=1)] = "val/mean_iou"
     reserve: Fraction = 0.2
     nested: bool = False
@@ -89,7 +102,7 @@ class Search(Settings):
     sampler: Literal["tpe", "gp", "random", "grid", "nsga2"] = "tpe"
     seed: Seed = 0
     prune: Prune | None = None
-    points: tuple[Mapping[str, Any], ...] = ()
+    points: Annotated[tuple[Mapping[str, Any], ...], Field(max_length=MAX_LISTED)] = ()
     warm_start: Name | None = None
     defaults: Mapping[str, Any] = {}
 
@@ -126,6 +139,11 @@ class Search(Settings):
         continuous = [path for path, parameter in self.space.items() if parameter.is_continuous]
         if self.sampler == "grid" and continuous:
             return f"sampler grid with {continuous[0]} continuous; allowed: integers, steps, choices; list the values"
+        points = math.prod(parameter.size for parameter in self.space.values())
+        if self.sampler == "grid" and points > MAX_GRID:
+            return (
+                f"sampler grid with {points:.3g} points; allowed: at most {MAX_GRID:,}; list fewer values, or take tpe"
+            )
         if not self.space and self.scope == "arm":
             return "space is empty; allowed: at least one setting; name one, such as target.optimizer.lr"
         return None

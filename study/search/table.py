@@ -9,12 +9,12 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from study.files import read_json
-from study.layout import PLAN
+from results.text import spreadsheet_cell
 from study.problems import Problem, Refused
 from study.search.check import settings_text
+from study.search.journal import open_journal
 from study.search.settings import MINIMISED
-from study.search.trials import open_journal
+from study.stored import read_plan
 
 FORMATS = ("md", "csv", "json")
 Row = dict[str, Any]
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 def search_rows(folder: Path) -> list[Row]:
     """Return a row for each trial of a study's searches, the best of each marked. Raises `Refused` without any."""
     journal = open_journal(folder, create=False)
-    planned = (read_json(folder / PLAN) or {}).get("searches")
+    planned = (read_plan(folder) or {}).get("searches")
     if journal is None or not planned:
         message = "has no search; allowed: a study whose file has `search` and that was run; run it first"
         raise Refused([Problem(path="", message=message)], folder.name)
@@ -82,7 +82,7 @@ def _csv(rows: Sequence[Row]) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(flat)
+    writer.writerows({name: spreadsheet_cell(value) for name, value in row.items()} for row in flat)
     return stream.getvalue().rstrip("\n")
 
 

@@ -1,69 +1,19 @@
 """The trials of one search in Optuna's journal, which `optuna-dashboard` opens as it is."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from study.layout import JOURNAL
-from study.patience import append_patiently
 from study.search.propose import propose
 from study.search.settings import Prune, Search
 from study.search.space import Space, Values
 
 ChainOf = Callable[[Mapping[str, Any]], tuple[str, ...]]
 """From drawn parameters to the digests of the candidate's stages; none for what is no candidate now."""
-
-
-def journal_file(folder: Path) -> Path:
-    """Return where the journal of a study's folder lies."""
-    return folder / JOURNAL
-
-
-def journalled(folder: Path) -> frozenset[str]:
-    """Return the stages of all candidates that the journal of a study's folder tells of."""
-    journal = open_journal(folder, create=False)
-    if journal is None:
-        return frozenset()
-    trials = [trial for one in journal.get_all_studies() for trial in journal.get_all_trials(one._study_id)]
-    return frozenset(name for trial in trials for name in trial.user_attrs.get("chain", ()))
-
-
-def open_journal(folder: Path, *, create: bool) -> JournalStorage | None:
-    """Open the journal; None where there is none and none is to be made."""
-    file = journal_file(folder)
-    if not file.is_file() and not create:
-        return None
-    if create:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _cut_half_line(file)
-    return JournalStorage(_Backend(file))
-
-
-class _Backend(JournalFileBackend):
-    """A journal file that a storage may refuse to write for a while. One driver writes it at a time."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__(str(file))
-        self._file = file
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append whole lines."""
-        append_patiently(self._file, partial(super().append_logs, logs))
-
-
-def _cut_half_line(file: Path) -> None:
-    """Remove what a driver that was killed left of a line: the next one would be written behind it."""
-    if file.is_file():
-        content = file.read_bytes()
-        os.truncate(file, content.rfind(b"\n") + 1)
 
 
 class Trials:

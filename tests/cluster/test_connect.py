@@ -28,6 +28,55 @@ def test_a_client_address_is_refused() -> None:
         pytest.fail("joined nothing")
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "head",
+        "local",
+        "head:",
+        "head:x",
+        "head:99999",
+        "head:²",
+        "ftp://head:6379",
+        "file:///tmp/x",
+        "os://head",
+        "127.0.0.1:6379/jobs",
+        "[::1",
+        "a b:6379",
+        "a\nb:6379",
+        "\x1b[31m:6379",
+        "h\x00:6379",
+        f"{'a' * 5000}:6379",
+        "",
+    ],
+)
+def test_an_address_of_no_head_is_refused_in_one_short_line(address: str) -> None:
+    with pytest.raises(ConnectionError, match=r"^is '.*; allowed: auto, or HOST:PORT") as refused, connected(address):
+        pytest.fail("joined nothing")
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 250
+
+
+def test_a_dashboard_is_refused_with_the_command_for_it() -> None:
+    refused = pytest.raises(ConnectionError, match=r"http://head:8265 is a dashboard; .*`study submit`")
+    with refused, connected("http://head:8265"):
+        pytest.fail("joined nothing")
+
+
+def test_a_password_in_rays_own_variable_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://me:hunter2@head:8265")
+    with pytest.raises(ConnectionError) as refused, connected("auto"):
+        pytest.fail("joined nothing")
+    assert str(refused.value).startswith("has a user or a password in it; allowed: ")
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["a" * 100, "nowhere.invalid"])
+def test_a_host_that_does_not_exist_is_refused(host: str) -> None:
+    with pytest.raises(ConnectionError, match=r"nothing answers at .*; allowed: "), connected(f"{host}:6379"):
+        pytest.fail("joined nothing")
+
+
 @pytest.mark.cluster
 def test_a_cluster_of_this_machine_has_no_autoscaler_and_works() -> None:
     with connected(LocalCluster()) as capacity:

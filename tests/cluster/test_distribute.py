@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -42,7 +43,9 @@ class Member:
             if self.name == "die once" and rank == 1 and tries == 1 and epoch == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
             report({"epoch": epoch, "shared": float(shared), "world": world, "rank": rank})
-        (self.folder / f"{self.name} done {rank}").touch()
+        family = psutil.net_connections(kind="inet")
+        listening = [each.laddr.ip for each in family if each.pid == os.getpid() and each.status == psutil.CONN_LISTEN]
+        (self.folder / f"{self.name} done {rank}").write_text("\n".join(listening))
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,13 @@ def test_processes_talk_to_each_other_and_the_first_is_heard(ran: tuple[Queue, L
     assert ran[1].scores["plain"] == [
         {"epoch": epoch, "shared": 3.0, "world": 2, "rank": 0} for epoch in (1, 2, 3)
     ]  # fmt: skip
+
+
+def test_processes_of_one_machine_listen_on_the_loopback_interface(ran: tuple[Queue, Log, Path]) -> None:
+    for rank in range(WORKERS):
+        listening = (ran[2] / f"plain done {rank}").read_text().split()
+        assert listening
+        assert set(listening) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
 
 
 def test_what_one_raises_fails_the_item(ran: tuple[Queue, Log, Path]) -> None:

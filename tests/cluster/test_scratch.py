@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.scratch import LONGEST, scratch_folder
+from cluster.scratch import LOCK, LONGEST, PREFIX, scratch_folder
 
 HOLDER = """
 import sys, time
@@ -75,3 +75,46 @@ def test_folder_is_not_put_where_the_paths_of_sockets_get_too_long(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with scratch_folder() as folder:
         assert folder.parent == Path("/tmp")
+
+
+def test_folder_is_private_whatever_the_umask(base: Path) -> None:
+    before = os.umask(0)
+    try:
+        with scratch_folder() as folder:
+            assert folder.stat().st_mode & 0o777 == 0o700
+    finally:
+        os.umask(before)
+
+
+def test_what_another_user_plants_beside_it_is_neither_opened_nor_removed(base: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    (precious / "folder").mkdir(parents=True)
+    (precious / "file").write_text("mine")
+    (precious / LOCK).write_text("mine")
+    planted = base / f"{PREFIX}planted"
+    planted.mkdir()
+    planted.chmod(0o777)
+    (planted / LOCK).symlink_to(precious / "file")
+    (planted / "session").symlink_to(precious)
+    (base / f"{PREFIX}link").symlink_to(precious)
+    with scratch_folder() as folder:
+        assert folder not in {planted, base / f"{PREFIX}link"}
+    assert {path.name: path.read_text() for path in precious.glob("*") if path.is_file()} == {
+        "file": "mine",
+        LOCK: "mine",
+    }
+    assert (precious / "folder").is_dir()
+    assert (planted / "session").is_symlink()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
+def test_private_folder_of_another_user_is_left_alone(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    planted = base / f"{PREFIX}planted"
+    planted.mkdir(mode=0o700)
+    (planted / LOCK).symlink_to(tmp_path / "file")
+    os.chown(planted, 65534, 65534)
+    with scratch_folder():
+        pass
+    assert (tmp_path / "file").read_text() == "mine"
+    assert planted.exists()

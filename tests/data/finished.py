@@ -71,10 +71,15 @@ def finished(root: Path, *, overlapping: bool, changes: dict[str, Any] | None = 
         "pathways": {"none": ["segment"]},
     } | (changes or {}))  # fmt: skip
     plan = planned(document, cache)
-    surroundings = Surroundings(storage=store.root, cache=cache, cpus=1, checkpoint=Checkpoint(epochs=1, seconds=0))
-    for node in plan.nodes.values():
-        perform(make_job(plan, node), surroundings, Context(report=lambda _: None))
+    perform_all(plan, store, cache)
     store.study("tiny").mkdir(parents=True)
     (store.study("tiny") / "spec.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
     write_outcome(plan, store)
     return Finished(store, plan, data, cache)
+
+
+def perform_all(plan: Plan, store: Store, cache: Path, *, first: int | None = None) -> None:
+    """Train and score the stages of a plan in this process, or only the first ones."""
+    surroundings = Surroundings(storage=store.root, cache=cache, cpus=1, checkpoint=Checkpoint(epochs=1, seconds=0))
+    for node in list(plan.nodes.values())[:first]:
+        perform(make_job(plan, node), surroundings, Context(report=lambda _: None))

@@ -1,5 +1,7 @@
 """The contact sheet: which images it shows, and that what is known of them can be seen."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from datasets.contact import COLOURS, chosen_rows, draw_contact
 from datasets.sample import Index, Source
 from datasets.sources import FolderSettings, open_source
 from tests.data.folder import write_folder
+from tests.data.pictures import picture, save
 
 
 @pytest.fixture
@@ -81,3 +84,16 @@ def test_a_mask_that_shrinking_blots_out_is_still_drawn() -> None:
 
 def test_the_sizes_of_the_images_drawn_are_told(opened: tuple[Source, Index], tmp_path: Path) -> None:
     assert draw_contact(*opened, [0, 1], tmp_path / "new" / "sheet.png") == [(64, 48), (64, 48)]
+
+
+def test_any_name_of_a_class_is_drawn_without_a_word_on_stderr(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for number in range(3):
+        save(picture(number), root / "images" / f"{number}.png")
+        for name in ("\u80ba", "$\\bad$ heart", "a_b^c"):
+            save(np.eye(48, 64, k=number, dtype=np.uint8) * 255, root / "masks" / name / f"{number}.png")
+    words = ["data", "check", "folder", str(root), "--output", str(tmp_path / "sheet.png")]
+    command = [sys.executable, "-m", "study", *words, "--cache", str(tmp_path / "cache")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (tmp_path / "sheet.png").exists()
+    assert ended.stderr == ""

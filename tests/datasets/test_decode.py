@@ -1,10 +1,13 @@
+import struct
+import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.decode import luma, read
+from datasets.decode import Kind, decode, examine, luma, read
 from datasets.errors import DataError
 from tests.data.pictures import picture, save, truncate
 
@@ -35,14 +38,196 @@ def test_a_palette_is_expanded_in_an_image_and_kept_in_ids(tmp_path: Path) -> No
     assert read(tmp_path / "a.png", "foreground").tolist() == [[0, 1], [1, 0]]
 
 
-def test_exif_orientation_is_respected(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_are_those_stored_whatever_the_exif_orientation(tmp_path: Path, suffix: str, orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6
-    save(picture(1), tmp_path / "a.png", exif=exif)
-    assert np.array_equal(read(tmp_path / "a.png", "image"), np.rot90(picture(1), -1))
+    exif[0x0112] = orientation
+    save(picture(1), tmp_path / f"turned.{suffix}", exif=exif)
+    save(picture(1), tmp_path / f"plain.{suffix}")
+    turned = examine((tmp_path / f"turned.{suffix}").read_bytes(), "image", "turned")
+    assert np.array_equal(turned.pixels, read(tmp_path / f"plain.{suffix}", "image"))
+    assert (f"EXIF orientation {orientation}" in turned.remark) == (orientation > 1)
 
 
-def test_foreground_is_any_colour_above_zero_and_ignores_alpha(tmp_path: Path) -> None:
+def png(values: np.ndarray, *, depth: int, kind: int = 0) -> bytes:
+    """Return (height, row bytes) packed samples of a depth as PNG of a colour type, one filter byte a row."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    samples = {0: 1, 2: 3, 4: 2, 6: 4}[kind]
+    width = values.shape[1] * 8 // depth // samples
+    header = struct.pack(">IIBBBBB", width, len(values), depth, kind, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(np.uint8).tobytes() for row in values)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+def tiff(values: np.ndarray, **tags: int | tuple[int, ...]) -> bytes:
+    """Return one strip of (height, width[, 3]) values as TIFF; `tags` by the names of `TAGS`."""
+    samples = values.shape[2] if values.ndim == 3 else 1
+    entries: dict[int, tuple[int, ...]] = {
+        256: (values.shape[1],), 257: (values.shape[0],), 258: (8 * values.itemsize,) * samples, 259: (1,),
+        262: (2 if samples == 3 else 1,), 273: (8,), 277: (samples,), 278: (values.shape[0],), 279: (values.nbytes,),
+        339: ({"u": 1, "i": 2, "f": 3}[values.dtype.kind],) * samples,
+    }  # fmt: skip
+    entries |= {TAGS[name]: value if isinstance(value, tuple) else (value,) for name, value in tags.items()}
+    data, directory, extra = values.tobytes(), b"", b""
+    start = 8 + len(data) + len(data) % 2
+    end = start + 2 + 12 * len(entries) + 4
+    for tag, held in sorted(entries.items()):
+        long = max(held) > 65535
+        packed = struct.pack(f"<{len(held)}{'I' if long else 'H'}", *held)
+        if len(packed) > 4:
+            packed, extra = struct.pack("<I", end + len(extra)), extra + packed
+        directory += struct.pack("<HHI", tag, 4 if long else 3, len(held)) + packed.ljust(4, b"\0")
+    header = struct.pack("<2sHI", b"II", 42, start)
+    return header + data + b"\0" * (len(data) % 2) + struct.pack("<H", len(entries)) + directory + b"\0" * 4 + extra
+
+
+TAGS = {"photometric": 262, "colours": 320}
+RAMP = np.array([[0, 1, 2, 3], [100, 200, 300, 400]])
+
+
+def test_12_bits_in_16_bit_colour_are_shown_over_their_range(tmp_path: Path) -> None:
+    values = np.dstack([RAMP, RAMP * 2, RAMP * 10]).astype(np.uint16)
+    assert cv2.imwrite(str(tmp_path / "a.png"), values[..., ::-1])
+    assert cv2.imwrite(str(tmp_path / "a.tif"), values[..., ::-1])
+    for name in ("a.png", "a.tif"):
+        assert np.array_equal(read(tmp_path / name, "image"), np.rint(values / 4000 * 255))
+
+
+def test_16_bit_grey_with_alpha_keeps_its_bits() -> None:
+    values = np.array([[0, 0, 255, 255, 0, 200, 255, 255]])
+    assert decode(png(values, depth=16, kind=4), "image", "a.png")[0, :, 0].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_where_zero_is_white_the_image_is_the_same_picture(dtype: str) -> None:
+    values = (RAMP // 2).astype(f"<{dtype}")
+    plain = decode(tiff(values), "image", "a.tif")
+    inverted = decode(tiff((values.max() - values).astype(f"<{dtype}"), photometric=0), "image", "a.tif")
+    if dtype == "u1":  # 8 bits are shown as they are
+        inverted = inverted - (255 - int(values.max()))
+    assert np.array_equal(plain, inverted)
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "u4", "f4"])
+def test_numbers_below_0_and_of_32_bits_are_shown_in_order(dtype: str) -> None:
+    kind = np.dtype(f"<{dtype}")
+    low, high = (0.0, 1e30) if kind.kind == "f" else (np.iinfo(kind).min, np.iinfo(kind).max)
+    values = np.linspace(low, high, 6).astype(kind).reshape(2, 3)
+    assert decode(tiff(values), "image", "a.tif").ravel().tolist() == pytest.approx([0, 51, 102, 153, 204, 255], abs=1)
+
+
+def test_what_is_not_finite_takes_no_part_in_the_range_and_is_black() -> None:
+    values = np.array([[np.nan, np.inf, 1], [2, 3, -np.inf]], "<f4")
+    assert decode(tiff(values), "image", "a.tif").tolist() == [[0, 0, 0], [128, 255, 0]]
+
+
+def test_a_colour_map_of_8_bits_is_not_black() -> None:
+    colours = tuple(np.concatenate([np.arange(256), np.arange(256)[::-1], np.zeros(256, int)]).tolist())
+    image = decode(tiff(np.array([[0, 255]], np.uint8), photometric=3, colours=colours), "image", "a.tif")
+    assert image.tolist() == [[[0, 255, 0], [255, 0, 0]]]
+
+
+@pytest.mark.parametrize("kind", ["image", "ids", "foreground"])
+def test_several_pages_are_refused_and_a_smaller_copy_is_no_page(tmp_path: Path, kind: Kind) -> None:
+    page = Image.fromarray(np.eye(4, dtype=np.uint8))
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page, page])
+    page.save(tmp_path / "a.gif", save_all=True, append_images=[Image.fromarray(np.zeros((4, 4), np.uint8))])
+    for name, pages in (("a.tif", 3), ("a.gif", 2)):
+        with pytest.raises(DataError, match=rf"{name} .*has {pages} pages or frames"):
+            read(tmp_path / name, kind)
+    reduced = page.resize((2, 2))
+    reduced.encoderinfo = {"tiffinfo": {254: 1}}
+    page.save(tmp_path / "b.tif", save_all=True, append_images=[reduced])
+    assert read(tmp_path / "b.tif", kind).shape == (4, 4)
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "webp"])
+def test_bmp_gif_and_lossless_webp_are_read_as_image_and_as_mask(tmp_path: Path, suffix: str) -> None:
+    mask = np.eye(8, dtype=np.uint8)
+    save(mask * 255, tmp_path / f"a.{suffix}", lossless=True)
+    assert np.array_equal(read(tmp_path / f"a.{suffix}", "foreground"), mask)
+    assert read(tmp_path / f"a.{suffix}", "image").max() == 255
+    assert np.unique(read(tmp_path / f"a.{suffix}", "ids")).tolist() == [0, 255]
+
+
+def test_a_mask_whose_compression_changes_numbers_is_refused(tmp_path: Path) -> None:
+    save(picture(1), tmp_path / "a.webp", quality=50)
+    save(picture(1), tmp_path / "a.jpg")
+    save(picture(1), tmp_path / "a.tif", compression="jpeg")
+    for name in ("a.webp", "a.jpg", "a.tif"):
+        with pytest.raises(DataError, match=rf"{name} is compressed in a way that changes numbers"):
+            read(tmp_path / name, "foreground")
+
+
+@pytest.mark.parametrize(("depth", "packed", "ids"), [(1, 0b01101000, [0, 1, 1, 0]), (2, 0b00011011, [0, 1, 2, 3])])
+def test_ids_of_few_bits_are_the_stored_numbers(depth: int, packed: int, ids: list[int]) -> None:
+    data = png(np.array([[packed]]), depth=depth)
+    assert decode(data, "ids", "a.png")[0, :4].tolist() == ids
+
+
+def test_ids_of_four_bits_are_the_stored_numbers() -> None:
+    assert decode(png(np.array([[0x07, 0x3F]]), depth=4), "ids", "a.png").tolist() == [[0, 7, 3, 15]]
+
+
+def test_masks_of_16_bit_colour_keep_small_numbers(tmp_path: Path) -> None:
+    mask = np.eye(4, dtype=np.uint16)
+    assert cv2.imwrite(str(tmp_path / "a.png"), np.dstack([mask] * 3))
+    assert np.array_equal(read(tmp_path / "a.png", "ids"), mask)
+    assert np.array_equal(read(tmp_path / "a.png", "foreground"), mask)
+
+
+def test_soft_masks_are_refused_and_whole_floats_read() -> None:
+    whole = np.array([[0, 1], [2, 0]], "<f4")
+    assert decode(tiff(whole), "ids", "a.tif").tolist() == [[0, 1], [2, 0]]
+    assert decode(tiff(whole), "foreground", "a.tif").tolist() == [[0, 1], [1, 0]]
+    for values in (whole / 4, np.where(whole == 2, np.nan, whole).astype("<f4")):
+        for kind in ("ids", "foreground"):
+            with pytest.raises(DataError, match=r"holds the number (0\.25|nan); allowed: whole numbers"):
+                decode(tiff(values), kind, "a.tif")  # type: ignore[arg-type]
+
+
+def test_a_mask_where_zero_is_white_is_refused() -> None:
+    for kind in ("ids", "foreground"):
+        with pytest.raises(DataError, match="0 is white"):
+            decode(tiff(np.eye(4, dtype=np.uint8), photometric=0), kind, "a.tif")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("colour", [0, 255])
+@pytest.mark.parametrize("kind", ["ids", "foreground"])
+def test_a_shape_in_alpha_alone_is_the_mask(tmp_path: Path, colour: int, kind: Kind) -> None:
+    shape = np.eye(4, dtype=np.uint8)
+    save(np.dstack([np.full((4, 4, 3), colour, np.uint8), shape * 255]), tmp_path / "a.png")
+    assert np.array_equal(read(tmp_path / "a.png", kind), shape)
+
+
+def palette(path: Path, indices: np.ndarray, colours: list[int]) -> Path:
+    image = Image.new("P", indices.shape[::-1])
+    image.putpalette(colours)
+    image.putdata(indices.ravel().tolist())
+    image.save(path)
+    return path
+
+
+def test_a_palette_of_black_and_white_is_read_by_colour_whichever_comes_first(tmp_path: Path) -> None:
+    shape = np.eye(4, dtype=np.uint8)
+    for name, indices, colours in (("w", 1 - shape, [255] * 3 + [0] * 3), ("b", shape, [0] * 3 + [255] * 3)):
+        path = palette(tmp_path / f"{name}.png", indices, colours)
+        assert np.array_equal(read(path, "foreground"), shape)
+        assert np.array_equal(read(path, "ids"), shape * 255)
+
+
+def test_ids_with_a_palette_whose_black_is_not_0_are_refused(tmp_path: Path) -> None:
+    path = palette(tmp_path / "a.png", np.array([[0, 1], [2, 0]]), [255, 255, 255, 0, 0, 0, 255, 0, 0])
+    with pytest.raises(DataError, match="what is background is unclear"):
+        read(path, "ids")
+
+
+def test_foreground_is_any_colour_above_zero_and_ignores_alpha_that_does_not_vary(tmp_path: Path) -> None:
     rgba = np.zeros((2, 2, 4), np.uint8)
     rgba[..., 3], rgba[0, 1, 2] = 255, 1
     save(rgba, tmp_path / "a.png")

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasets.errors import DataError
 from datasets.sample import Box, Index, Source
@@ -28,7 +29,7 @@ def opened(root: Path, *, classes: tuple[str, ...] | None = None) -> tuple[Sourc
 
 def faults(root: Path) -> dict[str, str]:
     index = opened(root)[1]
-    return {name: fault for name, fault in zip(index.ids, index.faults, strict=True) if fault}
+    return {name: index.fault(row) for row, name in enumerate(index.ids) if index.fault(row)}
 
 
 def test_an_image_in_a_folder_of_its_own_is_refused_and_a_hidden_folder_is_not_read(root: Path) -> None:
@@ -178,3 +179,66 @@ def test_a_mask_folder_outside_the_class_list_is_refused(overlapping: Path) -> N
     (overlapping / "classes.txt").write_text("disc\n")
     with pytest.raises(DataError, match=r"lists \['disc'\] beside the mask folders \['cup', 'disc'\]"):
         opened(overlapping)
+
+
+def test_an_ending_that_all_masks_have_is_named(root: Path) -> None:
+    for mask in (root / "masks").iterdir():
+        mask.rename(mask.with_stem(f"{mask.stem}_mask"))
+    with pytest.raises(DataError, match=r"anna-1_mask\.png belongs to no image \(5 .*; remove the ending '_mask'"):
+        opened(root)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [("Images", "Images is not read; allowed: images, in small letters"), ("train/images", r"set root to .*train, or")],
+)
+def test_a_folder_of_images_that_is_not_read_is_named(root: Path, place: str, message: str) -> None:
+    (root / place).parent.mkdir(exist_ok=True)
+    (root / "images").rename(root / place)
+    with pytest.raises(DataError, match=message):
+        opened(root)
+
+
+def test_names_match_in_any_unicode_form(root: Path) -> None:
+    (root / "images" / "ben.tif").rename(root / "images" / "be\u0301n.tif")
+    (root / "masks" / "ben.png").rename(root / "masks" / "b\u00e9n.png")
+    for table in ("boxes", "centres", "cases", "labels"):
+        path = root / f"{table}.csv"
+        path.write_text(path.read_text().replace("ben,", "b\u00e9n,"))
+    index = opened(root)[1]
+    row = index.ids.index("be\u0301n")
+    assert all(index.offers[kind][row] for kind in ("masks", "boxes", "centres"))
+
+
+def test_files_that_are_not_read_are_listed(root: Path) -> None:
+    (root / "masks" / "ben.npy").write_bytes(b"")
+    (root / "images" / "Thumbs.db").write_bytes(b"")
+    assert opened(root)[1].unread == ("images/Thumbs.db", "masks/ben.npy")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("boxes.csv", "image,x,y,width,height,label\nben,0.5,0.25,0.125,1,disc\ncarl,0,0,1,1,disc\n"),
+        ("centres.csv", "image,x,y\nben,0.5,0.25\n"),
+    ],
+)
+def test_shares_of_the_image_are_no_pixels(root: Path, name: str, text: str) -> None:
+    (root / name).write_text(text)
+    with pytest.raises(DataError, match=r"lie within 0\.\.1, like shares of the image; allowed: pixels"):
+        opened(root)
+
+
+def test_an_image_turned_by_its_exif_orientation_explains_the_size_of_its_mask(root: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(picture(1), root / "images" / "ben.png", exif=exif)
+    (root / "images" / "ben.tif").unlink()
+    save(np.eye(64, 48, dtype=np.uint8), root / "masks" / "ben.png")
+    assert "EXIF orientation turns it by 90 degrees" in faults(root)["ben"]
+
+
+def test_masks_that_cover_the_image_are_remarked(root: Path) -> None:
+    save(np.ones((48, 64), np.uint8), root / "masks" / "ben.png")
+    index = opened(root)[1]
+    assert "a mask covers the whole image" in index.remarks[index.ids.index("ben")]

@@ -1,6 +1,7 @@
 import io
 import multiprocessing
-import time
+import os
+import socket
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,8 @@ from PIL import Image
 
 from datasets import manifest
 from datasets.decode import Kind
-from datasets.manifest import Listing, Manifest, read_manifest, scan, thumbnail
+from datasets.errors import DataError
+from datasets.manifest import read_manifest, scan, thumbnail
 from tests.data.dicom import write_dicom
 from tests.data.pictures import picture, save, truncate
 
@@ -123,26 +125,46 @@ def test_a_constant_picture_has_no_thumbnail() -> None:
     assert thumbnail(np.full((50, 50), 7, np.uint8)) == ""
 
 
-def test_224316_known_rows_load_in_about_a_second(tmp_path: Path) -> None:
-    rows = 224_316
-    files = {f"images/patient{row // 3:05d}/{row:06d}.jpg": (10_000 + row, 1_700_000_000 + row) for row in range(rows)}
-    listing = Listing(root=tmp_path, folders={"images": "image"}, files=files)
-    column = [f"{row:032x}" for row in range(rows)]
-    known = Manifest(
-        path=list(files),
-        bytes=[size for size, _ in files.values()],
-        mtime_ns=[time_ns for _, time_ns in files.values()],
-        content=column,
-        width=[320] * rows,
-        height=[320] * rows,
-        thumbnail=column,
-        values=column,
-        patient=column,
-        fault=[""] * rows,
-    )
-    table = tmp_path / "manifests" / f"{manifest._key(listing)}.parquet"
-    table.parent.mkdir()
-    manifest._save(known, table)
-    started = time.process_time()
-    assert len(read_manifest(listing, tmp_path).positions) == rows
-    assert time.process_time() - started < 2
+def test_what_is_no_image_by_its_ending_is_listed(root: Path) -> None:
+    save(picture(1), root / "images" / "9.BMP")
+    found = scan(root, FOLDERS)
+    assert (found.unread, "images/9.BMP" in found.files) == (["images/notes.txt"], True)
+
+
+def test_pipes_devices_and_links_that_lead_nowhere_are_refused_by_name_and_not_opened(root: Path) -> None:
+    strange = root / "images" / "strange.png"
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to("nowhere.png")):
+        make(strange)
+        with pytest.raises(DataError, match=r"images/strange\.png (is no regular file|cannot be read)"):
+            scan(root, FOLDERS)
+        strange.unlink()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(strange))
+        with pytest.raises(DataError, match=r"images/strange\.png is no regular file"):
+            scan(root, FOLDERS)
+
+
+def test_a_folder_that_links_to_one_above_it_is_refused(root: Path) -> None:
+    (root / "images" / "again").symlink_to(root / "images")
+    with pytest.raises(DataError, match="is a link to a folder that it lies in"):
+        scan(root, FOLDERS)
+
+
+def test_names_that_are_not_utf_8_are_refused_readably(root: Path) -> None:
+    Path(os.fsdecode(bytes(root / "images") + b"/\xff.png")).write_bytes(b"")
+    with pytest.raises(DataError, match=r"images/\\xff\.png has a name that is not UTF-8"):
+        scan(root, FOLDERS)
+
+
+def test_files_that_change_places_with_equal_size_and_time_are_read_again(root: Path, tmp_path: Path) -> None:
+    first, second, aside = (root / "images" / name for name in ("0.png", "1.png", "aside"))
+    for number, path in enumerate((first, second)):
+        Image.fromarray(np.full((48, 64), 9 + number, np.uint8)).save(path)
+        os.utime(path, ns=(10**18, 10**18))
+    assert first.stat().st_size == second.stat().st_size
+    before = read_manifest(scan(root, FOLDERS), tmp_path / "cache")
+    first.rename(aside)
+    second.rename(first)
+    aside.rename(second)
+    after = read_manifest(scan(root, FOLDERS), tmp_path / "cache")
+    assert before.content[:2] == after.content[1::-1]

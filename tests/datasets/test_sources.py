@@ -231,6 +231,7 @@ def test_chosen_classes_are_reordered_in_the_masks_and_change_what_is_offered(na
     part = open_source(settings.model_copy(update={"classes": chosen}))
     index = part.index(tmp_path)
     row = next(row for row, offer in enumerate(index.offers["masks"]) if offer)
+    whole.index(tmp_path)
     before, after = whole.masks(row), part.masks(row)
     if index.overlapping:
         assert np.array_equal(after, before[[1, 0]])
@@ -275,6 +276,6 @@ def test_a_mask_that_a_table_names_and_no_folder_has_is_told(tmp_path: Path) -> 
     mask.unlink()
     source = open_source(CcxsSettings(root=root))
     index = source.index(tmp_path / "cache")
-    (row,) = [row for row, fault in enumerate(index.faults) if fault]
+    (row,) = [row for row in range(len(index)) if index.fault(row)]
     with pytest.raises(DataError, match=f"{mask.name} changed since it was indexed"):
         source.masks(row)

@@ -32,11 +32,17 @@ def opened(root: Path, **settings: object) -> tuple[Source, Index]:
     return source, source.index(root.parent / "cache")
 
 
-def spoil(table: Path) -> None:
-    """Make a table that cannot be read, of the same size and time."""
-    status = table.stat()
-    table.write_bytes(b"x" * status.st_size)
-    os.utime(table, ns=(status.st_atime_ns, status.st_mtime_ns))
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return the roots whose index is made from then on, not read from where it is kept."""
+    roots, make = list[Path](), files.FileSource._made
+
+    def noted(source: files.FileSource, *given: Any) -> Index:  # noqa: ANN401 - whatever it is given
+        roots.append(source._root)
+        return make(source, *given)
+
+    monkeypatch.setattr(files.FileSource, "_made", noted)
+    return roots
 
 
 @pytest.fixture
@@ -54,9 +60,9 @@ def test_a_kept_index_is_the_one_that_was_made(root: Path) -> None:
     assert vars(opened(root)[1]) == vars(kept)
 
 
-def test_a_kept_index_needs_no_table(root: Path) -> None:
-    spoil(root / "train.csv")
+def test_a_kept_index_is_not_made_again(root: Path, made: list[Path]) -> None:
     assert len(opened(root)[1]) == 12
+    assert made == []
 
 
 def test_rows_of_a_kept_index_are_read_as_those_of_one_just_made(root: Path) -> None:
@@ -78,16 +84,38 @@ def resize(file: Path) -> None:
     os.utime(file, ns=(LONG_AGO, LONG_AGO))
 
 
-def remove(file: Path) -> None:
-    file.unlink()
+def rewrite(file: Path) -> None:
+    """Change the bytes; size and time stay."""
+    status = file.stat()
+    file.write_bytes(b"x" * status.st_size)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def exchange(file: Path) -> None:
+    """Put another file of the same size and time in its place."""
+    other = file.with_name("other.jpg")
+    shutil.copy2(file, other)
+    other.replace(file)
 
 
 @pytest.mark.parametrize("place", range(12))
-@pytest.mark.parametrize("change", [touch, resize, remove])
-def test_where_a_file_changed_the_index_is_made_again(change: Callable[[Path], None], place: int, root: Path) -> None:
-    spoil(root / "train.csv")
-    assert len(opened(root)[1]) == 12
+@pytest.mark.parametrize("change", [touch, resize, rewrite, exchange])
+def test_where_a_file_changed_the_index_is_made_again(
+    change: Callable[[Path], None], place: int, root: Path, made: list[Path]
+) -> None:
     change(root / opened(root)[1].ids[place])
+    opened(root)
+    assert made == [root]
+
+
+def test_where_an_image_is_gone_the_tables_are_read_again(root: Path) -> None:
+    (root / FIRST).unlink()
+    with pytest.raises(DataError, match=r"names 1 images that are not there"):
+        opened(root)
+
+
+def test_a_table_of_the_same_size_and_time_is_read_again(root: Path) -> None:
+    rewrite(root / "train.csv")
     with pytest.raises(DataError, match=r"train\.csv lacks the columns"):
         opened(root)
 

@@ -534,3 +534,17 @@ def test_complete_sizes_of_a_baseline_are_its_curve_where_another_failed() -> No
     rows = lines(compare(kept, replace(design(), cells=cells)), "encode")
     assert rows[0.25]["labels_equivalent_side"] == "within"
     assert "replicates of the baseline failed" in rows[1.0]["note"]
+
+
+def test_a_mean_over_classes_says_where_it_leaves_one_out() -> None:
+    table = results(lambda _p, _f, _fold, _seed: 0.5, pathways=["none"], fractions=[1.0], seeds=1).to_pylist()
+    classes = [
+        {**row, "class": name, "value": None if name == "rare" and row["fold"] > 1 else 0.5}
+        for row in table
+        for name in ("common", "rare")
+    ]
+    columns = schema.results()
+    tables = statistics.compare(pa.Table.from_pylist(table + classes, columns), Design(folds=5, seeds=1))
+    notes = {row["class"]: row["note"] for row in tables.comparisons.to_pylist()}
+    assert "mean without rare in 3 of 5" in notes["macro"]
+    assert "mean without" not in notes["common"] + notes["rare"]

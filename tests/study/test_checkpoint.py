@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from study.checkpoint import Checkpoints, Snapshot
+from tests.data.damage import flip
 
 
 def snapshot(epoch: int) -> Snapshot:
@@ -80,6 +81,8 @@ def cut(path: Path) -> None:
 
 HARMS: dict[str, Callable[[Path], None]] = {
     "network cut off": lambda folder: cut(folder / "network.safetensors"),
+    "bit of the optimizer flipped": lambda folder: flip(folder / "optimizer.safetensors", 8 * 80),
+    "bit of the state flipped": lambda folder: flip(folder / "state.json", 8 * 40),
     "optimizer empty": lambda folder: (folder / "optimizer.safetensors").write_bytes(b"") and None,
     "best missing": lambda folder: (folder / "best.safetensors").unlink(),
     "state cut off": lambda folder: cut(folder / "state.json"),
@@ -131,7 +134,8 @@ def test_due_after_the_pause(tmp_path: Path) -> None:
 def test_state_is_plain_json(tmp_path: Path) -> None:
     Checkpoints(work=tmp_path, attempt="a").save(1, snapshot(1))
 
-    assert json.loads((tmp_path / "a" / "epoch-000001" / "state.json").read_text())["progress"] == {"epoch": 1}
+    state = json.loads((tmp_path / "a" / "epoch-000001" / "state.json").read_text())
+    assert state["numbers"]["progress"] == {"epoch": 1}
 
 
 def test_checkpoint_that_the_disk_refuses_is_an_error_of_the_system_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_what_is_odd_is_told_without_refusing(capsys: Capture) -> None:
     assert data_check("folder", "mine") == 0
     warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 2
-    assert "anna-1.png is constant" in warnings[0]
+    assert "anna-1: its image is constant" in warnings[0]
     assert "dora: its masks are empty" in warnings[1]
 
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from study.damaged import Damaged
 from study.document import with_paths
 from study.layout import COMPARISONS, MEASURED, RESULTS, TESTS
 from study.load import load_plan
@@ -18,6 +19,7 @@ from study.outcome import curve_path, write_outcome
 from study.plan import Plan
 from study.store import Store, score_files
 from tests.bench.resume import _document, _finish
+from tests.data.damage import flip
 
 TABLES = (RESULTS, COMPARISONS, TESTS)
 
@@ -62,29 +64,45 @@ def test_tables_of_an_unchanged_study_are_kept(store: Store, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", TABLES)
-@pytest.mark.parametrize("harm", ["missing", "cut off", "older columns"])
+@pytest.mark.parametrize("harm", ["missing", "cut off", "one bit flipped", "older columns"])
 def test_a_table_that_is_not_whole_is_written_again(name: str, harm: str, store: Store, tmp_path: Path) -> None:
     before, file = tables(store), store.study("finished") / name
     if harm == "missing":
         file.unlink()
     elif harm == "cut off":
         file.write_bytes(file.read_bytes()[:-9])
+    elif harm == "one bit flipped":
+        flip(file, 100)
     else:
         pq.write_table(pq.read_table(file).drop_columns("metric"), file)
     write_outcome(planned(tmp_path), store)
     assert tables(store) == before
 
 
-def test_scores_that_were_altered_are_measured_again(store: Store, tmp_path: Path) -> None:
+def test_altered_scores_are_not_measured(store: Store, tmp_path: Path) -> None:
     plan, before = planned(tmp_path), tables(store)
     one = plan.replicates[0]
     file = store.scores(one.chain[-1], one.scoring.key)
-    scores = pq.read_table(file)
-    pq.write_table(scores.set_column(scores.column_names.index("tp"), "tp", pa.array([0] * len(scores))), file)
+    pq.write_table(_without_hits(pq.read_table(file)), file)
+    with pytest.raises(Damaged, match=rf"{file.name} was altered after it was written"):
+        write_outcome(plan, store)
+    assert tables(store) == before
+
+
+def test_stage_that_was_scored_again_is_measured_again(store: Store, tmp_path: Path) -> None:
+    plan, before = planned(tmp_path), tables(store)
+    stage = plan.replicates[0].chain[-1], plan.replicates[0].scoring.key
+    scores, images = pq.read_table(store.scores(*stage)), pq.read_table(store.images(*stage))
+    store.set_aside(Damaged(stage[0], "told so", f"scores-{stage[1]}.parquet"))
+    store.add_scores(*stage, _without_hits(scores), images)
     write_outcome(plan, store)
     after = tables(store)
     assert after != before
     assert after == derived_afresh(store, plan)
+
+
+def _without_hits(scores: pa.Table) -> pa.Table:
+    return scores.set_column(scores.column_names.index("tp"), "tp", pa.array([0] * len(scores)))
 
 
 @pytest.mark.parametrize("changes", [{"metrics.background": True}, {"compare.baseline": []}, {"compare.folds": 3}])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datasets.prepare import Prepared
-from datasets.sample import Index
+from datasets.sample import IGNORE, Index
 from datasets.settings import ImageSettings
 from models.architectures.parts import Blueprint
 from models.build import build
@@ -26,7 +26,9 @@ SPLITS: dict[str, Any] = {"test": range(3), "validation": range(3, IMAGES)}
 RATE = 0.1
 
 
-def examination(task: Segmentation, class_threshold: ClassThreshold | None, threshold: float = 0.5) -> Examination:
+def examination(
+    task: Segmentation, class_threshold: ClassThreshold | None, threshold: float = 0.5, ignored: float = 0.0
+) -> Examination:
     random = np.random.default_rng(0)
     ids = [str(number) for number in range(IMAGES)]
     empty = [""] * IMAGES
@@ -39,6 +41,7 @@ def examination(task: Segmentation, class_threshold: ClassThreshold | None, thre
     truth = random.integers(0, 3, (IMAGES, SIZE, SIZE), dtype=np.uint8)
     if not task.outputs.exclusive:
         truth = np.stack([truth == 1, truth == 2], axis=1).astype(np.uint8)
+    truth[random.random(truth.shape) < ignored] = IGNORE
     return Examination(
         task=task, index=index, prepared=Prepared(images=images, targets=None, shapes=shapes), truth=truth,
         image=ImageSettings(size=SIZE), size=SIZE, threshold=threshold, class_threshold=class_threshold,
@@ -46,17 +49,21 @@ def examination(task: Segmentation, class_threshold: ClassThreshold | None, thre
 
 
 def both_tables(
-    class_threshold: ClassThreshold | None = None, *, exclusive: bool = True, threshold: float = 0.5
+    class_threshold: ClassThreshold | None = None,
+    *,
+    exclusive: bool = True,
+    threshold: float = 0.5,
+    ignored: float = 0.0,
 ) -> tuple[pa.Table, pa.Table]:
     task = make_task(SegmentationSettings(loss={"dice": 1.0}), Outputs(names=NAMES, exclusive=exclusive))
     assert isinstance(task, Segmentation)
     torch.manual_seed(0)
     network = build(Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=2 + exclusive))
-    return score(network, examination(task, class_threshold, threshold), SPLITS)
+    return score(network, examination(task, class_threshold, threshold, ignored), SPLITS)
 
 
-def scored(class_threshold: ClassThreshold | None) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = both_tables(class_threshold)[0].to_pylist()
+def scored(class_threshold: ClassThreshold | None, ignored: float = 0.0) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = both_tables(class_threshold, ignored=ignored)[0].to_pylist()
     return rows
 
 
@@ -83,7 +90,9 @@ def test_scores_without_it_stay_and_those_with_it_stand_beside(rows: list[dict[s
     assert {row["split"] for row in rows} == {f"{split}{end}" for split in SPLITS for end in ("", "_thresholded")}
 
 
-def test_validation_images_keep_the_rate_and_would_not_one_step_lower(rows: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("ignored", [0.0, 0.5])
+def test_validation_images_keep_the_rate_and_would_not_one_step_lower(ignored: float) -> None:
+    rows = scored(HELD, ignored)
     (threshold,) = {row["threshold"] for row in rows if row["threshold"] is not None}
     negatives = total(rows, "validation", "fp") + total(rows, "validation", "tn")
 

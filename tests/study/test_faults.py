@@ -107,7 +107,7 @@ def test_driver_that_is_ended_while_it_reads_new_data_takes_along_the_cluster_it
     driver = psutil.Process(command.process.pid)
     command.until(lambda: raylets_of(driver))
     raylets = raylets_of(driver)
-    assert command.send(signal.SIGTERM) == 130, command.text
+    assert command.send(signal.SIGTERM) == 143, command.text
     assert raylets
     assert not any(raylet.is_running() for raylet in raylets)
     assert not (place.storage / "studies").exists()

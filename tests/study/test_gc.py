@@ -8,7 +8,7 @@ import pytest
 
 from study.claims import claim
 from study.cli import main
-from study.search.trials import open_journal
+from study.search.journal import open_journal
 from study.store import Store
 
 KEPT, LOST = "a" * 32, "b" * 32

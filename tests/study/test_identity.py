@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from segmentation_models_pytorch.encoders import get_encoder
 
 import study.recipe
 from models.versions import VERSIONS as MODELS
@@ -254,8 +255,9 @@ def test_what_the_networks_output_stands_for_changes_a_stage(tmp_path: Path) -> 
 
 def test_weights_from_a_file_count_by_content(tmp_path: Path) -> None:
     first, same, other = (tmp_path / name for name in ("first", "same", "other"))
+    own = get_encoder("resnet18", in_channels=1, weights=None).state_dict()
     for file, value in ((first, 1.0), (same, 1.0), (other, 2.0)):
-        save_file({"encoder.conv1.weight": np.array([value], np.float32)}, file)
+        save_file({name: np.full_like(tensor.numpy(), value) for name, tensor in own.items()}, file)
 
     def nodes(file: Path) -> set[str]:
         return set(planned(base({"compare.initial_weights": [{"file": str(file)}]}), tmp_path).nodes)

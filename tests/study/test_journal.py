@@ -6,7 +6,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from study.search.trials import journal_file, open_journal
+from study.search.journal import journal_file, open_journal
 from tests.data.nodes import disk, fill, may_mount
 
 

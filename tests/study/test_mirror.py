@@ -13,10 +13,12 @@ import torch
 from safetensors.torch import save_file
 
 from study import mirror as mirrors
+from study.damaged import Damaged
 from study.gc import garbage, remove
+from study.layout import SEAL, WEIGHTS
 from study.mirror import made_mirror
 from study.remote import Entry, Remote, Silent
-from study.store import SEAL, WEIGHTS, Damaged, Store
+from study.store import Store
 from tests.data.object_store import ObjectStore
 
 DIGEST = "0123456789abcdef0123456789abcdef"
@@ -190,7 +192,7 @@ def test_file_damaged_in_the_mirror_is_fetched_again(here: Store, there: Store) 
 def test_damaged_stage_set_aside_can_be_published_again(place: Place, here: Store, there: Store) -> None:
     publish(here)
     place.alter(WEIGHTS)
-    there.set_aside(DIGEST)
+    there.set_aside(Damaged(DIGEST, "its seal is missing"))
 
     assert here.finished() == frozenset()
     assert publish(here, 2.0)

@@ -185,7 +185,7 @@ def test_a_picture_smaller_than_a_tile_keeps_its_scale(exclusive: Finished) -> N
         (["tiny", "--arm", "pathwy=none"], "unknown factor 'pathwy'; allowed: architecture, "),
         (["tiny", "--arm", "pathway=one"], "unknown pathway 'one'; allowed: none"),
         (["tiny", "--fold", "7"], "no replicate has fold 7; allowed: fold 0 seed 0, "),
-        (["tiny", "--tile", "big"], "--tile: is big; allowed: auto, or 16 or more pixels"),
+        (["tiny", "--tile", "big"], "--tile: is big; allowed: auto, or 16 to 16384 pixels"),
     ],
 )
 def test_what_cannot_be_is_one_line(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from study.cli import main
-from tests.data.documents import base, write_study
+from tests.data.documents import base, planned, write_study
 from tests.data.faulty import SPECS
 from tests.data.folder import write_folder
 from tests.data.pictures import save, truncate
@@ -68,8 +68,6 @@ FOLDERS = {
                              "masks/ben.png has 12 x 10 pixels", "64 x 48"),
     "class id outside the list": (lambda root: save(np.full((48, 64), 7, np.uint8), root / "masks" / "ben.png"),
                                   "masks/ben.png holds the class id 7", "classes.txt"),
-    "box outside its image": (lambda root: (root / "boxes.csv").write_text(
-        "image,x,y,width,height,label\nben,60,5,20,10,disc\n"), "ben: box disc", "inside 64 x 48"),
     "mask without an image": (lambda root: save(np.ones((48, 64), np.uint8), root / "masks" / "bn.png"),
                               "bn.png belongs to no image", "rename"),
     "patients missing": (lambda root: (root / "cases.csv").write_text("image,patient\nben,ben\n"),
@@ -86,6 +84,15 @@ def test_faulty_data_is_refused_in_one_line(
     assert line.startswith("data.hospital: ")
     assert what in line
     assert remedy in line
+
+
+def test_a_faulty_box_refuses_a_study_that_reads_boxes_and_no_other(refuse: Refuse, tmp_path: Path) -> None:
+    root = write_folder(Path("mine"))
+    (root / "boxes.csv").write_text("image,x,y,width,height,label\nben,60,5,20,10,disc\n")
+    data = {"data.hospital": {"source": "folder", "root": "mine"}}
+    assert planned(base(data), tmp_path).nodes
+    (line,) = refuse(base(data | {"stages.boxes.data": "hospital"}))
+    assert line.startswith("data.hospital: ben: box disc (60, 5, 20, 10) leaves the image; allowed: inside 64 x 48; ")
 
 
 def test_a_missing_folder_is_refused(refuse: Refuse) -> None:

@@ -26,9 +26,9 @@ from study.job import Surroundings, make_job
 from study.plan import Plan
 from study.problems import Refused
 from study.search.driver import Driver
+from study.search.journal import journal_file
 from study.search.memory import too_large
 from study.search.table import search_rows, search_table
-from study.search.trials import journal_file
 from study.store import Store
 from study.summary import summary, summary_text
 from tests.data.own_data import write_own_data

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from study.search.journal import journal_file
 from study.search.table import search_rows
-from study.search.trials import journal_file
 from study.store import Store
 from tests.data.command import Command, histories
 from tests.data.searched import searched

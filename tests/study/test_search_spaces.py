@@ -9,10 +9,11 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
+from study.search.journal import open_journal
 from study.search.propose import propose
 from study.search.settings import Parameter, Search
 from study.search.space import Space, decoded, distribution
-from study.search.trials import Trials, open_journal
+from study.search.trials import Trials
 
 LINE = {"target.optimizer.lr": Parameter(loguniform=(1e-5, 1e-1)), "target.loss.dice": Parameter(uniform=(0.0, 2.0))}
 ARM = {"architecture": "unet"}

@@ -18,16 +18,19 @@ from safetensors.torch import load_file, save_file
 from datasets.prepare import truth
 from models.network import Network
 from study.claims import Claimed, claim
+from study.damaged import Damaged
 from study.executing import Worker
 from study.feed import Context, UnusableGpu, own_device
+from study.files import write_signed
 from study.footing import footing
 from study.job import Job, Surroundings, make_job
+from study.layout import WEIGHTS
 from study.plan import Plan
 from study.search.driver import values_of
 from study.search.memory import too_large
 from study.spec import Checkpoint
 from study.stage import DataChanged, Member, open_bench, perform
-from study.store import WEIGHTS, Damaged, Store
+from study.store import Store
 from study.train import Diverged
 from tests.data.tiny import planned, tiny
 
@@ -168,8 +171,8 @@ def test_seconds_of_a_stage_are_those_of_all_attempts(plan: Plan, cache: Path, t
         perform(job, surroundings(tmp_path, cache), Context(report=cut))
     (state,) = (tmp_path / "work" / job.digest).glob("*/epoch-*/state.json")
     told = json.loads(state.read_text())
-    told["progress"]["seconds"] = 1000.0
-    state.write_text(json.dumps(told))
+    told["numbers"]["progress"]["seconds"] = 1000.0
+    write_signed(state, {name: told[name] for name in ("numbers", "parts")})
     do(job, tmp_path, cache)
     assert 1000 < Store(tmp_path).record(job.digest)["seconds"] < 1100
 

@@ -11,8 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from study.damaged import Damaged
 from study.files import read_json, write_json, write_table
-from study.store import SEAL, WEIGHTS, Damaged, Store, write_scores
+from study.layout import SEAL, WEIGHTS
+from study.store import Store, write_scores
 
 DIGEST = "0123456789abcdef0123456789abcdef"
 RECORD = {"updates": 7, "seconds": 1.5, "stage": "segment"}
@@ -162,7 +164,7 @@ def test_touched_but_equal_file_is_sound(store: Store) -> None:
 
 def test_damaged_stage_set_aside_can_be_published_again(store: Store) -> None:
     truncate(published(store) / WEIGHTS)
-    store.set_aside(DIGEST)
+    store.set_aside(Damaged(DIGEST, "its seal is missing"))
 
     assert store.finished() == frozenset()
     assert store.publish(DIGEST, draft(store, attempt="two"), RECORD)
@@ -172,8 +174,8 @@ def test_damaged_stage_set_aside_can_be_published_again(store: Store) -> None:
 
 def test_setting_aside_what_another_process_set_aside_is_no_error(store: Store) -> None:
     published(store)
-    store.set_aside(DIGEST)
-    store.set_aside(DIGEST)
+    store.set_aside(Damaged(DIGEST, "its seal is missing"))
+    store.set_aside(Damaged(DIGEST, "its seal is missing"))
 
     assert len(list((store.root / "damaged").iterdir())) == 1
 
@@ -262,4 +264,5 @@ def test_writable_storage_is_left_as_it_was(store: Store) -> None:
 
 def test_damage_is_told_across_processes() -> None:
     told = pickle.loads(pickle.dumps(Damaged("abc", "its seal is missing")))
-    assert (told.digest, str(told)) == ("abc", "stage abc: its seal is missing")
+    assert (told.digest, told.name, told.short) == ("abc", SEAL, "stage abc: its seal is missing")
+    assert "study run FILE" in str(told)

@@ -94,7 +94,7 @@ def test_a_study_is_submitted_watched_stopped_resumed_and_ends_as_on_one_machine
     assert place.status("tiny")["state"] == "stopped"
     stored = place.study("status", "tiny", "--storage", place.storage, address=False).stdout
     assert stored.startswith("tiny: stopped\n")
-    assert "interrupted; what is finished is kept" in place.study("logs", "tiny").stdout
+    assert "stopped; what is finished is kept" in place.study("logs", "tiny").stdout
 
     assert place.submit(STUDY).stdout.startswith("submitted tiny-2")
     followed = place.study("logs", "tiny", "-f").stdout

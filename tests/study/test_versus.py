@@ -10,8 +10,10 @@ from typer.testing import CliRunner
 
 from results import schema
 from study.cli import app
+from study.files import write_signed
+from study.layout import SEAL
 from study.problems import Refused
-from study.store import Store
+from study.store import Store, score_files
 from study.versus import differences, scored, versus
 from tests.results.test_tables import record
 
@@ -28,7 +30,8 @@ def finished(storage: Path, name: str, folds: Sequence[Sequence[str]], key: str 
         digest = f"{name}{fold}"
         store.stage(digest).mkdir(parents=True)
         places = [{"image": image, "split": "test"} for image in images] + [{"image": "v", "split": "validation"}]
-        pq.write_table(pa.Table.from_pylist(places, schema.images()), store.images(digest, key))
+        pq.write_table(pa.Table.from_pylist(places, schema.images()), store.stage(digest) / score_files(key)[0])
+        write_signed(store.stage(digest) / SEAL, {"updates": 1, "seconds": 1.0, "files": {}})
         rows.append({"fold": fold, "seed": 0, "digest": digest, "scoring": key})
     pq.write_table(pa.Table.from_pylist(rows, schema.results()), store.study(name) / "results.parquet")
     cell = record("none", 0.5, mean=0.5 if name == "s" else 0.55, study=name)

@@ -1,0 +1,39 @@
+"""Text files beside the images: regular files in UTF-8, whose names are compared in one Unicode form."""
+
+import stat
+import unicodedata
+from pathlib import Path
+
+from datasets.errors import DataError
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a regular file. Raises `DataError`, also for what would never end, such as a pipe."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path} is no regular file; allowed: a file; replace it")
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); allowed: a readable file; restore it") from error
+
+
+def read_text(path: Path) -> str:
+    """Return a file in UTF-8, with or without byte order mark. Raises `DataError`."""
+    data = read_bytes(path)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path} line {line} is not UTF-8 (byte 0x{data[error.start]:02x}); allowed: UTF-8; save the file as UTF-8"
+        ) from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a file that are not empty, stripped. Raises `DataError`."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
+def normal(name: str) -> str:
+    """Return a name in one of the Unicode forms that look the same: systems store different ones."""
+    return unicodedata.normalize("NFC", name)

@@ -1,0 +1,82 @@
+"""Safetensors files of initial weights, checked without torch: planning reads them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+BLOCK = 2**22
+"""Numbers that are read at once."""
+FLOATS: Mapping[str, tuple[type[np.unsignedinteger], int]] = {
+    "F16": (np.uint16, 0x7C00),
+    "BF16": (np.uint16, 0x7F80),
+    "F32": (np.uint32, 0x7F800000),
+    "F64": (np.uint64, 0x7FF0000000000000),
+}
+"""Data types of weights: how their bits are read, and the exponent that infinities and NaN have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTensor:
+    """What the header says of a tensor; `start` and `stop` count bytes from the beginning of the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def stored_tensors(file: Path) -> dict[str, StoredTensor]:
+    """Return the tensors of a file by name, a prefix `encoder.` removed. Raises `ValueError` for a faulty file.
+
+    With that prefix only tensors that have it count.
+    """
+    try:
+        if not file.is_file():
+            raise FileNotFoundError("no such file")
+        with safe_open(file, framework="numpy"):  # checks the header, the data types and every offset
+            pass
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(length))
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        message = f"{file} cannot be read ({reason}); allowed: a complete safetensors file; correct the path or save it"
+        raise ValueError(f"{message} again") from error
+    header.pop("__metadata__", None)
+    tensors = {name: _stored(entry, 8 + length) for name, entry in header.items()}
+    prefixed = {name.removeprefix("encoder."): one for name, one in tensors.items() if name.startswith("encoder.")}
+    return prefixed or tensors
+
+
+def non_finite(file: Path, tensors: Mapping[str, StoredTensor]) -> str | None:
+    """Return the name of a tensor that holds NaN or infinity, None if all numbers are finite."""
+    for name, tensor in tensors.items():
+        if tensor.dtype in FLOATS:
+            _, exponent = FLOATS[tensor.dtype]
+            if any(((bits & exponent) == exponent).any() for bits in _blocks(file, tensor)):
+                return name
+    return None
+
+
+def _stored(entry: Mapping[str, object], offset: int) -> StoredTensor:
+    start, stop = np.asarray(entry["data_offsets"]).tolist()
+    shape = tuple(np.asarray(entry["shape"], int).tolist())
+    return StoredTensor(dtype=str(entry["dtype"]), shape=shape, start=offset + start, stop=offset + stop)
+
+
+def _blocks(file: Path, tensor: StoredTensor) -> Iterator[NDArray[np.unsignedinteger]]:
+    kind, _ = FLOATS[tensor.dtype]
+    count = (tensor.stop - tensor.start) // np.dtype(kind).itemsize
+    with file.open("rb") as stream:
+        stream.seek(tensor.start)
+        while count > 0:
+            block = np.fromfile(stream, kind, min(count, BLOCK))
+            if not len(block):
+                return
+            count -= len(block)
+            yield block

@@ -1,0 +1,42 @@
+"""Text that comes from files and settings, made safe to show: on a terminal, in a page, in a spreadsheet."""
+
+import unicodedata
+
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories: controls, formats such as bidirectional overrides, surrogates, line and paragraph separators."""
+_FORMULA = ("=", "+", "-", "@")
+
+
+def printable(text: str) -> str:
+    """Escape line breaks, terminal sequences, bidirectional overrides and other invisible characters."""
+    if text.isprintable():
+        return text
+    return "".join(_escaped(char) if unicodedata.category(char) in _INVISIBLE else char for char in text)
+
+
+def printable_lines(text: str) -> str:
+    """Escape as `printable` does, but keep line breaks."""
+    return text if text.isprintable() else "\n".join(map(printable, text.split("\n")))
+
+
+def spreadsheet_cell(value: object) -> object:
+    """Return a value for a CSV file; text that a spreadsheet would run as a formula gets an apostrophe in front.
+
+    Numbers are returned unchanged, and so is text that is a number.
+    """
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,169 @@
+"""Random changes of sound study files: of their values, their keys, and their text."""
+
+import random
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.data.documents import BASE, Document, base, compare
+from tests.data.tiny import tiny
+
+CATALOG = Path(__file__).parents[2] / "study" / "catalog"
+SEARCH = base({
+    "data.hospital.images": 60,
+    "data.hospital.patients": 60,
+    "search": {
+        "trials": 4,
+        "reserve": 0.5,
+        "space": {
+            "target.optimizer.lr": {"loguniform": [1.0e-5, 1.0e-2]},
+            "target.loss": {"choices": [{"dice": 1.0}, {"focal": 1.0}]},
+        },
+        "prune": {"successive_halving": {"grace_period": 1}},
+    },
+})  # fmt: skip
+RICH = compare(**{
+    "pathway": ["none", "two_step"],
+    "segment.loss": [{"dice": 1.0}, {"tversky": 1.0, "focal": 2.0}],
+    "exclude": [{"pathway": "two_step", "segment.loss": {"dice": 1.0}}],
+    "include": [{"architecture": "fpn"}],
+}) | {
+    "resources": {"cpus": 1, "gpus": "auto"},
+    "metrics": {"classes": ["heart"], "background": True},
+    "published": [{"source": "a paper", "values": [{"value": 0.5, "match": {"pathway": "none"}}]}],
+}  # fmt: skip
+
+VALUES: tuple[Any, ...] = (
+    None, True, False, 0, 1, -1, 2, 7, 10**9, 10**18, 10**400, -(10**30), 0.0, 0.5, 1e-320, 1e308, -1e308, 1e-9,
+    float("inf"), float("-inf"), float("nan"), "", " ", "x", "none", "own", "random", "unet", "resnet18", "a" * 5000,
+    "../x", "/", "a\nb", "\x1b[31m", "\x1b]0;t\x07", "\u202egpj", "\0", "\x7f", "\ufeff", "é" * 3, "😀", "=1+1", "0x1F",
+    "010", "1e3", "190:20:30", "2024-13-45", "yes", "null", "~", [], [None], [[]], [1, 1], list(range(2000)), {},
+    {"file": "x"}, {"": 1}, {"a.b": 1}, {"x": {"y": {"z": 1}}}, {5: 1}, {None: 1}, {True: 1}, {1.5: 1},
+    {"images": 4}, {"share": 0.5}, {"dice": 1.0}, {"uniform": [0, 1]},
+)  # fmt: skip
+TEXTS = (
+    "&a ", "*a", "<<: ", "!!python/name:os.system ", "!!binary ", "!!set ", "!!int ", "? ", "- ", ": ", "[", "]", "{",
+    "}", "'", '"', "|", ">", "%", "@", "`", "#", "---\n", "...\n", "\t", "\x00", "\x1b", "\u202e", "\ufeff", "\u2028",
+    "012", "0o7", "1_000", "1:30", "2024-02-30", ".inf", ".nan", "9" * 500, "[" * 60, "~", "{a: " * 60, "\\ud800",
+)  # fmt: skip
+
+
+def originals() -> list[Document]:
+    """Return sound documents of every kind."""
+    catalog = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(CATALOG.glob("*.yaml"))]
+    return [deepcopy(BASE), RICH, SEARCH, tiny(), *map(_on_generated_data, catalog)]
+
+
+def _on_generated_data(document: Document) -> Document:
+    """Return a study of the catalog that needs no files."""
+    data = {
+        name: {"source": "phantom", "images": 30, "patients": 30, "seed": at}
+        for at, name in enumerate(document["data"])
+    }
+    return document | {"data": data}
+
+
+def mutated(seed: int, number: int) -> Iterator[bytes]:
+    """Yield so many study files, each changed in one to four places."""
+    documents = originals()
+    for position in range(number):
+        generator = random.Random(f"{seed}/{position}")
+        document = deepcopy(generator.choice(documents))
+        for _ in range(generator.choice((1, 1, 1, 2))):
+            generator.choice(CHANGES)(document, generator)
+        text = _written(document)
+        for _ in range(generator.choice((0, 0, 0, 1, 2))):
+            text = generator.choice(TEXT_CHANGES)(text, generator)
+        yield text
+
+
+def _written(document: Document) -> bytes:
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode("utf-8", "surrogatepass")
+
+
+def _places(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        yield from _places(inner, (*path, key))
+
+
+def _chosen(document: Document, generator: random.Random) -> tuple[Any, Any]:
+    """Return a container somewhere in the document and one of its keys."""
+    *path, key = generator.choice(list(_places(document)) or [("name",)])
+    container: Any = document
+    for step in path:
+        container = container[step]
+    return container, key
+
+
+def _replace(document: Document, generator: random.Random) -> None:
+    container, key = _chosen(document, generator)
+    container[key] = deepcopy(generator.choice(VALUES))
+
+
+def _remove(document: Document, generator: random.Random) -> None:
+    container, key = _chosen(document, generator)
+    if isinstance(container, list) or key in container:
+        del container[key]
+
+
+def _rename(document: Document, generator: random.Random) -> None:
+    container, key = _chosen(document, generator)
+    if isinstance(container, dict) and key in container:
+        name = generator.choice([f"{key}s", str(key)[:-1], f"{key}.x", "lr", "loss", "\x1b[0m", "a\nb", "😀", 5, None])
+        container[name] = container.pop(key)
+
+
+def _move(document: Document, generator: random.Random) -> None:
+    """Put the value of one place at another."""
+    container, key = _chosen(document, generator)
+    value = deepcopy(container[key]) if isinstance(container, list) or key in container else None
+    other, place = _chosen(document, generator)
+    other[place] = value
+
+
+def _scale(document: Document, generator: random.Random) -> None:
+    container, key = _chosen(document, generator)
+    held = container[key] if isinstance(container, list) or key in container else None
+    if isinstance(held, int | float) and not isinstance(held, bool):
+        container[key] = held * generator.choice((0, -1, 10, 1e-9, 10**6, 0.5))
+    elif isinstance(held, list):
+        container[key] = held * generator.choice((0, 2, 300))
+
+
+def _wrap(document: Document, generator: random.Random) -> None:
+    container, key = _chosen(document, generator)
+    if isinstance(container, list) or key in container:
+        container[key] = generator.choice(([container[key]], {"x": container[key]}, [[container[key]]]))
+
+
+def _cut(text: bytes, generator: random.Random) -> bytes:
+    return text[: generator.randrange(len(text) + 1)]
+
+
+def _flip(text: bytes, generator: random.Random) -> bytes:
+    changed = bytearray(text or b" ")
+    for _ in range(generator.randint(1, 4)):
+        changed[generator.randrange(len(changed))] ^= 1 << generator.randrange(8)
+    return bytes(changed)
+
+
+def _insert(text: bytes, generator: random.Random) -> bytes:
+    at = generator.randrange(len(text) + 1)
+    return text[:at] + generator.choice(TEXTS).encode("utf-8", "surrogatepass") + text[at:]
+
+
+def _repeat_line(text: bytes, generator: random.Random) -> bytes:
+    lines = text.splitlines(keepends=True) or [b""]
+    line = generator.choice(lines)
+    lines.insert(generator.randrange(len(lines) + 1), line)
+    return b"".join(lines)
+
+
+CHANGES = (_replace, _replace, _replace, _remove, _rename, _move, _scale, _wrap)
+TEXT_CHANGES = (_cut, _flip, _insert, _insert, _repeat_line)

@@ -1,0 +1,60 @@
+"""A command that is asked to end at any moment says so in one line; a study goes on from its last checkpoint."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.stopping import farewell
+from study.status import status
+from tests.data.command import Command, Watch
+from tests.data.tiny import tiny, written
+
+MOMENTS = (0.05, 0.3, 0.8, 1.5, 3.0, 6.0)
+"""Seconds after the start: Python starts, imports, plans; Ray starts; a stage trains."""
+
+
+def run(folder: Path, changes: dict[str, object] | None = None) -> Command:
+    file = written(tiny(changes), folder)
+    return Command("run", file, "--storage", folder / "runs", "--cache", folder / "cache", temporary=folder)
+
+
+def ends_at_once(folder: Path, number: signal.Signals, seconds: float) -> None:
+    command = run(folder, {"stages.classify.epochs": 400, "stages.segment.steps": 4000})
+    time.sleep(seconds)
+    assert command.send(number) == 128 + number, command.text
+    lines = command.text.splitlines()
+    assert lines[-1:] == [farewell(number)]
+    assert "Traceback" not in command.text
+    if (folder / "runs" / "studies").exists():
+        assert status(folder / "runs", "tiny")["state"] in ("planned", "stopped", "interrupted")
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(("number", "seconds"), [(signal.SIGINT, 0.8), (signal.SIGTERM, 0.3), (signal.SIGTERM, 3.0)])
+def test_command_ends_at_once(number: signal.Signals, seconds: float, tmp_path: Path) -> None:
+    ends_at_once(tmp_path, number, seconds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("seconds", MOMENTS)
+def test_command_ends_at_once_at_any_moment(number: signal.Signals, seconds: float, tmp_path: Path) -> None:
+    if (number, seconds) == (signal.SIGINT, MOMENTS[0]):
+        pytest.skip("Python itself is still starting: it answers with a traceback of its own")
+    ends_at_once(tmp_path, number, seconds)
+
+
+@pytest.mark.cluster
+def test_stopped_study_is_told_to_be_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    with Watch(tmp_path / "runs") as watch:
+        command = run(tmp_path)
+        command.until(lambda: any(len(epochs) > 2 for work in watch.attempts.values() for epochs in work.values()))
+        assert command.send(signal.SIGTERM) == 143, command.text
+        assert status(tmp_path / "runs", "tiny")["state"] == "stopped"
+        assert run(tmp_path).wait() == 0
+    for work in watch.attempts.values():
+        epochs = [epoch for attempt in work.values() for epoch in attempt]
+        assert len(set(epochs)) == len(epochs)
+    assert status(tmp_path / "runs", "tiny")["state"] == "finished"
