@@ -293,13 +293,3 @@ def test_processes_are_reused(capacity: Capacity) -> None:
     assert len(log.told) == 8 * 4, "each is handed out twice"
     assert len(used) <= capacity.cpus + 1
     assert str(psutil.Process().pid) not in used
-
-
-@pytest.mark.usefixtures("capacity")
-def test_termination_is_an_interrupt_while_connected() -> None:
-    def end() -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
-
-    with pytest.raises(KeyboardInterrupt):
-        end()

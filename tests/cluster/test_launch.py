@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ import ray
 import yaml
 from jsonschema import validate
 
-from study.cli import INTERRUPTED, app
+from study.cli import app
 from study.status import status
 from tests.data.command import histories
 from tests.data.tiny import tiny, written
@@ -237,7 +238,7 @@ def test_a_slurm_job_runs_a_study_on_its_nodes_and_ends_well_when_it_is_told_to(
             assert first.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.2)
         first.terminate()
-        assert first.wait() == INTERRUPTED, (tmp_path / "log").read_text()
+        assert first.wait() == 128 + signal.SIGTERM, (tmp_path / "log").read_text()
         published = histories(tmp_path / "runs")
         assert state() == "stopped"
         assert start().wait() == 0, (tmp_path / "log").read_text()
