@@ -21,7 +21,7 @@ def status(storage: Path, name: str) -> dict[str, Any]:
     driver = read_driver(folder)
     finished = len(store.finished().intersection(planned))
     failures = read_failures(folder)
-    state = _state(driver, finished=finished == len(planned), failed=bool(failures))
+    state = _state(driver, finished=bool(planned) and finished == len(planned), failed=bool(failures))
     alive = driver if driver and state == "running" else {}
     running = alive["stages"]["running"] if alive else 0
     waiting = max(len(planned) - finished - running - len(failures), 0)

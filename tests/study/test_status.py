@@ -151,3 +151,8 @@ def test_heartbeat_that_is_stopped_says_so(tmp_path: Path) -> None:
         raise Stopped
 
     assert read(tmp_path / DRIVER)["state"] == "stopped"
+
+
+def test_a_study_that_was_stopped_before_it_was_planned_is_not_finished(tmp_path: Path) -> None:
+    (tmp_path / "studies" / "early").mkdir(parents=True)
+    assert status(tmp_path, "early")["state"] == "planned"

@@ -112,7 +112,7 @@ def test_seconds_of_a_resumed_stage_count_what_it_goes_on_from(tmp_path: Path) -
     setting = COVERING["classification, cosine"]
     with pytest.raises(Killed):
         setting.loop(tmp_path, crash_after=2)
-    written = json.loads(next(tmp_path.glob("*/epoch-*/state.json")).read_text())["progress"]["seconds"]
+    written = json.loads(next(tmp_path.glob("*/epoch-*/state.json")).read_text())["numbers"]["progress"]["seconds"]
     trained = setting.loop(tmp_path)
 
     assert trained.earlier_seconds == written > 0
