@@ -1,6 +1,7 @@
 """The parts of a report that tell of transfer, failures, software and how to make it again."""
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -74,7 +75,7 @@ def version_blocks(facts: Facts) -> Iterator[Block]:
 
 def again_blocks(facts: Facts, spec: str, storage: str) -> Iterator[Block]:
     """Yield the study file, the commands and the digests that make the study again."""
-    where = "" if storage == "runs" else f" --storage {storage}"
+    where = "" if storage == "runs" else f" --storage {shlex.quote(storage)}"
     commands = [
         f"study plan {facts.name}.yaml",
         f"study run {facts.name}.yaml{where}",
