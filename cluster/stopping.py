@@ -104,6 +104,7 @@ def _end_now(number: int) -> None:
     with suppress(Exception):
         shown = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # a live view hides the cursor
         os.write(2, f"{shown}{farewell(number)}\n".encode())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # other threads complain once Ray's processes are gone
     with suppress(Exception):
         import psutil
 
