@@ -111,10 +111,6 @@ def _image(raster: Raster) -> Pixels:
 
 
 def _ids(raster: Raster) -> Pixels:
-    _check_mask(raster)
-    shape = raster.alpha_shape()
-    if shape is not None:
-        return shape
     values = raster.numbers()
     if values.ndim == 3:
         if (values != values[..., :1]).any():
@@ -130,10 +126,6 @@ def _ids(raster: Raster) -> Pixels:
 
 
 def _foreground(raster: Raster) -> Pixels:
-    _check_mask(raster)
-    shape = raster.alpha_shape()
-    if shape is not None:
-        return shape
     values = raster.colour()
     _check_whole(values)
     planes = [values[..., channel] for channel in range(values.shape[2])] if values.ndim == 3 else [values]
@@ -142,9 +134,16 @@ def _foreground(raster: Raster) -> Pixels:
 
 DECODERS: Mapping[Kind, Callable[[Raster], Pixels]] = {
     "image": _image,
-    "ids": _ids,
-    "foreground": _foreground,
+    "ids": lambda raster: _mask(raster, _ids),
+    "foreground": lambda raster: _mask(raster, _foreground),
 }
+
+
+def _mask(raster: Raster, read_values: Callable[[Raster], Pixels]) -> Pixels:
+    """Return the shape in the alpha channel where only that varies, else what the values say."""
+    _check_mask(raster)
+    shape = raster.alpha_shape()
+    return read_values(raster) if shape is None else shape
 
 
 def _check_mask(raster: Raster) -> None:

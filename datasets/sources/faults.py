@@ -67,10 +67,15 @@ def _remark(case: Case, files: Manifest, ignored: int, suspect: int | None) -> s
     drawn = [mask for mask in case.masks if isinstance(mask, MaskFile) and mask.path in files.positions]
     places = [files.positions[mask.path] for mask in drawn]
     found += sorted({f"its mask {files.remark[place]}" for place in places if files.remark[place]})
-    values = [int(files.values[place] or "0", 16) & ~ignored for place in places if not files.fault[place]]
+    held_by = [
+        (mask, int(files.values[place] or "0", 16) & ~ignored)
+        for mask, place in zip(drawn, places, strict=True)
+        if not files.fault[place]
+    ]
+    values = [held for _, held in held_by]
     if values and all(held in (0, 1) for held in values):
         found.append("its masks are empty; allowed: some foreground; check that this is meant")
-    if any(mask.place is None and held and not held & 1 for mask, held in zip(drawn, values, strict=False)):
+    if any(mask.place is None and held and not held & 1 for mask, held in held_by):
         found.append("a mask covers the whole image; allowed: some background; check that this is meant")
     if suspect is not None and any(held >> suspect & 1 for held in values):
         found.append(

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.sample import Index, Source
+from datasets.sources import FolderSettings, open_source
 from tests.data.pictures import picture, save
 
 STEMS = ("anna-1", "anna-2", "ben", "carl", "dora", "emil")
@@ -25,6 +27,12 @@ def write_folder(root: Path, *, overlapping: bool = False) -> Path:
     cases = [f"{stem},{stem.split('-')[0]},{'healthy' if stem < 'c' else 'ill'}" for stem in STEMS]
     (root / "cases.csv").write_text("\n".join(["image,patient,category", *cases]) + "\n")
     return root
+
+
+def opened(root: Path, **settings: object) -> tuple[Source, Index]:
+    """Return the source of a folder and its index; its cache lies beside the folder."""
+    source = open_source(FolderSettings.model_validate({"root": root} | settings))
+    return source, source.index(root.parent / "cache")
 
 
 def _write_masks(root: Path, stem: str, number: int, *, overlapping: bool) -> None:

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from datasets.errors import DataError
-from datasets.sample import Index, Source
-from datasets.sources import FolderSettings, open_source
 from datasets.sources.class_ids import class_ids
+from tests.data.folder import opened
 from tests.data.pictures import picture, save
 
 ROOT = Path("data")
@@ -29,11 +28,6 @@ def folder(root: Path, ids: list[list[int]], *, classes: str = "") -> Path:
     if classes:
         (root / "classes.txt").write_text(classes)
     return root
-
-
-def opened(root: Path, **settings: object) -> tuple[Source, Index]:
-    source = open_source(FolderSettings.model_validate({"root": root} | settings))
-    return source, source.index(root.parent / "cache")
 
 
 @pytest.mark.parametrize("value", [1, 7, 128, 255])

@@ -11,12 +11,12 @@ from datasets.augment import Augmenter
 from datasets.contact import draw_contact
 from datasets.errors import DataError
 from datasets.prepare import prepared, truth
-from datasets.sample import IGNORE, Index, Pixels, Source
+from datasets.sample import IGNORE, Pixels
 from datasets.settings import AugmentSettings, ImageSettings
-from datasets.sources import FolderSettings, open_source
 from datasets.sources.tables import digest
 from datasets.targets import fit_masks
 from datasets.visible import classes_at
+from tests.data.folder import opened
 from tests.data.pictures import picture, save
 
 HEIGHT, WIDTH = 48, 64
@@ -40,11 +40,6 @@ def write(root: Path, *masks: Pixels, classes: str = NAMES) -> Path:
     if classes:
         (root / "classes.txt").write_text(classes)
     return root
-
-
-def opened(root: Path, **settings: object) -> tuple[Source, Index]:
-    source = open_source(FolderSettings.model_validate({"root": root} | settings))
-    return source, source.index(root.parent / "cache")
 
 
 @pytest.mark.parametrize("ignore", [7, [7], [255, 7, 7]])
