@@ -4,6 +4,7 @@ Imports nothing heavy: a command can be stopped while it still imports the rest.
 """
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -20,37 +21,64 @@ class Stopped(KeyboardInterrupt):
     """SIGTERM asked the process to end."""
 
 
-class _Request:
-    """Which signal asked the process to end, and the thread that sees to it."""
+class _Watcher:
+    """Sees from a thread of its own that the process ends after a signal.
+
+    The thread starts before any signal can arrive: starting one, or using a lock, in a signal handler may deadlock
+    with what the handler interrupts. The handler only writes to a pipe.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self.depth = 0
-        self.ended = threading.Event()
+        """The signal that was received."""
         self.hooks: list[Callable[[str], None]] = []
+        self.depth = 0
+        self._pipe: tuple[int, int] | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self.number = None
+        self._pipe = os.pipe()
+        self._thread = threading.Thread(target=self._watch, args=(self._pipe[0],), daemon=True, name="signals")
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._pipe is None or self._thread is None:
+            return
+        reader, writer = self._pipe
+        os.write(writer, _END)
+        self._thread.join(GRACE_SECONDS)  # a hook may be at work
+        self.number = self._pipe = self._thread = None
+        os.close(writer)
+        os.close(reader)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None:  # asked again: at once
+        """Handle a signal."""
+        if self.number is not None:  # the second one: end at once
             _end_now(self.number)
         self.number = number
-        self.ended.clear()
-        threading.Thread(target=self._see_to_it, args=(number,), daemon=True, name="stop").start()
-        raise Stopped if number == signal.SIGTERM else KeyboardInterrupt
+        if self._pipe is not None:
+            os.write(self._pipe[1], _SIGNAL)
+        self.raise_again()
 
     def raise_again(self) -> None:
         """Raise what the handler raised: libraries swallow it, or turn it into an error of their own."""
         if self.number is not None:
             raise (Stopped if self.number == signal.SIGTERM else KeyboardInterrupt) from None
 
-    def _see_to_it(self, number: int) -> None:
+    def _watch(self, reader: int) -> None:
+        number = self.number if os.read(reader, 1) == _SIGNAL else None
+        if number is None:
+            return
         for hook in tuple(self.hooks):
             with suppress(Exception):
                 hook(_word(number))
-        if not self.ended.wait(GRACE_SECONDS):
+        if not select.select([reader], [], [], GRACE_SECONDS)[0]:
             _end_now(number)
 
 
-_request = _Request()
+_SIGNAL, _END = b"s", b"e"
+_watcher = _Watcher()
 
 
 @contextmanager
@@ -63,31 +91,32 @@ def stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _request.handle) for number in SIGNALS}
-    _request.depth += 1
+    if not _watcher.depth:
+        _watcher.start()
+    before = {number: signal.signal(number, _watcher.handle) for number in SIGNALS}
+    _watcher.depth += 1
     try:
         yield
-        _request.raise_again()
+        _watcher.raise_again()
     except BaseException:
-        _request.raise_again()
+        _watcher.raise_again()
         raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _request.depth -= 1
-        if not _request.depth:
-            _request.ended.set()
-            _request.number = None
+        _watcher.depth -= 1
+        if not _watcher.depth:
+            _watcher.stop()
 
 
 @contextmanager
 def at_stop(hook: Callable[[str], None]) -> Iterator[None]:
     """Call `hook` with "stopped" or "interrupted", in a thread, as soon as the process is asked to end in the block."""
-    _request.hooks.append(hook)
+    _watcher.hooks.append(hook)
     try:
         yield
     finally:
-        _request.hooks.remove(hook)
+        _watcher.hooks.remove(hook)
 
 
 def farewell(number: int) -> str:

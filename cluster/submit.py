@@ -11,7 +11,7 @@ from ray.exceptions import AuthenticationError
 
 from cluster import QUIET
 from cluster.addresses import Endpoint, connection_problem, parse_address, shown
-from cluster.tokens import is_withheld
+from cluster.tokens import has_token_file, is_withheld
 
 if TYPE_CHECKING:
     from cluster.dashboard import Client
@@ -26,11 +26,12 @@ AGENT_POLL_SECONDS = 2.0
 NO_AGENT = "No available agent to submit job"
 """In Ray's answer while the job agent starts; the job was not taken."""
 DASHBOARD = "allowed: the dashboard of a running Ray cluster"
-TOKEN_PLACES = "put the cluster's token into ~/.ray/auth_token or RAY_AUTH_TOKEN"
+TOKEN_PLACES = "set RAY_AUTH_TOKEN to the cluster's token"
 TOKEN_REMEDY = (
     "allowed: the cluster's own token; get it on its head with `ray get-auth-token` and put it into ~/.ray/auth_token "
     "here, or into RAY_AUTH_TOKEN"
 )
+NO_TOKEN = "this machine has none"
 
 
 class Declined(Exception):  # noqa: N818 - an expected end, not a bug
@@ -224,12 +225,13 @@ def _asked(address: str, endpoint: Endpoint, ask: Callable[[], Answer]) -> Answe
 
 def _token_problem(error: str, endpoint: Endpoint) -> str:
     if is_withheld(endpoint):
+        why = "that of ~/.ray/auth_token is not sent unencrypted to another machine" if has_token_file() else NO_TOKEN
         return (
-            "asks for a token, and that of ~/.ray/auth_token is not sent unencrypted to another machine; allowed: "
-            "https, or this machine: ssh -L 8265:localhost:8265 HEAD; or name the token in RAY_AUTH_TOKEN"
+            f"asks for a token, and {why}; allowed: https, or this machine: ssh -L 8265:localhost:8265 HEAD; or set "
+            "RAY_AUTH_TOKEN to what `ray get-auth-token` prints on its head"
         )
     wrong = error.startswith("Authentication failed")
-    what = "refuses the token of this machine" if wrong else "asks for a token and this machine has none"
+    what = "refuses the token of this machine" if wrong else f"asks for a token, and {NO_TOKEN}"
     return f"{what}; {TOKEN_REMEDY}"
 
 

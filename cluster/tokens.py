@@ -52,6 +52,13 @@ def authorization(endpoint: Endpoint) -> dict[str, str]:
     return {"Authorization": f"Bearer {loader.get_raw_token(ignore_auth_mode=True)}"}
 
 
+def has_token_file() -> bool:
+    """Return whether there is a `~/.ray/auth_token`."""
+    with suppress(OSError, RuntimeError):  # no home
+        return (Path.home() / FILE).is_file()
+    return False
+
+
 def protect_token_file() -> None:
     """Make `~/.ray/auth_token` private where it is this user's: Ray writes it as the umask says, mostly for all."""
     with suppress(OSError, RuntimeError):  # there is none, or no home

@@ -24,7 +24,9 @@ class Finding:
 def check(index: Index, offers: Collection[Offer] | None = None) -> list[Finding]:
     """Return everything wrong or odd, errors first; of annotation only the kinds in `offers`, if given."""
     found = [*_no_image(index), *_faults(index, offers), *_repeats(index), *_alike(index), *_remarks(index)]
-    found += [*_unused_classes(index), *_unread(index), *_same_masks(index)]
+    found += [*_unused_classes(index), *_unread(index)]
+    if offers is None or "masks" in offers:
+        found += _same_masks(index)
     return sorted(found, key=lambda finding: finding.severity != "error")
 
 
@@ -49,7 +51,7 @@ def _no_image(index: Index) -> Iterator[Finding]:
 def _faults(index: Index, offers: Collection[Offer] | None) -> Iterator[Finding]:
     kinds = [index.faults, *(faults for kind, faults in index.offer_faults.items() if offers is None or kind in offers)]
     found = [(image, fault) for faults in kinds for image, fault in zip(index.ids, faults, strict=True) if fault]
-    more = [image for image, _ in found[MOST_FAULTS:]]
+    more = list(dict.fromkeys(image for image, _ in found[MOST_FAULTS:]))
     for number, (image, fault) in enumerate(found[:MOST_FAULTS], start=1):
         last = more and number == MOST_FAULTS
         ids = (image, *more) if last else (image,)

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from datasets.errors import DataError
-from datasets.raster import Raster, UnsuitableError, open_raster
+from datasets.raster import Raster, UnsuitableError, Values, open_raster
 from datasets.sample import Pixels
 
 Kind = Literal["image", "ids", "foreground"]
@@ -58,9 +58,9 @@ def decode(data: bytes, kind: Kind, name: str) -> Pixels:
 
     `image`: (height, width) grey or (height, width, 3) RGB; alpha is dropped, palettes are expanded, more than 8 bits
     are scaled from the image's own finite range (DICOM: see `decode_dicom`).
-    `ids`: (height, width), the stored numbers; a palette of black and white holds 0 and 255.
-    `foreground`: (height, width), 1 where any colour is above 0, or, where the colour is the same everywhere, where
-    alpha is. Raises `DataError` naming the file.
+    `ids`: (height, width), the stored numbers; a palette of greys holds these, one of colours its indices.
+    `foreground`: (height, width), 1 where any colour is above 0.
+    Masks of one colour with transparent pixels hold their shape in alpha. Raises `DataError` naming the file.
     """
     return examine(data, kind, name).pixels
 
@@ -76,17 +76,26 @@ def examine(data: bytes, kind: Kind, name: str) -> Decoded:
             pixels, patient = decode_dicom(data)
             return Decoded(pixels=pixels, patient=patient)
         raster = open_raster(data)
-        return Decoded(pixels=DECODERS[kind](raster), remark=_remark(raster))
+        return Decoded(pixels=DECODERS[kind](raster), remark=_remark(raster, kind))
     except UnsuitableError as error:
         raise DataError(f"{name} {error}") from error
     except (*BROKEN, DecompressionBombError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if " object at 0x" in reason:  # PIL names its own buffer where it knows no format
-            reason = "no image format is recognised"
         raise DataError(
-            f"{name} cannot be decoded as {kind} ({reason}); allowed: a complete PNG, JPEG, TIFF, BMP, GIF, WebP or "
-            "DICOM file; restore or remove it"
+            f"{name} cannot be decoded as {kind} ({_reason(error, data)}); allowed: a complete PNG, JPEG, TIFF, BMP, "
+            "GIF, WebP or DICOM file; restore, convert or remove it"
         ) from error
+
+
+def _reason(error: Exception, data: bytes) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if " object at 0x" not in reason:
+        return reason
+    # PIL names its own buffer where it knows no format.
+    if data[:2] in (b"II", b"MM"):
+        return "a TIFF that is cut off or of a kind that is not read, such as 64 bits or float colours"
+    if data.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer: fetch the file with `git lfs pull`"
+    return "no image format is recognised" if data else "the file is empty"
 
 
 def luma(pixels: Pixels) -> Pixels:
@@ -97,11 +106,11 @@ def luma(pixels: Pixels) -> Pixels:
 
 
 def _image(raster: Raster) -> Pixels:
-    colour = raster.colour()
+    colour = raster.colour
     if colour.dtype == np.uint8:
         return colour
     values = colour.astype(np.float64)
-    known = np.isfinite(values) & (values != raster.no_data)
+    known = np.isfinite(values) & (values != _rounded(raster.no_data, colour.dtype))
     if not known.any():
         return np.zeros(values.shape, np.uint8)
     low, high = values[known].min(), values[known].max()
@@ -110,7 +119,15 @@ def _image(raster: Raster) -> Pixels:
     return np.asarray(np.rint(np.where(known, shown, 0) * 255), np.uint8)
 
 
+def _rounded(number: float, kind: np.dtype[np.generic]) -> float:
+    """Return a number that is written as text, such as -3.4e+38, as pixels of a type hold it."""
+    with np.errstate(over="ignore"):
+        return float(np.float64(number).astype(kind)) if kind.kind == "f" else number
+
+
 def _ids(raster: Raster) -> Pixels:
+    if not raster.is_palette:
+        _check_alpha(raster)
     values = raster.numbers()
     if values.ndim == 3:
         if (values != values[..., :1]).any():
@@ -119,17 +136,25 @@ def _ids(raster: Raster) -> Pixels:
     _check_whole(values)
     if values.min() < 0 or values.max() > 255:
         raise UnsuitableError(
-            f"holds the id {max(values.max(), -values.min()):.0f}; allowed: 0 to 255; numbers of objects are no "
-            "classes: write the class of each pixel"
+            f"holds the id {values.min() if values.min() < 0 else values.max():.0f}; allowed: 0 to 255; numbers of "
+            "objects are no classes: write the class of each pixel"
         )
     return values.astype(np.uint8)
 
 
 def _foreground(raster: Raster) -> Pixels:
-    values = raster.colour()
+    _check_alpha(raster)
+    values = raster.colour
     _check_whole(values)
-    planes = [values[..., channel] for channel in range(values.shape[2])] if values.ndim == 3 else [values]
-    return np.asarray(np.logical_or.reduce([plane > 0 for plane in planes]), np.uint8)
+    if values.min() < 0:
+        raise UnsuitableError(
+            f"holds the number {values.min():.0f}; allowed: 0 outside and numbers above 0 inside; write these"
+        )
+    return np.asarray(np.logical_or.reduce([plane > 0 for plane in _planes(values)]), np.uint8)
+
+
+def _planes(values: Values) -> list[Values]:
+    return [values[..., channel] for channel in range(values.shape[2])] if values.ndim == 3 else [values]
 
 
 DECODERS: Mapping[Kind, Callable[[Raster], Pixels]] = {
@@ -158,7 +183,15 @@ def _check_mask(raster: Raster) -> None:
         )
 
 
-def _check_whole(values: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> None:
+def _check_alpha(raster: Raster) -> None:
+    if raster.hides_colour:
+        raise UnsuitableError(
+            "has transparent pixels that are not black, so what is foreground is unclear; allowed: black outside of "
+            "the foreground; save it without transparency"
+        )
+
+
+def _check_whole(values: Values) -> None:
     if not np.issubdtype(values.dtype, np.floating):
         return
     fraction = values[values != np.floor(values)]  # NaN is unequal to itself
@@ -168,10 +201,25 @@ def _check_whole(values: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") ->
         )
 
 
-def _remark(raster: Raster) -> str:
-    if raster.orientation == 1:
-        return ""
-    return (
-        f"has the EXIF orientation {raster.orientation}, which is ignored; allowed: images and annotation that fit as "
-        "stored; look at the contact sheet of `study data check`"
-    )
+def _remark(raster: Raster, kind: Kind) -> str:
+    remarks = []
+    if raster.orientation != 1:
+        remarks.append(
+            f"has the EXIF orientation {raster.orientation}, which is ignored; allowed: images and annotation that fit "
+            "as stored; look at the contact sheet of `study data check`"
+        )
+    if kind == "foreground" and _is_soft(raster.colour):
+        remarks.append(
+            "has dark greys beside white, which count as foreground; allowed: 0 and one other number; threshold it if "
+            "they are soft edges or traces of JPEG compression"
+        )
+    return "\n".join(remarks)
+
+
+def _is_soft(values: Values) -> bool:
+    """Whether some greys lie in the lower half of the range and others at its upper end, as no numbering has them."""
+    grey, *others = _planes(values)
+    if values.dtype.kind != "u" or any(not np.array_equal(grey, other) for other in others):
+        return False
+    top = np.iinfo(values.dtype).max
+    return bool(grey.max() == top and ((grey > 0) & (grey <= top // 2)).any())

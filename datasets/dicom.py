@@ -42,7 +42,7 @@ def decode_dicom(data: bytes) -> tuple[Pixels, str]:
     padding = _padding(stored, record)
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, record)
-        bits = 8 if stored.max(initial=0) <= 255 else 16
+        bits = _palette_bits(record)
     pixels = _shown(stored, record, bits, padding) if stored.ndim == 2 else _bytes(stored / (2.0**bits - 1))
     pixels = 255 - pixels if photometric == "MONOCHROME1" else pixels
     if padding is not None:
@@ -50,11 +50,22 @@ def decode_dicom(data: bytes) -> tuple[Pixels, str]:
     return pixels, str(record.get("PatientID") or "").strip()
 
 
+def _palette_bits(record: Dataset) -> int:
+    """Return the bits of the colours: 8 where no entry needs more, as some files have 8-bit colours in 16 bits."""
+    if int(record.RedPaletteColorLookupTableDescriptor[2]) <= 8:
+        return 8
+    tables = [getattr(record, f"{name}PaletteColorLookupTableData", b"") for name in ("Red", "Green", "Blue")]
+    largest = max(np.frombuffer(table[: len(table) // 2 * 2], "<u2").max(initial=0) for table in tables)
+    return 8 if largest <= 255 else 16
+
+
 def _padding(stored: NDArray[Any], record: Dataset) -> NDArray[np.bool_] | None:
     """Return where grey pixels are padding (PS3.3 C.7.5.1.1.2), None where there is none."""
     if stored.ndim != 2 or record.get("PixelPaddingValue") is None:
         return None
     ends = [int(record.get(name, record.PixelPaddingValue)) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    # Some files state a negative number as an unsigned one.
+    ends = [int(np.int64(end).astype(stored.dtype)) for end in ends]
     found = (stored >= min(ends)) & (stored <= max(ends))
     return found if found.any() and not found.all() else None
 
@@ -63,6 +74,11 @@ def _stored(record: Dataset, data: bytes) -> NDArray[Any]:
     if "PixelData" not in record:
         raise ValueError("its pixel data is missing or cut off")
     syntax = record.file_meta.TransferSyntaxUID
+    bits, high = record.get("BitsStored"), record.get("HighBit")
+    if not syntax.is_compressed and bits is not None and high is not None and high >= bits:
+        raise UnsuitableError(
+            f"stores {bits} bits a pixel of which the highest is bit {high}; allowed: bit {bits - 1}; export it again"
+        )
     try:
         if syntax.is_compressed and syntax not in SAFE:
             return decode_apart(data)
@@ -76,9 +92,12 @@ def _shown(stored: NDArray[Any], record: Dataset, bits: int, padding: NDArray[np
     window = _window(record)
     if window is None and "VOILUTSequence" not in record and stored.dtype == np.uint8:
         return np.array(stored, np.uint8) if bits == 8 else _bytes(stored / (2.0**bits - 1))
+    for name, neutral in (("RescaleSlope", 1), ("RescaleIntercept", 0)):
+        if name in record and record.get(name) is None:
+            setattr(record, name, neutral)
     values = np.asarray(apply_modality_lut(stored, record), np.float64)
     if window is not None:
-        function = str(record.get("VOILUTFunction") or "LINEAR")
+        function = str(record.get("VOILUTFunction") or "LINEAR").upper()
         if function not in FUNCTIONS:
             raise ValueError(f"its VOI LUT function is {function}, where {', '.join(FUNCTIONS)} are known")
         return _bytes(FUNCTIONS[function](values, *window))

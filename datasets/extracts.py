@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from datasets.arrays import bytes_in, entries_in
+from datasets.aside import written_aside
 from datasets.sample import Pixels
 from datasets.settings import ImageSettings
 from datasets.targets import fit_image
@@ -150,18 +151,15 @@ class Writer:
 def _save(extracts: list[_Extract], folder: Path) -> None:
     import pyarrow as pa
 
-    folder.mkdir(exist_ok=True)
-    place = folder / f"{uuid.uuid4().hex}.arrow"
-    aside = place.with_suffix(".tmp")
     kinds = {"height": pa.int32(), "width": pa.int32(), "pixels": pa.binary(), "check": pa.uint32()}
     schema = pa.schema({"name": pa.string(), **kinds})
     columns = {name: [getattr(extract, name) for extract in extracts] for name in schema.names}
-    try:
-        with pa.OSFile(str(aside), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
-            file.write_table(pa.table(columns, schema=schema))
-        aside.replace(place)
-    finally:
-        aside.unlink(missing_ok=True)
+    with (
+        written_aside(folder / f"{uuid.uuid4().hex}.arrow") as aside,
+        pa.OSFile(str(aside), "wb") as sink,
+        pa.ipc.new_file(sink, schema) as file,
+    ):
+        file.write_table(pa.table(columns, schema=schema))
 
 
 class Extracts:

@@ -45,11 +45,42 @@ def matches(pretraining: Index, target: Index) -> list[Match]:
 
 
 def repeats(index: Index, rows: Sequence[int]) -> list[tuple[int, int]]:
-    """Return pairs of these rows that are one file, or look the same, and belong to different patients."""
-    content, thumbnails = ([column[row] for row in rows] for column in (index.content, index.thumbnails))
-    found = sorted({*_equal(content, content), *_alike(thumbnails, thumbnails)})
-    pairs = [(rows[first], rows[second]) for first, second in found if first < second]
-    return [(first, second) for first, second in pairs if index.patients[first] != index.patients[second]]
+    """Return (earlier row, row) for each of these rows that shows an earlier one of another patient once more.
+
+    They are one file or look the same. Of several earlier rows the first is returned.
+    """
+    patients = np.unique([index.patients[row] for row in rows], return_inverse=True)[1]
+    earlier = np.full(len(rows), len(rows))
+    for first, second in _equal_pairs([index.content[row] for row in rows], patients):
+        earlier[second] = first
+    for firsts, seconds in _alike_pairs([index.thumbnails[row] for row in rows], patients):
+        np.minimum.at(earlier, seconds, firsts)
+    return [(rows[int(earlier[place])], rows[place]) for place in np.flatnonzero(earlier < len(rows)).tolist()]
+
+
+def _equal_pairs(content: Sequence[str], patients: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield for each place the first earlier place with equal content and another patient."""
+    firsts: dict[str, list[int]] = {}
+    """By content, the first places of two patients."""
+    for place, value in enumerate(content):
+        known = firsts.setdefault(value, [])
+        other = next((first for first in known if patients[first] != patients[place]), None)
+        if value and other is not None:
+            yield other, place
+        if len(known) < 2 and (not known or other is not None):
+            known.append(place)
+
+
+def _alike_pairs(
+    thumbnails: Sequence[str], patients: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield arrays of earlier and later places of different patients whose hashes are of one picture."""
+    places, hashes = _hashes(thumbnails)
+    for start in range(0, len(places), BLOCK):
+        for first in range(start - start % TARGET_BLOCK, len(places), TARGET_BLOCK):
+            before, after = (places[found] for found in _close(hashes, hashes, start, first))
+            wanted = (before < after) & (patients[before] != patients[after])
+            yield before[wanted], after[wanted]
 
 
 def _match(kind: Literal["patient", "file", "picture"], pair: tuple[int, int]) -> Match:
@@ -78,21 +109,21 @@ def _alike(pretraining: Sequence[str], target: Sequence[str]) -> Iterator[tuple[
         (int(target_rows[b]), int(rows[a]))
         for start in range(0, len(rows), BLOCK)
         for first in range(0, len(target_rows), TARGET_BLOCK)
-        for a, b in _close(hashes, wanted, start, first)
+        for a, b in zip(*_close(hashes, wanted, start, first), strict=True)
     ]
     return ((row, target_row) for target_row, row in sorted(found))
 
 
 def _close(
     hashes: NDArray[np.uint64], wanted: NDArray[np.uint64], start: int, first: int
-) -> Iterator[tuple[np.int64, np.int64]]:
-    """Yield where the hashes of one block of pairs are the same picture's."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return rows and target rows of one block of pairs whose hashes are of one picture."""
     some, few = hashes[start : start + BLOCK], wanted[first : first + TARGET_BLOCK]
     near = np.bitwise_count(few[:, None, 0] ^ some[None, :, 0]) <= SAME_PICTURE
     b, a = np.divmod(np.flatnonzero(near), len(some))
     distance = np.bitwise_count(some[a] ^ few[b]).sum(axis=1, dtype=np.uint16)
     same = distance <= SAME_PICTURE
-    yield from zip(start + a[same], first + b[same], strict=True)
+    return start + a[same], first + b[same]
 
 
 def _hashes(thumbnails: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:

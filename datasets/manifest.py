@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from datasets.arrays import PREPARED
+from datasets.aside import read_hashed, write_hashed
 from datasets.decode import SUFFIXES, Kind, examine, luma
 from datasets.errors import DataError
 from datasets.extracts import Place, Writer
 from datasets.sample import Pixels, Progress
 from datasets.settings import ImageSettings
 
-VERSION = 3
+VERSION = 5
 """Raised when decoding, hashes or columns change: older tables are then read no more."""
 
 FileState = tuple[int, int, int, int]
@@ -81,8 +82,6 @@ CHUNK = 4096
 STATE = ("bytes", "mtime_ns", "ctime_ns", "inode")
 NUMBERS = frozenset({*STATE, "width", "height"})
 COLUMNS = tuple(column.name for column in fields(Manifest))
-SHOWN = 3
-"""Names that a message lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +124,10 @@ def _walk(root: str, folder: str, above: tuple[tuple[int, int], ...]) -> Iterato
     """Yield the files below a folder of the root; `above` are device and inode of the folders it lies in."""
     try:
         entries = os.scandir(f"{root}/{folder}")
-    except FileNotFoundError:
-        return
+    except OSError as error:
+        if not os.path.lexists(f"{root}/{folder}"):
+            return
+        raise DataError(f"{root}/{folder} cannot be read ({error.strerror}); allowed: a folder; restore it") from error
     with entries:
         for entry in entries:
             name, path = entry.name, f"{folder}/{entry.name}"
@@ -212,7 +213,7 @@ def thumbnail(pixels: Pixels) -> str:
 
 def _key(listing: Listing) -> str:
     text = f"{VERSION} {listing.root.resolve()} {sorted(listing.folders.items())}"
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+    return blake2b(os.fsencode(text), digest_size=16).hexdigest()
 
 
 def extracts_of(listing: Listing, cache: Path) -> Place:
@@ -231,12 +232,15 @@ def _renew(known: Manifest, listing: Listing, progress: Progress | None, writer:
 
     columns = (getattr(known, name) for name in COLUMNS)
     stored = (Row(**dict(zip(COLUMNS, values, strict=True))) for values in zip(*columns, strict=True))
-    rows = {row.path: row for row in stored if listing.files.get(row.path) == _state_of(row)}
+    known_rows = {row.path: row for row in stored}
+    rows = {path: row for path, row in known_rows.items() if listing.files.get(path) == _state_of(row)}
     missing = [path for path in listing.files if path not in rows]
     pool = ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1))
     try:
         for start in range(0, max(len(missing), 1), CHUNK):
-            for row in pool.map(lambda path: _inspect(listing, path, writer), missing[start : start + CHUNK]):
+            for row in pool.map(
+                lambda path: _inspect(listing, path, writer, known_rows.get(path)), missing[start : start + CHUNK]
+            ):
                 rows[row.path] = row
                 if progress is not None:
                     progress(len(rows) - len(listing.files) + len(missing), len(missing))
@@ -254,7 +258,8 @@ def _manifest(rows: list[Row]) -> Manifest:
     return Manifest(**{name: [getattr(row, name) for row in rows] for name in COLUMNS})
 
 
-def _inspect(listing: Listing, path: str, writer: Writer) -> Row:
+def _inspect(listing: Listing, path: str, writer: Writer, before: Row | None) -> Row:
+    """Read a file. One whose content is as `before` is not decoded: it was moved, linked, or got another mode."""
     kind = listing.kind(path)
     size, mtime_ns, ctime_ns, inode = listing.files[path]
     row = Row(path=path, bytes=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns, inode=inode)
@@ -263,6 +268,8 @@ def _inspect(listing: Listing, path: str, writer: Writer) -> Row:
     except OSError as error:
         return replace(row, fault=f"{path} cannot be read ({error.strerror}); allowed: a readable file; restore it")
     row = replace(row, content=blake2b(data, digest_size=16).hexdigest())
+    if before is not None and before.content == row.content:
+        return replace(before, bytes=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns, inode=inode)
     try:
         decoded = examine(data, kind, path)
     except DataError as error:
@@ -286,19 +293,20 @@ def _values(pixels: Pixels) -> str:
 def _load(path: Path) -> Manifest:
     import pyarrow.parquet
 
-    try:
-        with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:  # read_table would import pandas
-            table = file.read()
-    except (FileNotFoundError, pyarrow.ArrowInvalid):  # not there, or cut off by a crash: read anew
+    data = read_hashed(path)
+    if data is None:  # not there, or damaged: the files are read again
         return _manifest([])
+    with pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data)) as file:  # read_table would import pandas
+        table = file.read()
     return Manifest(**{name: table.column(name).to_pylist() for name in COLUMNS})
 
 
 def _save(manifest: Manifest, path: Path) -> None:
     import pyarrow.parquet
 
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
     kinds = {name: pyarrow.int64() if name in NUMBERS else pyarrow.string() for name in COLUMNS}
+    kinds["inode"] = pyarrow.uint64()  # some file systems use all 64 bits
     table = pyarrow.table({name: pyarrow.array(getattr(manifest, name), kinds[name]) for name in COLUMNS})
-    pyarrow.parquet.write_table(table, aside, compression="zstd")
-    aside.replace(path)
+    buffer = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table, buffer, compression="zstd")
+    write_hashed(path, buffer.getvalue().to_pybytes())

@@ -1,5 +1,6 @@
 """An opened image file: its pixels with all their bits, as stored, whatever PIL would round, turn or wrap."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -16,14 +17,23 @@ if TYPE_CHECKING:
 Values = NDArray[Any]
 
 ORIENTATION, PHOTOMETRIC, SAMPLE_FORMAT, COLOUR_MAP, SUBFILE, NO_DATA = 274, 262, 339, 320, 254, 42113
-"""TIFF tags (TIFF 6.0; the last one is GDAL's)."""
+BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284
+"""TIFF tags (TIFF 6.0; `NO_DATA` is GDAL's)."""
+LOSSY_FORMATS: Final = frozenset({"JPEG", "MPO", "JPEG2000", "AVIF"})
+LOSSY_COMPRESSIONS: Final = frozenset({"jpeg", "tiff_jpeg", "webp"})
+"""Of TIFF, by PIL's names."""
 GREY_STEPS: Final = {"L;2": 85, "L;4": 17}
 """By how much PIL multiplies grey values of 2 and 4 bits."""
-_TURNED_BACK: Final = {
-    2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE",
-    8: "ROTATE_270",
-}  # fmt: skip
-"""By EXIF orientation, what undoes turning an image upright."""
+_TURNED_BACK: Final[Mapping[int, tuple[str, Callable[[Values], Values]]]] = {
+    2: ("FLIP_LEFT_RIGHT", lambda values: values[:, ::-1]),
+    3: ("ROTATE_180", lambda values: values[::-1, ::-1]),
+    4: ("FLIP_TOP_BOTTOM", lambda values: values[::-1]),
+    5: ("TRANSPOSE", lambda values: values.swapaxes(0, 1)),
+    6: ("ROTATE_90", np.rot90),
+    7: ("TRANSVERSE", lambda values: values[::-1, ::-1].swapaxes(0, 1)),
+    8: ("ROTATE_270", lambda values: np.rot90(values, 3)),
+}
+"""By EXIF orientation, what undoes turning an image upright: for PIL by name, and for arrays."""
 
 
 class UnsuitableError(ValueError):
@@ -57,14 +67,15 @@ class Raster:
 
     @property
     def lossy(self) -> bool:
-        """Whether the compression changes numbers: JPEG, also within TIFF, and WebP but for its lossless kind."""
+        """Whether the compression may change numbers: JPEG, also within TIFF, and WebP but for its lossless kind."""
         if self.image.format == "WEBP":
-            return b"VP8L" not in self.data[:64]
-        return self.image.format in {"JPEG", "MPO"} or self.image.info.get("compression") == "jpeg"
+            return b"VP8L" not in riff_chunks(self.data)
+        return self.image.format in LOSSY_FORMATS or self.image.info.get("compression") in LOSSY_COMPRESSIONS
 
+    @cached_property
     def colour(self) -> Values:
         """Return (height, width) grey or (height, width, 3) RGB without alpha, palettes expanded, with all bits."""
-        if self._is_palette:
+        if self.is_palette:
             return np.asarray(self._palette()[self._indices()])
         if self.image.mode in {"1", "L", "LA", "La"} and not self._is_deep and not self._is_signed:
             return np.asarray(self.image if self.image.mode == "L" else self.image.convert("L"))
@@ -75,29 +86,44 @@ class Raster:
     def numbers(self) -> Values:
         """Return the stored numbers without alpha, (height, width[, 3]).
 
-        Of a palette these are its indices, for they are the ids; but where black and white are all that occurs, 0 and
-        255: tools differ in which of the two comes first. Raises `UnsuitableError` where another index than 0 is black.
+        Of a palette of greys these are the greys, as software that compresses files reorders them, and tools differ in
+        whether black or white comes first. Of a palette of colours these are the indices. Raises `UnsuitableError`
+        where another index than 0 is black, and for colours in a GIF, whose encoders reorder them.
         """
-        if self._is_palette:
+        if self.is_palette:
             return self._ids()
         values = self._without_alpha(self._stored())
         step = GREY_STEPS.get(self.packing)
         return values if step is None else values // step
 
     def alpha_shape(self) -> Pixels | None:
-        """Return 1 where alpha is above 0 if alpha varies and the colour does not: a brush stroke. None otherwise."""
-        bands = self.image.getbands()
-        if bands[-1] != "A" and "transparency" not in self.image.info:
+        """Return 1 where alpha is above 0 if pixels are transparent and all have one colour: a brush stroke.
+
+        None otherwise.
+        """
+        alpha = self._alpha()
+        if alpha is None or (alpha > 0).all():
             return None
-        alpha = np.asarray(self.image.convert("RGBA"))[..., 3] if bands[-1] != "A" else self._stored()[..., -1]
-        if (alpha > 0).all() or not alpha.any():
-            return None
-        colour = self.colour()
-        varies = (colour != colour[:1, :1]).any()
-        return None if varies else np.asarray(alpha > 0, np.uint8)
+        colour = self.colour
+        return None if (colour != colour[:1, :1]).any() else np.asarray(alpha > 0, np.uint8)
 
     @property
-    def _is_palette(self) -> bool:
+    def hides_colour(self) -> bool:
+        """Whether some pixels show and others are transparent but not black: which are foreground is unclear."""
+        alpha = self._alpha()
+        return alpha is not None and bool(alpha.any()) and bool(self.colour[alpha == 0].any())
+
+    def _alpha(self) -> Values | None:
+        """Return alpha as (height, width), None where there is none."""
+        if self.image.getbands()[-1] == "A":
+            return self._stored()[..., -1]
+        if "transparency" in self.image.info:
+            return np.asarray(self.image.convert("RGBA"))[..., 3]
+        return None
+
+    @property
+    def is_palette(self) -> bool:
+        """Whether pixels are indices into a table of colours."""
         return self.image.mode in {"P", "PA"}
 
     @property
@@ -111,7 +137,7 @@ class Raster:
 
     def _stored(self) -> Values:
         if self._is_deep:
-            return _all_bits(self.data, self.image)
+            return _all_bits(self.data, self.image, self.orientation)
         values = np.asarray(self.image)
         if self._is_signed:
             values = (255 - values if self.white_is_zero else values).view(np.int8)  # PIL inverts where 0 is white
@@ -125,16 +151,16 @@ class Raster:
         return values[..., 0] if values.shape[2] == 2 else values[..., :3]
 
     def _palette(self) -> Pixels:
-        """Return the colours of the palette, (256, 3)."""
+        """Return the colours of the palette, (256, 3), black where it has fewer."""
         colours = self.tags.get(COLOUR_MAP)
         if colours is None:
-            found = np.array(self.image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+            stored = np.array(self.image.getpalette("RGB"), np.uint8).reshape(-1, 3)
         else:
             values = np.array(colours).reshape(3, -1).T
             # Some programs write 8 bits where 16 are due.
-            found = (values if values.max(initial=0) <= 255 else values // 256).astype(np.uint8)
+            stored = (values if values.max(initial=0) <= 255 else values // 256).astype(np.uint8)
         table = np.zeros((256, 3), np.uint8)
-        table[: len(found)] = found[:256]
+        table[: len(stored)] = stored[:256]
         return table
 
     def _indices(self) -> Pixels:
@@ -143,10 +169,14 @@ class Raster:
     def _ids(self) -> Pixels:
         indices, table = self._indices(), self._palette()
         used = np.flatnonzero(np.bincount(indices.ravel(), minlength=256))
-        grey = table[used].max(axis=1)
-        if (table[used] == grey[:, None]).all() and len(used) == 2 and set(grey.tolist()) == {0, 255}:
+        if (table == table[:, :1]).all() and len(np.unique(table[used, 0])) == len(used):
             return np.asarray(table[indices, 0])
-        if table[0].any() and not grey[used > 0].all():
+        if self.image.format == "GIF":
+            raise UnsuitableError(
+                "is a GIF with colours, which encoders number anew in each file; allowed: class ids as greys; export "
+                "it as PNG"
+            )
+        if table[0].any() and not table[used[used > 0]].any(axis=1).all():
             raise UnsuitableError(
                 f"has a palette in which 0 is the colour {tuple(table[0].tolist())} and another number is black, so "
                 "what is background is unclear; allowed: 0 is black; write ids without a palette"
@@ -159,41 +189,53 @@ def open_raster(data: bytes) -> Raster:
     from PIL import Image
 
     image: Image.Image = Image.open(BytesIO(data))
+    _seek_page(image)
     packing = _packing(image)  # before anything that loads the image
-    _check_single(image)
     tags = dict(getattr(image, "tag_v2", {}))
+    if tags.get(PLANAR_CONFIGURATION) == 2 and len(image.getbands()) > 1 and max(tags.get(BITS_PER_SAMPLE, (8,))) > 8:
+        raise UnsuitableError(
+            "is a TIFF with a plane of more than 8 bits for each colour (planar configuration 2); allowed: colours "
+            "pixel by pixel (planar configuration 1); save it like that"
+        )
     orientation = int(image.getexif().get(ORIENTATION, 1) or 1)
     image.load()
     if orientation not in _TURNED_BACK:
         orientation = 1
     elif image.format == "TIFF":  # the only format that PIL turns when it loads
-        image = image.transpose(Image.Transpose[_TURNED_BACK[orientation]])
+        image = image.transpose(Image.Transpose[_TURNED_BACK[orientation][0]])
     return Raster(data=data, image=image, packing=packing, orientation=orientation, tags=tags)
 
 
-def _all_bits(data: bytes, image: "Image") -> Values:
+def _all_bits(data: bytes, image: "Image", orientation: int) -> Values:
     """Decode 16 bits a channel, of which PIL keeps 8, as (height, width, 3) RGB or with alpha (height, width, 4)."""
     import cv2
 
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)  # ignores the EXIF orientation
+    values: Values | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is not None and data[:2] in (b"II", b"MM") and orientation in _TURNED_BACK:  # OpenCV turns TIFF alone
+        values = _TURNED_BACK[orientation][1](values)
     if values is None or values.shape[:2] != image.size[::-1]:
         raise ValueError("its 16 bits a channel cannot be decoded")
     return np.asarray(values[..., [2, 1, 0, 3][: values.shape[2]]] if values.ndim == 3 else values)
 
 
-def _check_single(image: "Image") -> None:
-    """Refuse several pages; a smaller copy of the same picture, and the second picture of a phone's JPEG, are none."""
-    frames = getattr(image, "n_frames", 1)
-    if frames == 1 or image.format == "MPO":
+def _seek_page(image: "Image") -> None:
+    """Go to the only page and refuse several. Smaller copies, and the second picture of a phone's JPEG, do not count.
+
+    Raises `UnsuitableError`.
+    """
+    pages = list(range(getattr(image, "n_frames", 1)))
+    if len(pages) == 1 or image.format == "MPO":
         return
     if image.format == "TIFF":
-        frames = 0
-        for page in range(image.n_frames):  # type: ignore[attr-defined]
-            image.seek(page)
-            frames += not int(image.tag_v2.get(SUBFILE, 0)) & 1  # type: ignore[attr-defined]
-        image.seek(0)
-    if frames > 1:
-        raise UnsuitableError(f"has {frames} pages or frames; allowed: one; save each one as a file")
+        pages = [page for page in pages if not _is_reduced(image, page)]
+    if len(pages) > 1:
+        raise UnsuitableError(f"has {len(pages)} pages or frames; allowed: one; save each one as a file")
+    image.seek(pages[0] if pages else 0)
+
+
+def _is_reduced(image: "Image", page: int) -> bool:
+    image.seek(page)
+    return bool(int(image.tag_v2.get(SUBFILE, 0)) & 1)  # type: ignore[attr-defined]
 
 
 def _packing(image: "Image") -> str:
@@ -201,3 +243,13 @@ def _packing(image: "Image") -> str:
     args = tile[0][3] if tile[0] else ""
     raw = args[0] if isinstance(args, tuple) and args else args
     return raw if isinstance(raw, str) else ""
+
+
+def riff_chunks(data: bytes) -> list[bytes]:
+    """Return the names of the chunks of a RIFF file, such as WebP."""
+    names, place = [], 12
+    while place + 8 <= len(data):
+        names.append(data[place : place + 4])
+        size = int.from_bytes(data[place + 4 : place + 8], "little")
+        place += 8 + size + size % 2
+    return names

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasets.aside import read_hashed, write_hashed
 from datasets.manifest import STATE, FileState, Listing, file_state
 from datasets.sample import Index
 from datasets.settings import FileSettings
@@ -39,7 +40,7 @@ class Stored:
 def place_of(cache: Path, settings: FileSettings) -> Path:
     """Return where the index of a layout is kept."""
     text = f"{settings.root.resolve()} {settings.model_dump_json()}"
-    return cache / "indices" / f"{blake2b(text.encode(), digest_size=16).hexdigest()}.parquet"
+    return cache / "indices" / f"{blake2b(os.fsencode(text), digest_size=16).hexdigest()}.parquet"
 
 
 def save(stored: Stored, place: Path, time_ns: int) -> None:
@@ -55,11 +56,11 @@ def save(stored: Stored, place: Path, time_ns: int) -> None:
     lists |= {name: list(values) for name, values in zip(LISTED, (files, *states), strict=True)}
     told = {"code": _code(), "index": json.dumps(rest), "tables": json.dumps(stored.tables)}
     # One line of lists: they differ in length.
-    table = pa.table({name: [values] for name, values in lists.items()}, metadata=told)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    aside = place.with_suffix(f".{os.getpid()}.tmp")
-    pq.write_table(table, aside, compression="lz4")
-    aside.replace(place)
+    inode = pa.array([lists.pop("inode")], pa.list_(pa.uint64()))  # some file systems use all 64 bits
+    table = pa.table({name: [values] for name, values in lists.items()} | {"inode": inode}, metadata=told)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="lz4")
+    write_hashed(place, buffer.getvalue().to_pybytes())
 
 
 def load(place: Path, root: Path, folders: Mapping[str, Any]) -> Stored | None:
@@ -67,14 +68,14 @@ def load(place: Path, root: Path, folders: Mapping[str, Any]) -> Stored | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        with pq.ParquetFile(place, memory_map=True) as file:
-            told = {key.decode(): text.decode() for key, text in (file.schema_arrow.metadata or {}).items()}
-            if told.get("code") != _code():
-                return None
-            table = file.read()
-    except (OSError, pa.ArrowInvalid):  # not there, or cut off by a crash
+    data = read_hashed(place)
+    if data is None:  # not there, or damaged
         return None
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
+        told = {key.decode(): text.decode() for key, text in (file.schema_arrow.metadata or {}).items()}
+        if told.get("code") != _code():
+            return None
+        table = file.read()
     paths, *states = (_values(table, name) for name in LISTED)
     tables = {name: tuple(state) if state else None for name, state in json.loads(told["tables"]).items()}
     files = dict(zip(paths, zip(*states, strict=True), strict=True))

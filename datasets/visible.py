@@ -1,19 +1,19 @@
 """Which classes masks still show once they are fitted: thin structures vanish in small images."""
 
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
+from datasets.aside import read_hashed, write_hashed
 from datasets.sample import IGNORE, Index, Progress, Source
 from datasets.settings import ImageSettings
 from datasets.targets import fit_masks
 
 THREADS = 4
-VERSION = 1
+VERSION = 2
 
 
 def classes_at(
@@ -55,15 +55,9 @@ def _place(cache: Path, index: Index, image: ImageSettings) -> Path:
 
 
 def _load(place: Path) -> dict[str, list[str]]:
-    try:
-        known = json.loads(place.read_bytes())
-    except (OSError, ValueError):  # not there, or cut off by a crash
-        return {}
-    return known if isinstance(known, dict) else {}
+    known: dict[str, list[str]] = json.loads(read_hashed(place) or b"{}")
+    return known
 
 
 def _save(known: dict[str, list[str]], place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    aside = place.with_suffix(f".{os.getpid()}.tmp")
-    aside.write_text(json.dumps(known))
-    aside.replace(place)
+    write_hashed(place, json.dumps(known).encode())

@@ -12,6 +12,8 @@ from models.weights_file import FLOATS, StoredTensor
 
 NAMED = 3
 """Tensors that a message names; of more it says how many there are."""
+LENGTH = 100
+"""Characters of a name that it shows."""
 
 
 @lru_cache(maxsize=256)
@@ -56,7 +58,8 @@ def fit_problem(blueprint: Blueprint, stored: Mapping[str, StoredTensor]) -> str
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+    shown = [name if len(name) <= LENGTH else f"{name[:LENGTH]}..." for name in names[:NAMED]]
+    return ", ".join(shown) + (", ..." if len(names) > NAMED else "")
 
 
 @lru_cache(maxsize=256)

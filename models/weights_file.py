@@ -15,9 +15,12 @@ FLOATS: Mapping[str, tuple[type[np.unsignedinteger], int]] = {
     "F16": (np.uint16, 0x7C00),
     "BF16": (np.uint16, 0x7F80),
     "F32": (np.uint32, 0x7F800000),
-    "F64": (np.uint64, 0x7FF0000000000000),
+    "F64": (np.uint64, 0x47EFFFFFF0000000),
 }
-"""Data types of weights: how their bits are read, and the exponent that infinities and NaN have."""
+"""Data types of weights: how their bits are read, and the least bits, without the sign, that are not finite in float32.
+
+Networks have float32 weights; the smallest float64 number that rounds to infinity there is 2^128 - 2^103.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,7 @@ def stored_tensors(file: Path) -> dict[str, StoredTensor]:
     """
     try:
         if not file.is_file():
-            raise FileNotFoundError("no such file")
+            raise FileNotFoundError("not a regular file" if file.exists() else "no such file")
         with safe_open(file, framework="numpy"):  # checks the header, the data types and every offset
             pass
         with file.open("rb") as stream:
@@ -54,11 +57,12 @@ def stored_tensors(file: Path) -> dict[str, StoredTensor]:
 
 
 def non_finite(file: Path, tensors: Mapping[str, StoredTensor]) -> str | None:
-    """Return the name of a tensor that holds NaN or infinity, None if all numbers are finite."""
+    """Return the name of a tensor that holds a number that is NaN or infinite in float32, None if there is none."""
     for name, tensor in tensors.items():
         if tensor.dtype in FLOATS:
-            _, exponent = FLOATS[tensor.dtype]
-            if any(((bits & exponent) == exponent).any() for bits in _blocks(file, tensor)):
+            kind, least = FLOATS[tensor.dtype]
+            magnitude = np.iinfo(kind).max >> 1  # without the sign
+            if any(((bits & magnitude) >= least).any() for bits in _blocks(file, tensor)):
                 return name
     return None
 

@@ -4,6 +4,8 @@ import unicodedata
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories: controls, formats such as bidirectional overrides, surrogates, line and paragraph separators."""
+_JOINERS = "\u200c\u200d"
+"""Zero width non-joiner and joiner: invisible too, but Persian, Indic scripts and emoji need them."""
 _FORMULA = ("=", "+", "-", "@")
 
 
@@ -11,12 +13,18 @@ def printable(text: str) -> str:
     """Escape line breaks, terminal sequences, bidirectional overrides and other invisible characters."""
     if text.isprintable():
         return text
-    return "".join(_escaped(char) if unicodedata.category(char) in _INVISIBLE else char for char in text)
+    return _escape(text, _JOINERS)
 
 
 def printable_lines(text: str) -> str:
-    """Escape as `printable` does, but keep line breaks."""
-    return text if text.isprintable() else "\n".join(map(printable, text.split("\n")))
+    """Escape as `printable` does, but keep line breaks and tabs."""
+    return text if text.isprintable() else _escape(text, f"{_JOINERS}\n\t")
+
+
+def _escape(text: str, kept: str) -> str:
+    return "".join(
+        _escaped(char) if unicodedata.category(char) in _INVISIBLE and char not in kept else char for char in text
+    )
 
 
 def spreadsheet_cell(value: object) -> object:

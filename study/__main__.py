@@ -9,6 +9,7 @@ from cluster.stopping import Stopped, farewell, stoppable
 
 def main() -> None:
     """Run the command line."""
+    _open_closed_streams()
     try:
         with stoppable():
             from study.cli import main as run
@@ -18,6 +19,13 @@ def main() -> None:
         _end(signal.SIGTERM)
     except KeyboardInterrupt:
         _end(signal.SIGINT)
+
+
+def _open_closed_streams() -> None:
+    """Open the null device for standard streams that are closed: else the next file would get their number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 - while the process lives
 
 
 def _end(number: int) -> None:

@@ -16,7 +16,7 @@ from study.kinds import Location
 from study.problems import Problem
 from study.spec import Link, StudySpec
 from study.stages import Stage, StageSettings
-from study.wording import dotted, faults
+from study.wording import dotted, faults, truth_values
 
 OWN = "own"
 """The backbone of architectures that bring their own encoder."""
@@ -168,7 +168,10 @@ class Resolver:
         try:
             for path, value in changes.items():
                 set_path(document, path.partition(".")[2], copy.deepcopy(value))
-            return adapter.validate_python(document)
+            settings = adapter.validate_python(document)
+            what = "; ".join(f"{dotted(place)} {message}" for place, message in truth_values(document, settings))
+            if not what:
+                return settings
         except ValidationError as error:
             found = faults(error, document, at=at)
             what = "; ".join(f"{dotted(fault.path[len(at) :])} {fault.message}" for fault in found)

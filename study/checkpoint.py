@@ -17,11 +17,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from study.files import Altered, hash_of, read_signed, write_signed
+from study.files import Altered, Form, hash_of, read_signed, write_signed
 from study.remote import Entry, Remote, grouped
 
 STATE = "state.json"
 TENSORS = ".safetensors"
+_FORM = Form(frozenset(), lambda value: {"stage", "numbers", "parts"} <= value.keys())
 
 
 @dataclass(kw_only=True)
@@ -67,7 +68,7 @@ class Checkpoints:
             for name, tensors in snapshot.parts.items():
                 save_tensors(_plain(tensors), aside / f"{name}{TENSORS}")
             hashes = {name: hash_of(aside / f"{name}{TENSORS}") for name in snapshot.parts}
-            write_signed(aside / STATE, {"numbers": snapshot.numbers, "parts": hashes})
+            write_signed(aside / STATE, {"stage": self.work.name, "numbers": snapshot.numbers, "parts": hashes})
         aside.rename(place)
         kept = {place, None if self.copies is None else self.copies.sending}
         for old in self.work.glob("*/epoch-*"):
@@ -84,8 +85,8 @@ class Checkpoints:
         found = sorted(self.work.glob("*/epoch-*"), key=lambda folder: folder.name, reverse=True)
         for folder in found:
             with suppress(OSError, Altered, SafetensorError):  # damaged or cut off: an older one may do
-                state = read_signed(folder / STATE, lambda _: False)
-                if state is not None:
+                state = read_signed(folder / STATE, _FORM)
+                if state is not None and state["stage"] == self.work.name:
                     files = {name: folder / f"{name}{TENSORS}" for name in state["parts"]}
                     if all(hash_of(file) == state["parts"][name] for name, file in files.items()):
                         parts = {name: load_file(file) for name, file in files.items()}

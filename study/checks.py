@@ -8,6 +8,7 @@ from models.architectures import ARCHITECTURES
 from models.patches import discriminator_problem
 from models.settings import Part, upsampling_of
 from study.arms import FIXED_FACTORS, OWN, Arm, Step, assignments, matches, text_of
+from study.plan import Plan
 from study.problems import Problem, unknown
 from study.spec import StudySpec
 from study.stages import AdversarialStage, MaskStage
@@ -209,15 +210,32 @@ def least_at_once(step: Step) -> int:
 def _batch_problems(step: Step) -> Iterator[Problem]:
     settings = step.settings
     at_once = settings.batch_size // settings.accumulate
-    if at_once >= least_at_once(step) and (at_once > 1 or _takes_one_image(step)):
+    if at_once > 1 or learns_from_one_image(step):
         return
     parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
-    network = " with ".join(filter(None, (step.architecture, step.backbone)))
-    message = (
-        f"is {settings.batch_size}{parts} under {network} at {step.image.size} px, which normalises a value over the "
-        "images at hand; allowed: 2 or more at a time; raise it"
-    )
+    message = f"is {settings.batch_size}{parts} under {_normalises(step)}; allowed: 2 or more at a time; raise it"
     yield Problem(path=f"stages.{step.stage}.batch_size", message=message)
+
+
+def single_image_problems(plan: Plan) -> Iterator[Problem]:
+    """Yield stages that have one training image for a network that needs two at once."""
+    for node in (*plan.nodes.values(), *plan.candidates.values(), *plan.after_search.values()):
+        step = node.step
+        images = len(plan.cohorts[node.draw.data].reading(node.draw).train)
+        if images == 1 and step.settings.balance is None and not learns_from_one_image(step):
+            message = f"trains on 1 image under {_normalises(step)}; allowed: 2 training images or more"
+            remedy = "add images, label more of them, or let fewer validate"
+            yield Problem(path=f"stages.{step.stage}", message=f"{message}; {remedy}")
+
+
+def _normalises(step: Step) -> str:
+    network = " with ".join(filter(None, (step.architecture, step.backbone)))
+    return f"{network} at {step.image.size} px, which normalises a value over the images at hand"
+
+
+def learns_from_one_image(step: Step) -> bool:
+    """Return whether the network of a stage can be trained on one image at a time."""
+    return least_at_once(step) == 1 and _takes_one_image(step)
 
 
 def _takes_one_image(step: Step) -> bool:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from results import schema
 from results.tables import is_complete
-from study.files import Altered, intact_table, is_name
+from study.derived import study_table
+from study.files import Altered, is_name
 from study.layout import COMPARISONS, RESULTS, SPEC
 from study.outcome import read_comparisons
 from study.problems import Problem, Refused, unknown
@@ -98,7 +99,7 @@ def _told_by_a_study(store: Store, digest: str) -> Choice:
     for study in store.studies(RESULTS, SPEC, COMPARISONS):
         folder = store.study(study)
         try:
-            rows = _replicates(folder / RESULTS, digest)
+            rows = _replicates(folder, digest)
         except Altered as error:  # another study may know the stage
             altered = altered or error
             continue
@@ -123,7 +124,7 @@ def _cell(folder: Path, arm: Sequence[str]) -> tuple[list[Row], Row, Row]:
     for text in arm:
         cells = _matching(cells, text, keys)
     best = max([row for row in cells if is_complete(row)] or cells, key=lambda row: row["mean"])
-    rows = [row for row in _replicates(folder / RESULTS) if all(row[key] == best[key] for key in keys)]
+    rows = [row for row in _replicates(folder) if all(row[key] == best[key] for key in keys)]
     return rows, {key: best[key] for key in keys}, spec
 
 
@@ -147,11 +148,12 @@ def _same(value: object, other: object) -> bool:
         return False
 
 
-def _replicates(file: Path, digest: str | None = None) -> list[Row]:
+def _replicates(folder: Path, digest: str | None = None) -> list[Row]:
     """Return factors, labelled data, fold, seed, digest and scoring of the replicates that are scored, each once."""
     import pyarrow.parquet as pq
 
-    names = pq.read_schema(intact_table(file)).names
+    file = study_table(folder, RESULTS, ("fold", "seed", "digest", "scoring"))
+    names = pq.read_schema(file).names
     columns = [*schema.factor_columns(names), *schema.SIZES, "fold", "seed", "digest", "scoring"]
     filters = [(name, "=", value) for name, value in schema.HEADLINE.items()]
     filters += [("digest", "=", digest)] if digest is not None else []

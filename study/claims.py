@@ -15,7 +15,7 @@ import psutil
 from filelock import FileLock
 
 from study.beat import beating
-from study.files import write_json
+from study.files import Form, write_json
 from study.mirror import Mirror
 from study.patience import patiently, refuses
 from study.remote import Remote
@@ -77,7 +77,7 @@ def _is_held(remote: Remote, key: str) -> bool:
     content = remote.read(key)
     if content is None:
         return False
-    claim = verified_line(content, _is_claim)
+    claim = verified_line(content, _FORM)
     if claim is not None and claim["host"] == socket.gethostname() and not _runs(claim["pid"], claim["born"]):
         return False
     folder = key.rpartition("/")[0]
@@ -143,12 +143,15 @@ def is_claimed(work: Path, mirror: Mirror | None = None) -> bool:
 
 def _read(file: Path) -> dict[str, Any] | None:
     """Return a claim, None where it is damaged. Raises `FileNotFoundError`."""
-    return verified_line(file.read_bytes(), _is_claim)
+    return verified_line(file.read_bytes(), _FORM)
 
 
 def _is_claim(value: dict[str, Any]) -> bool:
     pid = value.get("pid")
     return isinstance(pid, int) and 0 < pid < LARGEST_PID and isinstance(value.get("born"), float) and "host" in value
+
+
+_FORM = Form(frozenset({"host", "pid", "born", "token"}), _is_claim)
 
 
 def _is_beaten(work: Path) -> bool:

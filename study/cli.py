@@ -5,7 +5,6 @@ import errno
 import io
 import json
 import shlex
-import signal
 import sys
 from collections.abc import Callable
 from gc import freeze
@@ -15,7 +14,6 @@ from typing import Annotated
 
 import typer
 
-from cluster.stopping import Stopped, farewell, stoppable
 from results.text import printable
 from study.console import say
 from study.document import read_document
@@ -45,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-UNUSABLE = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+UNUSABLE = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST}
 """What comes of a path that was named, not of the storage's state."""
 
 data = typer.Typer(help="Look at data before a study reads them.", no_args_is_help=True)
@@ -255,12 +253,7 @@ def main(arguments: list[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks, as on stderr
     try:
-        with stoppable():
-            status = run_app(arguments, standalone_mode=False) or 0
-    except KeyboardInterrupt as ended:
-        number = signal.SIGTERM if isinstance(ended, Stopped) else signal.SIGINT
-        say(farewell(number), error=True)
-        status = 128 + number
+        status = run_app(arguments, standalone_mode=False) or 0
     except Refused as refused:
         say(str(refused), error=True)
         status = 2
@@ -280,7 +273,7 @@ def main(arguments: list[str] | None = None) -> None:
             message = f"{error.filename}: {error.strerror}; allowed: a path that can be used here; correct it"
             say(printable(message), error=True)
             status = 2
-        elif refuses(error):
+        elif refuses(error) or error.errno == errno.EFBIG:
             message = f"{error}; allowed: a place with room that can be written; what is finished is kept, run the "
             say(printable(f"{message}same command once there is"), error=True)
             status = 1

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from results.signed import is_intact
-from study.files import Altered, hash_of
+from study.files import Altered, hash_of, intact_table
 from study.layout import SEAL, WEIGHTS
 
-NO_SEAL = "its seal is missing or damaged"
+NO_SEAL = "its seal is missing, damaged or of another stage"
+NOT_KEPT = "its weights were not kept"
+STAGE = b"stage"
+"""Key of the metadata of scores that were added to a finished stage: its digest."""
 
 
 class Damaged(Altered):
@@ -39,7 +41,19 @@ def flaw(path: Path, sealed: Mapping[str, Any]) -> str | None:
         return NO_SEAL
     mark = sealed["files"].get(path.name)
     if not path.is_file():
-        return "its weights were not kept" if path.name == WEIGHTS and mark is None else f"{path.name} is missing"
-    # Scores that were added after the seal carry their own hash.
-    intact = is_intact(path) is not False if mark is None else hash_of(path) == mark["blake2b"]
-    return None if intact else f"{path.name} was altered after it was written"
+        return NOT_KEPT if path.name == WEIGHTS and mark is None else f"{path.name} is missing"
+    if mark is not None:
+        return None if hash_of(path) == mark["blake2b"] else f"{path.name} was altered after it was written"
+    try:
+        stage = _stage_of(intact_table(path))  # scores that were added after the seal carry their own hash
+    except Altered as error:
+        return f"{path.name} {error.what}"
+    return f"{path.name} is of stage {stage}" if stage not in {None, path.parent.name} else None
+
+
+def _stage_of(path: Path) -> str | None:
+    """Return the digest of the stage that scores were written for; None where they do not say so."""
+    import pyarrow.parquet as pq
+
+    stage = (pq.read_metadata(path).metadata or {}).get(STAGE)
+    return stage.decode() if stage is not None else None

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING
 
 import results
 from results.metrics import MetricSettings, Stage
-from results.schema import Replicate
+from results.schema import FACTORS, SERIES, SIZES, Replicate
 from study.files import Altered, hash_of, intact_table, write_table
 from study.identity import combined
 from study.layout import COMPARISONS, RESULTS, TESTS
 from study.store import Store
+from study.stored import of_study
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 LIBRARIES = ("numpy", "pandas", "pyarrow", "scipy")
 MARK = b"derived_from"
 """Key of a table's metadata."""
+_SHARED = ("study", *FACTORS, *SIZES, *SERIES)
+"""Columns of every table."""
 ROWS = 65536
 """Rows of a Parquet group; a reader of one metric skips the others."""
 
@@ -43,6 +47,34 @@ def write_derived(folder: Path, tables: "Mapping[str, pa.Table]", mark: str) -> 
     for name, table in tables.items():
         marked = table.replace_schema_metadata({MARK: combined(mark, *table.column_names)})
         write_table(folder / name, marked, row_group_size=ROWS)
+
+
+def study_table(folder: Path, name: str, columns: Iterable[str] = ()) -> Path:
+    """Return the path of a table in a study's folder. Raises `Altered`.
+
+    It is as it was written, was written for this study, and has `columns` beside those of every table.
+    """
+    import pyarrow.parquet as pq
+
+    file = folder / name
+    try:
+        metadata = pq.read_metadata(intact_table(file))
+    except FileNotFoundError as error:
+        raise Altered(str(file), "is missing") from error
+    lacking = [column for column in (*_SHARED, *columns) if column not in metadata.schema.to_arrow_schema().names]
+    if lacking:
+        raise Altered(str(file), f"lacks the columns {', '.join(lacking)}")
+    others = sorted(_studies(metadata) - {folder.name})
+    if others:
+        raise Altered(str(file), of_study(others[0]))
+    return file
+
+
+def _studies(metadata: "pq.FileMetaData") -> set[str]:
+    """Return the names of studies in a table, read from its column statistics."""
+    at = metadata.schema.names.index("study")
+    groups = [metadata.row_group(number).column(at).statistics for number in range(metadata.num_row_groups)]
+    return {str(name) for one in groups if one is not None and one.has_min_max for name in (one.min, one.max)}
 
 
 def read_derived(folder: Path, mark: str) -> "pa.Table | None":

@@ -10,8 +10,9 @@ from results.statistics.design import ArmKey, Family, shared_runs
 from results.statistics.notes import FEW_PATIENTS, one_run_note
 from results.statistics.paired_tests import PRETRAINING_RUN
 from results.statistics.power import detectable_over_replicates, detectable_over_units
+from study.derived import study_table
 from study.design import families
-from study.files import Altered, intact_table
+from study.files import Altered
 from study.layout import RESULTS, TESTS
 from study.plan import Plan, Replicate
 from study.store import Store
@@ -146,12 +147,10 @@ def _spread(plan: Plan, store: Store) -> dict[tuple[str, str, str], float]:
 
         folder = store.study(name)
         try:
-            names = pq.read_schema(intact_table(folder / TESTS)).names
-            intact_table(folder / RESULTS)
-        except (Altered, FileNotFoundError):
-            continue  # what its own commands say
-        if not set(schema.paired_tests().names) <= set(names):
-            continue  # an earlier version wrote it
+            study_table(folder, TESTS, schema.paired_tests().names)
+            study_table(folder, RESULTS, ("scoring",))
+        except (Altered, PermissionError):
+            continue  # what its own commands say, or of an earlier version
         scored = pq.read_table(folder / RESULTS, columns=["scoring"], filters=[("metric", "=", "mean_iou")])
         if scorings.isdisjoint(scored["scoring"].unique().to_pylist()):
             continue

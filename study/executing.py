@@ -47,9 +47,12 @@ def execute_left(
 ) -> Queue:
     """Run what is left of a plan, and what a search brings, on the cluster at an address, or on this machine's own."""
     spec = plan.spec
-    # Finished ancestors go along: one that turns out damaged is trained again.
+    # Finished ancestors go along: one that turns out damaged, or without weights by then, is trained again.
     lineage = _with_ancestors(plan, left.stages)
-    jobs = {digest: make_job(plan, plan.nodes[digest], needs_weights=digest in left.again) for digest in lineage}
+    jobs = {
+        digest: make_job(plan, plan.nodes[digest], needs_weights=digest in left.again or digest not in left.stages)
+        for digest in lineage
+    }
     with connected(cluster) as whole:
         admission = _admission(plan, store, cache, display) if whole.joined else ALL
         capacity = whole.now(admission.without)

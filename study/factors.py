@@ -1,6 +1,6 @@
 """What a study file compares: the grid of arms, rules that add and take away, the baseline."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from datasets.settings import Place
 from results.schema import DEFAULT_ROPE, METRICS, Level
-from study.fields import MAX_LISTED, Count, Fraction, Seed, Settings
+from study.fields import MAX_LISTED, Count, Fraction, Seed, Settings, each_once
 
 
 class WeightsFile(Settings):
@@ -72,21 +72,19 @@ class Compare(Settings):
     @field_validator("baseline", mode="before")
     @classmethod
     def _one_family(cls, value: Any) -> Any:  # noqa: ANN401 - raw document
-        return (value,) if isinstance(value, Mapping) else value
+        return ((value,) if value else ()) if isinstance(value, Mapping) else value
 
     @field_validator("baseline", "exclude", "include")
     @classmethod
     def _fixed_factors(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        if not all(rules):
+            raise ValueError("holds an empty rule, {}; allowed: rules that name a factor; add one or remove the rule")
         return tuple(map(fixed_rule, rules))
 
-    @field_validator("architecture", "backbone", "initial_weights", "pathway", "labelled_fraction", "labelled_images",
-                     "seeds")  # fmt: skip
-    @classmethod
-    def _each_once(cls, value: Sequence[object] | None) -> Sequence[object] | None:
-        repeated = sorted({str(item) for item in value or () if list(value or ()).count(item) > 1})
-        if repeated:
-            raise ValueError(f"{', '.join(repeated)} stands twice; allowed: each value once; remove the repetition")
-        return value
+    _each_once = field_validator(
+        "architecture", "backbone", "initial_weights", "pathway", "labelled_fraction", "labelled_images", "seeds",
+        "baseline",
+    )(each_once)  # fmt: skip
 
     @field_validator("rope")
     @classmethod

@@ -1,5 +1,6 @@
 """What settings of a study file are made of."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -14,6 +15,14 @@ Machines = Annotated[int, Field(ge=1, le=4096)]
 MAX_LISTED = 1000
 """Values of one factor, seeds, points of a search."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def each_once(values: Sequence[object] | None) -> Sequence[object] | None:
+    """Return a list of different values. Raises `ValueError` for another one."""
+    repeated = sorted({str(value) for value in values or () if list(values or ()).count(value) > 1})
+    if repeated:
+        raise ValueError(f"{', '.join(repeated)} stands twice; allowed: each value once; remove the repetition")
+    return values
 
 
 class Settings(BaseModel):

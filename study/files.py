@@ -1,11 +1,13 @@
 """Writing files so that a reader sees all of one or none of it, and knowing when one was altered."""
 
+import errno
 import hashlib
 import json
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,20 @@ HASH = "blake2b"
 
 Damage = tuple[str, str]
 """Name of a file, and what is wrong with it."""
+NOT_A_FILE = {errno.EISDIR, errno.ENOTDIR, errno.ELOOP}
+"""Errors that say that something else stands in the place of a file or of one of its folders."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """Form of values that are stored as JSON.
+
+    `is_sound` checks the values that this version reads. Values without a hash must have no other `names`: one changed
+    bit in the name of the hash would make signed values look like unsigned ones. `None` allows any names.
+    """
+
+    names: frozenset[str] | None
+    is_sound: Callable[[dict[str, Any]], bool]
 
 
 class Altered(Refused):
@@ -47,6 +63,26 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
+def writing_problem(folder: Path) -> str | None:
+    """Return why no file can be made in a folder, which is made too; None where one can."""
+    probe = folder / f".probe-{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return f"{folder} cannot be written ({error.strerror}); allowed: a folder you may write; choose another"
+    return None
+
+
+def set_folder_aside(place: Path) -> Path | None:
+    """Rename a folder that stands in the place of a file; return its new path, None where there is none."""
+    if place.is_symlink() or not place.is_dir():
+        return None
+    aside = place.with_name(f"{place.name}.damaged-{uuid.uuid4().hex[:8]}")
+    return place.rename(aside)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a hidden file, no other writer's, that becomes `path` where the block ends well."""
@@ -54,6 +90,10 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield aside
         aside.replace(path)
+    except OSError as error:
+        if error.filename == str(aside):
+            error.filename = str(path)
+        raise
     finally:
         aside.unlink(missing_ok=True)
 
@@ -91,7 +131,7 @@ def intact_table(path: Path) -> Path:
         intact = is_intact(path)
         if intact is None:
             pq.read_metadata(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise
     except (OSError, pa.ArrowException) as error:
         raise Altered(str(path), "is damaged") from error
@@ -125,27 +165,32 @@ def write_signed(path: Path, value: Mapping[str, Any]) -> None:
     write_json(path, signed(value))
 
 
-def verified(value: object, is_sound: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
-    """Return what `signed` was called with; None for anything else.
+def verified(value: object, form: Form) -> dict[str, Any] | None:
+    """Return what `signed` was called with; None for anything else, also for values of another form.
 
-    Values without a hash, as version 0.2.0 and earlier wrote them, are taken if `is_sound` accepts their form.
+    Values without a hash, as version 0.2.0 and earlier wrote them, are checked by their form alone.
     """
     if not isinstance(value, dict):
         return None
     values = {name: part for name, part in value.items() if name != HASH}
-    sound = value[HASH] == _hash_of_values(values) if HASH in value else is_sound(values)
-    return values if sound else None
+    if HASH in value:
+        intact = value[HASH] == _hash_of_values(values)
+    else:
+        intact = form.names is None or values.keys() <= form.names
+    return values if intact and form.is_sound(values) else None
 
 
-def read_signed(path: Path, is_sound: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+def read_signed(path: Path, form: Form) -> dict[str, Any] | None:
     """Return the values of a JSON file; None where it is not there (yet). Raises `Altered`; see `verified`."""
     try:
         content = read_json(path)
-    except (ValueError, IsADirectoryError) as error:
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NOT_A_FILE:
+            raise
         raise Altered(str(path), "is not the JSON that was written") from error
     if content is None and not path.exists():
         return None
-    values = verified(content, is_sound)
+    values = verified(content, form)
     if values is None:
         raise Altered(str(path), "was altered after it was written")
     return values

@@ -29,7 +29,8 @@ class Heartbeat:
         with self._lock:
             self._ending |= state != "running"
             if state != "running" or not self._ending:  # a beat never follows the final state
-                write_signed(self.file, {"state": state, "time": time.time(), **self.told()})
+                study = self.file.parent.name
+                write_signed(self.file, {"study": study, "state": state, "time": time.time(), **self.told()})
 
 
 @contextmanager

@@ -36,9 +36,6 @@ def _file_problem(file: Path, steps: Iterable[Step]) -> str | None:
         stored = stored_tensors(file)
     except ValueError as error:
         return str(error)
-    spoiled = non_finite(file, stored)
-    if spoiled is not None:
-        return f"{file} holds NaN or infinity in {spoiled}; allowed: finite numbers; take another file"
     from models.trial import fit_problem  # brings torch, as the next
     from study.model import blueprint
 
@@ -49,6 +46,9 @@ def _file_problem(file: Path, steps: Iterable[Step]) -> str | None:
                 f"{file} {problem}; allowed: every tensor of this encoder, bare or as encoder.*; take the file of "
                 "this backbone and image.channels, or exclude the combination"
             )
+    spoiled = non_finite(file, stored)  # last: tensors that fit have the size of the encoder's
+    if spoiled is not None:
+        return f"{file} holds NaN or infinity in {spoiled}; allowed: finite numbers of float32; take another file"
     return None
 
 

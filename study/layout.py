@@ -9,6 +9,7 @@ COMPARISONS = "comparisons.parquet"
 TESTS = "tests.parquet"
 MEASURED = ".measured.parquet"
 """What the tables were made of; the dot keeps it on the machine that made it."""
+FILES = (SPEC, PLAN, DRIVER, FAILURES, RESULTS, COMPARISONS, TESTS, MEASURED)
 TENSORBOARD = "tensorboard"
 JOURNAL = "search/journal.log"
 """The trials of a study's searches, as Optuna writes them."""

@@ -1,10 +1,10 @@
 """From a study file to its plan, or to everything that is wrong with it."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
-from datasets.checks import check
+from datasets.checks import Finding, check
 from datasets.errors import DataError
 from datasets.targets import offer_of
 from study import checks, mask_checks, needs
@@ -61,7 +61,7 @@ def load_plan(
             warnings += [f"data.{target}: {message}" for message in repeated]
         else:
             problems += [Problem(path=f"data.{target}", message=message) for message in repeated]
-    for name, finding in mask_checks.size_findings(arms, cohorts, cache):
+    for name, finding in _size_findings(arms, cohorts, cache, problems):
         if finding.severity == "error":
             problems.append(Problem(path=f"data.{name}", message=finding.message))
         else:
@@ -79,9 +79,11 @@ def load_plan(
     plan = Plan(file=file, spec=spec, target=target, cohorts=cohorts, arms=arms, files=files, leaks=leaks,
                 warnings=warnings)  # fmt: skip
     planner = Planner(plan)
-    if spec.search is None:
-        return planner.build()
-    return _searched(planner, storage or Path())
+    plan = planner.build() if spec.search is None else _searched(planner, storage or Path())
+    problems += checks.single_image_problems(plan)
+    if problems:
+        raise Refused(problems, file)
+    return plan
 
 
 def _read(document: Document, file: str) -> tuple[StudySpec, list[Arm], list[Problem]]:
@@ -168,9 +170,7 @@ def _open(
             problems.append(Problem(path=f"data.{name}", message=str(error)))
             continue
         except OSError as error:
-            what = f"{error.filename} cannot be used ({error.strerror})"
-            message = f"{what}; allowed: files and folders you may read, and a cache you may write; set root or --cache"
-            problems.append(Problem(path=f"data.{name}", message=message))
+            problems.append(Problem(path=f"data.{name}", message=_unusable(error)))
             continue
         read = {offer_of(step.settings.target) for arm in arms for step in arm.chain if step.settings.data == name}
         found = check(cohort.index, [offer for offer in read if offer is not None] if arms else None)
@@ -180,6 +180,24 @@ def _open(
         if not errors:
             cohorts[name] = cohort
     return cohorts, warnings
+
+
+def _size_findings(
+    arms: list[Arm], cohorts: Mapping[str, Cohort], cache: Path, problems: list[Problem]
+) -> Iterator[tuple[str, Finding]]:
+    """Yield what fitted masks no longer show; files that changed since they were indexed are added to `problems`."""
+    for name, cohort in cohorts.items():
+        try:
+            yield from ((name, finding) for finding in mask_checks.size_findings(arms, name, cohort, cache))
+        except DataError as error:
+            problems.append(Problem(path=f"data.{name}", message=str(error)))
+        except OSError as error:
+            problems.append(Problem(path=f"data.{name}", message=_unusable(error)))
+
+
+def _unusable(error: OSError) -> str:
+    what = f"{error.filename} cannot be used ({error.strerror})" if error.filename else f"cannot be used ({error})"
+    return f"{what}; allowed: files and folders you may read, and a cache you may write; set root or --cache"
 
 
 def _reserve(spec: StudySpec, name: str) -> float | None:

@@ -1,7 +1,9 @@
 """Whether masks show their classes where a study needs them: at its sizes, in its training and its test images."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from functools import reduce
+from operator import or_
 from pathlib import Path
 
 from datasets.checks import Finding, listed
@@ -15,19 +17,22 @@ from study.reading import telling
 from study.spec import StudySpec
 
 
-def size_findings(arms: Iterable[Arm], cohorts: Mapping[str, Cohort], cache: Path) -> Iterator[tuple[str, Finding]]:
-    """Yield by data set which classes vanish when masks are fitted: an error where no image keeps one."""
-    steps = {
-        (step.settings.data, step.image.model_copy(update={"prepare": type(step.image.prepare)()}))
+def size_findings(arms: Iterable[Arm], name: str, cohort: Cohort, cache: Path) -> Iterator[Finding]:
+    """Yield which classes of a data set vanish when masks are fitted: an error where no image keeps one.
+
+    Raises `DataError` where a mask changed since it was indexed.
+    """
+    if not any(cohort.index.shown):
+        return
+    images = {
+        step.image.model_copy(update={"prepare": type(step.image.prepare)()})
         for arm in arms
         for step in arm.chain
-        if step.settings.target == "mask" and step.settings.data in cohorts
+        if step.settings.target == "mask" and step.settings.data == name
     }
-    for name, image in sorted(steps, key=lambda step: (step[0], step[1].size, step[1].fit)):
-        cohort = cohorts[name]
-        if any(cohort.index.shown):
-            kept = classes_at(cohort.source, cohort.index, image, cache, telling(name))
-            yield from ((name, finding) for finding in _vanished(cohort.index, kept, image))
+    for image in sorted(images, key=lambda image: (image.size, image.fit)):
+        kept = classes_at(cohort.source, cohort.index, image, cache, telling(name))
+        yield from _vanished(cohort.index, kept, image)
 
 
 def _vanished(index: Index, kept: list[frozenset[str]], image: ImageSettings) -> Iterator[Finding]:
@@ -55,29 +60,34 @@ def presence_warnings(spec: StudySpec, cohort: Cohort) -> Iterator[str]:
     used = [name for name in index.classes if name not in index.unused_classes]
     if not any(index.shown):
         return
+    shown = [int(bits or "0", 16) for bits in index.shown]
     drawn = {cohort.split_seed(seed): seed for seed in compare.seeds}.values()
     for labelled in compare.labelled:
         splits = [
             cohort.split(fold=fold, seed=seed, labelled=labelled) for seed in drawn for fold in range(compare.folds)
         ]
         at = f" at {compare.level} {labelled:g}"
-        yield from _absent(index, used, [split.labelled for split in splits], f"training images{at}", "cannot learn it")
+        training = [split.labelled for split in splits]
+        yield from _absent(index, shown, used, training, f"training images{at}", "cannot learn it")
     # Test images are the same at every amount of labels.
     means = "means over classes leave it out there"
-    yield from _absent(index, used, [split.test for split in splits], "test images", means)
+    yield from _absent(index, shown, used, [split.test for split in splits], "test images", means)
 
 
-def _absent(index: Index, names: list[str], parts: list[tuple[int, ...]], what: str, consequence: str) -> Iterator[str]:
-    lacking: Counter[str] = Counter()
-    for rows in parts:
-        there = frozenset[str]().union(*(index.shows(row) for row in rows))
-        lacking.update(name for name in names if name not in there)
-    for name, times in lacking.items():
-        images = sum(name in index.shows(row) for row in range(len(index)))
-        yield (
-            f"{times} of {len(parts)} replicates have no {what} that show {name}, and {consequence} ({images} of "
-            f"{len(index)} images show it)"
-        )
+def _absent(
+    index: Index, shown: list[int], names: list[str], parts: list[tuple[int, ...]], what: str, consequence: str
+) -> Iterator[str]:
+    """Yield the classes that no row of some parts shows; bits of `shown` are classes, as in `Index.shown`."""
+    present = [reduce(or_, (shown[row] for row in rows), 0) for rows in parts]
+    for name in names:
+        bit = 1 << index.classes.index(name)
+        lacking = sum(not bits & bit for bits in present)
+        if lacking:
+            images = sum(bool(bits & bit) for bits in shown)
+            yield (
+                f"{lacking} of {len(parts)} replicates have no {what} that show {name}, and {consequence} ({images} of "
+                f"{len(index)} images show it)"
+            )
 
 
 def repeat_messages(cohort: Cohort, name: str) -> Iterator[str]:
@@ -86,7 +96,8 @@ def repeat_messages(cohort: Cohort, name: str) -> Iterator[str]:
     found = repeats(index, [row for row, held in enumerate(index.offers["masks"]) if held])
     if found:
         pairs = [f"{index.ids[first]} and {index.ids[second]}" for first, second in found]
+        images = "1 image repeats an image" if len(pairs) == 1 else f"{len(pairs)} images repeat images"
         yield (
-            f"{len(pairs)} pairs of images of different patients are the same picture in {name} ({listed(pairs)}); "
-            "allowed: one patient a picture; give both one patient or remove one, or set leaks: report"
+            f"{images} of another patient in {name} ({listed(pairs)}); allowed: one patient per picture; assign both "
+            "to one patient or remove one, or set leaks: report"
         )

@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 
 from study.files import Altered, Damage, damage, inside, read_signed, write_atomic
 from study.layout import SEAL
-from study.remote import Entry, Remote, each, grouped, writing_problem
-from study.stored import is_seal
+from study.remote import Entry, Remote, each, grouped, is_uri, writing_problem
+from study.stored import SEAL_FORM
 
 ORIGIN = "origin"
 """The file that makes a folder a mirror: the URI it stands for."""
@@ -38,9 +38,10 @@ def as_mirror(root: Path, uri: str) -> Path:
 def mirror_of(root: Path) -> "Mirror | None":
     """Return what a folder mirrors, None for a storage that lies there itself."""
     try:
-        return _mirror(root, (root / ORIGIN).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+        uri = (root / ORIGIN).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, UnicodeDecodeError):
         return None
+    return _mirror(root, uri) if is_uri(uri) else None
 
 
 @functools.cache
@@ -232,7 +233,7 @@ class Mirror:
     @staticmethod
     def _marks(folder: Path) -> dict[str, dict[str, Any]]:
         with suppress(Altered):
-            return dict((read_signed(folder / SEAL, is_seal) or {}).get("files", {}))
+            return dict((read_signed(folder / SEAL, SEAL_FORM) or {}).get("files", {}))
         return {}
 
 

@@ -58,10 +58,19 @@ def _step_problems(step: Step, index: Index) -> Iterator[Problem]:
 
 
 def class_problems(spec: StudySpec, cohort: Cohort) -> Iterator[Problem]:
-    """Yield classes to average over that the target does not have."""
+    """Yield classes of metrics that the target does not have, and more images than a class can be seen in."""
+    known = cohort.index.classes
     for position, name in enumerate(spec.metrics.classes or ()):
-        if name not in cohort.index.classes:
-            yield Problem(path=f"metrics.classes[{position}]", message=unknown("class", name, cohort.index.classes))
+        if name not in known:
+            yield Problem(path=f"metrics.classes[{position}]", message=unknown("class", name, known))
+    rows = (*known, "macro", "weighted", *(["background"] if spec.metrics.background else []))
+    for section, published in enumerate(spec.published):
+        if published.class_ not in rows:
+            yield Problem(path=f"published[{section}].class", message=unknown("class", published.class_, rows))
+    annotated = sum(map(bool, cohort.index.offers["masks"]))
+    if spec.metrics.min_images > annotated:
+        message = f"is {spec.metrics.min_images}; allowed: 1 to {annotated}, the images of the target with masks"
+        yield Problem(path="metrics.min_images", message=f"{message}; lower it")
 
 
 def split_problems(spec: StudySpec, cohort: Cohort, name: str) -> Iterator[Problem]:

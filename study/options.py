@@ -1,5 +1,6 @@
 """What commands share: arguments, options, and where they look."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -38,21 +39,34 @@ def cache_of(cache: Path | None) -> Path:
     """Return the cache that is meant."""
     from study.doctor import default_cache
 
-    return cache or default_cache()
+    return _folder_at(str(cache or default_cache()), "--cache")
+
+
+def _folder_at(place: str, option: str) -> Path:
+    """Return a path that Arrow takes for the same one: it reads `~` as the home folder and `a:` as a scheme.
+
+    Raises `Refused` for a path that is not UTF-8, which Arrow cannot open.
+    """
+    if any("\ud800" <= char <= "\udfff" for char in place):
+        message = f"{place} is not UTF-8; allowed: a path in UTF-8; rename the folder or choose another"
+        raise Refused([Problem(path="", message=message)], option)
+    path = Path(os.path.expanduser(place))  # noqa: PTH111 - raises for no name, and tells ./~ from ~
+    return path.absolute() if path.parts and (":" in path.parts[0] or path.parts[0][0] == "~") else path
 
 
 def storage_at(place: str, cache: Path | None = None) -> Path:
     """Return the folder of a storage; for one at a URI its mirror in the cache. Raises `Refused`."""
-    from study.mirror import made_mirror
+    from study.mirror import made_mirror, mirror_of
     from study.remote import Remote, checked_uri, is_uri, problem
 
-    if not is_uri(place):
-        return Path(place)
-    uri = checked_uri(place)
+    mirror = None if is_uri(place) else mirror_of(Path(place))
+    if mirror is None and not is_uri(place):
+        return _folder_at(place, "--storage")
+    uri = checked_uri(place) if mirror is None else mirror.remote.uri
     unreadable = problem(Remote(uri))
     if unreadable:
         raise Refused([Problem(path="", message=unreadable)], f"--storage {uri}")
-    return made_mirror(uri, cache_of(cache).resolve())
+    return made_mirror(uri, cache_of(cache).resolve()) if mirror is None else Path(place)
 
 
 def study_folder(storage: Path, name: str) -> Path:
@@ -63,7 +77,7 @@ def study_folder(storage: Path, name: str) -> Path:
     store = Store(storage)
     if is_name(name):
         store.pull(name)
-    if not is_name(name) or not (store.study(name) / SPEC).is_file():
+    if not is_name(name) or not os.path.lexists(store.study(name) / SPEC):
         message = f"{unknown('study', name, store.studies(SPEC))}; run it first, or name its storage with --storage"
         raise Refused([Problem(path="", message=message)], f"--storage {store.place}")
     check_spec(store.study(name) / SPEC)

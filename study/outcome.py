@@ -2,6 +2,7 @@
 
 import functools
 import operator
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +16,8 @@ from results.statistics.compare import compare
 from results.statistics.design import Design
 from results.statistics.patient_sums import ScoredReplicate
 from results.tables import is_complete
-from study.derived import read_derived, stage_marks, write_derived
+from study.derived import read_derived, stage_marks, study_table, write_derived
 from study.design import study_design
-from study.files import intact_table
 from study.identity import combined
 from study.layout import COMPARISONS, MEASURED, RESULTS, TESTS
 from study.plan import Plan, Replicate
@@ -98,11 +98,10 @@ def read_comparisons(folder: Path, wanted: Mapping[str, str] | None = None) -> "
     """
     import pyarrow.parquet as pq
 
-    file = folder / COMPARISONS
-    if not file.is_file():
+    if not os.path.lexists(folder / COMPARISONS):
         message = "has no comparisons yet; allowed: a study that has run; run it first"
         raise Refused([Problem(path="", message=message)], folder.name)
-    intact_table(file)
+    file = study_table(folder, COMPARISONS)
     if wanted is None:
         return pq.read_table(file)
     columns = pq.read_schema(file)

@@ -10,7 +10,7 @@ from study.document import Document
 from study.kinds import Location
 from study.problems import Problem
 from study.spec import StudySpec
-from study.wording import Fault, dotted, faults
+from study.wording import Fault, dotted, faults, truth_values
 
 _ROUNDS = 20  # each round removes what was wrong; nesting is far shallower than this
 _STAND_INS: Mapping[Location, Any] = {
@@ -31,7 +31,9 @@ def parse(document: Document) -> tuple[StudySpec | None, list[Problem]]:
     rest, removed, problems = copy.deepcopy(document), set[Location](), list[Problem]()
     for _ in range(_ROUNDS):
         try:
-            return StudySpec.model_validate(rest), problems
+            spec = StudySpec.model_validate(rest)
+            problems += [Problem(path=dotted(path), message=message) for path, message in truth_values(rest, spec)]
+            return spec, problems
         except ValidationError as error:
             found = faults(error, rest)
         problems += [

@@ -1,5 +1,8 @@
 """Which stages the studies of a storage need."""
 
+import os
+from collections.abc import Iterator
+
 from study.files import Altered
 from study.layout import PLAN, SPEC
 from study.problems import Problem, Refused
@@ -13,13 +16,15 @@ def planned_by_all(store: Store, *, but: str | None = None) -> frozenset[str]:
     Raises `Refused` where a study has no sound plan: nobody knows which stages it needs.
     """
     planned: set[str] = set()
-    problems = []
+    problems = list(_unreadable(store))
     for name in sorted({*store.studies(PLAN, SPEC), *store.studies(SPEC)} - {but}):
         try:
             plan = read_plan(store.study(name))
             what = f"{PLAN} is missing"
         except Altered as error:
             plan, what = None, f"{PLAN} {error.what}"
+        except PermissionError:
+            plan, what = None, f"{PLAN} cannot be read"
         if plan is not None:
             planned |= plan["stages"].keys()
         else:
@@ -27,6 +32,22 @@ def planned_by_all(store: Store, *, but: str | None = None) -> frozenset[str]:
     if problems:
         raise Refused(problems, store.place)
     return frozenset(planned)
+
+
+def _unreadable(store: Store) -> Iterator[Problem]:
+    """Yield folders that may hold studies and cannot be read: a search for files would take them for empty."""
+    folder = store.root / "studies"
+    try:
+        places = sorted(folder.iterdir()) if os.path.lexists(folder) else []
+    except OSError as error:
+        yield Problem(path="studies", message=f"cannot be read ({error.strerror}); {_READABLE}")
+        return
+    for place in places:
+        if place.is_dir() and not os.access(place, os.R_OK | os.X_OK):
+            yield Problem(path=f"study {place.name}", message=f"its folder cannot be read; {_READABLE}")
+
+
+_READABLE = "allowed: a folder of every study that you may read, for it says which stages are needed"
 
 
 def _remedy(store: Store, name: str) -> str:

@@ -52,7 +52,8 @@ class Planner:
             plan.nodes.setdefault(name, node)
         for row in rows:
             plan.scorings.setdefault(row.chain[-1], {})[row.scoring.key] = row.scoring
-        plan.replicates += rows
+        # Searches end in any order; tables have the arms in the order of the file.
+        plan.replicates = sorted([*plan.replicates, *rows], key=lambda row: row.arm)
 
     def _wait(self, number: int, arm: Arm, first: int) -> None:
         """Plan what of an arm no search changes, and remember the rest."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from models import catalogue
 from models.architectures import ARCHITECTURES
-from results.schema import METRICS
+from results.schema import METRICS, UNIT_INTERVAL
 from study.arms import FIXED_FACTORS, OWN, Arm, matches
 from study.problems import Problem, unknown
 from study.spec import StudySpec
@@ -19,6 +19,9 @@ def published_problems(spec: StudySpec) -> Iterator[Problem]:
             message = unknown("metric", published.metric, METRICS)
             yield Problem(path=f"published[{section}].metric", message=message)
         for position, row in enumerate(published.values):
+            if published.metric in UNIT_INTERVAL and not 0 <= row.value <= 1:
+                message = f"is {row.value:g}; allowed: 0 to 1, the scale of {published.metric}; divide percent by 100"
+                yield Problem(path=f"published[{section}].values[{position}].value", message=message)
             for name, value in row.match.items():
                 path = f"published[{section}].values[{position}].match.{name}"
                 if name not in names:

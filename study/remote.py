@@ -219,7 +219,7 @@ def problem(remote: Remote) -> str | None:
         bucket = base.partition("/")[0]
         if filesystem.get_file_info(bucket).type == FileType.NotFound:
             return f"there is no bucket {bucket}; {allowed}"
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return f"cannot be read ({_first_line(error)}); {allowed}"
     return None
 
@@ -235,7 +235,7 @@ def writing_problem(remote: Remote) -> str | None:
     return None
 
 
-def _first_line(error: OSError) -> str:
+def _first_line(error: Exception) -> str:
     return textwrap.shorten(str(error), LINE, placeholder=" ...")
 
 

@@ -12,9 +12,10 @@ from results.report import Block, Folded, Items, Picture, Report, Section, Text,
 from results.tables import is_older
 from study import report_costs, report_data, report_sections
 from study.arms import text_of
+from study.derived import study_table
 from study.document import read_document
 from study.families import family_name
-from study.files import Altered, intact_table, write_atomic
+from study.files import Altered, write_atomic
 from study.layout import COMPARISONS, RESULTS, SPEC, TESTS
 from study.load import load_plan
 from study.outcome import write_outcome
@@ -46,7 +47,6 @@ class Wishes:
 
 def write_report(storage: Path, name: str, *, cache: Path, output: Path, wishes: Wishes) -> Path:
     """Write the page of a study that was planned, finished or not, and return where it is."""
-    output.parent.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is told at once
     store = Store(storage)
     folder = store.study(name)
     document = read_document(folder / SPEC)
@@ -66,17 +66,13 @@ def write_report(storage: Path, name: str, *, cache: Path, output: Path, wishes:
 
 def _current(folder: Path) -> bool:
     """Return whether the tables are there as they were written, with every column of this version."""
-    import pyarrow.parquet as pq
-
-    tables = {COMPARISONS: schema.comparisons(), TESTS: schema.paired_tests()}
+    tables = {RESULTS: schema.results(), COMPARISONS: schema.comparisons(), TESTS: schema.paired_tests()}
     try:
-        intact_table(folder / RESULTS)
-        return all(
-            set(columns.names) <= set(pq.read_schema(intact_table(folder / name)).names)
-            for name, columns in tables.items()
-        )
-    except (FileNotFoundError, Altered):
+        for name, columns in tables.items():
+            study_table(folder, name, columns.names)
+    except Altered:
         return False
+    return True
 
 
 def _plan(document: dict[str, Any], folder: Path, cache: Path, planned: frozenset[str]) -> tuple[Plan | None, str]:
@@ -145,7 +141,7 @@ def _comparisons(facts: Facts, results: "pa.Table | None") -> "pa.Table | None":
     file = facts.store.study(facts.name) / COMPARISONS
     if results is None or not file.is_file():
         return None
-    table = pq.read_table(intact_table(file))
+    table = pq.read_table(study_table(file.parent, COMPARISONS))
     return table if table.num_rows and not is_older(table) else None
 
 
@@ -217,7 +213,7 @@ def _tests(facts: Facts) -> Iterator[Block]:
     import pyarrow.parquet as pq
 
     file = facts.store.study(facts.name) / TESTS
-    grid = report_grids.grid_of_tests(pq.read_table(intact_table(file))) if file.is_file() else None
+    grid = report_grids.grid_of_tests(pq.read_table(study_table(file.parent, TESTS))) if file.is_file() else None
     if grid is not None:
         yield Folded(title=f"All {len(grid.rows)} tests, and what each generalises to", blocks=[grid])
 

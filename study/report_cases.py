@@ -80,6 +80,9 @@ def _case(plan: Plan, facts: Facts, name: str, found: Found, cache: Path) -> Cas
     bench.network.eval()
     row = list(bench.cohort.index.ids).index(found.image)
     answered = answer(bench.network, examination(bench, scoring, cache), [row], "test")
+    predicted, known = answered.predicted(), answered.known()
+    if known is not None:
+        predicted = predicted & known  # nobody says what is right at pixels without a label, and no score counts them
     pixels = fit_image(
         bench.cohort.source.image(row), ImageSettings(size=scoring.size, channels=job.node.step.image.channels)
     )
@@ -87,5 +90,5 @@ def _case(plan: Plan, facts: Facts, name: str, found: Found, cache: Path) -> Cas
         title=f"{name}: {found.image}\nDice {found.dice:.3f}, fold {found.chain.fold}",
         pixels=pixels[..., 0] if pixels.shape[-1] == 1 else pixels,
         truth=answered.masks()[0].numpy(),
-        predicted=answered.predicted()[0].numpy(),
+        predicted=predicted[0].numpy(),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from results.schema import Level, factor_columns
-from study.files import intact_table
+from study.derived import study_table
 from study.layout import RECORD, RESULTS
 from study.plan import Plan, image_epochs
 from study.store import Store
@@ -198,5 +198,5 @@ def read_results(store: Store, name: str) -> "pa.Table | None":
     """Return the results table, None where there is none yet."""
     import pyarrow.parquet as pq
 
-    file = store.study(name) / RESULTS
-    return pq.read_table(intact_table(file)) if file.is_file() else None
+    folder = store.study(name)
+    return pq.read_table(study_table(folder, RESULTS)) if (folder / RESULTS).is_file() else None

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +11,14 @@ from rich.console import Console
 
 from cluster.local import LocalCluster
 from cluster.queue import Queue
-from results.figures import learning_curve
+from results.figures import is_intact_png, learning_curve
 from results.text import printable
 from study.damaged import Damaged
 from study.display import Display
 from study.document import Document
-from study.files import is_newer, signed, write_atomic
+from study.files import is_newer, set_folder_aside, signed, write_atomic
 from study.heartbeat import heartbeat
-from study.layout import COMPARISONS, DRIVER, FAILURES, SPEC
+from study.layout import COMPARISONS, DRIVER, FAILURES, FILES, SPEC
 from study.outcome import best_stages, curve_path, write_outcome
 from study.patience import append_patiently
 from study.plan import Plan
@@ -56,16 +55,15 @@ def run(
 ) -> Ended:
     """Bring a study that `study.ready` lets through to its end, on the cluster at an address or this machine's own."""
     store = Store(storage.resolve())
-    console_line = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     with alone(plan, store):
         for _ in range(DAMAGED_RUNS):
             try:
                 return _run(plan, document, store, cache=cache, cluster=cluster, console=console)
             except Damaged as error:
                 store.set_aside(error)
-                console_line(printable(f"{error.short}; it was set aside, and all of the study is verified"))
+                _say(console, f"{error.short}; it was set aside, and all of the study is verified")
                 for what in set_damaged_aside(plan, store, every_byte=True).values():
-                    console_line(printable(f"{what}; it was set aside too"))
+                    _say(console, f"{what}; it was set aside too")
         return _run(plan, document, store, cache=cache, cluster=cluster, console=console)
 
 
@@ -73,18 +71,21 @@ def _run(
     plan: Plan, document: Document, store: Store, *, cache: Path, cluster: str | LocalCluster, console: Console
 ) -> Ended:
     folder = store.study(plan.spec.name)
+    for place in (folder / name for name in FILES):
+        if aside := set_folder_aside(place):
+            _say(console, f"{place} is a folder; it is now {aside.name}")
     kept = with_absolute_places(document, plan.spec)
     write_atomic(folder / SPEC, signed_spec(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)))
     for what in set_damaged_aside(plan, store).values():
-        console.print(printable(f"{what}; it was set aside and is made again"), highlight=False, soft_wrap=True)
+        _say(console, f"{what}; it was set aside and is made again")
     repaired = plan.searches.repair() if plan.searches is not None else None
     if repaired:
-        console.print(printable(repaired), highlight=False, soft_wrap=True)
-    (folder / FAILURES).unlink(missing_ok=True)
+        _say(console, repaired)
     write_plan(plan, store)
     left = todo(plan, store)
     display = Display(plan, left=left, console=console, on_failure=_failure_writer(plan, folder))
     with heartbeat(folder / DRIVER, lambda: display.told(len(plan.nodes))) as heart:
+        (folder / FAILURES).unlink(missing_ok=True)
         idle = not left.stages and (plan.searches is None or plan.searches.finished)
         if idle:
             queue = Queue()
@@ -97,22 +98,27 @@ def _run(
             write_plan(plan, store)
         failures = {name: error for name, error in queue.failed.items() if name in plan.nodes}
         fruitless = plan.searches.fruitless if plan.searches is not None else []
-        comparisons = _conclude(plan, store, failed=bool(failures))
+        comparisons = _conclude(plan, store, console, failed=bool(failures))
         heart.state = "failed" if failures or fruitless else "finished"
     skipped = queue.skipped & plan.nodes.keys()
     return Ended(failures=failures, skipped=skipped, comparisons=comparisons, fruitless=fruitless)
 
 
-def _conclude(plan: Plan, store: Store, *, failed: bool) -> "pa.Table":
+def _conclude(plan: Plan, store: Store, console: Console, *, failed: bool) -> "pa.Table":
     """Write the tables and the picture, drop the weights that are not kept, return the comparisons."""
     comparisons = write_outcome(plan, store)
     if not failed:  # what failed is tried again, and may start from any of these
-        _drop_weights(plan, store, best_stages(plan, comparisons))
+        _drop_weights(plan, store, best_stages(plan, comparisons), console)
     picture, table = curve_path(store, plan.spec.name), store.study(plan.spec.name) / COMPARISONS
-    if comparisons.num_rows and not is_newer(picture, table):
+    if comparisons.num_rows and not (is_newer(picture, table) and is_intact_png(picture)):
         picture.parent.mkdir(exist_ok=True)
+        set_folder_aside(picture)
         learning_curve(comparisons, path=picture)
     return comparisons
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
 
 def _failure_writer(plan: Plan, folder: Path) -> Callable[[str, str], None]:
@@ -128,7 +134,7 @@ def _failure_writer(plan: Plan, folder: Path) -> Callable[[str, str], None]:
     return write
 
 
-def _drop_weights(plan: Plan, store: Store, best: frozenset[str]) -> None:
+def _drop_weights(plan: Plan, store: Store, best: frozenset[str], console: Console) -> None:
     """Remove the weights that `keep` does not keep, but for stages that other studies share."""
     if plan.spec.keep.weights == "all":
         return
@@ -137,6 +143,8 @@ def _drop_weights(plan: Plan, store: Store, best: frozenset[str]) -> None:
     own = plan.nodes.keys() | plan.candidates.keys() | (plan.searches.tried() if plan.searches is not None else set())
     try:
         shared = planned_by_all(store, but=plan.spec.name)
-    except Refused:  # nobody knows what that study needs; a later run drops the weights
+    except Refused as refused:
+        unknown = " and ".join(problem.path for problem in refused.problems)
+        _say(console, f"no weights were removed, as {unknown} may need them: its plan is missing or damaged")
         return
     store.drop_weights((store.finished() & own) - kept - shared)

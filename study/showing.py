@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from study.console import say
+from study.files import writing_problem
 from study.layout import SPEC
 from study.options import DEFAULT_STORAGE, Cache, Storage, StudyName, cache_of, study_folder
 from study.problems import Problem, Refused
@@ -124,12 +125,9 @@ def report(  # noqa: PLR0917 - options are given by name
     folder = study_folder(storage, name)
     place = output or folder / "report" / "report.html"
     wishes = Wishes(figures=figures, format=format_.value, log=log, images=images)
-    try:
-        if place.is_dir():
-            raise IsADirectoryError("it is a folder")
-        with Store(storage).sharing(name):
-            write_report(storage, name, cache=cache_of(cache), output=place, wishes=wishes)
-    except OSError as error:
-        message = f"{place} cannot be written ({error}); allowed: a place you may write; choose another with -o"
-        raise Refused([Problem(path="", message=message)], name) from error
+    problem = f"{place} is a folder; allowed: a file" if place.is_dir() else writing_problem(place.parent)
+    if problem:
+        raise Refused([Problem(path="", message=f"{problem}; -o names another place")], name)
+    with Store(storage).sharing(name):
+        write_report(storage, name, cache=cache_of(cache), output=place, wishes=wishes)
     say(f"wrote {place}")

@@ -13,7 +13,7 @@ from datasets.sources import DataSettings
 from models.settings import Part
 from study.document import Document, with_paths
 from study.factors import Compare, Rule, fixed_rule
-from study.fields import Count, Machines, Name, Settings
+from study.fields import Count, Machines, Name, Settings, each_once
 from study.search.settings import Search
 from study.stages import StageSettings
 
@@ -66,9 +66,11 @@ class Evaluate(Settings):
 class Metrics(Settings):
     """Which classes the means run over."""
 
-    classes: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = Field(default=None, min_length=1)
     background: bool = False
     min_images: Count = 1
+
+    _each_once = field_validator("classes")(each_once)
 
 
 class Keep(Settings):

@@ -4,9 +4,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from study.files import Altered
+from study.layout import PLAN
 from study.pace import left_text, scores_text
 from study.store import Store
-from study.stored import read_driver, read_failures
+from study.stored import read_driver, read_failures, read_plan
 
 SILENT_SECONDS = 60.0
 """A driver that has not beaten for so long is gone."""
@@ -17,10 +19,12 @@ def status(storage: Path, name: str) -> dict[str, Any]:
     store = Store(storage)
     store.pull(name)
     folder = store.study(name)
-    planned = store.planned(name)
-    driver = read_driver(folder)
-    finished = len(store.finished().intersection(planned))
-    failures = read_failures(folder)
+    plan, driver = read_plan(folder), read_driver(folder)
+    if plan is None and driver is not None and driver["state"] != "running":
+        raise Altered(str(folder / PLAN), "is missing")
+    planned = plan["stages"].keys() if plan else frozenset()
+    finished = len(store.finished() & planned)
+    failures = read_failures(folder, driver)
     state = _state(driver, finished=bool(planned) and finished == len(planned), failed=bool(failures))
     alive = driver if driver and state == "running" else {}
     running = alive["stages"]["running"] if alive else 0
@@ -42,7 +46,8 @@ def _state(driver: dict[str, Any] | None, *, finished: bool, failed: bool) -> st
     if driver is None:
         return "finished" if finished else "planned"
     if driver["state"] == "running":
-        return "interrupted" if time.time() - driver["time"] > SILENT_SECONDS else "running"
+        # A time in the future comes from a clock that was set back since: the driver does not run any more.
+        return "running" if abs(time.time() - driver["time"]) <= SILENT_SECONDS else "interrupted"
     return "failed" if failed else str(driver["state"])
 
 

@@ -13,16 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from study.damaged import NO_SEAL, Damaged, flaw
-from study.files import Altered, Damage, damage, inside, read_signed, seal, write_signed, write_table
+from study.damaged import NO_SEAL, NOT_KEPT, STAGE, Damaged, flaw
+from study.files import (
+    Altered,
+    Damage,
+    damage,
+    inside,
+    read_signed,
+    seal,
+    write_signed,
+    write_table,
+    writing_problem,
+)
 from study.layout import RECORD, SEAL, WEIGHTS
 from study.mirror import Mirror, mirror_of
 from study.remote import each
 from study.sharing import pull, pull_all, sharing
-from study.stored import is_seal, read_plan
+from study.stored import SEAL_FORM, read_plan
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+PLACES = "stages", "work", "studies"
+"""Folders of a storage that a run writes to."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,8 @@ class Store:
         """Make a finished attempt visible by one rename. False where another attempt was first."""
         (draft / RECORD).write_text(yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True), encoding="utf-8")
         files = seal(draft, [path.name for path in sorted(draft.iterdir())])
-        write_signed(draft / SEAL, {"updates": record["updates"], "seconds": record["seconds"], "files": files})
+        kept = {name: record[name] for name in ("updates", "seconds")}
+        write_signed(draft / SEAL, {"digest": digest, **kept, "files": files})
         if self.mirror is not None:
             return self.mirror.publish(digest, draft)
         self.stage(digest).parent.mkdir(parents=True, exist_ok=True)
@@ -208,10 +222,11 @@ class Store:
         return sealed
 
     def _seal(self, digest: str) -> dict[str, Any]:
-        """Return the seal of a stage; empty where it is gone or damaged."""
+        """Return the seal of a stage; empty where it is gone, damaged, or of another stage."""
         for _ in range(1 if self.mirror is None else 2):
             with contextlib.suppress(Altered):
-                return read_signed(self._local(digest, SEAL), is_seal) or {}
+                sealed = read_signed(self._local(digest, SEAL), SEAL_FORM) or {}
+                return sealed if sealed.get("digest", digest) == digest else {}
             if self.mirror is not None:  # this machine's copy may be what is damaged
                 self.mirror.forget(digest, SEAL)
         return {}
@@ -219,8 +234,11 @@ class Store:
     def set_aside(self, damaged: Damaged) -> None:
         """Move what is damaged out of the way, so that it is made again. Another process may have done so.
 
-        Damaged scores alone leave the stage finished: it is scored again.
+        Damaged scores alone leave the stage finished: it is scored again. So do weights that another driver dropped:
+        the stage is trained once more and published again.
         """
+        if damaged.what == NOT_KEPT:
+            return
         aside = f"damaged/{damaged.digest}-{uuid.uuid4().hex[:8]}"
         if damaged.scoring is not None:
             self._set_scores_aside(damaged.digest, damaged.scoring, aside)
@@ -298,6 +316,7 @@ class Store:
     def add_scores(self, digest: str, key: str, scores: "pa.Table", images: "pa.Table") -> None:
         """Write both tables of one scoring into a finished stage."""
         self.stage(digest).mkdir(parents=True, exist_ok=True)
+        scores, images = (table.replace_schema_metadata({STAGE: digest}) for table in (scores, images))
         write_scores(self.stage(digest), key, scores, images)
         self._share(digest, *score_files(key))
 
@@ -309,14 +328,8 @@ class Store:
         """Return why nothing can be stored here, None where it can."""
         if self.mirror is not None:
             return self.mirror.writing_problem()
-        probe = self.root / f".probe-{uuid.uuid4().hex}"
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            return f"{self.root} cannot be written ({error.strerror}); allowed: a folder you may write; choose another"
-        return None
+        inside = [folder for name in PLACES if os.path.lexists(folder := self.root / name)]
+        return next(filter(None, map(writing_problem, (self.root, *inside))), None)
 
 
 def score_files(key: str) -> tuple[str, str]:

@@ -177,7 +177,8 @@ def _counts(counts: dict[str, int]) -> str:
 
 def write_plan(plan: Plan, store: Store) -> None:
     """Write which stages a study plans with, and what it searches, into its folder."""
-    told: Told = {"stages": {name: node.recipe.step.stage for name, node in plan.nodes.items()}}
+    stages = {name: node.recipe.step.stage for name, node in plan.nodes.items()}
+    told: Told = {"study": plan.spec.name, "stages": stages}
     if plan.searches is not None:
         told |= {
             "after_search": len(plan.after_search),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results.side_by_side import side_by_side
-from study.files import intact_table
+from study.derived import study_table
 from study.layout import RESULTS
 from study.outcome import read_comparisons
 from study.problems import Problem, Refused
@@ -53,11 +53,8 @@ def scored(store: Store, name: str) -> Scored:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    file = store.study(name) / RESULTS
     columns = ["fold", "seed", "digest", "scoring"]
-    if "scoring" not in pq.read_schema(intact_table(file)).names:
-        message = "its results do not name their scores; allowed: results of this version; run the study again"
-        raise Refused([Problem(path="", message=message)], name)
+    file = study_table(store.study(name), RESULTS, columns)
     places = pq.read_table(file, columns=columns).group_by(["fold", "seed"], use_threads=False)
     images, keys = {}, {}
     for row in places.aggregate([("digest", "first"), ("scoring", "first")]).to_pylist():

@@ -1,13 +1,13 @@
 """What pydantic found wrong, in the words of the study file: where it stands, what is allowed, what was meant."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_origin
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from study.kinds import Location, is_model, keys_at, members_of, names_of_weights_at, nested_key, tags_at, types_at
@@ -75,6 +75,22 @@ def _emptied(fault: Fault, paths: Iterable[Location]) -> bool:
     """Return whether a list is too short only because its entries are wrong."""
     depth = len(fault.path)
     return fault.kind == "too_short" and any(len(path) > depth and path[:depth] == fault.path for path in paths)
+
+
+def truth_values(document: object, settings: object, at: Location = ()) -> Iterator[tuple[Location, str]]:
+    """Yield place and message for each `true` or `false` that was read as a number: pydantic takes them for 1 and 0."""
+    if isinstance(document, bool):
+        if isinstance(settings, int | float) and not isinstance(settings, bool):
+            yield at, f"is {short(document)}; allowed: a number; write {int(document)} if that is meant"
+    elif isinstance(document, Mapping):
+        fields = type(settings).model_fields if isinstance(settings, BaseModel) else {}
+        values = {field.alias or name: getattr(settings, name) for name, field in fields.items()}
+        values = dict(settings) if isinstance(settings, Mapping) else values
+        for key in document.keys() & values.keys():
+            yield from truth_values(document[key], values[key], (*at, key))
+    elif isinstance(document, list | tuple) and isinstance(settings, list | tuple):
+        for position, pair in enumerate(zip(document, settings, strict=False)):
+            yield from truth_values(*pair, (*at, position))
 
 
 def dotted(path: Location) -> str:

@@ -1,4 +1,4 @@
-"""What the documents hold: fenced blocks, tables of keys, and what those tables should say."""
+"""Reads the documents: fenced blocks, links, tables of keys, and the content that those tables should have."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,10 +13,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).parents[1]
-PAGES = tuple(f"{package}/README.md" for package in ("study", "cluster", "results", "models", "datasets"))
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *PAGES)
+GUIDES = tuple(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "study" / "docs").glob("*.md")))
+"""The reference, by topic."""
+USER_DOCUMENTS = ("README.md", *GUIDES)
+"""Documents whose blocks are run and whose tables of keys are checked, in reading order."""
+PACKAGE_PAGES = tuple(f"{package}/README.md" for package in ("cluster", "results", "models", "datasets"))
+DOCUMENTS = (*USER_DOCUMENTS, "CONTRIBUTING.md", "CHANGELOG.md", *PACKAGE_PAGES)
 Models = Mapping[type[BaseModel], str]
-"""Models of a table, each with what stands before its keys."""
+"""Models of a table, each with the prefix of its keys."""
+_FENCED = re.compile(r"^```([^\n]*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 
 class Row(NamedTuple):
@@ -32,16 +37,30 @@ def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
+def fenced(text: str) -> list[tuple[str, str]]:
+    """Return kind and body of every fenced block."""
+    return [(kind.strip(), body) for kind, body in _FENCED.findall(text)]
+
+
 def blocks(text: str, kind: str) -> list[str]:
-    """Return the texts of all fenced blocks whose fence says exactly `kind`."""
-    found = re.findall(r"^```([^\n]*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    return [body for said, body in found if said.strip() == kind]
+    """Return the bodies of the fenced blocks of a kind (the exact text after the opening fence)."""
+    return [body for name, body in fenced(text) if name == kind]
 
 
 def anchors(text: str) -> set[str]:
-    """Return what links into a document may name: its titles."""
-    titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    """Return the anchors of a document's headings, as GitHub forms them."""
+    titles = re.findall(r"^#+ (.*)$", _FENCED.sub("", text), flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def links(text: str) -> list[str]:
+    """Return the targets of a document's links and images."""
+    return re.findall(r"\]\(([^)\s]+)\)", _FENCED.sub("", text))
+
+
+def section(text: str, title: str) -> str:
+    """Return the text below a level-2 heading, up to the next one."""
+    return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 def merged(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -54,31 +73,33 @@ def merged(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def apply(text: str, tree: Path) -> list[str]:
-    """Make the changes that a document shows (`python FILE` and `diff FILE`) to a tree; return the files."""
-    found: list[tuple[str, str, str]] = re.findall(
-        r"^```(python|diff) (\S+)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL
-    )
-    for kind, name, body in found:
+    """Apply a document's `python FILE` and `diff FILE` blocks to a tree; return the names of the files."""
+    changes = [(*kind.split(" "), body) for kind, body in fenced(text) if re.fullmatch(r"(python|diff) \S+", kind)]
+    for kind, name, body in changes:
         file = tree / name
         if kind == "python":
-            assert not file.exists(), f"{name} is there already"
+            assert not file.exists(), f"{name} already exists"
             file.write_text(body, encoding="utf-8")
             continue
         old, new = ("\n".join(line[1:] for line in body.splitlines() if line[0] in kept) for kept in (" -", " +"))
         before = file.read_text(encoding="utf-8")
-        assert before.count(old) == 1, f"{name} has this {before.count(old)} times:\n{old}"
+        assert before.count(old) == 1, f"{name} contains this {before.count(old)} times:\n{old}"
         file.write_text(before.replace(old, new), encoding="utf-8")
-    return [name for _, name, _ in found]
+    return [name for _, name, _ in changes]
+
+
+def shell_lines(text: str) -> list[str]:
+    """Return the lines of `sh` blocks, without their comments."""
+    return [line.partition(" #")[0].strip() for body in blocks(text, "sh") for line in body.splitlines()]
 
 
 def commands(text: str, program: str) -> list[str]:
     """Return the lines of `sh` blocks that call a program, without their comments."""
-    lines = (line.partition(" #")[0].strip() for body in blocks(text, "sh") for line in body.splitlines())
-    return [line for line in lines if line.split(" ")[0] == program]
+    return [line for line in shell_lines(text) if line.split(" ")[0] == program]
 
 
 def key_tables(text: str) -> Iterator[tuple[Models, list[Row]]]:
-    """Yield for each table marked `<!-- keys: module.Model prefix; ... -->` its models with prefix, and its rows."""
+    """Yield models (with prefix) and rows of each table marked `<!-- keys: module.Model prefix; ... -->`."""
     for marker, table in re.findall(r"^<!-- keys: (.*?) -->\n+((?:\|.*\n)+)", text, flags=re.MULTILINE):
         models = {}
         for part in marker.split(";"):
@@ -96,24 +117,24 @@ def _row(line: str) -> Row:
 def own_fields(models: Models) -> dict[str, FieldInfo]:
     """Return the fields of models by key as a study file spells them.
 
-    Left out is what only names the model, and what is a model of its own: its keys stand under their own prefix.
+    Tags (`task`, `source`) and nested models are left out: the keys of a nested model have their own prefix.
     """
-    found = {}
+    fields = {}
     for model, prefix in models.items():
         for name, field in model.model_fields.items():
             if not is_tag(field) and not _is_section(field):
-                found[".".join(filter(None, (prefix, field.alias or name)))] = field
-    return found
+                fields[".".join(filter(None, (prefix, field.alias or name)))] = field
+    return fields
 
 
-def inherited_keys(models: Models, told: Iterable[type[BaseModel]]) -> set[str]:
-    """Return the keys that a base class brings which has a table of its own."""
-    bases = {base for base in told for model in models if base in model.__mro__[1:]}
+def inherited_keys(models: Models, documented: Iterable[type[BaseModel]]) -> set[str]:
+    """Return the keys that models inherit from base classes that have their own table."""
+    bases = {base for base in documented for model in models if base in model.__mro__[1:]}
     return {key for base in bases for key in own_fields({base: ""})}
 
 
 def is_tag(field: FieldInfo) -> bool:
-    """Return whether a field only says which of several models it is (`task`, `source`)."""
+    """Return whether a field only names its model (`task`, `source`)."""
     return get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
 
 
@@ -136,29 +157,29 @@ def default_text(field: FieldInfo) -> str:
 
 
 def words_of(field: FieldInfo) -> set[str]:
-    """Return the words a field's value is chosen from; of a mapping to choose, its keys with a colon."""
-    found: set[str] = set()
+    """Return the allowed words of a field; for a mapping that is one of several values, its keys with a colon."""
+    words: set[str] = set()
     for kind in _parts(field.annotation):
         if get_origin(kind) is Literal:
-            found.update(str(word) for word in get_args(kind))
-        elif isinstance(kind, type) and _told_as_value(kind, field):
+            words.update(str(word) for word in get_args(kind))
+        elif isinstance(kind, type) and _is_inline(kind, field):
             keys: Mapping[str, FieldInfo] = getattr(kind, "model_fields", {})
-            found.update(f"{inner.alias or name}:" for name, inner in keys.items())
-    return found
+            words.update(f"{inner.alias or name}:" for name, inner in keys.items())
+    return words
 
 
 def sections_of(model: type[BaseModel]) -> set[type[BaseModel]]:
-    """Return a model and every one below it that needs a table: all but the small ones told as a value."""
-    found: set[type[BaseModel]] = set()
-    waiting = [model]
-    while waiting:
-        section = waiting.pop()
-        if section not in found:
-            found.add(section)
-            for field in section.model_fields.values():
+    """Return a model and all models nested in it that need a table: all but those documented inline."""
+    sections: set[type[BaseModel]] = set()
+    pending = [model]
+    while pending:
+        current = pending.pop()
+        if current not in sections:
+            sections.add(current)
+            for field in current.model_fields.values():
                 parts = [part for part in _parts(field.annotation) if isinstance(part, type)]
-                waiting += [part for part in parts if issubclass(part, BaseModel) and not _told_as_value(part, field)]
-    return found
+                pending += [part for part in parts if issubclass(part, BaseModel) and not _is_inline(part, field)]
+    return sections
 
 
 def _parts(kind: Any) -> Iterator[Any]:  # noqa: ANN401 - a type expression
@@ -168,8 +189,8 @@ def _parts(kind: Any) -> Iterator[Any]:  # noqa: ANN401 - a type expression
             yield from _parts(inner)
 
 
-def _told_as_value(kind: type, field: FieldInfo) -> bool:
-    """A mapping that is one of several values (`{images: 20}` or `folds`) is told in the row of its field."""
+def _is_inline(kind: type, field: FieldInfo) -> bool:
+    """Return whether a mapping is one of several values (`{images: 20}` or `folds`), documented in its field's row."""
     if not issubclass(kind, BaseModel) or any(is_tag(inner) for inner in kind.model_fields.values()):
         return False
     unions = (part for part in _parts(field.annotation) if get_origin(part) in (Union, UnionType))

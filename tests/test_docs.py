@@ -1,4 +1,4 @@
-"""What the documents say is so: commands run, files plan, tables of keys name what there is."""
+"""The documents are correct: commands run, study files plan, tables list every key, links have targets."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import typer
 from pydantic import BaseModel
 
 from datasets.sources import SOURCES
@@ -34,36 +35,69 @@ from tests.data.own_data import write_own_data
 
 README = docs.read("README.md")
 CONTRIBUTING = docs.read("CONTRIBUTING.md")
-TABLES = list(docs.key_tables(README))
-TOLD = [model for models, _ in TABLES for model in models]
-STUDY = docs.blocks(README, "yaml")
-FRAGMENTS = docs.blocks(README, "yaml fragment") + docs.blocks(docs.read("study/README.md"), "yaml fragment")
-COMMANDS = docs.commands(README, "study")
+TEXTS = [docs.read(name) for name in docs.USER_DOCUMENTS]
+REFERENCE = "\n".join(TEXTS)
+"""README and all pages of `study/docs`."""
+TABLES = list(docs.key_tables(REFERENCE))
+DOCUMENTED = [model for models, _ in TABLES for model in models]
+OWN_STUDY = docs.blocks(README, "yaml")[0]
+STUDIES = docs.blocks(REFERENCE, "yaml")
+FRAGMENTS = docs.blocks(REFERENCE, "yaml fragment")
+COMMANDS = list(dict.fromkeys(docs.commands(REFERENCE, "study")))
+BLOCK_KINDS = {"sh", "yaml", "yaml fragment", "python", "text"}
+"""Kinds of blocks in these documents; all but `text` are run."""
 LIVING = ("run", "status", "table", "resume", "report", "predict")
 """Commands that need a study that ran."""
 TINY = ("--set", "stages.segment.steps=2", "--set", "stages.classify.epochs=1", "--set", "image.size=32",
         "--set", "compare.folds=2", "--set", "compare.labelled_fraction=[1.0]")  # fmt: skip
+README_LINES = 200
+IMAGE_BYTES = 60_000
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as a newcomer has it after the chapter on own data."""
+    """A folder in the state after the README's section on own data."""
     folder = tmp_path_factory.mktemp("newcomer")
     write_own_data(folder / "my-data")
-    (folder / "my-study.yaml").write_text(STUDY[0], encoding="utf-8")
+    (folder / "my-study.yaml").write_text(OWN_STUDY, encoding="utf-8")
     return folder
 
 
-def run_line(line: str, place: Path, *extra: str) -> subprocess.CompletedProcess[str]:
+def run_line(line: str, place: Path, *extra: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     words = shlex.split(line.partition(">")[0])[1:]
     environment = os.environ | {"PYTHONPATH": str(docs.ROOT), "XDG_CACHE_HOME": str(place / "cache")}
     return subprocess.run(
         [sys.executable, "-m", "study", *words, *extra],
-        cwd=place, env=environment, capture_output=True, text=True, timeout=280, check=False,
+        cwd=cwd or place, env=environment, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
 
 
-def test_the_example_study_plans_on_the_example_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= README_LINES
+
+
+def test_the_images_of_the_documents_are_small() -> None:
+    images = [path for path in (docs.ROOT / "study" / "docs").iterdir() if path.suffix != ".md"]
+    assert images
+    assert all(path.stat().st_size < IMAGE_BYTES for path in images)
+
+
+def test_every_block_is_of_a_kind_that_is_run_or_plain_text() -> None:
+    assert {kind for text in TEXTS for kind, _ in docs.fenced(text)} <= BLOCK_KINDS
+
+
+def test_every_shell_line_calls_a_program_that_is_tested() -> None:
+    lines = docs.shell_lines(REFERENCE)
+    assert {line.split(" ")[0] for line in lines} == {"study", "make"}
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda text: text.splitlines()[0])
+def test_each_study_plans_on_the_example_folder(study: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    assert load_plan(parse_yaml(study), file="study.yaml", cache=place / "cache").replicates
+
+
+def test_the_example_study_plans_without_warnings(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     plan = load_plan(read_document(Path("my-study.yaml")), file="my-study.yaml", cache=place / "cache")
     assert len(plan.replicates) == 2 * 2 * 3
@@ -80,11 +114,11 @@ def test_each_fragment_fits_the_example_study(fragment: str, place: Path, monkey
     assert len(plan.replicates) + waiting > len(before.replicates)
 
 
-def test_the_tree_of_the_example_folder_is_what_the_example_has(place: Path) -> None:
+def test_the_tree_of_the_example_folder_lists_existing_files(place: Path) -> None:
     (tree,) = docs.blocks(README, "text")[:1]
     names = [line.rsplit(" ", 1)[-1].strip("/") for line in tree.splitlines()]
-    there = {path.name for path in place.glob("my-data/**/*")} | {"my-data", "..."}
-    assert set(names) <= there
+    existing = {path.name for path in place.glob("my-data/**/*")} | {"my-data", "..."}
+    assert set(names) <= existing
 
 
 def test_commands_that_need_no_run_succeed(place: Path) -> None:
@@ -98,7 +132,7 @@ def test_commands_that_need_no_run_succeed(place: Path) -> None:
 
 
 @pytest.mark.cluster
-def test_a_newcomer_gets_from_the_example_to_its_table(place: Path) -> None:
+def test_the_commands_run_from_the_example_to_its_tables(place: Path) -> None:
     lines = [line for line in COMMANDS if shlex.split(line)[1] in LIVING]
     assert {shlex.split(line)[1] for line in lines} >= {"run", "status", "table"}
     for line in lines:
@@ -106,22 +140,36 @@ def test_a_newcomer_gets_from_the_example_to_its_table(place: Path) -> None:
         assert ended.returncode == 0, f"{line}: {ended.stderr}"
         assert "my-study" in ended.stdout
     assert (place / "runs" / "studies" / "my-study" / "report" / "learning_curve.png").is_file()
-    (reading,) = docs.blocks(docs.read("study/README.md"), "python")
-    shown = subprocess.run([sys.executable, "-c", reading], cwd=place, capture_output=True, text=True, check=True)
-    assert "ci_low" in shown.stdout
+    scripts = docs.blocks(REFERENCE, "python")
+    assert scripts
+    for script in scripts:
+        printed = subprocess.run([sys.executable, "-c", script], cwd=place, capture_output=True, text=True, check=True)
+        assert "ci_low" in printed.stdout
+
+
+@pytest.mark.cluster
+def test_make_demo_runs_the_demo_to_its_table(tmp_path: Path) -> None:
+    printed = subprocess.run(
+        ["make", "--dry-run", "demo"], cwd=docs.ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    (line,) = [line for line in printed.splitlines() if "study run" in line]
+    short = (*TINY, "--set", "stages.boxes.epochs=1", "--storage", str(tmp_path / "runs"))
+    ended = run_line(line, tmp_path, *short, cwd=docs.ROOT)
+    assert ended.returncode == 0, ended.stderr
+    assert {"none", "one_step", "two_step"} <= set(re.findall(r"^\| (\w+) \|", ended.stdout, flags=re.MULTILINE))
 
 
 @pytest.mark.parametrize(
     ("models", "rows"), TABLES, ids=lambda part: "" if isinstance(part, list) else next(iter(part)).__name__
 )
-def test_a_table_of_keys_has_every_key_with_its_default_and_its_words(
+def test_a_table_of_keys_has_every_key_with_its_default_and_its_values(
     models: docs.Models, rows: list[docs.Row]
 ) -> None:
     shown = {row.key: row for row in rows}
     fields = docs.own_fields(models)
     if Compare in models:
         fields["STAGE.KEY"] = fields.pop("factors")
-    inherited = docs.inherited_keys(models, TOLD)
+    inherited = docs.inherited_keys(models, DOCUMENTED)
     assert sorted(shown) == sorted(fields.keys() - inherited)
     for key, row in shown.items():
         assert row.default == docs.default_text(fields[key]), key
@@ -138,7 +186,7 @@ def test_a_table_of_keys_has_every_key_with_its_default_and_its_words(
         (MaskStage, "mask"),
     ],
 )
-def test_the_losses_of_a_task_are_told(model: type[TaskSettings], target: TargetKind) -> None:
+def test_the_losses_of_a_task_are_documented(model: type[TaskSettings], target: TargetKind) -> None:
     (rows,) = [rows for models, rows in TABLES if models == {model: ""}]
     (line,) = [row.line for row in rows if row.key == "loss"]
     assert set(re.findall(r"`(\w+)`", line)) - {"loss"} == set(losses_of[target])
@@ -147,47 +195,63 @@ def test_the_losses_of_a_task_are_told(model: type[TaskSettings], target: Target
 def test_every_part_of_the_study_file_has_a_table() -> None:
     def adds_keys(model: type[BaseModel]) -> bool:
         models = {model: ""}
-        return bool(docs.own_fields(models).keys() - docs.inherited_keys(models, TOLD))
+        return bool(docs.own_fields(models).keys() - docs.inherited_keys(models, DOCUMENTED))
 
-    untold = {model.__name__ for model in docs.sections_of(StudySpec) if model not in TOLD and adds_keys(model)}
-    assert untold == set()
-
-
-def test_every_source_and_task_is_told() -> None:
-    told = set(re.findall(r"`(\w+)`", README))
-    assert {*SOURCES, *tasks} <= told
+    sections = docs.sections_of(StudySpec)
+    assert {model.__name__ for model in sections if model not in DOCUMENTED and adds_keys(model)} == set()
 
 
-def test_every_study_of_the_catalog_is_told() -> None:
-    told = set(re.findall(r"`(?:study/catalog/)?(\w+)(?:\.yaml)?`", README))
-    assert {path.stem for path in (docs.ROOT / "study" / "catalog").glob("*.yaml")} <= told
+def test_every_source_and_task_is_documented() -> None:
+    assert {*SOURCES, *tasks} <= quoted_in("data.md", "study-file.md")
 
 
-def test_every_architecture_and_metric_is_told() -> None:
-    words = set(re.findall(r"`(\w+)`", README))
-    assert set(ARCHITECTURES) | HIGHER_IS_BETTER | LOWER_IS_BETTER | {"confidence"} <= words
+@pytest.mark.parametrize("text", [README, docs.read("study/docs/presets.md")], ids=["README", "presets"])
+def test_every_study_of_the_catalog_is_documented(text: str) -> None:
+    assert {path.stem for path in (docs.ROOT / "study" / "catalog").glob("*.yaml")} <= set(re.findall(r"`(\w+)`", text))
 
 
-def test_every_column_is_told() -> None:
-    words = set(re.findall(r"`([a-z_]+)`", README))
-    assert {*comparisons().names, *results().names} <= words
+def test_every_architecture_is_documented() -> None:
+    assert set(ARCHITECTURES) <= quoted_in("study-file.md")
 
 
-def test_every_command_is_told_and_exists() -> None:
+def test_every_metric_and_column_is_documented() -> None:
+    metrics = HIGHER_IS_BETTER | LOWER_IS_BETTER | {"confidence"}
+    assert {*metrics, *comparisons().names, *results().names} <= quoted_in("results.md")
+
+
+def quoted_in(*guides: str) -> set[str]:
+    """Return the single words in backticks of pages of `study/docs`."""
+    return {word for name in guides for word in re.findall(r"`(\w+)`", docs.read(f"study/docs/{name}"))}
+
+
+def options_by_command() -> dict[str, set[str]]:
+    """Return every command with the options that it has."""
     from study.cli import app
 
-    told = set(re.findall(r"^\| `study ([a-z]+(?: [a-z]+)?)", README, flags=re.MULTILINE))
-    groups = {"": app} | {f"{group.name} ": group.typer_instance for group in app.registered_groups}
-    assert told == {
-        prefix + (command.name or command.callback.__name__)
-        for prefix, group in groups.items()
-        if group is not None
-        for command in group.registered_commands
-        if command.callback
-    }
+    commands: dict[str, set[str]] = {}
+    groups = [("", typer.main.get_command(app))]
+    for prefix, group in groups:
+        for name, command in getattr(group, "commands", {}).items():
+            if hasattr(command, "commands"):
+                groups.append((f"{prefix}{name} ", command))
+            else:
+                commands[prefix + name] = {
+                    option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+                }
+    return commands
 
 
-@pytest.mark.parametrize("text", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
+def test_every_command_is_documented_with_options_that_exist() -> None:
+    options, page = options_by_command(), docs.read("study/docs/commands.md")
+    rows = re.findall(r"^(\| `study ([a-z]+(?: [a-z]+)?).*)$", page, flags=re.MULTILINE)
+    texts = [(name, row) for row, name in rows]
+    assert {name for name, _ in texts} == options.keys()
+    texts += [("predict", docs.section(page, "Prediction")), ("export", docs.section(page, "Export"))]
+    for name, text in texts:
+        assert set(re.findall(r"(?<=[ `\[])(--?[a-z][a-z-]*)", text)) <= options[name], name
+
+
+@pytest.mark.parametrize("text", [REFERENCE, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
 def test_make_targets_exist(text: str) -> None:
     makefile = docs.read("Makefile")
     for line in docs.commands(text, "make"):
@@ -196,9 +260,9 @@ def test_make_targets_exist(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", docs.DOCUMENTS)
-def test_links_lead_somewhere(name: str) -> None:
-    text, folder = docs.read(name), (docs.ROOT / name).parent
-    for link in re.findall(r"\]\(([^)]+)\)", text):
+def test_links_have_a_target_and_its_anchor(name: str) -> None:
+    folder = (docs.ROOT / name).parent
+    for link in docs.links(docs.read(name)):
         if link.startswith("http"):
             continue
         path, _, anchor = link.partition("#")
@@ -207,12 +271,16 @@ def test_links_lead_somewhere(name: str) -> None:
         assert not anchor or anchor in docs.anchors(file.read_text(encoding="utf-8")), link
 
 
+def test_the_readme_links_to_every_guide() -> None:
+    assert set(docs.GUIDES) <= {link.partition("#")[0] for link in docs.links(README)}
+
+
 @pytest.mark.parametrize("name", docs.DOCUMENTS)
 def test_paths_in_the_code_exist(name: str) -> None:
     packages = "study|models|datasets|cluster|results|tests"
     for path in re.findall(rf"`((?:{packages})/[\w./-]*)`", docs.read(name)):
-        there = docs.ROOT / path
-        assert (there.parent if there.stem == "NAME" else there).exists(), path
+        file = docs.ROOT / path
+        assert (file.parent if file.stem == "NAME" else file).exists(), path
 
 
 def test_every_dependency_is_justified() -> None:

@@ -17,10 +17,12 @@ from datasets.manifest import Listing
 from datasets.sample import Box
 from datasets.settings import FileSettings
 from datasets.sources.coco_json import CocoCategory, CocoImage, Part, read_coco
+from datasets.sources.faults import check_not_shares
 from datasets.sources.files import FileSource
 from datasets.sources.published import Case, MaskRuns, Published
 from datasets.sources.runs import compressed_runs, counted_runs, polygon_runs
 from datasets.sources.tables import check_patients, require_images
+from datasets.text import normal
 
 
 def _below_root(name: str) -> str:
@@ -92,24 +94,28 @@ class CocoSource(FileSource):
         path = self._root / (self._annotations or _only_json(self._root))
         coco = read_coco(path, _Coco)
         _check(coco, path)
-        check_patients((f"{path}: image {image.id}", str(image.patient).strip()) for image in coco.images)
-        require_images([f"{self._images}/{image.file_name}" for image in coco.images], listing.files, path)
+        check_patients((f"{path}: image {image.id}", normal(str(image.patient).strip())) for image in coco.images)
+        files = {normal(file): file for file in listing.files} | {file: file for file in listing.files}
+        paths = [normal(f"{self._images}/{image.file_name}") for image in coco.images]
+        require_images(paths, files, path)
         annotations: dict[int, list[_Annotation]] = defaultdict(list)
         for annotation in coco.annotations:
             annotations[annotation.image_id].append(annotation)
         reader = _Reader(
             path=path,
-            folder=self._images,
             names={category.id: category.name for category in sorted(coco.categories, key=lambda entry: entry.id)},
             masked=any(annotation.segmentation for annotation in coco.annotations),
             boxed=any(annotation.bbox for annotation in coco.annotations),
         )
-        cases = [reader.case(image, annotations[image.id]) for image in coco.images]
+        cases = [
+            reader.case(image, files[file], annotations[image.id])
+            for image, file in zip(coco.images, paths, strict=True)
+        ]
         return Published(cases=cases, classes=tuple(reader.names.values()), overlapping=True)
 
 
 def _only_json(root: Path) -> str:
-    found = sorted(path.name for path in (root / "annotations").glob("*.json"))
+    found = sorted(path.name for path in (root / "annotations").glob("[!.]*.json"))
     if len(found) != 1:
         raise DataError(
             f"{root / 'annotations'} holds {len(found)} JSON files {found}; allowed: one; name one with `annotations`"
@@ -122,6 +128,9 @@ def _check(coco: _Coco, path: Path) -> None:
     _once((annotation.id for annotation in coco.annotations), "annotation id", path)
     _once((category.id for category in coco.categories), "category id", path)
     _once((category.name for category in coco.categories), "category name", path)
+    drawn = [annotation.segmentation for annotation in coco.annotations if isinstance(annotation.segmentation, list)]
+    if any(max(image.width, image.height) > 1 for image in coco.images):
+        check_not_shares("polygons", [polygon for polygons in drawn for polygon in polygons], path)
     images = {image.id for image in coco.images}
     categories = {category.id for category in coco.categories}
     for annotation in coco.annotations:
@@ -144,19 +153,18 @@ class _Reader:
     """What every image's case is made with. Masks and boxes were looked for where the file has any."""
 
     path: Path
-    folder: str
     names: Mapping[int, str]
     masked: bool
     boxed: bool
 
-    def case(self, image: _Image, annotations: list[_Annotation]) -> Case:
-        """Return the case of one image."""
+    def case(self, image: _Image, file: str, annotations: list[_Annotation]) -> Case:
+        """Return the case of one image, whose file is at a path of the data set."""
         masks = tuple(self._mask(image, annotation) for annotation in annotations if annotation.segmentation)
         unmasked = [annotation.id for annotation in annotations if self.masked and not annotation.segmentation]
         return Case(
             id=image.file_name,
-            path=f"{self.folder}/{image.file_name}",
-            patient=str(image.patient).strip(),
+            path=file,
+            patient=normal(str(image.patient).strip()),
             category=str(image.category),
             size=(image.width, image.height),
             boxes=tuple(self._boxes(annotations)),

@@ -1,6 +1,7 @@
 """The JSON of COCO (Lin et al. 2014, arXiv 1405.0312) as far as it is read here."""
 
 import json
+import re
 from pathlib import Path
 from typing import TypeVar
 
@@ -8,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datasets.errors import DataError
 from datasets.text import read_bytes
+
+KEY = re.compile(r"(?!str$|int$)[a-z]\w*")
 
 
 class Part(BaseModel):
@@ -40,8 +43,9 @@ def read_coco(path: Path, form: type[Form]) -> Form:
     try:
         return form.model_validate(json.loads(read_bytes(path)))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{path}: {where}: {first['msg']}; allowed: COCO; restore the file") from error
+        fault = max(error.errors(), key=lambda found: len(found["loc"]))  # of alternatives the one that fits best
+        # Names of types stand in between where a value may be of several.
+        where = ".".join(str(part) for part in fault["loc"] if isinstance(part, int) or KEY.fullmatch(part))
+        raise DataError(f"{path}: {where or 'content'}: {fault['msg']}; allowed: COCO; restore the file") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read ({error}); allowed: COCO in JSON; restore the file") from error

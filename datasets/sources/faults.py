@@ -73,7 +73,9 @@ def _remark(case: Case, files: Manifest, ignored: int, suspect: int | None) -> s
         if not files.fault[place]
     ]
     values = [held for _, held in held_by]
-    if values and all(held in (0, 1) for held in values):
+    if values and not any(values):
+        found.append("all pixels of its mask are ignored; allowed: some with a label; check that this is meant")
+    elif values and all(held in (0, 1) for held in values):
         found.append("its masks are empty; allowed: some foreground; check that this is meant")
     if any(mask.place is None and held and not held & 1 for mask, held in held_by):
         found.append("a mask covers the whole image; allowed: some background; check that this is meant")
@@ -92,11 +94,16 @@ def check_pixels(cases: Sequence[Case], files: Manifest, root: Path) -> None:
     if max(files.width, default=0) <= 1:
         return
     for what, numbers in (("boxes", boxes), ("centres", centres)):
-        if numbers and all(0 <= number <= 1 for each in numbers for number in each):
-            raise DataError(
-                f"{root}: all {len(numbers)} {what} lie within 0..1, like shares of the image; allowed: pixels, for a "
-                "box its upper left corner, width and height; multiply by the image's width and height"
-            )
+        check_not_shares(what, numbers, root)
+
+
+def check_not_shares(what: str, numbers: Sequence[Sequence[float]], where: object) -> None:
+    """Raise `DataError` where all coordinates lie within 0..1."""
+    if numbers and all(0 <= number <= 1 for each in numbers for number in each):
+        raise DataError(
+            f"{where}: all {len(numbers)} {what} lie within 0..1, like shares of the image; allowed: pixels, for a "
+            "box its upper left corner, width and height; multiply by the image's width and height"
+        )
 
 
 def _bits(ids: Iterable[int]) -> int:

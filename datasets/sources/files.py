@@ -5,6 +5,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
+from hashlib import blake2b
 from math import isnan
 from pathlib import Path
 from typing import ClassVar
@@ -46,6 +47,8 @@ class FileSource(Source):
         self._ignored = settings.ignored_ids if isinstance(settings, IgnoreSettings) else ()
         self._extracts: Extracts | None = None
         self._files: Manifest | None = None
+        self._same_content: set[tuple[str, FileState]] = set()
+        """Files of another state whose content was compared."""
         self._ids: Mapping[str, int] | None = None
 
     @abstractmethod
@@ -218,8 +221,20 @@ class FileSource(Source):
         """Refuse files that are no longer what was listed: what is made of them is kept under their old content."""
         for path in paths:
             listed = self._listing.files.get(path)
-            if listed is None or file_state(self._root / path) != listed:
+            now = file_state(self._root / path)
+            if listed is None or (now != listed and not self._has_listed_content(path, now)):
                 raise DataError(_changed(self._root / path))
+
+    def _has_listed_content(self, path: str, state: FileState | None) -> bool:
+        """Return whether a file of another state still has its bytes: it was copied, linked or got another mode."""
+        if state is None or self._files is None:
+            return False
+        if (path, state) not in self._same_content:
+            content = blake2b((self._root / path).read_bytes(), digest_size=16).hexdigest()
+            if content != self._files.content[self._files.positions[path]]:
+                return False
+            self._same_content.add((path, state))
+        return True
 
     def labels(self, row: int) -> NDArray[np.float32]:
         """Return the chosen labels, NaN where the tables say nothing."""

@@ -1,23 +1,29 @@
 """A user's own data: `images/`, `masks/` and a few optional tables, all found by file name."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from os.path import commonprefix
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from datasets.decode import Kind
+from datasets.decode import SUFFIXES, Kind
 from datasets.errors import DataError
 from datasets.manifest import Listing
 from datasets.sample import Box
 from datasets.settings import FileSettings
-from datasets.sources.class_ids import IgnoreSettings, check_names
+from datasets.sources.class_ids import IgnoreSettings, check_names, read_classes
 from datasets.sources.files import FileSource
 from datasets.sources.published import Case, MaskFile, Published
 from datasets.sources.tables import Line, check_patients, read_table
-from datasets.text import normal, read_lines
+from datasets.text import normal
 
 LOSSLESS = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
+FOLDERS = {"image": "images", "images": "images", "mask": "masks", "masks": "masks"}
+TABLES = {
+    "case": "cases.csv", "cases": "cases.csv", "patients": "cases.csv", "labels": "labels.csv", "boxes": "boxes.csv",
+    "centers": "centres.csv", "centres": "centres.csv",
+}  # fmt: skip
+"""What the names that users give to folders and tables should be."""
+SHEETS = frozenset({".csv", ".tsv", ".xls", ".xlsx", ".ods"})
 
 
 class FolderSettings(FileSettings, IgnoreSettings):
@@ -45,11 +51,11 @@ class FolderSource(FileSource):
 
     def _folders(self) -> Mapping[str, Kind]:
         masks = self._root / "masks"
-        by_class = masks.is_dir() and any(entry.is_dir() and entry.name[0] != "." for entry in masks.iterdir())
+        by_class = masks.is_dir() and any(map(_holds_images, masks.iterdir()))
         return {"images": "image", "masks": "foreground" if by_class else "ids"}
 
     def _published(self, listing: Listing) -> Published:
-        _check_folders(self._root)
+        _check_entries(self._root)
         paths = _shown(listing, "images")
         deeper = next((path for path in paths if path.count("/") > 1), None)
         if deeper is not None:
@@ -83,18 +89,27 @@ class _Tables:
     def __init__(self, root: Path, paths: Sequence[str]) -> None:
         self.root = root
         self._stems = {PurePosixPath(path).stem for path in paths}
-        self.images = {normal(stem): stem for stem in self._stems}
-        self.images |= {normal(PurePosixPath(path).name): PurePosixPath(path).stem for path in paths}
+        self.images: dict[str, str] = {}
+        for path in paths:
+            stem = PurePosixPath(path).stem
+            for name in (stem, PurePosixPath(path).name):
+                if self.images.setdefault(normal(name), stem) != stem:
+                    raise DataError(
+                        f"{root / path}: '{name}' names two images; allowed: names that differ without their endings "
+                        "and in any Unicode form; rename one"
+                    )
 
-    def _lines(self, name: str, *columns: str) -> tuple[tuple[str, ...], list[tuple[str, Line]]]:
+    def _lines(
+        self, name: str, *columns: str, optional: Sequence[str] = ()
+    ) -> tuple[tuple[str, ...], list[tuple[str, Line]]]:
         path = self.root / name
         if not path.exists():
             return (), []
-        header, lines = read_table(path, ("image", *columns))
+        header, lines = read_table(path, ("image", *columns), optional)
         return header, [(self._image(line), line) for line in lines]
 
-    def _once(self, name: str, *columns: str) -> tuple[tuple[str, ...], dict[str, Line]]:
-        header, lines = self._lines(name, *columns)
+    def _once(self, name: str, *columns: str, optional: Sequence[str] = ()) -> tuple[tuple[str, ...], dict[str, Line]]:
+        header, lines = self._lines(name, *columns, optional=optional)
         found: dict[str, Line] = {}
         for image, line in lines:
             if image in found:
@@ -107,7 +122,8 @@ class _Tables:
         if image is None:
             raise DataError(
                 f"{line.place}: there is no image '{line['image']}'; allowed: the {len(self._stems)} images in "
-                f"{self.root / 'images'}; add the image or remove the line"
+                f"{self.root / 'images'}, such as {min(self._stems, default='none')}; correct the name, add the image "
+                "or remove the line"
             )
         return image
 
@@ -120,12 +136,12 @@ class _Tables:
         boxes: dict[str, list[Box]] = defaultdict(list)
         for image, line in self._lines("boxes.csv", "x", "y", "width", "height", "label")[1]:
             x, y, width, height = (line.number(column) for column in ("x", "y", "width", "height"))
-            boxes[image].append(Box(name=line["label"], x=x, y=y, width=width, height=height))
+            boxes[image].append(Box(name=line.name("label"), x=x, y=y, width=width, height=height))
         return boxes
 
     def centres(self) -> Mapping[str, dict[str, tuple[float, float]]]:
         centres: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
-        for image, line in self._lines("centres.csv", "x", "y")[1]:
+        for image, line in self._lines("centres.csv", "x", "y", optional=("structure",))[1]:
             structure = line["structure"] or "centre"
             if structure in centres[image]:
                 raise DataError(
@@ -136,7 +152,7 @@ class _Tables:
 
     def patients(self) -> dict[str, tuple[str, str]]:
         """Return patient and category by image: of every image, or of none where the table is missing."""
-        header, lines = self._once("cases.csv", "patient")
+        header, lines = self._once("cases.csv", "patient", optional=("category",))
         missing = sorted(self._stems.difference(lines)) if header else []
         unnamed = [line.place for line in lines.values() if not line["patient"]]
         if missing or unnamed:
@@ -144,8 +160,9 @@ class _Tables:
             raise DataError(
                 f"{self.root / 'cases.csv'} {what}; allowed: a patient for each image; add it or remove the table"
             )
-        check_patients((line.place, line["patient"]) for line in lines.values())
-        return {image: (line["patient"], line["category"]) for image, line in lines.items()}
+        patients = {image: normal(line["patient"]) for image, line in lines.items()}
+        check_patients((lines[image].place, patient) for image, patient in patients.items())
+        return {image: (patients[image], line["category"]) for image, line in lines.items()}
 
 
 def _shown(listing: Listing, folder: str) -> list[str]:
@@ -153,13 +170,26 @@ def _shown(listing: Listing, folder: str) -> list[str]:
     return [path for path in listing.inside(folder) if "/." not in path]
 
 
-def _check_folders(root: Path) -> None:
-    """Refuse folders that are not read: in capitals, or below a folder for each part of the data."""
+def _holds_images(folder: Path) -> bool:
+    if folder.name[0] == "." or not folder.is_dir():
+        return False
+    return any(path.suffix.lower() in SUFFIXES for path in folder.rglob("[!.]*"))
+
+
+def _check_entries(root: Path) -> None:
+    """Refuse what is not read because of its name, and images below a folder for each part of the data."""
+    for entry in sorted(root.iterdir()):
+        if entry.is_dir():
+            name = FOLDERS.get(entry.name.casefold())
+        elif entry.suffix.lower() in SHEETS:
+            name = TABLES.get(entry.stem.casefold())
+        else:
+            name = "classes.txt" if entry.name.casefold() == "classes.txt" else None
+        if name is not None and not (root / name).exists():
+            raise DataError(f"{entry} is not read; allowed: {name}, spelled like this; rename or convert it")
     if (root / "images").is_dir():
         return
     for folder in sorted(entry for entry in root.iterdir() if entry.is_dir()):
-        if folder.name.casefold() == "images":
-            raise DataError(f"{folder} is not read; allowed: images, in small letters; rename it")
         if (folder / "images").is_dir():
             raise DataError(
                 f"{root} has no folder images, but {folder.name}/images; allowed: images below `root`; set root to "
@@ -184,10 +214,8 @@ def _masks(listing: Listing, images: Mapping[str, str], *, overlapping: bool) ->
         else:
             masks[stem].append(MaskFile(path=path, name=file.parts[1] if overlapping else ""))
     if orphans:
-        stems = [PurePosixPath(path).stem for path in orphans]
-        ending = commonprefix([stem[::-1] for stem in stems])[::-1] if len(stems) > 1 else ""  # noqa: RUF071  (of names)
-        whole = bool(ending) and all(normal(stem.removesuffix(ending)) in images for stem in stems)
-        remedy = f"remove the ending '{ending}' of their names" if whole else "rename it"
+        beside = [PurePosixPath(path) for path in orphans]
+        remedy = _renaming([file.stem for file in beside if file.parent == beside[0].parent], images)
         raise DataError(
             f"{listing.root / orphans[0]} belongs to no image ({len(orphans)} such masks); allowed: the name of a file "
             f"in images/; {remedy}"
@@ -196,6 +224,23 @@ def _masks(listing: Listing, images: Mapping[str, str], *, overlapping: bool) ->
     if doubled:
         raise DataError(f"{listing.root}: {doubled[0]} has two masks; allowed: one (a class); remove one")
     return masks
+
+
+def _renaming(stems: Sequence[str], images: Mapping[str, str]) -> str:
+    """Return what to do about names of masks that are no names of images."""
+    names = [normal(stem) for stem in stems]
+    for image in images if len(names) > 1 else ():
+        ending, beginning = names[0].removeprefix(image), names[0].removesuffix(image)
+        if ending != names[0] and _most(name.removesuffix(ending) in images for name in names):
+            return f"remove the ending '{ending}' of the names in this folder"
+        if beginning != names[0] and _most(name.removeprefix(beginning) in images for name in names):
+            return f"remove the beginning '{beginning}' of the names in this folder"
+    return "rename it"
+
+
+def _most(fits: Iterable[bool]) -> bool:
+    found = list(fits)
+    return 2 * sum(found) > len(found)
 
 
 def _classes(root: Path, masks: Mapping[str, list[MaskFile]], *, overlapping: bool) -> tuple[str, ...] | None:
@@ -208,11 +253,12 @@ def _class_names(root: Path, masks: Mapping[str, list[MaskFile]]) -> Iterator[st
     if not path.exists():
         yield from found
         return
-    names = read_lines(path)
+    names = read_classes(path, ids=not found)
     check_names(names, path, ids=not found)
     unknown = [name for name in found if name not in names]
     if unknown or len(set(names)) < len(names):
         raise DataError(
-            f"{path} lists {names} beside the mask folders {found}; allowed: each folder once; correct the list"
+            f"{path} lists {names}{f' beside the mask folders {found}' if found else ''}; allowed: each class once; "
+            "correct the list"
         )
     yield from names

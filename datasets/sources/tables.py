@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,11 @@ from pathlib import Path
 from datasets.errors import DataError
 from datasets.text import read_text
 
-MISSING = frozenset({"nan", "none", "null", "na", "n/a", "<na>", "#n/a"})
-"""How programs write a missing value; compared without regard to case."""
+MISSING = frozenset({"nan", "none", "null", "na", "n/a", "<na>", "#n/a", "-", "--", "?", "unknown", "missing"})
+"""How programs and people write a missing value; compared without regard to case."""
+WHOLE_NUMBER = re.compile(r"0*(\d+)(?:\.0*)?", re.ASCII)
+ROUNDED_NUMBER = re.compile(r"\d(?:\.\d+)?[Ee]\+\d+", re.ASCII)
+"""How spreadsheets show numbers of more than 11 digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +31,16 @@ class Line:
         """Return the text of a column, stripped, "" where the column is missing."""
         return (self.values.get(column) or "").strip()
 
+    def name(self, column: str) -> str:
+        """Return a column that names something, or raise `DataError`."""
+        if self[column].casefold() in {"", *MISSING}:
+            raise DataError(f"{self.place}: {column} is '{self[column]}'; allowed: a name; fill it in")
+        return self[column]
+
     def number(self, column: str) -> float:
         """Return a column as a finite number, or raise `DataError`."""
         try:
-            value = float(self[column])
+            value = float("nan") if "_" in self[column] else float(self[column])  # Python reads 1_0 as 10
         except ValueError:
             value = float("nan")
         if value - value != 0:
@@ -50,28 +60,35 @@ class Line:
         return known[self[column]]
 
 
-def read_table(path: Path, columns: Sequence[str]) -> tuple[tuple[str, ...], list[Line]]:
-    """Return the stripped header and the lines of a CSV file that has at least these columns.
+def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> tuple[tuple[str, ...], list[Line]]:
+    """Return the stripped header and the lines of a CSV file that has at least `columns`.
 
-    Raises `DataError`, also where a line has another number of fields than the header: values would be shifted.
+    Raises `DataError`, also where a line has another number of fields than the header, as values would be shifted, and
+    for a column that is `optional` but for its case. Empty lines, with or without commas, are skipped.
     """
     reader = csv.reader(StringIO(read_text(path), newline=""), strict=True)
     try:
-        rows = [(reader.line_num, row) for row in reader if row]
+        rows = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
     except csv.Error as error:
         raise DataError(f"{path} line {reader.line_num} is no CSV ({error}); allowed: CSV; correct it") from error
     header = [name.strip() for name in rows[0][1]] if rows else []
     repeated = [name for name, times in Counter(header).items() if name and times > 1]
     if repeated:
         raise DataError(f"{path} has the column '{repeated[0]}' twice; allowed: each column once; rename one")
-    lines = [_line(f"{path} line {number}", header, row) for number, row in rows[1:]]
     missing = [column for column in columns if column not in header]
     if missing:
+        separated = len(header) == 1 and (";" in header[0] or "\t" in header[0])
+        remedy = "separate its values with commas, and write decimal points" if separated else "correct its first line"
         raise DataError(
-            f"{path} lacks the columns {missing}; allowed: a header with {list(columns)}, found {list(header)}; "
-            "correct its first line"
+            f"{path} lacks the columns {missing}; allowed: a header with {list(columns)}, found {header}; {remedy}"
         )
-    return tuple(header), lines
+    unlike = [name for name in header if name not in optional and name.casefold() in optional]
+    if unlike:
+        raise DataError(
+            f"{path} has the column '{unlike[0]}', which is not read; allowed: {', '.join(optional)}, in small "
+            "letters; rename it"
+        )
+    return tuple(header), [_line(f"{path} line {number}", header, row) for number, row in rows[1:]]
 
 
 def _line(place: str, header: Sequence[str], row: Sequence[str]) -> Line:
@@ -86,10 +103,16 @@ def _line(place: str, header: Sequence[str], row: Sequence[str]) -> Line:
 def check_patients(named: Iterable[tuple[str, str]]) -> None:
     """Raise `DataError` for a patient that stands for a missing value, and for one who is written in two ways.
 
-    `named` are places of tables and the patients named there.
+    Also for numbers that a spreadsheet has rounded, as several patients would be one. `named` are places of tables and
+    the patients named there.
     """
     written: dict[str, tuple[str, str]] = {}
     for place, name in named:
+        if ROUNDED_NUMBER.fullmatch(name):
+            raise DataError(
+                f"{place}: patient is '{name}', a number that a spreadsheet has rounded; allowed: all of its digits; "
+                "export the column as text"
+            )
         if name.casefold() in MISSING:
             raise DataError(
                 f"{place}: patient is '{name}', which stands for a missing value; allowed: a name for each patient; "
@@ -104,12 +127,9 @@ def check_patients(named: Iterable[tuple[str, str]]) -> None:
 
 
 def _number(name: str) -> str:
-    """Return a whole number in one form, and other names as they are: 12 and 12.0 are one patient."""
-    try:
-        value = float(name)
-    except ValueError:
-        return name
-    return str(int(value)) if value.is_integer() else name
+    """Return a whole number in one form, and other names as they are: 12, 012 and 12.0 are one patient."""
+    whole = WHOLE_NUMBER.fullmatch(name)
+    return whole[1] if whole else name
 
 
 def by_id(lines: Sequence[Line], column: str, suffix: str = "") -> dict[str, Line]:

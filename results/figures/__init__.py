@@ -3,7 +3,7 @@
 from results.figures.bars import Interval, class_bars
 from results.figures.cases import Case, outlined
 from results.figures.curve import curves, learning_curve
-from results.figures.drawing import FORMATS, save, svg
+from results.figures.drawing import FORMATS, is_intact_png, save, svg
 from results.figures.paired import Pairs, paired_differences
 from results.figures.pathways import Group, pathway_graph
 from results.figures.pixels import confusion, reliability, roc
@@ -19,6 +19,7 @@ __all__ = [
     "class_bars",
     "confusion",
     "curves",
+    "is_intact_png",
     "learning_curve",
     "outlined",
     "paired_differences",

@@ -30,6 +30,18 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def is_intact_png(path: Path) -> bool:
+    """Return whether a file is a complete PNG whose checksums hold."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.verify()
+    except (OSError, SyntaxError, ValueError):  # what Pillow raises for damaged files
+        return False
+    return True
+
+
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure as png, svg or pdf, by the suffix. Raises ValueError for another one."""
     if path.suffix not in FORMATS:

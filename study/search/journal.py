@@ -13,7 +13,7 @@ from typing import Any
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from study.files import HASH, Altered, signed
+from study.files import HASH, Altered, Form, signed
 from study.layout import JOURNAL
 from study.patience import append_patiently
 from study.stored import read_plan, verified_line
@@ -52,10 +52,11 @@ def open_journal(folder: Path, *, create: bool) -> JournalStorage | None:
 def open_sound_part(folder: Path) -> tuple[JournalStorage | None, str | None]:
     """Open the journal up to its first damaged line, None where there is none; return what is damaged, too."""
     file, damage = journal_file(folder), first_damage(folder)
+    if not file.is_file():
+        return None, f"{file} {damage.what}" if damage is not None else None
     if damage is None:
-        return open_journal(folder, create=False), None
-    what = f"{file} {damage.what}"
-    return (JournalStorage(_Backend(file, lines=damage.line)) if file.is_file() else None), what
+        return JournalStorage(_Backend(file)), None
+    return JournalStorage(_Backend(file, lines=damage.line)), f"{file} {damage.what}"
 
 
 def repair_journal(folder: Path) -> str | None:
@@ -88,10 +89,11 @@ def count_lines(folder: Path) -> int:
 
 def first_damage(folder: Path) -> Damage | None:
     """Return where a journal is damaged, None where it is not. A last line that is still being written is left out."""
+    least = _least_lines(folder)  # first: a driver appends lines, then writes their number into the plan
     file, start, hashed = journal_file(folder), 0, False
     lines = [line for line in _content(file).splitlines(keepends=True) if line.endswith(b"\n")]
     for number, line in enumerate(lines):
-        log = verified_line(line, _is_log)
+        log = verified_line(line, _LOG)
         if log is None or (hashed and _HASHED not in line):
             return Damage(number, start, f"was altered after it was written, in line {number + 1}")
         hashed = hashed or _HASHED in line
@@ -101,7 +103,6 @@ def first_damage(folder: Path) -> Damage | None:
             JournalStorage(_Backend(file))
         except Exception:  # noqa: BLE001 - whatever a foreign line makes it raise
             return Damage(0, 0, "is not what Optuna writes")
-    least = _least_lines(folder)
     if len(lines) < least:
         return Damage(len(lines), start, f"is cut off: {len(lines)} lines are left of {least} or more")
     return None
@@ -124,6 +125,9 @@ def _least_lines(folder: Path) -> int:
 
 def _is_log(value: dict[str, Any]) -> bool:
     return isinstance(value.get("op_code"), int) and isinstance(value.get("worker_id"), str)
+
+
+_LOG = Form(None, _is_log)
 
 
 class _Backend(JournalFileBackend):

@@ -47,6 +47,8 @@ class Searches:
         """Searches in which no candidate came to its end."""
         self._resolver = Resolver(plan.spec)
         self._left_out: set[int] = set()
+        self._earlier: JournalStorage | None = None
+        """The journal of the study that the search starts from."""
         journal, self.damage = open_sound_part(folder)
         if self.damage:
             plan.warnings.append(f"search: {self.damage}; a run keeps the trials before it and searches on from there")
@@ -97,7 +99,9 @@ class Searches:
 
     def _warm(self, one: One) -> list[Values]:
         earlier = self.search.warm_start
-        journal = open_journal(self.folder.parent / earlier, create=False) if earlier else None
+        if self._earlier is None and earlier:
+            self._earlier = open_journal(self.folder.parent / earlier, create=False)
+        journal = self._earlier
         if journal is None:
             return []
         found: list[tuple[float, Values]] = []

@@ -64,6 +64,9 @@ def _record(stored: NDArray[Any], bits: int, *, signed: bool) -> Dataset:
     record.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     record.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
     record.SOPClassUID, record.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3"
+    # Where these are missing GDCM writes the current time and random identifiers.
+    record.StudyInstanceUID, record.SeriesInstanceUID = "1.2.3.4", "1.2.3.5"
+    record.StudyDate, record.StudyTime = "20200101", "120000"
     record.Rows, record.Columns = stored.shape[:2]
     record.SamplesPerPixel = 1 if stored.ndim == 2 else 3
     record.PhotometricInterpretation = "MONOCHROME2" if stored.ndim == 2 else "RGB"

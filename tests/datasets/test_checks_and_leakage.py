@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from datasets.checks import check
-from datasets.leakage import BLOCK, SAME_PICTURE, Match, matches
+from datasets.leakage import BLOCK, SAME_PICTURE, Match, matches, repeats
 from datasets.sample import Index, Pixels
 from datasets.sources import FolderSettings, PhantomSettings, open_source
 from tests.data.folder import STEMS, write_folder
@@ -158,6 +158,29 @@ def test_pictures_found_in_blocks_are_those_of_every_pair_compared() -> None:
     found = matches(index(thumbnails=hexadecimal(many)), index(thumbnails=hexadecimal(few)))
     assert {(match.row, match.target_row) for match in found} == expected
     assert len(expected) > 1000
+
+
+def test_a_picture_that_repeats_is_paired_with_the_first_of_another_patient() -> None:
+    random = np.random.default_rng(2)
+    rows = BLOCK + 300
+    kinds = random.integers(0, 60, rows)
+    noisy = random.integers(0, 2, (60, 256))[kinds] ^ (random.random((rows, 256)) < 0.025)
+    patients = [f"x/{number}" for number in random.integers(0, 3, rows)]
+    content = [f"file {number}" if number % 5 == 0 else "" for number in random.integers(0, 300, rows)]
+    thumbnails = ["" if number % 9 == 0 else text for number, text in enumerate(hexadecimal(noisy))]
+    whole = index(thumbnails=thumbnails, content=content, patients=patients)
+    used = list(range(50, rows))
+    hidden = np.array([not text for text in thumbnails])
+    distance = noisy.astype(np.int16) @ (1 - noisy).T + (1 - noisy).astype(np.int16) @ noisy.T
+    alike = (distance <= SAME_PICTURE) & ~hidden & ~hidden[:, None]
+    files = np.unique(content, return_inverse=True)[1]
+    alike |= (files == files[:, None]) & (np.array(content) != "")
+    alike &= np.array(patients) != np.array(patients)[:, None]
+    alike &= np.tri(rows, k=-1, dtype=bool)
+    alike[:, :50] = False
+    expected = [(int(alike[row].argmax()), row) for row in used if alike[row].any()]
+    assert repeats(whole, used) == expected
+    assert 1000 < len(expected) < len(used)
 
 
 def hexadecimal(bits: NDArray[np.integer]) -> list[str]:

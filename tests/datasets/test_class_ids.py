@@ -60,6 +60,13 @@ def test_numbers_of_objects_are_refused_with_the_remedy(tmp_path: Path) -> None:
     assert len(index.classes) == 5
 
 
+@pytest.mark.parametrize("images", [4, 60, 1000])
+def test_numbers_of_objects_are_recognised_in_data_of_any_size(images: int) -> None:
+    objects = np.random.default_rng(0).integers(1, 21, images).tolist()
+    with pytest.raises(DataError, match="numbers the objects of each image"):
+        class_ids([bits(*range(number + 1)) for number in objects], None, ROOT)
+
+
 @pytest.mark.parametrize("masks", [[(1, 2, 3, 4)] * 6, [(1,), (1, 3), (1, 2, 3, 4)], [(1, 2), (1, 2, 3), (1,)]])
 def test_classes_are_not_taken_for_objects(masks: list[tuple[int, ...]]) -> None:
     used = sorted({number for ids in masks for number in ids})

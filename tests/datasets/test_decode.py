@@ -1,5 +1,3 @@
-import struct
-import zlib
 from pathlib import Path
 
 import cv2
@@ -10,6 +8,7 @@ from PIL import Image
 from datasets.decode import Kind, decode, examine, luma, read
 from datasets.errors import DataError
 from tests.data.pictures import picture, save, truncate
+from tests.data.rasters import palette, png, tiff
 
 
 def test_alpha_is_dropped_without_blending(tmp_path: Path) -> None:
@@ -50,43 +49,6 @@ def test_pixels_are_those_stored_whatever_the_exif_orientation(tmp_path: Path, s
     assert (f"EXIF orientation {orientation}" in turned.remark) == (orientation > 1)
 
 
-def png(values: np.ndarray, *, depth: int, kind: int = 0) -> bytes:
-    """Return (height, row bytes) packed samples of a depth as PNG of a colour type, one filter byte a row."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    samples = {0: 1, 2: 3, 4: 2, 6: 4}[kind]
-    width = values.shape[1] * 8 // depth // samples
-    header = struct.pack(">IIBBBBB", width, len(values), depth, kind, 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(np.uint8).tobytes() for row in values)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
-
-
-def tiff(values: np.ndarray, **tags: int | tuple[int, ...]) -> bytes:
-    """Return one strip of (height, width[, 3]) values as TIFF; `tags` by the names of `TAGS`."""
-    samples = values.shape[2] if values.ndim == 3 else 1
-    entries: dict[int, tuple[int, ...]] = {
-        256: (values.shape[1],), 257: (values.shape[0],), 258: (8 * values.itemsize,) * samples, 259: (1,),
-        262: (2 if samples == 3 else 1,), 273: (8,), 277: (samples,), 278: (values.shape[0],), 279: (values.nbytes,),
-        339: ({"u": 1, "i": 2, "f": 3}[values.dtype.kind],) * samples,
-    }  # fmt: skip
-    entries |= {TAGS[name]: value if isinstance(value, tuple) else (value,) for name, value in tags.items()}
-    data, directory, extra = values.tobytes(), b"", b""
-    start = 8 + len(data) + len(data) % 2
-    end = start + 2 + 12 * len(entries) + 4
-    for tag, held in sorted(entries.items()):
-        long = max(held) > 65535
-        packed = struct.pack(f"<{len(held)}{'I' if long else 'H'}", *held)
-        if len(packed) > 4:
-            packed, extra = struct.pack("<I", end + len(extra)), extra + packed
-        directory += struct.pack("<HHI", tag, 4 if long else 3, len(held)) + packed.ljust(4, b"\0")
-    header = struct.pack("<2sHI", b"II", 42, start)
-    return header + data + b"\0" * (len(data) % 2) + struct.pack("<H", len(entries)) + directory + b"\0" * 4 + extra
-
-
-TAGS = {"photometric": 262, "colours": 320}
 RAMP = np.array([[0, 1, 2, 3], [100, 200, 300, 400]])
 
 
@@ -155,6 +117,15 @@ def test_bmp_gif_and_lossless_webp_are_read_as_image_and_as_mask(tmp_path: Path,
     assert np.unique(read(tmp_path / f"a.{suffix}", "ids")).tolist() == [0, 255]
 
 
+def test_lossless_webp_is_told_by_its_chunks(tmp_path: Path) -> None:
+    profile = bytes(range(256)) * 4
+    save(np.eye(8, dtype=np.uint8) * 255, tmp_path / "a.webp", lossless=True, icc_profile=profile)
+    assert np.array_equal(read(tmp_path / "a.webp", "foreground"), np.eye(8))
+    save(picture(1), tmp_path / "b.webp", quality=50, icc_profile=b"VP8L" * 9)
+    with pytest.raises(DataError, match="changes numbers"):
+        read(tmp_path / "b.webp", "foreground")
+
+
 def test_a_mask_whose_compression_changes_numbers_is_refused(tmp_path: Path) -> None:
     save(picture(1), tmp_path / "a.webp", quality=50)
     save(picture(1), tmp_path / "a.jpg")
@@ -203,14 +174,6 @@ def test_a_shape_in_alpha_alone_is_the_mask(tmp_path: Path, colour: int, kind: K
     shape = np.eye(4, dtype=np.uint8)
     save(np.dstack([np.full((4, 4, 3), colour, np.uint8), shape * 255]), tmp_path / "a.png")
     assert np.array_equal(read(tmp_path / "a.png", kind), shape)
-
-
-def palette(path: Path, indices: np.ndarray, colours: list[int]) -> Path:
-    image = Image.new("P", indices.shape[::-1])
-    image.putpalette(colours)
-    image.putdata(indices.ravel().tolist())
-    image.save(path)
-    return path
 
 
 def test_a_palette_of_black_and_white_is_read_by_colour_whichever_comes_first(tmp_path: Path) -> None:

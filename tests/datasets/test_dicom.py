@@ -206,10 +206,12 @@ def test_padding_takes_no_part_in_the_range_and_is_black(tmp_path: Path, photome
 
 
 @pytest.mark.parametrize("entries", [np.arange(256) * 257, np.arange(256)])
-def test_palettes_of_16_bits_are_shown_over_the_range_they_use(tmp_path: Path, entries: np.ndarray) -> None:
+def test_palettes_of_16_bits_are_shown_over_the_range_of_their_entries(tmp_path: Path, entries: np.ndarray) -> None:
     colours = ("Red", "Green", "Blue")
     tags = {f"{name}PaletteColorLookupTableDescriptor": [256, 0, 16] for name in colours}
     tags |= {f"{name}PaletteColorLookupTableData": entries.astype("<u2").tobytes() for name in colours}
     stored = np.array([[0, 51, 255]])
     path = write_dicom(tmp_path / "a.dcm", stored, bits=8, PhotometricInterpretation="PALETTE COLOR", **tags)
     assert np.array_equal(read(path, "image")[..., 0], stored)
+    few = write_dicom(tmp_path / "b.dcm", stored // 51, bits=8, PhotometricInterpretation="PALETTE COLOR", **tags)
+    assert np.array_equal(read(few, "image")[..., 0], stored // 51)

@@ -184,13 +184,16 @@ def test_a_mask_folder_outside_the_class_list_is_refused(overlapping: Path) -> N
 def test_an_ending_that_all_masks_have_is_named(root: Path) -> None:
     for mask in (root / "masks").iterdir():
         mask.rename(mask.with_stem(f"{mask.stem}_mask"))
-    with pytest.raises(DataError, match=r"anna-1_mask\.png belongs to no image \(5 .*; remove the ending '_mask'"):
+    with pytest.raises(DataError, match=r"anna-1_mask\.png belongs to no image \(5 .*; remove the ending '_mask' of"):
         opened(root)
 
 
 @pytest.mark.parametrize(
     ("place", "message"),
-    [("Images", "Images is not read; allowed: images, in small letters"), ("train/images", r"set root to .*train, or")],
+    [
+        ("Images", "Images is not read; allowed: images, spelled like this; rename"),
+        ("train/images", r"set root to .*train, or"),
+    ],
 )
 def test_a_folder_of_images_that_is_not_read_is_named(root: Path, place: str, message: str) -> None:
     (root / place).parent.mkdir(exist_ok=True)

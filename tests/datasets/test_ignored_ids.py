@@ -132,12 +132,12 @@ def test_ignored_pixels_are_drawn_in_no_class(tmp_path: Path) -> None:
     assert (sheets[0] == sheets[1]).all()
 
 
-def test_an_image_without_other_foreground_counts_as_empty(tmp_path: Path) -> None:
+def test_an_image_without_foreground_and_one_without_labels_are_told_apart(tmp_path: Path) -> None:
     whole = np.full((HEIGHT, WIDTH), 255, np.uint8)
     full = np.where(mask() == 255, 255, 1).astype(np.uint8)
     _, index = opened(write(tmp_path / "data", mask(), mask(foreground=False), whole, full), ignore=255)
-    assert "its masks are empty" not in index.remarks[0]
-    assert all("its masks are empty" in index.remarks[row] for row in (1, 2))
+    assert ["its masks are empty" in remark for remark in index.remarks] == [False, True, False, False]
+    assert ["all pixels of its mask are ignored" in remark for remark in index.remarks] == [False, False, True, False]
     assert ["covers the whole image" in remark for remark in index.remarks] == [False, False, False, True]
 
 

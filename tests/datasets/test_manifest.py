@@ -2,6 +2,7 @@ import io
 import multiprocessing
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -168,3 +169,39 @@ def test_files_that_change_places_with_equal_size_and_time_are_read_again(root: 
     aside.rename(second)
     after = read_manifest(scan(root, FOLDERS), tmp_path / "cache")
     assert before.content[:2] == after.content[1::-1]
+
+
+def test_a_damaged_table_is_read_again_from_the_files(root: Path, tmp_path: Path) -> None:
+    first = read_manifest(scan(root, FOLDERS), tmp_path / "cache")
+    (table,) = (tmp_path / "cache" / "manifests").glob("*.parquet")
+    data = table.read_bytes()
+    for place in np.random.default_rng(0).integers(0, len(data), 20).tolist():
+        table.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        assert vars(read_manifest(scan(root, FOLDERS), tmp_path / "cache")) == vars(first)
+        assert table.read_bytes() == data
+
+
+def test_a_file_of_equal_content_is_not_decoded_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = read_manifest(scan(root, FOLDERS), tmp_path / "cache")
+    (root / "images" / "1.png").chmod(0o600)
+    os.link(root / "images" / "2.png", tmp_path / "second name.png")
+    copied = (root / "masks" / "0.png").read_bytes()
+    (root / "masks" / "0.png").unlink()
+    (root / "masks" / "0.png").write_bytes(copied)
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "examine", None)
+        second = read_manifest(scan(root, FOLDERS), tmp_path / "cache")
+    assert second.content == first.content
+    assert second.values == first.values
+    assert second.ctime_ns != first.ctime_ns
+
+
+def test_inodes_of_64_bits_are_kept(root: Path, tmp_path: Path) -> None:
+    listing = scan(root, FOLDERS)
+    files = {path: (*state[:3], 2**64 - 1) for path, state in listing.files.items()}
+    large = replace(listing, files=files)
+    first = read_manifest(large, tmp_path / "cache")
+    assert set(first.inode) == {2**64 - 1}
+    assert vars(read_manifest(large, tmp_path / "cache")) == vars(first)

@@ -198,9 +198,9 @@ def test_a_second_opening_reads_no_file_and_a_changed_one_is_read_again(
     read: list[str] = []
     inspect = manifest._inspect
 
-    def counting(listing: manifest.Listing, path: str, writer: Writer) -> manifest.Row:
+    def counting(listing: manifest.Listing, path: str, writer: Writer, before: manifest.Row | None) -> manifest.Row:
         read.append(path)
-        return inspect(listing, path, writer)
+        return inspect(listing, path, writer, before)
 
     monkeypatch.setattr(manifest, "_inspect", counting)
     second = open_source(settings).index(tmp_path / "cache")
@@ -268,6 +268,17 @@ def test_a_missing_root_is_named_with_a_remedy(tmp_path: Path) -> None:
     for settings in (FolderSettings(root=tmp_path / "no"), CcxsSettings(root=tmp_path / "no")):
         with pytest.raises(DataError, match=r"no is no folder; allowed: .*; .*download"):
             open_source(settings).index(tmp_path)
+
+
+def test_a_file_that_gets_another_mode_while_a_study_runs_is_still_read(tmp_path: Path) -> None:
+    root = write_ccxs(tmp_path / "data")
+    source = open_source(CcxsSettings(root=root))
+    index = source.index(tmp_path / "cache")
+    row = next(row for row in range(len(index)) if index.offers["masks"][row])
+    before = source.masks(row)
+    for mask in (root / "masks").iterdir():
+        mask.chmod(0o600)
+    assert np.array_equal(source.masks(row), before)
 
 
 def test_a_mask_that_a_table_names_and_no_folder_has_is_told(tmp_path: Path) -> None:

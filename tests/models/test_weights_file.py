@@ -1,6 +1,8 @@
 """Files of initial weights are checked by their header and bytes, and against the encoder that they are to fill."""
 
 import json
+import os
+import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +47,15 @@ BROKEN = {
     "no JSON": struct.pack("<Q", 8) + b"{{{{{{{{",
     "a header without end": struct.pack("<Q", 2**62) + bytes(64),
     "a picture": b"\x89PNG\r\n" + bytes(100),
+    "null as header": with_header(None),
+    "a nested header": struct.pack("<Q", 50_000) + b'{"a":' * 10_000,
+    "offsets swapped": with_header({"a": tensor(24, 0, [6])}),
+    "negative offsets": with_header({"a": tensor(-24, 0, [6])}),
+    "overflowing shape": with_header({"a": tensor(0, 24, [2**62, 2**62])}),
+    "metadata of numbers": with_header({"__metadata__": {"a": 5}, "a": tensor(0, 24, [6])}),
+    "a shortened length": struct.pack("<Q", int.from_bytes(SOUND[:8], "little") - 1) + SOUND[8:],
+    "zeros": bytes(5_000),
+    "a pickle": pickle.dumps({"a": 1}),
 }
 
 
@@ -57,9 +68,12 @@ def test_broken_file_is_refused_in_a_line(content: bytes, tmp_path: Path) -> Non
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("name", [".", "absent"])
-def test_what_is_no_file_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"cannot be read \(no such file\)"):
+@pytest.mark.parametrize(("name", "what"), [(".", "not a regular file"), ("pipe", "not a regular file"),
+                                            ("absent", "no such file"), ("dangling", "no such file")])  # fmt: skip
+def test_what_is_no_file_is_refused_unopened(name: str, what: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "dangling").symlink_to("absent")
+    with pytest.raises(ValueError, match=rf"cannot be read \({what}\)"):
         stored_tensors(tmp_path / name)
 
 
@@ -70,6 +84,14 @@ def test_number_that_is_not_finite_is_found_in_every_data_type(kind: torch.dtype
     spoiled[3] = value
     save_torch({"a": torch.full((7,), -60_000.0, dtype=kind), "b": spoiled}, tmp_path / "x")
     assert non_finite(tmp_path / "x", stored_tensors(tmp_path / "x")) == "b"
+
+
+@pytest.mark.parametrize(("value", "found"), [(1e300, "a"), (-3.5e38, "a"), (3.4028235e38, None)])
+def test_float64_that_is_infinite_in_float32_is_found(value: float, found: str | None, tmp_path: Path) -> None:
+    save_file({"a": np.array([0.0, value])}, tmp_path / "x")
+    with np.errstate(over="ignore"):
+        assert np.isinf(np.float32(value)) == (found is not None)
+    assert non_finite(tmp_path / "x", stored_tensors(tmp_path / "x")) == found
 
 
 def test_finite_numbers_and_counters_are_sound(tmp_path: Path) -> None:
@@ -87,6 +109,10 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]]
                     "1 of another shape (conv1.weight (64, 3, 7, 7) instead of (64, 1, 7, 7))"),
     "integers": (lambda own: {name: value.to(torch.int8) for name, value in own.items()}, "100 of another data type"),
     "one too many": (lambda own: own | {"more": torch.zeros(1)}, "1 unknown (more (1,))"),
+    "endless name": (lambda own: own | {"n" * 9_000: torch.zeros(1)}, f"1 unknown ({'n' * 100}...)"),
+    "prefixes of other programs": (lambda own: {f"module.{name}": value for name, value in own.items()}, "120 unknown"),
+    "transposed": (lambda own: own | {"conv1.weight": torch.zeros(1, 64, 7, 7)}, "1 of another shape"),
+    "no counters": (lambda own: {name: value for name, value in own.items() if "tracked" not in name}, "20 missing"),
     "nothing": (lambda own: {}, "120 missing"),
 }  # fmt: skip
 

@@ -17,6 +17,8 @@ from results.text import printable, printable_lines, spreadsheet_cell
         ("\udcff", "\\udcff"),
         ("\u2028\x85", "\\u2028\\x85"),
         ("a\xa0b", "a\xa0b"),
+        ("क्\u200dष", "क्\u200dष"),
+        ("👩\u200d🔬", "👩\u200d🔬"),
     ],
 )
 def test_what_cannot_be_seen_is_escaped(text: str, shown: str) -> None:
@@ -24,7 +26,7 @@ def test_what_cannot_be_seen_is_escaped(text: str, shown: str) -> None:
 
 
 def test_lines_stay_lines() -> None:
-    assert printable_lines("a\n\x1bb\n") == "a\n\\x1bb\n"
+    assert printable_lines("a\n\tb\x1bc\n") == "a\n\tb\\x1bc\n"
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+cmd|x", "-x", "@SUM(A1)"])

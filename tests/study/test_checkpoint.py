@@ -64,9 +64,18 @@ def test_checkpoint_of_an_earlier_attempt_is_removed_once_there_is_a_later_one(t
 
 def both_attempts(work: Path) -> None:
     """Checkpoints after 9 and 10 epochs, as of two attempts on hosts that did not know of one another."""
-    Checkpoints(work=work / "elsewhere", attempt="a").save(10, snapshot(10))
+    elsewhere = work / "elsewhere" / work.name
+    Checkpoints(work=elsewhere, attempt="a").save(10, snapshot(10))
     Checkpoints(work=work, attempt="b").save(9, snapshot(9))
-    shutil.move(work / "elsewhere" / "a", work / "a")
+    shutil.move(elsewhere / "a", work / "a")
+
+
+def test_checkpoint_of_another_stage_is_not_read(tmp_path: Path) -> None:
+    Checkpoints(work=tmp_path / "first", attempt="a").save(10, snapshot(10))
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+
+    assert Checkpoints(work=tmp_path / "first").latest() is not None
+    assert Checkpoints(work=tmp_path / "second").latest() is None
 
 
 def test_most_advanced_of_several_attempts_is_read(tmp_path: Path) -> None:

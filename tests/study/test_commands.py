@@ -152,6 +152,9 @@ def test_a_plan_on_generated_data_imports_nothing_heavy() -> None:
 
 def test_a_plan_on_known_images_reads_their_table_and_decodes_nothing() -> None:
     write_folder(Path("mine"))
-    write_study(base({"data.hospital": {"source": "folder", "root": "mine"}}), Path("study.yaml"))
+    write_study(
+        base({"data.hospital": {"source": "folder", "root": "mine"}, "compare.labelled_fraction": [1.0]}),
+        Path("study.yaml"),
+    )
     assert {"cv2", "PIL"} <= imported("plan", "study.yaml")
     assert imported("plan", "study.yaml") <= {"pyarrow"}

@@ -21,7 +21,7 @@ from study.files import signed, write_signed
 from study.layout import COMPARISONS, DRIVER, FAILURES, JOURNAL, MEASURED, PLAN, RESULTS, SEAL, SPEC, TESTS, WEIGHTS
 from study.search.journal import count_lines, first_damage, open_journal, repair_journal
 from study.store import RECORD, Store, score_files
-from study.stored import read_plan
+from study.stored import read_driver, read_plan
 from tests.data.damage import DAMAGES, damage, flip
 from tests.data.finished import Finished, perform_all
 from tests.data.tiny import planned, tiny
@@ -91,6 +91,9 @@ def origin(exclusive: Finished, tmp_path_factory: pytest.TempPathFactory) -> Pat
     _search(folder)
     failure = {"digest": "a" * 32, "stage": "segment", "error": "Diverged: the loss is nan"}
     (folder / FAILURES).write_text(json.dumps(signed(failure)) + "\n")
+    driver = read_driver(folder)
+    assert driver is not None
+    write_signed(folder / DRIVER, driver | {"state": "failed", "stages": driver["stages"] | {"failed": 1}})
     Image.new("L", (40, 40), 90).save(root / "image.png")
     return root
 
@@ -163,9 +166,7 @@ def test_commands_refuse_what_is_damaged_in_one_line_or_do_not_need_it(kind: str
     assert {name: answer[0] for name, answer in sound.items()} == dict.fromkeys(QUICK, 0)
     file = place.files()[kind]
     content = file.read_bytes()
-    for name, how in DAMAGES.items():
-        if kind == f"study's {FAILURES}" and name == "empty":
-            continue  # as before the first failure
+    for how in DAMAGES.values():
         damage(file, how)
         unharmed(place, sound, tmp_path)
         file.write_bytes(content)

@@ -16,6 +16,8 @@ from datasets.settings import ImageSettings
 from datasets.targets import fit_masks
 from study.cli import main
 from study.outcome import write_outcome
+from study.report_cases import cases, extremes
+from study.report_facts import facts_of
 from study.store import Store
 from tests.data.documents import base, write_study
 from tests.data.finished import CLASSES, IMAGES, Finished, perform_all, write_pictures
@@ -178,6 +180,19 @@ FAULTS: dict[str, tuple[dict[str, object], str, str]] = {
     "true": ({"ignore": True}, "data.hospital.ignore: is true; ", "a whole number or a list"),
     "a class": ({"ignore": [2, 255]}, "ignore has the id 2, which is that of the class 'cup'; ", "remove the id"),
 }
+
+
+def test_the_report_outlines_no_prediction_where_there_is_no_label(pair: tuple[Finished, Finished]) -> None:
+    study = pair[0]
+    facts = facts_of(study.plan, study.store)
+    found = extremes(facts, facts.chains)
+    shown, _ = cases(facts, found, study.cache)
+    assert shown
+    for case, (_, image) in zip(shown, found, strict=True):
+        known = truth_of(study, image.image) != 255
+        assert known.any()
+        assert not known.all()
+        assert not (case.predicted & ~known).any()
 
 
 def refused(document: dict[str, Any], tmp_path: Path, capsys: Capture) -> str:

@@ -74,9 +74,9 @@ def test_a_reserve_that_judges_by_images_without_a_class_is_refused(tmp_path: Pa
 
 def test_one_picture_of_two_patients_is_refused_unless_leaks_are_reported(tmp_path: Path) -> None:
     root = write(tmp_path / "data", lesions=range(12), same=(7, 3))
-    with pytest.raises(Refused, match=r"1 pairs of images of different patients are the same picture .*03 and 07"):
+    with pytest.raises(Refused, match=r"1 image repeats an image of another patient .*03 and 07"):
         plan(root)
-    assert "the same picture" in "\n".join(plan(root, leaks="report").warnings)
+    assert "repeats an image of another patient" in "\n".join(plan(root, leaks="report").warnings)
     cases = "".join(f"{number:02},{3 if number == 7 else number},\n" for number in range(12))
     (root / "cases.csv").write_text(f"image,patient,category\n{cases}")
     assert not any("same picture" in warning for warning in plan(root).warnings)

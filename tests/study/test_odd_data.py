@@ -99,6 +99,15 @@ READ_RIGHT: dict[str, Write] = {
     "16-bit colour by class": by_folder(
         lambda path, mask: cv2.imwrite(str(path), np.dstack([mask.astype(np.uint16)] * 3))
     ),
+    "palette of colours, white second": with_ids(
+        lambda path, mask: palette(path, mask, [0] * 3 + [255] * 3 + [255, 0, 0])
+    ),
+    "palette of greys, trimmed": with_ids(lambda path, mask: palette(path, mask, [0] * 3 + [7] * 3)),
+    "GIF, ids": with_ids(lambda path, mask: save(mask * 7, path), "gif"),
+    "colour on a transparent layer": by_folder(
+        lambda path, mask: save(np.dstack([mask * 200, mask * 0, mask * 0, mask * 255]), path)
+    ),
+    "compressed TIFF": by_folder(lambda path, mask: save(mask.astype(np.uint16), path, compression="lzw"), "tif"),
     "1 of 65535": by_folder(lambda path, mask: save(mask.astype(np.uint16), path)),
 }
 
@@ -137,6 +146,18 @@ REFUSED: dict[str, tuple[Write, str]] = {
     "lossy WebP": (by_folder(lambda path, mask: save(mask * 255, path, quality=20), "webp"), "changes numbers"),
     "colour": (with_ids(lambda path, mask: save(np.dstack([mask, mask * 2, mask]), path)), "is in colour; allowed:"),
     "objects": (with_ids(counted), "write 1 for each object, or list the classes in classes.txt"),
+    "grey levels": (with_ids(lambda path, mask: save(cv2.GaussianBlur(mask * 255, (9, 9), 0), path)), "as grey levels"),
+    "black on transparent white": (
+        by_folder(lambda path, mask: save(np.dstack([255 - mask * 255] * 3 + [mask * 255]), path)),
+        "transparent pixels that are not black",
+    ),
+    "1 and 255": (
+        with_ids(lambda path, mask: save(mask * (255 if int(path.stem) % 2 else 1), path)), "write 1 for 255"
+    ),
+    "below 0": (by_folder(lambda path, mask: save(-mask.astype(np.int32), path), "tif"), "holds the number -1"),
+    "GIF of colours": (
+        with_ids(lambda path, mask: palette(path, mask * 2, [0] * 3 + [9, 0, 0, 0, 99, 0]), "gif"), "export it as PNG"
+    ),
     "300 ids": (with_ids(lambda path, mask: save(mask.astype(np.uint16) * 300, path)), "holds the id 300; allowed:"),
     "palette without black": (
         with_ids(lambda path, mask: palette(path, mask + 1, [9, 9, 9, 0, 0, 0, 200, 0, 0])), "is unclear; allowed: 0"
@@ -190,7 +211,20 @@ BESIDE: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "two classes lists": (table("classes.txt", "background\nheart\n"), 2, "has the class 'background'"),
     "empty masks": (lambda root: save(shape(0) * 0, root / "masks" / "heart" / "3.png"), 0, "3: its masks are empty"),
     "full masks": (lambda root: full(root / "masks" / "heart" / "3.png", shape(0)), 0, "3: a mask covers the whole"),
-    "capital folder": (lambda root: (root / "images").rename(root / "Images"), 2, "allowed: images, in small letters"),
+    "capital folder": (lambda root: (root / "images").rename(root / "Images"), 2, "Images is not read; allowed: im"),
+    "table with a capital": (table("Cases.csv", "image,patient\n"), 2, "Cases.csv is not read; allowed: cases.csv"),
+    "table of a spreadsheet": (table("labels.xlsx", "PK"), 2, "allowed: labels.csv, spelled like this; rename or"),
+    "semicolons": (table("cases.csv", "image;patient\n0;a\n"), 2, "separate its values with commas"),
+    "lines of commas": (table("cases.csv", "image,patient\n" + lines(lambda n: f"{n},p{n}") + ",\n,\n"), 0, ""),
+    "patients that a spreadsheet rounded": (
+        table("cases.csv", "image,patient\n" + lines(lambda n: f"{n},1.23E+18")), 2, "export the column as text"
+    ),
+    "long numbers as patients": (
+        table("cases.csv", "image,patient\n" + lines(lambda n: f"{n},123456789012345670{n}")), 0, ""
+    ),
+    "masks of a Mac": (lambda root: (root / "masks" / "__MACOSX").mkdir(), 0, ""),
+    "two pictures of one name": (lambda root: save(shape(9), root / "images" / "0.png.png"), 2, "names two images"),
+    "empty file": (lambda root: (root / "images" / "3.png").write_bytes(b""), 2, "the file is empty"),
     "byte order mark": (table("cases.csv", "\ufeffimage,patient\n" + lines(lambda n: f"{n}.png,p{n}")), 0, ""),
 }  # fmt: skip
 

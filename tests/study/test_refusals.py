@@ -55,15 +55,67 @@ def test_faulty_specs_are_refused_in_one_line(
     assert remedy in line
 
 
+TRUE = ("metrics.min_images", "compare.folds", "compare.seeds[0]", "stages.segment.epochs", "resources.gpus",
+        "stages.segment.optimizer.lr", "data.hospital.seed", "image.size", "checkpoint.seconds")  # fmt: skip
+
+
+@pytest.mark.parametrize("path", TRUE)
+def test_true_is_no_number(path: str, refuse: Refuse) -> None:
+    value: bool | list[bool] = [True] if path.endswith("[0]") else True
+    lines = refuse(base({path.removesuffix("[0]"): value}))
+    assert [line for line in lines if line.startswith(f"{path}: is true; allowed: ")]
+
+
+def test_true_is_no_number_among_the_values_of_a_factor(refuse: Refuse) -> None:
+    lines = refuse(base({"compare": base()["compare"] | {"segment.batch_size": [4, True]}}))
+    assert lines == [
+        "compare.segment.batch_size: value True does not fit: batch_size is true; allowed: a number; write 1 if that "
+        "is meant"
+    ]
+
+
+PUBLISHED = {"source": "a paper", "values": [{"value": 0.5}]}
+EMPTY: dict[str, tuple[dict[str, Any], str]] = {
+    "no class": ({"metrics": {"classes": []}}, "metrics.classes: is []; allowed: at least one entry"),
+    "a class twice": ({"metrics": {"classes": ["heart", "heart"]}}, "metrics.classes: heart stands twice; allowed: "),
+    "a baseline twice": ({"compare.baseline": [{"pathway": "none"}, {"pathway": "none"}]}, "compare.baseline: "),
+    "an empty baseline": ({"compare.baseline": [{}]}, "compare.baseline: holds an empty rule, {}; allowed: "),
+    "an empty rule": ({"compare.include": [{}]}, "compare.include: holds an empty rule, {}; allowed: "),
+    "more images than there are": ({"metrics.min_images": 10_000}, "metrics.min_images: is 10000; allowed: 1 to "),
+    "percent": ({"published": [PUBLISHED | {"values": [{"value": 83.6}]}]},
+                "published[0].values[0].value: is 83.6; allowed: 0 to 1, the scale of mean_iou; divide percent by 100"),
+    "class of no mask": ({"published": [PUBLISHED | {"class": "hart"}]}, "published[0].class: unknown class 'hart'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "message"), EMPTY.values(), ids=EMPTY)
+def test_what_would_count_nothing_or_twice_is_refused(changes: dict[str, Any], message: str, refuse: Refuse) -> None:
+    (line,) = refuse(base(changes))
+    assert line.startswith(message)
+
+
+def test_a_single_labelled_image_is_refused_where_a_network_needs_two(refuse: Refuse, tmp_path: Path) -> None:
+    compare = {key: value for key, value in base()["compare"].items() if key != "labelled_fraction"}
+    alone = {"compare": compare | {"labelled_images": [1]}, "image.size": 32, "data.hospital.patients": 20}
+    lines = refuse(base(alone))
+    assert lines
+    assert all(
+        line.startswith("stages.segment: trains on 1 image under ")
+        and "allowed: 2 training images or more; add images" in line
+        for line in lines
+    )
+    assert planned(base(alone | {"image.size": 64}), tmp_path).nodes
+
+
 def _labels_gone(root: Path) -> None:
     (root / "labels.csv").unlink()
 
 
 FOLDERS = {
     "corrupt picture": (lambda root: (root / "images" / "anna-1.png").write_bytes(b"nothing"),
-                        "images/anna-1.png cannot be decoded", "restore or remove"),
+                        "images/anna-1.png cannot be decoded", "restore, convert or remove"),
     "truncated picture": (lambda root: truncate(root / "images" / "anna-1.png"), "images/anna-1.png cannot be decoded",
-                          "restore or remove"),
+                          "restore, convert or remove"),
     "mask of another size": (lambda root: save(np.ones((10, 12), np.uint8), root / "masks" / "ben.png"),
                              "masks/ben.png has 12 x 10 pixels", "64 x 48"),
     "class id outside the list": (lambda root: save(np.full((48, 64), 7, np.uint8), root / "masks" / "ben.png"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from cluster.connect import Capacity
 from cluster.work import Outcome
@@ -20,6 +21,7 @@ from study.run import _drop_weights
 from study.spec import Checkpoint
 from study.store import WEIGHTS, Store
 from study.todo import set_damaged_aside, todo
+from tests.data.command import histories
 from tests.data.tiny import planned, tiny
 
 SMALL = {"stages.classify.epochs": 1, "stages.segment.steps": 2}
@@ -107,6 +109,22 @@ def test_parent_whose_weights_were_dropped_is_trained_again_for_a_new_child(plan
     assert parent in left.stages
 
 
+def test_parent_whose_weights_are_dropped_while_a_run_goes_on_is_trained_once_more(
+    plan: Plan, finished: Store, cache: Path
+) -> None:
+    child = by_stage(plan, parent=True)[1]
+    parent = str(plan.nodes[child].parent)
+    work = worker(plan, finished.root, cache)
+    work.jobs[parent] = make_job(plan, plan.nodes[parent], needs_weights=True)  # as for all finished ancestors
+    before = histories(finished.root)[parent]
+    finished.drop_weights([parent])
+    outcome = work(child, ignore)
+    assert (outcome.status, outcome.redo) == ("redo", parent)
+    assert work(parent, ignore).status == "done"
+    assert work(child, ignore).status == "done"
+    assert histories(finished.root)[parent] != before
+
+
 def test_parent_whose_weights_were_dropped_stays_finished_while_no_child_needs_it(cache: Path, finished: Store) -> None:
     alone = planned(tiny(SMALL | {"compare.folds": 1, "data.hospital.split": {"test": {"images": 4}}}), cache)
     work = worker(alone, finished.root, cache)
@@ -174,7 +192,7 @@ def test_a_stage_that_is_ended_keeps_its_checkpoints_unless_a_search_ended_it(
 @pytest.mark.parametrize(("keep", "left"), [("all", 2), ("parents+best", 1), ("none", 0)])
 def test_weights_are_kept_as_the_spec_says(cache: Path, finished: Store, keep: str, left: int) -> None:
     plan = planned(tiny({**SMALL, "keep.weights": keep}), cache)
-    _drop_weights(plan, finished, best=frozenset())
+    _drop_weights(plan, finished, frozenset(), Console(quiet=True))
 
     assert sum(finished.has_weights(digest) for digest in finished.finished()) == left
     for digest in finished.finished():

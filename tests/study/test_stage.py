@@ -172,7 +172,7 @@ def test_seconds_of_a_stage_are_those_of_all_attempts(plan: Plan, cache: Path, t
     (state,) = (tmp_path / "work" / job.digest).glob("*/epoch-*/state.json")
     told = json.loads(state.read_text())
     told["numbers"]["progress"]["seconds"] = 1000.0
-    write_signed(state, {name: told[name] for name in ("numbers", "parts")})
+    write_signed(state, {name: told[name] for name in ("stage", "numbers", "parts")})
     do(job, tmp_path, cache)
     assert 1000 < Store(tmp_path).record(job.digest)["seconds"] < 1100
 

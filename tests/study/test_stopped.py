@@ -26,6 +26,7 @@ def ends_at_once(folder: Path, number: signal.Signals, seconds: float) -> None:
     assert command.send(number) == 128 + number, command.text
     lines = command.text.splitlines()
     assert lines[-1:] == [farewell(number)]
+    assert command.text.count(farewell(number)) == 1
     assert "Traceback" not in command.text
     if (folder / "runs" / "studies").exists():
         assert status(folder / "runs", "tiny")["state"] in ("planned", "stopped", "interrupted")

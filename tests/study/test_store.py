@@ -244,6 +244,32 @@ def test_scores_written_later_do_not_break_the_seal(store: Store) -> None:
     store.verify(DIGEST)
 
 
+@pytest.mark.parametrize("content", [b"", b"PAR1", None], ids=["empty", "foreign", "cut"])
+def test_scores_written_later_are_verified_too(store: Store, content: bytes | None) -> None:
+    published(store)
+    table = pa.table({"image": ["a"] * 99})
+    store.add_scores(DIGEST, "key", table, table)
+    path = store.scores(DIGEST, "key")
+    path.write_bytes(path.read_bytes()[:-9] if content is None else content)
+    with pytest.raises(Damaged) as damaged:
+        store.scores(DIGEST, "key")
+    store.set_aside(damaged.value)
+    assert store.is_finished(DIGEST)
+    assert not store.scored(DIGEST, "key")
+
+
+def test_weights_that_another_driver_dropped_are_no_damage_of_the_stage(store: Store) -> None:
+    published(store)
+    table = pa.table({"image": ["a"]})
+    store.add_scores(DIGEST, "key", table, table)
+    store.drop_weights([DIGEST])
+    with pytest.raises(Damaged, match="its weights were not kept") as damaged:
+        store.weights(DIGEST)
+    store.set_aside(damaged.value)
+    assert store.is_finished(DIGEST)
+    assert store.scored(DIGEST, "key")
+
+
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
 def test_read_only_storage_is_a_problem_with_a_remedy(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)

@@ -204,8 +204,8 @@ def test_a_password_in_the_address_is_refused_and_not_shown(
 def test_the_remedy_for_a_password_is_the_token(capsys: Capture) -> None:
     line = refused(capsys, "logs", "tiny", "--address", "http://me:pass@head:8265")
     assert line == (
-        "tiny: --address: has a user or a password in it; allowed: the dashboard of a cluster, http://HEAD:8265; put "
-        "the cluster's token into ~/.ray/auth_token or RAY_AUTH_TOKEN\n"
+        "tiny: --address: has a user or a password in it; allowed: the dashboard of a cluster, http://HEAD:8265; set "
+        "RAY_AUTH_TOKEN to the cluster's token\n"
     )
 
 
@@ -293,7 +293,14 @@ def test_the_token_of_the_file_is_not_sent_to_another_machine_unencrypted(
         line = refused(capsys, "logs", "tiny", "--address", server.address)
     assert tokens(server) == {""}
     assert f"{server.address} asks for a token, and that of ~/.ray/auth_token is not sent unencrypted to" in line
-    assert "allowed: https, or this machine: ssh -L 8265:localhost:8265 HEAD; or name the token in RAY_AUTH_T" in line
+    assert "allowed: https, or this machine: ssh -L 8265:localhost:8265 HEAD; or set RAY_AUTH_TOKEN to what " in line
+
+
+@pytest.mark.usefixtures("home")
+def test_a_machine_without_token_is_not_said_to_have_one(capsys: Capture, another_machine: str) -> None:
+    with served({"*": [(401, {}, b"Unauthorized")]}, another_machine) as server:
+        line = refused(capsys, "logs", "tiny", "--address", server.address)
+    assert f"{server.address} asks for a token, and this machine has none; allowed: https, or this machine" in line
 
 
 def test_another_machine_that_asks_for_no_token_is_used_without(

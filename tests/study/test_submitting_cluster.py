@@ -147,7 +147,8 @@ def test_a_job_whose_driver_was_killed_is_interrupted_and_goes_on(place: Place) 
 
 
 @pytest.mark.parametrize(
-    ("token", "what"), [("no", "refuses the token of this machine"), ("", "asks for a token and this machine has none")]
+    ("token", "what"),
+    [("no", "refuses the token of this machine"), ("", "asks for a token, and this machine has none")],
 )
 def test_a_token_that_is_wrong_or_missing_is_told_with_where_to_get_it(place: Place, token: str, what: str) -> None:
     told = place.study("logs", "tiny", RAY_AUTH_TOKEN=token).stderr

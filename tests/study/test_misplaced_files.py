@@ -1,0 +1,353 @@
+"""Files of a storage that are missing, of the wrong kind, of another study or stage: told in a line, or made again."""
+
+import csv
+import errno
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from study.cli import main
+from study.derived import study_table
+from study.files import Altered, write_signed, write_table
+from study.layout import COMPARISONS, DRIVER, FAILURES, FILES, PLAN, RESULTS, SEAL, SPEC, TESTS
+from study.store import Store, score_files
+from study.stored import read_driver, read_plan
+from tests.data.finished import Finished, perform_all
+from tests.data.tiny import planned
+
+NAME, OTHER = "tiny", "other"
+TABLES = RESULTS, COMPARISONS, TESTS
+LINE = re.compile(r"^\S.*: \S.*; allowed: \S.*\n$")
+Answer = tuple[int, str, str]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A storage with two finished studies of different stages."""
+
+    root: Path
+    store: Store
+    cache: Path
+    say: Callable[[], tuple[str, str]]
+
+    def command(self, *words: str | Path) -> Answer:
+        """Run a command on the storage; return exit status, stdout and stderr."""
+        self.say()
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, words), "--storage", str(self.store.root)])
+        return int(ended.value.code or 0), *self.say()
+
+    def run(self) -> Answer:
+        return self.command("run", self.root / f"{NAME}.yaml", "--cache", self.cache)
+
+    def readers(self) -> dict[str, Answer]:
+        """Return what commands say that only read."""
+        return {
+            "status": self.command("status", NAME), "table": self.command("table", NAME, "--format", "csv"),
+            "compare": self.command("compare", NAME, OTHER), "gc": self.command("gc"),
+            "plan": self.command("plan", self.root / f"{NAME}.yaml", "--cache", self.cache),
+        }  # fmt: skip
+
+    def tables(self) -> list[pa.Table]:
+        return [pq.read_table(self.store.study(NAME) / name) for name in TABLES]
+
+    def stage(self, study: str = NAME) -> Path:
+        plan = read_plan(self.store.study(study))
+        assert plan is not None
+        return self.store.stage(min(plan["stages"]))
+
+
+@pytest.fixture(scope="module")
+def origin(exclusive: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("origin")
+    shutil.copytree(exclusive.store.root / "stages", root / "runs" / "stages")
+    document = yaml.safe_load((exclusive.store.study(NAME) / SPEC).read_text())
+    other = document | {"name": OTHER, "stages": {"segment": document["stages"]["segment"] | {"steps": 2}}}
+    perform_all(planned(other, exclusive.cache), Store(root / "runs"), exclusive.cache)
+    for study in (document, other):
+        file = root / f"{study['name']}.yaml"
+        file.write_text(yaml.safe_dump(study))
+        with pytest.raises(SystemExit):
+            main(["run", str(file), "--storage", str(root / "runs"), "--cache", str(exclusive.cache)])
+    return root
+
+
+@pytest.fixture
+def place(origin: Path, exclusive: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Place:
+    shutil.copytree(origin / "runs", tmp_path / "runs")
+    return Place(
+        root=origin, store=Store(tmp_path / "runs"), cache=exclusive.cache, say=lambda: capsys.readouterr()[:2]
+    )
+
+
+def refused_or_same(answers: dict[str, Answer], sound: dict[str, Answer]) -> set[str]:
+    """Check that each command answered as for a sound storage or refused in one line; return those that refused."""
+    for name, (status, out, err) in answers.items():
+        if status == 2:
+            assert not out, name
+            assert LINE.match(err), (name, err)
+        else:
+            assert (status, out, err) == sound[name], name
+    return {name for name, answer in answers.items() if answer[0] == 2}
+
+
+def to_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "x").write_text("y")
+
+
+def to_loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def to_missing(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != FAILURES])
+@pytest.mark.parametrize("change", [to_folder, to_loop, to_missing])
+def test_a_run_makes_a_file_again_that_is_none(change: Callable[[Path], None], name: str, place: Place) -> None:
+    sound, before = place.readers(), place.tables()
+    change(place.store.study(NAME) / name)
+    refused_or_same({key: value for key, value in place.readers().items() if (key, name) != ("status", DRIVER)}, sound)
+    status, out, err = place.run()
+    assert (status, err) == (0, "")
+    assert (f"{name} is a folder; it is now {name}.damaged-" in out) == (change is to_folder)
+    assert place.tables() == before
+    assert place.readers() == sound
+
+
+@pytest.mark.parametrize("name", ["report", "report/learning_curve.png"])
+def test_a_run_is_not_kept_from_its_end_by_what_stands_in_the_place_of_its_curve(name: str, place: Place) -> None:
+    curve = place.store.study(NAME) / name
+    shutil.rmtree(curve.parent if "/" in name else curve)
+    curve.parent.mkdir(exist_ok=True)
+    curve.mkdir() if "/" in name else curve.write_text("x")
+    status, _, err = place.run()
+    assert (status, "Traceback" in err) == (0 if "/" in name else 2, False)
+    assert err == "" or LINE.match(err)
+
+
+def test_a_damaged_learning_curve_is_drawn_again(place: Place) -> None:
+    curve = place.store.study(NAME) / "report" / "learning_curve.png"
+    sound = curve.read_bytes()
+    damaged = bytearray(sound)
+    damaged[len(sound) // 2] ^= 1
+    curve.write_bytes(damaged)
+    assert place.run()[0] == 0
+    assert curve.read_bytes() == sound
+
+
+def swap(first: Path, second: Path) -> None:
+    aside = first.with_name("aside")
+    first.rename(aside)
+    second.rename(first)
+    aside.rename(second)
+
+
+@pytest.mark.parametrize("name", [SPEC, PLAN, DRIVER, RESULTS, COMPARISONS])
+def test_a_file_of_another_study_is_refused_and_made_again(name: str, place: Place) -> None:
+    sound, before = place.readers(), place.tables()
+    shutil.copy2(place.store.study(OTHER) / name, place.store.study(NAME) / name)
+    assert refused_or_same(place.readers(), sound)
+    with pytest.raises(SystemExit) as ended:
+        main(["table", OTHER, "--storage", str(place.store.root)])
+    assert ended.value.code == 0
+    assert place.run()[0] == 0
+    assert place.tables() == before
+    assert place.readers() == sound
+
+
+def test_nothing_is_removed_while_folders_of_studies_are_swapped(place: Place) -> None:
+    stages = sorted((place.store.root / "stages").iterdir())
+    swap(place.store.study(NAME), place.store.study(OTHER))
+    status, out, err = place.command("gc", "--yes")
+    assert (status, out) == (2, "")
+    assert f"its plan.json is of study {OTHER} (was its folder renamed or copied?)" in err
+    assert sorted((place.store.root / "stages").iterdir()) == stages
+
+
+@pytest.mark.parametrize("what", ["missing link", "file", "no access"])
+def test_nothing_is_removed_while_studies_cannot_be_read(
+    what: str, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies = place.store.root / "studies"
+    stages = sorted((place.store.root / "stages").iterdir())
+    if what == "no access":  # root may read all
+        real = os.access
+        monkeypatch.setattr(os, "access", lambda path, mode: path != place.store.study(OTHER) and real(path, mode))
+    else:
+        shutil.rmtree(studies)
+        studies.symlink_to("unmounted") if what == "missing link" else studies.write_text("x")
+    status, out, err = place.command("gc", "--yes")
+    assert (status, out) == (2, "")
+    assert LINE.match(err)
+    assert sorted((place.store.root / "stages").iterdir()) == stages
+
+
+@pytest.mark.cluster
+def test_swapped_stages_are_trained_again(place: Place) -> None:
+    before = place.tables()
+    swap(place.stage(), place.stage(OTHER))
+    status, _, err = place.command("compare", NAME, OTHER)
+    assert status == 2
+    assert "its seal is missing, damaged or of another stage" in err
+    status, out, _ = place.run()
+    assert status == 0
+    assert f"stage {place.stage().name}: its seal is missing, damaged or of another stage; it was set aside" in out
+    assert place.tables() == before
+
+
+def test_scores_that_were_added_to_another_stage_are_not_read(place: Place) -> None:
+    here, there = place.stage().name, place.stage(OTHER).name
+    (key,) = place.store.scorings(there)
+    tables = pq.read_table(place.store.scores(there, key)), pq.read_table(place.store.images(there, key))
+    place.store.add_scores(there, "added", *tables)
+    for name in score_files("added"):
+        shutil.copy2(place.store.stage(there) / name, place.store.stage(here) / name)
+    assert place.store.scores(there, "added").is_file()
+    with pytest.raises(Altered, match=f"is of stage {there}"):
+        place.store.scores(here, "added")
+
+
+def test_a_table_without_the_columns_is_refused(place: Place) -> None:
+    sound = place.readers()
+    pq.write_table(pa.table({"a": [1]}), place.store.study(NAME) / COMPARISONS)
+    assert refused_or_same(place.readers(), sound) == {"table", "compare"}
+    with pytest.raises(Altered, match=r"lacks the columns more"):
+        study_table(place.store.study(NAME), RESULTS, ["more"])
+
+
+@pytest.mark.parametrize("name", [PLAN, DRIVER, SEAL])
+def test_signed_values_of_another_form_are_refused(name: str, place: Place) -> None:
+    sound = place.readers()
+    file = place.stage() / SEAL if name == SEAL else place.store.study(NAME) / name
+    write_signed(file, {"format": 2, "content": []})
+    assert refused_or_same(place.readers(), sound)
+
+
+@pytest.mark.parametrize("name", [PLAN, DRIVER])
+def test_signed_values_with_more_than_this_version_reads_are_read(name: str, place: Place) -> None:
+    sound, file = place.readers(), place.store.study(NAME) / name
+    values = json.loads(file.read_text())
+    del values["blake2b"]
+    write_signed(file, values | {"later": 1})
+    assert place.readers() == sound
+
+
+@pytest.mark.parametrize("time", [4e9, float("nan")])
+def test_a_driver_of_the_future_does_not_run(time: float, place: Place) -> None:
+    folder = place.store.study(NAME)
+    driver = read_driver(folder)
+    assert driver is not None
+    write_signed(folder / DRIVER, driver | {"state": "running", "time": time})
+    assert place.command("status", NAME)[1].startswith(f"{NAME}: interrupted\n")
+
+
+def test_a_finished_study_without_a_plan_is_not_called_finished(place: Place) -> None:
+    (place.store.study(NAME) / PLAN).unlink()
+    status, out, err = place.command("status", NAME)
+    assert (status, out) == (2, "")
+    assert "plan.json: is missing; allowed: " in err
+
+
+def test_a_folder_that_a_run_needs_and_cannot_write_is_refused_before_it_trains(place: Place) -> None:
+    shutil.rmtree(place.store.root / "work", ignore_errors=True)
+    (place.store.root / "work").write_text("x")
+    status, out, err = place.run()
+    assert (status, out) == (2, "")
+    assert f"{place.store.root / 'work'} cannot be written ({os.strerror(errno.EEXIST)}); allowed: " in err
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\xff\xfe", b""])
+def test_a_stray_file_named_origin_makes_no_mirror(content: bytes, place: Place) -> None:
+    sound = place.readers()
+    (place.store.root / "origin").write_bytes(content)
+    assert place.readers() == sound
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "a'b\"c", "$(x);`y`", "100%s{x}", "[red]x[/red]", "-x", "#x?y", "日本", "s3:x"]
+)
+def test_a_storage_at_an_odd_place_is_the_same(
+    name: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound, before = place.command("table", NAME, "--format", "csv"), place.tables()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    shutil.move(place.store.root, name)
+    moved = Place(root=place.root, store=Store(Path(name)), cache=place.cache, say=place.say)
+    assert moved.command("table", NAME, "--format", "csv") == sound
+    assert moved.run()[0] == 0
+    assert [pq.read_table(tmp_path / name / "studies" / NAME / table) for table in TABLES] == before
+
+
+def test_a_home_folder_is_expanded_for_every_file(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = place.command("table", NAME)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert (
+        Place(root=place.root, store=Store(Path("~/runs")), cache=place.cache, say=place.say).command("table", NAME)
+        == sound
+    )
+
+
+@pytest.mark.parametrize("option", ["--storage", "--cache"])
+def test_a_place_that_is_not_utf_8_is_refused(option: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", str(place.root / f"{NAME}.yaml"), option, "\udcff"])
+    assert ended.value.code == 2
+    assert (
+        capsys.readouterr().err
+        == f"{option}: \\udcff is not UTF-8; allowed: a path in UTF-8; rename the folder or choose another\n"
+    )
+
+
+def test_cells_of_a_csv_are_no_formulas(place: Place) -> None:
+    file = place.store.study(NAME) / COMPARISONS
+    table = pq.read_table(file)
+    at = table.column_names.index("note")
+    write_table(file, table.set_column(at, "note", pa.array(["=HYPERLINK(1)"] * table.num_rows)))
+    status, out, _ = place.command("table", NAME, "--format", "csv")
+    assert status == 0
+    notes = [row["note"] for row in csv.DictReader(io.StringIO(out)) if row["study"]]
+    assert notes
+    assert set(notes) == {"'=HYPERLINK(1)"}
+
+
+def test_closed_standard_streams_are_no_files_of_a_study(place: Place) -> None:
+    """A file that is opened next would get the number of a closed stream, and what is printed would go into it."""
+    words = shlex.join([sys.executable, "-m", "study", "run", str(place.root / f"{NAME}.yaml"),
+                        "--cache", str(place.cache), "--storage", str(place.store.root)])  # fmt: skip
+    before = place.tables()
+    for name in TABLES:
+        (place.store.study(NAME) / name).unlink()
+    root = Path(__file__).parents[2]
+    assert subprocess.run(f"{words} <&- >&- 2>&-", shell=True, cwd=root, check=False).returncode == 0
+    assert place.tables() == before
+
+
+def test_commands_that_come_next_quote_the_storage(place: Place, tmp_path: Path) -> None:
+    odd = tmp_path / "a 'b\" $(touch injected)"
+    shutil.move(place.store.root, odd)
+    _, out, _ = Place(root=place.root, store=Store(odd), cache=place.cache, say=place.say).run()
+    (line,) = [line for line in out.splitlines() if line.startswith("next: ")]
+    words = [shlex.split(command) for command in line.removeprefix("next: ").split("; ")]
+    assert [part[-2:] for part in words] == [["--storage", str(odd)]] * 3
