@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import ray
 
 from cluster.addresses import connection_problem, parse_address, shown
-from cluster.local import LocalCluster
-from cluster.stopping import stoppable
+from cluster.local_cluster import LocalCluster
+from cluster.signals import stoppable
 from cluster.tokens import protect_token_file
 
 ALLOWED = "allowed: auto, or HOST:PORT of a running Ray head; leave --address out to use this machine alone"

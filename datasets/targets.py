@@ -7,10 +7,10 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.enhance import enhance
+from datasets.decoding.enhance import enhance
 from datasets.errors import DataError
-from datasets.sample import Box, Index, Offer, Pixels
 from datasets.settings import ImageSettings
+from datasets.source import Box, Index, Offer, Pixels
 
 Target = Literal["image", "labels", "centre", "box", "mask", "box_mask"]
 Array = NDArray[Any]

@@ -8,13 +8,13 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from models import catalogue
 from models.architectures import ARCHITECTURES
 from models.architectures.heads import AverageHead, FlattenHead
 from models.architectures.parts import Blueprint, Parts
+from models.catalog import registry
 from models.encoders.library import plain, pyramid
 from models.encoders.reach import prune, reached, stages
-from models.layout import lay_out, watched
+from models.memory_format import lay_out, watched
 from models.network import Network
 
 __all__ = ["Blueprint", "build"]
@@ -31,7 +31,7 @@ def build(blueprint: Blueprint) -> Network:
     parts = _module(blueprint).parts(blueprint) if blueprint.dense else _encoder_only(blueprint, images)
     features = _probe(parts.encoder, images)
     prune(parts.encoder, reached(*features))
-    mean, std = catalogue.statistics(blueprint.backbone)
+    mean, std = registry.statistics(blueprint.backbone)
     network = Network(
         parts,
         mean=_of_channels(mean, blueprint.channels),
@@ -50,7 +50,7 @@ def build(blueprint: Blueprint) -> Network:
 def _side(blueprint: Blueprint) -> int:
     """Return the side of the images the network is tried on."""
     if blueprint.dense or blueprint.head == "average":
-        return catalogue.probe_size(blueprint.architecture, blueprint.backbone)
+        return registry.probe_size(blueprint.architecture, blueprint.backbone)
     if blueprint.size is None:
         raise ValueError("size is None under head flatten; allowed: the side of the images in pixels; give it")
     return blueprint.size
@@ -73,7 +73,7 @@ def _encoder(blueprint: Blueprint) -> nn.Module:
     if blueprint.backbone == "own":
         encoder: nn.Module = _module(blueprint).encoder(blueprint)
         return encoder
-    row = catalogue.backbone(blueprint.backbone)
+    row = registry.backbone(blueprint.backbone)
     make = plain if row.features == "plain" else pyramid
     return make(blueprint.backbone, channels=blueprint.channels, options=row.options)
 

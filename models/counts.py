@@ -15,7 +15,7 @@ from models.score_bins import SCORE_EDGES
 
 CONFIDENCE_BINS = 20
 IGNORE = 255
-"""Class id of pixels without a label, that of `datasets.sample`; they count nowhere."""
+"""Class id of pixels without a label, that of `datasets.source`; they count nowhere."""
 
 _FIXED_POINT = 2**30
 

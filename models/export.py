@@ -14,11 +14,11 @@ from torch.overrides import TorchFunctionMode
 
 from models.architectures import ARCHITECTURES, LIBRARY
 from models.architectures.parts import Blueprint
-from models.catalogue import backbone as described
+from models.catalog.registry import backbone as described
 from models.encoders.dilated import DILATED
+from models.encoders.vision import smp
 from models.encoders.vision_transformer import VisionTransformerEncoder
 from models.network import Network
-from models.vision import smp
 
 OPSET = 17
 INPUT, OUTPUT = "images", "probabilities"

@@ -2,7 +2,7 @@
 
 Equal bins alone are too coarse at both ends: a sharp network scores nearly all background pixels below 0.005, and
 scores within one bin are ties in the ROC curve. So logarithmic edges are added, in the distance to 0 and to 1, which
-in float32 is at least 2**-24. A change of the edges raises `EVALUATION_VERSION` in `study.planner`.
+in float32 is at least 2**-24. A change of the edges raises `EVALUATION_VERSION` in `study.planning.builder`.
 """
 
 import struct

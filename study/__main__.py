@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from cluster.stopping import Stopped, farewell, stoppable
+from cluster.signals import Stopped, farewell, stoppable
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
     _open_closed_streams()
     try:
         with stoppable():
-            from study.cli import main as run
+            from study.cli.main import main as run
 
             run()
     except Stopped:

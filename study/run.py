@@ -9,27 +9,27 @@ from typing import TYPE_CHECKING
 import yaml
 from rich.console import Console
 
-from cluster.local import LocalCluster
-from cluster.queue import Queue
+from cluster.local_cluster import LocalCluster
+from cluster.scheduling.stage_queue import Queue
 from results.figures import is_intact_png, learning_curve
 from results.text import printable
-from study.damaged import Damaged
-from study.display import Display
-from study.document import Document
-from study.files import is_newer, set_folder_aside, signed, write_atomic
-from study.heartbeat import heartbeat
-from study.layout import COMPARISONS, DRIVER, FAILURES, FILES, SPEC
-from study.outcome import best_stages, curve_path, write_outcome
-from study.patience import append_patiently
-from study.plan import Plan
-from study.planned import planned_by_all
-from study.problems import Refused
-from study.search.alone import alone
-from study.spec import with_absolute_places
-from study.store import Store
-from study.stored import signed_spec
-from study.summary import write_plan
-from study.todo import set_damaged_aside, todo
+from study.analysis.tables import best_stages, curve_path, write_outcome
+from study.config.document import Document
+from study.config.schema import with_absolute_places
+from study.errors import Refused
+from study.monitoring.display import Display
+from study.monitoring.heartbeat import heartbeat
+from study.monitoring.plan_summary import write_plan
+from study.planning.graph import Plan
+from study.planning.pending import set_damaged_aside, todo
+from study.search.lock import alone
+from study.store.atomic import is_newer, set_folder_aside, signed, write_atomic
+from study.store.damage import Damaged
+from study.store.documents import signed_spec
+from study.store.paths import COMPARISONS, DRIVER, FAILURES, FILES, SPEC
+from study.store.references import planned_by_all
+from study.store.retry import append_patiently
+from study.store.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +53,7 @@ class Ended:
 def run(
     plan: Plan, document: Document, *, storage: Path, cache: Path, cluster: str | LocalCluster, console: Console
 ) -> Ended:
-    """Bring a study that `study.ready` lets through to its end, on the cluster at an address or this machine's own."""
+    """Run a study that passed `study.execution.readiness` to its end, on a cluster's address or on this machine."""
     store = Store(storage.resolve())
     with alone(plan, store):
         for _ in range(DAMAGED_RUNS):
@@ -92,7 +92,7 @@ def _run(
         else:
             if isinstance(cluster, LocalCluster):
                 cluster.begin()  # while Ray and what runs on it are imported
-            from study.executing import execute_left
+            from study.execution.scheduler import execute_left
 
             queue = execute_left(plan, left, store, cache.resolve(), cluster, display)
             write_plan(plan, store)

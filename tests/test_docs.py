@@ -25,13 +25,13 @@ from models.settings import (
 )
 from models.tasks import tasks
 from results.schema import HIGHER_IS_BETTER, LOWER_IS_BETTER, comparisons, results
-from study.document import parse_yaml, read_document
-from study.factors import Compare
-from study.load import load_plan
-from study.spec import StudySpec
-from study.stages import MaskStage
+from study.config.compare import Compare
+from study.config.document import parse_yaml, read_document
+from study.config.schema import StudySpec
+from study.config.stages import MaskStage
+from study.search.load import load_plan
 from tests import docs
-from tests.data.own_data import write_own_data
+from tests.support.own_data import write_own_data
 
 README = docs.read("README.md")
 CONTRIBUTING = docs.read("CONTRIBUTING.md")
@@ -226,7 +226,7 @@ def quoted_in(*guides: str) -> set[str]:
 
 def options_by_command() -> dict[str, set[str]]:
     """Return every command with the options that it has."""
-    from study.cli import app
+    from study.cli.main import app
 
     commands: dict[str, set[str]] = {}
     groups = [("", typer.main.get_command(app))]

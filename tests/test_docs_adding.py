@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import docs
-from tests.data.own_data import write_own_data
+from tests.support.own_data import write_own_data
 from tests.test_packaging import copy_sources
 
 PAGES = [docs.read(f"{package}/README.md") for package in ("models", "datasets", "results")]
@@ -40,13 +40,13 @@ def run(tree: Path, *words: str | Path, cwd: Path | None = None) -> str:
 
 def test_a_study_trains_with_the_added_loss_architecture_task_source_and_metric(tree: Path, tmp_path: Path) -> None:
     write_own_data(tmp_path / "my-data")
-    script = docs.ROOT / "tests" / "data" / "added.py"
+    script = docs.ROOT / "tests" / "support" / "added.py"
     told = run(tree, script, tmp_path, cwd=tmp_path).split()
     assert {"margin", "fcn", "rotation", "two_bones", "specificity"} <= set(told)
 
 
 def test_what_is_shown_is_written_as_the_rest(tree: Path) -> None:
-    names = ["models", "datasets", "results", "study/stages.py"]
+    names = ["models", "datasets", "results", "study/config/stages.py"]
     run(tree, "-m", "ruff", "check", "--no-cache", *names)
     run(tree, "-m", "ruff", "format", "--no-cache", "--check", *names)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from study.cli import main
-from tests.data.command import histories
-from tests.data.tiny import written
+from study.cli.main import main
 from tests.golden.write import DIGESTS, FINISHED, GOLDEN, PLANNED, catalog_plan, digests
+from tests.support.command import histories
+from tests.support.tiny import written
 
 TABLES = ("results.parquet", "comparisons.parquet", "tests.parquet")
 

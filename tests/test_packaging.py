@@ -61,8 +61,8 @@ def test_imports_go_one_way() -> None:
 
 def test_forbidden_imports_are_found(tmp_path: Path) -> None:
     broken = {
-        "study/files.py": ("import ray", "Only cluster imports ray"),
-        "models/hub.py": ("import datasets.errors", "Imports go one way"),
+        "study/store/atomic.py": ("import ray", "Only cluster imports ray"),
+        "models/catalog/hub.py": ("import datasets.errors", "Imports go one way"),
         "datasets/errors.py": ("import torch", "datasets and results need no torch"),
         "results/notes.py": ("import timm", "Only models imports timm"),
         "cluster/connect.py": ("import pydicom", "Only datasets imports albumentations and pydicom"),
@@ -78,7 +78,7 @@ def test_forbidden_imports_are_found(tmp_path: Path) -> None:
 
 def test_every_runtime_dependency_imports_with_our_datasets_in_front(tmp_path: Path) -> None:
     names = [MODULES.get(name_of(line), name_of(line)) for line in RUNTIME]
-    lines = ["import datasets", "from models.vision import smp, timm", *(f"import {name}" for name in names)]
+    lines = ["import datasets", "from models.encoders.vision import smp, timm", *(f"import {name}" for name in names)]
     lines += ["import ray.tune", "print(datasets.__file__)"]
     imported = run_python("-W", "ignore", "-c", "\n".join(lines), cwd=tmp_path)
     assert imported.returncode == 0, imported.stderr

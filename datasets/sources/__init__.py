@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from datasets.sample import Source
+from datasets.source import Source
 from datasets.sources.ccxs import CcxsSettings, CcxsSource
 from datasets.sources.chexpert import ChexpertSettings, ChexpertSource
 from datasets.sources.coco import CocoSettings, CocoSource
@@ -13,7 +13,7 @@ from datasets.sources.covid_chestxray import CovidChestxraySettings, CovidChestx
 from datasets.sources.covid_lung_boxes import CovidLungBoxesSettings, CovidLungBoxesSource
 from datasets.sources.folder import FolderSettings, FolderSource
 from datasets.sources.idrid import IdridSettings, IdridSource
-from datasets.sources.phantom import PhantomSettings, PhantomSource
+from datasets.sources.phantom.source import PhantomSettings, PhantomSource
 from datasets.sources.siim_acr import SiimAcrSettings, SiimAcrSource
 from datasets.sources.siim_covid19 import SiimCovid19Settings, SiimCovid19Source
 

@@ -7,13 +7,13 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Literal
 
+from datasets.cache.manifest import Listing
 from datasets.errors import DataError
-from datasets.manifest import Listing
-from datasets.sample import Box
 from datasets.settings import FileSettings
-from datasets.sources.files import FileSource
-from datasets.sources.published import Case, MaskFile, Published
-from datasets.sources.tables import Line, read_table, require_images
+from datasets.source import Box
+from datasets.sources.common.files import FileSource
+from datasets.sources.common.published import Case, MaskFile, Published
+from datasets.sources.common.tables import Line, read_table, require_images
 
 COLLECTION = "ieee8023"
 """Patients are those of the COVID-19 image data collection (Cohen et al. 2020), which several sets share."""

@@ -7,12 +7,12 @@ Layout, of the full and of the small release: `train.csv`, `valid.csv`, `train/`
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
+from datasets.cache.manifest import Listing
 from datasets.errors import DataError
-from datasets.manifest import Listing
 from datasets.settings import FileSettings
-from datasets.sources.files import FileSource
-from datasets.sources.published import Case, Published
-from datasets.sources.tables import Line, read_table, require_images
+from datasets.sources.common.files import FileSource
+from datasets.sources.common.published import Case, Published
+from datasets.sources.common.tables import Line, read_table, require_images
 
 LABELS = (
     "No Finding",

@@ -11,18 +11,18 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from datasets.decode import Kind
+from datasets.cache.manifest import Listing
+from datasets.decoding.decode import Kind
+from datasets.decoding.text import normal
 from datasets.errors import DataError
-from datasets.manifest import Listing
-from datasets.sample import Box
 from datasets.settings import FileSettings
+from datasets.source import Box
 from datasets.sources.coco_json import CocoCategory, CocoImage, Part, read_coco
-from datasets.sources.faults import check_not_shares
-from datasets.sources.files import FileSource
-from datasets.sources.published import Case, MaskRuns, Published
-from datasets.sources.runs import compressed_runs, counted_runs, polygon_runs
-from datasets.sources.tables import check_patients, require_images
-from datasets.text import normal
+from datasets.sources.common.faults import check_not_shares
+from datasets.sources.common.files import FileSource
+from datasets.sources.common.published import Case, MaskRuns, Published
+from datasets.sources.common.runs import compressed_runs, counted_runs, polygon_runs
+from datasets.sources.common.tables import check_patients, require_images
 
 
 def _below_root(name: str) -> str:

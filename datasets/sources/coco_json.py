@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from datasets.decoding.text import read_bytes
 from datasets.errors import DataError
-from datasets.text import read_bytes
 
 KEY = re.compile(r"(?!str$|int$)[a-z]\w*")
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from datasets.manifest import Listing
+from datasets.cache.manifest import Listing
 from datasets.settings import FileSettings
 from datasets.sources.ccxs import COLLECTION
+from datasets.sources.common.files import FileSource
+from datasets.sources.common.published import Case, MaskFile, Published
+from datasets.sources.common.tables import Line, read_table
 from datasets.sources.covid_lung_boxes import HEALTHY, UNLABELLED
-from datasets.sources.files import FileSource
-from datasets.sources.published import Case, MaskFile, Published
-from datasets.sources.tables import Line, read_table
 
 COLUMNS = ("patientid", "finding", "modality", "folder", "filename")
 MASKS = "annotations/lungVAE-masks"

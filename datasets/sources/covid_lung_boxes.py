@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from datasets.manifest import Listing
-from datasets.sample import Box
+from datasets.cache.manifest import Listing
 from datasets.settings import FileSettings
+from datasets.source import Box
 from datasets.sources.ccxs import COLLECTION
 from datasets.sources.coco_json import CocoCategory, CocoImage, Part, read_coco
-from datasets.sources.files import FileSource
-from datasets.sources.published import Case, Published
+from datasets.sources.common.files import FileSource
+from datasets.sources.common.published import Case, Published
 
 UNLABELLED = frozenset({"", "todo", "Unknown"})
 HEALTHY = "No Finding"

@@ -5,16 +5,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from datasets.decode import SUFFIXES, Kind
+from datasets.cache.manifest import Listing
+from datasets.decoding.decode import SUFFIXES, Kind
+from datasets.decoding.text import normal
 from datasets.errors import DataError
-from datasets.manifest import Listing
-from datasets.sample import Box
 from datasets.settings import FileSettings
-from datasets.sources.class_ids import IgnoreSettings, check_names, read_classes
-from datasets.sources.files import FileSource
-from datasets.sources.published import Case, MaskFile, Published
-from datasets.sources.tables import Line, check_patients, read_table
-from datasets.text import normal
+from datasets.source import Box
+from datasets.sources.common.class_ids import IgnoreSettings, check_names, read_classes
+from datasets.sources.common.files import FileSource
+from datasets.sources.common.published import Case, MaskFile, Published
+from datasets.sources.common.tables import Line, check_patients, read_table
 
 LOSSLESS = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
 FOLDERS = {"image": "images", "images": "images", "mask": "masks", "masks": "masks"}

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from datasets.cache.manifest import Listing
 from datasets.errors import DataError
-from datasets.manifest import Listing
 from datasets.settings import FileSettings
-from datasets.sources.files import FileSource
-from datasets.sources.published import Case, MaskFile, MaskRuns, Published
-from datasets.sources.tables import Line, read_table
+from datasets.sources.common.files import FileSource
+from datasets.sources.common.published import Case, MaskFile, MaskRuns, Published
+from datasets.sources.common.tables import Line, read_table
 
 Part = Literal["segmentation", "grading", "localisation"]
 Official = Literal["train", "test"]

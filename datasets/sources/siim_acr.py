@@ -8,13 +8,13 @@ from collections import defaultdict
 from pathlib import PurePosixPath
 from typing import Literal
 
+from datasets.cache.manifest import Listing
 from datasets.errors import DataError
-from datasets.manifest import Listing
 from datasets.settings import FileSettings
-from datasets.sources.files import FileSource
-from datasets.sources.published import Case, MaskRuns, Published
-from datasets.sources.runs import relative_runs
-from datasets.sources.tables import Line, read_table, require_images
+from datasets.sources.common.files import FileSource
+from datasets.sources.common.published import Case, MaskRuns, Published
+from datasets.sources.common.runs import relative_runs
+from datasets.sources.common.tables import Line, read_table, require_images
 
 NAME = "Pneumothorax"
 TEST = "dicom-images-test"

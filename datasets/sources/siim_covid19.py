@@ -10,13 +10,13 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from datasets.cache.manifest import Listing
 from datasets.errors import DataError
-from datasets.manifest import Listing
-from datasets.sample import Box
 from datasets.settings import FileSettings, Settings
-from datasets.sources.files import FileSource
-from datasets.sources.published import Case, Published
-from datasets.sources.tables import Line, by_id, read_table, require_images
+from datasets.source import Box
+from datasets.sources.common.files import FileSource
+from datasets.sources.common.published import Case, Published
+from datasets.sources.common.tables import Line, by_id, read_table, require_images
 
 STRUCTURE = "Opacity"
 FINDINGS = ("Negative for Pneumonia", "Typical Appearance", "Indeterminate Appearance", "Atypical Appearance")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from models.architectures.parts import Blueprint, Parts
-from models.catalogue import backbone as described
+from models.catalog.registry import backbone as described
 from models.encoders.library import plain
-from models.vision import smp
+from models.encoders.vision import smp
 
 WIDTHS = (256, 512, 1024, 1024)
 FUSED = 256

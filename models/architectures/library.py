@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from models.architectures import ARCHITECTURES
 from models.architectures.layers import doubling
 from models.architectures.parts import Blueprint, Parts
-from models.catalogue import backbone as described
+from models.catalog.registry import backbone as described
 from models.encoders.library import encoder_name
-from models.vision import smp
+from models.encoders.vision import smp
 
 
 def parts(blueprint: Blueprint) -> Parts:

@@ -6,7 +6,7 @@ from typing import Any, cast
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from models.vision import smp
+from models.encoders.vision import smp
 
 library = smp.encoders.encoders
 

@@ -6,8 +6,8 @@ from typing import cast
 from torch import nn
 
 from models.encoders.dilated import DILATED
+from models.encoders.vision import smp
 from models.encoders.vision_transformer import VisionTransformerEncoder
-from models.vision import smp
 
 PLAIN_DEPTH = 4
 FULL_STRIDE = 32

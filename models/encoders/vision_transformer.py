@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from models.vision import smp
+from models.encoders.vision import smp
 
 
 class VisionTransformerEncoder(smp.encoders.TimmViTEncoder):  # type: ignore[misc]

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.adversarial.discriminator import Discriminator, make_discriminator
 from models.counts import one_hot
-from models.discriminator import Discriminator, make_discriminator
-from models.losses import ratio
+from models.distributed import present
+from models.losses.functions import ratio
 from models.settings import AdversarialSettings
 from models.tasks.base import NETWORK, Batch, Outputs, Rival, Turn
 from models.tasks.segmentation import Segmentation
-from models.workers import present
 
 DISCRIMINATOR = "discriminator"
 

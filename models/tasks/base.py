@@ -28,7 +28,7 @@ class Batch:
     size: int = 0
     """Images of all workers together."""
     counts: bool = True
-    """Whether these images are this worker's own; others are here for company only (`models.workers.present`)."""
+    """Whether these images are this worker's own; others are here for company only (`models.distributed.present`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

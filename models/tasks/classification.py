@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.counts import score_histograms
-from models.losses import weighted_sum
+from models.losses.functions import weighted_sum
 from models.score_bins import EQUAL_EDGES
 from models.settings import ClassificationSettings, loss_problem
 from models.tasks.base import Batch, Outputs, Task

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.losses import weighted_sum
+from models.losses.functions import weighted_sum
 from models.settings import LocalisationSettings, loss_problem
 from models.tasks.base import Batch, Outputs, Task
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.counts import is_labelled, one_hot, pixel_counts, predicted_masks
-from models.losses import weighted_sum
+from models.losses.functions import weighted_sum
 from models.settings import MaskSettings, class_weights_problem, loss_problem
 from models.tasks.base import Batch, Outputs, Task
 

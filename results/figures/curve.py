@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.figures.drawing import COLOURS, LINES, MARKERS, new_figure, panels, save, tidy
 from results.schema import factor_columns
-from results.tables import selected
+from results.tables.layout import selected
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.figures.drawing import COLOURS, GREY, LINES, MARKERS, new_figure, panels, tidy
-from results.formulas import Array, Confidence, ece, ratio
+from results.metrics.formulas import Array, Confidence, ece, ratio
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from results.metrics import ImageValues
+from results.metrics.compute import ImageValues
 from results.statistics.cells import Cells, Numbers
 from results.statistics.estimates import Array
 from results.statistics.patient_sums import ScoredReplicate

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from results.formulas import Counts
-from results.metrics import ImageValues, dataset_metrics
+from results.metrics.compute import ImageValues, dataset_metrics
+from results.metrics.formulas import Counts
 from results.schema import Replicate
 from results.statistics.cells import Cells, Numbers
 from results.statistics.estimates import Array

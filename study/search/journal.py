@@ -13,10 +13,10 @@ from typing import Any
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from study.files import HASH, Altered, Form, signed
-from study.layout import JOURNAL
-from study.patience import append_patiently
-from study.stored import read_plan, verified_line
+from study.store.atomic import HASH, Altered, Form, signed
+from study.store.documents import read_plan, verified_line
+from study.store.paths import JOURNAL
+from study.store.retry import append_patiently
 
 _HASHED = f'"{HASH}":'.encode()
 

@@ -13,9 +13,9 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial
 
-from study.arms import text_of
-from study.identity import digest
-from study.search.settings import Parameter
+from study.config.search import Parameter
+from study.planning.arms import text_of
+from study.planning.digest import digest
 
 Values = dict[str, Any]
 Assignment = Mapping[str, str]
@@ -50,12 +50,6 @@ def decoded(parameter: Parameter, value: Any) -> Any:  # noqa: ANN401 - any sett
         if encoded(choice) == value and type(encoded(choice)) is type(value):
             return choice
     return value
-
-
-def ends(parameter: Parameter) -> Sequence[Any]:
-    """Return values that tell whether all between them fit: both ends, or every choice."""
-    pair = parameter.uniform or parameter.loguniform or parameter.integers or parameter.steps
-    return list(parameter.choices or ()) if pair is None else list(pair[:2])
 
 
 def grid_values(parameter: Parameter) -> list[Any]:
@@ -145,11 +139,6 @@ class Space:
                 rows = [{**point, path: value} for point in rows for value in grid_values(one)]
             points += rows
         return points
-
-
-def holds(parameter: Parameter, value: object) -> bool:
-    """Return whether a setting may have a value."""
-    return _holds(distribution(parameter), encoded(value))
 
 
 def _holds(spread: BaseDistribution, value: Any) -> bool:  # noqa: ANN401

@@ -10,11 +10,11 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from results.text import spreadsheet_cell
-from study.problems import Problem, Refused
-from study.search.check import settings_text
+from study.config.search import MINIMISED
+from study.errors import Problem, Refused
+from study.planning.checks.search_checks import settings_text
 from study.search.journal import open_journal
-from study.search.settings import MINIMISED
-from study.stored import read_plan
+from study.store.documents import read_plan
 
 FORMATS = ("md", "csv", "json")
 Row = dict[str, Any]

@@ -8,8 +8,8 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from study.search.propose import propose
-from study.search.settings import Prune, Search
+from study.config.search import Prune, Search
+from study.search.sampling import propose
 from study.search.space import Space, Values
 
 ChainOf = Callable[[Mapping[str, Any]], tuple[str, ...]]

@@ -11,11 +11,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from study.document import Document, with_paths
-from study.load import load_plan
-from study.plan import Plan
-from tests.data.ccxs import write_many_ccxs
-from tests.data.pictures import picture, save
+from study.config.document import Document, with_paths
+from study.planning.graph import Plan
+from study.search.load import load_plan
+from tests.support.ccxs import write_many_ccxs
+from tests.support.pictures import picture, save
 
 REAL = (Path(__file__).parents[2] / os.environ.get("STUDY_REAL_DATA", "../shared/data")).resolve()
 CLASSES = ["Right Lung", "Left Lung", "Cardiomediastinum", "Airways", "Ground Glass Opacities", "Consolidation"]

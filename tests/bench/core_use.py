@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from study.load import load_plan
-from study.plan import image_epochs
-from study.store import Store
+from study.planning.graph import image_epochs
+from study.search.load import load_plan
+from study.store.store import Store
 from tests.bench.figure import Figure, interleaved
 from tests.bench.process import watched
 

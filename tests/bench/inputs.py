@@ -10,16 +10,16 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from datasets.augment import Augmenter
-from datasets.batches import Batches
-from datasets.decode import read
-from datasets.prepare import prepared
-from datasets.sample import Index, Source
+from datasets.decoding.decode import read
+from datasets.loading.augment import Augmenter
+from datasets.loading.batches import Batches
+from datasets.loading.prepare import prepared
 from datasets.settings import AugmentSettings, ImageSettings
+from datasets.source import Index, Source
 from datasets.sources import FolderSettings, open_source
 from tests.bench.figure import Figure, cpu_seconds, interleaved, ratio, seconds
-from tests.data.blobs import blob
-from tests.data.dicom import write_dicom
+from tests.support.blobs import blob
+from tests.support.dicom import write_dicom
 
 MILD = AugmentSettings(rotate=7, scale=0.1, shift=0.05, brightness=0.2, contrast=0.2)
 SIZE, ORIGINAL, BATCH, CLASSES = 64, 768, 8, ["blob"]

@@ -18,19 +18,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datasets.batches import Batches
-from datasets.sample import Pixels
+from datasets.loading.batches import Batches
+from datasets.source import Pixels
 from models.build import Blueprint, build
 from models.tasks import make_task
 from models.tasks.base import Outputs
-from study.checkpoint import Checkpoints
-from study.feed import Context, Material
-from study.job import Surroundings, make_job
-from study.load import load_plan
-from study.spec import Checkpoint, Link
-from study.stage import perform
-from study.stages import SegmentationStage
-from study.train import Loop
+from study.config.schema import Checkpoint, Link
+from study.config.stages import SegmentationStage
+from study.search.load import load_plan
+from study.training.checkpoint import Checkpoints
+from study.training.job import Surroundings, make_job
+from study.training.loader import Context, Material
+from study.training.train_stage import perform
+from study.training.trainer import Loop
 from tests.bench.chest import SIZE, by_hand, chest_images, chest_study, shrunk
 from tests.bench.figure import Figure, against_best, cpu_seconds, interleaved, ratio
 from tests.bench.process import apart
@@ -86,7 +86,7 @@ def one_stage(*, quick: bool) -> Iterator[Figure]:
 
 def bare_steps(lesson: Lesson, *, layout: torch.memory_format = torch.contiguous_format) -> Callable[[], None]:
     """Return an epoch of the library's network under torch's own losses, on tensors that are there already."""
-    from models.vision import smp
+    from models.encoders.vision import smp
 
     network = getattr(smp, ARCHITECTURES[lesson.architecture])(
         "resnet18", encoder_weights=None, in_channels=1, classes=len(CLASSES)

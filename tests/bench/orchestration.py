@@ -12,12 +12,11 @@ import psutil
 from ray.cluster_utils import Cluster
 
 from cluster.connect import Capacity, connected
-from cluster.execute import execute
-from cluster.local import LocalCluster
-from cluster.queue import Item
-from cluster.work import Outcome, Report, Share
+from cluster.local_cluster import LocalCluster
+from cluster.protocol import Item, Outcome, Report, Share
+from cluster.scheduling.executor import execute
 from tests.bench.figure import Figure, interleaved
-from tests.data.listening import Silent
+from tests.support.listening import Silent
 
 COUNTS = (100, 1000, 5000)
 ON_NODES = (100, 1000)

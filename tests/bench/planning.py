@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from study.document import Document
-from study.load import load_plan
-from study.store import Store
-from study.summary import summary
+from study.config.document import Document
+from study.monitoring.plan_summary import summary
+from study.search.load import load_plan
+from study.store.store import Store
 from tests.bench.figure import Figure, cpu_seconds, cpu_seconds_of_children
 
 DEMO = "study/catalog/demo.yaml"

@@ -15,9 +15,9 @@ import yaml
 
 from models.score_bins import SCORE_BINS
 from results import schema
-from study.load import load_plan
-from study.plan import Plan, Replicate
-from study.store import Store, write_scores
+from study.planning.graph import Plan, Replicate
+from study.search.load import load_plan
+from study.store.store import Store, write_scores
 from tests.bench.figure import Figure, cpu_seconds_of_children, seconds
 
 CLASS, PIXELS = "right_lung", 64 * 64

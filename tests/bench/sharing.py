@@ -9,13 +9,13 @@ from pathlib import Path
 
 import psutil
 
+from datasets.cache.stored_index import place_of
 from datasets.sources import ChexpertSettings, open_source
 from datasets.sources.chexpert import LABELS
-from datasets.stored_index import place_of
 from tests.bench.figure import Figure, seconds
 from tests.bench.inputs import write_files
-from tests.data.chexpert import RELEASE, write_table
-from tests.data.pictures import picture, save
+from tests.support.chexpert import RELEASE, write_table
+from tests.support.pictures import picture, save
 
 PROCESSES = (1, 2, 4)
 IMAGES, ORIGINAL, SIZE = 256, 64, 512
@@ -70,8 +70,8 @@ def _reader(pipe: Connection, root: Path) -> None:
 
 def _read(root: Path) -> tuple[object, ...]:
     """Open a data set as a stage does, read all of it, and return what holds it open."""
-    from datasets.batches import Batches
-    from datasets.prepare import prepared
+    from datasets.loading.batches import Batches
+    from datasets.loading.prepare import prepared
     from datasets.settings import ImageSettings
     from datasets.sources import FolderSettings
 

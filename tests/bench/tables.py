@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results import schema
-from study.derived import ROWS
+from study.analysis.derived_cache import ROWS
 from tests.bench.figure import Figure, cpu_seconds_of_children
 
 METRICS = (*sorted(schema.HIGHER_IS_BETTER), "ece")

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
-from study.document import Document
-from study.store import Store
+from study.config.document import Document
+from study.store.store import Store
 from tests.bench.chest import by_hand, chest_images, chest_study, shrunk
 from tests.bench.figure import Figure, against_best, ratio
 from tests.bench.process import Cost, watched

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.connect import Capacity, connected
-from cluster.local import LocalCluster
+from cluster.local_cluster import LocalCluster
 
 
 @pytest.fixture(scope="module")

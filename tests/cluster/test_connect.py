@@ -9,8 +9,8 @@ import pytest
 import ray
 
 from cluster.connect import connected
-from cluster.local import LocalCluster
-from tests.data.command import raylets_of, words_of
+from cluster.local_cluster import LocalCluster
+from tests.support.command import raylets_of, words_of
 
 
 def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
@@ -109,5 +109,8 @@ def test_a_cluster_begun_in_vain_ends_with_its_block() -> None:
 
 
 def test_a_cluster_that_never_began_brings_no_ray() -> None:
-    code = "import sys; from cluster.local import LocalCluster\nwith LocalCluster(): assert 'ray' not in sys.modules"
+    code = (
+        "import sys; from cluster.local_cluster import LocalCluster\n"
+        "with LocalCluster(): assert 'ray' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -21,10 +21,10 @@ import ray
 import yaml
 from jsonschema import validate
 
-from study.cli import app
-from study.status import status
-from tests.data.command import histories
-from tests.data.tiny import tiny, written
+from study.cli.main import app
+from study.monitoring.status import status
+from tests.support.command import histories
+from tests.support.tiny import tiny, written
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / "cluster" / "launch"

@@ -20,7 +20,7 @@ import os, sys
 os.umask(0o022)
 import ray
 from cluster.connect import connected
-from cluster.local import LocalCluster
+from cluster.local_cluster import LocalCluster
 with connected(LocalCluster()):
     assert ray.get([ray.remote(lambda: 2).remote() for _ in range(4)]) == [2] * 4
     print(ray._private.worker._global_node.get_session_dir_path(), ray.get_runtime_context().gcs_address, flush=True)

@@ -10,12 +10,11 @@ import ray
 from ray.cluster_utils import Cluster
 
 from cluster.connect import Capacity, connected
-from cluster.distribute import distribute
-from cluster.execute import execute
 from cluster.nodes import Admission, Node, Unfit, checked, running
-from cluster.queue import Item
-from cluster.work import Outcome, Report, Share
-from tests.cluster.test_execute import Log
+from cluster.protocol import Item, Outcome, Report, Share
+from cluster.scheduling.executor import execute
+from cluster.scheduling.multi_worker import distribute
+from tests.cluster.scheduling.test_executor import Log
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
 

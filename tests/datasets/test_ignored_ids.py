@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.augment import Augmenter
-from datasets.contact import draw_contact
+from datasets.checks.contact import draw_contact
+from datasets.checks.visible import classes_at
 from datasets.errors import DataError
-from datasets.prepare import prepared, truth
-from datasets.sample import IGNORE, Pixels
+from datasets.loading.augment import Augmenter
+from datasets.loading.prepare import prepared, truth
 from datasets.settings import AugmentSettings, ImageSettings
-from datasets.sources.tables import digest
+from datasets.source import IGNORE, Pixels
+from datasets.sources.common.tables import digest
 from datasets.targets import fit_masks
-from datasets.visible import classes_at
-from tests.data.folder import opened
-from tests.data.pictures import picture, save
+from tests.support.folder import opened
+from tests.support.pictures import picture, save
 
 HEIGHT, WIDTH = 48, 64
 NAMES = "organ\nlesion\n"

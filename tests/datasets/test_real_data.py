@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.checks import check
-from datasets.decode import SUFFIXES, read
-from datasets.leakage import SAME_PICTURE, matches
-from datasets.manifest import thumbnail
-from datasets.sample import Index, Source
+from datasets.cache.manifest import thumbnail
+from datasets.checks.findings import check
+from datasets.checks.leakage import SAME_PICTURE, matches
+from datasets.decoding.decode import SUFFIXES, read
+from datasets.source import Index, Source
 from datasets.sources import CcxsSettings, CovidLungBoxesSettings, open_source
 
 DATA = Path(__file__).parents[2] / os.environ.get("STUDY_REAL_DATA", "../shared/data")

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from datasets.errors import DataError
-from datasets.sample import Box, Index
 from datasets.settings import ImageSettings
+from datasets.source import Box, Index
 from datasets.targets import (
     Fit,
     Target,

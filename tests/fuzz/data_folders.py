@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.data.coco import write_coco
-from tests.data.folder import write_folder
-from tests.data.pictures import picture, save
+from tests.support.coco import write_coco
+from tests.support.folder import write_folder
+from tests.support.pictures import picture, save
 
 Random = np.random.Generator
 Change = Callable[[Path, Random], None]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
-from study.cli import main
+from study.cli.main import main
 
 CPU_SECONDS = 30
 """A command that has used so many has no end."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from tests.data.documents import BASE, Document, base, compare
-from tests.data.tiny import tiny
+from tests.support.documents import BASE, Document, base, compare
+from tests.support.tiny import tiny
 
 CATALOG = Path(__file__).parents[2] / "study" / "catalog"
 SEARCH = base({

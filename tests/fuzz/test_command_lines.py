@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.documents import base, write_study
-from tests.data.finished import finished
-from tests.data.folder import write_folder
 from tests.fuzz.command_lines import command_lines
 from tests.fuzz.running import ended, lines_problem
+from tests.support.documents import base, write_study
+from tests.support.finished import finished
+from tests.support.folder import write_folder
 
 EVERY = list(command_lines())
 SHOWS_HELP = ((), ("data",))

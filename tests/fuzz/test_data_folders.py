@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.documents import write_study
 from tests.fuzz.data_folders import write_changed
 from tests.fuzz.running import ended, lines_problem
+from tests.support.documents import write_study
 
 SEED = 4_711
 

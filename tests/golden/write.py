@@ -13,14 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from study.document import read_document
-from study.load import load_plan
-from study.plan import Plan
-from tests.data.ccxs import write_many_ccxs
-from tests.data.covid_lung_boxes import write_covid_lung_boxes
-from tests.data.presets import CATALOG, PRESETS, Changes, Maker
-from tests.data.searched import searched
-from tests.data.tiny import tiny, written
+from study.config.document import read_document
+from study.planning.graph import Plan
+from study.search.load import load_plan
+from tests.support.ccxs import write_many_ccxs
+from tests.support.covid_lung_boxes import write_covid_lung_boxes
+from tests.support.presets import CATALOG, PRESETS, Changes, Maker
+from tests.support.searched import searched
+from tests.support.tiny import tiny, written
 
 GOLDEN = Path(__file__).parent
 DIGESTS = GOLDEN / "digests.json"

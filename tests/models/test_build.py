@@ -9,9 +9,9 @@ from torch import nn
 
 from models.architectures import ARCHITECTURES
 from models.build import Blueprint, build
-from models.catalogue import encoder_stages, probe_size, problem
+from models.catalog.registry import encoder_stages, probe_size, problem
 from models.network import Network
-from models.weights import carry
+from models.weights.initial import carry
 
 NETWORKS = [
     ("unet", "vgg16"),

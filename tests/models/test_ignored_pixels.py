@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datasets.sample import IGNORE as STORED
-from models.boundary import boundary_weights
+from datasets.source import IGNORE as STORED
 from models.counts import (
     IGNORE,
     confidence_bins,
@@ -21,12 +20,13 @@ from models.counts import (
     predicted_masks,
     score_histograms,
 )
-from models.losses import losses
+from models.losses.boundary import boundary_weights
+from models.losses.functions import losses
 from models.settings import AdversarialSettings, LossName, SegmentationSettings, losses_of
 from models.tasks import make_task
 from models.tasks.adversarial import Adversarial
 from models.tasks.base import Batch, Outputs
-from tests.data.workers import together
+from tests.support.workers import together
 
 MASK_LOSSES = losses_of["mask"]
 CLASSES, SIDE = 4, 16

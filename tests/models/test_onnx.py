@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from models.architectures import ARCHITECTURES, LIBRARY
 from models.build import Blueprint, build
+from models.encoders.vision import smp
 from models.export import Answer, largest_difference, library_model, library_problem, pooled, write_onnx
 from models.network import Network
-from models.vision import smp
 
 CLOSE = 1e-4
 SMALL = {"pyramid": "tu-lcnet_050", "plain": "tu-test_vit"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.presets import CATALOG, PRESETS, ROOT
+from tests.support.presets import CATALOG, PRESETS, ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(1800)]
 

@@ -1,3 +1,3 @@
-"""torchmetrics imports torchvision, which needs what `models.vision` declares first."""
+"""torchmetrics imports torchvision, which needs what `models.encoders.vision` declares first."""
 
-import models.vision  # noqa: F401
+import models.encoders.vision  # noqa: F401

@@ -5,11 +5,11 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from study.document import read_document
-from tests.data.documents import Document
+from study.config.document import read_document
 from tests.simulation.effects import run_sd
 from tests.simulation.studies import Effects, Simulated
 from tests.simulation.worlds import STEADY
+from tests.support.documents import Document
 
 CATALOG = Path(__file__).parents[2] / "study" / "catalog"
 IMAGES, OTHER_IMAGES = 100, 20

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from tests.data.documents import Document
+from tests.support.documents import Document
 
 Pretraining = Literal["none", "shared", "own seed", "per fold"]
 

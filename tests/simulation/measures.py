@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from results.schema import SIGNIFICANT
-from results.sentences import labels_sentences
 from results.statistics.design import ONE_RUN, TRAINING
 from results.statistics.notes import ITSELF
+from results.tables.sentences import labels_sentences
 from tests.simulation.studies import HEADLINE, Outcome
 from tests.simulation.worlds import Array
 

@@ -6,7 +6,7 @@ rows. What a permutation cannot change is how much the training sets of folds an
 are planned anew, with other seeds and another index.
 
 The worlds of a plan go through one call of `compare`, each as a class of its own: the product treats series apart, so
-the answers are those of one call a world (`tests/results/test_simulation.py` holds that).
+the answers are those of one call a world (`tests/results/statistics/test_simulation.py` holds that).
 """
 
 import json
@@ -20,19 +20,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from results import schema
-from results.formulas import PER_CLASS
-from results.formulas import Counts as PixelCounts
-from results.metrics import ImageValues, Measured, Row, results_table
+from results.metrics.compute import ImageValues, Measured, Row, results_table
+from results.metrics.formulas import PER_CLASS
+from results.metrics.formulas import Counts as PixelCounts
 from results.statistics.compare import compare
 from results.statistics.design import Design, Rope
 from results.statistics.patient_sums import ScoredReplicate
-from study.design import study_design
-from study.layout import FAILURES
-from study.load import load_plan
-from study.plan import Plan, Replicate
-from study.planner import Planner
-from study.store import Store
-from tests.data.documents import Document
+from study.analysis.design import study_design
+from study.planning.builder import Planner
+from study.planning.graph import Plan, Replicate
+from study.search.load import load_plan
+from study.store.paths import FAILURES
+from study.store.store import Store
 from tests.simulation.worlds import (
     BALANCED,
     Array,
@@ -45,6 +44,7 @@ from tests.simulation.worlds import (
     score,
     train,
 )
+from tests.support.documents import Document
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.data.finished import Finished, finished
-from tests.data.object_store import ObjectStore, object_store
+from tests.support.finished import Finished, finished
+from tests.support.object_store import ObjectStore, object_store
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from study.store import WEIGHTS, Store
-from tests.data.command import Command, Watch, histories
-from tests.data.nodes import HOST, Nodes, cable, disk, fill, may_mount, nodes, plug, refuse_writes
-from tests.data.tiny import tiny, written
+from study.store.store import WEIGHTS, Store
+from tests.support.command import Command, Watch, histories
+from tests.support.nodes import HOST, Nodes, cable, disk, fill, may_mount, nodes, plug, refuse_writes
+from tests.support.tiny import tiny, written
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(1200)]
 as_root = pytest.mark.skipif(not may_mount(), reason="takes the right to mount disks and to lay networks")

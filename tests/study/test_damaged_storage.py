@@ -16,15 +16,27 @@ import pytest
 import yaml
 from PIL import Image
 
-from study.cli import main
-from study.files import signed, write_signed
-from study.layout import COMPARISONS, DRIVER, FAILURES, JOURNAL, MEASURED, PLAN, RESULTS, SEAL, SPEC, TESTS, WEIGHTS
+from study.cli.main import main
 from study.search.journal import count_lines, first_damage, open_journal, repair_journal
-from study.store import RECORD, Store, score_files
-from study.stored import read_driver, read_plan
-from tests.data.damage import DAMAGES, damage, flip
-from tests.data.finished import Finished, perform_all
-from tests.data.tiny import planned, tiny
+from study.store.atomic import signed, write_signed
+from study.store.documents import read_driver, read_plan
+from study.store.paths import (
+    COMPARISONS,
+    DRIVER,
+    FAILURES,
+    JOURNAL,
+    MEASURED,
+    PLAN,
+    RESULTS,
+    SEAL,
+    SPEC,
+    TESTS,
+    WEIGHTS,
+)
+from study.store.store import RECORD, Store, score_files
+from tests.support.damage import DAMAGES, damage, flip
+from tests.support.finished import Finished, perform_all
+from tests.support.tiny import planned, tiny
 
 NAME, TWIN = "tiny", "twin"
 TABLES = (RESULTS, COMPARISONS, TESTS)

@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from study.cli import main
-from study.status import status
-from study.store import WEIGHTS, Store
-from tests.data.command import Command, Watch, histories, raylets_of
-from tests.data.pictures import picture, save
-from tests.data.tiny import tiny, written
+from study.cli.main import main
+from study.monitoring.status import status
+from study.store.store import WEIGHTS, Store
+from tests.support.command import Command, Watch, histories, raylets_of
+from tests.support.pictures import picture, save
+from tests.support.tiny import tiny, written
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 NOISE = ("Traceback", "raylet", "WARNING", "ERROR", "Aborted", "ray.")

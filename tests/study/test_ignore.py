@@ -14,15 +14,15 @@ from PIL import Image
 
 from datasets.settings import ImageSettings
 from datasets.targets import fit_masks
-from study.cli import main
-from study.outcome import write_outcome
-from study.report_cases import cases, extremes
-from study.report_facts import facts_of
-from study.store import Store
-from tests.data.documents import base, write_study
-from tests.data.finished import CLASSES, IMAGES, Finished, perform_all, write_pictures
-from tests.data.folder import write_folder
-from tests.data.tiny import planned, tiny
+from study.analysis.tables import write_outcome
+from study.cli.main import main
+from study.report.cases import cases, extremes
+from study.report.facts import facts_of
+from study.store.store import Store
+from tests.support.documents import base, write_study
+from tests.support.finished import CLASSES, IMAGES, Finished, perform_all, write_pictures
+from tests.support.folder import write_folder
+from tests.support.tiny import planned, tiny
 
 Capture = pytest.CaptureFixture[str]
 VOID = "p4"

@@ -19,14 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from study.cli import main
-from study.derived import study_table
-from study.files import Altered, write_signed, write_table
-from study.layout import COMPARISONS, DRIVER, FAILURES, FILES, PLAN, RESULTS, SEAL, SPEC, TESTS
-from study.store import Store, score_files
-from study.stored import read_driver, read_plan
-from tests.data.finished import Finished, perform_all
-from tests.data.tiny import planned
+from study.analysis.derived_cache import study_table
+from study.cli.main import main
+from study.store.atomic import Altered, write_signed, write_table
+from study.store.documents import read_driver, read_plan
+from study.store.paths import COMPARISONS, DRIVER, FAILURES, FILES, PLAN, RESULTS, SEAL, SPEC, TESTS
+from study.store.store import Store, score_files
+from tests.support.finished import Finished, perform_all
+from tests.support.tiny import planned
 
 NAME, OTHER = "tiny", "other"
 TABLES = RESULTS, COMPARISONS, TESTS

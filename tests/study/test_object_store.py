@@ -15,18 +15,18 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from study.job import Surroundings, make_job
-from study.mirror import made_mirror
-from study.outcome import write_outcome
-from study.plan import Plan
-from study.spec import Checkpoint
-from study.stage import perform
-from study.store import Store
-from study.train import Context
-from tests.data.command import Command
-from tests.data.object_store import ObjectStore
-from tests.data.searched import searched
-from tests.data.tiny import planned, tiny, written
+from study.analysis.tables import write_outcome
+from study.config.schema import Checkpoint
+from study.planning.graph import Plan
+from study.store.bucket_store import made_mirror
+from study.store.store import Store
+from study.training.job import Surroundings, make_job
+from study.training.train_stage import perform
+from study.training.trainer import Context
+from tests.support.command import Command
+from tests.support.object_store import ObjectStore
+from tests.support.searched import searched
+from tests.support.tiny import planned, tiny, written
 
 SHORT = {
     "stages.classify.epochs": 1,

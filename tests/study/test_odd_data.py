@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.sample import Pixels
+from datasets.source import Pixels
 from datasets.sources import FolderSettings, open_source
-from tests.data.documents import write_study
-from tests.data.pictures import picture, save
 from tests.fuzz.running import ended
+from tests.support.documents import write_study
+from tests.support.pictures import picture, save
 
 IMAGES = 8
 Write = Callable[[Path, int, Pixels], None]

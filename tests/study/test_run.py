@@ -11,18 +11,19 @@ import pytest
 from rich.console import Console
 
 from cluster.connect import Capacity
-from cluster.work import Outcome
-from study.claims import claim
-from study.executing import Worker, _refuse_too_small, _with_ancestors
-from study.job import Surroundings, make_job
-from study.plan import Plan
-from study.problems import Refused
+from cluster.protocol import Outcome
+from study.config.schema import Checkpoint
+from study.errors import Refused
+from study.execution.scheduler import _refuse_too_small, _with_ancestors
+from study.execution.worker import Worker
+from study.planning.graph import Plan
+from study.planning.pending import set_damaged_aside, todo
 from study.run import _drop_weights
-from study.spec import Checkpoint
-from study.store import WEIGHTS, Store
-from study.todo import set_damaged_aside, todo
-from tests.data.command import histories
-from tests.data.tiny import planned, tiny
+from study.store.lease import claim
+from study.store.store import WEIGHTS, Store
+from study.training.job import Surroundings, make_job
+from tests.support.command import histories
+from tests.support.tiny import planned, tiny
 
 SMALL = {"stages.classify.epochs": 1, "stages.segment.steps": 2}
 
@@ -61,7 +62,7 @@ def finished(plan: Plan, cache: Path, tmp_path: Path) -> Store:
 
 
 def test_a_driver_brings_no_torch_which_is_for_those_that_train() -> None:
-    code = "import sys, study.executing; print({'torch', 'timm', 'matplotlib'} & set(sys.modules))"
+    code = "import sys, study.execution.scheduler; print({'torch', 'timm', 'matplotlib'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 

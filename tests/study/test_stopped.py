@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.stopping import farewell
-from study.status import status
-from tests.data.command import Command, Watch
-from tests.data.tiny import tiny, written
+from cluster.signals import farewell
+from study.monitoring.status import status
+from tests.support.command import Command, Watch
+from tests.support.tiny import tiny, written
 
 MOMENTS = (0.05, 0.3, 0.8, 1.5, 3.0, 6.0)
 """Seconds after the start: Python starts, imports, plans; Ray starts; a stage trains."""

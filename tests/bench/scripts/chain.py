@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from models.vision import smp
+from models.encoders.vision import smp
 
 Case = dict[str, Any]
 Loss = Callable[[Tensor, Tensor], Tensor]

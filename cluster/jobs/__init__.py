@@ -1,0 +1,1 @@
+"""Studies as jobs of a remote cluster, through Ray's Jobs API."""

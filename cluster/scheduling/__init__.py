@@ -1,0 +1,1 @@
+"""A graph of stages as one Ray Tune run."""

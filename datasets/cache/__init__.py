@@ -1,0 +1,1 @@
+"""What was read from data sets, stored on this machine."""

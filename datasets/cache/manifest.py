@@ -1,0 +1,312 @@
+"""What the files of a data set contain, read once and kept: a row a file in one Parquet table."""
+
+import os
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from datasets.cache.arrays import PREPARED
+from datasets.cache.aside import read_hashed, write_hashed
+from datasets.cache.extracts import Place, Writer
+from datasets.decoding.decode import SUFFIXES, Kind, examine, luma
+from datasets.errors import DataError
+from datasets.settings import ImageSettings
+from datasets.source import Pixels, Progress
+
+VERSION = 5
+"""Raised when decoding, hashes or columns change: older tables are then read no more."""
+
+FileState = tuple[int, int, int, int]
+"""Bytes, mtime in ns, ctime in ns and inode: a file that was replaced differs in one of them, whatever its mtime."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Listing:
+    """Files under some folders of a root, as one walk found them. `folders` says what each one holds."""
+
+    root: Path
+    folders: Mapping[str, Kind]
+    files: Mapping[str, FileState]
+    """By path relative to root, with forward slashes."""
+    unread: Sequence[str] = ()
+    """Paths of files that are no images by their suffix."""
+
+    def inside(self, folder: str) -> list[str]:
+        """Return the paths under one folder, relative to the root."""
+        return [path for path in self.files if path.startswith(f"{folder}/")]
+
+    def kind(self, path: str) -> Kind:
+        """Return what the folder that a path lies in holds."""
+        return next(kind for folder, kind in self.folders.items() if path.startswith(f"{folder}/"))
+
+    def state(self, path: str) -> str:
+        """Name a file as it was when it was listed."""
+        return f"{path} {' '.join(map(str, self.files[path]))}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Manifest:
+    """One entry a file in every list, ordered by path (relative to the root)."""
+
+    path: list[str]
+    bytes: list[int]
+    mtime_ns: list[int]
+    ctime_ns: list[int]
+    inode: list[int]
+    content: list[str]
+    """BLAKE2b-128 of the bytes, "" where the file cannot be read."""
+    width: list[int]
+    height: list[int]
+    thumbnail: list[str]
+    """256-bit difference hash of an image, "" for masks and faulty files."""
+    values: list[str]
+    """Grey values or ids that occur, as the bits of a hexadecimal number."""
+    patient: list[str]
+    """PatientID of a DICOM file, "" of others and where it is missing."""
+    remark: list[str]
+    """What a user must know of a file that can be read, "" where there is nothing."""
+    fault: list[str]
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Where a path stands in the lists."""
+        return {path: position for position, path in enumerate(self.path)}
+
+
+CHUNK = 4096
+STATE = ("bytes", "mtime_ns", "ctime_ns", "inode")
+NUMBERS = frozenset({*STATE, "width", "height"})
+COLUMNS = tuple(column.name for column in fields(Manifest))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What one file contains; fields as the lists of `Manifest`."""
+
+    path: str
+    bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    content: str = ""
+    width: int = 0
+    height: int = 0
+    thumbnail: str = ""
+    values: str = ""
+    patient: str = ""
+    remark: str = ""
+    fault: str = ""
+
+
+def scan(root: Path, folders: Mapping[str, Kind]) -> Listing:
+    """List every image file under the folders.
+
+    Raises `DataError` where the root is no folder, and for what is no regular file or has a name that is not UTF-8.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} is no folder; allowed: the folder of the data set; correct `root` or download it")
+    found = [file for folder in folders for file in _walk(str(root), folder, ())]
+    files = {path: state for path, state in found if _suffix(path) in SUFFIXES}
+    unread = sorted(path for path, _ in found if path not in files)
+    return Listing(root=root, folders=folders, files=dict(sorted(files.items())), unread=unread)
+
+
+def _suffix(path: str) -> str:
+    return path[path.rfind(".") :].lower()
+
+
+def _walk(root: str, folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, FileState]]:
+    """Yield the files below a folder of the root; `above` are device and inode of the folders it lies in."""
+    try:
+        entries = os.scandir(f"{root}/{folder}")
+    except OSError as error:
+        if not os.path.lexists(f"{root}/{folder}"):
+            return
+        raise DataError(f"{root}/{folder} cannot be read ({error.strerror}); allowed: a folder; restore it") from error
+    with entries:
+        for entry in entries:
+            name, path = entry.name, f"{folder}/{entry.name}"
+            if name[0] == ".":
+                continue
+            _check_name(root, path)
+            found = _status(entry, f"{root}/{path}")
+            if stat.S_ISDIR(found.st_mode):
+                here = found.st_dev, found.st_ino
+                if here in above:
+                    raise DataError(f"{root}/{path} is a link to a folder that it lies in; allowed: files; remove it")
+                yield from _walk(root, path, (*above, here))
+            elif stat.S_ISREG(found.st_mode):
+                yield path, _state(found)
+            else:
+                raise DataError(f"{root}/{path} is no regular file; allowed: files and folders; remove it")
+
+
+def _check_name(root: str, path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise DataError(f"{root}/{shown} has a name that is not UTF-8; allowed: UTF-8 names; rename it") from None
+
+
+def _status(entry: "os.DirEntry[str]", path: str) -> os.stat_result:
+    try:
+        return entry.stat()
+    except OSError as error:  # a link to nothing, or to itself
+        raise DataError(f"{path} cannot be read ({error.strerror}); allowed: files; restore or remove it") from error
+
+
+def _state(found: os.stat_result) -> FileState:
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def file_state(path: Path | str) -> FileState | None:
+    """Return the state of a file as a listing holds it, None where there is none."""
+    try:
+        return _state(os.stat(path))  # noqa: PTH116  (half the time of Path.stat, of many files)
+    except OSError:
+        return None
+
+
+def read_manifest(
+    listing: Listing, cache: Path, progress: Progress | None = None, fits: Collection[ImageSettings] = ()
+) -> Manifest:
+    """Return what the listed files contain; only new or changed ones are read.
+
+    What is read leaves its masks, and its images fitted in each of these ways, in `extracts_of`.
+    """
+    table = cache / "manifests" / f"{_key(listing)}.parquet"
+    known = _load(table)
+    if _is_current(known, listing):
+        return known
+    from filelock import FileLock
+
+    table.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(table.with_suffix(".lock")):
+        known = _load(table)
+        if _is_current(known, listing):
+            return known
+        writer = Writer(extracts_of(listing, cache), fits)
+        for renewed in _renew(known, listing, progress, writer):
+            _save(renewed, table)
+            known = renewed
+    return known
+
+
+def thumbnail(pixels: Pixels) -> str:
+    """Difference hash: 16 x 16 signs of horizontal steps of the 17 x 16 grey thumbnail, as 64 hex digits.
+
+    "" where the thumbnail has one grey value: all such pictures would look the same.
+    """
+    import cv2
+
+    small = cv2.resize(luma(pixels), (17, 16), interpolation=cv2.INTER_AREA)
+    if small.min() == small.max():
+        return ""
+    return np.packbits(small[:, 1:] > small[:, :-1]).tobytes().hex()
+
+
+def _key(listing: Listing) -> str:
+    text = f"{VERSION} {listing.root.resolve()} {sorted(listing.folders.items())}"
+    return blake2b(os.fsencode(text), digest_size=16).hexdigest()
+
+
+def extracts_of(listing: Listing, cache: Path) -> Place:
+    """Return where reading these files leaves what it decoded."""
+    return Place(cache / PREPARED, _key(listing))
+
+
+def _is_current(known: Manifest, listing: Listing) -> bool:
+    states = zip(*(getattr(known, name) for name in STATE), strict=True)
+    return known.path == list(listing.files) and list(listing.files.values()) == list(states)
+
+
+def _renew(known: Manifest, listing: Listing, progress: Progress | None, writer: Writer) -> Iterator[Manifest]:
+    """Yield growing manifests, so that an interrupted first reading is not lost; the last one is complete."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    columns = (getattr(known, name) for name in COLUMNS)
+    stored = (Row(**dict(zip(COLUMNS, values, strict=True))) for values in zip(*columns, strict=True))
+    known_rows = {row.path: row for row in stored}
+    rows = {path: row for path, row in known_rows.items() if listing.files.get(path) == _state_of(row)}
+    missing = [path for path in listing.files if path not in rows]
+    pool = ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1))
+    try:
+        for start in range(0, max(len(missing), 1), CHUNK):
+            for row in pool.map(
+                lambda path: _inspect(listing, path, writer, known_rows.get(path)), missing[start : start + CHUNK]
+            ):
+                rows[row.path] = row
+                if progress is not None:
+                    progress(len(rows) - len(listing.files) + len(missing), len(missing))
+            writer.flush()
+            yield _manifest([rows[path] for path in listing.files if path in rows])
+    finally:
+        pool.shutdown(cancel_futures=True)  # who interrupts does not wait for the files that are left
+
+
+def _state_of(row: Row) -> FileState:
+    return row.bytes, row.mtime_ns, row.ctime_ns, row.inode
+
+
+def _manifest(rows: list[Row]) -> Manifest:
+    return Manifest(**{name: [getattr(row, name) for row in rows] for name in COLUMNS})
+
+
+def _inspect(listing: Listing, path: str, writer: Writer, before: Row | None) -> Row:
+    """Read a file. One whose content is as `before` is not decoded: it was moved, linked, or got another mode."""
+    kind = listing.kind(path)
+    size, mtime_ns, ctime_ns, inode = listing.files[path]
+    row = Row(path=path, bytes=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns, inode=inode)
+    try:
+        data = (listing.root / path).read_bytes()
+    except OSError as error:
+        return replace(row, fault=f"{path} cannot be read ({error.strerror}); allowed: a readable file; restore it")
+    row = replace(row, content=blake2b(data, digest_size=16).hexdigest())
+    if before is not None and before.content == row.content:
+        return replace(before, bytes=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns, inode=inode)
+    try:
+        decoded = examine(data, kind, path)
+    except DataError as error:
+        return replace(row, fault=str(error))
+    leave = writer.image if kind == "image" else writer.mask
+    leave(listing.state(path), decoded.pixels)
+    grey = luma(decoded.pixels)
+    return replace(
+        row, width=grey.shape[1], height=grey.shape[0], thumbnail=thumbnail(grey) if kind == "image" else "",
+        values=_values(grey), patient=decoded.patient, remark=decoded.remark,
+    )  # fmt: skip
+
+
+def _values(pixels: Pixels) -> str:
+    import cv2
+
+    occurring = cv2.calcHist([pixels], [0], None, [256], [0, 256]).ravel() > 0
+    return f"{int.from_bytes(np.packbits(occurring, bitorder='little').tobytes(), 'little'):x}"
+
+
+def _load(path: Path) -> Manifest:
+    import pyarrow.parquet
+
+    data = read_hashed(path)
+    if data is None:  # not there, or damaged: the files are read again
+        return _manifest([])
+    with pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data)) as file:  # read_table would import pandas
+        table = file.read()
+    return Manifest(**{name: table.column(name).to_pylist() for name in COLUMNS})
+
+
+def _save(manifest: Manifest, path: Path) -> None:
+    import pyarrow.parquet
+
+    kinds = {name: pyarrow.int64() if name in NUMBERS else pyarrow.string() for name in COLUMNS}
+    kinds["inode"] = pyarrow.uint64()  # some file systems use all 64 bits
+    table = pyarrow.table({name: pyarrow.array(getattr(manifest, name), kinds[name]) for name in COLUMNS})
+    buffer = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table, buffer, compression="zstd")
+    write_hashed(path, buffer.getvalue().to_pybytes())

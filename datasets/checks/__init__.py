@@ -1,0 +1,1 @@
+"""Problems of a data set that are reported before training."""

@@ -1,0 +1,225 @@
+"""Image files as 8-bit arrays, pixels as stored. A file that cannot be decoded to its last row is refused."""
+
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from datasets.decoding.raster import Raster, UnsuitableError, Values, open_raster
+from datasets.errors import DataError
+from datasets.source import Pixels
+
+Kind = Literal["image", "ids", "foreground"]
+"""What a file holds: a picture, class ids of exclusive classes, or one class where anything above 0 counts."""
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".dcm"})
+BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+"""What PIL, OpenCV and pydicom raise on damaged files."""
+
+# What PIL warns of is no reason to refuse a file, or decoding then fails with a reason of its own.
+warnings.filterwarnings("ignore", module="PIL")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Decoded:
+    """A decoded file: pixels, the PatientID of a DICOM file, and what a user must know of the file ("" if nothing)."""
+
+    pixels: Pixels
+    patient: str = ""
+    remark: str = ""
+
+
+def read(path: Path, kind: Kind) -> Pixels:
+    """Read and decode one file; see `decode`."""
+    try:
+        return decode(path.read_bytes(), kind, path.name)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error}); allowed: a readable file; restore it") from error
+
+
+def decode(data: bytes, kind: Kind, name: str) -> Pixels:
+    """Decode PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM bytes; pixels as stored, EXIF orientation is ignored.
+
+    `image`: (height, width) grey or (height, width, 3) RGB; alpha is dropped, palettes are expanded, more than 8 bits
+    are scaled from the image's own finite range (DICOM: see `decode_dicom`).
+    `ids`: (height, width), the stored numbers; a palette of greys holds these, one of colours its indices.
+    `foreground`: (height, width), 1 where any colour is above 0.
+    Masks of one colour with transparent pixels hold their shape in alpha. Raises `DataError` naming the file.
+    """
+    return examine(data, kind, name).pixels
+
+
+def examine(data: bytes, kind: Kind, name: str) -> Decoded:
+    """Decode as `decode` does, with what else the file says."""
+    from PIL.Image import DecompressionBombError
+
+    try:
+        if kind == "image" and data[128:132] == b"DICM":
+            from datasets.decoding.dicom import decode_dicom
+
+            pixels, patient = decode_dicom(data)
+            return Decoded(pixels=pixels, patient=patient)
+        raster = open_raster(data)
+        return Decoded(pixels=DECODERS[kind](raster), remark=_remark(raster, kind))
+    except UnsuitableError as error:
+        raise DataError(f"{name} {error}") from error
+    except (*BROKEN, DecompressionBombError) as error:
+        raise DataError(
+            f"{name} cannot be decoded as {kind} ({_reason(error, data)}); allowed: a complete PNG, JPEG, TIFF, BMP, "
+            "GIF, WebP or DICOM file; restore, convert or remove it"
+        ) from error
+
+
+def _reason(error: Exception, data: bytes) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if " object at 0x" not in reason:
+        return reason
+    # PIL names its own buffer where it knows no format.
+    if data[:2] in (b"II", b"MM"):
+        return "a TIFF that is cut off or of a kind that is not read, such as 64 bits or float colours"
+    if data.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer: fetch the file with `git lfs pull`"
+    return "no image format is recognised" if data else "the file is empty"
+
+
+def luma(pixels: Pixels) -> Pixels:
+    """Reduce (height, width[, 3]) RGB to (height, width) grey (ITU-R BT.601 weights)."""
+    import cv2
+
+    return pixels if pixels.ndim == 2 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def _image(raster: Raster) -> Pixels:
+    colour = raster.colour
+    if colour.dtype == np.uint8:
+        return colour
+    values = colour.astype(np.float64)
+    known = np.isfinite(values) & (values != _rounded(raster.no_data, colour.dtype))
+    if not known.any():
+        return np.zeros(values.shape, np.uint8)
+    low, high = values[known].min(), values[known].max()
+    shares = (np.where(known, values, low) - low) / max(high - low, 1e-12)
+    shown = 1 - shares if raster.white_is_zero else shares
+    return np.asarray(np.rint(np.where(known, shown, 0) * 255), np.uint8)
+
+
+def _rounded(number: float, kind: np.dtype[np.generic]) -> float:
+    """Return a number that is written as text, such as -3.4e+38, as pixels of a type hold it."""
+    with np.errstate(over="ignore"):
+        return float(np.float64(number).astype(kind)) if kind.kind == "f" else number
+
+
+def _ids(raster: Raster) -> Pixels:
+    if not raster.is_palette:
+        _check_alpha(raster)
+    values = raster.numbers()
+    if values.ndim == 3:
+        if (values != values[..., :1]).any():
+            raise UnsuitableError("is in colour; allowed: one class id a pixel; write ids, or a file for each class")
+        values = values[..., 0]
+    _check_whole(values)
+    if values.min() < 0 or values.max() > 255:
+        raise UnsuitableError(
+            f"holds the id {values.min() if values.min() < 0 else values.max():.0f}; allowed: 0 to 255; numbers of "
+            "objects are no classes: write the class of each pixel"
+        )
+    return values.astype(np.uint8)
+
+
+def _foreground(raster: Raster) -> Pixels:
+    _check_alpha(raster)
+    values = raster.colour
+    _check_whole(values)
+    if values.min() < 0:
+        raise UnsuitableError(
+            f"holds the number {values.min():.0f}; allowed: 0 outside and numbers above 0 inside; write these"
+        )
+    return np.asarray(np.logical_or.reduce([plane > 0 for plane in _planes(values)]), np.uint8)
+
+
+def _planes(values: Values) -> list[Values]:
+    return [values[..., channel] for channel in range(values.shape[2])] if values.ndim == 3 else [values]
+
+
+DECODERS: Mapping[Kind, Callable[[Raster], Pixels]] = {
+    "image": _image,
+    "ids": lambda raster: _mask(raster, _ids),
+    "foreground": lambda raster: _mask(raster, _foreground),
+}
+
+
+def _mask(raster: Raster, read_values: Callable[[Raster], Pixels]) -> Pixels:
+    """Return the shape in the alpha channel where only that varies, else what the values say."""
+    _check_mask(raster)
+    shape = raster.alpha_shape()
+    return read_values(raster) if shape is None else shape
+
+
+def _check_mask(raster: Raster) -> None:
+    if raster.white_is_zero:
+        raise UnsuitableError(
+            "has a TIFF header that says that 0 is white, so what is foreground is unclear; allowed: 0 is black; save "
+            "it like that"
+        )
+    if raster.lossy:
+        raise UnsuitableError(
+            "is compressed in a way that changes numbers; allowed: PNG, TIFF, BMP, GIF, lossless WebP; export it again"
+        )
+
+
+def _check_alpha(raster: Raster) -> None:
+    if raster.hides_colour:
+        raise UnsuitableError(
+            "has transparent pixels that are not black, so what is foreground is unclear; allowed: black outside of "
+            "the foreground; save it without transparency"
+        )
+
+
+def _check_whole(values: Values) -> None:
+    if not np.issubdtype(values.dtype, np.floating):
+        return
+    fraction = values[values != np.floor(values)]  # NaN is unequal to itself
+    if fraction.size:
+        raise UnsuitableError(
+            f"holds the number {fraction.flat[0]:.3g}; allowed: whole numbers in a mask; threshold it, or write ids"
+        )
+
+
+def _remark(raster: Raster, kind: Kind) -> str:
+    remarks = []
+    if raster.orientation != 1:
+        remarks.append(
+            f"has the EXIF orientation {raster.orientation}, which is ignored; allowed: images and annotation that fit "
+            "as stored; look at the contact sheet of `study data check`"
+        )
+    if kind == "foreground" and _is_soft(raster.colour):
+        remarks.append(
+            "has dark greys beside white, which count as foreground; allowed: 0 and one other number; threshold it if "
+            "they are soft edges or traces of JPEG compression"
+        )
+    return "\n".join(remarks)
+
+
+def _is_soft(values: Values) -> bool:
+    """Whether some greys lie in the lower half of the range and others at its upper end, as no numbering has them."""
+    grey, *others = _planes(values)
+    if values.dtype.kind != "u" or any(not np.array_equal(grey, other) for other in others):
+        return False
+    top = np.iinfo(values.dtype).max
+    return bool(grey.max() == top and ((grey > 0) & (grey <= top // 2)).any())

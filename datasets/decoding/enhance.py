@@ -1,0 +1,44 @@
+"""Fixed changes of an image before it is fitted: grey range, local contrast, gamma."""
+
+import numpy as np
+
+from datasets.settings import PrepareSettings
+from datasets.source import Pixels
+
+
+def enhance(pixels: Pixels, settings: PrepareSettings) -> Pixels:
+    """Return (height, width) grey or (height, width, 3) RGB changed as the settings say.
+
+    Of colours the lightness changes (L of CIE L*a*b*), hue and saturation stay.
+    """
+    if settings == PrepareSettings():
+        return pixels
+    if pixels.ndim == 2:
+        return _grey(pixels, settings)
+    import cv2
+
+    lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)
+    lab[..., 0] = _grey(np.ascontiguousarray(lab[..., 0]), settings)
+    return np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), np.uint8)
+
+
+def _grey(pixels: Pixels, settings: PrepareSettings) -> Pixels:
+    if settings.normalise:
+        pixels = _stretched(pixels)
+    if settings.equalise is not None:
+        import cv2
+
+        tiles = (settings.equalise.tiles, settings.equalise.tiles)
+        pixels = np.asarray(cv2.createCLAHE(settings.equalise.clip, tiles).apply(pixels), np.uint8)
+    if settings.gamma != 1:
+        curve = np.rint(255 * (np.arange(256) / 255) ** settings.gamma).astype(np.uint8)
+        pixels = curve[pixels]
+    return pixels
+
+
+def _stretched(pixels: Pixels) -> Pixels:
+    low, high = int(pixels.min()), int(pixels.max())
+    if low == high:
+        return pixels
+    stretched: Pixels = np.rint((pixels.astype(np.float32) - low) * (255 / (high - low))).astype(np.uint8)
+    return stretched

@@ -1,0 +1,255 @@
+"""An opened image file: its pixels with all their bits, as stored, whatever PIL would round, turn or wrap."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.source import Pixels
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Values = NDArray[Any]
+
+ORIENTATION, PHOTOMETRIC, SAMPLE_FORMAT, COLOUR_MAP, SUBFILE, NO_DATA = 274, 262, 339, 320, 254, 42113
+BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284
+"""TIFF tags (TIFF 6.0; `NO_DATA` is GDAL's)."""
+LOSSY_FORMATS: Final = frozenset({"JPEG", "MPO", "JPEG2000", "AVIF"})
+LOSSY_COMPRESSIONS: Final = frozenset({"jpeg", "tiff_jpeg", "webp"})
+"""Of TIFF, by PIL's names."""
+GREY_STEPS: Final = {"L;2": 85, "L;4": 17}
+"""By how much PIL multiplies grey values of 2 and 4 bits."""
+_TURNED_BACK: Final[Mapping[int, tuple[str, Callable[[Values], Values]]]] = {
+    2: ("FLIP_LEFT_RIGHT", lambda values: values[:, ::-1]),
+    3: ("ROTATE_180", lambda values: values[::-1, ::-1]),
+    4: ("FLIP_TOP_BOTTOM", lambda values: values[::-1]),
+    5: ("TRANSPOSE", lambda values: values.swapaxes(0, 1)),
+    6: ("ROTATE_90", np.rot90),
+    7: ("TRANSVERSE", lambda values: values[::-1, ::-1].swapaxes(0, 1)),
+    8: ("ROTATE_270", lambda values: np.rot90(values, 3)),
+}
+"""By EXIF orientation, what undoes turning an image upright: for PIL by name, and for arrays."""
+
+
+class UnsuitableError(ValueError):
+    """A sound file that cannot be what it should be; says what it has, what is allowed, and the remedy."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Raster:
+    """A decoded file. `image` is loaded; `packing` names the bits a pixel has in the file (PIL's raw mode)."""
+
+    data: bytes
+    image: "Image"
+    packing: str
+    orientation: int
+    """EXIF orientation, 1 where nothing is turned."""
+    tags: dict[int, Any]
+    """Tags of a TIFF file, empty of others."""
+
+    @property
+    def white_is_zero(self) -> bool:
+        """Whether a TIFF file says that 0 is white."""
+        return self.tags.get(PHOTOMETRIC) == 0
+
+    @cached_property
+    def no_data(self) -> float:
+        """Return GDAL's number for missing pixels, NaN where there is none."""
+        try:
+            return float(str(self.tags.get(NO_DATA, "nan")).strip("\0 "))
+        except ValueError:
+            return float("nan")
+
+    @property
+    def lossy(self) -> bool:
+        """Whether the compression may change numbers: JPEG, also within TIFF, and WebP but for its lossless kind."""
+        if self.image.format == "WEBP":
+            return b"VP8L" not in riff_chunks(self.data)
+        return self.image.format in LOSSY_FORMATS or self.image.info.get("compression") in LOSSY_COMPRESSIONS
+
+    @cached_property
+    def colour(self) -> Values:
+        """Return (height, width) grey or (height, width, 3) RGB without alpha, palettes expanded, with all bits."""
+        if self.is_palette:
+            return np.asarray(self._palette()[self._indices()])
+        if self.image.mode in {"1", "L", "LA", "La"} and not self._is_deep and not self._is_signed:
+            return np.asarray(self.image if self.image.mode == "L" else self.image.convert("L"))
+        if self.image.mode in {"CMYK", "YCbCr", "LAB", "HSV"}:
+            return np.asarray(self.image.convert("RGB"))
+        return self._without_alpha(self._stored())
+
+    def numbers(self) -> Values:
+        """Return the stored numbers without alpha, (height, width[, 3]).
+
+        Of a palette of greys these are the greys, as software that compresses files reorders them, and tools differ in
+        whether black or white comes first. Of a palette of colours these are the indices. Raises `UnsuitableError`
+        where another index than 0 is black, and for colours in a GIF, whose encoders reorder them.
+        """
+        if self.is_palette:
+            return self._ids()
+        values = self._without_alpha(self._stored())
+        step = GREY_STEPS.get(self.packing)
+        return values if step is None else values // step
+
+    def alpha_shape(self) -> Pixels | None:
+        """Return 1 where alpha is above 0 if pixels are transparent and all have one colour: a brush stroke.
+
+        None otherwise.
+        """
+        alpha = self._alpha()
+        if alpha is None or (alpha > 0).all():
+            return None
+        colour = self.colour
+        return None if (colour != colour[:1, :1]).any() else np.asarray(alpha > 0, np.uint8)
+
+    @property
+    def hides_colour(self) -> bool:
+        """Whether some pixels show and others are transparent but not black: which are foreground is unclear."""
+        alpha = self._alpha()
+        return alpha is not None and bool(alpha.any()) and bool(self.colour[alpha == 0].any())
+
+    def _alpha(self) -> Values | None:
+        """Return alpha as (height, width), None where there is none."""
+        if self.image.getbands()[-1] == "A":
+            return self._stored()[..., -1]
+        if "transparency" in self.image.info:
+            return np.asarray(self.image.convert("RGBA"))[..., 3]
+        return None
+
+    @property
+    def is_palette(self) -> bool:
+        """Whether pixels are indices into a table of colours."""
+        return self.image.mode in {"P", "PA"}
+
+    @property
+    def _is_deep(self) -> bool:
+        """Whether PIL keeps only the upper 8 of 16 bits."""
+        return ";16" in self.packing and not self.image.mode.startswith("I")
+
+    @property
+    def _is_signed(self) -> bool:
+        return self.image.mode == "L" and self.tags.get(SAMPLE_FORMAT, (1,))[0] == 2
+
+    def _stored(self) -> Values:
+        if self._is_deep:
+            return _all_bits(self.data, self.image, self.orientation)
+        values = np.asarray(self.image)
+        if self._is_signed:
+            values = (255 - values if self.white_is_zero else values).view(np.int8)  # PIL inverts where 0 is white
+        elif self.image.mode == "I" and self.packing.startswith("I;32") and "S" not in self.packing:
+            values = values.view(np.uint32)
+        return values
+
+    def _without_alpha(self, values: Values) -> Values:
+        if values.ndim == 2:
+            return values
+        return values[..., 0] if values.shape[2] == 2 else values[..., :3]
+
+    def _palette(self) -> Pixels:
+        """Return the colours of the palette, (256, 3), black where it has fewer."""
+        colours = self.tags.get(COLOUR_MAP)
+        if colours is None:
+            stored = np.array(self.image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        else:
+            values = np.array(colours).reshape(3, -1).T
+            # Some programs write 8 bits where 16 are due.
+            stored = (values if values.max(initial=0) <= 255 else values // 256).astype(np.uint8)
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(stored)] = stored[:256]
+        return table
+
+    def _indices(self) -> Pixels:
+        return np.asarray(self.image.getchannel(0), np.uint8)
+
+    def _ids(self) -> Pixels:
+        indices, table = self._indices(), self._palette()
+        used = np.flatnonzero(np.bincount(indices.ravel(), minlength=256))
+        if (table == table[:, :1]).all() and len(np.unique(table[used, 0])) == len(used):
+            return np.asarray(table[indices, 0])
+        if self.image.format == "GIF":
+            raise UnsuitableError(
+                "is a GIF with colours, which encoders number anew in each file; allowed: class ids as greys; export "
+                "it as PNG"
+            )
+        if table[0].any() and not table[used[used > 0]].any(axis=1).all():
+            raise UnsuitableError(
+                f"has a palette in which 0 is the colour {tuple(table[0].tolist())} and another number is black, so "
+                "what is background is unclear; allowed: 0 is black; write ids without a palette"
+            )
+        return indices
+
+
+def open_raster(data: bytes) -> Raster:
+    """Open and decode a file. Raises what PIL raises, and `UnsuitableError` for several pages."""
+    from PIL import Image
+
+    image: Image.Image = Image.open(BytesIO(data))
+    _seek_page(image)
+    packing = _packing(image)  # before anything that loads the image
+    tags = dict(getattr(image, "tag_v2", {}))
+    if tags.get(PLANAR_CONFIGURATION) == 2 and len(image.getbands()) > 1 and max(tags.get(BITS_PER_SAMPLE, (8,))) > 8:
+        raise UnsuitableError(
+            "is a TIFF with a plane of more than 8 bits for each colour (planar configuration 2); allowed: colours "
+            "pixel by pixel (planar configuration 1); save it like that"
+        )
+    orientation = int(image.getexif().get(ORIENTATION, 1) or 1)
+    image.load()
+    if orientation not in _TURNED_BACK:
+        orientation = 1
+    elif image.format == "TIFF":  # the only format that PIL turns when it loads
+        image = image.transpose(Image.Transpose[_TURNED_BACK[orientation][0]])
+    return Raster(data=data, image=image, packing=packing, orientation=orientation, tags=tags)
+
+
+def _all_bits(data: bytes, image: "Image", orientation: int) -> Values:
+    """Decode 16 bits a channel, of which PIL keeps 8, as (height, width, 3) RGB or with alpha (height, width, 4)."""
+    import cv2
+
+    values: Values | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is not None and data[:2] in (b"II", b"MM") and orientation in _TURNED_BACK:  # OpenCV turns TIFF alone
+        values = _TURNED_BACK[orientation][1](values)
+    if values is None or values.shape[:2] != image.size[::-1]:
+        raise ValueError("its 16 bits a channel cannot be decoded")
+    return np.asarray(values[..., [2, 1, 0, 3][: values.shape[2]]] if values.ndim == 3 else values)
+
+
+def _seek_page(image: "Image") -> None:
+    """Go to the only page and refuse several. Smaller copies, and the second picture of a phone's JPEG, do not count.
+
+    Raises `UnsuitableError`.
+    """
+    pages = list(range(getattr(image, "n_frames", 1)))
+    if len(pages) == 1 or image.format == "MPO":
+        return
+    if image.format == "TIFF":
+        pages = [page for page in pages if not _is_reduced(image, page)]
+    if len(pages) > 1:
+        raise UnsuitableError(f"has {len(pages)} pages or frames; allowed: one; save each one as a file")
+    image.seek(pages[0] if pages else 0)
+
+
+def _is_reduced(image: "Image", page: int) -> bool:
+    image.seek(page)
+    return bool(int(image.tag_v2.get(SUBFILE, 0)) & 1)  # type: ignore[attr-defined]
+
+
+def _packing(image: "Image") -> str:
+    tile = getattr(image, "tile", None) or [None]
+    args = tile[0][3] if tile[0] else ""
+    raw = args[0] if isinstance(args, tuple) and args else args
+    return raw if isinstance(raw, str) else ""
+
+
+def riff_chunks(data: bytes) -> list[bytes]:
+    """Return the names of the chunks of a RIFF file, such as WebP."""
+    names, place = [], 12
+    while place + 8 <= len(data):
+        names.append(data[place : place + 4])
+        size = int.from_bytes(data[place + 4 : place + 8], "little")
+        place += 8 + size + size % 2
+    return names

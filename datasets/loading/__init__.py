@@ -1,0 +1,1 @@
+"""Prepared images, augmentation and batches."""

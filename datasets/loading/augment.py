@@ -1,0 +1,190 @@
+"""Random changes of training images; each depends on its key alone. The one door to albumentations."""
+
+import math
+import os
+import random
+from hashlib import blake2b
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.settings import AugmentSettings
+from datasets.source import Pixels
+from datasets.targets import Array, Target
+
+# Without this the import asks the network for a newer version.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations as A
+import cv2
+
+cv2.setNumThreads(0)
+
+ELASTIC_SIGMA: Final = 0.08
+"""Share of the side over which neighbouring points move together."""
+POINTS: Final = ("centre", "box")
+HALF: Final = 0.5
+"""Albumentations counts points from the middle of the first pixel, targets from its corner."""
+
+
+class Augmenter:
+    """Changes one training image of side `size` and its target. Not to be shared between threads.
+
+    Masks move with the image, nearest; centres and boxes move as points and are clipped to the image; labels stay.
+    """
+
+    def __init__(self, settings: AugmentSettings, target: Target, size: int) -> None:
+        moving, steps = _moving_steps(settings, size), _pixel_steps(settings)
+        self._follows = target if moving else "image"
+        points = A.KeypointParams(format="xy", remove_invisible=False) if self._follows in POINTS else None
+        # What `Batches` hands over has one shape.
+        self._pipeline = (
+            A.Compose([*moving, *steps], keypoint_params=points, is_check_shapes=False) if moving or steps else None
+        )
+        # One stream for all steps: a seed would begin one for each, the same for all, which takes longer too.
+        self._bits, self._random = np.random.Philox(key=0), random.Random()
+        self._start = self._bits.state
+        if self._pipeline is not None:
+            self._pipeline.set_random_state(np.random.Generator(self._bits), self._random)
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is ever changed."""
+        return self._pipeline is not None
+
+    def __call__(self, image: Pixels, target: Array | None, key: tuple[int, ...]) -> tuple[Pixels, Array | None]:
+        """Change an image (S, S, channels) and its target; equal keys give equal results, in any process."""
+        if self._pipeline is None:
+            return image, target
+        self._seed(key)
+        if target is None or self._follows in ("image", "labels"):
+            return self._pipeline(image=image)["image"], target
+        if self._follows not in POINTS:
+            name = "mask" if target.ndim == 2 else "masks"
+            changed = self._pipeline(image=image, **{name: target})
+            return changed["image"], changed[name]
+        if np.isnan(target).any():
+            return self._pipeline(image=image)["image"], target
+        points = _corners(target) * image.shape[0] - HALF
+        changed = self._pipeline(image=image, keypoints=points)
+        moved = (np.asarray(changed["keypoints"]) + HALF) / image.shape[0]
+        return changed["image"], _from_corners(np.clip(moved, 0, 1), target.shape[0])
+
+    def _seed(self, key: tuple[int, ...]) -> None:
+        digest = blake2b(" ".join(map(str, key)).encode(), digest_size=16).digest()
+        # As `Philox(key=int.from_bytes(digest))`, whose making takes ten times as long.
+        self._start["state"]["key"] = np.frombuffer(digest, ">u8")[::-1].astype(np.uint64)
+        self._bits.state = self._start
+        self._random.seed(digest)
+
+
+def _moving_steps(settings: AugmentSettings, size: int) -> list[Any]:
+    steps: list[Any] = []
+    if settings.flip:
+        steps.append(A.HorizontalFlip(p=settings.flip))
+    if settings.rotate or settings.scale or settings.shift or settings.shear:
+        steps.append(
+            _Affine(
+                rotate=(-settings.rotate, settings.rotate),
+                scale=(1 - settings.scale, 1 + settings.scale),
+                translate_percent=(-settings.shift, settings.shift),
+                shear=(-settings.shear, settings.shear),
+                keep_ratio=True,
+                interpolation=cv2.INTER_LINEAR,
+                mask_interpolation=cv2.INTER_NEAREST,
+                border_mode=cv2.BORDER_CONSTANT,
+                p=1,
+            )
+        )
+    if settings.crop:
+        share = (1 - settings.crop) ** 2  # albumentations counts the area
+        steps.append(
+            A.RandomResizedCrop(
+                (size, size), scale=(share, 1.0), ratio=(1.0, 1.0), mask_interpolation=cv2.INTER_NEAREST_EXACT, p=1
+            )
+        )
+    if settings.elastic:
+        steps.append(_elastic(settings.elastic * size, size))
+    return steps
+
+
+class _Affine(A.Affine):  # type: ignore[misc]
+    """The same pixels, outside 0, without a comparison with the identity for each plane: it takes as long as moving."""
+
+    def apply(self, img: Pixels, matrix: NDArray[np.float64], **params: object) -> Pixels:
+        """Move an image (S, S, at most 4)."""
+        return self._moved(img, matrix, self.interpolation)
+
+    def apply_to_mask(self, mask: Array, matrix: NDArray[np.float64], **params: object) -> Array:
+        """Move a mask (S, S)."""
+        return self._moved(mask, matrix, self.mask_interpolation)
+
+    def _moved(self, pixels: Array, matrix: NDArray[np.float64], interpolation: int) -> Array:
+        height, width = pixels.shape[:2]
+        moved = cv2.warpAffine(pixels, matrix[:2], (width, height), flags=interpolation, borderMode=self.border_mode)
+        return moved.reshape(pixels.shape)  # OpenCV drops a single channel
+
+
+def _elastic(reach: float, size: int) -> Any:  # noqa: ANN401 - albumentations has no types
+    """Move points by a smooth random field of about `reach` pixels at most.
+
+    Smoothing uniform noise of -1..1 with a deviation of sigma pixels leaves values whose deviation is
+    1 / (sqrt(3) x 2 sqrt(pi) sigma); three of those are taken for the most.
+    """
+    sigma = ELASTIC_SIGMA * size
+    most = 3 / (math.sqrt(3) * 2 * math.sqrt(math.pi) * sigma)
+    return _Elastic(
+        alpha=reach / most, sigma=sigma, interpolation=cv2.INTER_LINEAR, mask_interpolation=cv2.INTER_NEAREST,
+        border_mode=cv2.BORDER_CONSTANT, p=1,
+    )  # fmt: skip
+
+
+class _Elastic(A.ElasticTransform):  # type: ignore[misc]
+    """The same field strength everywhere: albumentations' grows many times towards the border, and it loses points."""
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: object) -> dict[str, Any]:
+        """Return from where each pixel is taken, (S, S) of x and of y."""
+        height, width = params["shape"][:2]
+        margin = round(3 * self.sigma)
+        noise = self.random_generator.random((height + 2 * margin, width + 2 * margin, 2), dtype=np.float32)
+        field = cv2.GaussianBlur(noise, (0, 0), self.sigma)[margin:-margin, margin:-margin]
+        field = self.alpha * (2 * field - 1)
+        rows, columns = np.indices((height, width), dtype=np.float32)
+        return {"map_x": columns + field[..., 0], "map_y": rows + field[..., 1]}
+
+    def apply_to_keypoints(self, keypoints: NDArray[Any], map_x: Array, map_y: Array, **params: object) -> NDArray[Any]:
+        """Move each point with the image: to the pixel that is taken from nearest to it, and the rest of the way."""
+        moved = keypoints.copy()
+        for point in moved:
+            x, y = point[:2]
+            row, column = np.unravel_index(np.argmin((map_x - x) ** 2 + (map_y - y) ** 2), map_x.shape)
+            point[:2] = column + x - map_x[row, column], row + y - map_y[row, column]
+        return moved
+
+
+def _pixel_steps(settings: AugmentSettings) -> list[Any]:
+    steps: list[Any] = []
+    if settings.brightness or settings.contrast:
+        steps.append(
+            A.RandomBrightnessContrast(brightness_limit=settings.brightness, contrast_limit=settings.contrast, p=1)
+        )
+    if settings.gamma:
+        steps.append(A.RandomGamma((100 * (1 - settings.gamma), 100 * (1 + settings.gamma)), p=1))
+    if settings.noise:
+        steps.append(A.GaussNoise(std_range=(settings.noise, settings.noise), per_channel=False, p=1))
+    return steps
+
+
+def _corners(target: Array) -> NDArray[np.float64]:
+    """Return a centre as one point, a box as its four corners."""
+    if target.shape == (2,):
+        return target.astype(np.float64)[None]
+    x, y, width, height = target.astype(np.float64)
+    return np.array([[x, y], [x + width, y], [x, y + height], [x + width, y + height]])
+
+
+def _from_corners(points: NDArray[np.float64], numbers: int) -> NDArray[np.float32]:
+    """Return a centre, or the box that encloses the points."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    return (low if numbers == 2 else np.concatenate([low, high - low])).astype(np.float32)

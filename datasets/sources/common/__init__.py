@@ -1,0 +1,1 @@
+"""What layouts of image files share."""

@@ -1,0 +1,179 @@
+"""Which class each id of exclusive masks is, and which names a class may have."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from pydantic import StrictInt, field_validator
+
+from datasets.decoding.text import normal, read_text
+from datasets.errors import DataError
+from datasets.settings import Settings
+from datasets.source import IGNORE
+
+RESERVED: Final = frozenset({"macro", "micro", "weighted"})
+"""Names of averages over classes in results."""
+NO_CLASS: Final = frozenset({"background", "bg", "ignore"})
+"""Names of what is no class, between underscores too, as labelme writes them."""
+FEWEST_OBJECTS: Final = 4
+"""From so many ids on they may number objects rather than classes."""
+DIFFERENT_COUNTS = 3
+"""Classes of which each image shows the first few are rare; with so many different numbers of them, rarer."""
+FEWEST_GREYS, MOST_UNNAMED = 8, 100
+"""From so many ids on they may be grey levels, and so many classes at most need no names."""
+NUMBERED: Final = re.compile(r"(\d+)[\s:,;=.)]+\S")
+
+
+class IgnoreSettings(Settings):
+    """Setting of sources whose masks hold class ids: those of pixels without a label, such as borders."""
+
+    ignore: StrictInt | tuple[StrictInt, ...] = ()
+
+    @field_validator("ignore")
+    @classmethod
+    def _ids_of_masks(cls, ignore: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        for number in _listed(ignore):
+            if not 1 <= number <= 255:
+                what = "the background" if number == 0 else "no id that a mask can hold"
+                raise ValueError(f"has the id {number}, which is {what}; allowed: ids from 1 to 255; remove it")
+        return ignore
+
+    @property
+    def ignored_ids(self) -> tuple[int, ...]:
+        """Return the ids in ascending order, each once."""
+        return tuple(sorted(set(_listed(self.ignore))))
+
+
+def _listed(ignore: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (ignore,) if isinstance(ignore, int) else ignore
+
+
+def class_ids(
+    masks: Iterable[int], known: Sequence[str] | None, root: Path, ignored: Sequence[int] = ()
+) -> dict[str, int]:
+    """Return the id of each class.
+
+    `masks` are the ids that each mask holds, as bits. Known classes have the ids 1, 2, ...; without names the ids that
+    occur are classes, except for `ignored` ones. Masks of 0 and one other number show one class, whatever the number: 0
+    and 255 are common.
+    Raises `DataError` where ids count the objects of each image, for an ignored id of a class, and for more classes
+    than masks can hold.
+    """
+    ids = _class_ids([frozenset(numbers_in(held)).difference(ignored) for held in masks], known, root)
+    if len(ids) >= IGNORE:
+        raise DataError(
+            f"{root} has {len(ids)} classes; allowed: at most {IGNORE - 1} in masks of class ids; merge some, or write "
+            "a mask for each class"
+        )
+    for name, number in ids.items():
+        if number in ignored:
+            raise DataError(
+                f"{root}: ignore has the id {number}, which is that of the class '{name}'; allowed: ids of no class; "
+                "remove the id from `ignore`, or the class from classes.txt"
+            )
+    return ids
+
+
+def _class_ids(used: Sequence[frozenset[int]], known: Sequence[str] | None, root: Path) -> dict[str, int]:
+    foreground = sorted(set().union(*used) - {0})
+    if known is not None:
+        alone = len(known) == 1 and len(foreground) == 1
+        return {known[0]: foreground[0]} if alone else {name: number for number, name in enumerate(known, 1)}
+    if foreground == [1, IGNORE] and all(len(ids - {0}) <= 1 for ids in used):
+        raise DataError(
+            f"{root / 'masks'} holds 1 in some masks and {IGNORE} in others, as if one class were written in two ways; "
+            f"allowed: one id a class; write 1 for {IGNORE}, or list the classes in classes.txt"
+        )
+    if _are_greys(foreground):
+        raise DataError(
+            f"{root / 'masks'} holds {len(foreground)} different ids up to {foreground[-1]}, as grey levels of soft "
+            "edges or of JPEG compression do; allowed: one id a class; threshold the masks, or number classes from 1 "
+            "and list them in classes.txt"
+        )
+    if _count_objects(used):
+        raise DataError(
+            f"{root / 'masks'} numbers the objects of each image (1 to {foreground[-1]}), where each pixel should hold "
+            "the id of its class; allowed: the same id for all objects of a class; write 1 for each object, or list "
+            "the classes in classes.txt where the ids are classes"
+        )
+    return {f"class_{number}": number for number in foreground or [1]}
+
+
+def numbers_in(bits: int) -> tuple[int, ...]:
+    """Return the ids given as bits, in ascending order."""
+    return tuple(number for number in range(bits.bit_length()) if bits >> number & 1)
+
+
+def _count_objects(masks: Sequence[frozenset[int]]) -> bool:
+    """Whether the ids of every mask are 1 to n without a gap, and n differs: objects are counted like that."""
+    counts = {len(ids - {0}) for ids in masks}
+    gapless = all(ids - {0} == frozenset(range(1, len(ids - {0}) + 1)) for ids in masks)
+    return gapless and max(counts, default=0) >= FEWEST_OBJECTS and len(counts - {0}) >= DIFFERENT_COUNTS
+
+
+def _are_greys(ids: Sequence[int]) -> bool:
+    """Whether there are many ids with large gaps, 255 aside, or more than data without names of classes have."""
+    numbered = [number for number in ids if number != IGNORE]
+    sparse = len(ids) >= FEWEST_GREYS and numbered[-1] > 2 * len(numbered)
+    return sparse or len(ids) > MOST_UNNAMED
+
+
+def read_classes(path: Path, *, ids: bool) -> list[str]:
+    """Return the names that a file lists, one a line. `ids`: line k names the class of id k.
+
+    Raises `DataError` where the names would be taken for those of other ids.
+    """
+    names = [line.strip() for line in read_text(path).rstrip().splitlines()]
+    if not ids:
+        return [name for name in names if name]
+    if not names:
+        raise DataError(f"{path} is empty; allowed: the name of id 1 in its first line, and so on; write or remove it")
+    for line, name in enumerate(names, 1):
+        if not name or name[0] == "#":
+            what = "is a comment" if name else "is empty"
+            raise DataError(
+                f"{path} line {line} {what}; allowed: the name of id {line}, as lines are counted; remove the line"
+            )
+    numbers = [int(match[1]) for match in map(NUMBERED.match, names) if match]
+    if len(numbers) == len(names) and numbers == list(range(numbers[0], numbers[0] + len(names))):
+        raise DataError(
+            f"{path} numbers its lines ('{names[0]}'); allowed: names alone, that of id 1 in the first line; remove "
+            "the numbers, and the line of the background"
+        )
+    return names
+
+
+def check_names(names: Iterable[str], where: object, *, ids: bool = False) -> None:
+    """Raise `DataError` for classes that no result could tell apart, or named like an average or the background.
+
+    `ids`: whether a list numbers them.
+    """
+    alike: dict[str, str] = {}
+    for name in names:
+        other = alike.setdefault(normal(name).strip().casefold(), name)
+        if not name.strip() or other != name:
+            what = f"classes '{other}' and '{name}', which look alike" if name.strip() else "class '', without a name"
+            raise DataError(f"{where} has the {what}; allowed: different names; rename it, or choose with `classes`")
+        if name.casefold() in RESERVED:
+            raise DataError(
+                f"{where} has the class '{name}', which is the name of an average in results; allowed: other names; "
+                "rename it"
+            )
+        if name.strip("_").casefold() in NO_CLASS:
+            remedy = "remove its line, so that id 1 is the first class" if ids else "leave it out with `classes`"
+            raise DataError(
+                f"{where} has the class '{name}', which stands for pixels of no class; allowed: foreground classes; "
+                f"{remedy}"
+            )
+
+
+def may_be_unlabelled(ids: Mapping[str, int]) -> bool:
+    """Return whether the id 255 stands beside 1, 2, ...: it may mark pixels without a label rather than a class."""
+    *others, last = sorted(ids.values()) or [0]
+    return bool(others) and last == IGNORE and others == list(range(1, len(others) + 1))
+
+
+def used_ids(ids: Mapping[str, int], bits: int) -> int:
+    """Return which classes, in their order, are among ids given as bits."""
+    return sum(1 << place for place, number in enumerate(ids.values()) if bits >> number & 1)

@@ -1,0 +1,290 @@
+"""A published layout of image files: what its tables say of each image becomes an index and arrays."""
+
+import time
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
+from hashlib import blake2b
+from math import isnan
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.cache import stored_index
+from datasets.cache.extracts import Extracts
+from datasets.cache.manifest import FileState, Listing, Manifest, extracts_of, file_state, read_manifest, scan
+from datasets.cache.stored_index import Stored
+from datasets.decoding.decode import Kind, read
+from datasets.errors import DataError
+from datasets.settings import FileSettings, ImageSettings
+from datasets.source import Box, Index, Offer, Pixels, Progress, Source
+from datasets.sources.common.class_ids import IgnoreSettings, check_names, class_ids, used_ids
+from datasets.sources.common.faults import annotation_faults, check_pixels, image_fault, remarks
+from datasets.sources.common.masks import exclusive, masks_digest, overlapping, values_in
+from datasets.sources.common.published import Case, MaskFile, Published
+from datasets.sources.common.tables import choose, digest
+
+
+class FileSource(Source):
+    """Source of files under a root, as they were when first asked for. A layout says only `_published`."""
+
+    folders: ClassVar[Mapping[str, Kind]]
+    user_layout: ClassVar[bool] = False
+    """Whether users lay the files out themselves, so that one that is not read may be a mistake."""
+    tables: ClassVar[Sequence[str]] = ()
+    """All files that `_published` reads. A layout that names them is a large one, whose index is kept.
+
+    They name each of its images, and one that is not there is refused: no other file is part of it.
+    """
+
+    def __init__(self, settings: FileSettings) -> None:
+        self._settings = settings
+        self._root = settings.root
+        self._collection = settings.collection
+        self._ignored = settings.ignored_ids if isinstance(settings, IgnoreSettings) else ()
+        self._extracts: Extracts | None = None
+        self._files: Manifest | None = None
+        self._same_content: set[tuple[str, FileState]] = set()
+        """Files of another state whose content was compared."""
+        self._ids: Mapping[str, int] | None = None
+
+    @abstractmethod
+    def _published(self, listing: Listing) -> Published:
+        """Read the tables; image files are not opened. Raises `DataError` where a table is broken."""
+
+    def _folders(self) -> Mapping[str, Kind]:
+        return self.folders
+
+    @cached_property
+    def _listing(self) -> Listing:
+        return scan(self._root, self._folders())
+
+    @cached_property
+    def _tables(self) -> Mapping[str, FileState | None]:
+        return {name: file_state(self._root / name) for name in self.tables}
+
+    @cached_property
+    def _layout(self) -> Published:
+        published = self._published(self._listing)
+        for name, state in self._tables.items():  # an index that was kept is older than what is read here
+            if file_state(self._root / name) != state:
+                raise DataError(_changed(self._root / name))
+        repeated = [name for name, times in Counter(case.id for case in published.cases).items() if times > 1]
+        if repeated:
+            raise DataError(
+                f"{self._root}: {len(repeated)} ids stand for several images ({repeated[0]}); allowed: one image "
+                "an id; rename or remove one"
+            )
+        return published
+
+    @cached_property
+    def _cases(self) -> list[Case]:
+        return sorted(self._layout.cases, key=lambda case: case.id)
+
+    @cached_property
+    def _labels(self) -> tuple[int, ...]:
+        names = choose(self._layout.labels, self._settings.labels, "labels", self._root)
+        return tuple(self._layout.labels.index(name) for name in names)
+
+    def index(self, cache: Path, progress: Progress | None = None, fits: Collection[ImageSettings] = ()) -> Index:
+        """Read or make the index; see `Source.index`."""
+        index = self._indexed(cache, progress, fits)
+        self._extracts = Extracts(extracts_of(self._listing, cache))
+        return index
+
+    def _indexed(self, cache: Path, progress: Progress | None, fits: Collection[ImageSettings]) -> Index:
+        if not self.tables or "_listing" in vars(self):
+            return self._made(cache, progress, fits)
+        place = stored_index.place_of(cache, self._settings)
+        kept = stored_index.load(place, self._root, self._folders())
+        if kept is None:
+            begun, tables = time.time_ns(), self._tables  # before they are read
+            index = self._made(cache, progress, fits)
+            kept = Stored(index=index, listing=self._listing, tables=tables)
+            stored_index.save(kept, place, begun)
+        self._listing, self._tables = kept.listing, kept.tables
+        return kept.index
+
+    def _made(self, cache: Path, progress: Progress | None, fits: Collection[ImageSettings]) -> Index:
+        files, cases, layout = read_manifest(self._listing, cache, progress, fits), self._cases, self._layout
+        self._files = files
+        check_pixels(cases, files, self._root)
+        bits = [self._bits(case, files) for case in cases]
+        by_id: Mapping[str, int] = {}
+        if not layout.overlapping:
+            masks = [held for case, held in zip(cases, bits, strict=True) if case.masks]
+            by_id = class_ids(masks, layout.classes, self._root, self._ignored)
+        elif self._ignored:
+            raise DataError(
+                f"{self._root}: ignore is {', '.join(map(str, self._ignored))}, but each class has masks of its own; "
+                "allowed: `ignore` with one mask of class ids for each image; remove it, or write such masks"
+            )
+        known = layout.classes if layout.overlapping and layout.classes is not None else tuple(by_id)
+        boxed = {box.name for case in cases for box in case.boxes}
+        chosen = choose([*known, *sorted(boxed.difference(known))], self._settings.classes, "classes", self._root)
+        classes = tuple(name for name in chosen if name in known)
+        check_names(classes, self._root)
+        self._ids = {name: by_id[name] for name in classes if name in by_id}
+        shown = [self._shown(case, held, classes, files) for case, held in zip(cases, bits, strict=True)]
+        position = files.positions
+        rows = [position[case.path] for case in cases]
+        return Index(
+            ids=[case.id for case in cases],
+            patients=[
+                f"{self._collection}/{case.patient or files.patient[row] or f'image {case.id}'}"
+                for case, row in zip(cases, rows, strict=True)
+            ],
+            categories=[case.category for case in cases],
+            official=[case.official for case in cases],
+            content=[files.content[row] for row in rows],
+            thumbnails=[files.thumbnail[row] for row in rows],
+            faults=[image_fault(case, files) for case in cases],
+            offers=self._offers(files, classes, chosen),
+            offer_faults=annotation_faults(cases, files, by_id, self._ignored),
+            classes=classes,
+            overlapping=layout.overlapping,
+            labels=tuple(layout.labels[number] for number in self._labels),
+            structures=self._structures(chosen, boxed),
+            remarks=remarks(cases, files, by_id, self._ignored),
+            shown=shown,
+            unused_classes=_unused(classes, shown),
+            unread=tuple(self._listing.unread) if self.user_layout else (),
+            collection=self._collection,
+        )
+
+    def _offers(
+        self, files: Manifest, classes: tuple[str, ...], shown: tuple[str, ...]
+    ) -> Mapping[Offer, Sequence[str]]:
+        ids = {name: (self._ids or {}).get(name) for name in classes}
+        names = [self._layout.labels[number] for number in self._labels]
+        values = [[case.labels[number] for number in self._labels] if case.labels else [] for case in self._cases]
+        boxes = [
+            [(box.name, box.x, box.y, box.width, box.height) for box in case.boxes if box.name in shown]
+            for case in self._cases
+        ]
+        return {
+            "labels": [digest(names, row) if not all(map(isnan, row)) else "" for row in values],
+            "boxes": [
+                digest(shown, row) if row or case.boxed else "" for case, row in zip(self._cases, boxes, strict=True)
+            ],
+            "centres": [digest(case.centres) if case.centres else "" for case in self._cases],
+            "masks": [masks_digest(case, files, ids, self._ignored) for case in self._cases],
+        }
+
+    def _structures(self, chosen: tuple[str, ...], shown: set[str]) -> tuple[str, ...]:
+        centred = {name for case in self._cases for name, _, _ in case.centres}
+        boxed = [name for name in chosen if name in shown]
+        return (*boxed, *sorted(centred.difference(boxed)))
+
+    def _bits(self, case: Case, files: Manifest) -> int:
+        """Return the ids that the masks of an image hold, as bits; 0 where classes overlap."""
+        if self._layout.overlapping:
+            return 0
+        return next((values_in(mask, files) for mask in case.masks), 0)
+
+    def _shown(self, case: Case, bits: int, classes: tuple[str, ...], files: Manifest) -> str:
+        if not case.masks:
+            return ""
+        if not self._layout.overlapping:
+            return f"{used_ids(self._ids or {}, bits):x}"
+        drawn = {mask.name for mask in case.masks if values_in(mask, files) > 1}
+        return f"{sum(1 << number for number, name in enumerate(classes) if name in drawn):x}"
+
+    def image(self, row: int) -> Pixels:
+        """Decode one image."""
+        path = self._cases[row].path
+        self._check_unchanged([path])
+        return read(self._root / path, "image")
+
+    def fitted(self, row: int, settings: ImageSettings) -> tuple[Pixels, tuple[int, int]] | None:
+        """Return an image as reading left it; see `Source.fitted`."""
+        path = self._cases[row].path
+        left = self._extracts.image(self._listing.state(path), settings) if self._extracts is not None else None
+        if left is not None:
+            self._check_unchanged([path])
+        return left
+
+    def forget_fitted(self, settings: ImageSettings) -> None:
+        """Drop what reading left; see `Source.forget_fitted`."""
+        if self._extracts is not None:
+            self._extracts.forget(settings)
+
+    def _decoded(self, path: str) -> Pixels:
+        """Decode a file; reading left those of masks decoded."""
+        left = self._extracts.mask(self._listing.state(path)) if self._extracts is not None else None
+        return read(self._root / path, self._listing.kind(path)) if left is None else left
+
+    def _check_unchanged(self, paths: Iterable[str]) -> None:
+        """Refuse files that are no longer what was listed: what is made of them is kept under their old content."""
+        for path in paths:
+            listed = self._listing.files.get(path)
+            now = file_state(self._root / path)
+            if listed is None or (now != listed and not self._has_listed_content(path, now)):
+                raise DataError(_changed(self._root / path))
+
+    def _has_listed_content(self, path: str, state: FileState | None) -> bool:
+        """Return whether a file of another state still has its bytes: it was copied, linked or got another mode."""
+        if state is None or self._files is None:
+            return False
+        if (path, state) not in self._same_content:
+            content = blake2b((self._root / path).read_bytes(), digest_size=16).hexdigest()
+            if content != self._files.content[self._files.positions[path]]:
+                return False
+            self._same_content.add((path, state))
+        return True
+
+    def labels(self, row: int) -> NDArray[np.float32]:
+        """Return the chosen labels, NaN where the tables say nothing."""
+        values = self._cases[row].labels
+        return np.array([values[number] if values else np.nan for number in self._labels], np.float32)
+
+    def boxes(self, row: int) -> tuple[Box, ...]:
+        """Return the boxes of the chosen classes."""
+        wanted = self._settings.classes
+        return tuple(box for box in self._cases[row].boxes if wanted is None or box.name in wanted)
+
+    def centres(self, row: int) -> Mapping[str, tuple[float, float]]:
+        """Return the centre points by structure."""
+        return {name: (x, y) for name, x, y in self._cases[row].centres}
+
+    def masks(self, row: int) -> Pixels:
+        """Return the masks of the chosen classes; a class without a file is empty where classes overlap."""
+        case, known = self._cases[row], self._layout.classes
+        if not case.masks:
+            raise DataError(f"{case.id} has no mask; allowed: rows whose offers['masks'] is not empty; leave it out")
+        self._check_unchanged(mask.path for mask in case.masks if isinstance(mask, MaskFile))
+        if not self._layout.overlapping:
+            if self._ids is None:
+                raise RuntimeError("the ids of classes are known once the index is read: call index first")
+            return exclusive(self._decoded, case, list(self._ids.values()), self._ignored)
+        wanted = self._settings.classes or known or ()
+        shown = [name for name in wanted if name in (known or ())]
+        return overlapping(self._decoded, case, self._size(case), shown)
+
+    def _size(self, case: Case) -> tuple[int, int]:
+        """Return width and height of the masks of an image, where its classes overlap."""
+        if case.size is not None:
+            return case.size
+        drawn = [mask.path for mask in case.masks if isinstance(mask, MaskFile)]
+        path = drawn[0] if drawn else case.path
+        files = self._files
+        if files is not None and not files.fault[row := files.positions[path]]:
+            return files.width[row], files.height[row]
+        height, width = self._decoded(path).shape[:2]
+        return width, height
+
+
+def _changed(path: Path) -> str:
+    return (
+        f"{path} changed since it was indexed; allowed: unchanged files while a study runs; run the study again to "
+        "plan with what is there now"
+    )
+
+
+def _unused(classes: tuple[str, ...], shown: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes that no mask shows; none where nothing has masks."""
+    held = [int(bits, 16) for bits in shown if bits]
+    return tuple(name for number, name in enumerate(classes) if held and not any(bits >> number & 1 for bits in held))

@@ -1,0 +1,1 @@
+"""Generated chest radiographs."""

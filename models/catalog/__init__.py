@@ -1,0 +1,1 @@
+"""Backbones, weights and architectures that can be named. Needs no torch."""

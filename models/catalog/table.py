@@ -1,0 +1,226 @@
+"""Generate `backbones.json` from the installed libraries: `python -m models.catalog.table`. Downloads nothing.
+
+A backbone is taken in only if its encoder was seen to work: on the meta device, where that is possible,
+at image sides 64 and 160, or else at the one side it was made for.
+"""
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.catalog.registry import IMAGENET, TABLE, Backbone
+from models.encoders.library import PLAIN_DEPTH, plain, pyramid
+from models.encoders.reach import openings, prune, reached
+from models.encoders.vision import smp, timm
+from models.encoders.vision_transformer import VisionTransformerEncoder
+
+library = smp.encoders.encoders
+get_pretrained_cfg = timm.models.get_pretrained_cfg
+
+CENTRED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+DPN = ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3)
+# The library publishes these beside the weights, on the hub; by the beginning of a name.
+STATISTICS = {"inception": CENTRED, "xception": CENTRED, "dpn": DPN}
+SIDES = (64, 160)
+CUT_DEPTH = 3
+PYRAMID_OPTIONS: tuple[dict[str, object], ...] = ({}, {"strict_img_size": False})
+PLAIN_OPTIONS: tuple[dict[str, object], ...] = ({"dynamic_img_size": True}, {})
+
+Make = Callable[[], nn.Module]
+
+
+def names() -> tuple[str, ...]:
+    """Return every candidate: the library's encoders but the deprecated ones, and timm's as `tu-...`."""
+    own = (name for name in library if not name.startswith("timm-") and not name.endswith("_dilated"))
+    return (*own, *(f"tu-{name}" for name in timm.list_models()))
+
+
+def describe(name: str) -> Backbone | None:
+    """Return the row of one backbone, None where it fits no decoder."""
+    native = get_pretrained_cfg(name[3:]).input_size[-1] if name.startswith("tu-") else None
+    for options in PYRAMID_OPTIONS if name.startswith("tu-") else ({},):
+        row = _pyramid(name, options, SIDES)
+        if row is not None:
+            return row
+    row = _pyramid(name, {}, (native,)) if native else None
+    if row is not None or not name.startswith("tu-"):
+        return row
+    return _plain(name, native)
+
+
+def _pyramid(name: str, options: Mapping[str, object], sides: Sequence[int]) -> Backbone | None:
+    encoder = _make(partial(pyramid, name, channels=3, options=options))
+    if encoder is None:
+        return None
+    for side in sides:
+        features = _features(encoder, side)
+        if features is None or _strides(features, side) != [1, 2, 4, 8, 16, 32]:
+            return None
+    assert features is not None
+    return _row(
+        name,
+        kind="pyramid",
+        encoder=encoder,
+        features=features,
+        side=side,
+        dilates=all(_dilates(name, options, stride, side) for stride in (8, 16)),
+        cuts=_cuts(name, options, side),
+        size=None if len(sides) > 1 else side,
+        options=options,
+    )
+
+
+def _plain(name: str, native: int | None) -> Backbone | None:
+    for options in PLAIN_OPTIONS:
+        encoder = _make(partial(plain, name, channels=3, options=options))
+        if not isinstance(encoder, VisionTransformerEncoder):
+            continue
+        stride = int(encoder.output_stride)
+        only = None if options else native
+        side = only or 4 * stride
+        features = _features(encoder, side)
+        if features is None or _strides(features[-PLAIN_DEPTH:], side) != [stride] * PLAIN_DEPTH:
+            continue
+        return _row(
+            name,
+            kind="plain",
+            encoder=encoder,
+            features=features,
+            side=side,
+            dilates=False,
+            cuts=False,
+            size=only,
+            options=options,
+        )
+    return None
+
+
+def _make(make: Make) -> nn.Module | None:
+    """Make on the meta device, or on the CPU where a model reads numbers while it is made."""
+    for device in ("meta", "cpu"):
+        try:
+            with torch.device(device):
+                return make().eval()
+        except Exception as error:  # noqa: BLE001  (every library fails in its own way)
+            if "meta" not in str(error):
+                return None
+    return None
+
+
+def _features(encoder: nn.Module, side: int) -> list[Tensor] | None:
+    device = next(encoder.parameters()).device
+    try:
+        with torch.device(device):
+            return list(encoder(torch.zeros(1, 3, side, side)))
+    except Exception:  # noqa: BLE001  (every library fails in its own way)
+        return None
+
+
+def _strides(features: Sequence[Tensor], side: int) -> list[int]:
+    whole = all(feature.ndim == 4 and feature.shape[-1] == feature.shape[-2] > 0 for feature in features)
+    return [side // feature.shape[-1] for feature in features] if whole else []
+
+
+def _dilates(name: str, options: Mapping[str, object], output_stride: int, side: int) -> bool:
+    encoder = _make(partial(pyramid, name, channels=3, output_stride=output_stride, options=options))
+    features = _features(encoder, side) if encoder is not None else None
+    wanted = [min(2**power, output_stride) for power in range(6)]
+    return features is not None and _strides(features, side) == wanted
+
+
+def _cuts(name: str, options: Mapping[str, object], side: int) -> bool:
+    encoder = _make(partial(pyramid, name, channels=3, depth=CUT_DEPTH, options=options))
+    features = _features(encoder, side) if encoder is not None else None
+    if encoder is None or features is None:
+        return False
+    return _strides(features, side) == [2**power for power in range(CUT_DEPTH + 1)] and _prunes(encoder, features, side)
+
+
+def _prunes(encoder: nn.Module, features: Sequence[Tensor], side: int) -> bool:
+    prune(encoder, reached(*features))
+    return _features(encoder, side) is not None
+
+
+def _row(
+    name: str,
+    *,
+    kind: Literal["pyramid", "plain"],
+    encoder: nn.Module,
+    features: list[Tensor],
+    side: int,
+    dilates: bool,
+    cuts: bool,
+    size: int | None,
+    options: Mapping[str, object],
+) -> Backbone | None:
+    opening = tuple(openings(features))
+    if not _prunes(encoder, features, side):
+        return None
+    maps = features[1:] if kind == "pyramid" else features[-PLAIN_DEPTH:]
+    mean, std = _statistics(name)
+    return Backbone(
+        features=kind,
+        channels=tuple(feature.shape[1] for feature in maps),
+        strides=tuple(side // feature.shape[-1] for feature in maps),
+        stages=opening,
+        dilates=dilates,
+        cuts=cuts,
+        size=size,
+        options=dict(options),
+        mean=mean,
+        std=std,
+        weights=_timm_weights(name[3:]) if name.startswith("tu-") else _library_weights(name),
+    )
+
+
+def _statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if name.startswith("tu-"):
+        settings = get_pretrained_cfg(name[3:])
+        return tuple(settings.mean), tuple(settings.std)
+    return next((found for start, found in STATISTICS.items() if name.startswith(start)), IMAGENET)
+
+
+def _library_weights(name: str) -> dict[str, str]:
+    settings = library[name]["pretrained_settings"]
+    return {key: f"{found['repo_id']}@{found['revision']}" for key, found in settings.items()}
+
+
+def _timm_weights(name: str) -> dict[str, str]:
+    """Return weights on the hub by timm's tags; `imagenet` are the default ones if trained on ImageNet.
+
+    timm pins no revisions.
+    """
+    found = {}
+    for full in timm.list_pretrained(name):
+        settings = get_pretrained_cfg(full)
+        tag = full.partition(".")[2]
+        if tag and settings.hf_hub_id == f"timm/{full}" and settings.hf_hub_filename is None:
+            found[tag] = f"{settings.hf_hub_id}@main"
+    default = get_pretrained_cfg(name).tag
+    if default in found and any(part in default for part in ("in1k", "in12k", "in21k", "in22k")):
+        return {"imagenet": found[default], **found}
+    return found
+
+
+def main() -> None:
+    """Write the table, one row a line."""
+    lines = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in names():
+            row = describe(name)
+            if row is not None:
+                lines.append(f"{json.dumps(name)}: {json.dumps(asdict(row))}")
+            sys.stderr.write(f"{name}: {'taken' if row is not None else 'left out'}\n")
+    TABLE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+if __name__ == "__main__":
+    main()

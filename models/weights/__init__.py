@@ -1,0 +1,1 @@
+"""Initial weights and weights carried between stages."""

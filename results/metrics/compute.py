@@ -1,0 +1,280 @@
+"""From the stored counts of each replicate to the results table."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results import schema
+from results.metrics.background import BACKGROUND, with_background
+from results.metrics.count_arrays import confidence_bins, pixel_counts, rows_of_split
+from results.metrics.formulas import OVERALL, PER_CLASS, Array, Confidence, Counts, ratio
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Flags = NDArray[np.bool_]
+Stage = tuple[str, str]
+"""Digest of a target stage and which of its scores."""
+TEST = "test"
+"""How the names of splits of test images begin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSettings:
+    """Which classes are scored (None: all but the background), and which of them enter the macro mean.
+
+    A class enters the mean of a replicate where the truth of at least `min_images` images has it.
+    """
+
+    classes: tuple[str, ...] | None = None
+    background: bool = False
+    min_images: int = 1
+
+
+class Row(NamedTuple):
+    """One number of a replicate, None where undefined; `images` is how many images made it."""
+
+    split: str
+    aggregation: str
+    class_: str
+    metric: str
+    value: float | None
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageValues:
+    """Metrics of each image of a split: `values` (images, series), NaN where undefined.
+
+    `images` and `patients` name the rows, images in ascending order; `series` are (class, metric). `counts`
+    (images, classes, 4) are tp, fp, fn, tn in pixels; `averaged` names the classes in the pooled macro mean.
+    """
+
+    split: str
+    images: tuple[str, ...]
+    patients: tuple[str, ...]
+    series: tuple[tuple[str, str], ...]
+    values: Array
+    classes: tuple[str, ...]
+    averaged: tuple[str, ...]
+    counts: NDArray[np.int64]
+
+
+class Measured(NamedTuple):
+    """Every number of a target stage, and those of its single test images."""
+
+    rows: list[Row]
+    images: list[ImageValues]
+
+
+def collect(
+    study: str,
+    replicates: Iterable[schema.Replicate],
+    load: Callable[[schema.Replicate], "tuple[pa.Table, pa.Table]"],
+    settings: MetricSettings,
+    *,
+    further: Sequence[str] = (),
+) -> "pa.Table":
+    """Return the results table, with the columns of `further` factors.
+
+    `load` gives a stage's scores and images, once per digest and scoring.
+    """
+    replicates = list(replicates)
+    return results_table(study, replicates, measure_all(replicates, load, settings), further=further)
+
+
+def measure_all(
+    replicates: Iterable[schema.Replicate],
+    load: Callable[[schema.Replicate], "tuple[pa.Table, pa.Table]"],
+    settings: MetricSettings,
+    known: Mapping[Stage, Measured] = MappingProxyType({}),
+) -> Mapping[Stage, Measured]:
+    """Measure each target stage once, whichever replicates share it, but for those that are known."""
+    stages = {(one.digest, one.scoring): one for one in replicates}
+    return {key: known[key] if key in known else measure(*load(one), settings) for key, one in stages.items()}
+
+
+def results_table(
+    study: str,
+    replicates: Iterable[schema.Replicate],
+    measured: Mapping[Stage, Measured],
+    *,
+    further: Sequence[str] = (),
+) -> "pa.Table":
+    """Return one row per replicate and number."""
+    import pyarrow as pa
+
+    names = [*schema.FACTORS, *further]
+    records = [
+        (study, *_place(one, names), *row, one.digest, one.scoring)
+        for one in replicates
+        for row in measured[one.digest, one.scoring].rows
+    ]
+    columns = schema.results(further)
+    values = zip(*records, strict=True) if records else [()] * len(columns)
+    arrays = [pa.array(column, field.type) for column, field in zip(values, columns, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=columns)
+
+
+def replicate_rows(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) -> list[Row]:
+    """Return every metric of one target stage, per split, aggregation and class; see `measure`."""
+    return measure(scores, images, settings).rows
+
+
+def measure(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) -> Measured:
+    """Return every metric of one target stage, per split, aggregation and class.
+
+    `dataset` sums counts over images first, `case` averages the images' metrics; an image counts for a
+    class where its truth has it. `macro` averages the classes that occur, `weighted` by their truth pixels.
+    `confidence`, `ece` and `ece_foreground` are of all classes together and have class `macro`.
+    """
+    if settings.background and BACKGROUND not in scores["class"].to_pylist():
+        scores = with_background(scores, images)
+    names = _classes(scores, settings)
+    rows: list[Row] = []
+    by_image: list[ImageValues] = []
+    for split in scores["split"].unique().to_pylist():
+        part, pictures = rows_of_split(scores, split), rows_of_split(images, split).sort_by("image")
+        counts, bins = pixel_counts(part, names), confidence_bins(pictures)
+        values = _case_values(counts, bins, names)
+        numbers = chain(
+            _dataset_rows(counts, names, settings.min_images),
+            _overall_rows(bins),
+            (("case", *series, *_mean(column)) for series, column in values.items()),
+            _threshold_rows(part, names),
+        )
+        rows += [
+            Row(split, aggregation, class_, metric, None if math.isnan(value) else value, n)
+            for aggregation, class_, metric, value, n in numbers
+        ]
+        if split.startswith(TEST):
+            by_image.append(_image_values(split, pictures, values, counts, names, settings.min_images))
+    return Measured(rows, by_image)
+
+
+def _image_values(
+    split: str,
+    pictures: "pa.Table",
+    values: Mapping[tuple[str, str], Array],
+    counts: Counts,
+    names: list[str],
+    min_images: int,
+) -> ImageValues:
+    averaged = _averaged_classes(counts, min_images)
+    return ImageValues(
+        split=split,
+        images=tuple(pictures["image"].to_pylist()),
+        patients=tuple(pictures["patient"].to_pylist()),
+        series=tuple(values),
+        values=np.stack([*values.values()], axis=1),
+        classes=tuple(names),
+        averaged=tuple(name for name, used in zip(names, averaged, strict=True) if used),
+        counts=np.stack([counts.tp, counts.fp, counts.fn, counts.tn], axis=-1).astype(np.int64),
+    )
+
+
+def _place(one: schema.Replicate, names: Sequence[str]) -> tuple[object, ...]:
+    factors = [one.factors[name] for name in names]
+    return *factors, one.labelled_fraction, one.labelled_images, one.updates, one.fold, one.seed
+
+
+Unsplit = tuple[str, str, str, float, int]
+
+
+def dataset_metrics(
+    counts: Counts, names: Sequence[str], *, shown: Flags, averaged: Flags
+) -> dict[tuple[str, str], Array]:
+    """Return every metric of counts summed over images, (..., classes), by class and metric, each (...).
+
+    Args:
+        counts: Summed counts; metrics of empty score histograms are NaN.
+        names: The classes.
+        shown: (classes,), which classes the truth has; the others are undefined.
+        averaged: (classes,), which classes enter `macro` and `weighted`.
+    """
+    metrics: dict[tuple[str, str], Array] = {}
+    for metric, formula in PER_CLASS.items():
+        values = formula(counts)
+        per_class = np.where(shown, values, np.nan)
+        metrics |= {(name, metric): per_class[..., place] for place, name in enumerate(names)}
+        metrics["macro", metric] = _macro(values, averaged)
+        metrics["weighted", metric] = _weighted(values, averaged, counts.truth)
+    return metrics
+
+
+def _averaged_classes(counts: Counts, min_images: int) -> Flags:
+    """Return which classes enter the pooled macro mean: those that the truth of enough images has."""
+    shown_by = (counts.truth > 0).sum(axis=0)
+    return np.asarray((shown_by > 0) & (shown_by >= min_images))
+
+
+def _dataset_rows(counts: Counts, names: list[str], min_images: int) -> Iterator[Unsplit]:
+    images, shown = len(counts.truth), np.asarray((counts.truth > 0).any(axis=0))
+    together = counts.summed()
+    averaged = _averaged_classes(counts, min_images)
+    for series, value in dataset_metrics(together, names, shown=shown, averaged=averaged).items():
+        yield "dataset", *series, float(value[0]), images
+    for index in np.flatnonzero(~shown):
+        yield "dataset", names[index], "false_positive_pixels", float(together.fp[0, index]), images
+
+
+def _case_values(counts: Counts, bins: Mapping[str, Confidence], names: list[str]) -> dict[tuple[str, str], Array]:
+    """Return each metric of each image by class and metric."""
+    shown = counts.truth > 0
+    found: dict[tuple[str, str], Array] = {}
+    for metric, formula in PER_CLASS.items():
+        values = formula(counts)
+        per_class = np.where(shown, values, np.nan)
+        found |= {(name, metric): per_class[:, index] for index, name in enumerate(names)}
+        found["macro", metric] = _macro(values, shown)
+        found["weighted", metric] = _weighted(values, shown, counts.truth)
+    return found | {("macro", metric): formula(bins[prefix]) for metric, (prefix, formula) in OVERALL.items()}
+
+
+def _overall_rows(bins: Mapping[str, Confidence]) -> Iterator[Unsplit]:
+    for metric, (prefix, formula) in OVERALL.items():
+        part = bins[prefix]
+        yield "dataset", "macro", metric, float(formula(part.summed())[0]), len(part.count)
+
+
+def _threshold_rows(scores: "pa.Table", names: list[str]) -> Iterator[Unsplit]:
+    """Yield the probability from which a class counted that was held back."""
+    held = dict(zip(*(scores[key].to_pylist() for key in ("class", "threshold")), strict=True))
+    for name in names:
+        if held.get(name) is not None:
+            yield "dataset", name, "threshold", held[name], len(scores["image"].unique())
+
+
+def _macro(values: Array, averaged: Flags) -> Array:
+    return _weighted(values, averaged, np.ones_like(values))
+
+
+def _weighted(values: Array, averaged: Flags, weights: Array) -> Array:
+    # An undefined class makes the mean undefined: leaving it out would give every arm its own set of classes.
+    weights = np.where(averaged, weights, 0.0)
+    total = weights.sum(axis=-1)
+    weighed = np.where(averaged, values * weights, 0.0).sum(axis=-1)
+    return ratio(weighed, total)
+
+
+def _mean(values: Array) -> tuple[float, int]:
+    defined = values[~np.isnan(values)]
+    return (float(defined.mean()) if len(defined) else float("nan")), len(defined)
+
+
+def _classes(scores: "pa.Table", settings: MetricSettings) -> list[str]:
+    there = scores["class"].unique().to_pylist()
+    if settings.classes is None:
+        return [name for name in there if settings.background or name != BACKGROUND]
+    if missing := [name for name in settings.classes if name not in there]:
+        raise ValueError(
+            f"metrics.classes names {', '.join(missing)}; allowed: {', '.join(there)}; name scored classes"
+        )
+    extra = [BACKGROUND] if settings.background and BACKGROUND in there else []
+    return list(dict.fromkeys([*extra, *settings.classes]))

@@ -1,0 +1,57 @@
+"""Stored tables of counts as arrays: one row an image, one column a class."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from results.metrics.formulas import OVERALL, Array, Confidence, Counts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def rows_of_split(table: "pa.Table", split: str) -> "pa.Table":
+    """Return the rows of one split."""
+    import pyarrow.compute as pc
+
+    return table.filter(pc.equal(table["split"], split))
+
+
+def pixel_counts(scores: "pa.Table", names: Sequence[str]) -> Counts:
+    """Arrange rows as (images, classes); a pair without a row has no pixels."""
+    images, image = np.unique(scores["image"].to_numpy(), return_inverse=True)
+    order = {name: index for index, name in enumerate(names)}
+    place = np.array([order.get(name, -1) for name in scores["class"].to_pylist()], dtype=np.int64)
+    kept = place >= 0
+
+    def arranged(column: Array) -> Array:
+        grid = np.zeros((len(images), len(names), *column.shape[1:]))
+        grid[image[kept], place[kept]] = column[kept]
+        return grid
+
+    flat = {key: arranged(scores[key].to_numpy()) for key in ("tp", "fp", "fn", "tn")}
+    return Counts(**flat, **{key: arranged(_lists(scores, key)) for key in ("positives", "negatives")})
+
+
+def confidence_bins(images: "pa.Table") -> Mapping[str, Confidence]:
+    """Return the confidence bins by the prefix of their columns."""
+    return {
+        prefix: Confidence(
+            count=_lists(images, f"{prefix}_count"),
+            total=_lists(images, f"{prefix}_sum"),
+            correct=_lists(images, f"{prefix}_correct"),
+        )
+        for prefix in dict.fromkeys(prefix for prefix, _ in OVERALL.values())
+    }
+
+
+def _lists(table: "pa.Table", column: str) -> Array:
+    """Return lists of equal length as (rows, length), NaN where null; length 0 where all are null or none is stored."""
+    if column not in table.column_names:
+        return np.empty((table.num_rows, 0))
+    lists = table[column].combine_chunks()
+    flat, filled = lists.flatten().to_numpy(zero_copy_only=False), lists.is_valid().to_numpy(zero_copy_only=False)
+    values = np.full((table.num_rows, flat.size // max(1, filled.sum())), np.nan)
+    values[filled] = flat.reshape(filled.sum(), -1 if filled.any() else 0)
+    return values

@@ -1,0 +1,102 @@
+"""What was measured of target stages, kept beside the tables: to measure thousands again takes a minute."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+
+from results.metrics.compute import ImageValues, Measured, Row, Stage
+from results.signed import UNSIGNED, is_intact, sign
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+STAGES = 512
+"""Lines that are read at once: their values take several times more memory as objects than as arrays."""
+
+
+def write_measured(path: Path, measured: Mapping[Stage, Measured], marks: Mapping[Stage, str]) -> None:
+    """Write one line a stage, with the mark of what it was measured from."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # A name of its own: another driver of the study may write it too.
+    aside, stages = path.with_name(f".{path.name}.{uuid4().hex[:8]}"), list(measured)
+    try:
+        with pq.ParquetWriter(aside, _columns(), compression="zstd") as file:
+            for start in range(0, len(stages), STAGES):
+                lines = [_line(stage, measured[stage], marks[stage]) for stage in stages[start : start + STAGES]]
+                file.write_table(pa.Table.from_pylist(lines, schema=_columns()))
+            file.add_key_value_metadata(UNSIGNED)
+        sign(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _line(stage: Stage, measured: Measured, mark: str) -> dict[str, object]:
+    return {
+        "digest": stage[0],
+        "scoring": stage[1],
+        "mark": mark,
+        "rows": [row._asdict() for row in measured.rows],
+        "images": [_image_columns(images) for images in measured.images],
+    }
+
+
+def read_measured(path: Path, marks: Mapping[Stage, str]) -> dict[Stage, Measured]:
+    """Return the stages that were measured from what these marks say; none where the file is missing or broken."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found: dict[Stage, Measured] = {}
+    try:
+        if not is_intact(path):
+            return {}
+        with pq.ParquetFile(path) as file:
+            if not file.schema_arrow.equals(_columns()):
+                return {}
+            for batch in file.iter_batches(batch_size=STAGES):
+                for line in batch.to_pylist():
+                    stage = line["digest"], line["scoring"]
+                    if marks.get(stage) == line["mark"]:
+                        images = [_image_values(columns) for columns in line["images"]]
+                        found[stage] = Measured([Row(**row) for row in line["rows"]], images)
+    except (pa.ArrowInvalid, OSError):
+        return {}
+    return found
+
+
+def _image_columns(images: ImageValues) -> dict[str, object]:
+    return asdict(images) | {"values": images.values.ravel(), "counts": images.counts.ravel()}
+
+
+def _image_values(columns: Mapping[str, Any]) -> ImageValues:
+    images, series, classes = (columns[name] for name in ("images", "series", "classes"))
+    return ImageValues(
+        split=columns["split"],
+        images=tuple(images),
+        patients=tuple(columns["patients"]),
+        series=tuple((class_, metric) for class_, metric in series),
+        values=np.array(columns["values"], np.float64).reshape(len(images), len(series)),
+        classes=tuple(classes),
+        averaged=tuple(columns["averaged"]),
+        counts=np.array(columns["counts"], np.int64).reshape(len(images), len(classes), 4),
+    )
+
+
+def _columns() -> "pa.Schema":
+    import pyarrow as pa
+
+    text, texts = pa.string(), pa.list_(pa.string())
+    row = dict.fromkeys(("split", "aggregation", "class_", "metric"), text)
+    rows = pa.struct(list((row | {"value": pa.float64(), "images": pa.int64()}).items()))
+    values = {"series": pa.list_(texts), "values": pa.list_(pa.float64())}
+    values |= {"classes": texts, "averaged": texts, "counts": pa.list_(pa.int64())}
+    images = pa.struct(list(({"split": text, "images": texts, "patients": texts} | values).items()))
+    return pa.schema([
+        ("digest", text), ("scoring", text), ("mark", text), ("rows", pa.list_(rows)), ("images", pa.list_(images)),
+    ])  # fmt: skip

@@ -1,0 +1,1 @@
+"""Text and layout of the report page."""

@@ -1,0 +1,210 @@
+"""What the comparisons say, in sentences a reader takes away. Nothing is computed that is not in them."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from results.schema import HEADLINE, SIGNIFICANT, direction, factor_columns
+from results.statistics.notes import FIXED_TEST, lacks_replicates
+from results.tables.layout import is_complete, is_older, study_level
+from results.tables.sentences import (
+    PROBABLE,
+    cell_of,
+    cells_text,
+    claim_sentences,
+    is_baseline,
+    is_equivalent,
+    is_significant,
+    note_counts,
+    p_text,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Record = dict[str, Any]
+NAMES = {"mean_iou": "mean IoU", "dice": "Dice", "auc": "AUC", "ece": "calibration error"}
+
+
+def chosen(comparisons: "pa.Table", **changes: str) -> list[Record]:
+    """Return the records of the headline, or of another split, aggregation, metric or `class_`.
+
+    None from comparisons of an older version, whose tests are other ones.
+    """
+    import pyarrow.compute as pc
+
+    if "baseline" in comparisons.column_names and is_older(comparisons):
+        return []
+    wanted = HEADLINE | {name.rstrip("_"): value for name, value in changes.items()}
+    for name, value in wanted.items():
+        comparisons = comparisons.filter(pc.field(name) == value)
+    records: list[Record] = comparisons.to_pylist()
+    return records
+
+
+def once(records: Sequence[Record]) -> list[Record]:
+    """Return one record for each cell: a cell has one for each baseline."""
+    return list({cell_of(record): record for record in reversed(records)}.values())[::-1]
+
+
+def varying(records: Sequence[Record]) -> list[str]:
+    """Return the factors with several values; the pathway where none has."""
+    factors = factor_columns(list(records[0])) if records else ()
+    return [name for name in factors if len({record[name] for record in records}) > 1] or ["pathway"]
+
+
+def arm_name(record: Record, factors: Sequence[str]) -> str:
+    """Return how a reader tells an arm from the others."""
+    return " / ".join(str(record[name]) for name in factors)
+
+
+def best_cell(records: Sequence[Record]) -> Record | None:
+    """Return the record with the best mean among complete cells; None without any, or while cells lack replicates."""
+    if any(record["provisional"] for record in records):
+        return None
+    complete = [record for record in records if is_complete(record)]
+    return max(complete, key=lambda record: direction(record["metric"]) * record["mean"], default=None)
+
+
+def is_best(record: Record, best: Record | None) -> bool:
+    """Return whether a record is of the best cell, or of one with exactly the same mean."""
+    return best is not None and record["mean"] == best["mean"] and is_complete(record)
+
+
+def answer(comparisons: "pa.Table") -> list[str]:
+    """Return the headline in paragraphs: which cell is best, and which differences to the baseline are significant."""
+    if is_older(comparisons):
+        return ["An older version wrote the tables of this study, and its tests are not shown. Run the study again."]
+    records = chosen(comparisons)
+    cells = once(records)
+    if any(record["provisional"] for record in cells):
+        return [_provisional(cells), *_failed(records)]
+    best = best_cell(records)
+    if best is None:
+        return ["No cell has all its replicates." if _failed(records) else "There is no result yet.", *_failed(records)]
+    complete = sum(map(is_complete, cells))
+    among = f", the highest of {complete} cells" if complete > 1 else ""
+    return [
+        f"With {best['labelled_images']} labelled images, {arm_name(best, varying(records))} reached a mean IoU of "
+        f"{number(best['mean'])} ({interval(best)}){among}.",
+        *_close(cells, best),
+        _tested(records, best),
+        *_equivalent(records),
+        *claim_sentences(records),
+        *_failed(records),
+    ]
+
+
+def _provisional(cells: Sequence[Record]) -> str:
+    provisional = sum(record["provisional"] for record in cells)
+    return (
+        f"The study is not complete: {provisional} of {len(cells)} cells, or their baselines, lack replicates. "
+        "All numbers are provisional, and no best cell is named."
+    )
+
+
+def _close(cells: Sequence[Record], best: Record) -> Iterator[str]:
+    """Say how many cells with as many labels do not differ significantly from the best."""
+    level = study_level(cells)
+    others = [record for record in cells if record[level] == best[level] and record["p_to_best"] is not None]
+    close = sum(record["p_to_best"] >= SIGNIFICANT for record in others)
+    if close:
+        some = f"{close} of the {len(others)} other arms did not differ"
+        every = "the one other arm did not differ" if close == 1 else f"none of the {close} other arms differed"
+        found = every if close == len(others) else some
+        yield f"With as many labels, {found} significantly from it (p adjusted by Holm over all pairs)."
+
+
+def _failed(records: Sequence[Record]) -> list[str]:
+    """Name the cells that are not compared because replicates failed."""
+    factors = varying(records)
+    sizes: dict[str, dict[int, None]] = {}
+    for record in records:
+        if lacks_replicates(record["note"]):
+            sizes.setdefault(arm_name(record, factors), {})[record["labelled_images"]] = None
+    arms = [f"{arm} with {', '.join(map(str, images))} labelled images" for arm, images in sizes.items()]
+    return [f"Not compared, because replicates failed: {'; '.join(arms)}."] if arms else []
+
+
+def _tested(records: Sequence[Record], best: Record) -> str:
+    families = list(dict.fromkeys(record["baseline"] for record in records if record["baseline"]))
+    if not families:
+        return "No baseline was named, so no difference was tested."
+    tested = [record for record in records if record["p_adjusted"] is not None]
+    if not tested:
+        return _untested(records)
+    baselines = f"{'the baseline' if len(families) == 1 else 'a baseline'} ({'; '.join(families)})"
+    significant = [record for record in tested if is_significant(record)]
+    if not significant:
+        return _nothing(tested, baselines)
+    better = sum(record["difference"] * direction(record["metric"]) > 0 for record in significant)
+    compared = "the one comparison" if len(tested) == 1 else f"the {len(tested)} comparisons"
+    return (
+        f"{_own(best, tested, several=len(families) > 1)}. Of {compared} with {baselines}, {better} came out "
+        f"significantly better and {len(significant) - better} significantly worse (adjusted p below {SIGNIFICANT})."
+    )
+
+
+def _untested(records: Sequence[Record]) -> str:
+    """Say that nothing could be tested, with the notes that only comparisons have."""
+    own = note_counts([record for record in records if is_baseline(record)])
+    compared = note_counts([record for record in records if record["baseline"] and not is_baseline(record)])
+    notes = [note for note in compared if note not in own and note != FIXED_TEST]
+    return f"No difference to the baseline could be tested: {'; '.join(notes) or 'there are too few replicates'}."
+
+
+def _nothing(tested: Sequence[Record], baselines: str) -> str:
+    smallest = p_text(min(record["p_adjusted"] for record in tested))
+    if len(tested) == 1:
+        found = f"the adjusted p of the one comparison with {baselines} is {smallest}"
+    else:
+        found = f"the smallest adjusted p of the {len(tested)} comparisons with {baselines} is {smallest}"
+    return f"Nothing is statistically significant: {found}. This does not show that the arms are equal."
+
+
+def _equivalent(records: Sequence[Record]) -> Iterator[str]:
+    """Say how many comparisons show equivalence."""
+    asked = [record for record in records if record["p_equivalent"] is not None]
+    equivalent = [record for record in asked if is_equivalent(record)]
+    if equivalent:
+        yield (
+            f"{len(equivalent)} of {len(asked)} comparisons {'shows' if len(equivalent) == 1 else 'show'} practical "
+            f"equivalence: with a probability of at least {PROBABLE:g}, the difference is at most "
+            f"{equivalent[0]['rope']:g} in either direction."
+        )
+
+
+def _own(best: Record, tested: Sequence[Record], *, several: bool) -> str:
+    own = [record for record in tested if cell_of(record) == cell_of(best)]
+    if not own:
+        return "It is the baseline itself" if is_baseline(best) else "Its difference to the baseline was not tested"
+    record = min(own, key=lambda record: float(record["p_adjusted"]))
+    baseline = f"the baseline ({record['baseline']})" if several else "the baseline"
+    p = p_text(record["p_adjusted"]) + ("" if is_significant(record) else ", not significant")
+    return f"Its difference to {baseline} is {number(record['difference'], '+')} (adjusted p {p})"
+
+
+def notes(records: Sequence[Record]) -> Iterator[str]:
+    """Yield every note of cells with how many have it."""
+    yield from (f"{note} ({cells_text(count)})" for note, count in note_counts(records).items())
+
+
+def number(value: float | None, sign: str = "") -> str:
+    """Return three decimals, "" for none."""
+    return "" if value is None else f"{value:{sign}.3f}"
+
+
+def title(metric: str) -> str:
+    """Return how a metric is named where a sentence begins."""
+    name = NAMES.get(metric, metric)
+    return name[:1].upper() + name[1:]
+
+
+def span(low: float | None, high: float | None) -> str:
+    """Return an interval, "" for none."""
+    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def interval(record: Record) -> str:
+    """Return a record's interval in words."""
+    inside = span(record["ci_low"], record["ci_high"])
+    return f"95 % interval {inside}" if inside else "no interval"

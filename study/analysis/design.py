@@ -1,0 +1,135 @@
+"""The statistical design of a planned study: what its results alone do not say."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from results.statistics.design import Design, Family, PlannedCell, Rope
+from study.config.stages import MaskStage, Stage
+from study.planning.baselines import baseline_of, family_name
+from study.planning.graph import Plan, Replicate
+from study.store.paths import FAILURES
+from study.store.store import Store
+
+
+def study_design(plan: Plan, store: Store) -> Design:
+    """Return the design of a study, with the replicates that failed in its last run."""
+    compare = plan.spec.compare
+    return Design(
+        folds=compare.folds,
+        seeds=len(compare.seeds),
+        families=families(plan),
+        fixed_test=plan.test_is_fixed,
+        level=compare.level,
+        fixed_split=plan.cohorts[plan.target].settings.seed is not None,
+        cells=_cells(plan, store, _failed_stages(store.study(plan.spec.name) / FAILURES)),
+        ancestors={replicate.chain[-1]: replicate.chain[:-1] for replicate in plan.replicates},
+        tuned=[plan.arms[arm].key for arm, fold in plan.searched_with if fold is None],
+        notes=_notes(plan),
+        rope=_rope(plan),
+    )
+
+
+def _rope(plan: Plan) -> Rope:
+    rope = plan.spec.compare.rope
+    return Rope(by_metric=dict(rope)) if isinstance(rope, Mapping) else Rope(default=rope)
+
+
+def _cells(plan: Plan, store: Store, failed: frozenset[str]) -> list[PlannedCell]:
+    """Return all cells, also those of arms that wait for their search."""
+    cells: dict[tuple[int, float | int], list[Replicate]] = {}
+    for replicate in (*plan.replicates, *(row for rows in plan.waiting.values() for row in rows)):
+        cells.setdefault((replicate.arm, replicate.labelled), []).append(replicate)
+    sizes = {labelled: _mean_sizes(plan, labelled) for labelled in plan.spec.compare.labelled}
+    return [
+        PlannedCell(
+            arm=plan.arms[arm].key, level=labelled, labelled_fraction=sizes[labelled][0],
+            labelled_images=round(sizes[labelled][1]),
+            failed=sum(_has_failed(replicate, store, failed) for replicate in replicates),
+        )
+        for (arm, labelled), replicates in cells.items()
+    ]  # fmt: skip
+
+
+def _has_failed(replicate: Replicate, store: Store, failed: frozenset[str]) -> bool:
+    """Return whether a stage of the chain failed in the last run, and the replicate has no scores from elsewhere."""
+    return not failed.isdisjoint(replicate.chain) and not store.scored(replicate.chain[-1], replicate.scoring.key)
+
+
+def _mean_sizes(plan: Plan, labelled: float | int) -> tuple[float, float]:
+    """Return the mean fraction and number of labelled images over folds and seeds."""
+    sizes = [plan.labelled_size(split) for split in plan.splits(labelled)]
+    return sum(share for share, _ in sizes) / len(sizes), sum(images for _, images in sizes) / len(sizes)
+
+
+def _failed_stages(file: Path) -> frozenset[str]:
+    """Return the digests of the stages that failed in the last run; lines that cannot be read are left out."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    failed = set()
+    for line in lines:
+        try:
+            failed.add(str(json.loads(line)["digest"]))
+        except (ValueError, TypeError, KeyError):
+            continue
+    return frozenset(failed)
+
+
+def families(plan: Plan) -> list[Family]:
+    """Return the families of comparisons; an arm that trains the same as another counts once."""
+    same = {plan.arms[dropped].key: plan.arms[kept].key for dropped, kept in plan.same_arms}
+    found = []
+    for rule in plan.spec.compare.baseline:
+        pairs = {}
+        for arm in plan.arms:
+            if arm.key not in same:
+                baseline = baseline_of(arm, rule)
+                pairs[arm.key] = same.get(baseline, baseline)
+        found.append(Family(name=family_name(rule), pairs=pairs))
+    return found
+
+
+def _notes(plan: Plan) -> Mapping[str, str]:
+    """Return by digest of target stages what a reader has to know of them."""
+    notes = {}
+    labelled = _mean_labelled(plan)
+    for replicate in plan.replicates:
+        nodes = [plan.nodes[digest] for digest in replicate.chain]
+        texts = []
+        if not plan.cohorts[plan.target].reading(nodes[-1].draw).validation:
+            texts.append(f"fewer than {plan.spec.validation.min_cases} validation images: last epoch taken")
+            texts += _settings_without_effect(nodes[-1].step.settings)
+        searched = plan.masks_of_search(replicate)
+        if searched:
+            split = plan.split(replicate)
+            if not searched.issubset((*split.labelled, *split.validation)):
+                texts.append(f"settings found with {len(searched)} masks, not all among this cell's")
+        draw = nodes[-1].draw
+        if draw.unlabelled and not plan.cohorts[plan.target].reading(draw).unlabelled:
+            texts.append("no mask is hidden: adversarial training on labelled images alone")
+        fixed = [node.recipe.step.stage for node in nodes if node.recipe.step.settings.seed is not None]
+        if fixed:
+            texts.append(f"seed of {', '.join(fixed)} fixed: its variance is not included")
+        if labelled[replicate.labelled] > replicate.labelled:
+            texts.append(f"whole patients: {labelled[replicate.labelled]:g} images labelled on average")
+        if texts:
+            notes[replicate.chain[-1]] = "; ".join(texts)
+    return notes
+
+
+def _settings_without_effect(settings: Stage) -> list[str]:
+    """Return which settings of a stage have no effect without validation images."""
+    idle = ["plateau never lowers the learning rate"] if settings.schedule.name == "plateau" else []
+    chosen = settings.class_threshold if isinstance(settings, MaskStage) else None
+    return idle + ([f"no threshold of {chosen.class_} is chosen"] if chosen else [])
+
+
+def _mean_labelled(plan: Plan) -> Mapping[float | int, float]:
+    """Return the mean number of labelled images by `labelled_images`; 0 for a fraction."""
+    means: dict[float | int, float] = {}
+    for labelled in plan.spec.compare.labelled:
+        numbers = [split.labelled_images for split in plan.splits(labelled)]
+        means[labelled] = round(sum(numbers) / len(numbers), 1) if isinstance(labelled, int) else 0.0
+    return means

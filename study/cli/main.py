@@ -1,0 +1,282 @@
+"""The command line: `study COMMAND`, also `python -m study`."""
+
+import atexit
+import errno
+import io
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from gc import freeze
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from results.text import printable
+from study.cli.console import say
+from study.cli.jobs import HEAD, logs, show_job, stop, submit
+from study.cli.models import export, predict
+from study.cli.options import (
+    DEFAULT_STORAGE,
+    AsJson,
+    Cache,
+    File,
+    Overrides,
+    Storage,
+    StudyName,
+    cache_of,
+    study_folder,
+)
+from study.cli.results import compare, report, table
+from study.config.document import read_document
+from study.errors import Problem, Refused, unknown
+from study.store.object_store import Silent
+from study.store.retry import refuses
+
+app = typer.Typer(
+    name="study",
+    help="Which pretraining, architecture, backbone and loss give the best segmentation from few pixel masks?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+UNUSABLE = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST}
+"""What comes of a path that was named, not of the storage's state."""
+
+data = typer.Typer(help="Look at data before a study reads them.", no_args_is_help=True)
+app.add_typer(data, name="data")
+for command in (table, compare, report, predict, export, submit, logs, stop):
+    app.command()(command)
+
+
+@app.command()
+def catalog() -> None:
+    """List the study files that come with the platform."""
+    for template in _templates():
+        first = template.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        say(f"{template.name.removesuffix('.yaml'):24} {first}")
+
+
+@app.command()
+def init(
+    template: Annotated[str, typer.Argument(metavar="TEMPLATE", help="A name that `study catalog` lists.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: TEMPLATE.yaml.")] = None,
+) -> None:
+    """Copy a study file of the catalog, to be edited."""
+    known = {found.name.removesuffix(".yaml"): found for found in _templates()}
+    place = output or Path(f"{template}.yaml")
+    if template not in known:
+        raise Refused([Problem(path="", message=unknown("template", template, known))], "study init")
+    if place.exists():
+        message = f"{place} exists; allowed: a new file; choose another name with -o or remove it"
+        raise Refused([Problem(path="", message=message)], "study init")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(known[template].read_text(encoding="utf-8"), encoding="utf-8")
+    except OSError as error:
+        message = (
+            f"{place} cannot be written ({error.strerror}); allowed: a place you may write; choose another with -o"
+        )
+        raise Refused([Problem(path="", message=message)], "study init") from error
+    say(f"wrote {place}; next: study plan {shlex.quote(str(place))}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the study file's JSON schema; editors check and complete by it."""
+    say((resources.files("study") / "study.schema.json").read_text(encoding="utf-8"), newline=False)
+
+
+@app.command()
+def plan(
+    file: File,
+    storage: Storage = DEFAULT_STORAGE,
+    cache: Cache = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a study file completely and show what running it would train."""
+    from study.monitoring.plan_summary import summary, summary_text
+    from study.search.load import load_plan
+    from study.store.store import Store
+
+    place = cache_of(cache)
+    found = load_plan(read_document(file, overrides or ()), file=str(file), cache=place, storage=storage)
+    told = summary(found, Store(storage), place)
+    say(json.dumps(told, indent=1) if as_json else summary_text(told))
+
+
+@app.command()
+def run(
+    file: File,
+    storage: Storage = DEFAULT_STORAGE,
+    cache: Cache = None,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster; default: this machine.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Run a study; running it again resumes it."""
+    _run(read_document(file, overrides or ()), str(file), storage, cache_of(cache), address)
+
+
+@app.command()
+def resume(
+    name: StudyName, storage: Storage = DEFAULT_STORAGE, cache: Cache = None,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster; default: this machine.")] = None,
+) -> None:  # fmt: skip
+    """Resume a study by name, from the file it was last run with."""
+    spec = study_folder(storage, name) / "spec.yaml"
+    _run(read_document(spec), str(spec), storage, cache_of(cache), address)
+
+
+@app.command()
+def status(
+    name: StudyName,
+    storage: Storage = DEFAULT_STORAGE,
+    address: Annotated[str | None, typer.Option(help=f"{HEAD} Tells of the study's job there.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell how far a study is; its storage is all that is needed, or the cluster it was submitted to."""
+    if address is not None:
+        show_job(name, address, as_json=as_json)
+        return
+    from study.monitoring.status import status as read_status
+    from study.monitoring.status import status_text
+
+    study_folder(storage, name)
+    told = read_status(storage, name)
+    say(json.dumps(told, indent=1) if as_json else status_text(told))
+
+
+@data.command("check")
+def check_data(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A published layout, such as folder or chexpert.")],
+    root: Annotated[Path | None, typer.Argument(metavar="ROOT", help="The folder of the data set.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another key.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: SOURCE-contact.png.")] = None,
+    cache: Cache = None,
+) -> None:
+    """Tell what a data set holds and what is wrong with it; draw a sheet of its images and masks."""
+    from study.diagnostics.data_check import data_check, read_settings
+
+    settings = read_settings(source, root, overrides or ())
+    for line in data_check(settings, cache=cache_of(cache), output=output or Path(f"{source}-contact.png")):
+        say(line)
+
+
+@app.command()
+def gc(
+    storage: Storage = DEFAULT_STORAGE,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without, it is only shown.")] = False,
+) -> None:
+    """Show, and with --yes remove, what no study of a storage refers to."""
+    from study.diagnostics.gc import garbage, remove
+    from study.store.store import Store
+
+    store = Store(storage)
+    found = garbage(store)
+    for one in found:
+        say(f"{store.place}/{one.folder}  {one.bytes / 2**20:.1f} MiB")
+    total = sum(one.bytes for one in found) / 2**20
+    if yes:
+        remove(store, found)
+    told = "removed" if yes else "could be removed with --yes"
+    say(f"{len(found)} folders, {total:.1f} MiB {told}")
+
+
+@app.command()
+def doctor(storage: Storage = DEFAULT_STORAGE, cache: Cache = None) -> None:
+    """Check this machine: versions, processors, accelerators, storage, cache, published weights."""
+    from study.diagnostics.doctor import findings
+
+    sound = True
+    for finding in findings(storage, cache_of(cache)):
+        say(finding.line)
+        sound = sound and finding.sound
+    raise typer.Exit(0 if sound else 1)
+
+
+def _run(document: dict[str, object], file: str, storage: Path, cache: Path, address: str | None) -> None:
+    from rich.console import Console
+
+    from cluster.local_cluster import LocalCluster
+    from study.execution.readiness import refuse_unready
+    from study.search.load import load_plan
+
+    with LocalCluster(preload=_preload(document)) as local:
+        cluster = address or local
+        # Who reads new data will most likely train on them: what that needs starts meanwhile.
+        meanwhile = local.begin if cluster is local else None
+        found = load_plan(document, file=file, cache=cache, storage=storage, meanwhile=meanwhile)
+        refuse_unready(found, storage, cache)
+        from study.cli.ending import ending
+        from study.run import run as run_plan
+        from study.store.store import Store
+
+        console = Console(soft_wrap=True)
+        try:
+            with Store(storage).sharing(found.spec.name):
+                ended = run_plan(found, document, storage=storage, cache=cache, cluster=cluster, console=console)
+        except ConnectionError as error:
+            raise Refused([Problem(path="--address", message=str(error))], file) from error
+    for line in ending(found, ended, storage):
+        say(line)
+    raise typer.Exit(1 if ended.failures or ended.fruitless else 0)
+
+
+def _preload(document: dict[str, object]) -> str | None:
+    """Return what processes import before they have work; those of Ray Train are new ones for each stage."""
+    asked = document.get("resources")
+    several = isinstance(asked, dict) and asked.get("workers", 1) != 1
+    return None if several else "study.training.preload"
+
+
+def _templates() -> list[Path]:
+    folder = Path(str(resources.files("study") / "catalog"))
+    return sorted(folder.glob("*.yaml"))
+
+
+def _show_usage(error: typer.TyperException) -> None:
+    """Print what is wrong with the options in one line; nothing where the help was printed instead."""
+    message = " ".join(error.format_message().split()).replace("Value error, ", "").replace("Input should", "must")
+    command = getattr(getattr(error, "ctx", None), "command_path", "study")
+    if message:
+        say(f"{command}: {message.rstrip('.')}; allowed: what `{command} --help` lists", error=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; refusals are one line each on stderr and exit with 2."""
+    run_app: Callable[..., int | None] = app
+    atexit.register(freeze)  # half a second; nothing here relies on cycles being finalised
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks, as on stderr
+    try:
+        status = run_app(arguments, standalone_mode=False) or 0
+    except Refused as refused:
+        say(str(refused), error=True)
+        status = 2
+    except typer.TyperException as error:
+        _show_usage(error)
+        status = 2
+    except Silent as silent:
+        message = f"{silent}; allowed: a storage that answers; what is finished is kept, run the same command later"
+        say(" ".join(message.split()), error=True)
+        status = 1
+    except MemoryError:
+        remedy = "allowed: a machine with memory and address space (`ulimit -v`) to spare; free some"
+        say(f"out of memory; {remedy}; what is finished is kept", error=True)
+        status = 1
+    except OSError as error:
+        if error.errno in UNUSABLE:
+            message = f"{error.filename}: {error.strerror}; allowed: a path that can be used here; correct it"
+            say(printable(message), error=True)
+            status = 2
+        elif refuses(error) or error.errno == errno.EFBIG:
+            message = f"{error}; allowed: a place with room that can be written; what is finished is kept, run the "
+            say(printable(f"{message}same command once there is"), error=True)
+            status = 1
+        else:
+            raise
+    sys.exit(status)

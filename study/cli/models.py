@@ -1,0 +1,127 @@
+"""Commands that use trained networks: `study predict` and `study export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from study.cli.console import say
+from study.cli.options import DEFAULT_STORAGE, Cache, Storage, cache_of
+from study.inference import MAX_SIDE, MIN_SIDE
+
+Named = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|DIGEST",
+        help="A study, of which the arm with the best mean IoU on test images is taken, or a stage's digest.",
+        show_default=False,
+    ),
+]
+Arm = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arm", metavar="FACTOR=VALUE", help="Only arms with this value, as tables show it; may be repeated."
+    ),
+]
+Fold = Annotated[int | None, typer.Option(min=0, help="Only networks of this fold (default: all).")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Only networks of this seed (default: all).")]
+
+
+def predict(  # noqa: PLR0917 - options are given by name
+    name: Named,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, TIFF or DICOM files, or folders of them.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write to.")],
+    arm: Arm = None,
+    fold: Fold = None,
+    seed: Seed = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Default: the one the study scores with.")
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=MIN_SIDE,
+            max=MAX_SIDE,
+            help="Write masks of SIZE x SIZE, as a study scores them at evaluate.size. The Dice of the study's own "
+            "images stays that of the mask at the image's own size.",
+        ),
+    ] = None,
+    tile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PIXELS|auto",
+            help="Cut images into overlapping squares of so many pixels, each shown as one image. For images far "
+            "larger than those the network learned from, of equal scale: give the side of the training images. auto: "
+            "the stage says that side, and only images more than twice as large are cut.",
+        ),
+    ] = None,
+    ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--ensemble",
+            help="Predict the study's own images by all networks too, those that trained on them included; no Dice is "
+            "stated then.",
+        ),
+    ] = False,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also draw outlines over each image.")] = False,
+    probabilities: Annotated[
+        str | None,
+        typer.Option(metavar="float16|float32", help="Also write probabilities as npz, with the names of channels."),
+    ] = None,
+    cache: Cache = None,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Write masks of images, by the mean probability of an arm's networks over its folds and seeds.
+
+    An image of the study's own data is predicted out of fold, by the networks that neither trained nor validated on
+    it, and the Dice of its mask is stated, as scored and at the image's own size. Without such networks its mask is
+    that of all networks, without Dice.
+
+    Masks have the image's own size: class ids if classes exclude each other (0 is the background), else a file of 0
+    and 255 for each class.
+    """
+    from study.inference.outputs import Precision
+    from study.inference.predict import PredictionOptions, predict
+    from study.inference.select import choose
+    from study.store.store import Store
+
+    if probabilities is not None and probabilities not in list(Precision):
+        raise typer.BadParameter(f"is {probabilities}; allowed: float16, float32", param_hint="--probabilities")
+    options = PredictionOptions(
+        output=output, size=size, tile=tile, threshold=threshold, ensemble=ensemble, overlay=overlay,
+        probabilities=Precision(probabilities) if probabilities else None, cache=cache_of(cache),
+    )  # fmt: skip
+    store = Store(storage)
+    choice = choose(store, name, arm=arm or (), fold=fold, seed=seed)
+    if not predict(choice, store, images, options, say):
+        raise typer.Exit(1)
+
+
+def export(  # noqa: PLR0917 - options are given by name
+    name: Named,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE|FOLDER", help="Where to write.")],
+    images: Annotated[
+        list[Path] | None, typer.Option("--images", help="Files or folders to check ONNX on (default: the study's).")
+    ] = None,
+    ensemble: Annotated[bool, typer.Option("--ensemble", help="ONNX of all networks of the cell, averaged.")] = False,
+    arm: Arm = None,
+    fold: Fold = None,
+    seed: Seed = None,
+    cache: Cache = None,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Write a network for other programs: .onnx, .safetensors, or a folder for segmentation-models-pytorch.
+
+    Of several networks of a cell it is the one with the best validation score. ONNX takes images of 0 to 1 at the
+    training size and returns probabilities; it is checked against torch on real images. A folder holds a model card.
+    """
+    from study.inference.export import export
+    from study.inference.select import choose
+    from study.store.store import Store
+
+    store = Store(storage)
+    choice = choose(store, name, arm=arm or (), fold=fold, seed=seed)
+    for line in export(choice, store, output, images=images or (), ensemble=ensemble, cache=cache_of(cache)):
+        say(line)

@@ -1,0 +1,133 @@
+"""Commands that show what studies found: `study table`, `study compare` and `study report`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from study.cli.console import say
+from study.cli.options import DEFAULT_STORAGE, Cache, Storage, StudyName, cache_of, study_folder
+from study.errors import Problem, Refused
+from study.store.atomic import writing_problem
+from study.store.paths import SPEC
+
+
+class TableFormat(StrEnum):
+    """How a table is written."""
+
+    md = "md"
+    csv = "csv"
+    json = "json"
+    latex = "latex"
+    html = "html"
+
+
+class FigureFormat(StrEnum):
+    """How a figure is written."""
+
+    svg = "svg"
+    pdf = "pdf"
+    png = "png"
+
+
+def table(  # noqa: PLR0917 - options are given by name
+    name: StudyName,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="mean_iou, dice, precision, recall, f1, auc, ... Default: mean IoU (pooled), Dice (per case).",
+            show_default=False,
+        ),
+    ] = None,
+    class_: Annotated[str, typer.Option("--class", help="A class, macro or weighted.")] = "macro",
+    aggregation: Annotated[
+        str | None, typer.Option(help="dataset or case (default with --metric: dataset).", show_default=False)
+    ] = None,
+    split: Annotated[str, typer.Option(help="test, validation, or these with _thresholded.")] = "test",
+    rows: Annotated[str | None, typer.Option(help="Factors, separated by commas; default: those that vary.")] = None,
+    columns: Annotated[str | None, typer.Option(help="One factor.")] = None,
+    published: Annotated[bool, typer.Option("--published", help="Show what papers report beside it.")] = False,
+    search: Annotated[bool, typer.Option("--search", help="Show the trials of the study's search instead.")] = False,
+    format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.md,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Show the comparison table."""
+    from results.tables.layout import default_table
+    from results.tables.layout import table as lay_out
+    from results.tables.render import render
+    from study.analysis.tables import read_comparisons
+
+    folder = study_folder(storage, name)
+    if search:
+        from study.search.table import search_table
+
+        say(search_table(folder, format_.value))
+        return
+    factors = rows.split(",") if rows else None
+    try:
+        if metric is None and aggregation is None:
+            comparisons = read_comparisons(folder, {"split": split, "class": class_})
+            grid = default_table(comparisons, class_=class_, split=split, rows=factors, columns=columns)
+        else:
+            metric, aggregation = metric or "mean_iou", aggregation or "dataset"
+            wanted = {"split": split, "class": class_, "metric": metric, "aggregation": aggregation}
+            comparisons = read_comparisons(folder, wanted)
+            grid = lay_out(
+                comparisons, metric=metric, class_=class_, aggregation=aggregation, split=split, rows=factors,
+                columns=columns,
+            )  # fmt: skip
+    except ValueError as error:
+        raise Refused([Problem(path="", message=str(error))], name) from error
+    if published:
+        from study.analysis.published import with_published
+
+        grid = with_published(grid, folder / SPEC)
+    say(render(grid, format_.value))
+
+
+def compare(  # noqa: PLR0917 - options are given by name
+    first: Annotated[str, typer.Argument(metavar="A", help="A study's name.", show_default=False)],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another's.", show_default=False)],
+    metric: Annotated[str, typer.Option(help="As of `table`.")] = "mean_iou",
+    class_: Annotated[str, typer.Option("--class", help="A class, macro or weighted.")] = "macro",
+    aggregation: Annotated[str, typer.Option(help="dataset or case.")] = "dataset",
+    split: Annotated[str, typer.Option(help="test, validation, or these with _thresholded.")] = "test",
+    format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.md,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Show two studies beside each other: the cells they share."""
+    from results.tables.render import render
+    from study.analysis.compare_studies import versus
+
+    for name in (first, second):
+        study_folder(storage, name)
+    wanted = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
+    say(render(versus(storage, (first, second), wanted), format_.value))
+
+
+def report(  # noqa: PLR0917 - options are given by name
+    name: StudyName,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Default: report/report.html in the study's folder.")
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(help="A folder that each figure is written to as well.")] = None,
+    format_: Annotated[FigureFormat, typer.Option("--format", help="Of these figures.")] = FigureFormat.svg,
+    log: Annotated[bool, typer.Option("--log", help="Doublings of labelled images equally far apart.")] = False,
+    images: Annotated[bool, typer.Option(help="Show test images of the data.")] = True,
+    storage: Storage = DEFAULT_STORAGE,
+    cache: Cache = None,
+) -> None:
+    """Write everything a study found to one HTML file; a study that still runs has one too."""
+    from study.report.page import Wishes, write_report
+    from study.store.store import Store
+
+    folder = study_folder(storage, name)
+    place = output or folder / "report" / "report.html"
+    wishes = Wishes(figures=figures, format=format_.value, log=log, images=images)
+    problem = f"{place} is a folder; allowed: a file" if place.is_dir() else writing_problem(place.parent)
+    if problem:
+        raise Refused([Problem(path="", message=f"{problem}; -o names another place")], name)
+    with Store(storage).sharing(name):
+        write_report(storage, name, cache=cache_of(cache), output=place, wishes=wishes)
+    say(f"wrote {place}")

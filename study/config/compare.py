@@ -1,0 +1,140 @@
+"""What a study file compares: the grid of arms, rules that add and take away, the baseline."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from datasets.settings import Place
+from results.schema import DEFAULT_ROPE, METRICS, Level
+from study.config.fields import MAX_LISTED, Count, Fraction, Seed, Settings, each_once
+
+
+class WeightsFile(Settings):
+    """Initial weights from a safetensors file."""
+
+    file: Place
+
+
+InitialWeights = str | WeightsFile
+"""random, a name of published weights such as imagenet, or a file."""
+FactorValue = Any
+Rope = Annotated[float, Field(gt=0, lt=1)] | Mapping[str, Annotated[float, Field(gt=0)]]
+Rule = Mapping[str, FactorValue]
+COMPARE_KEYS = frozenset({"architecture", "backbone", "initial_weights", "pathway", "labelled_fraction",
+                          "labelled_images", "folds", "seeds", "baseline", "exclude", "include", "rope",
+                          "top"})  # fmt: skip
+
+
+def fixed_rule(rule: Rule) -> Rule:
+    """Read the values of a rule as the lists they choose from are read. Raises `ValueError`."""
+    return {name: _fixed(name, value) for name, value in rule.items()}
+
+
+def _fixed(name: str, value: FactorValue) -> FactorValue:
+    if name == "initial_weights" and isinstance(value, Mapping) and set(value) == {"file"}:
+        return WeightsFile(file=Path(str(value["file"])))
+    if name in ("architecture", "backbone", "pathway", "initial_weights") and not isinstance(value, str):
+        raise ValueError(f"{name} is {value}; allowed: one name; write a rule for each")
+    return value
+
+
+class Compare(Settings):
+    """The grid of arms. A key with dots is a further factor: a path into the study file."""
+
+    architecture: tuple[str, ...] = Field(min_length=1, max_length=MAX_LISTED)
+    backbone: tuple[str, ...] = Field(min_length=1, max_length=MAX_LISTED)
+    initial_weights: tuple[InitialWeights, ...] = Field(default=("random",), min_length=1, max_length=MAX_LISTED)
+    pathway: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=MAX_LISTED)
+    labelled_fraction: tuple[Fraction, ...] | None = Field(default=None, min_length=1, max_length=MAX_LISTED)
+    labelled_images: tuple[Count, ...] | None = Field(default=None, min_length=1, max_length=MAX_LISTED)
+    factors: Mapping[str, tuple[FactorValue, ...]] = {}
+    folds: Annotated[int, Field(ge=1, le=MAX_LISTED)] = 5
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1, max_length=MAX_LISTED)
+    baseline: tuple[Rule, ...] = ()
+    exclude: tuple[Rule, ...] = ()
+    include: tuple[Rule, ...] = ()
+    rope: Rope = DEFAULT_ROPE
+    """Half width of the region of practical equivalence: one for metrics within 0..1, or a mapping by metric."""
+    top: Count | None = None
+    """Compare only so many arms, those whose search found the most, and their baselines."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_factors(cls, value: Any) -> Any:  # noqa: ANN401 - raw document
+        if not isinstance(value, Mapping) or "factors" in value:
+            return value
+        dotted = {key: value[key] for key in value if "." in str(key)}
+        plain = {key: value[key] for key in value if key not in dotted}
+        return {**plain, "factors": dotted} if dotted else plain
+
+    @field_validator("baseline", mode="before")
+    @classmethod
+    def _one_family(cls, value: Any) -> Any:  # noqa: ANN401 - raw document
+        return ((value,) if value else ()) if isinstance(value, Mapping) else value
+
+    @field_validator("baseline", "exclude", "include")
+    @classmethod
+    def _fixed_factors(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        if not all(rules):
+            raise ValueError("holds an empty rule, {}; allowed: rules that name a factor; add one or remove the rule")
+        return tuple(map(fixed_rule, rules))
+
+    _each_once = field_validator(
+        "architecture", "backbone", "initial_weights", "pathway", "labelled_fraction", "labelled_images", "seeds",
+        "baseline",
+    )(each_once)  # fmt: skip
+
+    @field_validator("rope")
+    @classmethod
+    def _known_metrics(cls, value: Rope) -> Rope:
+        unknown = [name for name in value if name not in METRICS] if isinstance(value, Mapping) else []
+        if unknown:
+            raise ValueError(f"rope names {', '.join(unknown)}; allowed: {', '.join(METRICS)}; correct the name")
+        return value
+
+    @field_validator("factors")
+    @classmethod
+    def _some_values(cls, value: Mapping[str, tuple[object, ...]]) -> Mapping[str, tuple[object, ...]]:
+        for path, values in value.items():
+            if len(values) > MAX_LISTED:
+                raise ValueError(f"{path} has {len(values):,} values; allowed: at most {MAX_LISTED:,}; remove some")
+            if not values or any(list(values).count(item) > 1 for item in values):
+                raise ValueError(f"{path} is {list(values)}; allowed: a list of different values, at least one")
+        return value
+
+    @model_validator(mode="after")
+    def _one_axis(self) -> Self:
+        if self.labelled_fraction and self.labelled_images:
+            raise ValueError("labelled_fraction and labelled_images are both given; allowed: one of them; remove one")
+        return self
+
+    @model_validator(mode="after")
+    def _files_by_name(self) -> Self:
+        """Tables tell files of weights apart by their names alone."""
+        places: dict[str, Path] = {}
+        for weights in self._weights():
+            if isinstance(weights, WeightsFile):
+                other = places.setdefault(weights.file.name, weights.file)
+                if other != weights.file:
+                    raise ValueError(
+                        f"initial_weights names {other} and {weights.file}; allowed: files of different names; "
+                        "rename one"
+                    )
+        return self
+
+    def _weights(self) -> Iterator[object]:
+        yield from self.initial_weights
+        for rule in (*self.baseline, *self.exclude, *self.include):
+            yield rule.get("initial_weights")
+
+    @property
+    def labelled(self) -> tuple[float | int, ...]:
+        """Return the amounts of labelled data: fractions (float) or numbers of images (int)."""
+        return self.labelled_images or self.labelled_fraction or (1.0,)
+
+    @property
+    def level(self) -> Level:
+        """Return the column by which cells of equal arms differ."""
+        return "labelled_images" if self.labelled_images else "labelled_fraction"

@@ -1,0 +1,1 @@
+"""Checks of the machine, the data and the storage."""

@@ -1,0 +1,1 @@
+"""Running the pending stages of a plan on a cluster."""

@@ -1,0 +1,155 @@
+"""The model card of an exported network (after Mitchell et al. 2019), in Markdown."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from study.analysis.tables import read_comparisons
+from study.inference.select import Choice
+from study.training.load_model import Model
+
+METRICS = ("dice", "mean_iou", "precision", "recall")
+MACRO = "macro"
+
+_CARD = """---
+library_name: segmentation-models-pytorch
+pipeline_tag: image-segmentation
+tags: [segmentation, segmentation-models-pytorch]
+---
+# {title}
+
+{architecture} with backbone {backbone}, {parameters:,} parameters; {kind} classes: {classes}.
+
+## Intended use
+
+Research on segmentation of images like those it learned from. **Not a medical device and not for diagnosis**: no one
+has examined whether it is safe or of use in care.
+
+## Use
+
+```python
+import segmentation_models_pytorch as smp
+import torch
+
+model = smp.from_pretrained("FOLDER").eval()
+mean, std = torch.tensor({mean}), torch.tensor({std})
+images = torch.rand(1, {channels}, {size}, {size})  # yours: 0 to 1
+logits = model((images - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1))
+probabilities = logits.{activation}
+```
+
+Images are fitted into {size} x {size} pixels ({fit}) with {channels} channel{plural}{prepare}. {decision}
+
+## Data
+
+{data}
+
+## Metrics
+
+{metrics}
+
+## Limits
+
+- Images of other scanners, hospitals, patients or diseases than those of its data may be segmented much worse.
+- Probabilities are those of the training, not calibrated further.
+- {validated}
+- Nothing is known here of subgroups such as age or sex.
+
+## Origin
+
+Stage `{digest}`{study}, seed {seed}, {updates} updates, best epoch {epoch}. Data fingerprint `{fingerprint}`.
+Versions: {libraries}.
+"""
+
+
+def card(model: Model, choice: Choice, about: Mapping[str, Any]) -> str:
+    """Return the text: use, data, metrics with intervals, limits, origin."""
+    record, outputs = model.record, model.outputs
+    name = choice.spec.get("name")
+    return _CARD.format(
+        title=f"{name}: {record['architecture']}" if name else str(record["architecture"]),
+        architecture=record["architecture"],
+        backbone=record["backbone"],
+        parameters=record["parameters"],
+        kind="exclusive" if outputs.exclusive else "overlapping",
+        classes=", ".join(outputs.names),
+        activation="softmax(dim=1)" if outputs.exclusive else "sigmoid()",
+        decision=_decision(model, about["threshold"]),
+        prepare=f", after these changes: {json.dumps(about['prepare'])}" if _changes(model) else "",
+        plural="s" if model.image.channels > 1 else "",
+        data=_data(model, choice),
+        metrics=_metrics(choice, outputs.names),
+        validated=_validated(record["data"]["validation"]),
+        digest=model.digest,
+        study=f" of study {name} ({choice.told})" if name else "",
+        seed=record["seed"],
+        updates=record["updates"],
+        epoch=record["best_epoch"],
+        fingerprint=record["data"]["fingerprint"],
+        libraries=", ".join(f"{library} {version}" for library, version in record["libraries"].items()),
+        **{key: about[key] for key in ("mean", "std", "channels", "size", "fit")},
+    )
+
+
+def _changes(model: Model) -> bool:
+    return model.image.prepare != type(model.image.prepare)()
+
+
+def _decision(model: Model, threshold: float) -> str:
+    outputs = model.outputs
+    if not outputs.exclusive:
+        return f"A class is there from probability {threshold:g} on."
+    if len(outputs.names) == 1:
+        return f"Channel 0 is the background; {outputs.names[0]} is there from probability {threshold:g} on."
+    return "Channel 0 is the background; the likeliest class of a pixel wins."
+
+
+def _data(model: Model, choice: Choice) -> str:
+    used, name = model.record["data"], model.record["settings"]["data"]
+    source = choice.spec.get("data", {}).get(name, {}).get("source")
+    kind = f" (source {source})" if source else ""
+    start = model.record["initial_weights"]
+    before = f"It started from {start} weights." if start else f"It started from stage `{model.record['parent']}`."
+    return (
+        f"Data set {name}{kind}: {used['train']} images with labels to learn from, {used['validation']} to choose the "
+        f"best epoch. {before}"
+    )
+
+
+def _validated(images: int) -> str:
+    if not images:
+        return "No image validated it: the last epoch was taken."
+    return f"The epoch was chosen on {images} images, and this network by the same score where a cell has several."
+
+
+def _metrics(choice: Choice, classes: Sequence[str]) -> str:
+    """Return a table of the cell's scores on test images."""
+    if choice.study is None:
+        return "None: no study of the storage scored it."
+    rows = read_comparisons(choice.study, {"split": "test", "aggregation": "dataset"}).to_pylist()
+    found = {
+        (row["class"], row["metric"]): row
+        for row in rows
+        if all(row.get(key) == value for key, value in choice.cell.items())
+    }
+    metrics = [metric for metric in METRICS if any(key[1] == metric for key in found)]
+    if not metrics:
+        return "None: its study has no scores yet."
+    lines = [f"| class | {' | '.join(metrics)} |", f"| --- |{' --- |' * len(metrics)}"]
+    for name in (MACRO, *classes):
+        lines.append(f"| {name} | {' | '.join(_interval(found.get((name, metric))) for metric in metrics)} |")
+    replicates = max(row["n"] for row in found.values())
+    note = (
+        f"On test images of {replicates} networks of the same cell (folds and seeds), of which this is one: mean and "
+        "95 % interval of the expected score of a new training, counted over the pixels of all test images. "
+        "With few folds intervals are wide and may leave 0 to 1."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def _interval(row: Mapping[str, Any] | None) -> str:
+    if row is None or row["mean"] is None:
+        return "undefined"
+    if row["ci_low"] is None or row["ci_high"] is None:
+        return f"{row['mean']:.3f} (no interval: too few folds)"
+    return f"{row['mean']:.3f} ({row['ci_low']:.3f} to {row['ci_high']:.3f})"

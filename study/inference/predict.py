@@ -1,0 +1,212 @@
+"""Masks of images from trained networks: `study predict`."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.decoding.decode import read
+from datasets.errors import DataError
+from datasets.source import Pixels
+from results.text import printable
+from study.errors import Problem, Refused
+from study.inference import MAX_SIDE, MIN_SIDE
+from study.inference.inputs import COMMAND, Picture, pictures, refuse_overwriting
+from study.inference.out_of_fold import Masks, OutOfFoldSummary, StudyImages, networks_for
+from study.inference.outputs import DESCRIPTION, Precision, PredictionWriter
+from study.inference.predictor import Predictor
+from study.inference.select import Choice
+from study.store.store import Store
+from study.training.load_model import Model, open_model
+
+LINE_SECONDS = 5.0
+MUCH_LARGER = 2
+"""`--tile auto` cuts images whose longer side exceeds that of the training images by this factor."""
+AUTO = "auto"
+TileRule = Callable[[Pixels], int | None]
+"""Returns the side of the tiles of an image, None for an image that is predicted as a whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionOptions:
+    """Options of `study predict`."""
+
+    output: Path
+    size: int | None = None
+    tile: str | None = None
+    threshold: float | None = None
+    ensemble: bool = False
+    """Whether all networks predict the study's own images too."""
+    overlay: bool = False
+    probabilities: Precision | None = None
+    cache: Path
+    """Folder of the indexes of data sets."""
+
+
+def predict(
+    choice: Choice, store: Store, paths: Sequence[Path], options: PredictionOptions, say: Callable[[str], None]
+) -> bool:
+    """Write the predictions of all images; return whether all could be read. Raises `Refused` if none could.
+
+    Images that cannot be read are reported on stderr and skipped.
+    """
+    planned = pictures(paths, options.output)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    models = {digest: open_model(store, digest, device) for digest in choice.digests}
+    first = models[choice.digests[0]]
+    writer = PredictionWriter(
+        outputs=first.outputs,
+        threshold=choice.threshold(first.record) if options.threshold is None else options.threshold,
+        overlay=options.overlay,
+        probabilities=options.probabilities,
+    )
+    refuse_overwriting(planned, writer.endings)
+    tile_of = _tile_rule(options.tile, first)
+    networks = f"{len(models)} network{'s' if len(models) > 1 else ''}"
+    say(f"{choice.told or choice.digests[0]}: {networks}, threshold {writer.threshold:g}")
+    run = _Run(
+        models=models, writer=writer, options=options, tile_of=tile_of,
+        study_images=_study_images(choice, store, first, options.cache, say),
+    )  # fmt: skip
+    unread = list(run.predict_all(planned))
+    if len(unread) == len(planned):
+        message = f"none of {len(planned)} images can be read; allowed: PNG, JPEG, TIFF and DICOM files; name others"
+        raise Refused([Problem(path="", message=message)], COMMAND)
+    record = {"stages": list(models), "cell": dict(choice.cell), "size": options.size, "tile": options.tile}
+    writer.write_description(options.output, record | run.summary.record())
+    for line in (*run.summary.lines(), *(_cautions(choice, first, options) if run.summary.dice else ())):
+        say(line)
+    written = len(planned) - len(unread)
+    say(f"wrote masks of {written} images to {options.output}; {DESCRIPTION} there says what they mean")
+    if unread:
+        say(f"{len(unread)} of {len(planned)} images could not be read")
+    return not unread
+
+
+def _cautions(choice: Choice, model: Model, options: PredictionOptions) -> Iterator[str]:
+    """Yield what limits the Dice of the study's own images."""
+    scored = choice.threshold(model.record)
+    if options.threshold is not None and options.threshold != scored:
+        yield f"Dice as scored is at threshold {scored:g}, at own size at {options.threshold:g}"
+    if choice.spec.get("leaks") == "report":
+        yield "the study reports leaks and keeps them: pretraining may have read these images, and Dice may be too high"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """One run of `study predict`."""
+
+    models: Mapping[str, Model]
+    """By digest."""
+    writer: PredictionWriter
+    options: PredictionOptions
+    tile_of: TileRule
+    study_images: StudyImages | None
+    summary: OutOfFoldSummary = field(default_factory=OutOfFoldSummary)
+
+    def predict_all(self, planned: Sequence[Picture]) -> Iterator[Picture]:
+        """Write the predictions of every image; yield those that cannot be read."""
+        report = _progress(len(planned))
+        for done, picture in enumerate(planned, start=1):
+            try:
+                pixels = read(picture.file, "image")
+            except DataError as error:
+                report(done, f"left out: {error}")
+                yield picture
+                continue
+            self._predict(picture, pixels)
+            report(done, "")
+
+    def _predict(self, picture: Picture, pixels: Pixels) -> None:
+        """Write the predictions of one image; measure its masks if it is one of the study's own."""
+        own = self.study_images
+        image = own.find(picture.file) if own else None
+        selection = networks_for(image, list(self.models), ensemble=self.options.ensemble)
+        predictor = Predictor([self.models[digest] for digest in selection.digests])
+        size, tile = self.options.size, self.tile_of(pixels)
+        masks = self._write(picture, pixels, predictor.probabilities(pixels, size=size, tile=tile))
+        if own is None or image is None:
+            return
+        dice = None
+        if selection.no_dice is None:
+            if size is not None:  # the written masks do not have the size of the true ones
+                masks = self.writer.masks(predictor.probabilities(pixels, tile=tile))
+            dice = own.dice(image, selection, masks, self.writer.outputs)
+        self.summary.add(image, selection, dice)
+
+    def _write(self, picture: Picture, pixels: Pixels, probabilities: Tensor) -> Masks:
+        try:
+            return self.writer.write(picture, _resized(pixels, self.options.size), probabilities)
+        except OSError as error:
+            message = (
+                f"{picture.output} cannot be written ({error.strerror}); allowed: a writable folder with free space"
+            )
+            raise _refused("--output", f"{message}; choose another") from error
+
+
+def _study_images(
+    choice: Choice, store: Store, model: Model, cache: Path, say: Callable[[str], None]
+) -> StudyImages | None:
+    """Return the images of the study's target data; None if the networks belong to no study or data are missing."""
+    if choice.study is None:
+        return None
+    try:
+        return StudyImages(choice, store, model.record["settings"]["data"], cache)
+    except (DataError, OSError) as error:
+        say(f"the study's own images cannot be recognised and get ensemble masks: {error}")
+        return None
+
+
+def _tile_rule(text: str | None, model: Model) -> TileRule:
+    """Return the rule that `--tile` names."""
+    if text is None:
+        return lambda _: None
+    if text != AUTO:
+        number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_SIDE)) else 0
+        if not MIN_SIDE <= number <= MAX_SIDE:
+            raise _refused("--tile", f"is {text}; allowed: auto, or {MIN_SIDE} to {MAX_SIDE} pixels; change it")
+        return lambda _: number
+    side: int | None = model.record["data"].get("side")
+    if side is None:
+        message = f"is auto, and stage {model.digest[:8]} does not record the size of its training images"
+        raise _refused("--tile", f"{message}; allowed: their longer side in pixels; give it")
+    return lambda pixels: side if max(pixels.shape[:2]) > MUCH_LARGER * side else None
+
+
+def _resized(pixels: Pixels, size: int | None) -> Pixels:
+    """Return the image at (size, size), or as it is."""
+    import cv2
+
+    if size is None:
+        return pixels
+    return np.asarray(cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _progress(total: int) -> Callable[[int, str], None]:
+    """Return a reporter of the number of images done and of a problem, if any, on stderr.
+
+    A terminal shows one line that is rewritten, other outputs get a line every few seconds.
+    """
+    last, terminal = time.monotonic(), sys.stderr.isatty()
+
+    def report(done: int, problem: str) -> None:
+        nonlocal last
+        if problem:
+            sys.stderr.write(("\r\x1b[K" if terminal else "") + printable(problem) + "\n")
+        if terminal:
+            sys.stderr.write(f"\rpredicting: {done:,} of {total:,} images" + ("\n" if done == total else ""))
+            sys.stderr.flush()
+        elif time.monotonic() - last > LINE_SECONDS:
+            last = time.monotonic()
+            sys.stderr.write(f"predicting: {done:,} of {total:,} images\n")
+
+    return report
+
+
+def _refused(path: str, message: str) -> Refused:
+    return Refused([Problem(path=path, message=message)], COMMAND)

@@ -1,0 +1,1 @@
+"""Progress of a study: its heartbeat, status, estimates and trackers."""

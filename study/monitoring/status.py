@@ -1,0 +1,73 @@
+"""How far a study is, read from its storage alone."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from study.monitoring.eta import left_text, scores_text
+from study.store.atomic import Altered
+from study.store.documents import read_driver, read_failures, read_plan
+from study.store.paths import PLAN
+from study.store.store import Store
+
+SILENT_SECONDS = 60.0
+"""A driver that has not beaten for so long is gone."""
+
+
+def status(storage: Path, name: str) -> dict[str, Any]:
+    """Return the state of a study as `status --json` gives it. Raises `Altered` where its files are damaged."""
+    store = Store(storage)
+    store.pull(name)
+    folder = store.study(name)
+    plan, driver = read_plan(folder), read_driver(folder)
+    if plan is None and driver is not None and driver["state"] != "running":
+        raise Altered(str(folder / PLAN), "is missing")
+    planned = plan["stages"].keys() if plan else frozenset()
+    finished = len(store.finished() & planned)
+    failures = read_failures(folder, driver)
+    state = _state(driver, finished=bool(planned) and finished == len(planned), failed=bool(failures))
+    alive = driver if driver and state == "running" else {}
+    running = alive["stages"]["running"] if alive else 0
+    waiting = max(len(planned) - finished - running - len(failures), 0)
+    counts = {"total": len(planned), "finished": finished, "running": running, "waiting": waiting,
+              "failed": len(failures)}  # fmt: skip
+    return {
+        "study": name,
+        "state": state,
+        "stages": counts,
+        "running": alive.get("running", []),
+        "seconds_left": alive.get("seconds_left"),
+        "searching": alive.get("searching", False),
+        "failures": failures,
+    }
+
+
+def _state(driver: dict[str, Any] | None, *, finished: bool, failed: bool) -> str:
+    if driver is None:
+        return "finished" if finished else "planned"
+    if driver["state"] == "running":
+        # A time in the future comes from a clock that was set back since: the driver does not run any more.
+        return "running" if abs(time.time() - driver["time"]) <= SILENT_SECONDS else "interrupted"
+    return "failed" if failed else str(driver["state"])
+
+
+def status_text(told: dict[str, Any]) -> str:
+    """Return the status as a person reads it."""
+    counts = told["stages"]
+    lines = [
+        f"{told['study']}: {told['state']}",
+        "stages: " + ", ".join(f"{counts[key]} {key}" for key in ("total", "finished", "running", "waiting", "failed")),
+    ]
+    for stage in told["running"]:
+        lines.append(f"running: {stage['label']}{_epoch(stage)}")
+    if told["state"] == "running":
+        lines.append(f"time left: {left_text(told['seconds_left'], searching=told['searching'])}")
+    for failure in told["failures"]:
+        lines.append(f"failed: {failure['stage']} {failure['digest'][:8]}: {failure['error'].partition(chr(10))[0]}")
+    return "\n".join(lines)
+
+
+def _epoch(stage: dict[str, Any]) -> str:
+    if stage["epoch"] is None:
+        return ": its first epoch"
+    return f": epoch {stage['epoch']} of {stage['epochs']}  {scores_text(stage['scores'])}"

@@ -1,0 +1,23 @@
+"""The network that a stage trains. Imports torch: planning imports this only where a network has to be built."""
+
+from datasets.settings import ImageSettings
+from models.build import Blueprint
+from models.settings import head_of, upsampling_of
+from study.config.stages import Stage
+
+
+def blueprint(
+    settings: Stage, image: ImageSettings, architecture: str | None, backbone: str, outputs: int
+) -> Blueprint:
+    """Return the network that a stage trains."""
+    return Blueprint(
+        architecture=architecture,
+        backbone=backbone,
+        channels=image.channels,
+        outputs=outputs,
+        skips=settings.task != "reconstruction",
+        trains_decoder="decoder" in settings.trains,
+        head=head_of(settings),
+        size=image.size,
+        upsampling=upsampling_of(settings),
+    )

@@ -1,0 +1,45 @@
+"""The `published` section of a study file, checked against what the study compares."""
+
+from collections.abc import Iterator, Sequence
+
+from models.architectures import ARCHITECTURES
+from models.catalog import registry
+from results.schema import METRICS, UNIT_INTERVAL
+from study.config.schema import StudySpec
+from study.errors import Problem, unknown
+from study.planning.arms import FIXED_FACTORS, OWN, Arm, matches
+
+
+def published_problems(spec: StudySpec) -> Iterator[Problem]:
+    """Yield published values that belong beside no column of a table, or beside cells that no study can have."""
+    names = [*FIXED_FACTORS, *spec.compare.factors, "labelled_fraction", "labelled_images"]
+    known = {"architecture": ARCHITECTURES, "backbone": (OWN, *registry.backbones()), "pathway": spec.pathways}
+    for section, published in enumerate(spec.published):
+        if published.metric not in METRICS:
+            message = unknown("metric", published.metric, METRICS)
+            yield Problem(path=f"published[{section}].metric", message=message)
+        for position, row in enumerate(published.values):
+            if published.metric in UNIT_INTERVAL and not 0 <= row.value <= 1:
+                message = f"is {row.value:g}; allowed: 0 to 1, the scale of {published.metric}; divide percent by 100"
+                yield Problem(path=f"published[{section}].values[{position}].value", message=message)
+            for name, value in row.match.items():
+                path = f"published[{section}].values[{position}].match.{name}"
+                if name not in names:
+                    yield Problem(path=path, message=unknown("factor", name, names))
+                elif name in known and value not in known[name]:
+                    yield Problem(path=path, message=unknown(name, value, known[name]))
+
+
+def published_warnings(spec: StudySpec, arms: Sequence[Arm]) -> Iterator[str]:
+    """Yield how many published values stand beside no cell of the study."""
+    compare = spec.compare
+    for section, published in enumerate(spec.published):
+        cells = [dict(row.match) for row in published.values]
+        amounts = [cell.pop(compare.level, None) for cell in cells]
+        missing = sum(
+            (amount is not None and amount not in compare.labelled) or not any(matches(arm.row, cell) for arm in arms)
+            for amount, cell in zip(amounts, cells, strict=True)
+            if cell.keys() <= {*FIXED_FACTORS, *compare.factors}
+        )
+        if missing:
+            yield f"published[{section}]: {missing} of {len(cells)} values match no cell of this study"

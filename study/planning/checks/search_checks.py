@@ -1,0 +1,142 @@
+"""What of a search can be refused before anything runs."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from datasets.errors import DataError
+from study.config.schema import StudySpec
+from study.config.search import Parameter, Search
+from study.errors import Problem, unknown
+from study.planning.arms import FIXED_FACTORS, Arm, Resolver, text_of
+from study.planning.checks import data_checks, spec_checks
+from study.planning.dataset_view import Cohort, Draw
+
+NOT_SEARCHED = ("data", "task", "target")
+
+
+def own_parameters(spec: StudySpec, arm: Arm) -> dict[str, Parameter]:
+    """Return the settings of the space that an arm's chain has."""
+    space = spec.search.space if spec.search is not None else {}
+    return {path: one for path, one in space.items() if _positions(path, arm)}
+
+
+def first_changed(arm: Arm, paths: Iterable[str]) -> int:
+    """Return the first position of the chain that the settings change, its length where they change none."""
+    return min((min(_positions(path, arm), default=len(arm.chain)) for path in paths), default=len(arm.chain))
+
+
+def _positions(path: str, arm: Arm) -> list[int]:
+    head = path.partition(".")[0]
+    last = len(arm.chain) - 1
+    return [
+        position
+        for position, step in enumerate(arm.chain)
+        if head in (step.stage, "image") or (head == "target" and position == last)
+    ]
+
+
+def search_problems(spec: StudySpec, arms: Sequence[Arm], cohorts: Mapping[str, Cohort], target: str) -> list[Problem]:
+    """Return everything wrong with the section `search` of an otherwise sound study."""
+    search = spec.search
+    if search is None:
+        return []
+    problems = [*_path_problems(spec, search), *_point_problems(spec, search)]
+    if problems:
+        return problems
+    problems += _value_problems(spec, search, arms, cohorts)
+    if target in cohorts:
+        problems += _image_problems(spec, search, arms, cohorts[target])
+    if search.scope == "arm" and not any(own_parameters(spec, arm) for arm in arms):
+        message = "changes no stage of any arm; allowed: stages that pathways have; name one of these"
+        problems.append(Problem(path="search.space", message=message))
+    return problems
+
+
+def _path_problems(spec: StudySpec, search: Search) -> Iterator[Problem]:
+    heads = [*spec.stages, "target", "image"]
+    for path in search.space:
+        head, _, rest = path.partition(".")
+        where = f"search.space.{path}"
+        if head not in heads:
+            yield Problem(path=where, message=unknown("stage", head, heads))
+        elif not rest:
+            yield Problem(path=where, message="is a stage; allowed: a path into it, such as target.optimizer.lr")
+        elif path.rpartition(".")[2] in NOT_SEARCHED:
+            message = "decides what is compared; allowed: settings of a stage; make it a factor of `compare`"
+            yield Problem(path=where, message=message)
+        elif path in spec.compare.factors:
+            message = "is varied by `compare` too; allowed: in one of them; remove one"
+            yield Problem(path=where, message=message)
+
+
+def _point_problems(spec: StudySpec, search: Search) -> Iterator[Problem]:
+    allowed = [*search.space]
+    if search.scope == "study":
+        allowed += [*FIXED_FACTORS, *spec.compare.factors]
+    rows = [(f"search.points[{number}]", point) for number, point in enumerate(search.points)]
+    for where, values in [*rows, ("search.defaults", search.defaults)]:
+        for path, value in values.items():
+            if path not in allowed:
+                yield Problem(path=f"{where}.{path}", message=unknown("setting", path, allowed))
+            elif path in search.space and not search.space[path].holds(value):
+                message = f"is {text_of(value)}, outside of search.space.{path}; allowed: a value of it; change one"
+                yield Problem(path=f"{where}.{path}", message=message)
+
+
+def _value_problems(
+    spec: StudySpec, search: Search, arms: Sequence[Arm], cohorts: Mapping[str, Cohort]
+) -> Iterator[Problem]:
+    """Yield values that a stage, a network or its data would refuse: the ends of each range, and each choice."""
+    for path, parameter in search.space.items():
+        for value in parameter.ends:
+            resolver = Resolver(spec)
+            tried = [
+                made
+                for arm in arms
+                if path in own_parameters(spec, arm) and (made := resolver.arm(arm.row, {path: value})) is not None
+            ]
+            told = [problem.message for problem in resolver.problems if problem.path == f"compare.{path}"]
+            if not told:
+                wrong = [*spec_checks.arm_problems(tried), *data_checks.data_problems(tried, cohorts)]
+                told = [f"value {text_of(value)} does not fit: {problem.path} {problem.message}" for problem in wrong]
+            if told:  # one value is enough: the next would often be refused for the same reason
+                yield Problem(path=f"search.space.{path}", message=told[0])
+                break
+
+
+def _image_problems(spec: StudySpec, search: Search, arms: Sequence[Arm], cohort: Cohort) -> Iterator[Problem]:
+    """Yield images that cannot be divided into those that train a candidate and those that judge it."""
+    if search.nested:
+        seeds = {cohort.split_seed(seed) for seed in spec.compare.seeds}
+        if len(seeds) > 1:
+            message = (
+                "with several seeds, each of which deals other folds, would choose by images that another seed tests; "
+                "allowed: one seed, or folds held by split.seed; set either"
+            )
+            yield Problem(path="search.nested", message=message)
+        return
+    data = arms[0].chain[-1].settings.data if arms else ""
+    try:
+        reading = cohort.reading(Draw(data=data, offer="masks", seed=0, reserve=True))
+    except DataError as error:
+        yield Problem(path="search.reserve", message=str(error))
+        return
+    if not reading.validation:
+        message = (
+            f"is {search.reserve}: of its {len(reading.train)} images with masks too few validate, every fifth "
+            f"patient's; allowed: a share in which {spec.validation.min_cases} (validation.min_cases) do; raise it"
+        )
+        yield Problem(path="search.reserve", message=message)
+        return
+    if any(cohort.index.shown) and not any(cohort.index.shows(row) for row in reading.validation):
+        message = (
+            f"is {search.reserve}: none of the {len(reading.validation)} images that judge candidates shows a class, "
+            "so no candidate has a score; allowed: a reserve that shows classes; raise it, or add masks that show them"
+        )
+        yield Problem(path="search.reserve", message=message)
+
+
+def settings_text(values: Mapping[str, Any]) -> str:
+    """Return found settings as a person reads them."""
+    shown = {path: f"{value:.4g}" if isinstance(value, float) else text_of(value) for path, value in values.items()}
+    return ", ".join(f"{path} {value}" for path, value in shown.items())

@@ -1,0 +1,286 @@
+"""Everything about a study file that can be refused before data is read."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from importlib.util import find_spec
+
+from models.adversarial.patches import discriminator_problem
+from models.architectures import ARCHITECTURES
+from models.catalog import registry
+from models.settings import Part, upsampling_of
+from study.config.schema import StudySpec
+from study.config.stages import AdversarialStage, MaskStage
+from study.errors import Problem, unknown
+from study.planning.arms import FIXED_FACTORS, OWN, Arm, Step, assignments, matches, text_of
+from study.planning.graph import Plan
+
+
+def reference_problems(spec: StudySpec, named: Mapping[str, Collection[str]]) -> Iterator[Problem]:
+    """Yield names that refer to nothing. `named` has every name the file defines, also of broken entries."""
+    for name, stage in spec.stages.items():
+        if stage.data not in named["data"]:
+            yield Problem(path=f"stages.{name}.data", message=unknown("data", stage.data, named["data"]))
+    for name, links in spec.pathways.items():
+        for position, link in enumerate(links):
+            if link.stage not in named["stages"]:
+                message = unknown("stage", link.stage, named["stages"])
+                yield Problem(path=f"pathways.{name}[{position}]", message=message)
+    for position, pathway in enumerate(spec.compare.pathway or ()):
+        if pathway not in named["pathways"]:
+            message = unknown("pathway", pathway, named["pathways"])
+            yield Problem(path=f"compare.pathway[{position}]", message=message)
+    heads = [*named["stages"], "target", "image"]
+    for path in spec.compare.factors:
+        if path.partition(".")[0] not in heads:
+            yield Problem(path=f"compare.{path}", message=unknown("stage", path.partition(".")[0], heads))
+    names = [*FIXED_FACTORS, *(key for key in named["compare"] if "." in key)]
+    for key in ("baseline", "exclude", "include"):
+        for position, rule in enumerate(getattr(spec.compare, key)):
+            path = f"compare.{key}[{position}]"
+            for name in rule:
+                if name not in names:
+                    yield Problem(path=f"{path}.{name}", message=unknown("factor", name, names))
+            pathway = rule.get("pathway")
+            if pathway is not None and pathway not in named["pathways"]:
+                yield Problem(path=f"{path}.pathway", message=unknown("pathway", pathway, named["pathways"]))
+
+
+def tracking_problems(spec: StudySpec) -> Iterator[Problem]:
+    """Yield what is to be logged where the package for it is missing."""
+    if spec.tracking.mlflow is not None and find_spec("mlflow") is None:
+        message = "needs the package mlflow, which is not installed; allowed: with it; pip install "
+        yield Problem(path="tracking.mlflow", message=f'{message}"segmentation-study[mlflow]", or remove the key')
+
+
+def worker_problems(spec: StudySpec) -> Iterator[Problem]:
+    """Yield stages with fewer images in a batch than workers to share it."""
+    workers = spec.resources.workers
+    for name, stage in spec.stages.items():
+        if stage.batch_size < workers:
+            message = (
+                f"is {stage.batch_size} for {workers} workers; allowed: at least one image a worker; raise it or lower "
+                "resources.workers"
+            )
+            yield Problem(path=f"stages.{name}.batch_size", message=message)
+
+
+def name_problems(spec: StudySpec) -> Iterator[Problem]:
+    """Yield backbones that nobody knows; whether one fits is told with its arm."""
+    compare = spec.compare
+    named = [(f"compare.backbone[{position}]", name) for position, name in enumerate(compare.backbone)]
+    named += [
+        (f"compare.include[{position}].backbone", rule["backbone"])
+        for position, rule in enumerate(compare.include)
+        if "backbone" in rule
+    ]
+    for path, name in named:
+        if not is_known(name):
+            message = registry.problem(None, name, size=spec.image.size, channels=spec.image.channels)
+            yield Problem(path=path, message=str(message))
+
+
+def is_known(backbone: str) -> bool:
+    """Return whether a backbone has this name."""
+    return backbone == OWN or backbone in registry.backbones()
+
+
+def pathway_problems(spec: StudySpec) -> Iterator[Problem]:
+    """Yield chains that cannot end in a comparison on one target."""
+    targets: dict[str, str] = {}
+    for name, links in spec.pathways.items():
+        last = spec.stages.get(links[-1].stage)
+        if last is None:
+            continue
+        if not isinstance(last, MaskStage):
+            message = (
+                f"ends in {links[-1].stage}, a {last.task} stage; allowed: a segmentation or adversarial stage; "
+                "add one at its end"
+            )
+            yield Problem(path=f"pathways.{name}", message=message)
+        elif last.target != "mask":
+            message = f"ends in {links[-1].stage}, which learns {last.target}; allowed: target mask; add such a stage"
+            yield Problem(path=f"pathways.{name}", message=message)
+        else:
+            targets.setdefault(last.data, name)
+        if links[0].carry != "encoder":
+            message = f"is {links[0].carry}, but no stage stands before it; allowed: on later stages; remove carry"
+            yield Problem(path=f"pathways.{name}[0].carry", message=message)
+    if len(targets) > 1:
+        ends = ", ".join(f"{pathway} on {data}" for data, pathway in targets.items())
+        message = f"they end on different data ({ends}); allowed: one target for all; split the study"
+        yield Problem(path="pathways", message=message)
+
+
+def rule_problems(spec: StudySpec) -> Iterator[Problem]:
+    """Yield rules of `compare` that no combination meets."""
+    rows = assignments(spec.model_copy(update={"compare": spec.compare.model_copy(update={"exclude": ()})}))
+    for position, rule in enumerate(spec.compare.exclude):
+        known = rule.keys() <= rows[0].keys() and rule.get("pathway", rows[0]["pathway"]) in spec.pathways
+        if known and not any(matches(row, rule) for row in rows):
+            values = {name: text_of(value) for name, value in rule.items()}
+            message = f"{values} excludes nothing; allowed: values that `compare` has; correct or remove it"
+            yield Problem(path=f"compare.exclude[{position}]", message=message)
+
+
+def target_names(spec: StudySpec) -> set[str]:
+    """Return the names of the data sets that pathways end on (one, in a sound study)."""
+    ends = {links[-1].stage for links in spec.pathways.values()}
+    return {spec.stages[name].data for name in ends if name in spec.stages}
+
+
+def factor_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:
+    """Yield factors that change which data or task an arm ends on, and data that is not there."""
+    moving = [
+        f"compare.{path}" for path in spec.compare.factors if path.rpartition(".")[2] in ("data", "task", "target")
+    ]
+    if not moving:
+        return
+    for arm in arms:
+        last = arm.chain[-1]
+        before = spec.stages[last.stage]
+        if (last.settings.data, last.settings.target) != (before.data, before.target):
+            message = (
+                f"makes the target {last.settings.data}, {last.settings.target}; allowed: {before.data}, "
+                f"{before.target}, the same for all; make a study for each"
+            )
+            yield Problem(path=moving[0], message=message)
+        for step in arm.chain:
+            if step.settings.data not in spec.data and step.settings.data != spec.stages[step.stage].data:
+                yield Problem(path=moving[0], message=unknown("data", step.settings.data, spec.data))
+
+
+def arm_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
+    """Yield networks that cannot be built and links that carry what was never trained; each once."""
+    seen: set[tuple[object, ...]] = set()
+    for arm in arms:
+        before: Step | None = None
+        for position, step in enumerate(arm.chain):
+            key = (arm.factors["pathway"], position, id(step), id(before))
+            if key not in seen:
+                seen.add(key)
+                path = f"pathways.{arm.factors['pathway']}[{position}]"
+                yield from _network_problems(step)
+                if builds(step):
+                    yield from _batch_problems(step)
+                    yield from _freeze_problems(path, step)
+                    yield from _link_problems(path, before, step) if before and builds(before) else ()
+            before = step
+
+
+def builds(step: Step) -> bool:
+    """Return whether the network of a stage can be built."""
+    return _problem(step) is None
+
+
+def _problem(step: Step) -> str | None:
+    settings, size = step.settings, step.image.size
+    upsampling = upsampling_of(settings)
+    found = registry.problem(
+        step.architecture, step.backbone, size=size, channels=step.image.channels, upsampling=upsampling
+    )
+    if found is None and isinstance(settings, AdversarialStage):
+        return discriminator_problem(settings.adversarial.discriminator, size=size)
+    return found
+
+
+_OWNERS = {"architecture is ": ("architecture", "compare"), "backbone is ": ("backbone", "compare"),
+           "image size is ": ("image.size", ""), "upsampling is ": ("upsampling", "")}  # fmt: skip
+"""What a message of the catalogue is about: the key of a stage, and where the study says it for all stages."""
+
+
+def _network_problems(step: Step) -> Iterator[Problem]:
+    message = _problem(step)
+    shared_name = step.settings.backbone is None and not is_known(step.backbone)
+    if message is None or shared_name:  # `name_problems` tells
+        return
+    about = next((owner for start, owner in _OWNERS.items() if message.startswith(start)), None)
+    path = f"stages.{step.stage}"
+    if about is not None:
+        key, shared = about
+        own = step.settings.image.size if key == "image.size" else getattr(step.settings, key)
+        path = f"{path}.{key}" if own is not None else f"{shared}.{key}".lstrip(".")
+    yield Problem(path=path, message=message)
+
+
+def least_at_once(step: Step) -> int:
+    """Return how many images a network has to see at once to learn: one that pools normalises over them."""
+    pools = step.architecture is not None and ARCHITECTURES[step.architecture].pools
+    return 2 if pools and "decoder" in step.settings.trains else 1
+
+
+def _batch_problems(step: Step) -> Iterator[Problem]:
+    settings = step.settings
+    at_once = settings.batch_size // settings.accumulate
+    if at_once > 1 or learns_from_one_image(step):
+        return
+    parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
+    message = f"is {settings.batch_size}{parts} under {_normalises(step)}; allowed: 2 or more at a time; raise it"
+    yield Problem(path=f"stages.{step.stage}.batch_size", message=message)
+
+
+def single_image_problems(plan: Plan) -> Iterator[Problem]:
+    """Yield stages that have one training image for a network that needs two at once."""
+    for node in (*plan.nodes.values(), *plan.candidates.values(), *plan.after_search.values()):
+        step = node.step
+        images = len(plan.cohorts[node.draw.data].reading(node.draw).train)
+        if images == 1 and step.settings.balance is None and not learns_from_one_image(step):
+            message = f"trains on 1 image under {_normalises(step)}; allowed: 2 training images or more"
+            remedy = "add images, label more of them, or let fewer validate"
+            yield Problem(path=f"stages.{step.stage}", message=f"{message}; {remedy}")
+
+
+def _normalises(step: Step) -> str:
+    network = " with ".join(filter(None, (step.architecture, step.backbone)))
+    return f"{network} at {step.image.size} px, which normalises a value over the images at hand"
+
+
+def learns_from_one_image(step: Step) -> bool:
+    """Return whether the network of a stage can be trained on one image at a time."""
+    return least_at_once(step) == 1 and _takes_one_image(step)
+
+
+def _takes_one_image(step: Step) -> bool:
+    from models.weights.fit import takes_one_image  # brings torch, as the next
+    from study.planning.blueprint import blueprint
+
+    held = step.link.freeze if step.link.unfreeze_after is None else ()
+    return takes_one_image(blueprint(step.settings, step.image, step.architecture, step.backbone, 1), held)
+
+
+def _freeze_problems(path: str, step: Step) -> Iterator[Problem]:
+    stages = registry.encoder_stages(step.architecture, step.backbone)
+    allowed = [*step.settings.trains, *(f"encoder.stage{number + 1}" for number in range(stages))]
+    for name in step.link.freeze:
+        if name not in allowed:
+            yield Problem(path=f"{path}.freeze", message=unknown("part", name, allowed))
+
+
+def _link_problems(path: str, before: Step, step: Step) -> Iterator[Problem]:
+    missing = [part for part in step.link.parts if part not in (*before.settings.trains, "head")]
+    if missing:
+        message = (
+            f"carries {step.link.carry}, but {before.stage} ({before.settings.task}) never trained a {missing[0]}; "
+            "allowed: carry: encoder; or put a stage before it that trains one"
+        )
+        yield Problem(path=path, message=message)
+    for what, here, there in _shared(step, before, step.link.parts):
+        if here != there:
+            message = (
+                f"{step.stage} has {what} {here} and {before.stage} before it {there}; "
+                "allowed: the same, so that weights fit; change one of them, or exclude the combination"
+            )
+            yield Problem(path=path, message=message)
+
+
+def _shared(step: Step, before: Step, parts: tuple[Part, ...]) -> Iterator[tuple[str, object, object]]:
+    yield "backbone", step.backbone, before.backbone
+    yield "image.channels", step.image.channels, before.image.channels
+    if "encoder" in parts and registry.encoder_depth(before.architecture) < registry.encoder_depth(step.architecture):
+        yield "encoder depth", registry.encoder_depth(step.architecture), registry.encoder_depth(before.architecture)
+    if step.backbone == OWN or ("decoder" in parts and before.architecture is not None):
+        yield "architecture", step.architecture, before.architecture
+    if "head" in parts:
+        yield "data", step.settings.data, before.settings.data
+        yield "target", step.settings.target, before.settings.target
+    if "decoder" in parts and step.architecture == before.architecture:
+        here, there = (registry.upsampling(each.architecture, upsampling_of(each.settings)) for each in (step, before))
+        yield "upsampling", here, there

@@ -1,0 +1,70 @@
+"""A step with what its data makes of it: the part of a stage's digest that many stages share."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from datasets.source import Index
+from datasets.targets import Target
+from datasets.targets import names as output_names
+from datasets.versions import VERSIONS as DATASETS
+from models.catalog import registry
+from models.settings import structure_of, upsampling_of
+from models.versions import VERSIONS as MODELS
+from study.planning.arms import Step
+from study.planning.digest import FORMAT, digest
+
+LOOP_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recipe:
+    """A step with what its data makes of it: the network's outputs. Shared by many stages."""
+
+    step: Step
+    names: tuple[str, ...]
+    exclusive: bool
+    structure: str | None
+    digest: str
+
+
+_NOT_IN_SETTINGS: dict[str, Any] = {
+    "data": True, "seed": True, "architecture": True, "backbone": True, "image": True, "prepare": True,
+    "threshold": True, "class_threshold": True, "upsampling": True, "adversarial": {"unlabelled"},
+}  # fmt: skip
+"""Given by fingerprint, node, step and scoring instead."""
+
+
+def make_recipe(step: Step, index: Index) -> Recipe:
+    """Return a step's recipe on its data."""
+    target = step.settings.target
+    structure = structure_of(step.settings)
+    if target in ("centre", "box") and structure is None:
+        structure = index.structures[0]
+    names = _outputs(target, step.image.channels, index)
+    exclusive = target == "mask" and not index.overlapping
+    key = digest({
+        "format": FORMAT,
+        "versions": {"datasets": DATASETS, "models": MODELS, "loop": LOOP_VERSION},
+        "settings": step.settings.model_dump(mode="json", exclude=_NOT_IN_SETTINGS),
+        "upsampling": registry.upsampling(step.architecture, upsampling_of(step.settings)),
+        "target": target,
+        "image": step.image.model_dump(mode="json"),
+        "architecture": step.architecture,
+        "backbone": step.backbone,
+        "outputs": {"names": names, "exclusive": exclusive, "structure": structure},
+        "link": step.link.model_dump(mode="json", exclude={"stage"}),
+    })  # fmt: skip
+    return Recipe(step=step, names=names, exclusive=exclusive, structure=structure, digest=key)
+
+
+def _outputs(target: Target, channels: int, index: Index) -> tuple[str, ...]:
+    """Return what the numbers of the network's output stand for."""
+    match target:
+        case "image":
+            return ("grey",) if channels == 1 else ("red", "green", "blue")
+        case "centre":
+            return ("x", "y")
+        case "box":
+            return ("x", "y", "width", "height")
+        case _:
+            return output_names(index, target)

@@ -1,0 +1,202 @@
+"""What a report needs to know of a study's stages: from its plan where the data can be read, else from the store."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from results.schema import Level, factor_columns
+from study.analysis.derived_cache import study_table
+from study.planning.graph import Plan, image_epochs
+from study.store.paths import RECORD, RESULTS
+from study.store.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One unique stage. `image_epochs` is None without a plan, `seconds` where it is not finished."""
+
+    digest: str
+    name: str
+    task: str
+    data: str
+    network: str
+    parent: str | None
+    link: str
+    image_epochs: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """One replicate: the arm's factors, its share (float) or number (int) of labels, its stages, target last.
+
+    `scoring` names its files of scores, None without a plan.
+    """
+
+    factors: Mapping[str, str]
+    labelled: float | int
+    fold: int
+    seed: int
+    stages: tuple[str, ...]
+    scoring: str | None
+
+
+@dataclass(kw_only=True, eq=False)
+class Facts:
+    """A study's stages and replicates; `why` says why there is no plan."""
+
+    store: Store
+    name: str
+    stages: Mapping[str, Stage]
+    chains: Sequence[Chain]
+    plan: Plan | None = None
+    why: str = ""
+    _records: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @cached_property
+    def finished(self) -> Sequence[Stage]:
+        """Return the stages that are in the store."""
+        return [stage for stage in self.stages.values() if stage.seconds is not None]
+
+    @cached_property
+    def groups(self) -> Mapping[str, int]:
+        """Return by digest the place of a stage in the pathways: equal for the same step after the same steps."""
+        places: dict[tuple[int | None, str, str], int] = {}
+        groups: dict[str, int] = {}
+        for digest, stage in self.stages.items():
+            above = groups.get(stage.parent) if stage.parent else None
+            groups[digest] = places.setdefault((above, stage.name, stage.link), len(places))
+        return groups
+
+    def record(self, digest: str) -> dict[str, Any]:
+        """Return what is written about a finished stage. Raises `Damaged`."""
+        if digest not in self._records:
+            self._records[digest] = self.store.record(digest)
+        return self._records[digest]
+
+    def surroundings(self, digest: str) -> dict[str, Any]:
+        """Return `cpus`, `host`, `python` and `libraries` of a finished stage, which stand last in its record."""
+        text = self.store.file(digest, RECORD).read_text(encoding="utf-8")
+        told = yaml.load(text[text.find("\ncpus:") :], Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return told if isinstance(told, dict) else {}
+
+
+def facts_of(plan: Plan, store: Store) -> Facts:
+    """Return what the plan knows; seconds are the store's."""
+    done = store.finished()
+    stages = {}
+    for digest, node in plan.nodes.items():
+        step = node.step
+        stages[digest] = Stage(
+            digest=digest,
+            name=step.stage,
+            task=step.settings.task,
+            data=node.draw.data,
+            network=" / ".join(filter(None, (step.architecture, step.backbone))),
+            parent=node.parent,
+            link=_link(step.link.model_dump()) if node.parent else "",
+            image_epochs=image_epochs(plan, node),
+            seconds=_seconds(store, digest) if digest in done else None,
+        )
+    chains = [
+        Chain(
+            factors=plan.arms[one.arm].factors,
+            labelled=one.labelled,
+            fold=one.fold,
+            seed=one.seed,
+            stages=one.chain,
+            scoring=one.scoring.key,
+        )
+        for one in plan.replicates
+    ]
+    return Facts(store=store, name=plan.spec.name, stages=stages, chains=chains, plan=plan)
+
+
+def facts_without_plan(store: Store, name: str, results: "pa.Table | None", why: str, level: Level) -> Facts:
+    """Return what the store alone knows: finished stages, and the replicates that have results."""
+    facts = Facts(store=store, name=name, stages={}, chains=[], why=why)
+    stages: dict[str, Stage] = {}
+    done = store.finished()
+    for digest in store.planned(name):
+        record = facts.record(digest) if digest in done else {}
+        if record:
+            stages[digest] = _recorded(record, _seconds(store, digest))
+    stages = _parents_first(stages)
+    facts.stages = stages
+    facts.chains = [] if results is None else list(_chains(results, stages, level))
+    return facts
+
+
+def _recorded(record: Mapping[str, Any], seconds: float | None) -> Stage:
+    settings = record["settings"]
+    return Stage(
+        digest=record["digest"],
+        name=record["stage"],
+        task=settings["task"],
+        data=settings["data"],
+        network=" / ".join(filter(None, (record["architecture"], record["backbone"]))),
+        parent=record["parent"],
+        link=_link(record["link"]) if record["parent"] else "",
+        image_epochs=None,
+        seconds=seconds if seconds is not None else record["seconds"],
+    )
+
+
+def _parents_first(stages: Mapping[str, Stage]) -> dict[str, Stage]:
+    ordered: dict[str, Stage] = {}
+
+    def add(digest: str) -> None:
+        stage = stages.get(digest)
+        if stage is not None and digest not in ordered:
+            add(stage.parent or "")
+            ordered[digest] = stage
+
+    for digest in stages:
+        add(digest)
+    return ordered
+
+
+def _chains(results: "pa.Table", stages: Mapping[str, Stage], level: Level) -> "Sequence[Chain]":
+    factors = factor_columns(results.column_names)
+    columns = [*factors, level, "fold", "seed", "digest"]
+    chains = []
+    for row in results.select(columns).group_by(columns).aggregate([]).to_pylist():
+        chain = [row["digest"]]
+        while (stage := stages.get(chain[0])) is not None and stage.parent:
+            chain.insert(0, stage.parent)
+        chains.append(
+            Chain(
+                factors={name: row[name] for name in factors},
+                labelled=row[level],
+                fold=row["fold"],
+                seed=row["seed"],
+                stages=tuple(chain),
+                scoring=None,
+            )
+        )
+    return chains
+
+
+def _seconds(store: Store, digest: str) -> float:
+    return float(store.seal(digest)["seconds"])
+
+
+def _link(link: Mapping[str, Any]) -> str:
+    """Return what a link carries and holds fixed."""
+    frozen = ", ".join(link["freeze"])
+    until = f" for {link['unfreeze_after']} epochs" if link.get("unfreeze_after") else ""
+    return str(link["carry"]) + (f"; {frozen} frozen{until}" if frozen else "")
+
+
+def read_results(store: Store, name: str) -> "pa.Table | None":
+    """Return the results table, None where there is none yet."""
+    import pyarrow.parquet as pq
+
+    folder = store.study(name)
+    return pq.read_table(study_table(folder, RESULTS)) if (folder / RESULTS).is_file() else None

@@ -1,0 +1,271 @@
+"""`study report`: everything a study found, on one page that needs nothing but itself."""
+
+import io
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from results import figures, schema
+from results.report import answers
+from results.report import grids as report_grids
+from results.report.page import Block, Folded, Items, Picture, Report, Section, Text, embedded, render
+from results.tables.layout import is_older
+from study.analysis.derived_cache import study_table
+from study.analysis.tables import write_outcome
+from study.config.document import read_document
+from study.config.schema import StudySpec
+from study.config.validation import parse
+from study.errors import Refused
+from study.monitoring.status import status
+from study.monitoring.units import percent
+from study.planning.arms import text_of
+from study.planning.baselines import family_name
+from study.planning.graph import Plan
+from study.report import cost, provenance
+from study.report import data as report_data
+from study.report.cases import cases, extremes
+from study.report.facts import Facts, facts_of, facts_without_plan, read_results
+from study.report.figures import Drawer, graph_words
+from study.search.load import load_plan
+from study.store.atomic import Altered, write_atomic
+from study.store.documents import without_hash
+from study.store.paths import COMPARISONS, RESULTS, SPEC, TESTS
+from study.store.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What may be chosen: where figures are written as files too and in which format, a log axis, test images."""
+
+    figures: Path | None = None
+    format: str = "svg"
+    log: bool = False
+    images: bool = True
+
+
+def write_report(storage: Path, name: str, *, cache: Path, output: Path, wishes: Wishes) -> Path:
+    """Write the page of a study that was planned, finished or not, and return where it is."""
+    store = Store(storage)
+    folder = store.study(name)
+    document = read_document(folder / SPEC)
+    spec = parse(document)[0]
+    told = status(storage, name)
+    plan, why = _plan(document, folder, cache, frozenset(store.planned(name)))
+    if plan is not None and (told["state"] != "finished" or not _current(folder)):
+        write_outcome(plan, store)
+    results = read_results(store, name)
+    level: schema.Level = spec.compare.level if spec else "labelled_fraction"
+    facts = facts_of(plan, store) if plan else facts_without_plan(store, name, results, why, level)
+    text = without_hash((folder / SPEC).read_text(encoding="utf-8"))
+    page = _page(facts, spec, told, results=results, level=level, text=text, wishes=wishes, cache=cache)
+    write_atomic(output, render(page))
+    return output
+
+
+def _current(folder: Path) -> bool:
+    """Return whether the tables are there as they were written, with every column of this version."""
+    tables = {RESULTS: schema.results(), COMPARISONS: schema.comparisons(), TESTS: schema.paired_tests()}
+    try:
+        for name, columns in tables.items():
+            study_table(folder, name, columns.names)
+    except Altered:
+        return False
+    return True
+
+
+def _plan(document: dict[str, Any], folder: Path, cache: Path, planned: frozenset[str]) -> tuple[Plan | None, str]:
+    """Return the plan of the kept study file, or why it is none that the stored stages belong to."""
+    document = {key: value for key, value in document.items() if key != "tracking"}  # its package may be elsewhere
+    try:
+        plan = load_plan(document, file=str(folder / SPEC), cache=cache, storage=folder.parents[1])
+    except Refused as refused:
+        first, *more = str(refused).splitlines()
+        return None, f"{first.removeprefix(f'{folder / SPEC}: ')}" + (f" (and {len(more)} more)" if more else "")
+    if plan.searches is not None and plan.searches.damage:
+        raise Altered(str(folder), plan.searches.damage)
+    if planned and planned != plan.nodes.keys():
+        return None, "the data or the platform has changed since the study ran"
+    return plan, ""
+
+
+def _page(
+    facts: Facts,
+    spec: StudySpec | None,
+    told: Mapping[str, Any],
+    *,
+    results: "pa.Table | None",
+    level: schema.Level,
+    text: str,
+    wishes: Wishes,
+    cache: Path,
+) -> Report:
+    comparisons = _comparisons(facts, results)
+    drawer = None
+    if comparisons is not None and results is not None:
+        drawer = Drawer(
+            facts=facts, comparisons=comparisons, results=results, level=level, log=wishes.log, folder=wishes.figures,
+            format=wishes.format,
+        )  # fmt: skip
+    sections = [
+        *(_answers(drawer, spec) if drawer else ()),
+        Section(id="data", title="Data and splits", blocks=list(report_data.data_blocks(facts))),
+        Section(id="pathways", title="What was compared", blocks=list(_compared(facts, drawer))),
+        *(_further(drawer, cache, wishes) if drawer else ()),
+        Section(id="transfer", title="Transfer of weights", blocks=list(provenance.transfer_blocks(facts))),
+        *_search(facts, spec),
+        Section(id="failures", title="Failures", blocks=list(provenance.failure_blocks(told["failures"]))),
+        Section(id="cost", title="Cost", blocks=list(cost.cost_blocks(facts))),
+        Section(id="software", title="Software", blocks=list(provenance.version_blocks(facts))),
+        Section(
+            id="again",
+            title="How to reproduce this",
+            blocks=list(provenance.again_blocks(facts, text, facts.store.place)),
+        ),
+    ]
+    made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    return Report(
+        title=f"Study {facts.name}",
+        question=_question(facts, spec),
+        answer=answers.answer(comparisons) if comparisons is not None else ["There is no result yet."],
+        missing=list(_missing(facts, told, results)),
+        sections=sections,
+        made=f"Made {made} from the study's storage.",
+    )
+
+
+def _comparisons(facts: Facts, results: "pa.Table | None") -> "pa.Table | None":
+    import pyarrow.parquet as pq
+
+    file = facts.store.study(facts.name) / COMPARISONS
+    if results is None or not file.is_file():
+        return None
+    table = pq.read_table(study_table(file.parent, COMPARISONS))
+    return table if table.num_rows and not is_older(table) else None
+
+
+def _question(facts: Facts, spec: StudySpec | None) -> str:
+    if spec is None:
+        return "Which arm segments best, and by how much?"
+    compare = spec.compare
+    axes = {
+        "pathways": compare.pathway or tuple(spec.pathways),
+        "architectures": compare.architecture,
+        "backbones": compare.backbone,
+        "initial weights": compare.initial_weights,
+        **compare.factors,
+    }
+    varied = [f"{name} {', '.join(map(text_of, values))}" for name, values in axes.items() if len(values) > 1]
+    told = [f"{one} images" if isinstance(one, int) else percent(one) for one in compare.labelled]
+    amounts = " or ".join(told) if len(told) < 5 else f"{len(told)} amounts from {told[0]} to {told[-1]}"
+    target = facts.plan.target if facts.plan else next(iter(_targets(spec)), "the target")
+    which = "; ".join(varied) or "arm"
+    against = (
+        f", and is it better than the baseline ({'; '.join(map(family_name, compare.baseline))})"
+        if compare.baseline
+        else ""
+    )
+    return f"Which of the {which} segments {target} best when {amounts} of the training masks may be used{against}?"
+
+
+def _targets(spec: StudySpec) -> Iterator[str]:
+    for links in spec.pathways.values():
+        yield spec.stages[links[-1].stage].data
+
+
+def _missing(facts: Facts, told: Mapping[str, Any], results: "pa.Table | None") -> Iterator[str]:
+    stages = told["stages"]
+    if told["state"] != "finished" or stages["finished"] < stages["total"]:
+        yield (
+            f"The study is {told['state']}: {stages['finished']} of {stages['total']} stages are finished, "
+            f"{stages['running']} running, {stages['waiting']} waiting, {stages['failed']} failed."
+        )
+        if facts.plan is not None:
+            done = 0 if results is None else _replicates(results)
+            yield f"{done} of {len(facts.plan.replicates)} runs have results; the numbers below may change."
+    if facts.plan is None:
+        yield f"The data could not be read with this report, so it is made from the stored results alone: {facts.why}."
+
+
+def _replicates(results: "pa.Table") -> int:
+    columns = [*schema.factor_columns(results.column_names), *schema.SIZES, "fold", "seed"]
+    return int(results.select(columns).group_by(columns).aggregate([]).num_rows)
+
+
+def _answers(drawer: Drawer, spec: StudySpec | None) -> Iterator[Section]:
+    table = drawer.comparisons
+    notes = list(answers.notes(answers.chosen(table)))
+    remarks: list[Block] = [Text(text="Remarks on these numbers:"), Items(items=notes)] if notes else []
+    yield Section(id="results", title="Results", blocks=[report_grids.main_grid(table), *remarks])
+    yield Section(id="curve", title="Learning curve", blocks=list(drawer.curves()))
+    rules = spec.compare.baseline if spec else ()
+    set_by = {family_name(rule): {name: text_of(value) for name, value in rule.items()} for rule in rules}
+    yield Section(id="labels", title="Masks saved", blocks=report_grids.labels_saved(table))
+    pairs = [*drawer.pairs(set_by), *_tests(drawer.facts)]
+    if pairs:
+        yield Section(id="differences", title="Differences to the baseline", blocks=pairs)
+    grids = [grid for metric in ("dice", "mean_iou") if (grid := report_grids.class_grid(table, metric))]
+    yield Section(id="classes", title="Results by class", blocks=[*drawer.classes(), *grids])
+
+
+def _tests(facts: Facts) -> Iterator[Block]:
+    import pyarrow.parquet as pq
+
+    file = facts.store.study(facts.name) / TESTS
+    grid = report_grids.grid_of_tests(pq.read_table(study_table(file.parent, TESTS))) if file.is_file() else None
+    if grid is not None:
+        yield Folded(title=f"All {len(grid.rows)} tests, and what each generalises to", blocks=[grid])
+
+
+def _compared(facts: Facts, drawer: Drawer | None) -> Iterator[Block]:
+    if drawer is not None:
+        yield from drawer.graph()
+        return
+    groups = cost.pathway_groups(facts)
+    if not groups:
+        yield Text(text="No stage is known yet.")
+        return
+    picture = embedded(figures.svg(figures.pathway_graph(groups)))
+    yield Picture(data=picture, **graph_words(groups), wide=True)
+
+
+def _further(drawer: Drawer, cache: Path, wishes: Wishes) -> Iterator[Section]:
+    blocks = [*drawer.further(), *(_cases(drawer, cache) if wishes.images else ())]
+    if blocks:
+        yield Section(id="figures", title="Further figures", blocks=blocks)
+
+
+def _cases(drawer: Drawer, cache: Path) -> Iterator[Block]:
+    chains = drawer.chains(drawer.best) if drawer.best else []
+    found = extremes(drawer.facts, chains) if chains else []
+    if not found:
+        return
+    try:
+        shown, classes = cases(drawer.facts, found, cache)
+    except (ValueError, OSError, RuntimeError) as error:
+        yield Text(text=f"Test images are not shown: {error}.")
+        return
+    figure = figures.outlined(shown, classes)
+    if drawer.folder is not None:
+        figures.save(figure, drawer.folder / f"cases.{drawer.format}")
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=130)
+    told = "; ".join(f"{name} {one.image}: Dice {one.dice:.3f}" for name, one in found)
+    yield Picture(
+        data=embedded(png.getvalue()),
+        alt=f"Test images with the outlines of truth and prediction. {told}.",
+        caption="Worst, median and best test image of the best cell. These are images of the data: mind who sees them.",
+        wide=True,
+    )
+
+
+def _search(facts: Facts, spec: StudySpec | None) -> Iterator[Section]:
+    if spec is not None and spec.search is not None:
+        from study.report.search import search_blocks  # brings Optuna
+
+        blocks = list(search_blocks(facts.store.study(facts.name), spec, spec.search))
+        yield Section(id="search", title="Search", blocks=blocks)

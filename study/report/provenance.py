@@ -1,0 +1,92 @@
+"""The parts of a report that tell of transfer, failures, software and how to make it again."""
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from results.report.page import Block, Code, Column, Entry, Folded, Grid, Text
+from study.monitoring.units import count
+from study.report.facts import Facts, Stage
+
+MOST_LINES = 400
+"""Of digests in the page; all of them are in plan.json."""
+MOST_LINKS = 60
+
+
+def transfer_blocks(facts: Facts) -> Iterator[Block]:
+    """Yield what each link carried, left new and left behind, and what was held fixed."""
+    seen: dict[tuple[int, str], tuple[Stage, dict[str, Any]]] = {}
+    for stage in facts.finished:
+        key = (facts.groups[stage.digest], stage.network)
+        if stage.parent and key not in seen and len(seen) < MOST_LINKS:
+            told = json.loads(facts.store.file(stage.digest, "transfer.json").read_text(encoding="utf-8"))
+            seen[key] = (stage, told)
+    if not seen:
+        yield Text(text="No finished stage takes weights over from another.")
+        return
+    rows, details = [], []
+    for stage, told in seen.values():
+        parent = facts.stages.get(stage.parent or "")
+        sizes = [told.get(name, []) for name in ("carried", "new", "left_behind")]
+        name = f"{parent.name if parent else (stage.parent or '')[:8]} to {stage.name} ({stage.link})"
+        frozen = ", ".join(told.get("frozen", [])) or "nothing"
+        rows.append([Entry(name), Entry(stage.network), *(count(len(part)) for part in sizes), Entry(frozen)])
+        lines = [f"new: {tensor}" for tensor in sizes[1]] + [f"left behind: {tensor}" for tensor in sizes[2]]
+        details.append(Code(label=f"{name}, {stage.network}", text="\n".join(lines) or "nothing"))
+    columns = [Column(name="link"), Column(name="network")]
+    columns += [Column(name=name, number=True) for name in ("carried", "new", "left behind")]
+    columns.append(Column(name="held fixed"))
+    caption = "Tensors (pieces of the networks' weights) by link, read from the first finished stage of its kind."
+    yield Grid(caption=caption, columns=columns, rows=rows)
+    yield Folded(title="Names of tensors that are new or were left behind", blocks=details)
+
+
+def failure_blocks(failures: Sequence[Mapping[str, str]]) -> Iterator[Block]:
+    """Yield the stages that failed, with the first line of their errors."""
+    if not failures:
+        yield Text(text="No stage failed.")
+        return
+    rows = [[Entry(one["stage"]), Entry(one["digest"][:8]), Entry(one["error"].partition("\n")[0])] for one in failures]
+    columns = [Column(name="stage"), Column(name="digest"), Column(name="error")]
+    yield Grid(caption="Stages that failed. Running the study again tries them once more.", columns=columns, rows=rows)
+
+
+def version_blocks(facts: Facts) -> Iterator[Block]:
+    """Yield the versions that stages were trained with, and a warning where they are mixed."""
+    seen: dict[str, Counter[str]] = {}
+    for stage in facts.finished:
+        told = facts.surroundings(stage.digest)
+        for name, version in {"python": told.get("python"), **told.get("libraries", {})}.items():
+            if version:
+                seen.setdefault(name, Counter())[str(version)] += 1
+    mixed = [name for name, versions in seen.items() if len(versions) > 1]
+    if mixed:
+        yield Text(text=f"Stages were trained with several versions of {', '.join(mixed)}.", strong=True)
+    rows = [
+        [Entry(name), Entry(", ".join(f"{version} ({count} stages)" for version, count in versions.items()))]
+        for name, versions in seen.items()
+    ]
+    yield Grid(
+        caption="Software of the finished stages.", columns=[Column(name="library"), Column(name="version")], rows=rows
+    )
+
+
+def again_blocks(facts: Facts, spec: str, storage: str) -> Iterator[Block]:
+    """Yield the study file, the commands and the digests that make the study again."""
+    where = "" if storage == "runs" else f" --storage {shlex.quote(storage)}"
+    commands = [
+        f"study plan {facts.name}.yaml",
+        f"study run {facts.name}.yaml{where}",
+        f"study report {facts.name}{where}",
+    ]
+    yield Text(
+        text=f"Save the study file below as {facts.name}.yaml. Stages with the digests below are not trained again."
+    )
+    yield Code(label="Commands", text="\n".join(commands))
+    yield Folded(title="Study file", blocks=[Code(label="Study file (YAML)", text=spec)])
+    lines = [f"{digest}  {stage.name}" for digest, stage in facts.stages.items()]
+    more = [f"and {len(lines) - MOST_LINES} more, all in plan.json"] if len(lines) > MOST_LINES else []
+    text = "\n".join(lines[:MOST_LINES] + more)
+    yield Folded(title=f"Digests of {len(lines)} stages", blocks=[Code(label="Digest and stage", text=text)])

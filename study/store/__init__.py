@@ -1,0 +1,1 @@
+"""Finished stages and study folders, in a folder or a bucket."""

@@ -1,0 +1,343 @@
+"""Where finished stages live, addressed by digest and shared by all studies under one storage folder."""
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from study.store.atomic import (
+    Altered,
+    Damage,
+    damage,
+    inside,
+    read_signed,
+    seal,
+    write_signed,
+    write_table,
+    writing_problem,
+)
+from study.store.bucket_store import Mirror, mirror_of
+from study.store.damage import NO_SEAL, NOT_KEPT, STAGE, Damaged, flaw
+from study.store.documents import SEAL_FORM, read_plan
+from study.store.folder_sync import pull, pull_all, sharing
+from study.store.object_store import each
+from study.store.paths import RECORD, SEAL, WEIGHTS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PLACES = "stages", "work", "studies"
+"""Folders of a storage that a run writes to."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """`stages/<digest>/` finished, `work/<digest>/<attempt>/` under way, `studies/<name>/` derived.
+
+    `root` may mirror a bucket (`study.store.bucket_store`): files are downloaded when they are requested by name, and
+    uploaded when they are written through here.
+    """
+
+    root: Path
+
+    @cached_property
+    def mirror(self) -> Mirror | None:
+        """Return what the folder mirrors, None for a storage of its own."""
+        return mirror_of(self.root)
+
+    @property
+    def origin(self) -> str | None:
+        """Return the URI that the folder mirrors."""
+        return None if self.mirror is None else self.mirror.remote.uri
+
+    @property
+    def place(self) -> str:
+        """Return how a user names this storage."""
+        return self.origin or str(self.root)
+
+    def stage(self, digest: str) -> Path:
+        """Return the folder of a finished stage."""
+        return inside(self.root / "stages", digest)
+
+    def work(self, digest: str) -> Path:
+        """Return the folder of a stage's attempts."""
+        return inside(self.root / "work", digest)
+
+    def study(self, name: str) -> Path:
+        """Return the folder of a study."""
+        return inside(self.root / "studies", name)
+
+    def finished(self) -> frozenset[str]:
+        """Return the digests of all published stages, from one listing."""
+        if self.mirror is not None:
+            return self.mirror.finished()
+        return self._listed(self.root / "stages")
+
+    def is_finished(self, digest: str) -> bool:
+        """Return whether a stage is published."""
+        return self._has(digest, SEAL)
+
+    def scored(self, digest: str, key: str) -> bool:
+        """Return whether a target stage has these scores."""
+        return all(self._has(digest, name) for name in score_files(key))
+
+    def scores(self, digest: str, key: str) -> Path:
+        """Return the file of pixel counts, verified. Raises `Damaged`."""
+        return self.file(digest, score_files(key)[1])
+
+    def images(self, digest: str, key: str) -> Path:
+        """Return the file of image-wise calibration, verified. Raises `Damaged`."""
+        return self.file(digest, score_files(key)[0])
+
+    def score_times(self, digest: str, key: str) -> list[str]:
+        """Return size and time of both files of scores, which tell whether they are those of before."""
+        found = [self._local(digest, name).stat() for name in score_files(key)]
+        return [f"{status.st_size} {status.st_mtime_ns}" for status in found]
+
+    def scorings(self, digest: str) -> list[str]:
+        """Return the keys of all scores of a target stage."""
+        names = self._names(digest)
+        keys = {name.removesuffix(".parquet").partition("-")[2] for name in names if name.startswith("scores-")}
+        return sorted(key for key in keys if names.issuperset(score_files(key)))
+
+    def other_threshold(self, digest: str, examined: str) -> str | None:
+        """Return the key of scores of the same cases at some threshold, None where there are none."""
+        return next((key for key in self.scorings(digest) if key.startswith(f"{examined}-")), None)
+
+    def file(self, digest: str, name: str) -> Path:
+        """Return the path of a file of a finished stage, every byte of it verified. Raises `Damaged`."""
+        path, sealed = self._local(digest, name), self._seal(digest)
+        what = flaw(path, sealed)
+        if what and self.mirror is not None:  # this machine's copy may be what is damaged
+            self.mirror.forget(digest, name)
+            what = flaw(self._local(digest, name), self._seal(digest))
+        if what and sealed != self._seal(digest):  # another driver published the stage again or dropped its weights
+            return self.file(digest, name)
+        if what:
+            raise Damaged(digest, what, name if sealed else SEAL)
+        return path
+
+    def _local(self, digest: str, name: str) -> Path:
+        """Return the path of a file of a finished stage on this machine, not verified."""
+        if self.mirror is not None:
+            self.mirror.bring(digest, name)
+        return self.stage(digest) / name
+
+    def bring(self, wanted: Iterable[tuple[str, str]]) -> None:
+        """Fetch many files of stages, given by digest and name, that will be read one after another."""
+        if self.mirror is not None:
+            self.mirror.bring_all(wanted)
+
+    def _has(self, digest: str, name: str) -> bool:
+        if self.mirror is not None:
+            return name in self.mirror.names(digest, name)
+        return (self.stage(digest) / name).is_file()
+
+    def _names(self, digest: str) -> frozenset[str]:
+        return self._listed(self.stage(digest)) if self.mirror is None else frozenset(self.mirror.names(digest))
+
+    @staticmethod
+    def _listed(folder: Path) -> frozenset[str]:
+        try:
+            with os.scandir(folder) as entries:
+                return frozenset(entry.name for entry in entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return frozenset()
+
+    def publish(self, digest: str, draft: Path, record: Mapping[str, Any]) -> bool:
+        """Make a finished attempt visible by one rename. False where another attempt was first."""
+        (draft / RECORD).write_text(yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        files = seal(draft, [path.name for path in sorted(draft.iterdir())])
+        kept = {name: record[name] for name in ("updates", "seconds")}
+        write_signed(draft / SEAL, {"digest": digest, **kept, "files": files})
+        if self.mirror is not None:
+            return self.mirror.publish(digest, draft)
+        self.stage(digest).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.rename(self.stage(digest))
+        except OSError:
+            if not self.is_finished(digest):
+                raise
+            shutil.rmtree(draft)
+            return False
+        return True
+
+    def republish(self, digest: str, draft: Path, record: Mapping[str, Any]) -> None:
+        """Publish once more a stage whose weights were not kept; sound scores of other studies go along."""
+        for name in self._names(digest):
+            if name.endswith(".parquet") and not (draft / name).exists():
+                with contextlib.suppress(Damaged):  # the seal of the new stage would declare it sound
+                    shutil.copy2(self.file(digest, name), draft / name)
+        if self.mirror is not None:
+            self.mirror.unfinish(digest)
+        before = self.work(digest) / f"before-{uuid.uuid4().hex[:8]}"
+        self._move(digest, before)
+        self.publish(digest, draft, record)
+        shutil.rmtree(before, ignore_errors=True)
+
+    def has_weights(self, digest: str) -> bool:
+        """Return whether a finished stage still has its weights."""
+        return self._has(digest, WEIGHTS)
+
+    def weights(self, digest: str) -> Path:
+        """Return the weights of a finished stage, every byte of them verified. Raises `Damaged`."""
+        self.verify(digest)
+        return self.file(digest, WEIGHTS)
+
+    def verify(self, digest: str, *, every_byte: bool = False) -> None:
+        """Check a published stage against its seal. Raises `Damaged`.
+
+        With `every_byte` all files but the weights, which are verified when they are loaded, are read once.
+        """
+        sealed = self._seal(digest)
+        found = self._damage(digest, sealed["files"]) if sealed else (SEAL, NO_SEAL)
+        if found is None:
+            if every_byte:
+                for name in sorted(self._names(digest) - {SEAL, WEIGHTS}):
+                    self.file(digest, name)
+            return
+        if self.mirror is not None:
+            self.mirror.refresh(digest)
+        if sealed != self._seal(digest):  # another driver dropped the weights in between
+            self.verify(digest, every_byte=every_byte)
+        else:
+            raise Damaged(digest, found[1], found[0])
+
+    def _damage(self, digest: str, files: Mapping[str, Mapping[str, Any]]) -> Damage | None:
+        return damage(self.stage(digest), files) if self.mirror is None else self.mirror.damage(digest, files)
+
+    def seal(self, digest: str) -> dict[str, Any]:
+        """Return `updates`, `seconds` and `files` of a finished stage. Raises `Damaged`."""
+        sealed = self._seal(digest)
+        if not sealed:
+            raise Damaged(digest, NO_SEAL)
+        return sealed
+
+    def _seal(self, digest: str) -> dict[str, Any]:
+        """Return the seal of a stage; empty where it is gone, damaged, or of another stage."""
+        for _ in range(1 if self.mirror is None else 2):
+            with contextlib.suppress(Altered):
+                sealed = read_signed(self._local(digest, SEAL), SEAL_FORM) or {}
+                return sealed if sealed.get("digest", digest) == digest else {}
+            if self.mirror is not None:  # this machine's copy may be what is damaged
+                self.mirror.forget(digest, SEAL)
+        return {}
+
+    def set_aside(self, damaged: Damaged) -> None:
+        """Move what is damaged out of the way, so that it is made again. Another process may have done so.
+
+        Damaged scores alone leave the stage finished: it is scored again. So do weights that another driver dropped:
+        the stage is trained once more and published again.
+        """
+        if damaged.what == NOT_KEPT:
+            return
+        aside = f"damaged/{damaged.digest}-{uuid.uuid4().hex[:8]}"
+        if damaged.scoring is not None:
+            self._set_scores_aside(damaged.digest, damaged.scoring, aside)
+        elif self.mirror is not None:
+            self.mirror.set_aside(damaged.digest, aside)
+        else:
+            self._move(damaged.digest, self.root / aside)
+
+    def _set_scores_aside(self, digest: str, key: str, aside: str) -> None:
+        names = score_files(key)
+        if self.mirror is not None:
+            self.mirror.set_files_aside(digest, aside, names)
+        else:
+            (self.root / aside).mkdir(parents=True)
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    (self.stage(digest) / name).rename(self.root / aside / name)
+        self._unseal(digest, names)
+
+    def _unseal(self, digest: str, names: Iterable[str]) -> None:
+        """Take files out of the seal of a stage."""
+        sealed = self._seal(digest)
+        if sealed and not sealed["files"].keys().isdisjoint(names):
+            sealed["files"] = {name: mark for name, mark in sealed["files"].items() if name not in names}
+            write_signed(self.stage(digest) / SEAL, sealed)
+            self._share(digest, SEAL)
+
+    def _move(self, digest: str, aside: Path) -> None:
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            self.stage(digest).rename(aside)
+
+    def record(self, digest: str) -> dict[str, Any]:
+        """Return what is written about a finished stage. Raises `Damaged`."""
+        text = self.file(digest, RECORD).read_text(encoding="utf-8")
+        record: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return record
+
+    def planned(self, name: str) -> Sequence[str]:
+        """Return the digests a study plans with, parents first; none before it was planned. Raises `Altered`."""
+        plan = read_plan(self.study(name))
+        return tuple(plan["stages"]) if plan else ()
+
+    def studies(self, *files: str) -> list[str]:
+        """Return the names of the studies that have the first of these files; a mirror fetches all of them."""
+        if self.mirror is not None:
+            pull_all(self.mirror, files)
+        return sorted(file.relative_to(self.root).parts[1] for file in self.root.glob(f"studies/*/{files[0]}"))
+
+    def pull(self, name: str) -> None:
+        """Fetch the folder of a study as it is now; nothing to do where it lies here."""
+        if self.mirror is not None:
+            pull(self.mirror, name)
+
+    def sharing(self, name: str) -> AbstractContextManager[None]:
+        """Store what is written into the folder of a study while a block lasts."""
+        return nullcontext() if self.mirror is None else sharing(self.mirror, name)
+
+    def drop_weights(self, digests: Iterable[str]) -> None:
+        """Remove weights that are not to be kept; the stages stay finished."""
+        each(self._drop_weights, digests, at_once=self.mirror is not None)
+
+    def _drop_weights(self, digest: str) -> None:
+        self._unseal(digest, [WEIGHTS])
+        (self.stage(digest) / WEIGHTS).unlink(missing_ok=True)
+        if self.mirror is not None:
+            self.mirror.remove(digest, WEIGHTS)
+
+    def drop_work(self, digest: str) -> None:
+        """Remove what attempts at a stage left."""
+        shutil.rmtree(self.work(digest), ignore_errors=True)
+        if self.mirror is not None:
+            self.mirror.remote.delete_folder(f"work/{digest}")
+
+    def add_scores(self, digest: str, key: str, scores: "pa.Table", images: "pa.Table") -> None:
+        """Write both tables of one scoring into a finished stage."""
+        self.stage(digest).mkdir(parents=True, exist_ok=True)
+        scores, images = (table.replace_schema_metadata({STAGE: digest}) for table in (scores, images))
+        write_scores(self.stage(digest), key, scores, images)
+        self._share(digest, *score_files(key))
+
+    def _share(self, digest: str, *names: str) -> None:
+        if self.mirror is not None:
+            self.mirror.share(digest, *names)
+
+    def writable_problem(self) -> str | None:
+        """Return why nothing can be stored here, None where it can."""
+        if self.mirror is not None:
+            return self.mirror.writing_problem()
+        inside = [folder for name in PLACES if os.path.lexists(folder := self.root / name)]
+        return next(filter(None, map(writing_problem, (self.root, *inside))), None)
+
+
+def score_files(key: str) -> tuple[str, str]:
+    """Return the names of image-wise calibration and of pixel counts, in the order in which they are written."""
+    return f"images-{key}.parquet", f"scores-{key}.parquet"
+
+
+def write_scores(folder: Path, key: str, scores: "pa.Table", images: "pa.Table") -> None:
+    """Write both tables of one scoring. The images go first: scores beside them mean that both are whole."""
+    for name, table in zip(score_files(key), (images, scores), strict=True):
+        write_table(folder / name, table)

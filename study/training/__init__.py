@@ -1,0 +1,1 @@
+"""One stage on a worker: set up, train, score, publish."""

@@ -1,0 +1,69 @@
+"""A network with its optimizer and its learning rate over time: what one turn of training moves."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.distributed import add_gradients
+from models.optim.optimizers import flatten_state, make_optimizer, make_schedule, restore_state
+from models.settings import OptimizerSettings, ScheduleSettings
+
+Parts = dict[str, Mapping[str, Tensor]]
+
+
+class Player:
+    """Most stages have one player, the network; in adversarial training its discriminator is another."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: OptimizerSettings,
+        schedule: ScheduleSettings,
+        *,
+        updates: int,
+        clip_norm: float | None = None,
+    ) -> None:
+        self.network = network
+        self._optimizer = make_optimizer(optimizer, network.parameters())
+        self._schedule = make_schedule(schedule, self._optimizer, updates)
+        self._clip_norm = clip_norm
+
+    @property
+    def rate(self) -> float:
+        """Return the learning rate of the next update."""
+        rate: float = self._optimizer.param_groups[0]["lr"]
+        return rate
+
+    def begin(self) -> None:
+        """Forget the gradient of the update before."""
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def learn(self, loss: Tensor) -> None:
+        """Add a loss to what the next update is against."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def update(self) -> None:
+        """Make one update, all workers the same."""
+        add_gradients(self.network.parameters())
+        if self._clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._clip_norm)
+        self._optimizer.step()
+        self._schedule.after_update()
+
+    def after_epoch(self, validation_loss: float) -> None:
+        """Let the schedule see the validation loss."""
+        self._schedule.after_epoch(validation_loss)
+
+    def state(self) -> tuple[Parts, dict[str, Any]]:
+        """Return weights and optimizer state as tensors, everything else in JSON's own types."""
+        tensors, numbers = flatten_state(self._optimizer)
+        parts: Parts = {"weights": self.network.state_dict(), "optimizer": tensors}
+        return parts, {"optimizer": numbers, "schedule": self._schedule.state_dict()}
+
+    def restore(self, parts: Mapping[str, Mapping[str, Tensor]], numbers: Mapping[str, Any]) -> None:
+        """Go on from that state."""
+        self.network.load_state_dict(dict(parts["weights"]))
+        restore_state(self._optimizer, parts["optimizer"], numbers["optimizer"])
+        self._schedule.load_state_dict(numbers["schedule"])

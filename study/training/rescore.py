@@ -1,0 +1,20 @@
+"""Scores of a finished stage at another threshold, without its network."""
+
+from results.metrics.thresholds import at_threshold
+from study.planning.graph import Scoring
+from study.planning.pending import rescoring_source
+from study.store.store import Store
+
+
+def rescore(store: Store, digest: str, scoring: Scoring) -> bool:
+    """Write the scores without a network; return False where one is needed."""
+    if store.scored(digest, scoring.key):
+        return True
+    known = rescoring_source(store, digest, scoring)
+    if known is None:
+        return False
+    import pyarrow.parquet as pq
+
+    tables = pq.read_table(store.scores(digest, known)), pq.read_table(store.images(digest, known))
+    store.add_scores(digest, scoring.key, *at_threshold(*tables, scoring.threshold))
+    return True

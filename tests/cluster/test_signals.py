@@ -1,0 +1,107 @@
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from cluster.signals import Stopped, at_stop, stoppable
+
+
+def asked_to_end() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_sigterm_stops_a_block() -> None:
+    with pytest.raises(Stopped), stoppable():
+        asked_to_end()
+
+
+def test_stop_that_a_library_turned_into_another_error_is_a_stop() -> None:
+    def library(error: type[BaseException]) -> None:
+        try:
+            asked_to_end()
+        except Stopped:
+            raise error from None
+
+    for error in (KeyboardInterrupt, RuntimeError, SystemExit):
+        with pytest.raises(Stopped), stoppable():
+            library(error)
+
+
+def test_stop_that_a_library_swallowed_is_raised_at_the_end_of_the_block() -> None:
+    with pytest.raises(Stopped), stoppable(), contextlib.suppress(KeyboardInterrupt):
+        asked_to_end()
+
+
+def test_interrupt_of_a_block_is_no_stop() -> None:
+    with pytest.raises(KeyboardInterrupt) as ended, stoppable():
+        signal.raise_signal(signal.SIGINT)
+    assert not isinstance(ended.value, Stopped)
+
+
+def test_a_stopped_block_can_be_entered_again() -> None:
+    for _ in range(2):
+        with pytest.raises(Stopped), stoppable():
+            asked_to_end()
+    with stoppable():
+        pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_handler_of_before_is_back_after_the_block(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with stoppable():
+        assert signal.getsignal(number) != before
+    assert signal.getsignal(number) == before
+
+
+def test_hooks_learn_of_a_stop_before_the_block_has_ended() -> None:
+    told: list[str] = []
+    called = threading.Event()
+
+    def hook(word: str) -> None:
+        told.append(word)
+        called.set()
+
+    def stopped() -> None:
+        try:
+            asked_to_end()
+        finally:
+            assert called.wait(60)
+
+    with pytest.raises(Stopped), stoppable(), at_stop(hook):
+        stopped()
+    assert told == ["stopped"]
+
+
+BUSY = """
+import signal, subprocess, sys, time
+from cluster import stopping
+stopping.GRACE_SECONDS = 0.2
+with stopping.stoppable():
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    while True:
+        try:
+            print(child.pid, flush=True)
+            time.sleep(600)
+        except KeyboardInterrupt:
+            pass  # as a library does that takes no notice
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "word"), [(signal.SIGTERM, "stopped"), (signal.SIGINT, "interrupted")], ids=["SIGTERM", "SIGINT"]
+)
+def test_process_that_takes_no_notice_is_ended_with_its_children(number: signal.Signals, word: str) -> None:
+    busy = subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert busy.stdout is not None
+    child = int(busy.stdout.readline())
+    busy.send_signal(number)
+    _, said = busy.communicate(timeout=60)
+    assert busy.returncode == 128 + number
+    assert said == f"{word}; what is finished is kept, the same command goes on from there\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+
+from datasets.cache.aside import read_hashed, write_hashed, written_aside
+
+
+def test_a_file_is_replaced_once_it_is_written(tmp_path: Path) -> None:
+    place = tmp_path / "folder" / "table.json"
+    for text in ("old", "new"):
+        with written_aside(place) as aside:
+            aside.write_text(text)
+            assert not place.exists() or place.read_text() != text
+        assert place.read_text() == text
+    assert list(place.parent.iterdir()) == [place]
+
+
+def test_a_hashed_file_is_read_as_it_was_written_or_not_at_all(tmp_path: Path) -> None:
+    place = tmp_path / "table.bin"
+    assert read_hashed(place) is None
+    for content in (b"", b"some rows"):
+        write_hashed(place, content)
+        assert read_hashed(place) == content
+    data = place.read_bytes()
+    for bit in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        place.write_bytes(flipped)
+        assert read_hashed(place) is None
+    for length in range(len(data)):
+        place.write_bytes(data[:length])
+        assert read_hashed(place) is None
+
+
+def test_a_file_stays_as_it_was_where_writing_fails(tmp_path: Path) -> None:
+    place = tmp_path / "table.json"
+    place.write_text("old")
+
+    def fail(aside: Path) -> None:
+        aside.write_text("half")
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"), written_aside(place) as aside:
+        fail(aside)
+    assert place.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [place]

@@ -1,0 +1,198 @@
+"""What reading leaves for preparing: taken where it fits, and done without where it does not."""
+
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from datasets.cache import extracts, manifest
+from datasets.cache.extracts import Extracts, Place, Writer
+from datasets.cache.manifest import Listing, extracts_of, read_manifest, scan
+from datasets.decoding.decode import Kind
+from datasets.settings import ImageSettings
+from datasets.source import Pixels
+from datasets.targets import fit_image
+from tests.support.pictures import picture, save
+
+FOLDERS: dict[str, Kind] = {"images": "image", "masks": "ids"}
+SMALL, LARGE = ImageSettings(size=16), ImageSettings(size=32, channels=3)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for number in range(3):
+        save(picture(number), tmp_path / "data" / "images" / f"{number}.png")
+        save(ids(number), tmp_path / "data" / "masks" / f"{number}.png")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "cache", "key")
+
+
+def ids(seed: int) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 4, (30, 40 + seed), np.uint8)
+
+
+def leave_masks(place: Place, *numbers: int) -> None:
+    writer = Writer(place, [])
+    for number in numbers:
+        writer.mask(f"{number}", ids(number))
+    writer.flush()
+
+
+def held(place: Place, count: int) -> list[int]:
+    found = Extracts(place)
+    there = [number for number in range(count) if found.mask(f"{number}") is not None]
+    assert all(np.array_equal(_there(found.mask(f"{number}")), ids(number)) for number in there)
+    return there
+
+
+def read(root: Path, cache: Path, *fits: ImageSettings) -> tuple[Listing, Extracts]:
+    listing = scan(root, FOLDERS)
+    assert not any(read_manifest(listing, cache, fits=fits).fault)
+    return listing, Extracts(extracts_of(listing, cache))
+
+
+def _there(pixels: Pixels | None) -> Pixels:
+    assert pixels is not None
+    return pixels
+
+
+def test_extracts_are_what_was_given(place: Place) -> None:
+    image, mask = picture(1, width=50, height=40), ids(1)
+    writer = Writer(place, [SMALL, LARGE])
+    writer.mask("m", mask)
+    writer.image("i", image)
+    assert Extracts(place).mask("m") is None
+    writer.flush()
+    found = Extracts(place)
+    assert np.array_equal(_there(found.mask("m")), mask)
+    for settings in (SMALL, LARGE):
+        pixels, shape = found.image("i", settings) or (None, None)
+        assert np.array_equal(_there(pixels), fit_image(image, settings))
+        assert shape == (40, 50)
+    assert found.mask("i") is None
+    assert found.image("m", SMALL) is None
+    assert found.image("i", ImageSettings(size=17)) is None
+    assert Extracts(Place(place.parent, "other")).mask("m") is None
+
+
+def test_many_are_written_before_the_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extracts, "BATCH_BYTES", 1000)
+    writer = Writer(place, [])
+    for number in range(20):
+        writer.mask(f"{number}", ids(number))
+    assert len(list(place.parent.rglob("*.arrow"))) > 3
+    writer.flush()
+    assert held(place, 20) == list(range(20))
+
+
+def test_beyond_the_budget_nothing_is_fitted_or_left(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extracts, "BUDGET_BYTES", 2000)
+    leave_masks(place, *range(20))
+    there = held(place, 20)
+    assert there == list(range(len(there)))
+    assert 4 < len(there) < 12
+    monkeypatch.setattr(extracts, "BUDGET_BYTES", 0)
+    monkeypatch.setattr(extracts, "fit_image", lambda *_: pytest.fail("fitted in vain"))
+    Writer(place, [SMALL]).image("i", picture(1))
+
+
+def test_what_has_become_much_by_changes_goes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_masks(place, *range(10))
+    size = sum(file.stat().st_size for file in place.parent.rglob("*.arrow"))
+    monkeypatch.setattr(extracts, "BUDGET_BYTES", 3 * size)
+    leave_masks(place, 10)
+    assert held(place, 11) == list(range(11))
+    monkeypatch.setattr(extracts, "BUDGET_BYTES", 2 * size)
+    leave_masks(place, 11)
+    assert held(place, 12) == [11]
+
+
+def test_a_small_share_of_the_disk_is_taken(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=8 * 2000))
+    leave_masks(place, *range(20))
+    assert 4 < len(held(place, 20)) < 12
+
+
+def test_a_place_that_takes_nothing_ends_no_reading(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "prepared").write_text("a file, where a folder should be")
+    listing, found = read(root, tmp_path / "cache", SMALL)
+    assert found.mask(listing.state("masks/0.png")) is None
+
+
+def test_a_disk_that_fills_up_ends_no_reading(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    writer = Writer(place, [])
+    writer.mask("0", ids(0))
+    writer.flush()
+    with monkeypatch.context() as patch:
+        patch.setattr(extracts, "_save", full)
+        writer.mask("1", ids(1))
+        writer.flush()
+    writer.mask("2", ids(2))
+    writer.flush()
+    assert held(place, 3) == [0]
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+def test_a_file_that_a_crash_cut_off_is_done_without(place: Place, kept: float) -> None:
+    leave_masks(place, 0)
+    (file,) = place.parent.rglob("*.arrow")
+    os.truncate(file, int(file.stat().st_size * kept))
+    assert held(place, 1) == []
+
+
+def test_pixels_that_a_crash_left_empty_are_done_without(place: Place) -> None:
+    leave_masks(place, 0, 1)
+    (file,) = place.parent.rglob("*.arrow")
+    packed = extracts._packed("1", ids(1), ids(1)).pixels
+    data = file.read_bytes()
+    assert data.count(packed) == 1
+    file.write_bytes(data.replace(packed, bytes(len(packed))))
+    assert held(place, 2) == [0]
+
+
+def test_a_file_that_changed_has_none_of_before(root: Path, tmp_path: Path) -> None:
+    read(root, tmp_path, SMALL)
+    save(ids(7), root / "masks" / "0.png")
+    changed = scan(root, FOLDERS)
+    assert Extracts(extracts_of(changed, tmp_path)).mask(changed.state("masks/0.png")) is None
+    listing, found = read(root, tmp_path, SMALL)
+    assert np.array_equal(_there(found.mask(listing.state("masks/0.png"))), ids(7))
+    assert np.array_equal(_there(found.mask(listing.state("masks/1.png"))), ids(1))
+
+
+def test_an_interrupted_reading_leaves_what_it_read(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "CHUNK", 2)
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        read_manifest(scan(root, FOLDERS), tmp_path, interrupt, fits=[SMALL])
+    listing, found = read(root, tmp_path, SMALL)
+    assert all(found.image(listing.state(f"images/{number}.png"), SMALL) for number in range(3))
+    assert all(found.mask(listing.state(f"masks/{number}.png")) is not None for number in range(3))
+
+
+def test_what_is_removed_while_it_is_read_stays_readable_to_who_has_it(root: Path, tmp_path: Path) -> None:
+    listing, found = read(root, tmp_path, SMALL)
+    assert found.image(listing.state("images/0.png"), SMALL) is not None
+    shutil.rmtree(tmp_path / "prepared")
+    pixels, _ = found.image(listing.state("images/1.png"), SMALL) or (None, None)
+    assert np.array_equal(_there(pixels), fit_image(picture(1), SMALL))
+    assert Extracts(extracts_of(listing, tmp_path)).image(listing.state("images/1.png"), SMALL) is None
+    found.forget(SMALL)
+    assert found.image(listing.state("images/1.png"), SMALL) is None

@@ -1,0 +1,198 @@
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from datasets.checks.findings import check
+from datasets.checks.leakage import BLOCK, SAME_PICTURE, Match, matches, repeats
+from datasets.source import Index, Pixels
+from datasets.sources import FolderSettings, PhantomSettings, open_source
+from tests.support.folder import STEMS, write_folder
+from tests.support.pictures import picture, save, truncate
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "data")
+
+
+def index_of(root: Path) -> Index:
+    return open_source(FolderSettings(root=root)).index(root.parent / "cache")
+
+
+def test_nothing_is_wrong_with_sound_data(root: Path, tmp_path: Path) -> None:
+    assert check(index_of(root)) == []
+    assert check(open_source(PhantomSettings()).index(tmp_path)) == []
+
+
+def test_a_faulty_row_is_an_error_with_its_id_and_comes_first(root: Path) -> None:
+    truncate(root / "images" / "dora.png")
+    save(picture(0), root / "images" / "emil.jpg")
+    (root / "images" / "emil.jpg").write_bytes((root / "images" / "anna-1.png").read_bytes())
+    first, second = check(index_of(root))
+    assert (first.severity, first.ids) == ("error", ("dora",))
+    assert (second.severity, second.ids) == ("warning", ("anna-1", "emil"))
+
+
+def test_one_image_repeated_in_more_than_half_of_the_rows_is_an_error(root: Path) -> None:
+    for path in list((root / "images").iterdir())[:4]:
+        path.write_bytes((root / "images" / "anna-1.png").read_bytes())
+    repeated = [finding for finding in check(index_of(root)) if "repeats one image" in finding.message]
+    assert [(finding.severity, len(finding.ids) >= 4) for finding in repeated] == [("error", True)]
+
+
+def test_one_picture_in_differing_files_of_more_than_half_of_the_rows_is_an_error(tmp_path: Path) -> None:
+    for number in range(6):
+        path = tmp_path / "data" / "images" / f"{number}.png"
+        save(picture(max(number, 3)), path, compress_level=number)
+    alike = [finding for finding in check(index_of(tmp_path / "data")) if "look the same" in finding.message]
+    assert [(finding.severity, finding.ids) for finding in alike] == [("error", ("0", "1", "2", "3"))]
+
+
+def write_same_masks(root: Path, mask: Pixels, stems: Sequence[str]) -> Index:
+    for stem in stems:
+        save(mask, root / "masks" / f"{stem}.png")
+    return index_of(root)
+
+
+def test_one_mask_in_more_than_half_of_the_rows_with_masks_is_an_error(root: Path) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[5:20, 5:20] = 1
+    found = check(write_same_masks(root, mask, STEMS[:2]))
+    assert not any("masks are equal" in finding.message for finding in found)
+    found = check(write_same_masks(root, mask, STEMS[:3]))
+    assert [(finding.severity, finding.ids) for finding in found if "masks are equal" in finding.message] == [
+        ("error", STEMS[:3])
+    ]
+
+
+def test_empty_masks_may_be_equal(root: Path) -> None:
+    found = check(write_same_masks(root, np.zeros((48, 64), np.uint8), STEMS[:5]))
+    assert {finding.severity for finding in found} == {"warning"}
+
+
+def test_a_data_set_without_image_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    assert [finding.severity for finding in check(index_of(tmp_path / "data"))] == ["error"]
+
+
+def test_constant_images_empty_masks_and_unused_classes_are_warnings(root: Path) -> None:
+    save(np.full((48, 64), 9, np.uint8), root / "images" / "anna-1.png")
+    save(np.zeros((48, 64), np.uint8), root / "masks" / "dora.png")
+    (root / "classes.txt").write_text("disc\ncup\nfovea\n")
+    found = check(index_of(root))
+    assert {finding.severity for finding in found} == {"warning"}
+    assert [finding.ids for finding in found] == [("anna-1",), ("dora",), ()]
+    assert "the classes fovea;" in found[2].message
+
+
+COLLECTIONS = count()
+
+
+def index(**columns: Sequence[str]) -> Index:
+    rows, collection = max(map(len, columns.values())), next(COLLECTIONS)
+    nothing = [""] * rows
+    return Index(
+        ids=[str(row) for row in range(rows)],
+        patients=columns.get("patients", [f"{collection}/{row}" for row in range(rows)]),
+        categories=nothing,
+        official=nothing,
+        content=columns.get("content", nothing),
+        thumbnails=columns.get("thumbnails", nothing),
+        faults=nothing,
+        offers={},
+        classes=(),
+        overlapping=False,
+        labels=(),
+    )
+
+
+def test_shared_patients_match_in_all_their_images() -> None:
+    found = matches(index(patients=["a/1", "a/2", "b/1"]), index(patients=["a/2", "a/2", "c/1"]))
+    assert found == [Match(kind="patient", row=1, target_row=0), Match(kind="patient", row=1, target_row=1)]
+
+
+def test_the_same_file_matches_as_a_file_only() -> None:
+    one = index(content=["x", "y"], thumbnails=["0f" * 32, "f0" * 32])
+    other = index(content=["z", "y"], thumbnails=["00" * 32, "f0" * 32])
+    assert matches(one, other) == [Match(kind="file", row=1, target_row=1)]
+
+
+@pytest.mark.parametrize(("bits", "found"), [(0, 1), (SAME_PICTURE, 1), (SAME_PICTURE + 1, 0)])
+def test_pictures_match_up_to_the_threshold(bits: int, found: int) -> None:
+    assert len(matches(index(thumbnails=[f"{2**bits - 1:064x}"]), index(thumbnails=["0" * 64]))) == found
+
+
+def test_empty_thumbnails_and_unreadable_files_never_match() -> None:
+    nothing = index(thumbnails=["", ""], content=["", ""])
+    assert matches(nothing, replace(nothing, patients=["x/1", "x/2"])) == []
+
+
+def test_a_resized_and_re_encoded_copy_is_found_between_folders(root: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    original = picture(50, width=400, height=300)
+    save(original, root / "images" / "emil.jpg")
+    copy = tmp_path / "other" / "images" / "unrelated-name.jpg"
+    save(np.asarray(Image.fromarray(original).resize((200, 160))), copy, quality=70)
+    save(picture(51, width=400, height=300), tmp_path / "other" / "images" / "different.png")
+    other, target = index_of(tmp_path / "other"), index_of(root)
+    assert [(m.kind, other.ids[m.row], target.ids[m.target_row]) for m in matches(other, target)] == [
+        ("picture", "unrelated-name", "emil")
+    ]
+
+
+def test_pictures_found_in_blocks_are_those_of_every_pair_compared() -> None:
+    random = np.random.default_rng(1)
+    pictures = random.integers(0, 2, (40, 256))
+    shown = pictures[random.integers(0, 40, BLOCK + 500)]
+    noisy = shown ^ (random.random(shown.shape) < 0.025)
+    many, few = noisy[: BLOCK + 400], noisy[-100:]
+    distance = (many[:, None] != few[None]).sum(axis=2)
+    expected = {(int(row), int(target)) for row, target in np.argwhere(distance <= SAME_PICTURE)}
+    found = matches(index(thumbnails=hexadecimal(many)), index(thumbnails=hexadecimal(few)))
+    assert {(match.row, match.target_row) for match in found} == expected
+    assert len(expected) > 1000
+
+
+def test_a_picture_that_repeats_is_paired_with_the_first_of_another_patient() -> None:
+    random = np.random.default_rng(2)
+    rows = BLOCK + 300
+    kinds = random.integers(0, 60, rows)
+    noisy = random.integers(0, 2, (60, 256))[kinds] ^ (random.random((rows, 256)) < 0.025)
+    patients = [f"x/{number}" for number in random.integers(0, 3, rows)]
+    content = [f"file {number}" if number % 5 == 0 else "" for number in random.integers(0, 300, rows)]
+    thumbnails = ["" if number % 9 == 0 else text for number, text in enumerate(hexadecimal(noisy))]
+    whole = index(thumbnails=thumbnails, content=content, patients=patients)
+    used = list(range(50, rows))
+    hidden = np.array([not text for text in thumbnails])
+    distance = noisy.astype(np.int16) @ (1 - noisy).T + (1 - noisy).astype(np.int16) @ noisy.T
+    alike = (distance <= SAME_PICTURE) & ~hidden & ~hidden[:, None]
+    files = np.unique(content, return_inverse=True)[1]
+    alike |= (files == files[:, None]) & (np.array(content) != "")
+    alike &= np.array(patients) != np.array(patients)[:, None]
+    alike &= np.tri(rows, k=-1, dtype=bool)
+    alike[:, :50] = False
+    expected = [(int(alike[row].argmax()), row) for row in used if alike[row].any()]
+    assert repeats(whole, used) == expected
+    assert 1000 < len(expected) < len(used)
+
+
+def hexadecimal(bits: NDArray[np.integer]) -> list[str]:
+    return [np.packbits(row).tobytes().hex() for row in bits]
+
+
+@pytest.mark.parametrize(("images", "seconds"), [(100, 1), (2000, 5)])
+def test_224316_images_are_compared_quickly(images: int, seconds: float) -> None:
+    random = np.random.default_rng(0)
+    many = index(thumbnails=[bytes(row).hex() for row in random.integers(0, 256, (224_316, 32), np.uint8)])
+    few = index(thumbnails=many.thumbnails[-images:])
+    started = time.process_time()
+    found = matches(many, few)
+    assert [match.target_row for match in found] == list(range(images))
+    assert time.process_time() - started < seconds

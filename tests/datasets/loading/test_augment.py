@@ -1,0 +1,229 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.loading import augment
+from datasets.loading.augment import Augmenter
+from datasets.settings import AugmentSettings
+from datasets.targets import Target
+
+GEOMETRY = AugmentSettings(flip=0.5, rotate=30, scale=0.2, shift=0.1, shear=10)
+ALL = AugmentSettings(flip=0.5, rotate=30, scale=0.2, shift=0.1, brightness=0.2, contrast=0.2, gamma=0.2, noise=0.05)
+KEYS = [(3, epoch, row) for epoch in range(3) for row in range(8)]
+
+
+def disc(x: float = 40, y: float = 70, radius: float = 12, size: int = 128) -> np.ndarray:
+    rows, columns = np.mgrid[:size, :size] + 0.5
+    return ((columns - x) ** 2 + (rows - y) ** 2 < radius**2).astype(np.uint8)
+
+
+def noise(channels: int = 1) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (128, 128, channels), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_masks_move_with_the_image(key: tuple[int, int, int]) -> None:
+    mask = 4 * disc() + 9 * disc(x=90, y=60)
+    image = (mask * 25)[..., None]
+    changed, moved = Augmenter(GEOMETRY, "mask", 128)(image, mask, key)
+    assert set(np.unique(moved)) <= {0, 4, 9}
+    disagree = np.abs(changed[..., 0].astype(int) - moved.astype(int) * 25) > 120
+    assert disagree.sum() < 0.1 * (moved > 0).sum()
+
+
+@pytest.mark.parametrize("settings", [GEOMETRY, AugmentSettings(shift=0.001)], ids=["moved", "left where it is"])
+@pytest.mark.parametrize("masks", [disc(), np.stack([disc(), disc(x=60)])], ids=["exclusive", "overlapping"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_and_masks_move_as_albumentations_moves_them(
+    channels: int, masks: np.ndarray, settings: AugmentSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = [Augmenter(settings, "mask", 128)(noise(channels), masks, key) for key in KEYS]
+    monkeypatch.setattr(augment, "_Affine", augment.A.Affine)
+    theirs = [Augmenter(settings, "mask", 128)(noise(channels), masks, key) for key in KEYS]
+    for own, other in zip(ours, theirs, strict=True):
+        assert (own[0] == other[0]).all()
+        assert (own[1] == other[1]).all()
+
+
+def test_overlapping_masks_move_like_one_mask() -> None:
+    planes = np.stack([disc(), disc(x=60), disc(y=40), disc(radius=30), disc(radius=5), disc(x=100)])
+    for key in KEYS:
+        _, together = Augmenter(GEOMETRY, "mask", 128)(noise(), planes, key)
+        assert together.shape == planes.shape
+        alone = [Augmenter(GEOMETRY, "mask", 128)(noise(), plane, key)[1] for plane in planes]
+        assert (together == np.stack(alone)).all()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_centres_stay_in_the_middle_of_what_they_mark(key: tuple[int, int, int]) -> None:
+    centre = np.array([40 / 128, 70 / 128], dtype=np.float32)
+    _, moved = Augmenter(GEOMETRY, "centre", 128)(noise(), centre, key)
+    _, mask = Augmenter(GEOMETRY, "mask", 128)(noise(), disc(), key)
+    pixels = (np.argwhere(mask) + 0.5).mean(axis=0)[::-1]
+    np.testing.assert_allclose(moved * 128, pixels, atol=0.6)
+    assert moved.dtype == np.float32
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_boxes_enclose_what_they_enclosed(key: tuple[int, int, int]) -> None:
+    mask = np.zeros((128, 128), dtype=np.uint8)
+    mask[50:70, 40:80] = 1
+    box = np.array([40, 50, 40, 20], dtype=np.float32) / 128
+    _, moved = Augmenter(GEOMETRY, "box", 128)(noise(), box, key)
+    _, mask = Augmenter(GEOMETRY, "mask", 128)(noise(), mask, key)
+    pixels = np.argwhere(mask)[:, ::-1]
+    low, high = pixels.min(axis=0), pixels.max(axis=0) + 1
+    np.testing.assert_allclose(moved * 128, [*low, *(high - low)], atol=2.5)
+
+
+def test_a_flip_mirrors_image_mask_centre_and_box() -> None:
+    flip = AugmentSettings(flip=1.0)
+    image, mask = noise(), disc()
+    changed, moved = Augmenter(flip, "mask", 128)(image, mask, (0, 0, 0))
+    assert (changed == image[:, ::-1]).all()
+    assert (moved == mask[:, ::-1]).all()
+    _, centre = Augmenter(flip, "centre", 128)(image, np.array([0.25, 0.5], dtype=np.float32), (0, 0, 0))
+    np.testing.assert_allclose(centre, [0.75, 0.5], atol=1e-6)
+    _, box = Augmenter(flip, "box", 128)(image, np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32), (0, 0, 0))
+    np.testing.assert_allclose(box, [0.6, 0.2, 0.3, 0.4], atol=1e-6)
+
+
+def test_points_that_leave_the_image_are_clipped() -> None:
+    shift = Augmenter(AugmentSettings(shift=0.9), "centre", 128)
+    corner = np.array([0.02, 0.98], dtype=np.float32)
+    moved = np.array([shift(noise(), corner, key)[1] for key in KEYS])
+    assert ((moved >= 0) & (moved <= 1)).all()
+    assert (moved == 0).any()
+    assert (moved == 1).any()
+
+
+def test_labels_and_unknown_centres_stay() -> None:
+    labels = np.array([1, np.nan, 0], dtype=np.float32)
+    image, same = Augmenter(ALL, "labels", 128)(noise(), labels, (0, 0, 0))
+    assert same is labels
+    assert (image != noise()).any()
+    unknown = np.full(2, np.nan, dtype=np.float32)
+    assert np.isnan(Augmenter(ALL, "centre", 128)(noise(), unknown, (0, 0, 0))[1]).all()
+    assert Augmenter(ALL, "image", 128)(noise(), None, (0, 0, 0))[1] is None
+
+
+def test_without_settings_nothing_is_changed_or_copied() -> None:
+    augmenter = Augmenter(AugmentSettings(), "mask", 128)
+    image, mask = noise(), disc()
+    changed, moved = augmenter(image, mask, (0, 0, 0))
+    assert not augmenter.active
+    assert changed is image
+    assert moved is mask
+    assert Augmenter(GEOMETRY, "mask", 128).active
+
+
+def test_the_input_is_left_as_it_was() -> None:
+    image, mask = noise(), disc()
+    Augmenter(ALL, "mask", 128)(image, mask, (0, 0, 1))
+    assert (image == noise()).all()
+    assert (mask == disc()).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shape_and_type_stay(channels: int) -> None:
+    for key in KEYS:
+        changed, _ = Augmenter(ALL, "image", 128)(noise(channels), None, key)
+        assert (changed.shape, changed.dtype) == ((128, 128, channels), np.uint8)
+
+
+def test_grey_repeated_over_channels_stays_grey() -> None:
+    changed, _ = Augmenter(ALL, "image", 128)(np.repeat(noise(), 3, axis=2), None, (0, 0, 0))
+    assert (changed == changed[..., :1]).all()
+
+
+def test_targets_stay_where_only_pixels_change() -> None:
+    pixels = AugmentSettings(brightness=0.2, noise=0.1)
+    for target, kind in ((disc(), "mask"), (np.array([0.2, 0.3], dtype=np.float32), "centre")):
+        changed, same = Augmenter(pixels, kind, 128)(noise(), target, (0, 0, 0))
+        assert same is target
+        assert (changed != noise()).any()
+
+
+def test_results_depend_on_the_key_and_not_on_the_order() -> None:
+    first, second = Augmenter(ALL, "mask", 128), Augmenter(ALL, "mask", 128)
+    forward = {key: first(noise(), disc(), key) for key in KEYS}
+    backward = {key: second(noise(), disc(), key) for key in reversed(KEYS)}
+    for key in KEYS:
+        assert (forward[key][0] == backward[key][0]).all()
+        assert (forward[key][1] == backward[key][1]).all()
+    assert len({image.tobytes() for image, _ in forward.values()}) == len(KEYS)
+
+
+def test_results_are_the_same_in_another_process() -> None:
+    code = (
+        "import runpy, hashlib;"
+        f"t = runpy.run_path({__file__!r});"
+        "print(hashlib.sha256(t['Augmenter'](t['ALL'], 'image', 128)(t['noise'](), None, (3, 1, 4))[0]).hexdigest())"
+    )
+    prints = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parents[3],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(prints) == 1
+
+
+def test_strengths_are_those_of_the_settings() -> None:
+    grey = np.full((128, 128, 1), 128, dtype=np.uint8)
+    noisy, _ = Augmenter(AugmentSettings(noise=0.1), "image", 128)(grey, None, (0, 0, 0))
+    assert noisy.std() == pytest.approx(25.5, rel=0.05)
+    bright = [Augmenter(AugmentSettings(brightness=0.2), "image", 128)(grey, None, key)[0].mean() for key in KEYS]
+    assert 128 * 0.6 < min(bright) < 115
+    assert 141 < max(bright) < 128 + 0.2 * 255 + 1
+    scaled = [Augmenter(AugmentSettings(scale=0.3), "mask", 128)(grey, disc(64, 64), key)[1] for key in KEYS]
+    assert all(abs(np.ptp(mask.any(axis=0).nonzero()) - np.ptp(mask.any(axis=1).nonzero())) <= 1 for mask in scaled)
+    areas = [Augmenter(AugmentSettings(scale=0.2), "mask", 128)(grey, disc(64, 64), key)[1].sum() for key in KEYS]
+    assert 0.8**2 * 0.9 < min(areas) / disc().sum() < 0.9
+    assert 1.1 < max(areas) / disc().sum() < 1.2**2 * 1.1
+
+
+@pytest.mark.parametrize("key", KEYS[:6])
+def test_elastic_and_crop_move_masks_and_centres_with_the_image(key: tuple[int, int, int]) -> None:
+    bent = AugmentSettings(elastic=0.05, crop=0.2)
+    mask = disc(radius=7)  # a smaller one is all border
+    changed, moved = Augmenter(bent, "mask", 128)((mask * 250)[..., None], mask, key)
+    _, centre = Augmenter(bent, "centre", 128)(noise(), np.array([40 / 128, 70 / 128], np.float32), key)
+    assert ((changed[..., 0] > 125) != (moved > 0)).sum() < 0.2 * moved.sum()
+    np.testing.assert_allclose(centre * 128, (np.argwhere(moved) + 0.5).mean(axis=0)[::-1], atol=1.5)
+
+
+@pytest.mark.parametrize("target", ["centre", "box"])
+def test_elastic_loses_no_point_at_the_border(target: Target) -> None:
+    augmenter = Augmenter(AugmentSettings(elastic=0.1), target, 128)
+    corner = np.array([0.0, 0.99] if target == "centre" else [0.0, 0.0, 1.0, 1.0], np.float32)
+    moved = np.array([augmenter(noise(), corner, (0, 0, place))[1] for place in range(50)])
+    assert np.abs(moved - corner).max() < 0.2
+
+
+def test_elastic_moves_points_by_about_its_share_at_most() -> None:
+    reach = 0.05
+    marks = np.array([[x, y] for x in (0.25, 0.5, 0.75) for y in (0.25, 0.5, 0.75)], np.float32)
+    augmenter = Augmenter(AugmentSettings(elastic=reach), "centre", 128)
+    moved = [augmenter(noise(), mark, key)[1] - mark for mark in marks for key in KEYS]
+    assert 0.8 * reach < np.abs(moved).max() < 1.5 * reach
+    np.testing.assert_allclose(3 * np.std(moved), reach, rtol=0.15)
+
+
+def test_shear_slants_upright_lines() -> None:
+    mask = np.zeros((128, 128), np.uint8)
+    mask[20:108, 62:66] = 1
+    tilts = []
+    for key in KEYS:
+        _, moved = Augmenter(AugmentSettings(shear=20), "mask", 128)(noise(), mask, key)
+        rows, columns = np.nonzero(moved)
+        tilts.append(np.degrees(np.arctan(np.polyfit(rows, columns, 1)[0])))
+    assert 8 < np.abs(tilts).max() <= 22

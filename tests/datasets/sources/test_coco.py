@@ -1,0 +1,206 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pydantic import ValidationError
+
+from datasets.checks.findings import check
+from datasets.errors import DataError
+from datasets.source import Index, Source
+from datasets.sources import CocoSettings, open_source
+from tests.support.blobs import blob
+from tests.support.coco import write_coco
+from tests.support.pictures import truncate
+
+Content = dict[str, Any]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_coco(tmp_path / "coco")
+
+
+def opened(root: Path, *, annotations: str | None = None, images: str = "images") -> tuple[Source, Index]:
+    source = open_source(CocoSettings(root=root, annotations=annotations, images=images))
+    return source, source.index(root / "cache")
+
+
+def change(root: Path, edit: Callable[[Content], object]) -> None:
+    path = root / "annotations" / "instances.json"
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def name_of(number: int) -> str:
+    return f"part{number % 2}/{number:04d}.png"
+
+
+def test_a_sound_set_has_no_findings_though_images_show_nothing(root: Path) -> None:
+    assert check(opened(root)[1]) == []
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_masks_of_all_three_notations_are_those_of_pycocotools(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, index = opened(root)
+    reference = COCO(str(root / "annotations" / "instances.json"))
+    for number in range(8):
+        expected = np.zeros((2, 48, 64), np.uint8)
+        for annotation in reference.loadAnns(reference.getAnnIds(imgIds=[number + 100])):
+            expected[0 if annotation["category_id"] == 3 else 1] |= reference.annToMask(annotation)
+        assert np.array_equal(source.masks(index.ids.index(name_of(number))), expected)
+
+
+def test_classes_come_in_the_order_of_their_numbers(root: Path) -> None:
+    _, index = opened(root)
+    assert (index.classes, index.overlapping) == (("disc", "rim"), True)
+
+
+def test_discs_are_the_blobs_of_the_pictures(root: Path) -> None:
+    source, index = opened(root)
+    for number in range(8):
+        expected = blob(number, width=64, height=48, shown=number != 4)[1]
+        assert np.array_equal(source.masks(index.ids.index(name_of(number)))[0], expected)
+
+
+def test_several_masks_of_a_class_are_united(root: Path) -> None:
+    corner = [0.0, 0.0, 4.0, 0.0, 4.0, 4.0, 0.0, 4.0]
+    more = {"id": 99, "image_id": 100, "category_id": 3, "bbox": [0, 0, 4, 4], "segmentation": [corner]}
+    change(root, lambda content: content["annotations"].append(more))
+    source, index = opened(root)
+    row = index.ids.index(name_of(0))
+    mask = source.masks(row)[0]
+    assert mask[:4, :4].all()
+    assert np.array_equal(mask[4:], blob(0, width=64, height=48)[1][4:])
+    assert [box.name for box in source.boxes(row)] == ["disc", "rim", "disc"]
+
+
+def test_an_image_without_annotations_is_known_to_show_nothing(root: Path) -> None:
+    source, index = opened(root)
+    row = index.ids.index(name_of(4))
+    assert all(index.offers[kind][row] for kind in ("masks", "boxes"))
+    assert source.boxes(row) == ()
+    assert not source.masks(row).any()
+
+
+def test_a_crowd_is_a_mask_without_a_box(root: Path) -> None:
+    source, index = opened(root)
+    row = index.ids.index(name_of(3))
+    assert source.boxes(row) == ()
+    assert source.masks(row)[0].any()
+
+
+def test_a_file_of_boxes_alone_offers_no_masks(root: Path) -> None:
+    change(root, lambda content: [entry.update(segmentation=[]) for entry in content["annotations"]])
+    _, index = opened(root)
+    assert not any(index.offers["masks"])
+    assert all(index.offers["boxes"])
+
+
+def test_a_file_of_masks_alone_offers_no_boxes(root: Path) -> None:
+    change(root, lambda content: [entry.pop("bbox") for entry in content["annotations"]])
+    _, index = opened(root)
+    assert not any(index.offers["boxes"])
+    assert all(index.offers["masks"])
+
+
+def test_patient_and_category_are_read_where_they_are(root: Path) -> None:
+    change(root, lambda content: [content["images"][7].pop(key) for key in ("patient", "category")])
+    _, index = opened(root)
+    rows = [index.ids.index(name_of(number)) for number in (2, 3, 7)]
+    assert [index.patients[row] for row in rows] == [f"{root}/1", f"{root}/1", f"{root}/image {name_of(7)}"]
+    assert [index.categories[row] for row in rows] == ["well", "ill", ""]
+
+
+def test_an_annotation_without_segmentation_is_remarked_upon(root: Path) -> None:
+    change(root, lambda content: content["annotations"][0].update(segmentation=[]))
+    (finding,) = check(opened(root)[1])
+    assert (finding.severity, finding.ids) == ("warning", (name_of(0),))
+    assert "annotation 0 has no segmentation" in finding.message
+
+
+def test_a_class_that_no_mask_shows_is_told(root: Path) -> None:
+    change(root, lambda content: content["categories"].append({"id": 1, "name": "cup"}))
+    _, index = opened(root)
+    assert (index.classes, index.unused_classes) == (("cup", "disc", "rim"), ("cup",))
+
+
+def test_other_places_of_images_and_annotations_can_be_named(root: Path) -> None:
+    before = opened(root)[1]
+    (root / "annotations" / "other.json").write_text("{}")
+    with pytest.raises(DataError, match=r"holds 2 JSON files \['instances\.json', 'other\.json'\]; allowed: one"):
+        opened(root)
+    (root / "images").rename(root / "jpegs")
+    after = opened(root, annotations="annotations/instances.json", images="jpegs/")[1]
+    assert vars(after) == vars(before)
+    change(root, lambda content: [image.update(file_name=f"jpegs/{image['file_name']}") for image in content["images"]])
+    assert opened(root, annotations="annotations/instances.json", images=".")[1].content == before.content
+
+
+@pytest.mark.parametrize("place", ["/images", "../images"])
+def test_a_place_outside_the_root_is_refused(root: Path, place: str) -> None:
+    with pytest.raises(ValidationError, match="allowed: a path below root"):
+        CocoSettings(root=root, images=place)
+
+
+def first(content: Content) -> Content:
+    entry = content["annotations"][0]
+    assert isinstance(entry, dict)
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (lambda c: c["images"][1].update(id=100), "image id 100 stands there twice; allowed: each once"),
+        (lambda c: c["annotations"][1].update(id=0), "annotation id 0 stands there twice"),
+        (lambda c: c["categories"][1].update(id=7), "category id 7 stands there twice"),
+        (lambda c: c["categories"][1].update(name="rim"), "category name rim stands there twice"),
+        (lambda c: first(c).update(image_id=5), "annotation 0: image_id is 5; allowed: one of the 8"),
+        (lambda c: first(c).update(category_id=5), "annotation 0: category_id is 5; allowed: one of the 2"),
+        (lambda c: first(c).pop("category_id"), r"annotations\.0\.category_id: Field required; allowed: COCO"),
+        (lambda c: first(c).update(bbox=[1, 2, 3]), r"annotations\.0\.bbox: .*; allowed: COCO"),
+        (lambda c: first(c).update(segmentation=[[1, 2, 3]]), "annotation 0: a polygon of 3 numbers"),
+        (lambda c: first(c).update(segmentation=[[1, 2, 3, 4, 99, 6]]), "annotation 0: a polygon at 99 leaves"),
+        (lambda c: first(c)["segmentation"].update(size=[64, 48]), r"its size is \[64, 48\]; allowed: \[48, 64\]"),
+        (lambda c: first(c)["segmentation"].update(counts=[5, -1]), "annotation 0: a run length is -1"),
+        (lambda c: first(c)["segmentation"].update(counts="a b"), "annotation 0: 'a b' are no compressed"),
+        (lambda c: c["images"][1].update(file_name="no.png"), r"names 1 images that are not there \(images/no\.png\)"),
+        (lambda c: c["images"][1].update(file_name=name_of(0)), "1 ids stand for several images"),
+        (lambda c: c.pop("images"), "images: Field required"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_line(root: Path, edit: Callable[[Content], object], reason: str) -> None:
+    change(root, edit)
+    with pytest.raises(DataError, match=reason) as refused:
+        opened(root)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (lambda c: first(c)["segmentation"].update(counts=[3000, 73]), "mask of disc runs past the end"),
+        (lambda c: first(c).update(bbox=[60, 2, 6, 4]), r"box disc \(60, 2, 6, 4\) leaves the image"),
+        (lambda c: c["images"][0].update(width=65), "0000.png has 64 x 48 pixels; allowed: 65 x 48"),
+    ],
+)
+def test_what_does_not_fit_its_image_is_a_fault_of_it(
+    root: Path, edit: Callable[[Content], object], reason: str
+) -> None:
+    if "pixels" in reason:
+        change(root, lambda c: [first(c).update(segmentation=[]), c["annotations"][1].update(segmentation=[])])
+    change(root, edit)
+    faults = [finding for finding in check(opened(root)[1]) if finding.severity == "error"]
+    assert [finding.ids for finding in faults] == [(name_of(0),)]
+    assert reason.replace("\\", "") in faults[0].message
+
+
+def test_a_truncated_image_is_a_fault_of_it(root: Path) -> None:
+    truncate(root / "images" / name_of(2))
+    index = opened(root)[1]
+    assert [name for name, fault in zip(index.ids, index.faults, strict=True) if fault] == [name_of(2)]

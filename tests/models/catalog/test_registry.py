@@ -1,0 +1,155 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+
+from models.architectures import ARCHITECTURES
+from models.catalog.registry import (
+    cache_folder,
+    encoder_depth,
+    encoder_stages,
+    has_weights,
+    initial_weights_id,
+    probe_size,
+    problem,
+    statistics,
+    weights_problem,
+)
+
+
+def test_planning_imports_no_torch() -> None:
+    code = (
+        "import sys; from models import catalogue; catalogue.problem('unet', 'resnet50', size=256, channels=1); "
+        "catalogue.problem('xnet', 'own', size=256, channels=1); catalogue.encoder_stages('xnet', 'own'); "
+        "catalogue.probe_size('xnet', 'own'); catalogue.weights_problem('own', 'random'); "
+        "assert not {'torch', 'timm', 'huggingface_hub'} & set(sys.modules)"
+    )
+    root = Path(__file__).parents[3]
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+
+
+@pytest.mark.parametrize("architecture", ["unet", "deeplabv3", "deeplabv3plus"])
+@pytest.mark.parametrize("backbone", ["vgg16", "resnet50", "resnext50_32x4d", "xception", "tu-xception41"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_published_studies_networks_can_be_built(architecture: str, backbone: str, channels: int) -> None:
+    assert problem(architecture, backbone, size=256, channels=channels) is None
+
+
+@pytest.mark.parametrize(
+    ("architecture", "backbone", "size", "expected"),
+    [
+        ("unett", "resnet50", 256, "architecture is unett; allowed: unet, unetplusplus.*; did you mean unet"),
+        ("unet", "resnet5", 256, r"backbone is resnet5; allowed: \d+ names .*; did you mean .*resnet50"),
+        ("unet", "zzzz", 256, "backbone is zzzz; allowed: .*; choose one of them"),
+        ("unet", "tu-resnet50.a1_in1k", 256, "write backbone: tu-resnet50 with initial_weights: a1_in1k"),
+        ("unet", "own", 256, "backbone is own under unet; allowed: a named backbone"),
+        (None, "own", 256, "backbone is own without an architecture; allowed: with unet_plain, xnet, segnet"),
+        ("xnet", "resnet50", 256, "backbone is resnet50 under xnet; allowed: own; change one of them"),
+        ("segnet", "vgg16", 256, "backbone is vgg16 under segnet; allowed: own, vgg16_bn; change one of them"),
+        ("unet_plain", "own", 250, "allowed: multiples of 16 from 32 on; set image.size to 256"),
+        ("deeplabv3", "densenet121", 256, "under deeplabv3; allowed: those that can be dilated"),
+        ("linknet", "mit_b0", 256, "under linknet; allowed: those with a feature map at stride 2"),
+        ("unet", "tu-vit_tiny_patch16_224", 256, "allowed: backbones with feature maps at falling resolution"),
+        ("dpt", "resnet50", 256, "under dpt; allowed: plain vision transformers"),
+        ("dpt", "tu-vit_small_patch14_dinov2", 256, "with patches of 8, 16 or 32 pixels"),
+        ("pspnet", "tu-hrnet_w18_small", 256, "allowed: those whose deeper stages can be left out"),
+        ("unet", "resnet50", 250, "image size is 250; allowed: multiples of 32 from 32 on; set image.size to 256"),
+        ("pan", "resnet50", 64, "image size is 64; allowed: multiples of 16 from 128 on; set image.size to 128"),
+        ("unet", "tu-maxvit_tiny_tf_224", 256, "allowed: 224; set image.size to 224"),
+        (None, "resnet50", 16, "image size is 16; allowed: multiples of 1 from 32 on"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_refused_in_one_line(
+    architecture: str | None, backbone: str, size: int, expected: str
+) -> None:
+
+    found = problem(architecture, backbone, size=size, channels=1)
+    assert found is not None
+    assert re.search(expected, found), found
+    assert "\n" not in found
+    assert len(found) < 300
+
+
+def test_two_channels_are_refused() -> None:
+    assert problem("unet", "resnet50", size=256, channels=2) == "channels is 2; allowed: 1, 3; set image.channels"
+
+
+def test_upsampling_is_refused_with_the_ways_of_its_architecture() -> None:
+    found = problem("unet", "resnet50", size=256, channels=1, upsampling="unpool")
+    assert found == (
+        "upsampling is unpool under unet; allowed: nearest, bilinear, transposed; choose one of these or leave it out"
+    )
+    assert problem("segnet", "own", size=256, channels=1, upsampling="unpool") is None
+    assert problem(None, "resnet50", size=256, channels=1, upsampling="unpool") is None
+
+
+def test_an_own_encoder_starts_at_random_or_from_a_file() -> None:
+    assert weights_problem("own", "random") is None
+    assert not has_weights("own", "imagenet")
+    found = weights_problem("own", "imagenet")
+    assert found == "initial_weights of own is imagenet; allowed: random, {file: path}; choose one of them"
+
+
+def test_own_encoders_see_images_normalised_as_named_ones_do() -> None:
+    assert statistics("own") == statistics("resnet50")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "backbone", "stages"),
+    [
+        ("unet", "vgg16", 5),
+        ("pspnet", "vgg16", 4),
+        ("pspnet", "resnet50", 3),
+        ("pspnet", "mit_b0", 2),
+        ("unet_plain", "own", 5),
+        ("xnet", "own", 4),
+        (None, "tu-vit_tiny_patch16_224", 4),
+    ],
+)
+def test_stages_are_those_whose_maps_the_architecture_reads(
+    architecture: str | None, backbone: str, stages: int
+) -> None:
+    assert encoder_stages(architecture, backbone) == stages
+
+
+@pytest.mark.parametrize(("architecture", "depth"), [(None, 5), ("unet", 5), ("pspnet", 3), ("xnet", 4), ("segnet", 5)])
+def test_the_depth_is_that_of_the_encoder_an_architecture_trains(architecture: str | None, depth: int) -> None:
+    assert encoder_depth(architecture) == depth
+
+
+def test_weights_are_identified_by_repository_and_pinned_revision() -> None:
+    expected = "smp-hub/resnet50.imagenet@00cb74e366966d59cd9a35af57e618af9f88efe9"
+    assert initial_weights_id("resnet50", "imagenet") == expected
+    assert initial_weights_id("tu-resnet50", "imagenet") == "timm/resnet50.a1_in1k@main"
+
+
+def test_weights_trained_on_other_images_are_not_called_imagenet() -> None:
+    assert not has_weights("tu-vit_small_patch14_dinov2", "imagenet")
+    assert has_weights("tu-vit_small_patch14_dinov2", "lvd142m")
+
+
+def test_unknown_weights_are_refused_with_the_known_ones() -> None:
+    assert weights_problem("resnet50", "random") is None
+    found = weights_problem("resnet50", "imagenett")
+    assert found is not None
+    assert "allowed: random, imagenet, ssl, swsl, {file: path}; did you mean imagenet?" in found
+    with pytest.raises(ValueError, match="imagenett"):
+        initial_weights_id("resnet50", "imagenett")
+
+
+def test_the_cache_folder_is_the_hubs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert cache_folder() == Path(huggingface_hub.constants.HF_HUB_CACHE)
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "hub"
+
+
+@pytest.mark.parametrize("architecture", [None, *ARCHITECTURES])
+def test_the_probing_size_is_an_allowed_one(architecture: str | None) -> None:
+    own = architecture is not None and ARCHITECTURES[architecture].own
+    backbone = "own" if own else "tu-vit_tiny_patch16_224" if architecture == "dpt" else "resnet18"
+    size = probe_size(architecture, backbone)
+    assert problem(architecture, backbone, size=size, channels=1) is None

@@ -1,0 +1,62 @@
+"""Weight averaging against torch's own."""
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, update_bn
+
+from models.optim.average import Average, refresh_statistics
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+
+
+def batches(count: int = 3) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(4, 1, 9, 9, generator=generator) for _ in range(count)]
+
+
+def moved(model: nn.Module, steps: int) -> None:
+    """Move every parameter by random steps, as training would."""
+    generator = torch.Generator().manual_seed(steps)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator))
+
+
+def test_mean_of_weights_and_its_statistics_equal_torchs() -> None:
+    model = network()
+    reference, average = AveragedModel(model), Average()
+    for step in range(4):
+        moved(model, step)
+        reference.update_parameters(model)
+        average.add(model)
+    update_bn(batches(), reference)
+    average.put_into(model)
+    refresh_statistics(model, batches())
+
+    expected = {name.removeprefix("module."): tensor for name, tensor in reference.state_dict().items()}
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], msg=name)
+
+
+def test_statistics_of_frozen_layers_stay() -> None:
+    class Frozen(nn.Sequential):
+        def train(self, mode: bool = True) -> "Frozen":
+            super().train(mode)
+            self[1].eval()
+            return self
+
+    model = Frozen(*network())
+    before = model[1].running_mean.clone()
+    refresh_statistics(model, batches())
+
+    assert torch.equal(model[1].running_mean, before)
+    assert not torch.equal(model[4].running_mean, torch.zeros(4))
+
+
+def test_statistics_are_updated_as_before_afterwards() -> None:
+    model = network()
+    refresh_statistics(model, batches())
+
+    assert [layer.momentum for layer in model if isinstance(layer, nn.BatchNorm2d)] == [0.1, 0.1]

@@ -1,0 +1,208 @@
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.build import Blueprint, build
+from models.catalog.registry import cached, initial_weights_id
+from models.encoders.vision import smp, timm
+from models.network import Network
+from models.weights.initial import WeightsUnavailable, carry, load_file, load_pretrained
+
+
+def made(architecture: str | None, backbone: str, channels: int = 1) -> Network:
+    return build(Blueprint(architecture=architecture, backbone=backbone, channels=channels, outputs=1))
+
+
+def plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as files hold them."""
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def publish(folder: Path, backbone: str, name: str, tensors: Mapping[str, Tensor]) -> None:
+    """Lay a file into a hub cache as a download leaves it."""
+    repository, _, revision = initial_weights_id(backbone, name).partition("@")
+    root = folder / f"models--{repository.replace('/', '--')}"
+    commit = revision if len(revision) == 40 else "0" * 40
+    if commit != revision:
+        (root / "refs").mkdir(parents=True)
+        (root / "refs" / revision).write_text(commit)
+    snapshot = root / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    save_file(plain(tensors), snapshot / "model.safetensors", metadata={"format": "pt"})
+    (snapshot / "config.json").write_text(json.dumps({"mean": [0.5] * 3}))
+
+
+@pytest.fixture(scope="module")
+def published_resnet18() -> dict[str, Tensor]:
+    """The publisher's file: the encoder's names, and the classifier's."""
+    encoder = smp.encoders.get_encoder("resnet18", weights=None)
+    tensors = {name: torch.rand_like(tensor.float()) for name, tensor in encoder.state_dict().items()}
+    return tensors | {"fc.weight": torch.rand(1000, 512), "fc.bias": torch.rand(1000)}
+
+
+@pytest.mark.parametrize("architecture", ["unet", "deeplabv3", None])
+def test_cached_weights_fill_the_encoder_of_any_architecture(
+    tmp_path: Path, published_resnet18: dict[str, Tensor], architecture: str | None
+) -> None:
+    publish(tmp_path, "resnet18", "imagenet", published_resnet18)
+    network = made(architecture, "resnet18", channels=3)
+    load_pretrained(network, "resnet18", "imagenet", tmp_path)
+    for name, tensor in network.encoder.state_dict().items():
+        torch.testing.assert_close(tensor, published_resnet18[name].to(tensor.dtype))
+
+
+def test_published_weights_of_vgg16_fill_segnets_encoder(tmp_path: Path) -> None:
+    network = made("segnet", "vgg16_bn", channels=3)
+    tensors = {name: torch.rand_like(tensor.float()) for name, tensor in network.encoder.state_dict().items()}
+    publish(tmp_path, "vgg16_bn", "imagenet", tensors | {"classifier.6.bias": torch.rand(1000)})
+    load_pretrained(network, "vgg16_bn", "imagenet", tmp_path)
+    for name, tensor in network.encoder.state_dict().items():
+        torch.testing.assert_close(tensor, tensors[name].to(tensor.dtype))
+
+
+def test_one_channel_gets_the_sum_over_the_published_three(
+    tmp_path: Path, published_resnet18: dict[str, Tensor]
+) -> None:
+    publish(tmp_path, "resnet18", "imagenet", published_resnet18)
+    network = made("unet", "resnet18")
+    load_pretrained(network, "resnet18", "imagenet", tmp_path)
+    expected = published_resnet18["conv1.weight"].sum(dim=1, keepdim=True)
+    torch.testing.assert_close(network.encoder.state_dict()["conv1.weight"], expected)
+
+
+def test_pspnet_takes_the_published_weights_of_the_layers_it_has(
+    tmp_path: Path, published_resnet18: dict[str, Tensor]
+) -> None:
+    publish(tmp_path, "resnet18", "imagenet", published_resnet18)
+    network = made("pspnet", "resnet18")
+    load_pretrained(network, "resnet18", "imagenet", tmp_path)
+    torch.testing.assert_close(
+        network.encoder.state_dict()["layer2.1.bn2.weight"], published_resnet18["layer2.1.bn2.weight"]
+    )
+
+
+@pytest.mark.parametrize(("architecture", "backbone"), [("unet", "tu-test_resnet"), ("dpt", "tu-test_vit")])
+def test_timm_weights_fill_the_encoder_from_the_cache(tmp_path: Path, architecture: str, backbone: str) -> None:
+    torch.manual_seed(1)
+    whole = timm.create_model(backbone.removeprefix("tu-"))
+    torch.nn.init.normal_(whole.get_classifier().weight)
+    publish(tmp_path, backbone, "imagenet", whole.state_dict())
+    network = made(architecture, backbone, channels=3)
+    load_pretrained(network, backbone, "imagenet", tmp_path)
+    published = {(tuple(t.shape), float(t.double().sum())) for t in whole.state_dict().values()}
+    loaded = {(tuple(t.shape), float(t.double().sum())) for t in network.encoder.state_dict().values()}
+    assert loaded <= published
+
+
+def test_loading_leaves_the_random_generator_where_it_was(
+    tmp_path: Path, published_resnet18: dict[str, Tensor]
+) -> None:
+    publish(tmp_path, "resnet18", "imagenet", published_resnet18)
+    network = made(None, "resnet18")
+    before = torch.get_rng_state()
+    load_pretrained(network, "resnet18", "imagenet", tmp_path)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_published_file_lacking_a_tensor_is_refused(tmp_path: Path, published_resnet18: dict[str, Tensor]) -> None:
+    broken = {name: tensor for name, tensor in published_resnet18.items() if name != "layer1.0.conv1.weight"}
+    publish(tmp_path, "resnet18", "imagenet", broken)
+    with pytest.raises(RuntimeError, match=r"layer1\.0\.conv1\.weight"):
+        load_pretrained(made(None, "resnet18"), "resnet18", "imagenet", tmp_path)
+
+
+def test_weights_neither_cached_nor_reachable_are_said_so_quickly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert not cached("resnet18", "imagenet", tmp_path)
+    network = made(None, "resnet18")
+    began = time.monotonic()
+    with pytest.raises(WeightsUnavailable, match=r"resnet18\.imagenet@.* neither cached nor reachable.*hf download"):
+        load_pretrained(network, "resnet18", "imagenet", tmp_path)
+    assert time.monotonic() - began < 10
+
+
+def test_the_cache_is_recognised_without_reading_it(
+    tmp_path: Path, published_resnet18: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path, "resnet18", "imagenet", published_resnet18)
+    publish(tmp_path, "tu-test_vit", "imagenet", {"a": torch.zeros(1)})
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    assert cached("resnet18", "imagenet")
+    assert cached("tu-test_vit", "imagenet")
+    assert not cached("resnet34", "imagenet")
+
+
+@pytest.mark.parametrize("prefix", ["", "encoder."])
+def test_a_file_with_bare_or_prefixed_names_fills_the_encoder(tmp_path: Path, prefix: str) -> None:
+    parent, network = made("unet", "resnet18"), made("fpn", "resnet18")
+    tensors = {f"{prefix}{name}": tensor for name, tensor in parent.encoder.state_dict().items()}
+    extra = {"head.0.bias": torch.zeros(1)} if prefix else {}
+    save_file(plain(tensors | extra), tmp_path / "weights.safetensors")
+    load_file(network, tmp_path / "weights.safetensors")
+    own = network.encoder.state_dict()
+    assert all(torch.equal(tensor, own[name]) for name, tensor in parent.encoder.state_dict().items())
+
+
+def test_a_file_that_does_not_fit_names_what_is_missing_and_what_is_too_much(tmp_path: Path) -> None:
+    tensors = made(None, "resnet18").encoder.state_dict()
+    del tensors["bn1.weight"]
+    save_file(plain(tensors), tmp_path / "short.safetensors")
+    with pytest.raises(ValueError, match=r"(?s)do not fit; allowed: .*\n- bn1\.weight \(64,\)$"):
+        load_file(made(None, "resnet18"), tmp_path / "short.safetensors")
+    save_file(plain(tensors | {"other": torch.zeros(2)}), tmp_path / "long.safetensors")
+    with pytest.raises(ValueError, match=r"\n\+ other \(2,\)$"):
+        load_file(made(None, "resnet18"), tmp_path / "long.safetensors")
+
+
+def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "broken").write_bytes(b"nothing")
+    for name in ("absent", "broken"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read .*; allowed: a safetensors file"):
+            load_file(made(None, "resnet18"), tmp_path / name)
+
+
+def test_an_encoder_is_carried_between_architectures() -> None:
+    parent, child = made("unet", "resnet18"), made("deeplabv3", "resnet18")
+    transfer = carry(parent.state_dict(), child, ["encoder"])
+    assert all(torch.equal(parent.state_dict()[name], child.state_dict()[name]) for name in transfer.carried)
+    assert {name.partition(".")[0] for name in transfer.carried} == {"encoder"}
+    assert {name.partition(".")[0] for name in transfer.new} == {"decoder", "head"}
+    assert {name.partition(".")[0] for name in transfer.left_behind} == {"decoder", "head"}
+
+
+def test_an_encoder_without_its_deeper_stages_is_not_carried_upwards_but_downwards() -> None:
+    full, short = made("unet", "resnet18"), made("pspnet", "resnet18")
+    transfer = carry(full.state_dict(), short, ["encoder"])
+    assert any(name.startswith("encoder.layer4") for name in transfer.left_behind)
+    with pytest.raises(ValueError, match=r"\n- encoder\.layer3\.0\.conv1\.weight \(256, 128, 3, 3\)"):
+        carry(short.state_dict(), full, ["encoder"])
+
+
+def test_a_decoder_of_another_architecture_is_refused_and_nothing_is_copied() -> None:
+    parent, child = made("unet", "resnet18"), made("fpn", "resnet18")
+    before = {name: tensor.clone() for name, tensor in child.state_dict().items()}
+    with pytest.raises(ValueError, match=r"\n- decoder\."):
+        carry(parent.state_dict(), child, ["encoder", "decoder"])
+    assert all(torch.equal(before[name], tensor) for name, tensor in child.state_dict().items())
+
+
+def test_other_channels_are_refused_with_both_shapes() -> None:
+    parent, child = made(None, "resnet18", channels=3), made(None, "resnet18", channels=1)
+    expected = r"\n- encoder\.conv1\.weight \(64, 1, 7, 7\)\n\+ encoder\.conv1\.weight \(64, 3, 7, 7\)"
+    with pytest.raises(ValueError, match=expected):
+        carry(parent.state_dict(), child, ["encoder"])
+
+
+def test_a_part_the_network_lacks_cannot_be_carried() -> None:
+    parent = made("unet", "resnet18")
+    with pytest.raises(ValueError, match="carry names decoder; allowed"):
+        carry(parent.state_dict(), made(None, "resnet18"), ["encoder", "decoder"])

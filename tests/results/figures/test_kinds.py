@@ -1,0 +1,105 @@
+"""Each kind of figure shows what it was given, and refuses what it cannot show. Texts stand in svg as comments."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from results import figures
+from results.figures import Case, Group, History, Interval, Pairs
+from results.metrics.formulas import Confidence
+
+BARS = {"none": {"lung": Interval(0.6, 0.5, 0.7)}, "two_step": {"lung": Interval(0.8, None, None)}}
+BINS = Confidence(count=np.array([[0.0, 10, 30]]), total=np.array([[0.0, 6, 27]]), correct=np.array([[0.0, 5, 30]]))
+SPLIT = (np.array([0.0, 1, 9]), np.array([8.0, 2, 0]))
+RUN = History(loss=[(1, 1.0), (2, 0.5)], validation_loss=[], score=[(1, 0.3), (2, 0.4)])
+ROOT = Group(title="classify", lines=["1 stage"], parent=None, link="", ends=[], shared=2)
+LEAF = Group(title="segment", lines=["6 stages"], parent=0, link="encoder", ends=["one_step"], shared=1)
+NAMES = ["background", "lung"]
+SQUARE = np.zeros((1, 8, 8), dtype=bool)
+SQUARE[0, 2:6, 2:] = True
+CASE = Case(title="worst", pixels=np.zeros((8, 8), np.uint8), truth=SQUARE, predicted=~SQUARE)
+PAIRS = Pairs(label="two_step, 8 images", differences=[0.1, 0.2], seeds=[0, 1], p=0.02)
+
+ALL: dict[str, tuple[Callable[[], Figure], list[str]]] = {
+    "classes": (lambda: figures.class_bars(BARS, label="Dice"), ["none", "two_step", "lung", "Dice"]),
+    "reliability": (lambda: figures.reliability({"none": BINS}), ["none (calibration error 0.100)"]),
+    "roc": (lambda: figures.roc({"lung": {"none": SPLIT}}), ["lung", "none", "area 0.990"]),
+    "confusion": (lambda: figures.confusion(np.array([[3, 1], [0, 4]]), NAMES), ["75%", "25%", "100%"]),
+    "training": (lambda: figures.training_curves({"segment": [RUN]}, {"segment": "mean IoU"}), ["validation mean IoU"]),
+    "pairs": (lambda: figures.paired_differences([PAIRS], label="x"), ["two_step, 8 images", "p = 0.02"]),
+    "pathways": (lambda: figures.pathway_graph([ROOT, LEAF]), ["classify", "takes over: encoder", "one_step"]),
+    "cases": (lambda: figures.outlined([CASE], ["lung"]), ["worst", "lung", "truth", "prediction"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_figure_names_what_it_shows(name: str) -> None:
+    draw, words = ALL[name]
+    text = figures.svg(draw())
+    for word in words:
+        assert f"<!-- {word} -->" in text
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_equal_figures_are_equal_text(name: str) -> None:
+    draw, _ = ALL[name]
+    assert figures.svg(draw()) == figures.svg(draw())
+
+
+@pytest.mark.parametrize("suffix", figures.FORMATS)
+def test_a_figure_is_written_in_every_format(suffix: str, tmp_path: Path) -> None:
+    begins = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+    figures.save(figures.pathway_graph([ROOT, LEAF]), tmp_path / f"new/pathways{suffix}")
+    assert (tmp_path / f"new/pathways{suffix}").read_bytes().startswith(begins[suffix])
+
+
+REFUSED: dict[str, Callable[[], Figure]] = {
+    "arms are 0; allowed: 1 to 7": lambda: figures.class_bars({}, label="Dice"),
+    "arms are 8; allowed: 1 to 7": lambda: figures.class_bars({str(n): {} for n in range(8)}, label="Dice"),
+    r"counts are \(2, 2\); allowed: 1 x 1": lambda: figures.confusion(np.eye(2, dtype=np.int64), ["lung"]),
+    "stages are none": lambda: figures.training_curves({}, {}),
+    "comparisons are none": lambda: figures.paired_differences([], label="x"),
+    "groups are none": lambda: figures.pathway_graph([]),
+    "cases are none": lambda: figures.outlined([], []),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_cannot_be_drawn_is_refused(message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        REFUSED[message]()
+
+
+def test_the_area_under_a_drawn_curve_is_that_of_its_histograms() -> None:
+    from sklearn.metrics import roc_auc_score
+
+    positives, negatives = np.array([1.0, 4, 2, 9]), np.array([7.0, 3, 3, 1])
+    truth = np.repeat([1, 1, 1, 1, 0, 0, 0, 0], np.concatenate([positives, negatives]).astype(int))
+    score = np.repeat([0, 1, 2, 3, 0, 1, 2, 3], np.concatenate([positives, negatives]).astype(int))
+    text = figures.svg(figures.roc({"lung": {"none": (positives, negatives)}}))
+    assert f"<!-- area {roc_auc_score(truth, score):.3f} -->" in text
+
+
+def test_a_class_that_no_truth_shows_has_an_empty_row_of_confusion() -> None:
+    text = figures.svg(figures.confusion(np.array([[3, 1], [0, 0]]), ["background", "lung"]))
+    assert text.count("% -->") == 2
+    assert "nan" not in text
+
+
+def test_stages_that_share_a_parent_stand_in_one_column_and_their_parent_amid_them() -> None:
+    from results.figures.pathways import _columns, _rows
+
+    groups = [ROOT, LEAF, LEAF, Group(title="alone", lines=[], parent=None, link="", ends=["none"], shared=1)]
+    assert _columns(groups) == [0, 1, 1, 0]
+    assert _rows(groups) == [0.5, 0, 1, 2]
+
+
+def test_outlines_of_what_reaches_the_edge_are_closed() -> None:
+    figure = figures.outlined([CASE], ["lung"])
+    drawn = [path for lines in figure.axes[1].collections for path in lines.get_paths() if len(path.vertices)]
+    assert drawn
+    for path in drawn:
+        assert np.allclose(path.vertices[0], path.vertices[-1]) or 79 in (path.codes if path.codes is not None else ())

@@ -1,0 +1,323 @@
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from numpy.typing import NDArray
+from torchmetrics.functional.classification import binary_auroc, binary_calibration_error
+from torchmetrics.functional.segmentation import dice_score, mean_iou
+
+from models.score_bins import SCORE_BINS, SCORE_EDGES, THRESHOLD_STEPS
+from results import schema
+from results.metrics.compute import MetricSettings, collect, replicate_rows
+from results.metrics.thresholds import coarse_scores, coarsened
+
+PIXELS = 600
+DEFAULTS = MetricSettings()
+NAMES = ("left", "right", "effusion", "absent")
+BOUNDS = (0, *SCORE_EDGES, 2)
+Masks = tuple[NDArray[np.bool_], NDArray[np.float64]]
+Stored = tuple[pa.Table, pa.Table]
+Values = dict[tuple[str, str, str], float | None]
+
+
+def truth_and_scores(images: int = 5, names: int = 4) -> Masks:
+    random = np.random.default_rng(0)
+    truth = random.random((images, names, PIXELS)) < np.linspace(0.5, 0.1, names)[:, None]
+    truth[:, -1] = False
+    truth[1:, 2] = False
+    scores = np.clip(0.2 * truth + 0.8 * random.random(truth.shape), 0, 0.9999)
+    return truth, (np.floor(scores * 200) + 0.5) / 200
+
+
+def stage(
+    truth: NDArray[np.bool_],
+    scores: NDArray[np.float64],
+    *,
+    names: Sequence[str] = NAMES,
+    splits: Sequence[str] = ("test",),
+) -> Stored:
+    """Write what a finished stage stores."""
+    decided = scores >= 0.5
+    rows, image_rows = [], []
+    for split, image in product(splits, range(len(truth))):
+        for index, name in enumerate(names):
+            t, s, d = truth[image, index], scores[image, index], decided[image, index]
+            counts = [int(x.sum()) for x in (t & d, ~t & d, t & ~d, ~t & ~d)]
+            histograms = [np.histogram(s[chosen], BOUNDS)[0] for chosen in (t, ~t)]
+            rows.append([str(image), name, split, *counts, *histograms, None])
+        sure = np.maximum(scores[image], 1 - scores[image]).ravel()
+        right = (truth[image] == decided[image]).ravel()
+        everything, foreground = np.ones_like(right), (truth[image] | decided[image]).ravel()
+        bins = [
+            np.histogram(sure[chosen], 20, (0, 1), weights=weights[chosen])[0]
+            for chosen in (everything, foreground)
+            for weights in (np.ones(len(sure), np.int64), sure, right.astype(int))
+        ]
+        image_rows.append([str(image), f"p/{image}", split, *bins, None])
+    return tabled(rows, schema.scores()), tabled(image_rows, schema.images())
+
+
+def tabled(rows: list[list[object]], columns: pa.Schema) -> pa.Table:
+    pairs = zip(zip(*rows, strict=True), columns, strict=True)
+    return pa.table([pa.array(list(column), field.type) for column, field in pairs], schema=columns)
+
+
+def values(truth: NDArray[np.bool_], scores: NDArray[np.float64], settings: MetricSettings = DEFAULTS) -> Values:
+    rows = replicate_rows(*stage(truth, scores), settings)
+    return {(row.aggregation, row.class_, row.metric): row.value for row in rows}
+
+
+def one_hot(masks: NDArray[np.bool_]) -> torch.Tensor:
+    return torch.tensor(masks.reshape(-1, *masks.shape[-2:])).int()
+
+
+def test_dataset_rows_agree_with_torchmetrics_on_all_pixels_of_all_images_together() -> None:
+    truth, scores = truth_and_scores()
+    got = values(truth, scores)
+    pooled_truth, pooled = (np.moveaxis(x, 1, 0).reshape(4, -1) for x in (truth, scores))
+    arguments = {"num_classes": 4, "per_class": True, "input_format": "one-hot"}
+    iou = mean_iou(one_hot(pooled >= 0.5), one_hot(pooled_truth), **arguments)[0]
+    dice = dice_score(
+        one_hot(pooled >= 0.5), one_hot(pooled_truth), num_classes=4, average="none", input_format="one-hot"
+    )[0]
+    for index, name in enumerate(NAMES[:3]):
+        assert got["dataset", name, "mean_iou"] == pytest.approx(float(iou[index]))
+        assert got["dataset", name, "dice"] == pytest.approx(float(dice[index]))
+        auc = binary_auroc(torch.tensor(pooled[index]), torch.tensor(pooled_truth[index]).int())
+        assert got["dataset", name, "auc"] == pytest.approx(float(auc), abs=1e-6)
+    assert got["dataset", "macro", "mean_iou"] == pytest.approx(float(iou[:3].mean()))
+    assert got["dataset", "macro", "dice"] == pytest.approx(float(dice[:3].mean()))
+
+
+def test_case_rows_agree_with_torchmetrics_image_by_image() -> None:
+    truth, scores = truth_and_scores()
+    got = values(truth, scores)
+    iou = mean_iou(
+        one_hot(scores >= 0.5), one_hot(truth), num_classes=4, per_class=True, input_format="one-hot"
+    ).numpy()
+    present = truth.any(-1)
+    assert got["case", "left", "mean_iou"] == pytest.approx(iou[:, 0].mean())
+    assert got["case", "effusion", "mean_iou"] == pytest.approx(iou[0, 2])
+    of_images = [iou[image][present[image]].mean() for image in range(len(truth))]
+    assert got["case", "macro", "mean_iou"] == pytest.approx(np.mean(of_images))
+
+
+def by_monai(
+    compute: Callable[..., torch.Tensor], scores: NDArray[np.float64], truth: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """A metric of each image and class, NaN where the truth has no pixel of the class."""
+    return compute(torch.tensor(scores >= 0.5).float(), torch.tensor(truth).float()).numpy()
+
+
+def test_rows_agree_with_monai_and_are_null_where_it_has_nan() -> None:
+    from monai.metrics import compute_dice, compute_iou
+
+    truth, scores = truth_and_scores()
+    got, cases = values(truth, scores), np.moveaxis(truth, 1, 0).reshape(1, 4, -1)
+    pooled = np.moveaxis(scores, 1, 0).reshape(1, 4, -1)
+    for metric, compute in (("dice", compute_dice), ("mean_iou", compute_iou)):
+        together, alone = by_monai(compute, pooled, cases)[0], by_monai(compute, scores, truth)
+        assert np.isnan(together[3])
+        assert np.isnan(alone[1:, 2:]).all()
+        for index, name in enumerate(NAMES[:3]):
+            assert got["dataset", name, metric] == pytest.approx(float(together[index]))
+            assert got["case", name, metric] == pytest.approx(float(np.nanmean(alone[:, index])))
+        assert (got["dataset", "absent", metric], got["case", "absent", metric]) == (None, None)
+        assert got["dataset", "macro", metric] == pytest.approx(float(np.nanmean(together)))
+        assert got["case", "macro", metric] == pytest.approx(float(np.nanmean(alone, axis=1).mean()))
+
+
+def test_a_class_absent_from_the_truth_is_null_and_its_false_pixels_are_counted() -> None:
+    truth, scores = truth_and_scores()
+    got = values(truth, scores)
+    assert got["dataset", "absent", "mean_iou"] is None
+    assert got["case", "absent", "dice"] is None
+    assert got["dataset", "absent", "false_positive_pixels"] == (scores[:, 3] >= 0.5).sum()
+    assert ("dataset", "left", "false_positive_pixels") not in got
+
+
+def test_false_pixels_of_an_absent_class_do_not_move_the_mean() -> None:
+    truth, scores = truth_and_scores()
+    worse = scores.copy()
+    worse[:, 3] = 0.9975
+    for aggregation in ("dataset", "case"):
+        key = (aggregation, "macro", "mean_iou")
+        assert values(truth, scores)[key] == values(truth, worse)[key]
+
+
+def test_min_images_leaves_rare_classes_out_of_the_mean_but_keeps_their_own_row() -> None:
+    truth, scores = truth_and_scores()
+    got = values(truth, scores, MetricSettings(min_images=2))
+    both = [got["dataset", name, "dice"] for name in ("left", "right")]
+    assert got["dataset", "macro", "dice"] == pytest.approx(np.mean(both))
+    assert got["dataset", "effusion", "dice"] is not None
+
+
+def test_weighted_weighs_classes_by_their_true_pixels() -> None:
+    truth, scores = truth_and_scores()
+    got = values(truth, scores)
+    weights = truth.sum(axis=(0, 2))[:3]
+    per_class = [got["dataset", name, "recall"] for name in NAMES[:3]]
+    assert got["dataset", "weighted", "recall"] == pytest.approx(np.average(per_class, weights=weights))
+
+
+def test_macro_precision_is_null_where_a_class_that_occurs_is_never_predicted() -> None:
+    truth, scores = truth_and_scores()
+    scores[:, 2] = 0.0025
+    got = values(truth, scores)
+    assert got["dataset", "macro", "precision"] is None
+    assert got["dataset", "macro", "f1"] is not None
+
+
+def test_confidence_and_calibration_are_of_all_pixels_together() -> None:
+    truth, scores = truth_and_scores()
+    got = values(truth, scores)
+    sure = np.maximum(scores, 1 - scores).ravel()
+    right = (truth == (scores >= 0.5)).ravel()
+    expected = binary_calibration_error(torch.tensor(sure), torch.tensor(right).int(), n_bins=20)
+    assert got["dataset", "macro", "confidence"] == pytest.approx(sure.mean())
+    assert got["dataset", "macro", "ece"] == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_calibration_of_foreground_is_that_of_pixels_in_the_truth_or_the_prediction() -> None:
+    truth, scores = truth_and_scores()
+    got = values(truth, scores)
+    decided = scores >= 0.5
+    sure = np.maximum(scores, 1 - scores)
+    by_image = []
+    for part in [slice(None), *(slice(image, image + 1) for image in range(len(truth)))]:
+        chosen = (truth | decided)[part]
+        confidence, right = torch.tensor(sure[part][chosen]), torch.tensor((truth == decided)[part][chosen]).int()
+        by_image.append(float(binary_calibration_error(confidence, right, n_bins=20)))
+    assert got["dataset", "macro", "ece_foreground"] == pytest.approx(by_image[0], abs=1e-6)
+    assert got["case", "macro", "ece_foreground"] == pytest.approx(np.mean(by_image[1:]), abs=1e-6)
+
+
+def test_a_lesion_that_is_never_predicted_is_well_calibrated_over_all_pixels_and_badly_over_the_foreground() -> None:
+    truth = np.zeros((2, 1, 600), dtype=np.bool_)
+    truth[:, :, :6] = True
+    rows = replicate_rows(*stage(truth, np.full(truth.shape, 0.0075), names=["lesion"]), DEFAULTS)
+    for aggregation in ("dataset", "case"):
+        got = {row.metric: row.value for row in rows if (row.aggregation, row.class_) == (aggregation, "macro")}
+        assert got["ece"] == pytest.approx(0.0025)
+        assert got["ece_foreground"] == pytest.approx(0.9925)
+
+
+def test_without_foreground_in_truth_and_prediction_its_calibration_is_undefined() -> None:
+    got = values(np.zeros((2, 4, 50), dtype=np.bool_), np.full((2, 4, 50), 0.0075))
+    assert got["dataset", "macro", "ece"] is not None
+    assert got["dataset", "macro", "ece_foreground"] is got["case", "macro", "ece_foreground"] is None
+
+
+def earlier(scores: pa.Table, images: pa.Table) -> Stored:
+    """Tables as an earlier version stored them: 200 equal score bins, no bins of foreground pixels."""
+    for name in ("positives", "negatives"):
+        bins = coarsened(np.array(scores[name].to_pylist()))
+        place = scores.schema.get_field_index(name)
+        scores = scores.set_column(place, scores.schema.field(place), pa.array(bins.tolist(), pa.list_(pa.int32())))
+    return scores, images.drop_columns([f"foreground_{part}" for part in ("count", "sum", "correct")])
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_tables_of_earlier_versions_are_measured_without_calibration_of_foreground(background: bool) -> None:
+    stored = stage(*truth_and_scores())
+    old = earlier(*stored)
+    assert {len(row) for row in old[0]["positives"].to_pylist()} == {THRESHOLD_STEPS} != {SCORE_BINS}
+    assert (coarse_scores(stored[0]), coarse_scores(old[0])) == (False, True)
+    settings = MetricSettings(background=background)
+    rows = {row[:4]: row.value for row in replicate_rows(*stored, settings)}
+    for row in replicate_rows(*old, settings):
+        assert row.value == (None if row.metric == "ece_foreground" else pytest.approx(rows[row[:4]]))
+
+
+def test_one_image_without_bins_of_foreground_leaves_those_of_the_others() -> None:
+    scores, images = stage(*truth_and_scores())
+    place = images.schema.get_field_index("foreground_count")
+    counts = [None, *images["foreground_count"].to_pylist()[1:]]
+    lacking = images.set_column(place, images.schema.field(place), pa.array(counts, pa.list_(pa.int64())))
+    got = {row[:4]: row for row in replicate_rows(scores, lacking, DEFAULTS)}
+    assert got["test", "dataset", "macro", "ece_foreground"].value is None
+    assert got["test", "case", "macro", "ece_foreground"].images == len(images) - 1
+
+
+def test_chosen_classes_alone_are_scored() -> None:
+    truth, scores = truth_and_scores()
+    got = values(truth, scores, MetricSettings(classes=("right", "left")))
+    assert {name for _, name, _ in got} == {"left", "right", "macro", "weighted"}
+
+
+def test_the_background_counts_only_where_asked_for() -> None:
+    names = ("background", "left", "right", "absent")
+    stored = stage(*truth_and_scores(), names=names)
+    plain = replicate_rows(*stored, DEFAULTS)
+    asked = replicate_rows(*stored, MetricSettings(background=True))
+    assert "background" not in {row.class_ for row in plain}
+    assert "background" in {row.class_ for row in asked}
+
+
+def test_an_unknown_class_is_refused_naming_those_there_are() -> None:
+    stored = stage(*truth_and_scores())
+    with pytest.raises(ValueError, match="names lung; allowed: left, right, effusion, absent; name"):
+        replicate_rows(*stored, MetricSettings(classes=("lung",)))
+
+
+def test_splits_are_kept_apart() -> None:
+    truth, scores = truth_and_scores()
+    tables = [
+        stage(truth[part], scores[part], splits=(split,))
+        for part, split in ((slice(0, 2), "test"), (slice(2, 5), "validation"))
+    ]
+    together = [pa.concat_tables(both) for both in zip(*tables, strict=True)]
+    got = replicate_rows(*together, DEFAULTS)
+    alone = [row for pair in tables for row in replicate_rows(*pair, DEFAULTS)]
+    assert got == alone
+    assert {row.images for row in got if row.aggregation == "dataset"} == {2, 3}
+
+
+def replicate(number: int, further: Mapping[str, str] | None = None) -> schema.Replicate:
+    return schema.Replicate(
+        factors={"architecture": "unet", "backbone": "vgg16", "initial_weights": "random", "pathway": "none"}
+        | dict(further or {}),
+        labelled_fraction=0.5,
+        labelled_images=8,
+        updates=100,
+        fold=number % 5,
+        seed=number // 5,
+        digest=f"d{number}",
+    )
+
+
+def test_collect_writes_the_results_table_of_the_contract() -> None:
+    stored = stage(*truth_and_scores())
+    table = collect("s", [replicate(0, {"segment.loss": "dice"})], lambda _: stored, DEFAULTS, further=["segment.loss"])
+    assert table.schema == schema.results(["segment.loss"])
+    expected = [row.value for row in replicate_rows(*stored, DEFAULTS)]
+    assert table["value"].to_pylist() == expected
+    assert set(table["digest"].to_pylist()) == {"d0"}
+
+
+def test_no_replicates_give_an_empty_table() -> None:
+    table = collect("s", [], lambda _: pytest.fail("nothing to load"), DEFAULTS, further=["segment.loss"])
+    assert table.num_rows == 0
+    assert table.schema == schema.results(["segment.loss"])
+
+
+def test_a_digest_shared_by_replicates_is_read_once() -> None:
+    read: list[str] = []
+    stored = stage(*truth_and_scores())
+    twins = [replicate(0), replicate(0)]
+    table = collect("s", twins, lambda one: read.append(one.digest) or stored, DEFAULTS)
+    assert read == ["d0"]
+    assert table.num_rows == 2 * len(replicate_rows(*stored, DEFAULTS))
+
+
+def test_many_replicates_are_collected_in_seconds() -> None:
+    truth, scores = truth_and_scores(images=20, names=6)
+    stored = stage(truth, scores, names=tuple("abcdef"), splits=("test", "validation"))
+    started = time.perf_counter()
+    collect("s", [replicate(number) for number in range(200)], lambda _: stored, DEFAULTS)
+    assert time.perf_counter() - started < 10

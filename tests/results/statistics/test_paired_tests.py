@@ -1,0 +1,290 @@
+"""Tests of tests: each against scipy or statsmodels on the same vectors."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import DescrStatsW
+
+from results.metrics.compute import ImageValues, Measured, Row, results_table
+from results.schema import FACTORS, Replicate
+from results.statistics import bootstrap
+from results.statistics.compare import compare
+from results.statistics.design import ArmKey, Design, Family
+from results.statistics.estimates import Array, hedges_g
+from results.statistics.one_sample import over_patients, ranked, student
+from results.statistics.patient_sums import ScoredReplicate
+from results.statistics.permutation import sign_flip_p
+from results.statistics.signed_rank import signed_rank
+
+FOLDS, SEEDS, IMAGES = 8, 2, 4
+
+
+def columns(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).normal(0.3, 1.0, shape)
+
+
+@pytest.mark.parametrize("pairs", [6, 13, 50, 51, 200])
+def test_signed_rank_p_is_that_of_scipy(pairs: int) -> None:
+    values = columns(pairs, 5)
+    expected = stats.wilcoxon(values, axis=0)
+    found = signed_rank(values)
+    assert found.p == pytest.approx(expected.pvalue)
+    assert found.statistic == pytest.approx(expected.statistic)
+
+
+def test_signed_rank_with_ties_and_equal_pairs_is_scipys_over_all_permutations() -> None:
+    values = np.array([0.0, 0.1, 0.1, -0.2, 0.3, 0.3, 0.3, 0.5, -0.1])[:, None]
+    expected = stats.wilcoxon(values[values != 0], method=stats.PermutationMethod())
+    found = signed_rank(values)
+    assert found.p[0] == pytest.approx(expected.pvalue)
+    assert found.unequal[0] == 8
+
+
+def test_many_ties_follow_scipys_normal_approximation() -> None:
+    values = columns(80, 1).round(1)
+    assert signed_rank(values).p == pytest.approx(stats.wilcoxon(values[values != 0], method="asymptotic").pvalue)
+
+
+def test_missing_pairs_are_left_out_of_a_signed_rank_test() -> None:
+    values = columns(12, 3)
+    values[[0, 5], 1] = np.nan
+    assert signed_rank(values).p[1] == pytest.approx(stats.wilcoxon(np.delete(values[:, 1], [0, 5])).pvalue)
+
+
+def test_equal_differences_are_tied_whatever_rounding_left_of_them() -> None:
+    values = ((np.arange(1, 9) / 10 + 0.04) - np.arange(1, 9) / 10)[:, None]
+    assert signed_rank(values).p[0] == pytest.approx(2 / 2**8)
+
+
+def test_rank_biserial_is_the_share_of_ranks_above_minus_below() -> None:
+    values = np.array([0.5, 0.4, -0.1, 0.3, 0.2, 0.6])[:, None]
+    assert signed_rank(values).rank_biserial[0] == pytest.approx((20 - 1) / 21)
+
+
+def test_five_unequal_pairs_are_too_few_to_rank() -> None:
+    found = ranked(columns(5, 1))
+    assert np.isnan(found["p"]).all()
+    assert found["note"][0].startswith("n too small")
+
+
+def test_the_t_test_and_its_interval_are_those_of_statsmodels() -> None:
+    values = columns(7, 2)
+    found = student(values)
+    for column in range(2):
+        expected = DescrStatsW(values[:, column])
+        statistic, p, freedom = expected.ttest_mean(0.0)
+        assert (found["statistic"][column], found["p"][column]) == pytest.approx((statistic, p))
+        assert found["degrees_of_freedom"][column] == freedom
+        assert (found["ci_low"][column], found["ci_high"][column]) == pytest.approx(expected.tconfint_mean())
+
+
+def test_d_z_is_mean_over_standard_deviation_and_hedges_takes_its_bias_away() -> None:
+    random = np.random.default_rng(4)
+    draws = random.normal(0.5, 1.0, (6, 20_000))
+    found = student(draws)
+    assert found["effect_size"][0] == pytest.approx(draws[:, 0].mean() / draws[:, 0].std(ddof=1))
+    assert found["effect_size"].mean() > 0.55
+    assert found["hedges_g"].mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_hedges_factor_is_near_its_usual_approximation() -> None:
+    freedom = np.array([4.0, 9.0, 49.0])
+    assert hedges_g(np.ones(3), freedom) == pytest.approx(1 - 3 / (4 * freedom - 1), abs=0.003)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [([np.nan, np.nan], "no replicate to pair"), ([0.1, np.nan], "n too small"), ([0.2, 0.2], "do not vary")],
+)
+def test_what_has_no_t_test_says_why(values: list[float], said: str) -> None:
+    found = student(np.array(values)[:, None])
+    assert np.isnan(found["p"][0])
+    assert said in found["note"][0]
+
+
+def draws_of(values: Array) -> Array:
+    """Return bootstrap means of one value a patient, (draws, series)."""
+    return bootstrap.patient_weights(len(values)) @ values / len(values)
+
+
+@pytest.mark.parametrize("patients", [10, 23, 200])
+def test_bootstrap_percentiles_are_widened_to_t_and_the_small_sample_factor(patients: int) -> None:
+    values = columns(patients, 1)
+    level = stats.norm.cdf(-np.sqrt(patients / (patients - 1)) * stats.t.ppf(0.975, patients - 1))
+    expected = np.quantile(draws_of(values)[:, 0], [level, 1 - level])
+    assert np.ravel(bootstrap.interval(draws_of(values), patients)) == pytest.approx(expected)
+
+
+def test_the_bootstrap_agrees_with_scipys_percentiles_at_the_widened_level() -> None:
+    values = columns(60, 1)
+    level = 1 - 2 * stats.norm.cdf(-np.sqrt(60 / 59) * stats.t.ppf(0.975, 59))
+    expected = stats.bootstrap(
+        (values[:, 0],), np.mean, method="percentile", n_resamples=20_000, confidence_level=level, rng=1
+    )
+    ends = np.ravel(bootstrap.interval(draws_of(values), 60))
+    assert ends == pytest.approx(tuple(expected.confidence_interval), abs=0.03)
+
+
+def test_images_of_a_patient_are_drawn_together() -> None:
+    together = over_patients(np.repeat(columns(20, 1), 10, axis=0), np.repeat(np.arange(20), 10))
+    alone = over_patients(columns(20, 1), np.arange(20))
+    for name in ("ci_low", "ci_high", "p"):
+        assert together[name] == pytest.approx(alone[name])
+
+
+def test_a_draw_without_the_class_is_left_out_of_its_percentiles() -> None:
+    values = np.where(np.arange(200)[:, None] < 10, 0.5, np.nan)
+    found = over_patients(values, np.arange(200))
+    assert (found["ci_low"][0], found["ci_high"][0]) == pytest.approx((0.5, 0.5))
+
+
+def test_between_six_and_nine_patients_there_is_a_p_and_no_interval() -> None:
+    found = over_patients(columns(27, 1), np.arange(27) // 3)
+    assert np.isnan(found["ci_low"][0])
+    assert 0 < found["p"][0] <= 1
+    assert (found["pairs"][0], found["note"][0]) == (9, "9 test patients: too few for an interval (10)")
+
+
+def test_below_six_patients_there_is_no_p() -> None:
+    found = over_patients(columns(15, 1), np.arange(15) // 3)
+    assert np.isnan(found["p"][0])
+    assert "5 test patients: too few for a test" in found["note"][0]
+
+
+@pytest.mark.parametrize("patients", [6, 12])
+def test_up_to_twelve_patients_the_sign_flip_is_scipys_exact_permutation_test(patients: int) -> None:
+    values = columns(patients, 4)
+    expected = [
+        stats.permutation_test((column,), np.sum, permutation_type="samples", n_resamples=2**patients).pvalue
+        for column in values.T
+    ]
+    assert sign_flip_p(values) == pytest.approx(expected)
+
+
+def test_with_more_patients_the_sign_flip_is_near_scipys_random_permutation_test() -> None:
+    values = columns(40, 1) - 0.1
+    expected = stats.permutation_test((values[:, 0],), np.sum, permutation_type="samples", n_resamples=20_000, rng=2)
+    assert sign_flip_p(values)[0] == pytest.approx(expected.pvalue, abs=0.02)
+
+
+def key(pathway: str) -> ArmKey:
+    return ("unet", "vgg16", "random", pathway)
+
+
+def value_of(pathway: str, fold: int, seed: int, image: int) -> float:
+    random = np.random.default_rng([len(pathway), fold, seed, image])
+    return float(random.normal(0.6 + 0.01 * len(pathway), 0.1))
+
+
+def replicate(pathway: str, fold: int, seed: int) -> Replicate:
+    return Replicate(
+        factors=dict(zip(FACTORS, key(pathway), strict=True)), labelled_fraction=1.0, labelled_images=32, updates=9,
+        fold=fold, seed=seed, digest=f"{pathway}-{fold}-{seed}",
+    )  # fmt: skip
+
+
+def measured(pathway: str, fold: int, seed: int, *, fixed: bool) -> Measured:
+    first = 0 if fixed else fold * IMAGES
+    values = np.array([[value_of(pathway, fold, seed, image)] for image in range(first, first + IMAGES)])
+    images = ImageValues(
+        split="test",
+        images=tuple(f"i{image:02}" for image in range(first, first + IMAGES)),
+        patients=tuple(f"p{image // 2:02}" for image in range(first, first + IMAGES)),
+        series=(("macro", "dice"),),
+        values=values,
+        classes=(),
+        averaged=(),
+        counts=np.zeros((IMAGES, 0, 4), dtype=np.int64),
+    )
+    return Measured([Row("test", "case", "macro", "dice", float(values.mean()), IMAGES)], [images])
+
+
+def by_unit(*pathways: str, fixed: bool = False, without: tuple[str, int, int] | None = None) -> dict[str, list[Any]]:
+    """Return the rows of the tests table by unit."""
+    every = [
+        replicate(pathway, fold, seed) for pathway in pathways for fold in range(FOLDS) for seed in range(SEEDS)
+        if (pathway, fold, seed) != without
+    ]  # fmt: skip
+    found = {(one.digest, ""): measured(one.factors["pathway"], one.fold, one.seed, fixed=fixed) for one in every}
+    family = Family(name="pathway=none", pairs={key(pathway): key("none") for pathway in pathways})
+    design = Design(folds=FOLDS, seeds=SEEDS, families=[family], fixed_test=fixed)
+    scored = [ScoredReplicate(one, found[one.digest, ""].images) for one in every]
+    table: pa.Table = compare(results_table("s", every, found), design, scored).tests
+    units: dict[str, list[Any]] = {}
+    for row in table.to_pylist():
+        units.setdefault(row["unit"], []).append(row)
+    return units
+
+
+def image_differences(seeds: int = SEEDS) -> Array:
+    return np.array([
+        [value_of("encode", image // IMAGES, seed, image) - value_of("none", image // IMAGES, seed, image)
+         for seed in range(seeds)] for image in range(FOLDS * IMAGES)
+    ])  # fmt: skip
+
+
+def test_every_test_says_what_it_generalises_to() -> None:
+    units = by_unit("none", "encode")
+    says = {unit: {row["generalises_to"] for row in rows} for unit, rows in units.items()}
+    assert says == {
+        "fold and seed": {"new training sets"},
+        "fold": {"new training sets"},
+        "test image": {"these models, new patients"},
+        "patient": {"these models, new patients"},
+    }
+
+
+def test_over_folds_seeds_are_averaged_first() -> None:
+    folds = image_differences().reshape(FOLDS, IMAGES, SEEDS).mean(axis=(1, 2))
+    (t,) = by_unit("none", "encode")["fold"]
+    assert t["p"] == pytest.approx(stats.ttest_1samp(folds, 0).pvalue)
+    assert (t["pairs"], t["sd_difference"]) == (FOLDS, pytest.approx(folds.std(ddof=1)))
+    assert "folds share training images" in t["note"]
+
+
+def test_over_test_images_each_image_is_once_the_mean_of_its_seeds() -> None:
+    images = image_differences().mean(axis=1)
+    t, wilcoxon = by_unit("none", "encode")["test image"]
+    assert t["pairs"] == FOLDS * IMAGES
+    assert t["p"] == pytest.approx(stats.ttest_1samp(images, 0).pvalue)
+    assert wilcoxon["p"] == pytest.approx(stats.wilcoxon(images).pvalue)
+    assert "several images of a patient" in t["note"]
+
+
+def test_the_images_of_a_fixed_test_set_are_averaged_over_folds_too() -> None:
+    t, _ = by_unit("none", "encode", fixed=True)["test image"]
+    assert t["pairs"] == IMAGES
+
+
+def test_over_patients_the_sums_of_their_images_change_sign() -> None:
+    (row,) = by_unit("none", "encode")["patient"]
+    images = image_differences().mean(axis=1)
+    assert row["pairs"] == FOLDS * IMAGES / 2
+    assert row["difference"] == pytest.approx(images.mean())
+    assert row["p"] == pytest.approx(sign_flip_p(images.reshape(-1, 2).sum(axis=1, keepdims=True))[0])
+    assert row["ci_low"] < images.mean() < row["ci_high"]
+
+
+def test_cells_that_lack_replicates_have_no_tests() -> None:
+    assert by_unit("none", "encode", without=("none", 0, 1)) == {}
+
+
+def test_equal_arms_have_no_p_and_say_why() -> None:
+    rows = [row for part in by_unit("none", "some").values() for row in part]
+    assert {row["difference"] for row in rows} == {0.0}
+    assert {row["p"] for row in rows} == {row["effect_size"] for row in rows} == {None}
+    notes = {row["unit"]: row["note"] for row in rows if not row["test"].startswith("Wilcoxon")}
+    assert notes == dict.fromkeys(("fold and seed", "fold", "test image", "patient"), "paired differences do not vary")
+
+
+def test_each_kind_of_test_is_adjusted_on_its_own() -> None:
+    rows = by_unit("none", "encode", "boxes")["test image"]
+    for name in {row["test"] for row in rows}:
+        same = [row for row in rows if row["test"] == name]
+        assert [row["tests"] for row in same] == [2, 2]
+        expected = multipletests([row["p"] for row in same], method="holm")[1]
+        assert [row["p_adjusted"] for row in same] == pytest.approx(expected)

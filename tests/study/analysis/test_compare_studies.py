@@ -1,0 +1,98 @@
+"""Two studies of one storage held against each other, from files as a run leaves them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from results import schema
+from study.analysis.compare_studies import differences, scored, versus
+from study.cli.main import app
+from study.errors import Refused
+from study.store.atomic import write_signed
+from study.store.paths import SEAL
+from study.store.store import Store, score_files
+from tests.results.tables.test_layout import record
+
+WANTED = {"split": "test", "aggregation": "dataset", "metric": "mean_iou", "class": "macro"}
+
+
+def finished(storage: Path, name: str, folds: Sequence[Sequence[str]], key: str = "a-0.5") -> None:
+    """Write what a study of one cell leaves behind: test images of each fold, results, comparisons."""
+    store = Store(storage)
+    store.study(name).mkdir(parents=True)
+    (store.study(name) / "spec.yaml").write_text(f"name: {name}\n")
+    rows = []
+    for fold, images in enumerate(folds):
+        digest = f"{name}{fold}"
+        store.stage(digest).mkdir(parents=True)
+        places = [{"image": image, "split": "test"} for image in images] + [{"image": "v", "split": "validation"}]
+        pq.write_table(pa.Table.from_pylist(places, schema.images()), store.stage(digest) / score_files(key)[0])
+        write_signed(store.stage(digest) / SEAL, {"updates": 1, "seconds": 1.0, "files": {}})
+        rows.append({"fold": fold, "seed": 0, "digest": digest, "scoring": key})
+    pq.write_table(pa.Table.from_pylist(rows, schema.results()), store.study(name) / "results.parquet")
+    cell = record("none", 0.5, mean=0.5 if name == "s" else 0.55, study=name)
+    pq.write_table(pa.Table.from_pylist([cell], schema.comparisons()), store.study(name) / "comparisons.parquet")
+
+
+FOLDS = (("1", "2"), ("3", "4"))
+
+
+def told(storage: Path) -> list[str]:
+    store = Store(storage)
+    return list(differences(scored(store, "s"), scored(store, "t")))
+
+
+def test_studies_scored_alike_have_a_difference_and_nothing_to_be_said(tmp_path: Path) -> None:
+    finished(tmp_path, "s", FOLDS)
+    finished(tmp_path, "t", FOLDS)
+    ((_, second),) = versus(tmp_path, ("s", "t"), WANTED).grid
+    assert second is not None
+    assert second.record["difference"] == pytest.approx(0.05)
+    assert told(tmp_path) == []
+
+
+def test_other_test_images_are_counted_and_take_the_difference_away(tmp_path: Path) -> None:
+    finished(tmp_path, "s", FOLDS)
+    finished(tmp_path, "t", (("1", "2"), ("3", "5", "6")))
+    ((_, second),) = versus(tmp_path, ("s", "t"), WANTED).grid
+    assert second is not None
+    assert second.record["difference"] is None
+    assert told(tmp_path)[0].startswith("Test images differ: 3 shared, 1 only in s, 2 only in t.")
+
+
+def test_the_same_images_in_other_folds_are_said(tmp_path: Path) -> None:
+    finished(tmp_path, "s", FOLDS)
+    finished(tmp_path, "t", (("1", "3"), ("2", "4")))
+    assert told(tmp_path) == ["The test images are the same, in other folds."]
+
+
+def test_another_evaluation_is_said(tmp_path: Path) -> None:
+    finished(tmp_path, "s", FOLDS)
+    finished(tmp_path, "t", FOLDS, key="b-0.5")
+    assert told(tmp_path)[0].startswith("Scored differently: size, threshold, masks or the version")
+
+
+def test_another_number_of_folds_is_said(tmp_path: Path) -> None:
+    finished(tmp_path, "s", FOLDS)
+    finished(tmp_path, "t", (("1",), ("2",), ("3",), ("4",)))
+    assert "Folds x seeds differ: s 2 x 1, t 4 x 1." in told(tmp_path)
+
+
+def test_the_command_shows_both_studies_in_each_format_of_tables(tmp_path: Path) -> None:
+    finished(tmp_path, "s", FOLDS)
+    finished(tmp_path, "t", FOLDS)
+    for form, shown in (("md", "| labelled_images | s | t |"), ("csv", "0.55"), ("latex", r"\toprule")):
+        told_by = CliRunner().invoke(app, ["compare", "s", "t", "--storage", str(tmp_path), "--format", form])
+        assert told_by.exit_code == 0, told_by.output
+        assert shown in told_by.output
+
+
+def test_a_metric_that_nothing_has_is_refused(tmp_path: Path) -> None:
+    finished(tmp_path, "s", FOLDS)
+    finished(tmp_path, "t", FOLDS)
+    with pytest.raises(Refused, match="metric is iou; allowed: mean_iou"):
+        versus(tmp_path, ("s", "t"), WANTED | {"metric": "iou"})

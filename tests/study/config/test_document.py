@@ -1,0 +1,166 @@
+"""Reading study files: strict YAML, overrides by dotted path."""
+
+from pathlib import Path
+
+import pytest
+
+from study.config.document import parse_yaml, read_document, set_path, with_paths
+from study.errors import Refused
+
+
+@pytest.mark.parametrize("word", ["no", "yes", "on", "off", "Yes", "NO", "y"])
+def test_words_that_yaml_1_1_reads_as_booleans_are_words(word: str) -> None:
+    assert parse_yaml(word) == word
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-4", 1e-4), ("1.0e-4", 1e-4), ("-2E3", -2000.0), (".5", 0.5), ("3.", 3.0)]
+)
+def test_numbers_with_exponents_are_numbers(text: str, value: float) -> None:
+    found = parse_yaml(text)
+    assert found == value
+    assert isinstance(found, float)
+
+
+@pytest.mark.parametrize("text", ["1e", "e4", "1.2.3", "0x", "12:30:00"])
+def test_what_only_begins_like_a_number_is_text(text: str) -> None:
+    assert not isinstance(parse_yaml(text), float)
+
+
+def test_true_false_whole_numbers_and_null_are_what_they_look_like() -> None:
+    assert parse_yaml("[true, false, 3, -3, null, ~]") == [True, False, 3, -3, None, None]
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("stages:\n  one: {epochs: 1}\n  two: {epochs: 1}\n  one: {epochs: 2}\n")
+    with pytest.raises(Refused, match=r"'one' stands twice; allowed: each name once; rename or remove line 4"):
+        read_document(file)
+
+
+def test_merge_keys_and_anchors_still_work() -> None:
+    assert parse_yaml("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}")["b"] == {"x": 1, "y": 3}
+
+
+def test_a_key_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("? [a, b]\n: 1\n")
+    with pytest.raises(Refused, match="line 1: found unhashable key; allowed: "):
+        read_document(file)
+
+
+def test_nothing_in_a_file_can_run_code(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("name: !!python/object/apply:os.getpid []\n")
+    with pytest.raises(Refused, match=r"os\.getpid is not supported"):
+        read_document(file)
+
+
+def test_overrides_are_yaml_values_and_make_mappings_on_the_way(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("image: {size: 64}\n")
+    document = read_document(
+        file, ["image.size=32", "compare.seeds=[0, 1]", "data.ccxs.root=a=b", "evaluate.threshold=3e-1"]
+    )
+    assert document == {
+        "image": {"size": 32},
+        "compare": {"seeds": [0, 1]},
+        "data": {"ccxs": {"root": "a=b"}},
+        "evaluate": {"threshold": 0.3},
+    }
+
+
+def test_a_later_override_wins(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("image: {size: 64}\n")
+    assert read_document(file, ["image.size=32", "image.size=96"]) == {"image": {"size": 96}}
+
+
+def test_what_compare_varies_is_one_name_with_dots() -> None:
+    document = {"compare": {"baseline": {"pathway": "none"}}}
+    set_path(document, "compare.segment.loss.dice", [0.5, 1.0])
+    set_path(document, "compare.baseline.pathway", "one")
+    assert document == {"compare": {"baseline": {"pathway": "one"}, "segment.loss.dice": [0.5, 1.0]}}
+
+
+def test_a_path_through_a_value_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'size' holds 64, which has no keys; allowed: a path to a key"):
+        set_path({"image": {"size": 64}}, "image.size.x", 1)
+
+
+def test_changed_copies_share_nothing_with_the_original() -> None:
+    before, value = {"a": {"b": [1]}}, [2]
+    after = with_paths(before, {"a.c": value})
+    after["a"]["b"].append(3)
+    after["a"]["c"].append(4)
+    assert before == {"a": {"b": [1]}}
+    assert value == [2]
+
+
+REFUSED_TEXTS = {
+    "an octal number": ("a: 010", "line 1: 010 is octal in YAML 1.1 and decimal in YAML 1.2"),
+    "thousands of digits": ("a: " + "9" * 5000, "line 1: a number of 5,000 digits; allowed: at most 100 digits"),
+    "400 levels": ("a: " + "[" * 400 + "]" * 400, "nested more than 50 levels deep"),
+    "an endless opening": ("{a: " * 100_000, "nested more than 50 levels deep"),
+    "aliases that nest": ("".join(f"k{n}: &k{n} {'[' * 40}{f'*k{n - 1}' if n else 1}{']' * 40}\n" for n in range(9)),
+                          "nested more than 50 levels deep"),
+    "aliases that multiply": ("a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n"
+                                                        for n in range(1, 12)), "holds more than 100,000 values"),
+    "merge keys that multiply": ("a0: &a0 {x: 1}\n" + "".join(
+        f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 12)), "more than 100,000 values"),
+    "a list in itself": ("a: &a [*a]", "holds more than 100,000 values"),
+    "a large file": ("a: 1 # " + "x" * 2**19, "holds more than 0.5 MiB"),
+    "half a character": ('a: "\\ud800"', "holds half of a surrogate pair"),
+    "!!binary": ("a: !!binary x", "the tag tag:yaml.org,2002:binary is not supported"),
+    "!!timestamp": ("a: !!timestamp x", "the tag tag:yaml.org,2002:timestamp is not supported"),
+    "!!int": ("a: !!int x", "the tag tag:yaml.org,2002:int is not supported"),
+    "!!set": ("a: !!set {x}", "the tag tag:yaml.org,2002:set is not supported"),
+    "!!map of a list": ("a: !!map [x]", "the tag tag:yaml.org,2002:map is not supported"),
+    "a tag of its own": ("a: !mine x", "the tag !mine is not supported"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED_TEXTS.values(), ids=REFUSED_TEXTS)
+def test_what_is_no_plain_yaml_is_refused_in_a_line(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(text)
+    with pytest.raises(Refused) as refused:
+        read_document(file)
+    assert message in str(refused.value)
+    assert "; allowed: " in str(refused.value)
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["2024-13-45", "2024-01-31", "190:20:30", "1:20.5", "08", "0b11", "0o17", "="])
+def test_what_yaml_1_1_alone_reads_as_something_else_is_text(text: str) -> None:
+    assert parse_yaml(text) == text
+
+
+def test_decimal_and_hexadecimal_numbers_are_whole_numbers() -> None:
+    assert parse_yaml("[0, 00, 12, -5, +3, 1_000, 0x1F]") == [0, 0, 12, -5, 3, 1000, 31]
+
+
+@pytest.mark.parametrize("word", ["on", "off", "yes", "no", "2024-01-31"])
+def test_keys_are_the_words_that_the_file_has(word: str) -> None:
+    assert parse_yaml(f"{word}: 1") == {word: 1}
+
+
+def test_text_may_be_tagged_as_such() -> None:
+    assert parse_yaml("!!str 5") == "5"
+
+
+def test_an_override_changes_one_place_of_an_anchor_and_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("a: &x {lr: 1}\nb: *x\n")
+    assert read_document(file, ["a.lr=2"]) == {"a": {"lr": 2}, "b": {"lr": 1}}
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", ".", "x" * 300, "file/x"])
+def test_places_that_hold_no_study_are_refused_in_a_line(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(Refused) as refused:
+        read_document(Path(place))
+    assert "; allowed: a YAML text file" in str(refused.value)

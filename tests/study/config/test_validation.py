@@ -1,0 +1,141 @@
+"""From a raw document to a spec: what is wrong is told in the file's words, without what only follows from it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.config.document import with_paths
+from study.config.validation import parse
+from study.errors import Refused
+from study.search.load import load_plan
+from tests.support.documents import BASE, base, compare
+
+LINE = re.compile(r"^F: (\S[^:]*: )?\S.*; ?allowed: \S.*$")
+JARGON = re.compile(r"pydantic|\bInput\b|should|\btuple\b|\bdict\b|NoneType|instance of|\[key\]|literal\[")
+RICH = base({
+    "compare": {
+        **BASE["compare"],
+        "pathway": ["none", "one_step", "frozen"],
+        "initial_weights": ["random", "imagenet"],
+        "segment.loss": [{"dice": 1.0}, {"tversky": 1.0, "focal": 2.0}],
+        "image.fit": ["stretch", "letterbox"],
+        "exclude": [{"pathway": "one_step", "segment.loss": {"dice": 1.0}}],
+        "include": [{"architecture": "fpn"}],
+    },
+    "data.clinic.images": 12,
+    "data.hospital.images": 12,
+    "stages.segment.optimizer": {"name": "adam", "lr": 0.1},
+    "stages.segment.class_weights": {"heart": 2.0},
+    "stages.centre": {"task": "localisation", "data": "clinic", "epochs": 1, "structure": "heart"},
+    "pathways.frozen": ["centre", {"stage": "segment", "freeze": ["encoder"], "unfreeze_after": 2}],
+    "data.hospital.split": {"test": "folds", "validation": {"share": 0.25}, "seed": 3},
+    "metrics": {"classes": ["heart"], "background": True},
+    "resources": {"cpus": 1, "gpus": "auto"},
+})  # fmt: skip
+VALUES: list[Any] = [None, -5, "x", [], [None], {"a": 1}, {5: 1}, float("inf")]
+
+
+def _paths(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    if path:
+        yield path
+    if isinstance(value, dict):
+        for key in value:
+            yield from _paths(value[key], (*path, key))
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _paths(item, (*path, position))
+
+
+def _spoiled(path: tuple[str | int, ...], value: object) -> dict[str, Any]:
+    document = with_paths(RICH, {})
+    at: Any = document
+    for step in path[:-1]:
+        at = at[step]
+    at[path[-1]] = value
+    return document
+
+
+@pytest.mark.parametrize("section", list(RICH))
+def test_no_value_anywhere_breaks_planning_or_leaks_jargon(section: str, tmp_path: Path) -> None:
+    for path in _paths({section: RICH[section]}):
+        for value in VALUES:
+            try:
+                load_plan(_spoiled(path, value), file="F", cache=tmp_path)
+            except Refused as refused:
+                for line in str(refused).splitlines():
+                    assert LINE.match(line), (path, value, line)
+                    assert not JARGON.search(line), (path, value, line)
+
+
+def _told(document: dict[str, Any]) -> list[str]:
+    return [f"{problem.path}: {problem.message}" for problem in parse(document)[1]]
+
+
+def test_the_rich_document_itself_is_sound(tmp_path: Path) -> None:
+    load_plan(RICH, file="F", cache=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stages.segment.epochs": 0},
+        {"stages.segment.loss": {"dice": -1.0}},
+        {"compare.labelled_fraction": [2.0]},
+        {"compare.architecture": "unet"},
+        {"stages.classify.task": "classify"},
+        {"data.clinic.images": 0},
+        {"pathways.one_step": ["classify", {"stage": "segment", "carry": "all", "unfreeze_after": 1}]},
+        {"name": 5},
+    ],
+    ids=str,
+)
+def test_a_fault_is_told_once_without_what_follows_from_it(changes: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        load_plan(base(changes), file="F", cache=tmp_path)
+    assert len(refused.value.problems) == 1
+
+
+def test_two_faults_of_one_stage_are_told_together() -> None:
+    told = _told(base({"stages.segment.batch_size": 0, "stages.segment.steps": 4}))
+    assert [line.partition(": ")[0] for line in told] == ["stages.segment.batch_size", "stages.segment"]
+
+
+def test_what_is_left_of_a_faulty_study_can_still_be_checked() -> None:
+    spec, problems = parse(base({"name": None, "compare.seeds": ["x"], "stages.classify.epochs": "many"}))
+    assert len(problems) == 3
+    assert spec is not None
+    assert spec.compare.seeds == (0,)
+    assert set(spec.stages) == {"boxes", "segment"}
+
+
+def test_nothing_is_made_of_a_study_without_stages() -> None:
+    assert parse(base({"stages": {}}))[0] is None
+
+
+def test_members_of_a_choice_are_told_by_what_they_need() -> None:
+    (line,) = _told(base({"data.hospital.split": {"test": 10}}))
+    assert line == (
+        "data.hospital.split.test: is 10; allowed: 'folds' or 'official' or a mapping with images "
+        "or a mapping with share or a mapping with list"
+    )
+
+
+def test_the_member_meant_is_told_alone() -> None:
+    (line,) = _told(base({"data.hospital.split": {"test": {"images": 0}}}))
+    assert line == "data.hospital.split.test.images: is 0; allowed: greater than or equal to 1"
+
+
+def test_a_refused_document_is_left_as_it_was() -> None:
+    document = base({"stages.segment.epochs": 0})
+    parse(document)
+    assert document == base({"stages.segment.epochs": 0})
+
+
+def test_further_factors_are_keys_with_dots() -> None:
+    spec, problems = parse(compare(**{"segment.optimizer.lr": [0.1, 0.01]}))
+    assert problems == []
+    assert spec is not None
+    assert spec.compare.factors == {"segment.optimizer.lr": (0.1, 0.01)}

@@ -1,0 +1,145 @@
+"""`study export`: other programs read what it writes and answer as the stage does."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from models.encoders.vision import smp
+from models.export import Answer
+from study.cli.main import main
+from study.training.load_model import open_model
+from tests.support.finished import CLASSES, Finished, finished
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return finished(tmp_path_factory.mktemp("study"), overlapping=False)
+
+
+@pytest.fixture(scope="module")
+def own_network(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    changes = {"compare.architecture": ["segnet_basic"], "compare.backbone": ["own"], "stages.segment.steps": 2}
+    return finished(tmp_path_factory.mktemp("own"), overlapping=False, changes=changes)
+
+
+def export(study: Finished, *words: str | Path) -> int:
+    """Run the command; return its exit status."""
+    with pytest.raises(SystemExit) as ended:
+        main(["export", *map(str, words), "--storage", str(study.store.root), "--cache", str(study.cache)])
+    return int(ended.value.code or 0)
+
+
+def test_onnx_is_checked_on_the_studys_images_and_answers_probabilities(
+    study: Finished, tmp_path: Path, capsys: Capture
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    assert export(study, study.stages[0][:6], "-o", tmp_path / "a.onnx") == 0
+    assert "checked on 4 images of hospital: probabilities are at most" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    images = np.random.default_rng(0).random((3, 1, 32, 32), dtype=np.float32)
+    (found,) = session.run(None, {"images": images})
+    model = open_model(study.store, study.stages[0])
+    with torch.no_grad():
+        expected = model.task.probabilities(model.network(torch.from_numpy(images)))
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
+    about = session.get_modelmeta().custom_metadata_map
+    assert json.loads(about["classes"]) == CLASSES
+    assert json.loads(about["prepare"])["normalise"] is True
+    assert (about["size"], about["channels"], about["threshold"]) == ("32", "1", "0.4")
+    assert about["digest"] == study.stages[0]
+
+
+def test_onnx_of_an_ensemble_answers_the_mean_over_folds(study: Finished, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    words = ["--ensemble", "--images", study.data / "images" / "p0.png"]
+    assert export(study, "tiny", "-o", tmp_path / "a.onnx", *words) == 0
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    images = torch.rand(1, 1, 32, 32)
+    answer = Answer([open_model(study.store, digest).network for digest in study.stages], exclusive=True).eval()
+    with torch.no_grad():
+        np.testing.assert_allclose(session.run(None, {"images": images.numpy()})[0], answer(images).numpy(), atol=1e-4)
+
+
+def test_a_folder_is_loaded_by_the_library_and_gives_equal_logits(study: Finished, tmp_path: Path) -> None:
+    assert export(study, "tiny", "-o", tmp_path / "model", "--fold", "1") == 0
+    loaded = smp.from_pretrained(tmp_path / "model").eval()
+    network = open_model(study.store, study.stages[1]).network
+    images = torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded((images - network.mean) / network.std), network(images), rtol=1e-3, atol=1e-4)
+
+
+def test_the_model_card_tells_data_scores_limits_and_origin(study: Finished, tmp_path: Path) -> None:
+    assert export(study, study.stages[1], "-o", tmp_path / "model") == 0
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    record = study.store.record(study.stages[1])
+    for said in (
+        "not for diagnosis",
+        f"Data set hospital (source folder): {record['data']['train']} images with labels",
+        "| macro | ",
+        "| left half | ",
+        " networks of the same cell",
+        study.stages[1],
+        f"torch {version('torch')}",
+        'with 1 channel, after these changes: {"normalise": true',
+        "It started from random weights",
+    ):
+        assert said in card
+
+
+def test_of_several_networks_the_one_that_validated_best_is_written(study: Finished, tmp_path: Path) -> None:
+    assert export(study, "tiny", "-o", tmp_path / "a.safetensors") == 0
+    best = max(study.stages, key=lambda digest: study.store.record(digest)["best_score"])
+    with safe_open(tmp_path / "a.safetensors", "pt") as file:
+        about = file.metadata()
+    assert (about["digest"], json.loads(about["classes"])) == (best, CLASSES)
+    written, kept = load_file(tmp_path / "a.safetensors"), load_file(study.store.weights(best))
+    assert written.keys() == kept.keys()
+    assert all(torch.equal(written[name], kept[name]) for name in kept)
+
+
+def test_a_network_that_is_not_the_librarys_is_refused_as_a_folder(
+    own_network: Finished, tmp_path: Path, capsys: Capture
+) -> None:
+    assert export(own_network, "tiny", "-o", tmp_path / "model") == 2
+    told = capsys.readouterr().err
+    assert "segnet_basic is none of segmentation-models-pytorch; allowed: .onnx or .safetensors" in told
+    assert not (tmp_path / "model").exists()
+    assert export(own_network, "tiny", "-o", tmp_path / "a.safetensors") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-o", "a.pt"], "a.pt ends in .pt; allowed: .onnx, .safetensors, or a folder; rename it"),
+        (["-o", "a.safetensors", "--ensemble"], "--ensemble is for .onnx"),
+        (["-o", "."], ". exists; allowed: a new place"),
+        (["-o", "a.onnx", "--images", "none.png"], "none.png cannot be read"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    words: list[str], said: str, study: Finished, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "something").touch()
+    assert export(study, "tiny", *words) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+
+
+def test_weights_that_were_not_kept_are_told_with_a_remedy(tmp_path: Path, capsys: Capture) -> None:
+    study = finished(tmp_path / "study", overlapping=True, changes={"stages.segment.steps": 1, "compare.folds": 2})
+    study.store.drop_weights(study.stages)
+    assert export(study, "tiny", "-o", tmp_path / "a.safetensors") == 2
+    told = capsys.readouterr().err
+    assert "its weights were not kept; allowed: a stage with its weights" in told
+    assert "keep: {weights: all}" in told

@@ -1,0 +1,118 @@
+"""What is checked of arms before data is read."""
+
+import pytest
+import torch
+
+from models.build import Blueprint, build
+from study.config.schema import StudySpec
+from study.planning.arms import Resolver, assignments
+from study.planning.checks import spec_checks
+from tests.support.documents import Document, base, compare
+
+
+def told(document: Document) -> list[str]:
+    spec = StudySpec.model_validate(document)
+    resolver = Resolver(spec)
+    arms = [arm for row in assignments(spec) if (arm := resolver.arm(row)) is not None]
+    return sorted({f"{problem.path}: {problem.message}" for problem in spec_checks.arm_problems(arms)})
+
+
+def test_a_fault_of_many_arms_is_told_once() -> None:
+    document = compare(architecture=["unet", "fpn", "pan"], initial_weights=["random", "imagenet"])
+    document["image"] = {"size": 160}
+    document["stages"]["boxes"]["image"] = {"size": 96}
+    assert told(document) == [
+        "stages.boxes.image.size: image size is 96; allowed: multiples of 16 from 128 on; set image.size to 128"
+    ]
+
+
+def test_what_follows_from_a_network_that_cannot_be_built_is_not_told() -> None:
+    (line,) = told(base({"stages.boxes.backbone": "resnet19", "pathways": {"two": ["boxes", "segment"]}}))
+    assert line.startswith("stages.boxes.backbone: backbone is resnet19; allowed: ")
+
+
+def test_a_decoder_passes_between_stages_of_one_architecture_only() -> None:
+    assert told(compare(architecture=["unet"])) == []
+    document = compare(architecture=["unet", "fpn"])
+    document["stages"]["boxes"]["architecture"] = "unet"
+    (line,) = told(document)
+    assert line.startswith("pathways.two_step[2]: segment has architecture fpn and boxes before it unet; allowed: ")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "backbone"),
+    [("unet", "resnet18"), ("pspnet", "resnet18"), ("unet", "mit_b0"), ("pspnet", "mit_b0"), ("pspnet", "vgg16")],
+)
+def test_a_link_may_freeze_just_the_stages_its_network_has(architecture: str, backbone: str) -> None:
+    network = build(Blueprint(architecture=architecture, backbone=backbone, channels=1, outputs=1))
+    for number in range(1, 6):
+        part = f"encoder.stage{number}"
+        document = base({
+            "compare.architecture": [architecture],
+            "compare.backbone": [backbone],
+            "pathways": {"none": [{"stage": "segment", "freeze": [part]}]},
+        })  # fmt: skip
+        refused = told(document) != []
+        try:
+            network.freeze([part])
+        except ValueError:
+            assert refused, part
+        else:
+            assert not refused, part
+
+
+@pytest.mark.parametrize("architecture", ["unet", "deeplabv3", "deeplabv3plus", "pspnet", "upernet"])
+def test_batches_of_one_image_are_refused_just_where_the_network_cannot_train_on_them(architecture: str) -> None:
+    network = build(Blueprint(architecture=architecture, backbone="resnet18", channels=1, outputs=1))
+    document = base({
+        "compare.architecture": [architecture], "compare.backbone": ["resnet18"], "image.size": 64,
+        "stages.segment.batch_size": 1, "pathways": {"none": ["segment"]},
+    })  # fmt: skip
+    try:
+        network.train()(torch.rand(1, 1, 64, 64))
+    except ValueError:
+        (line,) = told(document)
+        assert line.startswith("stages.segment.batch_size: is 1 under ")
+    else:
+        assert told(document) == []
+
+
+def test_a_global_average_over_one_image_at_a_time_is_refused() -> None:
+    document = base({
+        "compare.architecture": ["deeplabv3"], "compare.backbone": ["resnet18"], "image.size": 64,
+        "stages.segment.batch_size": 4, "stages.segment.accumulate": 4, "pathways": {"none": ["segment"]},
+    })  # fmt: skip
+    (line,) = told(document)
+    assert line.startswith("stages.segment.batch_size: is 4 in 4 parts under deeplabv3")
+
+
+def test_decoders_that_upsample_otherwise_do_not_pass() -> None:
+    document = compare(architecture=["unet"])
+    document["stages"]["segment"]["upsampling"] = "nearest"  # the U-Net's own
+    assert told(document) == []
+    document["stages"]["segment"]["upsampling"] = "bilinear"
+    (line,) = told(document)
+    assert "segment has upsampling bilinear and boxes before it nearest; allowed: the same" in line
+
+
+def test_own_encoders_pass_within_their_architecture_only() -> None:
+    own = {"compare.architecture": ["xnet"], "compare.backbone": ["own"], "pathways": {"two": ["classify", "segment"]}}
+    assert told(base(own)) == []
+    (line,) = told(base({**own, "stages.classify.architecture": "unet_plain"}))
+    assert "segment has architecture xnet and classify before it unet_plain; allowed: the same" in line
+
+
+def test_a_head_passes_between_stages_of_one_target_on_one_data_set_only() -> None:
+    whole = {"stage": "segment", "carry": "encoder+decoder+head"}
+    (line,) = told(base({"pathways": {"two": ["boxes", whole]}, "stages.boxes.data": "hospital"}))
+    assert "segment has target mask and boxes before it box_mask; allowed: the same" in line
+
+
+def test_images_too_small_for_a_discriminator_are_refused() -> None:
+    judge = {"discriminator": {"name": "patchgan", "receptive_field": 256}}
+    document = base({
+        "pathways": {"none": ["play"]}, "image.size": 32,
+        "stages.play": {"task": "adversarial", "data": "hospital", "epochs": 1, "adversarial": judge},
+    })  # fmt: skip
+    (line,) = told(document)
+    assert "image size is 32 under patchgan; allowed: " in line

@@ -1,0 +1,300 @@
+"""Digests: what must change the name of a training, and what must not."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from segmentation_models_pytorch.encoders import get_encoder
+
+import study.planning.recipe
+from models.versions import VERSIONS as MODELS
+from study.config.stages import SegmentationStage
+from study.planning.digest import combined, digest
+from study.planning.graph import Plan
+from study.planning.recipe import make_recipe
+from tests.support.documents import Document, base, by_stage, planned
+from tests.support.folder import write_folder
+from tests.support.pictures import picture, save
+
+
+def target_digests(plan: Plan) -> frozenset[str]:
+    return by_stage(plan)["segment"]
+
+
+OTHER: dict[str, Any] = {
+    "task": None,  # a stage of another task has other settings
+    "data": None,  # below: the content counts, not the name
+    "target": None,  # below: boxes under another stage
+    "epochs": 2,
+    "steps": None,  # below: instead of epochs
+    "batch_size": 4,
+    "accumulate": 2,
+    "optimizer": {"lr": 0.01},
+    "schedule": {"name": "cosine"},
+    "clip_norm": 1.0,
+    "early_stopping": {"patience": 3},
+    "average": {"start": 0.5},
+    "balance": {"images": 30},
+    "l2": 0.01,
+    "augment": {"flip": 0.5},
+    "precision": "bf16",
+    "seed": 7,
+    "architecture": "fpn",
+    "backbone": "resnet34",
+    "image": {"fit": "letterbox"},
+    "prepare": {"gamma": 1.5},
+    "upsampling": "bilinear",
+    "loss": {"dice": 2.0},
+    "class_weights": {"heart": 2.0},
+    "threshold": None,  # below: a setting of evaluation
+    "class_threshold": None,  # of evaluation too
+}
+"""A changed value of every setting a segmentation stage has."""
+
+
+def test_every_setting_of_a_stage_is_looked_at_here() -> None:
+    assert OTHER.keys() == SegmentationStage.model_fields.keys()
+
+
+@pytest.mark.parametrize("key", [key for key, value in OTHER.items() if value is not None])
+def test_each_setting_of_a_stage_changes_it_and_nothing_before_it(key: str, tmp_path: Path) -> None:
+    document = base({"pathways": {"none": ["segment"], "boxes": ["boxes", "segment"]}})
+    changes: Document = {f"stages.segment.{key}": OTHER[key]}
+    if key == "backbone":
+        changes["stages.boxes.backbone"] = OTHER[key]  # or the weights would not fit
+    before = by_stage(planned(document, tmp_path))
+    after = by_stage(planned(base({**document, **changes}), tmp_path))
+    assert before["segment"].isdisjoint(after["segment"])
+    assert (before["boxes"] == after["boxes"]) == (key != "backbone")
+
+
+MOVES: dict[str, Document] = {
+    "the seed": {"compare.seeds": [1]},
+    "the study's image size": {"image.size": 32},
+    "steps instead of epochs": {"stages.segment": {"task": "segmentation", "data": "hospital", "steps": 4}},
+    "initial weights": {"compare.initial_weights": ["imagenet"]},
+    "the order of classes": {"data.hospital.classes": ["heart", "left_lung"]},
+    "other images": {"data.hospital.seed": 3},
+}
+
+
+@pytest.mark.parametrize("changes", MOVES.values(), ids=MOVES)
+def test_what_a_training_depends_on_changes_it(changes: Document, tmp_path: Path) -> None:
+    before, after = planned(base(), tmp_path), planned(base(changes), tmp_path)
+    assert target_digests(before).isdisjoint(target_digests(after))
+
+
+def test_who_validates_changes_a_training(tmp_path: Path) -> None:
+    document = {"compare.labelled_fraction": [1.0], "validation": {"min_cases": 1}}
+    before = planned(base(document), tmp_path)
+    after = planned(base({**document, "data.hospital.split": {"validation": {"share": 0.5}}}), tmp_path)
+    nobody = planned(base({**document, "validation": {"min_cases": 5}}), tmp_path)
+    assert target_digests(before).isdisjoint(target_digests(after))
+    assert target_digests(before).isdisjoint(target_digests(nobody))
+
+
+LINKS: list[Document] = [
+    {"stage": "segment", "carry": "encoder+decoder"},
+    {"stage": "segment", "freeze": ["encoder"]},
+    {"stage": "segment", "freeze": ["encoder.stage1"]},
+    {"stage": "segment", "freeze": ["encoder"], "unfreeze_after": 1},
+]
+
+
+def test_each_link_changes_the_stage_it_leads_to_and_not_the_one_before(tmp_path: Path) -> None:
+    links = [["boxes", stage] for stage in ("segment", *LINKS)]
+    plans = [planned(base({"pathways": {"none": link}}), tmp_path) for link in links]
+    assert len({digest for plan in plans for digest in target_digests(plan)}) == 4 * len(plans)
+    assert len({by_stage(plan)["boxes"] for plan in plans}) == 1
+
+
+def test_a_changed_parent_changes_all_that_descends_from_it(tmp_path: Path) -> None:
+    chain = {"pathways": {"none": ["classify", "boxes", "segment"]}}
+    before = planned(base(chain), tmp_path)
+    after = planned(base({**chain, "stages.classify.epochs": 2}), tmp_path)
+    assert before.nodes.keys().isdisjoint(after.nodes)
+
+
+@pytest.mark.parametrize("component", list(MODELS))
+def test_a_new_version_of_a_models_component_changes_every_stage(
+    component: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = planned(base(), tmp_path)
+    monkeypatch.setitem(MODELS, component, MODELS[component] + 1)
+    assert before.nodes.keys().isdisjoint(planned(base(), tmp_path).nodes)
+
+
+def test_a_new_version_of_the_loop_changes_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = planned(base(), tmp_path)
+    monkeypatch.setattr(study.recipe, "LOOP_VERSION", study.recipe.LOOP_VERSION + 1)
+    assert before.nodes.keys().isdisjoint(planned(base(), tmp_path).nodes)
+
+
+SAME: dict[str, Document] = {
+    "the study's name": {"name": "other"},
+    "resources": {"resources": {"cpus": 2, "gpus": 0}},
+    "checkpoints": {"checkpoint": {"epochs": 5, "seconds": 0}},
+    "what is kept": {"keep": {"weights": "all"}},
+    "the threshold": {"evaluate": {"threshold": 0.4}},
+    "a stage's threshold": {"stages.segment.threshold": 0.4},
+    "the size of evaluation": {"evaluate": {"size": 128}},
+    "classes that are averaged": {"metrics": {"classes": ["heart"], "min_images": 2}},
+    "baselines": {"compare.baseline": []},
+    "leaks": {"leaks": "report"},
+    "how many workers train": {"resources": {"cpus": 2, "workers": 2, "compile": True}},
+    "defaults written out": {
+        "stages.segment.batch_size": 8,
+        "stages.segment.optimizer": {"name": "adam", "lr": 1e-3, "weight_decay": 0},
+        "stages.segment.precision": "float32",
+        "stages.segment.loss": {"dice": 1, "binary_cross_entropy": 1},
+        "image": {"size": 64, "channels": 1, "fit": "stretch"},
+        "stages.segment.image": {"size": 64},
+        "stages.segment.architecture": "unet",
+        "data.hospital.split": {"test": "folds", "validation": {"share": 0.2}},
+        "pathways.none": [{"stage": "segment", "carry": "encoder", "freeze": []}],
+        "compare.initial_weights": ["random"],
+        "validation": {"min_cases": 5},
+    },
+    "the order of lists": {"compare.labelled_fraction": [1.0, 0.5]},
+}
+
+
+@pytest.mark.parametrize("changes", SAME.values(), ids=SAME)
+def test_what_no_weight_depends_on_changes_nothing(changes: Document, tmp_path: Path) -> None:
+    assert planned(base(), tmp_path).nodes.keys() == planned(base(changes), tmp_path).nodes.keys()
+
+
+def test_the_order_of_keys_changes_nothing(tmp_path: Path) -> None:
+    def backwards(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: backwards(value[key]) for key in reversed(value)}
+        return value
+
+    turned: Any = backwards(base())
+    assert planned(base(), tmp_path).nodes.keys() == planned(turned, tmp_path).nodes.keys()
+
+
+def test_other_names_for_the_same_work_have_its_digests(tmp_path: Path) -> None:
+    named = base()
+    renamed = {
+        **named,
+        "data": {"first": named["data"]["clinic"], "second": named["data"]["hospital"]},
+        "stages": {
+            "one": {**named["stages"]["classify"], "data": "first"},
+            "two": {**named["stages"]["boxes"], "data": "first"},
+            "three": {**named["stages"]["segment"], "data": "second"},
+        },
+        "pathways": {
+            "a": ["three"],
+            "b": ["one", "three"],
+            "c": ["one", "two", {"stage": "three", "carry": "encoder+decoder"}],
+        },
+        "compare": {**named["compare"], "baseline": {"pathway": "a"}},
+    }
+    assert planned(named, tmp_path).nodes.keys() == planned(renamed, tmp_path).nodes.keys()
+
+
+def test_all_images_are_the_same_work_as_a_share_or_a_number(tmp_path: Path) -> None:
+    share = planned(base({"compare.labelled_fraction": [1.0]}), tmp_path)
+    number = base({"compare.labelled_images": [10]}, without=("compare.labelled_fraction",))
+    assert share.nodes.keys() == planned(number, tmp_path).nodes.keys()
+
+
+def _on_folder(root: Path) -> Document:
+    data = {"source": "folder", "root": str(root)}
+    return base({
+        "data": {"mine": data},
+        "stages.classify.data": "mine",
+        "stages.boxes.data": "mine",
+        "stages.segment.data": "mine",
+        "stages.segment.target": "mask",
+    })  # fmt: skip
+
+
+def test_where_a_folder_lies_changes_nothing(tmp_path: Path) -> None:
+    here, there = (write_folder(tmp_path / name / "deep") for name in ("here", "there"))
+    plans = [planned(_on_folder(root), tmp_path / "cache") for root in (here, there)]
+    assert plans[0].nodes.keys() == plans[1].nodes.keys()
+
+
+def test_one_changed_picture_changes_the_stages_that_read_it(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "mine")
+    before = by_stage(planned(_on_folder(root), tmp_path / "cache"))
+    save(picture(99), root / "images" / "ben.tif")
+    after = by_stage(planned(_on_folder(root), tmp_path / "cache"))
+    assert before["segment"].isdisjoint(after["segment"]) is False  # a fold whose training half has not seen it
+    assert before["segment"] != after["segment"]
+
+
+def test_a_changed_mask_changes_only_the_stages_that_learn_masks(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "mine")
+    before = by_stage(planned(_on_folder(root), tmp_path / "cache"))
+    for number, name in enumerate(("anna-1", "anna-2", "ben", "carl", "dora")):
+        save(np.eye(48, 64, number, dtype=np.uint8), root / "masks" / f"{name}.png")
+    after = by_stage(planned(_on_folder(root), tmp_path / "cache"))
+    assert before["classify"] == after["classify"]
+    assert before["boxes"] == after["boxes"]
+    assert before["segment"].isdisjoint(after["segment"])
+
+
+def test_what_the_networks_output_stands_for_changes_a_stage(tmp_path: Path) -> None:
+    plan = planned(base({"pathways": {"none": ["boxes", "segment"]}}), tmp_path)
+    index = plan.cohorts["hospital"].index
+    boxes, segment = plan.arms[0].chain
+    assert len({make_recipe(segment, one).digest for one in (
+        index, replace(index, classes=index.classes[::-1]), replace(index, overlapping=False),
+    )}) == 3  # fmt: skip
+    fewer = replace(index, structures=index.structures[1:])
+    assert make_recipe(boxes, index).digest != make_recipe(boxes, fewer).digest
+    assert make_recipe(segment, index).digest == make_recipe(segment, fewer).digest
+
+
+def test_weights_from_a_file_count_by_content(tmp_path: Path) -> None:
+    first, same, other = (tmp_path / name for name in ("first", "same", "other"))
+    own = get_encoder("resnet18", in_channels=1, weights=None).state_dict()
+    for file, value in ((first, 1.0), (same, 1.0), (other, 2.0)):
+        save_file({name: np.full_like(tensor.numpy(), value) for name, tensor in own.items()}, file)
+
+    def nodes(file: Path) -> set[str]:
+        return set(planned(base({"compare.initial_weights": [{"file": str(file)}]}), tmp_path).nodes)
+
+    assert nodes(first) == nodes(same)
+    assert nodes(first).isdisjoint(nodes(other))
+
+
+EVALUATION: dict[str, Document] = {
+    "threshold": {"evaluate": {"threshold": 0.4}},
+    "stage's threshold": {"stages.segment.threshold": 0.4},
+    "size": {"evaluate": {"size": 128}},
+}
+
+
+@pytest.mark.parametrize("changes", EVALUATION.values(), ids=EVALUATION)
+def test_settings_of_evaluation_change_the_key_of_every_scoring(changes: Document, tmp_path: Path) -> None:
+    before, after = planned(base(), tmp_path), planned(base(changes), tmp_path)
+    keys = [{one.scoring.key for one in plan.replicates} for plan in (before, after)]
+    assert keys[0].isdisjoint(keys[1])
+
+
+def test_a_threshold_leaves_what_was_examined_the_same(tmp_path: Path) -> None:
+    before, after = planned(base(), tmp_path), planned(base(EVALUATION["threshold"]), tmp_path)
+    examined = [{one.scoring.examined for one in plan.replicates} for plan in (before, after)]
+    assert examined[0] == examined[1]
+
+
+def test_numbers_that_are_no_numbers_have_no_name() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        digest(math.nan)
+
+
+def test_parts_are_kept_apart() -> None:
+    assert combined("ab", "c") != combined("a", "bc")
+    assert combined("a", "") != combined("a")
+
+
+def test_names_of_digests_do_not_move() -> None:
+    assert digest({"b": [1, 2.5, None], "a": "ü"}) == "c239a4a8c77eaa057e329e97f7c35441"

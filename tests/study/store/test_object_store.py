@@ -1,0 +1,136 @@
+"""An object store behind keys and a URI."""
+
+import re
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from study.errors import Refused
+from study.store.object_store import Remote, Silent, checked_uri, problem, writing_problem
+from tests.support.object_store import ObjectStore
+
+
+@pytest.fixture
+def remote(server: ObjectStore, request: pytest.FixtureRequest) -> Remote:
+    return Remote(server.uri(re.sub(r"\W+", "-", request.node.name)), patience=0.0)
+
+
+def test_what_is_written_is_listed_with_its_size_and_read(remote: Remote) -> None:
+    remote.write("stages/a/file", b"content")
+
+    assert {key: entry.bytes for key, entry in remote.entries("stages").items()} == {"stages/a/file": 7}
+    assert remote.read("stages/a/file") == b"content"
+
+
+def test_file_goes_there_and_comes_back(remote: Remote, tmp_path: Path) -> None:
+    (tmp_path / "sent").write_bytes(b"x" * 2**20)
+    assert remote.put(tmp_path / "sent", "folder/file").bytes == 2**20
+    remote.get("folder/file", tmp_path / "new" / "fetched")
+
+    assert (tmp_path / "new" / "fetched").read_bytes() == (tmp_path / "sent").read_bytes()
+
+
+def test_what_is_not_there_is_none_and_leaves_no_file(remote: Remote, tmp_path: Path) -> None:
+    assert remote.read("nothing") is None
+    assert remote.entries("nothing") == {}
+    with pytest.raises(FileNotFoundError):
+        remote.get("nothing", tmp_path / "place" / "file")
+    assert not list((tmp_path / "place").iterdir())
+
+
+def test_removing_is_done_once_and_no_error_twice(remote: Remote) -> None:
+    for key in ("folder/a", "folder/b", "other/c"):
+        remote.write(key, b"")
+    remote.delete("other/c")
+    remote.delete("other/c")
+    remote.delete_folder("folder")
+    remote.delete_folder("folder")
+
+    assert remote.entries("folder") == remote.entries("other") == {}
+
+
+@pytest.mark.parametrize("key", ["../other", "a/../../b", "/etc/passwd", "a//b", "", ".", "a\\..\\b", "a/\0"])
+def test_no_key_leaves_the_prefix(remote: Remote, key: str, tmp_path: Path) -> None:
+    for call in (
+        lambda: remote.read(key), lambda: remote.write(key, b""), lambda: remote.get(key, tmp_path / "file"),
+        lambda: remote.entries(key), lambda: remote.delete(key), lambda: remote.delete_folder(key),
+        lambda: remote.copy("a", key), lambda: remote.put(tmp_path, key),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="would leave the storage"):
+            call()
+
+
+def test_keys_that_lead_elsewhere_are_not_listed(server: ObjectStore, remote: Remote) -> None:
+    prefix = remote.uri.removeprefix("s3://bucket/")
+    for key in ("stages/a/seal.json", "stages/../../evil", "stages/b\\..\\c", "stages//d"):
+        server.write(f"{prefix}/{key}", b"")
+
+    assert remote.entries("stages").keys() == {"stages/a/seal.json"}
+
+
+def test_server_that_comes_back_is_waited_for(server: ObjectStore, remote: Remote) -> None:
+    server.stop()
+    threading.Timer(1.0, server.start).start()
+    replace(remote, patience=60.0).write("late", b"arrived")
+
+    assert remote.read("late") == b"arrived"
+
+
+@pytest.mark.slow  # the library itself tries for some seconds
+def test_server_that_stays_silent_is_told_by_its_uri(server: ObjectStore, remote: Remote) -> None:
+    server.stop()
+    try:
+        with pytest.raises(Silent, match=remote.uri):
+            remote.read("file")
+        assert "cannot be read" in str(problem(remote))
+        assert "cannot be written" in str(writing_problem(remote))
+    finally:
+        server.start()
+
+
+def test_bucket_that_is_not_there_is_a_problem(server: ObjectStore) -> None:
+    assert "there is no bucket nowhere; allowed: " in str(problem(Remote("s3://nowhere/prefix")))
+    assert problem(Remote(server.uri("prefix"))) is None
+
+
+def test_storage_that_can_be_written_is_left_as_it_was(server: ObjectStore, remote: Remote) -> None:
+    assert writing_problem(remote) is None
+    assert server.keys(remote.uri.removeprefix("s3://bucket/")) == {}
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("ftp://host/prefix", "unknown scheme 'ftp'; allowed: s3, gs"),
+        ("s3://", "is no bucket with a prefix"),
+        ("s3://bucket/a/../b", "is no bucket with a prefix"),
+        ("s3://bucket/a b", "is no bucket with a prefix"),
+        ("s3://bucket/a?colour=red", "unknown option 'colour'; allowed: endpoint_override, region, scheme"),
+    ],
+)
+def test_uri_that_is_none_of_ours_is_refused(uri: str, message: str) -> None:
+    with pytest.raises(Refused, match="--storage") as refused:
+        checked_uri(uri)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("uri", ["s3://me:hidden@bucket/p", "s3://bucket/p?secret_key=hidden&access_key=me"])
+def test_credentials_in_a_uri_are_refused_and_not_repeated(uri: str) -> None:
+    with pytest.raises(Refused, match="AWS_SECRET_ACCESS_KEY") as refused:
+        checked_uri(uri)
+    assert "hidden" not in str(refused.value)
+
+
+def test_one_place_has_one_uri() -> None:
+    assert checked_uri("s3://bucket/runs/") == checked_uri("s3://bucket/runs") == "s3://bucket/runs"
+    assert checked_uri("s3://bucket/?region=eu-west-1") == "s3://bucket?region=eu-west-1"
+
+
+def test_endpoint_may_be_in_the_uri(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    uri = checked_uri(f"s3://bucket/endpoint?endpoint_override=127.0.0.1:{server.port}&scheme=http")
+    Remote(uri, patience=0.0).write("file", b"x")
+
+    assert server.keys("endpoint").keys() == {"file"}

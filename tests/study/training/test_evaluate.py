@@ -1,0 +1,140 @@
+"""What is held back by a class threshold."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from datasets.loading.prepare import Prepared
+from datasets.settings import ImageSettings
+from datasets.source import IGNORE, Index
+from models.architectures.parts import Blueprint
+from models.build import build
+from models.score_bins import SCORE_BINS, first_bins
+from models.settings import SegmentationSettings
+from models.tasks import make_task
+from models.tasks.base import Outputs
+from models.tasks.segmentation import Segmentation
+from study.config.stages import ClassThreshold
+from study.training.evaluate import Examination, score
+
+SIZE, IMAGES = 32, 6
+NAMES = ("soft tissue", "bone")
+SPLITS: dict[str, Any] = {"test": range(3), "validation": range(3, IMAGES)}
+RATE = 0.1
+
+
+def examination(
+    task: Segmentation, class_threshold: ClassThreshold | None, threshold: float = 0.5, ignored: float = 0.0
+) -> Examination:
+    random = np.random.default_rng(0)
+    ids = [str(number) for number in range(IMAGES)]
+    empty = [""] * IMAGES
+    index = Index(
+        ids=ids, patients=ids, categories=empty, official=empty, content=ids, thumbnails=empty, faults=empty,
+        offers={"masks": ids}, classes=NAMES, overlapping=not task.outputs.exclusive, labels=(),
+    )  # fmt: skip
+    images = random.integers(0, 256, (IMAGES, SIZE, SIZE, 1), dtype=np.uint8)
+    shapes = np.full((IMAGES, 2), SIZE, np.int32)
+    truth = random.integers(0, 3, (IMAGES, SIZE, SIZE), dtype=np.uint8)
+    if not task.outputs.exclusive:
+        truth = np.stack([truth == 1, truth == 2], axis=1).astype(np.uint8)
+    truth[random.random(truth.shape) < ignored] = IGNORE
+    return Examination(
+        task=task, index=index, prepared=Prepared(images=images, targets=None, shapes=shapes), truth=truth,
+        image=ImageSettings(size=SIZE), size=SIZE, threshold=threshold, class_threshold=class_threshold,
+    )  # fmt: skip
+
+
+def both_tables(
+    class_threshold: ClassThreshold | None = None,
+    *,
+    exclusive: bool = True,
+    threshold: float = 0.5,
+    ignored: float = 0.0,
+) -> tuple[pa.Table, pa.Table]:
+    task = make_task(SegmentationSettings(loss={"dice": 1.0}), Outputs(names=NAMES, exclusive=exclusive))
+    assert isinstance(task, Segmentation)
+    torch.manual_seed(0)
+    network = build(Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=2 + exclusive))
+    return score(network, examination(task, class_threshold, threshold, ignored), SPLITS)
+
+
+def scored(class_threshold: ClassThreshold | None, ignored: float = 0.0) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = both_tables(class_threshold, ignored=ignored)[0].to_pylist()
+    return rows
+
+
+def total(rows: list[dict[str, Any]], split: str, count: str, name: str = NAMES[0]) -> int:
+    return sum(row[count] for row in rows if (row["split"], row["class"]) == (split, name))
+
+
+HELD = ClassThreshold.model_validate({"class": NAMES[0], "false_positive_rate": RATE})
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    return scored(HELD)
+
+
+def test_without_a_class_threshold_there_is_nothing_beside_the_splits() -> None:
+    assert {row["split"] for row in scored(None)} == {"test", "validation"}
+
+
+def test_scores_without_it_stay_and_those_with_it_stand_beside(rows: list[dict[str, Any]]) -> None:
+    before = [row for row in rows if not row["split"].endswith("_thresholded")]
+
+    assert before == scored(None)
+    assert {row["split"] for row in rows} == {f"{split}{end}" for split in SPLITS for end in ("", "_thresholded")}
+
+
+@pytest.mark.parametrize("ignored", [0.0, 0.5])
+def test_validation_images_keep_the_rate_and_would_not_one_step_lower(ignored: float) -> None:
+    rows = scored(HELD, ignored)
+    (threshold,) = {row["threshold"] for row in rows if row["threshold"] is not None}
+    negatives = total(rows, "validation", "fp") + total(rows, "validation", "tn")
+
+    assert total(rows, "validation", "fp") > RATE * negatives
+    assert total(rows, "validation_thresholded", "fp") <= RATE * negatives
+    step = round(threshold * 200)
+    below = slice(*first_bins(SCORE_BINS)[step - 1 : step + 1])
+    called = [sum(row["negatives"][below]) for row in rows if row["split"] == "validation" and row["class"] == NAMES[0]]
+    assert total(rows, "validation_thresholded", "fp") + sum(called) > RATE * negatives
+
+
+def test_foreground_bins_of_exclusive_classes_have_all_pixels_but_background_predicted_as_such() -> None:
+    scores, rows = (table.to_pylist() for table in both_tables(HELD))
+    assert {row["split"] for row in rows} >= {"test", "test_thresholded"}
+    for row in rows:
+        classes = [one for one in scores if (one["image"], one["split"]) == (row["image"], row["split"])]
+        assert [one["tp"] for one in classes] == [row["confusion"][4], row["confusion"][8]]
+        assert sum(row["foreground_count"]) == sum(row["confusion"]) - row["confusion"][0] < SIZE * SIZE
+        assert sum(row["confidence_count"]) == SIZE * SIZE
+        assert all(part <= whole for part, whole in zip(row["foreground_sum"], row["confidence_sum"], strict=True))
+    counts = {split: sum(sum(row["foreground_count"]) for row in rows if row["split"] == split) for split in SPLITS}
+    assert all(counts.values())
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
+def test_foreground_bins_of_overlapping_classes_have_the_pairs_at_the_threshold(threshold: float) -> None:
+    scores, images = (table.to_pylist() for table in both_tables(exclusive=False, threshold=threshold))
+    for row in images:
+        place = (row["image"], row["split"])
+        parts = [one for one in scores if (one["image"], one["split"]) == place]
+        assert sum(row["foreground_count"]) == sum(one["tp"] + one["fp"] + one["fn"] for one in parts)
+        assert sum(row["confidence_count"]) == 2 * SIZE * SIZE
+
+
+def test_what_the_class_loses_on_test_images_others_gain(rows: list[dict[str, Any]]) -> None:
+    gained = total(rows, "test_thresholded", "fp", "bone") + total(rows, "test_thresholded", "tp", "bone")
+
+    assert total(rows, "test_thresholded", "fp") < total(rows, "test", "fp")
+    assert gained >= total(rows, "test", "fp", "bone") + total(rows, "test", "tp", "bone")
+
+
+def test_the_threshold_stands_with_its_class_alone(rows: list[dict[str, Any]]) -> None:
+    held = {(row["class"], row["split"]) for row in rows if row["threshold"] is not None}
+
+    assert held == {(NAMES[0], "test_thresholded"), (NAMES[0], "validation_thresholded")}

@@ -1,0 +1,395 @@
+"""What a worker does with a job, in this process."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from datasets.loading.prepare import truth
+from models.network import Network
+from study.config.schema import Checkpoint
+from study.execution.node_check import footing
+from study.execution.worker import Worker
+from study.planning.graph import Plan
+from study.search.controller import values_of
+from study.store.atomic import write_signed
+from study.store.damage import Damaged
+from study.store.lease import Claimed, claim
+from study.store.paths import WEIGHTS
+from study.store.store import Store
+from study.training.job import Job, Surroundings, make_job
+from study.training.loader import Context, UnusableGpu, own_device
+from study.training.oom import too_large
+from study.training.train_stage import DataChanged, Member, open_bench, perform
+from study.training.trainer import Diverged
+from tests.support.tiny import planned, tiny
+
+SMALL = {"stages.classify.epochs": 1, "stages.segment.steps": 4, "compare.folds": 2}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def surroundings(storage: Path, cache: Path) -> Surroundings:
+    return Surroundings(storage=storage, cache=cache, cpus=1, checkpoint=Checkpoint(epochs=1, seconds=0))
+
+
+def ignore(_: object) -> None:
+    """Hear a report and do nothing."""
+
+
+def do(job: Job, storage: Path, cache: Path) -> None:
+    perform(job, surroundings(storage, cache), Context(report=ignore))
+
+
+def chain(plan: Plan, pathway: str) -> list[Job]:
+    """The jobs of a pathway's first replicate."""
+    row = next(one for one in plan.replicates if plan.arms[one.arm].factors["pathway"] == pathway)
+    return [make_job(plan, plan.nodes[digest]) for digest in row.chain]
+
+
+@pytest.fixture(scope="module")
+def plan(cache: Path) -> Plan:
+    return planned(tiny(SMALL), cache)
+
+
+@pytest.fixture(scope="module")
+def finished(plan: Plan, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """One replicate of both pathways, finished. Tests that change it take a copy of what they change."""
+    storage = tmp_path_factory.mktemp("storage")
+    for job in [*chain(plan, "none"), *chain(plan, "one_step")]:
+        do(job, storage, cache)
+    return Store(storage)
+
+
+def test_published_stage_has_every_promised_file(finished: Store, plan: Plan) -> None:
+    classify, segment = chain(plan, "one_step")
+    promised = {"stage.yaml", WEIGHTS, "history.parquet", "transfer.json", "seal.json"}
+    key = segment.scorings[0].key
+    scores = {f"scores-{key}.parquet", f"images-{key}.parquet"}
+
+    assert {path.name for path in finished.stage(classify.digest).iterdir()} == promised
+    assert {path.name for path in finished.stage(segment.digest).iterdir()} == promised | scores
+
+
+@pytest.mark.parametrize(("gpus", "kind"), [(0.0, "cpu"), (0.5, "cuda"), (1.0, "cuda")])
+def test_a_stage_takes_a_gpu_only_with_a_share_of_one(gpus: float, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert own_device(gpus).type == kind
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU that torch can use")
+def test_a_gpu_that_torch_cannot_use_is_told_with_a_remedy(plan: Plan, cache: Path, tmp_path: Path) -> None:
+    job = chain(plan, "none")[0]
+    worker = Worker({job.digest: job}, replace(surroundings(tmp_path, cache), gpus=1.0))
+    outcome = worker(job.digest, ignore)
+    assert outcome.status == "failed"
+    assert outcome.detail.startswith("this machine cannot use its GPU with torch ")
+    assert outcome.detail.endswith("; install them, or set resources.gpus: 0")
+
+
+ADVERSARIAL = {"task": "adversarial", "adversarial": {"lambda2": 0.1, "lambda_semi": 0.1, "semi_start": 5}}
+OUT_OF_MEMORY = {
+    "in one pass": ({"batch_size": 16}, 2, "batch_size 2 fits; set that, or accumulate 8"),
+    "in parts": ({"batch_size": 16, "accumulate": 2}, 2, "batch_size 4 fits; set that, or accumulate 8"),
+    "bf16": ({"batch_size": 8, "precision": "bf16"}, 4, "batch_size 4 fits; set that, or accumulate 2"),
+    "adversarial": (ADVERSARIAL | {"batch_size": 8}, 2, "batch_size 2 fits; set that"),
+    "at all": ({"batch_size": 8}, 0, "not even 1 at once fits; lower image.size"),
+    "too few to normalise over": ({"batch_size": 5, "architecture": "deeplabv3"}, 2, "batch_size 2 fits; set that"),
+    "fewer": ({"batch_size": 4, "architecture": "deeplabv3"}, 1, "not even 2 at once fit; lower image.size"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "fit", "remedy"), OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY)
+def test_out_of_memory_names_what_fits(
+    changes: dict[str, Any], fit: int, remedy: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, passes = Network.forward, []
+
+    def short(network: Network, images: torch.Tensor) -> torch.Tensor:
+        if network.training:
+            passes.append((len(images), torch.is_autocast_enabled("cpu")))
+            if len(images) > fit:
+                raise torch.OutOfMemoryError
+        return forward(network, images)
+
+    monkeypatch.setattr(Network, "forward", short)
+    stage = {f"stages.segment.{key}": value for key, value in changes.items()}
+    job = chain(planned(tiny(SMALL | {"image.size": 64} | stage), cache), "none")[0]
+    error = torch.OutOfMemoryError("in another process")
+    assert too_large(job, surroundings(tmp_path, cache), torch.device("cpu"), error).endswith(f"; {remedy}")
+    assert {half for _, half in passes} == {"precision" in changes}
+    learned = [images for images, _ in passes if images <= fit]
+    assert len(learned) == (0 if remedy.startswith("not") else 2 if "adversarial" in changes else 1)
+
+
+def test_averaged_weights_are_judged_by_their_own_scores(cache: Path, tmp_path: Path) -> None:
+    job = chain(planned(tiny(SMALL | {"stages.segment.average": {"start": 0.0}}), cache), "none")[0]
+    do(job, tmp_path, cache)
+    store = Store(tmp_path)
+    scores = store.record(job.digest)["averaged_scores"]
+    assert values_of(store, job.digest, ["val/dice", "val/loss"]) == [scores["dice"], scores["loss"]]
+
+
+@pytest.mark.parametrize("error", [DataChanged.of("the sky is"), UnusableGpu("cannot")], ids=repr)
+def test_errors_are_the_same_in_another_process(error: Exception) -> None:
+    assert repr(pickle.loads(pickle.dumps(error))) == repr(error)
+
+
+def test_no_work_is_left_of_a_finished_stage(finished: Store) -> None:
+    assert [path.name for path in (finished.root / "work").iterdir()] == [".lock"]
+
+
+def test_record_tells_updates_seed_and_data(finished: Store, plan: Plan) -> None:
+    job = chain(plan, "none")[0]
+    record = finished.record(job.digest)
+
+    assert (record["updates"], record["seed"], record["data"]["fingerprint"]) == (4, 0, job.fingerprint)
+    assert record["settings"]["steps"] == 4
+
+
+def test_seconds_of_a_stage_are_those_of_all_attempts(plan: Plan, cache: Path, tmp_path: Path) -> None:
+    job = chain(plan, "none")[0]
+
+    def cut(row: Mapping[str, float]) -> None:
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        perform(job, surroundings(tmp_path, cache), Context(report=cut))
+    (state,) = (tmp_path / "work" / job.digest).glob("*/epoch-*/state.json")
+    told = json.loads(state.read_text())
+    told["numbers"]["progress"]["seconds"] = 1000.0
+    write_signed(state, {name: told[name] for name in ("stage", "numbers", "parts")})
+    do(job, tmp_path, cache)
+    assert 1000 < Store(tmp_path).record(job.digest)["seconds"] < 1100
+
+
+def transfer(store: Store, job: Job) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((store.stage(job.digest) / "transfer.json").read_text())
+    return read
+
+
+def test_transfer_tells_what_was_carried_and_what_is_new(finished: Store, plan: Plan) -> None:
+    classify, segment = chain(plan, "one_step")
+    told, weights = transfer(finished, segment), load_file(finished.weights(segment.digest))
+
+    assert told["from"] == classify.digest
+    assert set(told["carried"]) == {name for name in weights if name.startswith("encoder.")}
+    assert set(told["new"]) == {name for name in weights if not name.startswith("encoder.")}
+    assert all(name.startswith("head.") for name in told["left_behind"])
+
+
+def test_transfer_of_a_first_stage_names_its_start(finished: Store, plan: Plan) -> None:
+    assert transfer(finished, chain(plan, "none")[0])["from"] == "random"
+
+
+def test_carried_frozen_encoder_is_the_parents(cache: Path, tmp_path: Path, finished: Store) -> None:
+    links = ["classify", {"stage": "segment", "freeze": ["encoder"]}]
+    classify, segment = chain(planned(tiny({**SMALL, "pathways.one_step": links}), cache), "one_step")
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / classify.digest).symlink_to(finished.stage(classify.digest))
+    do(segment, tmp_path, cache)
+    parent, child = (load_file(Store(tmp_path).weights(job.digest)) for job in (classify, segment))
+
+    assert all(torch.equal(child[name], parent[name]) for name in child if name.startswith("encoder."))
+
+
+def scores_of(store: Store, job: Job, number: int = 0) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(store.scores(job.digest, job.scorings[number].key)).to_pylist()
+    return rows
+
+
+def test_scores_have_one_row_an_image_class_and_split(finished: Store, plan: Plan, cache: Path) -> None:
+    job = chain(plan, "none")[0]
+    bench = open_bench(job, surroundings(finished.root, cache))
+    scoring = job.scorings[0]
+    split = bench.cohort.split(fold=scoring.fold, seed=scoring.seed, labelled=scoring.labelled)
+    rows = scores_of(finished, job)
+    places = [(row["image"], row["class"], row["split"]) for row in rows]
+    ids = bench.cohort.index.ids
+
+    assert split.validation
+    expected = {(ids[row], name, "test") for row in split.test for name in job.node.recipe.names}
+    expected |= {(ids[row], name, "validation") for row in split.validation for name in job.node.recipe.names}
+    assert len(places) == len(set(places))
+    assert set(places) == expected
+
+
+def test_counts_agree_with_numpy(finished: Store, plan: Plan, cache: Path) -> None:
+    job = chain(plan, "none")[0]
+    bench = open_bench(job, surroundings(finished.root, cache))
+    bench.network.load_state_dict(load_file(finished.weights(job.digest)))
+    bench.network.eval()
+    masks = truth(bench.cohort.source, bench.cohort.index, job.scorings[0].size, cache)
+    ids = list(bench.cohort.index.ids)
+    for row in scores_of(finished, job):
+        place = ids.index(row["image"])
+        pixels = bench.arrays.images[place].astype(np.float32).transpose(2, 0, 1) / np.float32(255)
+        with torch.no_grad():
+            logits = bench.network(torch.from_numpy(pixels[None])).numpy()[0].astype(np.float64)
+        channel = job.node.recipe.names.index(row["class"])
+        predicted = 1 / (1 + np.exp(-logits[channel])) >= 0.5
+        real = masks[place][channel].astype(bool)
+        counted = [
+            (predicted & real).sum(), (predicted & ~real).sum(), (~predicted & real).sum(), (~predicted & ~real).sum(),
+        ]  # fmt: skip
+        # A probability at the threshold may fall on either side when images are not taken in the same batch.
+        told = [row[name] for name in ("tp", "fp", "fn", "tn")]
+        assert np.abs(np.subtract(told, counted)).max() <= 1, row["image"]
+        assert sum(row["positives"]) == row["tp"] + row["fn"]
+        assert sum(row["negatives"]) == row["fp"] + row["tn"]
+
+
+def marks(folder: Path) -> dict[str, tuple[int, int]]:
+    names = (WEIGHTS, "history.parquet", "stage.yaml", "seal.json")
+    return {name: ((folder / name).stat().st_mtime_ns, (folder / name).stat().st_ino) for name in names}
+
+
+@pytest.mark.parametrize(
+    "change", [{"evaluate.threshold": 0.3}, {"evaluate.threshold": 0.3333}, {"evaluate.size": 48}],
+    ids=["threshold on the grid", "threshold off the grid", "size"],
+)  # fmt: skip
+def test_another_evaluation_scores_again_and_trains_nothing(
+    finished: Store, cache: Path, change: dict[str, Any]
+) -> None:
+    job = chain(planned(tiny(SMALL | change), cache), "none")[0]
+    folder = finished.stage(job.digest)
+    before = marks(folder)
+    told: list[object] = []
+    perform(job, surroundings(finished.root, cache), Context(report=told.append))
+
+    assert marks(folder) == before
+    assert told == []
+    assert finished.scored(job.digest, job.scorings[0].key)
+    side = change.get("evaluate.size", 32)
+    assert all(row["tp"] + row["fp"] + row["fn"] + row["tn"] == side * side for row in scores_of(finished, job))
+
+
+def test_several_workers_score_again_in_the_first_of_them(finished: Store, cache: Path) -> None:
+    job = chain(planned(tiny({**SMALL, "evaluate.size": 40}), cache), "none")[0]
+    scored = []
+
+    def spread(member: Member) -> None:
+        for rank in (1, 0):
+            member(Context(report=ignore, rank=rank, world=2))
+            scored.append(finished.scored(job.digest, job.scorings[0].key))
+
+    perform(job, surroundings(finished.root, cache), Context(report=ignore), spread)
+    assert scored == [False, True]
+
+
+@pytest.fixture(scope="module")
+def again(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Store]:
+    """The stage trained a second time elsewhere, and scored by its network at threshold 0.3."""
+    storage = tmp_path_factory.mktemp("again")
+    job = chain(planned(tiny({**SMALL, "evaluate.threshold": 0.3}), cache), "none")[0]
+    do(job, storage, cache)
+    return job, Store(storage)
+
+
+def test_scores_from_histograms_are_those_of_the_network(
+    finished: Store, again: tuple[Job, Store], cache: Path
+) -> None:
+    job, elsewhere = again
+    do(job, finished.root, cache)
+
+    assert scores_of(finished, job) == scores_of(elsewhere, job)
+
+
+def test_equal_jobs_train_equal_weights(finished: Store, again: tuple[Job, Store]) -> None:
+    job, elsewhere = again
+    first, second = (load_file(store.weights(job.digest)) for store in (finished, elsewhere))
+
+    assert first.keys() == second.keys()
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def test_finished_stage_is_not_opened_again(finished: Store, plan: Plan, tmp_path: Path) -> None:
+    job = chain(plan, "none")[0]
+    do(job, finished.root, tmp_path / "empty cache")
+
+    assert not (tmp_path / "empty cache").exists()
+
+
+def test_stage_that_another_process_works_on_is_left_to_it(plan: Plan, cache: Path, tmp_path: Path) -> None:
+    job = chain(plan, "none")[0]
+    with claim(Store(tmp_path).work(job.digest)), pytest.raises(Claimed):
+        do(job, tmp_path, cache)
+
+    assert not Store(tmp_path).is_finished(job.digest)
+
+
+def test_damaged_parent_is_named(finished: Store, plan: Plan, cache: Path, tmp_path: Path) -> None:
+    classify, segment = chain(plan, "one_step")
+    folder = tmp_path / "stages" / classify.digest
+    folder.mkdir(parents=True)
+    for path in finished.stage(classify.digest).iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / WEIGHTS).write_bytes(b"short")
+
+    with pytest.raises(Damaged) as raised:
+        do(segment, tmp_path, cache)
+    assert raised.value.digest == classify.digest
+
+
+def test_diverged_stage_publishes_nothing(cache: Path, tmp_path: Path) -> None:
+    change = {"stages.segment.optimizer": {"name": "sgd", "lr": 1e30}}
+    job = chain(planned(tiny(SMALL | change), cache), "none")[0]
+
+    with pytest.raises(Diverged):
+        do(job, tmp_path, cache)
+    assert Store(tmp_path).finished() == frozenset()
+
+
+def test_data_that_changed_after_planning_is_refused(cache: Path, tmp_path: Path) -> None:
+    root = tmp_path / "own"
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+    generator = np.random.default_rng(3)
+    for number in range(8):
+        picture = generator.integers(0, 255, (40, 40), dtype=np.uint8)
+        Image.fromarray(picture).save(root / "images" / f"{number}.png")
+        Image.fromarray((picture > 128).astype(np.uint8)).save(root / "masks" / f"{number}.png")
+    (root / "classes.txt").write_text("bright\n")
+    changes = {"data.hospital": {"source": "folder", "root": str(root)}, "pathways": {"none": ["segment"]}}
+    plan = planned(tiny(SMALL | changes), cache)
+    job = chain(plan, "none")[0]
+    cohort = plan.cohorts["hospital"]
+    read = cohort.index.ids[cohort.reading(job.node.draw).train[0]]
+    Image.fromarray(np.full((40, 40), 7, dtype=np.uint8)).save(root / "images" / f"{read}.png")
+
+    with pytest.raises(DataChanged, match="run the study again"):
+        do(job, tmp_path / "storage", cache)
+    assert Store(tmp_path / "storage").finished() == frozenset()
+
+
+def test_weights_file_that_changed_after_planning_is_refused(
+    finished: Store, plan: Plan, cache: Path, tmp_path: Path
+) -> None:
+    file, storage = tmp_path / "encoder.safetensors", tmp_path / "storage"
+    storage.mkdir()
+    shutil.copyfile(finished.weights(chain(plan, "one_step")[0].digest), file)
+    changed = planned(tiny(SMALL | {"compare.initial_weights": [{"file": str(file)}]}), cache)
+    ask, job = footing(changed, Store(storage), cache), chain(changed, "none")[0]
+    assert ask() == ""
+    save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
+
+    assert ask() == f"has another {file} than was planned with"
+    with pytest.raises(DataChanged, match=r"encoder\.safetensors is not what was planned with; allowed: "):
+        do(job, storage, cache)
+    assert Store(storage).finished() == frozenset()
+    file.unlink()
+    assert ask() == f"cannot read {file}: No such file or directory"

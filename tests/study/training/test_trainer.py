@@ -1,0 +1,292 @@
+"""The loop on made-up arrays: small, exact, and the same for every task."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.network import Network
+from study.config.schema import Link
+from study.training.checkpoint import Checkpoints
+from study.training.loader import Context
+from study.training.trainer import Diverged, Loop, Trained
+from tests.support.loops import Killed, Setting, stage
+
+AUGMENT = {"flip": 0.5, "rotate": 10, "shift": 0.05, "brightness": 0.2, "noise": 0.05}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def same(first: Trained, second: Trained) -> None:
+    """Assert equality bit for bit, of weights, history and progress."""
+    assert first.weights.keys() == second.weights.keys()
+    for name, tensor in first.weights.items():
+        assert torch.equal(tensor, second.weights[name]), name
+    assert first.progress == second.progress
+    assert repr(first.history) == repr(second.history)  # repr: NaN is equal to itself, floats are exact
+
+
+COVERING = {
+    "reconstruction, corrupted": Setting(
+        settings=stage("reconstruction", corrupt=0.2, augment=AUGMENT, optimizer={"name": "adamw", "weight_decay": 0.1})
+    ),
+    "classification, cosine": Setting(
+        settings=stage("classification", schedule={"name": "cosine"}, augment=AUGMENT), dropout=0.3
+    ),
+    "localisation, momentum, poly": Setting(
+        settings=stage(
+            "localisation", optimizer={"name": "sgd", "lr": 0.01, "momentum": 0.9}, schedule={"name": "poly"},
+            augment=AUGMENT,
+        ),
+        dropout=0.3,
+    ),
+    "segmentation, rmsprop, plateau, clipped": Setting(
+        settings=stage(
+            "segmentation", optimizer={"name": "rmsprop", "momentum": 0.5, "lr": 1e-4}, clip_norm=0.5,
+            schedule={"name": "plateau", "patience": 1, "factor": 0.5}, augment=AUGMENT,
+        ),
+        dropout=0.3,
+    ),
+    "segmentation, steps, bf16": Setting(settings=stage("segmentation", steps=7, precision="bf16", augment=AUGMENT)),
+    "no validation": Setting(settings=stage("segmentation", steps=7), validates=False),
+    "early stopping": Setting(
+        settings=stage("segmentation", epochs=5, early_stopping={"patience": 2, "min_delta": 0.5})
+    ),
+    "adversarial, self-training, two optimizers": Setting(
+        settings=stage(
+            "adversarial", epochs=5, schedule={"name": "poly"}, augment=AUGMENT,
+            adversarial={"lambda2": 0.1, "lambda_semi": 0.1, "semi_start": 3,
+                         "discriminator": {"name": "patchgan", "receptive_field": 16, "conditional": True},
+                         "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.9}},
+        ),
+    ),
+    "segmentation, averaged": Setting(
+        settings=stage("segmentation", epochs=6, average={"start": 0.5}, augment=AUGMENT, l2=1e-4)
+    ),
+    "unfrozen later": Setting(
+        settings=stage("segmentation", augment=AUGMENT), link=Link(stage="one", freeze=("encoder",), unfreeze_after=2)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", COVERING.values(), ids=COVERING.keys())
+def test_stage_interrupted_after_every_epoch_ends_as_one_left_alone(tmp_path: Path, setting: Setting) -> None:
+    whole = setting.loop(tmp_path / "whole")
+    epochs = len(whole.history)
+    assert epochs > 2
+    for crash_after in range(1, epochs):
+        with pytest.raises(Killed):
+            # Other random weights at each start: what counts comes from the checkpoint.
+            setting.loop(tmp_path / "cut", crash_after=crash_after, weights_seed=1 if crash_after == 1 else 99)
+
+    same(whole, setting.loop(tmp_path / "cut", weights_seed=99))
+
+
+def test_averaged_weights_have_scores_of_their_own(tmp_path: Path) -> None:
+    setting = COVERING["segmentation, averaged"]
+    averaged = setting.loop(tmp_path / "averaged")
+    plain = replace(setting, settings=setting.settings.model_copy(update={"average": None})).loop(tmp_path / "plain")
+    assert averaged.averaged["mean_iou"] == averaged.progress.best_score
+    assert averaged.averaged["loss"] != averaged.history[-1]["val/loss"]
+    assert averaged.history == plain.history
+    assert plain.averaged == {}
+
+
+def test_stage_killed_before_its_first_checkpoint_starts_anew(tmp_path: Path) -> None:
+    setting = COVERING["classification, cosine"]
+    with pytest.raises(Killed):
+        setting.loop(tmp_path / "cut", crash_after=0)
+
+    same(setting.loop(tmp_path / "whole"), setting.loop(tmp_path / "cut"))
+
+
+def test_seconds_of_a_resumed_stage_count_what_it_goes_on_from(tmp_path: Path) -> None:
+    setting = COVERING["classification, cosine"]
+    with pytest.raises(Killed):
+        setting.loop(tmp_path, crash_after=2)
+    written = json.loads(next(tmp_path.glob("*/epoch-*/state.json")).read_text())["numbers"]["progress"]["seconds"]
+    trained = setting.loop(tmp_path)
+
+    assert trained.earlier_seconds == written > 0
+    assert trained.progress.seconds > written
+
+
+def test_another_seed_trains_otherwise(tmp_path: Path) -> None:
+    setting = COVERING["classification, cosine"]
+    first, second = setting.loop(tmp_path / "a"), setting.loop(tmp_path / "b", weights_seed=2)
+
+    assert first.history != second.history
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(1, 1), (2, 1), (3, 2), (7, 4)])
+def test_steps_are_counted_exactly(tmp_path: Path, steps: int, epochs: int) -> None:
+    trained = Setting(settings=stage("classification", steps=steps)).loop(tmp_path)
+
+    assert trained.progress.updates == steps
+    assert [row["epoch"] for row in trained.history] == list(range(1, epochs + 1))
+
+
+def test_best_epoch_is_chosen_by_the_monitored_score(tmp_path: Path) -> None:
+    setting = Setting(settings=stage("segmentation", epochs=6, optimizer={"lr": 0.02}))
+    trained = setting.loop(tmp_path)
+    ious = [row["val/mean_iou"] for row in trained.history]
+
+    assert trained.progress.best_score == max(ious)
+    assert trained.progress.best_epoch == ious.index(max(ious)) + 1
+
+
+def test_lower_is_better_where_the_task_minimises(tmp_path: Path) -> None:
+    trained = Setting(settings=stage("classification", epochs=5, optimizer={"lr": 0.02})).loop(tmp_path)
+    losses = [row["val/loss"] for row in trained.history]
+
+    assert trained.progress.best_epoch == losses.index(min(losses)) + 1
+
+
+def test_weights_are_those_of_the_best_epoch(tmp_path: Path) -> None:
+    long = Setting(settings=stage("classification", epochs=5, optimizer={"lr": 0.05}))
+    trained = long.loop(tmp_path / "long")
+    best = trained.progress.best_epoch
+    assert best < 5, "the case is chosen so that the last epoch is not the best"
+    short = replace(long, settings=stage("classification", epochs=best, optimizer={"lr": 0.05}), validates=False)
+
+    for name, tensor in short.loop(tmp_path / "short").weights.items():
+        assert torch.equal(tensor, trained.weights[name]), name
+
+
+def test_without_validation_the_last_epoch_is_taken(tmp_path: Path) -> None:
+    setting = Setting(settings=stage("classification"), validates=False)
+    loop = setting.make()
+    trained = loop.run(Checkpoints(work=tmp_path))
+
+    assert trained.progress.best_epoch == 0
+    assert all(torch.equal(tensor, trained.weights[name]) for name, tensor in loop.network.state_dict().items())
+    assert not any(name.startswith("val/") for name in trained.history[-1])
+
+
+def judged(scores: list[float], *, patience: int, min_delta: float = 0.0, task: str = "segmentation") -> Loop:
+    """A loop that was told these scores of successive epochs, until it would have stopped."""
+    stopping = {"patience": patience, "min_delta": min_delta}
+    loop = Setting(settings=stage(task, epochs=50, early_stopping=stopping)).make()
+    for score in scores:
+        if loop._is_stale():
+            break
+        loop.progress.epoch += 1
+        loop._judge({loop.task.monitor: score})
+    return loop
+
+
+@pytest.mark.parametrize(
+    ("scores", "min_delta", "stopped", "best"),
+    [
+        ([0.1, 0.2, 0.3, 0.4], 0.0, 4, 4),
+        ([0.4, 0.3, 0.3, 0.9], 0.0, 3, 1),
+        ([0.4, 0.4, 0.4, 0.9], 0.0, 3, 1),
+        ([0.40, 0.41, 0.42, 0.9], 0.05, 3, 3),
+        ([0.40, 0.43, 0.46, 0.49, 0.52], 0.05, 5, 5),
+        ([math.nan, 0.1, math.nan, 0.2], 0.0, 4, 4),
+        ([0.2, math.nan, math.nan, 0.9], 0.0, 3, 1),
+    ],
+    ids=["rising", "falling", "level", "too little", "little by little", "undefined at first", "undefined later"],
+)
+def test_early_stopping(scores: list[float], min_delta: float, stopped: int, best: int) -> None:
+    progress = judged(scores, patience=2, min_delta=min_delta).progress
+
+    assert (progress.epoch, progress.best_epoch) == (stopped, best)
+
+
+def test_early_stopping_of_a_minimised_score() -> None:
+    assert judged([0.4, 0.3, 0.35, 0.36, 0.1], patience=2, task="classification").progress.best_epoch == 2
+
+
+def frozen_state(network: Network) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network.encoder.state_dict().items()}
+
+
+def test_frozen_encoder_keeps_weights_and_statistics(tmp_path: Path) -> None:
+    loop = Setting(settings=stage("segmentation", epochs=2), link=Link(stage="one", freeze=("encoder",))).make()
+    before = frozen_state(loop.network)
+    decoder = {name: tensor.clone() for name, tensor in loop.network.decoder.state_dict().items()}
+    loop.run(Checkpoints(work=tmp_path))
+
+    assert all(torch.equal(before[name], tensor) for name, tensor in loop.network.encoder.state_dict().items())
+    assert any(not torch.equal(decoder[name], tensor) for name, tensor in loop.network.decoder.state_dict().items())
+
+
+def test_unfrozen_encoder_trains_and_normalises_from_that_epoch_on(tmp_path: Path) -> None:
+    link = Link(stage="one", freeze=("encoder",), unfreeze_after=2)
+    changed: dict[int, set[str]] = {}
+    loop = Setting(settings=stage("segmentation", epochs=3), link=link).make()
+    before = frozen_state(loop.network)
+
+    def report(scores: Mapping[str, float]) -> None:
+        now = loop.network.encoder.state_dict()
+        changed[int(scores["epoch"])] = {name for name in now if not torch.equal(now[name], before[name])}
+
+    loop.context = Context(report=report)
+    loop.run(Checkpoints(work=tmp_path))
+
+    assert (changed[1], changed[2]) == (set(), set())
+    assert {"first.0.weight", "first.1.running_mean"} <= changed[3]
+
+
+def test_loss_that_is_no_number_ends_the_stage_with_a_remedy(tmp_path: Path) -> None:
+    setting = Setting(settings=stage("segmentation", optimizer={"name": "sgd", "lr": 1e30}))
+
+    with pytest.raises(Diverged, match=r"the training loss is (nan|inf) in epoch 1; allowed: finite; lower optimizer"):
+        setting.loop(tmp_path)
+
+
+def test_learning_rate_in_the_history_follows_the_schedule(tmp_path: Path) -> None:
+    setting = Setting(settings=stage("classification", schedule={"name": "cosine"}, optimizer={"lr": 0.01}))
+    rates = [row["lr"] for row in setting.loop(tmp_path).history]
+
+    assert rates == pytest.approx([0.005 * (1 + math.cos(math.pi * epoch / 4)) for epoch in range(1, 5)])
+
+
+def test_report_tells_epoch_and_epochs(tmp_path: Path) -> None:
+    told: list[Mapping[str, float]] = []
+    loop = Setting(settings=stage("classification", epochs=2)).make()
+    loop.context = Context(report=told.append)
+    loop.run(Checkpoints(work=tmp_path))
+
+    assert [(row["epoch"], row["epochs"]) for row in told] == [(1, 2), (2, 2)]
+
+
+def test_finished_training_is_not_repeated_from_its_last_checkpoint(tmp_path: Path) -> None:
+    setting = Setting(settings=stage("classification", early_stopping={"patience": 50}))
+    with pytest.raises(Killed):
+        setting.loop(tmp_path, crash_after=3)
+    seen: list[float] = []
+    loop = setting.make()
+    loop.context = Context(report=lambda scores: seen.append(scores["epoch"]))
+    loop.run(Checkpoints(work=tmp_path))
+
+    assert seen == [4]
+
+
+OVERFIT: dict[str, float] = {
+    "reconstruction": 0.01,
+    "classification": 0.1,
+    "localisation": 0.002,
+    "segmentation": 0.25,
+    "adversarial": 0.25,
+}
+
+
+@pytest.mark.parametrize(("task", "goal"), OVERFIT.items(), ids=OVERFIT.keys())
+def test_network_learns_eight_images_by_heart(tmp_path: Path, task: str, goal: float) -> None:
+    judge = {"adversarial": {"discriminator": {"name": "patchgan", "receptive_field": 16}}}
+    more = judge if task == "adversarial" else {}
+    epochs = 75 if task == "adversarial" else 150  # two networks take twice as long
+    setting = Setting(settings=stage(task, epochs=epochs, optimizer={"lr": 1e-2}, **more), validates=False)
+    losses = [row["train/loss"] for row in setting.make().run(Checkpoints(work=tmp_path, pause=3600)).history]
+
+    assert losses[-1] < goal < losses[0] / 3, losses

@@ -1,0 +1,80 @@
+"""Trains with what the packages' pages add, in the tree that comes first on the path; prints what was found there."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from study.analysis.tables import write_outcome
+from study.config.document import parse_yaml
+from study.planning.graph import Plan
+from study.search.load import load_plan
+from study.store.store import Store
+from study.training.job import Surroundings, make_job
+from study.training.loader import Context
+from study.training.train_stage import perform
+from tests import docs
+
+OWN = docs.blocks(docs.read("README.md"), "yaml")[0]
+FRAGMENTS = docs.blocks(docs.read("models/README.md"), "yaml fragment")
+ADDED: dict[str, Any] = {
+    "data": {"mine": {"source": "two_bones", "root": "bones"}},
+    "image": {"size": 32},
+    "validation": {"min_cases": 1},
+    "stages": {"classify": {"epochs": 1}, "turn": {"epochs": 1}, "segment": {"steps": 2}},
+    "compare": {
+        "architecture": ["fcn"],
+        "backbone": ["tu-lcnet_050"],
+        "pathway": ["none", "turned"],
+        "labelled_fraction": [1.0],
+        "segment.loss": [{"margin": 1.0}],
+        "folds": 2,
+    },
+}
+
+
+def write_bones(root: Path) -> None:
+    """Write the layout that the page on sources describes."""
+    random, lines = np.random.default_rng(0), ["scan,patient"]
+    for folder in ("scans", "annotations"):
+        (root / folder).mkdir(parents=True)
+    for number in range(16):
+        ids = np.zeros((40, 32), np.uint8)
+        ids[5 + number : 20 + number, 4:20], ids[8 + number : 12 + number, 8:14] = 1, 2
+        pixels = random.integers(0, 60, ids.shape, np.uint8) + 80 * ids
+        for folder, array in (("scans", pixels), ("annotations", ids)):
+            Image.fromarray(array).save(root / folder / f"s{number:02d}.png")
+        lines.append(f"s{number:02d},p{number // 2}")
+    (root / "who.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def plan_of(document: dict[str, Any], place: Path) -> Plan:
+    return load_plan(document, file="study.yaml", cache=place / "cache")
+
+
+def main(place: Path) -> None:
+    whole: dict[str, Any] = parse_yaml(OWN)
+    before = plan_of(whole, place).nodes.keys()
+    for fragment in FRAGMENTS:
+        assert plan_of(docs.merged(whole, parse_yaml(fragment)), place).nodes.keys() - before, fragment
+    document = whole
+    for changes in (*map(parse_yaml, FRAGMENTS), ADDED):
+        document = docs.merged(document, changes)
+    write_bones(place / "bones")
+    plan, store = plan_of(document, place), Store(place / "runs")
+    around = Surroundings(storage=store.root, cache=place / "cache", cpus=1, checkpoint=plan.spec.checkpoint)
+    for node in plan.nodes.values():
+        perform(make_job(plan, node), around, Context(report=lambda _: None))
+    write_outcome(plan, store)
+    import pyarrow.parquet as pq
+
+    metrics = pq.read_table(store.study(plan.spec.name) / "results.parquet")["metric"].unique().to_pylist()
+    records = [store.record(digest) for digest in plan.nodes]
+    print(*metrics, *(record["architecture"] for record in records))  # noqa: T201
+    print(*{record["settings"]["task"] for record in records}, *plan.spec.stages["segment"].loss)  # noqa: T201
+    print(*{name for record in records for name in record["settings"]["loss"]}, plan.spec.data["mine"].source)  # noqa: T201
+
+
+main(Path(sys.argv[1]))

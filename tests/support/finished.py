@@ -1,0 +1,85 @@
+"""A finished study of small pictures on disk: two folds of one pathway, trained in this process within seconds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from study.analysis.tables import write_outcome
+from study.config.schema import Checkpoint
+from study.planning.graph import Plan
+from study.store.store import Store
+from study.training.job import Surroundings, make_job
+from study.training.loader import Context
+from study.training.train_stage import perform
+from tests.support.blobs import blob
+from tests.support.tiny import planned, tiny
+
+CLASSES = ["blob", "left half"]
+IMAGES = 10
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a finished study left, and the folder of its data."""
+
+    store: Store
+    plan: Plan
+    data: Path
+    cache: Path
+
+    @property
+    def stages(self) -> list[str]:
+        """Digests of the target stages, by fold."""
+        return [one.chain[-1] for one in self.plan.replicates]
+
+
+def write_pictures(root: Path, *, overlapping: bool) -> None:
+    """Write pictures of several shapes with a blob, and its left half as a second class."""
+    for number in range(IMAGES):
+        width, height = (64, 48) if number % 2 else (50, 70)
+        pixels, mask = blob(number, width=width, height=height)
+        half = mask & (np.arange(width) < np.flatnonzero(mask.any(axis=0)).mean())
+        places = {"images": pixels}
+        if overlapping:
+            places |= {f"masks/{name}": part * np.uint8(255) for name, part in zip(CLASSES, (mask, half), strict=True)}
+        else:
+            places |= {"masks": mask + half}
+        for place, picture in places.items():
+            (root / place).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.asarray(picture, np.uint8)).save(root / place / f"p{number}.png")
+    if not overlapping:
+        (root / "classes.txt").write_text("\n".join(CLASSES), encoding="utf-8")
+
+
+def finished(root: Path, *, overlapping: bool, changes: dict[str, Any] | None = None) -> Finished:
+    """Train, score and compare a study under `root`."""
+    data, cache, store = root / "data", root / "cache", Store(root / "runs")
+    write_pictures(data, overlapping=overlapping)
+    document = tiny({
+        "data": {"hospital": {"source": "folder", "root": str(data), "classes": CLASSES}},
+        "validation": {"min_cases": 1},
+        "image.fit": "letterbox",
+        "image.prepare": {"normalise": True},
+        "evaluate": {"size": 40, "threshold": 0.4},
+        "keep": {"weights": "all"},
+        "stages": {"segment": {"task": "segmentation", "data": "hospital", "steps": 48, "batch_size": 4,
+                               "optimizer": {"name": "adam", "lr": 0.005}}},
+        "pathways": {"none": ["segment"]},
+    } | (changes or {}))  # fmt: skip
+    plan = planned(document, cache)
+    perform_all(plan, store, cache)
+    store.study("tiny").mkdir(parents=True)
+    (store.study("tiny") / "spec.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    write_outcome(plan, store)
+    return Finished(store, plan, data, cache)
+
+
+def perform_all(plan: Plan, store: Store, cache: Path, *, first: int | None = None) -> None:
+    """Train and score the stages of a plan in this process, or only the first ones."""
+    surroundings = Surroundings(storage=store.root, cache=cache, cpus=1, checkpoint=Checkpoint(epochs=1, seconds=0))
+    for node in list(plan.nodes.values())[:first]:
+        perform(make_job(plan, node), surroundings, Context(report=lambda _: None))

@@ -1,0 +1,160 @@
+"""A loop on made-up arrays: small, exact, and the same for every task."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datasets.loading.augment import Augmenter
+from datasets.loading.batches import Batches
+from models.architectures.heads import AverageHead
+from models.architectures.parts import Parts
+from models.network import Network
+from models.tasks import make_task
+from models.tasks.base import Outputs
+from study.config.schema import Link
+from study.config.stages import (
+    AdversarialStage,
+    ClassificationStage,
+    LocalisationStage,
+    ReconstructionStage,
+    SegmentationStage,
+    Stage,
+)
+from study.training.checkpoint import Checkpoints
+from study.training.loader import Context, Material
+from study.training.trainer import Loop, Trained
+
+SIZE, IMAGES = 32, 10
+TRAIN, VALIDATION = range(8), range(8, IMAGES)
+UNLABELLED = range(3, 8)
+WHOLE = Link(stage="one")
+STAGES = {
+    "reconstruction": ReconstructionStage,
+    "classification": ClassificationStage,
+    "localisation": LocalisationStage,
+    "segmentation": SegmentationStage,
+    "adversarial": AdversarialStage,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A stage on the made-up arrays."""
+
+    settings: Stage
+    link: Link = WHOLE
+    dropout: float = 0.0
+    validates: bool = True
+
+    def loop(self, work: Path, *, crash_after: int | None = None, weights_seed: int = 1) -> Trained:
+        """Train until done, or until the report of an epoch raises `Killed`."""
+        loop = self.make(crash_after=crash_after, weights_seed=weights_seed)
+        return loop.run(Checkpoints(work=work))
+
+    def make(self, *, crash_after: int | None = None, weights_seed: int = 1, rank: int = 0, world: int = 1) -> Loop:
+        settings = self.settings
+        targets = _targets(settings.task)
+        images = _images()
+        task = make_task(settings, Outputs(names=_names(settings.task)))
+        torch.manual_seed(weights_seed)
+        network = _network(task.head_channels(), maps=settings.task not in _ENCODER_ONLY, dropout=self.dropout)
+
+        def report(scores: Mapping[str, float]) -> None:
+            if crash_after is not None and scores["epoch"] > crash_after:
+                raise Killed
+
+        batches = Batches(
+            images, targets, TRAIN, batch_size=settings.batch_size, seed=5, parts=settings.accumulate,
+            augmenter=Augmenter(settings.augment, settings.target, SIZE),
+        )  # fmt: skip
+        held_out = Batches(images, targets, VALIDATION, batch_size=settings.batch_size, seed=5)
+        unlabelled = Batches(images, None, UNLABELLED, batch_size=settings.batch_size, seed=5)
+        material = Material(
+            training=batches,
+            validation=held_out if self.validates else None,
+            unlabelled=unlabelled if settings.task == "adversarial" else None,
+        )
+        context = Context(report=report, rank=rank, world=world)
+        return Loop(network, task, settings, self.link, material, seed=5, context=context)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+_ENCODER_ONLY = ("classification", "localisation")
+
+
+class Encoder(nn.Module):
+    """A map at full and one at half resolution; a real encoder would only make the same test slower."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = _block(1, 8, stride=1), _block(8, 16, stride=2)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        shallow = self.first(images)
+        return [shallow, self.second(shallow)]
+
+
+class Decoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = _block(24, 16, stride=1)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        shallow, deep = features
+        merged: Tensor = self.block(torch.cat([shallow, nn.functional.interpolate(deep, scale_factor=2.0)], dim=1))
+        return merged
+
+
+def _block(inputs: int, outputs: int, *, stride: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+    )
+
+
+def _network(outputs: int, *, maps: bool, dropout: float) -> Network:
+    answer = nn.Conv2d(16, outputs, 1) if maps else AverageHead(16, outputs)
+    parts = Parts(
+        encoder=Encoder(), decoder=Decoder() if maps else None, head=nn.Sequential(nn.Dropout(dropout), answer)
+    )
+    return Network(parts, mean=[0.2], std=[0.3], stages=[["first.0.weight"], ["second.0.weight"]])
+
+
+def _images() -> np.ndarray[Any, np.dtype[np.uint8]]:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 60, (IMAGES, SIZE, SIZE, 1), dtype=np.uint8)
+    for number in range(IMAGES):
+        images[number, 4 + number : 14 + number, 3 : 8 + 2 * number] += 150
+    return images
+
+
+def _targets(task: str) -> np.ndarray[Any, Any] | None:
+    if task == "reconstruction":
+        return None
+    if task == "classification":
+        labels = np.array([[number % 2, number % 3 == 0] for number in range(IMAGES)], dtype=np.float32)
+        labels[3, 1] = np.nan
+        return labels
+    if task == "localisation":
+        points = [[(5.5 + number) / SIZE, (9 + number) / SIZE] for number in range(IMAGES)]
+        return np.array(points, dtype=np.float32)
+    masks = (_images()[..., 0] > 100).astype(np.uint8)
+    return np.stack([masks, masks[:, ::-1]], axis=1)
+
+
+def _names(task: str) -> tuple[str, ...]:
+    return {"reconstruction": ("grey",), "localisation": ("x", "y")}.get(task, ("bright", "mirrored"))
+
+
+def stage(task: str, **changes: object) -> Stage:
+    defaults: dict[str, object] = {"data": "made up", "batch_size": 4}
+    length = {} if "steps" in changes else {"epochs": 4}
+    made: Stage = STAGES[task].model_validate(defaults | length | changes)
+    return made

@@ -1,0 +1,31 @@
+"""Finished stages as their records alone tell of them."""
+
+from study.planning.graph import Plan
+from study.store.store import WEIGHTS, Store, score_files
+
+
+def publish_record(store: Store, plan: Plan, digest: str, **told: object) -> None:
+    """Publish a planned stage with the record that training it would leave, and what a test wants told in it."""
+    node, draft = plan.nodes[digest], store.work(digest) / "draft"
+    draft.mkdir(parents=True)
+    (draft / WEIGHTS).write_bytes(bytes(1000))
+    (draft / "history.parquet").write_bytes(bytes(100))
+    for name in (name for key in plan.scorings.get(digest, {}) for name in score_files(key)):
+        (draft / name).touch()
+    step = node.step
+    record = {
+        "architecture": step.architecture,
+        "backbone": step.backbone,
+        "settings": step.settings.model_dump(mode="json", by_alias=True),
+        "image": step.image.model_dump(mode="json"),
+        "link": step.link.model_dump(mode="json"),
+        "data": {"train": len(plan.cohorts[node.draw.data].reading(node.draw).train)},
+        "updates": 1,
+        "parameters": 250,
+        "seconds": 1.0,
+        "cpus": 1,
+        "workers": 1,
+        "device": "cpu",
+        "gpu_memory": None,
+    }
+    assert store.publish(digest, draft, record | told)
