@@ -1,4 +1,4 @@
-"""What a finished run tells: the table, what failed, where the picture is, what to do next."""
+"""What a run prints at its end: the table, failures, where the figure is, what to do next."""
 
 import shlex
 from collections.abc import Iterator
@@ -7,27 +7,27 @@ from pathlib import Path
 from results.tables.layout import default_table
 from results.tables.render import render
 from study.analysis.tables import curve_path
-from study.planning.graph import Plan
-from study.run import Ended
+from study.run import StudyOutcome
 from study.store.store import Store
 
 
-def ending(plan: Plan, ended: Ended, storage: Path) -> Iterator[str]:
+def ending(outcome: StudyOutcome, storage: Path) -> Iterator[str]:
     """Yield the lines."""
+    plan = outcome.plan
     name = plan.spec.name
     store = Store(storage)
-    if ended.comparisons.num_rows:
+    if outcome.comparisons.num_rows:
         yield ""
-        yield render(default_table(ended.comparisons), "md")
+        yield render(default_table(outcome.comparisons), "md")
         yield f"learning curve: {curve_path(store, name)}"
-    for digest, error in ended.failures.items():
+    for digest, error in outcome.failures.items():
         stage = plan.nodes[digest].recipe.step.stage
         yield f"failed: {stage} {digest[:8]}: {error.partition(chr(10))[0]}"
-    for arm in ended.fruitless:
+    for arm in outcome.arms_without_result:
         yield f"failed: no candidate of {arm} came to its end; study table {name} --search tells why"
-    if ended.skipped:
-        yield f"not run: {len(ended.skipped)} stages that start from failed ones"
-    if ended.failures:
+    if outcome.skipped:
+        yield f"not run: {len(outcome.skipped)} stages that start from failed ones"
+    if outcome.failures:
         yield "the same command tries what failed once more; the rest is kept"
     where = "" if storage == Path("runs") else f" --storage {shlex.quote(store.place)}"
     commands = (f"table {name} --metric dice", f"table {name} --format csv", f"status {name}")

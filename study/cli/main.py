@@ -201,36 +201,17 @@ def doctor(storage: Storage = DEFAULT_STORAGE, cache: Cache = None) -> None:
 def _run(document: dict[str, object], file: str, storage: Path, cache: Path, address: str | None) -> None:
     from rich.console import Console
 
-    from cluster.local_cluster import LocalCluster
-    from study.execution.readiness import refuse_unready
-    from study.search.load import load_plan
+    from study.cli.ending import ending
+    from study.run import run_study
 
-    with LocalCluster(preload=_preload(document)) as local:
-        cluster = address or local
-        # Who reads new data will most likely train on them: what that needs starts meanwhile.
-        meanwhile = local.begin if cluster is local else None
-        found = load_plan(document, file=file, cache=cache, storage=storage, meanwhile=meanwhile)
-        refuse_unready(found, storage, cache)
-        from study.cli.ending import ending
-        from study.run import run as run_plan
-        from study.store.store import Store
-
-        console = Console(soft_wrap=True)
-        try:
-            with Store(storage).sharing(found.spec.name):
-                ended = run_plan(found, document, storage=storage, cache=cache, cluster=cluster, console=console)
-        except ConnectionError as error:
-            raise Refused([Problem(path="--address", message=str(error))], file) from error
-    for line in ending(found, ended, storage):
+    console = Console(soft_wrap=True)
+    try:
+        outcome = run_study(document, file=file, storage=storage, cache=cache, address=address, console=console)
+    except ConnectionError as error:
+        raise Refused([Problem(path="--address", message=str(error))], file) from error
+    for line in ending(outcome, storage):
         say(line)
-    raise typer.Exit(1 if ended.failures or ended.fruitless else 0)
-
-
-def _preload(document: dict[str, object]) -> str | None:
-    """Return what processes import before they have work; those of Ray Train are new ones for each stage."""
-    asked = document.get("resources")
-    several = isinstance(asked, dict) and asked.get("workers", 1) != 1
-    return None if several else "study.training.preload"
+    raise typer.Exit(0 if outcome.is_complete else 1)
 
 
 def _templates() -> list[Path]:

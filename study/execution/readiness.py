@@ -2,11 +2,19 @@
 
 from pathlib import Path
 
+from study.config.document import Document
 from study.errors import Problem, Refused
 from study.planning.graph import Plan
 from study.planning.pending import todo
 from study.planning.pretrained import missing_weights
 from study.store.store import Store
+
+
+def preloaded_module(document: Document) -> str | None:
+    """Return the module that processes import before they get work; those of Ray Train are new ones for each stage."""
+    resources = document.get("resources")
+    several = isinstance(resources, dict) and resources.get("workers", 1) != 1
+    return None if several else "study.training.preload"
 
 
 def refuse_unready(plan: Plan, storage: Path, cache: Path) -> None:

@@ -81,7 +81,8 @@ def execute_left(
             )
             if source is not None:
                 source.draw()
-            return queue
+        write_plan(plan, store)
+        return queue
 
 
 class _Elsewhere:

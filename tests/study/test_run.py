@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from cluster.connect import Capacity
 from cluster.protocol import Outcome
 from study.config.schema import Checkpoint
 from study.errors import Refused
+from study.execution.retention import drop_weights
 from study.execution.scheduler import _refuse_too_small, _with_ancestors
 from study.execution.worker import Worker
 from study.planning.graph import Plan
 from study.planning.pending import set_damaged_aside, todo
-from study.run import _drop_weights
 from study.store.lease import claim
 from study.store.store import WEIGHTS, Store
 from study.training.job import Surroundings, make_job
@@ -193,7 +192,7 @@ def test_a_stage_that_is_ended_keeps_its_checkpoints_unless_a_search_ended_it(
 @pytest.mark.parametrize(("keep", "left"), [("all", 2), ("parents+best", 1), ("none", 0)])
 def test_weights_are_kept_as_the_spec_says(cache: Path, finished: Store, keep: str, left: int) -> None:
     plan = planned(tiny({**SMALL, "keep.weights": keep}), cache)
-    _drop_weights(plan, finished, frozenset(), Console(quiet=True))
+    drop_weights(plan, finished, frozenset(), ignore)
 
     assert sum(finished.has_weights(digest) for digest in finished.finished()) == left
     for digest in finished.finished():

@@ -1,0 +1,24 @@
+"""Which weights of a finished study stay in its storage."""
+
+from collections.abc import Callable
+
+from study.errors import Refused
+from study.planning.graph import Plan
+from study.store.references import planned_by_all
+from study.store.store import Store
+
+
+def drop_weights(plan: Plan, store: Store, best: frozenset[str], say: Callable[[str], None]) -> None:
+    """Remove the weights that `keep` does not name, except those of stages that other studies need."""
+    if plan.spec.keep.weights == "all":
+        return
+    parents = frozenset(node.parent for node in plan.nodes.values() if node.parent)
+    kept = parents | best if plan.spec.keep.weights == "parents+best" else frozenset[str]()
+    own = plan.nodes.keys() | plan.candidates.keys() | (plan.searches.tried() if plan.searches is not None else set())
+    try:
+        shared = planned_by_all(store, but=plan.spec.name)
+    except Refused as refused:
+        unknown = " and ".join(problem.path for problem in refused.problems)
+        say(f"no weights were removed, as {unknown} may need them: its plan is missing or damaged")
+        return
+    store.drop_weights((store.finished() & own) - kept - shared)
