@@ -27,7 +27,7 @@ class Node:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Admission:
+class AdmittedNodes:
     """Which nodes get work: neither those with an id of `without`, nor others where the check finds a fault."""
 
     check: Check | None = None
@@ -36,12 +36,12 @@ class Admission:
     without: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, check: Check, nodes: list[Node]) -> "Admission":
+    def of(cls, check: Check, nodes: list[Node]) -> "AdmittedNodes":
         """Return what follows from asking these nodes."""
         out = frozenset(node.id for node in nodes if node.fault)
         return cls(check=check, known=frozenset(node.id for node in nodes) - out, without=out)
 
-    def but(self, nodes: Collection[str]) -> "Admission":
+    def but(self, nodes: Collection[str]) -> "AdmittedNodes":
         """Return the same without more nodes."""
         return replace(self, without=self.without.union(nodes))
 
@@ -73,30 +73,30 @@ def _fault(check: Check) -> str:
         return f"cannot be asked: {type(error).__name__}: {error}"
 
 
-class Unfit(RuntimeError):  # noqa: N818 - an expected state
+class NodesRejected(RuntimeError):  # noqa: N818 - an expected state
     """Processes met nodes that do not see what they have to."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self.nodes = tuple(nodes)
         super().__init__("; ".join(node.text for node in nodes))
 
-    def __reduce__(self) -> tuple[type["Unfit"], tuple[Sequence[Node]]]:
-        return Unfit, (self.nodes,)  # it crosses processes
+    def __reduce__(self) -> tuple[type["NodesRejected"], tuple[Sequence[Node]]]:
+        return NodesRejected, (self.nodes,)  # it crosses processes
 
 
-ALL = Admission()
+ALL = AdmittedNodes()
 
 
 class _Running:
     admission = ALL
 
 
-def enter(admission: Admission) -> None:
+def enter(admission: AdmittedNodes) -> None:
     """Say where the work that this process runs now may spread to."""
     _Running.admission = admission
 
 
-def running() -> Admission:
+def running() -> AdmittedNodes:
     """Return where the work that this process runs may spread to."""
     return _Running.admission
 

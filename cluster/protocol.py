@@ -10,7 +10,7 @@ LOST_PROCESSES = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Item:
+class QueuedStage:
     """One stage to run. `needs` are ids of other items; `cost` is any measure of its length.
 
     `work` runs an item that comes late and that the work shared by all does not know. `retries`: how often after an
@@ -25,7 +25,7 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class StageOutcome:
     """How an item ended. `busy`: another driver runs it. `redo`: what the item named left is unusable.
 
     `stopped`: its source had it stopped. `skipped`: it was never run, because what it needs failed. `unfit`: it met
@@ -33,14 +33,14 @@ class Outcome:
     before its work began.
     """
 
-    status: Literal["done", "busy", "redo", "failed", "stopped", "skipped", "unfit", "lost"]
+    status: Literal["done", "busy", "redo", "failed", "stopped", "skipped", "rejected", "lost"]
     detail: str = ""
     redo: str = ""
     nodes: tuple[str, ...] = ()
     """Ids of those that are unfit."""
 
 
-Work = Callable[[str, Report], Outcome]
+Work = Callable[[str, Report], StageOutcome]
 
 
 class Room(Protocol):
@@ -90,7 +90,7 @@ class Listener(Protocol):
     def lost(self, name: str, why: str) -> None:
         """Hear that the process of a running item was lost, and why if that is known; the item is handed out again."""
 
-    def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
+    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
         """An item ended; `again` where it will be handed out once more."""
 
     def stranded(self) -> None:
@@ -100,7 +100,7 @@ class Listener(Protocol):
 class Source(Protocol):
     """Brings items that are not known from the start, and is told what became of any; in the driver's process."""
 
-    def more(self, slots: int) -> tuple[Iterable[Item], Iterable[str]]:
+    def more(self, slots: int) -> tuple[Iterable[QueuedStage], Iterable[str]]:
         """Return new items and those ids of them that are done; asked where nothing is ready for one of the slots.
 
         No items: nothing now, and nothing ever where nothing runs any more.
@@ -109,5 +109,5 @@ class Source(Protocol):
     def reported(self, name: str, scores: Mapping[str, float]) -> bool:
         """Hear a report of a running item; return whether to stop it."""
 
-    def ended(self, name: str, outcome: Outcome) -> None:
+    def ended(self, name: str, outcome: StageOutcome) -> None:
         """Hear how an item ended for good."""

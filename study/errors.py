@@ -23,7 +23,7 @@ class Problem:
         return printable(f"{where}: {self.message}")
 
 
-class Refused(Exception):  # noqa: N818 - an expected end, not a bug
+class ConfigError(Exception):
     """The input was refused before anything ran."""
 
     def __init__(self, problems: Iterable[Problem], file: str) -> None:

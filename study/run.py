@@ -17,10 +17,10 @@ from study.execution.study_folder import draw_learning_curve, failure_writer, fo
 from study.monitoring.display import Display
 from study.monitoring.heartbeat import heartbeat
 from study.planning.graph import Plan
-from study.planning.pending import Todo, set_damaged_aside, todo
+from study.planning.pending import PendingStages, pending_stages, set_damaged_aside
 from study.search.load import load_plan
 from study.search.lock import alone
-from study.store.damage import Damaged
+from study.store.damage import DamagedStageError
 from study.store.paths import DRIVER
 from study.store.store import Store
 
@@ -55,7 +55,7 @@ def run_study(
 ) -> StudyOutcome:
     """Run a study to its end, on the Ray cluster at `address` or on this machine, and return how it ended.
 
-    Raises `Refused` where the study file or its data have a problem, `ConnectionError` where the cluster has.
+    Raises `ConfigError` where the study file or its data have a problem, `ConnectionError` where the cluster has.
     """
     with LocalCluster(preload=preloaded_module(document)) as local:
         # Ray starts while data are read for the first time: training them needs it next.
@@ -84,7 +84,7 @@ class _Run:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._run()
-            except Damaged as error:
+            except DamagedStageError as error:
                 if attempt == ATTEMPTS:
                     raise
                 self.store.set_aside(error)
@@ -97,7 +97,7 @@ class _Run:
         """Run the pending stages, derive the tables, remove the weights that are not kept."""
         plan, store = self.plan, self.store
         write_study(plan, self.document, store, self._say)
-        pending = todo(plan, store)
+        pending = pending_stages(plan, store)
         display = Display(plan, left=pending, console=self.console, on_failure=failure_writer(plan, store))
         with heartbeat(store.study(plan.spec.name) / DRIVER, lambda: display.told(len(plan.nodes))) as heart:
             forget_failures(plan, store)
@@ -107,7 +107,7 @@ class _Run:
                 plan=plan, comparisons=comparisons,
                 failures={digest: error for digest, error in queue.failed.items() if digest in plan.nodes},
                 skipped=frozenset(queue.skipped & plan.nodes.keys()),
-                arms_without_result=tuple(plan.searches.fruitless) if plan.searches is not None else (),
+                arms_without_result=tuple(plan.searches.arms_without_result) if plan.searches is not None else (),
             )  # fmt: skip
             if not outcome.failures:  # a failed stage is tried again, and may start from any of the others
                 drop_weights(plan, store, best_stages(plan, comparisons), self._say)
@@ -115,15 +115,15 @@ class _Run:
             heart.state = "finished" if outcome.is_complete else "failed"
         return outcome
 
-    def _execute(self, pending: Todo, display: Display) -> Queue:
+    def _execute(self, pending: PendingStages, display: Display) -> Queue:
         """Run the pending stages on the cluster, and those that a search adds."""
         if not pending.stages and (self.plan.searches is None or self.plan.searches.finished):
             return Queue()
         if isinstance(self.cluster, LocalCluster):
             self.cluster.begin()  # while Ray and what runs on it are imported
-        from study.execution.scheduler import execute_left
+        from study.execution.scheduler import execute_pending
 
-        return execute_left(self.plan, pending, self.store, self.cache.resolve(), self.cluster, display)
+        return execute_pending(self.plan, pending, self.store, self.cache.resolve(), self.cluster, display)
 
     def _say(self, text: str) -> None:
         self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)

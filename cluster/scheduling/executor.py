@@ -12,8 +12,8 @@ import ray
 from ray import tune
 
 from cluster.connect import Capacity
-from cluster.nodes import ALL, Admission, Node, apart, enter
-from cluster.protocol import LOST_PROCESSES, Item, Listener, Outcome, Share, Source, Work
+from cluster.nodes import ALL, AdmittedNodes, Node, apart, enter
+from cluster.protocol import LOST_PROCESSES, Listener, QueuedStage, Share, Source, StageOutcome, Work
 from cluster.scheduling import tune_patches
 from cluster.scheduling.capacity import Slots
 from cluster.scheduling.stage_queue import Queue
@@ -28,13 +28,13 @@ MOST = 100_000
 
 
 def execute(
-    items: Iterable[Item],
+    items: Iterable[QueuedStage],
     work: Work,
     listener: Listener,
     *,
     capacity: Capacity,
     share: Share,
-    admission: Admission = ALL,
+    admission: AdmittedNodes = ALL,
     done: Iterable[str] = (),
     may_start: Callable[[str], bool] = lambda _: True,
     gpus: Callable[[str], float] | None = None,
@@ -98,7 +98,7 @@ class _Shared:
     """What every process gets once."""
 
     work: Work
-    admission: Admission
+    admission: AdmittedNodes
 
     @functools.cached_property
     def node(self) -> Node:
@@ -130,11 +130,11 @@ def _trial(config: dict[str, Any], shared: list[ray.ObjectRef], asked: bool) -> 
         common = _fetched(shared[0])
         enter(common.admission.but(config["without"]))
         if asked and common.node.fault:
-            outcome = Outcome(status="unfit", detail=common.node.text, nodes=(common.node.id,))
+            outcome = StageOutcome(status="rejected", detail=common.node.text, nodes=(common.node.id,))
         else:
             work, report = config["work"] or common.work, lambda scores: tune.report({"scores": dict(scores)})
             outcome = _thread().submit(work, config["id"], report).result()
     except Exception as error:  # noqa: BLE001 - whatever a stage raises fails that stage alone
         where = traceback.format_exc()
-        outcome = Outcome(status="failed", detail=f"{type(error).__name__}: {error}\n{where}")
+        outcome = StageOutcome(status="failed", detail=f"{type(error).__name__}: {error}\n{where}")
     tune.report(asdict(outcome))

@@ -13,7 +13,7 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, Work
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from ray.util.queue import Empty, Queue
 
-from cluster.nodes import Admission, Unfit
+from cluster.nodes import AdmittedNodes, NodesRejected
 from cluster.protocol import LOST_PROCESSES, Report, Share
 from cluster.scheduling.rendezvous import LoopbackTorchConfig
 
@@ -26,11 +26,13 @@ class Stopped(RuntimeError):  # noqa: N818 - an expected state
     """The report was the last one wanted."""
 
 
-def distribute(member: Member, report: Report, *, share: Share, admission: Admission, name: str, scratch: str) -> None:
+def distribute(
+    member: Member, report: Report, *, share: Share, admission: AdmittedNodes, name: str, scratch: str
+) -> None:
     """Run a member in each of the workers of a share, and report what the first one tells.
 
-    Raises what a member raises, what `report` raises, and `Unfit`, once all have stopped. Where a process is lost all
-    begin again, and have to know themselves where from. `scratch` is a folder or URI that every node sees. Each start
+    Raises what a member or `report` raises, or `NodesRejected`, once all have stopped. If a process is lost all begin
+    again, and have to know themselves where from. `scratch` is a folder or URI that every node sees. Each start
     costs many seconds.
     """
     for _ in range(LOST_PROCESSES + 1):
@@ -83,7 +85,7 @@ def _fit(trainer: TorchTrainer, report: Report, questions: Queue, answers: Queue
 def _in_worker(config: dict[str, Any]) -> None:
     node = config["admission"].here()
     if node.fault:
-        raise Unfit([node])
+        raise NodesRejected([node])
     context = ray.train.get_context()
     rank = context.get_world_rank()
 
@@ -104,9 +106,9 @@ def _raised(error: WorkerGroupError | ControllerError) -> BaseException | None:
         failure: BaseException = error.controller_failure
         return failure
     failures: list[BaseException] = list(error.worker_failures.values())
-    unfit = {node.id: node for failure in failures if isinstance(failure, Unfit) for node in failure.nodes}
+    unfit = {node.id: node for failure in failures if isinstance(failure, NodesRejected) for node in failure.nodes}
     if unfit:
-        return Unfit(list(unfit.values()))
+        return NodesRejected(list(unfit.values()))
     if any(_is_loss(failure) for failure in failures):
         return None
     # A member that fails lets the others fail with it, in torch's exchange between them.

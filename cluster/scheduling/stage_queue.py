@@ -4,7 +4,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from cluster.protocol import Item
+from cluster.protocol import QueuedStage
 
 REDOS = 3
 """How often what an item left may turn out unusable."""
@@ -16,10 +16,10 @@ class Queue:
     `done` names items that need not run, unless what they left turns out unusable.
     """
 
-    def __init__(self, items: Iterable[Item] = (), *, done: Iterable[str] = (), retries: int = 1) -> None:
+    def __init__(self, items: Iterable[QueuedStage] = (), *, done: Iterable[str] = (), retries: int = 1) -> None:
         self.done: set[str] = set()
         self._retries = retries
-        self._items: dict[str, Item] = {}
+        self._items: dict[str, QueuedStage] = {}
         self._children: dict[str, list[str]] = {}
         self._waits: dict[str, int] = {}
         self._remaining: dict[str, float] = {}
@@ -34,7 +34,7 @@ class Queue:
         """Descendants of failed items."""
         self.add(items, done=done)
 
-    def add(self, items: Iterable[Item], *, done: Iterable[str] = ()) -> None:
+    def add(self, items: Iterable[QueuedStage], *, done: Iterable[str] = ()) -> None:
         """Take further items in. One that is open stays as it is; one that was done and is not in `done` runs again.
 
         A new item below a failed one is skipped at once.
@@ -63,7 +63,7 @@ class Queue:
         for name in (self.failed.keys() | self.skipped) & {need for item in new.values() for need in item.needs}:
             self._skip_below(name)
 
-    def item(self, name: str) -> Item:
+    def item(self, name: str) -> QueuedStage:
         """Return an item."""
         return self._items[name]
 
@@ -154,7 +154,7 @@ class Queue:
         heapq.heappush(self._heap, (-self._remaining[name], name))
 
 
-def _remaining(items: Mapping[str, Item], children: Mapping[str, Sequence[str]]) -> dict[str, float]:
+def _remaining(items: Mapping[str, QueuedStage], children: Mapping[str, Sequence[str]]) -> dict[str, float]:
     """Return the cost of the longest chain that starts at each item."""
     remaining: dict[str, float] = {}
     stack = list(items)

@@ -13,7 +13,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from cluster.protocol import LOST_PROCESSES, Listener, Outcome, Share, Source
+from cluster.protocol import LOST_PROCESSES, Listener, Share, Source, StageOutcome
 from cluster.scheduling.capacity import Slots
 from cluster.scheduling.stage_queue import Queue
 from cluster.scheduling.tune_patches import Shortage
@@ -159,13 +159,13 @@ class QueueSearcher(Searcher):
         self._begun.discard(trial_id)
         name = self._names.pop(trial_id)
         if trial_id in self._stopped:
-            outcome, again = Outcome(status="stopped"), False
+            outcome, again = StageOutcome(status="stopped"), False
             self.queue.abandon(name)
         elif error or result is None or "status" not in result:
             outcome, again = self._given_up(name)
         else:
-            outcome = Outcome(**{field.name: result[field.name] for field in fields(Outcome)})
-            if outcome.status == "unfit":
+            outcome = StageOutcome(**{field.name: result[field.name] for field in fields(StageOutcome)})
+            if outcome.status == "rejected":
                 outcome = self._left_out(name, outcome)
             again = self._settle(name, outcome)
         self.listener.ended(name, outcome, again=again)
@@ -173,18 +173,18 @@ class QueueSearcher(Searcher):
             self._source.ended(name, outcome)
             self._tell_skipped()
 
-    def _given_up(self, name: str) -> tuple[Outcome, bool]:
+    def _given_up(self, name: str) -> tuple[StageOutcome, bool]:
         """Tune tries a running trial again itself, but none whose process is lost before its work begins."""
         self._losses[name] += 1
         if self._losses[name] <= LOST_PROCESSES:
             self.queue.put_back(name)
-            return Outcome(status="lost"), True
+            return StageOutcome(status="lost"), True
         why = self._why.get(name)
         detail = f"its process was lost {self._losses[name]} times{f': {why}' if why else ''}"
-        outcome = Outcome(status="failed", detail=detail)
+        outcome = StageOutcome(status="failed", detail=detail)
         return outcome, self.queue.fail(name, outcome.detail, final=True)
 
-    def _left_out(self, name: str, outcome: Outcome) -> Outcome:
+    def _left_out(self, name: str, outcome: StageOutcome) -> StageOutcome:
         """Leave nodes out; an item that met many fails, as where all that a cluster adds are blind."""
         self._met[name] += 1
         new = [self._slots.leave_out(node) for node in outcome.nodes]
@@ -196,14 +196,14 @@ class QueueSearcher(Searcher):
         told, self._told = self._told, set(self.queue.skipped)
         for name in sorted(self._told - told):
             if self._source is not None:
-                self._source.ended(name, Outcome(status="skipped"))
+                self._source.ended(name, StageOutcome(status="skipped"))
 
-    def _settle(self, name: str, outcome: Outcome) -> bool:
+    def _settle(self, name: str, outcome: StageOutcome) -> bool:
         match outcome.status:
             case "done":
                 self.queue.finish(name)
                 return False
-            case "busy" | "unfit":
+            case "busy" | "rejected":
                 self.queue.put_back(name)
                 return True
             case "redo":

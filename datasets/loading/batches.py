@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Rows = NDArray[np.int64]
 
 
-class Share(NamedTuple):
+class RankBatch(NamedTuple):
     """What one worker gets of a part of a batch: images (n, S, S, channels) and targets, arrays of its own.
 
     `size` counts the part's images over all workers. `counts` is false where these are fewer than the workers and
@@ -62,7 +62,7 @@ class Batches:
 
     def epoch(
         self, epoch: int, rank: int = 0, world: int = 1, *, shuffle: bool = True, start: int = 0
-    ) -> Iterator[Sequence[Share]]:
+    ) -> Iterator[Sequence[RankBatch]]:
         """Yield this rank's share of every part of every batch.
 
         Training (`shuffle`): the order depends on seed and epoch; images are augmented. Evaluation: rows in order,
@@ -80,13 +80,13 @@ class Batches:
             parts = max(1, min(self._parts, len(batch) // self._least)) if shuffle else 1
             yield [self._share(part, rank, world, epoch if shuffle else None) for part in np.array_split(batch, parts)]
 
-    def _share(self, part: Rows, rank: int, world: int, epoch: int | None) -> Share:
+    def _share(self, part: Rows, rank: int, world: int, epoch: int | None) -> RankBatch:
         own = np.array_split(part, world)[rank]
         places = own if len(own) else part[-1:]
         images, targets = self._read(places) if epoch is None else self._augmented(places, epoch)
-        return Share(images, targets, size=len(part), counts=bool(len(own)))
+        return RankBatch(images, targets, size=len(part), counts=bool(len(own)))
 
-    def stream(self, update: int, rank: int = 0, world: int = 1) -> Iterator[Sequence[Share]]:
+    def stream(self, update: int, rank: int = 0, world: int = 1) -> Iterator[Sequence[RankBatch]]:
         """Yield training batches without end, epoch after epoch, from the given update of a run on."""
         epoch, place = divmod(update, self.updates_per_epoch)
         for number in itertools.count(epoch):

@@ -18,7 +18,7 @@ from models.counts import one_hot
 from models.distributed import present
 from models.losses.functions import ratio
 from models.settings import AdversarialSettings
-from models.tasks.base import NETWORK, Batch, Outputs, Rival, Turn
+from models.tasks.base import NETWORK, AdversarialNetwork, Batch, Outputs, Update
 from models.tasks.segmentation import Segmentation
 
 DISCRIMINATOR = "discriminator"
@@ -32,17 +32,17 @@ class Adversarial(Segmentation):
         self.block = settings.adversarial
         self._judge: Discriminator
 
-    def rivals(self, channels: int) -> Mapping[str, Rival]:
+    def adversarial_networks(self, channels: int) -> Mapping[str, AdversarialNetwork]:
         """Make the discriminator."""
         block = self.block
         self._judge = make_discriminator(block.discriminator, classes=self.head_channels(), channels=channels)
-        return {DISCRIMINATOR: Rival(network=self._judge, optimizer=block.optimizer)}
+        return {DISCRIMINATOR: AdversarialNetwork(network=self._judge, optimizer=block.optimizer)}
 
-    def turns(self, network: nn.Module, batch: Batch) -> Iterator[Turn]:
+    def updates(self, network: nn.Module, batch: Batch) -> Iterator[Update]:
         """Yield the discriminator's update, then the network's."""
         logits = network(batch.images)
         maps = self.probabilities(logits)
-        yield Turn(DISCRIMINATOR, self.judging_loss(maps.detach(), batch))
+        yield Update(DISCRIMINATOR, self.judging_loss(maps.detach(), batch))
         self._judge.requires_grad_(False)
         deceiving = self.deceiving_loss(maps, batch.images, self._labelled(batch.target))
         loss = self._loss(logits, batch.target) + self.block.lambda1 * deceiving
@@ -50,7 +50,7 @@ class Adversarial(Segmentation):
             with present(batch.unlabelled_counts):
                 loss = loss + self.unlabelled_loss(network, batch.unlabelled, batch.update)
         self._judge.requires_grad_(True)
-        yield Turn(NETWORK, loss)
+        yield Update(NETWORK, loss)
 
     def judging_loss(self, maps: Tensor, batch: Batch) -> Tensor:
         """Return the discriminator's binary cross-entropy: true maps are 1, predicted ones 0, both as heavy."""

@@ -42,15 +42,15 @@ class Outputs:
     exclusive: bool = False
 
 
-class Turn(NamedTuple):
-    """One update: which player moves, against which loss."""
+class Update(NamedTuple):
+    """One update of one network: its name and the loss to reduce."""
 
-    player: str
+    network_name: str
     loss: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rival:
+class AdversarialNetwork:
     """A second network that is trained against the first and not kept."""
 
     network: nn.Module
@@ -78,13 +78,13 @@ class Task(ABC):
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the scalar training loss of one batch."""
 
-    def rivals(self, channels: int) -> Mapping[str, Rival]:
-        """Make the other players, with weights from torch's global generator, for images of so many channels."""
+    def adversarial_networks(self, channels: int) -> Mapping[str, AdversarialNetwork]:
+        """Build further networks, with weights from torch's global generator, for images of `channels` channels."""
         return {}
 
-    def turns(self, network: nn.Module, batch: Batch) -> Iterator[Turn]:
-        """Yield the updates of one batch; each is made before the next is asked for."""
-        yield Turn(NETWORK, self.loss(network, batch))
+    def updates(self, network: nn.Module, batch: Batch) -> Iterator[Update]:
+        """Yield the updates of one batch; each is applied before the next is requested."""
+        yield Update(NETWORK, self.loss(network, batch))
 
     @abstractmethod
     def statistics(self, network: nn.Module, batch: Batch) -> Tensor:

@@ -33,8 +33,8 @@ from results.statistics.notes import (
     where_tested,
 )
 from results.statistics.paired_tests import Pair, paired_tests
-from results.statistics.patient_sums import ScoredReplicate
-from results.statistics.patients import PatientInference
+from results.statistics.patient_level.inference import PatientInference
+from results.statistics.patient_level.sums import ScoredReplicate
 from results.statistics.replicates import ReplicateInference
 
 if TYPE_CHECKING:

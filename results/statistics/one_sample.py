@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from results.statistics import bootstrap, signed_rank
+from results.statistics import signed_rank
 from results.statistics.design import SIGN_FLIP
 from results.statistics.estimates import Array, hedges_g, independent, moments, rounded
 from results.statistics.notes import (
@@ -18,7 +18,8 @@ from results.statistics.notes import (
     few_patients_note,
     first_note,
 )
-from results.statistics.permutation import sign_flip_p
+from results.statistics.patient_level import bootstrap
+from results.statistics.patient_level.permutation import sign_flip_p
 
 STUDENT = "paired t-test, effect size d_z"
 WILCOXON = "Wilcoxon signed rank test, effect size rank biserial"

@@ -8,11 +8,11 @@ import numpy as np
 from results.statistics.cells import Cells
 from results.statistics.design import CORRECTED, ONE_RUN, PATIENTS, TRAINING
 from results.statistics.estimates import Array, corrected, group_means, hedges_g, holm
-from results.statistics.image_differences import ImageDifferences, ScoredImages
 from results.statistics.inference import Comparison
 from results.statistics.notes import SEVERAL_IMAGES, SHARED_TRAINING, incomplete, joined, where_tested
 from results.statistics.one_sample import Columns, over_patients, ranked, student
-from results.statistics.patient_sums import ScoredReplicate
+from results.statistics.patient_level.image_differences import ImageDifferences, ScoredImages
+from results.statistics.patient_level.sums import ScoredReplicate
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from results.tables.side_by_side import side_by_side
 from study.analysis.derived_cache import study_table
 from study.analysis.tables import read_comparisons
-from study.errors import Problem, Refused
+from study.errors import ConfigError, Problem
 from study.store.paths import RESULTS
 from study.store.store import Store
 
@@ -36,7 +36,7 @@ class Scored:
 
 
 def versus(storage: Path, names: Sequence[str], wanted: "Mapping[str, str]") -> "Table":
-    """Lay two studies of a storage out beside each other and say what differs between them. Raises `Refused`."""
+    """Lay two studies of a storage out beside each other and say what differs between them. Raises `ConfigError`."""
     store = Store(storage)
     own, other = (read_comparisons(store.study(name), wanted) for name in names)
     first, second = (scored(store, name) for name in names)
@@ -45,7 +45,7 @@ def versus(storage: Path, names: Sequence[str], wanted: "Mapping[str, str]") -> 
     try:
         return side_by_side(own, other, wanted, comparable=comparable, notes=notes)
     except ValueError as error:
-        raise Refused([Problem(path="", message=str(error))], " ".join(names)) from error
+        raise ConfigError([Problem(path="", message=str(error))], " ".join(names)) from error
 
 
 def scored(store: Store, name: str) -> Scored:

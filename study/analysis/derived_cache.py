@@ -10,7 +10,7 @@ import results
 from results.metrics.compute import MetricSettings, Stage
 from results.schema import FACTORS, SERIES, SIZES, Replicate
 from study.planning.digest import combined
-from study.store.atomic import Altered, hash_of, intact_table, write_table
+from study.store.atomic import AlteredFileError, hash_of, intact_table, write_table
 from study.store.documents import of_study
 from study.store.paths import COMPARISONS, RESULTS, TESTS
 from study.store.store import Store
@@ -50,7 +50,7 @@ def write_derived(folder: Path, tables: "Mapping[str, pa.Table]", mark: str) -> 
 
 
 def study_table(folder: Path, name: str, columns: Iterable[str] = ()) -> Path:
-    """Return the path of a table in a study's folder. Raises `Altered`.
+    """Return the path of a table in a study's folder. Raises `AlteredFileError`.
 
     It is as it was written, was written for this study, and has `columns` beside those of every table.
     """
@@ -60,13 +60,13 @@ def study_table(folder: Path, name: str, columns: Iterable[str] = ()) -> Path:
     try:
         metadata = pq.read_metadata(intact_table(file))
     except FileNotFoundError as error:
-        raise Altered(str(file), "is missing") from error
+        raise AlteredFileError(str(file), "is missing") from error
     lacking = [column for column in (*_SHARED, *columns) if column not in metadata.schema.to_arrow_schema().names]
     if lacking:
-        raise Altered(str(file), f"lacks the columns {', '.join(lacking)}")
+        raise AlteredFileError(str(file), f"lacks the columns {', '.join(lacking)}")
     others = sorted(_studies(metadata) - {folder.name})
     if others:
-        raise Altered(str(file), of_study(others[0]))
+        raise AlteredFileError(str(file), of_study(others[0]))
     return file
 
 
@@ -86,6 +86,6 @@ def read_derived(folder: Path, mark: str) -> "pa.Table | None":
         found = [pq.read_schema(intact_table(folder / name)) for name in (RESULTS, COMPARISONS, TESTS)]
         if all((one.metadata or {}).get(MARK) == combined(mark, *one.names).encode() for one in found):
             return pq.read_table(folder / COMPARISONS).replace_schema_metadata()
-    except (OSError, pa.ArrowInvalid, Altered):  # one is missing, or damaged
+    except (OSError, pa.ArrowInvalid, AlteredFileError):  # one is missing, or damaged
         pass
     return None

@@ -21,7 +21,7 @@ def study_design(plan: Plan, store: Store) -> Design:
         families=families(plan),
         fixed_test=plan.test_is_fixed,
         level=compare.level,
-        fixed_split=plan.cohorts[plan.target].settings.seed is not None,
+        fixed_split=plan.views[plan.target].settings.seed is not None,
         cells=_cells(plan, store, _failed_stages(store.study(plan.spec.name) / FAILURES)),
         ancestors={replicate.chain[-1]: replicate.chain[:-1] for replicate in plan.replicates},
         tuned=[plan.arms[arm].key for arm, fold in plan.searched_with if fold is None],
@@ -98,7 +98,7 @@ def _notes(plan: Plan) -> Mapping[str, str]:
     for replicate in plan.replicates:
         nodes = [plan.nodes[digest] for digest in replicate.chain]
         texts = []
-        if not plan.cohorts[plan.target].reading(nodes[-1].draw).validation:
+        if not plan.views[plan.target].reading(nodes[-1].draw).validation:
             texts.append(f"fewer than {plan.spec.validation.min_cases} validation images: last epoch taken")
             texts += _settings_without_effect(nodes[-1].step.settings)
         searched = plan.masks_of_search(replicate)
@@ -107,7 +107,7 @@ def _notes(plan: Plan) -> Mapping[str, str]:
             if not searched.issubset((*split.labelled, *split.validation)):
                 texts.append(f"settings found with {len(searched)} masks, not all among this cell's")
         draw = nodes[-1].draw
-        if draw.unlabelled and not plan.cohorts[plan.target].reading(draw).unlabelled:
+        if draw.unlabelled and not plan.views[plan.target].reading(draw).unlabelled:
             texts.append("no mask is hidden: adversarial training on labelled images alone")
         fixed = [node.recipe.step.stage for node in nodes if node.recipe.step.settings.seed is not None]
         if fixed:

@@ -13,7 +13,7 @@ from results.statistics.power import detectable_over_replicates, detectable_over
 from study.analysis.derived_cache import study_table
 from study.analysis.design import families
 from study.planning.graph import Plan, Replicate
-from study.store.atomic import Altered
+from study.store.atomic import AlteredFileError
 from study.store.paths import RESULTS, TESTS
 from study.store.store import Store
 
@@ -65,7 +65,7 @@ def _of_family(plan: Plan, family: Family, metric: str, spread: dict[str, float]
     testable = [count for count in by_pair if count != 1]
     comparisons = len(testable) * len(compare.labelled)
     if testable:
-        splits = 1 if plan.cohorts[plan.target].settings.seed is not None else len(compare.seeds)
+        splits = 1 if plan.views[plan.target].settings.seed is not None else len(compare.seeds)
         size = detectable_over_replicates(compare.folds, splits, comparisons)
         yield _entry(metric, family.name, comparisons, "fold and seed", size, spread.get("fold and seed"), "")
     fewest = min((count for count in testable if count is not None), default=None)
@@ -95,7 +95,7 @@ def _entry(
 def alternatives(plan: Plan, comparisons: int) -> list[Entry]:
     """Return what more seeds or folds would detect, over replicates and over pretraining runs that folds share."""
     compare = plan.spec.compare
-    if plan.test_is_fixed or plan.cohorts[plan.target].settings.seed is not None or not comparisons:
+    if plan.test_is_fixed or plan.views[plan.target].settings.seed is not None or not comparisons:
         return []
     folds, seeds = compare.folds, len(compare.seeds)
     more = [(folds, count) for count in MORE_SEEDS if count > seeds][:2]
@@ -128,7 +128,7 @@ def _shared_runs(plan: Plan) -> dict[ArmKey, int]:
 
 
 def _test_patients(plan: Plan) -> int:
-    index = plan.cohorts[plan.target].index
+    index = plan.views[plan.target].index
     split = plan.splits(plan.spec.compare.labelled[0])[0]
     return len({index.patients[row] for row in split.test})
 
@@ -149,7 +149,7 @@ def _spread(plan: Plan, store: Store) -> dict[tuple[str, str, str], float]:
         try:
             study_table(folder, TESTS, schema.paired_tests().names)
             study_table(folder, RESULTS, ("scoring",))
-        except (Altered, PermissionError):
+        except (AlteredFileError, PermissionError):
             continue  # what its own commands say, or of an earlier version
         scored = pq.read_table(folder / RESULTS, columns=["scoring"], filters=[("metric", "=", "mean_iou")])
         if scorings.isdisjoint(scored["scoring"].unique().to_pylist()):

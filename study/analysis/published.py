@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from results.tables.published import Reported
 from study.config.document import read_document
-from study.errors import Problem, Refused
+from study.errors import ConfigError, Problem
 from study.planning.arms import text_of
 
 if TYPE_CHECKING:
@@ -16,13 +16,13 @@ LEVELS = ("labelled_fraction", "labelled_images")
 
 
 def reported(spec: Path) -> list[Reported]:
-    """Return every published value of a study's file. Raises `Refused` where it has none."""
+    """Return every published value of a study's file. Raises `ConfigError` where it has none."""
     from study.config.schema import PUBLISHED
 
     sections = PUBLISHED.validate_python(read_document(spec).get("published", []))
     if not sections:
         message = "the study's file has no published values; allowed: a file with `published`; leave --published out"
-        raise Refused([Problem(path="published", message=message)], str(spec))
+        raise ConfigError([Problem(path="published", message=message)], str(spec))
     return [
         Reported(
             match={"metric": part.metric, "class": part.class_, "aggregation": part.aggregation}

@@ -14,12 +14,12 @@ from results.metrics.measured import read_measured, write_measured
 from results.schema import Replicate as Row
 from results.statistics.compare import compare
 from results.statistics.design import Design
-from results.statistics.patient_sums import ScoredReplicate
+from results.statistics.patient_level.sums import ScoredReplicate
 from results.tables.layout import is_complete
 from study.analysis.derived_cache import read_derived, stage_marks, study_table, write_derived
 from study.analysis.design import study_design
 from study.config.schema import StudySpec
-from study.errors import Problem, Refused
+from study.errors import ConfigError, Problem
 from study.planning.digest import combined
 from study.planning.graph import Plan, Replicate
 from study.store.paths import COMPARISONS, MEASURED, RESULTS, TESTS
@@ -92,7 +92,7 @@ def _row(plan: Plan, store: Store, replicate: Replicate) -> Row:
 
 
 def read_comparisons(folder: Path, wanted: Mapping[str, str] | None = None) -> "pa.Table":
-    """Return the comparisons of a study's folder, only rows with the wanted values. Raises `Refused` without any file.
+    """Return the comparisons of a study's folder, only rows with the wanted values. Raises `ConfigError`.
 
     Where no row has them all, the columns of words alone tell what there is.
     """
@@ -100,7 +100,7 @@ def read_comparisons(folder: Path, wanted: Mapping[str, str] | None = None) -> "
 
     if not os.path.lexists(folder / COMPARISONS):
         message = "has no comparisons yet; allowed: a study that has run; run it first"
-        raise Refused([Problem(path="", message=message)], folder.name)
+        raise ConfigError([Problem(path="", message=message)], folder.name)
     file = study_table(folder, COMPARISONS)
     if wanted is None:
         return pq.read_table(file)

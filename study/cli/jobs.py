@@ -12,7 +12,7 @@ import typer
 from study.cli.console import say
 from study.cli.options import DEFAULT_STORAGE, File, Overrides, StudyName, storage_at, study_folder
 from study.config.document import read_document
-from study.errors import Problem, Refused
+from study.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from cluster.jobs.client import Submitted
@@ -59,14 +59,14 @@ def submit(
             f"a driver of {spec.name} wrote there less than a minute ago; allowed: one driver of a study at a time; "
             f"study stop {spec.name}, or wait a minute where it is gone"
         )
-        raise Refused([Problem(path="--storage", message=message)], str(file))
+        raise ConfigError([Problem(path="--storage", message=message)], str(file))
     from cluster.jobs.client import Jobs
 
-    with _refusing(str(file)), shipped(document, image) as surroundings:
+    with _refusing(str(file)), shipped(document, image) as runtime:
         job = Jobs(address).submit(
             spec.name,
             entrypoint(document, place, image=image),
-            surroundings,
+            runtime,
             {"study": spec.name, "storage": place},
             lambda line: say(line, error=True),
         )
@@ -136,7 +136,7 @@ def _next(name: str) -> list[str]:
 
 
 def _shared(storage: str | None) -> str:
-    """Return a storage that all nodes may share. Raises `Refused` for one that can only be this machine's."""
+    """Return a storage that all nodes may share. Raises `ConfigError` for one that can only be this machine's."""
     from study.store.object_store import checked_uri, is_uri
 
     if storage is not None and is_uri(storage):
@@ -146,7 +146,7 @@ def _shared(storage: str | None) -> str:
             f"is {storage or DEFAULT_STORAGE}, a folder of this machine; allowed: an absolute path or a URI that every "
             "node of the cluster reaches, such as /mnt/shared/runs or s3://bucket/runs; name one"
         )
-        raise Refused([Problem(path="--storage", message=message)], "study submit")
+        raise ConfigError([Problem(path="--storage", message=message)], "study submit")
     return storage
 
 
@@ -166,7 +166,7 @@ def _stored(storage: str | None, name: str) -> dict[str, Any] | None:
         place = storage_at(storage)
         study_folder(place, name)
         return status(place, name)
-    except (Refused, OSError):
+    except (ConfigError, OSError):
         return None
 
 
@@ -178,4 +178,4 @@ def _refusing(what: str) -> Iterator[None]:
     try:
         yield
     except Declined as error:
-        raise Refused([Problem(path="--address", message=str(error))], what) from error
+        raise ConfigError([Problem(path="--address", message=str(error))], what) from error

@@ -31,8 +31,8 @@ from study.cli.options import (
 )
 from study.cli.results import compare, report, table
 from study.config.document import read_document
-from study.errors import Problem, Refused, unknown
-from study.store.object_store import Silent
+from study.errors import ConfigError, Problem, unknown
+from study.store.object_store import StoreUnavailable
 from study.store.retry import refuses
 
 app = typer.Typer(
@@ -69,10 +69,10 @@ def init(
     known = {found.name.removesuffix(".yaml"): found for found in _templates()}
     place = output or Path(f"{template}.yaml")
     if template not in known:
-        raise Refused([Problem(path="", message=unknown("template", template, known))], "study init")
+        raise ConfigError([Problem(path="", message=unknown("template", template, known))], "study init")
     if place.exists():
         message = f"{place} exists; allowed: a new file; choose another name with -o or remove it"
-        raise Refused([Problem(path="", message=message)], "study init")
+        raise ConfigError([Problem(path="", message=message)], "study init")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(known[template].read_text(encoding="utf-8"), encoding="utf-8")
@@ -80,7 +80,7 @@ def init(
         message = (
             f"{place} cannot be written ({error.strerror}); allowed: a place you may write; choose another with -o"
         )
-        raise Refused([Problem(path="", message=message)], "study init") from error
+        raise ConfigError([Problem(path="", message=message)], "study init") from error
     say(f"wrote {place}; next: study plan {shlex.quote(str(place))}")
 
 
@@ -208,7 +208,7 @@ def _run(document: dict[str, object], file: str, storage: Path, cache: Path, add
     try:
         outcome = run_study(document, file=file, storage=storage, cache=cache, address=address, console=console)
     except ConnectionError as error:
-        raise Refused([Problem(path="--address", message=str(error))], file) from error
+        raise ConfigError([Problem(path="--address", message=str(error))], file) from error
     for line in ending(outcome, storage):
         say(line)
     raise typer.Exit(0 if outcome.is_complete else 1)
@@ -235,13 +235,13 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks, as on stderr
     try:
         status = run_app(arguments, standalone_mode=False) or 0
-    except Refused as refused:
+    except ConfigError as refused:
         say(str(refused), error=True)
         status = 2
     except typer.TyperException as error:
         _show_usage(error)
         status = 2
-    except Silent as silent:
+    except StoreUnavailable as silent:
         message = f"{silent}; allowed: a storage that answers; what is finished is kept, run the same command later"
         say(" ".join(message.split()), error=True)
         status = 1

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from study.errors import Problem, Refused, unknown
+from study.errors import ConfigError, Problem, unknown
 from study.store.atomic import is_name
 from study.store.paths import SPEC
 
@@ -45,17 +45,17 @@ def cache_of(cache: Path | None) -> Path:
 def _folder_at(place: str, option: str) -> Path:
     """Return a path that Arrow takes for the same one: it reads `~` as the home folder and `a:` as a scheme.
 
-    Raises `Refused` for a path that is not UTF-8, which Arrow cannot open.
+    Raises `ConfigError` for a path that is not UTF-8, which Arrow cannot open.
     """
     if any("\ud800" <= char <= "\udfff" for char in place):
         message = f"{place} is not UTF-8; allowed: a path in UTF-8; rename the folder or choose another"
-        raise Refused([Problem(path="", message=message)], option)
+        raise ConfigError([Problem(path="", message=message)], option)
     path = Path(os.path.expanduser(place))  # noqa: PTH111 - raises for no name, and tells ./~ from ~
     return path.absolute() if path.parts and (":" in path.parts[0] or path.parts[0][0] == "~") else path
 
 
 def storage_at(place: str, cache: Path | None = None) -> Path:
-    """Return the folder of a storage; for one at a URI its mirror in the cache. Raises `Refused`."""
+    """Return the folder of a storage; for one at a URI its mirror in the cache. Raises `ConfigError`."""
     from study.store.bucket_store import made_mirror, mirror_of
     from study.store.object_store import Remote, checked_uri, is_uri, problem
 
@@ -65,12 +65,12 @@ def storage_at(place: str, cache: Path | None = None) -> Path:
     uri = checked_uri(place) if mirror is None else mirror.remote.uri
     unreadable = problem(Remote(uri))
     if unreadable:
-        raise Refused([Problem(path="", message=unreadable)], f"--storage {uri}")
+        raise ConfigError([Problem(path="", message=unreadable)], f"--storage {uri}")
     return made_mirror(uri, cache_of(cache).resolve()) if mirror is None else Path(place)
 
 
 def study_folder(storage: Path, name: str) -> Path:
-    """Return the folder of a study, as it is now. Raises `Refused` where the storage has none of this name."""
+    """Return the folder of a study, as it is now. Raises `ConfigError` where the storage has none of this name."""
     from study.store.documents import check_spec
     from study.store.store import Store
 
@@ -79,6 +79,6 @@ def study_folder(storage: Path, name: str) -> Path:
         store.pull(name)
     if not is_name(name) or not os.path.lexists(store.study(name) / SPEC):
         message = f"{unknown('study', name, store.studies(SPEC))}; run it first, or name its storage with --storage"
-        raise Refused([Problem(path="", message=message)], f"--storage {store.place}")
+        raise ConfigError([Problem(path="", message=message)], f"--storage {store.place}")
     check_spec(store.study(name) / SPEC)
     return store.study(name)

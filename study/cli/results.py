@@ -8,7 +8,7 @@ import typer
 
 from study.cli.console import say
 from study.cli.options import DEFAULT_STORAGE, Cache, Storage, StudyName, cache_of, study_folder
-from study.errors import Problem, Refused
+from study.errors import ConfigError, Problem
 from study.store.atomic import writing_problem
 from study.store.paths import SPEC
 
@@ -46,7 +46,7 @@ def table(  # noqa: PLR0917 - options are given by name
     ] = None,
     split: Annotated[str, typer.Option(help="test, validation, or these with _thresholded.")] = "test",
     rows: Annotated[str | None, typer.Option(help="Factors, separated by commas; default: those that vary.")] = None,
-    columns: Annotated[str | None, typer.Option(help="One factor.")] = None,
+    columns: Annotated[str | None, typer.Option(help="ArmSearch factor.")] = None,
     published: Annotated[bool, typer.Option("--published", help="Show what papers report beside it.")] = False,
     search: Annotated[bool, typer.Option("--search", help="Show the trials of the study's search instead.")] = False,
     format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.md,
@@ -78,7 +78,7 @@ def table(  # noqa: PLR0917 - options are given by name
                 columns=columns,
             )  # fmt: skip
     except ValueError as error:
-        raise Refused([Problem(path="", message=str(error))], name) from error
+        raise ConfigError([Problem(path="", message=str(error))], name) from error
     if published:
         from study.analysis.published import with_published
 
@@ -127,7 +127,7 @@ def report(  # noqa: PLR0917 - options are given by name
     wishes = Wishes(figures=figures, format=format_.value, log=log, images=images)
     problem = f"{place} is a folder; allowed: a file" if place.is_dir() else writing_problem(place.parent)
     if problem:
-        raise Refused([Problem(path="", message=f"{problem}; -o names another place")], name)
+        raise ConfigError([Problem(path="", message=f"{problem}; -o names another place")], name)
     with Store(storage).sharing(name):
         write_report(storage, name, cache=cache_of(cache), output=place, wishes=wishes)
     say(f"wrote {place}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from study.errors import Problem, Refused
+from study.errors import ConfigError, Problem
 
 Document = dict[str, Any]
 
@@ -137,33 +137,33 @@ def _copied(value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
 
 
 def read_document(path: Path, overrides: Iterable[str] = ()) -> Document:
-    """Read a study file and apply `path=value` overrides. Raises `Refused`."""
+    """Read a study file and apply `path=value` overrides. Raises `ConfigError`."""
     file = str(path)
     text = _text(path)
     try:
         document = parse_yaml(text)
     except yaml.YAMLError as error:
-        raise Refused([Problem(path="", message=_yaml_message(error))], file) from error
+        raise ConfigError([Problem(path="", message=_yaml_message(error))], file) from error
     if not isinstance(document, dict):
         what = "is empty" if document is None else f"holds a {type(document).__name__}"
         message = f"{what}; allowed: a mapping with name, data, stages, pathways, compare; `study init` writes one"
-        raise Refused([Problem(path="", message=message)], file)
+        raise ConfigError([Problem(path="", message=message)], file)
     for override in overrides:
         dotted, found, value = override.partition("=")
         if not found or not dotted:
             message = f"--set {override!r} has no value; allowed: --set path.in.spec=value"
-            raise Refused([Problem(path=dotted, message=message)], file)
+            raise ConfigError([Problem(path=dotted, message=message)], file)
         try:
             set_path(document, dotted, parse_yaml(value))
         except ValueError as error:
-            raise Refused([Problem(path=dotted, message=f"--set: {error}")], file) from error
+            raise ConfigError([Problem(path=dotted, message=f"--set: {error}")], file) from error
         except yaml.YAMLError as error:
-            raise Refused([Problem(path=dotted, message=f"--set: {_yaml_message(error)}")], file) from error
+            raise ConfigError([Problem(path=dotted, message=f"--set: {_yaml_message(error)}")], file) from error
     return document
 
 
 def _text(path: Path) -> str:
-    """Return the text of a study file. Raises `Refused`."""
+    """Return the text of a study file. Raises `ConfigError`."""
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)  # a device may never end
@@ -173,7 +173,7 @@ def _text(path: Path) -> str:
     except (OSError, ValueError) as error:
         reason = f"cannot be read ({getattr(error, 'strerror', None) or error})"
     message = f"{reason}; allowed: a YAML text file; `study init TEMPLATE -o FILE` writes one"
-    raise Refused([Problem(path="", message=message)], str(path))
+    raise ConfigError([Problem(path="", message=message)], str(path))
 
 
 def set_path(document: Document, dotted: str, value: object) -> None:

@@ -15,7 +15,7 @@ from datasets.source import Index, Offer, Progress, Source
 from datasets.sources import DataSettings, open_source
 from study.config.document import Document, parse_yaml, set_path
 from study.config.messages import dotted, faults
-from study.errors import Problem, Refused
+from study.errors import ConfigError, Problem
 from study.planning.read_progress import telling
 
 COMMAND = "study data check"
@@ -29,7 +29,7 @@ _AT = ("data", "checked")
 
 
 def read_settings(source: str, root: Path | None, overrides: Iterable[str] = ()) -> DataSettings:
-    """Return the settings of one data set as `data.NAME` of a study file has them. Raises `Refused`."""
+    """Return the settings of one data set as `data.NAME` of a study file has them. Raises `ConfigError`."""
     document: Document = {"source": source} | ({"root": str(root)} if root is not None else {})
     for override in overrides:
         key, given, value = override.partition("=")
@@ -39,21 +39,21 @@ def read_settings(source: str, root: Path | None, overrides: Iterable[str] = ())
             set_path(document, key, parse_yaml(value))
         except (ValueError, yaml.YAMLError) as error:
             message = f"--set {override!r} cannot be read ({' '.join(str(error).split())}); allowed: --set key=value"
-            raise Refused([Problem(path=key, message=message)], COMMAND) from error
+            raise ConfigError([Problem(path=key, message=message)], COMMAND) from error
     try:
         adapter: TypeAdapter[DataSettings] = TypeAdapter(DataSettings)
         return adapter.validate_python(document)
     except ValidationError as error:
         found = faults(error, document, at=_AT)
         problems = [Problem(path=dotted(one.path[len(_AT) :]), message=one.message) for one in found]
-        raise Refused(problems, COMMAND) from error
+        raise ConfigError(problems, COMMAND) from error
 
 
 def data_check(settings: DataSettings, *, cache: Path, output: Path) -> Iterator[str]:
-    """Yield what a data set holds and what is odd about it; draw its contact sheet. Raises `Refused` for errors."""
+    """Yield what a data set holds and what is odd about it; draw its contact sheet. Raises `ConfigError` for errors."""
     if output.suffix.lower() not in SHEETS:
         message = f"{output} has no ending of a picture; allowed: {', '.join(SHEETS)}; choose another name"
-        raise Refused([Problem(path="--output", message=message)], COMMAND)
+        raise ConfigError([Problem(path="--output", message=message)], COMMAND)
     progress = telling(settings.source)
     source = open_source(settings)
     index = _index(source, cache, progress)
@@ -65,7 +65,7 @@ def data_check(settings: DataSettings, *, cache: Path, output: Path) -> Iterator
     yield from (f"warning: {finding.message}" for finding in found if finding.severity == "warning")
     errors = [finding.message for finding in found if finding.severity == "error"]
     if errors:
-        raise Refused([Problem(path=settings.source, message=message) for message in errors], COMMAND)
+        raise ConfigError([Problem(path=settings.source, message=message) for message in errors], COMMAND)
     yield "no errors"
 
 
@@ -73,11 +73,11 @@ def _index(source: Source, cache: Path, progress: Progress) -> Index:
     try:
         return source.index(cache, progress)
     except DataError as error:
-        raise Refused([Problem(path="", message=str(error))], COMMAND) from error
+        raise ConfigError([Problem(path="", message=str(error))], COMMAND) from error
     except OSError as error:
         what = f"{error.filename} cannot be used ({error.strerror})"
         message = f"{what}; allowed: files and folders you may read, and a cache you may write; set ROOT or --cache"
-        raise Refused([Problem(path="", message=message)], COMMAND) from error
+        raise ConfigError([Problem(path="", message=message)], COMMAND) from error
 
 
 def _drawn(source: Source, index: Index, rows: list[int], output: Path) -> Iterator[str]:
@@ -85,7 +85,7 @@ def _drawn(source: Source, index: Index, rows: list[int], output: Path) -> Itera
         sizes = draw_contact(source, index, rows, output)
     except OSError as error:
         message = f"{output} cannot be written ({error.strerror}); allowed: a place you may write; choose another"
-        raise Refused([Problem(path="--output", message=message)], COMMAND) from error
+        raise ConfigError([Problem(path="--output", message=message)], COMMAND) from error
     areas = sorted(sizes, key=lambda size: size[0] * size[1])
     spread = [f"{width} x {height}" for width, height in dict.fromkeys((areas[0], areas[-1]))]
     yield _line("size", f"{' to '.join(spread)} pixels, of the {len(rows)} images drawn")

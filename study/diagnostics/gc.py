@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.store.lease import is_claimed
+from study.store.lease import is_leased
 from study.store.object_store import each, grouped
 from study.store.paths import JOURNAL
 from study.store.references import planned_by_all
@@ -27,13 +27,13 @@ class Garbage:
 def garbage(store: Store) -> list[Garbage]:
     """List what no study of the storage plans or searches with; work that a living process has claimed stays.
 
-    Raises `Refused` where it cannot be told of some study what it needs.
+    Raises `ConfigError` where it cannot be told of some study what it needs.
     """
     wanted = planned_by_all(store) | _searched(store)
     found = []
     for folder, size in _folders(store).items():
         place, _, name = folder.partition("/")
-        claimed = place == "work" and is_claimed(store.work(name), store.mirror)
+        claimed = place == "work" and is_leased(store.work(name), store.mirror)
         if place == "damaged" or (name not in wanted and not claimed):
             found.append(Garbage(folder=folder, bytes=size))
     return found

@@ -4,7 +4,7 @@ import math
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING
 
-from cluster.protocol import Listener, Outcome
+from cluster.protocol import Listener, StageOutcome
 from study.monitoring.gpu_memory import STEP, WHOLE, known_shares, shape_of, share_of
 from study.monitoring.stage_records import kinds_by, record_of
 from study.planning.graph import Plan
@@ -58,7 +58,7 @@ class Packing:
         """Pass on."""
         self._listener.stranded()
 
-    def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
+    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
         """Give room back, and learn what the stage took and which nodes are left out."""
         for node in outcome.nodes:
             self._slots.leave_out(node)

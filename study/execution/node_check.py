@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.errors import DataError
-from study.planning.dataset_view import Cohort, CohortSpec
+from study.planning.dataset_view import DatasetView, DatasetViewSpec
 from study.planning.digest import digest
 from study.planning.graph import Plan
 from study.store.atomic import hash_of
@@ -24,7 +24,7 @@ class Footing:
     None for a URI.
     """
 
-    data: Mapping[str, CohortSpec]
+    data: Mapping[str, DatasetViewSpec]
     marks: Mapping[str, str]
     weights: Mapping[Path, str]
     cache: Path
@@ -36,7 +36,7 @@ class Footing:
             return f"does not see the storage {self.storage.parent}"
         for name, spec in self.data.items():
             try:
-                there = mark(Cohort.open(spec, self.cache))
+                there = mark(DatasetView.open(spec, self.cache))
             except (DataError, OSError) as error:
                 return f"cannot read {name}: {error}"
             if there != self.marks[name]:
@@ -51,17 +51,17 @@ class Footing:
         return ""
 
 
-def mark(cohort: Cohort) -> str:
+def mark(view: DatasetView) -> str:
     """Return the digest of what a data set's index says of its images."""
-    index = cohort.index
+    index = view.index
     return digest([list(index.ids), list(index.content), {kind: list(held) for kind, held in index.offers.items()}])
 
 
-def footing(plan: Plan, store: Store, cache: Path) -> Footing:
+def node_check(plan: Plan, store: Store, cache: Path) -> Footing:
     """Return the check of this plan; a storage that is reached by a URI is asked of nobody."""
     return Footing(
-        data={name: cohort.spec for name, cohort in plan.cohorts.items()},
-        marks={name: mark(cohort) for name, cohort in plan.cohorts.items()},
+        data={name: view.spec for name, view in plan.views.items()},
+        marks={name: mark(view) for name, view in plan.views.items()},
         weights=plan.files,
         cache=cache,
         storage=None if store.origin else store.root / mark_of(store.root),

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from study.config.document import Document
-from study.errors import Problem, Refused
+from study.errors import ConfigError, Problem
 from study.planning.graph import Plan
-from study.planning.pending import todo
+from study.planning.pending import pending_stages
 from study.planning.pretrained import missing_weights
 from study.store.store import Store
 
@@ -18,13 +18,13 @@ def preloaded_module(document: Document) -> str | None:
 
 
 def refuse_unready(plan: Plan, storage: Path, cache: Path) -> None:
-    """Raise `Refused` where a folder cannot be written, or published weights are neither cached nor to be had."""
+    """Raise `ConfigError` where a folder cannot be written, or published weights are neither cached nor to be had."""
     store = Store(storage)
-    lacking = missing_weights(plan, todo(plan, store), store)
+    lacking = missing_weights(plan, pending_stages(plan, store), store)
     problems = [Problem(path="compare.initial_weights", message=line) for line in lacking]
     for option, folder in (("--storage", storage), ("--cache", cache)):
         unwritable = Store(folder).writable_problem()
         if unwritable:
             problems.append(Problem(path=option, message=unwritable))
     if problems:
-        raise Refused(problems, plan.file)
+        raise ConfigError(problems, plan.file)

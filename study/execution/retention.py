@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from study.errors import Refused
+from study.errors import ConfigError
 from study.planning.graph import Plan
 from study.store.references import planned_by_all
 from study.store.store import Store
@@ -17,7 +17,7 @@ def drop_weights(plan: Plan, store: Store, best: frozenset[str], say: Callable[[
     own = plan.nodes.keys() | plan.candidates.keys() | (plan.searches.tried() if plan.searches is not None else set())
     try:
         shared = planned_by_all(store, but=plan.spec.name)
-    except Refused as refused:
+    except ConfigError as refused:
         unknown = " and ".join(problem.path for problem in refused.problems)
         say(f"no weights were removed, as {unknown} may need them: its plan is missing or damaged")
         return

@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING
 
 from cluster.connect import Capacity, connected
 from cluster.local_cluster import LocalCluster
-from cluster.nodes import ALL, Admission, checked
-from cluster.protocol import Item, Listener, Share
+from cluster.nodes import ALL, AdmittedNodes, checked
+from cluster.protocol import Listener, QueuedStage, Share
 from cluster.scheduling.capacity import Slots
 from cluster.scheduling.executor import execute
 from cluster.scheduling.stage_queue import Queue
-from study.errors import Problem, Refused
+from study.errors import ConfigError, Problem
 from study.execution.gpu_packing import Packing
-from study.execution.node_check import footing
+from study.execution.node_check import node_check
 from study.execution.worker import Worker
 from study.monitoring.display import Display
 from study.monitoring.plan_summary import write_plan
 from study.monitoring.tracking import tracked
 from study.planning.graph import Plan, image_epochs
-from study.planning.pending import Todo, todo
+from study.planning.pending import PendingStages, pending_stages
 from study.planning.pretrained import pretrained_weights
-from study.store.lease import is_claimed
+from study.store.lease import is_leased
 from study.store.pretrained import keep
 from study.store.retry import patiently
 from study.store.store import Store
-from study.training.job import Surroundings, make_job
+from study.training.job import RuntimeContext, stage_job
 
 if TYPE_CHECKING:
     from study.search.controller import Driver
@@ -38,15 +38,15 @@ CHECK_SECONDS = 3600.0
 """For a node to read data that it sees for the first time."""
 
 
-def execute_left(
-    plan: Plan, left: Todo, store: Store, cache: Path, cluster: str | LocalCluster, display: Display
+def execute_pending(
+    plan: Plan, left: PendingStages, store: Store, cache: Path, cluster: str | LocalCluster, display: Display
 ) -> Queue:
     """Run what is left of a plan, and what a search brings, on the cluster at an address, or on this machine's own."""
     spec = plan.spec
     # Finished ancestors go along: one that turns out damaged, or without weights by then, is trained again.
     lineage = _with_ancestors(plan, left.stages)
     jobs = {
-        digest: make_job(plan, plan.nodes[digest], needs_weights=digest in left.again or digest not in left.stages)
+        digest: stage_job(plan, plan.nodes[digest], needs_weights=digest in left.again or digest not in left.stages)
         for digest in lineage
     }
     with connected(cluster) as whole:
@@ -56,11 +56,11 @@ def execute_left(
         if whole.joined and spec.resources.gpus == "auto" and not gpus:
             display.line("no node has a GPU now, so resources.gpus auto takes none; set it to 1 where some join later")
         _refuse_too_small(plan, capacity, gpus)
-        surroundings = Surroundings(
+        runtime = RuntimeContext(
             storage=store.root, origin=store.origin, cache=cache, checkpoint=spec.checkpoint,
             cpus=spec.resources.cpus, gpus=gpus, workers=spec.resources.workers, compiles=spec.resources.compile,
         )  # fmt: skip
-        worker = Worker(jobs, surroundings)
+        worker = Worker(jobs, runtime)
         if whole.joined or store.mirror is not None:
             keep(store, pretrained_weights(plan, left, store))
         source = _source(plan, store, worker, display)
@@ -95,7 +95,7 @@ class _Elsewhere:
     def __call__(self, digest: str) -> bool:
         if time.monotonic() - self._held.get(digest, float("-inf")) < HELD_SECONDS:
             return True
-        held = is_claimed(self._store.work(digest), self._store.mirror)
+        held = is_leased(self._store.work(digest), self._store.mirror)
         if held:
             if not self._held:
                 label = self._display.label(digest)
@@ -104,12 +104,12 @@ class _Elsewhere:
         return held
 
 
-def _admission(plan: Plan, store: Store, cache: Path, display: Display) -> Admission:
-    """Ask the nodes whether they see this study's data and storage. Raises `Refused` where all are at fault.
+def _admission(plan: Plan, store: Store, cache: Path, display: Display) -> AdmittedNodes:
+    """Ask the nodes whether they see this study's data and storage. Raises `ConfigError` where all are at fault.
 
     Where none has processors yet, as on a cluster that grows with the work, each is asked when it joins.
     """
-    check = footing(plan, store, cache)
+    check = node_check(plan, store, cache)
     display.line("asking the nodes of the cluster whether they see the data and the storage")
     nodes = checked(check, seconds=CHECK_SECONDS)
     out = [node for node in nodes if node.fault]
@@ -118,8 +118,8 @@ def _admission(plan: Plan, store: Store, cache: Path, display: Display) -> Admis
     if out and len(out) == len(nodes):
         why = f"each {out[0].fault}, or the like"
         message = f"no node of the cluster can work on it: {why}; allowed: paths that every node sees; name such paths"
-        raise Refused([Problem(path="data", message=message)], plan.file)
-    return Admission.of(check, nodes)
+        raise ConfigError([Problem(path="data", message=message)], plan.file)
+    return AdmittedNodes.of(check, nodes)
 
 
 def _source(plan: Plan, store: Store, worker: Worker, display: Display) -> "Driver | None":
@@ -128,7 +128,7 @@ def _source(plan: Plan, store: Store, worker: Worker, display: Display) -> "Driv
         return None
     from study.search.controller import Driver
 
-    def items(digests: Iterable[str], candidates: bool) -> tuple[list[Item], set[str]]:
+    def items(digests: Iterable[str], candidates: bool) -> tuple[list[QueuedStage], set[str]]:
         lineage = _with_ancestors(plan, digests)
         finished = {name for name in lineage if store.is_finished(name)}
         usable = {name for name in finished if store.has_weights(name)}
@@ -139,14 +139,14 @@ def _source(plan: Plan, store: Store, worker: Worker, display: Display) -> "Driv
 
     def compared() -> Iterable[str]:
         patiently(lambda: write_plan(plan, store))
-        return todo(plan, store).stages
+        return pending_stages(plan, store).stages
 
     return Driver(plan.searches, store, items=items, compared=compared, say=display.line)
 
 
-def _late_item(plan: Plan, digest: str, worker: Worker, *, again: bool) -> Item:
+def _late_item(plan: Plan, digest: str, worker: Worker, *, again: bool) -> QueuedStage:
     """Return an item that brings its own job; a candidate is not tried twice where it fails."""
-    job = make_job(plan, plan.node(digest), needs_weights=again)
+    job = stage_job(plan, plan.node(digest), needs_weights=again)
     candidate = digest not in plan.nodes
     work = replace(worker, jobs={digest: job}, candidate=candidate)
     return replace(_item(plan, digest), work=work, retries=0 if candidate else None)
@@ -177,16 +177,16 @@ def _refuse_too_small(plan: Plan, capacity: Capacity, gpus: float) -> None:
         if asked * workers > there
     ]
     if problems and not capacity.joined:
-        raise Refused(problems, plan.file)
+        raise ConfigError(problems, plan.file)
 
 
-def _item(plan: Plan, digest: str) -> Item:
+def _item(plan: Plan, digest: str) -> QueuedStage:
     node = plan.node(digest)
     needs = (node.parent,) if node.parent else ()
-    return Item(id=digest, needs=needs, cost=image_epochs(plan, node))
+    return QueuedStage(id=digest, needs=needs, cost=image_epochs(plan, node))
 
 
-def _packing(plan: Plan, store: Store, listener: Listener, capacity: Capacity, admission: Admission) -> Packing:
+def _packing(plan: Plan, store: Store, listener: Listener, capacity: Capacity, admission: AdmittedNodes) -> Packing:
     whole = Share(cpus=plan.spec.resources.cpus, gpus=1.0)
     return Packing(listener, plan, store, slots=Slots(whole, capacity, admission.without, spare=False))
 

@@ -4,66 +4,66 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster.nodes import Unfit, running, this_node
-from cluster.protocol import Outcome, Report, Share
-from study.store.damage import Damaged
-from study.store.lease import Claimed
+from cluster.nodes import NodesRejected, running, this_node
+from cluster.protocol import Report, Share, StageOutcome
+from study.store.damage import DamagedStageError
+from study.store.lease import LeaseHeld
 from study.store.object_store import under
 from study.store.retry import patiently
-from study.training.job import Job, Surroundings
+from study.training.job import RuntimeContext, StageJob
 
 if TYPE_CHECKING:
     import torch
 
-    from study.training.train_stage import Member, Spread
+    from study.training.train_stage import DistributeFunction, Member
 
 
 @dataclass(frozen=True)
 class Worker:
     """The work of one process of the cluster, sent there once. `candidate`: a search may have it stopped."""
 
-    jobs: dict[str, Job]
-    surroundings: Surroundings
+    jobs: dict[str, StageJob]
+    runtime: RuntimeContext
     candidate: bool = False
 
-    def __call__(self, digest: str, report: Report) -> Outcome:
+    def __call__(self, digest: str, report: Report) -> StageOutcome:
         """Perform one stage and say how it ended."""
         # Imported here: it takes seconds, and the driver needs none of it.
-        from study.training.loader import CPU, Context, UnusableGpu
+        from study.training.loader import CPU, UnusableGpu, WorkerContext
         from study.training.oom import OutOfMemoryError, too_large
-        from study.training.train_stage import perform
+        from study.training.train_stage import run_stage
 
-        job, around = self.jobs[digest], self.surroundings
+        job, around = self.jobs[digest], self.runtime
         store = around.store
         device, joined = CPU, running().check is not None
         try:
             if around.workers == 1:  # else this process only waits, where there may be no GPU
                 device = _device(around, joined=joined)
-            context = Context(report=report, device=device, compiles=around.compiles)
+            context = WorkerContext(report=report, device=device, compiles=around.compiles)
             spread = self._spread(job, report) if around.workers > 1 else None
-            patiently(functools.partial(perform, job, around, context, spread))
+            patiently(functools.partial(run_stage, job, around, context, spread))
         except SystemExit:  # how Tune stops a trial: one that is pruned, and all of them where the driver fails
             if self.candidate:
                 store.drop_work(digest)
             raise
-        except Unfit as met:
-            return Outcome(status="unfit", detail=str(met), nodes=tuple(node.id for node in met.nodes))
+        except NodesRejected as met:
+            return StageOutcome(status="rejected", detail=str(met), nodes=tuple(node.id for node in met.nodes))
         except UnusableGpu as error:
-            return Outcome(status="failed", detail=f"this machine {error}")
+            return StageOutcome(status="failed", detail=f"this machine {error}")
         except OutOfMemoryError as error:
-            return Outcome(status="failed", detail=too_large(job, around, device, error))
-        except Claimed:
-            return Outcome(status="busy")
-        except Damaged as error:
+            return StageOutcome(status="failed", detail=too_large(job, around, device, error))
+        except LeaseHeld:
+            return StageOutcome(status="busy")
+        except DamagedStageError as error:
             store.set_aside(error)
-            return Outcome(status="redo", detail=error.short, redo=error.digest)
-        return Outcome(status="done")
+            return StageOutcome(status="redo", detail=error.short, redo=error.digest)
+        return StageOutcome(status="done")
 
-    def _spread(self, job: Job, report: Report) -> "Spread":
+    def _spread(self, job: StageJob, report: Report) -> "DistributeFunction":
         """Return how a stage is shared among workers."""
         from cluster.scheduling.multi_worker import distribute
 
-        around, work = self.surroundings, self.surroundings.store.work(job.digest)
+        around, work = self.runtime, self.runtime.store.work(job.digest)
         scratch = under(around.origin, f"work/{job.digest}") if around.origin else str(work)
 
         def spread(train: "Member") -> None:
@@ -80,16 +80,16 @@ class Worker:
 
 
 def _in_worker(
-    train: "Member", around: Surroundings, joined: bool, rank: int, world: int, report: Report
+    train: "Member", around: RuntimeContext, joined: bool, rank: int, world: int, report: Report
 ) -> None:  # fmt: skip
-    from study.training.loader import Context
+    from study.training.loader import WorkerContext
 
     device = _device(around, joined=joined)
-    train(Context(report=report, rank=rank, world=world, device=device, compiles=around.compiles))
+    train(WorkerContext(report=report, rank=rank, world=world, device=device, compiles=around.compiles))
 
 
-def _device(around: Surroundings, *, joined: bool) -> "torch.device":
-    """Return what this process computes on. Raises `UnusableGpu`, or `Unfit` where others can do without its node."""
+def _device(around: RuntimeContext, *, joined: bool) -> "torch.device":
+    """Return the device of this process. Raises `UnusableGpu`, or `NodesRejected` if others can do without its node."""
     from study.training.loader import UnusableGpu, own_device
 
     try:
@@ -97,4 +97,4 @@ def _device(around: Surroundings, *, joined: bool) -> "torch.device":
     except UnusableGpu as error:
         if not joined:
             raise
-        raise Unfit([this_node(str(error))]) from error
+        raise NodesRejected([this_node(str(error))]) from error

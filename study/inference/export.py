@@ -17,7 +17,7 @@ from datasets.source import Pixels
 from datasets.sources import DataSettings, open_source
 from datasets.targets import fit_image
 from models.export import MODULES, Answer, largest_difference, library_model, library_problem, write_onnx
-from study.errors import Problem, Refused
+from study.errors import ConfigError, Problem
 from study.inference.inputs import pictures
 from study.inference.model_card import card
 from study.inference.select import Choice
@@ -37,7 +37,7 @@ def export(
 ) -> Iterator[str]:
     """Write one network, or the mean of a cell's, in the form that the place's suffix names; yield what was done.
 
-    Raises `Refused`.
+    Raises `ConfigError`.
     """
     write = _writer(place, ensemble=ensemble)
     if place.is_file() or (place.is_dir() and any(place.iterdir())):
@@ -170,5 +170,5 @@ def _own(choice: Choice, model: Model, cache: Path) -> tuple[list[Pixels], str]:
     return [source.image(row) for row in rows], f"{len(rows)} images of {name}"
 
 
-def _refused(message: str) -> Refused:
-    return Refused([Problem(path="", message=message)], COMMAND)
+def _refused(message: str) -> ConfigError:
+    return ConfigError([Problem(path="", message=message)], COMMAND)

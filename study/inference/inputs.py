@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.decoding.decode import SUFFIXES
-from study.errors import Problem, Refused
+from study.errors import ConfigError, Problem
 
 COMMAND = "study predict"
 
@@ -26,7 +26,7 @@ class Picture:
 def pictures(places: Sequence[Path], folder: Path) -> list[Picture]:
     """Return the pictures of files and folders, each once; folders below a named one are kept in the output.
 
-    Names that differ in their suffix alone keep it. Raises `Refused` where there are none, or two would be
+    Names that differ in their suffix alone keep it. Raises `ConfigError` where there are none, or two would be
     written to one place.
     """
     found: dict[Path, Path] = {}
@@ -36,7 +36,7 @@ def pictures(places: Sequence[Path], folder: Path) -> list[Picture]:
     if not found:
         shown = ", ".join(map(str, places))
         message = f"{shown}: no image is there; allowed: {', '.join(sorted(SUFFIXES))}, or folders of them; name some"
-        raise Refused([Problem(path="", message=message)], COMMAND)
+        raise ConfigError([Problem(path="", message=message)], COMMAND)
     stems = Counter(_key(place.with_suffix("")) for place in found.values())
     planned = [
         Picture(file=file, output=place if stems[_key(place.with_suffix(""))] > 1 else place.with_suffix(""))
@@ -64,17 +64,17 @@ def _refuse_two_in_one_place(planned: Iterable[Picture]) -> None:
         if other != picture.file:
             message = f"{other} and {picture.file} would both be written as {picture.output.name}"
             remedy = "allowed: different names in one call; give the second another output folder"
-            raise Refused([Problem(path="", message=f"{message}; {remedy}")], COMMAND)
+            raise ConfigError([Problem(path="", message=f"{message}; {remedy}")], COMMAND)
 
 
 def refuse_overwriting(planned: Sequence[Picture], endings: Sequence[str]) -> None:
-    """Raise `Refused` where an answer would replace a picture."""
+    """Raise `ConfigError` where an answer would replace a picture."""
     files = {picture.file for picture in planned}
     for picture in planned:
         for ending in endings:
             if picture.named(ending).resolve() in files:
                 message = f"would replace the image {picture.named(ending)}; allowed: another folder; choose one"
-                raise Refused([Problem(path="--output", message=message)], COMMAND)
+                raise ConfigError([Problem(path="--output", message=message)], COMMAND)
 
 
 def _key(place: Path) -> str:

@@ -14,7 +14,7 @@ from datasets.decoding.decode import read
 from datasets.errors import DataError
 from datasets.source import Pixels
 from results.text import printable
-from study.errors import Problem, Refused
+from study.errors import ConfigError, Problem
 from study.inference import MAX_SIDE, MIN_SIDE
 from study.inference.inputs import COMMAND, Picture, pictures, refuse_overwriting
 from study.inference.out_of_fold import Masks, OutOfFoldSummary, StudyImages, networks_for
@@ -51,7 +51,7 @@ class PredictionOptions:
 def predict(
     choice: Choice, store: Store, paths: Sequence[Path], options: PredictionOptions, say: Callable[[str], None]
 ) -> bool:
-    """Write the predictions of all images; return whether all could be read. Raises `Refused` if none could.
+    """Write the predictions of all images; return whether all could be read. Raises `ConfigError` if none could.
 
     Images that cannot be read are reported on stderr and skipped.
     """
@@ -76,7 +76,7 @@ def predict(
     unread = list(run.predict_all(planned))
     if len(unread) == len(planned):
         message = f"none of {len(planned)} images can be read; allowed: PNG, JPEG, TIFF and DICOM files; name others"
-        raise Refused([Problem(path="", message=message)], COMMAND)
+        raise ConfigError([Problem(path="", message=message)], COMMAND)
     record = {"stages": list(models), "cell": dict(choice.cell), "size": options.size, "tile": options.tile}
     writer.write_description(options.output, record | run.summary.record())
     for line in (*run.summary.lines(), *(_cautions(choice, first, options) if run.summary.dice else ())):
@@ -208,5 +208,5 @@ def _progress(total: int) -> Callable[[int, str], None]:
     return report
 
 
-def _refused(path: str, message: str) -> Refused:
-    return Refused([Problem(path=path, message=message)], COMMAND)
+def _refused(path: str, message: str) -> ConfigError:
+    return ConfigError([Problem(path=path, message=message)], COMMAND)

@@ -9,8 +9,8 @@ from results import schema
 from results.tables.layout import is_complete
 from study.analysis.derived_cache import study_table
 from study.analysis.tables import read_comparisons
-from study.errors import Problem, Refused, unknown
-from study.store.atomic import Altered, is_name
+from study.errors import ConfigError, Problem, unknown
+from study.store.atomic import AlteredFileError, is_name
 from study.store.documents import check_spec
 from study.store.paths import COMPARISONS, RESULTS, SPEC
 from study.store.store import Store
@@ -58,7 +58,7 @@ class Choice:
 def choose(
     store: Store, name: str, *, arm: Sequence[str] = (), fold: int | None = None, seed: int | None = None
 ) -> Choice:
-    """Return the stages that a name or a digest stands for. Raises `Refused`.
+    """Return the stages that a name or a digest stands for. Raises `ConfigError`.
 
     `arm` are texts `factor=value`; of several cells that have these values it is the one with the best headline.
     """
@@ -95,12 +95,12 @@ def _stage(store: Store, name: str) -> str:
 
 
 def _told_by_a_study(store: Store, digest: str) -> Choice:
-    altered: Altered | None = None
+    altered: AlteredFileError | None = None
     for study in store.studies(RESULTS, SPEC, COMPARISONS):
         folder = store.study(study)
         try:
             rows = _replicates(folder, digest)
-        except Altered as error:  # another study may know the stage
+        except AlteredFileError as error:  # another study may know the stage
             altered = altered or error
             continue
         if rows and (folder / SPEC).is_file():
@@ -177,5 +177,5 @@ def _spec(folder: Path) -> dict[str, Any]:
     return read_document(folder / SPEC)
 
 
-def _refused(where: str, message: str) -> Refused:
-    return Refused([Problem(path="", message=message)], where)
+def _refused(where: str, message: str) -> ConfigError:
+    return ConfigError([Problem(path="", message=message)], where)

@@ -9,11 +9,11 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from cluster.protocol import Outcome
+from cluster.protocol import StageOutcome
 from results.text import printable
 from study.monitoring.eta import Pace, left_text, scores_text
 from study.planning.graph import Plan, image_epochs
-from study.planning.pending import Todo
+from study.planning.pending import PendingStages
 
 LINE_SECONDS = 10.0
 """Between two lines about a running stage in a pipe."""
@@ -22,7 +22,9 @@ LINE_SECONDS = 10.0
 class Display:
     """Tells of stages as they start, train and end."""
 
-    def __init__(self, plan: Plan, *, left: Todo, console: Console, on_failure: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, plan: Plan, *, left: PendingStages, console: Console, on_failure: Callable[[str, str], None]
+    ) -> None:
         self._plan, self._console, self._live, self._on_failure = plan, console, console.is_terminal, on_failure
         self._expected, self._late = set(left.stages), set[str]()
         self._total, self._done, self._failed = len(self._expected), 0, 0
@@ -82,7 +84,7 @@ class Display:
         """Say that the study waits for a node."""
         self.line("no node of the cluster has room for a stage now; the study goes on as soon as one joins")
 
-    def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
+    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
         """Show how a stage ended."""
         seconds = time.monotonic() - self._started.pop(name)
         self._scores.pop(name, None)
@@ -104,7 +106,7 @@ class Display:
             self.line(f"{outcome.detail}; it was set aside and is trained again")
         elif outcome.status == "lost":
             self.lost(name)
-        elif outcome.status == "unfit":
+        elif outcome.status == "rejected":
             if outcome.detail:
                 self.line(outcome.detail)
         elif outcome.status == "stopped" or (outcome.status == "failed" and name not in self._plan.nodes and not again):

@@ -13,7 +13,7 @@ from datasets.loading.prepare import prepared_entries, truth_entry
 from study.monitoring.gpu_memory import WHOLE, known_shares, shape_of
 from study.monitoring.stage_records import Record, kinds_by, sampled
 from study.monitoring.units import duration
-from study.planning.graph import Node, Plan
+from study.planning.graph import Plan, PlannedStage
 from study.store.paths import WEIGHTS
 from study.store.store import Store
 
@@ -31,7 +31,7 @@ Told = dict[str, Any]
 class Load:
     """A stage that is to be trained, `times` by a search; candidates' weights stay with `keep.weights: all` only."""
 
-    node: Node
+    node: PlannedStage
     image_epochs: int
     times: int = 1
     tried: bool = False
@@ -70,7 +70,7 @@ def kind_of(record: Record) -> Hashable:
     return settings["task"], settings["precision"], *network, image["size"], image["channels"]
 
 
-def forecast(plan: Plan, store: Store, cache: Path, loads: Iterable[Load], reads: Iterable[Node]) -> Told:
+def forecast(plan: Plan, store: Store, cache: Path, loads: Iterable[Load], reads: Iterable[PlannedStage]) -> Told:
     """Tell time and disk of stages to train, parents first, and of the prepared images of stages that read them.
 
     Figures are those of stages whose kind is known, None where there are none; `unknown` counts the others. Early
@@ -196,16 +196,16 @@ def _storage(plan: Plan, estimates: Sequence[_Estimate], slots: int) -> Told:
     return {"most": round(weights + others + under_way), "kept": round(kept + others)}
 
 
-def _cache(plan: Plan, cache: Path, reads: Iterable[Node]) -> Told:
+def _cache(plan: Plan, cache: Path, reads: Iterable[PlannedStage]) -> Told:
     """Return the bytes of prepared images and masks, and how many of them this machine has."""
     entries: dict[Path, int] = {}
     nodes = list(reads)
     for node in {id(node.recipe): node for node in nodes}.values():
-        index, step = plan.cohorts[node.draw.data].index, node.step
+        index, step = plan.views[node.draw.data].index, node.step
         target, structure = step.settings.target, node.recipe.structure
         entries |= prepared_entries(index, target, step.image, structure=structure, cache=cache)
     for size in {scoring.size for node in nodes for scoring in plan.scorings.get(node.digest, {}).values()}:
-        entries |= truth_entry(plan.cohorts[plan.target].index, size, cache)
+        entries |= truth_entry(plan.views[plan.target].index, size, cache)
     there = sum(size for folder, size in entries.items() if folder.is_dir())
     return {"bytes": sum(entries.values()), "there": there}
 

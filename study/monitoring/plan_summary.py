@@ -8,21 +8,21 @@ from study.analysis.detectable import alternatives, detectable, detectable_lines
 from study.monitoring.forecast import Load, forecast, forecast_lines
 from study.planning.baselines import family_name
 from study.planning.graph import Plan, image_epochs
-from study.planning.pending import Todo, todo
+from study.planning.pending import PendingStages, pending_stages
 from study.planning.pretrained import missing_weights
 from study.store.atomic import write_signed
 from study.store.paths import PLAN
 from study.store.store import Store
 
 if TYPE_CHECKING:
-    from study.search.arm_search import One, Searches
+    from study.search.arm_search import ArmSearch, ArmSearches
 
 Told = dict[str, Any]
 
 
 def summary(plan: Plan, store: Store, cache: Path) -> Told:
     """Count arms, cells, replicates, stages and image-epochs, and forecast; more keys may follow."""
-    left = todo(plan, store)
+    left = pending_stages(plan, store)
     nodes = plan.nodes | plan.after_search
     cost = {digest: image_epochs(plan, node) for digest, node in nodes.items()}
     replicates = [*plan.replicates, *(row for rows in plan.waiting.values() for row in rows)]
@@ -51,9 +51,9 @@ def summary(plan: Plan, store: Store, cache: Path) -> Told:
             for step in sorted(name for name, stage in plan.spec.stages.items() if stage.data == leak.data)
         ],
         "excluded": [
-            {"data": name, "images": sorted(cohort.index.ids[row] for row in cohort.spec.excluded)}
-            for name, cohort in plan.cohorts.items()
-            if cohort.spec.excluded
+            {"data": name, "images": sorted(view.index.ids[row] for row in view.spec.excluded)}
+            for name, view in plan.views.items()
+            if view.spec.excluded
         ],
         "baselines": [family_name(rule) for rule in plan.spec.compare.baseline],
         "warnings": [*plan.warnings, *_same_arms(plan), *missing_weights(plan, left, store), *_again(left)],
@@ -90,9 +90,9 @@ def _mean_images(plan: Plan, labelled: float | int) -> dict[str, float]:
     return {name: round(sum(column) / len(column), 1) for name, column in counts.items()}
 
 
-def _tried(plan: Plan, searches: "Searches") -> "dict[One, Load]":
+def _tried(plan: Plan, searches: "ArmSearches") -> "dict[ArmSearch, Load]":
     """Return the costliest stage that each search may try, as often as it still tries one."""
-    found: dict[One, Load] = {}
+    found: dict[ArmSearch, Load] = {}
     for one in searches.all:
         base = [plan.node(searches.planner.candidate(plan.arms[number], one.fold)[-1]) for number in one.arms]
         node = max(base, key=lambda node: image_epochs(plan, node))
@@ -101,7 +101,7 @@ def _tried(plan: Plan, searches: "Searches") -> "dict[One, Load]":
     return found
 
 
-def _search(searches: "Searches", tried: "dict[One, Load]", store: Store) -> Told:
+def _search(searches: "ArmSearches", tried: "dict[ArmSearch, Load]", store: Store) -> Told:
     """Count searches, their trials, and what a changed best would train again."""
     return {
         "searches": len(searches.all),
@@ -113,7 +113,7 @@ def _search(searches: "Searches", tried: "dict[One, Load]", store: Store) -> Tol
     }
 
 
-def _again(left: Todo) -> list[str]:
+def _again(left: PendingStages) -> list[str]:
     if not left.again:
         return []
     return [f"{len(left.again)} finished stages are trained again: their weights are needed and were not kept"]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from study.planning.graph import Node, Plan
-from study.planning.recipe import Recipe
-from study.store.damage import Damaged
+from study.planning.graph import Plan, PlannedStage
+from study.planning.recipe import StageIdentity
+from study.store.damage import DamagedStageError
 from study.store.paths import RECORD
 from study.store.store import Store
 
@@ -21,11 +21,11 @@ Record = Mapping[str, Any]
 KindOf = Callable[[Record], Hashable]
 
 
-def kinds_by(kind_of: KindOf) -> Callable[[Node], Hashable]:
+def kinds_by(kind_of: KindOf) -> Callable[[PlannedStage], Hashable]:
     """Return what gives the kind that a planned stage's record will have."""
 
     @functools.cache
-    def of_recipe(recipe: Recipe) -> Hashable:
+    def of_recipe(recipe: StageIdentity) -> Hashable:
         step = recipe.step
         return kind_of({
             "architecture": step.architecture,
@@ -67,5 +67,5 @@ def record_of(store: Store, digest: str) -> Record:
     """Return the record of a finished stage, empty where it is damaged: a run finds that and mends it."""
     try:
         return store.record(digest)
-    except Damaged:
+    except DamagedStageError:
         return {}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from study.monitoring.eta import left_text, scores_text
-from study.store.atomic import Altered
+from study.store.atomic import AlteredFileError
 from study.store.documents import read_driver, read_failures, read_plan
 from study.store.paths import PLAN
 from study.store.store import Store
@@ -15,13 +15,13 @@ SILENT_SECONDS = 60.0
 
 
 def status(storage: Path, name: str) -> dict[str, Any]:
-    """Return the state of a study as `status --json` gives it. Raises `Altered` where its files are damaged."""
+    """Return the state of a study as `status --json` prints it. Raises `AlteredFileError`."""
     store = Store(storage)
     store.pull(name)
     folder = store.study(name)
     plan, driver = read_plan(folder), read_driver(folder)
     if plan is None and driver is not None and driver["state"] != "running":
-        raise Altered(str(folder / PLAN), "is missing")
+        raise AlteredFileError(str(folder / PLAN), "is missing")
     planned = plan["stages"].keys() if plan else frozenset()
     finished = len(store.finished() & planned)
     failures = read_failures(folder, driver)

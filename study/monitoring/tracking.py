@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from cluster.protocol import Listener, Outcome
+from cluster.protocol import Listener, StageOutcome
 from results.metrics.compute import measure
 from study.analysis.tables import metric_settings
 from study.monitoring.display import Display
@@ -48,7 +48,7 @@ class Tracked:
         """Pass on."""
         self._listener.stranded()
 
-    def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
+    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
         """Add the final scores and close the run, unless the stage runs once more."""
         self._listener.ended(name, outcome, again=again)
         if again or name not in self._last:

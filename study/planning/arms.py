@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Step:
+class StageConfig:
     """One stage of an arm's chain, with all overrides applied."""
 
     stage: str
@@ -45,7 +45,7 @@ class Arm:
 
     factors: Mapping[str, str]
     initial_weights: str | WeightsFile
-    chain: tuple[Step, ...]
+    chain: tuple[StageConfig, ...]
     row: Mapping[str, Any]
     """The factors' values themselves."""
 
@@ -110,7 +110,7 @@ class Resolver:
         self.problems: list[Problem] = []
         self._stages: dict[tuple[str, str], Stage | None] = {}
         self._images: dict[str, ImageSettings | None] = {}
-        self._steps: dict[tuple[object, ...], Step] = {}
+        self._steps: dict[tuple[object, ...], StageConfig] = {}
 
     def arm(self, row: Mapping[str, Any], tried: Mapping[str, Any] | None = None) -> Arm | None:
         """Return the arm of one combination; None where a factor's value does not fit (see `problems`).
@@ -131,13 +131,13 @@ class Resolver:
         factors = {name: text_of(value) for name, value in row.items()}
         return Arm(factors=factors, initial_weights=row["initial_weights"], chain=tuple(chain), row=row)
 
-    def _step(self, link: Link, settings: Stage, image: ImageSettings, architecture: str, backbone: str) -> Step:
+    def _step(self, link: Link, settings: Stage, image: ImageSettings, architecture: str, backbone: str) -> StageConfig:
         encoder = settings.backbone or backbone
         needed = "decoder" in settings.trains or encoder == OWN
         own = (settings.architecture or architecture) if needed else None
         key = (id(link), id(settings), id(image), own, encoder)
         if key not in self._steps:
-            self._steps[key] = Step(
+            self._steps[key] = StageConfig(
                 stage=link.stage,
                 settings=settings,
                 image=settings.image.of(image, settings.prepare),

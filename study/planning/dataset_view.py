@@ -13,7 +13,7 @@ from study.planning.digest import combined
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw:
+class RowSelection:
     """Which replicate's cases a stage reads. `fold` and `labelled` are None where they play no part."""
 
     data: str
@@ -28,7 +28,7 @@ class Draw:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class StageRows:
     """The rows a stage trains and validates on, and their fingerprint."""
 
     train: tuple[int, ...]
@@ -38,7 +38,7 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CohortSpec:
+class DatasetViewSpec:
     """How a study reads one data set."""
 
     data: DataSettings
@@ -53,17 +53,17 @@ class CohortSpec:
 
 
 @dataclass(eq=False)
-class Cohort:
+class DatasetView:
     """One data set of a study. Splits are drawn once and kept."""
 
-    spec: CohortSpec
+    spec: DatasetViewSpec
     source: Source
     index: Index
     _splits: dict[tuple[int, int, float | int, bool], Split] = field(default_factory=dict, init=False)
-    _readings: dict[Draw, Reading] = field(default_factory=dict, init=False)
+    _readings: dict[RowSelection, StageRows] = field(default_factory=dict, init=False)
 
     @classmethod
-    def open(cls, spec: CohortSpec, cache: Path, progress: Progress | None = None) -> "Cohort":
+    def open(cls, spec: DatasetViewSpec, cache: Path, progress: Progress | None = None) -> "DatasetView":
         """Read the index of one data set. Raises `DataError`."""
         source = open_source(spec.data)
         return cls(spec=spec, source=source, index=source.index(cache, progress, spec.fits))
@@ -89,7 +89,7 @@ class Cohort:
         fixed = self.settings.seed
         return seed if fixed is None else fixed
 
-    def reading(self, draw: Draw) -> Reading:
+    def reading(self, draw: RowSelection) -> StageRows:
         """Return what one stage reads."""
         if draw not in self._readings:
             split = self._drawn(draw)
@@ -98,12 +98,12 @@ class Cohort:
             unlabelled = self._pool(split, draw) if draw.unlabelled else ()
             marks = [fingerprint(self.index, train, offers), fingerprint(self.index, validation, offers)]
             marks += [fingerprint(self.index, unlabelled, ())] if draw.unlabelled else []
-            self._readings[draw] = Reading(
+            self._readings[draw] = StageRows(
                 train=train, validation=validation, unlabelled=unlabelled, fingerprint=combined(*marks)
             )
         return self._readings[draw]
 
-    def _pool(self, split: Split, draw: Draw) -> tuple[int, ...]:
+    def _pool(self, split: Split, draw: RowSelection) -> tuple[int, ...]:
         """Return the images without annotation; `hidden` is of the target only: other data hide none."""
         of_target = draw.fold is not None or draw.reserve
         if draw.unlabelled == "all" or not of_target or draw.offer is None:
@@ -111,7 +111,7 @@ class Cohort:
         held = self.index.offers[draw.offer]
         return tuple(row for row in split.unlabelled if held[row])
 
-    def _drawn(self, draw: Draw) -> Split:
+    def _drawn(self, draw: RowSelection) -> Split:
         if draw.reserve:
             return reserve_split(
                 self.index, self.settings, offer=draw.offer, share=self.spec.reserve or 0.0,

@@ -10,29 +10,29 @@ from datasets.splits.assignment import Split
 from study.config.compare import WeightsFile
 from study.config.schema import StudySpec
 from study.config.stages import ClassThreshold
-from study.planning.arms import Arm, Step
+from study.planning.arms import Arm, StageConfig
 from study.planning.checks.leak_checks import Leak
-from study.planning.dataset_view import Cohort, Draw
-from study.planning.recipe import Recipe
+from study.planning.dataset_view import DatasetView, RowSelection
+from study.planning.recipe import StageIdentity
 
 if TYPE_CHECKING:
-    from study.search.arm_search import Searches
+    from study.search.arm_search import ArmSearches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Node:
+class PlannedStage:
     """One unique stage: a training run, done once."""
 
     digest: str
-    recipe: Recipe
-    draw: Draw
+    recipe: StageIdentity
+    draw: RowSelection
     seed: int
     parent: str | None
     initial_weights: str | WeightsFile
     """Where a chain starts; read by its first stage only."""
 
     @property
-    def step(self) -> Step:
+    def step(self) -> StageConfig:
         """Return the stage as the study file resolves it."""
         return self.recipe.step
 
@@ -83,50 +83,50 @@ class Plan:
     """Where the study was read from, for messages."""
     spec: StudySpec
     target: str
-    cohorts: Mapping[str, Cohort]
+    views: Mapping[str, DatasetView]
     arms: list[Arm]
     files: Mapping[Path, str]
     """Content hashes of files with initial weights, by path."""
     leaks: list[Leak] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    nodes: dict[str, Node] = field(default_factory=dict)
+    nodes: dict[str, PlannedStage] = field(default_factory=dict)
     replicates: list[Replicate] = field(default_factory=list)
     scorings: dict[str, dict[str, Scoring]] = field(default_factory=dict)
     """By digest of a target stage, by key."""
     same_arms: list[tuple[int, int]] = field(default_factory=list)
     """Pairs (dropped, kept) of arms whose trainings are the same."""
-    candidates: dict[str, Node] = field(default_factory=dict)
+    candidates: dict[str, PlannedStage] = field(default_factory=dict)
     """Stages that a search tries; they are compared only where they are the best."""
     waiting: dict[int, list[Replicate]] = field(default_factory=dict)
     """Arms whose search is not finished, with the replicates that the file's own settings would give."""
-    after_search: dict[str, Node] = field(default_factory=dict)
+    after_search: dict[str, PlannedStage] = field(default_factory=dict)
     """Of these replicates, the stages whose settings the search may change, as the file has them."""
     searched_with: dict[tuple[int, int | None], frozenset[int]] = field(default_factory=dict)
     """Rows whose masks the settings of an arm were found with, by arm and fold; fold None: the reserve, for all."""
-    searches: "Searches | None" = None
+    searches: "ArmSearches | None" = None
     """None in a study without search."""
 
     @property
     def test_is_fixed(self) -> bool:
         """Return whether all replicates share their test images."""
-        return self.cohorts[self.target].settings.test != "folds"
+        return self.views[self.target].settings.test != "folds"
 
     def split(self, replicate: Replicate) -> Split:
         """Return who of the target trains, validates and tests in a replicate."""
-        return self.cohorts[self.target].split(fold=replicate.fold, seed=replicate.seed, labelled=replicate.labelled)
+        return self.views[self.target].split(fold=replicate.fold, seed=replicate.seed, labelled=replicate.labelled)
 
     def splits(self, labelled: float | int) -> list[Split]:
         """Return the target's splits of all folds and seeds at one amount of labels."""
-        cohort, compare = self.cohorts[self.target], self.spec.compare
+        view, compare = self.views[self.target], self.spec.compare
         return [
-            cohort.split(fold=fold, seed=seed, labelled=labelled)
+            view.split(fold=fold, seed=seed, labelled=labelled)
             for seed in compare.seeds
             for fold in range(compare.folds)
         ]
 
     def labelled_size(self, split: Split) -> tuple[float, int]:
         """Return the fraction and the number of the target's training images whose masks a split uses."""
-        masks = self.cohorts[self.target].index.offers["masks"]
+        masks = self.views[self.target].index.offers["masks"]
         training = split.labelled_images + sum(1 for row in split.unlabelled if masks[row])
         return round(split.labelled_images / training, 4), split.labelled_images
 
@@ -135,18 +135,18 @@ class Plan:
         found = self.searched_with
         return found.get((replicate.arm, None)) or found.get((replicate.arm, replicate.fold)) or frozenset()
 
-    def node(self, digest: str) -> Node:
+    def node(self, digest: str) -> PlannedStage:
         """Return a stage that is compared or tried."""
         return self.nodes.get(digest) or self.candidates[digest]
 
 
-def image_epochs(plan: Plan, node: Node) -> int:
+def image_epochs(plan: Plan, node: PlannedStage) -> int:
     """Return how many images a stage passes through the network while it trains, each epoch anew."""
     settings = node.recipe.step.settings
     if settings.steps is not None:
         return settings.steps * settings.batch_size
-    cohort = plan.cohorts[node.draw.data]
-    rows = cohort.reading(node.draw).train
+    view = plan.views[node.draw.data]
+    rows = view.reading(node.draw).train
     if settings.balance is not None:
-        rows = balanced(rows, cohort.index.categories, settings.balance.images)
+        rows = balanced(rows, view.index.categories, settings.balance.images)
     return (settings.epochs or 0) * len(rows)

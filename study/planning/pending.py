@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from results.metrics.thresholds import on_grid
 from study.planning.graph import Plan, Scoring
-from study.store.damage import Damaged
+from study.store.damage import DamagedStageError
 from study.store.paths import SEAL
 from study.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
-class Todo:
+class PendingStages:
     """Digests of the plan: `stages` to run, parents first, and `finished` ones that need nothing.
 
     `again` are stages to run whose weights were not kept and are needed after all, `scored` those that are
@@ -23,7 +23,7 @@ class Todo:
     scored: frozenset[str]
 
 
-def todo(plan: Plan, store: Store) -> Todo:
+def pending_stages(plan: Plan, store: Store) -> PendingStages:
     """List what must be trained or scored. A parent is needed only where a stage to be trained starts from it."""
     published = store.finished() & plan.nodes.keys()
     wanted: set[str] = set()  # digests whose weights a child will read
@@ -55,7 +55,7 @@ def todo(plan: Plan, store: Store) -> Todo:
             scored.add(digest)
         elif digest in published:
             again.add(digest)
-    return Todo(
+    return PendingStages(
         stages=tuple(reversed(stages)),
         finished=published - set(stages),
         again=frozenset(again),
@@ -76,7 +76,7 @@ def set_damaged_aside(plan: Plan, store: Store, *, every_byte: bool = False) -> 
             try:
                 store.verify(digest, every_byte=every_byte)
                 break
-            except Damaged as error:
+            except DamagedStageError as error:
                 store.set_aside(error)
                 damaged[digest] = f"{damaged[digest]}; {error.what}" if digest in damaged else error.short
     return damaged

@@ -3,12 +3,12 @@
 from models.catalog import hub, registry
 from models.catalog.registry import has_weights
 from study.planning.graph import Plan
-from study.planning.pending import Todo
+from study.planning.pending import PendingStages
 from study.store.pretrained import kept
 from study.store.store import Store
 
 
-def missing_weights(plan: Plan, left: Todo, store: Store) -> list[str]:
+def missing_weights(plan: Plan, left: PendingStages, store: Store) -> list[str]:
     """Return a line for each set of published weights that what is left needs and that is not to be had."""
     lacking = [
         one for one in pretrained_weights(plan, left, store) if not registry.cached(*one) and kept(store, *one) is None
@@ -23,7 +23,7 @@ def missing_weights(plan: Plan, left: Todo, store: Store) -> list[str]:
     ]
 
 
-def pretrained_weights(plan: Plan, left: Todo, store: Store) -> list[tuple[str, str]]:
+def pretrained_weights(plan: Plan, left: PendingStages, store: Store) -> list[tuple[str, str]]:
     """Return the published weights that what is left starts from, candidates too: backbone and name."""
     nodes = [plan.nodes[digest] for digest in left.stages]
     if plan.searches is not None and not plan.searches.finished:

@@ -10,17 +10,17 @@ from datasets.versions import VERSIONS as DATASETS
 from models.catalog import registry
 from models.settings import structure_of, upsampling_of
 from models.versions import VERSIONS as MODELS
-from study.planning.arms import Step
+from study.planning.arms import StageConfig
 from study.planning.digest import FORMAT, digest
 
 LOOP_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Recipe:
+class StageIdentity:
     """A step with what its data makes of it: the network's outputs. Shared by many stages."""
 
-    step: Step
+    step: StageConfig
     names: tuple[str, ...]
     exclusive: bool
     structure: str | None
@@ -34,7 +34,7 @@ _NOT_IN_SETTINGS: dict[str, Any] = {
 """Given by fingerprint, node, step and scoring instead."""
 
 
-def make_recipe(step: Step, index: Index) -> Recipe:
+def stage_identity(step: StageConfig, index: Index) -> StageIdentity:
     """Return a step's recipe on its data."""
     target = step.settings.target
     structure = structure_of(step.settings)
@@ -54,7 +54,7 @@ def make_recipe(step: Step, index: Index) -> Recipe:
         "outputs": {"names": names, "exclusive": exclusive, "structure": structure},
         "link": step.link.model_dump(mode="json", exclude={"stage"}),
     })  # fmt: skip
-    return Recipe(step=step, names=names, exclusive=exclusive, structure=structure, digest=key)
+    return StageIdentity(step=step, names=names, exclusive=exclusive, structure=structure, digest=key)
 
 
 def _outputs(target: Target, channels: int, index: Index) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ def cases(facts: Facts, found: Sequence[tuple[str, Found]], cache: Path) -> tupl
     lacking = {one.chain.stages[-1] for _, one in found if not facts.store.has_weights(one.chain.stages[-1])}
     if lacking:
         raise ValueError("the weights of the best cell were not kept (keep.weights)")
-    names = facts.plan.cohorts[facts.plan.target].index.classes
+    names = facts.plan.views[facts.plan.target].index.classes
     return [_case(facts.plan, facts, name, one, cache) for name, one in found], names
 
 
@@ -68,23 +68,23 @@ def _case(plan: Plan, facts: Facts, name: str, found: Found, cache: Path) -> Cas
     from datasets.settings import ImageSettings
     from datasets.targets import fit_image
     from study.training.evaluate import answer
-    from study.training.job import Surroundings, make_job
-    from study.training.train_stage import examination, open_bench
+    from study.training.job import RuntimeContext, stage_job
+    from study.training.train_stage import evaluation, open_setup
 
     digest = found.chain.stages[-1]
-    job = make_job(plan, plan.nodes[digest])
+    job = stage_job(plan, plan.nodes[digest])
     scoring = next(one for one in job.scorings if one.key == found.chain.scoring)
-    place = Surroundings(storage=facts.store.root, cache=cache, cpus=1, checkpoint=plan.spec.checkpoint)
-    bench = open_bench(job, place)
-    bench.network.load_state_dict(load_file(facts.store.weights(digest)))
-    bench.network.eval()
-    row = list(bench.cohort.index.ids).index(found.image)
-    answered = answer(bench.network, examination(bench, scoring, cache), [row], "test")
+    place = RuntimeContext(storage=facts.store.root, cache=cache, cpus=1, checkpoint=plan.spec.checkpoint)
+    setup = open_setup(job, place)
+    setup.network.load_state_dict(load_file(facts.store.weights(digest)))
+    setup.network.eval()
+    row = list(setup.view.index.ids).index(found.image)
+    answered = answer(setup.network, evaluation(setup, scoring, cache), [row], "test")
     predicted, known = answered.predicted(), answered.known()
     if known is not None:
         predicted = predicted & known  # nobody says what is right at pixels without a label, and no score counts them
     pixels = fit_image(
-        bench.cohort.source.image(row), ImageSettings(size=scoring.size, channels=job.node.step.image.channels)
+        setup.view.source.image(row), ImageSettings(size=scoring.size, channels=job.node.step.image.channels)
     )
     return Case(
         title=f"{name}: {found.image}\nDice {found.dice:.3f}, fold {found.chain.fold}",

@@ -63,7 +63,7 @@ def cost_blocks(facts: Facts) -> Iterator[Block]:
         yield Text(text="No stage is finished yet.")
         return
     naive = sum(facts.stages[d].seconds or 0.0 for chain in facts.chains for d in chain.stages if d in facts.stages)
-    told = [facts.surroundings(stage.digest) for stage in facts.finished]
+    told = [facts.runtime(stage.digest) for stage in facts.finished]
     cpu = sum((stage.seconds or 0.0) * one.get("cpus", 1) for stage, one in zip(facts.finished, told, strict=True))
     yield Text(
         text=f"{len(facts.finished):,} finished stages took {duration(spent)} of training and scoring, "

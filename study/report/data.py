@@ -7,7 +7,7 @@ from typing import Any
 from datasets.source import Offer
 from results.report.page import Block, Column, Entry, Folded, Grid, Items, Text
 from study.monitoring.units import count, percent, spread
-from study.planning.dataset_view import Cohort
+from study.planning.dataset_view import DatasetView
 from study.planning.graph import Plan
 from study.report.facts import Facts
 
@@ -29,18 +29,18 @@ def data_blocks(facts: Facts) -> Iterator[Block]:
 def _data_grid(plan: Plan) -> Grid:
     offers: tuple[Offer, ...] = ("masks", "boxes", "centres", "labels")
     rows = []
-    for name, cohort in plan.cohorts.items():
-        index = cohort.index
+    for name, view in plan.views.items():
+        index = view.index
         sound = [row for row in range(len(index)) if not index.fault(row)]
         rows.append([
             Entry(name),
             Entry("target" if name == plan.target else "pretraining"),
-            Entry(cohort.spec.data.source),
+            Entry(view.spec.data.source),
             count(len(index)),
             count(len({index.patients[row] for row in sound})),
             *(count(sum(bool(held) for held in index.offers.get(offer, ()))) for offer in offers),
             count(len(index) - len(sound)),
-            count(len(cohort.spec.excluded)),
+            count(len(view.spec.excluded)),
         ])  # fmt: skip
     names = ("images", "patients", *(f"with {offer}" for offer in offers), "unusable", "left out")
     columns = [Column(name="data"), Column(name="used as"), Column(name="source")]
@@ -49,7 +49,7 @@ def _data_grid(plan: Plan) -> Grid:
 
 
 def _split_grid(plan: Plan) -> Grid:
-    cohort, rows = plan.cohorts[plan.target], []
+    view, rows = plan.views[plan.target], []
     for labelled in plan.spec.compare.labelled:
         splits = plan.splits(labelled)
         asked = f"{labelled} images" if isinstance(labelled, int) else percent(labelled)
@@ -57,10 +57,10 @@ def _split_grid(plan: Plan) -> Grid:
             Entry(asked, float(labelled)),
             spread([split.labelled_images for split in splits]),
             spread([len(split.validation) for split in splits]),
-            spread([_patients(cohort, (*split.labelled, *split.validation)) for split in splits]),
+            spread([_patients(view, (*split.labelled, *split.validation)) for split in splits]),
             spread([len(split.unlabelled) for split in splits]),
             spread([len(split.test) for split in splits]),
-            spread([_patients(cohort, split.test) for split in splits]),
+            spread([_patients(view, split.test) for split in splits]),
         ])  # fmt: skip
     fixed = "All runs share one fixed test set" if plan.test_is_fixed else "Each fold has its own test images"
     caption = f"Images of {plan.target} in each run, lowest to highest over folds and seeds. {fixed}."
@@ -69,8 +69,8 @@ def _split_grid(plan: Plan) -> Grid:
     return Grid(caption=caption, columns=columns, rows=rows)
 
 
-def _patients(cohort: Cohort, rows: Sequence[int]) -> int:
-    return len({cohort.index.patients[row] for row in rows})
+def _patients(view: DatasetView, rows: Sequence[int]) -> int:
+    return len({view.index.patients[row] for row in rows})
 
 
 def _leaks(plan: Plan) -> Iterator[str]:
@@ -82,8 +82,8 @@ def _leaks(plan: Plan) -> Iterator[str]:
         )
     if not plan.leaks:
         yield "No pretraining image shares a patient, a file or a picture with the target's cases."
-    for name, cohort in plan.cohorts.items():
-        faults = Counter(fault for fault in cohort.index.faults if fault)
+    for name, view in plan.views.items():
+        faults = Counter(fault for fault in view.index.faults if fault)
         for fault, number in faults.most_common(3):
             yield f"{name}: {number} unusable, such as: {fault}"
 

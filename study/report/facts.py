@@ -75,12 +75,12 @@ class Facts:
         return groups
 
     def record(self, digest: str) -> dict[str, Any]:
-        """Return what is written about a finished stage. Raises `Damaged`."""
+        """Return what is written about a finished stage. Raises `DamagedStageError`."""
         if digest not in self._records:
             self._records[digest] = self.store.record(digest)
         return self._records[digest]
 
-    def surroundings(self, digest: str) -> dict[str, Any]:
+    def runtime(self, digest: str) -> dict[str, Any]:
         """Return `cpus`, `host`, `python` and `libraries` of a finished stage, which stand last in its record."""
         text = self.store.file(digest, RECORD).read_text(encoding="utf-8")
         told = yaml.load(text[text.find("\ncpus:") :], Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

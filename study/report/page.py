@@ -17,7 +17,7 @@ from study.analysis.tables import write_outcome
 from study.config.document import read_document
 from study.config.schema import StudySpec
 from study.config.validation import parse
-from study.errors import Refused
+from study.errors import ConfigError
 from study.monitoring.status import status
 from study.monitoring.units import percent
 from study.planning.arms import text_of
@@ -29,7 +29,7 @@ from study.report.cases import cases, extremes
 from study.report.facts import Facts, facts_of, facts_without_plan, read_results
 from study.report.figures import Drawer, graph_words
 from study.search.load import load_plan
-from study.store.atomic import Altered, write_atomic
+from study.store.atomic import AlteredFileError, write_atomic
 from study.store.documents import without_hash
 from study.store.paths import COMPARISONS, RESULTS, SPEC, TESTS
 from study.store.store import Store
@@ -73,7 +73,7 @@ def _current(folder: Path) -> bool:
     try:
         for name, columns in tables.items():
             study_table(folder, name, columns.names)
-    except Altered:
+    except AlteredFileError:
         return False
     return True
 
@@ -83,11 +83,11 @@ def _plan(document: dict[str, Any], folder: Path, cache: Path, planned: frozense
     document = {key: value for key, value in document.items() if key != "tracking"}  # its package may be elsewhere
     try:
         plan = load_plan(document, file=str(folder / SPEC), cache=cache, storage=folder.parents[1])
-    except Refused as refused:
+    except ConfigError as refused:
         first, *more = str(refused).splitlines()
         return None, f"{first.removeprefix(f'{folder / SPEC}: ')}" + (f" (and {len(more)} more)" if more else "")
     if plan.searches is not None and plan.searches.damage:
-        raise Altered(str(folder), plan.searches.damage)
+        raise AlteredFileError(str(folder), plan.searches.damage)
     if planned and planned != plan.nodes.keys():
         return None, "the data or the platform has changed since the study ran"
     return plan, ""

@@ -57,7 +57,7 @@ def version_blocks(facts: Facts) -> Iterator[Block]:
     """Yield the versions that stages were trained with, and a warning where they are mixed."""
     seen: dict[str, Counter[str]] = {}
     for stage in facts.finished:
-        told = facts.surroundings(stage.digest)
+        told = facts.runtime(stage.digest)
         for name, version in {"python": told.get("python"), **told.get("libraries", {})}.items():
             if version:
                 seen.setdefault(name, Counter())[str(version)] += 1

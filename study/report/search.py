@@ -7,13 +7,13 @@ from pathlib import Path
 from results.report.page import Block, Column, Entry, Folded, Grid, Items, Picture, Text, embedded
 from study.config.schema import StudySpec
 from study.config.search import MINIMISED, Search
-from study.errors import Refused
+from study.errors import ConfigError
 from study.monitoring.units import count, duration, percent
 from study.planning.arms import FIXED_FACTORS, text_of
 from study.planning.checks.search_checks import settings_text
 from study.search.plots import place_of
 from study.search.table import Row, best_row, search_rows, values_text
-from study.store.atomic import Altered
+from study.store.atomic import AlteredFileError
 
 MOST_SEARCHES = 12
 """Whose pictures the page holds; those of all lie in the storage."""
@@ -31,9 +31,9 @@ def search_blocks(folder: Path, spec: StudySpec, search: Search) -> Iterator[Blo
     yield _space(search)
     try:
         rows = search_rows(folder)
-    except Altered:
+    except AlteredFileError:
         raise
-    except Refused:
+    except ConfigError:
         yield Text(text="No candidate was tried yet.")
         return
     by_search = {

@@ -9,7 +9,7 @@ from typing import Any
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial
 
-from study.errors import Refused
+from study.errors import ConfigError
 from study.planning.arms import Arm, Resolver
 from study.planning.baselines import baseline_of
 from study.planning.builder import Planner
@@ -22,7 +22,7 @@ from study.search.trials import Trials
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class One:
+class ArmSearch:
     """One search. `arms` are numbers in the plan; `fold` is None where it uses the reserve."""
 
     name: str
@@ -36,14 +36,14 @@ class One:
         return self.arms[self.space.arm(params) or 0]
 
 
-class Searches:
+class ArmSearches:
     """Made for a plan whose searched arms wait; `conclude` plans those whose search has ended."""
 
     def __init__(self, plan: Plan, planner: Planner, folder: Path) -> None:
         assert plan.spec.search is not None, "a study without search has none"
         self.plan, self.planner, self.search = plan, planner, plan.spec.search
         self.folder = folder
-        self.fruitless: list[str] = []
+        self.arms_without_result: list[str] = []
         """Searches in which no candidate came to its end."""
         self._resolver = Resolver(plan.spec)
         self._left_out: set[int] = set()
@@ -69,7 +69,7 @@ class Searches:
     def _folds(self) -> list[int | None]:
         return list(range(self.plan.spec.compare.folds)) if self.search.nested else [None]
 
-    def _one(self, arms: tuple[int, ...], fold: int | None, journal: JournalStorage | None) -> One:
+    def _one(self, arms: tuple[int, ...], fold: int | None, journal: JournalStorage | None) -> ArmSearch:
         found = [self.plan.arms[number] for number in arms]
         space = Space([arm.factors for arm in found], [own_parameters(self.plan.spec, arm) for arm in found])
         name = " / ".join(found[0].key) if self.search.scope == "arm" else "all arms"
@@ -77,7 +77,7 @@ class Searches:
         bases = [self.planner.candidate(arm, fold)[-1] for arm in found]
         mark = digest([space.digest, self.search.metrics, bases])[:8]
         trials = Trials(name, mark, self.search, space, partial(self.chain, arms, space, fold), journal)
-        return One(name=name, arms=arms, fold=fold, space=space, trials=trials)
+        return ArmSearch(name=name, arms=arms, fold=fold, space=space, trials=trials)
 
     def chain(
         self, arms: tuple[int, ...], space: Space, fold: int | None, params: Mapping[str, Any]
@@ -86,18 +86,18 @@ class Searches:
         arm = self._resolved(arms[space.arm(params) or 0], space.settings(params))
         try:
             return self.planner.candidate(arm, fold) if arm is not None else ()
-        except Refused:
+        except ConfigError:
             return ()
 
     def _resolved(self, number: int, settings: Mapping[str, Any]) -> Arm | None:
         return self._resolver.arm(self.plan.arms[number].row, settings)
 
-    def points(self, one: One) -> list[Values]:
+    def points(self, one: ArmSearch) -> list[Values]:
         """Return what is tried first: the given points, then the best that an earlier study found for these arms."""
         given = [{path: encoded(value) for path, value in point.items()} for point in self.search.points]
         return given + self._warm(one)
 
-    def _warm(self, one: One) -> list[Values]:
+    def _warm(self, one: ArmSearch) -> list[Values]:
         earlier = self.search.warm_start
         if self._earlier is None and earlier:
             self._earlier = open_journal(self.folder.parent / earlier, create=False)
@@ -135,7 +135,7 @@ class Searches:
 
     def conclude(self) -> bool:
         """Plan the arms whose searches have ended; return whether there were any."""
-        by_arm: dict[int, list[One]] = {}
+        by_arm: dict[int, list[ArmSearch]] = {}
         for one in self.all:
             for number in one.arms:
                 by_arm.setdefault(number, []).append(one)
@@ -151,7 +151,7 @@ class Searches:
         self._count_after_search()
         return bool(ready)
 
-    def _settle(self, number: int, ones: list[One]) -> None:
+    def _settle(self, number: int, ones: list[ArmSearch]) -> None:
         del self.plan.waiting[number]
         found: dict[int | None, Arm] = {}
         for one in ones:
@@ -163,22 +163,22 @@ class Searches:
         if not found and self.search.scope == "study":  # a baseline that no candidate tried: as the file has it
             found[None] = self.plan.arms[number]
         if len(found) < len(ones):
-            self.fruitless.append(" / ".join(self.plan.arms[number].key))
+            self.arms_without_result.append(" / ".join(self.plan.arms[number].key))
             return
         shared = found.get(None, next(iter(found.values())))
         self.plan.arms[number] = shared
         self.planner.add(number, shared, by_fold={fold: arm for fold, arm in found.items() if fold is not None})
 
-    def _masks(self, one: One, arm: Arm) -> frozenset[int]:
+    def _masks(self, one: ArmSearch, arm: Arm) -> frozenset[int]:
         node = self.plan.node(self.planner.candidate(arm, one.fold)[-1])
-        reading = self.plan.cohorts[self.plan.target].reading(node.draw)
+        reading = self.plan.views[self.plan.target].reading(node.draw)
         return frozenset((*reading.train, *reading.validation))
 
-    def best(self, one: One, number: int) -> FrozenTrial | None:
+    def best(self, one: ArmSearch, number: int) -> FrozenTrial | None:
         """Return the best complete trial of one arm."""
         return next((trial for trial in one.trials.complete if one.arm_of(trial.params) == number), None)
 
-    def _ranked(self, by_arm: Mapping[int, list[One]]) -> list[int]:
+    def _ranked(self, by_arm: Mapping[int, list[ArmSearch]]) -> list[int]:
         """Return the arms to compare: those with the best values, then the baselines that these need."""
         values: dict[int, float] = {}
         for number, ones in by_arm.items():

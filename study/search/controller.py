@@ -7,14 +7,14 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from cluster.protocol import Item, Outcome
+from cluster.protocol import QueuedStage, StageOutcome
 from study.planning.checks.search_checks import settings_text
 from study.planning.graph import image_epochs
-from study.search.arm_search import One, Searches
+from study.search.arm_search import ArmSearch, ArmSearches
 from study.search.journal import open_journal
 from study.store.store import Store
 
-Batch = tuple[list[Item], set[str]]
+Batch = tuple[list[QueuedStage], set[str]]
 NEVER = "the file's other settings do not fit these values"
 
 
@@ -23,7 +23,7 @@ class _Open:
     """A candidate under way, and the trials that wait for it: equal settings are trained once."""
 
     chain: tuple[str, ...]
-    trials: list[tuple[One, FrozenTrial]] = field(default_factory=list)
+    trials: list[tuple[ArmSearch, FrozenTrial]] = field(default_factory=list)
     epochs: float = 0.0
     """Share of its last stage that was trained, so far as it was told."""
     last: float | None = None
@@ -37,7 +37,7 @@ class Driver:
 
     def __init__(
         self,
-        searches: Searches,
+        searches: ArmSearches,
         store: Store,
         *,
         items: Callable[[Iterable[str], bool], Batch],
@@ -50,7 +50,7 @@ class Driver:
         self._failed: dict[str, str] = {}
         self._offered: dict[str, int] = {}
         self._exhausted: set[str] = set()
-        self._begun: list[Item] = []
+        self._begun: list[QueuedStage] = []
         self._done: set[str] = set()
         self._moved: set[str] = set()
         self._news = True
@@ -94,7 +94,7 @@ class Driver:
         ended = [one.trials.report(trial, int(scores["epoch"]), value) for one, trial in opened.trials]
         return all(ended) and scores["epoch"] < scores["epochs"]
 
-    def ended(self, name: str, outcome: Outcome) -> None:
+    def ended(self, name: str, outcome: StageOutcome) -> None:
         """Tell Optuna how a candidate ended."""
         self._news = True
         if outcome.status == "failed":
@@ -122,7 +122,7 @@ class Driver:
             if one.name in self._moved:
                 draw(one.trials.study, self._searches.search.metrics, self._searches.folder / "search", one.name)
 
-    def _begin(self, one: One, trial: FrozenTrial) -> None:
+    def _begin(self, one: ArmSearch, trial: FrozenTrial) -> None:
         """Open a candidate, or tell at once what is known of it."""
         chain = self._searches.chain(one.arms, one.space, one.fold, trial.params)
         if not chain:
@@ -145,7 +145,7 @@ class Driver:
             self._begun += items
             self._done |= done
 
-    def _repeated(self, one: One, trial: FrozenTrial, last: str) -> FrozenTrial | None:
+    def _repeated(self, one: ArmSearch, trial: FrozenTrial, last: str) -> FrozenTrial | None:
         """Return a trial of this search that was ended on the very same stage."""
         for other in one.trials.all:
             ended = other.state.is_finished() and other.number != trial.number
@@ -153,12 +153,12 @@ class Driver:
                 return other
         return None
 
-    def _hungriest(self) -> One | None:
+    def _hungriest(self) -> ArmSearch | None:
         """Return the unfinished search with the fewest open candidates, the first of several."""
         waiting = [one for one in self._searches.all if one.name not in self._exhausted]
         return min(waiting, key=self._open_of, default=None)
 
-    def _open_of(self, one: One) -> int:
+    def _open_of(self, one: ArmSearch) -> int:
         return sum(other is one for opened in self._open.values() for other, _ in opened.trials)
 
     def _compare(self) -> None:

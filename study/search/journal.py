@@ -13,7 +13,7 @@ from typing import Any
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from study.store.atomic import HASH, Altered, Form, signed
+from study.store.atomic import HASH, AlteredFileError, Form, signed
 from study.store.documents import read_plan, verified_line
 from study.store.paths import JOURNAL
 from study.store.retry import append_patiently
@@ -27,7 +27,7 @@ def journal_file(folder: Path) -> Path:
 
 
 def journalled(folder: Path) -> frozenset[str]:
-    """Return the stages of all candidates that the journal of a study's folder names. Raises `Altered`."""
+    """Return the stages of all candidates that the journal of a study's folder names. Raises `AlteredFileError`."""
     journal = open_journal(folder, create=False)
     if journal is None:
         return frozenset()
@@ -36,11 +36,11 @@ def journalled(folder: Path) -> frozenset[str]:
 
 
 def open_journal(folder: Path, *, create: bool) -> JournalStorage | None:
-    """Open the journal; None where there is none and none is to be made. Raises `Altered`."""
+    """Open the journal; None where there is none and none is to be made. Raises `AlteredFileError`."""
     file = journal_file(folder)
     damage = first_damage(folder)
     if damage is not None:
-        raise Altered(str(file), damage.what)
+        raise AlteredFileError(str(file), damage.what)
     if not file.is_file() and not create:
         return None
     if create:
@@ -119,7 +119,7 @@ def _least_lines(folder: Path) -> int:
     """Return how many lines the journal had when the plan was last written."""
     try:
         return int((read_plan(folder) or {}).get("journal_lines", 0))
-    except Altered:  # what reads the plan says so
+    except AlteredFileError:  # what reads the plan says so
         return 0
 
 

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 
 from results.text import spreadsheet_cell
 from study.config.search import MINIMISED
-from study.errors import Problem, Refused
+from study.errors import ConfigError, Problem
 from study.planning.checks.search_checks import settings_text
 from study.search.journal import open_journal
 from study.store.documents import read_plan
@@ -21,12 +21,12 @@ Row = dict[str, Any]
 
 
 def search_rows(folder: Path) -> list[Row]:
-    """Return a row for each trial of a study's searches, the best of each marked. Raises `Refused` without any."""
+    """Return a row for each trial of a study's searches, the best of each marked. Raises `ConfigError` without any."""
     journal = open_journal(folder, create=False)
     planned = (read_plan(folder) or {}).get("searches")
     if journal is None or not planned:
         message = "has no search; allowed: a study whose file has `search` and that was run; run it first"
-        raise Refused([Problem(path="", message=message)], folder.name)
+        raise ConfigError([Problem(path="", message=message)], folder.name)
     numbers = {one.study_name: one._study_id for one in journal.get_all_studies()}
     rows: list[Row] = []
     for one in planned:
@@ -64,10 +64,10 @@ def _row(one: Mapping[str, Any], trial: FrozenTrial) -> Row:
 
 
 def search_table(folder: Path, format_: str) -> str:
-    """Return the trials of all searches as text. Raises `Refused` for a format that it has not."""
+    """Return the trials of all searches as text. Raises `ConfigError` for a format that it has not."""
     if format_ not in FORMATS:
         message = f"is {format_} with --search; allowed: {', '.join(FORMATS)}; choose one of these"
-        raise Refused([Problem(path="--format", message=message)], folder.name)
+        raise ConfigError([Problem(path="--format", message=message)], folder.name)
     rows = search_rows(folder)
     if format_ == "json":
         return json.dumps(rows, indent=1)

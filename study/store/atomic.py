@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.signed import UNSIGNED, is_intact, sign, without_signature
-from study.errors import Problem, Refused
+from study.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,7 +39,7 @@ class Form:
     is_sound: Callable[[dict[str, Any]], bool]
 
 
-class Altered(Refused):
+class AlteredFileError(ConfigError):
     """A stored file is not what was written. A run makes it again; no command uses its content."""
 
     def __init__(self, where: str, what: str) -> None:
@@ -47,8 +47,8 @@ class Altered(Refused):
         message = f"{what}; allowed: files as they were written; `study run FILE` makes it again"
         super().__init__([Problem(path="", message=message)], where)
 
-    def __reduce__(self) -> tuple[type["Altered"], tuple[Any, ...]]:
-        return Altered, (self.where, self.what)  # it crosses processes
+    def __reduce__(self) -> tuple[type["AlteredFileError"], tuple[Any, ...]]:
+        return AlteredFileError, (self.where, self.what)  # it crosses processes
 
 
 def is_name(text: str) -> bool:
@@ -120,7 +120,7 @@ def write_table(path: Path, table: "pa.Table", *, row_group_size: int | None = N
 
 
 def intact_table(path: Path) -> Path:
-    """Return the path of a Parquet file that is as it was written. Raises `Altered`, `FileNotFoundError`.
+    """Return the path of a Parquet file that is as it was written. Raises `AlteredFileError`, `FileNotFoundError`.
 
     Files of version 0.2.0 and earlier carry no hash; of these only the form is checked.
     """
@@ -134,9 +134,9 @@ def intact_table(path: Path) -> Path:
     except (FileNotFoundError, PermissionError):
         raise
     except (OSError, pa.ArrowException) as error:
-        raise Altered(str(path), "is damaged") from error
+        raise AlteredFileError(str(path), "is damaged") from error
     if intact is False:
-        raise Altered(str(path), "was altered after it was written")
+        raise AlteredFileError(str(path), "was altered after it was written")
     return path
 
 
@@ -181,18 +181,18 @@ def verified(value: object, form: Form) -> dict[str, Any] | None:
 
 
 def read_signed(path: Path, form: Form) -> dict[str, Any] | None:
-    """Return the values of a JSON file; None where it is not there (yet). Raises `Altered`; see `verified`."""
+    """Return the values of a JSON file; None where it is not there (yet). Raises `AlteredFileError`; see `verified`."""
     try:
         content = read_json(path)
     except (ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in NOT_A_FILE:
             raise
-        raise Altered(str(path), "is not the JSON that was written") from error
+        raise AlteredFileError(str(path), "is not the JSON that was written") from error
     if content is None and not path.exists():
         return None
     values = verified(content, form)
     if values is None:
-        raise Altered(str(path), "was altered after it was written")
+        raise AlteredFileError(str(path), "was altered after it was written")
     return values
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from study.store.atomic import Altered, Damage, damage, inside, read_signed, write_atomic
+from study.store.atomic import AlteredFileError, Damage, damage, inside, read_signed, write_atomic
 from study.store.documents import SEAL_FORM
 from study.store.object_store import Entry, Remote, each, grouped, is_uri, writing_problem
 from study.store.paths import SEAL
@@ -232,7 +232,7 @@ class Mirror:
 
     @staticmethod
     def _marks(folder: Path) -> dict[str, dict[str, Any]]:
-        with suppress(Altered):
+        with suppress(AlteredFileError):
             return dict((read_signed(folder / SEAL, SEAL_FORM) or {}).get("files", {}))
         return {}
 

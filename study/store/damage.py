@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from study.store.atomic import Altered, hash_of, intact_table
+from study.store.atomic import AlteredFileError, hash_of, intact_table
 from study.store.paths import SEAL, WEIGHTS
 
 NO_SEAL = "its seal is missing, damaged or of another stage"
@@ -13,7 +13,7 @@ STAGE = b"stage"
 """Key of the metadata of scores that were added to a finished stage: its digest."""
 
 
-class Damaged(Altered):
+class DamagedStageError(AlteredFileError):
     """A file of a published stage is not what was written. `digest` names the stage, `name` the file."""
 
     def __init__(self, digest: str, what: str, name: str = SEAL) -> None:
@@ -31,8 +31,8 @@ class Damaged(Altered):
         kind, _, key = self.name.removesuffix(".parquet").partition("-")
         return key if kind in {"scores", "images"} else None
 
-    def __reduce__(self) -> tuple[type["Damaged"], tuple[str, str, str]]:
-        return Damaged, (self.digest, self.what, self.name)  # it crosses processes
+    def __reduce__(self) -> tuple[type["DamagedStageError"], tuple[str, str, str]]:
+        return DamagedStageError, (self.digest, self.what, self.name)  # it crosses processes
 
 
 def flaw(path: Path, sealed: Mapping[str, Any]) -> str | None:
@@ -46,7 +46,7 @@ def flaw(path: Path, sealed: Mapping[str, Any]) -> str | None:
         return None if hash_of(path) == mark["blake2b"] else f"{path.name} was altered after it was written"
     try:
         stage = _stage_of(intact_table(path))  # scores that were added after the seal carry their own hash
-    except Altered as error:
+    except AlteredFileError as error:
         return f"{path.name} {error.what}"
     return f"{path.name} is of stage {stage}" if stage not in {None, path.parent.name} else None
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from study.store.atomic import NOT_A_FILE, Altered, Form, is_name, read_signed, verified
+from study.store.atomic import NOT_A_FILE, AlteredFileError, Form, is_name, read_signed, verified
 from study.store.paths import DRIVER, FAILURES, PLAN
 
 _FILE = {"bytes": int, "mtime_ns": int, "blake2b": str}
@@ -23,12 +23,12 @@ _DRIVER = {
 
 
 def read_plan(folder: Path) -> dict[str, Any] | None:
-    """Return `plan.json` of a study's folder; None before it was planned. Raises `Altered`."""
+    """Return `plan.json` of a study's folder; None before it was planned. Raises `AlteredFileError`."""
     return _own(folder / PLAN, _PLAN_FORM)
 
 
 def read_driver(folder: Path) -> dict[str, Any] | None:
-    """Return `driver.json` of a study's folder; None before it ran. Raises `Altered`."""
+    """Return `driver.json` of a study's folder; None before it ran. Raises `AlteredFileError`."""
     return _own(folder / DRIVER, _DRIVER_FORM)
 
 
@@ -36,7 +36,7 @@ def _own(file: Path, form: Form) -> dict[str, Any] | None:
     """Return the values of a file in a study's folder if they do not name another study."""
     values = read_signed(file, form)
     if values is not None and values.get("study", file.parent.name) != file.parent.name:
-        raise Altered(str(file), of_study(values["study"]))
+        raise AlteredFileError(str(file), of_study(values["study"]))
     return values
 
 
@@ -46,7 +46,7 @@ def of_study(name: object) -> str:
 
 
 def read_failures(folder: Path, driver: Mapping[str, Any] | None = None) -> list[dict[str, str]]:
-    """Return the failures of a study's last run, each stage once. Raises `Altered`.
+    """Return the failures of a study's last run, each stage once. Raises `AlteredFileError`.
 
     `driver` is what `read_driver` returned: a run that has ended tells how many there are.
     """
@@ -58,18 +58,18 @@ def read_failures(folder: Path, driver: Mapping[str, Any] | None = None) -> list
     except OSError as error:
         if error.errno not in NOT_A_FILE:
             raise
-        raise Altered(str(file), "is not the file that was written") from error
+        raise AlteredFileError(str(file), "is not the file that was written") from error
     if not lines[-1]:  # behind the last line break
         lines.pop()
     failures = {}
     for number, line in enumerate(lines, start=1):
         failure = verified_line(line, _FAILURE_FORM)
         if failure is None:
-            raise Altered(str(file), f"line {number} was altered after it was written")
+            raise AlteredFileError(str(file), f"line {number} was altered after it was written")
         failures[failure["digest"]] = failure
     expected = driver["stages"].get("failed", 0) if driver is not None and driver["state"] != "running" else 0
     if len(failures) < expected:
-        raise Altered(str(file), f"is cut off: {len(failures)} failures are left of {expected}")
+        raise AlteredFileError(str(file), f"is cut off: {len(failures)} failures are left of {expected}")
     return list(failures.values())
 
 
@@ -79,18 +79,18 @@ def signed_spec(text: str) -> str:
 
 
 def check_spec(file: Path) -> None:
-    """Raise `Altered` where `spec.yaml` is no file, has another hash than its text, or is of another study."""
+    """Raise `AlteredFileError` where `spec.yaml` is no file, has another hash than its text, or is of another study."""
     try:
         first, _, text = file.read_text(encoding="utf-8", errors="replace").partition("\n")
     except OSError as error:
         if error.errno not in {*NOT_A_FILE, errno.ENOENT}:
             raise
-        raise Altered(str(file), "is not the file that was written") from error
+        raise AlteredFileError(str(file), "is not the file that was written") from error
     if first.startswith(_SPEC) and first.removeprefix(_SPEC) != _hash_of_text(text):
-        raise Altered(str(file), "was altered after it was written")
+        raise AlteredFileError(str(file), "was altered after it was written")
     name = _SPEC_NAME.search(f"{first}\n{text}")
     if name is not None and name[1] != file.parent.name:
-        raise Altered(str(file), of_study(name[1]))
+        raise AlteredFileError(str(file), of_study(name[1]))
 
 
 def without_hash(text: str) -> str:

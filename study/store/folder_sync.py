@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 
 from study.store.atomic import inside
 from study.store.bucket_store import Mirror
-from study.store.object_store import Silent, each, grouped
+from study.store.object_store import StoreUnavailable, each, grouped
 from study.store.repeating import beating
 
 SECONDS = 2.0
@@ -59,7 +59,7 @@ def sharing(mirror: Mirror, name: str) -> Iterator[None]:
             with beating(lambda: _push(mirror, name, sent, hasty=True), "sharing", seconds=SECONDS):
                 yield
         except BaseException:
-            with suppress(Silent):  # who interrupts does not wait for a store that is silent
+            with suppress(StoreUnavailable):  # who interrupts does not wait for a store that is silent
                 _push(mirror, name, sent, hasty=True)
             raise
         _push(mirror, name, sent)

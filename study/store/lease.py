@@ -29,8 +29,8 @@ CLOCK_SECONDS = 2.0
 
 
 @contextmanager
-def claim(work: Path, mirror: Mirror | None = None) -> Iterator[None]:
-    """Hold a stage while it is worked on; a thread keeps the claim fresh. Raises `Claimed` where another holds it.
+def lease(work: Path, mirror: Mirror | None = None) -> Iterator[None]:
+    """Hold a stage while it is worked on; a thread keeps the claim fresh. Raises `LeaseHeld` where another holds it.
 
     A block that ends well has published its stage: its work folder is removed with the claim. In a mirror other
     machines are asked too, as well as an object store can tell: two that claim in one instant may both hold it.
@@ -46,13 +46,13 @@ def _claimed_everywhere(digest: str, mirror: Mirror) -> Iterator[None]:
     key = f"{folder}/{FILE}"
     mine = json.dumps(_me()).encode()
     if _is_held(remote, key):
-        raise Claimed(key)
+        raise LeaseHeld(key)
     remote.write(key, mine)
     finished = False
 
     try:
         if remote.read(key) != mine:
-            raise Claimed(key)
+            raise LeaseHeld(key)
         with beating(partial(_beat, remote, key, mine), "claim in the storage"):
             mirror.send_waiting()
             mirror.refresh(digest)
@@ -77,8 +77,8 @@ def _is_held(remote: Remote, key: str) -> bool:
     content = remote.read(key)
     if content is None:
         return False
-    claim = verified_line(content, _FORM)
-    if claim is not None and claim["host"] == socket.gethostname() and not _runs(claim["pid"], claim["born"]):
+    lease = verified_line(content, _FORM)
+    if lease is not None and lease["host"] == socket.gethostname() and not _runs(lease["pid"], lease["born"]):
         return False
     folder = key.rpartition("/")[0]
     probe = f"{folder}/now-{uuid.uuid4().hex}"
@@ -101,8 +101,8 @@ def _claimed_here(work: Path) -> Iterator[None]:
     mine = _me()
     work.mkdir(parents=True, exist_ok=True)
     with lock:
-        if is_claimed(work):
-            raise Claimed(str(file))
+        if is_leased(work):
+            raise LeaseHeld(str(file))
         write_json(file, mine)
     finished = False
 
@@ -120,24 +120,24 @@ def _claimed_here(work: Path) -> Iterator[None]:
         patiently(release)
 
 
-class Claimed(RuntimeError):  # noqa: N818 - an expected state
+class LeaseHeld(RuntimeError):  # noqa: N818 - an expected state
     """Another process works on the stage."""
 
 
-def is_claimed(work: Path, mirror: Mirror | None = None) -> bool:
+def is_leased(work: Path, mirror: Mirror | None = None) -> bool:
     """Return whether a live process holds the claim: one of this host that runs, or a fresh beat from another."""
     if mirror is not None and _is_held(mirror.remote, f"work/{work.name}/{FILE}"):
         return True
     try:
-        claim = _read(work / FILE)
+        lease = _read(work / FILE)
     except FileNotFoundError:
         return False
     except OSError as error:
         if not refuses(error):
             raise
         return True  # ask again later
-    if claim is not None and claim["host"] == socket.gethostname():
-        return _runs(claim["pid"], claim["born"])
+    if lease is not None and lease["host"] == socket.gethostname():
+        return _runs(lease["pid"], lease["born"])
     return _is_beaten(work)  # also where the claim is damaged: it is held as long as it is kept fresh
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from study.errors import Problem, Refused, unknown
+from study.errors import ConfigError, Problem, unknown
 from study.store.atomic import is_name
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Entry:
     mtime_ns: int
 
 
-class Silent(OSError):  # noqa: N818 - a state of the store, not a bug
+class StoreUnavailable(OSError):  # noqa: N818 - a state of the store, not a bug
     """The store gave no answer, or refused, for as long as there was patience."""
 
 
@@ -53,7 +53,7 @@ class Silent(OSError):  # noqa: N818 - a state of the store, not a bug
 class Remote:
     """What lies under `uri`. Keys are relative to it, with `/`; none of them can leave it (`ValueError`).
 
-    Credentials come from the environment, as the libraries of AWS and Google read them. Raises `Silent`.
+    Credentials come from the environment, as the libraries of AWS and Google read them. Raises `StoreUnavailable`.
     """
 
     uri: str
@@ -159,7 +159,7 @@ class Remote:
                 if isinstance(error, FileNotFoundError) or error.errno == errno.ENOSPC:
                     raise
                 if time.monotonic() + pause > end:
-                    raise Silent(f"{self.uri}: {key}: {error}") from error
+                    raise StoreUnavailable(f"{self.uri}: {key}: {error}") from error
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, most)
 
@@ -176,7 +176,7 @@ def is_uri(text: str) -> bool:
 
 
 def checked_uri(text: str) -> str:
-    """Return the URI as it is used and shown. Raises `Refused` where it is none of ours or holds credentials."""
+    """Return the URI as it is used and shown. Raises `ConfigError` where it is none of ours or holds credentials."""
     parts = urlsplit(text)
     allowed = "allowed: s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"
     if parts.scheme not in SCHEMES:
@@ -260,8 +260,8 @@ def _entry(info: "FileInfo") -> Entry:
     return Entry(bytes=info.size or 0, mtime_ns=info.mtime_ns or 0)
 
 
-def _refused(shown: str, message: str) -> Refused:
-    return Refused([Problem(path="", message=message)], f"--storage {shown}")
+def _refused(shown: str, message: str) -> ConfigError:
+    return ConfigError([Problem(path="", message=message)], f"--storage {shown}")
 
 
 def grouped(entries: Mapping[str, Entry], depth: int) -> dict[str, dict[str, Entry]]:

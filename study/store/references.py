@@ -3,8 +3,8 @@
 import os
 from collections.abc import Iterator
 
-from study.errors import Problem, Refused
-from study.store.atomic import Altered
+from study.errors import ConfigError, Problem
+from study.store.atomic import AlteredFileError
 from study.store.documents import read_plan
 from study.store.paths import PLAN, SPEC
 from study.store.store import Store
@@ -13,7 +13,7 @@ from study.store.store import Store
 def planned_by_all(store: Store, *, but: str | None = None) -> frozenset[str]:
     """Return the digests that studies plan with, those of one name left out.
 
-    Raises `Refused` where a study has no sound plan: nobody knows which stages it needs.
+    Raises `ConfigError` where a study has no sound plan: nobody knows which stages it needs.
     """
     planned: set[str] = set()
     problems = list(_unreadable(store))
@@ -21,7 +21,7 @@ def planned_by_all(store: Store, *, but: str | None = None) -> frozenset[str]:
         try:
             plan = read_plan(store.study(name))
             what = f"{PLAN} is missing"
-        except Altered as error:
+        except AlteredFileError as error:
             plan, what = None, f"{PLAN} {error.what}"
         except PermissionError:
             plan, what = None, f"{PLAN} cannot be read"
@@ -30,7 +30,7 @@ def planned_by_all(store: Store, *, but: str | None = None) -> frozenset[str]:
         else:
             problems.append(Problem(path=f"study {name}", message=f"its {what}; {_remedy(store, name)}"))
     if problems:
-        raise Refused(problems, store.place)
+        raise ConfigError(problems, store.place)
     return frozenset(planned)
 
 

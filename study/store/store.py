@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from study.store.atomic import (
-    Altered,
+    AlteredFileError,
     Damage,
     damage,
     inside,
@@ -25,7 +25,7 @@ from study.store.atomic import (
     writing_problem,
 )
 from study.store.bucket_store import Mirror, mirror_of
-from study.store.damage import NO_SEAL, NOT_KEPT, STAGE, Damaged, flaw
+from study.store.damage import NO_SEAL, NOT_KEPT, STAGE, DamagedStageError, flaw
 from study.store.documents import SEAL_FORM, read_plan
 from study.store.folder_sync import pull, pull_all, sharing
 from study.store.object_store import each
@@ -90,11 +90,11 @@ class Store:
         return all(self._has(digest, name) for name in score_files(key))
 
     def scores(self, digest: str, key: str) -> Path:
-        """Return the file of pixel counts, verified. Raises `Damaged`."""
+        """Return the file of pixel counts, verified. Raises `DamagedStageError`."""
         return self.file(digest, score_files(key)[1])
 
     def images(self, digest: str, key: str) -> Path:
-        """Return the file of image-wise calibration, verified. Raises `Damaged`."""
+        """Return the file of image-wise calibration, verified. Raises `DamagedStageError`."""
         return self.file(digest, score_files(key)[0])
 
     def score_times(self, digest: str, key: str) -> list[str]:
@@ -113,7 +113,7 @@ class Store:
         return next((key for key in self.scorings(digest) if key.startswith(f"{examined}-")), None)
 
     def file(self, digest: str, name: str) -> Path:
-        """Return the path of a file of a finished stage, every byte of it verified. Raises `Damaged`."""
+        """Return the path of a file of a finished stage, every byte of it verified. Raises `DamagedStageError`."""
         path, sealed = self._local(digest, name), self._seal(digest)
         what = flaw(path, sealed)
         if what and self.mirror is not None:  # this machine's copy may be what is damaged
@@ -122,7 +122,7 @@ class Store:
         if what and sealed != self._seal(digest):  # another driver published the stage again or dropped its weights
             return self.file(digest, name)
         if what:
-            raise Damaged(digest, what, name if sealed else SEAL)
+            raise DamagedStageError(digest, what, name if sealed else SEAL)
         return path
 
     def _local(self, digest: str, name: str) -> Path:
@@ -174,7 +174,7 @@ class Store:
         """Publish once more a stage whose weights were not kept; sound scores of other studies go along."""
         for name in self._names(digest):
             if name.endswith(".parquet") and not (draft / name).exists():
-                with contextlib.suppress(Damaged):  # the seal of the new stage would declare it sound
+                with contextlib.suppress(DamagedStageError):  # the seal of the new stage would declare it sound
                     shutil.copy2(self.file(digest, name), draft / name)
         if self.mirror is not None:
             self.mirror.unfinish(digest)
@@ -188,12 +188,12 @@ class Store:
         return self._has(digest, WEIGHTS)
 
     def weights(self, digest: str) -> Path:
-        """Return the weights of a finished stage, every byte of them verified. Raises `Damaged`."""
+        """Return the weights of a finished stage, every byte of them verified. Raises `DamagedStageError`."""
         self.verify(digest)
         return self.file(digest, WEIGHTS)
 
     def verify(self, digest: str, *, every_byte: bool = False) -> None:
-        """Check a published stage against its seal. Raises `Damaged`.
+        """Check a published stage against its seal. Raises `DamagedStageError`.
 
         With `every_byte` all files but the weights, which are verified when they are loaded, are read once.
         """
@@ -209,29 +209,29 @@ class Store:
         if sealed != self._seal(digest):  # another driver dropped the weights in between
             self.verify(digest, every_byte=every_byte)
         else:
-            raise Damaged(digest, found[1], found[0])
+            raise DamagedStageError(digest, found[1], found[0])
 
     def _damage(self, digest: str, files: Mapping[str, Mapping[str, Any]]) -> Damage | None:
         return damage(self.stage(digest), files) if self.mirror is None else self.mirror.damage(digest, files)
 
     def seal(self, digest: str) -> dict[str, Any]:
-        """Return `updates`, `seconds` and `files` of a finished stage. Raises `Damaged`."""
+        """Return `updates`, `seconds` and `files` of a finished stage. Raises `DamagedStageError`."""
         sealed = self._seal(digest)
         if not sealed:
-            raise Damaged(digest, NO_SEAL)
+            raise DamagedStageError(digest, NO_SEAL)
         return sealed
 
     def _seal(self, digest: str) -> dict[str, Any]:
         """Return the seal of a stage; empty where it is gone, damaged, or of another stage."""
         for _ in range(1 if self.mirror is None else 2):
-            with contextlib.suppress(Altered):
+            with contextlib.suppress(AlteredFileError):
                 sealed = read_signed(self._local(digest, SEAL), SEAL_FORM) or {}
                 return sealed if sealed.get("digest", digest) == digest else {}
             if self.mirror is not None:  # this machine's copy may be what is damaged
                 self.mirror.forget(digest, SEAL)
         return {}
 
-    def set_aside(self, damaged: Damaged) -> None:
+    def set_aside(self, damaged: DamagedStageError) -> None:
         """Move what is damaged out of the way, so that it is made again. Another process may have done so.
 
         Damaged scores alone leave the stage finished: it is scored again. So do weights that another driver dropped:
@@ -272,13 +272,13 @@ class Store:
             self.stage(digest).rename(aside)
 
     def record(self, digest: str) -> dict[str, Any]:
-        """Return what is written about a finished stage. Raises `Damaged`."""
+        """Return what is written about a finished stage. Raises `DamagedStageError`."""
         text = self.file(digest, RECORD).read_text(encoding="utf-8")
         record: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return record
 
     def planned(self, name: str) -> Sequence[str]:
-        """Return the digests a study plans with, parents first; none before it was planned. Raises `Altered`."""
+        """Return the digests of a planned study, parents first; none before. Raises `AlteredFileError`."""
         plan = read_plan(self.study(name))
         return tuple(plan["stages"]) if plan else ()
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from study.store.atomic import Altered, Form, hash_of, read_signed, write_signed
+from study.store.atomic import AlteredFileError, Form, hash_of, read_signed, write_signed
 from study.store.object_store import Entry, Remote, grouped
 
 STATE = "state.json"
@@ -84,7 +84,7 @@ class Checkpoints:
             self.copies.fetch(self.work)
         found = sorted(self.work.glob("*/epoch-*"), key=lambda folder: folder.name, reverse=True)
         for folder in found:
-            with suppress(OSError, Altered, SafetensorError):  # damaged or cut off: an older one may do
+            with suppress(OSError, AlteredFileError, SafetensorError):  # damaged or cut off: an older one may do
                 state = read_signed(folder / STATE, _FORM)
                 if state is not None and state["stage"] == self.work.name:
                     files = {name: folder / f"{name}{TENSORS}" for name in state["parts"]}

@@ -31,7 +31,7 @@ Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Examination:
+class EvaluationSpec:
     """What is shown to the network and held against its answer."""
 
     task: Segmentation
@@ -81,16 +81,18 @@ class Answered:
         return counts.predicted_masks(self.deciding(), exclusive=self.outputs.exclusive, threshold=self.threshold)
 
 
-def score(network: Network, examination: Examination, splits: Mapping[str, Sequence[int]]) -> tuple[pa.Table, pa.Table]:
+def score(
+    network: Network, evaluation: EvaluationSpec, splits: Mapping[str, Sequence[int]]
+) -> tuple[pa.Table, pa.Table]:
     """Return the tables of scores and of images for the rows of each split, as `results.schema` lays them out."""
     scores: Rows = []
     images: Rows = []
     network.eval()
-    held = _held_back(network, examination, splits["validation"])
+    held = _held_back(network, evaluation, splits["validation"])
     passes = [("", None), *([("_thresholded", held)] if held else [])]
     for (suffix, held_back), (split, rows) in itertools.product(passes, splits.items()):
         for part in _batches(rows):
-            answered = answer(network, examination, part, split + suffix, held_back)
+            answered = answer(network, evaluation, part, split + suffix, held_back)
             scores += _scores(answered)
             images += _images(answered)
     return (
@@ -100,34 +102,34 @@ def score(network: Network, examination: Examination, splits: Mapping[str, Seque
 
 
 @torch.no_grad()
-def _predict(network: Network, examination: Examination, rows: Sequence[int]) -> Tensor:
+def _predict(network: Network, evaluation: EvaluationSpec, rows: Sequence[int]) -> Tensor:
     """Return probabilities (N, channels, size, size) of the original image, without its borders."""
     device = next(network.parameters()).device
-    pixels = torch.from_numpy(examination.prepared.images[np.asarray(rows)])
-    squares = examination.task.probabilities(network(to_images(pixels, device)).float())
-    return torch.cat([_unfitted(square, row, examination) for square, row in zip(squares, rows, strict=True)])
+    pixels = torch.from_numpy(evaluation.prepared.images[np.asarray(rows)])
+    squares = evaluation.task.probabilities(network(to_images(pixels, device)).float())
+    return torch.cat([_unfitted(square, row, evaluation) for square, row in zip(squares, rows, strict=True)])
 
 
-def _unfitted(square: Tensor, row: int, examination: Examination) -> Tensor:
-    height, width = (int(length) for length in examination.prepared.shapes[row])
-    fit = Fit(height=height, width=width, size=examination.image.size, fit=examination.image.fit)
-    return unfitted(square, fit, examination.size, examination.size)[None]
+def _unfitted(square: Tensor, row: int, evaluation: EvaluationSpec) -> Tensor:
+    height, width = (int(length) for length in evaluation.prepared.shapes[row])
+    fit = Fit(height=height, width=width, size=evaluation.image.size, fit=evaluation.image.fit)
+    return unfitted(square, fit, evaluation.size, evaluation.size)[None]
 
 
 def _batches(rows: Sequence[int]) -> Iterator[Sequence[int]]:
     return (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
 
 
-def _held_back(network: Network, examination: Examination, validation: Sequence[int]) -> tuple[int, float] | None:
+def _held_back(network: Network, evaluation: EvaluationSpec, validation: Sequence[int]) -> tuple[int, float] | None:
     """Choose on the validation images from which probability on a class counts; None where none is to be chosen."""
-    wanted = examination.class_threshold
+    wanted = evaluation.class_threshold
     if wanted is None or not validation:
         return None
-    exclusive, number = examination.task.outputs.exclusive, examination.task.outputs.names.index(wanted.class_)
+    exclusive, number = evaluation.task.outputs.exclusive, evaluation.task.outputs.names.index(wanted.class_)
     channel = number + exclusive
     wrong, negatives = torch.zeros(SCORE_BINS, dtype=torch.int64), 0
     for rows in _batches(validation):
-        answered = answer(network, examination, rows, "validation")
+        answered = answer(network, evaluation, rows, "validation")
         truth, known = answered.masks()[:, number : number + 1], answered.known()
         called = answered.predicted()[:, number : number + 1]
         false = ~truth
@@ -141,19 +143,19 @@ def _held_back(network: Network, examination: Examination, validation: Sequence[
 
 def answer(
     network: Network,
-    examination: Examination,
+    evaluation: EvaluationSpec,
     rows: Sequence[int],
     split: str,
     held_back: tuple[int, float] | None = None,
 ) -> Answered:
     """Return what the network says of some rows; `held_back`: a channel, and from which probability on it counts."""
-    index = examination.index
-    probabilities = _predict(network, examination, rows)
+    index = evaluation.index
+    probabilities = _predict(network, evaluation, rows)
     return Answered(
-        outputs=examination.task.outputs,
+        outputs=evaluation.task.outputs,
         probabilities=probabilities,
-        truth=torch.from_numpy(examination.truth[np.asarray(rows)]).to(probabilities.device),
-        threshold=examination.threshold,
+        truth=torch.from_numpy(evaluation.truth[np.asarray(rows)]).to(probabilities.device),
+        threshold=evaluation.threshold,
         held_back=held_back,
         places=[{"image": index.ids[row], "patient": index.patients[row], "split": split} for row in rows],
     )

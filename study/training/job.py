@@ -5,22 +5,22 @@ from pathlib import Path
 
 from study.config.compare import WeightsFile
 from study.config.schema import Checkpoint
-from study.planning.dataset_view import CohortSpec
-from study.planning.graph import Node, Plan, Scoring
+from study.planning.dataset_view import DatasetViewSpec
+from study.planning.graph import Plan, PlannedStage, Scoring
 from study.store.bucket_store import as_mirror
 from study.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class StageJob:
     """A stage to train and, for target stages, to score.
 
     `fingerprint` says what the plan read; a worker that finds other data refuses to train on it. `start_content` does
     so of the file that it starts from, "" where it starts from none.
     """
 
-    node: Node
-    cohort: CohortSpec
+    node: PlannedStage
+    view: DatasetViewSpec
     fingerprint: str
     start_content: str
     scorings: tuple[Scoring, ...]
@@ -36,7 +36,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class RuntimeContext:
     """Where and with what a worker runs; never part of a digest."""
 
     storage: Path
@@ -57,14 +57,14 @@ class Surroundings:
         return Store(self.storage if self.origin is None else as_mirror(self.storage, self.origin))
 
 
-def make_job(plan: Plan, node: Node, *, needs_weights: bool = False) -> Job:
+def stage_job(plan: Plan, node: PlannedStage, *, needs_weights: bool = False) -> StageJob:
     """Return the job of one node."""
-    cohort, start = plan.cohorts[node.draw.data], node.initial_weights
+    view, start = plan.views[node.draw.data], node.initial_weights
     own_file = start.file if node.parent is None and isinstance(start, WeightsFile) else None
-    return Job(
+    return StageJob(
         node=node,
-        cohort=cohort.spec,
-        fingerprint=cohort.reading(node.draw).fingerprint,
+        view=view.spec,
+        fingerprint=view.reading(node.draw).fingerprint,
         start_content=plan.files[own_file] if own_file is not None else "",
         scorings=tuple(plan.scorings.get(node.digest, {}).values()),
         needs_weights=needs_weights,

@@ -17,9 +17,9 @@ from models.tasks import make_task
 from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
 from study.config.stages import Stage, StageSettings
-from study.errors import Problem, Refused
+from study.errors import ConfigError, Problem
 from study.planning.blueprint import blueprint
-from study.store.damage import Damaged
+from study.store.damage import DamagedStageError
 from study.store.store import Store
 
 _STAGE: TypeAdapter[Stage] = TypeAdapter(StageSettings)
@@ -44,10 +44,10 @@ class Model:
 
 
 def open_model(store: Store, digest: str, device: torch.device | str = "cpu") -> Model:
-    """Open a finished stage of masks in evaluation mode. Raises `Refused`."""
+    """Open a finished stage of masks in evaluation mode. Raises `ConfigError`."""
     try:
         path = store.weights(digest)
-    except Damaged as error:
+    except DamagedStageError as error:
         remedy = "run its study again, with keep: {weights: all} where they are to stay"
         raise _refused(digest, f"{error.what}; allowed: a stage with its weights; {remedy}") from error
     record = store.record(digest)
@@ -80,5 +80,5 @@ def unfitted(square: Tensor, fit: Fit, height: int, width: int) -> Tensor:
     return resized[0].clamp_(0.0, 1.0)
 
 
-def _refused(digest: str, message: str) -> Refused:
-    return Refused([Problem(path=f"stage {digest[:8]}", message=message)], "study")
+def _refused(digest: str, message: str) -> ConfigError:
+    return ConfigError([Problem(path=f"stage {digest[:8]}", message=message)], "study")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from datasets.loading.batches import Batches, Share
+from datasets.loading.batches import Batches, RankBatch
 from models.distributed import present
 from models.tasks.base import Batch
 
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Context:
+class WorkerContext:
     """Where this process stands among the workers of a stage, and whom it tells how training goes."""
 
     report: Report
@@ -28,7 +28,7 @@ class Context:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
+class StageData:
     """What a stage learns from. `validation` None: nothing validates, the last epoch is taken."""
 
     training: Batches
@@ -36,38 +36,38 @@ class Material:
     unlabelled: Batches | None = None
 
 
-class Feed:
+class DeviceLoader:
     """A stage's material for one of its workers."""
 
-    def __init__(self, material: Material, context: Context) -> None:
-        self.material, self.context = material, context
+    def __init__(self, data: StageData, context: WorkerContext) -> None:
+        self.data, self.context = data, context
 
     @property
     def validates(self) -> bool:
         """Return whether any images validate."""
-        return self.material.validation is not None
+        return self.data.validation is not None
 
     def training(self, epoch: int, updates: int) -> Iterator[Sequence[Batch]]:
         """Yield an epoch's batches, each in the parts it is learned from; `updates` were made before."""
         context = self.context
-        drawn = self.material.training.epoch(epoch, context.rank, context.world)
+        drawn = self.data.training.epoch(epoch, context.rank, context.world)
         for update, (shares, others) in enumerate(zip(drawn, self._unlabelled(updates), strict=False), updates):
             yield [self._batch(share, others, update) for share in shares]
 
     def validation(self) -> Iterator[Batch]:
         """Yield the validation images once over all workers, where there are any."""
-        if self.material.validation is not None:
-            for (share,) in self.material.validation.epoch(0, self.context.rank, self.context.world, shuffle=False):
+        if self.data.validation is not None:
+            for (share,) in self.data.validation.epoch(0, self.context.rank, self.context.world, shuffle=False):
                 yield self._batch(share)
 
     def shown(self, epoch: int) -> Iterator[Tensor]:
         """Yield an epoch's training images alone, in the same parts."""
-        for shares in self.material.training.epoch(epoch, self.context.rank, self.context.world):
+        for shares in self.data.training.epoch(epoch, self.context.rank, self.context.world):
             for share in shares:
                 with present(share.counts):
                     yield to_images(torch.from_numpy(share.images), self.context.device)
 
-    def _batch(self, share: Share, others: Share | None = None, update: int = 0) -> Batch:
+    def _batch(self, share: RankBatch, others: RankBatch | None = None, update: int = 0) -> Batch:
         device = self.context.device
         images = to_images(torch.from_numpy(share.images), device)
         target = images if share.targets is None else on_device(torch.from_numpy(share.targets), device)
@@ -81,9 +81,9 @@ class Feed:
             counts=share.counts,
         )
 
-    def _unlabelled(self, updates: int) -> Iterator[Share | None]:
+    def _unlabelled(self, updates: int) -> Iterator[RankBatch | None]:
         """Yield a batch of images an update, from where training stands on."""
-        pool, context = self.material.unlabelled, self.context
+        pool, context = self.data.unlabelled, self.context
         if pool is None:
             yield from itertools.repeat(None)
             return

@@ -7,27 +7,27 @@ import torch
 
 from models.tasks.base import Batch
 from study.planning.checks.spec_checks import least_at_once
-from study.training.job import Job, Surroundings
-from study.training.train_stage import open_bench
+from study.training.job import RuntimeContext, StageJob
+from study.training.train_stage import open_setup
 
 OutOfMemoryError = torch.OutOfMemoryError
 LATE = 10**9
 """An update from which on a task does all that it ever does."""
 
 
-def too_large(job: Job, surroundings: Surroundings, device: torch.device, error: OutOfMemoryError) -> str:
+def too_large(job: StageJob, runtime: RuntimeContext, device: torch.device, error: OutOfMemoryError) -> str:
     """Return why a stage failed and the largest batch that fits, found by halving and trying.
 
     With several workers this is none of them, and cannot try.
     """
     step = job.node.step
     asked, parts = step.settings.batch_size, step.settings.accumulate
-    if surroundings.workers > 1:
+    if runtime.workers > 1:
         return _refusal(job, "lower it, or image.size, or take more workers")
     error.__traceback__ = None  # it holds on to the tensors that did not fit
     least = least_at_once(step)
     images = math.ceil(asked / parts) // 2
-    while images >= least and not _fits(job, surroundings, device, images):
+    while images >= least and not _fits(job, runtime, device, images):
         images //= 2
     if images < least:
         return _refusal(job, f"not even {least} at once {'fits' if least == 1 else 'fit'}; lower image.size")
@@ -38,17 +38,17 @@ def too_large(job: Job, surroundings: Surroundings, device: torch.device, error:
     return _refusal(job, remedy)
 
 
-def _refusal(job: Job, remedy: str) -> str:
+def _refusal(job: StageJob, remedy: str) -> str:
     step = job.node.step
     asked = f"stages.{step.stage}.batch_size {step.settings.batch_size}"
     return f"out of memory with {asked}; allowed: what the device holds; {remedy}"
 
 
-def _fits(job: Job, surroundings: Surroundings, device: torch.device, size: int) -> bool:
+def _fits(job: StageJob, runtime: RuntimeContext, device: torch.device, size: int) -> bool:
     """Return whether so many images pass forwards and backwards, through each network that learns from them."""
     _forget(device)
     try:
-        _pass(job, surroundings, device, size)
+        _pass(job, runtime, device, size)
     except OutOfMemoryError:
         return False
     except ValueError:  # what some networks say of one image, over which nothing can be normalised
@@ -60,24 +60,27 @@ def _fits(job: Job, surroundings: Surroundings, device: torch.device, size: int)
     return True
 
 
-def _pass(job: Job, surroundings: Surroundings, device: torch.device, size: int) -> None:
-    bench, image = open_bench(job, surroundings), job.node.step.image
-    network, rivals = bench.network.to(device).train(), bench.task.rivals(image.channels)
-    for rival in rivals.values():
+def _pass(job: StageJob, runtime: RuntimeContext, device: torch.device, size: int) -> None:
+    setup, image = open_setup(job, runtime), job.node.step.image
+    network, adversarial_networks = setup.network.to(device).train(), setup.task.adversarial_networks(image.channels)
+    for rival in adversarial_networks.values():
         rival.network.to(device)
-    rows = list(bench.reading.train[:1]) * size
+    rows = list(setup.reading.train[:1]) * size
     pixels = torch.zeros(size, image.channels, image.size, image.size, device=device)
-    targets = None if bench.arrays.targets is None else torch.from_numpy(bench.arrays.targets[rows]).to(device)
+    targets = None if setup.arrays.targets is None else torch.from_numpy(setup.arrays.targets[rows]).to(device)
     batch = Batch(
-        images=pixels, target=pixels if targets is None else targets, unlabelled=pixels if rivals else None, update=LATE
+        images=pixels,
+        target=pixels if targets is None else targets,
+        unlabelled=pixels if adversarial_networks else None,
+        update=LATE,
     )
-    half, turns = job.node.step.settings.precision == "bf16", bench.task.turns(network, batch)
+    half, updates = job.node.step.settings.precision == "bf16", setup.task.updates(network, batch)
     while True:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-            turn = next(turns, None)
-        if turn is None:
+            update = next(updates, None)
+        if update is None:
             return
-        turn.loss.backward()  # type: ignore[no-untyped-call]
+        update.loss.backward()  # type: ignore[no-untyped-call]
 
 
 def _forget(device: torch.device) -> None:

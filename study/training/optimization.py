@@ -1,4 +1,4 @@
-"""A network with its optimizer and its learning rate over time: what one turn of training moves."""
+"""A network with its optimizer and learning-rate schedule."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +13,8 @@ from models.settings import OptimizerSettings, ScheduleSettings
 Parts = dict[str, Mapping[str, Tensor]]
 
 
-class Player:
-    """Most stages have one player, the network; in adversarial training its discriminator is another."""
+class OptimizedModel:
+    """A network with its optimizer and schedule. Adversarial training has two: the network and its discriminator."""
 
     def __init__(
         self,
@@ -36,16 +36,16 @@ class Player:
         rate: float = self._optimizer.param_groups[0]["lr"]
         return rate
 
-    def begin(self) -> None:
-        """Forget the gradient of the update before."""
+    def zero_grad(self) -> None:
+        """Reset the gradients."""
         self._optimizer.zero_grad(set_to_none=True)
 
-    def learn(self, loss: Tensor) -> None:
-        """Add a loss to what the next update is against."""
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss."""
         loss.backward()  # type: ignore[no-untyped-call]
 
-    def update(self) -> None:
-        """Make one update, all workers the same."""
+    def step(self) -> None:
+        """Sum gradients over all workers, clip them, and update the weights."""
         add_gradients(self.network.parameters())
         if self._clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._clip_norm)
@@ -53,7 +53,7 @@ class Player:
         self._schedule.after_update()
 
     def after_epoch(self, validation_loss: float) -> None:
-        """Let the schedule see the validation loss."""
+        """Update the schedule with the validation loss."""
         self._schedule.after_epoch(validation_loss)
 
     def state(self) -> tuple[Parts, dict[str, Any]]:
@@ -63,7 +63,7 @@ class Player:
         return parts, {"optimizer": numbers, "schedule": self._schedule.state_dict()}
 
     def restore(self, parts: Mapping[str, Mapping[str, Tensor]], numbers: Mapping[str, Any]) -> None:
-        """Go on from that state."""
+        """Load a state of `state`."""
         self.network.load_state_dict(dict(parts["weights"]))
         restore_state(self._optimizer, parts["optimizer"], numbers["optimizer"])
         self._schedule.load_state_dict(numbers["schedule"])

@@ -28,20 +28,20 @@ from models.tasks.segmentation import Segmentation
 from models.weights import initial
 from study.config.compare import WeightsFile
 from study.planning.blueprint import blueprint
-from study.planning.dataset_view import Cohort, CohortSpec, Reading
+from study.planning.dataset_view import DatasetView, DatasetViewSpec, StageRows
 from study.planning.graph import Scoring
 from study.store.atomic import hash_of, write_json
-from study.store.lease import claim
+from study.store.lease import lease
 from study.store.paths import WEIGHTS
 from study.store.pretrained import kept
 from study.store.store import Store, write_scores
 from study.training.allocator import keep_freed
 from study.training.checkpoint import Checkpoints, Copies, removed_if_refused, save_tensors
-from study.training.evaluate import Examination, score
-from study.training.job import Job, Surroundings
-from study.training.loader import Context, Material
+from study.training.evaluate import EvaluationSpec, score
+from study.training.job import RuntimeContext, StageJob
+from study.training.loader import StageData, WorkerContext
 from study.training.rescore import rescore
-from study.training.trainer import Loop, Trained
+from study.training.trainer import Trained, TrainingLoop
 
 LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "numpy", "albumentations", "ray")
 
@@ -59,40 +59,40 @@ class DataChanged(RuntimeError):  # noqa: N818 - an expected state
 
 
 @dataclass(kw_only=True)
-class Bench:
+class TrainingSetup:
     """A job with all it takes opened."""
 
-    job: Job
-    cohort: Cohort
-    reading: Reading
+    job: StageJob
+    view: DatasetView
+    reading: StageRows
     arrays: Prepared
     task: Task
     network: Network
 
 
-Member = Callable[[Context], None]
-Spread = Callable[[Member], None]
+Member = Callable[[WorkerContext], None]
+DistributeFunction = Callable[[Member], None]
 """Runs a member in each of several workers of a stage."""
 
 
-def perform(job: Job, surroundings: Surroundings, context: Context, spread: Spread | None = None) -> None:
-    """Bring one stage to its end: published, and scored where it is a target. `spread`: it has several workers.
+def run_stage(
+    job: StageJob, runtime: RuntimeContext, context: WorkerContext, spread: DistributeFunction | None = None
+) -> None:
+    """Train a stage, score it if it is a target, and publish it; with `spread` in several workers.
 
-    Raises `study.store.lease.Claimed` where another process works on it, `study.store.store.Damaged` where the parent
-    is unusable, `study.training.trainer.Diverged` and `DataChanged`.
+    Raises `LeaseHeld` where another process works on it, `DamagedStageError` where the parent is unusable,
+    `study.training.trainer.Diverged` and `DataChanged`.
     """
-    torch.set_num_threads(surroundings.cpus)
-    store = surroundings.store
-    with claim(store.work(job.digest), store.mirror):
+    torch.set_num_threads(runtime.cpus)
+    store = runtime.store
+    with lease(store.work(job.digest), store.mirror):
         missing = [scoring for scoring in job.scorings if not rescore(store, job.digest, scoring)]
         published = store.is_finished(job.digest)
         trained = published and (store.has_weights(job.digest) or not (missing or job.needs_weights))
         if trained and not missing:
             return
         member = (
-            functools.partial(score_again, job, surroundings, missing)
-            if trained
-            else functools.partial(train, job, surroundings)
+            functools.partial(score_again, job, runtime, missing) if trained else functools.partial(train, job, runtime)
         )
         if spread is None:
             member(context)
@@ -100,50 +100,50 @@ def perform(job: Job, surroundings: Surroundings, context: Context, spread: Spre
             spread(member)
 
 
-def open_bench(job: Job, surroundings: Surroundings) -> Bench:
+def open_setup(job: StageJob, runtime: RuntimeContext) -> TrainingSetup:
     """Open data and build the network with its random weights. Raises `DataChanged`."""
     node, step = job.node, job.node.step
-    cohort = _cohort(job.cohort, surroundings.cache)
-    reading = cohort.reading(node.draw)
+    view = _cohort(job.view, runtime.cache)
+    reading = view.reading(node.draw)
     if reading.fingerprint != job.fingerprint:
         raise DataChanged.of(f"the images of {node.draw.data} are")
     recipe = node.recipe
     arrays = prepared(
-        cohort.source, cohort.index, step.settings.target, step.image, structure=recipe.structure,
-        cache=surroundings.cache,
+        view.source, view.index, step.settings.target, step.image, structure=recipe.structure,
+        cache=runtime.cache,
     )  # fmt: skip
     task = make_task(step.settings, Outputs(names=recipe.names, exclusive=recipe.exclusive))
     torch.manual_seed(node.seed)
     plan = blueprint(step.settings, step.image, step.architecture, step.backbone, task.head_channels())
-    return Bench(job=job, cohort=cohort, reading=reading, arrays=arrays, task=task, network=build(plan))
+    return TrainingSetup(job=job, view=view, reading=reading, arrays=arrays, task=task, network=build(plan))
 
 
-_cohorts: dict[str, Cohort] = {}
+_cohorts: dict[str, DatasetView] = {}
 """Opened data sets of this process; a warm worker runs many stages on few data sets."""
 
 
-def _cohort(spec: CohortSpec, cache: Path) -> Cohort:
+def _cohort(spec: DatasetViewSpec, cache: Path) -> DatasetView:
     key = f"{cache} {spec.data.model_dump_json()} {spec.folds} {spec.min_cases} {spec.reserve} {sorted(spec.excluded)}"
     if key not in _cohorts:
-        _cohorts[key] = Cohort.open(spec, cache)
+        _cohorts[key] = DatasetView.open(spec, cache)
     return _cohorts[key]
 
 
-def score_again(job: Job, surroundings: Surroundings, missing: Sequence[Scoring], context: Context) -> None:
+def score_again(job: StageJob, runtime: RuntimeContext, missing: Sequence[Scoring], context: WorkerContext) -> None:
     """Score a trained stage once more, in the first of its workers."""
     if context.rank:
         return
-    torch.set_num_threads(surroundings.cpus)
-    bench, store = open_bench(job, surroundings), surroundings.store
-    bench.network.load_state_dict(load_file(store.weights(job.digest)))
-    bench.network.to(context.device)
+    torch.set_num_threads(runtime.cpus)
+    setup, store = open_setup(job, runtime), runtime.store
+    setup.network.load_state_dict(load_file(store.weights(job.digest)))
+    setup.network.to(context.device)
     for scoring in missing:
-        store.add_scores(job.digest, scoring.key, *_scored(bench, scoring, surroundings.cache))
+        store.add_scores(job.digest, scoring.key, *_scored(setup, scoring, runtime.cache))
 
 
-def train(job: Job, surroundings: Surroundings, context: Context) -> None:
+def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> None:
     """Do one worker's part of the training; the first one publishes what came out."""
-    torch.set_num_threads(surroundings.cpus)
+    torch.set_num_threads(runtime.cpus)
     if context.device.type == "cpu":
         keep_freed()
     if context.compiles:
@@ -152,41 +152,41 @@ def train(job: Job, surroundings: Surroundings, context: Context) -> None:
         torch.cuda.empty_cache()  # what the stage before it took is not this one's peak
         torch.cuda.reset_peak_memory_stats(context.device)
     started = time.time()
-    bench, store = open_bench(job, surroundings), surroundings.store
-    transfer = _start(bench, store)
+    setup, store = open_setup(job, runtime), runtime.store
+    transfer = _start(setup, store)
     copies = Copies(store.mirror.remote, job.digest) if store.mirror is not None else None
     checkpoints = Checkpoints(
         work=store.work(job.digest),
         copies=copies,
-        every=surroundings.checkpoint.epochs,
-        pause=surroundings.checkpoint.seconds,
+        every=runtime.checkpoint.epochs,
+        pause=runtime.checkpoint.seconds,
     )
-    trained = _loop(bench, context).run(checkpoints)
+    trained = _loop(setup, context).run(checkpoints)
     if context.rank:
         return
     draft = checkpoints.folder / "draft"
-    bench.network.load_state_dict(trained.weights)
-    publish = store.republish if store.is_finished(bench.job.digest) else store.publish
+    setup.network.load_state_dict(trained.weights)
+    publish = store.republish if store.is_finished(setup.job.digest) else store.publish
     with removed_if_refused(draft):
         draft.mkdir(parents=True)
         save_tensors({name: tensor.cpu().contiguous() for name, tensor in trained.weights.items()}, draft / WEIGHTS)
         pq.write_table(pa.Table.from_pylist(trained.history), draft / "history.parquet")
         write_json(draft / "transfer.json", transfer)
         for scoring in job.scorings:
-            write_scores(draft, scoring.key, *_scored(bench, scoring, surroundings.cache))
+            write_scores(draft, scoring.key, *_scored(setup, scoring, runtime.cache))
         if copies is not None:
             copies.settle()
         seconds = trained.earlier_seconds + time.time() - started
-        publish(bench.job.digest, draft, _record(bench, trained, surroundings, seconds))
+        publish(setup.job.digest, draft, _record(setup, trained, runtime, seconds))
         if job.ends and store.mirror is not None:
             store.mirror.forget(job.digest, WEIGHTS)
 
 
-def _loop(bench: Bench, context: Context) -> Loop:
-    node, settings = bench.job.node, bench.job.node.step.settings
-    arrays = bench.arrays
+def _loop(setup: TrainingSetup, context: WorkerContext) -> TrainingLoop:
+    node, settings = setup.job.node, setup.job.node.step.settings
+    arrays = setup.arrays
     augmenter = Augmenter(settings.augment, settings.target, node.step.image.size)
-    reading = bench.reading
+    reading = setup.reading
 
     def batches(rows: Sequence[int], *, labelled: bool = True, trains: bool = True) -> Batches | None:
         if not rows:
@@ -199,31 +199,31 @@ def _loop(bench: Bench, context: Context) -> Loop:
 
     train = reading.train
     if settings.balance is not None:
-        train = balanced(train, bench.cohort.index.categories, settings.balance.images)
+        train = balanced(train, setup.view.index.categories, settings.balance.images)
     training = batches(train)
     assert training is not None, "a reading without training images is refused when it is drawn"
-    material = Material(
+    material = StageData(
         training=training,
         validation=batches(reading.validation, trains=False),
         # A batch of one image is more than some networks can normalise over.
         unlabelled=batches(reading.unlabelled, labelled=False) if len(reading.unlabelled) > 1 else None,
     )
-    return Loop(bench.network, bench.task, settings, node.step.link, material, seed=node.seed, context=context)
+    return TrainingLoop(setup.network, setup.task, settings, node.step.link, material, seed=node.seed, context=context)
 
 
-def _start(bench: Bench, store: Store) -> dict[str, Any]:
+def _start(setup: TrainingSetup, store: Store) -> dict[str, Any]:
     """Put initial or carried weights into the network; return what was carried, new and left behind.
 
     Raises `DataChanged`.
     """
-    node, network, link = bench.job.node, bench.network, bench.job.node.step.link
+    node, network, link = setup.job.node, setup.network, setup.job.node.step.link
     told = {"from": node.start, "frozen": link.freeze}
     if node.parent is not None:
         transfer = initial.carry(load_file(store.weights(node.parent)), network, link.parts)
         return told | {"carried": transfer.carried, "new": transfer.new, "left_behind": transfer.left_behind}
     if isinstance(node.initial_weights, WeightsFile):
         file = node.initial_weights.file
-        if hash_of(file) != bench.job.start_content:
+        if hash_of(file) != setup.job.start_content:
             raise DataChanged.of(f"the content of {file} is")
         initial.load_file(network, file)
     elif node.initial_weights != "random":
@@ -232,31 +232,31 @@ def _start(bench: Bench, store: Store) -> dict[str, Any]:
     return told
 
 
-def _scored(bench: Bench, scoring: Scoring, cache: Path) -> tuple[pa.Table, pa.Table]:
-    split = bench.cohort.split(fold=scoring.fold, seed=scoring.seed, labelled=scoring.labelled)
+def _scored(setup: TrainingSetup, scoring: Scoring, cache: Path) -> tuple[pa.Table, pa.Table]:
+    split = setup.view.split(fold=scoring.fold, seed=scoring.seed, labelled=scoring.labelled)
     rows = {"test": split.test, "validation": split.validation}
-    return score(bench.network, examination(bench, scoring, cache), rows)
+    return score(setup.network, evaluation(setup, scoring, cache), rows)
 
 
-def examination(bench: Bench, scoring: Scoring, cache: Path) -> Examination:
+def evaluation(setup: TrainingSetup, scoring: Scoring, cache: Path) -> EvaluationSpec:
     """Return what one scoring shows to the network of a target stage."""
-    if not isinstance(bench.task, Segmentation):
-        raise TypeError(f"a {bench.job.node.step.settings.task} stage has no masks to score")
-    return Examination(
-        task=bench.task,
-        index=bench.cohort.index,
-        prepared=bench.arrays,
-        truth=truth(bench.cohort.source, bench.cohort.index, scoring.size, cache),
-        image=bench.job.node.step.image,
+    if not isinstance(setup.task, Segmentation):
+        raise TypeError(f"a {setup.job.node.step.settings.task} stage has no masks to score")
+    return EvaluationSpec(
+        task=setup.task,
+        index=setup.view.index,
+        prepared=setup.arrays,
+        truth=truth(setup.view.source, setup.view.index, scoring.size, cache),
+        image=setup.job.node.step.image,
         size=scoring.size,
         threshold=scoring.threshold,
         class_threshold=scoring.class_threshold,
     )
 
 
-def _side(bench: Bench) -> int:
+def _side(setup: TrainingSetup) -> int:
     """Return the median longer side of the training images in pixels, by which a tile of a larger image is cut."""
-    return int(np.median(bench.arrays.shapes[list(bench.reading.train)].max(axis=1)))
+    return int(np.median(setup.arrays.shapes[list(setup.reading.train)].max(axis=1)))
 
 
 def _memory(device: torch.device) -> dict[str, int] | None:
@@ -267,9 +267,9 @@ def _memory(device: torch.device) -> dict[str, int] | None:
             "total": torch.cuda.get_device_properties(device).total_memory}  # fmt: skip
 
 
-def _record(bench: Bench, trained: Trained, surroundings: Surroundings, seconds: float) -> Mapping[str, Any]:
-    job, node, step = bench.job, bench.job.node, bench.job.node.step
-    device = next(bench.network.parameters()).device
+def _record(setup: TrainingSetup, trained: Trained, runtime: RuntimeContext, seconds: float) -> Mapping[str, Any]:
+    job, node, step = setup.job, setup.job.node, setup.job.node.step
+    device = next(setup.network.parameters()).device
     return {
         "digest": job.digest,
         "stage": step.stage,
@@ -280,19 +280,19 @@ def _record(bench: Bench, trained: Trained, surroundings: Surroundings, seconds:
         "seed": node.seed,
         "settings": step.settings.model_dump(mode="json", by_alias=True),
         "image": step.image.model_dump(mode="json"),
-        "outputs": asdict(bench.task.outputs),
+        "outputs": asdict(setup.task.outputs),
         "structure": node.recipe.structure,
         "link": step.link.model_dump(mode="json"),
-        "data": {"fingerprint": job.fingerprint, "train": len(bench.reading.train),
-                 "validation": len(bench.reading.validation), "side": _side(bench)},
+        "data": {"fingerprint": job.fingerprint, "train": len(setup.reading.train),
+                 "validation": len(setup.reading.validation), "side": _side(setup)},
         "updates": trained.progress.updates,
         "best_epoch": trained.progress.best_epoch or trained.progress.epoch,
         "best_score": trained.progress.best_score,
         "averaged_scores": trained.averaged,
-        "parameters": sum(parameter.numel() for parameter in bench.network.parameters()),
+        "parameters": sum(parameter.numel() for parameter in setup.network.parameters()),
         "seconds": round(seconds, 3),
-        "cpus": surroundings.cpus,
-        "workers": surroundings.workers,
+        "cpus": runtime.cpus,
+        "workers": runtime.workers,
         "device": str(device),
         "gpu_memory": _memory(device),
         "host": socket.gethostname(),

@@ -18,8 +18,8 @@ from models.tasks.base import NETWORK, Batch, Task
 from study.config.schema import Link
 from study.config.stages import EarlyStopping, Stage
 from study.training.checkpoint import Checkpoints, Snapshot
-from study.training.loader import Context, Feed, Material
-from study.training.optimization import Player
+from study.training.loader import DeviceLoader, StageData, WorkerContext
+from study.training.optimization import OptimizedModel
 
 NO_STOPPING = EarlyStopping(patience=1)
 
@@ -57,34 +57,34 @@ class Trained:
     """Spent by attempts before, on what this one went on from."""
 
 
-class Loop:
+class TrainingLoop:
     """Trains one network on one task, together with the task's rivals where it has any."""
 
     def __init__(
-        self, network: Network, task: Task, settings: Stage, link: Link, material: Material, *, seed: int,
-        context: Context,
+        self, network: Network, task: Task, settings: Stage, link: Link, material: StageData, *, seed: int,
+        context: WorkerContext,
     ) -> None:  # fmt: skip
         self.network, self.task, self.settings, self.link = network, task, settings, link
-        self.seed, self.context, self.feed = seed, context, Feed(material, context)
+        self.seed, self.context, self.loader = seed, context, DeviceLoader(material, context)
         per_epoch = material.training.updates_per_epoch
         self.updates = settings.steps or (settings.epochs or 0) * per_epoch
         self.epochs = math.ceil(self.updates / per_epoch)
-        self.players = {NETWORK: self._player(network, settings.optimizer)}
+        self.models = {NETWORK: self._optimized_model(network, settings.optimizer)}
         network.freeze(link.freeze)
-        for name, rival in task.rivals(network.mean.shape[1]).items():
-            self.players[name] = self._player(rival.network, rival.optimizer)
+        for name, rival in task.adversarial_networks(network.mean.shape[1]).items():
+            self.models[name] = self._optimized_model(rival.network, rival.optimizer)
         self.progress = Progress()
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
         self.average = Average()
         self.averaged: dict[str, Any] = {}
 
-    def _player(self, network: nn.Module, optimizer: OptimizerSettings) -> Player:
+    def _optimized_model(self, network: nn.Module, optimizer: OptimizerSettings) -> OptimizedModel:
         synchronised(network.to(self.context.device))
         alike(network)
         if self.context.compiles:
             network.compile()
-        return Player(
+        return OptimizedModel(
             network, optimizer, self.settings.schedule, updates=self.updates, clip_norm=self.settings.clip_norm
         )
 
@@ -118,26 +118,26 @@ class Loop:
         losses = self._train(epoch)
         scores = self._validate()
         self.progress.epoch = epoch + 1
-        for player in self.players.values():
-            player.after_epoch(scores.get("loss", math.nan))
-        if self.feed.validates:
+        for model in self.models.values():
+            model.after_epoch(scores.get("loss", math.nan))
+        if self.loader.validates:
             self._judge(scores)
         if self.settings.average is not None and self.progress.epoch > self.settings.average.start * self.epochs:
             self.average.add(self.network)
-        row = {"epoch": epoch + 1, "updates": self.progress.updates, **losses, "lr": self.players[NETWORK].rate}
+        row = {"epoch": epoch + 1, "updates": self.progress.updates, **losses, "lr": self.models[NETWORK].rate}
         self.history.append(row | {f"val/{name}": value for name, value in scores.items()})
 
     def _train(self, epoch: int) -> Mapping[str, float]:
-        """Return each player's mean loss over the epoch's images."""
-        for player in self.players.values():
-            player.network.train()
-        totals = {name: torch.zeros((), dtype=torch.float64, device=self.context.device) for name in self.players}
+        """Train for one epoch; return the mean loss of each network over the epoch's images."""
+        for model in self.models.values():
+            model.network.train()
+        totals = {name: torch.zeros((), dtype=torch.float64, device=self.context.device) for name in self.models}
         images = 0
-        for parts in self.feed.training(epoch, self.progress.updates):
+        for parts in self.loader.training(epoch, self.progress.updates):
             if self.progress.updates >= self.updates:
                 break
             size = sum(part.size for part in parts)
-            for name, loss in self._turns(parts, size):
+            for name, loss in self._update_networks(parts, size):
                 totals[name] += loss * size
             self.progress.updates += 1
             images += size
@@ -151,33 +151,33 @@ class Loop:
                 )
         return {_loss_name(name): mean for name, mean in means.items()}
 
-    def _turns(self, parts: Sequence[Batch], size: int) -> Iterator[tuple[str, Tensor]]:
-        """Make the updates of one batch; yield each player and its loss."""
-        turns = [self.task.turns(self.network, part) for part in parts]
+    def _update_networks(self, parts: Sequence[Batch], size: int) -> Iterator[tuple[str, Tensor]]:
+        """Update the networks on one batch, given in parts; yield the name of each updated network and its loss."""
+        updates_by_part = [self.task.updates(self.network, part) for part in parts]
         while True:
-            mover, losses = "", list[Tensor]()
-            for part, made in zip(parts, turns, strict=True):
+            name, losses = "", list[Tensor]()
+            for part, updates in zip(parts, updates_by_part, strict=True):
                 with present(part.counts):
                     with self._precision():  # its backward pass runs outside, as torch advises
-                        turn = next(made, None)
-                        if turn is None:
+                        update = next(updates, None)
+                        if update is None:
                             return
-                        loss = turn.loss * (part.size / size)
-                        if turn.player == NETWORK and self.settings.l2 and not losses:
+                        loss = update.loss * (part.size / size)
+                        if update.network_name == NETWORK and self.settings.l2 and not losses:
                             loss = loss + once(self.settings.l2 * squared_kernels(self.network))
                     if not losses:
-                        mover = turn.player
-                        self.players[mover].begin()
-                    self.players[mover].learn(loss)
+                        name = update.network_name
+                        self.models[name].zero_grad()
+                    self.models[name].backward(loss)
                 losses.append(loss.detach().double())
-            self.players[mover].update()
-            yield mover, torch.stack(losses).sum()
+            self.models[name].step()
+            yield name, torch.stack(losses).sum()
 
     def _take_average(self) -> None:
         """Put the averaged weights in place of the best epoch's, with statistics of their own."""
         self.average.put_into(self.network)
         torch.manual_seed(_mixed(self.seed, self.epochs, self.context.rank))
-        refresh_statistics(self.network, self.feed.shown(self.epochs))
+        refresh_statistics(self.network, self.loader.shown(self.epochs))
         scores = self._validate()
         if scores:
             self.progress.best_score = _known(scores[self.task.monitor])
@@ -187,11 +187,11 @@ class Loop:
 
     @torch.no_grad()
     def _validate(self) -> Mapping[str, float]:
-        if not self.feed.validates:
+        if not self.loader.validates:
             return {}
         self.network.eval()
         total: Tensor | None = None
-        for batch in self.feed.validation():
+        for batch in self.loader.validation():
             with present(batch.counts), self._precision():
                 statistics = self.task.statistics(self.network, batch)
             own = statistics if batch.counts else torch.zeros_like(statistics)
@@ -214,7 +214,7 @@ class Loop:
 
     def _is_stale(self) -> bool:
         stopping = self.settings.early_stopping
-        return stopping is not None and self.feed.validates and self.progress.stale >= stopping.patience
+        return stopping is not None and self.loader.validates and self.progress.stale >= stopping.patience
 
     def _precision(self) -> torch.autocast:
         enabled = self.settings.precision == "bf16"
@@ -223,8 +223,8 @@ class Loop:
     def _snapshot(self) -> Snapshot:
         parts: dict[str, Mapping[str, Tensor]] = {"best": self.best, "average": self.average.weights}
         states: dict[str, Any] = {}
-        for name, player in self.players.items():
-            tensors, states[name] = player.state()
+        for name, model in self.models.items():
+            tensors, states[name] = model.state()
             parts |= {f"{name}-{part}": group for part, group in tensors.items()}
         return Snapshot(
             parts=parts,
@@ -238,9 +238,9 @@ class Loop:
 
     def _restore(self, snapshot: Snapshot) -> None:
         numbers, parts, device = snapshot.numbers, snapshot.parts, self.context.device
-        for name, player in self.players.items():
+        for name, model in self.models.items():
             own = {key.removeprefix(f"{name}-"): group for key, group in parts.items() if key.startswith(f"{name}-")}
-            player.restore(own, numbers["players"][name])
+            model.restore(own, numbers["players"][name])
         self.progress = Progress(**numbers["progress"])
         self.history = [_from_json(row) for row in numbers["history"]]
         self.best = {name: tensor.to(device) for name, tensor in parts["best"].items()}
@@ -252,8 +252,8 @@ def _known(score: float) -> float | None:
     return None if math.isnan(score) else score
 
 
-def _loss_name(player: str) -> str:
-    return "train/loss" if player == NETWORK else f"train/{player}_loss"
+def _loss_name(network_name: str) -> str:
+    return "train/loss" if network_name == NETWORK else f"train/{network_name}_loss"
 
 
 def _mixed(seed: int, epoch: int, rank: int) -> int:

@@ -23,8 +23,8 @@ from tests.bench.sharing import large_index, memory
 from tests.bench.tables import large_table
 from tests.bench.whole_study import whole_study
 
-Bench = Callable[..., Iterator[Figure]]
-PARTS: Mapping[str, Sequence[Bench]] = {
+TrainingSetup = Callable[..., Iterator[Figure]]
+PARTS: Mapping[str, Sequence[TrainingSetup]] = {
     "whole_study": (whole_study,),
     "one_stage": (one_stage,),
     "input": (rates, memory, large_index),

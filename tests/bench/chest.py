@@ -161,8 +161,8 @@ def by_hand(document: Document, cache: Path) -> dict[str, Any]:
             name, told = _stage(plan, digest)
             stages[name] = told
             key = "all" if told["data"] == "boxes" else f"{replicate.fold} {replicate.labelled}"
-            ids = plan.cohorts[told["data"]].index.ids
-            reading = plan.cohorts[told["data"]].reading(plan.node(digest).draw)
+            ids = plan.views[told["data"]].index.ids
+            reading = plan.views[told["data"]].reading(plan.node(digest).draw)
             parts = {"train": reading.train, "validation": reading.validation}
             parts |= {"test": plan.split(replicate).test} if digest == replicate.chain[-1] else {}
             splits.setdefault(name, {})[key] = {part: [ids[row] for row in rows] for part, rows in parts.items()}

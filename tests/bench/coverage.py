@@ -18,7 +18,7 @@ from tests.simulation import before, catalog, measures
 from tests.simulation.designs import document, fixed_split
 from tests.simulation.effects import advantages, true_difference, with_advantage, with_pretraining
 from tests.simulation.measures import Share
-from tests.simulation.studies import HEADLINE, METRICS, Outcome, Simulated, simulate
+from tests.simulation.studies import HEADLINE, METRICS, Simulated, StageOutcome, simulate
 from tests.simulation.worlds import BALANCED, FLAT, INFLUENTIAL, STEADY, TRAINING, Learner
 
 STUDIES, QUICK, CATALOG_STUDIES = 1000, 20, 200
@@ -221,7 +221,7 @@ def _study(name: str, folds: int, seeds: int, *, learner: Learner = BALANCED, **
     return Simulated(name=name, document=document(folds=folds, seeds=seeds, **settings), learner=learner)
 
 
-def _called(outcome: Outcome, ratio: float) -> float:
+def _called(outcome: StageOutcome, ratio: float) -> float:
     return float((before.paired_t_p(before.differences(outcome.values), ratio) < 0.05).mean())
 
 

@@ -27,10 +27,10 @@ from study.config.schema import Checkpoint, Link
 from study.config.stages import SegmentationStage
 from study.search.load import load_plan
 from study.training.checkpoint import Checkpoints
-from study.training.job import Surroundings, make_job
-from study.training.loader import Context, Material
-from study.training.train_stage import perform
-from study.training.trainer import Loop
+from study.training.job import RuntimeContext, stage_job
+from study.training.loader import StageData, WorkerContext
+from study.training.train_stage import run_stage
+from study.training.trainer import TrainingLoop
 from tests.bench.chest import SIZE, by_hand, chest_images, chest_study, shrunk
 from tests.bench.figure import Figure, against_best, cpu_seconds, interleaved, ratio
 from tests.bench.process import apart
@@ -124,9 +124,9 @@ def looped(lesson: Lesson) -> Callable[[], object]:
         size=lesson.images.shape[1],
     ))  # fmt: skip
     training = Batches(lesson.images, lesson.masks, range(len(lesson.images)), batch_size=BATCH, seed=0)
-    made = Loop(
-        network, task, settings, Link(stage="bench"), Material(training=training), seed=0,
-        context=Context(report=lambda _: None),
+    made = TrainingLoop(
+        network, task, settings, Link(stage="bench"), StageData(training=training), seed=0,
+        context=WorkerContext(report=lambda _: None),
     )  # fmt: skip
     return lambda: made.run(Checkpoints(work=Path("never-written"), pause=NEVER))
 
@@ -162,13 +162,13 @@ def _against_script(*, quick: bool) -> Iterator[Figure]:
 class _Stage:
     def __init__(self, document: dict[str, Any], folder: Path) -> None:
         self._plan, self._folder = load_plan(document, file="chest", cache=folder), folder
-        self._job = make_job(self._plan, next(iter(self._plan.nodes.values())))
+        self._job = stage_job(self._plan, next(iter(self._plan.nodes.values())))
 
     def run(self) -> None:
         """Bring the stage from nothing but a prepared cache to its publication."""
         with tempfile.TemporaryDirectory(prefix="b-") as storage:
-            surroundings = Surroundings(storage=Path(storage), cache=self._folder, cpus=1, checkpoint=Checkpoint())
-            perform(self._job, surroundings, Context(report=lambda _: None))
+            runtime = RuntimeContext(storage=Path(storage), cache=self._folder, cpus=1, checkpoint=Checkpoint())
+            run_stage(self._job, runtime, WorkerContext(report=lambda _: None))
 
 
 def _scripted(hand: dict[str, Any], workers: int) -> None:

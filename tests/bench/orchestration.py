@@ -13,10 +13,10 @@ from ray.cluster_utils import Cluster
 
 from cluster.connect import Capacity, connected
 from cluster.local_cluster import LocalCluster
-from cluster.protocol import Item, Outcome, Report, Share
+from cluster.protocol import QueuedStage, Report, Share, StageOutcome
 from cluster.scheduling.executor import execute
 from tests.bench.figure import Figure, interleaved
-from tests.support.listening import Silent
+from tests.support.listening import StoreUnavailable
 
 COUNTS = (100, 1000, 5000)
 ON_NODES = (100, 1000)
@@ -94,9 +94,9 @@ def _repeated(count: int, capacity: Capacity, *, processes: int = 0, quick: bool
 
 def _run(count: int, capacity: Capacity, *, processes: int = 0) -> "_Gauge":
     """Run pairs of parent and child, after so many processes have started and waited for each other."""
-    first = [Item(id=f"{FIRST}{number:02d}", cost=3.0) for number in range(processes)]
+    first = [QueuedStage(id=f"{FIRST}{number:02d}", cost=3.0) for number in range(processes)]
     items = [
-        Item(id=f"{number:05d}", needs=(f"{number - 1:05d}",) if number % 2 else (), cost=1.0)
+        QueuedStage(id=f"{number:05d}", needs=(f"{number - 1:05d}",) if number % 2 else (), cost=1.0)
         for number in range(count)
     ]
     gauge = _Gauge()
@@ -107,7 +107,7 @@ def _run(count: int, capacity: Capacity, *, processes: int = 0) -> "_Gauge":
     return gauge
 
 
-def do_nothing(place: Path, processes: int, name: str, report: Report) -> Outcome:
+def do_nothing(place: Path, processes: int, name: str, report: Report) -> StageOutcome:
     """Be done at once; one of the first as soon as all of these have begun.
 
     Nodes that are processes of one machine take long to start theirs, and Tune ends those that still start where
@@ -117,17 +117,17 @@ def do_nothing(place: Path, processes: int, name: str, report: Report) -> Outcom
         (place / name).touch()
         while len(list(place.iterdir())) < processes:
             time.sleep(0.1)
-    return Outcome(status="done")
+    return StageOutcome(status="done")
 
 
-class _Gauge(Silent):
+class _Gauge(StoreUnavailable):
     """Time, processor time and memory of this process, by stage, between the first end and the last."""
 
     def __init__(self) -> None:
         self._ends: list[tuple[float, float, int]] = []
         self._process = psutil.Process()
 
-    def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
+    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
         if name.startswith(FIRST):
             return
         self._ends.append((time.monotonic(), time.process_time(), self._process.memory_info().rss))

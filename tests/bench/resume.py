@@ -86,7 +86,7 @@ def _finish(plan: Plan, store: Store) -> int:
 
 
 def _scores(plan: Plan, replicate: Replicate, random: np.random.Generator) -> tuple[pa.Table, pa.Table]:
-    index, split = plan.cohorts[plan.target].index, plan.split(replicate)
+    index, split = plan.views[plan.target].index, plan.split(replicate)
     places = [(row, name) for name, rows in (("test", split.test), ("validation", split.validation)) for row in rows]
     scores, images = [], []
     for row, name in places:

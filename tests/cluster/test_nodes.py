@@ -10,8 +10,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from cluster.connect import Capacity, connected
-from cluster.nodes import Admission, Node, Unfit, checked, running
-from cluster.protocol import Item, Outcome, Report, Share
+from cluster.nodes import AdmittedNodes, Node, NodesRejected, checked, running
+from cluster.protocol import QueuedStage, Report, Share, StageOutcome
 from cluster.scheduling.executor import execute
 from cluster.scheduling.multi_worker import distribute
 from tests.cluster.scheduling.test_executor import Log
@@ -54,9 +54,9 @@ def nodes(capacity: Capacity) -> list[Node]:
     return checked(Check(), seconds=60)
 
 
-def where(name: str, report: Report) -> Outcome:
+def where(name: str, report: Report) -> StageOutcome:
     time.sleep(0.5)
-    return Outcome(status="failed", detail=str(ray.get_runtime_context().get_node_id()))
+    return StageOutcome(status="failed", detail=str(ray.get_runtime_context().get_node_id()))
 
 
 def test_every_node_with_processors_is_asked(nodes: list[Node]) -> None:
@@ -75,9 +75,9 @@ def test_a_fault_is_told_of_the_node_that_has_it(nodes: list[Node]) -> None:
 
 def test_nodes_that_are_left_out_get_no_work(capacity: Capacity, nodes: list[Node]) -> None:
     out, log = [node.id for node in nodes[:2]], Log()
-    items = [Item(id=str(number), retries=0) for number in range(8)]
+    items = [QueuedStage(id=str(number), retries=0) for number in range(8)]
     assert capacity.now(out).cpus == 2
-    execute(items, where, log, capacity=capacity, share=Share(), admission=Admission(without=frozenset(out)))
+    execute(items, where, log, capacity=capacity, share=Share(), admission=AdmittedNodes(without=frozenset(out)))
     used = {outcome.detail for outcomes in log.outcomes.values() for outcome in outcomes}
     assert used == {node.id for node in nodes[2:]}
 
@@ -93,20 +93,20 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Spread:
+class DistributeFunction:
     """Shares an item among two workers, as a stage does."""
 
     folder: Path
 
-    def __call__(self, name: str, report: Report) -> Outcome:
+    def __call__(self, name: str, report: Report) -> StageOutcome:
         try:
             distribute(
                 Place(self.folder), report, share=Share(workers=2), admission=running(), name="train",
                 scratch=str(self.folder / "scratch"),
             )  # fmt: skip
-        except Unfit as met:
-            return Outcome(status="unfit", detail=str(met), nodes=tuple(node.id for node in met.nodes))
-        return Outcome(status="done")
+        except NodesRejected as met:
+            return StageOutcome(status="rejected", detail=str(met), nodes=tuple(node.id for node in met.nodes))
+        return StageOutcome(status="done")
 
 
 def test_workers_of_one_item_leave_nodes_that_turn_out_at_fault(
@@ -114,11 +114,11 @@ def test_workers_of_one_item_leave_nodes_that_turn_out_at_fault(
 ) -> None:
     blind, log = tuple(node.id for node in nodes[:2]), Log()
     execute(
-        [Item(id="shared")], Spread(tmp_path), log, capacity=capacity, share=Share(workers=2),
-        admission=Admission(check=Check(blind)),
+        [QueuedStage(id="shared")], DistributeFunction(tmp_path), log, capacity=capacity, share=Share(workers=2),
+        admission=AdmittedNodes(check=Check(blind)),
     )  # fmt: skip
     *unfit, last = log.outcomes["shared"]
     assert last.status == "done"
-    assert {outcome.status for outcome in unfit} == {"unfit"}
+    assert {outcome.status for outcome in unfit} == {"rejected"}
     assert {node for outcome in unfit for node in outcome.nodes} <= set(blind)
     assert {(tmp_path / rank).read_text() for rank in "01"} == {node.id for node in nodes[2:]}

@@ -277,7 +277,7 @@ def adversarial(discriminator: dict[str, object]) -> tuple[Adversarial, Batch, T
     task = make_task(settings, Outputs(names=("a", "b"), exclusive=True))
     assert isinstance(task, Adversarial)
     torch.manual_seed(0)
-    task.rivals(1)
+    task.adversarial_networks(1)
     generator = torch.Generator().manual_seed(5)
     ids = torch.randint(0, 3, (3, 32, 32), generator=generator).byte()
     ids[0, :, 16:], ids[1] = IGNORE, IGNORE
@@ -312,7 +312,7 @@ def test_answers_of_the_discriminator_at_ignored_pixels_cost_nothing() -> None:
 def test_no_turn_has_a_gradient_where_there_is_no_label(discriminator: dict[str, object]) -> None:
     task, batch, logits = adversarial(discriminator)
     network = Given(logits)
-    for _, loss in task.turns(network, batch):
+    for _, loss in task.updates(network, batch):
         loss.backward()
     assert network.logits.grad is not None
     gradient, ignored = network.logits.grad.movedim(1, -1), batch.target == IGNORE
@@ -325,7 +325,7 @@ def test_without_any_label_no_player_learns(discriminator: dict[str, object]) ->
     task, batch, logits = adversarial(discriminator)
     unlabelled = Batch(images=batch.images, target=torch.full_like(batch.target, IGNORE))
     network = Given(logits)
-    for _, loss in task.turns(network, unlabelled):
+    for _, loss in task.updates(network, unlabelled):
         loss.backward()
         assert loss.item() == 0
     gradients = [parameter.grad for module in (network, task._judge) for parameter in module.parameters()]

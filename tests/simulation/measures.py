@@ -9,7 +9,7 @@ from results.schema import SIGNIFICANT
 from results.statistics.design import ONE_RUN, TRAINING
 from results.statistics.notes import ITSELF
 from results.tables.sentences import labels_sentences
-from tests.simulation.studies import HEADLINE, Outcome
+from tests.simulation.studies import HEADLINE, StageOutcome
 from tests.simulation.worlds import Array
 
 if TYPE_CHECKING:
@@ -43,24 +43,24 @@ def two_errors(share: float, studies: int) -> float:
     return float(2 * np.sqrt(share * (1 - share) / studies))
 
 
-def series(outcome: Outcome, metric: tuple[str, str] = HEADLINE) -> "pd.DataFrame":
+def series(outcome: StageOutcome, metric: tuple[str, str] = HEADLINE) -> "pd.DataFrame":
     """Return the lines of one metric."""
     lines = outcome.lines
     return lines[(lines["aggregation"] == metric[0]) & (lines["metric"] == metric[1])]
 
 
-def false_answers(outcome: Outcome, what: str, lines: "pd.DataFrame", column: str = "p") -> Share:
+def false_answers(outcome: StageOutcome, what: str, lines: "pd.DataFrame", column: str = "p") -> Share:
     """Return in how many studies any p of some lines is below 0.05, where all arms are equal."""
     return at_most(outcome, f"{column} of {what} below 0.05", lines, lines[column] < SIGNIFICANT)
 
 
-def at_most(outcome: Outcome, what: str, lines: "pd.DataFrame", happened: "pd.Series[bool]") -> Share:
+def at_most(outcome: StageOutcome, what: str, lines: "pd.DataFrame", happened: "pd.Series[bool]") -> Share:
     """Return in how many studies something happened in any of its lines, which may be in 5 %."""
     worlds = lines["world"][happened].nunique()
     return Share(what=what, share=worlds / outcome.studies, studies=outcome.studies, goal=SIGNIFICANT)
 
 
-def by_level(outcome: Outcome, metric: tuple[str, str] = HEADLINE) -> list[Share]:
+def by_level(outcome: StageOutcome, metric: tuple[str, str] = HEADLINE) -> list[Share]:
     """Return how many comparisons have p below 0.05 at each amount of labels."""
     lines = series(outcome, metric)
     lines = lines[lines["p"].notna()]
@@ -71,17 +71,17 @@ def by_level(outcome: Outcome, metric: tuple[str, str] = HEADLINE) -> list[Share
     ]  # fmt: skip
 
 
-def errors(outcome: Outcome, metric: tuple[str, str] = HEADLINE) -> list[Share]:
+def errors(outcome: StageOutcome, metric: tuple[str, str] = HEADLINE) -> list[Share]:
     """Return the error of p at each amount of labels, and that any adjusted p of a study is below 0.05."""
     return [*by_level(outcome, metric), false_answers(outcome, " ".join(metric), series(outcome, metric), "p_adjusted")]
 
 
-def daggers(outcome: Outcome, metric: tuple[str, str] = HEADLINE) -> Share:
+def daggers(outcome: StageOutcome, metric: tuple[str, str] = HEADLINE) -> Share:
     """Return in how many studies any equal arm is called worse than the best."""
     return false_answers(outcome, " ".join(metric), series(outcome, metric), "p_to_best")
 
 
-def coverage(outcome: Outcome, metric: tuple[str, str] = HEADLINE) -> list[Share]:
+def coverage(outcome: StageOutcome, metric: tuple[str, str] = HEADLINE) -> list[Share]:
     """Return how many 95 % intervals of arm means cover the truth, at each amount of labels.
 
     The truth is what the networks score on new patients where that is known, else the expected score of the procedure:
@@ -105,14 +105,14 @@ def coverage(outcome: Outcome, metric: tuple[str, str] = HEADLINE) -> list[Share
     ]  # fmt: skip
 
 
-def stronger_claims(outcome: Outcome, metric: tuple[str, str] = HEADLINE) -> Share:
+def stronger_claims(outcome: StageOutcome, metric: tuple[str, str] = HEADLINE) -> Share:
     """Return in how many studies newly trained models are said to differ, where procedures are equal."""
     lines = series(outcome, metric)
     said = lines["generalises_to"].str.startswith(TRAINING) & (lines["p_adjusted"] < SIGNIFICANT)
     return at_most(outcome, f"newly trained models said to differ, {' '.join(metric)}", lines, said)
 
 
-def stars_on_one_run(outcome: Outcome) -> Share:
+def stars_on_one_run(outcome: StageOutcome) -> Share:
     """Return in how many studies anything is tested, or claimed of more than the one pretraining run there is."""
     lines = series(outcome)
     lines = lines[lines["note"].str.split("; ").map(lambda notes: ITSELF not in notes)]
@@ -120,7 +120,7 @@ def stars_on_one_run(outcome: Outcome) -> Share:
     return replace(at_most(outcome, "one pretraining run: a test or a wider claim", lines, wrong), goal=0.0)
 
 
-def failed_arm_answers(outcome: Outcome) -> Share:
+def failed_arm_answers(outcome: StageOutcome) -> Share:
     """Return in how many studies the last arm, of which a replicate failed, is compared or is the best."""
     lines = series(outcome)
     own = lines["arm_number"] == lines["arm_number"].max()
@@ -131,7 +131,7 @@ def failed_arm_answers(outcome: Outcome) -> Share:
     return replace(at_most(outcome, "the failed arm is compared or best", lines, wrong), goal=0.0)
 
 
-def answers_of_partial_study(outcome: Outcome) -> Share:
+def answers_of_partial_study(outcome: StageOutcome) -> Share:
     """Return in how many studies that lack replicates anything is tested, or not marked as provisional."""
     lines = series(outcome)
     lines = lines[lines["n"] < outcome.design.replicates]
@@ -140,13 +140,13 @@ def answers_of_partial_study(outcome: Outcome) -> Share:
     return replace(at_most(outcome, "an answer, or not provisional", lines, wrong), goal=0.0)
 
 
-def labelled_images(outcome: Outcome) -> Array:
+def labelled_images(outcome: StageOutcome) -> Array:
     """Return the labelled images of the baseline at each level."""
     lines = series(outcome)
     return lines[lines["arm_number"] == 0].groupby("level_number")["labelled_images"].mean().to_numpy(np.float64)
 
 
-def labels_said(outcome: Outcome) -> Share:
+def labels_said(outcome: StageOutcome) -> Share:
     """Return in how many studies a sentence or a number of saved labels stands, where arms are equal."""
     lines = series(outcome)
     said = {world for world, part in lines.groupby("world") if _is_said(part)}
@@ -160,7 +160,7 @@ def _is_said(lines: "pd.DataFrame") -> bool:
     return any(labels_sentences(records))
 
 
-def labels_covered(outcome: Outcome, arm: int, twice: dict[int, int]) -> Share:
+def labels_covered(outcome: StageOutcome, arm: int, twice: dict[int, int]) -> Share:
     """Return how many intervals of an arm's equivalent labels cover the truth.
 
     `twice` maps numbers of levels to those at which the baseline trains on as many labels as the arm really has there.
@@ -176,14 +176,14 @@ def labels_covered(outcome: Outcome, arm: int, twice: dict[int, int]) -> Share:
                  goal=COVERED, better="higher")  # fmt: skip
 
 
-def called_equivalent(outcome: Outcome, arm: int, metric: tuple[str, str] = HEADLINE) -> Share:
+def called_equivalent(outcome: StageOutcome, arm: int, metric: tuple[str, str] = HEADLINE) -> Share:
     """Return in how many studies the probability that an arm is equivalent to the baseline is above 0.95."""
     lines = series(outcome, metric)
     lines = lines[lines["arm_number"] == arm]
     return at_most(outcome, "called equivalent", lines, lines["p_equivalent"] > EQUIVALENT)
 
 
-def found(outcome: Outcome, arm: int) -> float:
+def found(outcome: StageOutcome, arm: int) -> float:
     """Return in how many studies an arm has an adjusted p below 0.05 and is better than its baseline."""
     lines = series(outcome)
     lines = lines[(lines["arm_number"] == arm) & (lines["p_adjusted"] < SIGNIFICANT) & (lines["difference"] > 0)]

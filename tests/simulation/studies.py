@@ -25,7 +25,7 @@ from results.metrics.formulas import PER_CLASS
 from results.metrics.formulas import Counts as PixelCounts
 from results.statistics.compare import compare
 from results.statistics.design import Design, Rope
-from results.statistics.patient_sums import ScoredReplicate
+from results.statistics.patient_level.sums import ScoredReplicate
 from study.analysis.design import study_design
 from study.planning.builder import Planner
 from study.planning.graph import Plan, Replicate
@@ -94,7 +94,7 @@ class Simulated:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Outcome:
+class StageOutcome:
     """What was simulated and answered; studies are numbered from 0.
 
     `lines` has the comparisons with `world`, `arm_number` and `level_number`; `values` (studies, arms, levels, seeds,
@@ -134,7 +134,7 @@ class Layout:
         return int(np.prod(self.shape))
 
 
-def simulate(simulated: Simulated, studies: int, *, seed: int = 0, truth: bool = False) -> Outcome:
+def simulate(simulated: Simulated, studies: int, *, seed: int = 0, truth: bool = False) -> StageOutcome:
     """Simulate so many studies; `truth` says whether their networks are tested on new patients."""
     import pandas as pd
 
@@ -155,7 +155,7 @@ def simulate(simulated: Simulated, studies: int, *, seed: int = 0, truth: bool =
         values.append(_in_grid(np.where(present, scores[HEADLINE], np.nan), layout))
         done += count
     truths = {metric: np.concatenate([part[metric] for part in known]) for metric in (METRICS if truth else ())}
-    return Outcome(
+    return StageOutcome(
         name=simulated.name, studies=studies, lines=pd.concat(lines, ignore_index=True),
         values=np.concatenate(values), truth=truths, design=layout.design,
     )  # fmt: skip
@@ -238,23 +238,23 @@ def _settle_searches(plan: Plan) -> None:
     for number in list(plan.waiting):
         del plan.waiting[number]
         chain = planner.candidate(plan.arms[number], None)
-        reading = plan.cohorts[plan.target].reading(plan.node(chain[-1]).draw)
+        reading = plan.views[plan.target].reading(plan.node(chain[-1]).draw)
         plan.searched_with[number, None] = frozenset((*reading.train, *reading.validation))
         planner.add(number, plan.arms[number])
 
 
 def _layout(plan: Plan, store: Store, effects: Effects) -> Layout:
-    compare_, cohort = plan.spec.compare, plan.cohorts[plan.target]
+    compare_, view = plan.spec.compare, plan.views[plan.target]
     order = {labelled: place for place, labelled in enumerate(compare_.labelled)}
     replicates = sorted(plan.replicates, key=lambda one: (one.arm, order[one.labelled], one.seed, one.fold))
     shape = len(compare_.labelled), len(compare_.seeds), compare_.folds
     places = int(np.prod(shape))
     arms = len(replicates) // places
     splits = [plan.split(one) for one in replicates]
-    real = [cohort.split(fold=one.fold, seed=one.seed, labelled=_real_labels(plan, one, effects)) for one in replicates]
+    real = [view.split(fold=one.fold, seed=one.seed, labelled=_real_labels(plan, one, effects)) for one in replicates]
 
     def flags(rows: Sequence[Sequence[int]]) -> Flags:
-        found = np.zeros((len(rows), len(cohort.index)), dtype=bool)
+        found = np.zeros((len(rows), len(view.index)), dtype=bool)
         for place, members in enumerate(rows):
             found[place, list(members)] = True
         return found.reshape(arms, places, -1)
@@ -268,7 +268,7 @@ def _layout(plan: Plan, store: Store, effects: Effects) -> Layout:
         training=flags([split.labelled for split in real]),
         validation=flags([split.validation for split in real]),
         tested=flags([split.test for split in splits])[0],
-        patients=np.unique(cohort.index.patients, return_inverse=True)[1],
+        patients=np.unique(view.index.patients, return_inverse=True)[1],
         runs=_runs([one.chain for one in replicates]).reshape(arms, places, -1),
     )
 
@@ -417,7 +417,7 @@ def _image_values(layout: Layout, pixels: Whole, worlds: Sequence[str], place: i
     arm, at = divmod(place, layout.places)
     tested = np.flatnonzero(layout.tested[at]).tolist()
     counts = pixels[:, arm, at][:, tested].swapaxes(0, 1)
-    index = layout.plan.cohorts[layout.plan.target].index
+    index = layout.plan.views[layout.plan.target].index
     return [
         ImageValues(
             split="test",

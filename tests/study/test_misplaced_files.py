@@ -21,7 +21,7 @@ import yaml
 
 from study.analysis.derived_cache import study_table
 from study.cli.main import main
-from study.store.atomic import Altered, write_signed, write_table
+from study.store.atomic import AlteredFileError, write_signed, write_table
 from study.store.documents import read_driver, read_plan
 from study.store.paths import COMPARISONS, DRIVER, FAILURES, FILES, PLAN, RESULTS, SEAL, SPEC, TESTS
 from study.store.store import Store, score_files
@@ -222,7 +222,7 @@ def test_scores_that_were_added_to_another_stage_are_not_read(place: Place) -> N
     for name in score_files("added"):
         shutil.copy2(place.store.stage(there) / name, place.store.stage(here) / name)
     assert place.store.scores(there, "added").is_file()
-    with pytest.raises(Altered, match=f"is of stage {there}"):
+    with pytest.raises(AlteredFileError, match=f"is of stage {there}"):
         place.store.scores(here, "added")
 
 
@@ -230,7 +230,7 @@ def test_a_table_without_the_columns_is_refused(place: Place) -> None:
     sound = place.readers()
     pq.write_table(pa.table({"a": [1]}), place.store.study(NAME) / COMPARISONS)
     assert refused_or_same(place.readers(), sound) == {"table", "compare"}
-    with pytest.raises(Altered, match=r"lacks the columns more"):
+    with pytest.raises(AlteredFileError, match=r"lacks the columns more"):
         study_table(place.store.study(NAME), RESULTS, ["more"])
 
 

@@ -20,9 +20,9 @@ from study.config.schema import Checkpoint
 from study.planning.graph import Plan
 from study.store.bucket_store import made_mirror
 from study.store.store import Store
-from study.training.job import Surroundings, make_job
-from study.training.train_stage import perform
-from study.training.trainer import Context
+from study.training.job import RuntimeContext, stage_job
+from study.training.train_stage import run_stage
+from study.training.trainer import WorkerContext
 from tests.support.command import Command
 from tests.support.object_store import ObjectStore
 from tests.support.searched import searched
@@ -39,11 +39,11 @@ LONGER = {"stages.segment.steps": 96}
 
 def train(plan: Plan, store: Store, cache: Path) -> None:
     """Train what is left as the workers of one machine do."""
-    around = Surroundings(
+    around = RuntimeContext(
         storage=store.root, origin=store.origin, cache=cache, cpus=1, checkpoint=Checkpoint(epochs=1, seconds=0)
     )
     for node in plan.nodes.values():
-        perform(make_job(plan, node), around, Context(report=lambda _: None))
+        run_stage(stage_job(plan, node), around, WorkerContext(report=lambda _: None))
     write_outcome(plan, store)
 
 

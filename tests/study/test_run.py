@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 
 from cluster.connect import Capacity
-from cluster.protocol import Outcome
+from cluster.protocol import StageOutcome
 from study.config.schema import Checkpoint
-from study.errors import Refused
+from study.errors import ConfigError
 from study.execution.retention import drop_weights
 from study.execution.scheduler import _refuse_too_small, _with_ancestors
 from study.execution.worker import Worker
 from study.planning.graph import Plan
-from study.planning.pending import set_damaged_aside, todo
-from study.store.lease import claim
+from study.planning.pending import pending_stages, set_damaged_aside
+from study.store.lease import lease
 from study.store.store import WEIGHTS, Store
-from study.training.job import Surroundings, make_job
+from study.training.job import RuntimeContext, stage_job
 from tests.support.command import histories
 from tests.support.tiny import planned, tiny
 
@@ -42,8 +42,8 @@ def plan(cache: Path) -> Plan:
 
 
 def worker(plan: Plan, storage: Path, cache: Path) -> Worker:
-    jobs = {digest: make_job(plan, node) for digest, node in plan.nodes.items()}
-    return Worker(jobs, Surroundings(storage=storage, cache=cache, cpus=1, checkpoint=Checkpoint()))
+    jobs = {digest: stage_job(plan, node) for digest, node in plan.nodes.items()}
+    return Worker(jobs, RuntimeContext(storage=storage, cache=cache, cpus=1, checkpoint=Checkpoint()))
 
 
 def by_stage(plan: Plan, *, parent: bool) -> list[str]:
@@ -56,7 +56,9 @@ def finished(plan: Plan, cache: Path, tmp_path: Path) -> Store:
     """The classifier and one segmentation that starts from it."""
     child = by_stage(plan, parent=True)[0]
     work = worker(plan, tmp_path, cache)
-    assert [work(digest, ignore) for digest in (str(plan.nodes[child].parent), child)] == [Outcome(status="done")] * 2
+    assert [work(digest, ignore) for digest in (str(plan.nodes[child].parent), child)] == [
+        StageOutcome(status="done")
+    ] * 2
     return Store(tmp_path)
 
 
@@ -80,12 +82,12 @@ def test_worker_names_a_damaged_parent_and_sets_it_aside(plan: Plan, cache: Path
 
 def test_worker_leaves_a_claimed_stage(plan: Plan, cache: Path, tmp_path: Path) -> None:
     digest = by_stage(plan, parent=False)[0]
-    with claim(Store(tmp_path).work(digest)):
+    with lease(Store(tmp_path).work(digest)):
         assert worker(plan, tmp_path, cache)(digest, ignore).status == "busy"
 
 
 def test_finished_stages_are_not_to_do(plan: Plan, finished: Store) -> None:
-    left = todo(plan, finished)
+    left = pending_stages(plan, finished)
 
     assert len(left.finished) == 2
     assert set(left.stages) == plan.nodes.keys() - left.finished
@@ -93,7 +95,7 @@ def test_finished_stages_are_not_to_do(plan: Plan, finished: Store) -> None:
 
 
 def test_stages_to_do_stand_parents_first(plan: Plan, tmp_path: Path) -> None:
-    stages = todo(plan, Store(tmp_path)).stages
+    stages = pending_stages(plan, Store(tmp_path)).stages
     parents = [plan.nodes[digest].parent for digest in stages]
 
     assert set(stages) == plan.nodes.keys()
@@ -103,7 +105,7 @@ def test_stages_to_do_stand_parents_first(plan: Plan, tmp_path: Path) -> None:
 def test_parent_whose_weights_were_dropped_is_trained_again_for_a_new_child(plan: Plan, finished: Store) -> None:
     parent = str(plan.nodes[by_stage(plan, parent=True)[1]].parent)
     finished.drop_weights([parent])
-    left = todo(plan, finished)
+    left = pending_stages(plan, finished)
 
     assert left.again == {parent}
     assert parent in left.stages
@@ -115,7 +117,7 @@ def test_parent_whose_weights_are_dropped_while_a_run_goes_on_is_trained_once_mo
     child = by_stage(plan, parent=True)[1]
     parent = str(plan.nodes[child].parent)
     work = worker(plan, finished.root, cache)
-    work.jobs[parent] = make_job(plan, plan.nodes[parent], needs_weights=True)  # as for all finished ancestors
+    work.jobs[parent] = stage_job(plan, plan.nodes[parent], needs_weights=True)  # as for all finished ancestors
     before = histories(finished.root)[parent]
     finished.drop_weights([parent])
     outcome = work(child, ignore)
@@ -132,7 +134,7 @@ def test_parent_whose_weights_were_dropped_stays_finished_while_no_child_needs_i
         assert work(digest, ignore).status == "done"
     finished.drop_weights(str(node.parent) for node in alone.nodes.values() if node.parent)
 
-    assert todo(alone, finished).stages == ()
+    assert pending_stages(alone, finished).stages == ()
 
 
 @pytest.mark.parametrize(
@@ -177,8 +179,8 @@ def test_a_stage_that_is_ended_keeps_its_checkpoints_unless_a_search_ended_it(
     plan = planned(tiny(SMALL | {"stages.segment.steps": 8}), cache)
     digest = by_stage(plan, parent=False)[0]
     made = worker(plan, tmp_path, cache)
-    around = replace(made.surroundings, checkpoint=Checkpoint(epochs=1, seconds=0))
-    work = replace(made, surroundings=around, candidate=candidate)
+    around = replace(made.runtime, checkpoint=Checkpoint(epochs=1, seconds=0))
+    work = replace(made, runtime=around, candidate=candidate)
 
     def end(scores: Mapping[str, float]) -> None:
         if scores["epoch"] > 1:
@@ -202,7 +204,7 @@ def test_weights_are_kept_as_the_spec_says(cache: Path, finished: Store, keep: s
 def test_more_processors_than_the_machine_has_are_refused(cache: Path) -> None:
     plan = planned(tiny({"resources.cpus": 64}), cache)
 
-    with pytest.raises(Refused, match=r"resources\.cpus: is 64 and this machine has 2; allowed: "):
+    with pytest.raises(ConfigError, match=r"resources\.cpus: is 64 and this machine has 2; allowed: "):
         _refuse_too_small(plan, Capacity(cpus=2, gpus=0), 0.0)
 
 

@@ -12,9 +12,9 @@ from study.config.document import parse_yaml
 from study.planning.graph import Plan
 from study.search.load import load_plan
 from study.store.store import Store
-from study.training.job import Surroundings, make_job
-from study.training.loader import Context
-from study.training.train_stage import perform
+from study.training.job import RuntimeContext, stage_job
+from study.training.loader import WorkerContext
+from study.training.train_stage import run_stage
 from tests import docs
 
 OWN = docs.blocks(docs.read("README.md"), "yaml")[0]
@@ -64,9 +64,9 @@ def main(place: Path) -> None:
         document = docs.merged(document, changes)
     write_bones(place / "bones")
     plan, store = plan_of(document, place), Store(place / "runs")
-    around = Surroundings(storage=store.root, cache=place / "cache", cpus=1, checkpoint=plan.spec.checkpoint)
+    around = RuntimeContext(storage=store.root, cache=place / "cache", cpus=1, checkpoint=plan.spec.checkpoint)
     for node in plan.nodes.values():
-        perform(make_job(plan, node), around, Context(report=lambda _: None))
+        run_stage(stage_job(plan, node), around, WorkerContext(report=lambda _: None))
     write_outcome(plan, store)
     import pyarrow.parquet as pq
 

@@ -12,9 +12,9 @@ from study.analysis.tables import write_outcome
 from study.config.schema import Checkpoint
 from study.planning.graph import Plan
 from study.store.store import Store
-from study.training.job import Surroundings, make_job
-from study.training.loader import Context
-from study.training.train_stage import perform
+from study.training.job import RuntimeContext, stage_job
+from study.training.loader import WorkerContext
+from study.training.train_stage import run_stage
 from tests.support.blobs import blob
 from tests.support.tiny import planned, tiny
 
@@ -80,6 +80,6 @@ def finished(root: Path, *, overlapping: bool, changes: dict[str, Any] | None = 
 
 def perform_all(plan: Plan, store: Store, cache: Path, *, first: int | None = None) -> None:
     """Train and score the stages of a plan in this process, or only the first ones."""
-    surroundings = Surroundings(storage=store.root, cache=cache, cpus=1, checkpoint=Checkpoint(epochs=1, seconds=0))
+    runtime = RuntimeContext(storage=store.root, cache=cache, cpus=1, checkpoint=Checkpoint(epochs=1, seconds=0))
     for node in list(plan.nodes.values())[:first]:
-        perform(make_job(plan, node), surroundings, Context(report=lambda _: None))
+        run_stage(stage_job(plan, node), runtime, WorkerContext(report=lambda _: None))

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from cluster.protocol import Outcome
+from cluster.protocol import StageOutcome
 
 
-class Silent:
+class StoreUnavailable:
     """Hears everything and keeps nothing."""
 
     def started(self, name: str) -> None:
@@ -20,5 +20,5 @@ class Silent:
     def stranded(self) -> None:
         """Hear that nothing has room."""
 
-    def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
+    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
         """Hear an end."""

@@ -26,8 +26,8 @@ from study.config.stages import (
     Stage,
 )
 from study.training.checkpoint import Checkpoints
-from study.training.loader import Context, Material
-from study.training.trainer import Loop, Trained
+from study.training.loader import StageData, WorkerContext
+from study.training.trainer import Trained, TrainingLoop
 
 SIZE, IMAGES = 32, 10
 TRAIN, VALIDATION = range(8), range(8, IMAGES)
@@ -56,7 +56,9 @@ class Setting:
         loop = self.make(crash_after=crash_after, weights_seed=weights_seed)
         return loop.run(Checkpoints(work=work))
 
-    def make(self, *, crash_after: int | None = None, weights_seed: int = 1, rank: int = 0, world: int = 1) -> Loop:
+    def make(
+        self, *, crash_after: int | None = None, weights_seed: int = 1, rank: int = 0, world: int = 1
+    ) -> TrainingLoop:
         settings = self.settings
         targets = _targets(settings.task)
         images = _images()
@@ -74,13 +76,13 @@ class Setting:
         )  # fmt: skip
         held_out = Batches(images, targets, VALIDATION, batch_size=settings.batch_size, seed=5)
         unlabelled = Batches(images, None, UNLABELLED, batch_size=settings.batch_size, seed=5)
-        material = Material(
+        material = StageData(
             training=batches,
             validation=held_out if self.validates else None,
             unlabelled=unlabelled if settings.task == "adversarial" else None,
         )
-        context = Context(report=report, rank=rank, world=world)
-        return Loop(network, task, settings, self.link, material, seed=5, context=context)
+        context = WorkerContext(report=report, rank=rank, world=world)
+        return TrainingLoop(network, task, settings, self.link, material, seed=5, context=context)
 
 
 class Killed(BaseException):

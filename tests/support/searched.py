@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from cluster.protocol import Outcome
+from cluster.protocol import StageOutcome
 from cluster.scheduling.stage_queue import Queue
 from study.config.document import with_paths
 from study.execution.scheduler import _item, _source, _with_ancestors
@@ -15,10 +15,10 @@ from study.execution.worker import Worker
 from study.monitoring.display import Display
 from study.monitoring.plan_summary import write_plan
 from study.planning.graph import Plan
-from study.planning.pending import todo
+from study.planning.pending import pending_stages
 from study.search.load import load_plan
 from study.store.store import Store
-from study.training.job import Surroundings, make_job
+from study.training.job import RuntimeContext, stage_job
 
 SEARCHED: dict[str, Any] = {
     "name": "searched",
@@ -70,12 +70,12 @@ def run_here(
     """Run a study without Ray. `before` is told each report, a digest and an epoch, and may raise `Cut`."""
     torch.set_num_threads(1)
     plan, store = planned(document, storage, cache), Store(storage)
-    around = Surroundings(storage=storage, cache=cache, cpus=1, checkpoint=plan.spec.checkpoint)
-    left = todo(plan, store)
+    around = RuntimeContext(storage=storage, cache=cache, cpus=1, checkpoint=plan.spec.checkpoint)
+    left = pending_stages(plan, store)
     write_plan(plan, store)
     display = Display(plan, left=left, console=Console(quiet=True), on_failure=lambda *_: None)
     lineage = _with_ancestors(plan, left.stages)
-    worker = Worker({name: make_job(plan, plan.nodes[name]) for name in lineage}, around)
+    worker = Worker({name: stage_job(plan, plan.nodes[name]) for name in lineage}, around)
     queue = Queue([_item(plan, name) for name in lineage], done=lineage.keys() - set(left.stages))
     source = _source(plan, store, worker, display)
     assert source is not None, "a study with a search"
@@ -98,14 +98,14 @@ def run_here(
             outcome = work(name, report)
         except SystemExit:
             queue.abandon(name)
-            outcome = Outcome(status="stopped")
+            outcome = StageOutcome(status="stopped")
         except Cut:
             raise
         except Exception as error:  # noqa: BLE001 - as on the cluster
-            outcome = Outcome(status="failed", detail=f"{type(error).__name__}: {error}")
+            outcome = StageOutcome(status="failed", detail=f"{type(error).__name__}: {error}")
             queue.fail(name, outcome.detail, final=True)
         if outcome.status == "done":
             queue.finish(name)
         source.ended(name, outcome)
         for child in queue.skipped - skipped:
-            source.ended(child, Outcome(status="skipped"))
+            source.ended(child, StageOutcome(status="skipped"))

@@ -10,18 +10,18 @@ from models.settings import class_weights_problem, loss_problem, structure_of
 from study.config.schema import StudySpec
 from study.config.stages import MaskStage
 from study.errors import Problem, unknown
-from study.planning.arms import Arm, Step
-from study.planning.dataset_view import Cohort
+from study.planning.arms import Arm, StageConfig
+from study.planning.dataset_view import DatasetView
 
 
-def data_problems(arms: Iterable[Arm], cohorts: Mapping[str, Cohort]) -> Iterator[Problem]:
+def data_problems(arms: Iterable[Arm], views: Mapping[str, DatasetView]) -> Iterator[Problem]:
     """Yield stages whose data does not offer what they learn, and losses, classes, structures that do not fit."""
     for step in {id(step): step for arm in arms for step in arm.chain}.values():
-        if step.settings.data in cohorts:
-            yield from _step_problems(step, cohorts[step.settings.data].index)
+        if step.settings.data in views:
+            yield from _step_problems(step, views[step.settings.data].index)
 
 
-def _step_problems(step: Step, index: Index) -> Iterator[Problem]:
+def _step_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
     settings, path = step.settings, f"stages.{step.stage}"
     offer = offer_of(settings.target)
     offered = sorted(kind for kind, hashes in index.offers.items() if any(hashes))
@@ -41,10 +41,10 @@ def _step_problems(step: Step, index: Index) -> Iterator[Problem]:
         weights = class_weights_problem(settings.class_weights, classes, exclusive=exclusive)
         if weights:
             yield Problem(path=f"{path}.class_weights", message=weights)
-    careful = settings.class_threshold if isinstance(settings, MaskStage) else None
-    if careful is not None and careful.class_ not in output_names(index, settings.target):
+    class_threshold = settings.class_threshold if isinstance(settings, MaskStage) else None
+    if class_threshold is not None and class_threshold.class_ not in output_names(index, settings.target):
         known = output_names(index, settings.target)
-        yield Problem(path=f"{path}.class_threshold.class", message=unknown("class", careful.class_, known))
+        yield Problem(path=f"{path}.class_threshold.class", message=unknown("class", class_threshold.class_, known))
     if settings.balance is not None and not any(index.categories):
         message = f"{settings.data} has no categories; allowed: data with a category for each image; remove balance"
         yield Problem(path=f"{path}.balance", message=message)
@@ -57,9 +57,9 @@ def _step_problems(step: Step, index: Index) -> Iterator[Problem]:
             yield Problem(path=f"{path}.structure", message=message)
 
 
-def class_problems(spec: StudySpec, cohort: Cohort) -> Iterator[Problem]:
+def class_problems(spec: StudySpec, view: DatasetView) -> Iterator[Problem]:
     """Yield classes of metrics that the target does not have, and more images than a class can be seen in."""
-    known = cohort.index.classes
+    known = view.index.classes
     for position, name in enumerate(spec.metrics.classes or ()):
         if name not in known:
             yield Problem(path=f"metrics.classes[{position}]", message=unknown("class", name, known))
@@ -67,30 +67,30 @@ def class_problems(spec: StudySpec, cohort: Cohort) -> Iterator[Problem]:
     for section, published in enumerate(spec.published):
         if published.class_ not in rows:
             yield Problem(path=f"published[{section}].class", message=unknown("class", published.class_, rows))
-    annotated = sum(map(bool, cohort.index.offers["masks"]))
+    annotated = sum(map(bool, view.index.offers["masks"]))
     if spec.metrics.min_images > annotated:
         message = f"is {spec.metrics.min_images}; allowed: 1 to {annotated}, the images of the target with masks"
         yield Problem(path="metrics.min_images", message=f"{message}; lower it")
 
 
-def split_problems(spec: StudySpec, cohort: Cohort, name: str) -> Iterator[Problem]:
+def split_problems(spec: StudySpec, view: DatasetView, name: str) -> Iterator[Problem]:
     """Yield folds that cannot be dealt, and amounts of labels that leave nothing to train on."""
     compare = spec.compare
-    for seed in sorted({cohort.split_seed(seed) for seed in compare.seeds}):
+    for seed in sorted({view.split_seed(seed) for seed in compare.seeds}):
         for fold in range(compare.folds):
-            whole = _split_problem(cohort, fold, seed, 1.0)
+            whole = _split_problem(view, fold, seed, 1.0)
             if whole:
                 yield Problem(path=f"data.{name}.split", message=whole)
                 return
             for position, labelled in enumerate(compare.labelled):
-                problem = _split_problem(cohort, fold, seed, labelled)
+                problem = _split_problem(view, fold, seed, labelled)
                 if problem:
                     yield Problem(path=f"compare.{compare.level}[{position}]", message=problem)
 
 
-def _split_problem(cohort: Cohort, fold: int, seed: int, labelled: float | int) -> str | None:
+def _split_problem(view: DatasetView, fold: int, seed: int, labelled: float | int) -> str | None:
     try:
-        cohort.split(fold=fold, seed=seed, labelled=labelled)
+        view.split(fold=fold, seed=seed, labelled=labelled)
     except DataError as error:
         return str(error)
     return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datasets.checks.leakage import matches
 from study.config.schema import StudySpec
 from study.errors import Problem
-from study.planning.dataset_view import Cohort
+from study.planning.dataset_view import DatasetView
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,20 +19,20 @@ class Leak:
     images: tuple[str, ...]
 
 
-def find_leaks(spec: StudySpec, cohorts: dict[str, Cohort], target: str) -> list[Leak]:
+def find_leaks(spec: StudySpec, views: dict[str, DatasetView], target: str) -> list[Leak]:
     """Compare every other data set with the target's cases; with `leaks: exclude` leave out what matches."""
     leaks = []
-    for name, cohort in cohorts.items():
+    for name, view in views.items():
         if name == target:
             continue
-        found = matches(cohort.index, cohorts[target].index)
+        found = matches(view.index, views[target].index)
         for kind in sorted({match.kind for match in found}):
             rows = sorted({match.row for match in found if match.kind == kind})
-            images = tuple(cohort.index.ids[row] for row in rows)
+            images = tuple(view.index.ids[row] for row in rows)
             leaks.append(Leak(data=name, target=target, kind=kind, images=images))
         if found and spec.leaks == "exclude":
-            spec_without = replace(cohort.spec, excluded=frozenset(match.row for match in found))
-            cohorts[name] = Cohort(spec=spec_without, source=cohort.source, index=cohort.index)
+            spec_without = replace(view.spec, excluded=frozenset(match.row for match in found))
+            views[name] = DatasetView(spec=spec_without, source=view.source, index=view.index)
     return leaks
 
 

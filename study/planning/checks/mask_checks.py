@@ -13,16 +13,16 @@ from datasets.settings import ImageSettings
 from datasets.source import Index
 from study.config.schema import StudySpec
 from study.planning.arms import Arm
-from study.planning.dataset_view import Cohort
+from study.planning.dataset_view import DatasetView
 from study.planning.read_progress import telling
 
 
-def size_findings(arms: Iterable[Arm], name: str, cohort: Cohort, cache: Path) -> Iterator[Finding]:
+def size_findings(arms: Iterable[Arm], name: str, view: DatasetView, cache: Path) -> Iterator[Finding]:
     """Yield which classes of a data set vanish when masks are fitted: an error where no image keeps one.
 
     Raises `DataError` where a mask changed since it was indexed.
     """
-    if not any(cohort.index.shown):
+    if not any(view.index.shown):
         return
     images = {
         step.image.model_copy(update={"prepare": type(step.image.prepare)()})
@@ -31,8 +31,8 @@ def size_findings(arms: Iterable[Arm], name: str, cohort: Cohort, cache: Path) -
         if step.settings.target == "mask" and step.settings.data == name
     }
     for image in sorted(images, key=lambda image: (image.size, image.fit)):
-        kept = classes_at(cohort.source, cohort.index, image, cache, telling(name))
-        yield from _vanished(cohort.index, kept, image)
+        kept = classes_at(view.source, view.index, image, cache, telling(name))
+        yield from _vanished(view.index, kept, image)
 
 
 def _vanished(index: Index, kept: list[frozenset[str]], image: ImageSettings) -> Iterator[Finding]:
@@ -54,17 +54,17 @@ def _vanished(index: Index, kept: list[frozenset[str]], image: ImageSettings) ->
         )
 
 
-def presence_warnings(spec: StudySpec, cohort: Cohort) -> Iterator[str]:
+def presence_warnings(spec: StudySpec, view: DatasetView) -> Iterator[str]:
     """Yield classes that no training or no test image of some replicates shows."""
-    index, compare = cohort.index, spec.compare
+    index, compare = view.index, spec.compare
     used = [name for name in index.classes if name not in index.unused_classes]
     if not any(index.shown):
         return
     shown = [int(bits or "0", 16) for bits in index.shown]
-    drawn = {cohort.split_seed(seed): seed for seed in compare.seeds}.values()
+    drawn = {view.split_seed(seed): seed for seed in compare.seeds}.values()
     for labelled in compare.labelled:
         splits = [
-            cohort.split(fold=fold, seed=seed, labelled=labelled) for seed in drawn for fold in range(compare.folds)
+            view.split(fold=fold, seed=seed, labelled=labelled) for seed in drawn for fold in range(compare.folds)
         ]
         at = f" at {compare.level} {labelled:g}"
         training = [split.labelled for split in splits]
@@ -90,9 +90,9 @@ def _absent(
             )
 
 
-def repeat_messages(cohort: Cohort, name: str) -> Iterator[str]:
+def repeat_messages(view: DatasetView, name: str) -> Iterator[str]:
     """Yield the target's pictures that two patients have: one could train and the other test."""
-    index = cohort.index
+    index = view.index
     found = repeats(index, [row for row, held in enumerate(index.offers["masks"]) if held])
     if found:
         pairs = [f"{index.ids[first]} and {index.ids[second]}" for first, second in found]

@@ -9,7 +9,7 @@ from study.config.search import Parameter, Search
 from study.errors import Problem, unknown
 from study.planning.arms import FIXED_FACTORS, Arm, Resolver, text_of
 from study.planning.checks import data_checks, spec_checks
-from study.planning.dataset_view import Cohort, Draw
+from study.planning.dataset_view import DatasetView, RowSelection
 
 NOT_SEARCHED = ("data", "task", "target")
 
@@ -35,7 +35,9 @@ def _positions(path: str, arm: Arm) -> list[int]:
     ]
 
 
-def search_problems(spec: StudySpec, arms: Sequence[Arm], cohorts: Mapping[str, Cohort], target: str) -> list[Problem]:
+def search_problems(
+    spec: StudySpec, arms: Sequence[Arm], views: Mapping[str, DatasetView], target: str
+) -> list[Problem]:
     """Return everything wrong with the section `search` of an otherwise sound study."""
     search = spec.search
     if search is None:
@@ -43,9 +45,9 @@ def search_problems(spec: StudySpec, arms: Sequence[Arm], cohorts: Mapping[str, 
     problems = [*_path_problems(spec, search), *_point_problems(spec, search)]
     if problems:
         return problems
-    problems += _value_problems(spec, search, arms, cohorts)
-    if target in cohorts:
-        problems += _image_problems(spec, search, arms, cohorts[target])
+    problems += _value_problems(spec, search, arms, views)
+    if target in views:
+        problems += _image_problems(spec, search, arms, views[target])
     if search.scope == "arm" and not any(own_parameters(spec, arm) for arm in arms):
         message = "changes no stage of any arm; allowed: stages that pathways have; name one of these"
         problems.append(Problem(path="search.space", message=message))
@@ -84,7 +86,7 @@ def _point_problems(spec: StudySpec, search: Search) -> Iterator[Problem]:
 
 
 def _value_problems(
-    spec: StudySpec, search: Search, arms: Sequence[Arm], cohorts: Mapping[str, Cohort]
+    spec: StudySpec, search: Search, arms: Sequence[Arm], views: Mapping[str, DatasetView]
 ) -> Iterator[Problem]:
     """Yield values that a stage, a network or its data would refuse: the ends of each range, and each choice."""
     for path, parameter in search.space.items():
@@ -97,17 +99,17 @@ def _value_problems(
             ]
             told = [problem.message for problem in resolver.problems if problem.path == f"compare.{path}"]
             if not told:
-                wrong = [*spec_checks.arm_problems(tried), *data_checks.data_problems(tried, cohorts)]
+                wrong = [*spec_checks.arm_problems(tried), *data_checks.data_problems(tried, views)]
                 told = [f"value {text_of(value)} does not fit: {problem.path} {problem.message}" for problem in wrong]
             if told:  # one value is enough: the next would often be refused for the same reason
                 yield Problem(path=f"search.space.{path}", message=told[0])
                 break
 
 
-def _image_problems(spec: StudySpec, search: Search, arms: Sequence[Arm], cohort: Cohort) -> Iterator[Problem]:
+def _image_problems(spec: StudySpec, search: Search, arms: Sequence[Arm], view: DatasetView) -> Iterator[Problem]:
     """Yield images that cannot be divided into those that train a candidate and those that judge it."""
     if search.nested:
-        seeds = {cohort.split_seed(seed) for seed in spec.compare.seeds}
+        seeds = {view.split_seed(seed) for seed in spec.compare.seeds}
         if len(seeds) > 1:
             message = (
                 "with several seeds, each of which deals other folds, would choose by images that another seed tests; "
@@ -117,7 +119,7 @@ def _image_problems(spec: StudySpec, search: Search, arms: Sequence[Arm], cohort
         return
     data = arms[0].chain[-1].settings.data if arms else ""
     try:
-        reading = cohort.reading(Draw(data=data, offer="masks", seed=0, reserve=True))
+        reading = view.reading(RowSelection(data=data, offer="masks", seed=0, reserve=True))
     except DataError as error:
         yield Problem(path="search.reserve", message=str(error))
         return
@@ -128,7 +130,7 @@ def _image_problems(spec: StudySpec, search: Search, arms: Sequence[Arm], cohort
         )
         yield Problem(path="search.reserve", message=message)
         return
-    if any(cohort.index.shown) and not any(cohort.index.shows(row) for row in reading.validation):
+    if any(view.index.shown) and not any(view.index.shows(row) for row in reading.validation):
         message = (
             f"is {search.reserve}: none of the {len(reading.validation)} images that judge candidates shows a class, "
             "so no candidate has a score; allowed: a reserve that shows classes; raise it, or add masks that show them"

@@ -10,7 +10,7 @@ from models.settings import Part, upsampling_of
 from study.config.schema import StudySpec
 from study.config.stages import AdversarialStage, MaskStage
 from study.errors import Problem, unknown
-from study.planning.arms import FIXED_FACTORS, OWN, Arm, Step, assignments, matches, text_of
+from study.planning.arms import FIXED_FACTORS, OWN, Arm, StageConfig, assignments, matches, text_of
 from study.planning.graph import Plan
 
 
@@ -152,7 +152,7 @@ def arm_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
     """Yield networks that cannot be built and links that carry what was never trained; each once."""
     seen: set[tuple[object, ...]] = set()
     for arm in arms:
-        before: Step | None = None
+        before: StageConfig | None = None
         for position, step in enumerate(arm.chain):
             key = (arm.factors["pathway"], position, id(step), id(before))
             if key not in seen:
@@ -166,12 +166,12 @@ def arm_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
             before = step
 
 
-def builds(step: Step) -> bool:
+def builds(step: StageConfig) -> bool:
     """Return whether the network of a stage can be built."""
     return _problem(step) is None
 
 
-def _problem(step: Step) -> str | None:
+def _problem(step: StageConfig) -> str | None:
     settings, size = step.settings, step.image.size
     upsampling = upsampling_of(settings)
     found = registry.problem(
@@ -187,7 +187,7 @@ _OWNERS = {"architecture is ": ("architecture", "compare"), "backbone is ": ("ba
 """What a message of the catalogue is about: the key of a stage, and where the study says it for all stages."""
 
 
-def _network_problems(step: Step) -> Iterator[Problem]:
+def _network_problems(step: StageConfig) -> Iterator[Problem]:
     message = _problem(step)
     shared_name = step.settings.backbone is None and not is_known(step.backbone)
     if message is None or shared_name:  # `name_problems` tells
@@ -201,13 +201,13 @@ def _network_problems(step: Step) -> Iterator[Problem]:
     yield Problem(path=path, message=message)
 
 
-def least_at_once(step: Step) -> int:
+def least_at_once(step: StageConfig) -> int:
     """Return how many images a network has to see at once to learn: one that pools normalises over them."""
     pools = step.architecture is not None and ARCHITECTURES[step.architecture].pools
     return 2 if pools and "decoder" in step.settings.trains else 1
 
 
-def _batch_problems(step: Step) -> Iterator[Problem]:
+def _batch_problems(step: StageConfig) -> Iterator[Problem]:
     settings = step.settings
     at_once = settings.batch_size // settings.accumulate
     if at_once > 1 or learns_from_one_image(step):
@@ -221,24 +221,24 @@ def single_image_problems(plan: Plan) -> Iterator[Problem]:
     """Yield stages that have one training image for a network that needs two at once."""
     for node in (*plan.nodes.values(), *plan.candidates.values(), *plan.after_search.values()):
         step = node.step
-        images = len(plan.cohorts[node.draw.data].reading(node.draw).train)
+        images = len(plan.views[node.draw.data].reading(node.draw).train)
         if images == 1 and step.settings.balance is None and not learns_from_one_image(step):
             message = f"trains on 1 image under {_normalises(step)}; allowed: 2 training images or more"
             remedy = "add images, label more of them, or let fewer validate"
             yield Problem(path=f"stages.{step.stage}", message=f"{message}; {remedy}")
 
 
-def _normalises(step: Step) -> str:
+def _normalises(step: StageConfig) -> str:
     network = " with ".join(filter(None, (step.architecture, step.backbone)))
     return f"{network} at {step.image.size} px, which normalises a value over the images at hand"
 
 
-def learns_from_one_image(step: Step) -> bool:
+def learns_from_one_image(step: StageConfig) -> bool:
     """Return whether the network of a stage can be trained on one image at a time."""
     return least_at_once(step) == 1 and _takes_one_image(step)
 
 
-def _takes_one_image(step: Step) -> bool:
+def _takes_one_image(step: StageConfig) -> bool:
     from models.weights.fit import takes_one_image  # brings torch, as the next
     from study.planning.blueprint import blueprint
 
@@ -246,7 +246,7 @@ def _takes_one_image(step: Step) -> bool:
     return takes_one_image(blueprint(step.settings, step.image, step.architecture, step.backbone, 1), held)
 
 
-def _freeze_problems(path: str, step: Step) -> Iterator[Problem]:
+def _freeze_problems(path: str, step: StageConfig) -> Iterator[Problem]:
     stages = registry.encoder_stages(step.architecture, step.backbone)
     allowed = [*step.settings.trains, *(f"encoder.stage{number + 1}" for number in range(stages))]
     for name in step.link.freeze:
@@ -254,7 +254,7 @@ def _freeze_problems(path: str, step: Step) -> Iterator[Problem]:
             yield Problem(path=f"{path}.freeze", message=unknown("part", name, allowed))
 
 
-def _link_problems(path: str, before: Step, step: Step) -> Iterator[Problem]:
+def _link_problems(path: str, before: StageConfig, step: StageConfig) -> Iterator[Problem]:
     missing = [part for part in step.link.parts if part not in (*before.settings.trains, "head")]
     if missing:
         message = (
@@ -271,7 +271,7 @@ def _link_problems(path: str, before: Step, step: Step) -> Iterator[Problem]:
             yield Problem(path=path, message=message)
 
 
-def _shared(step: Step, before: Step, parts: tuple[Part, ...]) -> Iterator[tuple[str, object, object]]:
+def _shared(step: StageConfig, before: StageConfig, parts: tuple[Part, ...]) -> Iterator[tuple[str, object, object]]:
     yield "backbone", step.backbone, before.backbone
     yield "image.channels", step.image.channels, before.image.channels
     if "encoder" in parts and registry.encoder_depth(before.architecture) < registry.encoder_depth(step.architecture):

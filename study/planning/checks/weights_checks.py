@@ -8,7 +8,7 @@ from models.weights.file import non_finite, stored_tensors
 from study.config.compare import WeightsFile
 from study.config.schema import StudySpec
 from study.errors import Problem
-from study.planning.arms import Arm, Step
+from study.planning.arms import Arm, StageConfig
 from study.planning.checks.spec_checks import builds, is_known
 
 
@@ -31,7 +31,7 @@ def file_problems(spec: StudySpec, arms: Sequence[Arm]) -> Iterator[Problem]:
             yield Problem(path=f"{path}.file", message=problem)
 
 
-def _file_problem(file: Path, steps: Iterable[Step]) -> str | None:
+def _file_problem(file: Path, steps: Iterable[StageConfig]) -> str | None:
     try:
         stored = stored_tensors(file)
     except ValueError as error:

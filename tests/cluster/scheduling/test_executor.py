@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from cluster.connect import Capacity
-from cluster.protocol import Item, Outcome, Report, Share
+from cluster.protocol import QueuedStage, Report, Share, StageOutcome
 from cluster.scheduling.executor import execute
 from cluster.scheduling.stage_queue import Queue
 
@@ -24,7 +24,7 @@ class Log:
     """Remembers all that it is told, in order."""
 
     told: list[tuple[str, str]] = field(default_factory=list)
-    outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
+    outcomes: dict[str, list[StageOutcome]] = field(default_factory=dict)
     scores: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
     whys: list[str] = field(default_factory=list)
 
@@ -41,7 +41,7 @@ class Log:
     def stranded(self) -> None:
         self.told.append(("stranded", ""))
 
-    def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
+    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
         self.told.append(("again" if again else outcome.status, name))
         self.outcomes.setdefault(name, []).append(outcome)
 
@@ -52,7 +52,7 @@ class Task:
 
     folder: Path
 
-    def __call__(self, name: str, report: Report) -> Outcome:
+    def __call__(self, name: str, report: Report) -> StageOutcome:
         tries = self.folder / f"{name}.tries"
         tries.mkdir(exist_ok=True)
         (tries / str(time.monotonic_ns())).touch()
@@ -68,13 +68,13 @@ class Task:
             case "die once" if tried == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "damaged" if tried == 1:
-                return Outcome(status="redo", detail="the parent is broken", redo="parent")
+                return StageOutcome(status="redo", detail="the parent is broken", redo="parent")
             case "busy" if tried < 3:
-                return Outcome(status="busy")
-        return Outcome(status="done")
+                return StageOutcome(status="busy")
+        return StageOutcome(status="done")
 
 
-def ran(items: list[Item], folder: Path, capacity: Capacity, log: Log, **options: object) -> Queue:
+def ran(items: list[QueuedStage], folder: Path, capacity: Capacity, log: Log, **options: object) -> Queue:
     return execute(items, Task(folder), log, capacity=capacity, share=Share(), **options)  # type: ignore[arg-type]
 
 
@@ -82,13 +82,13 @@ def ran(items: list[Item], folder: Path, capacity: Capacity, log: Log, **options
 class Full(Log):
     """Cannot write down what it hears of ends."""
 
-    def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
+    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
 
 def test_what_goes_wrong_where_an_end_is_heard_ends_the_run_as_it_is(capacity: Capacity, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no space left"):
-        ran([Item(id="plain"), Item(id="report")], tmp_path, capacity, Full())
+        ran([QueuedStage(id="plain"), QueuedStage(id="report")], tmp_path, capacity, Full())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,22 +106,22 @@ class Told:
 def mixed(capacity: Capacity, tmp_path_factory: pytest.TempPathFactory) -> Told:
     """One run in which everything happens at once."""
     items = [
-        Item(id="plain"),
-        Item(id="plain child", needs=("plain",)),
-        Item(id="fail"),
-        Item(id="fail child", needs=("fail",)),
-        Item(id="fail grandchild", needs=("fail child",)),
-        Item(id="fail once"),
-        Item(id="fail once child", needs=("fail once",)),
-        Item(id="report"),
-        Item(id="die once"),
-        Item(id="die once child", needs=("die once",)),
-        Item(id="parent"),
-        Item(id="damaged", needs=("parent",)),
-        Item(id="busy"),
-        Item(id="held"),
-        Item(id="long finished"),
-        Item(id="child of finished", needs=("long finished",)),
+        QueuedStage(id="plain"),
+        QueuedStage(id="plain child", needs=("plain",)),
+        QueuedStage(id="fail"),
+        QueuedStage(id="fail child", needs=("fail",)),
+        QueuedStage(id="fail grandchild", needs=("fail child",)),
+        QueuedStage(id="fail once"),
+        QueuedStage(id="fail once child", needs=("fail once",)),
+        QueuedStage(id="report"),
+        QueuedStage(id="die once"),
+        QueuedStage(id="die once child", needs=("die once",)),
+        QueuedStage(id="parent"),
+        QueuedStage(id="damaged", needs=("parent",)),
+        QueuedStage(id="busy"),
+        QueuedStage(id="held"),
+        QueuedStage(id="long finished"),
+        QueuedStage(id="child of finished", needs=("long finished",)),
     ]
     folder, log = tmp_path_factory.mktemp("mixed"), Log()
     asked: list[str] = []
@@ -188,19 +188,21 @@ def test_item_done_before_is_not_run(mixed: Told) -> None:
 
 
 def test_nothing_to_do_needs_no_cluster(tmp_path: Path) -> None:
-    queue = ran([Item(id="plain")], tmp_path, Capacity(cpus=0, gpus=0), Log(), done=["plain"])
+    queue = ran([QueuedStage(id="plain")], tmp_path, Capacity(cpus=0, gpus=0), Log(), done=["plain"])
 
     assert queue.finished
 
 
-def count(name: str, report: Report) -> Outcome:
+def count(name: str, report: Report) -> StageOutcome:
     """Do nothing."""
-    return Outcome(status="done")
+    return StageOutcome(status="done")
 
 
 def test_three_hundred_empty_items_all_run(capacity: Capacity) -> None:
     names = [f"{number:03d}" for number in range(300)]
-    items = [Item(id=name, needs=(names[place - 100],) if place >= 100 else ()) for place, name in enumerate(names)]
+    items = [
+        QueuedStage(id=name, needs=(names[place - 100],) if place >= 100 else ()) for place, name in enumerate(names)
+    ]
 
     assert execute(items, count, Log(), capacity=capacity, share=Share()).done == set(names)
 
@@ -212,7 +214,7 @@ class Climbing:
     folder: Path
     height: int
 
-    def __call__(self, name: str, report: Report) -> Outcome:
+    def __call__(self, name: str, report: Report) -> StageOutcome:
         if self.height < 0:
             raise ValueError("below ground")
         try:
@@ -221,7 +223,7 @@ class Climbing:
                 report({"epoch": step, "epochs": self.height})
         finally:
             (self.folder / f"{name}-left").touch()
-        return Outcome(status="done", detail=str(os.getpid()))
+        return StageOutcome(status="done", detail=str(os.getpid()))
 
 
 @dataclass
@@ -233,17 +235,17 @@ class Climbs:
     begun: int = 0
     ends: list[tuple[str, str]] = field(default_factory=list)
 
-    def more(self, slots: int) -> tuple[list[Item], list[str]]:
+    def more(self, slots: int) -> tuple[list[QueuedStage], list[str]]:
         if self.begun == self.count or self.begun > len(self.ends):
             return [], []
         self.begun += 1
         name, height = f"climb{self.begun}", -1 if self.begun == 7 else 5
-        return [Item(id=name, needs=("base",), work=Climbing(self.folder, height), retries=0)], []
+        return [QueuedStage(id=name, needs=("base",), work=Climbing(self.folder, height), retries=0)], []
 
     def reported(self, name: str, scores: Mapping[str, float]) -> bool:
         return name[-1] in "02468" and scores["epoch"] == 2
 
-    def ended(self, name: str, outcome: Outcome) -> None:
+    def ended(self, name: str, outcome: StageOutcome) -> None:
         if name != "base":
             self.ends.append((name, outcome.status))
 
@@ -252,7 +254,7 @@ class Climbs:
 def climbed(capacity: Capacity, tmp_path_factory: pytest.TempPathFactory) -> tuple[Climbs, Queue, Log]:
     folder, log = tmp_path_factory.mktemp("climbed"), Log()
     source = Climbs(folder)
-    queue = execute([Item(id="base")], count, log, capacity=capacity, share=Share(), source=source)
+    queue = execute([QueuedStage(id="base")], count, log, capacity=capacity, share=Share(), source=source)
     return source, queue, log
 
 
@@ -281,13 +283,13 @@ def test_a_stopped_item_is_neither_done_nor_failed(climbed: tuple[Climbs, Queue,
     assert queue.done == {"base", *(f"climb{number}" for number in (1, 3, 5, 9))}
 
 
-def processes(name: str, report: Report) -> Outcome:
-    return Outcome(status="failed", detail=str(os.getpid()))
+def processes(name: str, report: Report) -> StageOutcome:
+    return StageOutcome(status="failed", detail=str(os.getpid()))
 
 
 def test_processes_are_reused(capacity: Capacity) -> None:
     log = Log()
-    execute([Item(id=str(number)) for number in range(8)], processes, log, capacity=capacity, share=Share())
+    execute([QueuedStage(id=str(number)) for number in range(8)], processes, log, capacity=capacity, share=Share())
     used = {outcome.detail for outcomes in log.outcomes.values() for outcome in outcomes}
 
     assert len(log.told) == 8 * 4, "each is handed out twice"

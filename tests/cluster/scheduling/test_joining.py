@@ -11,8 +11,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from cluster.connect import Capacity, connected
-from cluster.nodes import Admission
-from cluster.protocol import Item, Outcome, Report, Share
+from cluster.nodes import AdmittedNodes
+from cluster.protocol import QueuedStage, Report, Share, StageOutcome
 from cluster.scheduling.capacity import LOOK_SECONDS, SPARE, Slots
 from cluster.scheduling.executor import execute
 from tests.cluster.scheduling.test_executor import Log
@@ -65,7 +65,7 @@ class Growing(Log):
         self.most = max(self.most, self.running)
         super().started(name)
 
-    def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
+    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
         self.running -= 1
         super().ended(name, outcome, again=again)
         if len(self.outcomes) == 1:
@@ -73,14 +73,20 @@ class Growing(Log):
             self.cluster.add_node(num_cpus=2)
 
 
-def where(name: str, report: Report) -> Outcome:
+def where(name: str, report: Report) -> StageOutcome:
     time.sleep(SECONDS)
-    return Outcome(status="failed", detail=str(ray.get_runtime_context().get_node_id()))
+    return StageOutcome(status="failed", detail=str(ray.get_runtime_context().get_node_id()))
 
 
 def test_items_run_on_a_node_that_joins_and_no_more_than_fit_run_at_once(cluster: Cluster, capacity: Capacity) -> None:
     log = Growing(cluster=cluster)
-    execute([Item(id=str(number), retries=0) for number in range(ITEMS)], where, log, capacity=capacity, share=Share())
+    execute(
+        [QueuedStage(id=str(number), retries=0) for number in range(ITEMS)],
+        where,
+        log,
+        capacity=capacity,
+        share=Share(),
+    )
     used = {outcome.detail for outcomes in log.outcomes.values() for outcome in outcomes}
     assert len(used) == 2
     assert (log.at_first, log.most) == (1, 3)
@@ -93,7 +99,7 @@ class Stranded(Log):
     cluster: Cluster
     node: object
 
-    def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
+    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
         super().ended(name, outcome, again=again)
         if len(self.outcomes) == 1:
             self.cluster.remove_node(self.node)
@@ -107,7 +113,7 @@ def test_where_no_node_is_left_it_is_told_once_and_goes_on_when_one_joins(empty:
     node = empty.add_node(num_cpus=1)
     with connected(empty.address) as capacity:
         log = Stranded(cluster=empty, node=node)
-        items = [Item(id=str(number), retries=0) for number in range(4)]
+        items = [QueuedStage(id=str(number), retries=0) for number in range(4)]
         execute(items, where, log, capacity=capacity, share=Share())
     outcomes = [outcome for found in log.outcomes.values() for outcome in found]
     assert len({outcome.detail for outcome in outcomes if outcome.status == "failed"}) == 2
@@ -131,12 +137,12 @@ def blind() -> str:
 
 def test_a_node_that_joins_and_does_not_see_what_it_has_to_is_left_out(cluster: Cluster, capacity: Capacity) -> None:
     (first,) = (str(node["NodeID"]) for node in ray.nodes())
-    log, items = Growing(cluster=cluster), [Item(id=str(number), retries=0) for number in range(ITEMS)]
-    admission = Admission(check=blind, known=frozenset({first}))
+    log, items = Growing(cluster=cluster), [QueuedStage(id=str(number), retries=0) for number in range(ITEMS)]
+    admission = AdmittedNodes(check=blind, known=frozenset({first}))
     execute(items, where, log, capacity=capacity, share=Share(), admission=admission)
     outcomes = [outcome for found in log.outcomes.values() for outcome in found]
     assert [outcome.detail for outcome in outcomes if outcome.status == "failed"] == ITEMS * [first]
-    told = [outcome.detail for outcome in outcomes if outcome.status == "unfit" and outcome.detail]
+    told = [outcome.detail for outcome in outcomes if outcome.status == "rejected" and outcome.detail]
     assert len(told) == 1
     assert told[0].endswith("is left out: it cannot be asked: OSError: the disk is gone")
 

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.connect import connected
 from cluster.local_cluster import LocalCluster
-from cluster.protocol import Item, Outcome, Report, Share
+from cluster.protocol import QueuedStage, Report, Share, StageOutcome
 from cluster.scheduling.executor import execute
 from tests.cluster.scheduling.test_executor import Log
 
@@ -24,7 +24,7 @@ class Hungry:
 
     folder: Path
 
-    def __call__(self, name: str, report: Report) -> Outcome:
+    def __call__(self, name: str, report: Report) -> StageOutcome:
         first = self.folder / name
         if not first.exists():
             first.touch()
@@ -32,7 +32,7 @@ class Hungry:
             while len(taken) < MOST // STEP:
                 taken.append(b"1" * STEP)
                 time.sleep(0.5)  # Ray looks four times a second
-        return Outcome(status="done")
+        return StageOutcome(status="done")
 
 
 def test_an_item_ended_for_memory_is_handed_out_again_and_the_reason_told(
@@ -43,6 +43,6 @@ def test_an_item_ended_for_memory_is_handed_out_again_and_the_reason_told(
     monkeypatch.setenv("RAY_memory_usage_threshold", f"{threshold:.4f}")
     log = Log()
     with connected(LocalCluster()) as capacity:
-        queue = execute([Item(id="hungry")], Hungry(tmp_path), log, capacity=capacity, share=Share())
+        queue = execute([QueuedStage(id="hungry")], Hungry(tmp_path), log, capacity=capacity, share=Share())
     assert queue.done == {"hungry"}
     assert log.whys == ["the memory of its node was short"]

@@ -14,11 +14,11 @@ import torch.distributed as dist
 
 from cluster.connect import Capacity
 from cluster.nodes import ALL
-from cluster.protocol import Item, Outcome, Report, Share
+from cluster.protocol import QueuedStage, Report, Share, StageOutcome
 from cluster.scheduling.executor import execute
 from cluster.scheduling.multi_worker import distribute
 from cluster.scheduling.stage_queue import Queue
-from tests.support.listening import Silent
+from tests.support.listening import StoreUnavailable
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
 WORKERS = 2
@@ -52,21 +52,21 @@ class Member:
 class Work:
     folder: Path
 
-    def __call__(self, name: str, report: Report) -> Outcome:
+    def __call__(self, name: str, report: Report) -> StageOutcome:
         distribute(Member(self.folder, name), report, share=SHARE, admission=ALL, name="train",
                    scratch=str(self.folder / f"scratch {name}"))  # fmt: skip
-        return Outcome(status="done")
+        return StageOutcome(status="done")
 
 
 @dataclass(eq=False)
-class Log(Silent):
+class Log(StoreUnavailable):
     scores: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: dict[str, StageOutcome] = field(default_factory=dict)
 
     def progressed(self, name: str, scores: Mapping[str, float]) -> None:
         self.scores.setdefault(name, []).append(scores)
 
-    def ended(self, name: str, outcome: Outcome, *, again: bool) -> None:
+    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
         self.outcomes[name] = outcome
 
 
@@ -76,20 +76,20 @@ class Pruning:
     def __init__(self) -> None:
         self.left = ["pruned", "after"]
 
-    def more(self, slots: int) -> tuple[list[Item], list[str]]:
-        return ([Item(id=self.left.pop(0))], []) if self.left else ([], [])
+    def more(self, slots: int) -> tuple[list[QueuedStage], list[str]]:
+        return ([QueuedStage(id=self.left.pop(0))], []) if self.left else ([], [])
 
     def reported(self, name: str, scores: Mapping[str, float]) -> bool:
         return name == "pruned" and scores["epoch"] == 2
 
-    def ended(self, name: str, outcome: Outcome) -> None:
+    def ended(self, name: str, outcome: StageOutcome) -> None:
         """Hear of it."""
 
 
 @pytest.fixture(scope="module")
 def ran(capacity: Capacity, tmp_path_factory: pytest.TempPathFactory) -> tuple[Queue, Log, Path]:
     folder, log = tmp_path_factory.mktemp("ran"), Log()
-    items = [Item(id="plain"), Item(id="fail", retries=0), Item(id="die once", retries=0)]
+    items = [QueuedStage(id="plain"), QueuedStage(id="fail", retries=0), QueuedStage(id="die once", retries=0)]
     queue = execute(items, Work(folder), log, capacity=capacity, share=SHARE, source=Pruning())
     return queue, log, folder
 

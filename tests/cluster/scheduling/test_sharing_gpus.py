@@ -9,9 +9,9 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from cluster.connect import Capacity, connected
-from cluster.protocol import Item, Outcome, Report, Share
+from cluster.protocol import QueuedStage, Report, Share, StageOutcome
 from cluster.scheduling.executor import execute
-from tests.support.listening import Silent
+from tests.support.listening import StoreUnavailable
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 SECONDS = 1.0
@@ -23,10 +23,10 @@ class Stay:
 
     folder: Path
 
-    def __call__(self, name: str, report: Report) -> Outcome:
+    def __call__(self, name: str, report: Report) -> StageOutcome:
         (self.folder / name).write_text(str(time.time()))
         time.sleep(SECONDS)
-        return Outcome(status="done")
+        return StageOutcome(status="done")
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +45,12 @@ def begun(capacity: Capacity, tmp_path_factory: pytest.TempPathFactory) -> dict[
     folder = tmp_path_factory.mktemp("begun")
     halves, wholes = ("half 1", "half 2"), ("whole 1", "whole 2")
     items = [
-        Item(id="first"),
-        *(Item(id=name, needs=("first",)) for name in halves),
-        *(Item(id=name, needs=halves) for name in wholes),
+        QueuedStage(id="first"),
+        *(QueuedStage(id=name, needs=("first",)) for name in halves),
+        *(QueuedStage(id=name, needs=halves) for name in wholes),
     ]
     queue = execute(
-        items, Stay(folder), Silent(), capacity=capacity, share=Share(gpus=1.0),
+        items, Stay(folder), StoreUnavailable(), capacity=capacity, share=Share(gpus=1.0),
         gpus=lambda name: 0.5 if name in halves else 1.0,
     )  # fmt: skip
     assert len(queue.done) == len(items)

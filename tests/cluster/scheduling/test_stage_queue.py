@@ -1,11 +1,13 @@
 import pytest
 
-from cluster.protocol import Item
+from cluster.protocol import QueuedStage
 from cluster.scheduling.stage_queue import REDOS, Queue
 
 
-def chain(*names: str, cost: float = 1.0) -> list[Item]:
-    return [Item(id=name, needs=(names[place - 1],) if place else (), cost=cost) for place, name in enumerate(names)]
+def chain(*names: str, cost: float = 1.0) -> list[QueuedStage]:
+    return [
+        QueuedStage(id=name, needs=(names[place - 1],) if place else (), cost=cost) for place, name in enumerate(names)
+    ]
 
 
 def drained(queue: Queue) -> list[str]:
@@ -18,7 +20,7 @@ def drained(queue: Queue) -> list[str]:
 
 
 def test_longest_remaining_chain_is_first() -> None:
-    items = [*chain("short"), *chain("a1", "a2", "a3"), Item(id="heavy", cost=2.5)]
+    items = [*chain("short"), *chain("a1", "a2", "a3"), QueuedStage(id="heavy", cost=2.5)]
 
     assert drained(Queue(items)) == ["a1", "heavy", "a2", "a3", "short"]
 
@@ -30,7 +32,7 @@ def test_order_does_not_depend_on_the_order_of_items() -> None:
 
 
 def test_child_waits_for_all_it_needs() -> None:
-    queue = Queue([Item(id="left"), Item(id="right"), Item(id="child", needs=("left", "right"))])
+    queue = Queue([QueuedStage(id="left"), QueuedStage(id="right"), QueuedStage(id="child", needs=("left", "right"))])
     queue.next(), queue.next()
 
     queue.finish("left")
@@ -40,7 +42,7 @@ def test_child_waits_for_all_it_needs() -> None:
 
 
 def test_need_outside_the_queue_counts_as_met() -> None:
-    assert Queue([Item(id="child", needs=("long finished",))]).next() == "child"
+    assert Queue([QueuedStage(id="child", needs=("long finished",))]).next() == "child"
 
 
 def test_done_item_is_not_handed_out_and_its_child_is() -> None:
@@ -79,7 +81,9 @@ def test_final_failure_is_not_retried() -> None:
 
 
 def test_child_of_two_is_skipped_when_one_fails() -> None:
-    queue = Queue([Item(id="good"), Item(id="bad"), Item(id="child", needs=("good", "bad"))], retries=0)
+    queue = Queue(
+        [QueuedStage(id="good"), QueuedStage(id="bad"), QueuedStage(id="child", needs=("good", "bad"))], retries=0
+    )
     queue.next(), queue.next()
     queue.fail("bad", "broken")
     queue.finish("good")
@@ -110,7 +114,7 @@ def test_damaged_parent_runs_again_before_its_child(done_before: bool) -> None:
 
 
 def test_two_children_that_find_one_damage_cause_one_repetition() -> None:
-    items = [Item(id="parent"), Item(id="a", needs=("parent",)), Item(id="b", needs=("parent",))]
+    items = [QueuedStage(id="parent"), QueuedStage(id="a", needs=("parent",)), QueuedStage(id="b", needs=("parent",))]
     queue = Queue(items, done=["parent"])
     queue.next(), queue.next()
 
@@ -120,7 +124,7 @@ def test_two_children_that_find_one_damage_cause_one_repetition() -> None:
 
 
 def test_sibling_that_fails_while_the_parent_runs_again_waits_for_it() -> None:
-    items = [Item(id="parent"), Item(id="a", needs=("parent",)), Item(id="b", needs=("parent",))]
+    items = [QueuedStage(id="parent"), QueuedStage(id="a", needs=("parent",)), QueuedStage(id="b", needs=("parent",))]
     queue = Queue(items, done=["parent"])
     queue.next(), queue.next()
     queue.redo("parent", "a", "altered")
@@ -151,7 +155,7 @@ def test_damage_without_end_fails_the_child() -> None:
 
 
 def test_unusable_item_that_nobody_can_run_fails_the_child() -> None:
-    queue = Queue([Item(id="child", needs=("elsewhere",))])
+    queue = Queue([QueuedStage(id="child", needs=("elsewhere",))])
     queue.next()
 
     assert not queue.redo("elsewhere", "child", "altered")
@@ -180,7 +184,7 @@ def test_failure_at_the_top_of_a_long_chain_skips_it_all() -> None:
 def test_item_added_later_waits_for_what_it_needs() -> None:
     queue = Queue(chain("parent"))
     assert queue.next() == "parent"
-    queue.add([Item(id="child", needs=("parent",))])
+    queue.add([QueuedStage(id="child", needs=("parent",))])
 
     assert queue.next() is None
     queue.finish("parent")
@@ -229,7 +233,7 @@ def test_abandoned_item_is_neither_done_nor_failed_and_may_come_again() -> None:
 
 
 def test_item_may_have_retries_of_its_own() -> None:
-    queue = Queue([Item(id="once", retries=0)])
+    queue = Queue([QueuedStage(id="once", retries=0)])
     queue.next()
 
     assert not queue.fail("once", "error")

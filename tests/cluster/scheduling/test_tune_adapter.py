@@ -7,7 +7,7 @@ import pytest
 from ray.tune.experiment import Trial
 
 from cluster.connect import Capacity
-from cluster.protocol import LOST_PROCESSES, Item, Share
+from cluster.protocol import LOST_PROCESSES, QueuedStage, Share
 from cluster.scheduling.capacity import Slots
 from cluster.scheduling.stage_queue import Queue
 from cluster.scheduling.tune_adapter import QueueSearcher, Stopper
@@ -43,7 +43,7 @@ def test_it_is_told_once_each_time_that_no_node_has_room(
     there = list(large)
     slots = Slots(share, Changing(cpus=1, gpus=0, joined=True, there=there), (), spare=True)
     log = Log()
-    searcher = QueueSearcher(Queue([Item(id="a")]), log, lambda _: True, None, share, None, slots)
+    searcher = QueueSearcher(Queue([QueuedStage(id="a")]), log, lambda _: True, None, share, None, slots)
     for nodes, times in ((large, 0), (small, 1), (small, 1), (large, 1), (small, 2)):
         there[:] = nodes
         searcher.look()
@@ -59,7 +59,7 @@ class Trials(list[Trial]):
 
 def test_trials_start_as_they_were_handed_out_also_one_that_was_lost() -> None:
     slots = Slots(Share(), Capacity(cpus=3, gpus=0), (), spare=False)
-    items = [Item(id=name) for name in "abc"]
+    items = [QueuedStage(id=name) for name in "abc"]
     searcher = QueueSearcher(Queue(items), Log(), lambda _: True, None, Share(), None, slots)
     trials = Trials(Trial("stage", stub=True, trial_id=name) for name in ("third", "first", "other", "second"))
     third, first, _, second = trials
@@ -85,7 +85,7 @@ def test_a_machine_of_its_own_waits_for_no_node() -> None:
 def test_an_item_whose_process_is_lost_before_its_work_begins_is_handed_out_again() -> None:
     log = Log()
     slots = Slots(Share(), Capacity(cpus=1, gpus=0), (), spare=False)
-    searcher = QueueSearcher(Queue([Item(id="a")]), log, lambda _: True, None, Share(), None, slots)
+    searcher = QueueSearcher(Queue([QueuedStage(id="a")]), log, lambda _: True, None, Share(), None, slots)
     for number in range(LOST_PROCESSES + 1):
         assert isinstance(searcher.suggest(str(number)), dict)
         searcher.on_trial_complete(str(number), error=True)

@@ -7,7 +7,7 @@ from ray.tune import registry
 from ray.tune.execution import tune_controller
 
 from cluster.connect import Capacity
-from cluster.protocol import Item, Share
+from cluster.protocol import QueuedStage, Share
 from cluster.scheduling.executor import execute
 from cluster.scheduling.tune_patches import Registry
 from tests.cluster.scheduling.test_executor import Log, count
@@ -47,7 +47,7 @@ def test_what_is_registered_is_asked_for_once_and_anew_where_it_is_registered_ag
 
 def test_tune_is_left_as_it_was(capacity: Capacity) -> None:
     before = registry._global_registry, tune_controller.RayActorManager, tune_controller._ActorClassCache
-    execute([Item(id="only")], count, Log(), capacity=capacity, share=Share())
+    execute([QueuedStage(id="only")], count, Log(), capacity=capacity, share=Share())
     assert (registry._global_registry, tune_controller.RayActorManager, tune_controller._ActorClassCache) == before
 
 
@@ -55,6 +55,8 @@ def test_how_often_tune_asks_does_not_grow_with_the_number_of_items(capacity: Ca
     times = set()
     for number in (2, 20):
         asked.clear()
-        execute([Item(id=f"{place:02d}") for place in range(number)], count, Log(), capacity=capacity, share=Share())
+        execute(
+            [QueuedStage(id=f"{place:02d}") for place in range(number)], count, Log(), capacity=capacity, share=Share()
+        )
         times.add(len(asked))
     assert len(times) == 1

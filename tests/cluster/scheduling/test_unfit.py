@@ -3,8 +3,8 @@
 from dataclasses import asdict
 
 from cluster.connect import Capacity
-from cluster.nodes import Admission, Node
-from cluster.protocol import LOST_PROCESSES, Item, Outcome, Share
+from cluster.nodes import AdmittedNodes, Node
+from cluster.protocol import LOST_PROCESSES, QueuedStage, Share, StageOutcome
 from cluster.scheduling.capacity import Slots
 from cluster.scheduling.stage_queue import Queue
 from cluster.scheduling.tune_adapter import QueueSearcher
@@ -13,12 +13,12 @@ from tests.cluster.scheduling.test_executor import Log
 
 def searcher(log: Log) -> QueueSearcher:
     slots = Slots(Share(), Capacity(cpus=2, gpus=0), (), spare=False)
-    queue = Queue([Item(id="a"), Item(id="b")])
+    queue = Queue([QueuedStage(id="a"), QueuedStage(id="b")])
     return QueueSearcher(queue, log, lambda _: True, None, Share(), None, slots)
 
 
 def meets(found: QueueSearcher, trial: str, node: str) -> None:
-    outcome = Outcome(status="unfit", detail=f"{node} is left out", nodes=(node,))
+    outcome = StageOutcome(status="rejected", detail=f"{node} is left out", nodes=(node,))
     found.on_trial_complete(trial, asdict(outcome))
 
 
@@ -46,11 +46,11 @@ def test_an_item_that_meets_new_blind_nodes_again_and_again_fails() -> None:
         meets(found, str(number), f"node {number}")
     assert found.queue.finished
     for told in log.outcomes.values():
-        assert [outcome.status for outcome in told] == LOST_PROCESSES * ["unfit"] + ["failed"]
+        assert [outcome.status for outcome in told] == LOST_PROCESSES * ["rejected"] + ["failed"]
     assert found.suggest("late") == "FINISHED"
 
 
 def test_nodes_are_left_out_by_their_ids_and_told_by_their_names() -> None:
-    assert Admission(check=None).selector is None
-    assert Admission(without=frozenset("ba")).but(["c"]).selector == {"ray.io/node-id": "!in(a,b,c)"}
+    assert AdmittedNodes(check=None).selector is None
+    assert AdmittedNodes(without=frozenset("ba")).but(["c"]).selector == {"ray.io/node-id": "!in(a,b,c)"}
     assert Node(id="x", name="10.0.0.3", fault="sees nothing").text == "node 10.0.0.3 is left out: it sees nothing"

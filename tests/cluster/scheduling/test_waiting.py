@@ -13,7 +13,7 @@ import pytest
 from cluster import local_cluster
 from cluster.connect import Capacity, connected
 from cluster.local_cluster import LocalCluster
-from cluster.protocol import Item, Outcome, Report, Share
+from cluster.protocol import QueuedStage, Report, Share, StageOutcome
 from cluster.scheduling.executor import execute
 from tests.cluster.scheduling.test_executor import Log
 from tests.support.command import words_of
@@ -34,14 +34,14 @@ class Meeting:
     count: int = 1
     lasts: float = 0.0
 
-    def __call__(self, name: str, report: Report) -> Outcome:
+    def __call__(self, name: str, report: Report) -> StageOutcome:
         (self.folder / str(os.getpid())).write_text(str(MODULE in sys.modules))
         deadline = time.monotonic() + SECONDS
         while len(list(self.folder.iterdir())) < self.count:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         time.sleep(self.lasts)
-        return Outcome(status="done")
+        return StageOutcome(status="done")
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def warm() -> Iterator[Capacity]:
 def test_those_that_waited_have_the_module_and_get_the_work(warm: Capacity, tmp_path: Path) -> None:
     count = int(warm.cpus)
     waiting = _waiting(count)
-    items = [Item(id=f"{number}") for number in range(count)]
+    items = [QueuedStage(id=f"{number}") for number in range(count)]
     execute(items, Meeting(tmp_path, count), Log(), capacity=warm, share=Share())
     assert {int(path.name) for path in tmp_path.iterdir()} <= waiting
     assert {path.read_text() for path in tmp_path.iterdir()} == {"True"}
@@ -64,7 +64,7 @@ def test_those_that_waited_have_the_module_and_get_the_work(warm: Capacity, tmp_
 def test_those_that_wait_stay_while_one_has_all_processors(warm: Capacity, tmp_path: Path) -> None:
     waiting = _waiting(int(warm.cpus))
     work, share = Meeting(tmp_path, lasts=LONG_ENOUGH), Share(cpus=int(warm.cpus))
-    execute([Item(id="0")], work, Log(), capacity=warm, share=share)
+    execute([QueuedStage(id="0")], work, Log(), capacity=warm, share=share)
     [used] = tmp_path.iterdir()
     assert all(psutil.pid_exists(pid) for pid in waiting - {int(used.name)})
 
@@ -72,7 +72,7 @@ def test_those_that_wait_stay_while_one_has_all_processors(warm: Capacity, tmp_p
 def test_on_a_large_machine_none_imports_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_cluster, "PRELOAD_CPUS", 0)
     with connected(LocalCluster(preload=MODULE)) as capacity:
-        execute([Item(id="0")], Meeting(tmp_path), Log(), capacity=capacity, share=Share())
+        execute([QueuedStage(id="0")], Meeting(tmp_path), Log(), capacity=capacity, share=Share())
     assert [path.read_text() for path in tmp_path.iterdir()] == ["False"]
 
 
@@ -98,7 +98,7 @@ def test_trackers_that_are_installed_are_not_imported_for_being_there(
     counted = "ray.air.integrations.mlflow"
     monkeypatch.delitem(sys.modules, counted, raising=False)
     with connected(LocalCluster()) as capacity:
-        execute([Item(id="0")], Meeting(tmp_path), Log(), capacity=capacity, share=Share())
+        execute([QueuedStage(id="0")], Meeting(tmp_path), Log(), capacity=capacity, share=Share())
     assert counted not in sys.modules
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from datasets.loading.augment import Augmenter
-from datasets.loading.batches import Batches, Share
+from datasets.loading.batches import Batches, RankBatch
 from datasets.settings import AugmentSettings
 
 
@@ -24,7 +24,7 @@ def rows_in(images: np.ndarray) -> list[int]:
     return [int(image.flat[0]) for image in images]
 
 
-def shares(batches: Batches, *args: int, shuffle: bool = True) -> list[Share]:
+def shares(batches: Batches, *args: int, shuffle: bool = True) -> list[RankBatch]:
     """Return one rank's shares of whole batches."""
     return [share for (share,) in batches.epoch(*args, shuffle=shuffle)]
 

@@ -22,9 +22,9 @@ from models.catalog.registry import (
 
 def test_planning_imports_no_torch() -> None:
     code = (
-        "import sys; from models import catalogue; catalogue.problem('unet', 'resnet50', size=256, channels=1); "
-        "catalogue.problem('xnet', 'own', size=256, channels=1); catalogue.encoder_stages('xnet', 'own'); "
-        "catalogue.probe_size('xnet', 'own'); catalogue.weights_problem('own', 'random'); "
+        "import sys; from models.catalog import registry; registry.problem('unet', 'resnet50', size=256, channels=1); "
+        "registry.problem('xnet', 'own', size=256, channels=1); registry.encoder_stages('xnet', 'own'); "
+        "registry.probe_size('xnet', 'own'); registry.weights_problem('own', 'random'); "
         "assert not {'torch', 'timm', 'huggingface_hub'} & set(sys.modules)"
     )
     root = Path(__file__).parents[3]

@@ -21,7 +21,7 @@ def made(*, exclusive: bool = True, **block: object) -> Adversarial:
     task = make_task(settings, Outputs(names=("a", "b", "c")[: CLASSES - exclusive], exclusive=exclusive))
     assert isinstance(task, Adversarial)
     torch.manual_seed(0)
-    task.rivals(1)
+    task.adversarial_networks(1)
     return task
 
 
@@ -77,12 +77,12 @@ def test_self_training_waits_for_its_start() -> None:
 def test_labelled_loss_is_segmentation_plus_lambda1_times_the_judgement() -> None:
     task, generator = made(lambda1=0.3, lambda2=0.0), network()
     given = batch()
-    turns = dict(task.turns(generator, given))
+    updates = dict(task.updates(generator, given))
     logits = generator(given.images)
     judged = task._judge(logits.softmax(dim=1), given.images)
     expected = task._loss(logits, given.target) - 0.3 * F.logsigmoid(judged).mean()
 
-    torch.testing.assert_close(turns[NETWORK], expected)
+    torch.testing.assert_close(updates[NETWORK], expected)
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
@@ -119,13 +119,13 @@ def test_nothing_trusted_costs_nothing() -> None:
 
 def test_each_player_moves_in_its_own_turn_only() -> None:
     task, generator = made(lambda2=0.1), network()
-    for player, loss in task.turns(generator, batch()):
-        own, other = (task._judge, generator) if player == DISCRIMINATOR else (generator, task._judge)
+    for network_name, loss in task.updates(generator, batch()):
+        own, other = (task._judge, generator) if network_name == DISCRIMINATOR else (generator, task._judge)
         for module in (generator, task._judge):
             module.zero_grad(set_to_none=True)
         loss.backward()
-        assert all(gradient is not None for gradient in gradients(own)), player
-        assert all(gradient is None for gradient in gradients(other)), player
+        assert all(gradient is not None for gradient in gradients(own)), network_name
+        assert all(gradient is None for gradient in gradients(other)), network_name
 
 
 def test_condition_shows_the_discriminator_the_image() -> None:

@@ -11,13 +11,13 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from results.metrics.compute import ImageValues, Measured, Row, results_table
 from results.schema import FACTORS, Replicate
-from results.statistics import bootstrap
 from results.statistics.compare import compare
 from results.statistics.design import ArmKey, Design, Family
 from results.statistics.estimates import Array, hedges_g
 from results.statistics.one_sample import over_patients, ranked, student
-from results.statistics.patient_sums import ScoredReplicate
-from results.statistics.permutation import sign_flip_p
+from results.statistics.patient_level import bootstrap
+from results.statistics.patient_level.permutation import sign_flip_p
+from results.statistics.patient_level.sums import ScoredReplicate
 from results.statistics.signed_rank import signed_rank
 
 FOLDS, SEEDS, IMAGES = 8, 2, 4

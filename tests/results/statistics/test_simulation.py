@@ -21,8 +21,8 @@ from tests.simulation.measures import Share
 from tests.simulation.studies import (
     METRICS,
     Layout,
-    Outcome,
     Simulated,
+    StageOutcome,
     comparisons,
     metric_values,
     planned,
@@ -49,7 +49,7 @@ def assert_held(shares: Iterable[Share]) -> None:
 
 
 @lru_cache
-def of_folds_and_seeds(folds: int, seeds: int) -> Outcome:
+def of_folds_and_seeds(folds: int, seeds: int) -> StageOutcome:
     return simulate(study(folds, seeds, labelled=FEW_AND_ALL), STUDIES)
 
 
@@ -61,7 +61,7 @@ FIXED = {
 
 
 @lru_cache
-def of_fixed_test(name: str, swapped: bool) -> Outcome:
+def of_fixed_test(name: str, swapped: bool) -> StageOutcome:
     return simulate(replace(FIXED[name], swapped=swapped), STUDIES, truth=not swapped)
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from results import schema
 from study.analysis.compare_studies import differences, scored, versus
 from study.cli.main import app
-from study.errors import Refused
+from study.errors import ConfigError
 from study.store.atomic import write_signed
 from study.store.paths import SEAL
 from study.store.store import Store, score_files
@@ -94,5 +94,5 @@ def test_the_command_shows_both_studies_in_each_format_of_tables(tmp_path: Path)
 def test_a_metric_that_nothing_has_is_refused(tmp_path: Path) -> None:
     finished(tmp_path, "s", FOLDS)
     finished(tmp_path, "t", FOLDS)
-    with pytest.raises(Refused, match="metric is iou; allowed: mean_iou"):
+    with pytest.raises(ConfigError, match="metric is iou; allowed: mean_iou"):
         versus(tmp_path, ("s", "t"), WANTED | {"metric": "iou"})

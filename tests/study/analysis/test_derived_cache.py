@@ -15,7 +15,7 @@ from study.analysis.tables import curve_path, write_outcome
 from study.config.document import with_paths
 from study.planning.graph import Plan
 from study.search.load import load_plan
-from study.store.damage import Damaged
+from study.store.damage import DamagedStageError
 from study.store.paths import COMPARISONS, MEASURED, RESULTS, TESTS
 from study.store.store import Store, score_files
 from tests.bench.resume import _document, _finish
@@ -84,7 +84,7 @@ def test_altered_scores_are_not_measured(store: Store, tmp_path: Path) -> None:
     one = plan.replicates[0]
     file = store.scores(one.chain[-1], one.scoring.key)
     pq.write_table(_without_hits(pq.read_table(file)), file)
-    with pytest.raises(Damaged, match=rf"{file.name} was altered after it was written"):
+    with pytest.raises(DamagedStageError, match=rf"{file.name} was altered after it was written"):
         write_outcome(plan, store)
     assert tables(store) == before
 
@@ -93,7 +93,7 @@ def test_stage_that_was_scored_again_is_measured_again(store: Store, tmp_path: P
     plan, before = planned(tmp_path), tables(store)
     stage = plan.replicates[0].chain[-1], plan.replicates[0].scoring.key
     scores, images = pq.read_table(store.scores(*stage)), pq.read_table(store.images(*stage))
-    store.set_aside(Damaged(stage[0], "told so", f"scores-{stage[1]}.parquet"))
+    store.set_aside(DamagedStageError(stage[0], "told so", f"scores-{stage[1]}.parquet"))
     store.add_scores(*stage, _without_hits(scores), images)
     write_outcome(plan, store)
     after = tables(store)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from study.config.document import parse_yaml, read_document, set_path, with_paths
-from study.errors import Refused
+from study.errors import ConfigError
 
 
 @pytest.mark.parametrize("word", ["no", "yes", "on", "off", "Yes", "NO", "y"])
@@ -34,7 +34,7 @@ def test_true_false_whole_numbers_and_null_are_what_they_look_like() -> None:
 def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text("stages:\n  one: {epochs: 1}\n  two: {epochs: 1}\n  one: {epochs: 2}\n")
-    with pytest.raises(Refused, match=r"'one' stands twice; allowed: each name once; rename or remove line 4"):
+    with pytest.raises(ConfigError, match=r"'one' stands twice; allowed: each name once; rename or remove line 4"):
         read_document(file)
 
 
@@ -45,14 +45,14 @@ def test_merge_keys_and_anchors_still_work() -> None:
 def test_a_key_that_is_no_text_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text("? [a, b]\n: 1\n")
-    with pytest.raises(Refused, match="line 1: found unhashable key; allowed: "):
+    with pytest.raises(ConfigError, match="line 1: found unhashable key; allowed: "):
         read_document(file)
 
 
 def test_nothing_in_a_file_can_run_code(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text("name: !!python/object/apply:os.getpid []\n")
-    with pytest.raises(Refused, match=r"os\.getpid is not supported"):
+    with pytest.raises(ConfigError, match=r"os\.getpid is not supported"):
         read_document(file)
 
 
@@ -124,7 +124,7 @@ REFUSED_TEXTS = {
 def test_what_is_no_plain_yaml_is_refused_in_a_line(text: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(text)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ConfigError) as refused:
         read_document(file)
     assert message in str(refused.value)
     assert "; allowed: " in str(refused.value)
@@ -161,6 +161,6 @@ def test_places_that_hold_no_study_are_refused_in_a_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ConfigError) as refused:
         read_document(Path(place))
     assert "; allowed: a YAML text file" in str(refused.value)

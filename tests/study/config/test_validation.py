@@ -9,7 +9,7 @@ import pytest
 
 from study.config.document import with_paths
 from study.config.validation import parse
-from study.errors import Refused
+from study.errors import ConfigError
 from study.search.load import load_plan
 from tests.support.documents import BASE, base, compare
 
@@ -64,7 +64,7 @@ def test_no_value_anywhere_breaks_planning_or_leaks_jargon(section: str, tmp_pat
         for value in VALUES:
             try:
                 load_plan(_spoiled(path, value), file="F", cache=tmp_path)
-            except Refused as refused:
+            except ConfigError as refused:
                 for line in str(refused).splitlines():
                     assert LINE.match(line), (path, value, line)
                     assert not JARGON.search(line), (path, value, line)
@@ -93,7 +93,7 @@ def test_the_rich_document_itself_is_sound(tmp_path: Path) -> None:
     ids=str,
 )
 def test_a_fault_is_told_once_without_what_follows_from_it(changes: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ConfigError) as refused:
         load_plan(base(changes), file="F", cache=tmp_path)
     assert len(refused.value.problems) == 1
 

@@ -8,7 +8,7 @@ import pytest
 
 from study.cli.main import main
 from study.search.journal import open_journal
-from study.store.lease import claim
+from study.store.lease import lease
 from study.store.store import Store
 
 KEPT, LOST = "a" * 32, "b" * 32
@@ -64,6 +64,6 @@ def test_what_a_search_tried_stays_with_what_it_starts_from(store: Store) -> Non
 
 
 def test_work_that_goes_on_stays(store: Store) -> None:
-    with claim(store.work(LOST)):
+    with lease(store.work(LOST)):
         gc(store, "--yes")
         assert store.work(LOST).is_dir()

@@ -6,14 +6,14 @@ import pytest
 import yaml
 
 from cluster.connect import Capacity
-from cluster.protocol import Outcome, Share
+from cluster.protocol import Share, StageOutcome
 from cluster.scheduling.capacity import Slots
 from study.execution.gpu_packing import Packing
 from study.monitoring.gpu_memory import share_of
 from study.planning.graph import Plan
 from study.store.store import RECORD, Store
 from tests.support.documents import base, by_stage, planned
-from tests.support.listening import Silent
+from tests.support.listening import StoreUnavailable
 from tests.support.records import publish_record
 
 GIB = 2**30
@@ -33,12 +33,12 @@ def whole(gpus: float = 1.0) -> Slots:
 
 
 def packing(plan: Plan, store: Store, gpus: float = 1.0) -> Packing:
-    return Packing(Silent(), plan, store, slots=whole(gpus))
+    return Packing(StoreUnavailable(), plan, store, slots=whole(gpus))
 
 
 def finish(shares: Packing, plan: Plan, store: Store, name: str, peak: float) -> None:
     publish_record(store, plan, name, gpu_memory={"peak": int(peak * GIB), "total": 80 * GIB})
-    shares.ended(name, Outcome(status="done"), again=False)
+    shares.ended(name, StageOutcome(status="done"), again=False)
 
 
 @pytest.mark.parametrize(("peak", "share"), [(0.0, 0.05), (10.0, 0.15), (39.0 / 1.1, 0.5), (72.0, 1.0), (79.0, 1.0)])
@@ -76,7 +76,7 @@ def test_room_is_given_back_where_a_stage_ends(plan: Plan, tmp_path: Path) -> No
 def test_another_takes_the_place_of_a_first_that_failed(plan: Plan, tmp_path: Path) -> None:
     shares, (first, second, *_) = packing(plan, Store(tmp_path)), sorted(by_stage(plan)["segment"])
     shares.take(first)
-    shares.ended(first, Outcome(status="failed"), again=False)
+    shares.ended(first, StageOutcome(status="failed"), again=False)
     assert shares.may_start(second)
     assert shares.take(second) == 1.0
 
@@ -87,7 +87,7 @@ def test_a_stage_that_failed_in_a_share_is_tried_again_with_a_whole_gpu(plan: Pl
     shares.take(first)
     finish(shares, plan, store, first, peak=10)
     assert shares.take(second) == 0.15
-    shares.ended(second, Outcome(status="failed"), again=True)
+    shares.ended(second, StageOutcome(status="failed"), again=True)
     assert shares.take(second) == 1.0
 
 
@@ -114,8 +114,8 @@ def test_a_damaged_record_tells_nothing(plan: Plan, tmp_path: Path) -> None:
 
 def test_gpus_of_a_node_that_is_left_out_count_no_more(plan: Plan, tmp_path: Path) -> None:
     slots, name = whole(), sorted(by_stage(plan)["segment"])[0]
-    shares = Packing(Silent(), plan, Store(tmp_path), slots=slots)
+    shares = Packing(StoreUnavailable(), plan, Store(tmp_path), slots=slots)
     shares.take(name)
-    shares.ended(name, Outcome(status="unfit", nodes=("blind",)), again=True)
+    shares.ended(name, StageOutcome(status="rejected", nodes=("blind",)), again=True)
     assert slots.without == {"blind"}
     assert shares.may_start(name)

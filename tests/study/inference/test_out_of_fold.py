@@ -80,7 +80,7 @@ def dice(predicted: Masks, truth: Masks) -> float:
 
 def networks_by_part(study: Finished, name: str) -> tuple[set[str], set[str]]:
     """The networks that tested an image, and those that saw it in training or validation, by the plan's splits."""
-    row = list(study.plan.cohorts[study.plan.target].index.ids).index(name)
+    row = list(study.plan.views[study.plan.target].index.ids).index(name)
     tested, seen = set(), set()
     for replicate in study.plan.replicates:
         split = study.plan.split(replicate)

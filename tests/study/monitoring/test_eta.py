@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cluster.protocol import Outcome
+from cluster.protocol import StageOutcome
 from study.monitoring.display import Display
 from study.monitoring.eta import Pace, left_text
-from study.planning.pending import todo
+from study.planning.pending import pending_stages
 from study.store.store import Store
 from tests.support import searched
 from tests.support.tiny import planned, tiny
@@ -118,7 +118,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def display(cache: Path, tmp_path: Path) -> Display:
     """The view of a study of five stages, none of them done."""
     plan = planned(tiny(), cache)
-    return Display(plan, left=todo(plan, Store(tmp_path)), console=Console(quiet=True), on_failure=lambda *_: None)
+    return Display(
+        plan, left=pending_stages(plan, Store(tmp_path)), console=Console(quiet=True), on_failure=lambda *_: None
+    )
 
 
 def scores(epoch: int, **others: float) -> dict[str, float]:
@@ -160,13 +162,13 @@ def test_stages_below_a_failed_one_take_no_time(display: Display) -> None:
     assert parent is not None
     alone = [name for name, node in nodes.items() if name != parent and node.parent is None]
     display.started(parent)
-    display.ended(parent, Outcome(status="failed", detail="Diverged"), again=False)
+    display.ended(parent, StageOutcome(status="failed", detail="Diverged"), again=False)
     assert set(display._pace.left) == set(alone)
 
 
 def test_search_that_has_not_ended_is_said(cache: Path, tmp_path: Path) -> None:
     plan = searched.planned(searched.searched(), tmp_path, cache)
-    left = todo(plan, Store(tmp_path))
+    left = pending_stages(plan, Store(tmp_path))
     display = Display(plan, left=left, console=Console(quiet=True), on_failure=lambda *_: None)
     assert display.told(0)["searching"] is True
     assert left_text(90.0, searching=True) == "about 90 s for what is known; the search brings more"

@@ -157,12 +157,12 @@ def test_the_cache_is_what_training_fills_it_with(store: Store, tmp_path: Path) 
     from datasets.loading.prepare import prepared, truth
 
     plan = study(tmp_path)
-    cohort, cache = plan.cohorts["hospital"], tmp_path / "cache"
+    view, cache = plan.views["hospital"], tmp_path / "cache"
     assert told(plan, store, tmp_path)["cache"]["there"] == 0
-    prepared(cohort.source, cohort.index, "mask", plan.spec.image, structure=None, cache=cache)
+    prepared(view.source, view.index, "mask", plan.spec.image, structure=None, cache=cache)
     part = told(plan, store, tmp_path)["cache"]
     assert 0 < part["there"] == sum(file.stat().st_size - 128 for file in (cache / "prepared").rglob("*.npy"))
-    truth(cohort.source, cohort.index, plan.spec.image.size, cache)
+    truth(view.source, view.index, plan.spec.image.size, cache)
     whole = told(plan, store, tmp_path)["cache"]
     assert whole["there"] == whole["bytes"] == part["bytes"]
 

@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cluster.protocol import Outcome
+from cluster.protocol import StageOutcome
 from study.config.schema import Checkpoint
-from study.errors import Refused
+from study.errors import ConfigError
 from study.monitoring.display import Display
 from study.monitoring.trackers import Background, MLflow, Run, TensorBoard
 from study.monitoring.tracking import flat, tracked
 from study.planning.checks import spec_checks
 from study.planning.graph import Plan
-from study.planning.pending import todo
+from study.planning.pending import pending_stages
 from study.store.paths import TENSORBOARD
 from study.store.store import Store
-from study.training.job import Surroundings, make_job
-from study.training.loader import Context
-from study.training.train_stage import perform
+from study.training.job import RuntimeContext, stage_job
+from study.training.loader import WorkerContext
+from study.training.train_stage import run_stage
 from tests.support.tiny import planned, tiny
 
 # MLflow's queries use a loader that SQLAlchemy deprecates.
@@ -44,15 +44,15 @@ def ran(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, St
     changes = {"tracking": {"tensorboard": True, "mlflow": uri}, "pathways": {"none": ["segment"]},
                "stages.segment.steps": 6}  # fmt: skip
     plan = planned(tiny(changes), cache)
-    place = Surroundings(storage=store.root, cache=cache, cpus=1, checkpoint=Checkpoint())
-    display = Display(plan, left=todo(plan, store), console=Console(quiet=True), on_failure=lambda *_: None)
+    place = RuntimeContext(storage=store.root, cache=cache, cpus=1, checkpoint=Checkpoint())
+    display = Display(plan, left=pending_stages(plan, store), console=Console(quiet=True), on_failure=lambda *_: None)
     done, cut = plan.nodes
     with tracked(display, plan, store) as listener:
         for name in (done, cut):
             listener.started(name)
-        context = Context(report=lambda scores: listener.progressed(done, scores))
-        perform(make_job(plan, plan.nodes[done]), place, context)
-        listener.ended(done, Outcome(status="done"), again=False)
+        context = WorkerContext(report=lambda scores: listener.progressed(done, scores))
+        run_stage(stage_job(plan, plan.nodes[done]), place, context)
+        listener.ended(done, StageOutcome(status="done"), again=False)
         listener.progressed(cut, {"epoch": 1, "epochs": 2, "train/loss": 0.5})
     return plan, store, uri, done
 
@@ -172,7 +172,7 @@ def test_server_that_is_down_costs_one_line_and_no_time() -> None:
 def test_study_without_tracking_is_listened_to_by_the_display_alone(cache: Path, tmp_path: Path) -> None:
     plan = planned(tiny(), cache)
     store = Store(tmp_path)
-    display = Display(plan, left=todo(plan, store), console=Console(quiet=True), on_failure=lambda *_: None)
+    display = Display(plan, left=pending_stages(plan, store), console=Console(quiet=True), on_failure=lambda *_: None)
     with tracked(display, plan, store) as listener:
         assert listener is display
 
@@ -187,7 +187,7 @@ def test_tracking_is_no_part_of_what_a_stage_is(cache: Path) -> None:
     ["https://anna:hunter2@mlflow.example.org", "https://hunter2@example.org", "postgresql://db/x?password=hunter2"],
 )
 def test_address_with_a_secret_is_refused_without_repeating_it(uri: str, cache: Path) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ConfigError) as refused:
         planned(tiny({"tracking": {"mlflow": uri}}), cache)
     (line,) = str(refused.value).splitlines()
     assert line.startswith("tiny.yaml: tracking.mlflow: has a user or a password in it")
@@ -197,7 +197,7 @@ def test_address_with_a_secret_is_refused_without_repeating_it(uri: str, cache: 
 
 def test_missing_package_is_refused_with_the_extra_that_brings_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spec_checks, "find_spec", lambda _: None)
-    with pytest.raises(Refused, match=r"tracking\.mlflow: .*segmentation-study\[mlflow\]"):
+    with pytest.raises(ConfigError, match=r"tracking\.mlflow: .*segmentation-study\[mlflow\]"):
         planned(tiny({"tracking": {"mlflow": "http://localhost:5000"}}), cache)
 
 

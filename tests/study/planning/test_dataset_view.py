@@ -7,127 +7,129 @@ import pytest
 
 from datasets.source import Offer
 from datasets.sources import PhantomSettings, SiimAcrSettings
-from study.planning.dataset_view import Cohort, CohortSpec, Draw, Reading
+from study.planning.dataset_view import DatasetView, DatasetViewSpec, RowSelection, StageRows
 from tests.support.siim_acr import write_siim_acr
 
 FOLDS = 3
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+def view(tmp_path_factory: pytest.TempPathFactory) -> DatasetView:
     data = PhantomSettings(images=60, patients=30, size=64)
-    return Cohort.open(CohortSpec(data=data, folds=FOLDS, min_cases=2), tmp_path_factory.mktemp("cache"))
+    return DatasetView.open(DatasetViewSpec(data=data, folds=FOLDS, min_cases=2), tmp_path_factory.mktemp("cache"))
 
 
-def target(cohort: Cohort, fold: int, labelled: float, offer: Offer | None = "masks", seed: int = 0) -> Reading:
-    return cohort.reading(Draw(data="x", offer=offer, seed=seed, fold=fold, labelled=labelled))
+def target(view: DatasetView, fold: int, labelled: float, offer: Offer | None = "masks", seed: int = 0) -> StageRows:
+    return view.reading(RowSelection(data="x", offer=offer, seed=seed, fold=fold, labelled=labelled))
 
 
-def rows(reading: Reading) -> set[int]:
+def rows(reading: StageRows) -> set[int]:
     return {*reading.train, *reading.validation}
 
 
-def test_a_target_reads_the_labelled_part_of_its_folds_training(cohort: Cohort) -> None:
+def test_a_target_reads_the_labelled_part_of_its_folds_training(view: DatasetView) -> None:
     for fold in range(FOLDS):
-        split = cohort.split(fold=fold, seed=0, labelled=0.5)
-        reading = target(cohort, fold, 0.5)
+        split = view.split(fold=fold, seed=0, labelled=0.5)
+        reading = target(view, fold, 0.5)
         assert (reading.train, reading.validation) == (split.labelled, split.validation)
         assert rows(reading).isdisjoint(split.test)
 
 
 @pytest.mark.parametrize("offer", [None, "labels", "boxes", "centres"])
 def test_a_stage_on_the_targets_own_images_reads_all_training_and_no_test_case(
-    offer: Offer | None, cohort: Cohort
+    offer: Offer | None, view: DatasetView
 ) -> None:
     for fold in range(FOLDS):
-        split = cohort.split(fold=fold, seed=0, labelled=1.0)
-        reading = target(cohort, fold, 1.0, offer)
+        split = view.split(fold=fold, seed=0, labelled=1.0)
+        reading = target(view, fold, 1.0, offer)
         everything = {*split.labelled, *split.validation, *split.unlabelled}
-        annotated = {row for row in everything if offer is None or cohort.index.offers[offer][row]}
+        annotated = {row for row in everything if offer is None or view.index.offers[offer][row]}
         assert rows(reading) == annotated
 
 
-def test_such_a_stage_is_the_same_at_every_amount_of_labels(cohort: Cohort) -> None:
-    draws = [Draw(data="x", offer=None, seed=0, fold=1) for _ in (0.25, 1.0)]
-    assert cohort.reading(draws[0]) is cohort.reading(draws[1])
+def test_such_a_stage_is_the_same_at_every_amount_of_labels(view: DatasetView) -> None:
+    draws = [RowSelection(data="x", offer=None, seed=0, fold=1) for _ in (0.25, 1.0)]
+    assert view.reading(draws[0]) is view.reading(draws[1])
 
 
-def test_smaller_amounts_are_parts_of_larger_ones(cohort: Cohort) -> None:
-    small, large = target(cohort, 0, 0.25), target(cohort, 0, 0.75)
+def test_smaller_amounts_are_parts_of_larger_ones(view: DatasetView) -> None:
+    small, large = target(view, 0, 0.25), target(view, 0, 0.75)
     assert rows(small) < rows(large)
     assert set(small.validation) <= set(large.validation)
 
 
-def test_other_data_is_read_whole_and_independent_of_the_fold(cohort: Cohort) -> None:
-    reading = cohort.reading(Draw(data="x", offer="boxes", seed=0))
+def test_other_data_is_read_whole_and_independent_of_the_fold(view: DatasetView) -> None:
+    reading = view.reading(RowSelection(data="x", offer="boxes", seed=0))
     assert rows(reading) == set(range(60))
     assert set(reading.train).isdisjoint(reading.validation)
 
 
-def test_a_seed_moves_partition_and_order(cohort: Cohort) -> None:
-    assert target(cohort, 0, 0.5, seed=0) != target(cohort, 0, 0.5, seed=1)
+def test_a_seed_moves_partition_and_order(view: DatasetView) -> None:
+    assert target(view, 0, 0.5, seed=0) != target(view, 0, 0.5, seed=1)
 
 
 def test_a_split_with_its_own_seed_stays(tmp_path: Path) -> None:
     data = PhantomSettings.model_validate({"images": 60, "patients": 30, "size": 64, "split": {"seed": 5}})
-    fixed = Cohort.open(CohortSpec(data=data, folds=FOLDS, min_cases=2), tmp_path)
+    fixed = DatasetView.open(DatasetViewSpec(data=data, folds=FOLDS, min_cases=2), tmp_path)
     assert target(fixed, 0, 0.5, seed=0).fingerprint == target(fixed, 0, 0.5, seed=1).fingerprint
 
 
-def test_the_fingerprint_covers_rows_annotation_and_their_part(cohort: Cohort) -> None:
+def test_the_fingerprint_covers_rows_annotation_and_their_part(view: DatasetView) -> None:
     prints = [
-        target(cohort, 0, 0.5).fingerprint,
-        target(cohort, 1, 0.5).fingerprint,
-        target(cohort, 0, 1.0).fingerprint,
-        cohort.reading(Draw(data="x", offer="labels", seed=0)).fingerprint,
-        cohort.reading(Draw(data="x", offer="boxes", seed=0)).fingerprint,
-        cohort.reading(Draw(data="x", offer=None, seed=0)).fingerprint,
+        target(view, 0, 0.5).fingerprint,
+        target(view, 1, 0.5).fingerprint,
+        target(view, 0, 1.0).fingerprint,
+        view.reading(RowSelection(data="x", offer="labels", seed=0)).fingerprint,
+        view.reading(RowSelection(data="x", offer="boxes", seed=0)).fingerprint,
+        view.reading(RowSelection(data="x", offer=None, seed=0)).fingerprint,
     ]
     assert len(set(prints)) == len(prints)
 
 
-def test_rows_that_leak_are_left_out_of_training_and_validation(cohort: Cohort) -> None:
-    spec = CohortSpec(data=cohort.spec.data, folds=FOLDS, min_cases=2, excluded=frozenset({3, 4}))
-    without = Cohort(spec=spec, source=cohort.source, index=cohort.index)
-    draw = Draw(data="x", offer="boxes", seed=0)
+def test_rows_that_leak_are_left_out_of_training_and_validation(view: DatasetView) -> None:
+    spec = DatasetViewSpec(data=view.spec.data, folds=FOLDS, min_cases=2, excluded=frozenset({3, 4}))
+    without = DatasetView(spec=spec, source=view.source, index=view.index)
+    draw = RowSelection(data="x", offer="boxes", seed=0)
     assert rows(without.reading(draw)) == set(range(60)) - {3, 4}
-    assert without.reading(draw).fingerprint != cohort.reading(draw).fingerprint
+    assert without.reading(draw).fingerprint != view.reading(draw).fingerprint
 
 
-def test_one_image_is_not_the_share_of_all(cohort: Cohort) -> None:
-    whole = cohort.split(fold=0, seed=0, labelled=1.0)
-    single = cohort.split(fold=0, seed=0, labelled=1)
+def test_one_image_is_not_the_share_of_all(view: DatasetView) -> None:
+    whole = view.split(fold=0, seed=0, labelled=1.0)
+    single = view.split(fold=0, seed=0, labelled=1)
     assert 1 <= single.labelled_images < whole.labelled_images
 
 
 def test_unlabelled_images_of_the_target_are_just_those_whose_masks_are_hidden(tmp_path: Path) -> None:
     root = write_siim_acr(tmp_path / "siim", images=16)
-    spec = CohortSpec(data=SiimAcrSettings(root=root), folds=2, min_cases=1)
-    cohort = Cohort.open(spec, tmp_path / "cache")
-    assert any(not held for held in cohort.index.offers["masks"])
+    spec = DatasetViewSpec(data=SiimAcrSettings(root=root), folds=2, min_cases=1)
+    view = DatasetView.open(spec, tmp_path / "cache")
+    assert any(not held for held in view.index.offers["masks"])
     for labelled in (0.25, 1.0):
-        draw = Draw(data="siim", offer="masks", seed=0, fold=0, labelled=labelled, unlabelled="hidden")
-        split = cohort.split(fold=0, seed=0, labelled=labelled)
-        whole = cohort.split(fold=0, seed=0, labelled=1.0)
+        draw = RowSelection(data="siim", offer="masks", seed=0, fold=0, labelled=labelled, unlabelled="hidden")
+        split = view.split(fold=0, seed=0, labelled=labelled)
+        whole = view.split(fold=0, seed=0, labelled=1.0)
         hidden = {*whole.labelled, *whole.validation} - {*split.labelled, *split.validation}
-        assert set(cohort.reading(draw).unlabelled) == hidden
+        assert set(view.reading(draw).unlabelled) == hidden
 
 
 def test_images_that_never_had_a_mask_join_them_where_a_stage_asks_for_all(tmp_path: Path) -> None:
-    spec = CohortSpec(data=SiimAcrSettings(root=write_siim_acr(tmp_path / "siim", images=16)), folds=2, min_cases=1)
-    cohort = Cohort.open(spec, tmp_path / "cache")
-    draw = Draw(data="siim", offer="masks", seed=0, fold=0, labelled=0.5, unlabelled="all")
-    hidden = set(cohort.reading(replace(draw, unlabelled="hidden")).unlabelled)
-    split = cohort.split(fold=0, seed=0, labelled=0.5)
-    held_out = {cohort.index.patients[row] for row in (*split.test, *split.validation)}
-    held = cohort.index.offers["masks"]
-    never = {row for row in range(len(held)) if not held[row] and cohort.index.patients[row] not in held_out}
+    spec = DatasetViewSpec(
+        data=SiimAcrSettings(root=write_siim_acr(tmp_path / "siim", images=16)), folds=2, min_cases=1
+    )
+    view = DatasetView.open(spec, tmp_path / "cache")
+    draw = RowSelection(data="siim", offer="masks", seed=0, fold=0, labelled=0.5, unlabelled="all")
+    hidden = set(view.reading(replace(draw, unlabelled="hidden")).unlabelled)
+    split = view.split(fold=0, seed=0, labelled=0.5)
+    held_out = {view.index.patients[row] for row in (*split.test, *split.validation)}
+    held = view.index.offers["masks"]
+    never = {row for row in range(len(held)) if not held[row] and view.index.patients[row] not in held_out}
     assert never
-    assert set(cohort.reading(draw).unlabelled) == hidden | never
+    assert set(view.reading(draw).unlabelled) == hidden | never
 
 
 def test_the_reserve_of_a_search_hides_no_mask(tmp_path: Path) -> None:
     root = write_siim_acr(tmp_path / "siim", images=16)
-    spec = CohortSpec(data=SiimAcrSettings(root=root), folds=2, min_cases=1, reserve=0.5)
-    draw = Draw(data="siim", offer="masks", seed=0, unlabelled="hidden", reserve=True)
-    assert Cohort.open(spec, tmp_path / "cache").reading(draw).unlabelled == ()
+    spec = DatasetViewSpec(data=SiimAcrSettings(root=root), folds=2, min_cases=1, reserve=0.5)
+    draw = RowSelection(data="siim", offer="masks", seed=0, unlabelled="hidden", reserve=True)
+    assert DatasetView.open(spec, tmp_path / "cache").reading(draw).unlabelled == ()

@@ -15,7 +15,7 @@ from models.versions import VERSIONS as MODELS
 from study.config.stages import SegmentationStage
 from study.planning.digest import combined, digest
 from study.planning.graph import Plan
-from study.planning.recipe import make_recipe
+from study.planning.recipe import stage_identity
 from tests.support.documents import Document, base, by_stage, planned
 from tests.support.folder import write_folder
 from tests.support.pictures import picture, save
@@ -130,7 +130,7 @@ def test_a_new_version_of_a_models_component_changes_every_stage(
 
 def test_a_new_version_of_the_loop_changes_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = planned(base(), tmp_path)
-    monkeypatch.setattr(study.recipe, "LOOP_VERSION", study.recipe.LOOP_VERSION + 1)
+    monkeypatch.setattr(study.planning.recipe, "LOOP_VERSION", study.planning.recipe.LOOP_VERSION + 1)
     assert before.nodes.keys().isdisjoint(planned(base(), tmp_path).nodes)
 
 
@@ -243,14 +243,14 @@ def test_a_changed_mask_changes_only_the_stages_that_learn_masks(tmp_path: Path)
 
 def test_what_the_networks_output_stands_for_changes_a_stage(tmp_path: Path) -> None:
     plan = planned(base({"pathways": {"none": ["boxes", "segment"]}}), tmp_path)
-    index = plan.cohorts["hospital"].index
+    index = plan.views["hospital"].index
     boxes, segment = plan.arms[0].chain
-    assert len({make_recipe(segment, one).digest for one in (
+    assert len({stage_identity(segment, one).digest for one in (
         index, replace(index, classes=index.classes[::-1]), replace(index, overlapping=False),
     )}) == 3  # fmt: skip
     fewer = replace(index, structures=index.structures[1:])
-    assert make_recipe(boxes, index).digest != make_recipe(boxes, fewer).digest
-    assert make_recipe(segment, index).digest == make_recipe(segment, fewer).digest
+    assert stage_identity(boxes, index).digest != stage_identity(boxes, fewer).digest
+    assert stage_identity(segment, index).digest == stage_identity(segment, fewer).digest
 
 
 def test_weights_from_a_file_count_by_content(tmp_path: Path) -> None:

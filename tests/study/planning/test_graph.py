@@ -79,8 +79,8 @@ def test_its_first_pretraining_set_is_trained_on_12_times_instead_of_540(paper: 
 
 
 def test_its_replicates_share_their_test_images_and_not_what_validates(paper: Plan) -> None:
-    cohort = paper.cohorts["ccxs"]
-    splits = [cohort.split(fold=fold, seed=0, labelled=1.0) for fold in range(9)]
+    view = paper.views["ccxs"]
+    splits = [view.split(fold=fold, seed=0, labelled=1.0) for fold in range(9)]
     assert paper.test_is_fixed
     assert len({split.test for split in splits}) == 1
     assert len(splits[0].test) == 10
@@ -164,7 +164,7 @@ def test_a_factor_that_changes_nothing_in_an_arm_makes_no_new_stage(tmp_path: Pa
 def test_image_epochs_count_epochs_over_training_images_and_steps_in_batches(tmp_path: Path) -> None:
     plan = planned(base({"stages.classify.epochs": 3}), tmp_path)
     (node,) = (node for node in plan.nodes.values() if node.recipe.step.stage == "classify")
-    assert image_epochs(plan, node) == 3 * len(plan.cohorts["clinic"].reading(node.draw).train)
+    assert image_epochs(plan, node) == 3 * len(plan.views["clinic"].reading(node.draw).train)
     plan = planned(
         base({"stages.classify.steps": 5, "stages.classify.batch_size": 4}, without=("stages.classify.epochs",)),
         tmp_path,

@@ -7,7 +7,7 @@ import pytest
 
 from study.monitoring.plan_summary import summary
 from study.planning.graph import Plan
-from study.planning.pending import set_damaged_aside, todo
+from study.planning.pending import pending_stages, set_damaged_aside
 from study.store.store import WEIGHTS, Store
 from tests.support.documents import base, compare, planned
 
@@ -38,7 +38,7 @@ def stages(plan: Plan, name: str) -> list[str]:
 
 
 def test_in_an_empty_store_everything_is_left_parents_first(plan: Plan, store: Store) -> None:
-    left = todo(plan, store)
+    left = pending_stages(plan, store)
     assert list(left.stages) == list(plan.nodes)
     assert left.finished == left.again == frozenset()
 
@@ -46,26 +46,26 @@ def test_in_an_empty_store_everything_is_left_parents_first(plan: Plan, store: S
 def test_in_a_full_store_nothing_is_left(plan: Plan, store: Store) -> None:
     for digest in plan.nodes:
         publish(plan, store, digest)
-    left = todo(plan, store)
+    left = pending_stages(plan, store)
     assert left.stages == ()
     assert left.finished == plan.nodes.keys()
 
 
 def test_stages_of_other_studies_are_not_counted(plan: Plan, store: Store) -> None:
     (store.root / "stages" / ("0" * 32)).mkdir(parents=True)
-    assert todo(plan, store).finished == frozenset()
+    assert pending_stages(plan, store).finished == frozenset()
 
 
 def test_a_parent_is_not_trained_for_children_that_are_finished(plan: Plan, store: Store) -> None:
     for digest in stages(plan, "segment"):
         publish(plan, store, digest)
-    assert todo(plan, store).stages == ()
+    assert pending_stages(plan, store).stages == ()
 
 
 def test_a_finished_parent_is_not_trained_again_for_a_new_child(plan: Plan, store: Store) -> None:
     for digest in [*stages(plan, "classify"), *stages(plan, "boxes")]:
         publish(plan, store, digest)
-    assert set(todo(plan, store).stages) == set(stages(plan, "segment"))
+    assert set(pending_stages(plan, store).stages) == set(stages(plan, "segment"))
 
 
 def test_a_parent_without_weights_is_trained_again_for_a_new_child_only(plan: Plan, store: Store) -> None:
@@ -73,10 +73,10 @@ def test_a_parent_without_weights_is_trained_again_for_a_new_child_only(plan: Pl
         publish(plan, store, digest)
     (parent,) = stages(plan, "classify")
     store.drop_weights([parent])
-    assert todo(plan, store).stages == ()
+    assert pending_stages(plan, store).stages == ()
     child = next(digest for digest, node in plan.nodes.items() if node.parent == parent)
     shutil.rmtree(store.stage(child))
-    left = todo(plan, store)
+    left = pending_stages(plan, store)
     assert left.stages == (parent, child)
     assert left.again == {parent}
 
@@ -85,7 +85,7 @@ def test_a_fraction_that_is_added_leaves_only_its_own_stages(plan: Plan, store: 
     for digest in plan.nodes:
         publish(plan, store, digest)
     grown = planned(compare(labelled_fraction=[0.25, 0.5, 1.0]), tmp_path)
-    assert set(todo(grown, store).stages) == grown.nodes.keys() - plan.nodes.keys()
+    assert set(pending_stages(grown, store).stages) == grown.nodes.keys() - plan.nodes.keys()
 
 
 def test_a_new_size_of_evaluation_scores_again_and_trains_nothing(plan: Plan, store: Store, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_new_size_of_evaluation_scores_again_and_trains_nothing(plan: Plan, st
         publish(plan, store, digest)
     store.drop_weights([*stages(plan, "classify"), *stages(plan, "boxes")])
     larger = planned(base({"evaluate": {"size": 128}}), tmp_path)
-    left = todo(larger, store)
+    left = pending_stages(larger, store)
     assert set(left.stages) == set(stages(plan, "segment"))
     assert left.again == frozenset()
 
@@ -105,8 +105,8 @@ def test_without_weights_a_new_size_trains_again_but_a_new_threshold_does_not(
         publish(plan, store, digest)
     targets = stages(plan, "segment")
     store.drop_weights(targets)
-    assert todo(planned(base({"evaluate": {"threshold": 0.4}}), tmp_path), store).again == frozenset()
-    assert todo(planned(base({"evaluate": {"size": 128}}), tmp_path), store).again == set(targets)
+    assert pending_stages(planned(base({"evaluate": {"threshold": 0.4}}), tmp_path), store).again == frozenset()
+    assert pending_stages(planned(base({"evaluate": {"size": 128}}), tmp_path), store).again == set(targets)
 
 
 def test_damaged_stages_are_set_aside_and_left_to_do(plan: Plan, store: Store) -> None:
@@ -118,7 +118,7 @@ def test_damaged_stages_are_set_aside_and_left_to_do(plan: Plan, store: Store) -
     assert list(told) == [broken]
     assert "has 6 bytes, not the 7" in told[broken]
     assert not store.is_finished(broken)
-    assert todo(plan, store).stages == ()  # nobody needs it: its children are finished
+    assert pending_stages(plan, store).stages == ()  # nobody needs it: its children are finished
 
 
 def test_scoring_a_trained_stage_again_counts_no_training(plan: Plan, store: Store) -> None:

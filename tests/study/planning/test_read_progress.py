@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from study.errors import Refused
+from study.errors import ConfigError
 from study.planning import read_progress
 from study.search.load import load_plan
 from tests.support.documents import base
@@ -59,7 +59,7 @@ def test_new_data_are_said_to_take_a_while_unless_the_study_is_refused(
     assert set(told) == {"first"}
     told.clear()
     plan("first")  # read already
-    with pytest.raises(Refused):
+    with pytest.raises(ConfigError):
         plan("second", no_such_key=1)
     assert not told
 
@@ -78,5 +78,5 @@ def test_new_images_are_fitted_as_the_stages_that_read_them_ask(tmp_path: Path) 
     asked = {(step.settings.data, step.image) for arm in plan.arms for step in arm.chain}
     assert {image.size for _, image in asked} == {48, 64}
     for name, image in asked:
-        assert plan.cohorts[name].source.fitted(0, image) is not None
-        assert plan.cohorts[name].source.fitted(0, image.model_copy(update={"size": 40})) is None
+        assert plan.views[name].source.fitted(0, image) is not None
+        assert plan.views[name].source.fitted(0, image.model_copy(update={"size": 40})) is None

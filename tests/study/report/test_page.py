@@ -19,9 +19,9 @@ from study.report.facts import facts_of, facts_without_plan, read_results
 from study.store.atomic import write_json
 from study.store.paths import COMPARISONS, DRIVER, FAILURES, PLAN, SPEC, TESTS
 from study.store.store import WEIGHTS, Store
-from study.training.job import Surroundings, make_job
-from study.training.loader import Context
-from study.training.train_stage import perform
+from study.training.job import RuntimeContext, stage_job
+from study.training.loader import WorkerContext
+from study.training.train_stage import run_stage
 from tests.support.page import Page, problems
 from tests.support.tiny import planned, tiny
 
@@ -51,9 +51,9 @@ def write_study(plan: Plan, storage: Path, *, state: str = "finished") -> None:
 def trained(plan: Plan, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The storage of the finished study."""
     storage = tmp_path_factory.mktemp("storage")
-    place = Surroundings(storage=storage, cache=cache, cpus=1, checkpoint=Checkpoint())
+    place = RuntimeContext(storage=storage, cache=cache, cpus=1, checkpoint=Checkpoint())
     for node in plan.nodes.values():
-        perform(make_job(plan, node), place, Context(report=lambda _: None))
+        run_stage(stage_job(plan, node), place, WorkerContext(report=lambda _: None))
     write_study(plan, storage)
     write_outcome(plan, Store(storage))
     return storage
@@ -136,7 +136,7 @@ def test_images_patients_and_splits_are_counted(page: Page, plan: Plan) -> None:
     said = page.text("data")
     assert "clinic pretraining phantom 16 8 " in said
     assert "hospital target phantom 16 8 16 " in said
-    split = plan.cohorts["hospital"].split(fold=0, seed=0, labelled=1.0)
+    split = plan.views["hospital"].split(fold=0, seed=0, labelled=1.0)
     assert f"100 % {split.labelled_images} {len(split.validation)} " in said
     assert "No pretraining image shares a patient" in said
 

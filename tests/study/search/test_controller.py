@@ -20,16 +20,16 @@ import pytest
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from cluster.protocol import Outcome
+from cluster.protocol import StageOutcome
 from datasets.splits.assignment import reserved
-from study.errors import Refused
+from study.errors import ConfigError
 from study.monitoring.plan_summary import summary, summary_text
 from study.planning.graph import Plan
 from study.search.controller import Driver
 from study.search.journal import journal_file
 from study.search.table import search_rows, search_table
 from study.store.store import Store
-from study.training.job import Surroundings, make_job
+from study.training.job import RuntimeContext, stage_job
 from study.training.oom import too_large
 from tests.support.own_data import write_own_data
 from tests.support.pictures import save
@@ -98,11 +98,11 @@ def test_planning_again_finds_nothing_to_do(ran: tuple[Plan, Path], cache: Path)
 
 def test_candidates_read_the_reserve_alone_and_share_what_is_before_it(ran: tuple[Plan, Path]) -> None:
     plan, _ = ran
-    cohort = plan.cohorts[plan.target]
-    own = reserved(cohort.index, cohort.settings, "masks", 0.4)
-    readings = [cohort.reading(node.draw) for node in plan.candidates.values() if node.draw.data == plan.target]
+    view = plan.views[plan.target]
+    own = reserved(view.index, view.settings, "masks", 0.4)
+    readings = [view.reading(node.draw) for node in plan.candidates.values() if node.draw.data == plan.target]
     read = {row for reading in readings for row in (*reading.train, *reading.validation, *reading.unlabelled)}
-    assert {cohort.index.patients[row] for row in read} == own
+    assert {view.index.patients[row] for row in read} == own
     classifiers = {name for name, node in plan.candidates.items() if node.step.stage == "classify"}
     assert len(classifiers) == 1
     assert classifiers <= plan.nodes.keys()
@@ -125,7 +125,7 @@ def test_the_table_tells_trials_budget_and_best(ran: tuple[Plan, Path]) -> None:
     assert "| 3 | 3 | 0 | 0 |" in search_table(folder, "md")
     assert len(json.loads(search_table(folder, "json"))) == 6
     assert len(search_table(folder, "csv").splitlines()) == 7
-    with pytest.raises(Refused, match="md, csv, json"):
+    with pytest.raises(ConfigError, match="md, csv, json"):
         search_table(folder, "latex")
 
 
@@ -201,12 +201,12 @@ def test_no_pixel_of_a_test_image_moves_what_is_chosen(cache: Path, tmp_path: Pa
         root = write_own_data(tmp_path / str(poisoned), size=32)
         document["data"] = {"hospital": {"source": "folder", "root": str(root)}}
         plan = planned(document, tmp_path / "none", cache)
-        cohort = plan.cohorts["hospital"]
-        own = reserved(cohort.index, cohort.settings, "masks", 0.6)
+        view = plan.views["hospital"]
+        own = reserved(view.index, view.settings, "masks", 0.6)
         if poisoned:
             noise, count = np.random.default_rng(0), 0
-            for row, patient in enumerate(cohort.index.patients):
-                for file in root.glob(f"**/{Path(cohort.index.ids[row]).stem}.png") if patient not in own else ():
+            for row, patient in enumerate(view.index.patients):
+                for file in root.glob(f"**/{Path(view.index.ids[row]).stem}.png") if patient not in own else ():
                     count += 1
                     save(noise.integers(0, 2, (32, 32), dtype=np.uint8) * 255, file)
             assert count > 20
@@ -279,7 +279,7 @@ def test_a_search_in_which_all_fails_says_so_and_compares_nothing(cache: Path, t
     document = searched({"pathways": {"none": ["segment"]}}, trials=2, space={LR: {"uniform": [1e29, 1e30]}})
     plan = run_here(document, tmp_path, cache)
     assert plan.searches is not None
-    assert plan.searches.fruitless == ["unet / tu-lcnet_050 / random / none"]
+    assert plan.searches.arms_without_result == ["unet / tu-lcnet_050 / random / none"]
     assert plan.replicates == []
 
 
@@ -287,13 +287,13 @@ def test_a_nested_search_looks_at_no_test_case_of_its_fold(cache: Path, tmp_path
     document = searched({"compare.labelled_fraction": [1.0], "pathways": {"none": ["segment"]}}, nested=True, trials=2)
     del document["search"]["reserve"]
     plan = run_here(document, tmp_path, cache)
-    cohort = plan.cohorts[plan.target]
+    view = plan.views[plan.target]
     assert plan.searches is not None
     assert [one.fold for one in plan.searches.all] == [0, 1]
     for one, replicate in zip(plan.searches.all, plan.replicates, strict=True):
-        test = set(cohort.split(fold=replicate.fold, seed=0, labelled=1.0).test)
+        test = set(view.split(fold=replicate.fold, seed=0, labelled=1.0).test)
         for trial in one.trials.all:
-            reading = cohort.reading(plan.node(trial.user_attrs["digest"]).draw)
+            reading = view.reading(plan.node(trial.user_attrs["digest"]).draw)
             assert test.isdisjoint((*reading.train, *reading.validation))
         best = plan.searches.best(one, 0)
         assert best is not None
@@ -339,7 +339,7 @@ def test_an_earlier_study_gives_the_first_points(ran: tuple[Plan, Path], cache: 
 def test_a_search_that_cannot_be_is_refused_in_one_line(
     changes: dict[str, object], told: str, cache: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ConfigError) as refused:
         planned(searched(**changes), tmp_path, cache)
     assert [told in line and "allowed: " in line for line in str(refused.value).splitlines()] == [True]
 
@@ -347,14 +347,14 @@ def test_a_search_that_cannot_be_is_refused_in_one_line(
 def test_nested_search_with_moving_folds_is_refused(cache: Path, tmp_path: Path) -> None:
     document = searched({"compare.seeds": [0, 1]}, nested=True)
     del document["search"]["reserve"]
-    with pytest.raises(Refused, match=r"split\.seed"):
+    with pytest.raises(ConfigError, match=r"split\.seed"):
         planned(document, tmp_path, cache)
 
 
 def test_top_without_a_search_is_refused(cache: Path, tmp_path: Path) -> None:
     document = searched({"compare.top": 1})
     del document["search"]
-    with pytest.raises(Refused, match="without search"):
+    with pytest.raises(ConfigError, match="without search"):
         planned(document, tmp_path, cache)
 
 
@@ -370,7 +370,7 @@ def test_what_is_compared_is_looked_for_again_only_when_something_ended(ran: tup
     for _ in range(3):
         assert driver.more(2) == ([], set())
     assert looks == ["once"]
-    driver.ended("a stage", Outcome(status="done"))
+    driver.ended("a stage", StageOutcome(status="done"))
     for _ in range(3):
         driver.more(2)
     assert looks == ["once", "once"]
@@ -378,13 +378,13 @@ def test_what_is_compared_is_looked_for_again_only_when_something_ended(ran: tup
 
 def test_out_of_memory_names_a_batch_that_fits(cache: Path, tmp_path: Path) -> None:
     plan = planned(searched(), tmp_path, cache)
-    around = Surroundings(storage=tmp_path, cache=cache, cpus=1, checkpoint=plan.spec.checkpoint)
+    around = RuntimeContext(storage=tmp_path, cache=cache, cpus=1, checkpoint=plan.spec.checkpoint)
     for name, node in plan.candidates.items():
         error = torch.OutOfMemoryError("in another process")
-        told = too_large(make_job(plan, plan.node(name)), around, torch.device("cpu"), error)
+        told = too_large(stage_job(plan, plan.node(name)), around, torch.device("cpu"), error)
         size = node.step.settings.batch_size
         assert told.startswith(f"out of memory with stages.{node.step.stage}.batch_size {size}; allowed: ")
         assert told.endswith(f"batch_size {size // 2} fits; set that, or accumulate 2")
         several = replace(around, workers=2)
-        told = too_large(make_job(plan, plan.node(name)), several, torch.device("cpu"), error)
+        told = too_large(stage_job(plan, plan.node(name)), several, torch.device("cpu"), error)
         assert told.endswith("; lower it, or image.size, or take more workers")

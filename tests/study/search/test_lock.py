@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from study.errors import Refused
+from study.errors import ConfigError
 from study.search.lock import alone
 from study.store.store import Store
 from tests.support.searched import planned, searched
@@ -43,7 +43,7 @@ def other(tmp_path: Path) -> "subprocess.Popen[str]":
 def test_a_second_driver_is_refused_until_the_first_is_gone(other: "subprocess.Popen[str]", tmp_path: Path) -> None:
     plan, store = planned(searched(), tmp_path / "runs", tmp_path / "cache"), Store(tmp_path / "runs")
     with (
-        pytest.raises(Refused, match="search: another driver runs this search; allowed: one at a time"),
+        pytest.raises(ConfigError, match="search: another driver runs this search; allowed: one at a time"),
         alone(plan, store),
     ):
         pass

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from study.diagnostics.gc import garbage, remove
 from study.store import bucket_store as mirrors
 from study.store.bucket_store import made_mirror
-from study.store.damage import Damaged
-from study.store.object_store import Entry, Remote, Silent
+from study.store.damage import DamagedStageError
+from study.store.object_store import Entry, Remote, StoreUnavailable
 from study.store.paths import SEAL, WEIGHTS
 from study.store.store import Store
 from tests.support.object_store import ObjectStore
@@ -157,7 +157,7 @@ def test_altered_object_is_noticed_though_its_size_is_the_same(
 
     for store in (here, there, place.machine("third")):
         store.finished()
-        with pytest.raises(Damaged, match=f"stage {DIGEST}: {name} was altered after it was written"):
+        with pytest.raises(DamagedStageError, match=f"stage {DIGEST}: {name} was altered after it was written"):
             store.verify(DIGEST)
 
 
@@ -165,19 +165,19 @@ def test_weights_altered_in_the_second_of_their_seal_are_noticed_when_read(place
     publish(here)
     place.alter(WEIGHTS)
 
-    with pytest.raises(Damaged, match=f"{WEIGHTS} was altered"):
+    with pytest.raises(DamagedStageError, match=f"{WEIGHTS} was altered"):
         place.machine("third").weights(DIGEST)
 
 
 def test_object_that_was_cut_off_or_lost_is_noticed(place: Place, here: Store, there: Store) -> None:
     publish(here)
     place.server.write(f"{place.prefix}/stages/{DIGEST}/{WEIGHTS}", b"short")
-    with pytest.raises(Damaged, match=r"has 5 bytes, not the \d+ that were written"):
+    with pytest.raises(DamagedStageError, match=r"has 5 bytes, not the \d+ that were written"):
         there.verify(DIGEST)
 
     there.mirror.remote.delete(f"stages/{DIGEST}/{WEIGHTS}")
     there.mirror.refresh(DIGEST)
-    with pytest.raises(Damaged, match="is missing"):
+    with pytest.raises(DamagedStageError, match="is missing"):
         there.verify(DIGEST)
 
 
@@ -192,7 +192,7 @@ def test_file_damaged_in_the_mirror_is_fetched_again(here: Store, there: Store) 
 def test_damaged_stage_set_aside_can_be_published_again(place: Place, here: Store, there: Store) -> None:
     publish(here)
     place.alter(WEIGHTS)
-    there.set_aside(Damaged(DIGEST, "its seal is missing"))
+    there.set_aside(DamagedStageError(DIGEST, "its seal is missing"))
 
     assert here.finished() == frozenset()
     assert publish(here, 2.0)
@@ -209,7 +209,7 @@ def test_dropped_weights_are_gone_everywhere_and_the_stage_is_sound(place: Place
         assert store.finished() == {DIGEST}
         assert not store.has_weights(DIGEST)
         store.verify(DIGEST)
-        with pytest.raises(Damaged, match="not kept"):
+        with pytest.raises(DamagedStageError, match="not kept"):
             store.weights(DIGEST)
 
 
@@ -266,7 +266,7 @@ def test_stage_that_could_not_be_stored_waits_and_goes_there_later(
 
 def test_stage_that_was_cut_off_while_it_waited_is_given_up(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> bool:
-        raise Silent("no")
+        raise StoreUnavailable("no")
 
     with monkeypatch.context() as patch:
         patch.setattr(here.mirror, "_send", refuse)
@@ -298,7 +298,7 @@ def test_names_in_a_forged_seal_lead_nowhere(place: Place, here: Store, tmp_path
     place.server.write(f"{place.prefix}/stages/{DIGEST}/{SEAL}", forged)
     place.server.write(f"{place.prefix}/evil", b"evil")
 
-    with pytest.raises(Damaged, match="is missing"):
+    with pytest.raises(DamagedStageError, match="is missing"):
         here.verify(DIGEST)
     assert not list(tmp_path.rglob("evil"))
 

@@ -9,9 +9,9 @@ import psutil
 import pytest
 import torch
 
-from study.store import folder_sync, lease, repeating
+from study.store import folder_sync, repeating
 from study.store.bucket_store import made_mirror
-from study.store.lease import Claimed, claim, is_claimed
+from study.store.lease import LeaseHeld, is_leased, lease
 from study.store.object_store import Entry, Remote
 from study.store.store import Store
 from study.training.checkpoint import Checkpoints, Copies, Snapshot
@@ -35,7 +35,7 @@ def there(server: ObjectStore, tmp_path: Path) -> Store:
 
 
 def held(store: Store) -> bool:
-    return is_claimed(store.work(DIGEST), store.mirror)
+    return is_leased(store.work(DIGEST), store.mirror)
 
 
 def written_claim(store: Store, host: str, pid: int) -> None:
@@ -45,9 +45,9 @@ def written_claim(store: Store, host: str, pid: int) -> None:
 
 def test_claim_held_here_is_refused_there_and_freed(here: Store, there: Store) -> None:
     assert not held(there)
-    with claim(here.work(DIGEST), here.mirror):
+    with lease(here.work(DIGEST), here.mirror):
         assert held(there)
-        with pytest.raises(Claimed), claim(there.work(DIGEST), there.mirror):
+        with pytest.raises(LeaseHeld), lease(there.work(DIGEST), there.mirror):
             pass
         assert not there.work(DIGEST).joinpath("claim.json").exists()
 
@@ -64,7 +64,7 @@ def test_claim_of_a_dead_process_of_this_host_does_not_count(here: Store) -> Non
 def test_claim_of_another_host_counts_while_it_beats(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     written_claim(here, "elsewhere", 1)
     assert held(here)
-    monkeypatch.setattr(lease, "STALE_SECONDS", 0.5)
+    monkeypatch.setattr("study.store.lease.STALE_SECONDS", 0.5)
     time.sleep(1.2)
 
     assert not held(here)
@@ -73,7 +73,7 @@ def test_claim_of_another_host_counts_while_it_beats(here: Store, monkeypatch: p
 def test_claim_is_beaten(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeating, "BEAT_SECONDS", 0.1)
     key = f"work/{DIGEST}/claim.json"
-    with claim(here.work(DIGEST), here.mirror):
+    with lease(here.work(DIGEST), here.mirror):
         first = here.mirror.remote.entries(f"work/{DIGEST}")[key].mtime_ns
         time.sleep(1.3)
         assert here.mirror.remote.entries(f"work/{DIGEST}")[key].mtime_ns > first
@@ -143,7 +143,7 @@ def test_more_advanced_checkpoint_of_this_machine_is_taken(here: Store, there: S
 
 
 def test_attempt_that_ends_well_leaves_no_checkpoint(here: Store) -> None:
-    with claim(here.work(DIGEST), here.mirror):
+    with lease(here.work(DIGEST), here.mirror):
         saved(checkpoints(here), 1)
 
     assert here.mirror.remote.entries("work") == {}

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from study.store.lease import STALE_SECONDS, Claimed, claim, is_claimed
+from study.store.lease import STALE_SECONDS, LeaseHeld, is_leased, lease
 
 
 @pytest.fixture
@@ -29,25 +29,25 @@ def claim_of(work: Path, *, host: str | None = None, pid: int | None = None, bor
 
 
 def test_claim_is_held_during_the_block_only(work: Path) -> None:
-    assert not is_claimed(work)
-    with claim(work):
-        assert is_claimed(work)
-    assert not is_claimed(work)
+    assert not is_leased(work)
+    with lease(work):
+        assert is_leased(work)
+    assert not is_leased(work)
 
 
 def test_a_claim_that_cannot_be_read_counts(work: Path) -> None:
     work.mkdir(parents=True)
     (work / "claim.json").symlink_to("/proc/self/mem")  # whose first byte is an error of input and output
-    assert is_claimed(work)
+    assert is_leased(work)
 
 
 def test_second_claim_is_refused(work: Path) -> None:
-    with claim(work), pytest.raises(Claimed), claim(work):
+    with lease(work), pytest.raises(LeaseHeld), lease(work):
         pass
 
 
 def test_block_that_ends_well_removes_the_work_folder(work: Path) -> None:
-    with claim(work):
+    with lease(work):
         (work / "attempt").mkdir()
 
     assert not work.exists()
@@ -55,14 +55,14 @@ def test_block_that_ends_well_removes_the_work_folder(work: Path) -> None:
 
 def test_block_that_fails_keeps_the_attempts_and_frees_the_claim(work: Path) -> None:
     def fail() -> None:
-        with claim(work):
+        with lease(work):
             (work / "attempt").mkdir()
             raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
         fail()
     assert (work / "attempt").is_dir()
-    assert not is_claimed(work)
+    assert not is_leased(work)
 
 
 def test_claim_of_a_dead_process_does_not_count(work: Path) -> None:
@@ -70,36 +70,36 @@ def test_claim_of_a_dead_process_does_not_count(work: Path) -> None:
         process.wait()
     claim_of(work, pid=process.pid)
 
-    assert not is_claimed(work)
+    assert not is_leased(work)
 
 
 def test_claim_of_a_process_whose_number_was_given_again_does_not_count(work: Path) -> None:
     claim_of(work, born=psutil.Process().create_time() - 3600)
 
-    assert not is_claimed(work)
+    assert not is_leased(work)
 
 
 def test_claim_outlives_a_clock_that_is_set_by_a_second(work: Path) -> None:
     claim_of(work, born=psutil.Process().create_time() - 1)
 
-    assert is_claimed(work)
+    assert is_leased(work)
 
 
 def test_claim_of_a_zombie_does_not_count(work: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
         born = psutil.Process(process.pid).create_time()
         claim_of(work, pid=process.pid, born=born)
-        assert is_claimed(work)
+        assert is_leased(work)
         process.kill()
         while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
-        assert not is_claimed(work)
+        assert not is_leased(work)
 
 
 def test_fresh_beat_of_another_host_counts(work: Path) -> None:
     claim_of(work, host="elsewhere")
 
-    assert is_claimed(work)
+    assert is_leased(work)
 
 
 def test_stale_beat_of_another_host_does_not_count(work: Path) -> None:
@@ -107,12 +107,12 @@ def test_stale_beat_of_another_host_does_not_count(work: Path) -> None:
     old = time.time() - STALE_SECONDS - 1
     os.utime(file, (old, old))
 
-    assert not is_claimed(work)
+    assert not is_leased(work)
 
 
 def test_claim_beats(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("study.store.repeating.BEAT_SECONDS", 0.01)
-    with claim(work):
+    with lease(work):
         os.utime(work / "claim.json", (0, 0))
         deadline = time.monotonic() + 10
         while not (work / "claim.json").stat().st_mtime and time.monotonic() < deadline:
@@ -126,10 +126,10 @@ def test_of_many_threads_one_gets_the_claim(work: Path) -> None:
     def take() -> None:
         start.wait()
         try:
-            with claim(work):
+            with lease(work):
                 won.append(1)
                 end.wait()
-        except Claimed:
+        except LeaseHeld:
             end.wait()
 
     threads = [threading.Thread(target=take) for _ in range(8)]
@@ -143,13 +143,13 @@ def test_of_many_threads_one_gets_the_claim(work: Path) -> None:
 TAKER = """
 import sys, time
 from pathlib import Path
-from study.store.lease import claim, Claimed
+from study.store.lease import LeaseHeld, lease
 work, count = Path(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(count):
     try:
-        with claim(work / str(number)):
+        with lease(work / str(number)):
             (work.parent / f"won-{number}-{sys.argv[3]}").touch()
             time.sleep(0.01)
             others = [path for path in work.parent.glob(f"in-{number}-*")]
@@ -158,7 +158,7 @@ for number in range(count):
             mark.touch()
             time.sleep(0.01)
             mark.unlink()
-    except Claimed:
+    except LeaseHeld:
         pass
 """
 
@@ -181,21 +181,21 @@ def test_processes_never_hold_one_claim_together(tmp_path: Path) -> None:
 
 
 def test_killed_holder_frees_the_claim_at_once(work: Path) -> None:
-    held = "import sys, time; from pathlib import Path; from study.store.lease import claim\n"
-    held += "with claim(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    held = "import sys, time; from pathlib import Path; from study.store.lease import lease\n"
+    held += "with lease(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", held, str(work)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        assert is_claimed(work)
+        assert is_leased(work)
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-        with claim(work):
+        with lease(work):
             pass
 
 
 def test_claim_taken_over_is_left_to_its_new_holder(tmp_path: Path) -> None:
     work = tmp_path / "work" / "stage"
-    with claim(work):
+    with lease(work):
         theirs = {"host": "elsewhere", "pid": 1, "born": 0.0, "token": "theirs"}
         (work / "claim.json").write_text(json.dumps(theirs))
         (work / "attempt").mkdir()
@@ -207,4 +207,4 @@ def test_claim_of_another_host_counts_while_the_storage_does_not_tell_its_age(wo
     claim_of(work, host="elsewhere")
     (work / ".now").symlink_to(".now")
 
-    assert is_claimed(work)
+    assert is_leased(work)

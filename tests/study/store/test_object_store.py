@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from study.errors import Refused
-from study.store.object_store import Remote, Silent, checked_uri, problem, writing_problem
+from study.errors import ConfigError
+from study.store.object_store import Remote, StoreUnavailable, checked_uri, problem, writing_problem
 from tests.support.object_store import ObjectStore
 
 
@@ -82,7 +82,7 @@ def test_server_that_comes_back_is_waited_for(server: ObjectStore, remote: Remot
 def test_server_that_stays_silent_is_told_by_its_uri(server: ObjectStore, remote: Remote) -> None:
     server.stop()
     try:
-        with pytest.raises(Silent, match=remote.uri):
+        with pytest.raises(StoreUnavailable, match=remote.uri):
             remote.read("file")
         assert "cannot be read" in str(problem(remote))
         assert "cannot be written" in str(writing_problem(remote))
@@ -111,14 +111,14 @@ def test_storage_that_can_be_written_is_left_as_it_was(server: ObjectStore, remo
     ],
 )
 def test_uri_that_is_none_of_ours_is_refused(uri: str, message: str) -> None:
-    with pytest.raises(Refused, match="--storage") as refused:
+    with pytest.raises(ConfigError, match="--storage") as refused:
         checked_uri(uri)
     assert message in str(refused.value)
 
 
 @pytest.mark.parametrize("uri", ["s3://me:hidden@bucket/p", "s3://bucket/p?secret_key=hidden&access_key=me"])
 def test_credentials_in_a_uri_are_refused_and_not_repeated(uri: str) -> None:
-    with pytest.raises(Refused, match="AWS_SECRET_ACCESS_KEY") as refused:
+    with pytest.raises(ConfigError, match="AWS_SECRET_ACCESS_KEY") as refused:
         checked_uri(uri)
     assert "hidden" not in str(refused.value)
 

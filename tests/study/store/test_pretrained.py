@@ -7,7 +7,7 @@ import pytest
 
 from models.catalog import registry
 from models.catalog.registry import WEIGHTS_FILE, initial_weights_id
-from study.planning.pending import todo
+from study.planning.pending import pending_stages
 from study.planning.pretrained import pretrained_weights
 from study.store.bucket_store import made_mirror
 from study.store.pretrained import keep, kept
@@ -52,7 +52,7 @@ def test_weights_that_one_machine_keeps_are_there_for_another(server: ObjectStor
 def test_weights_that_only_candidates_start_from_are_among_those_needed(tmp_path: Path) -> None:
     changes = {"compare.backbone": ["resnet18"], "compare.initial_weights": ["imagenet"], "compare.pathway": ["none"]}
     plan, store = planned(searched(changes), tmp_path, tmp_path / "cache"), Store(tmp_path)
-    left = todo(plan, store)
+    left = pending_stages(plan, store)
 
     assert not left.stages
     assert pretrained_weights(plan, left, store) == [WEIGHTS]

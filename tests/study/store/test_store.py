@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from study.store.atomic import read_json, write_json, write_table
-from study.store.damage import Damaged
+from study.store.damage import DamagedStageError
 from study.store.paths import SEAL, WEIGHTS
 from study.store.store import Store, write_scores
 
@@ -124,7 +124,7 @@ def flip(path: Path) -> None:
 def test_damaged_weights_are_noticed(store: Store, harm: Callable[[Path], None]) -> None:
     harm(published(store) / WEIGHTS)
 
-    with pytest.raises(Damaged, match=f"stage {DIGEST}: {WEIGHTS}"):
+    with pytest.raises(DamagedStageError, match=f"stage {DIGEST}: {WEIGHTS}"):
         store.verify(DIGEST)
 
 
@@ -134,14 +134,14 @@ def test_byte_that_flips_without_a_trace_in_the_time_is_noticed_when_read(store:
     flip(path)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
-    with pytest.raises(Damaged, match="altered"):
+    with pytest.raises(DamagedStageError, match="altered"):
         store.weights(DIGEST)
 
 
 def test_damaged_history_is_noticed(store: Store) -> None:
     truncate(published(store) / "history.parquet")
 
-    with pytest.raises(Damaged, match=r"history\.parquet has 1 bytes, not the 4"):
+    with pytest.raises(DamagedStageError, match=r"history\.parquet has 1 bytes, not the 4"):
         store.verify(DIGEST)
 
 
@@ -152,7 +152,7 @@ def test_broken_seal_is_damage(store: Store, content: str | None) -> None:
     if content is not None:
         path.write_text(content)
 
-    with pytest.raises(Damaged, match="its seal is missing"):
+    with pytest.raises(DamagedStageError, match="its seal is missing"):
         store.verify(DIGEST)
 
 
@@ -164,7 +164,7 @@ def test_touched_but_equal_file_is_sound(store: Store) -> None:
 
 def test_damaged_stage_set_aside_can_be_published_again(store: Store) -> None:
     truncate(published(store) / WEIGHTS)
-    store.set_aside(Damaged(DIGEST, "its seal is missing"))
+    store.set_aside(DamagedStageError(DIGEST, "its seal is missing"))
 
     assert store.finished() == frozenset()
     assert store.publish(DIGEST, draft(store, attempt="two"), RECORD)
@@ -174,8 +174,8 @@ def test_damaged_stage_set_aside_can_be_published_again(store: Store) -> None:
 
 def test_setting_aside_what_another_process_set_aside_is_no_error(store: Store) -> None:
     published(store)
-    store.set_aside(Damaged(DIGEST, "its seal is missing"))
-    store.set_aside(Damaged(DIGEST, "its seal is missing"))
+    store.set_aside(DamagedStageError(DIGEST, "its seal is missing"))
+    store.set_aside(DamagedStageError(DIGEST, "its seal is missing"))
 
     assert len(list((store.root / "damaged").iterdir())) == 1
 
@@ -187,7 +187,7 @@ def test_stage_without_its_weights_is_finished_and_sound(store: Store) -> None:
     store.verify(DIGEST)
     assert store.is_finished(DIGEST)
     assert not store.has_weights(DIGEST)
-    with pytest.raises(Damaged, match="not kept"):
+    with pytest.raises(DamagedStageError, match="not kept"):
         store.weights(DIGEST)
 
 
@@ -206,7 +206,7 @@ def test_dropping_keeps_the_seals_of_the_other_files(store: Store) -> None:
     store.drop_weights([DIGEST])
     truncate(folder / "history.parquet")
 
-    with pytest.raises(Damaged, match=r"history\.parquet"):
+    with pytest.raises(DamagedStageError, match=r"history\.parquet"):
         store.verify(DIGEST)
 
 
@@ -251,7 +251,7 @@ def test_scores_written_later_are_verified_too(store: Store, content: bytes | No
     store.add_scores(DIGEST, "key", table, table)
     path = store.scores(DIGEST, "key")
     path.write_bytes(path.read_bytes()[:-9] if content is None else content)
-    with pytest.raises(Damaged) as damaged:
+    with pytest.raises(DamagedStageError) as damaged:
         store.scores(DIGEST, "key")
     store.set_aside(damaged.value)
     assert store.is_finished(DIGEST)
@@ -263,7 +263,7 @@ def test_weights_that_another_driver_dropped_are_no_damage_of_the_stage(store: S
     table = pa.table({"image": ["a"]})
     store.add_scores(DIGEST, "key", table, table)
     store.drop_weights([DIGEST])
-    with pytest.raises(Damaged, match="its weights were not kept") as damaged:
+    with pytest.raises(DamagedStageError, match="its weights were not kept") as damaged:
         store.weights(DIGEST)
     store.set_aside(damaged.value)
     assert store.is_finished(DIGEST)
@@ -289,6 +289,6 @@ def test_writable_storage_is_left_as_it_was(store: Store) -> None:
 
 
 def test_damage_is_told_across_processes() -> None:
-    told = pickle.loads(pickle.dumps(Damaged("abc", "its seal is missing")))
+    told = pickle.loads(pickle.dumps(DamagedStageError("abc", "its seal is missing")))
     assert (told.digest, told.name, told.short) == ("abc", SEAL, "stage abc: its seal is missing")
     assert "study run FILE" in str(told)

@@ -18,7 +18,7 @@ from models.tasks import make_task
 from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
 from study.config.stages import ClassThreshold
-from study.training.evaluate import Examination, score
+from study.training.evaluate import EvaluationSpec, score
 
 SIZE, IMAGES = 32, 6
 NAMES = ("soft tissue", "bone")
@@ -26,9 +26,9 @@ SPLITS: dict[str, Any] = {"test": range(3), "validation": range(3, IMAGES)}
 RATE = 0.1
 
 
-def examination(
+def evaluation(
     task: Segmentation, class_threshold: ClassThreshold | None, threshold: float = 0.5, ignored: float = 0.0
-) -> Examination:
+) -> EvaluationSpec:
     random = np.random.default_rng(0)
     ids = [str(number) for number in range(IMAGES)]
     empty = [""] * IMAGES
@@ -42,7 +42,7 @@ def examination(
     if not task.outputs.exclusive:
         truth = np.stack([truth == 1, truth == 2], axis=1).astype(np.uint8)
     truth[random.random(truth.shape) < ignored] = IGNORE
-    return Examination(
+    return EvaluationSpec(
         task=task, index=index, prepared=Prepared(images=images, targets=None, shapes=shapes), truth=truth,
         image=ImageSettings(size=SIZE), size=SIZE, threshold=threshold, class_threshold=class_threshold,
     )  # fmt: skip
@@ -59,7 +59,7 @@ def both_tables(
     assert isinstance(task, Segmentation)
     torch.manual_seed(0)
     network = build(Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=2 + exclusive))
-    return score(network, examination(task, class_threshold, threshold, ignored), SPLITS)
+    return score(network, evaluation(task, class_threshold, threshold, ignored), SPLITS)
 
 
 def scored(class_threshold: ClassThreshold | None, ignored: float = 0.0) -> list[dict[str, Any]]:

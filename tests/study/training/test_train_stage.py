@@ -18,19 +18,19 @@ from safetensors.torch import load_file, save_file
 from datasets.loading.prepare import truth
 from models.network import Network
 from study.config.schema import Checkpoint
-from study.execution.node_check import footing
+from study.execution.node_check import node_check
 from study.execution.worker import Worker
 from study.planning.graph import Plan
 from study.search.controller import values_of
 from study.store.atomic import write_signed
-from study.store.damage import Damaged
-from study.store.lease import Claimed, claim
+from study.store.damage import DamagedStageError
+from study.store.lease import LeaseHeld, lease
 from study.store.paths import WEIGHTS
 from study.store.store import Store
-from study.training.job import Job, Surroundings, make_job
-from study.training.loader import Context, UnusableGpu, own_device
+from study.training.job import RuntimeContext, StageJob, stage_job
+from study.training.loader import UnusableGpu, WorkerContext, own_device
 from study.training.oom import too_large
-from study.training.train_stage import DataChanged, Member, open_bench, perform
+from study.training.train_stage import DataChanged, Member, open_setup, run_stage
 from study.training.trainer import Diverged
 from tests.support.tiny import planned, tiny
 
@@ -42,22 +42,22 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def surroundings(storage: Path, cache: Path) -> Surroundings:
-    return Surroundings(storage=storage, cache=cache, cpus=1, checkpoint=Checkpoint(epochs=1, seconds=0))
+def runtime(storage: Path, cache: Path) -> RuntimeContext:
+    return RuntimeContext(storage=storage, cache=cache, cpus=1, checkpoint=Checkpoint(epochs=1, seconds=0))
 
 
 def ignore(_: object) -> None:
     """Hear a report and do nothing."""
 
 
-def do(job: Job, storage: Path, cache: Path) -> None:
-    perform(job, surroundings(storage, cache), Context(report=ignore))
+def do(job: StageJob, storage: Path, cache: Path) -> None:
+    run_stage(job, runtime(storage, cache), WorkerContext(report=ignore))
 
 
-def chain(plan: Plan, pathway: str) -> list[Job]:
+def chain(plan: Plan, pathway: str) -> list[StageJob]:
     """The jobs of a pathway's first replicate."""
     row = next(one for one in plan.replicates if plan.arms[one.arm].factors["pathway"] == pathway)
-    return [make_job(plan, plan.nodes[digest]) for digest in row.chain]
+    return [stage_job(plan, plan.nodes[digest]) for digest in row.chain]
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_a_stage_takes_a_gpu_only_with_a_share_of_one(gpus: float, kind: str, mo
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU that torch can use")
 def test_a_gpu_that_torch_cannot_use_is_told_with_a_remedy(plan: Plan, cache: Path, tmp_path: Path) -> None:
     job = chain(plan, "none")[0]
-    worker = Worker({job.digest: job}, replace(surroundings(tmp_path, cache), gpus=1.0))
+    worker = Worker({job.digest: job}, replace(runtime(tmp_path, cache), gpus=1.0))
     outcome = worker(job.digest, ignore)
     assert outcome.status == "failed"
     assert outcome.detail.startswith("this machine cannot use its GPU with torch ")
@@ -129,7 +129,7 @@ def test_out_of_memory_names_what_fits(
     stage = {f"stages.segment.{key}": value for key, value in changes.items()}
     job = chain(planned(tiny(SMALL | {"image.size": 64} | stage), cache), "none")[0]
     error = torch.OutOfMemoryError("in another process")
-    assert too_large(job, surroundings(tmp_path, cache), torch.device("cpu"), error).endswith(f"; {remedy}")
+    assert too_large(job, runtime(tmp_path, cache), torch.device("cpu"), error).endswith(f"; {remedy}")
     assert {half for _, half in passes} == {"precision" in changes}
     learned = [images for images, _ in passes if images <= fit]
     assert len(learned) == (0 if remedy.startswith("not") else 2 if "adversarial" in changes else 1)
@@ -168,7 +168,7 @@ def test_seconds_of_a_stage_are_those_of_all_attempts(plan: Plan, cache: Path, t
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        perform(job, surroundings(tmp_path, cache), Context(report=cut))
+        run_stage(job, runtime(tmp_path, cache), WorkerContext(report=cut))
     (state,) = (tmp_path / "work" / job.digest).glob("*/epoch-*/state.json")
     told = json.loads(state.read_text())
     told["numbers"]["progress"]["seconds"] = 1000.0
@@ -177,7 +177,7 @@ def test_seconds_of_a_stage_are_those_of_all_attempts(plan: Plan, cache: Path, t
     assert 1000 < Store(tmp_path).record(job.digest)["seconds"] < 1100
 
 
-def transfer(store: Store, job: Job) -> dict[str, Any]:
+def transfer(store: Store, job: StageJob) -> dict[str, Any]:
     read: dict[str, Any] = json.loads((store.stage(job.digest) / "transfer.json").read_text())
     return read
 
@@ -207,19 +207,19 @@ def test_carried_frozen_encoder_is_the_parents(cache: Path, tmp_path: Path, fini
     assert all(torch.equal(child[name], parent[name]) for name in child if name.startswith("encoder."))
 
 
-def scores_of(store: Store, job: Job, number: int = 0) -> list[dict[str, Any]]:
+def scores_of(store: Store, job: StageJob, number: int = 0) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = pq.read_table(store.scores(job.digest, job.scorings[number].key)).to_pylist()
     return rows
 
 
 def test_scores_have_one_row_an_image_class_and_split(finished: Store, plan: Plan, cache: Path) -> None:
     job = chain(plan, "none")[0]
-    bench = open_bench(job, surroundings(finished.root, cache))
+    setup = open_setup(job, runtime(finished.root, cache))
     scoring = job.scorings[0]
-    split = bench.cohort.split(fold=scoring.fold, seed=scoring.seed, labelled=scoring.labelled)
+    split = setup.view.split(fold=scoring.fold, seed=scoring.seed, labelled=scoring.labelled)
     rows = scores_of(finished, job)
     places = [(row["image"], row["class"], row["split"]) for row in rows]
-    ids = bench.cohort.index.ids
+    ids = setup.view.index.ids
 
     assert split.validation
     expected = {(ids[row], name, "test") for row in split.test for name in job.node.recipe.names}
@@ -230,16 +230,16 @@ def test_scores_have_one_row_an_image_class_and_split(finished: Store, plan: Pla
 
 def test_counts_agree_with_numpy(finished: Store, plan: Plan, cache: Path) -> None:
     job = chain(plan, "none")[0]
-    bench = open_bench(job, surroundings(finished.root, cache))
-    bench.network.load_state_dict(load_file(finished.weights(job.digest)))
-    bench.network.eval()
-    masks = truth(bench.cohort.source, bench.cohort.index, job.scorings[0].size, cache)
-    ids = list(bench.cohort.index.ids)
+    setup = open_setup(job, runtime(finished.root, cache))
+    setup.network.load_state_dict(load_file(finished.weights(job.digest)))
+    setup.network.eval()
+    masks = truth(setup.view.source, setup.view.index, job.scorings[0].size, cache)
+    ids = list(setup.view.index.ids)
     for row in scores_of(finished, job):
         place = ids.index(row["image"])
-        pixels = bench.arrays.images[place].astype(np.float32).transpose(2, 0, 1) / np.float32(255)
+        pixels = setup.arrays.images[place].astype(np.float32).transpose(2, 0, 1) / np.float32(255)
         with torch.no_grad():
-            logits = bench.network(torch.from_numpy(pixels[None])).numpy()[0].astype(np.float64)
+            logits = setup.network(torch.from_numpy(pixels[None])).numpy()[0].astype(np.float64)
         channel = job.node.recipe.names.index(row["class"])
         predicted = 1 / (1 + np.exp(-logits[channel])) >= 0.5
         real = masks[place][channel].astype(bool)
@@ -269,7 +269,7 @@ def test_another_evaluation_scores_again_and_trains_nothing(
     folder = finished.stage(job.digest)
     before = marks(folder)
     told: list[object] = []
-    perform(job, surroundings(finished.root, cache), Context(report=told.append))
+    run_stage(job, runtime(finished.root, cache), WorkerContext(report=told.append))
 
     assert marks(folder) == before
     assert told == []
@@ -284,15 +284,15 @@ def test_several_workers_score_again_in_the_first_of_them(finished: Store, cache
 
     def spread(member: Member) -> None:
         for rank in (1, 0):
-            member(Context(report=ignore, rank=rank, world=2))
+            member(WorkerContext(report=ignore, rank=rank, world=2))
             scored.append(finished.scored(job.digest, job.scorings[0].key))
 
-    perform(job, surroundings(finished.root, cache), Context(report=ignore), spread)
+    run_stage(job, runtime(finished.root, cache), WorkerContext(report=ignore), spread)
     assert scored == [False, True]
 
 
 @pytest.fixture(scope="module")
-def again(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Store]:
+def again(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[StageJob, Store]:
     """The stage trained a second time elsewhere, and scored by its network at threshold 0.3."""
     storage = tmp_path_factory.mktemp("again")
     job = chain(planned(tiny({**SMALL, "evaluate.threshold": 0.3}), cache), "none")[0]
@@ -301,7 +301,7 @@ def again(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, S
 
 
 def test_scores_from_histograms_are_those_of_the_network(
-    finished: Store, again: tuple[Job, Store], cache: Path
+    finished: Store, again: tuple[StageJob, Store], cache: Path
 ) -> None:
     job, elsewhere = again
     do(job, finished.root, cache)
@@ -309,7 +309,7 @@ def test_scores_from_histograms_are_those_of_the_network(
     assert scores_of(finished, job) == scores_of(elsewhere, job)
 
 
-def test_equal_jobs_train_equal_weights(finished: Store, again: tuple[Job, Store]) -> None:
+def test_equal_jobs_train_equal_weights(finished: Store, again: tuple[StageJob, Store]) -> None:
     job, elsewhere = again
     first, second = (load_file(store.weights(job.digest)) for store in (finished, elsewhere))
 
@@ -326,7 +326,7 @@ def test_finished_stage_is_not_opened_again(finished: Store, plan: Plan, tmp_pat
 
 def test_stage_that_another_process_works_on_is_left_to_it(plan: Plan, cache: Path, tmp_path: Path) -> None:
     job = chain(plan, "none")[0]
-    with claim(Store(tmp_path).work(job.digest)), pytest.raises(Claimed):
+    with lease(Store(tmp_path).work(job.digest)), pytest.raises(LeaseHeld):
         do(job, tmp_path, cache)
 
     assert not Store(tmp_path).is_finished(job.digest)
@@ -340,7 +340,7 @@ def test_damaged_parent_is_named(finished: Store, plan: Plan, cache: Path, tmp_p
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / WEIGHTS).write_bytes(b"short")
 
-    with pytest.raises(Damaged) as raised:
+    with pytest.raises(DamagedStageError) as raised:
         do(segment, tmp_path, cache)
     assert raised.value.digest == classify.digest
 
@@ -367,8 +367,8 @@ def test_data_that_changed_after_planning_is_refused(cache: Path, tmp_path: Path
     changes = {"data.hospital": {"source": "folder", "root": str(root)}, "pathways": {"none": ["segment"]}}
     plan = planned(tiny(SMALL | changes), cache)
     job = chain(plan, "none")[0]
-    cohort = plan.cohorts["hospital"]
-    read = cohort.index.ids[cohort.reading(job.node.draw).train[0]]
+    view = plan.views["hospital"]
+    read = view.index.ids[view.reading(job.node.draw).train[0]]
     Image.fromarray(np.full((40, 40), 7, dtype=np.uint8)).save(root / "images" / f"{read}.png")
 
     with pytest.raises(DataChanged, match="run the study again"):
@@ -383,7 +383,7 @@ def test_weights_file_that_changed_after_planning_is_refused(
     storage.mkdir()
     shutil.copyfile(finished.weights(chain(plan, "one_step")[0].digest), file)
     changed = planned(tiny(SMALL | {"compare.initial_weights": [{"file": str(file)}]}), cache)
-    ask, job = footing(changed, Store(storage), cache), chain(changed, "none")[0]
+    ask, job = node_check(changed, Store(storage), cache), chain(changed, "none")[0]
     assert ask() == ""
     save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from models.network import Network
 from study.config.schema import Link
 from study.training.checkpoint import Checkpoints
-from study.training.loader import Context
-from study.training.trainer import Diverged, Loop, Trained
+from study.training.loader import WorkerContext
+from study.training.trainer import Diverged, Trained, TrainingLoop
 from tests.support.loops import Killed, Setting, stage
 
 AUGMENT = {"flip": 0.5, "rotate": 10, "shift": 0.05, "brightness": 0.2, "noise": 0.05}
@@ -171,7 +171,7 @@ def test_without_validation_the_last_epoch_is_taken(tmp_path: Path) -> None:
     assert not any(name.startswith("val/") for name in trained.history[-1])
 
 
-def judged(scores: list[float], *, patience: int, min_delta: float = 0.0, task: str = "segmentation") -> Loop:
+def judged(scores: list[float], *, patience: int, min_delta: float = 0.0, task: str = "segmentation") -> TrainingLoop:
     """A loop that was told these scores of successive epochs, until it would have stopped."""
     stopping = {"patience": patience, "min_delta": min_delta}
     loop = Setting(settings=stage(task, epochs=50, early_stopping=stopping)).make()
@@ -230,7 +230,7 @@ def test_unfrozen_encoder_trains_and_normalises_from_that_epoch_on(tmp_path: Pat
         now = loop.network.encoder.state_dict()
         changed[int(scores["epoch"])] = {name for name in now if not torch.equal(now[name], before[name])}
 
-    loop.context = Context(report=report)
+    loop.context = WorkerContext(report=report)
     loop.run(Checkpoints(work=tmp_path))
 
     assert (changed[1], changed[2]) == (set(), set())
@@ -254,7 +254,7 @@ def test_learning_rate_in_the_history_follows_the_schedule(tmp_path: Path) -> No
 def test_report_tells_epoch_and_epochs(tmp_path: Path) -> None:
     told: list[Mapping[str, float]] = []
     loop = Setting(settings=stage("classification", epochs=2)).make()
-    loop.context = Context(report=told.append)
+    loop.context = WorkerContext(report=told.append)
     loop.run(Checkpoints(work=tmp_path))
 
     assert [(row["epoch"], row["epochs"]) for row in told] == [(1, 2), (2, 2)]
@@ -266,7 +266,7 @@ def test_finished_training_is_not_repeated_from_its_last_checkpoint(tmp_path: Pa
         setting.loop(tmp_path, crash_after=3)
     seen: list[float] = []
     loop = setting.make()
-    loop.context = Context(report=lambda scores: seen.append(scores["epoch"]))
+    loop.context = WorkerContext(report=lambda scores: seen.append(scores["epoch"]))
     loop.run(Checkpoints(work=tmp_path))
 
     assert seen == [4]

@@ -7,7 +7,7 @@ import cv2
 import pytest
 
 from datasets.decoding.decode import read
-from study.errors import Refused
+from study.errors import ConfigError
 from study.monitoring.plan_summary import summary
 from study.planning.graph import Plan
 from study.store.store import Store
@@ -75,7 +75,7 @@ def test_data_without_common_cases_is_no_leak(clinic: Path, hospital: Path, tmp_
 
 def test_copied_and_encoded_pictures_are_refused_with_their_names(clinic: Path, hospital: Path, tmp_path: Path) -> None:
     plant(clinic, hospital)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ConfigError) as refused:
         planned(study(clinic, hospital), tmp_path / "cache")
     assert str(refused.value).splitlines() == [
         f"study.yaml: data.clinic: 1 image shares a {kind} with target hospital ({name}); allowed: none; "
@@ -97,9 +97,9 @@ def test_reported_leaks_are_told_for_every_stage_that_reads_them(clinic: Path, h
 def test_excluded_images_are_not_read(clinic: Path, hospital: Path, tmp_path: Path) -> None:
     plant(clinic, hospital)
     plan = planned(study(clinic, hospital, "exclude"), tmp_path / "cache")
-    cohort = plan.cohorts["clinic"]
-    readings = [cohort.reading(node.draw) for node in plan.nodes.values() if node.draw.data == "clinic"]
-    read_ids = {cohort.index.ids[row] for reading in readings for row in (*reading.train, *reading.validation)}
+    view = plan.views["clinic"]
+    readings = [view.reading(node.draw) for node in plan.nodes.values() if node.draw.data == "clinic"]
+    read_ids = {view.index.ids[row] for reading in readings for row in (*reading.train, *reading.validation)}
     assert read_ids == set(CLEAN)
     assert summary(plan, Store(tmp_path), tmp_path)["excluded"] == [{"data": "clinic", "images": ["copied", "encoded"]}]
 
@@ -126,7 +126,7 @@ def test_leaks_that_are_only_reported_are_trained_on(clinic: Path, hospital: Pat
 def test_a_shared_patient_is_a_leak_though_the_pictures_differ(clinic: Path, hospital: Path, tmp_path: Path) -> None:
     document = study(clinic, hospital)
     document["data"]["clinic"] = document["data"]["hospital"] = {"source": "phantom", "images": 24, "patients": 12}
-    with pytest.raises(Refused, match="24 images share a patient with target hospital"):
+    with pytest.raises(ConfigError, match="24 images share a patient with target hospital"):
         planned(document, tmp_path / "cache")
 
 

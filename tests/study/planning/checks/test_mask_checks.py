@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study.errors import Refused
+from study.errors import ConfigError
 from study.planning.graph import Plan
 from study.search.load import load_plan
 from tests.support.documents import Document
@@ -56,7 +56,7 @@ def test_a_class_that_all_folds_have_is_not_mentioned(tmp_path: Path) -> None:
 
 def test_a_class_that_vanishes_in_all_images_is_refused_and_in_some_counted(tmp_path: Path) -> None:
     root = write(tmp_path / "data", lesions=range(12), size=512)
-    with pytest.raises(Refused, match=r"masks of lesion vanish at 32 pixels in 12 of the 12 images that show it"):
+    with pytest.raises(ConfigError, match=r"masks of lesion vanish at 32 pixels in 12 of the 12 images that show it"):
         plan(root, image={"size": 32})
     warnings = "\n".join(plan(root, image={"size": 64}).warnings)
     assert "masks of lesion vanish at 64 pixels in 1 of the 12 images that show it (00)" in warnings
@@ -68,13 +68,13 @@ def test_a_reserve_that_judges_by_images_without_a_class_is_refused(tmp_path: Pa
         save(np.zeros((64, 64), np.uint8), mask)
     save(np.eye(64, dtype=np.uint8), root / "masks" / "organ" / "00.png")
     search = {"trials": 2, "reserve": 0.4, "space": {"target.optimizer.lr": {"loguniform": [1e-4, 1e-2]}}}
-    with pytest.raises(Refused, match=r"search\.reserve: is 0\.4: none of the \d+ images that judge"):
+    with pytest.raises(ConfigError, match=r"search\.reserve: is 0\.4: none of the \d+ images that judge"):
         plan(root, search=search)
 
 
 def test_one_picture_of_two_patients_is_refused_unless_leaks_are_reported(tmp_path: Path) -> None:
     root = write(tmp_path / "data", lesions=range(12), same=(7, 3))
-    with pytest.raises(Refused, match=r"1 image repeats an image of another patient .*03 and 07"):
+    with pytest.raises(ConfigError, match=r"1 image repeats an image of another patient .*03 and 07"):
         plan(root)
     assert "repeats an image of another patient" in "\n".join(plan(root, leaks="report").warnings)
     cases = "".join(f"{number:02},{3 if number == 7 else number},\n" for number in range(12))

@@ -15,7 +15,7 @@ from results.metrics.formulas import Array
 from results.schema import FACTORS, Replicate
 from results.statistics.compare import Tables, compare
 from results.statistics.design import ArmKey, Design, Family
-from results.statistics.patient_sums import ScoredReplicate
+from results.statistics.patient_level.sums import ScoredReplicate
 
 CLASSES = ("lung", "heart")
 PIXELS = 400

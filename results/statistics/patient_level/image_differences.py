@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from results.metrics.compute import ImageValues
 from results.statistics.cells import Cells, Numbers
 from results.statistics.estimates import Array
-from results.statistics.patient_sums import ScoredReplicate
+from results.statistics.patient_level.sums import ScoredReplicate
 
 Names = tuple[str, str]
 CellImages = Mapping[tuple[int, int], Mapping[str, ImageValues]]

@@ -6,14 +6,14 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from results.statistics import bootstrap
 from results.statistics.cells import Cells, Numbers
 from results.statistics.design import PATIENTS, SIGN_FLIP, SWAP
 from results.statistics.estimates import Array, Labels, corrected, group_means, moments, varies
 from results.statistics.inference import Comparison, Curve, Inference, by_direction
 from results.statistics.notes import FEW_FOR_INTERVAL, FEW_PATIENTS, NOT_TEST, UNDEFINED, few_patients_note, first_note
-from results.statistics.patient_sums import FixedSplit, PatientSums, ScoredReplicate, fixed_splits
-from results.statistics.permutation import p_value, sign_flip_p
+from results.statistics.patient_level import bootstrap
+from results.statistics.patient_level.permutation import p_value, sign_flip_p
+from results.statistics.patient_level.sums import FixedSplit, PatientSums, ScoredReplicate, fixed_splits
 
 UNIT = "patient"
 MOST_SEEDS_FOR_NONE = 2

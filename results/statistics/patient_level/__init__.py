@@ -1,0 +1,1 @@
+"""Inference over the patients of a fixed test set."""
