@@ -79,9 +79,9 @@ def test_hooks_learn_of_a_stop_before_the_block_has_ended() -> None:
 
 BUSY = """
 import signal, subprocess, sys, time
-from cluster import stopping
-stopping.GRACE_SECONDS = 0.2
-with stopping.stoppable():
+from cluster import signals
+signals.GRACE_SECONDS = 0.2
+with signals.stoppable():
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     while True:
         try:

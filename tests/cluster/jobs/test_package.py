@@ -50,7 +50,7 @@ def test_requirements_are_those_of_the_platform_without_extras() -> None:
 def test_a_job_runs_the_code_it_took_along_and_refuses_as_a_plan_does() -> None:
     with shipped(BROKEN, None) as runtime:
         folder = Path(runtime["working_dir"])
-        (folder / "study" / "preflight.py").write_text("print('the shipped one')\n")
+        (folder / "cluster" / "jobs" / "preflight.py").write_text("print('the shipped one')\n")
         ended = run(entrypoint(BROKEN, "/storage", image=None), folder)
     assert (ended.returncode, ended.stdout) == (2, "the shipped one\n")
     assert ended.stderr.startswith("tiny.yaml: stages.segment.epoch: unknown key")

@@ -155,7 +155,7 @@ def test_error_is_told_by_its_first_line_and_its_traceback(mixed: Told) -> None:
     lines = mixed.queue.failed["fail"].splitlines()
 
     assert lines[0] == "ValueError: try 2 of fail"
-    assert any("test_execute.py" in line for line in lines)
+    assert any("test_executor.py" in line for line in lines)
 
 
 def test_reports_arrive_in_order(mixed: Told) -> None:

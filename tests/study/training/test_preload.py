@@ -8,7 +8,6 @@ from typing import NoReturn
 
 import pytest
 
-from cluster import local_cluster
 from study.cli import main
 
 
@@ -49,7 +48,7 @@ def test_a_run_has_it_imported_where_its_processes_are_reused(
         asked.append(preload)
         raise InterruptedError
 
-    monkeypatch.setattr(local_cluster, "LocalCluster", cluster)
+    monkeypatch.setattr("study.run.LocalCluster", cluster)
     with pytest.raises(InterruptedError):
         main._run({"resources": {"workers": workers}}, "spec.yaml", tmp_path, tmp_path, None)
     [name] = asked
