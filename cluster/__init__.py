@@ -1,8 +1,8 @@
-"""The only door to Ray."""
+"""The only package that imports Ray: clusters, scheduling and jobs."""
 
 import os
 
-QUIET = {
+RAY_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",
@@ -10,11 +10,10 @@ QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
 }
-"""The study has its own view, its own store and its own way to end: Ray's would say and keep everything twice.
+"""Environment variables that turn off Ray's output, loggers and signal handler: the study brings its own.
 
-A trial that is stopped has time to end its workers: Tune drops the next one where it does not wait.
-
-Ray reads some of these when it is imported.
+TUNE_FUNCTION_THREAD_TIMEOUT_S gives a stopped trial time to end its workers; without it Tune drops the next trial.
+Set before the first import of Ray, which reads some of them only then.
 """
-for _name, _value in QUIET.items():
+for _name, _value in RAY_ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)

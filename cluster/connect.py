@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import ray
 
-from cluster.addresses import connection_problem, parse_address, shown
+from cluster.addresses import connection_problem, parse_address, quoted_address
 from cluster.local_cluster import LocalCluster
 from cluster.signals import stoppable
 from cluster.tokens import protect_token_file
@@ -18,27 +18,33 @@ ALLOWED = "allowed: auto, or HOST:PORT of a running Ray head; leave --address ou
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """What the cluster has. `joined`: nodes may come and go; `now` then tells processors and GPUs of each."""
+    """CPU cores and GPUs of a cluster.
+
+    Args:
+        cpus, gpus: Totals.
+        joined: Whether this is a running cluster that was joined, whose nodes may change; see `refreshed`.
+        nodes: CPU cores and GPUs of each node; empty before `refreshed`.
+    """
 
     cpus: float
     gpus: float
     joined: bool = False
     nodes: tuple[tuple[float, float], ...] = ()
 
-    def now(self, without: Collection[str] = ()) -> "Capacity":
-        """Return what there is by now, but for the nodes of these ids."""
+    def refreshed(self, excluded: Collection[str] = ()) -> "Capacity":
+        """Return the current capacity of a joined cluster, without the nodes with these ids."""
         if not self.joined:
             return self
-        found = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in without]
-        nodes = tuple((each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in found)
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in excluded]
+        nodes = tuple((resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in alive)
         return replace(self, cpus=sum(cpus for cpus, _ in nodes), gpus=sum(gpus for _, gpus in nodes), nodes=nodes)
 
 
 @contextmanager
 def connected(cluster: str | LocalCluster) -> Iterator[Capacity]:
-    """Join the cluster at an address, or start this machine's own, which ends with the block."""
+    """Join the cluster at an address, or start a local one, which ends with the block."""
     joins = isinstance(cluster, str)
-    # Stoppable second: Ray has just set a handler of its own.
+    # After connecting: Ray installs its own signal handlers, which `stoppable` replaces.
     with _joined(cluster) if isinstance(cluster, str) else cluster.running(), stoppable():
         resources = ray.cluster_resources()
         yield Capacity(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0), joined=joins)
@@ -46,7 +52,7 @@ def connected(cluster: str | LocalCluster) -> Iterator[Capacity]:
 
 @contextmanager
 def _joined(address: str) -> Iterator[None]:
-    address = _checked(address)
+    address = _checked_address(address)
     protect_token_file()
     try:
         ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False)
@@ -61,8 +67,11 @@ def _joined(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _checked(address: str) -> str:
-    """Return the address of a head that answers, or "auto". Raises `ConnectionError` at once; Ray tries for minutes."""
+def _checked_address(address: str) -> str:
+    """Return the address of a reachable head, or "auto".
+
+    Raises `ConnectionError` at once, where `ray.init` would retry for minutes.
+    """
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", address)  # where Ray looks first
     if address == "auto":
@@ -79,7 +88,7 @@ def _checked(address: str) -> str:
     if head.scheme in {"http", "https"}:
         raise ConnectionError(f"{address} is a dashboard; {ALLOWED}; through a dashboard use `study submit`")
     if head.scheme or head.path or head.port is None:
-        raise ConnectionError(f"is {shown(address)}; {ALLOWED}")
+        raise ConnectionError(f"is {quoted_address(address)}; {ALLOWED}")
     problem = connection_problem(head.host, head.port)
     if problem:
         raise ConnectionError(

@@ -1,4 +1,4 @@
-"""A Ray cluster of this machine alone. Brings Ray only where one starts: what may end without it imports this."""
+"""A local Ray cluster. Ray is imported only when the cluster starts, so that this module is cheap to import."""
 
 import logging
 import os
@@ -13,42 +13,45 @@ from typing import Self
 
 from cluster.loopback import ray_on_loopback, torch_on_loopback
 from cluster.scratch import SESSIONS, scratch_folder
-from cluster.tokens import environment, own_token, protect_token_file
+from cluster.tokens import environment, fresh_token, protect_token_file
 
 PRELOAD_CPUS = 8
-"""Ray keeps a process ready for each processor; on more than these, memory for those that get no work adds up."""
+"""Maximum number of CPU cores for preloading: Ray keeps one idle worker a core, and each takes memory."""
 WAIT_MILLISECONDS = 10 * 60 * 1000
-"""That a process may wait for its first work while others have theirs; Ray's own limit is a second."""
+"""How long a worker may be idle before Ray ends it; the default of one second would end preloaded workers."""
 
 
 class LocalCluster:
-    """A cluster that starts when it is needed, or earlier with `begin`. As a block it ends what was begun in vain.
+    """A local cluster that starts in `running`, or earlier in the background with `begin`.
 
-    A thread starts and ends it, and lives in between: Linux ends Ray's processes with the thread that made them.
-    `preload`: a module that its processes import before their first work, except on a large machine.
+    As a context manager it shuts down a cluster that was begun and not used. One thread starts and stops the cluster
+    and stays alive in between, because Linux ends Ray's processes together with the thread that created them.
+
+    Args:
+        preload: A module that the workers import before their first task; ignored above `PRELOAD_CPUS` cores.
     """
 
     def __init__(self, *, preload: str | None = None) -> None:
         self._preload = preload
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ray")
-        self._held = ExitStack()
-        self._start: Future[None] | None = None
+        self._resources = ExitStack()
+        self._startup: Future[None] | None = None
 
     def begin(self) -> None:
-        """Start it while the caller goes on: most of the seconds this takes are waiting."""
-        if self._start is None:
-            self._start = self._thread.submit(self._started)
+        """Start the cluster in the background; the start takes seconds, most of them waiting."""
+        if self._startup is None:
+            self._startup = self._thread.submit(self._run_start)
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Have it there while the block lasts."""
+        """Start the cluster, or wait for `begin` to finish, and shut it down after the block."""
         with self:
             self.begin()
-            assert self._start is not None
+            assert self._startup is not None
             try:
-                self._start.result()
+                self._startup.result()
             except Exception as error:
-                if type(error) is not Exception:  # all that Ray says where its processes do not come up
+                if type(error) is not Exception:  # Ray raises a bare Exception where its processes do not start
                     raise
                 message = (
                     f"Ray does not start on this machine ({' '.join(str(error).split())}); allowed: a machine with "
@@ -58,54 +61,54 @@ class LocalCluster:
             yield
 
     def __enter__(self) -> Self:
-        """Begin nothing."""
+        """Return the cluster without starting it."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End what was begun and has not ended; one that still starts is waited for."""
-        self._thread.submit(self._held.close).result()
-        self._start = None
+        """Shut the cluster down; waits for a start in progress."""
+        self._thread.submit(self._resources.close).result()
+        self._startup = None
 
-    def _started(self) -> None:
+    def _run_start(self) -> None:
         import ray
 
-        scratch = self._held.enter_context(scratch_folder())
+        scratch = self._resources.enter_context(scratch_folder())
         settings: dict[str, object] = {"enable_metrics_collection": False}
         if self._preload and (os.cpu_count() or 1) <= PRELOAD_CPUS:
-            path = os.pathsep.join(filter(None, [_place_of(self._preload), os.environ.get("PYTHONPATH")]))
-            self._held.enter_context(environment(PYTHONPATH=path))  # Ray itself tells its processes too late
+            path = os.pathsep.join(filter(None, [_import_folder(self._preload), os.environ.get("PYTHONPATH")]))
+            self._resources.enter_context(environment(PYTHONPATH=path))  # Ray passes its own path to workers too late
             settings |= _preload_settings(self._preload)
         protect_token_file()
-        self._held.enter_context(environment(**torch_on_loopback()))
-        self._held.enter_context(own_token())
-        self._held.callback(ray.shutdown)
+        self._resources.enter_context(environment(**torch_on_loopback()))
+        self._resources.enter_context(fresh_token())
+        self._resources.callback(ray.shutdown)
         with ray_on_loopback():
-            # By name: without one it may join a cluster whose head has died.
+            # address="local": without an address Ray may join a cluster whose head has died.
             ray.init(
                 address="local", include_dashboard=False, logging_level=logging.CRITICAL, log_to_driver=False,
                 _temp_dir=str(scratch / SESSIONS), _system_config=settings,
             )  # fmt: skip
         with suppress(AttributeError):
-            # One machine needs neither an autoscaler, which would delay the end by a second, nor the process that is
-            # left of a dashboard, which serves metrics. Ray has no public way to start without them.
+            # A local cluster needs neither the autoscaler, which delays the shutdown by a second, nor the rest of the
+            # dashboard, which serves metrics. Ray has no public option to start without them.
             node = ray._private.worker._global_node
             node.kill_monitor(check_alive=False)
             node.kill_dashboard(check_alive=False)
 
 
 def _preload_settings(module: str) -> dict[str, object]:
-    """Return Ray's settings for imports ahead: https://github.com/ray-project/ray/pull/33572."""
+    """Return Ray's settings to preload a module: https://github.com/ray-project/ray/pull/33572."""
     return {
         "preload_python_modules": [module],
         "idle_worker_killing_time_threshold_ms": WAIT_MILLISECONDS,
-        "idle_worker_killing_memory_threshold_bytes": 0,  # where memory is short, those that wait go first
+        "idle_worker_killing_memory_threshold_bytes": 0,  # under memory pressure idle workers are ended first
     }
 
 
-def _place_of(module: str) -> str:
-    """Return the folder that a module is imported from, nothing where every process looks there."""
+def _import_folder(module: str) -> str:
+    """Return the folder that a module is imported from, "" where it is on the path of every process."""
     spec = find_spec(module.partition(".")[0])
     if spec is None or spec.origin is None:
         return ""
-    place = str(Path(spec.origin).parents[1 if spec.submodule_search_locations else 0])
-    return "" if place in {sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")} else place
+    folder = str(Path(spec.origin).parents[1 if spec.submodule_search_locations else 0])
+    return "" if folder in {sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")} else folder

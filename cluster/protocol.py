@@ -1,4 +1,4 @@
-"""What is run on a cluster, what it gets of it, and who is told."""
+"""Interfaces between the scheduler and its users: stages, their resources and outcomes, listeners and sources."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -6,15 +6,18 @@ from typing import Any, Literal, Protocol
 
 Report = Callable[[Mapping[str, float]], None]
 LOST_PROCESSES = 10
-"""How often a stage whose process or node is lost is handed out again."""
+"""How often a stage is retried after its worker process or node was lost."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueuedStage:
-    """One stage to run. `needs` are ids of other items; `cost` is any measure of its length.
+    """A stage to run.
 
-    `work` runs an item that comes late and that the work shared by all does not know. `retries`: how often after an
-    error; None: as the queue says.
+    Args:
+        needs: Ids of the stages that must be done before.
+        cost: Expected duration in any unit.
+        work: Runs this stage in place of the work function shared by all; for stages added during the run.
+        retries: How often to retry after an error; None for the queue's default.
     """
 
     id: str
@@ -26,88 +29,92 @@ class QueuedStage:
 
 @dataclass(frozen=True, kw_only=True)
 class StageOutcome:
-    """How an item ended. `busy`: another driver runs it. `redo`: what the item named left is unusable.
+    """How a stage ended.
 
-    `stopped`: its source had it stopped. `skipped`: it was never run, because what it needs failed. `unfit`: it met
-    nodes that do not see what they have to; these are left out, and it is run elsewhere. `lost`: its process was,
-    before its work began.
+    Status:
+        busy: Another driver runs it.
+        redo: The results of the stage named by `redo` are unusable.
+        stopped: Its source stopped it early.
+        skipped: Never run, because a stage that it needs failed.
+        rejected: It was placed on nodes that failed the check; these are excluded, and it is retried on others.
+        lost: Its worker process was lost before the work began.
     """
 
     status: Literal["done", "busy", "redo", "failed", "stopped", "skipped", "rejected", "lost"]
     detail: str = ""
     redo: str = ""
     nodes: tuple[str, ...] = ()
-    """Ids of those that are unfit."""
+    """Ids of the nodes that failed the check."""
 
 
 Work = Callable[[str, Report], StageOutcome]
 
 
-class Room(Protocol):
-    """What a cluster, or a machine, has."""
+class AvailableResources(Protocol):
+    """CPU cores and GPUs of a cluster or a machine."""
 
     @property
     def cpus(self) -> float:
-        """Return processors."""
+        """Return the number of CPU cores."""
 
     @property
     def gpus(self) -> float:
-        """Return GPUs."""
+        """Return the number of GPUs."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
-    """What one item gets of a cluster: processors and GPUs for each of its workers."""
+class StageResources:
+    """Resources of one stage: CPU cores and GPUs for each of its workers."""
 
     cpus: int = 1
     gpus: float = 0.0
     workers: int = 1
 
-    def slots(self, capacity: Room) -> int:
-        """Return how many items run at once."""
+    def slots(self, capacity: AvailableResources) -> int:
+        """Return how many stages run at once."""
         by_cpu = int(capacity.cpus // (self.cpus * self.workers))
         if not self.gpus:
             return max(1, by_cpu)
-        # No share spans two GPUs, and 1.0 // 0.2 is 4.
+        # A fraction of a GPU never spans two GPUs; 1.0 // 0.2 is 4, hence the tolerance.
         fit = int(capacity.gpus) * int(1 / self.gpus + 1e-9) if self.gpus < 1 else int(capacity.gpus // self.gpus)
         return max(1, min(by_cpu, fit // self.workers))
 
     @property
     def bundle(self) -> dict[str, float]:
-        """Return what the trial itself reserves; where workers do the work it only waits for them, on the head."""
+        """Return what the trial itself reserves; with several workers it only waits for them, on the head."""
         return {"CPU": self.cpus, "GPU": self.gpus} if self.workers == 1 else {"node:__internal_head__": 0.001}
 
 
 class Listener(Protocol):
-    """Is told what happens, in the driver's process."""
+    """Callbacks on the progress of stages, called in the driver process."""
 
     def started(self, name: str) -> None:
-        """An item was handed out, and has a place."""
+        """Called when a stage was scheduled and has its resources."""
 
     def progressed(self, name: str, scores: Mapping[str, float]) -> None:
-        """A running item reported."""
+        """Called when a running stage reported scores."""
 
-    def lost(self, name: str, why: str) -> None:
-        """Hear that the process of a running item was lost, and why if that is known; the item is handed out again."""
+    def lost(self, name: str, reason: str) -> None:
+        """Called when the worker process of a stage was lost, before a retry; `reason` is "" where it is unknown."""
 
     def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
-        """An item ended; `again` where it will be handed out once more."""
+        """Called when a stage ended; `again` where it will be retried."""
 
     def stranded(self) -> None:
-        """Hear that no node has room for any item, so that all waits for one to join."""
+        """Called when no node is large enough for a stage, so that all stages wait for one to join."""
 
 
-class Source(Protocol):
-    """Brings items that are not known from the start, and is told what became of any; in the driver's process."""
+class StageSource(Protocol):
+    """Adds stages while others run, for example candidates of a search; called in the driver process."""
 
-    def more(self, slots: int) -> tuple[Iterable[QueuedStage], Iterable[str]]:
-        """Return new items and those ids of them that are done; asked where nothing is ready for one of the slots.
+    def next_stages(self, slots: int) -> tuple[Iterable[QueuedStage], Iterable[str]]:
+        """Return new stages, and the ids of those among them that are done; called when a slot has no ready stage.
 
-        No items: nothing now, and nothing ever where nothing runs any more.
+        An empty answer ends the run if no stage is running.
         """
 
     def reported(self, name: str, scores: Mapping[str, float]) -> bool:
-        """Hear a report of a running item; return whether to stop it."""
+        """Receive the scores of a running stage; return whether to stop it."""
 
     def ended(self, name: str, outcome: StageOutcome) -> None:
-        """Hear how an item ended for good."""
+        """Receive the final outcome of a stage."""

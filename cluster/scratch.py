@@ -1,4 +1,4 @@
-"""Private folders for what Ray and Tune write; nothing in them outlives its process for long."""
+"""Private temporary folders for the files of Ray and Tune, removed also after a process was killed."""
 
 import os
 import shutil
@@ -13,42 +13,42 @@ from filelock import FileLock, Timeout
 PREFIX = "study-"
 LOCK = "owner.lock"
 SESSIONS = "r"
-"""Ray's folder in a scratch folder: Ray opens its own to all users, and the one above keeps them out."""
-LONGEST = 26
-"""Ray puts sockets into its folder, and the path of a socket may have 107 characters."""
+"""Ray's folder inside a scratch folder: Ray makes its own readable by all users, its parent is private."""
+MAX_BASE_LENGTH = 26
+"""Maximum length of the base folder: Ray creates sockets below it, whose paths are limited to 107 characters."""
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Yield a new folder of mode 0700 that is removed with the block, and remove those whose process was killed.
+    """Yield a new folder with mode 0700, removed after the block; also remove folders of killed processes.
 
-    A lock tells the living from the dead: process ids would not, where containers share a folder.
+    A file lock shows which processes are alive: process ids do not where containers share a folder.
     """
-    base = Path(tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST else "/tmp")
-    for left in _left(base):
-        # Its lock stays, by which it is found again: Ray's processes end a while later and may write once more.
-        for written in left.glob("*/"):
-            shutil.rmtree(written, ignore_errors=True)
+    base = Path(tempfile.gettempdir() if len(tempfile.gettempdir()) <= MAX_BASE_LENGTH else "/tmp")
+    for abandoned in _abandoned_folders(base):
+        # Keep the lock, so that the folder is cleaned again later: Ray's processes may still write for a while.
+        for subfolder in abandoned.glob("*/"):
+            shutil.rmtree(subfolder, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
     try:
         with FileLock(folder / LOCK):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        for left in _left(base):
-            shutil.rmtree(left, ignore_errors=True)
+        for abandoned in _abandoned_folders(base):
+            shutil.rmtree(abandoned, ignore_errors=True)
 
 
-def _left(base: Path) -> Iterator[Path]:
-    """Yield the folders whose process was killed, each locked meanwhile."""
+def _abandoned_folders(base: Path) -> Iterator[Path]:
+    """Yield the folders of killed processes, each locked while it is yielded."""
     for lock in base.glob(f"{PREFIX}*/{LOCK}"):
-        with suppress(Timeout, OSError):  # alive, or removed meanwhile
+        with suppress(Timeout, OSError):  # its process is alive, or the folder was removed
             if _is_private(lock.parent):
                 with FileLock(lock, timeout=0):
                     yield lock.parent
 
 
 def _is_private(folder: Path) -> bool:
-    """Return whether only this user can have made a folder and filled it: another's may be a link to any folder."""
-    found = folder.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    """Return whether a folder belongs to this user alone: another user's could link to any folder."""
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077

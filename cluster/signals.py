@@ -1,6 +1,6 @@
-"""How a process ends when it is asked to: SIGTERM from a job's stop, a batch system or a person, or SIGINT.
+"""Graceful shutdown on SIGTERM (a stopped job, a batch system, a user) and SIGINT.
 
-Imports nothing heavy: a command can be stopped while it still imports the rest.
+Imports nothing heavy, so that a command can be stopped while it still imports the rest.
 """
 
 import os
@@ -13,24 +13,24 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 GRACE_SECONDS = 3.0
-"""For what runs to end by itself; a start of Ray, or a library that swallows the exception, may take longer."""
+"""Time to clean up before the process is killed: starting Ray, or a library that swallows the exception, may hang."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM asked the process to end."""
+    """Raised on SIGTERM."""
 
 
 class _Watcher:
-    """Sees from a thread of its own that the process ends after a signal.
+    """Background thread that kills the process if it has not ended `GRACE_SECONDS` after a signal.
 
-    The thread starts before any signal can arrive: starting one, or using a lock, in a signal handler may deadlock
-    with what the handler interrupts. The handler only writes to a pipe.
+    The thread starts before any signal can arrive: starting a thread or taking a lock in a signal handler may deadlock
+    with the interrupted code. The handler only writes to a pipe.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
-        """The signal that was received."""
+        """The received signal."""
         self.hooks: list[Callable[[str], None]] = []
         self.depth = 0
         self._pipe: tuple[int, int] | None = None
@@ -47,7 +47,7 @@ class _Watcher:
             return
         reader, writer = self._pipe
         os.write(writer, _END)
-        self._thread.join(GRACE_SECONDS)  # a hook may be at work
+        self._thread.join(GRACE_SECONDS)  # a hook may still run
         self.number = self._pipe = self._thread = None
         os.close(writer)
         os.close(reader)
@@ -62,7 +62,7 @@ class _Watcher:
         self.raise_again()
 
     def raise_again(self) -> None:
-        """Raise what the handler raised: libraries swallow it, or turn it into an error of their own."""
+        """Raise the handler's exception again: libraries may swallow it or convert it into their own error."""
         if self.number is not None:
             raise (Stopped if self.number == signal.SIGTERM else KeyboardInterrupt) from None
 
@@ -72,7 +72,7 @@ class _Watcher:
             return
         for hook in tuple(self.hooks):
             with suppress(Exception):
-                hook(_word(number))
+                hook(_status_word(number))
         if not select.select([reader], [], [], GRACE_SECONDS)[0]:
             _end_now(number)
 
@@ -85,8 +85,8 @@ _watcher = _Watcher()
 def stoppable() -> Iterator[None]:
     """Raise `Stopped` on SIGTERM and `KeyboardInterrupt` on SIGINT while the block lasts.
 
-    A process that is still in the block `GRACE_SECONDS` later is ended, together with the processes it started: what
-    is stored is whole at any time, as after a kill. So it is on a second signal.
+    A process that is still in the block `GRACE_SECONDS` later, or receives a second signal, is killed together with its
+    child processes. Stored files are complete at any time, so this is safe.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -110,8 +110,8 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def at_stop(hook: Callable[[str], None]) -> Iterator[None]:
-    """Call `hook` with "stopped" or "interrupted", in a thread, as soon as the process is asked to end in the block."""
+def on_stop(hook: Callable[[str], None]) -> Iterator[None]:
+    """Call `hook` with "stopped" or "interrupted", in a thread, as soon as a signal arrives in the block."""
     _watcher.hooks.append(hook)
     try:
         yield
@@ -119,21 +119,21 @@ def at_stop(hook: Callable[[str], None]) -> Iterator[None]:
         _watcher.hooks.remove(hook)
 
 
-def farewell(number: int) -> str:
-    """Return what a command that a signal ended says."""
-    return f"{_word(number)}; what is finished is kept, the same command goes on from there"
+def stop_message(number: int) -> str:
+    """Return the message that a command prints when a signal ended it."""
+    return f"{_status_word(number)}; what is finished is kept, the same command goes on from there"
 
 
-def _word(number: int) -> str:
+def _status_word(number: int) -> str:
     return "stopped" if number == signal.SIGTERM else "interrupted"
 
 
 def _end_now(number: int) -> None:
-    """End this process and all that it started, without any clean-up."""
+    """Kill this process and its child processes without clean-up."""
     with suppress(Exception):
         shown = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # a live view hides the cursor
-        os.write(2, f"{shown}{farewell(number)}\n".encode())
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # other threads complain once Ray's processes are gone
+        os.write(2, f"{shown}{stop_message(number)}\n".encode())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # other threads print errors once Ray's processes are gone
     with suppress(Exception):
         import psutil
 

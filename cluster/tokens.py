@@ -1,4 +1,4 @@
-"""Ray's authentication token: which one a cluster gets, and who else can read it."""
+"""Ray's authentication token: which token a cluster receives, and who else can read it."""
 
 import os
 import secrets
@@ -10,16 +10,17 @@ from pathlib import Path
 from cluster.addresses import Endpoint
 
 EXPLICIT = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-"""Variables that name a token; without them Ray reads the file."""
+"""Variables that set a token; without them Ray reads `~/.ray/auth_token`."""
 FILE = Path(".ray", "auth_token")
-"""Under the home folder."""
+"""Token file, relative to the home folder."""
 
 
 @contextmanager
-def own_token() -> Iterator[None]:
-    """Require a new token of the cluster that starts in the block: in no file, and known to this user's processes only.
+def fresh_token() -> Iterator[None]:
+    """Protect the cluster that starts in the block by a new token, known only to this process and its children.
 
-    Any local user can connect to the loopback interface, and whoever has the token can run code.
+    Any local user can connect to the loopback interface, and a client with the token can run code. The token is never
+    written to a file.
     """
     from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
@@ -34,13 +35,13 @@ def own_token() -> Iterator[None]:
 
 
 def is_withheld(endpoint: Endpoint) -> bool:
-    """Return whether the token of `~/.ray/auth_token` would travel unencrypted to another machine."""
+    """Return whether the token file is not sent, because it would travel unencrypted to another machine."""
     encrypted = endpoint.scheme == "https" or endpoint.is_loopback
     return not encrypted and not any(os.environ.get(name) for name in EXPLICIT)
 
 
 def authorization(endpoint: Endpoint) -> dict[str, str]:
-    """Return the header with the token, as far as this endpoint may have it."""
+    """Return the authorization header with the token, empty where the token may not be sent to this endpoint."""
     from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
     if is_withheld(endpoint):
@@ -53,19 +54,19 @@ def authorization(endpoint: Endpoint) -> dict[str, str]:
 
 
 def has_token_file() -> bool:
-    """Return whether there is a `~/.ray/auth_token`."""
-    with suppress(OSError, RuntimeError):  # no home
+    """Return whether `~/.ray/auth_token` exists."""
+    with suppress(OSError, RuntimeError):  # no home folder
         return (Path.home() / FILE).is_file()
     return False
 
 
 def protect_token_file() -> None:
-    """Make `~/.ray/auth_token` private where it is this user's: Ray writes it as the umask says, mostly for all."""
-    with suppress(OSError, RuntimeError):  # there is none, or no home
+    """Make `~/.ray/auth_token` private if this user owns it: Ray creates it with the umask's permissions."""
+    with suppress(OSError, RuntimeError):  # no such file, or no home folder
         file = Path.home() / FILE
-        found = file.stat()
-        if found.st_uid == os.geteuid() and found.st_mode & 0o077:
-            file.chmod(stat.S_IMODE(found.st_mode) & 0o700)
+        status = file.stat()
+        if status.st_uid == os.geteuid() and status.st_mode & 0o077:
+            file.chmod(stat.S_IMODE(status.st_mode) & 0o700)
 
 
 @contextmanager

@@ -1,5 +1,5 @@
-"""What is wrong with data, said so that a newcomer can mend it."""
+"""The error that all data checks raise."""
 
 
 class DataError(ValueError):
-    """Data that cannot be used. The message reads `what; allowed: ...; remedy`."""
+    """Raised for data that cannot be used. Messages have the form `problem; allowed: ...; remedy`."""

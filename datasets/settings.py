@@ -1,4 +1,4 @@
-"""Settings of images, splits and augmentation as a study file spells them."""
+"""Settings of images, splits and augmentation, as written in a study file."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -16,11 +16,11 @@ def _absolute(path: Path) -> Path:
 
 
 Place = Annotated[Path, AfterValidator(_absolute)]
-"""A path made absolute when the file is read: workers run in folders of their own."""
+"""A path, made absolute when the study file is read because workers have a different working directory."""
 
 
 class Settings(BaseModel):
-    """Frozen settings that refuse unknown keys."""
+    """Base class of settings: frozen, unknown keys are an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -33,10 +33,10 @@ class EqualiseSettings(Settings):
 
 
 class PrepareSettings(Settings):
-    """Fixed changes of an image before it is fitted, in this order.
+    """Preprocessing of an image before it is resized, in this order.
 
-    `normalise` stretches its grey values to the whole range, `equalise` evens out local contrast, `gamma` raises
-    grey values in 0..1 to this power. Colours change by their brightness.
+    `normalise` stretches the grey values to the full range, `equalise` equalises local contrast, `gamma` raises
+    grey values in 0..1 to this power. For colour images only the lightness changes.
     """
 
     normalise: bool = False
@@ -54,13 +54,13 @@ class ImageSettings(Settings):
 
 
 class TestImages(Settings):
-    """A fixed test set of about this many images, whole patients."""
+    """A fixed test set of about this many images; patients are not divided."""
 
     images: Annotated[int, Field(ge=1, le=10**9)]
 
 
 class TestShare(Settings):
-    """A fixed test set of this share of the images, whole patients."""
+    """A fixed test set of this share of the images; patients are not divided."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
     share: Share
@@ -68,19 +68,19 @@ class TestShare(Settings):
 
 
 class ValidationShare(Settings):
-    """Every round(1/share)-th patient of the labelled order validates."""
+    """Use every round(1/share)-th patient, in labelling order, for validation."""
 
     share: Share = 0.2
 
 
 class FileList(Settings):
-    """Image ids, one a line."""
+    """A text file of image ids, one per line."""
 
     list: Place
 
 
 class SplitSettings(Settings):
-    """Who tests and who validates. `seed` holds partition and order fixed for all replicates."""
+    """Which patients are used for testing and validation. `seed` fixes partition and order for all replicates."""
 
     test: Literal["folds", "official"] | TestImages | TestShare | FileList = "folds"
     validation: Literal["folds", "official"] | ValidationShare | FileList = ValidationShare()
@@ -88,12 +88,11 @@ class SplitSettings(Settings):
 
 
 class AugmentSettings(Settings):
-    """Random changes of a training image; 0 switches one off.
+    """Random augmentation of training images; 0 disables a transform.
 
-    `rotate` and `shear` in degrees, `scale` and `shift` as shares of the image. `crop` cuts off up to this share of
-    the side and enlarges the rest, `elastic` moves points by up to about this share (Simard et al. 2003).
-    `brightness` and `contrast` as fractions, `gamma` as a share around 1, `noise` as a standard deviation of the
-    0..1 range.
+    `rotate` and `shear` are in degrees, `scale` and `shift` fractions of the image. `crop` removes up to this fraction
+    of the side and enlarges the rest, `elastic` displaces points by up to about this fraction (Simard et al. 2003).
+    `brightness` and `contrast` are fractions, `gamma` a range around 1, `noise` a standard deviation (values 0..1).
     """
 
     flip: Probability = 0.0
@@ -110,7 +109,7 @@ class AugmentSettings(Settings):
 
 
 class SourceSettings(Settings):
-    """What every data source shares. `classes` and `labels` choose and order, default all."""
+    """Settings of every data source. `classes` and `labels` select and order; the default is all."""
 
     split: SplitSettings = SplitSettings()
     classes: tuple[str, ...] | None = None
@@ -126,11 +125,11 @@ class SourceSettings(Settings):
 
 
 class FileSettings(SourceSettings):
-    """What sources of files share: the folder of the data set."""
+    """Settings of sources that read files: `root` is the folder of the data set."""
 
     root: Place
 
     @property
     def collection(self) -> str:
-        """Namespace of patients: sets that share patients have one."""
+        """Namespace of patient ids; data sets with common patients return the same one."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What a source offers: an index of its images, and one image or annotation at a time."""
+"""The interface of data sources: an index of the images, and access to single images and annotations."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from datasets.settings import ImageSettings
 
-Offer = Literal["labels", "boxes", "centres", "masks"]
+AnnotationKind = Literal["labels", "boxes", "centres", "masks"]
 Pixels = NDArray[np.uint8]
 IGNORE: Final = 255
-"""Class id of pixels without a label in masks of exclusive classes; so there are at most 254 of these."""
+"""Class id of unlabelled pixels in masks of exclusive classes, which limits these to 254."""
 Progress = Callable[[int, int], None]
-"""Called with files read so far and files to read."""
+"""Callback with the numbers of files read and files to read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """A box in pixels of the original image; (x, y) is its upper left corner."""
+    """A bounding box in pixels of the original image; (x, y) is its upper left corner."""
 
     name: str
     x: float
@@ -32,24 +32,24 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Index:
-    """One entry an image in every sequence, in a fixed order (by id).
+    """The index of a data set: every sequence has one entry per image, ordered by id.
 
-    `patients` are namespaced by collection ("collection/patient"). `content` hashes the image's bytes,
-    `offers[kind]` the annotation of that kind, "" where the image has none: together they say exactly
-    what a training run reads. `thumbnails` are perceptual hashes for finding the same picture again.
-    `faults` say in a line why an image cannot be used, "" where it can; `offer_faults[kind]` why its annotation of
-    that kind cannot.
+    `patients` are namespaced by collection ("collection/patient"). `content` holds hashes of the image files and
+    `offers[kind]` hashes of the annotation of each kind, "" for images without it; together they identify exactly
+    what a training run reads. `thumbnails` are perceptual hashes for duplicate detection.
+    `faults` gives the reason why an image cannot be used, "" if it can; `offer_faults[kind]` the same for its
+    annotation of that kind.
     """
 
     ids: Sequence[str]
     patients: Sequence[str]
     categories: Sequence[str]
     official: Sequence[str]
-    """The publisher's own split: "train", "validation", "test" or ""."""
+    """The split defined by the publisher: "train", "validation", "test" or ""."""
     content: Sequence[str]
     thumbnails: Sequence[str]
     faults: Sequence[str]
-    offers: Mapping[Offer, Sequence[str]]
+    offers: Mapping[AnnotationKind, Sequence[str]]
     classes: tuple[str, ...]
     """Foreground classes of the masks; class id k+1 of an exclusive mask is classes[k]."""
     overlapping: bool
@@ -58,44 +58,49 @@ class Index:
     structures: tuple[str, ...] = ()
     """Names of structures with a centre point or a box."""
     remarks: Sequence[str] = ()
-    """One a row or none at all: what is odd about an image that can still be used, a line each, "" where nothing is."""
-    offer_faults: Mapping[Offer, Sequence[str]] = field(default_factory=dict)
-    """One a row, or none at all, by kind of annotation."""
+    """Warnings about images that can be used, one per line, "" without a warning. Empty, or one entry per row."""
+    offer_faults: Mapping[AnnotationKind, Sequence[str]] = field(default_factory=dict)
+    """By kind of annotation: empty, or one entry per row."""
     shown: Sequence[str] = ()
-    """One a row or none at all: the classes that its masks show, as bits of a hexadecimal number: bit k is classes[k].
+    """Classes present in the masks of a row, as a hexadecimal number whose bit k stands for classes[k].
 
-    "" where the image has no masks.
+    "" for images without masks. Empty, or one entry per row.
     """
     unused_classes: tuple[str, ...] = ()
-    """Classes that no mask of this index shows."""
+    """Classes that occur in no mask of this index."""
     unread: tuple[str, ...] = ()
-    """Files beside the images that are not read, relative to the root."""
+    """Files next to the images that are not read, relative to the root."""
     collection: str = ""
-    """What `patients` are namespaced by where that may be a path: it has no say in who trains and who tests."""
+    """Namespace of `patients` if it may be a path; splits do not depend on it."""
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.ids)
 
     def shows(self, row: int) -> frozenset[str]:
-        """Return the classes that the masks of a row show, as far as they are known."""
+        """Return the classes that are known to occur in the masks of a row."""
         bits = int(self.shown[row] or "0", 16) if self.shown else 0
         return frozenset(name for number, name in enumerate(self.classes) if bits >> number & 1)
 
     def fault(self, row: int) -> str:
-        """Return why a row or any annotation of it cannot be used, "" where nothing is wrong."""
+        """Return why a row or any of its annotations cannot be used, "" without a fault."""
         return next(filter(None, (self.faults[row], *(faults[row] for faults in self.offer_faults.values()))), "")
 
 
 class Source(ABC):
-    """A published layout. It never trains and never resizes; positions refer to its index."""
+    """Base class of data sources. Rows are positions in the index; images are returned in their original size."""
 
     @abstractmethod
     def index(self, cache: Path, progress: Progress | None = None, fits: Collection[ImageSettings] = ()) -> Index:
-        """Read or make the index; what was hashed before and has not changed is taken from `cache`.
+        """Return the index; files that are unchanged since they were hashed are looked up in `cache`.
 
-        `fits` are how images will be fitted: one that is read now need not be decoded again for that.
-        Raises `DataError` where root or tables are missing or broken; a bad image is a fault of its row.
+        Args:
+            cache: Folder for manifests and decoded images.
+            progress: Called while files are read.
+            fits: Image settings that will be used later; images are resized to them while they are decoded anyway.
+
+        Raises:
+            DataError: Root or tables are missing or broken. An unreadable image is a fault of its row instead.
         """
 
     @abstractmethod
@@ -103,17 +108,17 @@ class Source(ABC):
         """Decode one image: (height, width), 8-bit grey, or (height, width, 3) RGB."""
 
     def fitted(self, row: int, settings: ImageSettings) -> tuple[Pixels, tuple[int, int]] | None:
-        """Return one image as `fit_image` makes it, and its (height, width); None where reading did not leave it."""
+        """Return the output of `fit_image` for one image and its original (height, width), None if it is not cached."""
         return None
 
     def forget_fitted(self, settings: ImageSettings) -> None:  # noqa: B027
-        """Drop what `fitted` returns of all images; what is made of them is kept elsewhere."""
+        """Delete the cached images of `fitted`, once the prepared arrays contain them."""
 
     @abstractmethod
     def masks(self, row: int) -> Pixels:
-        """Return (classes, height, width) of 0/1 where classes overlap, else (height, width) class ids or `IGNORE`.
+        """Return (classes, height, width) of 0/1 if classes overlap, else (height, width) of class ids or `IGNORE`.
 
-        Raises `DataError` where the image has no masks.
+        Raises `DataError` if the image has no masks.
         """
 
     @abstractmethod
@@ -122,8 +127,8 @@ class Source(ABC):
 
     @abstractmethod
     def boxes(self, row: int) -> tuple[Box, ...]:
-        """Return every box of one image."""
+        """Return all boxes of one image."""
 
     @abstractmethod
     def centres(self, row: int) -> Mapping[str, tuple[float, float]]:
-        """Return (x, y) in pixels of the original image by structure."""
+        """Return the centre (x, y) of each structure in pixels of the original image."""

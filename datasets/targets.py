@@ -1,4 +1,4 @@
-"""From the original image to the network's square: pixels, annotation and the way back."""
+"""Resize images and annotations to the square input of a network, and map results back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from datasets.decoding.enhance import enhance
 from datasets.errors import DataError
 from datasets.settings import ImageSettings
-from datasets.source import Box, Index, Offer, Pixels
+from datasets.source import AnnotationKind, Box, Index, Pixels
 
 Target = Literal["image", "labels", "centre", "box", "mask", "box_mask"]
 Array = NDArray[Any]
 Points = NDArray[np.floating]
 
-_OFFERS: Final[Mapping[Target, Offer | None]] = {
+_OFFERS: Final[Mapping[Target, AnnotationKind | None]] = {
     "image": None,
     "labels": "labels",
     "centre": "centres",
@@ -26,13 +26,13 @@ _OFFERS: Final[Mapping[Target, Offer | None]] = {
 }
 
 
-def offer_of(target: Target) -> Offer | None:
-    """Return the annotation a target is made of; None where it is the image itself."""
+def annotation_kind_of(target: Target) -> AnnotationKind | None:
+    """Return the kind of annotation that a target is derived from, None for the image itself."""
     return _OFFERS[target]
 
 
 def names(index: Index, target: Target) -> tuple[str, ...]:
-    """Return what a target's channels or numbers stand for: classes, labels or structures."""
+    """Return the names of a target's channels or values: classes, labels or structures."""
     if target == "mask":
         return index.classes
     if target == "labels":
@@ -41,9 +41,9 @@ def names(index: Index, target: Target) -> tuple[str, ...]:
 
 
 def chosen_structure(index: Index, target: Target, structure: str | None) -> str:
-    """Return the structure a centre or box belongs to, "" for other targets.
+    """Return the structure of a centre or box target, "" for other targets.
 
-    Raises `DataError` where it is unknown, or not named among several.
+    Raises `DataError` if it is unknown, or not given although there are several.
     """
     if target not in ("centre", "box"):
         return ""
@@ -60,9 +60,9 @@ def chosen_structure(index: Index, target: Target, structure: str | None) -> str
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """The place of an image of (height, width) pixels in the square of (size, size).
+    """The position of an image of (height, width) pixels in a square of (size, size).
 
-    `stretch` fills the square. `letterbox` keeps the aspect, centred between borders of 0.
+    `stretch` fills the square. `letterbox` keeps the aspect ratio and pads with 0 on both sides.
     Points are continuous: (0, 0) is the upper left corner of the upper left pixel.
     """
 
@@ -88,7 +88,7 @@ class Fit:
         return np.asarray((points * scale + np.array([left, top])) / self.size)
 
     def crop(self, square: Array) -> Array:
-        """Return the view of (..., size, size) that shows the image, without borders."""
+        """Return a view of (..., size, size) without the padding."""
         top, left, height, width = self.inner
         return square[..., top : top + height, left : left + width]
 
@@ -96,8 +96,8 @@ class Fit:
 def fit_image(pixels: Pixels, settings: ImageSettings) -> Pixels:
     """Fit (height, width) grey or (height, width, 3) RGB into (size, size, channels).
 
-    Prepared first (`datasets.settings.PrepareSettings`). Shrinks by area averages, enlarges linearly. RGB becomes
-    grey by luma (ITU-R BT.601); grey is repeated for RGB.
+    Applies `datasets.settings.PrepareSettings` first. Downsamples by area averaging, upsamples linearly. RGB is
+    converted to grey by luma (ITU-R BT.601); grey is repeated for RGB.
     """
     import cv2
 
@@ -115,9 +115,9 @@ def fit_image(pixels: Pixels, settings: ImageSettings) -> Pixels:
 
 
 def fit_masks(masks: Pixels, settings: ImageSettings) -> Pixels:
-    """Fit (height, width) ids or (classes, height, width) of 0/1 into the square; `IGNORE` is an id as any other.
+    """Fit (height, width) ids or (classes, height, width) of 0/1 into the square; `IGNORE` is treated as any other id.
 
-    Nearest by pixel centres (OpenCV's INTER_NEAREST_EXACT, the same pixels as Pillow's NEAREST).
+    Nearest neighbour by pixel centres (OpenCV's INTER_NEAREST_EXACT, the same pixels as Pillow's NEAREST).
     """
     import cv2
 
@@ -131,10 +131,10 @@ def fit_masks(masks: Pixels, settings: ImageSettings) -> Pixels:
 
 
 def target_layout(index: Index, target: Target, size: int) -> tuple[tuple[int, ...], type[np.generic]]:
-    """Return shape and type of one image's target.
+    """Return shape and dtype of the target of one image.
 
-    labels (L,), centre (2,) and box (4,) are float32, NaN where unknown. uint8 are mask, (S, S) of class ids or
-    `IGNORE`, or (K, S, S) of 0/1 where classes overlap, and box_mask, (K, S, S) of 0/1.
+    labels (L,), centre (2,) and box (4,) are float32, NaN if unknown. mask is uint8: (S, S) of class ids or
+    `IGNORE`, or (K, S, S) of 0/1 if classes overlap; box_mask is uint8 (K, S, S) of 0/1.
     """
     if target == "labels":
         return (len(index.labels),), np.float32
@@ -146,14 +146,14 @@ def target_layout(index: Index, target: Target, size: int) -> tuple[tuple[int, .
 
 
 def centre_target(centres: Mapping[str, tuple[float, float]], structure: str, fit: Fit) -> NDArray[np.float32]:
-    """Return (x, y) in 0..1 of the square, NaN where the structure has no centre."""
+    """Return (x, y) in 0..1 of the square, NaN if the structure has no centre."""
     return fit.to_square(np.array(centres.get(structure, (np.nan, np.nan)))).astype(np.float32)
 
 
 def box_target(boxes: Sequence[Box], structure: str, fit: Fit) -> NDArray[np.float32]:
     """Return (x, y, width, height) in 0..1 of the square, (x, y) the upper left corner; NaN without a box.
 
-    Boxes are cut off at the image's edge; several of one structure are enclosed by one.
+    Boxes are clipped to the image; several boxes of one structure are merged into their enclosing box.
     """
     corners = [_corners(box, fit) for box in boxes if box.name == structure]
     if not corners:
@@ -163,9 +163,9 @@ def box_target(boxes: Sequence[Box], structure: str, fit: Fit) -> NDArray[np.flo
 
 
 def box_masks(boxes: Sequence[Box], structures: Sequence[str], fit: Fit) -> Pixels:
-    """Fill the pixels whose centres lie within a box, at least one a box: (structures, size, size) of 0/1.
+    """Return (structures, size, size) of 0/1: pixels with their centre in a box, at least one pixel per box.
 
-    Boxes of one structure are united.
+    Boxes of one structure are merged.
     """
     filled = np.zeros((len(structures), fit.size, fit.size), dtype=np.uint8)
     for box in boxes:
@@ -177,6 +177,6 @@ def box_masks(boxes: Sequence[Box], structures: Sequence[str], fit: Fit) -> Pixe
 
 
 def _corners(box: Box, fit: Fit) -> Points:
-    """Return upper left and lower right corner in 0..1 of the square, cut off at the image's edge."""
+    """Return the upper left and lower right corner in 0..1 of the square, clipped to the image."""
     corners = np.array([[box.x, box.y], [box.x + box.width, box.y + box.height]])
     return fit.to_square(np.clip(corners, 0, [fit.width, fit.height]))

@@ -1,3 +1,3 @@
-"""Versions of everything in `datasets` that a digest depends on. A change of pixels raises the number."""
+"""Versions of the parts of `datasets` that are included in digests. A change of pixels increases them."""
 
 VERSIONS = {"preparation": 3, "augmentation": 3, "batches": 1}

@@ -1,1 +1,1 @@
-"""Networks, tasks, losses and weights. Knows nothing of data sets."""
+"""Networks, tasks, losses and weights; independent of data sets."""

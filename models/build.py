@@ -1,4 +1,4 @@
-"""From a blueprint to a network with random weights; nothing is read from the internet."""
+"""Builds a network with random weights from a blueprint, without network access."""
 
 import math
 from collections.abc import Sequence
@@ -13,42 +13,42 @@ from models.architectures.heads import AverageHead, FlattenHead
 from models.architectures.parts import Blueprint, Parts
 from models.catalog import registry
 from models.encoders.library import plain, pyramid
-from models.encoders.reach import prune, reached, stages
-from models.memory_format import lay_out, watched
+from models.encoders.reach import prune, reached_parameters, stages
+from models.memory_format import record_map_sides, set_memory_format
 from models.network import Network
 
 __all__ = ["Blueprint", "build"]
 
 
 def build(blueprint: Blueprint) -> Network:
-    """Build with weights from torch's global generator; the caller seeds it.
+    """Build a network with weights from torch's global generator, which the caller seeds.
 
-    The encoder is made first: at equal seed, architectures over one backbone start from equal encoders.
-    Layers the architecture never uses (PSPNet's deeper stages) are removed. Raises `ValueError` for a head
-    that flattens images of no given size.
+    The encoder is created first, so that with equal seeds all architectures with one backbone start from equal
+    encoders. Layers that the architecture does not use (deeper stages under PSPNet) are removed. Raises `ValueError`
+    for a flatten head without `size`.
     """
     images = torch.zeros(1, blueprint.channels, *[_side(blueprint)] * 2)
     parts = _module(blueprint).parts(blueprint) if blueprint.dense else _encoder_only(blueprint, images)
     features = _probe(parts.encoder, images)
-    prune(parts.encoder, reached(*features))
+    prune(parts.encoder, reached_parameters(*features))
     mean, std = registry.statistics(blueprint.backbone)
     network = Network(
         parts,
-        mean=_of_channels(mean, blueprint.channels),
-        std=_of_channels(std, blueprint.channels),
+        mean=_per_channel(mean, blueprint.channels),
+        std=_per_channel(std, blueprint.channels),
         stages=stages(parts.encoder, features),
         skips=blueprint.skips,
     )
-    with watched(network) as sides:
-        useful = reached(*_probe(network, images))
-    network.idle(frozenset(name for name, p in network.named_parameters() if id(p) not in useful))
+    with record_map_sides(network) as sides:
+        useful = reached_parameters(*_probe(network, images))
+    network.mark_unused(frozenset(name for name, p in network.named_parameters() if id(p) not in useful))
     scale = math.inf if blueprint.size is None else blueprint.size / images.shape[-1]
-    lay_out(network, {layer: side * scale for layer, side in sides.items()})
+    set_memory_format(network, {layer: side * scale for layer, side in sides.items()})
     return network.train()
 
 
 def _side(blueprint: Blueprint) -> int:
-    """Return the side of the images the network is tried on."""
+    """Return the side of the images for the trial forward pass."""
     if blueprint.dense or blueprint.head == "average":
         return registry.probe_size(blueprint.architecture, blueprint.backbone)
     if blueprint.size is None:
@@ -78,11 +78,11 @@ def _encoder(blueprint: Blueprint) -> nn.Module:
     return make(blueprint.backbone, channels=blueprint.channels, options=row.options)
 
 
-def _of_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
     return tuple(values) if channels == len(values) else (sum(values) / len(values),) * channels
 
 
 def _probe(module: nn.Module, images: Tensor) -> list[Tensor]:
-    """Run once in evaluation mode, so that neither statistics nor the random generator move."""
+    """Run a forward pass in evaluation mode, which changes neither statistics nor the random generator."""
     output = module.eval()(images)
     return [output] if isinstance(output, Tensor) else list(output)

@@ -1,8 +1,8 @@
-"""Sums over the pixels of each image from which every score is derived later.
+"""Per-image pixel counts, from which all metrics are derived.
 
-Everything is counted in integers: integer sums do not depend on the order in which threads add, so two
-runs agree bit for bit. Sizes: N images, K foreground classes, C = K + 1 classes with the background.
-A change of numerics raises `counts` in `models.versions`.
+All sums are integers, which do not depend on the order of summation, so that results are bitwise reproducible. Sizes:
+N images, K foreground classes, C = K + 1 classes with the background.
+A change of numerics increases `counts` in `models.versions`.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from models.score_bins import SCORE_EDGES
 
 CONFIDENCE_BINS = 20
 IGNORE = 255
-"""Class id of pixels without a label, that of `datasets.source`; they count nowhere."""
+"""Class id of unlabelled pixels, equal to `datasets.source.IGNORE`; they are excluded everywhere."""
 
 _FIXED_POINT = 2**30
 
 
 class PixelCounts(NamedTuple):
-    """Pixels by image and class, each (N, K) int64."""
+    """Pixel counts by image and class, each (N, K) int64."""
 
     tp: Tensor
     fp: Tensor
@@ -30,7 +30,7 @@ class PixelCounts(NamedTuple):
 
 
 class ScoreHistograms(NamedTuple):
-    """Histograms of the score where the truth is positive and where it is negative, (N, K, bins) int64."""
+    """Histograms of the scores of positive and negative pixels, (N, K, bins) int64."""
 
     positives: Tensor
     negatives: Tensor
@@ -45,23 +45,23 @@ class ConfidenceBins(NamedTuple):
 
 
 def one_hot(ids: Tensor, classes: int) -> Tensor:
-    """Turn ids (N, ...) into (N, classes, ...) bool; unlike torch's, by comparison alone (no scatter).
+    """Convert ids (N, ...) to (N, classes, ...) bool by comparison, without the scatter of torch's `one_hot`.
 
-    Pixels without a label are of no class.
+    Unlabelled pixels belong to no class.
     """
     names = torch.arange(classes, device=ids.device).view(1, -1, *[1] * (ids.dim() - 1))
     return ids.unsqueeze(1) == names
 
 
 def is_labelled(ids: Tensor) -> Tensor:
-    """Return where class ids are those of a class or of the background, bool of the same shape."""
+    """Return a mask (bool, same shape) of the pixels with a label."""
     return ids != IGNORE
 
 
 def predicted_ids(probabilities: Tensor, *, threshold: float = 0.5) -> Tensor:
     """Return the class id (N, H, W) of exclusive classes (N, C, H, W).
 
-    The likeliest class wins; a single foreground class is there where its probability reaches the threshold.
+    This is the most likely class; a single foreground class is predicted if its probability reaches the threshold.
     """
     if probabilities.shape[1] == 2:
         return (probabilities[:, 1] >= threshold).long()
@@ -75,15 +75,15 @@ def predicted_masks(probabilities: Tensor, *, exclusive: bool, threshold: float 
     return probabilities >= threshold
 
 
-def held_back(probabilities: Tensor, channel: int, threshold: float) -> Tensor:
-    """Return probabilities (N, C, H, W) in which one channel is 0 below the threshold, so that others win there."""
+def apply_class_threshold(probabilities: Tensor, channel: int, threshold: float) -> Tensor:
+    """Set one channel of probabilities (N, C, H, W) to 0 below the threshold, so that another class is predicted."""
     kept = probabilities.clone()
     kept[:, channel] = torch.where(kept[:, channel] >= threshold, kept[:, channel], 0.0)
     return kept
 
 
 def pixel_counts(predicted: Tensor, truth: Tensor, *, known: Tensor | None = None) -> PixelCounts:
-    """Count agreeing and differing pixels of two (N, K, H, W) bool masks, where known, bool (N, 1 or K, H, W)."""
+    """Count TP, FP, FN, TN of two (N, K, H, W) bool masks, restricted to `known`, bool (N, 1 or K, H, W)."""
     pixels: Tensor | int = truth.shape[2] * truth.shape[3]
     if known is not None:
         predicted, truth, pixels = predicted & known, truth & known, known.sum(dim=(2, 3))
@@ -96,10 +96,10 @@ def pixel_counts(predicted: Tensor, truth: Tensor, *, known: Tensor | None = Non
 def score_histograms(
     probabilities: Tensor, truth: Tensor, *, known: Tensor | None = None, edges: Sequence[float] = SCORE_EDGES
 ) -> ScoreHistograms:
-    """Histogram foreground scores (N, K, ...) in 0..1 by their bool truth, where known, bool (N, 1 or K, ...).
+    """Histogram foreground scores (N, K, ...) in 0..1 by their bool truth, restricted to `known`, (N, 1 or K, ...).
 
-    Bin i counts edges[i - 1] <= score < edges[i] in float32, as `score >= threshold` compares. There are
-    len(edges) + 1 bins: scores below the first edge are in the first, those from the last edge on in the last.
+    Bin i counts edges[i - 1] <= score < edges[i] in float32, consistent with `score >= threshold`. There are
+    len(edges) + 1 bins: the first for scores below the first edge, the last for scores from the last edge on.
     """
     bins = len(edges) + 1
     index = _bin_index(probabilities, edges) + bins * truth
@@ -120,11 +120,11 @@ def confidence_bins(
     known: Tensor | None = None,
     bins: int = CONFIDENCE_BINS,
 ) -> tuple[ConfidenceBins, ConfidenceBins]:
-    """Bin the confidence in the likelier answer, for calibration (Guo et al. 2017).
+    """Bin the confidence of predictions, for calibration (Guo et al. 2017).
 
-    Exclusive: probabilities (N, C, H, W), truth ids (N, H, W), one answer per pixel, confidence max p.
-    Otherwise: both (N, K, H, W), one answer per pixel and class, confidence max(p, 1 - p).
-    Returns the bins of all known answers, and of those where `foreground`; both are bool of the shape of the truth.
+    Exclusive: probabilities (N, C, H, W), truth ids (N, H, W), one prediction per pixel, confidence max p.
+    Otherwise: both (N, K, H, W), one prediction per pixel and class, confidence max(p, 1 - p).
+    Returns the bins of all known predictions and of those with `foreground`; both masks are bool, shaped as the truth.
     """
     p = probabilities.float()
     if exclusive:
@@ -141,7 +141,7 @@ def confidence_bins(
     counts = _count_rows(place.reshape(images, -1), 4 * bins + 1)[:, : 4 * bins].view(images, 2, 2, bins)
     sums = _sum_rows(index.reshape(images, -1), confidence.reshape(images, -1), 2 * bins).view(images, 2, bins)
     pixels, correct = counts.sum(dim=1), counts[:, 1]
-    # Adding the sums is exact below 2**23 answers per image and bin: they are multiples of 2**-30.
+    # Adding the sums is exact below 2**23 predictions per image and bin: they are multiples of 2**-30.
     return (
         ConfidenceBins(pixels=pixels.sum(dim=1), confidence=sums.sum(dim=1), correct=correct.sum(dim=1)),
         ConfidenceBins(pixels=pixels[:, 1], confidence=sums[:, 1], correct=correct[:, 1]),
@@ -149,9 +149,9 @@ def confidence_bins(
 
 
 def confusion(predicted: Tensor, truth: Tensor, *, classes: int, known: Tensor | None = None) -> Tensor:
-    """Return (N, classes, classes) int64 of true by predicted ids, both (N, H, W), where known, bool (N, H, W).
+    """Return (N, classes, classes) int64, true by predicted ids, both (N, H, W), restricted to `known`, bool (N, H, W).
 
-    Raises `ValueError` where an id is none of 0..classes-1.
+    Raises `ValueError` for ids outside 0..classes-1.
     """
     if known is not None:
         truth = torch.where(known, truth, 0)
@@ -175,13 +175,13 @@ def _row_offsets(index: Tensor, size: int) -> Tensor:
 
 
 def _count_rows(index: Tensor, size: int) -> Tensor:
-    """Count how often each of 0..size-1 occurs in each row of index (rows, ...)."""
+    """Count the occurrences of 0..size-1 in each row of index (rows, ...)."""
     flat = _row_offsets(index, size).flatten()
     return torch.bincount(flat, minlength=len(index) * size).view(len(index), size)
 
 
 def _sum_rows(index: Tensor, values: Tensor, size: int) -> Tensor:
-    """Sum the values (0..1) by index within each row, in fixed point, so exact in any order."""
+    """Sum the values (0..1) by index within each row, in fixed point, which is exact in any order."""
     scaled = (values.double() * _FIXED_POINT).round().long()
     sums = torch.zeros(len(index) * size, dtype=torch.int64, device=index.device)
     sums.scatter_add_(0, _row_offsets(index, size).flatten(), scaled.flatten())

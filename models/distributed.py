@@ -1,7 +1,7 @@
-"""Several workers train one network on shares of each batch, and learn what one would from all of it.
+"""Data-parallel training that is equivalent to training on one worker.
 
-Losses and batch norm are made of sums over a batch; `total` sums over the workers too. So every worker computes the
-loss of the whole batch, whatever their number, and the gradients of their shares add up to its gradient.
+Losses and batch norm are computed from sums over a batch, which `sum_with_gradient` extends over all workers. Each
+worker thus computes the loss of the global batch, and the gradients of all workers add up to its gradient.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,88 +13,88 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-Made = TypeVar("Made")
-_absent = False
+T = TypeVar("T")
+_is_padding = False
 
 
-def is_shared() -> bool:
-    """Return whether several processes train together."""
+def is_distributed() -> bool:
+    """Return whether several workers train together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 @contextmanager
-def present(counts: bool) -> Iterator[None]:
-    """Let what this worker computes count, or for nothing where a batch has no image left for it.
+def contributing(counts: bool) -> Iterator[None]:
+    """Set whether the images of this worker contribute to sums within the block, or are padding.
 
-    It takes part all the same: the others wait for its sums.
+    A worker without images left in a batch computes on padding, as the others wait for its sums.
     """
-    global _absent  # noqa: PLW0603 - one share at a time is worked on
-    before, _absent = _absent, not counts
+    global _is_padding  # noqa: PLW0603 - shares are processed one at a time
+    previous, _is_padding = _is_padding, not counts
     try:
         yield
     finally:
-        _absent = before
+        _is_padding = previous
 
 
-def total(sums: Tensor) -> Tensor:
-    """Return sums over all workers. Its gradient is that of this worker's part alone: add those of parameters up."""
-    if not is_shared():
+def sum_with_gradient(sums: Tensor) -> Tensor:
+    """Return sums over all workers; the gradient is that of this worker's part, see `add_gradients`."""
+    if not is_distributed():
         return sums
     summed: Tensor = _Total.apply(sums)  # type: ignore[no-untyped-call]
     return summed
 
 
-def once(value: Tensor) -> Tensor:
-    """Return what every worker computes alike, such that its gradients of all workers add up to one."""
-    if not is_shared():
+def divided_among_workers(value: Tensor) -> Tensor:
+    """Return a value that all workers compute equally, with its gradient divided by the number of workers."""
+    if not is_distributed():
         return value
     part = value / dist.get_world_size()
     return part + (value - part).detach()
 
 
 def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by its sum over the workers, in one exchange a kind of number."""
-    if not is_shared():
+    """Replace gradients by their sum over all workers, with one all-reduce per dtype."""
+    if not is_distributed():
         return
-    by_kind: dict[torch.dtype, list[Tensor]] = {}
+    by_dtype: dict[torch.dtype, list[Tensor]] = {}
     for parameter in parameters:
         if parameter.grad is not None:
-            by_kind.setdefault(parameter.grad.dtype, []).append(parameter.grad)
-    for gradients in by_kind.values():
+            by_dtype.setdefault(parameter.grad.dtype, []).append(parameter.grad)
+    for gradients in by_dtype.values():
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
-        for gradient, part in zip(gradients, torch.split(flat, [one.numel() for one in gradients]), strict=True):
+        for gradient, part in zip(gradients, torch.split(flat, [tensor.numel() for tensor in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
 
-def add(sums: Tensor) -> Tensor:
-    """Return sums over all workers, without a gradient."""
-    if is_shared():
-        sums = torch.zeros_like(sums) if _absent else sums.clone()
+def sum_over_workers(sums: Tensor) -> Tensor:
+    """Return sums over all workers, without gradient."""
+    if is_distributed():
+        sums = torch.zeros_like(sums) if _is_padding else sums.clone()
         dist.all_reduce(sums)
     return sums
 
 
-def alike(network: nn.Module) -> None:
-    """Give all workers the parameters and buffers of the first."""
-    if is_shared():
+def broadcast_state(network: nn.Module) -> None:
+    """Broadcast parameters and buffers of the first worker."""
+    if is_distributed():
         for tensor in network.state_dict().values():
-            row = tensor.contiguous()
-            dist.broadcast(row, src=0)
-            tensor.copy_(row)
+            contiguous = tensor.contiguous()
+            dist.broadcast(contiguous, src=0)
+            tensor.copy_(contiguous)
 
 
-def from_first(make: Callable[[], Made] | None, device: torch.device) -> Made | None:
-    """Return what the first worker makes; the others need not be able to."""
-    box = [None if make is None else make()]
-    if is_shared():
-        dist.broadcast_object_list(box, src=0, device=device)
-    return box[0]
+def from_first_worker(make: Callable[[], T] | None, device: torch.device) -> T | None:
+    """Call `make` on the first worker and broadcast the result; None on the others."""
+    objects = [None if make is None else make()]
+    if is_distributed():
+        dist.broadcast_object_list(objects, src=0, device=device)
+    return objects[0]
 
 
-def synchronised(network: nn.Module) -> None:
-    """Let a network's batch norms normalise over the images of all workers; its state keeps its names."""
-    if not is_shared():
+def synchronise_batch_norm(network: nn.Module) -> None:
+    """Replace batch norms by synchronised ones, which keep the names of parameters and buffers."""
+    if not is_distributed():
         return
     if next(network.parameters()).is_cuda:
         from models.encoders.vision import timm
@@ -108,38 +108,38 @@ def synchronised(network: nn.Module) -> None:
 
 
 class _Total(torch.autograd.Function):
-    """Sum over workers; each computes the same from it, so each takes its own part's gradient as it comes."""
+    """Sum over workers for values computed equally by all; the gradient is passed on unchanged."""
 
     @staticmethod
     def forward(ctx: Any, sums: Tensor) -> Tensor:  # noqa: ANN401 - torch's own context
-        ctx.absent = _absent
-        return add(sums)
+        ctx.is_padding = _is_padding
+        return sum_over_workers(sums)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ANN401
         (gradient,) = gradients
-        return torch.zeros_like(gradient) if ctx.absent else gradient
+        return torch.zeros_like(gradient) if ctx.is_padding else gradient
 
 
 class _Moments(torch.autograd.Function):
-    """Sum over workers of what each normalises by differently, so that gradients are summed too."""
+    """Sum over workers for values used differently by each; gradients are summed too."""
 
     @staticmethod
     def forward(ctx: Any, sums: Tensor) -> Tensor:  # noqa: ANN401
-        ctx.absent = _absent
-        return add(sums)
+        ctx.is_padding = _is_padding
+        return sum_over_workers(sums)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ANN401
         summed = gradients[0].clone()
         dist.all_reduce(summed)
-        return torch.zeros_like(summed) if ctx.absent else summed
+        return torch.zeros_like(summed) if ctx.is_padding else summed
 
 
 class SharedBatchNorm(_BatchNorm):
-    """Batch norm over the images of all workers, for processors: torch's own takes GPU tensors only.
+    """Synchronised batch norm for CPUs; `torch.nn.SyncBatchNorm` supports GPU tensors only.
 
-    Takes over the parameters, statistics and children (timm's activation) of the layer it replaces.
+    Uses the parameters, statistics and children (activations of timm) of the layer it replaces.
     """
 
     def __init__(self, layer: _BatchNorm) -> None:
@@ -154,7 +154,7 @@ class SharedBatchNorm(_BatchNorm):
         self.train(layer.training)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Take maps of any number of dimensions, as the layer that was replaced did."""
+        """Accept inputs of any number of dimensions."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (N, C, ...)."""
@@ -164,10 +164,10 @@ class SharedBatchNorm(_BatchNorm):
         return normal
 
     def _normalised(self, values: Tensor) -> Tensor:
-        over = [0, *range(2, values.dim())]
+        dims = [0, *range(2, values.dim())]
         exact = values.double()
         count = exact.new_full((1,), values.numel() / self.num_features)
-        sums: Tensor = _Moments.apply(torch.cat([exact.sum(over), exact.square().sum(over), count]))  # type: ignore[no-untyped-call]
+        sums: Tensor = _Moments.apply(torch.cat([exact.sum(dims), exact.square().sum(dims), count]))  # type: ignore[no-untyped-call]
         mean, square = sums[:-1].view(2, -1) / sums[-1]
         variance = (square - mean.square()).clamp_min(0)
         self._remember(mean.detach(), variance.detach(), sums[-1].detach())

@@ -1,4 +1,4 @@
-"""Trained networks for other programs: as ONNX, and as models of segmentation-models-pytorch."""
+"""Export of trained networks to ONNX and to models of segmentation-models-pytorch."""
 
 import copy
 import json
@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from models.architectures import ARCHITECTURES, LIBRARY
 from models.architectures.parts import Blueprint
-from models.catalog.registry import backbone as described
+from models.catalog.registry import backbone as describe_backbone
 from models.encoders.dilated import DILATED
 from models.encoders.vision import smp
 from models.encoders.vision_transformer import VisionTransformerEncoder
@@ -23,11 +23,11 @@ from models.network import Network
 OPSET = 17
 INPUT, OUTPUT = "images", "probabilities"
 MODULES = ("onnx", "onnxruntime")
-"""What writing and checking ONNX needs beside torch."""
+"""Modules required to write and check ONNX files."""
 
 
-class Answer(nn.Module):
-    """Images (N, channels, S, S) in 0..1 to probabilities (N, outputs, S, S), the mean over networks."""
+class Ensemble(nn.Module):
+    """Maps images (N, channels, S, S) in 0..1 to mean probabilities (N, outputs, S, S) of several networks."""
 
     def __init__(self, networks: Sequence[nn.Module], *, exclusive: bool) -> None:
         super().__init__()
@@ -36,13 +36,13 @@ class Answer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return softmax of exclusive classes, the background first, else sigmoid."""
-        answers = [network(images).float() for network in self.networks]
-        shares = [answer.softmax(dim=1) if self.exclusive else answer.sigmoid() for answer in answers]
-        return shares[0] if len(shares) == 1 else torch.stack(shares).mean(dim=0)
+        outputs = [network(images).float() for network in self.networks]
+        probabilities = [output.softmax(dim=1) if self.exclusive else output.sigmoid() for output in outputs]
+        return probabilities[0] if len(probabilities) == 1 else torch.stack(probabilities).mean(dim=0)
 
 
-class PoolsAsProducts(TorchFunctionMode):
-    """Averages adaptively by products with matrices: ONNX lacks it where sizes do not divide each other."""
+class PoolingAsMatmul(TorchFunctionMode):
+    """Replaces adaptive average pooling by matrix products, as ONNX requires divisible sizes."""
 
     def __torch_function__(
         self,
@@ -51,23 +51,23 @@ class PoolsAsProducts(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401  (as torch has it)
-        """Run every function but adaptive averages, which the library also calls interpolation by area."""
-        given = kwargs or {}
+        """Call `function`, replacing adaptive average pooling and its equivalent, interpolation in mode "area"."""
+        arguments = kwargs or {}
         if function is F.adaptive_avg_pool2d:
-            return pooled(args[0], args[1] if len(args) > 1 else given["output_size"])
-        if function is F.interpolate and given.get("mode") == "area":
-            return pooled(args[0], given["size"])
-        return function(*args, **given)
+            return adaptive_average(args[0], args[1] if len(args) > 1 else arguments["output_size"])
+        if function is F.interpolate and arguments.get("mode") == "area":
+            return adaptive_average(args[0], arguments["size"])
+        return function(*args, **arguments)
 
 
-def pooled(maps: Tensor, size: int | Sequence[int]) -> Tensor:
+def adaptive_average(maps: Tensor, size: int | Sequence[int]) -> Tensor:
     """Return `adaptive_avg_pool2d` of maps (N, C, H, W) with fixed H and W."""
     height, width = (size, size) if isinstance(size, int) else size
-    down, across = _averages(int(maps.shape[2]), height), _averages(int(maps.shape[3]), width)
+    down, across = _averaging_matrix(int(maps.shape[2]), height), _averaging_matrix(int(maps.shape[3]), width)
     return down @ maps @ across.T
 
 
-def _averages(inputs: int, outputs: int) -> Tensor:
+def _averaging_matrix(inputs: int, outputs: int) -> Tensor:
     """Return (outputs, inputs): row i averages from floor(i * inputs / outputs) to ceil((i + 1) * inputs / outputs)."""
     rows = torch.zeros(outputs, inputs)
     for row in range(outputs):
@@ -76,19 +76,19 @@ def _averages(inputs: int, outputs: int) -> Tensor:
     return rows
 
 
-def write_onnx(answer: Answer, path: Path, *, channels: int, size: int, metadata: Mapping[str, object]) -> None:
-    """Write images of (N, channels, size, size), any N, to probabilities as ONNX, opset 17.
+def write_onnx(ensemble: Ensemble, path: Path, *, channels: int, size: int, metadata: Mapping[str, object]) -> None:
+    """Write an ONNX model (opset 17) from images (N, channels, size, size), any N, to probabilities.
 
-    `metadata` becomes metadata_props, texts as they are and all else as JSON. Raises `ValueError` for an
-    operator that ONNX lacks.
+    `metadata` is stored in metadata_props, strings unchanged and other values as JSON. Raises `ValueError` for
+    operators that ONNX lacks.
     """
     import onnx
 
     try:
-        _trace(_of_size(answer, size), torch.zeros(2, channels, size, size), path)
+        _trace(_of_size(ensemble, size), torch.zeros(2, channels, size, size), path)
     except torch.onnx.errors.OnnxExporterError as error:
-        what = " ".join(str(error).split())[:160]
-        raise ValueError(f"a layer cannot be written as ONNX ({what}); allowed: .safetensors; write that") from error
+        reason = " ".join(str(error).split())[:160]
+        raise ValueError(f"a layer cannot be written as ONNX ({reason}); allowed: .safetensors; write that") from error
     model = onnx.load(path)
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
     onnx.helper.set_model_props(model, texts)
@@ -96,54 +96,54 @@ def write_onnx(answer: Answer, path: Path, *, channels: int, size: int, metadata
     onnx.save(model, path)
 
 
-def _trace(answer: Answer, images: Tensor, path: Path) -> None:
-    # The exporter by tracing: as exact as the newer one, ten times as fast, and it needs no onnxscript.
-    with warnings.catch_warnings(), torch.no_grad(), PoolsAsProducts():
+def _trace(ensemble: Ensemble, images: Tensor, path: Path) -> None:
+    # The tracing exporter is as exact as the newer one, ten times as fast, and does not need onnxscript.
+    with warnings.catch_warnings(), torch.no_grad(), PoolingAsMatmul():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            answer, (images,), path, dynamo=False, opset_version=OPSET, input_names=[INPUT], output_names=[OUTPUT],
+            ensemble, (images,), path, dynamo=False, opset_version=OPSET, input_names=[INPUT], output_names=[OUTPUT],
             dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
         )  # fmt: skip
 
 
-def _of_size(answer: Answer, size: int) -> Answer:
-    """Return a copy whose vision transformers hold position embeddings of this size: ONNX cannot resample them."""
-    made = copy.deepcopy(answer).cpu().eval()
-    for module in made.modules():
+def _of_size(ensemble: Ensemble, size: int) -> Ensemble:
+    """Return a copy with position embeddings of vision transformers resampled to this size, which ONNX cannot do."""
+    resized = copy.deepcopy(ensemble).cpu().eval()
+    for module in resized.modules():
         if isinstance(module, VisionTransformerEncoder) and hasattr(module.model, "set_input_size"):
             module.model.set_input_size((size, size))
-    return made
+    return resized
 
 
-def largest_difference(answer: Answer, path: Path, images: Tensor) -> float:
-    """Return how far onnxruntime's probabilities are from torch's at most, for images (N, channels, S, S) in 0..1."""
+def largest_difference(ensemble: Ensemble, path: Path, images: Tensor) -> float:
+    """Return the maximum difference between onnxruntime and torch for images (N, channels, S, S) in 0..1."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (found,) = session.run([OUTPUT], {INPUT: images.numpy()})
+    (probabilities,) = session.run([OUTPUT], {INPUT: images.numpy()})
     with torch.no_grad():
-        return float((answer.eval()(images) - torch.from_numpy(found)).abs().max())
+        return float((ensemble.eval()(images) - torch.from_numpy(probabilities)).abs().max())
 
 
 def library_problem(blueprint: Blueprint) -> str | None:
-    """Say in one line why a network is no model of segmentation-models-pytorch, None where it is one."""
+    """Return an error message if a network is not a model of segmentation-models-pytorch, else None."""
     architecture = ARCHITECTURES[str(blueprint.architecture)]
-    what = None
+    subject = None
     if architecture.module != LIBRARY:
-        what = f"architecture {blueprint.architecture} is"
+        subject = f"architecture {blueprint.architecture} is"
     elif blueprint.upsampling == "transposed" and blueprint.architecture == "unet":
-        what = "unet with upsampling: transposed is"
+        subject = "unet with upsampling: transposed is"
     elif blueprint.backbone in DILATED and architecture.output_stride < 32:
-        what = f"{blueprint.backbone} dilated is"
-    if what is None:
+        subject = f"{blueprint.backbone} dilated is"
+    if subject is None:
         return None
-    return f"{what} none of segmentation-models-pytorch; allowed: .onnx or .safetensors; name such a file with -o"
+    return f"{subject} none of segmentation-models-pytorch; allowed: .onnx or .safetensors; name such a file with -o"
 
 
 def library_model(blueprint: Blueprint, network: Network) -> nn.Module:
-    """Return the network as a model of segmentation-models-pytorch, for images that are normalised already.
+    """Return the network as a model of segmentation-models-pytorch, for normalised images.
 
-    Raises `ValueError` where it is none.
+    Raises `ValueError` if the library has no such model.
     """
     problem = library_problem(blueprint)
     if problem:
@@ -156,10 +156,10 @@ def library_model(blueprint: Blueprint, network: Network) -> nn.Module:
         in_channels=blueprint.channels,
         classes=blueprint.outputs,
         **({"decoder_interpolation": blueprint.upsampling} if interpolates else {}),
-        **described(blueprint.backbone).options,
+        **describe_backbone(blueprint.backbone).options,
     )
-    for own, theirs in (("encoder", "encoder"), ("decoder", "decoder"), ("head", "segmentation_head")):
-        # Layers that are never used were taken out of the network; the model has them with random weights.
-        part = model.get_submodule(theirs)
-        nn.Module.load_state_dict(part, {**part.state_dict(), **network.get_submodule(own).state_dict()})
+    for name, library_name in (("encoder", "encoder"), ("decoder", "decoder"), ("head", "segmentation_head")):
+        # Unused layers were removed from the network; in the model they keep random weights.
+        part = model.get_submodule(library_name)
+        nn.Module.load_state_dict(part, {**part.state_dict(), **network.get_submodule(name).state_dict()})
     return model.eval()

@@ -1,4 +1,4 @@
-"""How weights and feature maps lie in memory, which decides the kernels that torch takes."""
+"""Memory format of weights and feature maps, which determines the kernels that torch selects."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,20 +7,20 @@ import torch
 from torch import Tensor, nn
 
 SMALL_MAP = 4
-"""Longer side in pixels."""
+"""Maximum of the longer side in pixels."""
 LARGE_KERNEL = 2**19
-"""Weights; 256 channels to 256, 3 x 3, have a few more."""
+"""Number of weights; slightly below that of a 3 x 3 convolution from 256 to 256 channels."""
 
 
 @contextmanager
-def watched(network: nn.Module) -> Iterator[Mapping[nn.Conv2d, int]]:
-    """Note the longer side of the largest map that each convolution makes within the block."""
+def record_map_sides(network: nn.Module) -> Iterator[Mapping[nn.Conv2d, int]]:
+    """Record the longer side of the largest output of each convolution within the block."""
     sides: dict[nn.Conv2d, int] = {}
 
-    def note(layer: nn.Conv2d, _: tuple[Tensor, ...], made: Tensor) -> None:
-        sides[layer] = max(sides.get(layer, 0), *made.shape[2:])
+    def record_side(layer: nn.Conv2d, _: tuple[Tensor, ...], output: Tensor) -> None:
+        sides[layer] = max(sides.get(layer, 0), *output.shape[2:])
 
-    handles = [layer.register_forward_hook(note) for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    handles = [layer.register_forward_hook(record_side) for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     try:
         yield sides
     finally:
@@ -28,13 +28,13 @@ def watched(network: nn.Module) -> Iterator[Mapping[nn.Conv2d, int]]:
             handle.remove()
 
 
-def lay_out(network: nn.Module, sides: Mapping[nn.Conv2d, float]) -> None:
-    """Keep each pixel's channels together, but each channel's pixels where large kernels make small maps.
+def set_memory_format(network: nn.Module, sides: Mapping[nn.Conv2d, float]) -> None:
+    """Set channels-last format, but contiguous format for large kernels with small outputs.
 
-    With few pixels a kernel's gradient is slow channels last: on a processor ResNet-18's last stage takes 1.4 times as
-    long at 64 px. Everything else was as fast or faster channels last in the networks measured (U-Net on VGG, ResNet,
-    ResNeXt, DenseNet and EfficientNet, U-Net++, FPN, DeepLabV3+, SegFormer), grouped and pointwise kernels by far.
-    Not measured on a GPU. `sides`: of the maps that convolutions make, in pixels.
+    With few pixels the gradient of a kernel is slow in channels-last format: on a CPU the last stage of ResNet-18 takes
+    1.4 times as long at 64 px. All other layers were as fast or faster in channels-last format in the networks measured
+    (U-Net on VGG, ResNet, ResNeXt, DenseNet and EfficientNet, U-Net++, FPN, DeepLabV3+, SegFormer), grouped and
+    pointwise kernels by far. Not measured on a GPU. `sides`: sides of the outputs of convolutions, in pixels.
     """
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for layer, side in sides.items():
@@ -48,5 +48,5 @@ def _is_large(layer: nn.Conv2d) -> bool:
 
 
 def _channels_apart(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Torch takes its kernels for channels last if either the maps or the weights lie so."""
+    """Convert inputs too: torch selects channels-last kernels if either inputs or weights have that format."""
     return (inputs[0].contiguous(), *inputs[1:])

@@ -1,4 +1,4 @@
-"""A network of encoder, decoder and head whose parts can be frozen and carried."""
+"""A network of encoder, decoder and head, whose parts can be frozen and transferred."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -12,8 +12,8 @@ from models.architectures.parts import Parts
 class Network(nn.Module):
     """Maps images (N, channels, S, S) in 0..1 to logits (N, outputs, S, S), or (N, outputs) without decoder.
 
-    Images are normalised inside by `mean` and `std`, one number a channel. `stages` are the names of the
-    encoder's parameters by stage.
+    Images are normalised by `mean` and `std` (one value per channel) in the forward pass. `stages` are the names of
+    the encoder parameters by stage.
     """
 
     mean: Tensor
@@ -36,12 +36,12 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self._stages = tuple(frozenset(f"encoder.{name}" for name in names) for names in stages)
-        self._idle: frozenset[str] = frozenset()
+        self._unused: frozenset[str] = frozenset()
         self._frozen: frozenset[str] = frozenset()
-        self._still: tuple[nn.Module, ...] = ()
+        self._frozen_modules: tuple[nn.Module, ...] = ()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits. Raises `ValueError` for a training batch too small to normalise over."""
+        """Return logits. Raises `ValueError` for a training batch that is too small for batch norm."""
         try:
             images = (images - self.mean) / self.std
             return self._logits(self.encoder(images.contiguous(memory_format=torch.channels_last)))
@@ -61,53 +61,53 @@ class Network(nn.Module):
         return logits
 
     def freeze(self, parts: Sequence[str]) -> None:
-        """Hold parts fixed, batch-norm statistics included: encoder, decoder, encoder.stage1 and so on.
+        """Freeze parts, including batch-norm statistics: encoder, decoder, encoder.stage1 and so on.
 
-        Stages count from the image; stage k is the k-th group of layers that makes a new feature map.
+        Stages are counted from the input; stage k is the k-th group of layers with a new feature map.
         """
-        self._hold(self._frozen.union(*map(self._names, parts)))
+        self._set_frozen(self._frozen.union(*map(self._names, parts)))
 
     def unfreeze(self, parts: Sequence[str]) -> None:
-        """Let parts train again."""
-        self._hold(self._frozen.difference(*map(self._names, parts)))
+        """Unfreeze parts."""
+        self._set_frozen(self._frozen.difference(*map(self._names, parts)))
 
-    def idle(self, names: frozenset[str]) -> None:
-        """Declare the parameters that never reach the logits: they do not train."""
-        self._idle = names
-        self._hold(self._frozen)
+    def mark_unused(self, names: frozenset[str]) -> None:
+        """Exclude parameters that do not affect the logits from training."""
+        self._unused = names
+        self._set_frozen(self._frozen)
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode everywhere but in what is frozen."""
+        """Set the mode of all modules except frozen ones, which stay in evaluation mode."""
         super().train(mode)
-        for module in self._still:
+        for module in self._frozen_modules:
             module.eval()
         return self
 
     def _names(self, part: str) -> frozenset[str]:
         groups = {f"encoder.stage{number}": names for number, names in enumerate(self._stages, start=1)}
         for name in ("encoder", "decoder"):
-            held = frozenset(key for key, _ in self.named_parameters() if key.startswith(f"{name}."))
-            groups |= {name: held} if held else {}
+            members = frozenset(key for key, _ in self.named_parameters() if key.startswith(f"{name}."))
+            groups |= {name: members} if members else {}
         if part not in groups:
             raise ValueError(f"freeze names {part}; allowed: {', '.join(sorted(groups))}; correct the name")
         return groups[part]
 
-    def _hold(self, frozen: frozenset[str]) -> None:
+    def _set_frozen(self, frozen: frozenset[str]) -> None:
         for name, parameter in self.named_parameters():
-            if (name in self._frozen | frozen) or name in self._idle:
-                parameter.requires_grad_(name not in frozen | self._idle)
+            if (name in self._frozen | frozen) or name in self._unused:
+                parameter.requires_grad_(name not in frozen | self._unused)
         self._frozen = frozen
-        self._still = tuple(_wholly(self, "", frozen))
+        self._frozen_modules = tuple(_fully_frozen(self, "", frozen))
         self.train(self.training)
 
 
-def _wholly(module: nn.Module, prefix: str, frozen: frozenset[str]) -> list[nn.Module]:
-    """Return the outermost modules all of whose parameters are frozen."""
-    found = []
+def _fully_frozen(module: nn.Module, prefix: str, frozen: frozenset[str]) -> list[nn.Module]:
+    """Return the outermost modules with all parameters frozen."""
+    modules = []
     for name, child in module.named_children():
         names = [f"{prefix}{name}.{key}" for key, _ in child.named_parameters()]
         if names and frozen.issuperset(names):
-            found.append(child)
+            modules.append(child)
         elif not frozen.isdisjoint(names):
-            found += _wholly(child, f"{prefix}{name}.", frozen)
-    return found
+            modules += _fully_frozen(child, f"{prefix}{name}.", frozen)
+    return modules

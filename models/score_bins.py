@@ -1,8 +1,8 @@
-"""Edges of the histograms of predicted scores, without torch and numpy, so that `results` can import them.
+"""Bin edges of score histograms, without torch and numpy, so that `results` can import them.
 
-Equal bins alone are too coarse at both ends: a sharp network scores nearly all background pixels below 0.005, and
-scores within one bin are ties in the ROC curve. So logarithmic edges are added, in the distance to 0 and to 1, which
-in float32 is at least 2**-24. A change of the edges raises `EVALUATION_VERSION` in `study.planning.builder`.
+Equal bins are too coarse near 0 and 1: a confident network scores nearly all background pixels below 0.005, and
+scores within one bin are ties in the ROC curve. Logarithmic edges of the distance to 0 and to 1 (in float32 at least
+2**-24) are therefore added. A change of the edges increases `EVALUATION_VERSION` in `study.planning.builder`.
 """
 
 import struct
@@ -23,7 +23,7 @@ def _distances(last: int) -> list[float]:
 
 
 EQUAL_EDGES = tuple(_float32(step / THRESHOLD_STEPS) for step in range(1, THRESHOLD_STEPS))
-"""Edges between 200 equal bins, as earlier versions stored them and the validation of classification uses them."""
+"""Edges of 200 equal bins, used by earlier versions and by the validation of classification."""
 SCORE_EDGES = tuple(sorted({*EQUAL_EDGES, *_distances(40), *(1 - distance for distance in _distances(24)), 1.0}))
 """Edges between the bins: bin i has edges[i - 1] <= score < edges[i]. The last bin has scores of exactly 1."""
 SCORE_BINS = len(SCORE_EDGES) + 1
@@ -37,8 +37,8 @@ _FIRST_BINS = {
 def first_bins(bins: int) -> tuple[int, ...]:
     """Return for each threshold k / 200, k = 0..200, the first bin of scores that reach it.
 
-    Of 200 equal bins the last has scores of 1 too, and none begins at threshold 1. Raises `ValueError` where
-    histograms with this number of bins are unknown.
+    With 200 equal bins the last one includes scores of 1, and none starts at threshold 1. Raises `ValueError` for
+    other numbers of bins.
     """
     if bins not in _FIRST_BINS:
         allowed = " or ".join(map(str, _FIRST_BINS))

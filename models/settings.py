@@ -1,4 +1,4 @@
-"""Settings of tasks, losses and optimisation as a study file spells them. Imports no torch."""
+"""Settings of tasks, losses and optimisation, as written in a study file. Does not import torch."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal, Self
@@ -23,7 +23,7 @@ Head = Literal["average", "flatten"]
 Upsampling = Literal["nearest", "bilinear", "transposed", "unpool"]
 TargetKind = Literal["image", "labels", "centre", "box", "mask", "box_mask"]
 Pool = Literal["hidden", "all"]
-"""Of images without masks: those whose masks the labelled amount hides, or also those that never had any."""
+"""Images without masks: only those whose masks are hidden by the labelled fraction, or all."""
 
 _OF_EXCLUSIVE: tuple[LossName, ...] = ("cross_entropy", "boundary_cross_entropy")
 _OF_VALUES: tuple[LossName, ...] = ("mse", "l1")
@@ -47,13 +47,13 @@ losses_of: Mapping[TargetKind, tuple[LossName, ...]] = {
 
 
 class Settings(BaseModel):
-    """Frozen settings that refuse unknown keys."""
+    """Base class of settings: frozen, unknown keys are an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class OptimizerSettings(Settings):
-    """`momentum` is read by sgd and rmsprop only."""
+    """Settings of the optimizer; `momentum` applies to sgd and rmsprop only."""
 
     name: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     lr: Annotated[float, Field(gt=0)] = 1e-3
@@ -62,7 +62,7 @@ class OptimizerSettings(Settings):
 
 
 class ScheduleSettings(Settings):
-    """Learning rate over time. cosine and poly run over all updates; plateau watches the validation loss."""
+    """Learning-rate schedule. cosine and poly run over all updates; plateau monitors the validation loss."""
 
     name: Literal["none", "cosine", "plateau", "poly"] = "none"
     power: Annotated[float, Field(gt=0)] = 0.9
@@ -71,10 +71,10 @@ class ScheduleSettings(Settings):
 
 
 class TaskSettings(Settings):
-    """What every task shares. A loss of several terms is their weighted sum."""
+    """Settings of every task. A loss with several terms is their weighted sum."""
 
     trains: ClassVar[tuple[Part, ...]] = ("encoder", "decoder")
-    """The parts a stage of this task trains beside its head; only these can be carried on."""
+    """The parts trained in addition to the head; only these can be carried to the next stage."""
     task: str
     loss: LossWeights
 
@@ -86,29 +86,29 @@ class TaskSettings(Settings):
 
 
 class ReconstructionSettings(TaskSettings):
-    """Autoencoder. `corrupt` adds Gaussian noise of that standard deviation (0..1 range) to the input."""
+    """Autoencoder. `corrupt` is the standard deviation of Gaussian noise added to the input (values 0..1)."""
 
     target: ClassVar[Literal["image"]] = "image"
     task: Literal["reconstruction"] = "reconstruction"
     loss: LossWeights = {"mse": 1.0}
     corrupt: Annotated[float, Field(ge=0, le=1)] = 0.0
     upsampling: Upsampling | None = None
-    """How the decoder doubles the size of its maps; None: as its architecture was published."""
+    """Upsampling method of the decoder; None: as published."""
 
 
 class ClassificationSettings(TaskSettings):
-    """Multi-label image classification; uncertain labels (NaN) count neither in loss nor in score."""
+    """Multi-label image classification; uncertain labels (NaN) are ignored by loss and scores."""
 
     trains: ClassVar[tuple[Part, ...]] = ("encoder",)
     target: ClassVar[Literal["labels"]] = "labels"
     task: Literal["classification"] = "classification"
     loss: LossWeights = {"binary_cross_entropy": 1.0}
     head: Head = "average"
-    """What the linear layer reads: the average of the deepest feature map, or all of it, position by position."""
+    """Input of the linear layer: the average of the deepest feature map, or the flattened map."""
 
 
 class LocalisationSettings(TaskSettings):
-    """Regression of a structure's centre (x, y) or box (x, y, width, height), each in 0..1 of the image."""
+    """Regression of the centre (x, y) or box (x, y, width, height) of a structure, in 0..1 of the image."""
 
     trains: ClassVar[tuple[Part, ...]] = ("encoder",)
     task: Literal["localisation"] = "localisation"
@@ -117,23 +117,23 @@ class LocalisationSettings(TaskSettings):
     head: Head = "average"
     """As for classification; `flatten` is that of Hu et al."""
     structure: str | None = None
-    """Which structure; may be left out where the data has one only."""
+    """The structure; optional if the data has only one."""
 
 
 class MaskSettings(TaskSettings):
-    """What tasks of masks share. `class_weights` by class name, default 1."""
+    """Settings of tasks with masks. `class_weights` by class name, default 1."""
 
     loss: LossWeights = {"binary_cross_entropy": 1.0, "dice": 1.0}
     target: Literal["mask", "box_mask"] = "mask"
     class_weights: Mapping[str, Annotated[float, Field(ge=0)]] = {}
     upsampling: Upsampling | None = None
-    """How the decoder doubles the size of its maps; None: as its architecture was published."""
+    """Upsampling method of the decoder; None: as published."""
 
 
 class DiscriminatorSettings(Settings):
-    """Judge of label maps: of patches (Isola et al. 2017) or of each pixel (Hung et al. 2018).
+    """Discriminator of label maps, per patch (Isola et al. 2017) or per pixel (Hung et al. 2018).
 
-    `receptive_field` is the side of patchgan's patches in pixels. `conditional` shows it the image too.
+    `receptive_field` is the side of patchgan's patches in pixels. `conditional` adds the image to its input.
     """
 
     name: Literal["patchgan", "fully_convolutional"]
@@ -143,29 +143,29 @@ class DiscriminatorSettings(Settings):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.name != "patchgan" and self.receptive_field != 70:
-            found = f"receptive_field is {self.receptive_field} under {self.name}"
-            raise ValueError(f"{found}; allowed: under patchgan only; leave it out")
+            value = f"receptive_field is {self.receptive_field} under {self.name}"
+            raise ValueError(f"{value}; allowed: under patchgan only; leave it out")
         return self
 
 
 class SegmentationSettings(MaskSettings):
-    """Masks. `target: box_mask` fills boxes and learns those."""
+    """Segmentation of masks; `target: box_mask` uses filled boxes as masks."""
 
     task: Literal["segmentation"] = "segmentation"
 
 
 class DiscriminatorOptimizerSettings(OptimizerSettings):
-    """As Hung et al. (2018) train theirs, unless said otherwise."""
+    """Settings of the optimizer of the discriminator; defaults of Hung et al. (2018)."""
 
     lr: Annotated[float, Field(gt=0)] = 1e-4
 
 
 class AdversaryBlock(Settings):
-    """The discriminator's part in semi-supervised segmentation (Hung et al. 2018, whose values are the defaults).
+    """Settings of adversarial semi-supervised segmentation; defaults of Hung et al. (2018).
 
     `lambda1` weighs the adversarial loss of labelled images, `lambda2` that of unlabelled ones, `lambda_semi`
-    self-training on pixels of unlabelled images that the discriminator holds for true with more than `t_semi`,
-    from the update `semi_start` on. `unlabelled` says which of the target's images these are.
+    self-training on pixels of unlabelled images with a discriminator output above `t_semi`, from update
+    `semi_start` on. `unlabelled` selects the unlabelled images.
     """
 
     unlabelled: Pool = "hidden"
@@ -179,7 +179,7 @@ class AdversaryBlock(Settings):
 
 
 class AdversarialSettings(MaskSettings):
-    """Segmentation that also learns from images without masks, against a discriminator of label maps."""
+    """Semi-supervised segmentation with a discriminator of label maps."""
 
     task: Literal["adversarial"] = "adversarial"
     target: Literal["mask"] = "mask"
@@ -187,27 +187,27 @@ class AdversarialSettings(MaskSettings):
 
 
 def head_of(settings: TaskSettings) -> Head:
-    """Return the head of a network that gives one answer an image."""
+    """Return the head of a network with one output per image."""
     return settings.head if isinstance(settings, ClassificationSettings | LocalisationSettings) else "average"
 
 
 def upsampling_of(settings: TaskSettings) -> Upsampling | None:
-    """Return how a decoder is to double its maps, None where nothing is said."""
+    """Return the upsampling method of the decoder, None if not set."""
     return settings.upsampling if isinstance(settings, MaskSettings | ReconstructionSettings) else None
 
 
 def pool_of(settings: TaskSettings) -> Pool | None:
-    """Return which images without masks a task learns from too."""
+    """Return which images without masks a task uses, None if it uses none."""
     return settings.adversarial.unlabelled if isinstance(settings, AdversarialSettings) else None
 
 
 def structure_of(settings: TaskSettings) -> str | None:
-    """Return the structure that is localised, None where none is named."""
+    """Return the structure to localise, None if not set."""
     return settings.structure if isinstance(settings, LocalisationSettings) else None
 
 
 def loss_problem(losses: Iterable[LossName], target: TargetKind, *, exclusive: bool) -> str | None:
-    """Say in one line why such a target cannot be learned with these losses; None where it can."""
+    """Return an error message if these losses do not support the target, else None."""
     allowed = [name for name in losses_of[target] if exclusive or name not in _OF_EXCLUSIVE]
     wrong = [name for name in losses if name not in allowed]
     if not wrong:
@@ -218,9 +218,9 @@ def loss_problem(losses: Iterable[LossName], target: TargetKind, *, exclusive: b
 
 
 def class_weights_problem(weights: Mapping[str, float], classes: Iterable[str], *, exclusive: bool) -> str | None:
-    """Say in one line what is wrong with weights by class name; None where nothing is.
+    """Return an error message for invalid weights by class name, else None.
 
-    Exclusive classes have a weight for "background" too.
+    Exclusive classes also have a weight for "background".
     """
     foreground = tuple(classes)
     allowed = ("background", *foreground) if exclusive else foreground

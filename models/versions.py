@@ -1,3 +1,3 @@
-"""Versions of everything in `models` that a digest depends on. A change of numerics raises the number."""
+"""Versions of the parts of `models` that are included in digests. A change of numerics increases them."""
 
 VERSIONS = {"network": 5, "losses": 1, "optimize": 2, "tasks": 2, "counts": 1}

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 FACTORS = ("architecture", "backbone", "initial_weights", "pathway")
 SERIES = ("split", "aggregation", "class", "metric")
-"""What tells one number of a replicate from another."""
+"""Columns that identify a value within a replicate."""
 HEADLINE = {"split": "test", "aggregation": "dataset", "class": "macro", "metric": "mean_iou"}
-"""The series that answers are about."""
+"""The series that the report's answer is based on."""
 Level = Literal["labelled_fraction", "labelled_images"]
-"""The size that a study sets: equal in all replicates of a cell."""
+"""The column of labelled data that a study sets, equal in all replicates of a cell."""
 SIZES = ("labelled_fraction", "labelled_images")
 SIGNIFICANT = 0.05
 """Adjusted p below which a difference is marked."""
@@ -32,8 +32,10 @@ METRICS = tuple(sorted(HIGHER_IS_BETTER | LOWER_IS_BETTER | {"confidence", "thre
 class Replicate:
     """One fold and seed of a cell, and the target stage that holds its scores.
 
-    `factors` has the four of `FACTORS` and any further ones, in column order. `scoring` tells several scores of
-    one stage apart.
+    Args:
+        factors: The four of `FACTORS` and any further ones, in column order.
+        digest: Of the target stage.
+        scoring: Identifies one of several evaluations of the stage.
     """
 
     factors: Mapping[str, str]
@@ -47,7 +49,7 @@ class Replicate:
 
 
 def direction(metric: str) -> int:
-    """Return 1 where higher is better, -1 where lower is, 0 where neither is (or the metric is unknown)."""
+    """Return 1 if higher is better, -1 if lower is better, 0 if neither (or for an unknown metric)."""
     return int(metric in HIGHER_IS_BETTER) - int(metric in LOWER_IS_BETTER)
 
 
@@ -60,8 +62,8 @@ def scores() -> "pa.Schema":
     """One row per image x class x split of a target stage, in pixels at the evaluated size.
 
     `positives` and `negatives` count truth-positive and truth-negative pixels by predicted score, in the bins of
-    `models.score_bins` (earlier versions: in 200 equal ones). `threshold` is the probability from which a class
-    counted that was held back, else null.
+    `models.score_bins` (earlier versions: in 200 equal bins). `threshold` is the probability threshold of a class
+    with `class_threshold`, else null.
     """
     import pyarrow as pa
 
@@ -99,9 +101,9 @@ def images() -> "pa.Schema":
 
 
 def results(further: Sequence[str] = ()) -> "pa.Schema":
-    """One row per replicate x split x aggregation x class x metric; `images` is how many made the value.
+    """One row per replicate x split x aggregation x class x metric; `images` counts the images behind the value.
 
-    `digest` and `scoring` name the target stage and which of its scores these are.
+    `digest` and `scoring` identify the target stage and its evaluation.
     """
     import pyarrow as pa
 
@@ -117,13 +119,13 @@ def comparisons(further: Sequence[str] = ()) -> "pa.Schema":
     """One row per cell x baseline x split x aggregation x class x metric.
 
     - `n` counts replicates (folds x seeds) behind `mean`; `baseline` names the family, "" without one.
-    - `generalises_to` is what p (without p, the interval) is about, `unit` what varied: `results.statistics.design`.
+    - `generalises_to` is the claim of p (without p, of the interval), `unit` what varied: `results.statistics.design`.
     - `effect_size` is the difference over its standard deviation (d_z).
     - `p_better`, `p_equivalent`, `p_worse`: probabilities that the difference, in the direction of the metric, is
       above, within or below the region of practical equivalence -`rope`..`rope`.
-    - `provisional`: the cell or its baseline still lacks replicates, so there is no test.
-    - `labels_equivalent` is how many labelled images the baseline needs for the same; `labels_equivalent_side` is
-      "below", "within" or "above" its measured range, "" where nothing can be said; ends outside are -inf or inf.
+    - `provisional`: the cell or its baseline lacks replicates, so there is no test.
+    - `labels_equivalent` is how many labelled images the baseline needs for the same mean; `labels_equivalent_side` is
+      "below", "within" or "above" its measured range, "" where it cannot be tested; ends outside are -inf or inf.
       `labels_saved` is given only where `p_adjusted` is below 0.05.
     - `difference_to_best` and `p_to_best` (Holm over all pairs of the column) are against the cell with the best mean
       at the same labelled data, null in that cell itself.
@@ -149,7 +151,7 @@ def comparisons(further: Sequence[str] = ()) -> "pa.Schema":
 def paired_tests(further: Sequence[str] = ()) -> "pa.Schema":
     """One row per paired test or interval of a difference with a baseline.
 
-    `unit` is what was paired, `pairs` how many; `generalises_to` is what the answer is about: "new training sets",
+    `unit` is what was paired, `pairs` how many; `generalises_to` is the claim of the result: "new training sets",
     "these models, new patients" or "this one pretraining run". `tests` is how many the Holm adjustment was over: all
     arms and sizes of one baseline, series, `test` and `unit`. `effect_size` is d_z, `hedges_g` the same without its
     bias in small samples, `rank_biserial` -1..1; `ci_low` and `ci_high` are the ends of the difference's interval.

@@ -1,4 +1,4 @@
-"""Parquet files that carry a hash of their own content, so that a changed bit is noticed when they are read."""
+"""Parquet files that contain a hash of their content, so that corruption is detected when they are read."""
 
 import mmap
 import re
@@ -14,37 +14,37 @@ if TYPE_CHECKING:
 KEY = "content"
 DIGITS = 32
 UNSIGNED: Mapping[str, str] = {KEY: f"blake2b={'0' * DIGITS}"}
-"""Metadata that a Parquet file needs before `sign`: the footer holds it as plain text, behind all data."""
+"""Metadata that a Parquet file needs before `sign`; the footer, after all data, stores it as plain text."""
 _SIGNATURE = re.compile(rb"blake2b=([0-9a-f]{32})")
 
 
 def sign(path: Path) -> None:
-    """Write the hash of a file that has the metadata `UNSIGNED` into it."""
+    """Write the hash of its content into a file that has the metadata `UNSIGNED`."""
     with path.open("r+b") as stream, closing(mmap.mmap(stream.fileno(), 0)) as content:
         start = content.rfind(b"blake2b=") + len(b"blake2b=")
         content[start : start + DIGITS] = _hash(content, start)
 
 
 def is_intact(path: Path) -> bool | None:
-    """Return whether the content of a file has the hash that it carries; None for a file without a hash."""
+    """Return whether the content of a file matches its hash; None for a file without a hash."""
     with path.open("rb") as stream:
         if not path.stat().st_size:
             return None
         with closing(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)) as content:
-            found = _SIGNATURE.match(content, max(content.rfind(b"blake2b="), 0))
-            return None if found is None else found[1] == _hash(content, found.start(1))
+            signature = _SIGNATURE.match(content, max(content.rfind(b"blake2b="), 0))
+            return None if signature is None else signature[1] == _hash(content, signature.start(1))
 
 
 def without_signature(schema: "pa.Schema") -> "pa.Schema":
-    """Return a schema without the hash of the file that it was read from."""
+    """Return a schema without the metadata of the hash."""
     metadata = {key: value for key, value in (schema.metadata or {}).items() if key != KEY.encode()}
     return schema.with_metadata(metadata or None)
 
 
 def _hash(content: mmap.mmap, start: int) -> bytes:
-    """Return the hash of all but the digits that begin at `start`, as hexadecimal digits."""
+    """Return the hash, in hexadecimal digits, of the content without the digits that begin at `start`."""
     hasher = blake2b(digest_size=DIGITS // 2)
-    with memoryview(content) as whole:
-        hasher.update(whole[:start])
-        hasher.update(whole[start + DIGITS :])
+    with memoryview(content) as view:
+        hasher.update(view[:start])
+        hasher.update(view[start + DIGITS :])
     return hasher.hexdigest().encode()

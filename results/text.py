@@ -1,4 +1,4 @@
-"""Text that comes from files and settings, made safe to show: on a terminal, in a page, in a spreadsheet."""
+"""Escape text from files and settings for terminals, HTML pages and spreadsheets."""
 
 import unicodedata
 
@@ -28,7 +28,7 @@ def _escape(text: str, kept: str) -> str:
 
 
 def spreadsheet_cell(value: object) -> object:
-    """Return a value for a CSV file; text that a spreadsheet would run as a formula gets an apostrophe in front.
+    """Return a value for a CSV file, with an apostrophe before text that a spreadsheet would run as a formula.
 
     Numbers are returned unchanged, and so is text that is a number.
     """

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from cluster.signals import Stopped, farewell, stoppable
+from cluster.signals import Stopped, stop_message, stoppable
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def _open_closed_streams() -> None:
 
 def _end(number: int) -> None:
     """End at once: a thread that still waits for something would be waited for."""
-    sys.stderr.write(farewell(number) + "\n")
+    sys.stderr.write(stop_message(number) + "\n")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(128 + number)

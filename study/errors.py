@@ -1,4 +1,4 @@
-"""What is wrong with a study file, one line a problem, all of them at once."""
+"""Errors of a study file: all problems at once, one line each."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 from results.text import printable
 
 LISTED = 40
-"""Allowed names that a message lists."""
+"""Maximum number of allowed names in a message."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Problem:
-    """One refusal. `message` reads `what is wrong; allowed: ...; remedy`."""
+    """One problem of the input. `message` has the form `what is wrong; allowed: ...; remedy`."""
 
     path: str
     message: str
 
     def line(self, file: str) -> str:
-        """Return the line a user sees."""
+        """Return the problem as one line with its location."""
         where = f"{file}: {self.path}" if self.path else file
         return printable(f"{where}: {self.message}")
 
 
 class ConfigError(Exception):
-    """The input was refused before anything ran."""
+    """The input is invalid; raised before anything runs."""
 
     def __init__(self, problems: Iterable[Problem], file: str) -> None:
         self.problems = sorted(set(problems))
@@ -32,9 +32,9 @@ class ConfigError(Exception):
 
 
 def unknown(kind: str, name: object, allowed: Iterable[str], *, meant: str | None = None) -> str:
-    """Return the message for a name that is none of `allowed`; `meant` is suggested, else the closest of these."""
+    """Return the message for a name that is not allowed, with `meant` or the closest allowed name as a suggestion."""
     names = list(allowed)
     close = [meant] if meant else difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    more = f", ... ({len(names):,} in all)" if len(names) > LISTED else ""
-    return f"unknown {kind} {str(name)!r}; allowed: {', '.join(names[:LISTED]) or 'none is defined'}{more}{hint}"
+    rest = f", ... ({len(names):,} in all)" if len(names) > LISTED else ""
+    return f"unknown {kind} {str(name)!r}; allowed: {', '.join(names[:LISTED]) or 'none is defined'}{rest}{hint}"

@@ -1,4 +1,4 @@
-"""A study from its file to its results. Running it again resumes it."""
+"""Run a study from its file to its results. Running it again resumes it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from cluster.local_cluster import LocalCluster
-from cluster.scheduling.stage_queue import Queue
+from cluster.scheduling.stage_queue import StageQueue
 from results.text import printable
 from study.analysis.tables import best_stages, write_outcome
 from study.config.document import Document
@@ -19,7 +19,7 @@ from study.monitoring.heartbeat import heartbeat
 from study.planning.graph import Plan
 from study.planning.pending import PendingStages, pending_stages, set_damaged_aside
 from study.search.load import load_plan
-from study.search.lock import alone
+from study.search.lock import search_lock
 from study.store.damage import DamagedStageError
 from study.store.paths import DRIVER
 from study.store.store import Store
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ATTEMPTS = 4
-"""How often a run starts because a file turned out to be damaged when it was read."""
+"""Maximum number of attempts; an attempt fails if a damaged file is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOutcome:
-    """How a run of a study ended."""
+    """The result of running a study."""
 
     plan: Plan
     comparisons: "pa.Table"
     failures: dict[str, str] = field(default_factory=dict)
-    """Error by digest of a stage."""
+    """Error message by digest of the stage."""
     skipped: frozenset[str] = frozenset()
-    """Digests of stages that start from failed ones."""
+    """Digests of stages whose ancestors failed."""
     arms_without_result: tuple[str, ...] = ()
-    """Arms that are not compared, because no candidate of their search was completed."""
+    """Arms that are not compared because no candidate of their search was completed."""
 
     @property
     def is_complete(self) -> bool:
@@ -53,18 +53,20 @@ class StudyOutcome:
 def run_study(
     document: Document, *, file: str, storage: Path, cache: Path, address: str | None, console: Console
 ) -> StudyOutcome:
-    """Run a study to its end, on the Ray cluster at `address` or on this machine, and return how it ended.
+    """Run a study on the Ray cluster at `address` or on this machine, and return its outcome.
 
-    Raises `ConfigError` where the study file or its data have a problem, `ConnectionError` where the cluster has.
+    Raises:
+        ConfigError: the study file or its data are invalid.
+        ConnectionError: the cluster cannot be used.
     """
     with LocalCluster(preload=preloaded_module(document)) as local:
-        # Ray starts while data are read for the first time: training them needs it next.
+        # Ray starts while the data are indexed for the first time: training needs it next.
         meanwhile = local.begin if address is None else None
         plan = load_plan(document, file=file, cache=cache, storage=storage, meanwhile=meanwhile)
         refuse_unready(plan, storage, cache)
         store = Store(storage.resolve())
         run = _Run(plan=plan, document=document, store=store, cache=cache, cluster=address or local, console=console)
-        with store.sharing(plan.spec.name), alone(plan, store):
+        with store.uploading(plan.spec.name), search_lock(plan, store):
             return run.until_undamaged()
 
 
@@ -80,7 +82,7 @@ class _Run:
     console: Console
 
     def until_undamaged(self) -> StudyOutcome:
-        """Run; if a stored file turns out to be damaged, set it aside and run again, which makes it again."""
+        """Run the study; if a damaged file is read, move it aside and run again, which recreates it."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._run()
@@ -98,8 +100,8 @@ class _Run:
         plan, store = self.plan, self.store
         write_study(plan, self.document, store, self._say)
         pending = pending_stages(plan, store)
-        display = Display(plan, left=pending, console=self.console, on_failure=failure_writer(plan, store))
-        with heartbeat(store.study(plan.spec.name) / DRIVER, lambda: display.told(len(plan.nodes))) as heart:
+        display = Display(plan, pending=pending, console=self.console, on_failure=failure_writer(plan, store))
+        with heartbeat(store.study(plan.spec.name) / DRIVER, lambda: display.status(len(plan.nodes))) as heart:
             forget_failures(plan, store)
             queue = self._execute(pending, display)
             comparisons = write_outcome(plan, store)
@@ -109,18 +111,18 @@ class _Run:
                 skipped=frozenset(queue.skipped & plan.nodes.keys()),
                 arms_without_result=tuple(plan.searches.arms_without_result) if plan.searches is not None else (),
             )  # fmt: skip
-            if not outcome.failures:  # a failed stage is tried again, and may start from any of the others
+            if not outcome.failures:  # a failed stage is retried by the next run, and may start from any other
                 drop_weights(plan, store, best_stages(plan, comparisons), self._say)
             draw_learning_curve(plan, store, comparisons)
             heart.state = "finished" if outcome.is_complete else "failed"
         return outcome
 
-    def _execute(self, pending: PendingStages, display: Display) -> Queue:
+    def _execute(self, pending: PendingStages, display: Display) -> StageQueue:
         """Run the pending stages on the cluster, and those that a search adds."""
         if not pending.stages and (self.plan.searches is None or self.plan.searches.finished):
-            return Queue()
+            return StageQueue()
         if isinstance(self.cluster, LocalCluster):
-            self.cluster.begin()  # while Ray and what runs on it are imported
+            self.cluster.begin()  # starts Ray while the scheduler is imported
         from study.execution.scheduler import execute_pending
 
         return execute_pending(self.plan, pending, self.store, self.cache.resolve(), self.cluster, display)

@@ -1,11 +1,11 @@
-"""Ray's client of the Jobs API, bounded in time and true to one address. Importing it needs the extra `cluster`."""
+"""Ray's Jobs API client with timeouts and without redirects. Importing it needs the extra `cluster`."""
 
 import asyncio
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import aiohttp  # noqa: F401 - without it the import below succeeds, and fails later
+import aiohttp  # noqa: F401 - if it is missing, the import below succeeds and fails later
 from ray.job_submission import JobSubmissionClient
 
 from cluster.addresses import CONNECT_SECONDS, Endpoint
@@ -17,43 +17,43 @@ if TYPE_CHECKING:
 VERSION = "/api/version"
 VERSION_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
-"""A cluster under load reads long logs, or waits for its job agent."""
-CHATTY = (
+"""Read timeout: a loaded cluster may take long to read logs or to reach its job agent."""
+VERBOSE_LOGGERS = (
     "ray._private.runtime_env.packaging",
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
 )
-"""Loggers that tell of every upload."""
+"""Loggers that log every upload."""
 
 
 class RedirectError(Exception):
-    """The server sends its clients to another address."""
+    """The server redirects to another address."""
 
 
 class Client(JobSubmissionClient):
-    """Jobs of the cluster whose dashboard is at an address, asked with this machine's token where it may travel."""
+    """Client that sends this machine's token only where `cluster.tokens` allows it."""
 
     def __init__(self, address: str, endpoint: Endpoint) -> None:
-        """Connect. Raises what `requests` and Ray raise."""
-        for name in CHATTY:
+        """Connect. Raises the errors of `requests` and Ray."""
+        for name in VERBOSE_LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
-        # A proxy would see what only this machine may.
+        # A proxy would see requests that must not leave this machine.
         self._options = {"proxies": {"no_proxy": endpoint.host}} if endpoint.is_loopback else {}
-        with environment(RAY_API_SERVER_ADDRESS=address):  # or RAY_ADDRESS would overrule what was asked for
+        with environment(RAY_API_SERVER_ADDRESS=address):  # otherwise RAY_ADDRESS takes precedence
             super().__init__(address, headers=authorization(endpoint))
 
     def version(self) -> str:
         """Return the version of Ray that the cluster runs."""
         return str(self._do_request("GET", VERSION).json()["ray_version"])
 
-    def follow(self, job: str, say: Callable[[str], None]) -> None:
-        """Pass on what a job wrote and writes, until it ends."""
+    def follow(self, job: str, print_lines: Callable[[str], None]) -> None:
+        """Stream the output of a job until it ends."""
 
-        async def listen() -> None:
+        async def stream() -> None:
             async for lines in self.tail_job_logs(job):
-                say(lines)
+                print_lines(lines)
 
-        asyncio.run(listen())
+        asyncio.run(stream())
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> "Response":  # noqa: ANN401 - of `requests`
         seconds = VERSION_SECONDS if endpoint == VERSION else ANSWER_SECONDS

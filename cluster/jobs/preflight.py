@@ -1,6 +1,6 @@
-"""The first thing a job does on the cluster: is this the Python, and are these the libraries, that the study needs?
+"""Check Python and libraries on the cluster before a job starts its study.
 
-Runs before anything is installed for sure: imports the standard library, and `packaging`, which Ray brings.
+Imports only the standard library and `packaging`, which Ray installs: other requirements may be missing.
 """
 
 import sys
@@ -12,33 +12,38 @@ REQUIREMENTS = "requirements.txt"
 
 
 def problems(python: str, requirements: Iterable[str]) -> Iterator[str]:
-    """Yield what is wrong here. `python` is MAJOR.MINOR of the machine that submitted."""
+    """Yield error messages on mismatches. `python` is MAJOR.MINOR of the machine that submitted."""
     from packaging.requirements import Requirement
 
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if here != python:
-        yield f"the cluster runs Python {here} and {python} submitted; allowed: the same; submit with python{here}"
-    wrong = []
+    cluster_python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if cluster_python != python:
+        yield (
+            f"the cluster runs Python {cluster_python} and {python} submitted; allowed: the same; "
+            f"submit with python{cluster_python}"
+        )
+    mismatches = []
     for line in requirements:
-        needed = Requirement(line)
+        requirement = Requirement(line)
         try:
-            found = version(needed.name)
+            installed = version(requirement.name)
         except PackageNotFoundError:
-            wrong.append(f"{needed.name} is missing")
+            mismatches.append(f"{requirement.name} is missing")
             continue
-        if not needed.specifier.contains(found, prereleases=True):
-            wrong.append(f"{needed.name} is {found}, not {needed.specifier}")
-    if wrong:
-        yield f"{', '.join(wrong)}; allowed: requirements.lock on every node; install it, or name an --image with it"
+        if not requirement.specifier.contains(installed, prereleases=True):
+            mismatches.append(f"{requirement.name} is {installed}, not {requirement.specifier}")
+    if mismatches:
+        yield (
+            f"{', '.join(mismatches)}; allowed: requirements.lock on every node; install it, or name an --image with it"
+        )
 
 
 def main() -> None:
-    """Exit with 2, as a refusal, where anything is wrong."""
-    listed = Path(REQUIREMENTS)
-    found = list(problems(sys.argv[1], listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else ()))
-    for problem in found:
-        sys.stderr.write(f"{sys.executable}: {problem}\n")
-    sys.exit(2 if found else 0)
+    """Exit with status 2 and messages on stderr if there are mismatches."""
+    file = Path(REQUIREMENTS)
+    messages = list(problems(sys.argv[1], file.read_text(encoding="utf-8").splitlines() if file.is_file() else ()))
+    for message in messages:
+        sys.stderr.write(f"{sys.executable}: {message}\n")
+    sys.exit(2 if messages else 0)
 
 
 if __name__ == "__main__":

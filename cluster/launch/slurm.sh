@@ -1,9 +1,9 @@
 #!/bin/bash
-# One study on a Slurm cluster: a head and workers for as long as it runs.
+# One study on a Slurm cluster: head and workers run as long as the study.
 #
 #   sbatch --nodes=4 --gpus-per-task=1 cluster/launch/slurm.sh my-study.yaml /shared/runs
 #   tail -f study-JOBID.log
-#   scancel --signal=TERM --batch JOBID       # ends it well; the sbatch line above goes on from there
+#   scancel --signal=TERM --batch JOBID       # stops it cleanly; the sbatch line above resumes
 #
 # Submit it with the environment active that has the platform, on a file system that all nodes share, as the storage is.
 #SBATCH --job-name=study

@@ -1,50 +1,54 @@
-"""How many items run at once on a cluster whose nodes come and go."""
+"""How many stages run at once on a cluster whose nodes join and leave."""
 
 import time
 from collections.abc import Collection
 
 from cluster.connect import Capacity
-from cluster.protocol import Share
+from cluster.protocol import StageResources
 
 SPARE = 4
-"""Items that wait for a place where nodes may join."""
-LOOK_SECONDS = 3.0
-"""Between two looks at what the cluster has."""
+"""Stages submitted beyond the capacity where nodes may join."""
+REFRESH_SECONDS = 3.0
+"""Interval between two queries of the cluster's capacity."""
 
 
 class Slots:
-    """The places for items of one share on a cluster; nodes that are left out have none.
+    """Counts how many stages of equal resources fit on the nodes of a cluster that are not excluded.
 
-    `spare`: where nodes may join, a few items more are handed out and wait for a place. An autoscaler adds nodes for
-    what waits, several at a time, and a node that joins has work at once.
+    Args:
+        spare: Where nodes may join, submit a few more stages than fit. An autoscaler adds nodes for pending stages,
+            several at a time, and a node that joins has work at once.
     """
 
-    def __init__(self, share: Share, capacity: Capacity, without: Collection[str], *, spare: bool) -> None:
-        self._share, self._capacity, self._spare = share, capacity, spare
-        self.without = frozenset(without)
-        """Ids of nodes that are left out."""
-        self._looked = float("-inf")
+    def __init__(
+        self, resources: StageResources, capacity: Capacity, excluded: Collection[str], *, spare: bool
+    ) -> None:
+        self._resources, self._capacity, self._spare = resources, capacity, spare
+        self.excluded = frozenset(excluded)
+        """Ids of excluded nodes."""
+        self._refreshed_at = float("-inf")
 
-    def leave_out(self, node: str) -> bool:
-        """Leave out one node more; return whether it was not left out before."""
-        new, self._looked = node not in self.without, float("-inf")
-        self.without |= {node}
-        return new
+    def exclude(self, node: str) -> bool:
+        """Exclude a node; return whether it was not excluded before."""
+        is_new, self._refreshed_at = node not in self.excluded, float("-inf")
+        self.excluded |= {node}
+        return is_new
 
-    def fit(self) -> int:
-        """Return how many items run at once, as of a moment ago."""
-        return self._share.slots(self._now())
+    def max_running(self) -> int:
+        """Return how many stages fit at once, at most `REFRESH_SECONDS` old."""
+        return self._resources.slots(self._current())
 
-    def most(self) -> int:
-        """Return how many items are handed out at once."""
-        return self.fit() + (SPARE if self._spare and self._capacity.joined else 0)
+    def max_submitted(self) -> int:
+        """Return how many stages may be submitted at once, running ones included."""
+        return self.max_running() + (SPARE if self._spare and self._capacity.joined else 0)
 
-    def none(self, share: Share) -> bool:
-        """Return whether no node, as of a moment ago, is large enough for one worker of a share."""
-        now = self._now()
-        return now.joined and not any(share.cpus <= cpus and share.gpus <= gpus for cpus, gpus in now.nodes)
+    def none_fits(self, resources: StageResources) -> bool:
+        """Return whether no node of a joined cluster is large enough for one worker with these resources."""
+        capacity = self._current()
+        fits = (resources.cpus <= cpus and resources.gpus <= gpus for cpus, gpus in capacity.nodes)
+        return capacity.joined and not any(fits)
 
-    def _now(self) -> Capacity:
-        if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._capacity, self._looked = self._capacity.now(self.without), time.monotonic()
+    def _current(self) -> Capacity:
+        if time.monotonic() - self._refreshed_at > REFRESH_SECONDS:
+            self._capacity, self._refreshed_at = self._capacity.refreshed(self.excluded), time.monotonic()
         return self._capacity

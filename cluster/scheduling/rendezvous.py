@@ -1,4 +1,4 @@
-"""The store through which torch's processes find each other, kept within one machine where all of them are."""
+"""Keep the TCP store of torch's process group on the loopback interface where all workers are on one machine."""
 
 import socket
 from importlib import import_module
@@ -15,12 +15,12 @@ from cluster.addresses import Endpoint
 class LoopbackTorchConfig(TorchConfig):
     """Sets up torch's process group; on a cluster of one machine its store listens on the loopback interface.
 
-    The store asks for no token, and torch has it listen on all interfaces.
+    torch's store has no authentication and listens on all interfaces by default.
     """
 
     @property
     def backend_cls(self) -> type[_TorchBackend]:
-        """Return what starts the process group."""
+        """Return the backend that starts the process group."""
         return _LoopbackBackend
 
 
@@ -31,7 +31,7 @@ class _LoopbackBackend(_TorchBackend):
 
 
 def _replace_store() -> None:
-    """Have this process, which serves the store, open it with `_store`."""
+    """Make torch create the store with `_store` in this process, which serves it."""
     module: Any = import_module("torch.distributed.rendezvous")  # the package has a function of this name
     module.TCPStore = _store
 

@@ -1,4 +1,4 @@
-"""What Ray Tune asks of a queue: which trial is next, when one stops, and who hears of it."""
+"""Adapts the stage queue to Ray Tune's searcher, scheduler and callback interfaces."""
 
 import functools
 from collections import Counter
@@ -13,188 +13,191 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from cluster.protocol import LOST_PROCESSES, Listener, Share, Source, StageOutcome
+from cluster.protocol import LOST_PROCESSES, Listener, StageOutcome, StageResources, StageSource
 from cluster.scheduling.capacity import Slots
-from cluster.scheduling.stage_queue import Queue
-from cluster.scheduling.tune_patches import Shortage
+from cluster.scheduling.stage_queue import StageQueue
+from cluster.scheduling.tune_patches import NodeOutOfMemory
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _first_error(method: Callable[Concatenate["QueueSearcher", P], T]) -> Callable[Concatenate["QueueSearcher", P], T]:
-    """Keep the first error of an answer to Tune, and answer nothing more after it."""
+def _keep_first_error(
+    method: Callable[Concatenate["QueueSearcher", P], T],
+) -> Callable[Concatenate["QueueSearcher", P], T]:
+    """Keep the first error of a call from Tune in `broken`, and raise it again in all later calls."""
 
     @functools.wraps(method)
-    def answer(self: "QueueSearcher", /, *given: P.args, **named: P.kwargs) -> T:
+    def wrapper(self: "QueueSearcher", /, *args: P.args, **kwargs: P.kwargs) -> T:
         if self.broken is not None:
             raise self.broken
         try:
-            return method(self, *given, **named)
+            return method(self, *args, **kwargs)
         except Exception as error:
             self.broken = error
             raise
 
-    return answer
+    return wrapper
 
 
 class QueueSearcher(Searcher):
-    """Tune's view of the queue."""
+    """Suggests ready stages of a queue as trials, and settles them by the outcomes that trials report."""
 
     def __init__(
         self,
-        queue: Queue,
+        queue: StageQueue,
         listener: Listener,
         may_start: Callable[[str], bool],
         gpus: Callable[[str], float] | None,
-        share: Share,
-        source: Source | None,
+        resources: StageResources,
+        source: StageSource | None,
         slots: Slots,
     ) -> None:
         super().__init__()
         self.queue, self.listener, self._may_start, self._gpus = queue, listener, may_start, gpus
-        self._share, self._source, self._slots = share, source, slots
+        self._resources, self._source, self._slots = resources, source, slots
         self._names: dict[str, str] = {}
-        self._met: Counter[str] = Counter()
-        """How often an item met a node that is unfit."""
+        self._rejections: Counter[str] = Counter()
+        """How often a stage was placed on a node that failed the check."""
         self._losses: Counter[str] = Counter()
-        """How often the process of an item was lost."""
-        self._why: dict[str, str] = {}
-        """What is known of the last time."""
-        self._begun: set[str] = set()
+        """How often the worker process of a stage was lost."""
+        self._loss_reasons: dict[str, str] = {}
+        """Reason of the last loss, where it is known."""
+        self._started: set[str] = set()
         self._stopped: set[str] = set()
-        self._told: set[str] = set()
+        self._reported_skipped: set[str] = set()
         self._stranded = False
         self.broken: Exception | None = None
-        """What went wrong first where Tune asked: it would wrap that, or go on without."""
+        """First error of a call from Tune, which would wrap or ignore it."""
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """Say that the number of trials is kept here."""
+        """Return True: `suggest` limits the number of trials."""
         return True
 
-    @_first_error
+    @_keep_first_error
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Hand out an item; None while all wait."""
-        if len(self._names) >= self._slots.most():
+        """Return the config of a ready stage; None while all wait, FINISHED at the end."""
+        if len(self._names) >= self._slots.max_submitted():
             return None
-        name = self._startable()
-        while name is None and self.refilled():
-            name = self._startable()
+        name = self._next_startable()
+        while name is None and self.refill():
+            name = self._next_startable()
         if name is None:
             return str(Searcher.FINISHED) if self.queue.finished else None
         self._names[trial_id] = name
-        # Of shares of GPUs only Ray knows which find a place.
-        if self._gpus is None and len(self._names) <= self._slots.fit():
-            self.began(trial_id)
+        # With fractional GPUs only Ray knows which trials fit; `ReportCallback` then reports their start.
+        if self._gpus is None and len(self._names) <= self._slots.max_running():
+            self.started(trial_id)
         return {
             "id": name,
-            "work": self.queue.item(name).work,
-            "gpus": self._share.gpus if self._gpus is None else self._gpus(name),
-            "without": sorted(self._slots.without),
+            "work": self.queue.stage(name).work,
+            "gpus": self._resources.gpus if self._gpus is None else self._gpus(name),
+            "excluded_nodes": sorted(self._slots.excluded),
         }
 
-    def handed_out(self) -> Iterable[str]:
-        """Return the trials that have not ended, in their order."""
+    def submitted_trials(self) -> Iterable[str]:
+        """Return the ids of trials that have not ended, in the order of submission."""
         return self._names
 
-    def refilled(self) -> bool:
-        """Ask the source for items; return whether there are any."""
+    def refill(self) -> bool:
+        """Add stages from the source; return whether there were any."""
         if self._source is None:
             return False
-        items, done = self._source.more(self._slots.fit())
-        found = list(items)
-        self.queue.add(found, done=done)
-        self._tell_skipped()
-        return bool(found)
+        stages, done = self._source.next_stages(self._slots.max_running())
+        new = list(stages)
+        self.queue.add(new, done=done)
+        self._report_skipped()
+        return bool(new)
 
-    def _startable(self) -> str | None:
-        held: list[str] = []
+    def _next_startable(self) -> str | None:
+        postponed: list[str] = []
         while (name := self.queue.next()) is not None and not self._may_start(name):
-            held.append(name)
-        for other in held:
-            self.queue.put_back(other)
+            postponed.append(name)
+        for blocked in postponed:
+            self.queue.requeue(blocked)
         return name
 
-    @_first_error
-    def stops(self, trial_id: str, scores: Mapping[str, float]) -> bool:
-        """Ask the source whether a running item is to be stopped."""
+    @_keep_first_error
+    def should_stop(self, trial_id: str, scores: Mapping[str, float]) -> bool:
+        """Return whether the source stops a running stage."""
         if self._source is None or not self._source.reported(self._names[trial_id], scores):
             return False
         self._stopped.add(trial_id)
         return True
 
-    @_first_error
-    def look(self) -> None:
-        """Relay that no node has room for anything, each time that it comes to that."""
-        before, self._stranded = self._stranded, self._slots.none(self._share)
-        if self._stranded and not before:
+    @_keep_first_error
+    def check_capacity(self) -> None:
+        """Notify the listener when no node fits a stage any more."""
+        was_stranded, self._stranded = self._stranded, self._slots.none_fits(self._resources)
+        if self._stranded and not was_stranded:
             self.listener.stranded()
 
-    @_first_error
-    def began(self, trial_id: str) -> None:
-        """Relay once that an item has its place."""
-        if trial_id not in self._begun:
-            self._begun.add(trial_id)
+    @_keep_first_error
+    def started(self, trial_id: str) -> None:
+        """Notify the listener, once, that a stage has its resources."""
+        if trial_id not in self._started:
+            self._started.add(trial_id)
             self.listener.started(self._names[trial_id])
 
-    @_first_error
+    @_keep_first_error
     def progressed(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Relay a report of a running item."""
+        """Notify the listener of scores that a running stage reported."""
         if "scores" in result:
             self.listener.progressed(self._names[trial_id], result["scores"])
 
-    @_first_error
-    def lost(self, trial_id: str, why: str) -> None:
-        """Relay that a process was lost; Tune starts the trial again."""
+    @_keep_first_error
+    def lost(self, trial_id: str, reason: str) -> None:
+        """Notify the listener that a worker process was lost; Tune restarts the trial."""
         name = self._names[trial_id]
-        self._losses[name], self._why[name] = self._losses[name] + 1, why
-        self.listener.lost(name, why)
+        self._losses[name], self._loss_reasons[name] = self._losses[name] + 1, reason
+        self.listener.lost(name, reason)
 
-    @_first_error
+    @_keep_first_error
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Settle an item by the outcome its work reported."""
+        """Settle a stage by the outcome it reported."""
         if trial_id not in self._names:
             return
-        self.began(trial_id)  # also one that failed while it waited
-        self._begun.discard(trial_id)
+        self.started(trial_id)  # also for a trial that failed while it was pending
+        self._started.discard(trial_id)
         name = self._names.pop(trial_id)
         if trial_id in self._stopped:
             outcome, again = StageOutcome(status="stopped"), False
             self.queue.abandon(name)
         elif error or result is None or "status" not in result:
-            outcome, again = self._given_up(name)
+            outcome, again = self._retry_lost(name)
         else:
             outcome = StageOutcome(**{field.name: result[field.name] for field in fields(StageOutcome)})
             if outcome.status == "rejected":
-                outcome = self._left_out(name, outcome)
+                outcome = self._exclude_nodes(name, outcome)
             again = self._settle(name, outcome)
         self.listener.ended(name, outcome, again=again)
         if self._source is not None and not again:
             self._source.ended(name, outcome)
-            self._tell_skipped()
+            self._report_skipped()
 
-    def _given_up(self, name: str) -> tuple[StageOutcome, bool]:
-        """Tune tries a running trial again itself, but none whose process is lost before its work begins."""
+    def _retry_lost(self, name: str) -> tuple[StageOutcome, bool]:
+        """Retry a stage whose process was lost before its work began; Tune itself restarts only running trials."""
         self._losses[name] += 1
         if self._losses[name] <= LOST_PROCESSES:
-            self.queue.put_back(name)
+            self.queue.requeue(name)
             return StageOutcome(status="lost"), True
-        why = self._why.get(name)
-        detail = f"its process was lost {self._losses[name]} times{f': {why}' if why else ''}"
+        reason = self._loss_reasons.get(name)
+        detail = f"its process was lost {self._losses[name]} times{f': {reason}' if reason else ''}"
         outcome = StageOutcome(status="failed", detail=detail)
         return outcome, self.queue.fail(name, outcome.detail, final=True)
 
-    def _left_out(self, name: str, outcome: StageOutcome) -> StageOutcome:
-        """Leave nodes out; an item that met many fails, as where all that a cluster adds are blind."""
-        self._met[name] += 1
-        new = [self._slots.leave_out(node) for node in outcome.nodes]
-        if self._met[name] > LOST_PROCESSES:
+    def _exclude_nodes(self, name: str, outcome: StageOutcome) -> StageOutcome:
+        """Exclude the nodes that rejected a stage; after many rejections the stage fails."""
+        self._rejections[name] += 1
+        newly_excluded = [self._slots.exclude(node) for node in outcome.nodes]
+        if self._rejections[name] > LOST_PROCESSES:
             return replace(outcome, status="failed", detail=f"{outcome.detail}; so were {LOST_PROCESSES} before it")
-        return outcome if any(new) else replace(outcome, detail="")  # it was on its way there already
+        # A stage submitted before its node was excluded is not worth a second message.
+        return outcome if any(newly_excluded) else replace(outcome, detail="")
 
-    def _tell_skipped(self) -> None:
-        told, self._told = self._told, set(self.queue.skipped)
-        for name in sorted(self._told - told):
+    def _report_skipped(self) -> None:
+        before, self._reported_skipped = self._reported_skipped, set(self.queue.skipped)
+        for name in sorted(self._reported_skipped - before):
             if self._source is not None:
                 self._source.ended(name, StageOutcome(status="skipped"))
 
@@ -204,7 +207,7 @@ class QueueSearcher(Searcher):
                 self.queue.finish(name)
                 return False
             case "busy" | "rejected":
-                self.queue.put_back(name)
+                self.queue.requeue(name)
                 return True
             case "redo":
                 return self.queue.redo(outcome.redo, name, outcome.detail)
@@ -212,78 +215,78 @@ class QueueSearcher(Searcher):
                 return self.queue.fail(name, outcome.detail, final=bool(outcome.nodes))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its searcher for a restore that never happens; there is nothing in it to keep."""
+        """Return nothing: Tune pickles its searcher for a restore that never happens."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Keep nothing: the store is the truth, Tune's files are scratch."""
+        """Save nothing: results are in the store, Tune's files are temporary."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Restore nothing: resuming is planning again."""
+        """Restore nothing: a resumed study is planned again."""
 
 
-class Stopper(FIFOScheduler):
-    """Starts trials as they are handed out, and ends one at its next report where the source says so."""
+class QueueScheduler(FIFOScheduler):
+    """Starts trials in the order of submission, and stops a trial at a report where the source asks for it."""
 
     def __init__(self, searcher: QueueSearcher) -> None:
         super().__init__()
         self._searcher = searcher
 
     def __getstate__(self) -> dict[str, Any]:
-        """As for the searcher."""
+        """Return nothing, as in the searcher."""
         return {}
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
-        """Return the first one that waits, a lost one at its old place.
+        """Return the first pending trial; a lost one keeps its position.
 
-        Tune's own goes through all that there ever were, thrice a trial.
+        Tune's own method iterates over all trials of the run, three times for each trial.
         """
         waiting = {
             trial.trial_id: trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING
         }
-        return next((waiting[name] for name in self._searcher.handed_out() if name in waiting), None)
+        return next((waiting[trial_id] for trial_id in self._searcher.submitted_trials() if trial_id in waiting), None)
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
-        """Decide on one report; Tune gives it flattened."""
+        """Decide on a report, whose keys Tune has flattened."""
         scores = {key.removeprefix("scores/"): value for key, value in result.items() if key.startswith("scores/")}
-        stops = bool(scores) and self._searcher.stops(trial.trial_id, scores)
-        return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)
+        stop = bool(scores) and self._searcher.should_stop(trial.trial_id, scores)
+        return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
 
-class Relay(tune.Callback):
-    """Passes intermediate reports on; a searcher hears of them only with a metric set."""
+class ReportCallback(tune.Callback):
+    """Passes intermediate reports to the searcher; Tune does so itself only if a metric is set."""
 
     def __init__(self, searcher: QueueSearcher) -> None:
         self._searcher = searcher
 
     def __getstate__(self) -> dict[str, Any]:
-        """As for the searcher."""
+        """Return nothing, as in the searcher."""
         return {}
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: object) -> None:
-        """Look whether there still is a node."""
-        self._searcher.look()
+        """Check whether a node is still large enough."""
+        self._searcher.check_capacity()
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: object
     ) -> None:
-        """Relay one report."""
+        """Pass a report on."""
         self._searcher.progressed(trial.trial_id, result)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
-        """Relay a start."""
-        self._searcher.began(trial.trial_id)
+        """Pass a start on."""
+        self._searcher.started(trial.trial_id)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
-        """Relay a loss."""
-        self._searcher.lost(trial.trial_id, _why(trial))
+        """Pass the loss of a worker process on."""
+        self._searcher.lost(trial.trial_id, _loss_reason(trial))
 
 
-def _why(trial: Trial) -> str:
-    """Return what a user can do something about of why a process was lost."""
+def _loss_reason(trial: Trial) -> str:
+    """Return why a process was lost if the user can act on it, else ""."""
     try:
-        told = Path(trial.error_file or "").read_text(encoding="utf-8", errors="replace")
+        errors = Path(trial.error_file or "").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    short = Shortage.__name__ in told.rpartition("Failure #")[2]
-    return "the memory of its node was short" if short else ""
+    out_of_memory = NodeOutOfMemory.__name__ in errors.rpartition("Failure #")[2]
+    return "the memory of its node was short" if out_of_memory else ""

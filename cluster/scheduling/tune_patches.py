@@ -1,4 +1,4 @@
-"""Changes to Ray Tune: it uses processes that Ray keeps ready, bears that Ray ends one for memory, asks Ray less."""
+"""Patches of Ray Tune: it reuses idle workers, survives out-of-memory kills and queries Ray less often."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -14,70 +14,72 @@ from ray.tune import registry
 from ray.tune.execution import tune_controller
 
 
-class Actors(RayActorManager):
-    """Tells Tune of such an end as of any other; it knows no error of that kind, and would end the whole run."""
+class ActorManager(RayActorManager):
+    """Reports out-of-memory kills to Tune as lost actors; Tune does not handle that error and would end the run."""
 
     def _actor_task_failed(self, tracked_actor_task: TrackedActorTask, exception: Exception) -> None:
-        short = isinstance(exception, OutOfMemoryError)
-        super()._actor_task_failed(tracked_actor_task, Shortage(exception) if short else exception)
+        out_of_memory = isinstance(exception, OutOfMemoryError)
+        super()._actor_task_failed(tracked_actor_task, NodeOutOfMemory(exception) if out_of_memory else exception)
 
 
-class Shortage(RayActorError):  # noqa: N818 - a state of a node, not a bug
-    """The memory of a node was short, and Ray ended a process there."""
+class NodeOutOfMemory(RayActorError):  # noqa: N818 - a state of a node, not a bug
+    """A node ran out of memory and Ray killed a worker there."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error_msg=f"{type(self).__name__}: {error}")
 
 
-class Plain:
-    """Makes actors of classes, in the environment that processes have anyway.
+class SharedActorClasses:
+    """Converts classes to actors without a runtime environment.
 
-    Tune gives them one of their own, in which none of the processes that Ray keeps ready can become one.
+    Tune gives its actors a separate runtime environment, for which Ray cannot reuse its idle workers.
     """
 
     def __init__(self) -> None:
         self.get = functools.cache(ray.remote)
 
 
-class Registry(registry._Registry):
-    """What Tune has registered, read from Ray once: Tune asks for a trial's function five times, over the network."""
+class CachedRegistry(registry._Registry):
+    """Caches Tune's registry, which reads a trial's function from Ray five times over the network."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._known: dict[tuple[str, str], Any] = {}
+        self._values: dict[tuple[str, str], Any] = {}
 
     def register(self, category: str, key: str, value: Any) -> None:  # noqa: ANN401 - Tune's own
-        """Register, also in place of what was there."""
-        self._known.pop((category, key), None)
+        """Register a value, replacing an earlier one."""
+        self._values.pop((category, key), None)
         super().register(category, key, value)
 
     def unregister(self, category: str, key: str) -> None:
-        """Forget a value."""
-        self._known.pop((category, key), None)
+        """Remove a value."""
+        self._values.pop((category, key), None)
         super().unregister(category, key)
 
     def contains(self, category: str, key: str) -> bool:
-        """Return whether there is such a value."""
-        return (category, key) in self._known or super().contains(category, key)
+        """Return whether a value is registered."""
+        return (category, key) in self._values or super().contains(category, key)
 
     def get(self, category: str, key: str) -> Any:  # noqa: ANN401 - Tune's own
-        """Return a value; raises `ValueError` where there is none."""
-        if (category, key) not in self._known:
-            self._known[category, key] = super().get(category, key)
-        return self._known[category, key]
+        """Return a value. Raises `ValueError` for an unknown key."""
+        if (category, key) not in self._values:
+            self._values[category, key] = super().get(category, key)
+        return self._values[category, key]
 
 
 @contextmanager
-def adapted(*, here: bool) -> Iterator[None]:
-    """Have Tune work so while the block lasts; it has no setting for any of it.
+def patched_tune(*, one_environment: bool) -> Iterator[None]:
+    """Patch Tune within the block; it has no settings for any of this.
 
-    `here`: all processes have the environment of this one.
+    Args:
+        one_environment: Whether all workers have the environment of this process, as in a local cluster.
     """
+    actor_classes = SharedActorClasses if one_environment else tune_controller._ActorClassCache
     changes: Sequence[tuple[Any, str, Any]] = (
-        (tune_controller, "RayActorManager", Actors),
-        (tune_controller, "_ActorClassCache", Plain if here else tune_controller._ActorClassCache),
-        (registry, "_global_registry", Registry()),
-        # Tune alone calls this, for Ray's count of which trackers are used, and imports each installed one: a second.
+        (tune_controller, "RayActorManager", ActorManager),
+        (tune_controller, "_ActorClassCache", actor_classes),
+        (registry, "_global_registry", CachedRegistry()),
+        # Only Tune calls this, for Ray's usage statistics; it imports every installed tracker, which takes a second.
         (usage, "tag_callbacks", lambda _: None),
     )
     before = [(module, name, getattr(module, name)) for module, name, _ in changes]

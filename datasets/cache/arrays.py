@@ -1,4 +1,4 @@
-"""Entries of a cache on disk: arrays that one process fills, others wait for, and all map into memory."""
+"""Cache of memory-mapped arrays on disk; one process fills an entry while others wait for it."""
 
 import math
 import os
@@ -17,23 +17,23 @@ from datasets.errors import DataError
 
 Array = NDArray[Any]
 PREPARED: Final = "prepared"
-"""The folder of a cache that has the entries."""
+"""The subfolder of the cache with the entries."""
 Layout = Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
-"""Shape and type by name of array."""
+"""Shape and dtype of each array by name."""
 
 
 def size_of(layout: Layout) -> int:
-    """Return the bytes of arrays, without the headers of their files."""
-    return sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in layout.values())
+    """Return the size of the arrays in bytes, without file headers."""
+    return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in layout.values())
 
 
 def entries_in(cache: Path, names: str = "*") -> list[Path]:
-    """Return the folders of complete entries whose names match."""
+    """Return the folders of complete entries whose names match the pattern."""
     return [path for path in cache.glob(names) if path.is_dir() and not path.suffix]
 
 
 def bytes_in(entry: Path) -> int:
-    """Return the bytes of an entry's files."""
+    """Return the size of an entry's files in bytes."""
     return sum(file.stat().st_size for file in entry.iterdir())
 
 
@@ -45,14 +45,14 @@ def open_entry(
     budget_bytes: int,
     keep: Collection[Path] = (),
 ) -> dict[str, Array]:
-    """Map the read-only arrays of an entry; where it is missing, `fill` is called with arrays of zeros first.
+    """Memory-map the arrays of an entry read-only; if it is missing, call `fill` with arrays of zeros first.
 
-    An entry appears complete or not at all. Before one is filled, those used longest ago are removed until
-    it fits into the budget and onto the disk, but for those in `keep`. Raises `DataError` where the disk is too small.
+    Entries are created atomically. Before one is filled, the least recently used entries, except those in `keep`, are
+    removed until it fits into the budget and onto the disk. Raises `DataError` if the disk is too small.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        # Another process may remove the entry between any two lines here; then it is filled again.
+        # Another process may remove the entry at any point here; it is then filled again.
         with suppress(FileNotFoundError):
             return _mapped(folder, layout)
         with FileLock(_lock_of(folder)):
@@ -73,8 +73,8 @@ def _write(
     budget_bytes: int,
     keep: Collection[Path],
 ) -> None:
-    part = _part_of(folder)
-    shutil.rmtree(part, ignore_errors=True)
+    partial = _part_of(folder)
+    shutil.rmtree(partial, ignore_errors=True)
     needed = size_of(layout)
     _make_room(folder.parent, needed, budget_bytes, keep)
     free = shutil.disk_usage(folder.parent).free
@@ -83,34 +83,34 @@ def _write(
             f"prepared images need {needed / 2**30:.1f} GiB in {folder.parent}, {free / 2**30:.1f} are free; "
             "allowed: what fits; free some, or choose another --cache or a smaller image.size"
         )
-    part.mkdir()
+    partial.mkdir()
     try:
         arrays = {
-            name: open_memmap(part / f"{name}.npy", mode="w+", dtype=kind, shape=shape)
-            for name, (shape, kind) in layout.items()
+            name: open_memmap(partial / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+            for name, (shape, dtype) in layout.items()
         }
         fill(arrays)
         for array in arrays.values():
             array.flush()
-        part.rename(folder)
+        partial.rename(folder)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _make_room(cache: Path, needed: int, budget_bytes: int, keep: Collection[Path]) -> None:
-    """Remove what crashed processes left, and the entries used longest ago until there is room for one more."""
-    for part in cache.glob("*.part"):
-        with suppress(Timeout), FileLock(_lock_of(part.with_suffix("")), timeout=0):
-            shutil.rmtree(part, ignore_errors=True)
-    used: list[tuple[float, int, Path]] = []
+    """Remove leftovers of crashed processes, and the least recently used entries until the new one fits."""
+    for partial in cache.glob("*.part"):
+        with suppress(Timeout), FileLock(_lock_of(partial.with_suffix("")), timeout=0):
+            shutil.rmtree(partial, ignore_errors=True)
+    entries: list[tuple[float, int, Path]] = []
     for entry in entries_in(cache):
         with suppress(FileNotFoundError):
-            used.append((entry.stat().st_mtime, bytes_in(entry), entry))
-    total = sum(size for _, size, _ in used)
+            entries.append((entry.stat().st_mtime, bytes_in(entry), entry))
+    total = sum(size for _, size, _ in entries)
     on_disk = total + shutil.disk_usage(cache).free
-    if on_disk >= needed:  # else nothing goes for what will not fit
+    if on_disk >= needed:  # otherwise no entry is removed: the new one cannot fit
         budget_bytes = min(budget_bytes, on_disk)
-    for _, size, entry in sorted(used):
+    for _, size, entry in sorted(entries):
         if total + needed <= budget_bytes:
             return
         if entry not in keep:
@@ -119,7 +119,7 @@ def _make_room(cache: Path, needed: int, budget_bytes: int, keep: Collection[Pat
 
 
 def _remove(folder: Path) -> None:
-    """Remove an entry unless a process is at work on it; arrays mapped from it live on."""
+    """Remove an entry unless a process is filling it; arrays mapped from it stay valid."""
     with suppress(Timeout, FileNotFoundError), FileLock(_lock_of(folder), timeout=0):
         folder.rename(_part_of(folder))
         shutil.rmtree(_part_of(folder), ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, and files whose content is verified when they are read."""
+"""Atomic file writes, and files with a checksum that is verified on reading."""
 
 import os
 from collections.abc import Iterator
@@ -10,26 +10,26 @@ HASH_BYTES = 16
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
-    """Yield a path to write to. The file written there replaces `path`, and is removed where writing fails."""
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; the file written there replaces `path`, or is removed if writing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        yield aside
-        aside.replace(path)
+        yield temporary
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_hashed(path: Path, content: bytes) -> None:
-    """Write a file with the hash of its content behind it."""
-    with written_aside(path) as aside, aside.open("wb") as file:
+    """Write a file followed by a hash of its content."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(content)
         file.write(_hash(content))
 
 
 def read_hashed(path: Path) -> bytes | None:
-    """Return the content of a file of `write_hashed`, None where there is none or a bit of it changed."""
+    """Return the content of a file written by `write_hashed`, None if it is missing or damaged."""
     try:
         data = path.read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""What the files of a data set contain, read once and kept: a row a file in one Parquet table."""
+"""The manifest of a data set: content hash, size and values of each file, cached in a Parquet table."""
 
 import os
 import stat
@@ -12,46 +12,46 @@ import numpy as np
 
 from datasets.cache.arrays import PREPARED
 from datasets.cache.aside import read_hashed, write_hashed
-from datasets.cache.extracts import Place, Writer
+from datasets.cache.extracts import ExtractFolders, Writer
 from datasets.decoding.decode import SUFFIXES, Kind, examine, luma
 from datasets.errors import DataError
 from datasets.settings import ImageSettings
 from datasets.source import Pixels, Progress
 
 VERSION = 5
-"""Raised when decoding, hashes or columns change: older tables are then read no more."""
+"""Increased when decoding, hashes or columns change; older tables are then ignored."""
 
 FileState = tuple[int, int, int, int]
-"""Bytes, mtime in ns, ctime in ns and inode: a file that was replaced differs in one of them, whatever its mtime."""
+"""Size in bytes, mtime in ns, ctime in ns and inode: replacing a file changes one of them even if mtime is kept."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Listing:
-    """Files under some folders of a root, as one walk found them. `folders` says what each one holds."""
+    """The files below some folders of a root. `folders` maps each folder to the kind of its files."""
 
     root: Path
     folders: Mapping[str, Kind]
     files: Mapping[str, FileState]
     """By path relative to root, with forward slashes."""
     unread: Sequence[str] = ()
-    """Paths of files that are no images by their suffix."""
+    """Paths of files without an image suffix."""
 
     def inside(self, folder: str) -> list[str]:
         """Return the paths under one folder, relative to the root."""
         return [path for path in self.files if path.startswith(f"{folder}/")]
 
     def kind(self, path: str) -> Kind:
-        """Return what the folder that a path lies in holds."""
+        """Return the kind of a file, given by its folder."""
         return next(kind for folder, kind in self.folders.items() if path.startswith(f"{folder}/"))
 
     def state(self, path: str) -> str:
-        """Name a file as it was when it was listed."""
+        """Return path and state of a file as one string."""
         return f"{path} {' '.join(map(str, self.files[path]))}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Manifest:
-    """One entry a file in every list, ordered by path (relative to the root)."""
+    """Lists with one entry per file, ordered by path (relative to the root)."""
 
     path: list[str]
     bytes: list[int]
@@ -59,22 +59,22 @@ class Manifest:
     ctime_ns: list[int]
     inode: list[int]
     content: list[str]
-    """BLAKE2b-128 of the bytes, "" where the file cannot be read."""
+    """BLAKE2b-128 of the bytes, "" if the file cannot be read."""
     width: list[int]
     height: list[int]
     thumbnail: list[str]
     """256-bit difference hash of an image, "" for masks and faulty files."""
     values: list[str]
-    """Grey values or ids that occur, as the bits of a hexadecimal number."""
+    """Grey values or ids that occur, as bits of a hexadecimal number."""
     patient: list[str]
-    """PatientID of a DICOM file, "" of others and where it is missing."""
+    """PatientID of a DICOM file, "" for other files and if it is missing."""
     remark: list[str]
-    """What a user must know of a file that can be read, "" where there is nothing."""
+    """A warning about a readable file, "" without one."""
     fault: list[str]
 
     @cached_property
     def positions(self) -> dict[str, int]:
-        """Where a path stands in the lists."""
+        """Position of each path in the lists."""
         return {path: position for position, path in enumerate(self.path)}
 
 
@@ -86,7 +86,7 @@ COLUMNS = tuple(column.name for column in fields(Manifest))
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What one file contains; fields as the lists of `Manifest`."""
+    """One file; the fields are those of `Manifest`."""
 
     path: str
     bytes: int
@@ -104,15 +104,15 @@ class Row:
 
 
 def scan(root: Path, folders: Mapping[str, Kind]) -> Listing:
-    """List every image file under the folders.
+    """List all image files below the folders.
 
-    Raises `DataError` where the root is no folder, and for what is no regular file or has a name that is not UTF-8.
+    Raises `DataError` if the root is not a folder, and for entries that are not regular files or not named in UTF-8.
     """
     if not root.is_dir():
         raise DataError(f"{root} is no folder; allowed: the folder of the data set; correct `root` or download it")
-    found = [file for folder in folders for file in _walk(str(root), folder, ())]
-    files = {path: state for path, state in found if _suffix(path) in SUFFIXES}
-    unread = sorted(path for path, _ in found if path not in files)
+    entries = [file for folder in folders for file in _walk(str(root), folder, ())]
+    files = {path: state for path, state in entries if _suffix(path) in SUFFIXES}
+    unread = sorted(path for path, _ in entries if path not in files)
     return Listing(root=root, folders=folders, files=dict(sorted(files.items())), unread=unread)
 
 
@@ -120,8 +120,8 @@ def _suffix(path: str) -> str:
     return path[path.rfind(".") :].lower()
 
 
-def _walk(root: str, folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, FileState]]:
-    """Yield the files below a folder of the root; `above` are device and inode of the folders it lies in."""
+def _walk(root: str, folder: str, ancestors: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, FileState]]:
+    """Yield the files below a folder of the root; `ancestors` are device and inode of its parent folders."""
     try:
         entries = os.scandir(f"{root}/{folder}")
     except OSError as error:
@@ -134,14 +134,14 @@ def _walk(root: str, folder: str, above: tuple[tuple[int, int], ...]) -> Iterato
             if name[0] == ".":
                 continue
             _check_name(root, path)
-            found = _status(entry, f"{root}/{path}")
-            if stat.S_ISDIR(found.st_mode):
-                here = found.st_dev, found.st_ino
-                if here in above:
-                    raise DataError(f"{root}/{path} is a link to a folder that it lies in; allowed: files; remove it")
-                yield from _walk(root, path, (*above, here))
-            elif stat.S_ISREG(found.st_mode):
-                yield path, _state(found)
+            status = _status(entry, f"{root}/{path}")
+            if stat.S_ISDIR(status.st_mode):
+                identity = status.st_dev, status.st_ino
+                if identity in ancestors:
+                    raise DataError(f"{root}/{path} is a link to one of its parent folders; allowed: files; remove it")
+                yield from _walk(root, path, (*ancestors, identity))
+            elif stat.S_ISREG(status.st_mode):
+                yield path, _state(status)
             else:
                 raise DataError(f"{root}/{path} is no regular file; allowed: files and folders; remove it")
 
@@ -150,23 +150,23 @@ def _check_name(root: str, path: str) -> None:
     try:
         path.encode()
     except UnicodeEncodeError:
-        shown = os.fsencode(path).decode(errors="backslashreplace")
-        raise DataError(f"{root}/{shown} has a name that is not UTF-8; allowed: UTF-8 names; rename it") from None
+        escaped = os.fsencode(path).decode(errors="backslashreplace")
+        raise DataError(f"{root}/{escaped} has a name that is not UTF-8; allowed: UTF-8 names; rename it") from None
 
 
 def _status(entry: "os.DirEntry[str]", path: str) -> os.stat_result:
     try:
         return entry.stat()
-    except OSError as error:  # a link to nothing, or to itself
+    except OSError as error:  # a dangling or circular link
         raise DataError(f"{path} cannot be read ({error.strerror}); allowed: files; restore or remove it") from error
 
 
-def _state(found: os.stat_result) -> FileState:
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+def _state(status: os.stat_result) -> FileState:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def file_state(path: Path | str) -> FileState | None:
-    """Return the state of a file as a listing holds it, None where there is none."""
+    """Return the state of a file, None if it does not exist."""
     try:
         return _state(os.stat(path))  # noqa: PTH116  (half the time of Path.stat, of many files)
     except OSError:
@@ -176,9 +176,9 @@ def file_state(path: Path | str) -> FileState | None:
 def read_manifest(
     listing: Listing, cache: Path, progress: Progress | None = None, fits: Collection[ImageSettings] = ()
 ) -> Manifest:
-    """Return what the listed files contain; only new or changed ones are read.
+    """Return the manifest of the listed files, reading only new or changed ones.
 
-    What is read leaves its masks, and its images fitted in each of these ways, in `extracts_of`.
+    Masks, and images resized according to `fits`, are stored in `extracts_of` while they are decoded.
     """
     table = cache / "manifests" / f"{_key(listing)}.parquet"
     known = _load(table)
@@ -192,16 +192,16 @@ def read_manifest(
         if _is_current(known, listing):
             return known
         writer = Writer(extracts_of(listing, cache), fits)
-        for renewed in _renew(known, listing, progress, writer):
-            _save(renewed, table)
-            known = renewed
+        for updated in _updated_manifests(known, listing, progress, writer):
+            _save(updated, table)
+            known = updated
     return known
 
 
 def thumbnail(pixels: Pixels) -> str:
     """Difference hash: 16 x 16 signs of horizontal steps of the 17 x 16 grey thumbnail, as 64 hex digits.
 
-    "" where the thumbnail has one grey value: all such pictures would look the same.
+    "" if the thumbnail is constant: the hashes of all such images are equal.
     """
     import cv2
 
@@ -216,9 +216,9 @@ def _key(listing: Listing) -> str:
     return blake2b(os.fsencode(text), digest_size=16).hexdigest()
 
 
-def extracts_of(listing: Listing, cache: Path) -> Place:
-    """Return where reading these files leaves what it decoded."""
-    return Place(cache / PREPARED, _key(listing))
+def extracts_of(listing: Listing, cache: Path) -> ExtractFolders:
+    """Return the folders with the decoded extracts of these files."""
+    return ExtractFolders(cache / PREPARED, _key(listing))
 
 
 def _is_current(known: Manifest, listing: Listing) -> bool:
@@ -226,8 +226,10 @@ def _is_current(known: Manifest, listing: Listing) -> bool:
     return known.path == list(listing.files) and list(listing.files.values()) == list(states)
 
 
-def _renew(known: Manifest, listing: Listing, progress: Progress | None, writer: Writer) -> Iterator[Manifest]:
-    """Yield growing manifests, so that an interrupted first reading is not lost; the last one is complete."""
+def _updated_manifests(
+    known: Manifest, listing: Listing, progress: Progress | None, writer: Writer
+) -> Iterator[Manifest]:
+    """Yield growing manifests, so that an interrupted first pass is not lost; the last one is complete."""
     from concurrent.futures import ThreadPoolExecutor
 
     columns = (getattr(known, name) for name in COLUMNS)
@@ -247,7 +249,7 @@ def _renew(known: Manifest, listing: Listing, progress: Progress | None, writer:
             writer.flush()
             yield _manifest([rows[path] for path in listing.files if path in rows])
     finally:
-        pool.shutdown(cancel_futures=True)  # who interrupts does not wait for the files that are left
+        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for the remaining files
 
 
 def _state_of(row: Row) -> FileState:
@@ -258,8 +260,8 @@ def _manifest(rows: list[Row]) -> Manifest:
     return Manifest(**{name: [getattr(row, name) for row in rows] for name in COLUMNS})
 
 
-def _inspect(listing: Listing, path: str, writer: Writer, before: Row | None) -> Row:
-    """Read a file. One whose content is as `before` is not decoded: it was moved, linked, or got another mode."""
+def _inspect(listing: Listing, path: str, writer: Writer, previous: Row | None) -> Row:
+    """Read a file; skip decoding if its content equals `previous` (it was moved, linked, or changed its mode)."""
     kind = listing.kind(path)
     size, mtime_ns, ctime_ns, inode = listing.files[path]
     row = Row(path=path, bytes=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns, inode=inode)
@@ -268,14 +270,14 @@ def _inspect(listing: Listing, path: str, writer: Writer, before: Row | None) ->
     except OSError as error:
         return replace(row, fault=f"{path} cannot be read ({error.strerror}); allowed: a readable file; restore it")
     row = replace(row, content=blake2b(data, digest_size=16).hexdigest())
-    if before is not None and before.content == row.content:
-        return replace(before, bytes=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns, inode=inode)
+    if previous is not None and previous.content == row.content:
+        return replace(previous, bytes=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns, inode=inode)
     try:
         decoded = examine(data, kind, path)
     except DataError as error:
         return replace(row, fault=str(error))
-    leave = writer.image if kind == "image" else writer.mask
-    leave(listing.state(path), decoded.pixels)
+    keep_pixels = writer.image if kind == "image" else writer.mask
+    keep_pixels(listing.state(path), decoded.pixels)
     grey = luma(decoded.pixels)
     return replace(
         row, width=grey.shape[1], height=grey.shape[0], thumbnail=thumbnail(grey) if kind == "image" else "",
@@ -294,7 +296,7 @@ def _load(path: Path) -> Manifest:
     import pyarrow.parquet
 
     data = read_hashed(path)
-    if data is None:  # not there, or damaged: the files are read again
+    if data is None:  # missing or damaged: all files are read again
         return _manifest([])
     with pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data)) as file:  # read_table would import pandas
         table = file.read()

@@ -1,4 +1,4 @@
-"""The index of a large layout, kept as long as none of its files and tables changes."""
+"""Cache of the index of a large layout, valid until one of its files or tables changes."""
 
 import json
 import os
@@ -19,119 +19,121 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 THREADS = 8
-"""However many cores there are: on a remote disk each look waits."""
+"""Independent of the number of cores: on a remote disk each stat call waits."""
 SETTLED_NS = 2_000_000_000
-"""A table written this shortly before it was read may have changed again without a change of its time."""
-MAPPED = ("offers", "offer_faults")
-"""Fields of an index that hold lists by kind of annotation."""
-LISTED = ("path", *STATE)
+"""A table read this soon after it was written may change again without a new mtime."""
+MAPPING_FIELDS = ("offers", "offer_faults")
+"""Fields of an index that map kinds of annotation to lists."""
+FILE_COLUMNS = ("path", *STATE)
 State = FileState | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Stored:
-    """An index, and the files and tables it was made of; `tables` by path below the root."""
+class StoredIndex:
+    """An index with the files and tables it was built from; `tables` is keyed by path below the root."""
 
     index: Index
     listing: Listing
     tables: Mapping[str, State]
 
 
-def place_of(cache: Path, settings: FileSettings) -> Path:
-    """Return where the index of a layout is kept."""
+def index_path(cache: Path, settings: FileSettings) -> Path:
+    """Return the path of the cached index."""
     text = f"{settings.root.resolve()} {settings.model_dump_json()}"
     return cache / "indices" / f"{blake2b(os.fsencode(text), digest_size=16).hexdigest()}.parquet"
 
 
-def save(stored: Stored, place: Path, time_ns: int) -> None:
-    """Keep an index, but for one of tables that were written just before they were looked at."""
+def save(stored: StoredIndex, path: Path, time_ns: int) -> None:
+    """Write an index, unless its tables were modified just before they were read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if any(state and state[1] > time_ns - SETTLED_NS for state in stored.tables.values()):
         return
-    lists, rest = _taken_apart(stored.index)
+    columns, scalars = _split_index(stored.index)
     files = stored.listing.files
     states = zip(*files.values(), strict=True) if files else [()] * len(STATE)
-    lists |= {name: list(values) for name, values in zip(LISTED, (files, *states), strict=True)}
-    told = {"code": _code(), "index": json.dumps(rest), "tables": json.dumps(stored.tables)}
-    # One line of lists: they differ in length.
-    inode = pa.array([lists.pop("inode")], pa.list_(pa.uint64()))  # some file systems use all 64 bits
-    table = pa.table({name: [values] for name, values in lists.items()} | {"inode": inode}, metadata=told)
+    columns |= {name: list(values) for name, values in zip(FILE_COLUMNS, (files, *states), strict=True)}
+    metadata = {"code": _source_hash(), "index": json.dumps(scalars), "tables": json.dumps(stored.tables)}
+    # A single row of lists, as the lists differ in length.
+    inode = pa.array([columns.pop("inode")], pa.list_(pa.uint64()))  # some file systems use all 64 bits
+    table = pa.table({name: [values] for name, values in columns.items()} | {"inode": inode}, metadata=metadata)
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="lz4")
-    write_hashed(place, buffer.getvalue().to_pybytes())
+    write_hashed(path, buffer.getvalue().to_pybytes())
 
 
-def load(place: Path, root: Path, folders: Mapping[str, Any]) -> Stored | None:
-    """Return what is kept, None where there is nothing, or something under the root is not as it was."""
+def load(path: Path, root: Path, folders: Mapping[str, Any]) -> StoredIndex | None:
+    """Return the cached index, None if it is missing or anything below the root has changed."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    data = read_hashed(place)
-    if data is None:  # not there, or damaged
+    data = read_hashed(path)
+    if data is None:  # missing or damaged
         return None
     with pq.ParquetFile(pa.BufferReader(data)) as file:
-        told = {key.decode(): text.decode() for key, text in (file.schema_arrow.metadata or {}).items()}
-        if told.get("code") != _code():
+        metadata = {key.decode(): text.decode() for key, text in (file.schema_arrow.metadata or {}).items()}
+        if metadata.get("code") != _source_hash():
             return None
         table = file.read()
-    paths, *states = (_values(table, name) for name in LISTED)
-    tables = {name: tuple(state) if state else None for name, state in json.loads(told["tables"]).items()}
+    paths, *states = (_values(table, name) for name in FILE_COLUMNS)
+    tables = {name: tuple(state) if state else None for name, state in json.loads(metadata["tables"]).items()}
     files = dict(zip(paths, zip(*states, strict=True), strict=True))
     listing = Listing(root=root, folders=folders, files=files)
     if not _is_unchanged(listing, tables):
         return None
-    lists = {name: _values(table, name) for name in table.column_names if name not in LISTED}
-    return Stored(index=_put_together(lists, json.loads(told["index"])), listing=listing, tables=tables)
+    columns = {name: _values(table, name) for name in table.column_names if name not in FILE_COLUMNS}
+    return StoredIndex(index=_join_index(columns, json.loads(metadata["index"])), listing=listing, tables=tables)
 
 
 def _is_unchanged(listing: Listing, tables: Mapping[str, State]) -> bool:
-    """Look at every file once, which takes a fraction of the time of listing them."""
+    """Stat every file, which is much faster than listing the folders."""
     if any(file_state(listing.root / name) != state for name, state in tables.items()):
         return False
     paths, states = list(listing.files), list(listing.files.values())
     step = len(paths) // THREADS + 1
 
-    def are_same(first: int) -> bool:
+    def is_chunk_unchanged(first: int) -> bool:
         return _states(listing.root, paths[first : first + step]) == states[first : first + step]
 
     with ThreadPoolExecutor(THREADS) as pool:
-        return all(pool.map(are_same, range(0, len(paths), step)))
+        return all(pool.map(is_chunk_unchanged, range(0, len(paths), step)))
 
 
 def _states(root: Path, paths: Sequence[str]) -> list[State]:
-    """Return what files are now, None of one that is not there."""
+    """Return the current state of each file, None for missing ones."""
     return [file_state(f"{root}/{path}") for path in paths]
 
 
-def _taken_apart(index: Index) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what has an entry an image, and the rest."""
+def _split_index(index: Index) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split an index into columns with one entry per image, and scalars."""
     values = {field.name: getattr(index, field.name) for field in fields(index)}
-    mapped = {f"{name}.{kind}": list(held) for name in MAPPED for kind, held in values.pop(name).items()}
-    lists = {name: list(value) for name, value in values.items() if isinstance(value, list)}
-    return lists | mapped, {name: value for name, value in values.items() if name not in lists}
+    by_kind = {f"{name}.{kind}": list(column) for name in MAPPING_FIELDS for kind, column in values.pop(name).items()}
+    columns = {name: list(value) for name, value in values.items() if isinstance(value, list)}
+    return columns | by_kind, {name: value for name, value in values.items() if name not in columns}
 
 
-def _put_together(lists: Mapping[str, Any], rest: Mapping[str, Any]) -> Index:
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in rest.items()}
-    values |= {name: {} for name in MAPPED}
-    for name, held in lists.items():
+def _join_index(columns: Mapping[str, Any], scalars: Mapping[str, Any]) -> Index:
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in scalars.items()
+    }
+    values |= {name: {} for name in MAPPING_FIELDS}
+    for name, column in columns.items():
         field, _, kind = name.partition(".")
         if kind:
-            values[field][kind] = held
+            values[field][kind] = column
         else:
-            values[field] = held
+            values[field] = column
     return Index(**values)
 
 
 def _values(table: "pa.Table", name: str) -> list[Any]:
-    found: list[Any] = table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False).tolist()
-    return found
+    values: list[Any] = table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False).tolist()
+    return values
 
 
 @cache
-def _code() -> str:
-    """Return a hash of what makes an index, so that nobody has to raise a number for it."""
+def _source_hash() -> str:
+    """Return a hash of the source code of this package, which makes a version number unnecessary."""
     sources = sorted(Path(__file__).parents[1].rglob("*.py"))
     return blake2b(b"".join(source.read_bytes() for source in sources), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""A contact sheet: some images of a data set with everything drawn over them that a source says of them."""
+"""Contact sheet: example images of a data set with their annotations drawn on top."""
 
 import math
 import warnings
@@ -14,76 +14,76 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SIDE = 360
+MAX_SIDE = 360
 """Longest side of a drawn image in pixels."""
-ACROSS, INCHES, DPI = 6, 2.4, 130
+MAX_COLUMNS, INCHES, DPI = 6, 2.4, 130
 COLOURS = (
     "#42D4F4", "#3CB44B", "#F032E6", "#FFE119", "#4363D8", "#F58231", "#E6194B", "#BFEF45", "#FABED4", "#469990",
     "#DCBEFF", "#9A6324", "#FFFAC8", "#800000", "#AAFFC3", "#808000", "#FFD8B1", "#000075",
 )  # fmt: skip
-"""As far apart as so many can be, on grey as on red."""
-TEXT = 36
-"""Characters that fit under an image."""
+"""Distinct colours, visible on grey and on red backgrounds."""
+MAX_CAPTION = 36
+"""Characters that fit below an image."""
 
-# A class may be named in any script; what the font lacks is drawn as a box.
+# Class names may use any script; glyphs that the font lacks are drawn as boxes.
 warnings.filterwarnings("ignore", message="Glyph .* missing from font")
 
 
 def chosen_rows(index: Index, images: int) -> list[int]:
-    """Return up to `images` usable rows, evenly spread; those with something to draw before those without."""
+    """Return up to `images` usable rows, evenly spaced; annotated images are preferred."""
     usable = [row for row in range(len(index)) if not index.fault(row)]
-    drawn = [row for row in usable if any(index.offers[kind][row] for kind in ("masks", "boxes", "centres"))]
-    bare = [row for row in usable if row not in set(drawn)] if len(drawn) < images else []
-    return sorted([*_spread(drawn, images), *_spread(bare, images - len(drawn))])
+    annotated = [row for row in usable if any(index.offers[kind][row] for kind in ("masks", "boxes", "centres"))]
+    unannotated = [row for row in usable if row not in set(annotated)] if len(annotated) < images else []
+    return sorted([*_evenly_spaced(annotated, images), *_evenly_spaced(unannotated, images - len(annotated))])
 
 
 def draw_contact(source: Source, index: Index, rows: Sequence[int], path: Path) -> list[tuple[int, int]]:
-    """Draw rows of a source to a picture file: contours of masks, boxes, centres, and under each its id and labels.
+    """Draw rows of a source to an image file: mask contours, boxes, centres, and a caption with id and labels.
 
-    Returns (width, height) of every image drawn. Raises OSError where the file cannot be written.
+    Returns (width, height) of every image drawn. Raises OSError if the file cannot be written.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    mpl.rcParams["text.parse_math"] = False  # names are drawn as they are
+    mpl.rcParams["text.parse_math"] = False  # names are not mathematical text
     names = list(dict.fromkeys((*index.classes, *index.structures)))
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
-    across = min(ACROSS, max(1, len(rows)))
-    down = math.ceil(len(rows) / across) or 1
+    columns = min(MAX_COLUMNS, max(1, len(rows)))
+    lines = math.ceil(len(rows) / columns) or 1
     figure = Figure(layout="constrained")
-    panels = figure.subplots(down, across, squeeze=False).ravel()
-    sizes, shown = list[tuple[int, int]](), set[str]()
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    sizes, drawn_names = list[tuple[int, int]](), set[str]()
     for panel, row in zip(panels, rows, strict=False):
-        sizes.append(_show(panel, source.image(row)))
+        sizes.append(_draw_image(panel, source.image(row)))
         panel.set_title(_caption(source, index, row), y=0, va="top", pad=-3, fontsize=5.5)
-        shown |= _annotate(panel, source, index, row, colours)
+        drawn_names |= _annotate(panel, source, index, row, colours)
     for panel in panels:
         panel.set_axis_off()
     tallest = np.quantile([height / width for width, height in sizes] or [1.0], 0.75)
-    figure.set_size_inches(max(2, across) * INCHES, down * (float(np.clip(tallest, 0.4, 1.5)) * INCHES + 0.35) + 0.6)
-    _legend(figure, {name: colour for name, colour in colours.items() if name in shown})
+    figure.set_size_inches(max(2, columns) * INCHES, lines * (float(np.clip(tallest, 0.4, 1.5)) * INCHES + 0.35) + 0.6)
+    _legend(figure, {name: colour for name, colour in colours.items() if name in drawn_names})
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI)
     return sizes
 
 
-def _spread(rows: Sequence[int], wanted: int) -> list[int]:
-    if len(rows) <= wanted:
+def _evenly_spaced(rows: Sequence[int], count: int) -> list[int]:
+    if len(rows) <= count:
         return list(rows)
-    return [rows[round(place)] for place in np.linspace(0, len(rows) - 1, wanted)] if wanted > 0 else []
+    return [rows[round(position)] for position in np.linspace(0, len(rows) - 1, count)] if count > 0 else []
 
 
-def _show(panel: "Axes", image: Pixels) -> tuple[int, int]:
-    """Show an image; coordinates are its own pixels, and the panel ends where it ends."""
+def _draw_image(panel: "Axes", image: Pixels) -> tuple[int, int]:
+    """Show an image with axes in pixels of the original, limited to the image."""
     height, width = image.shape[:2]
-    small = _shrunk(image, min(1.0, SIDE / max(height, width)))
+    small = _resized(image, min(1.0, MAX_SIDE / max(height, width)))
     panel.imshow(small, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0), interpolation="antialiased")
     panel.autoscale(enable=False)
     return width, height
 
 
 def _annotate(panel: "Axes", source: Source, index: Index, row: int, colours: Mapping[str, str]) -> set[str]:
-    """Draw what is known of one image; return the names that can be seen. A mask's box is not drawn around it."""
+    """Draw the annotation of one image and return the names drawn. Classes with a mask get no box."""
     seen = set[str]()
     for name, mask in _masks(source, index, row):
         if mask.any():
@@ -109,7 +109,7 @@ def _masks(source: Source, index: Index, row: int) -> list[tuple[str, Pixels]]:
     return [(name, np.asarray(masks == number, np.uint8)) for number, name in enumerate(index.classes, start=1)]
 
 
-def _shrunk(pixels: Pixels, scale: float) -> Pixels:
+def _resized(pixels: Pixels, scale: float) -> Pixels:
     import cv2
 
     size = [max(1, round(side * scale)) for side in pixels.shape[1::-1]]
@@ -117,26 +117,26 @@ def _shrunk(pixels: Pixels, scale: float) -> Pixels:
 
 
 def _contours(panel: "Axes", mask: Pixels, colour: str) -> None:
-    """Draw outlines. What shrinking would blot out, such as a thin tube, keeps every pixel it touches."""
+    """Draw the outlines of a mask. Thin structures that downsampling would remove keep all pixels they touch."""
     import cv2
 
-    scale = min(1.0, SIDE / max(mask.shape))
-    share = _shrunk(mask * np.uint8(255), scale)
-    kept = share >= 64 if (share >= 64).any() else share > 0
-    outlines, _ = cv2.findContours(np.pad(kept.astype(np.uint8), 1), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    scale = min(1.0, MAX_SIDE / max(mask.shape))
+    coverage = _resized(mask * np.uint8(255), scale)
+    foreground = coverage >= 64 if (coverage >= 64).any() else coverage > 0
+    outlines, _ = cv2.findContours(np.pad(foreground.astype(np.uint8), 1), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     for outline in outlines:
-        closed = np.concatenate([outline, outline[:1]])[:, 0] - 0.5  # the pad is one pixel, a pixel's centre half
+        closed = np.concatenate([outline, outline[:1]])[:, 0] - 0.5  # the padding is 1, a pixel's centre 0.5
         panel.plot(*(closed / scale).T, color=colour, linewidth=0.9, solid_joinstyle="round")
 
 
 def _caption(source: Source, index: Index, row: int) -> str:
     name = index.ids[row]
-    name = name if len(name) <= TEXT else f"...{name[3 - TEXT :]}"
+    name = name if len(name) <= MAX_CAPTION else f"...{name[3 - MAX_CAPTION :]}"
     if not index.offers["labels"][row]:
         return name
     values = zip(index.labels, source.labels(row), strict=True)
-    told = ", ".join(label for label, value in values if value == 1 and label not in index.classes)
-    return f"{name}\n{told if len(told) <= TEXT else told[: TEXT - 3] + '...'}"
+    labels = ", ".join(label for label, value in values if value == 1 and label not in index.classes)
+    return f"{name}\n{labels if len(labels) <= MAX_CAPTION else labels[: MAX_CAPTION - 3] + '...'}"
 
 
 def _legend(figure: "Figure", colours: Mapping[str, str]) -> None:

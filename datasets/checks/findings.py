@@ -1,4 +1,4 @@
-"""Is a data set fit for training? What is wrong with it, before anything trains."""
+"""Checks of a data set before training."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
@@ -6,34 +6,40 @@ from dataclasses import dataclass
 from typing import Literal
 
 from datasets.decoding.decode import SUFFIXES
-from datasets.source import Index, Offer
+from datasets.source import AnnotationKind, Index
 
 LISTED, MOST_FAULTS = 5, 10
-"""Names in a message, and faults with a message of their own."""
+"""Maximum number of names in a message, and of faults reported individually."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Something wrong (error: these images cannot be used as they are) or odd (warning), with the images' ids."""
+    """An error (these images cannot be used as they are) or a warning, with the ids of the images."""
 
     severity: Literal["error", "warning"]
     ids: tuple[str, ...]
     message: str
 
 
-def check(index: Index, offers: Collection[Offer] | None = None) -> list[Finding]:
-    """Return everything wrong or odd, errors first; of annotation only the kinds in `offers`, if given."""
-    found = [*_no_image(index), *_faults(index, offers), *_repeats(index), *_alike(index), *_remarks(index)]
-    found += [*_unused_classes(index), *_unread(index)]
+def check(index: Index, offers: Collection[AnnotationKind] | None = None) -> list[Finding]:
+    """Return all findings, errors first; if given, only annotation of the kinds in `offers` is checked."""
+    findings = [
+        *_no_image(index),
+        *_faults(index, offers),
+        *_repeated_files(index),
+        *_look_alikes(index),
+        *_remarks(index),
+    ]
+    findings += [*_unused_classes(index), *_unread(index)]
     if offers is None or "masks" in offers:
-        found += _same_masks(index)
-    return sorted(found, key=lambda finding: finding.severity != "error")
+        findings += _repeated_masks(index)
+    return sorted(findings, key=lambda finding: finding.severity != "error")
 
 
-def listed(names: Sequence[str], most: int = LISTED) -> str:
-    """Return the first names, and how many more there are."""
-    more = [f"{len(names) - most} more"] if len(names) > most else []
-    return ", ".join([*names[:most], *more])
+def listed(names: Sequence[str], limit: int = LISTED) -> str:
+    """Join the first names and the number of the remaining ones."""
+    remainder = [f"{len(names) - limit} more"] if len(names) > limit else []
+    return ", ".join([*names[:limit], *remainder])
 
 
 def _no_image(index: Index) -> Iterator[Finding]:
@@ -48,23 +54,23 @@ def _no_image(index: Index) -> Iterator[Finding]:
         )
 
 
-def _faults(index: Index, offers: Collection[Offer] | None) -> Iterator[Finding]:
+def _faults(index: Index, offers: Collection[AnnotationKind] | None) -> Iterator[Finding]:
     kinds = [index.faults, *(faults for kind, faults in index.offer_faults.items() if offers is None or kind in offers)]
-    found = [(image, fault) for faults in kinds for image, fault in zip(index.ids, faults, strict=True) if fault]
-    more = list(dict.fromkeys(image for image, _ in found[MOST_FAULTS:]))
-    for number, (image, fault) in enumerate(found[:MOST_FAULTS], start=1):
-        last = more and number == MOST_FAULTS
-        ids = (image, *more) if last else (image,)
-        message = f"{fault} ({len(more)} more images have faults: {listed(more)})" if last else fault
+    faulty = [(image, fault) for faults in kinds for image, fault in zip(index.ids, faults, strict=True) if fault]
+    unlisted = list(dict.fromkeys(image for image, _ in faulty[MOST_FAULTS:]))
+    for number, (image, fault) in enumerate(faulty[:MOST_FAULTS], start=1):
+        last = unlisted and number == MOST_FAULTS
+        ids = (image, *unlisted) if last else (image,)
+        message = f"{fault} ({len(unlisted)} more images have faults: {listed(unlisted)})" if last else fault
         yield Finding(severity="error", ids=ids, message=message)
 
 
-def _repeats(index: Index) -> Iterator[Finding]:
-    same: dict[str, list[str]] = defaultdict(list)
+def _repeated_files(index: Index) -> Iterator[Finding]:
+    ids_by_content: dict[str, list[str]] = defaultdict(list)
     for image, content in zip(index.ids, index.content, strict=True):
         if content:
-            same[content].append(image)
-    for ids in same.values():
+            ids_by_content[content].append(image)
+    for ids in ids_by_content.values():
         if len(ids) * 2 > len(index) > 2:
             yield Finding(
                 severity="error",
@@ -82,8 +88,8 @@ def _repeats(index: Index) -> Iterator[Finding]:
             )
 
 
-def _alike(index: Index) -> Iterator[Finding]:
-    """One picture in files that differ; where it is the same file, `_repeats` tells."""
+def _look_alikes(index: Index) -> Iterator[Finding]:
+    """Report one image stored in different files; identical files are reported by `_repeated_files`."""
     ids = _most_frequent(index, index.thumbnails)
     if ids and not _most_frequent(index, index.content):
         yield Finding(
@@ -96,8 +102,8 @@ def _alike(index: Index) -> Iterator[Finding]:
         )
 
 
-def _same_masks(index: Index) -> Iterator[Finding]:
-    """Masks that are equal and not empty."""
+def _repeated_masks(index: Index) -> Iterator[Finding]:
+    """Report masks that are equal and not empty."""
     ids = _most_frequent(index, index.offers["masks"])
     if ids and index.shows(index.ids.index(ids[0])):
         yield Finding(
@@ -111,10 +117,10 @@ def _same_masks(index: Index) -> Iterator[Finding]:
 
 
 def _most_frequent(index: Index, values: Sequence[str]) -> tuple[str, ...]:
-    """Return the ids that share one value, where more than half of those with a value do; none of one or two."""
+    """Return the ids with the most frequent value, if more than half of the non-empty values (at least 3) are equal."""
     rows = [row for row, value in enumerate(values) if value and not index.fault(row)]
-    value, times = next(iter(Counter(values[row] for row in rows).most_common(1)), ("", 0))
-    return tuple(index.ids[row] for row in rows if values[row] == value) if times * 2 > len(rows) > 2 else ()
+    value, count = next(iter(Counter(values[row] for row in rows).most_common(1)), ("", 0))
+    return tuple(index.ids[row] for row in rows if values[row] == value) if count * 2 > len(rows) > 2 else ()
 
 
 def _remarks(index: Index) -> Iterator[Finding]:
@@ -123,8 +129,8 @@ def _remarks(index: Index) -> Iterator[Finding]:
         for text in filter(None, remarks.split("\n")):
             by_text[text].append(image)
     for text, ids in by_text.items():
-        who = ids[0] if len(ids) == 1 else f"{len(ids)} images ({listed(ids)})"
-        yield Finding(severity="warning", ids=tuple(ids), message=f"{who}: {text}")
+        subject = ids[0] if len(ids) == 1 else f"{len(ids)} images ({listed(ids)})"
+        yield Finding(severity="warning", ids=tuple(ids), message=f"{subject}: {text}")
 
 
 def _unread(index: Index) -> Iterator[Finding]:

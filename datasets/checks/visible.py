@@ -1,4 +1,4 @@
-"""Which classes masks still show once they are fitted: thin structures vanish in small images."""
+"""Classes that are still visible in resized masks: thin structures vanish in small images."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -19,17 +19,17 @@ VERSION = 2
 def classes_at(
     source: Source, index: Index, image: ImageSettings, cache: Path, progress: Progress | None = None
 ) -> list[frozenset[str]]:
-    """Return the classes that the fitted masks of each row show; none for a row without masks or with a fault.
+    """Return the classes visible in the resized masks of each row; none for rows without masks or with a fault.
 
-    Masks are decoded once: what they show is kept in `cache` by their content.
+    Results are stored in `cache` by mask content, so masks are decoded once.
     """
-    place = _place(cache, index, image)
-    known = _load(place)
+    path = _cache_path(cache, index, image)
+    known = _load(path)
     digests = index.offers["masks"]
     rows = [row for row, digest in enumerate(digests) if digest and not index.fault(row)]
     missing = list({digests[row]: row for row in rows if digests[row] not in known}.values())
 
-    def shown(row: int) -> list[str]:
+    def visible_classes(row: int) -> list[str]:
         masks = fit_masks(source.masks(row), image)
         if index.overlapping:
             return [name for name, mask in zip(index.classes, masks, strict=True) if mask.any()]
@@ -37,27 +37,27 @@ def classes_at(
         return [index.classes[number - 1] for number in used.tolist() if number not in (0, IGNORE)]
 
     with ThreadPoolExecutor(THREADS) as pool:
-        for done, (row, names) in enumerate(zip(missing, pool.map(shown, missing), strict=True), start=1):
+        for done, (row, names) in enumerate(zip(missing, pool.map(visible_classes, missing), strict=True), start=1):
             known[digests[row]] = names
             if progress is not None:
                 progress(done, len(missing))
     if missing:
-        _save(known, place)
-    found = [frozenset[str]()] * len(index)
+        _save(known, path)
+    visible = [frozenset[str]()] * len(index)
     for row in rows:
-        found[row] = frozenset(known[digests[row]])
-    return found
+        visible[row] = frozenset(known[digests[row]])
+    return visible
 
 
-def _place(cache: Path, index: Index, image: ImageSettings) -> Path:
+def _cache_path(cache: Path, index: Index, image: ImageSettings) -> Path:
     text = f"{VERSION} {index.collection} {index.classes} {image.size} {image.fit}"
     return cache / "visible" / f"{blake2b(text.encode(), digest_size=16).hexdigest()}.json"
 
 
-def _load(place: Path) -> dict[str, list[str]]:
-    known: dict[str, list[str]] = json.loads(read_hashed(place) or b"{}")
+def _load(path: Path) -> dict[str, list[str]]:
+    known: dict[str, list[str]] = json.loads(read_hashed(path) or b"{}")
     return known
 
 
-def _save(known: dict[str, list[str]], place: Path) -> None:
-    write_hashed(place, json.dumps(known).encode())
+def _save(known: dict[str, list[str]], path: Path) -> None:
+    write_hashed(path, json.dumps(known).encode())

@@ -1,4 +1,4 @@
-"""Image files as 8-bit arrays, pixels as stored. A file that cannot be decoded to its last row is refused."""
+"""Decoding of image files to 8-bit arrays as stored. Files that cannot be decoded completely are an error."""
 
 import struct
 import warnings
@@ -15,7 +15,7 @@ from datasets.errors import DataError
 from datasets.source import Pixels
 
 Kind = Literal["image", "ids", "foreground"]
-"""What a file holds: a picture, class ids of exclusive classes, or one class where anything above 0 counts."""
+"""Content of a file: an image, ids of exclusive classes, or a mask of one class (values above 0)."""
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".dcm"})
 BROKEN = (
@@ -30,15 +30,15 @@ BROKEN = (
     struct.error,
     zlib.error,
 )
-"""What PIL, OpenCV and pydicom raise on damaged files."""
+"""Exceptions that PIL, OpenCV and pydicom raise on damaged files."""
 
-# What PIL warns of is no reason to refuse a file, or decoding then fails with a reason of its own.
+# PIL warns about files that are usable, or that raise an error when they are decoded.
 warnings.filterwarnings("ignore", module="PIL")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Decoded:
-    """A decoded file: pixels, the PatientID of a DICOM file, and what a user must know of the file ("" if nothing)."""
+    """A decoded file: pixels, the PatientID of a DICOM file, and a warning for the user ("" if none)."""
 
     pixels: Pixels
     patient: str = ""
@@ -46,7 +46,7 @@ class Decoded:
 
 
 def read(path: Path, kind: Kind) -> Pixels:
-    """Read and decode one file; see `decode`."""
+    """Read and decode a file; see `decode`."""
     try:
         return decode(path.read_bytes(), kind, path.name)
     except OSError as error:
@@ -57,16 +57,16 @@ def decode(data: bytes, kind: Kind, name: str) -> Pixels:
     """Decode PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM bytes; pixels as stored, EXIF orientation is ignored.
 
     `image`: (height, width) grey or (height, width, 3) RGB; alpha is dropped, palettes are expanded, more than 8 bits
-    are scaled from the image's own finite range (DICOM: see `decode_dicom`).
-    `ids`: (height, width), the stored numbers; a palette of greys holds these, one of colours its indices.
-    `foreground`: (height, width), 1 where any colour is above 0.
-    Masks of one colour with transparent pixels hold their shape in alpha. Raises `DataError` naming the file.
+    are scaled from the finite range of the image (DICOM: see `decode_dicom`).
+    `ids`: (height, width), the stored values; for palette images the greys, or the indices if it has colours.
+    `foreground`: (height, width), 1 where any channel is above 0.
+    For masks of one colour with transparent pixels the alpha channel is the mask. Raises `DataError` naming the file.
     """
     return examine(data, kind, name).pixels
 
 
 def examine(data: bytes, kind: Kind, name: str) -> Decoded:
-    """Decode as `decode` does, with what else the file says."""
+    """Decode like `decode`, but also return the patient and a warning."""
     from PIL.Image import DecompressionBombError
 
     try:
@@ -90,7 +90,7 @@ def _reason(error: Exception, data: bytes) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
     if " object at 0x" not in reason:
         return reason
-    # PIL names its own buffer where it knows no format.
+    # For unknown formats the message of PIL contains the repr of a buffer.
     if data[:2] in (b"II", b"MM"):
         return "a TIFF that is cut off or of a kind that is not read, such as 64 bits or float colours"
     if data.startswith(b"version https://git-lfs"):
@@ -110,17 +110,17 @@ def _image(raster: Raster) -> Pixels:
     if colour.dtype == np.uint8:
         return colour
     values = colour.astype(np.float64)
-    known = np.isfinite(values) & (values != _rounded(raster.no_data, colour.dtype))
-    if not known.any():
+    valid = np.isfinite(values) & (values != _cast_number(raster.no_data, colour.dtype))
+    if not valid.any():
         return np.zeros(values.shape, np.uint8)
-    low, high = values[known].min(), values[known].max()
-    shares = (np.where(known, values, low) - low) / max(high - low, 1e-12)
-    shown = 1 - shares if raster.white_is_zero else shares
-    return np.asarray(np.rint(np.where(known, shown, 0) * 255), np.uint8)
+    low, high = values[valid].min(), values[valid].max()
+    normalised = (np.where(valid, values, low) - low) / max(high - low, 1e-12)
+    displayed = 1 - normalised if raster.white_is_zero else normalised
+    return np.asarray(np.rint(np.where(valid, displayed, 0) * 255), np.uint8)
 
 
-def _rounded(number: float, kind: np.dtype[np.generic]) -> float:
-    """Return a number that is written as text, such as -3.4e+38, as pixels of a type hold it."""
+def _cast_number(number: float, kind: np.dtype[np.generic]) -> float:
+    """Convert a number parsed from text, such as -3.4e+38, to the precision of the pixel type."""
     with np.errstate(over="ignore"):
         return float(np.float64(number).astype(kind)) if kind.kind == "f" else number
 
@@ -165,7 +165,7 @@ DECODERS: Mapping[Kind, Callable[[Raster], Pixels]] = {
 
 
 def _mask(raster: Raster, read_values: Callable[[Raster], Pixels]) -> Pixels:
-    """Return the shape in the alpha channel where only that varies, else what the values say."""
+    """Return the mask in the alpha channel if the colour is constant, else that of the values."""
     _check_mask(raster)
     shape = raster.alpha_shape()
     return read_values(raster) if shape is None else shape
@@ -208,7 +208,7 @@ def _remark(raster: Raster, kind: Kind) -> str:
             f"has the EXIF orientation {raster.orientation}, which is ignored; allowed: images and annotation that fit "
             "as stored; look at the contact sheet of `study data check`"
         )
-    if kind == "foreground" and _is_soft(raster.colour):
+    if kind == "foreground" and _has_soft_edges(raster.colour):
         remarks.append(
             "has dark greys beside white, which count as foreground; allowed: 0 and one other number; threshold it if "
             "they are soft edges or traces of JPEG compression"
@@ -216,10 +216,10 @@ def _remark(raster: Raster, kind: Kind) -> str:
     return "\n".join(remarks)
 
 
-def _is_soft(values: Values) -> bool:
-    """Whether some greys lie in the lower half of the range and others at its upper end, as no numbering has them."""
-    grey, *others = _planes(values)
-    if values.dtype.kind != "u" or any(not np.array_equal(grey, other) for other in others):
+def _has_soft_edges(values: Values) -> bool:
+    """Whether grey values occur both in the lower half and at the maximum of the range, unlike class ids."""
+    grey, *channels = _planes(values)
+    if values.dtype.kind != "u" or any(not np.array_equal(grey, channel) for channel in channels):
         return False
     top = np.iinfo(values.dtype).max
     return bool(grey.max() == top and ((grey > 0) & (grey <= top // 2)).any())

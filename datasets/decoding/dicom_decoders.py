@@ -1,8 +1,7 @@
-"""Compressed DICOM pixels, decoded in processes of their own.
+"""Decoding of compressed DICOM pixels in subprocesses.
 
-A damaged stream can end the process that decodes it (GDCM throws across threads, which nothing can catch); here
-that ends a child, and the file is told of like any other that is broken. Children also decode side by side, which
-GDCM does not within one process: it holds the interpreter's lock.
+A damaged stream can crash the process that decodes it (GDCM throws across threads, which cannot be caught). In a
+subprocess the crash becomes an error of the file. It also allows parallel decoding, as GDCM holds the GIL.
 """
 
 import atexit
@@ -18,33 +17,33 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-LIMIT: Final = min(8, os.cpu_count() or 1)
-PATIENCE: Final = 120.0
-"""Seconds after which a child that does not answer is taken for stuck."""
+MAX_WORKERS: Final = min(8, os.cpu_count() or 1)
+TIMEOUT_S: Final = 120.0
+"""Seconds without an answer after which a worker is killed."""
 _LENGTH: Final = struct.Struct("<Q")
 _CODE: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); from datasets.decoding.dicom_decoders import serve; serve()"
 )
 
 
-def decode_apart(data: bytes) -> NDArray[Any]:
-    """Return the stored pixels of a DICOM file's bytes. Raises `ValueError` where they cannot be decoded."""
+def decode_in_subprocess(data: bytes) -> NDArray[Any]:
+    """Return the stored pixels of a DICOM file. Raises `ValueError` if they cannot be decoded."""
     with _slots:
-        child = _idle.pop() if _idle else _Child()
+        worker = _idle.pop() if _idle else _Worker()
         try:
-            answer = child.ask(data)
+            answer = worker.request(data)
         except (EOFError, OSError) as error:
-            child.end()
+            worker.close()
             raise ValueError("its pixel data is damaged: decoding it ended the decoder") from error
-        _idle.append(child)
+        _idle.append(worker)
     if answer[:1] != b"\0":
         raise ValueError(answer[1:].decode(errors="replace"))
     decoded: NDArray[Any] = np.load(BytesIO(answer[1:]), allow_pickle=False)
     return decoded
 
 
-class _Child:
-    """One decoding process: it answers each length and bytes with a length and bytes."""
+class _Worker:
+    """A decoding subprocess; requests and answers are length-prefixed bytes."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-c", _CODE, str(Path(__file__).parents[2])]
@@ -55,53 +54,53 @@ class _Child:
         assert self._process.stdout is not None
         self._requests, self._answers = self._process.stdin, self._process.stdout
 
-    def ask(self, data: bytes) -> bytes:
-        """Return the answer; raises `EOFError` or `OSError` where the child ended."""
-        stuck = threading.Timer(PATIENCE, self._process.kill)
-        stuck.start()
+    def request(self, data: bytes) -> bytes:
+        """Send a file and return the answer. Raises `EOFError` or `OSError` if the process exited."""
+        watchdog = threading.Timer(TIMEOUT_S, self._process.kill)
+        watchdog.start()
         try:
             _send(self._requests, data)
             return _receive(self._answers)
         finally:
-            stuck.cancel()
+            watchdog.cancel()
 
-    def end(self) -> None:
-        """Close the pipes, at which the child ends, and wait for it."""
+    def close(self) -> None:
+        """Close the pipes, which ends the process, and wait for it."""
         for pipe in (self._requests, self._answers):
             try:
                 pipe.close()
-            except OSError:  # what was not sent when it ended
+            except OSError:  # unsent data of a process that exited
                 continue
         self._process.wait()
 
 
-_slots = threading.BoundedSemaphore(LIMIT)
-_idle: list[_Child] = []
+_slots = threading.BoundedSemaphore(MAX_WORKERS)
+_idle: list[_Worker] = []
 
 
 @atexit.register
-def _end_all() -> None:
+def _close_all() -> None:
     while _idle:
-        _idle.pop().end()
+        _idle.pop().close()
 
 
 def serve() -> None:
-    """Answer requests until there are no more: what a child does."""
+    """Decode requests from stdin until it is closed; the main function of a worker."""
     import pydicom
     from pydicom.pixels.utils import pixel_array
 
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what decoders print must not mix with answers
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # output of decoders must not mix with answers
     while True:
         try:
             data = _receive(sys.stdin.buffer)
         except EOFError:
             return
         try:
-            packed = BytesIO()
-            np.save(packed, pixel_array(pydicom.dcmread(BytesIO(data))))
-            answer = b"\0" + packed.getvalue()
-        except Exception as error:  # noqa: BLE001 - whatever a decoder raises is told of its file
+            buffer = BytesIO()
+            np.save(buffer, pixel_array(pydicom.dcmread(BytesIO(data))))
+            answer = b"\0" + buffer.getvalue()
+        except Exception as error:  # noqa: BLE001 - any error of a decoder is reported for its file
             answer = b"\1" + str(error).encode()
         _send(answers, answer)
 
@@ -113,11 +112,11 @@ def _send(pipe: IO[bytes], data: bytes) -> None:
 
 
 def _receive(pipe: IO[bytes]) -> bytes:
-    (length,) = _LENGTH.unpack(_exactly(pipe, _LENGTH.size))
-    return _exactly(pipe, length)
+    (length,) = _LENGTH.unpack(_read_exactly(pipe, _LENGTH.size))
+    return _read_exactly(pipe, length)
 
 
-def _exactly(pipe: IO[bytes], size: int) -> bytes:
+def _read_exactly(pipe: IO[bytes], size: int) -> bytes:
     data = pipe.read(size)
     if len(data) < size:
         raise EOFError

@@ -1,4 +1,4 @@
-"""Fixed changes of an image before it is fitted: grey range, local contrast, gamma."""
+"""Preprocessing of an image before it is resized: grey range, local contrast, gamma."""
 
 import numpy as np
 
@@ -7,9 +7,9 @@ from datasets.source import Pixels
 
 
 def enhance(pixels: Pixels, settings: PrepareSettings) -> Pixels:
-    """Return (height, width) grey or (height, width, 3) RGB changed as the settings say.
+    """Return (height, width) grey or (height, width, 3) RGB after preprocessing.
 
-    Of colours the lightness changes (L of CIE L*a*b*), hue and saturation stay.
+    Colour images are processed in the lightness channel (L of CIE L*a*b*) only.
     """
     if settings == PrepareSettings():
         return pixels

@@ -1,4 +1,4 @@
-"""An opened image file: its pixels with all their bits, as stored, whatever PIL would round, turn or wrap."""
+"""Image files with their pixels as stored, where PIL would truncate, rotate or convert them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284
 """TIFF tags (TIFF 6.0; `NO_DATA` is GDAL's)."""
 LOSSY_FORMATS: Final = frozenset({"JPEG", "MPO", "JPEG2000", "AVIF"})
 LOSSY_COMPRESSIONS: Final = frozenset({"jpeg", "tiff_jpeg", "webp"})
-"""Of TIFF, by PIL's names."""
+"""TIFF compressions by the names of PIL."""
 GREY_STEPS: Final = {"L;2": 85, "L;4": 17}
-"""By how much PIL multiplies grey values of 2 and 4 bits."""
-_TURNED_BACK: Final[Mapping[int, tuple[str, Callable[[Values], Values]]]] = {
+"""Factors by which PIL multiplies grey values of 2 and 4 bits."""
+_UNDO_ORIENTATION: Final[Mapping[int, tuple[str, Callable[[Values], Values]]]] = {
     2: ("FLIP_LEFT_RIGHT", lambda values: values[:, ::-1]),
     3: ("ROTATE_180", lambda values: values[::-1, ::-1]),
     4: ("FLIP_TOP_BOTTOM", lambda values: values[::-1]),
@@ -33,33 +33,33 @@ _TURNED_BACK: Final[Mapping[int, tuple[str, Callable[[Values], Values]]]] = {
     7: ("TRANSVERSE", lambda values: values[::-1, ::-1].swapaxes(0, 1)),
     8: ("ROTATE_270", lambda values: np.rot90(values, 3)),
 }
-"""By EXIF orientation, what undoes turning an image upright: for PIL by name, and for arrays."""
+"""The inverse of each EXIF orientation: the transpose method of PIL, and a function of arrays."""
 
 
 class UnsuitableError(ValueError):
-    """A sound file that cannot be what it should be; says what it has, what is allowed, and the remedy."""
+    """Raised for an intact file with unsuitable content; messages as for `DataError`, without the file name."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Raster:
-    """A decoded file. `image` is loaded; `packing` names the bits a pixel has in the file (PIL's raw mode)."""
+    """A decoded file. `image` is loaded; `raw_mode` is the pixel format in the file, as named by PIL."""
 
     data: bytes
     image: "Image"
-    packing: str
+    raw_mode: str
     orientation: int
-    """EXIF orientation, 1 where nothing is turned."""
+    """EXIF orientation, 1 if not rotated."""
     tags: dict[int, Any]
-    """Tags of a TIFF file, empty of others."""
+    """Tags of a TIFF file, empty for other formats."""
 
     @property
     def white_is_zero(self) -> bool:
-        """Whether a TIFF file says that 0 is white."""
+        """Whether 0 is white according to the TIFF header."""
         return self.tags.get(PHOTOMETRIC) == 0
 
     @cached_property
     def no_data(self) -> float:
-        """Return GDAL's number for missing pixels, NaN where there is none."""
+        """Return the nodata value of GDAL, NaN if not set."""
         try:
             return float(str(self.tags.get(NO_DATA, "nan")).strip("\0 "))
         except ValueError:
@@ -67,39 +67,39 @@ class Raster:
 
     @property
     def lossy(self) -> bool:
-        """Whether the compression may change numbers: JPEG, also within TIFF, and WebP but for its lossless kind."""
+        """Whether the compression is lossy: JPEG, also in TIFF, and WebP unless lossless."""
         if self.image.format == "WEBP":
             return b"VP8L" not in riff_chunks(self.data)
         return self.image.format in LOSSY_FORMATS or self.image.info.get("compression") in LOSSY_COMPRESSIONS
 
     @cached_property
     def colour(self) -> Values:
-        """Return (height, width) grey or (height, width, 3) RGB without alpha, palettes expanded, with all bits."""
+        """Return (height, width) grey or (height, width, 3) RGB without alpha, palettes expanded, in full bit depth."""
         if self.is_palette:
             return np.asarray(self._palette()[self._indices()])
-        if self.image.mode in {"1", "L", "LA", "La"} and not self._is_deep and not self._is_signed:
+        if self.image.mode in {"1", "L", "LA", "La"} and not self._is_truncated and not self._is_signed:
             return np.asarray(self.image if self.image.mode == "L" else self.image.convert("L"))
         if self.image.mode in {"CMYK", "YCbCr", "LAB", "HSV"}:
             return np.asarray(self.image.convert("RGB"))
         return self._without_alpha(self._stored())
 
     def numbers(self) -> Values:
-        """Return the stored numbers without alpha, (height, width[, 3]).
+        """Return the stored values without alpha, (height, width[, 3]).
 
-        Of a palette of greys these are the greys, as software that compresses files reorders them, and tools differ in
-        whether black or white comes first. Of a palette of colours these are the indices. Raises `UnsuitableError`
-        where another index than 0 is black, and for colours in a GIF, whose encoders reorder them.
+        For a palette of greys these are the greys, because tools differ in the order of the palette and optimisers
+        change it. For a palette of colours these are the indices. Raises `UnsuitableError` if an index other than 0 is
+        black, and for colours in a GIF, whose encoders reorder the palette.
         """
         if self.is_palette:
             return self._ids()
         values = self._without_alpha(self._stored())
-        step = GREY_STEPS.get(self.packing)
+        step = GREY_STEPS.get(self.raw_mode)
         return values if step is None else values // step
 
     def alpha_shape(self) -> Pixels | None:
-        """Return 1 where alpha is above 0 if pixels are transparent and all have one colour: a brush stroke.
+        """Return the mask of pixels with alpha above 0, for images of one colour with transparent pixels.
 
-        None otherwise.
+        Such masks are written by brush tools. None for other images.
         """
         alpha = self._alpha()
         if alpha is None or (alpha > 0).all():
@@ -109,12 +109,12 @@ class Raster:
 
     @property
     def hides_colour(self) -> bool:
-        """Whether some pixels show and others are transparent but not black: which are foreground is unclear."""
+        """Whether transparent pixels have a colour other than black, so that the foreground is ambiguous."""
         alpha = self._alpha()
         return alpha is not None and bool(alpha.any()) and bool(self.colour[alpha == 0].any())
 
     def _alpha(self) -> Values | None:
-        """Return alpha as (height, width), None where there is none."""
+        """Return alpha as (height, width), None without an alpha channel."""
         if self.image.getbands()[-1] == "A":
             return self._stored()[..., -1]
         if "transparency" in self.image.info:
@@ -123,25 +123,27 @@ class Raster:
 
     @property
     def is_palette(self) -> bool:
-        """Whether pixels are indices into a table of colours."""
+        """Whether pixels are indices into a colour palette."""
         return self.image.mode in {"P", "PA"}
 
     @property
-    def _is_deep(self) -> bool:
-        """Whether PIL keeps only the upper 8 of 16 bits."""
-        return ";16" in self.packing and not self.image.mode.startswith("I")
+    def _is_truncated(self) -> bool:
+        """Whether PIL keeps only the upper 8 of 16 bits per channel."""
+        return ";16" in self.raw_mode and not self.image.mode.startswith("I")
 
     @property
     def _is_signed(self) -> bool:
         return self.image.mode == "L" and self.tags.get(SAMPLE_FORMAT, (1,))[0] == 2
 
     def _stored(self) -> Values:
-        if self._is_deep:
-            return _all_bits(self.data, self.image, self.orientation)
+        if self._is_truncated:
+            return _decode_16_bits(self.data, self.image, self.orientation)
         values = np.asarray(self.image)
         if self._is_signed:
-            values = (255 - values if self.white_is_zero else values).view(np.int8)  # PIL inverts where 0 is white
-        elif self.image.mode == "I" and self.packing.startswith("I;32") and "S" not in self.packing:
+            values = (255 - values if self.white_is_zero else values).view(
+                np.int8
+            )  # PIL inverts images in which 0 is white
+        elif self.image.mode == "I" and self.raw_mode.startswith("I;32") and "S" not in self.raw_mode:
             values = values.view(np.uint32)
         return values
 
@@ -151,16 +153,16 @@ class Raster:
         return values[..., 0] if values.shape[2] == 2 else values[..., :3]
 
     def _palette(self) -> Pixels:
-        """Return the colours of the palette, (256, 3), black where it has fewer."""
+        """Return the colours of the palette, (256, 3), padded with black."""
         colours = self.tags.get(COLOUR_MAP)
         if colours is None:
-            stored = np.array(self.image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+            colours_8_bit = np.array(self.image.getpalette("RGB"), np.uint8).reshape(-1, 3)
         else:
             values = np.array(colours).reshape(3, -1).T
-            # Some programs write 8 bits where 16 are due.
-            stored = (values if values.max(initial=0) <= 255 else values // 256).astype(np.uint8)
+            # Some programs write 8-bit values although the format has 16 bits.
+            colours_8_bit = (values if values.max(initial=0) <= 255 else values // 256).astype(np.uint8)
         table = np.zeros((256, 3), np.uint8)
-        table[: len(stored)] = stored[:256]
+        table[: len(colours_8_bit)] = colours_8_bit[:256]
         return table
 
     def _indices(self) -> Pixels:
@@ -173,7 +175,7 @@ class Raster:
             return np.asarray(table[indices, 0])
         if self.image.format == "GIF":
             raise UnsuitableError(
-                "is a GIF with colours, which encoders number anew in each file; allowed: class ids as greys; export "
+                "is a GIF with colours, which encoders renumber in each file; allowed: class ids as greys; export "
                 "it as PNG"
             )
         if table[0].any() and not table[used[used > 0]].any(axis=1).all():
@@ -185,12 +187,12 @@ class Raster:
 
 
 def open_raster(data: bytes) -> Raster:
-    """Open and decode a file. Raises what PIL raises, and `UnsuitableError` for several pages."""
+    """Open and decode a file. Raises the errors of PIL, and `UnsuitableError` for several pages."""
     from PIL import Image
 
     image: Image.Image = Image.open(BytesIO(data))
     _seek_page(image)
-    packing = _packing(image)  # before anything that loads the image
+    raw_mode = _read_raw_mode(image)  # before the image is loaded
     tags = dict(getattr(image, "tag_v2", {}))
     if tags.get(PLANAR_CONFIGURATION) == 2 and len(image.getbands()) > 1 and max(tags.get(BITS_PER_SAMPLE, (8,))) > 8:
         raise UnsuitableError(
@@ -199,29 +201,30 @@ def open_raster(data: bytes) -> Raster:
         )
     orientation = int(image.getexif().get(ORIENTATION, 1) or 1)
     image.load()
-    if orientation not in _TURNED_BACK:
+    if orientation not in _UNDO_ORIENTATION:
         orientation = 1
-    elif image.format == "TIFF":  # the only format that PIL turns when it loads
-        image = image.transpose(Image.Transpose[_TURNED_BACK[orientation][0]])
-    return Raster(data=data, image=image, packing=packing, orientation=orientation, tags=tags)
+    elif image.format == "TIFF":  # the only format that PIL rotates on loading
+        image = image.transpose(Image.Transpose[_UNDO_ORIENTATION[orientation][0]])
+    return Raster(data=data, image=image, raw_mode=raw_mode, orientation=orientation, tags=tags)
 
 
-def _all_bits(data: bytes, image: "Image", orientation: int) -> Values:
-    """Decode 16 bits a channel, of which PIL keeps 8, as (height, width, 3) RGB or with alpha (height, width, 4)."""
+def _decode_16_bits(data: bytes, image: "Image", orientation: int) -> Values:
+    """Decode 16 bits per channel (PIL keeps 8) as (height, width, 3) RGB or (height, width, 4) RGBA."""
     import cv2
 
     values: Values | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is not None and data[:2] in (b"II", b"MM") and orientation in _TURNED_BACK:  # OpenCV turns TIFF alone
-        values = _TURNED_BACK[orientation][1](values)
+    # OpenCV applies the orientation of TIFF files only.
+    if values is not None and data[:2] in (b"II", b"MM") and orientation in _UNDO_ORIENTATION:
+        values = _UNDO_ORIENTATION[orientation][1](values)
     if values is None or values.shape[:2] != image.size[::-1]:
         raise ValueError("its 16 bits a channel cannot be decoded")
     return np.asarray(values[..., [2, 1, 0, 3][: values.shape[2]]] if values.ndim == 3 else values)
 
 
 def _seek_page(image: "Image") -> None:
-    """Go to the only page and refuse several. Smaller copies, and the second picture of a phone's JPEG, do not count.
+    """Seek to the only page, ignoring thumbnails and the second image of an MPO file (JPEGs of phones).
 
-    Raises `UnsuitableError`.
+    Raises `UnsuitableError` for several pages.
     """
     pages = list(range(getattr(image, "n_frames", 1)))
     if len(pages) == 1 or image.format == "MPO":
@@ -238,7 +241,7 @@ def _is_reduced(image: "Image", page: int) -> bool:
     return bool(int(image.tag_v2.get(SUBFILE, 0)) & 1)  # type: ignore[attr-defined]
 
 
-def _packing(image: "Image") -> str:
+def _read_raw_mode(image: "Image") -> str:
     tile = getattr(image, "tile", None) or [None]
     args = tile[0][3] if tile[0] else ""
     raw = args[0] if isinstance(args, tuple) and args else args
@@ -247,9 +250,9 @@ def _packing(image: "Image") -> str:
 
 def riff_chunks(data: bytes) -> list[bytes]:
     """Return the names of the chunks of a RIFF file, such as WebP."""
-    names, place = [], 12
-    while place + 8 <= len(data):
-        names.append(data[place : place + 4])
-        size = int.from_bytes(data[place + 4 : place + 8], "little")
-        place += 8 + size + size % 2
+    names, offset = [], 12
+    while offset + 8 <= len(data):
+        names.append(data[offset : offset + 4])
+        size = int.from_bytes(data[offset + 4 : offset + 8], "little")
+        offset += 8 + size + size % 2
     return names

@@ -1,4 +1,4 @@
-"""Text files beside the images: regular files in UTF-8, whose names are compared in one Unicode form."""
+"""Text files of a data set (UTF-8), and Unicode normalisation of names."""
 
 import stat
 import unicodedata
@@ -8,7 +8,7 @@ from datasets.errors import DataError
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the bytes of a regular file. Raises `DataError`, also for what would never end, such as a pipe."""
+    """Return the bytes of a regular file. Raises `DataError`, also for pipes and devices, which may never end."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise DataError(f"{path} is no regular file; allowed: a file; replace it")
@@ -18,7 +18,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Return a file in UTF-8, with or without byte order mark. Raises `DataError`."""
+    """Return the text of a UTF-8 file, with or without byte order mark. Raises `DataError`."""
     data = read_bytes(path)
     try:
         return data.decode("utf-8-sig")
@@ -30,10 +30,10 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a file that are not empty, stripped. Raises `DataError`."""
+    """Return the non-empty lines of a file, stripped. Raises `DataError`."""
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def normal(name: str) -> str:
-    """Return a name in one of the Unicode forms that look the same: systems store different ones."""
+    """Normalise a name to Unicode NFC: file systems store different forms that look the same."""
     return unicodedata.normalize("NFC", name)

@@ -1,4 +1,4 @@
-"""Random changes of training images; each depends on its key alone. The one door to albumentations."""
+"""Random augmentation of training images, determined by a key. Only this module imports albumentations."""
 
 import math
 import os
@@ -13,7 +13,7 @@ from datasets.settings import AugmentSettings
 from datasets.source import Pixels
 from datasets.targets import Array, Target
 
-# Without this the import asks the network for a newer version.
+# Keeps the import from checking for a newer version online.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
@@ -22,69 +22,72 @@ import cv2
 cv2.setNumThreads(0)
 
 ELASTIC_SIGMA: Final = 0.08
-"""Share of the side over which neighbouring points move together."""
+"""Standard deviation of the smoothing filter, as a fraction of the side."""
 POINTS: Final = ("centre", "box")
-HALF: Final = 0.5
-"""Albumentations counts points from the middle of the first pixel, targets from its corner."""
+PIXEL_CENTRE: Final = 0.5
+"""In albumentations the origin is the centre of the first pixel, in targets its corner."""
 
 
 class Augmenter:
-    """Changes one training image of side `size` and its target. Not to be shared between threads.
+    """Augments a training image of side `size` and its target. Not thread-safe.
 
-    Masks move with the image, nearest; centres and boxes move as points and are clipped to the image; labels stay.
+    Masks are transformed with nearest-neighbour interpolation; centres and boxes are transformed as points and
+    clipped to the image; labels are unchanged.
     """
 
     def __init__(self, settings: AugmentSettings, target: Target, size: int) -> None:
-        moving, steps = _moving_steps(settings, size), _pixel_steps(settings)
-        self._follows = target if moving else "image"
-        points = A.KeypointParams(format="xy", remove_invisible=False) if self._follows in POINTS else None
-        # What `Batches` hands over has one shape.
+        geometric, photometric = _geometric_transforms(settings, size), _photometric_transforms(settings)
+        self._moved_target = target if geometric else "image"
+        points = A.KeypointParams(format="xy", remove_invisible=False) if self._moved_target in POINTS else None
+        # Images and masks of `Batches` have the same size.
         self._pipeline = (
-            A.Compose([*moving, *steps], keypoint_params=points, is_check_shapes=False) if moving or steps else None
+            A.Compose([*geometric, *photometric], keypoint_params=points, is_check_shapes=False)
+            if geometric or photometric
+            else None
         )
-        # One stream for all steps: a seed would begin one for each, the same for all, which takes longer too.
-        self._bits, self._random = np.random.Philox(key=0), random.Random()
-        self._start = self._bits.state
+        # One generator for all transforms: seeding would give each transform the same random stream, and is slower.
+        self._bit_generator, self._random = np.random.Philox(key=0), random.Random()
+        self._initial_state = self._bit_generator.state
         if self._pipeline is not None:
-            self._pipeline.set_random_state(np.random.Generator(self._bits), self._random)
+            self._pipeline.set_random_state(np.random.Generator(self._bit_generator), self._random)
 
     @property
     def active(self) -> bool:
-        """Whether anything is ever changed."""
+        """Whether any transform is enabled."""
         return self._pipeline is not None
 
     def __call__(self, image: Pixels, target: Array | None, key: tuple[int, ...]) -> tuple[Pixels, Array | None]:
-        """Change an image (S, S, channels) and its target; equal keys give equal results, in any process."""
+        """Augment an image (S, S, channels) and its target; equal keys give equal results in any process."""
         if self._pipeline is None:
             return image, target
         self._seed(key)
-        if target is None or self._follows in ("image", "labels"):
+        if target is None or self._moved_target in ("image", "labels"):
             return self._pipeline(image=image)["image"], target
-        if self._follows not in POINTS:
+        if self._moved_target not in POINTS:
             name = "mask" if target.ndim == 2 else "masks"
             changed = self._pipeline(image=image, **{name: target})
             return changed["image"], changed[name]
         if np.isnan(target).any():
             return self._pipeline(image=image)["image"], target
-        points = _corners(target) * image.shape[0] - HALF
+        points = _corners(target) * image.shape[0] - PIXEL_CENTRE
         changed = self._pipeline(image=image, keypoints=points)
-        moved = (np.asarray(changed["keypoints"]) + HALF) / image.shape[0]
+        moved = (np.asarray(changed["keypoints"]) + PIXEL_CENTRE) / image.shape[0]
         return changed["image"], _from_corners(np.clip(moved, 0, 1), target.shape[0])
 
     def _seed(self, key: tuple[int, ...]) -> None:
         digest = blake2b(" ".join(map(str, key)).encode(), digest_size=16).digest()
-        # As `Philox(key=int.from_bytes(digest))`, whose making takes ten times as long.
-        self._start["state"]["key"] = np.frombuffer(digest, ">u8")[::-1].astype(np.uint64)
-        self._bits.state = self._start
+        # Equivalent to `Philox(key=int.from_bytes(digest))` but ten times as fast.
+        self._initial_state["state"]["key"] = np.frombuffer(digest, ">u8")[::-1].astype(np.uint64)
+        self._bit_generator.state = self._initial_state
         self._random.seed(digest)
 
 
-def _moving_steps(settings: AugmentSettings, size: int) -> list[Any]:
-    steps: list[Any] = []
+def _geometric_transforms(settings: AugmentSettings, size: int) -> list[Any]:
+    transforms: list[Any] = []
     if settings.flip:
-        steps.append(A.HorizontalFlip(p=settings.flip))
+        transforms.append(A.HorizontalFlip(p=settings.flip))
     if settings.rotate or settings.scale or settings.shift or settings.shear:
-        steps.append(
+        transforms.append(
             _Affine(
                 rotate=(-settings.rotate, settings.rotate),
                 scale=(1 - settings.scale, 1 + settings.scale),
@@ -99,18 +102,18 @@ def _moving_steps(settings: AugmentSettings, size: int) -> list[Any]:
         )
     if settings.crop:
         share = (1 - settings.crop) ** 2  # albumentations counts the area
-        steps.append(
+        transforms.append(
             A.RandomResizedCrop(
                 (size, size), scale=(share, 1.0), ratio=(1.0, 1.0), mask_interpolation=cv2.INTER_NEAREST_EXACT, p=1
             )
         )
     if settings.elastic:
-        steps.append(_elastic(settings.elastic * size, size))
-    return steps
+        transforms.append(_elastic(settings.elastic * size, size))
+    return transforms
 
 
 class _Affine(A.Affine):  # type: ignore[misc]
-    """The same pixels, outside 0, without a comparison with the identity for each plane: it takes as long as moving."""
+    """Skips the comparison with the identity for each plane, which takes as long as the transform; same output."""
 
     def apply(self, img: Pixels, matrix: NDArray[np.float64], **params: object) -> Pixels:
         """Move an image (S, S, at most 4)."""
@@ -127,24 +130,24 @@ class _Affine(A.Affine):  # type: ignore[misc]
 
 
 def _elastic(reach: float, size: int) -> Any:  # noqa: ANN401 - albumentations has no types
-    """Move points by a smooth random field of about `reach` pixels at most.
+    """Return an elastic transform with a maximum displacement of about `reach` pixels.
 
-    Smoothing uniform noise of -1..1 with a deviation of sigma pixels leaves values whose deviation is
-    1 / (sqrt(3) x 2 sqrt(pi) sigma); three of those are taken for the most.
+    Smoothing uniform noise of -1..1 with a deviation of sigma pixels gives a standard deviation of
+    1 / (sqrt(3) x 2 sqrt(pi) sigma); three times that is taken as the maximum.
     """
     sigma = ELASTIC_SIGMA * size
-    most = 3 / (math.sqrt(3) * 2 * math.sqrt(math.pi) * sigma)
+    largest_noise = 3 / (math.sqrt(3) * 2 * math.sqrt(math.pi) * sigma)
     return _Elastic(
-        alpha=reach / most, sigma=sigma, interpolation=cv2.INTER_LINEAR, mask_interpolation=cv2.INTER_NEAREST,
+        alpha=reach / largest_noise, sigma=sigma, interpolation=cv2.INTER_LINEAR, mask_interpolation=cv2.INTER_NEAREST,
         border_mode=cv2.BORDER_CONSTANT, p=1,
     )  # fmt: skip
 
 
 class _Elastic(A.ElasticTransform):  # type: ignore[misc]
-    """The same field strength everywhere: albumentations' grows many times towards the border, and it loses points."""
+    """Elastic transform with uniform strength: albumentations' is much stronger at the border and drops keypoints."""
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: object) -> dict[str, Any]:
-        """Return from where each pixel is taken, (S, S) of x and of y."""
+        """Return the sampling maps (S, S) of x and of y."""
         height, width = params["shape"][:2]
         margin = round(3 * self.sigma)
         noise = self.random_generator.random((height + 2 * margin, width + 2 * margin, 2), dtype=np.float32)
@@ -154,7 +157,7 @@ class _Elastic(A.ElasticTransform):  # type: ignore[misc]
         return {"map_x": columns + field[..., 0], "map_y": rows + field[..., 1]}
 
     def apply_to_keypoints(self, keypoints: NDArray[Any], map_x: Array, map_y: Array, **params: object) -> NDArray[Any]:
-        """Move each point with the image: to the pixel that is taken from nearest to it, and the rest of the way."""
+        """Move each point to the pixel sampled nearest to it, plus the remaining offset."""
         moved = keypoints.copy()
         for point in moved:
             x, y = point[:2]
@@ -163,21 +166,21 @@ class _Elastic(A.ElasticTransform):  # type: ignore[misc]
         return moved
 
 
-def _pixel_steps(settings: AugmentSettings) -> list[Any]:
-    steps: list[Any] = []
+def _photometric_transforms(settings: AugmentSettings) -> list[Any]:
+    transforms: list[Any] = []
     if settings.brightness or settings.contrast:
-        steps.append(
+        transforms.append(
             A.RandomBrightnessContrast(brightness_limit=settings.brightness, contrast_limit=settings.contrast, p=1)
         )
     if settings.gamma:
-        steps.append(A.RandomGamma((100 * (1 - settings.gamma), 100 * (1 + settings.gamma)), p=1))
+        transforms.append(A.RandomGamma((100 * (1 - settings.gamma), 100 * (1 + settings.gamma)), p=1))
     if settings.noise:
-        steps.append(A.GaussNoise(std_range=(settings.noise, settings.noise), per_channel=False, p=1))
-    return steps
+        transforms.append(A.GaussNoise(std_range=(settings.noise, settings.noise), per_channel=False, p=1))
+    return transforms
 
 
 def _corners(target: Array) -> NDArray[np.float64]:
-    """Return a centre as one point, a box as its four corners."""
+    """Return the points of a target: one for a centre, four corners for a box."""
     if target.shape == (2,):
         return target.astype(np.float64)[None]
     x, y, width, height = target.astype(np.float64)
@@ -185,6 +188,6 @@ def _corners(target: Array) -> NDArray[np.float64]:
 
 
 def _from_corners(points: NDArray[np.float64], numbers: int) -> NDArray[np.float32]:
-    """Return a centre, or the box that encloses the points."""
+    """Return a centre, or the bounding box of the points."""
     low, high = points.min(axis=0), points.max(axis=0)
     return (low if numbers == 2 else np.concatenate([low, high - low])).astype(np.float32)

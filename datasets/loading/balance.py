@@ -1,4 +1,4 @@
-"""Training rows drawn so that every category is as frequent."""
+"""Oversampling of training rows to balance categories."""
 
 import itertools
 from collections import defaultdict
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 
 def balanced(rows: Sequence[int], categories: Sequence[str], images: int) -> tuple[int, ...]:
-    """Return about `images` of these rows, those of every category equally often, none left out.
+    """Return about `images` rows with every category equally frequent; each row occurs at least once.
 
-    `categories` holds one a row of the index. A category's rows are repeated in turn until its share is full; the
-    share is at least the largest category.
+    `categories` has one entry per row of the index. Rows of a category are repeated in turn up to its share, which is
+    at least the size of the largest category.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     for row in rows:

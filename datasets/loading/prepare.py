@@ -1,4 +1,4 @@
-"""Decoded and fitted images and targets of a whole data set, keyed by content and shared by studies."""
+"""Decoded and resized images and targets of a data set, cached by content and shared between studies."""
 
 import json
 import os
@@ -19,6 +19,7 @@ from datasets.splits.assignment import fingerprint
 from datasets.targets import (
     Fit,
     Target,
+    annotation_kind_of,
     box_masks,
     box_target,
     centre_target,
@@ -26,7 +27,6 @@ from datasets.targets import (
     fit_image,
     fit_masks,
     names,
-    offer_of,
     target_layout,
 )
 from datasets.versions import VERSIONS
@@ -34,15 +34,15 @@ from datasets.versions import VERSIONS
 BUDGET_BYTES: Final = 64 * 2**30
 THREADS: Final = min(8, os.cpu_count() or 1)
 CHUNK: Final = 1024
-"""Rows handed to the threads at a time."""
+"""Rows submitted to the thread pool at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prepared:
-    """Read-only arrays over all rows of an index; rows that cannot be read are 0, or NaN.
+    """Read-only arrays over all rows of an index; rows that cannot be read are 0 or NaN.
 
-    `images` (N, S, S, channels) uint8. `targets` (N, ...) as `targets.target_layout` says, None where the target
-    is the image. `shapes` (N, 2) int32: height and width of the originals, for `targets.Fit`.
+    `images` (N, S, S, channels) uint8. `targets` (N, ...) as given by `targets.target_layout`, None if the
+    target is the image. `shapes` (N, 2) int32: height and width of the originals, for `targets.Fit`.
     """
 
     images: Pixels
@@ -60,19 +60,19 @@ def prepared(
     cache: Path,
     budget_bytes: int = BUDGET_BYTES,
 ) -> Prepared:
-    """Open the images and targets of a data set, decoded first where `cache` lacks them.
+    """Open the images and targets of a data set, decoding them first if they are not in `cache`.
 
-    Raises `DataError` for an unknown structure, a file that cannot be decoded, or too small a disk.
+    Raises `DataError` for an unknown structure, a file that cannot be decoded, or too little disk space.
     """
     structure = chosen_structure(index, target, structure)
-    folder, layout = _picture_entry(index, image, cache)
-    pictures = open_entry(
+    folder, layout = _image_entry(index, image, cache)
+    image_arrays = open_entry(
         folder,
         layout,
-        lambda arrays: _fill_pictures(source, index, image, arrays),
+        lambda arrays: _fill_images(source, index, image, arrays),
         budget_bytes=budget_bytes,
     )
-    images, shapes = pictures["images"], pictures["shapes"]
+    images, shapes = image_arrays["images"], image_arrays["shapes"]
     if target == "image":
         return Prepared(images=images, targets=None, shapes=shapes)
     targets = _targets(
@@ -89,11 +89,11 @@ def prepared(
 
 
 def truth(source: Source, index: Index, size: int, cache: Path, *, budget_bytes: int = BUDGET_BYTES) -> Pixels:
-    """Open the masks of a data set for evaluation: nearest from the original, stretched to (size, size).
+    """Open the masks of a data set for evaluation, stretched to (size, size) by nearest-neighbour interpolation.
 
-    (N, S, S) of class ids, or (N, K, S, S) of 0/1 where classes overlap.
+    (N, S, S) of class ids, or (N, K, S, S) of 0/1 if classes overlap.
     """
-    image = _image_of_truth(size)
+    image = _truth_settings(size)
 
     def read(row: int) -> Pixels:
         return fit_masks(source.masks(row), image)
@@ -104,20 +104,20 @@ def truth(source: Source, index: Index, size: int, cache: Path, *, budget_bytes:
 def prepared_entries(
     index: Index, target: Target, image: ImageSettings, *, structure: str | None, cache: Path
 ) -> dict[Path, int]:
-    """Return the folders that `prepared` opens or fills, and the bytes of each."""
-    entries = [_picture_entry(index, image, cache)]
+    """Return the folders that `prepared` opens or fills, with their sizes in bytes."""
+    entries = [_image_entry(index, image, cache)]
     if target != "image":
         entries.append(_target_entry(index, target, image, chosen_structure(index, target, structure), cache))
     return {folder: size_of(layout) for folder, layout in entries}
 
 
 def truth_entry(index: Index, size: int, cache: Path) -> dict[Path, int]:
-    """Return the folder that `truth` opens or fills, and its bytes."""
-    folder, layout = _target_entry(index, "mask", _image_of_truth(size), "", cache)
+    """Return the folder that `truth` opens or fills, with its size in bytes."""
+    folder, layout = _target_entry(index, "mask", _truth_settings(size), "", cache)
     return {folder: size_of(layout)}
 
 
-def _image_of_truth(size: int) -> ImageSettings:
+def _truth_settings(size: int) -> ImageSettings:
     return ImageSettings(size=size, fit="stretch")
 
 
@@ -139,7 +139,7 @@ def _targets(
         targets = arrays["targets"]
         if np.issubdtype(targets.dtype, np.floating):
             targets[:] = np.nan
-        _each(rows, lambda row: targets.__setitem__(row, read(row)))
+        _run_in_threads(rows, lambda row: targets.__setitem__(row, read(row)))
 
     return open_entry(folder, layout, fill, budget_bytes=budget_bytes, keep=keep)["targets"]
 
@@ -147,7 +147,7 @@ def _targets(
 def _target_entry(
     index: Index, target: Target, image: ImageSettings, structure: str, cache: Path
 ) -> tuple[Path, Layout]:
-    shape, kind = target_layout(index, target, image.size)
+    shape, dtype = target_layout(index, target, image.size)
     meaning = {
         "size": image.size,
         "fit": image.fit,
@@ -155,13 +155,13 @@ def _target_entry(
         "names": names(index, target),
         "overlapping": index.overlapping,
     }
-    return _entry(index, target, cache, meaning), {"targets": ((len(index), *shape), kind)}
+    return _entry(index, target, cache, meaning), {"targets": ((len(index), *shape), dtype)}
 
 
 def _reader(
     source: Source, index: Index, target: Target, image: ImageSettings, *, structure: str, shapes: Array
 ) -> Callable[[int], Array]:
-    """Return what makes one row's target."""
+    """Return a function that makes the target of a row."""
 
     def fit(row: int) -> Fit:
         height, width = (int(length) for length in shapes[row])
@@ -178,42 +178,42 @@ def _reader(
     return lambda row: box_masks(source.boxes(row), index.structures, fit(row))
 
 
-def _picture_entry(index: Index, image: ImageSettings, cache: Path) -> tuple[Path, Layout]:
+def _image_entry(index: Index, image: ImageSettings, cache: Path) -> tuple[Path, Layout]:
     return _entry(index, "image", cache, image.model_dump()), {
         "images": ((len(index), image.size, image.size, image.channels), np.uint8),
         "shapes": ((len(index), 2), np.int32),
     }
 
 
-def _fill_pictures(source: Source, index: Index, image: ImageSettings, arrays: Mapping[str, Array]) -> None:
-    def work(row: int) -> None:
-        arrays["images"][row], arrays["shapes"][row] = source.fitted(row, image) or _decoded(source, row, image)
+def _fill_images(source: Source, index: Index, image: ImageSettings, arrays: Mapping[str, Array]) -> None:
+    def fill_row(row: int) -> None:
+        arrays["images"][row], arrays["shapes"][row] = source.fitted(row, image) or _decode_and_fit(source, row, image)
 
-    _each(_readable(index, "image"), work)
+    _run_in_threads(_readable(index, "image"), fill_row)
     source.forget_fitted(image)
 
 
-def _decoded(source: Source, row: int, image: ImageSettings) -> tuple[Pixels, tuple[int, int]]:
+def _decode_and_fit(source: Source, row: int, image: ImageSettings) -> tuple[Pixels, tuple[int, int]]:
     pixels = source.image(row)
     return fit_image(pixels, image), (pixels.shape[0], pixels.shape[1])
 
 
 def _readable(index: Index, target: Target) -> list[int]:
-    offer = offer_of(target)
-    held = index.ids if offer is None else index.offers[offer]
-    return [row for row, fault in enumerate(index.faults) if held[row] and not fault]
+    offer = annotation_kind_of(target)
+    annotation_ids = index.ids if offer is None else index.offers[offer]
+    return [row for row, fault in enumerate(index.faults) if annotation_ids[row] and not fault]
 
 
-def _each(rows: Sequence[int], work: Callable[[int], None]) -> None:
-    """Work on rows in threads; the first error is raised."""
+def _run_in_threads(rows: Sequence[int], function: Callable[[int], None]) -> None:
+    """Call a function for each row in a thread pool; raise the first error."""
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(rows), CHUNK):
-            list(pool.map(work, rows[start : start + CHUNK]))
+            list(pool.map(function, rows[start : start + CHUNK]))
 
 
 def _entry(index: Index, target: Target, cache: Path, meaning: Mapping[str, object]) -> Path:
-    """Return the folder named by everything the arrays depend on."""
-    offer = offer_of(target)
+    """Return the folder, named by a hash of everything the arrays depend on."""
+    offer = annotation_kind_of(target)
     rows = "\0".join([f"{row} {index.ids[row]}" for row in _readable(index, target)])
     parts = {
         "version": VERSIONS["preparation"],

@@ -1,4 +1,4 @@
-"""The published layouts that can be read: settings and source by name."""
+"""Settings and sources of all supported data set layouts, by name."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
@@ -62,5 +62,5 @@ SOURCES: Mapping[str, Callable[[Any], Source]] = {
 
 
 def open_source(settings: DataSettings) -> Source:
-    """Return the source of these settings; files are first touched when its index is asked for."""
+    """Return the source for these settings; no file is read before `Source.index` is called."""
     return SOURCES[settings.source](settings)

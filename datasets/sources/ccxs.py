@@ -1,6 +1,6 @@
 """COVID-19 chest x-ray segmentations (General Blockchain, 2020): 100 radiographs, 13 overlapping classes.
 
-Layout: `images/`, `masks/` (crops), `structure.csv` (a row an annotation), `metadata.csv` (patients).
+Layout: `images/`, `masks/` (crops), `structure.csv` (one row per annotation), `metadata.csv` (patients).
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ from datasets.sources.common.published import Case, MaskFile, Published
 from datasets.sources.common.tables import Line, read_table, require_images
 
 COLLECTION = "ieee8023"
-"""Patients are those of the COVID-19 image data collection (Cohen et al. 2020), which several sets share."""
+"""Patients are those of the COVID-19 image data collection (Cohen et al. 2020), shared by several data sets."""
 CLASSES = (
     "Right Lung",
     "Left Lung",
@@ -36,7 +36,7 @@ COLUMNS = ("Template Name", "Filename", "Mask", "Resolution", "Top", "Left", "Wi
 
 
 class CcxsSettings(FileSettings):
-    """Labels say which classes an image shows, classes without a mask (image-level tags) included."""
+    """Labels are the classes present in an image, including image-level tags without a mask."""
 
     source: Literal["ccxs"] = "ccxs"
 
@@ -47,7 +47,7 @@ class CcxsSettings(FileSettings):
 
 
 class CcxsSource(FileSource):
-    """Source of `CcxsSettings`. Mask files are crops that belong at (Left, Top); those of a class are united."""
+    """Source of `CcxsSettings`. Mask files are crops placed at (Left, Top); masks of the same class are merged."""
 
     folders = {"images": "image", "masks": "foreground"}  # noqa: RUF012
 
@@ -67,7 +67,7 @@ class CcxsSource(FileSource):
 
 
 def read_patients(path: Path) -> dict[str, tuple[str, str]]:
-    """Return (patient, finding) by file name from the collection's metadata.csv."""
+    """Return (patient, finding) by file name from metadata.csv."""
     lines = read_table(path, ("patientid", "finding", "filename"))[1]
     return {line["filename"]: (line["patientid"], line["finding"]) for line in lines if line["patientid"]}
 

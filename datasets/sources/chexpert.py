@@ -1,4 +1,4 @@
-"""CheXpert (Irvin et al. 2019, arXiv 1901.07031): chest radiographs with 14 labels read off reports.
+"""CheXpert (Irvin et al. 2019, arXiv 1901.07031): chest radiographs with 14 labels extracted from reports.
 
 Layout, of the full and of the small release: `train.csv`, `valid.csv`, `train/` and `valid/` with
 `patientNNNNN/studyN/viewN_frontal.jpg`.
@@ -36,9 +36,9 @@ MEANINGS: Mapping[str, float] = {"ignore": UNKNOWN, "zeros": 0.0, "ones": 1.0}
 
 
 class ChexpertSettings(FileSettings):
-    """What an `uncertain` label (-1) and a `blank` one (not mentioned in the report) count as, and which `views`.
+    """How `uncertain` (-1) and `blank` labels (not mentioned in the report) are treated, and which `views` are used.
 
-    U-Ignore, U-Zeros and U-Ones of Irvin et al. A blank counts as absent unless it is ignored.
+    The values are U-Ignore, U-Zeros and U-Ones of Irvin et al. Blank labels count as absent by default.
     """
 
     source: Literal["chexpert"] = "chexpert"
@@ -48,12 +48,12 @@ class ChexpertSettings(FileSettings):
 
     @property
     def collection(self) -> str:
-        """Namespace of patients; both releases show the same ones."""
+        """Namespace of patients, the same for both releases."""
         return "chexpert"
 
 
 class ChexpertSource(FileSource):
-    """Source of `ChexpertSettings`. An image's id is its path below the root."""
+    """Source of `ChexpertSettings`. The id of an image is its path below the root."""
 
     folders = {"train": "image", "valid": "image"}  # noqa: RUF012
     tables = tuple(SPLITS.values())
@@ -95,7 +95,7 @@ class ChexpertSource(FileSource):
 
 
 def _below_root(line: Line) -> str:
-    """Return the path without its first part, which names the release and may be called otherwise on disk."""
+    """Return the path without its first part, the name of the release, which may differ from the folder on disk."""
     path = line["Path"].partition("/")[2]
     if path.count("/") < 2:
         raise DataError(

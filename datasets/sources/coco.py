@@ -1,6 +1,6 @@
 """Images with one COCO file: polygons or run lengths as masks, boxes, classes that may overlap.
 
-Layout: `images/` and one `annotations/*.json`, or what `images` and `annotations` name.
+Layout: `images/` and one `annotations/*.json`, or the paths given by `images` and `annotations`.
 """
 
 from collections import Counter, defaultdict
@@ -25,26 +25,26 @@ from datasets.sources.common.runs import compressed_runs, counted_runs, polygon_
 from datasets.sources.common.tables import check_patients, require_images
 
 
-def _below_root(name: str) -> str:
+def _relative_path(name: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"is {name}; allowed: a path below root; make it relative")
     return str(path)
 
 
-Below = Annotated[str, AfterValidator(_below_root)]
+RelativePath = Annotated[str, AfterValidator(_relative_path)]
 
 
 class CocoSettings(FileSettings):
-    """`annotations` may be left out where `annotations/` holds one `*.json`.
+    """`annotations` is optional if the folder `annotations/` has exactly one `*.json`.
 
-    Every image of the file counts as looked through: without annotations it shows no class. An image may
-    have the keys `patient` and `category`.
+    Every image of the file counts as annotated; without annotations it has no class. Images may have the keys
+    `patient` and `category`.
     """
 
     source: Literal["coco"] = "coco"
-    annotations: Below | None = None
-    images: Below = "images"
+    annotations: RelativePath | None = None
+    images: RelativePath = "images"
 
     @property
     def collection(self) -> str:
@@ -79,7 +79,7 @@ class _Coco(Part):
 
 
 class CocoSource(FileSource):
-    """Source of `CocoSettings`. A crowd's run lengths are a mask, its box encloses many and is left out."""
+    """Source of `CocoSettings`. Crowd annotations give masks but no boxes, which would enclose several objects."""
 
     user_layout = True
 
@@ -115,22 +115,24 @@ class CocoSource(FileSource):
 
 
 def _only_json(root: Path) -> str:
-    found = sorted(path.name for path in (root / "annotations").glob("[!.]*.json"))
-    if len(found) != 1:
+    files = sorted(path.name for path in (root / "annotations").glob("[!.]*.json"))
+    if len(files) != 1:
         raise DataError(
-            f"{root / 'annotations'} holds {len(found)} JSON files {found}; allowed: one; name one with `annotations`"
+            f"{root / 'annotations'} holds {len(files)} JSON files {files}; allowed: one; name one with `annotations`"
         )
-    return f"annotations/{found[0]}"
+    return f"annotations/{files[0]}"
 
 
 def _check(coco: _Coco, path: Path) -> None:
-    _once((image.id for image in coco.images), "image id", path)
-    _once((annotation.id for annotation in coco.annotations), "annotation id", path)
-    _once((category.id for category in coco.categories), "category id", path)
-    _once((category.name for category in coco.categories), "category name", path)
-    drawn = [annotation.segmentation for annotation in coco.annotations if isinstance(annotation.segmentation, list)]
+    _check_unique((image.id for image in coco.images), "image id", path)
+    _check_unique((annotation.id for annotation in coco.annotations), "annotation id", path)
+    _check_unique((category.id for category in coco.categories), "category id", path)
+    _check_unique((category.name for category in coco.categories), "category name", path)
+    segmentations = [
+        annotation.segmentation for annotation in coco.annotations if isinstance(annotation.segmentation, list)
+    ]
     if any(max(image.width, image.height) > 1 for image in coco.images):
-        check_not_shares("polygons", [polygon for polygons in drawn for polygon in polygons], path)
+        check_not_shares("polygons", [polygon for polygons in segmentations for polygon in polygons], path)
     images = {image.id for image in coco.images}
     categories = {category.id for category in coco.categories}
     for annotation in coco.annotations:
@@ -142,15 +144,15 @@ def _check(coco: _Coco, path: Path) -> None:
                 )
 
 
-def _once(values: Iterable[object], what: str, path: Path) -> None:
-    repeated = [value for value, times in Counter(values).items() if times > 1]
+def _check_unique(values: Iterable[object], key: str, path: Path) -> None:
+    repeated = [value for value, count in Counter(values).items() if count > 1]
     if repeated:
-        raise DataError(f"{path}: {what} {repeated[0]} stands there twice; allowed: each once; correct or remove one")
+        raise DataError(f"{path}: {key} {repeated[0]} occurs twice; allowed: each once; correct or remove one")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Reader:
-    """What every image's case is made with. Masks and boxes were looked for where the file has any."""
+    """Converts COCO images to cases. `masked` and `boxed`: whether the file has any masks and boxes."""
 
     path: Path
     names: Mapping[int, str]
@@ -158,7 +160,7 @@ class _Reader:
     boxed: bool
 
     def case(self, image: _Image, file: str, annotations: list[_Annotation]) -> Case:
-        """Return the case of one image, whose file is at a path of the data set."""
+        """Return the case of one image with its file and annotations."""
         masks = tuple(self._mask(image, annotation) for annotation in annotations if annotation.segmentation)
         unmasked = [annotation.id for annotation in annotations if self.masked and not annotation.segmentation]
         return Case(
@@ -180,15 +182,15 @@ class _Reader:
                 yield Box(name=self.names[annotation.category_id], x=x, y=y, width=width, height=height)
 
     def _mask(self, image: _Image, annotation: _Annotation) -> MaskRuns:
-        drawn, size, place = annotation.segmentation, (image.width, image.height), self._place(annotation)
-        if not isinstance(drawn, _Runs):
-            return MaskRuns(name=self.names[annotation.category_id], runs=polygon_runs(drawn or [], size, place))
-        if drawn.size != size[::-1]:
+        segmentation, size, place = annotation.segmentation, (image.width, image.height), self._place(annotation)
+        if not isinstance(segmentation, _Runs):
+            return MaskRuns(name=self.names[annotation.category_id], runs=polygon_runs(segmentation or [], size, place))
+        if segmentation.size != size[::-1]:
             raise DataError(
-                f"{place}: its size is {list(drawn.size)}; allowed: [{image.height}, {image.width}], height and width "
-                f"of {image.file_name}; correct or remove the annotation"
+                f"{place}: its size is {list(segmentation.size)}; allowed: [{image.height}, {image.width}], height and "
+                f"width of {image.file_name}; correct or remove the annotation"
             )
-        counts = drawn.counts
+        counts = segmentation.counts
         if isinstance(counts, str):
             runs = compressed_runs(counts, place, pixels=size[0] * size[1])
         else:

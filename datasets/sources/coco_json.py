@@ -1,4 +1,4 @@
-"""The JSON of COCO (Lin et al. 2014, arXiv 1405.0312) as far as it is read here."""
+"""The JSON of COCO (Lin et al. 2014, arXiv 1405.0312) reduced to the keys that are read."""
 
 import json
 import re
@@ -14,13 +14,13 @@ KEY = re.compile(r"(?!str$|int$)[a-z]\w*")
 
 
 class Part(BaseModel):
-    """A part of the file: keys that are not read are let through, numbers that are none are not."""
+    """Base class of parts of the file: unknown keys are ignored, NaN and infinity are errors."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
 class CocoImage(Part):
-    """An image; `file_name` below the folder of images."""
+    """An image; `file_name` is relative to the folder of images."""
 
     id: int
     file_name: str
@@ -39,13 +39,13 @@ Form = TypeVar("Form", bound=Part)
 
 
 def read_coco(path: Path, form: type[Form]) -> Form:
-    """Read a file; raises `DataError` saying where it is wrong."""
+    """Read and validate a file. Raises `DataError` with the location of the fault."""
     try:
         return form.model_validate(json.loads(read_bytes(path)))
     except ValidationError as error:
-        fault = max(error.errors(), key=lambda found: len(found["loc"]))  # of alternatives the one that fits best
-        # Names of types stand in between where a value may be of several.
-        where = ".".join(str(part) for part in fault["loc"] if isinstance(part, int) or KEY.fullmatch(part))
-        raise DataError(f"{path}: {where or 'content'}: {fault['msg']}; allowed: COCO; restore the file") from error
+        fault = max(error.errors(), key=lambda entry: len(entry["loc"]))  # of alternative types the best match
+        # The location of a value with alternative types includes the names of the types.
+        location = ".".join(str(part) for part in fault["loc"] if isinstance(part, int) or KEY.fullmatch(part))
+        raise DataError(f"{path}: {location or 'content'}: {fault['msg']}; allowed: COCO; restore the file") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read ({error}); allowed: COCO in JSON; restore the file") from error

@@ -1,7 +1,7 @@
 """COVID-19 image data collection (Cohen et al. 2020, arXiv 2006.11988): radiographs gathered from publications.
 
-Layout: `metadata.csv`, `images/`, and in `annotations/lungVAE-masks/` lung masks that a model made
-(Selvan et al. 2020, arXiv 2005.10052): a weak source, not a truth.
+Layout: `metadata.csv`, `images/`, and in `annotations/lungVAE-masks/` lung masks predicted by a
+model (Selvan et al. 2020, arXiv 2005.10052), which are weak labels.
 """
 
 from collections import defaultdict
@@ -23,10 +23,10 @@ LUNGS = "Lungs"
 
 
 class CovidChestxraySettings(FileSettings):
-    """Radiographs that have a file, so a part of the images will do; labels are all parts of their findings.
+    """Entries without a file are skipped, so a subset of the images is enough. Labels are all parts of the findings.
 
-    `Pneumonia/Viral/COVID-19` shows Pneumonia, Viral and COVID-19; `COVID-19, ARDS`, as older releases
-    write, both of these.
+    `Pneumonia/Viral/COVID-19` has the labels Pneumonia, Viral and COVID-19; `COVID-19, ARDS`, as in older releases,
+    both of these.
     """
 
     source: Literal["covid_chestxray"] = "covid_chestxray"
@@ -38,7 +38,7 @@ class CovidChestxraySettings(FileSettings):
 
 
 class CovidChestxraySource(FileSource):
-    """Source of `CovidChestxraySettings`. CT and volumes are left out, and masks of another size than their image."""
+    """Source of `CovidChestxraySettings`. Skips CT images, volumes, and masks that differ in size from their image."""
 
     folders = {"images": "image", "annotations": "foreground"}  # noqa: RUF012
 
@@ -47,12 +47,14 @@ class CovidChestxraySource(FileSource):
         for line in read_table(self._root / "metadata.csv", COLUMNS)[1]:
             if line["modality"] == "X-ray" and f"{line['folder']}/{line['filename']}" in listing.files:
                 lines[line["filename"]].append(line)
-        labels = tuple(sorted({label for told in lines.values() for label in _findings(told[-1])} - {HEALTHY}))
-        cases = [self._case(name, told, labels, listing) for name, told in lines.items()]
+        labels = tuple(
+            sorted({label for image_lines in lines.values() for label in _findings(image_lines[-1])} - {HEALTHY})
+        )
+        cases = [self._case(name, image_lines, labels, listing) for name, image_lines in lines.items()]
         return Published(cases=cases, classes=(LUNGS,) if any(case.masks for case in cases) else (), labels=labels)
 
     def _case(self, name: str, lines: Sequence[Line], labels: Sequence[str], listing: Listing) -> Case:
-        """Describe one image; where several lines name it the last counts, as in `ccxs`."""
+        """Return the case of one image; if several lines name it, the last one is used, as in `ccxs`."""
         path, last = f"images/{name}", lines[-1]
         patients = list(dict.fromkeys(line["patientid"] for line in lines))
         findings = _findings(last)
@@ -71,7 +73,7 @@ class CovidChestxraySource(FileSource):
         )
 
     def _fits(self, mask: str, image: str) -> bool:
-        """Compare the sizes in the headers; a file that has none is left to the checks of files."""
+        """Compare the sizes in the file headers; unreadable files are reported elsewhere."""
         sizes = {_size(self._root / path) for path in (mask, image)}
         return None in sizes or len(sizes) == 1
 
@@ -83,7 +85,7 @@ def _findings(line: Line) -> frozenset[str]:
 
 
 def _mask_paths(name: str) -> tuple[str, ...]:
-    """Return where the mask of an image may be; some published ones have their suffix twice."""
+    """Return the possible paths of the mask of an image; some published files have a double suffix."""
     stem = name.rpartition(".")[0]
     return f"{MASKS}/{stem}_mask.png", f"{MASKS}/{stem}_mask.png.png"
 

@@ -1,4 +1,4 @@
-"""COVID-19 chest x-ray lung boxes (General Blockchain, 2020): findings and two lung boxes an image.
+"""COVID-19 chest x-ray lung boxes (General Blockchain, 2020): findings and two lung boxes per image.
 
 Layout: `images/` and `annotations/annotations.json` (COCO; `images[].metadata` holds patient and finding).
 """
@@ -22,7 +22,7 @@ HEALTHY = "No Finding"
 
 
 class CovidLungBoxesSettings(FileSettings):
-    """Entries without a file are left out, so a part of the images will do; labels are the findings of those."""
+    """Entries without a file are skipped, so a subset of the images is enough. Labels are their findings."""
 
     source: Literal["covid_lung_boxes"] = "covid_lung_boxes"
 
@@ -56,7 +56,7 @@ class _Coco(Part):
 
 
 class CovidLungBoxesSource(FileSource):
-    """Source of `CovidLungBoxesSettings`. A box without a category is left out and remarked upon."""
+    """Source of `CovidLungBoxesSettings`. Boxes without a category are skipped with a warning."""
 
     folders = {"images": "image"}  # noqa: RUF012
 

@@ -1,4 +1,4 @@
-"""A user's own data: `images/`, `masks/` and a few optional tables, all found by file name."""
+"""User data: `images/`, `masks/` and optional tables, matched by file name."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,18 +22,18 @@ TABLES = {
     "case": "cases.csv", "cases": "cases.csv", "patients": "cases.csv", "labels": "labels.csv", "boxes": "boxes.csv",
     "centers": "centres.csv", "centres": "centres.csv",
 }  # fmt: skip
-"""What the names that users give to folders and tables should be."""
+"""Correct names by common misspellings of tables."""
 SHEETS = frozenset({".csv", ".tsv", ".xls", ".xlsx", ".ods"})
 
 
 class FolderSettings(FileSettings, IgnoreSettings):
     """Images in `images/<stem>.png|jpg|tif|bmp|gif|webp|dcm`.
 
-    Masks: `masks/<stem>.png|tif|bmp|gif|webp` with class ids, or `masks/<class>/<stem>.png` where classes overlap.
+    Masks: `masks/<stem>.png|tif|bmp|gif|webp` with class ids, or `masks/<class>/<stem>.png` if classes overlap.
     Optional:
-    `labels.csv` (image, one column a label: 1, 0, or empty for unknown), `boxes.csv` (image, x, y, width,
+    `labels.csv` (image, one column per label: 1, 0, or empty for unknown), `boxes.csv` (image, x, y, width,
     height, label), `centres.csv` (image, x, y[, structure]), `cases.csv` (image, patient[, category]),
-    `classes.txt` (one foreground class a line, id 1 first). Tables name an image by stem or file name.
+    `classes.txt` (one foreground class per line, id 1 first). Tables refer to images by stem or file name.
     """
 
     source: Literal["folder"] = "folder"
@@ -45,7 +45,7 @@ class FolderSettings(FileSettings, IgnoreSettings):
 
 
 class FolderSource(FileSource):
-    """Source of `FolderSettings`. Without `cases.csv` each image is its own patient."""
+    """Source of `FolderSettings`. Without `cases.csv` each image counts as a separate patient."""
 
     user_layout = True
 
@@ -56,10 +56,10 @@ class FolderSource(FileSource):
 
     def _published(self, listing: Listing) -> Published:
         _check_entries(self._root)
-        paths = _shown(listing, "images")
-        deeper = next((path for path in paths if path.count("/") > 1), None)
-        if deeper is not None:
-            raise DataError(f"{self._root / deeper} is in a folder of its own; allowed: images/<name>.png; move it up")
+        paths = _visible_files(listing, "images")
+        nested = next((path for path in paths if path.count("/") > 1), None)
+        if nested is not None:
+            raise DataError(f"{self._root / nested} is in a subfolder; allowed: images/<name>.png; move it up")
         overlapping = listing.folders["masks"] == "foreground"
         tables = _Tables(self._root, paths)
         masks = _masks(listing, tables.images, overlapping=overlapping)
@@ -84,7 +84,7 @@ class FolderSource(FileSource):
 
 
 class _Tables:
-    """The optional tables; each line's image must exist."""
+    """The optional tables; the image of each line must exist."""
 
     def __init__(self, root: Path, paths: Sequence[str]) -> None:
         self.root = root
@@ -108,14 +108,16 @@ class _Tables:
         header, lines = read_table(path, ("image", *columns), optional)
         return header, [(self._image(line), line) for line in lines]
 
-    def _once(self, name: str, *columns: str, optional: Sequence[str] = ()) -> tuple[tuple[str, ...], dict[str, Line]]:
+    def _line_by_image(
+        self, name: str, *columns: str, optional: Sequence[str] = ()
+    ) -> tuple[tuple[str, ...], dict[str, Line]]:
         header, lines = self._lines(name, *columns, optional=optional)
-        found: dict[str, Line] = {}
+        line_by_image: dict[str, Line] = {}
         for image, line in lines:
-            if image in found:
-                raise DataError(f"{line.place}: {image} stands here twice; allowed: one line an image; remove one")
-            found[image] = line
-        return header, found
+            if image in line_by_image:
+                raise DataError(f"{line.place}: {image} is listed twice; allowed: one line an image; remove one")
+            line_by_image[image] = line
+        return header, line_by_image
 
     def _image(self, line: Line) -> str:
         image = self.images.get(normal(line["image"]))
@@ -128,7 +130,7 @@ class _Tables:
         return image
 
     def labels(self) -> tuple[tuple[str, ...], dict[str, tuple[float, ...]]]:
-        header, lines = self._once("labels.csv")
+        header, lines = self._line_by_image("labels.csv")
         names = tuple(name for name in header if name and name != "image")
         return names, {image: tuple(line.tag(name) for name in names) for image, line in lines.items()}
 
@@ -151,22 +153,22 @@ class _Tables:
         return centres
 
     def patients(self) -> dict[str, tuple[str, str]]:
-        """Return patient and category by image: of every image, or of none where the table is missing."""
-        header, lines = self._once("cases.csv", "patient", optional=("category",))
+        """Return patient and category by image: for every image, or empty without the table."""
+        header, lines = self._line_by_image("cases.csv", "patient", optional=("category",))
         missing = sorted(self._stems.difference(lines)) if header else []
         unnamed = [line.place for line in lines.values() if not line["patient"]]
         if missing or unnamed:
-            what = f"has no line for {missing[0]}" if missing else f"names no patient ({unnamed[0]})"
+            fault = f"has no line for {missing[0]}" if missing else f"names no patient ({unnamed[0]})"
             raise DataError(
-                f"{self.root / 'cases.csv'} {what}; allowed: a patient for each image; add it or remove the table"
+                f"{self.root / 'cases.csv'} {fault}; allowed: a patient for each image; add it or remove the table"
             )
         patients = {image: normal(line["patient"]) for image, line in lines.items()}
         check_patients((lines[image].place, patient) for image, patient in patients.items())
         return {image: (patients[image], line["category"]) for image, line in lines.items()}
 
 
-def _shown(listing: Listing, folder: str) -> list[str]:
-    """Return the files below a folder but those in hidden ones, as tools leave copies in."""
+def _visible_files(listing: Listing, folder: str) -> list[str]:
+    """Return the files below a folder, except in hidden folders, in which some tools keep copies."""
     return [path for path in listing.inside(folder) if "/." not in path]
 
 
@@ -177,7 +179,7 @@ def _holds_images(folder: Path) -> bool:
 
 
 def _check_entries(root: Path) -> None:
-    """Refuse what is not read because of its name, and images below a folder for each part of the data."""
+    """Raise `DataError` for misspelled folders and tables, and for separate folders for each part of the data."""
     for entry in sorted(root.iterdir()):
         if entry.is_dir():
             name = FOLDERS.get(entry.name.casefold())
@@ -198,10 +200,10 @@ def _check_entries(root: Path) -> None:
 
 
 def _masks(listing: Listing, images: Mapping[str, str], *, overlapping: bool) -> Mapping[str, list[MaskFile]]:
-    """Return the masks by the stem of their image; `images` as `_Tables` has them."""
+    """Return the masks by the stem of their image; `images` is `_Tables.images`."""
     masks: dict[str, list[MaskFile]] = defaultdict(list)
     orphans = []
-    for path in _shown(listing, "masks"):
+    for path in _visible_files(listing, "masks"):
         file = PurePosixPath(path)
         if len(file.parts) != (3 if overlapping else 2) or file.suffix.lower() not in LOSSLESS:
             raise DataError(
@@ -214,33 +216,33 @@ def _masks(listing: Listing, images: Mapping[str, str], *, overlapping: bool) ->
         else:
             masks[stem].append(MaskFile(path=path, name=file.parts[1] if overlapping else ""))
     if orphans:
-        beside = [PurePosixPath(path) for path in orphans]
-        remedy = _renaming([file.stem for file in beside if file.parent == beside[0].parent], images)
+        orphan_paths = [PurePosixPath(path) for path in orphans]
+        remedy = _renaming([file.stem for file in orphan_paths if file.parent == orphan_paths[0].parent], images)
         raise DataError(
             f"{listing.root / orphans[0]} belongs to no image ({len(orphans)} such masks); allowed: the name of a file "
             f"in images/; {remedy}"
         )
-    doubled = [stem for stem, files in masks.items() if len({file.name for file in files}) < len(files)]
-    if doubled:
-        raise DataError(f"{listing.root}: {doubled[0]} has two masks; allowed: one (a class); remove one")
+    duplicated = [stem for stem, files in masks.items() if len({file.name for file in files}) < len(files)]
+    if duplicated:
+        raise DataError(f"{listing.root}: {duplicated[0]} has two masks; allowed: one (a class); remove one")
     return masks
 
 
 def _renaming(stems: Sequence[str], images: Mapping[str, str]) -> str:
-    """Return what to do about names of masks that are no names of images."""
+    """Return the remedy for names of masks that match no image."""
     names = [normal(stem) for stem in stems]
     for image in images if len(names) > 1 else ():
         ending, beginning = names[0].removeprefix(image), names[0].removesuffix(image)
-        if ending != names[0] and _most(name.removesuffix(ending) in images for name in names):
+        if ending != names[0] and _is_majority(name.removesuffix(ending) in images for name in names):
             return f"remove the ending '{ending}' of the names in this folder"
-        if beginning != names[0] and _most(name.removeprefix(beginning) in images for name in names):
+        if beginning != names[0] and _is_majority(name.removeprefix(beginning) in images for name in names):
             return f"remove the beginning '{beginning}' of the names in this folder"
     return "rename it"
 
 
-def _most(fits: Iterable[bool]) -> bool:
-    found = list(fits)
-    return 2 * sum(found) > len(found)
+def _is_majority(tests: Iterable[bool]) -> bool:
+    matches = list(tests)
+    return 2 * sum(matches) > len(matches)
 
 
 def _classes(root: Path, masks: Mapping[str, list[MaskFile]], *, overlapping: bool) -> tuple[str, ...] | None:
@@ -249,16 +251,16 @@ def _classes(root: Path, masks: Mapping[str, list[MaskFile]], *, overlapping: bo
 
 def _class_names(root: Path, masks: Mapping[str, list[MaskFile]]) -> Iterator[str]:
     path = root / "classes.txt"
-    found = sorted({mask.name for files in masks.values() for mask in files} - {""})
+    class_folders = sorted({mask.name for files in masks.values() for mask in files} - {""})
     if not path.exists():
-        yield from found
+        yield from class_folders
         return
-    names = read_classes(path, ids=not found)
-    check_names(names, path, ids=not found)
-    unknown = [name for name in found if name not in names]
+    names = read_classes(path, ids=not class_folders)
+    check_names(names, path, ids=not class_folders)
+    unknown = [name for name in class_folders if name not in names]
     if unknown or len(set(names)) < len(names):
         raise DataError(
-            f"{path} lists {names}{f' beside the mask folders {found}' if found else ''}; allowed: each class once; "
-            "correct the list"
+            f"{path} lists {names}{f' beside the mask folders {class_folders}' if class_folders else ''}; allowed: "
+            "each class once; correct the list"
         )
     yield from names

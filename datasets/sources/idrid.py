@@ -1,7 +1,7 @@
 """Indian Diabetic Retinopathy Image Dataset (Porwal et al. 2018, doi 10.3390/data3030025): fundus photographs.
 
-Three parts with images of their own, of which one is chosen: `A. Segmentation`, `B. Disease Grading`,
-`C. Localization`; in each `1. Original Images` and the ground truths, for training and testing apart.
+Three parts with separate images, one of which is selected: `A. Segmentation`, `B. Disease Grading`,
+`C. Localization`. Each has `1. Original Images` and ground truths, divided into training and test set.
 """
 
 from collections import defaultdict
@@ -34,11 +34,11 @@ CLASSES = {
     "Soft Exudates": ("4. Soft Exudates", "SE"),
     "Optic Disc": ("5. Optic Disc", "OD"),
 }
-"""Folder and ending of the mask files of a class."""
+"""Folder and suffix of the mask files of each class."""
 DISC = "Optic Disc"
-"""A lesion without a file is not in the image; the disc always is, so that its file is lost or misnamed."""
+"""Lesions without a file are absent from the image; the disc is always present, so its file must exist."""
 GRADES = {"Retinopathy grade": ("retinopathy", 4), "Risk of macular edema": ("macular edema", 2)}
-"""Name and highest grade of a column."""
+"""Name and highest grade of each column."""
 GRADE_COLUMNS = ("Image name", *GRADES)
 LABELS = tuple(f"{name} >= {grade}" for name, highest in GRADES.values() for grade in range(1, highest + 1))
 GRADE_TABLES: Mapping[Official, str] = {
@@ -59,7 +59,7 @@ CENTRE_COLUMNS = ("Image No", "X- Coordinate", "Y - Coordinate")
 
 
 class IdridSettings(FileSettings):
-    """One `part`: masks of segmentation, labels of grading, or centres of localisation.
+    """`part` selects masks (segmentation), labels (grading) or centres (localisation).
 
     Grades are ordinal labels: `retinopathy >= 2` is 1 for the grades 2, 3 and 4.
     """
@@ -69,15 +69,15 @@ class IdridSettings(FileSettings):
 
     @property
     def collection(self) -> str:
-        """Namespace of patients. They are not published, so an image counts as one."""
+        """Namespace of patients. Patients are not published, so each image counts as one."""
         return "idrid"
 
 
 class IdridSource(FileSource):
     """Source of `IdridSettings`. Ids are `train/IDRiD_001`, `test/IDRiD_001`: both sets count from 1.
 
-    Lines without an image file are left out. A lesion without a mask file is absent, for the set draws only
-    what is there; a class that has no file at all is no class, so a part of the masks will do.
+    Lines without an image file are skipped. A lesion without a mask file is absent from the image. Classes without any
+    file are not classes of the data set, so a subset of the masks is enough.
     """
 
     folders = {IMAGES: "image", MASKS: "foreground"}  # noqa: RUF012
@@ -91,32 +91,39 @@ class IdridSource(FileSource):
         if self._part == "segmentation":
             return self._segmentation(listing)
         annotated = self._graded if self._part == "grading" else self._centred
-        cases = [case for official in SETS for case in annotated(official, _bare(official, listing))]
+        cases = [case for official in SETS for case in annotated(official, _unannotated_cases(official, listing))]
         return Published(cases=cases, labels=LABELS if self._part == "grading" else ())
 
     def _segmentation(self, listing: Listing) -> Published:
-        drawn = {
+        classes_by_set = {
             official: [name for name in CLASSES if listing.inside(_mask_folder(official, name))] for official in SETS
         }
-        classes = tuple(name for name in CLASSES if any(name in names for names in drawn.values()))
-        wanted = [name for name in self._settings.classes or classes if name in classes]
+        classes = tuple(name for name in CLASSES if any(name in names for names in classes_by_set.values()))
+        chosen = [name for name in self._settings.classes or classes if name in classes]
         cases = list[Case]()
-        for official, names in drawn.items():
-            bare, lacking = _bare(official, listing), [name for name in wanted if name not in names]
-            if bare and names and lacking:
+        for official, names in classes_by_set.items():
+            cases_of_set, missing = (
+                _unannotated_cases(official, listing),
+                [name for name in chosen if name not in names],
+            )
+            if cases_of_set and names and missing:
                 raise DataError(
-                    f"{self._root / MASKS / SETS[official]} has no masks of {lacking}, which the other set has; "
+                    f"{self._root / MASKS / SETS[official]} has no masks of {missing}, which the other set has; "
                     "allowed: the same classes in both; restore them or leave them out with `classes`"
                 )
-            cases += [replace(case, masks=tuple(_masks(case, names, listing))) for case in bare]
-        _check_masks(cases, listing, disc=DISC in wanted)
+            cases += [replace(case, masks=tuple(_masks(case, names, listing))) for case in cases_of_set]
+        _check_masks(cases, listing, disc=DISC in chosen)
         return Published(cases=cases, classes=classes)
 
     def _graded(self, official: Official, cases: Sequence[Case]) -> Iterator[Case]:
         grades = {name: _grades(line) for name, line in self._lines(GRADE_TABLES[official], GRADE_COLUMNS, cases)}
         for case in cases:
-            found = grades.get(_stem(case))
-            yield replace(case, labels=_ordinal(found), category=f"retinopathy {found[0]}") if found else case
+            case_grades = grades.get(_stem(case))
+            yield (
+                replace(case, labels=_ordinal(case_grades), category=f"retinopathy {case_grades[0]}")
+                if case_grades
+                else case
+            )
 
     def _centred(self, official: Official, cases: Sequence[Case]) -> Iterator[Case]:
         centres: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
@@ -127,19 +134,19 @@ class IdridSource(FileSource):
             yield replace(case, centres=tuple(centres[_stem(case)]))
 
     def _lines(self, table: str, columns: Sequence[str], cases: Sequence[Case]) -> Iterator[tuple[str, Line]]:
-        """Yield image and line; a set without images needs no table. Published tables end in empty lines."""
+        """Yield (image, line). A set without images needs no table; published tables end with empty lines."""
         seen = {""}
         for line in _read(self._root / table, columns) if cases else ():
             name = line[columns[0]]
             if name and name in seen:
-                raise DataError(f"{line.place}: {name} stands twice; allowed: one line an image; remove one")
+                raise DataError(f"{line.place}: {name} is listed twice; allowed: one line an image; remove one")
             if name:
                 yield name, line
             seen.add(name)
 
 
 def _read(path: Path, columns: Sequence[str]) -> list[Line]:
-    """Read a table with these columns; some copies have spaces around the names in its header."""
+    """Read the columns of a table, ignoring spaces around column names, which some copies have."""
     header, lines = read_table(path, ())
     spelled = {name.strip(): name for name in reversed(header)}
     missing = [column for column in columns if column not in spelled]
@@ -150,8 +157,8 @@ def _read(path: Path, columns: Sequence[str]) -> list[Line]:
     return [Line(place=line.place, values={name: line[spelled[name]] for name in columns}) for line in lines]
 
 
-def _bare(official: Official, listing: Listing) -> list[Case]:
-    """Return the images of one set, nothing said of them yet."""
+def _unannotated_cases(official: Official, listing: Listing) -> list[Case]:
+    """Return the cases of one set without annotation."""
     paths = listing.inside(f"{IMAGES}/{SETS[official]}")
     named = [(f"{official}/{PurePosixPath(path).stem}", path) for path in paths]
     return [Case(id=name, path=path, official=official) for name, path in named]
@@ -166,7 +173,7 @@ def _mask_folder(official: Official, name: str) -> str:
 
 
 def _masks(case: Case, drawn: Sequence[str], listing: Listing) -> Iterator[MaskFile | MaskRuns]:
-    """Yield a mask for each class that is drawn in the image's set: its file, or none of it in the image."""
+    """Yield a mask for each class annotated in the set of the image: its file, or an empty mask."""
     official: Official = "train" if case.official == "train" else "test"
     for name in drawn:
         path = f"{_mask_folder(official, name)}/{_stem(case)}_{CLASSES[name][1]}.tif"
@@ -174,12 +181,12 @@ def _masks(case: Case, drawn: Sequence[str], listing: Listing) -> Iterator[MaskF
 
 
 def _check_masks(cases: Sequence[Case], listing: Listing, *, disc: bool) -> None:
-    """Refuse mask files of no image, and images whose disc has no file where others' have."""
+    """Raise `DataError` for masks without an image, and for images without a disc mask if others have one."""
     used = {mask.path for case in cases for mask in case.masks if isinstance(mask, MaskFile)}
-    stray = sorted(set(listing.inside(MASKS)) - used)
-    if stray:
+    unused = sorted(set(listing.inside(MASKS)) - used)
+    if unused:
         raise DataError(
-            f"{listing.root / stray[0]} belongs to no image ({len(stray)} such files); allowed: the name of an image "
+            f"{listing.root / unused[0]} belongs to no image ({len(unused)} such files); allowed: the name of an image "
             "and its class's ending; rename it, or add the image"
         )
     lost = [case.id for case in cases if any(mask.name == DISC and isinstance(mask, MaskRuns) for mask in case.masks)]
@@ -203,8 +210,8 @@ def _grades(line: Line) -> tuple[int, ...]:
 
 
 def _ordinal(grades: Sequence[int]) -> tuple[float, ...]:
-    """Return 1 for every grade that is reached, in the order of `LABELS`."""
+    """Return the ordinal labels: 1 for every grade that is reached, in the order of `LABELS`."""
     highest = [highest for _, highest in GRADES.values()]
     return tuple(
-        float(found >= grade) for found, top in zip(grades, highest, strict=True) for grade in range(1, top + 1)
+        float(reached >= grade) for reached, top in zip(grades, highest, strict=True) for grade in range(1, top + 1)
     )

@@ -1,7 +1,7 @@
 """SIIM-ACR pneumothorax segmentation (Kaggle 2019): chest radiographs, masks as relative run lengths.
 
 Layout: `dicom-images-train/` and `dicom-images-test/` with `STUDY/SERIES/IMAGE.dcm`, and `train-rle.csv`
-with a row a mask (`ImageId`, ` EncodedPixels`), `-1` where an image shows none.
+with one row per mask (`ImageId`, ` EncodedPixels`), `-1` for images without one.
 """
 
 from collections import defaultdict
@@ -23,18 +23,18 @@ NONE = "-1"
 
 
 class SiimAcrSettings(FileSettings):
-    """Images without a row in `train-rle.csv`, all test images among them, have neither masks nor labels."""
+    """Images without a row in `train-rle.csv`, including all test images, have neither masks nor labels."""
 
     source: Literal["siim_acr"] = "siim_acr"
 
     @property
     def collection(self) -> str:
-        """Namespace of patients, who are those of the DICOM files."""
+        """Namespace of patients, which are read from the DICOM files."""
         return "siim_acr"
 
 
 class SiimAcrSource(FileSource):
-    """Source of `SiimAcrSettings`. An image's id is its file's name without suffix."""
+    """Source of `SiimAcrSettings`. The id of an image is its file name without suffix."""
 
     folders = {"dicom-images-train": "image", TEST: "image"}  # noqa: RUF012
 

@@ -1,7 +1,7 @@
-"""SIIM-FISABIO-RSNA COVID-19 detection (Kaggle 2021): opacity boxes an image, one of four findings a study.
+"""SIIM-FISABIO-RSNA COVID-19 detection (Kaggle 2021): opacity boxes per image, one of four findings per study.
 
 Layout: `train/` and `test/` with `STUDY/SERIES/IMAGE.dcm`, `train_image_level.csv` (boxes) and
-`train_study_level.csv` (findings). Images converted to PNG or JPEG may take the place of DICOM files.
+`train_study_level.csv` (findings). Images converted to PNG or JPEG can be used instead of DICOM files.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,17 +22,17 @@ STRUCTURE = "Opacity"
 FINDINGS = ("Negative for Pneumonia", "Typical Appearance", "Indeterminate Appearance", "Atypical Appearance")
 IMAGES, STUDIES = "train_image_level.csv", "train_study_level.csv"
 WORDS = 6
-"""Words of one prediction in the column `label`: name, confidence, two corners."""
+"""Words per box in the column `label`: name, confidence, two corners."""
 
 
 class SiimCovid19Settings(FileSettings):
-    """Boxes are named "Opacity"; an image of the table without one shows none. Labels are those of the study."""
+    """Boxes are named "Opacity"; listed images without a box have none. Labels are those of the study."""
 
     source: Literal["siim_covid19"] = "siim_covid19"
 
     @property
     def collection(self) -> str:
-        """Namespace of patients: those of the DICOM files, or the studies of converted images."""
+        """Namespace of patients: the PatientID of DICOM files, or the study of converted images."""
         return "siim_covid19"
 
 
@@ -47,7 +47,7 @@ BOXES = TypeAdapter(list[_Drawn])
 
 
 class SiimCovid19Source(FileSource):
-    """Source of `SiimCovid19Settings`. An image's id is its file's name without suffix."""
+    """Source of `SiimCovid19Settings`. The id of an image is its file name without suffix."""
 
     folders = {"train": "image", "test": "image"}  # noqa: RUF012
 
@@ -61,7 +61,7 @@ class SiimCovid19Source(FileSource):
 
 
 def _without_conversions(paths: Iterable[str]) -> list[PurePosixPath]:
-    """Leave out what lies beside the DICOM file that it was made from."""
+    """Remove converted images whose DICOM file exists."""
     files = [PurePosixPath(path) for path in paths]
     originals = {file.with_suffix("") for file in files if file.suffix.lower() == ".dcm"}
     return [file for file in files if file.suffix.lower() == ".dcm" or file.with_suffix("") not in originals]

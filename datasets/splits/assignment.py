@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: whole patients, nested over fractions, the same for every arm."""
+"""Splits into training, validation and test: by patient, nested over labelled fractions, equal for all arms."""
 
 import math
 from bisect import bisect_left
@@ -10,7 +10,7 @@ from itertools import accumulate
 
 from datasets.errors import DataError
 from datasets.settings import SplitSettings, ValidationShare
-from datasets.source import Index, Offer
+from datasets.source import AnnotationKind, Index
 from datasets.splits.named import check_named, fixed_test, named_rows
 from datasets.splits.patients import Members, count_images, deal_folds, members_of, patient_order, rows_of
 
@@ -27,9 +27,9 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Rows of one replicate, ascending.
+    """Rows of one replicate, in ascending order.
 
-    `labelled` trains with its annotation; of `unlabelled` training rows it is hidden or missing.
+    `labelled` are training rows with annotation, `unlabelled` those whose annotation is hidden or missing.
     """
 
     labelled: tuple[int, ...]
@@ -39,7 +39,7 @@ class Split:
 
     @property
     def labelled_images(self) -> int:
-        """Annotated images this replicate costs; those that validate count too."""
+        """Number of annotated images this replicate needs, including validation."""
         return len(self.labelled) + len(self.validation)
 
 
@@ -47,7 +47,7 @@ def target_split(
     index: Index,
     settings: SplitSettings,
     *,
-    offer: Offer,
+    offer: AnnotationKind,
     folds: int,
     fold: int,
     seed: int,
@@ -55,30 +55,32 @@ def target_split(
     min_cases: int,
     reserve: float | None = None,
 ) -> Split:
-    """Split the target data for one fold, seed and amount of labels.
+    """Split the target data for one fold, seed and number of labelled images.
 
-    `labelled` is a share of the training images (float) or a number of images (int). Rows with faults take no
-    part. The order in which patients are labelled is drawn for each seed and fold: with one order per seed, small
-    subsets of all folds would share most of their patients, and intervals over folds would miss the variance due to
-    who is labelled. For the same reason patients of the `reserve`, the share that a search has used and that no fold
-    tests, keep their places in the order. Raises `DataError` if nothing is left to test or to train on.
+    `labelled` is a share of the training images (float) or a number of images (int). Rows with faults are excluded.
+    The order in which patients are labelled is drawn per seed and fold: with one order per seed, small subsets of all
+    folds would share most of their patients, and intervals over folds would miss the variance due to the choice of
+    labelled patients. For the same reason patients of the `reserve` (the share used by a search, which is in no test
+    fold) keep their position in the order. Raises `DataError` if no test or training images are left.
     """
     seed = seed if settings.seed is None else settings.seed
-    members, everyone = _ordered(index, offer, seed, fold)
+    members, ordered = _ordered_patients(index, offer, seed, fold)
     check_named(index, settings, members, offer)
     seen = reserved(index, settings, offer, reserve) if reserve else frozenset[str]()
-    tested, part = _held_out(index, settings, members, offer=offer, folds=folds, fold=fold, seed=seed, seen=seen)
-    order = [patient for patient in everyone if patient not in tested]
+    test_patients, part = _test_and_validation(
+        index, settings, members, offer=offer, folds=folds, fold=fold, seed=seed, seen=seen
+    )
+    order = [patient for patient in ordered if patient not in test_patients]
     prefix = order[: _prefix_length(order, members, labelled)]
     validators = _validators(index, settings, order=prefix, part=part)
     if count_images(members, validators) < min_cases:
         validators = set()
     hidden = rows_of(members, order[len(prefix) :])
     return Split(
-        labelled=_training(members, prefix, validators),
+        labelled=_training_rows(members, prefix, validators),
         validation=rows_of(members, validators),
-        unlabelled=tuple(sorted((*hidden, *_without(index, settings, offer, tested | validators)))),
-        test=rows_of(members, tested),
+        unlabelled=tuple(sorted((*hidden, *_unannotated_rows(index, settings, offer, test_patients | validators)))),
+        test=rows_of(members, test_patients),
     )
 
 
@@ -86,85 +88,87 @@ def pretraining_split(
     index: Index,
     settings: SplitSettings,
     *,
-    offer: Offer | None,
+    offer: AnnotationKind | None,
     seed: int,
     min_cases: int,
     exclude: frozenset[int],
 ) -> Split:
-    """Split data that is not the target's; `offer` None reads images only, `exclude` are rows to leave out.
+    """Split pretraining data; `offer` None uses images without annotation, `exclude` are rows to leave out.
 
-    A fixed test part is held out. `folds` hold nothing out, and validate by the default share.
+    A fixed test set is held out. With `folds` nothing is held out for testing, and validation uses the default share.
     """
     seed = seed if settings.seed is None else settings.seed
     usable = _usable(index, offer)
     members = members_of(index, usable)
-    tested = set() if settings.test == "folds" else fixed_test(index, settings, members, offer)
+    test_patients = set() if settings.test == "folds" else fixed_test(index, settings, members, offer)
     kept = [row for row in usable if row not in exclude]
     remaining = members_of(index, kept)
-    order = [patient for patient in patient_order(index, kept, seed) if patient not in tested]
+    order = [patient for patient in patient_order(index, kept, seed) if patient not in test_patients]
     if settings.validation == "folds":
         settings = settings.model_copy(update={"validation": ValidationShare()})
     validators = _validators(index, settings, order=order, part=())
     if count_images(remaining, validators) < min_cases:
         validators = set()
     return Split(
-        labelled=_training(remaining, order, validators),
+        labelled=_training_rows(remaining, order, validators),
         validation=rows_of(remaining, validators),
-        unlabelled=tuple(row for row in _without(index, settings, offer, tested) if row not in exclude),
-        test=rows_of(remaining, tested & remaining.keys()),
+        unlabelled=tuple(row for row in _unannotated_rows(index, settings, offer, test_patients) if row not in exclude),
+        test=rows_of(remaining, test_patients & remaining.keys()),
     )
 
 
 @lru_cache(maxsize=8)
-def reserved(index: Index, settings: SplitSettings, offer: Offer, share: float) -> frozenset[str]:
-    """Return the patients that a search may use: whole, with annotation, of all categories, the same for every seed.
+def reserved(index: Index, settings: SplitSettings, offer: AnnotationKind, share: float) -> frozenset[str]:
+    """Return the patients with annotation that a search may use, stratified by category and equal for all seeds.
 
-    Where the test set is fixed they are a share of the others. Raises `DataError` where nobody is left to test.
+    With a fixed test set they are a share of the other patients. Raises `DataError` if no patient is left.
     """
-    # An order of its own: else the reserve would be the first labels of that seed in every fold.
-    members, everyone = _ordered(index, offer, -1 - (settings.seed or 0), None)
-    tested = set() if settings.test == "folds" else fixed_test(index, settings, members, offer)
-    others = [patient for patient in everyone if patient not in tested]
-    count = max(1, round(share * len(others)))
-    if count >= len(others):
+    # A separate random order: otherwise the reserve would be the first labelled patients of that seed in each fold.
+    members, ordered = _ordered_patients(index, offer, -1 - (settings.seed or 0), None)
+    test_patients = set() if settings.test == "folds" else fixed_test(index, settings, members, offer)
+    candidates = [patient for patient in ordered if patient not in test_patients]
+    count = max(1, round(share * len(candidates)))
+    if count >= len(candidates):
         raise DataError(
             f"a reserve of {share} takes all {count} patients that do not test; allowed: a share that leaves some; "
             "lower search.reserve"
         )
-    return frozenset(others[:count])
+    return frozenset(candidates[:count])
 
 
-def reserve_split(index: Index, settings: SplitSettings, *, offer: Offer | None, share: float, min_cases: int) -> Split:
-    """Split the reserve itself, into what a search trains on and what judges it; nobody tests.
+def reserve_split(
+    index: Index, settings: SplitSettings, *, offer: AnnotationKind | None, share: float, min_cases: int
+) -> Split:
+    """Split the reserve into training and validation for a search; the test set is empty.
 
-    Images of patients outside the reserve are in no part. `offer` None reads images only. Raises `DataError`.
+    Patients outside the reserve are excluded. `offer` None uses images without annotation. Raises `DataError`.
     """
     settings = settings.model_copy(update={"seed": settings.seed or 0})
-    own = reserved(index, settings, "masks", share)
-    rows = frozenset(row for row in range(len(index)) if index.patients[row] not in own)
+    reserve = reserved(index, settings, "masks", share)
+    outside = frozenset(row for row in range(len(index)) if index.patients[row] not in reserve)
     part = settings.model_copy(update={"test": "folds"})
-    return pretraining_split(index, part, offer=offer, seed=settings.seed or 0, min_cases=min_cases, exclude=rows)
+    return pretraining_split(index, part, offer=offer, seed=settings.seed or 0, min_cases=min_cases, exclude=outside)
 
 
-def fingerprint(index: Index, rows: Iterable[int], offers: Sequence[Offer]) -> str:
-    """Return 128 bits (hex) over what is read of `rows`, in any order: ids, images and those annotations."""
+def fingerprint(index: Index, rows: Iterable[int], offers: Sequence[AnnotationKind]) -> str:
+    """Return a 128-bit hash (hex) of ids, images and the given annotations of `rows`, independent of their order."""
     columns = [index.ids, index.content, *(index.offers[offer] for offer in offers)]
     lines = sorted(["\0".join([column[row] for column in columns]) for row in rows])
     return blake2b("\0".join([*offers, "", *lines]).encode(), digest_size=16).hexdigest()
 
 
-def _usable(index: Index, offer: Offer | None) -> list[int]:
+def _usable(index: Index, offer: AnnotationKind | None) -> list[int]:
     if offer is None:
         return [row for row, fault in enumerate(index.faults) if not fault]
     faults = index.faults
-    return [row for row, held in enumerate(index.offers.get(offer, ())) if held and not faults[row]]
+    return [row for row, annotation in enumerate(index.offers.get(offer, ())) if annotation and not faults[row]]
 
 
-def _held_out(
-    index: Index, settings: SplitSettings, members: Members, *, offer: Offer, folds: int, fold: int, seed: int,
+def _test_and_validation(
+    index: Index, settings: SplitSettings, members: Members, *, offer: AnnotationKind, folds: int, fold: int, seed: int,
     seen: frozenset[str],
 ) -> tuple[set[str], Sequence[str]]:  # fmt: skip
-    """Return the patients that test, none of `seen`, and those whose turn it is to validate where folds do."""
+    """Return the test patients (none of `seen`), and the fold for validation if folds are used for it."""
     fixed, by_fold = settings.test != "folds", settings.validation == "folds"
     if folds > 1 and fixed and not by_fold:
         raise DataError(
@@ -176,51 +180,53 @@ def _held_out(
             "raise compare.folds, or fix the test set and validate by share"
         )
     if not fixed:
-        parts = _parts(index, offer, seen, folds, seed)
+        parts = _folds(index, offer, seen, folds, seed)
         return set(parts[fold]), parts[(fold + 1) % folds]
-    tested = fixed_test(index, settings, members, offer)
+    test_patients = fixed_test(index, settings, members, offer)
     if not by_fold:
-        return tested, ()
-    return tested, _parts(index, offer, frozenset(tested), folds, seed)[fold]
+        return test_patients, ()
+    return test_patients, _folds(index, offer, frozenset(test_patients), folds, seed)[fold]
 
 
-# Every amount of labels uses the same orders and folds: cached, because a study asks for them thousands of times.
+# Cached: a study needs the same orders and folds thousands of times, for every labelled fraction.
 @lru_cache(maxsize=64)
-def _ordered(index: Index, offer: Offer, seed: int, fold: int | None) -> tuple[Members, tuple[str, ...]]:
-    """Return the patients with annotation: their rows, and their order in this fold."""
-    members = _annotated(index, offer)
+def _ordered_patients(
+    index: Index, offer: AnnotationKind, seed: int, fold: int | None
+) -> tuple[Members, tuple[str, ...]]:
+    """Return the rows of the patients with annotation, and the order of these patients in this fold."""
+    members = _annotated_patients(index, offer)
     return members, patient_order(index, rows_of(members, members), seed, fold)
 
 
 @lru_cache(maxsize=8)
-def _annotated(index: Index, offer: Offer) -> Members:
+def _annotated_patients(index: Index, offer: AnnotationKind) -> Members:
     return members_of(index, _usable(index, offer))
 
 
 @lru_cache(maxsize=8)
-def _parts(index: Index, offer: Offer, without: frozenset[str], folds: int, seed: int) -> list[list[str]]:
-    """Return the folds of all patients with annotation but those of a fixed test set or a reserve."""
-    members = _annotated(index, offer)
-    others = {patient: rows for patient, rows in members.items() if patient not in without}
-    return deal_folds(index, others, folds=folds, seed=seed)
+def _folds(index: Index, offer: AnnotationKind, excluded: frozenset[str], folds: int, seed: int) -> list[list[str]]:
+    """Return the folds of all patients with annotation, without those of a fixed test set or a reserve."""
+    members = _annotated_patients(index, offer)
+    remaining = {patient: rows for patient, rows in members.items() if patient not in excluded}
+    return deal_folds(index, remaining, folds=folds, seed=seed)
 
 
 def _prefix_length(order: Sequence[str], members: Members, labelled: float) -> int:
-    """Return how many patients, from the first on, have at least the labelled images."""
+    """Return the length of the shortest prefix of patients with at least the labelled number of images."""
     total = count_images(members, order)
     # 0.07 of 100 images is 7.000000000000001 in floating point, but means 7.
-    wanted = labelled if isinstance(labelled, int) else math.ceil(round(labelled * total, 6))
-    if not 0 < wanted <= total:
+    required = labelled if isinstance(labelled, int) else math.ceil(round(labelled * total, 6))
+    if not 0 < required <= total:
         raise DataError(
             f"labelled is {labelled} of {total} training images; allowed: a share above 0 up to 1, "
             f"or 1 to {total} images; change the labelled amount"
         )
     images = list(accumulate(len(members[patient]) for patient in order))
-    return bisect_left(images, wanted) + 1
+    return bisect_left(images, required) + 1
 
 
 def _validators(index: Index, settings: SplitSettings, *, order: Sequence[str], part: Sequence[str]) -> set[str]:
-    """Return the patients of `order` that validate; `part` is the fold whose turn it is."""
+    """Return the validation patients of `order`; `part` is the validation fold."""
     validation = settings.validation
     if isinstance(validation, ValidationShare):
         step = round(1 / validation.share)
@@ -230,7 +236,7 @@ def _validators(index: Index, settings: SplitSettings, *, order: Sequence[str], 
     return {index.patients[row] for row in named_rows(index, validation, "validation")}.intersection(order)
 
 
-def _training(members: Members, patients: Sequence[str], validators: set[str]) -> tuple[int, ...]:
+def _training_rows(members: Members, patients: Sequence[str], validators: set[str]) -> tuple[int, ...]:
     training = rows_of(members, [patient for patient in patients if patient not in validators])
     if not training:
         raise DataError(
@@ -240,15 +246,17 @@ def _training(members: Members, patients: Sequence[str], validators: set[str]) -
     return training
 
 
-def _without(index: Index, settings: SplitSettings, offer: Offer | None, held_out: set[str]) -> list[int]:
-    """Return training rows that lack the annotation."""
+def _unannotated_rows(
+    index: Index, settings: SplitSettings, offer: AnnotationKind | None, held_out: set[str]
+) -> list[int]:
+    """Return the training rows without annotation."""
     if offer is None:
         return []
     official = "test" if settings.test == "official" else None
     return [
         row
-        for row, held in enumerate(index.offers.get(offer) or [""] * len(index))
-        if not held
+        for row, annotation in enumerate(index.offers.get(offer) or [""] * len(index))
+        if not annotation
         and not index.faults[row]
         and index.patients[row] not in held_out
         and index.official[row] != official

@@ -1,4 +1,4 @@
-"""Parts of data that a study file or its publisher names: fixed test sets, lists of images."""
+"""Splits defined by a study file or the publisher: fixed test sets, lists of images."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,38 +8,38 @@ from datasets.decoding.decode import SUFFIXES
 from datasets.decoding.text import normal, read_lines
 from datasets.errors import DataError
 from datasets.settings import FileList, SplitSettings, TestImages, TestShare
-from datasets.source import Index, Offer
+from datasets.source import AnnotationKind, Index
 from datasets.splits.patients import Members, draw_images, patient_order, rows_of
 
 
-def fixed_test(index: Index, settings: SplitSettings, members: Members, offer: Offer | None) -> set[str]:
-    """Return the patients of the test set that all seeds and folds share."""
+def fixed_test(index: Index, settings: SplitSettings, members: Members, offer: AnnotationKind | None) -> set[str]:
+    """Return the patients of the fixed test set, which is the same for all seeds and folds."""
     test = settings.test
     if isinstance(test, TestImages | TestShare):
-        tested = _drawn(index, test, members, settings.seed or 0)
+        test_patients = _draw_test_patients(index, test, members, settings.seed or 0)
     else:
-        tested = members.keys() & {index.patients[row] for row in named_rows(index, test, "test")}
-    if not tested:
+        test_patients = members.keys() & {index.patients[row] for row in named_rows(index, test, "test")}
+    if not test_patients:
         raise DataError(f"split.test ({test}) holds no image with {offer or 'pixels'}; allowed: one or more; change it")
-    return tested
+    return test_patients
 
 
-def _drawn(index: Index, test: TestImages | TestShare, members: Members, seed: int) -> set[str]:
+def _draw_test_patients(index: Index, test: TestImages | TestShare, members: Members, seed: int) -> set[str]:
     rows = rows_of(members, members)
-    alone: set[str] = set()
+    single_cases: set[str] = set()
     if isinstance(test, TestImages):
-        wanted = test.images
+        images = test.images
     else:
-        wanted = max(1, round(test.share * len(rows)))
+        images = max(1, round(test.share * len(rows)))
         if test.and_ == "single_case_categories":
             cases = Counter([index.categories[row] for row in rows])
-            alone = {index.patients[row] for row in rows if cases[index.categories[row]] == 1}
-    order = [patient for patient in patient_order(index, rows, seed) if patient not in alone]
-    return alone | draw_images(order, members, wanted)
+            single_cases = {index.patients[row] for row in rows if cases[index.categories[row]] == 1}
+    order = [patient for patient in patient_order(index, rows, seed) if patient not in single_cases]
+    return single_cases | draw_images(order, members, images)
 
 
 def named_rows(index: Index, choice: object, part: str) -> list[int]:
-    """Return the rows that a list of image ids, or the publisher, puts into a part."""
+    """Return the rows assigned to a part by a list of image ids or by the publisher."""
     if choice == "official":
         return [row for row, official in enumerate(index.official) if official == part]
     if not isinstance(choice, FileList):
@@ -49,7 +49,7 @@ def named_rows(index: Index, choice: object, part: str) -> list[int]:
 
 
 def _named_row(name: str, position: Mapping[str, int], path: Path) -> int:
-    """Return the row of an image, which a list may name with the ending of its file."""
+    """Return the row of an image, which may be listed with or without its file suffix."""
     stem, dot, suffix = name.rpartition(".")
     for known in (name, stem) if f"{dot}{suffix}".lower() in SUFFIXES else (name,):
         if known in position:
@@ -60,8 +60,8 @@ def _named_row(name: str, position: Mapping[str, int], path: Path) -> int:
     )
 
 
-def check_named(index: Index, settings: SplitSettings, members: Members, offer: Offer) -> None:
-    """Refuse parts of the target data that miss annotation or tear a patient apart."""
+def check_named(index: Index, settings: SplitSettings, members: Members, offer: AnnotationKind) -> None:
+    """Raise `DataError` for parts of the target data with missing annotation or with divided patients."""
     for part, choice in (("test", settings.test), ("validation", settings.validation)):
         named = set(named_rows(index, choice, part))
         for row in sorted(named):

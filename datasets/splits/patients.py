@@ -1,4 +1,4 @@
-"""Patients put in order, dealt to folds, drawn for a test set: seeded, stratified, platform independent."""
+"""Ordering of patients, folds and test sets: seeded, stratified, platform independent."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ Members = Mapping[str, Sequence[int]]
 """Rows by patient."""
 
 SEARCHED: Final = 2000
-"""Images up to which a combination of whole patients is searched for; it bounds the memory of the search."""
+"""Number of images up to which an exact combination of patients is searched for; bounds the memory used."""
 
 
 def members_of(index: Index, rows: Iterable[int]) -> dict[str, list[int]]:
@@ -25,23 +25,23 @@ def members_of(index: Index, rows: Iterable[int]) -> dict[str, list[int]]:
 
 
 def rows_of(members: Members, patients: Iterable[str]) -> tuple[int, ...]:
-    """Return the rows of some patients, ascending."""
+    """Return the rows of the given patients in ascending order."""
     return tuple(sorted(row for patient in patients for row in members[patient]))
 
 
 def count_images(members: Members, patients: Iterable[str]) -> int:
-    """Return how many images some patients have."""
+    """Return the number of images of the given patients."""
     return sum(len(members[patient]) for patient in patients)
 
 
 def patient_order(index: Index, rows: Iterable[int], seed: int, fold: int | None = None) -> tuple[str, ...]:
-    """Return the patients of `rows` in an order whose every prefix has about the categories of the whole.
+    """Return the patients of `rows` in an order in which every prefix is approximately stratified by category.
 
-    Orders of different folds are independent; `fold=None` gives the one order of data that no fold divides.
+    Orders of different folds are independent; `fold=None` is the order of data without folds.
 
-    Systematic sampling: the k-th of a category's n patients stands at (k + u) / n, with one random u in
-    [0, 1) per category, so each patient is equally likely to come early. A patient has its most frequent
-    category.
+    Systematic sampling: the k-th of the n patients of a category is placed at (k + u) / n, with one random u in
+    [0, 1) per category, so each patient is equally likely to come early. The category of a patient is the most
+    frequent one of its images.
     """
     placed: list[tuple[float, str]] = []
     suffix = "" if fold is None else f" of fold {fold}"
@@ -52,9 +52,10 @@ def patient_order(index: Index, rows: Iterable[int], seed: int, fold: int | None
 
 
 def deal_folds(index: Index, members: Members, *, folds: int, seed: int) -> list[list[str]]:
-    """Deal patients to folds: every category evenly, images balanced to within the largest patient.
+    """Distribute patients over folds, stratified by category and balanced by number of images.
 
-    Raises `DataError` for more folds than patients.
+    The numbers of images differ by at most those of the largest patient. Raises `DataError` for more folds than
+    patients.
     """
     if folds > len(members):
         raise DataError(
@@ -72,48 +73,46 @@ def deal_folds(index: Index, members: Members, *, folds: int, seed: int) -> list
     return dealt
 
 
-def draw_images(order: Sequence[str], members: Members, wanted: int) -> set[str]:
-    """Choose whole patients with `wanted` images, else as few more as possible; early patients first.
+def draw_images(order: Sequence[str], members: Members, count: int) -> set[str]:
+    """Choose patients with `count` images in total, or the next possible number; early patients first.
 
-    Raises `DataError` where the patients have fewer images.
+    Raises `DataError` if the patients have fewer images.
     """
     total = count_images(members, order)
-    if wanted > total:
-        raise DataError(
-            f"a test set of {wanted} images out of {total}; allowed: fewer than there are; lower split.test"
-        )
+    if count > total:
+        raise DataError(f"a test set of {count} images out of {total}; allowed: fewer than there are; lower split.test")
     largest = max((len(members[patient]) for patient in order), default=0)
-    taken, missing = 0, wanted
+    taken, missing = 0, count
     while missing > SEARCHED + largest:
         missing -= len(members[order[taken]])
         taken += 1
     return {*order[:taken], *_combination(order[taken:], members, missing, missing + largest)}
 
 
-def _combination(order: Sequence[str], members: Members, wanted: int, most: int) -> set[str]:
-    """Choose patients with `wanted` images or the nearest above; the first in order where several fit."""
-    # Bit i of reachable[k]: some of the patients from the k-th on have i images together.
-    reachable, kept_bits = [1], (1 << most + 1) - 1
+def _combination(order: Sequence[str], members: Members, count: int, limit: int) -> set[str]:
+    """Choose patients with `count` images or the nearest number above; ties are resolved by the order."""
+    # Bit i of reachable[k]: a subset of the patients from the k-th on has i images in total.
+    reachable, kept_bits = [1], (1 << limit + 1) - 1
     for patient in reversed(order):
         reachable.append((reachable[-1] | reachable[-1] << len(members[patient])) & kept_bits)
     reachable.reverse()
-    missing = next(images for images in range(wanted, most + 1) if reachable[0] >> images & 1)
+    missing = next(images for images in range(count, limit + 1) if reachable[0] >> images & 1)
     chosen: set[str] = set()
-    for patient, rest in zip(order, reachable[1:], strict=True):
-        left = missing - len(members[patient])
-        if left >= 0 and rest >> left & 1:
+    for patient, reachable_after in zip(order, reachable[1:], strict=True):
+        remaining = missing - len(members[patient])
+        if remaining >= 0 and reachable_after >> remaining & 1:
             chosen.add(patient)
-            missing = left
+            missing = remaining
     return chosen
 
 
 def _draw(seed: int, purpose: str, name: str) -> int:
-    """Return 64 random bits that depend on nothing but the arguments."""
+    """Return 64 pseudo-random bits determined by the arguments."""
     return int.from_bytes(blake2b(f"{seed}\0{purpose}\0{name}".encode(), digest_size=8).digest())
 
 
 def _strata(index: Index, members: Members, seed: int, purpose: str) -> dict[str, list[str]]:
-    """Group patients by category, shuffled within."""
+    """Group patients by category, shuffled within each."""
     strata: dict[str, list[tuple[int, str]]] = {}
     for patient, rows in members.items():
         category = index.categories[rows[0]]

@@ -1,4 +1,4 @@
-"""Which part of an image a discriminator's answers see, and so how small images may be. Imports no torch."""
+"""Receptive fields of discriminators and the minimum image size that follows. Does not import torch."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,13 +12,13 @@ PATCHES: Mapping[int, tuple[Layer, ...]] = {
     70: ((4, 2), (4, 2), (4, 2), (4, 1), (4, 1)),
     256: ((4, 2), (3, 2), (3, 2), (3, 2), (3, 2), (4, 1), (4, 1)),
 }
-"""Layers by receptive field. 16 and 70 are pix2pix's; 256 is its 286 with 3x3 convolutions in levels 2 to 5."""
+"""Layers by receptive field. 16 and 70 are those of pix2pix; 256 is its 286 with 3x3 convolutions in levels 2 to 5."""
 PIXEL_SIDE = 32
-"""Pixels, halved five times."""
+"""Minimum side in pixels, which is halved five times."""
 
 
 def receptive_field(layers: Iterable[Layer]) -> int:
-    """Return the side in pixels of what one output sees: from the last layer on, r becomes (r - 1) stride + kernel."""
+    """Return the receptive field in pixels: from the last layer on, r becomes (r - 1) stride + kernel."""
     side = 1
     for kernel, stride in reversed(tuple(layers)):
         side = (side - 1) * stride + kernel
@@ -26,7 +26,7 @@ def receptive_field(layers: Iterable[Layer]) -> int:
 
 
 def discriminator_problem(settings: DiscriminatorSettings, *, size: int) -> str | None:
-    """Say in one line why images of this side in pixels are too small for it; None where they are not."""
+    """Return an error message if images of this side in pixels are too small, else None."""
     smallest = smallest_side(settings)
     if size >= smallest:
         return None
@@ -36,7 +36,7 @@ def discriminator_problem(settings: DiscriminatorSettings, *, size: int) -> str 
 
 
 def smallest_side(settings: DiscriminatorSettings) -> int:
-    """Return the smallest image side in pixels for which it has an output; sides above it have one too."""
+    """Return the minimum image side in pixels for which the output is not empty."""
     if settings.name == "fully_convolutional":
         return PIXEL_SIDE
     layers = PATCHES[settings.receptive_field]

@@ -1,4 +1,4 @@
-"""Segmentation architectures by name. Planning reads this table: no torch here."""
+"""Table of segmentation architectures. Used by planning, so it does not import torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ LIBRARY = "models.architectures.library"
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What an architecture asks of its backbone and its images.
+    """An architecture and its requirements of backbone and images.
 
-    `module` has `parts(blueprint) -> Parts` and `model` is the library's class. With an `output_stride`
-    below 32 the encoder is dilated. Image sides are multiples of `divisor` and at least `smallest`.
-    `upsampling` are the ways its decoder can double the size of its maps, the published one first.
+    `module` defines `parts(blueprint) -> Parts`; `model` is the class in the library. With an `output_stride` below 32
+    the encoder is dilated. Image sides are multiples of `divisor` and at least `smallest`. `upsampling` lists the
+    upsampling methods of the decoder, the published one first.
     """
 
     title: str
@@ -28,18 +28,18 @@ class Architecture:
     smallest: int = 32
     features: Literal["pyramid", "plain"] = "pyramid"
     half_stride: bool = False
-    """Needs a feature map at stride 2, which hierarchical transformers lack."""
+    """Requires a feature map at stride 2, which hierarchical transformers lack."""
     upsampling: tuple[Upsampling, ...] = ("bilinear",)
     rates: tuple[int, ...] = ()
-    """Rates of the spatial pyramid where the library's are those of another output stride than this one."""
+    """Rates of the atrous spatial pyramid, if the library's defaults are for a different output stride."""
     pools: bool = False
-    """Normalises a global average over the batch: it trains on two images at least."""
-    own: bool = False
-    """Brings its own encoder: `backbone: own`; its module has `encoder(blueprint) -> nn.Module` too."""
+    """Applies batch norm to a global average, so that it needs at least two training images per batch."""
+    own_encoder: bool = False
+    """Defines its encoder (`backbone: own`); the module then also defines `encoder(blueprint) -> nn.Module`."""
     stages: int = 0
-    """How many stages of its own encoder can be frozen."""
+    """Number of stages of that encoder that can be frozen."""
     backbones: tuple[str, ...] = ()
-    """Named backbones it takes in place of its own encoder, which they equal but for published weights."""
+    """Named backbones equal to that encoder, accepted because published weights exist for them."""
 
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
@@ -95,7 +95,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
         "unet_plain": Architecture(
             title="U-Net as first published, padded (Ronneberger et al. 2015)",
             module="models.architectures.unet_plain",
-            own=True,
+            own_encoder=True,
             stages=5,
             divisor=16,
             upsampling=("transposed", "nearest", "bilinear"),
@@ -103,7 +103,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
         "xnet": Architecture(
             title="XNet (Bullock et al. 2019)",
             module="models.architectures.xnet",
-            own=True,
+            own_encoder=True,
             stages=4,
             divisor=8,
             upsampling=("nearest", "bilinear", "transposed"),
@@ -111,7 +111,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
         "segnet": Architecture(
             title="SegNet (Badrinarayanan et al. 2017)",
             module="models.architectures.segnet",
-            own=True,
+            own_encoder=True,
             stages=5,
             backbones=("vgg16_bn",),
             upsampling=("unpool",),
@@ -119,7 +119,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
         "segnet_basic": Architecture(
             title="SegNet-Basic (Badrinarayanan et al. 2017)",
             module="models.architectures.segnet_basic",
-            own=True,
+            own_encoder=True,
             stages=4,
             divisor=16,
             upsampling=("unpool",),

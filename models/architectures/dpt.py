@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from models.architectures.parts import Blueprint, Parts
-from models.catalog.registry import backbone as described
+from models.catalog.registry import backbone as describe_backbone
 from models.encoders.library import plain
 from models.encoders.vision import smp
 
@@ -14,7 +14,7 @@ FUSED = 256
 
 
 class Decoder(smp.decoders.dpt.decoder.DPTDecoder):  # type: ignore[misc]
-    """The library's decoder fed by one list: prefix tokens where there are any, then feature maps."""
+    """The library's decoder with a single list as input: prefix tokens, if any, then feature maps."""
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Return (N, 256, S/2, S/2)."""
@@ -25,8 +25,8 @@ class Decoder(smp.decoders.dpt.decoder.DPTDecoder):  # type: ignore[misc]
 
 
 def parts(blueprint: Blueprint) -> Parts:
-    """Make the parts with the library's defaults and random weights."""
-    options = described(blueprint.backbone).options
+    """Create the parts with the library's defaults and random weights."""
+    options = describe_backbone(blueprint.backbone).options
     encoder = plain(blueprint.backbone, channels=blueprint.channels, options=options)
     decoder = Decoder(
         encoder.out_channels,

@@ -1,10 +1,10 @@
-"""Heads of networks that give one answer an image: linear layers over the deepest feature map."""
+"""Heads of networks with one output per image: linear layers on the deepest feature map."""
 
 from torch import Tensor, nn
 
 
 class AverageHead(nn.Linear):
-    """Linear layer of the global average (N, C) of a feature map."""
+    """Global average pooling and a linear layer."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return (N, outputs) of (N, C, H, W)."""
@@ -12,7 +12,7 @@ class AverageHead(nn.Linear):
 
 
 class FlattenHead(nn.Linear):
-    """Linear layer of all values of a feature map, C x H x W of them (Hu et al.): positions count."""
+    """Linear layer on the flattened feature map, C x H x W values (Hu et al.), which keeps positions."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return (N, outputs) of (N, C, H, W)."""

@@ -1,4 +1,4 @@
-"""Layers that the networks with an encoder of their own are made of."""
+"""Layers of the architectures that define their encoder."""
 
 from typing import TypeVar
 
@@ -9,40 +9,40 @@ from models.settings import Upsampling
 
 
 def convolution(inputs: int, outputs: int, *, kernel: int = 3) -> nn.Sequential:
-    """Return a padded convolution, batch normalisation, ReLU.
+    """Return a padded convolution, batch normalisation and ReLU.
 
-    No bias: the normalisation would take it away again.
+    Without bias, which the normalisation would cancel.
     """
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
     )
 
 
-def doubling(way: Upsampling, channels: int) -> nn.Module:
-    """Return what doubles the side of feature maps (N, channels, S, S) without changing their channels."""
-    if way == "transposed":
+def upsample_2x(upsampling: Upsampling, channels: int) -> nn.Module:
+    """Return a layer that doubles the side of feature maps (N, channels, S, S)."""
+    if upsampling == "transposed":
         return nn.ConvTranspose2d(channels, channels, 2, stride=2)
-    return nn.Upsample(scale_factor=2, mode=way)
+    return nn.Upsample(scale_factor=2, mode=upsampling)
 
 
 def unpool(maps: Tensor, pooled: Tensor) -> Tensor:
-    """Put each value of `maps` (N, C, S, S) where the maximum of `pooled` (N, C, 2S, 2S) lay in its 2x2 window.
+    """Place each value of `maps` (N, C, S, S) at the position of the maximum of `pooled` (N, C, 2S, 2S) in its window.
 
-    All else is 0. As `torch.nn.functional.max_unpool2d` with the indices of the pooling of `pooled`, but
-    deterministic on every device.
+    All other values are 0. Equals `torch.nn.functional.max_unpool2d` with the indices of pooling `pooled`, but is
+    deterministic on all devices.
     """
     n, channels, height, width = maps.shape
     windows = pooled.reshape(n, channels, height, 2, width, 2).transpose(3, 4).flatten(4)
-    chosen = windows.argmax(dim=4, keepdim=True) == torch.arange(4, device=maps.device)
-    spread = (maps.unsqueeze(4) * chosen).view(n, channels, height, width, 2, 2)
-    return spread.transpose(3, 4).reshape(n, channels, 2 * height, 2 * width)
+    is_maximum = windows.argmax(dim=4, keepdim=True) == torch.arange(4, device=maps.device)
+    unpooled = (maps.unsqueeze(4) * is_maximum).view(n, channels, height, width, 2, 2)
+    return unpooled.transpose(3, 4).reshape(n, channels, 2 * height, 2 * width)
 
 
-Made = TypeVar("Made", bound=nn.Module)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-def initialised(module: Made) -> Made:
-    """Draw the weights of all convolutions after He et al. (2015), as U-Net and SegNet did; biases are 0."""
+def initialised(module: ModuleT) -> ModuleT:
+    """Initialise all convolutions after He et al. (2015), as U-Net and SegNet did; biases are 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

@@ -1,19 +1,19 @@
-"""Architectures taken apart from the library's models: its encoders, decoders and heads."""
+"""Architectures of segmentation-models-pytorch, split into encoder, decoder and head."""
 
 from itertools import pairwise
 
 from torch import Tensor, nn
 
 from models.architectures import ARCHITECTURES
-from models.architectures.layers import doubling
+from models.architectures.layers import upsample_2x
 from models.architectures.parts import Blueprint, Parts
-from models.catalog.registry import backbone as described
+from models.catalog.registry import backbone as describe_backbone
 from models.encoders.library import encoder_name
 from models.encoders.vision import smp
 
 
 def parts(blueprint: Blueprint) -> Parts:
-    """Make the parts as published, else with the library's defaults, and with random weights."""
+    """Create the parts with published settings, else the library's defaults, and random weights."""
     assert blueprint.architecture is not None
     architecture = ARCHITECTURES[blueprint.architecture]
     interpolates = blueprint.upsampling in ("nearest", "bilinear") and len(architecture.upsampling) > 1
@@ -24,7 +24,7 @@ def parts(blueprint: Blueprint) -> Parts:
         classes=blueprint.outputs,
         **({"decoder_interpolation": blueprint.upsampling} if interpolates else {}),
         **({"decoder_atrous_rates": architecture.rates} if architecture.rates else {}),
-        **described(blueprint.backbone).options,
+        **describe_backbone(blueprint.backbone).options,
     )
     if blueprint.architecture == "unet" and blueprint.upsampling == "transposed":
         _transpose(model.decoder, model.encoder.out_channels[-1])
@@ -32,14 +32,14 @@ def parts(blueprint: Blueprint) -> Parts:
 
 
 class TransposedBlock(nn.Module):
-    """A block of the library's U-Net behind a transposed 2x2 convolution.
+    """A block of the library's U-Net after a transposed 2x2 convolution.
 
-    What the block interpolates has its target's size already, so that interpolating copies it.
+    Inputs of the block already have the target size, so that its interpolation is the identity.
     """
 
     def __init__(self, block: nn.Module, channels: int) -> None:
         super().__init__()
-        self.up = doubling("transposed", channels)
+        self.up = upsample_2x("transposed", channels)
         self.block = block
 
     def forward(self, maps: Tensor, height: int, width: int, skip_connection: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""What an architecture's module makes."""
+"""Parts of a network and the blueprint they are built from."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from models.settings import Head, Upsampling
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Encoder, decoder and head; `decoder` is None where the network gives one answer an image."""
+    """Encoder, decoder and head; `decoder` is None for networks with one output per image."""
 
     encoder: nn.Module
     decoder: nn.Module | None
@@ -18,12 +18,12 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True)
 class Blueprint:
-    """A network before it is built.
+    """Specification of a network.
 
-    Without architecture, or without `trains_decoder`, it is an encoder under a linear head; an architecture
-    that brings its own encoder is named there too. `size` is the side of the images that it is to train on, by which
-    its maps are laid out in memory; `head: flatten` needs it. `upsampling` None is the architecture's own.
-    `skips=False` feeds the decoder zeros in place of every feature map but the deepest.
+    Without architecture, or without `trains_decoder`, it is an encoder with a linear head; an architecture that
+    defines its encoder is given in that case too. `size` is the side of the training images, which determines the
+    memory format and is required by `head: flatten`. `upsampling` None is the published method of the architecture.
+    `skips=False` replaces all feature maps except the deepest by zeros.
     """
 
     architecture: str | None
@@ -38,5 +38,5 @@ class Blueprint:
 
     @property
     def dense(self) -> bool:
-        """Whether every pixel gets an answer, not the image."""
+        """Whether the output is per pixel rather than per image."""
         return self.architecture is not None and self.trains_decoder

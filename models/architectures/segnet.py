@@ -1,8 +1,8 @@
 """SegNet (Badrinarayanan et al. 2017) on VGG16 with batch normalisation, 29.4 million parameters.
 
-The encoder is the library's `vgg16_bn`, so that its published weights can be had under that name. Its maps
-lie before each pooling; the decoder finds the pooled positions in them again. Without skips (zeros in their
-place) every value goes to the upper left of its window.
+The encoder is the library's `vgg16_bn`, so that its published weights are available under that name. Its maps are
+taken before each pooling; the decoder recomputes the pooling positions from them. Without skips (zeros instead) every
+value is placed at the upper left of its window.
 """
 
 from itertools import pairwise
@@ -15,11 +15,11 @@ from models.encoders.library import pyramid
 
 ENCODER = "vgg16_bn"
 LEVELS = ((512, 512, 512, 512), (512, 512, 512, 256), (256, 256, 256, 128), (128, 128, 64), (64, 64))
-"""Channels through each level's convolutions, from the deepest on; the last one of all is the head."""
+"""Channels of the convolutions of each level, from the deepest on; the head follows the last one."""
 
 
 class Decoder(nn.Module):
-    """Five levels of unpooling and the convolutions of VGG16 in reverse."""
+    """Five levels of unpooling followed by the convolutions of VGG16 in reverse order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,18 +30,18 @@ class Decoder(nn.Module):
     def forward(self, features: list[Tensor]) -> Tensor:
         """Return (N, 64, S, S)."""
         *pooled, maps = features
-        for level, before in zip(self.levels, reversed(pooled), strict=True):
-            maps = level(unpool(maps, before))
+        for level, encoder_maps in zip(self.levels, reversed(pooled), strict=True):
+            maps = level(unpool(maps, encoder_maps))
         return maps
 
 
 def encoder(blueprint: Blueprint) -> nn.Module:
-    """Make the encoder with random weights."""
+    """Create the encoder with random weights."""
     return pyramid(ENCODER, channels=blueprint.channels, options={})
 
 
 def parts(blueprint: Blueprint) -> Parts:
-    """Make the parts with random weights."""
-    first, decoder = encoder(blueprint), initialised(Decoder())
+    """Create the parts with random weights."""
+    own_encoder, decoder = encoder(blueprint), initialised(Decoder())
     head = initialised(nn.Conv2d(LEVELS[-1][-1], blueprint.outputs, 3, padding=1))
-    return Parts(encoder=first, decoder=decoder, head=head)
+    return Parts(encoder=own_encoder, decoder=decoder, head=head)

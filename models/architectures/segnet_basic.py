@@ -1,4 +1,4 @@
-"""SegNet-Basic (Badrinarayanan et al. 2017): four levels each way, 7x7 convolutions of 64 channels.
+"""SegNet-Basic (Badrinarayanan et al. 2017): four levels in encoder and decoder, 7x7 convolutions of 64 channels.
 
 No bias before batch normalisation and no ReLU in the decoder, as published; 1.4 million parameters.
 """
@@ -25,11 +25,11 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps before each pooling, at strides 1, 2, 4, 8, and after the last, at 16."""
-        found, maps = [], images
+        features, maps = [], images
         for level in self.levels:
-            found.append(level(maps))
-            maps = self.pool(found[-1])
-        return [*found, maps]
+            features.append(level(maps))
+            maps = self.pool(features[-1])
+        return [*features, maps]
 
 
 class Decoder(nn.Module):
@@ -42,17 +42,17 @@ class Decoder(nn.Module):
     def forward(self, features: list[Tensor]) -> Tensor:
         """Return (N, 64, S, S)."""
         *pooled, maps = features
-        for level, before in zip(self.levels, reversed(pooled), strict=True):
-            maps = level(unpool(maps, before))
+        for level, encoder_maps in zip(self.levels, reversed(pooled), strict=True):
+            maps = level(unpool(maps, encoder_maps))
         return maps
 
 
 def encoder(blueprint: Blueprint) -> nn.Module:
-    """Make the encoder with random weights."""
+    """Create the encoder with random weights."""
     return initialised(Encoder(blueprint.channels))
 
 
 def parts(blueprint: Blueprint) -> Parts:
-    """Make the parts with random weights."""
-    first, decoder = encoder(blueprint), initialised(Decoder())
-    return Parts(encoder=first, decoder=decoder, head=initialised(nn.Conv2d(WIDTH, blueprint.outputs, 1)))
+    """Create the parts with random weights."""
+    own_encoder, decoder = encoder(blueprint), initialised(Decoder())
+    return Parts(encoder=own_encoder, decoder=decoder, head=initialised(nn.Conv2d(WIDTH, blueprint.outputs, 1)))

@@ -1,13 +1,13 @@
 """U-Net as first published (Ronneberger et al. 2015), with padding and batch normalisation; Hu et al. use it.
 
-Padding keeps the size, so no map is cropped. Dropout follows every level of the descending arm; the rate is
-ours, as neither paper gives one.
+Padding keeps the size, so maps are not cropped. Dropout follows every encoder level; the rate is our choice, as
+neither paper states it.
 """
 
 from torch import Tensor, cat, nn
 
 from models.architectures import ARCHITECTURES
-from models.architectures.layers import convolution, doubling, initialised
+from models.architectures.layers import convolution, initialised, upsample_2x
 from models.architectures.parts import Blueprint, Parts
 from models.settings import Upsampling
 
@@ -16,7 +16,7 @@ DROPOUT = 0.1
 
 
 class Encoder(nn.Module):
-    """Five levels of two 3x3 convolutions, each level but the first after 2x2 max pooling."""
+    """Five levels of two 3x3 convolutions, each level except the first after 2x2 max pooling."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -35,11 +35,11 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Four levels: up-convolution to half the channels, the encoder's map beside it, two 3x3 convolutions."""
+    """Four levels: up-convolution to half the channels, concatenation of the encoder map, two 3x3 convolutions."""
 
-    def __init__(self, way: Upsampling) -> None:
+    def __init__(self, upsampling: Upsampling) -> None:
         super().__init__()
-        self.ups = nn.ModuleList(up_convolution(way, 2 * width, width) for width in WIDTHS[-2::-1])
+        self.ups = nn.ModuleList(up_convolution(upsampling, 2 * width, width) for width in WIDTHS[-2::-1])
         self.levels = nn.ModuleList(
             nn.Sequential(convolution(2 * width, width), convolution(width, width)) for width in WIDTHS[-2::-1]
         )
@@ -52,20 +52,20 @@ class Decoder(nn.Module):
         return maps
 
 
-def up_convolution(way: Upsampling, inputs: int, outputs: int) -> nn.Module:
+def up_convolution(upsampling: Upsampling, inputs: int, outputs: int) -> nn.Module:
     """Return the transposed 2x2 convolution, or an interpolation and a 2x2 convolution."""
-    if way == "transposed":
+    if upsampling == "transposed":
         return nn.ConvTranspose2d(inputs, outputs, 2, stride=2)
-    return nn.Sequential(doubling(way, inputs), nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(inputs, outputs, 2))
+    return nn.Sequential(upsample_2x(upsampling, inputs), nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(inputs, outputs, 2))
 
 
 def encoder(blueprint: Blueprint) -> nn.Module:
-    """Make the encoder with random weights."""
+    """Create the encoder with random weights."""
     return initialised(Encoder(blueprint.channels))
 
 
 def parts(blueprint: Blueprint) -> Parts:
-    """Make the parts with random weights; 31 million parameters."""
+    """Create the parts with random weights; 31 million parameters."""
     upsampling = blueprint.upsampling or ARCHITECTURES["unet_plain"].upsampling[0]
-    first, decoder = encoder(blueprint), initialised(Decoder(upsampling))
-    return Parts(encoder=first, decoder=decoder, head=initialised(nn.Conv2d(WIDTHS[0], blueprint.outputs, 1)))
+    own_encoder, decoder = encoder(blueprint), initialised(Decoder(upsampling))
+    return Parts(encoder=own_encoder, decoder=decoder, head=initialised(nn.Conv2d(WIDTHS[0], blueprint.outputs, 1)))

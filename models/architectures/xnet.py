@@ -1,14 +1,14 @@
-"""XNet (Bullock et al. 2019), a W of two U shapes with one 3x3 convolution a level.
+"""XNet (Bullock et al. 2019), two consecutive U shapes with one 3x3 convolution per level.
 
-What can be carried as the encoder is the first descent with its flat part; both ascents and the second
-descent, which read its maps as skips, are the decoder. 11.73 million parameters with one channel and three
-classes. Convolutions have no bias, which batch normalisation would take away again.
+The encoder is the first contracting path with its bottleneck; both expanding paths and the second contracting path,
+which use the encoder maps as skips, are the decoder. 11.73 million parameters with one channel and three classes.
+Convolutions have no bias, which batch normalisation would cancel.
 """
 
 from torch import Tensor, cat, nn
 
 from models.architectures import ARCHITECTURES
-from models.architectures.layers import convolution, doubling, initialised
+from models.architectures.layers import convolution, initialised, upsample_2x
 from models.architectures.parts import Blueprint, Parts
 from models.settings import Upsampling
 
@@ -28,34 +28,36 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Up 256, 128; down 128, 256; flat 512, 512; up 256, 128, 64, each with a skip beside it."""
+    """Up 256, 128; down 128, 256; flat 512, 512; up 256, 128, 64, each concatenated with a skip."""
 
-    def __init__(self, way: Upsampling) -> None:
+    def __init__(self, upsampling: Upsampling) -> None:
         super().__init__()
-        self.first_up = nn.ModuleList([_up(way, 512, 256), _up(way, 2 * 256, 128)])
+        self.first_up = nn.ModuleList([_up(upsampling, 512, 256), _up(upsampling, 2 * 256, 128)])
         self.down = nn.ModuleList([convolution(2 * 128, 128), convolution(128, 256)])
         self.flat = nn.Sequential(convolution(256, 512), convolution(512, 512))
         self.pool = nn.MaxPool2d(2)
-        self.second_up = nn.ModuleList([_up(way, 512, 256), _up(way, 2 * 256, 128), _up(way, 2 * 128, 64)])
+        self.second_up = nn.ModuleList(
+            [_up(upsampling, 512, 256), _up(upsampling, 2 * 256, 128), _up(upsampling, 2 * 128, 64)]
+        )
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Return (N, 128, S, S)."""
-        whole, half, quarter, flat = features
+        full, half, quarter, flat = features
         middle = _ascend(flat, self.first_up, [quarter, half])
         half, quarter, flat = _descend(middle, self.down, self.flat, self.pool)
-        return _ascend(flat, self.second_up, [quarter, half, whole])
+        return _ascend(flat, self.second_up, [quarter, half, full])
 
 
-def _up(way: Upsampling, inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(doubling(way, inputs), convolution(inputs, outputs))
+def _up(upsampling: Upsampling, inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(upsample_2x(upsampling, inputs), convolution(inputs, outputs))
 
 
 def _descend(maps: Tensor, down: nn.ModuleList, flat: nn.Module, pool: nn.Module) -> list[Tensor]:
-    found = []
+    features = []
     for level in down:
-        found.append(level(maps))
-        maps = pool(found[-1])
-    return [*found, flat(maps)]
+        features.append(level(maps))
+        maps = pool(features[-1])
+    return [*features, flat(maps)]
 
 
 def _ascend(maps: Tensor, up: nn.ModuleList, skips: list[Tensor]) -> Tensor:
@@ -65,12 +67,12 @@ def _ascend(maps: Tensor, up: nn.ModuleList, skips: list[Tensor]) -> Tensor:
 
 
 def encoder(blueprint: Blueprint) -> nn.Module:
-    """Make the encoder with random weights."""
+    """Create the encoder with random weights."""
     return initialised(Encoder(blueprint.channels))
 
 
 def parts(blueprint: Blueprint) -> Parts:
-    """Make the parts with random weights."""
+    """Create the parts with random weights."""
     upsampling = blueprint.upsampling or ARCHITECTURES["xnet"].upsampling[0]
     first, decoder = encoder(blueprint), initialised(Decoder(upsampling))
     return Parts(encoder=first, decoder=decoder, head=initialised(nn.Conv2d(128, blueprint.outputs, 1)))

@@ -1,1 +1,1 @@
-"""Backbones, weights and architectures that can be named. Needs no torch."""
+"""Catalog of backbones, weights and architectures. Does not import torch."""

@@ -1,4 +1,4 @@
-"""Whether published weights can be fetched from here. Imports no torch: planning asks."""
+"""Reachability of the Hugging Face hub. Used by planning, so it does not import torch."""
 
 import os
 import socket
@@ -9,10 +9,10 @@ def reachable(timeout: float = 3.0) -> bool:
     """Return whether the Hugging Face hub (or `HF_ENDPOINT`) answers; `timeout` in seconds."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return False
-    place = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-    port = place.port or (80 if place.scheme == "http" else 443)
+    url = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    port = url.port or (80 if url.scheme == "http" else 443)
     try:
-        with socket.create_connection((place.hostname or "", port), timeout=timeout):
+        with socket.create_connection((url.hostname or "", port), timeout=timeout):
             return True
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""Which networks can be built, and which weights they can start from. Planning reads this: no torch."""
+"""Supported networks and their initial weights. Used by planning, so it does not import torch."""
 
 import json
 import os
@@ -21,10 +21,15 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class Backbone:
     """One row of the table that `python -m models.catalog.table` generates.
 
-    `channels` and `strides` of its feature maps from the shallowest on; `stages` that can be frozen, each
-    by its first feature map, counted from 0 for the one at the image's size; `dilates` to output strides 8
-    and 16; `cuts`: works without its deeper stages; `size` where only this image side works; `options` for
-    its maker; normalisation statistics; `weights` from name to hub id and revision.
+    Attributes:
+        channels, strides: Of the feature maps, from the shallowest on.
+        stages: First feature map of each stage that can be frozen; 0 is the map at the image size.
+        dilates: Whether it supports output strides 8 and 16.
+        cuts: Whether it works without its deeper stages.
+        size: The only image side that works, if it is fixed.
+        options: Keyword arguments of the constructor.
+        mean, std: Normalisation statistics.
+        weights: Hub id and revision by name.
     """
 
     features: Literal["pyramid", "plain"]
@@ -48,7 +53,7 @@ def _table() -> dict[str, dict[str, Any]]:
 
 @cache
 def backbone(name: str) -> Backbone:
-    """Return the description of a backbone; `KeyError` where it is unknown."""
+    """Return the description of a backbone. Raises `KeyError` for unknown names."""
     row: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in _table()[name].items()
     }
@@ -56,15 +61,15 @@ def backbone(name: str) -> Backbone:
 
 
 def backbones() -> tuple[str, ...]:
-    """Return every backbone's name."""
+    """Return the names of all backbones."""
     return tuple(_table())
 
 
 def statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation that images are normalised by, for `own` backbones too.
+    """Return mean and standard deviation for the normalisation of images, also for `own` backbones.
 
-    Those are given ImageNet's, as nearly every named backbone: arms that differ in their networks then see
-    equal inputs.
+    `own` uses those of ImageNet, as do nearly all named backbones, so that arms with different networks have equal
+    inputs.
     """
     return IMAGENET if name == "own" else (backbone(name).mean, backbone(name).std)
 
@@ -72,63 +77,63 @@ def statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def problem(
     architecture: str | None, backbone: str, *, size: int, channels: int, upsampling: Upsampling | None = None
 ) -> str | None:
-    """Return in one line why this network cannot be built, None where it can.
+    """Return an error message if this network cannot be built, else None.
 
-    Without architecture it is an encoder alone; an own encoder alone is that of its architecture.
+    Without architecture it is only an encoder; for the encoder of an architecture, `architecture` is required.
     """
     if architecture is not None and architecture not in ARCHITECTURES:
         return _unknown("architecture", architecture, tuple(ARCHITECTURES), ", ".join(ARCHITECTURES))
-    chosen = ARCHITECTURES[architecture] if architecture is not None else None
+    spec = ARCHITECTURES[architecture] if architecture is not None else None
     return (
-        _pair_problem(chosen, architecture, backbone)
+        _pair_problem(spec, architecture, backbone)
         or (None if channels in (1, 3) else f"channels is {channels}; allowed: 1, 3; set image.channels")
-        or (None if backbone == "own" else _backbone_problem(chosen, architecture, backbone))
-        or _upsampling_problem(chosen, architecture, upsampling)
-        or _size_problem(chosen, backbone, size)
+        or (None if backbone == "own" else _backbone_problem(spec, architecture, backbone))
+        or _upsampling_problem(spec, architecture, upsampling)
+        or _size_problem(spec, backbone, size)
     )
 
 
-def _pair_problem(chosen: Architecture | None, architecture: str | None, backbone: str) -> str | None:
-    if chosen is not None and not _takes(chosen, backbone):
-        allowed = ", ".join(("own", *chosen.backbones)) if chosen.own else "a named backbone such as resnet50"
+def _pair_problem(spec: Architecture | None, architecture: str | None, backbone: str) -> str | None:
+    if spec is not None and not _accepts(spec, backbone):
+        allowed = ", ".join(("own", *spec.backbones)) if spec.own_encoder else "a named backbone such as resnet50"
         return f"backbone is {backbone} under {architecture}; allowed: {allowed}; change one of them"
-    if chosen is None and backbone == "own":
-        own = ", ".join(name for name, row in ARCHITECTURES.items() if row.own)
-        return f"backbone is own without an architecture; allowed: with {own}; name a backbone such as resnet50"
+    if spec is None and backbone == "own":
+        names = ", ".join(name for name, row in ARCHITECTURES.items() if row.own_encoder)
+        return f"backbone is own without an architecture; allowed: with {names}; name a backbone such as resnet50"
     return None
 
 
-def _takes(chosen: Architecture, backbone: str) -> bool:
-    if not chosen.own:
+def _accepts(spec: Architecture, backbone: str) -> bool:
+    if not spec.own_encoder:
         return backbone != "own"
-    return backbone == "own" or backbone in chosen.backbones
+    return backbone == "own" or backbone in spec.backbones
 
 
 def _upsampling_problem(
-    chosen: Architecture | None, architecture: str | None, upsampling: Upsampling | None
+    spec: Architecture | None, architecture: str | None, upsampling: Upsampling | None
 ) -> str | None:
-    if chosen is None or upsampling is None or upsampling in chosen.upsampling:
+    if spec is None or upsampling is None or upsampling in spec.upsampling:
         return None
-    allowed = ", ".join(chosen.upsampling)
+    allowed = ", ".join(spec.upsampling)
     return f"upsampling is {upsampling} under {architecture}; allowed: {allowed}; choose one of these or leave it out"
 
 
-def _unknown(what: str, name: str, known: tuple[str, ...], allowed: str) -> str:
-    close = get_close_matches(name, known, n=4, cutoff=0.5)
-    remedy = f"did you mean {', '.join(close)}?" if close else "choose one of them"
-    return f"{what} is {name}; allowed: {allowed}; {remedy}"
+def _unknown(key: str, name: str, known: tuple[str, ...], allowed: str) -> str:
+    similar = get_close_matches(name, known, n=4, cutoff=0.5)
+    remedy = f"did you mean {', '.join(similar)}?" if similar else "choose one of them"
+    return f"{key} is {name}; allowed: {allowed}; {remedy}"
 
 
-def _backbone_problem(chosen: Architecture | None, architecture: str | None, name: str) -> str | None:
+def _backbone_problem(spec: Architecture | None, architecture: str | None, name: str) -> str | None:
     if name not in _table():
         return _unknown_backbone(name)
-    if chosen is None:
+    if spec is None:
         return None
     row = backbone(name)
-    wanted = _unmet(chosen, row)
-    if wanted is None:
+    requirement = _missing_requirement(spec, row)
+    if requirement is None:
         return None
-    return f"backbone is {name} under {architecture}; allowed: {wanted}; choose another backbone or architecture"
+    return f"backbone is {name} under {architecture}; allowed: {requirement}; choose another backbone or architecture"
 
 
 def _unknown_backbone(name: str) -> str:
@@ -141,79 +146,79 @@ def _unknown_backbone(name: str) -> str:
     return _unknown("backbone", name, tuple(_table()), allowed)
 
 
-def _unmet(chosen: Architecture, row: Backbone) -> str | None:
-    """Return what the architecture asks for and this backbone lacks."""
-    plain = chosen.features == "plain"
+def _missing_requirement(spec: Architecture, row: Backbone) -> str | None:
+    """Return the requirement of the architecture that this backbone does not meet."""
+    plain = spec.features == "plain"
     if plain and (row.features != "plain" or row.strides[-1] not in (8, 16, 32)):
         return "plain vision transformers with patches of 8, 16 or 32 pixels such as tu-vit_base_patch16_224"
     if not plain and row.features == "plain":
         return "backbones with feature maps at falling resolution such as resnet50"
-    if chosen.output_stride < 32 and not row.dilates:
+    if spec.output_stride < 32 and not row.dilates:
         return "those that can be dilated such as resnet50, vgg16, xception"
-    if chosen.depth < len(row.channels) and not row.cuts:
+    if spec.depth < len(row.channels) and not row.cuts:
         return "those whose deeper stages can be left out such as resnet50"
-    if chosen.half_stride and not row.channels[0]:
+    if spec.half_stride and not row.channels[0]:
         return "those with a feature map at stride 2 such as resnet50"
     return None
 
 
-def _limits(chosen: Architecture | None, name: str) -> tuple[int, int, int | None]:
-    """Return the divisor of image sides, the smallest side, and the only one that works, if so."""
+def _limits(spec: Architecture | None, name: str) -> tuple[int, int, int | None]:
+    """Return the divisor of image sides, the smallest side, and the fixed side if there is only one."""
     row = None if name == "own" else backbone(name)
     plain = row is not None and row.features == "plain"
-    divisor = 1 if chosen is None else chosen.divisor
-    smallest = 32 if chosen is None else chosen.smallest
+    divisor = 1 if spec is None else spec.divisor
+    smallest = 32 if spec is None else spec.smallest
     if plain and row is not None:
         divisor, smallest = max(divisor, row.strides[-1]), max(smallest, row.strides[-1])
     return divisor, smallest, row.size if row is not None else None
 
 
-def _size_problem(chosen: Architecture | None, name: str, size: int) -> str | None:
-    divisor, smallest, only = _limits(chosen, name)
-    if only is not None and size != only:
-        return f"image size is {size} for {name}; allowed: {only}; set image.size to {only}"
+def _size_problem(spec: Architecture | None, name: str, size: int) -> str | None:
+    divisor, smallest, fixed_size = _limits(spec, name)
+    if fixed_size is not None and size != fixed_size:
+        return f"image size is {size} for {name}; allowed: {fixed_size}; set image.size to {fixed_size}"
     if size >= smallest and size % divisor == 0:
         return None
     nearest = max(-(-smallest // divisor), round(size / divisor)) * divisor
     return f"image size is {size}; allowed: multiples of {divisor} from {smallest} on; set image.size to {nearest}"
 
 
-def upsampling(architecture: str | None, wanted: Upsampling | None) -> Upsampling | None:
-    """Return how a decoder doubles its maps: as wanted, else as its architecture was published."""
-    return wanted or (ARCHITECTURES[architecture].upsampling[0] if architecture is not None else None)
+def upsampling(architecture: str | None, requested: Upsampling | None) -> Upsampling | None:
+    """Return the requested upsampling method, by default the published one of the architecture."""
+    return requested or (ARCHITECTURES[architecture].upsampling[0] if architecture is not None else None)
 
 
 def encoder_stages(architecture: str | None, name: str) -> int:
-    """Return how many stages of the encoder can be frozen by name; `own` needs an architecture."""
+    """Return the number of stages of the encoder that can be frozen; `own` requires an architecture."""
     if name == "own":
         return ARCHITECTURES[architecture or ""].stages
     row = backbone(name)
     if architecture is None or row.features == "plain":
         return len(row.stages)
-    return sum(opening <= ARCHITECTURES[architecture].depth for opening in row.stages)
+    return sum(first_map <= ARCHITECTURES[architecture].depth for first_map in row.stages)
 
 
 def encoder_depth(architecture: str | None) -> int:
-    """Return how many stages of an encoder this architecture trains; without one (or unknown) all five."""
-    chosen = ARCHITECTURES.get(architecture or "")
-    if chosen is None or chosen.features == "plain":
+    """Return the number of encoder stages that this architecture uses; five if it is None or unknown."""
+    spec = ARCHITECTURES.get(architecture or "")
+    if spec is None or spec.features == "plain":
         return 5
-    return chosen.stages if chosen.own else chosen.depth
+    return spec.stages if spec.own_encoder else spec.depth
 
 
 def probe_size(architecture: str | None, name: str) -> int:
-    """Return an image side that this network takes, small where it may be."""
-    divisor, smallest, only = _limits(ARCHITECTURES.get(architecture or ""), name)
-    return only or -(-max(64, smallest) // divisor) * divisor
+    """Return a small image side that this network supports."""
+    divisor, smallest, fixed_size = _limits(ARCHITECTURES.get(architecture or ""), name)
+    return fixed_size or -(-max(64, smallest) // divisor) * divisor
 
 
 def has_weights(backbone: str, name: str) -> bool:
-    """Whether this backbone has pretrained weights of this name."""
+    """Return whether this backbone has pretrained weights of this name."""
     return backbone in _table() and name in _table()[backbone]["weights"]
 
 
 def weights_problem(backbone: str, name: str) -> str | None:
-    """Return in one line why these initial weights do not exist, None where they do."""
+    """Return an error message if these initial weights do not exist, else None."""
     if name == "random" or has_weights(backbone, name):
         return None
     known = tuple(_table()[backbone]["weights"]) if backbone in _table() else ()
@@ -221,16 +226,16 @@ def weights_problem(backbone: str, name: str) -> str | None:
 
 
 def initial_weights_id(backbone: str, name: str) -> str:
-    """Return "repository@revision" on the Hugging Face hub. Raises `ValueError` where there is none."""
-    found = weights_problem(backbone, name)
-    if found is not None or name == "random":
-        raise ValueError(found or "initial_weights is random; allowed: a name with an id; take no weights")
+    """Return "repository@revision" on the Hugging Face hub. Raises `ValueError` if there is none."""
+    fault = weights_problem(backbone, name)
+    if fault is not None or name == "random":
+        raise ValueError(fault or "initial_weights is random; allowed: a name with an id; take no weights")
     identity: str = _table()[backbone]["weights"][name]
     return identity
 
 
 def cache_folder() -> Path:
-    """Return the hub's cache folder as its environment variables say."""
+    """Return the cache folder of the hub, as configured by environment variables."""
     home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     hub = os.environ.get("HF_HOME", f"{home}/huggingface") + "/hub"
     named = os.environ.get("HF_HUB_CACHE", os.environ.get("HUGGINGFACE_HUB_CACHE", hub))
@@ -238,7 +243,7 @@ def cache_folder() -> Path:
 
 
 def cached(backbone: str, name: str, folder: Path | None = None) -> bool:
-    """Whether the weights lie in the cache, so that no download is needed."""
+    """Return whether the weights are in the cache."""
     repository, _, revision = initial_weights_id(backbone, name).partition("@")
     root = (folder or cache_folder()) / f"models--{repository.replace('/', '--')}"
     reference = root / "refs" / revision

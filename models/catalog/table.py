@@ -1,7 +1,7 @@
 """Generate `backbones.json` from the installed libraries: `python -m models.catalog.table`. Downloads nothing.
 
-A backbone is taken in only if its encoder was seen to work: on the meta device, where that is possible,
-at image sides 64 and 160, or else at the one side it was made for.
+A backbone is included only if a forward pass of its encoder works, on the meta device if possible, at image sides 64
+and 160, or else at its native side.
 """
 
 import json
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.catalog.registry import IMAGENET, TABLE, Backbone
 from models.encoders.library import PLAIN_DEPTH, plain, pyramid
-from models.encoders.reach import openings, prune, reached
+from models.encoders.reach import new_parameters, prune, reached_parameters
 from models.encoders.vision import smp, timm
 from models.encoders.vision_transformer import VisionTransformerEncoder
 
@@ -26,7 +26,7 @@ get_pretrained_cfg = timm.models.get_pretrained_cfg
 
 CENTRED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 DPN = ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3)
-# The library publishes these beside the weights, on the hub; by the beginning of a name.
+# Published with the weights on the hub; by prefix of the name.
 STATISTICS = {"inception": CENTRED, "xception": CENTRED, "dpn": DPN}
 SIDES = (64, 160)
 CUT_DEPTH = 3
@@ -37,13 +37,13 @@ Make = Callable[[], nn.Module]
 
 
 def names() -> tuple[str, ...]:
-    """Return every candidate: the library's encoders but the deprecated ones, and timm's as `tu-...`."""
-    own = (name for name in library if not name.startswith("timm-") and not name.endswith("_dilated"))
-    return (*own, *(f"tu-{name}" for name in timm.list_models()))
+    """Return all candidates: the library's encoders except deprecated ones, and those of timm as `tu-...`."""
+    library_names = (name for name in library if not name.startswith("timm-") and not name.endswith("_dilated"))
+    return (*library_names, *(f"tu-{name}" for name in timm.list_models()))
 
 
 def describe(name: str) -> Backbone | None:
-    """Return the row of one backbone, None where it fits no decoder."""
+    """Return the row of one backbone, None if no decoder supports it."""
     native = get_pretrained_cfg(name[3:]).input_size[-1] if name.startswith("tu-") else None
     for options in PYRAMID_OPTIONS if name.startswith("tu-") else ({},):
         row = _pyramid(name, options, SIDES)
@@ -83,8 +83,8 @@ def _plain(name: str, native: int | None) -> Backbone | None:
         if not isinstance(encoder, VisionTransformerEncoder):
             continue
         stride = int(encoder.output_stride)
-        only = None if options else native
-        side = only or 4 * stride
+        fixed_side = None if options else native
+        side = fixed_side or 4 * stride
         features = _features(encoder, side)
         if features is None or _strides(features[-PLAIN_DEPTH:], side) != [stride] * PLAIN_DEPTH:
             continue
@@ -96,14 +96,14 @@ def _plain(name: str, native: int | None) -> Backbone | None:
             side=side,
             dilates=False,
             cuts=False,
-            size=only,
+            size=fixed_side,
             options=options,
         )
     return None
 
 
 def _make(make: Make) -> nn.Module | None:
-    """Make on the meta device, or on the CPU where a model reads numbers while it is made."""
+    """Create a model on the meta device, or on the CPU if its constructor reads tensor values."""
     for device in ("meta", "cpu"):
         try:
             with torch.device(device):
@@ -124,15 +124,15 @@ def _features(encoder: nn.Module, side: int) -> list[Tensor] | None:
 
 
 def _strides(features: Sequence[Tensor], side: int) -> list[int]:
-    whole = all(feature.ndim == 4 and feature.shape[-1] == feature.shape[-2] > 0 for feature in features)
-    return [side // feature.shape[-1] for feature in features] if whole else []
+    are_square = all(feature.ndim == 4 and feature.shape[-1] == feature.shape[-2] > 0 for feature in features)
+    return [side // feature.shape[-1] for feature in features] if are_square else []
 
 
 def _dilates(name: str, options: Mapping[str, object], output_stride: int, side: int) -> bool:
     encoder = _make(partial(pyramid, name, channels=3, output_stride=output_stride, options=options))
     features = _features(encoder, side) if encoder is not None else None
-    wanted = [min(2**power, output_stride) for power in range(6)]
-    return features is not None and _strides(features, side) == wanted
+    expected = [min(2**power, output_stride) for power in range(6)]
+    return features is not None and _strides(features, side) == expected
 
 
 def _cuts(name: str, options: Mapping[str, object], side: int) -> bool:
@@ -144,7 +144,7 @@ def _cuts(name: str, options: Mapping[str, object], side: int) -> bool:
 
 
 def _prunes(encoder: nn.Module, features: Sequence[Tensor], side: int) -> bool:
-    prune(encoder, reached(*features))
+    prune(encoder, reached_parameters(*features))
     return _features(encoder, side) is not None
 
 
@@ -160,7 +160,7 @@ def _row(
     size: int | None,
     options: Mapping[str, object],
 ) -> Backbone | None:
-    opening = tuple(openings(features))
+    opening = tuple(new_parameters(features))
     if not _prunes(encoder, features, side):
         return None
     maps = features[1:] if kind == "pyramid" else features[-PLAIN_DEPTH:]
@@ -184,33 +184,33 @@ def _statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if name.startswith("tu-"):
         settings = get_pretrained_cfg(name[3:])
         return tuple(settings.mean), tuple(settings.std)
-    return next((found for start, found in STATISTICS.items() if name.startswith(start)), IMAGENET)
+    return next((statistics for prefix, statistics in STATISTICS.items() if name.startswith(prefix)), IMAGENET)
 
 
 def _library_weights(name: str) -> dict[str, str]:
     settings = library[name]["pretrained_settings"]
-    return {key: f"{found['repo_id']}@{found['revision']}" for key, found in settings.items()}
+    return {key: f"{entry['repo_id']}@{entry['revision']}" for key, entry in settings.items()}
 
 
 def _timm_weights(name: str) -> dict[str, str]:
-    """Return weights on the hub by timm's tags; `imagenet` are the default ones if trained on ImageNet.
+    """Return weights on the hub by tag of timm; `imagenet` is the default if it was trained on ImageNet.
 
     timm pins no revisions.
     """
-    found = {}
-    for full in timm.list_pretrained(name):
-        settings = get_pretrained_cfg(full)
-        tag = full.partition(".")[2]
-        if tag and settings.hf_hub_id == f"timm/{full}" and settings.hf_hub_filename is None:
-            found[tag] = f"{settings.hf_hub_id}@main"
+    weights = {}
+    for model_name in timm.list_pretrained(name):
+        settings = get_pretrained_cfg(model_name)
+        tag = model_name.partition(".")[2]
+        if tag and settings.hf_hub_id == f"timm/{model_name}" and settings.hf_hub_filename is None:
+            weights[tag] = f"{settings.hf_hub_id}@main"
     default = get_pretrained_cfg(name).tag
-    if default in found and any(part in default for part in ("in1k", "in12k", "in21k", "in22k")):
-        return {"imagenet": found[default], **found}
-    return found
+    if default in weights and any(part in default for part in ("in1k", "in12k", "in21k", "in22k")):
+        return {"imagenet": weights[default], **weights}
+    return weights
 
 
 def main() -> None:
-    """Write the table, one row a line."""
+    """Write the table, one row per line."""
     lines = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,1 +1,1 @@
-"""Encoders: the library's, found by name, and those the library lacks."""
+"""Encoders of the libraries by name, and modified or additional ones."""

@@ -1,4 +1,4 @@
-"""VGG and Xception that can be dilated; undilated they are the library's, names and shapes of parameters too."""
+"""VGG and Xception with support for dilation; parameters have the names and shapes of the library's encoders."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -15,13 +15,13 @@ XCEPTION_ORDER = (*(f"block{number}" for number in range(3, 13)), "conv3", "conv
 
 
 def _dilate(convolution: nn.Conv2d, rate: int) -> None:
-    reach = rate * (convolution.kernel_size[0] // 2)
+    padding = rate * (convolution.kernel_size[0] // 2)
     convolution.dilation = (rate, rate)
-    convolution.padding = (reach, reach)
+    convolution.padding = (padding, padding)
 
 
-class MatricesUndrawn(TorchFunctionMode):
-    """Leaves matrices as allocated: VGG's classifier is thrown away, but drawing it took a second or more."""
+class SkipMatrixInit(TorchFunctionMode):
+    """Skips the initialisation of matrices: VGG's classifier is discarded, but initialising it takes over a second."""
 
     def __torch_function__(
         self,
@@ -30,21 +30,21 @@ class MatricesUndrawn(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401  (as torch has it)
-        """Run every function but the drawing of a matrix's values."""
-        given = kwargs or {}
-        if function in (nn.init.kaiming_uniform_, nn.init.normal_) and given["tensor"].dim() == 2:
-            return given["tensor"]
-        return function(*args, **given)
+        """Call `function`, except for the initialisation of a matrix."""
+        arguments = kwargs or {}
+        if function in (nn.init.kaiming_uniform_, nn.init.normal_) and arguments["tensor"].dim() == 2:
+            return arguments["tensor"]
+        return function(*args, **arguments)
 
 
 class DilatedVGGEncoder(smp.encoders.vgg.VGGEncoder):  # type: ignore[misc]
-    """VGG whose poolings beyond the output stride keep the size (3x3, stride 1); what follows is dilated.
+    """VGG whose poolings beyond the output stride keep the size (3x3, stride 1); later layers are dilated.
 
     Chen et al., DeepLab (2018), section 3.1.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401  (the library's)
-        with MatricesUndrawn():
+        with SkipMatrixInit():
             super().__init__(*args, **settings)
 
     def make_dilated(self, output_stride: int) -> None:
@@ -61,7 +61,7 @@ class DilatedVGGEncoder(smp.encoders.vgg.VGGEncoder):  # type: ignore[misc]
 
 
 class DilatedXceptionEncoder(smp.encoders.xception.XceptionEncoder):  # type: ignore[misc]
-    """Xception whose blocks beyond the output stride do not downsample; what follows is dilated.
+    """Xception whose blocks beyond the output stride do not downsample; later layers are dilated.
 
     Chen et al., DeepLabv3+ (2018), section 3.2.
     """
@@ -84,5 +84,7 @@ DILATED = {
     **{name: DilatedVGGEncoder for name in library if name.startswith("vgg")},
     "xception": DilatedXceptionEncoder,
 }
-# The library looks encoders up here by name; its own entries stay as they are.
-library.update({f"{name}_dilated": {**library[name], "encoder": made} for name, made in DILATED.items()})
+# Registers the encoders with the library under new names; existing entries are unchanged.
+library.update(
+    {f"{name}_dilated": {**library[name], "encoder": encoder_class} for name, encoder_class in DILATED.items()}
+)

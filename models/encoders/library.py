@@ -1,4 +1,4 @@
-"""Encoders by name: the library's own, timm's as `tu-...`, and those kept here in place of the library's."""
+"""Encoders by name: those of the library, of timm (`tu-...`), and the replacements in `models.encoders.dilated`."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -15,7 +15,7 @@ FULL_DEPTH = 5
 
 
 def encoder_name(backbone: str) -> str:
-    """Return the name under which the library makes this backbone at any output stride."""
+    """Return the library's name of the encoder that supports all output strides."""
     return f"{backbone}_dilated" if backbone in DILATED else backbone
 
 
@@ -28,18 +28,18 @@ def pyramid(
     depth: int = FULL_DEPTH,
     options: Mapping[str, object],
 ) -> nn.Module:
-    """Make an encoder of feature maps at strides 1, 2, 4 ... up to the output stride.
+    """Create an encoder with feature maps at strides 1, 2, 4 ... up to the output stride.
 
-    `weights=True` lets timm fill it; where to find the file is then among the options.
+    With `weights=True` timm loads the weights from the file given in `options`.
     """
     name = encoder_name(backbone)
-    made = smp.encoders.get_encoder(name, channels, depth, weights, output_stride, **options)
-    return cast(nn.Module, made)
+    encoder = smp.encoders.get_encoder(name, channels, depth, weights, output_stride, **options)
+    return cast(nn.Module, encoder)
 
 
 def plain(
     backbone: str, *, channels: int, weights: bool = False, options: Mapping[str, object]
 ) -> VisionTransformerEncoder:
-    """Make an encoder of feature maps at one stride."""
+    """Create an encoder with feature maps at a single stride."""
     name = backbone.removeprefix("tu-")
     return VisionTransformerEncoder(name, weights, channels, PLAIN_DEPTH, **options)

@@ -1,4 +1,4 @@
-"""Which parameters a tensor depends on, read off its autograd graph."""
+"""Parameters that a tensor depends on, determined from its autograd graph."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,54 +6,54 @@ from torch import Tensor, nn
 
 
 class Removed(nn.Module):
-    """Stands where a module was that reached no feature map."""
+    """Placeholder of a removed module that did not affect any feature map."""
 
     def forward(self, features: Tensor, *_: object) -> Tensor:
         """Return the input."""
         return features
 
 
-def reached(*outputs: Tensor) -> frozenset[int]:
-    """Return the ids of the parameters the outputs depend on."""
+def reached_parameters(*outputs: Tensor) -> frozenset[int]:
+    """Return the ids of the parameters that the outputs depend on."""
     seen = {output.grad_fn for output in outputs} - {None}
-    waiting = list(seen)
-    found = set()
-    while waiting:
-        node = waiting.pop()
+    pending = list(seen)
+    parameter_ids = set()
+    while pending:
+        node = pending.pop()
         if node is None:
             continue
         if hasattr(node, "variable"):
-            found.add(id(node.variable))
+            parameter_ids.add(id(node.variable))
         following = {function for function, _ in node.next_functions} - seen
         seen |= following
-        waiting.extend(following)
-    return frozenset(found)
+        pending.extend(following)
+    return frozenset(parameter_ids)
 
 
-def openings(features: Sequence[Tensor]) -> Mapping[int, frozenset[int]]:
-    """Return which feature maps, counted from 0, need parameters that no shallower one does, and their ids."""
-    found: dict[int, frozenset[int]] = {}
+def new_parameters(features: Sequence[Tensor]) -> Mapping[int, frozenset[int]]:
+    """Return, by number of the feature map, the ids of the parameters that no shallower map depends on."""
+    new_by_map: dict[int, frozenset[int]] = {}
     known: frozenset[int] = frozenset()
     for number, feature in enumerate(features):
-        new = reached(feature) - known
+        new = reached_parameters(feature) - known
         known |= new
         if new:
-            found[number] = new
-    return found
+            new_by_map[number] = new
+    return new_by_map
 
 
 def stages(encoder: nn.Module, features: Sequence[Tensor]) -> tuple[tuple[str, ...], ...]:
-    """Return parameter names by stage: stage k is the k-th group that makes new feature maps.
+    """Return parameter names by stage: stage k is the k-th group with a new feature map.
 
-    Feature maps without parameters of their own (the image, a last pooling) open no stage, so VGG and
-    ResNet have five, hierarchical transformers four.
+    Feature maps without new parameters (the image, a last pooling) do not start a stage, so VGG and ResNet have five
+    stages, hierarchical transformers four.
     """
     names = {id(parameter): name for name, parameter in encoder.named_parameters()}
-    return tuple(tuple(name for key, name in names.items() if key in new) for new in openings(features).values())
+    return tuple(tuple(name for key, name in names.items() if key in new) for new in new_parameters(features).values())
 
 
 def prune(module: nn.Module, useful: frozenset[int]) -> None:
-    """Remove the submodules that train but are not useful, so that nothing untrained is ever saved."""
+    """Remove submodules with parameters none of which is useful, so that untrained weights are never saved."""
     for name, child in module.named_children():
         trained = [parameter for parameter in child.parameters() if parameter.requires_grad]
         if trained and not any(id(parameter) in useful for parameter in trained):

@@ -1,8 +1,7 @@
-"""The one door to timm and segmentation_models_pytorch, which need torchvision to be importable.
+"""Imports timm and segmentation_models_pytorch, which require torchvision; no other module imports them.
 
-Beside a torch it was not built for, a torchvision wheel's compiled operators do not load, and its
-Python part then fails on `torchvision::nms`. Declaring that operator's schema is enough: no network here
-calls it.
+The compiled operators of torchvision do not load with a torch version that it was not built for, and its Python code
+then fails on `torchvision::nms`. Declaring the schema of that operator is enough, as no network here calls it.
 """
 
 import importlib.util
@@ -18,7 +17,7 @@ SCHEMAS = {
 
 
 def declare_missing_schemas() -> torch.library.Library:
-    """Declare what torchvision's own compiled library does not; keep the result alive."""
+    """Declare operators that are missing in torchvision's compiled library; the result must be kept alive."""
     _load_compiled_operators()
     library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for name, schema in SCHEMAS.items():
@@ -40,7 +39,7 @@ def _load_compiled_operators() -> None:
 _library = declare_missing_schemas()
 
 with warnings.catch_warnings():
-    # Reading and writing image files is not torchvision's business here.
+    # Image files are not read or written with torchvision here.
     warnings.filterwarnings("ignore", message="Failed to load image Python extension", category=UserWarning)
     import segmentation_models_pytorch as smp
     import timm

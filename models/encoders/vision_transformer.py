@@ -1,4 +1,4 @@
-"""Plain vision transformers: features of four depths, all at one stride."""
+"""Plain vision transformers: features of four depths, all at the same stride."""
 
 from torch import Tensor
 
@@ -6,9 +6,9 @@ from models.encoders.vision import smp
 
 
 class VisionTransformerEncoder(smp.encoders.TimmViTEncoder):  # type: ignore[misc]
-    """Returns prefix tokens (N, tokens, C), where the model has any, then as many maps (N, C, H, W).
+    """Returns prefix tokens (N, tokens, C), if the model has any, then as many maps (N, C, H, W).
 
-    One list with the deepest map last is what networks expect of every encoder.
+    All encoders return one list with the deepest map last.
     """
 
     def forward(self, images: Tensor) -> list[Tensor]:

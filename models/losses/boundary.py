@@ -1,4 +1,4 @@
-"""Weights of pixels between neighbouring regions (Ronneberger et al. 2015, equation 2)."""
+"""Weights of pixels between adjacent regions (Ronneberger et al. 2015, equation 2)."""
 
 import numpy as np
 import torch
@@ -13,18 +13,18 @@ PEAK = 10.0
 SIGMA = 5.0
 """Pixels."""
 REACH = 45
-"""Pixels beyond which a region is not looked for: there the weight is below 1e-16 of the peak."""
+"""Maximum distance to a region in pixels; beyond it the weight is below 1e-16 of the peak."""
 
 
 def boundary_weights(ids: Tensor) -> Tensor:
-    """Return w0 exp(-(d1 + d2)^2 / (2 sigma^2)) of class ids (N, H, W), float32 of that shape on their device.
+    """Return w0 exp(-(d1 + d2)^2 / (2 sigma^2)) of class ids (N, H, W), float32 of the same shape and device.
 
     d1 and d2 are the distances in pixels to the nearest and second nearest region; within a region d1 is 0. A
-    region is a connected component (by edges) of one foreground class. With fewer than two regions it is 0, as it is
-    at pixels without a label, which form no region.
+    region is a connected component (by edges) of one foreground class. With fewer than two regions the weight
+    is 0, as it is at unlabelled pixels, which form no region.
     """
-    found = np.stack([_weights(image) for image in ids.cpu().numpy()])
-    return torch.from_numpy(found).to(ids.device)
+    weights = np.stack([_weights(image) for image in ids.cpu().numpy()])
+    return torch.from_numpy(weights).to(ids.device)
 
 
 def _weights(ids: NDArray[np.integer]) -> NDArray[np.float32]:

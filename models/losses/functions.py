@@ -1,14 +1,14 @@
-"""Losses by name. All take raw outputs, compute in float32 whatever comes in, and return a scalar.
+"""Losses by name. All take raw outputs of any dtype, compute in float32, and return a scalar.
 
 Shapes: logits (N, C, ...). Exclusive classes (softmax, channel 0 is the background) take ids (N, ...),
-all others a target of the logits' shape, where NaN means unknown and does not count. `class_weights` (C,)
-make every mean over classes a weighted one, so that their scale does not matter. Pixels of the id
-`models.counts.IGNORE` have no label: they count in no loss, and its gradient is 0 there.
+all others a target with the shape of the logits, in which NaN (unknown) is ignored. `class_weights` (C,) are the
+weights of means over classes, so their scale is irrelevant. Pixels of the id `models.counts.IGNORE` are unlabelled:
+they are ignored by all losses and have gradient 0.
 
-The batch is that of all workers together: every sum over it goes through `models.distributed.total`.
+Losses are those of the global batch: all sums over it use `models.distributed.sum_with_gradient`.
 
 `torch.nn.functional.cross_entropy` is avoided: on CUDA it has no deterministic form for images.
-A change of numerics raises `losses` in `models.versions`.
+A change of numerics increases `losses` in `models.versions`.
 """
 
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.counts import is_labelled, one_hot
-from models.distributed import total
+from models.distributed import sum_with_gradient
 from models.losses.boundary import boundary_weights
 from models.settings import LossName
 
 SMOOTHING = 1.0
-"""Pixels added above and below the bar of overlap scores: an absent class that is not predicted costs 0."""
+"""Pixels added to numerator and denominator of overlap scores: absent classes that are not predicted have loss 0."""
 FOCAL_GAMMA = 2.0
 TVERSKY_FALSE_POSITIVES = 0.3
 TVERSKY_FALSE_NEGATIVES = 0.7
@@ -33,7 +33,7 @@ _TINY = 1e-12
 
 
 class Loss(Protocol):
-    """The one signature of all losses."""
+    """The common signature of all losses."""
 
     def __call__(
         self, logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None
@@ -44,7 +44,7 @@ class Loss(Protocol):
 def cross_entropy(
     logits: Tensor, target: Tensor, *, exclusive: bool = True, class_weights: Tensor | None = None
 ) -> Tensor:
-    """Negative log probability of the true class; a mean over pixels weighted by their true class."""
+    """Return the cross-entropy, a mean over pixels weighted by the weight of their true class."""
     if not exclusive:
         raise ValueError("cross_entropy on overlapping classes; allowed: exclusive classes; take binary_cross_entropy")
     log_p = F.log_softmax(logits.float(), dim=1)
@@ -54,9 +54,9 @@ def cross_entropy(
 def boundary_cross_entropy(
     logits: Tensor, target: Tensor, *, exclusive: bool = True, class_weights: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy whose pixels between neighbouring regions weigh more (Ronneberger et al. 2015, equation 2).
+    """Return the cross-entropy with larger weights between adjacent regions (Ronneberger et al. 2015, equation 2).
 
-    Each pixel weighs its true class's weight plus what `models.losses.boundary` says; a mean by these weights.
+    The weight of a pixel is that of its true class plus that of `models.losses.boundary`.
     """
     if not exclusive:
         raise ValueError(
@@ -72,7 +72,7 @@ def boundary_cross_entropy(
 def binary_cross_entropy(
     logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None
 ) -> Tensor:
-    """Binary cross-entropy of each channel; with exclusive classes of each softmax channel."""
+    """Return the binary cross-entropy of each channel, for exclusive classes of each softmax channel."""
     scores = logits.float()
     if exclusive:
         log_p, log_rest = _log_softmax_and_rest(scores)
@@ -84,7 +84,7 @@ def binary_cross_entropy(
 
 
 def focal(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
-    """-(1 - p)^2 log p of the truth's probability p (Lin et al. 2017), without their alpha."""
+    """Return -(1 - p)^2 log p of the probability p of the truth (Lin et al. 2017), without alpha."""
     scores = logits.float()
     if exclusive:
         log_p = F.log_softmax(scores, dim=1)
@@ -95,37 +95,37 @@ def focal(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weig
 
 
 def dice(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
-    """1 - soft Dice, per foreground class over all pixels of the batch, then the mean over classes."""
+    """Return 1 - soft Dice, per foreground class over all pixels of the batch, then the mean over classes."""
     return _class_mean(1 - _soft_dice(logits, target, exclusive), class_weights, exclusive)
 
 
 def log_dice(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
-    """-log of the soft Dice of each foreground class (Hu et al.), then the mean over classes."""
+    """Return -log of the soft Dice of each foreground class (Hu et al.), then the mean over classes."""
     return _class_mean(-_soft_dice(logits, target, exclusive).log(), class_weights, exclusive)
 
 
 def jaccard(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
-    """1 - soft intersection over union, per foreground class over the batch, then the mean."""
-    both, predicted, actual = _overlap(logits, target, exclusive)
-    score = (both + SMOOTHING) / (predicted + actual - both + SMOOTHING)
+    """Return 1 - soft intersection over union, per foreground class over the batch, then the mean."""
+    intersection, predicted, actual = _overlap(logits, target, exclusive)
+    score = (intersection + SMOOTHING) / (predicted + actual - intersection + SMOOTHING)
     return _class_mean(1 - score, class_weights, exclusive)
 
 
 def tversky(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
-    """1 - Tversky index (Salehi et al. 2017): false positives cost 0.3, false negatives 0.7."""
-    both, predicted, actual = _overlap(logits, target, exclusive)
-    wrong = TVERSKY_FALSE_POSITIVES * (predicted - both) + TVERSKY_FALSE_NEGATIVES * (actual - both)
-    return _class_mean(1 - (both + SMOOTHING) / (both + wrong + SMOOTHING), class_weights, exclusive)
+    """Return 1 - Tversky index (Salehi et al. 2017): false positives cost 0.3, false negatives 0.7."""
+    intersection, predicted, actual = _overlap(logits, target, exclusive)
+    cost = TVERSKY_FALSE_POSITIVES * (predicted - intersection) + TVERSKY_FALSE_NEGATIVES * (actual - intersection)
+    return _class_mean(1 - (intersection + SMOOTHING) / (intersection + cost + SMOOTHING), class_weights, exclusive)
 
 
 def mse(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
-    """Mean squared difference of the raw output; values have no classes that could exclude each other."""
+    """Return the mean squared error of the raw output; `exclusive` is ignored."""
     truth, known = _known(target)
     return _mean((logits.float() - truth) ** 2, known, class_weights)
 
 
 def l1(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
-    """Mean absolute difference of the raw output."""
+    """Return the mean absolute error of the raw output."""
     truth, known = _known(target)
     return _mean((logits.float() - truth).abs(), known, class_weights)
 
@@ -154,7 +154,7 @@ def weighted_sum(
 ) -> Tensor:
     """Return the sum of weight x loss; terms of weight 0 are not computed.
 
-    Terms are added in the order of their names: how a study file orders them must not change a bit.
+    Terms are added in the order of their names, so the result does not depend on the order in a study file.
     """
     terms = [
         weight * losses[name](logits, target, exclusive=exclusive, class_weights=class_weights)
@@ -170,7 +170,7 @@ def _known(target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mean(cost: Tensor, counted: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Mean of cost (N, C, ...) where counted; 0, with its graph, where nothing counts."""
+    """Return the mean of cost (N, C, ...) where counted; 0, attached to the graph, if nothing is counted."""
     weights = counted.float()
     if class_weights is not None:
         weights = weights * class_weights.float().view(1, -1, *[1] * (cost.dim() - 2))
@@ -178,13 +178,13 @@ def _mean(cost: Tensor, counted: Tensor, class_weights: Tensor | None) -> Tensor
 
 
 def ratio(costs: Tensor, weights: Tensor) -> Tensor:
-    """Return the sum of costs over that of weights, of all workers; 0, with its graph, where nothing weighs."""
-    sums = total(torch.stack([costs.sum(), weights.sum()]))
+    """Return sum(costs) / sum(weights) over all workers; 0, attached to the graph, if all weights are 0."""
+    sums = sum_with_gradient(torch.stack([costs.sum(), weights.sum()]))
     return sums[0] / sums[1].clamp_min(_TINY)
 
 
 def _mean_at_truth(cost: Tensor, ids: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Mean over pixels of the true class's cost; the one-hot product has a deterministic gradient."""
+    """Return the mean over pixels of the cost of the true class; the one-hot product has a deterministic gradient."""
     return _mean(cost, one_hot(ids, cost.shape[1]), class_weights)
 
 
@@ -196,30 +196,32 @@ def _class_mean(per_class: Tensor, class_weights: Tensor | None, exclusive: bool
 
 
 def _overlap(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return soft sizes (C,) of intersection, prediction and truth, of foreground classes, over all workers."""
+    """Return soft sizes (C,) of intersection, prediction and truth of the foreground classes, over all workers."""
     scores = logits.float()
     if exclusive:
         p = (scores.softmax(dim=1) * is_labelled(target).unsqueeze(1))[:, 1:]
         truth = one_hot(target, scores.shape[1])[:, 1:].float()
     else:
         p, truth = scores.sigmoid(), target.float()
-    over = [0, *range(2, p.dim())]
-    both, predicted, actual = total(torch.stack([(p * truth).sum(over), p.sum(over), truth.sum(over)]))
-    return both, predicted, actual
+    dims = [0, *range(2, p.dim())]
+    intersection, predicted, actual = sum_with_gradient(
+        torch.stack([(p * truth).sum(dims), p.sum(dims), truth.sum(dims)])
+    )
+    return intersection, predicted, actual
 
 
 def _soft_dice(logits: Tensor, target: Tensor, exclusive: bool) -> Tensor:
-    both, predicted, actual = _overlap(logits, target, exclusive)
-    return (2 * both + SMOOTHING) / (predicted + actual + SMOOTHING)
+    intersection, predicted, actual = _overlap(logits, target, exclusive)
+    return (2 * intersection + SMOOTHING) / (predicted + actual + SMOOTHING)
 
 
 def _log_softmax_and_rest(scores: Tensor) -> tuple[Tensor, Tensor]:
     """Return log p and log(1 - p) of softmax channels without cancellation.
 
-    At most one p of a pixel is near 1; its 1 - p is summed from the others, the rest is safe for log1p.
+    At most one p of a pixel is near 1; its 1 - p is the sum of the other p. log1p is accurate for all others.
     """
     log_p = F.log_softmax(scores, dim=1)
     near_one = log_p > -0.25
-    others = torch.logsumexp(log_p.masked_fill(near_one, -torch.inf), dim=1, keepdim=True)
+    summed = torch.logsumexp(log_p.masked_fill(near_one, -torch.inf), dim=1, keepdim=True)
     rest = torch.log1p(-log_p.exp().masked_fill(near_one, 0.0))
-    return log_p, torch.where(near_one, others, rest)
+    return log_p, torch.where(near_one, summed, rest)

@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Average:
-    """A running mean of a network's parameters; buffers take no part."""
+    """Running mean of the parameters of a network, without buffers."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -16,7 +16,7 @@ class Average:
 
     @torch.no_grad()
     def add(self, network: nn.Module) -> None:
-        """Take the current parameters into the mean."""
+        """Add the current parameters to the mean."""
         self.count += 1
         for name, parameter in network.named_parameters():
             if name in self.weights:
@@ -33,16 +33,16 @@ class Average:
 
 @torch.no_grad()
 def refresh_statistics(network: nn.Module, images: Iterable[Tensor]) -> None:
-    """Compute batch-norm statistics anew as the plain mean over these batches, but for layers that are frozen.
+    """Recompute batch-norm statistics as the mean over these batches, except for frozen layers.
 
-    Averaged weights never ran on an image, so the statistics of none of the networks they come from are theirs.
+    Required because the statistics of the averaged networks do not apply to the averaged weights.
     """
     network.train()
     layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm) and layer.training]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # torch's word for a cumulative mean
+        layer.momentum = None  # cumulative mean in torch
     for batch in images:
         network(batch)
     for layer, momentum in zip(layers, momenta, strict=True):

@@ -1,6 +1,6 @@
 """Optimizers, learning-rate schedules, and their state as named tensors and plain numbers.
 
-A change of numerics raises `optimize` in `models.versions`.
+A change of numerics increases `optimize` in `models.versions`.
 """
 
 import math
@@ -16,7 +16,7 @@ from models.settings import OptimizerSettings, ScheduleSettings
 
 
 def make_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """Make torch's optimizer of that name; parameters without gradient are left alone until they have one."""
+    """Create the optimizer; parameters without gradient are skipped until they have one."""
     shared: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     match settings.name:
         case "adam":
@@ -24,14 +24,14 @@ def make_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Paramete
         case "adamw":
             return AdamW(parameters, fused=True, **shared)
         case "sgd":
-            # Fused momentum fails where parameters get their first gradient later than others, as thawed ones do.
+            # Fused momentum fails if parameters get their first gradient later than others, as after unfreezing.
             return SGD(parameters, momentum=settings.momentum, fused=not settings.momentum, **shared)
         case "rmsprop":
             return RMSprop(parameters, momentum=settings.momentum, **shared)
 
 
 class Schedule:
-    """A learning rate over time. The loop calls `after_update` and `after_epoch`; each knows if it acts."""
+    """Learning-rate schedule. The training loop calls both `after_update` and `after_epoch`."""
 
     def __init__(self, scheduler: LRScheduler) -> None:
         self._scheduler = scheduler
@@ -42,16 +42,16 @@ class Schedule:
             self._scheduler.step()
 
     def after_epoch(self, validation_loss: float) -> None:
-        """Lower the rate where the validation loss stands still (plateau); NaN (not validated) is skipped."""
+        """Reduce the rate if the validation loss stagnates (plateau); NaN (not validated) is skipped."""
         if isinstance(self._scheduler, ReduceLROnPlateau) and not math.isnan(validation_loss):
             self._scheduler.step(validation_loss)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state in JSON's own types; infinities (no best loss yet) are left at their start."""
+        """Return the state in JSON types, without infinities (no best loss yet), which are the initial values."""
         return {key: value for key, value in self._scheduler.state_dict().items() if value != math.inf}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from that state, the optimizer's learning rate included."""
+        """Restore a state, including the learning rate of the optimizer."""
         self._scheduler.load_state_dict(dict(state))
         rates = self._scheduler.get_last_lr()
         for group, rate in zip(self._scheduler.optimizer.param_groups, rates, strict=True):
@@ -59,14 +59,14 @@ class Schedule:
 
 
 def squared_kernels(network: nn.Module) -> Tensor:
-    """Return the sum of squares of all convolution kernels that train (Keras' kernel_regularizer of weight 1)."""
+    """Return the sum of squares of all trainable convolution kernels (Keras' kernel_regularizer with weight 1)."""
     kernels = [layer.weight for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
     start = next(network.parameters()).new_zeros(())
     return sum((kernel.square().sum() for kernel in kernels if kernel.requires_grad), start)
 
 
 def make_schedule(settings: ScheduleSettings, optimizer: Optimizer, total_updates: int) -> Schedule:
-    """Make the schedule of a run of `total_updates`.
+    """Create the schedule of a run of `total_updates`.
 
     cosine: lr/2 (1 + cos(pi t/T)) (Loshchilov and Hutter 2017, no restarts); poly: lr (1 - t/T)^power;
     plateau: lr x factor after more than `patience` epochs without a loss 0.01 % below the best.
@@ -78,7 +78,7 @@ def make_schedule(settings: ScheduleSettings, optimizer: Optimizer, total_update
 
 
 def _curve(name: Literal["none", "cosine", "poly"], power: float) -> Callable[[float], float]:
-    """Return the share of the learning rate at a share of the run."""
+    """Return the factor of the learning rate as a function of the fraction of the run."""
     match name:
         case "none":
             return lambda _: 1.0
@@ -89,7 +89,7 @@ def _curve(name: Literal["none", "cosine", "poly"], power: float) -> Callable[[f
 
 
 def flatten_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the state as tensors "<parameter's position>.<name>" and everything else in JSON's own types."""
+    """Return the state as tensors "<parameter's position>.<name>" and all other values in JSON types."""
     state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, dict[str, Any]] = {}
@@ -104,13 +104,13 @@ def flatten_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, An
 
 
 def restore_state(optimizer: Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-    """Put a flattened state into an optimizer of the same settings over the same parameters.
+    """Load a flattened state into an optimizer with the same settings and parameters.
 
-    Tensors are copied, and lie in memory as their parameters do, which fused updates rely on. Raises `ValueError`
-    where the parameters are not as many.
+    Tensors are copied with the memory format of their parameters, as required by fused updates. Raises `ValueError` if
+    the number of parameters differs.
     """
     state: dict[int, dict[str, Any]] = {int(key): dict(entry) for key, entry in numbers["state"].items()}
-    parameters = dict(enumerate(one for group in optimizer.param_groups for one in group["params"]))
+    parameters = dict(enumerate(parameter for group in optimizer.param_groups for parameter in group["params"]))
     for key, tensor in tensors.items():
         position, name = key.split(".", 1)
         state[int(position)][name] = _laid_out(tensor, parameters.get(int(position)))
@@ -124,5 +124,5 @@ def _laid_out(tensor: Tensor, parameter: Tensor | None) -> Tensor:
 
 
 def _as_torch(group: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON knows no tuples; torch's betas are one."""
+    """Convert the betas to a tuple, which JSON does not support."""
     return {key: tuple(value) if key == "betas" else value for key, value in group.items()}

@@ -1,6 +1,6 @@
-"""One file a task; adding one is a file and a line here.
+"""Tasks by name. A new task is a file and an entry in this table.
 
-A change of numerics in any of them raises `tasks` in `models.versions`.
+A change of numerics in any of them increases `tasks` in `models.versions`.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,5 +24,5 @@ tasks: Mapping[str, Callable[[Any, Outputs], Task]] = {
 
 
 def make_task(settings: TaskSettings, outputs: Outputs) -> Task:
-    """Make the task these settings name. Raises `ValueError` where loss or weights do not fit the outputs."""
+    """Create the task for these settings. Raises `ValueError` if loss or class weights do not fit the outputs."""
     return tasks[settings.task](settings, outputs)

@@ -1,4 +1,4 @@
-"""What the training loop asks of a task; it knows none by name."""
+"""Interface between tasks and the training loop."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -10,32 +10,32 @@ from torch import Tensor, nn
 from models.settings import OptimizerSettings, Part
 
 NETWORK = "network"
-"""The player that every task trains and that is kept."""
+"""Name of the network that every task trains and that is saved."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Images (N, channels, size, size) in 0..1 and the task's target, both on the network's device."""
+    """Images (N, channels, size, size) in 0..1 and the target of the task, both on the device of the network."""
 
     images: Tensor
     target: Tensor
     unlabelled: Tensor | None = None
-    """Images without a target, for tasks that learn from them too."""
+    """Images without a target, for semi-supervised tasks."""
     unlabelled_counts: bool = True
-    """As `counts`, of these."""
+    """As `counts`, for `unlabelled`."""
     update: int = 0
-    """Updates made before this one."""
+    """Number of previous updates."""
     size: int = 0
-    """Images of all workers together."""
+    """Number of images over all workers."""
     counts: bool = True
-    """Whether these images are this worker's own; others are here for company only (`models.distributed.present`)."""
+    """Whether the images contribute to the loss, or are padding (see `models.distributed.contributing`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """What a target looks like: names of its channels, and whether they exclude each other.
+    """Names of the target channels, and whether classes are mutually exclusive.
 
-    Exclusive segmentation has one channel more than names: channel 0 is the background.
+    Exclusive segmentation has an additional channel 0, the background.
     """
 
     names: tuple[str, ...]
@@ -43,7 +43,7 @@ class Outputs:
 
 
 class Update(NamedTuple):
-    """One update of one network: its name and the loss to reduce."""
+    """One update of one network: its name and the loss to minimise."""
 
     network_name: str
     loss: Tensor
@@ -51,35 +51,35 @@ class Update(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialNetwork:
-    """A second network that is trained against the first and not kept."""
+    """A network that is trained against the first one and not saved."""
 
     network: nn.Module
     optimizer: OptimizerSettings
 
 
 class Task(ABC):
-    """Loss and score of one kind of stage.
+    """Loss and validation scores of one kind of stage.
 
-    Statistics are sums: over batches and over workers they add up, and only then become scores.
+    Statistics are sums that are added over batches and workers before scores are computed from them.
     """
 
     outputs: Outputs
     trains: ClassVar[tuple[Part, ...]]
-    """The parts of the network this task trains beside its head; only these can be carried on."""
+    """The parts of the network trained in addition to the head; only these can be carried to the next stage."""
     monitor: ClassVar[str]
-    """The score by which the best epoch is chosen; higher is better, or lower where `minimise`."""
+    """The score used to select the best epoch; higher is better unless `minimise`."""
     minimise: ClassVar[bool] = False
 
     @abstractmethod
     def head_channels(self) -> int:
-        """Return how many numbers a pixel (or an image) gets."""
+        """Return the number of output channels per pixel (or per image)."""
 
     @abstractmethod
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the scalar training loss of one batch."""
 
     def adversarial_networks(self, channels: int) -> Mapping[str, AdversarialNetwork]:
-        """Build further networks, with weights from torch's global generator, for images of `channels` channels."""
+        """Create additional networks, with weights from torch's global generator, for images of `channels` channels."""
         return {}
 
     def updates(self, network: nn.Module, batch: Batch) -> Iterator[Update]:

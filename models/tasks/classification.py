@@ -14,7 +14,7 @@ from models.tasks.base import Batch, Outputs, Task
 
 
 class Classification(Task):
-    """Target: (N, labels) of 1 present, 0 absent, NaN unknown; unknown entries count nowhere."""
+    """Target: (N, labels) of 1 present, 0 absent, NaN unknown; unknown entries are ignored."""
 
     trains = ClassificationSettings.trains
     monitor = "loss"
@@ -27,11 +27,11 @@ class Classification(Task):
         self.outputs = outputs
 
     def head_channels(self) -> int:
-        """Return one number an image and label."""
+        """Return the number of labels."""
         return len(self.outputs.names)
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Return the mean loss over known entries; 0 where a batch knows none."""
+        """Return the mean loss over known entries; 0 if a batch has none."""
         return weighted_sum(self.settings.loss, network(batch.images), batch.target)
 
     @torch.no_grad()
@@ -48,7 +48,7 @@ class Classification(Task):
         return torch.cat([sums, histograms.positives.double().flatten(), histograms.negatives.double().flatten()])
 
     def scores(self, statistics: Tensor) -> Mapping[str, float]:
-        """Return loss, accuracy at 0.5, and the mean AUC of the labels that have both outcomes."""
+        """Return loss, accuracy at 0.5, and the mean AUC of the labels with both positive and negative images."""
         sums = statistics.cpu()  # CUDA has no deterministic cumulative sum
         loss, entries, correct = sums[:3].tolist()
         positives, negatives = sums[3:].view(2, -1, len(EQUAL_EDGES) + 1)
@@ -64,5 +64,5 @@ class Classification(Task):
 def _auc(positives: Tensor, negatives: Tensor) -> Tensor:
     """Return P(positive above negative) + P(same bin)/2 of histograms (labels, bins); NaN if one is empty."""
     below = negatives.cumsum(dim=1) - negatives
-    won = (positives * (below + negatives / 2)).sum(dim=1)
-    return won / (positives.sum(dim=1) * negatives.sum(dim=1))
+    ordered_pairs = (positives * (below + negatives / 2)).sum(dim=1)
+    return ordered_pairs / (positives.sum(dim=1) * negatives.sum(dim=1))

@@ -14,7 +14,7 @@ from models.tasks.base import Batch, Outputs, Task
 class Localisation(Task):
     """Target: (N, 2) centre (x, y) or (N, 4) box (x, y, width, height), (x, y) its upper left corner.
 
-    All in units of the image's side, NaN where missing; missing ones count nowhere.
+    In units of the image side, NaN if missing; missing targets are ignored.
     """
 
     trains = LocalisationSettings.trains
@@ -28,11 +28,11 @@ class Localisation(Task):
         self.outputs = outputs
 
     def head_channels(self) -> int:
-        """Return 2 numbers an image for a centre, 4 for a box."""
+        """Return 2 outputs per image for a centre, 4 for a box."""
         return 2 if self.settings.target == "centre" else 4
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Return the mean loss over known coordinates; 0 where a batch knows none."""
+        """Return the mean loss over known coordinates; 0 if a batch has none."""
         return weighted_sum(self.settings.loss, network(batch.images), batch.target)
 
     @torch.no_grad()
@@ -68,15 +68,15 @@ def _distance(output: Tensor, truth: Tensor) -> Tensor:
 
 
 def _centre(points: Tensor) -> Tensor:
-    """Centres (N, 2) of points (N, 2) or boxes (N, 4)."""
+    """Return the centres (N, 2) of points (N, 2) or boxes (N, 4)."""
     return points if points.shape[1] == 2 else points[:, :2] + points[:, 2:] / 2
 
 
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union (N,) of boxes (N, 4) x, y, width, height; negative sizes count as 0."""
+    """Return the intersection over union (N,) of boxes (N, 4) x, y, width, height; negative sizes count as 0."""
     size_a, size_b = a[:, 2:].clamp_min(0), b[:, 2:].clamp_min(0)
     upper = torch.maximum(a[:, :2], b[:, :2])
     lower = torch.minimum(a[:, :2] + size_a, b[:, :2] + size_b)
-    both = (lower - upper).clamp_min(0).prod(dim=1)
-    union = size_a.prod(dim=1) + size_b.prod(dim=1) - both
-    return both / union.clamp_min(torch.finfo(union.dtype).tiny)
+    intersection = (lower - upper).clamp_min(0).prod(dim=1)
+    union = size_a.prod(dim=1) + size_b.prod(dim=1) - intersection
+    return intersection / union.clamp_min(torch.finfo(union.dtype).tiny)

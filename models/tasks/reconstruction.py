@@ -1,4 +1,4 @@
-"""Autoencoder: reproduce the image, from a noisy copy where `corrupt` says so (Vincent et al. 2008)."""
+"""Autoencoder, denoising if `corrupt` is above 0 (Vincent et al. 2008)."""
 
 import math
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from models.tasks.base import Batch, Outputs, Task
 class Reconstruction(Task):
     """Target: the clean images (N, channels, size, size) in 0..1; `outputs.names` are their channels.
 
-    The raw output is compared with the images: a sigmoid would flatten the gradient of the squared error
-    at black and white, where radiographs have most of their pixels.
+    The raw output is compared with the images: with a sigmoid the gradient of the squared error would vanish near black
+    and white, where radiographs have most of their pixels.
     """
 
     trains = ReconstructionSettings.trains
@@ -29,7 +29,7 @@ class Reconstruction(Task):
         self.outputs = outputs
 
     def head_channels(self) -> int:
-        """Return one number a pixel and image channel."""
+        """Return the number of image channels."""
         return len(self.outputs.names)
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""Masks of exclusive (softmax) or overlapping (sigmoid) classes."""
+"""Segmentation of exclusive (softmax) or overlapping (sigmoid) classes."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from models.tasks.base import Batch, Outputs, Task
 class Segmentation(Task):
     """Target: ids (N, S, S) of exclusive classes, 0 the background, 255 no label, else 0/1 (N, classes, S, S).
 
-    Validation scores take the likeliest class, or probability 0.5 where classes overlap.
+    Validation scores use the most likely class, or a threshold of 0.5 for overlapping classes.
     """
 
     trains = MaskSettings.trains
@@ -33,11 +33,11 @@ class Segmentation(Task):
         self.outputs = outputs
 
     def head_channels(self) -> int:
-        """Return one number a pixel and class, the background among exclusive ones."""
+        """Return the number of classes, including the background for exclusive classes."""
         return len(self.outputs.names) + self.outputs.exclusive
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Turn logits (N, head_channels, S, S) into float32 probabilities of the same shape."""
+        """Convert logits (N, head_channels, S, S) to float32 probabilities of the same shape."""
         return logits.float().softmax(dim=1) if self.outputs.exclusive else logits.float().sigmoid()
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
@@ -81,12 +81,12 @@ class Segmentation(Task):
         )
 
     def _labelled(self, target: Tensor) -> Tensor | None:
-        """Return (N, 1, S, S) bool, where a pixel has a label; None where classes overlap and all have one."""
+        """Return a mask (N, 1, S, S), bool, of labelled pixels; None for overlapping classes (all labelled)."""
         return is_labelled(target).unsqueeze(1) if self.outputs.exclusive else None
 
     def _class_weights(self, device: torch.device) -> Tensor | None:
-        given = self.settings.class_weights
-        if not given:
+        weights = self.settings.class_weights
+        if not weights:
             return None
         names = ("background", *self.outputs.names) if self.outputs.exclusive else self.outputs.names
-        return torch.tensor([given.get(name, 1.0) for name in names], device=device)
+        return torch.tensor([weights.get(name, 1.0) for name in names], device=device)

@@ -1,4 +1,4 @@
-"""Safetensors files of initial weights, checked without torch: planning reads them."""
+"""Checks of safetensors files of initial weights. Used by planning, so it does not import torch."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 BLOCK = 2**22
-"""Numbers that are read at once."""
+"""Number of values read at once."""
 FLOATS: Mapping[str, tuple[type[np.unsignedinteger], int]] = {
     "F16": (np.uint16, 0x7C00),
     "BF16": (np.uint16, 0x7F80),
     "F32": (np.uint32, 0x7F800000),
     "F64": (np.uint64, 0x47EFFFFFF0000000),
 }
-"""Data types of weights: how their bits are read, and the least bits, without the sign, that are not finite in float32.
+"""Floating dtypes: integer type of the same size, and smallest bit pattern (without sign) not finite in float32.
 
-Networks have float32 weights; the smallest float64 number that rounds to infinity there is 2^128 - 2^103.
+Networks have float32 weights; the smallest float64 value that rounds to infinity in float32 is 2^128 - 2^103.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredTensor:
-    """What the header says of a tensor; `start` and `stop` count bytes from the beginning of the file."""
+    """Header entry of a tensor; `start` and `stop` are byte offsets in the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -34,14 +34,14 @@ class StoredTensor:
 
 
 def stored_tensors(file: Path) -> dict[str, StoredTensor]:
-    """Return the tensors of a file by name, a prefix `encoder.` removed. Raises `ValueError` for a faulty file.
+    """Return the tensors of a file by name. Raises `ValueError` for invalid files.
 
-    With that prefix only tensors that have it count.
+    If any name has the prefix `encoder.`, only those tensors are returned, without the prefix.
     """
     try:
         if not file.is_file():
             raise FileNotFoundError("not a regular file" if file.exists() else "no such file")
-        with safe_open(file, framework="numpy"):  # checks the header, the data types and every offset
+        with safe_open(file, framework="numpy"):  # validates header, dtypes and offsets
             pass
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
@@ -52,17 +52,19 @@ def stored_tensors(file: Path) -> dict[str, StoredTensor]:
         raise ValueError(f"{message} again") from error
     header.pop("__metadata__", None)
     tensors = {name: _stored(entry, 8 + length) for name, entry in header.items()}
-    prefixed = {name.removeprefix("encoder."): one for name, one in tensors.items() if name.startswith("encoder.")}
+    prefixed = {
+        name.removeprefix("encoder."): tensor for name, tensor in tensors.items() if name.startswith("encoder.")
+    }
     return prefixed or tensors
 
 
 def non_finite(file: Path, tensors: Mapping[str, StoredTensor]) -> str | None:
-    """Return the name of a tensor that holds a number that is NaN or infinite in float32, None if there is none."""
+    """Return the name of a tensor with a value that is NaN or infinite in float32, None if there is none."""
     for name, tensor in tensors.items():
         if tensor.dtype in FLOATS:
-            kind, least = FLOATS[tensor.dtype]
+            kind, smallest_non_finite = FLOATS[tensor.dtype]
             magnitude = np.iinfo(kind).max >> 1  # without the sign
-            if any(((bits & magnitude) >= least).any() for bits in _blocks(file, tensor)):
+            if any(((bits & magnitude) >= smallest_non_finite).any() for bits in _blocks(file, tensor)):
                 return name
     return None
 

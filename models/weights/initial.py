@@ -1,4 +1,4 @@
-"""Initial weights of an encoder, and weights carried from one stage to the next."""
+"""Initial weights of encoders, and transfer of weights between stages."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from safetensors.torch import load_file as read_safetensors
 from torch import Tensor, nn
 
 from models.catalog.registry import WEIGHTS_FILE, initial_weights_id
-from models.catalog.registry import backbone as described
+from models.catalog.registry import backbone as describe_backbone
 from models.encoders.library import plain, pyramid
 from models.network import Network
 from models.settings import Part
@@ -21,22 +21,22 @@ IMAGE_CHANNELS = 3
 
 
 class WeightsUnavailable(RuntimeError):  # noqa: N818  (an expected state, not a bug)
-    """Pretrained weights are neither cached nor to be had. The message holds the remedy."""
+    """Raised if pretrained weights are neither cached nor reachable. The message includes the remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """Names of the network's tensors that were carried or stay new, and of the parent's left behind."""
+    """Names of tensors that were transferred, newly initialised, and not used from the parent."""
 
     carried: tuple[str, ...]
     new: tuple[str, ...]
     left_behind: tuple[str, ...]
 
 
-def fetched(backbone: str, name: str, folder: Path | None = None) -> Path:
+def fetch_weights(backbone: str, name: str, folder: Path | None = None) -> Path:
     """Return the file of published weights, from the hub's cache (`folder`) or the hub.
 
-    Raises `ValueError` for an unknown name and `WeightsUnavailable` where the file cannot be had.
+    Raises `ValueError` for an unknown name and `WeightsUnavailable` if the file is not available.
     """
     return Path(_fetch(initial_weights_id(backbone, name), folder))
 
@@ -44,27 +44,27 @@ def fetched(backbone: str, name: str, folder: Path | None = None) -> Path:
 def load_pretrained(
     network: Network, backbone: str, name: str, folder: Path | None = None, file: Path | None = None
 ) -> None:
-    """Fill the encoder with published weights, from their `file`, the hub's cache (`folder`) or the hub.
+    """Load published weights into the encoder, from `file`, the hub's cache (`folder`) or the hub.
 
-    With one channel the first convolution gets the sum over its three. Every set of weights of a backbone
-    sees the same normalisation, that of its default ones. Raises `ValueError` for an unknown name and
-    `WeightsUnavailable` where the file cannot be had.
+    For one-channel images the first convolution is summed over its three channels. All weights of a backbone use the
+    normalisation of its default weights. Raises `ValueError` for an unknown name and `WeightsUnavailable` if the file
+    is not available.
     """
-    path = str(file or fetched(backbone, name, folder))
+    path = str(file or fetch_weights(backbone, name, folder))
     channels = network.mean.shape[1]
     with torch.random.fork_rng(devices=[]):
-        made = (
-            _made_by_timm(backbone, initial_weights_id(backbone, name), path, channels)
+        tensors = (
+            _timm_encoder_state(backbone, initial_weights_id(backbone, name), path, channels)
             if backbone.startswith("tu-")
-            else _made_by_library(backbone, path, channels)
+            else _library_encoder_state(backbone, path, channels)
         )
-    _fill(network.encoder, {key: made[key] for key in network.encoder.state_dict() if key in made}, str(path))
+    _fill(network.encoder, {key: tensors[key] for key in network.encoder.state_dict() if key in tensors}, str(path))
 
 
 def load_file(network: Network, path: Path) -> None:
-    """Fill the encoder from a safetensors file of `encoder.*` or bare encoder names.
+    """Load the encoder from a safetensors file with names `encoder.*`, or without prefix.
 
-    Raises `ValueError` where the file is missing or broken, or where any tensor is missing or has another shape.
+    Raises `ValueError` if the file is missing or invalid, or if a tensor is missing or differs in shape.
     """
     try:
         tensors = read_safetensors(path)
@@ -77,21 +77,21 @@ def load_file(network: Network, path: Path) -> None:
 
 
 def carry(parent: Mapping[str, Tensor], network: Network, parts: Sequence[Part]) -> Transfer:
-    """Copy parts of a finished stage's weights into the network; the head too only where it is named.
+    """Copy parts of the weights of a finished stage into the network; the head only if it is named.
 
-    Raises `ValueError` naming every tensor of those parts that the parent lacks (-) or has in another
-    shape (+ the parent's). Encoders fit across architectures; one that PSPNet trained is too shallow for others.
+    Raises `ValueError` with all tensors that the parent lacks (-) or has in a different shape (+). Encoders can be
+    transferred between architectures, except that of PSPNet, which lacks the deeper stages.
     """
-    own = network.state_dict()
+    state = network.state_dict()
     prefixes = tuple(f"{part}." for part in parts)
-    carried = tuple(name for name in own if name.startswith(prefixes))
-    absent = [part for part in parts if not any(name.startswith(f"{part}.") for name in own)]
+    carried = tuple(name for name in state if name.startswith(prefixes))
+    absent = [part for part in parts if not any(name.startswith(f"{part}.") for name in state)]
     if absent:
         raise ValueError(f"carry names {', '.join(absent)}; allowed: parts this network has; carry the encoder only")
-    _copy({name: own[name] for name in carried}, parent, "carried weights")
+    _copy({name: state[name] for name in carried}, parent, "carried weights")
     return Transfer(
         carried=carried,
-        new=tuple(name for name in own if name not in carried),
+        new=tuple(name for name in state if name not in carried),
         left_behind=tuple(name for name in parent if name not in carried),
     )
 
@@ -106,10 +106,10 @@ def _fetch(identity: str, folder: Path | None) -> str:
 
 def _download(repository: str, revision: str, folder: Path | None) -> str:
     try:
-        # Asked first because the download itself repeats a failed request for half a minute.
+        # Checked first because the download retries a failed request for half a minute.
         get_hf_file_metadata(hf_hub_url(repository, WEIGHTS_FILE, revision=revision), timeout=TIMEOUT)
         return hf_hub_download(repository, WEIGHTS_FILE, revision=revision, cache_dir=folder)
-    except Exception as error:  # (whatever the network raises means the same here)
+    except Exception as error:  # (all network errors mean the same here)
         raise WeightsUnavailable(
             f"pretrained weights {repository}@{revision} are neither cached nor reachable "
             f"({type(error).__name__}); allowed: random, a file, or a cached name; "
@@ -118,17 +118,17 @@ def _download(repository: str, revision: str, folder: Path | None) -> str:
         ) from error
 
 
-def _made_by_library(backbone: str, path: str, channels: int) -> dict[str, Tensor]:
+def _library_encoder_state(backbone: str, path: str, channels: int) -> dict[str, Tensor]:
     encoder = pyramid(backbone, channels=IMAGE_CHANNELS, options={})
-    # The library's own loading drops the classifier and renames what has other names on the hub.
+    # `load_state_dict` of the library drops the classifier and maps the names used on the hub.
     encoder.load_state_dict(read_safetensors(path))
     adapt: Callable[..., None] = getattr(encoder, "set_in_channels")  # noqa: B009  (unknown to nn.Module)
     adapt(channels, pretrained=True)
     return encoder.state_dict()
 
 
-def _made_by_timm(backbone: str, identity: str, path: str, channels: int) -> dict[str, Tensor]:
-    row = described(backbone)
+def _timm_encoder_state(backbone: str, identity: str, path: str, channels: int) -> dict[str, Tensor]:
+    row = describe_backbone(backbone)
     options = {**row.options, "pretrained_cfg_overlay": {"file": path}}
     tagged = "tu-" + identity.partition("@")[0].removeprefix("timm/")
     make = plain if row.features == "plain" else pyramid
@@ -137,28 +137,28 @@ def _made_by_timm(backbone: str, identity: str, path: str, channels: int) -> dic
 
 
 def _fill(encoder: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    own = encoder.state_dict()
-    surplus = [name for name in tensors if name not in own]
+    state = encoder.state_dict()
+    surplus = [name for name in tensors if name not in state]
     if surplus:
         listed = "\n".join(f"+ {name} {tuple(tensors[name].shape)}" for name in surplus)
         raise ValueError(
             f"{source} has tensors this encoder lacks; allowed: its own; take another file or backbone\n{listed}"
         )
-    _copy(own, tensors, source)
+    _copy(state, tensors, source)
 
 
-def _copy(own: Mapping[str, Tensor], given: Mapping[str, Tensor], source: str) -> None:
-    wrong = []
-    for name, tensor in own.items():
-        if name not in given:
-            wrong.append(f"- {name} {tuple(tensor.shape)}")
-        elif given[name].shape != tensor.shape:
-            wrong.append(f"- {name} {tuple(tensor.shape)}\n+ {name} {tuple(given[name].shape)}")
-    if wrong:
-        listed = "\n".join(wrong)
+def _copy(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
+    mismatches = []
+    for name, tensor in targets.items():
+        if name not in tensors:
+            mismatches.append(f"- {name} {tuple(tensor.shape)}")
+        elif tensors[name].shape != tensor.shape:
+            mismatches.append(f"- {name} {tuple(tensor.shape)}\n+ {name} {tuple(tensors[name].shape)}")
+    if mismatches:
+        listed = "\n".join(mismatches)
         raise ValueError(
             f"{source} do not fit; allowed: every tensor (-) in its shape, not another (+); "
             f"use the same backbone and channels\n{listed}"
         )
-    for name, tensor in own.items():
-        tensor.copy_(given[name])
+    for name, tensor in targets.items():
+        tensor.copy_(tensors[name])

@@ -1,7 +1,7 @@
 """Figures of a study. Each function returns a matplotlib figure; `save` writes it as svg, pdf or png."""
 
 from results.figures.bars import Interval, class_bars
-from results.figures.cases import Case, outlined
+from results.figures.cases import Case, outline_cases
 from results.figures.curve import curves, learning_curve
 from results.figures.drawing import FORMATS, is_intact_png, save, svg
 from results.figures.paired import Pairs, paired_differences
@@ -21,7 +21,7 @@ __all__ = [
     "curves",
     "is_intact_png",
     "learning_curve",
-    "outlined",
+    "outline_cases",
     "paired_differences",
     "pathway_graph",
     "reliability",

@@ -1,4 +1,4 @@
-"""What each arm reaches in each class."""
+"""Bar chart of a metric by class and arm."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Interval(NamedTuple):
-    """A mean and its 95 % interval, None where there is none."""
+    """A mean and its 95 % interval, None without one."""
 
     mean: float
     low: float | None
@@ -18,33 +18,34 @@ class Interval(NamedTuple):
 
 
 def class_bars(
-    arms: Mapping[str, Mapping[str, Interval]], *, label: str, places: Mapping[str, int] | None = None
+    arms: Mapping[str, Mapping[str, Interval]], *, label: str, colour_indices: Mapping[str, int] | None = None
 ) -> "Figure":
-    """Draw a group of bars a class and a bar an arm, from `arms[arm][class]`; at most seven arms.
+    """Draw a group of bars per class with one bar per arm.
 
-    `places` gives an arm another colour of the row than its own place.
-
-    Raises ValueError for none and for more.
+    Args:
+        arms: Values by arm, then by class; one to seven arms, else ValueError.
+        label: Label of the axis of values.
+        colour_indices: Index of each arm's colour, by default its position.
     """
     if not 0 < len(arms) <= len(COLOURS):
         raise ValueError(f"arms are {len(arms)}; allowed: 1 to {len(COLOURS)}; choose fewer")
     classes = list(dict.fromkeys(name for values in arms.values() for name in values))
-    thick = 0.8 / len(arms)
+    thickness = 0.8 / len(arms)
     figure = new_figure(7.0, 1.1 + len(classes) * max(0.42, 0.22 * len(arms)))
     axes = figure.subplots()
-    for place, (arm, values) in enumerate(arms.items()):
-        there = [(row, values[name]) for row, name in enumerate(classes) if name in values]
-        rows = [row + (place - (len(arms) - 1) / 2) * thick for row, _ in there]
+    for index, (arm, values) in enumerate(arms.items()):
+        values_by_row = [(row, values[name]) for row, name in enumerate(classes) if name in values]
+        rows = [row + (index - (len(arms) - 1) / 2) * thickness for row, _ in values_by_row]
         axes.barh(
             rows,
-            [value.mean for _, value in there],
-            thick * 0.9,
-            color=COLOURS[(places or {}).get(arm, place) % len(COLOURS)],
+            [value.mean for _, value in values_by_row],
+            thickness * 0.9,
+            color=COLOURS[(colour_indices or {}).get(arm, index) % len(COLOURS)],
             label=arm,
         )
-        # A dark line on a pale edge is seen on every bar's colour and beside it.
+        # A dark line with a white edge is visible on every bar's colour and beside it.
         for width, colour in ((3.0, "white"), (1.2, "#222222")):
-            axes.hlines(rows, *_ends(there), colors=colour, linewidth=width)
+            axes.hlines(rows, *_ends(values_by_row), colors=colour, linewidth=width)
     axes.set_yticks(range(len(classes)), classes)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
@@ -55,6 +56,6 @@ def class_bars(
     return figure
 
 
-def _ends(there: list[tuple[int, Interval]]) -> tuple[list[float], list[float]]:
-    lows = [value.mean if value.low is None else value.low for _, value in there]
-    return lows, [value.mean if value.high is None else value.high for _, value in there]
+def _ends(values_by_row: list[tuple[int, Interval]]) -> tuple[list[float], list[float]]:
+    lows = [value.mean if value.low is None else value.low for _, value in values_by_row]
+    return lows, [value.mean if value.high is None else value.high for _, value in values_by_row]

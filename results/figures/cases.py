@@ -1,4 +1,4 @@
-"""Test images with the truth and the prediction outlined."""
+"""Test images with outlines of the truth and the prediction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ON_GREY = (*COLOURS[1:2], COLOURS[5], COLOURS[3], COLOURS[4], COLOURS[2], "#F0E442")
-"""Those that are seen on dark and on bright tissue."""
+"""Colours that are visible on dark and on bright tissue."""
 Masks = NDArray[np.bool_]
 
 
@@ -28,8 +28,11 @@ class Case:
     predicted: Masks
 
 
-def outlined(cases: Sequence[Case], classes: Sequence[str]) -> "Figure":
-    """Draw a column an image: as it is above, outlined below (truth solid, prediction dashed). ValueError for none."""
+def outline_cases(cases: Sequence[Case], classes: Sequence[str]) -> "Figure":
+    """Draw a column per image: the image above, with outlines below (truth solid, prediction dashed).
+
+    Raises ValueError without cases.
+    """
     if not cases:
         raise ValueError("cases are none; allowed: one or more; choose test images")
     figure = new_figure(0.4 + 2.9 * len(cases), 6.7)
@@ -41,27 +44,27 @@ def outlined(cases: Sequence[Case], classes: Sequence[str]) -> "Figure":
             axes.autoscale(enable=False)
             axes.set_axis_off()
         grid[0][column].set_title(case.title, fontsize="small")
-        for place in range(len(classes)):
-            colour = ON_GREY[place % len(ON_GREY)]
-            _outline(grid[1][column], case.truth[place], colour, "solid")
-            _outline(grid[1][column], case.predicted[place], colour, "dashed")
+        for index in range(len(classes)):
+            colour = ON_GREY[index % len(ON_GREY)]
+            _outline(grid[1][column], case.truth[index], colour, "solid")
+            _outline(grid[1][column], case.predicted[index], colour, "dashed")
     _legend(figure, classes)
     return figure
 
 
 def _outline(axes: "Axes", mask: Masks, colour: str, style: str) -> None:
     if mask.any():
-        # A border of nothing closes the outlines of what reaches the image's edge.
-        padded, at = np.pad(mask.astype(np.float32), 1), np.arange(-1, len(mask) + 1)
-        axes.contour(at, at, padded, levels=[0.5], colors=[colour], linestyles=[style], linewidths=1.6)
+        # Padding closes the outlines of regions that touch the image's edge.
+        padded, positions = np.pad(mask.astype(np.float32), 1), np.arange(-1, len(mask) + 1)
+        axes.contour(positions, positions, padded, levels=[0.5], colors=[colour], linestyles=[style], linewidths=1.6)
 
 
 def _legend(figure: "Figure", classes: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=ON_GREY[place % len(ON_GREY)], linewidth=2.4, label=name)
-        for place, name in enumerate(classes)
+        Line2D([], [], color=ON_GREY[index % len(ON_GREY)], linewidth=2.4, label=name)
+        for index, name in enumerate(classes)
     ]
     handles.append(Line2D([], [], color="#333333", linestyle="solid", label="truth"))
     handles.append(Line2D([], [], color="#333333", linestyle="dashed", label="prediction"))

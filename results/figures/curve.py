@@ -1,4 +1,4 @@
-"""Learning curves: what each arm reaches with how many labelled images."""
+"""Learning curves: a metric over the number of labelled images, by arm."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.figures.drawing import COLOURS, LINES, MARKERS, new_figure, panels, save, tidy
 from results.schema import factor_columns
-from results.tables.layout import selected
+from results.tables.layout import filter_records
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,9 +31,9 @@ def learning_curve(
     split: str = "test",
     log: bool = False,
 ) -> None:
-    """Draw mean and 95 % interval over labelled images to `path` (png, svg or pdf by suffix).
+    """Save the figure of `curves` to `path`, as png, svg or pdf by its suffix.
 
-    See `curves`. Raises ValueError for another suffix too.
+    Raises ValueError for another suffix, and as `curves`.
     """
     save(curves(comparisons, metric=metric, class_=class_, aggregation=aggregation, split=split, log=log), path)
 
@@ -47,88 +47,93 @@ def curves(
     split: str = "test",
     log: bool = False,
 ) -> "Figure":
-    """Return a panel per architecture and backbone, a colour per pathway, a line and marker per other factor.
+    """Draw mean and 95 % interval over labelled images, in a panel per architecture and backbone.
 
-    `log`: labelled images on an axis where doublings are equally far apart. Raises ValueError for what the
-    table does not have.
+    Colours are pathways, lines and markers the values of other factors.
+
+    Args:
+        log: Whether labelled images are on a logarithmic axis.
+
+    Raises:
+        ValueError: If the table has no such series, or it is undefined in every cell.
     """
-    wanted = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
-    records = [record for record in selected(comparisons.to_pylist(), wanted) if record["mean"] is not None]
+    selection = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
+    records = [record for record in filter_records(comparisons.to_pylist(), selection) if record["mean"] is not None]
     if not records:
         raise ValueError(f"{metric} is undefined in every cell; allowed: a metric with a mean; choose another")
     factors = factor_columns(comparisons.column_names)
-    others = [name for name in factors if name not in PANEL and name != "pathway" and _varies(records, name)]
-    figure = _figure(records, others, log=log)
+    other_factors = [name for name in factors if name not in PANEL and name != "pathway" and _varies(records, name)]
+    figure = _figure(records, other_factors, log=log)
     figure.supylabel(f"{metric} ({class_}, {aggregation}, {split})", fontsize="medium")
     return figure
 
 
-def _figure(records: Sequence[Record], others: Sequence[str], *, log: bool) -> "Figure":
-    named = _labels(records, PANEL)
-    across = min(3, math.ceil(math.sqrt(len(named))))
-    styles = _styles(records, others)
-    width, height = (3.3, 2.9) if len(named) > 1 else (4.6, 3.6)
-    figure = new_figure(2.4 + width * across, 0.6 + height * math.ceil(len(named) / across))
-    grid = panels(figure, len(named), across=across)
+def _figure(records: Sequence[Record], other_factors: Sequence[str], *, log: bool) -> "Figure":
+    panel_labels = _labels(records, PANEL)
+    columns = min(3, math.ceil(math.sqrt(len(panel_labels))))
+    styles = _styles(records, other_factors)
+    width, height = (3.3, 2.9) if len(panel_labels) > 1 else (4.6, 3.6)
+    figure = new_figure(2.4 + width * columns, 0.6 + height * math.ceil(len(panel_labels) / columns))
+    grid = panels(figure, len(panel_labels), columns=columns)
     sizes = sorted({record["labelled_images"] for record in records})
-    for axes, panel in zip(grid, named, strict=True):
-        inside = [record for record in records if _label(record, PANEL) == panel]
-        _draw(axes, inside, styles, others, _dodge(sizes, log=log))
+    for axes, panel in zip(grid, panel_labels, strict=True):
+        records_of_panel = [record for record in records if _label(record, PANEL) == panel]
+        _draw(axes, records_of_panel, styles, other_factors, _dodge(sizes, log=log))
         axes.set_title(", ".join(panel), fontsize="medium")
         _ticks(axes, sizes, log=log)
     figure.supxlabel("labelled images", fontsize="medium")
-    figure.legend(handles=_handles(records, others), loc="outside right upper", frameon=False)
+    figure.legend(handles=_handles(records, other_factors), loc="outside right upper", frameon=False)
     return figure
 
 
 def _dodge(sizes: Sequence[int], *, log: bool) -> Callable[[int, float], float]:
-    """Return where a point is drawn, given its size and which of the arms it is: beside the others, not on them."""
+    """Return a function that shifts the points of an arm, given size and offset, so that arms do not overlap."""
     if log:
-        return lambda size, place: float(size * 2 ** (0.035 * place))
+        return lambda size, offset: float(size * 2 ** (0.035 * offset))
     step = 0.012 * (sizes[-1] - sizes[0] or 1)
-    return lambda size, place: size + step * place
+    return lambda size, offset: size + step * offset
 
 
 def _draw(
     axes: "Axes",
     records: Sequence[Record],
     styles: Mapping[Label, Style],
-    others: Sequence[str],
+    other_factors: Sequence[str],
     dodge: Callable[[int, float], float],
 ) -> None:
-    for place, (label, style) in enumerate(styles.items()):
-        # One record a size: every baseline of a cell repeats its mean.
-        arm = {r["labelled_images"]: r for r in records if _label(r, ("pathway", *others)) == label}
-        middle = (len(styles) - 1) / 2
+    for index, (label, style) in enumerate(styles.items()):
+        # One record per size, because every baseline of a cell repeats its mean.
+        arm = {r["labelled_images"]: r for r in records if _label(r, ("pathway", *other_factors)) == label}
+        centre = (len(styles) - 1) / 2
         sizes = sorted(arm)
         means = [arm[size]["mean"] for size in sizes]
-        bars = [[_half(arm[size], end) for size in sizes] for end in ("ci_low", "ci_high")]
-        drawn = axes.errorbar([dodge(size, place - middle) for size in sizes], means, bars, elinewidth=1.2, **style)
+        bars = [[_half_width(arm[size], end) for size in sizes] for end in ("ci_low", "ci_high")]
+        drawn = axes.errorbar([dodge(size, index - centre) for size in sizes], means, bars, elinewidth=1.2, **style)
         for interval in drawn[2]:
             interval.set_alpha(0.55)
     tidy(axes)
 
 
-def _half(record: Record, end: str) -> float:
+def _half_width(record: Record, end: str) -> float:
     return 0.0 if record[end] is None else abs(record[end] - record["mean"])
 
 
 def _ticks(axes: "Axes", sizes: Sequence[int], *, log: bool) -> None:
     from matplotlib.ticker import NullLocator
 
-    apart: list[int] = []
+    ticks: list[int] = []
     for size in reversed(sizes):
-        if not apart or (apart[-1] >= 1.2 * size if log else apart[-1] - size >= 0.07 * (sizes[-1] - sizes[0])):
-            apart.append(size)
+        if not ticks or (ticks[-1] >= 1.2 * size if log else ticks[-1] - size >= 0.07 * (sizes[-1] - sizes[0])):
+            ticks.append(size)
     if log:
         axes.set_xscale("log", base=2)
-    axes.set_xticks(apart, [str(size) for size in apart])
+    axes.set_xticks(ticks, [str(size) for size in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _styles(records: Sequence[Record], others: Sequence[str]) -> Mapping[Label, Style]:
-    pathways, further = _labels(records, ["pathway"]), _labels(records, others)
-    arms = _labels(records, ("pathway", *others))
+def _styles(records: Sequence[Record], other_factors: Sequence[str]) -> Mapping[Label, Style]:
+    pathways, further = _labels(records, ["pathway"]), _labels(records, other_factors)
+    arms = _labels(records, ("pathway", *other_factors))
     return {
         arm: {**_colour(pathways.index(arm[:1])), **_line(further.index(arm[1:]))}
         for arm in sorted(arms, key=lambda arm: (pathways.index(arm[:1]), further.index(arm[1:])))
@@ -145,7 +150,7 @@ def _line(index: int) -> Style:
     return {"marker": marker, "linestyle": line, "markersize": 5, "linewidth": 1.6}
 
 
-def _handles(records: Sequence[Record], others: Sequence[str]) -> "list[Line2D]":
+def _handles(records: Sequence[Record], other_factors: Sequence[str]) -> "list[Line2D]":
     from matplotlib.lines import Line2D
 
     def entry(label: str, style: Style) -> Line2D:
@@ -154,9 +159,9 @@ def _handles(records: Sequence[Record], others: Sequence[str]) -> "list[Line2D]"
     handles = [entry("pathway", {"linestyle": ""})]
     for index, label in enumerate(_labels(records, ["pathway"])):
         handles.append(entry(label[0], {**_line(0), "linestyle": "-", **_colour(index)}))
-    if others:
-        handles += [entry("", {"linestyle": ""}), entry(", ".join(others), {"linestyle": ""})]
-        for index, label in enumerate(_labels(records, others)):
+    if other_factors:
+        handles += [entry("", {"linestyle": ""}), entry(", ".join(other_factors), {"linestyle": ""})]
+        for index, label in enumerate(_labels(records, other_factors)):
             handles.append(entry(", ".join(label), {**_line(index), "color": "#555555"}))
     return handles
 

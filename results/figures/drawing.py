@@ -1,4 +1,4 @@
-"""What all figures share: colours, axes, and how one becomes a file or a piece of a page."""
+"""Colours, axes and file formats of all figures."""
 
 import io
 import warnings
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Told apart by colour-blind readers (Okabe and Ito 2008); their yellow is too faint on white."""
+"""Distinguishable for colour-blind readers (Okabe and Ito 2008); without their yellow, too faint on white."""
 LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 FORMATS = (".png", ".svg", ".pdf")
 GREY = "#555555"
 
-# A class may be named in any script; what the font lacks is drawn as a box.
+# Class names may be in any script; missing glyphs are drawn as boxes.
 warnings.filterwarnings("ignore", message="Glyph .* missing from font")
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Return an empty figure of so many inches that keeps its labels apart by itself; names are drawn as they are."""
+    """Return an empty figure, size in inches, with constrained layout and without parsing of math in text."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -31,7 +31,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def is_intact_png(path: Path) -> bool:
-    """Return whether a file is a complete PNG whose checksums hold."""
+    """Return whether a file is a complete PNG with valid checksums."""
     from PIL import Image
 
     try:
@@ -61,18 +61,18 @@ def svg(figure: "Figure") -> str:
 
 
 def tidy(axes: "Axes", *, grid: str = "y") -> None:
-    """Take away what is not data."""
+    """Draw a light grid, and remove the upper and right spines."""
     axes.grid(axis="both" if grid == "both" else "x" if grid == "x" else "y", color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def panels(figure: "Figure", number: int, *, across: int, share: bool = True) -> "Sequence[Axes]":
-    """Return so many axes in rows of `across`."""
-    down = -(-number // across)
-    grid = list(figure.subplots(down, across, sharex=share, sharey=share, squeeze=False).flat)
+def panels(figure: "Figure", number: int, *, columns: int, share: bool = True) -> "Sequence[Axes]":
+    """Return `number` axes in rows of `columns`."""
+    rows = -(-number // columns)
+    grid = list(figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=False).flat)
     for axes in grid[number:]:
         axes.remove()
     for index, axes in enumerate(grid[:number]):
-        axes.tick_params(labelbottom=not share or index + across >= number)
+        axes.tick_params(labelbottom=not share or index + columns >= number)
     return grid[:number]

@@ -1,4 +1,4 @@
-"""Differences to the baseline, one dot a pair of runs with the same fold and seed."""
+"""Differences to the baseline, one dot per pair of runs with the same fold and seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """One comparison: what is compared, the difference of each pair and its seed, and the adjusted p or None."""
+    """One comparison: its label, the difference and seed of each pair, and the adjusted p or None."""
 
     label: str
     differences: Sequence[float]
@@ -21,7 +21,10 @@ class Pairs:
 
 
 def paired_differences(comparisons: Sequence[Pairs], *, label: str) -> "Figure":
-    """Draw a row a comparison: dots by seed, their mean as a bar, the adjusted p at the margin. ValueError for none."""
+    """Draw a row per comparison: dots by seed, their mean as a bar, the adjusted p at the margin.
+
+    Raises ValueError without comparisons.
+    """
     if not comparisons:
         raise ValueError("comparisons are none; allowed: one or more; name a baseline in the study file")
     seeds = sorted({seed for pairs in comparisons for seed in pairs.seeds})
@@ -30,13 +33,13 @@ def paired_differences(comparisons: Sequence[Pairs], *, label: str) -> "Figure":
     axes.axvline(0, color="black", linewidth=1)
     for row, pairs in enumerate(comparisons):
         for difference, seed in zip(pairs.differences, pairs.seeds, strict=True):
-            place = seeds.index(seed)
-            shift = (place - (len(seeds) - 1) / 2) * min(0.12, 0.5 / len(seeds))
-            axes.plot(difference, row + shift, **_dot(place))
+            index = seeds.index(seed)
+            shift = (index - (len(seeds) - 1) / 2) * min(0.12, 0.5 / len(seeds))
+            axes.plot(difference, row + shift, **_dot(index))
         mean = sum(pairs.differences) / len(pairs.differences)
         axes.plot([mean, mean], [row - 0.36, row + 0.36], color=COLOURS[1], linewidth=2.4, solid_capstyle="butt")
-        told = "" if pairs.p is None else f"p = {pairs.p:.2g}" if pairs.p >= 0.001 else "p < 0.001"
-        axes.text(1.01, row, told, transform=axes.get_yaxis_transform(), va="center", fontsize="small")
+        p_text = "" if pairs.p is None else f"p = {pairs.p:.2g}" if pairs.p >= 0.001 else "p < 0.001"
+        axes.text(1.01, row, p_text, transform=axes.get_yaxis_transform(), va="center", fontsize="small")
     axes.set_yticks(range(len(comparisons)), [pairs.label for pairs in comparisons])
     axes.set_ylim(len(comparisons) - 0.4, -0.6)
     axes.set_xlabel(label)
@@ -46,9 +49,9 @@ def paired_differences(comparisons: Sequence[Pairs], *, label: str) -> "Figure":
     return figure
 
 
-def _dot(place: int) -> dict[str, Any]:
+def _dot(index: int) -> dict[str, Any]:
     return {
-        "marker": MARKERS[place % len(MARKERS)],
+        "marker": MARKERS[index % len(MARKERS)],
         "linestyle": "",
         "markersize": 5,
         "color": COLOURS[0],
@@ -61,7 +64,7 @@ def _legend(figure: "Figure", seeds: Sequence[int]) -> None:
     from matplotlib.lines import Line2D
 
     shown = list(enumerate(seeds))[: len(MARKERS)]
-    handles = [Line2D([], [], label=f"a fold, seed {seed}", **_dot(place)) for place, seed in shown]
+    handles = [Line2D([], [], label=f"a fold, seed {seed}", **_dot(index)) for index, seed in shown]
     handles.append(Line2D([], [], color=COLOURS[1], linewidth=2.4, label="mean"))
     handles.append(Line2D([], [], color="none", label="adjusted p at the right"))
     figure.legend(

@@ -1,4 +1,4 @@
-"""What the stored pixel counts tell of probabilities: are they honest, do they part the classes, what is confused."""
+"""Figures of stored pixel counts: reliability diagram, ROC curves, confusion matrix."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Histograms = tuple[Array, Array]
-"""Pixels of a class and of all else by predicted score, each (bins,)."""
+"""Pixels of a class and of all other pixels by predicted score, each (bins,)."""
 
 
-def reliability(arms: Mapping[str, Confidence], *, places: Mapping[str, int] | None = None) -> "Figure":
-    """Draw how often an answer of some confidence is right, by arm; bins (1, B) as `Confidence.summed` gives them.
+def reliability(arms: Mapping[str, Confidence], *, colour_indices: Mapping[str, int] | None = None) -> "Figure":
+    """Draw accuracy over confidence by arm, and the number of pixels per bin below.
 
-    On the diagonal the network is as sure as it may be. Below it how many pixels each bin has.
+    On the diagonal the network is calibrated. Bins have shape (1, B), as returned by `Confidence.summed`.
     """
     figure = new_figure(5.4, 5.2)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="as sure as right")
-    for own, (arm, bins) in enumerate(arms.items()):
-        place = (places or {}).get(arm, own)
-        there = bins.count[0] > 0
-        sure = ratio(bins.total[0], bins.count[0])[there]
-        right = ratio(bins.correct[0], bins.count[0])[there]
-        style = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "markersize": 4.5}
-        above.plot(sure, right, label=f"{arm} (calibration error {float(ece(bins)[0]):.3f})", **style)
-        below.plot(sure, bins.count[0][there], **style)
+    for position, (arm, bins) in enumerate(arms.items()):
+        index = (colour_indices or {}).get(arm, position)
+        is_filled = bins.count[0] > 0
+        confidence = ratio(bins.total[0], bins.count[0])[is_filled]
+        accuracy = ratio(bins.correct[0], bins.count[0])[is_filled]
+        style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "markersize": 4.5}
+        above.plot(confidence, accuracy, label=f"{arm} (calibration error {float(ece(bins)[0]):.3f})", **style)
+        below.plot(confidence, bins.count[0][is_filled], **style)
     lowest = min((float(line.get_xdata()[0]) for line in above.lines[1:]), default=0.0)
     above.set(xlim=(max(0.0, lowest - 0.05), 1.02), ylim=(max(0.0, lowest - 0.05), 1.02))
     above.set_ylabel("share that is right")
@@ -45,42 +45,44 @@ def reliability(arms: Mapping[str, Confidence], *, places: Mapping[str, int] | N
     return figure
 
 
-def roc(classes: Mapping[str, Mapping[str, Histograms]], *, places: Mapping[str, int] | None = None) -> "Figure":
-    """Draw the share of a class found against the share of all else called so, a panel a class and a line an arm.
+def roc(
+    classes: Mapping[str, Mapping[str, Histograms]], *, colour_indices: Mapping[str, int] | None = None
+) -> "Figure":
+    """Draw ROC curves over pixels, with a panel per class and a line per arm.
 
-    Every edge between the histograms' bins is a point. An arm without pixels of the class, or of all else, is left out.
+    Every edge between the histograms' bins is a point. An arm without positive or without negative pixels is omitted.
     """
-    across = min(3, len(classes))
-    figure = new_figure(2.2 + 3.0 * across, 0.7 + 3.0 * -(-len(classes) // across))
-    found = dict.fromkeys(arm for arms in classes.values() for arm in arms)
-    drawn = {arm: (places or {}).get(arm, own) for own, arm in enumerate(found)}
-    for axes, (name, arms) in zip(panels(figure, len(classes), across=across), classes.items(), strict=True):
+    columns = min(3, len(classes))
+    figure = new_figure(2.2 + 3.0 * columns, 0.7 + 3.0 * -(-len(classes) // columns))
+    arm_names = dict.fromkeys(arm for arms in classes.values() for arm in arms)
+    index_of_arm = {arm: (colour_indices or {}).get(arm, position) for position, arm in enumerate(arm_names)}
+    for axes, (name, arms) in zip(panels(figure, len(classes), columns=columns), classes.items(), strict=True):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
         for arm, (positives, negatives) in arms.items():
             if positives.sum() and negatives.sum():
-                place = drawn[arm]
-                axes.plot(_share_above(negatives), _share_above(positives), linewidth=1.6, **_line(place))
-        _areas(axes, arms, drawn)
+                index = index_of_arm[arm]
+                axes.plot(_share_above(negatives), _share_above(positives), linewidth=1.6, **_line(index))
+        _areas(axes, arms, index_of_arm)
         axes.set_title(name, fontsize="medium")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         tidy(axes, grid="both")
     figure.supxlabel("share of other pixels called this class", fontsize="medium")
     figure.supylabel("share of the class that is found", fontsize="medium")
-    _legend(figure, drawn)
+    _legend(figure, index_of_arm)
     return figure
 
 
-def _areas(axes: "Axes", arms: Mapping[str, Histograms], drawn: Mapping[str, int]) -> None:
+def _areas(axes: "Axes", arms: Mapping[str, Histograms], index_of_arm: Mapping[str, int]) -> None:
     for line, (arm, (positives, negatives)) in enumerate(reversed(list(arms.items()))):
         if positives.sum() and negatives.sum():
             x, y = _share_above(negatives), _share_above(positives)
             area = float(-np.trapezoid(y, x))
-            colour = COLOURS[drawn[arm] % len(COLOURS)]
+            colour = COLOURS[index_of_arm[arm] % len(COLOURS)]
             axes.text(0.97, 0.04 + 0.085 * line, f"area {area:.3f}", ha="right", fontsize="small", color=colour)
 
 
-def _line(place: int) -> dict[str, Any]:
-    return {"color": COLOURS[place % len(COLOURS)], "linestyle": LINES[place % len(LINES)]}
+def _line(index: int) -> dict[str, Any]:
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[index % len(LINES)]}
 
 
 def _share_above(pixels: Array) -> Array:
@@ -91,14 +93,14 @@ def _share_above(pixels: Array) -> Array:
 def _legend(figure: "Figure", arms: Mapping[str, int]) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], label=arm, **_line(place)) for arm, place in arms.items()]
+    handles = [Line2D([], [], label=arm, **_line(index)) for arm, index in arms.items()]
     figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize="small")
 
 
 def confusion(counts: NDArray[np.int64], names: Sequence[str]) -> "Figure":
-    """Draw of each true class which share is called what; counts (C, C) are truth x predicted.
+    """Draw a confusion matrix in percent of the true class; counts (C, C) are truth x predicted.
 
-    Rows sum to 100 %. A class that no truth shows has an empty row. Raises ValueError where names do not fit.
+    The row of a class that does not occur in the truth is empty. Raises ValueError unless there are C names.
     """
     if counts.shape != (len(names), len(names)):
         raise ValueError(f"counts are {counts.shape}; allowed: {len(names)} x {len(names)}; give a name a row")
@@ -107,7 +109,7 @@ def confusion(counts: NDArray[np.int64], names: Sequence[str]) -> "Figure":
     margin = 0.09 * max(map(len, names))
     figure = new_figure(side + 1.6 + margin, side + 0.2 + margin / 2)
     axes = figure.subplots()
-    drawn = axes.imshow(shares * 100, cmap="Blues", vmin=0, vmax=100)
+    image = axes.imshow(shares * 100, cmap="Blues", vmin=0, vmax=100)
     axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="truth")
@@ -116,5 +118,5 @@ def confusion(counts: NDArray[np.int64], names: Sequence[str]) -> "Figure":
         if not math.isnan(share):
             colour = "white" if share > 0.55 else "black"
             axes.text(column, row, f"{share:.0%}", ha="center", va="center", color=colour, fontsize="small")
-    figure.colorbar(drawn, label="% of the true class", shrink=0.8)
+    figure.colorbar(image, label="% of the true class", shrink=0.8)
     return figure

@@ -1,4 +1,4 @@
-"""How losses and scores moved while stages trained."""
+"""Training curves: losses and validation scores over epochs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Points = Sequence[tuple[int, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """One training run: epoch and value of the losses and of the score it was chosen by, empty where there is none."""
+    """One training run: epoch and value of the losses and of the score that selects checkpoints; empty without one."""
 
     loss: Points
     validation_loss: Points
@@ -23,9 +23,11 @@ class History:
 
 
 def training_curves(stages: Mapping[str, Sequence[History]], scores: Mapping[str, str]) -> "Figure":
-    """Draw a column a stage, its losses above and its validation score below; a thin line a run.
+    """Draw a column per stage, losses above and validation score below, with a thin line per run.
 
-    `scores` names what is drawn below, "" where nothing validates. Raises ValueError without stages.
+    `scores` are the names of the validation scores, "" for a stage without validation.
+
+    Raises ValueError without stages.
     """
     if not stages:
         raise ValueError("stages are none; allowed: one or more; choose stages that are finished")

@@ -1,4 +1,4 @@
-"""The background as a class of its own, from the confusion of exclusive classes."""
+"""Scores of the background as a separate class, from the confusion of exclusive classes."""
 
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,12 @@ BACKGROUND = "background"
 def with_background(scores: "pa.Table", images: "pa.Table") -> "pa.Table":
     """Return the scores with a background row per image; its score histogram is unknown, so it has no AUC.
 
-    Overlapping classes have no background: their scores come back as they are.
+    Overlapping classes have no background: their scores are returned unchanged.
     """
     import pyarrow as pa
 
     bins = len(scores["positives"][0]) if scores.num_rows else SCORE_BINS
-    empty = [0] * bins  # as many as the other classes have, so that rows of earlier versions fit too
+    empty = [0] * bins  # as many bins as the other classes, which earlier versions stored with fewer
     rows = []
     columns = [images[name].to_pylist() for name in ("image", "split", "confusion")]
     for image, split, confusion in zip(*columns, strict=True):
@@ -32,6 +32,6 @@ def with_background(scores: "pa.Table", images: "pa.Table") -> "pa.Table":
         tp = int(pixels[0, 0])
         fp, fn = int(pixels[:, 0].sum()) - tp, int(pixels[0].sum()) - tp
         counts = {"tp": tp, "fp": fp, "fn": fn, "tn": int(pixels.sum()) - tp - fp - fn}
-        place = {"image": image, "class": BACKGROUND, "split": split}
-        rows.append({**place, **counts, "positives": empty, "negatives": empty})
+        key = {"image": image, "class": BACKGROUND, "split": split}
+        rows.append({**key, **counts, "positives": empty, "negatives": empty})
     return pa.concat_tables([scores, pa.Table.from_pylist(rows, schema=schema.scores())])

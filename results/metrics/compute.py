@@ -1,4 +1,4 @@
-"""From the stored counts of each replicate to the results table."""
+"""Compute the results table from the stored counts of each replicate."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,16 +20,19 @@ if TYPE_CHECKING:
 
 Flags = NDArray[np.bool_]
 Stage = tuple[str, str]
-"""Digest of a target stage and which of its scores."""
+"""Digest of a target stage and its `scoring`."""
 TEST = "test"
-"""How the names of splits of test images begin."""
+"""Prefix of the names of splits with test images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricSettings:
-    """Which classes are scored (None: all but the background), and which of them enter the macro mean.
+    """Settings of the metrics.
 
-    A class enters the mean of a replicate where the truth of at least `min_images` images has it.
+    Args:
+        classes: Scored classes; None for all except the background.
+        background: Whether the background is scored as well.
+        min_images: Number of images whose truth must contain a class for it to enter the macro mean of a replicate.
     """
 
     classes: tuple[str, ...] | None = None
@@ -38,7 +41,7 @@ class MetricSettings:
 
 
 class Row(NamedTuple):
-    """One number of a replicate, None where undefined; `images` is how many images made it."""
+    """One metric value of a replicate, None where undefined; `images` counts the images behind it."""
 
     split: str
     aggregation: str
@@ -66,8 +69,8 @@ class ImageValues:
     counts: NDArray[np.int64]
 
 
-class Measured(NamedTuple):
-    """Every number of a target stage, and those of its single test images."""
+class StageMetrics(NamedTuple):
+    """All metric values of a target stage, and those of each of its test images."""
 
     rows: list[Row]
     images: list[ImageValues]
@@ -83,7 +86,7 @@ def collect(
 ) -> "pa.Table":
     """Return the results table, with the columns of `further` factors.
 
-    `load` gives a stage's scores and images, once per digest and scoring.
+    `load` returns the scores and images of a stage; called once per digest and scoring.
     """
     replicates = list(replicates)
     return results_table(study, replicates, measure_all(replicates, load, settings), further=further)
@@ -93,28 +96,30 @@ def measure_all(
     replicates: Iterable[schema.Replicate],
     load: Callable[[schema.Replicate], "tuple[pa.Table, pa.Table]"],
     settings: MetricSettings,
-    known: Mapping[Stage, Measured] = MappingProxyType({}),
-) -> Mapping[Stage, Measured]:
-    """Measure each target stage once, whichever replicates share it, but for those that are known."""
-    stages = {(one.digest, one.scoring): one for one in replicates}
-    return {key: known[key] if key in known else measure(*load(one), settings) for key, one in stages.items()}
+    known: Mapping[Stage, StageMetrics] = MappingProxyType({}),
+) -> Mapping[Stage, StageMetrics]:
+    """Measure each target stage once, also if several replicates share it; `known` stages are not measured again."""
+    stages = {(replicate.digest, replicate.scoring): replicate for replicate in replicates}
+    return {
+        key: known[key] if key in known else measure(*load(replicate), settings) for key, replicate in stages.items()
+    }
 
 
 def results_table(
     study: str,
     replicates: Iterable[schema.Replicate],
-    measured: Mapping[Stage, Measured],
+    measured: Mapping[Stage, StageMetrics],
     *,
     further: Sequence[str] = (),
 ) -> "pa.Table":
-    """Return one row per replicate and number."""
+    """Return one row per replicate and metric value."""
     import pyarrow as pa
 
     names = [*schema.FACTORS, *further]
     records = [
-        (study, *_place(one, names), *row, one.digest, one.scoring)
-        for one in replicates
-        for row in measured[one.digest, one.scoring].rows
+        (study, *_key_columns(replicate, names), *row, replicate.digest, replicate.scoring)
+        for replicate in replicates
+        for row in measured[replicate.digest, replicate.scoring].rows
     ]
     columns = schema.results(further)
     values = zip(*records, strict=True) if records else [()] * len(columns)
@@ -127,12 +132,12 @@ def replicate_rows(scores: "pa.Table", images: "pa.Table", settings: MetricSetti
     return measure(scores, images, settings).rows
 
 
-def measure(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) -> Measured:
+def measure(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) -> StageMetrics:
     """Return every metric of one target stage, per split, aggregation and class.
 
     `dataset` sums counts over images first, `case` averages the images' metrics; an image counts for a
     class where its truth has it. `macro` averages the classes that occur, `weighted` by their truth pixels.
-    `confidence`, `ece` and `ece_foreground` are of all classes together and have class `macro`.
+    `confidence`, `ece` and `ece_foreground` are over all classes and have class `macro`.
     """
     if settings.background and BACKGROUND not in scores["class"].to_pylist():
         scores = with_background(scores, images)
@@ -140,27 +145,27 @@ def measure(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) ->
     rows: list[Row] = []
     by_image: list[ImageValues] = []
     for split in scores["split"].unique().to_pylist():
-        part, pictures = rows_of_split(scores, split), rows_of_split(images, split).sort_by("image")
-        counts, bins = pixel_counts(part, names), confidence_bins(pictures)
+        scores_of_split, images_of_split = rows_of_split(scores, split), rows_of_split(images, split).sort_by("image")
+        counts, bins = pixel_counts(scores_of_split, names), confidence_bins(images_of_split)
         values = _case_values(counts, bins, names)
-        numbers = chain(
+        values_of_split = chain(
             _dataset_rows(counts, names, settings.min_images),
             _overall_rows(bins),
             (("case", *series, *_mean(column)) for series, column in values.items()),
-            _threshold_rows(part, names),
+            _threshold_rows(scores_of_split, names),
         )
         rows += [
             Row(split, aggregation, class_, metric, None if math.isnan(value) else value, n)
-            for aggregation, class_, metric, value, n in numbers
+            for aggregation, class_, metric, value, n in values_of_split
         ]
         if split.startswith(TEST):
-            by_image.append(_image_values(split, pictures, values, counts, names, settings.min_images))
-    return Measured(rows, by_image)
+            by_image.append(_image_values(split, images_of_split, values, counts, names, settings.min_images))
+    return StageMetrics(rows, by_image)
 
 
 def _image_values(
     split: str,
-    pictures: "pa.Table",
+    images: "pa.Table",
     values: Mapping[tuple[str, str], Array],
     counts: Counts,
     names: list[str],
@@ -169,8 +174,8 @@ def _image_values(
     averaged = _averaged_classes(counts, min_images)
     return ImageValues(
         split=split,
-        images=tuple(pictures["image"].to_pylist()),
-        patients=tuple(pictures["patient"].to_pylist()),
+        images=tuple(images["image"].to_pylist()),
+        patients=tuple(images["patient"].to_pylist()),
         series=tuple(values),
         values=np.stack([*values.values()], axis=1),
         classes=tuple(names),
@@ -179,12 +184,13 @@ def _image_values(
     )
 
 
-def _place(one: schema.Replicate, names: Sequence[str]) -> tuple[object, ...]:
-    factors = [one.factors[name] for name in names]
-    return *factors, one.labelled_fraction, one.labelled_images, one.updates, one.fold, one.seed
+def _key_columns(replicate: schema.Replicate, names: Sequence[str]) -> tuple[object, ...]:
+    factors = [replicate.factors[name] for name in names]
+    sizes = replicate.labelled_fraction, replicate.labelled_images
+    return *factors, *sizes, replicate.updates, replicate.fold, replicate.seed
 
 
-Unsplit = tuple[str, str, str, float, int]
+RowOfSplit = tuple[str, str, str, float, int]
 
 
 def dataset_metrics(
@@ -195,60 +201,60 @@ def dataset_metrics(
     Args:
         counts: Summed counts; metrics of empty score histograms are NaN.
         names: The classes.
-        shown: (classes,), which classes the truth has; the others are undefined.
+        shown: (classes,), which classes occur in the truth; the others are undefined.
         averaged: (classes,), which classes enter `macro` and `weighted`.
     """
     metrics: dict[tuple[str, str], Array] = {}
     for metric, formula in PER_CLASS.items():
         values = formula(counts)
         per_class = np.where(shown, values, np.nan)
-        metrics |= {(name, metric): per_class[..., place] for place, name in enumerate(names)}
+        metrics |= {(name, metric): per_class[..., index] for index, name in enumerate(names)}
         metrics["macro", metric] = _macro(values, averaged)
         metrics["weighted", metric] = _weighted(values, averaged, counts.truth)
     return metrics
 
 
 def _averaged_classes(counts: Counts, min_images: int) -> Flags:
-    """Return which classes enter the pooled macro mean: those that the truth of enough images has."""
+    """Return which classes enter the pooled macro mean: those in the truth of enough images."""
     shown_by = (counts.truth > 0).sum(axis=0)
     return np.asarray((shown_by > 0) & (shown_by >= min_images))
 
 
-def _dataset_rows(counts: Counts, names: list[str], min_images: int) -> Iterator[Unsplit]:
+def _dataset_rows(counts: Counts, names: list[str], min_images: int) -> Iterator[RowOfSplit]:
     images, shown = len(counts.truth), np.asarray((counts.truth > 0).any(axis=0))
-    together = counts.summed()
+    summed = counts.summed()
     averaged = _averaged_classes(counts, min_images)
-    for series, value in dataset_metrics(together, names, shown=shown, averaged=averaged).items():
+    for series, value in dataset_metrics(summed, names, shown=shown, averaged=averaged).items():
         yield "dataset", *series, float(value[0]), images
     for index in np.flatnonzero(~shown):
-        yield "dataset", names[index], "false_positive_pixels", float(together.fp[0, index]), images
+        yield "dataset", names[index], "false_positive_pixels", float(summed.fp[0, index]), images
 
 
 def _case_values(counts: Counts, bins: Mapping[str, Confidence], names: list[str]) -> dict[tuple[str, str], Array]:
     """Return each metric of each image by class and metric."""
     shown = counts.truth > 0
-    found: dict[tuple[str, str], Array] = {}
+    metrics: dict[tuple[str, str], Array] = {}
     for metric, formula in PER_CLASS.items():
         values = formula(counts)
         per_class = np.where(shown, values, np.nan)
-        found |= {(name, metric): per_class[:, index] for index, name in enumerate(names)}
-        found["macro", metric] = _macro(values, shown)
-        found["weighted", metric] = _weighted(values, shown, counts.truth)
-    return found | {("macro", metric): formula(bins[prefix]) for metric, (prefix, formula) in OVERALL.items()}
+        metrics |= {(name, metric): per_class[:, index] for index, name in enumerate(names)}
+        metrics["macro", metric] = _macro(values, shown)
+        metrics["weighted", metric] = _weighted(values, shown, counts.truth)
+    return metrics | {("macro", metric): formula(bins[prefix]) for metric, (prefix, formula) in OVERALL.items()}
 
 
-def _overall_rows(bins: Mapping[str, Confidence]) -> Iterator[Unsplit]:
+def _overall_rows(bins: Mapping[str, Confidence]) -> Iterator[RowOfSplit]:
     for metric, (prefix, formula) in OVERALL.items():
-        part = bins[prefix]
-        yield "dataset", "macro", metric, float(formula(part.summed())[0]), len(part.count)
+        confidence = bins[prefix]
+        yield "dataset", "macro", metric, float(formula(confidence.summed())[0]), len(confidence.count)
 
 
-def _threshold_rows(scores: "pa.Table", names: list[str]) -> Iterator[Unsplit]:
-    """Yield the probability from which a class counted that was held back."""
-    held = dict(zip(*(scores[key].to_pylist() for key in ("class", "threshold")), strict=True))
+def _threshold_rows(scores: "pa.Table", names: list[str]) -> Iterator[RowOfSplit]:
+    """Yield the thresholds of classes with `class_threshold`."""
+    thresholds = dict(zip(*(scores[key].to_pylist() for key in ("class", "threshold")), strict=True))
     for name in names:
-        if held.get(name) is not None:
-            yield "dataset", name, "threshold", held[name], len(scores["image"].unique())
+        if thresholds.get(name) is not None:
+            yield "dataset", name, "threshold", thresholds[name], len(scores["image"].unique())
 
 
 def _macro(values: Array, averaged: Flags) -> Array:
@@ -256,7 +262,7 @@ def _macro(values: Array, averaged: Flags) -> Array:
 
 
 def _weighted(values: Array, averaged: Flags, weights: Array) -> Array:
-    # An undefined class makes the mean undefined: leaving it out would give every arm its own set of classes.
+    # An undefined class makes the mean undefined: without it, arms would average over different classes.
     weights = np.where(averaged, weights, 0.0)
     total = weights.sum(axis=-1)
     weighed = np.where(averaged, values * weights, 0.0).sum(axis=-1)
@@ -269,12 +275,12 @@ def _mean(values: Array) -> tuple[float, int]:
 
 
 def _classes(scores: "pa.Table", settings: MetricSettings) -> list[str]:
-    there = scores["class"].unique().to_pylist()
+    stored = scores["class"].unique().to_pylist()
     if settings.classes is None:
-        return [name for name in there if settings.background or name != BACKGROUND]
-    if missing := [name for name in settings.classes if name not in there]:
+        return [name for name in stored if settings.background or name != BACKGROUND]
+    if missing := [name for name in settings.classes if name not in stored]:
         raise ValueError(
-            f"metrics.classes names {', '.join(missing)}; allowed: {', '.join(there)}; name scored classes"
+            f"metrics.classes names {', '.join(missing)}; allowed: {', '.join(stored)}; name scored classes"
         )
-    extra = [BACKGROUND] if settings.background and BACKGROUND in there else []
+    extra = [BACKGROUND] if settings.background and BACKGROUND in stored else []
     return list(dict.fromkeys([*extra, *settings.classes]))

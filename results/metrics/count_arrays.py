@@ -1,4 +1,4 @@
-"""Stored tables of counts as arrays: one row an image, one column a class."""
+"""Convert stored tables of counts to arrays with one row per image and one column per class."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -19,19 +19,19 @@ def rows_of_split(table: "pa.Table", split: str) -> "pa.Table":
 
 
 def pixel_counts(scores: "pa.Table", names: Sequence[str]) -> Counts:
-    """Arrange rows as (images, classes); a pair without a row has no pixels."""
+    """Return counts as (images, classes); zero for a pair of image and class without a row."""
     images, image = np.unique(scores["image"].to_numpy(), return_inverse=True)
     order = {name: index for index, name in enumerate(names)}
-    place = np.array([order.get(name, -1) for name in scores["class"].to_pylist()], dtype=np.int64)
-    kept = place >= 0
+    column_of_row = np.array([order.get(name, -1) for name in scores["class"].to_pylist()], dtype=np.int64)
+    is_scored = column_of_row >= 0
 
-    def arranged(column: Array) -> Array:
+    def to_grid(column: Array) -> Array:
         grid = np.zeros((len(images), len(names), *column.shape[1:]))
-        grid[image[kept], place[kept]] = column[kept]
+        grid[image[is_scored], column_of_row[is_scored]] = column[is_scored]
         return grid
 
-    flat = {key: arranged(scores[key].to_numpy()) for key in ("tp", "fp", "fn", "tn")}
-    return Counts(**flat, **{key: arranged(_lists(scores, key)) for key in ("positives", "negatives")})
+    flat = {key: to_grid(scores[key].to_numpy()) for key in ("tp", "fp", "fn", "tn")}
+    return Counts(**flat, **{key: to_grid(_lists(scores, key)) for key in ("positives", "negatives")})
 
 
 def confidence_bins(images: "pa.Table") -> Mapping[str, Confidence]:
@@ -47,7 +47,7 @@ def confidence_bins(images: "pa.Table") -> Mapping[str, Confidence]:
 
 
 def _lists(table: "pa.Table", column: str) -> Array:
-    """Return lists of equal length as (rows, length), NaN where null; length 0 where all are null or none is stored."""
+    """Return a column of equally long lists as (rows, length), NaN where null; length 0 without any list."""
     if column not in table.column_names:
         return np.empty((table.num_rows, 0))
     lists = table[column].combine_chunks()

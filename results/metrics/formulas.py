@@ -1,4 +1,4 @@
-"""Metrics as pure functions of stored counts. What is undefined is NaN, never 0 or 1."""
+"""Metrics as pure functions of stored counts. Undefined values are NaN, never 0 or 1."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Confidence:
-    """Calibration bins, each (..., bins): pixels, sum of their confidence, how many were right."""
+    """Calibration bins, each (..., bins): pixels, sum of their confidences, number of correct pixels."""
 
     count: Array
     total: Array
@@ -50,9 +50,9 @@ class Confidence:
 
 def ratio(numerator: Array, denominator: Array) -> Array:
     """Divide; NaN where the denominator is 0."""
-    undefined = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
-    np.divide(numerator, denominator, out=undefined, where=denominator != 0)
-    return undefined
+    quotient = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator != 0)
+    return quotient
 
 
 def iou(counts: Counts) -> Array:
@@ -66,24 +66,24 @@ def dice(counts: Counts) -> Array:
 
 
 def precision(counts: Counts) -> Array:
-    """Share of predicted pixels that are right, 0..1; undefined where none is predicted."""
+    """Proportion of predicted pixels that are correct, 0..1; undefined where none is predicted."""
     return ratio(counts.tp, counts.tp + counts.fp)
 
 
 def recall(counts: Counts) -> Array:
-    """Share of true pixels that are found, 0..1."""
+    """Proportion of true pixels that are predicted (sensitivity), 0..1."""
     return ratio(counts.tp, counts.tp + counts.fn)
 
 
 def f1(counts: Counts) -> Array:
-    """Harmonic mean of precision and recall, 0..1; 0 where a class is there and never predicted."""
+    """Harmonic mean of precision and recall, 0..1; 0 where a class is present but never predicted."""
     return dice(counts)
 
 
 def accuracy(counts: Counts) -> Array:
-    """Share of all pixels decided rightly, 0..1, the background's counted too."""
-    right = counts.tp + counts.tn
-    return ratio(right, right + counts.fp + counts.fn)
+    """Proportion of all pixels that are classified correctly, 0..1, including the background."""
+    correct = counts.tp + counts.tn
+    return ratio(correct, correct + counts.fp + counts.fn)
 
 
 def auc(counts: Counts) -> Array:
@@ -102,8 +102,8 @@ def confidence(bins: Confidence) -> Array:
 def ece(bins: Confidence) -> Array:
     """Expected calibration error, 0..1 (Naeini et al. 2015): sum over bins |correct - confidence| / pixels.
 
-    Over foreground pixels alone (`ece_foreground`) it exceeds 0 even where probabilities are calibrated, as the truth
-    takes part in choosing the pixels: a quantity to compare networks by, not an absolute one.
+    Over foreground pixels alone (`ece_foreground`) it exceeds 0 even if probabilities are calibrated, because the truth
+    takes part in selecting the pixels: use it to compare networks, not as an absolute value.
     """
     return ratio(np.abs(bins.correct - bins.total).sum(axis=-1), bins.count.sum(axis=-1))
 
@@ -122,4 +122,4 @@ OVERALL: Mapping[str, tuple[str, Callable[[Confidence], Array]]] = {
     "ece": ("confidence", ece),
     "ece_foreground": ("foreground", ece),
 }
-"""Metrics of all classes together: the prefix of the columns with their bins (`results.schema.images`), the formula."""
+"""Metrics over all classes: prefix of the columns with their bins (`results.schema.images`), and formula."""

@@ -1,4 +1,4 @@
-"""What was measured of target stages, kept beside the tables: to measure thousands again takes a minute."""
+"""Cache of the metrics of target stages, because measuring thousands again takes a minute."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -8,51 +8,51 @@ from uuid import uuid4
 
 import numpy as np
 
-from results.metrics.compute import ImageValues, Measured, Row, Stage
+from results.metrics.compute import ImageValues, Row, Stage, StageMetrics
 from results.signed import UNSIGNED, is_intact, sign
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 STAGES = 512
-"""Lines that are read at once: their values take several times more memory as objects than as arrays."""
+"""Rows per batch: values take several times more memory as Python objects than as arrays."""
 
 
-def write_measured(path: Path, measured: Mapping[Stage, Measured], marks: Mapping[Stage, str]) -> None:
-    """Write one line a stage, with the mark of what it was measured from."""
+def write_measured(path: Path, measured: Mapping[Stage, StageMetrics], fingerprints: Mapping[Stage, str]) -> None:
+    """Write one row per stage, with the fingerprint of the files it was measured from."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # A name of its own: another driver of the study may write it too.
-    aside, stages = path.with_name(f".{path.name}.{uuid4().hex[:8]}"), list(measured)
+    # A unique name: another driver of the study may write the file at the same time.
+    temporary, stages = path.with_name(f".{path.name}.{uuid4().hex[:8]}"), list(measured)
     try:
-        with pq.ParquetWriter(aside, _columns(), compression="zstd") as file:
+        with pq.ParquetWriter(temporary, _columns(), compression="zstd") as file:
             for start in range(0, len(stages), STAGES):
-                lines = [_line(stage, measured[stage], marks[stage]) for stage in stages[start : start + STAGES]]
+                lines = [_line(stage, measured[stage], fingerprints[stage]) for stage in stages[start : start + STAGES]]
                 file.write_table(pa.Table.from_pylist(lines, schema=_columns()))
             file.add_key_value_metadata(UNSIGNED)
-        sign(aside)
-        aside.replace(path)
+        sign(temporary)
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def _line(stage: Stage, measured: Measured, mark: str) -> dict[str, object]:
+def _line(stage: Stage, measured: StageMetrics, fingerprint: str) -> dict[str, object]:
     return {
         "digest": stage[0],
         "scoring": stage[1],
-        "mark": mark,
+        "mark": fingerprint,
         "rows": [row._asdict() for row in measured.rows],
         "images": [_image_columns(images) for images in measured.images],
     }
 
 
-def read_measured(path: Path, marks: Mapping[Stage, str]) -> dict[Stage, Measured]:
-    """Return the stages that were measured from what these marks say; none where the file is missing or broken."""
+def read_measured(path: Path, fingerprints: Mapping[Stage, str]) -> dict[Stage, StageMetrics]:
+    """Return the stages whose fingerprint is unchanged; empty for a missing or damaged file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    found: dict[Stage, Measured] = {}
+    measured: dict[Stage, StageMetrics] = {}
     try:
         if not is_intact(path):
             return {}
@@ -62,12 +62,12 @@ def read_measured(path: Path, marks: Mapping[Stage, str]) -> dict[Stage, Measure
             for batch in file.iter_batches(batch_size=STAGES):
                 for line in batch.to_pylist():
                     stage = line["digest"], line["scoring"]
-                    if marks.get(stage) == line["mark"]:
+                    if fingerprints.get(stage) == line["mark"]:
                         images = [_image_values(columns) for columns in line["images"]]
-                        found[stage] = Measured([Row(**row) for row in line["rows"]], images)
+                        measured[stage] = StageMetrics([Row(**row) for row in line["rows"]], images)
     except (pa.ArrowInvalid, OSError):
         return {}
-    return found
+    return measured
 
 
 def _image_columns(images: ImageValues) -> dict[str, object]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 COARSE = "AUC from 200 equal bins: too low for sharp scores; score again"
-"""Note on results that derive from the score histograms of earlier versions."""
+"""Note on results from the score histograms of earlier versions."""
 FOREGROUND = ("foreground_count", "foreground_sum", "foreground_correct")
 
 
@@ -25,7 +25,8 @@ def on_grid(threshold: float) -> bool:
 def at_threshold(scores: "pa.Table", images: "pa.Table", threshold: float) -> "tuple[pa.Table, pa.Table]":
     """Return the tables of a stage as scored at a threshold on the grid (see `on_grid`).
 
-    With several exclusive classes the likeliest wins, whatever the threshold, and the tables are returned unchanged.
+    With several exclusive classes the most probable one is predicted at any threshold, and the tables are returned
+    unchanged.
     Otherwise the `foreground_*` bins become null: which pixels are predicted foreground depends on the threshold, and
     their confidences are not stored. Raises `ValueError` off the grid.
     """
@@ -44,17 +45,17 @@ def at_threshold(scores: "pa.Table", images: "pa.Table", threshold: float) -> "t
         "tn": negatives[:, :edge].sum(axis=1),
     }
     for name, column in counts.items():
-        scores = _replaced(scores, name, column)
+        scores = _with_column(scores, name, column)
     for name in FOREGROUND:
         if name in images.column_names:
-            images = _replaced(images, name, [None] * images.num_rows)
-    return scores, _replaced(images, "confusion", _confusions(scores, images)) if exclusive else images
+            images = _with_column(images, name, [None] * images.num_rows)
+    return scores, _with_column(images, "confusion", _confusions(scores, images)) if exclusive else images
 
 
 def smallest_threshold(false_positives: NDArray[np.int64], negatives: int, rate: float) -> float:
-    """Return the smallest multiple of 0.005 at which at most this share of the negatives is false positive.
+    """Return the smallest multiple of 0.005 whose false positive rate is at most `rate`.
 
-    `false_positives` is their histogram by score, (bins,). Returns 1.0 where no threshold keeps the rate.
+    `false_positives` is the histogram of scores of the negatives, (bins,). Returns 1.0 if no threshold has this rate.
     """
     from_bin = np.append(np.flip(np.cumsum(np.flip(false_positives))), 0)
     at_step = from_bin[list(first_bins(len(false_positives)))]
@@ -68,12 +69,12 @@ def coarse_scores(scores: "pa.Table") -> bool:
 
 
 def coarse_score_file(path: "Path") -> bool:
-    """Return the same of a Parquet file of scores, from its metadata alone."""
+    """Return the same for a Parquet file of scores, from its metadata only."""
     import pyarrow.parquet as pq
 
     metadata = pq.read_metadata(path)
-    groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
-    columns = [group.column(place) for group in groups for place in range(group.num_columns)]
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    columns = [group.column(index) for group in groups for index in range(group.num_columns)]
     values = sum(column.num_values for column in columns if column.path_in_schema.startswith("positives."))
     return bool(0 < values == THRESHOLD_STEPS * metadata.num_rows)
 
@@ -88,7 +89,7 @@ def _confusions(scores: "pa.Table", images: "pa.Table") -> list[list[int]]:
     """Return truth x predicted of one foreground class, in the order of `images`."""
     columns = [scores[name].to_pylist() for name in ("image", "split", "tn", "fp", "fn", "tp")]
     cells = {(image, split): counts for image, split, *counts in zip(*columns, strict=True)}
-    return [cells[place] for place in zip(images["image"].to_pylist(), images["split"].to_pylist(), strict=True)]
+    return [cells[key] for key in zip(images["image"].to_pylist(), images["split"].to_pylist(), strict=True)]
 
 
 def _matrix(column: "pa.ChunkedArray") -> NDArray[np.int64]:
@@ -96,8 +97,8 @@ def _matrix(column: "pa.ChunkedArray") -> NDArray[np.int64]:
     return np.asarray(values, dtype=np.int64).reshape(len(column), -1 if len(column) else SCORE_BINS)
 
 
-def _replaced(table: "pa.Table", name: str, values: object) -> "pa.Table":
+def _with_column(table: "pa.Table", name: str, values: object) -> "pa.Table":
     import pyarrow as pa
 
-    place = table.schema.get_field_index(name)
-    return table.set_column(place, table.schema.field(place), pa.array(values, table.schema.field(place).type))
+    index = table.schema.get_field_index(name)
+    return table.set_column(index, table.schema.field(index), pa.array(values, table.schema.field(index).type))

@@ -1,4 +1,4 @@
-"""What the comparisons say, in sentences a reader takes away. Nothing is computed that is not in them."""
+"""Summary sentences of the comparisons for the report."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from results.statistics.notes import FIXED_TEST, lacks_replicates
 from results.tables.layout import is_complete, is_older, study_level
 from results.tables.sentences import (
     PROBABLE,
-    cell_of,
+    cell_key,
     cells_text,
     claim_sentences,
     is_baseline,
@@ -22,43 +22,43 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Record = dict[str, Any]
-NAMES = {"mean_iou": "mean IoU", "dice": "Dice", "auc": "AUC", "ece": "calibration error"}
+METRIC_NAMES = {"mean_iou": "mean IoU", "dice": "Dice", "auc": "AUC", "ece": "calibration error"}
 
 
-def chosen(comparisons: "pa.Table", **changes: str) -> list[Record]:
-    """Return the records of the headline, or of another split, aggregation, metric or `class_`.
+def select_records(comparisons: "pa.Table", **changes: str) -> list[Record]:
+    """Return the records of the headline series; `changes` select another split, aggregation, metric or `class_`.
 
-    None from comparisons of an older version, whose tests are other ones.
+    Empty for comparisons of an older version, whose tests differ.
     """
     import pyarrow.compute as pc
 
     if "baseline" in comparisons.column_names and is_older(comparisons):
         return []
-    wanted = HEADLINE | {name.rstrip("_"): value for name, value in changes.items()}
-    for name, value in wanted.items():
+    selection = HEADLINE | {name.rstrip("_"): value for name, value in changes.items()}
+    for name, value in selection.items():
         comparisons = comparisons.filter(pc.field(name) == value)
     records: list[Record] = comparisons.to_pylist()
     return records
 
 
-def once(records: Sequence[Record]) -> list[Record]:
-    """Return one record for each cell: a cell has one for each baseline."""
-    return list({cell_of(record): record for record in reversed(records)}.values())[::-1]
+def one_per_cell(records: Sequence[Record]) -> list[Record]:
+    """Return the first record of each cell; a cell has one for each baseline."""
+    return list({cell_key(record): record for record in reversed(records)}.values())[::-1]
 
 
-def varying(records: Sequence[Record]) -> list[str]:
-    """Return the factors with several values; the pathway where none has."""
+def varying_factors(records: Sequence[Record]) -> list[str]:
+    """Return the factors with several values, or the pathway if there are none."""
     factors = factor_columns(list(records[0])) if records else ()
     return [name for name in factors if len({record[name] for record in records}) > 1] or ["pathway"]
 
 
 def arm_name(record: Record, factors: Sequence[str]) -> str:
-    """Return how a reader tells an arm from the others."""
+    """Return the name of an arm: its values of the given factors."""
     return " / ".join(str(record[name]) for name in factors)
 
 
 def best_cell(records: Sequence[Record]) -> Record | None:
-    """Return the record with the best mean among complete cells; None without any, or while cells lack replicates."""
+    """Return the record with the best mean of complete cells; None without any, or while cells lack replicates."""
     if any(record["provisional"] for record in records):
         return None
     complete = [record for record in records if is_complete(record)]
@@ -66,16 +66,16 @@ def best_cell(records: Sequence[Record]) -> Record | None:
 
 
 def is_best(record: Record, best: Record | None) -> bool:
-    """Return whether a record is of the best cell, or of one with exactly the same mean."""
+    """Return whether a record is of the best cell or has exactly the same mean."""
     return best is not None and record["mean"] == best["mean"] and is_complete(record)
 
 
 def answer(comparisons: "pa.Table") -> list[str]:
-    """Return the headline in paragraphs: which cell is best, and which differences to the baseline are significant."""
+    """Return paragraphs on the headline: the best cell, and the significant differences to the baseline."""
     if is_older(comparisons):
         return ["An older version wrote the tables of this study, and its tests are not shown. Run the study again."]
-    records = chosen(comparisons)
-    cells = once(records)
+    records = select_records(comparisons)
+    cells = one_per_cell(records)
     if any(record["provisional"] for record in cells):
         return [_provisional(cells), *_failed(records)]
     best = best_cell(records)
@@ -84,8 +84,8 @@ def answer(comparisons: "pa.Table") -> list[str]:
     complete = sum(map(is_complete, cells))
     among = f", the highest of {complete} cells" if complete > 1 else ""
     return [
-        f"With {best['labelled_images']} labelled images, {arm_name(best, varying(records))} reached a mean IoU of "
-        f"{number(best['mean'])} ({interval(best)}){among}.",
+        f"With {best['labelled_images']} labelled images, {arm_name(best, varying_factors(records))} reached a mean "
+        f"IoU of {format_number(best['mean'])} ({interval_text(best)}){among}.",
         *_close(cells, best),
         _tested(records, best),
         *_equivalent(records),
@@ -103,20 +103,20 @@ def _provisional(cells: Sequence[Record]) -> str:
 
 
 def _close(cells: Sequence[Record], best: Record) -> Iterator[str]:
-    """Say how many cells with as many labels do not differ significantly from the best."""
+    """Yield how many arms with as many labels do not differ significantly from the best."""
     level = study_level(cells)
-    others = [record for record in cells if record[level] == best[level] and record["p_to_best"] is not None]
-    close = sum(record["p_to_best"] >= SIGNIFICANT for record in others)
+    other_arms = [record for record in cells if record[level] == best[level] and record["p_to_best"] is not None]
+    close = sum(record["p_to_best"] >= SIGNIFICANT for record in other_arms)
     if close:
-        some = f"{close} of the {len(others)} other arms did not differ"
-        every = "the one other arm did not differ" if close == 1 else f"none of the {close} other arms differed"
-        found = every if close == len(others) else some
-        yield f"With as many labels, {found} significantly from it (p adjusted by Holm over all pairs)."
+        part_text = f"{close} of the {len(other_arms)} other arms did not differ"
+        all_text = "the one other arm did not differ" if close == 1 else f"none of the {close} other arms differed"
+        text = all_text if close == len(other_arms) else part_text
+        yield f"With as many labels, {text} significantly from it (p adjusted by Holm over all pairs)."
 
 
 def _failed(records: Sequence[Record]) -> list[str]:
-    """Name the cells that are not compared because replicates failed."""
-    factors = varying(records)
+    """Return a sentence with the cells that are not compared because replicates failed."""
+    factors = varying_factors(records)
     sizes: dict[str, dict[int, None]] = {}
     for record in records:
         if lacks_replicates(record["note"]):
@@ -135,76 +135,77 @@ def _tested(records: Sequence[Record], best: Record) -> str:
     baselines = f"{'the baseline' if len(families) == 1 else 'a baseline'} ({'; '.join(families)})"
     significant = [record for record in tested if is_significant(record)]
     if not significant:
-        return _nothing(tested, baselines)
+        return _not_significant(tested, baselines)
     better = sum(record["difference"] * direction(record["metric"]) > 0 for record in significant)
     compared = "the one comparison" if len(tested) == 1 else f"the {len(tested)} comparisons"
     return (
-        f"{_own(best, tested, several=len(families) > 1)}. Of {compared} with {baselines}, {better} came out "
-        f"significantly better and {len(significant) - better} significantly worse (adjusted p below {SIGNIFICANT})."
+        f"{_difference_of_best(best, tested, several=len(families) > 1)}. Of {compared} with {baselines}, {better} "
+        f"came out significantly better and {len(significant) - better} significantly worse (adjusted p below "
+        f"{SIGNIFICANT})."
     )
 
 
 def _untested(records: Sequence[Record]) -> str:
-    """Say that nothing could be tested, with the notes that only comparisons have."""
-    own = note_counts([record for record in records if is_baseline(record)])
-    compared = note_counts([record for record in records if record["baseline"] and not is_baseline(record)])
-    notes = [note for note in compared if note not in own and note != FIXED_TEST]
+    """Return that nothing could be tested, with the notes that only comparisons have."""
+    baseline_notes = note_counts([record for record in records if is_baseline(record)])
+    comparison_notes = note_counts([record for record in records if record["baseline"] and not is_baseline(record)])
+    notes = [note for note in comparison_notes if note not in baseline_notes and note != FIXED_TEST]
     return f"No difference to the baseline could be tested: {'; '.join(notes) or 'there are too few replicates'}."
 
 
-def _nothing(tested: Sequence[Record], baselines: str) -> str:
+def _not_significant(tested: Sequence[Record], baselines: str) -> str:
     smallest = p_text(min(record["p_adjusted"] for record in tested))
     if len(tested) == 1:
-        found = f"the adjusted p of the one comparison with {baselines} is {smallest}"
+        result = f"the adjusted p of the one comparison with {baselines} is {smallest}"
     else:
-        found = f"the smallest adjusted p of the {len(tested)} comparisons with {baselines} is {smallest}"
-    return f"Nothing is statistically significant: {found}. This does not show that the arms are equal."
+        result = f"the smallest adjusted p of the {len(tested)} comparisons with {baselines} is {smallest}"
+    return f"Nothing is statistically significant: {result}. This does not show that the arms are equal."
 
 
 def _equivalent(records: Sequence[Record]) -> Iterator[str]:
-    """Say how many comparisons show equivalence."""
-    asked = [record for record in records if record["p_equivalent"] is not None]
-    equivalent = [record for record in asked if is_equivalent(record)]
+    """Yield how many comparisons show equivalence."""
+    tested = [record for record in records if record["p_equivalent"] is not None]
+    equivalent = [record for record in tested if is_equivalent(record)]
     if equivalent:
         yield (
-            f"{len(equivalent)} of {len(asked)} comparisons {'shows' if len(equivalent) == 1 else 'show'} practical "
+            f"{len(equivalent)} of {len(tested)} comparisons {'shows' if len(equivalent) == 1 else 'show'} practical "
             f"equivalence: with a probability of at least {PROBABLE:g}, the difference is at most "
             f"{equivalent[0]['rope']:g} in either direction."
         )
 
 
-def _own(best: Record, tested: Sequence[Record], *, several: bool) -> str:
-    own = [record for record in tested if cell_of(record) == cell_of(best)]
-    if not own:
+def _difference_of_best(best: Record, tested: Sequence[Record], *, several: bool) -> str:
+    comparisons = [record for record in tested if cell_key(record) == cell_key(best)]
+    if not comparisons:
         return "It is the baseline itself" if is_baseline(best) else "Its difference to the baseline was not tested"
-    record = min(own, key=lambda record: float(record["p_adjusted"]))
+    record = min(comparisons, key=lambda record: float(record["p_adjusted"]))
     baseline = f"the baseline ({record['baseline']})" if several else "the baseline"
     p = p_text(record["p_adjusted"]) + ("" if is_significant(record) else ", not significant")
-    return f"Its difference to {baseline} is {number(record['difference'], '+')} (adjusted p {p})"
+    return f"Its difference to {baseline} is {format_number(record['difference'], '+')} (adjusted p {p})"
 
 
 def notes(records: Sequence[Record]) -> Iterator[str]:
-    """Yield every note of cells with how many have it."""
+    """Yield every note with the number of cells that have it."""
     yield from (f"{note} ({cells_text(count)})" for note, count in note_counts(records).items())
 
 
-def number(value: float | None, sign: str = "") -> str:
-    """Return three decimals, "" for none."""
+def format_number(value: float | None, sign: str = "") -> str:
+    """Format a number with three decimals, "" for None."""
     return "" if value is None else f"{value:{sign}.3f}"
 
 
-def title(metric: str) -> str:
-    """Return how a metric is named where a sentence begins."""
-    name = NAMES.get(metric, metric)
+def metric_title(metric: str) -> str:
+    """Return the name of a metric, capitalised."""
+    name = METRIC_NAMES.get(metric, metric)
     return name[:1].upper() + name[1:]
 
 
-def span(low: float | None, high: float | None) -> str:
-    """Return an interval, "" for none."""
+def format_interval(low: float | None, high: float | None) -> str:
+    """Format an interval, "" for None."""
     return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
-def interval(record: Record) -> str:
-    """Return a record's interval in words."""
-    inside = span(record["ci_low"], record["ci_high"])
-    return f"95 % interval {inside}" if inside else "no interval"
+def interval_text(record: Record) -> str:
+    """Return the text of a record's interval."""
+    text = format_interval(record["ci_low"], record["ci_high"])
+    return f"95 % interval {text}" if text else "no interval"

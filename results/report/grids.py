@@ -1,4 +1,4 @@
-"""The comparisons as grids of the report: every cell, masks saved, classes."""
+"""Grids of the report: all cells, masks saved, tests, classes."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,20 +8,20 @@ from results.report.answers import (
     Record,
     arm_name,
     best_cell,
-    chosen,
+    format_interval,
+    format_number,
     is_best,
-    number,
-    once,
-    span,
-    title,
-    varying,
+    metric_title,
+    one_per_cell,
+    select_records,
+    varying_factors,
 )
 from results.report.page import Block, Column, Entry, Grid, Items, Text
 from results.schema import direction
 from results.tables.layout import study_level
 from results.tables.sentences import (
     baseline_sizes,
-    cell_of,
+    cell_key,
     is_baseline,
     is_significant,
     labels_interval,
@@ -33,17 +33,17 @@ from results.tables.sentences import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOST_TESTS = 400
-MOST_ARMS = 40
-"""Rows of the table by class."""
+MAX_TESTS = 400
+MAX_ARMS = 40
+"""Maximum rows of the tables of tests and of classes."""
 
 
 def main_grid(comparisons: "pa.Table") -> Grid:
-    """Return a row for each cell and baseline: mean IoU, Dice, the difference, and what its test generalises to."""
-    records = chosen(comparisons)
-    factors = varying(records)
+    """Return a row for each cell and baseline: mean IoU, Dice, the difference, its test and claim."""
+    records = select_records(comparisons)
+    factors = varying_factors(records)
     several = len({record["baseline"] for record in records}) > 1
-    dice = {_line(record): record for record in chosen(comparisons, metric="dice", aggregation="case")}
+    dice = {_row_key(record): record for record in select_records(comparisons, metric="dice", aggregation="case")}
     best = best_cell(records)
     columns = [
         *(Column(name=name.replace("_", " ")) for name in factors),
@@ -60,7 +60,7 @@ def main_grid(comparisons: "pa.Table") -> Grid:
         Column(name="generalises to"),
         Column(name="note"),
     ]
-    rows = [_row(record, factors, dice.get(_line(record)), best, several=several) for record in records]
+    rows = [_row(record, factors, dice.get(_row_key(record)), best, several=several) for record in records]
     caption = " ".join(_caption(records, several=several))
     return Grid(caption=caption, columns=columns, rows=rows, heads=len(factors), sorts=True, filters=True)
 
@@ -87,37 +87,37 @@ def _row(
     return [
         *(Entry(str(record[name])) for name in factors),
         Entry(str(record["labelled_images"]), record["labelled_images"]),
-        Entry(number(record["mean"]), record["mean"], strong=is_best(record, best)),
-        Entry(span(record["ci_low"], record["ci_high"]), record["ci_low"]),
-        _entry(dice["mean"] if dice else None),
+        Entry(format_number(record["mean"]), record["mean"], strong=is_best(record, best)),
+        Entry(format_interval(record["ci_low"], record["ci_high"]), record["ci_low"]),
+        _number_entry(dice["mean"] if dice else None),
         Entry(str(record["n"]), record["n"]),
         *([Entry(record["baseline"])] if several else []),
-        _entry(record["difference"], "+"),
-        _p(record),
-        Entry(_chances(record), record["p_better"]),
+        _number_entry(record["difference"], "+"),
+        _p_entry(record),
+        Entry(_probabilities(record), record["p_better"]),
         Entry("" if record["effect_size"] is None else f"{record['effect_size']:+.2f}", record["effect_size"]),
         Entry(record["generalises_to"] or ""),
         Entry(record["note"]),
     ]
 
 
-def _chances(record: Record) -> str:
-    """Return the probabilities of better, equivalent and worse in percent, "" where there are none."""
+def _probabilities(record: Record) -> str:
+    """Return the probabilities of better, equivalent and worse in percent, "" if they are undefined."""
     values = [record[name] for name in ("p_better", "p_equivalent", "p_worse")]
     return "" if None in values else " / ".join(f"{100 * value:.0f} %" for value in values)
 
 
-def _line(record: Record) -> tuple[Any, ...]:
-    return *cell_of(record), record["baseline"]
+def _row_key(record: Record) -> tuple[Any, ...]:
+    return *cell_key(record), record["baseline"]
 
 
 def labels_saved(comparisons: "pa.Table") -> list[Block]:
     """Return how many masks the baseline would need for the same mean IoU, in sentences and as a grid."""
-    records = chosen(comparisons)
+    records = select_records(comparisons)
     compared = [record for record in records if record["baseline"] and not is_baseline(record)]
     if not compared:
         return [Text(text="No arm is compared with a baseline, so masks saved are not known.")]
-    factors = varying(records)
+    factors = varying_factors(records)
     columns = [
         *(Column(name=name.replace("_", " ")) for name in factors),
         Column(name="labelled images", number=True),
@@ -132,7 +132,7 @@ def labels_saved(comparisons: "pa.Table") -> list[Block]:
             *(Entry(str(record[name])) for name in factors),
             Entry(str(record["labelled_images"]), record["labelled_images"]),
             *_labels(record, baseline_sizes(record, records)),
-            _p(record),
+            _p_entry(record),
             Entry(record["baseline"]),
         ]
         for record in compared
@@ -166,7 +166,7 @@ def _labels(record: Record, sizes: Sequence[int]) -> list[Entry]:
     side = record["labels_equivalent_side"]
     if not side or not sizes:
         return [Entry("not tested"), Entry(""), Entry("")]
-    # What lies outside the measured range is sorted before or after it.
+    # Values outside the measured range are sorted before or after it.
     low, high = min(sizes) - 1, max(sizes) + 1
     match side:
         case "above":
@@ -185,25 +185,25 @@ def _labels(record: Record, sizes: Sequence[int]) -> list[Entry]:
     ]
 
 
-def _p(record: Record) -> Entry:
+def _p_entry(record: Record) -> Entry:
     p = record["p_adjusted"]
     return Entry("" if p is None else p_text(p), p, strong=is_significant(record))
 
 
 def grid_of_tests(tests: "pa.Table") -> Grid | None:
-    """Return every test of the headline metric with what it generalises to.
+    """Return every test of the headline metric with its claim.
 
-    None without tests, with too many, and for tests of an older version.
+    None without tests, above `MAX_TESTS`, and for tests of an older version.
     """
     import pyarrow.compute as pc
 
     if not set(schema.paired_tests().names) <= set(tests.column_names):
         return None
-    wanted = (pc.field("split") == "test") & (pc.field("class") == "macro") & (pc.field("metric") == "mean_iou")
-    records = tests.filter(wanted).to_pylist()
-    if not 0 < len(records) <= MOST_TESTS:
+    condition = (pc.field("split") == "test") & (pc.field("class") == "macro") & (pc.field("metric") == "mean_iou")
+    records = tests.filter(condition).to_pylist()
+    if not 0 < len(records) <= MAX_TESTS:
         return None
-    factors = varying(records)
+    factors = varying_factors(records)
     names = [*(name.replace("_", " ") for name in factors), "labelled images", "difference", "95 % interval", "p"]
     names += ["adjusted p", "pairs", "what is paired", "generalises to", "test", "note"]
     numbers = {"labelled images", "difference", "95 % interval", "p", "adjusted p", "pairs"}
@@ -211,8 +211,8 @@ def grid_of_tests(tests: "pa.Table") -> Grid | None:
         [
             *(Entry(str(record[name])) for name in factors),
             Entry(str(record["labelled_images"]), record["labelled_images"]),
-            _entry(record["difference"], "+"),
-            Entry(span(record["ci_low"], record["ci_high"]), record["ci_low"]),
+            _number_entry(record["difference"], "+"),
+            Entry(format_interval(record["ci_low"], record["ci_high"]), record["ci_low"]),
             *(
                 Entry("" if record[name] is None else p_text(record[name]), record[name])
                 for name in ("p", "p_adjusted")
@@ -238,42 +238,43 @@ def class_grid(comparisons: "pa.Table", metric: str) -> Grid | None:
     """Return each arm's mean by class at the most labelled images, the best arms first; None without classes."""
     import pyarrow.compute as pc
 
-    part = comparisons.filter(
+    rows_of_metric = comparisons.filter(
         (pc.field("split") == "test") & (pc.field("aggregation") == "dataset") & (pc.field("metric") == metric)
     )
-    overall = once(chosen(comparisons, metric=metric))
-    if not overall:
+    records = one_per_cell(select_records(comparisons, metric=metric))
+    if not records:
         return None
-    level = study_level(overall)
-    most = max(record[level] for record in overall)
-    part = part.filter(pc.field(level) == most)
-    factors = varying(overall)
-    classes = [name for name in part["class"].unique().to_pylist() if name not in ("macro", "weighted")]
-    values = {(arm_name(record, factors), record["class"]): record for record in part.to_pylist()}
+    level = study_level(records)
+    max_level = max(record[level] for record in records)
+    rows_of_metric = rows_of_metric.filter(pc.field(level) == max_level)
+    factors = varying_factors(records)
+    classes = [name for name in rows_of_metric["class"].unique().to_pylist() if name not in ("macro", "weighted")]
+    by_arm_and_class = {(arm_name(record, factors), record["class"]): record for record in rows_of_metric.to_pylist()}
     arms = sorted(
-        (record for record in overall if record[level] == most),
+        (record for record in records if record[level] == max_level),
         key=lambda record: -direction(metric) * (record["mean"] if record["mean"] is not None else -1.0),
     )
     rows = [
         [
             Entry(arm_name(arm, factors)),
-            *(_of_class(values.get((arm_name(arm, factors), name))) for name in ("macro", *classes)),
+            *(_class_entry(by_arm_and_class.get((arm_name(arm, factors), name))) for name in ("macro", *classes)),
         ]
-        for arm in arms[:MOST_ARMS]
+        for arm in arms[:MAX_ARMS]
     ]
-    cut = f" The best {MOST_ARMS} of {len(arms)} arms." if len(arms) > MOST_ARMS else ""
-    caption = f"{title(metric)} of each class, mean (95 % interval), with the most labelled images.{cut}"
+    cut = f" The best {MAX_ARMS} of {len(arms)} arms." if len(arms) > MAX_ARMS else ""
+    caption = f"{metric_title(metric)} of each class, mean (95 % interval), with the most labelled images.{cut}"
     names = [Column(name=" / ".join(name.replace("_", " ") for name in factors))]
     names += [Column(name="mean of classes" if name == "macro" else name, number=True) for name in ("macro", *classes)]
     return Grid(caption=caption, columns=names, rows=rows, sorts=True)
 
 
-def _of_class(record: Record | None) -> Entry:
+def _class_entry(record: Record | None) -> Entry:
     if record is None or record["mean"] is None:
         return Entry("undefined")
-    inside = span(record["ci_low"], record["ci_high"])
-    return Entry(f"{number(record['mean'])} ({inside})" if inside else number(record["mean"]), record["mean"])
+    interval = format_interval(record["ci_low"], record["ci_high"])
+    mean = format_number(record["mean"])
+    return Entry(f"{mean} ({interval})" if interval else mean, record["mean"])
 
 
-def _entry(value: float | None, sign: str = "") -> Entry:
-    return Entry(number(value, sign), value)
+def _number_entry(value: float | None, sign: str = "") -> Entry:
+    return Entry(format_number(value, sign), value)

@@ -1,4 +1,4 @@
-"""One page from text, tables and figures: self-contained HTML that needs no network and works without scripts."""
+"""Render text, tables and figures as one self-contained HTML page that needs no network and works without scripts."""
 
 import base64
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from results.text import printable_lines
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of a grid; numbers are set to the right and sorted as numbers."""
+    """A column of a grid; numbers are right-aligned and sorted as numbers."""
 
     name: str
     number: bool = False
@@ -21,7 +21,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a grid shows at one place; `value` is sorted by, None comes last."""
+    """A cell of a grid; rows are sorted by `value`, None last."""
 
     text: str
     value: float | None = None
@@ -47,7 +47,7 @@ class Items:
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
-    """Text to be copied as it is; `label` says what it is."""
+    """Preformatted text with a label."""
 
     kind: ClassVar[str] = "code"
     label: str
@@ -55,10 +55,10 @@ class Code:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A figure with what it shows in words, for those who do not see it, and its caption."""
+class FigureBlock:
+    """A figure with a caption, and a text alternative for screen readers in `alt`."""
 
-    kind: ClassVar[str] = "picture"
+    kind: ClassVar[str] = "figure"
     data: str
     alt: str
     caption: str
@@ -67,7 +67,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A table. The first `heads` columns name the row. Readers may sort it, and filter its rows, where that is said."""
+    """A table. The first `heads` columns are row headers; `sorts` and `filters` let readers sort and filter rows."""
 
     kind: ClassVar[str] = "grid"
     caption: str
@@ -79,20 +79,20 @@ class Grid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folded:
-    """Blocks that are shown when asked for; `title` is always seen."""
+class Collapsible:
+    """Blocks that are shown on a click on `title`."""
 
-    kind: ClassVar[str] = "folded"
+    kind: ClassVar[str] = "collapsible"
     title: str
     blocks: "Sequence[Block]"
 
 
-Block = Text | Items | Code | Picture | Grid | Folded
+Block = Text | Items | Code | FigureBlock | Grid | Collapsible
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the page; `id` is its address on it."""
+    """A section of the page; `id` is its anchor."""
 
     id: str
     title: str
@@ -101,18 +101,18 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The whole page. `missing` says what is not there yet, empty when all is."""
+    """The page. `missing` lists what is not finished, empty for a complete study."""
 
     title: str
     question: str
     answer: Sequence[str]
     sections: Sequence[Section]
-    made: str
+    footer: str
     missing: Sequence[str] = field(default_factory=tuple)
 
 
 def render(report: Report) -> str:
-    """Return the page. All text is escaped; the only scripts and styles are our own."""
+    """Return the HTML page. All text is escaped; scripts and styles are only those of `results/templates`."""
     environment = Environment(
         loader=PackageLoader("results"),
         autoescape=True,
@@ -126,12 +126,12 @@ def render(report: Report) -> str:
 
 
 def _visible(value: object) -> object:
-    """Escape invisible characters of text that is inserted into the page."""
+    """Escape invisible characters of inserted text."""
     return printable_lines(value) if type(value) is str else value
 
 
-def embedded(content: str | bytes) -> str:
-    """Return svg text or png bytes as an address that holds its content."""
+def data_uri(content: str | bytes) -> str:
+    """Return svg text or png bytes as a data URI."""
     kind, raw = ("svg+xml", content.encode()) if isinstance(content, str) else ("png", content)
     return f"data:image/{kind};base64,{base64.b64encode(raw).decode()}"
 

@@ -1,1 +1,1 @@
-"""Intervals, tests and comparisons of a study's cells, and what each of them may claim."""
+"""Intervals, tests and comparisons of a study's cells, and the claim that each supports."""

@@ -1,4 +1,4 @@
-"""The results table as arrays: cells (an arm at one level of labelled data), series (one metric), replicates."""
+"""The results table as arrays by cell (an arm at one level of labelled data), series (one metric) and replicate."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ CellKey = tuple[ArmKey, float]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cells:
-    """Values of every row (a cell and a series) by replicate.
+    """Values of every row, that is a pair of cell and series, by replicate.
 
     Args:
         values: (rows, replicates), NaN where undefined or missing.
         cell_of, series_of: Cell and series of each row. Rows are sorted by series, then by cell.
         row_of: (cells, series), -1 where a cell lacks a series.
-        cells: By number `arm`, `level`, sizes, `cell_note`, and the values of the factors.
-        series: By number `study` and the columns of `schema.SERIES`.
+        cells: One line per cell: `arm`, `level`, sizes, `cell_note`, and the values of the factors.
+        series: One line per series: `study` and the columns of `schema.SERIES`.
         digests: (cells, replicates), the target stage; "" where a replicate has no results.
-        failed: (cells,), how many replicates failed for good.
+        failed: (cells,), number of replicates that failed permanently.
         fold, seed: (replicates,).
     """
 
@@ -51,7 +51,7 @@ class Cells:
 
     @cached_property
     def present(self) -> NDArray[np.bool_]:
-        """Return (cells, replicates): which replicates have results."""
+        """Return which replicates have results, (cells, replicates)."""
         return np.asarray(self.digests != "", dtype=bool)
 
     @cached_property
@@ -61,7 +61,7 @@ class Cells:
 
     @cached_property
     def pending(self) -> NDArray[np.bool_]:
-        """Return which cells lack replicates that have not failed."""
+        """Return which cells lack replicates although none failed."""
         return np.asarray(~self.complete & (self.failed == 0))
 
     @cached_property
@@ -102,19 +102,19 @@ class Cells:
         return np.array([schema.direction(metric) for metric in self.metrics], dtype=np.int64)
 
     def paired_rows(self, cells: Sequence[int]) -> tuple[Numbers, Numbers]:
-        """Return the series that all these cells have, and their rows as (cells, series)."""
+        """Return the series that all of the cells have, and their rows as (cells, series)."""
         rows = self.row_of[list(cells)]
         series = np.flatnonzero((rows >= 0).all(axis=0))
         return series, rows[:, series]
 
     @cached_property
     def is_test(self) -> NDArray[np.bool_]:
-        """Return by series whether it is of test images; validation images choose epochs and thresholds."""
+        """Return which series are of test images; validation images select epochs and thresholds."""
         return np.asarray(self.series["split"].str.startswith("test"), dtype=bool)
 
     @cached_property
     def groupings(self) -> list[frozenset[Labels]]:
-        """Return by cell how its replicates share pretraining stages.
+        """Return how the replicates of each cell share pretraining stages.
 
         A grouping labels each replicate by the digest of one stage of its chain. With cross-validation only stages
         that several folds share count; with a fixed test set every pretraining stage does. Incomplete cells have none.
@@ -127,7 +127,7 @@ class Cells:
 
 
 def arrange(results: "pa.Table", factors: Sequence[str], design: Design) -> Cells:
-    """Number arms, cells, series and replicates of a results table and arrange its values."""
+    """Number the arms, cells, series and replicates of a results table, and arrange its values."""
     frame: pd.DataFrame = results.to_pandas()
     keys = _cell_keys(frame, factors, design)
     frame["cell"] = _numbers(frame, [*factors, design.level], keys)
@@ -152,7 +152,7 @@ def arrange(results: "pa.Table", factors: Sequence[str], design: Design) -> Cell
 
 
 def describe(cells: Cells) -> "pd.DataFrame":
-    """Return one line a row: its identity, `mean`, `sd_folds`, `sd_seeds`, `n`, and `row`, `cell`, `series`, `arm`.
+    """Return one line per row: its identity, `mean`, `sd_folds`, `sd_seeds`, `n`, and `row`, `cell`, `series`, `arm`.
 
     `mean` is over replicates. `sd_folds` is over fold means, `sd_seeds` over seed means.
     """
@@ -172,15 +172,15 @@ def describe(cells: Cells) -> "pd.DataFrame":
 
 
 def _cell_keys(frame: "pd.DataFrame", factors: Sequence[str], design: Design) -> list[CellKey]:
-    """Return arm and level of the cells with results, then of those that are planned and have none yet."""
-    places = frame[[*factors, design.level]].drop_duplicates().itertuples(index=False, name=None)
-    keys = [(tuple(place[:-1]), place[-1]) for place in places]
+    """Return arm and level of the cells with results, then of planned cells without any."""
+    groups = frame[[*factors, design.level]].drop_duplicates().itertuples(index=False, name=None)
+    keys = [(tuple(group[:-1]), group[-1]) for group in groups]
     planned = [(cell.arm, cell.level) for cell in design.cells] if keys else []
     return list(dict.fromkeys([*keys, *planned]))
 
 
 def _numbers(frame: "pd.DataFrame", columns: list[str], keys: Sequence[CellKey]) -> Numbers:
-    """Return the number of each line's cell: `keys` begin with the groups in order of appearance."""
+    """Return the cell number of each line; `keys` begin with the groups in order of appearance."""
     groups = np.asarray(frame.groupby(columns, sort=False).ngroup(), dtype=np.int64)
     assert len(keys) > groups.max(initial=-1)
     return groups
@@ -207,18 +207,18 @@ def _describe_cells(
     sizes["labelled_images"] = sizes["labelled_images"].round().astype(np.int64)
     sizes["labelled_fraction"] = sizes["labelled_fraction"].round(6)
     sizes[design.level] = [level for _, level in keys]  # the mean of equal numbers may miss their last bit
-    texts: list[dict[str, None]] = [{} for _ in keys]
+    notes_of: list[dict[str, None]] = [{} for _ in keys]
     for number, digest in zip(replicates["cell"].tolist(), replicates["digest"].tolist(), strict=True):
-        texts[number][design.notes.get(digest, "")] = None
-    return cells.join(sizes).assign(cell_note=["; ".join(filter(None, notes)) for notes in texts])
+        notes_of[number][design.notes.get(digest, "")] = None
+    return cells.join(sizes).assign(cell_note=["; ".join(filter(None, notes)) for notes in notes_of])
 
 
 def _rows(frame: "pd.DataFrame", *, cells: int, series: int) -> tuple[Numbers, Numbers, Numbers]:
     """Number the pairs of cell and series that have results; a cell without results has every series."""
-    there = np.zeros((cells, series), dtype=bool)
-    there[frame["cell"], frame["series"]] = True
-    there[~there.any(axis=1)] = True
-    series_of, cell_of = np.nonzero(there.T)
+    has_results = np.zeros((cells, series), dtype=bool)
+    has_results[frame["cell"], frame["series"]] = True
+    has_results[~has_results.any(axis=1)] = True
+    series_of, cell_of = np.nonzero(has_results.T)
     row_of = np.full((cells, series), -1, dtype=np.int64)
     row_of[cell_of, series_of] = np.arange(len(cell_of))
     return row_of, np.asarray(cell_of, dtype=np.int64), np.asarray(series_of, dtype=np.int64)

@@ -55,8 +55,8 @@ class Tables(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answer:
-    """A pair of cells and what can be said of it; `comparison` is None where the two are not compared."""
+class PairResult:
+    """The comparison of a pair of cells; `comparison` is None where the two are not compared, `note` says why."""
 
     pair: Pair
     series: Numbers
@@ -67,10 +67,11 @@ class Answer:
 
 
 def compare(results: "pa.Table", design: Design, scored: Iterable[ScoredReplicate] = ()) -> Tables:
-    """Derive both tables from a results table; `scored` holds the single test images of its replicates.
+    """Derive both tables from a results table; `scored` contains the metrics of each test image.
 
     Intervals and tests follow the design: see `ReplicateInference` and `PatientInference`. `p_adjusted` is Holm's over
-    one baseline and series, comparisons that lack replicates counted. Columns: `schema.comparisons`, `schema.tests`.
+    one baseline and series, including comparisons that lack replicates. Columns: `schema.comparisons` and
+    `schema.paired_tests`.
     """
     factors = schema.factor_columns(results.column_names)
     further = factors[len(schema.FACTORS) :]
@@ -79,14 +80,14 @@ def compare(results: "pa.Table", design: Design, scored: Iterable[ScoredReplicat
     scored = list(scored)
     cells = arrange(results, factors, design)
     inference = PatientInference(cells, scored) if design.fixed_test else ReplicateInference(cells)
-    answers = [_answer(inference, pair) for pair in _pairs(cells, factors)]
+    pair_results = [_compare_pair(inference, pair) for pair in _pairs(cells, factors)]
     rows = describe(cells)
-    adjusted = _adjusted(cells, answers)
-    comparisons = _comparisons(inference, rows, answers, adjusted)
+    adjusted = _adjusted(cells, pair_results)
+    comparisons = _comparisons(inference, rows, pair_results, adjusted)
     compared = {
-        answer.pair: (answer.comparison, p)
-        for answer, (p, _) in zip(answers, adjusted, strict=True)
-        if answer.comparison is not None
+        pair_result.pair: (pair_result.comparison, p)
+        for pair_result, (p, _) in zip(pair_results, adjusted, strict=True)
+        if pair_result.comparison is not None
     }
     tests = paired_tests(cells, compared, scored)
     tests = tests.merge(rows.drop(columns=["series"]), on="row").sort_values(["row", "baseline"], kind="stable")
@@ -101,46 +102,46 @@ def as_table(rows: "pd.DataFrame", columns: "pa.Schema") -> "pa.Table":
 
 
 def _pairs(cells: Cells, factors: Sequence[str]) -> list[Pair]:
-    """Return each cell with each of its baselines; `other` is -1 where the baseline is not planned."""
+    """Return each cell with each of its baselines; `baseline_cell` is -1 if the baseline is not planned."""
     by_key = cells.numbers
     pairs = []
     for family in cells.design.families:
         for size in {len(key) for pair in family.pairs.items() for key in pair} - {len(factors)}:
             raise ValueError(f"families name arms by {size} factors; allowed: {', '.join(factors)}; name each once")
         pairs += [
-            Pair(cell=number, other=by_key.get((family.pairs[arm], level), -1), baseline=family.name)
-            for (arm, level), number in by_key.items()
+            Pair(cell=cell, baseline_cell=by_key.get((family.pairs[arm], level), -1), baseline=family.name)
+            for (arm, level), cell in by_key.items()
             if arm in family.pairs
         ]
     return pairs
 
 
-def _answer(inference: Inference, pair: Pair) -> Answer:
+def _compare_pair(inference: Inference, pair: Pair) -> PairResult:
     cells = inference.cells
-    if pair.other < 0 or pair.cell == pair.other:
+    if pair.baseline_cell < 0 or pair.cell == pair.baseline_cell:
         series, rows = cells.paired_rows([pair.cell])
-        note = ITSELF if pair.cell == pair.other else NO_PAIR
+        note = ITSELF if pair.cell == pair.baseline_cell else NO_PAIR
         provisional = bool(cells.pending[pair.cell])
-        return Answer(pair=pair, series=series, rows=rows[0], comparison=None, provisional=provisional, note=note)
-    series, rows = cells.paired_rows([pair.cell, pair.other])
-    states = {
+        return PairResult(pair=pair, series=series, rows=rows[0], comparison=None, provisional=provisional, note=note)
+    series, rows = cells.paired_rows([pair.cell, pair.baseline_cell])
+    notes = {
         NOT_COMPARED: cells.failed[pair.cell] and not cells.complete[pair.cell],
-        BASELINE_FAILED: cells.failed[pair.other] and not cells.complete[pair.other],
+        BASELINE_FAILED: cells.failed[pair.baseline_cell] and not cells.complete[pair.baseline_cell],
         PROVISIONAL: cells.pending[pair.cell],
-        BASELINE_PENDING: cells.pending[pair.other],
+        BASELINE_PENDING: cells.pending[pair.baseline_cell],
     }
-    note = next((note for note, applies in states.items() if applies), "")
+    note = next((note for note, applies in notes.items() if applies), "")
     if note:
         provisional = note in (PROVISIONAL, BASELINE_PENDING)
-        return Answer(pair=pair, series=series, rows=rows[0], comparison=None, provisional=provisional, note=note)
-    comparison = inference.compare(pair.cell, pair.other, series)
-    return Answer(pair=pair, series=series, rows=rows[0], comparison=comparison)
+        return PairResult(pair=pair, series=series, rows=rows[0], comparison=None, provisional=provisional, note=note)
+    comparison = inference.compare(pair.cell, pair.baseline_cell, series)
+    return PairResult(pair=pair, series=series, rows=rows[0], comparison=comparison)
 
 
 def _comparisons(
-    inference: Inference, rows: "pd.DataFrame", answers: Sequence[Answer], adjusted: Sequence[Adjusted]
+    inference: Inference, rows: "pd.DataFrame", pairs: Sequence[PairResult], adjusted: Sequence[Adjusted]
 ) -> "pd.DataFrame":
-    """Return one line a row and baseline."""
+    """Return one line per row and baseline."""
     cells = inference.cells
     low, high = inference.intervals()
     claims = [inference.claim(cell) for cell in range(len(cells.cells))]
@@ -156,8 +157,8 @@ def _comparisons(
         replicate_note=_replicate_notes(cells, rows["n"].to_numpy()),
         interval_note=_interval_notes(inference, rows, low),
     )
-    lines = rows.merge(_answers(inference, answers, adjusted), on="row", how="left")
-    rope = np.array([cells.design.rope.of(metric) for metric in lines["metric"]])
+    lines = rows.merge(_pair_columns(inference, pairs, adjusted), on="row", how="left")
+    rope = np.array([cells.design.rope.half_width(metric) for metric in lines["metric"]])
     lines = lines.fillna({"baseline": "", "test": "", "side": "", "answer_note": ""})
     lines["labels_equivalent_side"] = lines["side"]
     supported = (lines["p_adjusted"] < SIGNIFICANT).to_numpy()
@@ -171,11 +172,11 @@ def _comparisons(
     return lines.assign(rope=rope)
 
 
-def _answers(inference: Inference, answers: Sequence[Answer], adjusted: Sequence[Adjusted]) -> "pd.DataFrame":
-    """Return one line a row and baseline of what is said of it."""
+def _pair_columns(inference: Inference, pairs: Sequence[PairResult], adjusted: Sequence[Adjusted]) -> "pd.DataFrame":
+    """Return the columns of the comparisons, one line per row and baseline."""
     import pandas as pd
 
-    parts = [_lines(inference, answer, *p) for answer, p in zip(answers, adjusted, strict=True)]
+    parts = [_lines(inference, pair, *p) for pair, p in zip(pairs, adjusted, strict=True)]
     columns = [
         "row", "baseline", "difference", "p", "p_adjusted", "effect_size", "test", "unit", "generalises_to", "p_better",
         "p_equivalent", "p_worse", "provisional", "labels_equivalent", "labels_equivalent_low",
@@ -184,47 +185,47 @@ def _answers(inference: Inference, answers: Sequence[Answer], adjusted: Sequence
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns).astype({"row": np.int64})
 
 
-def _adjusted(cells: Cells, answers: Sequence[Answer]) -> list[Adjusted]:
-    """Return for each answer p adjusted over its family, of the weaker and of the stronger claim."""
+def _adjusted(cells: Cells, pairs: Sequence[PairResult]) -> list[Adjusted]:
+    """Return p of each pair, adjusted over its family, of the weaker and of the stronger claim."""
     adjusted: dict[int, tuple[Array, Array]] = {}
-    for name in dict.fromkeys(answer.pair.baseline for answer in answers):
-        family = [number for number, answer in enumerate(answers) if answer.pair.baseline == name]
-        pending = sum(answers[number].provisional and answers[number].note != ITSELF for number in family)
-        every = np.full((2, len(family), len(cells.series)), np.nan)
-        for place, number in enumerate(family):
-            comparison = answers[number].comparison
+    for name in dict.fromkeys(pair.pair.baseline for pair in pairs):
+        family = [number for number, pair in enumerate(pairs) if pair.pair.baseline == name]
+        pending = sum(pairs[number].provisional and pairs[number].note != ITSELF for number in family)
+        p_values = np.full((2, len(family), len(cells.series)), np.nan)
+        for position, number in enumerate(family):
+            comparison = pairs[number].comparison
             if comparison is not None:
-                every[:, place, answers[number].series] = comparison.p, comparison.stronger
-        weaker, stronger = (holm(p, pending) for p in every)
-        for place, number in enumerate(family):
-            adjusted[number] = weaker[place, answers[number].series], stronger[place, answers[number].series]
-    return [adjusted[number] for number in range(len(answers))]
+                p_values[:, position, pairs[number].series] = comparison.p, comparison.stronger
+        weaker, stronger = (holm(p, pending) for p in p_values)
+        for position, number in enumerate(family):
+            adjusted[number] = weaker[position, pairs[number].series], stronger[position, pairs[number].series]
+    return [adjusted[number] for number in range(len(pairs))]
 
 
-def _lines(inference: Inference, answer: Answer, p_adjusted: Array, stronger: Array) -> "pd.DataFrame":
+def _lines(inference: Inference, result: PairResult, p_adjusted: Array, stronger: Array) -> "pd.DataFrame":
     import pandas as pd
 
-    lines = pd.DataFrame({"row": answer.rows}).assign(
-        baseline=answer.pair.baseline, provisional=answer.provisional, answer_note=answer.note, p_adjusted=p_adjusted
+    lines = pd.DataFrame({"row": result.rows}).assign(
+        baseline=result.pair.baseline, provisional=result.provisional, answer_note=result.note, p_adjusted=p_adjusted
     )
-    comparison = answer.comparison
+    comparison = result.comparison
     if comparison is None:
         numbers = ("difference", "p", "effect_size", "p_better", "p_equivalent", "p_worse", "labels_equivalent",
                    "labels_equivalent_low", "labels_equivalent_high")  # fmt: skip
         lines = lines.assign(**dict.fromkeys(numbers, np.nan), test="", side="", unit=None, generalises_to=None)
-        return lines.assign(difference=_provisional_difference(inference.cells, answer))
-    promoted = stronger < SIGNIFICANT
+        return lines.assign(difference=_provisional_difference(inference.cells, result))
+    promoted, pair = stronger < SIGNIFICANT, result.pair
     claims: dict[str, tuple[Any, Any]] = {
         "p": (comparison.p, comparison.stronger),
         "p_adjusted": (p_adjusted, stronger),
         "test": (comparison.test, STRONGER),
         "unit": (comparison.unit, "seed"),
-        "generalises_to": (comparison.generalises_to, TRAINING + inference.suffix(answer.pair.cell, answer.pair.other)),
+        "generalises_to": (comparison.generalises_to, TRAINING + inference.suffix(pair.cell, pair.baseline_cell)),
     }
     lines = lines.assign(**{name: np.where(promoted, strong, weak) for name, (weak, strong) in claims.items()})
     few = "" if inference.design.fixed_test else few_folds_note(inference.design.folds)
     note = joined(comparison.note, where_tested(comparison.p, few))
-    labels = _label_columns(inference, answer)
+    labels = _label_columns(inference, result)
     return lines.assign(
         difference=comparison.difference,
         effect_size=comparison.difference / np.where(np.isnan(comparison.p), np.nan, comparison.sd),
@@ -236,33 +237,33 @@ def _lines(inference: Inference, answer: Answer, p_adjusted: Array, stronger: Ar
     )
 
 
-def _provisional_difference(cells: Cells, answer: Answer) -> Array | float:
+def _provisional_difference(cells: Cells, result: PairResult) -> Array | float:
     """Return the mean difference over the replicates that both cells have so far."""
-    if not answer.provisional or answer.pair.other < 0 or answer.note == ITSELF:
+    if not result.provisional or result.pair.baseline_cell < 0 or result.note == ITSELF:
         return float("nan")
-    reference = cells.values[cells.row_of[answer.pair.other, answer.series]]
-    return moments(cells.values[answer.rows] - reference)[0]
+    reference = cells.values[cells.row_of[result.pair.baseline_cell, result.series]]
+    return moments(cells.values[result.rows] - reference)[0]
 
 
-def _label_columns(inference: Inference, answer: Answer) -> dict[str, NDArray[Any]]:
-    cells, pair = inference.cells, answer.pair
-    levels = cells.levels_of(int(cells.cells["arm"].iloc[pair.other]))
+def _label_columns(inference: Inference, pair_result: PairResult) -> dict[str, NDArray[Any]]:
+    cells, pair = inference.cells, pair_result.pair
+    levels = cells.levels_of(int(cells.cells["arm"].iloc[pair.baseline_cell]))
     curve = [level for level in levels if cells.complete[level]]
-    empty = np.full(len(answer.series), np.nan)
+    empty = np.full(len(pair_result.series), np.nan)
     columns: dict[str, NDArray[Any]] = {
         "labels_equivalent": empty.copy(), "labels_equivalent_low": empty.copy(),
         "labels_equivalent_high": empty.copy(), "side": np.full(len(empty), "", dtype=object),
     }  # fmt: skip
-    used = (cells.directions[answer.series] != 0) & (cells.row_of[curve][:, answer.series] >= 0).all(axis=0)
+    used = (cells.directions[pair_result.series] != 0) & (cells.row_of[curve][:, pair_result.series] >= 0).all(axis=0)
     if used.any():
-        found = label_equivalence(inference, pair.cell, curve, answer.series[used])
-        for name, values in zip(columns, found, strict=True):
+        equivalence = label_equivalence(inference, pair.cell, curve, pair_result.series[used])
+        for name, values in zip(columns, equivalence, strict=True):
             columns[name][used] = values
     return columns
 
 
 def _interval_notes(inference: Inference, rows: "pd.DataFrame", low: Array) -> "NDArray[np.object_]":
-    """Return by row why a mean has no interval."""
+    """Return for each row why its mean has no interval, else ""."""
     test = inference.cells.is_test[inference.cells.series_of] & inference.cells.complete[inference.cells.cell_of]
     missing = rows["mean"].notna().to_numpy() & np.isnan(low) & test
     few = rows["n"].to_numpy() < 2
@@ -272,15 +273,15 @@ def _interval_notes(inference: Inference, rows: "pd.DataFrame", low: Array) -> "
 
 
 def _replicate_notes(cells: Cells, n: Numbers) -> list[str]:
-    """Return by row how many replicates are missing, failed or undefined, or average over fewer classes."""
+    """Return for each row how many replicates are missing, failed or undefined, or average over fewer classes."""
     expected, present = cells.design.replicates, cells.present.sum(axis=1)
     averaged = _averaged_classes(cells)
     notes = []
     for row, (cell, defined) in enumerate(zip(cells.cell_of.tolist(), n.tolist(), strict=True)):
         note = [
             f"mean without {name} in {present[cell] - shown} of {present[cell]}"
-            for name, other in averaged.get(int(cells.series_of[row]), {}).items()
-            if cells.row_of[cell, other] >= 0 and 0 < (shown := n[cells.row_of[cell, other]]) < present[cell]
+            for name, series in averaged.get(int(cells.series_of[row]), {}).items()
+            if cells.row_of[cell, series] >= 0 and 0 < (shown := n[cells.row_of[cell, series]]) < present[cell]
         ]
         if present[cell] < expected:
             note.append(f"{present[cell]} of {expected} replicates")
@@ -293,16 +294,16 @@ def _replicate_notes(cells: Cells, n: Numbers) -> list[str]:
 
 
 def _averaged_classes(cells: Cells) -> dict[int, dict[str, int]]:
-    """Return the series of each class by the pooled series that is a mean over classes.
+    """Return the series of each class, by the pooled series that is their mean.
 
-    A class that the test images of a replicate do not show is undefined there, and its mean is over the others.
+    A class that does not occur in the test images of a replicate is undefined there, and the mean is over the others.
     """
-    places = {tuple(place): number for number, place in enumerate(cells.series.itertuples(index=False, name=None))}
+    numbers = {tuple(key): number for number, key in enumerate(cells.series.itertuples(index=False, name=None))}
     names = list(cells.series.columns)
-    at = names.index("class")
-    found: dict[int, dict[str, int]] = {}
-    for place, number in places.items():
-        mean = places.get((*place[:at], "macro", *place[at + 1 :]))
-        if place[names.index("aggregation")] == "dataset" and place[at] not in AVERAGES and mean is not None:
-            found.setdefault(mean, {})[str(place[at])] = number
-    return found
+    class_column = names.index("class")
+    class_series: dict[int, dict[str, int]] = {}
+    for key, number in numbers.items():
+        mean = numbers.get((*key[:class_column], "macro", *key[class_column + 1 :]))
+        if key[names.index("aggregation")] == "dataset" and key[class_column] not in AVERAGES and mean is not None:
+            class_series.setdefault(mean, {})[str(key[class_column])] = number
+    return class_series

@@ -31,7 +31,7 @@ class Family:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedCell:
-    """An arm at one level of labelled data. `failed` counts its replicates that failed for good."""
+    """An arm at one level of labelled data. `failed` counts its replicates that failed permanently."""
 
     arm: ArmKey
     level: float
@@ -47,24 +47,24 @@ class Rope:
     default: float = DEFAULT_ROPE
     by_metric: Mapping[str, float] = field(default_factory=dict)
 
-    def of(self, metric: str) -> float:
-        """Return the half width for a metric; NaN for an unbounded metric that has none of its own."""
+    def half_width(self, metric: str) -> float:
+        """Return the half width for a metric; NaN for an unbounded metric without an entry."""
         return self.by_metric.get(metric, self.default if metric in UNIT_INTERVAL else float("nan"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """What the plan of a study knows and its results do not.
+    """The design of a study, as far as its results do not contain it.
 
     Args:
-        folds, seeds: How many a complete cell has.
-        families: Which arm is compared with which.
+        folds, seeds: Their numbers in a complete cell.
+        families: Which arm is compared with which baseline.
         fixed_test: Whether all replicates share their test images.
-        fixed_split: Whether the split has a seed of its own, so that all seeds share folds and labelled patients.
+        fixed_split: Whether the split has a fixed seed, so that all seeds share folds and labelled patients.
         level: The column that is equal in all replicates of a cell.
         cells: All planned cells; empty means that the results are complete.
         ancestors: By digest of a target stage, the digests of the stages its weights come from, first stage first.
-        tuned: Arms whose settings a search found on a reserve of patients: one draw of settings.
+        tuned: Arms whose settings a search selected on reserved patients: one draw of settings.
         notes: By digest of a target stage, text for the `note` of its cell.
         rope: Region of practical equivalence.
     """
@@ -90,13 +90,13 @@ class Design:
     def test_to_training(self) -> float:
         """Return the ratio of test to training cases of a fold, 1 / (folds - 1); NaN for one fold.
 
-        It stands for the correlation of replicates (Nadeau and Bengio 2003).
+        It approximates the correlation of replicates (Nadeau and Bengio 2003).
         """
         return 1 / (self.folds - 1) if self.folds > 1 else float("nan")
 
     @property
     def independent_splits(self) -> int:
-        """Return how many replicates differ in their split: folds times seeds, or folds if the split is fixed."""
+        """Return the number of replicates with different splits: folds times seeds, or folds if the split is fixed."""
         return self.folds if self.fixed_split else self.replicates
 
 

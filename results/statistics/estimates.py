@@ -1,6 +1,6 @@
 """Estimates of means with Student t intervals, p-values and posteriors, as pure functions of arrays.
 
-What is undefined is NaN.
+Undefined values are NaN.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 Labels = tuple[int, ...]
 """Group of each replicate; replicates of one group share a pretraining run."""
 NO_VARIATION = 1e-12
-"""Below this share of the mean (or of 1) a standard deviation is rounding error."""
+"""Relative to the mean (or to 1), a smaller standard deviation is rounding error."""
 CONFIDENCE = 0.95
 
 
@@ -34,12 +34,12 @@ class Estimates:
     @property
     def statistic(self) -> Array:
         """Return t of the test with the largest p, shape (...)."""
-        return _taken(self.mean / self.error, self._decisive)
+        return _select(self.mean / self.error, self._decisive)
 
     @property
     def decisive_freedom(self) -> Array:
         """Return the degrees of freedom of the test with the largest p."""
-        return _taken(self.freedom, self._decisive)
+        return _select(self.freedom, self._decisive)
 
     @property
     def p(self) -> Array:
@@ -80,8 +80,8 @@ class Estimates:
         """
         from scipy.special import stdtr
 
-        widest = _place(self._half_widths)
-        error, freedom = _taken(self.error, widest), _taken(self.freedom, widest)
+        widest = _argmax(self._half_widths)
+        error, freedom = _select(self.error, widest), _select(self.freedom, widest)
         above = stdtr(freedom, (self.mean - rope) / error)
         below = stdtr(freedom, (-rope - self.mean) / error)
         return above, 1 - above - below, below
@@ -98,15 +98,15 @@ class Estimates:
 
     @property
     def _decisive(self) -> NDArray[np.int64]:
-        return _place(self._every_p)
+        return _argmax(self._every_p)
 
 
 def corrected(values: Array, ratio: float, shared: Sequence[Labels] = (), repeated: Labels | None = None) -> Estimates:
     """Estimate the mean of replicates that share training data, (..., replicates) with NaN where undefined.
 
     The variance is s^2 (1/n + ratio) with n - 1 degrees of freedom (Nadeau and Bengio 2003), `ratio` being test to
-    training cases. `repeated` labels replicates that share their fold because the split has a seed of its own: they
-    are averaged first, so that n counts folds. For each grouping in `shared` a t-test over the group means is added;
+    training cases. `repeated` labels replicates that share their fold because the split has a fixed seed: they are
+    averaged first, so that n counts folds. For each grouping in `shared` a t-test over the group means is added;
     a grouping with one group makes p and the interval NaN, because the variance between groups cannot be estimated.
     """
     mean, sd, n = moments(values if repeated is None else group_means(values, repeated))
@@ -116,7 +116,7 @@ def corrected(values: Array, ratio: float, shared: Sequence[Labels] = (), repeat
         means = group_means(values, labels)
         _, group_sd, groups = moments(means)
         enough = testable & (groups >= 2)
-        # Equal group means leave nothing to estimate from: the test over replicates decides alone.
+        # Equal group means have no variance to estimate: only the test over replicates decides.
         error = np.where(varies(group_sd, mean), group_sd / np.sqrt(np.maximum(groups, 1)), tests[0][0] * 1e-9)
         tests.append((np.where(enough, error, np.nan), groups - 1))
     error, freedom = (np.stack(np.broadcast_arrays(*column)) for column in zip(*tests, strict=True))
@@ -147,7 +147,7 @@ def moments(values: Array) -> tuple[Array, Array, Array]:
 
 
 def varies(sd: Array, mean: Array) -> NDArray[np.bool_]:
-    """Return where a standard deviation is more than rounding error; False where it is NaN."""
+    """Return whether a standard deviation exceeds rounding error; False where it is NaN."""
     return np.asarray(sd > NO_VARIATION * np.maximum(np.abs(mean), 1.0))
 
 
@@ -161,7 +161,7 @@ def hedges_g(effect_size: Array, freedom: Array) -> Array:
 
 
 def rounded(differences: Array) -> Array:
-    """Remove rounding error, so that equal values and ties are equal."""
+    """Round to 12 decimals, so that ties are equal in spite of rounding errors."""
     return np.asarray(np.round(differences, 12))
 
 
@@ -181,15 +181,15 @@ def holm(p: Array, pending: int = 0) -> Array:
 
 
 def _t_quantile(p: float, freedom: Array) -> Array:
-    from scipy.special import stdtrit  # a tenth of the import of scipy.stats, which every run would wait for at its end
+    from scipy.special import stdtrit  # imports ten times faster than scipy.stats
 
     return np.asarray(stdtrit(freedom, p))
 
 
-def _place(values: Array) -> NDArray[np.int64]:
-    """Return the place of the largest value along axis 0, NaN being the largest."""
+def _argmax(values: Array) -> NDArray[np.int64]:
+    """Return the index of the largest value along axis 0; NaN counts as largest."""
     return np.asarray(np.argmax(np.where(np.isnan(values), np.inf, values), axis=0))
 
 
-def _taken(values: Array, place: NDArray[np.int64]) -> Array:
-    return np.asarray(np.take_along_axis(values, place[None], axis=0)[0])
+def _select(values: Array, index: NDArray[np.int64]) -> Array:
+    return np.asarray(np.take_along_axis(values, index[None], axis=0)[0])

@@ -1,4 +1,4 @@
-"""What the two designs have in common: the comparison of two cells, and the interface that answers are made from."""
+"""Interface of inference under both designs, and the comparison of two cells."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ Texts = NDArray[np.object_]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
-    """A cell against another, arrays over series; NaN and "" where undefined.
+    """A cell compared with a reference cell, arrays over series; NaN and "" where undefined.
 
     `p_better`, `p_equivalent` and `p_worse` follow the direction of the metric; NaN where it has none. `stronger`
     is the p of a stronger claim, NaN where the design does not support one.
@@ -41,7 +41,7 @@ class Comparison:
     note: Texts
 
     def blank(self, where: NDArray[np.bool_], note: str) -> Self:
-        """Return the comparison without any answer in some series, and the note why."""
+        """Return a copy without results in the series of the mask `where`, with a note on the reason."""
         numbers = ("statistic", "freedom", "p", "stronger", "low", "high", "p_better", "p_equivalent", "p_worse")
         blanked: dict[str, Any] = {name: np.where(where, np.nan, getattr(self, name)) for name in numbers}
         return replace(
@@ -73,22 +73,22 @@ class Inference(ABC):
 
     @abstractmethod
     def claim(self, cell: int) -> tuple[str, str]:
-        """Return what the interval of a cell's mean generalises to, and the unit that varied."""
+        """Return the claim of the interval of a cell's mean, and the unit that varied."""
 
     @abstractmethod
-    def compare(self, cell: int, other: int, series: Numbers) -> Comparison:
-        """Compare two complete cells in some series."""
+    def compare(self, cell: int, reference: int, series: Numbers) -> Comparison:
+        """Compare two complete cells in the given series."""
 
     @abstractmethod
-    def pair_p(self, cell: int, others: Sequence[int], series: Numbers) -> Array:
-        """Return p of a complete cell against each of others, (others, series); as `compare`, of the weaker claim."""
+    def pair_p(self, cell: int, references: Sequence[int], series: Numbers) -> Array:
+        """Return p of a complete cell against each reference cell, (references, series), of the weaker claim."""
 
     @abstractmethod
     def against_curve(self, cell: int, curve: Sequence[int], series: Numbers, weights: Array) -> Curve:
         """Test a cell against the interpolation of a baseline's cells; `weights` (points, curve) sum to 1."""
 
     def suffix(self, *cells: int) -> str:
-        """Return what a claim adds where settings were found by a search on a reserve: one draw of settings."""
+        """Return the addition to a claim if a search selected the settings of any of the cells."""
         arms = {self.cells.arm_keys[cell] for cell in cells}
         return AT_SETTINGS if arms.intersection(self.design.tuned) else ""
 
@@ -96,7 +96,7 @@ class Inference(ABC):
 def by_direction(
     above: Array, below: Array, equivalent: Array, direction: NDArray[np.int64]
 ) -> tuple[Array, Array, Array]:
-    """Return the probabilities of better, equivalent and worse; NaN where neither direction is better."""
+    """Return the probabilities of better, equivalent and worse; NaN for metrics without a direction."""
     known = direction != 0
     better = np.where(direction > 0, above, below)
     worse = np.where(direction > 0, below, above)

@@ -1,4 +1,4 @@
-"""How many labelled images a baseline needs for what a cell reaches: the paired difference to its curve, inverted."""
+"""How many labelled images a baseline needs to match a cell: inverts the paired difference to its learning curve."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,7 +12,7 @@ from results.statistics.estimates import Array
 from results.statistics.inference import Inference
 
 POINTS = 16
-"""Steps between two measured amounts of labelled images, equal on the logarithm."""
+"""Steps between two measured numbers of labelled images, equidistant on a logarithmic scale."""
 
 
 class LabelEquivalence(NamedTuple):
@@ -32,13 +32,13 @@ def label_equivalence(inference: Inference, cell: int, curve: Sequence[int], ser
 
     For each number of images within the range of the baseline's cells `curve` (fewest images first), the difference
     of the cell to the baseline's value, interpolated in log(images) within each replicate, is tested at 5 %. The
-    numbers that are not rejected are the interval (their hull), the smallest where the mean difference is zero the
-    estimate.
+    numbers that are not rejected form the interval (their hull); the estimate is the smallest number where the mean
+    difference is zero.
     """
-    nothing = np.full(len(series), np.nan)
+    undefined = np.full(len(series), np.nan)
     images = inference.cells.cells["labelled_images"].to_numpy(np.float64)[list(curve)]
     if len(curve) < 2 or (np.diff(images) <= 0).any():
-        return LabelEquivalence(nothing, nothing, nothing, np.full(len(series), "", dtype=object))
+        return LabelEquivalence(undefined, undefined, undefined, np.full(len(series), "", dtype=object))
     points, weights = _grid(images)
     tested = inference.against_curve(cell, curve, series, weights)
     mean = tested.mean * inference.cells.directions[series]
@@ -51,7 +51,7 @@ def label_equivalence(inference: Inference, cell: int, curve: Sequence[int], ser
 
 
 def _grid(images: Array) -> tuple[Array, Array]:
-    """Return points on log(images), the measured amounts among them, and their interpolation weights."""
+    """Return points on log(images), including the measured numbers, and their interpolation weights."""
     measured = np.log(images)
     steps = [np.linspace(left, right, POINTS, endpoint=False) for left, right in pairwise(measured)]
     points = np.concatenate([*steps, measured[-1:]])
@@ -60,7 +60,7 @@ def _grid(images: Array) -> tuple[Array, Array]:
 
 
 def _crossing(points: Array, mean: Array) -> Array:
-    """Return exp of the first point where each column of (points, series) is or passes zero; NaN without one."""
+    """Return exp of the first point where each column of (points, series) is or crosses zero; NaN without one."""
     passes = (mean[:-1] == 0) | (np.sign(mean[:-1]) * np.sign(mean[1:]) < 0)
     passes = np.vstack([passes, mean[-1:] == 0])
     first = passes.argmax(axis=0)
@@ -68,25 +68,25 @@ def _crossing(points: Array, mean: Array) -> Array:
     following = np.minimum(first + 1, len(points) - 1)
     start, end = mean[first, column], mean[following, column]
     crosses = passes.any(axis=0) & (start != 0)
-    share = np.where(crosses, start / np.where(crosses, start - end, 1.0), 0.0)
-    crossing = points[first] + share * (points[following] - points[first])
+    fraction = np.where(crosses, start / np.where(crosses, start - end, 1.0), 0.0)
+    crossing = points[first] + fraction * (points[following] - points[first])
     return np.where(passes.any(axis=0), np.exp(crossing), np.nan)
 
 
 def _hull(
     points: Array, rejected: NDArray[np.bool_], side: NDArray[np.object_], estimate: Array
 ) -> tuple[Array, Array]:
-    """Return the nearest rejected points on both sides of those that are not; infinite where there is none.
+    """Return the nearest rejected points on both sides of the accepted ones; infinite without one.
 
-    The ends are rejected points, so that a step between two points never makes an interval too narrow.
+    The ends are rejected points, so that the grid never makes an interval too narrow.
     """
     images = np.exp(points)
-    at = np.arange(len(points))[:, None]
-    kept = ~rejected
-    if (narrow := (side == "within") & ~kept.any(axis=0)).any():
+    positions = np.arange(len(points))[:, None]
+    accepted = ~rejected
+    if (narrow := (side == "within") & ~accepted.any(axis=0)).any():
         # The interval lies between two points.
-        kept = kept | (narrow & (np.abs(points[:, None] - np.log(estimate)) <= np.diff(points).max()))
-    first, last = np.where(kept, at, len(points)).min(axis=0), np.where(kept, at, -1).max(axis=0)
+        accepted = accepted | (narrow & (np.abs(points[:, None] - np.log(estimate)) <= np.diff(points).max()))
+    first, last = np.where(accepted, positions, len(points)).min(axis=0), np.where(accepted, positions, -1).max(axis=0)
     padded = np.concatenate([[-np.inf], images, [np.inf]])
     low, high = padded[first], padded[last + 2]
     low = np.where(side == "below", -np.inf, low)

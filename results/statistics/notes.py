@@ -1,4 +1,4 @@
-"""Texts of the `note` column."""
+"""Texts of the column `note`."""
 
 from collections.abc import Mapping
 
@@ -34,30 +34,30 @@ ONE_RUN_NOTES = (
 )
 FEW_FOLDS = 3
 FEW_PATIENTS = 6
-"""With fewer patients no result, however clear, has a two-sided p below 0.05: 2 / 2**5 is 0.0625."""
+"""With fewer patients no result has a two-sided p below 0.05: the smallest is 2 / 2**5 = 0.0625."""
 FEW_FOR_INTERVAL = 10
-"""With fewer patients bootstrap percentiles cover far less than they state."""
+"""With fewer patients the coverage of bootstrap percentiles is far below nominal."""
 
 
 def lacks_replicates(note: str) -> bool:
-    """Return whether a note says that replicates of the cell failed for good."""
+    """Return whether a note says that replicates of the cell failed permanently."""
     return any(part.endswith(REPLICATES_FAILED) for part in note.split("; "))
 
 
 def one_run_note(runs: int, seeds: int) -> str:
-    """Return why nothing is claimed with one pretraining run, and the remedy; "" with several."""
+    """Return why one pretraining run supports no test, and the remedy; "" with several runs."""
     if runs != 1:
         return ""
     return ONE_RUN_NOTES[seeds > 1]
 
 
 def few_folds_note(folds: int) -> str:
-    """Return that so few folds are few."""
+    """Return a note on a small number of folds, else ""."""
     return f"{folds} folds are few" if 1 < folds <= FEW_FOLDS else ""
 
 
 def few_patients_note(patients: int) -> str:
-    """Return what is left out with so few test patients."""
+    """Return a note on what a small number of test patients does not allow, else ""."""
     count = f"{patients} test patient{'' if patients == 1 else 's'}"
     if patients < FEW_PATIENTS:
         return f"{count}: too few for a test ({FEW_PATIENTS}) and an interval ({FEW_FOR_INTERVAL})"
@@ -65,20 +65,20 @@ def few_patients_note(patients: int) -> str:
 
 
 def first_note(notes: "Mapping[str, NDArray[np.bool_]]") -> Texts:
-    """Return for each place the first text that applies there, or ""."""
+    """Return for each element the first note whose mask applies, or ""."""
     return np.select(list(notes.values()), list(notes), default="").astype(object)
 
 
 def where_tested(p: Array, text: str) -> Texts:
-    """Return the text where there is a p."""
+    """Return the text where p is defined, else ""."""
     return np.where(np.isnan(p), "", text).astype(object)
 
 
-def incomplete(counts: "NDArray[np.float64] | NDArray[np.int64]", expected: int, what: str) -> list[str]:
-    """Return `3 of 10 WHAT` where some, but not all, are there."""
-    return [f"{int(count)} of {expected} {what}" if 0 < count < expected else "" for count in counts.tolist()]
+def incomplete(counts: "NDArray[np.float64] | NDArray[np.int64]", expected: int, unit: str) -> list[str]:
+    """Return `3 of 10 UNIT` for counts between 0 and the expected number, else ""."""
+    return [f"{int(count)} of {expected} {unit}" if 0 < count < expected else "" for count in counts.tolist()]
 
 
 def joined(*notes: "list[str] | Texts") -> list[str]:
-    """Join the notes of each place."""
+    """Join the notes of each element."""
     return ["; ".join(filter(None, parts)) for parts in zip(*notes, strict=True)]

@@ -1,4 +1,4 @@
-"""Tests of paired differences (pairs, series) with NaN where there is no pair, as columns of the tests table."""
+"""Tests of paired differences (pairs, series), NaN for missing pairs, as columns of the tests table."""
 
 from typing import Any
 
@@ -26,14 +26,14 @@ WILCOXON = "Wilcoxon signed rank test, effect size rank biserial"
 Columns = dict[str, NDArray[Any]]
 
 
-def student(values: Array) -> Columns:
+def t_test(values: Array) -> Columns:
     """Return the paired t-test of each series, its interval, d_z and Hedges' g."""
     estimates = independent(rounded(values).T)
     low, high = estimates.interval()
     effect = estimates.mean / np.where(np.isnan(estimates.p), np.nan, estimates.sd)
     n = estimates.pairs
     return {
-        **_shared(values, STUDENT),
+        **_common_columns(values, STUDENT),
         "statistic": estimates.statistic,
         "degrees_of_freedom": np.maximum(n - 1, 0),
         "p": estimates.p,
@@ -45,19 +45,19 @@ def student(values: Array) -> Columns:
     }
 
 
-def ranked(values: Array) -> Columns:
+def wilcoxon_test(values: Array) -> Columns:
     """Return Wilcoxon's signed rank test of each series and the matched-pairs rank biserial."""
     test = signed_rank.signed_rank(values)
     n = (~np.isnan(values)).sum(axis=0)
-    equal = np.where(np.isnan(test.p), 0, n - test.unequal).astype(np.int64)
+    equal_pairs = np.where(np.isnan(test.p), 0, n - test.unequal).astype(np.int64)
     reasons = first_note({NO_PAIR: n == 0, RANK_TOO_FEW: np.isnan(test.p)})
-    left_out = [f"{count} equal pairs left out" if count else "" for count in equal]
+    omitted = [f"{count} equal pairs left out" if count else "" for count in equal_pairs]
     return {
-        **_shared(rounded(values), WILCOXON),
+        **_common_columns(rounded(values), WILCOXON),
         "statistic": test.statistic,
         "p": test.p,
         "rank_biserial": test.rank_biserial,
-        "note": np.where(np.isnan(test.p), reasons, left_out),
+        "note": np.where(np.isnan(test.p), reasons, omitted),
     }
 
 
@@ -76,26 +76,26 @@ def over_patients(values: Array, patients: NDArray[np.int64]) -> Columns:
     n = (counts > 0).sum(axis=0)
     low, high = (np.where(n < FEW_FOR_INTERVAL, np.nan, end) for end in bootstrap.interval(draws, n))
     notes = {few_patients_note(int(count)): n == count for count in np.unique(n) if few_patients_note(int(count))}
-    equal = (rounded(sums) == 0).all(axis=0)
+    all_zero = (rounded(sums) == 0).all(axis=0)
     return {
-        **_shared(values, SIGN_FLIP),
+        **_common_columns(values, SIGN_FLIP),
         "pairs": n.astype(np.int64),
         "sd_difference": np.full(len(n), np.nan),
-        "p": np.where((n < FEW_PATIENTS) | equal, np.nan, sign_flip_p(rounded(sums))),
+        "p": np.where((n < FEW_PATIENTS) | all_zero, np.nan, sign_flip_p(rounded(sums))),
         "ci_low": low,
         "ci_high": high,
-        "note": first_note({NO_PAIR: n == 0, **notes, CONSTANT: equal}),
+        "note": first_note({NO_PAIR: n == 0, **notes, CONSTANT: all_zero}),
     }
 
 
-def _shared(values: Array, test: str) -> Columns:
+def _common_columns(values: Array, test: str) -> Columns:
     mean, sd, n = moments(values.T)
-    nothing = np.full(len(n), np.nan)
+    nan = np.full(len(n), np.nan)
     undefined = ("statistic", "degrees_of_freedom", "p", "effect_size", "hedges_g", "rank_biserial")
     return {
         "test": np.full(len(n), test, dtype=object),
         "pairs": n.astype(np.int64),
         "difference": mean,
         "sd_difference": sd,
-        **dict.fromkeys((*undefined, "ci_low", "ci_high"), nothing),
+        **dict.fromkeys((*undefined, "ci_low", "ci_high"), nan),
     }

@@ -1,4 +1,4 @@
-"""The table of all paired tests of cells with their baselines, each with what its answer generalises to."""
+"""The table of all paired tests of cells with their baselines, each with its claim."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +10,7 @@ from results.statistics.design import CORRECTED, ONE_RUN, PATIENTS, TRAINING
 from results.statistics.estimates import Array, corrected, group_means, hedges_g, holm
 from results.statistics.inference import Comparison
 from results.statistics.notes import SEVERAL_IMAGES, SHARED_TRAINING, incomplete, joined, where_tested
-from results.statistics.one_sample import Columns, over_patients, ranked, student
+from results.statistics.one_sample import Columns, over_patients, t_test, wilcoxon_test
 from results.statistics.patient_level.image_differences import ImageDifferences, ScoredImages
 from results.statistics.patient_level.sums import ScoredReplicate
 
@@ -23,10 +23,10 @@ PRETRAINING_RUN = "pretraining run"
 
 
 class Pair(NamedTuple):
-    """A cell, the cell of its baseline (-1 where it is not planned), and the name of the baseline."""
+    """A cell, the cell of its baseline (-1 if it is not planned), and the name of the baseline."""
 
     cell: int
-    other: int
+    baseline_cell: int
     baseline: str
 
 
@@ -35,10 +35,10 @@ def paired_tests(
 ) -> "pd.DataFrame":
     """Return the tests of all pairs of complete cells.
 
-    The comparison of the design first. With cross-validation also: over folds with seeds averaged first, over
-    pretraining runs that folds share, over patients (the models as they are). Per-case metrics also over test images,
-    replicates averaged first. `p_adjusted` of the design is that of the comparisons, of other tests Holm's over one
-    baseline, series, test and unit.
+    First the comparison of the design. With cross-validation also tests over folds with seeds averaged first, over
+    pretraining runs that folds share, and over patients (for the trained models). Per-case metrics also over test
+    images with replicates averaged first. `p_adjusted` of the design is that of the comparisons, of other tests Holm's
+    over one baseline, series, test and unit.
     """
     import pandas as pd
 
@@ -48,7 +48,7 @@ def paired_tests(
         parts.append(_of_design(cells, pair, comparison).assign(p_adjusted=p_adjusted, kind=OF_DESIGN))
         if not cells.design.fixed_test:
             parts += _over_replicates(cells, pair)
-        for differences in images.differences(pair.cell, pair.other):
+        for differences in images.differences(pair.cell, pair.baseline_cell):
             parts += _over_images(cells, pair, differences)
     columns = ["row", "baseline", "series", "test", "unit", "p", "generalises_to", "pairs", "difference", "note"]
     columns += ["sd_difference", "statistic", "degrees_of_freedom", "effect_size", "hedges_g", "rank_biserial"]
@@ -69,7 +69,7 @@ def paired_tests(
 def _of_design(cells: Cells, pair: Pair, comparison: Comparison) -> "pd.DataFrame":
     import pandas as pd
 
-    series, rows = cells.paired_rows([pair.cell, pair.other])
+    series, rows = cells.paired_rows([pair.cell, pair.baseline_cell])
     effect = comparison.difference / np.where(np.isnan(comparison.p), np.nan, comparison.sd)
     return pd.DataFrame({
         "row": rows[0], "baseline": pair.baseline, "series": series, "test": comparison.test, "unit": comparison.unit,
@@ -83,29 +83,29 @@ def _of_design(cells: Cells, pair: Pair, comparison: Comparison) -> "pd.DataFram
 
 def _over_replicates(cells: Cells, pair: Pair) -> "Iterator[pd.DataFrame]":
     """Test over folds, and over the pretraining runs that folds share."""
-    series, rows = cells.paired_rows([pair.cell, pair.other])
+    series, rows = cells.paired_rows([pair.cell, pair.baseline_cell])
     differences = cells.values[rows[0]] - cells.values[rows[1]]
     keys = {"row": rows[0], "baseline": pair.baseline, "series": series}
-    folds = student(group_means(differences, tuple(cells.fold.tolist())).T)
+    folds = t_test(group_means(differences, tuple(cells.fold.tolist())).T)
     folds["note"] = np.array(joined(folds["note"], where_tested(folds["p"], SHARED_TRAINING)), dtype=object)
-    groupings = sorted(cells.groupings[pair.cell] | cells.groupings[pair.other])
+    groupings = sorted(cells.groupings[pair.cell] | cells.groupings[pair.baseline_cell])
     one_run = any(not max(labels) for labels in groupings)
-    if one_run or not groupings:  # with several shared runs, folds alone support no claim
+    if one_run or not groupings:  # with several shared runs, folds by themselves support no claim
         yield _frame(keys, folds, unit="fold", generalises_to=ONE_RUN if one_run else TRAINING)
     for labels in groupings:
         if max(labels):
-            runs = student(group_means(differences, labels).T)
+            runs = t_test(group_means(differences, labels).T)
             yield _frame(keys, runs, unit=PRETRAINING_RUN, generalises_to=TRAINING)
     if one_run:
         estimates = corrected(differences, cells.design.test_to_training)
         low, high = estimates.interval()
         effect = estimates.mean / np.where(np.isnan(estimates.p), np.nan, estimates.sd)
-        nothing = np.full(len(series), np.nan)
+        undefined = np.full(len(series), np.nan)
         test = {
             "test": np.full(len(series), CORRECTED, dtype=object), "pairs": estimates.pairs.astype(np.int64),
             "difference": estimates.mean, "sd_difference": estimates.sd, "statistic": estimates.statistic,
             "degrees_of_freedom": estimates.decisive_freedom, "p": estimates.p, "effect_size": effect,
-            "hedges_g": hedges_g(effect, estimates.pairs - 1), "rank_biserial": nothing, "ci_low": low,
+            "hedges_g": hedges_g(effect, estimates.pairs - 1), "rank_biserial": undefined, "ci_low": low,
             "ci_high": high, "note": np.full(len(series), "", dtype=object),
         }  # fmt: skip
         yield _frame(keys, test, unit="fold and seed", generalises_to=ONE_RUN)
@@ -120,7 +120,7 @@ def _over_images(cells: Cells, pair: Pair, images: ImageDifferences) -> "Iterato
         incomplete(np.full(len(images.series), images.replicates), cells.design.replicates, "replicates paired"),
     )
     several = SEVERAL_IMAGES if len(np.unique(images.patients)) < len(images.patients) else ""
-    tests = [("test image", student(images.values), several), ("test image", ranked(images.values), several)]
+    tests = [("test image", t_test(images.values), several), ("test image", wilcoxon_test(images.values), several)]
     if not cells.design.fixed_test:
         tests.append(("patient", over_patients(images.values, images.patients), ""))
     for unit, test, warning in tests:

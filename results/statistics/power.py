@@ -1,6 +1,6 @@
-"""The difference that a design can detect: with 80 % power, by the tests that the comparisons use.
+"""Differences that a design detects with 80 % power, by the tests of the comparisons.
 
-Every plan states it, so nothing here imports scipy, whose import would take longer than the plan.
+Used by every plan, therefore without scipy, whose import would take longer than the plan.
 """
 
 import math
@@ -11,14 +11,14 @@ POWER = 0.8
 SIGNIFICANCE = 0.05
 POINTS = 2000
 SMALLEST, LARGEST = 1e-7, 8.0
-"""Between these the scaled chi distribution has all but 1e-7 of its mass, for one degree of freedom or more."""
+"""Range that contains all but 1e-7 of the scaled chi distribution's mass, for any degrees of freedom."""
 
 
 @lru_cache(maxsize=256)
 def noncentrality(freedom: int, comparisons: int = 1) -> float:
     """Return the noncentrality at which a two-sided t-test at 0.05 / comparisons has 80 % power.
 
-    NaN without degrees of freedom. The other tail is left out: its power is below 1e-4.
+    NaN without degrees of freedom. The opposite tail is neglected: its power is below 1e-4.
     """
     if freedom < 1 or comparisons < 1:
         return math.nan
@@ -50,17 +50,17 @@ def _upper_tail(t: float, freedom: int, shift: float) -> float:
 
 @lru_cache(maxsize=64)
 def _scaled_chi(freedom: int) -> list[tuple[float, float]]:
-    """Return points of sqrt(chi2 / freedom) with their probabilities, equally far apart on the logarithm."""
+    """Return points of sqrt(chi2 / freedom) with their probabilities, equidistant on a logarithmic scale."""
     step = math.log(LARGEST / SMALLEST) / POINTS
     points = [SMALLEST * math.exp(step * (number + 0.5)) for number in range(POINTS)]
     constant = math.log(2) + freedom / 2 * math.log(freedom / 2) - math.lgamma(freedom / 2)
-    # The density times x, because the points are equally far apart on the logarithm.
+    # The density times x, because the points are equidistant on a logarithmic scale.
     logs = [constant + freedom * math.log(x) - freedom * x * x / 2 for x in points]
     return [(x, step * math.exp(log)) for x, log in zip(points, logs, strict=True) if log > -40]
 
 
 def _root(function: Callable[[float], float], start: float, *, falling: bool) -> float:
-    """Return the positive root of a monotone function by bisection on the logarithm."""
+    """Return the positive root of a monotone function by bisection on a logarithmic scale."""
     low = high = start
     while (function(low) > 0) != falling:
         low /= 2

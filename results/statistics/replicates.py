@@ -28,7 +28,7 @@ class ReplicateInference(Inference):
     def intervals(self) -> tuple[Array, Array]:
         """Return the ends of the 95 % interval of each row: on the logit for metrics within 0..1.
 
-        NaN for cells that lack replicates and for images that do not test.
+        NaN for cells that lack replicates and for validation images.
         """
         low, high = (np.full(len(self.cells.values), np.nan) for _ in range(2))
         metrics = self.cells.metrics[self.cells.series_of]
@@ -40,39 +40,40 @@ class ReplicateInference(Inference):
         return np.where(non_negative, np.maximum(low, 0.0), low), high
 
     def _rows_by_groupings(self) -> Iterable[tuple[list[Labels], Numbers]]:
-        """Yield rows whose cells share pretraining runs alike; one run only is left out of the grouping."""
-        places: dict[frozenset[Labels], list[int]] = {}
+        """Yield groups of rows with equal groupings; groupings with a single run are omitted."""
+        by_groupings: dict[frozenset[Labels], list[int]] = {}
         for cell in np.flatnonzero(self.cells.complete).tolist():
             groupings = frozenset(labels for labels in self.cells.groupings[cell] if max(labels))
-            places.setdefault(groupings, []).append(cell)
-        test = self.cells.is_test[self.cells.series_of]
-        for groupings, cells in places.items():
-            yield sorted(groupings), np.flatnonzero(np.isin(self.cells.cell_of, cells) & test)
+            by_groupings.setdefault(groupings, []).append(cell)
+        is_test = self.cells.is_test[self.cells.series_of]
+        for groupings, cells in by_groupings.items():
+            yield sorted(groupings), np.flatnonzero(np.isin(self.cells.cell_of, cells) & is_test)
 
     def _estimate(self, values: Array, groupings: Iterable[Labels]) -> Estimates:
         repeated = tuple(self.cells.fold.tolist()) if self.design.fixed_split else None
         return corrected(values, self._ratio, sorted(groupings), repeated)
 
     def claim(self, cell: int) -> tuple[str, str]:
-        """Return what the interval of a cell's mean generalises to, and the unit that varied; "" without interval."""
+        """Return the claim of the interval of a cell's mean, and the unit that varied; "" without interval."""
         if not self.cells.complete[cell]:
             return "", ""
         return _claim(self.cells.groupings[cell]) + self.suffix(cell), FOLDS
 
-    def compare(self, cell: int, other: int, series: Numbers) -> Comparison:
-        """Compare two complete cells in some series."""
-        own, reference = self._values(cell, series), self._values(other, series)
-        groupings = self.cells.groupings[cell] | self.cells.groupings[other]
-        estimates = self._estimate(own - reference, groupings)
-        undefined = (np.isnan(own) != np.isnan(reference)).any(axis=1)
+    def compare(self, cell: int, reference: int, series: Numbers) -> Comparison:
+        """Compare two complete cells in the given series."""
+        values, reference_values = self._values(cell, series), self._values(reference, series)
+        groupings = self.cells.groupings[cell] | self.cells.groupings[reference]
+        estimates = self._estimate(values - reference_values, groupings)
+        unequal = (np.isnan(values) != np.isnan(reference_values)).any(axis=1)
         runs = min((max(labels) + 1 for labels in groupings), default=0)
         claim = _claim(groupings)
         by_run = estimates.decided_by > 0
         low, high = _clipped(estimates, self.cells.metrics[series])
         metrics = self.cells.metrics[series]
-        above, equivalent, below = estimates.posterior(np.array([self.design.rope.of(metric) for metric in metrics]))
+        rope = np.array([self.design.rope.half_width(metric) for metric in metrics])
+        above, equivalent, below = estimates.posterior(rope)
         better, equal, worse = by_direction(above, below, equivalent, self.cells.directions[series])
-        nothing = np.full(len(series), np.nan)
+        nan = np.full(len(series), np.nan)
         notes = {
             NO_PAIR: estimates.pairs == 0,
             TOO_FEW: estimates.pairs == 1,
@@ -81,38 +82,38 @@ class ReplicateInference(Inference):
         }
         comparison = Comparison(
             difference=estimates.mean, sd=estimates.sd, pairs=estimates.pairs, statistic=estimates.statistic,
-            freedom=estimates.decisive_freedom, p=estimates.p, stronger=nothing, low=low, high=high, p_better=better,
+            freedom=estimates.decisive_freedom, p=estimates.p, stronger=nan, low=low, high=high, p_better=better,
             p_equivalent=equal, p_worse=worse,
             test=np.where(np.isnan(estimates.p), "", SHARED if groupings else CORRECTED).astype(object),
             unit=np.where(by_run & (runs > 1), SEEDS, FOLDS).astype(object),
-            generalises_to=np.full(len(series), claim + self.suffix(cell, other), dtype=object),
+            generalises_to=np.full(len(series), claim + self.suffix(cell, reference), dtype=object),
             note=first_note(notes),
         )  # fmt: skip
-        return comparison.blank(undefined, UNDEFINED).blank(~self.cells.is_test[series], NOT_TEST)
+        return comparison.blank(unequal, UNDEFINED).blank(~self.cells.is_test[series], NOT_TEST)
 
-    def pair_p(self, cell: int, others: Sequence[int], series: Numbers) -> Array:
-        """Return p of a complete cell against each of others, (others, series)."""
-        p = np.full((len(others), len(series)), np.nan)
-        own = self._values(cell, series)
-        places: dict[frozenset[Labels], list[int]] = {}
-        for place, other in enumerate(others):
-            places.setdefault(self.cells.groupings[cell] | self.cells.groupings[other], []).append(place)
-        for groupings, chosen in places.items():
-            reference = np.stack([self._values(others[place], series) for place in chosen])
-            estimates = self._estimate(own - reference, groupings)
-            undefined = (np.isnan(own) != np.isnan(reference)).any(axis=-1)
-            p[chosen] = np.where(undefined | ~self.cells.is_test[series], np.nan, estimates.p)
+    def pair_p(self, cell: int, references: Sequence[int], series: Numbers) -> Array:
+        """Return p of a complete cell against each reference cell, (references, series)."""
+        p = np.full((len(references), len(series)), np.nan)
+        values = self._values(cell, series)
+        by_groupings: dict[frozenset[Labels], list[int]] = {}
+        for index, reference in enumerate(references):
+            by_groupings.setdefault(self.cells.groupings[cell] | self.cells.groupings[reference], []).append(index)
+        for groupings, indices in by_groupings.items():
+            reference_values = np.stack([self._values(references[index], series) for index in indices])
+            estimates = self._estimate(values - reference_values, groupings)
+            unequal = (np.isnan(values) != np.isnan(reference_values)).any(axis=-1)
+            p[indices] = np.where(unequal | ~self.cells.is_test[series], np.nan, estimates.p)
         return p
 
     def against_curve(self, cell: int, curve: Sequence[int], series: Numbers, weights: Array) -> Curve:
         """Test a cell against the interpolation of a baseline's cells within each replicate."""
-        own = self._values(cell, series)
-        reference = np.stack([self._values(other, series) for other in curve])
-        groupings = frozenset().union(*(self.cells.groupings[other] for other in (cell, *curve)))
-        testable = self.cells.is_test[series] & ~(np.isnan(own) != np.isnan(reference)).any(axis=(0, 2))
-        # Points outermost, so that one multiplication interpolates all replicates.
-        interpolated = np.tensordot(weights, np.nan_to_num(reference), axes=1)
-        estimates = self._estimate(np.where(np.isnan(own), np.nan, own - interpolated), groupings)
+        values = self._values(cell, series)
+        curve_values = np.stack([self._values(curve_cell, series) for curve_cell in curve])
+        groupings = frozenset().union(*(self.cells.groupings[number] for number in (cell, *curve)))
+        testable = self.cells.is_test[series] & ~(np.isnan(values) != np.isnan(curve_values)).any(axis=(0, 2))
+        # Points are the first axis, so that one multiplication interpolates all replicates.
+        interpolated = np.tensordot(weights, np.nan_to_num(curve_values), axes=1)
+        estimates = self._estimate(np.where(np.isnan(values), np.nan, values - interpolated), groupings)
         p = estimates.p
         return Curve(mean=estimates.mean, rejected=p < 0.05, testable=testable & ~np.isnan(p).any(axis=0))
 

@@ -1,4 +1,4 @@
-"""Wilcoxon's signed rank test of many columns of paired differences at once."""
+"""Wilcoxon's signed rank test, vectorised over columns of paired differences."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from results.statistics.estimates import Array, rounded
 
 FEWEST = 6
-"""With fewer unequal pairs no result, however clear, has a two-sided p below 0.05: 2 / 2**5 is 0.0625."""
+"""With fewer unequal pairs no result has a two-sided p below 0.05: the smallest is 2 / 2**5 = 0.0625."""
 EXACT = 50
-"""Up to so many unequal pairs p comes from the exact distribution, above from the normal one (as in scipy)."""
+"""Maximum number of unequal pairs for the exact distribution; above, the normal approximation (as in scipy)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,7 +38,7 @@ def signed_rank(differences: Array) -> SignedRank:
     enough = unequal >= FEWEST
     statistic, p, biserial = (np.full(len(unequal), np.nan) for _ in range(3))
     if enough.any():
-        from scipy import stats  # long to import, and with few folds of no use
+        from scipy import stats  # slow to import, and not needed with few folds
 
         ranks = stats.rankdata(np.abs(signed[:, enough]), axis=0, nan_policy="omit")
         above = np.where(signed[:, enough] > 0, ranks, 0.0).sum(axis=0)
@@ -53,9 +53,9 @@ def _p(signed: Array, ranks: Array, unequal: Array) -> Array:
     from scipy import stats
 
     exact = unequal <= EXACT
-    tied = _repeated(ranks)
+    tied = _has_ties(ranks)
     p = np.full(len(unequal), np.nan)
-    # Columns of one length go together: scipy takes no missing values in a block.
+    # Columns with equal numbers of pairs are tested together: scipy accepts no missing values in a block.
     for count in np.unique(unequal):
         block = np.flatnonzero((unequal == count) & ~(exact & tied))
         if len(block):
@@ -64,19 +64,19 @@ def _p(signed: Array, ranks: Array, unequal: Array) -> Array:
             method: Literal["exact", "asymptotic"] = "exact" if count <= EXACT else "asymptotic"
             p[block] = stats.wilcoxon(full, axis=1, method=method, keepdims=True).pvalue[:, 0]
     for column in np.flatnonzero(tied & exact):
-        here = ~np.isnan(ranks[:, column])
-        p[column] = _tied(ranks[here, column], signed[here, column] > 0)
+        defined = ~np.isnan(ranks[:, column])
+        p[column] = _p_with_ties(ranks[defined, column], signed[defined, column] > 0)
     return p
 
 
-def _repeated(ranks: Array) -> NDArray[np.bool_]:
-    """Say which columns have a rank twice."""
+def _has_ties(ranks: Array) -> NDArray[np.bool_]:
+    """Return which columns have tied ranks."""
     ordered = np.sort(ranks, axis=0)
     return np.asarray((np.diff(ordered, axis=0) == 0).any(axis=0))
 
 
-def _tied(ranks: Array, above: NDArray[np.bool_]) -> float:
-    """Return p over all signs of tied ranks; scipy has it only by drawing every permutation."""
+def _p_with_ties(ranks: Array, above: NDArray[np.bool_]) -> float:
+    """Return exact p with tied ranks, over all signs; scipy offers it only by enumerating permutations."""
     doubled = np.rint(2 * ranks).astype(np.int64)
     ways = np.zeros(doubled.sum() + 1)
     ways[0] = 1.0

@@ -1,4 +1,4 @@
-"""Lay a comparisons table out: arms down, one factor across. Nothing is computed but the best of a column."""
+"""Lay out a comparisons table with arms in rows and one factor in columns; only the best of a column is computed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from results import schema
 from results.schema import HEADLINE, SIGNIFICANT, SIZES, direction, factor_columns
 from results.statistics.notes import BASELINE_FAILED, BASELINE_PENDING, ITSELF, NO_PAIR, lacks_replicates
-from results.tables.sentences import cell_of, labels_sentences
+from results.tables.sentences import cell_key, labels_sentences
 from results.text import printable
 
 if TYPE_CHECKING:
@@ -19,15 +19,18 @@ DEFAULT_METRICS = ("mean IoU (pooled)", "Dice (per case)")
 LABELS = ("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high", "labels_saved")
 AGAINST = ("difference", "p", "p_adjusted", "effect_size", "p_better", "p_equivalent", "p_worse", *LABELS)
 """Columns that compare a cell with its baseline."""
-OF_BASELINE = (ITSELF, NO_PAIR, BASELINE_FAILED, BASELINE_PENDING)
-"""Notes that a cell has because of its baseline."""
+BASELINE_NOTES = (ITSELF, NO_PAIR, BASELINE_FAILED, BASELINE_PENDING)
+"""Notes of a cell that concern its baseline."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One line of the comparisons table, whether no other of its column is better, and what a paper reports.
+    """A record of the comparisons table in a grid.
 
-    `close` says that it does not differ significantly from the best of its column, None where that was not tested.
+    Args:
+        best: Whether it has the best mean of its column.
+        close: Whether it does not differ significantly from the best of its column; None if that was not tested.
+        published, published_by: Value that a paper reports, and the paper.
     """
 
     record: Record
@@ -39,9 +42,12 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A grid of cells by row and column label, None where nothing ran; `rows` name the factors of the row labels.
+    """A grid of cells by row and column label, None where no run exists.
 
-    `notes` are shown below the grid.
+    Args:
+        rows: Factors of the row labels.
+        columns: Factor of the column labels.
+        notes: Shown below the grid.
     """
 
     caption: str
@@ -66,38 +72,41 @@ def table(
 ) -> Table:
     """Lay out one metric.
 
-    `rows` defaults to the factors that vary, `columns` to the size the study sets, `baseline` to the first there is.
+    Args:
+        rows: Factors of the rows, by default all that vary. With "baseline" every baseline has a separate row.
+        columns: Factor of the columns, by default the size that the study sets.
+        baseline: Baseline of the comparisons, by default the first.
 
-    `rows` may name "baseline", which gives every baseline its own line. Raises ValueError where a name is
-    unknown, or where rows and columns leave out a factor that varies.
+    Raises:
+        ValueError: For an unknown name, or if neither rows nor columns have a factor that varies.
     """
-    wanted = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
-    records: Sequence[Record] = chosen(comparisons, wanted).to_pylist()
-    places = ("study", *factor_columns(comparisons.column_names), *SIZES)
+    selection = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
+    records: Sequence[Record] = select_rows(comparisons, selection).to_pylist()
+    keys = ("study", *factor_columns(comparisons.column_names), *SIZES)
     columns = columns or study_level(records)
-    _known("columns", [columns], (*places, "baseline"))
-    _known("rows", rows or (), [name for name in (*places, "baseline") if name != columns])
+    _check_values("columns", [columns], (*keys, "baseline"))
+    _check_values("rows", rows or (), [name for name in (*keys, "baseline") if name != columns])
     if "baseline" not in (*(rows or ()), columns):
         baseline = _baseline(records, baseline)
-        records = _against(records, baseline, places)
-    varying = [name for name in places if len({record[name] for record in records}) > 1]
-    shown = _default_rows(varying, columns) if rows is None else tuple(rows)
-    cells = _placed(records, shown, columns, varying)
-    across = list(dict.fromkeys(_sorted(record[columns] for record in records)))
-    best = {column: _best(cells, column, direction(metric)) for column in across}
-    down = list(dict.fromkeys(row for row, _ in cells))
-    shared = [f"{name} {label(records[0][name])}" for name in places if name not in (*varying, *shown, columns)]
+        records = _records_against(records, baseline, keys)
+    varying = [name for name in keys if len({record[name] for record in records}) > 1]
+    row_factors = _default_rows(varying, columns) if rows is None else tuple(rows)
+    cells = _cells_by_position(records, row_factors, columns, varying)
+    column_values = list(dict.fromkeys(_sorted(record[columns] for record in records)))
+    best = {column: _best(cells, column, direction(metric)) for column in column_values}
+    row_values = list(dict.fromkeys(row for row, _ in cells))
+    shared = [f"{name} {label(records[0][name])}" for name in keys if name not in (*varying, *row_factors, columns)]
     return Table(
-        caption="; ".join(filter(None, (subject(wanted, baseline), ", ".join(shared)))),
-        rows=shown,
+        caption="; ".join(filter(None, (subject(selection, baseline), ", ".join(shared)))),
+        rows=row_factors,
         columns=columns,
-        row_labels=tuple(tuple(map(label, row)) for row in down),
-        column_labels=tuple(map(label, across)),
+        row_labels=tuple(tuple(map(label, row)) for row in row_values),
+        column_labels=tuple(map(label, column_values)),
         grid=tuple(
-            tuple(_cell(cells.get((row, column)), best[column], sizes=columns in SIZES) for column in across)
-            for row in down
+            tuple(_cell(cells.get((row, column)), best[column], sizes=columns in SIZES) for column in column_values)
+            for row in row_values
         ),
-        notes=tuple(labels_sentences(records)) if wanted == HEADLINE else (),
+        notes=tuple(labels_sentences(records)) if selection == HEADLINE else (),
     )
 
 
@@ -109,43 +118,43 @@ def default_table(
     rows: Sequence[str] | None = None,
     columns: str | None = None,
 ) -> Table:
-    """Lay out mean IoU (pooled) and Dice (per case) side by side; mean IoU alone where there is no Dice."""
+    """Lay out mean IoU (pooled) and Dice (per case) side by side; only mean IoU if there is no Dice."""
     pooled = table(comparisons, class_=class_, split=split, rows=rows, columns=columns)
-    wanted = {"split": split, "class": class_}
+    selection = {"split": split, "class": class_}
     try:
-        chosen(comparisons, wanted | PER_CASE_DICE)
+        select_rows(comparisons, selection | PER_CASE_DICE)
     except ValueError:
         return pooled
     case = table(comparisons, class_=class_, split=split, rows=rows, columns=columns, **PER_CASE_DICE)
     if (pooled.row_labels, pooled.column_labels) != (case.row_labels, case.column_labels):
         return pooled
-    further = pooled.caption.removeprefix(subject(HEADLINE | wanted))
+    further = pooled.caption.removeprefix(subject(HEADLINE | selection))
     return replace(
         pooled,
         caption=f"{' and '.join(DEFAULT_METRICS)}; {class_}, {split}; mean (95 % interval){further}",
         column_labels=tuple(f"{label}: {name}" for label in pooled.column_labels for name in DEFAULT_METRICS),
         grid=tuple(
-            tuple(cell for both in zip(first, second, strict=True) for cell in both)
+            tuple(cell for pair in zip(first, second, strict=True) for cell in pair)
             for first, second in zip(pooled.grid, case.grid, strict=True)
         ),
     )
 
 
-Place = tuple[tuple[Any, ...], Any]
+Position = tuple[tuple[Any, ...], Any]
 
 
-def chosen(comparisons: "pa.Table", wanted: Mapping[str, str]) -> "pa.Table":
-    """Keep the rows with every wanted value.
+def select_rows(comparisons: "pa.Table", selection: Mapping[str, str]) -> "pa.Table":
+    """Return the rows with all values of the selection.
 
-    Raises ValueError where no row has them, with the values that there are, and for tables of an older version.
+    Raises ValueError, with the available values, if there are none, and for tables of an older version.
     """
     import pyarrow.compute as pc
 
-    for name, value in wanted.items():
-        kept = comparisons.filter(pc.equal(comparisons[name], value))
-        if not kept.num_rows:
-            _known(name, [value], comparisons[name].unique().to_pylist())
-        comparisons = kept
+    for name, value in selection.items():
+        rows = comparisons.filter(pc.equal(comparisons[name], value))
+        if not rows.num_rows:
+            _check_values(name, [value], comparisons[name].unique().to_pylist())
+        comparisons = rows
     if is_older(comparisons):
         raise ValueError(
             f"the comparisons of {comparisons['study'][0]} were written by an older version; allowed: those of this "
@@ -155,20 +164,20 @@ def chosen(comparisons: "pa.Table", wanted: Mapping[str, str]) -> "pa.Table":
 
 
 def is_older(comparisons: "pa.Table") -> bool:
-    """Return whether a comparisons table lacks columns of this version, whose tests are other ones."""
+    """Return whether a comparisons table lacks columns of this version, whose tests differ."""
     return not set(schema.comparisons().names) <= set(comparisons.column_names)
 
 
 def study_level(records: Sequence[Record]) -> str:
-    """Return the size that a study sets: the other one may be equal at several levels, or differ at one.
+    """Return the size that a study sets; the other may be equal at several levels, or differ at one.
 
-    It is the size that distinguishes the cells of each arm, of both the one with fewer values.
+    It is the size that distinguishes the cells of each arm; if both do, the one with fewer values.
     """
 
     def order(name: str) -> tuple[bool, int]:
-        cells = {cell_of(record) for record in records}
-        places = {(*record_arm(record), record[name]) for record in records}
-        return len(places) < len(cells), len({record[name] for record in records})
+        cells = {cell_key(record) for record in records}
+        levels = {(*record_arm(record), record[name]) for record in records}
+        return len(levels) < len(cells), len({record[name] for record in records})
 
     return min(SIZES, key=order)
 
@@ -178,44 +187,47 @@ def record_arm(record: Record) -> tuple[str, ...]:
     return tuple(record[name] for name in factor_columns(list(record)))
 
 
-def selected(records: Sequence[Record], wanted: Mapping[str, str]) -> Sequence[Record]:
-    """Keep the records with every wanted value; ValueError names those there are where none has it."""
-    for name, value in wanted.items():
-        there = dict.fromkeys(str(record[name]) for record in records)
-        _known(name, [value], list(there))
+def filter_records(records: Sequence[Record], selection: Mapping[str, str]) -> Sequence[Record]:
+    """Return the records with all values of the selection.
+
+    Raises ValueError, with the available values, if there are none.
+    """
+    for name, value in selection.items():
+        present = dict.fromkeys(str(record[name]) for record in records)
+        _check_values(name, [value], list(present))
         records = [record for record in records if record[name] == value]
     return records
 
 
-def _known(name: str, values: Iterable[str], allowed: Sequence[str]) -> None:
+def _check_values(name: str, values: Iterable[str], allowed: Sequence[str]) -> None:
     for value in values:
         if value not in allowed:
-            there = ", ".join(allowed) or "nothing yet"
-            raise ValueError(f"{name} is {value}; allowed: {there}; choose one that has results")
+            available = ", ".join(allowed) or "nothing yet"
+            raise ValueError(f"{name} is {value}; allowed: {available}; choose one that has results")
 
 
 def _baseline(records: Sequence[Record], baseline: str | None) -> str:
-    there = [name for name in dict.fromkeys(record["baseline"] for record in records) if name]
+    baselines = [name for name in dict.fromkeys(record["baseline"] for record in records) if name]
     if baseline is not None:
-        _known("baseline", [baseline], there)
+        _check_values("baseline", [baseline], baselines)
         return baseline
-    return there[0] if there else ""
+    return baselines[0] if baselines else ""
 
 
-def _against(records: Sequence[Record], baseline: str, places: Sequence[str]) -> Sequence[Record]:
-    """Keep one record for each cell: that with this baseline, else another without what it says of its baseline."""
+def _records_against(records: Sequence[Record], baseline: str, keys: Sequence[str]) -> Sequence[Record]:
+    """Return one record per cell: the one with this baseline, else another without its comparison."""
     kept: dict[tuple[Any, ...], Record] = {}
     for record in records:
-        place = tuple(record[name] for name in places)
+        key = tuple(record[name] for name in keys)
         if record["baseline"] == baseline:
-            kept[place] = record
+            kept[key] = record
         else:
-            kept.setdefault(place, without_baseline(record))
+            kept.setdefault(key, without_baseline(record))
     return list(kept.values())
 
 
 def without_baseline(record: Record) -> Record:
-    """Return a record without what it says of its baseline."""
+    """Return a record without the comparison with its baseline."""
     notes = record["note"].split("; ")
     return {
         **record,
@@ -223,26 +235,26 @@ def without_baseline(record: Record) -> Record:
         "baseline": "",
         "labels_equivalent_side": "",
         "provisional": record["provisional"] and BASELINE_PENDING not in notes,
-        "note": "; ".join(note for note in notes if note not in OF_BASELINE),
+        "note": "; ".join(note for note in notes if note not in BASELINE_NOTES),
     }
 
 
 def _default_rows(varying: Sequence[str], columns: str) -> tuple[str, ...]:
-    # Both sizes say the same: one of them is enough.
+    # Both sizes identify the same levels: one of them is enough.
     sizes = SIZES if columns in SIZES else SIZES[1:]
     return tuple(name for name in varying if name != columns and name not in sizes)
 
 
-def _placed(
+def _cells_by_position(
     records: Sequence[Record], rows: Sequence[str], columns: str, varying: Sequence[str]
-) -> Mapping[Place, Record]:
-    cells: dict[Place, Record] = {}
+) -> Mapping[Position, Record]:
+    cells: dict[Position, Record] = {}
     for record in records:
-        place = (tuple(record[name] for name in rows), record[columns])
-        if place in cells:
-            missing = [name for name in varying if record[name] != cells[place][name]]
+        position = (tuple(record[name] for name in rows), record[columns])
+        if position in cells:
+            missing = [name for name in varying if record[name] != cells[position][name]]
             raise ValueError(f"rows are {', '.join(rows) or 'none'}; allowed: all that vary; add {', '.join(missing)}")
-        cells[place] = record
+        cells[position] = record
     return cells
 
 
@@ -251,14 +263,14 @@ def _sorted(values: Iterable[Any]) -> Sequence[Any]:
     return values if isinstance(values[0], str) else sorted(values)
 
 
-def _best(cells: Mapping[Place, Record], column: object, sign: int) -> float | None:
-    """Return the best mean of a column among complete cells; None while a cell of it lacks replicates."""
-    records = [record for (_, at), record in cells.items() if at == column]
+def _best(cells: Mapping[Position, Record], column: object, sign: int) -> float | None:
+    """Return the best mean of a column among complete cells; None while one of its cells lacks replicates."""
+    records = [record for (_, column_of_cell), record in cells.items() if column_of_cell == column]
     if not sign or any(record["provisional"] for record in records):
         return None
-    # An arm that is undefined in some replicates has a mean over other cases.
-    most = max((record["n"] for record in records), default=0)
-    means = [record["mean"] for record in records if is_complete(record) and record["n"] == most]
+    # The mean of an arm that is undefined in some replicates is over different images.
+    max_n = max((record["n"] for record in records), default=0)
+    means = [record["mean"] for record in records if is_complete(record) and record["n"] == max_n]
     return max(means, key=lambda mean: sign * mean) if len(means) > 1 else None
 
 
@@ -272,7 +284,7 @@ def is_complete(record: Record) -> bool:
 def _cell(record: Record | None, best: float | None, *, sizes: bool) -> Cell | None:
     if record is None:
         return None
-    # The test is against the best arm with the same labels: that of the column where sizes are the columns.
+    # The test is against the best arm with as many labels, which is in the same column only if columns are sizes.
     tested = sizes and best is not None and record["p_to_best"] is not None and is_complete(record)
     return Cell(
         record=record,
@@ -281,13 +293,13 @@ def _cell(record: Record | None, best: float | None, *, sizes: bool) -> Cell | N
     )
 
 
-def subject(wanted: Mapping[str, str], baseline: str | None = None) -> str:
-    """Return what the numbers of a table are, as its caption begins."""
-    where = ", ".join((wanted["class"], wanted["aggregation"], wanted["split"]))
+def subject(selection: Mapping[str, str], baseline: str | None = None) -> str:
+    """Return the beginning of a caption: metric, series and baseline."""
+    series = ", ".join((selection["class"], selection["aggregation"], selection["split"]))
     against = f"; difference to the baseline ({baseline}), p adjusted by Holm" if baseline else ""
-    return f"{wanted['metric']} ({where}), mean (95 % interval){against}"
+    return f"{selection['metric']} ({series}), mean (95 % interval){against}"
 
 
 def label(value: object) -> str:
-    """Return a value as row and column labels show it."""
+    """Format a value as a row or column label."""
     return f"{value:g}" if isinstance(value, float) else printable(str(value))

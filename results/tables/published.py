@@ -1,4 +1,4 @@
-"""What papers report, beside what a study found."""
+"""Add values that papers report to a table of results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,26 +8,26 @@ from results.tables.layout import Cell, Table, label
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reported:
-    """A published value, who published it, and the cells it is compared with: all whose columns match."""
+class PublishedValue:
+    """A published value, its source, and the cells it belongs to: all whose columns match."""
 
     match: Mapping[str, Any]
     value: float
     source: str
 
 
-def beside(table: Table, reported: Sequence[Reported]) -> Table:
-    """Return the table with the published value of each cell, that of the closest match where several fit."""
-    closest_first = sorted(reported, key=lambda one: -len(one.match))
+def add_published(table: Table, published: Sequence[PublishedValue]) -> Table:
+    """Return the table with the published value of each cell; if several match, the most specific one."""
+    by_specificity = sorted(published, key=lambda value: -len(value.match))
 
-    def found(cell: Cell | None) -> Cell | None:
+    def with_published(cell: Cell | None) -> Cell | None:
         if cell is None:
             return None
-        closest = next((one for one in closest_first if _fits(one, cell.record)), None)
+        closest = next((value for value in by_specificity if _fits(value, cell.record)), None)
         return cell if closest is None else replace(cell, published=closest.value, published_by=closest.source)
 
-    return replace(table, grid=tuple(tuple(map(found, line)) for line in table.grid))
+    return replace(table, grid=tuple(tuple(map(with_published, line)) for line in table.grid))
 
 
-def _fits(one: Reported, record: Mapping[str, Any]) -> bool:
-    return all(name in record and label(record[name]) == label(value) for name, value in one.match.items())
+def _fits(published: PublishedValue, record: Mapping[str, Any]) -> bool:
+    return all(name in record and label(record[name]) == label(value) for name, value in published.match.items())

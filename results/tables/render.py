@@ -1,4 +1,4 @@
-"""A table as text: md, latex and html for people, json and csv for programs."""
+"""Render a table as text: md, latex and html for readers, json and csv for programs."""
 
 import csv
 import html
@@ -13,7 +13,7 @@ from results.statistics.notes import BASELINE_FAILED, NOT_COMPARED, ONE_RUN_NOTE
 from results.tables.layout import Cell, Record, Table
 from results.tables.sentences import (
     PROBABLE,
-    cell_of,
+    cell_key,
     cells_text,
     claim_sentences,
     is_baseline,
@@ -31,9 +31,9 @@ MARKER = "*"
 CLOSE = "†"
 EQUIVALENT = "≈"
 NUMBERS = ("metric", "mean", "ci_low", "ci_high", "n", "difference", "p", "p_adjusted", "note")
-FURTHER = ("class", "aggregation", "split", "baseline", "effect_size", "labels_equivalent", "labels_saved")
+MORE_NUMBERS = ("class", "aggregation", "split", "baseline", "effect_size", "labels_equivalent", "labels_saved")
 TO_BEST = ("labels_equivalent_low", "labels_equivalent_high", "difference_to_best", "p_to_best")
-CLAIM = ("generalises_to", "unit", "p_better", "p_equivalent", "p_worse", "rope", "provisional",
+CLAIM_COLUMNS = ("generalises_to", "unit", "p_better", "p_equivalent", "p_worse", "rope", "provisional",
          "labels_equivalent_side")  # fmt: skip
 
 
@@ -52,19 +52,19 @@ def _markdown(table: Table) -> str:
 
 
 def _latex(table: Table) -> str:
-    """Write a float for documents that load booktabs."""
+    """Return a LaTeX float; the document has to load booktabs."""
 
     def line(texts: Sequence[str]) -> str:
         return " & ".join(texts) + r" \\"
 
-    heads = [_escaped(text) for text in (*table.rows, *table.column_labels)]
-    body = _lines(table, lambda text: rf"\textbf{{{text}}}", _escaped)
+    heads = [_latex_escaped(text) for text in (*table.rows, *table.column_labels)]
+    body = _lines(table, lambda text: rf"\textbf{{{text}}}", _latex_escaped)
     columns = "l" * len(table.rows) + "c" * len(table.column_labels)
     parts = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_escaped(f'{table.caption}; columns: {table.columns}')}.}}",
+        rf"\caption{{{_latex_escaped(f'{table.caption}; columns: {table.columns}')}.}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         line(heads),
@@ -72,7 +72,7 @@ def _latex(table: Table) -> str:
         *map(line, body),
         r"\bottomrule",
         r"\end{tabular}",
-        *(rf"\par\footnotesize {_escaped(text)}" for text in _footer(table)),
+        *(rf"\par\footnotesize {_latex_escaped(text)}" for text in _footer(table)),
         r"\end{table}",
     ]
     return "\n".join([*parts, ""])
@@ -113,17 +113,18 @@ FORMATS: Mapping[str, Callable[[Table], str]] = {
 
 
 def _records(table: Table) -> Iterator[dict[str, Any]]:
-    compared = any(cell.published is not None for cell in _cells(table))
+    has_published = any(cell.published is not None for cell in _cells(table))
     for cell in _cells(table):
         names = list(cell.record)
-        places = ("study", *factor_columns(names), "labelled_fraction", "labelled_images")
-        columns = {name: _finite(cell.record[name]) for name in (*places, *NUMBERS, *FURTHER, *TO_BEST, *CLAIM)}
+        keys = ("study", *factor_columns(names), "labelled_fraction", "labelled_images")
+        numbers = (*NUMBERS, *MORE_NUMBERS, *TO_BEST, *CLAIM_COLUMNS)
+        columns = {name: _finite(cell.record[name]) for name in (*keys, *numbers)}
         reported = {"published": cell.published, "published_by": cell.published_by}
-        yield columns | (reported if compared else {})
+        yield columns | (reported if has_published else {})
 
 
 def _finite(value: object) -> object:
-    """Return None for the ends of intervals outside the measured range: JSON has no infinity."""
+    """Return None for infinite ends of intervals, which JSON cannot represent."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -137,7 +138,7 @@ def _lines(table: Table, bold: Callable[[str], str], escape: Callable[[str], str
 
 
 def _text(cell: Cell | None, bold: Callable[[str], str], escape: Callable[[str], str]) -> str:
-    """Write `mean (low to high) +difference p [better/equivalent/worse]`, the mean in bold where it is the best."""
+    """Return `mean (low to high) +difference p [better/equivalent/worse]`, with the best mean in bold."""
     if cell is None:
         return NOT_RUN
     record = cell.record
@@ -145,13 +146,14 @@ def _text(cell: Cell | None, bold: Callable[[str], str], escape: Callable[[str],
         return _without_mean(record)
     mean = escape(_number(record["mean"]))
     marked = mean + escape(CLOSE) if cell.close and not cell.best else mean
-    parts = [bold(mean) if cell.best else marked, *map(escape, (_interval(record), _test(record), _chances(record)))]
+    details = (_interval(record), _test(record), _probabilities(record))
+    parts = [bold(mean) if cell.best else marked, *map(escape, details)]
     published = "" if cell.published is None else escape(f"[published {_number(cell.published)}]")
     return " ".join(filter(None, [*parts, published]))
 
 
 def _without_mean(record: Record) -> str:
-    """Return why a cell has no mean: its replicates failed, have not ended yet, or have no defined value."""
+    """Return why a cell has no mean: its replicates failed, are not finished, or are undefined."""
     if "undefined in " in record["note"]:
         return UNDEFINED
     return FAILED if lacks_replicates(record["note"]) else NOT_RUN if record["provisional"] else UNDEFINED
@@ -175,10 +177,12 @@ def _test(record: Record) -> str:
     return " ".join([_number(record["difference"], "+") + marks, *tested, *provisional])
 
 
-def _chances(record: Record) -> str:
+def _probabilities(record: Record) -> str:
     """Return the probabilities of better, equivalent and worse in percent."""
-    chances = [record[name] for name in ("p_better", "p_equivalent", "p_worse")]
-    return "" if None in chances or record["provisional"] else f"[{'/'.join(f'{100 * one:.0f}' for one in chances)}]"
+    probabilities = [record[name] for name in ("p_better", "p_equivalent", "p_worse")]
+    if None in probabilities or record["provisional"]:
+        return ""
+    return f"[{'/'.join(f'{100 * probability:.0f}' for probability in probabilities)}]"
 
 
 def _number(value: float, sign: str = "") -> str:
@@ -186,7 +190,7 @@ def _number(value: float, sign: str = "") -> str:
 
 
 def _footer(table: Table) -> list[str]:
-    """Explain the marks and what tests hold for, count the notes of cells, and give the notes of the table."""
+    """Return lines that explain marks and claims, count the notes of cells, and add the notes of the table."""
     records = [cell.record for cell in _cells(table)]
     counts = note_counts(records)
     notes = [f"{note} ({count})" for note, count in counts.items() if note not in ONE_RUN_NOTES]
@@ -206,10 +210,10 @@ def _footer(table: Table) -> list[str]:
 
 
 def _provisional(records: Sequence[Record]) -> Iterator[str]:
-    provisional = {cell_of(record) for record in records if record["provisional"]}
+    provisional = {cell_key(record) for record in records if record["provisional"]}
     if provisional:
         yield (
-            f"Provisional: {len(provisional)} of {len({cell_of(record) for record in records})} cells, or their "
+            f"Provisional: {len(provisional)} of {len({cell_key(record) for record in records})} cells, or their "
             "baselines, lack replicates. These cells are not tested, and no best mean is marked in their columns. "
             "Differences are over the replicates that both have."
         )
@@ -221,7 +225,7 @@ def _significance(records: Sequence[Record]) -> Iterator[str]:
 
 
 def _equivalence(records: Sequence[Record]) -> Iterator[str]:
-    shown = [record for record in records if _chances(record)]
+    shown = [record for record in records if _probabilities(record)]
     if shown:
         ropes = " or ".join(dict.fromkeys(f"{record['rope']:g}" for record in shown))
         yield (
@@ -240,19 +244,19 @@ def _best(table: Table) -> Iterator[str]:
 def _closeness(table: Table) -> Iterator[str]:
     """Explain the mark of cells close to the best, and count the cells that were not tested against it."""
     columns = [[cell for cell in column if cell] for column in zip(*table.grid, strict=True)]
-    others = [cell for column in columns if any(cell.best for cell in column) for cell in column if not cell.best]
-    if any(cell.close for cell in others):
+    not_best = [cell for column in columns if any(cell.best for cell in column) for cell in column if not cell.best]
+    if any(cell.close for cell in not_best):
         yield (
             f"The sign {CLOSE} marks cells that do not differ significantly from the best of their column, which does "
             "not show that they are equal: by the same paired test, p adjusted by Holm over all pairs of the column "
             f"is {SIGNIFICANT} or more."
         )
-    untested = {cell_of(cell.record) for cell in others if cell.close is None and cell.record["mean"] is not None}
-    if untested and any(cell.close is not None for cell in others):
+    untested = {cell_key(cell.record) for cell in not_best if cell.close is None and cell.record["mean"] is not None}
+    if untested and any(cell.close is not None for cell in not_best):
         yield f"Cells not tested against the best of their column: {len(untested)}."
 
 
-def _escaped(text: str) -> str:
+def _latex_escaped(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special |= {sign: "\\" + sign for sign in "&%$#_{}"} | {"<": "$<$", ">": "$>$"}
     special |= {CLOSE: r"$^{\dagger}$", EQUIVALENT: r"$\approx$"}

@@ -1,4 +1,4 @@
-"""Comparisons in words: what tests hold for, which notes cells have, and how many labels are saved."""
+"""Sentences on comparisons: claims of the tests, notes of cells, and labels saved."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,12 +9,12 @@ from results.statistics.design import AT_SETTINGS, ONE_RUN, PATIENTS, STRONGER, 
 from results.statistics.notes import ITSELF
 
 Record = Mapping[str, Any]
-MOST = 8
-"""More sentences than this are no summary."""
-MOST_NAMES = 4
-"""More arms than this are counted, not named."""
+MAX_SENTENCES = 8
+"""Maximum number of sentences in a summary."""
+MAX_NAMED_ARMS = 4
+"""Above this number arms are counted instead of named."""
 PROBABLE = 0.95
-"""Probability of equivalence from which a cell is marked as equivalent to its baseline."""
+"""Minimum probability of equivalence for a cell to be marked as equivalent to its baseline."""
 
 CLAIMS = {
     TRAINING: "newly trained models on new patients",
@@ -24,7 +24,7 @@ CLAIMS = {
 
 
 def claim_words(generalises_to: str) -> str:
-    """Return what a test or interval holds for, as it is read after "holds for"."""
+    """Return a claim in words, to follow "holds for"."""
     claim = generalises_to.removesuffix(AT_SETTINGS)
     words = CLAIMS.get(claim, claim)
     first, comma, rest = words.partition(",")
@@ -32,7 +32,7 @@ def claim_words(generalises_to: str) -> str:
 
 
 def claim_sentences(records: Sequence[Record]) -> list[str]:
-    """Return what the tests and the intervals hold for; where cells differ, of which arms, or how many cells."""
+    """Return the claims of tests and intervals; if cells differ, with their arms or number of cells."""
     tests = _by_text((claim_words(_claim(record)), record) for record in records if _is_tested(record))
     intervals = _by_text(
         (claim_words(_interval_claim(record)), record) for record in records if record["ci_low"] is not None
@@ -43,21 +43,21 @@ def claim_sentences(records: Sequence[Record]) -> list[str]:
     return [*_claims("Tests", tests, factors), *_claims("Intervals", intervals, factors)]
 
 
-def _claims(what: str, claims: Mapping[str, Sequence[Record]], factors: Sequence[str]) -> list[str]:
+def _claims(subject: str, claims: Mapping[str, Sequence[Record]], factors: Sequence[str]) -> list[str]:
     if len(claims) == 1:
-        return [f"{what} hold for {words}." for words in claims]
+        return [f"{subject} hold for {words}." for words in claims]
     by_claim = {words: {_arm(record, factors) for record in records} for words, records in claims.items()}
     sentences = []
     for words, records in claims.items():
-        others = set().union(*(arms for other, arms in by_claim.items() if other != words))
-        # An arm with several claims is named with the metrics and labels that each of them is about.
+        shared_arms = set().union(*(arms for claim, arms in by_claim.items() if claim != words))
+        # An arm with several claims is named with the metrics and labels of each claim.
         names = dict.fromkeys(
-            _arm(record, factors) + (_place(record) if _arm(record, factors) in others else "") for record in records
+            _arm(record, factors) + (_metric_and_labels(record) if _arm(record, factors) in shared_arms else "")
+            for record in records
         )
-        where = (
-            ", ".join(names) if len(names) <= MOST_NAMES else cells_text(len({cell_of(record) for record in records}))
-        )
-        sentences.append(f"{what} hold for {words} ({where}).")
+        cells = cells_text(len({cell_key(record) for record in records}))
+        where = ", ".join(names) if len(names) <= MAX_NAMED_ARMS else cells
+        sentences.append(f"{subject} hold for {words} ({where}).")
     return sentences
 
 
@@ -65,7 +65,7 @@ def _arm(record: Record, factors: Sequence[str]) -> str:
     return " / ".join(str(record[name]) for name in factors) or str(record["pathway"])
 
 
-def _place(record: Record) -> str:
+def _metric_and_labels(record: Record) -> str:
     return f" {record['metric']} with {record['labelled_images']} masks"
 
 
@@ -74,22 +74,22 @@ def _claim(record: Record) -> str:
 
 
 def _interval_claim(record: Record) -> str:
-    """Return what the interval of the mean holds for: over patients also where the test supports a stronger claim."""
+    """Return the claim of the interval of the mean: over patients even if the test supports a stronger claim."""
     if record.get("test") != STRONGER:
         return _claim(record)
     return _claim(record).replace(TRAINING, PATIENTS)
 
 
 def note_counts(records: Iterable[Record]) -> dict[str, int]:
-    """Return every note with how many cells have it, without that of the baseline itself."""
+    """Return the number of cells with each note, without the note of the baseline itself."""
     by_note = _by_text((note, record) for record in records for note in str(record["note"]).split("; "))
     # A cell has several metrics and baselines.
-    counts = {note: len({cell_of(record) for record in noted}) for note, noted in by_note.items()}
+    counts = {note: len({cell_key(record) for record in noted}) for note, noted in by_note.items()}
     return {note: count for note, count in counts.items() if note != ITSELF}
 
 
 def _by_text(texts: Iterable[tuple[str, Record]]) -> dict[str, list[Record]]:
-    """Return each text, but for empty ones, with its records."""
+    """Group records by text, without empty texts."""
     records: dict[str, list[Record]] = {}
     for text, record in texts:
         if text:
@@ -102,8 +102,8 @@ def cells_text(count: int) -> str:
     return f"{count} cell{'' if count == 1 else 's'}"
 
 
-def cell_of(record: Record) -> tuple[Any, ...]:
-    """Return what tells a cell from the others: study, factors and labelled data."""
+def cell_key(record: Record) -> tuple[Any, ...]:
+    """Return the key of a cell: study, factors and labelled data."""
     return tuple(record[name] for name in ("study", *factor_columns(list(record)), *SIZES))
 
 
@@ -113,7 +113,7 @@ def is_baseline(record: Record) -> bool:
 
 
 def p_text(p: float) -> str:
-    """Return a p-value with two digits; one just below 0.05 does not read as 0.05."""
+    """Return a p-value with two digits; a value just below 0.05 is shown as "< 0.05", not as 0.05."""
     if p < 0.001:
         return "< 0.001"
     text = f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
@@ -136,10 +136,10 @@ def _is_tested(record: Record) -> bool:
 
 
 def labels_sentences(records: Sequence[Record]) -> list[str]:
-    """Return a sentence for each arm: what it reaches with its fewest labels, and how many its baseline needs for that.
+    """Return a sentence for each arm: its fewest labels, and how many its baseline needs for the same result.
 
-    `records` are lines of one metric of the comparisons table. Only differences that are significant at equal labels
-    are put into words.
+    `records` are lines of one metric of the comparisons table. Only differences that are significant with equally many
+    labels are reported.
     """
     factors = [name for name in _factors(records) if len({record[name] for record in records}) > 1]
     fewest: dict[tuple[str, ...], str] = {}
@@ -147,16 +147,16 @@ def labels_sentences(records: Sequence[Record]) -> list[str]:
         sentence = label_sentence(record, factors, records)
         if sentence:
             fewest.setdefault((record["baseline"], *(str(record[name]) for name in factors)), sentence)
-    return list(fewest.values())[:MOST]
+    return list(fewest.values())[:MAX_SENTENCES]
 
 
 def label_sentence(record: Record, factors: Sequence[str], records: Sequence[Record]) -> str:
-    """Return how many labels a cell saves, "" where nothing is supported; `records` include the baseline's cells."""
+    """Return a sentence on the labels that a cell saves, "" without a test; `records` include the baseline's cells."""
     side, sizes = record.get("labels_equivalent_side"), baseline_sizes(record, records)
     if not side or not sizes or not is_significant(record):
         return ""
     arm = " / ".join(str(record[name]) for name in factors)
-    # Over patients the networks are compared, not the procedures that trained them.
+    # Tests over patients compare trained networks, not the procedures that trained them.
     networks = _claim(record).startswith(PATIENTS) or record["test"] == STRONGER
     subject = f"the trained networks of {arm}" if networks else arm
     start, baseline = f"With {record['labelled_images']} masks, {subject}", f"the baseline ({record['baseline']})"
@@ -177,34 +177,34 @@ def label_sentence(record: Record, factors: Sequence[str], records: Sequence[Rec
 def baseline_sizes(record: Record, records: Sequence[Record]) -> list[int]:
     """Return the numbers of labelled images at which the baseline of a record was measured."""
     return sorted({
-        other["labelled_images"] for other in records
-        if is_baseline(other) and other["baseline"] == record["baseline"]
+        candidate["labelled_images"] for candidate in records
+        if is_baseline(candidate) and candidate["baseline"] == record["baseline"]
     })  # fmt: skip
 
 
 def labels_interval(record: Record, sizes: Sequence[int]) -> str:
-    """Return the interval of the labels that the baseline needs; ends outside the measured range in words."""
-    low, high = (_inside(record[name]) for name in ("labels_equivalent_low", "labels_equivalent_high"))
-    fewer, more = f"fewer than {min(sizes)}", f"more than {max(sizes)}"
-    # The ends are exponentials of logarithms, so they may miss a measured number by their last bit.
+    """Return the interval of the labels that the baseline needs, with words for ends outside the measured range."""
+    low, high = (_finite_or_none(record[name]) for name in ("labels_equivalent_low", "labels_equivalent_high"))
+    below_range, above_range = f"fewer than {min(sizes)}", f"more than {max(sizes)}"
+    # The ends are exponentials of logarithms, so they may differ from a measured number in the last bit.
     if high is None and low is not None and low > max(sizes) * (1 - 1e-9):
-        return more
+        return above_range
     if low is None and high is not None and high < min(sizes) * (1 + 1e-9):
-        return fewer
-    first = fewer if low is None else rounded_labels(low, record, sizes)
-    return f"{first} to {more if high is None else rounded_labels(high, record, sizes)}"
+        return below_range
+    first = below_range if low is None else rounded_labels(low, record, sizes)
+    return f"{first} to {above_range if high is None else rounded_labels(high, record, sizes)}"
 
 
 def rounded_labels(value: float, record: Record, sizes: Sequence[int]) -> str:
     """Return a number of labels, rounded to a power of ten of at most a quarter of its interval's width."""
-    low, high = (_inside(record[name]) for name in ("labels_equivalent_low", "labels_equivalent_high"))
+    low, high = (_finite_or_none(record[name]) for name in ("labels_equivalent_low", "labels_equivalent_high"))
     width = (max(sizes) if high is None else high) - (min(sizes) if low is None else low)
     step: int = 10 ** max(0, math.floor(math.log10(max(width / 4, 1))))
     return str(round(value / step) * step or round(value))
 
 
-def _inside(end: float | None) -> float | None:
-    """Return an end of an interval of labels, None where it lies outside the measured range."""
+def _finite_or_none(end: float | None) -> float | None:
+    """Return an end of an interval of labels, None if it is outside the measured range."""
     return None if end is None or not math.isfinite(end) else end
 
 

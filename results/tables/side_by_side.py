@@ -1,35 +1,37 @@
-"""Two studies in one table: the cells they share, and the difference of the second to the first."""
+"""Show two studies in one table: their shared cells, and the difference of the second to the first."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from results.schema import factor_columns
 from results.statistics.notes import lacks_replicates
-from results.tables.layout import Cell, Record, Table, chosen, label, subject, without_baseline
+from results.tables.layout import Cell, Record, Table, label, select_rows, subject, without_baseline
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 LEVEL = "labelled_images"
-OWN = ("difference_to_best", "p_to_best", "test")
-"""Columns that compare a cell with other arms of its own study."""
-Places = Mapping[tuple[Any, ...], Record]
+WITHIN_STUDY = ("difference_to_best", "p_to_best", "test")
+"""Columns that compare a cell with other arms of the same study."""
+RecordsByCell = Mapping[tuple[Any, ...], Record]
 
 
 def side_by_side(
-    first: "pa.Table", second: "pa.Table", wanted: Mapping[str, str], *, comparable: bool, notes: Sequence[str] = ()
+    first: "pa.Table", second: "pa.Table", selection: Mapping[str, str], *, comparable: bool, notes: Sequence[str] = ()
 ) -> Table:
-    """Lay out the cells of two studies with equal factors and as many labelled images.
+    """Lay out the cells of two studies with equal factors and equally many labelled images.
 
-    The difference is second minus first, not tested, and shown only where `comparable`: on the same test images. It
-    is not shown where replicates failed.
-    Raises ValueError where the studies share no cell, or one has several for the same place.
+    The difference is second minus first, without a test; only shown if `comparable`, that is on the same test images,
+    and if no replicate failed.
+
+    Raises:
+        ValueError: If the studies share no cell, or a study has several for the same factors.
     """
-    first, second = chosen(first, wanted), chosen(second, wanted)
+    first, second = select_rows(first, selection), select_rows(second, selection)
     factors = [name for name in _factors(first) if name in _factors(second)]
     names = tuple(str(table["study"][0]) for table in (first, second))
-    own, other = (_cells(table, factors) for table in (first, second))
-    shared = [place for place in own if place in other]
+    first_cells, second_cells = (_cells(table, factors) for table in (first, second))
+    shared = [key for key in first_cells if key in second_cells]
     if not shared:
         raise ValueError(
             f"{' and '.join(names)} share no cell; allowed: studies with equal {', '.join((*factors, LEVEL))}; "
@@ -40,13 +42,13 @@ def side_by_side(
     constant = [f"{rows[index]} {label(shared[0][index])}" for index in range(len(rows)) if index not in varying]
     difference = f"difference {names[1]} - {names[0]}, not tested" if comparable else "not comparable"
     return Table(
-        caption="; ".join(filter(None, (subject(wanted), difference, ", ".join(constant)))),
+        caption="; ".join(filter(None, (subject(selection), difference, ", ".join(constant)))),
         rows=tuple(rows[index] for index in varying),
         columns="study",
-        row_labels=tuple(tuple(label(place[index]) for index in varying) for place in shared),
+        row_labels=tuple(tuple(label(key[index]) for index in varying) for key in shared),
         column_labels=names,
-        grid=tuple(_line(own[place], other[place], comparable=comparable) for place in shared),
-        notes=(*notes, *_left_out(names, own, other)),
+        grid=tuple(_line(first_cells[key], second_cells[key], comparable=comparable) for key in shared),
+        notes=(*notes, *_unshared_notes(names, first_cells, second_cells)),
     )
 
 
@@ -54,24 +56,24 @@ def _factors(table: "pa.Table") -> tuple[str, ...]:
     return factor_columns(table.column_names)
 
 
-def _cells(table: "pa.Table", factors: Sequence[str]) -> Places:
-    """Return one record for each cell, without comparisons with the baseline and the best of its own study."""
+def _cells(table: "pa.Table", factors: Sequence[str]) -> RecordsByCell:
+    """Return one record for each cell, without comparisons with the baseline and the best of the same study."""
     cells: dict[tuple[Any, ...], Record] = {}
     ignored = [name for name in _factors(table) if name not in factors]
     for record in table.to_pylist():
-        place = tuple(record[name] for name in (*factors, LEVEL))
-        known = cells.get(place)
-        if known is not None and any(known[name] != record[name] for name in ignored):
+        key = tuple(record[name] for name in (*factors, LEVEL))
+        earlier = cells.get(key)
+        if earlier is not None and any(earlier[name] != record[name] for name in ignored):
             raise ValueError(
-                f"{record['study']} has several cells for {' / '.join(map(label, place))} that differ in "
+                f"{record['study']} has several cells for {' / '.join(map(label, key))} that differ in "
                 f"{', '.join(ignored)}; allowed: factors that both studies have; compare studies with the same ones"
             )
-        cells.setdefault(place, {**without_baseline(record), **dict.fromkeys(OWN)})
+        cells.setdefault(key, {**without_baseline(record), **dict.fromkeys(WITHIN_STUDY)})
     return cells
 
 
-def _varies(places: Sequence[tuple[Any, ...]], index: int) -> bool:
-    return len({place[index] for place in places}) > 1
+def _varies(keys: Sequence[tuple[Any, ...]], index: int) -> bool:
+    return len({key[index] for key in keys}) > 1
 
 
 def _line(first: Record, second: Record, *, comparable: bool) -> tuple[Cell, Cell]:
@@ -81,6 +83,6 @@ def _line(first: Record, second: Record, *, comparable: bool) -> tuple[Cell, Cel
     return Cell(record=first, best=False), Cell(record=second, best=False)
 
 
-def _left_out(names: tuple[str, ...], own: Places, other: Places) -> Sequence[str]:
-    alone = ((names[0], own.keys() - other.keys()), (names[1], other.keys() - own.keys()))
-    return [f"Cells only in {name}: {len(places)}." for name, places in alone if places]
+def _unshared_notes(names: tuple[str, ...], first: RecordsByCell, second: RecordsByCell) -> Sequence[str]:
+    unshared = ((names[0], first.keys() - second.keys()), (names[1], second.keys() - first.keys()))
+    return [f"Cells only in {name}: {len(keys)}." for name, keys in unshared if keys]

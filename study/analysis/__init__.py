@@ -1,1 +1,1 @@
-"""From the store to tables: metrics, statistics, comparisons with other studies and papers."""
+"""Tables of a study: metrics, statistics, comparisons with other studies and with papers."""

@@ -1,4 +1,4 @@
-"""Whether two studies were scored alike: on the same test images, by the same evaluation."""
+"""Comparison of two studies, and whether they were scored on the same test images by the same evaluation."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
-    """What a study's replicates were scored on: test images by fold and seed, and the keys of the scorings.
+class EvaluationConditions:
+    """Test images and scoring keys of a study's replicates, by fold and seed.
 
-    A key names size, threshold, versions of the evaluation, and the cases with their masks.
+    A key identifies size, threshold, version of the evaluation, and the cases with their masks.
     """
 
     name: str
@@ -30,59 +30,73 @@ class Scored:
     keys: dict[tuple[int, int], str]
 
     @property
-    def every_image(self) -> frozenset[str]:
-        """Return all test images."""
+    def all_images(self) -> frozenset[str]:
+        """Return the test images of all folds and seeds."""
         return frozenset().union(*self.images.values())
 
 
-def versus(storage: Path, names: Sequence[str], wanted: "Mapping[str, str]") -> "Table":
-    """Lay two studies of a storage out beside each other and say what differs between them. Raises `ConfigError`."""
+def compare_two_studies(storage: Path, names: Sequence[str], filters: "Mapping[str, str]") -> "Table":
+    """Return a table of two studies side by side, with notes on differences between them.
+
+    Args:
+        storage: The storage with both studies.
+        names: The names of the two studies.
+        filters: Values of `split`, `aggregation`, `metric` and `class`.
+
+    Raises:
+        ConfigError: A study has no comparisons, or the studies share no cells.
+    """
     store = Store(storage)
-    own, other = (read_comparisons(store.study(name), wanted) for name in names)
-    first, second = (scored(store, name) for name in names)
+    first_table, second_table = (read_comparisons(store.study(name), filters) for name in names)
+    first, second = (read_conditions(store, name) for name in names)
     notes = list(differences(first, second))
-    comparable = first.every_image == second.every_image
+    comparable = first.all_images == second.all_images
     try:
-        return side_by_side(own, other, wanted, comparable=comparable, notes=notes)
+        return side_by_side(first_table, second_table, filters, comparable=comparable, notes=notes)
     except ValueError as error:
         raise ConfigError([Problem(path="", message=str(error))], " ".join(names)) from error
 
 
-def scored(store: Store, name: str) -> Scored:
-    """Read from one replicate of each fold and seed what the study was scored on."""
+def read_conditions(store: Store, name: str) -> EvaluationConditions:
+    """Return the conditions of a study, read from one replicate of each fold and seed."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     columns = ["fold", "seed", "digest", "scoring"]
     file = study_table(store.study(name), RESULTS, columns)
-    places = pq.read_table(file, columns=columns).group_by(["fold", "seed"], use_threads=False)
+    replicates = pq.read_table(file, columns=columns).group_by(["fold", "seed"], use_threads=False)
     images, keys = {}, {}
-    for row in places.aggregate([("digest", "first"), ("scoring", "first")]).to_pylist():
-        place = row["fold"], row["seed"]
-        digest, keys[place] = row["digest_first"], row["scoring_first"]
-        table = pq.read_table(store.images(digest, keys[place]), columns=["image", "split"])
-        images[place] = frozenset(table.filter(pc.equal(table["split"], "test"))["image"].to_pylist())
-    return Scored(name=name, images=images, keys=keys)
+    for row in replicates.aggregate([("digest", "first"), ("scoring", "first")]).to_pylist():
+        key = row["fold"], row["seed"]
+        digest, keys[key] = row["digest_first"], row["scoring_first"]
+        table = pq.read_table(store.images(digest, keys[key]), columns=["image", "split"])
+        images[key] = frozenset(table.filter(pc.equal(table["split"], "test"))["image"].to_pylist())
+    return EvaluationConditions(name=name, images=images, keys=keys)
 
 
-def differences(first: Scored, second: Scored) -> Iterator[str]:
-    """Yield what a reader must know before holding one study against the other."""
-    own, other = first.every_image, second.every_image
-    if own != other:
+def differences(first: EvaluationConditions, second: EvaluationConditions) -> Iterator[str]:
+    """Yield notes on differences that limit the comparison of two studies."""
+    first_images, second_images = first.all_images, second.all_images
+    if first_images != second_images:
         yield (
-            f"Test images differ: {len(own & other)} shared, {len(own - other)} only in {first.name}, "
-            f"{len(other - own)} only in {second.name}. Means stand beside each other without a difference."
+            f"Test images differ: {len(first_images & second_images)} shared, "
+            f"{len(first_images - second_images)} only in {first.name}, "
+            f"{len(second_images - first_images)} only in {second.name}. Means are shown without a difference."
         )
         return
     shared = first.images.keys() & second.images.keys()
-    if any(first.images[place] != second.images[place] for place in shared):
+    if any(first.images[key] != second.images[key] for key in shared):
         yield "The test images are the same, in other folds."
-    elif any(first.keys[place] != second.keys[place] for place in shared):
+    elif any(first.keys[key] != second.keys[key] for key in shared):
         yield (
             "Scored differently: size, threshold, masks or the version of the evaluation differ. "
             "Differences may come from that."
         )
-    counts = [(len({fold for fold, _ in one.images}), len({seed for _, seed in one.images})) for one in (first, second)]
-    if counts[0] != counts[1]:
-        told = (f"{one.name} {folds} x {seeds}" for one, (folds, seeds) in zip((first, second), counts, strict=True))
-        yield f"Folds x seeds differ: {', '.join(told)}."
+    first_counts, second_counts = _folds_and_seeds(first), _folds_and_seeds(second)
+    if first_counts != second_counts:
+        yield f"Folds x seeds differ: {first.name} {first_counts}, {second.name} {second_counts}."
+
+
+def _folds_and_seeds(conditions: EvaluationConditions) -> str:
+    folds, seeds = {fold for fold, _ in conditions.images}, {seed for _, seed in conditions.images}
+    return f"{len(folds)} x {len(seeds)}"

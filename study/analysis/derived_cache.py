@@ -1,4 +1,4 @@
-"""The tables of a study, and whether they are still what would be derived anew."""
+"""Cache of the derived tables of a study: a fingerprint in each table shows whether it is up to date."""
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping
@@ -20,39 +20,41 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 LIBRARIES = ("numpy", "pandas", "pyarrow", "scipy")
-MARK = b"derived_from"
-"""Key of a table's metadata."""
+FINGERPRINT_KEY = b"derived_from"
+"""Key of the fingerprint in the metadata of a table."""
 _SHARED = ("study", *FACTORS, *SIZES, *SERIES)
 """Columns of every table."""
 ROWS = 65536
-"""Rows of a Parquet group; a reader of one metric skips the others."""
+"""Rows of a Parquet row group; a reader of one metric skips the groups of other metrics."""
 
 
-def stage_marks(replicates: Iterable[Replicate], store: Store, settings: MetricSettings) -> dict[Stage, str]:
-    """Return for each target stage what its numbers are made of: state of its scores, settings, code."""
-    shared = combined(_code(), repr(settings))
-    stages = dict.fromkeys((one.digest, one.scoring) for one in replicates)
+def stage_fingerprints(replicates: Iterable[Replicate], store: Store, settings: MetricSettings) -> dict[Stage, str]:
+    """Return for each target stage a fingerprint of the inputs of its metrics: score files, settings, code."""
+    shared = combined(_code_hash(), repr(settings))
+    stages = dict.fromkeys((replicate.digest, replicate.scoring) for replicate in replicates)
     return {stage: combined(shared, *stage, *store.score_times(*stage)) for stage in stages}
 
 
 @cache
-def _code() -> str:
-    """Return a hash of what turns counts into tables, so that nobody has to raise a number for it."""
+def _code_hash() -> str:
+    """Return a hash of the code that derives tables, so that it needs no version number."""
     sources = sorted(Path(results.__path__[0]).rglob("*.py"))
     return combined(*map(hash_of, sources), *map(importlib.metadata.version, LIBRARIES))
 
 
-def write_derived(folder: Path, tables: "Mapping[str, pa.Table]", mark: str) -> None:
-    """Write tables by name, each whole or not at all, with the mark of what they are derived from."""
+def write_derived(folder: Path, tables: "Mapping[str, pa.Table]", fingerprint: str) -> None:
+    """Write tables by file name, each atomically, with the fingerprint of their inputs."""
     for name, table in tables.items():
-        marked = table.replace_schema_metadata({MARK: combined(mark, *table.column_names)})
-        write_table(folder / name, marked, row_group_size=ROWS)
+        stamped = table.replace_schema_metadata({FINGERPRINT_KEY: combined(fingerprint, *table.column_names)})
+        write_table(folder / name, stamped, row_group_size=ROWS)
 
 
 def study_table(folder: Path, name: str, columns: Iterable[str] = ()) -> Path:
-    """Return the path of a table in a study's folder. Raises `AlteredFileError`.
+    """Return the path of a table in a study's folder.
 
-    It is as it was written, was written for this study, and has `columns` beside those of every table.
+    Raises:
+        AlteredFileError: The file is missing or altered, belongs to another study, or lacks `columns` or one of the
+            columns of every table.
     """
     import pyarrow.parquet as pq
 
@@ -61,31 +63,35 @@ def study_table(folder: Path, name: str, columns: Iterable[str] = ()) -> Path:
         metadata = pq.read_metadata(intact_table(file))
     except FileNotFoundError as error:
         raise AlteredFileError(str(file), "is missing") from error
-    lacking = [column for column in (*_SHARED, *columns) if column not in metadata.schema.to_arrow_schema().names]
-    if lacking:
-        raise AlteredFileError(str(file), f"lacks the columns {', '.join(lacking)}")
-    others = sorted(_studies(metadata) - {folder.name})
-    if others:
-        raise AlteredFileError(str(file), of_study(others[0]))
+    missing = [column for column in (*_SHARED, *columns) if column not in metadata.schema.to_arrow_schema().names]
+    if missing:
+        raise AlteredFileError(str(file), f"lacks the columns {', '.join(missing)}")
+    foreign_studies = sorted(_studies(metadata) - {folder.name})
+    if foreign_studies:
+        raise AlteredFileError(str(file), of_study(foreign_studies[0]))
     return file
 
 
 def _studies(metadata: "pq.FileMetaData") -> set[str]:
     """Return the names of studies in a table, read from its column statistics."""
-    at = metadata.schema.names.index("study")
-    groups = [metadata.row_group(number).column(at).statistics for number in range(metadata.num_row_groups)]
-    return {str(name) for one in groups if one is not None and one.has_min_max for name in (one.min, one.max)}
+    column = metadata.schema.names.index("study")
+    statistics = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
+    bounds = [(group.min, group.max) for group in statistics if group is not None and group.has_min_max]
+    return {str(name) for minimum_and_maximum in bounds for name in minimum_and_maximum}
 
 
-def read_derived(folder: Path, mark: str) -> "pa.Table | None":
-    """Return the comparisons where all tables are there with this mark and the columns it was written for."""
+def read_derived(folder: Path, fingerprint: str) -> "pa.Table | None":
+    """Return the comparisons if all tables have this fingerprint and their columns, else None."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        found = [pq.read_schema(intact_table(folder / name)) for name in (RESULTS, COMPARISONS, TESTS)]
-        if all((one.metadata or {}).get(MARK) == combined(mark, *one.names).encode() for one in found):
+        schemas = [pq.read_schema(intact_table(folder / name)) for name in (RESULTS, COMPARISONS, TESTS)]
+        if all(
+            (schema.metadata or {}).get(FINGERPRINT_KEY) == combined(fingerprint, *schema.names).encode()
+            for schema in schemas
+        ):
             return pq.read_table(folder / COMPARISONS).replace_schema_metadata()
-    except (OSError, pa.ArrowInvalid, AlteredFileError):  # one is missing, or damaged
+    except (OSError, pa.ArrowInvalid, AlteredFileError):  # a table is missing or damaged
         pass
     return None

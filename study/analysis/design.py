@@ -1,4 +1,4 @@
-"""The statistical design of a planned study: what its results alone do not say."""
+"""Statistical design of a planned study: what the analysis needs and the results table does not contain."""
 
 import json
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def _rope(plan: Plan) -> Rope:
 
 
 def _cells(plan: Plan, store: Store, failed: frozenset[str]) -> list[PlannedCell]:
-    """Return all cells, also those of arms that wait for their search."""
+    """Return all cells, including those of arms that wait for their search."""
     cells: dict[tuple[int, float | int], list[Replicate]] = {}
     for replicate in (*plan.replicates, *(row for rows in plan.waiting.values() for row in rows)):
         cells.setdefault((replicate.arm, replicate.labelled), []).append(replicate)
@@ -52,7 +52,7 @@ def _cells(plan: Plan, store: Store, failed: frozenset[str]) -> list[PlannedCell
 
 
 def _has_failed(replicate: Replicate, store: Store, failed: frozenset[str]) -> bool:
-    """Return whether a stage of the chain failed in the last run, and the replicate has no scores from elsewhere."""
+    """Return whether a stage of the chain failed in the last run and the replicate has no scores."""
     return not failed.isdisjoint(replicate.chain) and not store.scored(replicate.chain[-1], replicate.scoring.key)
 
 
@@ -63,7 +63,7 @@ def _mean_sizes(plan: Plan, labelled: float | int) -> tuple[float, float]:
 
 
 def _failed_stages(file: Path) -> frozenset[str]:
-    """Return the digests of the stages that failed in the last run; lines that cannot be read are left out."""
+    """Return the digests of the stages that failed in the last run; unreadable lines are skipped."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -78,27 +78,27 @@ def _failed_stages(file: Path) -> frozenset[str]:
 
 
 def families(plan: Plan) -> list[Family]:
-    """Return the families of comparisons; an arm that trains the same as another counts once."""
-    same = {plan.arms[dropped].key: plan.arms[kept].key for dropped, kept in plan.same_arms}
-    found = []
+    """Return the families of comparisons; arms that train the same stages count once."""
+    kept_arms = {plan.arms[dropped].key: plan.arms[kept].key for dropped, kept in plan.same_arms}
+    result = []
     for rule in plan.spec.compare.baseline:
         pairs = {}
         for arm in plan.arms:
-            if arm.key not in same:
+            if arm.key not in kept_arms:
                 baseline = baseline_of(arm, rule)
-                pairs[arm.key] = same.get(baseline, baseline)
-        found.append(Family(name=family_name(rule), pairs=pairs))
-    return found
+                pairs[arm.key] = kept_arms.get(baseline, baseline)
+        result.append(Family(name=family_name(rule), pairs=pairs))
+    return result
 
 
 def _notes(plan: Plan) -> Mapping[str, str]:
-    """Return by digest of target stages what a reader has to know of them."""
+    """Return notes on the results of target stages, by digest."""
     notes = {}
     labelled = _mean_labelled(plan)
     for replicate in plan.replicates:
         nodes = [plan.nodes[digest] for digest in replicate.chain]
         texts = []
-        if not plan.views[plan.target].reading(nodes[-1].draw).validation:
+        if not plan.views[plan.target].stage_rows(nodes[-1].draw).validation:
             texts.append(f"fewer than {plan.spec.validation.min_cases} validation images: last epoch taken")
             texts += _settings_without_effect(nodes[-1].step.settings)
         searched = plan.masks_of_search(replicate)
@@ -107,7 +107,7 @@ def _notes(plan: Plan) -> Mapping[str, str]:
             if not searched.issubset((*split.labelled, *split.validation)):
                 texts.append(f"settings found with {len(searched)} masks, not all among this cell's")
         draw = nodes[-1].draw
-        if draw.unlabelled and not plan.views[plan.target].reading(draw).unlabelled:
+        if draw.unlabelled and not plan.views[plan.target].stage_rows(draw).unlabelled:
             texts.append("no mask is hidden: adversarial training on labelled images alone")
         fixed = [node.recipe.step.stage for node in nodes if node.recipe.step.settings.seed is not None]
         if fixed:
@@ -120,10 +120,10 @@ def _notes(plan: Plan) -> Mapping[str, str]:
 
 
 def _settings_without_effect(settings: Stage) -> list[str]:
-    """Return which settings of a stage have no effect without validation images."""
-    idle = ["plateau never lowers the learning rate"] if settings.schedule.name == "plateau" else []
-    chosen = settings.class_threshold if isinstance(settings, MaskStage) else None
-    return idle + ([f"no threshold of {chosen.class_} is chosen"] if chosen else [])
+    """Return notes on settings that have no effect without validation images."""
+    notes = ["plateau never lowers the learning rate"] if settings.schedule.name == "plateau" else []
+    threshold = settings.class_threshold if isinstance(settings, MaskStage) else None
+    return notes + ([f"no threshold of {threshold.class_} is chosen"] if threshold else [])
 
 
 def _mean_labelled(plan: Plan) -> Mapping[float | int, float]:

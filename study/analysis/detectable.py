@@ -1,4 +1,4 @@
-"""What a planned study can detect, before it trains: by baseline and metric, and what more folds or seeds would buy."""
+"""Detectable differences of a planned study, by baseline and metric, and the effect of more folds or seeds."""
 
 import math
 import statistics
@@ -18,18 +18,18 @@ from study.store.paths import RESULTS, TESTS
 from study.store.store import Store
 
 METRICS = (("mean_iou", "dataset"), ("dice", "case"))
-"""The metrics that tables show, with their aggregations."""
+"""The metrics shown in tables, with their aggregations."""
 MORE_SEEDS = (3, 5, 10)
 MORE_FOLDS = (5, 10)
 Entry = dict[str, Any]
 
 
 def detectable(plan: Plan, store: Store) -> list[Entry]:
-    """Return by baseline, metric and unit the difference that is found with 80 % power; never empty.
+    """Return the smallest difference that is detected with 80 % power, by baseline, metric and unit; never empty.
 
-    `sd_units` is in standard deviations of paired differences over the unit, `difference` in the metric's units where
-    finished studies with the same test cases give a standard deviation. Where no significant difference is possible
-    both are None and `reason` says why.
+    `sd_units` is in standard deviations of paired differences over the unit. `difference` is in units of the metric,
+    None unless finished studies on the same test cases provide a standard deviation. If no difference can be
+    significant, both are None and `reason` explains it.
     """
     if not plan.spec.compare.baseline:
         return [_entry("mean_iou", "", 0, "", math.nan, None, "no baseline is named, so nothing is tested")]
@@ -38,12 +38,12 @@ def detectable(plan: Plan, store: Store) -> list[Entry]:
         entry
         for family in families(plan)
         for metric, aggregation in METRICS
-        for entry in _of_family(plan, family, metric, {unit: sd for (unit, *rest), sd in spread.items()
+        for entry in _family_entries(plan, family, metric, {unit: sd for (unit, *rest), sd in spread.items()
                                                        if rest == [metric, aggregation]})
     ]  # fmt: skip
 
 
-def _of_family(plan: Plan, family: Family, metric: str, spread: dict[str, float]) -> Iterator[Entry]:
+def _family_entries(plan: Plan, family: Family, metric: str, spread: dict[str, float]) -> Iterator[Entry]:
     compare = plan.spec.compare
     pairs = [(arm, baseline) for arm, baseline in family.pairs.items() if arm != baseline]
     if not pairs:
@@ -52,13 +52,13 @@ def _of_family(plan: Plan, family: Family, metric: str, spread: dict[str, float]
     comparisons = len(pairs) * len(compare.labelled)
     if plan.test_is_fixed:
         patients = _test_patients(plan)
-        few = (
+        reason = (
             f"{patients} test patients are too few for a test; {FEW_PATIENTS} or more"
             if patients < FEW_PATIENTS
             else ""
         )
-        size = math.nan if few else detectable_over_units(patients, comparisons)
-        yield _entry(metric, family.name, comparisons, "patient", size, spread.get("patient"), few)
+        size = math.nan if reason else detectable_over_units(patients, comparisons)
+        yield _entry(metric, family.name, comparisons, "patient", size, spread.get("patient"), reason)
         return
     runs = _shared_runs(plan)
     by_pair = [min((runs[key] for key in pair if key in runs), default=None) for pair in pairs]
@@ -93,15 +93,15 @@ def _entry(
 
 
 def alternatives(plan: Plan, comparisons: int) -> list[Entry]:
-    """Return what more seeds or folds would detect, over replicates and over pretraining runs that folds share."""
+    """Return the detectable differences with more seeds or folds, over replicates and over shared pretraining runs."""
     compare = plan.spec.compare
     if plan.test_is_fixed or plan.views[plan.target].settings.seed is not None or not comparisons:
         return []
     folds, seeds = compare.folds, len(compare.seeds)
-    more = [(folds, count) for count in MORE_SEEDS if count > seeds][:2]
-    more += [(count, seeds) for count in MORE_FOLDS if count > folds][:1]
+    options = [(folds, count) for count in MORE_SEEDS if count > seeds][:2]
+    options += [(count, seeds) for count in MORE_FOLDS if count > folds][:1]
     runs = _shared_runs(plan).values()
-    # A pretraining stage with a seed of its own stays one run whatever seeds there are.
+    # A pretraining stage with a fixed seed remains a single run, however many seeds are compared.
     shared = bool(runs) and min(runs) == seeds
     return [
         {
@@ -110,12 +110,12 @@ def alternatives(plan: Plan, comparisons: int) -> list[Entry]:
             "sd_units": round(detectable_over_replicates(k, s, comparisons), 2),
             "sd_units_runs": round(detectable_over_units(s, comparisons), 2) if shared and s > 1 else None,
         }
-        for k, s in more
+        for k, s in options
     ]
 
 
 def _shared_runs(plan: Plan) -> dict[ArmKey, int]:
-    """Return by arm the least number of pretraining runs that its folds share; arms that share none are left out."""
+    """Return by arm the smallest number of pretraining runs that its folds share; arms without any are omitted."""
     cells: dict[tuple[int, float | int], list[Replicate]] = {}
     for replicate in (*plan.replicates, *(row for rows in plan.waiting.values() for row in rows)):
         cells.setdefault((replicate.arm, replicate.labelled), []).append(replicate)
@@ -136,38 +136,38 @@ def _test_patients(plan: Plan) -> int:
 def _spread(plan: Plan, store: Store) -> dict[tuple[str, str, str], float]:
     """Return the median standard deviation of paired differences by unit, metric and aggregation.
 
-    Read from the tests of all studies in the storage that were scored on the same test cases.
+    They are read from the tests of all studies in the storage that were scored on the same test cases.
     """
     scorings = {scoring.key for scored in plan.scorings.values() for scoring in scored.values()}
-    found: dict[tuple[str, str, str], list[float]] = {}
+    deviations: dict[tuple[str, str, str], list[float]] = {}
     columns = ["unit", "metric", "aggregation", "sd_difference"]
-    wanted = [("split", "=", "test"), ("class", "=", "macro"), ("sd_difference", ">", 0.0)]
+    filters = [("split", "=", "test"), ("class", "=", "macro"), ("sd_difference", ">", 0.0)]
     for name in store.studies(RESULTS, TESTS):
-        import pyarrow.parquet as pq  # a plan without finished studies does without
+        import pyarrow.parquet as pq  # slow to import; not needed without finished studies
 
         folder = store.study(name)
         try:
             study_table(folder, TESTS, schema.paired_tests().names)
             study_table(folder, RESULTS, ("scoring",))
         except (AlteredFileError, PermissionError):
-            continue  # what its own commands say, or of an earlier version
+            continue  # reported by the commands on that study, or written by an earlier version
         scored = pq.read_table(folder / RESULTS, columns=["scoring"], filters=[("metric", "=", "mean_iou")])
         if scorings.isdisjoint(scored["scoring"].unique().to_pylist()):
             continue
-        for row in pq.read_table(folder / TESTS, columns=columns, filters=wanted).to_pylist():
-            found.setdefault((row["unit"], row["metric"], row["aggregation"]), []).append(row["sd_difference"])
-    return {key: statistics.median(values) for key, values in found.items()}
+        for row in pq.read_table(folder / TESTS, columns=columns, filters=filters).to_pylist():
+            deviations.setdefault((row["unit"], row["metric"], row["aggregation"]), []).append(row["sd_difference"])
+    return {key: statistics.median(values) for key, values in deviations.items()}
 
 
-def detectable_lines(entries: Sequence[Entry], more: Sequence[Entry]) -> list[str]:
-    """Return what can be detected as lines of `study plan`; metrics with equal entries share a line."""
+def detectable_lines(entries: Sequence[Entry], options: Sequence[Entry]) -> list[str]:
+    """Return the lines of `study plan`, one for each baseline and unit."""
     lines: list[str] = []
     for baseline in dict.fromkeys(entry["baseline"] for entry in entries):
         family = [entry for entry in entries if entry["baseline"] == baseline]
         for unit in dict.fromkeys(entry["unit"] for entry in family):
             lines.append(_line([entry for entry in family if entry["unit"] == unit]))
-    if more:
-        lines.append(f"with {'; '.join(map(_alternative, more))}")
+    if options:
+        lines.append(f"with {'; '.join(map(_alternative, options))}")
     return [("detectable   " if number == 0 else "             ") + line.strip() for number, line in enumerate(lines)]
 
 

@@ -1,10 +1,10 @@
-"""The `published` section of a study file, as its table is compared with it."""
+"""Published values of a study file, for comparison with its results."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from results.tables.published import Reported
+from results.tables.published import PublishedValue
 from study.config.document import read_document
 from study.errors import ConfigError, Problem
 from study.planning.arms import text_of
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 LEVELS = ("labelled_fraction", "labelled_images")
 
 
-def reported(spec: Path) -> list[Reported]:
-    """Return every published value of a study's file. Raises `ConfigError` where it has none."""
+def read_published(spec: Path) -> list[PublishedValue]:
+    """Return the published values of a study file. Raises `ConfigError` if there are none."""
     from study.config.schema import PUBLISHED
 
     sections = PUBLISHED.validate_python(read_document(spec).get("published", []))
@@ -24,9 +24,9 @@ def reported(spec: Path) -> list[Reported]:
         message = "the study's file has no published values; allowed: a file with `published`; leave --published out"
         raise ConfigError([Problem(path="published", message=message)], str(spec))
     return [
-        Reported(
+        PublishedValue(
             match={"metric": part.metric, "class": part.class_, "aggregation": part.aggregation}
-            | _as_in_tables(row.match),
+            | _table_values(row.match),
             value=row.value,
             source=part.source,
         )
@@ -35,13 +35,13 @@ def reported(spec: Path) -> list[Reported]:
     ]
 
 
-def _as_in_tables(match: Mapping[str, object]) -> dict[str, object]:
-    """Return factor values as the text that results hold; amounts of labels stay numbers."""
+def _table_values(match: Mapping[str, object]) -> dict[str, object]:
+    """Return factor values as text, as in the results table; amounts of labels remain numbers."""
     return {name: value if name in LEVELS else text_of(value) for name, value in match.items()}
 
 
 def with_published(table: "Table", spec: Path) -> "Table":
-    """Return the table with what papers report beside its cells."""
-    from results.tables.published import beside
+    """Return the table with the published values next to its cells."""
+    from results.tables.published import add_published
 
-    return beside(table, reported(spec))
+    return add_published(table, read_published(spec))

@@ -1,4 +1,4 @@
-"""From the store to results, comparisons and the learning curve. Reads Parquet, trains nothing."""
+"""Derives the tables of a study (results, comparisons, tests) from the stored scores."""
 
 import functools
 import operator
@@ -16,7 +16,7 @@ from results.statistics.compare import compare
 from results.statistics.design import Design
 from results.statistics.patient_level.sums import ScoredReplicate
 from results.tables.layout import is_complete
-from study.analysis.derived_cache import read_derived, stage_marks, study_table, write_derived
+from study.analysis.derived_cache import read_derived, stage_fingerprints, study_table, write_derived
 from study.analysis.design import study_design
 from study.config.schema import StudySpec
 from study.errors import ConfigError, Problem
@@ -30,53 +30,64 @@ if TYPE_CHECKING:
 
 
 def write_outcome(plan: Plan, store: Store) -> "pa.Table":
-    """Derive all tables from the finished replicates, unless they are there already, and return the comparisons."""
+    """Derive all tables from the finished replicates unless they are up to date, and return the comparisons."""
     finished = store.finished()
-    done = [
-        one for one in plan.replicates if one.chain[-1] in finished and store.scored(one.chain[-1], one.scoring.key)
+    scored = [
+        replicate
+        for replicate in plan.replicates
+        if replicate.chain[-1] in finished and store.scored(replicate.chain[-1], replicate.scoring.key)
     ]
-    store.bring((one.chain[-1], name) for one in done for name in score_files(one.scoring.key))
+    store.prefetch((replicate.chain[-1], name) for replicate in scored for name in score_files(replicate.scoring.key))
     settings, design = metric_settings(plan.spec), study_design(plan, store)
-    replicates = [_row(plan, store, one) for one in done]
-    marks = stage_marks(replicates, store, settings)
-    mark = combined(plan.spec.name, *map(repr, (plan.spec.compare.factors, design, replicates)), *marks.values())
-    kept = read_derived(store.study(plan.spec.name), mark)
-    return _derive(plan, store, replicates, design, marks, mark) if kept is None else kept
+    replicates = [_result_row(plan, store, replicate) for replicate in scored]
+    fingerprints = stage_fingerprints(replicates, store, settings)
+    fingerprint = combined(
+        plan.spec.name, *map(repr, (plan.spec.compare.factors, design, replicates)), *fingerprints.values()
+    )
+    cached = read_derived(store.study(plan.spec.name), fingerprint)
+    return _derive(plan, store, replicates, design, fingerprints, fingerprint) if cached is None else cached
 
 
 def _derive(
-    plan: Plan, store: Store, replicates: Sequence[Row], design: Design, marks: Mapping[Measurement, str], mark: str
+    plan: Plan,
+    store: Store,
+    replicates: Sequence[Row],
+    design: Design,
+    fingerprints: Mapping[Measurement, str],
+    fingerprint: str,
 ) -> "pa.Table":
-    """Write the tables anew; only stages that were not measured before are measured."""
+    """Write the tables; metrics of stages with an unchanged fingerprint are reused."""
     import pyarrow.parquet as pq
 
     def load(replicate: Row) -> "tuple[pa.Table, pa.Table]":
         stage = replicate.digest, replicate.scoring
-        # One thread, and not `read_table`: these are thousands of small files.
+        # `ParquetFile` in one thread is faster than `read_table` for thousands of small files.
         counts, images = pq.ParquetFile(store.scores(*stage)), pq.ParquetFile(store.images(*stage))
         return counts.read(use_threads=False), images.read(use_threads=False)
 
     name, folder = plan.spec.name, store.study(plan.spec.name)
     folder.mkdir(parents=True, exist_ok=True)
-    known = read_measured(folder / MEASURED, marks)
-    measured = measure_all(replicates, load, metric_settings(plan.spec), known)
-    if measured.keys() != known.keys():
-        write_measured(folder / MEASURED, measured, marks)
+    cached = read_measured(folder / MEASURED, fingerprints)
+    measured = measure_all(replicates, load, metric_settings(plan.spec), cached)
+    if measured.keys() != cached.keys():
+        write_measured(folder / MEASURED, measured, fingerprints)
     results = results_table(name, replicates, measured, further=tuple(plan.spec.compare.factors))
-    scored = [ScoredReplicate(one, measured[one.digest, one.scoring].images) for one in replicates]
+    scored = [
+        ScoredReplicate(replicate, measured[replicate.digest, replicate.scoring].images) for replicate in replicates
+    ]
     derived = compare(results, design, scored)
-    write_derived(folder, {RESULTS: results, COMPARISONS: derived.comparisons, TESTS: derived.tests}, mark)
+    write_derived(folder, {RESULTS: results, COMPARISONS: derived.comparisons, TESTS: derived.tests}, fingerprint)
     return derived.comparisons
 
 
 def metric_settings(spec: StudySpec) -> MetricSettings:
-    """Return which classes a study scores, and which of them enter its means."""
+    """Return the metric settings of a study: which classes are scored, and which count in means."""
     return MetricSettings(
         classes=spec.metrics.classes, background=spec.metrics.background, min_images=spec.metrics.min_images
     )
 
 
-def _row(plan: Plan, store: Store, replicate: Replicate) -> Row:
+def _result_row(plan: Plan, store: Store, replicate: Replicate) -> Row:
     share, images = plan.labelled_size(plan.split(replicate))
     by_number = isinstance(replicate.labelled, int)
     return Row(
@@ -91,10 +102,16 @@ def _row(plan: Plan, store: Store, replicate: Replicate) -> Row:
     )
 
 
-def read_comparisons(folder: Path, wanted: Mapping[str, str] | None = None) -> "pa.Table":
-    """Return the comparisons of a study's folder, only rows with the wanted values. Raises `ConfigError`.
+def read_comparisons(folder: Path, filters: Mapping[str, str] | None = None) -> "pa.Table":
+    """Return the comparisons of a study.
 
-    Where no row has them all, the columns of words alone tell what there is.
+    Args:
+        folder: The folder of the study.
+        filters: Values that rows must have, by column; default: all rows. If no row matches, all rows are returned
+            with their text columns alone, for messages that list the allowed values.
+
+    Raises:
+        ConfigError: The study has no comparisons yet.
     """
     import pyarrow.parquet as pq
 
@@ -102,34 +119,34 @@ def read_comparisons(folder: Path, wanted: Mapping[str, str] | None = None) -> "
         message = "has no comparisons yet; allowed: a study that has run; run it first"
         raise ConfigError([Problem(path="", message=message)], folder.name)
     file = study_table(folder, COMPARISONS)
-    if wanted is None:
+    if filters is None:
         return pq.read_table(file)
     columns = pq.read_schema(file)
-    # Words repeat: read as dictionaries they cost a fraction.
-    words = [field.name for field in columns if field.type == "string"]
-    filters = [(name, "=", value) for name, value in wanted.items()]
-    rows = pq.read_table(file, filters=filters, read_dictionary=words).cast(columns)
-    return rows if rows.num_rows else pq.read_table(file, columns=words)
+    # Texts repeat: read as dictionaries they take a fraction of the memory and time.
+    text_columns = [field.name for field in columns if field.type == "string"]
+    conditions = [(name, "=", value) for name, value in filters.items()]
+    rows = pq.read_table(file, filters=conditions, read_dictionary=text_columns).cast(columns)
+    return rows if rows.num_rows else pq.read_table(file, columns=text_columns)
 
 
 def curve_path(store: Store, name: str) -> Path:
-    """Return where the learning curve picture lies."""
+    """Return the path of the learning curve figure."""
     return store.study(name) / "report" / "learning_curve.png"
 
 
 def best_stages(plan: Plan, comparisons: "pa.Table") -> frozenset[str]:
-    """Return the target stages of the cell with the best headline, over all its folds and seeds."""
+    """Return the target stages of the cell with the best headline metric, over all folds and seeds."""
     import pyarrow.compute as pc
 
-    wanted = [pc.field(name) == value for name, value in schema.HEADLINE.items()]
-    headline = comparisons.filter(functools.reduce(operator.and_, wanted, pc.field("mean").is_valid()))
+    conditions = [pc.field(name) == value for name, value in schema.HEADLINE.items()]
+    headline = comparisons.filter(functools.reduce(operator.and_, conditions, pc.field("mean").is_valid()))
     if not headline.num_rows:
         return frozenset()
     records = headline.to_pylist()
     best = max([row for row in records if is_complete(row)] or records, key=lambda row: row["mean"])
     return frozenset(
-        one.chain[-1]
-        for one in plan.replicates
-        if one.labelled == best[plan.spec.compare.level]
-        and all(best[name] == value for name, value in plan.arms[one.arm].factors.items())
+        replicate.chain[-1]
+        for replicate in plan.replicates
+        if replicate.labelled == best[plan.spec.compare.level]
+        and all(best[name] == value for name, value in plan.arms[replicate.arm].factors.items())
     )

@@ -1,4 +1,4 @@
-"""What the command line prints."""
+"""Output of the command line."""
 
 import typer
 
@@ -6,5 +6,5 @@ from results.text import printable_lines
 
 
 def say(text: str, *, error: bool = False, newline: bool = True) -> None:
-    """Print lines on stdout, or on stderr; whatever is no visible character is escaped."""
+    """Print lines on stdout or stderr; unprintable characters are escaped."""
     typer.echo(printable_lines(text), err=error, nl=newline)

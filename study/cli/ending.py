@@ -1,4 +1,4 @@
-"""What a run prints at its end: the table, failures, where the figure is, what to do next."""
+"""Output at the end of a run: the table, the path of the figure, failures and next commands."""
 
 import shlex
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from study.run import StudyOutcome
 from study.store.store import Store
 
 
-def ending(outcome: StudyOutcome, storage: Path) -> Iterator[str]:
-    """Yield the lines."""
+def outcome_lines(outcome: StudyOutcome, storage: Path) -> Iterator[str]:
+    """Yield the lines to print."""
     plan = outcome.plan
     name = plan.spec.name
     store = Store(storage)
@@ -24,11 +24,11 @@ def ending(outcome: StudyOutcome, storage: Path) -> Iterator[str]:
         stage = plan.nodes[digest].recipe.step.stage
         yield f"failed: {stage} {digest[:8]}: {error.partition(chr(10))[0]}"
     for arm in outcome.arms_without_result:
-        yield f"failed: no candidate of {arm} came to its end; study table {name} --search tells why"
+        yield f"failed: no candidate of {arm} was completed; study table {name} --search shows the reasons"
     if outcome.skipped:
         yield f"not run: {len(outcome.skipped)} stages that start from failed ones"
     if outcome.failures:
-        yield "the same command tries what failed once more; the rest is kept"
-    where = "" if storage == Path("runs") else f" --storage {shlex.quote(store.place)}"
+        yield "the same command tries failed stages again; the rest is kept"
+    option = "" if storage == Path("runs") else f" --storage {shlex.quote(store.place)}"
     commands = (f"table {name} --metric dice", f"table {name} --format csv", f"status {name}")
-    yield "next: " + "; ".join(f"study {command}{where}" for command in commands)
+    yield "next: " + "; ".join(f"study {command}{option}" for command in commands)

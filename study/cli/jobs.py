@@ -1,4 +1,4 @@
-"""Commands for a study on a cluster elsewhere: `study submit`, `study logs`, `study stop`."""
+"""Commands for a study on a remote cluster: `study submit`, `study logs`, `study stop`."""
 
 import json
 import shlex
@@ -15,7 +15,7 @@ from study.config.document import read_document
 from study.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from cluster.jobs.client import Submitted
+    from cluster.jobs.client import SubmittedJob
 
 HEAD = "The cluster's dashboard, http://HEAD:8265."
 Head = Annotated[str, typer.Option(envvar=["RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"], help=HEAD, show_default=False)]
@@ -27,8 +27,8 @@ STATES = {
     "FAILED": "failed",
 }
 LAST_LINES = 10
-SIGNALLED = 128
-"""Exit codes above are a shell's way to say that a signal ended the process."""
+SIGNAL_EXIT_BASE = 128
+"""Shells report a process that signal n ended by the exit code 128 + n."""
 
 
 def submit(
@@ -44,45 +44,45 @@ def submit(
 ) -> None:
     """Run a study as a job of a cluster, and return at once; submitting again resumes it.
 
-    The file is checked here without its data, which lie on the cluster: there the study is planned.
+    The file is checked without the data, which are on the cluster; the study is planned there.
     """
-    from cluster.jobs.package import entrypoint, shipped
+    from cluster.jobs.package import entrypoint, runtime_environment
     from study.config.schema import with_absolute_places
     from study.planning.load import load_spec
 
     document = read_document(file, overrides or ())
     spec = load_spec(document, file=str(file))
     document = with_absolute_places(document, spec)
-    place = _shared(storage)
-    if _beats(place, spec.name):
+    location = _shared_storage(storage)
+    if _driver_is_alive(location, spec.name):
         message = (
             f"a driver of {spec.name} wrote there less than a minute ago; allowed: one driver of a study at a time; "
-            f"study stop {spec.name}, or wait a minute where it is gone"
+            f"study stop {spec.name}, or wait a minute if it has ended"
         )
         raise ConfigError([Problem(path="--storage", message=message)], str(file))
     from cluster.jobs.client import Jobs
 
-    with _refusing(str(file)), shipped(document, image) as runtime:
+    with _cluster_errors(str(file)), runtime_environment(document, image) as runtime:
         job = Jobs(address).submit(
             spec.name,
-            entrypoint(document, place, image=image),
+            entrypoint(document, location, image=image),
             runtime,
-            {"study": spec.name, "storage": place},
+            {"study": spec.name, "storage": location},
             lambda line: say(line, error=True),
         )
-    there = f"--address {shlex.quote(address)}"
-    say(f"submitted {job}; next: " + "; ".join(f"study {word} {there}" for word in _next(spec.name)))
+    option = f"--address {shlex.quote(address)}"
+    say(f"submitted {job}; next: " + "; ".join(f"study {command} {option}" for command in _next_commands(spec.name)))
 
 
 def logs(
     name: StudyName,
     address: Head,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job ends.")] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Follow the output until the job ends.")] = False,
 ) -> None:
-    """Show what the newest job of a study wrote, its refusals too."""
+    """Show the output of the newest job of a study, including errors."""
     from cluster.jobs.client import Jobs
 
-    with _refusing(name):
+    with _cluster_errors(name):
         jobs = Jobs(address)
         job = jobs.latest(name)
         if follow:
@@ -92,51 +92,51 @@ def logs(
 
 
 def stop(name: StudyName, address: Head) -> None:
-    """End the job of a study; what is finished is kept, and submitting again goes on from there."""
+    """Stop the job of a study; finished stages are kept, and submitting the study again resumes it."""
     from cluster.jobs.client import Jobs
 
-    with _refusing(name):
+    with _cluster_errors(name):
         job = Jobs(address).stop(name)
-    say(f"{job.id} is {job.status.lower()}; what is finished is kept, study submit goes on from there")
+    say(f"{job.id} is {job.status.lower()}; what is finished is kept, study submit resumes it")
 
 
 def show_job(name: str, address: str, *, as_json: bool) -> None:
-    """Tell how far the newest job of a study is, by its storage too; where that cannot be read, by the job's lines."""
+    """Print the status of the newest job of a study, from its storage or, if that is unreadable, from its logs."""
     from cluster.jobs.client import Jobs
 
-    with _refusing(name):
+    with _cluster_errors(name):
         jobs = Jobs(address)
         job = jobs.latest(name)
-        stored = _stored(job.metadata.get("storage"), name)
-        # A failed job's message has its last lines too, and what kept it from starting.
-        said = job.message if job.status == "FAILED" else "" if stored else jobs.logs(job.id)
-    told = stored or {"study": name, "stages": None, "failures": []}
-    lines = said.splitlines()[-LAST_LINES:]
-    told |= {"state": _state(job), "job": {"id": job.id, "status": job.status, "lines": lines}}
-    say(json.dumps(told, indent=1) if as_json else "\n".join(_job_text(told)))
+        stored = _stored_status(job.metadata.get("storage"), name)
+        # The message of a failed job has the last lines of its log, or the reason why it did not start.
+        output = job.message if job.status == "FAILED" else "" if stored else jobs.logs(job.id)
+    content = stored or {"study": name, "stages": None, "failures": []}
+    lines = output.splitlines()[-LAST_LINES:]
+    content |= {"state": _state(job), "job": {"id": job.id, "status": job.status, "lines": lines}}
+    say(json.dumps(content, indent=1) if as_json else "\n".join(_job_lines(content)))
 
 
-def _job_text(told: dict[str, Any]) -> Iterator[str]:
+def _job_lines(content: dict[str, Any]) -> Iterator[str]:
     from study.monitoring.status import status_text
 
-    job = told["job"]
-    yield status_text(told) if told["stages"] else f"{told['study']}: {told['state']}"
+    job = content["job"]
+    yield status_text(content) if content["stages"] else f"{content['study']}: {content['state']}"
     yield f"job: {job['id']} {job['status'].lower()}"
     yield from (f"  {line}" for line in job["lines"])
 
 
-def _state(job: "Submitted") -> str:
-    """Return the state of a study as `study status` names it. A job that a signal ended, or its node, did not fail."""
-    ended_itself = job.exit_code is not None and 0 < job.exit_code < SIGNALLED
-    return "interrupted" if job.status == "FAILED" and not ended_itself else STATES[job.status]
+def _state(job: "SubmittedJob") -> str:
+    """Return the state as in `study status`; a job that was ended by a signal or a lost node is interrupted."""
+    exited_with_error = job.exit_code is not None and 0 < job.exit_code < SIGNAL_EXIT_BASE
+    return "interrupted" if job.status == "FAILED" and not exited_with_error else STATES[job.status]
 
 
-def _next(name: str) -> list[str]:
+def _next_commands(name: str) -> list[str]:
     return [f"logs {name} -f", f"status {name}", f"stop {name}"]
 
 
-def _shared(storage: str | None) -> str:
-    """Return a storage that all nodes may share. Raises `ConfigError` for one that can only be this machine's."""
+def _shared_storage(storage: str | None) -> str:
+    """Return a storage that all nodes can reach. Raises `ConfigError` for a folder of this machine."""
     from study.store.object_store import checked_uri, is_uri
 
     if storage is not None and is_uri(storage):
@@ -150,32 +150,32 @@ def _shared(storage: str | None) -> str:
     return storage
 
 
-def _beats(storage: str, name: str) -> bool:
-    """Return whether a driver of the study was alive a minute ago, as far as can be told from here."""
-    told = _stored(storage, name)
-    return told is not None and told["state"] == "running"
+def _driver_is_alive(storage: str, name: str) -> bool:
+    """Return whether the study had a heartbeat within the last minute; False if the storage cannot be read."""
+    status = _stored_status(storage, name)
+    return status is not None and status["state"] == "running"
 
 
-def _stored(storage: str | None, name: str) -> dict[str, Any] | None:
-    """Return what a storage tells of a study, None where it cannot be read from here."""
+def _stored_status(storage: str | None, name: str) -> dict[str, Any] | None:
+    """Return the status of a study in a storage, None if it cannot be read from this machine."""
     from study.monitoring.status import status
 
     if storage is None:
         return None
     try:
-        place = storage_at(storage)
-        study_folder(place, name)
-        return status(place, name)
+        folder = storage_at(storage)
+        study_folder(folder, name)
+        return status(folder, name)
     except (ConfigError, OSError):
         return None
 
 
 @contextmanager
-def _refusing(what: str) -> Iterator[None]:
-    """Turn what the cluster cannot do into a refusal."""
-    from cluster.jobs.client import Declined
+def _cluster_errors(subject: str) -> Iterator[None]:
+    """Convert errors of the cluster to `ConfigError`."""
+    from cluster.jobs.client import ClusterJobError
 
     try:
         yield
-    except Declined as error:
-        raise ConfigError([Problem(path="--address", message=str(error))], what) from error
+    except ClusterJobError as error:
+        raise ConfigError([Problem(path="--address", message=str(error))], subject) from error

@@ -33,7 +33,7 @@ from study.cli.results import compare, report, table
 from study.config.document import read_document
 from study.errors import ConfigError, Problem, unknown
 from study.store.object_store import StoreUnavailable
-from study.store.retry import refuses
+from study.store.retry import is_transient
 
 app = typer.Typer(
     name="study",
@@ -43,8 +43,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-UNUSABLE = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST}
-"""What comes of a path that was named, not of the storage's state."""
+PATH_ERRORS = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST}
+"""Error numbers caused by the given path rather than by the state of the storage."""
 
 data = typer.Typer(help="Look at data before a study reads them.", no_args_is_help=True)
 app.add_typer(data, name="data")
@@ -56,8 +56,8 @@ for command in (table, compare, report, predict, export, submit, logs, stop):
 def catalog() -> None:
     """List the study files that come with the platform."""
     for template in _templates():
-        first = template.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
-        say(f"{template.name.removesuffix('.yaml'):24} {first}")
+        first_line = template.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        say(f"{template.name.removesuffix('.yaml'):24} {first_line}")
 
 
 @app.command()
@@ -66,27 +66,25 @@ def init(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: TEMPLATE.yaml.")] = None,
 ) -> None:
     """Copy a study file of the catalog, to be edited."""
-    known = {found.name.removesuffix(".yaml"): found for found in _templates()}
-    place = output or Path(f"{template}.yaml")
-    if template not in known:
-        raise ConfigError([Problem(path="", message=unknown("template", template, known))], "study init")
-    if place.exists():
-        message = f"{place} exists; allowed: a new file; choose another name with -o or remove it"
+    templates = {file.name.removesuffix(".yaml"): file for file in _templates()}
+    path = output or Path(f"{template}.yaml")
+    if template not in templates:
+        raise ConfigError([Problem(path="", message=unknown("template", template, templates))], "study init")
+    if path.exists():
+        message = f"{path} exists; allowed: a new file; choose another name with -o or remove it"
         raise ConfigError([Problem(path="", message=message)], "study init")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(known[template].read_text(encoding="utf-8"), encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(templates[template].read_text(encoding="utf-8"), encoding="utf-8")
     except OSError as error:
-        message = (
-            f"{place} cannot be written ({error.strerror}); allowed: a place you may write; choose another with -o"
-        )
+        message = f"{path} cannot be written ({error.strerror}); allowed: a writable path; choose another with -o"
         raise ConfigError([Problem(path="", message=message)], "study init") from error
-    say(f"wrote {place}; next: study plan {shlex.quote(str(place))}")
+    say(f"wrote {path}; next: study plan {shlex.quote(str(path))}")
 
 
 @app.command()
 def schema() -> None:
-    """Print the study file's JSON schema; editors check and complete by it."""
+    """Print the JSON schema of the study file, for checks and completion in editors."""
     say((resources.files("study") / "study.schema.json").read_text(encoding="utf-8"), newline=False)
 
 
@@ -103,10 +101,10 @@ def plan(
     from study.search.load import load_plan
     from study.store.store import Store
 
-    place = cache_of(cache)
-    found = load_plan(read_document(file, overrides or ()), file=str(file), cache=place, storage=storage)
-    told = summary(found, Store(storage), place)
-    say(json.dumps(told, indent=1) if as_json else summary_text(told))
+    folder = cache_of(cache)
+    study_plan = load_plan(read_document(file, overrides or ()), file=str(file), cache=folder, storage=storage)
+    content = summary(study_plan, Store(storage), folder)
+    say(json.dumps(content, indent=1) if as_json else summary_text(content))
 
 
 @app.command()
@@ -135,10 +133,10 @@ def resume(
 def status(
     name: StudyName,
     storage: Storage = DEFAULT_STORAGE,
-    address: Annotated[str | None, typer.Option(help=f"{HEAD} Tells of the study's job there.")] = None,
+    address: Annotated[str | None, typer.Option(help=f"{HEAD} Shows the study's job there.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell how far a study is; its storage is all that is needed, or the cluster it was submitted to."""
+    """Show the progress of a study, from its storage or from the cluster it was submitted to."""
     if address is not None:
         show_job(name, address, as_json=as_json)
         return
@@ -146,8 +144,8 @@ def status(
     from study.monitoring.status import status_text
 
     study_folder(storage, name)
-    told = read_status(storage, name)
-    say(json.dumps(told, indent=1) if as_json else status_text(told))
+    content = read_status(storage, name)
+    say(json.dumps(content, indent=1) if as_json else status_text(content))
 
 
 @data.command("check")
@@ -158,7 +156,7 @@ def check_data(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: SOURCE-contact.png.")] = None,
     cache: Cache = None,
 ) -> None:
-    """Tell what a data set holds and what is wrong with it; draw a sheet of its images and masks."""
+    """Show the contents and the problems of a data set, and draw a sheet of its images and masks."""
     from study.diagnostics.data_check import data_check, read_settings
 
     settings = read_settings(source, root, overrides or ())
@@ -172,23 +170,23 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; without, it is only shown.")] = False,
 ) -> None:
     """Show, and with --yes remove, what no study of a storage refers to."""
-    from study.diagnostics.gc import garbage, remove
+    from study.diagnostics.gc import find_garbage, remove_garbage
     from study.store.store import Store
 
     store = Store(storage)
-    found = garbage(store)
-    for one in found:
-        say(f"{store.place}/{one.folder}  {one.bytes / 2**20:.1f} MiB")
-    total = sum(one.bytes for one in found) / 2**20
+    garbage = find_garbage(store)
+    for item in garbage:
+        say(f"{store.place}/{item.folder}  {item.bytes / 2**20:.1f} MiB")
+    total = sum(item.bytes for item in garbage) / 2**20
     if yes:
-        remove(store, found)
-    told = "removed" if yes else "could be removed with --yes"
-    say(f"{len(found)} folders, {total:.1f} MiB {told}")
+        remove_garbage(store, garbage)
+    action = "removed" if yes else "could be removed with --yes"
+    say(f"{len(garbage)} folders, {total:.1f} MiB {action}")
 
 
 @app.command()
 def doctor(storage: Storage = DEFAULT_STORAGE, cache: Cache = None) -> None:
-    """Check this machine: versions, processors, accelerators, storage, cache, published weights."""
+    """Check this machine: versions, CPU cores, GPUs, storage, cache, published weights."""
     from study.diagnostics.doctor import findings
 
     sound = True
@@ -201,7 +199,7 @@ def doctor(storage: Storage = DEFAULT_STORAGE, cache: Cache = None) -> None:
 def _run(document: dict[str, object], file: str, storage: Path, cache: Path, address: str | None) -> None:
     from rich.console import Console
 
-    from study.cli.ending import ending
+    from study.cli.ending import outcome_lines
     from study.run import run_study
 
     console = Console(soft_wrap=True)
@@ -209,7 +207,7 @@ def _run(document: dict[str, object], file: str, storage: Path, cache: Path, add
         outcome = run_study(document, file=file, storage=storage, cache=cache, address=address, console=console)
     except ConnectionError as error:
         raise ConfigError([Problem(path="--address", message=str(error))], file) from error
-    for line in ending(outcome, storage):
+    for line in outcome_lines(outcome, storage):
         say(line)
     raise typer.Exit(0 if outcome.is_complete else 1)
 
@@ -220,7 +218,7 @@ def _templates() -> list[Path]:
 
 
 def _show_usage(error: typer.TyperException) -> None:
-    """Print what is wrong with the options in one line; nothing where the help was printed instead."""
+    """Print an error of the options in one line; nothing if the help was printed instead."""
     message = " ".join(error.format_message().split()).replace("Value error, ", "").replace("Input should", "must")
     command = getattr(getattr(error, "ctx", None), "command_path", "study")
     if message:
@@ -228,21 +226,21 @@ def _show_usage(error: typer.TyperException) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; refusals are one line each on stderr and exit with 2."""
+    """Run the command line; configuration errors are printed on stderr, one line each, with exit code 2."""
     run_app: Callable[..., int | None] = app
-    atexit.register(freeze)  # half a second; nothing here relies on cycles being finalised
+    atexit.register(freeze)  # skips the last garbage collection, half a second
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks, as on stderr
+        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters
     try:
         status = run_app(arguments, standalone_mode=False) or 0
-    except ConfigError as refused:
-        say(str(refused), error=True)
+    except ConfigError as error:
+        say(str(error), error=True)
         status = 2
     except typer.TyperException as error:
         _show_usage(error)
         status = 2
-    except StoreUnavailable as silent:
-        message = f"{silent}; allowed: a storage that answers; what is finished is kept, run the same command later"
+    except StoreUnavailable as error:
+        message = f"{error}; allowed: a storage that answers; what is finished is kept, run the same command later"
         say(" ".join(message.split()), error=True)
         status = 1
     except MemoryError:
@@ -250,11 +248,11 @@ def main(arguments: list[str] | None = None) -> None:
         say(f"out of memory; {remedy}; what is finished is kept", error=True)
         status = 1
     except OSError as error:
-        if error.errno in UNUSABLE:
+        if error.errno in PATH_ERRORS:
             message = f"{error.filename}: {error.strerror}; allowed: a path that can be used here; correct it"
             say(printable(message), error=True)
             status = 2
-        elif refuses(error) or error.errno == errno.EFBIG:
+        elif is_transient(error) or error.errno == errno.EFBIG:
             message = f"{error}; allowed: a place with room that can be written; what is finished is kept, run the "
             say(printable(f"{message}same command once there is"), error=True)
             status = 1

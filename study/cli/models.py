@@ -1,4 +1,4 @@
-"""Commands that use trained networks: `study predict` and `study export`."""
+"""Commands for trained networks: `study predict` and `study export`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from study.cli.console import say
 from study.cli.options import DEFAULT_STORAGE, Cache, Storage, cache_of
 from study.inference import MAX_SIDE, MIN_SIDE
 
-Named = Annotated[
+StudyOrDigest = Annotated[
     str,
     typer.Argument(
         metavar="NAME|DIGEST",
@@ -28,7 +28,7 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Only networks of this see
 
 
 def predict(  # noqa: PLR0917 - options are given by name
-    name: Named,
+    name: StudyOrDigest,
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, TIFF or DICOM files, or folders of them.")
     ],
@@ -52,9 +52,9 @@ def predict(  # noqa: PLR0917 - options are given by name
         str | None,
         typer.Option(
             metavar="PIXELS|auto",
-            help="Cut images into overlapping squares of so many pixels, each shown as one image. For images far "
-            "larger than those the network learned from, of equal scale: give the side of the training images. auto: "
-            "the stage says that side, and only images more than twice as large are cut.",
+            help="Cut images into overlapping square tiles with this side. For images that are much larger than the "
+            "training images at the same scale: give the side of the training images. auto: use that side, and "
+            "cut only images that are more than twice as large.",
         ),
     ] = None,
     ensemble: Annotated[
@@ -100,7 +100,7 @@ def predict(  # noqa: PLR0917 - options are given by name
 
 
 def export(  # noqa: PLR0917 - options are given by name
-    name: Named,
+    name: StudyOrDigest,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE|FOLDER", help="Where to write.")],
     images: Annotated[
         list[Path] | None, typer.Option("--images", help="Files or folders to check ONNX on (default: the study's).")

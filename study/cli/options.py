@@ -1,4 +1,4 @@
-"""What commands share: arguments, options, and where they look."""
+"""Arguments and options that commands share, and the folders they stand for."""
 
 import os
 from pathlib import Path
@@ -14,8 +14,8 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="The study file (YAML
 StudyName = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.", show_default=False)]
 
 
-def _folder(context: typer.Context, place: str) -> Path:
-    return storage_at(place, context.params.get("cache"))
+def _folder(context: typer.Context, location: str) -> Path:
+    return storage_at(location, context.params.get("cache"))
 
 
 Storage = Annotated[
@@ -25,7 +25,7 @@ Storage = Annotated[
         help="Where stages and results live: a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX.",
     ),
 ]  # fmt: skip
-# Eager: a storage at a URI needs it.
+# Eager, because the storage option needs it if the storage is a URI.
 Cache = Annotated[
     Path | None,
     typer.Option(is_eager=True, help="Prepared images of this machine (default: a per-user folder)."),
@@ -36,41 +36,41 @@ DEFAULT_STORAGE = Path("runs")
 
 
 def cache_of(cache: Path | None) -> Path:
-    """Return the cache that is meant."""
+    """Return the folder of the cache, by default that of the user."""
     from study.diagnostics.doctor import default_cache
 
     return _folder_at(str(cache or default_cache()), "--cache")
 
 
-def _folder_at(place: str, option: str) -> Path:
-    """Return a path that Arrow takes for the same one: it reads `~` as the home folder and `a:` as a scheme.
+def _folder_at(location: str, option: str) -> Path:
+    """Return a path that Arrow does not misread: it expands `~`, and takes `a:` for a URI scheme.
 
     Raises `ConfigError` for a path that is not UTF-8, which Arrow cannot open.
     """
-    if any("\ud800" <= char <= "\udfff" for char in place):
-        message = f"{place} is not UTF-8; allowed: a path in UTF-8; rename the folder or choose another"
+    if any("\ud800" <= char <= "\udfff" for char in location):
+        message = f"{location} is not UTF-8; allowed: a path in UTF-8; rename the folder or choose another"
         raise ConfigError([Problem(path="", message=message)], option)
-    path = Path(os.path.expanduser(place))  # noqa: PTH111 - raises for no name, and tells ./~ from ~
+    path = Path(os.path.expanduser(location))  # noqa: PTH111 - never raises, and keeps ./~ apart from ~
     return path.absolute() if path.parts and (":" in path.parts[0] or path.parts[0][0] == "~") else path
 
 
-def storage_at(place: str, cache: Path | None = None) -> Path:
-    """Return the folder of a storage; for one at a URI its mirror in the cache. Raises `ConfigError`."""
-    from study.store.bucket_store import made_mirror, mirror_of
+def storage_at(location: str, cache: Path | None = None) -> Path:
+    """Return the folder of a storage; for a URI its local mirror in the cache. Raises `ConfigError`."""
+    from study.store.bucket_store import create_mirror, mirror_of
     from study.store.object_store import Remote, checked_uri, is_uri, problem
 
-    mirror = None if is_uri(place) else mirror_of(Path(place))
-    if mirror is None and not is_uri(place):
-        return _folder_at(place, "--storage")
-    uri = checked_uri(place) if mirror is None else mirror.remote.uri
+    mirror = None if is_uri(location) else mirror_of(Path(location))
+    if mirror is None and not is_uri(location):
+        return _folder_at(location, "--storage")
+    uri = checked_uri(location) if mirror is None else mirror.remote.uri
     unreadable = problem(Remote(uri))
     if unreadable:
         raise ConfigError([Problem(path="", message=unreadable)], f"--storage {uri}")
-    return made_mirror(uri, cache_of(cache).resolve()) if mirror is None else Path(place)
+    return create_mirror(uri, cache_of(cache).resolve()) if mirror is None else Path(location)
 
 
 def study_folder(storage: Path, name: str) -> Path:
-    """Return the folder of a study, as it is now. Raises `ConfigError` where the storage has none of this name."""
+    """Return the up-to-date folder of a study. Raises `ConfigError` if the storage has no study of this name."""
     from study.store.documents import check_spec
     from study.store.store import Store
 

@@ -1,4 +1,4 @@
-"""Commands that show what studies found: `study table`, `study compare` and `study report`."""
+"""Commands for results: `study table`, `study compare` and `study report`."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +14,7 @@ from study.store.paths import SPEC
 
 
 class TableFormat(StrEnum):
-    """How a table is written."""
+    """Formats of a table."""
 
     md = "md"
     csv = "csv"
@@ -24,7 +24,7 @@ class TableFormat(StrEnum):
 
 
 class FigureFormat(StrEnum):
-    """How a figure is written."""
+    """Formats of a figure."""
 
     svg = "svg"
     pdf = "pdf"
@@ -46,7 +46,7 @@ def table(  # noqa: PLR0917 - options are given by name
     ] = None,
     split: Annotated[str, typer.Option(help="test, validation, or these with _thresholded.")] = "test",
     rows: Annotated[str | None, typer.Option(help="Factors, separated by commas; default: those that vary.")] = None,
-    columns: Annotated[str | None, typer.Option(help="ArmSearch factor.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Factor shown in columns.")] = None,
     published: Annotated[bool, typer.Option("--published", help="Show what papers report beside it.")] = False,
     search: Annotated[bool, typer.Option("--search", help="Show the trials of the study's search instead.")] = False,
     format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.md,
@@ -71,8 +71,8 @@ def table(  # noqa: PLR0917 - options are given by name
             grid = default_table(comparisons, class_=class_, split=split, rows=factors, columns=columns)
         else:
             metric, aggregation = metric or "mean_iou", aggregation or "dataset"
-            wanted = {"split": split, "class": class_, "metric": metric, "aggregation": aggregation}
-            comparisons = read_comparisons(folder, wanted)
+            filters = {"split": split, "class": class_, "metric": metric, "aggregation": aggregation}
+            comparisons = read_comparisons(folder, filters)
             grid = lay_out(
                 comparisons, metric=metric, class_=class_, aggregation=aggregation, split=split, rows=factors,
                 columns=columns,
@@ -96,14 +96,14 @@ def compare(  # noqa: PLR0917 - options are given by name
     format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.md,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Show two studies beside each other: the cells they share."""
+    """Compare two studies side by side in the cells they share."""
     from results.tables.render import render
-    from study.analysis.compare_studies import versus
+    from study.analysis.compare_studies import compare_two_studies
 
     for name in (first, second):
         study_folder(storage, name)
-    wanted = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
-    say(render(versus(storage, (first, second), wanted), format_.value))
+    filters = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
+    say(render(compare_two_studies(storage, (first, second), filters), format_.value))
 
 
 def report(  # noqa: PLR0917 - options are given by name
@@ -111,23 +111,23 @@ def report(  # noqa: PLR0917 - options are given by name
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Default: report/report.html in the study's folder.")
     ] = None,
-    figures: Annotated[Path | None, typer.Option(help="A folder that each figure is written to as well.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="A folder to also write each figure to.")] = None,
     format_: Annotated[FigureFormat, typer.Option("--format", help="Of these figures.")] = FigureFormat.svg,
-    log: Annotated[bool, typer.Option("--log", help="Doublings of labelled images equally far apart.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Logarithmic axis of labelled images.")] = False,
     images: Annotated[bool, typer.Option(help="Show test images of the data.")] = True,
     storage: Storage = DEFAULT_STORAGE,
     cache: Cache = None,
 ) -> None:
-    """Write everything a study found to one HTML file; a study that still runs has one too."""
-    from study.report.page import Wishes, write_report
+    """Write all results of a study, finished or not, to one HTML file."""
+    from study.report.page import ReportOptions, write_report
     from study.store.store import Store
 
     folder = study_folder(storage, name)
-    place = output or folder / "report" / "report.html"
-    wishes = Wishes(figures=figures, format=format_.value, log=log, images=images)
-    problem = f"{place} is a folder; allowed: a file" if place.is_dir() else writing_problem(place.parent)
+    path = output or folder / "report" / "report.html"
+    options = ReportOptions(figures=figures, format=format_.value, log=log, images=images)
+    problem = f"{path} is a folder; allowed: a file" if path.is_dir() else writing_problem(path.parent)
     if problem:
         raise ConfigError([Problem(path="", message=f"{problem}; -o names another place")], name)
-    with Store(storage).sharing(name):
-        write_report(storage, name, cache=cache_of(cache), output=place, wishes=wishes)
-    say(f"wrote {place}")
+    with Store(storage).uploading(name):
+        write_report(storage, name, cache=cache_of(cache), output=path, options=options)
+    say(f"wrote {path}")

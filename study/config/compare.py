@@ -1,4 +1,4 @@
-"""What a study file compares: the grid of arms, rules that add and take away, the baseline."""
+"""The `compare` section of a study file: the grid of arms, include and exclude rules, the baseline."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,11 +28,11 @@ COMPARE_KEYS = frozenset({"architecture", "backbone", "initial_weights", "pathwa
 
 
 def fixed_rule(rule: Rule) -> Rule:
-    """Read the values of a rule as the lists they choose from are read. Raises `ValueError`."""
-    return {name: _fixed(name, value) for name, value in rule.items()}
+    """Parse the values of a rule like the entries of the factor lists. Raises `ValueError`."""
+    return {name: _parse_value(name, value) for name, value in rule.items()}
 
 
-def _fixed(name: str, value: FactorValue) -> FactorValue:
+def _parse_value(name: str, value: FactorValue) -> FactorValue:
     if name == "initial_weights" and isinstance(value, Mapping) and set(value) == {"file"}:
         return WeightsFile(file=Path(str(value["file"])))
     if name in ("architecture", "backbone", "pathway", "initial_weights") and not isinstance(value, str):
@@ -58,7 +58,7 @@ class Compare(Settings):
     rope: Rope = DEFAULT_ROPE
     """Half width of the region of practical equivalence: one for metrics within 0..1, or a mapping by metric."""
     top: Count | None = None
-    """Compare only so many arms, those whose search found the most, and their baselines."""
+    """Compare only this many arms, those with the best search results, and their baselines."""
 
     @model_validator(mode="before")
     @classmethod
@@ -71,12 +71,12 @@ class Compare(Settings):
 
     @field_validator("baseline", mode="before")
     @classmethod
-    def _one_family(cls, value: Any) -> Any:  # noqa: ANN401 - raw document
+    def _wrap_single_rule(cls, value: Any) -> Any:  # noqa: ANN401 - raw document
         return ((value,) if value else ()) if isinstance(value, Mapping) else value
 
     @field_validator("baseline", "exclude", "include")
     @classmethod
-    def _fixed_factors(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    def _parse_rules(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
         if not all(rules):
             raise ValueError("holds an empty rule, {}; allowed: rules that name a factor; add one or remove the rule")
         return tuple(map(fixed_rule, rules))
@@ -88,7 +88,7 @@ class Compare(Settings):
 
     @field_validator("rope")
     @classmethod
-    def _known_metrics(cls, value: Rope) -> Rope:
+    def _check_rope_metrics(cls, value: Rope) -> Rope:
         unknown = [name for name in value if name not in METRICS] if isinstance(value, Mapping) else []
         if unknown:
             raise ValueError(f"rope names {', '.join(unknown)}; allowed: {', '.join(METRICS)}; correct the name")
@@ -96,7 +96,7 @@ class Compare(Settings):
 
     @field_validator("factors")
     @classmethod
-    def _some_values(cls, value: Mapping[str, tuple[object, ...]]) -> Mapping[str, tuple[object, ...]]:
+    def _check_factor_values(cls, value: Mapping[str, tuple[object, ...]]) -> Mapping[str, tuple[object, ...]]:
         for path, values in value.items():
             if len(values) > MAX_LISTED:
                 raise ValueError(f"{path} has {len(values):,} values; allowed: at most {MAX_LISTED:,}; remove some")
@@ -105,21 +105,21 @@ class Compare(Settings):
         return value
 
     @model_validator(mode="after")
-    def _one_axis(self) -> Self:
+    def _check_one_label_axis(self) -> Self:
         if self.labelled_fraction and self.labelled_images:
             raise ValueError("labelled_fraction and labelled_images are both given; allowed: one of them; remove one")
         return self
 
     @model_validator(mode="after")
-    def _files_by_name(self) -> Self:
-        """Tables tell files of weights apart by their names alone."""
-        places: dict[str, Path] = {}
+    def _check_file_names(self) -> Self:
+        """Require different file names: tables identify weights files by name only."""
+        path_by_name: dict[str, Path] = {}
         for weights in self._weights():
             if isinstance(weights, WeightsFile):
-                other = places.setdefault(weights.file.name, weights.file)
-                if other != weights.file:
+                first_path = path_by_name.setdefault(weights.file.name, weights.file)
+                if first_path != weights.file:
                     raise ValueError(
-                        f"initial_weights names {other} and {weights.file}; allowed: files of different names; "
+                        f"initial_weights names {first_path} and {weights.file}; allowed: files of different names; "
                         "rename one"
                     )
         return self

@@ -1,4 +1,4 @@
-"""Reading a study file: strict YAML, overrides by dotted path."""
+"""Read a study file: strict YAML, with overrides by dotted path."""
 
 import copy
 import math
@@ -23,10 +23,10 @@ _TOO_DEEP = f"is nested more than {MAX_DEPTH} levels deep; allowed: at most {MAX
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars, without the features that let a small file become something else or something huge.
+    """Load YAML 1.2 scalars and reject ambiguous or unbounded documents.
 
-    `no` and 2024-01-31 and 12:30:00 are text, `1e-4` is a number. Refused: duplicate keys, explicit tags, integers
-    that YAML 1.1 reads as octal, values nested in themselves, deeply nested values, and aliases that expand to many.
+    `no`, 2024-01-31 and 12:30:00 are strings, `1e-4` is a number. Rejected: duplicate keys, explicit tags, integers
+    that YAML 1.1 reads as octal, recursive values, deeply nested values, and aliases that expand to many values.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own class attribute
@@ -36,14 +36,14 @@ class _Loader(yaml.SafeLoader):
     _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401 - a position or a key
-        """Compose a value unless it has a tag or is nested too deeply."""
+        """Compose a value; reject tags and deep nesting."""
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
         tag = getattr(event, "tag", None)
         is_text = tag == "tag:yaml.org,2002:str" and isinstance(event, yaml.ScalarEvent)
         if tag not in (None, "!") and not is_text:
-            raise _refused(f"the tag {tag} is not supported; allowed: plain values; remove the tag", event)
+            raise _yaml_error(f"the tag {tag} is not supported; allowed: plain values; remove the tag", event)
         if self._depth == MAX_DEPTH:
-            raise _refused(_TOO_DEEP, event)
+            raise _yaml_error(_TOO_DEEP, event)
         self._depth += 1
         try:
             return super().compose_node(parent, index)
@@ -51,25 +51,27 @@ class _Loader(yaml.SafeLoader):
             self._depth -= 1
 
     def get_single_node(self) -> yaml.Node | None:
-        """Compose the document. Its values are counted before aliases and merge keys are expanded."""
+        """Compose the document. The size is checked before aliases and merge keys are expanded."""
         node = super().get_single_node()
         values, depth = _extent(node, {}) if node is not None else (0.0, 0)
         if values > MAX_VALUES:
-            message = f"holds more than {MAX_VALUES:,} values; allowed: at most so many, aliases expanded; remove some"
+            message = (
+                f"holds more than {MAX_VALUES:,} values; allowed: at most this many, aliases expanded; remove some"
+            )
             raise yaml.MarkedYAMLError(problem=message)
         if node is not None and depth > MAX_DEPTH:
-            raise _refused(_TOO_DEEP, node)
+            raise _yaml_error(_TOO_DEEP, node)
         return node
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
-        """Return the text of a scalar. Half of a surrogate pair cannot be written to any file."""
+        """Return the text of a scalar; reject half surrogate pairs, which cannot be encoded as UTF-8."""
         text: str = super().construct_scalar(node)
         if any("\ud800" <= char <= "\udfff" for char in text):
-            raise _refused("holds half of a surrogate pair; allowed: complete Unicode characters; replace it", node)
+            raise _yaml_error("holds half of a surrogate pair; allowed: complete Unicode characters; replace it", node)
         return text
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Build a mapping; a duplicate key is refused."""
+        """Build a mapping; reject duplicate keys."""
         seen: set[object] = set()
         for key_node, _ in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
@@ -84,30 +86,35 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _refused(problem: str, at: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
-    mark: Any = at.start_mark
+def _yaml_error(problem: str, source: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
+    mark: Any = source.start_mark
     return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
-def _extent(node: yaml.Node, known: dict[yaml.Node, tuple[float, int]]) -> tuple[float, int]:
-    """Return how many values a node holds and how deep it is, aliases expanded; infinitely many if it holds itself."""
+def _extent(node: yaml.Node, extents_by_node: dict[yaml.Node, tuple[float, int]]) -> tuple[float, int]:
+    """Return number of values and depth of a node with aliases expanded; infinite for a recursive node."""
     if isinstance(node, yaml.ScalarNode):
         return 1, 1
-    if node not in known:
-        known[node] = math.inf, 1
-        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
-        extents = [_extent(part, known) for part in parts]
-        known[node] = 1 + sum(size for size, _ in extents), 1 + max((depth for _, depth in extents), default=0)
-    return known[node]
+    if node not in extents_by_node:
+        extents_by_node[node] = math.inf, 1
+        children = (
+            [child for pair in node.value for child in pair] if isinstance(node, yaml.MappingNode) else node.value
+        )
+        extents = [_extent(child, extents_by_node) for child in children]
+        extents_by_node[node] = (
+            1 + sum(size for size, _ in extents),
+            1 + max((depth for _, depth in extents), default=0),
+        )
+    return extents_by_node[node]
 
 
 def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = loader.construct_scalar(node).replace("_", "")
     if _OCTAL.match(text) and text.lstrip("+-0"):
         remedy = "allowed: decimal numbers, or text in quotes; remove the leading zero or add quotes"
-        raise _refused(f"{text} is octal in YAML 1.1 and decimal in YAML 1.2; {remedy}", node)
+        raise _yaml_error(f"{text} is octal in YAML 1.1 and decimal in YAML 1.2; {remedy}", node)
     if len(text) > MAX_DIGITS:
-        raise _refused(f"a number of {len(text):,} digits; allowed: at most {MAX_DIGITS} digits; shorten it", node)
+        raise _yaml_error(f"a number of {len(text):,} digits; allowed: at most {MAX_DIGITS} digits; shorten it", node)
     return int(text, 16 if "0x" in text else 10)
 
 
@@ -126,31 +133,31 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 def parse_yaml(text: str) -> Any:  # noqa: ANN401 - whatever the file holds
-    """Parse one YAML value. What stands at an alias is a copy: a change of one place changes no other."""
-    return _copied(yaml.load(text, Loader=_Loader))
+    """Parse one YAML value. Aliases are expanded to copies, so that a change to one does not affect the others."""
+    return _expand_aliases(yaml.load(text, Loader=_Loader))
 
 
-def _copied(value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+def _expand_aliases(value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
     if isinstance(value, dict):
-        return {key: _copied(inner) for key, inner in value.items()}
-    return [_copied(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _expand_aliases(inner) for key, inner in value.items()}
+    return [_expand_aliases(inner) for inner in value] if isinstance(value, list) else value
 
 
 def read_document(path: Path, overrides: Iterable[str] = ()) -> Document:
     """Read a study file and apply `path=value` overrides. Raises `ConfigError`."""
     file = str(path)
-    text = _text(path)
+    text = _read_text(path)
     try:
         document = parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError([Problem(path="", message=_yaml_message(error))], file) from error
     if not isinstance(document, dict):
-        what = "is empty" if document is None else f"holds a {type(document).__name__}"
-        message = f"{what}; allowed: a mapping with name, data, stages, pathways, compare; `study init` writes one"
+        problem = "is empty" if document is None else f"holds a {type(document).__name__}"
+        message = f"{problem}; allowed: a mapping with name, data, stages, pathways, compare; `study init` writes one"
         raise ConfigError([Problem(path="", message=message)], file)
     for override in overrides:
-        dotted, found, value = override.partition("=")
-        if not found or not dotted:
+        dotted, separator, value = override.partition("=")
+        if not separator or not dotted:
             message = f"--set {override!r} has no value; allowed: --set path.in.spec=value"
             raise ConfigError([Problem(path=dotted, message=message)], file)
         try:
@@ -162,7 +169,7 @@ def read_document(path: Path, overrides: Iterable[str] = ()) -> Document:
     return document
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     """Return the text of a study file. Raises `ConfigError`."""
     try:
         with path.open("rb") as stream:
@@ -177,23 +184,23 @@ def _text(path: Path) -> str:
 
 
 def set_path(document: Document, dotted: str, value: object) -> None:
-    """Set one value; mappings on the way are made. Raises `ValueError` where something else is in the way."""
-    *parents, last = _keys(dotted)
-    at: Any = document
-    for step in parents:
-        at = at.setdefault(step, {})
-        if not isinstance(at, dict):
+    """Set one value; create missing mappings. Raises `ValueError` if the path crosses a value that is no mapping."""
+    *parents, last_key = _split_path(dotted)
+    mapping: Any = document
+    for key in parents:
+        mapping = mapping.setdefault(key, {})
+        if not isinstance(mapping, dict):
             raise ValueError(
-                f"{step!r} holds {repr(at)[:60]}, which has no keys; allowed: a path to a key of a mapping"
+                f"{key!r} holds {repr(mapping)[:60]}, which has no keys; allowed: a path to a key of a mapping"
             )
-    at[last] = value
+    mapping[last_key] = value
 
 
-def _keys(dotted: str) -> list[str]:
-    """Split a path; what `compare` varies has a name with dots, such as segment.loss.dice."""
+def _split_path(dotted: str) -> list[str]:
+    """Split a path. A factor of `compare` is one key that contains dots, such as segment.loss.dice."""
     head, _, factor = dotted.partition(".")
-    one_name = head == "compare" and factor and not factor.startswith("baseline.")
-    return [head, factor] if one_name else dotted.split(".")
+    is_factor = head == "compare" and factor and not factor.startswith("baseline.")
+    return [head, factor] if is_factor else dotted.split(".")
 
 
 def with_paths(document: Mapping[str, Any], changes: Mapping[str, object]) -> Document:

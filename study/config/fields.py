@@ -1,4 +1,4 @@
-"""What settings of a study file are made of."""
+"""Types shared by the settings of a study file."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -9,16 +9,16 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 Count = Annotated[int, Field(ge=1, le=10**6)]
-"""Of epochs, images in a batch, trials."""
+"""Number of epochs, images in a batch, or trials."""
 Machines = Annotated[int, Field(ge=1, le=4096)]
-"""Of CPU cores or processes."""
+"""Number of CPU cores or processes."""
 MAX_LISTED = 1000
-"""Values of one factor, seeds, points of a search."""
+"""Maximum length of a list: values of a factor, seeds, points of a search."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 def each_once(values: Sequence[object] | None) -> Sequence[object] | None:
-    """Return a list of different values. Raises `ValueError` for another one."""
+    """Return the list unchanged. Raises `ValueError` if a value is repeated."""
     repeated = sorted({str(value) for value in values or () if list(values or ()).count(value) > 1})
     if repeated:
         raise ValueError(f"{', '.join(repeated)} stands twice; allowed: each value once; remove the repetition")

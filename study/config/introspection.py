@@ -1,4 +1,4 @@
-"""What may stand at a place of the study file, read from its schema."""
+"""Look up the allowed keys, tags and types at a location of the study file in its schema."""
 
 import types
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ Location = tuple[str | int, ...]
 
 
 def tags_at(path: Location) -> list[str]:
-    """Return the names to choose from where a key decides which other keys there are."""
+    """Return the allowed values of a discriminator key; empty if the key is none."""
     models = [member for kind in types_at(path[:-1]) for member in members_of(kind) if is_model(member)]
     kinds = [model.model_fields[str(path[-1])].annotation for model in models if path[-1] in model.model_fields]
     return [str(tag) for kind in kinds if get_origin(kind) is Literal for tag in get_args(kind)]
 
 
 def keys_at(location: Location) -> list[str]:
-    """Return the keys a mapping at this place may have."""
+    """Return the allowed keys of the mapping at a location."""
     models = [member for kind in types_at(location) for member in members_of(kind) if is_model(member)]
     if Compare in models:
         return sorted(COMPARE_KEYS)
@@ -28,26 +28,26 @@ def keys_at(location: Location) -> list[str]:
 
 
 def nested_key(location: Location, name: str | int) -> str | None:
-    """Return the path of the only key of this name one level below the mapping at this place, such as optimizer.lr."""
+    """Return the path of the only key of this name one level below a location, such as optimizer.lr."""
     models = [member for kind in types_at(location) for member in members_of(kind) if is_model(member)]
-    found = {
+    paths = {
         f"{outer}.{name}"
         for model in models
         for outer, field in model.model_fields.items()
         for member in members_of(field.annotation)
         if is_model(member) and name in member.model_fields
     }
-    return found.pop() if len(found) == 1 else None
+    return paths.pop() if len(paths) == 1 else None
 
 
 def names_of_weights_at(location: Location) -> list[str]:
-    """Return the names that may be weighted at this place, such as those of losses."""
+    """Return the allowed keys of a mapping of weights at a location, such as the names of losses."""
     keys = [get_args(member)[0] for kind in types_at(location) for member in members_of(kind) if _is_mapping(member)]
     return [str(name) for key in keys if get_origin(key) is Literal for name in get_args(key)]
 
 
 def types_at(location: Location) -> list[Any]:
-    """Return the type expressions of a place, several where a union stands on the way."""
+    """Return the type expressions of a location: several where the path crosses a union."""
     kinds: list[Any] = [StudySpec]
     for step in location:
         kinds = [inner for kind in kinds for inner in _step(kind, step)]
@@ -81,7 +81,7 @@ def members_of(kind: Any) -> Iterator[Any]:  # noqa: ANN401 - a type expression
 
 
 def is_model(kind: object) -> TypeGuard[type[BaseModel]]:
-    """Return whether a type is a mapping with keys of its own."""
+    """Return whether a type is a pydantic model."""
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 

@@ -1,4 +1,4 @@
-"""The study file's JSON schema, for editors: `python -m study.config.json_schema` writes `study.schema.json`."""
+"""The JSON schema of a study file, for editors: `python -m study.config.json_schema` writes `study.schema.json`."""
 
 import json
 from pathlib import Path
@@ -10,14 +10,14 @@ SCHEMA = Path(__file__).parents[1] / "study.schema.json"
 
 
 def make_schema() -> dict[str, Any]:
-    """Return the schema of what a file may say; names that refer to each other are checked by `study plan`."""
+    """Return the JSON schema of a study file. References between sections are checked by `study plan` only."""
     schema = StudySpec.model_json_schema(mode="validation")
-    _shorthands(schema["$defs"])
+    _add_short_forms(schema["$defs"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Study"}
 
 
-def _shorthands(definitions: dict[str, Any]) -> None:
-    """Add what validators turn into the long form: a stage's name, one baseline, factors by dotted path, kinds."""
+def _add_short_forms(definitions: dict[str, Any]) -> None:
+    """Add the short forms that validators accept: a stage name, a single baseline, dotted factors; require the tags."""
     link = definitions["Link"]
     definitions["Link"] = {"anyOf": [{"type": "string"}, dict(link)], "description": link["description"]}
     compare = definitions["Compare"]
@@ -33,7 +33,7 @@ def _shorthands(definitions: dict[str, Any]) -> None:
 
 
 def written() -> str:
-    """Return the schema as the file holds it."""
+    """Return the content of the schema file."""
     return json.dumps(make_schema(), indent=1) + "\n"
 
 

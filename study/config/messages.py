@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in the words of the study file: where it stands, what is allowed, what was meant."""
+"""Translate pydantic errors into messages: location in the study file, allowed values, suggestion."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ from study.config.introspection import (
 )
 from study.errors import unknown
 
-_KINDS = {
+_ALLOWED = {
     "string_type": "text, in quotes where it looks like a number",
     "path_type": "a path",
     "int_type": "a whole number", "int_parsing": "a whole number", "int_from_float": "a whole number",
@@ -39,8 +39,8 @@ _ABBREVIATIONS = {
     "bce": "binary_cross_entropy", "bce_with_logits": "binary_cross_entropy", "ce": "cross_entropy", "iou": "jaccard",
     "mae": "l1", "l2": "mse",
 }  # fmt: skip
-"""What the field also calls losses."""
-_WORDS: Mapping[Any, str] = {
+"""Other common names of losses."""
+_TYPE_NAMES: Mapping[Any, str] = {
     str: "text",
     int: "a whole number",
     float: "a number",
@@ -51,7 +51,7 @@ _WORDS: Mapping[Any, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One thing wrong. `kind` is pydantic's name of it."""
+    """One error in a document. `kind` is pydantic's error type."""
 
     path: Location
     kind: str
@@ -59,8 +59,8 @@ class Fault:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Found:
-    """An error with its place in the document and the members of unions it was found in."""
+class _LocatedError:
+    """A pydantic error with its path in the document and the union members under which it was raised."""
 
     detail: ErrorDetails
     path: Location
@@ -68,26 +68,33 @@ class _Found:
 
 
 def faults(error: ValidationError, document: object, *, at: Location = ()) -> list[Fault]:
-    """Return what is wrong with the part of a study file that stands at `at`, each place once."""
-    found = [_located(detail, document, at) for detail in error.errors(include_url=False)]
-    for place in dict.fromkeys(branch[0] for one in found for branch in one.branches):
-        found = _fitting(found, place)
-    told: dict[Location, Fault] = {}
-    for one in found:
-        message = _several(found, one.path, document, at) or _message(one.detail, (*at, *one.detail["loc"]), one.path)
-        kind = "missing" if one.detail["type"] == "union_tag_not_found" else one.detail["type"]
-        told.setdefault(one.path, Fault(path=one.path, kind=kind, message=message))
-    return [fault for fault in told.values() if not _emptied(fault, told)]
+    """Return the faults of a part of a study file, at most one for each path.
+
+    Args:
+        error: the validation error of this part.
+        document: this part, as it was read.
+        at: where this part is located in the study file.
+    """
+    errors = [_locate(detail, document, at) for detail in error.errors(include_url=False)]
+    for union_path in dict.fromkeys(branch[0] for located in errors for branch in located.branches):
+        errors = _keep_best_member(errors, union_path)
+    by_path: dict[Location, Fault] = {}
+    for located in errors:
+        detail, path = located.detail, located.path
+        message = _union_message(errors, path, document, at) or _message(detail, (*at, *detail["loc"]), path)
+        kind = "missing" if detail["type"] == "union_tag_not_found" else detail["type"]
+        by_path.setdefault(path, Fault(path=path, kind=kind, message=message))
+    return [fault for fault in by_path.values() if not _follows_from_entries(fault, by_path)]
 
 
-def _emptied(fault: Fault, paths: Iterable[Location]) -> bool:
-    """Return whether a list is too short only because its entries are wrong."""
+def _follows_from_entries(fault: Fault, paths: Iterable[Location]) -> bool:
+    """Return whether a list is too short only because its entries are invalid."""
     depth = len(fault.path)
     return fault.kind == "too_short" and any(len(path) > depth and path[:depth] == fault.path for path in paths)
 
 
 def truth_values(document: object, settings: object, at: Location = ()) -> Iterator[tuple[Location, str]]:
-    """Yield place and message for each `true` or `false` that was read as a number: pydantic takes them for 1 and 0."""
+    """Yield path and message of each boolean that pydantic converted to the number 1 or 0."""
     if isinstance(document, bool):
         if isinstance(settings, int | float) and not isinstance(settings, bool):
             yield at, f"is {short(document)}; allowed: a number; write {int(document)} if that is meant"
@@ -103,7 +110,7 @@ def truth_values(document: object, settings: object, at: Location = ()) -> Itera
 
 
 def dotted(path: Location) -> str:
-    """Return a path as a user writes it."""
+    """Return a path in the notation of the study file, such as stages.segment.loss[0]."""
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
@@ -111,98 +118,99 @@ def dotted(path: Location) -> str:
 
 
 def short(value: object) -> str:
-    """Return a value as the file spells it, cut where it is long."""
+    """Return a value as YAML, truncated to 60 characters."""
     if value is None:
         return "empty"
-    text = yaml.safe_dump(_beginning(value), default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+    text = yaml.safe_dump(_truncate(value), default_flow_style=True, width=10_000).removesuffix("...\n").strip()
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _beginning(value: object, depth: int = 4) -> object:
-    """Return at least as much of a value as is shown: writing all of a large one takes long."""
+def _truncate(value: object, depth: int = 4) -> object:
+    """Truncate a value before it is formatted: dumping all of a large one is slow."""
     if isinstance(value, (Mapping, list, tuple)) and not depth:
         return "..."
     if isinstance(value, Mapping):
-        return {key: _beginning(value[key], depth - 1) for key in itertools.islice(value, 60)}
+        return {key: _truncate(value[key], depth - 1) for key in itertools.islice(value, 60)}
     if isinstance(value, (list, tuple)):
-        return [_beginning(item, depth - 1) for item in value[:60]]
+        return [_truncate(item, depth - 1) for item in value[:60]]
     return value[:100] if isinstance(value, str) else value
 
 
-def _located(detail: ErrorDetails, document: object, at: Location) -> _Found:
-    path, here, branches = list(at), document, list[tuple[Location, str | int]]()
+def _locate(detail: ErrorDetails, document: object, at: Location) -> _LocatedError:
+    path, value, branches = list(at), document, list[tuple[Location, str | int]]()
     for position, step in enumerate(detail["loc"], start=1):
-        held = _held(here, step)
+        child = _child(value, step)
         last = position == len(detail["loc"])
-        if held is not _NOTHING or (last and detail["type"] == "missing"):
-            here = held
+        if child is not _MISSING or (last and detail["type"] == "missing"):
+            value = child
             path.append(step)
         elif step != "[key]":
             branches.append((tuple(path), step))
     if detail["type"].startswith("union_tag"):
         path.append(str(detail.get("ctx", {})["discriminator"]).strip("'"))
-    return _Found(detail=detail, path=tuple(path), branches=tuple(branches))
+    return _LocatedError(detail=detail, path=tuple(path), branches=tuple(branches))
 
 
-def _held(value: Any, step: str | int) -> Any:  # noqa: ANN401 - raw document
+def _child(value: Any, step: str | int) -> Any:  # noqa: ANN401 - raw document
     if isinstance(value, Mapping):
-        return value.get(step, _NOTHING)
+        return value.get(step, _MISSING)
     inside = isinstance(value, Sequence) and not isinstance(value, str) and isinstance(step, int) and step < len(value)
-    return value[step] if inside else _NOTHING
+    return value[step] if inside else _MISSING
 
 
-_NOTHING = object()
+_MISSING = object()
 
 
-def _fitting(found: list[_Found], place: Location) -> list[_Found]:
-    """Where a mapping fits several members of a union badly, keep the member it was most likely meant to be."""
-    by_member: dict[str | int, list[_Found]] = {}
-    for one in found:
-        for where, member in one.branches:
-            if where == place:
-                by_member.setdefault(member, []).append(one)
+def _keep_best_member(errors: list[_LocatedError], union_path: Location) -> list[_LocatedError]:
+    """Keep only the errors of the union member that the mapping matches best, if there is a single best one."""
+    by_member: dict[str | int, list[_LocatedError]] = {}
+    for error in errors:
+        for path, member in error.branches:
+            if path == union_path:
+                by_member.setdefault(member, []).append(error)
     if len(by_member) < 2:
-        return found
-    misfits = {member: sum(_misfit(one, place) for one in ones) for member, ones in by_member.items()}
-    best = min(misfits.values())
-    if list(misfits.values()).count(best) > 1 or best >= _OTHER_SHAPE:
-        return found
-    lost = [one for member, ones in by_member.items() if misfits[member] > best for one in ones]
-    return [one for one in found if one not in lost]
+        return errors
+    mismatches = {member: sum(_mismatch(error, union_path) for error in group) for member, group in by_member.items()}
+    best = min(mismatches.values())
+    if list(mismatches.values()).count(best) > 1 or best >= _OTHER_TYPE:
+        return errors
+    dropped = [error for member, group in by_member.items() if mismatches[member] > best for error in group]
+    return [error for error in errors if error not in dropped]
 
 
-_OTHER_SHAPE = 100
+_OTHER_TYPE = 100
+"""Mismatch of a value whose type is not the member's at all."""
 
 
-def _misfit(one: _Found, place: Location) -> int:
-    if one.path == place and one.detail["type"] != "value_error":
-        return _OTHER_SHAPE
-    return int(one.detail["type"] in ("extra_forbidden", "missing"))
+def _mismatch(error: _LocatedError, union_path: Location) -> int:
+    if error.path == union_path and error.detail["type"] != "value_error":
+        return _OTHER_TYPE
+    return int(error.detail["type"] in ("extra_forbidden", "missing"))
 
 
-def _several(found: list[_Found], path: Location, document: object, at: Location) -> str | None:
-    """Return one message where several members of a union stand at this path; None where one does."""
-    members: dict[str | int, _Found] = {}
-    for one in found:
-        for where, member in one.branches:
-            if where == path:
-                members.setdefault(member, one)
+def _union_message(errors: list[_LocatedError], path: Location, document: object, at: Location) -> str | None:
+    """Return one message for the errors of several union members at a path; None if there are fewer than two."""
+    members: dict[str | int, _LocatedError] = {}
+    for error in errors:
+        for union_path, member in error.branches:
+            if union_path == path:
+                members.setdefault(member, error)
     if len(members) < 2:
         return None
     value: Any = document
     for step in path[len(at) :]:
         value = value[step]
-    wanted = [_member(one, member, path) for member, one in members.items()]
-    return f"is {short(value)}; allowed: {' or '.join(wanted)}"
+    allowed = [_describe_member(error, member, path) for member, error in members.items()]
+    return f"is {short(value)}; allowed: {' or '.join(allowed)}"
 
 
-def _member(one: _Found, member: str | int, path: Location) -> str:
+def _describe_member(error: _LocatedError, member: str | int, path: Location) -> str:
     for kind in types_at(path):
         for model in members_of(kind):
             if is_model(model) and model.__name__ == member:
                 fields = {field.alias or name: field.is_required() for name, field in model.model_fields.items()}
                 return f"a mapping with {' and '.join([name for name in fields if fields[name]] or fields)}"
-    return _wanted(one.detail)
+    return _expected(error.detail)
 
 
 def _message(detail: ErrorDetails, location: Location, path: Location) -> str:
@@ -212,20 +220,22 @@ def _message(detail: ErrorDetails, location: Location, path: Location) -> str:
             nested = nested_key(location[:-1], location[-1])
             return unknown("key", location[-1], keys_at(location[:-1]), meant=nested)
         case "missing" | "union_tag_not_found":
-            return f"is missing; allowed: {_described(path)}; add it"
+            return f"is missing; allowed: {_describe_location(path)}; add it"
         case "literal_error" if location[-1] == "[key]":
-            allowed = _words(str(context["expected"]))
+            allowed = _split_names(str(context["expected"]))
             return unknown(str(location[-3]), detail["input"], allowed, meant=_ABBREVIATIONS.get(detail["input"]))
         case "union_tag_invalid":
-            return unknown(str(path[-1]), short(detail["input"].get(path[-1])), _words(str(context["expected_tags"])))
+            return unknown(
+                str(path[-1]), short(detail["input"].get(path[-1])), _split_names(str(context["expected_tags"]))
+            )
         case "value_error":
             return detail["msg"].removeprefix("Value error, ")
         case _:
-            return f"is {short(detail['input'])}; allowed: {_wanted(detail)}{_remedy(detail, path)}"
+            return f"is {short(detail['input'])}; allowed: {_expected(detail)}{_remedy(detail, path)}"
 
 
 def _remedy(detail: ErrorDetails, path: Location) -> str:
-    """Return what to write instead, where it is clear what was meant."""
+    """Return what to write instead; empty if the intention is not clear."""
     value = detail["input"]
     if isinstance(value, str) and detail["type"] in ("mapping_type", "dict_type"):
         name = _ABBREVIATIONS.get(value, value)
@@ -235,26 +245,26 @@ def _remedy(detail: ErrorDetails, path: Location) -> str:
     return ""
 
 
-def _wanted(detail: ErrorDetails) -> str:
+def _expected(detail: ErrorDetails) -> str:
     if detail["type"] == "too_long":
         return f"at most {detail['ctx']['max_length']:,} entries"
-    return _KINDS.get(detail["type"]) or detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return _ALLOWED.get(detail["type"]) or detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
 
 
-def _words(expected: str) -> list[str]:
+def _split_names(expected: str) -> list[str]:
     return expected.replace(" or ", ", ").replace("'", "").split(", ")
 
 
-def _described(location: Location) -> str:
-    """Return what kind of value stands at a place."""
+def _describe_location(location: Location) -> str:
+    """Return which kind of value a location allows."""
     tags = tags_at(location)
     if tags:
         return ", ".join(tags)
     for kind in types_at(location):
         for member in members_of(kind):
             if get_origin(member) in (tuple, list):
-                return _KINDS["tuple_type"]
+                return _ALLOWED["tuple_type"]
             if is_model(member) or get_origin(member) is not None:
-                return _KINDS["dict_type"]
-            return _WORDS.get(member, "a value")
+                return _ALLOWED["dict_type"]
+            return _TYPE_NAMES.get(member, "a value")
     return "a value"

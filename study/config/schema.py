@@ -25,7 +25,7 @@ FreezeName = Literal[
 
 
 class Link(Settings):
-    """One step of a pathway: a stage, and what it takes over from the one before it."""
+    """One step of a pathway: a stage, and the parts it initializes from the previous stage."""
 
     stage: str
     carry: Literal["encoder", "encoder+decoder", "encoder+decoder+head"] = "encoder"
@@ -34,24 +34,24 @@ class Link(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_name(cls, value: Any) -> Any:  # noqa: ANN401 - raw document
+    def _expand_name(cls, value: Any) -> Any:  # noqa: ANN401 - raw document
         return {"stage": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _unfreeze_what(self) -> Self:
+    def _check_unfreeze(self) -> Self:
         if self.unfreeze_after is not None and not self.freeze:
             raise ValueError("unfreeze_after without freeze; allowed: together with freeze; name what is frozen")
         return self
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """Return the carried parts."""
+        """Return the parts whose weights are carried over."""
         parts: tuple[Part, ...] = ("encoder", "decoder", "head")
         return parts[: self.carry.count("+") + 1]
 
 
 class Validation(Settings):
-    """Below `min_cases` validation images nothing validates."""
+    """With fewer than `min_cases` validation images, a stage trains without validation."""
 
     min_cases: Count = 5
 
@@ -64,7 +64,7 @@ class Evaluate(Settings):
 
 
 class Metrics(Settings):
-    """Which classes the means run over."""
+    """Classes over which means are computed."""
 
     classes: tuple[str, ...] | None = Field(default=None, min_length=1)
     background: bool = False
@@ -74,42 +74,42 @@ class Metrics(Settings):
 
 
 class Keep(Settings):
-    """Whose weights stay on disk."""
+    """Which stages keep their weights on disk."""
 
     weights: Literal["parents+best", "all", "none"] = "parents+best"
 
 
 class Resources(Settings):
-    """What one stage may use."""
+    """Resources of one stage."""
 
     cpus: Machines = 1
     gpus: Literal["auto"] | Annotated[float, Field(ge=0, le=4096)] = "auto"
     workers: Machines = 1
-    """Processes that share each batch of a stage; `cpus` and `gpus` are those of one."""
+    """Processes that share each batch of a stage; `cpus` and `gpus` are per process."""
     compile: bool = False
-    """Let torch compile networks first: minutes at the start of a stage, faster updates on a GPU."""
+    """Compile networks with `torch.compile`: minutes at the start of a stage, faster updates on a GPU."""
     pack: bool = False
-    """Give a stage the share of a GPU that the memory of one of its shape implies, instead of `gpus`."""
+    """Reserve the share of a GPU that a similar stage needed as memory, instead of `gpus`."""
 
     @model_validator(mode="after")
-    def _packs_what_shares(self) -> Self:
+    def _check_pack(self) -> Self:
         if self.pack and (self.workers > 1 or self.gpus not in ("auto", 1)):
-            found = f"pack with workers {self.workers} and gpus {self.gpus}"
-            raise ValueError(f"{found}; allowed: with workers 1 and gpus auto or 1; leave these out, or pack")
+            settings = f"pack with workers {self.workers} and gpus {self.gpus}"
+            raise ValueError(f"{settings}; allowed: with workers 1 and gpus auto or 1; leave these out, or pack")
         return self
 
     @model_validator(mode="after")
-    def _workers_have_whole_gpus(self) -> Self:
+    def _check_gpus_of_workers(self) -> Self:
         if self.workers > 1 and self.gpus != "auto" and self.gpus != int(self.gpus):
             raise ValueError(
                 f"gpus {self.gpus} with workers {self.workers}; allowed: with several workers auto or a whole number, "
-                "for two of them cannot speak to each other through one GPU; set gpus: 1, or workers: 1"
+                "because NCCL does not support two workers on one GPU; set gpus: 1, or workers: 1"
             )
         return self
 
     @field_validator("gpus")
     @classmethod
-    def _whole_above_one(cls, value: Literal["auto"] | float) -> Literal["auto"] | float:
+    def _check_gpus(cls, value: Literal["auto"] | float) -> Literal["auto"] | float:
         if value != "auto" and value > 1 and value != int(value):
             raise ValueError(f"is {value}; allowed: auto, a share up to 1, or a whole number; round it")
         return value
@@ -123,16 +123,16 @@ class Checkpoint(Settings):
 
 
 class Tracking(Settings):
-    """Where every stage is also logged as a run; never part of a digest."""
+    """Experiment trackers to which every stage is logged as a run; never part of a digest."""
 
     tensorboard: bool = False
     mlflow: str | None = None
 
     @field_validator("mlflow")
     @classmethod
-    def _without_secrets(cls, value: str | None) -> str | None:
-        place = urlsplit(value or "")
-        if "@" in place.netloc or "password" in place.query.lower() or "token" in place.query.lower():
+    def _check_no_secrets(cls, value: str | None) -> str | None:
+        url = urlsplit(value or "")
+        if "@" in url.netloc or "password" in url.query.lower() or "token" in url.query.lower():
             raise ValueError(
                 "has a user or a password in it, which would be kept with the study; allowed: an address without; set "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where the study is started"
@@ -141,7 +141,7 @@ class Tracking(Settings):
 
 
 class PublishedValue(Settings):
-    """One value and the cells it belongs beside; what `match` leaves out may be anything."""
+    """One value and the cells it is compared with; factors that `match` omits may have any value."""
 
     value: Annotated[float, Field(allow_inf_nan=False)]
     match: Annotated[Rule, AfterValidator(fixed_rule)] = Field(default_factory=dict)
@@ -162,7 +162,7 @@ PUBLISHED: TypeAdapter[tuple[Published, ...]] = TypeAdapter(tuple[Published, ...
 
 
 class StudySpec(Settings):
-    """A whole study file."""
+    """A study file."""
 
     name: Name
     data: Mapping[Name, DataSettings] = Field(min_length=1)
@@ -182,7 +182,7 @@ class StudySpec(Settings):
     published: tuple[Published, ...] = ()
 
     @model_validator(mode="after")
-    def _few_replicates(self) -> Self:
+    def _check_replicates(self) -> Self:
         compare = self.compare
         lists: list[Sized] = [
             compare.architecture,
@@ -200,25 +200,25 @@ class StudySpec(Settings):
         return self
 
     @model_validator(mode="after")
-    def _top_of_searched(self) -> Self:
+    def _check_top(self) -> Self:
         if self.compare.top is not None and self.search is None:
-            found = f"compare.top is {self.compare.top} without search"
-            raise ValueError(f"{found}; allowed: with a search, which ranks the arms; remove it")
+            setting = f"compare.top is {self.compare.top} without search"
+            raise ValueError(f"{setting}; allowed: with a search, which ranks the arms; remove it")
         return self
 
 
 def with_absolute_places(document: Document, spec: StudySpec) -> Document:
-    """Return the document with every path absolute: a study is resumed from any folder."""
-    places: dict[str, object] = {}
+    """Return the document with absolute paths, so that a study can be resumed from any folder."""
+    paths: dict[str, object] = {}
     for name, settings in spec.data.items():
         root = getattr(settings, "root", None)
         if root is not None:
-            places[f"data.{name}.root"] = str(root)
+            paths[f"data.{name}.root"] = str(root)
         for part in ("test", "validation"):
             listed = getattr(settings.split, part)
             if isinstance(listed, FileList):
-                places[f"data.{name}.split.{part}.list"] = str(listed.list)
-    return with_paths(document, places) | {"compare": _with_absolute_files(document["compare"])}
+                paths[f"data.{name}.split.{part}.list"] = str(listed.list)
+    return with_paths(document, paths) | {"compare": _with_absolute_files(document["compare"])}
 
 
 def _with_absolute_files(value: Any) -> Any:  # noqa: ANN401 - raw document

@@ -20,7 +20,7 @@ ON_GRID = 1e-8
 
 
 class Parameter(Settings):
-    """What one setting may be; exactly one of these. Ends are included. `steps` are [first, last, distance]."""
+    """The range of one setting; exactly one kind. Bounds are inclusive. `steps` are [first, last, distance]."""
 
     uniform: Pair | None = None
     loguniform: Pair | None = None
@@ -29,7 +29,7 @@ class Parameter(Settings):
     choices: Annotated[tuple[Any, ...], Field(min_length=1, max_length=MAX_LISTED)] | None = None
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Self:
+    def _check_kind(self) -> Self:
         kinds = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(kinds) != 1:
             allowed = ", ".join(type(self).model_fields)
@@ -45,7 +45,7 @@ class Parameter(Settings):
 
     @field_validator("choices")
     @classmethod
-    def _each_once(cls, value: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    def _check_choices(cls, value: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
         if value is not None and any(list(value).count(item) > 1 for item in value):
             raise ValueError(f"choices are {list(value)}; allowed: each once; remove the repetition")
         return value
@@ -61,57 +61,57 @@ class Parameter(Settings):
 
     @property
     def ends(self) -> Sequence[Any]:
-        """Return values that tell whether all between them fit: both ends, or every choice."""
+        """Return the values to validate in place of the entire range: both bounds, or every choice."""
         pair = self.uniform or self.loguniform or self.integers or self.steps
         return list(self.choices or ()) if pair is None else list(pair[:2])
 
     def holds(self, value: object) -> bool:
-        """Return whether the setting may have a value."""
+        """Return whether a value is in the range."""
         if self.choices is not None:
             return value in self.choices
-        first, last, *distance = self.uniform or self.loguniform or self.steps or (*(self.integers or (0, 0)), 1)
+        first, last, *step_size = self.uniform or self.loguniform or self.steps or (*(self.integers or (0, 0)), 1)
         try:
             number = float(value)  # type: ignore[arg-type]  # refused below
         except (TypeError, ValueError):
             return False
-        steps = (number - first) / distance[0] if distance else 0.0
+        steps = (number - first) / step_size[0] if step_size else 0.0
         return first <= number <= last and abs(steps - round(steps)) < ON_GRID
 
     @property
     def is_continuous(self) -> bool:
-        """Return whether a grid cannot hold all values."""
+        """Return whether the range is continuous, so that no grid can contain all values."""
         return self.uniform is not None or self.loguniform is not None
 
 
 class SuccessiveHalving(Settings):
-    """At epochs `grace_period` x `reduction_factor`^k only the best 1 / `reduction_factor` of those there go on."""
+    """At epochs `grace_period` x `reduction_factor`^k only the best 1 / `reduction_factor` of the trials continue."""
 
     grace_period: Count = 1
     reduction_factor: Annotated[int, Field(ge=2, le=10**6)] = 3
 
 
 class Median(Settings):
-    """Stop what is below the median of earlier trials at that epoch; the first `trials` run to their end."""
+    """Stop trials below the median of earlier trials at the same epoch; the first `trials` are never stopped."""
 
     grace_period: Count = 1
     trials: Count = 5
 
 
 class Prune(Settings):
-    """Which candidates are stopped early; exactly one."""
+    """The pruner of candidates; exactly one."""
 
     successive_halving: SuccessiveHalving | None = None
     median: Median | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _check_one_pruner(self) -> Self:
         if (self.successive_halving is None) == (self.median is None):
             raise ValueError("successive_halving and median; allowed: exactly one of them, such as {median: {}}")
         return self
 
 
 class Search(Settings):
-    """Which settings are searched, on which images, for how long."""
+    """The search for settings: search space, images, number of trials."""
 
     scope: Literal["arm", "study"] = "arm"
     trials: Count
@@ -127,7 +127,7 @@ class Search(Settings):
     defaults: Mapping[str, Any] = {}
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check(self) -> Self:
         problem = self._images_problem() or self._metric_problem() or self._space_problem()
         if problem:
             raise ValueError(problem)
@@ -170,15 +170,15 @@ class Search(Settings):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Return the metrics; the first is the one candidates are compared by in the end."""
+        """Return the metrics; candidates are finally ranked by the first."""
         return (self.metric,) if isinstance(self.metric, str) else self.metric
 
     @property
     def directions(self) -> list[Literal["minimize", "maximize"]]:
-        """Return Optuna's word for each metric."""
+        """Return the direction of each metric, as Optuna names it."""
         return ["minimize" if metric in MINIMISED else "maximize" for metric in self.metrics]
 
     @property
     def sign(self) -> float:
-        """Return what a value of the first metric is multiplied by to make the smallest the best."""
+        """Return the factor that turns the first metric into one to be minimized."""
         return 1.0 if self.directions[0] == "minimize" else -1.0

@@ -1,4 +1,4 @@
-"""Stages as a study file spells them: what is learned from which data, and how."""
+"""The `stages` section of a study file: task, data, optimization."""
 
 from typing import Annotated, Literal, Self
 
@@ -19,14 +19,14 @@ from study.config.fields import Count, Positive, Seed, Settings
 
 
 class ImageOverride(Settings):
-    """What a stage changes of the study's `image`."""
+    """Image settings that a stage overrides."""
 
     size: Annotated[int, Field(ge=16, le=4096)] | None = None
     channels: Literal[1, 3] | None = None
     fit: Literal["stretch", "letterbox"] | None = None
 
     def of(self, image: ImageSettings, prepare: PrepareSettings | None) -> ImageSettings:
-        """Return the study's image settings with what a stage changes."""
+        """Return the image settings of the study with the overrides of a stage."""
         changes = {name: getattr(self, name) for name in self.model_fields_set if getattr(self, name) is not None}
         return image.model_copy(update=changes | ({"prepare": prepare} if prepare is not None else {}))
 
@@ -39,29 +39,30 @@ class EarlyStopping(Settings):
 
 
 class WeightAverage(Settings):
-    """Stochastic weight averaging over the epochs after the share `start` of all; it takes the best epoch's place."""
+    """Stochastic weight averaging over the epochs after the fraction `start`, in place of the best epoch."""
 
     start: Annotated[float, Field(ge=0, lt=1)] = 0.75
 
 
 class Balance(Settings):
-    """An epoch of about `images` training images, every category as often; repeated images are augmented anew.
+    """Balance categories: an epoch has about `images` training images, equally many of each category.
 
-    No image is left out: an epoch is longer where a category has more than its share.
+    Repeated images get different augmentations. No image is left out: an epoch is longer if a category has more
+    images than its share.
     """
 
     images: Count
 
 
 class StageBase(Settings):
-    """What every stage may say. One epoch is one pass over its training images."""
+    """Settings of every stage. One epoch is one pass over its training images."""
 
     data: str
     epochs: Count | None = None
     steps: Positive | None = None
     batch_size: Count = 8
     accumulate: Count = 1
-    """Into how many parts a batch is split, whose gradients add up: less memory, batch norm over a part."""
+    """Gradient accumulation: number of parts of a batch. Needs less memory; batch norm is computed per part."""
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     clip_norm: Annotated[float, Field(gt=0)] | None = None
@@ -77,10 +78,10 @@ class StageBase(Settings):
     backbone: str | None = None
     image: ImageOverride = ImageOverride()
     prepare: PrepareSettings | None = None
-    """In place of the study's `image.prepare`."""
+    """Overrides the study's `image.prepare`."""
 
     @model_validator(mode="after")
-    def _some_image_a_part(self) -> Self:
+    def _check_accumulate(self) -> Self:
         if self.accumulate > self.batch_size:
             raise ValueError(
                 f"accumulate is {self.accumulate} of batches of {self.batch_size}; allowed: at least one image a "
@@ -89,11 +90,11 @@ class StageBase(Settings):
         return self
 
     @model_validator(mode="after")
-    def _one_length(self) -> Self:
+    def _check_length(self) -> Self:
         if (self.epochs is None) == (self.steps is None):
-            given = "both are given" if self.epochs else "neither is given"
+            problem = "both are given" if self.epochs else "neither is given"
             raise ValueError(
-                f"epochs or steps: {given}; allowed: exactly one; `steps` gives every fraction equally many updates"
+                f"epochs or steps: {problem}; allowed: exactly one; `steps` gives every fraction equally many updates"
             )
         return self
 
@@ -111,11 +112,11 @@ class LocalisationStage(StageBase, LocalisationSettings):
 
 
 class ClassThreshold(Settings):
-    """One class counts only from a higher probability on; the likeliest other class takes what falls below.
+    """A separate probability threshold for one class; pixels below it get the most probable other class.
 
-    The probability is the smallest, in steps of 0.005, at which at most the share `false_positive_rate` of the
-    other pixels of the validation images is taken for the class. Scores with it stand beside those without, under
-    the splits test_thresholded and validation_thresholded.
+    The threshold is the smallest multiple of 0.005 at which the false positive rate of the class on the pixels of
+    the validation images is at most `false_positive_rate`. Scores with it are reported in addition to those
+    without, as the splits test_thresholded and validation_thresholded.
     """
 
     class_: str = Field(alias="class")
@@ -123,7 +124,7 @@ class ClassThreshold(Settings):
 
 
 class MaskStage(StageBase, MaskSettings):
-    """A stage that learns masks. `threshold` replaces `evaluate.threshold` when it is scored."""
+    """A stage that learns masks. `threshold` overrides `evaluate.threshold` in its evaluation."""
 
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     class_threshold: ClassThreshold | None = None
@@ -137,7 +138,7 @@ class AdversarialStage(AdversarialSettings, MaskStage):
     """A stage of semi-supervised segmentation."""
 
     accumulate: Literal[1] = 1
-    """Both players of a batch answer to the same maps, which would be kept for all parts."""
+    """Fixed at 1: both networks need the same maps of a batch, which would have to be kept for all parts."""
 
 
 Stage = ReconstructionStage | ClassificationStage | LocalisationStage | SegmentationStage | AdversarialStage

@@ -1,4 +1,4 @@
-"""From a raw document to a `StudySpec`, with every problem found on the way."""
+"""Parse a raw document into a `StudySpec` and collect all problems."""
 
 import copy
 from collections.abc import Mapping
@@ -12,21 +12,21 @@ from study.config.messages import Fault, dotted, faults, truth_values
 from study.config.schema import StudySpec
 from study.errors import Problem
 
-_ROUNDS = 20  # each round removes what was wrong; nesting is far shallower than this
-_STAND_INS: Mapping[Location, Any] = {
+_ROUNDS = 20  # each round removes the invalid values; nesting is far shallower than this
+_PLACEHOLDERS: Mapping[Location, Any] = {
     ("name",): "study",
     ("compare",): {"architecture": ["unet"], "backbone": ["resnet18"]},
     ("compare", "architecture"): ["unet"],
     ("compare", "backbone"): ["resnet18"],
 }
-"""Values for what every study must say, so that the rest can be checked without it."""
+"""Valid values of required keys, so that the rest can be checked if one of them is invalid."""
 
 
 def parse(document: Document) -> tuple[StudySpec | None, list[Problem]]:
-    """Return the spec and what is wrong with the document.
+    """Return the spec and all problems of a document.
 
-    What does not validate is taken out, so that the rest can still be checked; with any problem the
-    spec serves for finding further ones only. None where nothing sensible is left.
+    Invalid values are removed, so that the rest can still be checked. If there are problems, the spec is only good
+    for finding more of them. It is None if the rest cannot be parsed.
     """
     rest, removed, problems = copy.deepcopy(document), set[Location](), list[Problem]()
     for _ in range(_ROUNDS):
@@ -35,19 +35,19 @@ def parse(document: Document) -> tuple[StudySpec | None, list[Problem]]:
             problems += [Problem(path=dotted(path), message=message) for path, message in truth_values(rest, spec)]
             return spec, problems
         except ValidationError as error:
-            found = faults(error, rest)
+            invalid = faults(error, rest)
         problems += [
-            Problem(path=dotted(fault.path), message=fault.message) for fault in found if not _follows(fault, removed)
+            Problem(path=dotted(fault.path), message=fault.message) for fault in invalid if not _follows(fault, removed)
         ]
-        gone = {_prune(rest, path) for path in sorted({fault.path for fault in found}, key=len, reverse=True)}
-        if None in gone:
+        pruned = {_prune(rest, path) for path in sorted({fault.path for fault in invalid}, key=len, reverse=True)}
+        if None in pruned:
             break
-        removed |= {path for path in gone if path is not None}
+        removed |= {path for path in pruned if path is not None}
     return None, problems
 
 
 def _follows(fault: Fault, removed: set[Location]) -> bool:
-    """Return whether a fault is only there because an earlier one was taken out."""
+    """Return whether a fault is only caused by the removal of an earlier one."""
     if fault.kind == "missing":
         return fault.path in removed
     return fault.kind == "value_error" and any(
@@ -56,24 +56,24 @@ def _follows(fault: Fault, removed: set[Location]) -> bool:
 
 
 def _prune(document: Document, path: Location) -> Location | None:
-    """Take out what is wrong and return its path; for a missing key, what misses it. None where nothing is left.
+    """Remove an invalid value, or the mapping that lacks a required key, and return its path; None if nothing remains.
 
-    Lists go as a whole, and so do pathways: what is left of one would be another one.
+    Lists and pathways are removed completely: the rest of one would be a different list or pathway.
     """
-    whole = next((position for position, step in enumerate(path) if isinstance(step, int)), len(path))
-    path = path[: 2 if path[:1] == ("pathways",) else whole]
+    list_depth = next((position for position, step in enumerate(path) if isinstance(step, int)), len(path))
+    path = path[: 2 if path[:1] == ("pathways",) else list_depth]
     if not path:
         return None
     parent: Any = document
     for step in path[:-1]:
         parent = parent.get(step) if isinstance(parent, dict) else None
     if not isinstance(parent, dict):
-        return path  # taken out along with something around it
-    if path in _STAND_INS:
-        parent[path[-1]] = copy.deepcopy(_STAND_INS[path])
+        return path  # removed together with a value that contained it
+    if path in _PLACEHOLDERS:
+        parent[path[-1]] = copy.deepcopy(_PLACEHOLDERS[path])
         return path
-    missing = parent.pop(path[-1], _NOTHING) is _NOTHING
+    missing = parent.pop(path[-1], _MISSING) is _MISSING
     return _prune(document, path[:-1]) if missing or not parent else path
 
 
-_NOTHING = object()
+_MISSING = object()

@@ -1,4 +1,4 @@
-"""Is a data set fit for a study? What is in it, what is wrong with it, and a picture of it."""
+"""Checks a data set before a study: its contents, its problems, and a contact sheet."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,30 +11,30 @@ from pydantic import TypeAdapter, ValidationError
 from datasets.checks.contact import chosen_rows, draw_contact
 from datasets.checks.findings import check
 from datasets.errors import DataError
-from datasets.source import Index, Offer, Progress, Source
+from datasets.source import AnnotationKind, Index, Progress, Source
 from datasets.sources import DataSettings, open_source
 from study.config.document import Document, parse_yaml, set_path
 from study.config.messages import dotted, faults
 from study.errors import ConfigError, Problem
-from study.planning.read_progress import telling
+from study.planning.read_progress import progress_line
 
 COMMAND = "study data check"
-DRAWN = 24
-SPELLED = 16
-"""Names told in a line; of more only how many there are."""
+CONTACT_IMAGES = 24
+MAX_NAMES = 16
+"""Maximum number of names in a line; of further names only the number is given."""
 THREADS = 4
-SHEETS = (".png", ".jpg", ".pdf", ".svg")
-_AT = ("data", "checked")
-"""Where the settings would stand in a study file."""
+CONTACT_SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
+_SETTINGS_PATH = ("data", "checked")
+"""Path of the settings if they were in a study file."""
 
 
 def read_settings(source: str, root: Path | None, overrides: Iterable[str] = ()) -> DataSettings:
-    """Return the settings of one data set as `data.NAME` of a study file has them. Raises `ConfigError`."""
+    """Return the settings of a data set, validated like `data.NAME` of a study file. Raises `ConfigError`."""
     document: Document = {"source": source} | ({"root": str(root)} if root is not None else {})
     for override in overrides:
-        key, given, value = override.partition("=")
+        key, separator, value = override.partition("=")
         try:
-            if not (key and given):
+            if not (key and separator):
                 raise ValueError("it has no key or no value")
             set_path(document, key, parse_yaml(value))
         except (ValueError, yaml.YAMLError) as error:
@@ -44,26 +44,30 @@ def read_settings(source: str, root: Path | None, overrides: Iterable[str] = ())
         adapter: TypeAdapter[DataSettings] = TypeAdapter(DataSettings)
         return adapter.validate_python(document)
     except ValidationError as error:
-        found = faults(error, document, at=_AT)
-        problems = [Problem(path=dotted(one.path[len(_AT) :]), message=one.message) for one in found]
+        errors = faults(error, document, at=_SETTINGS_PATH)
+        problems = [Problem(path=dotted(item.path[len(_SETTINGS_PATH) :]), message=item.message) for item in errors]
         raise ConfigError(problems, COMMAND) from error
 
 
 def data_check(settings: DataSettings, *, cache: Path, output: Path) -> Iterator[str]:
-    """Yield what a data set holds and what is odd about it; draw its contact sheet. Raises `ConfigError` for errors."""
-    if output.suffix.lower() not in SHEETS:
-        message = f"{output} has no ending of a picture; allowed: {', '.join(SHEETS)}; choose another name"
+    """Yield the contents and the problems of a data set, and draw its contact sheet.
+
+    Raises:
+        ConfigError: The data cannot be read or have errors, or the sheet cannot be written.
+    """
+    if output.suffix.lower() not in CONTACT_SUFFIXES:
+        message = f"{output} is not an image file; allowed: {', '.join(CONTACT_SUFFIXES)}; choose another name"
         raise ConfigError([Problem(path="--output", message=message)], COMMAND)
-    progress = telling(settings.source)
+    progress = progress_line(settings.source)
     source = open_source(settings)
     index = _index(source, cache, progress)
-    found = check(index)
+    problems = check(index)
     yield from _counts(source, index, progress)
-    rows = chosen_rows(index, DRAWN)
+    rows = chosen_rows(index, CONTACT_IMAGES)
     if rows:
-        yield from _drawn(source, index, rows, output)
-    yield from (f"warning: {finding.message}" for finding in found if finding.severity == "warning")
-    errors = [finding.message for finding in found if finding.severity == "error"]
+        yield from _draw_sheet(source, index, rows, output)
+    yield from (f"warning: {finding.message}" for finding in problems if finding.severity == "warning")
+    errors = [finding.message for finding in problems if finding.severity == "error"]
     if errors:
         raise ConfigError([Problem(path=settings.source, message=message) for message in errors], COMMAND)
     yield "no errors"
@@ -75,21 +79,21 @@ def _index(source: Source, cache: Path, progress: Progress) -> Index:
     except DataError as error:
         raise ConfigError([Problem(path="", message=str(error))], COMMAND) from error
     except OSError as error:
-        what = f"{error.filename} cannot be used ({error.strerror})"
-        message = f"{what}; allowed: files and folders you may read, and a cache you may write; set ROOT or --cache"
+        reason = f"{error.filename} cannot be used ({error.strerror})"
+        message = f"{reason}; allowed: files and folders you may read, and a cache you may write; set ROOT or --cache"
         raise ConfigError([Problem(path="", message=message)], COMMAND) from error
 
 
-def _drawn(source: Source, index: Index, rows: list[int], output: Path) -> Iterator[str]:
+def _draw_sheet(source: Source, index: Index, rows: list[int], output: Path) -> Iterator[str]:
     try:
         sizes = draw_contact(source, index, rows, output)
     except OSError as error:
-        message = f"{output} cannot be written ({error.strerror}); allowed: a place you may write; choose another"
+        message = f"{output} cannot be written ({error.strerror}); allowed: a writable path; choose another"
         raise ConfigError([Problem(path="--output", message=message)], COMMAND) from error
     areas = sorted(sizes, key=lambda size: size[0] * size[1])
     spread = [f"{width} x {height}" for width, height in dict.fromkeys((areas[0], areas[-1]))]
     yield _line("size", f"{' to '.join(spread)} pixels, of the {len(rows)} images drawn")
-    yield f"wrote {output}: {len(rows)} images with what is known of them"
+    yield f"wrote {output}: {len(rows)} images with their annotations"
 
 
 def _counts(source: Source, index: Index, progress: Progress) -> Iterator[str]:
@@ -98,8 +102,8 @@ def _counts(source: Source, index: Index, progress: Progress) -> Iterator[str]:
     yield _line("images", f"{len(index):,}, of {len(set(index.patients)):,} patients{faulty}")
     for name, column in (("split", index.official), ("category", index.categories)):
         if any(column):
-            yield _line(name, _told(Counter(value or "none" for value in column)))
-    names: Mapping[Offer, Callable[[int], Iterable[str]]] = {
+            yield _line(name, _counts_text(Counter(value or "none" for value in column)))
+    readers: Mapping[AnnotationKind, Callable[[int], Iterable[str]]] = {
         "labels": lambda row: (
             name for name, value in zip(index.labels, source.labels(row), strict=True) if value == 1
         ),
@@ -107,30 +111,30 @@ def _counts(source: Source, index: Index, progress: Progress) -> Iterator[str]:
         "centres": source.centres,
         "masks": lambda row: _classes(source, index, row),
     }
-    for kind, names_of in names.items():
+    for kind, names_of in readers.items():
         rows = [row for row in usable if index.offers[kind][row]]
         with ThreadPoolExecutor(THREADS) as pool:
-            shown = Counter[str]()
-            for done, found in enumerate(pool.map(names_of, rows), start=1):
-                shown.update(list(found))
-                if kind == "masks":  # the only ones that are read from files
+            counts = Counter[str]()
+            for done, row_names in enumerate(pool.map(names_of, rows), start=1):
+                counts.update(list(row_names))
+                if kind == "masks":  # masks are read from files, which takes time
                     progress(done, len(rows))
         if rows:
-            yield _line(kind, f"of {len(rows):,} images: {_told(shown)}")
+            yield _line(kind, f"of {len(rows):,} images: {_counts_text(counts)}")
 
 
 def _classes(source: Source, index: Index, row: int) -> list[str]:
-    """Return the classes that the masks of one image show."""
+    """Return the classes in the masks of an image."""
     masks = source.masks(row)
     if index.overlapping:
         return [name for name, mask in zip(index.classes, masks, strict=True) if mask.any()]
     return [name for number, name in enumerate(index.classes, start=1) if (masks == number).any()]
 
 
-def _told(counts: Counter[str]) -> str:
+def _counts_text(counts: Counter[str]) -> str:
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    told = [f"{name} {times:,}" for name, times in ordered[:SPELLED]]
-    return "; ".join(told + ([f"{len(counts) - SPELLED} more"] if len(counts) > SPELLED else [])) or "none shown"
+    parts = [f"{name} {times:,}" for name, times in ordered[:MAX_NAMES]]
+    return "; ".join(parts + ([f"{len(counts) - MAX_NAMES} more"] if len(counts) > MAX_NAMES else [])) or "none shown"
 
 
 def _line(name: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Is this machine ready? Versions, processors, accelerators, storage, cache, published weights."""
+"""Checks whether this machine can run studies: versions, CPU cores, GPUs, storage, cache, published weights."""
 
 import importlib.metadata
 import os
@@ -20,32 +20,32 @@ LOW_DISK = 5 * 2**30
 
 @dataclass(frozen=True)
 class Finding:
-    """One line; not `sound` where a study could not run."""
+    """A line of the output; `sound` is False if studies cannot run."""
 
     line: str
     sound: bool = True
 
 
 def default_cache() -> Path:
-    """Return the per-user folder of prepared images, created so that only this user reads it: they may be patients'."""
+    """Return the user's folder of prepared images; only the user can read it, because images may be of patients."""
     base = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     folder = Path(base).expanduser() / "segmentation-study"
-    with suppress(OSError):  # whatever writes there first reports it
+    with suppress(OSError):  # the first write reports it
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 
 def findings(storage: Path, cache: Path) -> Iterator[Finding]:
-    """Look at everything in turn."""
+    """Yield the result of each check."""
     yield Finding(f"python       {platform.python_version()} on {platform.system()} {platform.machine()}")
     for name in LIBRARIES:
         yield Finding(f"library      {name} {importlib.metadata.version(name)}")
-    yield Finding(f"processors   {os.cpu_count()}")
-    yield _accelerators()
-    for what, folder in (("storage", storage), ("cache", cache)):
+    yield Finding(f"CPU cores    {os.cpu_count()}")
+    yield _gpus()
+    for name, folder in (("storage", storage), ("cache", cache)):
         store = Store(folder)
         problem = store.writable_problem()
-        yield Finding(f"{what:12} {problem or _free(store)}", sound=problem is None)
+        yield Finding(f"{name:12} {problem or _free(store)}", sound=problem is None)
     if hub.reachable():
         yield Finding("weights      the hub of published weights answers")
     else:
@@ -55,17 +55,17 @@ def findings(storage: Path, cache: Path) -> Iterator[Finding]:
         )
 
 
-def _accelerators() -> Finding:
+def _gpus() -> Finding:
     import torch
 
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     if not names and any(GPUS.glob("*")):
-        built = f"torch {torch.__version__}, built for CUDA {torch.version.cuda}"
+        build = f"torch {torch.__version__}, built for CUDA {torch.version.cuda}"
         return Finding(
-            f"accelerators {built}, cannot use the GPU of this machine; install a driver and a torch that fit each "
+            f"GPUs         {build}, cannot use the GPU of this machine; install a driver and a torch that fit each "
             "other, or set resources.gpus: 0", sound=False
         )  # fmt: skip
-    return Finding(f"accelerators {', '.join(names) or 'none; studies run on the processors'}")
+    return Finding(f"GPUs         {', '.join(names) or 'none; studies run on the CPU'}")
 
 
 def _free(store: Store) -> str:

@@ -1,4 +1,4 @@
-"""What of a storage no study refers to any more, and its removal."""
+"""Finds and removes folders of a storage that no study refers to."""
 
 import shutil
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.store.lease import is_leased
-from study.store.object_store import each, grouped
+from study.store.object_store import for_each, group_by_folder
 from study.store.paths import JOURNAL
 from study.store.references import planned_by_all
 from study.store.store import Store
@@ -17,53 +17,56 @@ PLACES = ("stages", "work", "damaged")
 
 @dataclass(frozen=True, kw_only=True)
 class Garbage:
-    """A folder that can go: a finished stage, the work on one, or what was set aside as damaged."""
+    """A folder to remove: a finished stage, an unfinished one, or a damaged one."""
 
     folder: str
     """Relative to the storage."""
     bytes: int
 
 
-def garbage(store: Store) -> list[Garbage]:
-    """List what no study of the storage plans or searches with; work that a living process has claimed stays.
+def find_garbage(store: Store) -> list[Garbage]:
+    """Return the folders that no study of the storage plans or has searched; leased work is kept.
 
-    Raises `ConfigError` where it cannot be told of some study what it needs.
+    Raises:
+        ConfigError: It cannot be determined which stages a study needs.
     """
-    wanted = planned_by_all(store) | _searched(store)
-    found = []
+    referenced = planned_by_all(store) | _searched(store)
+    garbage = []
     for folder, size in _folders(store).items():
         place, _, name = folder.partition("/")
-        claimed = place == "work" and is_leased(store.work(name), store.mirror)
-        if place == "damaged" or (name not in wanted and not claimed):
-            found.append(Garbage(folder=folder, bytes=size))
-    return found
+        is_in_use = place == "work" and is_leased(store.work(name), store.mirror)
+        if place == "damaged" or (name not in referenced and not is_in_use):
+            garbage.append(Garbage(folder=folder, bytes=size))
+    return garbage
 
 
-def remove(store: Store, found: list[Garbage]) -> None:
-    """Remove what was listed. Raises `OSError` where that is not allowed."""
-    for one in found:
-        with suppress(FileNotFoundError):  # another process removes it too, or its work ended
-            shutil.rmtree(store.root / one.folder)
+def remove_garbage(store: Store, garbage: list[Garbage]) -> None:
+    """Remove these folders. Raises `OSError` if one cannot be removed."""
+    for item in garbage:
+        with suppress(FileNotFoundError):  # removed by another process, or its stage has ended
+            shutil.rmtree(store.root / item.folder)
     if store.mirror is not None:
-        each(store.mirror.remote.delete_folder, [one.folder for one in found])
+        for_each(store.mirror.remote.delete_folder, [item.folder for item in garbage])
 
 
 def _searched(store: Store) -> frozenset[str]:
     names = store.studies(JOURNAL)
     if not names:
         return frozenset()
-    from study.search.journal import journalled  # brings Optuna
+    from study.search.journal import journal_stages  # imports Optuna
 
-    return frozenset[str]().union(*(journalled(store.study(name)) for name in names))
+    return frozenset[str]().union(*(journal_stages(store.study(name)) for name in names))
 
 
 def _folders(store: Store) -> Mapping[str, int]:
-    """Return the bytes in each folder that may be garbage."""
+    """Return the bytes of each folder in `PLACES`."""
     if store.mirror is not None:
         entries = {key: entry for place in PLACES for key, entry in store.mirror.remote.entries(place).items()}
-        return {folder: sum(one.bytes for one in files.values()) for folder, files in grouped(entries, 2).items()}
-    found = [path for place in PLACES for path in sorted((store.root / place).glob("*")) if path.is_dir()]
-    return {f"{path.parent.name}/{path.name}": _size(path) for path in found}
+        return {
+            folder: sum(file.bytes for file in files.values()) for folder, files in group_by_folder(entries, 2).items()
+        }
+    folders = [path for place in PLACES for path in sorted((store.root / place).glob("*")) if path.is_dir()]
+    return {f"{path.parent.name}/{path.name}": _size(path) for path in folders}
 
 
 def _size(folder: Path) -> int:

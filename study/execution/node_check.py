@@ -1,4 +1,4 @@
-"""Whether a node of a cluster sees what a study was planned with: the same data, weights and storage."""
+"""Check that a node of a cluster can access the data, weights and storage of a plan."""
 
 import uuid
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from study.planning.graph import Plan
 from study.store.atomic import hash_of
 from study.store.store import Store
 
-MARK = ".storage-"
-"""How a file's name begins that tells a storage from another machine's own folder at the same path."""
+ID_PREFIX = ".storage-"
+"""Prefix of the name of the file that identifies a storage; a local folder at the same path does not have it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Footing:
-    """What is asked of a node.
+class NodeCheck:
+    """The check of one node.
 
-    `marks` tell the data of the plan, `weights` are hashes of its files of initial weights, `storage` is a file of it,
-    None for a URI.
+    `marks` are fingerprints of the planned data, `weights` are hashes of the files of initial weights, `storage` is
+    the path of a file in the storage, None if the storage is a URI.
     """
 
     data: Mapping[str, DatasetViewSpec]
@@ -31,48 +31,48 @@ class Footing:
     storage: Path | None
 
     def __call__(self) -> str:
-        """Return what the node lacks, nothing where it may take part."""
+        """Return why the node is rejected; empty if it passes."""
         if self.storage is not None and not self.storage.is_file():
             return f"does not see the storage {self.storage.parent}"
         for name, spec in self.data.items():
             try:
-                there = mark(DatasetView.open(spec, self.cache))
+                fingerprint = data_fingerprint(DatasetView.open(spec, self.cache))
             except (DataError, OSError) as error:
                 return f"cannot read {name}: {error}"
-            if there != self.marks[name]:
+            if fingerprint != self.marks[name]:
                 return f"has other files under {name} than were planned with"
-        for file, content in self.weights.items():
+        for file, expected in self.weights.items():
             try:
-                found = hash_of(file)
+                actual = hash_of(file)
             except OSError as error:
                 return f"cannot read {file}: {error.strerror or error}"
-            if found != content:
+            if actual != expected:
                 return f"has another {file} than was planned with"
         return ""
 
 
-def mark(view: DatasetView) -> str:
-    """Return the digest of what a data set's index says of its images."""
+def data_fingerprint(view: DatasetView) -> str:
+    """Return the digest of the images and annotations in the index of a data set."""
     index = view.index
-    return digest([list(index.ids), list(index.content), {kind: list(held) for kind, held in index.offers.items()}])
+    return digest([list(index.ids), list(index.content), {kind: list(hashes) for kind, hashes in index.offers.items()}])
 
 
-def node_check(plan: Plan, store: Store, cache: Path) -> Footing:
-    """Return the check of this plan; a storage that is reached by a URI is asked of nobody."""
-    return Footing(
+def node_check(plan: Plan, store: Store, cache: Path) -> NodeCheck:
+    """Return the node check of a plan. A storage URI is not checked."""
+    return NodeCheck(
         data={name: view.spec for name, view in plan.views.items()},
-        marks={name: mark(view) for name, view in plan.views.items()},
+        marks={name: data_fingerprint(view) for name, view in plan.views.items()},
         weights=plan.files,
         cache=cache,
-        storage=None if store.origin else store.root / mark_of(store.root),
+        storage=None if store.origin else store.root / storage_id(store.root),
     )
 
 
-def mark_of(storage: Path) -> str:
-    """Return the name of a file that no other storage has unless it is a copy; made when it is first asked for."""
-    found = sorted(storage.glob(f"{MARK}*"))
-    if found:
-        return found[0].name
-    own = storage / f"{MARK}{uuid.uuid4().hex}"
-    own.touch()
-    return own.name
+def storage_id(storage: Path) -> str:
+    """Return the name of the file that identifies a storage; create it at the first call."""
+    existing = sorted(storage.glob(f"{ID_PREFIX}*"))
+    if existing:
+        return existing[0].name
+    created = storage / f"{ID_PREFIX}{uuid.uuid4().hex}"
+    created.touch()
+    return created.name

@@ -1,4 +1,4 @@
-"""What a run needs beside a sound plan: places to write, initial weights to read."""
+"""Checks before a run: writable folders and available initial weights."""
 
 from pathlib import Path
 
@@ -11,17 +11,17 @@ from study.store.store import Store
 
 
 def preloaded_module(document: Document) -> str | None:
-    """Return the module that processes import before they get work; those of Ray Train are new ones for each stage."""
+    """Return the module that worker processes preload; None with several workers, which are new for each stage."""
     resources = document.get("resources")
     several = isinstance(resources, dict) and resources.get("workers", 1) != 1
     return None if several else "study.training.preload"
 
 
 def refuse_unready(plan: Plan, storage: Path, cache: Path) -> None:
-    """Raise `ConfigError` where a folder cannot be written, or published weights are neither cached nor to be had."""
+    """Raise `ConfigError` if a folder is not writable or published weights are not available."""
     store = Store(storage)
-    lacking = missing_weights(plan, pending_stages(plan, store), store)
-    problems = [Problem(path="compare.initial_weights", message=line) for line in lacking]
+    missing = missing_weights(plan, pending_stages(plan, store), store)
+    problems = [Problem(path="compare.initial_weights", message=line) for line in missing]
     for option, folder in (("--storage", storage), ("--cache", cache)):
         unwritable = Store(folder).writable_problem()
         if unwritable:

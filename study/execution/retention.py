@@ -1,4 +1,4 @@
-"""Which weights of a finished study stay in its storage."""
+"""Retention of the weights of a finished study."""
 
 from collections.abc import Callable
 
@@ -9,16 +9,20 @@ from study.store.store import Store
 
 
 def drop_weights(plan: Plan, store: Store, best: frozenset[str], say: Callable[[str], None]) -> None:
-    """Remove the weights that `keep` does not name, except those of stages that other studies need."""
+    """Remove the weights that `keep` does not select, except for stages of other studies."""
     if plan.spec.keep.weights == "all":
         return
     parents = frozenset(node.parent for node in plan.nodes.values() if node.parent)
     kept = parents | best if plan.spec.keep.weights == "parents+best" else frozenset[str]()
-    own = plan.nodes.keys() | plan.candidates.keys() | (plan.searches.tried() if plan.searches is not None else set())
+    stages = (
+        plan.nodes.keys()
+        | plan.candidates.keys()
+        | (plan.searches.candidate_stages() if plan.searches is not None else set())
+    )
     try:
-        shared = planned_by_all(store, but=plan.spec.name)
-    except ConfigError as refused:
-        unknown = " and ".join(problem.path for problem in refused.problems)
-        say(f"no weights were removed, as {unknown} may need them: its plan is missing or damaged")
+        shared = planned_by_all(store, exclude=plan.spec.name)
+    except ConfigError as error:
+        unreadable = " and ".join(problem.path for problem in error.problems)
+        say(f"no weights were removed, as {unreadable} may need them: its plan is missing or damaged")
         return
-    store.drop_weights((store.finished() & own) - kept - shared)
+    store.drop_weights((store.finished() & stages) - kept - shared)

@@ -1,4 +1,4 @@
-"""Running on a cluster what is left of a plan: brings Ray, so it is imported where something is left."""
+"""Run the pending stages of a plan on a cluster. Imports Ray, so it is imported only if stages are pending."""
 
 import time
 from collections.abc import Iterable
@@ -8,52 +8,54 @@ from typing import TYPE_CHECKING
 
 from cluster.connect import Capacity, connected
 from cluster.local_cluster import LocalCluster
-from cluster.nodes import ALL, AdmittedNodes, checked
-from cluster.protocol import Listener, QueuedStage, Share
+from cluster.nodes import ALL_NODES, AdmittedNodes, check_nodes
+from cluster.protocol import Listener, QueuedStage, StageResources
 from cluster.scheduling.capacity import Slots
 from cluster.scheduling.executor import execute
-from cluster.scheduling.stage_queue import Queue
+from cluster.scheduling.stage_queue import StageQueue
 from study.errors import ConfigError, Problem
 from study.execution.gpu_packing import Packing
 from study.execution.node_check import node_check
 from study.execution.worker import Worker
 from study.monitoring.display import Display
 from study.monitoring.plan_summary import write_plan
-from study.monitoring.tracking import tracked
+from study.monitoring.tracking import open_tracking
 from study.planning.graph import Plan, image_epochs
 from study.planning.pending import PendingStages, pending_stages
 from study.planning.pretrained import pretrained_weights
 from study.store.lease import is_leased
-from study.store.pretrained import keep
-from study.store.retry import patiently
+from study.store.pretrained import store_weights
+from study.store.retry import retry_io
 from study.store.store import Store
 from study.training.job import RuntimeContext, stage_job
 
 if TYPE_CHECKING:
     from study.search.controller import Driver
 
-HELD_SECONDS = 1.0
-"""Until a stage that another process holds is asked about again."""
+LEASE_CHECK_SECONDS = 1.0
+"""Interval between checks of a stage that another process has leased."""
 CHECK_SECONDS = 3600.0
-"""For a node to read data that it sees for the first time."""
+"""Timeout of the node check, in which a node may have to index the data for the first time."""
 
 
 def execute_pending(
-    plan: Plan, left: PendingStages, store: Store, cache: Path, cluster: str | LocalCluster, display: Display
-) -> Queue:
-    """Run what is left of a plan, and what a search brings, on the cluster at an address, or on this machine's own."""
+    plan: Plan, pending: PendingStages, store: Store, cache: Path, cluster: str | LocalCluster, display: Display
+) -> StageQueue:
+    """Run the pending stages of a plan, and those of its searches, on the cluster at an address or a local one."""
     spec = plan.spec
-    # Finished ancestors go along: one that turns out damaged, or without weights by then, is trained again.
-    lineage = _with_ancestors(plan, left.stages)
+    # Finished ancestors are included: one that is damaged or lost its weights is trained again.
+    lineage = _with_ancestors(plan, pending.stages)
     jobs = {
-        digest: stage_job(plan, plan.nodes[digest], needs_weights=digest in left.again or digest not in left.stages)
+        digest: stage_job(
+            plan, plan.nodes[digest], needs_weights=digest in pending.again or digest not in pending.stages
+        )
         for digest in lineage
     }
-    with connected(cluster) as whole:
-        admission = _admission(plan, store, cache, display) if whole.joined else ALL
-        capacity = whole.now(admission.without)
+    with connected(cluster) as initial:
+        admission = _admission(plan, store, cache, display) if initial.joined else ALL_NODES
+        capacity = initial.refreshed(admission.excluded)
         gpus = _gpus(plan, capacity)
-        if whole.joined and spec.resources.gpus == "auto" and not gpus:
+        if initial.joined and spec.resources.gpus == "auto" and not gpus:
             display.line("no node has a GPU now, so resources.gpus auto takes none; set it to 1 where some join later")
         _refuse_too_small(plan, capacity, gpus)
         runtime = RuntimeContext(
@@ -61,21 +63,23 @@ def execute_pending(
             cpus=spec.resources.cpus, gpus=gpus, workers=spec.resources.workers, compiles=spec.resources.compile,
         )  # fmt: skip
         worker = Worker(jobs, runtime)
-        if whole.joined or store.mirror is not None:
-            keep(store, pretrained_weights(plan, left, store))
+        if initial.joined or store.mirror is not None:
+            store_weights(store, pretrained_weights(plan, pending, store))
         source = _source(plan, store, worker, display)
-        with display, tracked(display, plan, store) as listener:
+        with display, open_tracking(display, plan, store) as listener:
             packing = _packing(plan, store, listener, capacity, admission) if spec.resources.pack and gpus else None
-            elsewhere = _Elsewhere(store, display)
+            is_leased_elsewhere = _LeasedElsewhere(store, display)
             queue = execute(
                 [_item(plan, digest) for digest in lineage],
                 worker,
                 packing or listener,
                 capacity=capacity,
-                share=Share(cpus=spec.resources.cpus, gpus=gpus, workers=spec.resources.workers),
+                resources=StageResources(cpus=spec.resources.cpus, gpus=gpus, workers=spec.resources.workers),
                 admission=admission,
-                done=lineage.keys() - set(left.stages),
-                may_start=lambda digest: (packing is None or packing.may_start(digest)) and not elsewhere(digest),
+                done=lineage.keys() - set(pending.stages),
+                may_start=lambda digest: (
+                    (packing is None or packing.may_start(digest)) and not is_leased_elsewhere(digest)
+                ),
                 gpus=packing.take if packing is not None else None,
                 source=source,
             )
@@ -85,45 +89,47 @@ def execute_pending(
         return queue
 
 
-class _Elsewhere:
-    """Whether another process holds a stage; of one that is held, asked again after a while."""
+class _LeasedElsewhere:
+    """Whether another process has leased a stage; leased stages are checked again after an interval."""
 
     def __init__(self, store: Store, display: Display) -> None:
         self._store, self._display = store, display
-        self._held: dict[str, float] = {}
+        self._checked_at: dict[str, float] = {}
 
     def __call__(self, digest: str) -> bool:
-        if time.monotonic() - self._held.get(digest, float("-inf")) < HELD_SECONDS:
+        if time.monotonic() - self._checked_at.get(digest, float("-inf")) < LEASE_CHECK_SECONDS:
             return True
-        held = is_leased(self._store.work(digest), self._store.mirror)
-        if held:
-            if not self._held:
+        leased = is_leased(self._store.work(digest), self._store.mirror)
+        if leased:
+            if not self._checked_at:
                 label = self._display.label(digest)
                 self._display.line(f"{label}: a process of another driver, or one lost a moment ago, holds it; waiting")
-            self._held[digest] = time.monotonic()
-        return held
+            self._checked_at[digest] = time.monotonic()
+        return leased
 
 
 def _admission(plan: Plan, store: Store, cache: Path, display: Display) -> AdmittedNodes:
-    """Ask the nodes whether they see this study's data and storage. Raises `ConfigError` where all are at fault.
+    """Check that the nodes can access data and storage. Raises `ConfigError` if all nodes are rejected.
 
-    Where none has processors yet, as on a cluster that grows with the work, each is asked when it joins.
+    If no node has CPUs yet, as on an autoscaling cluster, nodes are checked when they join.
     """
     check = node_check(plan, store, cache)
     display.line("asking the nodes of the cluster whether they see the data and the storage")
-    nodes = checked(check, seconds=CHECK_SECONDS)
-    out = [node for node in nodes if node.fault]
-    for node in out:
+    nodes = check_nodes(check, seconds=CHECK_SECONDS)
+    rejected = [node for node in nodes if node.fault]
+    for node in rejected:
         display.line(node.text)
-    if out and len(out) == len(nodes):
-        why = f"each {out[0].fault}, or the like"
-        message = f"no node of the cluster can work on it: {why}; allowed: paths that every node sees; name such paths"
+    if rejected and len(rejected) == len(nodes):
+        reason = f"each {rejected[0].fault}, or a similar problem"
+        message = (
+            f"no node of the cluster can work on it: {reason}; allowed: paths that every node sees; name such paths"
+        )
         raise ConfigError([Problem(path="data", message=message)], plan.file)
-    return AdmittedNodes.of(check, nodes)
+    return AdmittedNodes.from_checks(check, nodes)
 
 
 def _source(plan: Plan, store: Store, worker: Worker, display: Display) -> "Driver | None":
-    """Return where candidates, and what is compared after a search, come from."""
+    """Return the source of candidates and of the stages that are compared after a search; None without a search."""
     if plan.searches is None:
         return None
     from study.search.controller import Driver
@@ -132,20 +138,20 @@ def _source(plan: Plan, store: Store, worker: Worker, display: Display) -> "Driv
         lineage = _with_ancestors(plan, digests)
         finished = {name for name in lineage if store.is_finished(name)}
         usable = {name for name in finished if store.has_weights(name)}
-        wanted = set(lineage) - usable if candidates else set(digests)
-        display.expect(wanted)
-        made = [_late_item(plan, name, worker, again=name in finished - usable) for name in lineage]
-        return made, set(lineage) - wanted
+        pending = set(lineage) - usable if candidates else set(digests)
+        display.expect(pending)
+        queue_items = [_added_item(plan, name, worker, again=name in finished - usable) for name in lineage]
+        return queue_items, set(lineage) - pending
 
     def compared() -> Iterable[str]:
-        patiently(lambda: write_plan(plan, store))
+        retry_io(lambda: write_plan(plan, store))
         return pending_stages(plan, store).stages
 
     return Driver(plan.searches, store, items=items, compared=compared, say=display.line)
 
 
-def _late_item(plan: Plan, digest: str, worker: Worker, *, again: bool) -> QueuedStage:
-    """Return an item that brings its own job; a candidate is not tried twice where it fails."""
+def _added_item(plan: Plan, digest: str, worker: Worker, *, again: bool) -> QueuedStage:
+    """Return a queue item with its own job; a failed candidate is not retried."""
     job = stage_job(plan, plan.node(digest), needs_weights=again)
     candidate = digest not in plan.nodes
     work = replace(worker, jobs={digest: job}, candidate=candidate)
@@ -153,28 +159,28 @@ def _late_item(plan: Plan, digest: str, worker: Worker, *, again: bool) -> Queue
 
 
 def _with_ancestors(plan: Plan, stages: Iterable[str]) -> dict[str, None]:
-    """Return stages and all they descend from, each once."""
+    """Return stages and all their ancestors, each once."""
     lineage: dict[str, None] = {}
     for digest in stages:
-        at: str | None = digest
-        while at is not None and at not in lineage:
-            lineage[at] = None
-            at = plan.node(at).parent
+        current: str | None = digest
+        while current is not None and current not in lineage:
+            lineage[current] = None
+            current = plan.node(current).parent
     return lineage
 
 
 def _refuse_too_small(plan: Plan, capacity: Capacity, gpus: float) -> None:
-    """Refuse what this machine can never start; a cluster that is joined may grow."""
+    """Raise `ConfigError` if stages need more than this machine has; an external cluster may grow."""
     workers = plan.spec.resources.workers
-    wanted = {"cpus": (plan.spec.resources.cpus, capacity.cpus), "gpus": (gpus, capacity.gpus)}
+    resources = {"cpus": (plan.spec.resources.cpus, capacity.cpus), "gpus": (gpus, capacity.gpus)}
     problems = [
         Problem(
             path=f"resources.{name}",
-            message=f"is {asked:g}{f' for each of {workers} workers' if workers > 1 else ''} and this machine has "
-            f"{there:g}; allowed: at most what there is; lower it, or name a larger cluster with --address",
+            message=f"is {required:g}{f' for each of {workers} workers' if workers > 1 else ''} and this machine has "
+            f"{available:g}; allowed: at most what there is; lower it, or name a larger cluster with --address",
         )
-        for name, (asked, there) in wanted.items()
-        if asked * workers > there
+        for name, (required, available) in resources.items()
+        if required * workers > available
     ]
     if problems and not capacity.joined:
         raise ConfigError(problems, plan.file)
@@ -187,8 +193,8 @@ def _item(plan: Plan, digest: str) -> QueuedStage:
 
 
 def _packing(plan: Plan, store: Store, listener: Listener, capacity: Capacity, admission: AdmittedNodes) -> Packing:
-    whole = Share(cpus=plan.spec.resources.cpus, gpus=1.0)
-    return Packing(listener, plan, store, slots=Slots(whole, capacity, admission.without, spare=False))
+    gpu_slot = StageResources(cpus=plan.spec.resources.cpus, gpus=1.0)
+    return Packing(listener, plan, store, slots=Slots(gpu_slot, capacity, admission.excluded, spare=False))
 
 
 def _gpus(plan: Plan, capacity: Capacity) -> float:

@@ -1,4 +1,4 @@
-"""The folder of a study in its storage: its file, its plan and the failures of its last run."""
+"""The folder of a study in its storage: study file, plan and failures of the last run."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from study.planning.pending import set_damaged_aside
 from study.store.atomic import is_newer, set_folder_aside, signed, write_atomic
 from study.store.documents import signed_spec
 from study.store.paths import COMPARISONS, FAILURES, FILES, SPEC
-from study.store.retry import append_patiently
+from study.store.retry import append_with_retries
 from study.store.store import Store
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ Say = Callable[[str], None]
 
 
 def write_study(plan: Plan, document: Document, store: Store, say: Say) -> None:
-    """Write a study's file and plan; whatever is damaged is moved aside first and reported by `say`."""
+    """Write the file and plan of a study; move damaged files aside first and report them with `say`."""
     folder = store.study(plan.spec.name)
-    for place in (folder / name for name in FILES):
-        if aside := set_folder_aside(place):
-            say(f"{place} is a folder; it is now {aside.name}")
+    for path in (folder / name for name in FILES):
+        if renamed := set_folder_aside(path):
+            say(f"{path} is a folder; it is now {renamed.name}")
     absolute = with_absolute_places(document, plan.spec)
     write_atomic(folder / SPEC, signed_spec(yaml.safe_dump(absolute, sort_keys=False, allow_unicode=True)))
     for damage in set_damaged_aside(plan, store).values():
@@ -47,7 +47,7 @@ def forget_failures(plan: Plan, store: Store) -> None:
 
 
 def failure_writer(plan: Plan, store: Store) -> Callable[[str, str], None]:
-    """Return a function that stores the error of a stage, given by its digest."""
+    """Return a function that appends the error of a stage, given by digest, to the failures."""
     file = store.study(plan.spec.name) / FAILURES
 
     def write(digest: str, error: str) -> None:
@@ -57,7 +57,7 @@ def failure_writer(plan: Plan, store: Store) -> Callable[[str, str], None]:
             with file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(signed(failure)) + "\n")
 
-        append_patiently(file, append)
+        append_with_retries(file, append)
 
     return write
 

@@ -1,15 +1,15 @@
-"""The work of one process of the cluster: stages by digest. It imports torch when it gets the first one."""
+"""The worker process: runs stages by digest. Imports torch with the first stage."""
 
 import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster.nodes import NodesRejected, running, this_node
-from cluster.protocol import Report, Share, StageOutcome
+from cluster.nodes import NodesRejected, current_admission, this_node
+from cluster.protocol import Report, StageOutcome, StageResources
 from study.store.damage import DamagedStageError
 from study.store.lease import LeaseHeld
-from study.store.object_store import under
-from study.store.retry import patiently
+from study.store.object_store import join_uri
+from study.store.retry import retry_io
 from study.training.job import RuntimeContext, StageJob
 
 if TYPE_CHECKING:
@@ -20,38 +20,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Worker:
-    """The work of one process of the cluster, sent there once. `candidate`: a search may have it stopped."""
+    """The callable that a worker process runs. `candidate`: the stage belongs to a search, which may prune it."""
 
     jobs: dict[str, StageJob]
     runtime: RuntimeContext
     candidate: bool = False
 
     def __call__(self, digest: str, report: Report) -> StageOutcome:
-        """Perform one stage and say how it ended."""
-        # Imported here: it takes seconds, and the driver needs none of it.
+        """Run one stage and return its outcome."""
+        # Imported here: torch takes seconds to import, and the driver does not need it.
         from study.training.loader import CPU, UnusableGpu, WorkerContext
         from study.training.oom import OutOfMemoryError, too_large
         from study.training.train_stage import run_stage
 
-        job, around = self.jobs[digest], self.runtime
-        store = around.store
-        device, joined = CPU, running().check is not None
+        job, runtime = self.jobs[digest], self.runtime
+        store = runtime.store
+        device, joined = CPU, current_admission().check is not None
         try:
-            if around.workers == 1:  # else this process only waits, where there may be no GPU
-                device = _device(around, joined=joined)
-            context = WorkerContext(report=report, device=device, compiles=around.compiles)
-            spread = self._spread(job, report) if around.workers > 1 else None
-            patiently(functools.partial(run_stage, job, around, context, spread))
-        except SystemExit:  # how Tune stops a trial: one that is pruned, and all of them where the driver fails
+            if runtime.workers == 1:  # otherwise this process only waits and may have no GPU
+                device = _device(runtime, joined=joined)
+            context = WorkerContext(report=report, device=device, compiles=runtime.compiles)
+            distribute = self._distribute_function(job, report) if runtime.workers > 1 else None
+            retry_io(functools.partial(run_stage, job, runtime, context, distribute))
+        except SystemExit:  # raised by Tune to stop a trial: if it is pruned, or the driver fails
             if self.candidate:
                 store.drop_work(digest)
             raise
-        except NodesRejected as met:
-            return StageOutcome(status="rejected", detail=str(met), nodes=tuple(node.id for node in met.nodes))
+        except NodesRejected as error:
+            return StageOutcome(status="rejected", detail=str(error), nodes=tuple(node.id for node in error.nodes))
         except UnusableGpu as error:
             return StageOutcome(status="failed", detail=f"this machine {error}")
         except OutOfMemoryError as error:
-            return StageOutcome(status="failed", detail=too_large(job, around, device, error))
+            return StageOutcome(status="failed", detail=too_large(job, runtime, device, error))
         except LeaseHeld:
             return StageOutcome(status="busy")
         except DamagedStageError as error:
@@ -59,41 +59,41 @@ class Worker:
             return StageOutcome(status="redo", detail=error.short, redo=error.digest)
         return StageOutcome(status="done")
 
-    def _spread(self, job: StageJob, report: Report) -> "DistributeFunction":
-        """Return how a stage is shared among workers."""
-        from cluster.scheduling.multi_worker import distribute
+    def _distribute_function(self, job: StageJob, report: Report) -> "DistributeFunction":
+        """Return the function that distributes a stage over several workers."""
+        from cluster.scheduling.multi_worker import run_on_workers
 
-        around, work = self.runtime, self.runtime.store.work(job.digest)
-        scratch = under(around.origin, f"work/{job.digest}") if around.origin else str(work)
+        runtime, folder = self.runtime, self.runtime.store.work(job.digest)
+        scratch = join_uri(runtime.origin, f"work/{job.digest}") if runtime.origin else str(folder)
 
-        def spread(train: "Member") -> None:
-            distribute(
-                functools.partial(_in_worker, train, around, running().check is not None),
+        def run_distributed(train: "Member") -> None:
+            run_on_workers(
+                functools.partial(_in_worker, train, runtime, current_admission().check is not None),
                 report,
-                share=Share(cpus=around.cpus, gpus=around.gpus, workers=around.workers),
-                admission=running(),
+                resources=StageResources(cpus=runtime.cpus, gpus=runtime.gpus, workers=runtime.workers),
+                admission=current_admission(),
                 name="train",
                 scratch=scratch,
             )
 
-        return spread
+        return run_distributed
 
 
 def _in_worker(
-    train: "Member", around: RuntimeContext, joined: bool, rank: int, world: int, report: Report
+    train: "Member", runtime: RuntimeContext, joined: bool, rank: int, world: int, report: Report
 ) -> None:  # fmt: skip
     from study.training.loader import WorkerContext
 
-    device = _device(around, joined=joined)
-    train(WorkerContext(report=report, rank=rank, world=world, device=device, compiles=around.compiles))
+    device = _device(runtime, joined=joined)
+    train(WorkerContext(report=report, rank=rank, world=world, device=device, compiles=runtime.compiles))
 
 
-def _device(around: RuntimeContext, *, joined: bool) -> "torch.device":
-    """Return the device of this process. Raises `UnusableGpu`, or `NodesRejected` if others can do without its node."""
-    from study.training.loader import UnusableGpu, own_device
+def _device(runtime: RuntimeContext, *, joined: bool) -> "torch.device":
+    """Return the device of this process. Raises `UnusableGpu`, or `NodesRejected` on a cluster with other nodes."""
+    from study.training.loader import UnusableGpu, process_device
 
     try:
-        return own_device(around.gpus)
+        return process_device(runtime.gpus)
     except UnusableGpu as error:
         if not joined:
             raise

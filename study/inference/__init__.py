@@ -1,4 +1,4 @@
 """Trained networks on images: prediction and export."""
 
 MIN_SIDE, MAX_SIDE = 16, 16_384
-"""Of `--size` and `--tile` of `study predict`, in pixels."""
+"""Limits of `--size` and `--tile` of `study predict`, in pixels."""

@@ -1,4 +1,4 @@
-"""A trained network for other programs: `study export`."""
+"""Exports trained networks for other programs: `study export`."""
 
 import importlib.util
 import json
@@ -16,109 +16,118 @@ from datasets.errors import DataError
 from datasets.source import Pixels
 from datasets.sources import DataSettings, open_source
 from datasets.targets import fit_image
-from models.export import MODULES, Answer, largest_difference, library_model, library_problem, write_onnx
+from models.export import MODULES, Ensemble, largest_difference, library_model, library_problem, write_onnx
 from study.errors import ConfigError, Problem
-from study.inference.inputs import pictures
-from study.inference.model_card import card
+from study.inference.inputs import find_images
+from study.inference.model_card import model_card
 from study.inference.select import Choice
 from study.store.store import Store
 from study.training.load_model import Model, open_model
 from study.training.loader import to_images
 
 COMMAND = "study export"
-CHECKED = 4
-"""Real images that ONNX is checked on."""
-CLOSE = 1e-4
-"""How far probabilities may be from torch's."""
+MAX_CHECK_IMAGES = 4
+"""Number of images that an ONNX file is checked on."""
+MAX_DIFFERENCE = 1e-4
+"""Maximum allowed difference of probabilities between ONNX and torch."""
 
 
 def export(
-    choice: Choice, store: Store, place: Path, *, images: Sequence[Path], ensemble: bool, cache: Path
+    choice: Choice, store: Store, path: Path, *, images: Sequence[Path], ensemble: bool, cache: Path
 ) -> Iterator[str]:
-    """Write one network, or the mean of a cell's, in the form that the place's suffix names; yield what was done.
+    """Write one network, or the mean of all networks of a cell; yield lines for the user.
 
-    Raises `ConfigError`.
+    Args:
+        choice: The stages to export.
+        store: The storage.
+        path: Output; its suffix determines the format: .onnx, .safetensors or none (a folder).
+        images: Images to check ONNX on; default: images of the training data.
+        ensemble: Whether to write the mean of all networks.
+        cache: Folder of the indexes of data sets.
+
+    Raises:
+        ConfigError: The path exists or cannot be written, or the format does not support the network.
     """
-    write = _writer(place, ensemble=ensemble)
-    if place.is_file() or (place.is_dir() and any(place.iterdir())):
-        raise _refused(f"{place} exists; allowed: a new place; choose another with -o or remove it")
+    write = _writer(path, ensemble=ensemble)
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise _config_error(f"{path} exists; allowed: a new path; choose another with -o or remove it")
     models = [open_model(store, digest) for digest in choice.digests]
     if len(models) > 1 and not ensemble:
         best = max(models, key=lambda model: model.record["best_score"] or 0.0)
         score = f"{best.record['best_score']:.3f}" if best.record["best_score"] is not None else "none"
         yield f"of {len(models)} networks {best.digest[:8]} has the best validation score: {score}"
         models = [best]
-    shown = _shown(images, choice, models[0], cache) if place.suffix == ".onnx" else None
+    check_images = _check_images(images, choice, models[0], cache) if path.suffix == ".onnx" else None
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        yield from write(models, choice, place, shown)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield from write(models, choice, path, check_images)
     except OSError as error:
-        message = (
-            f"{place} cannot be written ({error.strerror}); allowed: a place you may write; choose another with -o"
-        )
-        raise _refused(message) from error
+        message = f"{path} cannot be written ({error.strerror}); allowed: a writable path; choose another with -o"
+        raise _config_error(message) from error
 
 
-Shown = tuple[Tensor, str] | None
-"""Images (N, channels, S, S) in 0..1 and whose they are."""
-Writer = Callable[[list[Model], Choice, Path, Shown], Iterator[str]]
+CheckImages = tuple[Tensor, str] | None
+"""Images (N, channels, S, S) in 0..1 and a description of them; None if the format is not checked."""
+Writer = Callable[[list[Model], Choice, Path, CheckImages], Iterator[str]]
 
 
-def _writer(place: Path, *, ensemble: bool) -> Writer:
+def _writer(path: Path, *, ensemble: bool) -> Writer:
     writers: dict[str, Writer] = {".onnx": _onnx, ".safetensors": _safetensors, "": _folder}
-    if place.suffix not in writers:
-        raise _refused(f"{place} ends in {place.suffix}; allowed: .onnx, .safetensors, or a folder; rename it")
-    if ensemble and place.suffix != ".onnx":
-        raise _refused("--ensemble is for .onnx; allowed: one network elsewhere; leave it out or write .onnx")
-    if place.suffix == ".onnx" and any(importlib.util.find_spec(name) is None for name in MODULES):
+    if path.suffix not in writers:
+        raise _config_error(f"{path} ends in {path.suffix}; allowed: .onnx, .safetensors, or a folder; rename it")
+    if ensemble and path.suffix != ".onnx":
+        raise _config_error("--ensemble is for .onnx; allowed: one network elsewhere; leave it out or write .onnx")
+    if path.suffix == ".onnx" and any(importlib.util.find_spec(name) is None for name in MODULES):
         message = f"{' and '.join(MODULES)} are needed for .onnx and not installed; allowed: .safetensors or a folder"
-        raise _refused(f'{message}; pip install "segmentation-study[export]"')
-    return writers[place.suffix]
+        raise _config_error(f'{message}; pip install "segmentation-study[export]"')
+    return writers[path.suffix]
 
 
-def _onnx(models: list[Model], choice: Choice, place: Path, shown: Shown) -> Iterator[str]:
-    assert shown is not None
-    answer = Answer([model.network for model in models], exclusive=models[0].outputs.exclusive).eval()
-    aside = place.with_name(f".{place.name}")
+def _onnx(models: list[Model], choice: Choice, path: Path, check_images: CheckImages) -> Iterator[str]:
+    assert check_images is not None
+    network = Ensemble([model.network for model in models], exclusive=models[0].outputs.exclusive).eval()
+    temporary = path.with_name(f".{path.name}")
     image = models[0].image
-    about = metadata(models[0], choice) | {"stages": [model.digest for model in models]}
+    onnx_metadata = metadata(models[0], choice) | {"stages": [model.digest for model in models]}
     try:
-        write_onnx(answer, aside, channels=image.channels, size=image.size, metadata=about)
+        write_onnx(network, temporary, channels=image.channels, size=image.size, metadata=onnx_metadata)
     except ValueError as error:
-        raise _refused(str(error)) from error
-    pixels, of = shown
-    difference = largest_difference(answer, aside, pixels)
-    if not difference <= CLOSE:
-        aside.unlink()
-        raise _refused(f"ONNX is {difference:.1e} from torch on {of}; allowed: {CLOSE:.0e}; use .safetensors")
-    aside.replace(place)
-    yield f"checked on {of}: probabilities are at most {difference:.1e} from torch's"
+        raise _config_error(str(error)) from error
+    pixels, description = check_images
+    difference = largest_difference(network, temporary, pixels)
+    if not difference <= MAX_DIFFERENCE:
+        temporary.unlink()
+        raise _config_error(
+            f"ONNX is {difference:.1e} from torch on {description}; allowed: {MAX_DIFFERENCE:.0e}; use .safetensors"
+        )
+    temporary.replace(path)
+    yield f"checked on {description}: probabilities are at most {difference:.1e} from torch's"
     shape = f"(N, {image.channels}, {image.size}, {image.size})"
-    yield f"wrote {place}: {len(models)} network{'s' * (len(models) > 1)}, images {shape} of 0 to 1"
+    yield f"wrote {path}: {len(models)} network{'s' * (len(models) > 1)}, images {shape} of 0 to 1"
 
 
-def _safetensors(models: list[Model], choice: Choice, place: Path, _: Shown) -> Iterator[str]:
+def _safetensors(models: list[Model], choice: Choice, path: Path, _: CheckImages) -> Iterator[str]:
     (model,) = models
-    about = {
+    header = {
         name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata(model, choice).items()
     }
-    save_file({name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}, place, metadata=about)
-    yield f"wrote {place}: the weights, with what they are for in its header"
+    save_file({name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}, path, metadata=header)
+    yield f"wrote {path}: the weights, with their metadata in the header"
 
 
-def _folder(models: list[Model], choice: Choice, place: Path, _: Shown) -> Iterator[str]:
+def _folder(models: list[Model], choice: Choice, path: Path, _: CheckImages) -> Iterator[str]:
     (model,) = models
     problem = library_problem(model.blueprint)
     if problem:
-        raise _refused(problem)
-    made: Any = library_model(model.blueprint, model.network)
-    made.save_pretrained(place)
-    (place / "README.md").write_text(card(model, choice, metadata(model, choice)), encoding="utf-8")
-    yield f"wrote {place}: segmentation_models_pytorch.from_pretrained reads it; README.md is its model card"
+        raise _config_error(problem)
+    exported: Any = library_model(model.blueprint, model.network)
+    exported.save_pretrained(path)
+    (path / "README.md").write_text(model_card(model, choice, metadata(model, choice)), encoding="utf-8")
+    yield f"wrote {path}: segmentation_models_pytorch.from_pretrained reads it; README.md is its model model_card"
 
 
 def metadata(model: Model, choice: Choice) -> dict[str, object]:
-    """Return what a program needs to use a network, by name."""
+    """Return the metadata that a program needs to use a network."""
     image, outputs = model.image, model.outputs
     network = model.network
     return {
@@ -139,36 +148,36 @@ def metadata(model: Model, choice: Choice) -> dict[str, object]:
     }
 
 
-def _shown(places: Sequence[Path], choice: Choice, model: Model, cache: Path) -> tuple[Tensor, str]:
-    """Return real images to check on: those that are named, else the first ones of the data it learned from."""
+def _check_images(paths: Sequence[Path], choice: Choice, model: Model, cache: Path) -> tuple[Tensor, str]:
+    """Return the given images, or the first images of the training data, with a description."""
     try:
-        found, of = _named(places) if places else _own(choice, model, cache)
+        images, description = _given_images(paths) if paths else _training_images(choice, model, cache)
     except DataError as error:
-        raise _refused(f"--images: {error}") from error
+        raise _config_error(f"--images: {error}") from error
     except OSError as error:
         message = f"{error.filename} cannot be used ({error.strerror}); allowed: images to check on that you may read"
-        raise _refused(f"{message}; name some with --images") from error
-    squares = np.stack([fit_image(pixels, model.image) for pixels in found])
-    return to_images(torch.from_numpy(squares), torch.device("cpu")), of
+        raise _config_error(f"{message}; name some with --images") from error
+    squares = np.stack([fit_image(pixels, model.image) for pixels in images])
+    return to_images(torch.from_numpy(squares), torch.device("cpu")), description
 
 
-def _named(places: Sequence[Path]) -> tuple[list[Pixels], str]:
-    files = [picture.file for picture in pictures(places, Path())][:CHECKED]
+def _given_images(paths: Sequence[Path]) -> tuple[list[Pixels], str]:
+    files = [image.file for image in find_images(paths, Path())][:MAX_CHECK_IMAGES]
     return [read(file, "image") for file in files], f"{len(files)} of the images named"
 
 
-def _own(choice: Choice, model: Model, cache: Path) -> tuple[list[Pixels], str]:
+def _training_images(choice: Choice, model: Model, cache: Path) -> tuple[list[Pixels], str]:
     from pydantic import TypeAdapter
 
     name = model.record["settings"]["data"]
     if name not in choice.spec.get("data", {}):
-        raise DataError(f"no study tells where data {name} are; allowed: images to check on; name some")
+        raise DataError(f"no study defines the data {name}; allowed: images to check on; name some")
     adapter: TypeAdapter[DataSettings] = TypeAdapter(DataSettings)
     source = open_source(adapter.validate_python(choice.spec["data"][name]))
     index = source.index(cache)
-    rows = [row for row, fault in enumerate(index.faults) if not fault][:CHECKED]
+    rows = [row for row, fault in enumerate(index.faults) if not fault][:MAX_CHECK_IMAGES]
     return [source.image(row) for row in rows], f"{len(rows)} images of {name}"
 
 
-def _refused(message: str) -> ConfigError:
+def _config_error(message: str) -> ConfigError:
     return ConfigError([Problem(path="", message=message)], COMMAND)

@@ -1,4 +1,4 @@
-"""Pictures that a user names, and where the answers to each are written."""
+"""Input images of `study predict`, and the paths of their output files."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,71 +12,78 @@ COMMAND = "study predict"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A file to read, and the start of the names of what is written about it."""
+class InputImage:
+    """An image file, and the path of its output files without their suffix."""
 
     file: Path
     output: Path
 
-    def named(self, ending: str) -> Path:
-        """Return an output file, such as with the ending `_overlay.png`."""
-        return self.output.with_name(self.output.name + ending)
+    def output_file(self, suffix: str) -> Path:
+        """Return the path of an output file, such as with the suffix `_overlay.png`."""
+        return self.output.with_name(self.output.name + suffix)
 
 
-def pictures(places: Sequence[Path], folder: Path) -> list[Picture]:
-    """Return the pictures of files and folders, each once; folders below a named one are kept in the output.
+def find_images(paths: Sequence[Path], folder: Path) -> list[InputImage]:
+    """Return the images among these files and folders, each once.
 
-    Names that differ in their suffix alone keep it. Raises `ConfigError` where there are none, or two would be
-    written to one place.
+    Outputs keep the folder structure below a given folder. An output keeps the suffix of its image if another image
+    has the same name without it.
+
+    Args:
+        paths: Files, and folders that are searched recursively.
+        folder: The output folder; files in it are not inputs.
+
+    Raises:
+        ConfigError: There are no images, or two images would have the same output.
     """
-    found: dict[Path, Path] = {}
-    for place in places:
-        for file, relative in _files(place, folder):
-            found.setdefault(file.resolve(), folder / relative)
-    if not found:
-        shown = ", ".join(map(str, places))
-        message = f"{shown}: no image is there; allowed: {', '.join(sorted(SUFFIXES))}, or folders of them; name some"
+    outputs: dict[Path, Path] = {}
+    for path in paths:
+        for file, relative in _files(path, folder):
+            outputs.setdefault(file.resolve(), folder / relative)
+    if not outputs:
+        shown = ", ".join(map(str, paths))
+        message = f"{shown}: no images found; allowed: {', '.join(sorted(SUFFIXES))}, or folders of them; name some"
         raise ConfigError([Problem(path="", message=message)], COMMAND)
-    stems = Counter(_key(place.with_suffix("")) for place in found.values())
-    planned = [
-        Picture(file=file, output=place if stems[_key(place.with_suffix(""))] > 1 else place.with_suffix(""))
-        for file, place in found.items()
-    ]
-    _refuse_two_in_one_place(planned)
-    return planned
+    stems = Counter(_case_insensitive(output.with_suffix("")) for output in outputs.values())
+    images = []
+    for file, output in outputs.items():
+        is_unique = stems[_case_insensitive(output.with_suffix(""))] == 1
+        images.append(InputImage(file=file, output=output.with_suffix("") if is_unique else output))
+    _check_unique_outputs(images)
+    return images
 
 
-def _files(place: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield files with their names in the output; what lies in the output folder is an answer, not a picture."""
-    if not place.is_dir():
-        yield place, Path(place.name)  # one that is not there is told of when it is read
+def _files(path: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield image files with their relative output paths; files in the output folder are skipped."""
+    if not path.is_dir():
+        yield path, Path(path.name)  # a missing file is reported when it is read
         return
-    answers = folder.resolve()
-    for file in sorted(place.rglob("*")):
-        if file.suffix.lower() in SUFFIXES and file.is_file() and answers not in file.resolve().parents:
-            yield file, file.relative_to(place)
+    output_folder = folder.resolve()
+    for file in sorted(path.rglob("*")):
+        if file.suffix.lower() in SUFFIXES and file.is_file() and output_folder not in file.resolve().parents:
+            yield file, file.relative_to(path)
 
 
-def _refuse_two_in_one_place(planned: Iterable[Picture]) -> None:
-    first: dict[str, Path] = {}
-    for picture in planned:
-        other = first.setdefault(_key(picture.output), picture.file)
-        if other != picture.file:
-            message = f"{other} and {picture.file} would both be written as {picture.output.name}"
+def _check_unique_outputs(images: Iterable[InputImage]) -> None:
+    file_of: dict[str, Path] = {}
+    for image in images:
+        first = file_of.setdefault(_case_insensitive(image.output), image.file)
+        if first != image.file:
+            message = f"{first} and {image.file} would both be written as {image.output.name}"
             remedy = "allowed: different names in one call; give the second another output folder"
             raise ConfigError([Problem(path="", message=f"{message}; {remedy}")], COMMAND)
 
 
-def refuse_overwriting(planned: Sequence[Picture], endings: Sequence[str]) -> None:
-    """Raise `ConfigError` where an answer would replace a picture."""
-    files = {picture.file for picture in planned}
-    for picture in planned:
-        for ending in endings:
-            if picture.named(ending).resolve() in files:
-                message = f"would replace the image {picture.named(ending)}; allowed: another folder; choose one"
+def check_no_overwrite(images: Sequence[InputImage], suffixes: Sequence[str]) -> None:
+    """Raise `ConfigError` if an output file would overwrite an input image."""
+    files = {image.file for image in images}
+    for image in images:
+        for suffix in suffixes:
+            if image.output_file(suffix).resolve() in files:
+                message = f"would replace the image {image.output_file(suffix)}; allowed: another folder; choose one"
                 raise ConfigError([Problem(path="--output", message=message)], COMMAND)
 
 
-def _key(place: Path) -> str:
-    """Return what is equal for names that some file systems hold for one."""
-    return str(place).casefold()
+def _case_insensitive(path: Path) -> str:
+    """Return a key that is equal for paths that are the same file on a case-insensitive file system."""
+    return str(path).casefold()

@@ -22,8 +22,8 @@ tags: [segmentation, segmentation-models-pytorch]
 
 ## Intended use
 
-Research on segmentation of images like those it learned from. **Not a medical device and not for diagnosis**: no one
-has examined whether it is safe or of use in care.
+Research on segmentation of images like the training images. **Not a medical device and not for diagnosis**: its
+safety and clinical benefit have not been evaluated.
 
 ## Use
 
@@ -33,12 +33,12 @@ import torch
 
 model = smp.from_pretrained("FOLDER").eval()
 mean, std = torch.tensor({mean}), torch.tensor({std})
-images = torch.rand(1, {channels}, {size}, {size})  # yours: 0 to 1
+images = torch.rand(1, {channels}, {size}, {size})  # your images, values 0 to 1
 logits = model((images - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1))
 probabilities = logits.{activation}
 ```
 
-Images are fitted into {size} x {size} pixels ({fit}) with {channels} channel{plural}{prepare}. {decision}
+Images are resized to {size} x {size} pixels ({fit}) with {channels} channel{plural}{prepare}. {decision}
 
 ## Data
 
@@ -50,10 +50,10 @@ Images are fitted into {size} x {size} pixels ({fit}) with {channels} channel{pl
 
 ## Limits
 
-- Images of other scanners, hospitals, patients or diseases than those of its data may be segmented much worse.
-- Probabilities are those of the training, not calibrated further.
+- Performance may be much worse on images of other scanners, hospitals, patients or diseases.
+- Probabilities are not calibrated.
 - {validated}
-- Nothing is known here of subgroups such as age or sex.
+- Performance by subgroup, such as age or sex, has not been evaluated.
 
 ## Origin
 
@@ -62,8 +62,8 @@ Versions: {libraries}.
 """
 
 
-def card(model: Model, choice: Choice, about: Mapping[str, Any]) -> str:
-    """Return the text: use, data, metrics with intervals, limits, origin."""
+def model_card(model: Model, choice: Choice, metadata: Mapping[str, Any]) -> str:
+    """Return the Markdown text: use, data, metrics with intervals, limits, origin."""
     record, outputs = model.record, model.outputs
     name = choice.spec.get("name")
     return _CARD.format(
@@ -74,52 +74,56 @@ def card(model: Model, choice: Choice, about: Mapping[str, Any]) -> str:
         kind="exclusive" if outputs.exclusive else "overlapping",
         classes=", ".join(outputs.names),
         activation="softmax(dim=1)" if outputs.exclusive else "sigmoid()",
-        decision=_decision(model, about["threshold"]),
-        prepare=f", after these changes: {json.dumps(about['prepare'])}" if _changes(model) else "",
+        decision=_decision(model, metadata["threshold"]),
+        prepare=f", after these changes: {json.dumps(metadata['prepare'])}" if _is_preprocessed(model) else "",
         plural="s" if model.image.channels > 1 else "",
         data=_data(model, choice),
         metrics=_metrics(choice, outputs.names),
-        validated=_validated(record["data"]["validation"]),
+        validated=_validation_text(record["data"]["validation"]),
         digest=model.digest,
-        study=f" of study {name} ({choice.told})" if name else "",
+        study=f" of study {name} ({choice.description})" if name else "",
         seed=record["seed"],
         updates=record["updates"],
         epoch=record["best_epoch"],
         fingerprint=record["data"]["fingerprint"],
         libraries=", ".join(f"{library} {version}" for library, version in record["libraries"].items()),
-        **{key: about[key] for key in ("mean", "std", "channels", "size", "fit")},
+        **{key: metadata[key] for key in ("mean", "std", "channels", "size", "fit")},
     )
 
 
-def _changes(model: Model) -> bool:
+def _is_preprocessed(model: Model) -> bool:
     return model.image.prepare != type(model.image.prepare)()
 
 
 def _decision(model: Model, threshold: float) -> str:
     outputs = model.outputs
     if not outputs.exclusive:
-        return f"A class is there from probability {threshold:g} on."
+        return f"A pixel belongs to a class if its probability is at least {threshold:g}."
     if len(outputs.names) == 1:
-        return f"Channel 0 is the background; {outputs.names[0]} is there from probability {threshold:g} on."
-    return "Channel 0 is the background; the likeliest class of a pixel wins."
+        return (
+            f"Channel 0 is the background; a pixel is {outputs.names[0]} if its probability is at least {threshold:g}."
+        )
+    return "Channel 0 is the background; each pixel gets the class with the highest probability."
 
 
 def _data(model: Model, choice: Choice) -> str:
-    used, name = model.record["data"], model.record["settings"]["data"]
+    counts, name = model.record["data"], model.record["settings"]["data"]
     source = choice.spec.get("data", {}).get(name, {}).get("source")
-    kind = f" (source {source})" if source else ""
+    source_text = f" (source {source})" if source else ""
     start = model.record["initial_weights"]
-    before = f"It started from {start} weights." if start else f"It started from stage `{model.record['parent']}`."
+    start_text = f"It started from {start} weights." if start else f"It started from stage `{model.record['parent']}`."
     return (
-        f"Data set {name}{kind}: {used['train']} images with labels to learn from, {used['validation']} to choose the "
-        f"best epoch. {before}"
+        f"Data set {name}{source_text}: {counts['train']} images with labels for training, {counts['validation']} for "
+        f"validation. {start_text}"
     )
 
 
-def _validated(images: int) -> str:
+def _validation_text(images: int) -> str:
     if not images:
-        return "No image validated it: the last epoch was taken."
-    return f"The epoch was chosen on {images} images, and this network by the same score where a cell has several."
+        return "There were no validation images: the weights are those of the last epoch."
+    return (
+        f"The epoch, and this network among those of its cell, were chosen by the score on {images} validation images."
+    )
 
 
 def _metrics(choice: Choice, classes: Sequence[str]) -> str:
@@ -127,18 +131,18 @@ def _metrics(choice: Choice, classes: Sequence[str]) -> str:
     if choice.study is None:
         return "None: no study of the storage scored it."
     rows = read_comparisons(choice.study, {"split": "test", "aggregation": "dataset"}).to_pylist()
-    found = {
+    scores = {
         (row["class"], row["metric"]): row
         for row in rows
         if all(row.get(key) == value for key, value in choice.cell.items())
     }
-    metrics = [metric for metric in METRICS if any(key[1] == metric for key in found)]
+    metrics = [metric for metric in METRICS if any(key[1] == metric for key in scores)]
     if not metrics:
         return "None: its study has no scores yet."
     lines = [f"| class | {' | '.join(metrics)} |", f"| --- |{' --- |' * len(metrics)}"]
     for name in (MACRO, *classes):
-        lines.append(f"| {name} | {' | '.join(_interval(found.get((name, metric))) for metric in metrics)} |")
-    replicates = max(row["n"] for row in found.values())
+        lines.append(f"| {name} | {' | '.join(_interval(scores.get((name, metric))) for metric in metrics)} |")
+    replicates = max(row["n"] for row in scores.values())
     note = (
         f"On test images of {replicates} networks of the same cell (folds and seeds), of which this is one: mean and "
         "95 % interval of the expected score of a new training, counted over the pixels of all test images. "

@@ -207,10 +207,10 @@ def _by_class(masks: Masks, outputs: Outputs, labelled: Masks) -> dict[str, Mask
 
 
 def _evaluated_size(spec: StudySpec) -> int:
-    """Return the side at which the study's arms are scored; pathways that cannot be resolved any more are left out."""
+    """Return the image side at which the study's arms are scored; pathways with unknown stages are ignored."""
     resolver = Resolver(spec)
-    whole = {name for name, links in spec.pathways.items() if spec.stages.keys() >= {link.stage for link in links}}
-    arms = [resolver.arm(row) for row in assignments(spec) if row["pathway"] in whole]
+    resolvable = {name for name, links in spec.pathways.items() if spec.stages.keys() >= {link.stage for link in links}}
+    arms = [resolver.arm(row) for row in assignments(spec) if row["pathway"] in resolvable]
     return evaluated_size(spec, [arm for arm in arms if arm is not None])
 
 

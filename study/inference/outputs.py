@@ -1,4 +1,4 @@
-"""Files that `study predict` writes for an image: masks, an overlay of their outlines, probabilities."""
+"""Output files of `study predict` for an image: masks, an overlay of their outlines, probabilities."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from datasets.checks.contact import COLOURS
 from datasets.source import Pixels
 from models.counts import predicted_ids, predicted_masks
 from models.tasks.base import Outputs
-from study.inference.inputs import Picture
+from study.inference.inputs import InputImage
 from study.store.atomic import write_json
 
 OVERLAY, ARRAYS, DESCRIPTION = "_overlay.png", ".npz", "predictions.json"
@@ -38,9 +38,9 @@ class PredictionWriter:
     probabilities: Precision | None = None
 
     @property
-    def endings(self) -> list[str]:
-        """Return the endings of the names of all files of an image."""
-        masks = [".png"] if self.outputs.exclusive else self._mask_endings()
+    def suffixes(self) -> list[str]:
+        """Return the suffixes of all output files of an image."""
+        masks = [".png"] if self.outputs.exclusive else self._mask_suffixes()
         extra = [OVERLAY] if self.overlay else []
         return masks + extra + ([ARRAYS] if self.probabilities else [])
 
@@ -54,51 +54,54 @@ class PredictionWriter:
         masks = predicted_masks(probabilities[None], exclusive=self.outputs.exclusive, threshold=self.threshold)
         return np.asarray(masks[0].numpy(), np.bool_)
 
-    def write(self, picture: Picture, pixels: Pixels, probabilities: Tensor) -> NDArray[np.bool_]:
+    def write(self, image: InputImage, pixels: Pixels, probabilities: Tensor) -> NDArray[np.bool_]:
         """Write the files of one image and return its masks (classes, H, W).
 
         The pixels of the image have the size of the probabilities (channels, H, W).
         """
-        picture.output.parent.mkdir(parents=True, exist_ok=True)
+        image.output.parent.mkdir(parents=True, exist_ok=True)
         masks = self.masks(probabilities)
         if self.outputs.exclusive:
             ids = predicted_ids(probabilities[None], threshold=self.threshold)[0]
-            _save(ids.to(torch.uint8).numpy(), picture.named(".png"))
+            _save(ids.to(torch.uint8).numpy(), image.output_file(".png"))
         else:
-            for ending, mask in zip(self._mask_endings(), masks, strict=True):
-                _save(mask.astype(np.uint8) * np.uint8(255), picture.named(ending))
+            for suffix, mask in zip(self._mask_suffixes(), masks, strict=True):
+                _save(mask.astype(np.uint8) * np.uint8(255), image.output_file(suffix))
         if self.overlay:
-            _save(outlined(pixels, masks), picture.named(OVERLAY))
+            _save(draw_outlines(pixels, masks), image.output_file(OVERLAY))
         if self.probabilities:
             values = probabilities.numpy().astype(self.probabilities.value)
-            np.savez_compressed(picture.named(ARRAYS), probabilities=values, names=np.array(self.channels))
+            np.savez_compressed(image.output_file(ARRAYS), probabilities=values, names=np.array(self.channels))
         return masks
 
     def write_description(self, folder: Path, record: Mapping[str, object]) -> None:
         """Write `predictions.json`: `record`, the threshold, the meaning of mask files and overlay colours."""
         names = self.outputs.names
-        meaning: dict[str, object] = {"ids": dict(enumerate(self.channels))} if self.outputs.exclusive else {}
-        meaning |= {"files": dict(zip(names, self.endings, strict=False))} if not self.outputs.exclusive else {}
-        meaning |= {"colours": {name: _hex(number) for number, name in enumerate(names)}} if self.overlay else {}
-        write_json(folder / DESCRIPTION, {**record, "threshold": self.threshold, **meaning})
+        legend: dict[str, object] = {"ids": dict(enumerate(self.channels))} if self.outputs.exclusive else {}
+        legend |= {"files": dict(zip(names, self.suffixes, strict=False))} if not self.outputs.exclusive else {}
+        legend |= {"colours": {name: _hex(number) for number, name in enumerate(names)}} if self.overlay else {}
+        write_json(folder / DESCRIPTION, {**record, "threshold": self.threshold, **legend})
 
-    def _mask_endings(self) -> list[str]:
-        """Return the endings of the mask files of overlapping classes."""
-        words = [re.sub(r"[^\w.+-]+", "_", name) for name in self.outputs.names]
-        unique = [word if words.index(word) == at else f"{word}_{at + 1}" for at, word in enumerate(words)]
-        return [f"_{word}.png" for word in unique]
+    def _mask_suffixes(self) -> list[str]:
+        """Return the suffixes of the mask files of overlapping classes."""
+        safe_names = [re.sub(r"[^\w.+-]+", "_", name) for name in self.outputs.names]
+        unique = [
+            name if safe_names.index(name) == number else f"{name}_{number + 1}"
+            for number, name in enumerate(safe_names)
+        ]
+        return [f"_{name}.png" for name in unique]
 
 
-def outlined(pixels: Pixels, masks: NDArray[np.bool_]) -> Pixels:
+def draw_outlines(pixels: Pixels, masks: NDArray[np.bool_]) -> Pixels:
     """Return the image (H, W, 3) with the outlines of masks (classes, H, W) in the colours of their classes."""
     import cv2
 
-    drawn = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels.copy()
+    overlay = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels.copy()
     width = max(1, round(max(masks.shape) / 400))
     for number, mask in enumerate(masks):
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(drawn, contours, -1, _rgb(number), width)
-    return drawn
+        cv2.drawContours(overlay, contours, -1, _rgb(number), width)
+    return overlay
 
 
 def _hex(number: int) -> str:
@@ -113,5 +116,5 @@ def _rgb(number: int) -> tuple[int, int, int]:
 def _save(pixels: Pixels, path: Path) -> None:
     import cv2
 
-    ordered = pixels[..., ::-1] if pixels.ndim == 3 else pixels
-    path.write_bytes(cv2.imencode(".png", ordered)[1].tobytes())
+    bgr = pixels[..., ::-1] if pixels.ndim == 3 else pixels
+    path.write_bytes(cv2.imencode(".png", bgr)[1].tobytes())

@@ -1,4 +1,4 @@
-"""Masks of images from trained networks: `study predict`."""
+"""Predicts masks of images with trained networks: `study predict`."""
 
 import sys
 import time
@@ -16,7 +16,7 @@ from datasets.source import Pixels
 from results.text import printable
 from study.errors import ConfigError, Problem
 from study.inference import MAX_SIDE, MIN_SIDE
-from study.inference.inputs import COMMAND, Picture, pictures, refuse_overwriting
+from study.inference.inputs import COMMAND, InputImage, check_no_overwrite, find_images
 from study.inference.out_of_fold import Masks, OutOfFoldSummary, StudyImages, networks_for
 from study.inference.outputs import DESCRIPTION, Precision, PredictionWriter
 from study.inference.predictor import Predictor
@@ -25,7 +25,7 @@ from study.store.store import Store
 from study.training.load_model import Model, open_model
 
 LINE_SECONDS = 5.0
-MUCH_LARGER = 2
+AUTO_TILE_FACTOR = 2
 """`--tile auto` cuts images whose longer side exceeds that of the training images by this factor."""
 AUTO = "auto"
 TileRule = Callable[[Pixels], int | None]
@@ -55,7 +55,7 @@ def predict(
 
     Images that cannot be read are reported on stderr and skipped.
     """
-    planned = pictures(paths, options.output)
+    images = find_images(paths, options.output)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     models = {digest: open_model(store, digest, device) for digest in choice.digests}
     first = models[choice.digests[0]]
@@ -65,31 +65,31 @@ def predict(
         overlay=options.overlay,
         probabilities=options.probabilities,
     )
-    refuse_overwriting(planned, writer.endings)
+    check_no_overwrite(images, writer.suffixes)
     tile_of = _tile_rule(options.tile, first)
     networks = f"{len(models)} network{'s' if len(models) > 1 else ''}"
-    say(f"{choice.told or choice.digests[0]}: {networks}, threshold {writer.threshold:g}")
+    say(f"{choice.description or choice.digests[0]}: {networks}, threshold {writer.threshold:g}")
     run = _Run(
         models=models, writer=writer, options=options, tile_of=tile_of,
         study_images=_study_images(choice, store, first, options.cache, say),
     )  # fmt: skip
-    unread = list(run.predict_all(planned))
-    if len(unread) == len(planned):
-        message = f"none of {len(planned)} images can be read; allowed: PNG, JPEG, TIFF and DICOM files; name others"
+    unreadable = list(run.predict_all(images))
+    if len(unreadable) == len(images):
+        message = f"none of {len(images)} images can be read; allowed: PNG, JPEG, TIFF and DICOM files; name others"
         raise ConfigError([Problem(path="", message=message)], COMMAND)
     record = {"stages": list(models), "cell": dict(choice.cell), "size": options.size, "tile": options.tile}
     writer.write_description(options.output, record | run.summary.record())
     for line in (*run.summary.lines(), *(_cautions(choice, first, options) if run.summary.dice else ())):
         say(line)
-    written = len(planned) - len(unread)
-    say(f"wrote masks of {written} images to {options.output}; {DESCRIPTION} there says what they mean")
-    if unread:
-        say(f"{len(unread)} of {len(planned)} images could not be read")
-    return not unread
+    written = len(images) - len(unreadable)
+    say(f"wrote masks of {written} images to {options.output}; {DESCRIPTION} there describes them")
+    if unreadable:
+        say(f"{len(unreadable)} of {len(images)} images could not be read")
+    return not unreadable
 
 
 def _cautions(choice: Choice, model: Model, options: PredictionOptions) -> Iterator[str]:
-    """Yield what limits the Dice of the study's own images."""
+    """Yield cautions about the Dice of the study's own images."""
     scored = choice.threshold(model.record)
     if options.threshold is not None and options.threshold != scored:
         yield f"Dice as scored is at threshold {scored:g}, at own size at {options.threshold:g}"
@@ -109,44 +109,42 @@ class _Run:
     study_images: StudyImages | None
     summary: OutOfFoldSummary = field(default_factory=OutOfFoldSummary)
 
-    def predict_all(self, planned: Sequence[Picture]) -> Iterator[Picture]:
+    def predict_all(self, images: Sequence[InputImage]) -> Iterator[InputImage]:
         """Write the predictions of every image; yield those that cannot be read."""
-        report = _progress(len(planned))
-        for done, picture in enumerate(planned, start=1):
+        report = _progress(len(images))
+        for done, image in enumerate(images, start=1):
             try:
-                pixels = read(picture.file, "image")
+                pixels = read(image.file, "image")
             except DataError as error:
                 report(done, f"left out: {error}")
-                yield picture
+                yield image
                 continue
-            self._predict(picture, pixels)
+            self._predict(image, pixels)
             report(done, "")
 
-    def _predict(self, picture: Picture, pixels: Pixels) -> None:
+    def _predict(self, image: InputImage, pixels: Pixels) -> None:
         """Write the predictions of one image; measure its masks if it is one of the study's own."""
-        own = self.study_images
-        image = own.find(picture.file) if own else None
-        selection = networks_for(image, list(self.models), ensemble=self.options.ensemble)
+        study_images = self.study_images
+        study_image = study_images.find(image.file) if study_images else None
+        selection = networks_for(study_image, list(self.models), ensemble=self.options.ensemble)
         predictor = Predictor([self.models[digest] for digest in selection.digests])
         size, tile = self.options.size, self.tile_of(pixels)
-        masks = self._write(picture, pixels, predictor.probabilities(pixels, size=size, tile=tile))
-        if own is None or image is None:
+        masks = self._write(image, pixels, predictor.probabilities(pixels, size=size, tile=tile))
+        if study_images is None or study_image is None:
             return
         dice = None
         if selection.no_dice is None:
             if size is not None:  # the written masks do not have the size of the true ones
                 masks = self.writer.masks(predictor.probabilities(pixels, tile=tile))
-            dice = own.dice(image, selection, masks, self.writer.outputs)
-        self.summary.add(image, selection, dice)
+            dice = study_images.dice(study_image, selection, masks, self.writer.outputs)
+        self.summary.add(study_image, selection, dice)
 
-    def _write(self, picture: Picture, pixels: Pixels, probabilities: Tensor) -> Masks:
+    def _write(self, image: InputImage, pixels: Pixels, probabilities: Tensor) -> Masks:
         try:
-            return self.writer.write(picture, _resized(pixels, self.options.size), probabilities)
+            return self.writer.write(image, _resized(pixels, self.options.size), probabilities)
         except OSError as error:
-            message = (
-                f"{picture.output} cannot be written ({error.strerror}); allowed: a writable folder with free space"
-            )
-            raise _refused("--output", f"{message}; choose another") from error
+            message = f"{image.output} cannot be written ({error.strerror}); allowed: a writable folder with free space"
+            raise _config_error("--output", f"{message}; choose another") from error
 
 
 def _study_images(
@@ -169,13 +167,13 @@ def _tile_rule(text: str | None, model: Model) -> TileRule:
     if text != AUTO:
         number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_SIDE)) else 0
         if not MIN_SIDE <= number <= MAX_SIDE:
-            raise _refused("--tile", f"is {text}; allowed: auto, or {MIN_SIDE} to {MAX_SIDE} pixels; change it")
+            raise _config_error("--tile", f"is {text}; allowed: auto, or {MIN_SIDE} to {MAX_SIDE} pixels; change it")
         return lambda _: number
     side: int | None = model.record["data"].get("side")
     if side is None:
         message = f"is auto, and stage {model.digest[:8]} does not record the size of its training images"
-        raise _refused("--tile", f"{message}; allowed: their longer side in pixels; give it")
-    return lambda pixels: side if max(pixels.shape[:2]) > MUCH_LARGER * side else None
+        raise _config_error("--tile", f"{message}; allowed: their longer side in pixels; give it")
+    return lambda pixels: side if max(pixels.shape[:2]) > AUTO_TILE_FACTOR * side else None
 
 
 def _resized(pixels: Pixels, size: int | None) -> Pixels:
@@ -208,5 +206,5 @@ def _progress(total: int) -> Callable[[int, str], None]:
     return report
 
 
-def _refused(path: str, message: str) -> ConfigError:
+def _config_error(path: str, message: str) -> ConfigError:
     return ConfigError([Problem(path=path, message=message)], COMMAND)

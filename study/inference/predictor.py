@@ -29,12 +29,12 @@ class Predictor:
     def probabilities(self, pixels: Pixels, *, size: int | None = None, tile: int | None = None) -> Tensor:
         """Return (channels, H, W) at the size of the image, or (channels, size, size).
 
-        `tile` is the side of overlapping tiles in pixels; by default the networks see the image as a whole.
+        `tile` is the side of overlapping tiles in pixels; default: the image is predicted without tiles.
         """
         height, width = (size, size) if size else pixels.shape[:2]
         if tile is None:
-            return self.whole(pixels, height, width)
-        probabilities = self.tiled(pixels, tile)
+            return self.predict_whole(pixels, height, width)
+        probabilities = self.predict_tiled(pixels, tile)
         if size is None:
             return probabilities
         resized = torch.nn.functional.interpolate(
@@ -43,18 +43,18 @@ class Predictor:
         return resized[0]
 
     @torch.no_grad()
-    def square(self, pixels: Pixels) -> Tensor:
+    def predict_square(self, pixels: Pixels) -> Tensor:
         """Return (channels, S, S) of an image fitted to the input size S as in training."""
         images = to_images(torch.from_numpy(fit_image(pixels, self.image)[None]), self.device)
         by_model = [model.task.probabilities(model.network(images).float())[0] for model in self.models]
         return (by_model[0] if len(by_model) == 1 else torch.stack(by_model).mean(dim=0)).cpu()
 
-    def whole(self, pixels: Pixels, height: int, width: int) -> Tensor:
-        """Return (channels, height, width) of an image that the networks see as a whole."""
+    def predict_whole(self, pixels: Pixels, height: int, width: int) -> Tensor:
+        """Return (channels, height, width) of an image that is predicted without tiles."""
         fit = Fit(height=pixels.shape[0], width=pixels.shape[1], size=self.image.size, fit=self.image.fit)
-        return unfitted(self.square(pixels), fit, height, width)
+        return unfitted(self.predict_square(pixels), fit, height, width)
 
-    def tiled(self, pixels: Pixels, side: int) -> Tensor:
+    def predict_tiled(self, pixels: Pixels, side: int) -> Tensor:
         """Return (channels, H, W) of an image cut into tiles of this side that overlap by half.
 
         The weight of a tile falls linearly from its centre to its edges. Images smaller than a tile are padded with
@@ -69,7 +69,7 @@ class Predictor:
         for top in _starts(rows, side):
             for left in _starts(columns, side):
                 window = (slice(top, top + side), slice(left, left + side))
-                probabilities = self.whole(np.ascontiguousarray(padded[window]), side, side)
+                probabilities = self.predict_whole(np.ascontiguousarray(padded[window]), side, side)
                 blended = torch.zeros(len(probabilities), rows, columns) if blended is None else blended
                 blended[:, *window] += probabilities * weight
                 total[window] += weight

@@ -1,4 +1,4 @@
-"""Which networks a user means: the best arm of a study, a named arm, or one stage by its digest."""
+"""Selects networks: the best arm of a study, a given arm, or one stage by its digest."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,88 +19,98 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Row = Mapping[str, Any]
-SHORTEST = 4
-"""Digits that a digest is given by at least."""
+MIN_DIGEST_DIGITS = 4
+"""Minimum number of leading digits that identify a stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Stages of one cell, and what its study knows of them; a stage that no study tells of stands alone."""
+    """Stages of one cell and their study; a stage without a study has the digest alone."""
 
     digests: tuple[str, ...]
     study: Path | None = None
     """The study's folder."""
     spec: Mapping[str, Any] = field(default_factory=dict)
-    """The study's file as it was last run."""
+    """The study file of the last run."""
     cell: Row = field(default_factory=dict)
     """Factors and labelled data."""
     scorings: Mapping[str, str] = field(default_factory=dict)
-    """Which of a stage's scores are this cell's, by digest."""
+    """The key of the scores of this cell, by digest."""
 
     @property
     def level(self) -> str:
-        """Return by which column cells of equal arms differ."""
+        """Return the column with the amount of labelled data."""
         return _level(self.spec)
 
     @property
-    def told(self) -> str:
-        """Return the cell in words."""
+    def description(self) -> str:
+        """Return the cell as text."""
         return ", ".join(f"{name} {value}" for name, value in self.cell.items())
 
     def threshold(self, record: Row) -> float:
-        """Return from which probability on a pixel counts when the cell is scored."""
-        stage, own = record["stage"], record["settings"].get("threshold")
+        """Return the probability threshold at which the cell is scored."""
+        stage, threshold = record["stage"], record["settings"].get("threshold")
         for name in (f"{stage}.threshold", "target.threshold"):
-            own = self.cell.get(name, own)  # equal trainings are one stage, scored at several thresholds
-        return float(own or self.spec.get("evaluate", {}).get("threshold", 0.5))
+            threshold = self.cell.get(name, threshold)  # a stage may be scored at several thresholds
+        return float(threshold or self.spec.get("evaluate", {}).get("threshold", 0.5))
 
 
 def choose(
     store: Store, name: str, *, arm: Sequence[str] = (), fold: int | None = None, seed: int | None = None
 ) -> Choice:
-    """Return the stages that a name or a digest stands for. Raises `ConfigError`.
+    """Return the stages of a study, or the stage with a digest.
 
-    `arm` are texts `factor=value`; of several cells that have these values it is the one with the best headline.
+    Args:
+        store: The storage.
+        name: The name of a study, or the first digits of a digest.
+        arm: Texts `factor=value`; among the cells with these values the one with the best headline metric is taken.
+        fold: Only replicates of this fold.
+        seed: Only replicates of this seed.
+
+    Raises:
+        ConfigError: Nothing matches.
     """
     if is_name(name):
         store.pull(name)
     if is_name(name) and (store.study(name) / SPEC).is_file():
         folder = store.study(name)
         rows, cell, spec = _cell(folder, arm)
-        kept = [row for row in rows if (fold is None or row["fold"] == fold) and (seed is None or row["seed"] == seed)]
-        if not kept:
-            there = ", ".join(f"fold {row['fold']} seed {row['seed']}" for row in rows)
-            asked = [f"{what} {value}" for what, value in (("fold", fold), ("seed", seed)) if value is not None]
-            raise _refused(name, f"no replicate has {' and '.join(asked)}; allowed: {there}; choose one")
-        scorings = {row["digest"]: row["scoring"] for row in kept}
+        selected = [
+            row for row in rows if (fold is None or row["fold"] == fold) and (seed is None or row["seed"] == seed)
+        ]
+        if not selected:
+            existing = ", ".join(f"fold {row['fold']} seed {row['seed']}" for row in rows)
+            requested = [f"{key} {value}" for key, value in (("fold", fold), ("seed", seed)) if value is not None]
+            raise _config_error(name, f"no replicate has {' and '.join(requested)}; allowed: {existing}; choose one")
+        scorings = {row["digest"]: row["scoring"] for row in selected}
         return Choice(digests=tuple(scorings), study=folder, spec=spec, cell=cell, scorings=scorings)
-    digest = _stage(store, name)
+    digest = _find_stage(store, name)
     if arm or fold is not None or seed is not None:
         message = "one stage has no arms, folds and seeds to choose from; allowed: these with a study's name"
-        raise _refused(name, f"{message}; leave --arm, --fold and --seed out")
-    return _told_by_a_study(store, digest)
+        raise _config_error(name, f"{message}; leave --arm, --fold and --seed out")
+    return _choice_of_stage(store, digest)
 
 
-def _stage(store: Store, name: str) -> str:
+def _find_stage(store: Store, name: str) -> str:
     finished = sorted(digest for digest in store.finished() if store.is_finished(digest))
-    found = [digest for digest in finished if digest.startswith(name)] if len(name) >= SHORTEST else []
-    if len(found) > 1:
-        raise _refused(
-            name, f"begins {len(found)} digests, such as {found[0]} and {found[1]}; allowed: one; add digits"
+    matches = [digest for digest in finished if digest.startswith(name)] if len(name) >= MIN_DIGEST_DIGITS else []
+    if len(matches) > 1:
+        raise _config_error(
+            name, f"begins {len(matches)} digests, such as {matches[0]} and {matches[1]}; allowed: one; add digits"
         )
-    if not found:
+    if not matches:
         message = unknown("study", name, store.studies(SPEC))
-        raise _refused(f"--storage {store.place}", f"{message}; or the first digits of a finished stage's digest")
-    return found[0]
+        raise _config_error(f"--storage {store.place}", f"{message}; or the first digits of a finished stage's digest")
+    return matches[0]
 
 
-def _told_by_a_study(store: Store, digest: str) -> Choice:
+def _choice_of_stage(store: Store, digest: str) -> Choice:
     altered: AlteredFileError | None = None
     for study in store.studies(RESULTS, SPEC, COMPARISONS):
         folder = store.study(study)
         try:
             rows = _replicates(folder, digest)
-        except AlteredFileError as error:  # another study may know the stage
+        except AlteredFileError as error:  # another study may contain the stage
             altered = altered or error
             continue
         if rows and (folder / SPEC).is_file():
@@ -119,7 +129,7 @@ def _cell(folder: Path, arm: Sequence[str]) -> tuple[list[Row], Row, Row]:
     cells = [row for row in read_comparisons(folder, schema.HEADLINE).to_pylist() if row.get("mean") is not None]
     if not cells:
         message = "no cell has a mean IoU on test images yet; allowed: a study that has run; or name a stage's digest"
-        raise _refused(folder.name, message)
+        raise _config_error(folder.name, message)
     keys = (*_factors(cells), _level(spec))
     for text in arm:
         cells = _matching(cells, text, keys)
@@ -131,25 +141,27 @@ def _cell(folder: Path, arm: Sequence[str]) -> tuple[list[Row], Row, Row]:
 def _matching(cells: Iterable[Row], text: str, keys: Sequence[str]) -> list[Row]:
     factor, _, value = text.partition("=")
     if factor not in keys:
-        raise _refused(f"--arm {text}", unknown("factor", factor, keys))
-    left = list(cells)
-    found = [row for row in left if _same(row[factor], value)]
-    if not found:
-        raise _refused(f"--arm {text}", unknown(factor, value, dict.fromkeys(f"{row[factor]}" for row in left)))
-    return found
+        raise _config_error(f"--arm {text}", unknown("factor", factor, keys))
+    candidates = list(cells)
+    matches = [row for row in candidates if _is_same(row[factor], value)]
+    if not matches:
+        raise _config_error(
+            f"--arm {text}", unknown(factor, value, dict.fromkeys(f"{row[factor]}" for row in candidates))
+        )
+    return matches
 
 
-def _same(value: object, other: object) -> bool:
+def _is_same(value: object, text: str) -> bool:
     if not isinstance(value, int | float):
-        return str(value) == str(other)
-    try:  # a share is typed with fewer digits than it has
-        return abs(value - float(str(other))) < 1e-6
+        return str(value) == text
+    try:  # tolerant, because users type fractions with fewer digits
+        return abs(value - float(text)) < 1e-6
     except ValueError:
         return False
 
 
 def _replicates(folder: Path, digest: str | None = None) -> list[Row]:
-    """Return factors, labelled data, fold, seed, digest and scoring of the replicates that are scored, each once."""
+    """Return factors, labelled data, fold, seed, digest and scoring of each scored replicate."""
     import pyarrow.parquet as pq
 
     file = study_table(folder, RESULTS, ("fold", "seed", "digest", "scoring"))
@@ -177,5 +189,5 @@ def _spec(folder: Path) -> dict[str, Any]:
     return read_document(folder / SPEC)
 
 
-def _refused(where: str, message: str) -> ConfigError:
+def _config_error(where: str, message: str) -> ConfigError:
     return ConfigError([Problem(path="", message=message)], where)

@@ -1,4 +1,4 @@
-"""How fast a study trains, and how long the rest of it takes, both counted in image-epochs."""
+"""Estimated time left of a study, from its throughput in image-epochs per second."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -6,76 +6,86 @@ from collections.abc import Callable, Iterable, Mapping
 from study.monitoring.units import duration
 
 
-class Pace:
-    """Image-epochs that are left, over those trained a second since the first report, all processes together.
+class EtaEstimator:
+    """Estimates the time left: image-epochs to train, divided by the throughput of all processes together.
 
-    What was before it, such as the start of processes, is not repeated. `costs` are image-epochs by stage, of stages
-    that are not over. Another thread may read while this one is told.
+    Throughput is measured from the first report on, because the start-up before it is not repeated. Another thread may
+    read `seconds_left` during an update.
+
+    Args:
+        costs: Image-epochs of each stage that has not ended.
+        clock: Returns seconds.
     """
 
     def __init__(self, costs: Mapping[str, float], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._costs, self._clock = dict(costs), clock
-        self._began: float | None = None
+        self._first_report: float | None = None
         self._trained = 0.0
         self._finished = False
         self._early: set[str] = set()
-        """Stages that began before the first report, so that their first epoch has no time of its own."""
-        self._shares: dict[str, tuple[float, float]] = {}
-        """Of running stages, the share that was trained before this run took them up, and by now."""
+        """Stages that started before the first report: their first epoch is not part of the measured time."""
+        self._fractions: dict[str, tuple[float, float]] = {}
+        """Of each running stage, the fraction that was trained before this run, and the fraction trained by now."""
 
     @property
-    def left(self) -> Iterable[str]:
-        """Return the stages that are not over."""
+    def stages(self) -> Iterable[str]:
+        """Return the stages that have not ended."""
         return tuple(self._costs)
 
     def expect(self, costs: Mapping[str, float]) -> None:
-        """Add stages that come late."""
+        """Add the costs of further stages."""
         self._costs |= costs
 
     def drop(self, names: Iterable[str]) -> None:
-        """Leave stages out that will not run."""
+        """Remove stages that will not run."""
         for name in names:
             self._costs.pop(name, None)
 
     def started(self, name: str) -> None:
-        """Hear that a stage begins."""
-        if self._began is None:
+        """Record the start of a stage."""
+        if self._first_report is None:
             self._early.add(name)
 
     def progressed(self, name: str, *, epoch: float, epochs: float) -> None:
-        """Hear that a running stage ended an epoch; a resumed one does not begin with the first."""
-        self._began = self._clock() if self._began is None else self._began
-        before, _ = self._shares.get(name, ((epoch - (name not in self._early)) / epochs, 0.0))
-        self._shares[name] = (before, epoch / epochs)
+        """Record the end of an epoch; a resumed stage continues with a later epoch than the first."""
+        self._first_report = self._clock() if self._first_report is None else self._first_report
+        before, _ = self._fractions.get(name, ((epoch - (name not in self._early)) / epochs, 0.0))
+        self._fractions[name] = (before, epoch / epochs)
 
     def ended(self, name: str, *, again: bool, finished: bool) -> None:
-        """Hear that a stage ended, and whether it runs once more."""
+        """Record the end of a stage, and whether it runs again."""
         self._early.discard(name)
-        before, by_now = self._shares.pop(name, (0.0, 0.0))
-        self._trained += self._costs.get(name, 0.0) * (by_now - before)
+        before, current = self._fractions.pop(name, (0.0, 0.0))
+        self._trained += self._costs.get(name, 0.0) * (current - before)
         self._finished |= finished
         if not again:
             self.drop([name])
 
     def seconds_left(self) -> float | None:
-        """Return the seconds that the known stages still take; None before the first is trained."""
-        costs, running = dict(self._costs), tuple(self._shares.items())
-        left = max(0.0, sum(costs.values()) - sum(costs.get(name, 0.0) * by_now for name, (_, by_now) in running))
-        trained = sum(costs.get(name, 0.0) * (by_now - before) for name, (before, by_now) in running) + self._trained
-        if not self._finished or self._began is None or (left and trained <= 0):
+        """Return the estimated seconds for the known stages; None until the first stage is trained."""
+        costs, running = dict(self._costs), tuple(self._fractions.items())
+        left = max(0.0, sum(costs.values()) - sum(costs.get(name, 0.0) * current for name, (_, current) in running))
+        trained = sum(costs.get(name, 0.0) * (current - before) for name, (before, current) in running) + self._trained
+        if not self._finished or self._first_report is None or (left and trained <= 0):
             return None
-        return left * (self._clock() - self._began) / trained if left else 0.0
+        return left * (self._clock() - self._first_report) / trained if left else 0.0
 
 
 def left_text(seconds: float | None, *, searching: bool) -> str:
-    """Return the time left in words. `searching`: a search has not ended, and will bring further stages."""
+    """Return the time left as text.
+
+    Args:
+        seconds: None if unknown.
+        searching: Whether a search is running, which will add stages.
+    """
     if seconds is None:
         return "unknown until this run has trained a stage"
     return f"about {duration(seconds)}" + (" for what is known; the search brings more" if searching else "")
 
 
 def scores_text(scores: Mapping[str, float | None]) -> str:
-    """Return the training loss and the score that tells most of validation."""
+    """Return the training loss and the most informative validation score as text."""
     shown = [name for name in ("val/mean_iou", "val/auc", "val/distance", "val/loss") if name in scores][:1]
-    told = {name: scores.get(name) for name in ("train/loss", *shown)}
-    return "  ".join(f"{name} {'undefined' if value is None else format(value, '.3f')}" for name, value in told.items())
+    values = {name: scores.get(name) for name in ("train/loss", *shown)}
+    texts = {name: "undefined" if value is None else format(value, ".3f") for name, value in values.items()}
+    return "  ".join(f"{name} {text}" for name, text in texts.items())

@@ -1,4 +1,4 @@
-"""What is left of a plan will take, by what finished stages of the same kind in the storage took."""
+"""Estimated time and disk space of the pending stages of a plan, from finished stages of the same kind."""
 
 import os
 import statistics
@@ -8,38 +8,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.protocol import Share
+from cluster.protocol import StageResources
 from datasets.loading.prepare import prepared_entries, truth_entry
-from study.monitoring.gpu_memory import WHOLE, known_shares, shape_of
-from study.monitoring.stage_records import Record, kinds_by, sampled
+from study.monitoring.gpu_memory import WHOLE_GPU, known_shares, shape_of
+from study.monitoring.stage_records import Record, planned_kind_of, sample_records
 from study.monitoring.units import duration
 from study.planning.graph import Plan, PlannedStage
 from study.store.paths import WEIGHTS
 from study.store.store import Store
 
-CHECKPOINT = 8
-"""Times its weights that a running stage has on disk at most: the last ones, the best and two moments of an optimizer,
-and as much again while one checkpoint takes the place of another."""
-BYTES = 4
-"""Of a parameter."""
+CHECKPOINT_COPIES = 8
+"""Maximum size of a running stage's checkpoints in multiples of its weights: the last and the best weights and two
+optimizer moments, doubled while one checkpoint replaces another."""
+BYTES_PER_PARAMETER = 4
 GPUS = Path("/proc/driver/nvidia/gpus")
 
-Told = dict[str, Any]
+Forecast = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Load:
-    """A stage that is to be trained, `times` by a search; candidates' weights stay with `keep.weights: all` only."""
+class TrainingLoad:
+    """A stage to train, `times` times if it stands for the candidates of a search.
+
+    Weights of candidates are kept with `keep.weights: all` only.
+    """
 
     node: PlannedStage
     image_epochs: int
     times: int = 1
-    tried: bool = False
+    is_candidate: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What stages are taken to run on: this machine, with one GPU at least where finished stages had one."""
+    """Resources that stages are assumed to run on: this machine, with at least one GPU if finished stages used one."""
 
     cpus: float
     gpus: float
@@ -47,54 +49,64 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class _Cost:
-    """Medians of one kind: seconds of a device for an image-epoch, and bytes of a stage."""
+    """Medians of one kind of stage: device seconds per image-epoch, and bytes on disk."""
 
     seconds: float
     weights: float
-    others: float
+    other_files: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Estimate:
-    load: Load
+    load: TrainingLoad
     seconds: float
-    """Of one stage."""
+    """Of training the stage once."""
     gpus: float
     cost: _Cost
 
 
 def kind_of(record: Record) -> Hashable:
-    """Return what moves the time of an image-epoch by much."""
+    """Return the settings that determine the time of an image-epoch."""
     settings, image = record["settings"], record["image"]
     network = (record["architecture"], record["backbone"])
     return settings["task"], settings["precision"], *network, image["size"], image["channels"]
 
 
-def forecast(plan: Plan, store: Store, cache: Path, loads: Iterable[Load], reads: Iterable[PlannedStage]) -> Told:
-    """Tell time and disk of stages to train, parents first, and of the prepared images of stages that read them.
+def forecast(
+    plan: Plan, store: Store, cache: Path, loads: Iterable[TrainingLoad], reads: Iterable[PlannedStage]
+) -> Forecast:
+    """Estimate time and disk space. Early stopping and pruning are ignored.
 
-    Figures are those of stages whose kind is known, None where there are none; `unknown` counts the others. Early
-    stopping and pruning make it less.
+    Args:
+        plan: The plan of the study.
+        store: The storage with finished stages.
+        cache: Folder of prepared images.
+        loads: Stages to train, parents first.
+        reads: Stages that read prepared images.
+
+    Returns:
+        Estimates over the stages of a known kind, None if there are none; `unknown` counts the other stages.
     """
-    loads, kind = list(loads), kinds_by(kind_of)
-    found = sampled(plan, store, kind_of, {kind(load.node) for load in loads})
-    cuda = plan.spec.resources.gpus != 0 and any(_on_gpu(one) for group in found.values() for one in group.values())
-    costs = {name: cost for name, group in found.items() if (cost := _cost(store, group, cuda=cuda)) is not None}
+    loads, kind = list(loads), planned_kind_of(kind_of)
+    records = sample_records(plan, store, kind_of, {kind(load.node) for load in loads})
+    used_gpu = any(_on_gpu(record) for group in records.values() for record in group.values())
+    cuda = plan.spec.resources.gpus != 0 and used_gpu
+    costs = {name: cost for name, group in records.items() if (cost := _cost(store, group, cuda=cuda)) is not None}
     known = [load for load in loads if kind(load.node) in costs]
     shares = _shares(plan, store, known) if cuda else [0.0] * len(known)
     estimates = [
         _estimate(plan, load, costs[kind(load.node)], share) for load, share in zip(known, shares, strict=True)
     ]
     stages = sum(load.times for load in loads)
-    told: Told = {
+    result: Forecast = {
         "stages": stages,
         "unknown": stages - sum(load.times for load in known),
         "cache": _cache(plan, cache, reads),
     }
     if loads and not known:
-        return told | dict.fromkeys(("slots", "seconds", "cpu_hours", "gpu_hours", "storage"))
+        return result | dict.fromkeys(("slots", "seconds", "cpu_hours", "gpu_hours", "storage"))
     slots = _slots(plan, estimates, _machine(cuda=cuda))
-    return told | {
+    return result | {
         "slots": slots,
         **_time(plan, estimates, slots, cuda=cuda),
         "storage": _storage(plan, estimates, slots),
@@ -106,25 +118,25 @@ def _on_gpu(record: Record) -> bool:
 
 
 def _cost(store: Store, records: Mapping[str, Record], *, cuda: bool) -> _Cost | None:
-    """Return what stages of one kind took, None where none ran on such a device."""
+    """Return the median cost of stages of one kind, None if none ran on this type of device."""
     rows = []
     for digest, record in records.items():
-        with suppress(LookupError):  # of an older version, which does not tell all of it
+        with suppress(LookupError):  # from an older version without these keys
             if _on_gpu(record) == cuda and (images := _image_epochs(record)):
                 rows.append((_device_seconds(record) / images, *_bytes(store, digest, record)))
     if not rows:
         return None
-    seconds, weights, others = (statistics.median(column) for column in zip(*rows, strict=True))
-    return _Cost(seconds=seconds, weights=weights, others=others)
+    seconds, weights, other_files = (statistics.median(column) for column in zip(*rows, strict=True))
+    return _Cost(seconds=seconds, weights=weights, other_files=other_files)
 
 
 def _device_seconds(record: Record) -> float:
-    """Return seconds times the processors, or GPUs, that a stage had."""
+    """Return seconds times the number of CPU cores or GPUs of a stage."""
     return float(record["seconds"] * record["workers"] * (1 if _on_gpu(record) else record["cpus"]))
 
 
 def _image_epochs(record: Record) -> float:
-    """Return how many images passed through the network, as `study.planning.graph.image_epochs` counts them."""
+    """Return the number of images passed through the network, as `study.planning.graph.image_epochs` does."""
     settings, images = record["settings"], record["data"]["train"]
     batch = settings["batch_size"]
     if settings["epochs"] and not settings["balance"]:
@@ -133,23 +145,23 @@ def _image_epochs(record: Record) -> float:
 
 
 def _bytes(store: Store, digest: str, record: Record) -> tuple[float, float]:
-    """Return the bytes of weights, kept or not, and of all other files of a finished stage."""
+    """Return the bytes of the weights, even if they were deleted, and of all other files of a finished stage."""
     files = dict(store.seal(digest)["files"])
-    weights = files.pop(WEIGHTS, {}).get("bytes", BYTES * record["parameters"])
+    weights = files.pop(WEIGHTS, {}).get("bytes", BYTES_PER_PARAMETER * record["parameters"])
     return weights, sum(file["bytes"] for file in files.values())
 
 
-def _shares(plan: Plan, store: Store, loads: Sequence[Load]) -> list[float]:
-    """Return the share of a GPU that each stage, or each of its workers, will take."""
+def _shares(plan: Plan, store: Store, loads: Sequence[TrainingLoad]) -> list[float]:
+    """Return the share of a GPU for each stage, or for each of its workers."""
     resources = plan.spec.resources
     if not resources.pack:
-        return [WHOLE if resources.gpus == "auto" else float(resources.gpus)] * len(loads)
-    shape = kinds_by(shape_of)
+        return [WHOLE_GPU if resources.gpus == "auto" else float(resources.gpus)] * len(loads)
+    shape = planned_kind_of(shape_of)
     known = known_shares(plan, store, {shape(load.node) for load in loads})
-    return [known.get(shape(load.node), WHOLE) for load in loads]
+    return [known.get(shape(load.node), WHOLE_GPU) for load in loads]
 
 
-def _estimate(plan: Plan, load: Load, cost: _Cost, gpus: float) -> _Estimate:
+def _estimate(plan: Plan, load: TrainingLoad, cost: _Cost, gpus: float) -> _Estimate:
     resources = plan.spec.resources
     devices = resources.workers * (1 if gpus else resources.cpus)
     return _Estimate(load=load, seconds=cost.seconds * load.image_epochs / devices, gpus=gpus, cost=cost)
@@ -162,42 +174,43 @@ def _machine(*, cuda: bool) -> Machine:
 
 
 def _slots(plan: Plan, estimates: Sequence[_Estimate], machine: Machine) -> int:
-    """Return how many stages run at once, of the mean share of a GPU."""
+    """Return the number of stages that run at once, given the mean share of a GPU."""
     resources = plan.spec.resources
-    gpus = statistics.fmean([one.gpus for one in estimates]) if estimates else 0.0
-    return Share(cpus=resources.cpus, gpus=gpus, workers=resources.workers).slots(machine)
+    gpus = statistics.fmean([estimate.gpus for estimate in estimates]) if estimates else 0.0
+    return StageResources(cpus=resources.cpus, gpus=gpus, workers=resources.workers).slots(machine)
 
 
-def _time(plan: Plan, estimates: Sequence[_Estimate], slots: int, *, cuda: bool) -> Told:
-    """Return seconds on the slots, at least those of the longest chain, and hours of all devices."""
+def _time(plan: Plan, estimates: Sequence[_Estimate], slots: int, *, cuda: bool) -> Forecast:
+    """Return the wall time in seconds, at least that of the longest chain, and the hours of all devices."""
     resources, ends, total, hours = plan.spec.resources, dict[str | None, float](), 0.0, 0.0
-    for one in estimates:
-        total += one.seconds * one.load.times
-        hours += one.seconds * one.load.times * resources.workers * (one.gpus if cuda else resources.cpus) / 3600
-        if not one.load.tried:
-            ends[one.load.node.digest] = ends.get(one.load.node.parent, 0.0) + one.seconds
-    seconds = max(total / slots, max(ends.values(), default=0.0))
-    return {"seconds": seconds, "cpu_hours": None if cuda else hours, "gpu_hours": hours if cuda else None}
+    for estimate in estimates:
+        load, seconds = estimate.load, estimate.seconds * estimate.load.times
+        total += seconds
+        hours += seconds * resources.workers * (estimate.gpus if cuda else resources.cpus) / 3600
+        if not load.is_candidate:
+            ends[load.node.digest] = ends.get(load.node.parent, 0.0) + estimate.seconds
+    wall_time = max(total / slots, max(ends.values(), default=0.0))
+    return {"seconds": wall_time, "cpu_hours": None if cuda else hours, "gpu_hours": hours if cuda else None}
 
 
-def _storage(plan: Plan, estimates: Sequence[_Estimate], slots: int) -> Told:
-    """Return bytes at most while it runs, with the checkpoints of running stages, and those that stay."""
+def _storage(plan: Plan, estimates: Sequence[_Estimate], slots: int) -> Forecast:
+    """Return the maximum bytes while the study runs, checkpoints included, and the bytes kept at its end."""
     keep = plan.spec.keep.weights
-    compared = {one.load.node.digest: one.cost.weights for one in estimates if not one.load.tried}
-    parents = compared.keys() & {one.load.node.parent for one in estimates}
-    weights = sum(one.cost.weights * one.load.times for one in estimates)
-    others = sum(one.cost.others * one.load.times for one in estimates)
-    under_way = slots * CHECKPOINT * max((one.cost.weights for one in estimates), default=0.0)
+    compared = {item.load.node.digest: item.cost.weights for item in estimates if not item.load.is_candidate}
+    parents = compared.keys() & {item.load.node.parent for item in estimates}
+    weights = sum(item.cost.weights * item.load.times for item in estimates)
+    other_files = sum(item.cost.other_files * item.load.times for item in estimates)
+    checkpoints = slots * CHECKPOINT_COPIES * max((item.cost.weights for item in estimates), default=0.0)
     kept = 0.0 if keep == "none" else weights
     if keep == "parents+best":
-        cell = plan.spec.compare.folds * len(plan.spec.compare.seeds)
+        replicates = plan.spec.compare.folds * len(plan.spec.compare.seeds)
         kept = sum(compared[name] for name in parents)
-        kept += sum(sorted(weights for name, weights in compared.items() if name not in parents)[-cell:])
-    return {"most": round(weights + others + under_way), "kept": round(kept + others)}
+        kept += sum(sorted(weights for name, weights in compared.items() if name not in parents)[-replicates:])
+    return {"most": round(weights + other_files + checkpoints), "kept": round(kept + other_files)}
 
 
-def _cache(plan: Plan, cache: Path, reads: Iterable[PlannedStage]) -> Told:
-    """Return the bytes of prepared images and masks, and how many of them this machine has."""
+def _cache(plan: Plan, cache: Path, reads: Iterable[PlannedStage]) -> Forecast:
+    """Return the bytes of prepared images and masks, and of those that this machine has already."""
     entries: dict[Path, int] = {}
     nodes = list(reads)
     for node in {id(node.recipe): node for node in nodes}.values():
@@ -206,28 +219,29 @@ def _cache(plan: Plan, cache: Path, reads: Iterable[PlannedStage]) -> Told:
         entries |= prepared_entries(index, target, step.image, structure=structure, cache=cache)
     for size in {scoring.size for node in nodes for scoring in plan.scorings.get(node.digest, {}).values()}:
         entries |= truth_entry(plan.views[plan.target].index, size, cache)
-    there = sum(size for folder, size in entries.items() if folder.is_dir())
-    return {"bytes": sum(entries.values()), "there": there}
+    present = sum(size for folder, size in entries.items() if folder.is_dir())
+    return {"bytes": sum(entries.values()), "there": present}
 
 
-def forecast_lines(told: Told) -> list[str]:
-    """Return the forecast as a person reads it."""
-    cache, unknown = told["cache"], told["unknown"]
-    if not (told["stages"] or cache["bytes"]):
+def forecast_lines(forecast: Forecast) -> list[str]:
+    """Return the forecast as lines of text."""
+    cache, unknown = forecast["cache"], forecast["unknown"]
+    if not (forecast["stages"] or cache["bytes"]):
         return []
-    lines = [f"cache        {_size(cache['bytes'])} on each node, {_size(cache['there'])} of it there"]
+    lines = [f"cache        {_size_text(cache['bytes'])} on each node, {_size_text(cache['there'])} of it there"]
     missing = "no finished stage of their kind is in the storage"
-    if told["seconds"] is None:
+    if forecast["seconds"] is None:
         return [*lines, f"forecast     time and disk are unknown: {missing}"]
-    kind = "CPU" if told["gpu_hours"] is None else "GPU"
-    hours, storage = told["cpu_hours" if kind == "CPU" else "gpu_hours"], told["storage"]
+    kind = "CPU" if forecast["gpu_hours"] is None else "GPU"
+    hours, storage = forecast["cpu_hours" if kind == "CPU" else "gpu_hours"], forecast["storage"]
+    slots = forecast["slots"]
     lines += [
-        f"time         about {duration(told['seconds'])} at {told['slots']} stages at once; {hours:.2g} {kind} hours",
-        f"disk         about {_size(storage['most'])} in the storage at most; {_size(storage['kept'])} stay",
+        f"time         about {duration(forecast['seconds'])} at {slots} stages at once; {hours:.2g} {kind} hours",
+        f"disk         about {_size_text(storage['most'])} in the storage at most; {_size_text(storage['kept'])} stay",
     ]
-    without = f"             without {unknown:,} of the {told['stages']:,} stages to train: {missing}"
+    without = f"             without {unknown:,} of the {forecast['stages']:,} stages to train: {missing}"
     return [*lines, without] if unknown else lines
 
 
-def _size(number: float) -> str:
+def _size_text(number: float) -> str:
     return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"

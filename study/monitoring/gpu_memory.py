@@ -1,28 +1,28 @@
-"""The share of a GPU that a stage takes, estimated from records of stages of its shape (`resources: {pack: true}`)."""
+"""Share of a GPU that a stage needs, estimated from records of similar stages (`resources: {pack: true}`)."""
 
 import math
 from collections.abc import Hashable, Mapping
 
-from study.monitoring.stage_records import Record, sampled
+from study.monitoring.stage_records import Record, sample_records
 from study.planning.graph import Plan
 from study.store.store import Store
 
 MARGIN = 1.1
-"""Over the peak: the allocator's gaps differ from run to run."""
+"""Factor on the peak memory, because fragmentation differs from run to run."""
 CONTEXT_BYTES = 2**30
-"""What CUDA and its libraries take for each process, which torch does not count."""
-STEP = 0.05
-WHOLE = 1.0
+"""Memory of the CUDA context of a process, which torch does not count."""
+SHARE_STEP = 0.05
+WHOLE_GPU = 1.0
 
 
-def share_of(memory: Mapping[str, int]) -> float:
-    """Return the share of a GPU, in steps of 0.05, that holds a stage with this `gpu_memory` in its record."""
-    wanted = (MARGIN * memory["peak"] + CONTEXT_BYTES) / memory["total"]
-    return min(WHOLE, round(math.ceil(wanted / STEP) * STEP, 2))
+def gpu_share(memory: Mapping[str, int]) -> float:
+    """Return the share of a GPU, in steps of 0.05, for a stage with this `gpu_memory` in its record."""
+    required = (MARGIN * memory["peak"] + CONTEXT_BYTES) / memory["total"]
+    return min(WHOLE_GPU, round(math.ceil(required / SHARE_STEP) * SHARE_STEP, 2))
 
 
 def shape_of(record: Record) -> Hashable:
-    """Return all that moves the memory of a stage's training by much."""
+    """Return the settings that determine the GPU memory of a stage."""
     settings, image, link = record["settings"], record["image"], record["link"]
     return (
         *(settings[name] for name in ("task", "batch_size", "accumulate", "precision")),
@@ -37,10 +37,10 @@ def shape_of(record: Record) -> Hashable:
 
 
 def known_shares(plan: Plan, store: Store, shapes: set[Hashable]) -> dict[Hashable, float]:
-    """Return the shares of shapes that finished stages of the storage had, the largest of each."""
-    found = sampled(plan, store, shape_of, shapes)
+    """Return by shape the largest GPU share among the finished stages of the storage; unknown shapes are missing."""
+    records_by_shape = sample_records(plan, store, shape_of, shapes)
     shares = {
-        shape: [share_of(record["gpu_memory"]) for record in records.values() if record.get("gpu_memory")]
-        for shape, records in found.items()
+        shape: [gpu_share(record["gpu_memory"]) for record in records.values() if record.get("gpu_memory")]
+        for shape, records in records_by_shape.items()
     }
     return {shape: max(values) for shape, values in shares.items() if values}

@@ -1,4 +1,4 @@
-"""What a study's driver says of itself while it runs, so that anyone with the storage knows its state."""
+"""Heartbeat of a study's driver in the storage, from which others read its state."""
 
 import threading
 import time
@@ -9,40 +9,45 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cluster.signals import Stopped, at_stop
+from cluster.signals import Stopped, on_stop
 from study.store.atomic import write_signed
-from study.store.repeating import beating
+from study.store.repeating import call_periodically
 
 
 @dataclass
 class Heartbeat:
-    """What is written of the driver; `state` is what it says at the end of the block."""
+    """Writes `driver.json`.
+
+    Attributes:
+        status: Returns the progress to write.
+        state: The final state, written at the end of the block.
+    """
 
     file: Path
-    told: Callable[[], dict[str, Any]]
+    status: Callable[[], dict[str, Any]]
     state: str = "interrupted"
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _ending: bool = field(default=False, init=False)
 
     def write(self, state: str) -> None:
-        """Write `driver.json` with this state, the time, and what the driver tells."""
+        """Write `driver.json` with this state, the time and the progress."""
         with self._lock:
             self._ending |= state != "running"
-            if state != "running" or not self._ending:  # a beat never follows the final state
+            if state != "running" or not self._ending:  # no heartbeat may overwrite the final state
                 study = self.file.parent.name
-                write_signed(self.file, {"study": study, "state": state, "time": time.time(), **self.told()})
+                write_signed(self.file, {"study": study, "state": state, "time": time.time(), **self.status()})
 
 
 @contextmanager
-def heartbeat(file: Path, told: Callable[[], dict[str, Any]]) -> Iterator[Heartbeat]:
+def heartbeat(file: Path, status: Callable[[], dict[str, Any]]) -> Iterator[Heartbeat]:
     """Write `driver.json` every few seconds, and the final state at the end."""
-    heart = Heartbeat(file, told)
-    heart.write("running")
+    writer = Heartbeat(file, status)
+    writer.write("running")
     try:
-        with beating(partial(heart.write, "running"), "heartbeat"), at_stop(heart.write):
-            yield heart
+        with call_periodically(partial(writer.write, "running"), "heartbeat"), on_stop(writer.write):
+            yield writer
     except Stopped:
-        heart.state = "stopped"
+        writer.state = "stopped"
         raise
     finally:
-        heart.write(heart.state)
+        writer.write(writer.state)

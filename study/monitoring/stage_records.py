@@ -1,4 +1,4 @@
-"""What finished stages of a storage tell of those to come: a few records of every kind, however many there are."""
+"""Records of finished stages, a limited sample of each kind, from which planned stages are estimated."""
 
 import functools
 from collections import Counter, defaultdict
@@ -12,17 +12,17 @@ from study.store.damage import DamagedStageError
 from study.store.paths import RECORD
 from study.store.store import Store
 
-FEW = 5
-"""Records of one kind among the plan's own stages; which ones is as good as chance, by digest."""
-OTHERS = 200
-"""Stages that are not the plan's: their kind is only known once they are read."""
+RECORDS_PER_KIND = 5
+"""Records of each kind to read among the stages of the plan; they are taken in order of digests, thus at random."""
+MAX_OTHER_STAGES = 200
+"""Stages of other plans to read; their kind is unknown before that."""
 
 Record = Mapping[str, Any]
 KindOf = Callable[[Record], Hashable]
 
 
-def kinds_by(kind_of: KindOf) -> Callable[[PlannedStage], Hashable]:
-    """Return what gives the kind that a planned stage's record will have."""
+def planned_kind_of(kind_of: KindOf) -> Callable[[PlannedStage], Hashable]:
+    """Return a function from a planned stage to the kind that its record will have."""
 
     @functools.cache
     def of_recipe(recipe: StageIdentity) -> Hashable:
@@ -38,33 +38,33 @@ def kinds_by(kind_of: KindOf) -> Callable[[PlannedStage], Hashable]:
     return lambda node: of_recipe(node.recipe)
 
 
-def sampled(
-    plan: Plan, store: Store, kind_of: KindOf, wanted: Collection[Hashable]
+def sample_records(
+    plan: Plan, store: Store, kind_of: KindOf, kinds: Collection[Hashable]
 ) -> dict[Hashable, dict[str, Record]]:
-    """Return by wanted kind, then by digest, the records of some finished stages."""
-    if not wanted:
+    """Return the records of some finished stages of these kinds, by kind and digest."""
+    if not kinds:
         return {}
-    kind_of_node, finished = kinds_by(kind_of), store.finished()
-    own, taken = Counter[Hashable](), list[str]()
+    kind_of_node, finished = planned_kind_of(kind_of), store.finished()
+    counts, digests = Counter[Hashable](), list[str]()
     for digest in sorted(finished & (plan.nodes.keys() | plan.candidates.keys())):
         kind = kind_of_node(plan.node(digest))
-        if kind in wanted and own[kind] < FEW:
-            own[kind] += 1
-            taken.append(digest)
-    if len(own) < len(set(wanted)):
-        taken += sorted(finished - plan.nodes.keys() - plan.candidates.keys())[:OTHERS]
-    store.bring((digest, RECORD) for digest in taken)
-    found: dict[Hashable, dict[str, Record]] = defaultdict(dict)
-    for digest in taken:
-        record = record_of(store, digest)
-        with suppress(LookupError, TypeError):  # damaged, or of an older version that lacks what tells its kind
-            if (kind := kind_of(record)) in wanted:
-                found[kind][digest] = record
-    return found
+        if kind in kinds and counts[kind] < RECORDS_PER_KIND:
+            counts[kind] += 1
+            digests.append(digest)
+    if len(counts) < len(set(kinds)):
+        digests += sorted(finished - plan.nodes.keys() - plan.candidates.keys())[:MAX_OTHER_STAGES]
+    store.prefetch((digest, RECORD) for digest in digests)
+    records: dict[Hashable, dict[str, Record]] = defaultdict(dict)
+    for digest in digests:
+        record = read_record(store, digest)
+        with suppress(LookupError, TypeError):  # damaged, or from a version without these keys
+            if (kind := kind_of(record)) in kinds:
+                records[kind][digest] = record
+    return records
 
 
-def record_of(store: Store, digest: str) -> Record:
-    """Return the record of a finished stage, empty where it is damaged: a run finds that and mends it."""
+def read_record(store: Store, digest: str) -> Record:
+    """Return the record of a finished stage, empty if it is damaged: the next run repairs it."""
     try:
         return store.record(digest)
     except DamagedStageError:

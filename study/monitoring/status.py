@@ -1,4 +1,4 @@
-"""How far a study is, read from its storage alone."""
+"""State of a study, read from its storage."""
 
 import time
 from pathlib import Path
@@ -10,8 +10,8 @@ from study.store.documents import read_driver, read_failures, read_plan
 from study.store.paths import PLAN
 from study.store.store import Store
 
-SILENT_SECONDS = 60.0
-"""A driver that has not beaten for so long is gone."""
+HEARTBEAT_TIMEOUT_SECONDS = 60.0
+"""A driver without a heartbeat for this long is considered dead."""
 
 
 def status(storage: Path, name: str) -> dict[str, Any]:
@@ -46,28 +46,28 @@ def _state(driver: dict[str, Any] | None, *, finished: bool, failed: bool) -> st
     if driver is None:
         return "finished" if finished else "planned"
     if driver["state"] == "running":
-        # A time in the future comes from a clock that was set back since: the driver does not run any more.
-        return "running" if abs(time.time() - driver["time"]) <= SILENT_SECONDS else "interrupted"
+        # A time in the future means that the clock was set back since: the driver no longer runs.
+        return "running" if abs(time.time() - driver["time"]) <= HEARTBEAT_TIMEOUT_SECONDS else "interrupted"
     return "failed" if failed else str(driver["state"])
 
 
-def status_text(told: dict[str, Any]) -> str:
-    """Return the status as a person reads it."""
-    counts = told["stages"]
+def status_text(status: dict[str, Any]) -> str:
+    """Return the status as text."""
+    counts = status["stages"]
     lines = [
-        f"{told['study']}: {told['state']}",
+        f"{status['study']}: {status['state']}",
         "stages: " + ", ".join(f"{counts[key]} {key}" for key in ("total", "finished", "running", "waiting", "failed")),
     ]
-    for stage in told["running"]:
-        lines.append(f"running: {stage['label']}{_epoch(stage)}")
-    if told["state"] == "running":
-        lines.append(f"time left: {left_text(told['seconds_left'], searching=told['searching'])}")
-    for failure in told["failures"]:
+    for stage in status["running"]:
+        lines.append(f"running: {stage['label']}{_epoch_text(stage)}")
+    if status["state"] == "running":
+        lines.append(f"time left: {left_text(status['seconds_left'], searching=status['searching'])}")
+    for failure in status["failures"]:
         lines.append(f"failed: {failure['stage']} {failure['digest'][:8]}: {failure['error'].partition(chr(10))[0]}")
     return "\n".join(lines)
 
 
-def _epoch(stage: dict[str, Any]) -> str:
+def _epoch_text(stage: dict[str, Any]) -> str:
     if stage["epoch"] is None:
         return ": its first epoch"
     return f": epoch {stage['epoch']} of {stage['epochs']}  {scores_text(stage['scores'])}"

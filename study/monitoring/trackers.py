@@ -1,7 +1,7 @@
-"""Runs of stages for others to follow: TensorBoard's event files, and MLflow.
+"""Writers of experiment trackers: TensorBoard event files and MLflow runs.
 
-Tune's own loggers name runs after its trials, keep them in its scratch folder, begin a new run whenever a stage is
-taken up again, and end everything where a server does not answer. These do none of that.
+The loggers of Ray Tune are not used: they name runs after trials, write into Tune's scratch folder, start a new run
+whenever a stage is resumed, and fail the study if a server does not answer.
 """
 
 import os
@@ -18,23 +18,22 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from tensorboardX import SummaryWriter
 
-MLFLOW = {
+MLFLOW_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-"""Nothing is told to others, and a server that is down is known to be soon."""
-PATIENCE = 10.0
-"""Seconds that the end of a study waits for what was not written yet."""
-STEP = "epoch"
+"""Disables telemetry, and detects an unreachable server within seconds."""
+CLOSE_TIMEOUT_SECONDS = 10.0
+"""Maximum time that the end of a study waits for pending writes."""
 Value = str | int | float | bool
-Ending = Literal["FINISHED", "FAILED", "KILLED"]
+RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A stage as others see it. `key` tells runs apart, also those of an earlier driver."""
+    """A stage as a run of a tracker. `key` identifies it, also across restarts of the driver."""
 
     key: str
     name: str
@@ -43,15 +42,15 @@ class Run:
 
 
 class Writer(Protocol):
-    """Keeps runs somewhere; any call may raise."""
+    """Writes runs to a tracker; every method may raise."""
 
     def begin(self, run: Run) -> None:
-        """Open a run, or go on with it."""
+        """Open a run, or resume it."""
 
     def log(self, key: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Add the numbers of an epoch."""
+        """Add the metrics of an epoch."""
 
-    def end(self, key: str, ending: Ending) -> None:
+    def end(self, key: str, status: RunStatus) -> None:
         """Close a run."""
 
 
@@ -63,12 +62,12 @@ class TensorBoard:
     _open: dict[str, "SummaryWriter"] = field(default_factory=dict)
 
     def begin(self, run: Run) -> None:
-        """Write the settings; TensorBoard joins the files of one folder."""
+        """Write the settings; TensorBoard merges all files of a folder."""
         from tensorboardX import SummaryWriter
         from tensorboardX.summary import hparams
 
         writer = SummaryWriter(str(self.folder / re.sub(r"[^\w.+=-]+", "-", run.name)))
-        for summary in hparams(dict(run.params), {})[:2]:  # the third says that the run is over
+        for summary in hparams(dict(run.params), {})[:2]:  # the third marks the run as ended
             writer.file_writer.add_summary(summary)
         writer.add_text("tags", "\n".join(f"- {name}: {value}" for name, value in run.tags.items()))
         self._open[run.key] = writer
@@ -79,67 +78,71 @@ class TensorBoard:
             self._open[key].add_scalar(name, value, epoch)
         self._open[key].flush()
 
-    def end(self, key: str, ending: Ending) -> None:
+    def end(self, key: str, status: RunStatus) -> None:
         """Close the file."""
         self._open.pop(key).close()
 
 
 @dataclass
 class MLflow:
-    """Runs of one experiment of an MLflow store or server; a run is found again by its key."""
+    """Runs of one experiment of an MLflow store or server, identified by a tag with their key."""
 
     uri: str
     experiment: str
     _client: "MlflowClient | None" = None
-    _place: str = ""
+    _experiment_id: str = ""
     _runs: dict[str, str] = field(default_factory=dict)
 
     def begin(self, run: Run) -> None:
-        """Create the run, or open the one that an earlier driver left."""
-        client = self._connected()
-        found = client.search_runs([self._place], f"tags.digest = '{run.key}'", max_results=1)
-        if found:
-            self._runs[run.key] = found[0].info.run_id
+        """Create the run, or reopen the one of an earlier driver."""
+        client = self._connect()
+        existing = client.search_runs([self._experiment_id], f"tags.digest = '{run.key}'", max_results=1)
+        if existing:
+            self._runs[run.key] = existing[0].info.run_id
             client.update_run(self._runs[run.key], status="RUNNING", name=run.name)
             return
-        made = client.create_run(self._place, run_name=run.name, tags={**run.tags, "digest": run.key})
-        self._runs[run.key] = made.info.run_id
+        created = client.create_run(self._experiment_id, run_name=run.name, tags={**run.tags, "digest": run.key})
+        self._runs[run.key] = created.info.run_id
         from mlflow.entities import Param
 
-        client.log_batch(made.info.run_id, params=[Param(_named(k), str(v)) for k, v in run.params.items()])
+        client.log_batch(created.info.run_id, params=[Param(_valid_name(k), str(v)) for k, v in run.params.items()])
 
     def log(self, key: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """Add metrics, with the epoch as their step."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        values = [Metric(_named(name), value, now, epoch) for name, value in metrics.items()]
-        self._connected().log_batch(self._runs[key], metrics=values)
+        values = [Metric(_valid_name(name), value, now, epoch) for name, value in metrics.items()]
+        self._connect().log_batch(self._runs[key], metrics=values)
 
-    def end(self, key: str, ending: Ending) -> None:
-        """Say how the run ended."""
-        self._connected().set_terminated(self._runs.pop(key), ending)
+    def end(self, key: str, status: RunStatus) -> None:
+        """Set the final status of the run."""
+        self._connect().set_terminated(self._runs.pop(key), status)
 
-    def _connected(self) -> "MlflowClient":
+    def _connect(self) -> "MlflowClient":
         if self._client is None:
-            os.environ.update({name: value for name, value in MLFLOW.items() if name not in os.environ})
+            os.environ.update({name: value for name, value in MLFLOW_ENVIRONMENT.items() if name not in os.environ})
             from mlflow import MlflowClient
 
             client = MlflowClient(tracking_uri=self.uri)
-            known = client.get_experiment_by_name(self.experiment)
-            self._place = known.experiment_id if known else client.create_experiment(self.experiment)
+            experiment = client.get_experiment_by_name(self.experiment)
+            self._experiment_id = experiment.experiment_id if experiment else client.create_experiment(self.experiment)
             self._client = client
         return self._client
 
 
-class Background:
-    """Calls a writer from a thread of its own, so that what is slow or broken there holds up no stage.
+class BackgroundWriter:
+    """Calls a writer in a separate thread, so that a slow or failing tracker does not delay stages.
 
-    `say` gets one line with the first error; the run it belongs to is given up, later ones are tried.
+    After an error the rest of that run is skipped; later runs are tried.
+
+    Args:
+        writer: The writer to call.
+        print_line: Prints a warning; called for the first error only.
     """
 
-    def __init__(self, writer: Writer, say: Callable[[str], None]) -> None:
-        self._writer, self._say, self._warned = writer, say, False
+    def __init__(self, writer: Writer, print_line: Callable[[str], None]) -> None:
+        self._writer, self._print_line, self._warned = writer, print_line, False
         self._calls: SimpleQueue[tuple[str, Callable[[], None]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, daemon=True, name="tracking")
         self._thread.start()
@@ -149,37 +152,38 @@ class Background:
         self._calls.put((run.key, lambda: self._writer.begin(run)))
 
     def log(self, key: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Add the numbers of an epoch."""
+        """Add the metrics of an epoch."""
         self._calls.put((key, lambda: self._writer.log(key, epoch, metrics)))
 
-    def end(self, key: str, ending: Ending) -> None:
+    def end(self, key: str, status: RunStatus) -> None:
         """Close a run."""
-        self._calls.put((key, lambda: self._writer.end(key, ending)))
+        self._calls.put((key, lambda: self._writer.end(key, status)))
 
     def close(self) -> None:
-        """Wait until all is written, for a while."""
+        """Wait until everything is written, up to `CLOSE_TIMEOUT_SECONDS`."""
         self._calls.put(None)
-        self._thread.join(PATIENCE)
+        self._thread.join(CLOSE_TIMEOUT_SECONDS)
         if self._thread.is_alive():
             self._warn("it does not answer")
 
     def _work(self) -> None:
-        lost: set[str] = set()
+        failed: set[str] = set()
         for key, call in iter(self._calls.get, None):
-            if key in lost:
+            if key in failed:
                 continue
             try:
                 call()
-            except Exception as error:  # noqa: BLE001 - whatever a server does, the study goes on
-                lost.add(key)
+            except Exception as error:  # noqa: BLE001 - a failing tracker must not end the study
+                failed.add(key)
                 self._warn(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}")
 
-    def _warn(self, why: str) -> None:
+    def _warn(self, reason: str) -> None:
         if not self._warned:
             self._warned = True
-            self._say(f"warning: tracking by {type(self._writer).__name__} fails; the study goes on without it: {why}")
+            failure = f"tracking by {type(self._writer).__name__} fails"
+            self._print_line(f"warning: {failure}; the study continues without it: {reason}")
 
 
-def _named(name: str) -> str:
-    """Return a name as MLflow allows it."""
+def _valid_name(name: str) -> str:
+    """Return a name without characters that MLflow refuses."""
     return re.sub(r"[^\w.\-/ ]", "_", name)

@@ -1,28 +1,28 @@
-"""How a report writes numbers and times."""
+"""Formatting of numbers and durations in reports."""
 
 from collections.abc import Sequence
 
 from results.report.page import Entry
 
 
-def percent(share: float) -> str:
-    """Return a share in percent."""
-    return f"{100 * share:g}\N{NO-BREAK SPACE}%"
+def percent(fraction: float) -> str:
+    """Return a fraction in percent."""
+    return f"{100 * fraction:g}\N{NO-BREAK SPACE}%"
 
 
 def duration(seconds: float) -> str:
-    """Return a time as it is read: seconds, minutes or hours."""
+    """Return a duration in seconds, minutes or hours, whichever is readable."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def count(value: int) -> Entry:
-    """Return a number of things."""
+    """Return a count."""
     return Entry(f"{value:,}", float(value))
 
 
 def spread(values: Sequence[int]) -> Entry:
-    """Return the lowest and the highest of some numbers."""
+    """Return the range of the values."""
     low, high = min(values), max(values)
     return Entry(f"{low:,}" if low == high else f"{low:,} to {high:,}", float(low))

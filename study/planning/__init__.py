@@ -1,1 +1,1 @@
-"""From a study file to the graph of unique stages that it trains and compares. Needs neither torch nor Ray."""
+"""Plan a study: build the graph of unique stages from a study file. Imports neither torch nor Ray."""

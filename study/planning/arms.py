@@ -1,4 +1,4 @@
-"""Arms: every combination the study compares, each with its resolved chain of stages."""
+"""Arms: the factor combinations that a study compares, each with its resolved chain of stages."""
 
 import copy
 import itertools
@@ -19,7 +19,7 @@ from study.config.stages import Stage, StageSettings
 from study.errors import Problem
 
 OWN = "own"
-"""The backbone of architectures that bring their own encoder."""
+"""The backbone name of architectures with a built-in encoder."""
 FIXED_FACTORS = ("architecture", "backbone", "initial_weights", "pathway")
 _STAGE: TypeAdapter[Stage] = TypeAdapter(StageSettings)
 _IMAGE: TypeAdapter[ImageSettings] = TypeAdapter(ImageSettings)
@@ -35,28 +35,28 @@ class StageConfig:
     image: ImageSettings
     link: Link
     architecture: str | None
-    """None where only an encoder is trained that architectures share."""
+    """None for a stage that trains only an encoder, which several architectures can share."""
     backbone: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """What is compared. `factors` hold the values as texts, in column order."""
+    """One arm of the comparison. `factors` hold the values as text, in column order."""
 
     factors: Mapping[str, str]
     initial_weights: str | WeightsFile
     chain: tuple[StageConfig, ...]
     row: Mapping[str, Any]
-    """The factors' values themselves."""
+    """The factor values before conversion to text."""
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Return the factor texts alone."""
+        """Return the factor values as text, in column order."""
         return tuple(self.factors.values())
 
 
 def text_of(value: object) -> str:
-    """Return how a factor's value is written in tables."""
+    """Return the text of a factor value in tables."""
     if isinstance(value, WeightsFile):
         return value.file.name
     if isinstance(value, (Mapping, list, tuple)):
@@ -74,21 +74,21 @@ def assignments(spec: StudySpec) -> list[dict[str, object]]:
         "pathway": compare.pathway or tuple(spec.pathways),
         **compare.factors,
     }
-    found: dict[tuple[str, ...], dict[str, object]] = {}
+    rows_by_key: dict[tuple[str, ...], dict[str, object]] = {}
 
-    def add(rows: Iterator[dict[str, object]], dropped: Sequence[Mapping[str, object]]) -> None:
+    def add(rows: Iterator[dict[str, object]], excluded: Sequence[Mapping[str, object]]) -> None:
         for row in rows:
-            if not any(matches(row, rule) for rule in dropped):
-                found.setdefault(tuple(text_of(value) for value in row.values()), row)
+            if not any(matches(row, rule) for rule in excluded):
+                rows_by_key.setdefault(tuple(text_of(value) for value in row.values()), row)
 
     add(_product(axes), compare.exclude)
-    for extra in compare.include:
-        add(_product({name: (extra[name],) if name in extra else axes[name] for name in axes}), ())
-    return list(found.values())
+    for included in compare.include:
+        add(_product({name: (included[name],) if name in included else axes[name] for name in axes}), ())
+    return list(rows_by_key.values())
 
 
 def matches(row: Mapping[str, object], rule: Mapping[str, object]) -> bool:
-    """Return whether a combination has every value that the rule names."""
+    """Return whether a combination has all values of a rule."""
     return all(name in row and text_of(row[name]) == text_of(value) for name, value in rule.items())
 
 
@@ -98,24 +98,26 @@ def _product(axes: Mapping[str, Sequence[object]]) -> Iterator[dict[str, object]
 
 
 def evaluated_size(spec: StudySpec, arms: Iterable[Arm]) -> int:
-    """Return the side in pixels at which all arms are scored: by default that of their largest target images."""
+    """Return the side in pixels at which all arms are evaluated; defaults to the largest target image size."""
     return spec.evaluate.size or max((arm.chain[-1].image.size for arm in arms), default=0)
 
 
 class Resolver:
-    """Turns combinations into arms; equal steps become one object."""
+    """Resolve factor combinations to arms; equal stages share one `StageConfig`."""
 
     def __init__(self, spec: StudySpec) -> None:
         self.spec = spec
         self.problems: list[Problem] = []
         self._stages: dict[tuple[str, str], Stage | None] = {}
         self._images: dict[str, ImageSettings | None] = {}
-        self._steps: dict[tuple[object, ...], StageConfig] = {}
+        self._configs: dict[tuple[object, ...], StageConfig] = {}
 
     def arm(self, row: Mapping[str, Any], tried: Mapping[str, Any] | None = None) -> Arm | None:
-        """Return the arm of one combination; None where a factor's value does not fit (see `problems`).
+        """Return the arm of one combination; None if a factor value is invalid (added to `problems`).
 
-        `tried` are further values by path, of a search; those of stages that the arm lacks do nothing.
+        Args:
+            row: value of every factor.
+            tried: further values by path, from a search; those of stages that the arm lacks are ignored.
         """
         links = self.spec.pathways[row["pathway"]]
         changes = {path: row[path] for path in self.spec.compare.factors} | dict(tried or {})
@@ -123,29 +125,31 @@ class Resolver:
         chain = []
         for position, link in enumerate(links):
             heads = (link.stage, "target") if position == len(links) - 1 else (link.stage,)
-            own = {path: value for path, value in changes.items() if path.partition(".")[0] in heads}
-            settings = self._settings(link.stage, own)
+            stage_changes = {path: value for path, value in changes.items() if path.partition(".")[0] in heads}
+            settings = self._settings(link.stage, stage_changes)
             if settings is None or image is None:
                 return None
-            chain.append(self._step(link, settings, image, row["architecture"], row["backbone"]))
+            chain.append(self._stage_config(link, settings, image, row["architecture"], row["backbone"]))
         factors = {name: text_of(value) for name, value in row.items()}
         return Arm(factors=factors, initial_weights=row["initial_weights"], chain=tuple(chain), row=row)
 
-    def _step(self, link: Link, settings: Stage, image: ImageSettings, architecture: str, backbone: str) -> StageConfig:
+    def _stage_config(
+        self, link: Link, settings: Stage, image: ImageSettings, architecture: str, backbone: str
+    ) -> StageConfig:
         encoder = settings.backbone or backbone
-        needed = "decoder" in settings.trains or encoder == OWN
-        own = (settings.architecture or architecture) if needed else None
-        key = (id(link), id(settings), id(image), own, encoder)
-        if key not in self._steps:
-            self._steps[key] = StageConfig(
+        uses_architecture = "decoder" in settings.trains or encoder == OWN
+        used_architecture = (settings.architecture or architecture) if uses_architecture else None
+        key = (id(link), id(settings), id(image), used_architecture, encoder)
+        if key not in self._configs:
+            self._configs[key] = StageConfig(
                 stage=link.stage,
                 settings=settings,
                 image=settings.image.of(image, settings.prepare),
                 link=link,
-                architecture=own,
+                architecture=used_architecture,
                 backbone=encoder,
             )
-        return self._steps[key]
+        return self._configs[key]
 
     def _settings(self, stage: str, changes: Mapping[str, object]) -> Stage | None:
         if not changes:
@@ -169,16 +173,18 @@ class Resolver:
             for path, value in changes.items():
                 set_path(document, path.partition(".")[2], copy.deepcopy(value))
             settings = adapter.validate_python(document)
-            what = "; ".join(f"{dotted(place)} {message}" for place, message in truth_values(document, settings))
-            if not what:
+            problem = "; ".join(
+                f"{dotted(location)} {message}" for location, message in truth_values(document, settings)
+            )
+            if not problem:
                 return settings
         except ValidationError as error:
-            found = faults(error, document, at=at)
-            what = "; ".join(f"{dotted(fault.path[len(at) :])} {fault.message}" for fault in found)
+            invalid = faults(error, document, at=at)
+            problem = "; ".join(f"{dotted(fault.path[len(at) :])} {fault.message}" for fault in invalid)
         except ValueError as error:
-            what = str(error)
+            problem = str(error)
         values = " with ".join(text_of(value) for value in changes.values())
         self.problems += [
-            Problem(path=f"compare.{path}", message=f"value {values} does not fit: {what}") for path in changes
+            Problem(path=f"compare.{path}", message=f"value {values} does not fit: {problem}") for path in changes
         ]
         return None

@@ -1,4 +1,4 @@
-"""The network that a stage trains. Imports torch: planning imports this only where a network has to be built."""
+"""The network that a stage trains. Imports torch, so it is imported only to build networks."""
 
 from datasets.settings import ImageSettings
 from models.build import Blueprint

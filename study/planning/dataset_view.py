@@ -1,11 +1,11 @@
-"""A data set as one study reads it: its index, and who trains, validates and tests in each replicate."""
+"""A view of a data set for one study: its index and the splits of all replicates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.settings import ImageSettings, SplitSettings
-from datasets.source import Index, Offer, Progress, Source
+from datasets.source import AnnotationKind, Index, Progress, Source
 from datasets.sources import DataSettings, open_source
 from datasets.splits.assignment import Split, fingerprint, pretraining_split, reserve_split, target_split
 from models.settings import Pool
@@ -14,17 +14,17 @@ from study.planning.digest import combined
 
 @dataclass(frozen=True, kw_only=True)
 class RowSelection:
-    """Which replicate's cases a stage reads. `fold` and `labelled` are None where they play no part."""
+    """Selects the cases that a stage reads. `fold` and `labelled` are None if the cases do not depend on them."""
 
     data: str
-    offer: Offer | None
+    offer: AnnotationKind | None
     seed: int
     fold: int | None = None
     labelled: float | int | None = None
     unlabelled: Pool | None = None
-    """Which images without annotation the stage learns from too."""
+    """Which images without annotation the stage also learns from."""
     reserve: bool = False
-    """Whether the stage reads the search's reserve and nothing else of the data."""
+    """Whether the stage reads only the reserve of the search."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,28 +39,28 @@ class StageRows:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetViewSpec:
-    """How a study reads one data set."""
+    """Settings with which a study reads a data set."""
 
     data: DataSettings
     folds: int
     min_cases: int
     excluded: frozenset[int] = frozenset()
-    """Rows left out because they leak."""
+    """Rows excluded because of leaks."""
     reserve: float | None = None
-    """Share of the target's patients that a search uses and that never test."""
+    """Fraction of the target's patients that only a search uses; they are never tested on."""
     fits: frozenset[ImageSettings] = frozenset()
-    """How stages fit its images: reading it does so at once. No more than that depends on it."""
+    """Image settings of the stages: their image caches are filled while the data set is indexed."""
 
 
 @dataclass(eq=False)
 class DatasetView:
-    """One data set of a study. Splits are drawn once and kept."""
+    """One data set of a study. Splits and rows of stages are cached."""
 
     spec: DatasetViewSpec
     source: Source
     index: Index
     _splits: dict[tuple[int, int, float | int, bool], Split] = field(default_factory=dict, init=False)
-    _readings: dict[RowSelection, StageRows] = field(default_factory=dict, init=False)
+    _stage_rows: dict[RowSelection, StageRows] = field(default_factory=dict, init=False)
 
     @classmethod
     def open(cls, spec: DatasetViewSpec, cache: Path, progress: Progress | None = None) -> "DatasetView":
@@ -70,11 +70,11 @@ class DatasetView:
 
     @property
     def settings(self) -> SplitSettings:
-        """Return who tests and who validates."""
+        """Return the settings of the test and validation split."""
         return self.spec.data.split
 
     def split(self, *, fold: int, seed: int, labelled: float | int) -> Split:
-        """Return the target's split of one replicate. Raises `DataError` where none can be made."""
+        """Return the split of the target for one replicate. Raises `DataError` if it is impossible."""
         seed = self.split_seed(seed)
         key = (fold, seed, labelled, isinstance(labelled, int))  # 1 image is not the share 1.0
         if key not in self._splits:
@@ -85,53 +85,53 @@ class DatasetView:
         return self._splits[key]
 
     def split_seed(self, seed: int) -> int:
-        """Return the seed that moves partition and order."""
+        """Return the seed of the split: the fixed one of the settings, or that of the replicate."""
         fixed = self.settings.seed
         return seed if fixed is None else fixed
 
-    def reading(self, draw: RowSelection) -> StageRows:
-        """Return what one stage reads."""
-        if draw not in self._readings:
-            split = self._drawn(draw)
-            offers = (draw.offer,) if draw.offer else ()
+    def stage_rows(self, selection: RowSelection) -> StageRows:
+        """Return the rows that a stage reads."""
+        if selection not in self._stage_rows:
+            split = self._split_for(selection)
+            offers = (selection.offer,) if selection.offer else ()
             train, validation = split.labelled, split.validation
-            unlabelled = self._pool(split, draw) if draw.unlabelled else ()
-            marks = [fingerprint(self.index, train, offers), fingerprint(self.index, validation, offers)]
-            marks += [fingerprint(self.index, unlabelled, ())] if draw.unlabelled else []
-            self._readings[draw] = StageRows(
-                train=train, validation=validation, unlabelled=unlabelled, fingerprint=combined(*marks)
+            unlabelled = self._unlabelled_rows(split, selection) if selection.unlabelled else ()
+            fingerprints = [fingerprint(self.index, train, offers), fingerprint(self.index, validation, offers)]
+            fingerprints += [fingerprint(self.index, unlabelled, ())] if selection.unlabelled else []
+            self._stage_rows[selection] = StageRows(
+                train=train, validation=validation, unlabelled=unlabelled, fingerprint=combined(*fingerprints)
             )
-        return self._readings[draw]
+        return self._stage_rows[selection]
 
-    def _pool(self, split: Split, draw: RowSelection) -> tuple[int, ...]:
-        """Return the images without annotation; `hidden` is of the target only: other data hide none."""
-        of_target = draw.fold is not None or draw.reserve
-        if draw.unlabelled == "all" or not of_target or draw.offer is None:
+    def _unlabelled_rows(self, split: Split, selection: RowSelection) -> tuple[int, ...]:
+        """Return the images used without annotation. Pool `hidden` restricts those of the target; others hide none."""
+        of_target = selection.fold is not None or selection.reserve
+        if selection.unlabelled == "all" or not of_target or selection.offer is None:
             return split.unlabelled
-        held = self.index.offers[draw.offer]
-        return tuple(row for row in split.unlabelled if held[row])
+        hashes = self.index.offers[selection.offer]
+        return tuple(row for row in split.unlabelled if hashes[row])
 
-    def _drawn(self, draw: RowSelection) -> Split:
-        if draw.reserve:
+    def _split_for(self, selection: RowSelection) -> Split:
+        if selection.reserve:
             return reserve_split(
-                self.index, self.settings, offer=draw.offer, share=self.spec.reserve or 0.0,
+                self.index, self.settings, offer=selection.offer, share=self.spec.reserve or 0.0,
                 min_cases=self.spec.min_cases,
             )  # fmt: skip
-        if draw.fold is None:
+        if selection.fold is None:
             excluded, settings = self.spec.excluded, self.settings
         else:
-            split = self.split(fold=draw.fold, seed=draw.seed, labelled=draw.labelled or 1.0)
-            if draw.offer == "masks":
+            split = self.split(fold=selection.fold, seed=selection.seed, labelled=selection.labelled or 1.0)
+            if selection.offer == "masks":
                 return split
-            # The target's own images: whatever does not test, and nothing more is held out of it.
+            # All images of the target that are not tested on; no further ones are held out.
             training = {*split.labelled, *split.validation, *split.unlabelled}
             excluded = frozenset(range(len(self.index))) - training
             settings = self.settings.model_copy(update={"test": "folds"})
         return pretraining_split(
-            self.index, settings, offer=draw.offer, seed=self.split_seed(draw.seed), min_cases=self.spec.min_cases,
-            exclude=excluded,
+            self.index, settings, offer=selection.offer, seed=self.split_seed(selection.seed),
+            min_cases=self.spec.min_cases, exclude=excluded,
         )  # fmt: skip
 
-    def test_print(self, rows: Sequence[int]) -> str:
-        """Return the fingerprint of cases that are scored."""
+    def test_fingerprint(self, rows: Sequence[int]) -> str:
+        """Return the fingerprint of the test cases."""
         return fingerprint(self.index, rows, ("masks",))

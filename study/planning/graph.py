@@ -1,4 +1,4 @@
-"""The graph of unique stages that a study trains and compares; imports neither torch nor ray."""
+"""The graph of unique stages of a study. Imports neither torch nor ray."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class PlannedStage:
-    """One unique stage: a training run, done once."""
+    """One unique stage: a training run that replicates share."""
 
     digest: str
     recipe: StageIdentity
@@ -29,7 +29,7 @@ class PlannedStage:
     seed: int
     parent: str | None
     initial_weights: str | WeightsFile
-    """Where a chain starts; read by its first stage only."""
+    """Initial weights of the chain; used by its first stage only."""
 
     @property
     def step(self) -> StageConfig:
@@ -38,34 +38,34 @@ class PlannedStage:
 
     @property
     def start(self) -> str:
-        """Return where the weights come from: a parent's digest, a name, or a file."""
-        named = self.initial_weights
-        return self.parent or (str(named.file) if isinstance(named, WeightsFile) else named)
+        """Return the source of the initial weights: digest of the parent, a name, or a path."""
+        weights = self.initial_weights
+        return self.parent or (str(weights.file) if isinstance(weights, WeightsFile) else weights)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """How a finished target stage is scored. It is no part of the digest."""
+    """The evaluation of a finished target stage; not part of its digest."""
 
     examined: str
-    """Digest of cases, size and version of the counts: all but the threshold."""
+    """Digest of the evaluation without the threshold: cases, size, version of the counts."""
     size: int
     threshold: float
     class_threshold: ClassThreshold | None
     fold: int
     seed: int
     labelled: float | int
-    """Fold, seed and amount of labels whose test cases are scored."""
+    """Fold, seed and amount of labels that determine the test cases."""
 
     @property
     def key(self) -> str:
-        """Return what the files of scores are named by."""
+        """Return the key in the names of the score files."""
         return f"{self.examined}-{self.threshold!r}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replicate:
-    """One fold and seed of a cell, as the digests of its chain."""
+    """One fold and seed of a cell, with the digests of its chain."""
 
     arm: int
     labelled: float | int
@@ -77,10 +77,10 @@ class Replicate:
 
 @dataclass(kw_only=True, eq=False)
 class Plan:
-    """What a study trains and compares. Nodes stand parents first."""
+    """The plan of a study. Nodes are in topological order: parents first."""
 
     file: str
-    """Where the study was read from, for messages."""
+    """Path of the study file, for messages."""
     spec: StudySpec
     target: str
     views: Mapping[str, DatasetView]
@@ -94,15 +94,15 @@ class Plan:
     scorings: dict[str, dict[str, Scoring]] = field(default_factory=dict)
     """By digest of a target stage, by key."""
     same_arms: list[tuple[int, int]] = field(default_factory=list)
-    """Pairs (dropped, kept) of arms whose trainings are the same."""
+    """Pairs (dropped, kept) of arms with identical stages."""
     candidates: dict[str, PlannedStage] = field(default_factory=dict)
-    """Stages that a search tries; they are compared only where they are the best."""
+    """Stages of search candidates; only those of the best candidate are compared."""
     waiting: dict[int, list[Replicate]] = field(default_factory=dict)
-    """Arms whose search is not finished, with the replicates that the file's own settings would give."""
+    """Arms whose search is not finished, with their replicates under the settings of the file."""
     after_search: dict[str, PlannedStage] = field(default_factory=dict)
-    """Of these replicates, the stages whose settings the search may change, as the file has them."""
+    """Stages of the replicates in `waiting` whose settings the search may change."""
     searched_with: dict[tuple[int, int | None], frozenset[int]] = field(default_factory=dict)
-    """Rows whose masks the settings of an arm were found with, by arm and fold; fold None: the reserve, for all."""
+    """Rows whose masks were used to search an arm's settings, by arm and fold; fold None: the reserve."""
     searches: "ArmSearches | None" = None
     """None in a study without search."""
 
@@ -112,7 +112,7 @@ class Plan:
         return self.views[self.target].settings.test != "folds"
 
     def split(self, replicate: Replicate) -> Split:
-        """Return who of the target trains, validates and tests in a replicate."""
+        """Return the split of the target for a replicate."""
         return self.views[self.target].split(fold=replicate.fold, seed=replicate.seed, labelled=replicate.labelled)
 
     def splits(self, labelled: float | int) -> list[Split]:
@@ -125,28 +125,28 @@ class Plan:
         ]
 
     def labelled_size(self, split: Split) -> tuple[float, int]:
-        """Return the fraction and the number of the target's training images whose masks a split uses."""
+        """Return fraction and number of the training images of the target whose masks a split uses."""
         masks = self.views[self.target].index.offers["masks"]
         training = split.labelled_images + sum(1 for row in split.unlabelled if masks[row])
         return round(split.labelled_images / training, 4), split.labelled_images
 
     def masks_of_search(self, replicate: Replicate) -> frozenset[int]:
-        """Return the rows whose masks the settings of a replicate were found with."""
-        found = self.searched_with
-        return found.get((replicate.arm, None)) or found.get((replicate.arm, replicate.fold)) or frozenset()
+        """Return the rows whose masks were used to search the settings of a replicate."""
+        rows = self.searched_with
+        return rows.get((replicate.arm, None)) or rows.get((replicate.arm, replicate.fold)) or frozenset()
 
     def node(self, digest: str) -> PlannedStage:
-        """Return a stage that is compared or tried."""
+        """Return a planned stage or a stage of a candidate."""
         return self.nodes.get(digest) or self.candidates[digest]
 
 
 def image_epochs(plan: Plan, node: PlannedStage) -> int:
-    """Return how many images a stage passes through the network while it trains, each epoch anew."""
+    """Return the number of training images times epochs of a stage."""
     settings = node.recipe.step.settings
     if settings.steps is not None:
         return settings.steps * settings.batch_size
     view = plan.views[node.draw.data]
-    rows = view.reading(node.draw).train
+    rows = view.stage_rows(node.draw).train
     if settings.balance is not None:
         rows = balanced(rows, view.index.categories, settings.balance.images)
     return (settings.epochs or 0) * len(rows)

@@ -1,4 +1,4 @@
-"""From a study file to its plan, or to everything that is wrong with it."""
+"""Load a study file and return its plan, or raise all its problems."""
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from datasets.checks.findings import Finding, check
 from datasets.errors import DataError
-from datasets.targets import offer_of
+from datasets.targets import annotation_kind_of
 from study.config.compare import WeightsFile
 from study.config.document import Document
 from study.config.schema import StudySpec
@@ -22,15 +22,15 @@ from study.planning.checks.search_checks import search_problems
 from study.planning.checks.weights_checks import file_problems, weights_problems
 from study.planning.dataset_view import DatasetView, DatasetViewSpec
 from study.planning.graph import Plan
-from study.planning.read_progress import telling
+from study.planning.read_progress import progress_line
 from study.store.atomic import hash_of
 
 _NO_FACTORS = frozenset({"labelled_fraction", "labelled_images", "folds", "seeds", "baseline"})
 
 
 def load_spec(document: Document, *, file: str) -> StudySpec:
-    """Check a study file without what it needs where it runs: data, weights, packages. Raises `ConfigError`."""
-    spec, arms, problems = _read(document, file)
+    """Check a study file without accessing data, weights and optional packages. Raises `ConfigError`."""
+    spec, arms, problems = _parse(document, file)
     problems += [] if problems else family_problems(spec, arms)
     if problems:
         raise ConfigError(problems, file)
@@ -38,13 +38,17 @@ def load_spec(document: Document, *, file: str) -> StudySpec:
 
 
 def load_planner(document: Document, *, file: str, cache: Path, meanwhile: Callable[[], None] | None = None) -> Planner:
-    """Check a study file completely and return its planner. Raises `ConfigError` with every problem found.
+    """Check a study file completely and return its planner. Raises `ConfigError` with all problems.
 
-    `meanwhile` is called where reading data takes a while and nothing is refused so far, maybe often.
+    Args:
+        document: the study file.
+        file: its path, for messages.
+        cache: folder of the data caches.
+        meanwhile: called (possibly often) if reading data takes long and there are no problems so far.
     """
-    spec, arms, problems = _read(document, file)
+    spec, arms, problems = _parse(document, file)
     problems += [*spec_checks.tracking_problems(spec), *file_problems(spec, arms)]
-    views, warnings = _open(spec, arms, cache, problems, meanwhile)
+    views, warnings = _open_views(spec, arms, cache, problems, meanwhile)
     targets = spec_checks.target_names(spec)
     target = next(iter(targets), "") if len(targets) == 1 else ""
     leaks = find_leaks(spec, views, target) if target in views else []
@@ -79,38 +83,40 @@ def load_planner(document: Document, *, file: str, cache: Path, meanwhile: Calla
     return Planner(plan)
 
 
-def _read(document: Document, file: str) -> tuple[StudySpec, list[Arm], list[Problem]]:
-    """Return the spec, its arms, and what is wrong with what the file itself says."""
+def _parse(document: Document, file: str) -> tuple[StudySpec, list[Arm], list[Problem]]:
+    """Return the spec, its arms, and the problems of the file itself."""
     spec, problems = parse(document)
     if spec is None:
         raise ConfigError(problems, file)
-    named = {key: _names(document.get(key)) for key in ("data", "stages", "pathways", "compare")}
-    broken = _broken(problems)
-    problems += spec_checks.reference_problems(spec, named)
+    names_by_section = {key: _names(document.get(key)) for key in ("data", "stages", "pathways", "compare")}
+    invalid = _invalid_keys(problems)
+    problems += spec_checks.reference_problems(spec, names_by_section)
     problems += [*spec_checks.name_problems(spec), *spec_checks.pathway_problems(spec), *published_problems(spec)]
     problems += spec_checks.worker_problems(spec)
-    return spec, _arms(spec, broken, problems), problems
+    return spec, _resolve_arms(spec, invalid, problems), problems
 
 
 def _names(section: object) -> Collection[str]:
     return [str(name) for name in section] if isinstance(section, Mapping) else []
 
 
-def _broken(problems: list[Problem]) -> set[tuple[str, str]]:
-    """Return the heads of paths that are not as the file says, such as (stages, segment)."""
+def _invalid_keys(problems: list[Problem]) -> set[tuple[str, str]]:
+    """Return the first two keys of the path of each problem, such as (stages, segment)."""
     paths = [re.split(r"[.\[]", f"{problem.path}..") for problem in problems]
     return {(path[0], path[1]) for path in paths}
 
 
-def _arms(spec: StudySpec, broken: set[tuple[str, str]], problems: list[Problem]) -> list[Arm]:
-    """Resolve every arm that is as the file says; what is wrong with them is added to `problems`."""
-    if any(head == "image" or (head == "compare" and key not in _NO_FACTORS) for head, key in broken):
+def _resolve_arms(spec: StudySpec, invalid: set[tuple[str, str]], problems: list[Problem]) -> list[Arm]:
+    """Resolve all arms that consist of valid parts of the file; add their problems to `problems`."""
+    if any(head == "image" or (head == "compare" and key not in _NO_FACTORS) for head, key in invalid):
         return []
-    sound = {name for name in spec.stages if ("stages", name) not in broken}
-    whole = {name for name, links in spec.pathways.items() if sound.issuperset(link.stage for link in links)}
+    valid_stages = {name for name in spec.stages if ("stages", name) not in invalid}
+    valid_pathways = {
+        name for name, links in spec.pathways.items() if valid_stages.issuperset(link.stage for link in links)
+    }
     rows = assignments(spec)
     resolver = Resolver(spec)
-    arms = [arm for row in rows if row["pathway"] in whole and (arm := resolver.arm(row)) is not None]
+    arms = [arm for row in rows if row["pathway"] in valid_pathways and (arm := resolver.arm(row)) is not None]
     problems += resolver.problems
     problems += spec_checks.rule_problems(spec)
     problems += spec_checks.factor_problems(spec, arms)
@@ -122,15 +128,15 @@ def _arms(spec: StudySpec, broken: set[tuple[str, str]], problems: list[Problem]
     return arms
 
 
-def _open(
+def _open_views(
     spec: StudySpec, arms: list[Arm], cache: Path, problems: list[Problem], meanwhile: Callable[[], None] | None
 ) -> tuple[dict[str, DatasetView], list[str]]:
-    """Read the index of every data set that a pathway uses; return the sound ones and warnings."""
+    """Read the index of every data set that a pathway uses; return the views without errors and all warnings."""
     links = {link.stage for links in spec.pathways.values() for link in links}
     used = {spec.stages[name].data for name in links if name in spec.stages}
     used |= {step.settings.data for arm in arms for step in arm.chain}
     if not links <= spec.stages.keys():
-        used |= spec.data.keys()  # a stage that could not be read may use any
+        used |= spec.data.keys()  # an invalid stage may use any data set
     views: dict[str, DatasetView] = {}
     warnings: list[str] = []
     for name in (name for name in spec.data if name in used):
@@ -140,18 +146,20 @@ def _open(
             fits=frozenset(step.image for arm in arms for step in arm.chain if step.settings.data == name),
         )  # fmt: skip
         try:
-            view = DatasetView.open(settings, cache, telling(name, None if problems else meanwhile))
+            view = DatasetView.open(settings, cache, progress_line(name, None if problems else meanwhile))
         except DataError as error:
             problems.append(Problem(path=f"data.{name}", message=str(error)))
             continue
         except OSError as error:
-            problems.append(Problem(path=f"data.{name}", message=_unusable(error)))
+            problems.append(Problem(path=f"data.{name}", message=_access_message(error)))
             continue
-        read = {offer_of(step.settings.target) for arm in arms for step in arm.chain if step.settings.data == name}
-        found = check(view.index, [offer for offer in read if offer is not None] if arms else None)
-        errors = [finding.message for finding in found if finding.severity == "error"]
+        offers = {
+            annotation_kind_of(step.settings.target) for arm in arms for step in arm.chain if step.settings.data == name
+        }
+        findings = check(view.index, [offer for offer in offers if offer is not None] if arms else None)
+        errors = [finding.message for finding in findings if finding.severity == "error"]
         problems += [Problem(path=f"data.{name}", message=message) for message in errors]
-        warnings += [f"data.{name}: {finding.message}" for finding in found if finding.severity == "warning"]
+        warnings += [f"data.{name}: {finding.message}" for finding in findings if finding.severity == "warning"]
         if not errors:
             views[name] = view
     return views, warnings
@@ -160,23 +168,23 @@ def _open(
 def _size_findings(
     arms: list[Arm], views: Mapping[str, DatasetView], cache: Path, problems: list[Problem]
 ) -> Iterator[tuple[str, Finding]]:
-    """Yield what fitted masks no longer show; files that changed since they were indexed are added to `problems`."""
+    """Yield findings of classes lost by resizing masks; add files changed since indexing to `problems`."""
     for name, view in views.items():
         try:
             yield from ((name, finding) for finding in mask_checks.size_findings(arms, name, view, cache))
         except DataError as error:
             problems.append(Problem(path=f"data.{name}", message=str(error)))
         except OSError as error:
-            problems.append(Problem(path=f"data.{name}", message=_unusable(error)))
+            problems.append(Problem(path=f"data.{name}", message=_access_message(error)))
 
 
-def _unusable(error: OSError) -> str:
-    what = f"{error.filename} cannot be used ({error.strerror})" if error.filename else f"cannot be used ({error})"
-    return f"{what}; allowed: files and folders you may read, and a cache you may write; set root or --cache"
+def _access_message(error: OSError) -> str:
+    problem = f"{error.filename} cannot be used ({error.strerror})" if error.filename else f"cannot be used ({error})"
+    return f"{problem}; allowed: files and folders you may read, and a cache you may write; set root or --cache"
 
 
 def _reserve(spec: StudySpec, name: str) -> float | None:
-    """Return the share of a data set that a search uses; only the target has one."""
+    """Return the fraction of a data set that is reserved for a search; None except for the target."""
     search = spec.search
     return (
         search.reserve if search is not None and not search.nested and name in spec_checks.target_names(spec) else None

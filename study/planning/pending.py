@@ -1,4 +1,4 @@
-"""What of a plan is left to do, given what the store has."""
+"""The pending stages of a plan, given the content of the store."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from study.store.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class PendingStages:
-    """Digests of the plan: `stages` to run, parents first, and `finished` ones that need nothing.
+    """Digests of the pending `stages`, parents first, and of the `finished` ones.
 
-    `again` are stages to run whose weights were not kept and are needed after all, `scored` those that are
-    trained and only scored once more.
+    Of the pending stages, `again` are finished ones that must be retrained because their weights were not kept,
+    and `scored` are trained ones that only need another evaluation.
     """
 
     stages: tuple[str, ...]
@@ -24,9 +24,9 @@ class PendingStages:
 
 
 def pending_stages(plan: Plan, store: Store) -> PendingStages:
-    """List what must be trained or scored. A parent is needed only where a stage to be trained starts from it."""
+    """Return the stages to train or evaluate. A parent is needed only if a stage to train starts from it."""
     published = store.finished() & plan.nodes.keys()
-    wanted: set[str] = set()  # digests whose weights a child will read
+    needed_parents: set[str] = set()  # digests whose weights a child reads
     stages: list[str] = []
     again: set[str] = set()
     scored: set[str] = set()
@@ -36,12 +36,12 @@ def pending_stages(plan: Plan, store: Store) -> PendingStages:
             for key, scoring in plan.scorings.get(digest, {}).items()
             if digest not in published or not store.scored(digest, key)
         ]
-        if not unscored and digest not in wanted:
+        if not unscored and digest not in needed_parents:
             continue
         trained = digest in published and (
             store.has_weights(digest)
             or (
-                digest not in wanted
+                digest not in needed_parents
                 and all(rescoring_source(store, digest, scoring) is not None for scoring in unscored)
             )
         )
@@ -50,7 +50,7 @@ def pending_stages(plan: Plan, store: Store) -> PendingStages:
         stages.append(digest)
         parent = plan.nodes[digest].parent
         if not trained and parent is not None:
-            wanted.add(parent)
+            needed_parents.add(parent)
         if trained:
             scored.add(digest)
         elif digest in published:
@@ -64,13 +64,13 @@ def pending_stages(plan: Plan, store: Store) -> PendingStages:
 
 
 def set_damaged_aside(plan: Plan, store: Store, *, every_byte: bool = False) -> dict[str, str]:
-    """Verify every published stage of the plan; move what is damaged out of the way and say what it was, by digest.
+    """Verify all published stages of the plan, move damaged ones aside, and return the damage by digest.
 
-    With `every_byte` all files but the weights are read; without, those whose size or time differs.
+    With `every_byte` all files except weights are hashed, otherwise only those with another size or time.
     """
     damaged: dict[str, str] = {}
     published = store.finished() & plan.nodes.keys()
-    store.bring((digest, SEAL) for digest in published)
+    store.prefetch((digest, SEAL) for digest in published)
     for digest in published:
         while store.is_finished(digest):
             try:
@@ -83,6 +83,6 @@ def set_damaged_aside(plan: Plan, store: Store, *, every_byte: bool = False) -> 
 
 
 def rescoring_source(store: Store, digest: str, scoring: Scoring) -> str | None:
-    """Return the key of scores at another threshold that these follow from, None where a network is needed."""
-    follows = scoring.class_threshold is None and on_grid(scoring.threshold)
-    return store.other_threshold(digest, scoring.examined) if follows else None
+    """Return the key of scores at another threshold from which a scoring can be derived; None if it needs a network."""
+    derivable = scoring.class_threshold is None and on_grid(scoring.threshold)
+    return store.other_threshold(digest, scoring.examined) if derivable else None

@@ -1,4 +1,4 @@
-"""Tells on stderr how far the first reading of a data set is; later plans read what changed only."""
+"""Progress of the first reading of a data set, on stderr; later plans only read changed files."""
 
 import math
 import sys
@@ -8,32 +8,32 @@ from collections.abc import Callable
 from datasets.source import Progress
 
 LINE_SECONDS = 5.0
-SURE_SECONDS = 0.1
-"""Of reading, after which the rest of it is foreseen."""
+MIN_ELAPSED_SECONDS = 0.1
+"""Reading time after which the remaining time is estimated."""
 LONG_SECONDS = 0.5
-"""That are left, from which reading takes a while."""
+"""Remaining time from which `meanwhile` is called."""
 
 
-def telling(name: str, meanwhile: Callable[[], None] | None = None) -> Progress:
-    """Return a progress that rewrites one line on a terminal, and writes one every few seconds elsewhere.
+def progress_line(name: str, meanwhile: Callable[[], None] | None = None) -> Progress:
+    """Return a callback that updates one line on a terminal, and writes a line every few seconds otherwise.
 
-    `meanwhile` is called where reading will take a while, maybe often.
+    `meanwhile` is called, possibly often, if reading will take long.
     """
-    told, begun = time.monotonic(), math.nan
+    last_line, start = time.monotonic(), math.nan
     terminal = sys.stderr.isatty()
 
-    def tell(done: int, total: int) -> None:
-        nonlocal told, begun
-        last = done >= total
-        begun = time.monotonic() if math.isnan(begun) else begun  # not before: files were listed until now
-        passed = time.monotonic() - begun
-        if meanwhile and passed > SURE_SECONDS and passed * (total - done) > LONG_SECONDS * done:
+    def report(done: int, total: int) -> None:
+        nonlocal last_line, start
+        is_last = done >= total
+        start = time.monotonic() if math.isnan(start) else start  # not before: files were listed until now
+        elapsed = time.monotonic() - start
+        if meanwhile and elapsed > MIN_ELAPSED_SECONDS and elapsed * (total - done) > LONG_SECONDS * done:
             meanwhile()
         if terminal:
-            sys.stderr.write(f"\rreading data.{name}: {done:,} of {total:,} files" + ("\n" if last else ""))
+            sys.stderr.write(f"\rreading data.{name}: {done:,} of {total:,} files" + ("\n" if is_last else ""))
             sys.stderr.flush()
-        elif time.monotonic() - told > LINE_SECONDS:
-            told = time.monotonic()
+        elif time.monotonic() - last_line > LINE_SECONDS:
+            last_line = time.monotonic()
             sys.stderr.write(f"reading data.{name}: {done:,} of {total:,} files\n")
 
-    return tell
+    return report

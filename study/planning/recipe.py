@@ -1,4 +1,4 @@
-"""A step with what its data makes of it: the part of a stage's digest that many stages share."""
+"""Identity of a stage on its data: the part of the digest that many stages share."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ LOOP_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StageIdentity:
-    """A step with what its data makes of it: the network's outputs. Shared by many stages."""
+    """A stage with the outputs that its data determines. Shared by the stages of all replicates."""
 
     step: StageConfig
     names: tuple[str, ...]
@@ -31,16 +31,16 @@ _NOT_IN_SETTINGS: dict[str, Any] = {
     "data": True, "seed": True, "architecture": True, "backbone": True, "image": True, "prepare": True,
     "threshold": True, "class_threshold": True, "upsampling": True, "adversarial": {"unlabelled"},
 }  # fmt: skip
-"""Given by fingerprint, node, step and scoring instead."""
+"""Settings that enter the digest through fingerprint, node, step or scoring instead."""
 
 
 def stage_identity(step: StageConfig, index: Index) -> StageIdentity:
-    """Return a step's recipe on its data."""
+    """Return the identity of a stage on its data."""
     target = step.settings.target
     structure = structure_of(step.settings)
     if target in ("centre", "box") and structure is None:
         structure = index.structures[0]
-    names = _outputs(target, step.image.channels, index)
+    names = _output_names(target, step.image.channels, index)
     exclusive = target == "mask" and not index.overlapping
     key = digest({
         "format": FORMAT,
@@ -57,8 +57,8 @@ def stage_identity(step: StageConfig, index: Index) -> StageIdentity:
     return StageIdentity(step=step, names=names, exclusive=exclusive, structure=structure, digest=key)
 
 
-def _outputs(target: Target, channels: int, index: Index) -> tuple[str, ...]:
-    """Return what the numbers of the network's output stand for."""
+def _output_names(target: Target, channels: int, index: Index) -> tuple[str, ...]:
+    """Return the names of the network's output channels."""
     match target:
         case "image":
             return ("grey",) if channels == 1 else ("red", "green", "blue")

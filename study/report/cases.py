@@ -1,4 +1,4 @@
-"""Best, median and worst test images of the best cell, predicted once more from its stored weights."""
+"""Best, median and worst test images of the best cell, predicted from its stored weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,29 +13,29 @@ from study.report.pixel_figures import scores_file
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """A test image and how well a replicate segments it; `dice` is the mean over the classes it shows."""
+class ScoredImage:
+    """A test image and the Dice of a replicate on it, averaged over the classes in the true mask."""
 
     chain: Chain
     image: str
     dice: float
 
 
-def extremes(facts: Facts, chains: Sequence[Chain]) -> list[tuple[str, Found]]:
-    """Return the worst, the median and the best test image, over one seed's folds; fewer where there are fewer."""
-    found = sorted(
-        (one for chain in chains if chain.seed == chains[0].seed for one in _found(facts, chain)),
-        key=lambda one: (one.dice, one.image),
+def select_extremes(facts: Facts, chains: Sequence[Chain]) -> list[tuple[str, ScoredImage]]:
+    """Return the worst, the median and the best test image over the folds of one seed, or fewer if there are fewer."""
+    images = sorted(
+        (image for chain in chains if chain.seed == chains[0].seed for image in _test_images(facts, chain)),
+        key=lambda image: (image.dice, image.image),
     )
-    places = {"worst": 0, "median": (len(found) - 1) // 2, "best": len(found) - 1}
-    shown: dict[int, str] = {}
-    for name, place in places.items():
-        if found:
-            shown.setdefault(place, name)
-    return [(name, found[place]) for place, name in shown.items()]
+    ranks = {"worst": 0, "median": (len(images) - 1) // 2, "best": len(images) - 1}
+    names: dict[int, str] = {}
+    for name, rank in ranks.items():
+        if images:
+            names.setdefault(rank, name)
+    return [(name, images[rank]) for rank, name in names.items()]
 
 
-def _found(facts: Facts, chain: Chain) -> Sequence[Found]:
+def _test_images(facts: Facts, chain: Chain) -> Sequence[ScoredImage]:
     import pyarrow.parquet as pq
 
     key = scores_file(facts, chain)
@@ -45,24 +45,27 @@ def _found(facts: Facts, chain: Chain) -> Sequence[Found]:
     for row in pq.read_table(facts.store.scores(chain.stages[-1], key)).to_pylist():
         if row["split"] == "test" and row["tp"] + row["fn"]:
             values.setdefault(row["image"], []).append(2 * row["tp"] / (2 * row["tp"] + row["fp"] + row["fn"]))
-    return [Found(chain=chain, image=image, dice=float(np.mean(dice))) for image, dice in values.items()]
+    return [ScoredImage(chain=chain, image=image, dice=float(np.mean(dice))) for image, dice in values.items()]
 
 
-def cases(facts: Facts, found: Sequence[tuple[str, Found]], cache: Path) -> tuple[list[Case], tuple[str, ...]]:
-    """Predict these images; return them with the names of the classes.
+def predict_cases(
+    facts: Facts, images: Sequence[tuple[str, ScoredImage]], cache: Path
+) -> tuple[list[Case], tuple[str, ...]]:
+    """Predict these images; return the cases to draw and the names of the classes.
 
-    Raises ValueError, in words for the report, where weights or data are not there any more.
+    Raises:
+        ValueError: The weights or the data are not available; the message is shown in the report.
     """
     if facts.plan is None:
-        raise ValueError(f"the data cannot be read: {facts.why}")
-    lacking = {one.chain.stages[-1] for _, one in found if not facts.store.has_weights(one.chain.stages[-1])}
-    if lacking:
+        raise ValueError(f"the data cannot be read: {facts.no_plan_reason}")
+    digests = {image.chain.stages[-1] for _, image in images}
+    if not all(facts.store.has_weights(digest) for digest in digests):
         raise ValueError("the weights of the best cell were not kept (keep.weights)")
     names = facts.plan.views[facts.plan.target].index.classes
-    return [_case(facts.plan, facts, name, one, cache) for name, one in found], names
+    return [_case(facts.plan, facts, name, image, cache) for name, image in images], names
 
 
-def _case(plan: Plan, facts: Facts, name: str, found: Found, cache: Path) -> Case:
+def _case(plan: Plan, facts: Facts, name: str, image: ScoredImage, cache: Path) -> Case:
     from safetensors.torch import load_file
 
     from datasets.settings import ImageSettings
@@ -71,23 +74,23 @@ def _case(plan: Plan, facts: Facts, name: str, found: Found, cache: Path) -> Cas
     from study.training.job import RuntimeContext, stage_job
     from study.training.train_stage import evaluation, open_setup
 
-    digest = found.chain.stages[-1]
+    digest = image.chain.stages[-1]
     job = stage_job(plan, plan.nodes[digest])
-    scoring = next(one for one in job.scorings if one.key == found.chain.scoring)
-    place = RuntimeContext(storage=facts.store.root, cache=cache, cpus=1, checkpoint=plan.spec.checkpoint)
-    setup = open_setup(job, place)
+    scoring = next(scoring for scoring in job.scorings if scoring.key == image.chain.scoring)
+    runtime = RuntimeContext(storage=facts.store.root, cache=cache, cpus=1, checkpoint=plan.spec.checkpoint)
+    setup = open_setup(job, runtime)
     setup.network.load_state_dict(load_file(facts.store.weights(digest)))
     setup.network.eval()
-    row = list(setup.view.index.ids).index(found.image)
+    row = list(setup.view.index.ids).index(image.image)
     answered = answer(setup.network, evaluation(setup, scoring, cache), [row], "test")
     predicted, known = answered.predicted(), answered.known()
     if known is not None:
-        predicted = predicted & known  # nobody says what is right at pixels without a label, and no score counts them
+        predicted = predicted & known  # unlabelled pixels have no truth and are not scored
     pixels = fit_image(
         setup.view.source.image(row), ImageSettings(size=scoring.size, channels=job.node.step.image.channels)
     )
     return Case(
-        title=f"{name}: {found.image}\nDice {found.dice:.3f}, fold {found.chain.fold}",
+        title=f"{name}: {image.image}\nDice {image.dice:.3f}, fold {image.chain.fold}",
         pixels=pixels[..., 0] if pixels.shape[-1] == 1 else pixels,
         truth=answered.masks()[0].numpy(),
         predicted=predicted[0].numpy(),

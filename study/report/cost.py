@@ -1,4 +1,4 @@
-"""The parts of a report that tell how stages follow on each other and what they cost."""
+"""Sections of the report on the stages of the pathways and their cost."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,65 +11,67 @@ from study.report.facts import Facts, Stage
 
 
 def pathway_groups(facts: Facts) -> list[Group]:
-    """Return the boxes of the pathway graph."""
-    of_group, chains = _by_group(facts), _pathways(facts)
+    """Return the nodes of the pathway graph."""
+    stages_stages_by_group, chains = _stages_by_group(facts), _pathways(facts)
     naive = Counter(facts.groups[digest] for chain in facts.chains for digest in chain.stages if digest in facts.groups)
     groups = []
-    for place, stages in of_group.items():
+    for group, stages in stages_stages_by_group.items():
         first = stages[0]
-        through = [name for name, (path, _) in chains.items() if place in path]
-        uses = naive[place]
+        through = [name for name, (path, _) in chains.items() if group in path]
+        uses = naive[group]
         shared = f", {'serves' if len(stages) == 1 else 'serve'} {uses:,} runs" if uses > len(stages) else ""
-        many = "stage" if len(stages) == 1 else "stages"
+        noun = "stage" if len(stages) == 1 else "stages"
         groups.append(Group(
             title=first.name,
-            lines=[f"{first.task} on {first.data}", f"{len(stages):,} {many}{shared}", _cost(stages)],
+            lines=[f"{first.task} on {first.data}", f"{len(stages):,} {noun}{shared}", _cost(stages)],
             parent=facts.groups.get(first.parent or ""),
             link=first.link,
-            ends=[name for name, (_, ends) in chains.items() if place in ends],
+            ends=[name for name, (_, ends) in chains.items() if group in ends],
             shared=len(through),
         ))  # fmt: skip
     return groups
 
 
-def _by_group(facts: Facts) -> dict[int, list[Stage]]:
-    of_group: dict[int, list[Stage]] = {}
+def _stages_by_group(facts: Facts) -> dict[int, list[Stage]]:
+    stages_stages_by_group: dict[int, list[Stage]] = {}
     for digest, stage in facts.stages.items():
-        of_group.setdefault(facts.groups[digest], []).append(stage)
-    return of_group
+        stages_stages_by_group.setdefault(facts.groups[digest], []).append(stage)
+    return stages_stages_by_group
 
 
 def _pathways(facts: Facts) -> dict[str, tuple[set[int], set[int]]]:
-    """Return by pathway the groups it runs through and those it ends in."""
-    found: dict[str, tuple[set[int], set[int]]] = {}
+    """Return for each pathway its groups and its last groups."""
+    pathways: dict[str, tuple[set[int], set[int]]] = {}
     for chain in facts.chains:
-        path, ends = found.setdefault(chain.factors["pathway"], (set(), set()))
+        path, ends = pathways.setdefault(chain.factors["pathway"], (set(), set()))
         path.update(facts.groups[digest] for digest in chain.stages if digest in facts.groups)
         ends.update(facts.groups[digest] for digest in chain.stages[-1:] if digest in facts.groups)
-    return found
+    return pathways
 
 
 def _cost(stages: Sequence[Stage]) -> str:
     seconds = [stage.seconds for stage in stages if stage.seconds is not None]
     epochs = [stage.image_epochs for stage in stages if stage.image_epochs is not None]
-    told = [duration(sum(seconds))] if seconds else ["not run yet"]
-    return " · ".join(told + ([f"{sum(epochs):,} image-epochs"] if epochs else []))
+    parts = [duration(sum(seconds))] if seconds else ["not run yet"]
+    return " · ".join(parts + ([f"{sum(epochs):,} image-epochs"] if epochs else []))
 
 
 def cost_blocks(facts: Facts) -> Iterator[Block]:
-    """Yield what was spent, and what training every run's whole chain by itself would have cost."""
+    """Yield the cost of the finished stages, and the cost if every run had trained its whole chain."""
     spent = sum(stage.seconds or 0.0 for stage in facts.finished)
     if not facts.finished:
         yield Text(text="No stage is finished yet.")
         return
     naive = sum(facts.stages[d].seconds or 0.0 for chain in facts.chains for d in chain.stages if d in facts.stages)
-    told = [facts.runtime(stage.digest) for stage in facts.finished]
-    cpu = sum((stage.seconds or 0.0) * one.get("cpus", 1) for stage, one in zip(facts.finished, told, strict=True))
+    runtimes = [facts.runtime(stage.digest) for stage in facts.finished]
+    cpu = sum(
+        (stage.seconds or 0.0) * runtime.get("cpus", 1) for stage, runtime in zip(facts.finished, runtimes, strict=True)
+    )
     yield Text(
         text=f"{len(facts.finished):,} finished stages took {duration(spent)} of training and scoring, "
         f"{duration(cpu)} of CPU time."
     )
-    yield Text(text=_gpu(facts, told))
+    yield Text(text=_gpu_hours(facts, runtimes))
     if naive > spent:
         yield Text(
             text=f"Had every run trained its whole pathway by itself, the same would have taken {duration(naive)}: "
@@ -77,7 +79,7 @@ def cost_blocks(facts: Facts) -> Iterator[Block]:
         )
     naive_stages = Counter(facts.groups[d] for chain in facts.chains for d in chain.stages if d in facts.groups)
     rows = []
-    for place, stages in _by_group(facts).items():
+    for group, stages in _stages_by_group(facts).items():
         done = [stage.seconds for stage in stages if stage.seconds is not None]
         epochs = [stage.image_epochs for stage in stages if stage.image_epochs is not None]
         parent = facts.stages.get(stages[0].parent or "")
@@ -87,7 +89,7 @@ def cost_blocks(facts: Facts) -> Iterator[Block]:
             Entry(f"{stages[0].task} on {stages[0].data}"),
             count(len(stages)),
             count(len(done)),
-            count(naive_stages[place]),
+            count(naive_stages[group]),
             Entry(duration(sum(done)), sum(done)),
             Entry(f"{sum(epochs):,}" if epochs else "not known", float(sum(epochs)) if epochs else None),
         ])  # fmt: skip
@@ -97,13 +99,13 @@ def cost_blocks(facts: Facts) -> Iterator[Block]:
     yield Grid(caption=caption, columns=[*columns, *(Column(name=name, number=True) for name in names)], rows=rows)
 
 
-def _gpu(facts: Facts, told: Sequence[Mapping[str, Any]]) -> str:
-    devices = {str(one["device"]) for one in told if "device" in one}
+def _gpu_hours(facts: Facts, runtimes: Sequence[Mapping[str, Any]]) -> str:
+    devices = {str(runtime["device"]) for runtime in runtimes if "device" in runtime}
     if not devices:
         return "GPU hours: the stages do not record which device they ran on."
     seconds = sum(
         stage.seconds or 0.0
-        for stage, one in zip(facts.finished, told, strict=True)
-        if str(one.get("device", "")).startswith("cuda")
+        for stage, runtime in zip(facts.finished, runtimes, strict=True)
+        if str(runtime.get("device", "")).startswith("cuda")
     )
     return f"GPU hours used: {seconds / 3600:.2f}." if seconds else "No GPU was used."

@@ -1,11 +1,11 @@
-"""The part of a report that tells of data, splits and leaks."""
+"""Section of the report on data, splits and leaks."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from datasets.source import Offer
-from results.report.page import Block, Column, Entry, Folded, Grid, Items, Text
+from datasets.source import AnnotationKind
+from results.report.page import Block, Collapsible, Column, Entry, Grid, Items, Text
 from study.monitoring.units import count, percent, spread
 from study.planning.dataset_view import DatasetView
 from study.planning.graph import Plan
@@ -13,21 +13,21 @@ from study.report.facts import Facts
 
 
 def data_blocks(facts: Facts) -> Iterator[Block]:
-    """Yield what data there is, who trains and who tests, what leaks were found, what was left out."""
+    """Yield the data sets, the sizes of the splits, leaks and exclusions."""
     if facts.plan is None:
-        yield Text(text=f"Counts of images and patients cannot be told: {facts.why}.")
-        yield _read_by_stages(facts)
+        yield Text(text=f"Counts of images and patients are not available: {facts.no_plan_reason}.")
+        yield _images_by_stage(facts)
         return
     plan = facts.plan
     yield _data_grid(plan)
     yield _split_grid(plan)
     yield Items(items=list(_leaks(plan)))
     if plan.warnings:
-        yield Folded(title=f"Warnings about the data ({len(plan.warnings)})", blocks=[Items(items=plan.warnings)])
+        yield Collapsible(title=f"Warnings about the data ({len(plan.warnings)})", blocks=[Items(items=plan.warnings)])
 
 
 def _data_grid(plan: Plan) -> Grid:
-    offers: tuple[Offer, ...] = ("masks", "boxes", "centres", "labels")
+    offers: tuple[AnnotationKind, ...] = ("masks", "boxes", "centres", "labels")
     rows = []
     for name, view in plan.views.items():
         index = view.index
@@ -38,7 +38,7 @@ def _data_grid(plan: Plan) -> Grid:
             Entry(view.spec.data.source),
             count(len(index)),
             count(len({index.patients[row] for row in sound})),
-            *(count(sum(bool(held) for held in index.offers.get(offer, ()))) for offer in offers),
+            *(count(sum(bool(value) for value in index.offers.get(offer, ()))) for offer in offers),
             count(len(index) - len(sound)),
             count(len(view.spec.excluded)),
         ])  # fmt: skip
@@ -52,9 +52,9 @@ def _split_grid(plan: Plan) -> Grid:
     view, rows = plan.views[plan.target], []
     for labelled in plan.spec.compare.labelled:
         splits = plan.splits(labelled)
-        asked = f"{labelled} images" if isinstance(labelled, int) else percent(labelled)
+        amount = f"{labelled} images" if isinstance(labelled, int) else percent(labelled)
         rows.append([
-            Entry(asked, float(labelled)),
+            Entry(amount, float(labelled)),
             spread([split.labelled_images for split in splits]),
             spread([len(split.validation) for split in splits]),
             spread([_patients(view, (*split.labelled, *split.validation)) for split in splits]),
@@ -74,29 +74,29 @@ def _patients(view: DatasetView, rows: Sequence[int]) -> int:
 
 
 def _leaks(plan: Plan) -> Iterator[str]:
-    done = {"exclude": "they were left out of pretraining", "report": "they were not left out"}
+    handling = {"exclude": "they were left out of pretraining", "report": "they were not left out"}
     for leak in plan.leaks:
         yield (
             f"Leak: {len(leak.images)} images of {leak.data} share a {leak.kind} with {leak.target}; "
-            f"{done.get(plan.spec.leaks, 'the study was refused')}."
+            f"{handling.get(plan.spec.leaks, 'the study was refused')}."
         )
     if not plan.leaks:
-        yield "No pretraining image shares a patient, a file or a picture with the target's cases."
+        yield "No pretraining image shares a patient, a file or an identical image with the target's cases."
     for name, view in plan.views.items():
         faults = Counter(fault for fault in view.index.faults if fault)
         for fault, number in faults.most_common(3):
             yield f"{name}: {number} unusable, such as: {fault}"
 
 
-def _read_by_stages(facts: Facts) -> Grid:
-    seen: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+def _images_by_stage(facts: Facts) -> Grid:
+    data_by_stage: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for stage in facts.finished:
         record = facts.record(stage.digest)
         if record:
-            seen.setdefault((stage.name, stage.data), []).append(record["data"])
+            data_by_stage.setdefault((stage.name, stage.data), []).append(record["data"])
     rows = [
-        [Entry(name), Entry(data), spread([one["train"] for one in told]), spread([one["validation"] for one in told])]
-        for (name, data), told in seen.items()
+        [Entry(name), Entry(data), *(spread([record[part] for record in records]) for part in ("train", "validation"))]
+        for (name, data), records in data_by_stage.items()
     ]
     columns = [Column(name="stage"), Column(name="data"), Column(name="training images", number=True)]
     columns.append(Column(name="validation images", number=True))

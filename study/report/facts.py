@@ -1,4 +1,4 @@
-"""What a report needs to know of a study's stages: from its plan where the data can be read, else from the store."""
+"""Stages and replicates of a study for its report: from the plan if the data can be read, else from the store."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One unique stage. `image_epochs` is None without a plan, `seconds` where it is not finished."""
+    """A unique stage. `image_epochs` is None without a plan, `seconds` is None until it is finished."""
 
     digest: str
     name: str
@@ -34,9 +34,15 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """One replicate: the arm's factors, its share (float) or number (int) of labels, its stages, target last.
+    """A replicate and the chain of its stages.
 
-    `scoring` names its files of scores, None without a plan.
+    Attributes:
+        factors: Factors of the arm.
+        labelled: Fraction (float) or number (int) of labelled images.
+        fold: Fold of the target's data.
+        seed: Seed of the replicate.
+        stages: Digests, the target stage last.
+        scoring: Key of the score files, None without a plan.
     """
 
     factors: Mapping[str, str]
@@ -49,47 +55,47 @@ class Chain:
 
 @dataclass(kw_only=True, eq=False)
 class Facts:
-    """A study's stages and replicates; `why` says why there is no plan."""
+    """Stages and replicates of a study; `no_plan_reason` explains why there is no plan."""
 
     store: Store
     name: str
     stages: Mapping[str, Stage]
     chains: Sequence[Chain]
     plan: Plan | None = None
-    why: str = ""
+    no_plan_reason: str = ""
     _records: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def finished(self) -> Sequence[Stage]:
-        """Return the stages that are in the store."""
+        """Return the finished stages."""
         return [stage for stage in self.stages.values() if stage.seconds is not None]
 
     @cached_property
     def groups(self) -> Mapping[str, int]:
-        """Return by digest the place of a stage in the pathways: equal for the same step after the same steps."""
-        places: dict[tuple[int | None, str, str], int] = {}
+        """Return the group of each stage: equal for the same step of a pathway after the same steps."""
+        numbers: dict[tuple[int | None, str, str], int] = {}
         groups: dict[str, int] = {}
         for digest, stage in self.stages.items():
-            above = groups.get(stage.parent) if stage.parent else None
-            groups[digest] = places.setdefault((above, stage.name, stage.link), len(places))
+            parent_group = groups.get(stage.parent) if stage.parent else None
+            groups[digest] = numbers.setdefault((parent_group, stage.name, stage.link), len(numbers))
         return groups
 
     def record(self, digest: str) -> dict[str, Any]:
-        """Return what is written about a finished stage. Raises `DamagedStageError`."""
+        """Return the record of a finished stage. Raises `DamagedStageError`."""
         if digest not in self._records:
             self._records[digest] = self.store.record(digest)
         return self._records[digest]
 
     def runtime(self, digest: str) -> dict[str, Any]:
-        """Return `cpus`, `host`, `python` and `libraries` of a finished stage, which stand last in its record."""
+        """Return `cpus`, `host`, `python` and `libraries`, the last keys in the record of a finished stage."""
         text = self.store.file(digest, RECORD).read_text(encoding="utf-8")
-        told = yaml.load(text[text.find("\ncpus:") :], Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return told if isinstance(told, dict) else {}
+        runtime = yaml.load(text[text.find("\ncpus:") :], Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return runtime if isinstance(runtime, dict) else {}
 
 
 def facts_of(plan: Plan, store: Store) -> Facts:
-    """Return what the plan knows; seconds are the store's."""
-    done = store.finished()
+    """Return the stages and replicates of a plan; their seconds are read from the store."""
+    finished = store.finished()
     stages = {}
     for digest, node in plan.nodes.items():
         step = node.step
@@ -100,40 +106,40 @@ def facts_of(plan: Plan, store: Store) -> Facts:
             data=node.draw.data,
             network=" / ".join(filter(None, (step.architecture, step.backbone))),
             parent=node.parent,
-            link=_link(step.link.model_dump()) if node.parent else "",
+            link=_link_text(step.link.model_dump()) if node.parent else "",
             image_epochs=image_epochs(plan, node),
-            seconds=_seconds(store, digest) if digest in done else None,
+            seconds=_seconds(store, digest) if digest in finished else None,
         )
     chains = [
         Chain(
-            factors=plan.arms[one.arm].factors,
-            labelled=one.labelled,
-            fold=one.fold,
-            seed=one.seed,
-            stages=one.chain,
-            scoring=one.scoring.key,
+            factors=plan.arms[replicate.arm].factors,
+            labelled=replicate.labelled,
+            fold=replicate.fold,
+            seed=replicate.seed,
+            stages=replicate.chain,
+            scoring=replicate.scoring.key,
         )
-        for one in plan.replicates
+        for replicate in plan.replicates
     ]
     return Facts(store=store, name=plan.spec.name, stages=stages, chains=chains, plan=plan)
 
 
-def facts_without_plan(store: Store, name: str, results: "pa.Table | None", why: str, level: Level) -> Facts:
-    """Return what the store alone knows: finished stages, and the replicates that have results."""
-    facts = Facts(store=store, name=name, stages={}, chains=[], why=why)
+def facts_without_plan(store: Store, name: str, results: "pa.Table | None", no_plan_reason: str, level: Level) -> Facts:
+    """Return the finished stages and the replicates with results, without a plan."""
+    facts = Facts(store=store, name=name, stages={}, chains=[], no_plan_reason=no_plan_reason)
     stages: dict[str, Stage] = {}
-    done = store.finished()
+    finished = store.finished()
     for digest in store.planned(name):
-        record = facts.record(digest) if digest in done else {}
+        record = facts.record(digest) if digest in finished else {}
         if record:
-            stages[digest] = _recorded(record, _seconds(store, digest))
+            stages[digest] = _stage_of_record(record, _seconds(store, digest))
     stages = _parents_first(stages)
     facts.stages = stages
     facts.chains = [] if results is None else list(_chains(results, stages, level))
     return facts
 
 
-def _recorded(record: Mapping[str, Any], seconds: float | None) -> Stage:
+def _stage_of_record(record: Mapping[str, Any], seconds: float | None) -> Stage:
     settings = record["settings"]
     return Stage(
         digest=record["digest"],
@@ -142,7 +148,7 @@ def _recorded(record: Mapping[str, Any], seconds: float | None) -> Stage:
         data=settings["data"],
         network=" / ".join(filter(None, (record["architecture"], record["backbone"]))),
         parent=record["parent"],
-        link=_link(record["link"]) if record["parent"] else "",
+        link=_link_text(record["link"]) if record["parent"] else "",
         image_epochs=None,
         seconds=seconds if seconds is not None else record["seconds"],
     )
@@ -187,15 +193,15 @@ def _seconds(store: Store, digest: str) -> float:
     return float(store.seal(digest)["seconds"])
 
 
-def _link(link: Mapping[str, Any]) -> str:
-    """Return what a link carries and holds fixed."""
+def _link_text(link: Mapping[str, Any]) -> str:
+    """Return the weights that a link carries and freezes, as text."""
     frozen = ", ".join(link["freeze"])
     until = f" for {link['unfreeze_after']} epochs" if link.get("unfreeze_after") else ""
     return str(link["carry"]) + (f"; {frozen} frozen{until}" if frozen else "")
 
 
 def read_results(store: Store, name: str) -> "pa.Table | None":
-    """Return the results table, None where there is none yet."""
+    """Return the results table, None if there is none yet."""
     import pyarrow.parquet as pq
 
     folder = store.study(name)

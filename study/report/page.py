@@ -1,4 +1,4 @@
-"""`study report`: everything a study found, on one page that needs nothing but itself."""
+"""`study report`: all results of a study on one self-contained HTML page."""
 
 import io
 import time
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from results import figures, schema
 from results.report import answers
 from results.report import grids as report_grids
-from results.report.page import Block, Folded, Items, Picture, Report, Section, Text, embedded, render
+from results.report.page import Block, Collapsible, FigureBlock, Items, Report, Section, Text, data_uri, render
 from results.tables.layout import is_older
 from study.analysis.derived_cache import study_table
 from study.analysis.tables import write_outcome
@@ -25,9 +25,9 @@ from study.planning.baselines import family_name
 from study.planning.graph import Plan
 from study.report import cost, provenance
 from study.report import data as report_data
-from study.report.cases import cases, extremes
+from study.report.cases import predict_cases, select_extremes
 from study.report.facts import Facts, facts_of, facts_without_plan, read_results
-from study.report.figures import Drawer, graph_words
+from study.report.figures import Drawer, graph_description
 from study.search.load import load_plan
 from study.store.atomic import AlteredFileError, write_atomic
 from study.store.documents import without_hash
@@ -39,8 +39,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
-    """What may be chosen: where figures are written as files too and in which format, a log axis, test images."""
+class ReportOptions:
+    """Options of `study report`.
+
+    Attributes:
+        figures: Folder that each figure is also saved to.
+        format: Format of the saved figures.
+        log: Whether the axis of labelled images is logarithmic.
+        images: Whether to show test images.
+    """
 
     figures: Path | None = None
     format: str = "svg"
@@ -48,27 +55,27 @@ class Wishes:
     images: bool = True
 
 
-def write_report(storage: Path, name: str, *, cache: Path, output: Path, wishes: Wishes) -> Path:
-    """Write the page of a study that was planned, finished or not, and return where it is."""
+def write_report(storage: Path, name: str, *, cache: Path, output: Path, options: ReportOptions) -> Path:
+    """Write the report of a study, finished or not, and return its path."""
     store = Store(storage)
     folder = store.study(name)
     document = read_document(folder / SPEC)
     spec = parse(document)[0]
-    told = status(storage, name)
-    plan, why = _plan(document, folder, cache, frozenset(store.planned(name)))
-    if plan is not None and (told["state"] != "finished" or not _current(folder)):
+    state = status(storage, name)
+    plan, no_plan_reason = _plan(document, folder, cache, frozenset(store.planned(name)))
+    if plan is not None and (state["state"] != "finished" or not _is_current(folder)):
         write_outcome(plan, store)
     results = read_results(store, name)
     level: schema.Level = spec.compare.level if spec else "labelled_fraction"
-    facts = facts_of(plan, store) if plan else facts_without_plan(store, name, results, why, level)
+    facts = facts_of(plan, store) if plan else facts_without_plan(store, name, results, no_plan_reason, level)
     text = without_hash((folder / SPEC).read_text(encoding="utf-8"))
-    page = _page(facts, spec, told, results=results, level=level, text=text, wishes=wishes, cache=cache)
+    page = _page(facts, spec, state, results=results, level=level, text=text, options=options, cache=cache)
     write_atomic(output, render(page))
     return output
 
 
-def _current(folder: Path) -> bool:
-    """Return whether the tables are there as they were written, with every column of this version."""
+def _is_current(folder: Path) -> bool:
+    """Return whether all tables exist, are unaltered, and have the columns of this version."""
     tables = {RESULTS: schema.results(), COMPARISONS: schema.comparisons(), TESTS: schema.paired_tests()}
     try:
         for name, columns in tables.items():
@@ -79,13 +86,14 @@ def _current(folder: Path) -> bool:
 
 
 def _plan(document: dict[str, Any], folder: Path, cache: Path, planned: frozenset[str]) -> tuple[Plan | None, str]:
-    """Return the plan of the kept study file, or why it is none that the stored stages belong to."""
-    document = {key: value for key, value in document.items() if key != "tracking"}  # its package may be elsewhere
+    """Return the plan of the stored study file, or the reason why the stored stages cannot be matched to one."""
+    # The package of a tracker may not be installed here.
+    document = {key: value for key, value in document.items() if key != "tracking"}
     try:
         plan = load_plan(document, file=str(folder / SPEC), cache=cache, storage=folder.parents[1])
     except ConfigError as refused:
-        first, *more = str(refused).splitlines()
-        return None, f"{first.removeprefix(f'{folder / SPEC}: ')}" + (f" (and {len(more)} more)" if more else "")
+        first, *rest = str(refused).splitlines()
+        return None, f"{first.removeprefix(f'{folder / SPEC}: ')}" + (f" (and {len(rest)} more)" if rest else "")
     if plan.searches is not None and plan.searches.damage:
         raise AlteredFileError(str(folder), plan.searches.damage)
     if planned and planned != plan.nodes.keys():
@@ -96,45 +104,45 @@ def _plan(document: dict[str, Any], folder: Path, cache: Path, planned: frozense
 def _page(
     facts: Facts,
     spec: StudySpec | None,
-    told: Mapping[str, Any],
+    state: Mapping[str, Any],
     *,
     results: "pa.Table | None",
     level: schema.Level,
     text: str,
-    wishes: Wishes,
+    options: ReportOptions,
     cache: Path,
 ) -> Report:
     comparisons = _comparisons(facts, results)
     drawer = None
     if comparisons is not None and results is not None:
         drawer = Drawer(
-            facts=facts, comparisons=comparisons, results=results, level=level, log=wishes.log, folder=wishes.figures,
-            format=wishes.format,
+            facts=facts, comparisons=comparisons, results=results, level=level, log=options.log, folder=options.figures,
+            format=options.format,
         )  # fmt: skip
     sections = [
-        *(_answers(drawer, spec) if drawer else ()),
+        *(_result_sections(drawer, spec) if drawer else ()),
         Section(id="data", title="Data and splits", blocks=list(report_data.data_blocks(facts))),
-        Section(id="pathways", title="What was compared", blocks=list(_compared(facts, drawer))),
-        *(_further(drawer, cache, wishes) if drawer else ()),
+        Section(id="pathways", title="What was compared", blocks=list(_pathway_blocks(facts, drawer))),
+        *(_figure_section(drawer, cache, options) if drawer else ()),
         Section(id="transfer", title="Transfer of weights", blocks=list(provenance.transfer_blocks(facts))),
-        *_search(facts, spec),
-        Section(id="failures", title="Failures", blocks=list(provenance.failure_blocks(told["failures"]))),
+        *_search_section(facts, spec),
+        Section(id="failures", title="Failures", blocks=list(provenance.failure_blocks(state["failures"]))),
         Section(id="cost", title="Cost", blocks=list(cost.cost_blocks(facts))),
         Section(id="software", title="Software", blocks=list(provenance.version_blocks(facts))),
         Section(
             id="again",
             title="How to reproduce this",
-            blocks=list(provenance.again_blocks(facts, text, facts.store.place)),
+            blocks=list(provenance.reproduction_blocks(facts, text, facts.store.place)),
         ),
     ]
-    made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    created = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     return Report(
         title=f"Study {facts.name}",
         question=_question(facts, spec),
         answer=answers.answer(comparisons) if comparisons is not None else ["There is no result yet."],
-        missing=list(_missing(facts, told, results)),
+        missing=list(_missing(facts, state, results)),
         sections=sections,
-        made=f"Made {made} from the study's storage.",
+        footer=f"Made {created} from the study's storage.",
     )
 
 
@@ -160,16 +168,16 @@ def _question(facts: Facts, spec: StudySpec | None) -> str:
         **compare.factors,
     }
     varied = [f"{name} {', '.join(map(text_of, values))}" for name, values in axes.items() if len(values) > 1]
-    told = [f"{one} images" if isinstance(one, int) else percent(one) for one in compare.labelled]
-    amounts = " or ".join(told) if len(told) < 5 else f"{len(told)} amounts from {told[0]} to {told[-1]}"
+    levels = [f"{level} images" if isinstance(level, int) else percent(level) for level in compare.labelled]
+    amounts = " or ".join(levels) if len(levels) < 5 else f"{len(levels)} amounts from {levels[0]} to {levels[-1]}"
     target = facts.plan.target if facts.plan else next(iter(_targets(spec)), "the target")
-    which = "; ".join(varied) or "arm"
-    against = (
+    factors = "; ".join(varied) or "arm"
+    baseline = (
         f", and is it better than the baseline ({'; '.join(map(family_name, compare.baseline))})"
         if compare.baseline
         else ""
     )
-    return f"Which of the {which} segments {target} best when {amounts} of the training masks may be used{against}?"
+    return f"Which of the {factors} segments {target} best when {amounts} of the training masks may be used{baseline}?"
 
 
 def _targets(spec: StudySpec) -> Iterator[str]:
@@ -177,18 +185,18 @@ def _targets(spec: StudySpec) -> Iterator[str]:
         yield spec.stages[links[-1].stage].data
 
 
-def _missing(facts: Facts, told: Mapping[str, Any], results: "pa.Table | None") -> Iterator[str]:
-    stages = told["stages"]
-    if told["state"] != "finished" or stages["finished"] < stages["total"]:
+def _missing(facts: Facts, state: Mapping[str, Any], results: "pa.Table | None") -> Iterator[str]:
+    stages = state["stages"]
+    if state["state"] != "finished" or stages["finished"] < stages["total"]:
         yield (
-            f"The study is {told['state']}: {stages['finished']} of {stages['total']} stages are finished, "
+            f"The study is {state['state']}: {stages['finished']} of {stages['total']} stages are finished, "
             f"{stages['running']} running, {stages['waiting']} waiting, {stages['failed']} failed."
         )
         if facts.plan is not None:
-            done = 0 if results is None else _replicates(results)
-            yield f"{done} of {len(facts.plan.replicates)} runs have results; the numbers below may change."
+            scored = 0 if results is None else _replicates(results)
+            yield f"{scored} of {len(facts.plan.replicates)} runs have results; the numbers below may change."
     if facts.plan is None:
-        yield f"The data could not be read with this report, so it is made from the stored results alone: {facts.why}."
+        yield f"The report is made from the stored results alone, without the data: {facts.no_plan_reason}."
 
 
 def _replicates(results: "pa.Table") -> int:
@@ -196,9 +204,9 @@ def _replicates(results: "pa.Table") -> int:
     return int(results.select(columns).group_by(columns).aggregate([]).num_rows)
 
 
-def _answers(drawer: Drawer, spec: StudySpec | None) -> Iterator[Section]:
+def _result_sections(drawer: Drawer, spec: StudySpec | None) -> Iterator[Section]:
     table = drawer.comparisons
-    notes = list(answers.notes(answers.chosen(table)))
+    notes = list(answers.notes(answers.select_records(table)))
     remarks: list[Block] = [Text(text="Remarks on these numbers:"), Items(items=notes)] if notes else []
     yield Section(id="results", title="Results", blocks=[report_grids.main_grid(table), *remarks])
     yield Section(id="curve", title="Learning curve", blocks=list(drawer.curves()))
@@ -218,54 +226,54 @@ def _tests(facts: Facts) -> Iterator[Block]:
     file = facts.store.study(facts.name) / TESTS
     grid = report_grids.grid_of_tests(pq.read_table(study_table(file.parent, TESTS))) if file.is_file() else None
     if grid is not None:
-        yield Folded(title=f"All {len(grid.rows)} tests, and what each generalises to", blocks=[grid])
+        yield Collapsible(title=f"All {len(grid.rows)} tests, and what each generalises to", blocks=[grid])
 
 
-def _compared(facts: Facts, drawer: Drawer | None) -> Iterator[Block]:
+def _pathway_blocks(facts: Facts, drawer: Drawer | None) -> Iterator[Block]:
     if drawer is not None:
         yield from drawer.graph()
         return
     groups = cost.pathway_groups(facts)
     if not groups:
-        yield Text(text="No stage is known yet.")
+        yield Text(text="No stage is planned or finished yet.")
         return
-    picture = embedded(figures.svg(figures.pathway_graph(groups)))
-    yield Picture(data=picture, **graph_words(groups), wide=True)
+    svg = data_uri(figures.svg(figures.pathway_graph(groups)))
+    yield FigureBlock(data=svg, **graph_description(groups), wide=True)
 
 
-def _further(drawer: Drawer, cache: Path, wishes: Wishes) -> Iterator[Section]:
-    blocks = [*drawer.further(), *(_cases(drawer, cache) if wishes.images else ())]
+def _figure_section(drawer: Drawer, cache: Path, options: ReportOptions) -> Iterator[Section]:
+    blocks = [*drawer.more_figures(), *(_cases(drawer, cache) if options.images else ())]
     if blocks:
         yield Section(id="figures", title="Further figures", blocks=blocks)
 
 
 def _cases(drawer: Drawer, cache: Path) -> Iterator[Block]:
     chains = drawer.chains(drawer.best) if drawer.best else []
-    found = extremes(drawer.facts, chains) if chains else []
-    if not found:
+    images = select_extremes(drawer.facts, chains) if chains else []
+    if not images:
         return
     try:
-        shown, classes = cases(drawer.facts, found, cache)
+        cases, classes = predict_cases(drawer.facts, images, cache)
     except (ValueError, OSError, RuntimeError) as error:
         yield Text(text=f"Test images are not shown: {error}.")
         return
-    figure = figures.outlined(shown, classes)
+    figure = figures.outline_cases(cases, classes)
     if drawer.folder is not None:
         figures.save(figure, drawer.folder / f"cases.{drawer.format}")
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=130)
-    told = "; ".join(f"{name} {one.image}: Dice {one.dice:.3f}" for name, one in found)
-    yield Picture(
-        data=embedded(png.getvalue()),
-        alt=f"Test images with the outlines of truth and prediction. {told}.",
-        caption="Worst, median and best test image of the best cell. These are images of the data: mind who sees them.",
+    scores = "; ".join(f"{name} {image.image}: Dice {image.dice:.3f}" for name, image in images)
+    yield FigureBlock(
+        data=data_uri(png.getvalue()),
+        alt=f"Test images with the outlines of truth and prediction. {scores}.",
+        caption="Worst, median and best test image of the best cell. Check before sharing this page.",
         wide=True,
     )
 
 
-def _search(facts: Facts, spec: StudySpec | None) -> Iterator[Section]:
+def _search_section(facts: Facts, spec: StudySpec | None) -> Iterator[Section]:
     if spec is not None and spec.search is not None:
-        from study.report.search import search_blocks  # brings Optuna
+        from study.report.search import search_blocks  # imports Optuna
 
         blocks = list(search_blocks(facts.store.study(facts.name), spec, spec.search))
         yield Section(id="search", title="Search", blocks=blocks)

@@ -1,4 +1,4 @@
-"""Figures that need the stored pixel counts and training histories."""
+"""Figures from the stored pixel counts and training histories."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from models.score_bins import THRESHOLD_STEPS
 from results import figures
 from results.metrics.formulas import Array, Confidence, Counts, auc, ece
 from results.metrics.thresholds import COARSE, coarsened
-from results.report.answers import NAMES, arm_name
+from results.report.answers import METRIC_NAMES, arm_name
 from results.report.page import Block
 from study.report.facts import Chain, Facts
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from study.report.figures import Drawer
 
-MOST_ARMS = 4
-MOST_RUNS = 25
-"""Lines of one stage in the training curves."""
+MAX_ARMS = 4
+MAX_RUNS = 25
+"""Maximum number of lines of a stage in the training curves."""
 SCORES = ("val/mean_iou", "val/auc", "val/distance")
 
 
 def scores_file(facts: Facts, chain: Chain) -> str | None:
-    """Return the key of a replicate's scores, None where there are none or, without a plan, several."""
+    """Return the key of the scores of a replicate; None if there are none, or several and no plan."""
     digest = chain.stages[-1]
     if chain.scoring is not None:
         return chain.scoring if facts.store.scored(digest, chain.scoring) else None
@@ -40,59 +40,59 @@ def pixel_figures(drawer: "Drawer") -> Iterator[Block]:
 
     bins: dict[str, Confidence] = {}
     classes: dict[str, dict[str, tuple[Array, Array]]] = {}
-    confused: tuple[str, Array, list[str]] | None = None
-    for cell in drawer.focus[:MOST_ARMS]:
+    confusion: tuple[str, Array, list[str]] | None = None
+    for cell in drawer.focus[:MAX_ARMS]:
         arm, store = arm_name(cell, drawer.factors), drawer.facts.store
         keys = [(chain.stages[-1], scores_file(drawer.facts, chain)) for chain in drawer.chains(cell)]
-        images = [_test(pq.read_table(store.images(digest, key))) for digest, key in keys if key]
-        scores = [_test(pq.read_table(store.scores(digest, key))) for digest, key in keys if key]
+        images = [_test_rows(pq.read_table(store.images(digest, key))) for digest, key in keys if key]
+        scores = [_test_rows(pq.read_table(store.scores(digest, key))) for digest, key in keys if key]
         if not images:
             continue
         bins[arm] = _bins(images)
-        for name, both in _histograms(scores).items():
-            classes.setdefault(name, {})[arm] = both
-        if confused is None and (counts := _confusion(images)) is not None:
-            confused = (arm, counts, ["background", *dict.fromkeys(scores[0]["class"].to_pylist())])
+        for name, histograms in _histograms(scores).items():
+            classes.setdefault(name, {})[arm] = histograms
+        if confusion is None and (counts := _confusion_counts(images)) is not None:
+            confusion = (arm, counts, ["background", *dict.fromkeys(scores[0]["class"].to_pylist())])
     if bins:
         yield _reliability(drawer, bins)
     if classes:
         yield _roc(drawer, classes)
-    if confused is not None and len(confused[1]) == len(confused[2]):
-        yield _confused(drawer, *confused)
+    if confusion is not None and len(confusion[1]) == len(confusion[2]):
+        yield _confusion_figure(drawer, *confusion)
 
 
 def _reliability(drawer: "Drawer", bins: Mapping[str, Confidence]) -> Block:
-    told = ", ".join(f"{arm} {float(ece(one)[0]):.3f}" for arm, one in bins.items())
-    caption = (
-        "Is the network as sure as it is right? On the dotted line it is; below it, it is too sure. All test pixels."
+    errors = ", ".join(f"{arm} {float(ece(confidence)[0]):.3f}" for arm, confidence in bins.items())
+    caption = "Accuracy by confidence over all test pixels. Below the dotted line the network is overconfident."
+    alt = f"Reliability diagram. Expected calibration error: {errors}."
+    return drawer.figure_block(
+        "reliability", figures.reliability(bins, colour_indices=drawer.colours), alt=alt, caption=caption
     )
-    alt = f"Reliability diagram. Expected calibration error: {told}."
-    return drawer.picture("reliability", figures.reliability(bins, places=drawer.places), alt=alt, caption=caption)
 
 
 def _roc(drawer: "Drawer", classes: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Block:
-    told = "; ".join(
-        f"{name}: " + ", ".join(f"{arm} {_area(*both):.3f}" for arm, both in arms.items())
+    areas = "; ".join(
+        f"{name}: " + ", ".join(f"{arm} {_area(*histograms):.3f}" for arm, histograms in arms.items())
         for name, arms in classes.items()
     )
-    caption = (
-        "ROC curves of pixels: what share of a class is found, and what share of all else is called so by mistake."
-    )
+    caption = "ROC curves of pixels by class: sensitivity against false positive rate."
     if any(len(positives) == THRESHOLD_STEPS for arms in classes.values() for positives, _ in arms.values()):
         caption += f" {COARSE}."
-    figure = figures.roc(classes, places=drawer.places)
-    return drawer.picture("roc", figure, alt=f"ROC curves. Area under the curve, {told}.", caption=caption, wide=True)
+    figure = figures.roc(classes, colour_indices=drawer.colours)
+    return drawer.figure_block(
+        "roc", figure, alt=f"ROC curves. Area under the curve, {areas}.", caption=caption, wide=True
+    )
 
 
-def _confused(drawer: "Drawer", arm: str, counts: Array, names: Sequence[str]) -> Block:
-    right = np.diag(counts) / np.maximum(counts.sum(axis=1), 1)
-    told = ", ".join(f"{name} {share:.0%}" for name, share in zip(names, right, strict=True))
-    caption = f"What pixels of each true class were called by {arm}; each row sums to 100 %."
+def _confusion_figure(drawer: "Drawer", arm: str, counts: Array, names: Sequence[str]) -> Block:
+    recall = np.diag(counts) / np.maximum(counts.sum(axis=1), 1)
+    recalls = ", ".join(f"{name} {value:.0%}" for name, value in zip(names, recall, strict=True))
+    caption = f"Confusion matrix of {arm}: predicted classes of the pixels of each true class; each row sums to 100 %."
     figure = figures.confusion(counts.astype(np.int64), names)
-    return drawer.picture("confusion", figure, alt=f"Confusion matrix. Called rightly: {told}.", caption=caption)
+    return drawer.figure_block("confusion", figure, alt=f"Confusion matrix. Recall: {recalls}.", caption=caption)
 
 
-def _test(table: "pa.Table") -> "pa.Table":
+def _test_rows(table: "pa.Table") -> "pa.Table":
     import pyarrow.compute as pc
 
     return table.filter(pc.field("split") == "test")
@@ -105,8 +105,8 @@ def _bins(images: "Sequence[pa.Table]") -> Confidence:
 
 def _summed(tables: "Sequence[pa.Table]", column: str) -> Array:
     sums = [_matrix(table[column]).sum(axis=0) for table in tables if table.num_rows]
-    if len({len(one) for one in sums}) > 1:  # some replicates have score histograms of an earlier version
-        sums = [coarsened(one) for one in sums]
+    if len({len(histogram) for histogram in sums}) > 1:  # some replicates have score histograms of an earlier version
+        sums = [coarsened(histogram) for histogram in sums]
     return np.asarray(np.sum(sums, axis=0))
 
 
@@ -118,11 +118,11 @@ def _matrix(column: "pa.ChunkedArray") -> Array:
 def _histograms(scores: "Sequence[pa.Table]") -> dict[str, tuple[Array, Array]]:
     import pyarrow.compute as pc
 
-    found = {}
+    histograms = {}
     for name in dict.fromkeys(scores[0]["class"].to_pylist()):
         parts = [table.filter(pc.field("class") == name) for table in scores]
-        found[name] = (_summed(parts, "positives"), _summed(parts, "negatives"))
-    return found
+        histograms[name] = (_summed(parts, "positives"), _summed(parts, "negatives"))
+    return histograms
 
 
 def _area(positives: Array, negatives: Array) -> float:
@@ -131,7 +131,7 @@ def _area(positives: Array, negatives: Array) -> float:
     return float(auc(counts)[0])
 
 
-def _confusion(images: "Sequence[pa.Table]") -> Array | None:
+def _confusion_counts(images: "Sequence[pa.Table]") -> Array | None:
     tables = [table.filter(table["confusion"].is_valid()) for table in images]
     if not any(table.num_rows for table in tables):
         return None
@@ -154,26 +154,28 @@ def training_figure(drawer: "Drawer") -> Iterator[Block]:
             if digest in seen or stage is None or stage.seconds is None:
                 continue
             seen.add(digest)
-            name = stage.name if stage.parent is None else f"{stage.name} after {_parent(drawer.facts, digest)}"
-            if len(runs.setdefault(name, [])) < MOST_RUNS:
+            name = stage.name if stage.parent is None else f"{stage.name} after {_parent_name(drawer.facts, digest)}"
+            if len(runs.setdefault(name, [])) < MAX_RUNS:
                 table = pq.read_table(drawer.facts.store.file(digest, "history.parquet"))
                 score = next((column for column in SCORES if column in table.column_names), "")
-                scores[name] = scores.get(name) or _named(score)
+                scores[name] = scores.get(name) or _display_name(score)
                 runs[name].append(_history(table, score))
     if runs:
         name = arm_name(drawer.best, drawer.factors)
-        caption = f"How the stages of the best cell ({name}) trained; a thin line is one run."
+        caption = f"Training curves of the stages of the best cell ({name}); a thin line is one run."
         ends = ", ".join(f"{stage}: {len(part)} runs" for stage, part in runs.items())
         figure = figures.training_curves(runs, scores)
-        yield drawer.picture("training", figure, alt=f"Training curves. {ends}.", caption=caption, wide=len(runs) > 1)
+        yield drawer.figure_block(
+            "training", figure, alt=f"Training curves. {ends}.", caption=caption, wide=len(runs) > 1
+        )
 
 
-def _named(score: str) -> str:
+def _display_name(score: str) -> str:
     name = score.removeprefix("val/")
-    return NAMES.get(name, name)
+    return METRIC_NAMES.get(name, name)
 
 
-def _parent(facts: Facts, digest: str) -> str:
+def _parent_name(facts: Facts, digest: str) -> str:
     parent = facts.stages.get(facts.stages[digest].parent or "")
     return parent.name if parent else "a stage"
 

@@ -1,4 +1,4 @@
-"""The parts of a report that tell of transfer, failures, software and how to make it again."""
+"""Sections of the report on weight transfer, failures, software and how to reproduce the study."""
 
 import json
 import shlex
@@ -6,32 +6,32 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from results.report.page import Block, Code, Column, Entry, Folded, Grid, Text
+from results.report.page import Block, Code, Collapsible, Column, Entry, Grid, Text
 from study.monitoring.units import count
 from study.report.facts import Facts, Stage
 
-MOST_LINES = 400
-"""Of digests in the page; all of them are in plan.json."""
-MOST_LINKS = 60
+MAX_LINES = 400
+"""Maximum number of digests on the page; plan.json contains all of them."""
+MAX_LINKS = 60
 
 
 def transfer_blocks(facts: Facts) -> Iterator[Block]:
-    """Yield what each link carried, left new and left behind, and what was held fixed."""
+    """Yield the tensors that each link carried, initialised, left behind and froze."""
     seen: dict[tuple[int, str], tuple[Stage, dict[str, Any]]] = {}
     for stage in facts.finished:
         key = (facts.groups[stage.digest], stage.network)
-        if stage.parent and key not in seen and len(seen) < MOST_LINKS:
-            told = json.loads(facts.store.file(stage.digest, "transfer.json").read_text(encoding="utf-8"))
-            seen[key] = (stage, told)
+        if stage.parent and key not in seen and len(seen) < MAX_LINKS:
+            transfer = json.loads(facts.store.file(stage.digest, "transfer.json").read_text(encoding="utf-8"))
+            seen[key] = (stage, transfer)
     if not seen:
         yield Text(text="No finished stage takes weights over from another.")
         return
     rows, details = [], []
-    for stage, told in seen.values():
+    for stage, transfer in seen.values():
         parent = facts.stages.get(stage.parent or "")
-        sizes = [told.get(name, []) for name in ("carried", "new", "left_behind")]
+        sizes = [transfer.get(name, []) for name in ("carried", "new", "left_behind")]
         name = f"{parent.name if parent else (stage.parent or '')[:8]} to {stage.name} ({stage.link})"
-        frozen = ", ".join(told.get("frozen", [])) or "nothing"
+        frozen = ", ".join(transfer.get("frozen", [])) or "nothing"
         rows.append([Entry(name), Entry(stage.network), *(count(len(part)) for part in sizes), Entry(frozen)])
         lines = [f"new: {tensor}" for tensor in sizes[1]] + [f"left behind: {tensor}" for tensor in sizes[2]]
         details.append(Code(label=f"{name}, {stage.network}", text="\n".join(lines) or "nothing"))
@@ -40,7 +40,7 @@ def transfer_blocks(facts: Facts) -> Iterator[Block]:
     columns.append(Column(name="held fixed"))
     caption = "Tensors (pieces of the networks' weights) by link, read from the first finished stage of its kind."
     yield Grid(caption=caption, columns=columns, rows=rows)
-    yield Folded(title="Names of tensors that are new or were left behind", blocks=details)
+    yield Collapsible(title="Names of tensors that are new or were left behind", blocks=details)
 
 
 def failure_blocks(failures: Sequence[Mapping[str, str]]) -> Iterator[Block]:
@@ -48,45 +48,48 @@ def failure_blocks(failures: Sequence[Mapping[str, str]]) -> Iterator[Block]:
     if not failures:
         yield Text(text="No stage failed.")
         return
-    rows = [[Entry(one["stage"]), Entry(one["digest"][:8]), Entry(one["error"].partition("\n")[0])] for one in failures]
+    rows = [
+        [Entry(failure["stage"]), Entry(failure["digest"][:8]), Entry(failure["error"].partition("\n")[0])]
+        for failure in failures
+    ]
     columns = [Column(name="stage"), Column(name="digest"), Column(name="error")]
     yield Grid(caption="Stages that failed. Running the study again tries them once more.", columns=columns, rows=rows)
 
 
 def version_blocks(facts: Facts) -> Iterator[Block]:
-    """Yield the versions that stages were trained with, and a warning where they are mixed."""
-    seen: dict[str, Counter[str]] = {}
+    """Yield the library versions of the stages, and a warning if they differ."""
+    versions_by_name: dict[str, Counter[str]] = {}
     for stage in facts.finished:
-        told = facts.runtime(stage.digest)
-        for name, version in {"python": told.get("python"), **told.get("libraries", {})}.items():
+        runtime = facts.runtime(stage.digest)
+        for name, version in {"python": runtime.get("python"), **runtime.get("libraries", {})}.items():
             if version:
-                seen.setdefault(name, Counter())[str(version)] += 1
-    mixed = [name for name, versions in seen.items() if len(versions) > 1]
+                versions_by_name.setdefault(name, Counter())[str(version)] += 1
+    mixed = [name for name, versions in versions_by_name.items() if len(versions) > 1]
     if mixed:
         yield Text(text=f"Stages were trained with several versions of {', '.join(mixed)}.", strong=True)
     rows = [
         [Entry(name), Entry(", ".join(f"{version} ({count} stages)" for version, count in versions.items()))]
-        for name, versions in seen.items()
+        for name, versions in versions_by_name.items()
     ]
     yield Grid(
         caption="Software of the finished stages.", columns=[Column(name="library"), Column(name="version")], rows=rows
     )
 
 
-def again_blocks(facts: Facts, spec: str, storage: str) -> Iterator[Block]:
-    """Yield the study file, the commands and the digests that make the study again."""
-    where = "" if storage == "runs" else f" --storage {shlex.quote(storage)}"
+def reproduction_blocks(facts: Facts, spec: str, storage: str) -> Iterator[Block]:
+    """Yield the study file, the commands and the digests to reproduce the study."""
+    option = "" if storage == "runs" else f" --storage {shlex.quote(storage)}"
     commands = [
         f"study plan {facts.name}.yaml",
-        f"study run {facts.name}.yaml{where}",
-        f"study report {facts.name}{where}",
+        f"study run {facts.name}.yaml{option}",
+        f"study report {facts.name}{option}",
     ]
     yield Text(
         text=f"Save the study file below as {facts.name}.yaml. Stages with the digests below are not trained again."
     )
     yield Code(label="Commands", text="\n".join(commands))
-    yield Folded(title="Study file", blocks=[Code(label="Study file (YAML)", text=spec)])
+    yield Collapsible(title="Study file", blocks=[Code(label="Study file (YAML)", text=spec)])
     lines = [f"{digest}  {stage.name}" for digest, stage in facts.stages.items()]
-    more = [f"and {len(lines) - MOST_LINES} more, all in plan.json"] if len(lines) > MOST_LINES else []
-    text = "\n".join(lines[:MOST_LINES] + more)
-    yield Folded(title=f"Digests of {len(lines)} stages", blocks=[Code(label="Digest and stage", text=text)])
+    remainder = [f"and {len(lines) - MAX_LINES} more, all in plan.json"] if len(lines) > MAX_LINES else []
+    text = "\n".join(lines[:MAX_LINES] + remainder)
+    yield Collapsible(title=f"Digests of {len(lines)} stages", blocks=[Code(label="Digest and stage", text=text)])

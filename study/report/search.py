@@ -1,23 +1,23 @@
-"""The part of a report that tells of a search: what was searched, at what cost, what came of it."""
+"""Section of the report on a hyperparameter search: space, cost and best settings."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from results.report.page import Block, Column, Entry, Folded, Grid, Items, Picture, Text, embedded
+from results.report.page import Block, Collapsible, Column, Entry, FigureBlock, Grid, Items, Text, data_uri
 from study.config.schema import StudySpec
 from study.config.search import MINIMISED, Search
 from study.errors import ConfigError
 from study.monitoring.units import count, duration, percent
 from study.planning.arms import FIXED_FACTORS, text_of
 from study.planning.checks.search_checks import settings_text
-from study.search.plots import place_of
+from study.search.plots import plot_path
 from study.search.table import Row, best_row, search_rows, values_text
 from study.store.atomic import AlteredFileError
 
-MOST_SEARCHES = 12
-"""Whose pictures the page holds; those of all lie in the storage."""
-PICTURES = {
+MAX_SEARCHES = 12
+"""Maximum number of searches with figures on the page; the storage has the figures of all searches."""
+FIGURE_CAPTIONS = {
     "history": "The value of every trial in the order they were made, and the best so far.",
     "importance": "How much each setting decides whether a trial is among the best (PED-ANOVA).",
     "parallel": "The settings of every complete trial, a line each, coloured by its value.",
@@ -26,8 +26,8 @@ PICTURES = {
 
 
 def search_blocks(folder: Path, spec: StudySpec, search: Search) -> Iterator[Block]:
-    """Yield the space, what each search cost, the best settings by arm, why trials failed, pictures."""
-    yield Text(text=_how(search))
+    """Yield the space, the cost of each search, the best settings by arm, reasons of failures, and figures."""
+    yield Text(text=_method_text(search))
     yield _space(search)
     try:
         rows = search_rows(folder)
@@ -41,31 +41,31 @@ def search_blocks(folder: Path, spec: StudySpec, search: Search) -> Iterator[Blo
     }
     yield _budget(by_search, search.trials)
     yield _best(by_search, (*FIXED_FACTORS, *spec.compare.factors), search.metrics)
-    reasons = Counter(row["reason"] or "no reason was told" for row in rows if row["state"] == "fail")
+    reasons = Counter(row["reason"] or "no reason recorded" for row in rows if row["state"] == "fail")
     if reasons:
         items = [f"{times:,} times: {reason}" for reason, times in reasons.most_common()]
-        yield Folded(title=f"Why {sum(reasons.values()):,} trials failed", blocks=[Items(items=items)])
-    for name, own in list(by_search.items())[:MOST_SEARCHES]:
-        shown = list(_pictures(folder, name, own))
-        if shown:
-            yield Folded(title=f"History and importance: {name}", blocks=shown)
+        yield Collapsible(title=f"Why {sum(reasons.values()):,} trials failed", blocks=[Items(items=items)])
+    for name, trials in list(by_search.items())[:MAX_SEARCHES]:
+        figures = list(_figures(folder, name, trials))
+        if figures:
+            yield Collapsible(title=f"History and importance: {name}", blocks=figures)
 
 
-def _how(search: Search) -> str:
-    whose = "each arm" if search.scope == "arm" else "all arms together"
-    where = (
+def _method_text(search: Search) -> str:
+    scope = "each arm" if search.scope == "arm" else "all arms together"
+    images = (
         "on each fold's own training images, for that fold alone"
         if search.nested
         else f"on {percent(search.reserve)} of the target's patients, who test in no fold"
     )
-    wanted = ", ".join(f"{metric} ({'low' if metric in MINIMISED else 'high'})" for metric in search.metrics)
-    pruned = search.prune.model_dump(exclude_none=True) if search.prune else {}
-    ended = (
-        f" Hopeless candidates were ended early by {text_of(next(iter(pruned)).replace('_', ' '))}." if pruned else ""
+    metrics = ", ".join(f"{metric} ({'low' if metric in MINIMISED else 'high'})" for metric in search.metrics)
+    pruner = search.prune.model_dump(exclude_none=True) if search.prune else {}
+    pruning = (
+        f" Hopeless candidates were ended early by {text_of(next(iter(pruner)).replace('_', ' '))}." if pruner else ""
     )
     return (
-        f"Settings were searched for {whose}, {search.trials:,} trials a search with the sampler {search.sampler}, "
-        f"judged by {wanted} {where}.{ended} No test image decided anything."
+        f"Settings were searched for {scope}, {search.trials:,} trials a search with the sampler {search.sampler}, "
+        f"judged by {metrics} {images}.{pruning} No test image decided anything."
     )
 
 
@@ -80,15 +80,15 @@ def _space(search: Search) -> Grid:
 
 def _budget(by_search: Mapping[str, Sequence[Row]], trials: int) -> Grid:
     rows = []
-    for name, own in by_search.items():
-        states = Counter(row["state"] for row in own)
-        seconds = sum(row["seconds"] or 0.0 for row in own)
+    for name, rows_of_search in by_search.items():
+        states = Counter(row["state"] for row in rows_of_search)
+        seconds = sum(row["seconds"] or 0.0 for row in rows_of_search)
         done = sum(states[state] for state in ("complete", "pruned", "fail"))
         rows.append([
             Entry(name),
             Entry(f"{done:,} of {trials:,}", float(done)),
             *(count(states[state]) for state in ("complete", "pruned", "fail")),
-            count(sum(row["image_epochs"] or 0 for row in own)),
+            count(sum(row["image_epochs"] or 0 for row in rows_of_search)),
             Entry(duration(seconds), seconds),
         ])  # fmt: skip
     names = ("trials", "complete", "pruned", "failed", "image-epochs", "time of complete ones")
@@ -99,27 +99,27 @@ def _budget(by_search: Mapping[str, Sequence[Row]], trials: int) -> Grid:
 
 
 def _best(by_search: Mapping[str, Sequence[Row]], factors: Sequence[str], metrics: Sequence[str]) -> Grid:
-    """Return the best trial of each arm; one search over several arms tells the arm among a trial's settings."""
+    """Return the best trial of each arm; in a search over several arms the settings of a trial include the arm."""
     rows = []
-    for name, own in by_search.items():
+    for name, rows_of_search in by_search.items():
         arms: dict[str, list[Row]] = {}
-        for row in own:
-            named = [str(row["params"][factor]) for factor in factors if factor in row["params"]]
-            arms.setdefault(" / ".join(named) or name, []).append(row)
-        for arm, tried in arms.items():
-            best = best_row(tried, metrics[0])
+        for row in rows_of_search:
+            levels = [str(row["params"][factor]) for factor in factors if factor in row["params"]]
+            arms.setdefault(" / ".join(levels) or name, []).append(row)
+        for arm, trials in arms.items():
+            best = best_row(trials, metrics[0])
             settings = {path: value for path, value in best["params"].items() if path not in factors} if best else {}
-            found = [values_text(best), settings_text(settings)] if best else ["none", "no candidate came to its end"]
+            texts = [values_text(best), settings_text(settings)] if best else ["none", "no candidate was completed"]
             value = best[metrics[0]] if best else None
-            rows.append([Entry(arm), Entry(found[0], value), Entry(found[1])])
+            rows.append([Entry(arm), Entry(texts[0], value), Entry(texts[1])])
     columns = [Column(name="arm"), Column(name=", ".join(metrics), number=True), Column(name="settings")]
     return Grid(caption="The best settings of each arm, with which it is compared.", columns=columns, rows=rows)
 
 
-def _pictures(folder: Path, name: str, rows: Sequence[Row]) -> Iterator[Block]:
+def _figures(folder: Path, name: str, rows: Sequence[Row]) -> Iterator[Block]:
     complete = sum(row["state"] == "complete" for row in rows)
-    for kind, caption in PICTURES.items():
-        place = place_of(folder / "search", name, kind)
-        if place.is_file():
+    for kind, caption in FIGURE_CAPTIONS.items():
+        file = plot_path(folder / "search", name, kind)
+        if file.is_file():
             alt = f"{caption} {complete:,} complete trials of {name}."
-            yield Picture(data=embedded(place.read_bytes()), alt=alt, caption=f"{name}: {caption}")
+            yield FigureBlock(data=data_uri(file.read_bytes()), alt=alt, caption=f"{name}: {caption}")

@@ -1,1 +1,1 @@
-"""The search for settings: spaces, candidates, Optuna's journal, what was found."""
+"""The search for settings: spaces, candidates, Optuna's journal, results."""

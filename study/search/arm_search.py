@@ -1,4 +1,4 @@
-"""All searches of a plan: whose settings, on which images, what they found, and which arms are compared with it."""
+"""The searches of a plan: their arms and images, their results, and which arms are compared."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from study.errors import ConfigError
 from study.planning.arms import Arm, Resolver
 from study.planning.baselines import baseline_of
 from study.planning.builder import Planner
-from study.planning.checks.search_checks import first_changed, own_parameters
+from study.planning.checks.search_checks import first_changed, parameters_of
 from study.planning.digest import digest
 from study.planning.graph import Plan
-from study.search.journal import count_lines, open_journal, open_sound_part, repair_journal
+from study.search.journal import count_lines, open_intact_part, open_journal, repair_journal
 from study.search.space import Space, Values, encoded
 from study.search.trials import Trials
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArmSearch:
-    """One search. `arms` are numbers in the plan; `fold` is None where it uses the reserve."""
+    """One search. `arms` are numbers in the plan; `fold` is None if it uses the reserve."""
 
     name: str
     arms: tuple[int, ...]
@@ -32,34 +32,33 @@ class ArmSearch:
     trials: Trials
 
     def arm_of(self, params: Mapping[str, Any]) -> int:
-        """Return which arm of the plan a trial is of."""
+        """Return the number of the arm to which a trial belongs."""
         return self.arms[self.space.arm(params) or 0]
 
 
 class ArmSearches:
-    """Made for a plan whose searched arms wait; `conclude` plans those whose search has ended."""
+    """The searches for the waiting arms of a plan; `conclude` plans arms whose searches have finished."""
 
     def __init__(self, plan: Plan, planner: Planner, folder: Path) -> None:
         assert plan.spec.search is not None, "a study without search has none"
         self.plan, self.planner, self.search = plan, planner, plan.spec.search
         self.folder = folder
         self.arms_without_result: list[str] = []
-        """Searches in which no candidate came to its end."""
+        """Arms for which no candidate was completed."""
         self._resolver = Resolver(plan.spec)
-        self._left_out: set[int] = set()
-        self._earlier: JournalStorage | None = None
-        """The journal of the study that the search starts from."""
-        journal, self.damage = open_sound_part(folder)
+        self._warm_start_journal: JournalStorage | None = None
+        """Journal of the study named by `warm_start`."""
+        journal, self.damage = open_intact_part(folder)
         if self.damage:
             plan.warnings.append(f"search: {self.damage}; a run keeps the trials before it and searches on from there")
-        self.all = [self._one(arms, fold, journal) for arms in self._groups() for fold in self._folds()]
+        self.all = [self._arm_search(arms, fold, journal) for arms in self._groups() for fold in self._folds()]
 
     def repair(self) -> str | None:
-        """Set a damaged journal aside, and return what was done; the trials before the damage are kept."""
+        """Repair a damaged journal and return a message; the trials before the damage are kept."""
         return repair_journal(self.folder) if self.damage else None
 
     def journal_lines(self) -> int:
-        """Return how many lines the journal has by now."""
+        """Return the current number of lines of the journal."""
         return count_lines(self.folder)
 
     def _groups(self) -> list[tuple[int, ...]]:
@@ -69,20 +68,20 @@ class ArmSearches:
     def _folds(self) -> list[int | None]:
         return list(range(self.plan.spec.compare.folds)) if self.search.nested else [None]
 
-    def _one(self, arms: tuple[int, ...], fold: int | None, journal: JournalStorage | None) -> ArmSearch:
-        found = [self.plan.arms[number] for number in arms]
-        space = Space([arm.factors for arm in found], [own_parameters(self.plan.spec, arm) for arm in found])
-        name = " / ".join(found[0].key) if self.search.scope == "arm" else "all arms"
+    def _arm_search(self, arms: tuple[int, ...], fold: int | None, journal: JournalStorage | None) -> ArmSearch:
+        searched = [self.plan.arms[number] for number in arms]
+        space = Space([arm.factors for arm in searched], [parameters_of(self.plan.spec, arm) for arm in searched])
+        name = " / ".join(searched[0].key) if self.search.scope == "arm" else "all arms"
         name += f" / fold {fold}" if fold is not None else ""
-        bases = [self.planner.candidate(arm, fold)[-1] for arm in found]
-        mark = digest([space.digest, self.search.metrics, bases])[:8]
-        trials = Trials(name, mark, self.search, space, partial(self.chain, arms, space, fold), journal)
+        bases = [self.planner.candidate(arm, fold)[-1] for arm in searched]
+        space_id = digest([space.digest, self.search.metrics, bases])[:8]
+        trials = Trials(name, space_id, self.search, space, partial(self.chain, arms, space, fold), journal)
         return ArmSearch(name=name, arms=arms, fold=fold, space=space, trials=trials)
 
     def chain(
         self, arms: tuple[int, ...], space: Space, fold: int | None, params: Mapping[str, Any]
     ) -> tuple[str, ...]:
-        """Plan a candidate and return its chain; empty where its values do not fit together."""
+        """Plan a candidate and return its chain; empty if its values do not fit together."""
         arm = self._resolved(arms[space.arm(params) or 0], space.settings(params))
         try:
             return self.planner.candidate(arm, fold) if arm is not None else ()
@@ -92,98 +91,101 @@ class ArmSearches:
     def _resolved(self, number: int, settings: Mapping[str, Any]) -> Arm | None:
         return self._resolver.arm(self.plan.arms[number].row, settings)
 
-    def points(self, one: ArmSearch) -> list[Values]:
-        """Return what is tried first: the given points, then the best that an earlier study found for these arms."""
-        given = [{path: encoded(value) for path, value in point.items()} for point in self.search.points]
-        return given + self._warm(one)
+    def points(self, arm_search: ArmSearch) -> list[Values]:
+        """Return the points to try first: those of the file, then the best trials of the warm-start study."""
+        points = [{path: encoded(value) for path, value in point.items()} for point in self.search.points]
+        return points + self._warm_start_points(arm_search)
 
-    def _warm(self, one: ArmSearch) -> list[Values]:
+    def _warm_start_points(self, arm_search: ArmSearch) -> list[Values]:
         earlier = self.search.warm_start
-        if self._earlier is None and earlier:
-            self._earlier = open_journal(self.folder.parent / earlier, create=False)
-        journal = self._earlier
+        if self._warm_start_journal is None and earlier:
+            self._warm_start_journal = open_journal(self.folder.parent / earlier, create=False)
+        journal = self._warm_start_journal
         if journal is None:
             return []
-        found: list[tuple[float, Values]] = []
+        points: list[tuple[float, Values]] = []
         for study in journal.get_all_studies():
-            if study.study_name.rpartition(" [")[0] == one.name:
+            if study.study_name.rpartition(" [")[0] == arm_search.name:
                 for trial in journal.get_all_trials(study._study_id, deepcopy=False):
-                    fits = one.space.fitting(trial.params, self.search.defaults)
-                    if trial.values and trial.state.name == "COMPLETE" and fits is not None:
-                        found.append((self.search.sign * trial.values[0], fits))
+                    values = arm_search.space.fitting(trial.params, self.search.defaults)
+                    if trial.values and trial.state.name == "COMPLETE" and values is not None:
+                        points.append((self.search.sign * trial.values[0], values))
         best: list[Values] = []
-        for _, values in sorted(found, key=lambda pair: pair[0]):
+        for _, values in sorted(points, key=lambda pair: pair[0]):
             if values not in best:
                 best.append(values)
         return best[: max(1, self.search.trials // 4)]
 
-    def tried(self) -> set[str]:
-        """Return the last stages of all candidates, also of those that a killed driver trained."""
-        return {trial.user_attrs["digest"] for one in self.all for trial in one.trials.all}
+    def candidate_stages(self) -> set[str]:
+        """Return the last stages of all candidates, including those of earlier runs."""
+        return {trial.user_attrs["digest"] for arm_search in self.all for trial in arm_search.trials.all}
 
-    def told(self) -> list[dict[str, object]]:
-        """Return what a reader of the journal needs to know of each search."""
+    def summaries(self) -> list[dict[str, object]]:
+        """Return what is needed to read the trials of each search from the journal."""
         metrics, trials = list(self.search.metrics), self.search.trials
         return [
-            {"name": one.name, "study": one.trials.study_name, "metrics": metrics, "trials": trials} for one in self.all
+            {"name": arm_search.name, "study": arm_search.trials.study_name, "metrics": metrics, "trials": trials}
+            for arm_search in self.all
         ]
 
     @property
     def finished(self) -> bool:
-        """Return whether every search has had its trials."""
-        return all(one.trials.finished for one in self.all)
+        """Return whether all searches have completed their trials."""
+        return all(arm_search.trials.finished for arm_search in self.all)
 
     def conclude(self) -> bool:
-        """Plan the arms whose searches have ended; return whether there were any."""
+        """Plan the arms whose searches have finished; return whether there were any."""
         by_arm: dict[int, list[ArmSearch]] = {}
-        for one in self.all:
-            for number in one.arms:
-                by_arm.setdefault(number, []).append(one)
+        for arm_search in self.all:
+            for number in arm_search.arms:
+                by_arm.setdefault(number, []).append(arm_search)
         if self.search.scope == "study" or self.plan.spec.compare.top is not None:
             ready = self._ranked(by_arm) if self.finished else []
         else:
-            ready = [number for number, ones in by_arm.items() if all(one.trials.finished for one in ones)]
+            ready = [
+                number for number, group in by_arm.items() if all(arm_search.trials.finished for arm_search in group)
+            ]
         ready = [number for number in ready if number in self.plan.waiting]
         for number in ready:
-            self._settle(number, by_arm[number])
-        if self.finished:  # what is not compared waits for nothing
+            self._plan_arm(number, by_arm[number])
+        if self.finished:  # arms that are not compared no longer wait
             self.plan.waiting.clear()
-        self._count_after_search()
+        self._prune_after_search()
         return bool(ready)
 
-    def _settle(self, number: int, ones: list[ArmSearch]) -> None:
+    def _plan_arm(self, number: int, arm_searches: list[ArmSearch]) -> None:
         del self.plan.waiting[number]
-        found: dict[int | None, Arm] = {}
-        for one in ones:
-            best = self.best(one, number)
-            arm = self._resolved(number, one.space.settings(best.params)) if best is not None else None
+        by_fold: dict[int | None, Arm] = {}
+        for arm_search in arm_searches:
+            best = self.best(arm_search, number)
+            arm = self._resolved(number, arm_search.space.settings(best.params)) if best is not None else None
             if arm is not None:
-                found[one.fold] = arm
-                self.plan.searched_with[number, one.fold] = self._masks(one, arm)
-        if not found and self.search.scope == "study":  # a baseline that no candidate tried: as the file has it
-            found[None] = self.plan.arms[number]
-        if len(found) < len(ones):
+                by_fold[arm_search.fold] = arm
+                self.plan.searched_with[number, arm_search.fold] = self._rows_used(arm_search, arm)
+        if not by_fold and self.search.scope == "study":  # an untried baseline: with the settings of the file
+            by_fold[None] = self.plan.arms[number]
+        if len(by_fold) < len(arm_searches):
             self.arms_without_result.append(" / ".join(self.plan.arms[number].key))
             return
-        shared = found.get(None, next(iter(found.values())))
+        shared = by_fold.get(None, next(iter(by_fold.values())))
         self.plan.arms[number] = shared
-        self.planner.add(number, shared, by_fold={fold: arm for fold, arm in found.items() if fold is not None})
+        self.planner.add(number, shared, by_fold={fold: arm for fold, arm in by_fold.items() if fold is not None})
 
-    def _masks(self, one: ArmSearch, arm: Arm) -> frozenset[int]:
-        node = self.plan.node(self.planner.candidate(arm, one.fold)[-1])
-        reading = self.plan.views[self.plan.target].reading(node.draw)
-        return frozenset((*reading.train, *reading.validation))
+    def _rows_used(self, arm_search: ArmSearch, arm: Arm) -> frozenset[int]:
+        node = self.plan.node(self.planner.candidate(arm, arm_search.fold)[-1])
+        rows = self.plan.views[self.plan.target].stage_rows(node.draw)
+        return frozenset((*rows.train, *rows.validation))
 
-    def best(self, one: ArmSearch, number: int) -> FrozenTrial | None:
+    def best(self, arm_search: ArmSearch, number: int) -> FrozenTrial | None:
         """Return the best complete trial of one arm."""
-        return next((trial for trial in one.trials.complete if one.arm_of(trial.params) == number), None)
+        return next((trial for trial in arm_search.trials.complete if arm_search.arm_of(trial.params) == number), None)
 
     def _ranked(self, by_arm: Mapping[int, list[ArmSearch]]) -> list[int]:
-        """Return the arms to compare: those with the best values, then the baselines that these need."""
+        """Return the arms to compare: those with the best values, then their baselines."""
         values: dict[int, float] = {}
-        for number, ones in by_arm.items():
-            best = [trial for one in ones if (trial := self.best(one, number)) is not None]
-            if len(best) == len(ones):
+        for number, arm_searches in by_arm.items():
+            best = [trial for arm_search in arm_searches if (trial := self.best(arm_search, number)) is not None]
+            if len(best) == len(arm_searches):
                 values[number] = self.search.sign * sum(trial.values[0] for trial in best) / len(best)
         kept = sorted(values, key=lambda number: (values[number], number))[: self.plan.spec.compare.top]
         keys = {arm.key: number for number, arm in enumerate(self.plan.arms)}
@@ -194,26 +196,27 @@ class ArmSearches:
         ]
         return list(dict.fromkeys([*kept, *needed]))
 
-    def at_stake(self, finished: Callable[[str, str], bool]) -> int:
-        """Return how many compared cells would be trained again if the best of their arm changed.
+    def cells_at_stake(self, finished: Callable[[str, str], bool]) -> int:
+        """Return the number of evaluated cells that would be retrained if the best trial of their arm changed.
 
-        `finished` says whether a stage has its scores. What is the best so far is what was compared before.
+        Args:
+            finished: returns whether a stage, given by digest, has the scores of a key.
         """
         cells: set[tuple[int, float | int]] = set()
-        for one in self.all:
-            for number in one.arms:
-                best = self.best(one, number) if number in self.plan.waiting else None
-                arm = self._resolved(number, one.space.settings(best.params)) if best is not None else None
+        for arm_search in self.all:
+            for number in arm_search.arms:
+                best = self.best(arm_search, number) if number in self.plan.waiting else None
+                arm = self._resolved(number, arm_search.space.settings(best.params)) if best is not None else None
                 for row in self.planner.preview(number, arm) if arm is not None else ():
                     if finished(row.chain[-1], row.scoring.key):
                         cells.add((number, row.labelled))
         return len(cells)
 
-    def _count_after_search(self) -> None:
+    def _prune_after_search(self) -> None:
         kept: set[str] = set()
         for number, rows in self.plan.waiting.items():
             arm = self.plan.arms[number]
-            first = first_changed(arm, own_parameters(self.plan.spec, arm))
+            first = first_changed(arm, parameters_of(self.plan.spec, arm))
             kept.update(name for row in rows for name in row.chain[first:])
         for name in self.plan.after_search.keys() - kept:
             del self.plan.after_search[name]

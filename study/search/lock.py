@@ -1,4 +1,4 @@
-"""One driver at a time for a search: two would propose into one journal, each without the other's trials."""
+"""A lock for searches: two drivers would propose trials in one journal without knowing those of each other."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,12 +11,12 @@ from study.store.store import Store
 
 
 @contextmanager
-def alone(plan: Plan, store: Store) -> Iterator[None]:
-    """Hold the unfinished search of a study. Raises `ConfigError` where another driver holds it."""
-    with ExitStack() as held:
+def search_lock(plan: Plan, store: Store) -> Iterator[None]:
+    """Lock the unfinished search of a study. Raises `ConfigError` if another driver has locked it."""
+    with ExitStack() as stack:
         if plan.searches is not None and not plan.searches.finished:
             try:
-                held.enter_context(lease(store.work(digest(["search", plan.spec.name])), store.mirror))
+                stack.enter_context(lease(store.work(digest(["search", plan.spec.name])), store.mirror))
             except LeaseHeld as error:
                 message = "another driver runs this search; allowed: one at a time; wait for it, or end it first"
                 raise ConfigError([Problem(path="search", message=message)], plan.file) from error

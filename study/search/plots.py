@@ -1,4 +1,4 @@
-"""Pictures of a search by Optuna's own plotting: history, importance, parallel coordinates, the front of several."""
+"""Plots of a search by Optuna: history, parameter importance, parallel coordinates, Pareto front."""
 
 import re
 import warnings
@@ -10,61 +10,61 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
-FEWEST = 2
-"""Complete trials below which there is nothing to see."""
+MIN_TRIALS = 2
+"""Minimum number of complete trials for a plot."""
 
 
 def draw(study: optuna.Study, metrics: Sequence[str], folder: Path, name: str) -> list[Path]:
-    """Write the pictures of one search and return their places."""
+    """Write the plots of one search and return their paths."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < FEWEST:
+    if len(complete) < MIN_TRIALS:
         return []
     import matplotlib as mpl
 
     mpl.use("Agg")
-    return [_saved(make, place_of(folder, name, kind)) for kind, make in _pictures(study, metrics, complete).items()]
+    return [_save(plot, plot_path(folder, name, kind)) for kind, plot in _plots(study, metrics, complete).items()]
 
 
-def place_of(folder: Path, name: str, kind: str) -> Path:
-    """Return where one picture of a search lies: history, importance, parallel or front."""
+def plot_path(folder: Path, name: str, kind: str) -> Path:
+    """Return the path of a plot of a search; `kind` is history, importance, parallel or front."""
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-")
     return folder / f"{stem}-{kind}.png"
 
 
-def _pictures(
+def _plots(
     study: optuna.Study, metrics: Sequence[str], complete: Sequence[FrozenTrial]
 ) -> dict[str, Callable[[], Any]]:
     from optuna.importance import PedAnovaImportanceEvaluator
     from optuna.visualization import matplotlib as plots
 
-    def first(trial: FrozenTrial) -> float:
+    def first_value(trial: FrozenTrial) -> float:
         return float(trial.values[0])
 
-    told: dict[str, Any] = {"target": first, "target_name": metrics[0]}
-    found: dict[str, Callable[[], Any]] = {
-        "history": lambda: plots.plot_optimization_history(study, **told),
-        "parallel": lambda: plots.plot_parallel_coordinate(study, **told),
+    options: dict[str, Any] = {"target": first_value, "target_name": metrics[0]}
+    plots_by_kind: dict[str, Callable[[], Any]] = {
+        "history": lambda: plots.plot_optimization_history(study, **options),
+        "parallel": lambda: plots.plot_parallel_coordinate(study, **options),
     }
     shared = set.intersection(*(set(trial.params) for trial in complete))
     varied = [name for name in sorted(shared) if len({str(trial.params[name]) for trial in complete}) > 1]
     if varied:
-        # The evaluator that needs no further library, and takes trials with settings of their own.
-        found["importance"] = lambda: plots.plot_param_importances(
-            study, evaluator=PedAnovaImportanceEvaluator(), params=varied, **told
+        # This evaluator needs no further package and supports trials with different parameters.
+        plots_by_kind["importance"] = lambda: plots.plot_param_importances(
+            study, evaluator=PedAnovaImportanceEvaluator(), params=varied, **options
         )
     if len(metrics) > 1:
-        found["front"] = lambda: plots.plot_pareto_front(study, target_names=list(metrics))
-    return found
+        plots_by_kind["front"] = lambda: plots.plot_pareto_front(study, target_names=list(metrics))
+    return plots_by_kind
 
 
-def _saved(make: Callable[[], Any], place: Path) -> Path:
+def _save(plot: Callable[[], Any], path: Path) -> Path:
     import matplotlib.pyplot as plt
 
-    with warnings.catch_warnings():  # Optuna's plotting is experimental, and lays out as matplotlib lets it
+    with warnings.catch_warnings():  # Optuna's plotting is experimental, and matplotlib warns about layout
         warnings.simplefilter("ignore", ExperimentalWarning)
         warnings.simplefilter("ignore", UserWarning)
-        axes = make()
+        axes = plot()
         figure = getattr(axes, "figure", None) or plt.gcf()
-        figure.savefig(place, dpi=120, bbox_inches="tight")
+        figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close("all")
-    return place
+    return path

@@ -1,4 +1,4 @@
-"""The next candidate, as a pure function of the trials there are: a killed search goes on as if it had not been."""
+"""Propose the next candidate as a pure function of the existing trials, so that a killed search resumes exactly."""
 
 import random
 import warnings
@@ -15,46 +15,50 @@ from study.config.search import Search
 from study.search.space import Space, Values
 
 ATTEMPTS = 20
-"""Draws that name no arm, or that were tried, before one of the arms is drawn evenly, tried or not."""
+"""Samples that match no arm or repeat a trial, before an arm is sampled uniformly (and may be a repetition)."""
 
 
 def propose(
     search: Search, space: Space, name: str, trials: Sequence[FrozenTrial], points: Sequence[Values] = ()
 ) -> FrozenTrial | None:
-    """Return the next trial of the search `name`, running; None where a grid has no point left.
+    """Return the next trial of the search `name`, in state running; None if a grid is exhausted.
 
-    `points` are tried first, each once; what they leave out is drawn.
+    `points` are tried first, each once; parameters that they do not set are sampled.
 
-    The sampler is made anew with a seed of its own for each number, and asked in memory, so that the journal gets
-    a trial whole or not at all.
+    Each trial gets a new sampler with its own seed. It samples in memory, so that a trial is written to the journal
+    completely or not at all.
     """
-    tried = sum("point" in trial.user_attrs for trial in trials)
-    marks = {"point": tried} if tried < len(points) else {}
-    fixed = points[tried] if marks else None
+    points_tried = sum("point" in trial.user_attrs for trial in trials)
+    user_attrs = {"point": points_tried} if points_tried < len(points) else {}
+    fixed = points[points_tried] if user_attrs else None
     if fixed is None and search.sampler == "grid":
         fixed = _grid_point(search, space, name, trials)
         if fixed is None:
             return None
-    known = [trial.params for trial in trials]
+    known_params = [trial.params for trial in trials]
     for attempt in range(ATTEMPTS):
-        found = _asked(search, space, trials, seed_of(search.seed, name, len(trials), attempt), fixed or {}, marks)
-        if found is not None and (fixed or found.params not in known):
-            return found
-    draw = random.Random(seed_of(search.seed, name, len(trials), ATTEMPTS))
-    arm = draw.choice(space.factors)
-    return _asked(search, space, trials, draw.getrandbits(31), {name: arm[name] for name in space.choices}, marks)
+        candidate = _sample(
+            search, space, trials, seed_of(search.seed, name, len(trials), attempt), fixed or {}, user_attrs
+        )
+        if candidate is not None and (fixed or candidate.params not in known_params):
+            return candidate
+    generator = random.Random(seed_of(search.seed, name, len(trials), ATTEMPTS))
+    arm = generator.choice(space.factors)
+    return _sample(
+        search, space, trials, generator.getrandbits(31), {name: arm[name] for name in space.choices}, user_attrs
+    )
 
 
 def seed_of(*parts: object) -> int:
-    """Return 31 random bits that depend on nothing but the arguments."""
+    """Return a 31-bit seed that depends only on the arguments."""
     return int.from_bytes(blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()) >> 33
 
 
-def _asked(
+def _sample(
     search: Search, space: Space, trials: Sequence[FrozenTrial], seed: int, fixed: Mapping[str, Any],
-    marks: Mapping[str, int],
+    user_attrs: Mapping[str, int],
 ) -> FrozenTrial | None:  # fmt: skip
-    with warnings.catch_warnings():  # what is experimental in Optuna is pinned here
+    with warnings.catch_warnings():  # Optuna's version is pinned
         warnings.simplefilter("ignore", ExperimentalWarning)
         memory = optuna.create_study(directions=search.directions, sampler=_sampler(search, seed))
         memory.add_trials(trials)
@@ -63,11 +67,11 @@ def _asked(
         trial = memory.ask()
         if not space.suggest(trial):
             return None
-    drawn = memory.get_trials(deepcopy=False)[-1]
-    kept = {name: value for name, value in drawn.system_attrs.items() if name != "fixed_params"}
+    sampled = memory.get_trials(deepcopy=False)[-1]
+    kept = {name: value for name, value in sampled.system_attrs.items() if name != "fixed_params"}
     return create_trial(
-        state=TrialState.RUNNING, params=drawn.params, distributions=drawn.distributions, user_attrs=dict(marks),
-        system_attrs=kept,
+        state=TrialState.RUNNING, params=sampled.params, distributions=sampled.distributions,
+        user_attrs=dict(user_attrs), system_attrs=kept,
     )  # fmt: skip
 
 
@@ -85,6 +89,6 @@ def _sampler(search: Search, seed: int) -> BaseSampler:
 
 def _grid_point(search: Search, space: Space, name: str, trials: Sequence[FrozenTrial]) -> Values | None:
     tried = [trial.params for trial in trials]
-    left = [point for point in space.all_points() if point not in tried]
-    # A fixed order of the whole grid, so that what is next does not depend on what was tried when.
-    return min(left, key=lambda point: seed_of(search.seed, name, sorted(point.items(), key=str)), default=None)
+    untried = [point for point in space.all_points() if point not in tried]
+    # A fixed order of the grid, so that the next point does not depend on the order of earlier trials.
+    return min(untried, key=lambda point: seed_of(search.seed, name, sorted(point.items(), key=str)), default=None)

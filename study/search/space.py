@@ -1,4 +1,4 @@
-"""From a study file's space to Optuna's distributions and back."""
+"""Convert the search space of a study file to Optuna's distributions, and parameters back to settings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,12 +19,12 @@ from study.planning.digest import digest
 
 Values = dict[str, Any]
 Assignment = Mapping[str, str]
-"""Factors of an arm as texts."""
+"""Factor values of an arm, as text."""
 Scalar = str | float | int | bool | None
 
 
 def encoded(value: object) -> Scalar:
-    """Return a value as Optuna stores it: what is no scalar becomes its text."""
+    """Return a value as Optuna stores it: non-scalar values become text."""
     return value if value is None or isinstance(value, str | int | float | bool) else text_of(value)
 
 
@@ -37,15 +37,15 @@ def distribution(parameter: Parameter) -> BaseDistribution:
     if parameter.integers is not None:
         return IntDistribution(*parameter.integers)
     if parameter.steps is not None:
-        first, last, distance = parameter.steps
+        first, last, step = parameter.steps
         if all(isinstance(value, int) for value in parameter.steps):
-            return IntDistribution(int(first), int(last), step=int(distance))
-        return FloatDistribution(first, last, step=distance)
+            return IntDistribution(int(first), int(last), step=int(step))
+        return FloatDistribution(first, last, step=step)
     return CategoricalDistribution([encoded(value) for value in parameter.choices or ()])
 
 
 def decoded(parameter: Parameter, value: Any) -> Any:  # noqa: ANN401 - any setting
-    """Return the setting that a stored value stands for."""
+    """Return the setting for a value that Optuna stores."""
     for choice in parameter.choices or ():
         if encoded(choice) == value and type(encoded(choice)) is type(value):
             return choice
@@ -53,21 +53,23 @@ def decoded(parameter: Parameter, value: Any) -> Any:  # noqa: ANN401 - any sett
 
 
 def grid_values(parameter: Parameter) -> list[Any]:
-    """Return every value of a setting that has finitely many."""
-    spread = distribution(parameter)
-    if isinstance(spread, CategoricalDistribution):
-        return list(spread.choices)
-    if isinstance(spread, IntDistribution):
-        return list(range(spread.low, spread.high + 1, spread.step))
-    assert isinstance(spread, FloatDistribution), "there are three kinds"
-    step = spread.step or 0.0  # never: a grid of continuous settings is refused
-    return [spread.low + position * step for position in range(round((spread.high - spread.low) / step) + 1)]
+    """Return all values of a discrete parameter."""
+    allowed = distribution(parameter)
+    if isinstance(allowed, CategoricalDistribution):
+        return list(allowed.choices)
+    if isinstance(allowed, IntDistribution):
+        return list(range(allowed.low, allowed.high + 1, allowed.step))
+    assert isinstance(allowed, FloatDistribution), "there are three kinds of distributions"
+    step = allowed.step or 0.0  # never 0: a grid of continuous settings is rejected
+    return [allowed.low + position * step for position in range(round((allowed.high - allowed.low) / step) + 1)]
 
 
 class Space:
-    """What one search draws from: settings and, where it has several arms, their factors.
+    """The space of one search: parameters and, for several arms, their factors.
 
-    `parameters` of each arm are those whose stages its chain has; a setting that an arm lacks is not drawn for it.
+    Args:
+        factors: factor values of each arm.
+        parameters: parameters of each arm; those that an arm lacks are not sampled for it.
     """
 
     def __init__(self, factors: Sequence[Assignment], parameters: Sequence[Mapping[str, Parameter]]) -> None:
@@ -82,24 +84,24 @@ class Space:
         self._distributions: dict[str, BaseDistribution] = {
             name: CategoricalDistribution(texts) for name, texts in self.choices.items()
         }
-        for own in self.parameters:
-            self._distributions |= {path: distribution(one) for path, one in own.items()}
+        for arm_parameters in self.parameters:
+            self._distributions |= {path: distribution(parameter) for path, parameter in arm_parameters.items()}
 
     def _key(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(values.get(name) for name in self.choices)
 
     @property
     def digest(self) -> str:
-        """Return eight digits that name the space; Optuna's studies cannot change theirs."""
-        spreads = {name: distribution_to_json(spread) for name, spread in self._distributions.items()}
-        return digest(spreads)[:8]
+        """Return a hash of the space in 8 digits: each space needs its own Optuna study."""
+        distributions = {name: distribution_to_json(value) for name, value in self._distributions.items()}
+        return digest(distributions)[:8]
 
     def arm(self, params: Mapping[str, Any]) -> int | None:
-        """Return which arm the drawn factors name; None for a combination that is none."""
+        """Return the arm with the sampled factors; None if there is no such arm."""
         return self._arms.get(self._key(params))
 
     def suggest(self, trial: Trial) -> bool:
-        """Draw everything; False, with settings left undrawn, where the factors name no arm."""
+        """Sample factors and parameters; return False, without parameters, if the factors match no arm."""
         for name in self.choices:
             trial._suggest(name, self._distributions[name])
         arm = self.arm(trial.params)
@@ -110,40 +112,40 @@ class Space:
         return True
 
     def settings(self, params: Mapping[str, Any]) -> Values:
-        """Return the drawn settings by path, as the study file would spell them."""
-        own = self.parameters[self.arm(params) or 0]
-        return {path: decoded(one, params[path]) for path, one in own.items()}
+        """Return the sampled settings by path, as values of the study file."""
+        parameters = self.parameters[self.arm(params) or 0]
+        return {path: decoded(parameter, params[path]) for path, parameter in parameters.items()}
 
     def fitting(self, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> Values | None:
-        """Return an older trial's parameters in this space, missing ones from `defaults`; None if one lies outside."""
-        known = {**{name: encoded(value) for name, value in defaults.items()}, **params}
-        arm = self.arm(known)
+        """Return the parameters of an older trial, completed from `defaults`; None if they are not in this space."""
+        available = {**{name: encoded(value) for name, value in defaults.items()}, **params}
+        arm = self.arm(available)
         if arm is None:
             return None
         names = [*self.choices, *self.parameters[arm]]
-        if not all(name in known and _holds(self._distributions[name], known[name]) for name in names):
+        if not all(name in available and _contains_value(self._distributions[name], available[name]) for name in names):
             return None
-        # A setting that is no longer searched has the file's value now; whether it is the same the digest tells.
-        return {name: known[name] for name in names}
+        # A parameter that is no longer searched has the value of the file; the digest shows whether that changed.
+        return {name: available[name] for name in names}
 
     def distributions_of(self, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
-        """Return the distributions of drawn parameters."""
+        """Return the distributions of sampled parameters."""
         return {name: self._distributions[name] for name in params}
 
     def all_points(self) -> list[Values]:
-        """Return the whole grid, arm by arm."""
+        """Return all points of the grid, arm by arm."""
         points: list[Values] = []
-        for row, own in zip(self.factors, self.parameters, strict=True):
+        for row, parameters in zip(self.factors, self.parameters, strict=True):
             rows: list[Values] = [{name: row[name] for name in self.choices}]
-            for path, one in own.items():
-                rows = [{**point, path: value} for point in rows for value in grid_values(one)]
+            for path, parameter in parameters.items():
+                rows = [{**point, path: value} for point in rows for value in grid_values(parameter)]
             points += rows
         return points
 
 
-def _holds(spread: BaseDistribution, value: Any) -> bool:  # noqa: ANN401
+def _contains_value(allowed: BaseDistribution, value: Any) -> bool:  # noqa: ANN401
     try:
-        return bool(spread._contains(spread.to_internal_repr(value)))
+        return bool(allowed._contains(allowed.to_internal_repr(value)))
     except (ValueError, TypeError):
         return False
 

@@ -1,4 +1,4 @@
-"""What a search tried, what that cost, what was best; read from its journal alone."""
+"""Tables of the trials of a search, their costs and the best ones, read from the journal only."""
 
 import csv
 import io
@@ -21,50 +21,50 @@ Row = dict[str, Any]
 
 
 def search_rows(folder: Path) -> list[Row]:
-    """Return a row for each trial of a study's searches, the best of each marked. Raises `ConfigError` without any."""
+    """Return a row for each trial of the searches of a study. Raises `ConfigError` if there is no search."""
     journal = open_journal(folder, create=False)
     planned = (read_plan(folder) or {}).get("searches")
     if journal is None or not planned:
         message = "has no search; allowed: a study whose file has `search` and that was run; run it first"
         raise ConfigError([Problem(path="", message=message)], folder.name)
-    numbers = {one.study_name: one._study_id for one in journal.get_all_studies()}
+    numbers = {study.study_name: study._study_id for study in journal.get_all_studies()}
     rows: list[Row] = []
-    for one in planned:
-        if one["study"] in numbers:
-            trials = journal.get_all_trials(numbers[one["study"]], deepcopy=False)
-            own = [_row(one, trial) for trial in trials]
-            best = best_row(own, one["metrics"][0])
-            rows += [{**row, "best": row is best} for row in own]
+    for search in planned:
+        if search["study"] in numbers:
+            trials = journal.get_all_trials(numbers[search["study"]], deepcopy=False)
+            trial_rows = [_row(search, trial) for trial in trials]
+            best = best_row(trial_rows, search["metrics"][0])
+            rows += [{**row, "best": row is best} for row in trial_rows]
     return rows
 
 
 def best_row(rows: Iterable[Row], metric: str) -> Row | None:
-    """Return the best complete trial by a metric, the first of equals."""
+    """Return the best complete trial by a metric, the first one if tied."""
     sign = 1.0 if metric in MINIMISED else -1.0
     complete = [row for row in rows if row["state"] == "complete"]
     return min(complete, key=lambda row: (sign * row[metric], row["trial"]), default=None)
 
 
-def _row(one: Mapping[str, Any], trial: FrozenTrial) -> Row:
-    told = trial.user_attrs
-    values = dict(zip(one["metrics"], trial.values or [None] * len(one["metrics"]), strict=False))
+def _row(search: Mapping[str, Any], trial: FrozenTrial) -> Row:
+    attributes = trial.user_attrs
+    values = dict(zip(search["metrics"], trial.values or [None] * len(search["metrics"]), strict=False))
     return {
-        "search": one["name"],
+        "search": search["name"],
         "trial": trial.number,
         "state": trial.state.name.lower(),
         "best": False,
         **values,
         "params": trial.params,
         "epochs": trial.last_step,
-        "image_epochs": told.get("image_epochs"),
-        "seconds": told.get("seconds"),
-        "reason": told.get("reason", ""),
-        "digest": told.get("digest", ""),
+        "image_epochs": attributes.get("image_epochs"),
+        "seconds": attributes.get("seconds"),
+        "reason": attributes.get("reason", ""),
+        "digest": attributes.get("digest", ""),
     }
 
 
 def search_table(folder: Path, format_: str) -> str:
-    """Return the trials of all searches as text. Raises `ConfigError` for a format that it has not."""
+    """Return the trials of all searches as text. Raises `ConfigError` for an unknown format."""
     if format_ not in FORMATS:
         message = f"is {format_} with --search; allowed: {', '.join(FORMATS)}; choose one of these"
         raise ConfigError([Problem(path="--format", message=message)], folder.name)
@@ -91,12 +91,12 @@ def _markdown(rows: Sequence[Row]) -> Iterator[str]:
     yield "| search | trials | complete | pruned | failed | image-epochs | best | settings |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for name in searches:
-        own = [row for row in rows if row["search"] == name]
-        states = [sum(row["state"] == state for row in own) for state in ("complete", "pruned", "fail")]
-        spent = sum(row["image_epochs"] or 0 for row in own)
-        best = next((row for row in own if row["best"]), None)
-        found = (values_text(best), settings_text(best["params"])) if best else ("none", "")
-        yield f"| {name} | {sum(states)} | {' | '.join(map(str, states))} | {spent:,} | {found[0]} | {found[1]} |"
+        trials = [row for row in rows if row["search"] == name]
+        states = [sum(row["state"] == state for row in trials) for state in ("complete", "pruned", "fail")]
+        spent = sum(row["image_epochs"] or 0 for row in trials)
+        best = next((row for row in trials if row["best"]), None)
+        value, settings = (values_text(best), settings_text(best["params"])) if best else ("none", "")
+        yield f"| {name} | {sum(states)} | {' | '.join(map(str, states))} | {spent:,} | {value} | {settings} |"
     for name in searches:
         yield f"\n{name}\n"
         yield "| trial | state | value | epochs | seconds | settings | reason |"
@@ -114,10 +114,10 @@ def _markdown(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def values_text(row: Row) -> str:
-    """Return the values a trial was judged by."""
-    known = [value for name, value in row.items() if name.startswith("val/") or name in ("parameters", "seconds")]
+    """Return the metric values of a trial as text."""
+    values = [value for name, value in row.items() if name.startswith("val/") or name in ("parameters", "seconds")]
     metrics = [name for name in row if name.startswith("val/") or name == "parameters"]
-    shown = [row[name] for name in metrics] or known[:1]
+    shown = [row[name] for name in metrics] or values[:1]
     return ", ".join(_number(value) for value in shown)
 
 

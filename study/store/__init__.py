@@ -1,1 +1,1 @@
-"""Finished stages and study folders, in a folder or a bucket."""
+"""The storage of finished stages and studies, in a folder or a bucket."""

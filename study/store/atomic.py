@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees all of one or none of it, and knowing when one was altered."""
+"""Write files atomically, and detect altered files by hashes."""
 
 import errno
 import hashlib
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 HASH = "blake2b"
-"""Key under which JSON carries the hash of its other values."""
+"""Key of the hash of the other values in signed JSON."""
 
 
 Damage = tuple[str, str]
-"""Name of a file, and what is wrong with it."""
+"""Name of a damaged file, and a description of the damage."""
 NOT_A_FILE = {errno.EISDIR, errno.ENOTDIR, errno.ELOOP}
-"""Errors that say that something else stands in the place of a file or of one of its folders."""
+"""Errors for a path that is not a file, or whose parent is not a folder."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """Form of values that are stored as JSON.
+    """The expected form of values stored as JSON.
 
-    `is_sound` checks the values that this version reads. Values without a hash must have no other `names`: one changed
-    bit in the name of the hash would make signed values look like unsigned ones. `None` allows any names.
+    `is_sound` validates the values that this version reads. `names` are the only allowed keys of values without a
+    hash, because a corrupted key of the hash would make signed values look unsigned. `None` allows any keys.
     """
 
     names: frozenset[str] | None
@@ -40,7 +40,7 @@ class Form:
 
 
 class AlteredFileError(ConfigError):
-    """A stored file is not what was written. A run makes it again; no command uses its content."""
+    """A stored file was altered. A run recreates it; no command uses its content."""
 
     def __init__(self, where: str, what: str) -> None:
         self.where, self.what = where, what
@@ -48,23 +48,23 @@ class AlteredFileError(ConfigError):
         super().__init__([Problem(path="", message=message)], where)
 
     def __reduce__(self) -> tuple[type["AlteredFileError"], tuple[Any, ...]]:
-        return AlteredFileError, (self.where, self.what)  # it crosses processes
+        return AlteredFileError, (self.where, self.what)  # it is pickled between processes
 
 
 def is_name(text: str) -> bool:
-    """Return whether a text names something inside a folder, and nothing outside of it, on any system."""
+    """Return whether a text is a valid name inside a folder on any operating system."""
     return text not in {"", ".", ".."} and not any(char in "/\\\0" for char in text)
 
 
 def inside(folder: Path, name: str) -> Path:
-    """Return a place in a folder. Raises `ValueError` for a name that leads out of it."""
+    """Return a path inside a folder. Raises `ValueError` for a name that leads out of it."""
     if not is_name(name):
         raise ValueError(f"{name!r} is no name inside {folder}; allowed: no / and no \\, not . and not ..; rename it")
     return folder / name
 
 
 def writing_problem(folder: Path) -> str | None:
-    """Return why no file can be made in a folder, which is made too; None where one can."""
+    """Return why no file can be created in a folder, None if it is writable. Creates the folder."""
     probe = folder / f".probe-{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,54 +75,54 @@ def writing_problem(folder: Path) -> str | None:
     return None
 
 
-def set_folder_aside(place: Path) -> Path | None:
-    """Rename a folder that stands in the place of a file; return its new path, None where there is none."""
-    if place.is_symlink() or not place.is_dir():
+def set_folder_aside(path: Path) -> Path | None:
+    """Rename a folder at the path of a file; return its new path, None if there is no such folder."""
+    if path.is_symlink() or not path.is_dir():
         return None
-    aside = place.with_name(f"{place.name}.damaged-{uuid.uuid4().hex[:8]}")
-    return place.rename(aside)
+    renamed = path.with_name(f"{path.name}.damaged-{uuid.uuid4().hex[:8]}")
+    return path.rename(renamed)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a hidden file, no other writer's, that becomes `path` where the block ends well."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    """Yield a temporary file that replaces `path` if the block succeeds."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        yield aside
-        aside.replace(path)
+        yield temporary
+        temporary.replace(path)
     except OSError as error:
-        if error.filename == str(aside):
+        if error.filename == str(temporary):
             error.filename = str(path)
         raise
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write a text file aside and rename it into place."""
+    """Write a text file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as aside, aside.open("w", encoding="utf-8") as stream:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
 
 
 def write_table(path: Path, table: "pa.Table", *, row_group_size: int | None = None) -> None:
-    """Write Parquet with a hash of its content, whole or not at all."""
+    """Write a Parquet file with a hash of its content, atomically."""
     import pyarrow.parquet as pq
 
     schema = without_signature(table.schema)
-    with replacing(path) as aside:
-        with pq.ParquetWriter(aside, schema, compression="zstd") as writer:
+    with replacing(path) as temporary:
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=row_group_size)
             writer.add_key_value_metadata(UNSIGNED)
-        sign(aside)
+        sign(temporary)
 
 
 def intact_table(path: Path) -> Path:
-    """Return the path of a Parquet file that is as it was written. Raises `AlteredFileError`, `FileNotFoundError`.
+    """Verify a Parquet file and return its path. Raises `AlteredFileError`, `FileNotFoundError`.
 
-    Files of version 0.2.0 and earlier carry no hash; of these only the form is checked.
+    Files of version 0.2.0 and earlier have no hash; only their metadata is read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -141,12 +141,12 @@ def intact_table(path: Path) -> Path:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON aside and rename it into place."""
+    """Write JSON atomically."""
     write_atomic(path, json.dumps(value, indent=1))
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever was written
-    """Read JSON; None where the file is not there (yet). Raises `ValueError` where it is not JSON."""
+def read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
+    """Read JSON; None if the file does not exist. Raises `ValueError` for invalid JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -166,9 +166,9 @@ def write_signed(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def verified(value: object, form: Form) -> dict[str, Any] | None:
-    """Return what `signed` was called with; None for anything else, also for values of another form.
+    """Return the values that were passed to `signed`; None if they were altered or have another form.
 
-    Values without a hash, as version 0.2.0 and earlier wrote them, are checked by their form alone.
+    Values without a hash, written by version 0.2.0 and earlier, are only checked for their form.
     """
     if not isinstance(value, dict):
         return None
@@ -181,7 +181,7 @@ def verified(value: object, form: Form) -> dict[str, Any] | None:
 
 
 def read_signed(path: Path, form: Form) -> dict[str, Any] | None:
-    """Return the values of a JSON file; None where it is not there (yet). Raises `AlteredFileError`; see `verified`."""
+    """Return the values of a signed JSON file; None if it does not exist. Raises `AlteredFileError`; see `verified`."""
     try:
         content = read_json(path)
     except (ValueError, OSError) as error:
@@ -197,23 +197,23 @@ def read_signed(path: Path, form: Form) -> dict[str, Any] | None:
 
 
 def _hash_of_values(value: Mapping[str, Any]) -> str:
-    plain = json.loads(json.dumps(value))  # as it will be read: text as keys, no tuples
+    plain = json.loads(json.dumps(value))  # as JSON is read: text as keys, no tuples
     return hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def is_newer(path: Path, source: Path) -> bool:
-    """Return whether a file is there and was written after its source."""
+    """Return whether a file exists and is newer than its source."""
     return path.is_file() and path.stat().st_mtime_ns >= source.stat().st_mtime_ns
 
 
 def hash_of(path: Path) -> str:
-    """Return a file's BLAKE2b hash."""
+    """Return the BLAKE2b hash of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "blake2b").hexdigest()[:32]
 
 
 def seal(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return size, time and hash of files, to be kept beside them."""
+    """Return a manifest of files: size, modification time and hash by name."""
     sealed = {}
     for name in names:
         status = (folder / name).stat()
@@ -222,18 +222,18 @@ def seal(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def damage(folder: Path, sealed: Mapping[str, Mapping[str, Any]], *, every_byte: bool = False) -> Damage | None:
-    """Return the first sealed file that is not as it was written, None where all are.
+    """Return the first damaged file of a manifest, None if all are intact.
 
-    Without `every_byte` a file is hashed only when its time differs, so that checking thousands of stages is cheap.
+    Without `every_byte` a file is hashed only if its modification time differs, so that many stages are checked fast.
     """
-    for name, mark in sealed.items():
+    for name, entry in sealed.items():
         try:
             status = (folder / name).stat()
         except OSError:
             return name, f"{name} is missing"
-        if status.st_size != mark["bytes"]:
-            return name, f"{name} has {status.st_size} bytes, not the {mark['bytes']} that were written"
-        hashed = every_byte or status.st_mtime_ns != mark["mtime_ns"]
-        if hashed and hash_of(folder / name) != mark["blake2b"]:
+        if status.st_size != entry["bytes"]:
+            return name, f"{name} has {status.st_size} bytes, not the {entry['bytes']} that were written"
+        hashed = every_byte or status.st_mtime_ns != entry["mtime_ns"]
+        if hashed and hash_of(folder / name) != entry["blake2b"]:
             return name, f"{name} was altered after it was written"
     return None

@@ -1,4 +1,4 @@
-"""Files of a study's folder and seals of stages: which form they have, and reading them if nobody altered them."""
+"""Read and verify the files of a study folder and the seals of stages."""
 
 import errno
 import hashlib
@@ -23,17 +23,17 @@ _DRIVER = {
 
 
 def read_plan(folder: Path) -> dict[str, Any] | None:
-    """Return `plan.json` of a study's folder; None before it was planned. Raises `AlteredFileError`."""
-    return _own(folder / PLAN, _PLAN_FORM)
+    """Return `plan.json` of a study folder; None if it does not exist. Raises `AlteredFileError`."""
+    return _read_of_study(folder / PLAN, _PLAN_FORM)
 
 
 def read_driver(folder: Path) -> dict[str, Any] | None:
-    """Return `driver.json` of a study's folder; None before it ran. Raises `AlteredFileError`."""
-    return _own(folder / DRIVER, _DRIVER_FORM)
+    """Return `driver.json` of a study folder; None if it does not exist. Raises `AlteredFileError`."""
+    return _read_of_study(folder / DRIVER, _DRIVER_FORM)
 
 
-def _own(file: Path, form: Form) -> dict[str, Any] | None:
-    """Return the values of a file in a study's folder if they do not name another study."""
+def _read_of_study(file: Path, form: Form) -> dict[str, Any] | None:
+    """Return the values of a file in a study folder. Raises `AlteredFileError`, also if it belongs to another study."""
     values = read_signed(file, form)
     if values is not None and values.get("study", file.parent.name) != file.parent.name:
         raise AlteredFileError(str(file), of_study(values["study"]))
@@ -41,14 +41,14 @@ def _own(file: Path, form: Form) -> dict[str, Any] | None:
 
 
 def of_study(name: object) -> str:
-    """Return what is wrong with a file that was written for another study."""
+    """Return the description of a file that belongs to another study."""
     return f"is of study {name} (was its folder renamed or copied?)"
 
 
 def read_failures(folder: Path, driver: Mapping[str, Any] | None = None) -> list[dict[str, str]]:
-    """Return the failures of a study's last run, each stage once. Raises `AlteredFileError`.
+    """Return the failures of the last run of a study, each stage once. Raises `AlteredFileError`.
 
-    `driver` is what `read_driver` returned: a run that has ended tells how many there are.
+    `driver` is the result of `read_driver`: a run that has ended recorded the number of failures.
     """
     file = folder / FAILURES
     try:
@@ -59,7 +59,7 @@ def read_failures(folder: Path, driver: Mapping[str, Any] | None = None) -> list
         if error.errno not in NOT_A_FILE:
             raise
         raise AlteredFileError(str(file), "is not the file that was written") from error
-    if not lines[-1]:  # behind the last line break
+    if not lines[-1]:  # after the last line break
         lines.pop()
     failures = {}
     for number, line in enumerate(lines, start=1):
@@ -74,12 +74,12 @@ def read_failures(folder: Path, driver: Mapping[str, Any] | None = None) -> list
 
 
 def signed_spec(text: str) -> str:
-    """Return the text of `spec.yaml` with its hash in a comment before it."""
+    """Return the text of `spec.yaml` preceded by a comment with its hash."""
     return f"{_SPEC}{_hash_of_text(text)}\n{text}"
 
 
 def check_spec(file: Path) -> None:
-    """Raise `AlteredFileError` where `spec.yaml` is no file, has another hash than its text, or is of another study."""
+    """Raise `AlteredFileError` if `spec.yaml` is not a file, was altered, or belongs to another study."""
     try:
         first, _, text = file.read_text(encoding="utf-8", errors="replace").partition("\n")
     except OSError as error:
@@ -94,7 +94,7 @@ def check_spec(file: Path) -> None:
 
 
 def without_hash(text: str) -> str:
-    """Return the text of `spec.yaml` as it is shown."""
+    """Return the text of `spec.yaml` without the comment with its hash."""
     return text.partition("\n")[2] if text.startswith(_SPEC) else text
 
 
@@ -103,7 +103,7 @@ def _hash_of_text(text: str) -> str:
 
 
 def verified_line(line: bytes, form: Form) -> dict[str, Any] | None:
-    """Return the values of a line of JSON, None where it is not as it was written; see `atomic.verified`."""
+    """Return the values of a line of JSON, None if it was altered; see `atomic.verified`."""
     try:
         return verified(json.loads(line), form)
     except (ValueError, RecursionError):
@@ -116,12 +116,12 @@ def _is_seal(value: dict[str, Any]) -> bool:
         isinstance(value.get("updates"), int)
         and isinstance(value.get("seconds"), float | int)
         and isinstance(files, dict)
-        and all(_has_form(mark, _FILE) for mark in files.values())
+        and all(_has_form(entry, _FILE) for entry in files.values())
     )
 
 
 SEAL_FORM = Form(frozenset({"digest", "updates", "seconds", "files"}), _is_seal)
-"""Of a stage's seal; that of version 0.2.0 and earlier has no `digest`."""
+"""The form of a seal; seals of version 0.2.0 and earlier have no `digest`."""
 
 
 def _is_plan(value: dict[str, Any]) -> bool:

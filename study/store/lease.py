@@ -1,4 +1,4 @@
-"""Claims: who works on a stage now. They keep two drivers from training one stage twice."""
+"""Leases of stages: they prevent two drivers from training the same stage."""
 
 import json
 import os
@@ -18,157 +18,157 @@ from study.store.atomic import Form, write_json
 from study.store.bucket_store import Mirror
 from study.store.documents import verified_line
 from study.store.object_store import Remote
-from study.store.repeating import beating
-from study.store.retry import patiently, refuses
+from study.store.repeating import call_periodically
+from study.store.retry import is_transient, retry_io
 
 FILE = "claim.json"
 STALE_SECONDS = 60.0
 LARGEST_PID = 2**31
 CLOCK_SECONDS = 2.0
-"""By how much a process's time of birth may seem to move when the clock is set."""
+"""Tolerance of the start time of a process, which may shift when the clock is set."""
 
 
 @contextmanager
 def lease(work: Path, mirror: Mirror | None = None) -> Iterator[None]:
-    """Hold a stage while it is worked on; a thread keeps the claim fresh. Raises `LeaseHeld` where another holds it.
+    """Lease a stage during the block; a thread sends heartbeats. Raises `LeaseHeld` if another process has leased it.
 
-    A block that ends well has published its stage: its work folder is removed with the claim. In a mirror other
-    machines are asked too, as well as an object store can tell: two that claim in one instant may both hold it.
+    If the block succeeds, the stage is published, and its work folder is removed with the lease. With a mirror, the
+    lease also holds in the bucket. Object stores have no locks: two machines that start at once may both get it.
     """
-    with _claimed_here(work), nullcontext() if mirror is None else _claimed_everywhere(work.name, mirror):
+    with _local_lease(work), nullcontext() if mirror is None else _remote_lease(work.name, mirror):
         yield
 
 
 @contextmanager
-def _claimed_everywhere(digest: str, mirror: Mirror) -> Iterator[None]:
-    """Hold a claim in the storage. What waits to be stored since an earlier attempt goes there first."""
+def _remote_lease(digest: str, mirror: Mirror) -> Iterator[None]:
+    """Lease a stage in the bucket; upload stages that wait since an earlier attempt."""
     remote, folder = mirror.remote, f"work/{digest}"
     key = f"{folder}/{FILE}"
-    mine = json.dumps(_me()).encode()
-    if _is_held(remote, key):
+    content = json.dumps(_this_process()).encode()
+    if _is_leased_remotely(remote, key):
         raise LeaseHeld(key)
-    remote.write(key, mine)
+    remote.write(key, content)
     finished = False
 
     try:
-        if remote.read(key) != mine:
+        if remote.read(key) != content:
             raise LeaseHeld(key)
-        with beating(partial(_beat, remote, key, mine), "claim in the storage"):
+        with call_periodically(partial(_renew, remote, key, content), "claim in the storage"):
             mirror.send_waiting()
             mirror.refresh(digest)
             yield
         finished = True
     finally:
-        with suppress(OSError):  # a claim that stays grows stale
-            if remote.hasty().read(key) == mine:
+        with suppress(OSError):  # a lease that remains becomes stale
+            if remote.without_retries().read(key) == content:
                 if finished:
-                    remote.hasty().delete_folder(folder)
+                    remote.without_retries().delete_folder(folder)
                 else:
-                    remote.hasty().delete(key)
+                    remote.without_retries().delete(key)
 
 
-def _beat(remote: Remote, key: str, mine: bytes) -> None:
-    if remote.hasty().read(key) == mine:  # else this process was taken for dead
-        remote.hasty().write(key, mine)
+def _renew(remote: Remote, key: str, content: bytes) -> None:
+    if remote.without_retries().read(key) == content:  # otherwise the lease was taken over
+        remote.without_retries().write(key, content)
 
 
-def _is_held(remote: Remote, key: str) -> bool:
-    """Return whether a claim was beaten of late, by the storage's own clock, and its process may live."""
+def _is_leased_remotely(remote: Remote, key: str) -> bool:
+    """Return whether a lease has a recent heartbeat, by the clock of the storage, and its process may be alive."""
     content = remote.read(key)
     if content is None:
         return False
     lease = verified_line(content, _FORM)
-    if lease is not None and lease["host"] == socket.gethostname() and not _runs(lease["pid"], lease["born"]):
+    if lease is not None and lease["host"] == socket.gethostname() and not _is_running(lease["pid"], lease["born"]):
         return False
     folder = key.rpartition("/")[0]
     probe = f"{folder}/now-{uuid.uuid4().hex}"
     now = remote.write(probe, b"").mtime_ns
     remote.delete(probe)
-    beaten = remote.entries(folder).get(key)
-    return beaten is not None and now - beaten.mtime_ns < STALE_SECONDS * 1e9
+    entry = remote.entries(folder).get(key)
+    return entry is not None and now - entry.mtime_ns < STALE_SECONDS * 1e9
 
 
-def _me() -> dict[str, Any]:
+def _this_process() -> dict[str, Any]:
     process = psutil.Process()
     return {"host": socket.gethostname(), "pid": process.pid, "born": process.create_time(), "token": uuid.uuid4().hex}
 
 
 @contextmanager
-def _claimed_here(work: Path) -> Iterator[None]:
+def _local_lease(work: Path) -> Iterator[None]:
     file = work / FILE
-    # Beside the work folders, not inside one: a lock that is removed while another waits for it locks nothing.
+    # Next to the work folders, not inside one: a lock file that is removed while others wait has no effect.
     lock = FileLock(work.parent / ".lock")
-    mine = _me()
+    owner = _this_process()
     work.mkdir(parents=True, exist_ok=True)
     with lock:
         if is_leased(work):
             raise LeaseHeld(str(file))
-        write_json(file, mine)
+        write_json(file, owner)
     finished = False
 
     def release() -> None:
         with lock, suppress(FileNotFoundError):
-            if _read(file) == mine:  # else this process was taken for dead, and another holds the claim now
+            if _read(file) == owner:  # otherwise the lease was taken over by another process
                 shutil.rmtree(work, ignore_errors=True) if finished else file.unlink(missing_ok=True)
 
     try:
-        with beating(partial(os.utime, file), "claim"):
+        with call_periodically(partial(os.utime, file), "claim"):
             yield
         finished = True
     finally:
-        # A claim that stays while its process lives would keep everybody from the stage.
-        patiently(release)
+        # A lease that remains while its process is alive would block the stage for everyone.
+        retry_io(release)
 
 
 class LeaseHeld(RuntimeError):  # noqa: N818 - an expected state
-    """Another process works on the stage."""
+    """Another process has leased the stage."""
 
 
 def is_leased(work: Path, mirror: Mirror | None = None) -> bool:
-    """Return whether a live process holds the claim: one of this host that runs, or a fresh beat from another."""
-    if mirror is not None and _is_held(mirror.remote, f"work/{work.name}/{FILE}"):
+    """Return whether the lease belongs to a running process of this host, or has a recent heartbeat from another."""
+    if mirror is not None and _is_leased_remotely(mirror.remote, f"work/{work.name}/{FILE}"):
         return True
     try:
         lease = _read(work / FILE)
     except FileNotFoundError:
         return False
     except OSError as error:
-        if not refuses(error):
+        if not is_transient(error):
             raise
-        return True  # ask again later
+        return True  # unknown: check again later
     if lease is not None and lease["host"] == socket.gethostname():
-        return _runs(lease["pid"], lease["born"])
-    return _is_beaten(work)  # also where the claim is damaged: it is held as long as it is kept fresh
+        return _is_running(lease["pid"], lease["born"])
+    return _has_heartbeat(work)  # also if the lease file is damaged: a recent heartbeat counts
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """Return a claim, None where it is damaged. Raises `FileNotFoundError`."""
+    """Return the content of a lease, None if it is damaged. Raises `FileNotFoundError`."""
     return verified_line(file.read_bytes(), _FORM)
 
 
-def _is_claim(value: dict[str, Any]) -> bool:
+def _is_lease(value: dict[str, Any]) -> bool:
     pid = value.get("pid")
     return isinstance(pid, int) and 0 < pid < LARGEST_PID and isinstance(value.get("born"), float) and "host" in value
 
 
-_FORM = Form(frozenset({"host", "pid", "born", "token"}), _is_claim)
+_FORM = Form(frozenset({"host", "pid", "born", "token"}), _is_lease)
 
 
-def _is_beaten(work: Path) -> bool:
+def _has_heartbeat(work: Path) -> bool:
     try:
         probe = work / ".now"
-        probe.touch()  # the file system's own clock, which wrote the beat too
+        probe.touch()  # the clock of the file system, as for the heartbeat
         return probe.stat().st_mtime - (work / FILE).stat().st_mtime < STALE_SECONDS
     except FileNotFoundError:
         return False
-    except OSError:  # the storage refuses to tell: ask again later
+    except OSError:  # unknown: check again later
         return True
 
 
-def _runs(pid: int, born: float) -> bool:
+def _is_running(pid: int, born: float) -> bool:
     try:
         process = psutil.Process(pid)
-        same = abs(process.create_time() - born) < CLOCK_SECONDS
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        is_same = abs(process.create_time() - born) < CLOCK_SECONDS
+        return is_same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

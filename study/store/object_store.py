@@ -27,11 +27,11 @@ OPTIONS = ("endpoint_override", "region", "scheme")
 THREADS = 16
 CHUNK = 2**23
 LINE = 300
-"""Letters of what a store's library says that are shown."""
+"""Maximum number of characters of a library message that are shown."""
 PATIENCE_SECONDS = 300.0
-"""How long a store may give no answer, or refuse, before a worker gives up."""
+"""Duration of retries if a store does not answer or refuses requests."""
 PAUSES = 0.2, 10.0
-"""Seconds before the second attempt, and at most between later ones; each pause is twice the one before."""
+"""Initial and maximum pause between retries in seconds; pauses double."""
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -39,83 +39,83 @@ U = TypeVar("U")
 
 @dataclass(frozen=True)
 class Entry:
-    """One object: its size and when the store wrote it, by the store's own clock."""
+    """Size and modification time of an object, by the clock of the store."""
 
     bytes: int
     mtime_ns: int
 
 
 class StoreUnavailable(OSError):  # noqa: N818 - a state of the store, not a bug
-    """The store gave no answer, or refused, for as long as there was patience."""
+    """The store did not answer, or refused requests, until the retries were exhausted."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """What lies under `uri`. Keys are relative to it, with `/`; none of them can leave it (`ValueError`).
+    """The objects under `uri`. Keys are relative to it, separated by `/`; keys outside of it raise `ValueError`.
 
-    Credentials come from the environment, as the libraries of AWS and Google read them. Raises `StoreUnavailable`.
+    The libraries of AWS and Google read credentials from the environment. Methods raise `StoreUnavailable`.
     """
 
     uri: str
     patience: float = PATIENCE_SECONDS
 
-    def hasty(self) -> "Remote":
-        """Return the same store, asked once."""
+    def without_retries(self) -> "Remote":
+        """Return the same store without retries."""
         return replace(self, patience=0.0)
 
     def entries(self, folder: str) -> dict[str, Entry]:
-        """Return all objects below a folder by their keys. Keys that no storage could have written are left out."""
+        """Return all objects below a folder by key; invalid keys are left out."""
         from pyarrow.fs import FileSelector, FileType
 
-        filesystem, base = _opened(self.uri)
-        selector = FileSelector(f"{base}/{_checked(folder)}", recursive=True, allow_not_found=True)
-        infos: list[FileInfo] = self._asked(lambda: filesystem.get_file_info(selector), folder)
-        found = {info.path.removeprefix(f"{base}/"): _entry(info) for info in infos if info.type == FileType.File}
-        return {key: entry for key, entry in found.items() if is_key(key)}
+        filesystem, base = _open_filesystem(self.uri)
+        selector = FileSelector(f"{base}/{_checked_key(folder)}", recursive=True, allow_not_found=True)
+        infos: list[FileInfo] = self._retry(lambda: filesystem.get_file_info(selector), folder)
+        entries = {info.path.removeprefix(f"{base}/"): _entry(info) for info in infos if info.type == FileType.File}
+        return {key: entry for key, entry in entries.items() if is_key(key)}
 
     def read(self, key: str) -> bytes | None:
-        """Return an object's content; None where there is none."""
+        """Return the content of an object; None if it does not exist."""
 
         def read() -> bytes:
             with filesystem.open_input_stream(path) as stream:
                 content: bytes = stream.read()
             return content
 
-        filesystem, path = self._place(key)
+        filesystem, path = self._locate(key)
         try:
-            return self._asked(read, key)
+            return self._retry(read, key)
         except FileNotFoundError:
             return None
 
-    def get(self, key: str, place: Path) -> None:
-        """Fetch an object into a file, whole or not at all. Raises `FileNotFoundError`."""
+    def get(self, key: str, target: Path) -> None:
+        """Download an object to a file atomically. Raises `FileNotFoundError`."""
 
         def get() -> None:
-            with filesystem.open_input_stream(path) as stream, aside.open("wb") as file:
+            with filesystem.open_input_stream(path) as stream, temporary.open("wb") as file:
                 shutil.copyfileobj(stream, file, CHUNK)
 
-        filesystem, path = self._place(key)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        aside = place.with_name(f".{uuid.uuid4().hex}")
+        filesystem, path = self._locate(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{uuid.uuid4().hex}")
         try:
-            self._asked(get, key)
-            aside.replace(place)
+            self._retry(get, key)
+            temporary.replace(target)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def write(self, key: str, content: bytes) -> Entry:
-        """Write an object at once."""
+        """Write an object from memory."""
 
         def write() -> Entry:
             with filesystem.open_output_stream(path) as stream:
                 stream.write(content)
             return _entry(filesystem.get_file_info(path))
 
-        filesystem, path = self._place(key)
-        return self._asked(write, key)
+        filesystem, path = self._locate(key)
+        return self._retry(write, key)
 
     def put(self, file: Path, key: str) -> Entry:
-        """Write an object from a file; it is visible once it is whole."""
+        """Upload a file; the object becomes visible when it is complete."""
         from pyarrow.fs import LocalFileSystem, copy_files
 
         def put() -> Entry:
@@ -125,32 +125,33 @@ class Remote:
                 raise OSError(f"{entry.bytes} bytes arrived")
             return entry
 
-        filesystem, path = self._place(key)
-        return self._asked(put, key)
+        filesystem, path = self._locate(key)
+        return self._retry(put, key)
 
-    def copy(self, key: str, other: str) -> None:
-        """Copy an object inside the store."""
-        (filesystem, path), (_, target) = self._place(key), self._place(other)
-        self._asked(lambda: filesystem.copy_file(path, target), key)
+    def copy(self, key: str, target: str) -> None:
+        """Copy an object within the store."""
+        (filesystem, path), (_, target_path) = self._locate(key), self._locate(target)
+        self._retry(lambda: filesystem.copy_file(path, target_path), key)
 
     def delete(self, key: str) -> None:
-        """Remove an object where there is one."""
-        filesystem, path = self._place(key)
+        """Remove an object if it exists."""
+        filesystem, path = self._locate(key)
         with suppress(FileNotFoundError):
-            self._asked(lambda: filesystem.delete_file(path), key)
+            self._retry(lambda: filesystem.delete_file(path), key)
 
     def delete_folder(self, folder: str) -> None:
         """Remove all objects below a folder."""
-        filesystem, path = self._place(folder)
+        filesystem, path = self._locate(folder)
         with suppress(FileNotFoundError):
-            self._asked(lambda: filesystem.delete_dir(path), folder)
+            self._retry(lambda: filesystem.delete_dir(path), folder)
 
-    def _place(self, key: str) -> "tuple[FileSystem, str]":
-        filesystem, base = _opened(self.uri)
-        return filesystem, f"{base}/{_checked(key)}"
+    def _locate(self, key: str) -> "tuple[FileSystem, str]":
+        filesystem, base = _open_filesystem(self.uri)
+        return filesystem, f"{base}/{_checked_key(key)}"
 
-    def _asked(self, call: Callable[[], T], key: str) -> T:
-        pause, most = PAUSES
+    def _retry(self, call: Callable[[], T], key: str) -> T:
+        """Call with retries; `key` is for messages."""
+        pause, max_pause = PAUSES
         end = time.monotonic() + self.patience
         while True:
             try:
@@ -161,13 +162,13 @@ class Remote:
                 if time.monotonic() + pause > end:
                     raise StoreUnavailable(f"{self.uri}: {key}: {error}") from error
             time.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, most)
+            pause = min(2 * pause, max_pause)
 
 
-def under(uri: str, key: str) -> str:
-    """Return the URI of what lies at a key."""
-    base, mark, query = uri.partition("?")
-    return f"{base.rstrip('/')}/{key}{mark}{query}"
+def join_uri(uri: str, key: str) -> str:
+    """Return the URI of a key; the query of `uri` is kept."""
+    base, separator, query = uri.partition("?")
+    return f"{base.rstrip('/')}/{key}{separator}{query}"
 
 
 def is_uri(text: str) -> bool:
@@ -176,46 +177,46 @@ def is_uri(text: str) -> bool:
 
 
 def checked_uri(text: str) -> str:
-    """Return the URI as it is used and shown. Raises `ConfigError` where it is none of ours or holds credentials."""
+    """Return the normalized URI. Raises `ConfigError` if it is not supported or contains credentials."""
     parts = urlsplit(text)
     allowed = "allowed: s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"
     if parts.scheme not in SCHEMES:
-        raise _refused(f"{parts.scheme}://", f"{unknown('scheme', parts.scheme, SCHEMES)}; {allowed}")
+        raise _uri_error(f"{parts.scheme}://", f"{unknown('scheme', parts.scheme, SCHEMES)}; {allowed}")
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    named = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
-    if "@" in parts.netloc or any("key" in name or "token" in name or "secret" in name for name in named):
+    options = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    if "@" in parts.netloc or any("key" in name or "token" in name or "secret" in name for name in options):
         remedy = "take them out and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what the store's library reads"
-        raise _refused(shown, f"holds credentials, which logs would show; {allowed}, credentials apart; {remedy}")
-    strange = [name for name in named if name not in OPTIONS]
-    if strange:
-        raise _refused(shown, f"{unknown('option', strange[0], OPTIONS)}; remove it")
+        raise _uri_error(shown, f"holds credentials, which logs would show; {allowed}, credentials apart; {remedy}")
+    unknown_options = [name for name in options if name not in OPTIONS]
+    if unknown_options:
+        raise _uri_error(shown, f"{unknown('option', unknown_options[0], OPTIONS)}; remove it")
     path = parts.path.strip("/")
     if not parts.netloc or not re.fullmatch(r"[\w.~/-]*", path, re.ASCII) or (path and not is_key(path)):
-        raise _refused(shown, f"is no bucket with a prefix; {allowed}; name one")
+        raise _uri_error(shown, f"is no bucket with a prefix; {allowed}; name one")
     return f"{parts.scheme}://{parts.netloc}{'/' if path else ''}{path}{'?' if parts.query else ''}{parts.query}"
 
 
 def is_key(key: str) -> bool:
-    """Return whether a key stays below its prefix, and its file below the folder it is fetched into."""
+    """Return whether a key is valid and cannot lead out of its prefix or folder."""
     return all(is_name(part) for part in key.split("/"))
 
 
-def each(work: Callable[[U], object], things: Iterable[U], *, at_once: bool = True) -> None:
-    """Do something with each thing, several `at_once`: an object store answers late, but many."""
-    with ThreadPoolExecutor(THREADS if at_once else 1) as pool:
-        for _ in pool.map(work, things):
+def for_each(call: Callable[[U], object], items: Iterable[U], *, parallel: bool = True) -> None:
+    """Call a function for each item, in parallel threads: object stores have high latency and throughput."""
+    with ThreadPoolExecutor(THREADS if parallel else 1) as pool:
+        for _ in pool.map(call, items):
             pass
 
 
 def problem(remote: Remote) -> str | None:
-    """Return why a store cannot be read, None where it can."""
+    """Return why a store cannot be read, None if it can."""
     from pyarrow.fs import FileType
 
     names = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL; Google's default credentials"
     hint = f"check its name, credentials and endpoint ({names})"
     allowed = f"allowed: a bucket that this machine may read and write; {hint}"
     try:
-        filesystem, base = _opened(remote.uri)
+        filesystem, base = _open_filesystem(remote.uri)
         bucket = base.partition("/")[0]
         if filesystem.get_file_info(bucket).type == FileType.NotFound:
             return f"there is no bucket {bucket}; {allowed}"
@@ -225,11 +226,11 @@ def problem(remote: Remote) -> str | None:
 
 
 def writing_problem(remote: Remote) -> str | None:
-    """Return why nothing can be written, None where it can."""
+    """Return why a store is not writable, None if it is."""
     key = f".probe-{uuid.uuid4().hex}"
     try:
-        remote.hasty().write(key, b"")
-        remote.hasty().delete(key)
+        remote.without_retries().write(key, b"")
+        remote.without_retries().delete(key)
     except OSError as error:
         return f"{remote.uri} cannot be written ({_first_line(error)}); allowed: a prefix you may write; choose another"
     return None
@@ -240,17 +241,17 @@ def _first_line(error: Exception) -> str:
 
 
 @functools.cache
-def _opened(uri: str) -> "tuple[FileSystem, str]":
-    """Return the filesystem and the path of the prefix, once a process."""
+def _open_filesystem(uri: str) -> "tuple[FileSystem, str]":
+    """Return the filesystem and the path of the prefix; cached per process."""
     from pyarrow.fs import FileSystem
 
-    # A small object takes one request of S3 then, not three; Google's library would try for a quarter of an hour.
+    # With S3 a small object then takes one request, not three; Google's library retries for 15 minutes by default.
     option = "allow_delayed_open=true" if uri.startswith("s3:") else "retry_limit_seconds=20"
     filesystem, base = FileSystem.from_uri(f"{uri}{'&' if '?' in uri else '?'}{option}")
     return filesystem, base.rstrip("/")
 
 
-def _checked(key: str) -> str:
+def _checked_key(key: str) -> str:
     if not is_key(key):
         raise ValueError(f"{key!r} would leave the storage; allowed: names joined by /; rename it")
     return key
@@ -260,12 +261,12 @@ def _entry(info: "FileInfo") -> Entry:
     return Entry(bytes=info.size or 0, mtime_ns=info.mtime_ns or 0)
 
 
-def _refused(shown: str, message: str) -> ConfigError:
+def _uri_error(shown: str, message: str) -> ConfigError:
     return ConfigError([Problem(path="", message=message)], f"--storage {shown}")
 
 
-def grouped(entries: Mapping[str, Entry], depth: int) -> dict[str, dict[str, Entry]]:
-    """Return entries by their first `depth` names, then by the rest of the key; shorter keys are left out."""
+def group_by_folder(entries: Mapping[str, Entry], depth: int) -> dict[str, dict[str, Entry]]:
+    """Group entries by the first `depth` names of their key, then by the rest; shorter keys are left out."""
     groups: dict[str, dict[str, Any]] = {}
     for key, entry in entries.items():
         parts = key.split("/", depth)

@@ -1,4 +1,4 @@
-"""Names of the files in a study's folder, and the one by which a stage's folder is known to be whole."""
+"""Names of the files in the folders of studies and stages."""
 
 SPEC = "spec.yaml"
 PLAN = "plan.json"
@@ -8,12 +8,13 @@ RESULTS = "results.parquet"
 COMPARISONS = "comparisons.parquet"
 TESTS = "tests.parquet"
 MEASURED = ".measured.parquet"
-"""What the tables were made of; the dot keeps it on the machine that made it."""
+"""Cache of the measured scores; the leading dot excludes it from uploads."""
 FILES = (SPEC, PLAN, DRIVER, FAILURES, RESULTS, COMPARISONS, TESTS, MEASURED)
 TENSORBOARD = "tensorboard"
 JOURNAL = "search/journal.log"
-"""The trials of a study's searches, as Optuna writes them."""
+"""The Optuna journal with the trials of the searches."""
 
 SEAL = "seal.json"
+"""The manifest of a stage, written last: it marks the stage as finished."""
 RECORD = "stage.yaml"
 WEIGHTS = "weights.safetensors"

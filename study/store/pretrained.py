@@ -1,4 +1,4 @@
-"""Published initial weights in a storage that several nodes share: fetched once, by the driver."""
+"""Published initial weights in a shared storage: the driver downloads them once for all nodes."""
 
 import shutil
 from collections.abc import Iterable
@@ -11,43 +11,43 @@ from study.store.store import Store
 SUFFIX = ".safetensors"
 
 
-def keep(store: Store, weights: Iterable[tuple[str, str]]) -> None:
-    """Put weights that the storage lacks into it. Raises `models.weights.initial.WeightsUnavailable`."""
-    from models.weights.initial import fetched
+def store_weights(store: Store, weights: Iterable[tuple[str, str]]) -> None:
+    """Download missing weights to the storage. Raises `models.weights.initial.WeightsUnavailable`."""
+    from models.weights.initial import fetch_weights
 
     for backbone, name in weights:
-        if kept(store, backbone, name) is None:
-            file = fetched(backbone, name)
-            folder, place = _folder(backbone, name), f"{hash_of(file)}{SUFFIX}"
-            if store.mirror is not None:  # first: what lies here is not stored again
-                store.mirror.remote.put(file, f"{folder}/{place}")
-            _copy(file, store.root / folder / place)
+        if stored_weights(store, backbone, name) is None:
+            file = fetch_weights(backbone, name)
+            folder, file_name = _folder(backbone, name), f"{hash_of(file)}{SUFFIX}"
+            if store.mirror is not None:  # first, because files that exist locally are not uploaded
+                store.mirror.remote.put(file, f"{folder}/{file_name}")
+            _copy(file, store.root / folder / file_name)
 
 
-def kept(store: Store, backbone: str, name: str) -> Path | None:
-    """Return these weights from the storage, None where it has none. Raises `ValueError` for altered ones."""
+def stored_weights(store: Store, backbone: str, name: str) -> Path | None:
+    """Return the path of weights in the storage, None if it lacks them. Raises `ValueError` if they were altered."""
     folder = _folder(backbone, name)
-    found = next((store.root / folder).glob(f"*{SUFFIX}"), None)
-    if found is None and store.mirror is not None:
+    file = next((store.root / folder).glob(f"*{SUFFIX}"), None)
+    if file is None and store.mirror is not None:
         key = next((key for key in store.mirror.remote.entries(folder) if key.endswith(SUFFIX)), None)
         if key is not None:
-            found = store.root / key
-            store.mirror.remote.get(key, found)
-    if found is not None and hash_of(found) != found.stem:
+            file = store.root / key
+            store.mirror.remote.get(key, file)
+    if file is not None and hash_of(file) != file.stem:
         if store.mirror is not None:
-            found.unlink()  # a copy
+            file.unlink()  # a local copy
         raise ValueError(
-            f"{store.place}/{folder}/{found.name} was altered; allowed: the weights whose hash is its name; remove it, "
+            f"{store.place}/{folder}/{file.name} was altered; allowed: the weights whose hash is its name; remove it, "
             "and the next run fetches them again"
         )
-    return found
+    return file
 
 
 def _folder(backbone: str, name: str) -> str:
     return f"weights/{initial_weights_id(backbone, name).replace('/', '--')}"
 
 
-def _copy(file: Path, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(place) as aside:
-        shutil.copyfile(file, aside)
+def _copy(file: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as temporary:
+        shutil.copyfile(file, temporary)

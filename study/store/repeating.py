@@ -1,4 +1,4 @@
-"""A call repeated by a thread while a block lasts."""
+"""Periodic calls in a background thread."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -8,17 +8,14 @@ BEAT_SECONDS = 5.0
 
 
 @contextmanager
-def beating(beat: Callable[[], object], name: str, *, seconds: float | None = None) -> Iterator[None]:
-    """Call `beat` every few `seconds` while the block lasts, the first time after one pause.
-
-    A beat that the storage refuses is left out; the next one may do.
-    """
+def call_periodically(call: Callable[[], object], name: str, *, seconds: float | None = None) -> Iterator[None]:
+    """Call a function every `seconds` during the block, first after one interval. `OSError` is ignored."""
     stop = threading.Event()
 
     def repeat() -> None:
         while not stop.wait(BEAT_SECONDS if seconds is None else seconds):
             with suppress(OSError):
-                beat()
+                call()
 
     thread = threading.Thread(target=repeat, name=name, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""A storage that refuses writes for a while: a full disk, a quota, a file server that is away."""
+"""Retry writes that fail temporarily: full disk, quota, unavailable file server."""
 
 import errno
 import os
@@ -7,41 +7,42 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
-"""What comes of the place that is written to, and may pass."""
+TRANSIENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
+"""Errors of the storage that may be temporary."""
 PATIENCE_SECONDS = 300.0
+"""Duration of retries."""
 PAUSES = 1.0, 15.0
-"""Seconds before the second attempt, and at most between later ones; each pause is twice the one before."""
+"""Initial and maximum pause between retries in seconds; pauses double."""
 
 T = TypeVar("T")
 
 
-def refuses(error: OSError) -> bool:
-    """Return whether an error is a refusal of the storage that may pass."""
-    return error.errno in REFUSALS
+def is_transient(error: OSError) -> bool:
+    """Return whether an error of the storage may be temporary."""
+    return error.errno in TRANSIENT_ERRORS
 
 
-def append_patiently(file: Path, append: Callable[[], object]) -> None:
-    """Append to a file that nobody else appends to now; what a refused attempt left half is cut off."""
+def append_with_retries(file: Path, append: Callable[[], object]) -> None:
+    """Append to a file without other writers; a partial write of a failed attempt is truncated."""
     size = file.stat().st_size if file.exists() else 0
 
-    def whole() -> None:
+    def append_at_end() -> None:
         if file.exists() and file.stat().st_size > size:
             os.truncate(file, size)
         append()
 
-    patiently(whole)
+    retry_io(append_at_end)
 
 
-def patiently(work: Callable[[], T]) -> T:
-    """Do again, while there is patience, what a storage refused; the work knows where it goes on from."""
-    pause, most = PAUSES
+def retry_io(call: Callable[[], T]) -> T:
+    """Call a function, and retry transient errors until `PATIENCE_SECONDS`. The function must be repeatable."""
+    pause, max_pause = PAUSES
     waited = 0.0
     while True:
         try:
-            return work()
+            return call()
         except OSError as error:
-            if not refuses(error) or waited >= PATIENCE_SECONDS:
+            if not is_transient(error) or waited >= PATIENCE_SECONDS:
                 raise
         time.sleep(pause)
-        waited, pause = waited + pause, min(2 * pause, most)
+        waited, pause = waited + pause, min(2 * pause, max_pause)

@@ -1,4 +1,4 @@
-"""Where finished stages live, addressed by digest and shared by all studies under one storage folder."""
+"""The storage of finished stages, addressed by digest and shared by all studies."""
 
 import contextlib
 import os
@@ -25,42 +25,42 @@ from study.store.atomic import (
     writing_problem,
 )
 from study.store.bucket_store import Mirror, mirror_of
-from study.store.damage import NO_SEAL, NOT_KEPT, STAGE, DamagedStageError, flaw
+from study.store.damage import NO_SEAL, NOT_KEPT, STAGE, DamagedStageError, file_damage
 from study.store.documents import SEAL_FORM, read_plan
-from study.store.folder_sync import pull, pull_all, sharing
-from study.store.object_store import each
+from study.store.folder_sync import pull, pull_all, uploading
+from study.store.object_store import for_each
 from study.store.paths import RECORD, SEAL, WEIGHTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PLACES = "stages", "work", "studies"
+FOLDERS = "stages", "work", "studies"
 """Folders of a storage that a run writes to."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """`stages/<digest>/` finished, `work/<digest>/<attempt>/` under way, `studies/<name>/` derived.
+    """A storage: `stages/<digest>/` finished, `work/<digest>/<attempt>/` running, `studies/<name>/` plans and results.
 
     `root` may mirror a bucket (`study.store.bucket_store`): files are downloaded when they are requested by name, and
-    uploaded when they are written through here.
+    uploaded when they are written with these methods.
     """
 
     root: Path
 
     @cached_property
     def mirror(self) -> Mirror | None:
-        """Return what the folder mirrors, None for a storage of its own."""
+        """Return the mirror of a bucket, None if the folder is the storage itself."""
         return mirror_of(self.root)
 
     @property
     def origin(self) -> str | None:
-        """Return the URI that the folder mirrors."""
+        """Return the URI of the mirrored bucket, None without one."""
         return None if self.mirror is None else self.mirror.remote.uri
 
     @property
     def place(self) -> str:
-        """Return how a user names this storage."""
+        """Return the URI or path of the storage, for messages."""
         return self.origin or str(self.root)
 
     def stage(self, digest: str) -> Path:
@@ -68,7 +68,7 @@ class Store:
         return inside(self.root / "stages", digest)
 
     def work(self, digest: str) -> Path:
-        """Return the folder of a stage's attempts."""
+        """Return the folder of the attempts at a stage."""
         return inside(self.root / "work", digest)
 
     def study(self, name: str) -> Path:
@@ -76,7 +76,7 @@ class Store:
         return inside(self.root / "studies", name)
 
     def finished(self) -> frozenset[str]:
-        """Return the digests of all published stages, from one listing."""
+        """Return the digests of all finished stages, from one listing."""
         if self.mirror is not None:
             return self.mirror.finished()
         return self._listed(self.root / "stages")
@@ -98,9 +98,9 @@ class Store:
         return self.file(digest, score_files(key)[0])
 
     def score_times(self, digest: str, key: str) -> list[str]:
-        """Return size and time of both files of scores, which tell whether they are those of before."""
-        found = [self._local(digest, name).stat() for name in score_files(key)]
-        return [f"{status.st_size} {status.st_mtime_ns}" for status in found]
+        """Return size and modification time of both score files, to detect changes."""
+        statuses = [self._local(digest, name).stat() for name in score_files(key)]
+        return [f"{status.st_size} {status.st_mtime_ns}" for status in statuses]
 
     def scorings(self, digest: str) -> list[str]:
         """Return the keys of all scores of a target stage."""
@@ -109,32 +109,32 @@ class Store:
         return sorted(key for key in keys if names.issuperset(score_files(key)))
 
     def other_threshold(self, digest: str, examined: str) -> str | None:
-        """Return the key of scores of the same cases at some threshold, None where there are none."""
+        """Return the key of scores of the same cases at any threshold, None if there are none."""
         return next((key for key in self.scorings(digest) if key.startswith(f"{examined}-")), None)
 
     def file(self, digest: str, name: str) -> Path:
-        """Return the path of a file of a finished stage, every byte of it verified. Raises `DamagedStageError`."""
+        """Verify the hash of a file of a finished stage and return its path. Raises `DamagedStageError`."""
         path, sealed = self._local(digest, name), self._seal(digest)
-        what = flaw(path, sealed)
-        if what and self.mirror is not None:  # this machine's copy may be what is damaged
+        problem = file_damage(path, sealed)
+        if problem and self.mirror is not None:  # the local copy may be damaged
             self.mirror.forget(digest, name)
-            what = flaw(self._local(digest, name), self._seal(digest))
-        if what and sealed != self._seal(digest):  # another driver published the stage again or dropped its weights
+            problem = file_damage(self._local(digest, name), self._seal(digest))
+        if problem and sealed != self._seal(digest):  # another driver published the stage again or dropped its weights
             return self.file(digest, name)
-        if what:
-            raise DamagedStageError(digest, what, name if sealed else SEAL)
+        if problem:
+            raise DamagedStageError(digest, problem, name if sealed else SEAL)
         return path
 
     def _local(self, digest: str, name: str) -> Path:
-        """Return the path of a file of a finished stage on this machine, not verified."""
+        """Return the local path of a file of a finished stage, without verification."""
         if self.mirror is not None:
-            self.mirror.bring(digest, name)
+            self.mirror.fetch(digest, name)
         return self.stage(digest) / name
 
-    def bring(self, wanted: Iterable[tuple[str, str]]) -> None:
-        """Fetch many files of stages, given by digest and name, that will be read one after another."""
+    def prefetch(self, files: Iterable[tuple[str, str]]) -> None:
+        """Download files of stages, given by digest and name, in parallel before they are read."""
         if self.mirror is not None:
-            self.mirror.bring_all(wanted)
+            self.mirror.fetch_all(files)
 
     def _has(self, digest: str, name: str) -> bool:
         if self.mirror is not None:
@@ -153,7 +153,7 @@ class Store:
             return frozenset()
 
     def publish(self, digest: str, draft: Path, record: Mapping[str, Any]) -> bool:
-        """Make a finished attempt visible by one rename. False where another attempt was first."""
+        """Publish a finished attempt by renaming its folder. Return False if another attempt was first."""
         (draft / RECORD).write_text(yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True), encoding="utf-8")
         files = seal(draft, [path.name for path in sorted(draft.iterdir())])
         kept = {name: record[name] for name in ("updates", "seconds")}
@@ -171,15 +171,16 @@ class Store:
         return True
 
     def republish(self, digest: str, draft: Path, record: Mapping[str, Any]) -> None:
-        """Publish once more a stage whose weights were not kept; sound scores of other studies go along."""
+        """Publish a stage again whose weights were not kept; keep intact scores of other studies."""
         for name in self._names(digest):
             if name.endswith(".parquet") and not (draft / name).exists():
-                with contextlib.suppress(DamagedStageError):  # the seal of the new stage would declare it sound
+                # Damaged scores are dropped, because the new seal would include them.
+                with contextlib.suppress(DamagedStageError):
                     shutil.copy2(self.file(digest, name), draft / name)
         if self.mirror is not None:
             self.mirror.unfinish(digest)
         before = self.work(digest) / f"before-{uuid.uuid4().hex[:8]}"
-        self._move(digest, before)
+        self._move_stage(digest, before)
         self.publish(digest, draft, record)
         shutil.rmtree(before, ignore_errors=True)
 
@@ -188,28 +189,28 @@ class Store:
         return self._has(digest, WEIGHTS)
 
     def weights(self, digest: str) -> Path:
-        """Return the weights of a finished stage, every byte of them verified. Raises `DamagedStageError`."""
+        """Verify the weights of a finished stage and return their path. Raises `DamagedStageError`."""
         self.verify(digest)
         return self.file(digest, WEIGHTS)
 
     def verify(self, digest: str, *, every_byte: bool = False) -> None:
         """Check a published stage against its seal. Raises `DamagedStageError`.
 
-        With `every_byte` all files but the weights, which are verified when they are loaded, are read once.
+        With `every_byte` all files are hashed, except the weights, which are verified when they are loaded.
         """
         sealed = self._seal(digest)
-        found = self._damage(digest, sealed["files"]) if sealed else (SEAL, NO_SEAL)
-        if found is None:
+        damaged = self._damage(digest, sealed["files"]) if sealed else (SEAL, NO_SEAL)
+        if damaged is None:
             if every_byte:
                 for name in sorted(self._names(digest) - {SEAL, WEIGHTS}):
                     self.file(digest, name)
             return
         if self.mirror is not None:
             self.mirror.refresh(digest)
-        if sealed != self._seal(digest):  # another driver dropped the weights in between
+        if sealed != self._seal(digest):  # another driver dropped the weights in the meantime
             self.verify(digest, every_byte=every_byte)
         else:
-            raise DamagedStageError(digest, found[1], found[0])
+            raise DamagedStageError(digest, damaged[1], damaged[0])
 
     def _damage(self, digest: str, files: Mapping[str, Mapping[str, Any]]) -> Damage | None:
         return damage(self.stage(digest), files) if self.mirror is None else self.mirror.damage(digest, files)
@@ -222,84 +223,84 @@ class Store:
         return sealed
 
     def _seal(self, digest: str) -> dict[str, Any]:
-        """Return the seal of a stage; empty where it is gone, damaged, or of another stage."""
+        """Return the seal of a stage; empty if it is missing, damaged, or of another stage."""
         for _ in range(1 if self.mirror is None else 2):
             with contextlib.suppress(AlteredFileError):
                 sealed = read_signed(self._local(digest, SEAL), SEAL_FORM) or {}
                 return sealed if sealed.get("digest", digest) == digest else {}
-            if self.mirror is not None:  # this machine's copy may be what is damaged
+            if self.mirror is not None:  # the local copy may be damaged
                 self.mirror.forget(digest, SEAL)
         return {}
 
     def set_aside(self, damaged: DamagedStageError) -> None:
-        """Move what is damaged out of the way, so that it is made again. Another process may have done so.
+        """Move a damaged stage, or only its damaged scores, aside, so that it is recreated.
 
-        Damaged scores alone leave the stage finished: it is scored again. So do weights that another driver dropped:
-        the stage is trained once more and published again.
+        A stage with damaged scores stays finished and is evaluated again. A stage whose weights another driver dropped
+        stays finished as well, and is trained and published again.
         """
         if damaged.what == NOT_KEPT:
             return
-        aside = f"damaged/{damaged.digest}-{uuid.uuid4().hex[:8]}"
+        target = f"damaged/{damaged.digest}-{uuid.uuid4().hex[:8]}"
         if damaged.scoring is not None:
-            self._set_scores_aside(damaged.digest, damaged.scoring, aside)
+            self._set_scores_aside(damaged.digest, damaged.scoring, target)
         elif self.mirror is not None:
-            self.mirror.set_aside(damaged.digest, aside)
+            self.mirror.set_aside(damaged.digest, target)
         else:
-            self._move(damaged.digest, self.root / aside)
+            self._move_stage(damaged.digest, self.root / target)
 
-    def _set_scores_aside(self, digest: str, key: str, aside: str) -> None:
+    def _set_scores_aside(self, digest: str, key: str, target: str) -> None:
         names = score_files(key)
         if self.mirror is not None:
-            self.mirror.set_files_aside(digest, aside, names)
+            self.mirror.set_files_aside(digest, target, names)
         else:
-            (self.root / aside).mkdir(parents=True)
+            (self.root / target).mkdir(parents=True)
             for name in names:
                 with contextlib.suppress(FileNotFoundError):
-                    (self.stage(digest) / name).rename(self.root / aside / name)
+                    (self.stage(digest) / name).rename(self.root / target / name)
         self._unseal(digest, names)
 
     def _unseal(self, digest: str, names: Iterable[str]) -> None:
-        """Take files out of the seal of a stage."""
+        """Remove files from the seal of a stage."""
         sealed = self._seal(digest)
         if sealed and not sealed["files"].keys().isdisjoint(names):
-            sealed["files"] = {name: mark for name, mark in sealed["files"].items() if name not in names}
+            sealed["files"] = {name: entry for name, entry in sealed["files"].items() if name not in names}
             write_signed(self.stage(digest) / SEAL, sealed)
-            self._share(digest, SEAL)
+            self._upload(digest, SEAL)
 
-    def _move(self, digest: str, aside: Path) -> None:
-        aside.parent.mkdir(parents=True, exist_ok=True)
+    def _move_stage(self, digest: str, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            self.stage(digest).rename(aside)
+            self.stage(digest).rename(target)
 
     def record(self, digest: str) -> dict[str, Any]:
-        """Return what is written about a finished stage. Raises `DamagedStageError`."""
+        """Return the record of a finished stage. Raises `DamagedStageError`."""
         text = self.file(digest, RECORD).read_text(encoding="utf-8")
         record: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return record
 
     def planned(self, name: str) -> Sequence[str]:
-        """Return the digests of a planned study, parents first; none before. Raises `AlteredFileError`."""
+        """Return the digests in the plan of a study, parents first; empty without a plan. Raises `AlteredFileError`."""
         plan = read_plan(self.study(name))
         return tuple(plan["stages"]) if plan else ()
 
     def studies(self, *files: str) -> list[str]:
-        """Return the names of the studies that have the first of these files; a mirror fetches all of them."""
+        """Return the names of the studies that have the first of these files; a mirror downloads all of the files."""
         if self.mirror is not None:
             pull_all(self.mirror, files)
         return sorted(file.relative_to(self.root).parts[1] for file in self.root.glob(f"studies/*/{files[0]}"))
 
     def pull(self, name: str) -> None:
-        """Fetch the folder of a study as it is now; nothing to do where it lies here."""
+        """Download the current folder of a study; does nothing without a mirror."""
         if self.mirror is not None:
             pull(self.mirror, name)
 
-    def sharing(self, name: str) -> AbstractContextManager[None]:
-        """Store what is written into the folder of a study while a block lasts."""
-        return nullcontext() if self.mirror is None else sharing(self.mirror, name)
+    def uploading(self, name: str) -> AbstractContextManager[None]:
+        """Return a context manager that uploads changed files of a study folder."""
+        return nullcontext() if self.mirror is None else uploading(self.mirror, name)
 
     def drop_weights(self, digests: Iterable[str]) -> None:
-        """Remove weights that are not to be kept; the stages stay finished."""
-        each(self._drop_weights, digests, at_once=self.mirror is not None)
+        """Remove the weights of stages; the stages stay finished."""
+        for_each(self._drop_weights, digests, parallel=self.mirror is not None)
 
     def _drop_weights(self, digest: str) -> None:
         self._unseal(digest, [WEIGHTS])
@@ -308,36 +309,36 @@ class Store:
             self.mirror.remove(digest, WEIGHTS)
 
     def drop_work(self, digest: str) -> None:
-        """Remove what attempts at a stage left."""
+        """Remove the files of attempts at a stage."""
         shutil.rmtree(self.work(digest), ignore_errors=True)
         if self.mirror is not None:
             self.mirror.remote.delete_folder(f"work/{digest}")
 
     def add_scores(self, digest: str, key: str, scores: "pa.Table", images: "pa.Table") -> None:
-        """Write both tables of one scoring into a finished stage."""
+        """Add both tables of one scoring to a finished stage."""
         self.stage(digest).mkdir(parents=True, exist_ok=True)
         scores, images = (table.replace_schema_metadata({STAGE: digest}) for table in (scores, images))
         write_scores(self.stage(digest), key, scores, images)
-        self._share(digest, *score_files(key))
+        self._upload(digest, *score_files(key))
 
-    def _share(self, digest: str, *names: str) -> None:
+    def _upload(self, digest: str, *names: str) -> None:
         if self.mirror is not None:
-            self.mirror.share(digest, *names)
+            self.mirror.upload(digest, *names)
 
     def writable_problem(self) -> str | None:
-        """Return why nothing can be stored here, None where it can."""
+        """Return why the storage is not writable, None if it is."""
         if self.mirror is not None:
             return self.mirror.writing_problem()
-        inside = [folder for name in PLACES if os.path.lexists(folder := self.root / name)]
-        return next(filter(None, map(writing_problem, (self.root, *inside))), None)
+        existing = [folder for name in FOLDERS if os.path.lexists(folder := self.root / name)]
+        return next(filter(None, map(writing_problem, (self.root, *existing))), None)
 
 
 def score_files(key: str) -> tuple[str, str]:
-    """Return the names of image-wise calibration and of pixel counts, in the order in which they are written."""
+    """Return the file names of image-wise calibration and of pixel counts, in the order of writing."""
     return f"images-{key}.parquet", f"scores-{key}.parquet"
 
 
 def write_scores(folder: Path, key: str, scores: "pa.Table", images: "pa.Table") -> None:
-    """Write both tables of one scoring. The images go first: scores beside them mean that both are whole."""
+    """Write both tables of one scoring. Images are written first: if scores exist, both tables are complete."""
     for name, table in zip(score_files(key), (images, scores), strict=True):
         write_table(folder / name, table)

@@ -1,4 +1,4 @@
-"""How a process that trains on a processor holds its memory."""
+"""Memory allocator settings for training on CPUs."""
 
 import ctypes
 from contextlib import suppress
@@ -8,15 +8,15 @@ M_TRIM_THRESHOLD: Final = -1
 M_TOP_PAD: Final = -2
 M_MMAP_MAX: Final = -4
 PAD_BYTES: Final = 64 * 2**20
-"""What a heap grows by; a thread's heap that is no larger is not given back either."""
+"""Growth of a heap; heaps of threads up to this size are not returned to the system."""
 
 
-def keep_freed() -> None:
-    """Let glibc's allocator keep what this process frees; others are left as they are (`man mallopt`).
+def keep_freed_memory() -> None:
+    """Let glibc keep memory that this process frees (`man mallopt`); does nothing with other C libraries.
 
-    A training step frees what it takes. By default the pages go back to the system, which clears and maps them again
-    a step later: up to a tenth of a step. In exchange a process stays as large as its largest stage made it. Out of
-    reach are single blocks of more than 64 MiB: a thread's heap has no room for them.
+    A training step frees what it allocates. By default glibc returns the pages to the system, which clears and maps
+    them again in the next step: up to 10 % of the time of a step. In exchange a process keeps the memory of its
+    largest stage. Blocks of more than 64 MiB are not affected: they do not fit into the heap of a thread.
     """
     with suppress(AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""Where a running stage can be resumed: after an epoch, as safetensors and JSON."""
+"""Checkpoints of running stages, as safetensors and JSON."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from study.store.atomic import AlteredFileError, Form, hash_of, read_signed, write_signed
-from study.store.object_store import Entry, Remote, grouped
+from study.store.object_store import Entry, Remote, group_by_folder
 
 STATE = "state.json"
 TENSORS = ".safetensors"
@@ -27,64 +27,64 @@ _FORM = Form(frozenset(), lambda value: {"stage", "numbers", "parts"} <= value.k
 
 @dataclass(kw_only=True)
 class Snapshot:
-    """All that the next epoch depends on. Random states are not here: each epoch seeds its own."""
+    """The complete training state after an epoch. Random states are not included: each epoch is seeded."""
 
     parts: Mapping[str, Mapping[str, Tensor]]
-    """Named groups of tensors: weights and optimizer of each player, best weights so far, averaged ones."""
+    """Named groups of tensors: weights and optimizer of each network, best weights so far, averaged weights."""
     numbers: dict[str, Any]
-    """Epoch, updates, scores so far, settings of optimizers and schedules: JSON's own types."""
+    """Epoch, updates, scores so far, states of optimizers and schedules, as JSON types."""
 
 
 @dataclass(eq=False)
 class Checkpoints:
-    """Checkpoints of one attempt; resuming looks at those of every attempt of the stage."""
+    """Checkpoints of one attempt; resuming reads those of all attempts at the stage."""
 
     work: Path
     every: int = 1
     """Epochs between checkpoints."""
     pause: float = 0.0
-    """Seconds that must have passed since the last one; keeps short epochs from writing all the time."""
+    """Minimum seconds between checkpoints, so that short epochs do not write constantly."""
     copies: "Copies | None" = None
-    """Where the work folder is a mirror's."""
+    """Uploads of checkpoints if the storage is a bucket."""
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     _written: float = field(default_factory=time.monotonic)
 
     @property
     def folder(self) -> Path:
-        """Return this attempt's own folder."""
+        """Return the folder of this attempt."""
         return self.work / self.attempt
 
     def due(self, epoch: int) -> bool:
-        """Return whether a checkpoint is to be written after this many epochs."""
+        """Return whether to write a checkpoint after this number of epochs."""
         return epoch % self.every == 0 and time.monotonic() - self._written >= self.pause
 
     def save(self, epoch: int, snapshot: Snapshot) -> None:
-        """Write a checkpoint aside, rename it into place, remove those before, of earlier attempts too."""
+        """Write a checkpoint atomically; remove older ones, including those of earlier attempts."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        aside, place = self.folder / "aside", self.folder / f"epoch-{epoch:06d}"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        with removed_if_refused(aside):
+        temporary, target = self.folder / "aside", self.folder / f"epoch-{epoch:06d}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        with removed_on_error(temporary):
             for name, tensors in snapshot.parts.items():
-                save_tensors(_plain(tensors), aside / f"{name}{TENSORS}")
-            hashes = {name: hash_of(aside / f"{name}{TENSORS}") for name in snapshot.parts}
-            write_signed(aside / STATE, {"stage": self.work.name, "numbers": snapshot.numbers, "parts": hashes})
-        aside.rename(place)
-        kept = {place, None if self.copies is None else self.copies.sending}
-        for old in self.work.glob("*/epoch-*"):
-            if old not in kept:
-                shutil.rmtree(old, ignore_errors=True)
+                save_tensors(_to_contiguous_cpu(tensors), temporary / f"{name}{TENSORS}")
+            hashes = {name: hash_of(temporary / f"{name}{TENSORS}") for name in snapshot.parts}
+            write_signed(temporary / STATE, {"stage": self.work.name, "numbers": snapshot.numbers, "parts": hashes})
+        temporary.rename(target)
+        needed = {target, None if self.copies is None else self.copies.sending}
+        for folder in self.work.glob("*/epoch-*"):
+            if folder not in needed:
+                shutil.rmtree(folder, ignore_errors=True)
         self._written = time.monotonic()
         if self.copies is not None:
-            self.copies.send(place)
+            self.copies.send(target)
 
     def latest(self) -> Snapshot | None:
-        """Read the most advanced checkpoint of any attempt that is as it was written."""
+        """Return the most advanced intact checkpoint of any attempt, None if there is none."""
         if self.copies is not None:
             self.copies.fetch(self.work)
-        found = sorted(self.work.glob("*/epoch-*"), key=lambda folder: folder.name, reverse=True)
-        for folder in found:
-            with suppress(OSError, AlteredFileError, SafetensorError):  # damaged or cut off: an older one may do
+        folders = sorted(self.work.glob("*/epoch-*"), key=lambda folder: folder.name, reverse=True)
+        for folder in folders:
+            with suppress(OSError, AlteredFileError, SafetensorError):  # damaged or incomplete: try an older one
                 state = read_signed(folder / STATE, _FORM)
                 if state is not None and state["stage"] == self.work.name:
                     files = {name: folder / f"{name}{TENSORS}" for name in state["parts"]}
@@ -95,77 +95,74 @@ class Checkpoints:
 
 
 class Copies:
-    """The last checkpoint of a stage in a storage elsewhere, for an attempt on another machine.
+    """Copies of the last checkpoint of a stage in a bucket, for attempts on other machines.
 
-    It goes there while training goes on, as well as may be: one that cannot be sent is not missed.
+    They are uploaded in the background during training; a failed upload is ignored.
     """
 
     def __init__(self, remote: Remote, digest: str) -> None:
-        self._remote, self._folder = remote.hasty(), f"work/{digest}"
+        self._remote, self._folder = remote.without_retries(), f"work/{digest}"
         self._thread = threading.Thread()
         self.sending: Path | None = None
-        """A checkpoint on its way, which may take longer than the next one to come; not to be removed."""
+        """The checkpoint being uploaded; it must not be removed, even if a newer one exists."""
 
-    def send(self, place: Path) -> None:
-        """Begin to store a checkpoint, unless one before it is still on its way."""
+    def send(self, folder: Path) -> None:
+        """Start the upload of a checkpoint, unless an earlier upload is still running."""
         if not self._thread.is_alive():
-            self.sending = place
-            self._thread = threading.Thread(target=self._send, args=(place,), name="checkpoint", daemon=True)
+            self.sending = folder
+            self._thread = threading.Thread(target=self._send, args=(folder,), name="checkpoint", daemon=True)
             self._thread.start()
 
-    def settle(self) -> None:
-        """Wait for what is on its way."""
+    def wait(self) -> None:
+        """Wait for the running upload."""
         if self._thread.is_alive():
             self._thread.join()
 
     def fetch(self, work: Path) -> None:
-        """Fetch the most advanced checkpoint, unless one as advanced is here."""
+        """Download the most advanced checkpoint, unless there is an equally advanced local one."""
         with suppress(OSError):
-            there = self._whole()
-            newest = max(there, key=lambda folder: folder.rpartition("/")[2], default="")
-            here = max((path.name for path in work.glob("*/epoch-*")), default="")
-            attempt, _, name = newest.removeprefix(f"{self._folder}/").partition("/")
-            if name > here:
-                aside = work / attempt / "aside"
-                for file in there[newest]:
-                    self._remote.get(f"{newest}/{file}", aside / file)
-                aside.rename(work / attempt / name)
+            stored = self._complete_checkpoints()
+            newest_folder = max(stored, key=lambda folder: folder.rpartition("/")[2], default="")
+            newest_local = max((path.name for path in work.glob("*/epoch-*")), default="")
+            attempt, _, name = newest_folder.removeprefix(f"{self._folder}/").partition("/")
+            if name > newest_local:
+                temporary = work / attempt / "aside"
+                for file in stored[newest_folder]:
+                    self._remote.get(f"{newest_folder}/{file}", temporary / file)
+                temporary.rename(work / attempt / name)
 
-    def _send(self, place: Path) -> None:
+    def _send(self, checkpoint: Path) -> None:
         with suppress(OSError):
-            sent = f"{self._folder}/{place.parent.name}/{place.name}"
-            for file in sorted(place.iterdir(), key=lambda file: file.name == STATE):
+            sent = f"{self._folder}/{checkpoint.parent.name}/{checkpoint.name}"
+            for file in sorted(checkpoint.iterdir(), key=lambda file: file.name == STATE):
                 self._remote.put(file, f"{sent}/{file.name}")
-            for folder in self._whole().keys() - {sent}:
+            for folder in self._complete_checkpoints().keys() - {sent}:
                 self._remote.delete_folder(folder)
         self.sending = None
 
-    def _whole(self) -> dict[str, dict[str, Entry]]:
-        """Return the files of the stored checkpoints whose last file has arrived."""
-        folders = grouped(self._remote.entries(self._folder), 4)
+    def _complete_checkpoints(self) -> dict[str, dict[str, Entry]]:
+        """Return the files of the stored checkpoints that are complete."""
+        folders = group_by_folder(self._remote.entries(self._folder), 4)
         return {folder: files for folder, files in folders.items() if STATE in files}
 
 
-def save_tensors(tensors: Mapping[str, Tensor], place: Path) -> None:
-    """Write tensors to a file that others may read as the umask says.
-
-    Raises `OSError`, which the library wraps, where the disk refuses.
-    """
-    place.touch()
-    mode = place.stat().st_mode
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors to a file with the default permissions of the umask. Raises `OSError` if writing fails."""
+    path.touch()
+    mode = path.stat().st_mode
     try:
-        save_file(dict(tensors), place)  # by itself it lets nobody but the owner read
-        place.chmod(mode)
+        save_file(dict(tensors), path)  # safetensors makes files readable by the owner only
+        path.chmod(mode)
     except SafetensorError as error:
-        told = re.search(r"os error (\d+)", str(error))
-        if told is None:
+        error_number = re.search(r"os error (\d+)", str(error))
+        if error_number is None:
             raise
-        raise OSError(int(told[1]), os.strerror(int(told[1])), str(place)) from error
+        raise OSError(int(error_number[1]), os.strerror(int(error_number[1])), str(path)) from error
 
 
 @contextmanager
-def removed_if_refused(folder: Path) -> Iterator[None]:
-    """Remove a folder where writing into it fails: what is half written takes room that is lacking."""
+def removed_on_error(folder: Path) -> Iterator[None]:
+    """Remove a folder if writing into it fails: incomplete files would waste disk space."""
     try:
         yield
     except OSError:
@@ -173,5 +170,5 @@ def removed_if_refused(folder: Path) -> Iterator[None]:
         raise
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _to_contiguous_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", memory_format=torch.contiguous_format) for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""Scoring a trained network: counts per image and class at the evaluated size, from which every metric follows."""
+"""Evaluate a trained network: counts per image and class at the evaluated size, from which all metrics derive."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,13 +32,13 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSpec:
-    """What is shown to the network and held against its answer."""
+    """Inputs of an evaluation: images, masks and settings."""
 
     task: Segmentation
     index: Index
     prepared: Prepared
     truth: NDArray[np.uint8]
-    """Masks at the evaluated size, from the originals."""
+    """Masks at the evaluated size, resized from the original masks."""
     image: ImageSettings
     size: int
     threshold: float
@@ -46,16 +46,16 @@ class EvaluationSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered:
-    """A batch and the network's answer: probabilities (N, channels, S, S) beside the truth, on one device."""
+class EvaluatedBatch:
+    """The predicted probabilities (N, channels, S, S) and the true masks of a batch, on one device."""
 
     outputs: Outputs
     probabilities: Tensor
     truth: Tensor
     threshold: float
     held_back: tuple[int, float] | None
-    """Channel that counts only from a probability on."""
-    places: Sequence[Mapping[str, str]]
+    """Channel with a separate threshold, and the threshold."""
+    identifiers: Sequence[Mapping[str, str]]
     """Image, patient and split of each row."""
 
     def masks(self) -> Tensor:
@@ -65,36 +65,42 @@ class Answered:
         return counts.one_hot(self.truth.long(), self.probabilities.shape[1])[:, 1:]
 
     def known(self) -> Tensor | None:
-        """Return (N, 1, S, S) bool, where a pixel has a label; None where classes overlap and all have one."""
+        """Return which pixels have a label, (N, 1, S, S) bool; None for overlapping classes, where all have one."""
         return counts.is_labelled(self.truth).unsqueeze(1) if self.outputs.exclusive else None
 
-    def deciding(self) -> Tensor:
-        """Return the probabilities that decide."""
-        return self.probabilities if self.held_back is None else counts.held_back(self.probabilities, *self.held_back)
+    def decision_probabilities(self) -> Tensor:
+        """Return the probabilities from which masks are predicted, after the separate threshold of a class."""
+        return (
+            self.probabilities
+            if self.held_back is None
+            else counts.apply_class_threshold(self.probabilities, *self.held_back)
+        )
 
     def predicted_ids(self) -> Tensor:
         """Return the predicted ids (N, S, S) of exclusive classes."""
-        return counts.predicted_ids(self.deciding(), threshold=self.threshold)
+        return counts.predicted_ids(self.decision_probabilities(), threshold=self.threshold)
 
     def predicted(self) -> Tensor:
         """Return the predicted foreground masks (N, classes, S, S)."""
-        return counts.predicted_masks(self.deciding(), exclusive=self.outputs.exclusive, threshold=self.threshold)
+        return counts.predicted_masks(
+            self.decision_probabilities(), exclusive=self.outputs.exclusive, threshold=self.threshold
+        )
 
 
 def score(
     network: Network, evaluation: EvaluationSpec, splits: Mapping[str, Sequence[int]]
 ) -> tuple[pa.Table, pa.Table]:
-    """Return the tables of scores and of images for the rows of each split, as `results.schema` lays them out."""
+    """Return the tables of scores and of images for the rows of each split, with the schemas of `results.schema`."""
     scores: Rows = []
     images: Rows = []
     network.eval()
-    held = _held_back(network, evaluation, splits["validation"])
-    passes = [("", None), *([("_thresholded", held)] if held else [])]
+    class_threshold = _choose_threshold(network, evaluation, splits["validation"])
+    passes = [("", None), *([("_thresholded", class_threshold)] if class_threshold else [])]
     for (suffix, held_back), (split, rows) in itertools.product(passes, splits.items()):
-        for part in _batches(rows):
-            answered = answer(network, evaluation, part, split + suffix, held_back)
-            scores += _scores(answered)
-            images += _images(answered)
+        for batch_rows in _batches(rows):
+            batch = answer(network, evaluation, batch_rows, split + suffix, held_back)
+            scores += _scores(batch)
+            images += _images(batch)
     return (
         pa.Table.from_pylist(scores, schema=schema.scores()),
         pa.Table.from_pylist(images, schema=schema.images()),
@@ -103,14 +109,14 @@ def score(
 
 @torch.no_grad()
 def _predict(network: Network, evaluation: EvaluationSpec, rows: Sequence[int]) -> Tensor:
-    """Return probabilities (N, channels, size, size) of the original image, without its borders."""
+    """Return probabilities (N, channels, size, size) of the original images, without letterbox borders."""
     device = next(network.parameters()).device
     pixels = torch.from_numpy(evaluation.prepared.images[np.asarray(rows)])
     squares = evaluation.task.probabilities(network(to_images(pixels, device)).float())
-    return torch.cat([_unfitted(square, row, evaluation) for square, row in zip(squares, rows, strict=True)])
+    return torch.cat([_resized(square, row, evaluation) for square, row in zip(squares, rows, strict=True)])
 
 
-def _unfitted(square: Tensor, row: int, evaluation: EvaluationSpec) -> Tensor:
+def _resized(square: Tensor, row: int, evaluation: EvaluationSpec) -> Tensor:
     height, width = (int(length) for length in evaluation.prepared.shapes[row])
     fit = Fit(height=height, width=width, size=evaluation.image.size, fit=evaluation.image.fit)
     return unfitted(square, fit, evaluation.size, evaluation.size)[None]
@@ -120,25 +126,27 @@ def _batches(rows: Sequence[int]) -> Iterator[Sequence[int]]:
     return (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
 
 
-def _held_back(network: Network, evaluation: EvaluationSpec, validation: Sequence[int]) -> tuple[int, float] | None:
-    """Choose on the validation images from which probability on a class counts; None where none is to be chosen."""
-    wanted = evaluation.class_threshold
-    if wanted is None or not validation:
+def _choose_threshold(
+    network: Network, evaluation: EvaluationSpec, validation: Sequence[int]
+) -> tuple[int, float] | None:
+    """Choose the threshold of a class on the validation images; None without `class_threshold` or such images."""
+    settings = evaluation.class_threshold
+    if settings is None or not validation:
         return None
-    exclusive, number = evaluation.task.outputs.exclusive, evaluation.task.outputs.names.index(wanted.class_)
+    exclusive, number = evaluation.task.outputs.exclusive, evaluation.task.outputs.names.index(settings.class_)
     channel = number + exclusive
-    wrong, negatives = torch.zeros(SCORE_BINS, dtype=torch.int64), 0
+    false_positives, negatives = torch.zeros(SCORE_BINS, dtype=torch.int64), 0
     for rows in _batches(validation):
-        answered = answer(network, evaluation, rows, "validation")
-        truth, known = answered.masks()[:, number : number + 1], answered.known()
-        called = answered.predicted()[:, number : number + 1]
-        false = ~truth
+        batch = answer(network, evaluation, rows, "validation")
+        truth, known = batch.masks()[:, number : number + 1], batch.known()
+        predicted = batch.predicted()[:, number : number + 1]
+        negative = ~truth
         if known is not None:
-            called, false = called & known, false & known
-        bins = counts.score_histograms(answered.probabilities[:, channel : channel + 1], truth, known=called)
-        wrong += bins.negatives.sum(dim=(0, 1)).cpu()
-        negatives += int(false.sum())
-    return channel, smallest_threshold(wrong.numpy(), negatives, wanted.false_positive_rate)
+            predicted, negative = predicted & known, negative & known
+        bins = counts.score_histograms(batch.probabilities[:, channel : channel + 1], truth, known=predicted)
+        false_positives += bins.negatives.sum(dim=(0, 1)).cpu()
+        negatives += int(negative.sum())
+    return channel, smallest_threshold(false_positives.numpy(), negatives, settings.false_positive_rate)
 
 
 def answer(
@@ -147,59 +155,59 @@ def answer(
     rows: Sequence[int],
     split: str,
     held_back: tuple[int, float] | None = None,
-) -> Answered:
-    """Return what the network says of some rows; `held_back`: a channel, and from which probability on it counts."""
+) -> EvaluatedBatch:
+    """Run the network on some rows; `held_back` is a channel with a separate threshold, and the threshold."""
     index = evaluation.index
     probabilities = _predict(network, evaluation, rows)
-    return Answered(
+    return EvaluatedBatch(
         outputs=evaluation.task.outputs,
         probabilities=probabilities,
         truth=torch.from_numpy(evaluation.truth[np.asarray(rows)]).to(probabilities.device),
         threshold=evaluation.threshold,
         held_back=held_back,
-        places=[{"image": index.ids[row], "patient": index.patients[row], "split": split} for row in rows],
+        identifiers=[{"image": index.ids[row], "patient": index.patients[row], "split": split} for row in rows],
     )
 
 
-def _scores(answered: Answered) -> Iterator[dict[str, Any]]:
-    exclusive, probabilities = answered.outputs.exclusive, answered.probabilities
-    masks, held, known = answered.masks(), answered.held_back, answered.known()
-    pixels = counts.pixel_counts(answered.predicted(), masks, known=known)
+def _scores(batch: EvaluatedBatch) -> Iterator[dict[str, Any]]:
+    exclusive, probabilities = batch.outputs.exclusive, batch.probabilities
+    masks, held_back, known = batch.masks(), batch.held_back, batch.known()
+    pixels = counts.pixel_counts(batch.predicted(), masks, known=known)
     bins = counts.score_histograms(probabilities[:, 1:] if exclusive else probabilities, masks, known=known)
     columns = {name: getattr(pixels, name).cpu().numpy() for name in ("tp", "fp", "fn", "tn")}
     columns |= {name: getattr(bins, name).cpu().numpy() for name in ("positives", "negatives")}
-    for row, place in enumerate(answered.places):
-        for number, label in enumerate(answered.outputs.names):
+    for row, identifier in enumerate(batch.identifiers):
+        for number, label in enumerate(batch.outputs.names):
             values = {name: column[row, number].tolist() for name, column in columns.items()}
-            threshold = held[1] if held is not None and held[0] == number + exclusive else None
-            row_place = {"image": place["image"], "class": label, "split": place["split"]}
-            yield {**row_place, **values, "threshold": threshold}
+            threshold = held_back[1] if held_back is not None and held_back[0] == number + exclusive else None
+            row_identifier = {"image": identifier["image"], "class": label, "split": identifier["split"]}
+            yield {**row_identifier, **values, "threshold": threshold}
 
 
-def _images(answered: Answered) -> Iterator[dict[str, Any]]:
+def _images(batch: EvaluatedBatch) -> Iterator[dict[str, Any]]:
     """Yield rows of the images table.
 
-    Foreground is what the truth or the stage's prediction has: pixels of exclusive classes, else pairs of pixel and
-    class. The prediction is that of the scores: at the stage's threshold, with a class held back where one is.
+    Foreground is the union of truth and prediction: pixels for exclusive classes, otherwise pairs of pixel and class.
+    The prediction is the one of the scores: at the threshold of the stage, with the separate threshold of a class.
     """
-    exclusive, probabilities = answered.outputs.exclusive, answered.probabilities
-    goal = answered.truth.long() if exclusive else answered.truth.bool()
-    predicted = answered.predicted_ids() if exclusive else answered.predicted()
-    foreground = (predicted != 0) | (goal != 0)
-    known = counts.is_labelled(goal) if exclusive else None
-    everywhere, inside = counts.confidence_bins(
-        probabilities, goal, foreground=foreground, exclusive=exclusive, known=known
+    exclusive, probabilities = batch.outputs.exclusive, batch.probabilities
+    target = batch.truth.long() if exclusive else batch.truth.bool()
+    predicted = batch.predicted_ids() if exclusive else batch.predicted()
+    foreground = (predicted != 0) | (target != 0)
+    known = counts.is_labelled(target) if exclusive else None
+    all_bins, foreground_bins = counts.confidence_bins(
+        probabilities, target, foreground=foreground, exclusive=exclusive, known=known
     )
     confusion: NDArray[np.int64] | None = None
     if exclusive:
-        by_pair = counts.confusion(predicted, goal, classes=probabilities.shape[1], known=known)
+        by_pair = counts.confusion(predicted, target, classes=probabilities.shape[1], known=known)
         confusion = by_pair.flatten(1).cpu().numpy()
     columns: dict[str, NDArray[Any]] = {}
-    for prefix, part in (("confidence", everywhere), ("foreground", inside)):
-        columns[f"{prefix}_count"] = part.pixels.cpu().numpy()
-        columns[f"{prefix}_sum"] = part.confidence.cpu().numpy()
-        columns[f"{prefix}_correct"] = part.correct.cpu().numpy()
-    for row, place in enumerate(answered.places):
+    for prefix, bins in (("confidence", all_bins), ("foreground", foreground_bins)):
+        columns[f"{prefix}_count"] = bins.pixels.cpu().numpy()
+        columns[f"{prefix}_sum"] = bins.confidence.cpu().numpy()
+        columns[f"{prefix}_correct"] = bins.correct.cpu().numpy()
+    for row, identifier in enumerate(batch.identifiers):
         values = {name: column[row].tolist() for name, column in columns.items()}
-        seen = None if confusion is None else confusion[row].tolist()
-        yield {**place, **values, "confusion": seen}
+        row_confusion = None if confusion is None else confusion[row].tolist()
+        yield {**identifier, **values, "confusion": row_confusion}

@@ -1,4 +1,4 @@
-"""One stage as a worker gets it: everything it needs, and nothing of the rest of the study."""
+"""Jobs for workers: one stage with everything that training it needs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,16 +7,16 @@ from study.config.compare import WeightsFile
 from study.config.schema import Checkpoint
 from study.planning.dataset_view import DatasetViewSpec
 from study.planning.graph import Plan, PlannedStage, Scoring
-from study.store.bucket_store import as_mirror
+from study.store.bucket_store import mark_as_mirror
 from study.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageJob:
-    """A stage to train and, for target stages, to score.
+    """A stage to train and, for target stages, to evaluate.
 
-    `fingerprint` says what the plan read; a worker that finds other data refuses to train on it. `start_content` does
-    so of the file that it starts from, "" where it starts from none.
+    `fingerprint` identifies the planned data, and `start_content` is the hash of the file of initial weights, "" if
+    there is none. A worker that reads other data or weights raises `DataChanged`.
     """
 
     node: PlannedStage
@@ -25,47 +25,47 @@ class StageJob:
     start_content: str
     scorings: tuple[Scoring, ...]
     needs_weights: bool
-    """A published stage whose weights were not kept is trained again."""
+    """Whether to train a published stage again if its weights were not kept."""
     ends: bool
-    """Whether pathways end in it: hardly another stage starts from it."""
+    """Whether a pathway ends with this stage, so that other stages hardly start from it."""
 
     @property
     def digest(self) -> str:
-        """Return the stage's content key."""
+        """Return the digest of the stage."""
         return self.node.digest
 
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeContext:
-    """Where and with what a worker runs; never part of a digest."""
+    """Paths and resources of a worker; never part of a digest."""
 
     storage: Path
     origin: str | None = None
-    """The URI that `storage` mirrors, also on a node that has no mirror of it yet."""
+    """The URI that `storage` mirrors, even if this node does not have the mirror yet."""
     cache: Path
     cpus: int
     checkpoint: Checkpoint
     gpus: float = 0.0
     workers: int = 1
-    """Processes of one stage; `cpus` and `gpus` are those of each."""
+    """Processes of one stage; `cpus` and `gpus` are per process."""
     compiles: bool = False
-    """Whether torch compiles networks first."""
+    """Whether to compile networks with `torch.compile`."""
 
     @property
     def store(self) -> Store:
-        """Return the storage as this node sees it."""
-        return Store(self.storage if self.origin is None else as_mirror(self.storage, self.origin))
+        """Return the storage, or its mirror on this node."""
+        return Store(self.storage if self.origin is None else mark_as_mirror(self.storage, self.origin))
 
 
 def stage_job(plan: Plan, node: PlannedStage, *, needs_weights: bool = False) -> StageJob:
-    """Return the job of one node."""
+    """Return the job of a planned stage."""
     view, start = plan.views[node.draw.data], node.initial_weights
-    own_file = start.file if node.parent is None and isinstance(start, WeightsFile) else None
+    start_file = start.file if node.parent is None and isinstance(start, WeightsFile) else None
     return StageJob(
         node=node,
         view=view.spec,
-        fingerprint=view.reading(node.draw).fingerprint,
-        start_content=plan.files[own_file] if own_file is not None else "",
+        fingerprint=view.stage_rows(node.draw).fingerprint,
+        start_content=plan.files[start_file] if start_file is not None else "",
         scorings=tuple(plan.scorings.get(node.digest, {}).values()),
         needs_weights=needs_weights,
         ends=any(links[-1].stage == node.step.stage for links in plan.spec.pathways.values()),

@@ -1,4 +1,4 @@
-"""A finished stage opened again from its record and its weights alone: no study file, no data."""
+"""Load the network of a finished stage from its record and weights, without study file and data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ _STAGE: TypeAdapter[Stage] = TypeAdapter(StageSettings)
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A trained network of masks with what its images and answers mean."""
+    """A trained segmentation network with its preprocessing and classes."""
 
     digest: str
     record: Mapping[str, Any]
-    """What `stage.yaml` says."""
+    """The content of `stage.yaml`."""
     image: ImageSettings
     task: Segmentation
     blueprint: Blueprint
@@ -44,19 +44,19 @@ class Model:
 
 
 def open_model(store: Store, digest: str, device: torch.device | str = "cpu") -> Model:
-    """Open a finished stage of masks in evaluation mode. Raises `ConfigError`."""
+    """Load a finished segmentation stage in evaluation mode. Raises `ConfigError`."""
     try:
         path = store.weights(digest)
     except DamagedStageError as error:
         remedy = "run its study again, with keep: {weights: all} where they are to stay"
-        raise _refused(digest, f"{error.what}; allowed: a stage with its weights; {remedy}") from error
+        raise _stage_error(digest, f"{error.what}; allowed: a stage with its weights; {remedy}") from error
     record = store.record(digest)
     settings = _STAGE.validate_python(record["settings"])
     outputs = Outputs(names=tuple(record["outputs"]["names"]), exclusive=record["outputs"]["exclusive"])
     task = make_task(settings, outputs)
     if not isinstance(task, Segmentation):
         message = f"a {settings.task} stage answers no masks; allowed: a segmentation or adversarial stage; name one"
-        raise _refused(digest, message)
+        raise _stage_error(digest, message)
     image = ImageSettings.model_validate(record["image"])
     plan = blueprint(settings, image, record["architecture"], record["backbone"], task.head_channels())
     network = build(plan)
@@ -64,14 +64,14 @@ def open_model(store: Store, digest: str, device: torch.device | str = "cpu") ->
         network.load_state_dict(load_file(path))
     except RuntimeError as error:
         message = "its weights fit the network of another version; allowed: stages of this version; run the study again"
-        raise _refused(digest, message) from error
+        raise _stage_error(digest, message) from error
     return Model(
         digest=digest, record=record, image=image, task=task, blueprint=plan, network=network.to(device).eval()
     )
 
 
 def unfitted(square: Tensor, fit: Fit, height: int, width: int) -> Tensor:
-    """Return probabilities (C, height, width) of an image from those of its square (C, S, S), borders cut off."""
+    """Crop letterbox borders from probabilities (C, S, S) and resize them to (C, height, width) of the image."""
     top, left, rows, columns = fit.inner
     inner = square[:, top : top + rows, left : left + columns]
     if inner.shape[-2:] == (height, width):
@@ -80,5 +80,5 @@ def unfitted(square: Tensor, fit: Fit, height: int, width: int) -> Tensor:
     return resized[0].clamp_(0.0, 1.0)
 
 
-def _refused(digest: str, message: str) -> ConfigError:
+def _stage_error(digest: str, message: str) -> ConfigError:
     return ConfigError([Problem(path=f"stage {digest[:8]}", message=message)], "study")

@@ -1,4 +1,4 @@
-"""What a stage learns from, batch by batch, as this worker gets it on its device."""
+"""Load the batches of a stage on the device of a worker."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from datasets.loading.batches import Batches, RankBatch
-from models.distributed import present
+from models.distributed import contributing
 from models.tasks.base import Batch
 
 Report = Callable[[Mapping[str, float]], None]
@@ -17,19 +17,19 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerContext:
-    """Where this process stands among the workers of a stage, and whom it tells how training goes."""
+    """Rank, device and progress callback of a worker process of a stage."""
 
     report: Report
     rank: int = 0
     world: int = 1
     device: torch.device = CPU
     compiles: bool = False
-    """Whether networks are compiled first."""
+    """Whether to compile networks with `torch.compile`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageData:
-    """What a stage learns from. `validation` None: nothing validates, the last epoch is taken."""
+    """The data of a stage. Without `validation`, the weights of the last epoch are used."""
 
     training: Batches
     validation: Batches | None = None
@@ -37,52 +37,52 @@ class StageData:
 
 
 class DeviceLoader:
-    """A stage's material for one of its workers."""
+    """Loads the data of a stage for one of its workers."""
 
     def __init__(self, data: StageData, context: WorkerContext) -> None:
         self.data, self.context = data, context
 
     @property
     def validates(self) -> bool:
-        """Return whether any images validate."""
+        """Return whether there are validation images."""
         return self.data.validation is not None
 
     def training(self, epoch: int, updates: int) -> Iterator[Sequence[Batch]]:
-        """Yield an epoch's batches, each in the parts it is learned from; `updates` were made before."""
+        """Yield the batches of an epoch, each as a list of accumulation parts; `updates` counts earlier updates."""
         context = self.context
-        drawn = self.data.training.epoch(epoch, context.rank, context.world)
-        for update, (shares, others) in enumerate(zip(drawn, self._unlabelled(updates), strict=False), updates):
-            yield [self._batch(share, others, update) for share in shares]
+        batches = self.data.training.epoch(epoch, context.rank, context.world)
+        for update, (shares, unlabelled) in enumerate(zip(batches, self._unlabelled(updates), strict=False), updates):
+            yield [self._batch(share, unlabelled, update) for share in shares]
 
     def validation(self) -> Iterator[Batch]:
-        """Yield the validation images once over all workers, where there are any."""
+        """Yield the validation images, each on one of the workers."""
         if self.data.validation is not None:
             for (share,) in self.data.validation.epoch(0, self.context.rank, self.context.world, shuffle=False):
                 yield self._batch(share)
 
     def shown(self, epoch: int) -> Iterator[Tensor]:
-        """Yield an epoch's training images alone, in the same parts."""
+        """Yield only the training images of an epoch, in the same parts."""
         for shares in self.data.training.epoch(epoch, self.context.rank, self.context.world):
             for share in shares:
-                with present(share.counts):
+                with contributing(share.counts):
                     yield to_images(torch.from_numpy(share.images), self.context.device)
 
-    def _batch(self, share: RankBatch, others: RankBatch | None = None, update: int = 0) -> Batch:
+    def _batch(self, share: RankBatch, unlabelled: RankBatch | None = None, update: int = 0) -> Batch:
         device = self.context.device
         images = to_images(torch.from_numpy(share.images), device)
         target = images if share.targets is None else on_device(torch.from_numpy(share.targets), device)
         return Batch(
             images=images,
             target=target,
-            unlabelled=None if others is None else to_images(torch.from_numpy(others.images), device),
-            unlabelled_counts=others is None or others.counts,
+            unlabelled=None if unlabelled is None else to_images(torch.from_numpy(unlabelled.images), device),
+            unlabelled_counts=unlabelled is None or unlabelled.counts,
             update=update,
             size=share.size,
             counts=share.counts,
         )
 
     def _unlabelled(self, updates: int) -> Iterator[RankBatch | None]:
-        """Yield a batch of images an update, from where training stands on."""
+        """Yield a batch of images without annotation for each update, starting at the current one."""
         pool, context = self.data.unlabelled, self.context
         if pool is None:
             yield from itertools.repeat(None)
@@ -92,13 +92,13 @@ class DeviceLoader:
 
 
 class UnusableGpu(RuntimeError):  # noqa: N818 - an expected state
-    """Ray has counted a GPU that torch cannot use."""
+    """Ray assigned a GPU that torch cannot use."""
 
 
-def own_device(gpus: float) -> torch.device:
-    """Return the GPU of a process that was given so much of one, else the processor: Ray hides none of the others.
+def process_device(gpus: float) -> torch.device:
+    """Return the GPU if a share of one was assigned to the process, otherwise the CPU. Raises `UnusableGpu`.
 
-    Raises `UnusableGpu`.
+    Without an assigned share the GPUs may still be visible, because Ray does not hide them.
     """
     if not gpus:
         return CPU
@@ -116,5 +116,5 @@ def to_images(pixels: Tensor, device: torch.device) -> Tensor:
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy to the device; to a GPU from pinned memory, while the processor goes on."""
+    """Copy to the device; to a GPU asynchronously from pinned memory."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

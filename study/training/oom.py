@@ -1,4 +1,4 @@
-"""What to say where a stage does not fit into memory."""
+"""Messages about stages that run out of GPU memory, with the largest batch size that fits."""
 
 import gc
 import math
@@ -6,66 +6,67 @@ import math
 import torch
 
 from models.tasks.base import Batch
-from study.planning.checks.spec_checks import least_at_once
+from study.planning.checks.spec_checks import min_batch_size
 from study.training.job import RuntimeContext, StageJob
 from study.training.train_stage import open_setup
 
 OutOfMemoryError = torch.OutOfMemoryError
 LATE = 10**9
-"""An update from which on a task does all that it ever does."""
+"""An update number after all warm-up phases of a task."""
 
 
 def too_large(job: StageJob, runtime: RuntimeContext, device: torch.device, error: OutOfMemoryError) -> str:
-    """Return why a stage failed and the largest batch that fits, found by halving and trying.
+    """Return the error message of a stage with the largest batch size that fits, found by halving.
 
-    With several workers this is none of them, and cannot try.
+    With several workers the batch size is not searched, because this process has no GPU.
     """
     step = job.node.step
-    asked, parts = step.settings.batch_size, step.settings.accumulate
+    batch_size, parts = step.settings.batch_size, step.settings.accumulate
     if runtime.workers > 1:
-        return _refusal(job, "lower it, or image.size, or take more workers")
-    error.__traceback__ = None  # it holds on to the tensors that did not fit
-    least = least_at_once(step)
-    images = math.ceil(asked / parts) // 2
-    while images >= least and not _fits(job, runtime, device, images):
+        return _message(job, "lower it, or image.size, or take more workers")
+    error.__traceback__ = None  # it references the tensors that did not fit
+    min_images = min_batch_size(step)
+    images = math.ceil(batch_size / parts) // 2
+    while images >= min_images and not _fits(job, runtime, device, images):
         images //= 2
-    if images < least:
-        return _refusal(job, f"not even {least} at once {'fits' if least == 1 else 'fit'}; lower image.size")
+    if images < min_images:
+        return _message(job, f"not even {min_images} at once {'fits' if min_images == 1 else 'fit'}; lower image.size")
     remedy = f"batch_size {images * parts} fits; set that"
-    more = math.ceil(asked / images)
-    if step.settings.task != "adversarial" and asked // more >= least:  # that task knows no parts
-        remedy += f", or accumulate {more}"
-    return _refusal(job, remedy)
+    accumulate = math.ceil(batch_size / images)
+    # Adversarial training does not support accumulation.
+    if step.settings.task != "adversarial" and batch_size // accumulate >= min_images:
+        remedy += f", or accumulate {accumulate}"
+    return _message(job, remedy)
 
 
-def _refusal(job: StageJob, remedy: str) -> str:
+def _message(job: StageJob, remedy: str) -> str:
     step = job.node.step
-    asked = f"stages.{step.stage}.batch_size {step.settings.batch_size}"
-    return f"out of memory with {asked}; allowed: what the device holds; {remedy}"
+    setting = f"stages.{step.stage}.batch_size {step.settings.batch_size}"
+    return f"out of memory with {setting}; allowed: what the device holds; {remedy}"
 
 
 def _fits(job: StageJob, runtime: RuntimeContext, device: torch.device, size: int) -> bool:
-    """Return whether so many images pass forwards and backwards, through each network that learns from them."""
-    _forget(device)
+    """Return whether a batch of this size fits in a forward and backward pass of all networks."""
+    _free_memory(device)
     try:
-        _pass(job, runtime, device, size)
+        _train_step(job, runtime, device, size)
     except OutOfMemoryError:
         return False
-    except ValueError:  # what some networks say of one image, over which nothing can be normalised
+    except ValueError:  # some networks cannot normalize a single image
         if size > 1:
             raise
         return False
     finally:
-        _forget(device)
+        _free_memory(device)
     return True
 
 
-def _pass(job: StageJob, runtime: RuntimeContext, device: torch.device, size: int) -> None:
+def _train_step(job: StageJob, runtime: RuntimeContext, device: torch.device, size: int) -> None:
     setup, image = open_setup(job, runtime), job.node.step.image
     network, adversarial_networks = setup.network.to(device).train(), setup.task.adversarial_networks(image.channels)
     for rival in adversarial_networks.values():
         rival.network.to(device)
-    rows = list(setup.reading.train[:1]) * size
+    rows = list(setup.rows.train[:1]) * size
     pixels = torch.zeros(size, image.channels, image.size, image.size, device=device)
     targets = None if setup.arrays.targets is None else torch.from_numpy(setup.arrays.targets[rows]).to(device)
     batch = Batch(
@@ -74,16 +75,16 @@ def _pass(job: StageJob, runtime: RuntimeContext, device: torch.device, size: in
         unlabelled=pixels if adversarial_networks else None,
         update=LATE,
     )
-    half, updates = job.node.step.settings.precision == "bf16", setup.task.updates(network, batch)
+    is_bf16, updates = job.node.step.settings.precision == "bf16", setup.task.updates(network, batch)
     while True:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_bf16):
             update = next(updates, None)
         if update is None:
             return
         update.loss.backward()  # type: ignore[no-untyped-call]
 
 
-def _forget(device: torch.device) -> None:
+def _free_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

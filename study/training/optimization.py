@@ -57,13 +57,13 @@ class OptimizedModel:
         self._schedule.after_epoch(validation_loss)
 
     def state(self) -> tuple[Parts, dict[str, Any]]:
-        """Return weights and optimizer state as tensors, everything else in JSON's own types."""
+        """Return weights and optimizer state as tensors, and everything else as JSON types."""
         tensors, numbers = flatten_state(self._optimizer)
         parts: Parts = {"weights": self.network.state_dict(), "optimizer": tensors}
         return parts, {"optimizer": numbers, "schedule": self._schedule.state_dict()}
 
     def restore(self, parts: Mapping[str, Mapping[str, Tensor]], numbers: Mapping[str, Any]) -> None:
-        """Load a state of `state`."""
+        """Load a state returned by `state`."""
         self.network.load_state_dict(dict(parts["weights"]))
         restore_state(self._optimizer, parts["optimizer"], numbers["optimizer"])
         self._schedule.load_state_dict(numbers["schedule"])

@@ -1,9 +1,9 @@
-"""What performing a stage needs, imported: seconds, which a process can spend before it has a stage.
+"""Import everything that running a stage needs, which takes seconds, before a process gets its first stage.
 
-GPUs are not asked for here: which ones a process may see, and how many threads it has, is said by its first stage.
+CUDA is not initialized here: visible GPUs and number of threads are only known with the first stage.
 """
 
 from contextlib import suppress
 
-with suppress(Exception):  # what fails here fails again in the first stage, which tells it
+with suppress(Exception):  # the first stage fails with the same error and reports it
     import study.training.train_stage  # noqa: F401

@@ -1,4 +1,4 @@
-"""Scores of a finished stage at another threshold, without its network."""
+"""Derive the scores of a finished stage at another threshold, without its network."""
 
 from results.metrics.thresholds import at_threshold
 from study.planning.graph import Scoring
@@ -7,14 +7,14 @@ from study.store.store import Store
 
 
 def rescore(store: Store, digest: str, scoring: Scoring) -> bool:
-    """Write the scores without a network; return False where one is needed."""
+    """Add the scores of a scoring without a network; return False if the network is needed."""
     if store.scored(digest, scoring.key):
         return True
-    known = rescoring_source(store, digest, scoring)
-    if known is None:
+    source = rescoring_source(store, digest, scoring)
+    if source is None:
         return False
     import pyarrow.parquet as pq
 
-    tables = pq.read_table(store.scores(digest, known)), pq.read_table(store.images(digest, known))
+    tables = pq.read_table(store.scores(digest, source)), pq.read_table(store.images(digest, source))
     store.add_scores(digest, scoring.key, *at_threshold(*tables, scoring.threshold))
     return True

@@ -1,4 +1,4 @@
-"""What a worker does with one job: train it unless it is published, score it, publish it."""
+"""Run one job on a worker: train the stage unless it is published, evaluate it, publish it."""
 
 import functools
 import importlib.metadata
@@ -33,10 +33,10 @@ from study.planning.graph import Scoring
 from study.store.atomic import hash_of, write_json
 from study.store.lease import lease
 from study.store.paths import WEIGHTS
-from study.store.pretrained import kept
+from study.store.pretrained import stored_weights
 from study.store.store import Store, write_scores
-from study.training.allocator import keep_freed
-from study.training.checkpoint import Checkpoints, Copies, removed_if_refused, save_tensors
+from study.training.allocator import keep_freed_memory
+from study.training.checkpoint import Checkpoints, Copies, removed_on_error, save_tensors
 from study.training.evaluate import EvaluationSpec, score
 from study.training.job import RuntimeContext, StageJob
 from study.training.loader import StageData, WorkerContext
@@ -47,24 +47,24 @@ LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "numpy", "albumenta
 
 
 class DataChanged(RuntimeError):  # noqa: N818 - an expected state
-    """The data, or the file that training starts from, is not what was planned with."""
+    """The data or the file of initial weights changed since planning."""
 
     @classmethod
-    def of(cls, what: str) -> "DataChanged":
-        """Say what it is that is another."""
+    def of(cls, subject: str) -> "DataChanged":
+        """Return the error for a subject with its verb, such as `the images of X are`."""
         return cls(
-            f"{what} not what was planned with; allowed: the same while a study runs; run the study again to plan with "
-            "what is there now"
+            f"{subject} not what was planned with; allowed: the same while a study runs; run the study again to plan "
+            "with what is there now"
         )
 
 
 @dataclass(kw_only=True)
 class TrainingSetup:
-    """A job with all it takes opened."""
+    """A job with its opened data and its network."""
 
     job: StageJob
     view: DatasetView
-    reading: StageRows
+    rows: StageRows
     arrays: Prepared
     task: Task
     network: Network
@@ -72,16 +72,25 @@ class TrainingSetup:
 
 Member = Callable[[WorkerContext], None]
 DistributeFunction = Callable[[Member], None]
-"""Runs a member in each of several workers of a stage."""
+"""Runs a function on each of several workers of a stage."""
 
 
 def run_stage(
     job: StageJob, runtime: RuntimeContext, context: WorkerContext, spread: DistributeFunction | None = None
 ) -> None:
-    """Train a stage, score it if it is a target, and publish it; with `spread` in several workers.
+    """Train a stage, evaluate it if it is a target, and publish it.
 
-    Raises `LeaseHeld` where another process works on it, `DamagedStageError` where the parent is unusable,
-    `study.training.trainer.Diverged` and `DataChanged`.
+    Args:
+        job: the stage.
+        runtime: paths and resources.
+        context: rank, device and progress callback.
+        distribute: runs a function on several workers; None for a single one.
+
+    Raises:
+        LeaseHeld: another process works on the stage.
+        DamagedStageError: the parent is damaged.
+        study.training.trainer.Diverged: the loss is not finite.
+        DataChanged: the data or initial weights changed since planning.
     """
     torch.set_num_threads(runtime.cpus)
     store = runtime.store
@@ -101,36 +110,36 @@ def run_stage(
 
 
 def open_setup(job: StageJob, runtime: RuntimeContext) -> TrainingSetup:
-    """Open data and build the network with its random weights. Raises `DataChanged`."""
+    """Open the data and build the network with random weights. Raises `DataChanged`."""
     node, step = job.node, job.node.step
-    view = _cohort(job.view, runtime.cache)
-    reading = view.reading(node.draw)
-    if reading.fingerprint != job.fingerprint:
+    view = _open_view(job.view, runtime.cache)
+    rows = view.stage_rows(node.draw)
+    if rows.fingerprint != job.fingerprint:
         raise DataChanged.of(f"the images of {node.draw.data} are")
-    recipe = node.recipe
+    identity = node.recipe
     arrays = prepared(
-        view.source, view.index, step.settings.target, step.image, structure=recipe.structure,
+        view.source, view.index, step.settings.target, step.image, structure=identity.structure,
         cache=runtime.cache,
     )  # fmt: skip
-    task = make_task(step.settings, Outputs(names=recipe.names, exclusive=recipe.exclusive))
+    task = make_task(step.settings, Outputs(names=identity.names, exclusive=identity.exclusive))
     torch.manual_seed(node.seed)
     plan = blueprint(step.settings, step.image, step.architecture, step.backbone, task.head_channels())
-    return TrainingSetup(job=job, view=view, reading=reading, arrays=arrays, task=task, network=build(plan))
+    return TrainingSetup(job=job, view=view, rows=rows, arrays=arrays, task=task, network=build(plan))
 
 
-_cohorts: dict[str, DatasetView] = {}
-"""Opened data sets of this process; a warm worker runs many stages on few data sets."""
+_views: dict[str, DatasetView] = {}
+"""Data sets opened by this process, which runs many stages on few data sets."""
 
 
-def _cohort(spec: DatasetViewSpec, cache: Path) -> DatasetView:
+def _open_view(spec: DatasetViewSpec, cache: Path) -> DatasetView:
     key = f"{cache} {spec.data.model_dump_json()} {spec.folds} {spec.min_cases} {spec.reserve} {sorted(spec.excluded)}"
-    if key not in _cohorts:
-        _cohorts[key] = DatasetView.open(spec, cache)
-    return _cohorts[key]
+    if key not in _views:
+        _views[key] = DatasetView.open(spec, cache)
+    return _views[key]
 
 
 def score_again(job: StageJob, runtime: RuntimeContext, missing: Sequence[Scoring], context: WorkerContext) -> None:
-    """Score a trained stage once more, in the first of its workers."""
+    """Evaluate a trained stage again, on the worker of rank 0."""
     if context.rank:
         return
     torch.set_num_threads(runtime.cpus)
@@ -138,22 +147,22 @@ def score_again(job: StageJob, runtime: RuntimeContext, missing: Sequence[Scorin
     setup.network.load_state_dict(load_file(store.weights(job.digest)))
     setup.network.to(context.device)
     for scoring in missing:
-        store.add_scores(job.digest, scoring.key, *_scored(setup, scoring, runtime.cache))
+        store.add_scores(job.digest, scoring.key, *_score_tables(setup, scoring, runtime.cache))
 
 
 def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> None:
-    """Do one worker's part of the training; the first one publishes what came out."""
+    """Train on one worker; the worker of rank 0 evaluates and publishes the stage."""
     torch.set_num_threads(runtime.cpus)
     if context.device.type == "cpu":
-        keep_freed()
+        keep_freed_memory()
     if context.compiles:
-        torch.compiler.reset()  # torch compiles so many networks a process and runs further ones as they are
+        torch.compiler.reset()  # torch limits the number of compiled networks per process
     if context.device.type == "cuda":
-        torch.cuda.empty_cache()  # what the stage before it took is not this one's peak
+        torch.cuda.empty_cache()  # exclude the memory of the previous stage from the peak
         torch.cuda.reset_peak_memory_stats(context.device)
     started = time.time()
     setup, store = open_setup(job, runtime), runtime.store
-    transfer = _start(setup, store)
+    transfer = _load_initial_weights(setup, store)
     copies = Copies(store.mirror.remote, job.digest) if store.mirror is not None else None
     checkpoints = Checkpoints(
         work=store.work(job.digest),
@@ -161,66 +170,66 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
         every=runtime.checkpoint.epochs,
         pause=runtime.checkpoint.seconds,
     )
-    trained = _loop(setup, context).run(checkpoints)
+    trained = _training_loop(setup, context).run(checkpoints)
     if context.rank:
         return
     draft = checkpoints.folder / "draft"
     setup.network.load_state_dict(trained.weights)
     publish = store.republish if store.is_finished(setup.job.digest) else store.publish
-    with removed_if_refused(draft):
+    with removed_on_error(draft):
         draft.mkdir(parents=True)
         save_tensors({name: tensor.cpu().contiguous() for name, tensor in trained.weights.items()}, draft / WEIGHTS)
         pq.write_table(pa.Table.from_pylist(trained.history), draft / "history.parquet")
         write_json(draft / "transfer.json", transfer)
         for scoring in job.scorings:
-            write_scores(draft, scoring.key, *_scored(setup, scoring, runtime.cache))
+            write_scores(draft, scoring.key, *_score_tables(setup, scoring, runtime.cache))
         if copies is not None:
-            copies.settle()
+            copies.wait()
         seconds = trained.earlier_seconds + time.time() - started
         publish(setup.job.digest, draft, _record(setup, trained, runtime, seconds))
         if job.ends and store.mirror is not None:
             store.mirror.forget(job.digest, WEIGHTS)
 
 
-def _loop(setup: TrainingSetup, context: WorkerContext) -> TrainingLoop:
+def _training_loop(setup: TrainingSetup, context: WorkerContext) -> TrainingLoop:
     node, settings = setup.job.node, setup.job.node.step.settings
     arrays = setup.arrays
     augmenter = Augmenter(settings.augment, settings.target, node.step.image.size)
-    reading = setup.reading
+    rows = setup.rows
 
-    def batches(rows: Sequence[int], *, labelled: bool = True, trains: bool = True) -> Batches | None:
-        if not rows:
+    def batches(indices: Sequence[int], *, labelled: bool = True, trains: bool = True) -> Batches | None:
+        if not indices:
             return None
         return Batches(
-            arrays.images, arrays.targets if labelled else None, rows,
+            arrays.images, arrays.targets if labelled else None, indices,
             batch_size=settings.batch_size, seed=node.seed, augmenter=augmenter if trains else None,
             parts=settings.accumulate if trains else 1,
         )  # fmt: skip
 
-    train = reading.train
+    train_rows = rows.train
     if settings.balance is not None:
-        train = balanced(train, setup.view.index.categories, settings.balance.images)
-    training = batches(train)
-    assert training is not None, "a reading without training images is refused when it is drawn"
-    material = StageData(
+        train_rows = balanced(train_rows, setup.view.index.categories, settings.balance.images)
+    training = batches(train_rows)
+    assert training is not None, "rows without training images raise DataError during planning"
+    data = StageData(
         training=training,
-        validation=batches(reading.validation, trains=False),
-        # A batch of one image is more than some networks can normalise over.
-        unlabelled=batches(reading.unlabelled, labelled=False) if len(reading.unlabelled) > 1 else None,
+        validation=batches(rows.validation, trains=False),
+        # Some networks cannot normalize a single image.
+        unlabelled=batches(rows.unlabelled, labelled=False) if len(rows.unlabelled) > 1 else None,
     )
-    return TrainingLoop(setup.network, setup.task, settings, node.step.link, material, seed=node.seed, context=context)
+    return TrainingLoop(setup.network, setup.task, settings, node.step.link, data, seed=node.seed, context=context)
 
 
-def _start(setup: TrainingSetup, store: Store) -> dict[str, Any]:
-    """Put initial or carried weights into the network; return what was carried, new and left behind.
+def _load_initial_weights(setup: TrainingSetup, store: Store) -> dict[str, Any]:
+    """Load initial or carried weights into the network; return which parameters were carried, new and left behind.
 
     Raises `DataChanged`.
     """
     node, network, link = setup.job.node, setup.network, setup.job.node.step.link
-    told = {"from": node.start, "frozen": link.freeze}
+    report = {"from": node.start, "frozen": link.freeze}
     if node.parent is not None:
         transfer = initial.carry(load_file(store.weights(node.parent)), network, link.parts)
-        return told | {"carried": transfer.carried, "new": transfer.new, "left_behind": transfer.left_behind}
+        return report | {"carried": transfer.carried, "new": transfer.new, "left_behind": transfer.left_behind}
     if isinstance(node.initial_weights, WeightsFile):
         file = node.initial_weights.file
         if hash_of(file) != setup.job.start_content:
@@ -228,18 +237,18 @@ def _start(setup: TrainingSetup, store: Store) -> dict[str, Any]:
         initial.load_file(network, file)
     elif node.initial_weights != "random":
         name = node.initial_weights
-        initial.load_pretrained(network, node.step.backbone, name, file=kept(store, node.step.backbone, name))
-    return told
+        initial.load_pretrained(network, node.step.backbone, name, file=stored_weights(store, node.step.backbone, name))
+    return report
 
 
-def _scored(setup: TrainingSetup, scoring: Scoring, cache: Path) -> tuple[pa.Table, pa.Table]:
+def _score_tables(setup: TrainingSetup, scoring: Scoring, cache: Path) -> tuple[pa.Table, pa.Table]:
     split = setup.view.split(fold=scoring.fold, seed=scoring.seed, labelled=scoring.labelled)
     rows = {"test": split.test, "validation": split.validation}
     return score(setup.network, evaluation(setup, scoring, cache), rows)
 
 
 def evaluation(setup: TrainingSetup, scoring: Scoring, cache: Path) -> EvaluationSpec:
-    """Return what one scoring shows to the network of a target stage."""
+    """Return the evaluation inputs of one scoring of a target stage."""
     if not isinstance(setup.task, Segmentation):
         raise TypeError(f"a {setup.job.node.step.settings.task} stage has no masks to score")
     return EvaluationSpec(
@@ -255,12 +264,12 @@ def evaluation(setup: TrainingSetup, scoring: Scoring, cache: Path) -> Evaluatio
 
 
 def _side(setup: TrainingSetup) -> int:
-    """Return the median longer side of the training images in pixels, by which a tile of a larger image is cut."""
-    return int(np.median(setup.arrays.shapes[list(setup.reading.train)].max(axis=1)))
+    """Return the median longer side of the training images in pixels, which sets the tile size of larger images."""
+    return int(np.median(setup.arrays.shapes[list(setup.rows.train)].max(axis=1)))
 
 
 def _memory(device: torch.device) -> dict[str, int] | None:
-    """Return the bytes of a GPU that were taken at most, and how many it has."""
+    """Return peak and total memory of the GPU in bytes; None on a CPU."""
     if device.type != "cuda":
         return None
     return {"peak": torch.cuda.max_memory_reserved(device),
@@ -283,8 +292,8 @@ def _record(setup: TrainingSetup, trained: Trained, runtime: RuntimeContext, sec
         "outputs": asdict(setup.task.outputs),
         "structure": node.recipe.structure,
         "link": step.link.model_dump(mode="json"),
-        "data": {"fingerprint": job.fingerprint, "train": len(setup.reading.train),
-                 "validation": len(setup.reading.validation), "side": _side(setup)},
+        "data": {"fingerprint": job.fingerprint, "train": len(setup.rows.train),
+                 "validation": len(setup.rows.validation), "side": _side(setup)},
         "updates": trained.progress.updates,
         "best_epoch": trained.progress.best_epoch or trained.progress.epoch,
         "best_score": trained.progress.best_score,

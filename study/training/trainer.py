@@ -1,4 +1,4 @@
-"""The one training loop: any task, one process or one of several workers, resumable after any epoch."""
+"""The training loop for all tasks, on one or several workers, resumable after every epoch."""
 
 import math
 import time
@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.distributed import add, alike, from_first, once, present, synchronised
+from models.distributed import (
+    broadcast_state,
+    contributing,
+    divided_among_workers,
+    from_first_worker,
+    sum_over_workers,
+    synchronise_batch_norm,
+)
 from models.network import Network
 from models.optim.average import Average, refresh_statistics
 from models.optim.optimizers import squared_kernels
@@ -25,48 +32,48 @@ NO_STOPPING = EarlyStopping(patience=1)
 
 
 class Diverged(RuntimeError):  # noqa: N818 - an expected state
-    """The loss is no number any more."""
+    """The loss is not finite."""
 
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far training is; JSON's own types."""
+    """The progress of training, as JSON types."""
 
     epoch: int = 0
     updates: int = 0
     best_epoch: int = 0
     best_score: float | None = None
     stale: int = 0
-    """Epochs since the score was better than `mark` by more than `min_delta`."""
+    """Epochs since the score exceeded `mark` by more than `min_delta`."""
     mark: float | None = None
-    """The score at that epoch: small gains over several epochs add up to one that counts."""
+    """The score at that epoch: reference for early stopping, so that small improvements add up."""
     seconds: float = field(default=0.0, compare=False)
-    """Spent on these epochs, by all attempts."""
+    """Training time of all attempts."""
 
 
 @dataclass(kw_only=True)
 class Trained:
-    """The weights of the best epoch and how training went, one row of `history` an epoch."""
+    """The weights of the best epoch, and the history with one row for each epoch."""
 
     weights: Mapping[str, Tensor]
     progress: Progress
     history: list[dict[str, float]]
     averaged: Mapping[str, Any]
-    """Scores of averaged weights, in JSON's own types; none where those of an epoch are kept."""
+    """Scores of the averaged weights, as JSON types; empty without weight averaging."""
     earlier_seconds: float
-    """Spent by attempts before, on what this one went on from."""
+    """Training time of earlier attempts up to the checkpoint that this one resumed."""
 
 
 class TrainingLoop:
-    """Trains one network on one task, together with the task's rivals where it has any."""
+    """Trains a network on a task, together with the adversarial networks of the task, if any."""
 
     def __init__(
-        self, network: Network, task: Task, settings: Stage, link: Link, material: StageData, *, seed: int,
+        self, network: Network, task: Task, settings: Stage, link: Link, data: StageData, *, seed: int,
         context: WorkerContext,
     ) -> None:  # fmt: skip
         self.network, self.task, self.settings, self.link = network, task, settings, link
-        self.seed, self.context, self.loader = seed, context, DeviceLoader(material, context)
-        per_epoch = material.training.updates_per_epoch
+        self.seed, self.context, self.loader = seed, context, DeviceLoader(data, context)
+        per_epoch = data.training.updates_per_epoch
         self.updates = settings.steps or (settings.epochs or 0) * per_epoch
         self.epochs = math.ceil(self.updates / per_epoch)
         self.models = {NETWORK: self._optimized_model(network, settings.optimizer)}
@@ -80,8 +87,8 @@ class TrainingLoop:
         self.averaged: dict[str, Any] = {}
 
     def _optimized_model(self, network: nn.Module, optimizer: OptimizerSettings) -> OptimizedModel:
-        synchronised(network.to(self.context.device))
-        alike(network)
+        synchronise_batch_norm(network.to(self.context.device))
+        broadcast_state(network)
         if self.context.compiles:
             network.compile()
         return OptimizedModel(
@@ -90,14 +97,14 @@ class TrainingLoop:
 
     def run(self, checkpoints: Checkpoints) -> Trained:
         """Train to the end, from the latest checkpoint on. Raises `Diverged`."""
-        # The first worker's: on storages without shared folders others may see an older one.
-        snapshot = from_first(checkpoints.latest if self.context.rank == 0 else None, self.context.device)
+        # Rank 0 reads it: without a shared storage other workers may see an older checkpoint.
+        snapshot = from_first_worker(checkpoints.latest if self.context.rank == 0 else None, self.context.device)
         if snapshot is not None:
             self._restore(snapshot)
-        earlier, begun = self.progress.seconds, time.monotonic()
+        earlier, started = self.progress.seconds, time.monotonic()
         while self.progress.epoch < self.epochs and not self._is_stale():
             self._epoch()
-            self.progress.seconds = earlier + time.monotonic() - begun
+            self.progress.seconds = earlier + time.monotonic() - started
             self.context.report({**self.history[-1], "epochs": self.epochs})
             if self.context.rank == 0 and checkpoints.due(self.progress.epoch) and self.progress.epoch < self.epochs:
                 checkpoints.save(self.progress.epoch, self._snapshot())
@@ -111,8 +118,8 @@ class TrainingLoop:
 
     def _epoch(self) -> None:
         epoch = self.progress.epoch
-        # Seeding every epoch anew makes dropout and noise independent of where a run was resumed.
-        torch.manual_seed(_mixed(self.seed, epoch, self.context.rank))
+        # Each epoch is seeded, so that dropout and noise do not depend on where a run was resumed.
+        torch.manual_seed(_epoch_seed(self.seed, epoch, self.context.rank))
         if self.link.unfreeze_after is not None and epoch >= self.link.unfreeze_after:
             self.network.unfreeze(self.link.freeze)
         losses = self._train(epoch)
@@ -121,14 +128,14 @@ class TrainingLoop:
         for model in self.models.values():
             model.after_epoch(scores.get("loss", math.nan))
         if self.loader.validates:
-            self._judge(scores)
+            self._update_best(scores)
         if self.settings.average is not None and self.progress.epoch > self.settings.average.start * self.epochs:
             self.average.add(self.network)
         row = {"epoch": epoch + 1, "updates": self.progress.updates, **losses, "lr": self.models[NETWORK].rate}
         self.history.append(row | {f"val/{name}": value for name, value in scores.items()})
 
     def _train(self, epoch: int) -> Mapping[str, float]:
-        """Train for one epoch; return the mean loss of each network over the epoch's images."""
+        """Train for one epoch; return the mean loss of each network over the images."""
         for model in self.models.values():
             model.network.train()
         totals = {name: torch.zeros((), dtype=torch.float64, device=self.context.device) for name in self.models}
@@ -144,9 +151,9 @@ class TrainingLoop:
         means = {name: float(total) / max(images, 1) for name, total in totals.items()}
         for name, mean in means.items():
             if not math.isfinite(mean):
-                whose = "training loss" if name == NETWORK else f"{name}'s loss"
+                label = "training loss" if name == NETWORK else f"{name}'s loss"
                 raise Diverged(
-                    f"the {whose} is {mean} in epoch {epoch + 1}; allowed: finite; lower optimizer.lr, set clip_norm "
+                    f"the {label} is {mean} in epoch {epoch + 1}; allowed: finite; lower optimizer.lr, set clip_norm "
                     "or use precision: float32"
                 )
         return {_loss_name(name): mean for name, mean in means.items()}
@@ -157,14 +164,14 @@ class TrainingLoop:
         while True:
             name, losses = "", list[Tensor]()
             for part, updates in zip(parts, updates_by_part, strict=True):
-                with present(part.counts):
-                    with self._precision():  # its backward pass runs outside, as torch advises
+                with contributing(part.counts):
+                    with self._precision():  # the backward pass runs outside of autocast, as torch recommends
                         update = next(updates, None)
                         if update is None:
                             return
                         loss = update.loss * (part.size / size)
                         if update.network_name == NETWORK and self.settings.l2 and not losses:
-                            loss = loss + once(self.settings.l2 * squared_kernels(self.network))
+                            loss = loss + divided_among_workers(self.settings.l2 * squared_kernels(self.network))
                     if not losses:
                         name = update.network_name
                         self.models[name].zero_grad()
@@ -174,13 +181,13 @@ class TrainingLoop:
             yield name, torch.stack(losses).sum()
 
     def _take_average(self) -> None:
-        """Put the averaged weights in place of the best epoch's, with statistics of their own."""
+        """Replace the best weights by the averaged ones, and recompute their batch-norm statistics."""
         self.average.put_into(self.network)
-        torch.manual_seed(_mixed(self.seed, self.epochs, self.context.rank))
+        torch.manual_seed(_epoch_seed(self.seed, self.epochs, self.context.rank))
         refresh_statistics(self.network, self.loader.shown(self.epochs))
         scores = self._validate()
         if scores:
-            self.progress.best_score = _known(scores[self.task.monitor])
+            self.progress.best_score = _defined_or_none(scores[self.task.monitor])
             self.averaged = _to_json(scores)
         self.progress.best_epoch = self.progress.epoch
         self.best = {}
@@ -192,25 +199,25 @@ class TrainingLoop:
         self.network.eval()
         total: Tensor | None = None
         for batch in self.loader.validation():
-            with present(batch.counts), self._precision():
+            with contributing(batch.counts), self._precision():
                 statistics = self.task.statistics(self.network, batch)
-            own = statistics if batch.counts else torch.zeros_like(statistics)
-            total = own if total is None else total + own
-        return {} if total is None else self.task.scores(add(total))
+            counted = statistics if batch.counts else torch.zeros_like(statistics)
+            total = counted if total is None else total + counted
+        return {} if total is None else self.task.scores(sum_over_workers(total))
 
-    def _judge(self, scores: Mapping[str, float]) -> None:
-        """Keep the best epoch's weights; an undefined score is worse than any."""
+    def _update_best(self, scores: Mapping[str, float]) -> None:
+        """Keep the weights of the best epoch; an undefined score is worse than all others."""
         score, progress = scores[self.task.monitor], self.progress
-        known = _known(score)
+        defined_score = _defined_or_none(score)
         progress.stale += 1
         if self._gain(score, progress.mark) > (self.settings.early_stopping or NO_STOPPING).min_delta:
-            progress.stale, progress.mark = 0, known
+            progress.stale, progress.mark = 0, defined_score
         if self._gain(score, progress.best_score) > 0:
-            progress.best_epoch, progress.best_score = progress.epoch, known
+            progress.best_epoch, progress.best_score = progress.epoch, defined_score
             self.best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
 
-    def _gain(self, score: float, over: float | None) -> float:
-        return math.inf if over is None else (over - score if self.task.minimise else score - over)
+    def _gain(self, score: float, reference: float | None) -> float:
+        return math.inf if reference is None else (reference - score if self.task.minimise else score - reference)
 
     def _is_stale(self) -> bool:
         stopping = self.settings.early_stopping
@@ -239,8 +246,10 @@ class TrainingLoop:
     def _restore(self, snapshot: Snapshot) -> None:
         numbers, parts, device = snapshot.numbers, snapshot.parts, self.context.device
         for name, model in self.models.items():
-            own = {key.removeprefix(f"{name}-"): group for key, group in parts.items() if key.startswith(f"{name}-")}
-            model.restore(own, numbers["players"][name])
+            model_parts = {
+                key.removeprefix(f"{name}-"): group for key, group in parts.items() if key.startswith(f"{name}-")
+            }
+            model.restore(model_parts, numbers["players"][name])
         self.progress = Progress(**numbers["progress"])
         self.history = [_from_json(row) for row in numbers["history"]]
         self.best = {name: tensor.to(device) for name, tensor in parts["best"].items()}
@@ -248,7 +257,7 @@ class TrainingLoop:
         self.average.count = numbers["averaged"]
 
 
-def _known(score: float) -> float | None:
+def _defined_or_none(score: float) -> float | None:
     return None if math.isnan(score) else score
 
 
@@ -256,7 +265,7 @@ def _loss_name(network_name: str) -> str:
     return "train/loss" if network_name == NETWORK else f"train/{network_name}_loss"
 
 
-def _mixed(seed: int, epoch: int, rank: int) -> int:
+def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
     return (seed * 1_000_003 + epoch) * 1_009 + rank
 
 

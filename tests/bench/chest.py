@@ -162,7 +162,7 @@ def by_hand(document: Document, cache: Path) -> dict[str, Any]:
             stages[name] = told
             key = "all" if told["data"] == "boxes" else f"{replicate.fold} {replicate.labelled}"
             ids = plan.views[told["data"]].index.ids
-            reading = plan.views[told["data"]].reading(plan.node(digest).draw)
+            reading = plan.views[told["data"]].stage_rows(plan.node(digest).draw)
             parts = {"train": reading.train, "validation": reading.validation}
             parts |= {"test": plan.split(replicate).test} if digest == replicate.chain[-1] else {}
             splits.setdefault(name, {})[key] = {part: [ids[row] for row in rows] for part, rows in parts.items()}

@@ -13,7 +13,7 @@ from ray.cluster_utils import Cluster
 
 from cluster.connect import Capacity, connected
 from cluster.local_cluster import LocalCluster
-from cluster.protocol import QueuedStage, Report, Share, StageOutcome
+from cluster.protocol import QueuedStage, Report, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
 from tests.bench.figure import Figure, interleaved
 from tests.support.listening import StoreUnavailable
@@ -102,7 +102,7 @@ def _run(count: int, capacity: Capacity, *, processes: int = 0) -> "_Gauge":
     gauge = _Gauge()
     with tempfile.TemporaryDirectory(prefix="b-") as place:
         work = partial(do_nothing, Path(place), processes)
-        queue = execute([*first, *items], work, gauge, capacity=capacity, share=Share())
+        queue = execute([*first, *items], work, gauge, capacity=capacity, resources=StageResources())
     assert len(queue.done) == processes + count
     return gauge
 

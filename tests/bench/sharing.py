@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from datasets.cache.stored_index import place_of
+from datasets.cache.stored_index import index_path
 from datasets.sources import ChexpertSettings, open_source
 from datasets.sources.chexpert import LABELS
 from tests.bench.figure import Figure, seconds
@@ -100,7 +100,7 @@ def large_index(*, quick: bool) -> Iterator[Figure]:
 def _open(root: Path, cache: Path, count: int) -> None:
     settings = ChexpertSettings(root=root)
     assert len(open_source(settings).index(cache)) == count
-    assert place_of(cache, settings).exists(), "no index is kept: each opening reads all files"
+    assert index_path(cache, settings).exists(), "no index is kept: each opening reads all files"
 
 
 def _write_chexpert(root: Path, count: int) -> None:

@@ -10,10 +10,10 @@ import ray
 from ray.cluster_utils import Cluster
 
 from cluster.connect import Capacity, connected
-from cluster.nodes import AdmittedNodes, Node, NodesRejected, checked, running
-from cluster.protocol import QueuedStage, Report, Share, StageOutcome
+from cluster.nodes import AdmittedNodes, Node, NodesRejected, check_nodes, current_admission
+from cluster.protocol import QueuedStage, Report, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
-from cluster.scheduling.multi_worker import distribute
+from cluster.scheduling.multi_worker import run_on_workers
 from tests.cluster.scheduling.test_executor import Log
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -51,7 +51,7 @@ def capacity() -> Iterator[Capacity]:
 
 @pytest.fixture(scope="module")
 def nodes(capacity: Capacity) -> list[Node]:
-    return checked(Check(), seconds=60)
+    return check_nodes(Check(), seconds=60)
 
 
 def where(name: str, report: Report) -> StageOutcome:
@@ -66,7 +66,7 @@ def test_every_node_with_processors_is_asked(nodes: list[Node]) -> None:
 
 def test_a_fault_is_told_of_the_node_that_has_it(nodes: list[Node]) -> None:
     blind, silent, broken, sound = (node.id for node in nodes)
-    found = {node.id: node.fault for node in checked(Check((blind,), (silent,), (broken,)), seconds=15)}
+    found = {node.id: node.fault for node in check_nodes(Check((blind,), (silent,), (broken,)), seconds=15)}
     assert found[sound] == ""
     assert found[blind] == "sees nothing"
     assert found[silent] == "did not answer in 15 seconds"
@@ -76,8 +76,15 @@ def test_a_fault_is_told_of_the_node_that_has_it(nodes: list[Node]) -> None:
 def test_nodes_that_are_left_out_get_no_work(capacity: Capacity, nodes: list[Node]) -> None:
     out, log = [node.id for node in nodes[:2]], Log()
     items = [QueuedStage(id=str(number), retries=0) for number in range(8)]
-    assert capacity.now(out).cpus == 2
-    execute(items, where, log, capacity=capacity, share=Share(), admission=AdmittedNodes(without=frozenset(out)))
+    assert capacity.refreshed(out).cpus == 2
+    execute(
+        items,
+        where,
+        log,
+        capacity=capacity,
+        resources=StageResources(),
+        admission=AdmittedNodes(excluded=frozenset(out)),
+    )
     used = {outcome.detail for outcomes in log.outcomes.values() for outcome in outcomes}
     assert used == {node.id for node in nodes[2:]}
 
@@ -100,9 +107,9 @@ class DistributeFunction:
 
     def __call__(self, name: str, report: Report) -> StageOutcome:
         try:
-            distribute(
-                Place(self.folder), report, share=Share(workers=2), admission=running(), name="train",
-                scratch=str(self.folder / "scratch"),
+            run_on_workers(
+                Place(self.folder), report, resources=StageResources(workers=2), admission=current_admission(),
+                name="train", scratch=str(self.folder / "scratch"),
             )  # fmt: skip
         except NodesRejected as met:
             return StageOutcome(status="rejected", detail=str(met), nodes=tuple(node.id for node in met.nodes))
@@ -114,8 +121,8 @@ def test_workers_of_one_item_leave_nodes_that_turn_out_at_fault(
 ) -> None:
     blind, log = tuple(node.id for node in nodes[:2]), Log()
     execute(
-        [QueuedStage(id="shared")], DistributeFunction(tmp_path), log, capacity=capacity, share=Share(workers=2),
-        admission=AdmittedNodes(check=Check(blind)),
+        [QueuedStage(id="shared")], DistributeFunction(tmp_path), log, capacity=capacity,
+        resources=StageResources(workers=2), admission=AdmittedNodes(check=Check(blind)),
     )  # fmt: skip
     *unfit, last = log.outcomes["shared"]
     assert last.status == "done"

@@ -3,26 +3,26 @@
 import pytest
 
 from cluster.connect import Capacity
-from cluster.protocol import Share
+from cluster.protocol import StageResources
 
 
 @pytest.mark.parametrize(
     ("share", "slots"),
     [
-        (Share(cpus=1), 8),
-        (Share(cpus=3), 2),
-        (Share(cpus=1, workers=3), 2),
-        (Share(cpus=16), 1),
-        (Share(gpus=0.2), 8),
-        (Share(gpus=0.6), 2),
-        (Share(gpus=0.5), 4),
-        (Share(gpus=2.0), 1),
-        (Share(gpus=1.0, workers=2), 1),
+        (StageResources(cpus=1), 8),
+        (StageResources(cpus=3), 2),
+        (StageResources(cpus=1, workers=3), 2),
+        (StageResources(cpus=16), 1),
+        (StageResources(gpus=0.2), 8),
+        (StageResources(gpus=0.6), 2),
+        (StageResources(gpus=0.5), 4),
+        (StageResources(gpus=2.0), 1),
+        (StageResources(gpus=1.0, workers=2), 1),
     ],
 )
-def test_items_share_processors_and_gpus_and_none_spans_two_gpus(share: Share, slots: int) -> None:
+def test_items_share_processors_and_gpus_and_none_spans_two_gpus(share: StageResources, slots: int) -> None:
     assert share.slots(Capacity(cpus=8.0, gpus=2.0)) == slots
 
 
 def test_a_fifth_of_a_gpu_fits_five_times() -> None:
-    assert Share(gpus=0.2).slots(Capacity(cpus=8.0, gpus=1.0)) == 5
+    assert StageResources(gpus=0.2).slots(Capacity(cpus=8.0, gpus=1.0)) == 5

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.scratch import LOCK, LONGEST, PREFIX, scratch_folder
+from cluster.scratch import LOCK, MAX_BASE_LENGTH, PREFIX, scratch_folder
 
 HOLDER = """
 import sys, time
@@ -71,7 +71,7 @@ def test_folder_of_a_living_process_is_left_alone(base: Path) -> None:
 def test_folder_is_not_put_where_the_paths_of_sockets_get_too_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert len(str(tmp_path)) > LONGEST
+    assert len(str(tmp_path)) > MAX_BASE_LENGTH
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with scratch_folder() as folder:
         assert folder.parent == Path("/tmp")

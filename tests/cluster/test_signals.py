@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from cluster.signals import Stopped, at_stop, stoppable
+from cluster.signals import Stopped, on_stop, stoppable
 
 
 def asked_to_end() -> None:
@@ -72,7 +72,7 @@ def test_hooks_learn_of_a_stop_before_the_block_has_ended() -> None:
         finally:
             assert called.wait(60)
 
-    with pytest.raises(Stopped), stoppable(), at_stop(hook):
+    with pytest.raises(Stopped), stoppable(), on_stop(hook):
         stopped()
     assert told == ["stopped"]
 

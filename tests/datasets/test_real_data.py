@@ -8,7 +8,7 @@ import pytest
 
 from datasets.cache.manifest import thumbnail
 from datasets.checks.findings import check
-from datasets.checks.leakage import SAME_PICTURE, matches
+from datasets.checks.leakage import MAX_HASH_DISTANCE, matches
 from datasets.decoding.decode import SUFFIXES, read
 from datasets.source import Index, Source
 from datasets.sources import CcxsSettings, CovidLungBoxesSettings, open_source
@@ -115,6 +115,6 @@ def test_of_neighbouring_fundus_photographs_only_the_one_in_both_parts_matches()
         (a.stem, b.stem)
         for a in masks
         for b in centres
-        if (hashes[a.stem] ^ hashes[b.stem]).bit_count() <= SAME_PICTURE
+        if (hashes[a.stem] ^ hashes[b.stem]).bit_count() <= MAX_HASH_DISTANCE
     ]
     assert (len(masks), same) == (5, [("IDRiD_09", "IDRiD_091")])

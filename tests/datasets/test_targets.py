@@ -10,6 +10,7 @@ from datasets.source import Box, Index
 from datasets.targets import (
     Fit,
     Target,
+    annotation_kind_of,
     box_masks,
     box_target,
     centre_target,
@@ -17,7 +18,6 @@ from datasets.targets import (
     fit_image,
     fit_masks,
     names,
-    offer_of,
     target_layout,
 )
 
@@ -156,7 +156,7 @@ def test_the_smallest_box_fills_one_pixel(box: Box) -> None:
 
 def test_every_target_has_an_offer_names_and_a_layout() -> None:
     index = an_index()
-    offers = {target: offer_of(target) for target in get_args(Target)}
+    offers = {target: annotation_kind_of(target) for target in get_args(Target)}
     assert offers["image"] is None
     assert set(filter(None, offers.values())) == set(index.offers)
     assert names(index, "labels") == ("cough", "fever", "rash")

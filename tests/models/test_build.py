@@ -42,7 +42,7 @@ NETWORKS = [
     (None, "mit_b0"),
     (None, "tu-test_vit"),
 ]
-OWN_ENCODERS = [(name, "own") for name, row in ARCHITECTURES.items() if row.own]
+OWN_ENCODERS = [(name, "own") for name, row in ARCHITECTURES.items() if row.own_encoder]
 CASES = [(pair, pair[0] is not None) for pair in NETWORKS] + [(pair, False) for pair in OWN_ENCODERS]
 OUTPUTS = 2
 FAMILIES = ["resnet18", "vgg11", "xception", "mit_b0", "tu-test_resnet", "mobilenet_v2", "dpn68"]

@@ -6,9 +6,9 @@ from sklearn.metrics import confusion_matrix, multilabel_confusion_matrix, roc_a
 from torch import Tensor
 
 from models.counts import (
+    apply_class_threshold,
     confidence_bins,
     confusion,
-    held_back,
     one_hot,
     pixel_counts,
     predicted_ids,
@@ -251,6 +251,6 @@ def test_an_id_outside_the_class_list_is_refused_not_counted_elsewhere() -> None
 def test_channel_that_is_held_back_leaves_its_pixels_to_the_next_likeliest() -> None:
     pixels = torch.tensor([[0.1, 0.5, 0.4], [0.3, 0.6, 0.1], [0.1, 0.8, 0.1]]).T.reshape(1, 3, 1, 3)
 
-    assert predicted_ids(held_back(pixels, 1, 0.55)).tolist() == [[[2, 1, 1]]]
-    assert predicted_ids(held_back(pixels, 1, 0.7)).tolist() == [[[2, 0, 1]]]
-    assert predicted_ids(held_back(pixels, 1, 0.0)).tolist() == predicted_ids(pixels).tolist()
+    assert predicted_ids(apply_class_threshold(pixels, 1, 0.55)).tolist() == [[[2, 1, 1]]]
+    assert predicted_ids(apply_class_threshold(pixels, 1, 0.7)).tolist() == [[[2, 0, 1]]]
+    assert predicted_ids(apply_class_threshold(pixels, 1, 0.0)).tolist() == predicted_ids(pixels).tolist()

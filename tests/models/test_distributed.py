@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.distributed import SharedBatchNorm, add_gradients, alike, once, present, synchronised, total
+from models.distributed import (
+    SharedBatchNorm,
+    add_gradients,
+    broadcast_state,
+    contributing,
+    divided_among_workers,
+    sum_with_gradient,
+    synchronise_batch_norm,
+)
 from models.encoders.vision import timm
 from tests.support.workers import together
 
@@ -40,11 +48,11 @@ def network(layer: Callable[[], nn.Module]) -> nn.Module:
 
 def learned(made: nn.Module, own: Tensor, counts: bool) -> dict[str, Tensor]:
     """Return state and gradients after one pass; the loss weighs images differently and is a mean over all."""
-    with present(counts):
+    with contributing(counts):
         output = made(own)
         cost = (output * own.square()).sum(dim=(1, 2, 3)) ** 2
-        sums = total(torch.stack([cost.sum(), cost.new_tensor(float(len(own)))]))
-        loss = sums[0] / sums[1] + once(made[0].weight.square().sum())  # type: ignore[index]
+        sums = sum_with_gradient(torch.stack([cost.sum(), cost.new_tensor(float(len(own)))]))
+        loss = sums[0] / sums[1] + divided_among_workers(made[0].weight.square().sum())  # type: ignore[index]
     loss.backward()  # type: ignore[no-untyped-call]
     add_gradients(made.parameters())
     gradients = {
@@ -57,15 +65,15 @@ def member(rank: int, world: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, layer in LAYERS.items():
         made = network(layer)
-        synchronised(made)
+        synchronise_batch_norm(made)
         assert isinstance(made[1], SharedBatchNorm)  # type: ignore[index]
         found[name] = learned(made, images()[SHARES[rank]], counts=True)
     made = network(LAYERS["plain"])
-    synchronised(made)
+    synchronise_batch_norm(made)
     found["company"] = learned(made, images()[:3] if rank == 0 else images()[4:], counts=rank == 0)
     torch.manual_seed(rank)
     other = nn.Linear(2, 2)
-    alike(other)
+    broadcast_state(other)
     return found | {"alike": other.state_dict()}
 
 

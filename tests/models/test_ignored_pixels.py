@@ -289,8 +289,8 @@ def adversarial(discriminator: dict[str, object]) -> tuple[Adversarial, Batch, T
 def test_the_discriminator_sees_equal_maps_where_there_is_no_label(discriminator: dict[str, object]) -> None:
     task, batch, logits = adversarial(discriminator)
     seen: list[Tensor] = []
-    task._judge.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    task.judging_loss(logits.softmax(dim=1), batch)
+    task._discriminator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    task.discriminator_loss(logits.softmax(dim=1), batch)
     real, fake = (maps.movedim(1, -1) for maps in seen)
     ignored = batch.target == IGNORE
     assert torch.equal(real[ignored], fake[ignored])
@@ -302,10 +302,10 @@ def test_answers_of_the_discriminator_at_ignored_pixels_cost_nothing() -> None:
     task, batch, logits = adversarial(FULLY_CONVOLUTIONAL)
     maps, labelled = logits.softmax(dim=1), is_labelled(batch.target).unsqueeze(1)
     truth = torch.where(labelled, one_hot(batch.target, 3).float(), maps)
-    real, fake = (task._judge(each, batch.images)[labelled] for each in (truth, maps))
+    real, fake = (task._discriminator(each, batch.images)[labelled] for each in (truth, maps))
     expected = -(F.logsigmoid(real).mean() + F.logsigmoid(-fake).mean()) / 2
-    torch.testing.assert_close(task.judging_loss(maps, batch), expected)
-    torch.testing.assert_close(task.deceiving_loss(maps, batch.images, labelled), -F.logsigmoid(fake).mean())
+    torch.testing.assert_close(task.discriminator_loss(maps, batch), expected)
+    torch.testing.assert_close(task.adversarial_loss(maps, batch.images, labelled), -F.logsigmoid(fake).mean())
 
 
 @pytest.mark.parametrize("discriminator", [FULLY_CONVOLUTIONAL, PATCHES])
@@ -328,5 +328,5 @@ def test_without_any_label_no_player_learns(discriminator: dict[str, object]) ->
     for _, loss in task.updates(network, unlabelled):
         loss.backward()
         assert loss.item() == 0
-    gradients = [parameter.grad for module in (network, task._judge) for parameter in module.parameters()]
+    gradients = [parameter.grad for module in (network, task._discriminator) for parameter in module.parameters()]
     assert all(gradient is not None and not gradient.any() for gradient in gradients)

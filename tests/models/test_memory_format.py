@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.build import Blueprint, build
-from models.memory_format import lay_out
+from models.memory_format import set_memory_format
 from models.network import Network
 
 
@@ -47,7 +47,7 @@ def test_large_kernels_that_make_maps_of_at_most_4_px_keep_each_channels_pixels_
     ids=["dense", "pointwise", "grouped"],
 )
 def test_grouped_and_pointwise_kernels_keep_each_pixels_channels_together(layer: nn.Conv2d, apart: bool) -> None:
-    lay_out(layer, {layer: 4})
+    set_memory_format(layer, {layer: 4})
     maps = layer(torch.rand(2, layer.in_channels, 4, 4).contiguous(memory_format=torch.channels_last))
     assert maps.is_contiguous(memory_format=torch.contiguous_format if apart else torch.channels_last)
 

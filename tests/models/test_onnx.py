@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from models.architectures import ARCHITECTURES, LIBRARY
 from models.build import Blueprint, build
 from models.encoders.vision import smp
-from models.export import Answer, largest_difference, library_model, library_problem, pooled, write_onnx
+from models.export import Ensemble, adaptive_average, largest_difference, library_model, library_problem, write_onnx
 from models.network import Network
 
 CLOSE = 1e-4
@@ -21,7 +21,7 @@ SIZES = {"plain": (96, 160)}
 
 def blueprint(architecture: str, *, channels: int = 1, outputs: int = 3, **settings: object) -> Blueprint:
     row = ARCHITECTURES[architecture]
-    backbone = "own" if row.own else SMALL[row.features]
+    backbone = "own" if row.own_encoder else SMALL[row.features]
     given = {"architecture": architecture, "backbone": backbone, "channels": channels, "outputs": outputs}
     return Blueprint(**{**given, **settings})  # type: ignore[arg-type]
 
@@ -58,40 +58,40 @@ def _onnx() -> None:
 
 @pytest.mark.parametrize(("architecture", "size"), CASES)
 def test_onnx_answers_as_torch_does(architecture: str, size: int, tmp_path: Path) -> None:
-    answer = Answer([trained(blueprint(architecture))], exclusive=True).eval()
-    write_onnx(answer, tmp_path / "a.onnx", channels=1, size=size, metadata={})
-    assert largest_difference(answer, tmp_path / "a.onnx", pictures(2, 1, size)) < CLOSE
+    ensemble = Ensemble([trained(blueprint(architecture))], exclusive=True).eval()
+    write_onnx(ensemble, tmp_path / "a.onnx", channels=1, size=size, metadata={})
+    assert largest_difference(ensemble, tmp_path / "a.onnx", pictures(2, 1, size)) < CLOSE
 
 
 @pytest.mark.parametrize("number", [1, 3])
 def test_onnx_takes_batches_of_any_number(number: int, tmp_path: Path) -> None:
-    answer = Answer([trained(blueprint("unet", channels=3))], exclusive=False).eval()
-    write_onnx(answer, tmp_path / "a.onnx", channels=3, size=64, metadata={})
-    assert largest_difference(answer, tmp_path / "a.onnx", pictures(number, 3, 64)) < CLOSE
+    ensemble = Ensemble([trained(blueprint("unet", channels=3))], exclusive=False).eval()
+    write_onnx(ensemble, tmp_path / "a.onnx", channels=3, size=64, metadata={})
+    assert largest_difference(ensemble, tmp_path / "a.onnx", pictures(number, 3, 64)) < CLOSE
 
 
 def test_a_difference_to_torch_is_seen(tmp_path: Path) -> None:
-    one, other = (Answer([trained(blueprint("fpn"), seed)], exclusive=True).eval() for seed in (0, 1))
+    one, other = (Ensemble([trained(blueprint("fpn"), seed)], exclusive=True).eval() for seed in (0, 1))
     write_onnx(one, tmp_path / "a.onnx", channels=1, size=64, metadata={})
     assert largest_difference(other, tmp_path / "a.onnx", pictures(1, 1, 64)) > 100 * CLOSE
 
 
 def test_several_networks_answer_their_mean_probability(tmp_path: Path) -> None:
     networks = [trained(blueprint("fpn"), seed) for seed in (0, 1)]
-    answer = Answer(networks, exclusive=True).eval()
+    ensemble = Ensemble(networks, exclusive=True).eval()
     images = pictures(2, 1, 64)
     with torch.no_grad():
         mean = (networks[0](images).softmax(dim=1) + networks[1](images).softmax(dim=1)) / 2
-        torch.testing.assert_close(answer(images), mean)
-    write_onnx(answer, tmp_path / "a.onnx", channels=1, size=64, metadata={})
-    assert largest_difference(answer, tmp_path / "a.onnx", images) < CLOSE
+        torch.testing.assert_close(ensemble(images), mean)
+    write_onnx(ensemble, tmp_path / "a.onnx", channels=1, size=64, metadata={})
+    assert largest_difference(ensemble, tmp_path / "a.onnx", images) < CLOSE
 
 
 def test_metadata_are_texts_or_json(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
-    answer = Answer([trained(blueprint("fpn"))], exclusive=True).eval()
+    ensemble = Ensemble([trained(blueprint("fpn"))], exclusive=True).eval()
     write_onnx(
-        answer, tmp_path / "a.onnx", channels=1, size=64, metadata={"classes": ["Ä", "b"], "digest": "ab", "size": 64}
+        ensemble, tmp_path / "a.onnx", channels=1, size=64, metadata={"classes": ["Ä", "b"], "digest": "ab", "size": 64}
     )
     found = {entry.key: entry.value for entry in onnx.load(tmp_path / "a.onnx").metadata_props}
     assert (json.loads(found["classes"]), found["digest"], found["size"]) == (["Ä", "b"], "ab", "64")
@@ -100,7 +100,7 @@ def test_metadata_are_texts_or_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("inputs", "outputs"), [((7, 5), (3, 2)), ((2, 2), (6, 6)), ((8, 8), (1, 1))])
 def test_a_product_pools_as_adaptive_averages_do(inputs: tuple[int, int], outputs: tuple[int, int]) -> None:
     maps = torch.rand(2, 3, *inputs)
-    torch.testing.assert_close(pooled(maps, outputs), nn.AdaptiveAvgPool2d(outputs)(maps))
+    torch.testing.assert_close(adaptive_average(maps, outputs), nn.AdaptiveAvgPool2d(outputs)(maps))
 
 
 @pytest.mark.parametrize("architecture", [name for name, row in ARCHITECTURES.items() if row.module == LIBRARY])

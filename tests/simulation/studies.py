@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from results import schema
-from results.metrics.compute import ImageValues, Measured, Row, results_table
+from results.metrics.compute import ImageValues, Row, StageMetrics, results_table
 from results.metrics.formulas import PER_CLASS
 from results.metrics.formulas import Counts as PixelCounts
 from results.statistics.compare import compare
@@ -238,7 +238,7 @@ def _settle_searches(plan: Plan) -> None:
     for number in list(plan.waiting):
         del plan.waiting[number]
         chain = planner.candidate(plan.arms[number], None)
-        reading = plan.views[plan.target].reading(plan.node(chain[-1]).draw)
+        reading = plan.views[plan.target].stage_rows(plan.node(chain[-1]).draw)
         plan.searched_with[number, None] = frozenset((*reading.train, *reading.validation))
         planner.add(number, plan.arms[number])
 
@@ -394,7 +394,7 @@ def comparisons(
     rows = [layout.rows[place] for place in kept]
     images = {} if pixels is None else {place: _image_values(layout, pixels, worlds, place) for place in kept}
     measured = {
-        (row.digest, row.scoring): Measured(list(_numbers(layout, scores, worlds, place)), images.get(place, []))
+        (row.digest, row.scoring): StageMetrics(list(_numbers(layout, scores, worlds, place)), images.get(place, []))
         for row, place in zip(rows, kept, strict=True)
     }
     further = list(layout.plan.spec.compare.factors)

@@ -158,7 +158,7 @@ def test_a_trial_whose_process_is_killed(run: Run) -> None:
     killed = run.moments.choice(list(run.storage.glob("work/*/claim.json")))
     os.kill(json.loads(killed.read_text())["pid"], signal.SIGKILL)
     run.end()
-    assert "its process was lost; it goes on from its last checkpoint" in run.text
+    assert "its process was lost; it resumes from its last checkpoint" in run.text
     run.check()
 
 

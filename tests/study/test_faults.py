@@ -214,7 +214,7 @@ def test_status_follows(disturbed: Disturbed) -> None:
 
 
 def test_lost_process_is_one_line_on_a_terminal(disturbed: Disturbed) -> None:
-    assert disturbed.texts[0].count("its process was lost; it goes on from its last checkpoint") == 1
+    assert disturbed.texts[0].count("its process was lost; it resumes from its last checkpoint") == 1
     assert not [word for word in NOISE if word in "".join(disturbed.texts)]
 
 

@@ -16,7 +16,7 @@ from datasets.settings import ImageSettings
 from datasets.targets import fit_masks
 from study.analysis.tables import write_outcome
 from study.cli.main import main
-from study.report.cases import cases, extremes
+from study.report.cases import predict_cases, select_extremes
 from study.report.facts import facts_of
 from study.store.store import Store
 from tests.support.documents import base, write_study
@@ -185,8 +185,8 @@ FAULTS: dict[str, tuple[dict[str, object], str, str]] = {
 def test_the_report_outlines_no_prediction_where_there_is_no_label(pair: tuple[Finished, Finished]) -> None:
     study = pair[0]
     facts = facts_of(study.plan, study.store)
-    found = extremes(facts, facts.chains)
-    shown, _ = cases(facts, found, study.cache)
+    found = select_extremes(facts, facts.chains)
+    shown, _ = predict_cases(facts, found, study.cache)
     assert shown
     for case, (_, image) in zip(shown, found, strict=True):
         known = truth_of(study, image.image) != 255
@@ -218,7 +218,7 @@ def test_ignored_ids_beside_a_mask_for_each_class_are_refused(tmp_path: Path, ca
     root = write_folder(tmp_path / "mine", overlapping=True)
     data = {"source": "folder", "root": str(root), "ignore": 255}
     line = refused(base({"data.hospital": data}), tmp_path, capsys)
-    assert "ignore is 255, but each class has masks of its own; allowed: " in line
+    assert "ignore is 255, but each class has separate masks; allowed: " in line
     assert "remove it" in line
 
 

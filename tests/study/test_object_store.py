@@ -18,7 +18,7 @@ import pytest
 from study.analysis.tables import write_outcome
 from study.config.schema import Checkpoint
 from study.planning.graph import Plan
-from study.store.bucket_store import made_mirror
+from study.store.bucket_store import create_mirror
 from study.store.store import Store
 from study.training.job import RuntimeContext, stage_job
 from study.training.train_stage import run_stage
@@ -50,7 +50,7 @@ def train(plan: Plan, store: Store, cache: Path) -> None:
 def test_stages_on_two_machines_give_the_values_of_a_folder(server: ObjectStore, tmp_path: Path) -> None:
     plan, cache = planned(tiny(SHORT), tmp_path / "cache"), tmp_path / "cache"
     local = Store(tmp_path / "runs")
-    machines = [Store(made_mirror(server.uri("two-machines"), tmp_path / name)) for name in ("one", "two")]
+    machines = [Store(create_mirror(server.uri("two-machines"), tmp_path / name)) for name in ("one", "two")]
     train(plan, local, cache)
     train(plan, machines[0], cache)
     before = server.keys("two-machines")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.signals import farewell
+from cluster.signals import stop_message
 from study.monitoring.status import status
 from tests.support.command import Command, Watch
 from tests.support.tiny import tiny, written
@@ -25,8 +25,8 @@ def ends_at_once(folder: Path, number: signal.Signals, seconds: float) -> None:
     time.sleep(seconds)
     assert command.send(number) == 128 + number, command.text
     lines = command.text.splitlines()
-    assert lines[-1:] == [farewell(number)]
-    assert command.text.count(farewell(number)) == 1
+    assert lines[-1:] == [stop_message(number)]
+    assert command.text.count(stop_message(number)) == 1
     assert "Traceback" not in command.text
     if (folder / "runs" / "studies").exists():
         assert status(folder / "runs", "tiny")["state"] in ("planned", "stopped", "interrupted")

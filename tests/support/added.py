@@ -47,7 +47,7 @@ def write_bones(root: Path) -> None:
         for folder, array in (("scans", pixels), ("annotations", ids)):
             Image.fromarray(array).save(root / folder / f"s{number:02d}.png")
         lines.append(f"s{number:02d},p{number // 2}")
-    (root / "who.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (root / "patients.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def plan_of(document: dict[str, Any], place: Path) -> Plan:

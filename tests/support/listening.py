@@ -14,7 +14,7 @@ class StoreUnavailable:
     def progressed(self, name: str, scores: Mapping[str, float]) -> None:
         """Hear a report."""
 
-    def lost(self, name: str, why: str) -> None:
+    def lost(self, name: str, reason: str) -> None:
         """Hear of a loss."""
 
     def stranded(self) -> None:

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 
 from cluster.protocol import StageOutcome
-from cluster.scheduling.stage_queue import Queue
+from cluster.scheduling.stage_queue import StageQueue
 from study.config.document import with_paths
 from study.execution.scheduler import _item, _source, _with_ancestors
 from study.execution.worker import Worker
@@ -73,16 +73,16 @@ def run_here(
     around = RuntimeContext(storage=storage, cache=cache, cpus=1, checkpoint=plan.spec.checkpoint)
     left = pending_stages(plan, store)
     write_plan(plan, store)
-    display = Display(plan, left=left, console=Console(quiet=True), on_failure=lambda *_: None)
+    display = Display(plan, pending=left, console=Console(quiet=True), on_failure=lambda *_: None)
     lineage = _with_ancestors(plan, left.stages)
     worker = Worker({name: stage_job(plan, plan.nodes[name]) for name in lineage}, around)
-    queue = Queue([_item(plan, name) for name in lineage], done=lineage.keys() - set(left.stages))
+    queue = StageQueue([_item(plan, name) for name in lineage], done=lineage.keys() - set(left.stages))
     source = _source(plan, store, worker, display)
     assert source is not None, "a study with a search"
     while True:
         name = queue.next()
         if name is None:
-            items, done = source.more(1)
+            items, done = source.next_stages(1)
             if not items:
                 return plan
             queue.add(items, done=done)
@@ -93,7 +93,7 @@ def run_here(
             if source.reported(name, scores):
                 raise SystemExit
 
-        work, skipped = queue.item(name).work or worker, set(queue.skipped)
+        work, skipped = queue.stage(name).work or worker, set(queue.skipped)
         try:
             outcome = work(name, report)
         except SystemExit:

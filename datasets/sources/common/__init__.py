@@ -1,1 +1,1 @@
-"""What layouts of image files share."""
+"""Common code of layouts of image files."""

@@ -1,4 +1,4 @@
-"""Which class each id of exclusive masks is, and which names a class may have."""
+"""Mapping from ids in masks to classes, and validation of class names."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,20 +13,20 @@ from datasets.settings import Settings
 from datasets.source import IGNORE
 
 RESERVED: Final = frozenset({"macro", "micro", "weighted"})
-"""Names of averages over classes in results."""
+"""Names of averages over classes in the results."""
 NO_CLASS: Final = frozenset({"background", "bg", "ignore"})
-"""Names of what is no class, between underscores too, as labelme writes them."""
+"""Names that are not classes, also between underscores, as written by labelme."""
 FEWEST_OBJECTS: Final = 4
-"""From so many ids on they may number objects rather than classes."""
+"""Minimum number of ids that may be object numbers instead of classes."""
 DIFFERENT_COUNTS = 3
-"""Classes of which each image shows the first few are rare; with so many different numbers of them, rarer."""
+"""Minimum number of different object counts: consecutive ids with varying counts are unlikely to be classes."""
 FEWEST_GREYS, MOST_UNNAMED = 8, 100
-"""From so many ids on they may be grey levels, and so many classes at most need no names."""
+"""Minimum number of ids that may be grey levels, and maximum number of classes without names."""
 NUMBERED: Final = re.compile(r"(\d+)[\s:,;=.)]+\S")
 
 
 class IgnoreSettings(Settings):
-    """Setting of sources whose masks hold class ids: those of pixels without a label, such as borders."""
+    """Setting of sources with masks of class ids: `ignore` are the ids of unlabelled pixels, such as borders."""
 
     ignore: StrictInt | tuple[StrictInt, ...] = ()
 
@@ -35,13 +35,13 @@ class IgnoreSettings(Settings):
     def _ids_of_masks(cls, ignore: int | tuple[int, ...]) -> int | tuple[int, ...]:
         for number in _listed(ignore):
             if not 1 <= number <= 255:
-                what = "the background" if number == 0 else "no id that a mask can hold"
-                raise ValueError(f"has the id {number}, which is {what}; allowed: ids from 1 to 255; remove it")
+                meaning = "the background" if number == 0 else "no id that a mask can hold"
+                raise ValueError(f"has the id {number}, which is {meaning}; allowed: ids from 1 to 255; remove it")
         return ignore
 
     @property
     def ignored_ids(self) -> tuple[int, ...]:
-        """Return the ids in ascending order, each once."""
+        """Return the unique ids in ascending order."""
         return tuple(sorted(set(_listed(self.ignore))))
 
 
@@ -54,13 +54,18 @@ def class_ids(
 ) -> dict[str, int]:
     """Return the id of each class.
 
-    `masks` are the ids that each mask holds, as bits. Known classes have the ids 1, 2, ...; without names the ids that
-    occur are classes, except for `ignored` ones. Masks of 0 and one other number show one class, whatever the number: 0
-    and 255 are common.
-    Raises `DataError` where ids count the objects of each image, for an ignored id of a class, and for more classes
-    than masks can hold.
+    Args:
+        masks: The ids in each mask, as bits.
+        known: Class names of the ids 1, 2, ...; None makes every id that occurs a class. A single class may have any
+            id, as masks of 0 and 255 are common.
+        root: Folder of the data set, for messages.
+        ignored: Ids of unlabelled pixels.
+
+    Raises:
+        DataError: Ids number the objects of each image, an ignored id is that of a class, or there are too many
+            classes.
     """
-    ids = _class_ids([frozenset(numbers_in(held)).difference(ignored) for held in masks], known, root)
+    ids = _class_ids([frozenset(numbers_in(bits)).difference(ignored) for bits in masks], known, root)
     if len(ids) >= IGNORE:
         raise DataError(
             f"{root} has {len(ids)} classes; allowed: at most {IGNORE - 1} in masks of class ids; merge some, or write "
@@ -101,28 +106,28 @@ def _class_ids(used: Sequence[frozenset[int]], known: Sequence[str] | None, root
 
 
 def numbers_in(bits: int) -> tuple[int, ...]:
-    """Return the ids given as bits, in ascending order."""
+    """Convert a bit set to ids in ascending order."""
     return tuple(number for number in range(bits.bit_length()) if bits >> number & 1)
 
 
 def _count_objects(masks: Sequence[frozenset[int]]) -> bool:
-    """Whether the ids of every mask are 1 to n without a gap, and n differs: objects are counted like that."""
+    """Whether the ids of every mask are 1 to n with different n, as in numbered objects."""
     counts = {len(ids - {0}) for ids in masks}
     gapless = all(ids - {0} == frozenset(range(1, len(ids - {0}) + 1)) for ids in masks)
     return gapless and max(counts, default=0) >= FEWEST_OBJECTS and len(counts - {0}) >= DIFFERENT_COUNTS
 
 
 def _are_greys(ids: Sequence[int]) -> bool:
-    """Whether there are many ids with large gaps, 255 aside, or more than data without names of classes have."""
+    """Whether there are many ids with large gaps (except for 255), or more ids than unnamed classes allowed."""
     numbered = [number for number in ids if number != IGNORE]
     sparse = len(ids) >= FEWEST_GREYS and numbered[-1] > 2 * len(numbered)
     return sparse or len(ids) > MOST_UNNAMED
 
 
 def read_classes(path: Path, *, ids: bool) -> list[str]:
-    """Return the names that a file lists, one a line. `ids`: line k names the class of id k.
+    """Return the class names in a file, one per line. `ids`: line k is the name of id k.
 
-    Raises `DataError` where the names would be taken for those of other ids.
+    Raises `DataError` for lines that would shift names to other ids.
     """
     names = [line.strip() for line in read_text(path).rstrip().splitlines()]
     if not ids:
@@ -131,9 +136,9 @@ def read_classes(path: Path, *, ids: bool) -> list[str]:
         raise DataError(f"{path} is empty; allowed: the name of id 1 in its first line, and so on; write or remove it")
     for line, name in enumerate(names, 1):
         if not name or name[0] == "#":
-            what = "is a comment" if name else "is empty"
+            fault = "is a comment" if name else "is empty"
             raise DataError(
-                f"{path} line {line} {what}; allowed: the name of id {line}, as lines are counted; remove the line"
+                f"{path} line {line} {fault}; allowed: the name of id {line}, as lines are counted; remove the line"
             )
     numbers = [int(match[1]) for match in map(NUMBERED.match, names) if match]
     if len(numbers) == len(names) and numbers == list(range(numbers[0], numbers[0] + len(names))):
@@ -144,36 +149,40 @@ def read_classes(path: Path, *, ids: bool) -> list[str]:
     return names
 
 
-def check_names(names: Iterable[str], where: object, *, ids: bool = False) -> None:
-    """Raise `DataError` for classes that no result could tell apart, or named like an average or the background.
+def check_names(names: Iterable[str], location: object, *, ids: bool = False) -> None:
+    """Raise `DataError` for ambiguous class names, and for names of averages or of the background.
 
-    `ids`: whether a list numbers them.
+    `ids`: whether the names come from a list in order of ids.
     """
-    alike: dict[str, str] = {}
+    first_spelling: dict[str, str] = {}
     for name in names:
-        other = alike.setdefault(normal(name).strip().casefold(), name)
-        if not name.strip() or other != name:
-            what = f"classes '{other}' and '{name}', which look alike" if name.strip() else "class '', without a name"
-            raise DataError(f"{where} has the {what}; allowed: different names; rename it, or choose with `classes`")
+        first = first_spelling.setdefault(normal(name).strip().casefold(), name)
+        if not name.strip() or first != name:
+            conflict = (
+                f"classes '{first}' and '{name}', which look alike" if name.strip() else "class '', without a name"
+            )
+            raise DataError(
+                f"{location} has the {conflict}; allowed: different names; rename it, or choose with `classes`"
+            )
         if name.casefold() in RESERVED:
             raise DataError(
-                f"{where} has the class '{name}', which is the name of an average in results; allowed: other names; "
+                f"{location} has the class '{name}', which is the name of an average in results; allowed: other names; "
                 "rename it"
             )
         if name.strip("_").casefold() in NO_CLASS:
             remedy = "remove its line, so that id 1 is the first class" if ids else "leave it out with `classes`"
             raise DataError(
-                f"{where} has the class '{name}', which stands for pixels of no class; allowed: foreground classes; "
+                f"{location} has the class '{name}', which stands for pixels of no class; allowed: foreground classes; "
                 f"{remedy}"
             )
 
 
 def may_be_unlabelled(ids: Mapping[str, int]) -> bool:
-    """Return whether the id 255 stands beside 1, 2, ...: it may mark pixels without a label rather than a class."""
-    *others, last = sorted(ids.values()) or [0]
-    return bool(others) and last == IGNORE and others == list(range(1, len(others) + 1))
+    """Return whether the ids are 1, 2, ... and 255, which may then mark unlabelled pixels instead of a class."""
+    *lower, last = sorted(ids.values()) or [0]
+    return bool(lower) and last == IGNORE and lower == list(range(1, len(lower) + 1))
 
 
 def used_ids(ids: Mapping[str, int], bits: int) -> int:
-    """Return which classes, in their order, are among ids given as bits."""
-    return sum(1 << place for place, number in enumerate(ids.values()) if bits >> number & 1)
+    """Return a bit set of the classes (by position) whose ids are in a bit set."""
+    return sum(1 << position for position, number in enumerate(ids.values()) if bits >> number & 1)

@@ -1,4 +1,4 @@
-"""A published layout of image files: what its tables say of each image becomes an index and arrays."""
+"""Base class of sources of image files: builds the index from tables and files, and decodes images and masks."""
 
 import time
 from abc import abstractmethod
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from datasets.cache import stored_index
 from datasets.cache.extracts import Extracts
 from datasets.cache.manifest import FileState, Listing, Manifest, extracts_of, file_state, read_manifest, scan
-from datasets.cache.stored_index import Stored
+from datasets.cache.stored_index import StoredIndex
 from datasets.decoding.decode import Kind, read
 from datasets.errors import DataError
 from datasets.settings import FileSettings, ImageSettings
-from datasets.source import Box, Index, Offer, Pixels, Progress, Source
+from datasets.source import AnnotationKind, Box, Index, Pixels, Progress, Source
 from datasets.sources.common.class_ids import IgnoreSettings, check_names, class_ids, used_ids
 from datasets.sources.common.faults import annotation_faults, check_pixels, image_fault, remarks
 from datasets.sources.common.masks import exclusive, masks_digest, overlapping, values_in
@@ -29,15 +29,15 @@ from datasets.sources.common.tables import choose, digest
 
 
 class FileSource(Source):
-    """Source of files under a root, as they were when first asked for. A layout says only `_published`."""
+    """Source of files below a root, listed once on first use. Subclasses implement `_published`."""
 
     folders: ClassVar[Mapping[str, Kind]]
     user_layout: ClassVar[bool] = False
-    """Whether users lay the files out themselves, so that one that is not read may be a mistake."""
+    """Whether the layout is arranged by users, so that files that are not read may be mistakes."""
     tables: ClassVar[Sequence[str]] = ()
-    """All files that `_published` reads. A layout that names them is a large one, whose index is kept.
+    """All files that `_published` reads, set by large layouts, whose index is then cached.
 
-    They name each of its images, and one that is not there is refused: no other file is part of it.
+    The tables must list all images: files that they do not name are not detected as changes.
     """
 
     def __init__(self, settings: FileSettings) -> None:
@@ -48,12 +48,12 @@ class FileSource(Source):
         self._extracts: Extracts | None = None
         self._files: Manifest | None = None
         self._same_content: set[tuple[str, FileState]] = set()
-        """Files of another state whose content was compared."""
+        """Files with a changed state but verified content."""
         self._ids: Mapping[str, int] | None = None
 
     @abstractmethod
     def _published(self, listing: Listing) -> Published:
-        """Read the tables; image files are not opened. Raises `DataError` where a table is broken."""
+        """Read the tables without opening image files. Raises `DataError` for invalid tables."""
 
     def _folders(self) -> Mapping[str, Kind]:
         return self.folders
@@ -69,10 +69,10 @@ class FileSource(Source):
     @cached_property
     def _layout(self) -> Published:
         published = self._published(self._listing)
-        for name, state in self._tables.items():  # an index that was kept is older than what is read here
+        for name, state in self._tables.items():  # a cached index may be older than these tables
             if file_state(self._root / name) != state:
-                raise DataError(_changed(self._root / name))
-        repeated = [name for name, times in Counter(case.id for case in published.cases).items() if times > 1]
+                raise DataError(_changed_message(self._root / name))
+        repeated = [name for name, count in Counter(case.id for case in published.cases).items() if count > 1]
         if repeated:
             raise DataError(
                 f"{self._root}: {len(repeated)} ids stand for several images ({repeated[0]}); allowed: one image "
@@ -90,36 +90,36 @@ class FileSource(Source):
         return tuple(self._layout.labels.index(name) for name in names)
 
     def index(self, cache: Path, progress: Progress | None = None, fits: Collection[ImageSettings] = ()) -> Index:
-        """Read or make the index; see `Source.index`."""
-        index = self._indexed(cache, progress, fits)
+        """Return the index; see `Source.index`."""
+        index = self._load_or_build_index(cache, progress, fits)
         self._extracts = Extracts(extracts_of(self._listing, cache))
         return index
 
-    def _indexed(self, cache: Path, progress: Progress | None, fits: Collection[ImageSettings]) -> Index:
+    def _load_or_build_index(self, cache: Path, progress: Progress | None, fits: Collection[ImageSettings]) -> Index:
         if not self.tables or "_listing" in vars(self):
-            return self._made(cache, progress, fits)
-        place = stored_index.place_of(cache, self._settings)
-        kept = stored_index.load(place, self._root, self._folders())
-        if kept is None:
-            begun, tables = time.time_ns(), self._tables  # before they are read
-            index = self._made(cache, progress, fits)
-            kept = Stored(index=index, listing=self._listing, tables=tables)
-            stored_index.save(kept, place, begun)
-        self._listing, self._tables = kept.listing, kept.tables
-        return kept.index
+            return self._build_index(cache, progress, fits)
+        path = stored_index.index_path(cache, self._settings)
+        stored = stored_index.load(path, self._root, self._folders())
+        if stored is None:
+            start_ns, tables = time.time_ns(), self._tables  # before the tables are read
+            index = self._build_index(cache, progress, fits)
+            stored = StoredIndex(index=index, listing=self._listing, tables=tables)
+            stored_index.save(stored, path, start_ns)
+        self._listing, self._tables = stored.listing, stored.tables
+        return stored.index
 
-    def _made(self, cache: Path, progress: Progress | None, fits: Collection[ImageSettings]) -> Index:
+    def _build_index(self, cache: Path, progress: Progress | None, fits: Collection[ImageSettings]) -> Index:
         files, cases, layout = read_manifest(self._listing, cache, progress, fits), self._cases, self._layout
         self._files = files
         check_pixels(cases, files, self._root)
-        bits = [self._bits(case, files) for case in cases]
+        bits = [self._mask_ids(case, files) for case in cases]
         by_id: Mapping[str, int] = {}
         if not layout.overlapping:
-            masks = [held for case, held in zip(cases, bits, strict=True) if case.masks]
+            masks = [mask_ids for case, mask_ids in zip(cases, bits, strict=True) if case.masks]
             by_id = class_ids(masks, layout.classes, self._root, self._ignored)
         elif self._ignored:
             raise DataError(
-                f"{self._root}: ignore is {', '.join(map(str, self._ignored))}, but each class has masks of its own; "
+                f"{self._root}: ignore is {', '.join(map(str, self._ignored))}, but each class has separate masks; "
                 "allowed: `ignore` with one mask of class ids for each image; remove it, or write such masks"
             )
         known = layout.classes if layout.overlapping and layout.classes is not None else tuple(by_id)
@@ -128,7 +128,7 @@ class FileSource(Source):
         classes = tuple(name for name in chosen if name in known)
         check_names(classes, self._root)
         self._ids = {name: by_id[name] for name in classes if name in by_id}
-        shown = [self._shown(case, held, classes, files) for case, held in zip(cases, bits, strict=True)]
+        shown = [self._shown(case, mask_ids, classes, files) for case, mask_ids in zip(cases, bits, strict=True)]
         position = files.positions
         rows = [position[case.path] for case in cases]
         return Index(
@@ -150,14 +150,14 @@ class FileSource(Source):
             structures=self._structures(chosen, boxed),
             remarks=remarks(cases, files, by_id, self._ignored),
             shown=shown,
-            unused_classes=_unused(classes, shown),
+            unused_classes=_unused_classes(classes, shown),
             unread=tuple(self._listing.unread) if self.user_layout else (),
             collection=self._collection,
         )
 
     def _offers(
         self, files: Manifest, classes: tuple[str, ...], shown: tuple[str, ...]
-    ) -> Mapping[Offer, Sequence[str]]:
+    ) -> Mapping[AnnotationKind, Sequence[str]]:
         ids = {name: (self._ids or {}).get(name) for name in classes}
         names = [self._layout.labels[number] for number in self._labels]
         values = [[case.labels[number] for number in self._labels] if case.labels else [] for case in self._cases]
@@ -179,8 +179,8 @@ class FileSource(Source):
         boxed = [name for name in chosen if name in shown]
         return (*boxed, *sorted(centred.difference(boxed)))
 
-    def _bits(self, case: Case, files: Manifest) -> int:
-        """Return the ids that the masks of an image hold, as bits; 0 where classes overlap."""
+    def _mask_ids(self, case: Case, files: Manifest) -> int:
+        """Return the bit set of ids in the masks of an image, 0 if classes overlap."""
         if self._layout.overlapping:
             return 0
         return next((values_in(mask, files) for mask in case.masks), 0)
@@ -200,33 +200,33 @@ class FileSource(Source):
         return read(self._root / path, "image")
 
     def fitted(self, row: int, settings: ImageSettings) -> tuple[Pixels, tuple[int, int]] | None:
-        """Return an image as reading left it; see `Source.fitted`."""
+        """Return a cached resized image; see `Source.fitted`."""
         path = self._cases[row].path
-        left = self._extracts.image(self._listing.state(path), settings) if self._extracts is not None else None
-        if left is not None:
+        extract = self._extracts.image(self._listing.state(path), settings) if self._extracts is not None else None
+        if extract is not None:
             self._check_unchanged([path])
-        return left
+        return extract
 
     def forget_fitted(self, settings: ImageSettings) -> None:
-        """Drop what reading left; see `Source.forget_fitted`."""
+        """Delete the cached images; see `Source.forget_fitted`."""
         if self._extracts is not None:
             self._extracts.forget(settings)
 
     def _decoded(self, path: str) -> Pixels:
-        """Decode a file; reading left those of masks decoded."""
-        left = self._extracts.mask(self._listing.state(path)) if self._extracts is not None else None
-        return read(self._root / path, self._listing.kind(path)) if left is None else left
+        """Decode a mask, or return it from the cache."""
+        extract = self._extracts.mask(self._listing.state(path)) if self._extracts is not None else None
+        return read(self._root / path, self._listing.kind(path)) if extract is None else extract
 
     def _check_unchanged(self, paths: Iterable[str]) -> None:
-        """Refuse files that are no longer what was listed: what is made of them is kept under their old content."""
+        """Raise `DataError` for files changed since they were listed, as results are cached by the old content."""
         for path in paths:
             listed = self._listing.files.get(path)
-            now = file_state(self._root / path)
-            if listed is None or (now != listed and not self._has_listed_content(path, now)):
-                raise DataError(_changed(self._root / path))
+            current = file_state(self._root / path)
+            if listed is None or (current != listed and not self._has_listed_content(path, current)):
+                raise DataError(_changed_message(self._root / path))
 
     def _has_listed_content(self, path: str, state: FileState | None) -> bool:
-        """Return whether a file of another state still has its bytes: it was copied, linked or got another mode."""
+        """Return whether the content of a file with a changed state (copied, linked, other mode) is unchanged."""
         if state is None or self._files is None:
             return False
         if (path, state) not in self._same_content:
@@ -237,21 +237,21 @@ class FileSource(Source):
         return True
 
     def labels(self, row: int) -> NDArray[np.float32]:
-        """Return the chosen labels, NaN where the tables say nothing."""
+        """Return the selected labels, NaN if unknown."""
         values = self._cases[row].labels
         return np.array([values[number] if values else np.nan for number in self._labels], np.float32)
 
     def boxes(self, row: int) -> tuple[Box, ...]:
-        """Return the boxes of the chosen classes."""
-        wanted = self._settings.classes
-        return tuple(box for box in self._cases[row].boxes if wanted is None or box.name in wanted)
+        """Return the boxes of the selected classes."""
+        chosen = self._settings.classes
+        return tuple(box for box in self._cases[row].boxes if chosen is None or box.name in chosen)
 
     def centres(self, row: int) -> Mapping[str, tuple[float, float]]:
         """Return the centre points by structure."""
         return {name: (x, y) for name, x, y in self._cases[row].centres}
 
     def masks(self, row: int) -> Pixels:
-        """Return the masks of the chosen classes; a class without a file is empty where classes overlap."""
+        """Return the masks of the selected classes; if classes overlap, classes without a file are empty."""
         case, known = self._cases[row], self._layout.classes
         if not case.masks:
             raise DataError(f"{case.id} has no mask; allowed: rows whose offers['masks'] is not empty; leave it out")
@@ -260,12 +260,12 @@ class FileSource(Source):
             if self._ids is None:
                 raise RuntimeError("the ids of classes are known once the index is read: call index first")
             return exclusive(self._decoded, case, list(self._ids.values()), self._ignored)
-        wanted = self._settings.classes or known or ()
-        shown = [name for name in wanted if name in (known or ())]
-        return overlapping(self._decoded, case, self._size(case), shown)
+        chosen = self._settings.classes or known or ()
+        classes = [name for name in chosen if name in (known or ())]
+        return overlapping(self._decoded, case, self._size(case), classes)
 
     def _size(self, case: Case) -> tuple[int, int]:
-        """Return width and height of the masks of an image, where its classes overlap."""
+        """Return width and height of the masks of an image with overlapping classes."""
         if case.size is not None:
             return case.size
         drawn = [mask.path for mask in case.masks if isinstance(mask, MaskFile)]
@@ -277,14 +277,16 @@ class FileSource(Source):
         return width, height
 
 
-def _changed(path: Path) -> str:
+def _changed_message(path: Path) -> str:
     return (
         f"{path} changed since it was indexed; allowed: unchanged files while a study runs; run the study again to "
         "plan with what is there now"
     )
 
 
-def _unused(classes: tuple[str, ...], shown: Sequence[str]) -> tuple[str, ...]:
-    """Return the classes that no mask shows; none where nothing has masks."""
-    held = [int(bits, 16) for bits in shown if bits]
-    return tuple(name for number, name in enumerate(classes) if held and not any(bits >> number & 1 for bits in held))
+def _unused_classes(classes: tuple[str, ...], shown: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes that occur in no mask; none for data without masks."""
+    shown_bits = [int(bits, 16) for bits in shown if bits]
+    return tuple(
+        name for number, name in enumerate(classes) if shown_bits and not any(bits >> number & 1 for bits in shown_bits)
+    )

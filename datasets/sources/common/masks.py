@@ -1,4 +1,4 @@
-"""The masks of an image, files or runs, as one array and as one digest."""
+"""Masks of an image (files or run lengths) as an array and as a digest."""
 
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
@@ -13,13 +13,13 @@ from datasets.sources.common.runs import draw
 from datasets.sources.common.tables import digest
 
 Decode = Callable[[str], Pixels]
-"""Decodes the file at a path of the data set."""
+"""Function that decodes the file at a path of the data set."""
 
 
 def exclusive(decode: Decode, case: Case, ids: Sequence[int], ignored: Sequence[int] = ()) -> Pixels:
-    """Return (height, width) of 1, 2, ... where a file has these ids in turn, `IGNORE` where it has ignored ones.
+    """Return (height, width) with `ids` renumbered to 1, 2, ... and ignored ids to `IGNORE`.
 
-    All others are background.
+    All other ids become background.
     """
     (path,) = (mask.path for mask in case.masks if isinstance(mask, MaskFile))
     renumbered = np.zeros(256, np.uint8)
@@ -29,22 +29,22 @@ def exclusive(decode: Decode, case: Case, ids: Sequence[int], ignored: Sequence[
 
 
 def overlapping(decode: Decode, case: Case, size: tuple[int, int], classes: Sequence[str]) -> Pixels:
-    """Return (classes, height, width) of 0/1, `size` being (width, height); several masks of one class are united."""
+    """Return (classes, height, width) of 0/1, `size` is (width, height); masks of the same class are merged."""
     width, height = size
     united = np.zeros((len(classes), height, width), np.uint8)
     for mask in case.masks:
         if mask.name not in classes:
             continue
-        whole = united[classes.index(mask.name)]
+        union = united[classes.index(mask.name)]
         if isinstance(mask, MaskFile):
-            _unite(whole, decode(mask.path), mask, case.id)
+            _unite(union, decode(mask.path), mask, case.id)
         else:
-            np.maximum(whole, draw(mask.runs, (width, height), f"{case.id}: mask of {mask.name}"), out=whole)
+            np.maximum(union, draw(mask.runs, (width, height), f"{case.id}: mask of {mask.name}"), out=union)
     return united
 
 
 def masks_digest(case: Case, files: Manifest, ids: Mapping[str, int | None], ignored: Sequence[int] = ()) -> str:
-    """Hash what the chosen classes' masks hold; `ids` by class, None where each class has masks of its own."""
+    """Hash the masks of the selected classes. `ids` by class, None if each class has separate masks."""
     if not case.masks or not ids:
         return ""
     used = [_content(mask, files) for mask in case.masks if mask.name in ("", *ids)]
@@ -53,26 +53,26 @@ def masks_digest(case: Case, files: Manifest, ids: Mapping[str, int | None], ign
 
 
 def values_in(mask: MaskFile | MaskRuns, files: Manifest) -> int:
-    """Return the numbers that a mask holds as bits, as far as it can be read; of runs 0 and 1."""
+    """Return the bit set of values in a mask, 0 if it cannot be read; run lengths have values 0 and 1."""
     if isinstance(mask, MaskRuns):
         return 2 if mask.runs else 1
-    at = files.positions.get(mask.path)
-    return int(files.values[at] or "0", 16) if at is not None else 0
+    position = files.positions.get(mask.path)
+    return int(files.values[position] or "0", 16) if position is not None else 0
 
 
 def _content(mask: MaskFile | MaskRuns, files: Manifest) -> tuple[object, ...] | None:
     if isinstance(mask, MaskRuns):
         return mask.name, None, blake2b(mask.runs, digest_size=16).hexdigest()
-    at = files.positions.get(mask.path)
-    return (mask.name, mask.place, files.content[at]) if at is not None else None
+    position = files.positions.get(mask.path)
+    return (mask.name, mask.place, files.content[position]) if position is not None else None
 
 
-def _unite(whole: Pixels, part: Pixels, mask: MaskFile, image: str) -> None:
+def _unite(union: Pixels, part: Pixels, mask: MaskFile, image: str) -> None:
     x, y = mask.place[:2] if mask.place else (0, 0)
-    target = whole[y : y + part.shape[0], x : x + part.shape[1]]
+    target = union[y : y + part.shape[0], x : x + part.shape[1]]
     if target.shape != part.shape:
         raise DataError(
-            f"{image}: {mask.path} at ({x}, {y}) does not fit into {whole.shape[1]} x {whole.shape[0]} pixels; "
+            f"{image}: {mask.path} at ({x}, {y}) does not fit into {union.shape[1]} x {union.shape[0]} pixels; "
             "allowed: inside the image; correct mask or table"
         )
     np.maximum(target, part, out=target)

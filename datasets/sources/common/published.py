@@ -1,4 +1,4 @@
-"""What the tables of a published layout say of its images, in one form for all layouts."""
+"""Common representation of the tables of all layouts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from datasets.source import Box
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskFile:
-    """A mask file. `name` is its class, "" where it holds the ids of all; `place` (x, y, width, height)
-    says where a cropped one belongs, None where it covers the image."""
+    """A mask file. `name` is its class, "" for a mask of class ids. `place` is the position (x, y, width, height) of a
+    cropped mask, None if it covers the image."""
 
     path: str
     name: str = ""
@@ -19,8 +19,8 @@ class MaskFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskRuns:
-    """A mask of one class that a table holds, where classes overlap; `runs` as in `datasets.sources.common.runs`.
-    Without runs the class is known to be absent."""
+    """A mask of one class given in a table, for overlapping classes; `runs` as in `datasets.sources.common.runs`.
+    Empty runs mean that the class is absent."""
 
     name: str
     runs: bytes
@@ -28,9 +28,9 @@ class MaskRuns:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """What a layout says of one image. `labels` as `Published.labels` orders them, or none at all.
+    """One image of a layout. `labels` are in the order of `Published.labels`, or empty.
 
-    Without `patient` the image belongs to the patient that its DICOM file names, else to one of its own.
+    Without `patient`, the PatientID of the DICOM file is used, else the image counts as a separate patient.
     """
 
     id: str
@@ -38,13 +38,13 @@ class Case:
     patient: str = ""
     category: str = ""
     official: Literal["train", "validation", "test", ""] = ""
-    """The publisher's own split."""
+    """The split defined by the publisher."""
     size: tuple[int, int] | None = None
-    """(width, height) in pixels, where the tables state it."""
+    """(width, height) in pixels, if given in the tables."""
     labels: tuple[float, ...] = ()
     boxes: tuple[Box, ...] = ()
     boxed: bool = False
-    """Whether boxes were looked for: an image that then has none shows nothing, and is learned as such."""
+    """Whether the image was annotated with boxes; without a box it then is a negative example."""
     centres: tuple[tuple[str, float, float], ...] = ()
     masks: tuple[MaskFile | MaskRuns, ...] = ()
     remark: str = ""
@@ -52,7 +52,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What the tables of a layout say. `classes` None: exclusive ids without names, class_1, class_2, ..."""
+    """The tables of a layout. `classes` None: exclusive classes without names, class_1, class_2, ..."""
 
     cases: Sequence[Case]
     classes: tuple[str, ...] | None = ()

@@ -1,7 +1,7 @@
-"""Masks written as runs of pixels or as polygons in tables: Kaggle's and COCO's notations in one form.
+"""Conversion of run lengths and polygons (Kaggle's and COCO's notations) to a common format.
 
-The form: (start, length) of each run of foreground, counted from 0 down the columns, as little-endian
-unsigned 32-bit numbers. No bytes are an empty mask.
+The format: (start, length) of each run of foreground, counted from 0 in column-major order, as little-endian
+unsigned 32-bit integers. An empty mask has no bytes.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from datasets.source import Pixels
 Numbers = NDArray[np.int64]
 
 TOLERANCE = 1.0
-"""Pixels a box, point or corner may lie outside: published ones are often rounded outwards."""
+"""Pixels by which a box, point or corner may exceed the image: published ones are often rounded outwards."""
 LIMIT = 2**31
-"""Pixels no image has; larger numbers are refused before they are added up."""
+"""Upper bound of pixels; larger numbers are an error, which avoids overflow."""
 REMEDY = "correct or remove the annotation"
 
 
 def absolute_runs(text: str, place: str) -> bytes:
-    """Kaggle's usual notation: start and length of each run, starts from 1. Raises `DataError` naming `place`."""
+    """Convert Kaggle's usual notation: start (from 1) and length of each run. Raises `DataError` naming `place`."""
     starts, lengths = _pairs(text, place)
     if len(starts) and starts.min() < 1:
         raise DataError(f"{place}: a run starts at {starts.min()}; allowed: 1 or more; {REMEDY}")
@@ -30,22 +30,22 @@ def absolute_runs(text: str, place: str) -> bytes:
 
 
 def relative_runs(text: str, place: str) -> bytes:
-    """SIIM-ACR's notation: each start counts from the end of the run before, the first from 0."""
+    """Convert SIIM-ACR's notation: starts are relative to the end of the previous run, the first to 0."""
     gaps, lengths = _pairs(text, place)
     return _packed(np.cumsum(gaps + lengths) - lengths, lengths)
 
 
 def counted_runs(counts: Sequence[int], place: str, *, pixels: int) -> bytes:
-    """COCO's uncompressed notation: lengths of background and foreground in turn, `pixels` together."""
+    """Convert COCO's uncompressed notation: alternating lengths of background and foreground, `pixels` in total."""
     numbers = _numbers(counts, place)
-    if numbers.sum() < pixels:  # those past the end are told of with the image
+    if numbers.sum() < pixels:  # runs past the end are reported with the image
         raise DataError(f"{place}: runs of {numbers.sum()} pixels; allowed: {pixels}, all of its image's; {REMEDY}")
     starts = np.cumsum(numbers) - numbers
     return _packed(starts[1::2], numbers[1::2])
 
 
 def compressed_runs(text: str, place: str, *, pixels: int) -> bytes:
-    """COCO's compressed notation of the same lengths: groups of five bits, differences from the fourth on."""
+    """Convert COCO's compressed notation: groups of five bits, differences from the fourth length on."""
     bits = np.frombuffer(text.encode(), np.uint8).astype(np.int64) - 48
     if len(bits) and (bits.min() < 0 or bits.max() > 63 or bits[-1] & 32):
         raise DataError(f"{place}: '{text[:20]}' are no compressed run lengths; allowed: whole ones of COCO; {REMEDY}")
@@ -68,17 +68,17 @@ def polygon_runs(polygons: Sequence[Sequence[float]], size: tuple[int, int], pla
 
     for polygon in polygons:
         _check_polygon(polygon, size, place)
-    found = mask.frPyObjects([list(polygon) for polygon in polygons], size[1], size[0]) if polygons else []
-    return b"".join(compressed_runs(part["counts"].decode(), place, pixels=size[0] * size[1]) for part in found)
+    encoded = mask.frPyObjects([list(polygon) for polygon in polygons], size[1], size[0]) if polygons else []
+    return b"".join(compressed_runs(part["counts"].decode(), place, pixels=size[0] * size[1]) for part in encoded)
 
 
 def last_pixel(runs: bytes) -> int:
-    """Return how many pixels an image needs at least, 0 for an empty mask."""
+    """Return the end of the last run, 0 for an empty mask."""
     return int(_unpacked(runs).sum(axis=1).max(initial=0))
 
 
 def draw(runs: bytes, size: tuple[int, int], place: str) -> Pixels:
-    """Return (height, width) of 0/1 for (width, height); raises `DataError` where runs leave the image."""
+    """Return (height, width) of 0/1 for (width, height); raises `DataError` if runs exceed the image."""
     width, height = size
     if last_pixel(runs) > width * height:
         raise DataError(past_the_end(runs, size, place))
@@ -89,7 +89,7 @@ def draw(runs: bytes, size: tuple[int, int], place: str) -> Pixels:
 
 
 def past_the_end(runs: bytes, size: tuple[int, int], place: str) -> str:
-    """Say that runs leave an image."""
+    """Return the message for runs that exceed an image."""
     return (
         f"{place} runs past the end (to pixel {last_pixel(runs)}); allowed: up to {size[0] * size[1]}, the pixels "
         f"of its image; {REMEDY}"

@@ -1,4 +1,4 @@
-"""Tables beside the images: read strictly, and named by file and line when they are wrong."""
+"""Strict reading of CSV tables; errors name file and line."""
 
 import csv
 import json
@@ -14,25 +14,25 @@ from datasets.decoding.text import read_text
 from datasets.errors import DataError
 
 MISSING = frozenset({"nan", "none", "null", "na", "n/a", "<na>", "#n/a", "-", "--", "?", "unknown", "missing"})
-"""How programs and people write a missing value; compared without regard to case."""
+"""Common notations of a missing value; case-insensitive."""
 WHOLE_NUMBER = re.compile(r"0*(\d+)(?:\.0*)?", re.ASCII)
 ROUNDED_NUMBER = re.compile(r"\d(?:\.\d+)?[Ee]\+\d+", re.ASCII)
-"""How spreadsheets show numbers of more than 11 digits."""
+"""Notation of spreadsheets for numbers with more than 11 digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of a table; `place` says where it stands."""
+    """One line of a table; `place` is file and line number for messages."""
 
     place: str
     values: Mapping[str, str]
 
     def __getitem__(self, column: str) -> str:
-        """Return the text of a column, stripped, "" where the column is missing."""
+        """Return the stripped text of a column, "" if the column is missing."""
         return (self.values.get(column) or "").strip()
 
     def name(self, column: str) -> str:
-        """Return a column that names something, or raise `DataError`."""
+        """Return a column that must not be empty, or raise `DataError`."""
         if self[column].casefold() in {"", *MISSING}:
             raise DataError(f"{self.place}: {column} is '{self[column]}'; allowed: a name; fill it in")
         return self[column]
@@ -40,7 +40,7 @@ class Line:
     def number(self, column: str) -> float:
         """Return a column as a finite number, or raise `DataError`."""
         try:
-            value = float("nan") if "_" in self[column] else float(self[column])  # Python reads 1_0 as 10
+            value = float("nan") if "_" in self[column] else float(self[column])  # Python parses 1_0 as 10
         except ValueError:
             value = float("nan")
         if value - value != 0:
@@ -61,10 +61,10 @@ class Line:
 
 
 def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> tuple[tuple[str, ...], list[Line]]:
-    """Return the stripped header and the lines of a CSV file that has at least `columns`.
+    """Return the stripped header and the lines of a CSV file with at least `columns`.
 
-    Raises `DataError`, also where a line has another number of fields than the header, as values would be shifted, and
-    for a column that is `optional` but for its case. Empty lines, with or without commas, are skipped.
+    Raises `DataError`, also for lines whose number of fields differs from the header, as values would be shifted, and
+    for columns that differ from an `optional` one in case only. Empty lines, with or without commas, are skipped.
     """
     reader = csv.reader(StringIO(read_text(path), newline=""), strict=True)
     try:
@@ -72,7 +72,7 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
     except csv.Error as error:
         raise DataError(f"{path} line {reader.line_num} is no CSV ({error}); allowed: CSV; correct it") from error
     header = [name.strip() for name in rows[0][1]] if rows else []
-    repeated = [name for name, times in Counter(header).items() if name and times > 1]
+    repeated = [name for name, count in Counter(header).items() if name and count > 1]
     if repeated:
         raise DataError(f"{path} has the column '{repeated[0]}' twice; allowed: each column once; rename one")
     missing = [column for column in columns if column not in header]
@@ -82,17 +82,17 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
         raise DataError(
             f"{path} lacks the columns {missing}; allowed: a header with {list(columns)}, found {header}; {remedy}"
         )
-    unlike = [name for name in header if name not in optional and name.casefold() in optional]
-    if unlike:
+    misspelled = [name for name in header if name not in optional and name.casefold() in optional]
+    if misspelled:
         raise DataError(
-            f"{path} has the column '{unlike[0]}', which is not read; allowed: {', '.join(optional)}, in small "
+            f"{path} has the column '{misspelled[0]}', which is not read; allowed: {', '.join(optional)}, in small "
             "letters; rename it"
         )
     return tuple(header), [_line(f"{path} line {number}", header, row) for number, row in rows[1:]]
 
 
 def _line(place: str, header: Sequence[str], row: Sequence[str]) -> Line:
-    named = max((place for place, name in enumerate(header, 1) if name), default=0)  # spreadsheets leave empty ones
+    named = max((place for place, name in enumerate(header, 1) if name), default=0)  # spreadsheets add empty columns
     if len(row) < named or any(row[len(header) :]):
         raise DataError(
             f"{place} has {len(row)} fields; allowed: {named}, as the header; put values that hold a comma in quotes"
@@ -101,10 +101,9 @@ def _line(place: str, header: Sequence[str], row: Sequence[str]) -> Line:
 
 
 def check_patients(named: Iterable[tuple[str, str]]) -> None:
-    """Raise `DataError` for a patient that stands for a missing value, and for one who is written in two ways.
+    """Raise `DataError` for patient ids that are missing values, rounded numbers, or written in two ways.
 
-    Also for numbers that a spreadsheet has rounded, as several patients would be one. `named` are places of tables and
-    the patients named there.
+    Rounding by a spreadsheet would merge several patients. `named` are pairs of (file and line, patient).
     """
     written: dict[str, tuple[str, str]] = {}
     for place, name in named:
@@ -118,36 +117,36 @@ def check_patients(named: Iterable[tuple[str, str]]) -> None:
                 f"{place}: patient is '{name}', which stands for a missing value; allowed: a name for each patient; "
                 "fill it in"
             )
-        other_place, other = written.setdefault(_number(name), (place, name))
-        if other != name:
+        first_place, first_name = written.setdefault(_number(name), (place, name))
+        if first_name != name:
             raise DataError(
-                f"{place}: patient is '{name}', and '{other}' in {other_place}; allowed: one way to write a number; "
-                "correct one"
+                f"{place}: patient is '{name}', and '{first_name}' in {first_place}; allowed: one way to write a "
+                "number; correct one"
             )
 
 
 def _number(name: str) -> str:
-    """Return a whole number in one form, and other names as they are: 12, 012 and 12.0 are one patient."""
-    whole = WHOLE_NUMBER.fullmatch(name)
-    return whole[1] if whole else name
+    """Normalise integers, so that 12, 012 and 12.0 are the same patient; return other names unchanged."""
+    match = WHOLE_NUMBER.fullmatch(name)
+    return match[1] if match else name
 
 
 def by_id(lines: Sequence[Line], column: str, suffix: str = "") -> dict[str, Line]:
-    """Return each line by its id without the suffix; raise `DataError` for one that stands there twice."""
-    found: dict[str, Line] = {}
+    """Return the lines by id without the suffix. Raises `DataError` for duplicate ids."""
+    lines_by_id: dict[str, Line] = {}
     for line in lines:
         if not line[column].endswith(suffix) or line[column] == suffix:
             raise DataError(f"{line.place}: {column} is '{line[column]}'; allowed: NAME{suffix}; correct the line")
         name = line[column].removesuffix(suffix)
-        if name in found:
-            raise DataError(f"{line.place}: {line[column]} stands here twice; allowed: one line an id; remove one")
-        found[name] = line
-    return found
+        if name in lines_by_id:
+            raise DataError(f"{line.place}: {line[column]} is listed twice; allowed: one line an id; remove one")
+        lines_by_id[name] = line
+    return lines_by_id
 
 
-def require_images(wanted: Iterable[str], found: Container[str], table: Path) -> None:
-    """Raise `DataError` where images that a table names are not there."""
-    missing = [name for name in wanted if name not in found]
+def require_images(names: Iterable[str], available: Container[str], table: Path) -> None:
+    """Raise `DataError` if images named by a table are missing."""
+    missing = [name for name in names if name not in available]
     if missing:
         raise DataError(
             f"{table} names {len(missing)} images that are not there ({missing[0]}); allowed: all of them; complete "
@@ -155,14 +154,14 @@ def require_images(wanted: Iterable[str], found: Container[str], table: Path) ->
         )
 
 
-def choose(known: Sequence[str], wanted: Sequence[str] | None, key: str, where: object) -> tuple[str, ...]:
-    """Return the wanted names, all where none are wanted; raise `DataError` for one that is not known."""
-    unknown = [name for name in wanted or () if name not in known]
+def choose(known: Sequence[str], chosen: Sequence[str] | None, key: str, location: object) -> tuple[str, ...]:
+    """Return the chosen names, all if None is given. Raises `DataError` for unknown names."""
+    unknown = [name for name in chosen or () if name not in known]
     if unknown:
-        raise DataError(f"{key}: {unknown} not in {where}; allowed: {list(known)}; choose among these")
-    return tuple(known if wanted is None else wanted)
+        raise DataError(f"{key}: {unknown} not in {location}; allowed: {list(known)}; choose among these")
+    return tuple(known if chosen is None else chosen)
 
 
 def digest(*parts: object) -> str:
-    """BLAKE2b-128 of texts, numbers and lists of them."""
+    """Return the BLAKE2b-128 hash of texts, numbers and lists of them."""
     return blake2b(json.dumps(parts, ensure_ascii=False).encode(), digest_size=16).hexdigest()

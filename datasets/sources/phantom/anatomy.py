@@ -1,4 +1,4 @@
-"""Anatomy of a generated chest: who the patient is, and outlines in shares of the image's side."""
+"""Anatomy of generated chests: patient parameters and outlines, in fractions of the image side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ LUNG = (
 
 @dataclass(frozen=True, kw_only=True)
 class Patient:
-    """What stays the same in all images of a patient. Lengths in shares of the image's side."""
+    """Parameters common to all images of a patient; lengths in fractions of the image side."""
 
     lung_width: float
     lung_height: float
@@ -40,7 +40,7 @@ class Patient:
 
 
 def draw_patient(random: np.random.Generator) -> Patient:
-    """Draw a patient. About every second has opacities in some images, every fourth a large heart."""
+    """Sample a patient. About half have opacities in some of their images, a quarter an enlarged heart."""
     cardiomegaly = bool(random.random() < 0.25)
     return Patient(
         lung_width=random.uniform(0.23, 0.29),
@@ -60,7 +60,7 @@ def draw_patient(random: np.random.Generator) -> Patient:
 
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """How the patient stands in one image: middle, top of the lungs, tilt in radians, depth of breath."""
+    """Pose of the patient in one image: midline, top of the lungs, tilt in radians, depth of inspiration."""
 
     middle: float
     top: float
@@ -68,13 +68,13 @@ class Pose:
     breath: float
 
     def place(self, points: Points) -> Points:
-        """Tilt outlines about the image's centre."""
+        """Rotate outlines about the centre of the image."""
         turn = np.array([[np.cos(self.tilt), -np.sin(self.tilt)], [np.sin(self.tilt), np.cos(self.tilt)]])
         return np.asarray((points - 0.5) @ turn.T + 0.5)
 
 
 def draw_pose(random: np.random.Generator, *, tilt: float) -> Pose:
-    """Draw a pose; `tilt` is its standard deviation in radians."""
+    """Sample a pose; `tilt` is the standard deviation of the tilt in radians."""
     return Pose(
         middle=0.5 + random.uniform(-0.025, 0.025),
         top=random.uniform(0.12, 0.18),
@@ -84,7 +84,7 @@ def draw_pose(random: np.random.Generator, *, tilt: float) -> Pose:
 
 
 def smooth(corners: Sequence[tuple[float, float]] | Points, *, steps: int = 8) -> Points:
-    """Closed Catmull-Rom spline through the corners."""
+    """Return a closed Catmull-Rom spline through the corners."""
     p1 = np.asarray(corners, np.float64)
     p0, p2, p3 = np.roll(p1, 1, 0), np.roll(p1, -1, 0), np.roll(p1, -2, 0)
     t = (np.arange(steps) / steps)[None, :, None]
@@ -94,7 +94,7 @@ def smooth(corners: Sequence[tuple[float, float]] | Points, *, steps: int = 8) -
 
 
 def lung(patient: Patient, pose: Pose, *, side: int) -> Points:
-    """Outline of the right (side -1, left in the image) or left (+1) lung."""
+    """Return the outline of the right (side -1, left in the image) or left (+1) lung."""
     u, v = np.array(LUNG).T
     height = patient.lung_height * pose.breath * (1.0 if side < 0 else 1.02)
     x = pose.middle + side * (patient.mediastinum + u * patient.lung_width)
@@ -102,7 +102,7 @@ def lung(patient: Patient, pose: Pose, *, side: int) -> Points:
 
 
 def heart(patient: Patient, pose: Pose) -> Points:
-    """Outline of the heart: a tilted, slightly pointed oval left of the middle, on the diaphragm."""
+    """Return the outline of the heart: a tilted, slightly pointed oval left of the middle, on the diaphragm."""
     angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     x, y = patient.heart_width * np.cos(angle), patient.heart_height * np.sin(angle)
     x *= 1 + 0.12 * np.sin(angle)
@@ -114,7 +114,7 @@ def heart(patient: Patient, pose: Pose) -> Points:
 
 
 def body(patient: Patient, pose: Pose) -> Points:
-    """Outline of shoulders and trunk."""
+    """Return the outline of shoulders and trunk."""
     half = patient.body
     corners = [(-0.09, -0.1), (0.09, -0.1), (0.10, 0.05), (half * 0.85, 0.11), (half, 0.25), (half * 0.94, 0.6)]
     right = [*corners[1:], (half * 0.98, 1.1)]
@@ -123,7 +123,7 @@ def body(patient: Patient, pose: Pose) -> Points:
 
 
 def ribs(patient: Patient, pose: Pose) -> list[Points]:
-    """Lines of posterior ribs, which bow outwards from the spine, and of the steeper anterior ones."""
+    """Return lines of the posterior ribs, curved outwards from the spine, and of the steeper anterior ribs."""
     lines = []
     along = np.linspace(0, 1, 16)
     height = patient.lung_height * pose.breath
@@ -141,7 +141,7 @@ def ribs(patient: Patient, pose: Pose) -> list[Points]:
 
 
 def clavicles(patient: Patient, pose: Pose) -> list[Points]:
-    """Lines of both collar bones."""
+    """Return the lines of both clavicles."""
     along = np.linspace(0, 1, 16)
     rise = 0.05 * np.sin(along * np.pi) - 0.05 * along
     return [
@@ -151,7 +151,7 @@ def clavicles(patient: Patient, pose: Pose) -> list[Points]:
 
 
 def draw_tube(pose: Pose, random: np.random.Generator) -> Points:
-    """Line of an endotracheal or a nasogastric tube."""
+    """Sample the line of an endotracheal or a nasogastric tube."""
     length = random.choice([0.30, 0.85])
     along = np.linspace(0, 1, 32)
     x = pose.middle + random.uniform(-0.02, 0.02) + 0.015 * np.sin(along * random.uniform(2, 5))
@@ -162,7 +162,7 @@ def draw_tube(pose: Pose, random: np.random.Generator) -> Points:
 def draw_opacities(
     patient: Patient, pose: Pose, random: np.random.Generator
 ) -> tuple[tuple[float, float, float, float], ...]:
-    """Draw one to three blobs (x, y, radius, density), rather in the lower and outer lungs."""
+    """Sample one to three blobs (x, y, radius, density), mostly in the lower and outer lungs."""
     blobs = []
     for _ in range(int(random.integers(1, 4))):
         side = int(random.choice([-1, 1]))

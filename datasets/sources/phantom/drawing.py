@@ -1,4 +1,4 @@
-"""Draws a generated radiograph: absorption along the beam first, then how a style shows it."""
+"""Rendering of generated radiographs: absorption along the beam, then the appearance of a style."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,12 +17,12 @@ Style = Literal["a", "b", "c"]
 
 MARK_PLACES = {"L": (0.90, 0.10), "AP": (0.80, 0.14), "R": (0.10, 0.14), "0417": (0.70, 0.92)}
 TUBE_WIDTH = 0.009
-"""Of the side; a few pixels where images are small."""
+"""Fraction of the side; a few pixels in small images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """How a machine shows absorption. Noise, shading and stripes in shares of the grey range."""
+    """Appearance of a style. Noise, shading and stripes in fractions of the grey range."""
 
     contrast: float
     exposure: float
@@ -54,24 +54,24 @@ LOOKS: dict[Style, Look] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One image: patient, pose and what lies in it, at `size` native pixels."""
+    """One image: patient, pose, opacities and tube, rendered at `size` x `size` pixels."""
 
     size: int
     patient: Patient
     pose: Pose
     blobs: tuple[tuple[float, float, float, float], ...]
-    """Opacities: x, y, radius in shares of the side, density."""
+    """Opacities: x, y, radius in fractions of the side, density."""
     tube: Points | None
     pattern: int
-    """Seed of vessels, noise and the opacities' texture."""
+    """Seed of vessels, noise and the texture of opacities."""
 
     def filled(self, outline: Points) -> Pixels:
-        """(size, size) 0/1 of a closed outline."""
+        """Return the (size, size) mask, 0/1, of a closed outline."""
         canvas = np.zeros((self.size, self.size), np.uint8)
         return np.asarray(cv2.fillPoly(canvas, [self._fixed(outline)], 1, shift=4), np.uint8)
 
     def stroked(self, lines: list[Points], width: float) -> Pixels:
-        """(size, size) 0..255 of lines of a width in shares of the side."""
+        """Return (size, size) of 0..255 with antialiased lines; `width` is a fraction of the side."""
         canvas = np.zeros((self.size, self.size), np.uint8)
         thickness = max(1, round(width * self.size))
         fixed = [self._fixed(line) for line in lines]
@@ -82,18 +82,18 @@ class Scene:
 
     @cached_property
     def lungs(self) -> tuple[Pixels, Pixels]:
-        """Right and left lung, 0/1."""
+        """Masks of right and left lung, 0/1."""
         right, left = (self.filled(anatomy.lung(self.patient, self.pose, side=side)) for side in (-1, 1))
         return right, left
 
     @cached_property
     def heart(self) -> Pixels:
-        """Heart, 0/1."""
+        """Mask of the heart, 0/1."""
         return self.filled(anatomy.heart(self.patient, self.pose))
 
     @cached_property
     def density(self) -> Plane:
-        """Density of opacities in the lungs, 0 and above."""
+        """Density of opacities in the lungs, non-negative."""
         field = np.zeros((self.size, self.size), np.float32)
         if not self.blobs:
             return field
@@ -105,7 +105,7 @@ class Scene:
         return np.asarray(field * np.maximum(*self.lungs), np.float32)
 
     def masks(self) -> dict[str, Pixels]:
-        """(size, size) 0/1 by class; an opacity ends where its density has fallen to 0.4."""
+        """Return (size, size) masks, 0/1, by class; opacities are thresholded at a density of 0.4."""
         line = self.stroked([self.tube], TUBE_WIDTH) > 127 if self.tube is not None else np.zeros_like(self.heart)
         right, left = self.lungs
         return {
@@ -117,13 +117,13 @@ class Scene:
         }
 
     def _clouds(self, scale: float, *, seed: int) -> Plane:
-        """Smooth noise of unit variance, its grains `scale` of the side wide."""
+        """Return smooth noise of unit variance with a grain size of `scale` (fraction of the side)."""
         cells = max(2, round(1 / scale))
         coarse = np.random.default_rng((self.pattern, seed)).standard_normal((cells, cells), np.float32)
         return np.asarray(cv2.resize(coarse, (self.size, self.size), interpolation=cv2.INTER_CUBIC), np.float32)
 
     def absorption(self) -> Plane:
-        """(size, size): what the beam loses, 0 in air to about 1 in spine and abdomen."""
+        """Return (size, size) absorption, from 0 in air to about 1 in spine and abdomen."""
         patient, pose = self.patient, self.pose
         air = self._soft(np.maximum(*self.lungs), 0.006)
         trunk = self._soft(self.filled(anatomy.body(patient, pose)), 0.02)
@@ -151,7 +151,7 @@ class Scene:
         return self.filled(pose.place(np.concatenate([left, right[::-1]])))
 
     def _vessels(self) -> Plane:
-        """Branches from both hila, thinner and fainter outwards."""
+        """Return vessels branching from both hila, thinner and fainter outwards."""
         random = np.random.default_rng((self.pattern, 4))
         total = np.zeros((self.size, self.size), np.float32)
         hilum_y = self.pose.top + self.patient.lung_height * 0.45
@@ -170,7 +170,7 @@ class Scene:
 
 
 def show(scene: Scene, look: Look, random: np.random.Generator) -> Pixels:
-    """(size, size) grey radiograph of a scene: more absorption is brighter."""
+    """Render a scene as a (size, size) grey radiograph; more absorption is brighter."""
     size = scene.size
     image = scene.absorption()
     shade = np.linspace(-0.5, 0.5, size, dtype=np.float32) * np.float32(look.shading * random.uniform(-1, 1))
@@ -186,7 +186,7 @@ def show(scene: Scene, look: Look, random: np.random.Generator) -> Pixels:
 
 
 def _framed(pixels: Pixels, look: Look, random: np.random.Generator) -> Pixels:
-    """Add orientation marks and the black border that collimation leaves."""
+    """Add orientation marks and the black border of the collimation."""
     size = len(pixels)
     for mark in look.marks:
         x, y = MARK_PLACES[mark]

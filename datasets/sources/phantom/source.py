@@ -1,4 +1,4 @@
-"""Generated chest radiographs of any number, with every kind of annotation."""
+"""Synthetic chest radiographs with all kinds of annotation."""
 
 from collections.abc import Collection, Mapping
 from functools import cached_property, lru_cache
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from datasets.sources.phantom.drawing import Scene
 
 VERSION = 1
-"""Raised when the same settings draw other images or annotations."""
+"""Increased when the same settings give different images or annotations."""
 
 CLASSES = ("right_lung", "left_lung", "heart", "opacity", "tube")
 LABELS = ("opacity", "cardiomegaly", "tube")
 BOXED = ("right_lung", "left_lung", "heart", "opacity")
 CENTRED = ("right_lung", "left_lung", "heart")
 MAX_IMAGES = 100_000
-"""More would take minutes to list."""
+"""Indexing more would take minutes."""
 UNCERTAIN = 0.06
-"""Share of labels that are NaN."""
+"""Fraction of labels that are NaN."""
 
 
 class PhantomSettings(SourceSettings):
-    """`patients` with about equally many of the `images`, drawn at `size` native pixels.
+    """`images` images of `size` pixels, distributed evenly over `patients`.
 
     Styles: a (upright, digital), b (portable: flat, bright, noisy, tilted, collimated), c (scanned film: hard,
-    grainy, uneven). Every image depends on these settings and its row alone.
+    grainy, uneven). Every image is determined by these settings and its row.
     """
 
     source: Literal["phantom"] = "phantom"
@@ -52,12 +52,12 @@ class PhantomSettings(SourceSettings):
 
     @property
     def collection(self) -> str:
-        """Namespace of patients: phantoms that differ in anything drawn share nobody."""
+        """Namespace of patients: phantoms with different images have different patients."""
         return f"phantom-{digest(VERSION, self.images, self.patients, self.seed, self.style, self.size)}"
 
 
 class PhantomSource(Source):
-    """Source of `PhantomSettings`; the index is made without drawing anything."""
+    """Source of `PhantomSettings`; the index is created without rendering images."""
 
     def __init__(self, settings: PhantomSettings) -> None:
         self._settings = settings
@@ -75,7 +75,7 @@ class PhantomSource(Source):
         return row * self._settings.patients // self._settings.images
 
     def index(self, cache: Path, progress: Progress | None = None, fits: Collection[ImageSettings] = ()) -> Index:
-        """Make the index; see `Source.index`. Nothing is cached, for nothing is read."""
+        """Return the index; see `Source.index`. Nothing is cached, as no files are read."""
         rows = range(self._settings.images)
         groups = [_patient(self._key, number).group for number in range(self._settings.patients)]
         boxed = tuple(name for name in self._classes if name in BOXED)
@@ -106,14 +106,14 @@ class PhantomSource(Source):
         return "opacity" in self._classes and bool(_findings(self._key, row, self._patient(row))["opacity"])
 
     def image(self, row: int) -> Pixels:
-        """Draw one image: (size, size)."""
+        """Render one image: (size, size)."""
         from datasets.sources.phantom.drawing import LOOKS, show
 
         scene = _scene(self._settings, row, self._patient(row))
         return show(scene, LOOKS[self._settings.style], _random(self._key, "exposure", row))
 
     def masks(self, row: int) -> Pixels:
-        """Draw the masks of one image: (classes, size, size) of 0/1."""
+        """Render the masks of one image: (classes, size, size) of 0/1."""
         masks = _scene(self._settings, row, self._patient(row)).masks()
         return np.stack([masks[name] for name in self._classes])
 
@@ -125,10 +125,10 @@ class PhantomSource(Source):
         return np.array([values[name] for name in self._labels], np.float32)
 
     def boxes(self, row: int) -> tuple[Box, ...]:
-        """Return the boxes around lungs, heart and, as one, all opacity."""
+        """Return the boxes of lungs, heart and (as one box) all opacities."""
         masks = _scene(self._settings, row, self._patient(row)).masks()
-        wanted = (name for name in self._classes if name in BOXED)
-        return tuple(_box(name, masks[name]) for name in wanted if masks[name].any())
+        names = (name for name in self._classes if name in BOXED)
+        return tuple(_box(name, masks[name]) for name in names if masks[name].any())
 
     def centres(self, row: int) -> Mapping[str, tuple[float, float]]:
         """Return the centroids of lungs and heart."""
@@ -146,12 +146,12 @@ def _patient(key: str, number: int) -> Patient:
 
 
 def _findings(key: str, row: int, patient: int) -> dict[str, bool]:
-    """Opacities come and go in a diseased patient, tubes in anyone; a large heart stays."""
-    who = _patient(key, patient)
+    """Return the findings of an image: opacities vary in diseased patients, tubes in all; cardiomegaly is constant."""
+    profile = _patient(key, patient)
     present, tube = _random(key, "findings", row).random(2)
     return {
-        "opacity": who.diseased and bool(present < 0.8),
-        "cardiomegaly": who.cardiomegaly,
+        "opacity": profile.diseased and bool(present < 0.8),
+        "cardiomegaly": profile.cardiomegaly,
         "tube": bool(tube < 0.3),
     }
 

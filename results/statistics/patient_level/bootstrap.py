@@ -1,4 +1,4 @@
-"""A bootstrap over patients with percentiles widened for small samples."""
+"""Bootstrap over patients with percentiles widened for small samples."""
 
 from functools import lru_cache
 
@@ -14,7 +14,7 @@ DRAWS = 2000
 def patient_weights(patients: int) -> Array:
     """Return how often each patient is in each draw, (draws, patients).
 
-    Equal numbers of patients are drawn alike, so that arms can be compared.
+    Equal numbers of patients have the same draws, so that arms can be compared.
     """
     random = np.random.default_rng(patients)
     return random.multinomial(patients, np.full(patients, 1 / patients), size=DRAWS).astype(np.float64)
@@ -39,7 +39,7 @@ def interval(draws: Array, patients: NDArray[np.int64] | int, confidence: float 
 
 
 def rope_probabilities(draws: Array, rope: Array) -> tuple[Array, Array, Array]:
-    """Return the shares of draws above `rope`, within -rope..rope and below -rope, over axis 0; NaN without a rope."""
+    """Return proportions of draws above `rope`, within -rope..rope and below -rope, over axis 0; NaN without a rope."""
     defined = (~np.isnan(draws)).sum(axis=0)
     count = np.where((defined > 0) & ~np.isnan(rope), defined, np.nan)
     above, below = (draws > rope).sum(axis=0) / count, (draws < -rope).sum(axis=0) / count
@@ -47,11 +47,12 @@ def rope_probabilities(draws: Array, rope: Array) -> tuple[Array, Array, Array]:
 
 
 def _quantiles(draws: Array, levels: tuple[float, float]) -> Array:
-    """Return quantiles over axis 0, of the defined draws of each series; NaN where there is none."""
+    """Return quantiles over axis 0 of the defined draws of each series; NaN without any."""
     defined = ~np.isnan(draws)
-    whole, partly = defined.all(axis=0), defined.any(axis=0) & ~defined.all(axis=0)
-    ends = np.full((2, draws.shape[1]), np.nan)
-    ends[:, whole] = np.quantile(draws[:, whole], levels, axis=0)  # several times as fast as nanquantile
-    if partly.any():
-        ends[:, partly] = np.nanquantile(draws[:, partly], levels, axis=0)
-    return ends
+    all_defined, some_defined = defined.all(axis=0), defined.any(axis=0) & ~defined.all(axis=0)
+    quantiles = np.full((2, draws.shape[1]), np.nan)
+    # np.quantile is several times as fast as np.nanquantile.
+    quantiles[:, all_defined] = np.quantile(draws[:, all_defined], levels, axis=0)
+    if some_defined.any():
+        quantiles[:, some_defined] = np.nanquantile(draws[:, some_defined], levels, axis=0)
+    return quantiles

@@ -1,4 +1,4 @@
-"""Differences of single test images between two cells, each image once."""
+"""Differences of each test image between two cells."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ CellImages = Mapping[tuple[int, int], Mapping[str, ImageValues]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageDifferences:
-    """Differences averaged over the replicates that both cells have, one split.
+    """Differences on one split, averaged over the replicates that both cells have.
 
     `series` (series,) numbers the columns of `values` (images, series), NaN where undefined; `patients` (images,)
     numbers the patients from 0; `replicates` counts the pairs.
@@ -32,7 +32,7 @@ class ImageDifferences:
 
 
 class ScoredImages:
-    """The metrics of single test images by cell."""
+    """Metrics of each test image by cell."""
 
     def __init__(self, cells: Cells, scored: Iterable[ScoredReplicate]) -> None:
         self._cells: dict[int, dict[tuple[int, int], Mapping[str, ImageValues]]] = defaultdict(dict)
@@ -41,14 +41,14 @@ class ScoredImages:
             self._cells[cells.cell_of_replicate(replicate)][replicate.fold, replicate.seed] = parts
         self._series = cells.series_numbers
 
-    def differences(self, cell: int, other: int) -> Iterator[ImageDifferences]:
-        """Yield the differences of two cells, a split at a time."""
-        own, reference = self._cells.get(cell, {}), self._cells.get(other, {})
-        for split in dict.fromkeys(split for images in own.values() for split in images):
+    def differences(self, cell: int, reference: int) -> Iterator[ImageDifferences]:
+        """Yield the differences of two cells for each split."""
+        values_of_cell, values_of_reference = self._cells.get(cell, {}), self._cells.get(reference, {})
+        for split in dict.fromkeys(split for images in values_of_cell.values() for split in images):
             pairs = [
-                (values[split], reference[place][split])
-                for place, values in own.items()
-                if split in values and split in reference.get(place, {})
+                (values[split], values_of_reference[replicate][split])
+                for replicate, values in values_of_cell.items()
+                if split in values and split in values_of_reference.get(replicate, {})
             ]
             if pairs:
                 yield self._differences(split, pairs)
@@ -66,29 +66,29 @@ class ScoredImages:
             parts.append(_values(first, images, series) - _values(second, images, series))
             names += images
             patient_of |= zip(first.images, first.patients, strict=True)
-        images_, place = np.unique(names, return_inverse=True)
+        unique_images, image_index = np.unique(names, return_inverse=True)
         return ImageDifferences(
             series=np.array([self._series[split, "case", *name] for name in series], dtype=np.int64),
-            values=_averaged(np.concatenate(parts), place, len(images_)),
-            patients=np.unique([patient_of[image] for image in images_.tolist()], return_inverse=True)[1],
+            values=_averaged(np.concatenate(parts), image_index, len(unique_images)),
+            patients=np.unique([patient_of[image] for image in unique_images.tolist()], return_inverse=True)[1],
             replicates=len(pairs),
         )
 
 
-def _averaged(values: Array, place: NDArray[np.int64], images: int) -> Array:
+def _averaged(values: Array, image_index: NDArray[np.int64], images: int) -> Array:
     """Return the mean of the defined values of each image."""
     defined = ~np.isnan(values)
     sums, counts = (np.zeros((images, values.shape[1])) for _ in range(2))
-    np.add.at(sums, place, np.where(defined, values, 0.0))
-    np.add.at(counts, place, defined)
+    np.add.at(sums, image_index, np.where(defined, values, 0.0))
+    np.add.at(counts, image_index, defined)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def _shared_images(first: ImageValues, second: ImageValues) -> tuple[str, ...]:
     if first.images == second.images:
         return first.images
-    others = set(second.images)
-    return tuple(image for image in first.images if image in others)
+    in_second = set(second.images)
+    return tuple(image for image in first.images if image in in_second)
 
 
 def _values(part: ImageValues, images: tuple[str, ...], series: Sequence[Names]) -> Array:

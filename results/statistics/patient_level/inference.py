@@ -1,4 +1,4 @@
-"""Inference with a fixed test set: over patients, for the trained networks as they are."""
+"""Inference with a fixed test set: over patients, for the trained networks."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -16,8 +16,8 @@ from results.statistics.patient_level.permutation import p_value, sign_flip_p
 from results.statistics.patient_level.sums import FixedSplit, PatientSums, ScoredReplicate, fixed_splits
 
 UNIT = "patient"
-MOST_SEEDS_FOR_NONE = 2
-"""With so few seeds, or fewer, nothing is claimed of newly trained networks."""
+MAX_SEEDS_WITHOUT_CLAIM = 2
+"""Up to this number of seeds nothing is claimed about newly trained networks."""
 NOT_SWAPPED = "not tested over patients when pooled; see aggregation case"
 
 
@@ -46,44 +46,44 @@ class PatientInference(Inference):
         return low, high
 
     def claim(self, cell: int) -> tuple[str, str]:
-        """Return what the interval of a cell's mean generalises to, and the unit that varied; "" without interval."""
+        """Return the claim of the interval of a cell's mean, and the unit that varied; "" without interval."""
         return (PATIENTS + self.suffix(cell), UNIT) if self.cells.complete[cell] else ("", "")
 
-    def compare(self, cell: int, other: int, series: Numbers) -> Comparison:
-        """Compare two complete cells in some series."""
+    def compare(self, cell: int, reference: int, series: Numbers) -> Comparison:
+        """Compare two complete cells in the given series."""
         values = self.cells.values[self.cells.row_of[cell, series]]
-        reference = self.cells.values[self.cells.row_of[other, series]]
-        differences = values - reference
+        reference_values = self.cells.values[self.cells.row_of[reference, series]]
+        differences = values - reference_values
         mean = moments(differences)[0]
         columns = {name: np.full(len(self.cells.series), np.nan) for name in
                    ("sd", "pairs", "p", "low", "high", "above", "equivalent", "below")}  # fmt: skip
         unequal = np.zeros(len(self.cells.series), dtype=bool)
-        for number, split, own, base in self._shared(cell, other):
-            where = _series(split)
-            draws = self._draws(number, cell) - self._draws(number, other)
-            patients = np.minimum(_defined(split, own), _defined(split, base))
+        for number, split, sums, ref_sums in self._common_splits(cell, reference):
+            split_series = _series(split)
+            draws = self._draws(number, cell) - self._draws(number, reference)
+            patients = np.minimum(_defined(split, sums), _defined(split, ref_sums))
             enough = patients >= FEW_FOR_INTERVAL
-            rope = np.array([self.design.rope.of(metric) for metric in self.cells.metrics[where]])
+            rope = np.array([self.design.rope.half_width(metric) for metric in self.cells.metrics[split_series]])
             low, high = _interval(draws, patients)
-            shares = (np.where(enough, share, np.nan) for share in bootstrap.rope_probabilities(draws, rope))
-            answers = (_sd(draws, patients), patients, self._p(number, cell, other), low, high, *shares)
-            for name, answer in zip(columns, answers, strict=True):
-                columns[name][where] = answer
-            unequal[where] = _unequal(split, own, base)
-        picked = {name: column[series] for name, column in columns.items()}
+            probabilities = (np.where(enough, share, np.nan) for share in bootstrap.rope_probabilities(draws, rope))
+            results = (_sd(draws, patients), patients, self._p(number, cell, reference), low, high, *probabilities)
+            for name, result in zip(columns, results, strict=True):
+                columns[name][split_series] = result
+            unequal[split_series] = _unequal(split, sums, ref_sums)
+        selected = {name: column[series] for name, column in columns.items()}
         better, equal, worse = by_direction(
-            picked["above"], picked["below"], picked["equivalent"], self.cells.directions[series]
+            selected["above"], selected["below"], selected["equivalent"], self.cells.directions[series]
         )
-        case = (self.cells.series["aggregation"].to_numpy() == "case")[series]
-        nothing = np.full(len(series), np.nan)
+        is_case = (self.cells.series["aggregation"].to_numpy() == "case")[series]
+        nan = np.full(len(series), np.nan)
         comparison = Comparison(
-            difference=mean, sd=picked["sd"], pairs=np.nan_to_num(picked["pairs"]), statistic=nothing, freedom=nothing,
-            p=picked["p"], stronger=np.maximum(picked["p"], self._seed_p(differences, cell, other)),
-            low=picked["low"], high=picked["high"], p_better=better, p_equivalent=equal, p_worse=worse,
-            test=np.where(np.isnan(picked["p"]), "", np.where(case, SIGN_FLIP, SWAP)).astype(object),
+            difference=mean, sd=selected["sd"], pairs=np.nan_to_num(selected["pairs"]), statistic=nan, freedom=nan,
+            p=selected["p"], stronger=np.maximum(selected["p"], self._seed_p(differences, cell, reference)),
+            low=selected["low"], high=selected["high"], p_better=better, p_equivalent=equal, p_worse=worse,
+            test=np.where(np.isnan(selected["p"]), "", np.where(is_case, SIGN_FLIP, SWAP)).astype(object),
             unit=np.full(len(series), UNIT, dtype=object),
-            generalises_to=np.full(len(series), PATIENTS + self.suffix(cell, other), dtype=object),
-            note=self._notes(series, picked["pairs"]),
+            generalises_to=np.full(len(series), PATIENTS + self.suffix(cell, reference), dtype=object),
+            note=self._notes(series, selected["pairs"]),
         )  # fmt: skip
         return comparison.blank(unequal[series], UNDEFINED)
 
@@ -95,41 +95,41 @@ class PatientInference(Inference):
             notes |= {text: pairs == patients} if text else {}
         return first_note(notes)
 
-    def pair_p(self, cell: int, others: Sequence[int], series: Numbers) -> Array:
-        """Return p of a complete cell against each of others, (others, series)."""
-        p = np.full((len(others), len(self.cells.series)), np.nan)
-        for place, other in enumerate(others):
-            for number, split, _, _ in self._shared(cell, other):
-                p[place, _series(split)] = self._p(number, cell, other)
+    def pair_p(self, cell: int, references: Sequence[int], series: Numbers) -> Array:
+        """Return p of a complete cell against each reference cell, (references, series)."""
+        p = np.full((len(references), len(self.cells.series)), np.nan)
+        for index, reference in enumerate(references):
+            for number, split, _, _ in self._common_splits(cell, reference):
+                p[index, _series(split)] = self._p(number, cell, reference)
         return p[:, series]
 
     def against_curve(self, cell: int, curve: Sequence[int], series: Numbers, weights: Array) -> Curve:
-        """Test a cell against the interpolation of a baseline's cells: whether the bootstrap interval has zero."""
+        """Test a cell against the interpolation of a baseline's cells: rejects if the bootstrap interval excludes 0."""
         mean = np.zeros((len(weights), len(self.cells.series)))
         rejected = np.zeros(mean.shape, dtype=bool)
         testable = np.zeros(len(self.cells.series), dtype=bool)
         for number, split in enumerate(self._splits):
             if not split.cells.keys() >= {cell, *curve}:
                 continue
-            where, own = _series(split), self._draws(number, cell)
-            reference = np.stack([self._draws(number, other) for other in curve])
+            split_series, draws = _series(split), self._draws(number, cell)
+            curve_draws = np.stack([self._draws(number, curve_cell) for curve_cell in curve])
             patients = _defined(split, split.cells[cell])
             for point, weight in enumerate(weights):
-                low, high = _interval(own - np.tensordot(weight, reference, axes=1), patients)
-                rejected[point, where] = (low > 0) | (high < 0)
-            unequal = np.stack([_unequal(split, split.cells[cell], split.cells[other]) for other in curve]).any(axis=0)
-            testable[where] = (patients >= FEW_FOR_INTERVAL) & ~unequal
+                low, high = _interval(draws - np.tensordot(weight, curve_draws, axes=1), patients)
+                rejected[point, split_series] = (low > 0) | (high < 0)
+            unequal = np.stack([_unequal(split, split.cells[cell], split.cells[number]) for number in curve])
+            testable[split_series] = (patients >= FEW_FOR_INTERVAL) & ~unequal.any(axis=0)
         means = moments(self.cells.values)[0]
         for number in series:
-            reference = means[self.cells.row_of[list(curve), number]]
-            mean[:, number] = means[self.cells.row_of[cell, number]] - weights @ reference
-            testable[number] &= not np.isnan(reference).any()
+            curve_means = means[self.cells.row_of[list(curve), number]]
+            mean[:, number] = means[self.cells.row_of[cell, number]] - weights @ curve_means
+            testable[number] &= not np.isnan(curve_means).any()
         return Curve(mean=mean[:, series], rejected=rejected[:, series], testable=testable[series])
 
-    def _shared(self, cell: int, other: int) -> Iterator[tuple[int, FixedSplit, PatientSums, PatientSums]]:
+    def _common_splits(self, cell: int, reference: int) -> Iterator[tuple[int, FixedSplit, PatientSums, PatientSums]]:
         for number, split in enumerate(self._splits):
-            if cell in split.cells and other in split.cells:
-                yield number, split, split.cells[cell], split.cells[other]
+            if cell in split.cells and reference in split.cells:
+                yield number, split, split.cells[cell], split.cells[reference]
 
     def _bootstrap(self, number: int, cell: int) -> Array:
         """Return the metrics of each draw of patients, (draws, series of the split)."""
@@ -138,56 +138,56 @@ class PatientInference(Inference):
         case = split.case_metrics(weights @ sums.values, weights @ sums.defined)
         return np.concatenate([case, split.pooled_metrics(np.tensordot(weights, sums.pixels, axes=1))], axis=1)
 
-    def _p(self, number: int, cell: int, other: int) -> Array:
-        """Return p of each series of a split; both arms give the same, so each pair is tested once."""
-        key = (number, min(cell, other), max(cell, other))
+    def _p(self, number: int, cell: int, reference: int) -> Array:
+        """Return p of each series of a split, cached for both orders of the pair."""
+        key = (number, min(cell, reference), max(cell, reference))
         if key not in self._known_p:
             split = self._splits[number]
-            self._known_p[key] = self._permuted_p(split, split.cells[cell], split.cells[other])
+            self._known_p[key] = self._permuted_p(split, split.cells[cell], split.cells[reference])
         return self._known_p[key]
 
-    def _permuted_p(self, split: FixedSplit, own: PatientSums, base: PatientSums) -> Array:
-        """Return p of each series of a split; NaN with fewer than six patients, or undefined in other images."""
-        case = sign_flip_p(own.values - base.values)
-        total, half = (own.pixels + base.pixels).sum(axis=0) / 2, (own.pixels - base.pixels) / 2
+    def _permuted_p(self, split: FixedSplit, sums: PatientSums, ref_sums: PatientSums) -> Array:
+        """Return p of each series of a split; NaN with fewer than six patients or unequal sets of defined images."""
+        case = sign_flip_p(sums.values - ref_sums.values)
+        total, half = (sums.pixels + ref_sums.pixels).sum(axis=0) / 2, (sums.pixels - ref_sums.pixels) / 2
         swapped = _swapped_difference(split, total, half)
-        observed = split.pooled_metrics(own.pixels.sum(axis=0)) - split.pooled_metrics(base.pixels.sum(axis=0))
+        observed = split.pooled_metrics(sums.pixels.sum(axis=0)) - split.pooled_metrics(ref_sums.pixels.sum(axis=0))
         pooled = p_value(swapped, observed, split.patients, columns=4 * total.size)
-        few = np.minimum(_defined(split, own), _defined(split, base)) < FEW_PATIENTS
-        return np.where(few | _unequal(split, own, base), np.nan, np.concatenate([case, pooled]))
+        few = np.minimum(_defined(split, sums), _defined(split, ref_sums)) < FEW_PATIENTS
+        return np.where(few | _unequal(split, sums, ref_sums), np.nan, np.concatenate([case, pooled]))
 
-    def _seed_p(self, differences: Array, cell: int, other: int) -> Array:
-        """Return p of a corrected t-test over the means of seeds, and over those of pretraining runs; the largest.
+    def _seed_p(self, differences: Array, cell: int, reference: int) -> Array:
+        """Return the largest p of corrected t-tests over the means of seeds and of pretraining runs.
 
         NaN below three seeds or pretraining runs, and where all seeds train on the same images.
         """
-        ratio = max(self._shared_training(one) for one in (cell, other))
+        ratio = max(self._shared_training(number) for number in (cell, reference))
         if np.isinf(ratio):
             return np.full(len(differences), np.nan)
-        groupings = {*self.cells.groupings[cell], *self.cells.groupings[other], _labels(self.cells.seed)}
+        groupings = {*self.cells.groupings[cell], *self.cells.groupings[reference], _labels(self.cells.seed)}
         p = np.full(len(differences), 0.0)
         for labels in groupings:
-            if len(set(labels)) <= MOST_SEEDS_FOR_NONE:
+            if len(set(labels)) <= MAX_SEEDS_WITHOUT_CLAIM:
                 return np.full(len(differences), np.nan)
             p = np.maximum(p, corrected(group_means(differences, labels), ratio).p)
         return p
 
     def _shared_training(self, cell: int) -> float:
-        """Return the variance that the seeds' training images have in common, as a ratio to that between seed means.
+        """Return the variance shared by the seeds' training images, as a ratio to that between seed means.
 
-        Seeds draw a share f of the same pool without replacement, once for each of K folds: a mean over these draws
+        Seeds draw a fraction f of the same pool without replacement, once for each of K folds: a mean over these draws
         varies by V (1 - f) / (K f) within the pool, the pool itself by V. Infinite where all seeds use the whole pool.
         """
-        share = float(self.cells.cells["labelled_fraction"].iloc[cell])
-        if self.design.fixed_split or share >= 1:
+        fraction = float(self.cells.cells["labelled_fraction"].iloc[cell])
+        if self.design.fixed_split or fraction >= 1:
             return float("inf")
-        return self.design.folds * share / (1 - share)
+        return self.design.folds * fraction / (1 - fraction)
 
 
 def _swapped_difference(split: FixedSplit, total: Array, half: Array) -> Callable[[Array], Array]:
     def difference(patterns: Array) -> Array:
-        moved = np.tensordot(patterns, half, axes=1)
-        return split.pooled_metrics(total + moved) - split.pooled_metrics(total - moved)
+        swapped = np.tensordot(patterns, half, axes=1)
+        return split.pooled_metrics(total + swapped) - split.pooled_metrics(total - swapped)
 
     return difference
 
@@ -197,14 +197,14 @@ def _series(split: FixedSplit) -> Numbers:
 
 
 def _defined(split: FixedSplit, sums: PatientSums) -> Numbers:
-    """Return how many patients define each series of a split."""
+    """Return the number of patients with a defined value, for each series of a split."""
     case = (sums.defined > 0).sum(axis=0)
     return np.concatenate([case, np.full(len(split.pooled_series), split.patients)])
 
 
-def _unequal(split: FixedSplit, own: PatientSums, base: PatientSums) -> NDArray[np.bool_]:
-    """Return which series other images of the one cell define than of the other: their sums are not comparable."""
-    case = (own.defined != base.defined).any(axis=0)
+def _unequal(split: FixedSplit, sums: PatientSums, ref_sums: PatientSums) -> NDArray[np.bool_]:
+    """Return which series are defined on different images in the two cells: their sums are not comparable."""
+    case = (sums.defined != ref_sums.defined).any(axis=0)
     return np.concatenate([case, np.zeros(len(split.pooled_series), dtype=bool)])
 
 
@@ -215,7 +215,7 @@ def _interval(draws: Array, patients: Numbers) -> tuple[Array, Array]:
 
 
 def _sd(draws: Array, patients: Numbers) -> Array:
-    """Return the standard deviation of a patient's difference that the bootstrap's standard error implies."""
+    """Return the standard deviation of a patient's difference, derived from the bootstrap's standard error."""
     mean, sd, _ = moments(draws.T)
     return np.where(varies(sd, mean), sd, np.nan) * np.sqrt(patients)
 

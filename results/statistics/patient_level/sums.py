@@ -1,4 +1,4 @@
-"""Test images of a fixed test set by cell: sums over each patient's images, from which patient-level tests follow."""
+"""Sums over each patient's test images by cell, for tests over the patients of a fixed test set."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from results.statistics.estimates import Array
 
 
 class ScoredReplicate(NamedTuple):
-    """A replicate and the metrics and counts of its single test images."""
+    """A replicate, and the metrics and counts of each of its test images."""
 
     replicate: Replicate
     images: Sequence[ImageValues]
@@ -23,7 +23,7 @@ class ScoredReplicate(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PatientSums:
-    """What the images of each patient add up to in one cell.
+    """Sums over the images of each patient in one cell.
 
     `values` and `defined` (patients, case series) are sums over images of metrics, averaged over replicates, and how
     many images define them; `pixels` (patients, replicates, classes, 4) are tp, fp, fn, tn.
@@ -39,7 +39,7 @@ class FixedSplit:
     """One split of test images that all replicates of all cells share.
 
     `case_series` and `pooled_series` number the series of the columns of `PatientSums.values` and of
-    `pooled_metrics`; `shown` and `averaged` (classes,) say which classes the truth has and the macro mean averages.
+    `pooled_metrics`; `shown` and `averaged` (classes,) are the classes in the truth and in the macro mean.
     """
 
     case_series: Numbers
@@ -54,8 +54,8 @@ class FixedSplit:
     def pooled_metrics(self, pixels: Array) -> Array:
         """Return metrics of counts (..., replicates, classes, 4), averaged over replicates: (..., series)."""
         tp, fp, fn, tn = np.moveaxis(pixels, -1, 0)
-        none = np.zeros((*tp.shape, 0))  # score histograms do not fit in memory for every permutation
-        counts = Counts(tp=tp, fp=fp, fn=fn, tn=tn, positives=none, negatives=none)
+        no_histogram = np.zeros((*tp.shape, 0))  # score histograms do not fit in memory for every permutation
+        counts = Counts(tp=tp, fp=fp, fn=fn, tn=tn, positives=no_histogram, negatives=no_histogram)
         metrics = dataset_metrics(counts, self.classes, shown=self.shown, averaged=self.averaged)
         columns = [metrics[name].mean(axis=-1) for name in self.pooled_names]
         return np.stack(columns, axis=-1) if columns else np.zeros((*tp.shape[:-2], 0))
@@ -66,7 +66,7 @@ class FixedSplit:
 
 
 def fixed_splits(cells: Cells, scored: Iterable[ScoredReplicate]) -> list[FixedSplit]:
-    """Gather the test images of complete cells, a split at a time."""
+    """Return the sums of all complete cells, for each split of test images."""
     by_split: dict[str, dict[int, list[ImageValues]]] = {}
     for replicate, parts in scored:
         cell = cells.cell_of_replicate(replicate)
@@ -81,9 +81,9 @@ def _split(split: str, parts: Mapping[int, Sequence[ImageValues]], series: Mappi
     case = [(column, name) for column, name in enumerate(first.series) if (split, "case", *name) in series]
     shown = np.asarray((first.counts[..., 0] + first.counts[..., 2] > 0).any(axis=0))
     averaged = np.isin(first.classes, first.averaged)
-    none = np.zeros((len(first.classes), 0))
+    no_histogram = np.zeros((len(first.classes), 0))
     ones = dict.fromkeys(("tp", "fp", "fn", "tn"), np.ones(len(first.classes)))
-    counts = Counts(**ones, positives=none, negatives=none)
+    counts = Counts(**ones, positives=no_histogram, negatives=no_histogram)
     metrics = dataset_metrics(counts, first.classes, shown=shown, averaged=averaged)
     pooled = [name for name in metrics if name[1] != "auc" and (split, "dataset", *name) in series]
     return FixedSplit(
@@ -108,9 +108,9 @@ def _shape(images: ImageValues) -> tuple[object, ...]:
 
 def _sums(replicates: Sequence[ImageValues], patients: Numbers, columns: Sequence[int]) -> PatientSums:
     values = np.stack([replicate.values[:, columns] for replicate in replicates])
-    there = ~np.isnan(values)
-    count = there.sum(axis=0)
-    means = np.where(count > 0, np.where(there, values, 0.0).sum(axis=0) / np.maximum(count, 1), 0.0)
+    defined = ~np.isnan(values)
+    count = defined.sum(axis=0)
+    means = np.where(count > 0, np.where(defined, values, 0.0).sum(axis=0) / np.maximum(count, 1), 0.0)
     pixels = np.stack([replicate.counts for replicate in replicates], axis=1).astype(np.float64)
     member = (np.arange(patients.max(initial=-1) + 1)[:, None] == patients).astype(np.float64)
     return PatientSums(

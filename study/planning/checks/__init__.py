@@ -1,1 +1,1 @@
-"""Checks of a study that need no training, one module per kind of problem."""
+"""Checks of a study before it runs, one module per kind of problem."""

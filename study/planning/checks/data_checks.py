@@ -1,11 +1,11 @@
-"""What a study asks of its data: annotation, classes, structures, enough images."""
+"""Checks of the data that a study requires: annotations, classes, structures, number of images."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
 from datasets.errors import DataError
 from datasets.source import Index
+from datasets.targets import annotation_kind_of
 from datasets.targets import names as output_names
-from datasets.targets import offer_of
 from models.settings import class_weights_problem, loss_problem, structure_of
 from study.config.schema import StudySpec
 from study.config.stages import MaskStage
@@ -15,7 +15,7 @@ from study.planning.dataset_view import DatasetView
 
 
 def data_problems(arms: Iterable[Arm], views: Mapping[str, DatasetView]) -> Iterator[Problem]:
-    """Yield stages whose data does not offer what they learn, and losses, classes, structures that do not fit."""
+    """Yield stages whose data lacks the required annotation, and losses, classes and structures that do not fit it."""
     for step in {id(step): step for arm in arms for step in arm.chain}.values():
         if step.settings.data in views:
             yield from _step_problems(step, views[step.settings.data].index)
@@ -23,7 +23,7 @@ def data_problems(arms: Iterable[Arm], views: Mapping[str, DatasetView]) -> Iter
 
 def _step_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
     settings, path = step.settings, f"stages.{step.stage}"
-    offer = offer_of(settings.target)
+    offer = annotation_kind_of(settings.target)
     offered = sorted(kind for kind, hashes in index.offers.items() if any(hashes))
     if offer is not None and offer not in offered:
         has = ", ".join(offered) or "images only"
@@ -43,8 +43,10 @@ def _step_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
             yield Problem(path=f"{path}.class_weights", message=weights)
     class_threshold = settings.class_threshold if isinstance(settings, MaskStage) else None
     if class_threshold is not None and class_threshold.class_ not in output_names(index, settings.target):
-        known = output_names(index, settings.target)
-        yield Problem(path=f"{path}.class_threshold.class", message=unknown("class", class_threshold.class_, known))
+        known_classes = output_names(index, settings.target)
+        yield Problem(
+            path=f"{path}.class_threshold.class", message=unknown("class", class_threshold.class_, known_classes)
+        )
     if settings.balance is not None and not any(index.categories):
         message = f"{settings.data} has no categories; allowed: data with a category for each image; remove balance"
         yield Problem(path=f"{path}.balance", message=message)
@@ -58,12 +60,12 @@ def _step_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
 
 
 def class_problems(spec: StudySpec, view: DatasetView) -> Iterator[Problem]:
-    """Yield classes of metrics that the target does not have, and more images than a class can be seen in."""
-    known = view.index.classes
+    """Yield unknown classes of metrics, and a `min_images` that no class can reach."""
+    classes = view.index.classes
     for position, name in enumerate(spec.metrics.classes or ()):
-        if name not in known:
-            yield Problem(path=f"metrics.classes[{position}]", message=unknown("class", name, known))
-    rows = (*known, "macro", "weighted", *(["background"] if spec.metrics.background else []))
+        if name not in classes:
+            yield Problem(path=f"metrics.classes[{position}]", message=unknown("class", name, classes))
+    rows = (*classes, "macro", "weighted", *(["background"] if spec.metrics.background else []))
     for section, published in enumerate(spec.published):
         if published.class_ not in rows:
             yield Problem(path=f"published[{section}].class", message=unknown("class", published.class_, rows))
@@ -74,13 +76,13 @@ def class_problems(spec: StudySpec, view: DatasetView) -> Iterator[Problem]:
 
 
 def split_problems(spec: StudySpec, view: DatasetView, name: str) -> Iterator[Problem]:
-    """Yield folds that cannot be dealt, and amounts of labels that leave nothing to train on."""
+    """Yield folds that cannot be split, and amounts of labels that leave no training images."""
     compare = spec.compare
     for seed in sorted({view.split_seed(seed) for seed in compare.seeds}):
         for fold in range(compare.folds):
-            whole = _split_problem(view, fold, seed, 1.0)
-            if whole:
-                yield Problem(path=f"data.{name}.split", message=whole)
+            full_problem = _split_problem(view, fold, seed, 1.0)
+            if full_problem:
+                yield Problem(path=f"data.{name}.split", message=full_problem)
                 return
             for position, labelled in enumerate(compare.labelled):
                 problem = _split_problem(view, fold, seed, labelled)

@@ -1,4 +1,4 @@
-"""Whether masks show their classes where a study needs them: at its sizes, in its training and its test images."""
+"""Check that masks show their classes at the image sizes and in the training and test images of a study."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -14,13 +14,13 @@ from datasets.source import Index
 from study.config.schema import StudySpec
 from study.planning.arms import Arm
 from study.planning.dataset_view import DatasetView
-from study.planning.read_progress import telling
+from study.planning.read_progress import progress_line
 
 
 def size_findings(arms: Iterable[Arm], name: str, view: DatasetView, cache: Path) -> Iterator[Finding]:
-    """Yield which classes of a data set vanish when masks are fitted: an error where no image keeps one.
+    """Yield classes of a data set that vanish when masks are resized; an error if they vanish from every image.
 
-    Raises `DataError` where a mask changed since it was indexed.
+    Raises `DataError` if a mask changed since it was indexed.
     """
     if not any(view.index.shown):
         return
@@ -31,19 +31,19 @@ def size_findings(arms: Iterable[Arm], name: str, view: DatasetView, cache: Path
         if step.settings.target == "mask" and step.settings.data == name
     }
     for image in sorted(images, key=lambda image: (image.size, image.fit)):
-        kept = classes_at(view.source, view.index, image, cache, telling(name))
+        kept = classes_at(view.source, view.index, image, cache, progress_line(name))
         yield from _vanished(view.index, kept, image)
 
 
 def _vanished(index: Index, kept: list[frozenset[str]], image: ImageSettings) -> Iterator[Finding]:
     shown: Counter[str] = Counter()
-    lost: dict[str, list[str]] = {}
+    vanished_ids: dict[str, list[str]] = {}
     for row, image_id in enumerate(index.ids):
         for name in index.shows(row) if not index.fault(row) else ():
             shown[name] += 1
             if name not in kept[row]:
-                lost.setdefault(name, []).append(image_id)
-    for name, ids in lost.items():
+                vanished_ids.setdefault(name, []).append(image_id)
+    for name, ids in vanished_ids.items():
         yield Finding(
             severity="error" if len(ids) == shown[name] else "warning",
             ids=tuple(ids),
@@ -55,49 +55,56 @@ def _vanished(index: Index, kept: list[frozenset[str]], image: ImageSettings) ->
 
 
 def presence_warnings(spec: StudySpec, view: DatasetView) -> Iterator[str]:
-    """Yield classes that no training or no test image of some replicates shows."""
+    """Yield classes that appear in no training or no test image of some replicates."""
     index, compare = view.index, spec.compare
     used = [name for name in index.classes if name not in index.unused_classes]
     if not any(index.shown):
         return
     shown = [int(bits or "0", 16) for bits in index.shown]
-    drawn = {view.split_seed(seed): seed for seed in compare.seeds}.values()
+    distinct_seeds = {view.split_seed(seed): seed for seed in compare.seeds}.values()
     for labelled in compare.labelled:
         splits = [
-            view.split(fold=fold, seed=seed, labelled=labelled) for seed in drawn for fold in range(compare.folds)
+            view.split(fold=fold, seed=seed, labelled=labelled)
+            for seed in distinct_seeds
+            for fold in range(compare.folds)
         ]
-        at = f" at {compare.level} {labelled:g}"
+        amount = f" at {compare.level} {labelled:g}"
         training = [split.labelled for split in splits]
-        yield from _absent(index, shown, used, training, f"training images{at}", "cannot learn it")
+        yield from _absent(index, shown, used, training, f"training images{amount}", "cannot learn it")
     # Test images are the same at every amount of labels.
-    means = "means over classes leave it out there"
-    yield from _absent(index, shown, used, [split.test for split in splits], "test images", means)
+    consequence = "means over classes leave it out there"
+    yield from _absent(index, shown, used, [split.test for split in splits], "test images", consequence)
 
 
 def _absent(
-    index: Index, shown: list[int], names: list[str], parts: list[tuple[int, ...]], what: str, consequence: str
+    index: Index,
+    shown: list[int],
+    names: list[str],
+    row_sets: list[tuple[int, ...]],
+    images_name: str,
+    consequence: str,
 ) -> Iterator[str]:
-    """Yield the classes that no row of some parts shows; bits of `shown` are classes, as in `Index.shown`."""
-    present = [reduce(or_, (shown[row] for row in rows), 0) for rows in parts]
+    """Yield the classes that are absent from some of the row sets; bits of `shown` are classes, as in `Index.shown`."""
+    present = [reduce(or_, (shown[row] for row in rows), 0) for rows in row_sets]
     for name in names:
         bit = 1 << index.classes.index(name)
-        lacking = sum(not bits & bit for bits in present)
-        if lacking:
+        absent = sum(not bits & bit for bits in present)
+        if absent:
             images = sum(bool(bits & bit) for bits in shown)
             yield (
-                f"{lacking} of {len(parts)} replicates have no {what} that show {name}, and {consequence} ({images} of "
-                f"{len(index)} images show it)"
+                f"{absent} of {len(row_sets)} replicates have no {images_name} that show {name}, and {consequence} "
+                f"({images} of {len(index)} images show it)"
             )
 
 
 def repeat_messages(view: DatasetView, name: str) -> Iterator[str]:
-    """Yield the target's pictures that two patients have: one could train and the other test."""
+    """Yield target images that occur for two patients: one copy could be trained on and the other tested on."""
     index = view.index
-    found = repeats(index, [row for row, held in enumerate(index.offers["masks"]) if held])
-    if found:
-        pairs = [f"{index.ids[first]} and {index.ids[second]}" for first, second in found]
+    repeated = repeats(index, [row for row, annotated in enumerate(index.offers["masks"]) if annotated])
+    if repeated:
+        pairs = [f"{index.ids[first]} and {index.ids[second]}" for first, second in repeated]
         images = "1 image repeats an image" if len(pairs) == 1 else f"{len(pairs)} images repeat images"
         yield (
-            f"{images} of another patient in {name} ({listed(pairs)}); allowed: one patient per picture; assign both "
+            f"{images} of another patient in {name} ({listed(pairs)}); allowed: one patient per image; assign both "
             "to one patient or remove one, or set leaks: report"
         )

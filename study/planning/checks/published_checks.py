@@ -1,4 +1,4 @@
-"""The `published` section of a study file, checked against what the study compares."""
+"""Check the `published` section of a study file against the comparison."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,9 +11,9 @@ from study.planning.arms import FIXED_FACTORS, OWN, Arm, matches
 
 
 def published_problems(spec: StudySpec) -> Iterator[Problem]:
-    """Yield published values that belong beside no column of a table, or beside cells that no study can have."""
+    """Yield published values of unknown metrics or factors, or of values that no study can have."""
     names = [*FIXED_FACTORS, *spec.compare.factors, "labelled_fraction", "labelled_images"]
-    known = {"architecture": ARCHITECTURES, "backbone": (OWN, *registry.backbones()), "pathway": spec.pathways}
+    allowed_values = {"architecture": ARCHITECTURES, "backbone": (OWN, *registry.backbones()), "pathway": spec.pathways}
     for section, published in enumerate(spec.published):
         if published.metric not in METRICS:
             message = unknown("metric", published.metric, METRICS)
@@ -26,12 +26,12 @@ def published_problems(spec: StudySpec) -> Iterator[Problem]:
                 path = f"published[{section}].values[{position}].match.{name}"
                 if name not in names:
                     yield Problem(path=path, message=unknown("factor", name, names))
-                elif name in known and value not in known[name]:
-                    yield Problem(path=path, message=unknown(name, value, known[name]))
+                elif name in allowed_values and value not in allowed_values[name]:
+                    yield Problem(path=path, message=unknown(name, value, allowed_values[name]))
 
 
 def published_warnings(spec: StudySpec, arms: Sequence[Arm]) -> Iterator[str]:
-    """Yield how many published values stand beside no cell of the study."""
+    """Yield the number of published values that match no cell of the study."""
     compare = spec.compare
     for section, published in enumerate(spec.published):
         cells = [dict(row.match) for row in published.values]

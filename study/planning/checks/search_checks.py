@@ -1,4 +1,4 @@
-"""What of a search can be refused before anything runs."""
+"""Checks of the `search` section before anything runs."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,14 +14,14 @@ from study.planning.dataset_view import DatasetView, RowSelection
 NOT_SEARCHED = ("data", "task", "target")
 
 
-def own_parameters(spec: StudySpec, arm: Arm) -> dict[str, Parameter]:
-    """Return the settings of the space that an arm's chain has."""
+def parameters_of(spec: StudySpec, arm: Arm) -> dict[str, Parameter]:
+    """Return the parameters of the search space that apply to the chain of an arm."""
     space = spec.search.space if spec.search is not None else {}
-    return {path: one for path, one in space.items() if _positions(path, arm)}
+    return {path: parameter for path, parameter in space.items() if _positions(path, arm)}
 
 
 def first_changed(arm: Arm, paths: Iterable[str]) -> int:
-    """Return the first position of the chain that the settings change, its length where they change none."""
+    """Return the first chain position that the settings change; the chain length if they change none."""
     return min((min(_positions(path, arm), default=len(arm.chain)) for path in paths), default=len(arm.chain))
 
 
@@ -38,7 +38,7 @@ def _positions(path: str, arm: Arm) -> list[int]:
 def search_problems(
     spec: StudySpec, arms: Sequence[Arm], views: Mapping[str, DatasetView], target: str
 ) -> list[Problem]:
-    """Return everything wrong with the section `search` of an otherwise sound study."""
+    """Return all problems of the `search` section of an otherwise valid study."""
     search = spec.search
     if search is None:
         return []
@@ -48,7 +48,7 @@ def search_problems(
     problems += _value_problems(spec, search, arms, views)
     if target in views:
         problems += _image_problems(spec, search, arms, views[target])
-    if search.scope == "arm" and not any(own_parameters(spec, arm) for arm in arms):
+    if search.scope == "arm" and not any(parameters_of(spec, arm) for arm in arms):
         message = "changes no stage of any arm; allowed: stages that pathways have; name one of these"
         problems.append(Problem(path="search.space", message=message))
     return problems
@@ -88,26 +88,28 @@ def _point_problems(spec: StudySpec, search: Search) -> Iterator[Problem]:
 def _value_problems(
     spec: StudySpec, search: Search, arms: Sequence[Arm], views: Mapping[str, DatasetView]
 ) -> Iterator[Problem]:
-    """Yield values that a stage, a network or its data would refuse: the ends of each range, and each choice."""
+    """Yield values that a stage, a network or its data do not allow: the bounds of each range, and each choice."""
     for path, parameter in search.space.items():
         for value in parameter.ends:
             resolver = Resolver(spec)
-            tried = [
-                made
+            candidates = [
+                candidate
                 for arm in arms
-                if path in own_parameters(spec, arm) and (made := resolver.arm(arm.row, {path: value})) is not None
+                if path in parameters_of(spec, arm) and (candidate := resolver.arm(arm.row, {path: value})) is not None
             ]
-            told = [problem.message for problem in resolver.problems if problem.path == f"compare.{path}"]
-            if not told:
-                wrong = [*spec_checks.arm_problems(tried), *data_checks.data_problems(tried, views)]
-                told = [f"value {text_of(value)} does not fit: {problem.path} {problem.message}" for problem in wrong]
-            if told:  # one value is enough: the next would often be refused for the same reason
-                yield Problem(path=f"search.space.{path}", message=told[0])
+            messages = [problem.message for problem in resolver.problems if problem.path == f"compare.{path}"]
+            if not messages:
+                problems = [*spec_checks.arm_problems(candidates), *data_checks.data_problems(candidates, views)]
+                messages = [
+                    f"value {text_of(value)} does not fit: {problem.path} {problem.message}" for problem in problems
+                ]
+            if messages:  # one value is enough: the next would often be refused for the same reason
+                yield Problem(path=f"search.space.{path}", message=messages[0])
                 break
 
 
 def _image_problems(spec: StudySpec, search: Search, arms: Sequence[Arm], view: DatasetView) -> Iterator[Problem]:
-    """Yield images that cannot be divided into those that train a candidate and those that judge it."""
+    """Yield images that cannot be split into those for training and those for evaluating candidates."""
     if search.nested:
         seeds = {view.split_seed(seed) for seed in spec.compare.seeds}
         if len(seeds) > 1:
@@ -119,26 +121,26 @@ def _image_problems(spec: StudySpec, search: Search, arms: Sequence[Arm], view: 
         return
     data = arms[0].chain[-1].settings.data if arms else ""
     try:
-        reading = view.reading(RowSelection(data=data, offer="masks", seed=0, reserve=True))
+        rows = view.stage_rows(RowSelection(data=data, offer="masks", seed=0, reserve=True))
     except DataError as error:
         yield Problem(path="search.reserve", message=str(error))
         return
-    if not reading.validation:
+    if not rows.validation:
         message = (
-            f"is {search.reserve}: of its {len(reading.train)} images with masks too few validate, every fifth "
+            f"is {search.reserve}: of its {len(rows.train)} images with masks too few validate, every fifth "
             f"patient's; allowed: a share in which {spec.validation.min_cases} (validation.min_cases) do; raise it"
         )
         yield Problem(path="search.reserve", message=message)
         return
-    if any(view.index.shown) and not any(view.index.shows(row) for row in reading.validation):
+    if any(view.index.shown) and not any(view.index.shows(row) for row in rows.validation):
         message = (
-            f"is {search.reserve}: none of the {len(reading.validation)} images that judge candidates shows a class, "
+            f"is {search.reserve}: none of the {len(rows.validation)} images that judge candidates shows a class, "
             "so no candidate has a score; allowed: a reserve that shows classes; raise it, or add masks that show them"
         )
         yield Problem(path="search.reserve", message=message)
 
 
 def settings_text(values: Mapping[str, Any]) -> str:
-    """Return found settings as a person reads them."""
+    """Return settings as readable text."""
     shown = {path: f"{value:.4g}" if isinstance(value, float) else text_of(value) for path, value in values.items()}
     return ", ".join(f"{path} {value}" for path, value in shown.items())

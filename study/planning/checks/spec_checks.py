@@ -1,4 +1,4 @@
-"""Everything about a study file that can be refused before data is read."""
+"""Checks of a study file that need no data."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.util import find_spec
@@ -15,7 +15,7 @@ from study.planning.graph import Plan
 
 
 def reference_problems(spec: StudySpec, named: Mapping[str, Collection[str]]) -> Iterator[Problem]:
-    """Yield names that refer to nothing. `named` has every name the file defines, also of broken entries."""
+    """Yield undefined names. `named` has all names that the file defines, including those of invalid entries."""
     for name, stage in spec.stages.items():
         if stage.data not in named["data"]:
             yield Problem(path=f"stages.{name}.data", message=unknown("data", stage.data, named["data"]))
@@ -45,14 +45,14 @@ def reference_problems(spec: StudySpec, named: Mapping[str, Collection[str]]) ->
 
 
 def tracking_problems(spec: StudySpec) -> Iterator[Problem]:
-    """Yield what is to be logged where the package for it is missing."""
+    """Yield trackers whose package is not installed."""
     if spec.tracking.mlflow is not None and find_spec("mlflow") is None:
         message = "needs the package mlflow, which is not installed; allowed: with it; pip install "
         yield Problem(path="tracking.mlflow", message=f'{message}"segmentation-study[mlflow]", or remove the key')
 
 
 def worker_problems(spec: StudySpec) -> Iterator[Problem]:
-    """Yield stages with fewer images in a batch than workers to share it."""
+    """Yield stages with fewer images in a batch than workers."""
     workers = spec.resources.workers
     for name, stage in spec.stages.items():
         if stage.batch_size < workers:
@@ -64,7 +64,7 @@ def worker_problems(spec: StudySpec) -> Iterator[Problem]:
 
 
 def name_problems(spec: StudySpec) -> Iterator[Problem]:
-    """Yield backbones that nobody knows; whether one fits is told with its arm."""
+    """Yield unknown backbones; `arm_problems` checks whether the known ones fit."""
     compare = spec.compare
     named = [(f"compare.backbone[{position}]", name) for position, name in enumerate(compare.backbone)]
     named += [
@@ -79,12 +79,12 @@ def name_problems(spec: StudySpec) -> Iterator[Problem]:
 
 
 def is_known(backbone: str) -> bool:
-    """Return whether a backbone has this name."""
+    """Return whether a backbone of this name exists."""
     return backbone == OWN or backbone in registry.backbones()
 
 
 def pathway_problems(spec: StudySpec) -> Iterator[Problem]:
-    """Yield chains that cannot end in a comparison on one target."""
+    """Yield pathways that do not end in a mask stage, or that end on different targets."""
     targets: dict[str, str] = {}
     for name, links in spec.pathways.items():
         last = spec.stages.get(links[-1].stage)
@@ -111,28 +111,28 @@ def pathway_problems(spec: StudySpec) -> Iterator[Problem]:
 
 
 def rule_problems(spec: StudySpec) -> Iterator[Problem]:
-    """Yield rules of `compare` that no combination meets."""
+    """Yield `exclude` rules that match no combination."""
     rows = assignments(spec.model_copy(update={"compare": spec.compare.model_copy(update={"exclude": ()})}))
     for position, rule in enumerate(spec.compare.exclude):
-        known = rule.keys() <= rows[0].keys() and rule.get("pathway", rows[0]["pathway"]) in spec.pathways
-        if known and not any(matches(row, rule) for row in rows):
+        is_valid = rule.keys() <= rows[0].keys() and rule.get("pathway", rows[0]["pathway"]) in spec.pathways
+        if is_valid and not any(matches(row, rule) for row in rows):
             values = {name: text_of(value) for name, value in rule.items()}
             message = f"{values} excludes nothing; allowed: values that `compare` has; correct or remove it"
             yield Problem(path=f"compare.exclude[{position}]", message=message)
 
 
 def target_names(spec: StudySpec) -> set[str]:
-    """Return the names of the data sets that pathways end on (one, in a sound study)."""
+    """Return the names of the data sets that pathways end on (exactly one in a valid study)."""
     ends = {links[-1].stage for links in spec.pathways.values()}
     return {spec.stages[name].data for name in ends if name in spec.stages}
 
 
 def factor_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:
-    """Yield factors that change which data or task an arm ends on, and data that is not there."""
-    moving = [
+    """Yield factors that change the target of an arm, and undefined data."""
+    target_factors = [
         f"compare.{path}" for path in spec.compare.factors if path.rpartition(".")[2] in ("data", "task", "target")
     ]
-    if not moving:
+    if not target_factors:
         return
     for arm in arms:
         last = arm.chain[-1]
@@ -142,14 +142,14 @@ def factor_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:
                 f"makes the target {last.settings.data}, {last.settings.target}; allowed: {before.data}, "
                 f"{before.target}, the same for all; make a study for each"
             )
-            yield Problem(path=moving[0], message=message)
+            yield Problem(path=target_factors[0], message=message)
         for step in arm.chain:
             if step.settings.data not in spec.data and step.settings.data != spec.stages[step.stage].data:
-                yield Problem(path=moving[0], message=unknown("data", step.settings.data, spec.data))
+                yield Problem(path=target_factors[0], message=unknown("data", step.settings.data, spec.data))
 
 
 def arm_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
-    """Yield networks that cannot be built and links that carry what was never trained; each once."""
+    """Yield networks that cannot be built and links that carry untrained parts; each problem once."""
     seen: set[tuple[object, ...]] = set()
     for arm in arms:
         before: StageConfig | None = None
@@ -168,41 +168,41 @@ def arm_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
 
 def builds(step: StageConfig) -> bool:
     """Return whether the network of a stage can be built."""
-    return _problem(step) is None
+    return _network_problem(step) is None
 
 
-def _problem(step: StageConfig) -> str | None:
+def _network_problem(step: StageConfig) -> str | None:
     settings, size = step.settings, step.image.size
     upsampling = upsampling_of(settings)
-    found = registry.problem(
+    problem = registry.problem(
         step.architecture, step.backbone, size=size, channels=step.image.channels, upsampling=upsampling
     )
-    if found is None and isinstance(settings, AdversarialStage):
+    if problem is None and isinstance(settings, AdversarialStage):
         return discriminator_problem(settings.adversarial.discriminator, size=size)
-    return found
+    return problem
 
 
 _OWNERS = {"architecture is ": ("architecture", "compare"), "backbone is ": ("backbone", "compare"),
            "image size is ": ("image.size", ""), "upsampling is ": ("upsampling", "")}  # fmt: skip
-"""What a message of the catalogue is about: the key of a stage, and where the study says it for all stages."""
+"""Start of a message of the model catalog -> key of a stage, and section that sets it for all stages."""
 
 
 def _network_problems(step: StageConfig) -> Iterator[Problem]:
-    message = _problem(step)
+    message = _network_problem(step)
     shared_name = step.settings.backbone is None and not is_known(step.backbone)
-    if message is None or shared_name:  # `name_problems` tells
+    if message is None or shared_name:  # reported by `name_problems`
         return
     about = next((owner for start, owner in _OWNERS.items() if message.startswith(start)), None)
     path = f"stages.{step.stage}"
     if about is not None:
         key, shared = about
-        own = step.settings.image.size if key == "image.size" else getattr(step.settings, key)
-        path = f"{path}.{key}" if own is not None else f"{shared}.{key}".lstrip(".")
+        override = step.settings.image.size if key == "image.size" else getattr(step.settings, key)
+        path = f"{path}.{key}" if override is not None else f"{shared}.{key}".lstrip(".")
     yield Problem(path=path, message=message)
 
 
-def least_at_once(step: StageConfig) -> int:
-    """Return how many images a network has to see at once to learn: one that pools normalises over them."""
+def min_batch_size(step: StageConfig) -> int:
+    """Return the minimum batch size: 2 if batch norm follows global pooling, else 1."""
     pools = step.architecture is not None and ARCHITECTURES[step.architecture].pools
     return 2 if pools and "decoder" in step.settings.trains else 1
 
@@ -218,10 +218,10 @@ def _batch_problems(step: StageConfig) -> Iterator[Problem]:
 
 
 def single_image_problems(plan: Plan) -> Iterator[Problem]:
-    """Yield stages that have one training image for a network that needs two at once."""
+    """Yield stages that have one training image and a network that needs batches of two."""
     for node in (*plan.nodes.values(), *plan.candidates.values(), *plan.after_search.values()):
         step = node.step
-        images = len(plan.views[node.draw.data].reading(node.draw).train)
+        images = len(plan.views[node.draw.data].stage_rows(node.draw).train)
         if images == 1 and step.settings.balance is None and not learns_from_one_image(step):
             message = f"trains on 1 image under {_normalises(step)}; allowed: 2 training images or more"
             remedy = "add images, label more of them, or let fewer validate"
@@ -234,16 +234,16 @@ def _normalises(step: StageConfig) -> str:
 
 
 def learns_from_one_image(step: StageConfig) -> bool:
-    """Return whether the network of a stage can be trained on one image at a time."""
-    return least_at_once(step) == 1 and _takes_one_image(step)
+    """Return whether the network of a stage can be trained with a batch size of 1."""
+    return min_batch_size(step) == 1 and _takes_one_image(step)
 
 
 def _takes_one_image(step: StageConfig) -> bool:
-    from models.weights.fit import takes_one_image  # brings torch, as the next
+    from models.weights.fit import takes_one_image  # imports torch, as does the next line
     from study.planning.blueprint import blueprint
 
-    held = step.link.freeze if step.link.unfreeze_after is None else ()
-    return takes_one_image(blueprint(step.settings, step.image, step.architecture, step.backbone, 1), held)
+    frozen = step.link.freeze if step.link.unfreeze_after is None else ()
+    return takes_one_image(blueprint(step.settings, step.image, step.architecture, step.backbone, 1), frozen)
 
 
 def _freeze_problems(path: str, step: StageConfig) -> Iterator[Problem]:
@@ -262,16 +262,19 @@ def _link_problems(path: str, before: StageConfig, step: StageConfig) -> Iterato
             "allowed: carry: encoder; or put a stage before it that trains one"
         )
         yield Problem(path=path, message=message)
-    for what, here, there in _shared(step, before, step.link.parts):
-        if here != there:
+    for name, value, parent_value in _shared_properties(step, before, step.link.parts):
+        if value != parent_value:
             message = (
-                f"{step.stage} has {what} {here} and {before.stage} before it {there}; "
+                f"{step.stage} has {name} {value} and {before.stage} before it {parent_value}; "
                 "allowed: the same, so that weights fit; change one of them, or exclude the combination"
             )
             yield Problem(path=path, message=message)
 
 
-def _shared(step: StageConfig, before: StageConfig, parts: tuple[Part, ...]) -> Iterator[tuple[str, object, object]]:
+def _shared_properties(
+    step: StageConfig, before: StageConfig, parts: tuple[Part, ...]
+) -> Iterator[tuple[str, object, object]]:
+    """Yield name, value and parent value of the properties that must agree for the carried weights to fit."""
     yield "backbone", step.backbone, before.backbone
     yield "image.channels", step.image.channels, before.image.channels
     if "encoder" in parts and registry.encoder_depth(before.architecture) < registry.encoder_depth(step.architecture):
@@ -282,5 +285,5 @@ def _shared(step: StageConfig, before: StageConfig, parts: tuple[Part, ...]) -> 
         yield "data", step.settings.data, before.settings.data
         yield "target", step.settings.target, before.settings.target
     if "decoder" in parts and step.architecture == before.architecture:
-        here, there = (registry.upsampling(each.architecture, upsampling_of(each.settings)) for each in (step, before))
-        yield "upsampling", here, there
+        values = [registry.upsampling(stage.architecture, upsampling_of(stage.settings)) for stage in (step, before)]
+        yield "upsampling", values[0], values[1]

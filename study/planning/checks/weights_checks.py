@@ -1,4 +1,4 @@
-"""Initial weights that a study file names, refused where they do not exist or do not fit."""
+"""Check that the initial weights of a study file exist and fit their networks."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def weights_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:
 
 
 def file_problems(spec: StudySpec, arms: Sequence[Arm]) -> Iterator[Problem]:
-    """Yield files of initial weights that cannot be read or do not fill the encoder of an arm that starts from them."""
+    """Yield files of initial weights that are unreadable or do not match the encoder of an arm that uses them."""
     named = [(path, initial.file) for path, _, initial in _initial_weights(spec, arms) if not isinstance(initial, str)]
     for path, file in dict.fromkeys(named):
         steps = {id(arm.chain[0]): arm.chain[0] for arm in arms if arm.initial_weights == WeightsFile(file=file)}
@@ -36,7 +36,7 @@ def _file_problem(file: Path, steps: Iterable[StageConfig]) -> str | None:
         stored = stored_tensors(file)
     except ValueError as error:
         return str(error)
-    from models.weights.fit import fit_problem  # brings torch, as the next
+    from models.weights.fit import fit_problem  # imports torch, as does the next line
     from study.planning.blueprint import blueprint
 
     for step in steps:
@@ -46,15 +46,15 @@ def _file_problem(file: Path, steps: Iterable[StageConfig]) -> str | None:
                 f"{file} {problem}; allowed: every tensor of this encoder, bare or as encoder.*; take the file of "
                 "this backbone and image.channels, or exclude the combination"
             )
-    spoiled = non_finite(file, stored)  # last: tensors that fit have the size of the encoder's
-    if spoiled is not None:
-        return f"{file} holds NaN or infinity in {spoiled}; allowed: finite numbers of float32; take another file"
+    tensor_name = non_finite(file, stored)  # last, because only now are the tensors known to be of moderate size
+    if tensor_name is not None:
+        return f"{file} holds NaN or infinity in {tensor_name}; allowed: finite numbers of float32; take another file"
     return None
 
 
 def _initial_weights(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[tuple[str, str, str | WeightsFile]]:
-    """Yield path in the study file, backbone and initial weights of what arms start from."""
+    """Yield path in the study file, backbone and initial weights of the arms."""
     for backbone, initial in sorted({(arm.chain[0].backbone, arm.initial_weights) for arm in arms}, key=str):
-        known = spec.compare.initial_weights
-        path = f"compare.initial_weights[{known.index(initial)}]" if initial in known else "compare.include"
+        listed = spec.compare.initial_weights
+        path = f"compare.initial_weights[{listed.index(initial)}]" if initial in listed else "compare.include"
         yield path, backbone, initial

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.jobs.package import PACKAGES, entrypoint, shipped
+from cluster.jobs.package import PACKAGES, entrypoint, runtime_environment
 from cluster.jobs.preflight import REQUIREMENTS
 from study.config.document import read_document
 from tests.support.tiny import tiny
@@ -25,7 +25,7 @@ def run(command: str, folder: Path, **variables: str) -> subprocess.CompletedPro
 
 
 def test_a_job_takes_the_packages_the_file_and_nothing_else() -> None:
-    with shipped(tiny(), None) as runtime:
+    with runtime_environment(tiny(), None) as runtime:
         folder = Path(runtime["working_dir"])
         inside = {path.name for path in folder.iterdir()}
         assert inside == {*PACKAGES, "tiny.yaml", REQUIREMENTS}
@@ -35,20 +35,20 @@ def test_a_job_takes_the_packages_the_file_and_nothing_else() -> None:
 
 
 def test_what_a_job_took_is_gone_after_it_was_submitted() -> None:
-    with shipped(tiny(), None) as runtime:
+    with runtime_environment(tiny(), None) as runtime:
         folder = Path(runtime["working_dir"])
     assert not folder.exists()
 
 
 def test_requirements_are_those_of_the_platform_without_extras() -> None:
-    with shipped(tiny(), None) as runtime:
+    with runtime_environment(tiny(), None) as runtime:
         needed = (Path(runtime["working_dir"]) / REQUIREMENTS).read_text().splitlines()
     assert {"filelock", "pandas"} <= set(needed)
     assert not [line for line in needed if "extra" in line]
 
 
 def test_a_job_runs_the_code_it_took_along_and_refuses_as_a_plan_does() -> None:
-    with shipped(BROKEN, None) as runtime:
+    with runtime_environment(BROKEN, None) as runtime:
         folder = Path(runtime["working_dir"])
         (folder / "cluster" / "jobs" / "preflight.py").write_text("print('the shipped one')\n")
         ended = run(entrypoint(BROKEN, "/storage", image=None), folder)
@@ -57,7 +57,7 @@ def test_a_job_runs_the_code_it_took_along_and_refuses_as_a_plan_does() -> None:
 
 
 def test_a_job_that_misses_a_library_ends_with_one_line() -> None:
-    with shipped(tiny(), None) as runtime:
+    with runtime_environment(tiny(), None) as runtime:
         folder = Path(runtime["working_dir"])
         (folder / REQUIREMENTS).write_text("no-such-library\n")
         ended = run(entrypoint(tiny(), "/storage", image=None), folder)
@@ -68,7 +68,7 @@ def test_a_job_that_misses_a_library_ends_with_one_line() -> None:
 
 def test_in_a_container_the_file_comes_in_a_variable(tmp_path: Path) -> None:
     root = str(Path(__file__).parents[3])  # stands for what the image has installed
-    with shipped(BROKEN, "registry/image:1") as runtime:
+    with runtime_environment(BROKEN, "registry/image:1") as runtime:
         assert runtime.keys() == {"image_uri", "env_vars"}
         command = entrypoint(BROKEN, "/storage", image="registry/image:1")
         ended = run(command, tmp_path, PYTHONPATH=root, TMPDIR=str(tmp_path), **runtime["env_vars"])

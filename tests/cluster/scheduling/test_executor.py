@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from cluster.connect import Capacity
-from cluster.protocol import QueuedStage, Report, Share, StageOutcome
+from cluster.protocol import QueuedStage, Report, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
-from cluster.scheduling.stage_queue import Queue
+from cluster.scheduling.stage_queue import StageQueue
 
 pytestmark = pytest.mark.cluster
 
@@ -34,9 +34,9 @@ class Log:
     def progressed(self, name: str, scores: Mapping[str, float]) -> None:
         self.scores.setdefault(name, []).append(scores)
 
-    def lost(self, name: str, why: str) -> None:
+    def lost(self, name: str, reason: str) -> None:
         self.told.append(("lost", name))
-        self.whys.append(why)
+        self.whys.append(reason)
 
     def stranded(self) -> None:
         self.told.append(("stranded", ""))
@@ -74,8 +74,8 @@ class Task:
         return StageOutcome(status="done")
 
 
-def ran(items: list[QueuedStage], folder: Path, capacity: Capacity, log: Log, **options: object) -> Queue:
-    return execute(items, Task(folder), log, capacity=capacity, share=Share(), **options)  # type: ignore[arg-type]
+def ran(items: list[QueuedStage], folder: Path, capacity: Capacity, log: Log, **options: object) -> StageQueue:
+    return execute(items, Task(folder), log, capacity=capacity, resources=StageResources(), **options)  # type: ignore[arg-type]
 
 
 @dataclass(eq=False)
@@ -93,7 +93,7 @@ def test_what_goes_wrong_where_an_end_is_heard_ends_the_run_as_it_is(capacity: C
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    queue: Queue
+    queue: StageQueue
     log: Log
     folder: Path
 
@@ -204,7 +204,7 @@ def test_three_hundred_empty_items_all_run(capacity: Capacity) -> None:
         QueuedStage(id=name, needs=(names[place - 100],) if place >= 100 else ()) for place, name in enumerate(names)
     ]
 
-    assert execute(items, count, Log(), capacity=capacity, share=Share()).done == set(names)
+    assert execute(items, count, Log(), capacity=capacity, resources=StageResources()).done == set(names)
 
 
 @dataclass
@@ -235,7 +235,7 @@ class Climbs:
     begun: int = 0
     ends: list[tuple[str, str]] = field(default_factory=list)
 
-    def more(self, slots: int) -> tuple[list[QueuedStage], list[str]]:
+    def next_stages(self, slots: int) -> tuple[list[QueuedStage], list[str]]:
         if self.begun == self.count or self.begun > len(self.ends):
             return [], []
         self.begun += 1
@@ -251,32 +251,34 @@ class Climbs:
 
 
 @pytest.fixture(scope="module")
-def climbed(capacity: Capacity, tmp_path_factory: pytest.TempPathFactory) -> tuple[Climbs, Queue, Log]:
+def climbed(capacity: Capacity, tmp_path_factory: pytest.TempPathFactory) -> tuple[Climbs, StageQueue, Log]:
     folder, log = tmp_path_factory.mktemp("climbed"), Log()
     source = Climbs(folder)
-    queue = execute([QueuedStage(id="base")], count, log, capacity=capacity, share=Share(), source=source)
+    queue = execute([QueuedStage(id="base")], count, log, capacity=capacity, resources=StageResources(), source=source)
     return source, queue, log
 
 
-def test_a_source_is_asked_until_it_has_no_more_and_told_each_end(climbed: tuple[Climbs, Queue, Log]) -> None:
+def test_a_source_is_asked_until_it_has_no_more_and_told_each_end(climbed: tuple[Climbs, StageQueue, Log]) -> None:
     told = dict(climbed[0].ends)
     assert list(told) == [f"climb{number}" for number in range(1, 11)]
     assert told["climb7"] == "failed"
     assert [told[f"climb{number}"] for number in (1, 2, 3, 4, 10)] == ["done", "stopped", "done", "stopped", "stopped"]
 
 
-def test_a_stopped_item_ends_at_that_report_and_leaves_its_work_in_order(climbed: tuple[Climbs, Queue, Log]) -> None:
+def test_a_stopped_item_ends_at_that_report_and_leaves_its_work_in_order(
+    climbed: tuple[Climbs, StageQueue, Log],
+) -> None:
     marks = {path.name.rpartition("-")[0] for path in climbed[0].folder.glob("climb2-?-*")}
     assert marks == {"climb2-1", "climb2-2"}
     assert (climbed[0].folder / "climb2-left").exists()
 
 
-def test_a_process_goes_on_after_it_was_stopped(climbed: tuple[Climbs, Queue, Log], capacity: Capacity) -> None:
+def test_a_process_goes_on_after_it_was_stopped(climbed: tuple[Climbs, StageQueue, Log], capacity: Capacity) -> None:
     used = {path.name.rpartition("-")[2] for path in climbed[0].folder.glob("climb*-1-*")}
     assert len(used) <= capacity.cpus + 1
 
 
-def test_a_stopped_item_is_neither_done_nor_failed(climbed: tuple[Climbs, Queue, Log]) -> None:
+def test_a_stopped_item_is_neither_done_nor_failed(climbed: tuple[Climbs, StageQueue, Log]) -> None:
     queue = climbed[1]
     assert queue.finished
     assert queue.failed.keys() == {"climb7"}
@@ -289,7 +291,13 @@ def processes(name: str, report: Report) -> StageOutcome:
 
 def test_processes_are_reused(capacity: Capacity) -> None:
     log = Log()
-    execute([QueuedStage(id=str(number)) for number in range(8)], processes, log, capacity=capacity, share=Share())
+    execute(
+        [QueuedStage(id=str(number)) for number in range(8)],
+        processes,
+        log,
+        capacity=capacity,
+        resources=StageResources(),
+    )
     used = {outcome.detail for outcomes in log.outcomes.values() for outcome in outcomes}
 
     assert len(log.told) == 8 * 4, "each is handed out twice"

@@ -12,8 +12,8 @@ from ray.cluster_utils import Cluster
 
 from cluster.connect import Capacity, connected
 from cluster.nodes import AdmittedNodes
-from cluster.protocol import QueuedStage, Report, Share, StageOutcome
-from cluster.scheduling.capacity import LOOK_SECONDS, SPARE, Slots
+from cluster.protocol import QueuedStage, Report, StageOutcome, StageResources
+from cluster.scheduling.capacity import REFRESH_SECONDS, SPARE, Slots
 from cluster.scheduling.executor import execute
 from tests.cluster.scheduling.test_executor import Log
 from tests.support.command import Command
@@ -85,7 +85,7 @@ def test_items_run_on_a_node_that_joins_and_no_more_than_fit_run_at_once(cluster
         where,
         log,
         capacity=capacity,
-        share=Share(),
+        resources=StageResources(),
     )
     used = {outcome.detail for outcomes in log.outcomes.values() for outcome in outcomes}
     assert len(used) == 2
@@ -114,7 +114,7 @@ def test_where_no_node_is_left_it_is_told_once_and_goes_on_when_one_joins(empty:
     with connected(empty.address) as capacity:
         log = Stranded(cluster=empty, node=node)
         items = [QueuedStage(id=str(number), retries=0) for number in range(4)]
-        execute(items, where, log, capacity=capacity, share=Share())
+        execute(items, where, log, capacity=capacity, resources=StageResources())
     outcomes = [outcome for found in log.outcomes.values() for outcome in found]
     assert len({outcome.detail for outcome in outcomes if outcome.status == "failed"}) == 2
     assert {outcome.status for outcome in outcomes} <= {"failed", "lost"}
@@ -138,8 +138,8 @@ def blind() -> str:
 def test_a_node_that_joins_and_does_not_see_what_it_has_to_is_left_out(cluster: Cluster, capacity: Capacity) -> None:
     (first,) = (str(node["NodeID"]) for node in ray.nodes())
     log, items = Growing(cluster=cluster), [QueuedStage(id=str(number), retries=0) for number in range(ITEMS)]
-    admission = AdmittedNodes(check=blind, known=frozenset({first}))
-    execute(items, where, log, capacity=capacity, share=Share(), admission=admission)
+    admission = AdmittedNodes(check=blind, passed=frozenset({first}))
+    execute(items, where, log, capacity=capacity, resources=StageResources(), admission=admission)
     outcomes = [outcome for found in log.outcomes.values() for outcome in found]
     assert [outcome.detail for outcome in outcomes if outcome.status == "failed"] == ITEMS * [first]
     told = [outcome.detail for outcome in outcomes if outcome.status == "rejected" and outcome.detail]
@@ -151,15 +151,15 @@ def test_slots_follow_the_nodes_but_for_those_left_out(cluster: Cluster, capacit
     first = cluster.add_node(num_cpus=4)
     second = cluster.add_node(num_cpus=2)
     out = [node["NodeID"] for node in ray.nodes() if node["Resources"].get("CPU") == 2]
-    slots = Slots(Share(), capacity, out, spare=True)
-    assert slots.fit() == 5
+    slots = Slots(StageResources(), capacity, out, spare=True)
+    assert slots.max_running() == 5
     cluster.remove_node(first)
-    time.sleep(LOOK_SECONDS)
-    assert slots.fit() == 1
+    time.sleep(REFRESH_SECONDS)
+    assert slots.max_running() == 1
     cluster.remove_node(second)
 
 
 @pytest.mark.usefixtures("cluster")
 def test_more_items_than_fit_wait_only_where_a_node_may_join(capacity: Capacity) -> None:
-    assert Slots(Share(), capacity, (), spare=True).most() == 1 + SPARE
-    assert Slots(Share(), replace(capacity, joined=False), (), spare=True).most() == 1
+    assert Slots(StageResources(), capacity, (), spare=True).max_submitted() == 1 + SPARE
+    assert Slots(StageResources(), replace(capacity, joined=False), (), spare=True).max_submitted() == 1

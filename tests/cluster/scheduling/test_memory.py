@@ -9,7 +9,7 @@ import pytest
 
 from cluster.connect import connected
 from cluster.local_cluster import LocalCluster
-from cluster.protocol import QueuedStage, Report, Share, StageOutcome
+from cluster.protocol import QueuedStage, Report, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
 from tests.cluster.scheduling.test_executor import Log
 
@@ -43,6 +43,8 @@ def test_an_item_ended_for_memory_is_handed_out_again_and_the_reason_told(
     monkeypatch.setenv("RAY_memory_usage_threshold", f"{threshold:.4f}")
     log = Log()
     with connected(LocalCluster()) as capacity:
-        queue = execute([QueuedStage(id="hungry")], Hungry(tmp_path), log, capacity=capacity, share=Share())
+        queue = execute(
+            [QueuedStage(id="hungry")], Hungry(tmp_path), log, capacity=capacity, resources=StageResources()
+        )
     assert queue.done == {"hungry"}
     assert log.whys == ["the memory of its node was short"]

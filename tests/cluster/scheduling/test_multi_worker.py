@@ -13,16 +13,16 @@ import torch
 import torch.distributed as dist
 
 from cluster.connect import Capacity
-from cluster.nodes import ALL
-from cluster.protocol import QueuedStage, Report, Share, StageOutcome
+from cluster.nodes import ALL_NODES
+from cluster.protocol import QueuedStage, Report, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
-from cluster.scheduling.multi_worker import distribute
-from cluster.scheduling.stage_queue import Queue
+from cluster.scheduling.multi_worker import run_on_workers
+from cluster.scheduling.stage_queue import StageQueue
 from tests.support.listening import StoreUnavailable
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
 WORKERS = 2
-SHARE = Share(workers=WORKERS)
+SHARE = StageResources(workers=WORKERS)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Work:
     folder: Path
 
     def __call__(self, name: str, report: Report) -> StageOutcome:
-        distribute(Member(self.folder, name), report, share=SHARE, admission=ALL, name="train",
+        run_on_workers(Member(self.folder, name), report, resources=SHARE, admission=ALL_NODES, name="train",
                    scratch=str(self.folder / f"scratch {name}"))  # fmt: skip
         return StageOutcome(status="done")
 
@@ -76,7 +76,7 @@ class Pruning:
     def __init__(self) -> None:
         self.left = ["pruned", "after"]
 
-    def more(self, slots: int) -> tuple[list[QueuedStage], list[str]]:
+    def next_stages(self, slots: int) -> tuple[list[QueuedStage], list[str]]:
         return ([QueuedStage(id=self.left.pop(0))], []) if self.left else ([], [])
 
     def reported(self, name: str, scores: Mapping[str, float]) -> bool:
@@ -87,39 +87,39 @@ class Pruning:
 
 
 @pytest.fixture(scope="module")
-def ran(capacity: Capacity, tmp_path_factory: pytest.TempPathFactory) -> tuple[Queue, Log, Path]:
+def ran(capacity: Capacity, tmp_path_factory: pytest.TempPathFactory) -> tuple[StageQueue, Log, Path]:
     folder, log = tmp_path_factory.mktemp("ran"), Log()
     items = [QueuedStage(id="plain"), QueuedStage(id="fail", retries=0), QueuedStage(id="die once", retries=0)]
-    queue = execute(items, Work(folder), log, capacity=capacity, share=SHARE, source=Pruning())
+    queue = execute(items, Work(folder), log, capacity=capacity, resources=SHARE, source=Pruning())
     return queue, log, folder
 
 
-def test_processes_talk_to_each_other_and_the_first_is_heard(ran: tuple[Queue, Log, Path]) -> None:
+def test_processes_talk_to_each_other_and_the_first_is_heard(ran: tuple[StageQueue, Log, Path]) -> None:
     assert ran[1].scores["plain"] == [
         {"epoch": epoch, "shared": 3.0, "world": 2, "rank": 0} for epoch in (1, 2, 3)
     ]  # fmt: skip
 
 
-def test_processes_of_one_machine_listen_on_the_loopback_interface(ran: tuple[Queue, Log, Path]) -> None:
+def test_processes_of_one_machine_listen_on_the_loopback_interface(ran: tuple[StageQueue, Log, Path]) -> None:
     for rank in range(WORKERS):
         listening = (ran[2] / f"plain done {rank}").read_text().split()
         assert listening
         assert set(listening) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
 
 
-def test_what_one_raises_fails_the_item(ran: tuple[Queue, Log, Path]) -> None:
+def test_what_one_raises_fails_the_item(ran: tuple[StageQueue, Log, Path]) -> None:
     queue, _, folder = ran
     assert "ValueError: rank 1 has had enough" in queue.failed["fail"]
     assert len(list(folder.glob("fail-1-*"))) == 1
 
 
-def test_a_lost_process_lets_all_begin_again(ran: tuple[Queue, Log, Path]) -> None:
+def test_a_lost_process_lets_all_begin_again(ran: tuple[StageQueue, Log, Path]) -> None:
     queue, _, folder = ran
     assert "die once" in queue.done
     assert [len(list(folder.glob(f"die once-{rank}-*"))) for rank in range(WORKERS)] == [2, 2]
 
 
-def test_a_stopped_item_ends_and_frees_its_processes(ran: tuple[Queue, Log, Path]) -> None:
+def test_a_stopped_item_ends_and_frees_its_processes(ran: tuple[StageQueue, Log, Path]) -> None:
     queue, log, folder = ran
     assert log.outcomes["pruned"].status == "stopped"
     assert "after" in queue.done

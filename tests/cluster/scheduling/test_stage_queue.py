@@ -1,7 +1,7 @@
 import pytest
 
 from cluster.protocol import QueuedStage
-from cluster.scheduling.stage_queue import REDOS, Queue
+from cluster.scheduling.stage_queue import REDOS, StageQueue
 
 
 def chain(*names: str, cost: float = 1.0) -> list[QueuedStage]:
@@ -10,7 +10,7 @@ def chain(*names: str, cost: float = 1.0) -> list[QueuedStage]:
     ]
 
 
-def drained(queue: Queue) -> list[str]:
+def drained(queue: StageQueue) -> list[str]:
     """Hand everything out, one at a time."""
     order = []
     while (name := queue.next()) is not None:
@@ -22,17 +22,19 @@ def drained(queue: Queue) -> list[str]:
 def test_longest_remaining_chain_is_first() -> None:
     items = [*chain("short"), *chain("a1", "a2", "a3"), QueuedStage(id="heavy", cost=2.5)]
 
-    assert drained(Queue(items)) == ["a1", "heavy", "a2", "a3", "short"]
+    assert drained(StageQueue(items)) == ["a1", "heavy", "a2", "a3", "short"]
 
 
 def test_order_does_not_depend_on_the_order_of_items() -> None:
     items = [*chain("b1", "b2"), *chain("a1", "a2"), *chain("c1")]
 
-    assert drained(Queue(items)) == drained(Queue(reversed(items)))
+    assert drained(StageQueue(items)) == drained(StageQueue(reversed(items)))
 
 
 def test_child_waits_for_all_it_needs() -> None:
-    queue = Queue([QueuedStage(id="left"), QueuedStage(id="right"), QueuedStage(id="child", needs=("left", "right"))])
+    queue = StageQueue(
+        [QueuedStage(id="left"), QueuedStage(id="right"), QueuedStage(id="child", needs=("left", "right"))]
+    )
     queue.next(), queue.next()
 
     queue.finish("left")
@@ -42,11 +44,11 @@ def test_child_waits_for_all_it_needs() -> None:
 
 
 def test_need_outside_the_queue_counts_as_met() -> None:
-    assert Queue([QueuedStage(id="child", needs=("long finished",))]).next() == "child"
+    assert StageQueue([QueuedStage(id="child", needs=("long finished",))]).next() == "child"
 
 
 def test_done_item_is_not_handed_out_and_its_child_is() -> None:
-    queue = Queue(chain("parent", "child"), done=["parent"])
+    queue = StageQueue(chain("parent", "child"), done=["parent"])
 
     assert drained(queue) == ["child"]
     assert queue.finished
@@ -54,14 +56,14 @@ def test_done_item_is_not_handed_out_and_its_child_is() -> None:
 
 
 def test_running_item_is_not_handed_out_twice() -> None:
-    queue = Queue(chain("only"))
+    queue = StageQueue(chain("only"))
 
     assert [queue.next(), queue.next()] == ["only", None]
     assert queue.running == {"only"}
 
 
 def test_failure_is_retried_once_then_takes_descendants_only() -> None:
-    queue = Queue([*chain("parent", "child", "grandchild"), *chain("other")])
+    queue = StageQueue([*chain("parent", "child", "grandchild"), *chain("other")])
     assert queue.next() == "parent"
     assert queue.fail("parent", "first")
     assert queue.next() == "parent"
@@ -73,7 +75,7 @@ def test_failure_is_retried_once_then_takes_descendants_only() -> None:
 
 
 def test_final_failure_is_not_retried() -> None:
-    queue = Queue(chain("only"))
+    queue = StageQueue(chain("only"))
     queue.next()
 
     assert not queue.fail("only", "lost too often", final=True)
@@ -81,7 +83,7 @@ def test_final_failure_is_not_retried() -> None:
 
 
 def test_child_of_two_is_skipped_when_one_fails() -> None:
-    queue = Queue(
+    queue = StageQueue(
         [QueuedStage(id="good"), QueuedStage(id="bad"), QueuedStage(id="child", needs=("good", "bad"))], retries=0
     )
     queue.next(), queue.next()
@@ -94,17 +96,17 @@ def test_child_of_two_is_skipped_when_one_fails() -> None:
 
 
 def test_put_back_costs_no_attempt() -> None:
-    queue = Queue(chain("only"), retries=0)
+    queue = StageQueue(chain("only"), retries=0)
     for _ in range(5):
         assert queue.next() == "only"
-        queue.put_back("only")
+        queue.requeue("only")
 
     assert drained(queue) == ["only"]
 
 
 @pytest.mark.parametrize("done_before", [True, False])
 def test_damaged_parent_runs_again_before_its_child(done_before: bool) -> None:
-    queue = Queue(chain("parent", "child"), done=["parent"] if done_before else ())
+    queue = StageQueue(chain("parent", "child"), done=["parent"] if done_before else ())
     while (name := queue.next()) != "child":
         queue.finish(str(name))
 
@@ -115,7 +117,7 @@ def test_damaged_parent_runs_again_before_its_child(done_before: bool) -> None:
 
 def test_two_children_that_find_one_damage_cause_one_repetition() -> None:
     items = [QueuedStage(id="parent"), QueuedStage(id="a", needs=("parent",)), QueuedStage(id="b", needs=("parent",))]
-    queue = Queue(items, done=["parent"])
+    queue = StageQueue(items, done=["parent"])
     queue.next(), queue.next()
 
     assert queue.redo("parent", "a", "altered")
@@ -125,7 +127,7 @@ def test_two_children_that_find_one_damage_cause_one_repetition() -> None:
 
 def test_sibling_that_fails_while_the_parent_runs_again_waits_for_it() -> None:
     items = [QueuedStage(id="parent"), QueuedStage(id="a", needs=("parent",)), QueuedStage(id="b", needs=("parent",))]
-    queue = Queue(items, done=["parent"])
+    queue = StageQueue(items, done=["parent"])
     queue.next(), queue.next()
     queue.redo("parent", "a", "altered")
     queue.fail("b", "error")
@@ -134,7 +136,7 @@ def test_sibling_that_fails_while_the_parent_runs_again_waits_for_it() -> None:
 
 
 def test_item_that_finds_its_own_results_unusable_runs_again() -> None:
-    queue = Queue(chain("only"))
+    queue = StageQueue(chain("only"))
     queue.next()
 
     assert queue.redo("only", "only", "altered")
@@ -142,7 +144,7 @@ def test_item_that_finds_its_own_results_unusable_runs_again() -> None:
 
 
 def test_damage_without_end_fails_the_child() -> None:
-    queue = Queue(chain("parent", "child"), done=["parent"])
+    queue = StageQueue(chain("parent", "child"), done=["parent"])
     again = []
     for _ in range(REDOS + 1):
         while (name := queue.next()) != "child":
@@ -155,7 +157,7 @@ def test_damage_without_end_fails_the_child() -> None:
 
 
 def test_unusable_item_that_nobody_can_run_fails_the_child() -> None:
-    queue = Queue([QueuedStage(id="child", needs=("elsewhere",))])
+    queue = StageQueue([QueuedStage(id="child", needs=("elsewhere",))])
     queue.next()
 
     assert not queue.redo("elsewhere", "child", "altered")
@@ -163,18 +165,18 @@ def test_unusable_item_that_nobody_can_run_fails_the_child() -> None:
 
 
 def test_empty_queue_is_finished() -> None:
-    assert Queue(()).finished
+    assert StageQueue(()).finished
 
 
 def test_thousands_of_items_in_one_chain_are_no_recursion() -> None:
     names = [f"{number:05d}" for number in range(5_000)]
 
-    assert drained(Queue(chain(*names))) == names
+    assert drained(StageQueue(chain(*names))) == names
 
 
 def test_failure_at_the_top_of_a_long_chain_skips_it_all() -> None:
     names = [f"{number:05d}" for number in range(5_000)]
-    queue = Queue(chain(*names), retries=0)
+    queue = StageQueue(chain(*names), retries=0)
     queue.next()
     queue.fail(names[0], "broken")
 
@@ -182,7 +184,7 @@ def test_failure_at_the_top_of_a_long_chain_skips_it_all() -> None:
 
 
 def test_item_added_later_waits_for_what_it_needs() -> None:
-    queue = Queue(chain("parent"))
+    queue = StageQueue(chain("parent"))
     assert queue.next() == "parent"
     queue.add([QueuedStage(id="child", needs=("parent",))])
 
@@ -192,7 +194,7 @@ def test_item_added_later_waits_for_what_it_needs() -> None:
 
 
 def test_item_added_below_a_failed_one_is_skipped() -> None:
-    queue = Queue(chain("parent"), retries=0)
+    queue = StageQueue(chain("parent"), retries=0)
     queue.next()
     queue.fail("parent", "broken")
     queue.add(chain("parent", "child", "grandchild"))
@@ -202,7 +204,7 @@ def test_item_added_below_a_failed_one_is_skipped() -> None:
 
 
 def test_item_that_is_added_again_while_open_runs_once() -> None:
-    queue = Queue(chain("only"))
+    queue = StageQueue(chain("only"))
     queue.next()
     queue.add(chain("only"))
 
@@ -212,7 +214,7 @@ def test_item_that_is_added_again_while_open_runs_once() -> None:
 
 
 def test_item_that_is_added_again_after_it_was_done_runs_again() -> None:
-    queue = Queue(chain("parent", "child"))
+    queue = StageQueue(chain("parent", "child"))
     assert drained(queue) == ["parent", "child"]
     queue.add(chain("parent"))
 
@@ -221,7 +223,7 @@ def test_item_that_is_added_again_after_it_was_done_runs_again() -> None:
 
 
 def test_abandoned_item_is_neither_done_nor_failed_and_may_come_again() -> None:
-    queue = Queue(chain("parent", "child"))
+    queue = StageQueue(chain("parent", "child"))
     queue.finish(str(queue.next()))
     queue.next()
     queue.abandon("child")
@@ -233,7 +235,7 @@ def test_abandoned_item_is_neither_done_nor_failed_and_may_come_again() -> None:
 
 
 def test_item_may_have_retries_of_its_own() -> None:
-    queue = Queue([QueuedStage(id="once", retries=0)])
+    queue = StageQueue([QueuedStage(id="once", retries=0)])
     queue.next()
 
     assert not queue.fail("once", "error")

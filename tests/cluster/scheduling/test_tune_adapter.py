@@ -7,10 +7,10 @@ import pytest
 from ray.tune.experiment import Trial
 
 from cluster.connect import Capacity
-from cluster.protocol import LOST_PROCESSES, QueuedStage, Share
+from cluster.protocol import LOST_PROCESSES, QueuedStage, StageResources
 from cluster.scheduling.capacity import Slots
-from cluster.scheduling.stage_queue import Queue
-from cluster.scheduling.tune_adapter import QueueSearcher, Stopper
+from cluster.scheduling.stage_queue import StageQueue
+from cluster.scheduling.tune_adapter import QueueScheduler, QueueSearcher
 from tests.cluster.scheduling.test_executor import Log
 
 Nodes = list[tuple[float, float]]
@@ -22,31 +22,31 @@ class Changing(Capacity):
 
     there: Nodes = field(default_factory=list)
 
-    def now(self, without: object = ()) -> Capacity:
+    def refreshed(self, without: object = ()) -> Capacity:
         return replace(self, nodes=tuple(self.there))
 
 
 @pytest.mark.parametrize(
     ("share", "small", "large"),
     [
-        (Share(), [], [(1.0, 0.0)]),
-        (Share(), [(0.0, 0.0)], [(0.0, 0.0), (4.0, 0.0)]),
-        (Share(cpus=8), [(4.0, 0.0), (4.0, 0.0)], [(8.0, 0.0)]),
-        (Share(gpus=1.0), [(16.0, 0.0)], [(16.0, 0.0), (4.0, 1.0)]),
-        (Share(cpus=2, workers=2), [(1.0, 0.0)] * 4, [(2.0, 0.0)]),
+        (StageResources(), [], [(1.0, 0.0)]),
+        (StageResources(), [(0.0, 0.0)], [(0.0, 0.0), (4.0, 0.0)]),
+        (StageResources(cpus=8), [(4.0, 0.0), (4.0, 0.0)], [(8.0, 0.0)]),
+        (StageResources(gpus=1.0), [(16.0, 0.0)], [(16.0, 0.0), (4.0, 1.0)]),
+        (StageResources(cpus=2, workers=2), [(1.0, 0.0)] * 4, [(2.0, 0.0)]),
     ],
 )
 def test_it_is_told_once_each_time_that_no_node_has_room(
-    share: Share, small: Nodes, large: Nodes, monkeypatch: pytest.MonkeyPatch
+    share: StageResources, small: Nodes, large: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.scheduling.capacity.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("cluster.scheduling.capacity.REFRESH_SECONDS", 0.0)
     there = list(large)
     slots = Slots(share, Changing(cpus=1, gpus=0, joined=True, there=there), (), spare=True)
     log = Log()
-    searcher = QueueSearcher(Queue([QueuedStage(id="a")]), log, lambda _: True, None, share, None, slots)
+    searcher = QueueSearcher(StageQueue([QueuedStage(id="a")]), log, lambda _: True, None, share, None, slots)
     for nodes, times in ((large, 0), (small, 1), (small, 1), (large, 1), (small, 2)):
         there[:] = nodes
-        searcher.look()
+        searcher.check_capacity()
         assert log.told.count(("stranded", "")) == times
 
 
@@ -58,14 +58,14 @@ class Trials(list[Trial]):
 
 
 def test_trials_start_as_they_were_handed_out_also_one_that_was_lost() -> None:
-    slots = Slots(Share(), Capacity(cpus=3, gpus=0), (), spare=False)
+    slots = Slots(StageResources(), Capacity(cpus=3, gpus=0), (), spare=False)
     items = [QueuedStage(id=name) for name in "abc"]
-    searcher = QueueSearcher(Queue(items), Log(), lambda _: True, None, Share(), None, slots)
+    searcher = QueueSearcher(StageQueue(items), Log(), lambda _: True, None, StageResources(), None, slots)
     trials = Trials(Trial("stage", stub=True, trial_id=name) for name in ("third", "first", "other", "second"))
     third, first, _, second = trials
     for trial in (first, second, third):
         searcher.suggest(trial.trial_id)
-    stopper: Any = Stopper(searcher)
+    stopper: Any = QueueScheduler(searcher)
     assert stopper.choose_trial_to_run(trials) is first
     first.set_status(Trial.RUNNING)
     assert stopper.choose_trial_to_run(trials) is second
@@ -79,13 +79,15 @@ def test_trials_start_as_they_were_handed_out_also_one_that_was_lost() -> None:
 
 
 def test_a_machine_of_its_own_waits_for_no_node() -> None:
-    assert not Slots(Share(cpus=8), Capacity(cpus=1, gpus=0), (), spare=True).none(Share(cpus=8))
+    assert not Slots(StageResources(cpus=8), Capacity(cpus=1, gpus=0), (), spare=True).none_fits(StageResources(cpus=8))
 
 
 def test_an_item_whose_process_is_lost_before_its_work_begins_is_handed_out_again() -> None:
     log = Log()
-    slots = Slots(Share(), Capacity(cpus=1, gpus=0), (), spare=False)
-    searcher = QueueSearcher(Queue([QueuedStage(id="a")]), log, lambda _: True, None, Share(), None, slots)
+    slots = Slots(StageResources(), Capacity(cpus=1, gpus=0), (), spare=False)
+    searcher = QueueSearcher(
+        StageQueue([QueuedStage(id="a")]), log, lambda _: True, None, StageResources(), None, slots
+    )
     for number in range(LOST_PROCESSES + 1):
         assert isinstance(searcher.suggest(str(number)), dict)
         searcher.on_trial_complete(str(number), error=True)

@@ -7,9 +7,9 @@ from ray.tune import registry
 from ray.tune.execution import tune_controller
 
 from cluster.connect import Capacity
-from cluster.protocol import QueuedStage, Share
+from cluster.protocol import QueuedStage, StageResources
 from cluster.scheduling.executor import execute
-from cluster.scheduling.tune_patches import Registry
+from cluster.scheduling.tune_patches import CachedRegistry
 from tests.cluster.scheduling.test_executor import Log, count
 
 pytestmark = pytest.mark.cluster
@@ -32,7 +32,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 @pytest.mark.usefixtures("capacity")
 def test_what_is_registered_is_asked_for_once_and_anew_where_it_is_registered_again(asked: list[bytes]) -> None:
-    known = Registry()
+    known = CachedRegistry()
     for value in ("first", "second"):
         known.register(KIND, "key", value)
         assert [known.get(KIND, "key") for _ in range(5)] == [value] * 5
@@ -47,7 +47,7 @@ def test_what_is_registered_is_asked_for_once_and_anew_where_it_is_registered_ag
 
 def test_tune_is_left_as_it_was(capacity: Capacity) -> None:
     before = registry._global_registry, tune_controller.RayActorManager, tune_controller._ActorClassCache
-    execute([QueuedStage(id="only")], count, Log(), capacity=capacity, share=Share())
+    execute([QueuedStage(id="only")], count, Log(), capacity=capacity, resources=StageResources())
     assert (registry._global_registry, tune_controller.RayActorManager, tune_controller._ActorClassCache) == before
 
 
@@ -56,7 +56,11 @@ def test_how_often_tune_asks_does_not_grow_with_the_number_of_items(capacity: Ca
     for number in (2, 20):
         asked.clear()
         execute(
-            [QueuedStage(id=f"{place:02d}") for place in range(number)], count, Log(), capacity=capacity, share=Share()
+            [QueuedStage(id=f"{place:02d}") for place in range(number)],
+            count,
+            Log(),
+            capacity=capacity,
+            resources=StageResources(),
         )
         times.add(len(asked))
     assert len(times) == 1

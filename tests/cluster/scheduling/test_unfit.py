@@ -4,17 +4,17 @@ from dataclasses import asdict
 
 from cluster.connect import Capacity
 from cluster.nodes import AdmittedNodes, Node
-from cluster.protocol import LOST_PROCESSES, QueuedStage, Share, StageOutcome
+from cluster.protocol import LOST_PROCESSES, QueuedStage, StageOutcome, StageResources
 from cluster.scheduling.capacity import Slots
-from cluster.scheduling.stage_queue import Queue
+from cluster.scheduling.stage_queue import StageQueue
 from cluster.scheduling.tune_adapter import QueueSearcher
 from tests.cluster.scheduling.test_executor import Log
 
 
 def searcher(log: Log) -> QueueSearcher:
-    slots = Slots(Share(), Capacity(cpus=2, gpus=0), (), spare=False)
-    queue = Queue([QueuedStage(id="a"), QueuedStage(id="b")])
-    return QueueSearcher(queue, log, lambda _: True, None, Share(), None, slots)
+    slots = Slots(StageResources(), Capacity(cpus=2, gpus=0), (), spare=False)
+    queue = StageQueue([QueuedStage(id="a"), QueuedStage(id="b")])
+    return QueueSearcher(queue, log, lambda _: True, None, StageResources(), None, slots)
 
 
 def meets(found: QueueSearcher, trial: str, node: str) -> None:
@@ -28,12 +28,12 @@ def test_a_node_is_left_out_for_all_that_comes_and_told_once() -> None:
     for trial in ("1", "2"):
         config = found.suggest(trial)
         assert isinstance(config, dict)
-        assert config["without"] == []
+        assert config["excluded_nodes"] == []
     for trial in ("1", "2"):
         meets(found, trial, "blind")
     config = found.suggest("3")
     assert isinstance(config, dict)
-    assert config["without"] == ["blind"]
+    assert config["excluded_nodes"] == ["blind"]
     assert sorted(outcome.detail for told in log.outcomes.values() for outcome in told) == ["", "blind is left out"]
     assert not found.queue.finished
 
@@ -52,5 +52,5 @@ def test_an_item_that_meets_new_blind_nodes_again_and_again_fails() -> None:
 
 def test_nodes_are_left_out_by_their_ids_and_told_by_their_names() -> None:
     assert AdmittedNodes(check=None).selector is None
-    assert AdmittedNodes(without=frozenset("ba")).but(["c"]).selector == {"ray.io/node-id": "!in(a,b,c)"}
+    assert AdmittedNodes(excluded=frozenset("ba")).excluding(["c"]).selector == {"ray.io/node-id": "!in(a,b,c)"}
     assert Node(id="x", name="10.0.0.3", fault="sees nothing").text == "node 10.0.0.3 is left out: it sees nothing"

@@ -13,7 +13,7 @@ import pytest
 from cluster import local_cluster
 from cluster.connect import Capacity, connected
 from cluster.local_cluster import LocalCluster
-from cluster.protocol import QueuedStage, Report, Share, StageOutcome
+from cluster.protocol import QueuedStage, Report, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
 from tests.cluster.scheduling.test_executor import Log
 from tests.support.command import words_of
@@ -56,15 +56,15 @@ def test_those_that_waited_have_the_module_and_get_the_work(warm: Capacity, tmp_
     count = int(warm.cpus)
     waiting = _waiting(count)
     items = [QueuedStage(id=f"{number}") for number in range(count)]
-    execute(items, Meeting(tmp_path, count), Log(), capacity=warm, share=Share())
+    execute(items, Meeting(tmp_path, count), Log(), capacity=warm, resources=StageResources())
     assert {int(path.name) for path in tmp_path.iterdir()} <= waiting
     assert {path.read_text() for path in tmp_path.iterdir()} == {"True"}
 
 
 def test_those_that_wait_stay_while_one_has_all_processors(warm: Capacity, tmp_path: Path) -> None:
     waiting = _waiting(int(warm.cpus))
-    work, share = Meeting(tmp_path, lasts=LONG_ENOUGH), Share(cpus=int(warm.cpus))
-    execute([QueuedStage(id="0")], work, Log(), capacity=warm, share=share)
+    work, share = Meeting(tmp_path, lasts=LONG_ENOUGH), StageResources(cpus=int(warm.cpus))
+    execute([QueuedStage(id="0")], work, Log(), capacity=warm, resources=share)
     [used] = tmp_path.iterdir()
     assert all(psutil.pid_exists(pid) for pid in waiting - {int(used.name)})
 
@@ -72,7 +72,7 @@ def test_those_that_wait_stay_while_one_has_all_processors(warm: Capacity, tmp_p
 def test_on_a_large_machine_none_imports_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_cluster, "PRELOAD_CPUS", 0)
     with connected(LocalCluster(preload=MODULE)) as capacity:
-        execute([QueuedStage(id="0")], Meeting(tmp_path), Log(), capacity=capacity, share=Share())
+        execute([QueuedStage(id="0")], Meeting(tmp_path), Log(), capacity=capacity, resources=StageResources())
     assert [path.read_text() for path in tmp_path.iterdir()] == ["False"]
 
 
@@ -98,7 +98,7 @@ def test_trackers_that_are_installed_are_not_imported_for_being_there(
     counted = "ray.air.integrations.mlflow"
     monkeypatch.delitem(sys.modules, counted, raising=False)
     with connected(LocalCluster()) as capacity:
-        execute([QueuedStage(id="0")], Meeting(tmp_path), Log(), capacity=capacity, share=Share())
+        execute([QueuedStage(id="0")], Meeting(tmp_path), Log(), capacity=capacity, resources=StageResources())
     assert counted not in sys.modules
 
 

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from datasets.cache.aside import read_hashed, write_hashed, written_aside
+from datasets.cache.aside import atomic_path, read_hashed, write_hashed
 
 
 def test_a_file_is_replaced_once_it_is_written(tmp_path: Path) -> None:
     place = tmp_path / "folder" / "table.json"
     for text in ("old", "new"):
-        with written_aside(place) as aside:
+        with atomic_path(place) as aside:
             aside.write_text(text)
             assert not place.exists() or place.read_text() != text
         assert place.read_text() == text
@@ -40,7 +40,7 @@ def test_a_file_stays_as_it_was_where_writing_fails(tmp_path: Path) -> None:
         aside.write_text("half")
         raise OSError("no space")
 
-    with pytest.raises(OSError, match="no space"), written_aside(place) as aside:
+    with pytest.raises(OSError, match="no space"), atomic_path(place) as aside:
         fail(aside)
     assert place.read_text() == "old"
     assert list(tmp_path.iterdir()) == [place]

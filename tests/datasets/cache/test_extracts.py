@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datasets.cache import extracts, manifest
-from datasets.cache.extracts import Extracts, Place, Writer
+from datasets.cache.extracts import ExtractFolders, Extracts, Writer
 from datasets.cache.manifest import Listing, extracts_of, read_manifest, scan
 from datasets.decoding.decode import Kind
 from datasets.settings import ImageSettings
@@ -30,22 +30,22 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path / "cache", "key")
+def place(tmp_path: Path) -> ExtractFolders:
+    return ExtractFolders(tmp_path / "cache", "key")
 
 
 def ids(seed: int) -> Pixels:
     return np.random.default_rng(seed).integers(0, 4, (30, 40 + seed), np.uint8)
 
 
-def leave_masks(place: Place, *numbers: int) -> None:
+def leave_masks(place: ExtractFolders, *numbers: int) -> None:
     writer = Writer(place, [])
     for number in numbers:
         writer.mask(f"{number}", ids(number))
     writer.flush()
 
 
-def held(place: Place, count: int) -> list[int]:
+def held(place: ExtractFolders, count: int) -> list[int]:
     found = Extracts(place)
     there = [number for number in range(count) if found.mask(f"{number}") is not None]
     assert all(np.array_equal(_there(found.mask(f"{number}")), ids(number)) for number in there)
@@ -63,7 +63,7 @@ def _there(pixels: Pixels | None) -> Pixels:
     return pixels
 
 
-def test_extracts_are_what_was_given(place: Place) -> None:
+def test_extracts_are_what_was_given(place: ExtractFolders) -> None:
     image, mask = picture(1, width=50, height=40), ids(1)
     writer = Writer(place, [SMALL, LARGE])
     writer.mask("m", mask)
@@ -79,10 +79,10 @@ def test_extracts_are_what_was_given(place: Place) -> None:
     assert found.mask("i") is None
     assert found.image("m", SMALL) is None
     assert found.image("i", ImageSettings(size=17)) is None
-    assert Extracts(Place(place.parent, "other")).mask("m") is None
+    assert Extracts(ExtractFolders(place.parent, "other")).mask("m") is None
 
 
-def test_many_are_written_before_the_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_are_written_before_the_end(place: ExtractFolders, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extracts, "BATCH_BYTES", 1000)
     writer = Writer(place, [])
     for number in range(20):
@@ -92,7 +92,7 @@ def test_many_are_written_before_the_end(place: Place, monkeypatch: pytest.Monke
     assert held(place, 20) == list(range(20))
 
 
-def test_beyond_the_budget_nothing_is_fitted_or_left(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_the_budget_nothing_is_fitted_or_left(place: ExtractFolders, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extracts, "BUDGET_BYTES", 2000)
     leave_masks(place, *range(20))
     there = held(place, 20)
@@ -103,7 +103,7 @@ def test_beyond_the_budget_nothing_is_fitted_or_left(place: Place, monkeypatch: 
     Writer(place, [SMALL]).image("i", picture(1))
 
 
-def test_what_has_become_much_by_changes_goes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_become_much_by_changes_goes(place: ExtractFolders, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_masks(place, *range(10))
     size = sum(file.stat().st_size for file in place.parent.rglob("*.arrow"))
     monkeypatch.setattr(extracts, "BUDGET_BYTES", 3 * size)
@@ -114,7 +114,7 @@ def test_what_has_become_much_by_changes_goes(place: Place, monkeypatch: pytest.
     assert held(place, 12) == [11]
 
 
-def test_a_small_share_of_the_disk_is_taken(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_share_of_the_disk_is_taken(place: ExtractFolders, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=8 * 2000))
     leave_masks(place, *range(20))
     assert 4 < len(held(place, 20)) < 12
@@ -127,7 +127,7 @@ def test_a_place_that_takes_nothing_ends_no_reading(root: Path, tmp_path: Path) 
     assert found.mask(listing.state("masks/0.png")) is None
 
 
-def test_a_disk_that_fills_up_ends_no_reading(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_ends_no_reading(place: ExtractFolders, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -144,17 +144,17 @@ def test_a_disk_that_fills_up_ends_no_reading(place: Place, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
-def test_a_file_that_a_crash_cut_off_is_done_without(place: Place, kept: float) -> None:
+def test_a_file_that_a_crash_cut_off_is_done_without(place: ExtractFolders, kept: float) -> None:
     leave_masks(place, 0)
     (file,) = place.parent.rglob("*.arrow")
     os.truncate(file, int(file.stat().st_size * kept))
     assert held(place, 1) == []
 
 
-def test_pixels_that_a_crash_left_empty_are_done_without(place: Place) -> None:
+def test_pixels_that_a_crash_left_empty_are_done_without(place: ExtractFolders) -> None:
     leave_masks(place, 0, 1)
     (file,) = place.parent.rglob("*.arrow")
-    packed = extracts._packed("1", ids(1), ids(1)).pixels
+    packed = extracts._compress("1", ids(1), ids(1)).pixels
     data = file.read_bytes()
     assert data.count(packed) == 1
     file.write_bytes(data.replace(packed, bytes(len(packed))))

@@ -147,7 +147,7 @@ def test_pipes_devices_and_links_that_lead_nowhere_are_refused_by_name_and_not_o
 
 def test_a_folder_that_links_to_one_above_it_is_refused(root: Path) -> None:
     (root / "images" / "again").symlink_to(root / "images")
-    with pytest.raises(DataError, match="is a link to a folder that it lies in"):
+    with pytest.raises(DataError, match="is a link to one of its parent folders"):
         scan(root, FOLDERS)
 
 

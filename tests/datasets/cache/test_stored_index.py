@@ -36,13 +36,13 @@ def opened(root: Path, **settings: object) -> tuple[Source, Index]:
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Return the roots whose index is made from then on, not read from where it is kept."""
-    roots, make = list[Path](), files.FileSource._made
+    roots, make = list[Path](), files.FileSource._build_index
 
     def noted(source: files.FileSource, *given: Any) -> Index:  # noqa: ANN401 - whatever it is given
         roots.append(source._root)
         return make(source, *given)
 
-    monkeypatch.setattr(files.FileSource, "_made", noted)
+    monkeypatch.setattr(files.FileSource, "_build_index", noted)
     return roots
 
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from datasets.checks.findings import check
-from datasets.checks.leakage import BLOCK, SAME_PICTURE, Match, matches, repeats
+from datasets.checks.leakage import BLOCK, MAX_HASH_DISTANCE, Match, matches, repeats
 from datasets.source import Index, Pixels
 from datasets.sources import FolderSettings, PhantomSettings, open_source
 from tests.support.folder import STEMS, write_folder
@@ -123,7 +123,7 @@ def test_the_same_file_matches_as_a_file_only() -> None:
     assert matches(one, other) == [Match(kind="file", row=1, target_row=1)]
 
 
-@pytest.mark.parametrize(("bits", "found"), [(0, 1), (SAME_PICTURE, 1), (SAME_PICTURE + 1, 0)])
+@pytest.mark.parametrize(("bits", "found"), [(0, 1), (MAX_HASH_DISTANCE, 1), (MAX_HASH_DISTANCE + 1, 0)])
 def test_pictures_match_up_to_the_threshold(bits: int, found: int) -> None:
     assert len(matches(index(thumbnails=[f"{2**bits - 1:064x}"]), index(thumbnails=["0" * 64]))) == found
 
@@ -154,7 +154,7 @@ def test_pictures_found_in_blocks_are_those_of_every_pair_compared() -> None:
     noisy = shown ^ (random.random(shown.shape) < 0.025)
     many, few = noisy[: BLOCK + 400], noisy[-100:]
     distance = (many[:, None] != few[None]).sum(axis=2)
-    expected = {(int(row), int(target)) for row, target in np.argwhere(distance <= SAME_PICTURE)}
+    expected = {(int(row), int(target)) for row, target in np.argwhere(distance <= MAX_HASH_DISTANCE)}
     found = matches(index(thumbnails=hexadecimal(many)), index(thumbnails=hexadecimal(few)))
     assert {(match.row, match.target_row) for match in found} == expected
     assert len(expected) > 1000
@@ -172,7 +172,7 @@ def test_a_picture_that_repeats_is_paired_with_the_first_of_another_patient() ->
     used = list(range(50, rows))
     hidden = np.array([not text for text in thumbnails])
     distance = noisy.astype(np.int16) @ (1 - noisy).T + (1 - noisy).astype(np.int16) @ noisy.T
-    alike = (distance <= SAME_PICTURE) & ~hidden & ~hidden[:, None]
+    alike = (distance <= MAX_HASH_DISTANCE) & ~hidden & ~hidden[:, None]
     files = np.unique(content, return_inverse=True)[1]
     alike |= (files == files[:, None]) & (np.array(content) != "")
     alike &= np.array(patients) != np.array(patients)[:, None]

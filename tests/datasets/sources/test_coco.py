@@ -156,10 +156,10 @@ def first(content: Content) -> Content:
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (lambda c: c["images"][1].update(id=100), "image id 100 stands there twice; allowed: each once"),
-        (lambda c: c["annotations"][1].update(id=0), "annotation id 0 stands there twice"),
-        (lambda c: c["categories"][1].update(id=7), "category id 7 stands there twice"),
-        (lambda c: c["categories"][1].update(name="rim"), "category name rim stands there twice"),
+        (lambda c: c["images"][1].update(id=100), "image id 100 occurs twice; allowed: each once"),
+        (lambda c: c["annotations"][1].update(id=0), "annotation id 0 occurs twice"),
+        (lambda c: c["categories"][1].update(id=7), "category id 7 occurs twice"),
+        (lambda c: c["categories"][1].update(name="rim"), "category name rim occurs twice"),
         (lambda c: first(c).update(image_id=5), "annotation 0: image_id is 5; allowed: one of the 8"),
         (lambda c: first(c).update(category_id=5), "annotation 0: category_id is 5; allowed: one of the 2"),
         (lambda c: first(c).pop("category_id"), r"annotations\.0\.category_id: Field required; allowed: COCO"),

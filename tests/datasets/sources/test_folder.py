@@ -40,7 +40,7 @@ def test_an_image_in_a_folder_of_its_own_is_refused_and_a_hidden_folder_is_not_r
     assert len(opened(root)[1]) == 6
     (root / "images" / "anna").mkdir()
     save(picture(0), root / "images" / "anna" / "3.png")
-    with pytest.raises(DataError, match=r"images/anna/3.png is in a folder of its own; allowed: images/<name>.png"):
+    with pytest.raises(DataError, match=r"images/anna/3.png is in a subfolder; allowed: images/<name>.png"):
         opened(root)
 
 
@@ -156,7 +156,7 @@ BROKEN = {
     "not a number": (_write("centres.csv", "image,x,y\nben,left,3\n"), r"centres\.csv line 2: x is 'left'"),
     "not finite": (_write("centres.csv", "image,x,y\nben,inf,3\n"), r"x is 'inf'; allowed: a number"),
     "not a label": (_write("labels.csv", "image,ill\nben,yes\n"), r"ill is 'yes'; allowed: 1 \(present\)"),
-    "two lines": (_write("labels.csv", "image,ill\nben,1\nben.tif,0\n"), r"line 3: ben stands here twice"),
+    "two lines": (_write("labels.csv", "image,ill\nben,1\nben.tif,0\n"), r"line 3: ben is listed twice"),
     "two points": (_write("centres.csv", "image,x,y\nben,1,3\nben,2,3\n"), r"second centre"),
     "case missing": (_write("cases.csv", "image,patient\nben,1\n"), r"cases\.csv has no line for anna-1"),
     "duplicate ids": (lambda root: save(picture(9), root / "images" / "ben.png"), r"\(ben\); allowed: one image"),

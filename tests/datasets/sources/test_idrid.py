@@ -155,7 +155,7 @@ def test_centres_are_those_of_both_tables(root: Path) -> None:
     ("part", "table", "before", "after", "message"),
     [
         ("grading", GRADES, "IDRiD_001,", "IDRiD_001,1", r"line 2: Retinopathy grade is '1\d'; allowed: 0, 1, 2, 3, 4"),
-        ("grading", GRADES, "IDRiD_003,", "IDRiD_002,", r"line 4: IDRiD_002 stands twice"),
+        ("grading", GRADES, "IDRiD_003,", "IDRiD_002,", r"line 4: IDRiD_002 is listed twice"),
         ("grading", GRADES, "Retinopathy", "Retina", r"lacks the columns \['Retinopathy grade'\]"),
         ("localisation", DISC_CENTRES, "IDRiD_001,", "IDRiD_001,x", r"line 2: X- Coordinate is 'x\d+'; allowed: a num"),
     ],

@@ -143,7 +143,7 @@ def test_a_box_outside_the_image_is_a_fault_of_it(root: Path) -> None:
         ("image", "boxes", "[{'x': 1}]", r"line 2: boxes are '\[{'x': 1}\]' \(Field required\); allowed"),
         ("image", "boxes", "[{'x': 1", "line 2: boxes are .*; allowed: a list of"),
         ("image", "StudyInstanceUID", "abc", "line 2: StudyInstanceUID is 'abc'; allowed: 000000000abd, where"),
-        ("image", "id", f"{1:012x}_image", "line 3: 000000000001_image stands here twice; allowed: one line"),
+        ("image", "id", f"{1:012x}_image", "line 3: 000000000001_image is listed twice; allowed: one line"),
         ("image", "id", "000000000000", "line 2: id is '000000000000'; allowed: NAME_image"),
         ("image", "id", "gone_image", r"level\.csv names 1 images that are not there \(gone\)"),
         ("study", FINDINGS[1], "2", "line 2: Typical Appearance is '2'; allowed: 1"),

@@ -20,7 +20,7 @@ CHOICES = [(name, way) for name, way in WAYS if len(ARCHITECTURES[name].upsampli
 
 def made(architecture: str, way: Upsampling | None) -> Network:
     torch.manual_seed(0)
-    backbone = "own" if ARCHITECTURES[architecture].own else "resnet18"
+    backbone = "own" if ARCHITECTURES[architecture].own_encoder else "resnet18"
     return build(Blueprint(architecture=architecture, backbone=backbone, channels=1, outputs=2, upsampling=way))
 
 
@@ -35,7 +35,7 @@ def transposed(network: Network) -> list[nn.ConvTranspose2d]:
 
 @pytest.mark.parametrize(("architecture", "way"), WAYS)
 def test_every_way_offered_can_be_built_and_answers_at_the_images_size(architecture: str, way: Upsampling) -> None:
-    backbone = "own" if ARCHITECTURES[architecture].own else "resnet18"
+    backbone = "own" if ARCHITECTURES[architecture].own_encoder else "resnet18"
     size = probe_size(architecture, backbone)
     assert problem(architecture, backbone, size=size, channels=1, upsampling=way) is None
     assert made(architecture, way).eval()(torch.rand(1, 1, size, size)).shape == (1, 2, size, size)
@@ -44,7 +44,9 @@ def test_every_way_offered_can_be_built_and_answers_at_the_images_size(architect
 @pytest.mark.parametrize("architecture", sorted({name for name, _ in WAYS}))
 def test_left_out_it_is_the_first_way_of_the_table(architecture: str) -> None:
     own, first = made(architecture, None), made(architecture, ARCHITECTURES[architecture].upsampling[0])
-    images = torch.rand(1, 1, *[probe_size(architecture, "own" if ARCHITECTURES[architecture].own else "resnet18")] * 2)
+    images = torch.rand(
+        1, 1, *[probe_size(architecture, "own" if ARCHITECTURES[architecture].own_encoder else "resnet18")] * 2
+    )
     assert shapes(own) == shapes(first)
     assert torch.equal(own.eval()(images), first.eval()(images))
 

@@ -149,7 +149,7 @@ def test_the_cache_folder_is_the_hubs(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 @pytest.mark.parametrize("architecture", [None, *ARCHITECTURES])
 def test_the_probing_size_is_an_allowed_one(architecture: str | None) -> None:
-    own = architecture is not None and ARCHITECTURES[architecture].own
+    own = architecture is not None and ARCHITECTURES[architecture].own_encoder
     backbone = "own" if own else "tu-vit_tiny_patch16_224" if architecture == "dpt" else "resnet18"
     size = probe_size(architecture, backbone)
     assert problem(architecture, backbone, size=size, channels=1) is None

@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.encoders.library import pyramid
-from models.encoders.reach import reached, stages
+from models.encoders.reach import reached_parameters, stages
 from models.encoders.vision import smp
 
 
@@ -93,8 +93,8 @@ def test_a_vggs_convolutions_are_drawn_as_the_library_draws_them() -> None:
 def test_reached_parameters_are_those_with_a_gradient() -> None:
     first, second, unused = (torch.nn.Linear(3, 3) for _ in range(3))
     output = second(first(torch.rand(2, 3)).relu())
-    assert reached(output) == {id(p) for layer in (first, second) for p in layer.parameters()}
-    assert not reached(output) & {id(p) for p in unused.parameters()}
+    assert reached_parameters(output) == {id(p) for layer in (first, second) for p in layer.parameters()}
+    assert not reached_parameters(output) & {id(p) for p in unused.parameters()}
 
 
 def test_a_feature_map_without_parameters_of_its_own_opens_no_stage() -> None:

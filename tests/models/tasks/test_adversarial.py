@@ -79,8 +79,8 @@ def test_labelled_loss_is_segmentation_plus_lambda1_times_the_judgement() -> Non
     given = batch()
     updates = dict(task.updates(generator, given))
     logits = generator(given.images)
-    judged = task._judge(logits.softmax(dim=1), given.images)
-    expected = task._loss(logits, given.target) - 0.3 * F.logsigmoid(judged).mean()
+    discriminator_output = task._discriminator(logits.softmax(dim=1), given.images)
+    expected = task._loss(logits, given.target) - 0.3 * F.logsigmoid(discriminator_output).mean()
 
     torch.testing.assert_close(updates[NETWORK], expected)
 
@@ -90,25 +90,25 @@ def test_judging_loss_is_the_cross_entropy_of_true_against_predicted_maps(exclus
     task, given = made(exclusive=exclusive), batch(exclusive=exclusive)
     maps = torch.rand(2, CLASSES, SIZE, SIZE)
     truth = F.one_hot(given.target.long(), CLASSES).movedim(-1, 1) if exclusive else given.target
-    real, fake = task._judge(truth.float(), given.images), task._judge(maps, given.images)
+    real, fake = task._discriminator(truth.float(), given.images), task._discriminator(maps, given.images)
     expected = -(F.logsigmoid(real).mean() + F.logsigmoid(-fake).mean()) / 2
 
-    torch.testing.assert_close(task.judging_loss(maps, given), expected)
+    torch.testing.assert_close(task.discriminator_loss(maps, given), expected)
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
 def test_self_training_is_a_mean_over_trusted_pixels_against_the_own_answer(exclusive: bool) -> None:
     task = made(exclusive=exclusive, t_semi=0.2)
     logits = torch.randn(2, CLASSES, SIZE, SIZE)
-    judged = torch.randn(2, 1, SIZE, SIZE)
-    trusted = judged.sigmoid()[:, 0] > 0.2
+    discriminator_output = torch.randn(2, 1, SIZE, SIZE)
+    trusted = discriminator_output.sigmoid()[:, 0] > 0.2
     if exclusive:
         expected = F.cross_entropy(logits, logits.argmax(dim=1), reduction="none")[trusted].mean()
     else:
         cost = F.binary_cross_entropy_with_logits(logits, (logits > 0).float(), reduction="none")
         expected = cost.movedim(1, -1)[trusted].mean()
 
-    torch.testing.assert_close(task.self_training_loss(logits, judged), expected)
+    torch.testing.assert_close(task.self_training_loss(logits, discriminator_output), expected)
 
 
 def test_nothing_trusted_costs_nothing() -> None:
@@ -120,8 +120,10 @@ def test_nothing_trusted_costs_nothing() -> None:
 def test_each_player_moves_in_its_own_turn_only() -> None:
     task, generator = made(lambda2=0.1), network()
     for network_name, loss in task.updates(generator, batch()):
-        own, other = (task._judge, generator) if network_name == DISCRIMINATOR else (generator, task._judge)
-        for module in (generator, task._judge):
+        own, other = (
+            (task._discriminator, generator) if network_name == DISCRIMINATOR else (generator, task._discriminator)
+        )
+        for module in (generator, task._discriminator):
             module.zero_grad(set_to_none=True)
         loss.backward()
         assert all(gradient is not None for gradient in gradients(own)), network_name
@@ -132,5 +134,5 @@ def test_condition_shows_the_discriminator_the_image() -> None:
     maps, images = torch.rand(1, CLASSES, SIZE, SIZE), torch.rand(1, 1, SIZE, SIZE)
     plain, conditional = made(), made(discriminator=SMALL | {"conditional": True})
 
-    assert torch.equal(plain._judge(maps, images), plain._judge(maps, images * 0))
-    assert not torch.equal(conditional._judge(maps, images), conditional._judge(maps, images * 0))
+    assert torch.equal(plain._discriminator(maps, images), plain._discriminator(maps, images * 0))
+    assert not torch.equal(conditional._discriminator(maps, images), conditional._discriminator(maps, images * 0))

@@ -31,7 +31,7 @@ ALL: dict[str, tuple[Callable[[], Figure], list[str]]] = {
     "training": (lambda: figures.training_curves({"segment": [RUN]}, {"segment": "mean IoU"}), ["validation mean IoU"]),
     "pairs": (lambda: figures.paired_differences([PAIRS], label="x"), ["two_step, 8 images", "p = 0.02"]),
     "pathways": (lambda: figures.pathway_graph([ROOT, LEAF]), ["classify", "takes over: encoder", "one_step"]),
-    "cases": (lambda: figures.outlined([CASE], ["lung"]), ["worst", "lung", "truth", "prediction"]),
+    "cases": (lambda: figures.outline_cases([CASE], ["lung"]), ["worst", "lung", "truth", "prediction"]),
 }  # fmt: skip
 
 
@@ -63,7 +63,7 @@ REFUSED: dict[str, Callable[[], Figure]] = {
     "stages are none": lambda: figures.training_curves({}, {}),
     "comparisons are none": lambda: figures.paired_differences([], label="x"),
     "groups are none": lambda: figures.pathway_graph([]),
-    "cases are none": lambda: figures.outlined([], []),
+    "cases are none": lambda: figures.outline_cases([], []),
 }
 
 
@@ -98,7 +98,7 @@ def test_stages_that_share_a_parent_stand_in_one_column_and_their_parent_amid_th
 
 
 def test_outlines_of_what_reaches_the_edge_are_closed() -> None:
-    figure = figures.outlined([CASE], ["lung"])
+    figure = figures.outline_cases([CASE], ["lung"])
     drawn = [path for lines in figure.axes[1].collections for path in lines.get_paths() if len(path.vertices)]
     assert drawn
     for path in drawn:

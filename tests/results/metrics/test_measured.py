@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from results.metrics.compute import ImageValues, Measured, Row, Stage
+from results.metrics.compute import ImageValues, Row, Stage, StageMetrics
 from results.metrics.measured import read_measured, write_measured
 
 STAGES: list[Stage] = [("one", "a"), ("one", "b"), ("other", "a")]
 MARKS = {stage: "-".join(stage) for stage in STAGES}
 
 
-def measured(number: int) -> Measured:
+def measured(number: int) -> StageMetrics:
     rows = [Row("test", "case", "macro", "dice", None, 0), Row("validation", "dataset", "lung", "auc", number / 3, 2)]
     values = np.array([[number / 7, np.nan], [-0.0, 1e-300]])
     series = (("macro", "dice"), ("lung", "auc"))
@@ -20,7 +20,7 @@ def measured(number: int) -> Measured:
         split="test", images=("x", "y"), patients=("p", "p"), series=series, values=values, classes=("lung",),
         averaged=("lung",), counts=np.arange(8).reshape(2, 1, 4) + number,
     )  # fmt: skip
-    return Measured(rows, [images])
+    return StageMetrics(rows, [images])
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from results import schema
-from results.report.answers import answer, best_cell, chosen, notes, once
+from results.report.answers import answer, best_cell, notes, one_per_cell, select_records
 from results.report.grids import class_grid, grid_of_tests, labels_saved, main_grid
 from results.report.page import Grid, Items, Text
 from results.statistics import design
@@ -111,7 +111,7 @@ def test_while_a_cell_is_provisional_no_best_cell_is_named() -> None:
         "The study is not complete: 1 of 3 cells, or their baselines, lack replicates. All numbers are provisional, "
         "and no best cell is named."
     ]
-    assert best_cell(chosen(table(*records))) is None
+    assert best_cell(select_records(table(*records))) is None
 
 
 def test_provisional_cells_of_another_metric_do_not_keep_the_answer_back() -> None:
@@ -318,7 +318,7 @@ def test_two_baselines_give_a_row_each_and_count_as_one_cell() -> None:
     other = compared(0.2) | {"baseline": "pathway=one"}
     both = table(NONE, compared(0.01), other)
     assert "baseline" in [column.name for column in main_grid(both).columns]
-    assert len(once(chosen(both))) == 2
+    assert len(one_per_cell(select_records(both))) == 2
 
 
 def test_classes_stand_side_by_side_at_the_most_labelled_images() -> None:

@@ -4,16 +4,16 @@ import base64
 
 from results.report.page import (
     Code,
+    Collapsible,
     Column,
     Entry,
-    Folded,
+    FigureBlock,
     Grid,
     Items,
-    Picture,
     Report,
     Section,
     Text,
-    embedded,
+    data_uri,
     render,
 )
 from tests.support.page import Page, problems
@@ -33,14 +33,14 @@ BLOCKS = (
     Text(text="A paragraph"),
     Items(items=["first", "second"]),
     Code(label="Commands", text="study run"),
-    Picture(data=embedded("<svg/>"), alt="A chart", caption="What it shows", wide=True),
+    FigureBlock(data=data_uri("<svg/>"), alt="A chart", caption="What it shows", wide=True),
     GRID,
-    Folded(title="More", blocks=[Text(text="inside")]),
+    Collapsible(title="More", blocks=[Text(text="inside")]),
 )
 
 
 def page(*blocks: object, **given: object) -> Page:
-    parts = {"title": "Study s", "question": "Which?", "answer": ["This one.", "Surely."], "made": "today", **given}
+    parts = {"title": "Study s", "question": "Which?", "answer": ["This one.", "Surely."], "footer": "today", **given}
     section = Section(id="part", title="Part", blocks=blocks or BLOCKS)  # type: ignore[arg-type]
     return Page(render(Report(sections=[section], **parts)))  # type: ignore[arg-type]
 
@@ -101,5 +101,5 @@ def test_a_table_without_scripts_shows_every_row_and_nothing_to_press() -> None:
 
 
 def test_a_picture_holds_its_own_content() -> None:
-    assert base64.b64decode(embedded("<svg/>").partition(",")[2]) == b"<svg/>"
-    assert embedded(b"\x89PNG").startswith("data:image/png;base64,")
+    assert base64.b64decode(data_uri("<svg/>").partition(",")[2]) == b"<svg/>"
+    assert data_uri(b"\x89PNG").startswith("data:image/png;base64,")

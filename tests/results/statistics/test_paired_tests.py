@@ -9,12 +9,12 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from results.metrics.compute import ImageValues, Measured, Row, results_table
+from results.metrics.compute import ImageValues, Row, StageMetrics, results_table
 from results.schema import FACTORS, Replicate
 from results.statistics.compare import compare
 from results.statistics.design import ArmKey, Design, Family
 from results.statistics.estimates import Array, hedges_g
-from results.statistics.one_sample import over_patients, ranked, student
+from results.statistics.one_sample import over_patients, t_test, wilcoxon_test
 from results.statistics.patient_level import bootstrap
 from results.statistics.patient_level.permutation import sign_flip_p
 from results.statistics.patient_level.sums import ScoredReplicate
@@ -66,14 +66,14 @@ def test_rank_biserial_is_the_share_of_ranks_above_minus_below() -> None:
 
 
 def test_five_unequal_pairs_are_too_few_to_rank() -> None:
-    found = ranked(columns(5, 1))
+    found = wilcoxon_test(columns(5, 1))
     assert np.isnan(found["p"]).all()
     assert found["note"][0].startswith("n too small")
 
 
 def test_the_t_test_and_its_interval_are_those_of_statsmodels() -> None:
     values = columns(7, 2)
-    found = student(values)
+    found = t_test(values)
     for column in range(2):
         expected = DescrStatsW(values[:, column])
         statistic, p, freedom = expected.ttest_mean(0.0)
@@ -85,7 +85,7 @@ def test_the_t_test_and_its_interval_are_those_of_statsmodels() -> None:
 def test_d_z_is_mean_over_standard_deviation_and_hedges_takes_its_bias_away() -> None:
     random = np.random.default_rng(4)
     draws = random.normal(0.5, 1.0, (6, 20_000))
-    found = student(draws)
+    found = t_test(draws)
     assert found["effect_size"][0] == pytest.approx(draws[:, 0].mean() / draws[:, 0].std(ddof=1))
     assert found["effect_size"].mean() > 0.55
     assert found["hedges_g"].mean() == pytest.approx(0.5, abs=0.01)
@@ -101,7 +101,7 @@ def test_hedges_factor_is_near_its_usual_approximation() -> None:
     [([np.nan, np.nan], "no replicate to pair"), ([0.1, np.nan], "n too small"), ([0.2, 0.2], "do not vary")],
 )
 def test_what_has_no_t_test_says_why(values: list[float], said: str) -> None:
-    found = student(np.array(values)[:, None])
+    found = t_test(np.array(values)[:, None])
     assert np.isnan(found["p"][0])
     assert said in found["note"][0]
 
@@ -187,7 +187,7 @@ def replicate(pathway: str, fold: int, seed: int) -> Replicate:
     )  # fmt: skip
 
 
-def measured(pathway: str, fold: int, seed: int, *, fixed: bool) -> Measured:
+def measured(pathway: str, fold: int, seed: int, *, fixed: bool) -> StageMetrics:
     first = 0 if fixed else fold * IMAGES
     values = np.array([[value_of(pathway, fold, seed, image)] for image in range(first, first + IMAGES)])
     images = ImageValues(
@@ -200,7 +200,7 @@ def measured(pathway: str, fold: int, seed: int, *, fixed: bool) -> Measured:
         averaged=(),
         counts=np.zeros((IMAGES, 0, 4), dtype=np.int64),
     )
-    return Measured([Row("test", "case", "macro", "dice", float(values.mean()), IMAGES)], [images])
+    return StageMetrics([Row("test", "case", "macro", "dice", float(values.mean()), IMAGES)], [images])
 
 
 def by_unit(*pathways: str, fixed: bool = False, without: tuple[str, int, int] | None = None) -> dict[str, list[Any]]:

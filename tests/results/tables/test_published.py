@@ -1,4 +1,4 @@
-"""Published values beside a study's own."""
+"""Published values add_published a study's own."""
 
 import json
 from typing import Any
@@ -6,19 +6,19 @@ from typing import Any
 import pytest
 
 from results.tables.layout import Table, default_table, table
-from results.tables.published import Reported, beside
+from results.tables.published import PublishedValue, add_published
 from results.tables.render import render
 from tests.results.tables.test_layout import CELLS, SMALL, compared, dice
 
 HEADLINE = {"metric": "mean_iou", "class": "macro", "aggregation": "dataset"}
 
 
-def reported(match: dict[str, Any], value: float) -> Reported:
-    return Reported(match=match, value=value, source="A paper")
+def reported(match: dict[str, Any], value: float) -> PublishedValue:
+    return PublishedValue(match=match, value=value, source="A paper")
 
 
-def shown(*published: Reported) -> Table:
-    return beside(table(SMALL), published)
+def shown(*published: PublishedValue) -> Table:
+    return add_published(table(SMALL), published)
 
 
 def test_a_published_value_stands_in_the_cells_it_matches_and_no_other() -> None:
@@ -31,7 +31,7 @@ def test_a_published_value_stands_in_the_cells_it_matches_and_no_other() -> None
 def test_in_the_default_table_a_value_stands_beside_its_own_metric_and_aggregation() -> None:
     grid = default_table(compared(*CELLS, *map(dice, CELLS)))
     dice_of_cases = {"metric": "dice", "class": "macro", "aggregation": "case", "pathway": "encode"}
-    text = render(beside(grid, [reported(match=dice_of_cases | {"labelled_fraction": 0.5}, value=0.7)]), "csv")
+    text = render(add_published(grid, [reported(match=dice_of_cases | {"labelled_fraction": 0.5}, value=0.7)]), "csv")
 
     with_value = [line for line in text.splitlines() if line.endswith(",0.7,A paper")]
     assert [",dice," in line for line in with_value] == [True]

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from results import schema
-from study.analysis.compare_studies import differences, scored, versus
+from study.analysis.compare_studies import compare_two_studies, differences, read_conditions
 from study.cli.main import app
 from study.errors import ConfigError
 from study.store.atomic import write_signed
@@ -43,13 +43,13 @@ FOLDS = (("1", "2"), ("3", "4"))
 
 def told(storage: Path) -> list[str]:
     store = Store(storage)
-    return list(differences(scored(store, "s"), scored(store, "t")))
+    return list(differences(read_conditions(store, "s"), read_conditions(store, "t")))
 
 
 def test_studies_scored_alike_have_a_difference_and_nothing_to_be_said(tmp_path: Path) -> None:
     finished(tmp_path, "s", FOLDS)
     finished(tmp_path, "t", FOLDS)
-    ((_, second),) = versus(tmp_path, ("s", "t"), WANTED).grid
+    ((_, second),) = compare_two_studies(tmp_path, ("s", "t"), WANTED).grid
     assert second is not None
     assert second.record["difference"] == pytest.approx(0.05)
     assert told(tmp_path) == []
@@ -58,7 +58,7 @@ def test_studies_scored_alike_have_a_difference_and_nothing_to_be_said(tmp_path:
 def test_other_test_images_are_counted_and_take_the_difference_away(tmp_path: Path) -> None:
     finished(tmp_path, "s", FOLDS)
     finished(tmp_path, "t", (("1", "2"), ("3", "5", "6")))
-    ((_, second),) = versus(tmp_path, ("s", "t"), WANTED).grid
+    ((_, second),) = compare_two_studies(tmp_path, ("s", "t"), WANTED).grid
     assert second is not None
     assert second.record["difference"] is None
     assert told(tmp_path)[0].startswith("Test images differ: 3 shared, 1 only in s, 2 only in t.")
@@ -95,4 +95,4 @@ def test_a_metric_that_nothing_has_is_refused(tmp_path: Path) -> None:
     finished(tmp_path, "s", FOLDS)
     finished(tmp_path, "t", FOLDS)
     with pytest.raises(ConfigError, match="metric is iou; allowed: mean_iou"):
-        versus(tmp_path, ("s", "t"), WANTED | {"metric": "iou"})
+        compare_two_studies(tmp_path, ("s", "t"), WANTED | {"metric": "iou"})

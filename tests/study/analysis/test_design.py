@@ -54,9 +54,9 @@ def test_the_stages_before_the_target_are_the_runs_that_folds_share(tmp_path: Pa
 
 def test_the_region_of_practical_equivalence_is_one_number_or_one_for_each_metric(tmp_path: Path) -> None:
     rope = study_design(planned(tiny({"compare.rope": 0.02}), tmp_path), Store(tmp_path)).rope
-    assert (rope.of("dice"), np.isnan(rope.of("false_positive_pixels"))) == (0.02, True)
+    assert (rope.half_width("dice"), np.isnan(rope.half_width("false_positive_pixels"))) == (0.02, True)
     rope = study_design(planned(tiny({"compare.rope": {"dice": 0.03}}), tmp_path), Store(tmp_path)).rope
-    assert (rope.of("dice"), rope.of("mean_iou")) == (0.03, 0.01)
+    assert (rope.half_width("dice"), rope.half_width("mean_iou")) == (0.03, 0.01)
 
 
 @pytest.mark.parametrize(("seed", "fixed"), [({}, False), ({"data.hospital.split.seed": 3}, True)])

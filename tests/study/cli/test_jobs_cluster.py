@@ -88,7 +88,7 @@ def test_a_study_is_submitted_watched_stopped_resumed_and_ends_as_on_one_machine
     assert (running["state"], running["job"]["status"]) == ("running", "RUNNING")
 
     stopped = place.study("stop", "tiny")
-    assert stopped.stdout == "tiny-1 is stopped; what is finished is kept, study submit goes on from there\n"
+    assert stopped.stdout == "tiny-1 is stopped; what is finished is kept, study submit resumes it\n"
     published = histories(place.storage)
     assert 0 < len(published) < 5
     assert place.status("tiny")["state"] == "stopped"

@@ -46,7 +46,7 @@ def test_sound_data_is_counted_and_drawn(capsys: Capture) -> None:
         "centres": "of 2 images: disc 2; fovea 1",
         "masks": "of 5 images: cup 5; disc 5",
         "size": "64 x 48 pixels, of the 6 images drawn",
-        "wrote": "folder-contact.png: 6 images with what is known of them",
+        "wrote": "folder-contact.png: 6 images with their annotations",
         "no": "errors",
     }
     assert "Traceback" not in err

@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from cluster.connect import Capacity
-from cluster.protocol import Share, StageOutcome
+from cluster.protocol import StageOutcome, StageResources
 from cluster.scheduling.capacity import Slots
 from study.execution.gpu_packing import Packing
-from study.monitoring.gpu_memory import share_of
+from study.monitoring.gpu_memory import gpu_share
 from study.planning.graph import Plan
 from study.store.store import RECORD, Store
 from tests.support.documents import base, by_stage, planned
@@ -29,7 +29,7 @@ SMALL = {"task": "segmentation", "data": "hospital", "epochs": 1, "image": {"siz
 
 
 def whole(gpus: float = 1.0) -> Slots:
-    return Slots(Share(gpus=1.0), Capacity(cpus=16.0, gpus=gpus), (), spare=False)
+    return Slots(StageResources(gpus=1.0), Capacity(cpus=16.0, gpus=gpus), (), spare=False)
 
 
 def packing(plan: Plan, store: Store, gpus: float = 1.0) -> Packing:
@@ -43,7 +43,7 @@ def finish(shares: Packing, plan: Plan, store: Store, name: str, peak: float) ->
 
 @pytest.mark.parametrize(("peak", "share"), [(0.0, 0.05), (10.0, 0.15), (39.0 / 1.1, 0.5), (72.0, 1.0), (79.0, 1.0)])
 def test_a_share_holds_a_tenth_more_than_the_peak_and_cuda_itself(peak: float, share: float) -> None:
-    assert share_of({"peak": int(peak * GIB), "total": 80 * GIB}) == share
+    assert gpu_share({"peak": int(peak * GIB), "total": 80 * GIB}) == share
 
 
 def test_the_first_of_a_shape_has_a_whole_gpu_and_the_others_wait(plan: Plan, tmp_path: Path) -> None:
@@ -117,5 +117,5 @@ def test_gpus_of_a_node_that_is_left_out_count_no_more(plan: Plan, tmp_path: Pat
     shares = Packing(StoreUnavailable(), plan, Store(tmp_path), slots=slots)
     shares.take(name)
     shares.ended(name, StageOutcome(status="rejected", nodes=("blind",)), again=True)
-    assert slots.without == {"blind"}
+    assert slots.excluded == {"blind"}
     assert shares.may_start(name)

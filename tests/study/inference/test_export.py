@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from models.encoders.vision import smp
-from models.export import Answer
+from models.export import Ensemble
 from study.cli.main import main
 from study.training.load_model import open_model
 from tests.support.finished import CLASSES, Finished, finished
@@ -63,7 +63,7 @@ def test_onnx_of_an_ensemble_answers_the_mean_over_folds(study: Finished, tmp_pa
     assert export(study, "tiny", "-o", tmp_path / "a.onnx", *words) == 0
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
     images = torch.rand(1, 1, 32, 32)
-    answer = Answer([open_model(study.store, digest).network for digest in study.stages], exclusive=True).eval()
+    answer = Ensemble([open_model(study.store, digest).network for digest in study.stages], exclusive=True).eval()
     with torch.no_grad():
         np.testing.assert_allclose(session.run(None, {"images": images.numpy()})[0], answer(images).numpy(), atol=1e-4)
 
@@ -121,7 +121,7 @@ def test_a_network_that_is_not_the_librarys_is_refused_as_a_folder(
     [
         (["-o", "a.pt"], "a.pt ends in .pt; allowed: .onnx, .safetensors, or a folder; rename it"),
         (["-o", "a.safetensors", "--ensemble"], "--ensemble is for .onnx"),
-        (["-o", "."], ". exists; allowed: a new place"),
+        (["-o", "."], ". exists; allowed: a new path"),
         (["-o", "a.onnx", "--images", "none.png"], "none.png cannot be read"),
     ],
 )

@@ -97,7 +97,7 @@ def masks_by(
     """The masks that some networks predict together; of overlapping classes with a threshold."""
     predictor = Predictor([open_model(study.store, digest) for digest in digests])
     pixels = pixels_of(study.data / "images" / f"{name}.png")
-    found = predictor.whole(pixels, *pixels.shape) if tile is None else predictor.tiled(pixels, tile)
+    found = predictor.predict_whole(pixels, *pixels.shape) if tile is None else predictor.predict_tiled(pixels, tile)
     return list((found >= threshold if threshold else found.argmax(dim=0) == torch.arange(1, 3)[:, None, None]).numpy())
 
 

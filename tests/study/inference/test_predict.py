@@ -92,7 +92,7 @@ def test_new_images_are_predicted_by_the_mean_probability_of_all_networks(
     Image.fromarray(pixels).save(tmp_path / "p0.png")
     output = tmp_path / "out"
     assert predict(exclusive, "tiny", tmp_path / "p0.png", "-o", output, "--probabilities", "float32") == 0
-    squares = [Predictor([open_model(exclusive.store, digest)]).square(pixels) for digest in exclusive.stages]
+    squares = [Predictor([open_model(exclusive.store, digest)]).predict_square(pixels) for digest in exclusive.stages]
     mean = torch.stack(squares).mean(dim=0).numpy()
     with np.load(output / "p0.npz") as arrays:
         np.testing.assert_array_equal(arrays["probabilities"], mean)
@@ -157,13 +157,13 @@ def test_an_image_is_never_replaced(exclusive: Finished, tmp_path: Path, capsys:
 def test_a_tile_as_large_as_the_image_changes_nothing(exclusive: Finished) -> None:
     predictor = Predictor([open_model(exclusive.store, exclusive.stages[0])])
     pixels = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
-    np.testing.assert_allclose(predictor.tiled(pixels, 64), predictor.whole(pixels, 64, 64), atol=1e-6)
+    np.testing.assert_allclose(predictor.predict_tiled(pixels, 64), predictor.predict_whole(pixels, 64, 64), atol=1e-6)
 
 
 def test_tiles_answer_at_their_own_scale_and_meet_without_seams(exclusive: Finished) -> None:
     predictor = Predictor([open_model(exclusive.store, exclusive.stages[0])])
     pattern = np.random.default_rng(0).integers(0, 255, (32, 32), dtype=np.uint8)
-    blended = predictor.tiled(np.tile(pattern, (3, 4)), 64)
+    blended = predictor.predict_tiled(np.tile(pattern, (3, 4)), 64)
     assert blended.shape == (3, 96, 128)
     period = blended[:, 32:64, 32:64]  # every tile shows the same, wherever it begins
     np.testing.assert_allclose(blended[:, 32:64, 64:96], period, atol=1e-5)
@@ -175,7 +175,9 @@ def test_a_picture_smaller_than_a_tile_keeps_its_scale(exclusive: Finished) -> N
     pixels = np.random.default_rng(0).integers(0, 255, (20, 64), dtype=np.uint8)
     padded = np.zeros((64, 64), np.uint8)
     padded[:20] = pixels
-    np.testing.assert_allclose(predictor.tiled(pixels, 64), predictor.whole(padded, 64, 64)[:, :20], atol=1e-6)
+    np.testing.assert_allclose(
+        predictor.predict_tiled(pixels, 64), predictor.predict_whole(padded, 64, 64)[:, :20], atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from cluster.protocol import StageOutcome
 from study.monitoring.display import Display
-from study.monitoring.eta import Pace, left_text
+from study.monitoring.eta import EtaEstimator, left_text
 from study.planning.pending import pending_stages
 from study.store.store import Store
 from tests.support import searched
@@ -27,7 +27,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def train(pace: Pace, clock: Clock, name: str, *, epochs: int, seconds: float) -> None:
+def train(pace: EtaEstimator, clock: Clock, name: str, *, epochs: int, seconds: float) -> None:
     """Train a stage of so many epochs to its end."""
     pace.started(name)
     for epoch in range(1, epochs + 1):
@@ -37,7 +37,7 @@ def train(pace: Pace, clock: Clock, name: str, *, epochs: int, seconds: float) -
 
 
 def test_time_left_is_unknown_before_a_stage_is_trained(clock: Clock) -> None:
-    pace = Pace({"a": 100.0, "b": 100.0}, clock=clock)
+    pace = EtaEstimator({"a": 100.0, "b": 100.0}, clock=clock)
     pace.started("a")
     for epoch in (8, 9):
         clock.now += 10
@@ -47,13 +47,13 @@ def test_time_left_is_unknown_before_a_stage_is_trained(clock: Clock) -> None:
 
 
 def test_time_left_is_what_is_left_over_the_pace_so_far(clock: Clock) -> None:
-    pace = Pace({"a": 100.0, "b": 300.0}, clock=clock)
+    pace = EtaEstimator({"a": 100.0, "b": 300.0}, clock=clock)
     train(pace, clock, "a", epochs=4, seconds=20)
     assert pace.seconds_left() == pytest.approx(60)
 
 
 def test_running_stages_count_by_the_share_that_is_trained(clock: Clock) -> None:
-    pace = Pace({"a": 100.0, "b": 100.0, "c": 100.0}, clock=clock)
+    pace = EtaEstimator({"a": 100.0, "b": 100.0, "c": 100.0}, clock=clock)
     train(pace, clock, "a", epochs=1, seconds=10)
     clock.now += 5
     for epoch in range(1, 6):
@@ -62,7 +62,7 @@ def test_running_stages_count_by_the_share_that_is_trained(clock: Clock) -> None
 
 
 def test_what_two_processes_train_in_the_same_time_counts_together(clock: Clock) -> None:
-    pace = Pace({"a": 100.0, "b": 100.0, "c": 200.0}, clock=clock)
+    pace = EtaEstimator({"a": 100.0, "b": 100.0, "c": 200.0}, clock=clock)
     pace.started("a")
     pace.started("b")
     for epoch in (1, 2):
@@ -75,7 +75,7 @@ def test_what_two_processes_train_in_the_same_time_counts_together(clock: Clock)
 
 
 def test_time_before_the_first_report_is_not_the_pace(clock: Clock) -> None:
-    pace = Pace({"a": 100.0, "b": 100.0}, clock=clock)
+    pace = EtaEstimator({"a": 100.0, "b": 100.0}, clock=clock)
     pace.started("a")
     clock.now += 1000  # processes start, libraries are read
     for epoch in range(1, 6):
@@ -86,7 +86,7 @@ def test_time_before_the_first_report_is_not_the_pace(clock: Clock) -> None:
 
 
 def test_epochs_from_before_this_run_do_not_count_as_its_pace(clock: Clock) -> None:
-    pace = Pace({"a": 100.0, "b": 100.0, "c": 100.0}, clock=clock)
+    pace = EtaEstimator({"a": 100.0, "b": 100.0, "c": 100.0}, clock=clock)
     train(pace, clock, "a", epochs=1, seconds=10)
     pace.started("b")
     for epoch in (6, 10):  # resumed after five of ten epochs: half of the stage took ten seconds
@@ -97,14 +97,14 @@ def test_epochs_from_before_this_run_do_not_count_as_its_pace(clock: Clock) -> N
 
 
 def test_stage_that_runs_once_more_is_still_to_do(clock: Clock) -> None:
-    pace = Pace({"a": 100.0, "b": 100.0}, clock=clock)
+    pace = EtaEstimator({"a": 100.0, "b": 100.0}, clock=clock)
     train(pace, clock, "a", epochs=2, seconds=10)
     pace.ended("b", again=True, finished=False)
     assert pace.seconds_left() == pytest.approx(10)
 
 
 def test_nothing_left_takes_no_time(clock: Clock) -> None:
-    pace = Pace({"a": 100.0}, clock=clock)
+    pace = EtaEstimator({"a": 100.0}, clock=clock)
     train(pace, clock, "a", epochs=1, seconds=10)
     assert pace.seconds_left() == 0.0
 
@@ -119,7 +119,7 @@ def display(cache: Path, tmp_path: Path) -> Display:
     """The view of a study of five stages, none of them done."""
     plan = planned(tiny(), cache)
     return Display(
-        plan, left=pending_stages(plan, Store(tmp_path)), console=Console(quiet=True), on_failure=lambda *_: None
+        plan, pending=pending_stages(plan, Store(tmp_path)), console=Console(quiet=True), on_failure=lambda *_: None
     )
 
 
@@ -138,7 +138,7 @@ def test_driver_tells_of_each_running_stage_its_last_epoch(display: Display) -> 
     display.started(second)
     display.progressed(first, scores(1, val_mean_iou=0.2))
     display.progressed(first, scores(2, val_mean_iou=0.3))
-    told = display.told(5)
+    told = display.status(5)
 
     assert [one["digest"] for one in told["running"]] == [first, second]
     assert told["running"][0]["label"] == display.label(first)
@@ -152,7 +152,7 @@ def test_undefined_score_is_null_in_json(display: Display) -> None:
     name = next(iter(display._plan.nodes))
     display.started(name)
     display.progressed(name, scores(1, val_mean_iou=float("nan")))
-    text = json.dumps(display.told(5), allow_nan=False)
+    text = json.dumps(display.status(5), allow_nan=False)
     assert '"val/mean_iou": null' in text
 
 
@@ -163,12 +163,12 @@ def test_stages_below_a_failed_one_take_no_time(display: Display) -> None:
     alone = [name for name, node in nodes.items() if name != parent and node.parent is None]
     display.started(parent)
     display.ended(parent, StageOutcome(status="failed", detail="Diverged"), again=False)
-    assert set(display._pace.left) == set(alone)
+    assert set(display._eta.stages) == set(alone)
 
 
 def test_search_that_has_not_ended_is_said(cache: Path, tmp_path: Path) -> None:
     plan = searched.planned(searched.searched(), tmp_path, cache)
     left = pending_stages(plan, Store(tmp_path))
-    display = Display(plan, left=left, console=Console(quiet=True), on_failure=lambda *_: None)
-    assert display.told(0)["searching"] is True
+    display = Display(plan, pending=left, console=Console(quiet=True), on_failure=lambda *_: None)
+    assert display.status(0)["searching"] is True
     assert left_text(90.0, searching=True) == "about 90 s for what is known; the search brings more"

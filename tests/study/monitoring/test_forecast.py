@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from study.monitoring import forecast as forecasts
-from study.monitoring.forecast import CHECKPOINT, forecast_lines
+from study.monitoring.forecast import CHECKPOINT_COPIES, forecast_lines
 from study.monitoring.plan_summary import summary
-from study.monitoring.stage_records import OTHERS
+from study.monitoring.stage_records import MAX_OTHER_STAGES
 from study.planning.graph import Plan, image_epochs
 from study.store.store import RECORD, Store
 from tests.support.documents import base, by_stage, planned
@@ -127,12 +127,12 @@ def test_another_backbone_is_another_kind(store: Store, tmp_path: Path) -> None:
 
 
 def test_how_many_records_are_read_is_bounded(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(OTHERS + 20):
+    for number in range(MAX_OTHER_STAGES + 20):
         (store.stage(f"{number:032x}")).mkdir(parents=True)
     read: list[str] = []
-    monkeypatch.setattr("study.monitoring.stage_records.record_of", lambda _, digest: read.append(digest) or {})
+    monkeypatch.setattr("study.monitoring.stage_records.read_record", lambda _, digest: read.append(digest) or {})
     told(study(tmp_path), store, tmp_path)
-    assert len(read) == OTHERS
+    assert len(read) == MAX_OTHER_STAGES
 
 
 @pytest.mark.parametrize(("keep", "weights"), [("all", 7), ("none", 0), ("parents+best", 4)])
@@ -142,7 +142,7 @@ def test_what_stays_of_the_disk_is_what_the_file_keeps(store: Store, tmp_path: P
     others = sum(file["bytes"] for file in store.seal(done)["files"].values()) - WEIGHTS_BYTES
     storage = told(plan, store, tmp_path)["storage"]
     assert storage["kept"] == 7 * others + weights * WEIGHTS_BYTES
-    assert storage["most"] == 7 * (others + WEIGHTS_BYTES) + 2 * CHECKPOINT * WEIGHTS_BYTES
+    assert storage["most"] == 7 * (others + WEIGHTS_BYTES) + 2 * CHECKPOINT_COPIES * WEIGHTS_BYTES
 
 
 def test_weights_that_were_not_kept_are_told_by_their_parameters(store: Store, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from cluster.signals import Stopped
 from study.monitoring.heartbeat import heartbeat
-from study.monitoring.status import SILENT_SECONDS, status, status_text
+from study.monitoring.status import HEARTBEAT_TIMEOUT_SECONDS, status, status_text
 from study.store.paths import DRIVER, FAILURES, PLAN
 from study.store.store import SEAL
 
@@ -61,7 +61,7 @@ def test_study_with_a_fresh_beat_is_running(storage: Path) -> None:
 
 
 def test_study_whose_driver_fell_silent_is_interrupted(storage: Path) -> None:
-    beat(storage, "running", ago=SILENT_SECONDS + 1, running=2)
+    beat(storage, "running", ago=HEARTBEAT_TIMEOUT_SECONDS + 1, running=2)
 
     assert told(storage) == ("interrupted", {"total": 3, "finished": 0, "running": 0, "waiting": 3, "failed": 0})
 
@@ -110,7 +110,7 @@ def test_time_left_of_a_search_is_no_promise(storage: Path) -> None:
 
 
 def test_driver_that_fell_silent_has_no_running_stages_and_no_time_left(storage: Path) -> None:
-    found = live(storage, time=time.time() - SILENT_SECONDS - 1)
+    found = live(storage, time=time.time() - HEARTBEAT_TIMEOUT_SECONDS - 1)
 
     assert (found["running"], found["seconds_left"]) == ([], None)
     assert "time left" not in status_text(found)

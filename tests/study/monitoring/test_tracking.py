@@ -14,8 +14,8 @@ from cluster.protocol import StageOutcome
 from study.config.schema import Checkpoint
 from study.errors import ConfigError
 from study.monitoring.display import Display
-from study.monitoring.trackers import Background, MLflow, Run, TensorBoard
-from study.monitoring.tracking import flat, tracked
+from study.monitoring.trackers import BackgroundWriter, MLflow, Run, TensorBoard
+from study.monitoring.tracking import flatten_settings, open_tracking
 from study.planning.checks import spec_checks
 from study.planning.graph import Plan
 from study.planning.pending import pending_stages
@@ -45,9 +45,11 @@ def ran(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, St
                "stages.segment.steps": 6}  # fmt: skip
     plan = planned(tiny(changes), cache)
     place = RuntimeContext(storage=store.root, cache=cache, cpus=1, checkpoint=Checkpoint())
-    display = Display(plan, left=pending_stages(plan, store), console=Console(quiet=True), on_failure=lambda *_: None)
+    display = Display(
+        plan, pending=pending_stages(plan, store), console=Console(quiet=True), on_failure=lambda *_: None
+    )
     done, cut = plan.nodes
-    with tracked(display, plan, store) as listener:
+    with open_tracking(display, plan, store) as listener:
         for name in (done, cut):
             listener.started(name)
         context = WorkerContext(report=lambda scores: listener.progressed(done, scores))
@@ -156,7 +158,7 @@ def test_server_that_is_down_costs_one_line_and_no_time() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     said: list[str] = []
-    writer = Background(MLflow(f"http://127.0.0.1:{port}", "study"), said.append)
+    writer = BackgroundWriter(MLflow(f"http://127.0.0.1:{port}", "study"), said.append)
     before = time.monotonic()
     for key in ("abc", "def"):
         writer.begin(Run(key=key, name=key, params={}, tags={}))
@@ -165,15 +167,17 @@ def test_server_that_is_down_costs_one_line_and_no_time() -> None:
     assert time.monotonic() - before < 0.5
     writer.close()
     assert len(said) == 1
-    assert said[0].startswith("warning: tracking by MLflow fails; the study goes on without it: MlflowException: ")
+    assert said[0].startswith("warning: tracking by MLflow fails; the study continues without it: MlflowException: ")
     assert "\n" not in said[0]
 
 
 def test_study_without_tracking_is_listened_to_by_the_display_alone(cache: Path, tmp_path: Path) -> None:
     plan = planned(tiny(), cache)
     store = Store(tmp_path)
-    display = Display(plan, left=pending_stages(plan, store), console=Console(quiet=True), on_failure=lambda *_: None)
-    with tracked(display, plan, store) as listener:
+    display = Display(
+        plan, pending=pending_stages(plan, store), console=Console(quiet=True), on_failure=lambda *_: None
+    )
+    with open_tracking(display, plan, store) as listener:
         assert listener is display
 
 
@@ -203,4 +207,4 @@ def test_missing_package_is_refused_with_the_extra_that_brings_it(cache: Path, m
 
 def test_nested_settings_are_told_by_dotted_names() -> None:
     settings = {"a": {"b": 1, "c": None}, "d": [1, 2], "e": True}
-    assert flat(settings, "x.") == {"x.a.b": 1, "x.d": "[1, 2]", "x.e": True}
+    assert flatten_settings(settings, "x.") == {"x.a.b": 1, "x.d": "[1, 2]", "x.e": True}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.source import Offer
+from datasets.source import AnnotationKind
 from datasets.sources import PhantomSettings, SiimAcrSettings
 from study.planning.dataset_view import DatasetView, DatasetViewSpec, RowSelection, StageRows
 from tests.support.siim_acr import write_siim_acr
@@ -19,8 +19,10 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> DatasetView:
     return DatasetView.open(DatasetViewSpec(data=data, folds=FOLDS, min_cases=2), tmp_path_factory.mktemp("cache"))
 
 
-def target(view: DatasetView, fold: int, labelled: float, offer: Offer | None = "masks", seed: int = 0) -> StageRows:
-    return view.reading(RowSelection(data="x", offer=offer, seed=seed, fold=fold, labelled=labelled))
+def target(
+    view: DatasetView, fold: int, labelled: float, offer: AnnotationKind | None = "masks", seed: int = 0
+) -> StageRows:
+    return view.stage_rows(RowSelection(data="x", offer=offer, seed=seed, fold=fold, labelled=labelled))
 
 
 def rows(reading: StageRows) -> set[int]:
@@ -37,7 +39,7 @@ def test_a_target_reads_the_labelled_part_of_its_folds_training(view: DatasetVie
 
 @pytest.mark.parametrize("offer", [None, "labels", "boxes", "centres"])
 def test_a_stage_on_the_targets_own_images_reads_all_training_and_no_test_case(
-    offer: Offer | None, view: DatasetView
+    offer: AnnotationKind | None, view: DatasetView
 ) -> None:
     for fold in range(FOLDS):
         split = view.split(fold=fold, seed=0, labelled=1.0)
@@ -49,7 +51,7 @@ def test_a_stage_on_the_targets_own_images_reads_all_training_and_no_test_case(
 
 def test_such_a_stage_is_the_same_at_every_amount_of_labels(view: DatasetView) -> None:
     draws = [RowSelection(data="x", offer=None, seed=0, fold=1) for _ in (0.25, 1.0)]
-    assert view.reading(draws[0]) is view.reading(draws[1])
+    assert view.stage_rows(draws[0]) is view.stage_rows(draws[1])
 
 
 def test_smaller_amounts_are_parts_of_larger_ones(view: DatasetView) -> None:
@@ -59,7 +61,7 @@ def test_smaller_amounts_are_parts_of_larger_ones(view: DatasetView) -> None:
 
 
 def test_other_data_is_read_whole_and_independent_of_the_fold(view: DatasetView) -> None:
-    reading = view.reading(RowSelection(data="x", offer="boxes", seed=0))
+    reading = view.stage_rows(RowSelection(data="x", offer="boxes", seed=0))
     assert rows(reading) == set(range(60))
     assert set(reading.train).isdisjoint(reading.validation)
 
@@ -79,9 +81,9 @@ def test_the_fingerprint_covers_rows_annotation_and_their_part(view: DatasetView
         target(view, 0, 0.5).fingerprint,
         target(view, 1, 0.5).fingerprint,
         target(view, 0, 1.0).fingerprint,
-        view.reading(RowSelection(data="x", offer="labels", seed=0)).fingerprint,
-        view.reading(RowSelection(data="x", offer="boxes", seed=0)).fingerprint,
-        view.reading(RowSelection(data="x", offer=None, seed=0)).fingerprint,
+        view.stage_rows(RowSelection(data="x", offer="labels", seed=0)).fingerprint,
+        view.stage_rows(RowSelection(data="x", offer="boxes", seed=0)).fingerprint,
+        view.stage_rows(RowSelection(data="x", offer=None, seed=0)).fingerprint,
     ]
     assert len(set(prints)) == len(prints)
 
@@ -90,8 +92,8 @@ def test_rows_that_leak_are_left_out_of_training_and_validation(view: DatasetVie
     spec = DatasetViewSpec(data=view.spec.data, folds=FOLDS, min_cases=2, excluded=frozenset({3, 4}))
     without = DatasetView(spec=spec, source=view.source, index=view.index)
     draw = RowSelection(data="x", offer="boxes", seed=0)
-    assert rows(without.reading(draw)) == set(range(60)) - {3, 4}
-    assert without.reading(draw).fingerprint != view.reading(draw).fingerprint
+    assert rows(without.stage_rows(draw)) == set(range(60)) - {3, 4}
+    assert without.stage_rows(draw).fingerprint != view.stage_rows(draw).fingerprint
 
 
 def test_one_image_is_not_the_share_of_all(view: DatasetView) -> None:
@@ -110,7 +112,7 @@ def test_unlabelled_images_of_the_target_are_just_those_whose_masks_are_hidden(t
         split = view.split(fold=0, seed=0, labelled=labelled)
         whole = view.split(fold=0, seed=0, labelled=1.0)
         hidden = {*whole.labelled, *whole.validation} - {*split.labelled, *split.validation}
-        assert set(view.reading(draw).unlabelled) == hidden
+        assert set(view.stage_rows(draw).unlabelled) == hidden
 
 
 def test_images_that_never_had_a_mask_join_them_where_a_stage_asks_for_all(tmp_path: Path) -> None:
@@ -119,17 +121,17 @@ def test_images_that_never_had_a_mask_join_them_where_a_stage_asks_for_all(tmp_p
     )
     view = DatasetView.open(spec, tmp_path / "cache")
     draw = RowSelection(data="siim", offer="masks", seed=0, fold=0, labelled=0.5, unlabelled="all")
-    hidden = set(view.reading(replace(draw, unlabelled="hidden")).unlabelled)
+    hidden = set(view.stage_rows(replace(draw, unlabelled="hidden")).unlabelled)
     split = view.split(fold=0, seed=0, labelled=0.5)
     held_out = {view.index.patients[row] for row in (*split.test, *split.validation)}
     held = view.index.offers["masks"]
     never = {row for row in range(len(held)) if not held[row] and view.index.patients[row] not in held_out}
     assert never
-    assert set(view.reading(draw).unlabelled) == hidden | never
+    assert set(view.stage_rows(draw).unlabelled) == hidden | never
 
 
 def test_the_reserve_of_a_search_hides_no_mask(tmp_path: Path) -> None:
     root = write_siim_acr(tmp_path / "siim", images=16)
     spec = DatasetViewSpec(data=SiimAcrSettings(root=root), folds=2, min_cases=1, reserve=0.5)
     draw = RowSelection(data="siim", offer="masks", seed=0, unlabelled="hidden", reserve=True)
-    assert DatasetView.open(spec, tmp_path / "cache").reading(draw).unlabelled == ()
+    assert DatasetView.open(spec, tmp_path / "cache").stage_rows(draw).unlabelled == ()

@@ -164,7 +164,7 @@ def test_a_factor_that_changes_nothing_in_an_arm_makes_no_new_stage(tmp_path: Pa
 def test_image_epochs_count_epochs_over_training_images_and_steps_in_batches(tmp_path: Path) -> None:
     plan = planned(base({"stages.classify.epochs": 3}), tmp_path)
     (node,) = (node for node in plan.nodes.values() if node.recipe.step.stage == "classify")
-    assert image_epochs(plan, node) == 3 * len(plan.views["clinic"].reading(node.draw).train)
+    assert image_epochs(plan, node) == 3 * len(plan.views["clinic"].stage_rows(node.draw).train)
     plan = planned(
         base({"stages.classify.steps": 5, "stages.classify.batch_size": 4}, without=("stages.classify.epochs",)),
         tmp_path,

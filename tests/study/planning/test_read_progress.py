@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 def test_terminal_sees_one_line_that_ends_with_the_last_file(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Terminal()
     monkeypatch.setattr("sys.stderr", shown)
-    tell = read_progress.telling("ccxs")
+    tell = read_progress.progress_line("ccxs")
     tell(1, 2_000)
     tell(2_000, 2_000)
     assert shown.getvalue() == "\rreading data.ccxs: 1 of 2,000 files\rreading data.ccxs: 2,000 of 2,000 files\n"
@@ -27,7 +27,7 @@ def test_terminal_sees_one_line_that_ends_with_the_last_file(monkeypatch: pytest
 def test_pipe_sees_nothing_of_a_short_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setattr("sys.stderr", shown)
-    read_progress.telling("ccxs")(1, 1)
+    read_progress.progress_line("ccxs")(1, 1)
     assert shown.getvalue() == ""
 
 
@@ -36,7 +36,7 @@ def test_what_takes_a_while_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", io.StringIO())
     monkeypatch.setattr(read_progress, "time", clock)
     told: list[float] = []
-    tell = read_progress.telling("ccxs", lambda: told.append(clock.now))
+    tell = read_progress.progress_line("ccxs", lambda: told.append(clock.now))
     # Listing files takes as long as it takes; too early to know; 1.6 s are left; a quarter of a second is.
     for clock.now, done in ((5.0, 0), (5.1, 1), (5.4, 20), (6.0, 80)):
         tell(done, 100)
@@ -46,7 +46,7 @@ def test_what_takes_a_while_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_new_data_are_said_to_take_a_while_unless_the_study_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_progress, "SURE_SECONDS", -1.0)
+    monkeypatch.setattr(read_progress, "MIN_ELAPSED_SECONDS", -1.0)
     monkeypatch.setattr(read_progress, "LONG_SECONDS", -1.0)
     data = {name: {"source": "folder", "root": str(write_folder(tmp_path / name))} for name in ("clinic", "hospital")}
     told: list[str] = []

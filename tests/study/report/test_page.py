@@ -232,7 +232,7 @@ def test_a_report_from_the_store_alone_says_why_and_what_cannot_be_told(storage:
     shown = read(storage, cache, "--images")
     assert problems(shown) == []
     assert "made from the stored results alone" in shown.text("missing")
-    assert "Counts of images and patients cannot be told" in shown.text("data")
+    assert "Counts of images and patients are not available" in shown.text("data")
     assert "classify to segment" in shown.text("transfer")
     assert "Test images are not shown: the data cannot be read" in shown.text("figures")
 

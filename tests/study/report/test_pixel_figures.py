@@ -6,7 +6,7 @@ import pyarrow as pa
 from models.score_bins import SCORE_BINS
 from results import schema
 from results.metrics.formulas import ece
-from study.report.pixel_figures import _bins, _confusion, _histograms, _test
+from study.report.pixel_figures import _bins, _confusion_counts, _histograms, _test_rows
 
 
 def images(*confusions: list[int] | None, split: str = "test") -> pa.Table:
@@ -21,13 +21,13 @@ def scores(class_: str, positives: list[int], negatives: list[int]) -> pa.Table:
 
 
 def test_confusions_of_all_replicates_are_added() -> None:
-    found = _confusion([images([5, 1, 0, 2], [1, 0, 0, 0]), images([0, 0, 3, 4])])
+    found = _confusion_counts([images([5, 1, 0, 2], [1, 0, 0, 0]), images([0, 0, 3, 4])])
     assert found is not None
     assert found.tolist() == [[6, 1], [3, 6]]
 
 
 def test_overlapping_classes_have_no_confusion() -> None:
-    assert _confusion([images(None, None)]) is None
+    assert _confusion_counts([images(None, None)]) is None
 
 
 def test_calibration_is_that_of_all_pixels_together() -> None:
@@ -51,4 +51,4 @@ def test_histograms_of_earlier_versions_are_added_to_those_of_this_one_in_200_bi
 
 
 def test_validation_images_are_not_drawn() -> None:
-    assert _test(pa.concat_tables([images(None), images(None, split="validation")])).num_rows == 1
+    assert _test_rows(pa.concat_tables([images(None), images(None, split="validation")])).num_rows == 1

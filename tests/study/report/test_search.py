@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from results.report.page import Folded, Grid, Picture, Report, Section, Text, render
+from results.report.page import Collapsible, FigureBlock, Grid, Report, Section, Text, render
 from study.config.schema import StudySpec
 from study.config.validation import parse
 from study.planning.graph import Plan
 from study.report.facts import facts_of
-from study.report.page import _search
+from study.report.page import _search_section
 from study.report.search import search_blocks
 from study.search.plots import draw
 from study.store.paths import SPEC
@@ -83,26 +83,26 @@ def test_the_best_settings_are_those_each_arm_is_compared_with(ran: tuple[Plan, 
 
 
 def test_reasons_of_failed_trials_are_told_once_each(ran: tuple[Plan, Store]) -> None:
-    (folded,) = [one for one in blocks(ran) if isinstance(one, Folded) and one.title == "Why 2 trials failed"]
+    (folded,) = [one for one in blocks(ran) if isinstance(one, Collapsible) and one.title == "Why 2 trials failed"]
     assert re.search(r"'\d times: Diverged: the training loss is", repr(folded))
 
 
 def test_pictures_of_the_search_are_shown_with_words(ran: tuple[Plan, Store]) -> None:
-    (folded,) = [one for one in blocks(ran) if isinstance(one, Folded) and one.title.startswith("History")]
-    pictures = [one for one in folded.blocks if isinstance(one, Picture)]
+    (folded,) = [one for one in blocks(ran) if isinstance(one, Collapsible) and one.title.startswith("History")]
+    pictures = [one for one in folded.blocks if isinstance(one, FigureBlock)]
     assert len(pictures) == 3
     assert all(one.alt.endswith("4 complete trials of all arms.") for one in pictures)
 
 
 def test_the_section_is_a_sound_part_of_a_page(ran: tuple[Plan, Store]) -> None:
-    sections = list(_search(facts_of(*ran), spec()))
+    sections = list(_search_section(facts_of(*ran), spec()))
     assert [one.id for one in sections] == ["search"]
     answer = Section(id="results", title="Results", blocks=[])
-    page = Page(render(Report(title="x", question="?", answer=["!"], sections=[answer, *sections], made="now")))
+    page = Page(render(Report(title="x", question="?", answer=["!"], sections=[answer, *sections], footer="now")))
     assert problems(page) == []
 
 
 def test_a_search_that_has_not_begun_is_said(cache: Path, tmp_path: Path) -> None:
     plan = planned(DOCUMENT, tmp_path, cache)
-    (section,) = _search(facts_of(plan, Store(tmp_path)), spec())
+    (section,) = _search_section(facts_of(plan, Store(tmp_path)), spec())
     assert section.blocks[-1] == Text(text="No candidate was tried yet.")

@@ -100,7 +100,7 @@ def test_candidates_read_the_reserve_alone_and_share_what_is_before_it(ran: tupl
     plan, _ = ran
     view = plan.views[plan.target]
     own = reserved(view.index, view.settings, "masks", 0.4)
-    readings = [view.reading(node.draw) for node in plan.candidates.values() if node.draw.data == plan.target]
+    readings = [view.stage_rows(node.draw) for node in plan.candidates.values() if node.draw.data == plan.target]
     read = {row for reading in readings for row in (*reading.train, *reading.validation, *reading.unlabelled)}
     assert {view.index.patients[row] for row in read} == own
     classifiers = {name for name, node in plan.candidates.items() if node.step.stage == "classify"}
@@ -293,7 +293,7 @@ def test_a_nested_search_looks_at_no_test_case_of_its_fold(cache: Path, tmp_path
     for one, replicate in zip(plan.searches.all, plan.replicates, strict=True):
         test = set(view.split(fold=replicate.fold, seed=0, labelled=1.0).test)
         for trial in one.trials.all:
-            reading = view.reading(plan.node(trial.user_attrs["digest"]).draw)
+            reading = view.stage_rows(plan.node(trial.user_attrs["digest"]).draw)
             assert test.isdisjoint((*reading.train, *reading.validation))
         best = plan.searches.best(one, 0)
         assert best is not None
@@ -368,11 +368,11 @@ def test_what_is_compared_is_looked_for_again_only_when_something_ended(ran: tup
         say=lambda _: None,
     )  # fmt: skip
     for _ in range(3):
-        assert driver.more(2) == ([], set())
+        assert driver.next_stages(2) == ([], set())
     assert looks == ["once"]
     driver.ended("a stage", StageOutcome(status="done"))
     for _ in range(3):
-        driver.more(2)
+        driver.next_stages(2)
     assert looks == ["once", "once"]
 
 

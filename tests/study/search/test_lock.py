@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from study.errors import ConfigError
-from study.search.lock import alone
+from study.search.lock import search_lock
 from study.store.store import Store
 from tests.support.searched import planned, searched
 from tests.support.tiny import planned as planned_without
@@ -17,12 +17,12 @@ from tests.support.tiny import tiny
 HOLD = """
 import sys
 from pathlib import Path
-from study.search.lock import alone
+from study.search.lock import search_lock
 from study.store.store import Store
 from tests.support.searched import planned, searched
 
 storage, cache = map(Path, sys.argv[1:])
-with alone(planned(searched(), storage, cache), Store(storage)):
+with search_lock(planned(searched(), storage, cache), Store(storage)):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -44,17 +44,17 @@ def test_a_second_driver_is_refused_until_the_first_is_gone(other: "subprocess.P
     plan, store = planned(searched(), tmp_path / "runs", tmp_path / "cache"), Store(tmp_path / "runs")
     with (
         pytest.raises(ConfigError, match="search: another driver runs this search; allowed: one at a time"),
-        alone(plan, store),
+        search_lock(plan, store),
     ):
         pass
     other.kill()
     other.communicate()
-    with alone(plan, store):
+    with search_lock(plan, store):
         pass
     assert not list((tmp_path / "runs" / "work").glob("*/claim.json"))
 
 
 def test_a_study_without_a_search_may_have_several(tmp_path: Path) -> None:
     plan, store = planned_without(tiny(), tmp_path / "cache"), Store(tmp_path / "runs")
-    with alone(plan, store), alone(plan, store):
+    with search_lock(plan, store), search_lock(plan, store):
         assert not (tmp_path / "runs" / "work").exists()

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from study.diagnostics.gc import garbage, remove
+from study.diagnostics.gc import find_garbage, remove_garbage
 from study.store import bucket_store as mirrors
-from study.store.bucket_store import made_mirror
+from study.store.bucket_store import create_mirror
 from study.store.damage import DamagedStageError
 from study.store.object_store import Entry, Remote, StoreUnavailable
 from study.store.paths import SEAL, WEIGHTS
@@ -35,7 +35,7 @@ class Place:
     folder: Path
 
     def machine(self, name: str) -> Store:
-        return Store(made_mirror(self.server.uri(self.prefix), self.folder / name))
+        return Store(create_mirror(self.server.uri(self.prefix), self.folder / name))
 
     @property
     def keys(self) -> dict[str, int]:
@@ -248,7 +248,7 @@ def test_store_that_is_silent_for_a_while_gets_the_stage_once_it_answers(place: 
 def test_stage_that_could_not_be_stored_waits_and_goes_there_later(
     place: Place, here: Store, there: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(here.mirror, "remote", here.mirror.remote.hasty())
+    monkeypatch.setattr(here.mirror, "remote", here.mirror.remote.without_retries())
     folder = draft(here)
     place.server.stop()
     try:
@@ -305,10 +305,10 @@ def test_names_in_a_forged_seal_lead_nowhere(place: Place, here: Store, tmp_path
 
 def test_garbage_is_found_and_removed_in_the_storage(place: Place, here: Store, there: Store) -> None:
     publish(here)
-    found = garbage(there)
+    found = find_garbage(there)
     assert [one.folder for one in found] == [f"stages/{DIGEST}"]
     assert found[0].bytes == sum(path.stat().st_size for path in here.stage(DIGEST).iterdir())
-    remove(there, found)
+    remove_garbage(there, found)
 
     assert here.finished() == frozenset()
     assert not place.keys
@@ -318,4 +318,4 @@ def test_what_any_study_plans_with_is_no_garbage(place: Place, here: Store) -> N
     publish(here)
     place.server.write(f"{place.prefix}/studies/one/plan.json", f'{{"stages": {{"{DIGEST}": "segment"}}}}'.encode())
 
-    assert garbage(here) == []
+    assert find_garbage(here) == []

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from study.store import folder_sync, repeating
-from study.store.bucket_store import made_mirror
+from study.store.bucket_store import create_mirror
 from study.store.lease import LeaseHeld, is_leased, lease
 from study.store.object_store import Entry, Remote
 from study.store.store import Store
@@ -21,7 +21,7 @@ DIGEST = "0123456789abcdef0123456789abcdef"
 
 
 def machine(server: ObjectStore, folder: Path, name: str) -> Store:
-    return Store(made_mirror(server.uri(folder.name), folder / name))
+    return Store(create_mirror(server.uri(folder.name), folder / name))
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def checkpoints(store: Store) -> Checkpoints:
 def saved(made: Checkpoints, epoch: int) -> None:
     parts = {"network": {"weight": torch.full((8,), float(epoch))}}
     made.save(epoch, Snapshot(parts=parts, numbers={"epoch": epoch}))
-    made.copies.settle()
+    made.copies.wait()
 
 
 def test_checkpoint_written_here_is_resumed_there(here: Store, there: Store) -> None:
@@ -121,7 +121,7 @@ def test_checkpoint_that_takes_longer_to_send_than_the_next_to_come_arrives(
     for epoch in (1, 2, 3):
         parts = {"network": {"weight": torch.zeros(8)}, "best": {"weight": torch.zeros(8)}}
         made.save(epoch, Snapshot(parts=parts, numbers={"epoch": epoch}))
-    made.copies.settle()
+    made.copies.wait()
 
     assert checkpoints(there).latest().numbers == {"epoch": 1}
     saved(made, 4)
@@ -154,7 +154,7 @@ def test_what_a_driver_writes_is_seen_elsewhere_while_it_runs(
 ) -> None:
     monkeypatch.setattr(folder_sync, "SECONDS", 0.1)
     folder = here.study("tiny")
-    with here.sharing("tiny"):
+    with here.uploading("tiny"):
         (folder / "search").mkdir(parents=True)
         (folder / "search" / "journal.log").write_text('{"a": 1}\n{"b"')
         (folder / "failures.jsonl").write_text("x\n")
@@ -170,7 +170,7 @@ def test_what_a_driver_writes_is_seen_elsewhere_while_it_runs(
 
 
 def test_pulling_does_not_touch_what_a_driver_of_this_machine_writes(here: Store, there: Store) -> None:
-    with here.sharing("tiny"):
+    with here.uploading("tiny"):
         (here.study("tiny")).mkdir(parents=True)
         (here.study("tiny") / "plan.json").write_text("newer")
         there.mirror.remote.write("studies/tiny/plan.json", b"older")

@@ -9,8 +9,8 @@ from models.catalog import registry
 from models.catalog.registry import WEIGHTS_FILE, initial_weights_id
 from study.planning.pending import pending_stages
 from study.planning.pretrained import pretrained_weights
-from study.store.bucket_store import made_mirror
-from study.store.pretrained import keep, kept
+from study.store.bucket_store import create_mirror
+from study.store.pretrained import store_weights, stored_weights
 from study.store.store import Store
 from tests.support.object_store import ObjectStore
 from tests.support.searched import planned, searched
@@ -34,15 +34,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def machine(server: ObjectStore, folder: Path, name: str) -> Store:
-    return Store(made_mirror(server.uri(folder.name), folder / name))
+    return Store(create_mirror(server.uri(folder.name), folder / name))
 
 
 @pytest.mark.usefixtures("hub")
 def test_weights_that_one_machine_keeps_are_there_for_another(server: ObjectStore, tmp_path: Path) -> None:
     here, there = (machine(server, tmp_path, name) for name in ("here", "there"))
-    assert kept(there, *WEIGHTS) is None
-    keep(here, [WEIGHTS])
-    found = kept(there, *WEIGHTS)
+    assert stored_weights(there, *WEIGHTS) is None
+    store_weights(here, [WEIGHTS])
+    found = stored_weights(there, *WEIGHTS)
 
     assert found is not None
     assert found.read_bytes() == b"weights"
@@ -60,9 +60,9 @@ def test_weights_that_only_candidates_start_from_are_among_those_needed(tmp_path
 
 @pytest.mark.usefixtures("hub")
 def test_weights_are_kept_once(server: ObjectStore, tmp_path: Path) -> None:
-    keep(machine(server, tmp_path, "here"), [WEIGHTS])
+    store_weights(machine(server, tmp_path, "here"), [WEIGHTS])
     before = server.keys(tmp_path.name)
-    keep(machine(server, tmp_path, "there"), [WEIGHTS])
+    store_weights(machine(server, tmp_path, "there"), [WEIGHTS])
 
     assert server.keys(tmp_path.name) == before
     assert [key.rpartition("/")[2] for key in before] == [hashlib.blake2b(b"weights").hexdigest()[:32] + ".safetensors"]
@@ -70,17 +70,17 @@ def test_weights_are_kept_once(server: ObjectStore, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("hub")
 def test_weights_that_were_altered_in_the_storage_are_refused(server: ObjectStore, tmp_path: Path) -> None:
-    keep(machine(server, tmp_path, "here"), [WEIGHTS])
+    store_weights(machine(server, tmp_path, "here"), [WEIGHTS])
     (key,) = server.keys(tmp_path.name)
     server.write(f"{tmp_path.name}/{key}", b"other weights")
 
     with pytest.raises(ValueError, match="was altered; allowed: "):
-        kept(machine(server, tmp_path, "there"), *WEIGHTS)
+        stored_weights(machine(server, tmp_path, "there"), *WEIGHTS)
 
 
 @pytest.mark.usefixtures("hub")
 def test_a_folder_that_nodes_share_keeps_them_too(tmp_path: Path) -> None:
     store = Store(tmp_path / "runs")
-    keep(store, [WEIGHTS])
+    store_weights(store, [WEIGHTS])
 
-    assert kept(store, *WEIGHTS) is not None
+    assert stored_weights(store, *WEIGHTS) is not None

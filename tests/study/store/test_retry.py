@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from study.store import retry
-from study.store.retry import patiently
+from study.store.retry import retry_io
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def test_what_is_refused_for_a_while_is_done_in_the_end() -> None:
             raise error
         return "written"
 
-    assert patiently(write) == "written"
+    assert retry_io(write) == "written"
 
 
 def test_patience_ends() -> None:
@@ -33,7 +33,7 @@ def test_patience_ends() -> None:
         raise OSError(errno.EDQUOT, "over quota")
 
     with pytest.raises(OSError, match="over quota"):
-        patiently(write)
+        retry_io(write)
     assert len(tries) > 3
 
 
@@ -45,5 +45,5 @@ def test_an_error_that_does_not_pass_is_raised_at_once() -> None:
         raise FileNotFoundError(errno.ENOENT, "gone")
 
     with pytest.raises(FileNotFoundError):
-        patiently(write)
+        retry_io(write)
     assert len(tries) == 1

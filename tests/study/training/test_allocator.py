@@ -12,7 +12,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import psutil
-from study.training.allocator import keep_freed
+from study.training.allocator import keep_freed_memory
 
 def step():
     buffers = [np.full({BYTES}, 1, np.uint8) for _ in range({BUFFERS})]
@@ -26,7 +26,7 @@ with ThreadPoolExecutor(20) as others:  # whose heaps a later thread may get
     list(others.map(lambda _: bytearray(1000), range(100)))
 began = psutil.Process().memory_info().rss
 if sys.argv[1] == "kept":
-    keep_freed()
+    keep_freed_memory()
 print(ThreadPoolExecutor(1).submit(kept).result())
 """
 

@@ -28,7 +28,7 @@ from study.store.lease import LeaseHeld, lease
 from study.store.paths import WEIGHTS
 from study.store.store import Store
 from study.training.job import RuntimeContext, StageJob, stage_job
-from study.training.loader import UnusableGpu, WorkerContext, own_device
+from study.training.loader import UnusableGpu, WorkerContext, process_device
 from study.training.oom import too_large
 from study.training.train_stage import DataChanged, Member, open_setup, run_stage
 from study.training.trainer import Diverged
@@ -87,7 +87,7 @@ def test_published_stage_has_every_promised_file(finished: Store, plan: Plan) ->
 @pytest.mark.parametrize(("gpus", "kind"), [(0.0, "cpu"), (0.5, "cuda"), (1.0, "cuda")])
 def test_a_stage_takes_a_gpu_only_with_a_share_of_one(gpus: float, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert own_device(gpus).type == kind
+    assert process_device(gpus).type == kind
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU that torch can use")
@@ -368,7 +368,7 @@ def test_data_that_changed_after_planning_is_refused(cache: Path, tmp_path: Path
     plan = planned(tiny(SMALL | changes), cache)
     job = chain(plan, "none")[0]
     view = plan.views["hospital"]
-    read = view.index.ids[view.reading(job.node.draw).train[0]]
+    read = view.index.ids[view.stage_rows(job.node.draw).train[0]]
     Image.fromarray(np.full((40, 40), 7, dtype=np.uint8)).save(root / "images" / f"{read}.png")
 
     with pytest.raises(DataChanged, match="run the study again"):

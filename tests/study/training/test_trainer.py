@@ -179,7 +179,7 @@ def judged(scores: list[float], *, patience: int, min_delta: float = 0.0, task: 
         if loop._is_stale():
             break
         loop.progress.epoch += 1
-        loop._judge({loop.task.monitor: score})
+        loop._update_best({loop.task.monitor: score})
     return loop
 
 

@@ -79,7 +79,7 @@ def test_copied_and_encoded_pictures_are_refused_with_their_names(clinic: Path, 
         planned(study(clinic, hospital), tmp_path / "cache")
     assert str(refused.value).splitlines() == [
         f"study.yaml: data.clinic: 1 image shares a {kind} with target hospital ({name}); allowed: none; "
-        "leaks: exclude leaves them out, leaks: report only tells"
+        "leaks: exclude leaves them out, leaks: report only reports them"
         for kind, name in (("file", "copied"), ("picture", "encoded"))
     ]
 
@@ -98,7 +98,7 @@ def test_excluded_images_are_not_read(clinic: Path, hospital: Path, tmp_path: Pa
     plant(clinic, hospital)
     plan = planned(study(clinic, hospital, "exclude"), tmp_path / "cache")
     view = plan.views["clinic"]
-    readings = [view.reading(node.draw) for node in plan.nodes.values() if node.draw.data == "clinic"]
+    readings = [view.stage_rows(node.draw) for node in plan.nodes.values() if node.draw.data == "clinic"]
     read_ids = {view.index.ids[row] for reading in readings for row in (*reading.train, *reading.validation)}
     assert read_ids == set(CLEAN)
     assert summary(plan, Store(tmp_path), tmp_path)["excluded"] == [{"data": "clinic", "images": ["copied", "encoded"]}]
