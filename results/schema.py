@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Record = Mapping[str, Any]
+"""A row of the comparisons table by column."""
 FACTORS = ("architecture", "backbone", "initial_weights", "pathway")
 SERIES = ("split", "aggregation", "class", "metric")
 """Columns that identify a value within a replicate."""

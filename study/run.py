@@ -83,17 +83,15 @@ class _Run:
 
     def until_undamaged(self) -> StudyOutcome:
         """Run the study; if a damaged file is read, move it aside and run again, which recreates it."""
-        for attempt in range(1, ATTEMPTS + 1):
+        for _ in range(ATTEMPTS - 1):
             try:
                 return self._run()
             except DamagedStageError as error:
-                if attempt == ATTEMPTS:
-                    raise
                 self.store.set_aside(error)
                 self._say(f"{error.short}; it was set aside, and all of the study is verified")
                 for damage in set_damaged_aside(self.plan, self.store, every_byte=True).values():
                     self._say(f"{damage}; it was set aside too")
-        raise AssertionError
+        return self._run()
 
     def _run(self) -> StudyOutcome:
         """Run the pending stages, derive the tables, remove the weights that are not kept."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -263,15 +264,15 @@ def _manifest(rows: list[Row]) -> Manifest:
 def _inspect(listing: Listing, path: str, writer: Writer, previous: Row | None) -> Row:
     """Read a file; skip decoding if its content equals `previous` (it was moved, linked, or changed its mode)."""
     kind = listing.kind(path)
-    size, mtime_ns, ctime_ns, inode = listing.files[path]
-    row = Row(path=path, bytes=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns, inode=inode)
+    state: dict[str, Any] = dict(zip(STATE, listing.files[path], strict=True))
+    row = Row(path=path, **state)
     try:
         data = (listing.root / path).read_bytes()
     except OSError as error:
         return replace(row, fault=f"{path} cannot be read ({error.strerror}); allowed: a readable file; restore it")
     row = replace(row, content=blake2b(data, digest_size=16).hexdigest())
     if previous is not None and previous.content == row.content:
-        return replace(previous, bytes=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns, inode=inode)
+        return replace(previous, **state)
     try:
         decoded = examine(data, kind, path)
     except DataError as error:

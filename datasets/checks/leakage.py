@@ -77,7 +77,7 @@ def _similar_pairs(
     """Yield arrays of earlier and later positions of different patients with similar hashes."""
     positions, hashes = _hashes(thumbnails)
     for start in range(0, len(positions), BLOCK):
-        for first in range(start - start % TARGET_BLOCK, len(positions), TARGET_BLOCK):
+        for first in range(start, len(positions), TARGET_BLOCK):
             earlier, later = (positions[block] for block in _close_hashes(hashes, hashes, start, first))
             is_match = (earlier < later) & (patients[earlier] != patients[later])
             yield earlier[is_match], later[is_match]

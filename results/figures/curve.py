@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.figures.drawing import COLOURS, LINES, MARKERS, new_figure, panels, save, tidy
-from results.schema import factor_columns
+from results.schema import Record, factor_columns
 from results.tables.layout import filter_records
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-Record = Mapping[str, Any]
 Label = tuple[str, ...]
 Style = dict[str, Any]
 PANEL = ("architecture", "backbone")

@@ -1,9 +1,9 @@
 """Summary sentences of the comparisons for the report."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from results.schema import HEADLINE, SIGNIFICANT, direction, factor_columns
+from results.schema import HEADLINE, SIGNIFICANT, Record, direction, factor_columns
 from results.statistics.notes import FIXED_TEST, lacks_replicates
 from results.tables.layout import is_complete, is_older, study_level
 from results.tables.sentences import (
@@ -21,7 +21,6 @@ from results.tables.sentences import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Record = dict[str, Any]
 METRIC_NAMES = {"mean_iou": "mean IoU", "dice": "Dice", "auc": "AUC", "ece": "calibration error"}
 
 

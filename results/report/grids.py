@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from results import schema
 from results.report.answers import (
-    Record,
     arm_name,
     best_cell,
     format_interval,
@@ -17,7 +16,7 @@ from results.report.answers import (
     varying_factors,
 )
 from results.report.page import Block, Column, Entry, Grid, Items, Text
-from results.schema import direction
+from results.schema import Record, direction
 from results.tables.layout import study_level
 from results.tables.sentences import (
     baseline_sizes,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from results import schema
-from results.schema import HEADLINE, SIGNIFICANT, SIZES, direction, factor_columns
+from results.schema import HEADLINE, SIGNIFICANT, SIZES, Record, direction, factor_columns
 from results.statistics.notes import BASELINE_FAILED, BASELINE_PENDING, ITSELF, NO_PAIR, lacks_replicates
 from results.tables.sentences import cell_key, labels_sentences
 from results.text import printable
@@ -13,7 +13,6 @@ from results.text import printable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Record = Mapping[str, Any]
 PER_CASE_DICE = {"aggregation": "case", "metric": "dice"}
 DEFAULT_METRICS = ("mean IoU (pooled)", "Dice (per case)")
 LABELS = ("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high", "labels_saved")

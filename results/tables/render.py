@@ -8,9 +8,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from results.schema import SIGNIFICANT, factor_columns
+from results.schema import SIGNIFICANT, Record, factor_columns
 from results.statistics.notes import BASELINE_FAILED, NOT_COMPARED, ONE_RUN_NOTES, lacks_replicates
-from results.tables.layout import Cell, Record, Table
+from results.tables.layout import Cell, Table
 from results.tables.sentences import (
     PROBABLE,
     cell_key,

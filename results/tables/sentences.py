@@ -4,11 +4,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from results.schema import SIGNIFICANT, SIZES, factor_columns
+from results.schema import SIGNIFICANT, SIZES, Record, factor_columns
 from results.statistics.design import AT_SETTINGS, ONE_RUN, PATIENTS, STRONGER, TRAINING
 from results.statistics.notes import ITSELF
 
-Record = Mapping[str, Any]
 MAX_SENTENCES = 8
 """Maximum number of sentences in a summary."""
 MAX_NAMED_ARMS = 4

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from results.schema import factor_columns
+from results.schema import Record, factor_columns
 from results.statistics.notes import lacks_replicates
-from results.tables.layout import Cell, Record, Table, label, select_rows, subject, without_baseline
+from results.tables.layout import Cell, Table, label, select_rows, subject, without_baseline
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,7 +12,6 @@ from results import figures
 from results.figures.drawing import COLOURS
 from results.report.answers import (
     METRIC_NAMES,
-    Record,
     arm_name,
     best_cell,
     format_number,
@@ -22,7 +21,7 @@ from results.report.answers import (
     varying_factors,
 )
 from results.report.page import Block, FigureBlock, Text, data_uri
-from results.schema import Level, factor_columns
+from results.schema import Level, Record, factor_columns
 from results.statistics.notes import lacks_replicates
 from study.report.cost import pathway_groups
 from study.report.facts import Chain, Facts
