@@ -56,17 +56,17 @@ def _folder_at(location: str, option: str) -> Path:
 
 def storage_at(location: str, cache: Path | None = None) -> Path:
     """Return the folder of a storage; for a URI its local mirror in the cache. Raises `ConfigError`."""
-    from study.store.bucket_store import create_mirror, mirror_of
+    from study.store.bucket_backend import create_mirror, uri_of
     from study.store.object_store import Remote, checked_uri, is_uri, problem
 
-    mirror = None if is_uri(location) else mirror_of(Path(location))
-    if mirror is None and not is_uri(location):
+    mirrored = None if is_uri(location) else uri_of(Path(location))
+    if mirrored is None and not is_uri(location):
         return _folder_at(location, "--storage")
-    uri = checked_uri(location) if mirror is None else mirror.remote.uri
+    uri = mirrored or checked_uri(location)
     unreadable = problem(Remote(uri))
     if unreadable:
         raise ConfigError([Problem(path="", message=unreadable)], f"--storage {uri}")
-    return create_mirror(uri, cache_of(cache).resolve()) if mirror is None else Path(location)
+    return create_mirror(uri, cache_of(cache).resolve()) if mirrored is None else Path(location)
 
 
 def study_folder(storage: Path, name: str) -> Path:

@@ -44,7 +44,7 @@ def findings(storage: Path, cache: Path) -> Iterator[Finding]:
     yield _gpus()
     for name, folder in (("storage", storage), ("cache", cache)):
         store = Store(folder)
-        problem = store.writable_problem()
+        problem = store.writing_problem()
         yield Finding(f"{name:12} {problem or _free(store)}", sound=problem is None)
     if hub.reachable():
         yield Finding("weights      the hub of published weights answers")
@@ -69,7 +69,7 @@ def _gpus() -> Finding:
 
 
 def _free(store: Store) -> str:
-    if store.mirror is not None:
+    if store.origin is not None:
         return f"{store.place} is writable"
     free = shutil.disk_usage(store.root).free
     low = "; that is little: name another folder" if free < LOW_DISK else ""

@@ -23,7 +23,7 @@ def refuse_unready(plan: Plan, storage: Path, cache: Path) -> None:
     missing = missing_weights(plan, pending_stages(plan, store), store)
     problems = [Problem(path="compare.initial_weights", message=line) for line in missing]
     for option, folder in (("--storage", storage), ("--cache", cache)):
-        unwritable = Store(folder).writable_problem()
+        unwritable = Store(folder).writing_problem()
         if unwritable:
             problems.append(Problem(path=option, message=unwritable))
     if problems:

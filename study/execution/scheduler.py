@@ -23,7 +23,6 @@ from study.monitoring.tracking import open_tracking
 from study.planning.graph import Plan, image_epochs
 from study.planning.pending import PendingStages, pending_stages
 from study.planning.pretrained import pretrained_weights
-from study.store.lease import is_leased
 from study.store.pretrained import store_weights
 from study.store.retry import retry_io
 from study.store.store import Store
@@ -63,7 +62,7 @@ def execute_pending(
             cpus=spec.resources.cpus, gpus=gpus, workers=spec.resources.workers, compiles=spec.resources.compile,
         )  # fmt: skip
         worker = Worker(jobs, runtime)
-        if initial.joined or store.mirror is not None:
+        if initial.joined or store.origin is not None:
             store_weights(store, pretrained_weights(plan, pending, store))
         source = _source(plan, store, worker, display)
         with display, open_tracking(display, plan, store) as listener:
@@ -99,7 +98,7 @@ class _LeasedElsewhere:
     def __call__(self, digest: str) -> bool:
         if time.monotonic() - self._checked_at.get(digest, float("-inf")) < LEASE_CHECK_SECONDS:
             return True
-        leased = is_leased(self._store.work(digest), self._store.mirror)
+        leased = self._store.is_leased(digest)
         if leased:
             if not self._checked_at:
                 label = self._display.label(digest)

@@ -139,8 +139,7 @@ def final_scores(plan: Plan, store: Store, digest: str) -> dict[str, float]:
     import pyarrow.parquet as pq
 
     scores: dict[str, float] = {}
-    if store.mirror is not None:
-        store.mirror.refresh(digest)
+    store.refresh(digest)
     for key in plan.scorings.get(digest, {}):
         if store.scored(digest, key):
             tables = pq.read_table(store.scores(digest, key)), pq.read_table(store.images(digest, key))

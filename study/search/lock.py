@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from study.errors import ConfigError, Problem
 from study.planning.digest import digest
 from study.planning.graph import Plan
-from study.store.lease import LeaseHeld, lease
+from study.store.lease import LeaseHeld
 from study.store.store import Store
 
 
@@ -16,7 +16,7 @@ def search_lock(plan: Plan, store: Store) -> Iterator[None]:
     with ExitStack() as stack:
         if plan.searches is not None and not plan.searches.finished:
             try:
-                stack.enter_context(lease(store.work(digest(["search", plan.spec.name])), store.mirror))
+                stack.enter_context(store.lease(digest(["search", plan.spec.name])))
             except LeaseHeld as error:
                 message = "another driver runs this search; allowed: one at a time; wait for it, or end it first"
                 raise ConfigError([Problem(path="search", message=message)], plan.file) from error

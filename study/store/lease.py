@@ -6,7 +6,7 @@ import shutil
 import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import psutil
 from filelock import FileLock
 
 from study.store.atomic import Form, write_json
-from study.store.bucket_store import Mirror
 from study.store.documents import verified_line
 from study.store.object_store import Remote
 from study.store.repeating import call_periodically
@@ -29,23 +28,11 @@ CLOCK_SECONDS = 2.0
 
 
 @contextmanager
-def lease(work: Path, mirror: Mirror | None = None) -> Iterator[None]:
-    """Lease a stage during the block; a thread sends heartbeats. Raises `LeaseHeld` if another process has leased it.
-
-    If the block succeeds, the stage is published, and its work folder is removed with the lease. With a mirror, the
-    lease also holds in the bucket. Object stores have no locks: two machines that start at once may both get it.
-    """
-    with _local_lease(work), nullcontext() if mirror is None else _remote_lease(work.name, mirror):
-        yield
-
-
-@contextmanager
-def _remote_lease(digest: str, mirror: Mirror) -> Iterator[None]:
-    """Lease a stage in the bucket; upload stages that wait since an earlier attempt."""
-    remote, folder = mirror.remote, f"work/{digest}"
-    key = f"{folder}/{FILE}"
+def remote_lease(remote: Remote, digest: str) -> Iterator[None]:
+    """Lease a stage in a bucket; as `lease`, which other processes of this machine take."""
+    folder, key = f"work/{digest}", _key(digest)
     content = json.dumps(_this_process()).encode()
-    if _is_leased_remotely(remote, key):
+    if is_leased_remotely(remote, digest):
         raise LeaseHeld(key)
     remote.write(key, content)
     finished = False
@@ -54,8 +41,6 @@ def _remote_lease(digest: str, mirror: Mirror) -> Iterator[None]:
         if remote.read(key) != content:
             raise LeaseHeld(key)
         with call_periodically(partial(_renew, remote, key, content), "claim in the storage"):
-            mirror.send_waiting()
-            mirror.refresh(digest)
             yield
         finished = True
     finally:
@@ -67,13 +52,18 @@ def _remote_lease(digest: str, mirror: Mirror) -> Iterator[None]:
                     remote.without_retries().delete(key)
 
 
+def _key(digest: str) -> str:
+    return f"work/{digest}/{FILE}"
+
+
 def _renew(remote: Remote, key: str, content: bytes) -> None:
     if remote.without_retries().read(key) == content:  # otherwise the lease was taken over
         remote.without_retries().write(key, content)
 
 
-def _is_leased_remotely(remote: Remote, key: str) -> bool:
-    """Return whether a lease has a recent heartbeat, by the clock of the storage, and its process may be alive."""
+def is_leased_remotely(remote: Remote, digest: str) -> bool:
+    """Return whether a lease has a recent heartbeat, by the clock of the bucket, and its process may be alive."""
+    key = _key(digest)
     content = remote.read(key)
     if content is None:
         return False
@@ -94,7 +84,11 @@ def _this_process() -> dict[str, Any]:
 
 
 @contextmanager
-def _local_lease(work: Path) -> Iterator[None]:
+def lease(work: Path) -> Iterator[None]:
+    """Lease a stage during the block; a thread sends heartbeats. Raises `LeaseHeld` if another process has leased it.
+
+    If the block succeeds, the stage is published, and its work folder is removed with the lease.
+    """
     file = work / FILE
     # Next to the work folders, not inside one: a lock file that is removed while others wait has no effect.
     lock = FileLock(work.parent / ".lock")
@@ -124,10 +118,8 @@ class LeaseHeld(RuntimeError):  # noqa: N818 - an expected state
     """Another process has leased the stage."""
 
 
-def is_leased(work: Path, mirror: Mirror | None = None) -> bool:
+def is_leased(work: Path) -> bool:
     """Return whether the lease belongs to a running process of this host, or has a recent heartbeat from another."""
-    if mirror is not None and _is_leased_remotely(mirror.remote, f"work/{work.name}/{FILE}"):
-        return True
     try:
         lease = _read(work / FILE)
     except FileNotFoundError:

@@ -201,9 +201,9 @@ def is_key(key: str) -> bool:
     return all(is_name(part) for part in key.split("/"))
 
 
-def for_each(call: Callable[[U], object], items: Iterable[U], *, parallel: bool = True) -> None:
+def for_each(call: Callable[[U], object], items: Iterable[U]) -> None:
     """Call a function for each item, in parallel threads: object stores have high latency and throughput."""
-    with ThreadPoolExecutor(THREADS if parallel else 1) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         for _ in pool.map(call, items):
             pass
 

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -18,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from study.store.atomic import AlteredFileError, Form, hash_of, read_signed, write_signed
-from study.store.object_store import Entry, Remote, group_by_folder
+from study.store.backend import CheckpointCopies
+from study.store.paths import CHECKPOINT_STATE
 
-STATE = "state.json"
 TENSORS = ".safetensors"
 _FORM = Form(frozenset(), lambda value: {"stage", "numbers", "parts"} <= value.keys())
 
@@ -44,8 +43,7 @@ class Checkpoints:
     """Epochs between checkpoints."""
     pause: float = 0.0
     """Minimum seconds between checkpoints, so that short epochs do not write constantly."""
-    copies: "Copies | None" = None
-    """Uploads of checkpoints if the storage is a bucket."""
+    copies: CheckpointCopies = field(default_factory=CheckpointCopies)
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     _written: float = field(default_factory=time.monotonic)
 
@@ -68,82 +66,30 @@ class Checkpoints:
             for name, tensors in snapshot.parts.items():
                 save_tensors(_to_contiguous_cpu(tensors), temporary / f"{name}{TENSORS}")
             hashes = {name: hash_of(temporary / f"{name}{TENSORS}") for name in snapshot.parts}
-            write_signed(temporary / STATE, {"stage": self.work.name, "numbers": snapshot.numbers, "parts": hashes})
+            write_signed(
+                temporary / CHECKPOINT_STATE, {"stage": self.work.name, "numbers": snapshot.numbers, "parts": hashes}
+            )
         temporary.rename(target)
-        needed = {target, None if self.copies is None else self.copies.sending}
+        needed = {target, self.copies.sending}
         for folder in self.work.glob("*/epoch-*"):
             if folder not in needed:
                 shutil.rmtree(folder, ignore_errors=True)
         self._written = time.monotonic()
-        if self.copies is not None:
-            self.copies.send(target)
+        self.copies.send(target)
 
     def latest(self) -> Snapshot | None:
         """Return the most advanced intact checkpoint of any attempt, None if there is none."""
-        if self.copies is not None:
-            self.copies.fetch(self.work)
+        self.copies.fetch(self.work)
         folders = sorted(self.work.glob("*/epoch-*"), key=lambda folder: folder.name, reverse=True)
         for folder in folders:
             with suppress(OSError, AlteredFileError, SafetensorError):  # damaged or incomplete: try an older one
-                state = read_signed(folder / STATE, _FORM)
+                state = read_signed(folder / CHECKPOINT_STATE, _FORM)
                 if state is not None and state["stage"] == self.work.name:
                     files = {name: folder / f"{name}{TENSORS}" for name in state["parts"]}
                     if all(hash_of(file) == state["parts"][name] for name, file in files.items()):
                         parts = {name: load_file(file) for name, file in files.items()}
                         return Snapshot(parts=parts, numbers=state["numbers"])
         return None
-
-
-class Copies:
-    """Copies of the last checkpoint of a stage in a bucket, for attempts on other machines.
-
-    They are uploaded in the background during training; a failed upload is ignored.
-    """
-
-    def __init__(self, remote: Remote, digest: str) -> None:
-        self._remote, self._folder = remote.without_retries(), f"work/{digest}"
-        self._thread = threading.Thread()
-        self.sending: Path | None = None
-        """The checkpoint being uploaded; it must not be removed, even if a newer one exists."""
-
-    def send(self, folder: Path) -> None:
-        """Start the upload of a checkpoint, unless an earlier upload is still running."""
-        if not self._thread.is_alive():
-            self.sending = folder
-            self._thread = threading.Thread(target=self._send, args=(folder,), name="checkpoint", daemon=True)
-            self._thread.start()
-
-    def wait(self) -> None:
-        """Wait for the running upload."""
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def fetch(self, work: Path) -> None:
-        """Download the most advanced checkpoint, unless there is an equally advanced local one."""
-        with suppress(OSError):
-            stored = self._complete_checkpoints()
-            newest_folder = max(stored, key=lambda folder: folder.rpartition("/")[2], default="")
-            newest_local = max((path.name for path in work.glob("*/epoch-*")), default="")
-            attempt, _, name = newest_folder.removeprefix(f"{self._folder}/").partition("/")
-            if name > newest_local:
-                temporary = work / attempt / "aside"
-                for file in stored[newest_folder]:
-                    self._remote.get(f"{newest_folder}/{file}", temporary / file)
-                temporary.rename(work / attempt / name)
-
-    def _send(self, checkpoint: Path) -> None:
-        with suppress(OSError):
-            sent = f"{self._folder}/{checkpoint.parent.name}/{checkpoint.name}"
-            for file in sorted(checkpoint.iterdir(), key=lambda file: file.name == STATE):
-                self._remote.put(file, f"{sent}/{file.name}")
-            for folder in self._complete_checkpoints().keys() - {sent}:
-                self._remote.delete_folder(folder)
-        self.sending = None
-
-    def _complete_checkpoints(self) -> dict[str, dict[str, Entry]]:
-        """Return the files of the stored checkpoints that are complete."""
-        folders = group_by_folder(self._remote.entries(self._folder), 4)
-        return {folder: files for folder, files in folders.items() if STATE in files}
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

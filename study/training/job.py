@@ -7,7 +7,7 @@ from study.config.compare import WeightsFile
 from study.config.schema import Checkpoint
 from study.planning.dataset_view import DatasetViewSpec
 from study.planning.graph import Plan, PlannedStage, Scoring
-from study.store.bucket_store import mark_as_mirror
+from study.store.bucket_backend import mark_as_mirror
 from study.store.store import Store
 
 

@@ -31,12 +31,11 @@ from study.planning.blueprint import blueprint
 from study.planning.dataset_view import DatasetView, DatasetViewSpec, StageRows
 from study.planning.graph import Scoring
 from study.store.atomic import hash_of, write_json
-from study.store.lease import lease
 from study.store.paths import WEIGHTS
 from study.store.pretrained import stored_weights
 from study.store.store import Store, write_scores
 from study.training.allocator import keep_freed_memory
-from study.training.checkpoint import Checkpoints, Copies, removed_on_error, save_tensors
+from study.training.checkpoint import Checkpoints, removed_on_error, save_tensors
 from study.training.evaluate import EvaluationSpec, score
 from study.training.job import RuntimeContext, StageJob
 from study.training.loader import StageData, WorkerContext
@@ -94,7 +93,7 @@ def run_stage(
     """
     torch.set_num_threads(runtime.cpus)
     store = runtime.store
-    with lease(store.work(job.digest), store.mirror):
+    with store.lease(job.digest):
         missing = [scoring for scoring in job.scorings if not rescore(store, job.digest, scoring)]
         published = store.is_finished(job.digest)
         trained = published and (store.has_weights(job.digest) or not (missing or job.needs_weights))
@@ -163,7 +162,7 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
     started = time.time()
     setup, store = open_setup(job, runtime), runtime.store
     transfer = _load_initial_weights(setup, store)
-    copies = Copies(store.mirror.remote, job.digest) if store.mirror is not None else None
+    copies = store.checkpoint_copies(job.digest)
     checkpoints = Checkpoints(
         work=store.work(job.digest),
         copies=copies,
@@ -183,12 +182,11 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
         write_json(draft / "transfer.json", transfer)
         for scoring in job.scorings:
             write_scores(draft, scoring.key, *_score_tables(setup, scoring, runtime.cache))
-        if copies is not None:
-            copies.wait()
+        copies.wait()
         seconds = trained.earlier_seconds + time.time() - started
         publish(setup.job.digest, draft, _record(setup, trained, runtime, seconds))
-        if job.ends and store.mirror is not None:
-            store.mirror.forget(job.digest, WEIGHTS)
+        if job.ends:
+            store.discard_copy(job.digest, WEIGHTS)
 
 
 def _training_loop(setup: TrainingSetup, context: WorkerContext) -> TrainingLoop:

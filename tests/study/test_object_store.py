@@ -18,7 +18,7 @@ import pytest
 from study.analysis.tables import write_outcome
 from study.config.schema import Checkpoint
 from study.planning.graph import Plan
-from study.store.bucket_store import create_mirror
+from study.store.bucket_backend import create_mirror
 from study.store.store import Store
 from study.training.job import RuntimeContext, stage_job
 from study.training.train_stage import run_stage

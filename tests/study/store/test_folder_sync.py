@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from study.store import folder_sync, repeating
-from study.store.bucket_store import create_mirror
-from study.store.lease import LeaseHeld, is_leased, lease
+from study.store.bucket_backend import create_mirror
+from study.store.lease import LeaseHeld
 from study.store.object_store import Entry, Remote
 from study.store.store import Store
-from study.training.checkpoint import Checkpoints, Copies, Snapshot
+from study.training.checkpoint import Checkpoints, Snapshot
 from tests.support.object_store import ObjectStore
 
 DIGEST = "0123456789abcdef0123456789abcdef"
@@ -35,24 +35,24 @@ def there(server: ObjectStore, tmp_path: Path) -> Store:
 
 
 def held(store: Store) -> bool:
-    return is_leased(store.work(DIGEST), store.mirror)
+    return store.is_leased(DIGEST)
 
 
 def written_claim(store: Store, host: str, pid: int) -> None:
     me = {"host": host, "pid": pid, "born": psutil.Process().create_time(), "token": "another"}
-    store.mirror.remote.write(f"work/{DIGEST}/claim.json", json.dumps(me).encode())
+    store.backend.remote.write(f"work/{DIGEST}/claim.json", json.dumps(me).encode())
 
 
 def test_claim_held_here_is_refused_there_and_freed(here: Store, there: Store) -> None:
     assert not held(there)
-    with lease(here.work(DIGEST), here.mirror):
+    with here.lease(DIGEST):
         assert held(there)
-        with pytest.raises(LeaseHeld), lease(there.work(DIGEST), there.mirror):
+        with pytest.raises(LeaseHeld), there.lease(DIGEST):
             pass
         assert not there.work(DIGEST).joinpath("claim.json").exists()
 
     assert not held(there)
-    assert here.mirror.remote.entries(f"work/{DIGEST}") == {}
+    assert here.backend.remote.entries(f"work/{DIGEST}") == {}
 
 
 def test_claim_of_a_dead_process_of_this_host_does_not_count(here: Store) -> None:
@@ -73,14 +73,14 @@ def test_claim_of_another_host_counts_while_it_beats(here: Store, monkeypatch: p
 def test_claim_is_beaten(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeating, "BEAT_SECONDS", 0.1)
     key = f"work/{DIGEST}/claim.json"
-    with lease(here.work(DIGEST), here.mirror):
-        first = here.mirror.remote.entries(f"work/{DIGEST}")[key].mtime_ns
+    with here.lease(DIGEST):
+        first = here.backend.remote.entries(f"work/{DIGEST}")[key].mtime_ns
         time.sleep(1.3)
-        assert here.mirror.remote.entries(f"work/{DIGEST}")[key].mtime_ns > first
+        assert here.backend.remote.entries(f"work/{DIGEST}")[key].mtime_ns > first
 
 
 def checkpoints(store: Store) -> Checkpoints:
-    return Checkpoints(work=store.work(DIGEST), copies=Copies(store.mirror.remote, DIGEST))
+    return Checkpoints(work=store.work(DIGEST), copies=store.checkpoint_copies(DIGEST))
 
 
 def saved(made: Checkpoints, epoch: int) -> None:
@@ -102,7 +102,7 @@ def test_only_the_last_checkpoint_stays_in_the_storage(here: Store) -> None:
     made = checkpoints(here)
     for epoch in (1, 2, 3):
         saved(made, epoch)
-    epochs = {key.split("/")[3] for key in here.mirror.remote.entries(f"work/{DIGEST}")}
+    epochs = {key.split("/")[3] for key in here.backend.remote.entries(f"work/{DIGEST}")}
 
     assert epochs == {"epoch-000003"}
 
@@ -130,7 +130,7 @@ def test_checkpoint_that_takes_longer_to_send_than_the_next_to_come_arrives(
 
 def test_checkpoint_that_is_half_there_does_not_count(here: Store, there: Store) -> None:
     saved(checkpoints(here), 2)
-    here.mirror.remote.write(f"work/{DIGEST}/other/epoch-000009/network.safetensors", b"half")
+    here.backend.remote.write(f"work/{DIGEST}/other/epoch-000009/network.safetensors", b"half")
 
     assert checkpoints(there).latest().numbers == {"epoch": 2}
 
@@ -143,10 +143,10 @@ def test_more_advanced_checkpoint_of_this_machine_is_taken(here: Store, there: S
 
 
 def test_attempt_that_ends_well_leaves_no_checkpoint(here: Store) -> None:
-    with lease(here.work(DIGEST), here.mirror):
+    with here.lease(DIGEST):
         saved(checkpoints(here), 1)
 
-    assert here.mirror.remote.entries("work") == {}
+    assert here.backend.remote.entries("work") == {}
 
 
 def test_what_a_driver_writes_is_seen_elsewhere_while_it_runs(
@@ -173,7 +173,7 @@ def test_pulling_does_not_touch_what_a_driver_of_this_machine_writes(here: Store
     with here.uploading("tiny"):
         (here.study("tiny")).mkdir(parents=True)
         (here.study("tiny") / "plan.json").write_text("newer")
-        there.mirror.remote.write("studies/tiny/plan.json", b"older")
+        there.backend.remote.write("studies/tiny/plan.json", b"older")
         here.pull("tiny")
         assert (here.study("tiny") / "plan.json").read_text() == "newer"
     there.pull("tiny")
@@ -188,7 +188,7 @@ def test_a_journal_stays_only_where_it_goes_on_from_the_stored_one(here: Store, 
     journal = here.study("tiny") / "search" / "journal.log"
     journal.parent.mkdir(parents=True)
     journal.write_bytes(b"1\n2\n3 is long\n")
-    here.mirror.remote.write("studies/tiny/search/journal.log", stored)
+    here.backend.remote.write("studies/tiny/search/journal.log", stored)
     here.pull("tiny")
 
     assert journal.read_bytes() == kept
@@ -196,7 +196,7 @@ def test_a_journal_stays_only_where_it_goes_on_from_the_stored_one(here: Store, 
 
 def test_studies_are_known_by_a_file(here: Store, there: Store) -> None:
     for name in ("one", "two"):
-        here.mirror.remote.write(f"studies/{name}/spec.yaml", b"name: x")
-    here.mirror.remote.write("studies/three/plan.json", b"{}")
+        here.backend.remote.write(f"studies/{name}/spec.yaml", b"name: x")
+    here.backend.remote.write("studies/three/plan.json", b"{}")
 
     assert there.studies("spec.yaml") == ["one", "two"]

@@ -9,7 +9,7 @@ from models.catalog import registry
 from models.catalog.registry import WEIGHTS_FILE, initial_weights_id
 from study.planning.pending import pending_stages
 from study.planning.pretrained import pretrained_weights
-from study.store.bucket_store import create_mirror
+from study.store.bucket_backend import create_mirror
 from study.store.pretrained import store_weights, stored_weights
 from study.store.store import Store
 from tests.support.object_store import ObjectStore

@@ -274,17 +274,17 @@ def test_weights_that_another_driver_dropped_are_no_damage_of_the_stage(store: S
 def test_read_only_storage_is_a_problem_with_a_remedy(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
 
-    assert "allowed: a folder you may write" in str(Store(tmp_path / "storage").writable_problem())
+    assert "allowed: a folder you may write" in str(Store(tmp_path / "storage").writing_problem())
 
 
 def test_storage_that_is_a_file_is_a_problem_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "storage").touch()
 
-    assert "allowed: a folder you may write" in str(Store(tmp_path / "storage").writable_problem())
+    assert "allowed: a folder you may write" in str(Store(tmp_path / "storage").writing_problem())
 
 
 def test_writable_storage_is_left_as_it_was(store: Store) -> None:
-    assert store.writable_problem() is None
+    assert store.writing_problem() is None
     assert not list(store.root.iterdir())
 
 

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from study.diagnostics.gc import find_garbage, remove_garbage
-from study.store import bucket_store as mirrors
-from study.store.bucket_store import create_mirror
+from study.store import bucket_backend
+from study.store.bucket_backend import create_mirror
 from study.store.damage import DamagedStageError
 from study.store.object_store import Entry, Remote, StoreUnavailable
 from study.store.paths import SEAL, WEIGHTS
@@ -51,7 +51,7 @@ class Place:
 
 @pytest.fixture
 def place(server: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr(mirrors, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(bucket_backend, "FRESH_SECONDS", 0.0)
     return Place(server, tmp_path.name, tmp_path)
 
 
@@ -90,7 +90,7 @@ def test_stage_published_here_is_finished_there(here: Store, there: Store) -> No
 def test_weights_are_forgotten_here_and_fetched_again_where_they_are_asked_for(here: Store) -> None:
     publish(here)
     content = here.weights(DIGEST).read_bytes()
-    here.mirror.forget(DIGEST, WEIGHTS)
+    here.backend.discard_copy(DIGEST, WEIGHTS)
 
     assert not (here.stage(DIGEST) / WEIGHTS).exists()
     assert here.has_weights(DIGEST)
@@ -98,7 +98,7 @@ def test_weights_are_forgotten_here_and_fetched_again_where_they_are_asked_for(h
 
 
 def test_stage_published_a_moment_ago_can_be_read(here: Store, there: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirrors, "FRESH_SECONDS", 60.0)
+    monkeypatch.setattr(bucket_backend, "FRESH_SECONDS", 60.0)
     assert not there.is_finished(DIGEST)
     publish(here)
 
@@ -123,13 +123,13 @@ def test_files_without_a_seal_are_no_stage(place: Place, here: Store) -> None:
 
 def test_seal_is_stored_last(place: Place, here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
-    put = mirrors.Remote.put
+    put = bucket_backend.Remote.put
 
     def noted(self: Remote, file: Path, key: str) -> Entry:
         sent.append(file.name)
         return put(self, file, key)
 
-    monkeypatch.setattr(mirrors.Remote, "put", noted)
+    monkeypatch.setattr(bucket_backend.Remote, "put", noted)
     publish(here)
 
     assert set(sent[:-1]) == {WEIGHTS, "history.parquet", "stage.yaml"}
@@ -175,8 +175,8 @@ def test_object_that_was_cut_off_or_lost_is_noticed(place: Place, here: Store, t
     with pytest.raises(DamagedStageError, match=r"has 5 bytes, not the \d+ that were written"):
         there.verify(DIGEST)
 
-    there.mirror.remote.delete(f"stages/{DIGEST}/{WEIGHTS}")
-    there.mirror.refresh(DIGEST)
+    there.backend.remote.delete(f"stages/{DIGEST}/{WEIGHTS}")
+    there.backend.refresh(DIGEST)
     with pytest.raises(DamagedStageError, match="is missing"):
         there.verify(DIGEST)
 
@@ -248,7 +248,7 @@ def test_store_that_is_silent_for_a_while_gets_the_stage_once_it_answers(place: 
 def test_stage_that_could_not_be_stored_waits_and_goes_there_later(
     place: Place, here: Store, there: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(here.mirror, "remote", here.mirror.remote.without_retries())
+    monkeypatch.setattr(here.backend, "remote", here.backend.remote.without_retries())
     folder = draft(here)
     place.server.stop()
     try:
@@ -257,7 +257,7 @@ def test_stage_that_could_not_be_stored_waits_and_goes_there_later(
     finally:
         place.server.start()
     assert there.finished() == frozenset()
-    here.mirror.send_waiting()
+    here.backend.send_waiting()
 
     assert there.finished() == {DIGEST}
     there.weights(DIGEST)
@@ -269,11 +269,11 @@ def test_stage_that_was_cut_off_while_it_waited_is_given_up(here: Store, monkeyp
         raise StoreUnavailable("no")
 
     with monkeypatch.context() as patch:
-        patch.setattr(here.mirror, "_send", refuse)
+        patch.setattr(here.backend, "_send", refuse)
         with pytest.raises(OSError, match="nothing is trained twice"):
             publish(here)
     os.truncate(here.root / "waiting" / DIGEST / WEIGHTS, 10)
-    here.mirror.send_waiting()
+    here.backend.send_waiting()
 
     assert here.finished() == frozenset()
     assert publish(here, 2.0)
