@@ -85,8 +85,8 @@ class StageResources:
         return {"CPU": self.cpus, "GPU": self.gpus} if self.workers == 1 else {"node:__internal_head__": 0.001}
 
 
-class Listener(Protocol):
-    """Callbacks on the progress of stages, called in the driver process."""
+class Listener:
+    """Callbacks on the progress of stages, called in the driver process; the methods of this class do nothing."""
 
     def started(self, name: str) -> None:
         """Called when a stage was scheduled and has its resources."""
@@ -102,6 +102,38 @@ class Listener(Protocol):
 
     def stranded(self) -> None:
         """Called when no node is large enough for a stage, so that all stages wait for one to join."""
+
+
+class Listeners(Listener):
+    """Calls several listeners, in this order."""
+
+    def __init__(self, listeners: Iterable[Listener]) -> None:
+        self._listeners = tuple(listeners)
+
+    def started(self, name: str) -> None:
+        """Call all listeners."""
+        for listener in self._listeners:
+            listener.started(name)
+
+    def progressed(self, name: str, scores: Mapping[str, float]) -> None:
+        """Call all listeners."""
+        for listener in self._listeners:
+            listener.progressed(name, scores)
+
+    def lost(self, name: str, reason: str) -> None:
+        """Call all listeners."""
+        for listener in self._listeners:
+            listener.lost(name, reason)
+
+    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
+        """Call all listeners."""
+        for listener in self._listeners:
+            listener.ended(name, outcome, again=again)
+
+    def stranded(self) -> None:
+        """Call all listeners."""
+        for listener in self._listeners:
+            listener.stranded()
 
 
 class StageSource(Protocol):

@@ -13,12 +13,13 @@ from study.analysis.tables import best_stages, write_outcome
 from study.config.document import Document
 from study.execution.readiness import preloaded_module, refuse_unready
 from study.execution.retention import drop_weights
-from study.execution.study_folder import draw_learning_curve, failure_writer, forget_failures, write_study
+from study.execution.study_folder import draw_learning_curve, forget_failures, write_study
 from study.monitoring.display import Display
 from study.monitoring.heartbeat import heartbeat
+from study.monitoring.progress import StudyProgress
 from study.planning.graph import Plan
 from study.planning.pending import PendingStages, pending_stages, set_damaged_aside
-from study.search.load import load_plan
+from study.search.load import load_study
 from study.search.lock import search_lock
 from study.store.damage import DamagedStageError
 from study.store.paths import DRIVER
@@ -26,6 +27,8 @@ from study.store.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from study.search.arm_search import ArmSearches
 
 ATTEMPTS = 4
 """Maximum number of attempts; an attempt fails if a damaged file is read."""
@@ -62,10 +65,13 @@ def run_study(
     with LocalCluster(preload=preloaded_module(document)) as local:
         # Ray starts while the data are indexed for the first time: training needs it next.
         meanwhile = local.begin if address is None else None
-        plan = load_plan(document, file=file, cache=cache, storage=storage, meanwhile=meanwhile)
+        plan, searches = load_study(document, file=file, cache=cache, storage=storage, meanwhile=meanwhile)
         refuse_unready(plan, storage, cache)
         store = Store(storage.resolve())
-        run = _Run(plan=plan, document=document, store=store, cache=cache, cluster=address or local, console=console)
+        run = _Run(
+            plan=plan, searches=searches, document=document, store=store, cache=cache, cluster=address or local,
+            console=console,
+        )  # fmt: skip
         with store.uploading(plan.spec.name), search_lock(plan, store):
             return run.until_undamaged()
 
@@ -75,6 +81,7 @@ class _Run:
     """A planned study and where it runs."""
 
     plan: Plan
+    searches: "ArmSearches | None"
     document: Document
     store: Store
     cache: Path
@@ -95,35 +102,38 @@ class _Run:
 
     def _run(self) -> StudyOutcome:
         """Run the pending stages, derive the tables, remove the weights that are not kept."""
-        plan, store = self.plan, self.store
-        write_study(plan, self.document, store, self._say)
+        plan, searches, store = self.plan, self.searches, self.store
+        write_study(plan, self.document, store, self._say, searches)
         pending = pending_stages(plan, store)
-        display = Display(plan, pending=pending, console=self.console, on_failure=failure_writer(plan, store))
-        with heartbeat(store.study(plan.spec.name) / DRIVER, lambda: display.status(len(plan.nodes))) as heart:
+        progress = StudyProgress(plan, pending)
+        with heartbeat(store.study(plan.spec.name) / DRIVER, progress.status) as heart:
             forget_failures(plan, store)
-            queue = self._execute(pending, display)
+            queue = self._execute(pending, progress)
             comparisons = write_outcome(plan, store)
             outcome = StudyOutcome(
                 plan=plan, comparisons=comparisons,
                 failures={digest: error for digest, error in queue.failed.items() if digest in plan.nodes},
                 skipped=frozenset(queue.skipped & plan.nodes.keys()),
-                arms_without_result=tuple(plan.searches.arms_without_result) if plan.searches is not None else (),
+                arms_without_result=tuple(searches.arms_without_result) if searches is not None else (),
             )  # fmt: skip
             if not outcome.failures:  # a failed stage is retried by the next run, and may start from any other
-                drop_weights(plan, store, best_stages(plan, comparisons), self._say)
+                drop_weights(plan, store, best_stages(plan, comparisons), self._say, searches)
             draw_learning_curve(plan, store, comparisons)
             heart.state = "finished" if outcome.is_complete else "failed"
         return outcome
 
-    def _execute(self, pending: PendingStages, display: Display) -> StageQueue:
+    def _execute(self, pending: PendingStages, progress: StudyProgress) -> StageQueue:
         """Run the pending stages on the cluster, and those that a search adds."""
-        if not pending.stages and (self.plan.searches is None or self.plan.searches.finished):
+        if not pending.stages and not self.plan.graph.is_searching:
             return StageQueue()
         if isinstance(self.cluster, LocalCluster):
             self.cluster.begin()  # starts Ray while the scheduler is imported
         from study.execution.scheduler import execute_pending
 
-        return execute_pending(self.plan, pending, self.store, self.cache.resolve(), self.cluster, display)
+        return execute_pending(
+            self.plan, pending, self.searches, store=self.store, cache=self.cache.resolve(), cluster=self.cluster,
+            display=Display(progress, self.console),
+        )  # fmt: skip
 
     def _say(self, text: str) -> None:
         self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)

@@ -101,7 +101,7 @@ def test_the_example_study_plans_without_warnings(place: Path, monkeypatch: pyte
     monkeypatch.chdir(place)
     plan = load_plan(read_document(Path("my-study.yaml")), file="my-study.yaml", cache=place / "cache")
     assert len(plan.replicates) == 2 * 2 * 3
-    assert plan.warnings == []
+    assert plan.warnings == ()
 
 
 @pytest.mark.parametrize("fragment", FRAGMENTS, ids=lambda text: text.strip().splitlines()[-1].strip()[:40])
@@ -110,7 +110,7 @@ def test_each_fragment_fits_the_example_study(fragment: str, place: Path, monkey
     document = docs.merged(read_document(Path("my-study.yaml")), parse_yaml(fragment))
     before = load_plan(read_document(Path("my-study.yaml")), file="my-study.yaml", cache=place / "cache")
     plan = load_plan(document, file="fragment", cache=place / "cache")
-    waiting = sum(len(rows) for rows in plan.waiting.values())
+    waiting = sum(len(rows) for rows in plan.graph.waiting.values())
     assert len(plan.replicates) + waiting > len(before.replicates)
 
 

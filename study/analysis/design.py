@@ -24,7 +24,7 @@ def study_design(plan: Plan, store: Store) -> Design:
         fixed_split=plan.views[plan.target].settings.seed is not None,
         cells=_cells(plan, store, _failed_stages(store.study(plan.spec.name) / FAILURES)),
         ancestors={replicate.chain[-1]: replicate.chain[:-1] for replicate in plan.replicates},
-        tuned=[plan.arms[arm].key for arm, fold in plan.searched_with if fold is None],
+        tuned=[plan.arms[arm].key for arm, fold in plan.graph.searched_with if fold is None],
         notes=_notes(plan),
         rope=_rope(plan),
     )
@@ -38,7 +38,7 @@ def _rope(plan: Plan) -> Rope:
 def _cells(plan: Plan, store: Store, failed: frozenset[str]) -> list[PlannedCell]:
     """Return all cells, including those of arms that wait for their search."""
     cells: dict[tuple[int, float | int], list[Replicate]] = {}
-    for replicate in (*plan.replicates, *(row for rows in plan.waiting.values() for row in rows)):
+    for replicate in plan.all_replicates:
         cells.setdefault((replicate.arm, replicate.labelled), []).append(replicate)
     sizes = {labelled: _mean_sizes(plan, labelled) for labelled in plan.spec.compare.labelled}
     return [
@@ -79,7 +79,7 @@ def _failed_stages(file: Path) -> frozenset[str]:
 
 def families(plan: Plan) -> list[Family]:
     """Return the families of comparisons; arms that train the same stages count once."""
-    kept_arms = {plan.arms[dropped].key: plan.arms[kept].key for dropped, kept in plan.same_arms}
+    kept_arms = {plan.arms[dropped].key: plan.arms[kept].key for dropped, kept in plan.graph.same_arms}
     result = []
     for rule in plan.spec.compare.baseline:
         pairs = {}

@@ -117,7 +117,7 @@ def alternatives(plan: Plan, comparisons: int) -> list[Entry]:
 def _shared_runs(plan: Plan) -> dict[ArmKey, int]:
     """Return by arm the smallest number of pretraining runs that its folds share; arms without any are omitted."""
     cells: dict[tuple[int, float | int], list[Replicate]] = {}
-    for replicate in (*plan.replicates, *(row for rows in plan.waiting.values() for row in rows)):
+    for replicate in plan.all_replicates:
         cells.setdefault((replicate.arm, replicate.labelled), []).append(replicate)
     runs: dict[ArmKey, int] = {}
     for (arm, _), rows in cells.items():

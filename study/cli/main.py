@@ -98,12 +98,14 @@ def plan(
 ) -> None:
     """Check a study file completely and show what running it would train."""
     from study.monitoring.plan_summary import summary, summary_text
-    from study.search.load import load_plan
+    from study.search.load import load_study
     from study.store.store import Store
 
     folder = cache_of(cache)
-    study_plan = load_plan(read_document(file, overrides or ()), file=str(file), cache=folder, storage=storage)
-    content = summary(study_plan, Store(storage), folder)
+    study_plan, searches = load_study(
+        read_document(file, overrides or ()), file=str(file), cache=folder, storage=storage
+    )
+    content = summary(study_plan, Store(storage), folder, searches)
     say(json.dumps(content, indent=1) if as_json else summary_text(content))
 
 

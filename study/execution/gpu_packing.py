@@ -1,7 +1,7 @@
 """GPU sharing by measured memory (`resources: {pack: true}`): stages of one shape need equal shares."""
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from cluster.protocol import Listener, StageOutcome
@@ -14,20 +14,19 @@ if TYPE_CHECKING:
     from cluster.scheduling.capacity import Slots  # imports Ray, which planning does not need
 
 
-class Packing:
-    """Decide when a stage may start and with which share of a GPU; forward all events to a listener.
+class Packing(Listener):
+    """Decide when a stage may start and with which share of a GPU.
 
     The first stage of a shape gets an entire GPU; other stages of this shape wait until its memory is measured.
 
     Args:
-        listener: receives all events.
         plan: the plan.
         store: where records of finished stages are read.
         slots: slots of one entire GPU each.
     """
 
-    def __init__(self, listener: Listener, plan: Plan, store: Store, *, slots: "Slots") -> None:
-        self._listener, self._plan, self._store, self._slots = listener, plan, store, slots
+    def __init__(self, plan: Plan, store: Store, *, slots: "Slots") -> None:
+        self._plan, self._store, self._slots = plan, store, slots
         self._shape = planned_kind_of(shape_of)
         shapes = {self._shape(node) for node in plan.nodes.values()}
         self._shares = known_shares(plan, store, shapes)
@@ -48,24 +47,8 @@ class Packing:
             self._measured[self._shape_of(name)] = name
         return self._taken[name]
 
-    def started(self, name: str) -> None:
-        """Forward the event."""
-        self._listener.started(name)
-
-    def progressed(self, name: str, scores: Mapping[str, float]) -> None:
-        """Forward the event."""
-        self._listener.progressed(name, scores)
-
-    def lost(self, name: str, reason: str) -> None:
-        """Forward the event; the stage restarts with the same share."""
-        self._listener.lost(name, reason)
-
-    def stranded(self) -> None:
-        """Forward the event."""
-        self._listener.stranded()
-
     def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
-        """Release the share, record the measured memory and exclude rejected nodes; forward the event."""
+        """Release the share, record the measured memory and exclude rejected nodes."""
         for node in outcome.nodes:
             self._slots.exclude(node)
         shape = self._shape_of(name)
@@ -77,7 +60,6 @@ class Packing:
             self._shares[shape] = max(gpu_share(memory) if memory else WHOLE_GPU, self._shares.get(shape, 0.0))
         elif outcome.status == "failed":
             self._failed.add(name)
-        self._listener.ended(name, outcome, again=again)
 
     def _share(self, name: str) -> float:
         """Return the share that a stage needs; a failed one may have run out of memory and gets an entire GPU."""

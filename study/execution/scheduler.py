@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from cluster.connect import Capacity, connected
 from cluster.local_cluster import LocalCluster
 from cluster.nodes import ALL_NODES, AdmittedNodes, check_nodes
-from cluster.protocol import Listener, QueuedStage, StageResources
+from cluster.protocol import Listeners, QueuedStage, StageResources
 from cluster.scheduling.capacity import Slots
 from cluster.scheduling.executor import execute
 from cluster.scheduling.stage_queue import StageQueue
 from study.errors import ConfigError, Problem
 from study.execution.gpu_packing import Packing
 from study.execution.node_check import node_check
+from study.execution.study_folder import FailureLog
 from study.execution.worker import Worker
 from study.monitoring.display import Display
 from study.monitoring.plan_summary import write_plan
@@ -29,6 +30,7 @@ from study.store.store import Store
 from study.training.job import RuntimeContext, stage_job
 
 if TYPE_CHECKING:
+    from study.search.arm_search import ArmSearches
     from study.search.controller import Driver
 
 LEASE_CHECK_SECONDS = 1.0
@@ -38,8 +40,9 @@ CHECK_SECONDS = 3600.0
 
 
 def execute_pending(
-    plan: Plan, pending: PendingStages, store: Store, cache: Path, cluster: str | LocalCluster, display: Display
-) -> StageQueue:
+    plan: Plan, pending: PendingStages, searches: "ArmSearches | None", *, store: Store, cache: Path,
+    cluster: str | LocalCluster, display: Display,
+) -> StageQueue:  # fmt: skip
     """Run the pending stages of a plan, and those of its searches, on the cluster at an address or a local one."""
     spec = plan.spec
     # Finished ancestors are included: one that is damaged or lost its weights is trained again.
@@ -64,14 +67,15 @@ def execute_pending(
         worker = Worker(jobs, runtime)
         if initial.joined or store.origin is not None:
             store_weights(store, pretrained_weights(plan, pending, store))
-        source = _source(plan, store, worker, display)
-        with display, open_tracking(display, plan, store) as listener:
-            packing = _packing(plan, store, listener, capacity, admission) if spec.resources.pack and gpus else None
+        source = _source(plan, searches, store, worker, display) if searches is not None else None
+        with display, open_tracking(plan, store, display.line) as tracking:
+            packing = _packing(plan, store, capacity, admission) if spec.resources.pack and gpus else None
+            listeners = [display.progress, display, FailureLog(plan, store), tracking]
             is_leased_elsewhere = _LeasedElsewhere(store, display)
             queue = execute(
                 [_item(plan, digest) for digest in lineage],
                 worker,
-                packing or listener,
+                Listeners(listeners if packing is None else [*listeners, packing]),
                 capacity=capacity,
                 resources=StageResources(cpus=spec.resources.cpus, gpus=gpus, workers=spec.resources.workers),
                 admission=admission,
@@ -84,7 +88,7 @@ def execute_pending(
             )
             if source is not None:
                 source.draw()
-        write_plan(plan, store)
+        write_plan(plan, store, searches)
         return queue
 
 
@@ -101,7 +105,7 @@ class _LeasedElsewhere:
         leased = self._store.is_leased(digest)
         if leased:
             if not self._checked_at:
-                label = self._display.label(digest)
+                label = self._display.progress.label(digest)
                 self._display.line(f"{label}: a process of another driver, or one lost a moment ago, holds it; waiting")
             self._checked_at[digest] = time.monotonic()
         return leased
@@ -127,10 +131,8 @@ def _admission(plan: Plan, store: Store, cache: Path, display: Display) -> Admit
     return AdmittedNodes.from_checks(check, nodes)
 
 
-def _source(plan: Plan, store: Store, worker: Worker, display: Display) -> "Driver | None":
-    """Return the source of candidates and of the stages that are compared after a search; None without a search."""
-    if plan.searches is None:
-        return None
+def _source(plan: Plan, searches: "ArmSearches", store: Store, worker: Worker, display: Display) -> "Driver":
+    """Return the source of candidates and of the stages that are compared after a search."""
     from study.search.controller import Driver
 
     def items(digests: Iterable[str], candidates: bool) -> tuple[list[QueuedStage], set[str]]:
@@ -138,15 +140,15 @@ def _source(plan: Plan, store: Store, worker: Worker, display: Display) -> "Driv
         finished = {name for name in lineage if store.is_finished(name)}
         usable = {name for name in finished if store.has_weights(name)}
         pending = set(lineage) - usable if candidates else set(digests)
-        display.expect(pending)
+        display.progress.expect(pending)
         queue_items = [_added_item(plan, name, worker, again=name in finished - usable) for name in lineage]
         return queue_items, set(lineage) - pending
 
     def compared() -> Iterable[str]:
-        retry_io(lambda: write_plan(plan, store))
+        retry_io(lambda: write_plan(plan, store, searches))
         return pending_stages(plan, store).stages
 
-    return Driver(plan.searches, store, items=items, compared=compared, say=display.line)
+    return Driver(searches, store, items=items, compared=compared, say=display.line)
 
 
 def _added_item(plan: Plan, digest: str, worker: Worker, *, again: bool) -> QueuedStage:
@@ -191,9 +193,9 @@ def _item(plan: Plan, digest: str) -> QueuedStage:
     return QueuedStage(id=digest, needs=needs, cost=image_epochs(plan, node))
 
 
-def _packing(plan: Plan, store: Store, listener: Listener, capacity: Capacity, admission: AdmittedNodes) -> Packing:
+def _packing(plan: Plan, store: Store, capacity: Capacity, admission: AdmittedNodes) -> Packing:
     gpu_slot = StageResources(cpus=plan.spec.resources.cpus, gpus=1.0)
-    return Packing(listener, plan, store, slots=Slots(gpu_slot, capacity, admission.excluded, spare=False))
+    return Packing(plan, store, slots=Slots(gpu_slot, capacity, admission.excluded, spare=False))
 
 
 def _gpus(plan: Plan, capacity: Capacity) -> float:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from cluster.protocol import Listener, StageOutcome
 from results.figures import is_intact_png, learning_curve
 from study.analysis.tables import curve_path
 from study.config.document import Document
@@ -22,10 +23,12 @@ from study.store.store import Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from study.search.arm_search import ArmSearches
+
 Say = Callable[[str], None]
 
 
-def write_study(plan: Plan, document: Document, store: Store, say: Say) -> None:
+def write_study(plan: Plan, document: Document, store: Store, say: Say, searches: "ArmSearches | None" = None) -> None:
     """Write the file and plan of a study; move damaged files aside first and report them with `say`."""
     folder = store.study(plan.spec.name)
     for path in (folder / name for name in FILES):
@@ -35,10 +38,10 @@ def write_study(plan: Plan, document: Document, store: Store, say: Say) -> None:
     write_atomic(folder / SPEC, signed_spec(yaml.safe_dump(absolute, sort_keys=False, allow_unicode=True)))
     for damage in set_damaged_aside(plan, store).values():
         say(f"{damage}; it was set aside and is made again")
-    repaired = plan.searches.repair() if plan.searches is not None else None
+    repaired = searches.repair() if searches is not None else None
     if repaired:
         say(repaired)
-    write_plan(plan, store)
+    write_plan(plan, store, searches)
 
 
 def forget_failures(plan: Plan, store: Store) -> None:
@@ -46,20 +49,23 @@ def forget_failures(plan: Plan, store: Store) -> None:
     (store.study(plan.spec.name) / FAILURES).unlink(missing_ok=True)
 
 
-def failure_writer(plan: Plan, store: Store) -> Callable[[str, str], None]:
-    """Return a function that appends the error of a stage, given by digest, to the failures."""
-    file = store.study(plan.spec.name) / FAILURES
+class FailureLog(Listener):
+    """Appends the error of each failed stage to the failures of the study."""
 
-    def write(digest: str, error: str) -> None:
-        failure = {"digest": digest, "stage": plan.nodes[digest].recipe.step.stage, "error": error}
+    def __init__(self, plan: Plan, store: Store) -> None:
+        self._plan, self._file = plan, store.study(plan.spec.name) / FAILURES
+
+    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
+        """Append the error of a compared stage that is not retried."""
+        if again or outcome.status not in ("failed", "redo") or name not in self._plan.nodes:
+            return
+        failure = {"digest": name, "stage": self._plan.nodes[name].step.stage, "error": outcome.detail}
 
         def append() -> None:
-            with file.open("a", encoding="utf-8") as stream:
+            with self._file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(signed(failure)) + "\n")
 
-        append_with_retries(file, append)
-
-    return write
+        append_with_retries(self._file, append)
 
 
 def draw_learning_curve(plan: Plan, store: Store, comparisons: "pa.Table") -> None:

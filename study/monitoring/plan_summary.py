@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 Summary = dict[str, Any]
 
 
-def summary(plan: Plan, store: Store, cache: Path) -> Summary:
-    """Return counts of arms, cells, replicates, stages and image-epochs, detectable differences and the forecast."""
+def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None" = None) -> Summary:
+    """Return counts of arms, cells, replicates, stages and image-epochs, detectable differences and the forecast.
+
+    `searches` are those of a plan with a search.
+    """
     pending = pending_stages(plan, store)
-    nodes = plan.nodes | plan.after_search
+    after_search = plan.graph.after_search
+    nodes = {**plan.nodes, **after_search}
     cost = {digest: image_epochs(plan, node) for digest, node in nodes.items()}
-    replicates = [*plan.replicates, *(row for rows in plan.waiting.values() for row in rows)]
+    replicates = plan.all_replicates
     result = {
         "study": plan.spec.name,
         "arms": len({replicate.arm for replicate in replicates}),
@@ -36,7 +40,7 @@ def summary(plan: Plan, store: Store, cache: Path) -> Summary:
             "unique": len(nodes),
             "finished": len(pending.finished),
             "to_run": len(pending.stages),
-            "after_search": len(plan.after_search),
+            "after_search": len(after_search),
         },
         "image_epochs": {
             "naive": sum(cost[digest] for replicate in replicates for digest in replicate.chain),
@@ -58,12 +62,12 @@ def summary(plan: Plan, store: Store, cache: Path) -> Summary:
         "baselines": [family_name(rule) for rule in plan.spec.compare.baseline],
         "warnings": [*plan.warnings, *_same_arms(plan), *missing_weights(plan, pending, store), *_retrained(pending)],
     }
-    to_run = dict.fromkeys([*pending.stages, *plan.after_search])
+    to_run = dict.fromkeys([*pending.stages, *after_search])
     trained = [digest for digest in to_run if digest not in pending.scored]
     loads = [TrainingLoad(node=nodes[digest], image_epochs=cost[digest]) for digest in trained]
-    if plan.searches is not None:
-        candidates = _candidate_loads(plan, plan.searches)
-        result["search"] = _search(plan.searches, candidates, store)
+    if searches is not None:
+        candidates = _candidate_loads(plan, searches)
+        result["search"] = _search(searches, candidates, store)
         loads += candidates.values()
     reads = [nodes[digest] for digest in pending.stages] + [load.node for load in loads]
     entries = detectable(plan, store)
@@ -75,8 +79,7 @@ def summary(plan: Plan, store: Store, cache: Path) -> Summary:
 def _cell_images(plan: Plan) -> list[dict[str, object]]:
     """Return for each cell the mean numbers of labelled, validation and test images over folds and seeds."""
     sizes = {labelled: _mean_images(plan, labelled) for labelled in plan.spec.compare.labelled}
-    replicates = [*plan.replicates, *(row for rows in plan.waiting.values() for row in rows)]
-    cells = dict.fromkeys((replicate.arm, replicate.labelled) for replicate in replicates)
+    cells = dict.fromkeys((replicate.arm, replicate.labelled) for replicate in plan.all_replicates)
     level = plan.spec.compare.level
     return [{**plan.arms[arm].factors, level: labelled, **sizes[labelled]} for arm, labelled in cells]
 
@@ -123,7 +126,7 @@ def _retrained(pending: PendingStages) -> list[str]:
 def _same_arms(plan: Plan) -> list[str]:
     return [
         f"arm {' / '.join(plan.arms[dropped].key)} trains the same as {' / '.join(plan.arms[kept].key)}: reported once"
-        for dropped, kept in plan.same_arms
+        for dropped, kept in plan.graph.same_arms
     ]
 
 
@@ -177,14 +180,14 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in counts.items())
 
 
-def write_plan(plan: Plan, store: Store) -> None:
+def write_plan(plan: Plan, store: Store, searches: "ArmSearches | None") -> None:
     """Write `plan.json`, the stages and the searches of a study, into its folder."""
     stages = {name: node.recipe.step.stage for name, node in plan.nodes.items()}
     content: Summary = {"study": plan.spec.name, "stages": stages}
-    if plan.searches is not None:
+    if searches is not None:
         content |= {
-            "after_search": len(plan.after_search),
-            "searches": plan.searches.summaries(),
-            "journal_lines": plan.searches.journal_lines(),
+            "after_search": len(plan.graph.after_search),
+            "searches": searches.summaries(),
+            "journal_lines": searches.journal_lines(),
         }
     write_signed(store.study(plan.spec.name) / PLAN, content)

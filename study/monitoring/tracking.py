@@ -2,14 +2,13 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from cluster.protocol import Listener, StageOutcome
 from results.metrics.compute import measure
 from study.analysis.tables import metric_settings
-from study.monitoring.display import Display
 from study.monitoring.trackers import BackgroundWriter, MLflow, Run, RunStatus, TensorBoard, Value, Writer
 from study.planning.graph import Plan
 from study.store.paths import TENSORBOARD
@@ -18,21 +17,19 @@ from study.store.store import Store
 FINAL = ("mean_iou", "dice")
 
 
-class TrackingListener:
-    """Forwards events to another listener, and writes a run for every stage that trains."""
+class Tracking(Listener):
+    """Writes a run for every stage that trains.
 
-    def __init__(self, listener: Listener, plan: Plan, store: Store, writers: Sequence[BackgroundWriter]) -> None:
-        self._listener, self._plan, self._store, self._writers = listener, plan, store, writers
+    A run starts with the first epoch, because another driver may hold the lease of the stage.
+    """
+
+    def __init__(self, plan: Plan, store: Store, writers: Sequence[BackgroundWriter]) -> None:
+        self._plan, self._store, self._writers = plan, store, writers
         self._last: dict[str, int] = {}
         """Open runs, with their last epoch."""
 
-    def started(self, name: str) -> None:
-        """Forward; the run starts with the first epoch, because another driver may hold the lease of the stage."""
-        self._listener.started(name)
-
     def progressed(self, name: str, scores: Mapping[str, float]) -> None:
         """Add an epoch."""
-        self._listener.progressed(name, scores)
         is_new, self._last[name] = name not in self._last, int(scores["epoch"])
         metrics = {key: float(value) for key, value in scores.items() if key not in ("epoch", "epochs")}
         for writer in self._writers:
@@ -40,17 +37,8 @@ class TrackingListener:
                 writer.begin(build_run(self._plan, name))
             writer.log(name, self._last[name], _defined(metrics))
 
-    def lost(self, name: str, reason: str) -> None:
-        """Forward; the run continues when the stage is resumed."""
-        self._listener.lost(name, reason)
-
-    def stranded(self) -> None:
-        """Forward."""
-        self._listener.stranded()
-
     def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
         """Add the final scores and close the run, unless the stage runs again."""
-        self._listener.ended(name, outcome, again=again)
         if again or name not in self._last:
             return
         final = self._final(name) if outcome.status == "done" else {}
@@ -81,21 +69,18 @@ class TrackingListener:
 
 
 @contextmanager
-def open_tracking(display: Display, plan: Plan, store: Store) -> Iterator[Listener]:
-    """Yield the listener of a study: the display, with the trackers that the study file configures."""
+def open_tracking(plan: Plan, store: Store, say: Callable[[str], None]) -> Iterator[Listener]:
+    """Yield a listener that writes to the trackers that the study file configures; `say` prints their problems."""
     settings, writers = plan.spec.tracking, list[Writer]()
     if settings.tensorboard:
         writers.append(TensorBoard(store.study(plan.spec.name) / TENSORBOARD))
     if settings.mlflow is not None:
         writers.append(MLflow(settings.mlflow, plan.spec.name))
-    if not writers:
-        yield display
-        return
-    listener = TrackingListener(display, plan, store, [BackgroundWriter(writer, display.line) for writer in writers])
+    tracking = Tracking(plan, store, [BackgroundWriter(writer, say) for writer in writers])
     try:
-        yield listener
+        yield tracking
     finally:
-        listener.close()
+        tracking.close()
 
 
 def build_run(plan: Plan, digest: str) -> Run:

@@ -47,34 +47,24 @@ class Planner:
 
     def add(self, number: int, arm: Arm, *, by_fold: Mapping[int, Arm] | None = None) -> None:
         """Plan the replicates of one arm; `by_fold` are its variants with the settings of a nested search."""
-        plan, nodes = self.plan, dict[str, PlannedStage]()
+        nodes: dict[str, PlannedStage] = {}
         rows = list(self._replicates(number, arm, nodes, by_fold or {}))
-        if self._is_duplicate(number, rows):
-            return
-        for name, node in nodes.items():
-            plan.nodes.setdefault(name, node)
-        for row in rows:
-            plan.scorings.setdefault(row.chain[-1], {})[row.scoring.key] = row.scoring
-        # Searches end in any order; tables list the arms in the order of the file.
-        plan.replicates = sorted([*plan.replicates, *rows], key=lambda row: row.arm)
+        self.plan.graph.set_arm(number, arm)
+        if not self._is_duplicate(number, rows):
+            self.plan.graph.add(nodes, rows)
 
     def _defer(self, number: int, arm: Arm, first: int) -> None:
-        """Plan the stages of an arm that no search changes; add the others to `after_search`."""
+        """Plan the stages of an arm that its search does not change: those before chain position `first`."""
         nodes: dict[str, PlannedStage] = {}
         rows = list(self._replicates(number, arm, nodes, {}))
-        if self._is_duplicate(number, rows):
-            return
-        self.plan.waiting[number] = rows
-        for row in rows:
-            self.plan.after_search |= {name: nodes[name] for name in row.chain[first:]}
-            for name in row.chain[:first]:
-                self.plan.nodes.setdefault(name, nodes[name])
+        if not self._is_duplicate(number, rows):
+            self.plan.graph.defer(number, nodes, rows, first)
 
     def _is_duplicate(self, number: int, rows: list[Replicate]) -> bool:
         signature = tuple(row.chain[-1] + row.scoring.key for row in rows)
         kept = self._arm_by_signature.setdefault(signature, number)
         if kept != number:
-            self.plan.same_arms.append((number, kept))
+            self.plan.graph.add_same_arm(number, kept)
         return kept != number
 
     def candidate(self, arm: Arm, fold: int | None) -> tuple[str, ...]:
@@ -85,7 +75,10 @@ class Planner:
         compare = self.plan.spec.compare
         identities = [self._identity(step) for step in arm.chain]
         labelled = max(compare.labelled)
-        return self._chain(identities, arm.initial_weights, fold, compare.seeds[0], labelled, self.plan.candidates)
+        nodes: dict[str, PlannedStage] = {}
+        chain = self._chain(identities, arm.initial_weights, fold, compare.seeds[0], labelled, nodes)
+        self.plan.graph.add_candidate(nodes)
+        return chain
 
     def preview(self, number: int, arm: Arm) -> list[Replicate]:
         """Return the replicates of an arm without adding them to the plan."""

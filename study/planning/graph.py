@@ -1,9 +1,10 @@
-"""The graph of unique stages of a study. Imports neither torch nor ray."""
+"""The plan of a study and the graph of its unique stages. Imports neither torch nor ray."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
 
 from datasets.loading.balance import balanced
 from datasets.splits.assignment import Split
@@ -14,9 +15,6 @@ from study.planning.arms import Arm, StageConfig
 from study.planning.checks.leak_checks import Leak
 from study.planning.dataset_view import DatasetView, RowSelection
 from study.planning.recipe import StageIdentity
-
-if TYPE_CHECKING:
-    from study.search.arm_search import ArmSearches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -75,36 +73,187 @@ class Replicate:
     scoring: Scoring
 
 
-@dataclass(kw_only=True, eq=False)
+class StageGraph:
+    """The stages, replicates and scorings of a study, parents first.
+
+    A search appends to it while the study runs; nothing is removed, so that a digest stays valid. Additions take a
+    lock. Properties are read-only views for the thread that adds; other threads call `is_compared` and `count`.
+
+    Args:
+        arms: The arms with the settings of the study file.
+    """
+
+    def __init__(self, arms: Sequence[Arm]) -> None:
+        self._lock = threading.Lock()
+        self._arms = list(arms)
+        self._nodes: dict[str, PlannedStage] = {}
+        self._candidates: dict[str, PlannedStage] = {}
+        self._replicates: list[Replicate] = []
+        self._scorings: dict[str, dict[str, Scoring]] = {}
+        self._same_arms: list[tuple[int, int]] = []
+        self._deferred: dict[int, tuple[list[Replicate], dict[str, PlannedStage]]] = {}
+        self._concluded: set[int] = set()
+        self._searched_with: dict[tuple[int, int | None], frozenset[int]] = {}
+
+    def set_arm(self, number: int, arm: Arm) -> None:
+        """Set the final settings of an arm."""
+        with self._lock:
+            self._arms[number] = arm
+
+    def add(self, nodes: Mapping[str, PlannedStage], replicates: Iterable[Replicate]) -> None:
+        """Add the stages and replicates of an arm."""
+        with self._lock:
+            self._nodes |= {digest: node for digest, node in nodes.items() if digest not in self._nodes}
+            for replicate in replicates:
+                self._scorings.setdefault(replicate.chain[-1], {})[replicate.scoring.key] = replicate.scoring
+                self._replicates.append(replicate)
+            # Searches end in any order; tables list the arms in the order of the file.
+            self._replicates.sort(key=lambda replicate: replicate.arm)
+
+    def add_candidate(self, nodes: Mapping[str, PlannedStage]) -> None:
+        """Add the stages of a search candidate."""
+        with self._lock:
+            self._candidates |= {digest: node for digest, node in nodes.items() if digest not in self._candidates}
+
+    def add_same_arm(self, dropped: int, kept: int) -> None:
+        """Record that two arms have identical stages, so that one is not compared."""
+        with self._lock:
+            self._same_arms.append((dropped, kept))
+
+    def defer(self, number: int, nodes: Mapping[str, PlannedStage], replicates: list[Replicate], first: int) -> None:
+        """Add the stages of an arm that its search does not change: those before chain position `first`."""
+        changed = {digest for replicate in replicates for digest in replicate.chain[first:]}
+        with self._lock:
+            self._nodes |= {d: node for d, node in nodes.items() if d not in changed and d not in self._nodes}
+            self._deferred[number] = replicates, {d: node for d, node in nodes.items() if d in changed}
+
+    def conclude(
+        self, numbers: Iterable[int], searched_with: Mapping[int | None, frozenset[int]] | None = None
+    ) -> None:
+        """Mark arms as no longer waiting for a search.
+
+        Args:
+            numbers: the arms.
+            searched_with: rows whose masks were used to search their settings, by fold; fold None: the reserve.
+        """
+        with self._lock:
+            for number in numbers:
+                self._concluded.add(number)
+                self._searched_with |= {(number, fold): rows for fold, rows in (searched_with or {}).items()}
+
+    @property
+    def arms(self) -> Sequence[Arm]:
+        """Return the arms; searched ones have their best settings once the search has concluded."""
+        return tuple(self._arms)
+
+    @property
+    def nodes(self) -> Mapping[str, PlannedStage]:
+        """Return the stages of the compared replicates."""
+        return MappingProxyType(self._nodes)
+
+    @property
+    def candidates(self) -> Mapping[str, PlannedStage]:
+        """Return the stages of search candidates; only those of the best candidate are compared."""
+        return MappingProxyType(self._candidates)
+
+    @property
+    def replicates(self) -> Sequence[Replicate]:
+        """Return the compared replicates, in the order of the arms."""
+        return tuple(self._replicates)
+
+    @property
+    def scorings(self) -> Mapping[str, Mapping[str, Scoring]]:
+        """Return the scorings by digest of a target stage, by key."""
+        return MappingProxyType(self._scorings)
+
+    @property
+    def same_arms(self) -> Sequence[tuple[int, int]]:
+        """Return pairs (dropped, kept) of arms with identical stages."""
+        return tuple(self._same_arms)
+
+    @property
+    def waiting(self) -> Mapping[int, Sequence[Replicate]]:
+        """Return the arms whose search has not concluded, with their replicates under the settings of the file."""
+        return {
+            number: replicates for number, (replicates, _) in self._deferred.items() if number not in self._concluded
+        }
+
+    @property
+    def after_search(self) -> Mapping[str, PlannedStage]:
+        """Return the stages of the replicates in `waiting` whose settings the search may change."""
+        return {
+            digest: node
+            for number, (_, nodes) in self._deferred.items()
+            if number not in self._concluded
+            for digest, node in nodes.items()
+        }
+
+    @property
+    def searched_with(self) -> Mapping[tuple[int, int | None], frozenset[int]]:
+        """Return the rows whose masks were used to search an arm's settings, by arm and fold."""
+        return MappingProxyType(self._searched_with)
+
+    @property
+    def is_searching(self) -> bool:
+        """Return whether an arm waits for its search."""
+        return self._deferred.keys() > self._concluded
+
+    def is_compared(self, digest: str) -> bool:
+        """Return whether a stage belongs to a compared replicate; thread-safe."""
+        with self._lock:
+            return digest in self._nodes
+
+    def count(self, digests: Iterable[str] = ()) -> int:
+        """Return the number of compared stages, plus those of `digests` that are not compared; thread-safe."""
+        with self._lock:
+            return len(self._nodes) + sum(digest not in self._nodes for digest in digests)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """The plan of a study. Nodes are in topological order: parents first."""
+    """The plan of a study: what its file says, and the graph of its stages, the only part that grows."""
 
     file: str
     """Path of the study file, for messages."""
     spec: StudySpec
     target: str
     views: Mapping[str, DatasetView]
-    arms: list[Arm]
     files: Mapping[Path, str]
     """Content hashes of files with initial weights, by path."""
-    leaks: list[Leak] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    nodes: dict[str, PlannedStage] = field(default_factory=dict)
-    replicates: list[Replicate] = field(default_factory=list)
-    scorings: dict[str, dict[str, Scoring]] = field(default_factory=dict)
-    """By digest of a target stage, by key."""
-    same_arms: list[tuple[int, int]] = field(default_factory=list)
-    """Pairs (dropped, kept) of arms with identical stages."""
-    candidates: dict[str, PlannedStage] = field(default_factory=dict)
-    """Stages of search candidates; only those of the best candidate are compared."""
-    waiting: dict[int, list[Replicate]] = field(default_factory=dict)
-    """Arms whose search is not finished, with their replicates under the settings of the file."""
-    after_search: dict[str, PlannedStage] = field(default_factory=dict)
-    """Stages of the replicates in `waiting` whose settings the search may change."""
-    searched_with: dict[tuple[int, int | None], frozenset[int]] = field(default_factory=dict)
-    """Rows whose masks were used to search an arm's settings, by arm and fold; fold None: the reserve."""
-    searches: "ArmSearches | None" = None
-    """None in a study without search."""
+    leaks: tuple[Leak, ...] = ()
+    warnings: tuple[str, ...] = ()
+    graph: StageGraph
+
+    @property
+    def arms(self) -> Sequence[Arm]:
+        """Return the arms of the graph."""
+        return self.graph.arms
+
+    @property
+    def nodes(self) -> Mapping[str, PlannedStage]:
+        """Return the stages of the compared replicates."""
+        return self.graph.nodes
+
+    @property
+    def candidates(self) -> Mapping[str, PlannedStage]:
+        """Return the stages of search candidates."""
+        return self.graph.candidates
+
+    @property
+    def replicates(self) -> Sequence[Replicate]:
+        """Return the compared replicates."""
+        return self.graph.replicates
+
+    @property
+    def all_replicates(self) -> Sequence[Replicate]:
+        """Return the compared replicates and those that wait for a search."""
+        waiting = self.graph.waiting.values()
+        return (*self.graph.replicates, *(replicate for replicates in waiting for replicate in replicates))
+
+    @property
+    def scorings(self) -> Mapping[str, Mapping[str, Scoring]]:
+        """Return the scorings by digest of a target stage, by key."""
+        return self.graph.scorings
 
     @property
     def test_is_fixed(self) -> bool:
@@ -132,7 +281,7 @@ class Plan:
 
     def masks_of_search(self, replicate: Replicate) -> frozenset[int]:
         """Return the rows whose masks were used to search the settings of a replicate."""
-        rows = self.searched_with
+        rows = self.graph.searched_with
         return rows.get((replicate.arm, None)) or rows.get((replicate.arm, replicate.fold)) or frozenset()
 
     def node(self, digest: str) -> PlannedStage:

@@ -21,7 +21,7 @@ from study.planning.checks.published_checks import published_problems, published
 from study.planning.checks.search_checks import search_problems
 from study.planning.checks.weights_checks import file_problems, weights_problems
 from study.planning.dataset_view import DatasetView, DatasetViewSpec
-from study.planning.graph import Plan
+from study.planning.graph import Plan, StageGraph
 from study.planning.read_progress import progress_line
 from study.store.atomic import hash_of
 
@@ -78,8 +78,10 @@ def load_planner(document: Document, *, file: str, cache: Path, meanwhile: Calla
     warnings += published_warnings(spec, arms)
     weights = {arm.initial_weights.file for arm in arms if isinstance(arm.initial_weights, WeightsFile)}
     files = {file: hash_of(file) for file in weights}
-    plan = Plan(file=file, spec=spec, target=target, views=views, arms=arms, files=files, leaks=leaks,
-                warnings=warnings)  # fmt: skip
+    plan = Plan(
+        file=file, spec=spec, target=target, views=views, files=files, leaks=tuple(leaks), warnings=tuple(warnings),
+        graph=StageGraph(arms),
+    )  # fmt: skip
     return Planner(plan)
 
 

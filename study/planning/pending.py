@@ -30,7 +30,7 @@ def pending_stages(plan: Plan, store: Store) -> PendingStages:
     stages: list[str] = []
     again: set[str] = set()
     scored: set[str] = set()
-    for digest in reversed(plan.nodes):
+    for digest in reversed(tuple(plan.nodes)):
         unscored = [
             scoring
             for key, scoring in plan.scorings.get(digest, {}).items()

@@ -28,8 +28,8 @@ def missing_weights(plan: Plan, pending: PendingStages, store: Store) -> list[st
 def pretrained_weights(plan: Plan, pending: PendingStages, store: Store) -> list[tuple[str, str]]:
     """Return backbone and name of the published weights from which pending stages and candidates start."""
     nodes = [plan.nodes[digest] for digest in pending.stages]
-    if plan.searches is not None and not plan.searches.finished:
-        unplanned, finished = plan.after_search | plan.candidates, store.finished()
+    if plan.graph.is_searching:
+        unplanned, finished = {**plan.graph.after_search, **plan.candidates}, store.finished()
         nodes += [node for digest, node in unplanned.items() if digest not in finished]
     first_stages = [node for node in nodes if node.parent is None]
     names = {(node.recipe.step.backbone, str(node.initial_weights)) for node in first_stages}

@@ -28,7 +28,7 @@ from study.report import data as report_data
 from study.report.cases import predict_cases, select_extremes
 from study.report.facts import Facts, facts_of, facts_without_plan, read_results
 from study.report.figures import Drawer, graph_description
-from study.search.load import load_plan
+from study.search.load import load_study
 from study.store.atomic import AlteredFileError, write_atomic
 from study.store.documents import without_hash
 from study.store.paths import COMPARISONS, RESULTS, SPEC, TESTS
@@ -90,12 +90,12 @@ def _plan(document: dict[str, Any], folder: Path, cache: Path, planned: frozense
     # The package of a tracker may not be installed here.
     document = {key: value for key, value in document.items() if key != "tracking"}
     try:
-        plan = load_plan(document, file=str(folder / SPEC), cache=cache, storage=folder.parents[1])
+        plan, searches = load_study(document, file=str(folder / SPEC), cache=cache, storage=folder.parents[1])
     except ConfigError as refused:
         first, *rest = str(refused).splitlines()
         return None, f"{first.removeprefix(f'{folder / SPEC}: ')}" + (f" (and {len(rest)} more)" if rest else "")
-    if plan.searches is not None and plan.searches.damage:
-        raise AlteredFileError(str(folder), plan.searches.damage)
+    if searches is not None and searches.damage:
+        raise AlteredFileError(str(folder), searches.damage)
     if planned and planned != plan.nodes.keys():
         return None, "the data or the platform has changed since the study ran"
     return plan, ""

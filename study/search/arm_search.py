@@ -13,7 +13,7 @@ from study.errors import ConfigError
 from study.planning.arms import Arm, Resolver
 from study.planning.baselines import baseline_of
 from study.planning.builder import Planner
-from study.planning.checks.search_checks import first_changed, parameters_of
+from study.planning.checks.search_checks import parameters_of
 from study.planning.digest import digest
 from study.planning.graph import Plan
 from study.search.journal import count_lines, open_intact_part, open_journal, repair_journal
@@ -49,8 +49,6 @@ class ArmSearches:
         self._warm_start_journal: JournalStorage | None = None
         """Journal of the study named by `warm_start`."""
         journal, self.damage = open_intact_part(folder)
-        if self.damage:
-            plan.warnings.append(f"search: {self.damage}; a run keeps the trials before it and searches on from there")
         self.all = [self._arm_search(arms, fold, journal) for arms in self._groups() for fold in self._folds()]
 
     def repair(self) -> str | None:
@@ -62,7 +60,7 @@ class ArmSearches:
         return count_lines(self.folder)
 
     def _groups(self) -> list[tuple[int, ...]]:
-        waiting = tuple(self.plan.waiting)
+        waiting = tuple(self.plan.graph.waiting)
         return [waiting] if self.search.scope == "study" else [(number,) for number in waiting]
 
     def _folds(self) -> list[int | None]:
@@ -145,30 +143,30 @@ class ArmSearches:
             ready = [
                 number for number, group in by_arm.items() if all(arm_search.trials.finished for arm_search in group)
             ]
-        ready = [number for number in ready if number in self.plan.waiting]
+        waiting = self.plan.graph.waiting
+        ready = [number for number in ready if number in waiting]
         for number in ready:
             self._plan_arm(number, by_arm[number])
         if self.finished:  # arms that are not compared no longer wait
-            self.plan.waiting.clear()
-        self._prune_after_search()
+            self.plan.graph.conclude(waiting)
         return bool(ready)
 
     def _plan_arm(self, number: int, arm_searches: list[ArmSearch]) -> None:
-        del self.plan.waiting[number]
         by_fold: dict[int | None, Arm] = {}
+        searched_with: dict[int | None, frozenset[int]] = {}
         for arm_search in arm_searches:
             best = self.best(arm_search, number)
             arm = self._resolved(number, arm_search.space.settings(best.params)) if best is not None else None
             if arm is not None:
                 by_fold[arm_search.fold] = arm
-                self.plan.searched_with[number, arm_search.fold] = self._rows_used(arm_search, arm)
+                searched_with[arm_search.fold] = self._rows_used(arm_search, arm)
+        self.plan.graph.conclude([number], searched_with)
         if not by_fold and self.search.scope == "study":  # an untried baseline: with the settings of the file
             by_fold[None] = self.plan.arms[number]
         if len(by_fold) < len(arm_searches):
             self.arms_without_result.append(" / ".join(self.plan.arms[number].key))
             return
         shared = by_fold.get(None, next(iter(by_fold.values())))
-        self.plan.arms[number] = shared
         self.planner.add(number, shared, by_fold={fold: arm for fold, arm in by_fold.items() if fold is not None})
 
     def _rows_used(self, arm_search: ArmSearch, arm: Arm) -> frozenset[int]:
@@ -203,20 +201,12 @@ class ArmSearches:
             finished: returns whether a stage, given by digest, has the scores of a key.
         """
         cells: set[tuple[int, float | int]] = set()
+        waiting = self.plan.graph.waiting
         for arm_search in self.all:
             for number in arm_search.arms:
-                best = self.best(arm_search, number) if number in self.plan.waiting else None
+                best = self.best(arm_search, number) if number in waiting else None
                 arm = self._resolved(number, arm_search.space.settings(best.params)) if best is not None else None
                 for row in self.planner.preview(number, arm) if arm is not None else ():
                     if finished(row.chain[-1], row.scoring.key):
                         cells.add((number, row.labelled))
         return len(cells)
-
-    def _prune_after_search(self) -> None:
-        kept: set[str] = set()
-        for number, rows in self.plan.waiting.items():
-            arm = self.plan.arms[number]
-            first = first_changed(arm, parameters_of(self.plan.spec, arm))
-            kept.update(name for row in rows for name in row.chain[first:])
-        for name in self.plan.after_search.keys() - kept:
-            del self.plan.after_search[name]

@@ -1,7 +1,9 @@
 """Load a complete plan: all stages that can be planned now, and the searches of the other arms."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from study.config.document import Document
 from study.errors import ConfigError
@@ -12,12 +14,23 @@ from study.planning.graph import Plan
 from study.planning.load import load_planner
 from study.store.store import Store
 
+if TYPE_CHECKING:
+    from study.search.arm_search import ArmSearches
+
 
 def load_plan(
     document: Document, *, file: str, cache: Path, storage: Path | None = None,
     meanwhile: Callable[[], None] | None = None,
 ) -> Plan:  # fmt: skip
-    """Check a study file completely and plan it. Raises `ConfigError` with all problems.
+    """Return the plan of `load_study`, for use without running its searches."""
+    return load_study(document, file=file, cache=cache, storage=storage, meanwhile=meanwhile)[0]
+
+
+def load_study(
+    document: Document, *, file: str, cache: Path, storage: Path | None = None,
+    meanwhile: Callable[[], None] | None = None,
+) -> "tuple[Plan, ArmSearches | None]":  # fmt: skip
+    """Check a study file completely and plan it; return the plan and its searches, None without a search.
 
     Args:
         document: the study file.
@@ -25,17 +38,27 @@ def load_plan(
         cache: folder of the data caches.
         storage: where results of finished searches are read; without it, all searched arms wait.
         meanwhile: called (possibly often) if reading data takes long and there are no problems so far.
+
+    Raises:
+        ConfigError: with all problems.
     """
     planner = load_planner(document, file=file, cache=cache, meanwhile=meanwhile)
-    plan = planner.build() if planner.plan.spec.search is None else _with_searches(planner, storage or Path())
+    plan, searches = planner.plan, None
+    if plan.spec.search is None:
+        planner.build()
+    else:
+        searches = _searches(planner, storage or Path())
+        if searches.damage:
+            warning = f"search: {searches.damage}; a run keeps the trials before it and searches on from there"
+            plan = replace(plan, warnings=(*plan.warnings, warning))
     problems = list(single_image_problems(plan))
     if problems:
         raise ConfigError(problems, file)
-    return plan
+    return plan, searches
 
 
-def _with_searches(planner: Planner, storage: Path) -> Plan:
-    """Plan all stages that do not depend on unfinished searches."""
+def _searches(planner: Planner, storage: Path) -> "ArmSearches":
+    """Plan all stages that do not depend on unfinished searches, and return the searches."""
     from study.search.arm_search import ArmSearches  # importing Optuna is slow
 
     plan = planner.plan
@@ -51,6 +74,6 @@ def _with_searches(planner: Planner, storage: Path) -> Plan:
     for name in (plan.spec.name, plan.spec.search.warm_start if plan.spec.search is not None else None):
         if name is not None:
             store.pull(name)
-    plan.searches = ArmSearches(plan, planner, store.study(plan.spec.name))
-    plan.searches.conclude()
-    return plan
+    searches = ArmSearches(plan, planner, store.study(plan.spec.name))
+    searches.conclude()
+    return searches

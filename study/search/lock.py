@@ -14,7 +14,7 @@ from study.store.store import Store
 def search_lock(plan: Plan, store: Store) -> Iterator[None]:
     """Lock the unfinished search of a study. Raises `ConfigError` if another driver has locked it."""
     with ExitStack() as stack:
-        if plan.searches is not None and not plan.searches.finished:
+        if plan.graph.is_searching:
             try:
                 stack.enter_context(store.lease(digest(["search", plan.spec.name])))
             except LeaseHeld as error:

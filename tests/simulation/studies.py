@@ -235,11 +235,10 @@ def _parts(studies: int, size: int) -> Iterator[int]:
 def _settle_searches(plan: Plan) -> None:
     """Plan arms that wait for a search with the file's own settings, as if it had found these on the reserve."""
     planner = Planner(plan)
-    for number in list(plan.waiting):
-        del plan.waiting[number]
+    for number in plan.graph.waiting:
         chain = planner.candidate(plan.arms[number], None)
         reading = plan.views[plan.target].stage_rows(plan.node(chain[-1]).draw)
-        plan.searched_with[number, None] = frozenset((*reading.train, *reading.validation))
+        plan.graph.conclude([number], {None: frozenset((*reading.train, *reading.validation))})
         planner.add(number, plan.arms[number])
 
 

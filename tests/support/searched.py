@@ -14,9 +14,11 @@ from study.execution.scheduler import _item, _source, _with_ancestors
 from study.execution.worker import Worker
 from study.monitoring.display import Display
 from study.monitoring.plan_summary import write_plan
+from study.monitoring.progress import StudyProgress
 from study.planning.graph import Plan
 from study.planning.pending import pending_stages
-from study.search.load import load_plan
+from study.search.arm_search import ArmSearches
+from study.search.load import load_study
 from study.store.store import Store
 from study.training.job import RuntimeContext, stage_job
 
@@ -57,7 +59,13 @@ def searched(changes: Mapping[str, object] | None = None, **search: object) -> d
 
 
 def planned(document: dict[str, Any], storage: Path, cache: Path) -> Plan:
-    return load_plan(document, file="searched.yaml", cache=cache, storage=storage)
+    return load_study(document, file="searched.yaml", cache=cache, storage=storage)[0]
+
+
+def searches_of(document: dict[str, Any], storage: Path, cache: Path) -> ArmSearches:
+    searches = load_study(document, file="searched.yaml", cache=cache, storage=storage)[1]
+    assert searches is not None, "a study with a search"
+    return searches
 
 
 class Cut(Exception):  # noqa: N818 - no error
@@ -66,25 +74,25 @@ class Cut(Exception):  # noqa: N818 - no error
 
 def run_here(
     document: dict[str, Any], storage: Path, cache: Path, *, before: Callable[[str, int], None] = lambda *_: None
-) -> Plan:
-    """Run a study without Ray. `before` is told each report, a digest and an epoch, and may raise `Cut`."""
+) -> ArmSearches:
+    """Run a study without Ray. `before` receives the digest and epoch of each report, and may raise `Cut`."""
     torch.set_num_threads(1)
-    plan, store = planned(document, storage, cache), Store(storage)
+    searches, store = searches_of(document, storage, cache), Store(storage)
+    plan = searches.plan
     around = RuntimeContext(storage=storage, cache=cache, cpus=1, checkpoint=plan.spec.checkpoint)
     left = pending_stages(plan, store)
-    write_plan(plan, store)
-    display = Display(plan, pending=left, console=Console(quiet=True), on_failure=lambda *_: None)
+    write_plan(plan, store, searches)
+    display = Display(StudyProgress(plan, left), Console(quiet=True))
     lineage = _with_ancestors(plan, left.stages)
     worker = Worker({name: stage_job(plan, plan.nodes[name]) for name in lineage}, around)
     queue = StageQueue([_item(plan, name) for name in lineage], done=lineage.keys() - set(left.stages))
-    source = _source(plan, store, worker, display)
-    assert source is not None, "a study with a search"
+    source = _source(plan, searches, store, worker, display)
     while True:
         name = queue.next()
         if name is None:
             items, done = source.next_stages(1)
             if not items:
-                return plan
+                return searches
             queue.add(items, done=done)
             continue
 

@@ -219,7 +219,7 @@ def _batch_problems(step: StageConfig) -> Iterator[Problem]:
 
 def single_image_problems(plan: Plan) -> Iterator[Problem]:
     """Yield stages that have one training image and a network that needs batches of two."""
-    for node in (*plan.nodes.values(), *plan.candidates.values(), *plan.after_search.values()):
+    for node in (*plan.nodes.values(), *plan.candidates.values(), *plan.graph.after_search.values()):
         step = node.step
         images = len(plan.views[node.draw.data].stage_rows(node.draw).train)
         if images == 1 and step.settings.balance is None and not learns_from_one_image(step):

@@ -2,11 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from cluster.protocol import StageOutcome
-from study.monitoring.display import Display
 from study.monitoring.eta import EtaEstimator, left_text
+from study.monitoring.progress import StudyProgress
 from study.planning.pending import pending_stages
 from study.store.store import Store
 from tests.support import searched
@@ -115,12 +114,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def display(cache: Path, tmp_path: Path) -> Display:
-    """The view of a study of five stages, none of them done."""
+def progress(cache: Path, tmp_path: Path) -> StudyProgress:
+    """The progress of a study of five stages, none of which is done."""
     plan = planned(tiny(), cache)
-    return Display(
-        plan, pending=pending_stages(plan, Store(tmp_path)), console=Console(quiet=True), on_failure=lambda *_: None
-    )
+    return StudyProgress(plan, pending_stages(plan, Store(tmp_path)))
 
 
 def scores(epoch: int, **others: float) -> dict[str, float]:
@@ -132,43 +129,42 @@ def scores(epoch: int, **others: float) -> dict[str, float]:
     }
 
 
-def test_driver_tells_of_each_running_stage_its_last_epoch(display: Display) -> None:
-    first, second = list(display._plan.nodes)[:2]
-    display.started(first)
-    display.started(second)
-    display.progressed(first, scores(1, val_mean_iou=0.2))
-    display.progressed(first, scores(2, val_mean_iou=0.3))
-    told = display.status(5)
+def test_driver_tells_of_each_running_stage_its_last_epoch(progress: StudyProgress) -> None:
+    first, second = list(progress.plan.nodes)[:2]
+    progress.started(first)
+    progress.started(second)
+    progress.progressed(first, scores(1, val_mean_iou=0.2))
+    progress.progressed(first, scores(2, val_mean_iou=0.3))
+    told = progress.status()
 
     assert [one["digest"] for one in told["running"]] == [first, second]
-    assert told["running"][0]["label"] == display.label(first)
+    assert told["running"][0]["label"] == progress.label(first)
     assert (told["running"][0]["epoch"], told["running"][0]["epochs"]) == (2, 4)
     assert told["running"][0]["scores"] == {"train/loss": 0.5, "val/mean_iou": 0.3}
     assert (told["running"][1]["epoch"], told["running"][1]["scores"]) == (None, {})
     assert told["seconds_left"] is None
 
 
-def test_undefined_score_is_null_in_json(display: Display) -> None:
-    name = next(iter(display._plan.nodes))
-    display.started(name)
-    display.progressed(name, scores(1, val_mean_iou=float("nan")))
-    text = json.dumps(display.status(5), allow_nan=False)
+def test_undefined_score_is_null_in_json(progress: StudyProgress) -> None:
+    name = next(iter(progress.plan.nodes))
+    progress.started(name)
+    progress.progressed(name, scores(1, val_mean_iou=float("nan")))
+    text = json.dumps(progress.status(), allow_nan=False)
     assert '"val/mean_iou": null' in text
 
 
-def test_stages_below_a_failed_one_take_no_time(display: Display) -> None:
-    nodes = display._plan.nodes
+def test_stages_below_a_failed_one_take_no_time(progress: StudyProgress) -> None:
+    nodes = progress.plan.nodes
     parent = next(node.parent for node in nodes.values() if node.parent)
     assert parent is not None
     alone = [name for name, node in nodes.items() if name != parent and node.parent is None]
-    display.started(parent)
-    display.ended(parent, StageOutcome(status="failed", detail="Diverged"), again=False)
-    assert set(display._eta.stages) == set(alone)
+    progress.started(parent)
+    progress.ended(parent, StageOutcome(status="failed", detail="Diverged"), again=False)
+    assert set(progress._eta.stages) == set(alone)
 
 
 def test_search_that_has_not_ended_is_said(cache: Path, tmp_path: Path) -> None:
     plan = searched.planned(searched.searched(), tmp_path, cache)
-    left = pending_stages(plan, Store(tmp_path))
-    display = Display(plan, pending=left, console=Console(quiet=True), on_failure=lambda *_: None)
-    assert display.status(0)["searching"] is True
+    progress = StudyProgress(plan, pending_stages(plan, Store(tmp_path)))
+    assert progress.status()["searching"] is True
     assert left_text(90.0, searching=True) == "about 90 s for what is known; the search brings more"

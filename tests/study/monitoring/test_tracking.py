@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from cluster.protocol import StageOutcome
 from study.config.schema import Checkpoint
 from study.errors import ConfigError
-from study.monitoring.display import Display
 from study.monitoring.trackers import BackgroundWriter, MLflow, Run, TensorBoard
 from study.monitoring.tracking import flatten_settings, open_tracking
 from study.planning.checks import spec_checks
 from study.planning.graph import Plan
-from study.planning.pending import pending_stages
 from study.store.paths import TENSORBOARD
 from study.store.store import Store
 from study.training.job import RuntimeContext, stage_job
@@ -45,11 +42,8 @@ def ran(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, St
                "stages.segment.steps": 6}  # fmt: skip
     plan = planned(tiny(changes), cache)
     place = RuntimeContext(storage=store.root, cache=cache, cpus=1, checkpoint=Checkpoint())
-    display = Display(
-        plan, pending=pending_stages(plan, store), console=Console(quiet=True), on_failure=lambda *_: None
-    )
     done, cut = plan.nodes
-    with open_tracking(display, plan, store) as listener:
+    with open_tracking(plan, store, print) as listener:
         for name in (done, cut):
             listener.started(name)
         context = WorkerContext(report=lambda scores: listener.progressed(done, scores))
@@ -169,16 +163,6 @@ def test_server_that_is_down_costs_one_line_and_no_time() -> None:
     assert len(said) == 1
     assert said[0].startswith("warning: tracking by MLflow fails; the study continues without it: MlflowException: ")
     assert "\n" not in said[0]
-
-
-def test_study_without_tracking_is_listened_to_by_the_display_alone(cache: Path, tmp_path: Path) -> None:
-    plan = planned(tiny(), cache)
-    store = Store(tmp_path)
-    display = Display(
-        plan, pending=pending_stages(plan, store), console=Console(quiet=True), on_failure=lambda *_: None
-    )
-    with open_tracking(display, plan, store) as listener:
-        assert listener is display
 
 
 def test_tracking_is_no_part_of_what_a_stage_is(cache: Path) -> None:

@@ -149,7 +149,7 @@ def test_arms_that_train_the_same_are_one_arm_and_told(tmp_path: Path) -> None:
     plan = planned(document, tmp_path)
     told = summary(plan, Store(tmp_path), tmp_path)
     assert told["arms"] == 3
-    assert [plan.arms[away].factors["pathway"] for away, _ in plan.same_arms] == ["again"]
+    assert [plan.arms[away].factors["pathway"] for away, _ in plan.graph.same_arms] == ["again"]
     assert told["warnings"] == [
         "arm unet / resnet18 / random / again trains the same as unet / resnet18 / random / one_step: reported once"
     ]
@@ -158,7 +158,7 @@ def test_arms_that_train_the_same_are_one_arm_and_told(tmp_path: Path) -> None:
 def test_a_factor_that_changes_nothing_in_an_arm_makes_no_new_stage(tmp_path: Path) -> None:
     plan = planned(compare(**{"classify.batch_size": [8, 4]}), tmp_path)
     assert len(by_stage(plan)["classify"]) == 2
-    assert [plan.arms[away].factors["pathway"] for away, _ in plan.same_arms] == ["none"]
+    assert [plan.arms[away].factors["pathway"] for away, _ in plan.graph.same_arms] == ["none"]
 
 
 def test_image_epochs_count_epochs_over_training_images_and_steps_in_batches(tmp_path: Path) -> None:

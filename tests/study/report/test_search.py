@@ -35,11 +35,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ran(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store]:
     """One search over two pathways on a grid of three rates, one of which diverges; with its pictures."""
     storage = tmp_path_factory.mktemp("ran")
-    plan, store = run_here(DOCUMENT, storage, cache), Store(storage)
+    searches, store = run_here(DOCUMENT, storage, cache), Store(storage)
     (store.study("searched") / SPEC).write_text(yaml.safe_dump(DOCUMENT))
-    assert plan.searches is not None
-    draw(plan.searches.all[0].trials.study, ["val/mean_iou"], store.study("searched") / "search", "all arms")
-    return plan, store
+    draw(searches.all[0].trials.study, ["val/mean_iou"], store.study("searched") / "search", "all arms")
+    return searches.plan, store
 
 
 def spec() -> StudySpec:

@@ -24,16 +24,17 @@ from cluster.protocol import StageOutcome
 from datasets.splits.assignment import reserved
 from study.errors import ConfigError
 from study.monitoring.plan_summary import summary, summary_text
-from study.planning.graph import Plan
+from study.search.arm_search import ArmSearches
 from study.search.controller import Driver
 from study.search.journal import journal_file
+from study.search.load import load_study
 from study.search.table import search_rows, search_table
 from study.store.store import Store
 from study.training.job import RuntimeContext, stage_job
 from study.training.oom import too_large
 from tests.support.own_data import write_own_data
 from tests.support.pictures import save
-from tests.support.searched import Cut, planned, run_here, searched
+from tests.support.searched import Cut, planned, run_here, searched, searches_of
 
 LR = "target.optimizer.lr"
 
@@ -44,22 +45,22 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ran(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
+def ran(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ArmSearches, Path]:
     storage = tmp_path_factory.mktemp("ran")
     return run_here(searched(), storage, cache), storage
 
 
-def trials_of(plan: Plan) -> list[list[FrozenTrial]]:
-    assert plan.searches is not None
-    return [one.trials.all for one in plan.searches.all]
+def trials_of(searches: ArmSearches) -> list[list[FrozenTrial]]:
+    return [arm_search.trials.all for arm_search in searches.all]
 
 
-def told(plan: Plan) -> list[list[tuple[Any, ...]]]:
-    return [[(trial.state, trial.params, trial.values) for trial in trials] for trials in trials_of(plan)]
+def told(searches: ArmSearches) -> list[list[tuple[Any, ...]]]:
+    return [[(trial.state, trial.params, trial.values) for trial in trials] for trials in trials_of(searches)]
 
 
 def test_what_a_search_decides_waits_and_the_rest_is_planned(cache: Path, tmp_path: Path) -> None:
-    counts = summary(planned(searched(), tmp_path, cache), Store(tmp_path), cache)
+    searches = searches_of(searched(), tmp_path, cache)
+    counts = summary(searches.plan, Store(tmp_path), cache, searches)
     assert counts["stages"] == {"naive": 12, "unique": 9, "finished": 0, "to_run": 0, "after_search": 8}
     assert counts["search"]["trials"] == 6
     assert (counts["arms"], counts["cells"], counts["replicates"]) == (2, 4, 8)
@@ -74,13 +75,14 @@ def test_planning_writes_nothing(cache: Path, tmp_path: Path) -> None:
 def test_an_arm_that_no_setting_touches_is_planned_at_once(cache: Path, tmp_path: Path) -> None:
     document = searched(space={"classify.optimizer.lr": {"loguniform": [1e-4, 1e-1]}})
     plan = planned(document, tmp_path, cache)
-    assert [plan.arms[number].factors["pathway"] for number in plan.waiting] == ["one_step"]
+    assert [plan.arms[number].factors["pathway"] for number in plan.graph.waiting] == ["one_step"]
     assert {plan.arms[one.arm].factors["pathway"] for one in plan.replicates} == {"none"}
 
 
-def test_every_arm_gets_its_trials_and_is_compared_with_its_best(ran: tuple[Plan, Path]) -> None:
-    plan, _ = ran
-    for arm, trials in enumerate(trials_of(plan)):
+def test_every_arm_gets_its_trials_and_is_compared_with_its_best(ran: tuple[ArmSearches, Path]) -> None:
+    searches, _ = ran
+    plan = searches.plan
+    for arm, trials in enumerate(trials_of(searches)):
         assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
         best = max(trials, key=lambda trial: trial.values[0])
         rows = [one for one in plan.replicates if one.arm == arm]
@@ -88,16 +90,16 @@ def test_every_arm_gets_its_trials_and_is_compared_with_its_best(ran: tuple[Plan
         assert {plan.nodes[one.chain[-1]].step.settings.optimizer.lr for one in rows} == {best.params[LR]}
 
 
-def test_planning_again_finds_nothing_to_do(ran: tuple[Plan, Path], cache: Path) -> None:
-    plan, storage = ran
-    again = planned(searched(), storage, cache)
+def test_planning_again_finds_nothing_to_do(ran: tuple[ArmSearches, Path], cache: Path) -> None:
+    plan, storage = ran[0].plan, ran[1]
+    again, searches = load_study(searched(), file="searched.yaml", cache=cache, storage=storage)
     assert again.nodes.keys() == plan.nodes.keys()
-    counts = summary(again, Store(storage), cache)
+    counts = summary(again, Store(storage), cache, searches)
     assert (counts["stages"]["to_run"], counts["stages"]["after_search"]) == (0, 0)
 
 
-def test_candidates_read_the_reserve_alone_and_share_what_is_before_it(ran: tuple[Plan, Path]) -> None:
-    plan, _ = ran
+def test_candidates_read_the_reserve_alone_and_share_what_is_before_it(ran: tuple[ArmSearches, Path]) -> None:
+    plan = ran[0].plan
     view = plan.views[plan.target]
     own = reserved(view.index, view.settings, "masks", 0.4)
     readings = [view.stage_rows(node.draw) for node in plan.candidates.values() if node.draw.data == plan.target]
@@ -108,7 +110,7 @@ def test_candidates_read_the_reserve_alone_and_share_what_is_before_it(ran: tupl
     assert classifiers <= plan.nodes.keys()
 
 
-def test_the_table_tells_trials_budget_and_best(ran: tuple[Plan, Path]) -> None:
+def test_the_table_tells_trials_budget_and_best(ran: tuple[ArmSearches, Path]) -> None:
     folder = Store(ran[1]).study("searched")
     rows = search_rows(folder)
     assert len(rows) == 6
@@ -133,7 +135,9 @@ def _keep(seen: list[tuple[str, int]], name: str, epoch: int) -> None:
     seen.append((name, epoch))
 
 
-def test_a_killed_search_goes_on_as_if_it_had_not_been(ran: tuple[Plan, Path], cache: Path, tmp_path: Path) -> None:
+def test_a_killed_search_goes_on_as_if_it_had_not_been(
+    ran: tuple[ArmSearches, Path], cache: Path, tmp_path: Path
+) -> None:
     for cut in (5,):
         seen: list[tuple[str, int]] = []
 
@@ -148,13 +152,13 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(ran: tuple[Plan, Path], c
         after: list[tuple[str, int]] = []
         again = run_here(searched(), storage, cache, before=partial(_keep, after))
         assert told(again) == told(ran[0])
-        assert again.nodes.keys() == ran[0].nodes.keys()
+        assert again.plan.nodes.keys() == ran[0].plan.nodes.keys()
         assert not set(seen[: cut - 1]) & set(after), "an epoch that was saved is not trained again"
 
 
 @pytest.mark.slow
 def test_a_search_killed_at_five_random_moments_ends_as_one_left_alone(
-    ran: tuple[Plan, Path], cache: Path, tmp_path: Path
+    ran: tuple[ArmSearches, Path], cache: Path, tmp_path: Path
 ) -> None:
     cuts = [random.randrange(1, 9) for _ in range(5)]
     for cut in cuts:
@@ -168,10 +172,10 @@ def test_a_search_killed_at_five_random_moments_ends_as_one_left_alone(
             run_here(searched(), tmp_path, cache, before=kill)
     again = run_here(searched(), tmp_path, cache)
     assert told(again) == told(ran[0]), f"cut after {cuts} reports"
-    assert again.nodes.keys() == ran[0].nodes.keys()
+    assert again.plan.nodes.keys() == ran[0].plan.nodes.keys()
 
 
-def test_optuna_dashboard_opens_the_journal_as_it_is(ran: tuple[Plan, Path]) -> None:
+def test_optuna_dashboard_opens_the_journal_as_it_is(ran: tuple[ArmSearches, Path]) -> None:
     journal = journal_file(Store(ran[1]).study("searched"))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -186,11 +190,9 @@ def test_optuna_dashboard_opens_the_journal_as_it_is(ran: tuple[Plan, Path]) -> 
     finally:
         dashboard.terminate()
         dashboard.wait()
-    plan = ran[0]
-    assert plan.searches is not None
     assert answer is not None
     shown = {study["study_name"] for study in answer["study_summaries"]}
-    assert shown == {one.trials.study_name for one in plan.searches.all}
+    assert shown == {one.trials.study_name for one in ran[0].all}
 
 
 def test_no_pixel_of_a_test_image_moves_what_is_chosen(cache: Path, tmp_path: Path) -> None:
@@ -210,51 +212,51 @@ def test_no_pixel_of_a_test_image_moves_what_is_chosen(cache: Path, tmp_path: Pa
                     count += 1
                     save(noise.integers(0, 2, (32, 32), dtype=np.uint8) * 255, file)
             assert count > 20
-        plan = run_here(document, tmp_path / f"runs-{poisoned}", cache)
-        assert plan.searches is not None
-        best = plan.searches.best(plan.searches.all[0], 0)
+        searches = run_here(document, tmp_path / f"runs-{poisoned}", cache)
+        best = searches.best(searches.all[0], 0)
         assert best is not None
-        choices.append((told(plan), best.params))
+        choices.append((told(searches), best.params))
     assert choices[0] == choices[1]
 
 
 def test_more_trials_go_on_and_only_a_changed_best_is_compared_anew(
-    ran: tuple[Plan, Path], cache: Path, tmp_path: Path
+    ran: tuple[ArmSearches, Path], cache: Path, tmp_path: Path
 ) -> None:
     storage = tmp_path / "runs"
     shutil.copytree(ran[1], storage)
     more = searched(trials=5)
-    counts = summary(planned(more, storage, cache), Store(storage), cache)
+    waiting = searches_of(more, storage, cache)
+    counts = summary(waiting.plan, Store(storage), cache, waiting)
     assert (counts["search"]["settled"], counts["search"]["cells_at_stake"]) == (6, 4)
-    plan = run_here(more, storage, cache)
-    for before, after in zip(told(ran[0]), told(plan), strict=True):
+    searches = run_here(more, storage, cache)
+    for before, after in zip(told(ran[0]), told(searches), strict=True):
         assert after[:3] == before
         assert len(after) == 5
 
 
-def test_a_stage_that_changed_makes_old_trials_worthless(ran: tuple[Plan, Path], cache: Path) -> None:
-    changed = planned(searched({"stages.segment.epochs": 3}), ran[1], cache)
+def test_a_stage_that_changed_makes_old_trials_worthless(ran: tuple[ArmSearches, Path], cache: Path) -> None:
+    changed = searches_of(searched({"stages.segment.epochs": 3}), ran[1], cache)
     assert [len(trials) for trials in trials_of(changed)] == [0, 0]
-    same = planned(searched({"stages.segment.optimizer": {"lr": 0.5}}), ran[1], cache)
+    same = searches_of(searched({"stages.segment.optimizer": {"lr": 0.5}}), ran[1], cache)
     assert [len(trials) for trials in trials_of(same)] == [3, 3], (
         "the file's own value of what is searched plays no part"
     )
 
 
-def test_old_trials_count_in_a_wider_range_with_a_new_setting(ran: tuple[Plan, Path], cache: Path) -> None:
+def test_old_trials_count_in_a_wider_range_with_a_new_setting(ran: tuple[ArmSearches, Path], cache: Path) -> None:
     space = {LR: {"loguniform": [1e-5, 1e-1]}, "target.l2": {"uniform": [0.0, 1e-3]}}
-    plan = planned(searched(space=space, defaults={"target.l2": 0.0}), ran[1], cache)
-    assert [len(trials) for trials in trials_of(plan)] == [3, 3]
-    plan = planned(searched(space=space, defaults={"target.l2": 1e-4}), ran[1], cache)
-    assert [len(trials) for trials in trials_of(plan)] == [0, 0], "they did not train with that value"
+    searches = searches_of(searched(space=space, defaults={"target.l2": 0.0}), ran[1], cache)
+    assert [len(trials) for trials in trials_of(searches)] == [3, 3]
+    searches = searches_of(searched(space=space, defaults={"target.l2": 1e-4}), ran[1], cache)
+    assert [len(trials) for trials in trials_of(searches)] == [0, 0], "they did not train with that value"
 
 
 def test_pruned_candidates_leave_nothing_and_count_as_trials(cache: Path, tmp_path: Path) -> None:
     changes = {"pathways": {"none": ["segment"]}, "stages.segment.epochs": 4, "compare.labelled_fraction": [1.0]}
     prune = {"successive_halving": {"grace_period": 1, "reduction_factor": 2}}
     document = searched(changes, trials=5, prune=prune)
-    plan = run_here(document, tmp_path, cache)
-    (trials,) = trials_of(plan)
+    searches = run_here(document, tmp_path, cache)
+    (trials,) = trials_of(searches)
     pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
     assert len(trials) == 5
     assert pruned
@@ -267,35 +269,33 @@ def test_pruned_candidates_leave_nothing_and_count_as_trials(cache: Path, tmp_pa
 def test_a_candidate_that_diverges_is_told_as_failed_with_its_reason(cache: Path, tmp_path: Path) -> None:
     document = searched({"pathways": {"none": ["segment"]}}, sampler="grid", trials=2,
                         space={LR: {"choices": [1e-3, 1e30]}})  # fmt: skip
-    plan = run_here(document, tmp_path, cache)
-    (trials,) = trials_of(plan)
+    searches = run_here(document, tmp_path, cache)
+    (trials,) = trials_of(searches)
     failed = {trial.params[LR]: trial for trial in trials}[1e30]
     assert failed.state == TrialState.FAIL
     assert failed.user_attrs["reason"].startswith("Diverged: the training loss is")
-    assert len(plan.replicates) == 4
+    assert len(searches.plan.replicates) == 4
 
 
 def test_a_search_in_which_all_fails_says_so_and_compares_nothing(cache: Path, tmp_path: Path) -> None:
     document = searched({"pathways": {"none": ["segment"]}}, trials=2, space={LR: {"uniform": [1e29, 1e30]}})
-    plan = run_here(document, tmp_path, cache)
-    assert plan.searches is not None
-    assert plan.searches.arms_without_result == ["unet / tu-lcnet_050 / random / none"]
-    assert plan.replicates == []
+    searches = run_here(document, tmp_path, cache)
+    assert searches.arms_without_result == ["unet / tu-lcnet_050 / random / none"]
+    assert not searches.plan.replicates
 
 
 def test_a_nested_search_looks_at_no_test_case_of_its_fold(cache: Path, tmp_path: Path) -> None:
     document = searched({"compare.labelled_fraction": [1.0], "pathways": {"none": ["segment"]}}, nested=True, trials=2)
     del document["search"]["reserve"]
-    plan = run_here(document, tmp_path, cache)
-    view = plan.views[plan.target]
-    assert plan.searches is not None
-    assert [one.fold for one in plan.searches.all] == [0, 1]
-    for one, replicate in zip(plan.searches.all, plan.replicates, strict=True):
+    searches = run_here(document, tmp_path, cache)
+    view = searches.plan.views[searches.plan.target]
+    assert [one.fold for one in searches.all] == [0, 1]
+    for one, replicate in zip(searches.all, searches.plan.replicates, strict=True):
         test = set(view.split(fold=replicate.fold, seed=0, labelled=1.0).test)
         for trial in one.trials.all:
-            reading = view.stage_rows(plan.node(trial.user_attrs["digest"]).draw)
+            reading = view.stage_rows(searches.plan.node(trial.user_attrs["digest"]).draw)
             assert test.isdisjoint((*reading.train, *reading.validation))
-        best = plan.searches.best(one, 0)
+        best = searches.best(one, 0)
         assert best is not None
         assert replicate.chain[-1] == best.user_attrs["digest"], "the best candidate is the comparison's own stage"
 
@@ -304,20 +304,20 @@ def test_one_search_over_all_arms_compares_the_top_and_its_baseline(cache: Path,
     document = searched(
         {"compare.top": 1}, scope="study", trials=5, points=[{"pathway": "one_step"}, {"pathway": "none"}]
     )
-    plan = run_here(document, tmp_path, cache)
-    (trials,) = trials_of(plan)
+    searches = run_here(document, tmp_path, cache)
+    (trials,) = trials_of(searches)
     assert [trial.params["pathway"] for trial in trials[:2]] == ["one_step", "none"]
     best = max(trials, key=lambda trial: trial.values[0])
-    compared = {plan.arms[one.arm].factors["pathway"] for one in plan.replicates}
+    compared = {searches.plan.arms[one.arm].factors["pathway"] for one in searches.plan.replicates}
     assert compared == {best.params["pathway"], "none"}
 
 
-def test_an_earlier_study_gives_the_first_points(ran: tuple[Plan, Path], cache: Path, tmp_path: Path) -> None:
+def test_an_earlier_study_gives_the_first_points(ran: tuple[ArmSearches, Path], cache: Path, tmp_path: Path) -> None:
     storage = tmp_path / "runs"
     shutil.copytree(ran[1], storage)
     document = searched({"stages.segment.epochs": 1}, warm_start="searched", trials=1) | {"name": "later"}
-    plan = run_here(document, storage, cache)
-    for before, after in zip(trials_of(ran[0]), trials_of(plan), strict=True):
+    searches = run_here(document, storage, cache)
+    for before, after in zip(trials_of(ran[0]), trials_of(searches), strict=True):
         assert after[0].params == max(before, key=lambda trial: trial.values[0]).params
 
 
@@ -358,11 +358,12 @@ def test_top_without_a_search_is_refused(cache: Path, tmp_path: Path) -> None:
         planned(document, tmp_path, cache)
 
 
-def test_what_is_compared_is_looked_for_again_only_when_something_ended(ran: tuple[Plan, Path], cache: Path) -> None:
+def test_what_is_compared_is_looked_for_again_only_when_something_ended(
+    ran: tuple[ArmSearches, Path], cache: Path
+) -> None:
     _, storage = ran
     looks: list[str] = []
-    searches = planned(searched(), storage, cache).searches
-    assert searches is not None
+    searches = searches_of(searched(), storage, cache)
     driver = Driver(
         searches, Store(storage), items=lambda *_: ([], set()), compared=lambda: looks.append("once") or (),
         say=lambda _: None,

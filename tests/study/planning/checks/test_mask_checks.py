@@ -51,7 +51,7 @@ def test_a_class_that_some_folds_lack_is_counted(tmp_path: Path) -> None:
 
 
 def test_a_class_that_all_folds_have_is_not_mentioned(tmp_path: Path) -> None:
-    assert plan(write(tmp_path / "data", lesions=range(12))).warnings == []
+    assert plan(write(tmp_path / "data", lesions=range(12))).warnings == ()
 
 
 def test_a_class_that_vanishes_in_all_images_is_refused_and_in_some_counted(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""Progress of a running study: the state of its stages, which the heartbeat writes and the display draws."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cluster.protocol import Listener, StageOutcome
+from study.monitoring.eta import EtaEstimator
+from study.planning.graph import Plan, image_epochs
+from study.planning.pending import PendingStages
+
+
+class StudyProgress(Listener):
+    """Counts of stages by state, the running ones with their scores, and the time left.
+
+    Another thread may call `status` during an update.
+    """
+
+    def __init__(self, plan: Plan, pending: PendingStages) -> None:
+        self.plan = plan
+        self.total, self.done, self.failed = len(pending.stages), 0, 0
+        """Numbers of stages of this run."""
+        self._expected, self._added_later = set(pending.stages), set[str]()
+        self._eta = EtaEstimator(self._costs(name for name in pending.stages if name not in pending.scored))
+        self._running: dict[str, Mapping[str, float]] = {}
+        """The last scores of each running stage."""
+
+    def started(self, name: str) -> None:
+        """Add a running stage."""
+        self._running[name] = {}
+        self._eta.started(name)
+
+    def progressed(self, name: str, scores: Mapping[str, float]) -> None:
+        """Update the scores of a stage."""
+        self._running[name] = scores
+        self._eta.progressed(name, epoch=scores["epoch"], epochs=scores["epochs"])
+
+    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
+        """Remove a running stage, and count it by its outcome."""
+        self._running.pop(name, None)
+        self._eta.ended(name, again=again, finished=outcome.status == "done")
+        if not again:
+            self._expected.discard(name)
+        if outcome.status == "failed" and not again:
+            self._eta.drop(other for other in self._eta.stages if self._is_descendant(other, name))
+        match outcome.status:
+            case "done":
+                self.done += 1
+            case "redo" if again:
+                self.total += outcome.redo != name
+                self._eta.expect(self._costs([outcome.redo]))
+            case "redo" | "failed" if not again and self.is_compared(name):
+                self.failed += 1
+            case "failed" if not again:  # a candidate
+                self.total -= 1
+            case "stopped":
+                self.total -= 1
+            case _:
+                pass
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Add stages that were planned after the start; a stage that is already counted is ignored."""
+        new = set(names) - self._expected
+        self._expected |= new
+        self._added_later |= {name for name in new if not self.is_compared(name)}
+        self.total += len(new)
+        self._eta.expect(self._costs(new))
+
+    def is_compared(self, name: str) -> bool:
+        """Return whether a stage is compared; if not, it is a candidate of a search."""
+        return self.plan.graph.is_compared(name)
+
+    @property
+    def is_searching(self) -> bool:
+        """Return whether a search is running, which will add stages."""
+        return self.plan.graph.is_searching
+
+    def seconds_left(self) -> float | None:
+        """Return the estimated time left, None if it is unknown."""
+        return self._eta.seconds_left()
+
+    def status(self) -> dict[str, Any]:
+        """Return the progress that the heartbeat writes, called from its thread."""
+        return {
+            "stages": self.counts(),
+            "running": [self._running_stage(name, scores) for name, scores in tuple(self._running.items())],
+            "seconds_left": self.seconds_left(),
+            "searching": self.is_searching,
+        }
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of stages in each state, search candidates included."""
+        total, running, failed = self.plan.graph.count(tuple(self._added_later)), len(self._running), self.failed
+        finished = total - self.total + self.done
+        waiting = total - finished - running - failed
+        return {"total": total, "finished": finished, "running": running, "waiting": waiting, "failed": failed}
+
+    def _running_stage(self, name: str, scores: Mapping[str, float]) -> dict[str, Any]:
+        """Return a running stage with its last epoch and scores; NaN becomes None, because JSON has no NaN."""
+        values = {key: None if math.isnan(value) else value for key, value in scores.items()}
+        stage = {"digest": name, "stage": self.plan.node(name).step.stage, "label": self.label(name)}
+        return {**stage, **{key: values.pop(key, None) for key in ("epoch", "epochs")}, "scores": values}
+
+    def label(self, digest: str) -> str:
+        """Return the name of a stage for the user."""
+        node = self.plan.node(digest)
+        step, draw = node.step, node.draw
+        parts = [step.stage, "/".join(filter(None, (step.architecture, step.backbone)))]
+        if draw.labelled is not None:
+            parts.append(f"labelled {draw.labelled:g}")
+        if not self.is_compared(digest):
+            parts.append("candidate")
+        if draw.fold is not None:
+            parts.append(f"fold {draw.fold}")
+        return " ".join([*parts, f"seed {node.seed}", digest[:8]])
+
+    def _costs(self, names: Iterable[str]) -> dict[str, float]:
+        return {name: float(image_epochs(self.plan, self.plan.node(name))) for name in names}
+
+    def _is_descendant(self, name: str, ancestor: str) -> bool:
+        current: str | None = name
+        while current is not None and current != ancestor:
+            current = self.plan.node(current).parent
+        return current is not None
