@@ -68,7 +68,7 @@ def run_study(
         plan, searches = load_study(document, file=file, cache=cache, storage=storage, meanwhile=meanwhile)
         refuse_unready(plan, storage, cache)
         store = Store(storage.resolve())
-        run = _Run(
+        run = _StudyRun(
             plan=plan, searches=searches, document=document, store=store, cache=cache, cluster=address or local,
             console=console,
         )  # fmt: skip
@@ -77,7 +77,7 @@ def run_study(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Run:
+class _StudyRun:
     """A planned study and where it runs."""
 
     plan: Plan

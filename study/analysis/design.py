@@ -98,7 +98,7 @@ def _notes(plan: Plan) -> Mapping[str, str]:
     for replicate in plan.replicates:
         nodes = [plan.nodes[digest] for digest in replicate.chain]
         texts = []
-        if not plan.views[plan.target].stage_rows(nodes[-1].draw).validation:
+        if not plan.views[plan.target].stage_rows(nodes[-1].selection).validation:
             texts.append(f"fewer than {plan.spec.validation.min_cases} validation images: last epoch taken")
             texts += _settings_without_effect(nodes[-1].step.settings)
         searched = plan.masks_of_search(replicate)
@@ -106,10 +106,10 @@ def _notes(plan: Plan) -> Mapping[str, str]:
             split = plan.split(replicate)
             if not searched.issubset((*split.labelled, *split.validation)):
                 texts.append(f"settings found with {len(searched)} masks, not all among this cell's")
-        draw = nodes[-1].draw
-        if draw.unlabelled and not plan.views[plan.target].stage_rows(draw).unlabelled:
+        selection = nodes[-1].selection
+        if selection.unlabelled and not plan.views[plan.target].stage_rows(selection).unlabelled:
             texts.append("no mask is hidden: adversarial training on labelled images alone")
-        fixed = [node.recipe.step.stage for node in nodes if node.recipe.step.settings.seed is not None]
+        fixed = [node.step.stage for node in nodes if node.step.settings.seed is not None]
         if fixed:
             texts.append(f"seed of {', '.join(fixed)} fixed: its variance is not included")
         if labelled[replicate.labelled] > replicate.labelled:

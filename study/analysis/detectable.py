@@ -21,10 +21,10 @@ METRICS = (("mean_iou", "dataset"), ("dice", "case"))
 """The metrics shown in tables, with their aggregations."""
 MORE_SEEDS = (3, 5, 10)
 MORE_FOLDS = (5, 10)
-Entry = dict[str, Any]
+Detectable = dict[str, Any]
 
 
-def detectable(plan: Plan, store: Store) -> list[Entry]:
+def detectable(plan: Plan, store: Store) -> list[Detectable]:
     """Return the smallest difference that is detected with 80 % power, by baseline, metric and unit; never empty.
 
     `sd_units` is in standard deviations of paired differences over the unit. `difference` is in units of the metric,
@@ -43,7 +43,7 @@ def detectable(plan: Plan, store: Store) -> list[Entry]:
     ]  # fmt: skip
 
 
-def _family_entries(plan: Plan, family: Family, metric: str, spread: dict[str, float]) -> Iterator[Entry]:
+def _family_entries(plan: Plan, family: Family, metric: str, spread: dict[str, float]) -> Iterator[Detectable]:
     compare = plan.spec.compare
     pairs = [(arm, baseline) for arm, baseline in family.pairs.items() if arm != baseline]
     if not pairs:
@@ -79,7 +79,7 @@ def _family_entries(plan: Plan, family: Family, metric: str, spread: dict[str, f
 
 def _entry(
     metric: str, baseline: str, comparisons: int, unit: str, size: float, sd: float | None, reason: str
-) -> Entry:
+) -> Detectable:
     known = not math.isnan(size)
     return {
         "metric": metric,
@@ -92,7 +92,7 @@ def _entry(
     }
 
 
-def alternatives(plan: Plan, comparisons: int) -> list[Entry]:
+def alternatives(plan: Plan, comparisons: int) -> list[Detectable]:
     """Return the detectable differences with more seeds or folds, over replicates and over shared pretraining runs."""
     compare = plan.spec.compare
     if plan.test_is_fixed or plan.views[plan.target].settings.seed is not None or not comparisons:
@@ -159,7 +159,7 @@ def _spread(plan: Plan, store: Store) -> dict[tuple[str, str, str], float]:
     return {key: statistics.median(values) for key, values in deviations.items()}
 
 
-def detectable_lines(entries: Sequence[Entry], options: Sequence[Entry]) -> list[str]:
+def detectable_lines(entries: Sequence[Detectable], options: Sequence[Detectable]) -> list[str]:
     """Return the lines of `study plan`, one for each baseline and unit."""
     lines: list[str] = []
     for baseline in dict.fromkeys(entry["baseline"] for entry in entries):
@@ -171,7 +171,7 @@ def detectable_lines(entries: Sequence[Entry], options: Sequence[Entry]) -> list
     return [("detectable   " if number == 0 else "             ") + line.strip() for number, line in enumerate(lines)]
 
 
-def _line(entries: Sequence[Entry]) -> str:
+def _line(entries: Sequence[Detectable]) -> str:
     """Return the line of one baseline and unit."""
     first = entries[0]
     against = f" against {first['baseline']}" if first["baseline"] else ""
@@ -184,6 +184,6 @@ def _line(entries: Sequence[Entry]) -> str:
     return f"{first['sd_units']:g} SDs of paired differences over {unit} with 80 % power, {family}{against}{metrics}"
 
 
-def _alternative(option: Entry) -> str:
+def _alternative(option: Detectable) -> str:
     runs = "" if option["sd_units_runs"] is None else f", {option['sd_units_runs']:g} over pretraining runs"
     return f"{option['folds']} folds x {option['seeds']} seeds: {option['sd_units']:g} SDs{runs}"

@@ -94,7 +94,7 @@ def _result_row(plan: Plan, store: Store, replicate: Replicate) -> Row:
         factors=plan.arms[replicate.arm].factors,
         labelled_fraction=share if by_number else replicate.labelled,
         labelled_images=int(replicate.labelled) if by_number else images,
-        updates=store.seal(replicate.chain[-1])["updates"],
+        updates=store.manifest(replicate.chain[-1])["updates"],
         fold=replicate.fold,
         seed=replicate.seed,
         digest=replicate.chain[-1],

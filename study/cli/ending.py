@@ -21,7 +21,7 @@ def outcome_lines(outcome: StudyOutcome, storage: Path) -> Iterator[str]:
         yield render(default_table(outcome.comparisons), "md")
         yield f"learning curve: {curve_path(store, name)}"
     for digest, error in outcome.failures.items():
-        stage = plan.nodes[digest].recipe.step.stage
+        stage = plan.nodes[digest].step.stage
         yield f"failed: {stage} {digest[:8]}: {error.partition(chr(10))[0]}"
     for arm in outcome.arms_without_result:
         yield f"failed: no candidate of {arm} was completed; study table {name} --search shows the reasons"

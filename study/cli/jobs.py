@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from cluster.jobs.client import SubmittedJob
 
 HEAD = "The cluster's dashboard, http://HEAD:8265."
-Head = Annotated[str, typer.Option(envvar=["RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"], help=HEAD, show_default=False)]
+HeadAddress = Annotated[
+    str, typer.Option(envvar=["RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"], help=HEAD, show_default=False)
+]
 STATES = {
     "PENDING": "planned",
     "RUNNING": "running",
@@ -33,7 +35,7 @@ SIGNAL_EXIT_BASE = 128
 
 def submit(
     file: File,
-    address: Head,
+    address: HeadAddress,
     storage: Annotated[
         str | None, typer.Option(metavar="PATH|URI", help="Where stages and results live; every node must reach it.")
     ] = None,
@@ -76,7 +78,7 @@ def submit(
 
 def logs(
     name: StudyName,
-    address: Head,
+    address: HeadAddress,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Follow the output until the job ends.")] = False,
 ) -> None:
     """Show the output of the newest job of a study, including errors."""
@@ -91,7 +93,7 @@ def logs(
             say(jobs.logs(job.id).rstrip("\n"))
 
 
-def stop(name: StudyName, address: Head) -> None:
+def stop(name: StudyName, address: HeadAddress) -> None:
     """Stop the job of a study; finished stages are kept, and submitting the study again resumes it."""
     from cluster.jobs.client import Jobs
 

@@ -17,14 +17,14 @@ StudyOrDigest = Annotated[
         show_default=False,
     ),
 ]
-Arm = Annotated[
+ArmOption = Annotated[
     list[str] | None,
     typer.Option(
         "--arm", metavar="FACTOR=VALUE", help="Only arms with this value, as tables show it; may be repeated."
     ),
 ]
 Fold = Annotated[int | None, typer.Option(min=0, help="Only networks of this fold (default: all).")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Only networks of this seed (default: all).")]
+SeedOption = Annotated[int | None, typer.Option(min=0, help="Only networks of this seed (default: all).")]
 
 
 def predict(  # noqa: PLR0917 - options are given by name
@@ -33,9 +33,9 @@ def predict(  # noqa: PLR0917 - options are given by name
         list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, TIFF or DICOM files, or folders of them.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write to.")],
-    arm: Arm = None,
+    arm: ArmOption = None,
     fold: Fold = None,
-    seed: Seed = None,
+    seed: SeedOption = None,
     threshold: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Default: the one the study scores with.")
     ] = None,
@@ -106,9 +106,9 @@ def export(  # noqa: PLR0917 - options are given by name
         list[Path] | None, typer.Option("--images", help="Files or folders to check ONNX on (default: the study's).")
     ] = None,
     ensemble: Annotated[bool, typer.Option("--ensemble", help="ONNX of all networks of the cell, averaged.")] = False,
-    arm: Arm = None,
+    arm: ArmOption = None,
     fold: Fold = None,
-    seed: Seed = None,
+    seed: SeedOption = None,
     cache: Cache = None,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:

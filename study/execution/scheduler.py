@@ -31,7 +31,7 @@ from study.training.job import RuntimeContext, stage_job
 
 if TYPE_CHECKING:
     from study.search.arm_search import ArmSearches
-    from study.search.controller import Driver
+    from study.search.controller import SearchController
 
 LEASE_CHECK_SECONDS = 1.0
 """Interval between checks of a stage that another process has leased."""
@@ -131,9 +131,9 @@ def _admission(plan: Plan, store: Store, cache: Path, display: Display) -> Admit
     return AdmittedNodes.from_checks(check, nodes)
 
 
-def _source(plan: Plan, searches: "ArmSearches", store: Store, worker: Worker, display: Display) -> "Driver":
+def _source(plan: Plan, searches: "ArmSearches", store: Store, worker: Worker, display: Display) -> "SearchController":
     """Return the source of candidates and of the stages that are compared after a search."""
-    from study.search.controller import Driver
+    from study.search.controller import SearchController
 
     def items(digests: Iterable[str], candidates: bool) -> tuple[list[QueuedStage], set[str]]:
         lineage = _with_ancestors(plan, digests)
@@ -148,7 +148,7 @@ def _source(plan: Plan, searches: "ArmSearches", store: Store, worker: Worker, d
         retry_io(lambda: write_plan(plan, store, searches))
         return pending_stages(plan, store).stages
 
-    return Driver(searches, store, items=items, compared=compared, say=display.line)
+    return SearchController(searches, store, items=items, compared=compared, say=display.line)
 
 
 def _added_item(plan: Plan, digest: str, worker: Worker, *, again: bool) -> QueuedStage:

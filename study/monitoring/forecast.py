@@ -146,7 +146,7 @@ def _image_epochs(record: Record) -> float:
 
 def _bytes(store: Store, digest: str, record: Record) -> tuple[float, float]:
     """Return the bytes of the weights, even if they were deleted, and of all other files of a finished stage."""
-    files = dict(store.seal(digest)["files"])
+    files = dict(store.manifest(digest)["files"])
     weights = files.pop(WEIGHTS, {}).get("bytes", BYTES_PER_PARAMETER * record["parameters"])
     return weights, sum(file["bytes"] for file in files.values())
 
@@ -213,9 +213,9 @@ def _cache(plan: Plan, cache: Path, reads: Iterable[PlannedStage]) -> Forecast:
     """Return the bytes of prepared images and masks, and of those that this machine has already."""
     entries: dict[Path, int] = {}
     nodes = list(reads)
-    for node in {id(node.recipe): node for node in nodes}.values():
-        index, step = plan.views[node.draw.data].index, node.step
-        target, structure = step.settings.target, node.recipe.structure
+    for node in {id(node.identity): node for node in nodes}.values():
+        index, step = plan.views[node.selection.data].index, node.step
+        target, structure = step.settings.target, node.identity.structure
         entries |= prepared_entries(index, target, step.image, structure=structure, cache=cache)
     for size in {scoring.size for node in nodes for scoring in plan.scorings.get(node.digest, {}).values()}:
         entries |= truth_entry(plan.views[plan.target].index, size, cache)

@@ -47,8 +47,8 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
             "unique": sum(cost.values()),
             "to_run": sum(cost[digest] for digest in pending.stages if digest not in pending.scored),
         },
-        "tasks": dict(Counter(node.recipe.step.settings.task for node in nodes.values())),
-        "data": dict(Counter(node.draw.data for node in nodes.values())),
+        "tasks": dict(Counter(node.step.settings.task for node in nodes.values())),
+        "data": dict(Counter(node.selection.data for node in nodes.values())),
         "leaks": [
             {"stage": step, "with": leak.target, "kind": leak.kind, "images": len(leak.images)}
             for leak in plan.leaks
@@ -182,7 +182,7 @@ def _counts(counts: dict[str, int]) -> str:
 
 def write_plan(plan: Plan, store: Store, searches: "ArmSearches | None") -> None:
     """Write `plan.json`, the stages and the searches of a study, into its folder."""
-    stages = {name: node.recipe.step.stage for name, node in plan.nodes.items()}
+    stages = {name: node.step.stage for name, node in plan.nodes.items()}
     content: Summary = {"study": plan.spec.name, "stages": stages}
     if searches is not None:
         content |= {

@@ -104,14 +104,14 @@ class StudyProgress(Listener):
     def label(self, digest: str) -> str:
         """Return the name of a stage for the user."""
         node = self.plan.node(digest)
-        step, draw = node.step, node.draw
+        step, selection = node.step, node.selection
         parts = [step.stage, "/".join(filter(None, (step.architecture, step.backbone)))]
-        if draw.labelled is not None:
-            parts.append(f"labelled {draw.labelled:g}")
+        if selection.labelled is not None:
+            parts.append(f"labelled {selection.labelled:g}")
         if not self.is_compared(digest):
             parts.append("candidate")
-        if draw.fold is not None:
-            parts.append(f"fold {draw.fold}")
+        if selection.fold is not None:
+            parts.append(f"fold {selection.fold}")
         return " ".join([*parts, f"seed {node.seed}", digest[:8]])
 
     def _costs(self, names: Iterable[str]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from study.planning.graph import Plan, PlannedStage
-from study.planning.recipe import StageIdentity
+from study.planning.stage_identity import StageIdentity
 from study.store.damage import DamagedStageError
 from study.store.paths import RECORD
 from study.store.store import Store
@@ -25,8 +25,8 @@ def planned_kind_of(kind_of: KindOf) -> Callable[[PlannedStage], Hashable]:
     """Return a function from a planned stage to the kind that its record will have."""
 
     @functools.cache
-    def of_recipe(recipe: StageIdentity) -> Hashable:
-        step = recipe.step
+    def of_identity(identity: StageIdentity) -> Hashable:
+        step = identity.step
         return kind_of({
             "architecture": step.architecture,
             "backbone": step.backbone,
@@ -35,7 +35,7 @@ def planned_kind_of(kind_of: KindOf) -> Callable[[PlannedStage], Hashable]:
             "link": step.link.model_dump(mode="json"),
         })  # fmt: skip
 
-    return lambda node: of_recipe(node.recipe)
+    return lambda node: of_identity(node.identity)
 
 
 def sample_records(

@@ -14,7 +14,7 @@ from study.planning.arms import Arm, StageConfig, evaluated_size
 from study.planning.dataset_view import RowSelection
 from study.planning.digest import Json, combined, digest
 from study.planning.graph import Plan, PlannedStage, Replicate, Scoring
-from study.planning.recipe import StageIdentity, stage_identity
+from study.planning.stage_identity import StageIdentity, stage_identity
 
 EVALUATION_VERSION = 2
 
@@ -120,7 +120,7 @@ class Planner:
             stage_digest = combined(identity.digest, fingerprint, str(stage_seed), start)
             if stage_digest not in nodes:
                 nodes[stage_digest] = PlannedStage(
-                    digest=stage_digest, recipe=identity, draw=selection, seed=stage_seed,
+                    digest=stage_digest, identity=identity, selection=selection, seed=stage_seed,
                     parent=chain[-1] if chain else None, initial_weights=weights,
                 )  # fmt: skip
             chain.append(stage_digest)
@@ -167,7 +167,7 @@ class Planner:
             parts: list[Json] = [EVALUATION_VERSION, MODELS["counts"], self._size, view.test_fingerprint(test)]
             parts += [class_threshold.model_dump()] if class_threshold is not None else []
             self._scorings[key] = Scoring(
-                examined=digest(parts), size=self._size, threshold=threshold, class_threshold=class_threshold,
+                evaluation=digest(parts), size=self._size, threshold=threshold, class_threshold=class_threshold,
                 fold=fold, seed=seed, labelled=labelled,
             )  # fmt: skip
         return self._scorings[key]

@@ -14,7 +14,7 @@ from study.config.stages import ClassThreshold
 from study.planning.arms import Arm, StageConfig
 from study.planning.checks.leak_checks import Leak
 from study.planning.dataset_view import DatasetView, RowSelection
-from study.planning.recipe import StageIdentity
+from study.planning.stage_identity import StageIdentity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -22,8 +22,8 @@ class PlannedStage:
     """One unique stage: a training run that replicates share."""
 
     digest: str
-    recipe: StageIdentity
-    draw: RowSelection
+    identity: StageIdentity
+    selection: RowSelection
     seed: int
     parent: str | None
     initial_weights: str | WeightsFile
@@ -32,7 +32,7 @@ class PlannedStage:
     @property
     def step(self) -> StageConfig:
         """Return the stage as the study file resolves it."""
-        return self.recipe.step
+        return self.identity.step
 
     @property
     def start(self) -> str:
@@ -45,7 +45,7 @@ class PlannedStage:
 class Scoring:
     """The evaluation of a finished target stage; not part of its digest."""
 
-    examined: str
+    evaluation: str
     """Digest of the evaluation without the threshold: cases, size, version of the counts."""
     size: int
     threshold: float
@@ -58,7 +58,7 @@ class Scoring:
     @property
     def key(self) -> str:
         """Return the key in the names of the score files."""
-        return f"{self.examined}-{self.threshold!r}"
+        return f"{self.evaluation}-{self.threshold!r}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -291,11 +291,11 @@ class Plan:
 
 def image_epochs(plan: Plan, node: PlannedStage) -> int:
     """Return the number of training images times epochs of a stage."""
-    settings = node.recipe.step.settings
+    settings = node.step.settings
     if settings.steps is not None:
         return settings.steps * settings.batch_size
-    view = plan.views[node.draw.data]
-    rows = view.stage_rows(node.draw).train
+    view = plan.views[node.selection.data]
+    rows = view.stage_rows(node.selection).train
     if settings.balance is not None:
         rows = balanced(rows, view.index.categories, settings.balance.images)
     return (settings.epochs or 0) * len(rows)

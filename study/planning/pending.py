@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from results.metrics.thresholds import on_grid
 from study.planning.graph import Plan, Scoring
 from study.store.damage import DamagedStageError
-from study.store.paths import SEAL
+from study.store.paths import MANIFEST
 from study.store.store import Store
 
 
@@ -70,7 +70,7 @@ def set_damaged_aside(plan: Plan, store: Store, *, every_byte: bool = False) -> 
     """
     damaged: dict[str, str] = {}
     published = store.finished() & plan.nodes.keys()
-    store.prefetch((digest, SEAL) for digest in published)
+    store.prefetch((digest, MANIFEST) for digest in published)
     for digest in published:
         while store.is_finished(digest):
             try:
@@ -78,11 +78,11 @@ def set_damaged_aside(plan: Plan, store: Store, *, every_byte: bool = False) -> 
                 break
             except DamagedStageError as error:
                 store.set_aside(error)
-                damaged[digest] = f"{damaged[digest]}; {error.what}" if digest in damaged else error.short
+                damaged[digest] = f"{damaged[digest]}; {error.problem}" if digest in damaged else error.short
     return damaged
 
 
 def rescoring_source(store: Store, digest: str, scoring: Scoring) -> str | None:
     """Return the key of scores at another threshold from which a scoring can be derived; None if it needs a network."""
     derivable = scoring.class_threshold is None and on_grid(scoring.threshold)
-    return store.other_threshold(digest, scoring.examined) if derivable else None
+    return store.other_threshold(digest, scoring.evaluation) if derivable else None

@@ -32,5 +32,5 @@ def pretrained_weights(plan: Plan, pending: PendingStages, store: Store) -> list
         unplanned, finished = {**plan.graph.after_search, **plan.candidates}, store.finished()
         nodes += [node for digest, node in unplanned.items() if digest not in finished]
     first_stages = [node for node in nodes if node.parent is None]
-    names = {(node.recipe.step.backbone, str(node.initial_weights)) for node in first_stages}
+    names = {(node.step.backbone, str(node.initial_weights)) for node in first_stages}
     return sorted((backbone, name) for backbone, name in names if has_weights(backbone, name))

@@ -103,7 +103,7 @@ def facts_of(plan: Plan, store: Store) -> Facts:
             digest=digest,
             name=step.stage,
             task=step.settings.task,
-            data=node.draw.data,
+            data=node.selection.data,
             network=" / ".join(filter(None, (step.architecture, step.backbone))),
             parent=node.parent,
             link=_link_text(step.link.model_dump()) if node.parent else "",
@@ -190,7 +190,7 @@ def _chains(results: "pa.Table", stages: Mapping[str, Stage], level: Level) -> "
 
 
 def _seconds(store: Store, digest: str) -> float:
-    return float(store.seal(digest)["seconds"])
+    return float(store.manifest(digest)["seconds"])
 
 
 def _link_text(link: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from study.monitoring.units import count, duration, percent
 from study.planning.arms import FIXED_FACTORS, text_of
 from study.planning.checks.search_checks import settings_text
 from study.search.plots import plot_path
-from study.search.table import Row, best_row, search_rows, values_text
+from study.search.table import TrialRow, best_row, search_rows, values_text
 from study.store.atomic import AlteredFileError
 
 MAX_SEARCHES = 12
@@ -78,7 +78,7 @@ def _space(search: Search) -> Grid:
     return Grid(caption="What was searched. Ends of ranges are included.", columns=columns, rows=rows)
 
 
-def _budget(by_search: Mapping[str, Sequence[Row]], trials: int) -> Grid:
+def _budget(by_search: Mapping[str, Sequence[TrialRow]], trials: int) -> Grid:
     rows = []
     for name, rows_of_search in by_search.items():
         states = Counter(row["state"] for row in rows_of_search)
@@ -98,11 +98,11 @@ def _budget(by_search: Mapping[str, Sequence[Row]], trials: int) -> Grid:
     )
 
 
-def _best(by_search: Mapping[str, Sequence[Row]], factors: Sequence[str], metrics: Sequence[str]) -> Grid:
+def _best(by_search: Mapping[str, Sequence[TrialRow]], factors: Sequence[str], metrics: Sequence[str]) -> Grid:
     """Return the best trial of each arm; in a search over several arms the settings of a trial include the arm."""
     rows = []
     for name, rows_of_search in by_search.items():
-        arms: dict[str, list[Row]] = {}
+        arms: dict[str, list[TrialRow]] = {}
         for row in rows_of_search:
             levels = [str(row["params"][factor]) for factor in factors if factor in row["params"]]
             arms.setdefault(" / ".join(levels) or name, []).append(row)
@@ -116,7 +116,7 @@ def _best(by_search: Mapping[str, Sequence[Row]], factors: Sequence[str], metric
     return Grid(caption="The best settings of each arm, with which it is compared.", columns=columns, rows=rows)
 
 
-def _figures(folder: Path, name: str, rows: Sequence[Row]) -> Iterator[Block]:
+def _figures(folder: Path, name: str, rows: Sequence[TrialRow]) -> Iterator[Block]:
     complete = sum(row["state"] == "complete" for row in rows)
     for kind, caption in FIGURE_CAPTIONS.items():
         file = plot_path(folder / "search", name, kind)

@@ -171,7 +171,7 @@ class ArmSearches:
 
     def _rows_used(self, arm_search: ArmSearch, arm: Arm) -> frozenset[int]:
         node = self.plan.node(self.planner.candidate(arm, arm_search.fold)[-1])
-        rows = self.plan.views[self.plan.target].stage_rows(node.draw)
+        rows = self.plan.views[self.plan.target].stage_rows(node.selection)
         return frozenset((*rows.train, *rows.validation))
 
     def best(self, arm_search: ArmSearch, number: int) -> FrozenTrial | None:

@@ -14,7 +14,7 @@ from study.search.arm_search import ArmSearch, ArmSearches
 from study.search.journal import open_journal
 from study.store.store import Store
 
-Batch = tuple[list[QueuedStage], set[str]]
+NewStages = tuple[list[QueuedStage], set[str]]
 NEVER = "the file's other settings do not fit these values"
 
 
@@ -29,7 +29,7 @@ class _OpenCandidate:
     last_value: float | None = None
 
 
-class Driver:
+class SearchController:
     """The stage source of a study with a search.
 
     Args:
@@ -45,7 +45,7 @@ class Driver:
         searches: ArmSearches,
         store: Store,
         *,
-        items: Callable[[Iterable[str], bool], Batch],
+        items: Callable[[Iterable[str], bool], NewStages],
         compared: Callable[[], Iterable[str]],
         say: Callable[[str], None],
     ) -> None:
@@ -67,7 +67,7 @@ class Driver:
             for trial in arm_search.trials.running():
                 self._start(arm_search, trial)
 
-    def next_stages(self, slots: int) -> Batch:
+    def next_stages(self, slots: int) -> NewStages:
         """Return stages of arms whose search has finished, else new candidates while fewer than `slots` are open."""
         if self._searches.conclude():
             self._add_pending()
@@ -214,7 +214,7 @@ class Driver:
         full_cost = image_epochs(self._plan, self._plan.node(last))
         if state != TrialState.COMPLETE:
             return {"image_epochs": round(full_cost * opened.epochs)}
-        return {"image_epochs": full_cost, "seconds": self._store.seal(last)["seconds"]}
+        return {"image_epochs": full_cost, "seconds": self._store.manifest(last)["seconds"]}
 
     def _stage_name(self, name: str) -> str:
         return self._plan.node(name).step.stage

@@ -40,7 +40,7 @@ def open_journal(folder: Path, *, create: bool) -> JournalStorage | None:
     file = journal_file(folder)
     damage = first_damage(folder)
     if damage is not None:
-        raise AlteredFileError(str(file), damage.what)
+        raise AlteredFileError(str(file), damage.problem)
     if not file.is_file() and not create:
         return None
     if create:
@@ -53,10 +53,10 @@ def open_intact_part(folder: Path) -> tuple[JournalStorage | None, str | None]:
     """Open the journal up to its first damaged line; return the storage, if any, and the damage, if any."""
     file, damage = journal_file(folder), first_damage(folder)
     if not file.is_file():
-        return None, f"{file} {damage.what}" if damage is not None else None
+        return None, f"{file} {damage.problem}" if damage is not None else None
     if damage is None:
         return JournalStorage(_Backend(file)), None
-    return JournalStorage(_Backend(file, lines=damage.line)), f"{file} {damage.what}"
+    return JournalStorage(_Backend(file, lines=damage.line)), f"{file} {damage.problem}"
 
 
 def repair_journal(folder: Path) -> str | None:
@@ -64,7 +64,7 @@ def repair_journal(folder: Path) -> str | None:
     file, damage = journal_file(folder), first_damage(folder)
     if damage is None:
         return None
-    message = f"{file} {damage.what}; trials from there on are searched again"
+    message = f"{file} {damage.problem}; trials from there on are searched again"
     if file.is_file():
         copy = file.with_name(f"{file.name}.damaged-{uuid.uuid4().hex[:8]}")
         shutil.copyfile(file, copy)
@@ -74,12 +74,12 @@ def repair_journal(folder: Path) -> str | None:
 
 
 @dataclass(frozen=True)
-class Damage:
+class JournalDamage:
     """The first damaged line of a journal: its number from 0 and its byte offset."""
 
     line: int
     start: int
-    what: str
+    problem: str
 
 
 def count_lines(folder: Path) -> int:
@@ -87,7 +87,7 @@ def count_lines(folder: Path) -> int:
     return _content(journal_file(folder)).count(b"\n")
 
 
-def first_damage(folder: Path) -> Damage | None:
+def first_damage(folder: Path) -> JournalDamage | None:
     """Return the first damage of a journal, None if it is intact. A partially written last line is ignored."""
     min_lines = _min_lines(folder)  # first: a driver appends lines, then writes their number into the plan
     file, start, hashed = journal_file(folder), 0, False
@@ -95,16 +95,16 @@ def first_damage(folder: Path) -> Damage | None:
     for number, line in enumerate(lines):
         log = verified_line(line, _LOG)
         if log is None or (hashed and _HASHED not in line):
-            return Damage(number, start, f"was altered after it was written, in line {number + 1}")
+            return JournalDamage(number, start, f"was altered after it was written, in line {number + 1}")
         hashed = hashed or _HASHED in line
         start += len(line)
     if not hashed and lines:  # from version 0.2.0 or earlier, or another program: check that Optuna can read it
         try:
             JournalStorage(_Backend(file))
         except Exception:  # noqa: BLE001 - invalid lines may raise anything
-            return Damage(0, 0, "is not what Optuna writes")
+            return JournalDamage(0, 0, "is not what Optuna writes")
     if len(lines) < min_lines:
-        return Damage(len(lines), start, f"is cut off: {len(lines)} lines are left of {min_lines} or more")
+        return JournalDamage(len(lines), start, f"is cut off: {len(lines)} lines are left of {min_lines} or more")
     return None
 
 

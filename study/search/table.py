@@ -17,10 +17,10 @@ from study.search.journal import open_journal
 from study.store.documents import read_plan
 
 FORMATS = ("md", "csv", "json")
-Row = dict[str, Any]
+TrialRow = dict[str, Any]
 
 
-def search_rows(folder: Path) -> list[Row]:
+def search_rows(folder: Path) -> list[TrialRow]:
     """Return a row for each trial of the searches of a study. Raises `ConfigError` if there is no search."""
     journal = open_journal(folder, create=False)
     planned = (read_plan(folder) or {}).get("searches")
@@ -28,7 +28,7 @@ def search_rows(folder: Path) -> list[Row]:
         message = "has no search; allowed: a study whose file has `search` and that was run; run it first"
         raise ConfigError([Problem(path="", message=message)], folder.name)
     numbers = {study.study_name: study._study_id for study in journal.get_all_studies()}
-    rows: list[Row] = []
+    rows: list[TrialRow] = []
     for search in planned:
         if search["study"] in numbers:
             trials = journal.get_all_trials(numbers[search["study"]], deepcopy=False)
@@ -38,14 +38,14 @@ def search_rows(folder: Path) -> list[Row]:
     return rows
 
 
-def best_row(rows: Iterable[Row], metric: str) -> Row | None:
+def best_row(rows: Iterable[TrialRow], metric: str) -> TrialRow | None:
     """Return the best complete trial by a metric, the first one if tied."""
     sign = 1.0 if metric in MINIMISED else -1.0
     complete = [row for row in rows if row["state"] == "complete"]
     return min(complete, key=lambda row: (sign * row[metric], row["trial"]), default=None)
 
 
-def _row(search: Mapping[str, Any], trial: FrozenTrial) -> Row:
+def _row(search: Mapping[str, Any], trial: FrozenTrial) -> TrialRow:
     attributes = trial.user_attrs
     values = dict(zip(search["metrics"], trial.values or [None] * len(search["metrics"]), strict=False))
     return {
@@ -76,7 +76,7 @@ def search_table(folder: Path, format_: str) -> str:
     return "\n".join(_markdown(rows))
 
 
-def _csv(rows: Sequence[Row]) -> str:
+def _csv(rows: Sequence[TrialRow]) -> str:
     flat = [{name: value for name, value in row.items() if name != "params"} | row["params"] for row in rows]
     names = list(dict.fromkeys(name for row in flat for name in row))
     stream = io.StringIO()
@@ -86,7 +86,7 @@ def _csv(rows: Sequence[Row]) -> str:
     return stream.getvalue().rstrip("\n")
 
 
-def _markdown(rows: Sequence[Row]) -> Iterator[str]:
+def _markdown(rows: Sequence[TrialRow]) -> Iterator[str]:
     searches = list(dict.fromkeys(row["search"] for row in rows))
     yield "| search | trials | complete | pruned | failed | image-epochs | best | settings |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
@@ -113,7 +113,7 @@ def _markdown(rows: Sequence[Row]) -> Iterator[str]:
             yield f"| {row['trial']} | {' | '.join(cells)} | {row['reason'].replace('|', '/')} |"
 
 
-def values_text(row: Row) -> str:
+def values_text(row: TrialRow) -> str:
     """Return the metric values of a trial as text."""
     values = [value for name, value in row.items() if name.startswith("val/") or name in ("parameters", "seconds")]
     metrics = [name for name in row if name.startswith("val/") or name == "parameters"]

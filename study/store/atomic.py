@@ -42,13 +42,13 @@ class Form:
 class AlteredFileError(ConfigError):
     """A stored file was altered. A run recreates it; no command uses its content."""
 
-    def __init__(self, where: str, what: str) -> None:
-        self.where, self.what = where, what
-        message = f"{what}; allowed: files as they were written; `study run FILE` makes it again"
+    def __init__(self, where: str, problem: str) -> None:
+        self.where, self.problem = where, problem
+        message = f"{problem}; allowed: files as they were written; `study run FILE` makes it again"
         super().__init__([Problem(path="", message=message)], where)
 
     def __reduce__(self) -> tuple[type["AlteredFileError"], tuple[Any, ...]]:
-        return AlteredFileError, (self.where, self.what)  # it is pickled between processes
+        return AlteredFileError, (self.where, self.problem)  # it is pickled between processes
 
 
 def is_name(text: str) -> bool:
@@ -212,21 +212,21 @@ def hash_of(path: Path) -> str:
         return hashlib.file_digest(stream, "blake2b").hexdigest()[:32]
 
 
-def seal(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def manifest_of(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return a manifest of files: size, modification time and hash by name."""
-    sealed = {}
+    manifest = {}
     for name in names:
         status = (folder / name).stat()
-        sealed[name] = {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "blake2b": hash_of(folder / name)}
-    return sealed
+        manifest[name] = {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "blake2b": hash_of(folder / name)}
+    return manifest
 
 
-def damage(folder: Path, sealed: Mapping[str, Mapping[str, Any]], *, every_byte: bool = False) -> Damage | None:
+def damage(folder: Path, manifest: Mapping[str, Mapping[str, Any]], *, every_byte: bool = False) -> Damage | None:
     """Return the first damaged file of a manifest, None if all are intact.
 
     Without `every_byte` a file is hashed only if its modification time differs, so that many stages are checked fast.
     """
-    for name, entry in sealed.items():
+    for name, entry in manifest.items():
         try:
             status = (folder / name).stat()
         except OSError:

@@ -10,7 +10,7 @@ from typing import Any
 
 from study.store.atomic import Damage, damage, inside, replacing, writing_problem
 from study.store.lease import is_leased, lease
-from study.store.paths import SEAL
+from study.store.paths import MANIFEST
 
 FOLDERS = "stages", "work", "studies"
 """Folders of a storage that a run writes to."""
@@ -178,7 +178,7 @@ class FolderBackend(Backend):
         try:
             draft.rename(self.stage(digest))
         except OSError:
-            if not self.has(digest, SEAL):
+            if not self.has(digest, MANIFEST):
                 raise
             shutil.rmtree(draft)
             return False

@@ -15,11 +15,11 @@ from filelock import FileLock, Timeout
 
 from study.store.atomic import AlteredFileError, Damage, damage, inside, read_signed, write_atomic
 from study.store.backend import Backend, CheckpointCopies, FolderBackend, move_folder, remove_folders
-from study.store.documents import SEAL_FORM
+from study.store.documents import MANIFEST_FORM
 from study.store.folder_sync import FolderSync
 from study.store.lease import is_leased, is_leased_remotely, lease, remote_lease
 from study.store.object_store import Entry, Remote, for_each, group_by_folder, is_uri, writing_problem
-from study.store.paths import CHECKPOINT_STATE, SEAL
+from study.store.paths import CHECKPOINT_STATE, MANIFEST
 
 ORIGIN = "origin"
 """Name of the file that marks a folder as a mirror; it contains the URI of the storage."""
@@ -77,7 +77,7 @@ class BucketBackend(Backend):
         stages = group_by_folder(self.remote.entries("stages"), 2)
         self._listed = time.monotonic()
         self._known = {folder.partition("/")[2]: (self._listed, names) for folder, names in stages.items()}
-        return frozenset(digest for digest, (_, names) in self._known.items() if SEAL in names)
+        return frozenset(digest for digest, (_, names) in self._known.items() if MANIFEST in names)
 
     def has(self, digest: str, name: str) -> bool:
         """Return whether a stage has a file; list its files again if it was missing a while ago."""
@@ -87,7 +87,7 @@ class BucketBackend(Backend):
         """Return the names of the files of a stage."""
         return frozenset(self._entries(digest))
 
-    def _entries(self, digest: str, required: str = SEAL) -> Mapping[str, Entry]:
+    def _entries(self, digest: str, required: str = MANIFEST) -> Mapping[str, Entry]:
         """Return the files of a stage; list them again if the `required` one was missing a while ago."""
         listed_at, names = self._known.get(digest, (self._listed, {}))
         if required not in names and time.monotonic() - listed_at > FRESH_SECONDS:
@@ -106,8 +106,8 @@ class BucketBackend(Backend):
 
     def fetch(self, digest: str, name: str) -> Path:
         """Download a file unless the local copy matches the manifest; remove the copy if the file was removed."""
-        if name != SEAL:
-            self.fetch(digest, SEAL)
+        if name != MANIFEST:
+            self.fetch(digest, MANIFEST)
         path = inside(self.stage(digest), name)
         entry = self._entries(digest).get(name) or self._list(digest).get(name)
         if entry is None:
@@ -122,21 +122,21 @@ class BucketBackend(Backend):
         return path
 
     def _is_current(self, path: Path, entry: Entry) -> bool:
-        """Compare a seal by its time in the store, and a sealed file by the seal; others only have to exist."""
+        """Compare a manifest by its time in the bucket, other files by the manifest; unlisted ones must only exist."""
         if not path.is_file():
             return False
-        if path.name == SEAL:
+        if path.name == MANIFEST:
             return _has_entry_status(path, entry)
-        sealed = self._sealed_files(path.parent).get(path.name)
-        return sealed is None or damage(path.parent, {path.name: sealed}) is None
+        expected = self._manifest_files(path.parent).get(path.name)
+        return expected is None or damage(path.parent, {path.name: expected}) is None
 
     def _set_time(self, path: Path, entry: Entry) -> None:
         """Set the time of a fetched file to the expected one, so that checks need not hash it again."""
-        sealed = self._sealed_files(path.parent).get(path.name)
-        if path.name == SEAL:
+        expected = self._manifest_files(path.parent).get(path.name)
+        if path.name == MANIFEST:
             os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
-        elif sealed is not None and damage(path.parent, {path.name: sealed}) is None:
-            os.utime(path, ns=(sealed["mtime_ns"], sealed["mtime_ns"]))
+        elif expected is not None and damage(path.parent, {path.name: expected}) is None:
+            os.utime(path, ns=(expected["mtime_ns"], expected["mtime_ns"]))
 
     def damage(self, digest: str, manifest: Mapping[str, Mapping[str, Any]]) -> Damage | None:
         """Return the first damaged file; only files written after the manifest are downloaded and hashed."""
@@ -146,7 +146,7 @@ class BucketBackend(Backend):
                 return name, f"{name} is missing"
             if entries[name].bytes != expected["bytes"]:
                 return name, f"{name} has {entries[name].bytes} bytes, not the {expected['bytes']} that were written"
-            if SEAL in entries and entries[name].mtime_ns > entries[SEAL].mtime_ns:
+            if MANIFEST in entries and entries[name].mtime_ns > entries[MANIFEST].mtime_ns:
                 self.discard_copy(digest, name)
                 self.fetch(digest, name)
                 damaged = damage(self.stage(digest), {name: expected})
@@ -155,7 +155,7 @@ class BucketBackend(Backend):
         return None
 
     def publish(self, digest: str, draft: Path) -> bool:
-        """Upload a sealed stage. False if another attempt was first. Raises `OSError`; the stage then waits locally."""
+        """Upload a stage; False if another attempt was first. Raises `OSError`; the stage then waits locally."""
         waiting = self._waiting(digest)
         with self._sending(digest):
             shutil.rmtree(waiting, ignore_errors=True)
@@ -172,23 +172,23 @@ class BucketBackend(Backend):
         """Upload stages that wait because the store was unavailable."""
         for folder in sorted((self.root / "waiting").glob("[!.]*")):
             with suppress(Timeout), self._sending(folder.name, timeout=0):
-                sealed = self._sealed_files(folder)
-                if sealed and damage(folder, sealed) is None:
+                files = self._manifest_files(folder)
+                if files and damage(folder, files) is None:
                     self._send(folder.name)
                 else:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def _send(self, digest: str) -> bool:
         waiting, folder = self._waiting(digest), self.stage(digest)
-        first = SEAL not in self._list(digest)
+        first = MANIFEST not in self._list(digest)
         shutil.rmtree(folder, ignore_errors=True)
         if first:
-            names = sorted((path.name for path in waiting.iterdir()), key=lambda name: (name == SEAL, name))
+            names = sorted((path.name for path in waiting.iterdir()), key=lambda name: (name == MANIFEST, name))
             for name in names:
                 self.remote.put(waiting / name, f"stages/{digest}/{name}")
             folder.parent.mkdir(parents=True, exist_ok=True)
             waiting.rename(folder)
-            self._set_time(folder / SEAL, self._list(digest)[SEAL])
+            self._set_time(folder / MANIFEST, self._list(digest)[MANIFEST])
         else:
             shutil.rmtree(waiting)
         return first
@@ -224,7 +224,7 @@ class BucketBackend(Backend):
         move_folder(self.stage(digest), target)
 
     def _remove_manifest(self, digest: str) -> None:
-        self.remote.delete(f"stages/{digest}/{SEAL}")
+        self.remote.delete(f"stages/{digest}/{MANIFEST}")
         self.refresh(digest)
 
     def set_aside(self, digest: str, target: str) -> None:
@@ -320,9 +320,9 @@ class BucketBackend(Backend):
         return FileLock(self.root / "waiting" / f".{digest}.lock", timeout=timeout)
 
     @staticmethod
-    def _sealed_files(folder: Path) -> dict[str, dict[str, Any]]:
+    def _manifest_files(folder: Path) -> dict[str, dict[str, Any]]:
         with suppress(AlteredFileError):
-            return dict((read_signed(folder / SEAL, SEAL_FORM) or {}).get("files", {}))
+            return dict((read_signed(folder / MANIFEST, MANIFEST_FORM) or {}).get("files", {}))
         return {}
 
 

@@ -1,4 +1,4 @@
-"""Read and verify the files of a study folder and the seals of stages."""
+"""Read and verify the files of a study folder and the manifests of stages."""
 
 import errno
 import hashlib
@@ -110,7 +110,7 @@ def verified_line(line: bytes, form: Form) -> dict[str, Any] | None:
         return None
 
 
-def _is_seal(value: dict[str, Any]) -> bool:
+def _is_manifest(value: dict[str, Any]) -> bool:
     files = value.get("files")
     return (
         isinstance(value.get("updates"), int)
@@ -120,8 +120,8 @@ def _is_seal(value: dict[str, Any]) -> bool:
     )
 
 
-SEAL_FORM = Form(frozenset({"digest", "updates", "seconds", "files"}), _is_seal)
-"""The form of a seal; seals of version 0.2.0 and earlier have no `digest`."""
+MANIFEST_FORM = Form(frozenset({"digest", "updates", "seconds", "files"}), _is_manifest)
+"""The form of a manifest; those of version 0.2.0 and earlier have no `digest`."""
 
 
 def _is_plan(value: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ TENSORBOARD = "tensorboard"
 JOURNAL = "search/journal.log"
 """The Optuna journal with the trials of the searches."""
 
-SEAL = "seal.json"
+MANIFEST = "seal.json"
 """The manifest of a stage, written last: it marks the stage as finished."""
 RECORD = "stage.yaml"
 WEIGHTS = "weights.safetensors"

@@ -22,7 +22,7 @@ def planned_by_all(store: Store, *, exclude: str | None = None) -> frozenset[str
             plan = read_plan(store.study(name))
             problem = f"{PLAN} is missing"
         except AlteredFileError as error:
-            plan, problem = None, f"{PLAN} {error.what}"
+            plan, problem = None, f"{PLAN} {error.problem}"
         except PermissionError:
             plan, problem = None, f"{PLAN} cannot be read"
         if plan is not None:

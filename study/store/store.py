@@ -15,17 +15,17 @@ import yaml
 from study.store.atomic import (
     AlteredFileError,
     inside,
+    manifest_of,
     read_signed,
-    seal,
     write_signed,
     write_table,
 )
 from study.store.backend import Backend, CheckpointCopies
 from study.store.bucket_backend import open_backend
-from study.store.damage import NO_SEAL, NOT_KEPT, STAGE, DamagedStageError, file_damage
-from study.store.documents import SEAL_FORM, read_plan
+from study.store.damage import NO_MANIFEST, NOT_KEPT, STAGE, DamagedStageError, file_damage
+from study.store.documents import MANIFEST_FORM, read_plan
 from study.store.object_store import for_each
-from study.store.paths import RECORD, SEAL, WEIGHTS
+from study.store.paths import MANIFEST, RECORD, WEIGHTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,7 +74,7 @@ class Store:
 
     def is_finished(self, digest: str) -> bool:
         """Return whether a stage is published."""
-        return self.backend.has(digest, SEAL)
+        return self.backend.has(digest, MANIFEST)
 
     def scored(self, digest: str, key: str) -> bool:
         """Return whether a target stage has these scores."""
@@ -99,20 +99,22 @@ class Store:
         keys = {name.removesuffix(".parquet").partition("-")[2] for name in names if name.startswith("scores-")}
         return sorted(key for key in keys if names.issuperset(score_files(key)))
 
-    def other_threshold(self, digest: str, examined: str) -> str | None:
+    def other_threshold(self, digest: str, evaluation: str) -> str | None:
         """Return the key of scores of the same cases at any threshold, None if there are none."""
-        return next((key for key in self.scorings(digest) if key.startswith(f"{examined}-")), None)
+        return next((key for key in self.scorings(digest) if key.startswith(f"{evaluation}-")), None)
 
     def file(self, digest: str, name: str) -> Path:
         """Verify the hash of a file of a finished stage and return its path. Raises `DamagedStageError`."""
-        path, sealed = self.backend.fetch(digest, name), self._seal(digest)
-        problem = file_damage(path, sealed)
+        path, manifest = self.backend.fetch(digest, name), self._read_manifest(digest)
+        problem = file_damage(path, manifest)
         if problem and self.backend.discard_copy(digest, name):
-            problem = file_damage(self.backend.fetch(digest, name), self._seal(digest))
-        if problem and sealed != self._seal(digest):  # another driver published the stage again or dropped its weights
+            problem = file_damage(self.backend.fetch(digest, name), self._read_manifest(digest))
+        if problem and manifest != self._read_manifest(
+            digest
+        ):  # another driver published the stage again or dropped its weights
             return self.file(digest, name)
         if problem:
-            raise DamagedStageError(digest, problem, name if sealed else SEAL)
+            raise DamagedStageError(digest, problem, name if manifest else MANIFEST)
         return path
 
     def prefetch(self, files: Iterable[tuple[str, str]]) -> None:
@@ -130,16 +132,16 @@ class Store:
     def publish(self, digest: str, draft: Path, record: Mapping[str, Any]) -> bool:
         """Publish a finished attempt by renaming its folder. Return False if another attempt was first."""
         (draft / RECORD).write_text(yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True), encoding="utf-8")
-        files = seal(draft, [path.name for path in sorted(draft.iterdir())])
+        files = manifest_of(draft, [path.name for path in sorted(draft.iterdir())])
         kept = {name: record[name] for name in ("updates", "seconds")}
-        write_signed(draft / SEAL, {"digest": digest, **kept, "files": files})
+        write_signed(draft / MANIFEST, {"digest": digest, **kept, "files": files})
         return self.backend.publish(digest, draft)
 
     def republish(self, digest: str, draft: Path, record: Mapping[str, Any]) -> None:
         """Publish a stage again whose weights were not kept; keep intact scores of other studies."""
         for name in self.backend.names(digest):
             if name.endswith(".parquet") and not (draft / name).exists():
-                # Damaged scores are dropped, because the new seal would include them.
+                # Damaged scores are dropped, because the new manifest would include them.
                 with contextlib.suppress(DamagedStageError):
                     shutil.copy2(self.file(digest, name), draft / name)
         before = self.work(digest) / f"before-{uuid.uuid4().hex[:8]}"
@@ -157,40 +159,40 @@ class Store:
         return self.file(digest, WEIGHTS)
 
     def verify(self, digest: str, *, every_byte: bool = False) -> None:
-        """Check a published stage against its seal. Raises `DamagedStageError`.
+        """Check a published stage against its manifest. Raises `DamagedStageError`.
 
         With `every_byte` all files are hashed, except the weights, which are verified when they are loaded.
         """
-        sealed = self._seal(digest)
-        damaged = self.backend.damage(digest, sealed["files"]) if sealed else (SEAL, NO_SEAL)
+        manifest = self._read_manifest(digest)
+        damaged = self.backend.damage(digest, manifest["files"]) if manifest else (MANIFEST, NO_MANIFEST)
         if damaged is None:
             if every_byte:
-                for name in sorted(self.backend.names(digest) - {SEAL, WEIGHTS}):
+                for name in sorted(self.backend.names(digest) - {MANIFEST, WEIGHTS}):
                     self.file(digest, name)
             return
         self.backend.refresh(digest)
-        if sealed != self._seal(digest):  # another driver dropped the weights in the meantime
+        if manifest != self._read_manifest(digest):  # another driver dropped the weights in the meantime
             self.verify(digest, every_byte=every_byte)
         else:
             raise DamagedStageError(digest, damaged[1], damaged[0])
 
-    def seal(self, digest: str) -> dict[str, Any]:
+    def manifest(self, digest: str) -> dict[str, Any]:
         """Return `updates`, `seconds` and `files` of a finished stage. Raises `DamagedStageError`."""
-        sealed = self._seal(digest)
-        if not sealed:
-            raise DamagedStageError(digest, NO_SEAL)
-        return sealed
+        manifest = self._read_manifest(digest)
+        if not manifest:
+            raise DamagedStageError(digest, NO_MANIFEST)
+        return manifest
 
-    def _seal(self, digest: str) -> dict[str, Any]:
-        """Return the seal of a stage; empty if it is missing, damaged, or of another stage."""
+    def _read_manifest(self, digest: str) -> dict[str, Any]:
+        """Return the manifest of a stage; empty if it is missing, damaged, or of another stage."""
         try:
-            sealed = read_signed(self.backend.fetch(digest, SEAL), SEAL_FORM) or {}
+            manifest = read_signed(self.backend.fetch(digest, MANIFEST), MANIFEST_FORM) or {}
         except AlteredFileError:
-            if not self.backend.discard_copy(digest, SEAL):
+            if not self.backend.discard_copy(digest, MANIFEST):
                 return {}
             with contextlib.suppress(AlteredFileError):
-                sealed = read_signed(self.backend.fetch(digest, SEAL), SEAL_FORM) or {}
-        return sealed if sealed.get("digest", digest) == digest else {}
+                manifest = read_signed(self.backend.fetch(digest, MANIFEST), MANIFEST_FORM) or {}
+        return manifest if manifest.get("digest", digest) == digest else {}
 
     def set_aside(self, damaged: DamagedStageError) -> None:
         """Move a damaged stage, or only its damaged scores, aside, so that it is recreated.
@@ -198,23 +200,23 @@ class Store:
         A stage with damaged scores stays finished and is evaluated again. A stage whose weights another driver dropped
         stays finished as well, and is trained and published again.
         """
-        if damaged.what == NOT_KEPT:
+        if damaged.problem == NOT_KEPT:
             return
         target = f"damaged/{damaged.digest}-{uuid.uuid4().hex[:8]}"
         if damaged.scoring is not None:
             names = score_files(damaged.scoring)
             self.backend.set_files_aside(damaged.digest, target, names)
-            self._unseal(damaged.digest, names)
+            self._remove_from_manifest(damaged.digest, names)
         else:
             self.backend.set_aside(damaged.digest, target)
 
-    def _unseal(self, digest: str, names: Iterable[str]) -> None:
-        """Remove files from the seal of a stage."""
-        sealed = self._seal(digest)
-        if sealed and not sealed["files"].keys().isdisjoint(names):
-            sealed["files"] = {name: entry for name, entry in sealed["files"].items() if name not in names}
-            write_signed(self.stage(digest) / SEAL, sealed)
-            self.backend.upload(digest, SEAL)
+    def _remove_from_manifest(self, digest: str, names: Iterable[str]) -> None:
+        """Remove files from the manifest of a stage."""
+        manifest = self._read_manifest(digest)
+        if manifest and not manifest["files"].keys().isdisjoint(names):
+            manifest["files"] = {name: entry for name, entry in manifest["files"].items() if name not in names}
+            write_signed(self.stage(digest) / MANIFEST, manifest)
+            self.backend.upload(digest, MANIFEST)
 
     def record(self, digest: str) -> dict[str, Any]:
         """Return the record of a finished stage. Raises `DamagedStageError`."""
@@ -245,7 +247,7 @@ class Store:
         for_each(self._drop_weights, digests)
 
     def _drop_weights(self, digest: str) -> None:
-        self._unseal(digest, [WEIGHTS])
+        self._remove_from_manifest(digest, [WEIGHTS])
         self.backend.remove(digest, WEIGHTS)
 
     def drop_work(self, digest: str) -> None:

@@ -59,12 +59,12 @@ class RuntimeContext:
 
 def stage_job(plan: Plan, node: PlannedStage, *, needs_weights: bool = False) -> StageJob:
     """Return the job of a planned stage."""
-    view, start = plan.views[node.draw.data], node.initial_weights
+    view, start = plan.views[node.selection.data], node.initial_weights
     start_file = start.file if node.parent is None and isinstance(start, WeightsFile) else None
     return StageJob(
         node=node,
         view=view.spec,
-        fingerprint=view.stage_rows(node.draw).fingerprint,
+        fingerprint=view.stage_rows(node.selection).fingerprint,
         start_content=plan.files[start_file] if start_file is not None else "",
         scorings=tuple(plan.scorings.get(node.digest, {}).values()),
         needs_weights=needs_weights,

@@ -49,7 +49,7 @@ def open_model(store: Store, digest: str, device: torch.device | str = "cpu") ->
         path = store.weights(digest)
     except DamagedStageError as error:
         remedy = "run its study again, with keep: {weights: all} where they are to stay"
-        raise _stage_error(digest, f"{error.what}; allowed: a stage with its weights; {remedy}") from error
+        raise _stage_error(digest, f"{error.problem}; allowed: a stage with its weights; {remedy}") from error
     record = store.record(digest)
     settings = _STAGE.validate_python(record["settings"])
     outputs = Outputs(names=tuple(record["outputs"]["names"]), exclusive=record["outputs"]["exclusive"])

@@ -11,7 +11,7 @@ from datasets.loading.batches import Batches, RankBatch
 from models.distributed import contributing
 from models.tasks.base import Batch
 
-Report = Callable[[Mapping[str, float]], None]
+ReportScores = Callable[[Mapping[str, float]], None]
 CPU = torch.device("cpu")
 
 
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 class WorkerContext:
     """Rank, device and progress callback of a worker process of a stage."""
 
-    report: Report
+    report: ReportScores
     rank: int = 0
     world: int = 1
     device: torch.device = CPU

@@ -10,7 +10,7 @@ from models.distributed import add_gradients
 from models.optim.optimizers import flatten_state, make_optimizer, make_schedule, restore_state
 from models.settings import OptimizerSettings, ScheduleSettings
 
-Parts = dict[str, Mapping[str, Tensor]]
+StateParts = dict[str, Mapping[str, Tensor]]
 
 
 class OptimizedModel:
@@ -56,10 +56,10 @@ class OptimizedModel:
         """Update the schedule with the validation loss."""
         self._schedule.after_epoch(validation_loss)
 
-    def state(self) -> tuple[Parts, dict[str, Any]]:
+    def state(self) -> tuple[StateParts, dict[str, Any]]:
         """Return weights and optimizer state as tensors, and everything else as JSON types."""
         tensors, numbers = flatten_state(self._optimizer)
-        parts: Parts = {"weights": self.network.state_dict(), "optimizer": tensors}
+        parts: StateParts = {"weights": self.network.state_dict(), "optimizer": tensors}
         return parts, {"optimizer": numbers, "schedule": self._schedule.state_dict()}
 
     def restore(self, parts: Mapping[str, Mapping[str, Tensor]], numbers: Mapping[str, Any]) -> None:

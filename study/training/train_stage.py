@@ -112,10 +112,10 @@ def open_setup(job: StageJob, runtime: RuntimeContext) -> TrainingSetup:
     """Open the data and build the network with random weights. Raises `DataChanged`."""
     node, step = job.node, job.node.step
     view = _open_view(job.view, runtime.cache)
-    rows = view.stage_rows(node.draw)
+    rows = view.stage_rows(node.selection)
     if rows.fingerprint != job.fingerprint:
-        raise DataChanged.of(f"the images of {node.draw.data} are")
-    identity = node.recipe
+        raise DataChanged.of(f"the images of {node.selection.data} are")
+    identity = node.identity
     arrays = prepared(
         view.source, view.index, step.settings.target, step.image, structure=identity.structure,
         cache=runtime.cache,
@@ -288,7 +288,7 @@ def _record(setup: TrainingSetup, trained: Trained, runtime: RuntimeContext, sec
         "settings": step.settings.model_dump(mode="json", by_alias=True),
         "image": step.image.model_dump(mode="json"),
         "outputs": asdict(setup.task.outputs),
-        "structure": node.recipe.structure,
+        "structure": node.identity.structure,
         "link": step.link.model_dump(mode="json"),
         "data": {"fingerprint": job.fingerprint, "train": len(setup.rows.train),
                  "validation": len(setup.rows.validation), "side": _side(setup)},

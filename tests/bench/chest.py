@@ -162,7 +162,7 @@ def by_hand(document: Document, cache: Path) -> dict[str, Any]:
             stages[name] = told
             key = "all" if told["data"] == "boxes" else f"{replicate.fold} {replicate.labelled}"
             ids = plan.views[told["data"]].index.ids
-            reading = plan.views[told["data"]].stage_rows(plan.node(digest).draw)
+            reading = plan.views[told["data"]].stage_rows(plan.node(digest).selection)
             parts = {"train": reading.train, "validation": reading.validation}
             parts |= {"test": plan.split(replicate).test} if digest == replicate.chain[-1] else {}
             splits.setdefault(name, {})[key] = {part: [ids[row] for row in rows] for part, rows in parts.items()}
@@ -179,10 +179,10 @@ def by_hand(document: Document, cache: Path) -> dict[str, Any]:
 
 
 def _stage(plan: Plan, digest: str) -> tuple[str, dict[str, Any]]:
-    recipe = plan.node(digest).recipe
-    settings = recipe.step.settings
-    return recipe.step.stage, {
+    identity = plan.node(digest).identity
+    settings = identity.step.settings
+    return identity.step.stage, {
         "task": settings.task, "data": settings.data, "epochs": settings.epochs, "batch_size": settings.batch_size,
-        "lr": settings.optimizer.lr, "model": "Unet", "backbone": recipe.step.backbone,
-        "outputs": recipe.names, "augment": MILD,
+        "lr": settings.optimizer.lr, "model": "Unet", "backbone": identity.step.backbone,
+        "outputs": identity.names, "augment": MILD,
     }  # fmt: skip

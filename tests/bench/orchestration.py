@@ -13,10 +13,9 @@ from ray.cluster_utils import Cluster
 
 from cluster.connect import Capacity, connected
 from cluster.local_cluster import LocalCluster
-from cluster.protocol import QueuedStage, Report, StageOutcome, StageResources
+from cluster.protocol import Listener, QueuedStage, Report, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
 from tests.bench.figure import Figure, interleaved
-from tests.support.listening import StoreUnavailable
 
 COUNTS = (100, 1000, 5000)
 ON_NODES = (100, 1000)
@@ -120,7 +119,7 @@ def do_nothing(place: Path, processes: int, name: str, report: Report) -> StageO
     return StageOutcome(status="done")
 
 
-class _Gauge(StoreUnavailable):
+class _Gauge(Listener):
     """Time, processor time and memory of this process, by stage, between the first end and the last."""
 
     def __init__(self) -> None:

@@ -237,7 +237,7 @@ def _settle_searches(plan: Plan) -> None:
     planner = Planner(plan)
     for number in plan.graph.waiting:
         chain = planner.candidate(plan.arms[number], None)
-        reading = plan.views[plan.target].stage_rows(plan.node(chain[-1]).draw)
+        reading = plan.views[plan.target].stage_rows(plan.node(chain[-1]).selection)
         plan.graph.conclude([number], {None: frozenset((*reading.train, *reading.validation))})
         planner.add(number, plan.arms[number])
 

@@ -25,10 +25,10 @@ from study.store.paths import (
     DRIVER,
     FAILURES,
     JOURNAL,
+    MANIFEST,
     MEASURED,
     PLAN,
     RESULTS,
-    SEAL,
     SPEC,
     TESTS,
     WEIGHTS,
@@ -77,7 +77,7 @@ class Place:
         assert plan is not None
         stage = self.store.stage(next(iter(plan["stages"])))
         images, scores = score_files(self.store.scorings(stage.name)[0])
-        inside = (SEAL, RECORD, WEIGHTS, "history.parquet", "transfer.json", images, scores)
+        inside = (MANIFEST, RECORD, WEIGHTS, "history.parquet", "transfer.json", images, scores)
         kinds = {name.partition("-")[0].partition(".")[0]: stage / name for name in inside}
         own = (SPEC, PLAN, DRIVER, FAILURES, *TABLES, MEASURED, JOURNAL)
         return kinds | {f"study's {name}": folder / name for name in own}
@@ -314,5 +314,5 @@ def test_every_stored_file_follows_the_umask(umask: int, exclusive: Finished, tm
     finally:
         os.umask(before)
     files = [path for path in store.root.rglob("*") if path.is_file()]
-    assert {path.name for path in files} >= {WEIGHTS, SEAL, RECORD}
+    assert {path.name for path in files} >= {WEIGHTS, MANIFEST, RECORD}
     assert {oct(path.stat().st_mode & 0o777) for path in files} == {oct(0o666 & ~umask)}

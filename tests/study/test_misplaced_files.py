@@ -23,7 +23,7 @@ from study.analysis.derived_cache import study_table
 from study.cli.main import main
 from study.store.atomic import AlteredFileError, write_signed, write_table
 from study.store.documents import read_driver, read_plan
-from study.store.paths import COMPARISONS, DRIVER, FAILURES, FILES, PLAN, RESULTS, SEAL, SPEC, TESTS
+from study.store.paths import COMPARISONS, DRIVER, FAILURES, FILES, MANIFEST, PLAN, RESULTS, SPEC, TESTS
 from study.store.store import Store, score_files
 from tests.support.finished import Finished, perform_all
 from tests.support.tiny import planned
@@ -207,10 +207,10 @@ def test_swapped_stages_are_trained_again(place: Place) -> None:
     swap(place.stage(), place.stage(OTHER))
     status, _, err = place.command("compare", NAME, OTHER)
     assert status == 2
-    assert "its seal is missing, damaged or of another stage" in err
+    assert "its manifest is missing, damaged or of another stage" in err
     status, out, _ = place.run()
     assert status == 0
-    assert f"stage {place.stage().name}: its seal is missing, damaged or of another stage; it was set aside" in out
+    assert f"stage {place.stage().name}: its manifest is missing, damaged or of another stage; it was set aside" in out
     assert place.tables() == before
 
 
@@ -234,10 +234,10 @@ def test_a_table_without_the_columns_is_refused(place: Place) -> None:
         study_table(place.store.study(NAME), RESULTS, ["more"])
 
 
-@pytest.mark.parametrize("name", [PLAN, DRIVER, SEAL])
+@pytest.mark.parametrize("name", [PLAN, DRIVER, MANIFEST])
 def test_signed_values_of_another_form_are_refused(name: str, place: Place) -> None:
     sound = place.readers()
-    file = place.stage() / SEAL if name == SEAL else place.store.study(NAME) / name
+    file = place.stage() / MANIFEST if name == MANIFEST else place.store.study(NAME) / name
     write_signed(file, {"format": 2, "content": []})
     assert refused_or_same(place.readers(), sound)
 

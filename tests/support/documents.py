@@ -74,5 +74,5 @@ def by_stage(plan: Plan) -> dict[str, frozenset[str]]:
     """Return the digests of each stage of the file."""
     found: dict[str, set[str]] = {}
     for digest, node in plan.nodes.items():
-        found.setdefault(node.recipe.step.stage, set()).add(digest)
+        found.setdefault(node.step.stage, set()).add(digest)
     return {stage: frozenset(digests) for stage, digests in found.items()}

@@ -19,7 +19,7 @@ def publish_record(store: Store, plan: Plan, digest: str, **told: object) -> Non
         "settings": step.settings.model_dump(mode="json", by_alias=True),
         "image": step.image.model_dump(mode="json"),
         "link": step.link.model_dump(mode="json"),
-        "data": {"train": len(plan.views[node.draw.data].stage_rows(node.draw).train)},
+        "data": {"train": len(plan.views[node.selection.data].stage_rows(node.selection).train)},
         "updates": 1,
         "parameters": 250,
         "seconds": 1.0,

@@ -221,7 +221,7 @@ def single_image_problems(plan: Plan) -> Iterator[Problem]:
     """Yield stages that have one training image and a network that needs batches of two."""
     for node in (*plan.nodes.values(), *plan.candidates.values(), *plan.graph.after_search.values()):
         step = node.step
-        images = len(plan.views[node.draw.data].stage_rows(node.draw).train)
+        images = len(plan.views[node.selection.data].stage_rows(node.selection).train)
         if images == 1 and step.settings.balance is None and not learns_from_one_image(step):
             message = f"trains on 1 image under {_normalises(step)}; allowed: 2 training images or more"
             remedy = "add images, label more of them, or let fewer validate"

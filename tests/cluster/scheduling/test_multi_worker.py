@@ -14,11 +14,10 @@ import torch.distributed as dist
 
 from cluster.connect import Capacity
 from cluster.nodes import ALL_NODES
-from cluster.protocol import QueuedStage, Report, StageOutcome, StageResources
+from cluster.protocol import Listener, QueuedStage, Report, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
 from cluster.scheduling.multi_worker import run_on_workers
 from cluster.scheduling.stage_queue import StageQueue
-from tests.support.listening import StoreUnavailable
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
 WORKERS = 2
@@ -59,7 +58,7 @@ class Work:
 
 
 @dataclass(eq=False)
-class Log(StoreUnavailable):
+class Log(Listener):
     scores: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
     outcomes: dict[str, StageOutcome] = field(default_factory=dict)
 

@@ -9,9 +9,8 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from cluster.connect import Capacity, connected
-from cluster.protocol import QueuedStage, Report, StageOutcome, StageResources
+from cluster.protocol import Listener, QueuedStage, Report, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
-from tests.support.listening import StoreUnavailable
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 SECONDS = 1.0
@@ -50,7 +49,7 @@ def begun(capacity: Capacity, tmp_path_factory: pytest.TempPathFactory) -> dict[
         *(QueuedStage(id=name, needs=halves) for name in wholes),
     ]
     queue = execute(
-        items, Stay(folder), StoreUnavailable(), capacity=capacity, resources=StageResources(gpus=1.0),
+        items, Stay(folder), Listener(), capacity=capacity, resources=StageResources(gpus=1.0),
         gpus=lambda name: 0.5 if name in halves else 1.0,
     )  # fmt: skip
     assert len(queue.done) == len(items)

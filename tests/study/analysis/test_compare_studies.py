@@ -13,7 +13,7 @@ from study.analysis.compare_studies import compare_two_studies, differences, rea
 from study.cli.main import app
 from study.errors import ConfigError
 from study.store.atomic import write_signed
-from study.store.paths import SEAL
+from study.store.paths import MANIFEST
 from study.store.store import Store, score_files
 from tests.results.tables.test_layout import record
 
@@ -31,7 +31,7 @@ def finished(storage: Path, name: str, folds: Sequence[Sequence[str]], key: str 
         store.stage(digest).mkdir(parents=True)
         places = [{"image": image, "split": "test"} for image in images] + [{"image": "v", "split": "validation"}]
         pq.write_table(pa.Table.from_pylist(places, schema.images()), store.stage(digest) / score_files(key)[0])
-        write_signed(store.stage(digest) / SEAL, {"updates": 1, "seconds": 1.0, "files": {}})
+        write_signed(store.stage(digest) / MANIFEST, {"updates": 1, "seconds": 1.0, "files": {}})
         rows.append({"fold": fold, "seed": 0, "digest": digest, "scoring": key})
     pq.write_table(pa.Table.from_pylist(rows, schema.results()), store.study(name) / "results.parquet")
     cell = record("none", 0.5, mean=0.5 if name == "s" else 0.55, study=name)

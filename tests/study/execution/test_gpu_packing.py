@@ -13,7 +13,6 @@ from study.monitoring.gpu_memory import gpu_share
 from study.planning.graph import Plan
 from study.store.store import RECORD, Store
 from tests.support.documents import base, by_stage, planned
-from tests.support.listening import StoreUnavailable
 from tests.support.records import publish_record
 
 GIB = 2**30
@@ -33,7 +32,7 @@ def whole(gpus: float = 1.0) -> Slots:
 
 
 def packing(plan: Plan, store: Store, gpus: float = 1.0) -> Packing:
-    return Packing(StoreUnavailable(), plan, store, slots=whole(gpus))
+    return Packing(plan, store, slots=whole(gpus))
 
 
 def finish(shares: Packing, plan: Plan, store: Store, name: str, peak: float) -> None:
@@ -114,7 +113,7 @@ def test_a_damaged_record_tells_nothing(plan: Plan, tmp_path: Path) -> None:
 
 def test_gpus_of_a_node_that_is_left_out_count_no_more(plan: Plan, tmp_path: Path) -> None:
     slots, name = whole(), sorted(by_stage(plan)["segment"])[0]
-    shares = Packing(StoreUnavailable(), plan, Store(tmp_path), slots=slots)
+    shares = Packing(plan, Store(tmp_path), slots=slots)
     shares.take(name)
     shares.ended(name, StageOutcome(status="rejected", nodes=("blind",)), again=True)
     assert slots.excluded == {"blind"}

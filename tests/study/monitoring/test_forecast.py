@@ -139,7 +139,7 @@ def test_how_many_records_are_read_is_bounded(store: Store, tmp_path: Path, monk
 def test_what_stays_of_the_disk_is_what_the_file_keeps(store: Store, tmp_path: Path, keep: str, weights: int) -> None:
     plan = study(tmp_path, {"keep.weights": keep})
     done = finish_one(plan, store)
-    others = sum(file["bytes"] for file in store.seal(done)["files"].values()) - WEIGHTS_BYTES
+    others = sum(file["bytes"] for file in store.manifest(done)["files"].values()) - WEIGHTS_BYTES
     storage = told(plan, store, tmp_path)["storage"]
     assert storage["kept"] == 7 * others + weights * WEIGHTS_BYTES
     assert storage["most"] == 7 * (others + WEIGHTS_BYTES) + 2 * CHECKPOINT_COPIES * WEIGHTS_BYTES

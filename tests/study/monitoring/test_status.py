@@ -9,7 +9,7 @@ from cluster.signals import Stopped
 from study.monitoring.heartbeat import heartbeat
 from study.monitoring.status import HEARTBEAT_TIMEOUT_SECONDS, status, status_text
 from study.store.paths import DRIVER, FAILURES, PLAN
-from study.store.store import SEAL
+from study.store.store import MANIFEST
 
 STAGES = {"a" * 32: "classify", "b" * 32: "segment", "c" * 32: "segment"}
 
@@ -25,7 +25,7 @@ def storage(tmp_path: Path) -> Path:
 def finish(storage: Path, *digests: str) -> None:
     for digest in digests:
         (storage / "stages" / digest).mkdir(parents=True)
-        (storage / "stages" / digest / SEAL).touch()
+        (storage / "stages" / digest / MANIFEST).touch()
 
 
 def beat(storage: Path, state: str, *, ago: float = 0.0, running: int = 0) -> None:

@@ -93,7 +93,7 @@ def test_event_file_has_every_epoch_and_the_final_scores(ran: tuple[Plan, Store,
 def test_run_of_a_stage_is_named_after_its_arm_fold_and_seed(ran: tuple[Plan, Store, str, str]) -> None:
     _, store, _, done = ran
     folders = [path.name for path in (store.study("tiny") / TENSORBOARD).iterdir()]
-    fold = ran[0].nodes[done].draw.fold
+    fold = ran[0].nodes[done].selection.fold
     assert f"segment-unet-tu-lcnet_050-random-none-labelled-1-fold-{fold}-seed-0-{done[:8]}" in folders
     assert len(folders) == 2
 

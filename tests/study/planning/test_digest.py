@@ -10,12 +10,12 @@ import pytest
 from safetensors.numpy import save_file
 from segmentation_models_pytorch.encoders import get_encoder
 
-import study.planning.recipe
+import study.planning.stage_identity
 from models.versions import VERSIONS as MODELS
 from study.config.stages import SegmentationStage
 from study.planning.digest import combined, digest
 from study.planning.graph import Plan
-from study.planning.recipe import stage_identity
+from study.planning.stage_identity import stage_identity
 from tests.support.documents import Document, base, by_stage, planned
 from tests.support.folder import write_folder
 from tests.support.pictures import picture, save
@@ -130,7 +130,7 @@ def test_a_new_version_of_a_models_component_changes_every_stage(
 
 def test_a_new_version_of_the_loop_changes_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = planned(base(), tmp_path)
-    monkeypatch.setattr(study.planning.recipe, "LOOP_VERSION", study.planning.recipe.LOOP_VERSION + 1)
+    monkeypatch.setattr(study.planning.stage_identity, "LOOP_VERSION", study.planning.stage_identity.LOOP_VERSION + 1)
     assert before.nodes.keys().isdisjoint(planned(base(), tmp_path).nodes)
 
 
@@ -282,8 +282,8 @@ def test_settings_of_evaluation_change_the_key_of_every_scoring(changes: Documen
 
 def test_a_threshold_leaves_what_was_examined_the_same(tmp_path: Path) -> None:
     before, after = planned(base(), tmp_path), planned(base(EVALUATION["threshold"]), tmp_path)
-    examined = [{one.scoring.examined for one in plan.replicates} for plan in (before, after)]
-    assert examined[0] == examined[1]
+    evaluation = [{one.scoring.evaluation for one in plan.replicates} for plan in (before, after)]
+    assert evaluation[0] == evaluation[1]
 
 
 def test_numbers_that_are_no_numbers_have_no_name() -> None:

@@ -73,9 +73,9 @@ def test_the_two_step_papers_grid_has_1674_naive_and_810_unique_stages(
 
 def test_its_first_pretraining_set_is_trained_on_12_times_instead_of_540(paper: Plan) -> None:
     chains = [digest for one in paper.replicates for digest in one.chain]
-    trained = [paper.nodes[digest].draw.data for digest in chains]
+    trained = [paper.nodes[digest].selection.data for digest in chains]
     assert Counter(trained)["chexpert"] == 540
-    assert sum(node.draw.data == "chexpert" for node in paper.nodes.values()) == 12
+    assert sum(node.selection.data == "chexpert" for node in paper.nodes.values()) == 12
 
 
 def test_its_replicates_share_their_test_images_and_not_what_validates(paper: Plan) -> None:
@@ -163,13 +163,13 @@ def test_a_factor_that_changes_nothing_in_an_arm_makes_no_new_stage(tmp_path: Pa
 
 def test_image_epochs_count_epochs_over_training_images_and_steps_in_batches(tmp_path: Path) -> None:
     plan = planned(base({"stages.classify.epochs": 3}), tmp_path)
-    (node,) = (node for node in plan.nodes.values() if node.recipe.step.stage == "classify")
-    assert image_epochs(plan, node) == 3 * len(plan.views["clinic"].stage_rows(node.draw).train)
+    (node,) = (node for node in plan.nodes.values() if node.step.stage == "classify")
+    assert image_epochs(plan, node) == 3 * len(plan.views["clinic"].stage_rows(node.selection).train)
     plan = planned(
         base({"stages.classify.steps": 5, "stages.classify.batch_size": 4}, without=("stages.classify.epochs",)),
         tmp_path,
     )
-    (node,) = (node for node in plan.nodes.values() if node.recipe.step.stage == "classify")
+    (node,) = (node for node in plan.nodes.values() if node.step.stage == "classify")
     assert image_epochs(plan, node) == 20
 
 
@@ -177,7 +177,7 @@ def test_every_arm_is_scored_at_one_size_on_the_same_cases(tmp_path: Path) -> No
     document = compare(**{"segment.image.size": [32, 64]})
     plan = planned(document, tmp_path)
     assert {one.scoring.size for one in plan.replicates} == {64}
-    cases = {(one.fold, one.scoring.examined) for one in plan.replicates}
+    cases = {(one.fold, one.scoring.evaluation) for one in plan.replicates}
     assert len(cases) == 2
 
 

@@ -34,7 +34,7 @@ def publish(plan: Plan, store: Store, digest: str) -> None:
 
 
 def stages(plan: Plan, name: str) -> list[str]:
-    return [digest for digest, node in plan.nodes.items() if node.recipe.step.stage == name]
+    return [digest for digest, node in plan.nodes.items() if node.step.stage == name]
 
 
 def test_in_an_empty_store_everything_is_left_parents_first(plan: Plan, store: Store) -> None:

@@ -143,8 +143,8 @@ def test_images_patients_and_splits_are_counted(page: Page, plan: Plan) -> None:
 
 def test_shared_stages_are_counted_once_and_what_sharing_saved_is_told(page: Page, plan: Plan, trained: Path) -> None:
     store = Store(trained)
-    spent = sum(store.seal(digest)["seconds"] for digest in plan.nodes)
-    naive = sum(store.seal(digest)["seconds"] for one in plan.replicates for digest in one.chain)
+    spent = sum(store.manifest(digest)["seconds"] for digest in plan.nodes)
+    naive = sum(store.manifest(digest)["seconds"] for one in plan.replicates for digest in one.chain)
     said = page.text("cost")
     assert said.count("classify its initial weights classification on clinic 1 1 4") == 1
     assert f"sharing saved {naive - spent:.0f} s ({1 - spent / naive:.0%})" in said

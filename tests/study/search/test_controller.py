@@ -25,7 +25,7 @@ from datasets.splits.assignment import reserved
 from study.errors import ConfigError
 from study.monitoring.plan_summary import summary, summary_text
 from study.search.arm_search import ArmSearches
-from study.search.controller import Driver
+from study.search.controller import SearchController
 from study.search.journal import journal_file
 from study.search.load import load_study
 from study.search.table import search_rows, search_table
@@ -102,7 +102,9 @@ def test_candidates_read_the_reserve_alone_and_share_what_is_before_it(ran: tupl
     plan = ran[0].plan
     view = plan.views[plan.target]
     own = reserved(view.index, view.settings, "masks", 0.4)
-    readings = [view.stage_rows(node.draw) for node in plan.candidates.values() if node.draw.data == plan.target]
+    readings = [
+        view.stage_rows(node.selection) for node in plan.candidates.values() if node.selection.data == plan.target
+    ]
     read = {row for reading in readings for row in (*reading.train, *reading.validation, *reading.unlabelled)}
     assert {view.index.patients[row] for row in read} == own
     classifiers = {name for name, node in plan.candidates.items() if node.step.stage == "classify"}
@@ -293,7 +295,7 @@ def test_a_nested_search_looks_at_no_test_case_of_its_fold(cache: Path, tmp_path
     for one, replicate in zip(searches.all, searches.plan.replicates, strict=True):
         test = set(view.split(fold=replicate.fold, seed=0, labelled=1.0).test)
         for trial in one.trials.all:
-            reading = view.stage_rows(searches.plan.node(trial.user_attrs["digest"]).draw)
+            reading = view.stage_rows(searches.plan.node(trial.user_attrs["digest"]).selection)
             assert test.isdisjoint((*reading.train, *reading.validation))
         best = searches.best(one, 0)
         assert best is not None
@@ -364,7 +366,7 @@ def test_what_is_compared_is_looked_for_again_only_when_something_ended(
     _, storage = ran
     looks: list[str] = []
     searches = searches_of(searched(), storage, cache)
-    driver = Driver(
+    driver = SearchController(
         searches, Store(storage), items=lambda *_: ([], set()), compared=lambda: looks.append("once") or (),
         say=lambda _: None,
     )  # fmt: skip

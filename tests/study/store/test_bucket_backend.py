@@ -17,7 +17,7 @@ from study.store import bucket_backend
 from study.store.bucket_backend import create_mirror
 from study.store.damage import DamagedStageError
 from study.store.object_store import Entry, Remote, StoreUnavailable
-from study.store.paths import SEAL, WEIGHTS
+from study.store.paths import MANIFEST, WEIGHTS
 from study.store.store import Store
 from tests.support.object_store import ObjectStore
 
@@ -133,7 +133,7 @@ def test_seal_is_stored_last(place: Place, here: Store, monkeypatch: pytest.Monk
     publish(here)
 
     assert set(sent[:-1]) == {WEIGHTS, "history.parquet", "stage.yaml"}
-    assert sent[-1] == SEAL
+    assert sent[-1] == MANIFEST
 
 
 def test_second_publisher_loses_and_changes_nothing(place: Place, here: Store, there: Store) -> None:
@@ -151,7 +151,7 @@ def test_altered_object_is_noticed_though_its_size_is_the_same(
 ) -> None:
     publish(here)
     there.weights(DIGEST)
-    sealed = place.keys[f"stages/{DIGEST}/{SEAL}"]
+    sealed = place.keys[f"stages/{DIGEST}/{MANIFEST}"]
     time.sleep(max(0.0, sealed / 1e9 + 1.1 - time.time()))  # the store tells whole seconds only
     place.alter(name)
 
@@ -192,7 +192,7 @@ def test_file_damaged_in_the_mirror_is_fetched_again(here: Store, there: Store) 
 def test_damaged_stage_set_aside_can_be_published_again(place: Place, here: Store, there: Store) -> None:
     publish(here)
     place.alter(WEIGHTS)
-    there.set_aside(DamagedStageError(DIGEST, "its seal is missing"))
+    there.set_aside(DamagedStageError(DIGEST, "its manifest is missing"))
 
     assert here.finished() == frozenset()
     assert publish(here, 2.0)
@@ -295,7 +295,7 @@ def test_no_name_leads_out_of_the_storage(here: Store, name: str) -> None:
 
 def test_names_in_a_forged_seal_lead_nowhere(place: Place, here: Store, tmp_path: Path) -> None:
     forged = b'{"updates": 1, "seconds": 1, "files": {"../../../evil": {"bytes": 4, "mtime_ns": 0, "blake2b": "x"}}}'
-    place.server.write(f"{place.prefix}/stages/{DIGEST}/{SEAL}", forged)
+    place.server.write(f"{place.prefix}/stages/{DIGEST}/{MANIFEST}", forged)
     place.server.write(f"{place.prefix}/evil", b"evil")
 
     with pytest.raises(DamagedStageError, match="is missing"):

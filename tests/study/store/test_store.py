@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from study.store.atomic import read_json, write_json, write_table
 from study.store.damage import DamagedStageError
-from study.store.paths import SEAL, WEIGHTS
+from study.store.paths import MANIFEST, WEIGHTS
 from study.store.store import Store, write_scores
 
 DIGEST = "0123456789abcdef0123456789abcdef"
@@ -41,9 +41,9 @@ def published(store: Store) -> Path:
 def test_published_stage_has_its_files_and_record(store: Store) -> None:
     folder = published(store)
 
-    assert {path.name for path in folder.iterdir()} == {WEIGHTS, "history.parquet", "stage.yaml", SEAL}
+    assert {path.name for path in folder.iterdir()} == {WEIGHTS, "history.parquet", "stage.yaml", MANIFEST}
     assert store.record(DIGEST) == RECORD
-    assert store.seal(DIGEST)["updates"] == 7
+    assert store.manifest(DIGEST)["updates"] == 7
     assert store.finished() == {DIGEST}
 
 
@@ -147,12 +147,12 @@ def test_damaged_history_is_noticed(store: Store) -> None:
 
 @pytest.mark.parametrize("content", [None, "{", ""], ids=["missing", "torn", "empty"])
 def test_broken_seal_is_damage(store: Store, content: str | None) -> None:
-    path = published(store) / SEAL
+    path = published(store) / MANIFEST
     path.unlink()
     if content is not None:
         path.write_text(content)
 
-    with pytest.raises(DamagedStageError, match="its seal is missing"):
+    with pytest.raises(DamagedStageError, match="its manifest is missing"):
         store.verify(DIGEST)
 
 
@@ -164,7 +164,7 @@ def test_touched_but_equal_file_is_sound(store: Store) -> None:
 
 def test_damaged_stage_set_aside_can_be_published_again(store: Store) -> None:
     truncate(published(store) / WEIGHTS)
-    store.set_aside(DamagedStageError(DIGEST, "its seal is missing"))
+    store.set_aside(DamagedStageError(DIGEST, "its manifest is missing"))
 
     assert store.finished() == frozenset()
     assert store.publish(DIGEST, draft(store, attempt="two"), RECORD)
@@ -174,8 +174,8 @@ def test_damaged_stage_set_aside_can_be_published_again(store: Store) -> None:
 
 def test_setting_aside_what_another_process_set_aside_is_no_error(store: Store) -> None:
     published(store)
-    store.set_aside(DamagedStageError(DIGEST, "its seal is missing"))
-    store.set_aside(DamagedStageError(DIGEST, "its seal is missing"))
+    store.set_aside(DamagedStageError(DIGEST, "its manifest is missing"))
+    store.set_aside(DamagedStageError(DIGEST, "its manifest is missing"))
 
     assert len(list((store.root / "damaged").iterdir())) == 1
 
@@ -195,7 +195,7 @@ def test_dropping_that_was_cut_off_is_finished_by_the_next(store: Store) -> None
     folder = published(store)
     content = (folder / WEIGHTS).read_bytes()
     store.drop_weights([DIGEST])
-    (folder / WEIGHTS).write_bytes(content)  # as when killed between seal and removal
+    (folder / WEIGHTS).write_bytes(content)  # as when killed between manifest and removal
 
     store.drop_weights([DIGEST])
     assert not store.has_weights(DIGEST)
@@ -289,6 +289,6 @@ def test_writable_storage_is_left_as_it_was(store: Store) -> None:
 
 
 def test_damage_is_told_across_processes() -> None:
-    told = pickle.loads(pickle.dumps(DamagedStageError("abc", "its seal is missing")))
-    assert (told.digest, told.name, told.short) == ("abc", SEAL, "stage abc: its seal is missing")
+    told = pickle.loads(pickle.dumps(DamagedStageError("abc", "its manifest is missing")))
+    assert (told.digest, told.name, told.short) == ("abc", MANIFEST, "stage abc: its manifest is missing")
     assert "study run FILE" in str(told)

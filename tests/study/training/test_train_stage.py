@@ -222,8 +222,8 @@ def test_scores_have_one_row_an_image_class_and_split(finished: Store, plan: Pla
     ids = setup.view.index.ids
 
     assert split.validation
-    expected = {(ids[row], name, "test") for row in split.test for name in job.node.recipe.names}
-    expected |= {(ids[row], name, "validation") for row in split.validation for name in job.node.recipe.names}
+    expected = {(ids[row], name, "test") for row in split.test for name in job.node.identity.names}
+    expected |= {(ids[row], name, "validation") for row in split.validation for name in job.node.identity.names}
     assert len(places) == len(set(places))
     assert set(places) == expected
 
@@ -240,7 +240,7 @@ def test_counts_agree_with_numpy(finished: Store, plan: Plan, cache: Path) -> No
         pixels = setup.arrays.images[place].astype(np.float32).transpose(2, 0, 1) / np.float32(255)
         with torch.no_grad():
             logits = setup.network(torch.from_numpy(pixels[None])).numpy()[0].astype(np.float64)
-        channel = job.node.recipe.names.index(row["class"])
+        channel = job.node.identity.names.index(row["class"])
         predicted = 1 / (1 + np.exp(-logits[channel])) >= 0.5
         real = masks[place][channel].astype(bool)
         counted = [
@@ -368,7 +368,7 @@ def test_data_that_changed_after_planning_is_refused(cache: Path, tmp_path: Path
     plan = planned(tiny(SMALL | changes), cache)
     job = chain(plan, "none")[0]
     view = plan.views["hospital"]
-    read = view.index.ids[view.stage_rows(job.node.draw).train[0]]
+    read = view.index.ids[view.stage_rows(job.node.selection).train[0]]
     Image.fromarray(np.full((40, 40), 7, dtype=np.uint8)).save(root / "images" / f"{read}.png")
 
     with pytest.raises(DataChanged, match="run the study again"):

@@ -98,7 +98,7 @@ def test_excluded_images_are_not_read(clinic: Path, hospital: Path, tmp_path: Pa
     plant(clinic, hospital)
     plan = planned(study(clinic, hospital, "exclude"), tmp_path / "cache")
     view = plan.views["clinic"]
-    readings = [view.stage_rows(node.draw) for node in plan.nodes.values() if node.draw.data == "clinic"]
+    readings = [view.stage_rows(node.selection) for node in plan.nodes.values() if node.selection.data == "clinic"]
     read_ids = {view.index.ids[row] for reading in readings for row in (*reading.train, *reading.validation)}
     assert read_ids == set(CLEAN)
     assert summary(plan, Store(tmp_path), tmp_path)["excluded"] == [{"data": "clinic", "images": ["copied", "encoded"]}]
