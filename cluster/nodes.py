@@ -23,7 +23,7 @@ class Node:
     @property
     def text(self) -> str:
         """Return the message that the node is excluded, with the reason."""
-        return f"node {self.name} is left out: it {self.fault}"
+        return f"node {self.name} is excluded: it {self.fault}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ def _fault(check: Check) -> str:
     try:
         return check()
     except Exception as error:  # noqa: BLE001 - a check that raises excludes the node, it does not fail the stage
-        return f"cannot be asked: {type(error).__name__}: {error}"
+        return f"cannot be checked: {type(error).__name__}: {error}"
 
 
 class NodesRejected(RuntimeError):  # noqa: N818 - an expected state
@@ -127,4 +127,4 @@ def _check_result(result: "ray.ObjectRef[str]", seconds: float) -> str:
     except GetTimeoutError:
         return f"did not answer in {seconds:g} seconds"
     except RayError as error:
-        return f"cannot be asked: {(str(error).strip() or type(error).__name__).splitlines()[-1]}"
+        return f"cannot be checked: {(str(error).strip() or type(error).__name__).splitlines()[-1]}"

@@ -121,7 +121,7 @@ def on_stop(hook: Callable[[str], None]) -> Iterator[None]:
 
 def stop_message(number: int) -> str:
     """Return the message that a command prints when a signal ended it."""
-    return f"{_status_word(number)}; what is finished is kept, the same command goes on from there"
+    return f"{_status_word(number)}; finished stages are kept, the same command resumes"
 
 
 def _status_word(number: int) -> str:

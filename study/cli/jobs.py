@@ -37,11 +37,9 @@ def submit(
     file: File,
     address: HeadAddress,
     storage: Annotated[
-        str | None, typer.Option(metavar="PATH|URI", help="Where stages and results live; every node must reach it.")
+        str | None, typer.Option(metavar="PATH|URI", help="Storage of stages and results that all nodes can reach.")
     ] = None,
-    image: Annotated[
-        str | None, typer.Option(help="A container image with the platform; the job's processes run in it.")
-    ] = None,
+    image: Annotated[str | None, typer.Option(help="Container image with the platform in which the job runs.")] = None,
     overrides: Overrides = None,
 ) -> None:
     """Run a study as a job of a cluster, and return at once; submitting again resumes it.
@@ -99,7 +97,7 @@ def stop(name: StudyName, address: HeadAddress) -> None:
 
     with _cluster_errors(name):
         job = Jobs(address).stop(name)
-    say(f"{job.id} is {job.status.lower()}; what is finished is kept, study submit resumes it")
+    say(f"{job.id} is {job.status.lower()}; finished stages are kept, study submit resumes it")
 
 
 def show_job(name: str, address: str, *, as_json: bool) -> None:

@@ -46,7 +46,7 @@ app = typer.Typer(
 PATH_ERRORS = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST}
 """Error numbers caused by the given path rather than by the state of the storage."""
 
-data = typer.Typer(help="Look at data before a study reads them.", no_args_is_help=True)
+data = typer.Typer(help="Inspect data before a study reads them.", no_args_is_help=True)
 app.add_typer(data, name="data")
 for command in (table, compare, report, predict, export, submit, logs, stop):
     app.command()(command)
@@ -54,7 +54,7 @@ for command in (table, compare, report, predict, export, submit, logs, stop):
 
 @app.command()
 def catalog() -> None:
-    """List the study files that come with the platform."""
+    """List the example studies of the catalog."""
     for template in _templates():
         first_line = template.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         say(f"{template.name.removesuffix('.yaml'):24} {first_line}")
@@ -65,7 +65,7 @@ def init(
     template: Annotated[str, typer.Argument(metavar="TEMPLATE", help="A name that `study catalog` lists.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: TEMPLATE.yaml.")] = None,
 ) -> None:
-    """Copy a study file of the catalog, to be edited."""
+    """Copy an example study of the catalog for editing."""
     templates = {file.name.removesuffix(".yaml"): file for file in _templates()}
     path = output or Path(f"{template}.yaml")
     if template not in templates:
@@ -96,7 +96,7 @@ def plan(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a study file completely and show what running it would train."""
+    """Check a study file and show its stages, their cost and the differences it can detect."""
     from study.monitoring.plan_summary import summary, summary_text
     from study.search.load import load_study
     from study.store.store import Store
@@ -154,11 +154,13 @@ def status(
 def check_data(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A published layout, such as folder or chexpert.")],
     root: Annotated[Path | None, typer.Argument(metavar="ROOT", help="The folder of the data set.")] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another key.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the source; may be repeated.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: SOURCE-contact.png.")] = None,
     cache: Cache = None,
 ) -> None:
-    """Show the contents and the problems of a data set, and draw a sheet of its images and masks."""
+    """Show the contents and problems of a data set, and write a contact sheet of images and masks."""
     from study.diagnostics.data_check import data_check, read_settings
 
     settings = read_settings(source, root, overrides or ())
@@ -169,9 +171,9 @@ def check_data(
 @app.command()
 def gc(
     storage: Storage = DEFAULT_STORAGE,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without, it is only shown.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove the files; without it they are only listed.")] = False,
 ) -> None:
-    """Show, and with --yes remove, what no study of a storage refers to."""
+    """List the files of a storage that no study refers to; with --yes, remove them."""
     from study.diagnostics.gc import find_garbage, remove_garbage
     from study.store.store import Store
 
@@ -242,12 +244,12 @@ def main(arguments: list[str] | None = None) -> None:
         _show_usage(error)
         status = 2
     except StoreUnavailable as error:
-        message = f"{error}; allowed: a storage that answers; what is finished is kept, run the same command later"
+        message = f"{error}; allowed: a storage that answers; finished stages are kept, run the same command later"
         say(" ".join(message.split()), error=True)
         status = 1
     except MemoryError:
         remedy = "allowed: a machine with memory and address space (`ulimit -v`) to spare; free some"
-        say(f"out of memory; {remedy}; what is finished is kept", error=True)
+        say(f"out of memory; {remedy}; finished stages are kept", error=True)
         status = 1
     except OSError as error:
         if error.errno in PATH_ERRORS:
@@ -255,7 +257,7 @@ def main(arguments: list[str] | None = None) -> None:
             say(printable(message), error=True)
             status = 2
         elif is_transient(error) or error.errno == errno.EFBIG:
-            message = f"{error}; allowed: a place with room that can be written; what is finished is kept, run the "
+            message = f"{error}; allowed: a place with room that can be written; finished stages are kept, run the "
             say(printable(f"{message}same command once there is"), error=True)
             status = 1
         else:

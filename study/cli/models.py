@@ -13,15 +13,13 @@ StudyOrDigest = Annotated[
     str,
     typer.Argument(
         metavar="NAME|DIGEST",
-        help="A study, of which the arm with the best mean IoU on test images is taken, or a stage's digest.",
+        help="A study, whose arm with the best test mean IoU is used, or the digest of a stage.",
         show_default=False,
     ),
 ]
 ArmOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--arm", metavar="FACTOR=VALUE", help="Only arms with this value, as tables show it; may be repeated."
-    ),
+    typer.Option("--arm", metavar="FACTOR=VALUE", help="Only arms with this value of a factor; may be repeated."),
 ]
 Fold = Annotated[int | None, typer.Option(min=0, help="Only networks of this fold (default: all).")]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Only networks of this seed (default: all).")]
@@ -30,14 +28,15 @@ SeedOption = Annotated[int | None, typer.Option(min=0, help="Only networks of th
 def predict(  # noqa: PLR0917 - options are given by name
     name: StudyOrDigest,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, TIFF or DICOM files, or folders of them.")
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM files, or folders of them."),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write to.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the predicted masks.")],
     arm: ArmOption = None,
     fold: Fold = None,
     seed: SeedOption = None,
     threshold: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Default: the one the study scores with.")
+        float | None, typer.Option(min=0.0, max=1.0, help="Threshold of probabilities (default: that of the study).")
     ] = None,
     size: Annotated[
         int | None,
@@ -65,15 +64,17 @@ def predict(  # noqa: PLR0917 - options are given by name
             "stated then.",
         ),
     ] = False,
-    overlay: Annotated[bool, typer.Option("--overlay", help="Also draw outlines over each image.")] = False,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Also write each image with the outlines of its masks.")
+    ] = False,
     probabilities: Annotated[
         str | None,
-        typer.Option(metavar="float16|float32", help="Also write probabilities as npz, with the names of channels."),
+        typer.Option(metavar="float16|float32", help="Also write probabilities as npz, with channel names."),
     ] = None,
     cache: Cache = None,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Write masks of images, by the mean probability of an arm's networks over its folds and seeds.
+    """Predict masks by the mean probability of an arm's networks over folds and seeds.
 
     An image of the study's own data is predicted out of fold, by the networks that neither trained nor validated on
     it, and the Dice of its mask is stated, as scored and at the image's own size. Without such networks its mask is
@@ -101,18 +102,20 @@ def predict(  # noqa: PLR0917 - options are given by name
 
 def export(  # noqa: PLR0917 - options are given by name
     name: StudyOrDigest,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE|FOLDER", help="Where to write.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE|FOLDER", help="File or folder to write.")],
     images: Annotated[
         list[Path] | None, typer.Option("--images", help="Files or folders to check ONNX on (default: the study's).")
     ] = None,
-    ensemble: Annotated[bool, typer.Option("--ensemble", help="ONNX of all networks of the cell, averaged.")] = False,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Export the average of all networks of the cell (ONNX).")
+    ] = False,
     arm: ArmOption = None,
     fold: Fold = None,
     seed: SeedOption = None,
     cache: Cache = None,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Write a network for other programs: .onnx, .safetensors, or a folder for segmentation-models-pytorch.
+    """Export a network for other programs: .onnx, .safetensors, or a folder for segmentation-models-pytorch.
 
     Of several networks of a cell it is the one with the best validation score. ONNX takes images of 0 to 1 at the
     training size and returns probabilities; it is checked against torch on real images. A folder holds a model card.

@@ -22,13 +22,13 @@ Storage = Annotated[
     Path,
     typer.Option(
         parser=str, callback=_folder, metavar="PATH|URI",
-        help="Where stages and results live: a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX.",
+        help="Storage of stages and results: a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX.",
     ),
 ]  # fmt: skip
 # Eager, because the storage option needs it if the storage is a URI.
 Cache = Annotated[
     Path | None,
-    typer.Option(is_eager=True, help="Prepared images of this machine (default: a per-user folder)."),
+    typer.Option(is_eager=True, help="Cache of prepared images (default: a folder of the user)."),
 ]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a value of the file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]

@@ -47,7 +47,7 @@ def table(  # noqa: PLR0917 - options are given by name
     split: Annotated[str, typer.Option(help="test, validation, or these with _thresholded.")] = "test",
     rows: Annotated[str | None, typer.Option(help="Factors, separated by commas; default: those that vary.")] = None,
     columns: Annotated[str | None, typer.Option(help="Factor shown in columns.")] = None,
-    published: Annotated[bool, typer.Option("--published", help="Show what papers report beside it.")] = False,
+    published: Annotated[bool, typer.Option("--published", help="Also show the results that papers report.")] = False,
     search: Annotated[bool, typer.Option("--search", help="Show the trials of the study's search instead.")] = False,
     format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.md,
     storage: Storage = DEFAULT_STORAGE,
@@ -88,8 +88,8 @@ def table(  # noqa: PLR0917 - options are given by name
 
 def compare(  # noqa: PLR0917 - options are given by name
     first: Annotated[str, typer.Argument(metavar="A", help="A study's name.", show_default=False)],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another's.", show_default=False)],
-    metric: Annotated[str, typer.Option(help="As of `table`.")] = "mean_iou",
+    second: Annotated[str, typer.Argument(metavar="B", help="The name of another study.", show_default=False)],
+    metric: Annotated[str, typer.Option(help="A metric, as in `study table`.")] = "mean_iou",
     class_: Annotated[str, typer.Option("--class", help="A class, macro or weighted.")] = "macro",
     aggregation: Annotated[str, typer.Option(help="dataset or case.")] = "dataset",
     split: Annotated[str, typer.Option(help="test, validation, or these with _thresholded.")] = "test",
@@ -111,14 +111,14 @@ def report(  # noqa: PLR0917 - options are given by name
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Default: report/report.html in the study's folder.")
     ] = None,
-    figures: Annotated[Path | None, typer.Option(help="A folder to also write each figure to.")] = None,
-    format_: Annotated[FigureFormat, typer.Option("--format", help="Of these figures.")] = FigureFormat.svg,
-    log: Annotated[bool, typer.Option("--log", help="Logarithmic axis of labelled images.")] = False,
-    images: Annotated[bool, typer.Option(help="Show test images of the data.")] = True,
+    figures: Annotated[Path | None, typer.Option(help="Folder to which each figure is also written.")] = None,
+    format_: Annotated[FigureFormat, typer.Option("--format", help="Format of these figures.")] = FigureFormat.svg,
+    log: Annotated[bool, typer.Option("--log", help="Use a logarithmic axis for labelled images.")] = False,
+    images: Annotated[bool, typer.Option(help="Include test images of the data.")] = True,
     storage: Storage = DEFAULT_STORAGE,
     cache: Cache = None,
 ) -> None:
-    """Write all results of a study, finished or not, to one HTML file."""
+    """Write the results of a study, finished or not, to one HTML file."""
     from study.report.page import ReportOptions, write_report
     from study.store.store import Store
 

@@ -80,7 +80,7 @@ class _Loader(yaml.SafeLoader):
             if key in seen:
                 line = key_node.start_mark.line + 1
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} stands twice; allowed: each name once; rename or remove line {line}"
+                    None, None, f"{key!r} appears twice; allowed: each name once; rename or remove line {line}"
                 )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)

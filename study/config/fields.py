@@ -21,7 +21,7 @@ def each_once(values: Sequence[object] | None) -> Sequence[object] | None:
     """Return the list unchanged. Raises `ValueError` if a value is repeated."""
     repeated = sorted({str(value) for value in values or () if list(values or ()).count(value) > 1})
     if repeated:
-        raise ValueError(f"{', '.join(repeated)} stands twice; allowed: each value once; remove the repetition")
+        raise ValueError(f"{', '.join(repeated)} appears twice; allowed: each value once; remove the repetition")
     return values
 
 

@@ -117,7 +117,7 @@ def _admission(plan: Plan, store: Store, cache: Path, display: Display) -> Admit
     If no node has CPUs yet, as on an autoscaling cluster, nodes are checked when they join.
     """
     check = node_check(plan, store, cache)
-    display.line("asking the nodes of the cluster whether they see the data and the storage")
+    display.line("checking that the nodes of the cluster can read the data and the storage")
     nodes = check_nodes(check, seconds=CHECK_SECONDS)
     rejected = [node for node in nodes if node.fault]
     for node in rejected:

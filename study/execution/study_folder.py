@@ -37,7 +37,7 @@ def write_study(plan: Plan, document: Document, store: Store, say: Say, searches
     absolute = with_absolute_places(document, plan.spec)
     write_atomic(folder / SPEC, signed_spec(yaml.safe_dump(absolute, sort_keys=False, allow_unicode=True)))
     for damage in set_damaged_aside(plan, store).values():
-        say(f"{damage}; it was set aside and is made again")
+        say(f"{damage}; it was set aside and will be recreated")
     repaired = searches.repair() if searches is not None else None
     if repaired:
         say(repaired)

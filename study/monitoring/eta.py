@@ -80,7 +80,7 @@ def left_text(seconds: float | None, *, searching: bool) -> str:
     """
     if seconds is None:
         return "unknown until this run has trained a stage"
-    return f"about {duration(seconds)}" + (" for what is known; the search brings more" if searching else "")
+    return f"about {duration(seconds)}" + (" for the planned stages; the search adds more" if searching else "")
 
 
 def scores_text(scores: Mapping[str, float | None]) -> str:

@@ -120,7 +120,9 @@ class SearchController:
                     for stage in opened.chain
                     if stage in self._failed
                 ]
-                self._report(opened, TrialState.FAIL, None, reason=next(iter(reasons), "what it starts from failed"))
+                self._report(
+                    opened, TrialState.FAIL, None, reason=next(iter(reasons), "a stage that it starts from failed")
+                )
             case _:
                 self._report(opened, TrialState.FAIL, None, reason=self._failed.get(name, outcome.detail))
 

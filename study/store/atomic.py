@@ -44,7 +44,7 @@ class AlteredFileError(ConfigError):
 
     def __init__(self, where: str, problem: str) -> None:
         self.where, self.problem = where, problem
-        message = f"{problem}; allowed: files as they were written; `study run FILE` makes it again"
+        message = f"{problem}; allowed: files as they were written; `study run FILE` recreates it"
         super().__init__([Problem(path="", message=message)], where)
 
     def __reduce__(self) -> tuple[type["AlteredFileError"], tuple[Any, ...]]:

@@ -52,6 +52,6 @@ _READABLE = "allowed: a folder of every study that you may read, for it says whi
 
 def _remedy(store: Store, name: str) -> str:
     return (
-        f"allowed: a sound plan of every study, which says what it needs; `study resume {name}` writes it again, or "
+        f"allowed: a sound plan of every study, which says what it needs; `study resume {name}` rewrites it, or "
         f"remove {store.study(name)} if the study is not wanted any more"
     )

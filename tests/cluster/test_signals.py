@@ -102,6 +102,6 @@ def test_process_that_takes_no_notice_is_ended_with_its_children(number: signal.
     busy.send_signal(number)
     _, said = busy.communicate(timeout=60)
     assert busy.returncode == 128 + number
-    assert said == f"{word}; what is finished is kept, the same command goes on from there\n"
+    assert said == f"{word}; finished stages are kept, the same command resumes\n"
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)

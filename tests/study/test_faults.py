@@ -200,7 +200,7 @@ def test_interrupted_driver_says_so_and_the_last_one_ends_well(disturbed: Distur
     assert (first, last) == (130, 0), disturbed.texts
     assert -signal.SIGKILL in killed
     assert set(killed) <= {-signal.SIGKILL, 0}
-    assert "interrupted; what is finished is kept, the same command goes on from there" in disturbed.texts[0]
+    assert "interrupted; finished stages are kept, the same command resumes" in disturbed.texts[0]
 
 
 def test_status_follows(disturbed: Disturbed) -> None:

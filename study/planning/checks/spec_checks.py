@@ -102,7 +102,7 @@ def pathway_problems(spec: StudySpec) -> Iterator[Problem]:
         else:
             targets.setdefault(last.data, name)
         if links[0].carry != "encoder":
-            message = f"is {links[0].carry}, but no stage stands before it; allowed: on later stages; remove carry"
+            message = f"is {links[0].carry}, but there is no stage before it; allowed: on later stages; remove carry"
             yield Problem(path=f"pathways.{name}[0].carry", message=message)
     if len(targets) > 1:
         ends = ", ".join(f"{pathway} on {data}" for data, pathway in targets.items())

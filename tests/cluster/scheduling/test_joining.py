@@ -144,7 +144,7 @@ def test_a_node_that_joins_and_does_not_see_what_it_has_to_is_left_out(cluster: 
     assert [outcome.detail for outcome in outcomes if outcome.status == "failed"] == ITEMS * [first]
     told = [outcome.detail for outcome in outcomes if outcome.status == "rejected" and outcome.detail]
     assert len(told) == 1
-    assert told[0].endswith("is left out: it cannot be asked: OSError: the disk is gone")
+    assert told[0].endswith("is excluded: it cannot be checked: OSError: the disk is gone")
 
 
 def test_slots_follow_the_nodes_but_for_those_left_out(cluster: Cluster, capacity: Capacity) -> None:

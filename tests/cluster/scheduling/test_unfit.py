@@ -53,4 +53,4 @@ def test_an_item_that_meets_new_blind_nodes_again_and_again_fails() -> None:
 def test_nodes_are_left_out_by_their_ids_and_told_by_their_names() -> None:
     assert AdmittedNodes(check=None).selector is None
     assert AdmittedNodes(excluded=frozenset("ba")).excluding(["c"]).selector == {"ray.io/node-id": "!in(a,b,c)"}
-    assert Node(id="x", name="10.0.0.3", fault="sees nothing").text == "node 10.0.0.3 is left out: it sees nothing"
+    assert Node(id="x", name="10.0.0.3", fault="sees nothing").text == "node 10.0.0.3 is excluded: it sees nothing"

@@ -88,13 +88,13 @@ def test_a_study_is_submitted_watched_stopped_resumed_and_ends_as_on_one_machine
     assert (running["state"], running["job"]["status"]) == ("running", "RUNNING")
 
     stopped = place.study("stop", "tiny")
-    assert stopped.stdout == "tiny-1 is stopped; what is finished is kept, study submit resumes it\n"
+    assert stopped.stdout == "tiny-1 is stopped; finished stages are kept, study submit resumes it\n"
     published = histories(place.storage)
     assert 0 < len(published) < 5
     assert place.status("tiny")["state"] == "stopped"
     stored = place.study("status", "tiny", "--storage", place.storage, address=False).stdout
     assert stored.startswith("tiny: stopped\n")
-    assert "stopped; what is finished is kept" in place.study("logs", "tiny").stdout
+    assert "stopped; finished stages are kept" in place.study("logs", "tiny").stdout
 
     assert place.submit(STUDY).stdout.startswith("submitted tiny-2")
     followed = place.study("logs", "tiny", "-f").stdout

@@ -77,7 +77,7 @@ def test_true_is_no_number_among_the_values_of_a_factor(refuse: Refuse) -> None:
 PUBLISHED = {"source": "a paper", "values": [{"value": 0.5}]}
 EMPTY: dict[str, tuple[dict[str, Any], str]] = {
     "no class": ({"metrics": {"classes": []}}, "metrics.classes: is []; allowed: at least one entry"),
-    "a class twice": ({"metrics": {"classes": ["heart", "heart"]}}, "metrics.classes: heart stands twice; allowed: "),
+    "a class twice": ({"metrics": {"classes": ["heart", "heart"]}}, "metrics.classes: heart appears twice; allowed: "),
     "a baseline twice": ({"compare.baseline": [{"pathway": "none"}, {"pathway": "none"}]}, "compare.baseline: "),
     "an empty baseline": ({"compare.baseline": [{}]}, "compare.baseline: holds an empty rule, {}; allowed: "),
     "an empty rule": ({"compare.include": [{}]}, "compare.include: holds an empty rule, {}; allowed: "),
@@ -218,7 +218,7 @@ FILES = {
     "tabs": ("name: a\n\tdata: b\n", "line 2: "),
     "stage twice": (
         "stages:\n  a: {}\n  a: {}\n",
-        "'a' stands twice; allowed: each name once; rename or remove line 3",
+        "'a' appears twice; allowed: each name once; rename or remove line 3",
     ),
     "a list": ("- a\n", "holds a list; allowed: a mapping with name"),
     "nothing": ("", "is empty; allowed: a mapping with name"),

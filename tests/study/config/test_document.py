@@ -34,7 +34,7 @@ def test_true_false_whole_numbers_and_null_are_what_they_look_like() -> None:
 def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text("stages:\n  one: {epochs: 1}\n  two: {epochs: 1}\n  one: {epochs: 2}\n")
-    with pytest.raises(ConfigError, match=r"'one' stands twice; allowed: each name once; rename or remove line 4"):
+    with pytest.raises(ConfigError, match=r"'one' appears twice; allowed: each name once; rename or remove line 4"):
         read_document(file)
 
 

@@ -167,4 +167,4 @@ def test_search_that_has_not_ended_is_said(cache: Path, tmp_path: Path) -> None:
     plan = searched.planned(searched.searched(), tmp_path, cache)
     progress = StudyProgress(plan, pending_stages(plan, Store(tmp_path)))
     assert progress.status()["searching"] is True
-    assert left_text(90.0, searching=True) == "about 90 s for what is known; the search brings more"
+    assert left_text(90.0, searching=True) == "about 90 s for the planned stages; the search adds more"

@@ -104,7 +104,7 @@ def test_running_stages_are_shown_with_epoch_loss_and_score_and_the_time_left(st
 
 
 def test_time_left_of_a_search_is_no_promise(storage: Path) -> None:
-    assert "time left: about 5.0 min for what is known; the search brings more" in status_text(
+    assert "time left: about 5.0 min for the planned stages; the search adds more" in status_text(
         live(storage, searching=True)
     )
 
