@@ -19,20 +19,20 @@ Place = Annotated[Path, AfterValidator(_absolute)]
 """A path, made absolute when the study file is read because workers have a different working directory."""
 
 
-class Settings(BaseModel):
+class BaseDataSettings(BaseModel):
     """Base class of settings: frozen, unknown keys are an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class EqualiseSettings(Settings):
+class EqualiseSettings(BaseDataSettings):
     """Contrast limited adaptive histogram equalisation (Zuiderveld 1994) over `tiles` x `tiles` parts."""
 
     clip: Annotated[float, Field(gt=0)] = 2.0
     tiles: Annotated[int, Field(ge=1, le=64)] = 8
 
 
-class PrepareSettings(Settings):
+class PrepareSettings(BaseDataSettings):
     """Preprocessing of an image before it is resized, in this order.
 
     `normalise` stretches the grey values to the full range, `equalise` equalises local contrast, `gamma` raises
@@ -44,7 +44,7 @@ class PrepareSettings(Settings):
     gamma: Annotated[float, Field(gt=0, le=10)] = 1.0
 
 
-class ImageSettings(Settings):
+class ImageSettings(BaseDataSettings):
     """How a decoded image becomes the network's square input."""
 
     size: Annotated[int, Field(ge=16, le=4096)] = 256
@@ -53,13 +53,13 @@ class ImageSettings(Settings):
     prepare: PrepareSettings = PrepareSettings()
 
 
-class TestImages(Settings):
+class TestImages(BaseDataSettings):
     """A fixed test set of about this many images; patients are not divided."""
 
     images: Annotated[int, Field(ge=1, le=10**9)]
 
 
-class TestShare(Settings):
+class TestShare(BaseDataSettings):
     """A fixed test set of this share of the images; patients are not divided."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
@@ -67,19 +67,19 @@ class TestShare(Settings):
     and_: Literal["single_case_categories"] | None = Field(default=None, alias="and")
 
 
-class ValidationShare(Settings):
+class ValidationShare(BaseDataSettings):
     """Use every round(1/share)-th patient, in labelling order, for validation."""
 
     share: Share = 0.2
 
 
-class FileList(Settings):
+class FileList(BaseDataSettings):
     """A text file of image ids, one per line."""
 
     list: Place
 
 
-class SplitSettings(Settings):
+class SplitSettings(BaseDataSettings):
     """Which patients are used for testing and validation. `seed` fixes partition and order for all replicates."""
 
     test: Literal["folds", "official"] | TestImages | TestShare | FileList = "folds"
@@ -87,7 +87,7 @@ class SplitSettings(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 
-class AugmentSettings(Settings):
+class AugmentSettings(BaseDataSettings):
     """Random augmentation of training images; 0 disables a transform.
 
     `rotate` and `shear` are in degrees, `scale` and `shift` fractions of the image. `crop` removes up to this fraction
@@ -108,7 +108,7 @@ class AugmentSettings(Settings):
     noise: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
-class SourceSettings(Settings):
+class SourceSettings(BaseDataSettings):
     """Settings of every data source. `classes` and `labels` select and order; the default is all."""
 
     split: SplitSettings = SplitSettings()

@@ -15,7 +15,7 @@ AnnotationKind = Literal["labels", "boxes", "centres", "masks"]
 Pixels = NDArray[np.uint8]
 IGNORE: Final = 255
 """Class id of unlabelled pixels in masks of exclusive classes, which limits these to 254."""
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 """Callback with the numbers of files read and files to read."""
 
 
@@ -35,9 +35,9 @@ class Index:
     """The index of a data set: every sequence has one entry per image, ordered by id.
 
     `patients` are namespaced by collection ("collection/patient"). `content` holds hashes of the image files and
-    `offers[kind]` hashes of the annotation of each kind, "" for images without it; together they identify exactly
-    what a training run reads. `thumbnails` are perceptual hashes for duplicate detection.
-    `faults` gives the reason why an image cannot be used, "" if it can; `offer_faults[kind]` the same for its
+    `annotation_digests[kind]` hashes of the annotation of each kind, "" for images without it; together they identify
+    exactly what a training run reads. `thumbnails` are perceptual hashes for duplicate detection.
+    `faults` gives the reason why an image cannot be used, "" if it can; `annotation_faults[kind]` the same for its
     annotation of that kind.
     """
 
@@ -49,7 +49,7 @@ class Index:
     content: Sequence[str]
     thumbnails: Sequence[str]
     faults: Sequence[str]
-    offers: Mapping[AnnotationKind, Sequence[str]]
+    annotation_digests: Mapping[AnnotationKind, Sequence[str]]
     classes: tuple[str, ...]
     """Foreground classes of the masks; class id k+1 of an exclusive mask is classes[k]."""
     overlapping: bool
@@ -59,7 +59,7 @@ class Index:
     """Names of structures with a centre point or a box."""
     remarks: Sequence[str] = ()
     """Warnings about images that can be used, one per line, "" without a warning. Empty, or one entry per row."""
-    offer_faults: Mapping[AnnotationKind, Sequence[str]] = field(default_factory=dict)
+    annotation_faults: Mapping[AnnotationKind, Sequence[str]] = field(default_factory=dict)
     """By kind of annotation: empty, or one entry per row."""
     shown: Sequence[str] = ()
     """Classes present in the masks of a row, as a hexadecimal number whose bit k stands for classes[k].
@@ -84,14 +84,16 @@ class Index:
 
     def fault(self, row: int) -> str:
         """Return why a row or any of its annotations cannot be used, "" without a fault."""
-        return next(filter(None, (self.faults[row], *(faults[row] for faults in self.offer_faults.values()))), "")
+        return next(filter(None, (self.faults[row], *(faults[row] for faults in self.annotation_faults.values()))), "")
 
 
 class Source(ABC):
     """Base class of data sources. Rows are positions in the index; images are returned in their original size."""
 
     @abstractmethod
-    def index(self, cache: Path, progress: Progress | None = None, fits: Collection[ImageSettings] = ()) -> Index:
+    def index(
+        self, cache: Path, progress: ProgressCallback | None = None, fits: Collection[ImageSettings] = ()
+    ) -> Index:
         """Return the index; files that are unchanged since they were hashed are looked up in `cache`.
 
         Args:

@@ -13,10 +13,9 @@ from datasets.settings import ImageSettings
 from datasets.source import AnnotationKind, Box, Index, Pixels
 
 Target = Literal["image", "labels", "centre", "box", "mask", "box_mask"]
-Array = NDArray[Any]
-Points = NDArray[np.floating]
+TargetArray = NDArray[Any]
 
-_OFFERS: Final[Mapping[Target, AnnotationKind | None]] = {
+_ANNOTATION_KINDS: Final[Mapping[Target, AnnotationKind | None]] = {
     "image": None,
     "labels": "labels",
     "centre": "centres",
@@ -28,7 +27,7 @@ _OFFERS: Final[Mapping[Target, AnnotationKind | None]] = {
 
 def annotation_kind_of(target: Target) -> AnnotationKind | None:
     """Return the kind of annotation that a target is derived from, None for the image itself."""
-    return _OFFERS[target]
+    return _ANNOTATION_KINDS[target]
 
 
 def names(index: Index, target: Target) -> tuple[str, ...]:
@@ -81,13 +80,13 @@ class Fit:
         width = max(1, round(self.size * self.width / longest))
         return (self.size - height) // 2, (self.size - width) // 2, height, width
 
-    def to_square(self, points: Points) -> Points:
+    def to_square(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
         """Map (..., 2) points (x, y) from pixels of the image to 0..1 of the square."""
         top, left, height, width = self.inner
         scale = np.array([width / self.width, height / self.height])
         return np.asarray((points * scale + np.array([left, top])) / self.size)
 
-    def crop(self, square: Array) -> Array:
+    def crop(self, square: TargetArray) -> TargetArray:
         """Return a view of (..., size, size) without the padding."""
         top, left, height, width = self.inner
         return square[..., top : top + height, left : left + width]
@@ -176,7 +175,7 @@ def box_masks(boxes: Sequence[Box], structures: Sequence[str], fit: Fit) -> Pixe
     return filled
 
 
-def _corners(box: Box, fit: Fit) -> Points:
+def _corners(box: Box, fit: Fit) -> NDArray[np.floating]:
     """Return the upper left and lower right corner in 0..1 of the square, clipped to the image."""
     corners = np.array([[box.x, box.y], [box.x + box.width, box.y + box.height]])
     return fit.to_square(np.clip(corners, 0, [fit.width, fit.height]))

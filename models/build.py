@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.architectures import ARCHITECTURES
 from models.architectures.heads import AverageHead, FlattenHead
-from models.architectures.parts import Blueprint, Parts
+from models.architectures.parts import Blueprint, NetworkParts
 from models.catalog import registry
 from models.encoders.library import plain, pyramid
 from models.encoders.reach import prune, reached_parameters, stages
@@ -61,12 +61,12 @@ def _module(blueprint: Blueprint) -> ModuleType:
     return import_module(ARCHITECTURES[blueprint.architecture].module)
 
 
-def _encoder_only(blueprint: Blueprint, images: Tensor) -> Parts:
+def _encoder_only(blueprint: Blueprint, images: Tensor) -> NetworkParts:
     encoder = _encoder(blueprint)
     deepest = _probe(encoder, images)[-1][0]
     if blueprint.head == "flatten":
-        return Parts(encoder=encoder, decoder=None, head=FlattenHead(deepest.numel(), blueprint.outputs))
-    return Parts(encoder=encoder, decoder=None, head=AverageHead(len(deepest), blueprint.outputs))
+        return NetworkParts(encoder=encoder, decoder=None, head=FlattenHead(deepest.numel(), blueprint.outputs))
+    return NetworkParts(encoder=encoder, decoder=None, head=AverageHead(len(deepest), blueprint.outputs))
 
 
 def _encoder(blueprint: Blueprint) -> nn.Module:

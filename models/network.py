@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from models.architectures.parts import Parts
+from models.architectures.parts import NetworkParts
 
 
 class Network(nn.Module):
@@ -21,7 +21,7 @@ class Network(nn.Module):
 
     def __init__(
         self,
-        parts: Parts,
+        parts: NetworkParts,
         *,
         mean: Sequence[float],
         std: Sequence[float],

@@ -18,8 +18,8 @@ LossName = Literal[
     "l1",
 ]
 LossWeights = Mapping[LossName, Annotated[float, Field(ge=0)]]
-Part = Literal["encoder", "decoder", "head"]
-Head = Literal["average", "flatten"]
+NetworkPart = Literal["encoder", "decoder", "head"]
+HeadName = Literal["average", "flatten"]
 Upsampling = Literal["nearest", "bilinear", "transposed", "unpool"]
 TargetKind = Literal["image", "labels", "centre", "box", "mask", "box_mask"]
 Pool = Literal["hidden", "all"]
@@ -46,13 +46,13 @@ losses_of: Mapping[TargetKind, tuple[LossName, ...]] = {
 }
 
 
-class Settings(BaseModel):
+class BaseModelSettings(BaseModel):
     """Base class of settings: frozen, unknown keys are an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class OptimizerSettings(Settings):
+class OptimizerSettings(BaseModelSettings):
     """Settings of the optimizer; `momentum` applies to sgd and rmsprop only."""
 
     name: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
@@ -61,7 +61,7 @@ class OptimizerSettings(Settings):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-class ScheduleSettings(Settings):
+class ScheduleSettings(BaseModelSettings):
     """Learning-rate schedule. cosine and poly run over all updates; plateau monitors the validation loss."""
 
     name: Literal["none", "cosine", "plateau", "poly"] = "none"
@@ -70,10 +70,10 @@ class ScheduleSettings(Settings):
     patience: Annotated[int, Field(ge=1, le=10**6)] = 5
 
 
-class TaskSettings(Settings):
+class TaskSettings(BaseModelSettings):
     """Settings of every task. A loss with several terms is their weighted sum."""
 
-    trains: ClassVar[tuple[Part, ...]] = ("encoder", "decoder")
+    trains: ClassVar[tuple[NetworkPart, ...]] = ("encoder", "decoder")
     """The parts trained in addition to the head; only these can be carried to the next stage."""
     task: str
     loss: LossWeights
@@ -99,22 +99,22 @@ class ReconstructionSettings(TaskSettings):
 class ClassificationSettings(TaskSettings):
     """Multi-label image classification; uncertain labels (NaN) are ignored by loss and scores."""
 
-    trains: ClassVar[tuple[Part, ...]] = ("encoder",)
+    trains: ClassVar[tuple[NetworkPart, ...]] = ("encoder",)
     target: ClassVar[Literal["labels"]] = "labels"
     task: Literal["classification"] = "classification"
     loss: LossWeights = {"binary_cross_entropy": 1.0}
-    head: Head = "average"
+    head: HeadName = "average"
     """Input of the linear layer: the average of the deepest feature map, or the flattened map."""
 
 
 class LocalisationSettings(TaskSettings):
     """Regression of the centre (x, y) or box (x, y, width, height) of a structure, in 0..1 of the image."""
 
-    trains: ClassVar[tuple[Part, ...]] = ("encoder",)
+    trains: ClassVar[tuple[NetworkPart, ...]] = ("encoder",)
     task: Literal["localisation"] = "localisation"
     loss: LossWeights = {"mse": 1.0}
     target: Literal["centre", "box"] = "centre"
-    head: Head = "average"
+    head: HeadName = "average"
     """As for classification; `flatten` is that of Hu et al."""
     structure: str | None = None
     """The structure; optional if the data has only one."""
@@ -130,7 +130,7 @@ class MaskSettings(TaskSettings):
     """Upsampling method of the decoder; None: as published."""
 
 
-class DiscriminatorSettings(Settings):
+class DiscriminatorSettings(BaseModelSettings):
     """Discriminator of label maps, per patch (Isola et al. 2017) or per pixel (Hung et al. 2018).
 
     `receptive_field` is the side of patchgan's patches in pixels. `conditional` adds the image to its input.
@@ -160,7 +160,7 @@ class DiscriminatorOptimizerSettings(OptimizerSettings):
     lr: Annotated[float, Field(gt=0)] = 1e-4
 
 
-class AdversaryBlock(Settings):
+class AdversaryBlock(BaseModelSettings):
     """Settings of adversarial semi-supervised segmentation; defaults of Hung et al. (2018).
 
     `lambda1` weighs the adversarial loss of labelled images, `lambda2` that of unlabelled ones, `lambda_semi`
@@ -186,7 +186,7 @@ class AdversarialSettings(MaskSettings):
     adversarial: AdversaryBlock = AdversaryBlock()
 
 
-def head_of(settings: TaskSettings) -> Head:
+def head_of(settings: TaskSettings) -> HeadName:
     """Return the head of a network with one output per image."""
     return settings.head if isinstance(settings, ClassificationSettings | LocalisationSettings) else "average"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Record = Mapping[str, Any]
+ComparisonRecord = Mapping[str, Any]
 """A row of the comparisons table by column."""
 FACTORS = ("architecture", "backbone", "initial_weights", "pathway")
 SERIES = ("split", "aggregation", "class", "metric")
@@ -27,11 +27,30 @@ UNIT_INTERVAL = (HIGHER_IS_BETTER | LOWER_IS_BETTER | {"confidence", "threshold"
 """Metrics within 0..1."""
 DEFAULT_ROPE = 0.01
 """Half width of the region of practical equivalence of metrics within 0..1."""
+METRIC_NAMES = {
+    "mean_iou": "mean IoU",
+    "dice": "Dice",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1 score",
+    "accuracy": "accuracy",
+    "auc": "AUC",
+    "ece": "expected calibration error",
+    "ece_foreground": "expected calibration error (foreground)",
+    "false_positive_pixels": "false positive pixels",
+    "confidence": "mean confidence",
+    "threshold": "probability threshold",
+    "distance": "distance",
+    "loss": "loss",
+    "parameters": "number of parameters",
+    "seconds": "training time (s)",
+}
+"""Printed names of metrics and validation scores in figures, headings and sentences."""
 METRICS = tuple(sorted(HIGHER_IS_BETTER | LOWER_IS_BETTER | {"confidence", "threshold"}))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replicate:
+class ReplicateRecord:
     """One fold and seed of a cell, and the target stage that holds its scores.
 
     Args:
@@ -53,6 +72,26 @@ class Replicate:
 def direction(metric: str) -> int:
     """Return 1 if higher is better, -1 if lower is better, 0 if neither (or for an unknown metric)."""
     return int(metric in HIGHER_IS_BETTER) - int(metric in LOWER_IS_BETTER)
+
+
+def metric_name(metric: str) -> str:
+    """Return the printed name of a metric, or of a validation score such as `val/dice`; unknown ones are unchanged."""
+    part, _, name = metric.rpartition("/")
+    return f"{'validation ' if part == 'val' else ''}{METRIC_NAMES[name]}" if name in METRIC_NAMES else metric
+
+
+def metric_title(metric: str) -> str:
+    """Return the printed name of a metric, capitalised, for axes and headings."""
+    return _capitalised(metric_name(metric))
+
+
+def factor_title(factor: str) -> str:
+    """Return the printed name of a factor column, capitalised."""
+    return _capitalised(factor.replace("_", " "))
+
+
+def _capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def factor_columns(columns: Sequence[str]) -> tuple[str, ...]:

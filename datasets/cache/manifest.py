@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from datasets.cache.arrays import PREPARED
-from datasets.cache.aside import read_hashed, write_hashed
-from datasets.cache.extracts import ExtractFolders, Writer
+from datasets.cache.atomic_files import read_hashed, write_hashed
+from datasets.cache.extracts import ExtractFolders, ExtractWriter
 from datasets.decoding.decode import SUFFIXES, Kind, examine, luma
 from datasets.errors import DataError
 from datasets.settings import ImageSettings
-from datasets.source import Pixels, Progress
+from datasets.source import Pixels, ProgressCallback
 
 VERSION = 5
 """Increased when decoding, hashes or columns change; older tables are then ignored."""
@@ -86,7 +86,7 @@ COLUMNS = tuple(column.name for column in fields(Manifest))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class FileRow:
     """One file; the fields are those of `Manifest`."""
 
     path: str
@@ -175,7 +175,7 @@ def file_state(path: Path | str) -> FileState | None:
 
 
 def read_manifest(
-    listing: Listing, cache: Path, progress: Progress | None = None, fits: Collection[ImageSettings] = ()
+    listing: Listing, cache: Path, progress: ProgressCallback | None = None, fits: Collection[ImageSettings] = ()
 ) -> Manifest:
     """Return the manifest of the listed files, reading only new or changed ones.
 
@@ -192,7 +192,7 @@ def read_manifest(
         known = _load(table)
         if _is_current(known, listing):
             return known
-        writer = Writer(extracts_of(listing, cache), fits)
+        writer = ExtractWriter(extracts_of(listing, cache), fits)
         for updated in _updated_manifests(known, listing, progress, writer):
             _save(updated, table)
             known = updated
@@ -228,13 +228,13 @@ def _is_current(known: Manifest, listing: Listing) -> bool:
 
 
 def _updated_manifests(
-    known: Manifest, listing: Listing, progress: Progress | None, writer: Writer
+    known: Manifest, listing: Listing, progress: ProgressCallback | None, writer: ExtractWriter
 ) -> Iterator[Manifest]:
     """Yield growing manifests, so that an interrupted first pass is not lost; the last one is complete."""
     from concurrent.futures import ThreadPoolExecutor
 
     columns = (getattr(known, name) for name in COLUMNS)
-    stored = (Row(**dict(zip(COLUMNS, values, strict=True))) for values in zip(*columns, strict=True))
+    stored = (FileRow(**dict(zip(COLUMNS, values, strict=True))) for values in zip(*columns, strict=True))
     known_rows = {row.path: row for row in stored}
     rows = {path: row for path, row in known_rows.items() if listing.files.get(path) == _state_of(row)}
     missing = [path for path in listing.files if path not in rows]
@@ -253,19 +253,19 @@ def _updated_manifests(
         pool.shutdown(cancel_futures=True)  # an interrupt does not wait for the remaining files
 
 
-def _state_of(row: Row) -> FileState:
+def _state_of(row: FileRow) -> FileState:
     return row.bytes, row.mtime_ns, row.ctime_ns, row.inode
 
 
-def _manifest(rows: list[Row]) -> Manifest:
+def _manifest(rows: list[FileRow]) -> Manifest:
     return Manifest(**{name: [getattr(row, name) for row in rows] for name in COLUMNS})
 
 
-def _inspect(listing: Listing, path: str, writer: Writer, previous: Row | None) -> Row:
+def _inspect(listing: Listing, path: str, writer: ExtractWriter, previous: FileRow | None) -> FileRow:
     """Read a file; skip decoding if its content equals `previous` (it was moved, linked, or changed its mode)."""
     kind = listing.kind(path)
     state: dict[str, Any] = dict(zip(STATE, listing.files[path], strict=True))
-    row = Row(path=path, **state)
+    row = FileRow(path=path, **state)
     try:
         data = (listing.root / path).read_bytes()
     except OSError as error:

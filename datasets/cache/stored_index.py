@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets.cache.aside import read_hashed, write_hashed
+from datasets.cache.atomic_files import read_hashed, write_hashed
 from datasets.cache.manifest import STATE, FileState, Listing, file_state
 from datasets.settings import FileSettings
 from datasets.source import Index
@@ -22,7 +22,7 @@ THREADS = 8
 """Independent of the number of cores: on a remote disk each stat call waits."""
 SETTLED_NS = 2_000_000_000
 """A table read this soon after it was written may change again without a new mtime."""
-MAPPING_FIELDS = ("offers", "offer_faults")
+MAPPING_FIELDS = ("annotation_digests", "annotation_faults")
 """Fields of an index that map kinds of annotation to lists."""
 FILE_COLUMNS = ("path", *STATE)
 State = FileState | None

@@ -32,7 +32,9 @@ warnings.filterwarnings("ignore", message="Glyph .* missing from font")
 def chosen_rows(index: Index, images: int) -> list[int]:
     """Return up to `images` usable rows, evenly spaced; annotated images are preferred."""
     usable = [row for row in range(len(index)) if not index.fault(row)]
-    annotated = [row for row in usable if any(index.offers[kind][row] for kind in ("masks", "boxes", "centres"))]
+    annotated = [
+        row for row in usable if any(index.annotation_digests[kind][row] for kind in ("masks", "boxes", "centres"))
+    ]
     unannotated = [row for row in usable if row not in set(annotated)] if len(annotated) < images else []
     return sorted([*_evenly_spaced(annotated, images), *_evenly_spaced(unannotated, images - len(annotated))])
 
@@ -101,7 +103,7 @@ def _annotate(panel: "Axes", source: Source, index: Index, row: int, colours: Ma
 
 
 def _masks(source: Source, index: Index, row: int) -> list[tuple[str, Pixels]]:
-    if not index.offers["masks"][row]:
+    if not index.annotation_digests["masks"][row]:
         return []
     masks = source.masks(row)
     if index.overlapping:
@@ -132,7 +134,7 @@ def _contours(panel: "Axes", mask: Pixels, colour: str) -> None:
 def _caption(source: Source, index: Index, row: int) -> str:
     name = index.ids[row]
     name = name if len(name) <= MAX_CAPTION else f"...{name[3 - MAX_CAPTION :]}"
-    if not index.offers["labels"][row]:
+    if not index.annotation_digests["labels"][row]:
         return name
     values = zip(index.labels, source.labels(row), strict=True)
     labels = ", ".join(label for label, value in values if value == 1 and label not in index.classes)

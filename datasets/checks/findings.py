@@ -13,7 +13,7 @@ LISTED, MOST_FAULTS = 5, 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class DataFinding:
     """An error (these images cannot be used as they are) or a warning, with the ids of the images."""
 
     severity: Literal["error", "warning"]
@@ -21,17 +21,17 @@ class Finding:
     message: str
 
 
-def check(index: Index, offers: Collection[AnnotationKind] | None = None) -> list[Finding]:
-    """Return all findings, errors first; if given, only annotation of the kinds in `offers` is checked."""
+def check(index: Index, annotation_kinds: Collection[AnnotationKind] | None = None) -> list[DataFinding]:
+    """Return all findings, errors first; if given, only annotation of the kinds in `annotation_kinds` is checked."""
     findings = [
         *_no_image(index),
-        *_faults(index, offers),
+        *_faults(index, annotation_kinds),
         *_repeated_files(index),
         *_look_alikes(index),
         *_remarks(index),
     ]
     findings += [*_unused_classes(index), *_unread(index)]
-    if offers is None or "masks" in offers:
+    if annotation_kinds is None or "masks" in annotation_kinds:
         findings += _repeated_masks(index)
     return sorted(findings, key=lambda finding: finding.severity != "error")
 
@@ -42,9 +42,9 @@ def listed(names: Sequence[str], limit: int = LISTED) -> str:
     return ", ".join([*names[:limit], *remainder])
 
 
-def _no_image(index: Index) -> Iterator[Finding]:
+def _no_image(index: Index) -> Iterator[DataFinding]:
     if not len(index):
-        yield Finding(
+        yield DataFinding(
             severity="error",
             ids=(),
             message=(
@@ -54,25 +54,32 @@ def _no_image(index: Index) -> Iterator[Finding]:
         )
 
 
-def _faults(index: Index, offers: Collection[AnnotationKind] | None) -> Iterator[Finding]:
-    kinds = [index.faults, *(faults for kind, faults in index.offer_faults.items() if offers is None or kind in offers)]
+def _faults(index: Index, annotation_kinds: Collection[AnnotationKind] | None) -> Iterator[DataFinding]:
+    kinds = [
+        index.faults,
+        *(
+            faults
+            for kind, faults in index.annotation_faults.items()
+            if annotation_kinds is None or kind in annotation_kinds
+        ),
+    ]
     faulty = [(image, fault) for faults in kinds for image, fault in zip(index.ids, faults, strict=True) if fault]
     unlisted = list(dict.fromkeys(image for image, _ in faulty[MOST_FAULTS:]))
     for number, (image, fault) in enumerate(faulty[:MOST_FAULTS], start=1):
         last = unlisted and number == MOST_FAULTS
         ids = (image, *unlisted) if last else (image,)
         message = f"{fault} ({len(unlisted)} more images have faults: {listed(unlisted)})" if last else fault
-        yield Finding(severity="error", ids=ids, message=message)
+        yield DataFinding(severity="error", ids=ids, message=message)
 
 
-def _repeated_files(index: Index) -> Iterator[Finding]:
+def _repeated_files(index: Index) -> Iterator[DataFinding]:
     ids_by_content: dict[str, list[str]] = defaultdict(list)
     for image, content in zip(index.ids, index.content, strict=True):
         if content:
             ids_by_content[content].append(image)
     for ids in ids_by_content.values():
         if len(ids) * 2 > len(index) > 2:
-            yield Finding(
+            yield DataFinding(
                 severity="error",
                 ids=tuple(ids),
                 message=(
@@ -81,18 +88,18 @@ def _repeated_files(index: Index) -> Iterator[Finding]:
                 ),
             )
         elif len(ids) > 1:
-            yield Finding(
+            yield DataFinding(
                 severity="warning",
                 ids=tuple(ids),
                 message=f"{listed(ids)} are the same file; allowed: each image once; keep one of them",
             )
 
 
-def _look_alikes(index: Index) -> Iterator[Finding]:
+def _look_alikes(index: Index) -> Iterator[DataFinding]:
     """Report one image stored in different files; identical files are reported by `_repeated_files`."""
     ids = _most_frequent(index, index.thumbnails)
     if ids and not _most_frequent(index, index.content):
-        yield Finding(
+        yield DataFinding(
             severity="error",
             ids=ids,
             message=(
@@ -102,15 +109,16 @@ def _look_alikes(index: Index) -> Iterator[Finding]:
         )
 
 
-def _repeated_masks(index: Index) -> Iterator[Finding]:
+def _repeated_masks(index: Index) -> Iterator[DataFinding]:
     """Report masks that are equal and not empty."""
-    ids = _most_frequent(index, index.offers["masks"])
+    digests = index.annotation_digests["masks"]
+    ids = _most_frequent(index, digests)
     if ids and index.shows(index.ids.index(ids[0])):
-        yield Finding(
+        yield DataFinding(
             severity="error",
             ids=ids,
             message=(
-                f"{len(ids)} of {sum(map(bool, index.offers['masks']))} masks are equal ({ids[0]}, {ids[1]}, ...); "
+                f"{len(ids)} of {sum(map(bool, digests))} masks are equal ({ids[0]}, {ids[1]}, ...); "
                 "allowed: masks that follow their images; the export repeats one mask: get the masks again"
             ),
         )
@@ -123,28 +131,28 @@ def _most_frequent(index: Index, values: Sequence[str]) -> tuple[str, ...]:
     return tuple(index.ids[row] for row in rows if values[row] == value) if count * 2 > len(rows) > 2 else ()
 
 
-def _remarks(index: Index) -> Iterator[Finding]:
+def _remarks(index: Index) -> Iterator[DataFinding]:
     by_text: dict[str, list[str]] = defaultdict(list)
     for image, remarks in zip(index.ids, index.remarks or ("",) * len(index), strict=True):
         for text in filter(None, remarks.split("\n")):
             by_text[text].append(image)
     for text, ids in by_text.items():
         subject = ids[0] if len(ids) == 1 else f"{len(ids)} images ({listed(ids)})"
-        yield Finding(severity="warning", ids=tuple(ids), message=f"{subject}: {text}")
+        yield DataFinding(severity="warning", ids=tuple(ids), message=f"{subject}: {text}")
 
 
-def _unread(index: Index) -> Iterator[Finding]:
+def _unread(index: Index) -> Iterator[DataFinding]:
     if index.unread:
         message = (
             f"{len(index.unread)} files are not read ({listed(index.unread)}); allowed: {' '.join(sorted(SUFFIXES))}; "
             "convert them or move them elsewhere"
         )
-        yield Finding(severity="warning", ids=(), message=message)
+        yield DataFinding(severity="warning", ids=(), message=message)
 
 
-def _unused_classes(index: Index) -> Iterator[Finding]:
+def _unused_classes(index: Index) -> Iterator[DataFinding]:
     if index.unused_classes:
-        yield Finding(
+        yield DataFinding(
             severity="warning",
             ids=(),
             message=(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.cache.aside import read_hashed, write_hashed
+from datasets.cache.atomic_files import read_hashed, write_hashed
 from datasets.settings import ImageSettings
-from datasets.source import IGNORE, Index, Progress, Source
+from datasets.source import IGNORE, Index, ProgressCallback, Source
 from datasets.targets import fit_masks
 
 THREADS = 4
@@ -17,7 +17,7 @@ VERSION = 2
 
 
 def classes_at(
-    source: Source, index: Index, image: ImageSettings, cache: Path, progress: Progress | None = None
+    source: Source, index: Index, image: ImageSettings, cache: Path, progress: ProgressCallback | None = None
 ) -> list[frozenset[str]]:
     """Return the classes visible in the resized masks of each row; none for rows without masks or with a fault.
 
@@ -25,7 +25,7 @@ def classes_at(
     """
     path = _cache_path(cache, index, image)
     known = _load(path)
-    digests = index.offers["masks"]
+    digests = index.annotation_digests["masks"]
     rows = [row for row, digest in enumerate(digests) if digest and not index.fault(row)]
     missing = list({digests[row]: row for row in rows if digests[row] not in known}.values())
 

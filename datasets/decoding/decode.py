@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from datasets.decoding.raster import Raster, UnsuitableError, Values, open_raster
+from datasets.decoding.raster import Raster, StoredValues, UnsuitableError, open_raster
 from datasets.errors import DataError
 from datasets.source import Pixels
 
@@ -153,7 +153,7 @@ def _foreground(raster: Raster) -> Pixels:
     return np.asarray(np.logical_or.reduce([plane > 0 for plane in _planes(values)]), np.uint8)
 
 
-def _planes(values: Values) -> list[Values]:
+def _planes(values: StoredValues) -> list[StoredValues]:
     return [values[..., channel] for channel in range(values.shape[2])] if values.ndim == 3 else [values]
 
 
@@ -191,7 +191,7 @@ def _check_alpha(raster: Raster) -> None:
         )
 
 
-def _check_whole(values: Values) -> None:
+def _check_whole(values: StoredValues) -> None:
     if not np.issubdtype(values.dtype, np.floating):
         return
     fraction = values[values != np.floor(values)]  # NaN is unequal to itself
@@ -216,7 +216,7 @@ def _remark(raster: Raster, kind: Kind) -> str:
     return "\n".join(remarks)
 
 
-def _has_soft_edges(values: Values) -> bool:
+def _has_soft_edges(values: StoredValues) -> bool:
     """Whether grey values occur both in the lower half and at the maximum of the range, unlike class ids."""
     grey, *channels = _planes(values)
     if values.dtype.kind != "u" or any(not np.array_equal(grey, channel) for channel in channels):

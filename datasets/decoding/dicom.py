@@ -17,7 +17,7 @@ from datasets.decoding.dicom_decoders import decode_in_subprocess
 from datasets.decoding.raster import UnsuitableError
 from datasets.source import Pixels
 
-Values = NDArray[np.float64]
+Intensities = NDArray[np.float64]
 SAFE_SYNTAXES = frozenset({JPEGBaseline8Bit, RLELossless, DeflatedExplicitVRLittleEndian})
 """Compressed transfer syntaxes whose decoders raise on damaged data instead of crashing."""
 
@@ -109,7 +109,7 @@ def _to_display(stored: NDArray[Any], record: Dataset, bits: int, padding: NDArr
     return _to_uint8((values - valid.min()) / max(float(np.ptp(valid)), 1e-12))
 
 
-def _to_uint8(shares: Values) -> Pixels:
+def _to_uint8(shares: Intensities) -> Pixels:
     return np.asarray(np.rint(np.clip(shares, 0, 1) * 255), np.uint8)
 
 
@@ -122,7 +122,7 @@ def _window(record: Dataset) -> tuple[float, float] | None:
     return (centre, width) if width > (0 if exact else 1) else None
 
 
-VOI_FUNCTIONS: Mapping[str, Callable[[Values, float, float], Values]] = {
+VOI_FUNCTIONS: Mapping[str, Callable[[Intensities, float, float], Intensities]] = {
     "LINEAR": lambda values, centre, width: (values - (centre - 0.5)) / (width - 1) + 0.5,
     "LINEAR_EXACT": lambda values, centre, width: (values - centre) / width + 0.5,
     "SIGMOID": lambda values, centre, width: 1 / (1 + np.exp(-4 * (values - centre) / width)),
@@ -130,7 +130,7 @@ VOI_FUNCTIONS: Mapping[str, Callable[[Values, float, float], Values]] = {
 """Output in 0..1 by VOI LUT function (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
 
 
-def _apply_voi_table(values: Values, table: Dataset) -> Values:
+def _apply_voi_table(values: Intensities, table: Dataset) -> Intensities:
     """Apply a VOI lookup table; values outside it take the first or last entry (PS3.3 C.11.2.1.1)."""
     _, first, bits = table.LUTDescriptor
     data = table.LUTData

@@ -14,7 +14,7 @@ from datasets.source import Pixels
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Values = NDArray[Any]
+StoredValues = NDArray[Any]
 
 ORIENTATION, PHOTOMETRIC, SAMPLE_FORMAT, COLOUR_MAP, SUBFILE, NO_DATA = 274, 262, 339, 320, 254, 42113
 BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284
@@ -24,7 +24,7 @@ LOSSY_COMPRESSIONS: Final = frozenset({"jpeg", "tiff_jpeg", "webp"})
 """TIFF compressions by the names of PIL."""
 GREY_STEPS: Final = {"L;2": 85, "L;4": 17}
 """Factors by which PIL multiplies grey values of 2 and 4 bits."""
-_UNDO_ORIENTATION: Final[Mapping[int, tuple[str, Callable[[Values], Values]]]] = {
+_UNDO_ORIENTATION: Final[Mapping[int, tuple[str, Callable[[StoredValues], StoredValues]]]] = {
     2: ("FLIP_LEFT_RIGHT", lambda values: values[:, ::-1]),
     3: ("ROTATE_180", lambda values: values[::-1, ::-1]),
     4: ("FLIP_TOP_BOTTOM", lambda values: values[::-1]),
@@ -73,7 +73,7 @@ class Raster:
         return self.image.format in LOSSY_FORMATS or self.image.info.get("compression") in LOSSY_COMPRESSIONS
 
     @cached_property
-    def colour(self) -> Values:
+    def colour(self) -> StoredValues:
         """Return (height, width) grey or (height, width, 3) RGB without alpha, palettes expanded, in full bit depth."""
         if self.is_palette:
             return np.asarray(self._palette()[self._indices()])
@@ -83,7 +83,7 @@ class Raster:
             return np.asarray(self.image.convert("RGB"))
         return self._without_alpha(self._stored())
 
-    def numbers(self) -> Values:
+    def numbers(self) -> StoredValues:
         """Return the stored values without alpha, (height, width[, 3]).
 
         For a palette of greys these are the greys, because tools differ in the order of the palette and optimisers
@@ -113,7 +113,7 @@ class Raster:
         alpha = self._alpha()
         return alpha is not None and bool(alpha.any()) and bool(self.colour[alpha == 0].any())
 
-    def _alpha(self) -> Values | None:
+    def _alpha(self) -> StoredValues | None:
         """Return alpha as (height, width), None without an alpha channel."""
         if self.image.getbands()[-1] == "A":
             return self._stored()[..., -1]
@@ -135,7 +135,7 @@ class Raster:
     def _is_signed(self) -> bool:
         return self.image.mode == "L" and self.tags.get(SAMPLE_FORMAT, (1,))[0] == 2
 
-    def _stored(self) -> Values:
+    def _stored(self) -> StoredValues:
         if self._is_truncated:
             return _decode_16_bits(self.data, self.image, self.orientation)
         values = np.asarray(self.image)
@@ -147,7 +147,7 @@ class Raster:
             values = values.view(np.uint32)
         return values
 
-    def _without_alpha(self, values: Values) -> Values:
+    def _without_alpha(self, values: StoredValues) -> StoredValues:
         if values.ndim == 2:
             return values
         return values[..., 0] if values.shape[2] == 2 else values[..., :3]
@@ -208,11 +208,11 @@ def open_raster(data: bytes) -> Raster:
     return Raster(data=data, image=image, raw_mode=raw_mode, orientation=orientation, tags=tags)
 
 
-def _decode_16_bits(data: bytes, image: "Image", orientation: int) -> Values:
+def _decode_16_bits(data: bytes, image: "Image", orientation: int) -> StoredValues:
     """Decode 16 bits per channel (PIL keeps 8) as (height, width, 3) RGB or (height, width, 4) RGBA."""
     import cv2
 
-    values: Values | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    values: StoredValues | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     # OpenCV applies the orientation of TIFF files only.
     if values is not None and data[:2] in (b"II", b"MM") and orientation in _UNDO_ORIENTATION:
         values = _UNDO_ORIENTATION[orientation][1](values)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from datasets.settings import AugmentSettings
 from datasets.source import Pixels
-from datasets.targets import Array, Target
+from datasets.targets import Target, TargetArray
 
 # Keeps the import from checking for a newer version online.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -56,7 +56,9 @@ class Augmenter:
         """Whether any transform is enabled."""
         return self._pipeline is not None
 
-    def __call__(self, image: Pixels, target: Array | None, key: tuple[int, ...]) -> tuple[Pixels, Array | None]:
+    def __call__(
+        self, image: Pixels, target: TargetArray | None, key: tuple[int, ...]
+    ) -> tuple[Pixels, TargetArray | None]:
         """Augment an image (S, S, channels) and its target; equal keys give equal results in any process."""
         if self._pipeline is None:
             return image, target
@@ -119,11 +121,11 @@ class _Affine(A.Affine):  # type: ignore[misc]
         """Move an image (S, S, at most 4)."""
         return self._moved(img, matrix, self.interpolation)
 
-    def apply_to_mask(self, mask: Array, matrix: NDArray[np.float64], **params: object) -> Array:
+    def apply_to_mask(self, mask: NDArray[Any], matrix: NDArray[np.float64], **params: object) -> NDArray[Any]:
         """Move a mask (S, S)."""
         return self._moved(mask, matrix, self.mask_interpolation)
 
-    def _moved(self, pixels: Array, matrix: NDArray[np.float64], interpolation: int) -> Array:
+    def _moved(self, pixels: NDArray[Any], matrix: NDArray[np.float64], interpolation: int) -> NDArray[Any]:
         height, width = pixels.shape[:2]
         moved = cv2.warpAffine(pixels, matrix[:2], (width, height), flags=interpolation, borderMode=self.border_mode)
         return moved.reshape(pixels.shape)  # OpenCV drops a single channel
@@ -156,7 +158,9 @@ class _Elastic(A.ElasticTransform):  # type: ignore[misc]
         rows, columns = np.indices((height, width), dtype=np.float32)
         return {"map_x": columns + field[..., 0], "map_y": rows + field[..., 1]}
 
-    def apply_to_keypoints(self, keypoints: NDArray[Any], map_x: Array, map_y: Array, **params: object) -> NDArray[Any]:
+    def apply_to_keypoints(
+        self, keypoints: NDArray[Any], map_x: NDArray[Any], map_y: NDArray[Any], **params: object
+    ) -> NDArray[Any]:
         """Move each point to the pixel sampled nearest to it, plus the remaining offset."""
         moved = keypoints.copy()
         for point in moved:
@@ -179,7 +183,7 @@ def _photometric_transforms(settings: AugmentSettings) -> list[Any]:
     return transforms
 
 
-def _corners(target: Array) -> NDArray[np.float64]:
+def _corners(target: TargetArray) -> NDArray[np.float64]:
     """Return the points of a target: one for a centre, four corners for a box."""
     if target.shape == (2,):
         return target.astype(np.float64)[None]

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.source import Pixels
-from datasets.targets import Array
+from datasets.targets import TargetArray
 
 if TYPE_CHECKING:
     from datasets.loading.augment import Augmenter
 
-Rows = NDArray[np.int64]
+RowArray = NDArray[np.int64]
 
 
 class RankBatch(NamedTuple):
@@ -25,7 +25,7 @@ class RankBatch(NamedTuple):
     """
 
     images: Pixels
-    targets: Array | None
+    targets: TargetArray | None
     size: int
     counts: bool
 
@@ -41,7 +41,7 @@ class Batches:
     def __init__(
         self,
         images: Pixels,
-        targets: Array | None,
+        targets: TargetArray | None,
         rows: Sequence[int],
         *,
         batch_size: int,
@@ -50,7 +50,7 @@ class Batches:
         augmenter: "Augmenter | None" = None,
     ) -> None:
         self._images, self._targets = images, targets
-        self._rows: Rows = np.asarray(rows, dtype=np.int64)
+        self._rows: RowArray = np.asarray(rows, dtype=np.int64)
         self._batch_size, self._seed, self._parts = batch_size, seed, parts
         self._min_part_size = min(2, batch_size // parts)
         self._augmenter = augmenter if augmenter is not None and augmenter.active else None
@@ -80,7 +80,7 @@ class Batches:
             parts = max(1, min(self._parts, len(batch) // self._min_part_size)) if shuffle else 1
             yield [self._share(part, rank, world, epoch if shuffle else None) for part in np.array_split(batch, parts)]
 
-    def _share(self, part: Rows, rank: int, world: int, epoch: int | None) -> RankBatch:
+    def _share(self, part: RowArray, rank: int, world: int, epoch: int | None) -> RankBatch:
         share = np.array_split(part, world)[rank]
         positions = share if len(share) else part[-1:]
         images, targets = self._read(positions) if epoch is None else self._augmented(positions, epoch)
@@ -98,16 +98,16 @@ class Batches:
         last_is_alone = count > size and count % size == 1
         return list(range(0, count - 1 if merge and last_is_alone else count, size))
 
-    def _shuffled(self, epoch: int) -> Rows:
+    def _shuffled(self, epoch: int) -> RowArray:
         key = np.array([self._seed, epoch], dtype=np.uint64)
         return np.random.Generator(np.random.Philox(key=key)).permutation(len(self._rows))
 
-    def _read(self, positions: Rows) -> tuple[Pixels, Array | None]:
+    def _read(self, positions: RowArray) -> tuple[Pixels, TargetArray | None]:
         rows = self._rows[positions]
         # A view would save the copy, but torch warns of read-only arrays.
         return self._images[rows], None if self._targets is None else self._targets[rows]
 
-    def _augmented(self, positions: Rows, epoch: int) -> tuple[Pixels, Array | None]:
+    def _augmented(self, positions: RowArray, epoch: int) -> tuple[Pixels, TargetArray | None]:
         """Read and augment. Keys are positions in the stage's rows, so results do not depend on other rows."""
         images, targets = self._read(positions)
         if self._augmenter is None:

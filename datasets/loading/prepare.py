@@ -12,13 +12,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.cache.arrays import PREPARED, Array, Layout, open_entry, size_of
+from datasets.cache.arrays import PREPARED, CachedArray, Layout, open_entry, size_of
 from datasets.settings import ImageSettings
 from datasets.source import Index, Pixels, Source
 from datasets.splits.assignment import fingerprint
 from datasets.targets import (
     Fit,
     Target,
+    TargetArray,
     annotation_kind_of,
     box_masks,
     box_target,
@@ -46,7 +47,7 @@ class Prepared:
     """
 
     images: Pixels
-    targets: Array | None
+    targets: CachedArray | None
     shapes: NDArray[np.int32]
 
 
@@ -125,17 +126,17 @@ def _targets(
     index: Index,
     target: Target,
     image: ImageSettings,
-    read: Callable[[int], Array],
+    read: Callable[[int], TargetArray],
     *,
     structure: str,
     cache: Path,
     budget_bytes: int,
     keep: Sequence[Path] = (),
-) -> Array:
+) -> CachedArray:
     folder, layout = _target_entry(index, target, image, structure, cache)
     rows = _readable(index, target)
 
-    def fill(arrays: Mapping[str, Array]) -> None:
+    def fill(arrays: Mapping[str, CachedArray]) -> None:
         targets = arrays["targets"]
         if np.issubdtype(targets.dtype, np.floating):
             targets[:] = np.nan
@@ -159,8 +160,8 @@ def _target_entry(
 
 
 def _reader(
-    source: Source, index: Index, target: Target, image: ImageSettings, *, structure: str, shapes: Array
-) -> Callable[[int], Array]:
+    source: Source, index: Index, target: Target, image: ImageSettings, *, structure: str, shapes: CachedArray
+) -> Callable[[int], TargetArray]:
     """Return a function that makes the target of a row."""
 
     def fit(row: int) -> Fit:
@@ -185,7 +186,7 @@ def _image_entry(index: Index, image: ImageSettings, cache: Path) -> tuple[Path,
     }
 
 
-def _fill_images(source: Source, index: Index, image: ImageSettings, arrays: Mapping[str, Array]) -> None:
+def _fill_images(source: Source, index: Index, image: ImageSettings, arrays: Mapping[str, CachedArray]) -> None:
     def fill_row(row: int) -> None:
         arrays["images"][row], arrays["shapes"][row] = source.fitted(row, image) or _decode_and_fit(source, row, image)
 
@@ -199,8 +200,8 @@ def _decode_and_fit(source: Source, row: int, image: ImageSettings) -> tuple[Pix
 
 
 def _readable(index: Index, target: Target) -> list[int]:
-    offer = annotation_kind_of(target)
-    annotation_ids = index.ids if offer is None else index.offers[offer]
+    annotation_kind = annotation_kind_of(target)
+    annotation_ids = index.ids if annotation_kind is None else index.annotation_digests[annotation_kind]
     return [row for row, fault in enumerate(index.faults) if annotation_ids[row] and not fault]
 
 
@@ -213,13 +214,13 @@ def _run_in_threads(rows: Sequence[int], function: Callable[[int], None]) -> Non
 
 def _entry(index: Index, target: Target, cache: Path, meaning: Mapping[str, object]) -> Path:
     """Return the folder, named by a hash of everything the arrays depend on."""
-    offer = annotation_kind_of(target)
+    annotation_kind = annotation_kind_of(target)
     rows = "\0".join([f"{row} {index.ids[row]}" for row in _readable(index, target)])
     parts = {
         "version": VERSIONS["preparation"],
         "target": target,
         "meaning": meaning,
-        "content": fingerprint(index, range(len(index)), [offer] if offer else []),
+        "content": fingerprint(index, range(len(index)), [annotation_kind] if annotation_kind else []),
         "rows": blake2b(rows.encode(), digest_size=16).hexdigest(),
     }
     key = blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()

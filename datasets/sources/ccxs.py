@@ -12,7 +12,7 @@ from datasets.errors import DataError
 from datasets.settings import FileSettings
 from datasets.source import Box
 from datasets.sources.common.files import FileSource
-from datasets.sources.common.published import Case, MaskFile, Published
+from datasets.sources.common.published import MaskFile, PublishedCase, PublishedDataset
 from datasets.sources.common.tables import Line, read_table, require_images
 
 COLLECTION = "ieee8023"
@@ -51,7 +51,7 @@ class CcxsSource(FileSource):
 
     folders = {"images": "image", "masks": "foreground"}  # noqa: RUF012
 
-    def _published(self, listing: Listing) -> Published:
+    def _published(self, listing: Listing) -> PublishedDataset:
         annotations: dict[str, list[Line]] = defaultdict(list)
         for line in read_table(self._root / "structure.csv", COLUMNS)[1]:
             if line["Template Name"] not in CLASSES:
@@ -63,7 +63,7 @@ class CcxsSource(FileSource):
         names = [path.removeprefix("images/") for path in listing.inside("images")]
         require_images(sorted(annotations), set(names), self._root / "structure.csv")
         cases = [_case(name, annotations[name], patients.get(name)) for name in names]
-        return Published(cases=cases, classes=CLASSES, overlapping=True, labels=CLASSES)
+        return PublishedDataset(cases=cases, classes=CLASSES, overlapping=True, labels=CLASSES)
 
 
 def read_patients(path: Path) -> dict[str, tuple[str, str]]:
@@ -72,10 +72,10 @@ def read_patients(path: Path) -> dict[str, tuple[str, str]]:
     return {line["filename"]: (line["patientid"], line["finding"]) for line in lines if line["patientid"]}
 
 
-def _case(name: str, lines: list[Line], patient: tuple[str, str] | None) -> Case:
+def _case(name: str, lines: list[Line], patient: tuple[str, str] | None) -> PublishedCase:
     drawn = [line for line in lines if line["Mask"]]
     shown = {line["Template Name"] for line in lines}
-    return Case(
+    return PublishedCase(
         id=name,
         path=f"images/{name}",
         patient=patient[0] if patient else "",

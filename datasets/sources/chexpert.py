@@ -11,7 +11,7 @@ from datasets.cache.manifest import Listing
 from datasets.errors import DataError
 from datasets.settings import FileSettings
 from datasets.sources.common.files import FileSource
-from datasets.sources.common.published import Case, Published
+from datasets.sources.common.published import PublishedCase, PublishedDataset
 from datasets.sources.common.tables import Line, read_table, require_images
 
 LABELS = (
@@ -64,12 +64,12 @@ class ChexpertSource(FileSource):
         uncertain, blank = MEANINGS[settings.uncertain], MEANINGS[settings.blank]
         self._values = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": uncertain, "-1.0": uncertain, "": blank}
 
-    def _published(self, listing: Listing) -> Published:
+    def _published(self, listing: Listing) -> PublishedDataset:
         cases = [case for split in SPLITS for case in self._cases_of(split)]
         require_images((case.path for case in cases), listing.files, self._root)
-        return Published(cases=cases, labels=LABELS)
+        return PublishedDataset(cases=cases, labels=LABELS)
 
-    def _cases_of(self, split: Literal["train", "validation"]) -> Iterator[Case]:
+    def _cases_of(self, split: Literal["train", "validation"]) -> Iterator[PublishedCase]:
         _, lines = read_table(self._root / SPLITS[split], ("Path", "Frontal/Lateral", *LABELS))
         for line in lines:
             view = line["Frontal/Lateral"].lower()
@@ -80,7 +80,7 @@ class ChexpertSource(FileSource):
                 )
             if self._views in {view, "all"}:
                 path = _below_root(line)
-                yield Case(id=path, path=path, patient=path.split("/")[1], category=view, official=split,
+                yield PublishedCase(id=path, path=path, patient=path.split("/")[1], category=view, official=split,
                            labels=self._labels_of(line))  # fmt: skip
 
     def _labels_of(self, line: Line) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 from datasets.cache.manifest import Listing
 from datasets.decoding.decode import Kind
@@ -17,10 +17,10 @@ from datasets.decoding.text import normal
 from datasets.errors import DataError
 from datasets.settings import FileSettings
 from datasets.source import Box
-from datasets.sources.coco_json import CocoCategory, CocoImage, Part, read_coco
+from datasets.sources.coco_json import BoundingBox, CocoAnnotation, CocoBase, CocoFile, CocoImage, read_coco
 from datasets.sources.common.faults import check_not_shares
 from datasets.sources.common.files import FileSource
-from datasets.sources.common.published import Case, MaskRuns, Published
+from datasets.sources.common.published import MaskRuns, PublishedCase, PublishedDataset
 from datasets.sources.common.runs import compressed_runs, counted_runs, polygon_runs
 from datasets.sources.common.tables import check_patients, require_images
 
@@ -52,30 +52,25 @@ class CocoSettings(FileSettings):
         return str(self.root.resolve())
 
 
-class _Image(CocoImage):
+class _PatientImage(CocoImage):
     patient: str | int = ""
     category: str | int = ""
 
 
-class _Runs(Part):
+class _Runs(CocoBase):
     size: tuple[int, int]
     """(height, width)."""
     counts: str | list[int]
 
 
-class _Annotation(Part):
-    id: int
-    image_id: int
+class _SegmentedAnnotation(CocoAnnotation):
     category_id: int
-    bbox: Annotated[tuple[float, ...], Field(min_length=4, max_length=4)] | None = None
+    bbox: BoundingBox | None = None
     segmentation: _Runs | list[list[float]] | None = None
     iscrowd: bool = False
 
 
-class _Coco(Part):
-    images: list[_Image]
-    annotations: list[_Annotation]
-    categories: list[CocoCategory]
+_SegmentationFile = CocoFile[_PatientImage, _SegmentedAnnotation]
 
 
 class CocoSource(FileSource):
@@ -90,15 +85,15 @@ class CocoSource(FileSource):
     def _folders(self) -> Mapping[str, Kind]:
         return {self._images: "image"}
 
-    def _published(self, listing: Listing) -> Published:
+    def _published(self, listing: Listing) -> PublishedDataset:
         path = self._root / (self._annotations or _only_json(self._root))
-        coco = read_coco(path, _Coco)
+        coco = read_coco(path, _SegmentationFile)
         _check(coco, path)
         check_patients((f"{path}: image {image.id}", normal(str(image.patient).strip())) for image in coco.images)
         files = {normal(file): file for file in listing.files} | {file: file for file in listing.files}
         paths = [normal(f"{self._images}/{image.file_name}") for image in coco.images]
         require_images(paths, files, path)
-        annotations: dict[int, list[_Annotation]] = defaultdict(list)
+        annotations: dict[int, list[_SegmentedAnnotation]] = defaultdict(list)
         for annotation in coco.annotations:
             annotations[annotation.image_id].append(annotation)
         reader = _Reader(
@@ -111,7 +106,7 @@ class CocoSource(FileSource):
             reader.case(image, files[file], annotations[image.id])
             for image, file in zip(coco.images, paths, strict=True)
         ]
-        return Published(cases=cases, classes=tuple(reader.names.values()), overlapping=True)
+        return PublishedDataset(cases=cases, classes=tuple(reader.names.values()), overlapping=True)
 
 
 def _only_json(root: Path) -> str:
@@ -123,7 +118,7 @@ def _only_json(root: Path) -> str:
     return f"annotations/{files[0]}"
 
 
-def _check(coco: _Coco, path: Path) -> None:
+def _check(coco: _SegmentationFile, path: Path) -> None:
     _check_unique((image.id for image in coco.images), "image id", path)
     _check_unique((annotation.id for annotation in coco.annotations), "annotation id", path)
     _check_unique((category.id for category in coco.categories), "category id", path)
@@ -159,11 +154,11 @@ class _Reader:
     masked: bool
     boxed: bool
 
-    def case(self, image: _Image, file: str, annotations: list[_Annotation]) -> Case:
+    def case(self, image: _PatientImage, file: str, annotations: list[_SegmentedAnnotation]) -> PublishedCase:
         """Return the case of one image with its file and annotations."""
         masks = tuple(self._mask(image, annotation) for annotation in annotations if annotation.segmentation)
         unmasked = [annotation.id for annotation in annotations if self.masked and not annotation.segmentation]
-        return Case(
+        return PublishedCase(
             id=image.file_name,
             path=file,
             patient=normal(str(image.patient).strip()),
@@ -175,13 +170,13 @@ class _Reader:
             remark=f"annotation {unmasked[0]} has no segmentation, so its mask is empty" if unmasked else "",
         )
 
-    def _boxes(self, annotations: list[_Annotation]) -> Iterator[Box]:
+    def _boxes(self, annotations: list[_SegmentedAnnotation]) -> Iterator[Box]:
         for annotation in annotations:
             if annotation.bbox and not annotation.iscrowd:
                 x, y, width, height = annotation.bbox
                 yield Box(name=self.names[annotation.category_id], x=x, y=y, width=width, height=height)
 
-    def _mask(self, image: _Image, annotation: _Annotation) -> MaskRuns:
+    def _mask(self, image: _PatientImage, annotation: _SegmentedAnnotation) -> MaskRuns:
         segmentation, size, place = annotation.segmentation, (image.width, image.height), self._place(annotation)
         if not isinstance(segmentation, _Runs):
             return MaskRuns(name=self.names[annotation.category_id], runs=polygon_runs(segmentation or [], size, place))
@@ -197,5 +192,5 @@ class _Reader:
             runs = counted_runs(counts, place, pixels=size[0] * size[1])
         return MaskRuns(name=self.names[annotation.category_id], runs=runs)
 
-    def _place(self, annotation: _Annotation) -> str:
+    def _place(self, annotation: _SegmentedAnnotation) -> str:
         return f"{self.path}: annotation {annotation.id}"

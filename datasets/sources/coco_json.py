@@ -3,9 +3,9 @@
 import json
 import re
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datasets.decoding.text import read_bytes
 from datasets.errors import DataError
@@ -13,13 +13,13 @@ from datasets.errors import DataError
 KEY = re.compile(r"(?!str$|int$)[a-z]\w*")
 
 
-class Part(BaseModel):
+class CocoBase(BaseModel):
     """Base class of parts of the file: unknown keys are ignored, NaN and infinity are errors."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
-class CocoImage(Part):
+class CocoImage(CocoBase):
     """An image; `file_name` is relative to the folder of images."""
 
     id: int
@@ -28,17 +28,38 @@ class CocoImage(Part):
     height: int
 
 
-class CocoCategory(Part):
+class CocoCategory(CocoBase):
     """A class by its number."""
 
     id: int
     name: str
 
 
-Form = TypeVar("Form", bound=Part)
+class CocoAnnotation(CocoBase):
+    """An annotation of the image `image_id`."""
+
+    id: int
+    image_id: int
 
 
-def read_coco(path: Path, form: type[Form]) -> Form:
+BoundingBox = Annotated[tuple[float, ...], Field(min_length=4, max_length=4)]
+"""x and y of the upper left corner, width and height in pixels."""
+ImageT = TypeVar("ImageT", bound=CocoImage)
+AnnotationT = TypeVar("AnnotationT", bound=CocoAnnotation)
+
+
+class CocoFile(CocoBase, Generic[ImageT, AnnotationT]):
+    """The content of a file."""
+
+    images: list[ImageT]
+    annotations: list[AnnotationT]
+    categories: list[CocoCategory]
+
+
+CocoModel = TypeVar("CocoModel", bound=CocoBase)
+
+
+def read_coco(path: Path, form: type[CocoModel]) -> CocoModel:
     """Read and validate a file. Raises `DataError` with the location of the fault."""
     try:
         return form.model_validate(json.loads(read_bytes(path)))

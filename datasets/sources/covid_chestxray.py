@@ -13,7 +13,7 @@ from datasets.cache.manifest import Listing
 from datasets.settings import FileSettings
 from datasets.sources.ccxs import COLLECTION
 from datasets.sources.common.files import FileSource
-from datasets.sources.common.published import Case, MaskFile, Published
+from datasets.sources.common.published import MaskFile, PublishedCase, PublishedDataset
 from datasets.sources.common.tables import Line, read_table
 from datasets.sources.covid_lung_boxes import HEALTHY, UNLABELLED
 
@@ -42,7 +42,7 @@ class CovidChestxraySource(FileSource):
 
     folders = {"images": "image", "annotations": "foreground"}  # noqa: RUF012
 
-    def _published(self, listing: Listing) -> Published:
+    def _published(self, listing: Listing) -> PublishedDataset:
         lines: dict[str, list[Line]] = defaultdict(list)
         for line in read_table(self._root / "metadata.csv", COLUMNS)[1]:
             if line["modality"] == "X-ray" and f"{line['folder']}/{line['filename']}" in listing.files:
@@ -51,9 +51,11 @@ class CovidChestxraySource(FileSource):
             sorted({label for image_lines in lines.values() for label in _findings(image_lines[-1])} - {HEALTHY})
         )
         cases = [self._case(name, image_lines, labels, listing) for name, image_lines in lines.items()]
-        return Published(cases=cases, classes=(LUNGS,) if any(case.masks for case in cases) else (), labels=labels)
+        return PublishedDataset(
+            cases=cases, classes=(LUNGS,) if any(case.masks for case in cases) else (), labels=labels
+        )
 
-    def _case(self, name: str, lines: Sequence[Line], labels: Sequence[str], listing: Listing) -> Case:
+    def _case(self, name: str, lines: Sequence[Line], labels: Sequence[str], listing: Listing) -> PublishedCase:
         """Return the case of one image; if several lines name it, the last one is used, as in `ccxs`."""
         path, last = f"images/{name}", lines[-1]
         patients = list(dict.fromkeys(line["patientid"] for line in lines))
@@ -62,7 +64,7 @@ class CovidChestxraySource(FileSource):
         fitting = [mask for mask in masks if self._fits(mask, path)]
         remarks = [f"{name} has the patients {patients} in metadata.csv; the last counts"] if len(patients) > 1 else []
         remarks += [f"{mask} has another size than its image and is left out" for mask in masks if mask not in fitting]
-        return Case(
+        return PublishedCase(
             id=name,
             path=path,
             patient=last["patientid"],

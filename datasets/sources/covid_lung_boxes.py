@@ -5,17 +5,15 @@ Layout: `images/` and `annotations/annotations.json` (COCO; `images[].metadata` 
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from datasets.cache.manifest import Listing
 from datasets.settings import FileSettings
 from datasets.source import Box
 from datasets.sources.ccxs import COLLECTION
-from datasets.sources.coco_json import CocoCategory, CocoImage, Part, read_coco
+from datasets.sources.coco_json import BoundingBox, CocoAnnotation, CocoFile, CocoImage, read_coco
 from datasets.sources.common.files import FileSource
-from datasets.sources.common.published import Case, Published
+from datasets.sources.common.published import PublishedCase, PublishedDataset
 
 UNLABELLED = frozenset({"", "todo", "Unknown"})
 HEALTHY = "No Finding"
@@ -32,7 +30,7 @@ class CovidLungBoxesSettings(FileSettings):
         return COLLECTION
 
 
-class _Image(CocoImage):
+class _FindingImage(CocoImage):
     metadata: Mapping[str, str] = {}
 
     @property
@@ -41,18 +39,10 @@ class _Image(CocoImage):
         return () if cell in UNLABELLED else tuple(name.strip() for name in cell.split(","))
 
 
-class _Annotation(Part):
-    id: int
-    image_id: int
-    bbox: Annotated[tuple[float, ...], Field(min_length=4, max_length=4)]
+class _LungBox(CocoAnnotation):
+    bbox: BoundingBox
     category_id: int | None = None
     """Missing in one published annotation."""
-
-
-class _Coco(Part):
-    images: list[_Image]
-    annotations: list[_Annotation]
-    categories: list[CocoCategory]
 
 
 class CovidLungBoxesSource(FileSource):
@@ -60,22 +50,24 @@ class CovidLungBoxesSource(FileSource):
 
     folders = {"images": "image"}  # noqa: RUF012
 
-    def _published(self, listing: Listing) -> Published:
-        coco = read_coco(self._root / "annotations" / "annotations.json", _Coco)
-        boxes: dict[int, list[_Annotation]] = defaultdict(list)
+    def _published(self, listing: Listing) -> PublishedDataset:
+        coco = read_coco(self._root / "annotations" / "annotations.json", CocoFile[_FindingImage, _LungBox])
+        boxes: dict[int, list[_LungBox]] = defaultdict(list)
         for annotation in coco.annotations:
             boxes[annotation.image_id].append(annotation)
         images = [image for image in coco.images if f"images/{image.file_name}" in listing.files]
         labels = tuple(sorted({name for image in images for name in image.findings} - {HEALTHY}))
         names: dict[int | None, str] = {category.id: category.name for category in coco.categories}
-        return Published(cases=[_case(image, boxes[image.id], names, labels) for image in images], labels=labels)
+        return PublishedDataset(cases=[_case(image, boxes[image.id], names, labels) for image in images], labels=labels)
 
 
-def _case(image: _Image, boxes: list[_Annotation], names: Mapping[int | None, str], labels: tuple[str, ...]) -> Case:
+def _case(
+    image: _FindingImage, boxes: list[_LungBox], names: Mapping[int | None, str], labels: tuple[str, ...]
+) -> PublishedCase:
     named = [(box, names.get(box.category_id, "")) for box in boxes]
     nameless = [box.id for box, name in named if not name]
     patient = image.metadata.get("patientid", "").strip()
-    return Case(
+    return PublishedCase(
         id=image.file_name,
         path=f"images/{image.file_name}",
         patient=patient,
@@ -87,6 +79,6 @@ def _case(image: _Image, boxes: list[_Annotation], names: Mapping[int | None, st
     )
 
 
-def _box(annotation: _Annotation, name: str) -> Box:
+def _box(annotation: _LungBox, name: str) -> Box:
     x, y, width, height = annotation.bbox
     return Box(name=name, x=x, y=y, width=width, height=height)

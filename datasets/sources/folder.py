@@ -13,7 +13,7 @@ from datasets.settings import FileSettings
 from datasets.source import Box
 from datasets.sources.common.class_ids import IgnoreSettings, check_names, read_classes
 from datasets.sources.common.files import FileSource
-from datasets.sources.common.published import Case, MaskFile, Published
+from datasets.sources.common.published import MaskFile, PublishedCase, PublishedDataset
 from datasets.sources.common.tables import Line, check_patients, read_table
 
 LOSSLESS = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
@@ -54,7 +54,7 @@ class FolderSource(FileSource):
         by_class = masks.is_dir() and any(map(_holds_images, masks.iterdir()))
         return {"images": "image", "masks": "foreground" if by_class else "ids"}
 
-    def _published(self, listing: Listing) -> Published:
+    def _published(self, listing: Listing) -> PublishedDataset:
         _check_entries(self._root)
         paths = _visible_files(listing, "images")
         nested = next((path for path in paths if path.count("/") > 1), None)
@@ -66,7 +66,7 @@ class FolderSource(FileSource):
         labels, tags = tables.labels()
         boxes, centres, patients = tables.boxes(), tables.centres(), tables.patients()
         cases = [
-            Case(
+            PublishedCase(
                 id=stem,
                 path=path,
                 patient=patients[stem][0] if stem in patients else "",
@@ -80,7 +80,7 @@ class FolderSource(FileSource):
             for stem in [PurePosixPath(path).stem]
         ]
         classes = _classes(self._root, masks, overlapping=overlapping)
-        return Published(cases=cases, classes=classes, overlapping=overlapping, labels=labels)
+        return PublishedDataset(cases=cases, classes=classes, overlapping=overlapping, labels=labels)
 
 
 class _Tables:

@@ -14,12 +14,12 @@ from datasets.cache.manifest import Listing
 from datasets.errors import DataError
 from datasets.settings import FileSettings
 from datasets.sources.common.files import FileSource
-from datasets.sources.common.published import Case, MaskFile, MaskRuns, Published
+from datasets.sources.common.published import MaskFile, MaskRuns, PublishedCase, PublishedDataset
 from datasets.sources.common.tables import Line, read_table
 
-Part = Literal["segmentation", "grading", "localisation"]
+Challenge = Literal["segmentation", "grading", "localisation"]
 Official = Literal["train", "test"]
-FOLDERS: Mapping[Part, str] = {
+FOLDERS: Mapping[Challenge, str] = {
     "segmentation": "A. Segmentation",
     "grading": "B. Disease Grading",
     "localisation": "C. Localization",
@@ -65,7 +65,7 @@ class IdridSettings(FileSettings):
     """
 
     source: Literal["idrid"] = "idrid"
-    part: Part
+    part: Challenge
 
     @property
     def collection(self) -> str:
@@ -87,20 +87,20 @@ class IdridSource(FileSource):
         self._root = settings.root / FOLDERS[settings.part]
         self._part = settings.part
 
-    def _published(self, listing: Listing) -> Published:
+    def _published(self, listing: Listing) -> PublishedDataset:
         if self._part == "segmentation":
             return self._segmentation(listing)
         annotated = self._graded if self._part == "grading" else self._centred
         cases = [case for official in SETS for case in annotated(official, _unannotated_cases(official, listing))]
-        return Published(cases=cases, labels=LABELS if self._part == "grading" else ())
+        return PublishedDataset(cases=cases, labels=LABELS if self._part == "grading" else ())
 
-    def _segmentation(self, listing: Listing) -> Published:
+    def _segmentation(self, listing: Listing) -> PublishedDataset:
         classes_by_set = {
             official: [name for name in CLASSES if listing.inside(_mask_folder(official, name))] for official in SETS
         }
         classes = tuple(name for name in CLASSES if any(name in names for names in classes_by_set.values()))
         chosen = [name for name in self._settings.classes or classes if name in classes]
-        cases = list[Case]()
+        cases = list[PublishedCase]()
         for official, names in classes_by_set.items():
             cases_of_set, missing = (
                 _unannotated_cases(official, listing),
@@ -113,9 +113,9 @@ class IdridSource(FileSource):
                 )
             cases += [replace(case, masks=tuple(_masks(case, names, listing))) for case in cases_of_set]
         _check_masks(cases, listing, disc=DISC in chosen)
-        return Published(cases=cases, classes=classes)
+        return PublishedDataset(cases=cases, classes=classes)
 
-    def _graded(self, official: Official, cases: Sequence[Case]) -> Iterator[Case]:
+    def _graded(self, official: Official, cases: Sequence[PublishedCase]) -> Iterator[PublishedCase]:
         grades = {name: _grades(line) for name, line in self._lines(GRADE_TABLES[official], GRADE_COLUMNS, cases)}
         for case in cases:
             case_grades = grades.get(_stem(case))
@@ -125,7 +125,7 @@ class IdridSource(FileSource):
                 else case
             )
 
-    def _centred(self, official: Official, cases: Sequence[Case]) -> Iterator[Case]:
+    def _centred(self, official: Official, cases: Sequence[PublishedCase]) -> Iterator[PublishedCase]:
         centres: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
         for structure, table in CENTRE_TABLES[official].items():
             for name, line in self._lines(table, CENTRE_COLUMNS, cases):
@@ -133,7 +133,7 @@ class IdridSource(FileSource):
         for case in cases:
             yield replace(case, centres=tuple(centres[_stem(case)]))
 
-    def _lines(self, table: str, columns: Sequence[str], cases: Sequence[Case]) -> Iterator[tuple[str, Line]]:
+    def _lines(self, table: str, columns: Sequence[str], cases: Sequence[PublishedCase]) -> Iterator[tuple[str, Line]]:
         """Yield (image, line). A set without images needs no table; published tables end with empty lines."""
         seen = {""}
         for line in _read(self._root / table, columns) if cases else ():
@@ -157,14 +157,14 @@ def _read(path: Path, columns: Sequence[str]) -> list[Line]:
     return [Line(place=line.place, values={name: line[spelled[name]] for name in columns}) for line in lines]
 
 
-def _unannotated_cases(official: Official, listing: Listing) -> list[Case]:
+def _unannotated_cases(official: Official, listing: Listing) -> list[PublishedCase]:
     """Return the cases of one set without annotation."""
     paths = listing.inside(f"{IMAGES}/{SETS[official]}")
     named = [(f"{official}/{PurePosixPath(path).stem}", path) for path in paths]
-    return [Case(id=name, path=path, official=official) for name, path in named]
+    return [PublishedCase(id=name, path=path, official=official) for name, path in named]
 
 
-def _stem(case: Case) -> str:
+def _stem(case: PublishedCase) -> str:
     return case.id.partition("/")[2]
 
 
@@ -172,7 +172,7 @@ def _mask_folder(official: Official, name: str) -> str:
     return f"{MASKS}/{SETS[official]}/{CLASSES[name][0]}"
 
 
-def _masks(case: Case, drawn: Sequence[str], listing: Listing) -> Iterator[MaskFile | MaskRuns]:
+def _masks(case: PublishedCase, drawn: Sequence[str], listing: Listing) -> Iterator[MaskFile | MaskRuns]:
     """Yield a mask for each class annotated in the set of the image: its file, or an empty mask."""
     official: Official = "train" if case.official == "train" else "test"
     for name in drawn:
@@ -180,7 +180,7 @@ def _masks(case: Case, drawn: Sequence[str], listing: Listing) -> Iterator[MaskF
         yield MaskFile(path=path, name=name) if path in listing.files else MaskRuns(name=name, runs=b"")
 
 
-def _check_masks(cases: Sequence[Case], listing: Listing, *, disc: bool) -> None:
+def _check_masks(cases: Sequence[PublishedCase], listing: Listing, *, disc: bool) -> None:
     """Raise `DataError` for masks without an image, and for images without a disc mask if others have one."""
     used = {mask.path for case in cases for mask in case.masks if isinstance(mask, MaskFile)}
     unused = sorted(set(listing.inside(MASKS)) - used)

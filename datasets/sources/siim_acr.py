@@ -12,7 +12,7 @@ from datasets.cache.manifest import Listing
 from datasets.errors import DataError
 from datasets.settings import FileSettings
 from datasets.sources.common.files import FileSource
-from datasets.sources.common.published import Case, MaskRuns, Published
+from datasets.sources.common.published import MaskRuns, PublishedCase, PublishedDataset
 from datasets.sources.common.runs import relative_runs
 from datasets.sources.common.tables import Line, read_table, require_images
 
@@ -38,7 +38,7 @@ class SiimAcrSource(FileSource):
 
     folders = {"dicom-images-train": "image", TEST: "image"}  # noqa: RUF012
 
-    def _published(self, listing: Listing) -> Published:
+    def _published(self, listing: Listing) -> PublishedDataset:
         table = self._root / TABLE
         rows: dict[str, list[Line]] = defaultdict(list)
         for line in read_table(table, ("ImageId", "EncodedPixels"))[1]:
@@ -46,13 +46,13 @@ class SiimAcrSource(FileSource):
         names = {path: PurePosixPath(path).stem for path in listing.files}
         require_images(rows, set(names.values()), table)
         cases = [_case(path, name, rows.get(name, [])) for path, name in names.items()]
-        return Published(cases=cases, classes=(NAME,), overlapping=True, labels=(NAME,))
+        return PublishedDataset(cases=cases, classes=(NAME,), overlapping=True, labels=(NAME,))
 
 
-def _case(path: str, name: str, lines: list[Line]) -> Case:
+def _case(path: str, name: str, lines: list[Line]) -> PublishedCase:
     masks = _masks(lines)
     shown = any(mask.runs for mask in masks)
-    return Case(
+    return PublishedCase(
         id=name,
         path=path,
         category=("pneumothorax" if shown else "no pneumothorax") if lines else "",

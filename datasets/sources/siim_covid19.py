@@ -12,10 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from datasets.cache.manifest import Listing
 from datasets.errors import DataError
-from datasets.settings import FileSettings, Settings
+from datasets.settings import BaseDataSettings, FileSettings
 from datasets.source import Box
 from datasets.sources.common.files import FileSource
-from datasets.sources.common.published import Case, Published
+from datasets.sources.common.published import PublishedCase, PublishedDataset
 from datasets.sources.common.tables import Line, by_id, read_table, require_images
 
 STRUCTURE = "Opacity"
@@ -36,7 +36,7 @@ class SiimCovid19Settings(FileSettings):
         return "siim_covid19"
 
 
-class _Drawn(Settings):
+class _Drawn(BaseDataSettings):
     x: float
     y: float
     width: float
@@ -51,13 +51,13 @@ class SiimCovid19Source(FileSource):
 
     folders = {"train": "image", "test": "image"}  # noqa: RUF012
 
-    def _published(self, listing: Listing) -> Published:
+    def _published(self, listing: Listing) -> PublishedDataset:
         table = self._root / IMAGES
         images = by_id(read_table(table, ("id", "boxes", "label", "StudyInstanceUID"))[1], "id", "_image")
         studies = by_id(read_table(self._root / STUDIES, ("id", *FINDINGS))[1], "id", "_study")
         files = _without_conversions(listing.files)
         require_images(images, {file.stem for file in files}, table)
-        return Published(cases=[_case(file, images.get(file.stem), studies) for file in files], labels=FINDINGS)
+        return PublishedDataset(cases=[_case(file, images.get(file.stem), studies) for file in files], labels=FINDINGS)
 
 
 def _without_conversions(paths: Iterable[str]) -> list[PurePosixPath]:
@@ -67,7 +67,7 @@ def _without_conversions(paths: Iterable[str]) -> list[PurePosixPath]:
     return [file for file in files if file.suffix.lower() == ".dcm" or file.with_suffix("") not in originals]
 
 
-def _case(file: PurePosixPath, line: Line | None, studies: Mapping[str, Line]) -> Case:
+def _case(file: PurePosixPath, line: Line | None, studies: Mapping[str, Line]) -> PublishedCase:
     folder = file.parts[1] if len(file.parts) > 2 else ""
     study = line["StudyInstanceUID"] if line else folder
     if line and folder not in ("", study):
@@ -75,7 +75,7 @@ def _case(file: PurePosixPath, line: Line | None, studies: Mapping[str, Line]) -
             f"{line.place}: StudyInstanceUID is '{study}'; allowed: {folder}, where {file.name} lies; correct the line"
         )
     finding = _finding(studies[study]) if study in studies else ""
-    return Case(
+    return PublishedCase(
         id=file.stem,
         path=str(file),
         patient="" if file.suffix.lower() == ".dcm" else study,

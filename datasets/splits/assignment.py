@@ -47,7 +47,7 @@ def target_split(
     index: Index,
     settings: SplitSettings,
     *,
-    offer: AnnotationKind,
+    annotation_kind: AnnotationKind,
     folds: int,
     fold: int,
     seed: int,
@@ -64,11 +64,11 @@ def target_split(
     fold) keep their position in the order. Raises `DataError` if no test or training images are left.
     """
     seed = seed if settings.seed is None else settings.seed
-    members, ordered = _ordered_patients(index, offer, seed, fold)
-    check_named(index, settings, members, offer)
-    seen = reserved(index, settings, offer, reserve) if reserve else frozenset[str]()
+    members, ordered = _ordered_patients(index, annotation_kind, seed, fold)
+    check_named(index, settings, members, annotation_kind)
+    seen = reserved(index, settings, annotation_kind, reserve) if reserve else frozenset[str]()
     test_patients, part = _test_and_validation(
-        index, settings, members, offer=offer, folds=folds, fold=fold, seed=seed, seen=seen
+        index, settings, members, annotation_kind=annotation_kind, folds=folds, fold=fold, seed=seed, seen=seen
     )
     order = [patient for patient in ordered if patient not in test_patients]
     prefix = order[: _prefix_length(order, members, labelled)]
@@ -79,7 +79,9 @@ def target_split(
     return Split(
         labelled=_training_rows(members, prefix, validators),
         validation=rows_of(members, validators),
-        unlabelled=tuple(sorted((*hidden, *_unannotated_rows(index, settings, offer, test_patients | validators)))),
+        unlabelled=tuple(
+            sorted((*hidden, *_unannotated_rows(index, settings, annotation_kind, test_patients | validators)))
+        ),
         test=rows_of(members, test_patients),
     )
 
@@ -88,19 +90,19 @@ def pretraining_split(
     index: Index,
     settings: SplitSettings,
     *,
-    offer: AnnotationKind | None,
+    annotation_kind: AnnotationKind | None,
     seed: int,
     min_cases: int,
     exclude: frozenset[int],
 ) -> Split:
-    """Split pretraining data; `offer` None uses images without annotation, `exclude` are rows to leave out.
+    """Split pretraining data; `annotation_kind` None uses images without annotation, `exclude` are rows to leave out.
 
     A fixed test set is held out. With `folds` nothing is held out for testing, and validation uses the default share.
     """
     seed = seed if settings.seed is None else settings.seed
-    usable = _usable(index, offer)
+    usable = _usable(index, annotation_kind)
     members = members_of(index, usable)
-    test_patients = set() if settings.test == "folds" else fixed_test(index, settings, members, offer)
+    test_patients = set() if settings.test == "folds" else fixed_test(index, settings, members, annotation_kind)
     kept = [row for row in usable if row not in exclude]
     remaining = members_of(index, kept)
     order = [patient for patient in patient_order(index, kept, seed) if patient not in test_patients]
@@ -112,20 +114,22 @@ def pretraining_split(
     return Split(
         labelled=_training_rows(remaining, order, validators),
         validation=rows_of(remaining, validators),
-        unlabelled=tuple(row for row in _unannotated_rows(index, settings, offer, test_patients) if row not in exclude),
+        unlabelled=tuple(
+            row for row in _unannotated_rows(index, settings, annotation_kind, test_patients) if row not in exclude
+        ),
         test=rows_of(remaining, test_patients & remaining.keys()),
     )
 
 
 @lru_cache(maxsize=8)
-def reserved(index: Index, settings: SplitSettings, offer: AnnotationKind, share: float) -> frozenset[str]:
+def reserved(index: Index, settings: SplitSettings, annotation_kind: AnnotationKind, share: float) -> frozenset[str]:
     """Return the patients with annotation that a search may use, stratified by category and equal for all seeds.
 
     With a fixed test set they are a share of the other patients. Raises `DataError` if no patient is left.
     """
     # A separate random order: otherwise the reserve would be the first labelled patients of that seed in each fold.
-    members, ordered = _ordered_patients(index, offer, -1 - (settings.seed or 0), None)
-    test_patients = set() if settings.test == "folds" else fixed_test(index, settings, members, offer)
+    members, ordered = _ordered_patients(index, annotation_kind, -1 - (settings.seed or 0), None)
+    test_patients = set() if settings.test == "folds" else fixed_test(index, settings, members, annotation_kind)
     candidates = [patient for patient in ordered if patient not in test_patients]
     count = max(1, round(share * len(candidates)))
     if count >= len(candidates):
@@ -137,36 +141,48 @@ def reserved(index: Index, settings: SplitSettings, offer: AnnotationKind, share
 
 
 def reserve_split(
-    index: Index, settings: SplitSettings, *, offer: AnnotationKind | None, share: float, min_cases: int
+    index: Index, settings: SplitSettings, *, annotation_kind: AnnotationKind | None, share: float, min_cases: int
 ) -> Split:
     """Split the reserve into training and validation for a search; the test set is empty.
 
-    Patients outside the reserve are excluded. `offer` None uses images without annotation. Raises `DataError`.
+    Patients outside the reserve are excluded. `annotation_kind` None uses images without annotation.
+
+    Raises `DataError`.
     """
     settings = settings.model_copy(update={"seed": settings.seed or 0})
     reserve = reserved(index, settings, "masks", share)
     outside = frozenset(row for row in range(len(index)) if index.patients[row] not in reserve)
     part = settings.model_copy(update={"test": "folds"})
-    return pretraining_split(index, part, offer=offer, seed=settings.seed or 0, min_cases=min_cases, exclude=outside)
+    return pretraining_split(
+        index, part, annotation_kind=annotation_kind, seed=settings.seed or 0, min_cases=min_cases, exclude=outside
+    )
 
 
-def fingerprint(index: Index, rows: Iterable[int], offers: Sequence[AnnotationKind]) -> str:
+def fingerprint(index: Index, rows: Iterable[int], annotation_kinds: Sequence[AnnotationKind]) -> str:
     """Return a 128-bit hash (hex) of ids, images and the given annotations of `rows`, independent of their order."""
-    columns = [index.ids, index.content, *(index.offers[offer] for offer in offers)]
+    columns = [
+        index.ids,
+        index.content,
+        *(index.annotation_digests[annotation_kind] for annotation_kind in annotation_kinds),
+    ]
     lines = sorted(["\0".join([column[row] for column in columns]) for row in rows])
-    return blake2b("\0".join([*offers, "", *lines]).encode(), digest_size=16).hexdigest()
+    return blake2b("\0".join([*annotation_kinds, "", *lines]).encode(), digest_size=16).hexdigest()
 
 
-def _usable(index: Index, offer: AnnotationKind | None) -> list[int]:
-    if offer is None:
+def _usable(index: Index, annotation_kind: AnnotationKind | None) -> list[int]:
+    if annotation_kind is None:
         return [row for row, fault in enumerate(index.faults) if not fault]
     faults = index.faults
-    return [row for row, annotation in enumerate(index.offers.get(offer, ())) if annotation and not faults[row]]
+    return [
+        row
+        for row, annotation in enumerate(index.annotation_digests.get(annotation_kind, ()))
+        if annotation and not faults[row]
+    ]
 
 
 def _test_and_validation(
-    index: Index, settings: SplitSettings, members: Members, *, offer: AnnotationKind, folds: int, fold: int, seed: int,
-    seen: frozenset[str],
+    index: Index, settings: SplitSettings, members: Members, *, annotation_kind: AnnotationKind, folds: int, fold: int,
+    seed: int, seen: frozenset[str],
 ) -> tuple[set[str], Sequence[str]]:  # fmt: skip
     """Return the test patients (none of `seen`), and the fold for validation if folds are used for it."""
     fixed, by_fold = settings.test != "folds", settings.validation == "folds"
@@ -180,33 +196,35 @@ def _test_and_validation(
             "raise compare.folds, or fix the test set and validate by share"
         )
     if not fixed:
-        parts = _folds(index, offer, seen, folds, seed)
+        parts = _folds(index, annotation_kind, seen, folds, seed)
         return set(parts[fold]), parts[(fold + 1) % folds]
-    test_patients = fixed_test(index, settings, members, offer)
+    test_patients = fixed_test(index, settings, members, annotation_kind)
     if not by_fold:
         return test_patients, ()
-    return test_patients, _folds(index, offer, frozenset(test_patients), folds, seed)[fold]
+    return test_patients, _folds(index, annotation_kind, frozenset(test_patients), folds, seed)[fold]
 
 
 # Cached: a study needs the same orders and folds thousands of times, for every labelled fraction.
 @lru_cache(maxsize=64)
 def _ordered_patients(
-    index: Index, offer: AnnotationKind, seed: int, fold: int | None
+    index: Index, annotation_kind: AnnotationKind, seed: int, fold: int | None
 ) -> tuple[Members, tuple[str, ...]]:
     """Return the rows of the patients with annotation, and the order of these patients in this fold."""
-    members = _annotated_patients(index, offer)
+    members = _annotated_patients(index, annotation_kind)
     return members, patient_order(index, rows_of(members, members), seed, fold)
 
 
 @lru_cache(maxsize=8)
-def _annotated_patients(index: Index, offer: AnnotationKind) -> Members:
-    return members_of(index, _usable(index, offer))
+def _annotated_patients(index: Index, annotation_kind: AnnotationKind) -> Members:
+    return members_of(index, _usable(index, annotation_kind))
 
 
 @lru_cache(maxsize=8)
-def _folds(index: Index, offer: AnnotationKind, excluded: frozenset[str], folds: int, seed: int) -> list[list[str]]:
+def _folds(
+    index: Index, annotation_kind: AnnotationKind, excluded: frozenset[str], folds: int, seed: int
+) -> list[list[str]]:
     """Return the folds of all patients with annotation, without those of a fixed test set or a reserve."""
-    members = _annotated_patients(index, offer)
+    members = _annotated_patients(index, annotation_kind)
     remaining = {patient: rows for patient, rows in members.items() if patient not in excluded}
     return deal_folds(index, remaining, folds=folds, seed=seed)
 
@@ -247,15 +265,15 @@ def _training_rows(members: Members, patients: Sequence[str], validators: set[st
 
 
 def _unannotated_rows(
-    index: Index, settings: SplitSettings, offer: AnnotationKind | None, held_out: set[str]
+    index: Index, settings: SplitSettings, annotation_kind: AnnotationKind | None, held_out: set[str]
 ) -> list[int]:
     """Return the training rows without annotation."""
-    if offer is None:
+    if annotation_kind is None:
         return []
     official = "test" if settings.test == "official" else None
     return [
         row
-        for row, annotation in enumerate(index.offers.get(offer) or [""] * len(index))
+        for row, annotation in enumerate(index.annotation_digests.get(annotation_kind) or [""] * len(index))
         if not annotation
         and not index.faults[row]
         and index.patients[row] not in held_out

@@ -12,7 +12,9 @@ from datasets.source import AnnotationKind, Index
 from datasets.splits.patients import Members, draw_images, patient_order, rows_of
 
 
-def fixed_test(index: Index, settings: SplitSettings, members: Members, offer: AnnotationKind | None) -> set[str]:
+def fixed_test(
+    index: Index, settings: SplitSettings, members: Members, annotation_kind: AnnotationKind | None
+) -> set[str]:
     """Return the patients of the fixed test set, which is the same for all seeds and folds."""
     test = settings.test
     if isinstance(test, TestImages | TestShare):
@@ -20,7 +22,9 @@ def fixed_test(index: Index, settings: SplitSettings, members: Members, offer: A
     else:
         test_patients = members.keys() & {index.patients[row] for row in named_rows(index, test, "test")}
     if not test_patients:
-        raise DataError(f"split.test ({test}) holds no image with {offer or 'pixels'}; allowed: one or more; change it")
+        raise DataError(
+            f"split.test ({test}) holds no image with {annotation_kind or 'pixels'}; allowed: one or more; change it"
+        )
     return test_patients
 
 
@@ -60,7 +64,7 @@ def _named_row(name: str, position: Mapping[str, int], path: Path) -> int:
     )
 
 
-def check_named(index: Index, settings: SplitSettings, members: Members, offer: AnnotationKind) -> None:
+def check_named(index: Index, settings: SplitSettings, members: Members, annotation_kind: AnnotationKind) -> None:
     """Raise `DataError` for parts of the target data with missing annotation or with divided patients."""
     for part, choice in (("test", settings.test), ("validation", settings.validation)):
         named = set(named_rows(index, choice, part))
@@ -68,7 +72,7 @@ def check_named(index: Index, settings: SplitSettings, members: Members, offer: 
             image, patient = index.ids[row], index.patients[row]
             if isinstance(choice, FileList) and row not in members.get(patient, ()):
                 raise DataError(
-                    f"split.{part} names image {image}, which has a fault or no {offer}; "
+                    f"split.{part} names image {image}, which has a fault or no {annotation_kind}; "
                     "allowed: usable images; drop its line"
                 )
             if not named.issuperset(members.get(patient, ())):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from models.architectures.parts import Blueprint, Parts
+from models.architectures.parts import Blueprint, NetworkParts
 from models.catalog.registry import backbone as describe_backbone
 from models.encoders.library import plain
 from models.encoders.vision import smp
@@ -13,7 +13,7 @@ WIDTHS = (256, 512, 1024, 1024)
 FUSED = 256
 
 
-class Decoder(smp.decoders.dpt.decoder.DPTDecoder):  # type: ignore[misc]
+class DPTDecoder(smp.decoders.dpt.decoder.DPTDecoder):  # type: ignore[misc]
     """The library's decoder with a single list as input: prefix tokens, if any, then feature maps."""
 
     def forward(self, features: list[Tensor]) -> Tensor:
@@ -24,11 +24,11 @@ class Decoder(smp.decoders.dpt.decoder.DPTDecoder):  # type: ignore[misc]
         return fused
 
 
-def parts(blueprint: Blueprint) -> Parts:
+def parts(blueprint: Blueprint) -> NetworkParts:
     """Create the parts with the library's defaults and random weights."""
     options = describe_backbone(blueprint.backbone).options
     encoder = plain(blueprint.backbone, channels=blueprint.channels, options=options)
-    decoder = Decoder(
+    decoder = DPTDecoder(
         encoder.out_channels,
         encoder.output_strides,
         encoder.has_prefix_tokens,
@@ -39,4 +39,4 @@ def parts(blueprint: Blueprint) -> Parts:
     head = smp.decoders.dpt.decoder.DPTSegmentationHead(FUSED, blueprint.outputs)
     smp.base.initialization.initialize_decoder(decoder)
     smp.base.initialization.initialize_head(head)
-    return Parts(encoder=encoder, decoder=decoder, head=head)
+    return NetworkParts(encoder=encoder, decoder=decoder, head=head)

@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 from models.architectures import ARCHITECTURES
 from models.architectures.layers import upsample_2x
-from models.architectures.parts import Blueprint, Parts
+from models.architectures.parts import Blueprint, NetworkParts
 from models.catalog.registry import backbone as describe_backbone
 from models.encoders.library import encoder_name
 from models.encoders.vision import smp
 
 
-def parts(blueprint: Blueprint) -> Parts:
+def parts(blueprint: Blueprint) -> NetworkParts:
     """Create the parts with published settings, else the library's defaults, and random weights."""
     assert blueprint.architecture is not None
     architecture = ARCHITECTURES[blueprint.architecture]
@@ -28,7 +28,7 @@ def parts(blueprint: Blueprint) -> Parts:
     )
     if blueprint.architecture == "unet" and blueprint.upsampling == "transposed":
         _transpose(model.decoder, model.encoder.out_channels[-1])
-    return Parts(encoder=model.encoder, decoder=model.decoder, head=model.segmentation_head)
+    return NetworkParts(encoder=model.encoder, decoder=model.decoder, head=model.segmentation_head)
 
 
 class TransposedBlock(nn.Module):

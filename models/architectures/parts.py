@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from models.settings import Head, Upsampling
+from models.settings import HeadName, Upsampling
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class NetworkParts:
     """Encoder, decoder and head; `decoder` is None for networks with one output per image."""
 
     encoder: nn.Module
@@ -32,7 +32,7 @@ class Blueprint:
     outputs: int
     skips: bool = True
     trains_decoder: bool = True
-    head: Head = "average"
+    head: HeadName = "average"
     size: int | None = None
     upsampling: Upsampling | None = None
 

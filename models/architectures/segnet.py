@@ -10,7 +10,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from models.architectures.layers import convolution, initialised, unpool
-from models.architectures.parts import Blueprint, Parts
+from models.architectures.parts import Blueprint, NetworkParts
 from models.encoders.library import pyramid
 
 ENCODER = "vgg16_bn"
@@ -18,7 +18,7 @@ LEVELS = ((512, 512, 512, 512), (512, 512, 512, 256), (256, 256, 256, 128), (128
 """Channels of the convolutions of each level, from the deepest on; the head follows the last one."""
 
 
-class Decoder(nn.Module):
+class SegNetDecoder(nn.Module):
     """Five levels of unpooling followed by the convolutions of VGG16 in reverse order."""
 
     def __init__(self) -> None:
@@ -40,8 +40,8 @@ def encoder(blueprint: Blueprint) -> nn.Module:
     return pyramid(ENCODER, channels=blueprint.channels, options={})
 
 
-def parts(blueprint: Blueprint) -> Parts:
+def parts(blueprint: Blueprint) -> NetworkParts:
     """Create the parts with random weights."""
-    own_encoder, decoder = encoder(blueprint), initialised(Decoder())
+    own_encoder, decoder = encoder(blueprint), initialised(SegNetDecoder())
     head = initialised(nn.Conv2d(LEVELS[-1][-1], blueprint.outputs, 3, padding=1))
-    return Parts(encoder=own_encoder, decoder=decoder, head=head)
+    return NetworkParts(encoder=own_encoder, decoder=decoder, head=head)

@@ -6,14 +6,14 @@ No bias before batch normalisation and no ReLU in the decoder, as published; 1.4
 from torch import Tensor, nn
 
 from models.architectures.layers import convolution, initialised, unpool
-from models.architectures.parts import Blueprint, Parts
+from models.architectures.parts import Blueprint, NetworkParts
 
 WIDTH = 64
 LEVELS = 4
 KERNEL = 7
 
 
-class Encoder(nn.Module):
+class SegNetBasicEncoder(nn.Module):
     """Four times convolution, batch normalisation, ReLU and 2x2 max pooling."""
 
     def __init__(self, channels: int) -> None:
@@ -32,7 +32,7 @@ class Encoder(nn.Module):
         return [*features, maps]
 
 
-class Decoder(nn.Module):
+class SegNetBasicDecoder(nn.Module):
     """Four times unpooling, convolution, batch normalisation."""
 
     def __init__(self) -> None:
@@ -49,10 +49,10 @@ class Decoder(nn.Module):
 
 def encoder(blueprint: Blueprint) -> nn.Module:
     """Create the encoder with random weights."""
-    return initialised(Encoder(blueprint.channels))
+    return initialised(SegNetBasicEncoder(blueprint.channels))
 
 
-def parts(blueprint: Blueprint) -> Parts:
+def parts(blueprint: Blueprint) -> NetworkParts:
     """Create the parts with random weights."""
-    own_encoder, decoder = encoder(blueprint), initialised(Decoder())
-    return Parts(encoder=own_encoder, decoder=decoder, head=initialised(nn.Conv2d(WIDTH, blueprint.outputs, 1)))
+    own_encoder, decoder = encoder(blueprint), initialised(SegNetBasicDecoder())
+    return NetworkParts(encoder=own_encoder, decoder=decoder, head=initialised(nn.Conv2d(WIDTH, blueprint.outputs, 1)))

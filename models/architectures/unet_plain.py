@@ -8,14 +8,14 @@ from torch import Tensor, cat, nn
 
 from models.architectures import ARCHITECTURES
 from models.architectures.layers import convolution, initialised, upsample_2x
-from models.architectures.parts import Blueprint, Parts
+from models.architectures.parts import Blueprint, NetworkParts
 from models.settings import Upsampling
 
 WIDTHS = (64, 128, 256, 512, 1024)
 DROPOUT = 0.1
 
 
-class Encoder(nn.Module):
+class PlainUNetEncoder(nn.Module):
     """Five levels of two 3x3 convolutions, each level except the first after 2x2 max pooling."""
 
     def __init__(self, channels: int) -> None:
@@ -34,7 +34,7 @@ class Encoder(nn.Module):
         return maps
 
 
-class Decoder(nn.Module):
+class PlainUNetDecoder(nn.Module):
     """Four levels: up-convolution to half the channels, concatenation of the encoder map, two 3x3 convolutions."""
 
     def __init__(self, upsampling: Upsampling) -> None:
@@ -61,11 +61,13 @@ def up_convolution(upsampling: Upsampling, inputs: int, outputs: int) -> nn.Modu
 
 def encoder(blueprint: Blueprint) -> nn.Module:
     """Create the encoder with random weights."""
-    return initialised(Encoder(blueprint.channels))
+    return initialised(PlainUNetEncoder(blueprint.channels))
 
 
-def parts(blueprint: Blueprint) -> Parts:
+def parts(blueprint: Blueprint) -> NetworkParts:
     """Create the parts with random weights; 31 million parameters."""
     upsampling = blueprint.upsampling or ARCHITECTURES["unet_plain"].upsampling[0]
-    own_encoder, decoder = encoder(blueprint), initialised(Decoder(upsampling))
-    return Parts(encoder=own_encoder, decoder=decoder, head=initialised(nn.Conv2d(WIDTHS[0], blueprint.outputs, 1)))
+    own_encoder, decoder = encoder(blueprint), initialised(PlainUNetDecoder(upsampling))
+    return NetworkParts(
+        encoder=own_encoder, decoder=decoder, head=initialised(nn.Conv2d(WIDTHS[0], blueprint.outputs, 1))
+    )

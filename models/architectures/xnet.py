@@ -9,11 +9,11 @@ from torch import Tensor, cat, nn
 
 from models.architectures import ARCHITECTURES
 from models.architectures.layers import convolution, initialised, upsample_2x
-from models.architectures.parts import Blueprint, Parts
+from models.architectures.parts import Blueprint, NetworkParts
 from models.settings import Upsampling
 
 
-class Encoder(nn.Module):
+class XNetEncoder(nn.Module):
     """Down 64, 128, 256, each followed by 2x2 max pooling; flat 512, 512."""
 
     def __init__(self, channels: int) -> None:
@@ -27,7 +27,7 @@ class Encoder(nn.Module):
         return _descend(images, self.down, self.flat, self.pool)
 
 
-class Decoder(nn.Module):
+class XNetDecoder(nn.Module):
     """Up 256, 128; down 128, 256; flat 512, 512; up 256, 128, 64, each concatenated with a skip."""
 
     def __init__(self, upsampling: Upsampling) -> None:
@@ -68,11 +68,11 @@ def _ascend(maps: Tensor, up: nn.ModuleList, skips: list[Tensor]) -> Tensor:
 
 def encoder(blueprint: Blueprint) -> nn.Module:
     """Create the encoder with random weights."""
-    return initialised(Encoder(blueprint.channels))
+    return initialised(XNetEncoder(blueprint.channels))
 
 
-def parts(blueprint: Blueprint) -> Parts:
+def parts(blueprint: Blueprint) -> NetworkParts:
     """Create the parts with random weights."""
     upsampling = blueprint.upsampling or ARCHITECTURES["xnet"].upsampling[0]
-    first, decoder = encoder(blueprint), initialised(Decoder(upsampling))
-    return Parts(encoder=first, decoder=decoder, head=initialised(nn.Conv2d(128, blueprint.outputs, 1)))
+    first, decoder = encoder(blueprint), initialised(XNetDecoder(upsampling))
+    return NetworkParts(encoder=first, decoder=decoder, head=initialised(nn.Conv2d(128, blueprint.outputs, 1)))

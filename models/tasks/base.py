@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from models.settings import OptimizerSettings, Part
+from models.settings import NetworkPart, OptimizerSettings
 
 NETWORK = "network"
 """Name of the network that every task trains and that is saved."""
@@ -64,7 +64,7 @@ class Task(ABC):
     """
 
     outputs: Outputs
-    trains: ClassVar[tuple[Part, ...]]
+    trains: ClassVar[tuple[NetworkPart, ...]]
     """The parts of the network trained in addition to the head; only these can be carried to the next stage."""
     monitor: ClassVar[str]
     """The score used to select the best epoch; higher is better unless `minimise`."""

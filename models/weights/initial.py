@@ -14,7 +14,7 @@ from models.catalog.registry import WEIGHTS_FILE, initial_weights_id
 from models.catalog.registry import backbone as describe_backbone
 from models.encoders.library import plain, pyramid
 from models.network import Network
-from models.settings import Part
+from models.settings import NetworkPart
 
 TIMEOUT = 5.0
 IMAGE_CHANNELS = 3
@@ -76,7 +76,7 @@ def load_file(network: Network, path: Path) -> None:
     _fill(network.encoder, named or tensors, str(path))
 
 
-def carry(parent: Mapping[str, Tensor], network: Network, parts: Sequence[Part]) -> Transfer:
+def carry(parent: Mapping[str, Tensor], network: Network, parts: Sequence[NetworkPart]) -> Transfer:
     """Copy parts of the weights of a finished stage into the network; the head only if it is named.
 
     Raises `ValueError` with all tensors that the parent lacks (-) or has in a different shape (+). Encoders can be

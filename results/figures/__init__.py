@@ -1,7 +1,7 @@
 """Figures of a study. Each function returns a matplotlib figure; `save` writes it as svg, pdf or png."""
 
 from results.figures.bars import Interval, class_bars
-from results.figures.cases import Case, outline_cases
+from results.figures.cases import OutlinedCase, outline_cases
 from results.figures.curve import curves, learning_curve
 from results.figures.drawing import FORMATS, is_intact_png, save, svg
 from results.figures.paired import Pairs, paired_differences
@@ -11,10 +11,10 @@ from results.figures.training import History, training_curves
 
 __all__ = [
     "FORMATS",
-    "Case",
     "Group",
     "History",
     "Interval",
+    "OutlinedCase",
     "Pairs",
     "class_bars",
     "confusion",

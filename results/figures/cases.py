@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 ON_GREY = (*COLOURS[1:2], COLOURS[5], COLOURS[3], COLOURS[4], COLOURS[2], "#F0E442")
 """Colours that are visible on dark and on bright tissue."""
-Masks = NDArray[np.bool_]
+MaskArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class OutlinedCase:
     """One image: pixels (S, S) or (S, S, 3) 8-bit, masks of truth and prediction (K, S, S)."""
 
     title: str
     pixels: NDArray[np.uint8]
-    truth: Masks
-    predicted: Masks
+    truth: MaskArray
+    predicted: MaskArray
 
 
-def outline_cases(cases: Sequence[Case], classes: Sequence[str]) -> "Figure":
+def outline_cases(cases: Sequence[OutlinedCase], classes: Sequence[str]) -> "Figure":
     """Draw a column per image: the image above, with outlines below (truth solid, prediction dashed).
 
     Raises ValueError without cases.
@@ -52,7 +52,7 @@ def outline_cases(cases: Sequence[Case], classes: Sequence[str]) -> "Figure":
     return figure
 
 
-def _outline(axes: "Axes", mask: Masks, colour: str, style: str) -> None:
+def _outline(axes: "Axes", mask: MaskArray, colour: str, style: str) -> None:
     if mask.any():
         # Padding closes the outlines of regions that touch the image's edge.
         padded, positions = np.pad(mask.astype(np.float32), 1), np.arange(-1, len(mask) + 1)
@@ -66,6 +66,6 @@ def _legend(figure: "Figure", classes: Sequence[str]) -> None:
         Line2D([], [], color=ON_GREY[index % len(ON_GREY)], linewidth=2.4, label=name)
         for index, name in enumerate(classes)
     ]
-    handles.append(Line2D([], [], color="#333333", linestyle="solid", label="truth"))
-    handles.append(Line2D([], [], color="#333333", linestyle="dashed", label="prediction"))
+    handles.append(Line2D([], [], color="#333333", linestyle="solid", label="Ground truth"))
+    handles.append(Line2D([], [], color="#333333", linestyle="dashed", label="Prediction"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize="small")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.figures.drawing import COLOURS, LINES, MARKERS, new_figure, panels, save, tidy
-from results.schema import Record, factor_columns
+from results.schema import ComparisonRecord, factor_columns, factor_title, metric_title
 from results.tables.layout import filter_records
 
 if TYPE_CHECKING:
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 Label = tuple[str, ...]
-Style = dict[str, Any]
+PlotStyle = dict[str, Any]
 PANEL = ("architecture", "backbone")
+AGGREGATIONS = {"dataset": "pooled over", "case": "mean over"}
+"""Printed names of the values of the column `aggregation`."""
 
 
 def learning_curve(
@@ -63,11 +65,19 @@ def curves(
     factors = factor_columns(comparisons.column_names)
     other_factors = [name for name in factors if name not in PANEL and name != "pathway" and _varies(records, name)]
     figure = _figure(records, other_factors, log=log)
-    figure.supylabel(f"{metric} ({class_}, {aggregation}, {split})", fontsize="medium")
+    figure.supylabel(_axis_label(metric, class_, aggregation, split), fontsize="medium")
     return figure
 
 
-def _figure(records: Sequence[Record], other_factors: Sequence[str], *, log: bool) -> "Figure":
+def _axis_label(metric: str, class_: str, aggregation: str, split: str) -> str:
+    """Return the label of the metric's axis, such as "Mean IoU (pooled over test images)"."""
+    of_class = {"macro": "", "weighted": ", weighted by class size"}.get(class_, f", {class_}")
+    part, _, thresholded = split.partition("_")
+    images = f"{part} images" + (", at the class thresholds" if thresholded else "")
+    return f"{metric_title(metric)}{of_class} ({AGGREGATIONS.get(aggregation, aggregation)} {images})"
+
+
+def _figure(records: Sequence[ComparisonRecord], other_factors: Sequence[str], *, log: bool) -> "Figure":
     panel_labels = _labels(records, PANEL)
     columns = min(3, math.ceil(math.sqrt(len(panel_labels))))
     styles = _styles(records, other_factors)
@@ -80,7 +90,7 @@ def _figure(records: Sequence[Record], other_factors: Sequence[str], *, log: boo
         _draw(axes, records_of_panel, styles, other_factors, _dodge(sizes, log=log))
         axes.set_title(", ".join(panel), fontsize="medium")
         _ticks(axes, sizes, log=log)
-    figure.supxlabel("labelled images", fontsize="medium")
+    figure.supxlabel("Labelled images", fontsize="medium")
     figure.legend(handles=_handles(records, other_factors), loc="outside right upper", frameon=False)
     return figure
 
@@ -95,8 +105,8 @@ def _dodge(sizes: Sequence[int], *, log: bool) -> Callable[[int, float], float]:
 
 def _draw(
     axes: "Axes",
-    records: Sequence[Record],
-    styles: Mapping[Label, Style],
+    records: Sequence[ComparisonRecord],
+    styles: Mapping[Label, PlotStyle],
     other_factors: Sequence[str],
     dodge: Callable[[int, float], float],
 ) -> None:
@@ -113,7 +123,7 @@ def _draw(
     tidy(axes)
 
 
-def _half_width(record: Record, end: str) -> float:
+def _half_width(record: ComparisonRecord, end: str) -> float:
     return 0.0 if record[end] is None else abs(record[end] - record["mean"])
 
 
@@ -130,7 +140,7 @@ def _ticks(axes: "Axes", sizes: Sequence[int], *, log: bool) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _styles(records: Sequence[Record], other_factors: Sequence[str]) -> Mapping[Label, Style]:
+def _styles(records: Sequence[ComparisonRecord], other_factors: Sequence[str]) -> Mapping[Label, PlotStyle]:
     pathways, further = _labels(records, ["pathway"]), _labels(records, other_factors)
     arms = _labels(records, ("pathway", *other_factors))
     return {
@@ -139,39 +149,39 @@ def _styles(records: Sequence[Record], other_factors: Sequence[str]) -> Mapping[
     }
 
 
-def _colour(index: int) -> Style:
+def _colour(index: int) -> PlotStyle:
     hollow = {"markerfacecolor": "white"} if index >= len(COLOURS) else {}
     return {"color": COLOURS[index % len(COLOURS)], **hollow}
 
 
-def _line(index: int) -> Style:
+def _line(index: int) -> PlotStyle:
     marker, line = MARKERS[index % len(MARKERS)], LINES[index % len(LINES)]
     return {"marker": marker, "linestyle": line, "markersize": 5, "linewidth": 1.6}
 
 
-def _handles(records: Sequence[Record], other_factors: Sequence[str]) -> "list[Line2D]":
+def _handles(records: Sequence[ComparisonRecord], other_factors: Sequence[str]) -> "list[Line2D]":
     from matplotlib.lines import Line2D
 
-    def entry(label: str, style: Style) -> Line2D:
+    def entry(label: str, style: PlotStyle) -> Line2D:
         return Line2D([], [], label=label, **style)
 
-    handles = [entry("pathway", {"linestyle": ""})]
+    handles = [entry("Pathway", {"linestyle": ""})]
     for index, label in enumerate(_labels(records, ["pathway"])):
         handles.append(entry(label[0], {**_line(0), "linestyle": "-", **_colour(index)}))
     if other_factors:
-        handles += [entry("", {"linestyle": ""}), entry(", ".join(other_factors), {"linestyle": ""})]
+        handles += [entry("", {"linestyle": ""}), entry(", ".join(map(factor_title, other_factors)), {"linestyle": ""})]
         for index, label in enumerate(_labels(records, other_factors)):
             handles.append(entry(", ".join(label), {**_line(index), "color": "#555555"}))
     return handles
 
 
-def _labels(records: Sequence[Record], names: Sequence[str]) -> list[Label]:
+def _labels(records: Sequence[ComparisonRecord], names: Sequence[str]) -> list[Label]:
     return list(dict.fromkeys(_label(record, names) for record in records))
 
 
-def _label(record: Record, names: Sequence[str]) -> Label:
+def _label(record: ComparisonRecord, names: Sequence[str]) -> Label:
     return tuple(record[name] for name in names)
 
 
-def _varies(records: Sequence[Record], name: str) -> bool:
+def _varies(records: Sequence[ComparisonRecord], name: str) -> bool:
     return len({record[name] for record in records}) > 1

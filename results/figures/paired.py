@@ -21,7 +21,7 @@ class Pairs:
 
 
 def paired_differences(comparisons: Sequence[Pairs], *, label: str) -> "Figure":
-    """Draw a row per comparison: dots by seed, their mean as a bar, the adjusted p at the margin.
+    """Draw a row per comparison: dots by seed, their mean as a bar, the adjusted p at the right.
 
     Raises ValueError without comparisons.
     """
@@ -38,8 +38,10 @@ def paired_differences(comparisons: Sequence[Pairs], *, label: str) -> "Figure":
             axes.plot(difference, row + shift, **_dot(index))
         mean = sum(pairs.differences) / len(pairs.differences)
         axes.plot([mean, mean], [row - 0.36, row + 0.36], color=COLOURS[1], linewidth=2.4, solid_capstyle="butt")
-        p_text = "" if pairs.p is None else f"p = {pairs.p:.2g}" if pairs.p >= 0.001 else "p < 0.001"
+        p_text = "" if pairs.p is None else f"{pairs.p:.2g}" if pairs.p >= 0.001 else "< 0.001"
         axes.text(1.01, row, p_text, transform=axes.get_yaxis_transform(), va="center", fontsize="small")
+    if any(pairs.p is not None for pairs in comparisons):
+        axes.text(1.01, 1.0, "Adjusted p", transform=axes.transAxes, va="bottom", fontsize="small", fontweight="bold")
     axes.set_yticks(range(len(comparisons)), [pairs.label for pairs in comparisons])
     axes.set_ylim(len(comparisons) - 0.4, -0.6)
     axes.set_xlabel(label)
@@ -64,9 +66,8 @@ def _legend(figure: "Figure", seeds: Sequence[int]) -> None:
     from matplotlib.lines import Line2D
 
     shown = list(enumerate(seeds))[: len(MARKERS)]
-    handles = [Line2D([], [], label=f"a fold, seed {seed}", **_dot(index)) for index, seed in shown]
-    handles.append(Line2D([], [], color=COLOURS[1], linewidth=2.4, label="mean"))
-    handles.append(Line2D([], [], color="none", label="adjusted p at the right"))
+    handles = [Line2D([], [], label=f"Seed {seed}", **_dot(index)) for index, seed in shown]
+    handles.append(Line2D([], [], color=COLOURS[1], linewidth=2.4, label="Mean"))
     figure.legend(
         handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize="small", labelcolor=GREY
     )

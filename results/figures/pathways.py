@@ -66,7 +66,7 @@ def pathway_graph(groups: Sequence[Group]) -> "Figure":
 
 
 def _wrapped(group: Group) -> tuple[list[str], list[str]]:
-    link = [f"takes over: {group.link}"] if group.link else []
+    link = [f"transfers: {group.link}"] if group.link else []
     return wrap(group.title, TITLE), [part for line in (*link, *group.lines) for part in wrap(line, CHARACTERS)]
 
 

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.figures.drawing import COLOURS, GREY, LINES, MARKERS, new_figure, panels, tidy
-from results.metrics.formulas import Array, Confidence, ece, ratio
+from results.metrics.formulas import Confidence, FloatArray, ece, ratio
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Histograms = tuple[Array, Array]
+SUPERSCRIPTS = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
+Histograms = tuple[FloatArray, FloatArray]
 """Pixels of a class and of all other pixels by predicted score, each (bins,)."""
 
 
@@ -23,26 +24,35 @@ def reliability(arms: Mapping[str, Confidence], *, colour_indices: Mapping[str, 
 
     On the diagonal the network is calibrated. Bins have shape (1, B), as returned by `Confidence.summed`.
     """
+    from matplotlib.ticker import NullFormatter
+
     figure = new_figure(5.4, 5.2)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    above.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="as sure as right")
+    above.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="Perfect calibration")
     for position, (arm, bins) in enumerate(arms.items()):
         index = (colour_indices or {}).get(arm, position)
         is_filled = bins.count[0] > 0
         confidence = ratio(bins.total[0], bins.count[0])[is_filled]
         accuracy = ratio(bins.correct[0], bins.count[0])[is_filled]
         style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "markersize": 4.5}
-        above.plot(confidence, accuracy, label=f"{arm} (calibration error {float(ece(bins)[0]):.3f})", **style)
+        above.plot(confidence, accuracy, label=f"{arm} (ECE {float(ece(bins)[0]):.3f})", **style)
         below.plot(confidence, bins.count[0][is_filled], **style)
-    lowest = min((float(line.get_xdata()[0]) for line in above.lines[1:]), default=0.0)
+    lowest = min((float(np.min(line.get_xydata())) for line in above.lines[1:]), default=0.0)
     above.set(xlim=(max(0.0, lowest - 0.05), 1.02), ylim=(max(0.0, lowest - 0.05), 1.02))
-    above.set_ylabel("share that is right")
+    above.set_ylabel("Observed accuracy")
     figure.legend(loc="outside upper left", frameon=False, fontsize="small")
     below.set_yscale("log")
-    below.set(xlabel="confidence of the answer", ylabel="pixels")
+    below.yaxis.set_major_formatter(lambda value, _: _power_of_ten(value))
+    below.yaxis.set_minor_formatter(NullFormatter())
+    below.set(xlabel="Confidence", ylabel="Pixels")
     for axes in (above, below):
         tidy(axes, grid="both")
     return figure
+
+
+def _power_of_ten(value: float) -> str:
+    """Format a tick of a logarithmic axis; matplotlib's own format needs math text, which figures do not parse."""
+    return "10" + str(round(math.log10(value))).translate(SUPERSCRIPTS)
 
 
 def roc(
@@ -66,8 +76,8 @@ def roc(
         axes.set_title(name, fontsize="medium")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         tidy(axes, grid="both")
-    figure.supxlabel("share of other pixels called this class", fontsize="medium")
-    figure.supylabel("share of the class that is found", fontsize="medium")
+    figure.supxlabel("False positive rate", fontsize="medium")
+    figure.supylabel("Sensitivity", fontsize="medium")
     _legend(figure, index_of_arm)
     return figure
 
@@ -78,14 +88,14 @@ def _areas(axes: "Axes", arms: Mapping[str, Histograms], index_of_arm: Mapping[s
             x, y = _share_above(negatives), _share_above(positives)
             area = float(-np.trapezoid(y, x))
             colour = COLOURS[index_of_arm[arm] % len(COLOURS)]
-            axes.text(0.97, 0.04 + 0.085 * line, f"area {area:.3f}", ha="right", fontsize="small", color=colour)
+            axes.text(0.97, 0.04 + 0.085 * line, f"AUC {area:.3f}", ha="right", fontsize="small", color=colour)
 
 
 def _line(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[index % len(LINES)]}
 
 
-def _share_above(pixels: Array) -> Array:
+def _share_above(pixels: FloatArray) -> FloatArray:
     above = np.append(np.flip(np.cumsum(np.flip(pixels))), 0.0)
     return np.asarray(above / above[0], dtype=np.float64)
 
@@ -112,11 +122,11 @@ def confusion(counts: NDArray[np.int64], names: Sequence[str]) -> "Figure":
     image = axes.imshow(shares * 100, cmap="Blues", vmin=0, vmax=100)
     axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="predicted", ylabel="truth")
+    axes.set(xlabel="Predicted class", ylabel="True class")
     axes.tick_params(length=0)
     for (row, column), share in np.ndenumerate(shares):
         if not math.isnan(share):
             colour = "white" if share > 0.55 else "black"
             axes.text(column, row, f"{share:.0%}", ha="center", va="center", color=colour, fontsize="small")
-    figure.colorbar(image, label="% of the true class", shrink=0.8)
+    figure.colorbar(image, label="Pixels of the true class (%)", shrink=0.8)
     return figure

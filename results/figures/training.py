@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Points = Sequence[tuple[int, float]]
+EpochValues = Sequence[tuple[int, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class History:
     """One training run: epoch and value of the losses and of the score that selects checkpoints; empty without one."""
 
-    loss: Points
-    validation_loss: Points
-    score: Points
+    loss: EpochValues
+    validation_loss: EpochValues
+    score: EpochValues
 
 
 def training_curves(stages: Mapping[str, Sequence[History]], scores: Mapping[str, str]) -> "Figure":
@@ -42,23 +42,23 @@ def training_curves(stages: Mapping[str, Sequence[History]], scores: Mapping[str
             _line(below, history.score, COLOURS[2], "-")
         _name(below, scores[stage])
         above.set_ylim(bottom=0 if all(y >= 0 for h in histories for _, y in (*h.loss, *h.validation_loss)) else None)
-        below.set_xlabel("epoch")
+        below.set_xlabel("Epoch")
         for axes in (above, below):
             tidy(axes)
-    grid[0][0].set_ylabel("loss")
+    grid[0][0].set_ylabel("Loss")
     _legend(figure)
     return figure
 
 
 def _name(axes: "Axes", score: str) -> None:
     if score:
-        axes.set_ylabel(f"validation {score}")
+        axes.set_ylabel(f"Validation {score}")
     else:
-        axes.text(0.5, 0.5, "nothing validates", ha="center", va="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, "no validation score", ha="center", va="center", transform=axes.transAxes)
         axes.set_yticks([])
 
 
-def _line(axes: "Axes", points: Points, colour: str, style: str) -> None:
+def _line(axes: "Axes", points: EpochValues, colour: str, style: str) -> None:
     if points:
         marker = "o" if len(points) == 1 else ""
         axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, linewidth=1.0, alpha=0.6, marker=marker)
@@ -67,7 +67,11 @@ def _line(axes: "Axes", points: Points, colour: str, style: str) -> None:
 def _legend(figure: "Figure") -> None:
     from matplotlib.lines import Line2D
 
-    entries = (("training loss", COLOURS[0], "-"), ("validation loss", COLOURS[1], "--"), ("score", COLOURS[2], "-"))
+    entries = (
+        ("Training loss", COLOURS[0], "-"),
+        ("Validation loss", COLOURS[1], "--"),
+        ("Validation score", COLOURS[2], "-"),
+    )
     styles: list[dict[str, Any]] = [
         {"label": label, "color": colour, "linestyle": line} for label, colour, line in entries
     ]

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from results import schema
 from results.metrics.background import BACKGROUND, with_background
 from results.metrics.count_arrays import confidence_bins, pixel_counts, rows_of_split
-from results.metrics.formulas import OVERALL, PER_CLASS, Array, Confidence, Counts, ratio
+from results.metrics.formulas import OVERALL, PER_CLASS, Confidence, Counts, FloatArray, ratio
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Flags = NDArray[np.bool_]
-Stage = tuple[str, str]
+ScoringKey = tuple[str, str]
 """Digest of a target stage and its `scoring`."""
 TEST = "test"
 """Prefix of the names of splits with test images."""
@@ -40,7 +40,7 @@ class MetricSettings:
     min_images: int = 1
 
 
-class Row(NamedTuple):
+class MetricRow(NamedTuple):
     """One metric value of a replicate, None where undefined; `images` counts the images behind it."""
 
     split: str
@@ -63,7 +63,7 @@ class ImageValues:
     images: tuple[str, ...]
     patients: tuple[str, ...]
     series: tuple[tuple[str, str], ...]
-    values: Array
+    values: FloatArray
     classes: tuple[str, ...]
     averaged: tuple[str, ...]
     counts: NDArray[np.int64]
@@ -72,14 +72,14 @@ class ImageValues:
 class StageMetrics(NamedTuple):
     """All metric values of a target stage, and those of each of its test images."""
 
-    rows: list[Row]
+    rows: list[MetricRow]
     images: list[ImageValues]
 
 
 def collect(
     study: str,
-    replicates: Iterable[schema.Replicate],
-    load: Callable[[schema.Replicate], "tuple[pa.Table, pa.Table]"],
+    replicates: Iterable[schema.ReplicateRecord],
+    load: Callable[[schema.ReplicateRecord], "tuple[pa.Table, pa.Table]"],
     settings: MetricSettings,
     *,
     further: Sequence[str] = (),
@@ -93,11 +93,11 @@ def collect(
 
 
 def measure_all(
-    replicates: Iterable[schema.Replicate],
-    load: Callable[[schema.Replicate], "tuple[pa.Table, pa.Table]"],
+    replicates: Iterable[schema.ReplicateRecord],
+    load: Callable[[schema.ReplicateRecord], "tuple[pa.Table, pa.Table]"],
     settings: MetricSettings,
-    known: Mapping[Stage, StageMetrics] = MappingProxyType({}),
-) -> Mapping[Stage, StageMetrics]:
+    known: Mapping[ScoringKey, StageMetrics] = MappingProxyType({}),
+) -> Mapping[ScoringKey, StageMetrics]:
     """Measure each target stage once, also if several replicates share it; `known` stages are not measured again."""
     stages = {(replicate.digest, replicate.scoring): replicate for replicate in replicates}
     return {
@@ -107,8 +107,8 @@ def measure_all(
 
 def results_table(
     study: str,
-    replicates: Iterable[schema.Replicate],
-    measured: Mapping[Stage, StageMetrics],
+    replicates: Iterable[schema.ReplicateRecord],
+    measured: Mapping[ScoringKey, StageMetrics],
     *,
     further: Sequence[str] = (),
 ) -> "pa.Table":
@@ -127,7 +127,7 @@ def results_table(
     return pa.Table.from_arrays(arrays, schema=columns)
 
 
-def replicate_rows(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) -> list[Row]:
+def replicate_rows(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) -> list[MetricRow]:
     """Return every metric of one target stage, per split, aggregation and class; see `measure`."""
     return measure(scores, images, settings).rows
 
@@ -142,7 +142,7 @@ def measure(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) ->
     if settings.background and BACKGROUND not in scores["class"].to_pylist():
         scores = with_background(scores, images)
     names = _classes(scores, settings)
-    rows: list[Row] = []
+    rows: list[MetricRow] = []
     by_image: list[ImageValues] = []
     for split in scores["split"].unique().to_pylist():
         scores_of_split, images_of_split = rows_of_split(scores, split), rows_of_split(images, split).sort_by("image")
@@ -155,7 +155,7 @@ def measure(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) ->
             _threshold_rows(scores_of_split, names),
         )
         rows += [
-            Row(split, aggregation, class_, metric, None if math.isnan(value) else value, n)
+            MetricRow(split, aggregation, class_, metric, None if math.isnan(value) else value, n)
             for aggregation, class_, metric, value, n in values_of_split
         ]
         if split.startswith(TEST):
@@ -166,7 +166,7 @@ def measure(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) ->
 def _image_values(
     split: str,
     images: "pa.Table",
-    values: Mapping[tuple[str, str], Array],
+    values: Mapping[tuple[str, str], FloatArray],
     counts: Counts,
     names: list[str],
     min_images: int,
@@ -184,7 +184,7 @@ def _image_values(
     )
 
 
-def _key_columns(replicate: schema.Replicate, names: Sequence[str]) -> tuple[object, ...]:
+def _key_columns(replicate: schema.ReplicateRecord, names: Sequence[str]) -> tuple[object, ...]:
     factors = [replicate.factors[name] for name in names]
     sizes = replicate.labelled_fraction, replicate.labelled_images
     return *factors, *sizes, replicate.updates, replicate.fold, replicate.seed
@@ -195,7 +195,7 @@ RowOfSplit = tuple[str, str, str, float, int]
 
 def dataset_metrics(
     counts: Counts, names: Sequence[str], *, shown: Flags, averaged: Flags
-) -> dict[tuple[str, str], Array]:
+) -> dict[tuple[str, str], FloatArray]:
     """Return every metric of counts summed over images, (..., classes), by class and metric, each (...).
 
     Args:
@@ -204,7 +204,7 @@ def dataset_metrics(
         shown: (classes,), which classes occur in the truth; the others are undefined.
         averaged: (classes,), which classes enter `macro` and `weighted`.
     """
-    metrics: dict[tuple[str, str], Array] = {}
+    metrics: dict[tuple[str, str], FloatArray] = {}
     for metric, formula in PER_CLASS.items():
         values = formula(counts)
         per_class = np.where(shown, values, np.nan)
@@ -230,10 +230,10 @@ def _dataset_rows(counts: Counts, names: list[str], min_images: int) -> Iterator
         yield "dataset", names[index], "false_positive_pixels", float(summed.fp[0, index]), images
 
 
-def _case_values(counts: Counts, bins: Mapping[str, Confidence], names: list[str]) -> dict[tuple[str, str], Array]:
+def _case_values(counts: Counts, bins: Mapping[str, Confidence], names: list[str]) -> dict[tuple[str, str], FloatArray]:
     """Return each metric of each image by class and metric."""
     shown = counts.truth > 0
-    metrics: dict[tuple[str, str], Array] = {}
+    metrics: dict[tuple[str, str], FloatArray] = {}
     for metric, formula in PER_CLASS.items():
         values = formula(counts)
         per_class = np.where(shown, values, np.nan)
@@ -257,11 +257,11 @@ def _threshold_rows(scores: "pa.Table", names: list[str]) -> Iterator[RowOfSplit
             yield "dataset", name, "threshold", thresholds[name], len(scores["image"].unique())
 
 
-def _macro(values: Array, averaged: Flags) -> Array:
+def _macro(values: FloatArray, averaged: Flags) -> FloatArray:
     return _weighted(values, averaged, np.ones_like(values))
 
 
-def _weighted(values: Array, averaged: Flags, weights: Array) -> Array:
+def _weighted(values: FloatArray, averaged: Flags, weights: FloatArray) -> FloatArray:
     # An undefined class makes the mean undefined: without it, arms would average over different classes.
     weights = np.where(averaged, weights, 0.0)
     total = weights.sum(axis=-1)
@@ -269,7 +269,7 @@ def _weighted(values: Array, averaged: Flags, weights: Array) -> Array:
     return ratio(weighed, total)
 
 
-def _mean(values: Array) -> tuple[float, int]:
+def _mean(values: FloatArray) -> tuple[float, int]:
     defined = values[~np.isnan(values)]
     return (float(defined.mean()) if len(defined) else float("nan")), len(defined)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from results.metrics.formulas import OVERALL, Array, Confidence, Counts
+from results.metrics.formulas import OVERALL, Confidence, Counts, FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +25,7 @@ def pixel_counts(scores: "pa.Table", names: Sequence[str]) -> Counts:
     column_of_row = np.array([order.get(name, -1) for name in scores["class"].to_pylist()], dtype=np.int64)
     is_scored = column_of_row >= 0
 
-    def to_grid(column: Array) -> Array:
+    def to_grid(column: FloatArray) -> FloatArray:
         grid = np.zeros((len(images), len(names), *column.shape[1:]))
         grid[image[is_scored], column_of_row[is_scored]] = column[is_scored]
         return grid
@@ -46,7 +46,7 @@ def confidence_bins(images: "pa.Table") -> Mapping[str, Confidence]:
     }
 
 
-def _lists(table: "pa.Table", column: str) -> Array:
+def _lists(table: "pa.Table", column: str) -> FloatArray:
     """Return a column of equally long lists as (rows, length), NaN where null; length 0 without any list."""
     if column not in table.column_names:
         return np.empty((table.num_rows, 0))

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -18,15 +18,15 @@ class Counts:
     of any width.
     """
 
-    tp: Array
-    fp: Array
-    fn: Array
-    tn: Array
-    positives: Array
-    negatives: Array
+    tp: FloatArray
+    fp: FloatArray
+    fn: FloatArray
+    tn: FloatArray
+    positives: FloatArray
+    negatives: FloatArray
 
     @property
-    def truth(self) -> Array:
+    def truth(self) -> FloatArray:
         """Return the pixels of the class in the truth, (..., classes)."""
         return self.tp + self.fn
 
@@ -39,54 +39,54 @@ class Counts:
 class Confidence:
     """Calibration bins, each (..., bins): pixels, sum of their confidences, number of correct pixels."""
 
-    count: Array
-    total: Array
-    correct: Array
+    count: FloatArray
+    total: FloatArray
+    correct: FloatArray
 
     def summed(self) -> Self:
         """Return the bins of all images together; the first axis keeps length 1."""
         return type(self)(**{name: part.sum(axis=0, keepdims=True) for name, part in vars(self).items()})
 
 
-def ratio(numerator: Array, denominator: Array) -> Array:
+def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     """Divide; NaN where the denominator is 0."""
     quotient = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
     np.divide(numerator, denominator, out=quotient, where=denominator != 0)
     return quotient
 
 
-def iou(counts: Counts) -> Array:
+def iou(counts: Counts) -> FloatArray:
     """Intersection over union (Jaccard index), 0..1."""
     return ratio(counts.tp, counts.tp + counts.fp + counts.fn)
 
 
-def dice(counts: Counts) -> Array:
+def dice(counts: Counts) -> FloatArray:
     """Dice coefficient 2tp / (2tp + fp + fn), 0..1; of one class it equals F1."""
     return ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
 
 
-def precision(counts: Counts) -> Array:
+def precision(counts: Counts) -> FloatArray:
     """Proportion of predicted pixels that are correct, 0..1; undefined where none is predicted."""
     return ratio(counts.tp, counts.tp + counts.fp)
 
 
-def recall(counts: Counts) -> Array:
+def recall(counts: Counts) -> FloatArray:
     """Proportion of true pixels that are predicted (sensitivity), 0..1."""
     return ratio(counts.tp, counts.tp + counts.fn)
 
 
-def f1(counts: Counts) -> Array:
+def f1(counts: Counts) -> FloatArray:
     """Harmonic mean of precision and recall, 0..1; 0 where a class is present but never predicted."""
     return dice(counts)
 
 
-def accuracy(counts: Counts) -> Array:
+def accuracy(counts: Counts) -> FloatArray:
     """Proportion of all pixels that are classified correctly, 0..1, including the background."""
     correct = counts.tp + counts.tn
     return ratio(correct, correct + counts.fp + counts.fn)
 
 
-def auc(counts: Counts) -> Array:
+def auc(counts: Counts) -> FloatArray:
     """Area under the ROC curve, 0..1: Mann-Whitney U of the score bins; scores of one bin are ties and count half."""
     positives, negatives = counts.positives, counts.negatives
     above = np.flip(np.cumsum(np.flip(positives, -1), axis=-1), -1) - positives
@@ -94,12 +94,12 @@ def auc(counts: Counts) -> Array:
     return ratio(wins, positives.sum(axis=-1) * negatives.sum(axis=-1))
 
 
-def confidence(bins: Confidence) -> Array:
+def confidence(bins: Confidence) -> FloatArray:
     """Mean confidence over all pixels, 0..1."""
     return ratio(bins.total.sum(axis=-1), bins.count.sum(axis=-1))
 
 
-def ece(bins: Confidence) -> Array:
+def ece(bins: Confidence) -> FloatArray:
     """Expected calibration error, 0..1 (Naeini et al. 2015): sum over bins |correct - confidence| / pixels.
 
     Over foreground pixels alone (`ece_foreground`) it exceeds 0 even if probabilities are calibrated, because the truth
@@ -108,7 +108,7 @@ def ece(bins: Confidence) -> Array:
     return ratio(np.abs(bins.correct - bins.total).sum(axis=-1), bins.count.sum(axis=-1))
 
 
-PER_CLASS: Mapping[str, Callable[[Counts], Array]] = {
+PER_CLASS: Mapping[str, Callable[[Counts], FloatArray]] = {
     "mean_iou": iou,
     "dice": dice,
     "precision": precision,
@@ -117,7 +117,7 @@ PER_CLASS: Mapping[str, Callable[[Counts], Array]] = {
     "accuracy": accuracy,
     "auc": auc,
 }
-OVERALL: Mapping[str, tuple[str, Callable[[Confidence], Array]]] = {
+OVERALL: Mapping[str, tuple[str, Callable[[Confidence], FloatArray]]] = {
     "confidence": ("confidence", confidence),
     "ece": ("confidence", ece),
     "ece_foreground": ("foreground", ece),

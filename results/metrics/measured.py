@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 
-from results.metrics.compute import ImageValues, Row, Stage, StageMetrics
+from datasets.cache.atomic_files import atomic_path
+from results.metrics.compute import ImageValues, MetricRow, ScoringKey, StageMetrics
 from results.signed import UNSIGNED, is_intact, sign
 
 if TYPE_CHECKING:
@@ -18,26 +18,24 @@ STAGES = 512
 """Rows per batch: values take several times more memory as Python objects than as arrays."""
 
 
-def write_measured(path: Path, measured: Mapping[Stage, StageMetrics], fingerprints: Mapping[Stage, str]) -> None:
+def write_measured(
+    path: Path, measured: Mapping[ScoringKey, StageMetrics], fingerprints: Mapping[ScoringKey, str]
+) -> None:
     """Write one row per stage, with the fingerprint of the files it was measured from."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # A unique name: another driver of the study may write the file at the same time.
-    temporary, stages = path.with_name(f".{path.name}.{uuid4().hex[:8]}"), list(measured)
-    try:
+    stages = list(measured)
+    with atomic_path(path) as temporary:
         with pq.ParquetWriter(temporary, _columns(), compression="zstd") as file:
             for start in range(0, len(stages), STAGES):
                 lines = [_line(stage, measured[stage], fingerprints[stage]) for stage in stages[start : start + STAGES]]
                 file.write_table(pa.Table.from_pylist(lines, schema=_columns()))
             file.add_key_value_metadata(UNSIGNED)
         sign(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
-def _line(stage: Stage, measured: StageMetrics, fingerprint: str) -> dict[str, object]:
+def _line(stage: ScoringKey, measured: StageMetrics, fingerprint: str) -> dict[str, object]:
     return {
         "digest": stage[0],
         "scoring": stage[1],
@@ -47,12 +45,12 @@ def _line(stage: Stage, measured: StageMetrics, fingerprint: str) -> dict[str, o
     }
 
 
-def read_measured(path: Path, fingerprints: Mapping[Stage, str]) -> dict[Stage, StageMetrics]:
+def read_measured(path: Path, fingerprints: Mapping[ScoringKey, str]) -> dict[ScoringKey, StageMetrics]:
     """Return the stages whose fingerprint is unchanged; empty for a missing or damaged file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    measured: dict[Stage, StageMetrics] = {}
+    measured: dict[ScoringKey, StageMetrics] = {}
     try:
         if not is_intact(path):
             return {}
@@ -64,7 +62,7 @@ def read_measured(path: Path, fingerprints: Mapping[Stage, str]) -> dict[Stage, 
                     stage = line["digest"], line["scoring"]
                     if fingerprints.get(stage) == line["mark"]:
                         images = [_image_values(columns) for columns in line["images"]]
-                        measured[stage] = StageMetrics([Row(**row) for row in line["rows"]], images)
+                        measured[stage] = StageMetrics([MetricRow(**row) for row in line["rows"]], images)
     except (pa.ArrowInvalid, OSError):
         return {}
     return measured

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from results.schema import HEADLINE, SIGNIFICANT, Record, direction, factor_columns
+from results.schema import HEADLINE, SIGNIFICANT, ComparisonRecord, direction, factor_columns
 from results.statistics.notes import FIXED_TEST, lacks_replicates
 from results.tables.layout import is_complete, is_older, study_level
 from results.tables.sentences import (
@@ -21,10 +21,8 @@ from results.tables.sentences import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-METRIC_NAMES = {"mean_iou": "mean IoU", "dice": "Dice", "auc": "AUC", "ece": "calibration error"}
 
-
-def select_records(comparisons: "pa.Table", **changes: str) -> list[Record]:
+def select_records(comparisons: "pa.Table", **changes: str) -> list[ComparisonRecord]:
     """Return the records of the headline series; `changes` select another split, aggregation, metric or `class_`.
 
     Empty for comparisons of an older version, whose tests differ.
@@ -36,27 +34,37 @@ def select_records(comparisons: "pa.Table", **changes: str) -> list[Record]:
     selection = HEADLINE | {name.rstrip("_"): value for name, value in changes.items()}
     for name, value in selection.items():
         comparisons = comparisons.filter(pc.field(name) == value)
-    records: list[Record] = comparisons.to_pylist()
+    records: list[ComparisonRecord] = comparisons.to_pylist()
     return records
 
 
-def one_per_cell(records: Sequence[Record]) -> list[Record]:
+def class_records(comparisons: "pa.Table", metric: str) -> list[ComparisonRecord]:
+    """Return the pooled test records of every class and average."""
+    import pyarrow.compute as pc
+
+    records: list[ComparisonRecord] = comparisons.filter(
+        (pc.field("split") == "test") & (pc.field("aggregation") == "dataset") & (pc.field("metric") == metric)
+    ).to_pylist()
+    return records
+
+
+def one_per_cell(records: Sequence[ComparisonRecord]) -> list[ComparisonRecord]:
     """Return the first record of each cell; a cell has one for each baseline."""
     return list({cell_key(record): record for record in reversed(records)}.values())[::-1]
 
 
-def varying_factors(records: Sequence[Record]) -> list[str]:
+def varying_factors(records: Sequence[ComparisonRecord]) -> list[str]:
     """Return the factors with several values, or the pathway if there are none."""
     factors = factor_columns(list(records[0])) if records else ()
     return [name for name in factors if len({record[name] for record in records}) > 1] or ["pathway"]
 
 
-def arm_name(record: Record, factors: Sequence[str]) -> str:
+def arm_name(record: ComparisonRecord, factors: Sequence[str]) -> str:
     """Return the name of an arm: its values of the given factors."""
     return " / ".join(str(record[name]) for name in factors)
 
 
-def best_cell(records: Sequence[Record]) -> Record | None:
+def best_cell(records: Sequence[ComparisonRecord]) -> ComparisonRecord | None:
     """Return the record with the best mean of complete cells; None without any, or while cells lack replicates."""
     if any(record["provisional"] for record in records):
         return None
@@ -64,7 +72,7 @@ def best_cell(records: Sequence[Record]) -> Record | None:
     return max(complete, key=lambda record: direction(record["metric"]) * record["mean"], default=None)
 
 
-def is_best(record: Record, best: Record | None) -> bool:
+def is_best(record: ComparisonRecord, best: ComparisonRecord | None) -> bool:
     """Return whether a record is of the best cell or has exactly the same mean."""
     return best is not None and record["mean"] == best["mean"] and is_complete(record)
 
@@ -93,7 +101,7 @@ def answer(comparisons: "pa.Table") -> list[str]:
     ]
 
 
-def _provisional(cells: Sequence[Record]) -> str:
+def _provisional(cells: Sequence[ComparisonRecord]) -> str:
     provisional = sum(record["provisional"] for record in cells)
     return (
         f"The study is not complete: {provisional} of {len(cells)} cells, or their baselines, lack replicates. "
@@ -101,7 +109,7 @@ def _provisional(cells: Sequence[Record]) -> str:
     )
 
 
-def _close(cells: Sequence[Record], best: Record) -> Iterator[str]:
+def _close(cells: Sequence[ComparisonRecord], best: ComparisonRecord) -> Iterator[str]:
     """Yield how many arms with as many labels do not differ significantly from the best."""
     level = study_level(cells)
     other_arms = [record for record in cells if record[level] == best[level] and record["p_to_best"] is not None]
@@ -113,7 +121,7 @@ def _close(cells: Sequence[Record], best: Record) -> Iterator[str]:
         yield f"With as many labels, {text} significantly from it (p adjusted by Holm over all pairs)."
 
 
-def _failed(records: Sequence[Record]) -> list[str]:
+def _failed(records: Sequence[ComparisonRecord]) -> list[str]:
     """Return a sentence with the cells that are not compared because replicates failed."""
     factors = varying_factors(records)
     sizes: dict[str, dict[int, None]] = {}
@@ -124,7 +132,7 @@ def _failed(records: Sequence[Record]) -> list[str]:
     return [f"Not compared, because replicates failed: {'; '.join(arms)}."] if arms else []
 
 
-def _tested(records: Sequence[Record], best: Record) -> str:
+def _tested(records: Sequence[ComparisonRecord], best: ComparisonRecord) -> str:
     families = list(dict.fromkeys(record["baseline"] for record in records if record["baseline"]))
     if not families:
         return "No baseline was named, so no difference was tested."
@@ -144,7 +152,7 @@ def _tested(records: Sequence[Record], best: Record) -> str:
     )
 
 
-def _untested(records: Sequence[Record]) -> str:
+def _untested(records: Sequence[ComparisonRecord]) -> str:
     """Return that nothing could be tested, with the notes that only comparisons have."""
     baseline_notes = note_counts([record for record in records if is_baseline(record)])
     comparison_notes = note_counts([record for record in records if record["baseline"] and not is_baseline(record)])
@@ -152,7 +160,7 @@ def _untested(records: Sequence[Record]) -> str:
     return f"No difference to the baseline could be tested: {'; '.join(notes) or 'there are too few replicates'}."
 
 
-def _not_significant(tested: Sequence[Record], baselines: str) -> str:
+def _not_significant(tested: Sequence[ComparisonRecord], baselines: str) -> str:
     smallest = p_text(min(record["p_adjusted"] for record in tested))
     if len(tested) == 1:
         result = f"the adjusted p of the one comparison with {baselines} is {smallest}"
@@ -161,7 +169,7 @@ def _not_significant(tested: Sequence[Record], baselines: str) -> str:
     return f"Nothing is statistically significant: {result}. This does not show that the arms are equal."
 
 
-def _equivalent(records: Sequence[Record]) -> Iterator[str]:
+def _equivalent(records: Sequence[ComparisonRecord]) -> Iterator[str]:
     """Yield how many comparisons show equivalence."""
     tested = [record for record in records if record["p_equivalent"] is not None]
     equivalent = [record for record in tested if is_equivalent(record)]
@@ -173,7 +181,7 @@ def _equivalent(records: Sequence[Record]) -> Iterator[str]:
         )
 
 
-def _difference_of_best(best: Record, tested: Sequence[Record], *, several: bool) -> str:
+def _difference_of_best(best: ComparisonRecord, tested: Sequence[ComparisonRecord], *, several: bool) -> str:
     comparisons = [record for record in tested if cell_key(record) == cell_key(best)]
     if not comparisons:
         return "It is the baseline itself" if is_baseline(best) else "Its difference to the baseline was not tested"
@@ -183,7 +191,7 @@ def _difference_of_best(best: Record, tested: Sequence[Record], *, several: bool
     return f"Its difference to {baseline} is {format_number(record['difference'], '+')} (adjusted p {p})"
 
 
-def notes(records: Sequence[Record]) -> Iterator[str]:
+def notes(records: Sequence[ComparisonRecord]) -> Iterator[str]:
     """Yield every note with the number of cells that have it."""
     yield from (f"{note} ({cells_text(count)})" for note, count in note_counts(records).items())
 
@@ -193,18 +201,12 @@ def format_number(value: float | None, sign: str = "") -> str:
     return "" if value is None else f"{value:{sign}.3f}"
 
 
-def metric_title(metric: str) -> str:
-    """Return the name of a metric, capitalised."""
-    name = METRIC_NAMES.get(metric, metric)
-    return name[:1].upper() + name[1:]
-
-
 def format_interval(low: float | None, high: float | None) -> str:
     """Format an interval, "" for None."""
     return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
-def interval_text(record: Record) -> str:
+def interval_text(record: ComparisonRecord) -> str:
     """Return the text of a record's interval."""
     text = format_interval(record["ci_low"], record["ci_high"])
     return f"95 % interval {text}" if text else "no interval"

@@ -7,16 +7,16 @@ from results import schema
 from results.report.answers import (
     arm_name,
     best_cell,
+    class_records,
     format_interval,
     format_number,
     is_best,
-    metric_title,
     one_per_cell,
     select_records,
     varying_factors,
 )
-from results.report.page import Block, Column, Entry, Grid, Items, Text
-from results.schema import Record, direction
+from results.report.page import Block, Column, Grid, GridCell, Items, Text, number_columns, text_columns
+from results.schema import ComparisonRecord, direction, metric_title
 from results.tables.layout import study_level
 from results.tables.sentences import (
     baseline_sizes,
@@ -45,26 +45,18 @@ def main_grid(comparisons: "pa.Table") -> Grid:
     dice = {_row_key(record): record for record in select_records(comparisons, metric="dice", aggregation="case")}
     best = best_cell(records)
     columns = [
-        *(Column(name=name.replace("_", " ")) for name in factors),
-        Column(name="labelled images", number=True),
-        Column(name="mean IoU (pooled)", number=True),
-        Column(name="95 % interval", number=True),
-        Column(name="Dice (per case)", number=True),
-        Column(name="runs", number=True),
-        *([Column(name="baseline")] if several else []),
-        Column(name="difference", number=True),
-        Column(name="adjusted p", number=True),
-        Column(name="better / equivalent / worse", number=True),
-        Column(name="effect size", number=True),
-        Column(name="generalises to"),
-        Column(name="note"),
+        *_cell_columns(factors),
+        *number_columns("mean IoU (pooled)", "95 % interval", "Dice (per case)", "runs"),
+        *text_columns(*(["baseline"] if several else [])),
+        *number_columns("difference", "adjusted p", "better / equivalent / worse", "effect size"),
+        *text_columns("generalises to", "note"),
     ]
     rows = [_row(record, factors, dice.get(_row_key(record)), best, several=several) for record in records]
     caption = " ".join(_caption(records, several=several))
     return Grid(caption=caption, columns=columns, rows=rows, heads=len(factors), sorts=True, filters=True)
 
 
-def _caption(records: Sequence[Record], *, several: bool) -> Iterator[str]:
+def _caption(records: Sequence[ComparisonRecord], *, several: bool) -> Iterator[str]:
     named = next((record["baseline"] for record in records if record["baseline"]), "")
     yield "All cells, on the test images. Runs are folds times seeds; the best mean is bold."
     if named:
@@ -81,32 +73,46 @@ def _caption(records: Sequence[Record], *, several: bool) -> Iterator[str]:
 
 
 def _row(
-    record: Record, factors: Sequence[str], dice: Record | None, best: Record | None, *, several: bool
-) -> list[Entry]:
+    record: ComparisonRecord,
+    factors: Sequence[str],
+    dice: ComparisonRecord | None,
+    best: ComparisonRecord | None,
+    *,
+    several: bool,
+) -> list[GridCell]:
     return [
-        *(Entry(str(record[name])) for name in factors),
-        Entry(str(record["labelled_images"]), record["labelled_images"]),
-        Entry(format_number(record["mean"]), record["mean"], strong=is_best(record, best)),
-        Entry(format_interval(record["ci_low"], record["ci_high"]), record["ci_low"]),
-        _number_entry(dice["mean"] if dice else None),
-        Entry(str(record["n"]), record["n"]),
-        *([Entry(record["baseline"])] if several else []),
-        _number_entry(record["difference"], "+"),
-        _p_entry(record),
-        Entry(_probabilities(record), record["p_better"]),
-        Entry("" if record["effect_size"] is None else f"{record['effect_size']:+.2f}", record["effect_size"]),
-        Entry(record["generalises_to"] or ""),
-        Entry(record["note"]),
+        *_cell_values(record, factors),
+        GridCell(format_number(record["mean"]), record["mean"], strong=is_best(record, best)),
+        _interval(record),
+        _number(dice["mean"] if dice else None),
+        _integer(record["n"]),
+        *([GridCell(record["baseline"])] if several else []),
+        _number(record["difference"], "+"),
+        _p_value(record["p_adjusted"], strong=is_significant(record)),
+        GridCell(_probabilities(record), record["p_better"]),
+        GridCell("" if record["effect_size"] is None else f"{record['effect_size']:+.2f}", record["effect_size"]),
+        GridCell(record["generalises_to"] or ""),
+        GridCell(record["note"]),
     ]
 
 
-def _probabilities(record: Record) -> str:
+def _cell_columns(factors: Sequence[str]) -> list[Column]:
+    """Return the columns that name a cell: its factors and labelled images."""
+    return [*text_columns(*(name.replace("_", " ") for name in factors)), *number_columns("labelled images")]
+
+
+def _cell_values(record: ComparisonRecord, factors: Sequence[str]) -> list[GridCell]:
+    """Return the values of `_cell_columns`."""
+    return [*(GridCell(str(record[name])) for name in factors), _integer(record["labelled_images"])]
+
+
+def _probabilities(record: ComparisonRecord) -> str:
     """Return the probabilities of better, equivalent and worse in percent, "" if they are undefined."""
     values = [record[name] for name in ("p_better", "p_equivalent", "p_worse")]
     return "" if None in values else " / ".join(f"{100 * value:.0f} %" for value in values)
 
 
-def _row_key(record: Record) -> tuple[Any, ...]:
+def _row_key(record: ComparisonRecord) -> tuple[Any, ...]:
     return *cell_key(record), record["baseline"]
 
 
@@ -118,21 +124,16 @@ def labels_saved(comparisons: "pa.Table") -> list[Block]:
         return [Text(text="No arm is compared with a baseline, so masks saved are not known.")]
     factors = varying_factors(records)
     columns = [
-        *(Column(name=name.replace("_", " ")) for name in factors),
-        Column(name="labelled images", number=True),
-        Column(name="the baseline needs", number=True),
-        Column(name="95 % interval", number=True),
-        Column(name="saved", number=True),
-        Column(name="adjusted p", number=True),
-        Column(name="baseline"),
+        *_cell_columns(factors),
+        *number_columns("needed by the baseline", "95 % interval", "saved", "adjusted p"),
+        *text_columns("baseline"),
     ]
     rows = [
         [
-            *(Entry(str(record[name])) for name in factors),
-            Entry(str(record["labelled_images"]), record["labelled_images"]),
+            *_cell_values(record, factors),
             *_labels(record, baseline_sizes(record, records)),
-            _p_entry(record),
-            Entry(record["baseline"]),
+            _p_value(record["p_adjusted"], strong=is_significant(record)),
+            GridCell(record["baseline"]),
         ]
         for record in compared
     ]
@@ -150,7 +151,7 @@ def labels_saved(comparisons: "pa.Table") -> list[Block]:
     ]
 
 
-def _summary(records: Sequence[Record]) -> Block:
+def _summary(records: Sequence[ComparisonRecord]) -> Block:
     """Return the sentences on masks saved, or why there is none."""
     sentences = labels_sentences(records)
     if sentences:
@@ -160,33 +161,32 @@ def _summary(records: Sequence[Record]) -> Block:
     return Text(text="No difference with equally many masks is significant, so masks saved are not stated.")
 
 
-def _labels(record: Record, sizes: Sequence[int]) -> list[Entry]:
+def _labels(record: ComparisonRecord, sizes: Sequence[int]) -> list[GridCell]:
     """Return what the baseline needs, the interval of that, and masks saved."""
     side = record["labels_equivalent_side"]
     if not side or not sizes:
-        return [Entry("not tested"), Entry(""), Entry("")]
+        return [GridCell("not tested"), GridCell(""), GridCell("")]
     # Values outside the measured range are sorted before or after it.
     low, high = min(sizes) - 1, max(sizes) + 1
     match side:
         case "above":
-            needed = Entry(f"more than {max(sizes)}", high)
+            needed = GridCell(f"more than {max(sizes)}", high)
         case "below":
-            needed = Entry(f"fewer than {min(sizes)}", low)
+            needed = GridCell(f"fewer than {min(sizes)}", low)
         case _:
             value = record["labels_equivalent"]
-            needed = Entry(rounded_labels(value, record, sizes), value)
+            needed = GridCell(rounded_labels(value, record, sizes), value)
     saved = record["labels_saved"]
     sign = "" if saved is None else "+" if saved > 0 else "-"
     return [
         needed,
-        Entry(labels_interval(record, sizes), max(low, record["labels_equivalent_low"])),
-        Entry("" if saved is None else sign + rounded_labels(abs(saved), record, sizes), saved),
+        GridCell(labels_interval(record, sizes), max(low, record["labels_equivalent_low"])),
+        GridCell("" if saved is None else sign + rounded_labels(abs(saved), record, sizes), saved),
     ]
 
 
-def _p_entry(record: Record) -> Entry:
-    p = record["p_adjusted"]
-    return Entry("" if p is None else p_text(p), p, strong=is_significant(record))
+def _p_value(p: float | None, *, strong: bool = False) -> GridCell:
+    return GridCell("" if p is None else p_text(p), p, strong=strong)
 
 
 def grid_of_tests(tests: "pa.Table") -> Grid | None:
@@ -203,24 +203,23 @@ def grid_of_tests(tests: "pa.Table") -> Grid | None:
     if not 0 < len(records) <= MAX_TESTS:
         return None
     factors = varying_factors(records)
-    names = [*(name.replace("_", " ") for name in factors), "labelled images", "difference", "95 % interval", "p"]
-    names += ["adjusted p", "pairs", "what is paired", "generalises to", "test", "note"]
-    numbers = {"labelled images", "difference", "95 % interval", "p", "adjusted p", "pairs"}
+    columns = [
+        *_cell_columns(factors),
+        *number_columns("difference", "95 % interval", "p", "adjusted p", "pairs"),
+        *text_columns("paired unit", "generalises to", "test", "note"),
+    ]
     rows = [
         [
-            *(Entry(str(record[name])) for name in factors),
-            Entry(str(record["labelled_images"]), record["labelled_images"]),
-            _number_entry(record["difference"], "+"),
-            Entry(format_interval(record["ci_low"], record["ci_high"]), record["ci_low"]),
-            *(
-                Entry("" if record[name] is None else p_text(record[name]), record[name])
-                for name in ("p", "p_adjusted")
-            ),
-            Entry(str(record["pairs"]), record["pairs"]),
-            Entry(f"{record['unit']} ({record['aggregation']})"),
-            Entry(record["generalises_to"] or ""),
-            Entry(record["test"]),
-            Entry(record["note"]),
+            *_cell_values(record, factors),
+            _number(record["difference"], "+"),
+            _interval(record),
+            _p_value(record["p"]),
+            _p_value(record["p_adjusted"]),
+            _integer(record["pairs"]),
+            GridCell(f"{record['unit']} ({record['aggregation']})"),
+            GridCell(record["generalises_to"] or ""),
+            GridCell(record["test"]),
+            GridCell(record["note"]),
         ]
         for record in records
     ]
@@ -229,51 +228,54 @@ def grid_of_tests(tests: "pa.Table") -> Grid | None:
         "trained models (new training sets), about these trained models with new patients, or about one pretraining "
         "run only."
     )
-    columns = [Column(name=name, number=name in numbers) for name in names]
     return Grid(caption=caption, columns=columns, rows=rows, heads=len(factors), sorts=True)
 
 
 def class_grid(comparisons: "pa.Table", metric: str) -> Grid | None:
     """Return each arm's mean by class at the most labelled images, the best arms first; None without classes."""
-    import pyarrow.compute as pc
-
-    rows_of_metric = comparisons.filter(
-        (pc.field("split") == "test") & (pc.field("aggregation") == "dataset") & (pc.field("metric") == metric)
-    )
     records = one_per_cell(select_records(comparisons, metric=metric))
     if not records:
         return None
     level = study_level(records)
     max_level = max(record[level] for record in records)
-    rows_of_metric = rows_of_metric.filter(pc.field(level) == max_level)
     factors = varying_factors(records)
-    classes = [name for name in rows_of_metric["class"].unique().to_pylist() if name not in ("macro", "weighted")]
-    by_arm_and_class = {(arm_name(record, factors), record["class"]): record for record in rows_of_metric.to_pylist()}
+    of_classes = [record for record in class_records(comparisons, metric) if record[level] == max_level]
+    names = dict.fromkeys(record["class"] for record in of_classes)
+    classes = [name for name in names if name not in ("macro", "weighted")]
+    by_arm_and_class = {(arm_name(record, factors), record["class"]): record for record in of_classes}
     arms = sorted(
         (record for record in records if record[level] == max_level),
         key=lambda record: -direction(metric) * (record["mean"] if record["mean"] is not None else -1.0),
     )
     rows = [
         [
-            Entry(arm_name(arm, factors)),
-            *(_class_entry(by_arm_and_class.get((arm_name(arm, factors), name))) for name in ("macro", *classes)),
+            GridCell(arm_name(arm, factors)),
+            *(_class_value(by_arm_and_class.get((arm_name(arm, factors), name))) for name in ("macro", *classes)),
         ]
         for arm in arms[:MAX_ARMS]
     ]
     cut = f" The best {MAX_ARMS} of {len(arms)} arms." if len(arms) > MAX_ARMS else ""
     caption = f"{metric_title(metric)} of each class, mean (95 % interval), with the most labelled images.{cut}"
-    names = [Column(name=" / ".join(name.replace("_", " ") for name in factors))]
-    names += [Column(name="mean of classes" if name == "macro" else name, number=True) for name in ("macro", *classes)]
-    return Grid(caption=caption, columns=names, rows=rows, sorts=True)
+    columns = text_columns(" / ".join(name.replace("_", " ") for name in factors))
+    columns += number_columns("mean of classes", *classes)
+    return Grid(caption=caption, columns=columns, rows=rows, sorts=True)
 
 
-def _class_entry(record: Record | None) -> Entry:
+def _class_value(record: ComparisonRecord | None) -> GridCell:
     if record is None or record["mean"] is None:
-        return Entry("undefined")
+        return GridCell("undefined")
     interval = format_interval(record["ci_low"], record["ci_high"])
     mean = format_number(record["mean"])
-    return Entry(f"{mean} ({interval})" if interval else mean, record["mean"])
+    return GridCell(f"{mean} ({interval})" if interval else mean, record["mean"])
 
 
-def _number_entry(value: float | None, sign: str = "") -> Entry:
-    return Entry(format_number(value, sign), value)
+def _number(value: float | None, sign: str = "") -> GridCell:
+    return GridCell(format_number(value, sign), value)
+
+
+def _integer(value: int) -> GridCell:
+    return GridCell(str(value), value)
+
+
+def _interval(record: ComparisonRecord) -> GridCell:
+    return GridCell(format_interval(record["ci_low"], record["ci_high"]), record["ci_low"])

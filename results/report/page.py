@@ -19,8 +19,18 @@ class Column:
     number: bool = False
 
 
+def text_columns(*names: str) -> list[Column]:
+    """Return columns of text."""
+    return [Column(name=name) for name in names]
+
+
+def number_columns(*names: str) -> list[Column]:
+    """Return columns of numbers."""
+    return [Column(name=name, number=True) for name in names]
+
+
 @dataclass(frozen=True)
-class Entry:
+class GridCell:
     """A cell of a grid; rows are sorted by `value`, None last."""
 
     text: str
@@ -72,7 +82,7 @@ class Grid:
     kind: ClassVar[str] = "grid"
     caption: str
     columns: Sequence[Column]
-    rows: Sequence[Sequence[Entry]]
+    rows: Sequence[Sequence[GridCell]]
     heads: int = 1
     sorts: bool = False
     filters: bool = False
@@ -100,7 +110,7 @@ class Section:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class ReportPage:
     """The page. `missing` lists what is not finished, empty for a complete study."""
 
     title: str
@@ -111,7 +121,7 @@ class Report:
     missing: Sequence[str] = field(default_factory=tuple)
 
 
-def render(report: Report) -> str:
+def render(report: ReportPage) -> str:
     """Return the HTML page. All text is escaped; scripts and styles are only those of `results/templates`."""
     environment = Environment(
         loader=PackageLoader("results"),

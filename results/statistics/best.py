@@ -4,15 +4,16 @@ from itertools import combinations
 
 import numpy as np
 
-from results.statistics.cells import Cells, Numbers
-from results.statistics.estimates import Array, holm
+from results.metrics.formulas import FloatArray
+from results.statistics.cells import Cells, IntArray
+from results.statistics.estimates import holm
 from results.statistics.inference import Inference
 
 CHUNK = 20_000_000
 """Maximum number of p-values in memory at once."""
 
 
-def against_best(inference: Inference, means: Array) -> tuple[Array, Array]:
+def against_best(inference: Inference, means: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return each row's difference to the best cell with as many labels, and p, adjusted by Holm over all pairs.
 
     Holm over only the comparisons with the best has up to four times the nominal error rate, because the best is
@@ -46,7 +47,13 @@ def _columns(cells: Cells) -> list[list[int]]:
 
 
 def _column(
-    inference: Inference, column: list[int], series: Numbers, rows: Numbers, means: Array, difference: Array, p: Array
+    inference: Inference,
+    column: list[int],
+    series: IntArray,
+    rows: IntArray,
+    means: FloatArray,
+    difference: FloatArray,
+    p: FloatArray,
 ) -> None:
     """Fill in the differences and p-values of one column."""
     signed = means[rows] * inference.cells.directions[series]

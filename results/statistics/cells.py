@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results import schema
+from results.metrics.formulas import FloatArray
 from results.statistics.design import ArmKey, Design, shared_runs
-from results.statistics.estimates import Array, Labels, group_means, moments
+from results.statistics.estimates import Labels, group_means, moments
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-Numbers = NDArray[np.int64]
+IntArray = NDArray[np.int64]
 CellKey = tuple[ArmKey, float]
 """An arm's key and its level of labelled data."""
 
@@ -40,14 +41,14 @@ class Cells:
     factors: tuple[str, ...]
     cells: "pd.DataFrame"
     series: "pd.DataFrame"
-    values: Array
-    cell_of: Numbers
-    series_of: Numbers
-    row_of: Numbers
+    values: FloatArray
+    cell_of: IntArray
+    series_of: IntArray
+    row_of: IntArray
     digests: NDArray[np.object_]
-    failed: Numbers
-    fold: Numbers
-    seed: Numbers
+    failed: IntArray
+    fold: IntArray
+    seed: IntArray
 
     @cached_property
     def present(self) -> NDArray[np.bool_]:
@@ -70,7 +71,7 @@ class Cells:
         keys = zip(self.arm_keys, self.cells["level"].tolist(), strict=True)
         return {key: number for number, key in enumerate(keys)}
 
-    def cell_of_replicate(self, replicate: schema.Replicate) -> int:
+    def cell_of_replicate(self, replicate: schema.ReplicateRecord) -> int:
         """Return the number of a replicate's cell."""
         arm = tuple(replicate.factors[name] for name in self.factors)
         return self.numbers[arm, getattr(replicate, self.design.level)]
@@ -101,7 +102,7 @@ class Cells:
         """Return by series 1 where higher is better, -1 where lower is, 0 where neither is."""
         return np.array([schema.direction(metric) for metric in self.metrics], dtype=np.int64)
 
-    def paired_rows(self, cells: Sequence[int]) -> tuple[Numbers, Numbers]:
+    def paired_rows(self, cells: Sequence[int]) -> tuple[IntArray, IntArray]:
         """Return the series that all of the cells have, and their rows as (cells, series)."""
         rows = self.row_of[list(cells)]
         series = np.flatnonzero((rows >= 0).all(axis=0))
@@ -179,7 +180,7 @@ def _cell_keys(frame: "pd.DataFrame", factors: Sequence[str], design: Design) ->
     return list(dict.fromkeys([*keys, *planned]))
 
 
-def _numbers(frame: "pd.DataFrame", columns: list[str], keys: Sequence[CellKey]) -> Numbers:
+def _numbers(frame: "pd.DataFrame", columns: list[str], keys: Sequence[CellKey]) -> IntArray:
     """Return the cell number of each line; `keys` begin with the groups in order of appearance."""
     groups = np.asarray(frame.groupby(columns, sort=False).ngroup(), dtype=np.int64)
     assert len(keys) > groups.max(initial=-1)
@@ -213,7 +214,7 @@ def _describe_cells(
     return cells.join(sizes).assign(cell_note=["; ".join(filter(None, notes)) for notes in notes_of])
 
 
-def _rows(frame: "pd.DataFrame", *, cells: int, series: int) -> tuple[Numbers, Numbers, Numbers]:
+def _rows(frame: "pd.DataFrame", *, cells: int, series: int) -> tuple[IntArray, IntArray, IntArray]:
     """Number the pairs of cell and series that have results; a cell without results has every series."""
     has_results = np.zeros((cells, series), dtype=bool)
     has_results[frame["cell"], frame["series"]] = True

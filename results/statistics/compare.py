@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results import schema
+from results.metrics.formulas import FloatArray
 from results.schema import SIGNIFICANT
 from results.statistics.best import against_best
-from results.statistics.cells import Cells, Numbers, arrange, describe
+from results.statistics.cells import Cells, IntArray, arrange, describe
 from results.statistics.design import STRONGER, TRAINING, Design
-from results.statistics.estimates import Array, holm, moments
+from results.statistics.estimates import holm, moments
 from results.statistics.inference import Comparison, Inference
 from results.statistics.label_equivalence import label_equivalence
 from results.statistics.notes import (
@@ -32,7 +33,7 @@ from results.statistics.notes import (
     joined,
     where_tested,
 )
-from results.statistics.paired_tests import Pair, paired_tests
+from results.statistics.paired_tests import BaselinePair, paired_tests
 from results.statistics.patient_level.inference import PatientInference
 from results.statistics.patient_level.sums import ScoredReplicate
 from results.statistics.replicates import ReplicateInference
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 
 AVERAGES = ("macro", "micro", "weighted")
-Adjusted = tuple[Array, Array]
+Adjusted = tuple[FloatArray, FloatArray]
 """p adjusted over the family of a comparison, of the weaker and of the stronger claim, by series."""
 
 
@@ -58,9 +59,9 @@ class Tables(NamedTuple):
 class PairResult:
     """The comparison of a pair of cells; `comparison` is None where the two are not compared, `note` says why."""
 
-    pair: Pair
-    series: Numbers
-    rows: Numbers
+    pair: BaselinePair
+    series: IntArray
+    rows: IntArray
     comparison: Comparison | None
     provisional: bool = False
     note: str = ""
@@ -101,7 +102,7 @@ def as_table(rows: "pd.DataFrame", columns: "pa.Schema") -> "pa.Table":
     return pa.Table.from_pandas(rows[columns.names], schema=columns, preserve_index=False).replace_schema_metadata()
 
 
-def _pairs(cells: Cells, factors: Sequence[str]) -> list[Pair]:
+def _pairs(cells: Cells, factors: Sequence[str]) -> list[BaselinePair]:
     """Return each cell with each of its baselines; `baseline_cell` is -1 if the baseline is not planned."""
     by_key = cells.numbers
     pairs = []
@@ -109,14 +110,14 @@ def _pairs(cells: Cells, factors: Sequence[str]) -> list[Pair]:
         for size in {len(key) for pair in family.pairs.items() for key in pair} - {len(factors)}:
             raise ValueError(f"families name arms by {size} factors; allowed: {', '.join(factors)}; name each once")
         pairs += [
-            Pair(cell=cell, baseline_cell=by_key.get((family.pairs[arm], level), -1), baseline=family.name)
+            BaselinePair(cell=cell, baseline_cell=by_key.get((family.pairs[arm], level), -1), baseline=family.name)
             for (arm, level), cell in by_key.items()
             if arm in family.pairs
         ]
     return pairs
 
 
-def _compare_pair(inference: Inference, pair: Pair) -> PairResult:
+def _compare_pair(inference: Inference, pair: BaselinePair) -> PairResult:
     cells = inference.cells
     if pair.baseline_cell < 0 or pair.cell == pair.baseline_cell:
         series, rows = cells.paired_rows([pair.cell])
@@ -187,7 +188,7 @@ def _pair_columns(inference: Inference, pairs: Sequence[PairResult], adjusted: S
 
 def _adjusted(cells: Cells, pairs: Sequence[PairResult]) -> list[Adjusted]:
     """Return p of each pair, adjusted over its family, of the weaker and of the stronger claim."""
-    adjusted: dict[int, tuple[Array, Array]] = {}
+    adjusted: dict[int, tuple[FloatArray, FloatArray]] = {}
     for name in dict.fromkeys(pair.pair.baseline for pair in pairs):
         family = [number for number, pair in enumerate(pairs) if pair.pair.baseline == name]
         pending = sum(pairs[number].provisional and pairs[number].note != ITSELF for number in family)
@@ -202,7 +203,7 @@ def _adjusted(cells: Cells, pairs: Sequence[PairResult]) -> list[Adjusted]:
     return [adjusted[number] for number in range(len(pairs))]
 
 
-def _lines(inference: Inference, result: PairResult, p_adjusted: Array, stronger: Array) -> "pd.DataFrame":
+def _lines(inference: Inference, result: PairResult, p_adjusted: FloatArray, stronger: FloatArray) -> "pd.DataFrame":
     import pandas as pd
 
     lines = pd.DataFrame({"row": result.rows}).assign(
@@ -237,7 +238,7 @@ def _lines(inference: Inference, result: PairResult, p_adjusted: Array, stronger
     )
 
 
-def _provisional_difference(cells: Cells, result: PairResult) -> Array | float:
+def _provisional_difference(cells: Cells, result: PairResult) -> FloatArray | float:
     """Return the mean difference over the replicates that both cells have so far."""
     if not result.provisional or result.pair.baseline_cell < 0 or result.note == ITSELF:
         return float("nan")
@@ -262,7 +263,7 @@ def _label_columns(inference: Inference, pair_result: PairResult) -> dict[str, N
     return columns
 
 
-def _interval_notes(inference: Inference, rows: "pd.DataFrame", low: Array) -> "NDArray[np.object_]":
+def _interval_notes(inference: Inference, rows: "pd.DataFrame", low: FloatArray) -> "NDArray[np.object_]":
     """Return for each row why its mean has no interval, else ""."""
     test = inference.cells.is_test[inference.cells.series_of] & inference.cells.complete[inference.cells.cell_of]
     missing = rows["mean"].notna().to_numpy() & np.isnan(low) & test
@@ -272,7 +273,7 @@ def _interval_notes(inference: Inference, rows: "pd.DataFrame", low: Array) -> "
     return first_note({TOO_FEW_FOR_INTERVAL: missing & few, EQUAL_VALUES: missing})
 
 
-def _replicate_notes(cells: Cells, n: Numbers) -> list[str]:
+def _replicate_notes(cells: Cells, n: IntArray) -> list[str]:
     """Return for each row how many replicates are missing, failed or undefined, or average over fewer classes."""
     expected, present = cells.design.replicates, cells.present.sum(axis=1)
     averaged = _averaged_classes(cells)

@@ -41,7 +41,7 @@ class PlannedCell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rope:
+class EquivalenceMargins:
     """Half width of the region of practical equivalence, by metric; `default` for other metrics within 0..1."""
 
     default: float = DEFAULT_ROPE
@@ -79,7 +79,7 @@ class Design:
     ancestors: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tuned: Sequence[ArmKey] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
-    rope: Rope = field(default_factory=Rope)
+    rope: EquivalenceMargins = field(default_factory=EquivalenceMargins)
 
     @property
     def replicates(self) -> int:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from results.metrics.formulas import FloatArray
+
 Labels = tuple[int, ...]
 """Group of each replicate; replicates of one group share a pretraining run."""
 NO_VARIATION = 1e-12
@@ -25,29 +26,29 @@ class Estimates:
     `mean` and `sd` have shape (...), `pairs` counts the values behind them.
     """
 
-    mean: Array
-    sd: Array
-    pairs: Array
-    error: Array
-    freedom: Array
+    mean: FloatArray
+    sd: FloatArray
+    pairs: FloatArray
+    error: FloatArray
+    freedom: FloatArray
 
     @property
-    def statistic(self) -> Array:
+    def statistic(self) -> FloatArray:
         """Return t of the test with the largest p, shape (...)."""
         return _select(self.mean / self.error, self._decisive)
 
     @property
-    def decisive_freedom(self) -> Array:
+    def decisive_freedom(self) -> FloatArray:
         """Return the degrees of freedom of the test with the largest p."""
         return _select(self.freedom, self._decisive)
 
     @property
-    def p(self) -> Array:
+    def p(self) -> FloatArray:
         """Return two-sided p, the largest of the tests."""
         return np.asarray(self._every_p.max(axis=0))
 
     @property
-    def half_width(self) -> Array:
+    def half_width(self) -> FloatArray:
         """Return half the width of the widest 95 % interval."""
         return np.asarray(self._half_widths.max(axis=0))
 
@@ -56,11 +57,11 @@ class Estimates:
         """Return the number of the test with the largest p."""
         return self._decisive
 
-    def interval(self) -> tuple[Array, Array]:
+    def interval(self) -> tuple[FloatArray, FloatArray]:
         """Return the ends of the 95 % interval."""
         return self.mean - self.half_width, self.mean + self.half_width
 
-    def logit_interval(self) -> tuple[Array, Array]:
+    def logit_interval(self) -> tuple[FloatArray, FloatArray]:
         """Return the ends of the 95 % interval of a mean within 0..1, by the delta method on the logit.
 
         NaN where the mean is exactly 0 or 1.
@@ -72,7 +73,7 @@ class Estimates:
         half = self.half_width / (mean * (1 - mean))
         return np.asarray(expit(logit(mean) - half)), np.asarray(expit(logit(mean) + half))
 
-    def posterior(self, rope: Array) -> tuple[Array, Array, Array]:
+    def posterior(self, rope: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return the probabilities that the mean is above `rope`, within -rope..rope, and below -rope.
 
         Bayesian correlated t-test (Corani and Benavoli 2015): a t distribution around the mean, of the test with the
@@ -87,13 +88,13 @@ class Estimates:
         return above, 1 - above - below, below
 
     @property
-    def _every_p(self) -> Array:
+    def _every_p(self) -> FloatArray:
         from scipy.special import stdtr
 
         return np.asarray(2 * stdtr(self.freedom, -np.abs(self.mean / self.error)))
 
     @property
-    def _half_widths(self) -> Array:
+    def _half_widths(self) -> FloatArray:
         return _t_quantile(0.5 + CONFIDENCE / 2, self.freedom) * self.error
 
     @property
@@ -101,7 +102,9 @@ class Estimates:
         return _argmax(self._every_p)
 
 
-def corrected(values: Array, ratio: float, shared: Sequence[Labels] = (), repeated: Labels | None = None) -> Estimates:
+def corrected(
+    values: FloatArray, ratio: float, shared: Sequence[Labels] = (), repeated: Labels | None = None
+) -> Estimates:
     """Estimate the mean of replicates that share training data, (..., replicates) with NaN where undefined.
 
     The variance is s^2 (1/n + ratio) with n - 1 degrees of freedom (Nadeau and Bengio 2003), `ratio` being test to
@@ -123,12 +126,12 @@ def corrected(values: Array, ratio: float, shared: Sequence[Labels] = (), repeat
     return Estimates(mean=mean, sd=sd, pairs=n, error=error, freedom=np.where(freedom >= 1, freedom, np.nan))
 
 
-def independent(values: Array) -> Estimates:
+def independent(values: FloatArray) -> Estimates:
     """Estimate the mean of independent values (..., n) with NaN where undefined: Student's t."""
     return corrected(values, 0.0)
 
 
-def group_means(values: Array, labels: Labels) -> Array:
+def group_means(values: FloatArray, labels: Labels) -> FloatArray:
     """Return the mean of each group of (..., replicates) as (..., groups); NaN where a group has no value."""
     member = np.asarray(labels)[:, None] == np.unique(labels)
     defined = ~np.isnan(values)
@@ -137,7 +140,7 @@ def group_means(values: Array, labels: Labels) -> Array:
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def moments(values: Array) -> tuple[Array, Array, Array]:
+def moments(values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return mean, standard deviation and count over the last axis; NaN where undefined."""
     defined = ~np.isnan(values)
     n = defined.sum(axis=-1).astype(np.float64)
@@ -146,12 +149,12 @@ def moments(values: Array) -> tuple[Array, Array, Array]:
     return mean, np.sqrt(squares / np.where(n > 1, n - 1, np.nan)), n
 
 
-def varies(sd: Array, mean: Array) -> NDArray[np.bool_]:
+def varies(sd: FloatArray, mean: FloatArray) -> NDArray[np.bool_]:
     """Return whether a standard deviation exceeds rounding error; False where it is NaN."""
     return np.asarray(sd > NO_VARIATION * np.maximum(np.abs(mean), 1.0))
 
 
-def hedges_g(effect_size: Array, freedom: Array) -> Array:
+def hedges_g(effect_size: FloatArray, freedom: FloatArray) -> FloatArray:
     """Return d_z without its bias in small samples (Hedges 1981, the exact factor)."""
     from scipy.special import gammaln
 
@@ -160,12 +163,12 @@ def hedges_g(effect_size: Array, freedom: Array) -> Array:
     return np.asarray(effect_size * factor)
 
 
-def rounded(differences: Array) -> Array:
+def rounded(differences: FloatArray) -> FloatArray:
     """Round to 12 decimals, so that ties are equal in spite of rounding errors."""
     return np.asarray(np.round(differences, 12))
 
 
-def holm(p: Array, pending: int = 0) -> Array:
+def holm(p: FloatArray, pending: int = 0) -> FloatArray:
     """Return p adjusted over axis 0 (Holm 1979); NaN stays NaN and does not count.
 
     `pending` counts further tests of the family whose p is not known yet.
@@ -180,16 +183,16 @@ def holm(p: Array, pending: int = 0) -> Array:
     return np.where(np.isnan(p), np.nan, adjusted)
 
 
-def _t_quantile(p: float, freedom: Array) -> Array:
+def _t_quantile(p: float, freedom: FloatArray) -> FloatArray:
     from scipy.special import stdtrit  # imports ten times faster than scipy.stats
 
     return np.asarray(stdtrit(freedom, p))
 
 
-def _argmax(values: Array) -> NDArray[np.int64]:
+def _argmax(values: FloatArray) -> NDArray[np.int64]:
     """Return the index of the largest value along axis 0; NaN counts as largest."""
     return np.asarray(np.argmax(np.where(np.isnan(values), np.inf, values), axis=0))
 
 
-def _select(values: Array, index: NDArray[np.int64]) -> Array:
+def _select(values: FloatArray, index: NDArray[np.int64]) -> FloatArray:
     return np.asarray(np.take_along_axis(values, index[None], axis=0)[0])

@@ -8,11 +8,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from results.statistics.cells import Cells, Numbers
+from results.metrics.formulas import FloatArray
+from results.statistics.cells import Cells, IntArray
 from results.statistics.design import AT_SETTINGS
-from results.statistics.estimates import Array
-
-Texts = NDArray[np.object_]
+from results.statistics.notes import TextArray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,22 +22,22 @@ class Comparison:
     is the p of a stronger claim, NaN where the design does not support one.
     """
 
-    difference: Array
-    sd: Array
-    pairs: Array
-    statistic: Array
-    freedom: Array
-    p: Array
-    stronger: Array
-    low: Array
-    high: Array
-    p_better: Array
-    p_equivalent: Array
-    p_worse: Array
-    test: Texts
-    unit: Texts
-    generalises_to: Texts
-    note: Texts
+    difference: FloatArray
+    sd: FloatArray
+    pairs: FloatArray
+    statistic: FloatArray
+    freedom: FloatArray
+    p: FloatArray
+    stronger: FloatArray
+    low: FloatArray
+    high: FloatArray
+    p_better: FloatArray
+    p_equivalent: FloatArray
+    p_worse: FloatArray
+    test: TextArray
+    unit: TextArray
+    generalises_to: TextArray
+    note: TextArray
 
     def blank(self, where: NDArray[np.bool_], note: str) -> Self:
         """Return a copy without results in the series of the mask `where`, with a note on the reason."""
@@ -53,7 +52,7 @@ class Comparison:
 class Curve:
     """A cell minus the interpolated curve of its baseline, arrays (points, series)."""
 
-    mean: Array
+    mean: FloatArray
     rejected: NDArray[np.bool_]
     """Whether a mean of zero is rejected at the 5 % level."""
     testable: NDArray[np.bool_]
@@ -68,7 +67,7 @@ class Inference(ABC):
         self.design = cells.design
 
     @abstractmethod
-    def intervals(self) -> tuple[Array, Array]:
+    def intervals(self) -> tuple[FloatArray, FloatArray]:
         """Return the ends of the 95 % interval of the mean of each row."""
 
     @abstractmethod
@@ -76,15 +75,15 @@ class Inference(ABC):
         """Return the claim of the interval of a cell's mean, and the unit that varied."""
 
     @abstractmethod
-    def compare(self, cell: int, reference: int, series: Numbers) -> Comparison:
+    def compare(self, cell: int, reference: int, series: IntArray) -> Comparison:
         """Compare two complete cells in the given series."""
 
     @abstractmethod
-    def pair_p(self, cell: int, references: Sequence[int], series: Numbers) -> Array:
+    def pair_p(self, cell: int, references: Sequence[int], series: IntArray) -> FloatArray:
         """Return p of a complete cell against each reference cell, (references, series), of the weaker claim."""
 
     @abstractmethod
-    def against_curve(self, cell: int, curve: Sequence[int], series: Numbers, weights: Array) -> Curve:
+    def against_curve(self, cell: int, curve: Sequence[int], series: IntArray, weights: FloatArray) -> Curve:
         """Test a cell against the interpolation of a baseline's cells; `weights` (points, curve) sum to 1."""
 
     def suffix(self, *cells: int) -> str:
@@ -94,8 +93,8 @@ class Inference(ABC):
 
 
 def by_direction(
-    above: Array, below: Array, equivalent: Array, direction: NDArray[np.int64]
-) -> tuple[Array, Array, Array]:
+    above: FloatArray, below: FloatArray, equivalent: FloatArray, direction: NDArray[np.int64]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return the probabilities of better, equivalent and worse; NaN for metrics without a direction."""
     known = direction != 0
     better = np.where(direction > 0, above, below)

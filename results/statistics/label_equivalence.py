@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from results.statistics.cells import Numbers
-from results.statistics.estimates import Array
+from results.metrics.formulas import FloatArray
+from results.statistics.cells import IntArray
 from results.statistics.inference import Inference
 
 POINTS = 16
@@ -21,13 +21,13 @@ class LabelEquivalence(NamedTuple):
     `side` is "below", "within" or "above" the baseline's measured range, "" where nothing can be tested.
     """
 
-    images: Array
-    low: Array
-    high: Array
+    images: FloatArray
+    low: FloatArray
+    high: FloatArray
     side: NDArray[np.object_]
 
 
-def label_equivalence(inference: Inference, cell: int, curve: Sequence[int], series: Numbers) -> LabelEquivalence:
+def label_equivalence(inference: Inference, cell: int, curve: Sequence[int], series: IntArray) -> LabelEquivalence:
     """Invert the learning curve of a baseline for one cell.
 
     For each number of images within the range of the baseline's cells `curve` (fewest images first), the difference
@@ -50,7 +50,7 @@ def label_equivalence(inference: Inference, cell: int, curve: Sequence[int], ser
     return LabelEquivalence(estimate, low, high, side)
 
 
-def _grid(images: Array) -> tuple[Array, Array]:
+def _grid(images: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return points on log(images), including the measured numbers, and their interpolation weights."""
     measured = np.log(images)
     steps = [np.linspace(left, right, POINTS, endpoint=False) for left, right in pairwise(measured)]
@@ -59,7 +59,7 @@ def _grid(images: Array) -> tuple[Array, Array]:
     return points, weights
 
 
-def _crossing(points: Array, mean: Array) -> Array:
+def _crossing(points: FloatArray, mean: FloatArray) -> FloatArray:
     """Return exp of the first point where each column of (points, series) is or crosses zero; NaN without one."""
     passes = (mean[:-1] == 0) | (np.sign(mean[:-1]) * np.sign(mean[1:]) < 0)
     passes = np.vstack([passes, mean[-1:] == 0])
@@ -74,8 +74,8 @@ def _crossing(points: Array, mean: Array) -> Array:
 
 
 def _hull(
-    points: Array, rejected: NDArray[np.bool_], side: NDArray[np.object_], estimate: Array
-) -> tuple[Array, Array]:
+    points: FloatArray, rejected: NDArray[np.bool_], side: NDArray[np.object_], estimate: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """Return the nearest rejected points on both sides of the accepted ones; infinite without one.
 
     The ends are rejected points, so that the grid never makes an interval too narrow.

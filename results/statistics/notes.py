@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from results.statistics.estimates import Array
+from results.metrics.formulas import FloatArray
 
-Texts = NDArray[np.object_]
+TextArray = NDArray[np.object_]
 
 FIXED_TEST = "fixed test set: tested over patients"
 ITSELF = "baseline itself"
@@ -64,12 +64,12 @@ def few_patients_note(patients: int) -> str:
     return f"{count}: too few for an interval ({FEW_FOR_INTERVAL})" if patients < FEW_FOR_INTERVAL else ""
 
 
-def first_note(notes: "Mapping[str, NDArray[np.bool_]]") -> Texts:
+def first_note(notes: "Mapping[str, NDArray[np.bool_]]") -> TextArray:
     """Return for each element the first note whose mask applies, or ""."""
     return np.select(list(notes.values()), list(notes), default="").astype(object)
 
 
-def where_tested(p: Array, text: str) -> Texts:
+def where_tested(p: FloatArray, text: str) -> TextArray:
     """Return the text where p is defined, else ""."""
     return np.where(np.isnan(p), "", text).astype(object)
 
@@ -79,6 +79,6 @@ def incomplete(counts: "NDArray[np.float64] | NDArray[np.int64]", expected: int,
     return [f"{int(count)} of {expected} {unit}" if 0 < count < expected else "" for count in counts.tolist()]
 
 
-def joined(*notes: "list[str] | Texts") -> list[str]:
+def joined(*notes: "list[str] | TextArray") -> list[str]:
     """Join the notes of each element."""
     return ["; ".join(filter(None, parts)) for parts in zip(*notes, strict=True)]

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from results.metrics.formulas import FloatArray
 from results.statistics import signed_rank
 from results.statistics.design import SIGN_FLIP
-from results.statistics.estimates import Array, hedges_g, independent, moments, rounded
+from results.statistics.estimates import hedges_g, independent, moments, rounded
 from results.statistics.notes import (
     CONSTANT,
     FEW_FOR_INTERVAL,
@@ -26,7 +27,7 @@ WILCOXON = "Wilcoxon signed rank test, effect size rank biserial"
 Columns = dict[str, NDArray[Any]]
 
 
-def t_test(values: Array) -> Columns:
+def t_test(values: FloatArray) -> Columns:
     """Return the paired t-test of each series, its interval, d_z and Hedges' g."""
     estimates = independent(rounded(values).T)
     low, high = estimates.interval()
@@ -45,7 +46,7 @@ def t_test(values: Array) -> Columns:
     }
 
 
-def wilcoxon_test(values: Array) -> Columns:
+def wilcoxon_test(values: FloatArray) -> Columns:
     """Return Wilcoxon's signed rank test of each series and the matched-pairs rank biserial."""
     test = signed_rank.signed_rank(values)
     n = (~np.isnan(values)).sum(axis=0)
@@ -61,7 +62,7 @@ def wilcoxon_test(values: Array) -> Columns:
     }
 
 
-def over_patients(values: Array, patients: NDArray[np.int64]) -> Columns:
+def over_patients(values: FloatArray, patients: NDArray[np.int64]) -> Columns:
     """Test the sums of differences over each patient's images, and bootstrap the mean over patients.
 
     `values` (images, series); `patients` (images,) numbers the patients from 0. No p below six patients with a value,
@@ -88,7 +89,7 @@ def over_patients(values: Array, patients: NDArray[np.int64]) -> Columns:
     }
 
 
-def _common_columns(values: Array, test: str) -> Columns:
+def _common_columns(values: FloatArray, test: str) -> Columns:
     mean, sd, n = moments(values.T)
     nan = np.full(len(n), np.nan)
     undefined = ("statistic", "degrees_of_freedom", "p", "effect_size", "hedges_g", "rank_biserial")

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from results.metrics.formulas import FloatArray
 from results.statistics.cells import Cells
 from results.statistics.design import CORRECTED, ONE_RUN, PATIENTS, TRAINING
-from results.statistics.estimates import Array, corrected, group_means, hedges_g, holm
+from results.statistics.estimates import corrected, group_means, hedges_g, holm
 from results.statistics.inference import Comparison
 from results.statistics.notes import SEVERAL_IMAGES, SHARED_TRAINING, incomplete, joined, where_tested
 from results.statistics.one_sample import Columns, over_patients, t_test, wilcoxon_test
@@ -22,7 +23,7 @@ OF_DESIGN = "design"
 PRETRAINING_RUN = "pretraining run"
 
 
-class Pair(NamedTuple):
+class BaselinePair(NamedTuple):
     """A cell, the cell of its baseline (-1 if it is not planned), and the name of the baseline."""
 
     cell: int
@@ -31,7 +32,7 @@ class Pair(NamedTuple):
 
 
 def paired_tests(
-    cells: Cells, comparisons: Mapping[Pair, tuple[Comparison, Array]], scored: Iterable[ScoredReplicate]
+    cells: Cells, comparisons: Mapping[BaselinePair, tuple[Comparison, FloatArray]], scored: Iterable[ScoredReplicate]
 ) -> "pd.DataFrame":
     """Return the tests of all pairs of complete cells.
 
@@ -66,7 +67,7 @@ def paired_tests(
     return tests.astype({"row": np.int64})
 
 
-def _of_design(cells: Cells, pair: Pair, comparison: Comparison) -> "pd.DataFrame":
+def _of_design(cells: Cells, pair: BaselinePair, comparison: Comparison) -> "pd.DataFrame":
     import pandas as pd
 
     series, rows = cells.paired_rows([pair.cell, pair.baseline_cell])
@@ -81,7 +82,7 @@ def _of_design(cells: Cells, pair: Pair, comparison: Comparison) -> "pd.DataFram
     })  # fmt: skip
 
 
-def _over_replicates(cells: Cells, pair: Pair) -> "Iterator[pd.DataFrame]":
+def _over_replicates(cells: Cells, pair: BaselinePair) -> "Iterator[pd.DataFrame]":
     """Test over folds, and over the pretraining runs that folds share."""
     series, rows = cells.paired_rows([pair.cell, pair.baseline_cell])
     differences = cells.values[rows[0]] - cells.values[rows[1]]
@@ -111,7 +112,7 @@ def _over_replicates(cells: Cells, pair: Pair) -> "Iterator[pd.DataFrame]":
         yield _frame(keys, test, unit="fold and seed", generalises_to=ONE_RUN)
 
 
-def _over_images(cells: Cells, pair: Pair, images: ImageDifferences) -> "Iterator[pd.DataFrame]":
+def _over_images(cells: Cells, pair: BaselinePair, images: ImageDifferences) -> "Iterator[pd.DataFrame]":
     """Test over test images, and over patients where that is not the comparison of the design."""
     keys = {"row": cells.row_of[pair.cell, images.series], "baseline": pair.baseline, "series": images.series}
     defined = (~np.isnan(images.values)).sum(axis=0)

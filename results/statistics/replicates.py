@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from results.metrics.formulas import FloatArray
 from results.schema import NON_NEGATIVE, UNIT_INTERVAL
-from results.statistics.cells import Cells, Numbers
+from results.statistics.cells import Cells, IntArray
 from results.statistics.design import CORRECTED, ONE_RUN, SHARED, TRAINING
-from results.statistics.estimates import Array, Estimates, Labels, corrected, varies
+from results.statistics.estimates import Estimates, Labels, corrected, varies
 from results.statistics.inference import Comparison, Curve, Inference, by_direction
 from results.statistics.notes import CONSTANT, NO_PAIR, NOT_TEST, TOO_FEW, UNDEFINED, first_note, one_run_note
 
@@ -25,7 +26,7 @@ class ReplicateInference(Inference):
         super().__init__(cells)
         self._ratio = self.design.test_to_training
 
-    def intervals(self) -> tuple[Array, Array]:
+    def intervals(self) -> tuple[FloatArray, FloatArray]:
         """Return the ends of the 95 % interval of each row: on the logit for metrics within 0..1.
 
         NaN for cells that lack replicates and for validation images.
@@ -39,7 +40,7 @@ class ReplicateInference(Inference):
             low[rows], high[rows] = (np.where(bounded[rows], b, p) for b, p in zip(logit, plain, strict=True))
         return np.where(non_negative, np.maximum(low, 0.0), low), high
 
-    def _rows_by_groupings(self) -> Iterable[tuple[list[Labels], Numbers]]:
+    def _rows_by_groupings(self) -> Iterable[tuple[list[Labels], IntArray]]:
         """Yield groups of rows with equal groupings; groupings with a single run are omitted."""
         by_groupings: dict[frozenset[Labels], list[int]] = {}
         for cell in np.flatnonzero(self.cells.complete).tolist():
@@ -49,7 +50,7 @@ class ReplicateInference(Inference):
         for groupings, cells in by_groupings.items():
             yield sorted(groupings), np.flatnonzero(np.isin(self.cells.cell_of, cells) & is_test)
 
-    def _estimate(self, values: Array, groupings: Iterable[Labels]) -> Estimates:
+    def _estimate(self, values: FloatArray, groupings: Iterable[Labels]) -> Estimates:
         repeated = tuple(self.cells.fold.tolist()) if self.design.fixed_split else None
         return corrected(values, self._ratio, sorted(groupings), repeated)
 
@@ -59,7 +60,7 @@ class ReplicateInference(Inference):
             return "", ""
         return _claim(self.cells.groupings[cell]) + self.suffix(cell), FOLDS
 
-    def compare(self, cell: int, reference: int, series: Numbers) -> Comparison:
+    def compare(self, cell: int, reference: int, series: IntArray) -> Comparison:
         """Compare two complete cells in the given series."""
         values, reference_values = self._values(cell, series), self._values(reference, series)
         groupings = self.cells.groupings[cell] | self.cells.groupings[reference]
@@ -91,7 +92,7 @@ class ReplicateInference(Inference):
         )  # fmt: skip
         return comparison.blank(unequal, UNDEFINED).blank(~self.cells.is_test[series], NOT_TEST)
 
-    def pair_p(self, cell: int, references: Sequence[int], series: Numbers) -> Array:
+    def pair_p(self, cell: int, references: Sequence[int], series: IntArray) -> FloatArray:
         """Return p of a complete cell against each reference cell, (references, series)."""
         p = np.full((len(references), len(series)), np.nan)
         values = self._values(cell, series)
@@ -105,7 +106,7 @@ class ReplicateInference(Inference):
             p[indices] = np.where(unequal | ~self.cells.is_test[series], np.nan, estimates.p)
         return p
 
-    def against_curve(self, cell: int, curve: Sequence[int], series: Numbers, weights: Array) -> Curve:
+    def against_curve(self, cell: int, curve: Sequence[int], series: IntArray, weights: FloatArray) -> Curve:
         """Test a cell against the interpolation of a baseline's cells within each replicate."""
         values = self._values(cell, series)
         curve_values = np.stack([self._values(curve_cell, series) for curve_cell in curve])
@@ -117,8 +118,8 @@ class ReplicateInference(Inference):
         p = estimates.p
         return Curve(mean=estimates.mean, rejected=p < 0.05, testable=testable & ~np.isnan(p).any(axis=0))
 
-    def _values(self, cell: int, series: Numbers) -> Array:
-        values: Array = self.cells.values[self.cells.row_of[cell, series]]
+    def _values(self, cell: int, series: IntArray) -> FloatArray:
+        values: FloatArray = self.cells.values[self.cells.row_of[cell, series]]
         return values
 
 
@@ -126,7 +127,9 @@ def _claim(groupings: Iterable[Labels]) -> str:
     return ONE_RUN if any(not max(labels) for labels in groupings) else TRAINING
 
 
-def _clipped(estimates: Estimates, metrics: "np.ndarray[tuple[int], np.dtype[np.object_]]") -> tuple[Array, Array]:
+def _clipped(
+    estimates: Estimates, metrics: "np.ndarray[tuple[int], np.dtype[np.object_]]"
+) -> tuple[FloatArray, FloatArray]:
     """Return the interval of differences, clipped to -1..1 for metrics within 0..1."""
     low, high = estimates.interval()
     bounded = np.isin(metrics, list(UNIT_INTERVAL))

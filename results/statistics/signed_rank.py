@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from results.statistics.estimates import Array, rounded
+from results.metrics.formulas import FloatArray
+from results.statistics.estimates import rounded
 
 FEWEST = 6
 """With fewer unequal pairs no result has a two-sided p below 0.05: the smallest is 2 / 2**5 = 0.0625."""
@@ -21,13 +22,13 @@ class SignedRank:
     `rank_biserial` is (rank sum above 0 - rank sum below 0) / rank sum, -1..1 (Kerby 2014).
     """
 
-    statistic: Array
-    p: Array
-    rank_biserial: Array
-    unequal: Array
+    statistic: FloatArray
+    p: FloatArray
+    rank_biserial: FloatArray
+    unequal: FloatArray
 
 
-def signed_rank(differences: Array) -> SignedRank:
+def signed_rank(differences: FloatArray) -> SignedRank:
     """Test columns of (pairs, columns); NaN is no pair, equal pairs are left out (Wilcoxon 1945).
 
     NaN where fewer than `FEWEST` unequal pairs are left.
@@ -49,7 +50,7 @@ def signed_rank(differences: Array) -> SignedRank:
     return SignedRank(statistic=statistic, p=p, rank_biserial=biserial, unequal=unequal.astype(np.float64))
 
 
-def _p(signed: Array, ranks: Array, unequal: Array) -> Array:
+def _p(signed: FloatArray, ranks: FloatArray, unequal: FloatArray) -> FloatArray:
     from scipy import stats
 
     exact = unequal <= EXACT
@@ -69,13 +70,13 @@ def _p(signed: Array, ranks: Array, unequal: Array) -> Array:
     return p
 
 
-def _has_ties(ranks: Array) -> NDArray[np.bool_]:
+def _has_ties(ranks: FloatArray) -> NDArray[np.bool_]:
     """Return which columns have tied ranks."""
     ordered = np.sort(ranks, axis=0)
     return np.asarray((np.diff(ordered, axis=0) == 0).any(axis=0))
 
 
-def _p_with_ties(ranks: Array, above: NDArray[np.bool_]) -> float:
+def _p_with_ties(ranks: FloatArray, above: NDArray[np.bool_]) -> float:
     """Return exact p with tied ranks, over all signs; scipy offers it only by enumerating permutations."""
     doubled = np.rint(2 * ranks).astype(np.int64)
     ways = np.zeros(doubled.sum() + 1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from results import schema
-from results.schema import HEADLINE, SIGNIFICANT, SIZES, Record, direction, factor_columns
+from results.schema import HEADLINE, SIGNIFICANT, SIZES, ComparisonRecord, direction, factor_columns
 from results.statistics.notes import BASELINE_FAILED, BASELINE_PENDING, ITSELF, NO_PAIR, lacks_replicates
 from results.tables.sentences import cell_key, labels_sentences
 from results.text import printable
@@ -32,7 +32,7 @@ class Cell:
         published, published_by: Value that a paper reports, and the paper.
     """
 
-    record: Record
+    record: ComparisonRecord
     best: bool
     close: bool | None = None
     published: float | None = None
@@ -80,7 +80,7 @@ def table(
         ValueError: For an unknown name, or if neither rows nor columns have a factor that varies.
     """
     selection = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
-    records: Sequence[Record] = select_rows(comparisons, selection).to_pylist()
+    records: Sequence[ComparisonRecord] = select_rows(comparisons, selection).to_pylist()
     keys = ("study", *factor_columns(comparisons.column_names), *SIZES)
     columns = columns or study_level(records)
     _check_values("columns", [columns], (*keys, "baseline"))
@@ -167,7 +167,7 @@ def is_older(comparisons: "pa.Table") -> bool:
     return not set(schema.comparisons().names) <= set(comparisons.column_names)
 
 
-def study_level(records: Sequence[Record]) -> str:
+def study_level(records: Sequence[ComparisonRecord]) -> str:
     """Return the size that a study sets; the other may be equal at several levels, or differ at one.
 
     It is the size that distinguishes the cells of each arm; if both do, the one with fewer values.
@@ -181,12 +181,12 @@ def study_level(records: Sequence[Record]) -> str:
     return min(SIZES, key=order)
 
 
-def record_arm(record: Record) -> tuple[str, ...]:
+def record_arm(record: ComparisonRecord) -> tuple[str, ...]:
     """Return the factor values of a record."""
     return tuple(record[name] for name in factor_columns(list(record)))
 
 
-def filter_records(records: Sequence[Record], selection: Mapping[str, str]) -> Sequence[Record]:
+def filter_records(records: Sequence[ComparisonRecord], selection: Mapping[str, str]) -> Sequence[ComparisonRecord]:
     """Return the records with all values of the selection.
 
     Raises ValueError, with the available values, if there are none.
@@ -205,7 +205,7 @@ def _check_values(name: str, values: Iterable[str], allowed: Sequence[str]) -> N
             raise ValueError(f"{name} is {value}; allowed: {available}; choose one that has results")
 
 
-def _baseline(records: Sequence[Record], baseline: str | None) -> str:
+def _baseline(records: Sequence[ComparisonRecord], baseline: str | None) -> str:
     baselines = [name for name in dict.fromkeys(record["baseline"] for record in records) if name]
     if baseline is not None:
         _check_values("baseline", [baseline], baselines)
@@ -213,9 +213,11 @@ def _baseline(records: Sequence[Record], baseline: str | None) -> str:
     return baselines[0] if baselines else ""
 
 
-def _records_against(records: Sequence[Record], baseline: str, keys: Sequence[str]) -> Sequence[Record]:
+def _records_against(
+    records: Sequence[ComparisonRecord], baseline: str, keys: Sequence[str]
+) -> Sequence[ComparisonRecord]:
     """Return one record per cell: the one with this baseline, else another without its comparison."""
-    kept: dict[tuple[Any, ...], Record] = {}
+    kept: dict[tuple[Any, ...], ComparisonRecord] = {}
     for record in records:
         key = tuple(record[name] for name in keys)
         if record["baseline"] == baseline:
@@ -225,7 +227,7 @@ def _records_against(records: Sequence[Record], baseline: str, keys: Sequence[st
     return list(kept.values())
 
 
-def without_baseline(record: Record) -> Record:
+def without_baseline(record: ComparisonRecord) -> ComparisonRecord:
     """Return a record without the comparison with its baseline."""
     notes = record["note"].split("; ")
     return {
@@ -245,9 +247,9 @@ def _default_rows(varying: Sequence[str], columns: str) -> tuple[str, ...]:
 
 
 def _cells_by_position(
-    records: Sequence[Record], rows: Sequence[str], columns: str, varying: Sequence[str]
-) -> Mapping[Position, Record]:
-    cells: dict[Position, Record] = {}
+    records: Sequence[ComparisonRecord], rows: Sequence[str], columns: str, varying: Sequence[str]
+) -> Mapping[Position, ComparisonRecord]:
+    cells: dict[Position, ComparisonRecord] = {}
     for record in records:
         position = (tuple(record[name] for name in rows), record[columns])
         if position in cells:
@@ -262,7 +264,7 @@ def _sorted(values: Iterable[Any]) -> Sequence[Any]:
     return values if isinstance(values[0], str) else sorted(values)
 
 
-def _best(cells: Mapping[Position, Record], column: object, sign: int) -> float | None:
+def _best(cells: Mapping[Position, ComparisonRecord], column: object, sign: int) -> float | None:
     """Return the best mean of a column among complete cells; None while one of its cells lacks replicates."""
     records = [record for (_, column_of_cell), record in cells.items() if column_of_cell == column]
     if not sign or any(record["provisional"] for record in records):
@@ -273,14 +275,14 @@ def _best(cells: Mapping[Position, Record], column: object, sign: int) -> float 
     return max(means, key=lambda mean: sign * mean) if len(means) > 1 else None
 
 
-def is_complete(record: Record) -> bool:
+def is_complete(record: ComparisonRecord) -> bool:
     """Return whether the mean of a record is defined and no replicate is missing or failed."""
     # Tables of an earlier version lack `provisional`.
     provisional = record.get("provisional")
     return record["mean"] is not None and not provisional and not lacks_replicates(record["note"])
 
 
-def _cell(record: Record | None, best: float | None, *, sizes: bool) -> Cell | None:
+def _cell(record: ComparisonRecord | None, best: float | None, *, sizes: bool) -> Cell | None:
     if record is None:
         return None
     # The test is against the best arm with as many labels, which is in the same column only if columns are sizes.

@@ -8,7 +8,7 @@ from results.tables.layout import Cell, Table, label
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishedValue:
+class ReportedValue:
     """A published value, its source, and the cells it belongs to: all whose columns match."""
 
     match: Mapping[str, Any]
@@ -16,7 +16,7 @@ class PublishedValue:
     source: str
 
 
-def add_published(table: Table, published: Sequence[PublishedValue]) -> Table:
+def add_published(table: Table, published: Sequence[ReportedValue]) -> Table:
     """Return the table with the published value of each cell; if several match, the most specific one."""
     by_specificity = sorted(published, key=lambda value: -len(value.match))
 
@@ -29,5 +29,5 @@ def add_published(table: Table, published: Sequence[PublishedValue]) -> Table:
     return replace(table, grid=tuple(tuple(map(with_published, line)) for line in table.grid))
 
 
-def _fits(published: PublishedValue, record: Mapping[str, Any]) -> bool:
+def _fits(published: ReportedValue, record: Mapping[str, Any]) -> bool:
     return all(name in record and label(record[name]) == label(value) for name, value in published.match.items())

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from results.schema import SIGNIFICANT, Record, factor_columns
+from results.schema import SIGNIFICANT, ComparisonRecord, factor_columns
 from results.statistics.notes import BASELINE_FAILED, NOT_COMPARED, ONE_RUN_NOTES, lacks_replicates
 from results.tables.layout import Cell, Table
 from results.tables.sentences import (
@@ -152,18 +152,18 @@ def _text(cell: Cell | None, bold: Callable[[str], str], escape: Callable[[str],
     return " ".join(filter(None, [*parts, published]))
 
 
-def _without_mean(record: Record) -> str:
+def _without_mean(record: ComparisonRecord) -> str:
     """Return why a cell has no mean: its replicates failed, are not finished, or are undefined."""
     if "undefined in " in record["note"]:
         return UNDEFINED
     return FAILED if lacks_replicates(record["note"]) else NOT_RUN if record["provisional"] else UNDEFINED
 
 
-def _interval(record: Record) -> str:
+def _interval(record: ComparisonRecord) -> str:
     return "" if record["ci_low"] is None else f"({_number(record['ci_low'])} to {_number(record['ci_high'])})"
 
 
-def _test(record: Record) -> str:
+def _test(record: ComparisonRecord) -> str:
     """Return the difference to the baseline, its marks, and the adjusted p."""
     provisional = ["provisional"] if record["provisional"] else []
     if is_baseline(record):
@@ -177,7 +177,7 @@ def _test(record: Record) -> str:
     return " ".join([_number(record["difference"], "+") + marks, *tested, *provisional])
 
 
-def _probabilities(record: Record) -> str:
+def _probabilities(record: ComparisonRecord) -> str:
     """Return the probabilities of better, equivalent and worse in percent."""
     probabilities = [record[name] for name in ("p_better", "p_equivalent", "p_worse")]
     if None in probabilities or record["provisional"]:
@@ -209,7 +209,7 @@ def _footer(table: Table) -> list[str]:
     ]
 
 
-def _provisional(records: Sequence[Record]) -> Iterator[str]:
+def _provisional(records: Sequence[ComparisonRecord]) -> Iterator[str]:
     provisional = {cell_key(record) for record in records if record["provisional"]}
     if provisional:
         yield (
@@ -219,12 +219,12 @@ def _provisional(records: Sequence[Record]) -> Iterator[str]:
         )
 
 
-def _significance(records: Sequence[Record]) -> Iterator[str]:
+def _significance(records: Sequence[ComparisonRecord]) -> Iterator[str]:
     if any(is_significant(record) for record in records):
         yield f"The sign {MARKER} marks differences with an adjusted p below {SIGNIFICANT}."
 
 
-def _equivalence(records: Sequence[Record]) -> Iterator[str]:
+def _equivalence(records: Sequence[ComparisonRecord]) -> Iterator[str]:
     shown = [record for record in records if _probabilities(record)]
     if shown:
         ropes = " or ".join(dict.fromkeys(f"{record['rope']:g}" for record in shown))

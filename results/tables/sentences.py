@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from results.schema import SIGNIFICANT, SIZES, Record, factor_columns
+from results.schema import SIGNIFICANT, SIZES, ComparisonRecord, factor_columns
 from results.statistics.design import AT_SETTINGS, ONE_RUN, PATIENTS, STRONGER, TRAINING
 from results.statistics.notes import ITSELF
 
@@ -30,7 +30,7 @@ def claim_words(generalises_to: str) -> str:
     return words if claim == generalises_to else f"{first} (at the settings that the search found){comma}{rest}"
 
 
-def claim_sentences(records: Sequence[Record]) -> list[str]:
+def claim_sentences(records: Sequence[ComparisonRecord]) -> list[str]:
     """Return the claims of tests and intervals; if cells differ, with their arms or number of cells."""
     tests = _by_text((claim_words(_claim(record)), record) for record in records if _is_tested(record))
     intervals = _by_text(
@@ -42,7 +42,7 @@ def claim_sentences(records: Sequence[Record]) -> list[str]:
     return [*_claims("Tests", tests, factors), *_claims("Intervals", intervals, factors)]
 
 
-def _claims(subject: str, claims: Mapping[str, Sequence[Record]], factors: Sequence[str]) -> list[str]:
+def _claims(subject: str, claims: Mapping[str, Sequence[ComparisonRecord]], factors: Sequence[str]) -> list[str]:
     if len(claims) == 1:
         return [f"{subject} hold for {words}." for words in claims]
     by_claim = {words: {_arm(record, factors) for record in records} for words, records in claims.items()}
@@ -60,26 +60,26 @@ def _claims(subject: str, claims: Mapping[str, Sequence[Record]], factors: Seque
     return sentences
 
 
-def _arm(record: Record, factors: Sequence[str]) -> str:
+def _arm(record: ComparisonRecord, factors: Sequence[str]) -> str:
     return " / ".join(str(record[name]) for name in factors) or str(record["pathway"])
 
 
-def _metric_and_labels(record: Record) -> str:
+def _metric_and_labels(record: ComparisonRecord) -> str:
     return f" {record['metric']} with {record['labelled_images']} masks"
 
 
-def _claim(record: Record) -> str:
+def _claim(record: ComparisonRecord) -> str:
     return record.get("generalises_to") or ""
 
 
-def _interval_claim(record: Record) -> str:
+def _interval_claim(record: ComparisonRecord) -> str:
     """Return the claim of the interval of the mean: over patients even if the test supports a stronger claim."""
     if record.get("test") != STRONGER:
         return _claim(record)
     return _claim(record).replace(TRAINING, PATIENTS)
 
 
-def note_counts(records: Iterable[Record]) -> dict[str, int]:
+def note_counts(records: Iterable[ComparisonRecord]) -> dict[str, int]:
     """Return the number of cells with each note, without the note of the baseline itself."""
     by_note = _by_text((note, record) for record in records for note in str(record["note"]).split("; "))
     # A cell has several metrics and baselines.
@@ -87,9 +87,9 @@ def note_counts(records: Iterable[Record]) -> dict[str, int]:
     return {note: count for note, count in counts.items() if note != ITSELF}
 
 
-def _by_text(texts: Iterable[tuple[str, Record]]) -> dict[str, list[Record]]:
+def _by_text(texts: Iterable[tuple[str, ComparisonRecord]]) -> dict[str, list[ComparisonRecord]]:
     """Group records by text, without empty texts."""
-    records: dict[str, list[Record]] = {}
+    records: dict[str, list[ComparisonRecord]] = {}
     for text, record in texts:
         if text:
             records.setdefault(text, []).append(record)
@@ -101,12 +101,12 @@ def cells_text(count: int) -> str:
     return f"{count} cell{'' if count == 1 else 's'}"
 
 
-def cell_key(record: Record) -> tuple[Any, ...]:
+def cell_key(record: ComparisonRecord) -> tuple[Any, ...]:
     """Return the key of a cell: study, factors and labelled data."""
     return tuple(record[name] for name in ("study", *factor_columns(list(record)), *SIZES))
 
 
-def is_baseline(record: Record) -> bool:
+def is_baseline(record: ComparisonRecord) -> bool:
     """Return whether a record is of the baseline itself."""
     return ITSELF in str(record["note"]).split("; ")
 
@@ -119,22 +119,22 @@ def p_text(p: float) -> str:
     return "< 0.05" if p < SIGNIFICANT and float(text) >= SIGNIFICANT else text
 
 
-def is_significant(record: Record) -> bool:
+def is_significant(record: ComparisonRecord) -> bool:
     """Return whether a record that is not provisional has an adjusted p below 0.05."""
     return _is_tested(record) and record["p_adjusted"] < SIGNIFICANT
 
 
-def is_equivalent(record: Record) -> bool:
+def is_equivalent(record: ComparisonRecord) -> bool:
     """Return whether a record that is not provisional is equivalent to its baseline with a probability of 0.95."""
     return not record.get("provisional") and (record.get("p_equivalent") or 0.0) >= PROBABLE
 
 
-def _is_tested(record: Record) -> bool:
+def _is_tested(record: ComparisonRecord) -> bool:
     p = record["p_adjusted"]
     return p is not None and not math.isnan(p) and not record.get("provisional")
 
 
-def labels_sentences(records: Sequence[Record]) -> list[str]:
+def labels_sentences(records: Sequence[ComparisonRecord]) -> list[str]:
     """Return a sentence for each arm: its fewest labels, and how many its baseline needs for the same result.
 
     `records` are lines of one metric of the comparisons table. Only differences that are significant with equally many
@@ -149,7 +149,7 @@ def labels_sentences(records: Sequence[Record]) -> list[str]:
     return list(fewest.values())[:MAX_SENTENCES]
 
 
-def label_sentence(record: Record, factors: Sequence[str], records: Sequence[Record]) -> str:
+def label_sentence(record: ComparisonRecord, factors: Sequence[str], records: Sequence[ComparisonRecord]) -> str:
     """Return a sentence on the labels that a cell saves, "" without a test; `records` include the baseline's cells."""
     side, sizes = record.get("labels_equivalent_side"), baseline_sizes(record, records)
     if not side or not sizes or not is_significant(record):
@@ -173,7 +173,7 @@ def label_sentence(record: Record, factors: Sequence[str], records: Sequence[Rec
     return f"{start} {reached} (95 % interval {interval}){saved}."
 
 
-def baseline_sizes(record: Record, records: Sequence[Record]) -> list[int]:
+def baseline_sizes(record: ComparisonRecord, records: Sequence[ComparisonRecord]) -> list[int]:
     """Return the numbers of labelled images at which the baseline of a record was measured."""
     return sorted({
         candidate["labelled_images"] for candidate in records
@@ -181,7 +181,7 @@ def baseline_sizes(record: Record, records: Sequence[Record]) -> list[int]:
     })  # fmt: skip
 
 
-def labels_interval(record: Record, sizes: Sequence[int]) -> str:
+def labels_interval(record: ComparisonRecord, sizes: Sequence[int]) -> str:
     """Return the interval of the labels that the baseline needs, with words for ends outside the measured range."""
     low, high = (_finite_or_none(record[name]) for name in ("labels_equivalent_low", "labels_equivalent_high"))
     below_range, above_range = f"fewer than {min(sizes)}", f"more than {max(sizes)}"
@@ -194,7 +194,7 @@ def labels_interval(record: Record, sizes: Sequence[int]) -> str:
     return f"{first} to {above_range if high is None else rounded_labels(high, record, sizes)}"
 
 
-def rounded_labels(value: float, record: Record, sizes: Sequence[int]) -> str:
+def rounded_labels(value: float, record: ComparisonRecord, sizes: Sequence[int]) -> str:
     """Return a number of labels, rounded to a power of ten of at most a quarter of its interval's width."""
     low, high = (_finite_or_none(record[name]) for name in ("labels_equivalent_low", "labels_equivalent_high"))
     width = (max(sizes) if high is None else high) - (min(sizes) if low is None else low)
@@ -207,5 +207,5 @@ def _finite_or_none(end: float | None) -> float | None:
     return None if end is None or not math.isfinite(end) else end
 
 
-def _factors(records: Sequence[Record]) -> tuple[str, ...]:
+def _factors(records: Sequence[ComparisonRecord]) -> tuple[str, ...]:
     return factor_columns(list(records[0])) if records else ()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from results.schema import Record, factor_columns
+from results.schema import ComparisonRecord, factor_columns
 from results.statistics.notes import lacks_replicates
 from results.tables.layout import Cell, Table, label, select_rows, subject, without_baseline
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LEVEL = "labelled_images"
 WITHIN_STUDY = ("difference_to_best", "p_to_best", "test")
 """Columns that compare a cell with other arms of the same study."""
-RecordsByCell = Mapping[tuple[Any, ...], Record]
+RecordsByCell = Mapping[tuple[Any, ...], ComparisonRecord]
 
 
 def side_by_side(
@@ -58,7 +58,7 @@ def _factors(table: "pa.Table") -> tuple[str, ...]:
 
 def _cells(table: "pa.Table", factors: Sequence[str]) -> RecordsByCell:
     """Return one record for each cell, without comparisons with the baseline and the best of the same study."""
-    cells: dict[tuple[Any, ...], Record] = {}
+    cells: dict[tuple[Any, ...], ComparisonRecord] = {}
     ignored = [name for name in _factors(table) if name not in factors]
     for record in table.to_pylist():
         key = tuple(record[name] for name in (*factors, LEVEL))
@@ -76,7 +76,7 @@ def _varies(keys: Sequence[tuple[Any, ...]], index: int) -> bool:
     return len({key[index] for key in keys}) > 1
 
 
-def _line(first: Record, second: Record, *, comparable: bool) -> tuple[Cell, Cell]:
+def _line(first: ComparisonRecord, second: ComparisonRecord, *, comparable: bool) -> tuple[Cell, Cell]:
     defined = all(cell["mean"] is not None and not lacks_replicates(cell["note"]) for cell in (first, second))
     if comparable and defined:
         second = {**second, "difference": second["mean"] - first["mean"], "baseline": first["study"]}

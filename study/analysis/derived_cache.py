@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import results
-from results.metrics.compute import MetricSettings, Stage
-from results.schema import FACTORS, SERIES, SIZES, Replicate
+from results.metrics.compute import MetricSettings, ScoringKey
+from results.schema import FACTORS, SERIES, SIZES, ReplicateRecord
 from study.planning.digest import combined
 from study.store.atomic import AlteredFileError, hash_of, intact_table, write_table
 from study.store.documents import of_study
@@ -28,7 +28,9 @@ ROWS = 65536
 """Rows of a Parquet row group; a reader of one metric skips the groups of other metrics."""
 
 
-def stage_fingerprints(replicates: Iterable[Replicate], store: Store, settings: MetricSettings) -> dict[Stage, str]:
+def stage_fingerprints(
+    replicates: Iterable[ReplicateRecord], store: Store, settings: MetricSettings
+) -> dict[ScoringKey, str]:
     """Return for each target stage a fingerprint of the inputs of its metrics: score files, settings, code."""
     shared = combined(_code_hash(), repr(settings))
     stages = dict.fromkeys((replicate.digest, replicate.scoring) for replicate in replicates)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from results.statistics.design import Design, Family, PlannedCell, Rope
+from results.statistics.design import Design, EquivalenceMargins, Family, PlannedCell
 from study.config.stages import MaskStage, Stage
 from study.planning.baselines import baseline_of, family_name
 from study.planning.graph import Plan, Replicate
@@ -30,9 +30,9 @@ def study_design(plan: Plan, store: Store) -> Design:
     )
 
 
-def _rope(plan: Plan) -> Rope:
+def _rope(plan: Plan) -> EquivalenceMargins:
     rope = plan.spec.compare.rope
-    return Rope(by_metric=dict(rope)) if isinstance(rope, Mapping) else Rope(default=rope)
+    return EquivalenceMargins(by_metric=dict(rope)) if isinstance(rope, Mapping) else EquivalenceMargins(default=rope)
 
 
 def _cells(plan: Plan, store: Store, failed: frozenset[str]) -> list[PlannedCell]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from results.tables.published import PublishedValue
+from results.tables.published import ReportedValue
 from study.config.document import read_document
 from study.errors import ConfigError, Problem
 from study.planning.arms import text_of
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LEVELS = ("labelled_fraction", "labelled_images")
 
 
-def read_published(spec: Path) -> list[PublishedValue]:
+def read_published(spec: Path) -> list[ReportedValue]:
     """Return the published values of a study file. Raises `ConfigError` if there are none."""
     from study.config.schema import PUBLISHED
 
@@ -24,7 +24,7 @@ def read_published(spec: Path) -> list[PublishedValue]:
         message = "the study's file has no published values; allowed: a file with `published`; leave --published out"
         raise ConfigError([Problem(path="published", message=message)], str(spec))
     return [
-        PublishedValue(
+        ReportedValue(
             match={"metric": part.metric, "class": part.class_, "aggregation": part.aggregation}
             | _table_values(row.match),
             value=row.value,

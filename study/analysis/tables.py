@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results import schema
-from results.metrics.compute import MetricSettings, measure_all, results_table
-from results.metrics.compute import Stage as Measurement
+from results.metrics.compute import MetricSettings, ScoringKey, measure_all, results_table
 from results.metrics.measured import read_measured, write_measured
-from results.schema import Replicate as Row
+from results.schema import ReplicateRecord
 from results.statistics.compare import compare
 from results.statistics.design import Design
 from results.statistics.patient_level.sums import ScoredReplicate
@@ -39,7 +38,7 @@ def write_outcome(plan: Plan, store: Store) -> "pa.Table":
     ]
     store.prefetch((replicate.chain[-1], name) for replicate in scored for name in score_files(replicate.scoring.key))
     settings, design = metric_settings(plan.spec), study_design(plan, store)
-    replicates = [_result_row(plan, store, replicate) for replicate in scored]
+    replicates = [_replicate_record(plan, store, replicate) for replicate in scored]
     fingerprints = stage_fingerprints(replicates, store, settings)
     fingerprint = combined(
         plan.spec.name, *map(repr, (plan.spec.compare.factors, design, replicates)), *fingerprints.values()
@@ -51,15 +50,15 @@ def write_outcome(plan: Plan, store: Store) -> "pa.Table":
 def _derive(
     plan: Plan,
     store: Store,
-    replicates: Sequence[Row],
+    replicates: Sequence[ReplicateRecord],
     design: Design,
-    fingerprints: Mapping[Measurement, str],
+    fingerprints: Mapping[ScoringKey, str],
     fingerprint: str,
 ) -> "pa.Table":
     """Write the tables; metrics of stages with an unchanged fingerprint are reused."""
     import pyarrow.parquet as pq
 
-    def load(replicate: Row) -> "tuple[pa.Table, pa.Table]":
+    def load(replicate: ReplicateRecord) -> "tuple[pa.Table, pa.Table]":
         stage = replicate.digest, replicate.scoring
         # `ParquetFile` in one thread is faster than `read_table` for thousands of small files.
         counts, images = pq.ParquetFile(store.scores(*stage)), pq.ParquetFile(store.images(*stage))
@@ -87,10 +86,10 @@ def metric_settings(spec: StudySpec) -> MetricSettings:
     )
 
 
-def _result_row(plan: Plan, store: Store, replicate: Replicate) -> Row:
+def _replicate_record(plan: Plan, store: Store, replicate: Replicate) -> ReplicateRecord:
     share, images = plan.labelled_size(plan.split(replicate))
     by_number = isinstance(replicate.labelled, int)
-    return Row(
+    return ReplicateRecord(
         factors=plan.arms[replicate.arm].factors,
         labelled_fraction=share if by_number else replicate.labelled,
         labelled_images=int(replicate.labelled) if by_number else images,

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, field_valid
 
 from datasets.settings import FileList, ImageSettings
 from datasets.sources import DataSettings
-from models.settings import Part
+from models.settings import NetworkPart
 from study.config.compare import Compare, Rule, fixed_rule
 from study.config.document import Document, with_paths
 from study.config.fields import Count, Machines, Name, Settings, each_once
@@ -44,9 +44,9 @@ class Link(Settings):
         return self
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[NetworkPart, ...]:
         """Return the parts whose weights are carried over."""
-        parts: tuple[Part, ...] = ("encoder", "decoder", "head")
+        parts: tuple[NetworkPart, ...] = ("encoder", "decoder", "head")
         return parts[: self.carry.count("+") + 1]
 
 

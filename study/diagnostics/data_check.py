@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from datasets.checks.contact import chosen_rows, draw_contact
 from datasets.checks.findings import check
 from datasets.errors import DataError
-from datasets.source import AnnotationKind, Index, Progress, Source
+from datasets.source import AnnotationKind, Index, ProgressCallback, Source
 from datasets.sources import DataSettings, open_source
 from study.config.document import Document, parse_yaml, set_path
 from study.config.messages import dotted, faults
@@ -73,7 +73,7 @@ def data_check(settings: DataSettings, *, cache: Path, output: Path) -> Iterator
     yield "no errors"
 
 
-def _index(source: Source, cache: Path, progress: Progress) -> Index:
+def _index(source: Source, cache: Path, progress: ProgressCallback) -> Index:
     try:
         return source.index(cache, progress)
     except DataError as error:
@@ -96,7 +96,7 @@ def _draw_sheet(source: Source, index: Index, rows: list[int], output: Path) -> 
     yield f"wrote {output}: {len(rows)} images with their annotations"
 
 
-def _counts(source: Source, index: Index, progress: Progress) -> Iterator[str]:
+def _counts(source: Source, index: Index, progress: ProgressCallback) -> Iterator[str]:
     usable = [row for row in range(len(index)) if not index.fault(row)]
     faulty = f", {len(index) - len(usable):,} with a fault" if len(usable) < len(index) else ""
     yield _line("images", f"{len(index):,}, of {len(set(index.patients)):,} patients{faulty}")
@@ -112,7 +112,7 @@ def _counts(source: Source, index: Index, progress: Progress) -> Iterator[str]:
         "masks": lambda row: _classes(source, index, row),
     }
     for kind, names_of in readers.items():
-        rows = [row for row in usable if index.offers[kind][row]]
+        rows = [row for row in usable if index.annotation_digests[kind][row]]
         with ThreadPoolExecutor(THREADS) as pool:
             counts = Counter[str]()
             for done, row_names in enumerate(pool.map(names_of, rows), start=1):

@@ -54,7 +54,8 @@ class NodeCheck:
 def data_fingerprint(view: DatasetView) -> str:
     """Return the digest of the images and annotations in the index of a data set."""
     index = view.index
-    return digest([list(index.ids), list(index.content), {kind: list(hashes) for kind, hashes in index.offers.items()}])
+    annotations: dict[str, list[str]] = {kind: list(digests) for kind, digests in index.annotation_digests.items()}
+    return digest([list(index.ids), list(index.content), annotations])
 
 
 def node_check(plan: Plan, store: Store, cache: Path) -> NodeCheck:

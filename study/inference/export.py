@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from datasets.cache.atomic_files import atomic_path
 from datasets.decoding.decode import read
 from datasets.errors import DataError
 from datasets.source import Pixels
@@ -68,11 +69,11 @@ def export(
 
 CheckImages = tuple[Tensor, str] | None
 """Images (N, channels, S, S) in 0..1 and a description of them; None if the format is not checked."""
-Writer = Callable[[list[Model], Choice, Path, CheckImages], Iterator[str]]
+ExportWriter = Callable[[list[Model], Choice, Path, CheckImages], Iterator[str]]
 
 
-def _writer(path: Path, *, ensemble: bool) -> Writer:
-    writers: dict[str, Writer] = {".onnx": _onnx, ".safetensors": _safetensors, "": _folder}
+def _writer(path: Path, *, ensemble: bool) -> ExportWriter:
+    writers: dict[str, ExportWriter] = {".onnx": _onnx, ".safetensors": _safetensors, "": _folder}
     if path.suffix not in writers:
         raise _config_error(f"{path} ends in {path.suffix}; allowed: .onnx, .safetensors, or a folder; rename it")
     if ensemble and path.suffix != ".onnx":
@@ -86,21 +87,19 @@ def _writer(path: Path, *, ensemble: bool) -> Writer:
 def _onnx(models: list[Model], choice: Choice, path: Path, check_images: CheckImages) -> Iterator[str]:
     assert check_images is not None
     network = Ensemble([model.network for model in models], exclusive=models[0].outputs.exclusive).eval()
-    temporary = path.with_name(f".{path.name}")
     image = models[0].image
     onnx_metadata = metadata(models[0], choice) | {"stages": [model.digest for model in models]}
-    try:
-        write_onnx(network, temporary, channels=image.channels, size=image.size, metadata=onnx_metadata)
-    except ValueError as error:
-        raise _config_error(str(error)) from error
     pixels, description = check_images
-    difference = largest_difference(network, temporary, pixels)
-    if not difference <= MAX_DIFFERENCE:
-        temporary.unlink()
-        raise _config_error(
-            f"ONNX is {difference:.1e} from torch on {description}; allowed: {MAX_DIFFERENCE:.0e}; use .safetensors"
-        )
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        try:
+            write_onnx(network, temporary, channels=image.channels, size=image.size, metadata=onnx_metadata)
+        except ValueError as error:
+            raise _config_error(str(error)) from error
+        difference = largest_difference(network, temporary, pixels)
+        if not difference <= MAX_DIFFERENCE:
+            raise _config_error(
+                f"ONNX is {difference:.1e} from torch on {description}; allowed: {MAX_DIFFERENCE:.0e}; use .safetensors"
+            )
     yield f"checked on {description}: probabilities are at most {difference:.1e} from torch's"
     shape = f"(N, {image.channels}, {image.size}, {image.size})"
     yield f"wrote {path}: {len(models)} network{'s' * (len(models) > 1)}, images {shape} of 0 to 1"

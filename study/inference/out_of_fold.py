@@ -223,7 +223,7 @@ def _by_content(index: Index, test_dice: Mapping[str, Mapping[str, float]]) -> d
 
 def _study_image(copies: Sequence[int], index: Index, test_dice: Mapping[str, Mapping[str, float]]) -> StudyImage:
     usable = [row for row in copies if not index.faults[row]]
-    labelled = [row for row in usable if index.offers["masks"][row]]
+    labelled = [row for row in usable if index.annotation_digests["masks"][row]]
     row = (labelled or copies)[0]
     # The same file may belong to several patients: a network that trained on one copy is not out of fold.
     tested = [test_dice.get(index.ids[copy], {}) for copy in usable]

@@ -18,7 +18,7 @@ from study.store.store import Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Record = Mapping[str, Any]
+Fields = Mapping[str, Any]
 MIN_DIGEST_DIGITS = 4
 """Minimum number of leading digits that identify a stage."""
 
@@ -32,7 +32,7 @@ class Choice:
     """The study's folder."""
     spec: Mapping[str, Any] = field(default_factory=dict)
     """The study file of the last run."""
-    cell: Record = field(default_factory=dict)
+    cell: Fields = field(default_factory=dict)
     """Factors and labelled data."""
     scorings: Mapping[str, str] = field(default_factory=dict)
     """The key of the scores of this cell, by digest."""
@@ -47,7 +47,7 @@ class Choice:
         """Return the cell as text."""
         return ", ".join(f"{name} {value}" for name, value in self.cell.items())
 
-    def threshold(self, record: Record) -> float:
+    def threshold(self, record: Fields) -> float:
         """Return the probability threshold at which the cell is scored."""
         stage, threshold = record["stage"], record["settings"].get("threshold")
         for name in (f"{stage}.threshold", "target.threshold"):
@@ -123,7 +123,7 @@ def _choice_of_stage(store: Store, digest: str) -> Choice:
     return Choice(digests=(digest,))
 
 
-def _cell(folder: Path, arm: Sequence[str]) -> tuple[list[Record], Record, Record]:
+def _cell(folder: Path, arm: Sequence[str]) -> tuple[list[Fields], Fields, Fields]:
     """Return the replicates, the factors and the study file of a cell."""
     spec = _spec(folder)
     cells = [row for row in read_comparisons(folder, schema.HEADLINE).to_pylist() if row.get("mean") is not None]
@@ -138,7 +138,7 @@ def _cell(folder: Path, arm: Sequence[str]) -> tuple[list[Record], Record, Recor
     return rows, {key: best[key] for key in keys}, spec
 
 
-def _matching(cells: Iterable[Record], text: str, keys: Sequence[str]) -> list[Record]:
+def _matching(cells: Iterable[Fields], text: str, keys: Sequence[str]) -> list[Fields]:
     factor, _, value = text.partition("=")
     if factor not in keys:
         raise _config_error(f"--arm {text}", unknown("factor", factor, keys))
@@ -160,7 +160,7 @@ def _is_same(value: object, text: str) -> bool:
         return False
 
 
-def _replicates(folder: Path, digest: str | None = None) -> list[Record]:
+def _replicates(folder: Path, digest: str | None = None) -> list[Fields]:
     """Return factors, labelled data, fold, seed, digest and scoring of each scored replicate."""
     import pyarrow.parquet as pq
 
@@ -173,12 +173,12 @@ def _replicates(folder: Path, digest: str | None = None) -> list[Record]:
     return list(table.group_by(columns, use_threads=False).aggregate([]).to_pylist())
 
 
-def _factors(rows: Sequence[Record]) -> tuple[str, ...]:
+def _factors(rows: Sequence[Fields]) -> tuple[str, ...]:
     names = list(rows[0])
     return schema.factor_columns(names) if "study" in names else tuple(names[: names.index(schema.SIZES[0])])
 
 
-def _level(spec: Record) -> str:
+def _level(spec: Fields) -> str:
     return "labelled_images" if spec.get("compare", {}).get("labelled_images") else "labelled_fraction"
 
 

@@ -17,7 +17,7 @@ from study.store.store import Store
 FINAL = ("mean_iou", "dice")
 
 
-class Tracking(Listener):
+class TrackingListener(Listener):
     """Writes a run for every stage that trains.
 
     A run starts with the first epoch, because another driver may hold the lease of the stage.
@@ -76,7 +76,7 @@ def open_tracking(plan: Plan, store: Store, say: Callable[[str], None]) -> Itera
         writers.append(TensorBoard(store.study(plan.spec.name) / TENSORBOARD))
     if settings.mlflow is not None:
         writers.append(MLflow(settings.mlflow, plan.spec.name))
-    tracking = Tracking(plan, store, [BackgroundWriter(writer, say) for writer in writers])
+    tracking = TrackingListener(plan, store, [BackgroundWriter(writer, say) for writer in writers])
     try:
         yield tracking
     finally:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from results.report.page import Entry
+from results.report.page import GridCell
 
 
 def percent(fraction: float) -> str:
@@ -17,12 +17,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def count(value: int) -> Entry:
+def count(value: int) -> GridCell:
     """Return a count."""
-    return Entry(f"{value:,}", float(value))
+    return GridCell(f"{value:,}", float(value))
 
 
-def spread(values: Sequence[int]) -> Entry:
+def spread(values: Sequence[int]) -> GridCell:
     """Return the range of the values."""
     low, high = min(values), max(values)
-    return Entry(f"{low:,}" if low == high else f"{low:,} to {high:,}", float(low))
+    return GridCell(f"{low:,}" if low == high else f"{low:,} to {high:,}", float(low))

@@ -129,14 +129,14 @@ class Planner:
     def _selection(
         self, identity: StageIdentity, fold: int | None, seed: int, stage_seed: int, labelled: float | int
     ) -> RowSelection:
-        data, offer = identity.step.settings.data, annotation_kind_of(identity.step.settings.target)
+        data, kind = identity.step.settings.data, annotation_kind_of(identity.step.settings.target)
         unlabelled = pool_of(identity.step.settings)
         if data != self.plan.target:
-            return RowSelection(data=data, offer=offer, seed=stage_seed, unlabelled=unlabelled)
+            return RowSelection(data=data, annotation_kind=kind, seed=stage_seed, unlabelled=unlabelled)
         if fold is None:
-            return RowSelection(data=data, offer=offer, seed=0, unlabelled=unlabelled, reserve=True)
+            return RowSelection(data=data, annotation_kind=kind, seed=0, unlabelled=unlabelled, reserve=True)
         return RowSelection(
-            data=data, offer=offer, seed=seed, fold=fold, labelled=labelled if offer == "masks" else None,
+            data=data, annotation_kind=kind, seed=seed, fold=fold, labelled=labelled if kind == "masks" else None,
             unlabelled=unlabelled,
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.settings import ImageSettings, SplitSettings
-from datasets.source import AnnotationKind, Index, Progress, Source
+from datasets.source import AnnotationKind, Index, ProgressCallback, Source
 from datasets.sources import DataSettings, open_source
 from datasets.splits.assignment import Split, fingerprint, pretraining_split, reserve_split, target_split
 from models.settings import Pool
@@ -17,7 +17,7 @@ class RowSelection:
     """Selects the cases that a stage reads. `fold` and `labelled` are None if the cases do not depend on them."""
 
     data: str
-    offer: AnnotationKind | None
+    annotation_kind: AnnotationKind | None
     seed: int
     fold: int | None = None
     labelled: float | int | None = None
@@ -63,7 +63,7 @@ class DatasetView:
     _stage_rows: dict[RowSelection, StageRows] = field(default_factory=dict, init=False)
 
     @classmethod
-    def open(cls, spec: DatasetViewSpec, cache: Path, progress: Progress | None = None) -> "DatasetView":
+    def open(cls, spec: DatasetViewSpec, cache: Path, progress: ProgressCallback | None = None) -> "DatasetView":
         """Read the index of one data set. Raises `DataError`."""
         source = open_source(spec.data)
         return cls(spec=spec, source=source, index=source.index(cache, progress, spec.fits))
@@ -79,7 +79,7 @@ class DatasetView:
         key = (fold, seed, labelled, isinstance(labelled, int))  # 1 image is not the share 1.0
         if key not in self._splits:
             self._splits[key] = target_split(
-                self.index, self.settings, offer="masks", folds=self.spec.folds, fold=fold, seed=seed,
+                self.index, self.settings, annotation_kind="masks", folds=self.spec.folds, fold=fold, seed=seed,
                 labelled=labelled, min_cases=self.spec.min_cases, reserve=self.spec.reserve,
             )  # fmt: skip
         return self._splits[key]
@@ -93,10 +93,13 @@ class DatasetView:
         """Return the rows that a stage reads."""
         if selection not in self._stage_rows:
             split = self._split_for(selection)
-            offers = (selection.offer,) if selection.offer else ()
+            annotation_kinds = (selection.annotation_kind,) if selection.annotation_kind else ()
             train, validation = split.labelled, split.validation
             unlabelled = self._unlabelled_rows(split, selection) if selection.unlabelled else ()
-            fingerprints = [fingerprint(self.index, train, offers), fingerprint(self.index, validation, offers)]
+            fingerprints = [
+                fingerprint(self.index, train, annotation_kinds),
+                fingerprint(self.index, validation, annotation_kinds),
+            ]
             fingerprints += [fingerprint(self.index, unlabelled, ())] if selection.unlabelled else []
             self._stage_rows[selection] = StageRows(
                 train=train, validation=validation, unlabelled=unlabelled, fingerprint=combined(*fingerprints)
@@ -106,29 +109,29 @@ class DatasetView:
     def _unlabelled_rows(self, split: Split, selection: RowSelection) -> tuple[int, ...]:
         """Return the images used without annotation. Pool `hidden` restricts those of the target; others hide none."""
         of_target = selection.fold is not None or selection.reserve
-        if selection.unlabelled == "all" or not of_target or selection.offer is None:
+        if selection.unlabelled == "all" or not of_target or selection.annotation_kind is None:
             return split.unlabelled
-        hashes = self.index.offers[selection.offer]
+        hashes = self.index.annotation_digests[selection.annotation_kind]
         return tuple(row for row in split.unlabelled if hashes[row])
 
     def _split_for(self, selection: RowSelection) -> Split:
         if selection.reserve:
             return reserve_split(
-                self.index, self.settings, offer=selection.offer, share=self.spec.reserve or 0.0,
+                self.index, self.settings, annotation_kind=selection.annotation_kind, share=self.spec.reserve or 0.0,
                 min_cases=self.spec.min_cases,
             )  # fmt: skip
         if selection.fold is None:
             excluded, settings = self.spec.excluded, self.settings
         else:
             split = self.split(fold=selection.fold, seed=selection.seed, labelled=selection.labelled or 1.0)
-            if selection.offer == "masks":
+            if selection.annotation_kind == "masks":
                 return split
             # All images of the target that are not tested on; no further ones are held out.
             training = {*split.labelled, *split.validation, *split.unlabelled}
             excluded = frozenset(range(len(self.index))) - training
             settings = self.settings.model_copy(update={"test": "folds"})
         return pretraining_split(
-            self.index, settings, offer=selection.offer, seed=self.split_seed(selection.seed),
+            self.index, settings, annotation_kind=selection.annotation_kind, seed=self.split_seed(selection.seed),
             min_cases=self.spec.min_cases, exclude=excluded,
         )  # fmt: skip
 

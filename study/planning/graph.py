@@ -275,7 +275,7 @@ class Plan:
 
     def labelled_size(self, split: Split) -> tuple[float, int]:
         """Return fraction and number of the training images of the target whose masks a split uses."""
-        masks = self.views[self.target].index.offers["masks"]
+        masks = self.views[self.target].index.annotation_digests["masks"]
         training = split.labelled_images + sum(1 for row in split.unlabelled if masks[row])
         return round(split.labelled_images / training, 4), split.labelled_images
 

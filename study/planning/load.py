@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
-from datasets.checks.findings import Finding, check
+from datasets.checks.findings import DataFinding, check
 from datasets.errors import DataError
 from datasets.targets import annotation_kind_of
 from study.config.compare import WeightsFile
@@ -155,10 +155,13 @@ def _open_views(
         except OSError as error:
             problems.append(Problem(path=f"data.{name}", message=_access_message(error)))
             continue
-        offers = {
+        annotation_kinds = {
             annotation_kind_of(step.settings.target) for arm in arms for step in arm.chain if step.settings.data == name
         }
-        findings = check(view.index, [offer for offer in offers if offer is not None] if arms else None)
+        findings = check(
+            view.index,
+            [annotation_kind for annotation_kind in annotation_kinds if annotation_kind is not None] if arms else None,
+        )
         errors = [finding.message for finding in findings if finding.severity == "error"]
         problems += [Problem(path=f"data.{name}", message=message) for message in errors]
         warnings += [f"data.{name}: {finding.message}" for finding in findings if finding.severity == "warning"]
@@ -169,7 +172,7 @@ def _open_views(
 
 def _size_findings(
     arms: list[Arm], views: Mapping[str, DatasetView], cache: Path, problems: list[Problem]
-) -> Iterator[tuple[str, Finding]]:
+) -> Iterator[tuple[str, DataFinding]]:
     """Yield findings of classes lost by resizing masks; add files changed since indexing to `problems`."""
     for name, view in views.items():
         try:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from datasets.source import Progress
+from datasets.source import ProgressCallback
 
 LINE_SECONDS = 5.0
 MIN_ELAPSED_SECONDS = 0.1
@@ -14,7 +14,7 @@ LONG_SECONDS = 0.5
 """Remaining time from which `meanwhile` is called."""
 
 
-def progress_line(name: str, meanwhile: Callable[[], None] | None = None) -> Progress:
+def progress_line(name: str, meanwhile: Callable[[], None] | None = None) -> ProgressCallback:
     """Return a callback that updates one line on a terminal, and writes a line every few seconds otherwise.
 
     `meanwhile` is called, possibly often, if reading will take long.

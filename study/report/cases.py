@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from results.figures import Case
+from results.figures import OutlinedCase
 from study.planning.graph import Plan
 from study.report.facts import Chain, Facts
 from study.report.pixel_figures import scores_file
@@ -50,7 +50,7 @@ def _test_images(facts: Facts, chain: Chain) -> Sequence[ScoredImage]:
 
 def predict_cases(
     facts: Facts, images: Sequence[tuple[str, ScoredImage]], cache: Path
-) -> tuple[list[Case], tuple[str, ...]]:
+) -> tuple[list[OutlinedCase], tuple[str, ...]]:
     """Predict these images; return the cases to draw and the names of the classes.
 
     Raises:
@@ -65,7 +65,7 @@ def predict_cases(
     return [_case(facts.plan, facts, name, image, cache) for name, image in images], names
 
 
-def _case(plan: Plan, facts: Facts, name: str, image: ScoredImage, cache: Path) -> Case:
+def _case(plan: Plan, facts: Facts, name: str, image: ScoredImage, cache: Path) -> OutlinedCase:
     from safetensors.torch import load_file
 
     from datasets.settings import ImageSettings
@@ -89,8 +89,8 @@ def _case(plan: Plan, facts: Facts, name: str, image: ScoredImage, cache: Path) 
     pixels = fit_image(
         setup.view.source.image(row), ImageSettings(size=scoring.size, channels=job.node.step.image.channels)
     )
-    return Case(
-        title=f"{name}: {image.image}\nDice {image.dice:.3f}, fold {image.chain.fold}",
+    return OutlinedCase(
+        title=f"{name.capitalize()}: {image.image}\nDice {image.dice:.3f}, fold {image.chain.fold}",
         pixels=pixels[..., 0] if pixels.shape[-1] == 1 else pixels,
         truth=answered.masks()[0].numpy(),
         predicted=predicted[0].numpy(),

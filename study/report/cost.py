@@ -5,25 +5,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from results.figures import Group
-from results.report.page import Block, Column, Entry, Grid, Text
+from results.report.page import Block, Grid, GridCell, Text, number_columns, text_columns
 from study.monitoring.units import count, duration
-from study.report.facts import Facts, Stage
+from study.report.facts import Facts, StageFacts
 
 
 def pathway_groups(facts: Facts) -> list[Group]:
     """Return the nodes of the pathway graph."""
-    stages_stages_by_group, chains = _stages_by_group(facts), _pathways(facts)
-    naive = Counter(facts.groups[digest] for chain in facts.chains for digest in chain.stages if digest in facts.groups)
+    chains, uses = _pathways(facts), _runs_by_group(facts)
     groups = []
-    for group, stages in stages_stages_by_group.items():
-        first = stages[0]
+    for group, stages in _stages_by_group(facts).items():
+        first, runs = stages[0], uses[group]
         through = [name for name, (path, _) in chains.items() if group in path]
-        uses = naive[group]
-        shared = f", {'serves' if len(stages) == 1 else 'serve'} {uses:,} runs" if uses > len(stages) else ""
+        shared = f", used by {runs:,} runs" if runs > len(stages) else ""
         noun = "stage" if len(stages) == 1 else "stages"
         groups.append(Group(
             title=first.name,
-            lines=[f"{first.task} on {first.data}", f"{len(stages):,} {noun}{shared}", _cost(stages)],
+            lines=[f"{first.task} on {first.data}", f"{len(stages):,} {noun}{shared}", _cost_text(stages)],
             parent=facts.groups.get(first.parent or ""),
             link=first.link,
             ends=[name for name, (_, ends) in chains.items() if group in ends],
@@ -32,11 +30,16 @@ def pathway_groups(facts: Facts) -> list[Group]:
     return groups
 
 
-def _stages_by_group(facts: Facts) -> dict[int, list[Stage]]:
-    stages_stages_by_group: dict[int, list[Stage]] = {}
+def _stages_by_group(facts: Facts) -> dict[int, list[StageFacts]]:
+    stages_by_group: dict[int, list[StageFacts]] = {}
     for digest, stage in facts.stages.items():
-        stages_stages_by_group.setdefault(facts.groups[digest], []).append(stage)
-    return stages_stages_by_group
+        stages_by_group.setdefault(facts.groups[digest], []).append(stage)
+    return stages_by_group
+
+
+def _runs_by_group(facts: Facts) -> Counter[int]:
+    """Return the number of runs whose chain contains each group."""
+    return Counter(facts.groups[digest] for chain in facts.chains for digest in chain.stages if digest in facts.groups)
 
 
 def _pathways(facts: Facts) -> dict[str, tuple[set[int], set[int]]]:
@@ -49,20 +52,35 @@ def _pathways(facts: Facts) -> dict[str, tuple[set[int], set[int]]]:
     return pathways
 
 
-def _cost(stages: Sequence[Stage]) -> str:
-    seconds = [stage.seconds for stage in stages if stage.seconds is not None]
+def _seconds(stages: Sequence[StageFacts]) -> list[float]:
+    """Return the seconds of the finished stages."""
+    return [stage.seconds for stage in stages if stage.seconds is not None]
+
+
+def _image_epochs(stages: Sequence[StageFacts]) -> int | None:
+    """Return the image-epochs of all stages, None without a plan."""
     epochs = [stage.image_epochs for stage in stages if stage.image_epochs is not None]
+    return sum(epochs) if epochs else None
+
+
+def _cost_text(stages: Sequence[StageFacts]) -> str:
+    seconds, epochs = _seconds(stages), _image_epochs(stages)
     parts = [duration(sum(seconds))] if seconds else ["not run yet"]
-    return " · ".join(parts + ([f"{sum(epochs):,} image-epochs"] if epochs else []))
+    return " \N{MIDDLE DOT} ".join(parts + ([] if epochs is None else [f"{epochs:,} image-epochs"]))
 
 
 def cost_blocks(facts: Facts) -> Iterator[Block]:
     """Yield the cost of the finished stages, and the cost if every run had trained its whole chain."""
-    spent = sum(stage.seconds or 0.0 for stage in facts.finished)
     if not facts.finished:
         yield Text(text="No stage is finished yet.")
         return
-    naive = sum(facts.stages[d].seconds or 0.0 for chain in facts.chains for d in chain.stages if d in facts.stages)
+    spent = sum(_seconds(facts.finished))
+    without_sharing = sum(
+        facts.stages[digest].seconds or 0.0
+        for chain in facts.chains
+        for digest in chain.stages
+        if digest in facts.stages
+    )
     runtimes = [facts.runtime(stage.digest) for stage in facts.finished]
     cpu = sum(
         (stage.seconds or 0.0) * runtime.get("cpus", 1) for stage, runtime in zip(facts.finished, runtimes, strict=True)
@@ -72,31 +90,35 @@ def cost_blocks(facts: Facts) -> Iterator[Block]:
         f"{duration(cpu)} of CPU time."
     )
     yield Text(text=_gpu_hours(facts, runtimes))
-    if naive > spent:
+    if without_sharing > spent:
         yield Text(
-            text=f"Had every run trained its whole pathway by itself, the same would have taken {duration(naive)}: "
-            f"sharing saved {duration(naive - spent)} ({1 - spent / naive:.0%})."
+            text=f"If every run trained all stages of its pathway, this would take {duration(without_sharing)}: "
+            f"sharing saved {duration(without_sharing - spent)} ({1 - spent / without_sharing:.0%})."
         )
-    naive_stages = Counter(facts.groups[d] for chain in facts.chains for d in chain.stages if d in facts.groups)
-    rows = []
+    yield _cost_grid(facts)
+
+
+def _cost_grid(facts: Facts) -> Grid:
+    uses, rows = _runs_by_group(facts), []
     for group, stages in _stages_by_group(facts).items():
-        done = [stage.seconds for stage in stages if stage.seconds is not None]
-        epochs = [stage.image_epochs for stage in stages if stage.image_epochs is not None]
+        seconds, epochs = _seconds(stages), _image_epochs(stages)
         parent = facts.stages.get(stages[0].parent or "")
         rows.append([
-            Entry(stages[0].name),
-            Entry(f"{parent.name} ({stages[0].link})" if parent else "its initial weights"),
-            Entry(f"{stages[0].task} on {stages[0].data}"),
+            GridCell(stages[0].name),
+            GridCell(f"{parent.name} ({stages[0].link})" if parent else "initial weights"),
+            GridCell(f"{stages[0].task} on {stages[0].data}"),
             count(len(stages)),
-            count(len(done)),
-            count(naive_stages[group]),
-            Entry(duration(sum(done)), sum(done)),
-            Entry(f"{sum(epochs):,}" if epochs else "not known", float(sum(epochs)) if epochs else None),
+            count(len(seconds)),
+            count(uses[group]),
+            GridCell(duration(sum(seconds)), sum(seconds)),
+            GridCell("unknown", None) if epochs is None else count(epochs),
         ])  # fmt: skip
-    names = ("stages", "finished", "without sharing", "time", "image-epochs")
-    columns = [Column(name="stage"), Column(name="starts from"), Column(name="learns")]
-    caption = "What each step of the pathways cost. An image-epoch is one image passed through the network once."
-    yield Grid(caption=caption, columns=[*columns, *(Column(name=name, number=True) for name in names)], rows=rows)
+    columns = [
+        *text_columns("stage", "initialised from", "task"),
+        *number_columns("stages", "finished", "without sharing", "time", "image-epochs"),
+    ]
+    caption = "Cost of each step of the pathways. An image-epoch is one image passed through the network once."
+    return Grid(caption=caption, columns=columns, rows=rows)
 
 
 def _gpu_hours(facts: Facts, runtimes: Sequence[Mapping[str, Any]]) -> str:

@@ -5,11 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from datasets.source import AnnotationKind
-from results.report.page import Block, Collapsible, Column, Entry, Grid, Items, Text
+from results.report.page import Block, Collapsible, Grid, GridCell, Items, Text, number_columns, text_columns
 from study.monitoring.units import count, percent, spread
 from study.planning.dataset_view import DatasetView
 from study.planning.graph import Plan
 from study.report.facts import Facts
+
+SHARED = {"patient": "a patient", "file": "a file", "picture": "an identical image"}
+"""What images of a leak share with the target, by its kind."""
 
 
 def data_blocks(facts: Facts) -> Iterator[Block]:
@@ -27,25 +30,27 @@ def data_blocks(facts: Facts) -> Iterator[Block]:
 
 
 def _data_grid(plan: Plan) -> Grid:
-    offers: tuple[AnnotationKind, ...] = ("masks", "boxes", "centres", "labels")
+    kinds: tuple[AnnotationKind, ...] = ("masks", "boxes", "centres", "labels")
     rows = []
     for name, view in plan.views.items():
         index = view.index
         sound = [row for row in range(len(index)) if not index.fault(row)]
         rows.append([
-            Entry(name),
-            Entry("target" if name == plan.target else "pretraining"),
-            Entry(view.spec.data.source),
+            GridCell(name),
+            GridCell("target" if name == plan.target else "pretraining"),
+            GridCell(view.spec.data.source),
             count(len(index)),
             count(len({index.patients[row] for row in sound})),
-            *(count(sum(bool(value) for value in index.offers.get(offer, ()))) for offer in offers),
+            *(count(sum(map(bool, index.annotation_digests.get(kind, ())))) for kind in kinds),
             count(len(index) - len(sound)),
             count(len(view.spec.excluded)),
         ])  # fmt: skip
-    names = ("images", "patients", *(f"with {offer}" for offer in offers), "unusable", "left out")
-    columns = [Column(name="data"), Column(name="used as"), Column(name="source")]
-    caption = "Data sets. Unusable images have a fault; images are left out where they show a case of the target."
-    return Grid(caption=caption, columns=[*columns, *(Column(name=name, number=True) for name in names)], rows=rows)
+    columns = [
+        *text_columns("data", "used as", "source"),
+        *number_columns("images", "patients", *(f"with {kind}" for kind in kinds), "unusable", "excluded"),
+    ]
+    caption = "Data sets. Unusable images have a fault; excluded images show a case of the target."
+    return Grid(caption=caption, columns=columns, rows=rows)
 
 
 def _split_grid(plan: Plan) -> Grid:
@@ -54,7 +59,7 @@ def _split_grid(plan: Plan) -> Grid:
         splits = plan.splits(labelled)
         amount = f"{labelled} images" if isinstance(labelled, int) else percent(labelled)
         rows.append([
-            Entry(amount, float(labelled)),
+            GridCell(amount, float(labelled)),
             spread([split.labelled_images for split in splits]),
             spread([len(split.validation) for split in splits]),
             spread([_patients(view, (*split.labelled, *split.validation)) for split in splits]),
@@ -64,9 +69,8 @@ def _split_grid(plan: Plan) -> Grid:
         ])  # fmt: skip
     fixed = "All runs share one fixed test set" if plan.test_is_fixed else "Each fold has its own test images"
     caption = f"Images of {plan.target} in each run, lowest to highest over folds and seeds. {fixed}."
-    names = ("labelled", "of these validating", "labelled patients", "masks not used", "test images", "test patients")
-    columns = [Column(name="asked for"), *(Column(name=name, number=True) for name in names)]
-    return Grid(caption=caption, columns=columns, rows=rows)
+    names = ("labelled", "of these for validation", "labelled patients", "unlabelled", "test images", "test patients")
+    return Grid(caption=caption, columns=[*text_columns("setting"), *number_columns(*names)], rows=rows)
 
 
 def _patients(view: DatasetView, rows: Sequence[int]) -> int:
@@ -74,10 +78,10 @@ def _patients(view: DatasetView, rows: Sequence[int]) -> int:
 
 
 def _leaks(plan: Plan) -> Iterator[str]:
-    handling = {"exclude": "they were left out of pretraining", "report": "they were not left out"}
+    handling = {"exclude": "they were excluded from pretraining", "report": "they were not excluded"}
     for leak in plan.leaks:
         yield (
-            f"Leak: {len(leak.images)} images of {leak.data} share a {leak.kind} with {leak.target}; "
+            f"Leak: {len(leak.images)} images of {leak.data} share {SHARED[leak.kind]} with {leak.target}; "
             f"{handling.get(plan.spec.leaks, 'the study was refused')}."
         )
     if not plan.leaks:
@@ -95,9 +99,12 @@ def _images_by_stage(facts: Facts) -> Grid:
         if record:
             data_by_stage.setdefault((stage.name, stage.data), []).append(record["data"])
     rows = [
-        [Entry(name), Entry(data), *(spread([record[part] for record in records]) for part in ("train", "validation"))]
+        [
+            GridCell(name),
+            GridCell(data),
+            *(spread([record[part] for record in records]) for part in ("train", "validation")),
+        ]
         for (name, data), records in data_by_stage.items()
     ]
-    columns = [Column(name="stage"), Column(name="data"), Column(name="training images", number=True)]
-    columns.append(Column(name="validation images", number=True))
+    columns = [*text_columns("stage", "data"), *number_columns("training images", "validation images")]
     return Grid(caption="Images that finished stages read, lowest to highest.", columns=columns, rows=rows)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class StageFacts:
     """A unique stage. `image_epochs` is None without a plan, `seconds` is None until it is finished."""
 
     digest: str
@@ -59,14 +59,14 @@ class Facts:
 
     store: Store
     name: str
-    stages: Mapping[str, Stage]
+    stages: Mapping[str, StageFacts]
     chains: Sequence[Chain]
     plan: Plan | None = None
     no_plan_reason: str = ""
     _records: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @cached_property
-    def finished(self) -> Sequence[Stage]:
+    def finished(self) -> Sequence[StageFacts]:
         """Return the finished stages."""
         return [stage for stage in self.stages.values() if stage.seconds is not None]
 
@@ -99,7 +99,7 @@ def facts_of(plan: Plan, store: Store) -> Facts:
     stages = {}
     for digest, node in plan.nodes.items():
         step = node.step
-        stages[digest] = Stage(
+        stages[digest] = StageFacts(
             digest=digest,
             name=step.stage,
             task=step.settings.task,
@@ -127,7 +127,7 @@ def facts_of(plan: Plan, store: Store) -> Facts:
 def facts_without_plan(store: Store, name: str, results: "pa.Table | None", no_plan_reason: str, level: Level) -> Facts:
     """Return the finished stages and the replicates with results, without a plan."""
     facts = Facts(store=store, name=name, stages={}, chains=[], no_plan_reason=no_plan_reason)
-    stages: dict[str, Stage] = {}
+    stages: dict[str, StageFacts] = {}
     finished = store.finished()
     for digest in store.planned(name):
         record = facts.record(digest) if digest in finished else {}
@@ -139,9 +139,9 @@ def facts_without_plan(store: Store, name: str, results: "pa.Table | None", no_p
     return facts
 
 
-def _stage_of_record(record: Mapping[str, Any], seconds: float | None) -> Stage:
+def _stage_of_record(record: Mapping[str, Any], seconds: float | None) -> StageFacts:
     settings = record["settings"]
-    return Stage(
+    return StageFacts(
         digest=record["digest"],
         name=record["stage"],
         task=settings["task"],
@@ -154,8 +154,8 @@ def _stage_of_record(record: Mapping[str, Any], seconds: float | None) -> Stage:
     )
 
 
-def _parents_first(stages: Mapping[str, Stage]) -> dict[str, Stage]:
-    ordered: dict[str, Stage] = {}
+def _parents_first(stages: Mapping[str, StageFacts]) -> dict[str, StageFacts]:
+    ordered: dict[str, StageFacts] = {}
 
     def add(digest: str) -> None:
         stage = stages.get(digest)
@@ -168,7 +168,7 @@ def _parents_first(stages: Mapping[str, Stage]) -> dict[str, Stage]:
     return ordered
 
 
-def _chains(results: "pa.Table", stages: Mapping[str, Stage], level: Level) -> "Sequence[Chain]":
+def _chains(results: "pa.Table", stages: Mapping[str, StageFacts], level: Level) -> "Sequence[Chain]":
     factors = factor_columns(results.column_names)
     columns = [*factors, level, "fold", "seed", "digest"]
     chains = []

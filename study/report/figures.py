@@ -11,17 +11,16 @@ import numpy as np
 from results import figures
 from results.figures.drawing import COLOURS
 from results.report.answers import (
-    METRIC_NAMES,
     arm_name,
     best_cell,
+    class_records,
     format_number,
-    metric_title,
     one_per_cell,
     select_records,
     varying_factors,
 )
 from results.report.page import Block, FigureBlock, Text, data_uri
-from results.schema import Level, Record, factor_columns
+from results.schema import ComparisonRecord, Level, factor_columns, metric_name, metric_title
 from results.statistics.notes import lacks_replicates
 from study.report.cost import pathway_groups
 from study.report.facts import Chain, Facts
@@ -46,7 +45,7 @@ class Drawer:
     format: str = "svg"
 
     @cached_property
-    def best(self) -> Record | None:
+    def best(self) -> ComparisonRecord | None:
         """Return the best cell."""
         return best_cell(select_records(self.comparisons))
 
@@ -55,7 +54,7 @@ class Drawer:
         """Return the factors that differ between arms."""
         return varying_factors(select_records(self.comparisons))
 
-    def chains(self, cell: Record) -> list[Chain]:
+    def chains(self, cell: ComparisonRecord) -> list[Chain]:
         """Return the finished replicates of a cell."""
         return [
             chain
@@ -70,7 +69,7 @@ class Drawer:
         return stage is not None and stage.seconds is not None
 
     @cached_property
-    def focus(self) -> list[Record]:
+    def focus(self) -> list[ComparisonRecord]:
         """Return the best cell and the cells that differ from it in the pathway only, best first."""
         best = self.best
         if best is None:
@@ -104,9 +103,9 @@ class Drawer:
             records = one_per_cell(select_records(self.comparisons, metric=metric))
             if not any(record["mean"] is not None for record in records):
                 continue
-            name, best = METRIC_NAMES[metric], best_cell(records)
+            best = best_cell(records)
             sizes = sorted({record["labelled_images"] for record in records})
-            alt = f"Line chart of {name} against labelled images ({', '.join(map(str, sizes))})."
+            alt = f"Line chart of {metric_name(metric)} against labelled images ({', '.join(map(str, sizes))})."
             if best is not None:
                 images, mean = best["labelled_images"], format_number(best["mean"])
                 alt += f" The highest is {arm_name(best, self.factors)} with {images} images: {mean}."
@@ -119,7 +118,7 @@ class Drawer:
     def classes(self) -> Iterator[Block]:
         """Yield the bar chart of Dice by class for the cells in focus."""
         arms: dict[str, dict[str, figures.Interval]] = {}
-        by_cell: dict[tuple[Any, ...], list[Record]] = {}
+        by_cell: dict[tuple[Any, ...], list[ComparisonRecord]] = {}
         for record in class_records(self.comparisons, "dice"):
             by_cell.setdefault(self._cell_key(record), []).append(record)
         for cell in self.focus:
@@ -138,12 +137,12 @@ class Drawer:
         caption = (
             f"Dice of each class with {self.focus[0]['labelled_images']} labelled images; lines are 95 % intervals."
         )
-        figure = figures.class_bars(arms, label="Dice", colour_indices=self.colours)
+        figure = figures.class_bars(arms, label=metric_title("dice"), colour_indices=self.colours)
         yield self.figure_block(
             "classes", figure, alt=f"Bar chart of Dice by class. {description}.", caption=caption, wide=True
         )
 
-    def _cell_key(self, record: Record) -> tuple[Any, ...]:
+    def _cell_key(self, record: ComparisonRecord) -> tuple[Any, ...]:
         return tuple(record[name] for name in (*self.factors, self.level))
 
     def graph(self) -> Iterator[Block]:
@@ -178,8 +177,10 @@ class Drawer:
         selection = (
             f" The {len(rows)} of {len(tested)} comparisons with the smallest p." if len(tested) > len(rows) else ""
         )
-        caption = f"Difference in mean IoU to the baseline ({'; '.join(baselines)}), same fold and seed.{selection}"
-        figure = figures.paired_differences(rows, label="difference in mean IoU (right of 0: better)")
+        caption = (
+            f"Difference in mean IoU to the baseline ({'; '.join(baselines)}), one point per fold and seed.{selection}"
+        )
+        figure = figures.paired_differences(rows, label="Difference in mean IoU to the baseline (positive: better)")
         yield self.figure_block("differences", figure, alt=f"Dot chart. {description}.", caption=caption, wide=True)
 
     def _values(self) -> Mapping[tuple[Any, ...], Mapping[tuple[int, int], float]]:
@@ -194,7 +195,10 @@ class Drawer:
         return *(row[name] for name in factors), row[self.level]
 
     def _paired(
-        self, record: Record, rule: Mapping[str, str], values: Mapping[tuple[Any, ...], Mapping[tuple[int, int], float]]
+        self,
+        record: ComparisonRecord,
+        rule: Mapping[str, str],
+        values: Mapping[tuple[Any, ...], Mapping[tuple[int, int], float]],
     ) -> Sequence[tuple[int, float]]:
         arm, baseline = values.get(self._arm_key(record), {}), values.get(self._arm_key({**record, **rule}), {})
         return [(key[1], arm[key] - baseline[key]) for key in sorted(arm.keys() & baseline.keys())]
@@ -211,20 +215,10 @@ def graph_description(groups: Sequence[figures.Group]) -> dict[str, str]:
     """Return the alternative text and the caption of the pathway graph."""
     description = "; ".join(_group_text(group, groups) for group in groups)
     caption = (
-        "Stages from left to right, pathways named where they end. Orange boxes with a thick edge serve several "
-        "pathways; a box names the weights it takes over from the stage before."
+        "Stages from left to right; the name of a pathway follows its last stage. Orange boxes with a thick edge are "
+        "shared by several pathways. A box names the weights that are transferred from the previous stage."
     )
     return {"alt": f"Graph of the pathways. {description}.", "caption": caption}
-
-
-def class_records(comparisons: "pa.Table", metric: str) -> list[Record]:
-    """Return the test records of every class."""
-    import pyarrow.compute as pc
-
-    records: list[Record] = comparisons.filter(
-        (pc.field("split") == "test") & (pc.field("aggregation") == "dataset") & (pc.field("metric") == metric)
-    ).to_pylist()
-    return records
 
 
 def _group_text(group: figures.Group, groups: Sequence[figures.Group]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from results import figures, schema
 from results.report import answers
 from results.report import grids as report_grids
-from results.report.page import Block, Collapsible, FigureBlock, Items, Report, Section, Text, data_uri, render
+from results.report.page import Block, Collapsible, FigureBlock, Items, ReportPage, Section, Text, data_uri, render
 from results.tables.layout import is_older
 from study.analysis.derived_cache import study_table
 from study.analysis.tables import write_outcome
@@ -111,7 +111,7 @@ def _page(
     text: str,
     options: ReportOptions,
     cache: Path,
-) -> Report:
+) -> ReportPage:
     comparisons = _comparisons(facts, results)
     drawer = None
     if comparisons is not None and results is not None:
@@ -122,7 +122,7 @@ def _page(
     sections = [
         *(_result_sections(drawer, spec) if drawer else ()),
         Section(id="data", title="Data and splits", blocks=list(report_data.data_blocks(facts))),
-        Section(id="pathways", title="What was compared", blocks=list(_pathway_blocks(facts, drawer))),
+        Section(id="pathways", title="Pathways", blocks=list(_pathway_blocks(facts, drawer))),
         *(_figure_section(drawer, cache, options) if drawer else ()),
         Section(id="transfer", title="Transfer of weights", blocks=list(provenance.transfer_blocks(facts))),
         *_search_section(facts, spec),
@@ -131,18 +131,18 @@ def _page(
         Section(id="software", title="Software", blocks=list(provenance.version_blocks(facts))),
         Section(
             id="again",
-            title="How to reproduce this",
+            title="Reproducing the study",
             blocks=list(provenance.reproduction_blocks(facts, text, facts.store.place)),
         ),
     ]
     created = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    return Report(
+    return ReportPage(
         title=f"Study {facts.name}",
         question=_question(facts, spec),
         answer=answers.answer(comparisons) if comparisons is not None else ["There is no result yet."],
         missing=list(_missing(facts, state, results)),
         sections=sections,
-        footer=f"Made {created} from the study's storage.",
+        footer=f"Created {created} from the storage of the study.",
     )
 
 
@@ -196,7 +196,7 @@ def _missing(facts: Facts, state: Mapping[str, Any], results: "pa.Table | None")
             scored = 0 if results is None else _replicates(results)
             yield f"{scored} of {len(facts.plan.replicates)} runs have results; the numbers below may change."
     if facts.plan is None:
-        yield f"The report is made from the stored results alone, without the data: {facts.no_plan_reason}."
+        yield f"The report was created from the stored results alone, without the data: {facts.no_plan_reason}."
 
 
 def _replicates(results: "pa.Table") -> int:

@@ -8,10 +8,11 @@ import numpy as np
 
 from models.score_bins import THRESHOLD_STEPS
 from results import figures
-from results.metrics.formulas import Array, Confidence, Counts, auc, ece
+from results.metrics.formulas import Confidence, Counts, FloatArray, auc, ece
 from results.metrics.thresholds import COARSE, coarsened
-from results.report.answers import METRIC_NAMES, arm_name
+from results.report.answers import arm_name
 from results.report.page import Block
+from results.schema import metric_name
 from study.report.facts import Chain, Facts
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def pixel_figures(drawer: "Drawer") -> Iterator[Block]:
     import pyarrow.parquet as pq
 
     bins: dict[str, Confidence] = {}
-    classes: dict[str, dict[str, tuple[Array, Array]]] = {}
-    confusion: tuple[str, Array, list[str]] | None = None
+    classes: dict[str, dict[str, tuple[FloatArray, FloatArray]]] = {}
+    confusion: tuple[str, FloatArray, list[str]] | None = None
     for cell in drawer.focus[:MAX_ARMS]:
         arm, store = arm_name(cell, drawer.factors), drawer.facts.store
         keys = [(chain.stages[-1], scores_file(drawer.facts, chain)) for chain in drawer.chains(cell)]
@@ -63,14 +64,17 @@ def pixel_figures(drawer: "Drawer") -> Iterator[Block]:
 
 def _reliability(drawer: "Drawer", bins: Mapping[str, Confidence]) -> Block:
     errors = ", ".join(f"{arm} {float(ece(confidence)[0]):.3f}" for arm, confidence in bins.items())
-    caption = "Accuracy by confidence over all test pixels. Below the dotted line the network is overconfident."
+    caption = (
+        "Observed accuracy by confidence over all test pixels, with the expected calibration error (ECE). Below the "
+        "dotted line the network is overconfident."
+    )
     alt = f"Reliability diagram. Expected calibration error: {errors}."
     return drawer.figure_block(
         "reliability", figures.reliability(bins, colour_indices=drawer.colours), alt=alt, caption=caption
     )
 
 
-def _roc(drawer: "Drawer", classes: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Block:
+def _roc(drawer: "Drawer", classes: Mapping[str, Mapping[str, tuple[FloatArray, FloatArray]]]) -> Block:
     areas = "; ".join(
         f"{name}: " + ", ".join(f"{arm} {_area(*histograms):.3f}" for arm, histograms in arms.items())
         for name, arms in classes.items()
@@ -84,7 +88,7 @@ def _roc(drawer: "Drawer", classes: Mapping[str, Mapping[str, tuple[Array, Array
     )
 
 
-def _confusion_figure(drawer: "Drawer", arm: str, counts: Array, names: Sequence[str]) -> Block:
+def _confusion_figure(drawer: "Drawer", arm: str, counts: FloatArray, names: Sequence[str]) -> Block:
     recall = np.diag(counts) / np.maximum(counts.sum(axis=1), 1)
     recalls = ", ".join(f"{name} {value:.0%}" for name, value in zip(names, recall, strict=True))
     caption = f"Confusion matrix of {arm}: predicted classes of the pixels of each true class; each row sums to 100 %."
@@ -103,19 +107,19 @@ def _bins(images: "Sequence[pa.Table]") -> Confidence:
     return Confidence(**{name: _summed(images, column)[None] for name, column in parts.items()})
 
 
-def _summed(tables: "Sequence[pa.Table]", column: str) -> Array:
+def _summed(tables: "Sequence[pa.Table]", column: str) -> FloatArray:
     sums = [_matrix(table[column]).sum(axis=0) for table in tables if table.num_rows]
     if len({len(histogram) for histogram in sums}) > 1:  # some replicates have score histograms of an earlier version
         sums = [coarsened(histogram) for histogram in sums]
     return np.asarray(np.sum(sums, axis=0))
 
 
-def _matrix(column: "pa.ChunkedArray") -> Array:
+def _matrix(column: "pa.ChunkedArray") -> FloatArray:
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat, dtype=np.float64).reshape(len(column), -1)
 
 
-def _histograms(scores: "Sequence[pa.Table]") -> dict[str, tuple[Array, Array]]:
+def _histograms(scores: "Sequence[pa.Table]") -> dict[str, tuple[FloatArray, FloatArray]]:
     import pyarrow.compute as pc
 
     histograms = {}
@@ -125,13 +129,13 @@ def _histograms(scores: "Sequence[pa.Table]") -> dict[str, tuple[Array, Array]]:
     return histograms
 
 
-def _area(positives: Array, negatives: Array) -> float:
+def _area(positives: FloatArray, negatives: FloatArray) -> float:
     none = np.zeros(1)
     counts = Counts(tp=none, fp=none, fn=none, tn=none, positives=positives[None], negatives=negatives[None])
     return float(auc(counts)[0])
 
 
-def _confusion_counts(images: "Sequence[pa.Table]") -> Array | None:
+def _confusion_counts(images: "Sequence[pa.Table]") -> FloatArray | None:
     tables = [table.filter(table["confusion"].is_valid()) for table in images]
     if not any(table.num_rows for table in tables):
         return None
@@ -158,7 +162,7 @@ def training_figure(drawer: "Drawer") -> Iterator[Block]:
             if len(runs.setdefault(name, [])) < MAX_RUNS:
                 table = pq.read_table(drawer.facts.store.file(digest, "history.parquet"))
                 score = next((column for column in SCORES if column in table.column_names), "")
-                scores[name] = scores.get(name) or _display_name(score)
+                scores[name] = scores.get(name) or metric_name(score.removeprefix("val/"))
                 runs[name].append(_history(table, score))
     if runs:
         name = arm_name(drawer.best, drawer.factors)
@@ -168,11 +172,6 @@ def training_figure(drawer: "Drawer") -> Iterator[Block]:
         yield drawer.figure_block(
             "training", figure, alt=f"Training curves. {ends}.", caption=caption, wide=len(runs) > 1
         )
-
-
-def _display_name(score: str) -> str:
-    name = score.removeprefix("val/")
-    return METRIC_NAMES.get(name, name)
 
 
 def _parent_name(facts: Facts, digest: str) -> str:

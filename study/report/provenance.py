@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from results.report.page import Block, Code, Collapsible, Column, Entry, Grid, Text
+from results.report.page import Block, Code, Collapsible, Grid, GridCell, Text, number_columns, text_columns
 from study.monitoring.units import count
-from study.report.facts import Facts, Stage
+from study.report.facts import Facts, StageFacts
 
 MAX_LINES = 400
 """Maximum number of digests on the page; plan.json contains all of them."""
@@ -16,15 +16,15 @@ MAX_LINKS = 60
 
 
 def transfer_blocks(facts: Facts) -> Iterator[Block]:
-    """Yield the tensors that each link carried, initialised, left behind and froze."""
-    seen: dict[tuple[int, str], tuple[Stage, dict[str, Any]]] = {}
+    """Yield the tensors that each link transferred, initialised, did not transfer and froze."""
+    seen: dict[tuple[int, str], tuple[StageFacts, dict[str, Any]]] = {}
     for stage in facts.finished:
         key = (facts.groups[stage.digest], stage.network)
         if stage.parent and key not in seen and len(seen) < MAX_LINKS:
             transfer = json.loads(facts.store.file(stage.digest, "transfer.json").read_text(encoding="utf-8"))
             seen[key] = (stage, transfer)
     if not seen:
-        yield Text(text="No finished stage takes weights over from another.")
+        yield Text(text="No finished stage starts from the weights of another.")
         return
     rows, details = [], []
     for stage, transfer in seen.values():
@@ -32,15 +32,17 @@ def transfer_blocks(facts: Facts) -> Iterator[Block]:
         sizes = [transfer.get(name, []) for name in ("carried", "new", "left_behind")]
         name = f"{parent.name if parent else (stage.parent or '')[:8]} to {stage.name} ({stage.link})"
         frozen = ", ".join(transfer.get("frozen", [])) or "nothing"
-        rows.append([Entry(name), Entry(stage.network), *(count(len(part)) for part in sizes), Entry(frozen)])
-        lines = [f"new: {tensor}" for tensor in sizes[1]] + [f"left behind: {tensor}" for tensor in sizes[2]]
+        rows.append([GridCell(name), GridCell(stage.network), *(count(len(part)) for part in sizes), GridCell(frozen)])
+        lines = [f"new: {tensor}" for tensor in sizes[1]] + [f"not transferred: {tensor}" for tensor in sizes[2]]
         details.append(Code(label=f"{name}, {stage.network}", text="\n".join(lines) or "nothing"))
-    columns = [Column(name="link"), Column(name="network")]
-    columns += [Column(name=name, number=True) for name in ("carried", "new", "left behind")]
-    columns.append(Column(name="held fixed"))
-    caption = "Tensors (pieces of the networks' weights) by link, read from the first finished stage of its kind."
+    columns = [
+        *text_columns("link", "network"),
+        *number_columns("transferred", "newly initialised", "not transferred"),
+        *text_columns("frozen"),
+    ]
+    caption = "Numbers of weight tensors by link, read from its first finished stage."
     yield Grid(caption=caption, columns=columns, rows=rows)
-    yield Collapsible(title="Names of tensors that are new or were left behind", blocks=details)
+    yield Collapsible(title="Names of tensors that are newly initialised or not transferred", blocks=details)
 
 
 def failure_blocks(failures: Sequence[Mapping[str, str]]) -> Iterator[Block]:
@@ -49,11 +51,11 @@ def failure_blocks(failures: Sequence[Mapping[str, str]]) -> Iterator[Block]:
         yield Text(text="No stage failed.")
         return
     rows = [
-        [Entry(failure["stage"]), Entry(failure["digest"][:8]), Entry(failure["error"].partition("\n")[0])]
+        [GridCell(failure["stage"]), GridCell(failure["digest"][:8]), GridCell(failure["error"].partition("\n")[0])]
         for failure in failures
     ]
-    columns = [Column(name="stage"), Column(name="digest"), Column(name="error")]
-    yield Grid(caption="Stages that failed. Running the study again tries them once more.", columns=columns, rows=rows)
+    columns = text_columns("stage", "digest", "error")
+    yield Grid(caption="Failed stages. Running the study again retries them.", columns=columns, rows=rows)
 
 
 def version_blocks(facts: Facts) -> Iterator[Block]:
@@ -68,12 +70,10 @@ def version_blocks(facts: Facts) -> Iterator[Block]:
     if mixed:
         yield Text(text=f"Stages were trained with several versions of {', '.join(mixed)}.", strong=True)
     rows = [
-        [Entry(name), Entry(", ".join(f"{version} ({count} stages)" for version, count in versions.items()))]
+        [GridCell(name), GridCell(", ".join(f"{version} ({count} stages)" for version, count in versions.items()))]
         for name, versions in versions_by_name.items()
     ]
-    yield Grid(
-        caption="Software of the finished stages.", columns=[Column(name="library"), Column(name="version")], rows=rows
-    )
+    yield Grid(caption="Software of the finished stages.", columns=text_columns("library", "version"), rows=rows)
 
 
 def reproduction_blocks(facts: Facts, spec: str, storage: str) -> Iterator[Block]:

@@ -4,7 +4,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from results.report.page import Block, Collapsible, Column, Entry, FigureBlock, Grid, Items, Text, data_uri
+from results.report.page import (
+    Block,
+    Collapsible,
+    FigureBlock,
+    Grid,
+    GridCell,
+    Items,
+    Text,
+    data_uri,
+    number_columns,
+    text_columns,
+)
+from results.schema import metric_name
 from study.config.schema import StudySpec
 from study.config.search import MINIMISED, Search
 from study.errors import ConfigError
@@ -18,10 +30,10 @@ from study.store.atomic import AlteredFileError
 MAX_SEARCHES = 12
 """Maximum number of searches with figures on the page; the storage has the figures of all searches."""
 FIGURE_CAPTIONS = {
-    "history": "The value of every trial in the order they were made, and the best so far.",
-    "importance": "How much each setting decides whether a trial is among the best (PED-ANOVA).",
-    "parallel": "The settings of every complete trial, a line each, coloured by its value.",
-    "front": "Every complete trial by all metrics; marked are those that no other beats in all of them.",
+    "history": "Value of each trial in order, and the best value so far.",
+    "importance": "Importance of each setting for a trial to be among the best (PED-ANOVA).",
+    "parallel": "Settings of the complete trials, one line each, coloured by value.",
+    "front": "Complete trials by all metrics; the Pareto-optimal trials are marked.",
 }
 
 
@@ -34,7 +46,7 @@ def search_blocks(folder: Path, spec: StudySpec, search: Search) -> Iterator[Blo
     except AlteredFileError:
         raise
     except ConfigError:
-        yield Text(text="No candidate was tried yet.")
+        yield Text(text="No trial has run yet.")
         return
     by_search = {
         name: [row for row in rows if row["search"] == name] for name in dict.fromkeys(row["search"] for row in rows)
@@ -56,16 +68,18 @@ def _method_text(search: Search) -> str:
     images = (
         "on each fold's own training images, for that fold alone"
         if search.nested
-        else f"on {percent(search.reserve)} of the target's patients, who test in no fold"
+        else f"on {percent(search.reserve)} of the target's patients, who are in no test set"
     )
-    metrics = ", ".join(f"{metric} ({'low' if metric in MINIMISED else 'high'})" for metric in search.metrics)
+    metrics = ", ".join(
+        f"{metric_name(metric)} ({'minimised' if metric in MINIMISED else 'maximised'})" for metric in search.metrics
+    )
     pruner = search.prune.model_dump(exclude_none=True) if search.prune else {}
     pruning = (
-        f" Hopeless candidates were ended early by {text_of(next(iter(pruner)).replace('_', ' '))}." if pruner else ""
+        f" Unpromising trials were stopped early by {text_of(next(iter(pruner)).replace('_', ' '))}." if pruner else ""
     )
     return (
         f"Settings were searched for {scope}, {search.trials:,} trials a search with the sampler {search.sampler}, "
-        f"judged by {metrics} {images}.{pruning} No test image decided anything."
+        f"scored by {metrics} {images}.{pruning} Test images were not used."
     )
 
 
@@ -73,9 +87,9 @@ def _space(search: Search) -> Grid:
     rows = []
     for path, parameter in search.space.items():
         ((kind, value),) = parameter.model_dump(exclude_none=True, mode="json").items()
-        rows.append([Entry(path), Entry(kind), Entry(text_of(value).strip("[]"))])
-    columns = [Column(name="setting"), Column(name="drawn as"), Column(name="from")]
-    return Grid(caption="What was searched. Ends of ranges are included.", columns=columns, rows=rows)
+        rows.append([GridCell(path), GridCell(kind), GridCell(text_of(value).strip("[]"))])
+    columns = text_columns("setting", "distribution", "values")
+    return Grid(caption="Search space. Ranges include both ends.", columns=columns, rows=rows)
 
 
 def _budget(by_search: Mapping[str, Sequence[TrialRow]], trials: int) -> Grid:
@@ -85,17 +99,15 @@ def _budget(by_search: Mapping[str, Sequence[TrialRow]], trials: int) -> Grid:
         seconds = sum(row["seconds"] or 0.0 for row in rows_of_search)
         done = sum(states[state] for state in ("complete", "pruned", "fail"))
         rows.append([
-            Entry(name),
-            Entry(f"{done:,} of {trials:,}", float(done)),
+            GridCell(name),
+            GridCell(f"{done:,} of {trials:,}", float(done)),
             *(count(states[state]) for state in ("complete", "pruned", "fail")),
             count(sum(row["image_epochs"] or 0 for row in rows_of_search)),
-            Entry(duration(seconds), seconds),
+            GridCell(duration(seconds), seconds),
         ])  # fmt: skip
-    names = ("trials", "complete", "pruned", "failed", "image-epochs", "time of complete ones")
-    caption = "What each search cost: the last stages of its candidates; the stages before them are shared."
-    return Grid(
-        caption=caption, columns=[Column(name="search"), *(Column(name=n, number=True) for n in names)], rows=rows
-    )
+    names = ("trials", "complete", "pruned", "failed", "image-epochs", "time of complete trials")
+    caption = "Cost of each search: the last stages of its trials; earlier stages are shared."
+    return Grid(caption=caption, columns=[*text_columns("search"), *number_columns(*names)], rows=rows)
 
 
 def _best(by_search: Mapping[str, Sequence[TrialRow]], factors: Sequence[str], metrics: Sequence[str]) -> Grid:
@@ -109,11 +121,11 @@ def _best(by_search: Mapping[str, Sequence[TrialRow]], factors: Sequence[str], m
         for arm, trials in arms.items():
             best = best_row(trials, metrics[0])
             settings = {path: value for path, value in best["params"].items() if path not in factors} if best else {}
-            texts = [values_text(best), settings_text(settings)] if best else ["none", "no candidate was completed"]
+            texts = [values_text(best), settings_text(settings)] if best else ["none", "no complete trial"]
             value = best[metrics[0]] if best else None
-            rows.append([Entry(arm), Entry(texts[0], value), Entry(texts[1])])
-    columns = [Column(name="arm"), Column(name=", ".join(metrics), number=True), Column(name="settings")]
-    return Grid(caption="The best settings of each arm, with which it is compared.", columns=columns, rows=rows)
+            rows.append([GridCell(arm), GridCell(texts[0], value), GridCell(texts[1])])
+    columns = [*text_columns("arm"), *number_columns(", ".join(map(metric_name, metrics))), *text_columns("settings")]
+    return Grid(caption="Best settings of each arm, with which it is compared.", columns=columns, rows=rows)
 
 
 def _figures(folder: Path, name: str, rows: Sequence[TrialRow]) -> Iterator[Block]:

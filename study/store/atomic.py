@@ -5,12 +5,12 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasets.cache.atomic_files import atomic_path
 from results.signed import UNSIGNED, is_intact, sign, without_signature
 from study.errors import ConfigError, Problem
 
@@ -83,25 +83,9 @@ def set_folder_aside(path: Path) -> Path | None:
     return path.rename(renamed)
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file that replaces `path` if the block succeeds."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        if error.filename == str(temporary):
-            error.filename = str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
@@ -112,7 +96,7 @@ def write_table(path: Path, table: "pa.Table", *, row_group_size: int | None = N
     import pyarrow.parquet as pq
 
     schema = without_signature(table.schema)
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=row_group_size)
             writer.add_key_value_metadata(UNSIGNED)

@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 from typing import Any
 
-from study.store.atomic import Damage, damage, inside, replacing, writing_problem
+from datasets.cache.atomic_files import atomic_path
+from study.store.atomic import Damage, damage, inside, writing_problem
 from study.store.lease import is_leased, lease
 from study.store.paths import MANIFEST
 
@@ -250,9 +251,7 @@ class FolderBackend(Backend):
 
     def add_file(self, file: Path, key: str) -> None:
         """Copy a file atomically."""
-        target = self.root / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as temporary:
+        with atomic_path(self.root / key) as temporary:
             shutil.copyfile(file, temporary)
 
     def find_file(self, folder: str, suffix: str) -> Path | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
+from datasets.cache.atomic_files import atomic_path
 from study.errors import ConfigError, Problem, unknown
 from study.store.atomic import is_name
 
@@ -95,13 +96,8 @@ class Remote:
                 shutil.copyfileobj(stream, file, CHUNK)
 
         filesystem, path = self._locate(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{uuid.uuid4().hex}")
-        try:
+        with atomic_path(target) as temporary:
             self._retry(get, key)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def write(self, key: str, content: bytes) -> Entry:
         """Write an object from memory."""

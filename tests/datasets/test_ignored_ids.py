@@ -112,9 +112,11 @@ def test_digests_without_ignored_ids_are_as_before_and_with_them_others(tmp_path
     root = write(tmp_path / "data", mask(ignored=0))
     _, index = opened(root)
     content = blake2b((root / "masks" / "0.png").read_bytes(), digest_size=16).hexdigest()
-    assert index.offers["masks"] == [digest([("organ", 1), ("lesion", 2)], [("", None, content)])]
-    found = {opened(root, ignore=ignore)[1].offers["masks"][0] for ignore in (254, 255, [254, 255], [255, 254])}
-    assert len(found - set(index.offers["masks"])) == 3
+    assert index.annotation_digests["masks"] == [digest([("organ", 1), ("lesion", 2)], [("", None, content)])]
+    found = {
+        opened(root, ignore=ignore)[1].annotation_digests["masks"][0] for ignore in (254, 255, [254, 255], [255, 254])
+    }
+    assert len(found - set(index.annotation_digests["masks"])) == 3
 
 
 def test_ignored_pixels_are_not_visible_as_a_class(tmp_path: Path) -> None:

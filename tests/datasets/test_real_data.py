@@ -49,7 +49,7 @@ def boxes(cache: Path) -> Opened:
 def test_ccxs_has_100_images_of_73_patients_with_13_classes_and_no_fault(ccxs: Opened) -> None:
     _, index = ccxs
     assert (len(index), len(set(index.patients)), len(index.classes)) == (100, 73, 13)
-    assert all(index.offers["masks"])
+    assert all(index.annotation_digests["masks"])
     assert check(index) == []
 
 
@@ -76,7 +76,7 @@ def test_the_lung_boxes_have_148_images_with_a_right_and_a_left_lung(boxes: Open
     source, index = boxes
     assert (len(index), check(index)) == (148, [])
     assert all({box.name for box in source.boxes(row)} == {"Right Lung", "Left Lung"} for row in range(148))
-    assert sum(not offer for offer in index.offers["labels"]) == 14
+    assert sum(not offer for offer in index.annotation_digests["labels"]) == 14
 
 
 def test_the_leak_check_finds_five_images_of_shared_patients_and_three_republished_ones(

@@ -35,7 +35,7 @@ def an_index(*, overlapping: bool = False, structures: tuple[str, ...] = ("disc"
         content=one,
         thumbnails=one,
         faults=[""],
-        offers={"masks": one, "boxes": one, "centres": one, "labels": one},
+        annotation_digests={"masks": one, "boxes": one, "centres": one, "labels": one},
         classes=("lung", "opacity"),
         overlapping=overlapping,
         labels=("cough", "fever", "rash"),
@@ -158,7 +158,7 @@ def test_every_target_has_an_offer_names_and_a_layout() -> None:
     index = an_index()
     offers = {target: annotation_kind_of(target) for target in get_args(Target)}
     assert offers["image"] is None
-    assert set(filter(None, offers.values())) == set(index.offers)
+    assert set(filter(None, offers.values())) == set(index.annotation_digests)
     assert names(index, "labels") == ("cough", "fever", "rash")
     assert names(index, "mask") == ("lung", "opacity")
     assert names(index, "box_mask") == ("disc", "fovea")

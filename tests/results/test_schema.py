@@ -54,3 +54,26 @@ def test_the_direction_of_a_metric_is_the_sign_of_an_improvement(metric: str, si
 
 def test_all_metrics_but_counts_of_pixels_lie_within_0_and_1() -> None:
     assert set(schema.METRICS) - schema.UNIT_INTERVAL == {"false_positive_pixels"}
+
+
+def test_every_metric_has_a_printed_name() -> None:
+    assert set(schema.METRICS) <= schema.METRIC_NAMES.keys()
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        ("mean_iou", "mean IoU"),
+        ("val/dice", "validation Dice"),
+        ("val/loss", "validation loss"),
+        ("new_one", "new_one"),
+    ],
+)
+def test_a_metric_is_printed_by_its_name(metric: str, name: str) -> None:
+    assert schema.metric_name(metric) == name
+
+
+def test_titles_begin_with_a_capital() -> None:
+    assert schema.metric_title("mean_iou") == "Mean IoU"
+    assert schema.metric_title("auc") == "AUC"
+    assert schema.factor_title("initial_weights") == "Initial weights"

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from results import schema
-from results.metrics.compute import ImageValues, Row, StageMetrics, results_table
+from results.metrics.compute import ImageValues, MetricRow, StageMetrics, results_table
 from results.metrics.formulas import PER_CLASS
 from results.metrics.formulas import Counts as PixelCounts
 from results.statistics.compare import compare
-from results.statistics.design import Design, Rope
+from results.statistics.design import Design, EquivalenceMargins
 from results.statistics.patient_level.sums import ScoredReplicate
 from study.analysis.design import study_design
 from study.planning.builder import Planner
@@ -119,7 +119,7 @@ class Layout:
 
     plan: Plan
     design: Design
-    rows: Sequence[schema.Replicate]
+    rows: Sequence[schema.ReplicateRecord]
     arms: int
     shape: tuple[int, int, int]
     training: Flags
@@ -279,10 +279,10 @@ def _real_labels(plan: Plan, replicate: Replicate, effects: Effects) -> float | 
     return replicate.labelled
 
 
-def _row(plan: Plan, replicate: Replicate) -> schema.Replicate:
+def _row(plan: Plan, replicate: Replicate) -> schema.ReplicateRecord:
     share, images = plan.labelled_size(plan.split(replicate))
     by_number = isinstance(replicate.labelled, int)
-    return schema.Replicate(
+    return schema.ReplicateRecord(
         factors=plan.arms[replicate.arm].factors, labelled_fraction=share if by_number else replicate.labelled,
         labelled_images=int(replicate.labelled) if by_number else images, updates=1, fold=replicate.fold,
         seed=replicate.seed, digest=replicate.chain[-1],
@@ -363,7 +363,7 @@ def _in_grid(values: Array, layout: Layout) -> Array:
 def _at_rope(layout: Layout, truth: Mapping[tuple[str, str], Array], world: int) -> Layout:
     """Return the layout with regions of equivalence as wide as the last arm differs from the first in a world."""
     apart = {metric: abs(float(values[world, -1, -1] - values[world, 0, -1])) for (_, metric), values in truth.items()}
-    return replace(layout, design=replace(layout.design, rope=Rope(by_metric=apart)))
+    return replace(layout, design=replace(layout.design, rope=EquivalenceMargins(by_metric=apart)))
 
 
 def _answered(
@@ -404,12 +404,12 @@ def comparisons(
 
 def _numbers(
     layout: Layout, scores: Mapping[tuple[str, str], Array], worlds: Sequence[str], place: int
-) -> Iterator[Row]:
+) -> Iterator[MetricRow]:
     arm, at = divmod(place, layout.places)
     images = int(layout.tested[at].sum())
     for (aggregation, metric), values in scores.items():
         for world, value in zip(worlds, values[:, arm, at].tolist(), strict=True):
-            yield Row("test", aggregation, world, metric, value, images)
+            yield MetricRow("test", aggregation, world, metric, value, images)
 
 
 def _image_values(layout: Layout, pixels: Whole, worlds: Sequence[str], place: int) -> list[ImageValues]:

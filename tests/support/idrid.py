@@ -7,14 +7,24 @@ import numpy as np
 from PIL import Image
 
 from datasets.source import Pixels
-from datasets.sources.idrid import CENTRE_TABLES, CLASSES, FOLDERS, GRADE_TABLES, IMAGES, MASKS, SETS, Official, Part
+from datasets.sources.idrid import (
+    CENTRE_TABLES,
+    CLASSES,
+    FOLDERS,
+    GRADE_TABLES,
+    IMAGES,
+    MASKS,
+    SETS,
+    Challenge,
+    Official,
+)
 from tests.support.pictures import picture, save
 
 RED = 76
 """Palette entry of a structure in the published masks."""
 LESIONS = {"Microaneurysms": 2, "Haemorrhages": 4, "Hard Exudates": 3, "Soft Exudates": 5}
 """Radius of a lesion in 64ths of a side."""
-SAME: tuple[Part, ...] = ("grading", "localisation")
+SAME: tuple[Challenge, ...] = ("grading", "localisation")
 EMPTY_LINES, EMPTY_COLUMNS = 40, 9
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from datasets.loading.augment import Augmenter
 from datasets.loading.batches import Batches
 from models.architectures.heads import AverageHead
-from models.architectures.parts import Parts
+from models.architectures.parts import NetworkParts
 from models.network import Network
 from models.tasks import make_task
 from models.tasks.base import Outputs
@@ -123,7 +123,7 @@ def _block(inputs: int, outputs: int, *, stride: int) -> nn.Module:
 
 def _network(outputs: int, *, maps: bool, dropout: float) -> Network:
     answer = nn.Conv2d(16, outputs, 1) if maps else AverageHead(16, outputs)
-    parts = Parts(
+    parts = NetworkParts(
         encoder=Encoder(), decoder=Decoder() if maps else None, head=nn.Sequential(nn.Dropout(dropout), answer)
     )
     return Network(parts, mean=[0.2], std=[0.3], stages=[["first.0.weight"], ["second.0.weight"]])

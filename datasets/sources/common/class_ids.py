@@ -9,7 +9,7 @@ from pydantic import StrictInt, field_validator
 
 from datasets.decoding.text import normal, read_text
 from datasets.errors import DataError
-from datasets.settings import Settings
+from datasets.settings import BaseDataSettings
 from datasets.source import IGNORE
 
 RESERVED: Final = frozenset({"macro", "micro", "weighted"})
@@ -25,7 +25,7 @@ FEWEST_GREYS, MOST_UNNAMED = 8, 100
 NUMBERED: Final = re.compile(r"(\d+)[\s:,;=.)]+\S")
 
 
-class IgnoreSettings(Settings):
+class IgnoreSettings(BaseDataSettings):
     """Setting of sources with masks of class ids: `ignore` are the ids of unlabelled pixels, such as borders."""
 
     ignore: StrictInt | tuple[StrictInt, ...] = ()

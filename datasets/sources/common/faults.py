@@ -7,7 +7,7 @@ from datasets.cache.manifest import Manifest
 from datasets.errors import DataError
 from datasets.source import IGNORE, AnnotationKind
 from datasets.sources.common.class_ids import may_be_unlabelled, numbers_in
-from datasets.sources.common.published import Case, MaskFile, MaskRuns
+from datasets.sources.common.published import MaskFile, MaskRuns, PublishedCase
 from datasets.sources.common.runs import TOLERANCE, last_pixel, past_the_end
 
 SHOWN = 5
@@ -15,7 +15,7 @@ SHOWN = 5
 _TURNED = " (its EXIF orientation turns it by 90 degrees: write the pixels upright and remove the orientation)"
 
 
-def image_fault(case: Case, files: Manifest) -> str:
+def image_fault(case: PublishedCase, files: Manifest) -> str:
     """Return why an image cannot be used, "" without a fault."""
     image = files.positions[case.path]
     if files.fault[image]:
@@ -32,7 +32,7 @@ def image_fault(case: Case, files: Manifest) -> str:
 
 
 def annotation_faults(
-    cases: Sequence[Case], files: Manifest, ids: Mapping[str, int], ignored: Sequence[int] = ()
+    cases: Sequence[PublishedCase], files: Manifest, ids: Mapping[str, int], ignored: Sequence[int] = ()
 ) -> dict[AnnotationKind, list[str]]:
     """Return the first fault of each image's annotation by kind, "" without a fault.
 
@@ -53,13 +53,15 @@ def annotation_faults(
     return faults
 
 
-def remarks(cases: Sequence[Case], files: Manifest, ids: Mapping[str, int], ignored: Sequence[int] = ()) -> list[str]:
+def remarks(
+    cases: Sequence[PublishedCase], files: Manifest, ids: Mapping[str, int], ignored: Sequence[int] = ()
+) -> list[str]:
     """Return the warnings of each image, one per line; arguments as for `annotation_faults`."""
     suspect = IGNORE if may_be_unlabelled(ids) else None
     return [_remark(case, files, _bits(ignored), suspect) for case in cases]
 
 
-def _remark(case: Case, files: Manifest, ignored: int, suspect: int | None) -> str:
+def _remark(case: PublishedCase, files: Manifest, ignored: int, suspect: int | None) -> str:
     """Return the remark of the layout, and warnings about constant images and about empty or full masks."""
     image = files.positions[case.path]
     notes = [case.remark] if case.remark else []
@@ -90,7 +92,7 @@ def _remark(case: Case, files: Manifest, ignored: int, suspect: int | None) -> s
     return "\n".join(notes)
 
 
-def check_pixels(cases: Sequence[Case], files: Manifest, root: Path) -> None:
+def check_pixels(cases: Sequence[PublishedCase], files: Manifest, root: Path) -> None:
     """Raise `DataError` if all boxes or centres are relative coordinates instead of pixels."""
     boxes = [(box.x, box.y, box.width, box.height) for case in cases for box in case.boxes]
     centres = [(x, y) for case in cases for _, x, y in case.centres]
@@ -113,7 +115,9 @@ def _bits(ids: Iterable[int]) -> int:
     return sum(1 << number for number in set(ids))
 
 
-def _mask_faults(case: Case, files: Manifest, size: tuple[int, int], *, known: int, classes: int) -> Iterator[str]:
+def _mask_faults(
+    case: PublishedCase, files: Manifest, size: tuple[int, int], *, known: int, classes: int
+) -> Iterator[str]:
     """Yield faults of masks; `known` is the bit set of ids allowed in masks of class ids."""
     for mask in case.masks:
         if isinstance(mask, MaskRuns):
@@ -161,7 +165,7 @@ def _size_faults(mask: MaskFile, actual: tuple[int, int], size: tuple[int, int],
         )
 
 
-def _box_faults(case: Case, size: tuple[int, int]) -> Iterator[str]:
+def _box_faults(case: PublishedCase, size: tuple[int, int]) -> Iterator[str]:
     right, bottom = size[0] + TOLERANCE, size[1] + TOLERANCE
     for box in case.boxes:
         inside = min(box.x, box.y) >= -TOLERANCE
@@ -173,7 +177,7 @@ def _box_faults(case: Case, size: tuple[int, int]) -> Iterator[str]:
             yield f"{case.id}: box {corners} leaves the image; allowed: inside {_format_size(*size)}; correct it"
 
 
-def _centre_faults(case: Case, size: tuple[int, int]) -> Iterator[str]:
+def _centre_faults(case: PublishedCase, size: tuple[int, int]) -> Iterator[str]:
     for name, x, y in case.centres:
         if not (-TOLERANCE <= x <= size[0] + TOLERANCE and -TOLERANCE <= y <= size[1] + TOLERANCE):
             yield (

@@ -20,11 +20,11 @@ from datasets.cache.stored_index import StoredIndex
 from datasets.decoding.decode import Kind, read
 from datasets.errors import DataError
 from datasets.settings import FileSettings, ImageSettings
-from datasets.source import AnnotationKind, Box, Index, Pixels, Progress, Source
+from datasets.source import AnnotationKind, Box, Index, Pixels, ProgressCallback, Source
 from datasets.sources.common.class_ids import IgnoreSettings, check_names, class_ids, used_ids
 from datasets.sources.common.faults import annotation_faults, check_pixels, image_fault, remarks
 from datasets.sources.common.masks import exclusive, masks_digest, overlapping, values_in
-from datasets.sources.common.published import Case, MaskFile, Published
+from datasets.sources.common.published import MaskFile, PublishedCase, PublishedDataset
 from datasets.sources.common.tables import choose, digest
 
 
@@ -52,7 +52,7 @@ class FileSource(Source):
         self._ids: Mapping[str, int] | None = None
 
     @abstractmethod
-    def _published(self, listing: Listing) -> Published:
+    def _published(self, listing: Listing) -> PublishedDataset:
         """Read the tables without opening image files. Raises `DataError` for invalid tables."""
 
     def _folders(self) -> Mapping[str, Kind]:
@@ -67,7 +67,7 @@ class FileSource(Source):
         return {name: file_state(self._root / name) for name in self.tables}
 
     @cached_property
-    def _layout(self) -> Published:
+    def _layout(self) -> PublishedDataset:
         published = self._published(self._listing)
         for name, state in self._tables.items():  # a cached index may be older than these tables
             if file_state(self._root / name) != state:
@@ -81,7 +81,7 @@ class FileSource(Source):
         return published
 
     @cached_property
-    def _cases(self) -> list[Case]:
+    def _cases(self) -> list[PublishedCase]:
         return sorted(self._layout.cases, key=lambda case: case.id)
 
     @cached_property
@@ -89,13 +89,17 @@ class FileSource(Source):
         names = choose(self._layout.labels, self._settings.labels, "labels", self._root)
         return tuple(self._layout.labels.index(name) for name in names)
 
-    def index(self, cache: Path, progress: Progress | None = None, fits: Collection[ImageSettings] = ()) -> Index:
+    def index(
+        self, cache: Path, progress: ProgressCallback | None = None, fits: Collection[ImageSettings] = ()
+    ) -> Index:
         """Return the index; see `Source.index`."""
         index = self._load_or_build_index(cache, progress, fits)
         self._extracts = Extracts(extracts_of(self._listing, cache))
         return index
 
-    def _load_or_build_index(self, cache: Path, progress: Progress | None, fits: Collection[ImageSettings]) -> Index:
+    def _load_or_build_index(
+        self, cache: Path, progress: ProgressCallback | None, fits: Collection[ImageSettings]
+    ) -> Index:
         if not self.tables or "_listing" in vars(self):
             return self._build_index(cache, progress, fits)
         path = stored_index.index_path(cache, self._settings)
@@ -108,7 +112,7 @@ class FileSource(Source):
         self._listing, self._tables = stored.listing, stored.tables
         return stored.index
 
-    def _build_index(self, cache: Path, progress: Progress | None, fits: Collection[ImageSettings]) -> Index:
+    def _build_index(self, cache: Path, progress: ProgressCallback | None, fits: Collection[ImageSettings]) -> Index:
         files, cases, layout = read_manifest(self._listing, cache, progress, fits), self._cases, self._layout
         self._files = files
         check_pixels(cases, files, self._root)
@@ -142,8 +146,8 @@ class FileSource(Source):
             content=[files.content[row] for row in rows],
             thumbnails=[files.thumbnail[row] for row in rows],
             faults=[image_fault(case, files) for case in cases],
-            offers=self._offers(files, classes, chosen),
-            offer_faults=annotation_faults(cases, files, by_id, self._ignored),
+            annotation_digests=self._annotation_digests(files, classes, chosen),
+            annotation_faults=annotation_faults(cases, files, by_id, self._ignored),
             classes=classes,
             overlapping=layout.overlapping,
             labels=tuple(layout.labels[number] for number in self._labels),
@@ -155,7 +159,7 @@ class FileSource(Source):
             collection=self._collection,
         )
 
-    def _offers(
+    def _annotation_digests(
         self, files: Manifest, classes: tuple[str, ...], shown: tuple[str, ...]
     ) -> Mapping[AnnotationKind, Sequence[str]]:
         ids = {name: (self._ids or {}).get(name) for name in classes}
@@ -179,13 +183,13 @@ class FileSource(Source):
         boxed = [name for name in chosen if name in shown]
         return (*boxed, *sorted(centred.difference(boxed)))
 
-    def _mask_ids(self, case: Case, files: Manifest) -> int:
+    def _mask_ids(self, case: PublishedCase, files: Manifest) -> int:
         """Return the bit set of ids in the masks of an image, 0 if classes overlap."""
         if self._layout.overlapping:
             return 0
         return next((values_in(mask, files) for mask in case.masks), 0)
 
-    def _shown(self, case: Case, bits: int, classes: tuple[str, ...], files: Manifest) -> str:
+    def _shown(self, case: PublishedCase, bits: int, classes: tuple[str, ...], files: Manifest) -> str:
         if not case.masks:
             return ""
         if not self._layout.overlapping:
@@ -254,7 +258,9 @@ class FileSource(Source):
         """Return the masks of the selected classes; if classes overlap, classes without a file are empty."""
         case, known = self._cases[row], self._layout.classes
         if not case.masks:
-            raise DataError(f"{case.id} has no mask; allowed: rows whose offers['masks'] is not empty; leave it out")
+            raise DataError(
+                f"{case.id} has no mask; allowed: rows whose annotation_digests['masks'] is not empty; leave it out"
+            )
         self._check_unchanged(mask.path for mask in case.masks if isinstance(mask, MaskFile))
         if not self._layout.overlapping:
             if self._ids is None:
@@ -264,7 +270,7 @@ class FileSource(Source):
         classes = [name for name in chosen if name in (known or ())]
         return overlapping(self._decoded, case, self._size(case), classes)
 
-    def _size(self, case: Case) -> tuple[int, int]:
+    def _size(self, case: PublishedCase) -> tuple[int, int]:
         """Return width and height of the masks of an image with overlapping classes."""
         if case.size is not None:
             return case.size

@@ -8,7 +8,7 @@ import numpy as np
 from datasets.cache.manifest import Manifest
 from datasets.errors import DataError
 from datasets.source import IGNORE, Pixels
-from datasets.sources.common.published import Case, MaskFile, MaskRuns
+from datasets.sources.common.published import MaskFile, MaskRuns, PublishedCase
 from datasets.sources.common.runs import draw
 from datasets.sources.common.tables import digest
 
@@ -16,7 +16,7 @@ Decode = Callable[[str], Pixels]
 """Function that decodes the file at a path of the data set."""
 
 
-def exclusive(decode: Decode, case: Case, ids: Sequence[int], ignored: Sequence[int] = ()) -> Pixels:
+def exclusive(decode: Decode, case: PublishedCase, ids: Sequence[int], ignored: Sequence[int] = ()) -> Pixels:
     """Return (height, width) with `ids` renumbered to 1, 2, ... and ignored ids to `IGNORE`.
 
     All other ids become background.
@@ -28,7 +28,7 @@ def exclusive(decode: Decode, case: Case, ids: Sequence[int], ignored: Sequence[
     return renumbered[decode(path)]
 
 
-def overlapping(decode: Decode, case: Case, size: tuple[int, int], classes: Sequence[str]) -> Pixels:
+def overlapping(decode: Decode, case: PublishedCase, size: tuple[int, int], classes: Sequence[str]) -> Pixels:
     """Return (classes, height, width) of 0/1, `size` is (width, height); masks of the same class are merged."""
     width, height = size
     united = np.zeros((len(classes), height, width), np.uint8)
@@ -43,7 +43,9 @@ def overlapping(decode: Decode, case: Case, size: tuple[int, int], classes: Sequ
     return united
 
 
-def masks_digest(case: Case, files: Manifest, ids: Mapping[str, int | None], ignored: Sequence[int] = ()) -> str:
+def masks_digest(
+    case: PublishedCase, files: Manifest, ids: Mapping[str, int | None], ignored: Sequence[int] = ()
+) -> str:
     """Hash the masks of the selected classes. `ids` by class, None if each class has separate masks."""
     if not case.masks or not ids:
         return ""

@@ -27,8 +27,8 @@ class MaskRuns:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Case:
-    """One image of a layout. `labels` are in the order of `Published.labels`, or empty.
+class PublishedCase:
+    """One image of a layout. `labels` are in the order of `PublishedDataset.labels`, or empty.
 
     Without `patient`, the PatientID of the DICOM file is used, else the image counts as a separate patient.
     """
@@ -51,10 +51,10 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published:
+class PublishedDataset:
     """The tables of a layout. `classes` None: exclusive classes without names, class_1, class_2, ..."""
 
-    cases: Sequence[Case]
+    cases: Sequence[PublishedCase]
     classes: tuple[str, ...] | None = ()
     overlapping: bool = True
     labels: tuple[str, ...] = ()

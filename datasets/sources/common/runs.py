@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from datasets.errors import DataError
 from datasets.source import Pixels
 
-Numbers = NDArray[np.int64]
+RunArray = NDArray[np.int64]
 
 TOLERANCE = 1.0
 """Pixels by which a box, point or corner may exceed the image: published ones are often rounded outwards."""
@@ -96,7 +96,7 @@ def past_the_end(runs: bytes, size: tuple[int, int], place: str) -> str:
     )
 
 
-def _pairs(text: str, place: str) -> tuple[Numbers, Numbers]:
+def _pairs(text: str, place: str) -> tuple[RunArray, RunArray]:
     values = text.split()
     if len(values) % 2:
         raise DataError(f"{place}: {len(values)} run lengths; allowed: pairs of start and length; {REMEDY}")
@@ -104,7 +104,7 @@ def _pairs(text: str, place: str) -> tuple[Numbers, Numbers]:
     return numbers[::2], numbers[1::2]
 
 
-def _numbers(values: Sequence[str] | Sequence[int], place: str) -> Numbers:
+def _numbers(values: Sequence[str] | Sequence[int], place: str) -> RunArray:
     try:
         numbers = [int(value) for value in values]
     except ValueError as error:
@@ -116,7 +116,7 @@ def _numbers(values: Sequence[str] | Sequence[int], place: str) -> Numbers:
     return np.array(numbers, np.int64)
 
 
-def _packed(starts: Numbers, lengths: Numbers) -> bytes:
+def _packed(starts: RunArray, lengths: RunArray) -> bytes:
     return np.stack([starts, lengths], axis=1)[lengths > 0].astype("<u4").tobytes()
 
 

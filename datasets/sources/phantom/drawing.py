@@ -13,7 +13,7 @@ from datasets.sources.phantom import anatomy
 from datasets.sources.phantom.anatomy import Patient, Points, Pose
 
 Plane = NDArray[np.float32]
-Style = Literal["a", "b", "c"]
+StyleName = Literal["a", "b", "c"]
 
 MARK_PLACES = {"L": (0.90, 0.10), "AP": (0.80, 0.14), "R": (0.10, 0.14), "0417": (0.70, 0.92)}
 TUBE_WIDTH = 0.009
@@ -36,7 +36,7 @@ class Look:
     marks: tuple[str, ...]
 
 
-LOOKS: dict[Style, Look] = {
+LOOKS: dict[StyleName, Look] = {
     "a": Look(  # upright, digital
         contrast=6.0, exposure=0.50, noise=0.012, grain=0.6, blur=0.4, tilt=0.01, border=0.0, shading=0.05,
         stripes=0.0, marks=("L",),

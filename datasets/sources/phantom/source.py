@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from datasets.settings import ImageSettings, SourceSettings
-from datasets.source import Box, Index, Pixels, Progress, Source
+from datasets.source import Box, Index, Pixels, ProgressCallback, Source
 from datasets.sources.common.tables import choose, digest
 from datasets.sources.phantom.anatomy import Patient, draw_opacities, draw_patient, draw_pose, draw_tube
 
@@ -74,7 +74,9 @@ class PhantomSource(Source):
     def _patient(self, row: int) -> int:
         return row * self._settings.patients // self._settings.images
 
-    def index(self, cache: Path, progress: Progress | None = None, fits: Collection[ImageSettings] = ()) -> Index:
+    def index(
+        self, cache: Path, progress: ProgressCallback | None = None, fits: Collection[ImageSettings] = ()
+    ) -> Index:
         """Return the index; see `Source.index`. Nothing is cached, as no files are read."""
         rows = range(self._settings.images)
         groups = [_patient(self._key, number).group for number in range(self._settings.patients)]
@@ -88,7 +90,7 @@ class PhantomSource(Source):
             content=[digest(self._key, row) for row in rows],
             thumbnails=[""] * len(rows),
             faults=[""] * len(rows),
-            offers={
+            annotation_digests={
                 "labels": [digest(self._key, row, self._labels) if labelled[row] else "" for row in rows],
                 "boxes": [digest(self._key, row, boxed) if self._has_boxes(row) else "" for row in rows],
                 "centres": [digest(self._key, row, CENTRED) for row in rows],

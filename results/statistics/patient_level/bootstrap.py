@@ -5,13 +5,14 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from results.statistics.estimates import CONFIDENCE, Array
+from results.metrics.formulas import FloatArray
+from results.statistics.estimates import CONFIDENCE
 
 DRAWS = 2000
 
 
 @lru_cache(maxsize=4)
-def patient_weights(patients: int) -> Array:
+def patient_weights(patients: int) -> FloatArray:
     """Return how often each patient is in each draw, (draws, patients).
 
     Equal numbers of patients have the same draws, so that arms can be compared.
@@ -20,7 +21,9 @@ def patient_weights(patients: int) -> Array:
     return random.multinomial(patients, np.full(patients, 1 / patients), size=DRAWS).astype(np.float64)
 
 
-def interval(draws: Array, patients: NDArray[np.int64] | int, confidence: float = CONFIDENCE) -> tuple[Array, Array]:
+def interval(
+    draws: FloatArray, patients: NDArray[np.int64] | int, confidence: float = CONFIDENCE
+) -> tuple[FloatArray, FloatArray]:
     """Return the percentile interval over axis 0 of (draws, series), widened for `patients` (series,) or one number.
 
     Percentiles of the bootstrap miss the factor sqrt(P / (P - 1)) and the t quantile of P - 1 degrees of freedom;
@@ -38,7 +41,7 @@ def interval(draws: Array, patients: NDArray[np.int64] | int, confidence: float 
     return low, high
 
 
-def rope_probabilities(draws: Array, rope: Array) -> tuple[Array, Array, Array]:
+def rope_probabilities(draws: FloatArray, rope: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return proportions of draws above `rope`, within -rope..rope and below -rope, over axis 0; NaN without a rope."""
     defined = (~np.isnan(draws)).sum(axis=0)
     count = np.where((defined > 0) & ~np.isnan(rope), defined, np.nan)
@@ -46,7 +49,7 @@ def rope_probabilities(draws: Array, rope: Array) -> tuple[Array, Array, Array]:
     return above, 1 - above - below, below
 
 
-def _quantiles(draws: Array, levels: tuple[float, float]) -> Array:
+def _quantiles(draws: FloatArray, levels: tuple[float, float]) -> FloatArray:
     """Return quantiles over axis 0 of the defined draws of each series; NaN without any."""
     defined = ~np.isnan(draws)
     all_defined, some_defined = defined.all(axis=0), defined.any(axis=0) & ~defined.all(axis=0)

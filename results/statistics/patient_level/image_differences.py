@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.metrics.compute import ImageValues
-from results.statistics.cells import Cells, Numbers
-from results.statistics.estimates import Array
+from results.metrics.formulas import FloatArray
+from results.statistics.cells import Cells, IntArray
 from results.statistics.patient_level.sums import ScoredReplicate
 
 Names = tuple[str, str]
@@ -25,8 +25,8 @@ class ImageDifferences:
     numbers the patients from 0; `replicates` counts the pairs.
     """
 
-    series: Numbers
-    values: Array
+    series: IntArray
+    values: FloatArray
     patients: NDArray[np.int64]
     replicates: int
 
@@ -75,7 +75,7 @@ class ScoredImages:
         )
 
 
-def _averaged(values: Array, image_index: NDArray[np.int64], images: int) -> Array:
+def _averaged(values: FloatArray, image_index: NDArray[np.int64], images: int) -> FloatArray:
     """Return the mean of the defined values of each image."""
     defined = ~np.isnan(values)
     sums, counts = (np.zeros((images, values.shape[1])) for _ in range(2))
@@ -91,7 +91,7 @@ def _shared_images(first: ImageValues, second: ImageValues) -> tuple[str, ...]:
     return tuple(image for image in first.images if image in in_second)
 
 
-def _values(part: ImageValues, images: tuple[str, ...], series: Sequence[Names]) -> Array:
+def _values(part: ImageValues, images: tuple[str, ...], series: Sequence[Names]) -> FloatArray:
     values = part.values
     if part.images != images:
         order = {image: row for row, image in enumerate(part.images)}

@@ -6,9 +6,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from results.statistics.cells import Cells, Numbers
+from results.metrics.formulas import FloatArray
+from results.statistics.cells import Cells, IntArray
 from results.statistics.design import PATIENTS, SIGN_FLIP, SWAP
-from results.statistics.estimates import Array, Labels, corrected, group_means, moments, varies
+from results.statistics.estimates import Labels, corrected, group_means, moments, varies
 from results.statistics.inference import Comparison, Curve, Inference, by_direction
 from results.statistics.notes import FEW_FOR_INTERVAL, FEW_PATIENTS, NOT_TEST, UNDEFINED, few_patients_note, first_note
 from results.statistics.patient_level import bootstrap
@@ -34,9 +35,9 @@ class PatientInference(Inference):
         super().__init__(cells)
         self._splits = fixed_splits(cells, scored)
         self._draws = lru_cache(maxsize=256)(self._bootstrap)
-        self._known_p: dict[tuple[int, int, int], Array] = {}
+        self._known_p: dict[tuple[int, int, int], FloatArray] = {}
 
-    def intervals(self) -> tuple[Array, Array]:
+    def intervals(self) -> tuple[FloatArray, FloatArray]:
         """Return the ends of the 95 % interval of each row: a bootstrap over patients."""
         low, high = (np.full(len(self.cells.values), np.nan) for _ in range(2))
         for number, split in enumerate(self._splits):
@@ -49,7 +50,7 @@ class PatientInference(Inference):
         """Return the claim of the interval of a cell's mean, and the unit that varied; "" without interval."""
         return (PATIENTS + self.suffix(cell), UNIT) if self.cells.complete[cell] else ("", "")
 
-    def compare(self, cell: int, reference: int, series: Numbers) -> Comparison:
+    def compare(self, cell: int, reference: int, series: IntArray) -> Comparison:
         """Compare two complete cells in the given series."""
         values = self.cells.values[self.cells.row_of[cell, series]]
         reference_values = self.cells.values[self.cells.row_of[reference, series]]
@@ -87,7 +88,7 @@ class PatientInference(Inference):
         )  # fmt: skip
         return comparison.blank(unequal[series], UNDEFINED)
 
-    def _notes(self, series: Numbers, pairs: Array) -> NDArray[np.object_]:
+    def _notes(self, series: IntArray, pairs: FloatArray) -> NDArray[np.object_]:
         test = self.cells.is_test[series]
         notes = {NOT_TEST: ~test, NOT_SWAPPED: np.isnan(pairs)}
         for patients in np.unique(pairs[~np.isnan(pairs)]):
@@ -95,7 +96,7 @@ class PatientInference(Inference):
             notes |= {text: pairs == patients} if text else {}
         return first_note(notes)
 
-    def pair_p(self, cell: int, references: Sequence[int], series: Numbers) -> Array:
+    def pair_p(self, cell: int, references: Sequence[int], series: IntArray) -> FloatArray:
         """Return p of a complete cell against each reference cell, (references, series)."""
         p = np.full((len(references), len(self.cells.series)), np.nan)
         for index, reference in enumerate(references):
@@ -103,7 +104,7 @@ class PatientInference(Inference):
                 p[index, _series(split)] = self._p(number, cell, reference)
         return p[:, series]
 
-    def against_curve(self, cell: int, curve: Sequence[int], series: Numbers, weights: Array) -> Curve:
+    def against_curve(self, cell: int, curve: Sequence[int], series: IntArray, weights: FloatArray) -> Curve:
         """Test a cell against the interpolation of a baseline's cells: rejects if the bootstrap interval excludes 0."""
         mean = np.zeros((len(weights), len(self.cells.series)))
         rejected = np.zeros(mean.shape, dtype=bool)
@@ -131,14 +132,14 @@ class PatientInference(Inference):
             if cell in split.cells and reference in split.cells:
                 yield number, split, split.cells[cell], split.cells[reference]
 
-    def _bootstrap(self, number: int, cell: int) -> Array:
+    def _bootstrap(self, number: int, cell: int) -> FloatArray:
         """Return the metrics of each draw of patients, (draws, series of the split)."""
         split = self._splits[number]
         sums, weights = split.cells[cell], bootstrap.patient_weights(split.patients)
         case = split.case_metrics(weights @ sums.values, weights @ sums.defined)
         return np.concatenate([case, split.pooled_metrics(np.tensordot(weights, sums.pixels, axes=1))], axis=1)
 
-    def _p(self, number: int, cell: int, reference: int) -> Array:
+    def _p(self, number: int, cell: int, reference: int) -> FloatArray:
         """Return p of each series of a split, cached for both orders of the pair."""
         key = (number, min(cell, reference), max(cell, reference))
         if key not in self._known_p:
@@ -146,7 +147,7 @@ class PatientInference(Inference):
             self._known_p[key] = self._permuted_p(split, split.cells[cell], split.cells[reference])
         return self._known_p[key]
 
-    def _permuted_p(self, split: FixedSplit, sums: PatientSums, ref_sums: PatientSums) -> Array:
+    def _permuted_p(self, split: FixedSplit, sums: PatientSums, ref_sums: PatientSums) -> FloatArray:
         """Return p of each series of a split; NaN with fewer than six patients or unequal sets of defined images."""
         case = sign_flip_p(sums.values - ref_sums.values)
         total, half = (sums.pixels + ref_sums.pixels).sum(axis=0) / 2, (sums.pixels - ref_sums.pixels) / 2
@@ -156,7 +157,7 @@ class PatientInference(Inference):
         few = np.minimum(_defined(split, sums), _defined(split, ref_sums)) < FEW_PATIENTS
         return np.where(few | _unequal(split, sums, ref_sums), np.nan, np.concatenate([case, pooled]))
 
-    def _seed_p(self, differences: Array, cell: int, reference: int) -> Array:
+    def _seed_p(self, differences: FloatArray, cell: int, reference: int) -> FloatArray:
         """Return the largest p of corrected t-tests over the means of seeds and of pretraining runs.
 
         NaN below three seeds or pretraining runs, and where all seeds train on the same images.
@@ -184,19 +185,19 @@ class PatientInference(Inference):
         return self.design.folds * fraction / (1 - fraction)
 
 
-def _swapped_difference(split: FixedSplit, total: Array, half: Array) -> Callable[[Array], Array]:
-    def difference(patterns: Array) -> Array:
+def _swapped_difference(split: FixedSplit, total: FloatArray, half: FloatArray) -> Callable[[FloatArray], FloatArray]:
+    def difference(patterns: FloatArray) -> FloatArray:
         swapped = np.tensordot(patterns, half, axes=1)
         return split.pooled_metrics(total + swapped) - split.pooled_metrics(total - swapped)
 
     return difference
 
 
-def _series(split: FixedSplit) -> Numbers:
+def _series(split: FixedSplit) -> IntArray:
     return np.concatenate([split.case_series, split.pooled_series])
 
 
-def _defined(split: FixedSplit, sums: PatientSums) -> Numbers:
+def _defined(split: FixedSplit, sums: PatientSums) -> IntArray:
     """Return the number of patients with a defined value, for each series of a split."""
     case = (sums.defined > 0).sum(axis=0)
     return np.concatenate([case, np.full(len(split.pooled_series), split.patients)])
@@ -208,17 +209,17 @@ def _unequal(split: FixedSplit, sums: PatientSums, ref_sums: PatientSums) -> NDA
     return np.concatenate([case, np.zeros(len(split.pooled_series), dtype=bool)])
 
 
-def _interval(draws: Array, patients: Numbers) -> tuple[Array, Array]:
+def _interval(draws: FloatArray, patients: IntArray) -> tuple[FloatArray, FloatArray]:
     low, high = bootstrap.interval(draws, patients)
     few = patients < FEW_FOR_INTERVAL
     return np.where(few, np.nan, low), np.where(few, np.nan, high)
 
 
-def _sd(draws: Array, patients: Numbers) -> Array:
+def _sd(draws: FloatArray, patients: IntArray) -> FloatArray:
     """Return the standard deviation of a patient's difference, derived from the bootstrap's standard error."""
     mean, sd, _ = moments(draws.T)
     return np.where(varies(sd, mean), sd, np.nan) * np.sqrt(patients)
 
 
-def _labels(numbers: Numbers) -> Labels:
+def _labels(numbers: IntArray) -> Labels:
     return tuple(np.unique(numbers, return_inverse=True)[1].tolist())

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from results.statistics.estimates import Array
+from results.metrics.formulas import FloatArray
 
 MAX_EXACT = 12
 """Maximum number of patients for which all sign patterns are enumerated."""
@@ -15,7 +15,7 @@ CHUNK = 4_000_000
 
 
 @lru_cache(maxsize=4)
-def signs(patients: int) -> Array:
+def signs(patients: int) -> FloatArray:
     """Return sign patterns (patterns, patients) of -1 and 1: all up to `MAX_EXACT` patients, else random ones.
 
     Equal numbers of patients have the same patterns, so that tests of several arms agree.
@@ -26,12 +26,14 @@ def signs(patients: int) -> Array:
     return np.random.default_rng(patients).choice((-1.0, 1.0), (DRAWS, patients))
 
 
-def sign_flip_p(sums: Array) -> Array:
+def sign_flip_p(sums: FloatArray) -> FloatArray:
     """Return two-sided p of the sum over patients (patients, series) being zero, each patient's sign being random."""
     return p_value(lambda patterns: patterns @ sums, sums.sum(axis=0), len(sums))
 
 
-def p_value(statistic: Callable[[Array], Array], observed: Array, patients: int, columns: int = 1) -> Array:
+def p_value(
+    statistic: Callable[[FloatArray], FloatArray], observed: FloatArray, patients: int, columns: int = 1
+) -> FloatArray:
     """Return two-sided p of an observed statistic (series,).
 
     `statistic` maps patterns (patterns, patients) to (patterns, series). p is exact with all patterns, else

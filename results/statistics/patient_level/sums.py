@@ -8,16 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.metrics.compute import ImageValues, dataset_metrics
-from results.metrics.formulas import Counts
-from results.schema import Replicate
-from results.statistics.cells import Cells, Numbers
-from results.statistics.estimates import Array
+from results.metrics.formulas import Counts, FloatArray
+from results.schema import ReplicateRecord
+from results.statistics.cells import Cells, IntArray
 
 
 class ScoredReplicate(NamedTuple):
     """A replicate, and the metrics and counts of each of its test images."""
 
-    replicate: Replicate
+    replicate: ReplicateRecord
     images: Sequence[ImageValues]
 
 
@@ -29,9 +28,9 @@ class PatientSums:
     many images define them; `pixels` (patients, replicates, classes, 4) are tp, fp, fn, tn.
     """
 
-    values: Array
-    defined: Array
-    pixels: Array
+    values: FloatArray
+    defined: FloatArray
+    pixels: FloatArray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,8 +41,8 @@ class FixedSplit:
     `pooled_metrics`; `shown` and `averaged` (classes,) are the classes in the truth and in the macro mean.
     """
 
-    case_series: Numbers
-    pooled_series: Numbers
+    case_series: IntArray
+    pooled_series: IntArray
     pooled_names: Sequence[tuple[str, str]]
     classes: Sequence[str]
     shown: NDArray[np.bool_]
@@ -51,7 +50,7 @@ class FixedSplit:
     patients: int
     cells: Mapping[int, PatientSums]
 
-    def pooled_metrics(self, pixels: Array) -> Array:
+    def pooled_metrics(self, pixels: FloatArray) -> FloatArray:
         """Return metrics of counts (..., replicates, classes, 4), averaged over replicates: (..., series)."""
         tp, fp, fn, tn = np.moveaxis(pixels, -1, 0)
         no_histogram = np.zeros((*tp.shape, 0))  # score histograms do not fit in memory for every permutation
@@ -60,7 +59,7 @@ class FixedSplit:
         columns = [metrics[name].mean(axis=-1) for name in self.pooled_names]
         return np.stack(columns, axis=-1) if columns else np.zeros((*tp.shape[:-2], 0))
 
-    def case_metrics(self, values: Array, defined: Array) -> Array:
+    def case_metrics(self, values: FloatArray, defined: FloatArray) -> FloatArray:
         """Return means over images from sums over patients."""
         return np.where(defined > 0, values / np.maximum(defined, 1e-300), np.nan)
 
@@ -106,7 +105,7 @@ def _shape(images: ImageValues) -> tuple[object, ...]:
     return images.images, images.series, images.classes
 
 
-def _sums(replicates: Sequence[ImageValues], patients: Numbers, columns: Sequence[int]) -> PatientSums:
+def _sums(replicates: Sequence[ImageValues], patients: IntArray, columns: Sequence[int]) -> PatientSums:
     values = np.stack([replicate.values[:, columns] for replicate in replicates])
     defined = ~np.isnan(values)
     count = defined.sum(axis=0)

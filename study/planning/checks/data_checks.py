@@ -23,13 +23,11 @@ def data_problems(arms: Iterable[Arm], views: Mapping[str, DatasetView]) -> Iter
 
 def _step_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
     settings, path = step.settings, f"stages.{step.stage}"
-    offer = annotation_kind_of(settings.target)
-    offered = sorted(kind for kind, hashes in index.offers.items() if any(hashes))
-    if offer is not None and offer not in offered:
+    kind = annotation_kind_of(settings.target)
+    offered = sorted(kind for kind, hashes in index.annotation_digests.items() if any(hashes))
+    if kind is not None and kind not in offered:
         has = ", ".join(offered) or "images only"
-        message = (
-            f"{settings.task} needs {offer}, which {settings.data} has not; allowed: data with {offer} ({has} here)"
-        )
+        message = f"{settings.task} needs {kind}, which {settings.data} has not; allowed: data with {kind} ({has} here)"
         yield Problem(path=f"{path}.data", message=message)
         return
     exclusive = settings.target == "mask" and not index.overlapping
@@ -69,7 +67,7 @@ def class_problems(spec: StudySpec, view: DatasetView) -> Iterator[Problem]:
     for section, published in enumerate(spec.published):
         if published.class_ not in rows:
             yield Problem(path=f"published[{section}].class", message=unknown("class", published.class_, rows))
-    annotated = sum(map(bool, view.index.offers["masks"]))
+    annotated = sum(map(bool, view.index.annotation_digests["masks"]))
     if spec.metrics.min_images > annotated:
         message = f"is {spec.metrics.min_images}; allowed: 1 to {annotated}, the images of the target with masks"
         yield Problem(path="metrics.min_images", message=f"{message}; lower it")

@@ -6,7 +6,7 @@ from functools import reduce
 from operator import or_
 from pathlib import Path
 
-from datasets.checks.findings import Finding, listed
+from datasets.checks.findings import DataFinding, listed
 from datasets.checks.leakage import repeats
 from datasets.checks.visible import classes_at
 from datasets.settings import ImageSettings
@@ -17,7 +17,7 @@ from study.planning.dataset_view import DatasetView
 from study.planning.read_progress import progress_line
 
 
-def size_findings(arms: Iterable[Arm], name: str, view: DatasetView, cache: Path) -> Iterator[Finding]:
+def size_findings(arms: Iterable[Arm], name: str, view: DatasetView, cache: Path) -> Iterator[DataFinding]:
     """Yield classes of a data set that vanish when masks are resized; an error if they vanish from every image.
 
     Raises `DataError` if a mask changed since it was indexed.
@@ -35,7 +35,7 @@ def size_findings(arms: Iterable[Arm], name: str, view: DatasetView, cache: Path
         yield from _vanished(view.index, kept, image)
 
 
-def _vanished(index: Index, kept: list[frozenset[str]], image: ImageSettings) -> Iterator[Finding]:
+def _vanished(index: Index, kept: list[frozenset[str]], image: ImageSettings) -> Iterator[DataFinding]:
     shown: Counter[str] = Counter()
     vanished_ids: dict[str, list[str]] = {}
     for row, image_id in enumerate(index.ids):
@@ -44,7 +44,7 @@ def _vanished(index: Index, kept: list[frozenset[str]], image: ImageSettings) ->
             if name not in kept[row]:
                 vanished_ids.setdefault(name, []).append(image_id)
     for name, ids in vanished_ids.items():
-        yield Finding(
+        yield DataFinding(
             severity="error" if len(ids) == shown[name] else "warning",
             ids=tuple(ids),
             message=(
@@ -100,7 +100,7 @@ def _absent(
 def repeat_messages(view: DatasetView, name: str) -> Iterator[str]:
     """Yield target images that occur for two patients: one copy could be trained on and the other tested on."""
     index = view.index
-    repeated = repeats(index, [row for row, annotated in enumerate(index.offers["masks"]) if annotated])
+    repeated = repeats(index, [row for row, annotated in enumerate(index.annotation_digests["masks"]) if annotated])
     if repeated:
         pairs = [f"{index.ids[first]} and {index.ids[second]}" for first, second in repeated]
         images = "1 image repeats an image" if len(pairs) == 1 else f"{len(pairs)} images repeat images"

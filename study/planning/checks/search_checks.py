@@ -121,7 +121,7 @@ def _image_problems(spec: StudySpec, search: Search, arms: Sequence[Arm], view: 
         return
     data = arms[0].chain[-1].settings.data if arms else ""
     try:
-        rows = view.stage_rows(RowSelection(data=data, offer="masks", seed=0, reserve=True))
+        rows = view.stage_rows(RowSelection(data=data, annotation_kind="masks", seed=0, reserve=True))
     except DataError as error:
         yield Problem(path="search.reserve", message=str(error))
         return

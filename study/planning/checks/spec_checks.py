@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from models.adversarial.patches import discriminator_problem
 from models.architectures import ARCHITECTURES
 from models.catalog import registry
-from models.settings import Part, upsampling_of
+from models.settings import NetworkPart, upsampling_of
 from study.config.schema import StudySpec
 from study.config.stages import AdversarialStage, MaskStage
 from study.errors import Problem, unknown
@@ -272,7 +272,7 @@ def _link_problems(path: str, before: StageConfig, step: StageConfig) -> Iterato
 
 
 def _shared_properties(
-    step: StageConfig, before: StageConfig, parts: tuple[Part, ...]
+    step: StageConfig, before: StageConfig, parts: tuple[NetworkPart, ...]
 ) -> Iterator[tuple[str, object, object]]:
     """Yield name, value and parent value of the properties that must agree for the carried weights to fit."""
     yield "backbone", step.backbone, before.backbone

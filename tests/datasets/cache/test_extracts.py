@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datasets.cache import extracts, manifest
-from datasets.cache.extracts import ExtractFolders, Extracts, Writer
+from datasets.cache.extracts import ExtractFolders, Extracts, ExtractWriter
 from datasets.cache.manifest import Listing, extracts_of, read_manifest, scan
 from datasets.decoding.decode import Kind
 from datasets.settings import ImageSettings
@@ -39,7 +39,7 @@ def ids(seed: int) -> Pixels:
 
 
 def leave_masks(place: ExtractFolders, *numbers: int) -> None:
-    writer = Writer(place, [])
+    writer = ExtractWriter(place, [])
     for number in numbers:
         writer.mask(f"{number}", ids(number))
     writer.flush()
@@ -65,7 +65,7 @@ def _there(pixels: Pixels | None) -> Pixels:
 
 def test_extracts_are_what_was_given(place: ExtractFolders) -> None:
     image, mask = picture(1, width=50, height=40), ids(1)
-    writer = Writer(place, [SMALL, LARGE])
+    writer = ExtractWriter(place, [SMALL, LARGE])
     writer.mask("m", mask)
     writer.image("i", image)
     assert Extracts(place).mask("m") is None
@@ -84,7 +84,7 @@ def test_extracts_are_what_was_given(place: ExtractFolders) -> None:
 
 def test_many_are_written_before_the_end(place: ExtractFolders, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extracts, "BATCH_BYTES", 1000)
-    writer = Writer(place, [])
+    writer = ExtractWriter(place, [])
     for number in range(20):
         writer.mask(f"{number}", ids(number))
     assert len(list(place.parent.rglob("*.arrow"))) > 3
@@ -100,7 +100,7 @@ def test_beyond_the_budget_nothing_is_fitted_or_left(place: ExtractFolders, monk
     assert 4 < len(there) < 12
     monkeypatch.setattr(extracts, "BUDGET_BYTES", 0)
     monkeypatch.setattr(extracts, "fit_image", lambda *_: pytest.fail("fitted in vain"))
-    Writer(place, [SMALL]).image("i", picture(1))
+    ExtractWriter(place, [SMALL]).image("i", picture(1))
 
 
 def test_what_has_become_much_by_changes_goes(place: ExtractFolders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_a_disk_that_fills_up_ends_no_reading(place: ExtractFolders, monkeypatch
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    writer = Writer(place, [])
+    writer = ExtractWriter(place, [])
     writer.mask("0", ids(0))
     writer.flush()
     with monkeypatch.context() as patch:

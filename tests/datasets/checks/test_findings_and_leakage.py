@@ -105,7 +105,7 @@ def index(**columns: Sequence[str]) -> Index:
         content=columns.get("content", nothing),
         thumbnails=columns.get("thumbnails", nothing),
         faults=nothing,
-        offers={},
+        annotation_digests={},
         classes=(),
         overlapping=False,
         labels=(),

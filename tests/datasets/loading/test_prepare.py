@@ -49,7 +49,7 @@ class Drawn(Source):
             content=rows,
             thumbnails=rows,
             faults=["", "truncated", *[""] * (COUNT - 2)],
-            offers={
+            annotation_digests={
                 "masks": ["", *rows[1:]],
                 "labels": ["", *rows[1:]],
                 "boxes": ["", *rows[1:]],
@@ -172,7 +172,7 @@ def test_other_content_annotation_faults_or_order_are_other_entries(tmp_path: Pa
         replace(index, content=changed),
         replace(index, faults=["", "truncated", "new fault", *[""] * (COUNT - 3)]),
         replace(index, ids=[*index.ids[:2], index.ids[3], index.ids[2], *index.ids[4:]]),
-        replace(index, offers={**index.offers, "masks": ["", *changed[1:]]}),
+        replace(index, annotation_digests={**index.annotation_digests, "masks": ["", *changed[1:]]}),
         replace(index, classes=("high", "low")),
     ]
     for other in [index, *others]:

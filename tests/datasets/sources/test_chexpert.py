@@ -69,14 +69,16 @@ def test_uncertain_labels_are_ignored_and_blank_ones_absent_by_default(root: Pat
 @pytest.mark.parametrize("change", [{"uncertain": "zeros"}, {"uncertain": "ones"}, {"blank": "ignore"}])
 def test_what_labels_count_as_moves_the_digest_of_those_that_have_some(root: Path, change: dict[str, str]) -> None:
     before, after = opened(root)[1], opened(root, **change)[1]
-    moved = [a != b for a, b in zip(before.offers["labels"], after.offers["labels"], strict=True)]
+    moved = [
+        a != b for a, b in zip(before.annotation_digests["labels"], after.annotation_digests["labels"], strict=True)
+    ]
     assert moved == [split == "train" for split in before.official]  # validation has neither blank nor uncertain
 
 
 def test_digests_stay_where_the_chosen_labels_have_neither_blank_nor_uncertain(root: Path) -> None:
     before = opened(root, labels=SHOWN)[1]
     after = opened(root, labels=SHOWN, uncertain="ones", blank="ignore")[1]
-    assert before.offers == after.offers
+    assert before.annotation_digests == after.annotation_digests
 
 
 @pytest.mark.parametrize(("views", "images"), [("frontal", 6), ("lateral", 6), ("all", 12)])

@@ -82,7 +82,7 @@ def test_several_masks_of_a_class_are_united(root: Path) -> None:
 def test_an_image_without_annotations_is_known_to_show_nothing(root: Path) -> None:
     source, index = opened(root)
     row = index.ids.index(name_of(4))
-    assert all(index.offers[kind][row] for kind in ("masks", "boxes"))
+    assert all(index.annotation_digests[kind][row] for kind in ("masks", "boxes"))
     assert source.boxes(row) == ()
     assert not source.masks(row).any()
 
@@ -97,15 +97,15 @@ def test_a_crowd_is_a_mask_without_a_box(root: Path) -> None:
 def test_a_file_of_boxes_alone_offers_no_masks(root: Path) -> None:
     change(root, lambda content: [entry.update(segmentation=[]) for entry in content["annotations"]])
     _, index = opened(root)
-    assert not any(index.offers["masks"])
-    assert all(index.offers["boxes"])
+    assert not any(index.annotation_digests["masks"])
+    assert all(index.annotation_digests["boxes"])
 
 
 def test_a_file_of_masks_alone_offers_no_boxes(root: Path) -> None:
     change(root, lambda content: [entry.pop("bbox") for entry in content["annotations"]])
     _, index = opened(root)
-    assert not any(index.offers["boxes"])
-    assert all(index.offers["masks"])
+    assert not any(index.annotation_digests["boxes"])
+    assert all(index.annotation_digests["masks"])
 
 
 def test_patient_and_category_are_read_where_they_are(root: Path) -> None:

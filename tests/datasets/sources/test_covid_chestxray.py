@@ -51,7 +51,7 @@ def test_every_part_of_a_finding_is_a_label(root: Path, finding: str, labels: se
     table.write_text(table.read_text().replace(FINDINGS[1], quoted))
     source, index = opened(root)
     assert shown(source, index, 1) == labels
-    assert index.offers["labels"][1]
+    assert index.annotation_digests["labels"][1]
     assert "No Finding" not in index.labels
 
 
@@ -59,13 +59,13 @@ def test_every_part_of_a_finding_is_a_label(root: Path, finding: str, labels: se
 def test_a_finding_that_is_not_known_offers_no_labels(root: Path, finding: str) -> None:
     table = root / "metadata.csv"
     table.write_text(table.read_text().replace(FINDINGS[1], finding))
-    assert opened(root)[1].offers["labels"][1] == ""
+    assert opened(root)[1].annotation_digests["labels"][1] == ""
 
 
 def test_masks_are_lungs_where_there_is_a_file_of_the_images_size(root: Path) -> None:
     source, index = opened(root)
     assert index.classes == ("Lungs",)
-    assert [row for row in range(8) if not index.offers["masks"][row]] == [UNMASKED, MISFIT]
+    assert [row for row in range(8) if not index.annotation_digests["masks"][row]] == [UNMASKED, MISFIT]
     assert "another size than its image" in index.remarks[MISFIT]
     mask = source.masks(DOUBLE_SUFFIX)[0]
     assert (mask[40, 10], mask[40, 32], mask[40, 45]) == (1, 0, 1)
@@ -99,7 +99,7 @@ def test_a_collection_without_masks_has_no_classes(root: Path) -> None:
         path.unlink()
     _, index = opened(root)
     assert index.classes == ()
-    assert not any(index.offers["masks"])
+    assert not any(index.annotation_digests["masks"])
 
 
 @pytest.mark.real
@@ -113,6 +113,6 @@ def test_the_real_tables_fit_the_real_images(tmp_path: Path) -> None:
         if path.name.startswith(("00001", "1666", "ciaa", "nejmc")):
             (root / "images" / path.name).symlink_to(path)
     _, index = opened(root)
-    assert (len(index), sum(map(bool, index.offers["masks"]))) == (19, 7)
+    assert (len(index), sum(map(bool, index.annotation_digests["masks"]))) == (19, 7)
     assert [finding.severity for finding in check(index)] == ["warning"] * 3  # masks of another size
     assert index.labels == ("ARDS", "COVID-19", "Klebsiella", "Mycoplasma Bacterial Pneumonia", "Varicella")

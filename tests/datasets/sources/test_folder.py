@@ -99,16 +99,16 @@ def test_without_structure_column_the_centre_is_called_centre(root: Path) -> Non
 
 
 def test_a_relabelled_image_changes_its_own_hash_only(root: Path) -> None:
-    before = opened(root)[1].offers["labels"]
+    before = opened(root)[1].annotation_digests["labels"]
     (root / "labels.csv").write_text((root / "labels.csv").read_text().replace("ben,,1", "ben,1,1"))
-    after = opened(root)[1].offers["labels"]
+    after = opened(root)[1].annotation_digests["labels"]
     assert [a != b for a, b in zip(before, after, strict=True)] == [False, False, True, False, False, False]
 
 
 def test_classes_in_another_order_change_the_hash_of_exclusive_masks(root: Path) -> None:
-    before = opened(root)[1].offers["masks"]
+    before = opened(root)[1].annotation_digests["masks"]
     (root / "classes.txt").write_text("cup\ndisc\n")
-    assert set(before) & set(opened(root)[1].offers["masks"]) == {""}
+    assert set(before) & set(opened(root)[1].annotation_digests["masks"]) == {""}
 
 
 def test_a_truncated_image_and_a_truncated_mask_are_faults_of_their_rows(root: Path) -> None:
@@ -210,7 +210,7 @@ def test_names_match_in_any_unicode_form(root: Path) -> None:
         path.write_text(path.read_text().replace("ben,", "b\u00e9n,"))
     index = opened(root)[1]
     row = index.ids.index("be\u0301n")
-    assert all(index.offers[kind][row] for kind in ("masks", "boxes", "centres"))
+    assert all(index.annotation_digests[kind][row] for kind in ("masks", "boxes", "centres"))
 
 
 def test_files_that_are_not_read_are_listed(root: Path) -> None:

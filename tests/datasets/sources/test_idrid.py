@@ -43,12 +43,12 @@ def test_folders_are_the_publishers_split_and_ids_differ_between_them(root: Path
 
 
 @pytest.mark.parametrize(
-    ("part", "offer"), [("segmentation", "masks"), ("grading", "labels"), ("localisation", "centres")]
+    ("part", "annotation_kind"), [("segmentation", "masks"), ("grading", "labels"), ("localisation", "centres")]
 )
-def test_a_part_offers_its_own_annotations_and_no_others(root: Path, part: str, offer: str) -> None:
+def test_a_part_offers_its_own_annotations_and_no_others(root: Path, part: str, annotation_kind: str) -> None:
     _, index = opened(root, part)
-    assert {kind for kind, digests in index.offers.items() if any(digests)} == {offer}
-    assert all(index.offers[offer])  # type: ignore[index]
+    assert {kind for kind, digests in index.annotation_digests.items() if any(digests)} == {annotation_kind}
+    assert all(index.annotation_digests[annotation_kind])  # type: ignore[index]
 
 
 def test_the_part_has_to_be_named(root: Path) -> None:
@@ -80,7 +80,7 @@ def test_an_image_without_any_file_is_known_to_show_nothing_where_its_set_has_ma
             for path in (root / FOLDERS["segmentation"] / MASKS).glob(f"*/{CLASSES[name][0]}/*"):
                 path.unlink()
     source, index = opened(root, "segmentation")
-    assert all(index.offers["masks"])
+    assert all(index.annotation_digests["masks"])
     assert [bool(source.masks(row).any()) for row in range(8)] == [int(name[-2:]) % 2 == 0 for name in index.ids]
 
 
@@ -96,14 +96,16 @@ def test_a_class_that_only_one_set_has_is_refused_unless_it_is_left_out(root: Pa
         path.unlink()
     with pytest.raises(DataError, match=r"a\. Training Set has no masks of \['Optic Disc'\]"):
         opened(root, "segmentation")
-    assert all(opened(root, "segmentation", classes=("Haemorrhages",))[1].offers["masks"])
+    assert all(opened(root, "segmentation", classes=("Haemorrhages",))[1].annotation_digests["masks"])
 
 
 def test_a_set_without_any_mask_is_unlabelled(root: Path) -> None:
     for path in (root / FOLDERS["segmentation"] / MASKS / SETS["test"]).glob("*/*"):
         path.unlink()
     _, index = opened(root, "segmentation")
-    assert [bool(masks) for masks in index.offers["masks"]] == [official == "train" for official in index.official]
+    assert [bool(masks) for masks in index.annotation_digests["masks"]] == [
+        official == "train" for official in index.official
+    ]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,7 @@ def test_an_image_without_line_has_no_labels_and_a_line_without_image_is_left_ou
     table.write_text(table.read_text().replace("IDRiD_001,", "IDRiD_400,"))
     _, index = opened(root, "grading")
     assert len(index) == 8
-    assert index.offers["labels"][index.ids.index("train/IDRiD_001")] == ""
+    assert index.annotation_digests["labels"][index.ids.index("train/IDRiD_001")] == ""
 
 
 def test_a_set_without_images_needs_no_table(root: Path) -> None:

@@ -67,7 +67,9 @@ def test_a_moved_crop_changes_the_masks_hash_of_its_image_only(ccxs: Path, tmp_p
     table = ccxs / "structure.csv"
     table.write_text(table.read_text().replace("64x48,6,4,20,30", "64x48,6,5,20,30"))
     after = opened(CcxsSettings(root=ccxs), tmp_path)[1]
-    changed = [a != b for a, b in zip(before.offers["masks"], after.offers["masks"], strict=True)]
+    changed = [
+        a != b for a, b in zip(before.annotation_digests["masks"], after.annotation_digests["masks"], strict=True)
+    ]
     assert changed == [name == "first.jpeg" for name in before.ids]
 
 

@@ -58,7 +58,7 @@ def test_several_rows_of_an_image_are_united(root: Path) -> None:
 def test_minus_one_is_a_mask_that_is_known_to_be_empty(root: Path) -> None:
     source, index = opened(root)
     row = index.ids.index(HEALTHY)
-    assert index.offers["masks"][row]
+    assert index.annotation_digests["masks"][row]
     assert source.masks(row).shape == (1, 64, 64)
     assert not source.masks(row).any()
     assert (source.labels(row).tolist(), index.categories[row]) == ([0], "no pneumothorax")
@@ -75,7 +75,11 @@ def test_an_image_that_shows_one_is_labelled_so(root: Path) -> None:
 def test_images_without_a_row_have_neither_mask_nor_label(root: Path, name: str) -> None:
     source, index = opened(root)
     row = index.ids.index(name)
-    assert (index.offers["masks"][row], index.offers["labels"][row], index.categories[row]) == ("", "", "")
+    assert (index.annotation_digests["masks"][row], index.annotation_digests["labels"][row], index.categories[row]) == (
+        "",
+        "",
+        "",
+    )
     assert np.isnan(source.labels(row)).all()
     with pytest.raises(DataError, match="has no mask"):
         source.masks(row)
@@ -96,21 +100,21 @@ def test_patients_are_those_of_the_dicom_files_else_the_image(root: Path) -> Non
 
 
 def test_a_changed_run_changes_the_masks_hash_of_its_image_only(root: Path) -> None:
-    before = opened(root)[1].offers["masks"]
+    before = opened(root)[1].annotation_digests["masks"]
     table = root / "train-rle.csv"
     lines = table.read_text().splitlines()
     assert lines[1].startswith(FIRST)
     start, _, rest = lines[1].split(", ")[1].partition(" ")
     lines[1] = f"{FIRST}, {int(start) + 1} {rest}"
     table.write_text("\n".join(lines))
-    after, ids = opened(root)[1].offers["masks"], opened(root)[1].ids
+    after, ids = opened(root)[1].annotation_digests["masks"], opened(root)[1].ids
     assert [a != b for a, b in zip(before, after, strict=True)] == [name == FIRST for name in ids]
 
 
 def test_the_header_may_come_without_its_space(root: Path) -> None:
-    before = opened(root)[1].offers
+    before = opened(root)[1].annotation_digests
     change(root, "ImageId, EncodedPixels", "ImageId,EncodedPixels")
-    assert opened(root)[1].offers == before
+    assert opened(root)[1].annotation_digests == before
 
 
 def test_runs_past_the_end_of_the_image_are_a_fault_of_it(root: Path) -> None:

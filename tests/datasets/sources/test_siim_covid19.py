@@ -65,8 +65,8 @@ def test_an_image_of_the_table_without_box_shows_none_and_a_test_image_was_not_l
     source, index = opened(root)
     negative, test = index.ids.index(image_id(2)), index.ids.index(image_id(8))
     assert source.boxes(negative) == source.boxes(test) == ()
-    assert index.offers["boxes"][negative]
-    assert not index.offers["boxes"][test]
+    assert index.annotation_digests["boxes"][negative]
+    assert not index.annotation_digests["boxes"][test]
 
 
 def test_labels_and_category_are_those_of_the_study(root: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_study_without_a_row_has_boxes_but_no_labels(root: Path) -> None:
     source, index = opened(root)
     row = index.ids.index(image_id(7))
     assert np.isnan(source.labels(row)).all()
-    assert (index.categories[row], bool(index.offers["boxes"][row])) == ("", True)
+    assert (index.categories[row], bool(index.annotation_digests["boxes"][row])) == ("", True)
 
 
 def test_a_training_image_without_a_row_has_no_boxes_but_its_studys_labels(root: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_training_image_without_a_row_has_no_boxes_but_its_studys_labels(root:
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:2] + path.read_text().splitlines(True)[3:]))
     source, index = opened(root)
     row = index.ids.index(image_id(1))
-    assert index.offers["boxes"][row] == ""
+    assert index.annotation_digests["boxes"][row] == ""
     assert source.labels(row).tolist() == [0, 0, 1, 0]
 
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from datasets.cache import manifest
-from datasets.cache.extracts import Writer
+from datasets.cache.extracts import ExtractWriter
 from datasets.decoding.decode import SUFFIXES
 from datasets.errors import DataError
 from datasets.settings import ImageSettings, PrepareSettings
@@ -85,7 +85,7 @@ def test_every_source_is_under_test(tmp_path: Path) -> None:
 
 def test_every_sequence_of_the_index_has_one_entry_an_image(index: Index) -> None:
     columns = (index.patients, index.categories, index.official, index.content, index.thumbnails, index.faults)
-    assert {len(column) for column in (*columns, *index.offers.values())} == {len(index)}
+    assert {len(column) for column in (*columns, *index.annotation_digests.values())} == {len(index)}
     assert len(index.remarks) in (0, len(index))
 
 
@@ -102,7 +102,7 @@ def test_patients_carry_the_collection(settings: DataSettings, index: Index) -> 
 
 
 def test_all_kinds_of_annotation_have_a_column(index: Index) -> None:
-    assert set(index.offers) == {"labels", "boxes", "centres", "masks"}
+    assert set(index.annotation_digests) == {"labels", "boxes", "centres", "masks"}
 
 
 def test_images_are_grey_or_rgb_bytes(source: Source, index: Index) -> None:
@@ -114,7 +114,7 @@ def test_images_are_grey_or_rgb_bytes(source: Source, index: Index) -> None:
 
 def test_masks_fit_image_and_classes(source: Source, index: Index) -> None:
     for row in range(len(index)):
-        if not index.offers["masks"][row]:
+        if not index.annotation_digests["masks"][row]:
             with pytest.raises(DataError, match="has no mask"):
                 source.masks(row)
             continue
@@ -130,15 +130,15 @@ def test_labels_are_offered_where_one_is_known(source: Source, index: Index) -> 
         assert labels.dtype == np.float32
         assert labels.shape == (len(index.labels),)
         assert np.isin(labels[~np.isnan(labels)], (0, 1)).all()
-        assert bool(index.offers["labels"][row]) == bool((~np.isnan(labels)).any())
+        assert bool(index.annotation_digests["labels"][row]) == bool((~np.isnan(labels)).any())
 
 
 def test_boxes_and_centres_that_there_are_are_offered_and_lie_inside(source: Source, index: Index) -> None:
     for row in range(len(index)):
         height, width = source.image(row).shape[:2]
         boxes, centres = source.boxes(row), source.centres(row)
-        assert bool(index.offers["boxes"][row]) >= bool(boxes)
-        assert bool(index.offers["centres"][row]) == bool(centres)
+        assert bool(index.annotation_digests["boxes"][row]) >= bool(boxes)
+        assert bool(index.annotation_digests["centres"][row]) == bool(centres)
         assert {box.name for box in boxes} | set(centres) <= set(index.structures)
         for box in boxes:
             assert min(box.x, box.y) >= 0
@@ -173,7 +173,7 @@ def test_what_reading_leaves_is_what_decoding_again_gives(
     leaving.index(tmp_path / "leaving", fits=fits)
     expected = {(row, fit): (fit_image(decoding.image(row), fit), decoding.image(row).shape[:2])
                 for row in range(len(index)) for fit in fits}  # fmt: skip
-    masks = {row: decoding.masks(row) for row in range(len(index)) if index.offers["masks"][row]}
+    masks = {row: decoding.masks(row) for row in range(len(index)) if index.annotation_digests["masks"][row]}
     decoded: list[Path] = []
     monkeypatch.setattr(files, "read", lambda path, _: decoded.append(path))
     for (row, fit), (pixels, shape) in expected.items():
@@ -198,7 +198,9 @@ def test_a_second_opening_reads_no_file_and_a_changed_one_is_read_again(
     read: list[str] = []
     inspect = manifest._inspect
 
-    def counting(listing: manifest.Listing, path: str, writer: Writer, before: manifest.Row | None) -> manifest.Row:
+    def counting(
+        listing: manifest.Listing, path: str, writer: ExtractWriter, before: manifest.FileRow | None
+    ) -> manifest.FileRow:
         read.append(path)
         return inspect(listing, path, writer, before)
 
@@ -230,7 +232,7 @@ def test_chosen_classes_are_reordered_in_the_masks_and_change_what_is_offered(na
     chosen = (all_classes.classes[1], all_classes.classes[0])
     part = open_source(settings.model_copy(update={"classes": chosen}))
     index = part.index(tmp_path)
-    row = next(row for row, offer in enumerate(index.offers["masks"]) if offer)
+    row = next(row for row, offer in enumerate(index.annotation_digests["masks"]) if offer)
     whole.index(tmp_path)
     before, after = whole.masks(row), part.masks(row)
     if index.overlapping:
@@ -238,7 +240,7 @@ def test_chosen_classes_are_reordered_in_the_masks_and_change_what_is_offered(na
     else:
         assert np.array_equal(after, np.array([0, 2, 1], np.uint8)[before])
     assert index.classes == chosen
-    assert index.offers["masks"][row] != all_classes.offers["masks"][row]
+    assert index.annotation_digests["masks"][row] != all_classes.annotation_digests["masks"][row]
     assert {box.name for box in part.boxes(row)} <= set(chosen)
 
 
@@ -274,7 +276,7 @@ def test_a_file_that_gets_another_mode_while_a_study_runs_is_still_read(tmp_path
     root = write_ccxs(tmp_path / "data")
     source = open_source(CcxsSettings(root=root))
     index = source.index(tmp_path / "cache")
-    row = next(row for row in range(len(index)) if index.offers["masks"][row])
+    row = next(row for row in range(len(index)) if index.annotation_digests["masks"][row])
     before = source.masks(row)
     for mask in (root / "masks").iterdir():
         mask.chmod(0o600)

@@ -43,7 +43,7 @@ def an_index(
         content=content,
         thumbnails=[""] * count,
         faults=faults or [""] * count,
-        offers={"masks": masks or content},
+        annotation_digests={"masks": masks or content},
         classes=("lung",),
         overlapping=False,
         labels=(),
@@ -65,7 +65,7 @@ def a_cohort(count: int = 100, seed: int = 0) -> Index:
 
 def split_of(index: Index, settings: SplitSettings | None = None, **changes: object) -> Split:
     given: dict[str, Any] = {"folds": 5, "fold": 0, "seed": 0, "labelled": 1.0, "min_cases": 1} | changes
-    return target_split(index, settings or SplitSettings(), offer="masks", **given)
+    return target_split(index, settings or SplitSettings(), annotation_kind="masks", **given)
 
 
 def patients_of(index: Index, rows: tuple[int, ...]) -> set[str]:
@@ -388,7 +388,7 @@ def test_lists_that_cannot_be_followed_are_refused(tmp_path: Path, lines: str | 
 
 
 def pretraining_of(index: Index, settings: SplitSettings | None = None, **changes: object) -> Split:
-    given: dict[str, Any] = {"offer": "masks", "seed": 0, "min_cases": 1, "exclude": frozenset()} | changes
+    given: dict[str, Any] = {"annotation_kind": "masks", "seed": 0, "min_cases": 1, "exclude": frozenset()} | changes
     return pretraining_split(index, settings or SplitSettings(), **given)
 
 
@@ -404,7 +404,7 @@ def test_pretraining_leaves_out_excluded_images_and_a_fixed_test_part_only() -> 
 
 def test_pretraining_on_images_needs_no_annotation() -> None:
     index = an_index([f"p{row}" for row in range(10)], masks=["m"] * 5 + [""] * 5)
-    assert pretraining_of(index, offer=None).labelled_images == 10
+    assert pretraining_of(index, annotation_kind=None).labelled_images == 10
     assert pretraining_of(index).labelled_images == 5
 
 
@@ -483,7 +483,7 @@ def test_subsets_stay_nested_with_a_reserve_and_differ_between_folds() -> None:
 
 def test_the_split_of_the_reserve_has_no_test_image_and_nothing_else() -> None:
     index = a_cohort()
-    split = reserve_split(index, SplitSettings(), offer="masks", share=RESERVE, min_cases=2)
+    split = reserve_split(index, SplitSettings(), annotation_kind="masks", share=RESERVE, min_cases=2)
     seen = reserved(index, SplitSettings(), "masks", RESERVE)
     assert split.test == ()
     assert split.validation

@@ -96,3 +96,19 @@ def test_a_metric_without_results_is_refused(tmp_path: Path) -> None:
 def test_a_metric_defined_nowhere_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mean_iou is undefined in every cell"):
         learning_curve(compared(mean=None), metric="mean_iou", path=tmp_path / "curve.png")
+
+
+@pytest.mark.parametrize(
+    ("given", "label"),
+    [
+        ({}, "Mean IoU (pooled over test images)"),
+        ({"class": "heart", "aggregation": "case"}, "Mean IoU, heart (mean over test images)"),
+        ({"split": "test_thresholded"}, "Mean IoU (pooled over test images, at the class thresholds)"),
+    ],
+)
+def test_axes_are_labelled_in_words(given: dict[str, str], label: str, tmp_path: Path) -> None:
+    path = tmp_path / "curve.svg"
+    selection = {name.replace("class", "class_"): value for name, value in given.items()}
+    learning_curve(compared(**given), path=path, **selection)  # type: ignore[arg-type]
+    assert f"<!-- {label} -->" in path.read_text()
+    assert "<!-- Labelled images -->" in path.read_text()

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from results import figures
-from results.figures import Case, Group, History, Interval, Pairs
+from results.figures import Group, History, Interval, OutlinedCase, Pairs
 from results.metrics.formulas import Confidence
 
 BARS = {"none": {"lung": Interval(0.6, 0.5, 0.7)}, "two_step": {"lung": Interval(0.8, None, None)}}
@@ -20,18 +20,18 @@ LEAF = Group(title="segment", lines=["6 stages"], parent=0, link="encoder", ends
 NAMES = ["background", "lung"]
 SQUARE = np.zeros((1, 8, 8), dtype=bool)
 SQUARE[0, 2:6, 2:] = True
-CASE = Case(title="worst", pixels=np.zeros((8, 8), np.uint8), truth=SQUARE, predicted=~SQUARE)
+CASE = OutlinedCase(title="worst", pixels=np.zeros((8, 8), np.uint8), truth=SQUARE, predicted=~SQUARE)
 PAIRS = Pairs(label="two_step, 8 images", differences=[0.1, 0.2], seeds=[0, 1], p=0.02)
 
 ALL: dict[str, tuple[Callable[[], Figure], list[str]]] = {
     "classes": (lambda: figures.class_bars(BARS, label="Dice"), ["none", "two_step", "lung", "Dice"]),
-    "reliability": (lambda: figures.reliability({"none": BINS}), ["none (calibration error 0.100)"]),
-    "roc": (lambda: figures.roc({"lung": {"none": SPLIT}}), ["lung", "none", "area 0.990"]),
+    "reliability": (lambda: figures.reliability({"none": BINS}), ["none (ECE 0.100)"]),
+    "roc": (lambda: figures.roc({"lung": {"none": SPLIT}}), ["lung", "none", "AUC 0.990"]),
     "confusion": (lambda: figures.confusion(np.array([[3, 1], [0, 4]]), NAMES), ["75%", "25%", "100%"]),
-    "training": (lambda: figures.training_curves({"segment": [RUN]}, {"segment": "mean IoU"}), ["validation mean IoU"]),
-    "pairs": (lambda: figures.paired_differences([PAIRS], label="x"), ["two_step, 8 images", "p = 0.02"]),
-    "pathways": (lambda: figures.pathway_graph([ROOT, LEAF]), ["classify", "takes over: encoder", "one_step"]),
-    "cases": (lambda: figures.outline_cases([CASE], ["lung"]), ["worst", "lung", "truth", "prediction"]),
+    "training": (lambda: figures.training_curves({"a": [RUN]}, {"a": "mean IoU"}), ["Validation mean IoU", "Epoch"]),
+    "pairs": (lambda: figures.paired_differences([PAIRS], label="x"), ["two_step, 8 images", "0.02", "Adjusted p"]),
+    "pathways": (lambda: figures.pathway_graph([ROOT, LEAF]), ["classify", "transfers: encoder", "one_step"]),
+    "cases": (lambda: figures.outline_cases([CASE], ["lung"]), ["worst", "lung", "Ground truth", "Prediction"]),
 }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def test_the_area_under_a_drawn_curve_is_that_of_its_histograms() -> None:
     truth = np.repeat([1, 1, 1, 1, 0, 0, 0, 0], np.concatenate([positives, negatives]).astype(int))
     score = np.repeat([0, 1, 2, 3, 0, 1, 2, 3], np.concatenate([positives, negatives]).astype(int))
     text = figures.svg(figures.roc({"lung": {"none": (positives, negatives)}}))
-    assert f"<!-- area {roc_auc_score(truth, score):.3f} -->" in text
+    assert f"<!-- AUC {roc_auc_score(truth, score):.3f} -->" in text
 
 
 def test_a_class_that_no_truth_shows_has_an_empty_row_of_confusion() -> None:
@@ -103,3 +103,15 @@ def test_outlines_of_what_reaches_the_edge_are_closed() -> None:
     assert drawn
     for path in drawn:
         assert np.allclose(path.vertices[0], path.vertices[-1]) or 79 in (path.codes if path.codes is not None else ())
+
+
+def test_the_numbers_of_pixels_are_labelled_with_powers_of_ten() -> None:
+    text = figures.svg(figures.reliability({"none": BINS}))
+    assert "<!-- 10\u00b9 -->" in text
+    assert "mathdefault" not in text
+
+
+def test_points_below_the_lowest_confidence_are_within_the_axes() -> None:
+    bins = Confidence(count=np.array([[10.0, 10]]), total=np.array([[6.0, 9]]), correct=np.array([[2.0, 9]]))
+    axes = figures.reliability({"none": bins}).axes[0]
+    assert axes.get_ylim()[0] < 0.2

@@ -278,8 +278,8 @@ def test_splits_are_kept_apart() -> None:
     assert {row.images for row in got if row.aggregation == "dataset"} == {2, 3}
 
 
-def replicate(number: int, further: Mapping[str, str] | None = None) -> schema.Replicate:
-    return schema.Replicate(
+def replicate(number: int, further: Mapping[str, str] | None = None) -> schema.ReplicateRecord:
+    return schema.ReplicateRecord(
         factors={"architecture": "unet", "backbone": "vgg16", "initial_weights": "random", "pathway": "none"}
         | dict(further or {}),
         labelled_fraction=0.5,

@@ -7,11 +7,11 @@ from sklearn import metrics as sklearn_metrics
 from torchmetrics.functional.classification import binary_calibration_error
 
 from results.metrics import formulas
-from results.metrics.formulas import Array, Confidence, Counts
+from results.metrics.formulas import Confidence, Counts, FloatArray
 
 CLASSES = 3
 BINS = 200
-Masks = tuple[Array, Array]
+Masks = tuple[FloatArray, FloatArray]
 
 
 @pytest.fixture(name="masks")
@@ -25,10 +25,10 @@ def _masks() -> Masks:
     return truth.astype(float), (np.floor(scores * BINS) + 0.5) / BINS
 
 
-def counts_of(truth: Array, scores: Array) -> Counts:
+def counts_of(truth: FloatArray, scores: FloatArray) -> Counts:
     decided = scores >= 0.5
 
-    def histogram(chosen: Array) -> Array:
+    def histogram(chosen: FloatArray) -> FloatArray:
         weights = chosen.reshape(-1, chosen.shape[-1])
         rows = scores.reshape(weights.shape)
         bins = [np.histogram(row, BINS, (0, 1), weights=w)[0] for row, w in zip(rows, weights, strict=True)]

@@ -5,15 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from results.metrics.compute import ImageValues, Row, Stage, StageMetrics
+from results.metrics.compute import ImageValues, MetricRow, ScoringKey, StageMetrics
 from results.metrics.measured import read_measured, write_measured
 
-STAGES: list[Stage] = [("one", "a"), ("one", "b"), ("other", "a")]
+STAGES: list[ScoringKey] = [("one", "a"), ("one", "b"), ("other", "a")]
 MARKS = {stage: "-".join(stage) for stage in STAGES}
 
 
 def measured(number: int) -> StageMetrics:
-    rows = [Row("test", "case", "macro", "dice", None, 0), Row("validation", "dataset", "lung", "auc", number / 3, 2)]
+    rows = [
+        MetricRow("test", "case", "macro", "dice", None, 0),
+        MetricRow("validation", "dataset", "lung", "auc", number / 3, 2),
+    ]
     values = np.array([[number / 7, np.nan], [-0.0, 1e-300]])
     series = (("macro", "dice"), ("lung", "auc"))
     images = ImageValues(

@@ -6,11 +6,11 @@ from results.report.page import (
     Code,
     Collapsible,
     Column,
-    Entry,
     FigureBlock,
     Grid,
+    GridCell,
     Items,
-    Report,
+    ReportPage,
     Section,
     Text,
     data_uri,
@@ -22,9 +22,9 @@ GRID = Grid(
     caption="Scores",
     columns=[Column(name="arm"), Column(name="mean", number=True)],
     rows=[
-        [Entry("none"), Entry("0.500", 0.5)],
-        [Entry("two_step"), Entry("0.700", 0.7, strong=True)],
-        [Entry("x"), Entry("")],
+        [GridCell("none"), GridCell("0.500", 0.5)],
+        [GridCell("two_step"), GridCell("0.700", 0.7, strong=True)],
+        [GridCell("x"), GridCell("")],
     ],
     sorts=True,
     filters=True,
@@ -42,7 +42,7 @@ BLOCKS = (
 def page(*blocks: object, **given: object) -> Page:
     parts = {"title": "Study s", "question": "Which?", "answer": ["This one.", "Surely."], "footer": "today", **given}
     section = Section(id="part", title="Part", blocks=blocks or BLOCKS)  # type: ignore[arg-type]
-    return Page(render(Report(sections=[section], **parts)))  # type: ignore[arg-type]
+    return Page(render(ReportPage(sections=[section], **parts)))  # type: ignore[arg-type]
 
 
 def test_a_page_with_every_kind_of_block_stands_alone_and_can_be_read_by_anyone() -> None:

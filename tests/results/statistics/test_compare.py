@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 
 from results import schema
 from results.statistics import compare as statistics
-from results.statistics.design import ArmKey, Design, Family, PlannedCell, Rope
+from results.statistics.design import ArmKey, Design, EquivalenceMargins, Family, PlannedCell
 
 SIZES = {0.25: 8, 1 / 3: 11, 0.5: 16, 1.0: 32}
 Value = Callable[[str, float, int, int], float | None]
@@ -425,7 +425,7 @@ def test_of_an_error_less_is_better_and_an_unbounded_metric_has_no_rope() -> Non
     assert error["difference"] > 0
     assert error["p_worse"] > error["p_better"]
     assert (unbounded["rope"], unbounded["p_equivalent"]) == (None, None)
-    by_metric = replace(design(), rope=Rope(by_metric={"false_positive_pixels": 5.0}))
+    by_metric = replace(design(), rope=EquivalenceMargins(by_metric={"false_positive_pixels": 5.0}))
     table = compare(results(noisy, fractions=[0.5], metrics=metrics), by_metric)
     assert [row["p_equivalent"] for row in table.to_pylist() if row["pathway"] == "encode"][1] == pytest.approx(1)
 

@@ -6,13 +6,14 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from results.statistics.estimates import Array, corrected, group_means, holm, independent
+from results.metrics.formulas import FloatArray
+from results.statistics.estimates import corrected, group_means, holm, independent
 
 SEEDS = (0, 1, 2) * 5
 """Seed of each of 15 replicates."""
 
 
-def differences(*shape: int, seed: int = 0) -> Array:
+def differences(*shape: int, seed: int = 0) -> FloatArray:
     return np.random.default_rng(seed).normal(0.03, 0.05, shape)
 
 

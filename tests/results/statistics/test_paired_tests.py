@@ -9,11 +9,12 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from results.metrics.compute import ImageValues, Row, StageMetrics, results_table
-from results.schema import FACTORS, Replicate
+from results.metrics.compute import ImageValues, MetricRow, StageMetrics, results_table
+from results.metrics.formulas import FloatArray
+from results.schema import FACTORS, ReplicateRecord
 from results.statistics.compare import compare
 from results.statistics.design import ArmKey, Design, Family
-from results.statistics.estimates import Array, hedges_g
+from results.statistics.estimates import hedges_g
 from results.statistics.one_sample import over_patients, t_test, wilcoxon_test
 from results.statistics.patient_level import bootstrap
 from results.statistics.patient_level.permutation import sign_flip_p
@@ -23,7 +24,7 @@ from results.statistics.signed_rank import signed_rank
 FOLDS, SEEDS, IMAGES = 8, 2, 4
 
 
-def columns(*shape: int, seed: int = 0) -> Array:
+def columns(*shape: int, seed: int = 0) -> FloatArray:
     return np.random.default_rng(seed).normal(0.3, 1.0, shape)
 
 
@@ -106,7 +107,7 @@ def test_what_has_no_t_test_says_why(values: list[float], said: str) -> None:
     assert said in found["note"][0]
 
 
-def draws_of(values: Array) -> Array:
+def draws_of(values: FloatArray) -> FloatArray:
     """Return bootstrap means of one value a patient, (draws, series)."""
     return bootstrap.patient_weights(len(values)) @ values / len(values)
 
@@ -180,8 +181,8 @@ def value_of(pathway: str, fold: int, seed: int, image: int) -> float:
     return float(random.normal(0.6 + 0.01 * len(pathway), 0.1))
 
 
-def replicate(pathway: str, fold: int, seed: int) -> Replicate:
-    return Replicate(
+def replicate(pathway: str, fold: int, seed: int) -> ReplicateRecord:
+    return ReplicateRecord(
         factors=dict(zip(FACTORS, key(pathway), strict=True)), labelled_fraction=1.0, labelled_images=32, updates=9,
         fold=fold, seed=seed, digest=f"{pathway}-{fold}-{seed}",
     )  # fmt: skip
@@ -200,7 +201,7 @@ def measured(pathway: str, fold: int, seed: int, *, fixed: bool) -> StageMetrics
         averaged=(),
         counts=np.zeros((IMAGES, 0, 4), dtype=np.int64),
     )
-    return StageMetrics([Row("test", "case", "macro", "dice", float(values.mean()), IMAGES)], [images])
+    return StageMetrics([MetricRow("test", "case", "macro", "dice", float(values.mean()), IMAGES)], [images])
 
 
 def by_unit(*pathways: str, fixed: bool = False, without: tuple[str, int, int] | None = None) -> dict[str, list[Any]]:
@@ -220,7 +221,7 @@ def by_unit(*pathways: str, fixed: bool = False, without: tuple[str, int, int] |
     return units
 
 
-def image_differences(seeds: int = SEEDS) -> Array:
+def image_differences(seeds: int = SEEDS) -> FloatArray:
     return np.array([
         [value_of("encode", image // IMAGES, seed, image) - value_of("none", image // IMAGES, seed, image)
          for seed in range(seeds)] for image in range(FOLDS * IMAGES)

@@ -6,18 +6,18 @@ from typing import Any
 import pytest
 
 from results.tables.layout import Table, default_table, table
-from results.tables.published import PublishedValue, add_published
+from results.tables.published import ReportedValue, add_published
 from results.tables.render import render
 from tests.results.tables.test_layout import CELLS, SMALL, compared, dice
 
 HEADLINE = {"metric": "mean_iou", "class": "macro", "aggregation": "dataset"}
 
 
-def reported(match: dict[str, Any], value: float) -> PublishedValue:
-    return PublishedValue(match=match, value=value, source="A paper")
+def reported(match: dict[str, Any], value: float) -> ReportedValue:
+    return ReportedValue(match=match, value=value, source="A paper")
 
 
-def shown(*published: PublishedValue) -> Table:
+def shown(*published: ReportedValue) -> Table:
     return add_published(table(SMALL), published)
 
 

@@ -20,9 +20,11 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> DatasetView:
 
 
 def target(
-    view: DatasetView, fold: int, labelled: float, offer: AnnotationKind | None = "masks", seed: int = 0
+    view: DatasetView, fold: int, labelled: float, annotation_kind: AnnotationKind | None = "masks", seed: int = 0
 ) -> StageRows:
-    return view.stage_rows(RowSelection(data="x", offer=offer, seed=seed, fold=fold, labelled=labelled))
+    return view.stage_rows(
+        RowSelection(data="x", annotation_kind=annotation_kind, seed=seed, fold=fold, labelled=labelled)
+    )
 
 
 def rows(reading: StageRows) -> set[int]:
@@ -37,20 +39,22 @@ def test_a_target_reads_the_labelled_part_of_its_folds_training(view: DatasetVie
         assert rows(reading).isdisjoint(split.test)
 
 
-@pytest.mark.parametrize("offer", [None, "labels", "boxes", "centres"])
+@pytest.mark.parametrize("annotation_kind", [None, "labels", "boxes", "centres"])
 def test_a_stage_on_the_targets_own_images_reads_all_training_and_no_test_case(
-    offer: AnnotationKind | None, view: DatasetView
+    annotation_kind: AnnotationKind | None, view: DatasetView
 ) -> None:
     for fold in range(FOLDS):
         split = view.split(fold=fold, seed=0, labelled=1.0)
-        reading = target(view, fold, 1.0, offer)
+        reading = target(view, fold, 1.0, annotation_kind)
         everything = {*split.labelled, *split.validation, *split.unlabelled}
-        annotated = {row for row in everything if offer is None or view.index.offers[offer][row]}
+        annotated = {
+            row for row in everything if annotation_kind is None or view.index.annotation_digests[annotation_kind][row]
+        }
         assert rows(reading) == annotated
 
 
 def test_such_a_stage_is_the_same_at_every_amount_of_labels(view: DatasetView) -> None:
-    draws = [RowSelection(data="x", offer=None, seed=0, fold=1) for _ in (0.25, 1.0)]
+    draws = [RowSelection(data="x", annotation_kind=None, seed=0, fold=1) for _ in (0.25, 1.0)]
     assert view.stage_rows(draws[0]) is view.stage_rows(draws[1])
 
 
@@ -61,7 +65,7 @@ def test_smaller_amounts_are_parts_of_larger_ones(view: DatasetView) -> None:
 
 
 def test_other_data_is_read_whole_and_independent_of_the_fold(view: DatasetView) -> None:
-    reading = view.stage_rows(RowSelection(data="x", offer="boxes", seed=0))
+    reading = view.stage_rows(RowSelection(data="x", annotation_kind="boxes", seed=0))
     assert rows(reading) == set(range(60))
     assert set(reading.train).isdisjoint(reading.validation)
 
@@ -81,9 +85,9 @@ def test_the_fingerprint_covers_rows_annotation_and_their_part(view: DatasetView
         target(view, 0, 0.5).fingerprint,
         target(view, 1, 0.5).fingerprint,
         target(view, 0, 1.0).fingerprint,
-        view.stage_rows(RowSelection(data="x", offer="labels", seed=0)).fingerprint,
-        view.stage_rows(RowSelection(data="x", offer="boxes", seed=0)).fingerprint,
-        view.stage_rows(RowSelection(data="x", offer=None, seed=0)).fingerprint,
+        view.stage_rows(RowSelection(data="x", annotation_kind="labels", seed=0)).fingerprint,
+        view.stage_rows(RowSelection(data="x", annotation_kind="boxes", seed=0)).fingerprint,
+        view.stage_rows(RowSelection(data="x", annotation_kind=None, seed=0)).fingerprint,
     ]
     assert len(set(prints)) == len(prints)
 
@@ -91,7 +95,7 @@ def test_the_fingerprint_covers_rows_annotation_and_their_part(view: DatasetView
 def test_rows_that_leak_are_left_out_of_training_and_validation(view: DatasetView) -> None:
     spec = DatasetViewSpec(data=view.spec.data, folds=FOLDS, min_cases=2, excluded=frozenset({3, 4}))
     without = DatasetView(spec=spec, source=view.source, index=view.index)
-    draw = RowSelection(data="x", offer="boxes", seed=0)
+    draw = RowSelection(data="x", annotation_kind="boxes", seed=0)
     assert rows(without.stage_rows(draw)) == set(range(60)) - {3, 4}
     assert without.stage_rows(draw).fingerprint != view.stage_rows(draw).fingerprint
 
@@ -106,9 +110,11 @@ def test_unlabelled_images_of_the_target_are_just_those_whose_masks_are_hidden(t
     root = write_siim_acr(tmp_path / "siim", images=16)
     spec = DatasetViewSpec(data=SiimAcrSettings(root=root), folds=2, min_cases=1)
     view = DatasetView.open(spec, tmp_path / "cache")
-    assert any(not held for held in view.index.offers["masks"])
+    assert any(not held for held in view.index.annotation_digests["masks"])
     for labelled in (0.25, 1.0):
-        draw = RowSelection(data="siim", offer="masks", seed=0, fold=0, labelled=labelled, unlabelled="hidden")
+        draw = RowSelection(
+            data="siim", annotation_kind="masks", seed=0, fold=0, labelled=labelled, unlabelled="hidden"
+        )
         split = view.split(fold=0, seed=0, labelled=labelled)
         whole = view.split(fold=0, seed=0, labelled=1.0)
         hidden = {*whole.labelled, *whole.validation} - {*split.labelled, *split.validation}
@@ -120,11 +126,11 @@ def test_images_that_never_had_a_mask_join_them_where_a_stage_asks_for_all(tmp_p
         data=SiimAcrSettings(root=write_siim_acr(tmp_path / "siim", images=16)), folds=2, min_cases=1
     )
     view = DatasetView.open(spec, tmp_path / "cache")
-    draw = RowSelection(data="siim", offer="masks", seed=0, fold=0, labelled=0.5, unlabelled="all")
+    draw = RowSelection(data="siim", annotation_kind="masks", seed=0, fold=0, labelled=0.5, unlabelled="all")
     hidden = set(view.stage_rows(replace(draw, unlabelled="hidden")).unlabelled)
     split = view.split(fold=0, seed=0, labelled=0.5)
     held_out = {view.index.patients[row] for row in (*split.test, *split.validation)}
-    held = view.index.offers["masks"]
+    held = view.index.annotation_digests["masks"]
     never = {row for row in range(len(held)) if not held[row] and view.index.patients[row] not in held_out}
     assert never
     assert set(view.stage_rows(draw).unlabelled) == hidden | never
@@ -133,5 +139,5 @@ def test_images_that_never_had_a_mask_join_them_where_a_stage_asks_for_all(tmp_p
 def test_the_reserve_of_a_search_hides_no_mask(tmp_path: Path) -> None:
     root = write_siim_acr(tmp_path / "siim", images=16)
     spec = DatasetViewSpec(data=SiimAcrSettings(root=root), folds=2, min_cases=1, reserve=0.5)
-    draw = RowSelection(data="siim", offer="masks", seed=0, unlabelled="hidden", reserve=True)
+    draw = RowSelection(data="siim", annotation_kind="masks", seed=0, unlabelled="hidden", reserve=True)
     assert DatasetView.open(spec, tmp_path / "cache").stage_rows(draw).unlabelled == ()

@@ -146,7 +146,7 @@ def test_shared_stages_are_counted_once_and_what_sharing_saved_is_told(page: Pag
     spent = sum(store.manifest(digest)["seconds"] for digest in plan.nodes)
     naive = sum(store.manifest(digest)["seconds"] for one in plan.replicates for digest in one.chain)
     said = page.text("cost")
-    assert said.count("classify its initial weights classification on clinic 1 1 4") == 1
+    assert said.count("classify initial weights classification on clinic 1 1 4") == 1
     assert f"sharing saved {naive - spent:.0f} s ({1 - spent / naive:.0%})" in said
 
 
@@ -231,7 +231,7 @@ def test_a_report_from_the_store_alone_says_why_and_what_cannot_be_told(storage:
     (storage / "studies/tiny" / SPEC).write_text(yaml.safe_dump(moved))
     shown = read(storage, cache, "--images")
     assert problems(shown) == []
-    assert "made from the stored results alone" in shown.text("missing")
+    assert "created from the stored results alone" in shown.text("missing")
     assert "Counts of images and patients are not available" in shown.text("data")
     assert "classify to segment" in shown.text("transfer")
     assert "Test images are not shown: the data cannot be read" in shown.text("figures")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from results.report.page import Collapsible, FigureBlock, Grid, Report, Section, Text, render
+from results.report.page import Collapsible, FigureBlock, Grid, ReportPage, Section, Text, render
 from study.config.schema import StudySpec
 from study.config.validation import parse
 from study.planning.graph import Plan
@@ -61,19 +61,22 @@ def grid(ran: tuple[Plan, Store], caption: str) -> list[list[str]]:
 def test_how_and_what_was_searched_is_told(ran: tuple[Plan, Store]) -> None:
     first = blocks(ran)[0]
     assert isinstance(first, Text)
-    assert "all arms together, 6 trials a search with the sampler grid, judged by val/mean_iou (high)" in first.text
-    assert grid(ran, "What was searched") == [["target.optimizer.lr", "choices", "0.001, 0.01, 1.0e+30"]]
+    assert (
+        "all arms together, 6 trials a search with the sampler grid, scored by validation mean IoU (maximised)"
+        in first.text
+    )
+    assert grid(ran, "Search space") == [["target.optimizer.lr", "choices", "0.001, 0.01, 1.0e+30"]]
 
 
 def test_the_cost_and_states_of_each_search_are_counted(ran: tuple[Plan, Store]) -> None:
-    ((name, trials, complete, pruned, failed, epochs, _),) = grid(ran, "What each search cost")
+    ((name, trials, complete, pruned, failed, epochs, _),) = grid(ran, "Cost of each search")
     assert (name, trials, complete, pruned, failed) == ("all arms", "6 of 6", "4", "0", "2")
     assert int(epochs.replace(",", "")) > 0
 
 
 def test_the_best_settings_are_those_each_arm_is_compared_with(ran: tuple[Plan, Store]) -> None:
     plan, _ = ran
-    found = {row[0]: row[2] for row in grid(ran, "The best settings")}
+    found = {row[0]: row[2] for row in grid(ran, "Best settings")}
     used = {
         plan.arms[one.arm].factors["pathway"]: plan.nodes[one.chain[-1]].step.settings.optimizer.lr
         for one in plan.replicates
@@ -97,11 +100,11 @@ def test_the_section_is_a_sound_part_of_a_page(ran: tuple[Plan, Store]) -> None:
     sections = list(_search_section(facts_of(*ran), spec()))
     assert [one.id for one in sections] == ["search"]
     answer = Section(id="results", title="Results", blocks=[])
-    page = Page(render(Report(title="x", question="?", answer=["!"], sections=[answer, *sections], footer="now")))
+    page = Page(render(ReportPage(title="x", question="?", answer=["!"], sections=[answer, *sections], footer="now")))
     assert problems(page) == []
 
 
 def test_a_search_that_has_not_begun_is_said(cache: Path, tmp_path: Path) -> None:
     plan = planned(DOCUMENT, tmp_path, cache)
     (section,) = _search_section(facts_of(plan, Store(tmp_path)), spec())
-    assert section.blocks[-1] == Text(text="No candidate was tried yet.")
+    assert section.blocks[-1] == Text(text="No trial has run yet.")

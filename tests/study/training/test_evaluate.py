@@ -34,7 +34,7 @@ def evaluation(
     empty = [""] * IMAGES
     index = Index(
         ids=ids, patients=ids, categories=empty, official=empty, content=ids, thumbnails=empty, faults=empty,
-        offers={"masks": ids}, classes=NAMES, overlapping=not task.outputs.exclusive, labels=(),
+        annotation_digests={"masks": ids}, classes=NAMES, overlapping=not task.outputs.exclusive, labels=(),
     )  # fmt: skip
     images = random.integers(0, 256, (IMAGES, SIZE, SIZE, 1), dtype=np.uint8)
     shapes = np.full((IMAGES, 2), SIZE, np.int32)

@@ -11,8 +11,8 @@ from scipy import stats
 
 from results import schema
 from results.metrics.compute import MetricSettings, measure_all, results_table
-from results.metrics.formulas import Array
-from results.schema import FACTORS, Replicate
+from results.metrics.formulas import FloatArray
+from results.schema import FACTORS, ReplicateRecord
 from results.statistics.compare import Tables, compare
 from results.statistics.design import ArmKey, Design, Family
 from results.statistics.patient_level.sums import ScoredReplicate
@@ -25,7 +25,7 @@ def key(pathway: str) -> ArmKey:
     return ("unet", "vgg16", "random", pathway)
 
 
-def counts(pathway: str, seed: int, images: int, *, lift: float = 0.0, noise: float = 0.05) -> Array:
+def counts(pathway: str, seed: int, images: int, *, lift: float = 0.0, noise: float = 0.05) -> FloatArray:
     """Return tp, fp, fn, tn as (images, classes, 4); `lift` raises the share of true pixels that are found."""
     hardness = np.random.default_rng(9).normal(0.7, 0.1, (images, len(CLASSES)))
     random = np.random.default_rng([len(pathway), seed])
@@ -37,7 +37,7 @@ def counts(pathway: str, seed: int, images: int, *, lift: float = 0.0, noise: fl
     return np.stack([tp, fp, fn, PIXELS - tp - fp - fn], axis=-1)
 
 
-def tables_of(pixels: Array) -> tuple[pa.Table, pa.Table]:
+def tables_of(pixels: FloatArray) -> tuple[pa.Table, pa.Table]:
     """Return stored scores and images of counts (images, classes, 4), two images a patient."""
     empty = [0] * 200
     scores = [
@@ -54,12 +54,12 @@ def tables_of(pixels: Array) -> tuple[pa.Table, pa.Table]:
 
 
 def study(
-    pixels: dict[tuple[str, int, int], Array], *, ancestors: dict[str, tuple[str, ...]] | None = None,
+    pixels: dict[tuple[str, int, int], FloatArray], *, ancestors: dict[str, tuple[str, ...]] | None = None,
     labelled: float = 0.1, fixed_split: bool = False,
 ) -> Tables:  # fmt: skip
     """Compare the pathways of counts by pathway, fold and seed."""
     replicates = [
-        Replicate(
+        ReplicateRecord(
             factors=dict(zip(FACTORS, key(pathway), strict=True)), labelled_fraction=labelled, labelled_images=32,
             updates=1, fold=fold, seed=seed, digest=f"{pathway}-{fold}-{seed}",
         )
@@ -78,7 +78,9 @@ def study(
     return compare(results_table("s", replicates, measured), design, scored)
 
 
-def two_arms(images: int, *, lift: float = 0.0, folds: int = 2, seeds: int = 1) -> dict[tuple[str, int, int], Array]:
+def two_arms(
+    images: int, *, lift: float = 0.0, folds: int = 2, seeds: int = 1
+) -> dict[tuple[str, int, int], FloatArray]:
     return {
         (pathway, fold, seed): counts(pathway, 10 * fold + seed, images, lift=lift if pathway == "encode" else 0.0)
         for pathway, fold, seed in product(("none", "encode"), range(folds), range(seeds))
@@ -94,7 +96,7 @@ def row_of(tables: Tables, aggregation: str, metric: str, class_: str = "macro")
     return row
 
 
-def pooled_iou(pixels: Array) -> Array:
+def pooled_iou(pixels: FloatArray) -> FloatArray:
     """Return mean IoU of counts (..., images, classes, 4) summed over images."""
     tp, fp, fn, _ = np.moveaxis(pixels.sum(axis=-3), -1, 0)
     return np.asarray((tp / (tp + fp + fn)).mean(axis=-1))
@@ -104,7 +106,7 @@ def test_the_pooled_test_swaps_the_counts_of_a_patient_in_all_replicates_at_once
     pixels = two_arms(16, lift=0.05)
     own, base = (np.stack([pixels[name, fold, 0] for fold in range(2)]) for name in ("encode", "none"))
 
-    def difference(first: Array, second: Array) -> float:
+    def difference(first: FloatArray, second: FloatArray) -> float:
         return float((pooled_iou(first) - pooled_iou(second)).mean())
 
     observed, extreme = difference(own, base), 0
@@ -119,7 +121,7 @@ def test_the_pooled_test_swaps_the_counts_of_a_patient_in_all_replicates_at_once
 def test_the_per_case_test_is_scipys_permutation_of_patient_sums() -> None:
     pixels = two_arms(16, lift=0.05)
 
-    def dice(name: str) -> Array:
+    def dice(name: str) -> FloatArray:
         tp, fp, fn, _ = np.moveaxis(np.stack([pixels[name, fold, 0] for fold in range(2)]), -1, 0)
         return np.asarray((2 * tp / (2 * tp + fp + fn)).mean(axis=(0, 2)))
 
@@ -201,7 +203,7 @@ def test_labels_equivalent_follow_the_bootstrap_of_the_difference_to_the_interpo
     levels = {8: -0.2, 16: -0.1, 32: 0.0}
     replicates, by_digest = [], {}
     for (size, lift), pathway in product(levels.items(), ("none", "encode")):
-        one = Replicate(
+        one = ReplicateRecord(
             factors=dict(zip(FACTORS, key(pathway), strict=True)), labelled_fraction=size / 32, labelled_images=size,
             updates=1, fold=0, seed=0, digest=f"{pathway}-{size}",
         )  # fmt: skip

@@ -2,14 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from datasets.cache.aside import atomic_path, read_hashed, write_hashed
+from datasets.cache.atomic_files import atomic_path, read_hashed, write_hashed
 
 
 def test_a_file_is_replaced_once_it_is_written(tmp_path: Path) -> None:
     place = tmp_path / "folder" / "table.json"
     for text in ("old", "new"):
-        with atomic_path(place) as aside:
-            aside.write_text(text)
+        with atomic_path(place) as temporary:
+            temporary.write_text(text)
             assert not place.exists() or place.read_text() != text
         assert place.read_text() == text
     assert list(place.parent.iterdir()) == [place]
@@ -36,11 +36,18 @@ def test_a_file_stays_as_it_was_where_writing_fails(tmp_path: Path) -> None:
     place = tmp_path / "table.json"
     place.write_text("old")
 
-    def fail(aside: Path) -> None:
-        aside.write_text("half")
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
         raise OSError("no space")
 
-    with pytest.raises(OSError, match="no space"), atomic_path(place) as aside:
-        fail(aside)
+    with pytest.raises(OSError, match="no space"), atomic_path(place) as temporary:
+        fail(temporary)
     assert place.read_text() == "old"
     assert list(tmp_path.iterdir()) == [place]
+
+
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    with pytest.raises(FileNotFoundError) as error, atomic_path(path):
+        pass
+    assert error.value.filename == str(path)

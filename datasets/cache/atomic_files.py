@@ -1,6 +1,6 @@
 """Atomic file writes, and files with a checksum that is verified on reading."""
 
-import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -11,12 +11,21 @@ HASH_BYTES = 16
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; the file written there replaces `path`, or is removed if writing fails."""
+    """Yield a temporary path in the same folder; the file written there replaces `path` if the block succeeds.
+
+    Creates the folder. If the block raises, the temporary file is removed and `path` is unchanged; an `OSError` about
+    the temporary file names `path` instead.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    # A random name, as several processes and machines may write the same file.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
