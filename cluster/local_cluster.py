@@ -17,7 +17,7 @@ from cluster.tokens import environment, fresh_token, protect_token_file
 
 PRELOAD_CPUS = 8
 """Maximum number of CPU cores for preloading: Ray keeps one idle worker a core, and each takes memory."""
-WAIT_MILLISECONDS = 10 * 60 * 1000
+IDLE_MILLISECONDS = 10 * 60 * 1000
 """How long a worker may be idle before Ray ends it; the default of one second would end preloaded workers."""
 
 
@@ -100,7 +100,7 @@ def _preload_settings(module: str) -> dict[str, object]:
     """Return Ray's settings to preload a module: https://github.com/ray-project/ray/pull/33572."""
     return {
         "preload_python_modules": [module],
-        "idle_worker_killing_time_threshold_ms": WAIT_MILLISECONDS,
+        "idle_worker_killing_time_threshold_ms": IDLE_MILLISECONDS,
         "idle_worker_killing_memory_threshold_bytes": 0,  # under memory pressure idle workers are ended first
     }
 

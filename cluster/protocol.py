@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-Report = Callable[[Mapping[str, float]], None]
-LOST_PROCESSES = 10
+ReportFunction = Callable[[Mapping[str, float]], None]
+"""Reports the scores of a running stage. Raises `SystemExit` in a stage that is to stop."""
+MAX_LOSSES = 10
 """How often a stage is retried after its worker process or node was lost."""
 
 
@@ -23,7 +24,7 @@ class QueuedStage:
     id: str
     needs: tuple[str, ...] = ()
     cost: float = 1.0
-    work: Any = None
+    work: "Work | None" = None
     retries: int | None = None
 
 
@@ -47,7 +48,8 @@ class StageOutcome:
     """Ids of the nodes that failed the check."""
 
 
-Work = Callable[[str, Report], StageOutcome]
+Work = Callable[[str, ReportFunction], StageOutcome]
+"""Runs a stage in a worker process, given its id and a function to report scores."""
 
 
 class AvailableResources(Protocol):

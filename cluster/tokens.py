@@ -9,9 +9,9 @@ from pathlib import Path
 
 from cluster.addresses import Endpoint
 
-EXPLICIT = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """Variables that set a token; without them Ray reads `~/.ray/auth_token`."""
-FILE = Path(".ray", "auth_token")
+TOKEN_FILE = Path(".ray", "auth_token")
 """Token file, relative to the home folder."""
 
 
@@ -37,7 +37,7 @@ def fresh_token() -> Iterator[None]:
 def is_withheld(endpoint: Endpoint) -> bool:
     """Return whether the token file is not sent, because it would travel unencrypted to another machine."""
     encrypted = endpoint.scheme == "https" or endpoint.is_loopback
-    return not encrypted and not any(os.environ.get(name) for name in EXPLICIT)
+    return not encrypted and not any(os.environ.get(name) for name in TOKEN_VARIABLES)
 
 
 def authorization(endpoint: Endpoint) -> dict[str, str]:
@@ -56,14 +56,14 @@ def authorization(endpoint: Endpoint) -> dict[str, str]:
 def has_token_file() -> bool:
     """Return whether `~/.ray/auth_token` exists."""
     with suppress(OSError, RuntimeError):  # no home folder
-        return (Path.home() / FILE).is_file()
+        return (Path.home() / TOKEN_FILE).is_file()
     return False
 
 
 def protect_token_file() -> None:
     """Make `~/.ray/auth_token` private if this user owns it: Ray creates it with the umask's permissions."""
     with suppress(OSError, RuntimeError):  # no such file, or no home folder
-        file = Path.home() / FILE
+        file = Path.home() / TOKEN_FILE
         status = file.stat()
         if status.st_uid == os.geteuid() and status.st_mode & 0o077:
             file.chmod(stat.S_IMODE(status.st_mode) & 0o700)

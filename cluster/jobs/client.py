@@ -14,7 +14,7 @@ from cluster.addresses import Endpoint, connection_problem, parse_address, quote
 from cluster.tokens import has_token_file, is_withheld
 
 if TYPE_CHECKING:
-    from cluster.jobs.dashboard import Client
+    from cluster.jobs.dashboard import DashboardClient
 
 Result = TypeVar("Result")
 STOP_SECONDS = 60
@@ -25,7 +25,7 @@ AGENT_SECONDS = 60.0
 AGENT_POLL_SECONDS = 2.0
 NO_AGENT = "No available agent to submit job"
 """Part of Ray's error while the job agent starts; the job was not submitted."""
-DASHBOARD = "allowed: the dashboard of a running Ray cluster"
+ALLOWED_ADDRESS = "allowed: the dashboard of a running Ray cluster"
 TOKEN_VARIABLE_REMEDY = "set RAY_AUTH_TOKEN to the cluster's token"
 TOKEN_REMEDY = (
     "allowed: the cluster's own token; get it on its head with `ray get-auth-token` and put it into ~/.ray/auth_token "
@@ -190,7 +190,7 @@ def _endpoint(address: str) -> Endpoint:
     return parsed
 
 
-def _client(address: str, endpoint: Endpoint) -> "Client":
+def _client(address: str, endpoint: Endpoint) -> "DashboardClient":
     problem = connection_problem(endpoint.host, endpoint.port or (443 if endpoint.scheme == "https" else 80))
     if problem:
         raise ClusterJobError(
@@ -198,13 +198,13 @@ def _client(address: str, endpoint: Endpoint) -> "Client":
             "forward its port: ssh -L 8265:localhost:8265 HEAD"
         )
     try:
-        from cluster.jobs.dashboard import Client
+        from cluster.jobs.dashboard import DashboardClient
     except ImportError as error:
         raise ClusterJobError(
             f"{error.name} is not installed here; allowed: an installation that can speak to clusters; "
             'pip install "segmentation-study[cluster]"'
         ) from error
-    return _call(address, endpoint, lambda: Client(address, endpoint))
+    return _call(address, endpoint, lambda: DashboardClient(address, endpoint))
 
 
 def _call(address: str, endpoint: Endpoint, request: Callable[[], Result]) -> Result:
@@ -219,16 +219,16 @@ def _call(address: str, endpoint: Endpoint, request: Callable[[], Result]) -> Re
         raise ClusterJobError(f"{address} {_token_problem(str(error), endpoint)}") from error
     except RedirectError as error:
         target = _redirect_target(str(error))
-        raise ClusterJobError(f"{address} redirects to {target}; {DASHBOARD}; name it with --address") from error
+        raise ClusterJobError(f"{address} redirects to {target}; {ALLOWED_ADDRESS}; name it with --address") from error
     except BrokenPipeError:  # from the reader of our output, not from the cluster
         raise
     except (OSError, aiohttp.ClientError) as error:  # before `ValueError`: some are both, and contain the request
-        raise ClusterJobError(f"{address} does not answer as a dashboard; {DASHBOARD}; check it") from error
+        raise ClusterJobError(f"{address} does not answer as a dashboard; {ALLOWED_ADDRESS}; check it") from error
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         # A malformed response raises any of these in Ray's client.
         reason = " ".join(str(error).split())[:200]
         raise ClusterJobError(
-            f"{address} did not do it ({reason}); {DASHBOARD}; check it, and its log there"
+            f"{address} did not do it ({reason}); {ALLOWED_ADDRESS}; check it, and its log there"
         ) from error
 
 

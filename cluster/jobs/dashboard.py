@@ -30,7 +30,7 @@ class RedirectError(Exception):
     """The server redirects to another address."""
 
 
-class Client(JobSubmissionClient):
+class DashboardClient(JobSubmissionClient):
     """Client that sends this machine's token only where `cluster.tokens` allows it."""
 
     def __init__(self, address: str, endpoint: Endpoint) -> None:

@@ -1,1 +1,1 @@
-"""A graph of stages as one Ray Tune run."""
+"""Running a graph of stages on a cluster, as one Ray Tune run."""

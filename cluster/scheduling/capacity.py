@@ -6,7 +6,7 @@ from collections.abc import Collection
 from cluster.connect import Capacity
 from cluster.protocol import StageResources
 
-SPARE = 4
+SPARE_STAGES = 4
 """Stages submitted beyond the capacity where nodes may join."""
 REFRESH_SECONDS = 3.0
 """Interval between two queries of the cluster's capacity."""
@@ -40,7 +40,7 @@ class Slots:
 
     def max_submitted(self) -> int:
         """Return how many stages may be submitted at once, running ones included."""
-        return self.max_running() + (SPARE if self._spare and self._capacity.joined else 0)
+        return self.max_running() + (SPARE_STAGES if self._spare and self._capacity.joined else 0)
 
     def none_fits(self, resources: StageResources) -> bool:
         """Return whether no node of a joined cluster is large enough for one worker with these resources."""

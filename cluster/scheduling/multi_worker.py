@@ -6,29 +6,28 @@ from typing import Any
 
 import ray.train
 from ray.exceptions import RayError, RayTaskError
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
-from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from ray.util.queue import Empty, Queue
 
 from cluster.nodes import AdmittedNodes, NodesRejected
-from cluster.protocol import LOST_PROCESSES, Report, StageResources
+from cluster.protocol import MAX_LOSSES, ReportFunction, StageResources
 from cluster.scheduling.rendezvous import LoopbackTorchConfig
 
-WorkerFunction = Callable[[int, int, Report], None]
+WorkerFunction = Callable[[int, int, ReportFunction], None]
 """Runs on each worker, given its rank, the world size and a report function, which all workers must call together."""
 POLL_SECONDS = 1.0
 
 
-class Stopped(RuntimeError):  # noqa: N818 - an expected state
+class StageStopped(RuntimeError):  # noqa: N818 - an expected state
     """Raised in workers when the stage is stopped at a report."""
 
 
 def run_on_workers(
     function: WorkerFunction,
-    report: Report,
+    report: ReportFunction,
     *,
     resources: StageResources,
     admission: AdmittedNodes,
@@ -43,7 +42,7 @@ def run_on_workers(
     Args:
         scratch: A folder or URI that every node can access.
     """
-    for _ in range(LOST_PROCESSES + 1):
+    for _ in range(MAX_LOSSES + 1):
         reports, answers = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
         trainer = TorchTrainer(
             _in_worker,
@@ -68,10 +67,10 @@ def run_on_workers(
         finally:
             reports.shutdown()
             answers.shutdown()
-    raise RuntimeError(f"a process of its {resources.workers} workers was lost {LOST_PROCESSES + 1} times")
+    raise RuntimeError(f"a process of its {resources.workers} workers was lost {MAX_LOSSES + 1} times")
 
 
-def _fit(trainer: TorchTrainer, report: Report, reports: Queue, answers: Queue) -> None:
+def _fit(trainer: TorchTrainer, report: ReportFunction, reports: Queue, answers: Queue) -> None:
     """Train in a thread, and report from this one: Tune stops a trial by raising in `report`."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         training = pool.submit(trainer.fit)
@@ -103,7 +102,7 @@ def _in_worker(config: dict[str, Any]) -> None:
             config["reports"].put(dict(scores))
             answer = config["answers"].get()
         if broadcast_from_rank_zero(answer) == "stop":
-            raise Stopped
+            raise StageStopped
 
     config["function"](rank, context.get_world_size(), report)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from cluster.protocol import QueuedStage
 
-REDOS = 3
+MAX_REDOS = 3
 """How often a stage is run again because its results turned out unusable."""
 
 
@@ -123,12 +123,12 @@ class StageQueue:
     def redo(self, name: str, child: str, error: str) -> bool:
         """Run a stage again because its results are unusable, and its child (or itself) after it.
 
-        Returns False after `REDOS` times; then the child fails with the error.
+        Returns False after `MAX_REDOS` times; then the child fails with the error.
         """
         self.running.discard(child)
         if name == child or name in self.done:
             self._redone[name] += 1
-        if name not in self._stages or self._redone[name] > REDOS:
+        if name not in self._stages or self._redone[name] > MAX_REDOS:
             return self.fail(child, error, final=True)
         if name == child:
             self._push(child)

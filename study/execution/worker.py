@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.nodes import NodesRejected, current_admission, this_node
-from cluster.protocol import Report, StageOutcome, StageResources
+from cluster.protocol import ReportFunction, StageOutcome, StageResources
 from study.store.damage import DamagedStageError
 from study.store.lease import LeaseHeld
 from study.store.object_store import join_uri
@@ -26,7 +26,7 @@ class Worker:
     runtime: RuntimeContext
     candidate: bool = False
 
-    def __call__(self, digest: str, report: Report) -> StageOutcome:
+    def __call__(self, digest: str, report: ReportFunction) -> StageOutcome:
         """Run one stage and return its outcome."""
         # Imported here: torch takes seconds to import, and the driver does not need it.
         from study.training.loader import CPU, UnusableGpu, WorkerContext
@@ -42,7 +42,7 @@ class Worker:
             context = WorkerContext(report=report, device=device, compiles=runtime.compiles)
             distribute = self._distribute_function(job, report) if runtime.workers > 1 else None
             retry_io(functools.partial(run_stage, job, runtime, context, distribute))
-        except SystemExit:  # raised by Tune to stop a trial: if it is pruned, or the driver fails
+        except SystemExit:  # see `cluster.protocol.ReportFunction`
             if self.candidate:
                 store.drop_work(digest)
             raise
@@ -59,7 +59,7 @@ class Worker:
             return StageOutcome(status="redo", detail=error.short, redo=error.digest)
         return StageOutcome(status="done")
 
-    def _distribute_function(self, job: StageJob, report: Report) -> "DistributeFunction":
+    def _distribute_function(self, job: StageJob, report: ReportFunction) -> "DistributeFunction":
         """Return the function that distributes a stage over several workers."""
         from cluster.scheduling.multi_worker import run_on_workers
 
@@ -80,7 +80,7 @@ class Worker:
 
 
 def _in_worker(
-    train: "Member", runtime: RuntimeContext, joined: bool, rank: int, world: int, report: Report
+    train: "Member", runtime: RuntimeContext, joined: bool, rank: int, world: int, report: ReportFunction
 ) -> None:  # fmt: skip
     from study.training.loader import WorkerContext
 

@@ -1,17 +1,17 @@
 """Load the batches of a stage on the device of a worker."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from cluster.protocol import ReportFunction
 from datasets.loading.batches import Batches, RankBatch
 from models.distributed import contributing
 from models.tasks.base import Batch
 
-ReportScores = Callable[[Mapping[str, float]], None]
 CPU = torch.device("cpu")
 
 
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 class WorkerContext:
     """Rank, device and progress callback of a worker process of a stage."""
 
-    report: ReportScores
+    report: ReportFunction
     rank: int = 0
     world: int = 1
     device: torch.device = CPU

@@ -15,6 +15,7 @@ from tests.bench.core_use import core_use
 from tests.bench.coverage import coverage
 from tests.bench.figure import Figure
 from tests.bench.inputs import rates
+from tests.bench.large_inputs import large_inputs
 from tests.bench.one_stage import one_stage
 from tests.bench.orchestration import idle_stages, stages_on_nodes
 from tests.bench.planning import large_plan, start
@@ -29,7 +30,7 @@ PARTS: Mapping[str, Sequence[TrainingSetup]] = {
     "one_stage": (one_stage,),
     "input": (rates, memory, large_index),
     "core_use": (core_use,),
-    "overheads": (start, large_plan, idle_stages, stages_on_nodes, resume, large_table),
+    "overheads": (start, large_plan, idle_stages, stages_on_nodes, resume, large_table, large_inputs),
     "coverage": (coverage,),
 }
 SPEED = tuple(part for part in PARTS if part != "coverage")

@@ -13,7 +13,7 @@ from ray.cluster_utils import Cluster
 
 from cluster.connect import Capacity, connected
 from cluster.local_cluster import LocalCluster
-from cluster.protocol import Listener, QueuedStage, Report, StageOutcome, StageResources
+from cluster.protocol import Listener, QueuedStage, ReportFunction, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
 from tests.bench.figure import Figure, interleaved
 
@@ -106,7 +106,7 @@ def _run(count: int, capacity: Capacity, *, processes: int = 0) -> "_Gauge":
     return gauge
 
 
-def do_nothing(place: Path, processes: int, name: str, report: Report) -> StageOutcome:
+def do_nothing(place: Path, processes: int, name: str, report: ReportFunction) -> StageOutcome:
     """Be done at once; one of the first as soon as all of these have begun.
 
     Nodes that are processes of one machine take long to start theirs, and Tune ends those that still start where

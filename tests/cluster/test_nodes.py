@@ -11,7 +11,7 @@ from ray.cluster_utils import Cluster
 
 from cluster.connect import Capacity, connected
 from cluster.nodes import AdmittedNodes, Node, NodesRejected, check_nodes, current_admission
-from cluster.protocol import QueuedStage, Report, StageOutcome, StageResources
+from cluster.protocol import QueuedStage, ReportFunction, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
 from cluster.scheduling.multi_worker import run_on_workers
 from tests.cluster.scheduling.test_executor import Log
@@ -54,7 +54,7 @@ def nodes(capacity: Capacity) -> list[Node]:
     return check_nodes(Check(), seconds=60)
 
 
-def where(name: str, report: Report) -> StageOutcome:
+def where(name: str, report: ReportFunction) -> StageOutcome:
     time.sleep(0.5)
     return StageOutcome(status="failed", detail=str(ray.get_runtime_context().get_node_id()))
 
@@ -95,7 +95,7 @@ class Place:
 
     folder: Path
 
-    def __call__(self, rank: int, world: int, report: Report) -> None:
+    def __call__(self, rank: int, world: int, report: ReportFunction) -> None:
         (self.folder / str(rank)).write_text(str(ray.get_runtime_context().get_node_id()))
 
 
@@ -105,7 +105,7 @@ class DistributeFunction:
 
     folder: Path
 
-    def __call__(self, name: str, report: Report) -> StageOutcome:
+    def __call__(self, name: str, report: ReportFunction) -> StageOutcome:
         try:
             run_on_workers(
                 Place(self.folder), report, resources=StageResources(workers=2), admission=current_admission(),

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from cluster.connect import Capacity
-from cluster.protocol import QueuedStage, Report, StageOutcome, StageResources
+from cluster.protocol import QueuedStage, ReportFunction, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
 from cluster.scheduling.stage_queue import StageQueue
 
@@ -52,7 +52,7 @@ class Task:
 
     folder: Path
 
-    def __call__(self, name: str, report: Report) -> StageOutcome:
+    def __call__(self, name: str, report: ReportFunction) -> StageOutcome:
         tries = self.folder / f"{name}.tries"
         tries.mkdir(exist_ok=True)
         (tries / str(time.monotonic_ns())).touch()
@@ -193,7 +193,7 @@ def test_nothing_to_do_needs_no_cluster(tmp_path: Path) -> None:
     assert queue.finished
 
 
-def count(name: str, report: Report) -> StageOutcome:
+def count(name: str, report: ReportFunction) -> StageOutcome:
     """Do nothing."""
     return StageOutcome(status="done")
 
@@ -214,7 +214,7 @@ class Climbing:
     folder: Path
     height: int
 
-    def __call__(self, name: str, report: Report) -> StageOutcome:
+    def __call__(self, name: str, report: ReportFunction) -> StageOutcome:
         if self.height < 0:
             raise ValueError("below ground")
         try:
@@ -285,7 +285,7 @@ def test_a_stopped_item_is_neither_done_nor_failed(climbed: tuple[Climbs, StageQ
     assert queue.done == {"base", *(f"climb{number}" for number in (1, 3, 5, 9))}
 
 
-def processes(name: str, report: Report) -> StageOutcome:
+def processes(name: str, report: ReportFunction) -> StageOutcome:
     return StageOutcome(status="failed", detail=str(os.getpid()))
 
 

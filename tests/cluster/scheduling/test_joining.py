@@ -12,8 +12,8 @@ from ray.cluster_utils import Cluster
 
 from cluster.connect import Capacity, connected
 from cluster.nodes import AdmittedNodes
-from cluster.protocol import QueuedStage, Report, StageOutcome, StageResources
-from cluster.scheduling.capacity import REFRESH_SECONDS, SPARE, Slots
+from cluster.protocol import QueuedStage, ReportFunction, StageOutcome, StageResources
+from cluster.scheduling.capacity import REFRESH_SECONDS, SPARE_STAGES, Slots
 from cluster.scheduling.executor import execute
 from tests.cluster.scheduling.test_executor import Log
 from tests.support.command import Command
@@ -73,7 +73,7 @@ class Growing(Log):
             self.cluster.add_node(num_cpus=2)
 
 
-def where(name: str, report: Report) -> StageOutcome:
+def where(name: str, report: ReportFunction) -> StageOutcome:
     time.sleep(SECONDS)
     return StageOutcome(status="failed", detail=str(ray.get_runtime_context().get_node_id()))
 
@@ -161,5 +161,5 @@ def test_slots_follow_the_nodes_but_for_those_left_out(cluster: Cluster, capacit
 
 @pytest.mark.usefixtures("cluster")
 def test_more_items_than_fit_wait_only_where_a_node_may_join(capacity: Capacity) -> None:
-    assert Slots(StageResources(), capacity, (), spare=True).max_submitted() == 1 + SPARE
+    assert Slots(StageResources(), capacity, (), spare=True).max_submitted() == 1 + SPARE_STAGES
     assert Slots(StageResources(), replace(capacity, joined=False), (), spare=True).max_submitted() == 1

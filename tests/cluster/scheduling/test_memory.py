@@ -9,7 +9,7 @@ import pytest
 
 from cluster.connect import connected
 from cluster.local_cluster import LocalCluster
-from cluster.protocol import QueuedStage, Report, StageOutcome, StageResources
+from cluster.protocol import QueuedStage, ReportFunction, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
 from tests.cluster.scheduling.test_executor import Log
 
@@ -24,7 +24,7 @@ class Hungry:
 
     folder: Path
 
-    def __call__(self, name: str, report: Report) -> StageOutcome:
+    def __call__(self, name: str, report: ReportFunction) -> StageOutcome:
         first = self.folder / name
         if not first.exists():
             first.touch()

@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from cluster.connect import Capacity
 from cluster.nodes import ALL_NODES
-from cluster.protocol import Listener, QueuedStage, Report, StageOutcome, StageResources
+from cluster.protocol import Listener, QueuedStage, ReportFunction, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
 from cluster.scheduling.multi_worker import run_on_workers
 from cluster.scheduling.stage_queue import StageQueue
@@ -31,7 +31,7 @@ class Member:
     folder: Path
     name: str
 
-    def __call__(self, rank: int, world: int, report: Report) -> None:
+    def __call__(self, rank: int, world: int, report: ReportFunction) -> None:
         tries = len(list(self.folder.glob(f"{self.name}-{rank}-*"))) + 1
         (self.folder / f"{self.name}-{rank}-{tries}").touch()
         for epoch in (1, 2, 3):
@@ -51,7 +51,7 @@ class Member:
 class Work:
     folder: Path
 
-    def __call__(self, name: str, report: Report) -> StageOutcome:
+    def __call__(self, name: str, report: ReportFunction) -> StageOutcome:
         run_on_workers(Member(self.folder, name), report, resources=SHARE, admission=ALL_NODES, name="train",
                    scratch=str(self.folder / f"scratch {name}"))  # fmt: skip
         return StageOutcome(status="done")

@@ -9,7 +9,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from cluster.connect import Capacity, connected
-from cluster.protocol import Listener, QueuedStage, Report, StageOutcome, StageResources
+from cluster.protocol import Listener, QueuedStage, ReportFunction, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -22,7 +22,7 @@ class Stay:
 
     folder: Path
 
-    def __call__(self, name: str, report: Report) -> StageOutcome:
+    def __call__(self, name: str, report: ReportFunction) -> StageOutcome:
         (self.folder / name).write_text(str(time.time()))
         time.sleep(SECONDS)
         return StageOutcome(status="done")

@@ -1,7 +1,7 @@
 import pytest
 
 from cluster.protocol import QueuedStage
-from cluster.scheduling.stage_queue import REDOS, StageQueue
+from cluster.scheduling.stage_queue import MAX_REDOS, StageQueue
 
 
 def chain(*names: str, cost: float = 1.0) -> list[QueuedStage]:
@@ -146,12 +146,12 @@ def test_item_that_finds_its_own_results_unusable_runs_again() -> None:
 def test_damage_without_end_fails_the_child() -> None:
     queue = StageQueue(chain("parent", "child"), done=["parent"])
     again = []
-    for _ in range(REDOS + 1):
+    for _ in range(MAX_REDOS + 1):
         while (name := queue.next()) != "child":
             queue.finish(str(name))
         again.append(queue.redo("parent", "child", "altered"))
 
-    assert again == [True] * REDOS + [False]
+    assert again == [True] * MAX_REDOS + [False]
     assert queue.failed == {"child": "altered"}
     assert queue.finished
 

@@ -1,53 +1,23 @@
-"""What Tune's searcher tells of nodes that go and come."""
+"""What Ray Tune asks of the adapter, and what the adapter changes about Tune while a graph runs."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import RayActorError
+from ray.tune.execution import tune_controller
 from ray.tune.experiment import Trial
 
 from cluster.connect import Capacity
-from cluster.protocol import LOST_PROCESSES, QueuedStage, StageResources
+from cluster.protocol import QueuedStage, StageOutcome, StageResources
 from cluster.scheduling.capacity import Slots
+from cluster.scheduling.dispatcher import StageDispatcher
+from cluster.scheduling.executor import execute
 from cluster.scheduling.stage_queue import StageQueue
-from cluster.scheduling.tune_adapter import QueueScheduler, QueueSearcher
-from tests.cluster.scheduling.test_executor import Log
-
-Nodes = list[tuple[float, float]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Changing(Capacity):
-    """A cluster that has the nodes (processors, GPUs) which a test says."""
-
-    there: Nodes = field(default_factory=list)
-
-    def refreshed(self, without: object = ()) -> Capacity:
-        return replace(self, nodes=tuple(self.there))
-
-
-@pytest.mark.parametrize(
-    ("share", "small", "large"),
-    [
-        (StageResources(), [], [(1.0, 0.0)]),
-        (StageResources(), [(0.0, 0.0)], [(0.0, 0.0), (4.0, 0.0)]),
-        (StageResources(cpus=8), [(4.0, 0.0), (4.0, 0.0)], [(8.0, 0.0)]),
-        (StageResources(gpus=1.0), [(16.0, 0.0)], [(16.0, 0.0), (4.0, 1.0)]),
-        (StageResources(cpus=2, workers=2), [(1.0, 0.0)] * 4, [(2.0, 0.0)]),
-    ],
-)
-def test_it_is_told_once_each_time_that_no_node_has_room(
-    share: StageResources, small: Nodes, large: Nodes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cluster.scheduling.capacity.REFRESH_SECONDS", 0.0)
-    there = list(large)
-    slots = Slots(share, Changing(cpus=1, gpus=0, joined=True, there=there), (), spare=True)
-    log = Log()
-    searcher = QueueSearcher(StageQueue([QueuedStage(id="a")]), log, lambda _: True, None, share, None, slots)
-    for nodes, times in ((large, 0), (small, 1), (small, 1), (large, 1), (small, 2)):
-        there[:] = nodes
-        searcher.check_capacity()
-        assert log.told.count(("stranded", "")) == times
+from cluster.scheduling.tune_adapter import DispatcherCalls, NodeOutOfMemory, QueueScheduler, QueueSearcher
+from tests.cluster.scheduling.test_executor import Log, count
 
 
 class Trials(list[Trial]):
@@ -57,39 +27,126 @@ class Trials(list[Trial]):
         return set(self)
 
 
+def stored_trial(folder: Path) -> Trial:
+    """Return a trial that writes its errors to a folder."""
+
+    class StoredTrial(Trial):
+        local_path = str(folder)
+
+    return StoredTrial("stage", stub=True, trial_id="first", max_failures=10)
+
+
+class Adapter:
+    """A searcher and a scheduler of three stages on three CPU cores, and their trials."""
+
+    def __init__(self, *names: str, log: Log | None = None) -> None:
+        self.log = log or Log()
+        slots = Slots(StageResources(), Capacity(cpus=3, gpus=0), (), spare=False)
+        queue = StageQueue([QueuedStage(id=name) for name in "abc"])
+        # Ray alone knows which trials run, as with fractional GPUs.
+        self.dispatcher = StageDispatcher(queue, self.log, slots, StageResources(), gpus=lambda _: 0.0)
+        self.calls = DispatcherCalls(self.dispatcher)
+        self.searcher, self.scheduler = QueueSearcher(self.calls), QueueScheduler(self.calls)
+        self.trials = Trials(Trial("stage", stub=True, trial_id=name) for name in names)
+
+    def chosen(self) -> Trial | None:
+        controller: Any = self.trials
+        return self.scheduler.choose_trial_to_run(controller)
+
+
 def test_trials_start_as_they_were_handed_out_also_one_that_was_lost() -> None:
-    slots = Slots(StageResources(), Capacity(cpus=3, gpus=0), (), spare=False)
-    items = [QueuedStage(id=name) for name in "abc"]
-    searcher = QueueSearcher(StageQueue(items), Log(), lambda _: True, None, StageResources(), None, slots)
-    trials = Trials(Trial("stage", stub=True, trial_id=name) for name in ("third", "first", "other", "second"))
-    third, first, _, second = trials
+    adapter = Adapter("third", "first", "other", "second")
+    third, first, _, second = adapter.trials
     for trial in (first, second, third):
-        searcher.suggest(trial.trial_id)
-    stopper: Any = QueueScheduler(searcher)
-    assert stopper.choose_trial_to_run(trials) is first
+        adapter.searcher.suggest(trial.trial_id)
+    assert adapter.chosen() is first
     first.set_status(Trial.RUNNING)
-    assert stopper.choose_trial_to_run(trials) is second
+    assert adapter.chosen() is second
     second.set_status(Trial.ERROR)
-    assert stopper.choose_trial_to_run(trials) is third
+    assert adapter.chosen() is third
     first.set_status(Trial.PENDING)  # its process was lost
-    assert stopper.choose_trial_to_run(trials) is first
+    assert adapter.chosen() is first
     first.set_status(Trial.RUNNING)
     third.set_status(Trial.RUNNING)
-    assert stopper.choose_trial_to_run(trials) is None
+    assert adapter.chosen() is None
 
 
-def test_a_machine_of_its_own_waits_for_no_node() -> None:
-    assert not Slots(StageResources(cpus=8), Capacity(cpus=1, gpus=0), (), spare=True).none_fits(StageResources(cpus=8))
+def test_listener_hears_once_that_a_trial_has_started_and_before_its_first_report() -> None:
+    adapter = Adapter("first", "second")
+    first, second = adapter.trials
+    for trial in adapter.trials:
+        adapter.searcher.suggest(trial.trial_id)
+    assert adapter.log.told == []
+    first.set_status(Trial.RUNNING)
+    for _ in range(2):
+        adapter.chosen()
+    assert adapter.log.told == [("started", "a")]
+    adapter.scheduler.on_trial_result(adapter.trials, second, {"scores/epoch": 1, "training_iteration": 1})
+    assert adapter.log.told == [("started", "a"), ("started", "b")]
+    assert adapter.log.scores == {"b": [{"epoch": 1}]}
 
 
-def test_an_item_whose_process_is_lost_before_its_work_begins_is_handed_out_again() -> None:
-    log = Log()
-    slots = Slots(StageResources(), Capacity(cpus=1, gpus=0), (), spare=False)
-    searcher = QueueSearcher(
-        StageQueue([QueuedStage(id="a")]), log, lambda _: True, None, StageResources(), None, slots
-    )
-    for number in range(LOST_PROCESSES + 1):
-        assert isinstance(searcher.suggest(str(number)), dict)
-        searcher.on_trial_complete(str(number), error=True)
-    assert [outcome.status for outcome in log.outcomes["a"]] == LOST_PROCESSES * ["lost"] + ["failed"]
-    assert searcher.queue.failed == {"a": f"its process was lost {LOST_PROCESSES + 1} times"}
+@pytest.mark.parametrize(
+    ("failures", "status", "lost"),
+    [(1, Trial.ERROR, 1), (1, Trial.PENDING, 0), (99, Trial.RUNNING, 0)],
+    ids=["restarted", "not yet running", "too often"],
+)
+def test_listener_hears_of_a_lost_process_where_tune_restarts_its_trial(
+    failures: int, status: str, lost: int, tmp_path: Path
+) -> None:
+    adapter, trial = Adapter(), stored_trial(tmp_path)
+    adapter.searcher.suggest(trial.trial_id)
+    trial.run_metadata.num_failures = failures
+    trial.set_status(status)
+    adapter.scheduler.on_trial_error(adapter.trials, trial)
+    assert adapter.log.told.count(("lost", "a")) == lost
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(NodeOutOfMemory(ValueError("x")), "the memory of its node was short"), (RayActorError(), "")],
+    ids=["out of memory", "killed"],
+)
+def test_reason_of_a_loss_is_that_of_the_last_failure(error: RayActorError, reason: str, tmp_path: Path) -> None:
+    adapter, trial = Adapter(), stored_trial(tmp_path)
+    adapter.searcher.suggest(trial.trial_id)
+    for exception in (NodeOutOfMemory(ValueError("an earlier one")), error):
+        trial.handle_error(exception)
+    trial.set_status(Trial.ERROR)
+    adapter.scheduler.on_trial_error(adapter.trials, trial)
+    assert adapter.log.whys == [reason]
+
+
+class Unwritable(Log):
+    """Fails at every report."""
+
+    def progressed(self, name: str, scores: Mapping[str, float]) -> None:
+        raise OSError("no space left")
+
+
+def test_first_error_of_a_call_is_kept_and_raised_again_by_later_calls() -> None:
+    adapter = Adapter("first", log=Unwritable())
+    (trial,) = adapter.trials
+    adapter.searcher.suggest(trial.trial_id)
+    with pytest.raises(OSError, match="no space left") as first:
+        adapter.scheduler.on_trial_result(adapter.trials, trial, {"scores/epoch": 1})
+    with pytest.raises(OSError, match="no space left") as later:
+        adapter.searcher.suggest("second")
+    assert first.value is later.value is adapter.calls.error
+
+
+def test_searcher_is_finished_once_every_stage_has_ended() -> None:
+    adapter = Adapter()
+    for name in "123":
+        assert isinstance(adapter.searcher.suggest(name), dict)
+    assert adapter.searcher.suggest("4") is None
+    for name in "123":
+        adapter.searcher.on_trial_complete(name, asdict(StageOutcome(status="done")))
+    assert adapter.searcher.suggest("5") == "FINISHED"
+
+
+@pytest.mark.cluster
+def test_tune_is_left_as_it_was(capacity: Capacity) -> None:
+    before = tune_controller.RayActorManager, tune_controller._ActorClassCache
+    execute([QueuedStage(id="only")], count, Log(), capacity=capacity, resources=StageResources())
+    assert (tune_controller.RayActorManager, tune_controller._ActorClassCache) == before

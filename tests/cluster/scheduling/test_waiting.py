@@ -13,7 +13,7 @@ import pytest
 from cluster import local_cluster
 from cluster.connect import Capacity, connected
 from cluster.local_cluster import LocalCluster
-from cluster.protocol import QueuedStage, Report, StageOutcome, StageResources
+from cluster.protocol import QueuedStage, ReportFunction, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
 from tests.cluster.scheduling.test_executor import Log
 from tests.support.command import words_of
@@ -34,7 +34,7 @@ class Meeting:
     count: int = 1
     lasts: float = 0.0
 
-    def __call__(self, name: str, report: Report) -> StageOutcome:
+    def __call__(self, name: str, report: ReportFunction) -> StageOutcome:
         (self.folder / str(os.getpid())).write_text(str(MODULE in sys.modules))
         deadline = time.monotonic() + SECONDS
         while len(list(self.folder.iterdir())) < self.count:

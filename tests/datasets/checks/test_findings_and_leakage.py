@@ -1,7 +1,5 @@
-import time
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ from datasets.checks.leakage import BLOCK, MAX_HASH_DISTANCE, Match, matches, re
 from datasets.source import Index, Pixels
 from datasets.sources import FolderSettings, PhantomSettings, open_source
 from tests.support.folder import STEMS, write_folder
+from tests.support.indexes import index
 from tests.support.pictures import picture, save, truncate
 
 
@@ -91,27 +90,6 @@ def test_constant_images_empty_masks_and_unused_classes_are_warnings(root: Path)
     assert "the classes fovea;" in found[2].message
 
 
-COLLECTIONS = count()
-
-
-def index(**columns: Sequence[str]) -> Index:
-    rows, collection = max(map(len, columns.values())), next(COLLECTIONS)
-    nothing = [""] * rows
-    return Index(
-        ids=[str(row) for row in range(rows)],
-        patients=columns.get("patients", [f"{collection}/{row}" for row in range(rows)]),
-        categories=nothing,
-        official=nothing,
-        content=columns.get("content", nothing),
-        thumbnails=columns.get("thumbnails", nothing),
-        faults=nothing,
-        annotation_digests={},
-        classes=(),
-        overlapping=False,
-        labels=(),
-    )
-
-
 def test_shared_patients_match_in_all_their_images() -> None:
     found = matches(index(patients=["a/1", "a/2", "b/1"]), index(patients=["a/2", "a/2", "c/1"]))
     assert found == [Match(kind="patient", row=1, target_row=0), Match(kind="patient", row=1, target_row=1)]
@@ -187,12 +165,8 @@ def hexadecimal(bits: NDArray[np.integer]) -> list[str]:
     return [np.packbits(row).tobytes().hex() for row in bits]
 
 
-@pytest.mark.parametrize(("images", "seconds"), [(100, 1), (2000, 5)])
-def test_224316_images_are_compared_quickly(images: int, seconds: float) -> None:
+def test_the_last_of_224316_images_are_found_again() -> None:
     random = np.random.default_rng(0)
     many = index(thumbnails=[bytes(row).hex() for row in random.integers(0, 256, (224_316, 32), np.uint8)])
-    few = index(thumbnails=many.thumbnails[-images:])
-    started = time.process_time()
-    found = matches(many, few)
-    assert [match.target_row for match in found] == list(range(images))
-    assert time.process_time() - started < seconds
+    few = index(thumbnails=many.thumbnails[-100:])
+    assert [match.target_row for match in matches(many, few)] == list(range(100))

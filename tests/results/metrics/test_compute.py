@@ -1,6 +1,4 @@
-import time
-from collections.abc import Callable, Mapping, Sequence
-from itertools import product
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -10,60 +8,14 @@ from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_auroc, binary_calibration_error
 from torchmetrics.functional.segmentation import dice_score, mean_iou
 
-from models.score_bins import SCORE_BINS, SCORE_EDGES, THRESHOLD_STEPS
+from models.score_bins import SCORE_BINS, THRESHOLD_STEPS
 from results import schema
 from results.metrics.compute import MetricSettings, collect, replicate_rows
 from results.metrics.thresholds import coarse_scores, coarsened
+from tests.support.replicates import NAMES, Stored, replicate, stage, truth_and_scores
 
-PIXELS = 600
 DEFAULTS = MetricSettings()
-NAMES = ("left", "right", "effusion", "absent")
-BOUNDS = (0, *SCORE_EDGES, 2)
-Masks = tuple[NDArray[np.bool_], NDArray[np.float64]]
-Stored = tuple[pa.Table, pa.Table]
 Values = dict[tuple[str, str, str], float | None]
-
-
-def truth_and_scores(images: int = 5, names: int = 4) -> Masks:
-    random = np.random.default_rng(0)
-    truth = random.random((images, names, PIXELS)) < np.linspace(0.5, 0.1, names)[:, None]
-    truth[:, -1] = False
-    truth[1:, 2] = False
-    scores = np.clip(0.2 * truth + 0.8 * random.random(truth.shape), 0, 0.9999)
-    return truth, (np.floor(scores * 200) + 0.5) / 200
-
-
-def stage(
-    truth: NDArray[np.bool_],
-    scores: NDArray[np.float64],
-    *,
-    names: Sequence[str] = NAMES,
-    splits: Sequence[str] = ("test",),
-) -> Stored:
-    """Write what a finished stage stores."""
-    decided = scores >= 0.5
-    rows, image_rows = [], []
-    for split, image in product(splits, range(len(truth))):
-        for index, name in enumerate(names):
-            t, s, d = truth[image, index], scores[image, index], decided[image, index]
-            counts = [int(x.sum()) for x in (t & d, ~t & d, t & ~d, ~t & ~d)]
-            histograms = [np.histogram(s[chosen], BOUNDS)[0] for chosen in (t, ~t)]
-            rows.append([str(image), name, split, *counts, *histograms, None])
-        sure = np.maximum(scores[image], 1 - scores[image]).ravel()
-        right = (truth[image] == decided[image]).ravel()
-        everything, foreground = np.ones_like(right), (truth[image] | decided[image]).ravel()
-        bins = [
-            np.histogram(sure[chosen], 20, (0, 1), weights=weights[chosen])[0]
-            for chosen in (everything, foreground)
-            for weights in (np.ones(len(sure), np.int64), sure, right.astype(int))
-        ]
-        image_rows.append([str(image), f"p/{image}", split, *bins, None])
-    return tabled(rows, schema.scores()), tabled(image_rows, schema.images())
-
-
-def tabled(rows: list[list[object]], columns: pa.Schema) -> pa.Table:
-    pairs = zip(zip(*rows, strict=True), columns, strict=True)
-    return pa.table([pa.array(list(column), field.type) for column, field in pairs], schema=columns)
 
 
 def values(truth: NDArray[np.bool_], scores: NDArray[np.float64], settings: MetricSettings = DEFAULTS) -> Values:
@@ -278,19 +230,6 @@ def test_splits_are_kept_apart() -> None:
     assert {row.images for row in got if row.aggregation == "dataset"} == {2, 3}
 
 
-def replicate(number: int, further: Mapping[str, str] | None = None) -> schema.ReplicateRecord:
-    return schema.ReplicateRecord(
-        factors={"architecture": "unet", "backbone": "vgg16", "initial_weights": "random", "pathway": "none"}
-        | dict(further or {}),
-        labelled_fraction=0.5,
-        labelled_images=8,
-        updates=100,
-        fold=number % 5,
-        seed=number // 5,
-        digest=f"d{number}",
-    )
-
-
 def test_collect_writes_the_results_table_of_the_contract() -> None:
     stored = stage(*truth_and_scores())
     table = collect("s", [replicate(0, {"segment.loss": "dice"})], lambda _: stored, DEFAULTS, further=["segment.loss"])
@@ -313,11 +252,3 @@ def test_a_digest_shared_by_replicates_is_read_once() -> None:
     table = collect("s", twins, lambda one: read.append(one.digest) or stored, DEFAULTS)
     assert read == ["d0"]
     assert table.num_rows == 2 * len(replicate_rows(*stored, DEFAULTS))
-
-
-def test_many_replicates_are_collected_in_seconds() -> None:
-    truth, scores = truth_and_scores(images=20, names=6)
-    stored = stage(truth, scores, names=tuple("abcdef"), splits=("test", "validation"))
-    started = time.perf_counter()
-    collect("s", [replicate(number) for number in range(200)], lambda _: stored, DEFAULTS)
-    assert time.perf_counter() - started < 10

@@ -1,5 +1,4 @@
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations, product
 from typing import Any
@@ -13,62 +12,8 @@ from statsmodels.stats.multitest import multipletests
 
 from results import schema
 from results.statistics import compare as statistics
-from results.statistics.design import ArmKey, Design, EquivalenceMargins, Family, PlannedCell
-
-SIZES = {0.25: 8, 1 / 3: 11, 0.5: 16, 1.0: 32}
-Value = Callable[[str, float, int, int], float | None]
-
-
-def key(pathway: str) -> ArmKey:
-    return ("unet", "vgg16", "random", pathway)
-
-
-def digest(pathway: str, fraction: float, fold: int, seed: int) -> str:
-    return f"{pathway}-{fraction}-{fold}-{seed}"
-
-
-def results(
-    value: Value,
-    *,
-    pathways: Sequence[str] = ("none", "encode"),
-    fractions: Sequence[float] = (0.25, 0.5, 1.0),
-    folds: int = 5,
-    seeds: int = 2,
-    metrics: Sequence[str] = ("mean_iou",),
-) -> pa.Table:
-    columns, where = schema.results(), ("test", "dataset", "macro")
-    rows = [
-        (
-            "s",
-            *key(p),
-            f,
-            SIZES[f],
-            100,
-            fold,
-            seed,
-            *where,
-            metric,
-            value(p, f, fold, seed),
-            4,
-            digest(p, f, fold, seed),
-            "key",
-        )
-        for p, f, fold, seed, metric in product(pathways, fractions, range(folds), range(seeds), metrics)
-    ]
-    return pa.Table.from_pylist([dict(zip(columns.names, row, strict=True)) for row in rows], columns)
-
-
-def design(
-    *, folds: int = 5, seeds: int = 2, fixed_test: bool = False, notes: Mapping[str, str] | None = None
-) -> Design:
-    pairs = {key(pathway): key("none") for pathway in ("none", "encode", "boxes")}
-    families = (Family(name="pathway: none", pairs=pairs),)
-    return Design(folds=folds, seeds=seeds, families=families, fixed_test=fixed_test, notes=notes or {})
-
-
-def noisy(pathway: str, fraction: float, fold: int, seed: int) -> float:
-    random = np.random.default_rng([len(pathway), int(100 * fraction), fold, seed])
-    return float(0.4 + 0.3 * fraction + 0.02 * len(pathway) + random.normal(0, 0.03))
+from results.statistics.design import Design, EquivalenceMargins, Family, PlannedCell
+from tests.support.compared import SIZES, Value, design, digest, key, noisy, results
 
 
 def compare(results: pa.Table, design: Design) -> pa.Table:
@@ -461,22 +406,6 @@ def test_no_results_give_an_empty_table() -> None:
     empty = schema.results().empty_table()
     assert compare(empty, design()).num_rows == 0
     assert statistics.compare(empty, design()).tests.num_rows == 0
-
-
-def test_a_hundred_thousand_results_are_compared_in_seconds() -> None:
-    metrics = [f"metric{number}" for number in range(100)]
-    table = results(noisy, pathways=["none", "encode", "boxes"], folds=5, seeds=6, metrics=[*metrics, "dice"])
-    table = pa.concat_tables(
-        [table]
-        + [
-            table.set_column(table.column_names.index("class"), "class", pa.array([name] * table.num_rows))
-            for name in ("lung", "opacity", "heart")
-        ]
-    )
-    started = time.perf_counter()
-    compare(table, design(seeds=6))
-    assert table.num_rows > 100_000
-    assert time.perf_counter() - started < 10
 
 
 def test_with_a_split_of_its_own_seed_seeds_are_averaged_and_folds_counted() -> None:
