@@ -94,6 +94,12 @@ def _capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def direction_of(record: ComparisonRecord) -> int:
+    """Return the direction of the metric of a comparison; tables of version 0.2.0 and earlier do not contain it."""
+    known = record.get("direction")
+    return direction(record["metric"]) if known is None else int(known)
+
+
 def factor_columns(columns: Sequence[str]) -> tuple[str, ...]:
     """Return the factors of a results, comparisons or tests table from its column names."""
     return tuple(columns[columns.index("study") + 1 : columns.index("labelled_fraction")])
@@ -164,6 +170,7 @@ def comparisons(further: Sequence[str] = ()) -> "pa.Schema":
     - `effect_size` is the difference over its standard deviation (d_z).
     - `p_better`, `p_equivalent`, `p_worse`: probabilities that the difference, in the direction of the metric, is
       above, within or below the region of practical equivalence -`rope`..`rope`.
+    - `direction` is 1 where a higher value of the metric is better, -1 where a lower one is, 0 where neither is.
     - `provisional`: the cell or its baseline lacks replicates, so there is no test.
     - `labels_equivalent` is how many labelled images the baseline needs for the same mean; `labels_equivalent_side` is
       "below", "within" or "above" its measured range, "" where it cannot be tested; ends outside are -inf or inf.
@@ -182,6 +189,7 @@ def comparisons(further: Sequence[str] = ()) -> "pa.Schema":
         | dict.fromkeys(("difference", "p", "p_adjusted", "effect_size"), number)
         | {"test": pa.string(), "unit": pa.string(), "generalises_to": pa.string()}
         | dict.fromkeys(("p_better", "p_equivalent", "p_worse", "rope"), number)
+        | {"direction": pa.int64()}
         | {"provisional": pa.bool_()}
         | dict.fromkeys(("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high"), number)
         | {"labels_equivalent_side": pa.string(), "labels_saved": number, "note": pa.string()}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from results.schema import HEADLINE, SIGNIFICANT, ComparisonRecord, direction, factor_columns
+from results.schema import HEADLINE, SIGNIFICANT, ComparisonRecord, direction_of, factor_columns
 from results.statistics.notes import FIXED_TEST, lacks_replicates
 from results.tables.layout import is_complete, is_older, study_level
 from results.tables.sentences import (
@@ -69,7 +69,7 @@ def best_cell(records: Sequence[ComparisonRecord]) -> ComparisonRecord | None:
     if any(record["provisional"] for record in records):
         return None
     complete = [record for record in records if is_complete(record)]
-    return max(complete, key=lambda record: direction(record["metric"]) * record["mean"], default=None)
+    return max(complete, key=lambda record: direction_of(record) * record["mean"], default=None)
 
 
 def is_best(record: ComparisonRecord, best: ComparisonRecord | None) -> bool:
@@ -143,7 +143,7 @@ def _tested(records: Sequence[ComparisonRecord], best: ComparisonRecord) -> str:
     significant = [record for record in tested if is_significant(record)]
     if not significant:
         return _not_significant(tested, baselines)
-    better = sum(record["difference"] * direction(record["metric"]) > 0 for record in significant)
+    better = sum(record["difference"] * direction_of(record) > 0 for record in significant)
     compared = "the one comparison" if len(tested) == 1 else f"the {len(tested)} comparisons"
     return (
         f"{_difference_of_best(best, tested, several=len(families) > 1)}. Of {compared} with {baselines}, {better} "

@@ -16,7 +16,7 @@ from results.report.answers import (
     varying_factors,
 )
 from results.report.page import Block, Column, Grid, GridCell, Items, Text, number_columns, text_columns
-from results.schema import ComparisonRecord, direction, metric_title
+from results.schema import ComparisonRecord, direction_of, metric_title
 from results.tables.layout import study_level
 from results.tables.sentences import (
     baseline_sizes,
@@ -53,6 +53,37 @@ def main_grid(comparisons: "pa.Table") -> Grid:
     ]
     rows = [_row(record, factors, dice.get(_row_key(record)), best, several=several) for record in records]
     caption = " ".join(_caption(records, several=several))
+    return Grid(caption=caption, columns=columns, rows=rows, heads=len(factors), sorts=True, filters=True)
+
+
+def series_grid(records: Sequence[ComparisonRecord], name: str) -> Grid:
+    """Return a row for each cell and baseline of any one series: mean, difference, its test and claim."""
+    factors = varying_factors(records)
+    sized = any(record["labelled_images"] for record in records)
+    best = best_cell(records)
+    columns = [
+        *(_cell_columns(factors) if sized else text_columns(*(factor.replace("_", " ") for factor in factors))),
+        *number_columns(name, "95 % interval", "runs"),
+        *text_columns("baseline"),
+        *number_columns("difference", "adjusted p", "better / equivalent / worse"),
+        *text_columns("generalises to", "note"),
+    ]
+    rows = [
+        [
+            *_cell_values(record, factors)[: None if sized else len(factors)],
+            GridCell(format_number(record["mean"]), record["mean"], strong=is_best(record, best)),
+            _interval(record),
+            _integer(record["n"]),
+            GridCell(record["baseline"]),
+            _number(record["difference"], "+"),
+            _p_value(record["p_adjusted"], strong=is_significant(record)),
+            GridCell(_probabilities(record), record["p_better"]),
+            GridCell(record["generalises_to"] or ""),
+            GridCell(record["note"]),
+        ]
+        for record in records
+    ]
+    caption = f"{name}; the best mean is bold. p is adjusted for the number of comparisons (Holm); bold below 0.05."
     return Grid(caption=caption, columns=columns, rows=rows, heads=len(factors), sorts=True, filters=True)
 
 
@@ -245,7 +276,7 @@ def class_grid(comparisons: "pa.Table", metric: str) -> Grid | None:
     by_arm_and_class = {(arm_name(record, factors), record["class"]): record for record in of_classes}
     arms = sorted(
         (record for record in records if record[level] == max_level),
-        key=lambda record: -direction(metric) * (record["mean"] if record["mean"] is not None else -1.0),
+        key=lambda record: -direction_of(record) * (record["mean"] if record["mean"] is not None else -1.0),
     )
     rows = [
         [

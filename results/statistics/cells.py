@@ -100,7 +100,7 @@ class Cells:
     @cached_property
     def directions(self) -> NDArray[np.int64]:
         """Return by series 1 where higher is better, -1 where lower is, 0 where neither is."""
-        return np.array([schema.direction(metric) for metric in self.metrics], dtype=np.int64)
+        return np.array([self.design.direction(metric) for metric in self.metrics], dtype=np.int64)
 
     def paired_rows(self, cells: Sequence[int]) -> tuple[IntArray, IntArray]:
         """Return the series that all of the cells have, and their rows as (cells, series)."""

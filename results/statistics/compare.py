@@ -170,7 +170,8 @@ def _comparisons(
     fixed = FIXED_TEST if cells.design.fixed_test else ""
     columns = lines[["cell_note", "replicate_note", "interval_note", "answer_note"]].itertuples(index=False, name=None)
     lines["note"] = ["; ".join(filter(None, (fixed, *notes))) for notes in columns]
-    return lines.assign(rope=rope)
+    directions = [cells.design.direction(metric) for metric in lines["metric"]]
+    return lines.assign(rope=rope, direction=directions)
 
 
 def _pair_columns(inference: Inference, pairs: Sequence[PairResult], adjusted: Sequence[Adjusted]) -> "pd.DataFrame":

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from results.schema import DEFAULT_ROPE, UNIT_INTERVAL, Level
+from results.schema import DEFAULT_ROPE, METRICS, UNIT_INTERVAL, Level, direction
 from results.statistics.estimates import Labels
 
 CORRECTED = "Nadeau-Bengio corrected resampled t-test, effect size d_z"
@@ -67,6 +67,7 @@ class Design:
         tuned: Arms whose settings a search selected on reserved patients: one draw of settings.
         notes: By digest of a target stage, text for the `note` of its cell.
         rope: Region of practical equivalence.
+        lower_is_better: Metrics outside of `schema` that improve downwards; other unknown metrics improve upwards.
     """
 
     folds: int
@@ -80,6 +81,14 @@ class Design:
     tuned: Sequence[ArmKey] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
     rope: EquivalenceMargins = field(default_factory=EquivalenceMargins)
+    lower_is_better: frozenset[str] | None = None
+
+    def direction(self, metric: str) -> int:
+        """Return 1 if higher is better, -1 if lower is, 0 if neither is."""
+        known = direction(metric)
+        if known or self.lower_is_better is None or metric in METRICS:
+            return known
+        return -1 if metric in self.lower_is_better else 1
 
     @property
     def replicates(self) -> int:

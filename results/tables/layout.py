@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from results import schema
-from results.schema import HEADLINE, SIGNIFICANT, SIZES, ComparisonRecord, direction, factor_columns
+from results.schema import HEADLINE, SIGNIFICANT, SIZES, ComparisonRecord, direction_of, factor_columns
 from results.statistics.notes import BASELINE_FAILED, BASELINE_PENDING, ITSELF, NO_PAIR, lacks_replicates
 from results.tables.sentences import cell_key, labels_sentences
 from results.text import printable
@@ -92,9 +92,11 @@ def table(
     row_factors = _default_rows(varying, columns) if rows is None else tuple(rows)
     cells = _cells_by_position(records, row_factors, columns, varying)
     column_values = list(dict.fromkeys(_sorted(record[columns] for record in records)))
-    best = {column: _best(cells, column, direction(metric)) for column in column_values}
+    best = {column: _best(cells, column, direction_of(records[0])) for column in column_values}
     row_values = list(dict.fromkeys(row for row, _ in cells))
-    shared = [f"{name} {label(records[0][name])}" for name in keys if name not in (*varying, *row_factors, columns)]
+    unknown = [name for name in keys if name == "labelled_images" and not records[0][name]]  # imported without it
+    hidden = (*varying, *row_factors, columns, *unknown)
+    shared = [f"{name} {label(records[0][name])}" for name in keys if name not in hidden]
     return Table(
         caption="; ".join(filter(None, (subject(selection, baseline), ", ".join(shared)))),
         rows=row_factors,

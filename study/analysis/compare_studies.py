@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from results.tables.side_by_side import side_by_side
 from study.analysis.derived_cache import study_table
+from study.analysis.imported.study import is_imported, read_stored_values, test_images
 from study.analysis.tables import read_comparisons
 from study.errors import ConfigError, Problem
 from study.store.paths import RESULTS
@@ -62,6 +63,9 @@ def read_conditions(store: Store, name: str) -> EvaluationConditions:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    if is_imported(store.study(name)):
+        images = dict(test_images(read_stored_values(store.study(name))))
+        return EvaluationConditions(name=name, images=images, keys=dict.fromkeys(images, name))
     columns = ["fold", "seed", "digest", "scoring"]
     file = study_table(store.study(name), RESULTS, columns)
     replicates = pq.read_table(file, columns=columns).group_by(["fold", "seed"], use_threads=False)
@@ -76,6 +80,10 @@ def read_conditions(store: Store, name: str) -> EvaluationConditions:
 
 def differences(first: EvaluationConditions, second: EvaluationConditions) -> Iterator[str]:
     """Yield notes on differences that limit the comparison of two studies."""
+    unknown_images = [study.name for study in (first, second) if not study.images]
+    if unknown_images:
+        yield f"Test images of {' and '.join(unknown_images)} are not known: whether they are the same is not checked."
+        return
     first_images, second_images = first.all_images, second.all_images
     if first_images != second_images:
         yield (

@@ -16,6 +16,7 @@ import typer
 
 from results.text import printable
 from study.cli.console import say
+from study.cli.importing import import_results
 from study.cli.jobs import HEAD, logs, show_job, stop, submit
 from study.cli.models import export, predict
 from study.cli.options import (
@@ -50,6 +51,7 @@ data = typer.Typer(help="Inspect data before a study reads them.", no_args_is_he
 app.add_typer(data, name="data")
 for command in (table, compare, report, predict, export, submit, logs, stop):
     app.command()(command)
+app.command("import")(import_results)
 
 
 @app.command()
@@ -127,7 +129,11 @@ def resume(
     address: Annotated[str | None, typer.Option(help="A running Ray cluster; default: this machine.")] = None,
 ) -> None:  # fmt: skip
     """Resume a study by name, from the file it was last run with."""
+    from study.store.references import refuse_imported
+    from study.store.store import Store
+
     spec = study_folder(storage, name) / "spec.yaml"
+    refuse_imported(Store(storage), name)
     _run(read_document(spec), str(spec), storage, cache_of(cache), address)
 
 
@@ -144,8 +150,11 @@ def status(
         return
     from study.monitoring.status import status as read_status
     from study.monitoring.status import status_text
+    from study.store.paths import IMPORTED
 
-    study_folder(storage, name)
+    if (study_folder(storage, name) / IMPORTED).is_file():
+        say(json.dumps({"study": name, "state": "imported"}, indent=1) if as_json else f"{name}: imported results")
+        return
     content = read_status(storage, name)
     say(json.dumps(content, indent=1) if as_json else status_text(content))
 

@@ -8,7 +8,7 @@ import typer
 
 from study.errors import ConfigError, Problem, unknown
 from study.store.atomic import is_name
-from study.store.paths import SPEC
+from study.store.paths import IMPORTED, SPEC
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The study file (YAML).", show_default=False)]
 StudyName = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.", show_default=False)]
@@ -70,15 +70,22 @@ def storage_at(location: str, cache: Path | None = None) -> Path:
 
 
 def study_folder(storage: Path, name: str) -> Path:
-    """Return the up-to-date folder of a study. Raises `ConfigError` if the storage has no study of this name."""
+    """Return the up-to-date folder of a study, which may be an imported one.
+
+    Raises:
+        ConfigError: The storage has no study of this name.
+    """
     from study.store.documents import check_spec
     from study.store.store import Store
 
     store = Store(storage)
     if is_name(name):
         store.pull(name)
+        if (store.study(name) / IMPORTED).is_file():
+            return store.study(name)
     if not is_name(name) or not os.path.lexists(store.study(name) / SPEC):
-        message = f"{unknown('study', name, store.studies(SPEC))}; run it first, or name its storage with --storage"
+        studies = sorted({*store.studies(SPEC), *store.studies(IMPORTED)})
+        message = f"{unknown('study', name, studies)}; run it first, or name its storage with --storage"
         raise ConfigError([Problem(path="", message=message)], f"--storage {store.place}")
     check_spec(store.study(name) / SPEC)
     return store.study(name)

@@ -1,5 +1,6 @@
 """Commands for results: `study table`, `study compare` and `study report`."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ from study.cli.console import say
 from study.cli.options import DEFAULT_STORAGE, Cache, Storage, StudyName, cache_of, study_folder
 from study.errors import ConfigError, Problem
 from study.store.atomic import writing_problem
-from study.store.paths import SPEC
+from study.store.paths import IMPORTED, SPEC
 
 
 class TableFormat(StrEnum):
@@ -56,9 +57,14 @@ def table(  # noqa: PLR0917 - options are given by name
     from results.tables.layout import default_table
     from results.tables.layout import table as lay_out
     from results.tables.render import render
+    from study.analysis.imported.study import data_set_notes, first_series
     from study.analysis.tables import read_comparisons
 
     folder = study_folder(storage, name)
+    if (search or published) and (folder / IMPORTED).is_file():
+        option = "--search" if search else "--published"
+        message = f"{option} needs a study file, which imported results do not have; leave the option out"
+        raise ConfigError([Problem(path="", message=message)], name)
     if search:
         from study.search.table import search_table
 
@@ -66,6 +72,8 @@ def table(  # noqa: PLR0917 - options are given by name
         return
     factors = rows.split(",") if rows else None
     try:
+        if metric is None and aggregation is None and (first := first_series(folder)) is not None:
+            metric, class_, aggregation = first["metric"], first["class"], first["aggregation"]
         if metric is None and aggregation is None:
             comparisons = read_comparisons(folder, {"split": split, "class": class_})
             grid = default_table(comparisons, class_=class_, split=split, rows=factors, columns=columns)
@@ -79,6 +87,8 @@ def table(  # noqa: PLR0917 - options are given by name
             )  # fmt: skip
     except ValueError as error:
         raise ConfigError([Problem(path="", message=str(error))], name) from error
+    notes = data_set_notes(folder, {"metric": metric, "class": class_, "aggregation": aggregation, "split": split})
+    grid = replace(grid, notes=(*grid.notes, *notes))
     if published:
         from study.analysis.published import with_published
 

@@ -7,6 +7,7 @@ from study.errors import ConfigError, Problem
 from study.planning.graph import Plan
 from study.planning.pending import pending_stages
 from study.planning.pretrained import missing_weights
+from study.store.references import refuse_imported
 from study.store.store import Store
 
 
@@ -20,6 +21,7 @@ def preloaded_module(document: Document) -> str | None:
 def refuse_unready(plan: Plan, storage: Path, cache: Path) -> None:
     """Raise `ConfigError` if a folder is not writable or published weights are not available."""
     store = Store(storage)
+    refuse_imported(store, plan.spec.name)
     missing = missing_weights(plan, pending_stages(plan, store), store)
     problems = [Problem(path="compare.initial_weights", message=line) for line in missing]
     for option, folder in (("--storage", storage), ("--cache", cache)):

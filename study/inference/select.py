@@ -13,6 +13,7 @@ from study.errors import ConfigError, Problem, unknown
 from study.store.atomic import AlteredFileError, is_name
 from study.store.documents import check_spec
 from study.store.paths import COMPARISONS, RESULTS, SPEC
+from study.store.references import refuse_imported
 from study.store.store import Store
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def choose(
     """
     if is_name(name):
         store.pull(name)
+        refuse_imported(store, name)
     if is_name(name) and (store.study(name) / SPEC).is_file():
         folder = store.study(name)
         rows, cell, spec = _cell(folder, arm)

@@ -13,6 +13,7 @@ from results.report import grids as report_grids
 from results.report.page import Block, Collapsible, FigureBlock, Items, ReportPage, Section, Text, data_uri, render
 from results.tables.layout import is_older
 from study.analysis.derived_cache import study_table
+from study.analysis.imported.study import derive_tables, is_imported
 from study.analysis.tables import write_outcome
 from study.config.document import read_document
 from study.config.schema import StudySpec
@@ -28,6 +29,7 @@ from study.report import data as report_data
 from study.report.cases import predict_cases, select_extremes
 from study.report.facts import Facts, facts_of, facts_without_plan, read_results
 from study.report.figures import Drawer, graph_description
+from study.report.imported import imported_page
 from study.search.load import load_study
 from study.store.atomic import AlteredFileError, write_atomic
 from study.store.documents import without_hash
@@ -59,6 +61,11 @@ def write_report(storage: Path, name: str, *, cache: Path, output: Path, options
     """Write the report of a study, finished or not, and return its path."""
     store = Store(storage)
     folder = store.study(name)
+    if is_imported(folder):
+        if not _is_current(folder):
+            derive_tables(folder)
+        write_atomic(output, render(imported_page(folder)))
+        return output
     document = read_document(folder / SPEC)
     spec = parse(document)[0]
     state = status(storage, name)

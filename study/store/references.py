@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from study.errors import ConfigError, Problem
 from study.store.atomic import AlteredFileError
 from study.store.documents import read_plan
-from study.store.paths import PLAN, SPEC
+from study.store.paths import IMPORTED, PLAN, SPEC
 from study.store.store import Store
 
 
@@ -32,6 +32,16 @@ def planned_by_all(store: Store, *, exclude: str | None = None) -> frozenset[str
     if problems:
         raise ConfigError(problems, store.place)
     return frozenset(planned)
+
+
+def refuse_imported(store: Store, name: str) -> None:
+    """Raise `ConfigError` if a study consists of imported results, so that it has nothing to run or to predict with."""
+    if (store.study(name) / IMPORTED).is_file():
+        message = (
+            f"{store.place} has imported results under this name, and there is nothing to run; allowed: study table, "
+            "compare and report; choose another name for a study that runs"
+        )
+        raise ConfigError([Problem(path="", message=message)], name)
 
 
 def _unreadable(store: Store) -> Iterator[Problem]:

@@ -84,7 +84,9 @@ def _split(split: str, parts: Mapping[int, Sequence[ImageValues]], series: Mappi
     ones = dict.fromkeys(("tp", "fp", "fn", "tn"), np.ones(len(first.classes)))
     counts = Counts(**ones, positives=no_histogram, negatives=no_histogram)
     metrics = dataset_metrics(counts, first.classes, shown=shown, averaged=averaged)
-    pooled = [name for name in metrics if name[1] != "auc" and (split, "dataset", *name) in series]
+    # Imported results have per-case values without counts: nothing can be pooled.
+    names_of_metrics = metrics if len(first.classes) else ()
+    pooled = [name for name in names_of_metrics if name[1] != "auc" and (split, "dataset", *name) in series]
     return FixedSplit(
         case_series=np.array([series[split, "case", *name] for _, name in case], dtype=np.int64),
         pooled_series=np.array([series[split, "dataset", *name] for name in pooled], dtype=np.int64),

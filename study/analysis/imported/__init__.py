@@ -1,0 +1,1 @@
+"""Results from outside of the platform, as studies of a storage."""
