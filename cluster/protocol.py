@@ -100,7 +100,7 @@ class Listener:
         """Called when the worker process of a stage was lost, before a retry; `reason` is "" where it is unknown."""
 
     def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
-        """Called when a stage ended; `again` where it will be retried."""
+        """Called when a stage ended, or is skipped; `again` where it will be retried."""
 
     def stranded(self) -> None:
         """Called when no node is large enough for a stage, so that all stages wait for one to join."""

@@ -94,8 +94,7 @@ class _StudyRun:
             try:
                 return self._run()
             except DamagedStageError as error:
-                self.store.set_aside(error)
-                self._say(f"{error.short}; it was set aside, and all of the study is verified")
+                self._say(f"{error.short}; {self.store.set_aside(error)}; all of the study is verified")
                 for damage in set_damaged_aside(self.plan, self.store, every_byte=True).values():
                     self._say(f"{damage}; it was set aside too")
         return self._run()

@@ -149,8 +149,9 @@ class StageDispatcher:
                 outcome = self._exclude_nodes(name, outcome)
             again = self._settle(name, outcome)
         self._listener.ended(name, outcome, again=again)
-        if self._source is not None and not again:
-            self._source.ended(name, outcome)
+        if not again:
+            if self._source is not None:
+                self._source.ended(name, outcome)
             self._report_skipped()
 
     def _retry_lost(self, name: str) -> tuple[StageOutcome, bool]:
@@ -176,8 +177,10 @@ class StageDispatcher:
     def _report_skipped(self) -> None:
         before, self._reported_skipped = self._reported_skipped, set(self.queue.skipped)
         for name in sorted(self._reported_skipped - before):
+            outcome = StageOutcome(status="skipped")
+            self._listener.ended(name, outcome, again=False)
             if self._source is not None:
-                self._source.ended(name, StageOutcome(status="skipped"))
+                self._source.ended(name, outcome)
 
     def _settle(self, name: str, outcome: StageOutcome) -> bool:
         """Update the queue; return whether the stage runs again."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from results.metrics.formulas import FloatArray
+from results.statistics.estimates import holm, moments
 from results.statistics.signed_rank import signed_rank
 
 UNIT = "data set"
@@ -71,68 +72,63 @@ def rank_tests(values: FloatArray, direction: int) -> RankTests:
 
 
 def rows_over_data_sets(
-    values: FloatArray, arms: Sequence[str], families: Mapping[str, Mapping[str, str]], direction: int
+    values: FloatArray, families: Mapping[str, Sequence[tuple[int, int]]], direction: int
 ) -> list[dict[str, object]]:
     """Return the rows of the tests table for one metric, without its key columns.
 
-    Each row has `arm`, the arm's name or `ALL_ARMS`.
+    Each row has `arm`, the number of an arm, or None for a test over all arms. Arms without values are left out.
 
     Args:
-        values: (data sets, arms).
-        arms: Names of the columns.
-        families: Baseline of each arm, by the name of the baseline; an arm may be its own baseline.
+        values: (data sets, arms), NaN where undefined.
+        families: Pairs of an arm and its baseline, by the name of the baseline.
         direction: 1 if higher is better, -1 if lower is better.
     """
-    tests = rank_tests(values, direction)
+    present = np.flatnonzero(~np.isnan(values).all(axis=0))
+    column = {int(arm): index for index, arm in enumerate(present)}
+    tests = rank_tests(values[:, present], direction)
     shared = {"unit": UNIT, "generalises_to": DATA_SETS, "pairs": tests.data_sets, "note": ""}
     rows: list[dict[str, object]] = [
-        {**shared, "arm": arm, "baseline": "", "test": MEAN_RANK, "statistic": rank}
-        for arm, rank in zip(arms, tests.mean_ranks.tolist(), strict=True)
+        {**shared, "arm": arm, "baseline": "", "test": MEAN_RANK, "statistic": float(tests.mean_ranks[index])}
+        for arm, index in column.items()
     ]
     if not np.isnan(tests.p):
         rows.append({
-            **shared, "arm": ALL_ARMS, "baseline": "", "test": FRIEDMAN, "statistic": tests.statistic,
-            "degrees_of_freedom": len(arms) - 1, "p": tests.p, "p_adjusted": tests.p, "tests": 1,
+            **shared, "arm": None, "baseline": "", "test": FRIEDMAN, "statistic": tests.statistic,
+            "degrees_of_freedom": len(column) - 1, "p": tests.p, "p_adjusted": tests.p, "tests": 1,
         })  # fmt: skip
-    number = {arm: index for index, arm in enumerate(arms)}
-    for name, baseline_of in families.items():
-        pairs = [(arm, baseline) for arm, baseline in baseline_of.items() if arm != baseline and baseline in number]
+    for name, family in families.items():
+        pairs = [(arm, baseline) for arm, baseline in family if arm in column and baseline in column]
         for arm, baseline in pairs:
-            p = float(tests.nemenyi[number[arm], number[baseline]])
+            p = float(tests.nemenyi[column[arm], column[baseline]])
             if not np.isnan(p):
+                gap = abs(tests.mean_ranks[column[arm]] - tests.mean_ranks[column[baseline]])
                 rows.append({
                     **shared, "arm": arm, "baseline": name, "test": NEMENYI, "p": p, "p_adjusted": p,
-                    "tests": len(arms) * (len(arms) - 1) // 2,
-                    "statistic": abs(tests.mean_ranks[number[arm]] - tests.mean_ranks[number[baseline]]),
+                    "tests": len(column) * (len(column) - 1) // 2, "statistic": float(gap),
                 })  # fmt: skip
-        rows += _wilcoxon_rows(values, number, pairs, name)
+        rows += _wilcoxon_rows(values, pairs, name)
     return rows
 
 
-def _wilcoxon_rows(
-    values: FloatArray, number: Mapping[str, int], pairs: Sequence[tuple[str, str]], family: str
-) -> list[dict[str, object]]:
+def _wilcoxon_rows(values: FloatArray, pairs: Sequence[tuple[int, int]], family: str) -> list[dict[str, object]]:
     """Return Wilcoxon's test of each arm against its baseline; Holm's adjustment is over the arms of the family."""
-    from results.statistics.estimates import holm
-
     if not pairs:
         return []
-    differences = np.stack([values[:, number[arm]] - values[:, number[base]] for arm, base in pairs], axis=1)
+    differences = np.stack([values[:, arm] - values[:, baseline] for arm, baseline in pairs], axis=1)
     tested = signed_rank(differences)
     adjusted = holm(tested.p[:, None])[:, 0]
-    counts = (~np.isnan(differences)).sum(axis=0)
-    rows = []
-    for index, (arm, _) in enumerate(pairs):
-        defined = differences[~np.isnan(differences[:, index]), index]
-        rows.append({
+    mean, sd, counts = moments(differences.T)
+    return [
+        {
             "unit": UNIT, "generalises_to": DATA_SETS, "arm": arm, "baseline": family, "test": WILCOXON,
-            "pairs": int(counts[index]), "difference": float(defined.mean()) if len(defined) else np.nan,
-            "sd_difference": float(defined.std(ddof=1)) if len(defined) > 1 else np.nan,
-            "statistic": tested.statistic[index], "p": tested.p[index], "p_adjusted": adjusted[index],
-            "tests": int((~np.isnan(tested.p)).sum()), "rank_biserial": tested.rank_biserial[index],
+            "pairs": int(counts[index]), "difference": float(mean[index]), "sd_difference": float(sd[index]),
+            "statistic": float(tested.statistic[index]), "p": float(tested.p[index]),
+            "p_adjusted": float(adjusted[index]), "tests": int((~np.isnan(tested.p)).sum()),
+            "rank_biserial": float(tested.rank_biserial[index]),
             "note": TOO_FEW_SETS if np.isnan(tested.p[index]) else "",
-        })  # fmt: skip
-    return rows
+        }
+        for index, (arm, _) in enumerate(pairs)
+    ]  # fmt: skip
 
 
 def rank_sentences(tests: Sequence[Mapping[str, Any]], factors: Sequence[str]) -> list[str]:
@@ -156,11 +152,16 @@ def rank_sentences(tests: Sequence[Mapping[str, Any]], factors: Sequence[str]) -
                 f"Friedman test: chi-squared {row['statistic']:.2f}, {row['degrees_of_freedom']} degrees of freedom, "
                 f"p {_p_text(row['p'])}."
             )
-    for test, text in ((NEMENYI, "Nemenyi"), (WILCOXON, "Wilcoxon over data sets, adjusted by Holm")):
-        rows = [row for row in tests if row["test"] == test and row["p_adjusted"] is not None]
-        pairs = [f"{' / '.join(str(row[name]) for name in factors)} {_p_text(row['p_adjusted'])}" for row in rows]
-        if pairs:
-            sentences.append(f"p against {rows[0]['baseline']}, {text}: {', '.join(pairs)}.")
+    for baseline in dict.fromkeys(row["baseline"] for row in tests if row["baseline"]):
+        for test, text in ((NEMENYI, "Nemenyi"), (WILCOXON, "Wilcoxon over data sets, adjusted by Holm")):
+            rows = [row for row in tests if (row["baseline"], row["test"]) == (baseline, test)]
+            pairs = [
+                f"{' / '.join(str(row[name]) for name in factors)} {_p_text(row['p_adjusted'])}"
+                for row in rows
+                if row["p_adjusted"] is not None
+            ]
+            if pairs:
+                sentences.append(f"p against {baseline}, {text}: {', '.join(pairs)}.")
     return sentences
 
 

@@ -65,7 +65,7 @@ def read_conditions(store: Store, name: str) -> EvaluationConditions:
 
     if is_imported(store.study(name)):
         images = dict(test_images(read_stored_values(store.study(name))))
-        return EvaluationConditions(name=name, images=images, keys=dict.fromkeys(images, name))
+        return EvaluationConditions(name=name, images=images, keys=dict.fromkeys(images, "imported"))
     columns = ["fold", "seed", "digest", "scoring"]
     file = study_table(store.study(name), RESULTS, columns)
     replicates = pq.read_table(file, columns=columns).group_by(["fold", "seed"], use_threads=False)

@@ -34,7 +34,7 @@ def stage_fingerprints(
     """Return for each target stage a fingerprint of the inputs of its metrics: score files, settings, code."""
     shared = combined(_code_hash(), repr(settings))
     stages = dict.fromkeys((replicate.digest, replicate.scoring) for replicate in replicates)
-    return {stage: combined(shared, *stage, *store.score_times(*stage)) for stage in stages}
+    return {stage: combined(shared, *stage, *store.score_fingerprints(*stage)) for stage in stages}
 
 
 @cache

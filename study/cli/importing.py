@@ -1,5 +1,6 @@
 """`study import`: results from outside of the platform as a study of a storage."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -47,8 +48,9 @@ def import_results(  # noqa: PLR0917 - options are given by name
     """
     from study.analysis.imported.checks import ImportSettings
     from study.analysis.imported.nnunet import read_nnunet
-    from study.analysis.imported.study import import_study, is_imported
-    from study.analysis.imported.values import complete, read_values
+    from study.analysis.imported.study import import_study
+    from study.analysis.imported.values import read_values
+    from study.store.paths import PLAN, SPEC
     from study.store.store import Store
 
     problems = list(_option_problems(file, name, nnunet, design, baseline or [], scale))
@@ -57,19 +59,20 @@ def import_results(  # noqa: PLR0917 - options are given by name
     store = Store(storage)
     store.pull(name)
     folder = store.study(name)
-    if folder.exists() and any(folder.iterdir()) and not is_imported(folder):
+    if any(os.path.lexists(folder / file_name) for file_name in (SPEC, PLAN)):
         message = f"{store.place} has a study {name} that was run; allowed: a new name; choose another with --name"
         raise ConfigError([Problem(path="", message=message)], "study import")
     source = file or nnunet or Path()
-    values = complete(read_nnunet(source)) if file is None else read_values(source, scale=scale)
-    chosen = design or ("cv" if values["fold"].nunique() > 1 else "fixed")
+    values = read_nnunet(source) if file is None else read_values(source, scale=scale)
+    chosen = design or ("cv" if values.frame["fold"].nunique() > 1 else "fixed")
     rules = tuple((factor, value) for factor, _, value in (rule.partition("=") for rule in baseline or []))
     settings = ImportSettings(
-        design="fixed" if chosen == "fixed" else "cv", baselines=rules, lower_is_better=tuple(lower_is_better or ())
-    )
+        design="fixed" if chosen == "fixed" else "cv", level=values.level, baselines=rules,
+        lower_is_better=tuple(lower_is_better or ()), design_is_given=design is not None,
+    )  # fmt: skip
     with store.uploading(name):
-        import_study(store, name, values, settings, source.absolute())
-    say(f"imported {len(values):,} values as {name}; next: study table {name}; study report {name}")
+        import_study(store, name, values.frame, settings, source.absolute())
+    say(f"imported {len(values.frame):,} values as {name}; next: study table {name}; study report {name}")
 
 
 def _option_problems(

@@ -57,7 +57,7 @@ def table(  # noqa: PLR0917 - options are given by name
     from results.tables.layout import default_table
     from results.tables.layout import table as lay_out
     from results.tables.render import render
-    from study.analysis.imported.study import data_set_notes, first_series
+    from study.analysis.imported.study import data_set_notes, series_without_headline
     from study.analysis.tables import read_comparisons
 
     folder = study_folder(storage, name)
@@ -72,7 +72,7 @@ def table(  # noqa: PLR0917 - options are given by name
         return
     factors = rows.split(",") if rows else None
     try:
-        if metric is None and aggregation is None and (first := first_series(folder)) is not None:
+        if metric is None and aggregation is None and (first := series_without_headline(folder)) is not None:
             metric, class_, aggregation = first["metric"], first["class"], first["aggregation"]
         if metric is None and aggregation is None:
             comparisons = read_comparisons(folder, {"split": split, "class": class_})

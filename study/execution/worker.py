@@ -55,8 +55,7 @@ class Worker:
         except LeaseHeld:
             return StageOutcome(status="busy")
         except DamagedStageError as error:
-            store.set_aside(error)
-            return StageOutcome(status="redo", detail=error.short, redo=error.digest)
+            return StageOutcome(status="redo", detail=f"{error.short}; {store.set_aside(error)}", redo=error.digest)
         return StageOutcome(status="done")
 
     def _distribute_function(self, job: StageJob, report: ReportFunction) -> "DistributeFunction":

@@ -76,6 +76,8 @@ class Display(Listener):
 
     def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
         """Remove the bar of a stage, and print how it ended."""
+        if name not in self._started:  # skipped
+            return
         seconds = time.monotonic() - self._started.pop(name)
         if self._live:
             self._view.remove_task(self._bars.pop(name))
@@ -85,7 +87,7 @@ class Display(Listener):
                 progress = self.progress
                 self.line(f"[{progress.done}/{progress.total}] {self._label(name)} ({seconds:.1f} s)")
             case "redo" if again:
-                self.line(f"{outcome.detail}; it was set aside and is trained again")
+                self.line(outcome.detail)
             case "lost":
                 self.lost(name)
             case "rejected":

@@ -1,6 +1,7 @@
 """Progress of a running study: the state of its stages, which the heartbeat writes and the display draws."""
 
 import math
+import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,53 +19,66 @@ class StudyProgress(Listener):
 
     def __init__(self, plan: Plan, pending: PendingStages) -> None:
         self.plan = plan
-        self.total, self.done, self.failed = len(pending.stages), 0, 0
-        """Numbers of stages of this run."""
-        self._expected, self._added_later = set(pending.stages), set[str]()
+        self._lock = threading.Lock()
+        self._all = set(plan.nodes)
+        """Compared stages, and candidates of this run."""
+        self._of_run, self._done, self._failed = set(pending.stages), set[str](), set[str]()
         self._eta = EtaEstimator(self._costs(name for name in pending.stages if name not in pending.scored))
         self._running: dict[str, Mapping[str, float]] = {}
         """The last scores of each running stage."""
 
+    @property
+    def total(self) -> int:
+        """Return the number of stages of this run."""
+        return len(self._of_run)
+
+    @property
+    def done(self) -> int:
+        """Return how many stages of this run are done."""
+        return len(self._done)
+
     def started(self, name: str) -> None:
         """Add a running stage."""
-        self._running[name] = {}
-        self._eta.started(name)
+        with self._lock:
+            self._running[name] = {}
+            self._eta.started(name)
 
     def progressed(self, name: str, scores: Mapping[str, float]) -> None:
         """Update the scores of a stage."""
-        self._running[name] = scores
-        self._eta.progressed(name, epoch=scores["epoch"], epochs=scores["epochs"])
+        with self._lock:
+            self._running[name] = scores
+            self._eta.progressed(name, epoch=scores["epoch"], epochs=scores["epochs"])
 
     def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
-        """Remove a running stage, and count it by its outcome."""
-        self._running.pop(name, None)
-        self._eta.ended(name, again=again, finished=outcome.status == "done")
-        if not again:
-            self._expected.discard(name)
-        if outcome.status == "failed" and not again:
-            self._eta.drop(other for other in self._eta.stages if self._is_descendant(other, name))
-        match outcome.status:
-            case "done":
-                self.done += 1
-            case "redo" if again:
-                self.total += outcome.redo != name
-                self._eta.expect(self._costs([outcome.redo]))
-            case "redo" | "failed" if not again and self.is_compared(name):
-                self.failed += 1
-            case "failed" if not again:  # a candidate
-                self.total -= 1
-            case "stopped":
-                self.total -= 1
-            case _:
+        """Remove a running stage, and count it by its outcome; a skipped stage still waits for a later run."""
+        with self._lock:
+            self._running.pop(name, None)
+            self._eta.ended(name, again=again, finished=outcome.status == "done")
+            if outcome.status == "done":
+                self._done.add(name)
+            elif outcome.status == "redo" and again:
+                self._expect([outcome.redo])
+            elif again:
                 pass
+            elif not self.is_compared(name):  # a candidate that its search has given up
+                self._of_run.discard(name)
+            elif outcome.status in ("failed", "redo"):
+                self._failed.add(name)
+                self._eta.drop(other for other in self._eta.stages if self._is_descendant(other, name))
 
     def expect(self, names: Iterable[str]) -> None:
-        """Add stages that were planned after the start; a stage that is already counted is ignored."""
-        new = set(names) - self._expected
-        self._expected |= new
-        self._added_later |= {name for name in new if not self.is_compared(name)}
-        self.total += len(new)
-        self._eta.expect(self._costs(new))
+        """Add stages that were planned after the start, and those that are trained once more."""
+        with self._lock:
+            self._expect(names)
+
+    def _expect(self, names: Iterable[str]) -> None:
+        names = set(names)
+        again = names & (self._done | self._failed)
+        self._done -= again
+        self._failed -= again
+        self._eta.expect(self._costs(again | (names - self._of_run)))
+        self._of_run |= names
+        self._all |= names | self.plan.nodes.keys()
 
     def is_compared(self, name: str) -> bool:
         """Return whether a stage is compared; if not, it is a candidate of a search."""
@@ -81,17 +95,18 @@ class StudyProgress(Listener):
 
     def status(self) -> dict[str, Any]:
         """Return the progress that the heartbeat writes, called from its thread."""
-        return {
-            "stages": self.counts(),
-            "running": [self._running_stage(name, scores) for name, scores in tuple(self._running.items())],
-            "seconds_left": self.seconds_left(),
-            "searching": self.is_searching,
-        }
+        with self._lock:
+            return {
+                "stages": self.counts(),
+                "running": [self._running_stage(name, scores) for name, scores in self._running.items()],
+                "seconds_left": self.seconds_left(),
+                "searching": self.is_searching,
+            }
 
     def counts(self) -> dict[str, int]:
         """Return the number of stages in each state, search candidates included."""
-        total, running, failed = self.plan.graph.count(tuple(self._added_later)), len(self._running), self.failed
-        finished = total - self.total + self.done
+        total, running, failed = len(self._all), len(self._running), len(self._failed)
+        finished = total - len(self._of_run) + len(self._done)
         waiting = total - finished - running - failed
         return {"total": total, "finished": finished, "running": running, "waiting": waiting, "failed": failed}
 

@@ -76,8 +76,8 @@ class Replicate:
 class StageGraph:
     """The stages, replicates and scorings of a study, parents first.
 
-    A search appends to it while the study runs; nothing is removed, so that a digest stays valid. Additions take a
-    lock. Properties are read-only views for the thread that adds; other threads call `is_compared` and `count`.
+    A search appends to it while the study runs; nothing is removed, so that a digest stays valid. Properties are
+    read-only views for the thread that adds. Other threads may look up digests and read `is_searching`.
 
     Args:
         arms: The arms with the settings of the study file.
@@ -196,17 +196,12 @@ class StageGraph:
     @property
     def is_searching(self) -> bool:
         """Return whether an arm waits for its search."""
-        return self._deferred.keys() > self._concluded
+        with self._lock:
+            return bool(self._deferred.keys() - self._concluded)
 
     def is_compared(self, digest: str) -> bool:
-        """Return whether a stage belongs to a compared replicate; thread-safe."""
-        with self._lock:
-            return digest in self._nodes
-
-    def count(self, digests: Iterable[str] = ()) -> int:
-        """Return the number of compared stages, plus those of `digests` that are not compared; thread-safe."""
-        with self._lock:
-            return len(self._nodes) + sum(digest not in self._nodes for digest in digests)
+        """Return whether a stage belongs to a compared replicate."""
+        return digest in self._nodes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

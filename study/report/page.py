@@ -13,7 +13,7 @@ from results.report import grids as report_grids
 from results.report.page import Block, Collapsible, FigureBlock, Items, ReportPage, Section, Text, data_uri, render
 from results.tables.layout import is_older
 from study.analysis.derived_cache import study_table
-from study.analysis.imported.study import derive_tables, is_imported
+from study.analysis.imported.study import is_imported, refresh_tables
 from study.analysis.tables import write_outcome
 from study.config.document import read_document
 from study.config.schema import StudySpec
@@ -62,8 +62,7 @@ def write_report(storage: Path, name: str, *, cache: Path, output: Path, options
     store = Store(storage)
     folder = store.study(name)
     if is_imported(folder):
-        if not _is_current(folder):
-            derive_tables(folder)
+        refresh_tables(folder)
         write_atomic(output, render(imported_page(folder)))
         return output
     document = read_document(folder / SPEC)

@@ -88,9 +88,13 @@ class Store:
         """Return the file of image-wise calibration, verified. Raises `DamagedStageError`."""
         return self.file(digest, score_files(key)[0])
 
-    def score_times(self, digest: str, key: str) -> list[str]:
-        """Return size and modification time of both score files, to detect changes."""
-        statuses = [self.backend.fetch(digest, name).stat() for name in score_files(key)]
+    def score_fingerprints(self, digest: str, key: str) -> list[str]:
+        """Return size and modification time of both score files, to detect changes. Raises `DamagedStageError`."""
+        try:
+            statuses = [self.backend.fetch(digest, name).stat() for name in score_files(key)]
+        except FileNotFoundError as error:  # another driver set the scores aside
+            name = Path(str(error.filename)).name
+            raise DamagedStageError(digest, f"{name} is missing", name) from error
         return [f"{status.st_size} {status.st_mtime_ns}" for status in statuses]
 
     def scorings(self, digest: str) -> list[str]:
@@ -194,21 +198,22 @@ class Store:
                 manifest = read_signed(self.backend.fetch(digest, MANIFEST), MANIFEST_FORM) or {}
         return manifest if manifest.get("digest", digest) == digest else {}
 
-    def set_aside(self, damaged: DamagedStageError) -> None:
-        """Move a damaged stage, or only its damaged scores, aside, so that it is recreated.
+    def set_aside(self, damaged: DamagedStageError) -> str:
+        """Move a damaged stage, or only its damaged scores, aside; return what follows, for messages.
 
         A stage with damaged scores stays finished and is evaluated again. A stage whose weights another driver dropped
         stays finished as well, and is trained and published again.
         """
         if damaged.problem == NOT_KEPT:
-            return
+            return "it is trained again"
         target = f"damaged/{damaged.digest}-{uuid.uuid4().hex[:8]}"
         if damaged.scoring is not None:
             names = score_files(damaged.scoring)
             self.backend.set_files_aside(damaged.digest, target, names)
             self._remove_from_manifest(damaged.digest, names)
-        else:
-            self.backend.set_aside(damaged.digest, target)
+            return "it was set aside, and the stage is evaluated again"
+        self.backend.set_aside(damaged.digest, target)
+        return "it was set aside and is trained again"
 
     def _remove_from_manifest(self, digest: str, names: Iterable[str]) -> None:
         """Remove files from the manifest of a stage."""

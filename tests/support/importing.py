@@ -57,24 +57,34 @@ def null_sheet(path: Path, seed: int, folds: int = 9, images: int = 10) -> Path:
     return write_sheet(path, ["pathway", "fold", "image", "metric", "value"], rows)
 
 
-def write_nnunet(folder: Path, configurations: Sequence[str] = ("2d", "3d_fullres"), folds: int = 5) -> Path:
-    """A results folder of nnU-Net version 2: two labels, four cases a fold."""
-    random = np.random.default_rng(0)
+def write_nnunet(
+    folder: Path,
+    configurations: Sequence[str] = ("2d", "3d_fullres"),
+    *,
+    sizes: Sequence[int] = (4, 4, 4, 4, 4),
+    data_set: str = "Dataset001_Lungs",
+    labels: Mapping[str, object] | None = None,
+    seed: int = 0,
+) -> Path:
+    """A results folder of nnU-Net version 2: folds with these numbers of cases and two labels."""
+    random = np.random.default_rng(seed)
+    labels = labels or {"background": 0, "lung": 1, "heart": 2}
+    keys = [str(tuple(value)) if isinstance(value, list) else str(value) for value in labels.values() if value != 0]
     for configuration in configurations:
-        arm = folder / "Dataset001_Lungs" / f"nnUNetTrainer__nnUNetPlans__{configuration}"
-        for fold in range(folds):
-            cases = [_case(f"case_{4 * fold + place:03d}", random) for place in range(4)]
+        arm = folder / data_set / f"nnUNetTrainer__nnUNetPlans__{configuration}"
+        for fold, size in enumerate(sizes):
+            cases = [_case(f"case_{100 * fold + place:03d}", random, keys) for place in range(size)]
             place = arm / f"fold_{fold}" / "validation"
             place.mkdir(parents=True)
             summary = {"foreground_mean": {}, "mean": {}, "metric_per_case": cases}
             (place / "summary.json").write_text(json.dumps(summary))
-        (arm / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "lung": 1, "heart": 2}}))
+        (arm / "dataset.json").write_text(json.dumps({"labels": labels}))
     return folder
 
 
-def _case(name: str, random: np.random.Generator) -> dict[str, object]:
+def _case(name: str, random: np.random.Generator, labels: Sequence[str]) -> dict[str, object]:
     metrics = {}
-    for label in ("1", "2"):
+    for label in labels:
         tp, fp, fn = (int(number) for number in random.integers(50, 900, 3))
         counts = {"TP": tp, "FP": fp, "FN": fn, "TN": 10000 - tp - fp - fn}
         metrics[label] = counts | {"Dice": 2 * tp / (2 * tp + fp + fn), "IoU": tp / (tp + fp + fn)}

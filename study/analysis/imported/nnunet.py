@@ -8,27 +8,30 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from results import schema
 from results.metrics.compute import MetricSettings, measure
+from study.analysis.imported.values import ImportedValues, complete
 from study.errors import ConfigError, Problem
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 SUMMARY = "summary.json"
-FOLD = re.compile(r"fold_(\d+)")
+FOLD = re.compile(r"fold_\d+")
+FOLDS = 5
+"""Number of folds in nnU-Net."""
+DATA_SET = re.compile(r"(Dataset|Task)\d+_")
+VALIDATIONS = ("validation", "validation_raw_postprocessed", "validation_raw")
+"""Folders with a summary, the preferred one first."""
 COUNTS = {"tp": "TP", "fp": "FP", "fn": "FN", "tn": "TN"}
-SPECIES = ("trainer", "plans", "configuration")
+NAME_PARTS = ("trainer", "plans", "configuration")
 """Factors in the name of a folder, such as nnUNetTrainer__nnUNetPlans__2d."""
 LAYOUT = "allowed: a results folder of nnU-Net, with TRAINER__PLANS__CONFIGURATION/fold_K/validation/summary.json"
 
 
-def read_nnunet(folder: Path) -> "pd.DataFrame":
-    """Return the metrics of all configurations in a results folder, in the columns of `values.read_values`.
+def read_nnunet(folder: Path) -> ImportedValues:
+    """Return the metrics of all configurations in a results folder, one data set or several.
 
     The metrics are computed from the counts of each case by the formulas of this platform: per case (aggregation
     case) and pooled over the cases of a fold (aggregation dataset).
@@ -38,47 +41,76 @@ def read_nnunet(folder: Path) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    summaries = sorted(path for path in folder.rglob(SUMMARY) if FOLD.fullmatch(path.parent.parent.name))
+    summaries = _summaries(folder)
     if not summaries:
         raise ConfigError([Problem(path="", message=f"has no fold_K/validation/{SUMMARY}; {LAYOUT}")], str(folder))
     cases = {path: _cases(path) for path in summaries}
-    total: dict[Path, int] = {}
+    folds: dict[Path, dict[int, int]] = {}
     for path, by_case in cases.items():
-        arm = path.parents[2]
-        total[arm] = total.get(arm, 0) + len(by_case)
+        folds.setdefault(path.parents[2], {})[_fold(path)] = len(by_case)
+    data_sets = {arm: _data_set(arm, folder) for arm in folds}
+    several = len(set(data_sets.values())) > 1
     rows: list[dict[str, Any]] = []
     for path, by_case in cases.items():
         arm = path.parents[2]
-        factors = _factors(arm)
-        shared = factors | {
-            "fold": str(int(FOLD.fullmatch(path.parent.parent.name)[1])),  # type: ignore[index]
-            "labelled_images": str(max(total[arm] - len(by_case), 1)),
+        shared = _factors(arm) | {
+            "fold": str(_fold(path)),
+            "labelled_images": str(_training_cases(folds[arm])),
             "labelled_fraction": "1.0",
+            "dataset": data_sets[arm] if several else "",
             "line": str(path),
         }
         rows += [shared | row for row in _rows(by_case, _class_names(arm))]
-    return pd.DataFrame(rows).fillna("")
+    return complete(pd.DataFrame(rows).fillna(""), folder)
+
+
+def _summaries(folder: Path) -> list[Path]:
+    """Return one summary for each fold: the final one, where version 1 also wrote intermediate ones."""
+    chosen: dict[Path, Path] = {}
+    for name in reversed(VALIDATIONS):
+        for path in sorted(folder.rglob(f"{name}/{SUMMARY}")):
+            if FOLD.fullmatch(path.parent.parent.name):
+                chosen[path.parent.parent] = path
+    return sorted(chosen.values())
+
+
+def _fold(path: Path) -> int:
+    return int(path.parent.parent.name.removeprefix("fold_"))
+
+
+def _training_cases(folds: Mapping[int, int]) -> int:
+    """Return the mean number of training cases of a complete cross-validation; 0 (unknown) if folds are missing."""
+    if sorted(folds) != list(range(FOLDS)):
+        return 0
+    return round(sum(folds.values()) * (FOLDS - 1) / FOLDS)
+
+
+def _data_set(arm: Path, folder: Path) -> str:
+    """Return the name of the data set that contains the folder of a configuration."""
+    names = [part for part in arm.parts if DATA_SET.match(part)]
+    return names[-1] if names else arm.parent.name if arm != folder else ""
 
 
 def _factors(arm: Path) -> dict[str, str]:
     parts = arm.name.split("__")
-    named = dict(zip(SPECIES, parts, strict=True)) if len(parts) == len(SPECIES) else {"configuration": arm.name}
-    return {"architecture": "nnU-Net", **{name: named.get(name, "-") for name in SPECIES}}
+    named = dict(zip(NAME_PARTS, parts, strict=True)) if len(parts) == len(NAME_PARTS) else {"configuration": arm.name}
+    return {"architecture": "nnU-Net", **{name: named.get(name, "-") for name in NAME_PARTS}}
 
 
 def _class_names(arm: Path) -> Mapping[str, str]:
-    """Return the names of label values from `dataset.json` beside the folds; the values themselves without it."""
+    """Return the names of labels from `dataset.json` beside the folds; without it labels keep their values.
+
+    Version 2 maps names to values (a list for a region, which the summary writes as a tuple), version 1 the reverse.
+    """
     file = arm / "dataset.json"
-    if not file.is_file():
-        return {}
-    labels = _json(file).get("labels", {})
-    if not isinstance(labels, Mapping):
-        return {}
-    pairs = (
-        (str(value), str(name)) if not str(name).isdigit() else (str(name), str(value))
-        for name, value in labels.items()
-    )
-    return dict(pairs)
+    labels = _json(file).get("labels", {}) if file.is_file() else {}
+    names = {}
+    for name, value in labels.items() if isinstance(labels, Mapping) else ():
+        if str(name).isdigit():
+            names[str(name)] = str(value)
+        else:
+            names[str(tuple(value)) if isinstance(value, list) else str(value)] = str(name)
+    return names
 
 
 def _cases(path: Path) -> dict[str, dict[str, dict[str, int]]]:
@@ -88,22 +120,28 @@ def _cases(path: Path) -> dict[str, dict[str, dict[str, int]]]:
     if not isinstance(entries, list) or not entries:
         raise ConfigError([Problem(path="", message=f"has no metrics of cases; {LAYOUT}")], str(path))
     cases: dict[str, dict[str, dict[str, int]]] = {}
-    for entry in entries:
-        name = Path(str(entry.get("prediction_file") or entry.get("test") or "")).name
-        metrics = entry.get("metrics") or {key: value for key, value in entry.items() if isinstance(value, Mapping)}
+    for number, entry in enumerate(entries):
+        name = f"case {number}"
         try:
-            cases[name] = {
-                str(label): {count: int(values.get(key, values.get(LONG[key]))) for count, key in COUNTS.items()}
+            name = Path(str(entry.get("prediction_file") or entry.get("test") or name)).name
+            metrics = entry.get("metrics") or {key: value for key, value in entry.items() if isinstance(value, Mapping)}
+            by_label = {
+                str(label): {
+                    count: int(values.get(key, values.get(VERSION_1_COUNTS[key]))) for count, key in COUNTS.items()
+                }
                 for label, values in metrics.items()
                 if str(label) != "0"
             }
         except (AttributeError, TypeError, ValueError) as error:
-            message = f"case {name or 'without a name'} lacks counts (TP, FP, FN, TN); {LAYOUT}"
+            message = f"{name} lacks counts (TP, FP, FN, TN); {LAYOUT}"
             raise ConfigError([Problem(path="", message=message)], str(path)) from error
+        if name in cases:
+            raise ConfigError([Problem(path="", message=f"has {name} twice; {LAYOUT}")], str(path))
+        cases[name] = by_label
     return cases
 
 
-LONG = {"TP": "True Positives", "FP": "False Positives", "FN": "False Negatives", "TN": "True Negatives"}
+VERSION_1_COUNTS = {"TP": "True Positives", "FP": "False Positives", "FN": "False Negatives", "TN": "True Negatives"}
 """Names of counts in version 1, which only some of its releases write."""
 
 

@@ -9,17 +9,25 @@ import numpy as np
 
 from results import schema
 from results.metrics.compute import ImageValues
-from results.schema import FACTORS, SIZES, ReplicateRecord, factor_columns
+from results.schema import FACTORS, SERIES, SIZES, ReplicateRecord, factor_columns
 from results.statistics.across_datasets import ALL_ARMS, UNIT, rank_sentences, rows_over_data_sets
 from results.statistics.compare import as_table, compare
 from results.statistics.design import Design, Family
 from results.statistics.patient_level.sums import ScoredReplicate
-from study.analysis.derived_cache import study_table, write_derived
+from study.analysis.derived_cache import read_derived, study_table, write_derived
 from study.analysis.imported.checks import ImportSettings, import_problems
 from study.analysis.imported.values import factors_of, grouped
 from study.errors import ConfigError, Problem
 from study.planning.digest import combined
-from study.store.atomic import AlteredFileError, Form, intact_table, read_signed, write_signed, write_table
+from study.store.atomic import (
+    AlteredFileError,
+    Form,
+    hash_of,
+    intact_table,
+    read_signed,
+    write_signed,
+    write_table,
+)
 from study.store.paths import COMPARISONS, IMPORTED, RESULTS, TESTS, VALUES
 from study.store.store import Store
 
@@ -27,7 +35,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-_FORM = Form(frozenset(), lambda value: {"study", "source", "settings"} <= value.keys())
+_FORM = Form(frozenset(), lambda value: {"study", "source", "lines", "settings"} <= value.keys())
+REPLICATE = ("fold", "seed")
 
 
 def import_study(store: Store, name: str, values: "pd.DataFrame", settings: ImportSettings, source: Path) -> None:
@@ -36,7 +45,7 @@ def import_study(store: Store, name: str, values: "pd.DataFrame", settings: Impo
     Args:
         store: the storage.
         name: the name of the study.
-        values: see `study.analysis.imported.values.read_values`.
+        values: see `study.analysis.imported.values.ImportedValues`.
         settings: see `ImportSettings`.
         source: the file or folder of the values, for the record.
 
@@ -48,14 +57,29 @@ def import_study(store: Store, name: str, values: "pd.DataFrame", settings: Impo
     problems = list(import_problems(values, settings))
     if problems:
         raise ConfigError([Problem(path="", message=problem) for problem in problems], str(source))
+    tables = derive(values, settings, name)
     folder = store.study(name)
     folder.mkdir(parents=True, exist_ok=True)
+    for table in tables:  # an import that is interrupted leaves no tables of other values
+        (folder / table).unlink(missing_ok=True)
+    content = {"study": name, "source": str(source), "lines": len(values), "settings": asdict(settings)}
+    write_signed(folder / IMPORTED, content)
     write_table(folder / VALUES, pa.Table.from_pandas(values, preserve_index=False).replace_schema_metadata())
-    write_signed(
-        folder / IMPORTED,
-        {"study": name, "source": str(source), "lines": len(values), "settings": asdict(settings)},
-    )
-    derive_tables(folder)
+    write_derived(folder, tables, _fingerprint(folder))
+
+
+def refresh_tables(folder: Path) -> None:
+    """Derive the tables of an imported study again unless they are up to date. Raises `AlteredFileError`."""
+    if read_derived(folder, _fingerprint(folder)) is None:
+        settings = ImportSettings.from_json(read_imported(folder)["settings"])
+        write_derived(folder, derive(read_stored_values(folder), settings, folder.name), _fingerprint(folder))
+
+
+def _fingerprint(folder: Path) -> str:
+    try:
+        return combined("imported", folder.name, hash_of(folder / VALUES), hash_of(folder / IMPORTED))
+    except FileNotFoundError as error:
+        raise AlteredFileError(str(folder / VALUES), "is missing") from error
 
 
 def is_imported(folder: Path) -> bool:
@@ -82,26 +106,21 @@ def read_stored_values(folder: Path) -> "pd.DataFrame":
     return frame
 
 
-def derive_tables(folder: Path) -> None:
-    """Derive the tables of an imported study from its values."""
-    values, content = read_stored_values(folder), read_imported(folder)["settings"]
-    settings = ImportSettings(
-        design=content["design"],
-        baselines=tuple((factor, value) for factor, value in content["baselines"]),
-        lower_is_better=tuple(content["lower_is_better"]),
-    )
+def derive(values: "pd.DataFrame", settings: ImportSettings, study: str) -> "dict[str, pa.Table]":
+    """Return the results, comparisons and tests of imported values by file name."""
     factors = factors_of(values)
     further = factors[len(FACTORS) :]
-    values["digest"] = [
-        combined(*map(str, key))
-        for key in values[[*factors, *SIZES, "fold", "seed"]].itertuples(index=False, name=None)
-    ]
+    key = [*factors, settings.level, *REPLICATE]
+    values = values.assign(digest=[combined(*map(str, row)) for row in values[key].itertuples(index=False, name=None)])
+    by_data_set = _means(values, [*key, "digest", "dataset"])
+    results = _means(by_data_set, [*key, "digest"])
+    table = as_table(results.assign(study=study, updates=0, scoring=""), schema.results(further))
     design = _design(values, factors, settings)
-    results = _results(folder.name, values, factors)
-    derived = compare(as_table(results, schema.results(further)), design, _scored(values, factors))
-    tests = _with_data_sets(derived.tests, folder.name, values, factors, design)
-    tables = {RESULTS: as_table(results, schema.results(further)), COMPARISONS: derived.comparisons, TESTS: tests}
-    write_derived(folder, tables, combined("imported", folder.name))
+    derived = compare(table, design, _scored(values, factors, settings.level))
+    tests = derived.tests
+    if values["dataset"].nunique() > 1:
+        tests = _joined(tests, _tests_over_data_sets(by_data_set, study, factors, design), further)
+    return {RESULTS: table, COMPARISONS: derived.comparisons, TESTS: tests}
 
 
 def _design(values: "pd.DataFrame", factors: Sequence[str], settings: ImportSettings) -> Design:
@@ -117,15 +136,9 @@ def _design(values: "pd.DataFrame", factors: Sequence[str], settings: ImportSett
         families=families,
         fixed_test=settings.design == "fixed",
         fixed_split=not _folds_differ_by_seed(values),
-        level=level_of(values),
+        level=settings.level,
         lower_is_better=frozenset(settings.lower_is_better),
     )
-
-
-def level_of(values: "pd.DataFrame") -> schema.Level:
-    """Return the column of labelled data that identifies cells: the fraction, unless only numbers of images vary."""
-    by_fraction = values["labelled_fraction"].nunique() > 1 or values["labelled_images"].nunique() < 2
-    return "labelled_fraction" if by_fraction else "labelled_images"
 
 
 def _folds_differ_by_seed(values: "pd.DataFrame") -> bool:
@@ -136,28 +149,31 @@ def _folds_differ_by_seed(values: "pd.DataFrame") -> bool:
     return any(len(sets) > 1 for sets in by_fold.values())
 
 
-def _results(study: str, values: "pd.DataFrame", factors: Sequence[str]) -> "pd.DataFrame":
-    """Return the results table: means over images, then over data sets."""
-    key = [*factors, *SIZES, "fold", "seed", *schema.SERIES]
-    by_data_set = values.groupby([*key, "dataset", "digest"], sort=False, as_index=False).agg(
-        value=("value", "mean"), images=("value", "count")
-    )
-    means = by_data_set.groupby([*key, "digest"], sort=False, as_index=False).agg(
-        value=("value", lambda column: column.mean(skipna=False)), images=("images", "sum")
-    )
-    return means.assign(study=study, updates=0, scoring="")
+def _means(values: "pd.DataFrame", key: Sequence[str]) -> "pd.DataFrame":
+    """Return the mean of the values of each series in each group; undefined images are left out, data sets are not."""
+    counted = values if "images" in values else values.assign(images=values["value"].notna().astype("int64"))
+    of_images = "images" not in values
+    groups = counted.groupby([*key, *SERIES], sort=False, as_index=False)
+    other_size = next(name for name in SIZES if name not in key)
+    means = groups.agg(
+        value=("value", lambda column: column.mean(skipna=of_images)),
+        images=("images", "sum"),
+        size=(other_size, "mean"),
+    ).rename(columns={"size": other_size})
+    means["labelled_images"] = means["labelled_images"].round().astype("int64")
+    return means
 
 
-def _scored(values: "pd.DataFrame", factors: Sequence[str]) -> list[ScoredReplicate]:
+def _scored(values: "pd.DataFrame", factors: Sequence[str], level: str) -> list[ScoredReplicate]:
     """Return the per-case values of each replicate; none where the file has no images."""
     per_case = values[(values["image"] != "") & values["split"].str.startswith("test")]
     scored = []
-    for key, lines in grouped(per_case, [*factors, *SIZES, "fold", "seed", "digest"]):
-        *texts, fraction, images, fold, seed, digest = key
+    for key, lines in grouped(per_case, [*factors, level, *REPLICATE, "digest"]):
+        *texts, _, fold, seed, digest = key
+        sizes = {name: lines[name].iloc[0] for name in SIZES}
         record = ReplicateRecord(
-            factors=dict(zip(factors, texts, strict=True)), labelled_fraction=fraction, labelled_images=images,
-            updates=0, fold=fold, seed=seed, digest=digest,
-        )  # fmt: skip
+            factors=dict(zip(factors, texts, strict=True)), updates=0, fold=fold, seed=seed, digest=digest, **sizes
+        )
         scored.append(
             ScoredReplicate(record, [_image_values(str(name[0]), part) for name, part in grouped(lines, ["split"])])
         )
@@ -165,7 +181,6 @@ def _scored(values: "pd.DataFrame", factors: Sequence[str]) -> list[ScoredReplic
 
 
 def _image_values(split: str, lines: "pd.DataFrame") -> ImageValues:
-    lines = lines.assign(image=lines["dataset"].where(lines["dataset"] == "", lines["dataset"] + "/") + lines["image"])
     grid = lines.pivot(index="image", columns=["class", "metric"], values="value").sort_index()
     patients = lines.drop_duplicates("image").set_index("image")["patient"].reindex(grid.index)
     return ImageValues(
@@ -180,49 +195,59 @@ def _image_values(split: str, lines: "pd.DataFrame") -> ImageValues:
     )
 
 
-def _with_data_sets(
-    tests: "pa.Table", study: str, values: "pd.DataFrame", factors: Sequence[str], design: Design
-) -> "pa.Table":
-    """Add the comparison over data sets."""
-    import pandas as pd
-
-    if values["dataset"].nunique() < 2:
-        return tests
-    names = dict.fromkeys(values[list(factors)].itertuples(index=False, name=None))
-    text_of = {arm: " / ".join(arm) for arm in names}
-    arm_of = {text: arm for arm, text in text_of.items()}
+def _tests_over_data_sets(
+    by_data_set: "pd.DataFrame", study: str, factors: Sequence[str], design: Design
+) -> list[dict[str, object]]:
+    """Return rows of the tests table: folds and seeds are averaged first, and arms are compared over data sets."""
+    arms = list(dict.fromkeys(by_data_set[list(factors)].itertuples(index=False, name=None)))
+    number = {arm: index for index, arm in enumerate(arms)}
     families = {
-        family.name: {text_of[arm]: " / ".join(baseline) for arm, baseline in family.pairs.items()}
+        family.name: [
+            (number[arm], number[base]) for arm, base in family.pairs.items() if arm != base and base in number
+        ]
         for family in design.families
     }
-    lines = values.assign(arm=[text_of[key] for key in values[list(factors)].itertuples(index=False, name=None)])
+    lines = by_data_set.assign(
+        arm=[number[key] for key in by_data_set[list(factors)].itertuples(index=False, name=None)]
+    )
     rows: list[dict[str, object]] = []
-    for key, part in grouped(lines, [*SIZES, *schema.SERIES]):
-        shared = dict(zip([*SIZES, *schema.SERIES], key, strict=True))
-        grid = part.pivot_table(index="dataset", columns="arm", values="value", sort=False)
-        arms = [str(arm) for arm in grid.columns]
-        direction = design.direction(str(shared["metric"]))
-        for row in rows_over_data_sets(grid.to_numpy(np.float64), arms, families, direction):
-            arm = arm_of.get(str(row.pop("arm")), (ALL_ARMS,) * len(factors))
-            rows.append({"study": study, **dict(zip(factors, arm, strict=True)), **shared, **row})
-    columns = schema.paired_tests(factors[len(FACTORS) :])
-    added = pd.DataFrame(rows).reindex(columns=columns.names)
-    added["tests"] = added["tests"].fillna(0)
-    added["degrees_of_freedom"] = added["degrees_of_freedom"].astype("Int64")
-    frame = pd.concat([tests.to_pandas(types_mapper=pd.ArrowDtype).astype(object), added.astype(object)])
-    return as_table(frame.where(frame.notna(), None), columns)
+    for key, part in grouped(lines, [design.level, *SERIES]):
+        shared: dict[str, object] = {"study": study, **dict(zip([design.level, *SERIES], key, strict=True))}
+        other_size = next(name for name in SIZES if name != design.level)
+        shared[other_size] = part[other_size].mean()
+        shared["labelled_images"] = round(float(part["labelled_images"].mean()))
+        direction = design.direction(str(key[-1]))
+        means = part.groupby(["dataset", "arm"], sort=False)["value"].agg(lambda column: column.mean(skipna=False))
+        grid = means.unstack("arm").reindex(columns=range(len(arms)))
+        for row in rows_over_data_sets(grid.to_numpy(np.float64), families, direction) if direction else ():
+            arm = row.pop("arm")
+            names = (ALL_ARMS,) * len(factors) if arm is None else arms[int(str(arm))]
+            rows.append({**shared, **dict(zip(factors, names, strict=True)), **row})
+    return rows
+
+
+def _joined(tests: "pa.Table", rows: Sequence[Mapping[str, object]], further: Sequence[str]) -> "pa.Table":
+    import pyarrow as pa
+
+    columns = schema.paired_tests(further)
+    defaults = {"tests": 0, "note": ""}
+    added = [{name: _plain(row.get(name, defaults.get(name))) for name in columns.names} for row in rows]
+    return pa.concat_tables([tests, pa.Table.from_pylist(added, schema=columns)])
+
+
+def _plain(value: object) -> object:
+    """Return None for NaN."""
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def test_images(values: "pd.DataFrame") -> Mapping[tuple[int, int], frozenset[str]]:
     """Return the test images by fold and seed; empty where they are unknown."""
     images = values[(values["image"] != "") & (values["split"] == "test")]
-    return {
-        (int(fold), int(seed)): frozenset(part["image"]) for (fold, seed), part in grouped(images, ["fold", "seed"])
-    }
+    return {(int(fold), int(seed)): frozenset(part["image"]) for (fold, seed), part in grouped(images, list(REPLICATE))}
 
 
-def first_series(folder: Path) -> dict[str, str] | None:
-    """Return the first metric, class and aggregation of an imported study without the headline metric; else None."""
+def series_without_headline(folder: Path) -> dict[str, str] | None:
+    """Return the first metric, class and aggregation of an imported study that lacks the headline metric; else None."""
     import pyarrow.parquet as pq
 
     if not is_imported(folder):
@@ -249,9 +274,15 @@ def data_set_notes(folder: Path, series: Mapping[str, str | None]) -> list[str]:
     chosen = {name: value or schema.HEADLINE[name] for name, value in series.items()}
     filters = [("unit", "=", UNIT), *((name, "=", value) for name, value in chosen.items())]
     rows = pq.read_table(study_table(folder, TESTS), filters=filters).to_pylist()
-    factors = [name for name in rows[0] if name in factor_columns(list(rows[0]))] if rows else []
+    if not rows:
+        return []
+    level = ImportSettings.from_json(read_imported(folder)["settings"]).level
+    factors = factor_columns(list(rows[0]))
     varying = [name for name in factors if len({row[name] for row in rows} - {ALL_ARMS}) > 1]
+    levels = list(dict.fromkeys(row[level] for row in rows))
     notes = []
-    for key in dict.fromkeys(tuple(row[name] for name in SIZES) for row in rows):
-        notes += rank_sentences([row for row in rows if tuple(row[name] for name in SIZES) == key], varying)
+    for value in levels:
+        prefix = f"{level} {value:g}: " if len(levels) > 1 else ""
+        sentences = rank_sentences([row for row in rows if row[level] == value], varying)
+        notes += [prefix + sentence for sentence in sentences]
     return notes

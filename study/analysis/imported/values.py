@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets.errors import DataError
 from datasets.sources.common.tables import read_table
+from results import schema
 from results.schema import FACTORS, SIZES, UNIT_INTERVAL
 from study.errors import ConfigError, Problem
 
@@ -15,8 +17,12 @@ if TYPE_CHECKING:
 
 REQUIRED = ("metric", "value")
 OPTIONAL = ("fold", "seed", *SIZES, "class", "aggregation", "split", "image", "patient", "dataset")
-RESERVED = ("study", "baseline", "digest", "scoring", "updates", "images", "mean", "p", "n", "note", "test", "unit")
-"""Names of other columns of results tables, which a factor must not have."""
+RESERVED = frozenset({
+    *schema.results().names, *schema.comparisons().names, *schema.paired_tests().names, "line", "arm", "level", "cell",
+    "series", "replicate", "row", "side", "kind", "cell_claim", "cell_unit", "cell_pending", "cell_note",
+    "replicate_note", "interval_note", "answer_note", "baseline_cell",
+}) - {*REQUIRED, *OPTIONAL, *FACTORS}  # fmt: skip
+"""Names of columns of results tables and of their computation, which a factor must not have."""
 UNNAMED = frozenset({"", "nan", "<na>", "null"})
 """Texts of a missing value in a column of names; "none" is a common name of a factor's value."""
 ABSENT = "-"
@@ -27,17 +33,28 @@ SHOWN = 3
 """Maximum number of names that a message lists."""
 
 
-def read_values(file: Path, *, scale: float = 1.0) -> "pd.DataFrame":
-    """Return the lines of a CSV or Parquet file in long format.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImportedValues:
+    """Values in long format.
+
+    Attributes:
+        frame: One line per value with the columns of `OPTIONAL`, `metric`, `value` (NaN where undefined), the four
+            standard factors and any further ones as text, and `line`, the position in the file. Columns that the source
+            lacks have their default; `image`, `patient` and `dataset` are "". With data sets, images and patients have
+            the name of theirs as prefix.
+        level: The column of labelled data that identifies cells.
+    """
+
+    frame: "pd.DataFrame"
+    level: schema.Level
+
+
+def read_values(file: Path, *, scale: float = 1.0) -> ImportedValues:
+    """Return the lines of a CSV or Parquet file.
 
     Args:
         file: Has the columns `metric` and `value`, those of `OPTIONAL` that apply, and one column for each factor.
         scale: Number by which values are divided, for example 100 for percent.
-
-    Returns:
-        One line per value with the columns of `OPTIONAL`, `metric`, `value` (NaN where undefined), the four standard
-        factors and any further ones as text, and `line`, the position in the file. Columns that the file lacks have
-        their default; `image`, `patient` and `dataset` are "".
 
     Raises:
         ConfigError: With the first problem of each kind.
@@ -46,16 +63,25 @@ def read_values(file: Path, *, scale: float = 1.0) -> "pd.DataFrame":
     problems = [*_column_problems(frame), *_cell_problems(frame)]
     if problems:
         raise ConfigError([Problem(path="", message=problem) for problem in problems], str(file))
-    values = complete(frame)
+    return complete(frame, file, scale=scale)
+
+
+def complete(frame: "pd.DataFrame", source: Path, *, scale: float = 1.0) -> ImportedValues:
+    """Return lines of text with all columns, defaults filled in, and numbers as numbers.
+
+    Raises:
+        ConfigError: A value is outside of its range, or given twice.
+    """
+    values = _completed(frame)
     values["value"] /= scale
     problems = [*_value_problems(values), *_repeated(values)]
     if problems:
-        raise ConfigError([Problem(path="", message=problem) for problem in problems], str(file))
-    return values
+        raise ConfigError([Problem(path="", message=problem) for problem in problems], str(source))
+    by_number = "labelled_images" in frame and "labelled_fraction" not in frame
+    return ImportedValues(frame=values, level="labelled_images" if by_number else "labelled_fraction")
 
 
-def complete(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """Return checked lines with all columns, defaults filled in, and numbers as numbers."""
+def _completed(frame: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
     values = pd.DataFrame({"line": frame["line"]})
@@ -77,6 +103,9 @@ def complete(frame: "pd.DataFrame") -> "pd.DataFrame":
     values["labelled_fraction"] = fraction.astype("float64").round(6)
     values["labelled_images"] = images.astype("int64")
     values.loc[values["patient"] == "", "patient"] = values["image"]
+    of_data_set = (values["dataset"] != "") & (values["image"] != "")
+    for name in ("image", "patient"):
+        values.loc[of_data_set, name] = values["dataset"] + "/" + values[name]
     return values
 
 
@@ -107,6 +136,9 @@ def _read(file: Path) -> "pd.DataFrame":
         header, lines = read_table(file, REQUIRED, (*REQUIRED, *OPTIONAL, *FACTORS))
     except (DataError, OSError) as error:
         raise ConfigError([Problem(path="", message=_without_file(str(error), file))], str(file)) from error
+    if "line" in header:
+        message = "has the column line, a name that results tables use; allowed: other names; rename it"
+        raise ConfigError([Problem(path="", message=message)], str(file))
     columns = [name for name in header if name]
     if not lines:
         raise ConfigError([Problem(path="", message="has no lines; allowed: a line for each value")], str(file))
@@ -143,9 +175,12 @@ def _without_file(message: str, file: Path) -> str:
 
 
 def _column_problems(frame: "pd.DataFrame") -> Iterator[str]:
-    reserved = [name for name in further_factors(frame.columns) if name in RESERVED]
+    reserved = [name for name in frame.columns if name in RESERVED and name != "line"]
     if reserved:
-        yield f"has the column {reserved[0]}, which results tables use; allowed: other names of factors; rename it"
+        yield (
+            f"has the column {reserved[0]}, a name that results tables use; allowed: other names of factors, such as "
+            "method; rename it"
+        )
     if "patient" in frame and "image" not in frame:
         yield "has patients without images; allowed: patient beside image, for per-case values; add image or drop it"
 
@@ -163,7 +198,7 @@ def _cell_problems(frame: "pd.DataFrame") -> Iterator[str]:
     for name, (is_valid, allowed) in checks.items():
         if name in frame:
             yield from _first_invalid(frame, name, is_valid, allowed)
-    named = ["metric", "class", "split", "dataset", *FACTORS, *further_factors(frame.columns)]
+    named = ["metric", "class", "split", "dataset", "patient", *FACTORS, *further_factors(frame.columns)]
     for name in named:
         if name in frame:
             yield from _first_invalid(frame, name, _is_named, "a name in every line")
@@ -187,7 +222,7 @@ def _is_named(text: str) -> bool:
 
 def _is_number(text: str) -> bool:
     try:
-        return "_" not in text and math.isfinite(float(text))
+        return text.isascii() and "_" not in text and math.isfinite(float(text))
     except ValueError:
         return False
 

@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 
 from results.statistics.across_datasets import (
-    ALL_ARMS,
     FRIEDMAN,
     MEAN_RANK,
     NEMENYI,
@@ -14,12 +13,13 @@ from results.statistics.across_datasets import (
     rows_over_data_sets,
 )
 
-ARMS = ("a", "b", "c", "d")
+ARMS = 4
+AGAINST_FIRST = {"arm=a": [(1, 0), (2, 0), (3, 0)]}
 
 
 def values(sets: int = 14, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
-    return random.uniform(0.5, 0.9, (sets, 1)) + random.normal(0.01 * np.arange(len(ARMS)), 0.02, (sets, len(ARMS)))
+    return random.uniform(0.5, 0.9, (sets, 1)) + random.normal(0.01 * np.arange(ARMS), 0.02, (sets, ARMS))
 
 
 def test_mean_ranks_and_friedman_equal_scipy() -> None:
@@ -38,7 +38,7 @@ def test_ties_share_their_rank() -> None:
 def test_lower_is_better_reverses_the_ranks() -> None:
     table = values()
     higher, lower = rank_tests(table, 1).mean_ranks, rank_tests(table, -1).mean_ranks
-    assert higher + lower == pytest.approx(np.full(len(ARMS), len(ARMS) + 1.0))
+    assert higher + lower == pytest.approx(np.full(ARMS, ARMS + 1.0))
 
 
 def test_nemenyi_rejects_beyond_the_critical_difference() -> None:
@@ -63,10 +63,10 @@ def test_data_sets_that_an_arm_lacks_are_left_out_of_the_ranks() -> None:
 
 def test_wilcoxon_over_data_sets_is_adjusted_over_the_arms() -> None:
     table = values(30, seed=1)
-    rows = rows_over_data_sets(table, ARMS, {"arm=a": dict.fromkeys(ARMS, "a")}, 1)
+    rows = rows_over_data_sets(table, AGAINST_FIRST, 1)
     tested = [row for row in rows if row["test"] == WILCOXON]
     expected = [stats.wilcoxon(table[:, arm], table[:, 0], method="exact").pvalue for arm in (1, 2, 3)]
-    assert [row["arm"] for row in tested] == ["b", "c", "d"]
+    assert [row["arm"] for row in tested] == [1, 2, 3]
     assert [row["p"] for row in tested] == pytest.approx(expected, abs=1e-12)
     order = np.argsort(expected)
     holm = np.minimum(np.maximum.accumulate(np.sort(expected) * [3, 2, 1]), 1)
@@ -74,13 +74,20 @@ def test_wilcoxon_over_data_sets_is_adjusted_over_the_arms() -> None:
 
 
 def test_two_arms_have_ranks_and_wilcoxon_alone() -> None:
-    rows = rows_over_data_sets(values()[:, :2], ("a", "b"), {"arm=a": {"a": "a", "b": "a"}}, 1)
+    rows = rows_over_data_sets(values()[:, :2], {"arm=a": [(1, 0)]}, 1)
     assert {row["test"] for row in rows} == {MEAN_RANK, WILCOXON}
 
 
 def test_few_data_sets_have_no_rank_test_and_say_so() -> None:
-    rows = rows_over_data_sets(values(4), ARMS, {"arm=a": dict.fromkeys(ARMS, "a")}, 1)
+    rows = rows_over_data_sets(values(4), AGAINST_FIRST, 1)
     tested = [row for row in rows if row["test"] == WILCOXON]
     assert all(np.isnan(row["p"]) and "fewer than 6 data sets" in str(row["note"]) for row in tested)
-    assert {row["arm"] for row in rows if row["test"] == FRIEDMAN} == {ALL_ARMS}
+    assert {row["arm"] for row in rows if row["test"] == FRIEDMAN} == {None}
     assert len([row for row in rows if row["test"] == NEMENYI]) == 3
+
+
+def test_arm_without_values_is_left_out() -> None:
+    table = np.column_stack([values(), np.full(14, np.nan)])
+    rows = rows_over_data_sets(table, {"arm=a": [(1, 0), (4, 0)]}, 1)
+    assert {row["arm"] for row in rows if row["test"] == MEAN_RANK} == {0, 1, 2, 3}
+    assert [row["arm"] for row in rows if row["test"] == WILCOXON] == [1]

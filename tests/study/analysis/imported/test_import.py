@@ -273,3 +273,107 @@ def test_study_that_ran_is_not_replaced(capsys: Capture) -> None:
     code, _, err = study(capsys, "import", "good.csv", "--name", "demo")
     assert code == 2
     assert "has a study demo that was run; allowed: a new name" in err
+
+
+def test_nnunet_folds_of_unequal_size_and_regions(capsys: Capture) -> None:
+    folder = write_nnunet(
+        Path("results"), sizes=(11, 11, 10, 10, 10), labels={"background": 0, "lung": [1, 2], "heart": 2}
+    )
+    assert (
+        study(capsys, "import", "--from-nnunet", folder, "--name", "nnunet", "--baseline", "configuration=2d")[0] == 0
+    )
+    found = table("nnunet")
+    assert set(found["labelled_images"]) == {42}
+    assert {"lung", "heart"} <= set(found["class"])
+
+
+def test_several_nnunet_data_sets_are_compared_over_data_sets(capsys: Capture) -> None:
+    for number in range(7):
+        write_nnunet(Path("results"), data_set=f"Dataset{number:03}_Organ", seed=number)
+    code, _, err = study(
+        capsys, "import", "--from-nnunet", "results", "--name", "all", "--baseline", "configuration=2d"
+    )
+    assert code == 0, err
+    out = study(capsys, "table", "all")[1]
+    assert "Mean ranks over 7 data sets (1 is best)" in out
+
+
+def test_unknown_folds_leave_the_number_of_training_cases_open(capsys: Capture) -> None:
+    folder = write_nnunet(Path("results"), ["2d"], sizes=(4, 4))
+    assert study(capsys, "import", "--from-nnunet", folder, "--name", "nnunet")[0] == 0
+    assert set(table("nnunet")["labelled_images"]) == {0}
+    assert "labelled_images" not in study(capsys, "table", "nnunet")[1]
+
+
+def test_folds_are_averaged_before_data_sets_are_compared(capsys: Capture) -> None:
+    rows = []
+    for number in range(7):
+        for fold, (value, images) in enumerate([(0.9, 4), (0.5, 8)]):
+            for image in range(images):
+                rows += [(f"set {number}", "x", fold, f"{fold}-{image}", "dice", value),
+                         (f"set {number}", "y", fold, f"{fold}-{image}", "dice", 0.65)]  # fmt: skip
+    sheet = write_sheet(Path("folds.csv"), ["dataset", "backbone", "fold", "image", "metric", "value"], rows)
+    assert study(capsys, "import", sheet, "--name", "folds", "--design", "cv", "--baseline", "backbone=y")[0] == 0
+    assert table("folds").set_index("backbone")["mean"].round(3).to_dict() == {"x": 0.7, "y": 0.65}
+    assert "x 1.00, y 2.00" in study(capsys, "table", "folds")[1]
+
+
+def test_equal_names_of_patients_in_two_data_sets_are_two_patients(capsys: Capture) -> None:
+    random = np.random.default_rng(0)
+    header, seen = ["dataset", "backbone", "image", "metric", "value"], []
+    values = random.uniform(0.5, 0.9, (2, 2, 12))
+    for names in ("{image}", "{dataset}-{image}"):
+        rows = [
+            (f"set {dataset}", f"b{arm}", names.format(dataset=dataset, image=image), "dice", value)
+            for (dataset, arm, image), value in np.ndenumerate(values)
+        ]
+        sheet = write_sheet(Path("names.csv"), header, rows)
+        assert study(capsys, "import", sheet, "--name", "names", "--baseline", "backbone=b0")[0] == 0
+        seen.append(table("names").query("backbone == 'b1'")[["p", "ci_low", "ci_high"]].to_numpy().tolist())
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("name", ["arm", "cell", "direction", "line", "digest", "difference", "pairs", "series"])
+def test_names_of_working_columns_are_refused_as_factors(name: str, capsys: Capture) -> None:
+    Path("sheet.csv").write_text(f"{name},metric,value\nx,dice,0.5\ny,dice,0.6\n")
+    code, _, err = study(capsys, "import", "sheet.csv", "--name", "sheet")
+    assert code == 2
+    assert f"has the column {name}, a name that results tables use" in err
+
+
+def test_metric_that_only_some_arms_have_is_compared_among_them(capsys: Capture) -> None:
+    rows = [(f"set {number}", arm, metric, 0.5 + 0.01 * number + 0.02 * len(arm))
+            for number in range(7) for arm in ("a", "bb", "ccc") for metric in ("dice", "recall")
+            if (arm, metric) != ("bb", "recall")]  # fmt: skip
+    sheet = write_sheet(Path("part.csv"), ["dataset", "backbone", "metric", "value"], rows)
+    assert study(capsys, "import", sheet, "--name", "part", "--baseline", "backbone=a")[0] == 0
+    out = study(capsys, "table", "part", "--metric", "recall")[1]
+    assert "ccc 1.00, a 2.00" in out
+
+
+def test_each_baseline_has_its_own_p(capsys: Capture) -> None:
+    rules = ("--baseline", "backbone=encoder 0", "--baseline", "backbone=encoder 1")
+    sheet = sheet_of_data_sets(Path("sheet.csv"), sets=8, encoders=3)
+    assert study(capsys, "import", sheet, "--name", "sheet", *rules)[0] == 0
+    out = study(capsys, "table", "sheet")[1]
+    assert "p against backbone=encoder 0, Nemenyi: encoder 1" in out
+    assert "p against backbone=encoder 1, Nemenyi: encoder 0" in out
+
+
+def test_folds_of_very_different_size_are_accepted_when_confirmed(capsys: Capture) -> None:
+    rows = [(arm, fold, f"{fold}-{image}", "dice", 0.5 + 0.01 * image)
+            for arm in "ab" for fold, images in enumerate((4, 20)) for image in range(images)]  # fmt: skip
+    sheet = write_sheet(Path("centres.csv"), ["backbone", "fold", "image", "metric", "value"], rows)
+    code, _, err = study(capsys, "import", sheet, "--name", "centres")
+    assert code == 2
+    assert "confirm such folds with --design cv" in err
+    assert study(capsys, "import", sheet, "--name", "centres", "--design", "cv")[0] == 0
+
+
+def test_failed_import_keeps_the_earlier_study(capsys: Capture) -> None:
+    Path("good.csv").write_text(HEADER + GOOD)
+    assert study(capsys, "import", "good.csv", "--name", "good")[0] == 0
+    before = {path.name: path.read_bytes() for path in Path("runs/studies/good").iterdir()}
+    Path("good.csv").write_text(HEADER + GOOD.rpartition("pre")[0])
+    assert study(capsys, "import", "good.csv", "--name", "good")[0] == 2
+    assert {path.name: path.read_bytes() for path in Path("runs/studies/good").iterdir()} == before
