@@ -37,5 +37,6 @@ def test_a_finished_study_is_resumed_without_training(
         main(["run", str(written(FINISHED[name](), tmp_path)), "--storage", "runs", "--cache", "cache"])
     assert not ended.value.code, capsys.readouterr().err
     assert histories(storage) == trained
-    for table, values in tables.items():
-        assert repr(pq.read_table(folder / table).to_pylist()) == repr(values.to_pylist()), table  # nan equals nan
+    for table, values in tables.items():  # later versions may add columns
+        derived = pq.read_table(folder / table, columns=values.column_names)
+        assert repr(derived.to_pylist()) == repr(values.to_pylist()), table  # nan equals nan

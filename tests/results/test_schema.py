@@ -41,7 +41,7 @@ def test_comparisons_have_the_published_columns_in_order() -> None:
         *SERIES,
         *("mean", "sd_seeds", "sd_folds", "ci_low", "ci_high", "n"),
         *("baseline", "difference", "p", "p_adjusted", "effect_size", "test", "unit", "generalises_to"),
-        *("p_better", "p_equivalent", "p_worse", "rope", "provisional"),
+        *("p_better", "p_equivalent", "p_worse", "rope", "direction", "provisional"),
         *("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high", "labels_equivalent_side"),
         *("labels_saved", "note", "difference_to_best", "p_to_best"),
     ]
