@@ -7,6 +7,8 @@ not exist in the installed Ray.
 
 from dataclasses import dataclass
 
+RAY_VERSION = "2.60.0"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrivateName:
@@ -23,8 +25,8 @@ class PrivateName:
     name: str
     members: tuple[str, ...] = ()
     used_for: str
-    seen_in: str
     if_absent: str
+    seen_in: str = RAY_VERSION
 
 
 PRIVATE_NAMES = (
@@ -32,26 +34,22 @@ PRIVATE_NAMES = (
         name="ray._raylet.AuthenticationTokenLoader",
         members=("instance", "reset_cache", "has_token", "get_raw_token"),
         used_for="a new token for each local cluster (Ray keeps the first that it reads); reading the token to send",
-        seen_in="2.60.0",
         if_absent="ImportError when a local cluster starts, and in `study submit`, `logs` and `stop`",
     ),
     PrivateName(
         name="ray._private.ray_constants.ENABLE_RAY_CLUSTER",
         used_for="servers of a local cluster on the loopback interface; on Linux `ray.init` has no option for it",
-        seen_in="2.60.0",
         if_absent="AttributeError when a local cluster starts",
     ),
     PrivateName(
         name="ray._private.worker._global_node",
         members=("kill_monitor", "kill_dashboard"),
         used_for="ending the autoscaler and the dashboard of a local cluster, which Ray starts in any case",
-        seen_in="2.60.0",
         if_absent="both keep running: the shutdown takes a second longer, and metrics are served on loopback",
     ),
     PrivateName(
         name="ray.init(_temp_dir)",
         used_for="the files of a local cluster in a folder that only this user can open",
-        seen_in="2.60.0",
         if_absent="RuntimeError when a local cluster starts",
     ),
     PrivateName(
@@ -63,71 +61,60 @@ PRIVATE_NAMES = (
             "preload_python_modules",
         ),
         used_for="workers that have imported torch before their first stage, and no metrics",
-        seen_in="2.60.0",
         if_absent="RuntimeError when a local cluster starts; with an unknown key Ray's processes do not start",
     ),
     PrivateName(
         name="ray.job_submission.JobSubmissionClient",
         members=("_do_request",),
         used_for="time limits and no redirects for requests to a dashboard",
-        seen_in="2.60.0",
         if_absent="every command with --address ends with an error",
     ),
     PrivateName(
         name="ray._private.runtime_env.packaging",
         used_for="name of a logger that prints every upload",
-        seen_in="2.60.0",
         if_absent="`study submit` prints Ray's messages",
     ),
     PrivateName(
         name="ray.dashboard.modules.dashboard_sdk",
         used_for="name of a logger that prints every upload",
-        seen_in="2.60.0",
         if_absent="`study submit` prints Ray's messages",
     ),
     PrivateName(
         name="ray.dashboard.modules.job.sdk",
         used_for="name of a logger that prints every upload",
-        seen_in="2.60.0",
         if_absent="`study submit` prints Ray's messages",
     ),
     PrivateName(
         name="node:__internal_head__",
         used_for="placing a trial that only waits for its workers on the head; resource of Ray's head node",
-        seen_in="2.60.0",
         if_absent="stages with several workers never start",
     ),
     PrivateName(
         name="ray.tune.execution.tune_controller.RayActorManager",
         members=("_actor_task_failed",),
         used_for="retrying a stage whose worker was killed out of memory; Tune ends the run at that error",
-        seen_in="2.60.0",
         if_absent="AttributeError before the first stage; without the method, an out-of-memory kill ends the run",
     ),
     PrivateName(
         name="ray.tune.execution.tune_controller._ActorClassCache",
         used_for="reusing the idle workers of a local cluster; Tune gives its actors an environment of their own",
-        seen_in="2.60.0",
         if_absent="AttributeError before the first stage",
     ),
     PrivateName(
         name="ray.train._internal.base_worker_group.BaseWorkerGroup",
         members=("execute_single",),
         used_for="torch's TCP store on the loopback interface; a backend receives its workers as this class",
-        seen_in="2.60.0",
         if_absent="stages with several workers fail",
     ),
     PrivateName(
         name="ray.train.v2._internal.exceptions.WorkerHealthCheckFailedError",
         members=("health_check_failure",),
         used_for="restarting the workers of a stage after one was lost, but not after an error of the stage",
-        seen_in="2.60.0",
         if_absent="ImportError at the first stage with several workers",
     ),
     PrivateName(
         name="ray.train.v2._internal.exceptions.WorkerHealthCheckTimeoutError",
         used_for="restarting the workers of a stage after one stopped responding",
-        seen_in="2.60.0",
         if_absent="ImportError at the first stage with several workers",
     ),
 )

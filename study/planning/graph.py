@@ -85,10 +85,10 @@ class StageGraph:
 
     def __init__(self, arms: Sequence[Arm]) -> None:
         self._lock = threading.Lock()
-        self._arms = list(arms)
+        self._arms = tuple(arms)
         self._nodes: dict[str, PlannedStage] = {}
         self._candidates: dict[str, PlannedStage] = {}
-        self._replicates: list[Replicate] = []
+        self._replicates: tuple[Replicate, ...] = ()
         self._scorings: dict[str, dict[str, Scoring]] = {}
         self._same_arms: list[tuple[int, int]] = []
         self._deferred: dict[int, tuple[list[Replicate], dict[str, PlannedStage]]] = {}
@@ -98,17 +98,17 @@ class StageGraph:
     def set_arm(self, number: int, arm: Arm) -> None:
         """Set the final settings of an arm."""
         with self._lock:
-            self._arms[number] = arm
+            self._arms = (*self._arms[:number], arm, *self._arms[number + 1 :])
 
     def add(self, nodes: Mapping[str, PlannedStage], replicates: Iterable[Replicate]) -> None:
         """Add the stages and replicates of an arm."""
         with self._lock:
             self._nodes |= {digest: node for digest, node in nodes.items() if digest not in self._nodes}
-            for replicate in replicates:
+            added = tuple(replicates)
+            for replicate in added:
                 self._scorings.setdefault(replicate.chain[-1], {})[replicate.scoring.key] = replicate.scoring
-                self._replicates.append(replicate)
             # Searches end in any order; tables list the arms in the order of the file.
-            self._replicates.sort(key=lambda replicate: replicate.arm)
+            self._replicates = tuple(sorted((*self._replicates, *added), key=lambda replicate: replicate.arm))
 
     def add_candidate(self, nodes: Mapping[str, PlannedStage]) -> None:
         """Add the stages of a search candidate."""
@@ -144,7 +144,7 @@ class StageGraph:
     @property
     def arms(self) -> Sequence[Arm]:
         """Return the arms; searched ones have their best settings once the search has concluded."""
-        return tuple(self._arms)
+        return self._arms
 
     @property
     def nodes(self) -> Mapping[str, PlannedStage]:
@@ -159,7 +159,7 @@ class StageGraph:
     @property
     def replicates(self) -> Sequence[Replicate]:
         """Return the compared replicates, in the order of the arms."""
-        return tuple(self._replicates)
+        return self._replicates
 
     @property
     def scorings(self) -> Mapping[str, Mapping[str, Scoring]]:

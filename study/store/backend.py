@@ -3,8 +3,8 @@
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -239,11 +239,9 @@ class FolderBackend(Backend):
         """Return a context manager that does nothing."""
         return nullcontext()
 
-    @contextmanager
-    def lease(self, digest: str) -> Iterator[None]:
+    def lease(self, digest: str) -> AbstractContextManager[None]:
         """Lease the work folder of a stage."""
-        with lease(self.work(digest)):
-            yield
+        return lease(self.work(digest))
 
     def is_leased(self, digest: str) -> bool:
         """Return whether a process has leased the work folder of a stage and is alive."""

@@ -113,9 +113,8 @@ class Store:
         problem = file_damage(path, manifest)
         if problem and self.backend.discard_copy(digest, name):
             problem = file_damage(self.backend.fetch(digest, name), self._read_manifest(digest))
-        if problem and manifest != self._read_manifest(
-            digest
-        ):  # another driver published the stage again or dropped its weights
+        if problem and manifest != self._read_manifest(digest):
+            # Another driver published the stage again or dropped its weights.
             return self.file(digest, name)
         if problem:
             raise DamagedStageError(digest, problem, name if manifest else MANIFEST)

@@ -70,9 +70,10 @@ def import_study(store: Store, name: str, values: "pd.DataFrame", settings: Impo
 
 def refresh_tables(folder: Path) -> None:
     """Derive the tables of an imported study again unless they are up to date. Raises `AlteredFileError`."""
-    if read_derived(folder, _fingerprint(folder)) is None:
+    fingerprint = _fingerprint(folder)
+    if read_derived(folder, fingerprint) is None:
         settings = ImportSettings.from_json(read_imported(folder)["settings"])
-        write_derived(folder, derive(read_stored_values(folder), settings, folder.name), _fingerprint(folder))
+        write_derived(folder, derive(read_stored_values(folder), settings, folder.name), fingerprint)
 
 
 def _fingerprint(folder: Path) -> str:
