@@ -11,7 +11,7 @@ from models.catalog import registry
 from models.settings import structure_of, upsampling_of
 from models.versions import VERSIONS as MODELS
 from study.planning.arms import StageConfig
-from study.planning.digest import FORMAT, digest
+from study.planning.digest import FORMAT, digest, without_defaults
 
 LOOP_VERSION = 1
 
@@ -33,6 +33,10 @@ _NOT_IN_SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 """Settings that enter the digest through fingerprint, node, step or scoring instead."""
 
+ADDED_SETTINGS: dict[str, Any] = {}
+"""Settings that a later version added, as dotted paths into the digested values, with the value that stands for the
+earlier behaviour. A setting with this value does not enter the digest, so that finished stages stay valid."""
+
 
 def stage_identity(step: StageConfig, index: Index) -> StageIdentity:
     """Return the identity of a stage on its data."""
@@ -42,7 +46,7 @@ def stage_identity(step: StageConfig, index: Index) -> StageIdentity:
         structure = index.structures[0]
     names = _output_names(target, step.image.channels, index)
     exclusive = target == "mask" and not index.overlapping
-    key = digest({
+    key = digest(without_defaults({
         "format": FORMAT,
         "versions": {"datasets": DATASETS, "models": MODELS, "loop": LOOP_VERSION},
         "settings": step.settings.model_dump(mode="json", exclude=_NOT_IN_SETTINGS),
@@ -53,7 +57,7 @@ def stage_identity(step: StageConfig, index: Index) -> StageIdentity:
         "backbone": step.backbone,
         "outputs": {"names": names, "exclusive": exclusive, "structure": structure},
         "link": step.link.model_dump(mode="json", exclude={"stage"}),
-    })  # fmt: skip
+    }, ADDED_SETTINGS))  # fmt: skip
     return StageIdentity(step=step, names=names, exclusive=exclusive, structure=structure, digest=key)
 
 

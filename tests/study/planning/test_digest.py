@@ -13,7 +13,7 @@ from segmentation_models_pytorch.encoders import get_encoder
 import study.planning.stage_identity
 from models.versions import VERSIONS as MODELS
 from study.config.stages import SegmentationStage
-from study.planning.digest import combined, digest
+from study.planning.digest import combined, digest, without_defaults
 from study.planning.graph import Plan
 from study.planning.stage_identity import stage_identity
 from tests.support.documents import Document, base, by_stage, planned
@@ -298,3 +298,16 @@ def test_parts_are_kept_apart() -> None:
 
 def test_names_of_digests_do_not_move() -> None:
     assert digest({"b": [1, 2.5, None], "a": "ü"}) == "c239a4a8c77eaa057e329e97f7c35441"
+
+
+def test_settings_of_a_later_version_leave_the_digest_as_it_was_at_their_defaults() -> None:
+    defaults = {"settings.augment.border": "constant", "settings.average.lr": None, "link.keep_dropout": False}
+    earlier: dict[str, Any] = {"settings": {"augment": {"flip": 0.5}, "average": None}, "link": {"freeze": []}}
+    later: dict[str, Any] = {
+        "settings": {"augment": {"flip": 0.5, "border": "constant"}, "average": None},
+        "link": {"freeze": [], "keep_dropout": False},
+    }
+    assert without_defaults(later, defaults) == earlier
+    assert later["link"] == {"freeze": [], "keep_dropout": False}
+    later["settings"]["augment"]["border"] = "reflect"
+    assert without_defaults(later, defaults)["settings"] == later["settings"]
