@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -35,9 +36,13 @@ class _Watcher:
         self.depth = 0
         self._pipe: tuple[int, int] | None = None
         self._thread: threading.Thread | None = None
+        self._lost = False
+        self._report_unraisable = sys.unraisablehook
 
     def start(self) -> None:
         self.number = None
+        self._lost = False
+        self._report_unraisable, sys.unraisablehook = sys.unraisablehook, self._unraisable
         self._pipe = os.pipe()
         self._thread = threading.Thread(target=self._watch, args=(self._pipe[0],), daemon=True, name="signals")
         self._thread.start()
@@ -49,16 +54,19 @@ class _Watcher:
         os.write(writer, _END)
         self._thread.join(GRACE_SECONDS)  # a hook may still run
         self.number = self._pipe = self._thread = None
+        sys.unraisablehook = self._report_unraisable
         os.close(writer)
         os.close(reader)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
-        if self.number is not None:  # the second one: end at once
+        if self._lost:
+            self._lost = False
+        elif self.number is not None:  # the second one: end at once
             _end_now(self.number)
-        self.number = number
-        if self._pipe is not None:
-            os.write(self._pipe[1], _SIGNAL)
+        else:
+            self.number = number
+            self._write(_SIGNAL)
         self.raise_again()
 
     def raise_again(self) -> None:
@@ -66,18 +74,35 @@ class _Watcher:
         if self.number is not None:
             raise (Stopped if self.number == signal.SIGTERM else KeyboardInterrupt) from None
 
+    def _unraisable(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Deliver the signal again if its exception was raised in a destructor or a callback, which discard it."""
+        if self.number is not None and issubclass(unraisable.exc_type, KeyboardInterrupt):
+            self._lost = True
+            self._write(_LOST)
+        else:
+            self._report_unraisable(unraisable)
+
+    def _write(self, event: bytes) -> None:
+        if self._pipe is not None:
+            os.write(self._pipe[1], event)
+
     def _watch(self, reader: int) -> None:
+        main = threading.main_thread().ident
         number = self.number if os.read(reader, 1) == _SIGNAL else None
-        if number is None:
+        if number is None or main is None:
             return
+        end = time.monotonic() + GRACE_SECONDS
         for hook in tuple(self.hooks):
             with suppress(Exception):
                 hook(_status_word(number))
-        if not select.select([reader], [], [], GRACE_SECONDS)[0]:
-            _end_now(number)
+        while select.select([reader], [], [], max(end - time.monotonic(), 0.0))[0]:
+            if os.read(reader, 1) == _END:
+                return
+            signal.pthread_kill(main, number)
+        _end_now(number)
 
 
-_SIGNAL, _END = b"s", b"e"
+_SIGNAL, _LOST, _END = b"s", b"l", b"e"
 _watcher = _Watcher()
 
 

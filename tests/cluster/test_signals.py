@@ -4,6 +4,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import weakref
 
 import pytest
 
@@ -34,6 +36,34 @@ def test_stop_that_a_library_turned_into_another_error_is_a_stop() -> None:
 def test_stop_that_a_library_swallowed_is_raised_at_the_end_of_the_block() -> None:
     with pytest.raises(Stopped), stoppable(), contextlib.suppress(KeyboardInterrupt):
         asked_to_end()
+
+
+def test_stop_that_a_weak_reference_callback_discarded_is_raised_after_it(capfd: pytest.CaptureFixture[str]) -> None:
+    class Target:
+        pass
+
+    def library() -> None:
+        target = Target()
+        reference = weakref.ref(target, lambda _: asked_to_end())
+        del target
+        assert reference() is None
+        time.sleep(60)
+
+    with pytest.raises(Stopped), stoppable():
+        library()
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_other_errors_of_a_destructor_are_reported_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Target:
+        def __del__(self) -> None:
+            raise ValueError("of a destructor")
+
+    reported: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: reported.append(unraisable.exc_type))
+    with stoppable():
+        Target()
+    assert reported == [ValueError]
 
 
 def test_interrupt_of_a_block_is_no_stop() -> None:
