@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 ReportFunction = Callable[[Mapping[str, float]], None]
 """Reports the scores of a running stage. Raises `SystemExit` in a stage that is to stop."""
@@ -138,13 +138,24 @@ class Listeners(Listener):
             listener.stranded()
 
 
+class NewStages(NamedTuple):
+    """Stages that a source adds to the queue."""
+
+    stages: list[QueuedStage]
+    done: set[str]
+    """Ids of those that have finished already, in this study or an earlier one."""
+
+
 class StageSource(Protocol):
     """Adds stages while others run, for example candidates of a search; called in the driver process."""
 
-    def next_stages(self, slots: int) -> tuple[Iterable[QueuedStage], Iterable[str]]:
-        """Return new stages, and the ids of those among them that are done; called when a slot has no ready stage.
+    def next_stages(self, max_open: int) -> NewStages:
+        """Return new stages; called when a slot has no ready stage.
 
         An empty answer ends the run if no stage is running.
+
+        Args:
+            max_open: The number of stages that can run at once.
         """
 
     def reported(self, name: str, scores: Mapping[str, float]) -> bool:

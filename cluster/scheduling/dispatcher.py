@@ -91,11 +91,10 @@ class StageDispatcher:
         """Add stages from the source; return whether there were any."""
         if self._source is None:
             return False
-        stages, done = self._source.next_stages(self._slots.max_running())
-        new = list(stages)
-        self.queue.add(new, done=done)
+        new = self._source.next_stages(self._slots.max_running())
+        self.queue.add(new.stages, done=new.done)
         self._report_skipped()
-        return bool(new)
+        return bool(new.stages)
 
     def _next_startable(self) -> str | None:
         postponed: list[str] = []

@@ -23,8 +23,8 @@ from results.tables.sentences import (
     cell_key,
     is_baseline,
     is_significant,
+    label_equivalence_sentences,
     labels_interval,
-    labels_sentences,
     p_text,
     rounded_labels,
 )
@@ -184,7 +184,7 @@ def labels_saved(comparisons: "pa.Table") -> list[Block]:
 
 def _summary(records: Sequence[ComparisonRecord]) -> Block:
     """Return the sentences on masks saved, or why there is none."""
-    sentences = labels_sentences(records)
+    sentences = label_equivalence_sentences(records)
     if sentences:
         return Items(items=sentences)
     if any(is_significant(record) for record in records):

@@ -5,7 +5,6 @@ The unit is the data set: folds and seeds of an arm on a data set are averaged b
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -129,41 +128,3 @@ def _wilcoxon_rows(values: FloatArray, pairs: Sequence[tuple[int, int]], family:
         }
         for index, (arm, _) in enumerate(pairs)
     ]  # fmt: skip
-
-
-def rank_sentences(tests: Sequence[Mapping[str, Any]], factors: Sequence[str]) -> list[str]:
-    """Return the comparison over data sets of one series and size as sentences.
-
-    Args:
-        tests: Rows of the tests table with the unit "data set".
-        factors: The factors that vary.
-    """
-    ranks = {
-        " / ".join(str(row[name]) for name in factors): row["statistic"] for row in tests if row["test"] == MEAN_RANK
-    }
-    if not ranks:
-        return []
-    sets = next(row["pairs"] for row in tests if row["test"] == MEAN_RANK)
-    ordered = ", ".join(f"{arm} {rank:.2f}" for arm, rank in sorted(ranks.items(), key=lambda pair: pair[1]))
-    sentences = [f"Mean ranks over {sets} data sets (1 is best): {ordered}."]
-    for row in tests:
-        if row["test"] == FRIEDMAN:
-            sentences.append(
-                f"Friedman test: chi-squared {row['statistic']:.2f}, {row['degrees_of_freedom']} degrees of freedom, "
-                f"p {_p_text(row['p'])}."
-            )
-    for baseline in dict.fromkeys(row["baseline"] for row in tests if row["baseline"]):
-        for test, text in ((NEMENYI, "Nemenyi"), (WILCOXON, "Wilcoxon over data sets, adjusted by Holm")):
-            rows = [row for row in tests if (row["baseline"], row["test"]) == (baseline, test)]
-            pairs = [
-                f"{' / '.join(str(row[name]) for name in factors)} {_p_text(row['p_adjusted'])}"
-                for row in rows
-                if row["p_adjusted"] is not None
-            ]
-            if pairs:
-                sentences.append(f"p against {baseline}, {text}: {', '.join(pairs)}.")
-    return sentences
-
-
-def _p_text(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"

@@ -21,6 +21,11 @@ ArmKey = tuple[str, ...]
 """An arm's factor values in column order."""
 
 
+def baseline_key(arm: Mapping[str, str], rule: Mapping[str, str]) -> ArmKey:
+    """Return the key of the baseline of an arm: its own factors, overridden by those of the rule."""
+    return tuple({**arm, **rule}.values())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """Comparisons adjusted together: each arm and its baseline. An arm may be its own baseline."""

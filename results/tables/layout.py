@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from results import schema
 from results.schema import HEADLINE, SIGNIFICANT, SIZES, ComparisonRecord, direction_of, factor_columns
 from results.statistics.notes import BASELINE_FAILED, BASELINE_PENDING, ITSELF, NO_PAIR, lacks_replicates
-from results.tables.sentences import cell_key, labels_sentences
+from results.tables.sentences import cell_key, label_equivalence_sentences
 from results.text import printable
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def table(
             tuple(_cell(cells.get((row, column)), best[column], sizes=columns in SIZES) for column in column_values)
             for row in row_values
         ),
-        notes=tuple(labels_sentences(records)) if selection == HEADLINE else (),
+        notes=tuple(label_equivalence_sentences(records)) if selection == HEADLINE else (),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from results.schema import SIGNIFICANT, SIZES, ComparisonRecord, factor_columns
+from results.statistics.across_datasets import FRIEDMAN, MEAN_RANK, NEMENYI, WILCOXON
 from results.statistics.design import AT_SETTINGS, ONE_RUN, PATIENTS, STRONGER, TRAINING
 from results.statistics.notes import ITSELF
 
@@ -119,6 +120,12 @@ def p_text(p: float) -> str:
     return "< 0.05" if p < SIGNIFICANT and float(text) >= SIGNIFICANT else text
 
 
+def p_statement(p: float) -> str:
+    """Return a p-value as an equation or inequality, e.g. "p = 0.012" or "p < 0.001"."""
+    text = p_text(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def is_significant(record: ComparisonRecord) -> bool:
     """Return whether a record that is not provisional has an adjusted p below 0.05."""
     return _is_tested(record) and record["p_adjusted"] < SIGNIFICANT
@@ -134,7 +141,7 @@ def _is_tested(record: ComparisonRecord) -> bool:
     return p is not None and not math.isnan(p) and not record.get("provisional")
 
 
-def labels_sentences(records: Sequence[ComparisonRecord]) -> list[str]:
+def label_equivalence_sentences(records: Sequence[ComparisonRecord]) -> list[str]:
     """Return a sentence for each arm: its fewest labels, and how many its baseline needs for the same result.
 
     `records` are lines of one metric of the comparisons table. Only differences that are significant with equally many
@@ -143,13 +150,15 @@ def labels_sentences(records: Sequence[ComparisonRecord]) -> list[str]:
     factors = [name for name in _factors(records) if len({record[name] for record in records}) > 1]
     fewest: dict[tuple[str, ...], str] = {}
     for record in sorted(records, key=lambda record: record["labelled_images"]):
-        sentence = label_sentence(record, factors, records)
+        sentence = label_equivalence_sentence(record, factors, records)
         if sentence:
             fewest.setdefault((record["baseline"], *(str(record[name]) for name in factors)), sentence)
     return list(fewest.values())[:MAX_SENTENCES]
 
 
-def label_sentence(record: ComparisonRecord, factors: Sequence[str], records: Sequence[ComparisonRecord]) -> str:
+def label_equivalence_sentence(
+    record: ComparisonRecord, factors: Sequence[str], records: Sequence[ComparisonRecord]
+) -> str:
     """Return a sentence on the labels that a cell saves, "" without a test; `records` include the baseline's cells."""
     side, sizes = record.get("labels_equivalent_side"), baseline_sizes(record, records)
     if not side or not sizes or not is_significant(record):
@@ -209,3 +218,37 @@ def _finite_or_none(end: float | None) -> float | None:
 
 def _factors(records: Sequence[ComparisonRecord]) -> tuple[str, ...]:
     return factor_columns(list(records[0])) if records else ()
+
+
+def rank_sentences(tests: Sequence[Mapping[str, Any]], factors: Sequence[str]) -> list[str]:
+    """Return the comparison over data sets of one series and size as sentences.
+
+    Args:
+        tests: Rows of the tests table with the unit "data set".
+        factors: The factors that vary.
+    """
+    ranks = {
+        " / ".join(str(row[name]) for name in factors): row["statistic"] for row in tests if row["test"] == MEAN_RANK
+    }
+    if not ranks:
+        return []
+    sets = next(row["pairs"] for row in tests if row["test"] == MEAN_RANK)
+    ordered = ", ".join(f"{arm} {rank:.2f}" for arm, rank in sorted(ranks.items(), key=lambda pair: pair[1]))
+    sentences = [f"Mean ranks over {sets} data sets (1 is best): {ordered}."]
+    for row in tests:
+        if row["test"] == FRIEDMAN:
+            sentences.append(
+                f"Friedman test: chi-squared {row['statistic']:.2f}, {row['degrees_of_freedom']} degrees of freedom, "
+                f"{p_statement(row['p'])}."
+            )
+    for baseline in dict.fromkeys(row["baseline"] for row in tests if row["baseline"]):
+        for test, text in ((NEMENYI, "Nemenyi"), (WILCOXON, "Wilcoxon over data sets, adjusted by Holm")):
+            rows = [row for row in tests if (row["baseline"], row["test"]) == (baseline, test)]
+            pairs = [
+                f"{' / '.join(str(row[name]) for name in factors)} {p_text(row['p_adjusted'])}"
+                for row in rows
+                if row["p_adjusted"] is not None
+            ]
+            if pairs:
+                sentences.append(f"p against {baseline}, {text}: {', '.join(pairs)}.")
+    return sentences

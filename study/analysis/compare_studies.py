@@ -50,7 +50,7 @@ def compare_two_studies(storage: Path, names: Sequence[str], filters: "Mapping[s
     store = Store(storage)
     first_table, second_table = (read_comparisons(store.study(name), filters) for name in names)
     first, second = (read_conditions(store, name) for name in names)
-    notes = list(differences(first, second))
+    notes = list(comparability_notes(first, second))
     comparable = first.all_images == second.all_images
     try:
         return side_by_side(first_table, second_table, filters, comparable=comparable, notes=notes)
@@ -78,7 +78,7 @@ def read_conditions(store: Store, name: str) -> EvaluationConditions:
     return EvaluationConditions(name=name, images=images, keys=keys)
 
 
-def differences(first: EvaluationConditions, second: EvaluationConditions) -> Iterator[str]:
+def comparability_notes(first: EvaluationConditions, second: EvaluationConditions) -> Iterator[str]:
     """Yield notes on differences that limit the comparison of two studies."""
     unknown_images = [study.name for study in (first, second) if not study.images]
     if unknown_images:

@@ -85,6 +85,12 @@ def _index(source: Source, cache: Path, progress: ProgressCallback) -> Index:
 
 
 def _draw_sheet(source: Source, index: Index, rows: list[int], output: Path) -> Iterator[str]:
+    """Write a sheet of example images with their annotations, and yield lines on their sizes and the file.
+
+    Args:
+        rows: Rows of the index to draw.
+        output: The file, e.g. `check.png`.
+    """
     try:
         sizes = draw_contact(source, index, rows, output)
     except OSError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cluster.connect import Capacity, connected
 from cluster.local_cluster import LocalCluster
 from cluster.nodes import ALL_NODES, AdmittedNodes, check_nodes
-from cluster.protocol import Listeners, QueuedStage, StageResources
+from cluster.protocol import Listeners, NewStages, QueuedStage, StageResources
 from cluster.scheduling.capacity import Slots
 from cluster.scheduling.executor import execute
 from cluster.scheduling.stage_queue import StageQueue
@@ -135,20 +135,20 @@ def _source(plan: Plan, searches: "ArmSearches", store: Store, worker: Worker, d
     """Return the source of candidates and of the stages that are compared after a search."""
     from study.search.controller import SearchController
 
-    def items(digests: Iterable[str], candidates: bool) -> tuple[list[QueuedStage], set[str]]:
+    def new_stages(digests: Iterable[str], candidates: bool) -> NewStages:
         lineage = _with_ancestors(plan, digests)
         finished = {name for name in lineage if store.is_finished(name)}
         usable = {name for name in finished if store.has_weights(name)}
         pending = set(lineage) - usable if candidates else set(digests)
         display.progress.expect(pending)
-        queue_items = [_added_item(plan, name, worker, again=name in finished - usable) for name in lineage]
-        return queue_items, set(lineage) - pending
+        items = [_added_item(plan, name, worker, again=name in finished - usable) for name in lineage]
+        return NewStages(items, set(lineage) - pending)
 
     def compared() -> Iterable[str]:
         retry_io(lambda: write_plan(plan, store, searches))
         return pending_stages(plan, store).stages
 
-    return SearchController(searches, store, items=items, compared=compared, say=display.line)
+    return SearchController(searches, store, new_stages=new_stages, compared=compared, say=display.line)
 
 
 def _added_item(plan: Plan, digest: str, worker: Worker, *, again: bool) -> QueuedStage:

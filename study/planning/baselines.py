@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from results.statistics.design import ArmKey, baseline_key
 from study.config.schema import StudySpec
 from study.errors import Problem
 from study.planning.arms import Arm, text_of
@@ -12,9 +13,9 @@ def family_name(rule: Mapping[str, object]) -> str:
     return ", ".join(f"{name}={text_of(value)}" for name, value in rule.items())
 
 
-def baseline_of(arm: Arm, rule: Mapping[str, object]) -> tuple[str, ...]:
+def baseline_of(arm: Arm, rule: Mapping[str, object]) -> ArmKey:
     """Return the key of the baseline of an arm: its own factors, overridden by those of the rule."""
-    return tuple(text_of(rule[name]) if name in rule else value for name, value in arm.factors.items())
+    return baseline_key(arm.factors, {name: text_of(value) for name, value in rule.items()})
 
 
 def family_problems(spec: StudySpec, arms: Sequence[Arm]) -> Iterator[Problem]:

@@ -12,11 +12,11 @@ from study.report.facts import Facts, StageFacts
 
 def pathway_groups(facts: Facts) -> list[Group]:
     """Return the nodes of the pathway graph."""
-    chains, uses = _pathways(facts), _runs_by_group(facts)
+    pathways, uses = _groups_by_pathway(facts), _runs_by_group(facts)
     groups = []
     for group, stages in _stages_by_group(facts).items():
         first, runs = stages[0], uses[group]
-        through = [name for name, (path, _) in chains.items() if group in path]
+        through = [name for name, (path, _) in pathways.items() if group in path]
         shared = f", used by {runs:,} runs" if runs > len(stages) else ""
         noun = "stage" if len(stages) == 1 else "stages"
         groups.append(Group(
@@ -24,7 +24,7 @@ def pathway_groups(facts: Facts) -> list[Group]:
             lines=[f"{first.task} on {first.data}", f"{len(stages):,} {noun}{shared}", _cost_text(stages)],
             parent=facts.groups.get(first.parent or ""),
             link=first.link,
-            ends=[name for name, (_, ends) in chains.items() if group in ends],
+            ends=[name for name, (_, ends) in pathways.items() if group in ends],
             shared=len(through),
         ))  # fmt: skip
     return groups
@@ -42,8 +42,11 @@ def _runs_by_group(facts: Facts) -> Counter[int]:
     return Counter(facts.groups[digest] for chain in facts.chains for digest in chain.stages if digest in facts.groups)
 
 
-def _pathways(facts: Facts) -> dict[str, tuple[set[int], set[int]]]:
-    """Return for each pathway its groups and its last groups."""
+def _groups_by_pathway(facts: Facts) -> dict[str, tuple[set[int], set[int]]]:
+    """Return for each pathway the groups of its stages, and among these the groups of target stages.
+
+    Stages of one group differ in fold, seed or labels only; they are one node of the pathway graph.
+    """
     pathways: dict[str, tuple[set[int], set[int]]] = {}
     for chain in facts.chains:
         path, ends = pathways.setdefault(chain.factors["pathway"], (set(), set()))

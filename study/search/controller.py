@@ -7,14 +7,13 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from cluster.protocol import QueuedStage, StageOutcome
+from cluster.protocol import NewStages, StageOutcome
 from study.planning.checks.search_checks import settings_text
 from study.planning.graph import image_epochs
 from study.search.arm_search import ArmSearch, ArmSearches
 from study.search.journal import open_journal
 from study.store.store import Store
 
-NewStages = tuple[list[QueuedStage], set[str]]
 NEVER = "the file's other settings do not fit these values"
 
 
@@ -35,7 +34,7 @@ class SearchController:
     Args:
         searches: the searches of the plan.
         store: where finished stages are read.
-        items: returns queue items for digests, and the digests that are already done; the flag is for candidates.
+        new_stages: returns queue items for digests with their ancestors; the flag is for candidates.
         compared: returns the digests of the pending stages of the plan.
         say: prints a line for the user.
     """
@@ -45,18 +44,17 @@ class SearchController:
         searches: ArmSearches,
         store: Store,
         *,
-        items: Callable[[Iterable[str], bool], NewStages],
+        new_stages: Callable[[Iterable[str], bool], NewStages],
         compared: Callable[[], Iterable[str]],
         say: Callable[[str], None],
     ) -> None:
         self._searches, self._plan, self._store = searches, searches.plan, store
-        self._items, self._compared, self._say = items, compared, say
+        self._to_queue, self._compared, self._say = new_stages, compared, say
         self._open: dict[str, _OpenCandidate] = {}
         self._failed: dict[str, str] = {}
         self._offered: dict[str, int] = {}
         self._exhausted: set[str] = set()
-        self._new_items: list[QueuedStage] = []
-        self._done: set[str] = set()
+        self._new = NewStages([], set())
         self._updated: set[str] = set()
         self._has_changed = True
         """Whether a stage ended since the pending stages of the plan were last listed."""
@@ -67,11 +65,11 @@ class SearchController:
             for trial in arm_search.trials.running():
                 self._start(arm_search, trial)
 
-    def next_stages(self, slots: int) -> NewStages:
-        """Return stages of arms whose search has finished, else new candidates while fewer than `slots` are open."""
+    def next_stages(self, max_open: int) -> NewStages:
+        """Return stages of arms whose search has finished, else candidates until `max_open` are queued or running."""
         if self._searches.conclude():
             self._add_pending()
-        while not self._new_items and len(self._open) < slots and (arm_search := self._next_search()) is not None:
+        while not self._new.stages and len(self._open) < max_open and (arm_search := self._next_search()) is not None:
             trial = arm_search.trials.start()
             if trial is None:
                 self._exhausted.add(arm_search.name)
@@ -79,13 +77,12 @@ class SearchController:
                 self._start(arm_search, trial)
             if self._searches.conclude():
                 self._add_pending()
-        if self._has_changed and not self._new_items and not self._open:
+        if self._has_changed and not self._new.stages and not self._open:
             # A stage of the plan may have been trained as a candidate.
             self._add_pending()
             self._has_changed = False
-        batch = self._new_items, self._done
-        self._new_items, self._done = [], set()
-        return batch
+        new, self._new = self._new, NewStages([], set())
+        return new
 
     def reported(self, name: str, scores: Mapping[str, float]) -> bool:
         """Record an epoch; return whether Optuna's pruner stops all trials of this candidate."""
@@ -160,9 +157,11 @@ class SearchController:
             self._report(opened, earlier.state, earlier.values, reason=f"as trial {earlier.number}")
         elif last not in self._open:
             self._open[last] = opened
-            items, done = self._items(chain, True)
-            self._new_items += items
-            self._done |= done
+            self._add(self._to_queue(chain, True))
+
+    def _add(self, new: NewStages) -> None:
+        self._new.stages.extend(new.stages)
+        self._new.done.update(new.done)
 
     def _equal_trial(self, arm_search: ArmSearch, trial: FrozenTrial, last: str) -> FrozenTrial | None:
         """Return a finished trial of this search with the same last stage, if any."""
@@ -187,9 +186,7 @@ class SearchController:
         if pending:
             for name in pending:
                 self._offered[name] = self._offered.get(name, 0) + 1
-            items, done = self._items(pending, False)
-            self._new_items += items
-            self._done |= done
+            self._add(self._to_queue(pending, False))
 
     def _complete(self, opened: _OpenCandidate) -> None:
         values = values_of(self._store, opened.chain[-1], self._searches.search.metrics)

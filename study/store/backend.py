@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -175,14 +176,19 @@ class FolderBackend(Backend):
 
     def publish(self, digest: str, draft: Path) -> bool:
         """Rename the folder."""
-        self.stage(digest).parent.mkdir(parents=True, exist_ok=True)
+        stage = self.stage(digest)
+        stage.parent.mkdir(parents=True, exist_ok=True)
         try:
-            draft.rename(self.stage(digest))
+            draft.rename(stage)
         except OSError:
-            if not self.has(digest, MANIFEST):
+            if self.has(digest, MANIFEST):
+                shutil.rmtree(draft)
+                return False
+            if not stage.is_dir():
                 raise
-            shutil.rmtree(draft)
-            return False
+            # Another process added scores to the stage while it was set aside.
+            self.set_aside(digest, f"damaged/{digest}-{uuid.uuid4().hex[:8]}")
+            return self.publish(digest, draft)
         return True
 
     def withdraw(self, digest: str, target: Path) -> None:
@@ -259,12 +265,7 @@ class FolderBackend(Backend):
     def folder_sizes(self, places: Iterable[str]) -> dict[str, int]:
         """Return the bytes of each folder."""
         folders = [path for place in places for path in sorted((self.root / place).glob("*")) if path.is_dir()]
-        return {
-            path.relative_to(self.root).as_posix(): sum(
-                file.stat().st_size for file in path.rglob("*") if file.is_file()
-            )
-            for path in folders
-        }
+        return {path.relative_to(self.root).as_posix(): sum(map(_size, path.rglob("*"))) for path in folders}
 
     def writing_problem(self) -> str | None:
         """Return why one of the folders that a run writes to is not writable."""
@@ -284,6 +285,14 @@ def remove_folders(folders: Iterable[Path]) -> None:
     for folder in folders:
         with suppress(FileNotFoundError):
             shutil.rmtree(folder)
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file; 0 for a folder and for a file that was removed."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0
 
 
 def _names_in(folder: Path) -> frozenset[str]:

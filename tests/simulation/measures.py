@@ -8,7 +8,7 @@ import numpy as np
 from results.schema import SIGNIFICANT
 from results.statistics.design import ONE_RUN, TRAINING
 from results.statistics.notes import ITSELF
-from results.tables.sentences import labels_sentences
+from results.tables.sentences import label_equivalence_sentences
 from tests.simulation.studies import HEADLINE, StageOutcome
 from tests.simulation.worlds import Array
 
@@ -157,7 +157,7 @@ def _is_said(lines: "pd.DataFrame") -> bool:
     if lines["labels_saved"].notna().any():
         return True
     records: list[dict[str, Any]] = lines.astype(object).to_dict("records")  # type: ignore[assignment]
-    return any(labels_sentences(records))
+    return any(label_equivalence_sentences(records))
 
 
 def labels_covered(outcome: StageOutcome, arm: int, twice: dict[int, int]) -> Share:

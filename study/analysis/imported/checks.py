@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from results.schema import SERIES, Level
+from results.statistics.design import baseline_key
 from study.analysis.imported.values import factors_of, grouped
 from study.errors import unknown
 
@@ -69,8 +70,11 @@ def _baseline_problems(values: "pd.DataFrame", settings: ImportSettings) -> Iter
         if value not in known:
             yield f"{rule}: {unknown('value', value, known)}"
             continue
-        index = factors.index(factor)
-        alone = [arm for arm in sorted(arms) if (*arm[:index], value, *arm[index + 1 :]) not in arms]
+        alone = [
+            arm
+            for arm in sorted(arms)
+            if baseline_key(dict(zip(factors, arm, strict=True)), {factor: value}) not in arms
+        ]
         if alone:
             yield (
                 f"{rule}: {len(alone)} arms have no such baseline ({' / '.join(alone[0])}); allowed: a value that "

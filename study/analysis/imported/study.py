@@ -10,10 +10,11 @@ import numpy as np
 from results import schema
 from results.metrics.compute import ImageValues
 from results.schema import FACTORS, SERIES, SIZES, ReplicateRecord, factor_columns
-from results.statistics.across_datasets import ALL_ARMS, UNIT, rank_sentences, rows_over_data_sets
+from results.statistics.across_datasets import ALL_ARMS, UNIT, rows_over_data_sets
 from results.statistics.compare import as_table, compare
-from results.statistics.design import Design, Family
+from results.statistics.design import Design, Family, baseline_key
 from results.statistics.patient_level.sums import ScoredReplicate
+from results.tables.sentences import rank_sentences
 from study.analysis.derived_cache import read_derived, study_table, write_derived
 from study.analysis.imported.checks import ImportSettings, import_problems
 from study.analysis.imported.values import factors_of, grouped
@@ -128,8 +129,7 @@ def _design(values: "pd.DataFrame", factors: Sequence[str], settings: ImportSett
     arms = list(dict.fromkeys(values[list(factors)].itertuples(index=False, name=None)))
     families = []
     for factor, value in settings.baselines:
-        index = list(factors).index(factor)
-        pairs = {arm: (*arm[:index], value, *arm[index + 1 :]) for arm in arms}
+        pairs = {arm: baseline_key(dict(zip(factors, arm, strict=True)), {factor: value}) for arm in arms}
         families.append(Family(name=f"{factor}={value}", pairs=pairs))
     return Design(
         folds=values["fold"].nunique(),

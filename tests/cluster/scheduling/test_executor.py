@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from cluster.connect import Capacity
-from cluster.protocol import QueuedStage, ReportFunction, StageOutcome, StageResources
+from cluster.protocol import NewStages, QueuedStage, ReportFunction, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
 from cluster.scheduling.stage_queue import StageQueue
 
@@ -235,12 +235,12 @@ class Climbs:
     begun: int = 0
     ends: list[tuple[str, str]] = field(default_factory=list)
 
-    def next_stages(self, slots: int) -> tuple[list[QueuedStage], list[str]]:
+    def next_stages(self, max_open: int) -> NewStages:
         if self.begun == self.count or self.begun > len(self.ends):
-            return [], []
+            return NewStages([], set())
         self.begun += 1
         name, height = f"climb{self.begun}", -1 if self.begun == 7 else 5
-        return [QueuedStage(id=name, needs=("base",), work=Climbing(self.folder, height), retries=0)], []
+        return NewStages([QueuedStage(id=name, needs=("base",), work=Climbing(self.folder, height), retries=0)], set())
 
     def reported(self, name: str, scores: Mapping[str, float]) -> bool:
         return name[-1] in "02468" and scores["epoch"] == 2

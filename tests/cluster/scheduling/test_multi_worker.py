@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from cluster.connect import Capacity
 from cluster.nodes import ALL_NODES
-from cluster.protocol import Listener, QueuedStage, ReportFunction, StageOutcome, StageResources
+from cluster.protocol import Listener, NewStages, QueuedStage, ReportFunction, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
 from cluster.scheduling.multi_worker import run_on_workers
 from cluster.scheduling.stage_queue import StageQueue
@@ -75,8 +75,8 @@ class Pruning:
     def __init__(self) -> None:
         self.left = ["pruned", "after"]
 
-    def next_stages(self, slots: int) -> tuple[list[QueuedStage], list[str]]:
-        return ([QueuedStage(id=self.left.pop(0))], []) if self.left else ([], [])
+    def next_stages(self, max_open: int) -> NewStages:
+        return NewStages([QueuedStage(id=self.left.pop(0))] if self.left else [], set())
 
     def reported(self, name: str, scores: Mapping[str, float]) -> bool:
         return name == "pruned" and scores["epoch"] == 2

@@ -10,7 +10,7 @@ from results.report.page import Items
 from results.statistics import design
 from results.tables.layout import table
 from results.tables.render import render
-from results.tables.sentences import labels_sentences
+from results.tables.sentences import label_equivalence_sentences
 from tests.results.tables.test_layout import compared, record
 
 BASELINE = {"baseline": "pathway=none"}
@@ -30,7 +30,7 @@ def outside(side: str, low: float, high: float, **given: object) -> dict[str, An
 
 
 def sentences(*records: dict[str, Any]) -> list[str]:
-    return labels_sentences(compared(*CURVE, *records).to_pylist())
+    return label_equivalence_sentences(compared(*CURVE, *records).to_pylist())
 
 
 def test_the_masks_of_the_baseline_are_stated_with_their_interval_and_the_masks_saved() -> None:
@@ -64,14 +64,14 @@ def test_ends_outside_the_measured_range_are_in_words() -> None:
 def test_numbers_are_rounded_as_coarsely_as_their_interval_is_wide() -> None:
     curve = [line | {"labelled_images": 100 * line["labelled_images"]} for line in CURVE]
     wide = {"labels_equivalent": 2063.0, "labels_equivalent_low": 1243.0, "labels_equivalent_high": 3011.0}
-    (line,) = labels_sentences(compared(*curve, two_step(labelled_images=800, **wide)).to_pylist())
+    (line,) = label_equivalence_sentences(compared(*curve, two_step(labelled_images=800, **wide)).to_pylist())
     assert "needs about 2100 masks (95 % interval 1200 to 3000): about 1300 saved." in line
 
 
 def test_a_number_of_masks_is_not_rounded_to_zero() -> None:
     curve = [line | {"labelled_images": images} for line, images in zip(CURVE, (5, 20, 80), strict=True)]
     wide = {"labels_equivalent": 8.4, "labels_equivalent_low": -math.inf, "labels_equivalent_high": 46.0}
-    (line,) = labels_sentences(compared(*curve, two_step(labelled_images=4, **wide)).to_pylist())
+    (line,) = label_equivalence_sentences(compared(*curve, two_step(labelled_images=4, **wide)).to_pylist())
     assert "needs about 10 masks (95 % interval fewer than 5 to 50): about 4 saved." in line
 
 
@@ -121,7 +121,7 @@ def test_arms_are_named_by_all_factors_that_vary() -> None:
 @pytest.mark.parametrize("given", [{"baseline": ""}, {"labels_equivalent_side": ""}, {"baseline": "pathway=other"}])
 def test_nothing_is_stated_without_the_curve_of_the_baseline(given: dict[str, str]) -> None:
     assert sentences(two_step(**given)) == []
-    assert labels_sentences([]) == []
+    assert label_equivalence_sentences([]) == []
 
 
 def test_sentences_stand_below_the_table_of_mean_iou_and_no_other() -> None:

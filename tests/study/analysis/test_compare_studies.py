@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from results import schema
-from study.analysis.compare_studies import compare_two_studies, differences, read_conditions
+from study.analysis.compare_studies import comparability_notes, compare_two_studies, read_conditions
 from study.cli.main import app
 from study.errors import ConfigError
 from study.store.atomic import write_signed
@@ -43,7 +43,7 @@ FOLDS = (("1", "2"), ("3", "4"))
 
 def told(storage: Path) -> list[str]:
     store = Store(storage)
-    return list(differences(read_conditions(store, "s"), read_conditions(store, "t")))
+    return list(comparability_notes(read_conditions(store, "s"), read_conditions(store, "t")))
 
 
 def test_studies_scored_alike_have_a_difference_and_nothing_to_be_said(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import pytest
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from cluster.protocol import StageOutcome
+from cluster.protocol import NewStages, StageOutcome
 from datasets.splits.assignment import reserved
 from study.errors import ConfigError
 from study.monitoring.plan_summary import summary, summary_text
@@ -367,8 +367,8 @@ def test_what_is_compared_is_looked_for_again_only_when_something_ended(
     looks: list[str] = []
     searches = searches_of(searched(), storage, cache)
     driver = SearchController(
-        searches, Store(storage), items=lambda *_: ([], set()), compared=lambda: looks.append("once") or (),
-        say=lambda _: None,
+        searches, Store(storage), new_stages=lambda *_: NewStages([], set()),
+        compared=lambda: looks.append("once") or (), say=lambda _: None,
     )  # fmt: skip
     for _ in range(3):
         assert driver.next_stages(2) == ([], set())

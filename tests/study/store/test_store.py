@@ -110,6 +110,15 @@ def test_publishing_onto_a_file_is_an_error_not_a_lost_race(store: Store) -> Non
         store.publish(DIGEST, draft(store), RECORD)
 
 
+def test_stage_is_published_over_a_folder_that_has_scores_only(store: Store) -> None:
+    table = pa.table({"x": [1]})
+    store.add_scores(DIGEST, "key", table, table)  # by a process that had found the stage before it was set aside
+
+    assert store.publish(DIGEST, draft(store), RECORD)
+    assert store.is_finished(DIGEST)
+    assert not store.scored(DIGEST, "key")
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3])
 
