@@ -90,16 +90,16 @@ class StageResources:
 class Listener:
     """Callbacks on the progress of stages, called in the driver process; the methods of this class do nothing."""
 
-    def started(self, name: str) -> None:
+    def started(self, stage_id: str) -> None:
         """Called when a stage was scheduled and has its resources."""
 
-    def progressed(self, name: str, scores: Mapping[str, float]) -> None:
+    def progressed(self, stage_id: str, scores: Mapping[str, float]) -> None:
         """Called when a running stage reported scores."""
 
-    def lost(self, name: str, reason: str) -> None:
+    def lost(self, stage_id: str, reason: str) -> None:
         """Called when the worker process of a stage was lost, before a retry; `reason` is "" where it is unknown."""
 
-    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
+    def ended(self, stage_id: str, outcome: StageOutcome, *, again: bool) -> None:
         """Called when a stage ended, or is skipped; `again` where it will be retried."""
 
     def stranded(self) -> None:
@@ -112,25 +112,25 @@ class Listeners(Listener):
     def __init__(self, listeners: Iterable[Listener]) -> None:
         self._listeners = tuple(listeners)
 
-    def started(self, name: str) -> None:
+    def started(self, stage_id: str) -> None:
         """Call all listeners."""
         for listener in self._listeners:
-            listener.started(name)
+            listener.started(stage_id)
 
-    def progressed(self, name: str, scores: Mapping[str, float]) -> None:
+    def progressed(self, stage_id: str, scores: Mapping[str, float]) -> None:
         """Call all listeners."""
         for listener in self._listeners:
-            listener.progressed(name, scores)
+            listener.progressed(stage_id, scores)
 
-    def lost(self, name: str, reason: str) -> None:
+    def lost(self, stage_id: str, reason: str) -> None:
         """Call all listeners."""
         for listener in self._listeners:
-            listener.lost(name, reason)
+            listener.lost(stage_id, reason)
 
-    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
+    def ended(self, stage_id: str, outcome: StageOutcome, *, again: bool) -> None:
         """Call all listeners."""
         for listener in self._listeners:
-            listener.ended(name, outcome, again=again)
+            listener.ended(stage_id, outcome, again=again)
 
     def stranded(self) -> None:
         """Call all listeners."""
@@ -158,8 +158,8 @@ class StageSource(Protocol):
             max_open: The number of stages that can run at once.
         """
 
-    def reported(self, name: str, scores: Mapping[str, float]) -> bool:
+    def reported(self, stage_id: str, scores: Mapping[str, float]) -> bool:
         """Receive the scores of a running stage; return whether to stop it."""
 
-    def ended(self, name: str, outcome: StageOutcome) -> None:
+    def ended(self, stage_id: str, outcome: StageOutcome) -> None:
         """Receive the final outcome of a stage."""

@@ -49,7 +49,7 @@ class StageDispatcher:
         self.queue = queue
         self._listener, self._slots, self._resources = listener, slots, resources
         self._may_start, self._gpus, self._source = may_start, gpus, source
-        self._names: dict[str, str] = {}
+        self._stage_ids: dict[str, str] = {}
         """Id of the stage of each trial that has not ended, in the order of submission."""
         self._rejections: Counter[str] = Counter()
         """How often a stage was placed on a node that failed the check."""
@@ -65,25 +65,25 @@ class StageDispatcher:
     @property
     def trial_ids(self) -> Iterable[str]:
         """Return the ids of the trials that have not ended, in the order of submission."""
-        return self._names.keys()
+        return self._stage_ids.keys()
 
     def assign(self, trial_id: str) -> TrialConfig | None:
         """Return the config of a trial that runs a ready stage; None while no stage can be submitted."""
-        if len(self._names) >= self._slots.max_submitted():
+        if len(self._stage_ids) >= self._slots.max_submitted():
             return None
-        name = self._next_startable()
-        while name is None and self.refill():
-            name = self._next_startable()
-        if name is None:
+        stage_id = self._next_startable()
+        while stage_id is None and self.refill():
+            stage_id = self._next_startable()
+        if stage_id is None:
             return None
-        self._names[trial_id] = name
+        self._stage_ids[trial_id] = stage_id
         # With fractional GPUs only Ray knows which trials fit; their start is reported once they run.
-        if self._gpus is None and len(self._names) <= self._slots.max_running():
+        if self._gpus is None and len(self._stage_ids) <= self._slots.max_running():
             self.started(trial_id)
         return TrialConfig(
-            id=name,
-            work=self.queue.stage(name).work,
-            gpus=self._resources.gpus if self._gpus is None else self._gpus(name),
+            id=stage_id,
+            work=self.queue.stage(stage_id).work,
+            gpus=self._resources.gpus if self._gpus is None else self._gpus(stage_id),
             excluded_nodes=sorted(self._slots.excluded),
         )
 
@@ -98,11 +98,11 @@ class StageDispatcher:
 
     def _next_startable(self) -> str | None:
         postponed: list[str] = []
-        while (name := self.queue.next()) is not None and not self._may_start(name):
-            postponed.append(name)
+        while (stage_id := self.queue.next()) is not None and not self._may_start(stage_id):
+            postponed.append(stage_id)
         for blocked in postponed:
             self.queue.requeue(blocked)
-        return name
+        return stage_id
 
     def check_capacity(self) -> None:
         """Notify the listener when no node fits a stage any more."""
@@ -114,83 +114,83 @@ class StageDispatcher:
         """Notify the listener, once, that a stage has its resources."""
         if trial_id not in self._started:
             self._started.add(trial_id)
-            self._listener.started(self._names[trial_id])
+            self._listener.started(self._stage_ids[trial_id])
 
     def progressed(self, trial_id: str, scores: Mapping[str, float]) -> bool:
         """Pass on the scores that a running stage reported; return whether the source stops the stage."""
-        name = self._names[trial_id]
-        stop = self._source is not None and self._source.reported(name, scores)
+        stage_id = self._stage_ids[trial_id]
+        stop = self._source is not None and self._source.reported(stage_id, scores)
         if stop:
             self._stopped.add(trial_id)
-        self._listener.progressed(name, scores)
+        self._listener.progressed(stage_id, scores)
         return stop
 
     def lost(self, trial_id: str, reason: str) -> None:
         """Notify the listener that the worker process of a trial, which will be restarted, was lost."""
-        name = self._names[trial_id]
-        self._losses[name], self._loss_reasons[name] = self._losses[name] + 1, reason
-        self._listener.lost(name, reason)
+        stage_id = self._stage_ids[trial_id]
+        self._losses[stage_id], self._loss_reasons[stage_id] = self._losses[stage_id] + 1, reason
+        self._listener.lost(stage_id, reason)
 
     def ended(self, trial_id: str, outcome: StageOutcome | None) -> None:
         """Settle the stage of a trial by its outcome; None where the trial ended without one."""
-        if trial_id not in self._names:
+        if trial_id not in self._stage_ids:
             return
         self.started(trial_id)  # also for a trial that failed while it was pending
         self._started.discard(trial_id)
-        name = self._names.pop(trial_id)
+        stage_id = self._stage_ids.pop(trial_id)
         if trial_id in self._stopped:
             outcome, again = StageOutcome(status="stopped"), False
-            self.queue.abandon(name)
+            self.queue.abandon(stage_id)
         elif outcome is None:
-            outcome, again = self._retry_lost(name)
+            outcome, again = self._retry_lost(stage_id)
         else:
             if outcome.status == "rejected":
-                outcome = self._exclude_nodes(name, outcome)
-            again = self._settle(name, outcome)
-        self._listener.ended(name, outcome, again=again)
+                outcome = self._exclude_nodes(stage_id, outcome)
+            again = self._settle(stage_id, outcome)
+        self._listener.ended(stage_id, outcome, again=again)
         if not again:
             if self._source is not None:
-                self._source.ended(name, outcome)
+                self._source.ended(stage_id, outcome)
             self._report_skipped()
 
-    def _retry_lost(self, name: str) -> tuple[StageOutcome, bool]:
+    def _retry_lost(self, stage_id: str) -> tuple[StageOutcome, bool]:
         """Retry a stage whose process was lost before its work began; Tune itself restarts only running trials."""
-        self._losses[name] += 1
-        if self._losses[name] <= MAX_LOSSES:
-            self.queue.requeue(name)
+        self._losses[stage_id] += 1
+        if self._losses[stage_id] <= MAX_LOSSES:
+            self.queue.requeue(stage_id)
             return StageOutcome(status="lost"), True
-        reason = self._loss_reasons.get(name)
-        detail = f"its process was lost {self._losses[name]} times{f': {reason}' if reason else ''}"
+        reason = self._loss_reasons.get(stage_id)
+        detail = f"its process was lost {self._losses[stage_id]} times{f': {reason}' if reason else ''}"
         outcome = StageOutcome(status="failed", detail=detail)
-        return outcome, self.queue.fail(name, outcome.detail, final=True)
+        return outcome, self.queue.fail(stage_id, outcome.detail, final=True)
 
-    def _exclude_nodes(self, name: str, outcome: StageOutcome) -> StageOutcome:
+    def _exclude_nodes(self, stage_id: str, outcome: StageOutcome) -> StageOutcome:
         """Exclude the nodes that rejected a stage; after many rejections the stage fails."""
-        self._rejections[name] += 1
+        self._rejections[stage_id] += 1
         newly_excluded = [self._slots.exclude(node) for node in outcome.nodes]
-        if self._rejections[name] > MAX_LOSSES:
+        if self._rejections[stage_id] > MAX_LOSSES:
             return replace(outcome, status="failed", detail=f"{outcome.detail}; so were {MAX_LOSSES} before it")
         # A stage submitted before its node was excluded is not worth a second message.
         return outcome if any(newly_excluded) else replace(outcome, detail="")
 
     def _report_skipped(self) -> None:
         before, self._reported_skipped = self._reported_skipped, set(self.queue.skipped)
-        for name in sorted(self._reported_skipped - before):
+        for stage_id in sorted(self._reported_skipped - before):
             outcome = StageOutcome(status="skipped")
-            self._listener.ended(name, outcome, again=False)
+            self._listener.ended(stage_id, outcome, again=False)
             if self._source is not None:
-                self._source.ended(name, outcome)
+                self._source.ended(stage_id, outcome)
 
-    def _settle(self, name: str, outcome: StageOutcome) -> bool:
+    def _settle(self, stage_id: str, outcome: StageOutcome) -> bool:
         """Update the queue; return whether the stage runs again."""
         match outcome.status:
             case "done":
-                self.queue.finish(name)
+                self.queue.finish(stage_id)
                 return False
             case "busy" | "rejected":
-                self.queue.requeue(name)
+                self.queue.requeue(stage_id)
                 return True
             case "redo":
-                return self.queue.redo(outcome.redo, name, outcome.detail)
+                return self.queue.redo(outcome.redo, stage_id, outcome.detail)
             case _:
-                return self.queue.fail(name, outcome.detail, final=bool(outcome.nodes))
+                return self.queue.fail(stage_id, outcome.detail, final=bool(outcome.nodes))

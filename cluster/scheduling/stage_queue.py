@@ -42,32 +42,32 @@ class StageQueue:
         A new descendant of a failed stage is skipped at once.
         """
         added, finished = {stage.id: stage for stage in stages}, set(done)
-        reopened = [name for name in added if name in self.done and name not in finished]
-        new = {name: stage for name, stage in added.items() if name not in self._stages}
+        reopened = [stage_id for stage_id in added if stage_id in self.done and stage_id not in finished]
+        new = {stage_id: stage for stage_id, stage in added.items() if stage_id not in self._stages}
         self._stages |= new
         self.done |= finished - self._open
-        for name, stage in new.items():
-            self._children[name] = []
-            self._attempts[name] = 1 + (self._retries if stage.retries is None else stage.retries)
-        for name, stage in new.items():
+        for stage_id, stage in new.items():
+            self._children[stage_id] = []
+            self._attempts[stage_id] = 1 + (self._retries if stage.retries is None else stage.retries)
+        for stage_id, stage in new.items():
             needs = {need for need in stage.needs if need in self._stages}
-            self._unmet_needs[name] = len(needs - self.done)
+            self._unmet_needs[stage_id] = len(needs - self.done)
             for need in needs:
-                self._children[need].append(name)
+                self._children[need].append(stage_id)
         self._open |= new.keys() - self.done
         self._remaining = _remaining(self._stages, self._children)
-        for name in reopened:
-            self._stages[name] = added[name]
-            self._reopen(name)
-        for name in new:
-            if not self._unmet_needs[name]:
-                self._push(name)
-        for name in (self.failed.keys() | self.skipped) & {need for stage in new.values() for need in stage.needs}:
-            self._skip_below(name)
+        for stage_id in reopened:
+            self._stages[stage_id] = added[stage_id]
+            self._reopen(stage_id)
+        for stage_id in new:
+            if not self._unmet_needs[stage_id]:
+                self._push(stage_id)
+        for stage_id in (self.failed.keys() | self.skipped) & {need for stage in new.values() for need in stage.needs}:
+            self._skip_below(stage_id)
 
-    def stage(self, name: str) -> QueuedStage:
+    def stage(self, stage_id: str) -> QueuedStage:
         """Return a stage by its id."""
-        return self._stages[name]
+        return self._stages[stage_id]
 
     @property
     def finished(self) -> bool:
@@ -77,74 +77,74 @@ class StageQueue:
     def next(self) -> str | None:
         """Return the id of a stage that can run now; None where all wait for running ones."""
         while self._heap:
-            _, name = heapq.heappop(self._heap)
-            if name in self._open and name not in self.running and not self._unmet_needs[name]:
-                self.running.add(name)
-                return name
+            _, stage_id = heapq.heappop(self._heap)
+            if stage_id in self._open and stage_id not in self.running and not self._unmet_needs[stage_id]:
+                self.running.add(stage_id)
+                return stage_id
         return None
 
-    def finish(self, name: str) -> None:
+    def finish(self, stage_id: str) -> None:
         """Mark a stage as done and make its children ready."""
-        self.running.discard(name)
-        if name not in self._open:
+        self.running.discard(stage_id)
+        if stage_id not in self._open:
             return
-        self._open.discard(name)
-        self.done.add(name)
-        for child in self._children[name]:
+        self._open.discard(stage_id)
+        self.done.add(stage_id)
+        for child in self._children[stage_id]:
             self._unmet_needs[child] -= 1
             if not self._unmet_needs[child]:
                 self._push(child)
 
-    def fail(self, name: str, error: str, *, final: bool = False) -> bool:
+    def fail(self, stage_id: str, error: str, *, final: bool = False) -> bool:
         """Record an error; return whether the stage is retried, which it never is if `final`."""
-        self.running.discard(name)
-        self._attempts[name] = 0 if final else self._attempts[name] - 1
-        if self._attempts[name] > 0:
-            self._push(name)
+        self.running.discard(stage_id)
+        self._attempts[stage_id] = 0 if final else self._attempts[stage_id] - 1
+        if self._attempts[stage_id] > 0:
+            self._push(stage_id)
             return True
-        self._open.discard(name)
-        self.failed[name] = error
-        self._skip_below(name)
+        self._open.discard(stage_id)
+        self.failed[stage_id] = error
+        self._skip_below(stage_id)
         return False
 
-    def abandon(self, name: str) -> None:
+    def abandon(self, stage_id: str) -> None:
         """Remove a stage that was stopped without a result, and skip its descendants."""
-        self.running.discard(name)
-        self._open.discard(name)
-        self._skip_below(name)
-        for need in set(self._stages.pop(name).needs) & self._children.keys():
-            self._children[need].remove(name)
+        self.running.discard(stage_id)
+        self._open.discard(stage_id)
+        self._skip_below(stage_id)
+        for need in set(self._stages.pop(stage_id).needs) & self._children.keys():
+            self._children[need].remove(stage_id)
 
-    def requeue(self, name: str) -> None:
+    def requeue(self, stage_id: str) -> None:
         """Put a stage back into the queue without counting an attempt."""
-        self.running.discard(name)
-        self._push(name)
+        self.running.discard(stage_id)
+        self._push(stage_id)
 
-    def redo(self, name: str, child: str, error: str) -> bool:
+    def redo(self, stage_id: str, child: str, error: str) -> bool:
         """Run a stage again because its results are unusable, and its child (or itself) after it.
 
         Returns False after `MAX_REDOS` times; then the child fails with the error.
         """
         self.running.discard(child)
-        if name == child or name in self.done:
-            self._redone[name] += 1
-        if name not in self._stages or self._redone[name] > MAX_REDOS:
+        if stage_id == child or stage_id in self.done:
+            self._redone[stage_id] += 1
+        if stage_id not in self._stages or self._redone[stage_id] > MAX_REDOS:
             return self.fail(child, error, final=True)
-        if name == child:
+        if stage_id == child:
             self._push(child)
-        elif name in self.done:
-            self._reopen(name)
+        elif stage_id in self.done:
+            self._reopen(stage_id)
         return True
 
-    def _reopen(self, name: str) -> None:
-        self.done.discard(name)
-        self._open.add(name)
-        for child in self._children[name]:
+    def _reopen(self, stage_id: str) -> None:
+        self.done.discard(stage_id)
+        self._open.add(stage_id)
+        for child in self._children[stage_id]:
             self._unmet_needs[child] += 1
-        self._push(name)
+        self._push(stage_id)
 
-    def _skip_below(self, name: str) -> None:
-        ancestors = [name]
+    def _skip_below(self, stage_id: str) -> None:
+        ancestors = [stage_id]
         while ancestors:
             for child in self._children[ancestors.pop()]:
                 if child in self._open:
@@ -152,8 +152,8 @@ class StageQueue:
                     self.skipped.add(child)
                     ancestors.append(child)
 
-    def _push(self, name: str) -> None:
-        heapq.heappush(self._heap, (-self._remaining[name], name))
+    def _push(self, stage_id: str) -> None:
+        heapq.heappush(self._heap, (-self._remaining[stage_id], stage_id))
 
 
 def _remaining(stages: Mapping[str, QueuedStage], children: Mapping[str, Sequence[str]]) -> dict[str, float]:
@@ -161,14 +161,16 @@ def _remaining(stages: Mapping[str, QueuedStage], children: Mapping[str, Sequenc
     remaining: dict[str, float] = {}
     stack = list(stages)
     while stack:
-        name = stack[-1]
-        if name in remaining:
+        stage_id = stack[-1]
+        if stage_id in remaining:
             stack.pop()
             continue
-        unknown = [child for child in children[name] if child not in remaining]
+        unknown = [child for child in children[stage_id] if child not in remaining]
         if unknown:
             stack += unknown
         else:
-            remaining[name] = stages[name].cost + max((remaining[child] for child in children[name]), default=0.0)
+            remaining[stage_id] = stages[stage_id].cost + max(
+                (remaining[child] for child in children[stage_id]), default=0.0
+            )
             stack.pop()
     return remaining

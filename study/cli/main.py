@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from gc import freeze
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +39,7 @@ from study.store.retry import is_transient
 app = typer.Typer(
     name="study",
     help="Which pretraining, architecture, backbone and loss give the best segmentation from few pixel masks?",
+    invoke_without_command=True,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -49,6 +50,16 @@ PATH_ERRORS = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, err
 
 data = typer.Typer(help="Inspect data before a study reads them.", no_args_is_help=True)
 app.add_typer(data, name="data")
+
+
+@app.callback()
+def options(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    """Handle the options that precede a command."""
+    if version:
+        say(f"study {metadata.version('segmentation-study')}")
+        raise typer.Exit
+
+
 for command in (table, compare, report, predict, export, submit, logs, stop):
     app.command()(command)
 app.command("import")(import_results)

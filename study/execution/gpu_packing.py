@@ -35,35 +35,35 @@ class Packing(Listener):
         self._taken: dict[str, float] = {}
         self._failed: set[str] = set()
 
-    def may_start(self, name: str) -> bool:
+    def may_start(self, digest: str) -> bool:
         """Return whether the memory of the shape is not being measured, and the GPUs have room for the stage."""
-        taken = math.fsum(self._taken.values()) + self._share(name)
-        return self._shape_of(name) not in self._measured and taken <= self._slots.max_running() + SHARE_STEP / 2
+        taken = math.fsum(self._taken.values()) + self._share(digest)
+        return self._shape_of(digest) not in self._measured and taken <= self._slots.max_running() + SHARE_STEP / 2
 
-    def take(self, name: str) -> float:
+    def take(self, digest: str) -> float:
         """Reserve and return the share of a GPU for a stage that starts now; the first one of its shape is measured."""
-        self._taken[name] = self._share(name)
-        if self._shape_of(name) not in self._shares:
-            self._measured[self._shape_of(name)] = name
-        return self._taken[name]
+        self._taken[digest] = self._share(digest)
+        if self._shape_of(digest) not in self._shares:
+            self._measured[self._shape_of(digest)] = digest
+        return self._taken[digest]
 
-    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
+    def ended(self, digest: str, outcome: StageOutcome, *, again: bool) -> None:
         """Release the share, record the measured memory and exclude rejected nodes."""
         for node in outcome.nodes:
             self._slots.exclude(node)
-        shape = self._shape_of(name)
-        self._taken.pop(name, None)
-        if self._measured.get(shape) == name:
+        shape = self._shape_of(digest)
+        self._taken.pop(digest, None)
+        if self._measured.get(shape) == digest:
             del self._measured[shape]
         if outcome.status == "done":
-            memory = read_record(self._store, name).get("gpu_memory")
+            memory = read_record(self._store, digest).get("gpu_memory")
             self._shares[shape] = max(gpu_share(memory) if memory else WHOLE_GPU, self._shares.get(shape, 0.0))
         elif outcome.status == "failed":
-            self._failed.add(name)
+            self._failed.add(digest)
 
-    def _share(self, name: str) -> float:
+    def _share(self, digest: str) -> float:
         """Return the share that a stage needs; a failed one may have run out of memory and gets an entire GPU."""
-        return WHOLE_GPU if name in self._failed else self._shares.get(self._shape_of(name), WHOLE_GPU)
+        return WHOLE_GPU if digest in self._failed else self._shares.get(self._shape_of(digest), WHOLE_GPU)
 
-    def _shape_of(self, name: str) -> Hashable:
-        return self._shape(self._plan.node(name))
+    def _shape_of(self, digest: str) -> Hashable:
+        return self._shape(self._plan.node(digest))

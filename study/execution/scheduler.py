@@ -137,11 +137,11 @@ def _source(plan: Plan, searches: "ArmSearches", store: Store, worker: Worker, d
 
     def new_stages(digests: Iterable[str], candidates: bool) -> NewStages:
         lineage = _with_ancestors(plan, digests)
-        finished = {name for name in lineage if store.is_finished(name)}
-        usable = {name for name in finished if store.has_weights(name)}
+        finished = {digest for digest in lineage if store.is_finished(digest)}
+        usable = {digest for digest in finished if store.has_weights(digest)}
         pending = set(lineage) - usable if candidates else set(digests)
         display.progress.expect(pending)
-        items = [_added_item(plan, name, worker, again=name in finished - usable) for name in lineage]
+        items = [_added_item(plan, digest, worker, again=digest in finished - usable) for digest in lineage]
         return NewStages(items, set(lineage) - pending)
 
     def compared() -> Iterable[str]:

@@ -55,11 +55,11 @@ class FailureLog(Listener):
     def __init__(self, plan: Plan, store: Store) -> None:
         self._plan, self._file = plan, store.study(plan.spec.name) / FAILURES
 
-    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
+    def ended(self, digest: str, outcome: StageOutcome, *, again: bool) -> None:
         """Append the error of a compared stage that is not retried."""
-        if again or outcome.status not in ("failed", "redo") or name not in self._plan.nodes:
+        if again or outcome.status not in ("failed", "redo") or digest not in self._plan.nodes:
             return
-        failure = {"digest": name, "stage": self._plan.nodes[name].step.stage, "error": outcome.detail}
+        failure = {"digest": digest, "stage": self._plan.nodes[digest].step.stage, "error": outcome.detail}
 
         def append() -> None:
             with self._file.open("a", encoding="utf-8") as stream:

@@ -48,56 +48,56 @@ class Display(Listener):
         """Stop the live view."""
         self._view.stop()
 
-    def started(self, name: str) -> None:
+    def started(self, digest: str) -> None:
         """Add a bar."""
-        self._started[name] = self._last_line[name] = time.monotonic()
+        self._started[digest] = self._last_line[digest] = time.monotonic()
         if self._live:
             self._update_total()
-            self._bars[name] = self._view.add_task(self._label(name), total=None, score="")
+            self._bars[digest] = self._view.add_task(self._label(digest), total=None, score="")
 
-    def progressed(self, name: str, scores: Mapping[str, float]) -> None:
+    def progressed(self, digest: str, scores: Mapping[str, float]) -> None:
         """Update the bar of a stage, or print a line from time to time."""
         text = scores_text(scores)
         if self._live:
             self._update_total()
-            self._view.update(self._bars[name], completed=scores["epoch"], total=scores["epochs"], score=text)
-        elif time.monotonic() - self._last_line[name] > LINE_SECONDS:
-            self._last_line[name] = time.monotonic()
-            self.line(f"{self._label(name)}: epoch {scores['epoch']:.0f} of {scores['epochs']:.0f} {text}")
+            self._view.update(self._bars[digest], completed=scores["epoch"], total=scores["epochs"], score=text)
+        elif time.monotonic() - self._last_line[digest] > LINE_SECONDS:
+            self._last_line[digest] = time.monotonic()
+            self.line(f"{self._label(digest)}: epoch {scores['epoch']:.0f} of {scores['epochs']:.0f} {text}")
 
-    def lost(self, name: str, reason: str = "") -> None:
+    def lost(self, digest: str, reason: str = "") -> None:
         """Print that a stage lost its process and will be resumed."""
         details = f" ({reason}; with more resources.cpus fewer stages share a node)" if reason else ""
-        self.line(f"{self._label(name)}: its process was lost{details}; it resumes from its last checkpoint")
+        self.line(f"{self._label(digest)}: its process was lost{details}; it resumes from its last checkpoint")
 
     def stranded(self) -> None:
         """Print that the study waits for a node."""
         self.line("no node of the cluster has room for a stage now; the study continues as soon as one joins")
 
-    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
+    def ended(self, digest: str, outcome: StageOutcome, *, again: bool) -> None:
         """Remove the bar of a stage, and print how it ended."""
-        if name not in self._started:  # skipped
+        if digest not in self._started:  # skipped
             return
-        seconds = time.monotonic() - self._started.pop(name)
+        seconds = time.monotonic() - self._started.pop(digest)
         if self._live:
-            self._view.remove_task(self._bars.pop(name))
+            self._view.remove_task(self._bars.pop(digest))
             self._update_total()
         match outcome.status:
             case "done":
                 progress = self.progress
-                self.line(f"[{progress.done}/{progress.total}] {self._label(name)} ({seconds:.1f} s)")
+                self.line(f"[{progress.done}/{progress.total}] {self._label(digest)} ({seconds:.1f} s)")
             case "redo" if again:
                 self.line(outcome.detail)
             case "lost":
-                self.lost(name)
+                self.lost(digest)
             case "rejected":
                 if outcome.detail:
                     self.line(outcome.detail)
-            case "failed" if not again and not self.progress.is_compared(name):
+            case "failed" if not again and not self.progress.is_compared(digest):
                 pass  # a candidate; the search prints the reason
             case "failed" | "redo":
                 first_line = outcome.detail.partition("\n")[0]
-                self.line(f"{self._label(name)} failed{', is tried once more' if again else ''}: {first_line}")
+                self.line(f"{self._label(digest)} failed{', is tried once more' if again else ''}: {first_line}")
             case _:  # busy elsewhere, or stopped by a search
                 pass
 
@@ -105,8 +105,8 @@ class Display(Listener):
         """Print one line."""
         self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
-    def _label(self, name: str) -> str:
-        return self.progress.label(name)
+    def _label(self, digest: str) -> str:
+        return self.progress.label(digest)
 
     def _update_total(self) -> None:
         progress = self.progress

@@ -36,36 +36,38 @@ class EtaEstimator:
         """Add the costs of further stages."""
         self._costs |= costs
 
-    def drop(self, names: Iterable[str]) -> None:
+    def drop(self, digests: Iterable[str]) -> None:
         """Remove stages that will not run."""
-        for name in names:
-            self._costs.pop(name, None)
+        for digest in digests:
+            self._costs.pop(digest, None)
 
-    def started(self, name: str) -> None:
+    def started(self, digest: str) -> None:
         """Record the start of a stage."""
         if self._first_report is None:
-            self._early.add(name)
+            self._early.add(digest)
 
-    def progressed(self, name: str, *, epoch: float, epochs: float) -> None:
+    def progressed(self, digest: str, *, epoch: float, epochs: float) -> None:
         """Record the end of an epoch; a resumed stage continues with a later epoch than the first."""
         self._first_report = self._clock() if self._first_report is None else self._first_report
-        before, _ = self._fractions.get(name, ((epoch - (name not in self._early)) / epochs, 0.0))
-        self._fractions[name] = (before, epoch / epochs)
+        before, _ = self._fractions.get(digest, ((epoch - (digest not in self._early)) / epochs, 0.0))
+        self._fractions[digest] = (before, epoch / epochs)
 
-    def ended(self, name: str, *, again: bool, finished: bool) -> None:
+    def ended(self, digest: str, *, again: bool, finished: bool) -> None:
         """Record the end of a stage, and whether it runs again."""
-        self._early.discard(name)
-        before, current = self._fractions.pop(name, (0.0, 0.0))
-        self._trained += self._costs.get(name, 0.0) * (current - before)
+        self._early.discard(digest)
+        before, current = self._fractions.pop(digest, (0.0, 0.0))
+        self._trained += self._costs.get(digest, 0.0) * (current - before)
         self._finished |= finished
         if not again:
-            self.drop([name])
+            self.drop([digest])
 
     def seconds_left(self) -> float | None:
         """Return the estimated seconds for the known stages; None until the first stage is trained."""
         costs, running = dict(self._costs), tuple(self._fractions.items())
-        left = max(0.0, sum(costs.values()) - sum(costs.get(name, 0.0) * current for name, (_, current) in running))
-        trained = sum(costs.get(name, 0.0) * (current - before) for name, (before, current) in running) + self._trained
+        left = max(0.0, sum(costs.values()) - sum(costs.get(digest, 0.0) * current for digest, (_, current) in running))
+        trained = (
+            sum(costs.get(digest, 0.0) * (current - before) for digest, (before, current) in running) + self._trained
+        )
         if not self._finished or self._first_report is None or (left and trained <= 0):
             return None
         return left * (self._clock() - self._first_report) / trained if left else 0.0

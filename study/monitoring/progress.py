@@ -23,7 +23,7 @@ class StudyProgress(Listener):
         self._all = set(plan.nodes)
         """Compared stages, and candidates of this run."""
         self._of_run, self._done, self._failed = set(pending.stages), set[str](), set[str]()
-        self._eta = EtaEstimator(self._costs(name for name in pending.stages if name not in pending.scored))
+        self._eta = EtaEstimator(self._costs(digest for digest in pending.stages if digest not in pending.scored))
         self._running: dict[str, Mapping[str, float]] = {}
         """The last scores of each running stage."""
 
@@ -37,52 +37,52 @@ class StudyProgress(Listener):
         """Return how many stages of this run are done."""
         return len(self._done)
 
-    def started(self, name: str) -> None:
+    def started(self, digest: str) -> None:
         """Add a running stage."""
         with self._lock:
-            self._running[name] = {}
-            self._eta.started(name)
+            self._running[digest] = {}
+            self._eta.started(digest)
 
-    def progressed(self, name: str, scores: Mapping[str, float]) -> None:
+    def progressed(self, digest: str, scores: Mapping[str, float]) -> None:
         """Update the scores of a stage."""
         with self._lock:
-            self._running[name] = scores
-            self._eta.progressed(name, epoch=scores["epoch"], epochs=scores["epochs"])
+            self._running[digest] = scores
+            self._eta.progressed(digest, epoch=scores["epoch"], epochs=scores["epochs"])
 
-    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
+    def ended(self, digest: str, outcome: StageOutcome, *, again: bool) -> None:
         """Remove a running stage, and count it by its outcome; a skipped stage still waits for a later run."""
         with self._lock:
-            self._running.pop(name, None)
-            self._eta.ended(name, again=again, finished=outcome.status == "done")
+            self._running.pop(digest, None)
+            self._eta.ended(digest, again=again, finished=outcome.status == "done")
             if outcome.status == "done":
-                self._done.add(name)
+                self._done.add(digest)
             elif outcome.status == "redo" and again:
                 self._expect([outcome.redo])
             elif again:
                 pass
-            elif not self.is_compared(name):  # a candidate that its search has given up
-                self._of_run.discard(name)
+            elif not self.is_compared(digest):  # a candidate that its search has given up
+                self._of_run.discard(digest)
             elif outcome.status in ("failed", "redo"):
-                self._failed.add(name)
-                self._eta.drop(other for other in self._eta.stages if self._is_descendant(other, name))
+                self._failed.add(digest)
+                self._eta.drop(other for other in self._eta.stages if self._is_descendant(other, digest))
 
-    def expect(self, names: Iterable[str]) -> None:
+    def expect(self, digests: Iterable[str]) -> None:
         """Add stages that were planned after the start, and those that are trained once more."""
         with self._lock:
-            self._expect(names)
+            self._expect(digests)
 
-    def _expect(self, names: Iterable[str]) -> None:
-        names = set(names)
-        again = names & (self._done | self._failed)
+    def _expect(self, digests: Iterable[str]) -> None:
+        digests = set(digests)
+        again = digests & (self._done | self._failed)
         self._done -= again
         self._failed -= again
-        self._eta.expect(self._costs(again | (names - self._of_run)))
-        self._of_run |= names
-        self._all |= names | self.plan.nodes.keys()
+        self._eta.expect(self._costs(again | (digests - self._of_run)))
+        self._of_run |= digests
+        self._all |= digests | self.plan.nodes.keys()
 
-    def is_compared(self, name: str) -> bool:
+    def is_compared(self, digest: str) -> bool:
         """Return whether a stage is compared; if not, it is a candidate of a search."""
-        return self.plan.graph.is_compared(name)
+        return self.plan.graph.is_compared(digest)
 
     @property
     def is_searching(self) -> bool:
@@ -98,7 +98,7 @@ class StudyProgress(Listener):
         with self._lock:
             return {
                 "stages": self.counts(),
-                "running": [self._running_stage(name, scores) for name, scores in self._running.items()],
+                "running": [self._running_stage(digest, scores) for digest, scores in self._running.items()],
                 "seconds_left": self.seconds_left(),
                 "searching": self.is_searching,
             }
@@ -110,10 +110,10 @@ class StudyProgress(Listener):
         waiting = total - finished - running - failed
         return {"total": total, "finished": finished, "running": running, "waiting": waiting, "failed": failed}
 
-    def _running_stage(self, name: str, scores: Mapping[str, float]) -> dict[str, Any]:
+    def _running_stage(self, digest: str, scores: Mapping[str, float]) -> dict[str, Any]:
         """Return a running stage with its last epoch and scores; NaN becomes None, because JSON has no NaN."""
         values = {key: None if math.isnan(value) else value for key, value in scores.items()}
-        stage = {"digest": name, "stage": self.plan.node(name).step.stage, "label": self.label(name)}
+        stage = {"digest": digest, "stage": self.plan.node(digest).step.stage, "label": self.label(digest)}
         return {**stage, **{key: values.pop(key, None) for key in ("epoch", "epochs")}, "scores": values}
 
     def label(self, digest: str) -> str:
@@ -129,11 +129,11 @@ class StudyProgress(Listener):
             parts.append(f"fold {selection.fold}")
         return " ".join([*parts, f"seed {node.seed}", digest[:8]])
 
-    def _costs(self, names: Iterable[str]) -> dict[str, float]:
-        return {name: float(image_epochs(self.plan, self.plan.node(name))) for name in names}
+    def _costs(self, digests: Iterable[str]) -> dict[str, float]:
+        return {digest: float(image_epochs(self.plan, self.plan.node(digest))) for digest in digests}
 
-    def _is_descendant(self, name: str, ancestor: str) -> bool:
-        current: str | None = name
+    def _is_descendant(self, digest: str, ancestor: str) -> bool:
+        current: str | None = digest
         while current is not None and current != ancestor:
             current = self.plan.node(current).parent
         return current is not None

@@ -28,44 +28,44 @@ class TrackingListener(Listener):
         self._last: dict[str, int] = {}
         """Open runs, with their last epoch."""
 
-    def progressed(self, name: str, scores: Mapping[str, float]) -> None:
+    def progressed(self, digest: str, scores: Mapping[str, float]) -> None:
         """Add an epoch."""
-        is_new, self._last[name] = name not in self._last, int(scores["epoch"])
+        is_new, self._last[digest] = digest not in self._last, int(scores["epoch"])
         metrics = {key: float(value) for key, value in scores.items() if key not in ("epoch", "epochs")}
         for writer in self._writers:
             if is_new:
-                writer.begin(build_run(self._plan, name))
-            writer.log(name, self._last[name], _defined(metrics))
+                writer.begin(build_run(self._plan, digest))
+            writer.log(digest, self._last[digest], _defined(metrics))
 
-    def ended(self, name: str, outcome: StageOutcome, *, again: bool) -> None:
+    def ended(self, digest: str, outcome: StageOutcome, *, again: bool) -> None:
         """Add the final scores and close the run, unless the stage runs again."""
-        if again or name not in self._last:
+        if again or digest not in self._last:
             return
-        final = self._final(name) if outcome.status == "done" else {}
+        final = self._final(digest) if outcome.status == "done" else {}
         statuses: Mapping[str, RunStatus] = {"done": "FINISHED", "failed": "FAILED"}
-        self._close(name, statuses.get(outcome.status, "KILLED"), final)
+        self._close(digest, statuses.get(outcome.status, "KILLED"), final)
 
-    def _final(self, name: str) -> Mapping[str, float]:
+    def _final(self, digest: str) -> Mapping[str, float]:
         import pyarrow as pa
 
         try:
-            return final_scores(self._plan, self._store, name)
+            return final_scores(self._plan, self._store, digest)
         except (OSError, pa.ArrowInvalid):  # the stage reports the damage; tracking must not end the study
             return {}
 
     def close(self) -> None:
         """Close the runs of unfinished stages, and wait until everything is written."""
-        for name in tuple(self._last):
-            self._close(name, "KILLED", {})
+        for digest in tuple(self._last):
+            self._close(digest, "KILLED", {})
         for writer in self._writers:
             writer.close()
 
-    def _close(self, name: str, status: RunStatus, final: Mapping[str, float]) -> None:
-        epoch = self._last.pop(name)
+    def _close(self, digest: str, status: RunStatus, final: Mapping[str, float]) -> None:
+        epoch = self._last.pop(digest)
         for writer in self._writers:
             if final:
-                writer.log(name, epoch, final)
-            writer.end(name, status)
+                writer.log(digest, epoch, final)
+            writer.end(digest, status)
 
 
 @contextmanager

@@ -84,9 +84,9 @@ class SearchController:
         new, self._new = self._new, NewStages([], set())
         return new
 
-    def reported(self, name: str, scores: Mapping[str, float]) -> bool:
+    def reported(self, digest: str, scores: Mapping[str, float]) -> bool:
         """Record an epoch; return whether Optuna's pruner stops all trials of this candidate."""
-        opened, search = self._open.get(name), self._searches.search
+        opened, search = self._open.get(digest), self._searches.search
         if opened is None:
             return False
         opened.epochs = scores["epoch"] / scores["epochs"]
@@ -97,12 +97,12 @@ class SearchController:
         pruned = [arm_search.trials.report(trial, int(scores["epoch"]), value) for arm_search, trial in opened.trials]
         return all(pruned) and scores["epoch"] < scores["epochs"]
 
-    def ended(self, name: str, outcome: StageOutcome) -> None:
+    def ended(self, digest: str, outcome: StageOutcome) -> None:
         """Report the result of a candidate to Optuna."""
         self._has_changed = True
         if outcome.status == "failed":
-            self._failed[name] = outcome.detail.partition("\n")[0]
-        opened = self._open.pop(name, None)
+            self._failed[digest] = outcome.detail.partition("\n")[0]
+        opened = self._open.pop(digest, None)
         if opened is None:
             return
         match outcome.status:
@@ -121,7 +121,7 @@ class SearchController:
                     opened, TrialState.FAIL, None, reason=next(iter(reasons), "a stage that it starts from failed")
                 )
             case _:
-                self._report(opened, TrialState.FAIL, None, reason=self._failed.get(name, outcome.detail))
+                self._report(opened, TrialState.FAIL, None, reason=self._failed.get(digest, outcome.detail))
 
     def draw(self) -> None:
         """Plot the searches that have new results."""
@@ -181,11 +181,11 @@ class SearchController:
 
     def _add_pending(self) -> None:
         """Add pending stages of the plan; each at most twice, so that the queue ends even if one stays pending."""
-        pending = [name for name in self._compared() if name not in self._open and name not in self._failed]
-        pending = [name for name in pending if self._offered.get(name, 0) < 2]
+        pending = [digest for digest in self._compared() if digest not in self._open and digest not in self._failed]
+        pending = [digest for digest in pending if self._offered.get(digest, 0) < 2]
         if pending:
-            for name in pending:
-                self._offered[name] = self._offered.get(name, 0) + 1
+            for digest in pending:
+                self._offered[digest] = self._offered.get(digest, 0) + 1
             self._add(self._to_queue(pending, False))
 
     def _complete(self, opened: _OpenCandidate) -> None:
@@ -215,16 +215,16 @@ class SearchController:
             return {"image_epochs": round(full_cost * opened.epochs)}
         return {"image_epochs": full_cost, "seconds": self._store.manifest(last)["seconds"]}
 
-    def _stage_name(self, name: str) -> str:
-        return self._plan.node(name).step.stage
+    def _stage_name(self, digest: str) -> str:
+        return self._plan.node(digest).step.stage
 
 
-def values_of(store: Store, name: str, metrics: Iterable[str]) -> list[float] | None:
+def values_of(store: Store, digest: str, metrics: Iterable[str]) -> list[float] | None:
     """Return the metric values of a finished stage; None if one is undefined."""
     import pyarrow.parquet as pq
 
-    record = store.record(name)
-    history = pq.read_table(store.file(name, "history.parquet")).to_pylist()
+    record = store.record(digest)
+    history = pq.read_table(store.file(digest, "history.parquet")).to_pylist()
     best = next(row for row in history if row["epoch"] == record["best_epoch"])
     best |= {f"val/{metric}": value for metric, value in (record.get("averaged_scores") or {}).items()}
     recorded = {"val/mean_iou": record["best_score"], "parameters": record["parameters"], "seconds": record["seconds"]}

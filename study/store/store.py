@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
@@ -82,11 +82,11 @@ class Store:
 
     def scores(self, digest: str, key: str) -> Path:
         """Return the file of pixel counts, verified. Raises `DamagedStageError`."""
-        return self.file(digest, score_files(key)[1])
+        return self.file(digest, score_files(key).scores)
 
     def images(self, digest: str, key: str) -> Path:
         """Return the file of image-wise calibration, verified. Raises `DamagedStageError`."""
-        return self.file(digest, score_files(key)[0])
+        return self.file(digest, score_files(key).images)
 
     def score_fingerprints(self, digest: str, key: str) -> list[str]:
         """Return size and modification time of both score files, to detect changes. Raises `DamagedStageError`."""
@@ -283,9 +283,18 @@ class Store:
         return self.backend.writing_problem()
 
 
-def score_files(key: str) -> tuple[str, str]:
-    """Return the file names of image-wise calibration and of pixel counts, in the order of writing."""
-    return f"images-{key}.parquet", f"scores-{key}.parquet"
+class ScoreFiles(NamedTuple):
+    """Names of the two files of a scoring, in the order of writing."""
+
+    images: str
+    """Calibration of each image."""
+    scores: str
+    """Pixel counts of each image."""
+
+
+def score_files(key: str) -> ScoreFiles:
+    """Return the names of the files of a scoring, see `study.planning.graph.Scoring.key`."""
+    return ScoreFiles(images=f"images-{key}.parquet", scores=f"scores-{key}.parquet")
 
 
 def write_scores(folder: Path, key: str, scores: "pa.Table", images: "pa.Table") -> None:

@@ -30,7 +30,7 @@ def finished(storage: Path, name: str, folds: Sequence[Sequence[str]], key: str 
         digest = f"{name}{fold}"
         store.stage(digest).mkdir(parents=True)
         places = [{"image": image, "split": "test"} for image in images] + [{"image": "v", "split": "validation"}]
-        pq.write_table(pa.Table.from_pylist(places, schema.images()), store.stage(digest) / score_files(key)[0])
+        pq.write_table(pa.Table.from_pylist(places, schema.images()), store.stage(digest) / score_files(key).images)
         write_signed(store.stage(digest) / MANIFEST, {"updates": 1, "seconds": 1.0, "files": {}})
         rows.append({"fold": fold, "seed": 0, "digest": digest, "scoring": key})
     pq.write_table(pa.Table.from_pylist(rows, schema.results()), store.study(name) / "results.parquet")

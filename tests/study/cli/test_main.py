@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,11 @@ def study(*words: str) -> int:
     with pytest.raises(SystemExit) as ended:
         main(list(words))
     return int(ended.value.code or 0)
+
+
+def test_version_is_that_of_the_package(capsys: Capture) -> None:
+    assert study("--version") == 0
+    assert capsys.readouterr().out == f"study {metadata.version('segmentation-study')}\n"
 
 
 def test_the_catalog_tells_each_file_in_a_line(capsys: Capture) -> None:
