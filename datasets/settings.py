@@ -1,10 +1,13 @@
 """Settings of images, splits and augmentation, as written in a study file."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+EvaluatedSize = int | Literal["native"]
+"""Side in pixels to which predictions and masks are resized for scoring, or `native`: the size of each image."""
+NATIVE: Final = "native"
 Share = Annotated[float, Field(ge=1e-6, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 

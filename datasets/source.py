@@ -70,12 +70,19 @@ class Index:
     """Classes that occur in no mask of this index."""
     unread: tuple[str, ...] = ()
     """Files next to the images that are not read, relative to the root."""
+    heights: Sequence[int] = ()
+    widths: Sequence[int] = ()
+    """Size of each image in pixels, 0 where it cannot be read. Empty, or one entry per row."""
     collection: str = ""
     """Namespace of `patients` if it may be a path; splits do not depend on it."""
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.ids)
+
+    def shape(self, row: int) -> tuple[int, int]:
+        """Return height and width of an image in pixels."""
+        return self.heights[row], self.widths[row]
 
     def shows(self, row: int) -> frozenset[str]:
         """Return the classes that are known to occur in the masks of a row."""

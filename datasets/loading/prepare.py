@@ -76,7 +76,7 @@ def prepared(
     images, shapes = image_arrays["images"], image_arrays["shapes"]
     if target == "image":
         return Prepared(images=images, targets=None, shapes=shapes)
-    targets = _targets(
+    targets = fill_targets(
         index,
         target,
         image,
@@ -89,40 +89,17 @@ def prepared(
     return Prepared(images=images, targets=targets, shapes=shapes)
 
 
-def truth(source: Source, index: Index, size: int, cache: Path, *, budget_bytes: int = BUDGET_BYTES) -> Pixels:
-    """Open the masks of a data set for evaluation, stretched to (size, size) by nearest-neighbour interpolation.
-
-    (N, S, S) of class ids, or (N, K, S, S) of 0/1 if classes overlap.
-    """
-    image = _truth_settings(size)
-
-    def read(row: int) -> Pixels:
-        return fit_masks(source.masks(row), image)
-
-    return _targets(index, "mask", image, read, structure="", cache=cache, budget_bytes=budget_bytes)
-
-
 def prepared_entries(
     index: Index, target: Target, image: ImageSettings, *, structure: str | None, cache: Path
 ) -> dict[Path, int]:
     """Return the folders that `prepared` opens or fills, with their sizes in bytes."""
     entries = [_image_entry(index, image, cache)]
     if target != "image":
-        entries.append(_target_entry(index, target, image, chosen_structure(index, target, structure), cache))
+        entries.append(target_entry(index, target, image, chosen_structure(index, target, structure), cache))
     return {folder: size_of(layout) for folder, layout in entries}
 
 
-def truth_entry(index: Index, size: int, cache: Path) -> dict[Path, int]:
-    """Return the folder that `truth` opens or fills, with its size in bytes."""
-    folder, layout = _target_entry(index, "mask", _truth_settings(size), "", cache)
-    return {folder: size_of(layout)}
-
-
-def _truth_settings(size: int) -> ImageSettings:
-    return ImageSettings(size=size, fit="stretch")
-
-
-def _targets(
+def fill_targets(
     index: Index,
     target: Target,
     image: ImageSettings,
@@ -133,21 +110,23 @@ def _targets(
     budget_bytes: int,
     keep: Sequence[Path] = (),
 ) -> CachedArray:
-    folder, layout = _target_entry(index, target, image, structure, cache)
-    rows = _readable(index, target)
+    """Open the targets of all rows; if they are not in `cache`, `read` returns that of a row."""
+    folder, layout = target_entry(index, target, image, structure, cache)
+    rows = readable_rows(index, target)
 
     def fill(arrays: Mapping[str, CachedArray]) -> None:
         targets = arrays["targets"]
         if np.issubdtype(targets.dtype, np.floating):
             targets[:] = np.nan
-        _run_in_threads(rows, lambda row: targets.__setitem__(row, read(row)))
+        run_in_threads(rows, lambda row: targets.__setitem__(row, read(row)))
 
     return open_entry(folder, layout, fill, budget_bytes=budget_bytes, keep=keep)["targets"]
 
 
-def _target_entry(
+def target_entry(
     index: Index, target: Target, image: ImageSettings, structure: str, cache: Path
 ) -> tuple[Path, Layout]:
+    """Return the folder of a target's array, and its layout."""
     shape, dtype = target_layout(index, target, image.size)
     meaning = {
         "size": image.size,
@@ -156,7 +135,7 @@ def _target_entry(
         "names": names(index, target),
         "overlapping": index.overlapping,
     }
-    return _entry(index, target, cache, meaning), {"targets": ((len(index), *shape), dtype)}
+    return entry_folder(index, target, cache, meaning), {"targets": ((len(index), *shape), dtype)}
 
 
 def _reader(
@@ -180,7 +159,7 @@ def _reader(
 
 
 def _image_entry(index: Index, image: ImageSettings, cache: Path) -> tuple[Path, Layout]:
-    return _entry(index, "image", cache, image.model_dump()), {
+    return entry_folder(index, "image", cache, image.model_dump()), {
         "images": ((len(index), image.size, image.size, image.channels), np.uint8),
         "shapes": ((len(index), 2), np.int32),
     }
@@ -190,7 +169,7 @@ def _fill_images(source: Source, index: Index, image: ImageSettings, arrays: Map
     def fill_row(row: int) -> None:
         arrays["images"][row], arrays["shapes"][row] = source.fitted(row, image) or _decode_and_fit(source, row, image)
 
-    _run_in_threads(_readable(index, "image"), fill_row)
+    run_in_threads(readable_rows(index, "image"), fill_row)
     source.forget_fitted(image)
 
 
@@ -199,23 +178,24 @@ def _decode_and_fit(source: Source, row: int, image: ImageSettings) -> tuple[Pix
     return fit_image(pixels, image), (pixels.shape[0], pixels.shape[1])
 
 
-def _readable(index: Index, target: Target) -> list[int]:
+def readable_rows(index: Index, target: Target) -> list[int]:
+    """Return the rows that have the annotation of a target and no fault."""
     annotation_kind = annotation_kind_of(target)
     annotation_ids = index.ids if annotation_kind is None else index.annotation_digests[annotation_kind]
     return [row for row, fault in enumerate(index.faults) if annotation_ids[row] and not fault]
 
 
-def _run_in_threads(rows: Sequence[int], function: Callable[[int], None]) -> None:
+def run_in_threads(rows: Sequence[int], function: Callable[[int], None]) -> None:
     """Call a function for each row in a thread pool; raise the first error."""
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(rows), CHUNK):
             list(pool.map(function, rows[start : start + CHUNK]))
 
 
-def _entry(index: Index, target: Target, cache: Path, meaning: Mapping[str, object]) -> Path:
+def entry_folder(index: Index, target: Target, cache: Path, meaning: Mapping[str, object]) -> Path:
     """Return the folder, named by a hash of everything the arrays depend on."""
     annotation_kind = annotation_kind_of(target)
-    rows = "\0".join([f"{row} {index.ids[row]}" for row in _readable(index, target)])
+    rows = "\0".join([f"{row} {index.ids[row]}" for row in readable_rows(index, target)])
     parts = {
         "version": VERSIONS["preparation"],
         "target": target,

@@ -57,9 +57,13 @@ class Validation(Settings):
 
 
 class Evaluate(Settings):
-    """How target stages are scored. `size` defaults to the largest target `image.size`."""
+    """How target stages are scored.
 
-    size: Annotated[int, Field(ge=16, le=4096)] | None = None
+    `size` is the side in pixels to which predictions and masks are resized, or `native`: predictions are resized to
+    the size of each image. Default: the largest `image.size` of a target stage.
+    """
+
+    size: Annotated[int, Field(ge=16, le=4096)] | Literal["native"] | None = None
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 

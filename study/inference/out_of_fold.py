@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.errors import DataError
+from datasets.settings import NATIVE, EvaluatedSize
 from datasets.source import IGNORE, Index
 from datasets.sources import open_source
 from models.tasks.base import Outputs
@@ -73,13 +74,14 @@ class ImageDice:
     """At the evaluated size, averaged over the scores of the out-of-fold networks."""
     original: float
     """Of the mask that these networks predict together, at the size of the image."""
-    evaluated_size: int
+    evaluated_size: EvaluatedSize
     image_size: tuple[int, int]
     """(height, width)."""
 
     def __str__(self) -> str:
         height, width = self.image_size
-        scored = f"{self.scored:.4f} as scored at {self.evaluated_size} x {self.evaluated_size}"
+        side = self.evaluated_size
+        scored = f"{self.scored:.4f} as scored{'' if side == NATIVE else f' at {side} x {side}'}"
         return f"{self.image}: Dice {scored}, {self.original:.4f} at its own {width} x {height}"
 
 
@@ -206,8 +208,8 @@ def _by_class(masks: Masks, outputs: Outputs, labelled: Masks) -> dict[str, Mask
     return named | ({BACKGROUND: ~masks.any(axis=0) & labelled} if outputs.exclusive else {})
 
 
-def _evaluated_size(spec: StudySpec) -> int:
-    """Return the image side at which the study's arms are scored; pathways with unknown stages are ignored."""
+def _evaluated_size(spec: StudySpec) -> EvaluatedSize:
+    """Return the size at which the study's arms are scored; pathways with unknown stages are ignored."""
     resolver = Resolver(spec)
     resolvable = {name for name, links in spec.pathways.items() if spec.stages.keys() >= {link.stage for link in links}}
     arms = [resolver.arm(row) for row in assignments(spec) if row["pathway"] in resolvable]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.protocol import StageResources
-from datasets.loading.prepare import prepared_entries, truth_entry
+from datasets.loading.prepare import prepared_entries
+from datasets.loading.truth import truth_entry
 from study.monitoring.gpu_memory import WHOLE_GPU, known_shares, shape_of
 from study.monitoring.stage_records import Record, planned_kind_of, sample_records
 from study.monitoring.units import duration

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from datasets.settings import ImageSettings
+from datasets.settings import EvaluatedSize, ImageSettings
 from study.config.compare import WeightsFile
 from study.config.document import Document, set_path
 from study.config.introspection import Location
@@ -97,9 +97,11 @@ def _product(axes: Mapping[str, Sequence[object]]) -> Iterator[dict[str, object]
         yield dict(zip(axes, values, strict=True))
 
 
-def evaluated_size(spec: StudySpec, arms: Iterable[Arm]) -> int:
-    """Return the side in pixels at which all arms are evaluated; defaults to the largest target image size."""
-    return spec.evaluate.size or max((arm.chain[-1].image.size for arm in arms), default=0)
+def evaluated_size(spec: StudySpec, arms: Iterable[Arm]) -> EvaluatedSize:
+    """Return the size at which all arms are evaluated; defaults to the largest target image size."""
+    if spec.evaluate.size is not None:
+        return spec.evaluate.size
+    return max((arm.chain[-1].image.size for arm in arms), default=0)
 
 
 class Resolver:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from datasets.loading.balance import balanced
+from datasets.settings import EvaluatedSize
 from datasets.splits.assignment import Split
 from study.config.compare import WeightsFile
 from study.config.schema import StudySpec
@@ -47,7 +48,7 @@ class Scoring:
 
     evaluation: str
     """Digest of the evaluation without the threshold: cases, size, version of the counts."""
-    size: int
+    size: EvaluatedSize
     threshold: float
     class_threshold: ClassThreshold | None
     fold: int

@@ -68,7 +68,7 @@ def predict_cases(
 def _case(plan: Plan, facts: Facts, name: str, image: ScoredImage, cache: Path) -> OutlinedCase:
     from safetensors.torch import load_file
 
-    from datasets.settings import ImageSettings
+    from datasets.settings import NATIVE, ImageSettings
     from datasets.targets import fit_image
     from study.training.evaluate import answer
     from study.training.job import RuntimeContext, stage_job
@@ -86,12 +86,12 @@ def _case(plan: Plan, facts: Facts, name: str, image: ScoredImage, cache: Path) 
     predicted, known = answered.predicted(), answered.known()
     if known is not None:
         predicted = predicted & known  # unlabelled pixels have no truth and are not scored
-    pixels = fit_image(
-        setup.view.source.image(row), ImageSettings(size=scoring.size, channels=job.node.step.image.channels)
-    )
+    pixels = setup.view.source.image(row)
+    if scoring.size != NATIVE:
+        pixels = fit_image(pixels, ImageSettings(size=scoring.size, channels=job.node.step.image.channels))
     return OutlinedCase(
         title=f"{name.capitalize()}: {image.image}\nDice {image.dice:.3f}, fold {image.chain.fold}",
-        pixels=pixels[..., 0] if pixels.shape[-1] == 1 else pixels,
+        pixels=pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels,
         truth=answered.masks()[0].numpy(),
         predicted=predicted[0].numpy(),
     )

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.loading.prepare import Prepared
-from datasets.settings import ImageSettings
+from datasets.loading.truth import TrueMasks
+from datasets.settings import NATIVE, EvaluatedSize, ImageSettings
 from datasets.source import Index
 from datasets.targets import Fit
 from models import counts
@@ -37,17 +38,17 @@ class EvaluationSpec:
     task: Segmentation
     index: Index
     prepared: Prepared
-    truth: NDArray[np.uint8]
-    """Masks at the evaluated size, resized from the original masks."""
+    truth: TrueMasks
+    """Masks at the evaluated size."""
     image: ImageSettings
-    size: int
+    size: EvaluatedSize
     threshold: float
     class_threshold: ClassThreshold | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatedBatch:
-    """The predicted probabilities (N, channels, S, S) and the true masks of a batch, on one device."""
+    """The predicted probabilities (N, channels, H, W) and the true masks of a batch, on one device."""
 
     outputs: Outputs
     probabilities: Tensor
@@ -59,13 +60,13 @@ class EvaluatedBatch:
     """Image, patient and split of each row."""
 
     def masks(self) -> Tensor:
-        """Return the true foreground masks (N, classes, S, S)."""
+        """Return the true foreground masks (N, classes, H, W)."""
         if not self.outputs.exclusive:
             return self.truth.bool()
         return counts.one_hot(self.truth.long(), self.probabilities.shape[1])[:, 1:]
 
     def known(self) -> Tensor | None:
-        """Return which pixels have a label, (N, 1, S, S) bool; None for overlapping classes, where all have one."""
+        """Return which pixels have a label, (N, 1, H, W) bool; None for overlapping classes, where all have one."""
         return counts.is_labelled(self.truth).unsqueeze(1) if self.outputs.exclusive else None
 
     def decision_probabilities(self) -> Tensor:
@@ -77,11 +78,11 @@ class EvaluatedBatch:
         )
 
     def predicted_ids(self) -> Tensor:
-        """Return the predicted ids (N, S, S) of exclusive classes."""
+        """Return the predicted ids (N, H, W) of exclusive classes."""
         return counts.predicted_ids(self.decision_probabilities(), threshold=self.threshold)
 
     def predicted(self) -> Tensor:
-        """Return the predicted foreground masks (N, classes, S, S)."""
+        """Return the predicted foreground masks (N, classes, H, W)."""
         return counts.predicted_masks(
             self.decision_probabilities(), exclusive=self.outputs.exclusive, threshold=self.threshold
         )
@@ -97,7 +98,7 @@ def score(
     class_threshold = _choose_threshold(network, evaluation, splits["validation"])
     passes = [("", None), *([("_thresholded", class_threshold)] if class_threshold else [])]
     for (suffix, held_back), (split, rows) in itertools.product(passes, splits.items()):
-        for batch_rows in _batches(rows):
+        for batch_rows in _batches(rows, evaluation.size):
             batch = answer(network, evaluation, batch_rows, split + suffix, held_back)
             scores += _scores(batch)
             images += _images(batch)
@@ -109,7 +110,7 @@ def score(
 
 @torch.no_grad()
 def _predict(network: Network, evaluation: EvaluationSpec, rows: Sequence[int]) -> Tensor:
-    """Return probabilities (N, channels, size, size) of the original images, without letterbox borders."""
+    """Return probabilities (N, channels, H, W) at the evaluated size, without letterbox borders."""
     device = next(network.parameters()).device
     pixels = torch.from_numpy(evaluation.prepared.images[np.asarray(rows)])
     squares = evaluation.task.probabilities(network(to_images(pixels, device)).float())
@@ -119,11 +120,14 @@ def _predict(network: Network, evaluation: EvaluationSpec, rows: Sequence[int]) 
 def _resized(square: Tensor, row: int, evaluation: EvaluationSpec) -> Tensor:
     height, width = (int(length) for length in evaluation.prepared.shapes[row])
     fit = Fit(height=height, width=width, size=evaluation.image.size, fit=evaluation.image.fit)
-    return unfitted(square, fit, evaluation.size, evaluation.size)[None]
+    size = (height, width) if evaluation.size == NATIVE else (evaluation.size, evaluation.size)
+    return unfitted(square, fit, *size)[None]
 
 
-def _batches(rows: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
+def _batches(rows: Sequence[int], size: EvaluatedSize) -> Iterator[Sequence[int]]:
+    """Yield the rows that are evaluated together: images of different sizes are evaluated one by one."""
+    count = 1 if size == NATIVE else BATCH
+    return (rows[start : start + count] for start in range(0, len(rows), count))
 
 
 def _choose_threshold(
@@ -136,7 +140,7 @@ def _choose_threshold(
     exclusive, number = evaluation.task.outputs.exclusive, evaluation.task.outputs.names.index(settings.class_)
     channel = number + exclusive
     false_positives, negatives = torch.zeros(SCORE_BINS, dtype=torch.int64), 0
-    for rows in _batches(validation):
+    for rows in _batches(validation, evaluation.size):
         batch = answer(network, evaluation, rows, "validation")
         truth, known = batch.masks()[:, number : number + 1], batch.known()
         predicted = batch.predicted()[:, number : number + 1]
@@ -162,7 +166,7 @@ def answer(
     return EvaluatedBatch(
         outputs=evaluation.task.outputs,
         probabilities=probabilities,
-        truth=torch.from_numpy(evaluation.truth[np.asarray(rows)]).to(probabilities.device),
+        truth=torch.from_numpy(evaluation.truth[rows]).to(probabilities.device),
         threshold=evaluation.threshold,
         held_back=held_back,
         identifiers=[{"image": index.ids[row], "patient": index.patients[row], "split": split} for row in rows],

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from datasets.loading.augment import Augmenter
 from datasets.loading.balance import balanced
 from datasets.loading.batches import Batches
-from datasets.loading.prepare import Prepared, prepared, truth
+from datasets.loading.prepare import Prepared, prepared
+from datasets.loading.truth import truth
 from models.build import build
 from models.network import Network
 from models.tasks import make_task

@@ -11,7 +11,8 @@ from datasets.checks.contact import draw_contact
 from datasets.checks.visible import classes_at
 from datasets.errors import DataError
 from datasets.loading.augment import Augmenter
-from datasets.loading.prepare import prepared, truth
+from datasets.loading.prepare import prepared
+from datasets.loading.truth import truth
 from datasets.settings import AugmentSettings, ImageSettings
 from datasets.source import IGNORE, Pixels
 from datasets.sources.common.tables import digest
@@ -92,7 +93,7 @@ def test_fitting_keeps_ignored_pixels_and_borders_stay_background(tmp_path: Path
     assert (expected == IGNORE).sum() > 32
     if fit == "letterbox":
         assert not expected[:4].any()
-    found = truth(source, index, 40, tmp_path / "cache")[0]
+    found = truth(source, index, 40, tmp_path / "cache")[[0]][0]
     np.testing.assert_array_equal(found, fit_masks(mask(), ImageSettings(size=40)))
 
 

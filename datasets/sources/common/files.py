@@ -156,6 +156,8 @@ class FileSource(Source):
             shown=shown,
             unused_classes=_unused_classes(classes, shown),
             unread=tuple(self._listing.unread) if self.user_layout else (),
+            heights=[files.height[row] for row in rows],
+            widths=[files.width[row] for row in rows],
             collection=self._collection,
         )
 

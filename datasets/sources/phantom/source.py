@@ -100,6 +100,8 @@ class PhantomSource(Source):
             overlapping=True,
             labels=self._labels,
             structures=(*boxed, *(name for name in CENTRED if name not in boxed)),
+            heights=[self._settings.size] * len(rows),
+            widths=[self._settings.size] * len(rows),
         )
 
     def _has_boxes(self, row: int) -> bool:

@@ -16,8 +16,9 @@ from filelock import FileLock
 
 from datasets.cache import arrays
 from datasets.errors import DataError
-from datasets.loading.prepare import prepared, truth
-from datasets.settings import ImageSettings
+from datasets.loading.prepare import prepared
+from datasets.loading.truth import truth, truth_entry
+from datasets.settings import NATIVE, ImageSettings
 from datasets.source import Box, Index, Pixels, Source
 from datasets.sources import FolderSettings, open_source
 from datasets.sources.common import files
@@ -59,6 +60,8 @@ class Drawn(Source):
             overlapping=False,
             labels=("even",),
             structures=("disc",),
+            heights=[40 + row for row in range(COUNT)],
+            widths=[60] * COUNT,
         )
 
     def image(self, row: int) -> Pixels:
@@ -123,10 +126,21 @@ def test_every_target_is_read_and_missing_rows_are_zero_or_nan(tmp_path: Path) -
 def test_the_truth_is_stretched_at_its_own_size_from_the_original(tmp_path: Path) -> None:
     source = Drawn()
     index = source.index(tmp_path)
-    found = truth(source, index, 48, tmp_path)
-    assert found.shape == (COUNT, 48, 48)
-    assert (found[5] == fit_masks(source.masks(5), ImageSettings(size=48))).all()
+    masks = truth(source, index, 48, tmp_path)[[5, 6]]
+    assert masks.shape == (2, 48, 48)
+    assert (masks[0] == fit_masks(source.masks(5), ImageSettings(size=48))).all()
     assert source.read == 0
+
+
+def test_native_truth_has_the_size_of_each_image(tmp_path: Path) -> None:
+    source = Drawn()
+    index = source.index(tmp_path)
+    masks = truth(source, index, NATIVE, tmp_path)
+    for row in range(2, COUNT):
+        np.testing.assert_array_equal(masks[[row]], source.masks(row)[None])
+    ((folder, size),) = truth_entry(index, NATIVE, tmp_path).items()
+    assert size == sum(source.masks(row).size for row in range(2, COUNT))
+    assert (folder / "masks.npy").stat().st_size == pytest.approx(size, abs=256)
 
 
 def test_the_fit_of_a_letterbox_can_be_undone_from_the_shapes(tmp_path: Path) -> None:

@@ -154,7 +154,8 @@ def test_weights_that_were_not_kept_are_told_by_their_parameters(store: Store, t
 
 
 def test_the_cache_is_what_training_fills_it_with(store: Store, tmp_path: Path) -> None:
-    from datasets.loading.prepare import prepared, truth
+    from datasets.loading.prepare import prepared
+    from datasets.loading.truth import truth
 
     plan = study(tmp_path)
     view, cache = plan.views["hospital"], tmp_path / "cache"

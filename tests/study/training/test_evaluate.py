@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from datasets.loading.prepare import Prepared
+from datasets.loading.truth import TrueMasks
 from datasets.settings import ImageSettings
 from datasets.source import IGNORE, Index
 from models.architectures.parts import Blueprint
@@ -43,8 +44,9 @@ def evaluation(
         truth = np.stack([truth == 1, truth == 2], axis=1).astype(np.uint8)
     truth[random.random(truth.shape) < ignored] = IGNORE
     return EvaluationSpec(
-        task=task, index=index, prepared=Prepared(images=images, targets=None, shapes=shapes), truth=truth,
-        image=ImageSettings(size=SIZE), size=SIZE, threshold=threshold, class_threshold=class_threshold,
+        task=task, index=index, prepared=Prepared(images=images, targets=None, shapes=shapes),
+        truth=TrueMasks(truth.__getitem__), image=ImageSettings(size=SIZE), size=SIZE, threshold=threshold,
+        class_threshold=class_threshold,
     )  # fmt: skip
 
 

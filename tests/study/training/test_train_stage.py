@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from datasets.loading.prepare import truth
+from datasets.loading.truth import truth
 from models.network import Network
 from study.config.schema import Checkpoint
 from study.execution.node_check import node_check
@@ -242,7 +242,7 @@ def test_counts_agree_with_numpy(finished: Store, plan: Plan, cache: Path) -> No
             logits = setup.network(torch.from_numpy(pixels[None])).numpy()[0].astype(np.float64)
         channel = job.node.identity.names.index(row["class"])
         predicted = 1 / (1 + np.exp(-logits[channel])) >= 0.5
-        real = masks[place][channel].astype(bool)
+        real = masks[[place]][0, channel].astype(bool)
         counted = [
             (predicted & real).sum(), (predicted & ~real).sum(), (~predicted & real).sum(), (~predicted & ~real).sum(),
         ]  # fmt: skip
@@ -259,8 +259,9 @@ def marks(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.parametrize(
-    "change", [{"evaluate.threshold": 0.3}, {"evaluate.threshold": 0.3333}, {"evaluate.size": 48}],
-    ids=["threshold on the grid", "threshold off the grid", "size"],
+    "change",
+    [{"evaluate.threshold": 0.3}, {"evaluate.threshold": 0.3333}, {"evaluate.size": 48}, {"evaluate.size": "native"}],
+    ids=["threshold on the grid", "threshold off the grid", "size", "native size"],
 )  # fmt: skip
 def test_another_evaluation_scores_again_and_trains_nothing(
     finished: Store, cache: Path, change: dict[str, Any]
@@ -274,7 +275,7 @@ def test_another_evaluation_scores_again_and_trains_nothing(
     assert marks(folder) == before
     assert told == []
     assert finished.scored(job.digest, job.scorings[0].key)
-    side = change.get("evaluate.size", 32)
+    side = {"native": 64, 48: 48}.get(change.get("evaluate.size"), 32)
     assert all(row["tp"] + row["fp"] + row["fn"] + row["tn"] == side * side for row in scores_of(finished, job))
 
 
