@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from datasets.loading.augment import Augmenter
 from datasets.loading.balance import balanced
 from datasets.loading.batches import Batches
+from datasets.loading.examples import WholeImages
 from datasets.loading.prepare import Prepared, prepared
 from datasets.loading.truth import truth
 from models.build import build
@@ -199,10 +200,10 @@ def _training_loop(setup: TrainingSetup, context: WorkerContext) -> TrainingLoop
     def batches(indices: Sequence[int], *, labelled: bool = True, trains: bool = True) -> Batches | None:
         if not indices:
             return None
+        targets = arrays.targets if labelled else None
         return Batches(
-            arrays.images, arrays.targets if labelled else None, indices,
-            batch_size=settings.batch_size, seed=node.seed, augmenter=augmenter if trains else None,
-            parts=settings.accumulate if trains else 1,
+            WholeImages(arrays.images, targets, indices, augmenter if trains else None),
+            batch_size=settings.batch_size, seed=node.seed, parts=settings.accumulate if trains else 1,
         )  # fmt: skip
 
     train_rows = rows.train

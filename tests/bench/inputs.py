@@ -13,6 +13,7 @@ from PIL import Image
 from datasets.decoding.decode import read
 from datasets.loading.augment import Augmenter
 from datasets.loading.batches import Batches
+from datasets.loading.examples import WholeImages
 from datasets.loading.prepare import prepared
 from datasets.settings import AugmentSettings, ImageSettings
 from datasets.source import Index, Source
@@ -74,7 +75,7 @@ def _batches(files: Files, cache: Path) -> Batches:
     )  # fmt: skip
     augmenter = Augmenter(MILD, "mask", SIZE)
     return Batches(
-        made.images, made.targets, range(len(files.index)), batch_size=BATCH, seed=0, augmenter=augmenter
+        WholeImages(made.images, made.targets, range(len(files.index)), augmenter), batch_size=BATCH, seed=0
     )  # fmt: skip
 
 
@@ -133,7 +134,7 @@ def _against_albumentations(side: int, *, repeats: int, count: int) -> Iterator[
     images = random.integers(0, 256, (count, side, side, 1), dtype=np.uint8)
     masks = random.integers(0, 2, (count, 2, side, side), dtype=np.uint8)
     batches = Batches(
-        images, masks, range(count), batch_size=BATCH, seed=0, augmenter=Augmenter(MILD, "mask", side)
+        WholeImages(images, masks, range(count), Augmenter(MILD, "mask", side)), batch_size=BATCH, seed=0,
     )  # fmt: skip
     change = composed()
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datasets.loading.batches import Batches
+from datasets.loading.examples import WholeImages
 from datasets.source import Pixels
 from models.build import Blueprint, build
 from models.tasks import make_task
@@ -123,7 +124,7 @@ def looped(lesson: Lesson) -> Callable[[], object]:
         architecture=lesson.architecture, backbone="resnet18", channels=1, outputs=len(CLASSES),
         size=lesson.images.shape[1],
     ))  # fmt: skip
-    training = Batches(lesson.images, lesson.masks, range(len(lesson.images)), batch_size=BATCH, seed=0)
+    training = Batches(WholeImages(lesson.images, lesson.masks, range(len(lesson.images))), batch_size=BATCH, seed=0)
     made = TrainingLoop(
         network, task, settings, Link(stage="bench"), StageData(training=training), seed=0,
         context=WorkerContext(report=lambda _: None),

@@ -71,6 +71,7 @@ def _reader(pipe: Connection, root: Path) -> None:
 def _read(root: Path) -> tuple[object, ...]:
     """Open a data set as a stage does, read all of it, and return what holds it open."""
     from datasets.loading.batches import Batches
+    from datasets.loading.examples import WholeImages
     from datasets.loading.prepare import prepared
     from datasets.settings import ImageSettings
     from datasets.sources import FolderSettings
@@ -79,7 +80,7 @@ def _read(root: Path) -> tuple[object, ...]:
     index = source.index(root / "index")
     image = ImageSettings(size=SIZE)
     arrays = prepared(source, index, "mask", image, structure=None, cache=root / "cache")
-    for _ in Batches(arrays.images, arrays.targets, range(len(index)), batch_size=8, seed=0).epoch(0):
+    for _ in Batches(WholeImages(arrays.images, arrays.targets, range(len(index))), batch_size=8, seed=0).epoch(0):
         pass
     return source, index, arrays
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from datasets.loading.augment import Augmenter
 from datasets.loading.batches import Batches
+from datasets.loading.examples import WholeImages
 from models.architectures.heads import AverageHead
 from models.architectures.parts import NetworkParts
 from models.network import Network
@@ -71,11 +72,11 @@ class Setting:
                 raise Killed
 
         batches = Batches(
-            images, targets, TRAIN, batch_size=settings.batch_size, seed=5, parts=settings.accumulate,
-            augmenter=Augmenter(settings.augment, settings.target, SIZE),
+            WholeImages(images, targets, TRAIN, Augmenter(settings.augment, settings.target, SIZE)),
+            batch_size=settings.batch_size, seed=5, parts=settings.accumulate,
         )  # fmt: skip
-        held_out = Batches(images, targets, VALIDATION, batch_size=settings.batch_size, seed=5)
-        unlabelled = Batches(images, None, UNLABELLED, batch_size=settings.batch_size, seed=5)
+        held_out = Batches(WholeImages(images, targets, VALIDATION), batch_size=settings.batch_size, seed=5)
+        unlabelled = Batches(WholeImages(images, None, UNLABELLED), batch_size=settings.batch_size, seed=5)
         material = StageData(
             training=batches,
             validation=held_out if self.validates else None,

@@ -6,6 +6,7 @@ import pytest
 
 from datasets.loading.augment import Augmenter
 from datasets.loading.batches import Batches, RankBatch
+from datasets.loading.examples import WholeImages
 from datasets.settings import AugmentSettings
 
 
@@ -17,7 +18,7 @@ def some_images(count: int) -> np.ndarray:
 def batches_of(count: int, size: int, *, seed: int = 0, rows: range | None = None) -> Batches:
     images = some_images(100)
     rows = range(count) if rows is None else rows
-    return Batches(images, images[..., 0], rows, batch_size=size, seed=seed)
+    return Batches(WholeImages(images, images[..., 0], rows), batch_size=size, seed=seed)
 
 
 def rows_in(images: np.ndarray) -> list[int]:
@@ -94,14 +95,14 @@ def test_evaluation_counts_every_row_once_over_all_ranks() -> None:
     [(8, 4, [2, 2, 2, 2]), (8, 3, [3, 3, 2]), (5, 4, [2, 1, 1, 1]), (4, 4, [1, 1, 1, 1]), (8, 1, [8])],
 )
 def test_parts_are_as_even_as_can_be_and_have_each_row_once(size: int, parts: int, sizes: list[int]) -> None:
-    batches = Batches(some_images(8), None, range(8), batch_size=size, seed=0, parts=parts)
+    batches = Batches(WholeImages(some_images(8), None, range(8)), batch_size=size, seed=0, parts=parts)
     first, *_ = batches.epoch(0)
     assert [share.size for share in first] == sizes
     assert [row for share in first for row in rows_in(share.images)] == epoch_of(batches_of(8, size), 0)[0]
 
 
 def test_a_small_last_batch_has_fewer_parts_so_that_no_image_stands_alone() -> None:
-    *_, last = Batches(some_images(13), None, range(13), batch_size=8, seed=0, parts=4).epoch(0)
+    *_, last = Batches(WholeImages(some_images(13), None, range(13)), batch_size=8, seed=0, parts=4).epoch(0)
     assert [share.size for share in last] == [3, 2]
 
 
@@ -113,7 +114,7 @@ def test_more_workers_than_images_in_a_batch_are_refused() -> None:
 def test_batches_can_be_written_to_and_leave_the_images_alone() -> None:
     images = some_images(10)
     for shuffle in (True, False):
-        for share in shares(Batches(images, None, range(10), batch_size=4, seed=0), 0, shuffle=shuffle):
+        for share in shares(Batches(WholeImages(images, None, range(10)), batch_size=4, seed=0), 0, shuffle=shuffle):
             share.images[:] = 0
     assert rows_in(images) == list(range(10))
 
@@ -123,8 +124,8 @@ def test_augmentation_follows_seed_epoch_and_row_and_spares_evaluation() -> None
     settings = AugmentSettings(rotate=20, noise=0.05)
     augmenter = Augmenter(settings, "mask", 128)
     masks = images[..., 0]
-    batches = Batches(images, masks, range(10), batch_size=4, seed=5, augmenter=augmenter)
-    plain = Batches(images, np.arange(10), range(10), batch_size=4, seed=5)
+    batches = Batches(WholeImages(images, masks, range(10), augmenter), batch_size=4, seed=5)
+    plain = Batches(WholeImages(images, np.arange(10), range(10)), batch_size=4, seed=5)
     order = np.concatenate([share.targets for share in shares(plain, 3)])
     shown = np.concatenate([share.images for share in shares(batches, 3)])
     moved = np.concatenate([share.targets for share in shares(batches, 3)])
@@ -139,7 +140,7 @@ def test_augmentation_follows_seed_epoch_and_row_and_spares_evaluation() -> None
 def test_augmentation_is_the_same_whatever_the_number_of_workers() -> None:
     images = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 1), dtype=np.uint8)
     augmenter = Augmenter(AugmentSettings(rotate=20), "image", 128)
-    batches = Batches(images, None, range(10), batch_size=4, seed=5, augmenter=augmenter)
+    batches = Batches(WholeImages(images, None, range(10), augmenter), batch_size=4, seed=5)
     pairs = zip(shares(batches, 0, 0, 2), shares(batches, 0, 1, 2), strict=True)
     for share, (left, right) in zip(shares(batches, 0), pairs, strict=True):
         assert (np.concatenate([left.images, right.images]) == share.images).all()
