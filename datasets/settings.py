@@ -47,12 +47,21 @@ class PrepareSettings(BaseDataSettings):
     gamma: Annotated[float, Field(gt=0, le=10)] = 1.0
 
 
+FitName = Literal["stretch", "letterbox", "patch"]
+Scale = Annotated[float, Field(ge=0.01, le=10)]
+
+
 class ImageSettings(BaseDataSettings):
-    """How a decoded image becomes the network's square input."""
+    """How a decoded image becomes the network's square input of `size` pixels.
+
+    `stretch` and `letterbox` resize the whole image. `patch` cuts squares out of the image in its own resolution, after
+    resizing both sides by the factor `scale`.
+    """
 
     size: Annotated[int, Field(ge=16, le=4096)] = 256
     channels: Literal[1, 3] = 1
-    fit: Literal["stretch", "letterbox"] = "stretch"
+    fit: FitName = "stretch"
+    scale: Scale = 1.0
     prepare: PrepareSettings = PrepareSettings()
 
 
@@ -109,6 +118,17 @@ class AugmentSettings(BaseDataSettings):
     contrast: Annotated[float, Field(ge=0, le=1)] = 0.0
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.0
     noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class PatchSettings(BaseDataSettings):
+    """Which patches of an image are used for training under `fit: patch`.
+
+    Each epoch has `per_image` random patches of every image. A patch contains a random pixel of a random class with the
+    probability `foreground`, and is anywhere otherwise.
+    """
+
+    foreground: Probability = 0.33
+    per_image: Annotated[int, Field(ge=1, le=10**6)] = 1
 
 
 class SourceSettings(BaseDataSettings):

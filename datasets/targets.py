@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,13 @@ class Fit:
     size: int
     fit: Literal["stretch", "letterbox"]
 
+    @classmethod
+    def of(cls, settings: ImageSettings, height: int, width: int) -> Self:
+        """Return the fit of an image with these settings. Raises `ValueError` for patches."""
+        if settings.fit == "patch":
+            raise ValueError("patches are not fitted")
+        return cls(height=height, width=width, size=settings.size, fit=settings.fit)
+
     @property
     def inner(self) -> tuple[int, int, int, int]:
         """Return top, left, height and width of the image within the square, in its pixels."""
@@ -100,10 +107,8 @@ def fit_image(pixels: Pixels, settings: ImageSettings) -> Pixels:
     """
     import cv2
 
-    if settings.channels == 1 and pixels.ndim == 3:
-        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    pixels = enhance(pixels, settings.prepare)
-    fit = Fit(height=pixels.shape[0], width=pixels.shape[1], size=settings.size, fit=settings.fit)
+    pixels = _enhanced(pixels, settings)
+    fit = Fit.of(settings, pixels.shape[0], pixels.shape[1])
     top, left, height, width = fit.inner
     shrinks = height < fit.height or width < fit.width
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
@@ -113,6 +118,48 @@ def fit_image(pixels: Pixels, settings: ImageSettings) -> Pixels:
     return square
 
 
+def scaled_shape(shape: tuple[int, int], settings: ImageSettings) -> tuple[int, int]:
+    """Return height and width of an image after scaling by `ImageSettings.scale`."""
+    height, width = shape
+    return max(1, round(height * settings.scale)), max(1, round(width * settings.scale))
+
+
+def scaled_image(pixels: Pixels, settings: ImageSettings) -> Pixels:
+    """Convert (height, width) grey or (height, width, 3) RGB to (height, width, channels) and scale it.
+
+    Prepares and converts as `fit_image` does.
+    """
+    import cv2
+
+    pixels = _enhanced(pixels, settings)
+    height, width = scaled_shape((pixels.shape[0], pixels.shape[1]), settings)
+    if pixels.shape[:2] != (height, width):
+        method = cv2.INTER_AREA if settings.scale < 1 else cv2.INTER_LINEAR
+        pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=method), np.uint8)
+    return np.broadcast_to(pixels.reshape(height, width, -1), (height, width, settings.channels))
+
+
+def scaled_masks(masks: Pixels, settings: ImageSettings) -> Pixels:
+    """Scale (height, width) ids or (classes, height, width) of 0/1 by nearest neighbour, as `fit_masks` does."""
+    import cv2
+
+    height, width = scaled_shape((masks.shape[-2], masks.shape[-1]), settings)
+    if masks.shape[-2:] == (height, width):
+        return masks
+    planes = masks.reshape(-1, *masks.shape[-2:])
+    scaled = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_NEAREST_EXACT) for plane in planes]
+    return np.stack(scaled).astype(np.uint8).reshape(*masks.shape[:-2], height, width)
+
+
+def _enhanced(pixels: Pixels, settings: ImageSettings) -> Pixels:
+    """Convert RGB to grey for one channel, and apply `datasets.settings.PrepareSettings`."""
+    import cv2
+
+    if settings.channels == 1 and pixels.ndim == 3:
+        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    return enhance(pixels, settings.prepare)
+
+
 def fit_masks(masks: Pixels, settings: ImageSettings) -> Pixels:
     """Fit (height, width) ids or (classes, height, width) of 0/1 into the square; `IGNORE` is treated as any other id.
 
@@ -120,7 +167,7 @@ def fit_masks(masks: Pixels, settings: ImageSettings) -> Pixels:
     """
     import cv2
 
-    fit = Fit(height=masks.shape[-2], width=masks.shape[-1], size=settings.size, fit=settings.fit)
+    fit = Fit.of(settings, masks.shape[-2], masks.shape[-1])
     _, _, height, width = fit.inner
     planes = masks.reshape(-1, fit.height, fit.width)
     square = np.zeros((len(planes), settings.size, settings.size), dtype=np.uint8)

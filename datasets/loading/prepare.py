@@ -145,7 +145,7 @@ def _reader(
 
     def fit(row: int) -> Fit:
         height, width = (int(length) for length in shapes[row])
-        return Fit(height=height, width=width, size=image.size, fit=image.fit)
+        return Fit.of(image, height, width)
 
     if target == "labels":
         return source.labels

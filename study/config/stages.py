@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from datasets.settings import AugmentSettings, ImageSettings, PrepareSettings
+from datasets.settings import AugmentSettings, FitName, ImageSettings, PatchSettings, PrepareSettings, Scale
 from models.settings import (
     AdversarialSettings,
     ClassificationSettings,
@@ -23,7 +23,8 @@ class ImageOverride(Settings):
 
     size: Annotated[int, Field(ge=16, le=4096)] | None = None
     channels: Literal[1, 3] | None = None
-    fit: Literal["stretch", "letterbox"] | None = None
+    fit: FitName | None = None
+    scale: Scale | None = None
 
     def of(self, image: ImageSettings, prepare: PrepareSettings | None) -> ImageSettings:
         """Return the image settings of the study with the overrides of a stage."""
@@ -72,6 +73,8 @@ class StageBase(Settings):
     l2: Annotated[float, Field(ge=0)] = 0.0
     """Added to the loss: this x the sum of squares of every convolution kernel that trains."""
     augment: AugmentSettings = AugmentSettings()
+    patch: PatchSettings = PatchSettings()
+    """Which patches are used under `fit: patch`."""
     precision: Literal["float32", "bf16"] = "float32"
     seed: Seed | None = None
     architecture: str | None = None

@@ -7,12 +7,10 @@ import torch
 from torch import Tensor
 
 from datasets.source import Pixels
-from datasets.targets import Fit, fit_image
-from study.training.load_model import Model, unfitted
+from datasets.targets import Fit, fit_image, scaled_image
+from study.training.load_model import Model, resized, unfitted
 from study.training.loader import to_images
-
-OVERLAP = 2
-"""Number of tiles along each axis that cover a pixel away from the border."""
+from study.training.sliding_window import sliding_window
 
 
 class Predictor:
@@ -35,55 +33,38 @@ class Predictor:
         if tile is None:
             return self.predict_whole(pixels, height, width)
         probabilities = self.predict_tiled(pixels, tile)
-        if size is None:
-            return probabilities
-        resized = torch.nn.functional.interpolate(
-            probabilities[None], (height, width), mode="bilinear", align_corners=False
-        )
-        return resized[0]
-
-    @torch.no_grad()
-    def predict_square(self, pixels: Pixels) -> Tensor:
-        """Return (channels, S, S) of an image fitted to the input size S as in training."""
-        images = to_images(torch.from_numpy(fit_image(pixels, self.image)[None]), self.device)
-        by_model = [model.task.probabilities(model.network(images).float())[0] for model in self.models]
-        return (by_model[0] if len(by_model) == 1 else torch.stack(by_model).mean(dim=0)).cpu()
+        return probabilities if size is None else resized(probabilities, height, width)
 
     def predict_whole(self, pixels: Pixels, height: int, width: int) -> Tensor:
-        """Return (channels, height, width) of an image that is predicted without tiles."""
-        fit = Fit(height=pixels.shape[0], width=pixels.shape[1], size=self.image.size, fit=self.image.fit)
+        """Return (channels, height, width) of an image, fitted to the input of the network as in training."""
+        if self.image.fit == "patch":
+            return resized(self.predict_patches(pixels), height, width)
+        fit = Fit.of(self.image, pixels.shape[0], pixels.shape[1])
         return unfitted(self.predict_square(pixels), fit, height, width)
 
+    def predict_square(self, pixels: Pixels) -> Tensor:
+        """Return (channels, S, S) of an image fitted to the input size S as in training."""
+        return self._predict(fit_image(pixels, self.image)[None])[0]
+
+    def predict_patches(self, pixels: Pixels) -> Tensor:
+        """Return (channels, H, W) of a scaled image, from windows of the size of the patches in training."""
+        scaled = scaled_image(pixels, self.image)
+        return sliding_window(self._predict, scaled, self.image.size, mirrored=True)
+
     def predict_tiled(self, pixels: Pixels, side: int) -> Tensor:
-        """Return (channels, H, W) of an image cut into tiles of this side that overlap by half.
+        """Return (channels, H, W) of an image cut into overlapping tiles of this side, each predicted as an image.
 
-        The weight of a tile falls linearly from its centre to its edges. Images smaller than a tile are padded with
-        zeros, as by letterbox fitting.
+        Images smaller than a tile are padded with zeros, as by letterbox fitting.
         """
-        height, width = pixels.shape[:2]
-        rows, columns = (max(length, side) for length in (height, width))
-        padding = [(0, rows - height), (0, columns - width), (0, 0)][: pixels.ndim]
-        padded = np.pad(pixels, padding)
-        weight, total = _weights(side), torch.zeros(rows, columns)
-        blended: Tensor | None = None
-        for top in _starts(rows, side):
-            for left in _starts(columns, side):
-                window = (slice(top, top + side), slice(left, left + side))
-                probabilities = self.predict_whole(np.ascontiguousarray(padded[window]), side, side)
-                blended = torch.zeros(len(probabilities), rows, columns) if blended is None else blended
-                blended[:, *window] += probabilities * weight
-                total[window] += weight
-        assert blended is not None
-        return (blended / total)[:, :height, :width].clamp_(0.0, 1.0)
 
+        def predict(tiles: Pixels) -> Tensor:
+            return torch.stack([self.predict_whole(tile, side, side) for tile in tiles])
 
-def _starts(length: int, side: int) -> list[int]:
-    """Return the offsets of evenly spaced tiles, the first and the last at the borders of the image."""
-    steps = max(0, -(-(length - side) * OVERLAP // side))
-    return sorted({round(start) for start in np.linspace(0, length - side, steps + 1)})
+        return sliding_window(predict, pixels, side, mirrored=False)
 
-
-def _weights(side: int) -> Tensor:
-    """Return (side, side) weights that fall linearly from the centre to the edges and stay positive."""
-    along = 1 - (torch.arange(side) - (side - 1) / 2).abs() / (side / 2 + 0.5)
-    return along[:, None] * along
+    @torch.no_grad()
+    def _predict(self, squares: Pixels) -> Tensor:
+        """Return the mean probabilities (n, channels, S, S) of network inputs (n, S, S, channels)."""
+        images = to_images(torch.from_numpy(np.ascontiguousarray(squares)), self.device)
+        by_model = [model.task.probabilities(model.network(images).float()) for model in self.models]
+        return (by_model[0] if len(by_model) == 1 else torch.stack(by_model).mean(dim=0)).cpu()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.protocol import StageResources
+from datasets.loading.native import native_entries
 from datasets.loading.prepare import prepared_entries
 from datasets.loading.truth import truth_entry
 from study.monitoring.gpu_memory import WHOLE_GPU, known_shares, shape_of
@@ -217,7 +218,10 @@ def _cache(plan: Plan, cache: Path, reads: Iterable[PlannedStage]) -> Forecast:
     for node in {id(node.identity): node for node in nodes}.values():
         index, step = plan.views[node.selection.data].index, node.step
         target, structure = step.settings.target, node.identity.structure
-        entries |= prepared_entries(index, target, step.image, structure=structure, cache=cache)
+        if step.image.fit == "patch":
+            entries |= native_entries(index, target, step.image, cache)
+        else:
+            entries |= prepared_entries(index, target, step.image, structure=structure, cache=cache)
     for size in {scoring.size for node in nodes for scoring in plan.scorings.get(node.digest, {}).values()}:
         entries |= truth_entry(plan.views[plan.target].index, size, cache)
     present = sum(size for folder, size in entries.items() if folder.is_dir())

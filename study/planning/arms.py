@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from datasets.settings import EvaluatedSize, ImageSettings
+from datasets.settings import NATIVE, EvaluatedSize, ImageSettings
 from study.config.compare import WeightsFile
 from study.config.document import Document, set_path
 from study.config.introspection import Location
@@ -98,10 +98,16 @@ def _product(axes: Mapping[str, Sequence[object]]) -> Iterator[dict[str, object]
 
 
 def evaluated_size(spec: StudySpec, arms: Iterable[Arm]) -> EvaluatedSize:
-    """Return the size at which all arms are evaluated; defaults to the largest target image size."""
+    """Return the size at which all arms are evaluated.
+
+    Default: the size of each image if a target stage is trained on patches, else the largest target image size.
+    """
     if spec.evaluate.size is not None:
         return spec.evaluate.size
-    return max((arm.chain[-1].image.size for arm in arms), default=0)
+    images = [arm.chain[-1].image for arm in arms]
+    if any(image.fit == "patch" for image in images):
+        return NATIVE
+    return max((image.size for image in images), default=0)
 
 
 class Resolver:

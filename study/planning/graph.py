@@ -294,4 +294,5 @@ def image_epochs(plan: Plan, node: PlannedStage) -> int:
     rows = view.stage_rows(node.selection).train
     if settings.balance is not None:
         rows = balanced(rows, view.index.categories, settings.balance.images)
-    return (settings.epochs or 0) * len(rows)
+    per_image = settings.patch.per_image if node.step.image.fit == "patch" else 1
+    return (settings.epochs or 0) * len(rows) * per_image

@@ -1,11 +1,12 @@
 """Load a study file and return its plan, or raise all its problems."""
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from datasets.checks.findings import DataFinding, check
 from datasets.errors import DataError
+from datasets.settings import ImageSettings
 from datasets.targets import annotation_kind_of
 from study.config.compare import WeightsFile
 from study.config.document import Document
@@ -144,8 +145,7 @@ def _open_views(
     for name in (name for name in spec.data if name in used):
         settings = DatasetViewSpec(
             data=spec.data[name], folds=spec.compare.folds, min_cases=spec.validation.min_cases,
-            reserve=_reserve(spec, name),
-            fits=frozenset(step.image for arm in arms for step in arm.chain if step.settings.data == name),
+            reserve=_reserve(spec, name), fits=_fits(name, arms),
         )  # fmt: skip
         try:
             view = DatasetView.open(settings, cache, progress_line(name, None if problems else meanwhile))
@@ -186,6 +186,12 @@ def _size_findings(
 def _access_message(error: OSError) -> str:
     problem = f"{error.filename} cannot be used ({error.strerror})" if error.filename else f"cannot be used ({error})"
     return f"{problem}; allowed: files and folders you may read, and a cache you may write; set root or --cache"
+
+
+def _fits(name: str, arms: Iterable[Arm]) -> frozenset[ImageSettings]:
+    """Return how the whole images of a data set are resized."""
+    images = (step.image for arm in arms for step in arm.chain if step.settings.data == name)
+    return frozenset(image for image in images if image.fit != "patch")
 
 
 def _reserve(spec: StudySpec, name: str) -> float | None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from datasets.settings import PatchSettings
 from datasets.source import Index
 from datasets.targets import Target
 from datasets.targets import names as output_names
@@ -33,7 +34,10 @@ _NOT_IN_SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 """Settings that enter the digest through fingerprint, node, step or scoring instead."""
 
-ADDED_SETTINGS: dict[str, Any] = {}
+ADDED_SETTINGS: dict[str, Any] = {
+    "image.scale": 1.0,
+    "settings.patch": PatchSettings().model_dump(mode="json"),
+}
 """Settings that a later version added, as dotted paths into the digested values, with the value that stands for the
 earlier behaviour. A setting with this value does not enter the digest, so that finished stages stay valid."""
 

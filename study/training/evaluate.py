@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datasets.loading.native import NativeImages
 from datasets.loading.prepare import Prepared
 from datasets.loading.truth import TrueMasks
 from datasets.settings import NATIVE, EvaluatedSize, ImageSettings
-from datasets.source import Index
+from datasets.source import Index, Pixels
 from datasets.targets import Fit
 from models import counts
 from models.network import Network
@@ -24,8 +25,9 @@ from models.tasks.segmentation import Segmentation
 from results import schema
 from results.metrics.thresholds import smallest_threshold
 from study.config.stages import ClassThreshold
-from study.training.load_model import unfitted
+from study.training.load_model import resized, unfitted
 from study.training.loader import to_images
+from study.training.sliding_window import sliding_window
 
 BATCH = 8
 Rows = list[dict[str, Any]]
@@ -37,7 +39,7 @@ class EvaluationSpec:
 
     task: Segmentation
     index: Index
-    prepared: Prepared
+    images: Prepared | NativeImages
     truth: TrueMasks
     """Masks at the evaluated size."""
     image: ImageSettings
@@ -111,17 +113,20 @@ def score(
 @torch.no_grad()
 def _predict(network: Network, evaluation: EvaluationSpec, rows: Sequence[int]) -> Tensor:
     """Return probabilities (N, channels, H, W) at the evaluated size, without letterbox borders."""
-    device = next(network.parameters()).device
-    pixels = torch.from_numpy(evaluation.prepared.images[np.asarray(rows)])
-    squares = evaluation.task.probabilities(network(to_images(pixels, device)).float())
-    return torch.cat([_resized(square, row, evaluation) for square, row in zip(squares, rows, strict=True)])
+    device, arrays, size = next(network.parameters()).device, evaluation.images, evaluation.image.size
 
+    def predict(squares: Pixels) -> Tensor:
+        return evaluation.task.probabilities(network(to_images(torch.from_numpy(squares), device)).float())
 
-def _resized(square: Tensor, row: int, evaluation: EvaluationSpec) -> Tensor:
-    height, width = (int(length) for length in evaluation.prepared.shapes[row])
-    fit = Fit(height=height, width=width, size=evaluation.image.size, fit=evaluation.image.fit)
-    size = (height, width) if evaluation.size == NATIVE else (evaluation.size, evaluation.size)
-    return unfitted(square, fit, *size)[None]
+    sizes = [
+        evaluation.index.shape(row) if evaluation.size == NATIVE else (evaluation.size, evaluation.size) for row in rows
+    ]
+    if isinstance(arrays, NativeImages):
+        by_row = [sliding_window(predict, arrays.images[row], size, mirrored=True).to(device) for row in rows]
+        return torch.stack([resized(whole, *shape) for whole, shape in zip(by_row, sizes, strict=True)])
+    fits = [Fit.of(evaluation.image, *(int(length) for length in arrays.shapes[row])) for row in rows]
+    squares = zip(predict(arrays.images[np.asarray(rows)]), fits, sizes, strict=True)
+    return torch.stack([unfitted(square, fit, *shape) for square, fit, shape in squares])
 
 
 def _batches(rows: Sequence[int], size: EvaluatedSize) -> Iterator[Sequence[int]]:

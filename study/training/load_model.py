@@ -8,6 +8,7 @@ import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from datasets.settings import ImageSettings
 from datasets.targets import Fit
@@ -73,11 +74,14 @@ def open_model(store: Store, digest: str, device: torch.device | str = "cpu") ->
 def unfitted(square: Tensor, fit: Fit, height: int, width: int) -> Tensor:
     """Crop letterbox borders from probabilities (C, S, S) and resize them to (C, height, width) of the image."""
     top, left, rows, columns = fit.inner
-    inner = square[:, top : top + rows, left : left + columns]
-    if inner.shape[-2:] == (height, width):
-        return inner
-    resized = torch.nn.functional.interpolate(inner[None], (height, width), mode="bilinear", align_corners=False)
-    return resized[0].clamp_(0.0, 1.0)
+    return resized(square[:, top : top + rows, left : left + columns], height, width)
+
+
+def resized(probabilities: Tensor, height: int, width: int) -> Tensor:
+    """Resize probabilities (C, H, W) to (C, height, width)."""
+    if probabilities.shape[-2:] == (height, width):
+        return probabilities
+    return interpolate(probabilities[None], (height, width), mode="bilinear", align_corners=False)[0].clamp_(0.0, 1.0)
 
 
 def _stage_error(digest: str, message: str) -> ConfigError:

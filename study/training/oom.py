@@ -3,12 +3,13 @@
 import gc
 import math
 
+import numpy as np
 import torch
 
 from models.tasks.base import Batch
 from study.planning.checks.spec_checks import min_batch_size
 from study.training.job import RuntimeContext, StageJob
-from study.training.train_stage import open_setup
+from study.training.train_stage import open_setup, stage_examples
 
 OutOfMemoryError = torch.OutOfMemoryError
 LATE = 10**9
@@ -66,9 +67,10 @@ def _train_step(job: StageJob, runtime: RuntimeContext, device: torch.device, si
     network, adversarial_networks = setup.network.to(device).train(), setup.task.adversarial_networks(image.channels)
     for rival in adversarial_networks.values():
         rival.network.to(device)
-    rows = list(setup.rows.train[:1]) * size
+    examples = stage_examples(setup, setup.rows.train[:1], trains=False)
+    _, target = examples.read(np.zeros(size, dtype=np.int64))
     pixels = torch.zeros(size, image.channels, image.size, image.size, device=device)
-    targets = None if setup.arrays.targets is None else torch.from_numpy(setup.arrays.targets[rows]).to(device)
+    targets = None if target is None else torch.from_numpy(target).to(device)
     batch = Batch(
         images=pixels,
         target=pixels if targets is None else targets,

@@ -19,7 +19,9 @@ from safetensors.torch import load_file
 from datasets.loading.augment import Augmenter
 from datasets.loading.balance import balanced
 from datasets.loading.batches import Batches
-from datasets.loading.examples import WholeImages
+from datasets.loading.examples import Examples, WholeImages
+from datasets.loading.native import NativeImages, native_images
+from datasets.loading.patches import RandomPatches, Tiles
 from datasets.loading.prepare import Prepared, prepared
 from datasets.loading.truth import truth
 from models.build import build
@@ -66,7 +68,7 @@ class TrainingSetup:
     job: StageJob
     view: DatasetView
     rows: StageRows
-    arrays: Prepared
+    arrays: Prepared | NativeImages
     task: Task
     network: Network
 
@@ -118,10 +120,12 @@ def open_setup(job: StageJob, runtime: RuntimeContext) -> TrainingSetup:
     if rows.fingerprint != job.fingerprint:
         raise DataChanged.of(f"the images of {node.selection.data} are")
     identity = node.identity
-    arrays = prepared(
-        view.source, view.index, step.settings.target, step.image, structure=identity.structure,
-        cache=runtime.cache,
-    )  # fmt: skip
+    target = step.settings.target
+    arrays = (
+        native_images(view.source, view.index, target, step.image, cache=runtime.cache)
+        if step.image.fit == "patch"
+        else prepared(view.source, view.index, target, step.image, structure=identity.structure, cache=runtime.cache)
+    )
     task = make_task(step.settings, Outputs(names=identity.names, exclusive=identity.exclusive))
     torch.manual_seed(node.seed)
     plan = blueprint(step.settings, step.image, step.architecture, step.backbone, task.head_channels())
@@ -192,17 +196,13 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
 
 
 def _training_loop(setup: TrainingSetup, context: WorkerContext) -> TrainingLoop:
-    node, settings = setup.job.node, setup.job.node.step.settings
-    arrays = setup.arrays
-    augmenter = Augmenter(settings.augment, settings.target, node.step.image.size)
-    rows = setup.rows
+    node, settings, rows = setup.job.node, setup.job.node.step.settings, setup.rows
 
     def batches(indices: Sequence[int], *, labelled: bool = True, trains: bool = True) -> Batches | None:
         if not indices:
             return None
-        targets = arrays.targets if labelled else None
         return Batches(
-            WholeImages(arrays.images, targets, indices, augmenter if trains else None),
+            stage_examples(setup, indices, labelled=labelled, trains=trains),
             batch_size=settings.batch_size, seed=node.seed, parts=settings.accumulate if trains else 1,
         )  # fmt: skip
 
@@ -218,6 +218,30 @@ def _training_loop(setup: TrainingSetup, context: WorkerContext) -> TrainingLoop
         unlabelled=batches(rows.unlabelled, labelled=False) if len(rows.unlabelled) > 1 else None,
     )
     return TrainingLoop(setup.network, setup.task, settings, node.step.link, data, seed=node.seed, context=context)
+
+
+def stage_examples(
+    setup: TrainingSetup, rows: Sequence[int], *, labelled: bool = True, trains: bool = True
+) -> Examples:
+    """Return the examples of some rows: whole images or patches, with or without their targets.
+
+    Args:
+        setup: The stage.
+        rows: Rows of the index.
+        labelled: Whether targets are read.
+        trains: Whether the examples are for training, which augments them and chooses patches randomly.
+    """
+    step, arrays = setup.job.node.step, setup.arrays
+    augmenter = Augmenter(step.settings.augment, step.settings.target, step.image.size) if trains else None
+    if isinstance(arrays, Prepared):
+        return WholeImages(arrays.images, arrays.targets if labelled else None, rows, augmenter)
+    masks, side = arrays.masks if labelled else None, step.image.size
+    if not trains:
+        return Tiles(arrays.images, masks, rows, side=side)
+    return RandomPatches(
+        arrays.images, masks, arrays.foreground if labelled else None, rows, side=side, settings=step.settings.patch,
+        augmenter=augmenter,
+    )  # fmt: skip
 
 
 def _load_initial_weights(setup: TrainingSetup, store: Store) -> dict[str, Any]:
@@ -254,7 +278,7 @@ def evaluation(setup: TrainingSetup, scoring: Scoring, cache: Path) -> Evaluatio
     return EvaluationSpec(
         task=setup.task,
         index=setup.view.index,
-        prepared=setup.arrays,
+        images=setup.arrays,
         truth=truth(setup.view.source, setup.view.index, scoring.size, cache),
         image=setup.job.node.step.image,
         size=scoring.size,
@@ -265,7 +289,7 @@ def evaluation(setup: TrainingSetup, scoring: Scoring, cache: Path) -> Evaluatio
 
 def _side(setup: TrainingSetup) -> int:
     """Return the median longer side of the training images in pixels, which sets the tile size of larger images."""
-    return int(np.median(setup.arrays.shapes[list(setup.rows.train)].max(axis=1)))
+    return int(np.median([max(setup.view.index.shape(row)) for row in setup.rows.train]))
 
 
 def _memory(device: torch.device) -> dict[str, int] | None:

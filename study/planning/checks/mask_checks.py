@@ -28,7 +28,7 @@ def size_findings(arms: Iterable[Arm], name: str, view: DatasetView, cache: Path
         step.image.model_copy(update={"prepare": type(step.image.prepare)()})
         for arm in arms
         for step in arm.chain
-        if step.settings.target == "mask" and step.settings.data == name
+        if step.settings.target == "mask" and step.settings.data == name and step.image.fit != "patch"
     }
     for image in sorted(images, key=lambda image: (image.size, image.fit)):
         kept = classes_at(view.source, view.index, image, cache, progress_line(name))

@@ -159,6 +159,7 @@ def arm_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
                 seen.add(key)
                 path = f"pathways.{arm.factors['pathway']}[{position}]"
                 yield from _network_problems(step)
+                yield from _patch_problems(step)
                 if builds(step):
                     yield from _batch_problems(step)
                     yield from _freeze_problems(path, step)
@@ -180,6 +181,23 @@ def _network_problem(step: StageConfig) -> str | None:
     if problem is None and isinstance(settings, AdversarialStage):
         return discriminator_problem(settings.adversarial.discriminator, size=size)
     return problem
+
+
+def _patch_problems(step: StageConfig) -> Iterator[Problem]:
+    """Yield settings of patches without `fit: patch`, and patches of stages whose target covers the whole image."""
+    settings, fit, path = step.settings, step.image.fit, f"stages.{step.stage}"
+    if fit == "patch":
+        if settings.target not in ("mask", "image"):
+            value = f"fit is patch under {settings.task} with target {settings.target}"
+            remedy = "set image.fit of this stage to stretch or letterbox"
+            yield Problem(path=f"{path}.image", message=f"{value}; allowed: with masks or reconstruction; {remedy}")
+        return
+    allowed = "allowed: with fit: patch; remove it, or set image.fit"
+    if settings.patch != type(settings.patch)():
+        yield Problem(path=f"{path}.patch", message=f"is set under fit {fit}; {allowed}")
+    if step.image.scale != 1.0:
+        place = "image.scale" if settings.image.scale is None else f"{path}.image.scale"
+        yield Problem(path=place, message=f"is {step.image.scale:g} under fit {fit}; {allowed}")
 
 
 _OWNERS = {"architecture is ": ("architecture", "compare"), "backbone is ": ("backbone", "compare"),

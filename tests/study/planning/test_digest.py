@@ -41,6 +41,7 @@ OTHER: dict[str, Any] = {
     "balance": {"images": 30},
     "l2": 0.01,
     "augment": {"flip": 0.5},
+    "patch": None,  # below: under fit: patch
     "precision": "bf16",
     "seed": 7,
     "architecture": "fpn",
@@ -95,6 +96,20 @@ def test_who_validates_changes_a_training(tmp_path: Path) -> None:
     nobody = planned(base({**document, "validation": {"min_cases": 5}}), tmp_path)
     assert target_digests(before).isdisjoint(target_digests(after))
     assert target_digests(before).isdisjoint(target_digests(nobody))
+
+
+def test_settings_of_patches_change_the_stages_that_use_them(tmp_path: Path) -> None:
+    patches: Document = {"stages.segment.image": {"fit": "patch"}}
+    plans = [
+        planned(base({**patches, **changes}), tmp_path)
+        for changes in (
+            {},
+            {"stages.segment.patch": {"per_image": 4}},
+            {"stages.segment.patch": {"foreground": 0.5}},
+            {"stages.segment.image": {"fit": "patch", "scale": 0.5}},
+        )
+    ]
+    assert len({digest for plan in plans for digest in target_digests(plan)}) == 4 * len(target_digests(plans[0]))
 
 
 LINKS: list[Document] = [

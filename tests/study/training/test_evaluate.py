@@ -44,7 +44,7 @@ def evaluation(
         truth = np.stack([truth == 1, truth == 2], axis=1).astype(np.uint8)
     truth[random.random(truth.shape) < ignored] = IGNORE
     return EvaluationSpec(
-        task=task, index=index, prepared=Prepared(images=images, targets=None, shapes=shapes),
+        task=task, index=index, images=Prepared(images=images, targets=None, shapes=shapes),
         truth=TrueMasks(truth.__getitem__), image=ImageSettings(size=SIZE), size=SIZE, threshold=threshold,
         class_threshold=class_threshold,
     )  # fmt: skip

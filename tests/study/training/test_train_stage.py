@@ -279,6 +279,38 @@ def test_another_evaluation_scores_again_and_trains_nothing(
     assert all(row["tp"] + row["fp"] + row["fn"] + row["tn"] == side * side for row in scores_of(finished, job))
 
 
+PATCHES: dict[str, Any] = {
+    **SMALL, "stages.segment.image": {"fit": "patch"}, "stages.segment.patch": {"foreground": 0.5, "per_image": 2},
+}  # fmt: skip
+
+
+def test_patches_of_images_start_from_a_stage_of_whole_ones_and_are_scored_at_the_size_of_the_image(
+    tmp_path: Path, cache: Path
+) -> None:
+    """Images have 64 pixels a side, the network's input 32."""
+    plan = planned(tiny(PATCHES), cache)
+    assert {replicate.scoring.size for replicate in plan.replicates} == {"native"}
+    for job in chain(plan, "one_step"):
+        do(job, tmp_path, cache)
+    store = Store(tmp_path)
+    assert json.loads(store.file(job.digest, "transfer.json").read_text())["carried"]
+    assert all(row["tp"] + row["fp"] + row["fn"] + row["tn"] == 64 * 64 for row in scores_of(store, job))
+
+
+def test_patches_train_the_same_after_an_interruption(tmp_path: Path, cache: Path) -> None:
+    job = chain(planned(tiny(PATCHES), cache), "none")[0]
+    do(job, tmp_path / "whole", cache)
+
+    def stop(scores: Any) -> None:  # noqa: ANN401 - scores of an epoch
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(job, runtime(tmp_path / "stopped", cache), WorkerContext(report=stop))
+    do(job, tmp_path / "stopped", cache)
+    whole, resumed = (load_file(Store(tmp_path / name).weights(job.digest)) for name in ("whole", "stopped"))
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
 def test_several_workers_score_again_in_the_first_of_them(finished: Store, cache: Path) -> None:
     job = chain(planned(tiny({**SMALL, "evaluate.size": 40}), cache), "none")[0]
     scored = []

@@ -1,0 +1,126 @@
+"""Images and masks of a data set in their own resolution, cached like `datasets.loading.prepare`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from datasets.cache.arrays import CachedArray, Layout, open_entry, size_of
+from datasets.cache.ragged import RaggedArray, Shape, length_of
+from datasets.loading.prepare import BUDGET_BYTES, entry_folder, readable_rows, run_in_threads
+from datasets.settings import ImageSettings
+from datasets.source import IGNORE, Index, Pixels, Source
+from datasets.targets import Target, scaled_image, scaled_masks, scaled_shape
+
+POINTS: Final = 256
+"""Number of foreground pixels of an image among which a patch is chosen, divided between the classes it shows."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NativeImages:
+    """Images and masks by row; rows that cannot be read are empty.
+
+    Attributes:
+        images: (height, width, channels) uint8, after scaling.
+        masks: (height, width) of class ids, or (classes, height, width) of 0/1; None without masks.
+        foreground: (points, 2) int32, rows and columns of random foreground pixels; None without masks.
+    """
+
+    images: RaggedArray
+    masks: RaggedArray | None
+    foreground: RaggedArray | None
+
+
+def native_images(
+    source: Source, index: Index, target: Target, image: ImageSettings, *, cache: Path, budget_bytes: int = BUDGET_BYTES
+) -> NativeImages:
+    """Open images and masks, decoding them first if they are not in `cache`. Raises `DataError`."""
+    folder, layout = _images_entry(index, image, cache)
+    shapes = _image_shapes(index, image)
+
+    def fill_images(arrays: Mapping[str, CachedArray]) -> None:
+        images = RaggedArray(arrays["images"], shapes)
+        run_in_threads(
+            readable_rows(index, "image"), lambda row: _assign(images, row, scaled_image(source.image(row), image))
+        )
+
+    images = RaggedArray(open_entry(folder, layout, fill_images, budget_bytes=budget_bytes)["images"], shapes)
+    if target == "image":
+        return NativeImages(images=images, masks=None, foreground=None)
+    masks_folder, masks_layout = _masks_entry(index, image, cache)
+    mask_shapes = _mask_shapes(index, image)
+
+    def fill_masks(arrays: Mapping[str, CachedArray]) -> None:
+        masks = RaggedArray(arrays["masks"], mask_shapes)
+
+        def fill(row: int) -> None:
+            pixels = scaled_masks(source.masks(row), image)
+            _assign(masks, row, pixels)
+            points = foreground_points(pixels, row)
+            arrays["points"][row, : len(points)], arrays["counts"][row] = points, len(points)
+
+        run_in_threads(readable_rows(index, "mask"), fill)
+
+    arrays = open_entry(masks_folder, masks_layout, fill_masks, budget_bytes=budget_bytes, keep=(folder,))
+    points = np.concatenate([arrays["points"][row, :count] for row, count in enumerate(arrays["counts"])])
+    return NativeImages(
+        images=images,
+        masks=RaggedArray(arrays["masks"], mask_shapes),
+        foreground=RaggedArray(points.ravel(), [(int(count), 2) for count in arrays["counts"]]),
+    )
+
+
+def native_entries(index: Index, target: Target, image: ImageSettings, cache: Path) -> dict[Path, int]:
+    """Return the folders that `native_images` opens or fills, with their sizes in bytes."""
+    entries = [_images_entry(index, image, cache)]
+    if target != "image":
+        entries.append(_masks_entry(index, image, cache))
+    return {folder: size_of(layout) for folder, layout in entries}
+
+
+def foreground_points(masks: Pixels, seed: int) -> CachedArray:
+    """Return (points, 2) random foreground pixels as row and column, equally many of each class that occurs."""
+    planes = masks if masks.ndim == 3 else (masks == number for number in np.unique(masks) if number not in (0, IGNORE))
+    by_class = [pixels for plane in planes if len(pixels := np.argwhere(plane))]
+    random = np.random.default_rng(seed)
+    share = POINTS // max(len(by_class), 1)
+    chosen = [pixels[random.permutation(len(pixels))[:share]] for pixels in by_class[:POINTS]]
+    return np.concatenate([*chosen, np.empty((0, 2), np.int64)]).astype(np.int32)
+
+
+def _assign(arrays: RaggedArray, row: int, pixels: Pixels) -> None:
+    arrays[row][...] = pixels
+
+
+def _images_entry(index: Index, image: ImageSettings, cache: Path) -> tuple[Path, Layout]:
+    meaning = {"scale": image.scale, "channels": image.channels, "prepare": image.prepare.model_dump()}
+    layout = {"images": ((length_of(_image_shapes(index, image)),), np.uint8)}
+    return entry_folder(index, "image", cache, {"native": meaning}), layout
+
+
+def _masks_entry(index: Index, image: ImageSettings, cache: Path) -> tuple[Path, Layout]:
+    meaning = {"scale": image.scale, "names": index.classes, "overlapping": index.overlapping}
+    return entry_folder(index, "mask", cache, {"native": meaning}), {
+        "masks": ((length_of(_mask_shapes(index, image)),), np.uint8),
+        "points": ((len(index), POINTS, 2), np.int32),
+        "counts": ((len(index),), np.int32),
+    }
+
+
+def _image_shapes(index: Index, image: ImageSettings) -> list[Shape]:
+    readable = set(readable_rows(index, "image"))
+    return [
+        (*scaled_shape(index.shape(row), image), image.channels) if row in readable else (0, 0, image.channels)
+        for row in range(len(index))
+    ]
+
+
+def _mask_shapes(index: Index, image: ImageSettings) -> list[Shape]:
+    readable = set(readable_rows(index, "mask"))
+    planes = (len(index.classes),) if index.overlapping else ()
+    return [
+        (*planes, *scaled_shape(index.shape(row), image)) if row in readable else (*planes, 0, 0)
+        for row in range(len(index))
+    ]

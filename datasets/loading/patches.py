@@ -1,0 +1,159 @@
+"""Examples that are patches of images in their own resolution: random ones for training, tiles for validation."""
+
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from datasets.cache.ragged import RaggedArray, Shape
+from datasets.loading.examples import Example, Examples, Positions
+from datasets.settings import PatchSettings
+from datasets.source import Pixels
+from datasets.targets import TargetArray
+
+if TYPE_CHECKING:
+    from datasets.loading.augment import Augmenter
+
+
+class Window(NamedTuple):
+    """The part of an image from a row and a column on."""
+
+    top: int
+    left: int
+
+
+class RandomPatches(Examples):
+    """Random patches; a position always stands for the same image.
+
+    Args:
+        images: (height, width, channels) of each row of the index.
+        targets: (height, width) or (classes, height, width) of each row; None if there is none.
+        foreground: (points, 2) pixels of foreground as row and column, of each row.
+        rows: The rows of the examples; each gives `settings.per_image` patches an epoch.
+        side: Height and width of a patch.
+        settings: How patches are chosen.
+        augmenter: Changes the patches.
+    """
+
+    def __init__(
+        self,
+        images: RaggedArray,
+        targets: RaggedArray | None,
+        foreground: RaggedArray | None,
+        rows: Sequence[int],
+        *,
+        side: int,
+        settings: PatchSettings,
+        augmenter: "Augmenter | None" = None,
+    ) -> None:
+        self._images, self._targets, self._foreground = images, targets, foreground
+        self._rows, self._side, self._settings = tuple(rows), side, settings
+        self._augmenter = augmenter if augmenter is not None and augmenter.active else None
+
+    def __len__(self) -> int:
+        """Return the number of patches in an epoch."""
+        return len(self._rows) * self._settings.per_image
+
+    def read(self, positions: Positions) -> Example:
+        """Return the patches in the middle of the images."""
+        rows = [self._row(position) for position in positions.tolist()]
+        return _stacked(
+            [
+                _cut(self._images, self._targets, row, _centred(self._images.shapes[row], self._side), self._side)
+                for row in rows
+            ]
+        )
+
+    def draw(self, positions: Positions, key: tuple[int, int]) -> Example:
+        """Return random patches; with the probability `foreground` one contains a random foreground pixel."""
+        return _stacked([self._draw(position, (*key, position)) for position in positions.tolist()])
+
+    def _draw(self, position: int, key: tuple[int, ...]) -> Example:
+        row = self._row(position)
+        digest = blake2b(f"patch {' '.join(map(str, key))}".encode(), digest_size=16).digest()
+        random = np.random.Generator(np.random.Philox(key=int.from_bytes(digest)))
+        points = self._foreground[row] if self._foreground is not None else np.empty((0, 2), np.int32)
+        image, target = _cut(self._images, self._targets, row, self._window(row, points, random), self._side)
+        return (image, target) if self._augmenter is None else self._augmenter(image, target, key)
+
+    def _window(self, row: int, points: TargetArray, random: np.random.Generator) -> Window:
+        limits = [max(length - self._side, 0) for length in self._images.shapes[row][:2]]
+        if len(points) and random.random() < self._settings.foreground:
+            point = points[random.integers(len(points))]
+            starts = [int(at) - int(random.integers(self._side)) for at in point]
+        else:
+            starts = [int(random.integers(limit + 1)) for limit in limits]
+        return Window(*(min(max(start, 0), limit) for start, limit in zip(starts, limits, strict=True)))
+
+    def _row(self, position: int) -> int:
+        return self._rows[position // self._settings.per_image]
+
+
+class Tiles(Examples):
+    """Tiles that cover images without random choice, for validation.
+
+    The last tiles of an image end at its border; pixels where they overlap the ones before count twice.
+    """
+
+    def __init__(self, images: RaggedArray, targets: RaggedArray | None, rows: Sequence[int], *, side: int) -> None:
+        self._images, self._targets, self._side = images, targets, side
+        self._tiles = [(row, window) for row in rows for window in tiles(images.shapes[row], side)]
+
+    def __len__(self) -> int:
+        """Return the number of tiles."""
+        return len(self._tiles)
+
+    def read(self, positions: Positions) -> Example:
+        """Return the tiles."""
+        chosen = [self._tiles[position] for position in positions.tolist()]
+        return _stacked([_cut(self._images, self._targets, row, window, self._side) for row, window in chosen])
+
+    def draw(self, positions: Positions, key: tuple[int, int]) -> Example:
+        """Return the tiles."""
+        return self.read(positions)
+
+
+def tiles(shape: Shape, side: int) -> Iterator[Window]:
+    """Yield the tiles that cover an image, row by row."""
+    height, width = shape[:2]
+    for top in _starts(height, side):
+        for left in _starts(width, side):
+            yield Window(top, left)
+
+
+def _starts(length: int, side: int) -> list[int]:
+    return [*range(0, max(length - side, 0), side), max(length - side, 0)]
+
+
+def _centred(shape: Shape, side: int) -> Window:
+    height, width = shape[:2]
+    return Window(max(height - side, 0) // 2, max(width - side, 0) // 2)
+
+
+def _cut(images: RaggedArray, targets: RaggedArray | None, row: int, window: Window, side: int) -> Example:
+    image = cut(images[row], window, side, axis=0)
+    return image, None if targets is None else cut(targets[row], window, side, axis=targets[row].ndim - 2)
+
+
+def cut(pixels: Pixels, window: Window, side: int, *, axis: int) -> Pixels:
+    """Copy a square of pixels; beyond the lower and right border the image is mirrored.
+
+    Args:
+        pixels: (..., height, width, ...).
+        axis: The axis of the height; the next one is that of the width.
+    """
+    place = [slice(None)] * pixels.ndim
+    padding = [(0, 0)] * pixels.ndim
+    for number, start in enumerate(window):
+        stop = min(start + side, pixels.shape[axis + number])
+        place[axis + number] = slice(start, stop)
+        padding[axis + number] = (0, side - (stop - start))
+    part = np.array(pixels[tuple(place)])
+    return np.pad(part, padding, mode="symmetric") if any(after for _, after in padding) else part
+
+
+def _stacked(examples: Sequence[Example]) -> Example:
+    images = np.stack([image for image, _ in examples])
+    targets = [target for _, target in examples if target is not None]
+    return images, np.stack(targets) if targets else None

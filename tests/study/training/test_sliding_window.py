@@ -1,0 +1,57 @@
+"""Windows that overlap give what the whole image gives where the prediction depends on each pixel alone."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from datasets.source import Pixels
+from study.training.sliding_window import sliding_window
+
+SIDE = 32
+
+
+def pointwise(windows: Pixels) -> Tensor:
+    """Return two channels that depend on each pixel alone."""
+    grey = torch.from_numpy(windows.astype(np.float32)).mean(dim=3) / 255
+    return torch.stack([grey, 1 - grey], dim=1)
+
+
+def where(windows: Pixels) -> Tensor:
+    """Return the row of each pixel in its window."""
+    rows = torch.linspace(0, 1, SIDE)[:, None].expand(SIDE, SIDE)
+    return rows.expand(len(windows), 1, SIDE, SIDE)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (100, 75), (33, 200), (8, 90), (1, 1), (20, 20)])
+def test_pointwise_prediction_is_that_of_the_whole_image(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    for mirrored in (True, False):
+        blended = sliding_window(pointwise, pixels, SIDE, mirrored=mirrored)
+        torch.testing.assert_close(blended, pointwise(pixels[None])[0], atol=1e-6, rtol=0)
+
+
+def test_convolution_is_that_of_the_whole_image_where_no_window_ends() -> None:
+    kernel = torch.full((1, 1, 3, 3), 1 / 9)
+
+    def smooth(windows: Pixels) -> Tensor:
+        images = torch.from_numpy(windows.astype(np.float32)).permute(0, 3, 1, 2) / 255
+        return torch.nn.functional.conv2d(images, kernel, padding=1)
+
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 64, 1), dtype=np.uint8)
+    blended, whole = sliding_window(smooth, pixels, SIDE, mirrored=True)[0], smooth(pixels[None])[0, 0]
+    ends = [*range(0, 97, SIDE // 2)]  # the outermost pixels of a window see its padding
+    inner = np.ones((96, 64), bool)
+    for end in ends:
+        inner[max(end - 1, 0) : end + 1] = False
+        inner[:, max(end - 1, 0) : end + 1] = False
+    torch.testing.assert_close(blended[inner], whole[inner], atol=1e-6, rtol=0)
+    assert (blended - whole).abs().max() < 0.06
+
+
+def test_centre_of_a_window_counts_more_than_its_edge() -> None:
+    rows = sliding_window(where, np.zeros((96, 32, 1), np.uint8), SIDE, mirrored=True)[0, :, 16]
+    assert float(rows[31]) == pytest.approx(float(rows[63]), abs=1e-6)
+    assert 0.4 < rows[31] < 0.6  # in the middle of the second window, at the end of the first one
+    assert float(rows[0]) == 0
+    assert float(rows[95]) == 1
