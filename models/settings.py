@@ -165,7 +165,9 @@ class AdversaryBlock(BaseModelSettings):
 
     `lambda1` weighs the adversarial loss of labelled images, `lambda2` that of unlabelled ones, `lambda_semi`
     self-training on pixels of unlabelled images with a discriminator output above `t_semi`, from update
-    `semi_start` on. `unlabelled` selects the unlabelled images.
+    `semi_start` on. `unlabelled` selects the unlabelled images, which are used from update `unlabelled_start` on.
+    From then on `freeze_discriminator` fixes the discriminator, and `unlabelled_only` leaves out the labelled images.
+    Without unlabelled images these three have no effect.
     """
 
     unlabelled: Pool = "hidden"
@@ -176,6 +178,35 @@ class AdversaryBlock(BaseModelSettings):
     lambda_semi: Annotated[float, Field(ge=0)] = 0.0
     t_semi: Annotated[float, Field(ge=0, le=1)] = 0.2
     semi_start: Annotated[int, Field(ge=0, le=10**9)] = 5000
+    unlabelled_start: Annotated[int, Field(ge=0, le=10**9)] = 0
+    freeze_discriminator: bool = False
+    unlabelled_only: bool = False
+
+    @model_validator(mode="after")
+    def _check_second_phase(self) -> Self:
+        if self.freeze_discriminator and not self.unlabelled_start:
+            raise ValueError(
+                "freeze_discriminator is true with unlabelled_start 0, which fixes a random discriminator; allowed: "
+                "with unlabelled_start 1 or more; raise unlabelled_start"
+            )
+        if self.unlabelled_only and not self.freeze_discriminator:
+            raise ValueError(
+                "unlabelled_only is true with freeze_discriminator false, but a discriminator learns from masks; "
+                "allowed: with freeze_discriminator: true; set it"
+            )
+        if self.unlabelled_only and not self.lambda2:
+            raise ValueError(
+                "lambda2 is 0 with unlabelled_only, which leaves updates without a loss; allowed: above 0; raise it"
+            )
+        return self
+
+    def uses_unlabelled(self, update: int) -> bool:
+        """Return whether images without masks contribute to the loss at an update."""
+        return update >= self.unlabelled_start and (self.lambda2 > 0 or self.self_trains(update))
+
+    def self_trains(self, update: int) -> bool:
+        """Return whether self-training contributes to the loss of images without masks at an update."""
+        return self.lambda_semi > 0 and update >= self.semi_start
 
 
 class AdversarialSettings(MaskSettings):
@@ -199,6 +230,11 @@ def upsampling_of(settings: TaskSettings) -> Upsampling | None:
 def pool_of(settings: TaskSettings) -> Pool | None:
     """Return which images without masks a task uses, None if it uses none."""
     return settings.adversarial.unlabelled if isinstance(settings, AdversarialSettings) else None
+
+
+def unlabelled_start_of(settings: TaskSettings) -> int:
+    """Return the update from which on images without masks are used."""
+    return settings.adversarial.unlabelled_start if isinstance(settings, AdversarialSettings) else 0
 
 
 def structure_of(settings: TaskSettings) -> str | None:

@@ -20,8 +20,10 @@ SIZES = ("labelled_fraction", "labelled_images")
 SIGNIFICANT = 0.05
 """Adjusted p below which a difference is marked."""
 CONFIDENCE_BINS = 20
-HIGHER_IS_BETTER = frozenset({"mean_iou", "dice", "precision", "recall", "f1", "accuracy", "auc"})
+HIGHER_IS_BETTER = frozenset({"mean_iou", "dice", "dice_empty_is_one", "precision", "recall", "f1", "accuracy", "auc"})
 LOWER_IS_BETTER = frozenset({"ece", "ece_foreground", "false_positive_pixels"})
+PER_CASE_ONLY = frozenset({"dice_empty_is_one"})
+"""Metrics without the aggregation `dataset`."""
 NON_NEGATIVE = frozenset({"false_positive_pixels"})
 UNIT_INTERVAL = (HIGHER_IS_BETTER | LOWER_IS_BETTER | {"confidence", "threshold"}) - NON_NEGATIVE
 """Metrics within 0..1."""
@@ -30,6 +32,7 @@ DEFAULT_ROPE = 0.01
 METRIC_NAMES = {
     "mean_iou": "mean IoU",
     "dice": "Dice",
+    "dice_empty_is_one": "Dice with empty masks",
     "precision": "precision",
     "recall": "recall",
     "f1": "F1 score",
@@ -72,6 +75,11 @@ class ReplicateRecord:
 def direction(metric: str) -> int:
     """Return 1 if higher is better, -1 if lower is better, 0 if neither (or for an unknown metric)."""
     return int(metric in HIGHER_IS_BETTER) - int(metric in LOWER_IS_BETTER)
+
+
+def default_aggregation(metric: str) -> str:
+    """Return `dataset`, or `case` for metrics without a pooled value."""
+    return "case" if metric in PER_CASE_ONLY else "dataset"
 
 
 def metric_name(metric: str) -> str:

@@ -41,7 +41,7 @@ class Batches:
     @property
     def updates_per_epoch(self) -> int:
         """Number of batches per training epoch, independent of the number of workers."""
-        return len(self._starts(merge=True))
+        return updates_per_epoch(len(self._examples), self._batch_size)
 
     def epoch(
         self, epoch: int, rank: int = 0, world: int = 1, *, shuffle: bool = True, start: int = 0
@@ -79,9 +79,14 @@ class Batches:
     def _starts(self, *, merge: bool) -> list[int]:
         """Return the start position of each batch."""
         count, size = len(self._examples), self._batch_size
-        last_is_alone = count > size and count % size == 1
-        return list(range(0, count - 1 if merge and last_is_alone else count, size))
+        return list(range(0, count, size))[: updates_per_epoch(count, size) if merge else None]
 
     def _shuffled(self, epoch: int) -> Positions:
         key = np.array([self._seed, epoch], dtype=np.uint64)
         return np.random.Generator(np.random.Philox(key=key)).permutation(len(self._examples))
+
+
+def updates_per_epoch(examples: int, batch_size: int) -> int:
+    """Return the number of batches of a training epoch; a last batch of one image is merged into the previous one."""
+    batches = -(-examples // batch_size)
+    return batches - 1 if examples > batch_size and examples % batch_size == 1 else batches

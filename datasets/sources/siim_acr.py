@@ -1,11 +1,13 @@
 """SIIM-ACR pneumothorax segmentation (Kaggle 2019): chest radiographs, masks as relative run lengths.
 
-Layout: `dicom-images-train/` and `dicom-images-test/` with `STUDY/SERIES/IMAGE.dcm`, and `train-rle.csv`
-with one row per mask (`ImageId`, ` EncodedPixels`), `-1` for images without one.
+Layout of the first stage: `dicom-images-train/` and `dicom-images-test/` with `STUDY/SERIES/IMAGE.dcm`, and
+`train-rle.csv` with one row per mask (`ImageId`, ` EncodedPixels`, values with a leading space), `-1` for images
+without one. The second stage adds `stage_2_train.csv` (`ImageId`, `EncodedPixels`), which repeats these rows and has
+those of `dicom-images-test`, and `stage_2_images/` with `ID_NUMBER.dcm`, whose masks were not released.
 """
 
 from collections import defaultdict
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from datasets.cache.manifest import Listing
@@ -17,13 +19,14 @@ from datasets.sources.common.runs import relative_runs
 from datasets.sources.common.tables import Line, read_table, require_images
 
 NAME = "Pneumothorax"
-TEST = "dicom-images-test"
-TABLE = "train-rle.csv"
+TRAIN = "dicom-images-train"
+TABLES = ("stage_2_train.csv", "train-rle.csv")
+"""Tables of masks; the first one that exists is read, as it has all rows of the second."""
 NONE = "-1"
 
 
 class SiimAcrSettings(FileSettings):
-    """Images without a row in `train-rle.csv`, including all test images, have neither masks nor labels."""
+    """Images without a row in the table of masks have neither masks nor labels."""
 
     source: Literal["siim_acr"] = "siim_acr"
 
@@ -36,10 +39,10 @@ class SiimAcrSettings(FileSettings):
 class SiimAcrSource(FileSource):
     """Source of `SiimAcrSettings`. The id of an image is its file name without suffix."""
 
-    folders = {"dicom-images-train": "image", TEST: "image"}  # noqa: RUF012
+    folders = {TRAIN: "image", "dicom-images-test": "image", "stage_2_images": "image"}  # noqa: RUF012
 
     def _published(self, listing: Listing) -> PublishedDataset:
-        table = self._root / TABLE
+        table = self._table()
         rows: dict[str, list[Line]] = defaultdict(list)
         for line in read_table(table, ("ImageId", "EncodedPixels"))[1]:
             rows[line["ImageId"]].append(line)
@@ -47,6 +50,12 @@ class SiimAcrSource(FileSource):
         require_images(rows, set(names.values()), table)
         cases = [_case(path, name, rows.get(name, [])) for path, name in names.items()]
         return PublishedDataset(cases=cases, classes=(NAME,), overlapping=True, labels=(NAME,))
+
+    def _table(self) -> Path:
+        for name in TABLES:
+            if (self._root / name).exists():
+                return self._root / name
+        raise DataError(f"{self._root} has no table of masks; allowed: {' or '.join(TABLES)}; complete the download")
 
 
 def _case(path: str, name: str, lines: list[Line]) -> PublishedCase:
@@ -56,7 +65,7 @@ def _case(path: str, name: str, lines: list[Line]) -> PublishedCase:
         id=name,
         path=path,
         category=("pneumothorax" if shown else "no pneumothorax") if lines else "",
-        official="test" if path.startswith(f"{TEST}/") else "train",
+        official="train" if path.startswith(f"{TRAIN}/") else "test",
         labels=(float(shown),) if lines else (),
         masks=masks,
     )

@@ -35,15 +35,22 @@ class Schedule:
 
     def __init__(self, scheduler: LRScheduler) -> None:
         self._scheduler = scheduler
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Change the rate no more. The state does not contain this: call it again after `load_state_dict`."""
+        self._is_stopped = True
 
     def after_update(self) -> None:
         """Set the rate of the next update (cosine, poly)."""
-        if not isinstance(self._scheduler, ReduceLROnPlateau):
+        if not (self._is_stopped or isinstance(self._scheduler, ReduceLROnPlateau)):
             self._scheduler.step()
 
     def after_epoch(self, validation_loss: float) -> None:
         """Reduce the rate if the validation loss stagnates (plateau); NaN (not validated) is skipped."""
-        if isinstance(self._scheduler, ReduceLROnPlateau) and not math.isnan(validation_loss):
+        if self._is_stopped or math.isnan(validation_loss):
+            return
+        if isinstance(self._scheduler, ReduceLROnPlateau):
             self._scheduler.step(validation_loss)
 
     def state_dict(self) -> dict[str, Any]:

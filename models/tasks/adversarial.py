@@ -5,9 +5,13 @@ minimises its segmentation loss + lambda1 x adversarial loss. Unlabelled images 
 `semi_start` on, lambda_semi x the self-training loss on pixels that the discriminator trusts. Both are part of one
 update of the network, during which the discriminator is frozen. Unlabelled pixels are ignored, see
 `Adversarial.discriminator_loss`.
+
+With `unlabelled_start` there are two phases: supervised training, then training with unlabelled images, optionally
+with a fixed discriminator and without labelled images.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -39,18 +43,23 @@ class Adversarial(Segmentation):
         return {DISCRIMINATOR: AdversarialNetwork(network=self._discriminator, optimizer=block.optimizer)}
 
     def updates(self, network: nn.Module, batch: Batch) -> Iterator[Update]:
-        """Yield the discriminator's update, then the network's."""
-        logits = network(batch.images)
-        maps = self.probabilities(logits)
-        yield Update(DISCRIMINATOR, self.discriminator_loss(maps.detach(), batch))
-        self._discriminator.requires_grad_(False)
-        adversarial = self.adversarial_loss(maps, batch.images, self._labelled(batch.target))
-        loss = self._loss(logits, batch.target) + self.block.lambda1 * adversarial
-        if batch.unlabelled is not None and self._uses_unlabelled(batch.update):
-            with contributing(batch.unlabelled_counts):
-                loss = loss + self.unlabelled_loss(network, batch.unlabelled, batch.update)
-        self._discriminator.requires_grad_(True)
-        yield Update(NETWORK, loss)
+        """Yield the discriminator's update unless it is fixed, then the network's."""
+        block, losses = self.block, list[Tensor]()
+        is_second_phase = batch.unlabelled is not None and batch.update >= block.unlabelled_start
+        is_fixed = is_second_phase and block.freeze_discriminator
+        self._discriminator.train(not is_fixed)  # eval mode fixes the statistics of batch norm too
+        if not (is_second_phase and block.unlabelled_only):
+            logits = network(batch.images)
+            maps = self.probabilities(logits)
+            if not is_fixed:
+                yield Update(DISCRIMINATOR, self.discriminator_loss(maps.detach(), batch))
+            with _without_gradients(self._discriminator):
+                adversarial = self.adversarial_loss(maps, batch.images, self._labelled(batch.target))
+            losses.append(self._loss(logits, batch.target) + block.lambda1 * adversarial)
+        if batch.unlabelled is not None and block.uses_unlabelled(batch.update):
+            with contributing(batch.unlabelled_counts), _without_gradients(self._discriminator):
+                losses.append(self.unlabelled_loss(network, batch.unlabelled, batch.update))
+        yield Update(NETWORK, sum(losses[1:], start=losses[0]))
 
     def discriminator_loss(self, maps: Tensor, batch: Batch) -> Tensor:
         """Return the binary cross-entropy of the discriminator (true maps 1, predicted maps 0, equal weights)."""
@@ -77,7 +86,7 @@ class Adversarial(Segmentation):
         maps = self.probabilities(logits)
         discriminator_output = self._discriminator(maps, images)
         loss = self.block.lambda2 * _cross_entropy(discriminator_output, 1.0)
-        if self.block.lambda_semi and update >= self.block.semi_start:
+        if self.block.self_trains(update):
             loss = loss + self.block.lambda_semi * self.self_training_loss(logits, discriminator_output)
         return loss
 
@@ -93,9 +102,15 @@ class Adversarial(Segmentation):
             trusted = trusted.expand_as(cost)
         return ratio(cost * trusted, trusted)
 
-    def _uses_unlabelled(self, update: int) -> bool:
-        self_trains = self.block.lambda_semi > 0 and update >= self.block.semi_start
-        return self.block.lambda2 > 0 or self_trains
+
+@contextmanager
+def _without_gradients(discriminator: Discriminator) -> Iterator[None]:
+    """Compute no gradients of the discriminator's parameters within the block."""
+    discriminator.requires_grad_(False)
+    try:
+        yield
+    finally:
+        discriminator.requires_grad_(True)
 
 
 def _cross_entropy(discriminator_output: Tensor, truth: float, labelled: Tensor | None = None) -> Tensor:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from results import schema
 from results.metrics.background import BACKGROUND, with_background
 from results.metrics.count_arrays import confidence_bins, pixel_counts, rows_of_split
-from results.metrics.formulas import OVERALL, PER_CLASS, Confidence, Counts, FloatArray, ratio
+from results.metrics.formulas import OVERALL, PER_CLASS, PER_IMAGE, Confidence, Counts, FloatArray, ratio
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -136,7 +136,8 @@ def measure(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) ->
     """Return every metric of one target stage, per split, aggregation and class.
 
     `dataset` sums counts over images first, `case` averages the images' metrics; an image counts for a
-    class where its truth has it. `macro` averages the classes that occur, `weighted` by their truth pixels.
+    class where its truth has it. `macro` averages the classes that occur, `weighted` by their truth pixels. Metrics
+    of `PER_IMAGE` are per case only; every image counts for every class.
     `confidence`, `ece` and `ece_foreground` are over all classes and have class `macro`.
     """
     if settings.background and BACKGROUND not in scores["class"].to_pylist():
@@ -240,6 +241,10 @@ def _case_values(counts: Counts, bins: Mapping[str, Confidence], names: list[str
         metrics |= {(name, metric): per_class[:, index] for index, name in enumerate(names)}
         metrics["macro", metric] = _macro(values, shown)
         metrics["weighted", metric] = _weighted(values, shown, counts.truth)
+    for metric, formula in PER_IMAGE.items():
+        values = formula(counts)
+        metrics |= {(name, metric): values[:, index] for index, name in enumerate(names)}
+        metrics["macro", metric] = _macro(values, np.ones(len(names), dtype=np.bool_))
     return metrics | {("macro", metric): formula(bins[prefix]) for metric, (prefix, formula) in OVERALL.items()}
 
 

@@ -65,6 +65,15 @@ def dice(counts: Counts) -> FloatArray:
     return ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
 
 
+def dice_empty_is_one(counts: Counts) -> FloatArray:
+    """Dice coefficient of single images, 0..1, that is also defined where the class is not in the truth.
+
+    It is then 1 without a false positive pixel, else 0. Undefined where no pixel is scored.
+    """
+    is_empty = (counts.truth + counts.fp == 0) & (counts.tn > 0)
+    return np.where(is_empty, 1.0, dice(counts))
+
+
 def precision(counts: Counts) -> FloatArray:
     """Proportion of predicted pixels that are correct, 0..1; undefined where none is predicted."""
     return ratio(counts.tp, counts.tp + counts.fp)
@@ -117,6 +126,8 @@ PER_CLASS: Mapping[str, Callable[[Counts], FloatArray]] = {
     "accuracy": accuracy,
     "auc": auc,
 }
+PER_IMAGE: Mapping[str, Callable[[Counts], FloatArray]] = {"dice_empty_is_one": dice_empty_is_one}
+"""Metrics per class of all images, also of those whose truth lacks the class. They have no pooled value."""
 OVERALL: Mapping[str, tuple[str, Callable[[Confidence], FloatArray]]] = {
     "confidence": ("confidence", confidence),
     "ece": ("confidence", ece),

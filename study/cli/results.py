@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from results.schema import default_aggregation
 from study.cli.console import say
 from study.cli.options import DEFAULT_STORAGE, Cache, Storage, StudyName, cache_of, study_folder
 from study.errors import ConfigError, Problem
@@ -78,7 +79,8 @@ def table(  # noqa: PLR0917 - options are given by name
             comparisons = read_comparisons(folder, {"split": split, "class": class_})
             grid = default_table(comparisons, class_=class_, split=split, rows=factors, columns=columns)
         else:
-            metric, aggregation = metric or "mean_iou", aggregation or "dataset"
+            metric = metric or "mean_iou"
+            aggregation = aggregation or default_aggregation(metric)
             filters = {"split": split, "class": class_, "metric": metric, "aggregation": aggregation}
             comparisons = read_comparisons(folder, filters)
             grid = lay_out(
@@ -101,7 +103,9 @@ def compare(  # noqa: PLR0917 - options are given by name
     second: Annotated[str, typer.Argument(metavar="B", help="The name of another study.", show_default=False)],
     metric: Annotated[str, typer.Option(help="A metric, as in `study table`.")] = "mean_iou",
     class_: Annotated[str, typer.Option("--class", help="A class, macro or weighted.")] = "macro",
-    aggregation: Annotated[str, typer.Option(help="dataset or case.")] = "dataset",
+    aggregation: Annotated[
+        str | None, typer.Option(help="dataset or case (default: dataset).", show_default=False)
+    ] = None,
     split: Annotated[str, typer.Option(help="test, validation, or these with _thresholded.")] = "test",
     format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.md,
     storage: Storage = DEFAULT_STORAGE,
@@ -112,6 +116,7 @@ def compare(  # noqa: PLR0917 - options are given by name
 
     for name in (first, second):
         study_folder(storage, name)
+    aggregation = aggregation or default_aggregation(metric)
     filters = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
     say(render(compare_two_studies(storage, (first, second), filters), format_.value))
 

@@ -28,16 +28,19 @@ def keys_at(location: Location) -> list[str]:
 
 
 def nested_key(location: Location, name: str | int) -> str | None:
-    """Return the path of the only key of this name one level below a location, such as optimizer.lr."""
+    """Return the path of the only key of this name one level below a location, such as optimizer.lr.
+
+    Keys of optional sections, such as average.lr, are considered only if no other section has the key.
+    """
     models = [member for kind in types_at(location) for member in members_of(kind) if is_model(member)]
-    paths = {
-        f"{outer}.{name}"
-        for model in models
-        for outer, field in model.model_fields.items()
-        for member in members_of(field.annotation)
-        if is_model(member) and name in member.model_fields
-    }
-    return paths.pop() if len(paths) == 1 else None
+    is_optional: dict[str, bool] = {}
+    for model in models:
+        for outer, field in model.model_fields.items():
+            members = list(members_of(field.annotation))
+            if any(is_model(member) and name in member.model_fields for member in members):
+                is_optional[f"{outer}.{name}"] = types.NoneType in members
+    paths = [path for path, optional in is_optional.items() if not optional] or list(is_optional)
+    return paths[0] if len(paths) == 1 else None
 
 
 def names_of_weights_at(location: Location) -> list[str]:

@@ -40,9 +40,17 @@ class EarlyStopping(Settings):
 
 
 class WeightAverage(Settings):
-    """Stochastic weight averaging over the epochs after the fraction `start`, in place of the best epoch."""
+    """Stochastic weight averaging over the epochs after the fraction `start`, in place of the best epoch.
+
+    `lr` is the constant learning rate of these epochs, in place of the schedule; None: the schedule continues.
+    """
 
     start: Annotated[float, Field(ge=0, lt=1)] = 0.75
+    lr: Annotated[float, Field(gt=0)] | None = None
+
+    def includes(self, epoch: int, epochs: int) -> bool:
+        """Return whether the weights at the end of an epoch, counted from 0, are averaged."""
+        return epoch + 1 > self.start * epochs
 
 
 class Balance(Settings):
@@ -142,6 +150,24 @@ class AdversarialStage(AdversarialSettings, MaskStage):
 
     accumulate: Literal[1] = 1
     """Fixed at 1: both networks need the same maps of a batch, which would have to be kept for all parts."""
+
+    @model_validator(mode="after")
+    def _check_unlabelled_start(self) -> Self:
+        problem = unlabelled_start_problem(self, self.steps)
+        if problem is not None:
+            raise ValueError(f"adversarial.unlabelled_start {problem}")
+        return self
+
+
+def unlabelled_start_problem(stage: AdversarialStage, updates: int | None) -> str | None:
+    """Return an error message if images without masks start after all `updates` of a stage, else None."""
+    start = stage.adversarial.unlabelled_start
+    if updates is None or start < max(1, updates):
+        return None
+    return (
+        f"is {start} of {updates} updates, so that no image without masks is used; allowed: fewer than {updates}; "
+        "lower it, or train longer"
+    )
 
 
 Stage = ReconstructionStage | ClassificationStage | LocalisationStage | SegmentationStage | AdversarialStage

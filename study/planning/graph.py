@@ -290,9 +290,13 @@ def image_epochs(plan: Plan, node: PlannedStage) -> int:
     settings = node.step.settings
     if settings.steps is not None:
         return settings.steps * settings.batch_size
-    view = plan.views[node.selection.data]
+    return (settings.epochs or 0) * examples_per_epoch(plan, node)
+
+
+def examples_per_epoch(plan: Plan, node: PlannedStage) -> int:
+    """Return the number of images of an epoch: repeated ones if categories are balanced, several patches of each."""
+    view, settings = plan.views[node.selection.data], node.step.settings
     rows = view.stage_rows(node.selection).train
     if settings.balance is not None:
         rows = balanced(rows, view.index.categories, settings.balance.images)
-    per_image = settings.patch.per_image if node.step.image.fit == "patch" else 1
-    return (settings.epochs or 0) * len(rows) * per_image
+    return len(rows) * (settings.patch.per_image if node.step.image.fit == "patch" else 1)

@@ -36,6 +36,10 @@ _NOT_IN_SETTINGS: dict[str, Any] = {
 
 ADDED_SETTINGS: dict[str, Any] = {
     "image.scale": 1.0,
+    "settings.adversarial.freeze_discriminator": False,
+    "settings.adversarial.unlabelled_only": False,
+    "settings.adversarial.unlabelled_start": 0,
+    "settings.average.lr": None,
     "settings.patch": PatchSettings().model_dump(mode="json"),
 }
 """Settings that a later version added, as dotted paths into the digested values, with the value that stands for the

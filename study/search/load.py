@@ -9,7 +9,7 @@ from study.config.document import Document
 from study.errors import ConfigError
 from study.planning.builder import Planner
 from study.planning.checks.search_checks import first_changed, parameters_of
-from study.planning.checks.spec_checks import single_image_problems
+from study.planning.checks.spec_checks import single_image_problems, unlabelled_start_problems
 from study.planning.graph import Plan
 from study.planning.load import load_planner
 from study.store.store import Store
@@ -51,7 +51,7 @@ def load_study(
         if searches.damage:
             warning = f"search: {searches.damage}; a run keeps the trials before it and searches on from there"
             plan = replace(plan, warnings=(*plan.warnings, warning))
-    problems = list(single_image_problems(plan))
+    problems = [*single_image_problems(plan), *unlabelled_start_problems(plan)]
     if problems:
         raise ConfigError(problems, file)
     return plan, searches

@@ -34,6 +34,8 @@ class StageData:
     training: Batches
     validation: Batches | None = None
     unlabelled: Batches | None = None
+    unlabelled_start: int = 0
+    """Number of updates before the first batch of `unlabelled`."""
 
 
 class DeviceLoader:
@@ -82,12 +84,13 @@ class DeviceLoader:
         )
 
     def _unlabelled(self, updates: int) -> Iterator[RankBatch | None]:
-        """Yield a batch of images without annotation for each update, starting at the current one."""
-        pool, context = self.data.unlabelled, self.context
+        """Yield a batch of images without annotation, or None, for each update from the current one on."""
+        pool, start, context = self.data.unlabelled, self.data.unlabelled_start, self.context
         if pool is None:
             yield from itertools.repeat(None)
             return
-        for (share,) in pool.stream(updates, context.rank, context.world):
+        yield from itertools.repeat(None, max(0, start - updates))
+        for (share,) in pool.stream(max(0, updates - start), context.rank, context.world):
             yield share
 
 

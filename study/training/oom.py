@@ -6,6 +6,7 @@ import math
 import numpy as np
 import torch
 
+from models.settings import unlabelled_start_of
 from models.tasks.base import Batch
 from study.planning.checks.spec_checks import min_batch_size
 from study.training.job import RuntimeContext, StageJob
@@ -13,7 +14,7 @@ from study.training.train_stage import open_setup, stage_examples
 
 OutOfMemoryError = torch.OutOfMemoryError
 LATE = 10**9
-"""An update number after all warm-up phases of a task."""
+"""An update number in the last phase of a task."""
 
 
 def too_large(job: StageJob, runtime: RuntimeContext, device: torch.device, error: OutOfMemoryError) -> str:
@@ -71,19 +72,21 @@ def _train_step(job: StageJob, runtime: RuntimeContext, device: torch.device, si
     _, target = examples.read(np.zeros(size, dtype=np.int64))
     pixels = torch.zeros(size, image.channels, image.size, image.size, device=device)
     targets = None if target is None else torch.from_numpy(target).to(device)
-    batch = Batch(
-        images=pixels,
-        target=pixels if targets is None else targets,
-        unlabelled=pixels if adversarial_networks else None,
-        update=LATE,
-    )
-    is_bf16, updates = job.node.step.settings.precision == "bf16", setup.task.updates(network, batch)
-    while True:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_bf16):
-            update = next(updates, None)
-        if update is None:
-            return
-        update.loss.backward()  # type: ignore[no-untyped-call]
+    is_bf16 = job.node.step.settings.precision == "bf16"
+    for number in (0, LATE) if unlabelled_start_of(job.node.step.settings) else (LATE,):
+        batch = Batch(
+            images=pixels,
+            target=pixels if targets is None else targets,
+            unlabelled=pixels if adversarial_networks else None,
+            update=number,
+        )
+        updates = setup.task.updates(network, batch)
+        while True:
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_bf16):
+                update = next(updates, None)
+            if update is None:
+                break
+            update.loss.backward()  # type: ignore[no-untyped-call]
 
 
 def _free_memory(device: torch.device) -> None:

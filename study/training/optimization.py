@@ -36,6 +36,12 @@ class OptimizedModel:
         rate: float = self._optimizer.param_groups[0]["lr"]
         return rate
 
+    def hold_rate(self, rate: float) -> None:
+        """Set a constant learning rate and stop the schedule."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._schedule.stop()
+
     def zero_grad(self) -> None:
         """Reset the gradients."""
         self._optimizer.zero_grad(set_to_none=True)

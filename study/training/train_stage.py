@@ -26,6 +26,7 @@ from datasets.loading.prepare import Prepared, prepared
 from datasets.loading.truth import truth
 from models.build import build
 from models.network import Network
+from models.settings import unlabelled_start_of
 from models.tasks import make_task
 from models.tasks.base import Outputs, Task
 from models.tasks.segmentation import Segmentation
@@ -216,6 +217,7 @@ def _training_loop(setup: TrainingSetup, context: WorkerContext) -> TrainingLoop
         validation=batches(rows.validation, trains=False),
         # Some networks cannot normalize a single image.
         unlabelled=batches(rows.unlabelled, labelled=False) if len(rows.unlabelled) > 1 else None,
+        unlabelled_start=unlabelled_start_of(settings),
     )
     return TrainingLoop(setup.network, setup.task, settings, node.step.link, data, seed=node.seed, context=context)
 

@@ -122,6 +122,10 @@ class TrainingLoop:
         torch.manual_seed(_epoch_seed(self.seed, epoch, self.context.rank))
         if self.link.unfreeze_after is not None and epoch >= self.link.unfreeze_after:
             self.network.unfreeze(self.link.freeze)
+        average = self.settings.average
+        is_averaged = average is not None and average.includes(epoch, self.epochs)
+        if average is not None and average.lr is not None and is_averaged:
+            self.models[NETWORK].hold_rate(average.lr)
         losses = self._train(epoch)
         scores = self._validate()
         self.progress.epoch = epoch + 1
@@ -129,28 +133,28 @@ class TrainingLoop:
             model.after_epoch(scores.get("loss", math.nan))
         if self.loader.validates:
             self._update_best(scores)
-        if self.settings.average is not None and self.progress.epoch > self.settings.average.start * self.epochs:
+        if is_averaged:
             self.average.add(self.network)
         row = {"epoch": epoch + 1, "updates": self.progress.updates, **losses, "lr": self.models[NETWORK].rate}
         self.history.append(row | {f"val/{name}": value for name, value in scores.items()})
 
     def _train(self, epoch: int) -> Mapping[str, float]:
-        """Train for one epoch; return the mean loss of each network over the images."""
+        """Train for one epoch; return the mean loss of each network over the images, NaN if it was not updated."""
         for model in self.models.values():
             model.network.train()
         totals = {name: torch.zeros((), dtype=torch.float64, device=self.context.device) for name in self.models}
-        images = 0
+        images = dict.fromkeys(self.models, 0)
         for parts in self.loader.training(epoch, self.progress.updates):
             if self.progress.updates >= self.updates:
                 break
             size = sum(part.size for part in parts)
             for name, loss in self._update_networks(parts, size):
                 totals[name] += loss * size
+                images[name] += size
             self.progress.updates += 1
-            images += size
-        means = {name: float(total) / max(images, 1) for name, total in totals.items()}
+        means = {name: float(total) / images[name] if images[name] else math.nan for name, total in totals.items()}
         for name, mean in means.items():
-            if not math.isfinite(mean):
+            if images[name] and not math.isfinite(mean):
                 label = "training loss" if name == NETWORK else f"{name}'s loss"
                 raise Diverged(
                     f"the {label} is {mean} in epoch {epoch + 1}; allowed: finite; lower optimizer.lr, set clip_norm "

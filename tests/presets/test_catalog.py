@@ -40,12 +40,25 @@ def test_preset_runs_to_a_table_with_every_arm(name: str, tmp_path: Path) -> Non
     assert all(row["n"] == 2 and 0 <= row["mean"] <= 1 for row in rows)
 
 
+def run(name: str, place: Path) -> None:
+    """Run a preset, shortened."""
+    changes = [word for change in PRESETS[name](place / "data") for word in ("--set", change)]
+    places = ["--storage", str(place / "runs"), "--cache", str(place / "cache")]
+    study("run", f"study/catalog/{name}.yaml", *places, *changes)
+
+
 def test_published_values_stand_beside_ours(tmp_path: Path) -> None:
-    changes = [word for change in PRESETS["xnet_bone"](tmp_path / "data") for word in ("--set", change)]
-    places = ["--storage", str(tmp_path / "runs"), "--cache", str(tmp_path / "cache")]
-    study("run", "study/catalog/xnet_bone.yaml", *places, *changes)
+    run("xnet_bone", tmp_path)
     shown = ["table", "xnet-bone", "--storage", str(tmp_path / "runs"), "--published", "--metric", "f1"]
     lines = study(*shown, "--class", "weighted").splitlines()
     assert ["| xnet |" in line for line in lines if "[published 0.920]" in line] == [True]
     held_back = study(*shown[:-2], "--metric", "threshold", "--class", "soft tissue", "--split", "test_thresholded")
     assert "| xnet | 0." in held_back
+
+
+def test_the_competitions_dice_stands_beside_dice_with_empty_masks(tmp_path: Path) -> None:
+    run("two_stage_pneumothorax", tmp_path)
+    shown = ["table", "two-stage-pneumothorax", "--storage", str(tmp_path / "runs"), "--published"]
+    lines = study(*shown, "--metric", "dice_empty_is_one").splitlines()
+    assert ["| experiment_4 |" in line for line in lines if "[published 0.836]" in line] == [True]
+    assert "[published" not in study(*shown, "--metric", "dice", "--aggregation", "case")

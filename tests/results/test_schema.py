@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from results import schema
+from results.metrics.formulas import PER_IMAGE
 
 
 def test_importing_the_schema_loads_no_heavy_library() -> None:
@@ -77,3 +78,8 @@ def test_titles_begin_with_a_capital() -> None:
     assert schema.metric_title("mean_iou") == "Mean IoU"
     assert schema.metric_title("auc") == "AUC"
     assert schema.factor_title("initial_weights") == "Initial weights"
+
+
+def test_metrics_without_a_pooled_value_are_shown_per_case() -> None:
+    assert {name for name in schema.METRICS if schema.default_aggregation(name) == "case"} == schema.PER_CASE_ONLY
+    assert PER_IMAGE.keys() == schema.PER_CASE_ONLY

@@ -15,6 +15,7 @@ from datasets.loading.examples import WholeImages
 from models.architectures.heads import AverageHead
 from models.architectures.parts import NetworkParts
 from models.network import Network
+from models.settings import unlabelled_start_of
 from models.tasks import make_task
 from models.tasks.base import Outputs
 from study.config.schema import Link
@@ -81,6 +82,7 @@ class Setting:
             training=batches,
             validation=held_out if self.validates else None,
             unlabelled=unlabelled if settings.task == "adversarial" else None,
+            unlabelled_start=unlabelled_start_of(settings),
         )
         context = WorkerContext(report=report, rank=rank, world=world)
         return TrainingLoop(network, task, settings, self.link, material, seed=5, context=context)

@@ -48,7 +48,7 @@ def _two_step_pretraining(folder: Path) -> Changes:
         f"data.sfrc.root={write_siim_covid19(folder / 'sfrc', images=16)}",
         f"data.ccxs.root={write_many_ccxs(folder / 'ccxs', images=14)}",
         "data.ccxs.split.test.images=3", "compare.folds=2", "image.size=32",
-        "compare.backbone=[resnet18, vgg11]", "compare.initial_weights=[random]",
+        "compare.backbone=[resnet18, vgg11]", "compare.initial_weights=[random]", "compare.seeds=[0]",
         "stages.classify.epochs=1", "stages.encode.epochs=1", "stages.boxes.epochs=1", "stages.segment.steps=2",
     )  # fmt: skip
 
@@ -74,7 +74,7 @@ def _localise_then_segment(folder: Path) -> Changes:
 
 
 def _adversarial(folder: Path) -> Changes:
-    root = write_classes_folder(folder, classes=("one", "two", "three"), images=20)
+    root = write_classes_folder(folder, classes=("Glomeruli", "Podocyte", "Non-Podocyte"), images=20)
     (root / "test.txt").write_text("".join(f"{number:03d}\n" for number in range(4)))
     (root / "validation.txt").write_text("".join(f"{number:03d}\n" for number in range(4, 8)))
     names = ("supervised", "fully_convolutional", "patchgan_16", "patchgan_70", "patchgan_256", "self_training")
@@ -82,6 +82,7 @@ def _adversarial(folder: Path) -> Changes:
         f"data.images.root={root}", f"data.images.split.test.list={root / 'test.txt'}",
         f"data.images.split.validation.list={root / 'validation.txt'}", "image.size=192",
         *(f"stages.{name}.steps=3" for name in names), *(f"stages.{name}.batch_size=2" for name in names),
+        *(f"stages.{name}.adversarial.unlabelled_start=1" for name in names[1:-1]),
         "stages.self_training.adversarial.semi_start=1", "compare.labelled_fraction=[0.5]", "compare.seeds=[0, 1]",
         "compare.initial_weights=[random]", "compare.backbone=[resnet18]", "validation.min_cases=1",
     )  # fmt: skip

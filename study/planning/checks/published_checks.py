@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from models.architectures import ARCHITECTURES
 from models.catalog import registry
-from results.schema import METRICS, UNIT_INTERVAL
+from results.schema import METRICS, PER_CASE_ONLY, UNIT_INTERVAL
 from study.config.schema import StudySpec
 from study.errors import Problem, unknown
 from study.planning.arms import FIXED_FACTORS, OWN, Arm, matches
@@ -18,6 +18,11 @@ def published_problems(spec: StudySpec) -> Iterator[Problem]:
         if published.metric not in METRICS:
             message = unknown("metric", published.metric, METRICS)
             yield Problem(path=f"published[{section}].metric", message=message)
+        if published.metric in PER_CASE_ONLY and published.aggregation != "case":
+            message = (
+                f"is {published.aggregation} of {published.metric}; allowed: case, per image; set aggregation: case"
+            )
+            yield Problem(path=f"published[{section}].aggregation", message=message)
         for position, row in enumerate(published.values):
             if published.metric in UNIT_INTERVAL and not 0 <= row.value <= 1:
                 message = f"is {row.value:g}; allowed: 0 to 1, the scale of {published.metric}; divide percent by 100"

@@ -3,15 +3,16 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 
+from datasets.loading.batches import updates_per_epoch
 from models.adversarial.patches import discriminator_problem
 from models.architectures import ARCHITECTURES
 from models.catalog import registry
 from models.settings import NetworkPart, upsampling_of
 from study.config.schema import StudySpec
-from study.config.stages import AdversarialStage, MaskStage
+from study.config.stages import AdversarialStage, MaskStage, unlabelled_start_problem
 from study.errors import Problem, unknown
 from study.planning.arms import FIXED_FACTORS, OWN, Arm, StageConfig, assignments, matches, text_of
-from study.planning.graph import Plan
+from study.planning.graph import Plan, examples_per_epoch
 
 
 def reference_problems(spec: StudySpec, named: Mapping[str, Collection[str]]) -> Iterator[Problem]:
@@ -244,6 +245,21 @@ def single_image_problems(plan: Plan) -> Iterator[Problem]:
             message = f"trains on 1 image under {_normalises(step)}; allowed: 2 training images or more"
             remedy = "add images, label more of them, or let fewer validate"
             yield Problem(path=f"stages.{step.stage}", message=f"{message}; {remedy}")
+
+
+def unlabelled_start_problems(plan: Plan) -> Iterator[Problem]:
+    """Yield stages that end before their images without masks are used, with the fewest updates of each."""
+    fewest: dict[str, tuple[AdversarialStage, int]] = {}
+    for node in (*plan.nodes.values(), *plan.candidates.values(), *plan.graph.after_search.values()):
+        settings = node.step.settings
+        if isinstance(settings, AdversarialStage) and settings.epochs is not None:
+            updates = settings.epochs * updates_per_epoch(examples_per_epoch(plan, node), settings.batch_size)
+            if updates < fewest.get(node.step.stage, (settings, updates + 1))[1]:
+                fewest[node.step.stage] = settings, updates
+    for stage, (settings, updates) in fewest.items():
+        message = unlabelled_start_problem(settings, updates)
+        if message is not None:
+            yield Problem(path=f"stages.{stage}.adversarial.unlabelled_start", message=message)
 
 
 def _normalises(step: StageConfig) -> str:

@@ -10,7 +10,7 @@ from datasets.sources import SiimAcrSettings, open_source
 from tests.support.blobs import blob
 from tests.support.dicom import write_dicom
 from tests.support.pictures import truncate
-from tests.support.siim_acr import image_id, write_siim_acr
+from tests.support.siim_acr import add_second_stage, image_id, second_stage_id, write_siim_acr
 
 FIRST, TWICE, HEALTHY, UNKNOWN, TEST = (image_id(number) for number in (0, 1, 2, 7, 8))
 
@@ -168,3 +168,52 @@ def test_a_broken_dicom_is_a_fault_of_its_image(root: Path) -> None:
     truncate(file_of(root, FIRST))
     index = opened(root)[1]
     assert [name for name, fault in zip(index.ids, index.faults, strict=True) if fault] == [FIRST]
+
+
+@pytest.fixture
+def second_stage(root: Path) -> Path:
+    return add_second_stage(root)
+
+
+def test_the_second_stage_keeps_the_masks_of_the_first(root: Path) -> None:
+    before = opened(root)[1]
+    after = opened(add_second_stage(root))[1]
+    masks = dict(zip(after.ids, after.annotation_digests["masks"], strict=True))
+    for name, mask in zip(before.ids, before.annotation_digests["masks"], strict=True):
+        assert masks[name] == mask or not mask, name
+
+
+@pytest.mark.parametrize("number", [8, 9])
+def test_the_second_stage_has_masks_of_the_first_stages_test_images(second_stage: Path, number: int) -> None:
+    source, index = opened(second_stage)
+    row, expected = index.ids.index(image_id(number)), blob(number, width=64, height=64, shown=number != 8)[1]
+    assert np.array_equal(source.masks(row), expected[None])
+    assert source.labels(row).tolist() == [float(expected.any())]
+    assert index.official[row] == "test"
+
+
+def test_test_images_of_the_second_stage_have_neither_mask_nor_label(second_stage: Path) -> None:
+    source, index = opened(second_stage)
+    rows = [index.ids.index(second_stage_id(number)) for number in range(3)]
+    assert [index.annotation_digests["masks"][row] for row in rows] == ["", "", ""]
+    assert {index.official[row] for row in rows} == {"test"}
+    assert all(np.isnan(source.labels(row)).all() for row in rows)
+    assert check(index) == []
+
+
+def test_the_table_of_the_second_stage_suffices(second_stage: Path) -> None:
+    expected = opened(second_stage)[1].annotation_digests
+    (second_stage / "train-rle.csv").unlink()
+    assert opened(second_stage)[1].annotation_digests == expected
+
+
+def test_without_a_table_of_masks_the_root_is_refused(root: Path) -> None:
+    (root / "train-rle.csv").unlink()
+    with pytest.raises(DataError, match=r"no table of masks; allowed: stage_2_train\.csv or train-rle\.csv; complete"):
+        opened(root)
+
+
+def test_images_of_the_table_that_were_not_downloaded_are_refused_with_its_name(second_stage: Path) -> None:
+    file_of(second_stage, TEST).unlink()
+    with pytest.raises(DataError, match=rf"stage_2_train\.csv names 1 images that are not there \({TEST}\)"):
+        opened(second_stage)

@@ -180,6 +180,19 @@ def test_a_rate_stays_at_its_end_after_the_last_update(name: str) -> None:
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", get_args(ScheduleSettings.model_fields["name"].annotation))
+def test_a_stopped_schedule_leaves_the_rate_that_is_set(name: str) -> None:
+    optimizer = plain_optimizer()
+    schedule = make_schedule(ScheduleSettings.model_validate({"name": name, "patience": 1}), optimizer, 20)
+    schedule.stop()
+    optimizer.param_groups[0]["lr"] = 0.07
+    for _ in range(9):
+        optimizer.step()
+        schedule.after_update()
+        schedule.after_epoch(1.0)
+    assert optimizer.param_groups[0]["lr"] == 0.07
+
+
 def test_squared_kernels_are_those_of_convolutions_that_train() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ConvTranspose2d(2, 2, 2), nn.Conv2d(2, 1, 1))
     network[3].requires_grad_(False)

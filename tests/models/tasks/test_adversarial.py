@@ -1,5 +1,7 @@
 """Losses of adversarial segmentation, against their formulas."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -130,9 +132,82 @@ def test_each_player_moves_in_its_own_turn_only() -> None:
         assert all(gradient is None for gradient in gradients(other)), network_name
 
 
-def test_condition_shows_the_discriminator_the_image() -> None:
+@pytest.mark.parametrize("discriminator", [SMALL, {"name": "fully_convolutional"}], ids=["patchgan", "per pixel"])
+def test_condition_shows_the_discriminator_the_image(discriminator: dict[str, object]) -> None:
     maps, images = torch.rand(1, CLASSES, SIZE, SIZE), torch.rand(1, 1, SIZE, SIZE)
-    plain, conditional = made(), made(discriminator=SMALL | {"conditional": True})
+    plain, conditional = made(discriminator=discriminator), made(discriminator=discriminator | {"conditional": True})
 
     assert torch.equal(plain._discriminator(maps, images), plain._discriminator(maps, images * 0))
     assert not torch.equal(conditional._discriminator(maps, images), conditional._discriminator(maps, images * 0))
+
+
+SECOND_PHASE: dict[str, object] = {"lambda2": 0.3, "unlabelled_start": 4, "freeze_discriminator": True}
+
+
+def test_no_image_without_mask_contributes_before_unlabelled_start() -> None:
+    generator = network()
+    later, never = made(lambda2=0.3, unlabelled_start=4), made(lambda2=0.0)
+    for update, is_equal in ((3, True), (4, False)):
+        losses = [dict(task.updates(generator, batch(update=update)))[NETWORK] for task in (later, never)]
+        assert torch.equal(*losses) == is_equal
+
+
+def test_joint_update_adds_lambda2_times_the_adversarial_loss_of_a_fixed_discriminator() -> None:
+    task, generator, given = made(lambda1=0.2, **SECOND_PHASE), network(), batch(update=4)
+    updates = dict(task.updates(generator, given))
+    logits = generator(given.images)
+    task._discriminator.eval()
+    judged = task._discriminator(logits.softmax(dim=1), given.images)
+    unlabelled = generator(given.unlabelled).softmax(dim=1)
+    adversarial = -F.logsigmoid(task._discriminator(unlabelled, given.unlabelled)).mean()
+    expected = task._loss(logits, given.target) - 0.2 * F.logsigmoid(judged).mean() + 0.3 * adversarial
+
+    assert updates.keys() == {NETWORK}
+    torch.testing.assert_close(updates[NETWORK], expected)
+
+
+def test_update_without_labelled_images_is_lambda2_times_the_adversarial_loss() -> None:
+    task, generator, given = made(unlabelled_only=True, **SECOND_PHASE), network(), batch(update=4)
+    updates = dict(task.updates(generator, given))
+    task._discriminator.eval()
+    maps = generator(given.unlabelled).softmax(dim=1)
+    expected = -0.3 * F.logsigmoid(task._discriminator(maps, given.unlabelled)).mean()
+
+    assert updates.keys() == {NETWORK}
+    torch.testing.assert_close(updates[NETWORK], expected)
+
+
+@pytest.mark.parametrize("only", [False, True])
+def test_a_fixed_discriminator_keeps_parameters_and_batch_norm_statistics(only: bool) -> None:
+    task, generator = made(unlabelled_only=only, **SECOND_PHASE), network()
+    states = []
+    for update in (3, 4, 5):
+        for _, loss in task.updates(generator, batch(update=update)):
+            loss.backward()
+        states.append({name: tensor.clone() for name, tensor in task._discriminator.state_dict().items()})
+
+    assert any("running_mean" in name for name in states[0])
+    assert all(torch.equal(tensor, states[2][name]) for name, tensor in states[0].items())
+
+
+@pytest.mark.parametrize("only", [False, True])
+def test_without_unlabelled_images_training_remains_supervised(only: bool) -> None:
+    generator, given = network(), replace(batch(update=9), unlabelled=None)
+    later, plain = made(unlabelled_only=only, **SECOND_PHASE), made()
+    updates, expected = dict(later.updates(generator, given)), dict(plain.updates(generator, given))
+
+    assert updates.keys() == expected.keys() == {DISCRIMINATOR, NETWORK}
+    assert all(torch.equal(loss, expected[name]) for name, loss in updates.items())
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"freeze_discriminator": True}, r"unlabelled_start 0, .*; allowed: with unlabelled_start 1 or more; raise"),
+        ({"unlabelled_only": True, "unlabelled_start": 3}, r"allowed: with freeze_discriminator: true; set it"),
+        ({**SECOND_PHASE, "unlabelled_only": True, "lambda2": 0.0}, r"lambda2 is 0 .*; allowed: above 0; raise it"),
+    ],
+)
+def test_phases_that_cannot_train_are_refused(block: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        made(**block)

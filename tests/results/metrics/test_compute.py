@@ -83,6 +83,33 @@ def test_rows_agree_with_monai_and_are_null_where_it_has_nan() -> None:
         assert got["case", "macro", metric] == pytest.approx(float(np.nanmean(alone, axis=1).mean()))
 
 
+def test_dice_with_empty_masks_is_the_mean_over_all_images_of_monais() -> None:
+    from monai.metrics import DiceMetric
+
+    truth, scores = truth_and_scores()
+    scores[1:4, 2] = 0.0025  # images without effusion: three without a false positive, the others with some
+    got = {row[:4]: row for row in replicate_rows(*stage(truth, scores), DEFAULTS)}
+    per_image = DiceMetric(ignore_empty=False)(torch.tensor(scores >= 0.5).float(), torch.tensor(truth).float()).numpy()
+    empty = per_image[~truth.any(-1)]
+    assert {0.0, 1.0} == set(empty.tolist())
+    for index, name in enumerate(NAMES):
+        row = got["test", "case", name, "dice_empty_is_one"]
+        assert (row.value, row.images) == (pytest.approx(per_image[:, index].mean()), len(truth))
+    assert got["test", "case", "macro", "dice_empty_is_one"].value == pytest.approx(per_image.mean())
+    assert {row.aggregation for row in got.values() if row.metric == "dice_empty_is_one"} == {"case"}
+
+
+def test_false_positives_on_images_without_the_class_lower_dice_with_empty_masks_only() -> None:
+    truth, scores = truth_and_scores()
+    scores[:, 3] = 0.0025
+    worse = scores.copy()
+    worse[0, 3, 0] = 0.9975
+    keys = [("case", "macro", metric) for metric in ("dice_empty_is_one", "dice")]
+    before, after = values(truth, scores), values(truth, worse)
+    assert before[keys[0]] == pytest.approx(after[keys[0]] + 1 / truth.shape[0] / truth.shape[1])
+    assert before[keys[1]] == after[keys[1]]
+
+
 def test_a_class_absent_from_the_truth_is_null_and_its_false_pixels_are_counted() -> None:
     truth, scores = truth_and_scores()
     got = values(truth, scores)

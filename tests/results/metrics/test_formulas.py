@@ -65,6 +65,24 @@ def test_each_metric_agrees_with_sklearn_where_the_class_is_in_the_truth(
         assert values[image, name] == pytest.approx(expected)
 
 
+def test_dice_of_an_empty_mask_is_one_without_and_zero_with_a_false_positive() -> None:
+    truth = np.zeros((4, 1, 6))
+    truth[2:, :, :2] = 1
+    scores = np.full((4, 1, 6), 0.1)
+    scores[[1, 3], :, 1] = 0.9
+    counts = counts_of(truth, scores)
+    assert formulas.dice_empty_is_one(counts)[:, 0].tolist() == [1, 0, 0, 2 / 3]
+    assert np.array_equal(formulas.dice_empty_is_one(counts)[2:], formulas.dice(counts)[2:])
+
+
+def test_dice_of_an_image_without_scored_pixels_is_undefined() -> None:
+    nothing = np.zeros((1, 1))
+    counts = Counts(
+        tp=nothing, fp=nothing, fn=nothing, tn=nothing, positives=np.zeros((1, 1, 1)), negatives=np.zeros((1, 1, 1))
+    )
+    assert np.isnan(formulas.dice_empty_is_one(counts)).all()
+
+
 def test_auc_agrees_with_sklearn_where_scores_lie_on_the_bins(masks: Masks) -> None:
     truth, scores = masks
     values = formulas.auc(counts_of(truth, scores))

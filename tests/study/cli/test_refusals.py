@@ -84,6 +84,9 @@ EMPTY: dict[str, tuple[dict[str, Any], str]] = {
     "more images than there are": ({"metrics.min_images": 10_000}, "metrics.min_images: is 10000; allowed: 1 to "),
     "percent": ({"published": [PUBLISHED | {"values": [{"value": 83.6}]}]},
                 "published[0].values[0].value: is 83.6; allowed: 0 to 1, the scale of mean_iou; divide percent by 100"),
+    "a metric per image, pooled": (
+        {"published": [PUBLISHED | {"metric": "dice_empty_is_one"}]},
+        "published[0].aggregation: is dataset of dice_empty_is_one; allowed: case, per image; set aggregation: case"),
     "class of no mask": ({"published": [PUBLISHED | {"class": "hart"}]}, "published[0].class: unknown class 'hart'"),
 }  # fmt: skip
 

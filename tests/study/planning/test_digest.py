@@ -11,11 +11,12 @@ from safetensors.numpy import save_file
 from segmentation_models_pytorch.encoders import get_encoder
 
 import study.planning.stage_identity
+from models.settings import AdversaryBlock
 from models.versions import VERSIONS as MODELS
-from study.config.stages import SegmentationStage
+from study.config.stages import SegmentationStage, WeightAverage
 from study.planning.digest import combined, digest, without_defaults
 from study.planning.graph import Plan
-from study.planning.stage_identity import stage_identity
+from study.planning.stage_identity import ADDED_SETTINGS, stage_identity
 from tests.support.documents import Document, base, by_stage, planned
 from tests.support.folder import write_folder
 from tests.support.pictures import picture, save
@@ -37,7 +38,7 @@ OTHER: dict[str, Any] = {
     "schedule": {"name": "cosine"},
     "clip_norm": 1.0,
     "early_stopping": {"patience": 3},
-    "average": {"start": 0.5},
+    "average": {"start": 0.5, "lr": 0.1},
     "balance": {"images": 30},
     "l2": 0.01,
     "augment": {"flip": 0.5},
@@ -71,6 +72,64 @@ def test_each_setting_of_a_stage_changes_it_and_nothing_before_it(key: str, tmp_
     after = by_stage(planned(base({**document, **changes}), tmp_path))
     assert before["segment"].isdisjoint(after["segment"])
     assert (before["boxes"] == after["boxes"]) == (key != "backbone")
+
+
+ADVERSARIAL: dict[str, Any] = {
+    "unlabelled": None,  # the fingerprint of the data contains the images
+    "discriminator": {"name": "patchgan", "receptive_field": 16},
+    "optimizer": {"lr": 0.01},
+    "lambda1": 0.1,
+    "lambda2": 0.1,
+    "lambda_semi": 0.1,
+    "t_semi": 0.5,
+    "semi_start": 1,
+    "unlabelled_start": 2,
+    "freeze_discriminator": True,
+    "unlabelled_only": True,
+}
+"""A changed value of every setting of adversarial training."""
+PHASES = {"unlabelled_start": 1, "freeze_discriminator": True}
+"""Values that the phases of adversarial training need."""
+
+
+def adversarial(block: Document, place: Path) -> frozenset[str]:
+    stage = {"task": "adversarial", "data": "hospital", "steps": 4, "adversarial": block}
+    return target_digests(planned(base({"stages.segment": stage, "pathways": {"none": ["segment"]}}), place))
+
+
+def test_every_setting_of_adversarial_training_is_listed() -> None:
+    assert ADVERSARIAL.keys() == AdversaryBlock.model_fields.keys()
+
+
+@pytest.mark.parametrize("key", [key for key, value in ADVERSARIAL.items() if value is not None])
+def test_each_setting_of_adversarial_training_changes_its_stage(key: str, tmp_path: Path) -> None:
+    needed = {name: value for name, value in PHASES.items() if name != key and key in ("unlabelled_only", *PHASES)}
+    if key == "unlabelled_start":
+        needed = {}
+    assert adversarial(needed, tmp_path).isdisjoint(adversarial({**needed, key: ADVERSARIAL[key]}, tmp_path))
+
+
+AVERAGED = {"stages.segment.average": {"start": 0.5}}
+
+
+def test_the_learning_rate_of_averaging_changes_a_stage_only_if_it_is_set(tmp_path: Path) -> None:
+    plain, at_default, constant = (
+        target_digests(planned(base({**AVERAGED, **changes}), tmp_path))
+        for changes in ({}, {"stages.segment.average.lr": None}, {"stages.segment.average.lr": 0.1})
+    )
+    assert plain == at_default
+    assert plain.isdisjoint(constant)
+
+
+def test_added_settings_have_the_defaults_that_leave_digests_unchanged() -> None:
+    values = {
+        f"settings.{part}.{name}": field.default
+        for part, model in (("adversarial", AdversaryBlock), ("average", WeightAverage))
+        for name, field in model.model_fields.items()
+    }
+    added = {path: default for path, default in ADDED_SETTINGS.items() if path in values}
+    assert len(added) == 4
+    assert added == {path: values[path] for path in added}
 
 
 MOVES: dict[str, Document] = {

@@ -101,11 +101,16 @@ def test_a_gpu_that_torch_cannot_use_is_told_with_a_remedy(plan: Plan, cache: Pa
 
 
 ADVERSARIAL = {"task": "adversarial", "adversarial": {"lambda2": 0.1, "lambda_semi": 0.1, "semi_start": 5}}
+TWO_PHASES = {
+    "task": "adversarial",
+    "adversarial": {"unlabelled_start": 1, "freeze_discriminator": True, "unlabelled_only": True},
+}
 OUT_OF_MEMORY = {
     "in one pass": ({"batch_size": 16}, 2, "batch_size 2 fits; set that, or accumulate 8"),
     "in parts": ({"batch_size": 16, "accumulate": 2}, 2, "batch_size 4 fits; set that, or accumulate 8"),
     "bf16": ({"batch_size": 8, "precision": "bf16"}, 4, "batch_size 4 fits; set that, or accumulate 2"),
     "adversarial": (ADVERSARIAL | {"batch_size": 8}, 2, "batch_size 2 fits; set that"),
+    "adversarial in two phases": (TWO_PHASES | {"batch_size": 8}, 2, "batch_size 2 fits; set that"),
     "at all": ({"batch_size": 8}, 0, "not even 1 at once fits; lower image.size"),
     "too few to normalise over": ({"batch_size": 5, "architecture": "deeplabv3"}, 2, "batch_size 2 fits; set that"),
     "fewer": ({"batch_size": 4, "architecture": "deeplabv3"}, 1, "not even 2 at once fit; lower image.size"),

@@ -9,9 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.optim import SGD
+from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.swa_utils import SWALR, AveragedModel, update_bn
 
 from models.network import Network
+from models.tasks.adversarial import DISCRIMINATOR
 from study.config.schema import Link
+from study.config.stages import Stage
 from study.training.checkpoint import Checkpoints
 from study.training.loader import WorkerContext
 from study.training.trainer import Diverged, Trained, TrainingLoop
@@ -32,6 +37,13 @@ def same(first: Trained, second: Trained) -> None:
         assert torch.equal(tensor, second.weights[name]), name
     assert first.progress == second.progress
     assert repr(first.history) == repr(second.history)  # repr: NaN is equal to itself, floats are exact
+
+
+def two_phases(**block: object) -> Stage:
+    """Return an adversarial stage of 10 updates whose images without masks start in the middle of epoch 3."""
+    discriminator = {"name": "patchgan", "receptive_field": 16, "conditional": True}
+    second = {"lambda2": 0.1, "unlabelled_start": 5, "freeze_discriminator": True, "discriminator": discriminator}
+    return stage("adversarial", epochs=5, augment=AUGMENT, adversarial=second | block)
 
 
 COVERING = {
@@ -68,8 +80,17 @@ COVERING = {
                          "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.9}},
         ),
     ),
+    "adversarial, second phase with a fixed discriminator": Setting(settings=two_phases()),
+    "adversarial, second phase without labelled images": Setting(settings=two_phases(unlabelled_only=True)),
     "segmentation, averaged": Setting(
         settings=stage("segmentation", epochs=6, average={"start": 0.5}, augment=AUGMENT, l2=1e-4)
+    ),
+    "segmentation, averaged at a constant rate, cosine": Setting(
+        settings=stage("segmentation", epochs=6, average={"start": 0.5, "lr": 0.02}, schedule={"name": "cosine"})
+    ),
+    "segmentation, averaged at a constant rate, plateau": Setting(
+        settings=stage("segmentation", epochs=6, average={"start": 0.5, "lr": 0.02},
+                       schedule={"name": "plateau", "patience": 1, "factor": 0.5}, optimizer={"lr": 0.1})
     ),
     "unfrozen later": Setting(
         settings=stage("segmentation", augment=AUGMENT), link=Link(stage="one", freeze=("encoder",), unfreeze_after=2)
@@ -98,6 +119,60 @@ def test_averaged_weights_have_scores_of_their_own(tmp_path: Path) -> None:
     assert averaged.averaged["loss"] != averaged.history[-1]["val/loss"]
     assert averaged.history == plain.history
     assert plain.averaged == {}
+
+
+def test_averaging_at_a_constant_rate_equals_torchs(tmp_path: Path) -> None:
+    """Epochs 4 to 6 have the rate of SWALR and enter AveragedModel; epochs 1 to 3 follow cosine annealing."""
+    settings = stage(
+        "segmentation", epochs=6, average={"start": 0.5, "lr": 0.02}, schedule={"name": "cosine"},
+        optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9},
+    )  # fmt: skip
+    setting = Setting(settings=settings)
+    trained, reference = setting.loop(tmp_path), setting.make()
+    network, task, loader = reference.network, reference.task, reference.loader
+    optimizer = SGD(network.parameters(), lr=0.1, momentum=0.9)
+    cosine, swalr, averaged = CosineAnnealingLR(optimizer, T_max=12), None, AveragedModel(network)
+    rates = []
+    network.train()
+    for epoch in range(6):
+        if epoch == 3:
+            swalr = SWALR(optimizer, swa_lr=0.02, anneal_epochs=0)
+        for (batch,) in loader.training(epoch, 2 * epoch):
+            optimizer.zero_grad()
+            task.loss(network, batch).backward()
+            optimizer.step()
+            (swalr or cosine).step()
+        rates.append(optimizer.param_groups[0]["lr"])
+        if epoch >= 3:
+            averaged.update_parameters(network)
+    update_bn(loader.shown(6), averaged)
+
+    assert [row["lr"] for row in trained.history] == pytest.approx(rates)
+    expected = averaged.module.state_dict()
+    for name, tensor in trained.weights.items():
+        torch.testing.assert_close(tensor, expected[name], msg=name)
+
+
+def test_a_fixed_discriminator_does_not_change_from_the_start_of_its_phase_on(tmp_path: Path) -> None:
+    states: dict[int, dict[str, Tensor]] = {}
+    loop = Setting(settings=two_phases(unlabelled_start=4)).make()
+
+    def report(scores: Mapping[str, float]) -> None:
+        state = loop.models[DISCRIMINATOR].network.state_dict()
+        states[int(scores["epoch"])] = {name: tensor.clone() for name, tensor in state.items()}
+
+    loop.context = WorkerContext(report=report)
+    trained = loop.run(Checkpoints(work=tmp_path))
+    changed = {
+        epoch: {name for name, tensor in state.items() if not torch.equal(tensor, states[epoch - 1][name])}
+        for epoch, state in states.items()
+        if epoch > 1
+    }
+
+    assert changed[2] == states[1].keys()
+    assert (changed[3], changed[4], changed[5]) == (set(), set(), set())
+    losses = [row[f"train/{DISCRIMINATOR}_loss"] for row in trained.history]
+    assert [math.isnan(loss) for loss in losses] == [False, False, True, True, True]
 
 
 def test_stage_killed_before_its_first_checkpoint_starts_anew(tmp_path: Path) -> None:

@@ -29,6 +29,14 @@ SETTINGS = {
             "lambda1": 0.5, "lambda2": 0.5, "lambda_semi": 0.5, "semi_start": 0,
             "discriminator": {"name": "patchgan", "receptive_field": 16}})
     ),
+    "images without masks alone, after supervised training": Setting(
+        settings=stage("adversarial", epochs=2, batch_size=3, adversarial={
+            "lambda2": 0.5, "unlabelled_start": 2, "freeze_discriminator": True, "unlabelled_only": True,
+            "discriminator": {"name": "patchgan", "receptive_field": 16}})
+    ),
+    "averaged weights at a constant rate": Setting(
+        settings=stage("segmentation", average={"start": 0.5, "lr": 0.01}, schedule={"name": "cosine"})
+    ),
     "averaged weights": Setting(settings=stage("segmentation", batch_size=3, average={"start": 0.5})),
     "parts of batches": Setting(settings=stage("segmentation", batch_size=8, accumulate=3)),
     "frozen, then not": Setting(

@@ -1,13 +1,16 @@
 """What is checked of arms before data is read."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from models.build import Blueprint, build
 from study.config.schema import StudySpec
+from study.errors import ConfigError
 from study.planning.arms import Resolver, assignments
 from study.planning.checks import spec_checks
-from tests.support.documents import Document, base, compare
+from tests.support.documents import Document, base, compare, planned
 
 
 def told(document: Document) -> list[str]:
@@ -116,3 +119,28 @@ def test_images_too_small_for_a_discriminator_are_refused() -> None:
     })  # fmt: skip
     (line,) = told(document)
     assert "image size is 32 under patchgan; allowed: " in line
+
+
+SECOND_PHASE: Document = {"task": "adversarial", "data": "hospital", "batch_size": 4}
+LATE: Document = {"adversarial": {"unlabelled_start": 4}}
+
+
+def test_images_without_masks_start_before_the_last_step() -> None:
+    StudySpec.model_validate(base({"stages.play": {**SECOND_PHASE, "steps": 5, **LATE}}))
+    with pytest.raises(ValueError, match=r"unlabelled_start is 4 of 4 updates, .*; allowed: fewer than 4; lower it"):
+        StudySpec.model_validate(base({"stages.play": {**SECOND_PHASE, "steps": 4, **LATE}}))
+
+
+def test_images_without_masks_start_before_the_last_epoch_of_the_smallest_fraction(tmp_path: Path) -> None:
+    """All labelled training images are 2 updates in an epoch, half of them are 1."""
+    play = {**SECOND_PHASE, "batch_size": 8, "epochs": 2, "adversarial": {"unlabelled_start": 2}}
+    validation = {"compare.labelled_fraction": [0.5, 1.0], "validation": {"min_cases": 20}}
+    document = base({**validation, "stages.play": play, "pathways": {"none": ["segment"], "play": ["play"]}})
+    with pytest.raises(ConfigError) as raised:
+        planned(document, tmp_path)
+    (problem,) = raised.value.problems
+    assert problem.path == "stages.play.adversarial.unlabelled_start"
+    assert problem.message.startswith(
+        "is 2 of 2 updates, so that no image without masks is used; allowed: fewer than 2"
+    )
+    planned({**document, "stages": {**document["stages"], "play": {**play, "epochs": 3}}}, tmp_path)

@@ -1,0 +1,51 @@
+"""Batches of labelled and unlabelled images, update by update."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.loading.batches import Batches
+from datasets.loading.examples import WholeImages
+from study.training.loader import DeviceLoader, StageData, WorkerContext
+
+LABELLED, UNLABELLED = range(6), range(6, 11)
+
+
+def pool() -> Batches:
+    images = np.arange(11, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
+    return Batches(WholeImages(images, None, UNLABELLED), batch_size=2, seed=3)
+
+
+def unlabelled(*, start: int, resumed_at: int = 0) -> Iterator[tuple[int, Tensor | None]]:
+    """Yield update and unlabelled images of three epochs of three updates, from an epoch on."""
+    images = np.zeros((6, 2, 2, 1), np.uint8)
+    training = Batches(WholeImages(images, None, LABELLED), batch_size=2, seed=3)
+    data = StageData(training=training, unlabelled=pool(), unlabelled_start=start)
+    loader = DeviceLoader(data, WorkerContext(report=lambda _: None))
+    for epoch in range(resumed_at, 3):
+        for (batch,) in loader.training(epoch, 3 * epoch):
+            yield batch.update, batch.unlabelled
+
+
+def test_unlabelled_images_are_drawn_from_their_start_on() -> None:
+    drawn = dict(unlabelled(start=4))
+    stream = pool().stream(0)
+
+    assert [update for update, images in drawn.items() if images is None] == [0, 1, 2, 3]
+    for update in range(4, 9):
+        images = drawn[update]
+        assert images is not None
+        assert torch.equal(
+            (images * 255).round().byte()[:, 0, 0, 0], torch.from_numpy(next(stream)[0].images[:, 0, 0, 0])
+        )
+
+
+def test_a_resumed_stage_draws_the_same_unlabelled_images() -> None:
+    for start in (0, 1, 4, 7):
+        whole = dict(unlabelled(start=start))
+        for update, images in unlabelled(start=start, resumed_at=1):
+            expected = whole[update]
+            assert (images is None) == (expected is None)
+            assert images is None or expected is None or torch.equal(images, expected)
