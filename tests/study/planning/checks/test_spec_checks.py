@@ -29,6 +29,30 @@ def test_a_fault_of_many_arms_is_told_once() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"stages.boxes.image": {"fit": "patch"}},
+            "stages.boxes.image: fit is patch under segmentation with target box_mask; allowed: with masks or "
+            "reconstruction; set image.fit of this stage to stretch or letterbox",
+        ),
+        (
+            {"stages.segment.patch": {"per_image": 2}},
+            "stages.segment.patch: is set under fit stretch; allowed: with fit: patch; remove it, or set image.fit",
+        ),
+        (
+            {"stages.segment.image": {"scale": 0.5}},
+            "stages.segment.image.scale: is 0.5 under fit stretch; allowed: with fit: patch; remove it, or set "
+            "image.fit",
+        ),
+    ],
+    ids=["boxes", "patch", "scale"],
+)
+def test_patches_where_they_are_not_possible_or_not_used(changes: Document, line: str) -> None:
+    assert told(base({"pathways": {"two": ["boxes", "segment"]}} | changes)) == [line]
+
+
 def test_what_follows_from_a_network_that_cannot_be_built_is_not_told() -> None:
     (line,) = told(base({"stages.boxes.backbone": "resnet19", "pathways": {"two": ["boxes", "segment"]}}))
     assert line.startswith("stages.boxes.backbone: backbone is resnet19; allowed: ")
