@@ -15,6 +15,7 @@ from cluster.connect import Capacity, connected
 from cluster.local_cluster import LocalCluster
 from cluster.protocol import Listener, QueuedStage, ReportFunction, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
+from cluster.tokens import fresh_token
 from tests.bench.figure import Figure, interleaved
 
 COUNTS = (100, 1000, 5000)
@@ -74,16 +75,17 @@ def _flat(*, quick: bool) -> float | None:
 
 @contextmanager
 def _cluster(nodes: int) -> Iterator[Capacity]:
-    """Start nodes of one processor each, which are processes of this machine."""
+    """Start nodes of one CPU core each, which are processes of this machine."""
     of_each = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
-    cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **of_each})
-    try:
-        for _ in range(nodes - 1):
-            cluster.add_node(**of_each)
-        with connected(cluster.address) as capacity:
-            yield capacity
-    finally:
-        cluster.shutdown()
+    with fresh_token():  # a cluster of this machine that ran before has turned authentication on
+        cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **of_each})
+        try:
+            for _ in range(nodes - 1):
+                cluster.add_node(**of_each)
+            with connected(cluster.address) as capacity:
+                yield capacity
+        finally:
+            cluster.shutdown()
 
 
 def _repeated(count: int, capacity: Capacity, *, processes: int = 0, quick: bool) -> list["_Gauge"]:
