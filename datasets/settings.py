@@ -10,6 +10,7 @@ EvaluatedSize = int | Literal["native"]
 NATIVE: Final = "native"
 Share = Annotated[float, Field(ge=1e-6, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+PartOfSide = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _absolute(path: Path) -> Path:
@@ -102,22 +103,40 @@ class SplitSettings(BaseDataSettings):
 class AugmentSettings(BaseDataSettings):
     """Random augmentation of training images; 0 disables a transform.
 
-    `rotate` and `shear` are in degrees, `scale` and `shift` fractions of the image. `crop` removes up to this fraction
-    of the side and enlarges the rest, `elastic` displaces points by up to about this fraction (Simard et al. 2003).
+    `flip` (left to right) and `vertical_flip` are probabilities. `rotate` and `shear` are in degrees, `scale` and
+    `shift` fractions of the image. `crop` removes up to this fraction of the side, or a fraction from low to high, and
+    enlarges the rest; `elastic` displaces points by up to about this fraction (Simard et al. 2003). `border` fills what
+    moves in from outside the image: with 0, or with the image reflected at its edge (edge pixels are not repeated).
     `brightness` and `contrast` are fractions, `gamma` a range around 1, `noise` a standard deviation (values 0..1).
     """
 
     flip: Probability = 0.0
+    vertical_flip: Probability = 0.0
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
     shift: Annotated[float, Field(ge=0, lt=1)] = 0.0
     shear: Annotated[float, Field(ge=0, lt=90)] = 0.0
-    crop: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    crop: PartOfSide | tuple[PartOfSide, PartOfSide] = 0.0
     elastic: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    border: Literal["constant", "reflect"] = "constant"
     brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
     contrast: Annotated[float, Field(ge=0, le=1)] = 0.0
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.0
     noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _check_crop(self) -> Self:
+        low, high = self.crop_range
+        if low > high:
+            raise ValueError(
+                f"crop is [{low:g}, {high:g}]; allowed: the smaller number first; write crop: [{high:g}, {low:g}]"
+            )
+        return self
+
+    @property
+    def crop_range(self) -> tuple[float, float]:
+        """Return the smallest and the largest fraction of the side that `crop` removes."""
+        return self.crop if isinstance(self.crop, tuple) else (0.0, self.crop)
 
 
 class PatchSettings(BaseDataSettings):

@@ -15,7 +15,7 @@ from models.catalog import registry
 from models.encoders.library import plain, pyramid
 from models.encoders.reach import prune, reached_parameters, stages
 from models.memory_format import record_map_sides, set_memory_format
-from models.network import Network
+from models.network import Network, next_multiple
 
 __all__ = ["Blueprint", "build"]
 
@@ -27,7 +27,8 @@ def build(blueprint: Blueprint) -> Network:
     encoders. Layers that the architecture does not use (deeper stages under PSPNet) are removed. Raises `ValueError`
     for a flatten head without `size`.
     """
-    images = torch.zeros(1, blueprint.channels, *[_side(blueprint)] * 2)
+    multiple = registry.padding_multiple(blueprint.architecture)
+    images = torch.zeros(1, blueprint.channels, *[next_multiple(_side(blueprint), multiple)] * 2)
     parts = _module(blueprint).parts(blueprint) if blueprint.dense else _encoder_only(blueprint, images)
     features = _probe(parts.encoder, images)
     prune(parts.encoder, reached_parameters(*features))
@@ -38,11 +39,12 @@ def build(blueprint: Blueprint) -> Network:
         std=_per_channel(std, blueprint.channels),
         stages=stages(parts.encoder, features),
         skips=blueprint.skips,
+        multiple=multiple,
     )
     with record_map_sides(network) as sides:
         useful = reached_parameters(*_probe(network, images))
     network.mark_unused(frozenset(name for name, p in network.named_parameters() if id(p) not in useful))
-    scale = math.inf if blueprint.size is None else blueprint.size / images.shape[-1]
+    scale = math.inf if blueprint.size is None else next_multiple(blueprint.size, multiple) / images.shape[-1]
     set_memory_format(network, {layer: side * scale for layer, side in sides.items()})
     return network.train()
 

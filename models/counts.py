@@ -111,6 +111,20 @@ def score_histograms(
     return ScoreHistograms(positives=positives, negatives=negatives)
 
 
+def score_sums(probabilities: Tensor, *, known: Tensor | None = None, bins: int = CONFIDENCE_BINS) -> Tensor:
+    """Sum the scores (N, K, ...) in 0..1 by equal bins, restricted to `known`, (N, 1 or K, ...): (N, K, bins) float64.
+
+    Bin i holds i / bins <= score < (i + 1) / bins in float32, the last one also scores of 1.
+    """
+    images, classes = probabilities.shape[:2]
+    scores = probabilities.float()
+    index = _bin_index(scores, [place / bins for place in range(1, bins)])
+    if known is not None:
+        scores = torch.where(known, scores, 0.0)
+    rows = images * classes
+    return _sum_rows(index.reshape(rows, -1), scores.reshape(rows, -1), bins).view(images, classes, bins)
+
+
 def confidence_bins(
     probabilities: Tensor,
     truth: Tensor,

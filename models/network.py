@@ -1,19 +1,52 @@
 """A network of encoder, decoder and head, whose parts can be frozen and transferred."""
 
 from collections.abc import Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.architectures.parts import NetworkParts
+
+DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+
+
+def next_multiple(side: int, multiple: int) -> int:
+    """Return the smallest multiple that is at least `side`."""
+    return -(-side // multiple) * multiple
+
+
+class Margins(NamedTuple):
+    """Pixels to add to images (N, C, H, W) at each border."""
+
+    left: int
+    right: int
+    top: int
+    bottom: int
+
+    @classmethod
+    def around(cls, images: Tensor, multiple: int) -> Self:
+        """Return the margins that make both sides multiples, as equal as possible."""
+        height, width = (next_multiple(side, multiple) - side for side in map(int, images.shape[-2:]))
+        return cls(width // 2, width - width // 2, height // 2, height - height // 2)
+
+    def pad(self, images: Tensor) -> Tensor:
+        """Return the images with their reflection in the margins."""
+        return F.pad(images, self, mode="reflect") if any(self) else images
+
+    def crop(self, maps: Tensor) -> Tensor:
+        """Return maps of padded images without the margins."""
+        height, width = maps.shape[-2:]
+        return maps[..., self.top : height - self.bottom, self.left : width - self.right] if any(self) else maps
 
 
 class Network(nn.Module):
     """Maps images (N, channels, S, S) in 0..1 to logits (N, outputs, S, S), or (N, outputs) without decoder.
 
-    Images are normalised by `mean` and `std` (one value per channel) in the forward pass. `stages` are the names of
-    the encoder parameters by stage.
+    The forward pass normalises images by `mean` and `std` (one value per channel) and reflects them at their borders up
+    to the next multiple of `multiple` pixels; logits per pixel are cropped back. `stages` are the names of the encoder
+    parameters by stage.
     """
 
     mean: Tensor
@@ -27,24 +60,30 @@ class Network(nn.Module):
         std: Sequence[float],
         stages: Sequence[Sequence[str]],
         skips: bool = True,
+        multiple: int = 1,
     ) -> None:
         super().__init__()
         self.encoder = parts.encoder
         self.decoder = parts.decoder
         self.head = parts.head
         self.skips = skips
+        self.multiple = multiple
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self._stages = tuple(frozenset(f"encoder.{name}" for name in names) for names in stages)
         self._unused: frozenset[str] = frozenset()
         self._frozen: frozenset[str] = frozenset()
         self._frozen_modules: tuple[nn.Module, ...] = ()
+        self._keeps_dropout = False
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits. Raises `ValueError` for a training batch that is too small for batch norm."""
         try:
             images = (images - self.mean) / self.std
-            return self._logits(self.encoder(images.contiguous(memory_format=torch.channels_last)))
+            margins = Margins.around(images, self.multiple)
+            images = margins.pad(images).contiguous(memory_format=torch.channels_last)
+            logits = self._logits(self.encoder(images))
+            return logits if self.decoder is None else margins.crop(logits)
         except ValueError as error:
             if self.training and len(images) == 1:
                 raise ValueError(
@@ -60,11 +99,13 @@ class Network(nn.Module):
         logits: Tensor = self.head(decoded)
         return logits
 
-    def freeze(self, parts: Sequence[str]) -> None:
+    def freeze(self, parts: Sequence[str], *, keep_dropout: bool = False) -> None:
         """Freeze parts, including batch-norm statistics: encoder, decoder, encoder.stage1 and so on.
 
-        Stages are counted from the input; stage k is the k-th group of layers with a new feature map.
+        Stages are counted from the input; stage k is the k-th group of layers with a new feature map. With
+        `keep_dropout` the dropout layers of all frozen parts stay active in training.
         """
+        self._keeps_dropout = keep_dropout
         self._set_frozen(self._frozen.union(*map(self._names, parts)))
 
     def unfreeze(self, parts: Sequence[str]) -> None:
@@ -77,10 +118,14 @@ class Network(nn.Module):
         self._set_frozen(self._frozen)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of all modules except frozen ones, which stay in evaluation mode."""
+        """Set the mode of all modules except frozen ones, which stay in evaluation mode; see `freeze` for dropout."""
         super().train(mode)
         for module in self._frozen_modules:
             module.eval()
+            if self._keeps_dropout:
+                for layer in module.modules():
+                    if isinstance(layer, DROPOUT):
+                        layer.train(mode)
         return self
 
     def _names(self, part: str) -> frozenset[str]:

@@ -53,12 +53,16 @@ class BaseModelSettings(BaseModel):
 
 
 class OptimizerSettings(BaseModelSettings):
-    """Settings of the optimizer; `momentum` applies to sgd and rmsprop only."""
+    """Settings of the optimizer; `momentum` applies to sgd and rmsprop only.
+
+    `alpha` is the decay rate of rmsprop's mean of squared gradients; 0.9 in Tieleman and Hinton (2012) and in Keras.
+    """
 
     name: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    alpha: Annotated[float, Field(ge=0, lt=1)] = 0.99
 
 
 class ScheduleSettings(BaseModelSettings):

@@ -21,7 +21,7 @@ SIGNIFICANT = 0.05
 """Adjusted p below which a difference is marked."""
 CONFIDENCE_BINS = 20
 HIGHER_IS_BETTER = frozenset({"mean_iou", "dice", "dice_empty_is_one", "precision", "recall", "f1", "accuracy", "auc"})
-LOWER_IS_BETTER = frozenset({"ece", "ece_foreground", "false_positive_pixels"})
+LOWER_IS_BETTER = frozenset({"ece", "ece_foreground", "classwise_ece", "false_positive_pixels"})
 PER_CASE_ONLY = frozenset({"dice_empty_is_one"})
 """Metrics without the aggregation `dataset`."""
 NON_NEGATIVE = frozenset({"false_positive_pixels"})
@@ -40,15 +40,21 @@ METRIC_NAMES = {
     "auc": "AUC",
     "ece": "expected calibration error",
     "ece_foreground": "expected calibration error (foreground)",
+    "classwise_ece": "classwise expected calibration error",
     "false_positive_pixels": "false positive pixels",
     "confidence": "mean confidence",
     "threshold": "probability threshold",
     "distance": "distance",
+    "distance_pixels": "distance in pixels",
+    "mse_pixels": "mean squared error in pixels",
     "loss": "loss",
     "parameters": "number of parameters",
     "seconds": "training time (s)",
 }
 """Printed names of metrics and validation scores in figures, headings and sentences."""
+STAGE_METRICS = ("mse_pixels", "distance_pixels", "distance", "mean_iou")
+"""Scores of localisation stages (`models.tasks.localisation`); mean_iou only of boxes."""
+STAGE_SPLITS = ("validation", "test")
 METRICS = tuple(sorted(HIGHER_IS_BETTER | LOWER_IS_BETTER | {"confidence", "threshold"}))
 
 
@@ -118,7 +124,8 @@ def scores() -> "pa.Schema":
 
     `positives` and `negatives` count truth-positive and truth-negative pixels by predicted score, in the bins of
     `models.score_bins` (earlier versions: in 200 equal bins). `threshold` is the probability threshold of a class
-    with `class_threshold`, else null.
+    with `class_threshold`, else null. `score_sums` are the sums of the scores in 20 equal bins over 0..1. Exclusive
+    classes include the background. Tables of earlier versions have neither `score_sums` nor rows of the background.
     """
     import pyarrow as pa
 
@@ -127,7 +134,7 @@ def scores() -> "pa.Schema":
         {"image": pa.string(), "class": pa.string(), "split": pa.string()}
         | dict.fromkeys(("tp", "fp", "fn", "tn"), pa.int64())
         | dict.fromkeys(("positives", "negatives"), histogram)
-        | {"threshold": pa.float64()}
+        | {"threshold": pa.float64(), "score_sums": pa.list_(pa.float64())}
     )
 
 
@@ -152,6 +159,32 @@ def images() -> "pa.Schema":
             "foreground_correct": pa.list_(pa.int64()),
             "confusion": pa.list_(pa.int64()),
         }
+    )
+
+
+def stored_stage_scores() -> "pa.Schema":
+    """One row per split and metric of a localisation stage. `fingerprint` identifies the test images."""
+    import pyarrow as pa
+
+    return _schema(
+        {"split": pa.string(), "metric": pa.string(), "value": pa.float64(), "images": pa.int64()}
+        | {"fingerprint": pa.string()}
+    )
+
+
+def stage_scores(further: Sequence[str] = ()) -> "pa.Schema":
+    """One row per run of a localisation stage x split x metric; `note` says why a value is null.
+
+    Factors have the values of all arms that share the run. The columns of labelled data, class and aggregation are
+    empty. `fold` is null for data other than the target's.
+    """
+    import pyarrow as pa
+
+    return _schema(
+        _cell(further)
+        | {"stage": pa.string(), "seed": pa.int64(), "fold": pa.int64(), "digest": pa.string()}
+        | dict.fromkeys(SERIES, pa.string())
+        | {"value": pa.float64(), "images": pa.int64(), "note": pa.string()}
     )
 
 
@@ -185,6 +218,7 @@ def comparisons(further: Sequence[str] = ()) -> "pa.Schema":
       `labels_saved` is given only where `p_adjusted` is below 0.05.
     - `difference_to_best` and `p_to_best` (Holm over all pairs of the column) are against the cell with the best mean
       at the same labelled data, null in that cell itself.
+    - `undefined` says which replicates or images the mean leaves out, and why; "" where all values are defined.
     """
     import pyarrow as pa
 
@@ -202,6 +236,7 @@ def comparisons(further: Sequence[str] = ()) -> "pa.Schema":
         | dict.fromkeys(("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high"), number)
         | {"labels_equivalent_side": pa.string(), "labels_saved": number, "note": pa.string()}
         | dict.fromkeys(("difference_to_best", "p_to_best"), number)
+        | {"undefined": pa.string()}
     )
 
 

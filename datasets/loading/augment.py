@@ -18,12 +18,14 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
 import cv2
+from albumentations.augmentations.geometric.functional import keypoints_affine
 
 cv2.setNumThreads(0)
 
 ELASTIC_SIGMA: Final = 0.08
 """Standard deviation of the smoothing filter, as a fraction of the side."""
 POINTS: Final = ("centre", "box")
+BORDERS: Final = {"constant": cv2.BORDER_CONSTANT, "reflect": cv2.BORDER_REFLECT_101}
 PIXEL_CENTRE: Final = 0.5
 """In albumentations the origin is the centre of the first pixel, in targets its corner."""
 
@@ -88,6 +90,8 @@ def _geometric_transforms(settings: AugmentSettings, size: int) -> list[Any]:
     transforms: list[Any] = []
     if settings.flip:
         transforms.append(A.HorizontalFlip(p=settings.flip))
+    if settings.vertical_flip:
+        transforms.append(A.VerticalFlip(p=settings.vertical_flip))
     if settings.rotate or settings.scale or settings.shift or settings.shear:
         transforms.append(
             _Affine(
@@ -98,19 +102,20 @@ def _geometric_transforms(settings: AugmentSettings, size: int) -> list[Any]:
                 keep_ratio=True,
                 interpolation=cv2.INTER_LINEAR,
                 mask_interpolation=cv2.INTER_NEAREST,
-                border_mode=cv2.BORDER_CONSTANT,
+                border_mode=BORDERS[settings.border],
                 p=1,
             )
         )
-    if settings.crop:
-        share = (1 - settings.crop) ** 2  # albumentations counts the area
+    low, high = settings.crop_range
+    if high:
+        areas = (1 - high) ** 2, (1 - low) ** 2  # albumentations counts the area
         transforms.append(
             A.RandomResizedCrop(
-                (size, size), scale=(share, 1.0), ratio=(1.0, 1.0), mask_interpolation=cv2.INTER_NEAREST_EXACT, p=1
+                (size, size), scale=areas, ratio=(1.0, 1.0), mask_interpolation=cv2.INTER_NEAREST_EXACT, p=1
             )
         )
     if settings.elastic:
-        transforms.append(_elastic(settings.elastic * size, size))
+        transforms.append(_elastic(settings.elastic * size, size, BORDERS[settings.border]))
     return transforms
 
 
@@ -125,13 +130,21 @@ class _Affine(A.Affine):  # type: ignore[misc]
         """Move a mask (S, S)."""
         return self._moved(mask, matrix, self.mask_interpolation)
 
+    def apply_to_keypoints(
+        self, keypoints: NDArray[Any], matrix: NDArray[np.float64], scale: dict[str, float],
+        *, shape: tuple[int, ...], **params: object,
+    ) -> NDArray[Any]:  # fmt: skip
+        """Move points as with constant borders: with reflected ones albumentations returns their reflections too."""
+        moved: NDArray[Any] = keypoints_affine(keypoints, matrix, shape, scale, cv2.BORDER_CONSTANT)
+        return moved
+
     def _moved(self, pixels: NDArray[Any], matrix: NDArray[np.float64], interpolation: int) -> NDArray[Any]:
         height, width = pixels.shape[:2]
         moved = cv2.warpAffine(pixels, matrix[:2], (width, height), flags=interpolation, borderMode=self.border_mode)
         return moved.reshape(pixels.shape)  # OpenCV drops a single channel
 
 
-def _elastic(reach: float, size: int) -> Any:  # noqa: ANN401 - albumentations has no types
+def _elastic(reach: float, size: int, border_mode: int) -> Any:  # noqa: ANN401 - albumentations has no types
     """Return an elastic transform with a maximum displacement of about `reach` pixels.
 
     Smoothing uniform noise of -1..1 with a deviation of sigma pixels gives a standard deviation of
@@ -141,7 +154,7 @@ def _elastic(reach: float, size: int) -> Any:  # noqa: ANN401 - albumentations h
     largest_noise = 3 / (math.sqrt(3) * 2 * math.sqrt(math.pi) * sigma)
     return _Elastic(
         alpha=reach / largest_noise, sigma=sigma, interpolation=cv2.INTER_LINEAR, mask_interpolation=cv2.INTER_NEAREST,
-        border_mode=cv2.BORDER_CONSTANT, p=1,
+        border_mode=border_mode, p=1,
     )  # fmt: skip
 
 

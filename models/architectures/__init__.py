@@ -15,8 +15,9 @@ class Architecture:
     """An architecture and its requirements of backbone and images.
 
     `module` defines `parts(blueprint) -> Parts`; `model` is the class in the library. With an `output_stride` below 32
-    the encoder is dilated. Image sides are multiples of `divisor` and at least `smallest`. `upsampling` lists the
-    upsampling methods of the decoder, the published one first.
+    the encoder is dilated. Image sides are multiples of `divisor` and at least `smallest`; an architecture that defines
+    its encoder takes other sides too, as `Network` pads images to the next multiple. `upsampling` lists the upsampling
+    methods of the decoder, the published one first.
     """
 
     title: str
@@ -123,6 +124,14 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             stages=4,
             divisor=16,
             upsampling=("unpool",),
+        ),
+        "segnet_plain": Architecture(
+            title="SegNet simplified, with plain upsampling (Bullock et al. 2019)",
+            module="models.architectures.segnet_plain",
+            own_encoder=True,
+            stages=4,
+            divisor=8,
+            upsampling=("nearest", "bilinear", "transposed"),
         ),
     }
 )

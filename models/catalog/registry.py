@@ -173,8 +173,16 @@ def _limits(spec: Architecture | None, name: str) -> tuple[int, int, int | None]
     return divisor, smallest, row.size if row is not None else None
 
 
+def padding_multiple(architecture: str | None) -> int:
+    """Return the number to whose multiples the network pads the sides of its images; 1 without padding."""
+    spec = ARCHITECTURES.get(architecture or "")
+    return spec.divisor if spec is not None and spec.own_encoder else 1
+
+
 def _size_problem(spec: Architecture | None, name: str, size: int) -> str | None:
     divisor, smallest, fixed_size = _limits(spec, name)
+    if spec is not None and spec.own_encoder:
+        divisor = 1
     if fixed_size is not None and size != fixed_size:
         return f"image size is {size} for {name}; allowed: {fixed_size}; set image.size to {fixed_size}"
     if size >= smallest and size % divisor == 0:

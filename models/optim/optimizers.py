@@ -27,7 +27,7 @@ def make_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Paramete
             # Fused momentum fails if parameters get their first gradient later than others, as after unfreezing.
             return SGD(parameters, momentum=settings.momentum, fused=not settings.momentum, **shared)
         case "rmsprop":
-            return RMSprop(parameters, momentum=settings.momentum, **shared)
+            return RMSprop(parameters, momentum=settings.momentum, alpha=settings.alpha, **shared)
 
 
 class Schedule:

@@ -1,11 +1,10 @@
-"""Scores of the background as a separate class, from the confusion of exclusive classes."""
+"""Scores of the background as a separate class, for tables of earlier versions, which have only its confusion."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.score_bins import SCORE_BINS
-from results import schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,4 +33,4 @@ def with_background(scores: "pa.Table", images: "pa.Table") -> "pa.Table":
         counts = {"tp": tp, "fp": fp, "fn": fn, "tn": int(pixels.sum()) - tp - fp - fn}
         key = {"image": image, "class": BACKGROUND, "split": split}
         rows.append({**key, **counts, "positives": empty, "negatives": empty})
-    return pa.concat_tables([scores, pa.Table.from_pylist(rows, schema=schema.scores())])
+    return pa.concat_tables([scores, pa.Table.from_pylist(rows, schema=scores.schema)])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from results import schema
 from results.metrics.background import BACKGROUND, with_background
 from results.metrics.count_arrays import confidence_bins, pixel_counts, rows_of_split
-from results.metrics.formulas import OVERALL, PER_CLASS, PER_IMAGE, Confidence, Counts, FloatArray, ratio
+from results.metrics.formulas import OVERALL, PER_IMAGE, Confidence, Counts, FloatArray, per_class_formulas, ratio
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -206,7 +206,7 @@ def dataset_metrics(
         averaged: (classes,), which classes enter `macro` and `weighted`.
     """
     metrics: dict[tuple[str, str], FloatArray] = {}
-    for metric, formula in PER_CLASS.items():
+    for metric, formula in per_class_formulas(counts).items():
         values = formula(counts)
         per_class = np.where(shown, values, np.nan)
         metrics |= {(name, metric): per_class[..., index] for index, name in enumerate(names)}
@@ -235,7 +235,7 @@ def _case_values(counts: Counts, bins: Mapping[str, Confidence], names: list[str
     """Return each metric of each image by class and metric."""
     shown = counts.truth > 0
     metrics: dict[tuple[str, str], FloatArray] = {}
-    for metric, formula in PER_CLASS.items():
+    for metric, formula in per_class_formulas(counts).items():
         values = formula(counts)
         per_class = np.where(shown, values, np.nan)
         metrics |= {(name, metric): per_class[:, index] for index, name in enumerate(names)}

@@ -31,7 +31,9 @@ def pixel_counts(scores: "pa.Table", names: Sequence[str]) -> Counts:
         return grid
 
     flat = {key: to_grid(scores[key].to_numpy()) for key in ("tp", "fp", "fn", "tn")}
-    return Counts(**flat, **{key: to_grid(_lists(scores, key)) for key in ("positives", "negatives")})
+    histograms = {key: to_grid(_lists(scores, key)) for key in ("positives", "negatives")}
+    sums = _lists(scores, "score_sums")
+    return Counts(**flat, **histograms, score_sums=to_grid(sums) if sums.shape[1] else None)
 
 
 def confidence_bins(images: "pa.Table") -> Mapping[str, Confidence]:

@@ -7,6 +7,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from models.score_bins import THRESHOLD_STEPS, first_bins
+from results.schema import CONFIDENCE_BINS
+
 FloatArray = NDArray[np.float64]
 
 
@@ -15,7 +18,7 @@ class Counts:
     """Pixels per class: tp, fp, fn, tn of shape (..., classes), histograms of shape (..., classes, bins).
 
     `positives` and `negatives` count truth-positive and truth-negative pixels by predicted score, in ascending bins
-    of any width.
+    of any width. `score_sums`, (..., classes, 20), are sums of scores in equal bins; None where they are not stored.
     """
 
     tp: FloatArray
@@ -24,6 +27,7 @@ class Counts:
     tn: FloatArray
     positives: FloatArray
     negatives: FloatArray
+    score_sums: FloatArray | None = None
 
     @property
     def truth(self) -> FloatArray:
@@ -32,7 +36,8 @@ class Counts:
 
     def summed(self) -> Self:
         """Return the counts of all images together; the first axis keeps length 1."""
-        return type(self)(**{name: part.sum(axis=0, keepdims=True) for name, part in vars(self).items()})
+        parts = {name: part for name, part in vars(self).items() if part is not None}
+        return type(self)(**{name: part.sum(axis=0, keepdims=True) for name, part in parts.items()})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,6 +108,18 @@ def auc(counts: Counts) -> FloatArray:
     return ratio(wins, positives.sum(axis=-1) * negatives.sum(axis=-1))
 
 
+def classwise_ece(counts: Counts) -> FloatArray:
+    """Expected calibration error of a class against the others, 0..1; the mean over classes is Kull et al.'s (2019).
+
+    Sum over 20 bins of the class's probability, |positive pixels - sum of probabilities| / pixels. Requires
+    `score_sums`, and histograms in the bins of `models.score_bins`.
+    """
+    assert counts.score_sums is not None
+    starts = first_bins(counts.positives.shape[-1])[: THRESHOLD_STEPS : THRESHOLD_STEPS // CONFIDENCE_BINS]
+    positives, negatives = (np.add.reduceat(part, starts, axis=-1) for part in (counts.positives, counts.negatives))
+    return ratio(np.abs(positives - counts.score_sums).sum(axis=-1), (positives + negatives).sum(axis=-1))
+
+
 def confidence(bins: Confidence) -> FloatArray:
     """Mean confidence over all pixels, 0..1."""
     return ratio(bins.total.sum(axis=-1), bins.count.sum(axis=-1))
@@ -125,9 +142,20 @@ PER_CLASS: Mapping[str, Callable[[Counts], FloatArray]] = {
     "f1": f1,
     "accuracy": accuracy,
     "auc": auc,
+    "classwise_ece": classwise_ece,
 }
 PER_IMAGE: Mapping[str, Callable[[Counts], FloatArray]] = {"dice_empty_is_one": dice_empty_is_one}
 """Metrics per class of all images, also of those whose truth lacks the class. They have no pooled value."""
+REQUIRES_SCORE_SUMS = frozenset({"classwise_ece"})
+
+
+def per_class_formulas(counts: Counts) -> Mapping[str, Callable[[Counts], FloatArray]]:
+    """Return the metrics of `PER_CLASS` that the stored counts define."""
+    if counts.score_sums is not None:
+        return PER_CLASS
+    return {metric: formula for metric, formula in PER_CLASS.items() if metric not in REQUIRES_SCORE_SUMS}
+
+
 OVERALL: Mapping[str, tuple[str, Callable[[Confidence], FloatArray]]] = {
     "confidence": ("confidence", confidence),
     "ece": ("confidence", ece),

@@ -1,11 +1,13 @@
 """Counts at another threshold, from the stored score histograms: no network is needed."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.score_bins import SCORE_BINS, THRESHOLD_STEPS, first_bins
+from results.metrics.background import BACKGROUND
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,12 +40,15 @@ def at_threshold(scores: "pa.Table", images: "pa.Table", threshold: float) -> "t
         return scores, images
     positives, negatives = _matrix(scores["positives"]), _matrix(scores["negatives"])
     edge = first_bins(positives.shape[1])[round(threshold * THRESHOLD_STEPS)]
-    counts = {
+    counts: Mapping[str, NDArray[np.int64]] = {
         "tp": positives[:, edge:].sum(axis=1),
         "fp": negatives[:, edge:].sum(axis=1),
         "fn": positives[:, :edge].sum(axis=1),
         "tn": negatives[:, :edge].sum(axis=1),
     }
+    is_background = np.array([name == BACKGROUND for name in scores["class"].to_pylist()], dtype=bool)
+    if is_background.any():
+        counts = _with_background(counts, scores, is_background)
     for name, column in counts.items():
         scores = _with_column(scores, name, column)
     for name in FOREGROUND:
@@ -85,9 +90,25 @@ def coarsened(histograms: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.add.reduceat(histograms, starts, axis=-1)
 
 
+def _with_background(
+    counts: Mapping[str, NDArray[np.int64]], scores: "pa.Table", is_background: NDArray[np.bool_]
+) -> Mapping[str, NDArray[np.int64]]:
+    """Set the counts of background rows to those of the one foreground class, positive and negative swapped."""
+    keys = list(zip(scores["image"].to_pylist(), scores["split"].to_pylist(), strict=True))
+    foreground = {keys[row]: row for row in np.flatnonzero(~is_background).tolist()}
+    of_foreground = [foreground[key] for key in keys]
+    opposite = {"tp": "tn", "fp": "fn", "fn": "fp", "tn": "tp"}
+    return {
+        name: np.where(is_background, counts[opposite[name]][of_foreground], column) for name, column in counts.items()
+    }
+
+
 def _confusions(scores: "pa.Table", images: "pa.Table") -> list[list[int]]:
     """Return truth x predicted of one foreground class, in the order of `images`."""
-    columns = [scores[name].to_pylist() for name in ("image", "split", "tn", "fp", "fn", "tp")]
+    import pyarrow.compute as pc
+
+    foreground = scores.filter(pc.not_equal(scores["class"], BACKGROUND))
+    columns = [foreground[name].to_pylist() for name in ("image", "split", "tn", "fp", "fn", "tp")]
     cells = {(image, split): counts for image, split, *counts in zip(*columns, strict=True)}
     return [cells[key] for key in zip(images["image"].to_pylist(), images["split"].to_pylist(), strict=True)]
 

@@ -21,12 +21,14 @@ from results.tables.layout import study_level
 from results.tables.sentences import (
     baseline_sizes,
     cell_key,
+    full_note,
     is_baseline,
     is_significant,
     label_equivalence_sentences,
     labels_interval,
     p_text,
     rounded_labels,
+    undefined_sentences,
 )
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ def series_grid(records: Sequence[ComparisonRecord], name: str) -> Grid:
             _p_value(record["p_adjusted"], strong=is_significant(record)),
             GridCell(_probabilities(record), record["p_better"]),
             GridCell(record["generalises_to"] or ""),
-            GridCell(record["note"]),
+            GridCell(full_note(record)),
         ]
         for record in records
     ]
@@ -123,7 +125,7 @@ def _row(
         GridCell(_probabilities(record), record["p_better"]),
         GridCell("" if record["effect_size"] is None else f"{record['effect_size']:+.2f}", record["effect_size"]),
         GridCell(record["generalises_to"] or ""),
-        GridCell(record["note"]),
+        GridCell(full_note(record)),
     ]
 
 
@@ -287,6 +289,8 @@ def class_grid(comparisons: "pa.Table", metric: str) -> Grid | None:
     ]
     cut = f" The best {MAX_ARMS} of {len(arms)} arms." if len(arms) > MAX_ARMS else ""
     caption = f"{metric_title(metric)} of each class, mean (95 % interval), with the most labelled images.{cut}"
+    shown = [record for record in of_classes if record["class"] in ("macro", *classes)]
+    caption = " ".join([caption, *undefined_sentences(shown)])
     columns = text_columns(" / ".join(name.replace("_", " ") for name in factors))
     columns += number_columns("mean of classes", *classes)
     return Grid(caption=caption, columns=columns, rows=rows, sorts=True)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 IntArray = NDArray[np.int64]
+AVERAGES = ("macro", "micro", "weighted")
+"""Values of the column `class` that are no classes."""
 CellKey = tuple[ArmKey, float]
 """An arm's key and its level of labelled data."""
 
@@ -28,6 +30,7 @@ class Cells:
 
     Args:
         values: (rows, replicates), NaN where undefined or missing.
+        images: (rows, replicates), number of images behind each value.
         cell_of, series_of: Cell and series of each row. Rows are sorted by series, then by cell.
         row_of: (cells, series), -1 where a cell lacks a series.
         cells: One line per cell: `arm`, `level`, sizes, `cell_note`, and the values of the factors.
@@ -42,6 +45,7 @@ class Cells:
     cells: "pd.DataFrame"
     series: "pd.DataFrame"
     values: FloatArray
+    images: IntArray
     cell_of: IntArray
     series_of: IntArray
     row_of: IntArray
@@ -81,6 +85,21 @@ class Cells:
         """Return the number of each series by split, aggregation, class and metric."""
         names = self.series[[*schema.SERIES]].itertuples(index=False, name=None)
         return {name: number for number, name in enumerate(names)}
+
+    @cached_property
+    def series_names(self) -> list[tuple[str, ...]]:
+        """Return split, aggregation, class and metric of each series."""
+        return list(self.series_numbers)
+
+    @cached_property
+    def classes_by_series(self) -> dict[tuple[str, str, str], list[str]]:
+        """Return the classes, without averages, by split, aggregation and metric."""
+        classes: dict[tuple[str, str, str], list[str]] = {}
+        for split, aggregation, class_, metric in self.series_names:
+            names = classes.setdefault((split, aggregation, metric), [])
+            if class_ not in AVERAGES:
+                names.append(class_)
+        return classes
 
     @cached_property
     def arm_keys(self) -> list[ArmKey]:
@@ -140,13 +159,15 @@ def arrange(results: "pa.Table", factors: Sequence[str], design: Design) -> Cell
     row_of, cell_of, series_of = _rows(frame, cells=len(keys), series=len(series))
     values = np.full((len(cell_of), len(replicates)), np.nan)
     values[row_of[frame["cell"], frame["series"]], frame["replicate"]] = frame["value"].to_numpy(np.float64)
+    images = np.zeros(values.shape, dtype=np.int64)
+    images[row_of[frame["cell"], frame["series"]], frame["replicate"]] = frame["images"].to_numpy(np.int64)
     digests = np.full((len(keys), len(replicates)), "", dtype=object)
     first = frame.drop_duplicates(["cell", "replicate"])
     digests[first["cell"], first["replicate"]] = first["digest"].to_numpy(dtype=object)
     failed = {(cell.arm, cell.level): cell.failed for cell in design.cells}
     return Cells(
-        design=design, factors=tuple(factors), cells=cells, series=series, values=values, cell_of=cell_of,
-        series_of=series_of, row_of=row_of, digests=digests,
+        design=design, factors=tuple(factors), cells=cells, series=series, values=values, images=images,
+        cell_of=cell_of, series_of=series_of, row_of=row_of, digests=digests,
         failed=np.array([failed.get(key, 0) for key in keys], dtype=np.int64),
         fold=replicates["fold"].to_numpy(np.int64), seed=replicates["seed"].to_numpy(np.int64),
     )  # fmt: skip

@@ -11,7 +11,7 @@ from results import schema
 from results.metrics.formulas import FloatArray
 from results.schema import SIGNIFICANT
 from results.statistics.best import against_best
-from results.statistics.cells import Cells, IntArray, arrange, describe
+from results.statistics.cells import AVERAGES, Cells, IntArray, arrange, describe
 from results.statistics.design import STRONGER, TRAINING, Design
 from results.statistics.estimates import holm, moments
 from results.statistics.inference import Comparison, Inference
@@ -28,6 +28,7 @@ from results.statistics.notes import (
     PROVISIONAL,
     REPLICATES_FAILED,
     TOO_FEW_FOR_INTERVAL,
+    UNDEFINED_IN,
     few_folds_note,
     first_note,
     joined,
@@ -37,13 +38,13 @@ from results.statistics.paired_tests import BaselinePair, paired_tests
 from results.statistics.patient_level.inference import PatientInference
 from results.statistics.patient_level.sums import ScoredReplicate
 from results.statistics.replicates import ReplicateInference
+from results.statistics.undefined import undefined_notes
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 
-AVERAGES = ("macro", "micro", "weighted")
 Adjusted = tuple[FloatArray, FloatArray]
 """p adjusted over the family of a comparison, of the weaker and of the stronger claim, by series."""
 
@@ -156,6 +157,7 @@ def _comparisons(
         cell_unit=[claims[cell][1] for cell in cells.cell_of],
         cell_pending=cells.pending[cells.cell_of],
         replicate_note=_replicate_notes(cells, rows["n"].to_numpy()),
+        undefined=undefined_notes(cells),
         interval_note=_interval_notes(inference, rows, low),
     )
     lines = rows.merge(_pair_columns(inference, pairs, adjusted), on="row", how="left")
@@ -290,7 +292,7 @@ def _replicate_notes(cells: Cells, n: IntArray) -> list[str]:
         if cells.failed[cell]:
             note.append(f"{cells.failed[cell]} of {expected} {REPLICATES_FAILED}")
         if defined < present[cell]:
-            note.append(f"undefined in {present[cell] - defined} of {present[cell]}")
+            note.append(f"{UNDEFINED_IN}{present[cell] - defined} of {present[cell]}")
         notes.append("; ".join(note))
     return notes
 

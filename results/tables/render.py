@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from results.schema import SIGNIFICANT, ComparisonRecord, factor_columns
-from results.statistics.notes import BASELINE_FAILED, NOT_COMPARED, ONE_RUN_NOTES, lacks_replicates
+from results.statistics.notes import BASELINE_FAILED, NOT_COMPARED, ONE_RUN_NOTES, UNDEFINED_IN, lacks_replicates
 from results.tables.layout import Cell, Table
 from results.tables.sentences import (
     PROBABLE,
@@ -34,7 +34,7 @@ NUMBERS = ("metric", "mean", "ci_low", "ci_high", "n", "difference", "p", "p_adj
 MORE_NUMBERS = ("class", "aggregation", "split", "baseline", "effect_size", "labels_equivalent", "labels_saved")
 TO_BEST = ("labels_equivalent_low", "labels_equivalent_high", "difference_to_best", "p_to_best")
 CLAIM_COLUMNS = ("generalises_to", "unit", "p_better", "p_equivalent", "p_worse", "rope", "provisional",
-         "labels_equivalent_side")  # fmt: skip
+         "labels_equivalent_side", "undefined")  # fmt: skip
 
 
 def render(table: Table, format: str) -> str:
@@ -148,13 +148,13 @@ def _text(cell: Cell | None, bold: Callable[[str], str], escape: Callable[[str],
     marked = mean + escape(CLOSE) if cell.close and not cell.best else mean
     details = (_interval(record), _test(record), _probabilities(record))
     parts = [bold(mean) if cell.best else marked, *map(escape, details)]
-    published = "" if cell.published is None else escape(f"[published {_number(cell.published)}]")
+    published = "" if cell.published is None else escape(f"[published {_reported(cell.published)}]")
     return " ".join(filter(None, [*parts, published]))
 
 
 def _without_mean(record: ComparisonRecord) -> str:
     """Return why a cell has no mean: its replicates failed, are not finished, or are undefined."""
-    if "undefined in " in record["note"]:
+    if UNDEFINED_IN in record["note"]:
         return UNDEFINED
     return FAILED if lacks_replicates(record["note"]) else NOT_RUN if record["provisional"] else UNDEFINED
 
@@ -183,6 +183,11 @@ def _probabilities(record: ComparisonRecord) -> str:
     if None in probabilities or record["provisional"]:
         return ""
     return f"[{'/'.join(f'{100 * probability:.0f}' for probability in probabilities)}]"
+
+
+def _reported(value: float) -> str:
+    """Return a published value; large ones with the decimals of the paper."""
+    return _number(value) if abs(value) < 100 else f"{value:g}"
 
 
 def _number(value: float, sign: str = "") -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from results.schema import SIGNIFICANT, SIZES, ComparisonRecord, factor_columns
 from results.statistics.across_datasets import FRIEDMAN, MEAN_RANK, NEMENYI, WILCOXON
 from results.statistics.design import AT_SETTINGS, ONE_RUN, PATIENTS, STRONGER, TRAINING
-from results.statistics.notes import ITSELF
+from results.statistics.notes import ITSELF, UNDEFINED_IN
 
 MAX_SENTENCES = 8
 """Maximum number of sentences in a summary."""
@@ -82,10 +82,24 @@ def _interval_claim(record: ComparisonRecord) -> str:
 
 def note_counts(records: Iterable[ComparisonRecord]) -> dict[str, int]:
     """Return the number of cells with each note, without the note of the baseline itself."""
-    by_note = _by_text((note, record) for record in records for note in str(record["note"]).split("; "))
+    by_note = _by_text((note, record) for record in records for note in full_note(record).split("; "))
     # A cell has several metrics and baselines.
     counts = {note: len({cell_key(record) for record in noted}) for note, noted in by_note.items()}
     return {note: count for note, count in counts.items() if note != ITSELF}
+
+
+def full_note(record: ComparisonRecord) -> str:
+    """Return the note of a record, with the reason of undefined values in place of their number."""
+    undefined = record.get("undefined") or ""
+    notes = [note for note in str(record["note"]).split("; ") if not (undefined and note.startswith(UNDEFINED_IN))]
+    return "; ".join(filter(None, (*notes, undefined)))
+
+
+def undefined_sentences(records: Sequence[ComparisonRecord]) -> list[str]:
+    """Return a sentence for each reason why means leave values out, with the number of cells."""
+    by_text = _by_text((record.get("undefined") or "", record) for record in records)
+    counts = {text: len({cell_key(record) for record in undefined}) for text, undefined in by_text.items()}
+    return [f"{text[:1].upper()}{text[1:]} ({cells_text(count)})." for text, count in counts.items()]
 
 
 def _by_text(texts: Iterable[tuple[str, ComparisonRecord]]) -> dict[str, list[ComparisonRecord]]:

@@ -11,6 +11,7 @@ from study.planning.arms import text_of
 
 if TYPE_CHECKING:
     from results.tables.layout import Table
+    from study.config.schema import Published
 
 LEVELS = ("labelled_fraction", "labelled_images")
 
@@ -25,14 +26,21 @@ def read_published(spec: Path) -> list[ReportedValue]:
         raise ConfigError([Problem(path="published", message=message)], str(spec))
     return [
         ReportedValue(
-            match={"metric": part.metric, "class": part.class_, "aggregation": part.aggregation}
-            | _table_values(row.match),
+            match=_series(part) | _table_values(row.match),
             value=row.value,
             source=part.source,
         )
         for part in sections
         for row in part.values
     ]
+
+
+def _series(part: "Published") -> dict[str, object]:
+    """Return the columns that identify the published series in a table of arms, or of one stage."""
+    split: dict[str, object] = {"split": part.split} if part.split else {}
+    if part.stage is not None:
+        return {"metric": part.metric, "stage": part.stage, **split}
+    return {"metric": part.metric, "class": part.class_, "aggregation": part.aggregation, **split}
 
 
 def _table_values(match: Mapping[str, object]) -> dict[str, object]:

@@ -17,6 +17,7 @@ from results.statistics.patient_level.sums import ScoredReplicate
 from results.tables.layout import is_complete
 from study.analysis.derived_cache import read_derived, stage_fingerprints, study_table, write_derived
 from study.analysis.design import study_design
+from study.analysis.stage_scores import write_stage_scores
 from study.config.schema import StudySpec
 from study.errors import ConfigError, Problem
 from study.planning.digest import combined
@@ -43,6 +44,7 @@ def write_outcome(plan: Plan, store: Store) -> "pa.Table":
     fingerprint = combined(
         plan.spec.name, *map(repr, (plan.spec.compare.factors, design, replicates)), *fingerprints.values()
     )
+    write_stage_scores(plan, store)
     cached = read_derived(store.study(plan.spec.name), fingerprint)
     return _derive(plan, store, replicates, design, fingerprints, fingerprint) if cached is None else cached
 

@@ -46,7 +46,14 @@ def table(  # noqa: PLR0917 - options are given by name
     aggregation: Annotated[
         str | None, typer.Option(help="dataset or case (default with --metric: dataset).", show_default=False)
     ] = None,
-    split: Annotated[str, typer.Option(help="test, validation, or these with _thresholded.")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(help="test, validation, or these with _thresholded (default: test).", show_default=False),
+    ] = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(help="Show the scores of this localisation stage on its own data instead.", show_default=False),
+    ] = None,
     rows: Annotated[str | None, typer.Option(help="Factors, separated by commas; default: those that vary.")] = None,
     columns: Annotated[str | None, typer.Option(help="Factor shown in columns.")] = None,
     published: Annotated[bool, typer.Option("--published", help="Also show the results that papers report.")] = False,
@@ -72,6 +79,10 @@ def table(  # noqa: PLR0917 - options are given by name
         say(search_table(folder, format_.value))
         return
     factors = rows.split(",") if rows else None
+    if stage is not None:
+        say(_stage_table(folder, stage, metric, split, factors, published=published, format_=format_.value))
+        return
+    split = split or "test"
     try:
         if metric is None and aggregation is None and (first := series_without_headline(folder)) is not None:
             metric, class_, aggregation = first["metric"], first["class"], first["aggregation"]
@@ -96,6 +107,23 @@ def table(  # noqa: PLR0917 - options are given by name
 
         grid = with_published(grid, folder / SPEC)
     say(render(grid, format_.value))
+
+
+def _stage_table(
+    folder: Path, stage: str, metric: str | None, split: str | None, rows: list[str] | None, *, published: bool,
+    format_: str,
+) -> str:  # fmt: skip
+    """Return the table of the scores of one stage. Raises `ConfigError`."""
+    from results.tables.render import render
+    from results.tables.stage_scores import stage_table
+    from study.analysis.published import with_published
+    from study.analysis.stage_scores import read_stage_scores
+
+    try:
+        grid = stage_table(read_stage_scores(folder), stage, metric=metric, split=split, rows=rows)
+    except ValueError as error:
+        raise ConfigError([Problem(path="", message=str(error))], folder.name) from error
+    return render(with_published(grid, folder / SPEC) if published else grid, format_)
 
 
 def compare(  # noqa: PLR0917 - options are given by name

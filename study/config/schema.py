@@ -31,6 +31,8 @@ class Link(Settings):
     carry: Literal["encoder", "encoder+decoder", "encoder+decoder+head"] = "encoder"
     freeze: tuple[FreezeName, ...] = ()
     unfreeze_after: Count | None = None
+    keep_dropout: bool = False
+    """Whether dropout layers of frozen parts stay active in training."""
 
     @model_validator(mode="before")
     @classmethod
@@ -41,6 +43,8 @@ class Link(Settings):
     def _check_unfreeze(self) -> Self:
         if self.unfreeze_after is not None and not self.freeze:
             raise ValueError("unfreeze_after without freeze; allowed: together with freeze; name what is frozen")
+        if self.keep_dropout and not self.freeze:
+            raise ValueError("keep_dropout without freeze; allowed: together with freeze; name what is frozen")
         return self
 
     @property
@@ -152,13 +156,19 @@ class PublishedValue(Settings):
 
 
 class Published(Settings):
-    """Values of one metric that a paper reports, for `study table --published`."""
+    """Values of one metric that a paper reports, for `study table --published`.
+
+    With `stage` they are scores of that localisation stage, for `study table --stage`. Without `split` they are shown
+    for every split.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
     source: str
     metric: str = "mean_iou"
     class_: str = Field(default="macro", alias="class")
     aggregation: Literal["dataset", "case"] = "dataset"
+    stage: str | None = None
+    split: Literal["test", "validation"] | None = None
     values: Annotated[tuple[PublishedValue, ...], Field(min_length=1)]
 
 

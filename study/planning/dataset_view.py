@@ -38,6 +38,14 @@ class StageRows:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeldOutRows:
+    """The rows on which a stage is tested, and their fingerprint."""
+
+    rows: tuple[int, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetViewSpec:
     """Settings with which a study reads a data set."""
 
@@ -105,6 +113,19 @@ class DatasetView:
                 train=train, validation=validation, unlabelled=unlabelled, fingerprint=combined(*fingerprints)
             )
         return self._stage_rows[selection]
+
+    def held_out(self, selection: RowSelection) -> HeldOutRows:
+        """Return the rows that the split of the data holds out from a stage, with the annotation of the stage.
+
+        Of the target's data these are the test images of the fold. Other data without a fixed test set has none.
+        """
+        kinds = (selection.annotation_kind,) if selection.annotation_kind else ()
+        rows = self._split_for(selection).test
+        if selection.fold is not None:
+            test = self.split(fold=selection.fold, seed=selection.seed, labelled=selection.labelled or 1.0).test
+            hashes = [self.index.annotation_digests[kind] for kind in kinds]
+            rows = tuple(row for row in test if not self.index.faults[row] and all(column[row] for column in hashes))
+        return HeldOutRows(rows=rows, fingerprint=fingerprint(self.index, rows, kinds))
 
     def _unlabelled_rows(self, split: Split, selection: RowSelection) -> tuple[int, ...]:
         """Return the images used without annotation. Pool `hidden` restricts those of the target; others hide none."""

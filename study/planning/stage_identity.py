@@ -36,10 +36,15 @@ _NOT_IN_SETTINGS: dict[str, Any] = {
 
 ADDED_SETTINGS: dict[str, Any] = {
     "image.scale": 1.0,
+    "link.keep_dropout": False,
     "settings.adversarial.freeze_discriminator": False,
+    "settings.adversarial.optimizer.alpha": 0.99,
     "settings.adversarial.unlabelled_only": False,
     "settings.adversarial.unlabelled_start": 0,
+    "settings.augment.border": "constant",
+    "settings.augment.vertical_flip": 0.0,
     "settings.average.lr": None,
+    "settings.optimizer.alpha": 0.99,
     "settings.patch": PatchSettings().model_dump(mode="json"),
 }
 """Settings that a later version added, as dotted paths into the digested values, with the value that stands for the

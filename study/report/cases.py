@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from results.figures import OutlinedCase
+from results.metrics.background import BACKGROUND
 from study.planning.graph import Plan
 from study.report.facts import Chain, Facts
 from study.report.pixel_figures import scores_file
@@ -43,7 +44,7 @@ def _test_images(facts: Facts, chain: Chain) -> Sequence[ScoredImage]:
         return []
     values: dict[str, list[float]] = {}
     for row in pq.read_table(facts.store.scores(chain.stages[-1], key)).to_pylist():
-        if row["split"] == "test" and row["tp"] + row["fn"]:
+        if row["split"] == "test" and row["class"] != BACKGROUND and row["tp"] + row["fn"]:
             values.setdefault(row["image"], []).append(2 * row["tp"] / (2 * row["tp"] + row["fp"] + row["fn"]))
     return [ScoredImage(chain=chain, image=image, dice=float(np.mean(dice))) for image, dice in values.items()]
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from models.score_bins import THRESHOLD_STEPS
 from results import figures
+from results.metrics.background import BACKGROUND
 from results.metrics.formulas import Confidence, Counts, FloatArray, auc, ece
 from results.metrics.thresholds import COARSE, coarsened
 from results.report.answers import arm_name
@@ -53,7 +54,7 @@ def pixel_figures(drawer: "Drawer") -> Iterator[Block]:
         for name, histograms in _histograms(scores).items():
             classes.setdefault(name, {})[arm] = histograms
         if confusion is None and (counts := _confusion_counts(images)) is not None:
-            confusion = (arm, counts, ["background", *dict.fromkeys(scores[0]["class"].to_pylist())])
+            confusion = (arm, counts, [BACKGROUND, *_foreground(scores)])
     if bins:
         yield _reliability(drawer, bins)
     if classes:
@@ -123,10 +124,14 @@ def _histograms(scores: "Sequence[pa.Table]") -> dict[str, tuple[FloatArray, Flo
     import pyarrow.compute as pc
 
     histograms = {}
-    for name in dict.fromkeys(scores[0]["class"].to_pylist()):
+    for name in _foreground(scores):
         parts = [table.filter(pc.field("class") == name) for table in scores]
         histograms[name] = (_summed(parts, "positives"), _summed(parts, "negatives"))
     return histograms
+
+
+def _foreground(scores: "Sequence[pa.Table]") -> list[str]:
+    return [name for name in dict.fromkeys(scores[0]["class"].to_pylist()) if name != BACKGROUND]
 
 
 def _area(positives: FloatArray, negatives: FloatArray) -> float:

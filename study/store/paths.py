@@ -12,7 +12,9 @@ MEASURED = ".measured.parquet"
 IMPORTED = "imported.json"
 """Source and design of imported results: a study folder with this file has no stages."""
 VALUES = "values.parquet"
-FILES = (SPEC, PLAN, DRIVER, FAILURES, RESULTS, COMPARISONS, TESTS, MEASURED)
+STAGE_SCORES = "stage_scores.parquet"
+"""Scores of localisation stages, in the folders of the stages and of the study."""
+FILES = (SPEC, PLAN, DRIVER, FAILURES, RESULTS, COMPARISONS, TESTS, STAGE_SCORES, MEASURED)
 TENSORBOARD = "tensorboard"
 JOURNAL = "search/journal.log"
 """The Optuna journal with the trials of the searches."""

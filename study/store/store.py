@@ -25,7 +25,7 @@ from study.store.bucket_backend import open_backend
 from study.store.damage import NO_MANIFEST, NOT_KEPT, STAGE, DamagedStageError, file_damage
 from study.store.documents import MANIFEST_FORM, read_plan
 from study.store.object_store import for_each
-from study.store.paths import MANIFEST, RECORD, WEIGHTS
+from study.store.paths import MANIFEST, RECORD, STAGE_SCORES, WEIGHTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,6 +87,10 @@ class Store:
     def images(self, digest: str, key: str) -> Path:
         """Return the file of image-wise calibration, verified. Raises `DamagedStageError`."""
         return self.file(digest, score_files(key).images)
+
+    def stage_scores(self, digest: str) -> Path | None:
+        """Return the verified file of scores of a localisation stage, None without one. Raises `DamagedStageError`."""
+        return self.file(digest, STAGE_SCORES) if self.backend.has(digest, STAGE_SCORES) else None
 
     def score_fingerprints(self, digest: str, key: str) -> list[str]:
         """Return size and modification time of both score files, to detect changes. Raises `DamagedStageError`."""

@@ -23,6 +23,7 @@ from models.score_bins import SCORE_BINS
 from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
 from results import schema
+from results.metrics.background import BACKGROUND
 from results.metrics.thresholds import smallest_threshold
 from study.config.stages import ClassThreshold
 from study.training.load_model import resized, unfitted
@@ -88,6 +89,13 @@ class EvaluatedBatch:
         return counts.predicted_masks(
             self.decision_probabilities(), exclusive=self.outputs.exclusive, threshold=self.threshold
         )
+
+    def all_masks(self) -> tuple[Tensor, Tensor]:
+        """Return the predicted and the true masks of all channels, of exclusive classes with the background."""
+        if not self.outputs.exclusive:
+            return self.predicted(), self.masks()
+        channels = self.probabilities.shape[1]
+        return counts.one_hot(self.predicted_ids(), channels), counts.one_hot(self.truth.long(), channels)
 
 
 def score(
@@ -179,16 +187,20 @@ def answer(
 
 
 def _scores(batch: EvaluatedBatch) -> Iterator[dict[str, Any]]:
-    exclusive, probabilities = batch.outputs.exclusive, batch.probabilities
-    masks, held_back, known = batch.masks(), batch.held_back, batch.known()
-    pixels = counts.pixel_counts(batch.predicted(), masks, known=known)
-    bins = counts.score_histograms(probabilities[:, 1:] if exclusive else probabilities, masks, known=known)
+    (predicted, masks), probabilities = batch.all_masks(), batch.probabilities
+    held_back, known = batch.held_back, batch.known()
+    pixels = counts.pixel_counts(predicted, masks, known=known)
+    bins = counts.score_histograms(probabilities, masks, known=known)
     columns = {name: getattr(pixels, name).cpu().numpy() for name in ("tp", "fp", "fn", "tn")}
     columns |= {name: getattr(bins, name).cpu().numpy() for name in ("positives", "negatives")}
+    columns["score_sums"] = counts.score_sums(probabilities, known=known).cpu().numpy()
+    labels = list(enumerate(batch.outputs.names))
+    if batch.outputs.exclusive:
+        labels = [*((number + 1, label) for number, label in labels), (0, BACKGROUND)]
     for row, identifier in enumerate(batch.identifiers):
-        for number, label in enumerate(batch.outputs.names):
-            values = {name: column[row, number].tolist() for name, column in columns.items()}
-            threshold = held_back[1] if held_back is not None and held_back[0] == number + exclusive else None
+        for channel, label in labels:
+            values = {name: column[row, channel].tolist() for name, column in columns.items()}
+            threshold = held_back[1] if held_back is not None and held_back[0] == channel else None
             row_identifier = {"image": identifier["image"], "class": label, "split": identifier["split"]}
             yield {**row_identifier, **values, "threshold": threshold}
 

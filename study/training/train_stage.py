@@ -29,6 +29,7 @@ from models.network import Network
 from models.settings import unlabelled_start_of
 from models.tasks import make_task
 from models.tasks.base import Outputs, Task
+from models.tasks.localisation import Localisation
 from models.tasks.segmentation import Segmentation
 from models.weights import initial
 from study.config.compare import WeightsFile
@@ -36,7 +37,7 @@ from study.planning.blueprint import blueprint
 from study.planning.dataset_view import DatasetView, DatasetViewSpec, StageRows
 from study.planning.graph import Scoring
 from study.store.atomic import hash_of, write_json
-from study.store.paths import WEIGHTS
+from study.store.paths import STAGE_SCORES, WEIGHTS
 from study.store.pretrained import stored_weights
 from study.store.store import Store, write_scores
 from study.training.allocator import keep_freed_memory
@@ -45,6 +46,7 @@ from study.training.evaluate import EvaluationSpec, score
 from study.training.job import RuntimeContext, StageJob
 from study.training.loader import StageData, WorkerContext
 from study.training.rescore import rescore
+from study.training.stage_scores import stage_scores
 from study.training.trainer import Trained, TrainingLoop
 
 LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "numpy", "albumentations", "ray")
@@ -187,6 +189,11 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
         save_tensors({name: tensor.cpu().contiguous() for name, tensor in trained.weights.items()}, draft / WEIGHTS)
         pq.write_table(pa.Table.from_pylist(trained.history), draft / "history.parquet")
         write_json(draft / "transfer.json", transfer)
+        if isinstance(setup.task, Localisation):
+            assert isinstance(setup.arrays, Prepared), "planning refuses patches of this task"
+            test = setup.view.held_out(job.node.selection)
+            scores = stage_scores(setup.network, setup.task, setup.arrays, setup.rows.validation, test)
+            pq.write_table(scores, draft / STAGE_SCORES)
         for scoring in job.scorings:
             write_scores(draft, scoring.key, *_score_tables(setup, scoring, runtime.cache))
         copies.wait()

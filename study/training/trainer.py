@@ -77,7 +77,7 @@ class TrainingLoop:
         self.updates = settings.steps or (settings.epochs or 0) * per_epoch
         self.epochs = math.ceil(self.updates / per_epoch)
         self.models = {NETWORK: self._optimized_model(network, settings.optimizer)}
-        network.freeze(link.freeze)
+        network.freeze(link.freeze, keep_dropout=link.keep_dropout)
         for name, rival in task.adversarial_networks(network.mean.shape[1]).items():
             self.models[name] = self._optimized_model(rival.network, rival.optimizer)
         self.progress = Progress()

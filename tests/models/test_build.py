@@ -38,6 +38,7 @@ NETWORKS = [
     ("xnet", "own"),
     ("segnet", "vgg16_bn"),
     ("segnet_basic", "own"),
+    ("segnet_plain", "own"),
     (None, "resnet18"),
     (None, "mit_b0"),
     (None, "tu-test_vit"),

@@ -14,6 +14,7 @@ from models.counts import (
     predicted_ids,
     predicted_masks,
     score_histograms,
+    score_sums,
 )
 from models.score_bins import EQUAL_EDGES, SCORE_BINS, SCORE_EDGES, first_bins
 
@@ -140,6 +141,22 @@ def test_a_histogram_gives_the_pixel_counts_of_every_threshold_on_the_grid(edges
 def test_histograms_of_another_number_of_bins_are_refused() -> None:
     with pytest.raises(ValueError, match="have 100 bins; allowed: 200 or 275; score the stage again"):
         first_bins(100)
+
+
+def test_sums_of_scores_are_those_of_numpy_by_bin() -> None:
+    probabilities, _ = scores_and_truth()
+    probabilities[0, 0, 0, :4] = torch.tensor([0.0, 1.0, 0.5, 0.05])  # each edge belongs to the bin above it
+    known = torch.rand(2, 1, *probabilities.shape[2:]) < 0.5
+    edges = np.append(np.float32(np.arange(20) / 20), np.inf)
+    for mask in (None, known):
+        sums = score_sums(probabilities, known=mask)
+        assert sums.shape == (2, 3, 20)
+        for image in range(2):
+            for k in range(3):
+                scores = probabilities[image, k].numpy().ravel()
+                used = np.ones_like(scores, bool) if mask is None else mask[image, 0].numpy().ravel()
+                expected = np.histogram(scores[used], edges, weights=scores[used].astype(np.float64))[0]
+                np.testing.assert_allclose(sums[image, k], expected, atol=1e-6)
 
 
 def test_unknown_entries_are_in_no_histogram() -> None:

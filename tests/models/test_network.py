@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -97,3 +98,53 @@ def test_a_training_batch_of_one_is_refused_where_global_averages_are_normalised
     with pytest.raises(ValueError, match="a training batch has 1 image; allowed: at least 2"):
         network.train()(torch.rand(1, 1, 64, 64))
     assert network.eval()(torch.rand(1, 1, 64, 64)).shape == (1, 1, 64, 64)
+
+
+def test_dropout_inside_a_frozen_encoder_stays_active_on_request() -> None:
+    network = made("unet_plain", "own")
+    network.freeze(["encoder"], keep_dropout=True)
+    network.train()
+    statistics = {name: tensor.clone() for name, tensor in network.encoder.named_buffers()}
+    images = torch.rand(2, 1, 64, 64)
+    first, second = (network.encoder(images)[-1] for _ in range(2))
+    assert not torch.equal(first, second)
+    assert all(torch.equal(tensor, statistics[name]) for name, tensor in network.encoder.named_buffers())
+    assert held(network) == {f"encoder.{name}" for name, _ in network.encoder.named_parameters()}
+    network.eval()
+    first, second = (network.encoder(images)[-1] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_dropout_of_some_frozen_stages_stays_active_on_request() -> None:
+    network = made("unet_plain", "own")
+    network.freeze(["encoder.stage1"], keep_dropout=True)
+    network.train()
+    drops = [layer.training for layer in network.encoder.modules() if isinstance(layer, nn.Dropout)]
+    norms = [layer.training for layer in network.encoder.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert drops == [True] * 5
+    assert norms == [False] * 2 + [True] * 8
+
+
+@pytest.mark.parametrize(("architecture", "multiple"), [("segnet", 32), ("unet_plain", 16), ("xnet", 8)])
+@pytest.mark.parametrize("side", [40, 45, 64])
+def test_images_are_reflected_up_to_the_next_multiple_and_logits_cropped(
+    architecture: str, multiple: int, side: int
+) -> None:
+    network = made(architecture, "own").eval()
+    images = torch.rand(2, 1, side, side)
+    extra = -side % multiple
+    before, after = extra // 2, extra - extra // 2
+    wide = np.pad(images.numpy(), ((0, 0), (0, 0), (before, after), (before, after)), mode="reflect")
+    with torch.no_grad():
+        expected = network(torch.from_numpy(wide))[..., before : before + side, before : before + side]
+        assert network(images).shape == (2, 1, side, side)
+        torch.testing.assert_close(network(images), expected)
+
+
+def test_a_flattened_head_reads_the_maps_of_padded_images() -> None:
+    blueprint = Blueprint(
+        architecture="unet_plain", backbone="own", channels=1, outputs=2, trains_decoder=False, head="flatten", size=40
+    )
+    network = build(blueprint)
+    assert network.head.weight.shape == (2, 1024 * 3 * 3)
+    assert network(torch.rand(2, 1, 40, 40)).shape == (2, 2)

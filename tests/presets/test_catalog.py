@@ -62,3 +62,17 @@ def test_the_competitions_dice_stands_beside_dice_with_empty_masks(tmp_path: Pat
     lines = study(*shown, "--metric", "dice_empty_is_one").splitlines()
     assert ["| experiment_4 |" in line for line in lines if "[published 0.836]" in line] == [True]
     assert "[published" not in study(*shown, "--metric", "dice", "--aggregation", "case")
+
+
+def test_published_localisation_errors_stand_beside_those_of_the_stage(tmp_path: Path) -> None:
+    changes = [word for change in PRESETS["localise_then_segment"](tmp_path / "data") for word in ("--set", change)]
+    places = ["--storage", str(tmp_path / "runs"), "--cache", str(tmp_path / "cache")]
+    shown = ["table", "localise-then-segment", "--stage", "locate", "--published", "--format", "json", *places[:2]]
+    study("run", "study/catalog/localise_then_segment.yaml", *places, *changes, "--set", "validation.min_cases=1")
+    first = study(*shown)
+    study("run", "study/catalog/localise_then_segment.yaml", *places, *changes, "--set", "validation.min_cases=1")
+    assert study(*shown) == first
+    rows = {(row["metric"], row["split"]): row for row in json.loads(first)}
+    assert rows["mse_pixels", "validation"]["published"] == 132.16
+    assert rows["mse_pixels", "test"]["published"] == 206.15
+    assert all(row["mean"] > 0 and row["n"] == 1 for row in rows.values())

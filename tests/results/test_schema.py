@@ -44,7 +44,7 @@ def test_comparisons_have_the_published_columns_in_order() -> None:
         *("baseline", "difference", "p", "p_adjusted", "effect_size", "test", "unit", "generalises_to"),
         *("p_better", "p_equivalent", "p_worse", "rope", "direction", "provisional"),
         *("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high", "labels_equivalent_side"),
-        *("labels_saved", "note", "difference_to_best", "p_to_best"),
+        *("labels_saved", "note", "difference_to_best", "p_to_best", "undefined"),
     ]
 
 

@@ -137,7 +137,7 @@ def test_every_stored_count_is_of_labelled_pixels(pair: tuple[Finished, Finished
         scores, images = (next(study.store.stage(digest).glob(f"{kind}-*.parquet")) for kind in ("scores", "images"))
         for row in pq.read_table(scores).to_pylist():
             truth = truth_of(study, row["image"])
-            kept, number = int((truth != 255).sum()), CLASSES.index(f"{row['class']}") + 1
+            kept, number = int((truth != 255).sum()), ("background", *CLASSES).index(f"{row['class']}")
             assert row["tp"] + row["fn"] == sum(row["positives"]) == (truth == number).sum()
             assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == kept
             assert sum(row["positives"]) + sum(row["negatives"]) == kept

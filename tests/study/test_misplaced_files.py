@@ -23,7 +23,7 @@ from study.analysis.derived_cache import study_table
 from study.cli.main import main
 from study.store.atomic import AlteredFileError, write_signed, write_table
 from study.store.documents import read_driver, read_plan
-from study.store.paths import COMPARISONS, DRIVER, FAILURES, FILES, MANIFEST, PLAN, RESULTS, SPEC, TESTS
+from study.store.paths import COMPARISONS, DRIVER, FAILURES, FILES, MANIFEST, PLAN, RESULTS, SPEC, STAGE_SCORES, TESTS
 from study.store.store import Store, score_files
 from tests.support.finished import Finished, perform_all
 from tests.support.tiny import planned
@@ -120,7 +120,7 @@ def to_missing(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name != FAILURES])
+@pytest.mark.parametrize("name", [name for name in FILES if name not in {FAILURES, STAGE_SCORES}])
 @pytest.mark.parametrize("change", [to_folder, to_loop, to_missing])
 def test_a_run_makes_a_file_again_that_is_none(change: Callable[[Path], None], name: str, place: Place) -> None:
     sound, before = place.readers(), place.tables()

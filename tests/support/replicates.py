@@ -41,7 +41,8 @@ def stage(
             t, s, d = truth[image, index], scores[image, index], decided[image, index]
             counts = [int(x.sum()) for x in (t & d, ~t & d, t & ~d, ~t & ~d)]
             histograms = [np.histogram(s[chosen], BOUNDS)[0] for chosen in (t, ~t)]
-            rows.append([str(image), name, split, *counts, *histograms, None])
+            sums = np.histogram(s, 20, (0, 1), weights=s)[0]
+            rows.append([str(image), name, split, *counts, *histograms, None, sums])
         sure = np.maximum(scores[image], 1 - scores[image]).ravel()
         right = (truth[image] == decided[image]).ravel()
         everything, foreground = np.ones_like(right), (truth[image] | decided[image]).ravel()

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from models.architectures import ARCHITECTURES
 from models.catalog import registry
-from results.schema import METRICS, PER_CASE_ONLY, UNIT_INTERVAL
+from models.settings import LocalisationSettings
+from results.schema import METRICS, PER_CASE_ONLY, STAGE_METRICS, UNIT_INTERVAL
 from study.config.schema import StudySpec
 from study.errors import Problem, unknown
 from study.planning.arms import FIXED_FACTORS, OWN, Arm, matches
@@ -15,9 +16,13 @@ def published_problems(spec: StudySpec) -> Iterator[Problem]:
     names = [*FIXED_FACTORS, *spec.compare.factors, "labelled_fraction", "labelled_images"]
     allowed_values = {"architecture": ARCHITECTURES, "backbone": (OWN, *registry.backbones()), "pathway": spec.pathways}
     for section, published in enumerate(spec.published):
-        if published.metric not in METRICS:
-            message = unknown("metric", published.metric, METRICS)
-            yield Problem(path=f"published[{section}].metric", message=message)
+        localisations = [name for name, stage in spec.stages.items() if isinstance(stage, LocalisationSettings)]
+        if published.stage is not None and published.stage not in localisations:
+            message = unknown("localisation stage", published.stage, localisations)
+            yield Problem(path=f"published[{section}].stage", message=message)
+        metrics = METRICS if published.stage is None else STAGE_METRICS
+        if published.metric not in metrics:
+            yield Problem(path=f"published[{section}].metric", message=unknown("metric", published.metric, metrics))
         if published.metric in PER_CASE_ONLY and published.aggregation != "case":
             message = (
                 f"is {published.aggregation} of {published.metric}; allowed: case, per image; set aggregation: case"

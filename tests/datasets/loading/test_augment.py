@@ -227,3 +227,103 @@ def test_shear_slants_upright_lines() -> None:
         rows, columns = np.nonzero(moved)
         tilts.append(np.degrees(np.arctan(np.polyfit(rows, columns, 1)[0])))
     assert 8 < np.abs(tilts).max() <= 22
+
+
+def test_a_vertical_flip_mirrors_image_mask_centre_and_box() -> None:
+    flip = AugmentSettings(vertical_flip=1.0)
+    image, mask = noise(), disc()
+    changed, moved = Augmenter(flip, "mask", 128)(image, mask, (0, 0, 0))
+    assert (changed == image[::-1]).all()
+    assert (moved == mask[::-1]).all()
+    _, centre = Augmenter(flip, "centre", 128)(image, np.array([0.25, 0.1], dtype=np.float32), (0, 0, 0))
+    np.testing.assert_allclose(centre, [0.25, 0.9], atol=1e-6)
+    _, box = Augmenter(flip, "box", 128)(image, np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32), (0, 0, 0))
+    np.testing.assert_allclose(box, [0.1, 0.4, 0.3, 0.4], atol=1e-6)
+
+
+MOVED = AugmentSettings(rotate=40, scale=0.3, shift=0.2, shear=10)
+
+
+def in_the_middle_of_reflections(plane: np.ndarray) -> np.ndarray:
+    """Surround a plane by itself reflected at its edges, without repeating the edge pixels."""
+    return np.pad(plane, 127, mode="reflect")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_reflected_borders_show_the_image_reflected_by_numpy(
+    key: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrices = []
+    original = augment._Affine._moved
+
+    def recorded(self: object, pixels: np.ndarray, matrix: np.ndarray, interpolation: int) -> np.ndarray:
+        matrices.append(matrix)
+        return original(self, pixels, matrix, interpolation)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(augment._Affine, "_moved", recorded)
+    mask = np.random.default_rng(1).choice(np.array([0, 1, 2, 255], np.uint8), (128, 128))  # 255: without a label
+    reflect = MOVED.model_copy(update={"border": "reflect"})
+    changed, moved = Augmenter(reflect, "mask", 128)(noise(), mask, key)
+    inverse = np.linalg.inv(matrices[0])
+    columns, rows = np.meshgrid(np.arange(128), np.arange(128))
+    x, y, _ = inverse @ np.stack([columns.ravel(), rows.ravel(), np.ones(128 * 128)])
+    # Nearest neighbour: exact, except where a position falls between two pixels.
+    between = (np.abs(x % 1 - 0.5) < 0.02) | (np.abs(y % 1 - 0.5) < 0.02)
+    expected = in_the_middle_of_reflections(mask)[np.rint(y).astype(int) + 127, np.rint(x).astype(int) + 127]
+    assert (moved.ravel() == expected)[~between].all()
+    # Bilinear: OpenCV rounds positions to 1 / 32 of a pixel.
+    wide = in_the_middle_of_reflections(noise()[..., 0]).astype(float)
+    left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+    fx, fy = x - left, y - top
+    corners = [wide[top + dy + 127, left + dx + 127] for dy in (0, 1) for dx in (0, 1)]
+    weights = [(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx]
+    bilinear = sum(weight * corner for weight, corner in zip(weights, corners, strict=True))
+    np.testing.assert_allclose(changed[..., 0].ravel(), bilinear, atol=255 / 32 * 2)
+
+
+def test_no_pixel_from_outside_is_left_with_reflected_borders() -> None:
+    image, mask = np.full((128, 128, 1), 200, np.uint8), np.ones((128, 128), np.uint8)
+    for settings in (MOVED, AugmentSettings(elastic=0.2)):
+        reflect = settings.model_copy(update={"border": "reflect"})
+        for key in KEYS:
+            changed, moved = Augmenter(reflect, "mask", 128)(image, mask, key)
+            assert (changed == 200).all()
+            assert (moved == 1).all()
+        black = [Augmenter(settings, "mask", 128)(image, mask, key) for key in KEYS]
+        assert any((changed == 0).any() and (moved == 0).any() for changed, moved in black)
+
+
+@pytest.mark.parametrize("target", ["centre", "box"])
+@pytest.mark.parametrize("settings", [MOVED, AugmentSettings(elastic=0.1)], ids=["affine", "elastic"])
+def test_points_do_not_depend_on_the_border(settings: AugmentSettings, target: Target) -> None:
+    points = np.array([0.3, 0.4] if target == "centre" else [0.3, 0.4, 0.2, 0.1], np.float32)
+    reflect = settings.model_copy(update={"border": "reflect"})
+    for key in KEYS:
+        _, constant = Augmenter(settings, target, 128)(noise(), points, key)
+        _, reflected = Augmenter(reflect, target, 128)(noise(), points, key)
+        assert (constant == reflected).all()
+
+
+def test_a_range_of_crops_removes_at_least_its_low_end() -> None:
+    """The distance between two marks grows by 1 / (1 - removed share)."""
+    marks = [np.array([place, 0.5], np.float32) for place in (0.48, 0.52)]
+    removed = []
+    for place in range(200):
+        augmenter = Augmenter(AugmentSettings(crop=(0.1, 0.4)), "centre", 128)
+        left, right = (augmenter(noise(), mark, (0, 0, place))[1][0] for mark in marks)
+        if 0 < left < right < 1:  # both are inside
+            removed.append(1 - 0.04 / (right - left))
+    assert 0.08 < min(removed) < 0.15
+    assert 0.36 < max(removed) < 0.42
+
+
+def test_a_number_is_a_range_of_crops_from_zero() -> None:
+    number, pair = (Augmenter(AugmentSettings(crop=crop), "mask", 128) for crop in (0.3, (0.0, 0.3)))
+    for key in KEYS:
+        for one, other in zip(number(noise(), disc(), key), pair(noise(), disc(), key), strict=True):
+            assert (one == other).all()
+
+
+def test_a_range_of_crops_starts_with_the_smaller_number() -> None:
+    with pytest.raises(ValueError, match=r"crop is \[0.4, 0.1\]; allowed: .*; write crop: \[0.1, 0.4\]"):
+        AugmentSettings(crop=(0.4, 0.1))

@@ -34,7 +34,13 @@ def widths(module: nn.Module | None) -> list[int]:
 
 @pytest.mark.parametrize(
     ("architecture", "channels", "outputs", "published"),
-    [("xnet", 1, 3, 11.73e6), ("segnet", 3, 3, 29.5e6), ("segnet_basic", 3, 11, 1.425e6), ("unet_plain", 1, 2, 31.0e6)],
+    [
+        ("xnet", 1, 3, 11.73e6),
+        ("segnet", 3, 3, 29.5e6),
+        ("segnet_basic", 3, 11, 1.425e6),
+        ("unet_plain", 1, 2, 31.0e6),
+        ("segnet_plain", 1, 3, 5.46e6),
+    ],
 )
 def test_it_trains_as_many_parameters_as_published(
     architecture: str, channels: int, outputs: int, published: float
@@ -54,6 +60,18 @@ def test_segnets_decoder_mirrors_vgg16() -> None:
     network = made("segnet", outputs=3)
     assert widths(network.encoder) == [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6
     assert widths(network.decoder) + widths(network.head) == [512] * 5 + [256] * 3 + [128] * 2 + [64] * 2 + [3]
+
+
+def test_segnet_plain_has_one_convolution_a_level_and_no_skip_connections() -> None:
+    network = made("segnet_plain", outputs=3).eval()
+    assert widths(network.encoder) == [64, 128, 256, 512]
+    assert widths(network.decoder) + widths(network.head) == [512, 256, 128, 64, 3]
+    assert {layer.kernel_size for layer in network.encoder.modules() if isinstance(layer, nn.Conv2d)} == {(3, 3)}
+    *shallow, deepest = network.encoder(torch.rand(1, 1, 64, 64))
+    assert [maps.shape[-1] for maps in (*shallow, deepest)] == [64, 32, 16, 8]
+    assert network.decoder is not None
+    changed = network.decoder([*map(torch.zeros_like, shallow), deepest])
+    assert torch.equal(changed, network.decoder([*shallow, deepest]))
 
 
 def test_unet_plain_has_two_convolutions_and_a_dropout_a_level() -> None:
@@ -154,7 +172,13 @@ def discs() -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize(
     ("architecture", "lr", "steps"),
-    [("unet_plain", 1e-3, 10), ("xnet", 1e-3, 20), ("segnet", 1e-3, 20), ("segnet_basic", 3e-3, 45)],
+    [
+        ("unet_plain", 1e-3, 10),
+        ("xnet", 1e-3, 20),
+        ("segnet", 1e-3, 20),
+        ("segnet_basic", 3e-3, 45),
+        ("segnet_plain", 1e-3, 20),
+    ],
 )
 def test_it_overfits_eight_images(architecture: str, lr: float, steps: int) -> None:
     network, (images, ids) = made(architecture), discs()

@@ -49,7 +49,7 @@ def test_the_published_studies_networks_can_be_built(architecture: str, backbone
         (None, "own", 256, "backbone is own without an architecture; allowed: with unet_plain, xnet, segnet"),
         ("xnet", "resnet50", 256, "backbone is resnet50 under xnet; allowed: own; change one of them"),
         ("segnet", "vgg16", 256, "backbone is vgg16 under segnet; allowed: own, vgg16_bn; change one of them"),
-        ("unet_plain", "own", 250, "allowed: multiples of 16 from 32 on; set image.size to 256"),
+        ("unet_plain", "own", 31, "image size is 31; allowed: multiples of 1 from 32 on; set image.size to 32"),
         ("deeplabv3", "densenet121", 256, "under deeplabv3; allowed: those that can be dilated"),
         ("linknet", "mit_b0", 256, "under linknet; allowed: those with a feature map at stride 2"),
         ("unet", "tu-vit_tiny_patch16_224", 256, "allowed: backbones with feature maps at falling resolution"),
@@ -71,6 +71,15 @@ def test_a_network_that_cannot_be_built_is_refused_in_one_line(
     assert re.search(expected, found), found
     assert "\n" not in found
     assert len(found) < 300
+
+
+OWN = [name for name, row in ARCHITECTURES.items() if row.own_encoder]
+
+
+@pytest.mark.parametrize("architecture", OWN)
+@pytest.mark.parametrize("size", [32, 33, 200, 250])
+def test_architectures_with_their_own_encoder_take_any_side_from_32_on(architecture: str, size: int) -> None:
+    assert problem(architecture, "own", size=size, channels=1) is None
 
 
 def test_two_channels_are_refused() -> None:

@@ -3,6 +3,7 @@ import math
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -120,6 +121,22 @@ def test_a_state_of_another_number_of_parameters_is_refused() -> None:
 def test_settings_reach_the_optimizer() -> None:
     group = make_optimizer(settings_of("rmsprop"), network().parameters()).param_groups[0]
     assert (group["lr"], group["weight_decay"], group["momentum"]) == (0.01, 0.1, 0.9)
+
+
+@pytest.mark.parametrize("alpha", [0.99, 0.9])
+def test_rmsprop_divides_by_the_root_of_a_moving_mean_of_squares(alpha: float) -> None:
+    weight = nn.Parameter(torch.tensor([1.0, -2.0]))
+    settings = OptimizerSettings(name="rmsprop", lr=0.01, alpha=alpha)
+    optimizer = make_optimizer(settings, [weight])
+    expected, mean = np.array([1.0, -2.0]), np.zeros(2)
+    for _ in range(5):
+        optimizer.zero_grad()
+        (weight**2).sum().backward()
+        optimizer.step()
+        gradient = 2 * expected
+        mean = alpha * mean + (1 - alpha) * gradient**2
+        expected = expected - 0.01 * gradient / (np.sqrt(mean) + 1e-8)
+        np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=1e-5)
 
 
 def plain_optimizer() -> Optimizer:

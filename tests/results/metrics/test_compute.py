@@ -193,11 +193,12 @@ def test_without_foreground_in_truth_and_prediction_its_calibration_is_undefined
 
 
 def earlier(scores: pa.Table, images: pa.Table) -> Stored:
-    """Tables as an earlier version stored them: 200 equal score bins, no bins of foreground pixels."""
+    """Tables as an earlier version stored them: 200 equal score bins, no sums of scores, no foreground bins."""
     for name in ("positives", "negatives"):
         bins = coarsened(np.array(scores[name].to_pylist()))
         place = scores.schema.get_field_index(name)
         scores = scores.set_column(place, scores.schema.field(place), pa.array(bins.tolist(), pa.list_(pa.int32())))
+    scores = scores.drop_columns(["score_sums"])
     return scores, images.drop_columns([f"foreground_{part}" for part in ("count", "sum", "correct")])
 
 
@@ -209,6 +210,7 @@ def test_tables_of_earlier_versions_are_measured_without_calibration_of_foregrou
     assert (coarse_scores(stored[0]), coarse_scores(old[0])) == (False, True)
     settings = MetricSettings(background=background)
     rows = {row[:4]: row.value for row in replicate_rows(*stored, settings)}
+    assert {key[3] for key in rows} - {row.metric for row in replicate_rows(*old, settings)} == {"classwise_ece"}
     for row in replicate_rows(*old, settings):
         assert row.value == (None if row.metric == "ece_foreground" else pytest.approx(rows[row[:4]]))
 

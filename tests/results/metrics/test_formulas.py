@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,3 +121,27 @@ def test_calibration_without_pixels_is_undefined() -> None:
     empty = Confidence(count=np.zeros(20), total=np.zeros(20), correct=np.zeros(20))
     assert np.isnan(formulas.ece(empty))
     assert np.isnan(formulas.confidence(empty))
+
+
+def test_calibration_by_class_is_the_expected_error_of_each_class_against_the_others() -> None:
+    """Nixon et al. (2019), Kull et al. (2019): 20 equal bins of the probability of the class."""
+    random = np.random.default_rng(2)
+    scores = random.dirichlet([0.4, 1.0, 0.6], 2000).T[None]  # (1, classes, pixels)
+    truth = (random.integers(0, 3, 2000) == np.arange(3)[:, None])[None].astype(float)
+    expected = np.zeros(3)
+    for k in range(3):
+        for low in np.arange(20) / 20:
+            inside = (scores[0, k] >= low) & (scores[0, k] < low + 1 / 20)
+            if inside.any():
+                gap = abs(truth[0, k, inside].mean() - scores[0, k, inside].mean())
+                expected[k] += inside.mean() * gap
+    counts = counts_of(truth, scores)
+    sums = [np.histogram(row, 20, (0, 1), weights=row)[0] for row in scores[0]]
+    values = formulas.classwise_ece(replace(counts, score_sums=np.array(sums)[None]))
+    np.testing.assert_allclose(values[0], expected, atol=1e-9)
+
+
+def test_calibration_by_class_needs_the_sums_of_scores(masks: Masks) -> None:
+    counts = counts_of(*masks)
+    assert "classwise_ece" not in formulas.per_class_formulas(counts)
+    assert "classwise_ece" in formulas.per_class_formulas(replace(counts, score_sums=np.zeros((4, CLASSES, 20))))

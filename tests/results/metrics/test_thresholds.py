@@ -15,7 +15,12 @@ FOREGROUND = ("foreground_count", "foreground_sum", "foreground_correct")
 
 
 def tables(
-    threshold: float, *, exclusive: bool, edges: tuple[float, ...] = SCORE_EDGES, scale: float = 1.0
+    threshold: float,
+    *,
+    exclusive: bool,
+    edges: tuple[float, ...] = SCORE_EDGES,
+    scale: float = 1.0,
+    background: bool = False,
 ) -> tuple[pa.Table, pa.Table]:
     """Scores of two images as the network's answers give them: one foreground class, or two that overlap."""
     torch.manual_seed(3)
@@ -24,14 +29,19 @@ def tables(
     truth = torch.rand(2, 16, 16).gt(0.5).long() if exclusive else torch.rand(2, 2, 16, 16) > 0.5
     masks = truth[:, None].bool() if exclusive else truth
     predicted = counts.predicted_masks(probabilities, exclusive=exclusive, threshold=threshold)
+    scores = probabilities[:, 1:] if exclusive else probabilities
+    names = ["c0", "c1"][: masks.shape[1]]
+    if exclusive and background:
+        masks, predicted = torch.cat([masks, ~masks], dim=1), torch.cat([predicted, ~predicted], dim=1)
+        scores, names = probabilities.flip(1), [*names, "background"]
     pixels = counts.pixel_counts(predicted, masks)
-    bins = counts.score_histograms(probabilities[:, 1:] if exclusive else probabilities, masks, edges=edges)
+    bins = counts.score_histograms(scores, masks, edges=edges)
     rows, images = [], []
     for image in range(2):
-        for number in range(masks.shape[1]):
+        for number, name in enumerate(names):
             given = {name: getattr(pixels, name)[image, number].item() for name in ("tp", "fp", "fn", "tn")}
             given |= {name: getattr(bins, name)[image, number].tolist() for name in ("positives", "negatives")}
-            rows.append({"image": str(image), "class": f"c{number}", "split": "test", **given})
+            rows.append({"image": str(image), "class": name, "split": "test", **given})
         ids = counts.predicted_ids(probabilities, threshold=threshold)[image : image + 1]
         seen = counts.confusion(ids, truth[image : image + 1], classes=2).flatten().tolist() if exclusive else None
         empty: dict[str, object] = {f"confidence_{name}": [0] for name in ("count", "sum", "correct")}
@@ -40,14 +50,16 @@ def tables(
 
 
 @pytest.mark.parametrize("edges", [SCORE_EDGES, EQUAL_EDGES])
-@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize(("exclusive", "background"), [(True, False), (True, True), (False, False)])
 def test_counts_from_histograms_are_those_of_scoring_at_the_threshold(
-    exclusive: bool, edges: tuple[float, ...]
+    exclusive: bool, background: bool, edges: tuple[float, ...]
 ) -> None:
-    stored = tables(0.5, exclusive=exclusive, edges=edges, scale=4)
+    def at(threshold: float) -> tuple[pa.Table, pa.Table]:
+        return tables(threshold, exclusive=exclusive, edges=edges, scale=4, background=background)
+
+    stored = at(0.5)
     for step in range(200):
-        threshold = step / 200
-        assert at_threshold(*stored, threshold) == tables(threshold, exclusive=exclusive, edges=edges, scale=4)
+        assert at_threshold(*stored, step / 200) == at(step / 200)
 
 
 def test_at_threshold_1_only_scores_of_exactly_1_count() -> None:

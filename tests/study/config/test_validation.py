@@ -30,7 +30,12 @@ RICH = base({
     "stages.segment.optimizer": {"name": "adam", "lr": 0.1},
     "stages.segment.class_weights": {"heart": 2.0},
     "stages.centre": {"task": "localisation", "data": "clinic", "epochs": 1, "structure": "heart"},
-    "pathways.frozen": ["centre", {"stage": "segment", "freeze": ["encoder"], "unfreeze_after": 2}],
+    "stages.centre.augment": {"vertical_flip": 0.5, "crop": [0.1, 0.3], "border": "reflect"},
+    "pathways.frozen": [
+        "centre", {"stage": "segment", "freeze": ["encoder"], "unfreeze_after": 2, "keep_dropout": True},
+    ],
+    "published": [{"source": "A paper", "metric": "mse_pixels", "stage": "centre", "split": "test",
+                   "values": [{"value": 200.0}]}],
     "data.hospital.split": {"test": "folds", "validation": {"share": 0.25}, "seed": 3},
     "metrics": {"classes": ["heart"], "background": True},
     "resources": {"cpus": 1, "gpus": "auto"},
@@ -96,6 +101,25 @@ def test_a_fault_is_told_once_without_what_follows_from_it(changes: dict[str, An
     with pytest.raises(ConfigError) as refused:
         load_plan(base(changes), file="F", cache=tmp_path)
     assert len(refused.value.problems) == 1
+
+
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "crop": ({"stages.segment.augment": {"crop": 1.2}},
+             "stages.segment.augment.crop: is 1.2; allowed: less than 1 or a list, such as [a, b]"),
+    "crops in the wrong order": (
+        {"stages.segment.augment": {"crop": [0.4, 0.1]}},
+        "stages.segment.augment: crop is [0.4, 0.1]; allowed: the smaller number first; write crop: [0.1, 0.4]"),
+    "border": ({"stages.segment.augment": {"border": "mirror"}},
+               "stages.segment.augment.border: is mirror; allowed: 'constant' or 'reflect'"),
+    "dropout of nothing frozen": (
+        {"pathways.one_step": ["classify", {"stage": "segment", "keep_dropout": True}]},
+        "pathways.one_step[1]: keep_dropout without freeze; allowed: together with freeze; name what is frozen"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "line"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_told_with_the_value_and_what_is_allowed(changes: dict[str, Any], line: str) -> None:
+    assert _told(base(changes)) == [line]
 
 
 def test_two_faults_of_one_stage_are_told_together() -> None:

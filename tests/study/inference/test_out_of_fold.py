@@ -106,7 +106,7 @@ def stored_dice(study: Finished, digest: str) -> dict[str, float]:
     (file,) = study.store.stage(digest).glob("scores-*.parquet")
     by_image: dict[str, list[float]] = {}
     for row in pq.read_table(file, filters=[("split", "=", "test")]).to_pylist():
-        if row["tp"] + row["fn"]:
+        if row["class"] in CLASSES and row["tp"] + row["fn"]:
             by_image.setdefault(row["image"], []).append(2 * row["tp"] / (2 * row["tp"] + row["fp"] + row["fn"]))
     return {image: float(np.mean(values)) for image, values in by_image.items()}
 

@@ -141,3 +141,38 @@ def test_the_reserve_of_a_search_hides_no_mask(tmp_path: Path) -> None:
     spec = DatasetViewSpec(data=SiimAcrSettings(root=root), folds=2, min_cases=1, reserve=0.5)
     draw = RowSelection(data="siim", annotation_kind="masks", seed=0, unlabelled="hidden", reserve=True)
     assert DatasetView.open(spec, tmp_path / "cache").stage_rows(draw).unlabelled == ()
+
+
+def test_pretraining_data_holds_out_a_fixed_test_set_and_none_without_one(tmp_path: Path) -> None:
+    selection = RowSelection(data="x", annotation_kind="centres", seed=0)
+    opened = {}
+    for name, test in (("fixed", {"images": 12}), ("folds", "folds")):
+        data = PhantomSettings.model_validate({"images": 60, "patients": 30, "size": 64, "split": {"test": test}})
+        opened[name] = DatasetView.open(DatasetViewSpec(data=data, folds=FOLDS, min_cases=2), tmp_path)
+    held_out = opened["fixed"].held_out(selection).rows
+    assert len(held_out) >= 12
+    assert {*held_out} == {*range(60)} - rows(opened["fixed"].stage_rows(selection))
+    assert opened["folds"].held_out(selection).rows == ()
+
+
+def test_a_stage_on_the_targets_own_images_is_tested_on_its_fold(view: DatasetView) -> None:
+    for fold in range(FOLDS):
+        split = view.split(fold=fold, seed=0, labelled=1.0)
+        reading = target(view, fold, 1.0, "centres")
+        held_out = view.held_out(RowSelection(data="x", annotation_kind="centres", seed=0, fold=fold)).rows
+        assert {*held_out} == {row for row in split.test if view.index.annotation_digests["centres"][row]}
+        assert rows(reading).isdisjoint(held_out)
+
+
+def test_test_images_are_no_part_of_the_fingerprint_of_a_training(view: DatasetView) -> None:
+    selection = RowSelection(data="x", annotation_kind="centres", seed=0, fold=0)
+    test = view.held_out(selection)
+    hashes = dict(view.index.annotation_digests)
+    hashes["centres"] = [
+        f"changed {content}" if row in test.rows else content for row, content in enumerate(hashes["centres"])
+    ]
+    index = replace(view.index, annotation_digests=hashes)
+    changed = DatasetView(spec=view.spec, source=view.source, index=index)
+    assert changed.stage_rows(selection).fingerprint == view.stage_rows(selection).fingerprint
+    assert changed.held_out(selection).rows == test.rows
+    assert changed.held_out(selection).fingerprint != test.fingerprint

@@ -132,6 +132,38 @@ def test_added_settings_have_the_defaults_that_leave_digests_unchanged() -> None
     assert added == {path: values[path] for path in added}
 
 
+ADDED: dict[str, Document] = {
+    "vertical flips": {"stages.segment.augment": {"vertical_flip": 0.5}},
+    "a smallest crop": {"stages.segment.augment": {"crop": [0.1, 0.4]}},
+    "reflected borders": {"stages.segment.augment": {"border": "reflect"}},
+    "the moving average of rmsprop": {"stages.segment.optimizer": {"name": "rmsprop", "alpha": 0.9}},
+}
+
+
+@pytest.mark.parametrize("changes", ADDED.values(), ids=ADDED)
+def test_settings_of_a_later_version_change_it_where_they_differ_from_the_earlier_behaviour(
+    changes: Document, tmp_path: Path
+) -> None:
+    ((path, value),) = changes.items()
+    kept = {key: value[key] for key in value if key == "name"}
+    before = planned(base({path: kept}), tmp_path)
+    assert target_digests(before).isdisjoint(target_digests(planned(base(changes), tmp_path)))
+
+
+def test_settings_of_a_later_version_written_out_at_their_defaults_change_nothing(tmp_path: Path) -> None:
+    changes: Document = {
+        "stages.segment.augment": {"flip": 0.5, "vertical_flip": 0, "border": "constant"},
+        "stages.segment.optimizer": {"name": "rmsprop", "alpha": 0.99},
+        "pathways.two_step": ["classify", "boxes", {"stage": "segment", "freeze": ["encoder"], "keep_dropout": False}],
+    }
+    earlier: Document = {
+        "stages.segment.augment": {"flip": 0.5},
+        "stages.segment.optimizer": {"name": "rmsprop"},
+        "pathways.two_step": ["classify", "boxes", {"stage": "segment", "freeze": ["encoder"]}],
+    }
+    assert planned(base(earlier), tmp_path).nodes.keys() == planned(base(changes), tmp_path).nodes.keys()
+
+
 MOVES: dict[str, Document] = {
     "the seed": {"compare.seeds": [1]},
     "the study's image size": {"image.size": 32},
@@ -176,6 +208,7 @@ LINKS: list[Document] = [
     {"stage": "segment", "freeze": ["encoder"]},
     {"stage": "segment", "freeze": ["encoder.stage1"]},
     {"stage": "segment", "freeze": ["encoder"], "unfreeze_after": 1},
+    {"stage": "segment", "freeze": ["encoder"], "keep_dropout": True},
 ]
 
 

@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from datasets.loading.prepare import Prepared
 from datasets.loading.truth import TrueMasks
@@ -13,13 +15,14 @@ from datasets.settings import ImageSettings
 from datasets.source import IGNORE, Index
 from models.architectures.parts import Blueprint
 from models.build import build
-from models.score_bins import SCORE_BINS, first_bins
+from models.score_bins import SCORE_BINS, SCORE_EDGES, first_bins
 from models.settings import SegmentationSettings
 from models.tasks import make_task
 from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
+from results.metrics.compute import MetricSettings, replicate_rows
 from study.config.stages import ClassThreshold
-from study.training.evaluate import EvaluationSpec, score
+from study.training.evaluate import EvaluationSpec, answer, score
 
 SIZE, IMAGES = 32, 6
 NAMES = ("soft tissue", "bone")
@@ -111,7 +114,7 @@ def test_foreground_bins_of_exclusive_classes_have_all_pixels_but_background_pre
     assert {row["split"] for row in rows} >= {"test", "test_thresholded"}
     for row in rows:
         classes = [one for one in scores if (one["image"], one["split"]) == (row["image"], row["split"])]
-        assert [one["tp"] for one in classes] == [row["confusion"][4], row["confusion"][8]]
+        assert [one["tp"] for one in classes] == [row["confusion"][place] for place in (4, 8, 0)]
         assert sum(row["foreground_count"]) == sum(row["confusion"]) - row["confusion"][0] < SIZE * SIZE
         assert sum(row["confidence_count"]) == SIZE * SIZE
         assert all(part <= whole for part, whole in zip(row["foreground_sum"], row["confidence_sum"], strict=True))
@@ -140,3 +143,52 @@ def test_the_threshold_stands_with_its_class_alone(rows: list[dict[str, Any]]) -
     held = {(row["class"], row["split"]) for row in rows if row["threshold"] is not None}
 
     assert held == {(NAMES[0], "test_thresholded"), (NAMES[0], "validation_thresholded")}
+
+
+@pytest.mark.parametrize("ignored", [0.0, 0.3])
+def test_auc_and_calibration_with_the_background_are_those_of_all_classes(ignored: float) -> None:
+    """One against the rest: area under the ROC curve by scikit-learn, calibration error written out."""
+    task = make_task(SegmentationSettings(loss={"dice": 1.0}), Outputs(names=NAMES, exclusive=True))
+    assert isinstance(task, Segmentation)
+    torch.manual_seed(0)
+    network = build(Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=3))
+    given = evaluation(task, None, ignored=ignored)
+    rows = replicate_rows(*score(network, given, SPLITS), MetricSettings(background=True))
+    values = {row.class_: row.value for row in rows if row[:2] == ("test", "dataset") and row.metric == "auc"}
+    errors = {row.class_: row.value for row in rows if row[:2] == ("test", "dataset") and row.metric == "classwise_ece"}
+    answered = answer(network, given, SPLITS["test"], "test")
+    probabilities = answered.probabilities.detach().transpose(0, 1).flatten(1).numpy()
+    truth = answered.truth.flatten().numpy()
+    known = truth != IGNORE
+    pixels, areas, calibration = [], [], []
+    for channel, name in enumerate(("background", *NAMES)):
+        scores, positive = probabilities[channel, known], truth[known] == channel
+        pixels.append(positive.sum())
+        areas.append(roc_auc_score(positive, np.digitize(scores, np.float32(SCORE_EDGES))))  # scores of a bin are ties
+        bins = np.digitize(scores, np.float32(np.arange(1, 20) / 20))
+        gaps = [abs((positive[bins == place] - scores[bins == place].astype(np.float64)).sum()) for place in range(20)]
+        calibration.append(sum(gaps) / known.sum())
+        assert values[name] == pytest.approx(areas[-1], abs=1e-9)
+        assert errors[name] == pytest.approx(calibration[-1], abs=1e-6)
+    assert values["weighted"] == pytest.approx(np.average(areas, weights=pixels), abs=1e-9)
+    assert values["macro"] == pytest.approx(np.mean(areas), abs=1e-9)
+    assert errors["macro"] == pytest.approx(np.mean(calibration), abs=1e-6)
+
+
+def test_scores_of_earlier_versions_have_no_auc_of_the_background() -> None:
+    scores, images = both_tables()
+    old = scores.filter(pc.not_equal(scores["class"], "background")).drop_columns(["score_sums"])
+    new, before = (replicate_rows(table, images, MetricSettings(background=True)) for table in (scores, old))
+    names = {"background", "macro", "weighted"}
+    undefined = [row for row in before if row.metric == "auc" and row.class_ in names]
+    assert undefined
+    assert all(row.value is None for row in undefined)
+    assert not [row for row in before if row.metric == "classwise_ece"]
+    same = [row for row in before if row not in undefined]
+    assert same == [row for row in new if row.metric != "classwise_ece" and row[:4] in {other[:4] for other in same}]
+
+
+def test_without_background_its_stored_scores_change_no_metric() -> None:
+    scores, images = both_tables()
+    old = scores.filter(pc.not_equal(scores["class"], "background"))
+    assert replicate_rows(scores, images, MetricSettings()) == replicate_rows(old, images, MetricSettings())
