@@ -20,11 +20,17 @@ SIZES = ("labelled_fraction", "labelled_images")
 SIGNIFICANT = 0.05
 """Adjusted p below which a difference is marked."""
 CONFIDENCE_BINS = 20
-HIGHER_IS_BETTER = frozenset({"mean_iou", "dice", "dice_empty_is_one", "precision", "recall", "f1", "accuracy", "auc"})
-LOWER_IS_BETTER = frozenset({"ece", "ece_foreground", "classwise_ece", "false_positive_pixels"})
-PER_CASE_ONLY = frozenset({"dice_empty_is_one"})
+SHAPE_METRICS = ("hd95", "assd", "nsd", "cl_dice", "lesion_precision", "lesion_recall", "lesion_f1")
+"""Metrics of contours, centre lines and lesions."""
+DISTANCES = frozenset({"hd95", "assd"})
+"""Metrics in pixels of the image."""
+HIGHER_IS_BETTER = frozenset({
+    "mean_iou", "dice", "dice_empty_is_one", "precision", "recall", "f1", "accuracy", "auc", *SHAPE_METRICS,
+}).difference(DISTANCES)  # fmt: skip
+LOWER_IS_BETTER = frozenset({"ece", "ece_foreground", "classwise_ece", "false_positive_pixels"}) | DISTANCES
+PER_CASE_ONLY = frozenset({"dice_empty_is_one", *SHAPE_METRICS})
 """Metrics without the aggregation `dataset`."""
-NON_NEGATIVE = frozenset({"false_positive_pixels"})
+NON_NEGATIVE = frozenset({"false_positive_pixels"}) | DISTANCES
 UNIT_INTERVAL = (HIGHER_IS_BETTER | LOWER_IS_BETTER | {"confidence", "threshold"}) - NON_NEGATIVE
 """Metrics within 0..1."""
 DEFAULT_ROPE = 0.01
@@ -33,6 +39,13 @@ METRIC_NAMES = {
     "mean_iou": "mean IoU",
     "dice": "Dice",
     "dice_empty_is_one": "Dice with empty masks",
+    "hd95": "95th percentile Hausdorff distance (pixels)",
+    "assd": "average symmetric surface distance (pixels)",
+    "nsd": "normalised surface Dice",
+    "cl_dice": "centre line Dice",
+    "lesion_precision": "lesion-wise precision",
+    "lesion_recall": "lesion-wise recall",
+    "lesion_f1": "lesion-wise F1 score",
     "precision": "precision",
     "recall": "recall",
     "f1": "F1 score",
@@ -126,6 +139,7 @@ def scores() -> "pa.Schema":
     `models.score_bins` (earlier versions: in 200 equal bins). `threshold` is the probability threshold of a class
     with `class_threshold`, else null. `score_sums` are the sums of the scores in 20 equal bins over 0..1. Exclusive
     classes include the background. Tables of earlier versions have neither `score_sums` nor rows of the background.
+    The columns of `results.metrics.surface.ShapeValues` are null for the background and without `metrics.tolerance`.
     """
     import pyarrow as pa
 
@@ -135,6 +149,8 @@ def scores() -> "pa.Schema":
         | dict.fromkeys(("tp", "fp", "fn", "tn"), pa.int64())
         | dict.fromkeys(("positives", "negatives"), histogram)
         | {"threshold": pa.float64(), "score_sums": pa.list_(pa.float64())}
+        | dict.fromkeys(("hd95", "assd", "nsd", "cl_dice"), pa.float64())
+        | dict.fromkeys(("lesion_tp", "lesion_fp", "lesion_fn"), pa.int64())
     )
 
 

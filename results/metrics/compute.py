@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from results import schema
 from results.metrics.background import BACKGROUND, with_background
-from results.metrics.count_arrays import confidence_bins, pixel_counts, rows_of_split
+from results.metrics.count_arrays import confidence_bins, pixel_counts, rows_of_split, shape_metrics
 from results.metrics.formulas import OVERALL, PER_IMAGE, Confidence, Counts, FloatArray, per_class_formulas, ratio
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def measure(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) ->
     for split in scores["split"].unique().to_pylist():
         scores_of_split, images_of_split = rows_of_split(scores, split), rows_of_split(images, split).sort_by("image")
         counts, bins = pixel_counts(scores_of_split, names), confidence_bins(images_of_split)
-        values = _case_values(counts, bins, names)
+        values = _case_values(counts, bins, names) | _shape_values(scores_of_split, counts.truth > 0, names)
         values_of_split = chain(
             _dataset_rows(counts, names, settings.min_images),
             _overall_rows(bins),
@@ -246,6 +246,17 @@ def _case_values(counts: Counts, bins: Mapping[str, Confidence], names: list[str
         metrics |= {(name, metric): values[:, index] for index, name in enumerate(names)}
         metrics["macro", metric] = _macro(values, np.ones(len(names), dtype=np.bool_))
     return metrics | {("macro", metric): formula(bins[prefix]) for metric, (prefix, formula) in OVERALL.items()}
+
+
+def _shape_values(scores: "pa.Table", shown: Flags, names: list[str]) -> dict[tuple[str, str], FloatArray]:
+    """Return the metrics of shapes of each image by class and metric; none if they were not computed."""
+    metrics: dict[tuple[str, str], FloatArray] = {}
+    for metric, values in shape_metrics(scores, names).items():
+        per_class = np.where(shown, values, np.nan)
+        metrics |= {(name, metric): per_class[:, index] for index, name in enumerate(names)}
+        scored = shown & np.array([name != BACKGROUND for name in names])
+        metrics["macro", metric] = _macro(values, scored)
+    return metrics
 
 
 def _overall_rows(bins: Mapping[str, Confidence]) -> Iterator[RowOfSplit]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from results.metrics.formulas import OVERALL, Confidence, Counts, FloatArray
+from results.metrics.formulas import OVERALL, Confidence, Counts, FloatArray, ratio
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +34,32 @@ def pixel_counts(scores: "pa.Table", names: Sequence[str]) -> Counts:
     histograms = {key: to_grid(_lists(scores, key)) for key in ("positives", "negatives")}
     sums = _lists(scores, "score_sums")
     return Counts(**flat, **histograms, score_sums=to_grid(sums) if sums.shape[1] else None)
+
+
+def shape_metrics(scores: "pa.Table", names: Sequence[str]) -> Mapping[str, FloatArray]:
+    """Return the metrics of contours, centre lines and lesions as (images, classes), NaN where undefined.
+
+    Empty if no row has them.
+    """
+    if "hd95" not in scores.column_names or scores["lesion_tp"].null_count == scores.num_rows:
+        return {}
+    images, image = np.unique(scores["image"].to_numpy(), return_inverse=True)
+    order = {name: index for index, name in enumerate(names)}
+    column_of_row = np.array([order.get(name, -1) for name in scores["class"].to_pylist()], dtype=np.int64)
+    is_scored = column_of_row >= 0
+
+    def to_grid(name: str) -> FloatArray:
+        grid = np.full((len(images), len(names)), np.nan)
+        column = scores[name].to_numpy().astype(np.float64)
+        grid[image[is_scored], column_of_row[is_scored]] = column[is_scored]
+        return grid
+
+    tp, fp, fn = (to_grid(f"lesion_{name}") for name in ("tp", "fp", "fn"))
+    return {name: to_grid(name) for name in ("hd95", "assd", "nsd", "cl_dice")} | {
+        "lesion_precision": ratio(tp, tp + fp),
+        "lesion_recall": ratio(tp, tp + fn),
+        "lesion_f1": ratio(2 * tp, 2 * tp + fp + fn),
+    }
 
 
 def confidence_bins(images: "pa.Table") -> Mapping[str, Confidence]:

@@ -23,6 +23,19 @@ CANDIDATES = 8
 """Segments with the nearest midpoints among which the nearest point is searched."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShapeSettings:
+    """Settings of these metrics.
+
+    Args:
+        tolerance: Distance up to which contours count as equal, in pixels of the image.
+        lesion_iou: Minimum IoU of two matching lesions.
+    """
+
+    tolerance: float
+    lesion_iou: float
+
+
 class ShapeValues(NamedTuple):
     """Metrics of a mask, NaN where undefined; distances are in the unit of the spacing.
 
@@ -44,20 +57,16 @@ class ShapeValues(NamedTuple):
 
 
 def shape_values(
-    truth: Mask, predicted: Mask, *, spacing: Spacing = (1.0, 1.0), tolerance: float, lesion_iou: float
+    truth: Mask, predicted: Mask, settings: ShapeSettings, *, spacing: Spacing = (1.0, 1.0)
 ) -> ShapeValues:
     """Return the metrics of a predicted mask against the true one, both (height, width).
 
     A class that the truth lacks has no distances and no Dice: they are NaN. Where a present class is not predicted,
     distances are the diagonal of the image and the shares are 0 (Maier-Hein et al. 2024, Metrics Reloaded).
-
-    Args:
-        tolerance: Distance up to which contours count as equal.
-        lesion_iou: Minimum IoU of two matching lesions.
     """
     height, width = truth.shape
     truth, predicted = _cropped(truth, predicted)
-    lesions = lesion_counts(truth, predicted, min_iou=lesion_iou)
+    lesions = lesion_counts(truth, predicted, min_iou=settings.lesion_iou)
     if not truth.any():
         return ShapeValues(math.nan, math.nan, math.nan, math.nan, *lesions)
     if not predicted.any():
@@ -65,7 +74,7 @@ def shape_values(
         return ShapeValues(diagonal, diagonal, 0.0, 0.0, *lesions)
     distances = contour_distances(truth, predicted, spacing)
     return ShapeValues(
-        distances.percentile(0.95), distances.mean(), distances.share_within(tolerance),
+        distances.percentile(0.95), distances.mean(), distances.share_within(settings.tolerance),
         centre_line_dice(truth, predicted), *lesions,
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, field_valid
 from datasets.settings import FileList, ImageSettings
 from datasets.sources import DataSettings
 from models.settings import NetworkPart
+from results.metrics.surface import ShapeSettings
 from study.config.compare import Compare, Rule, fixed_rule
 from study.config.document import Document, with_paths
 from study.config.fields import Count, Machines, Name, Settings, each_once
@@ -72,13 +73,24 @@ class Evaluate(Settings):
 
 
 class Metrics(Settings):
-    """Classes over which means are computed."""
+    """Classes over which means are computed, and metrics of contours, centre lines and lesions.
+
+    The latter are computed if `tolerance` is given: the distance in pixels of the image up to which two contours count
+    as equal. `lesion_iou` is the minimum IoU of two matching lesions.
+    """
 
     classes: tuple[str, ...] | None = Field(default=None, min_length=1)
     background: bool = False
     min_images: Count = 1
+    tolerance: Annotated[float, Field(ge=0, le=10**6)] | None = None
+    lesion_iou: Annotated[float, Field(gt=0, le=1)] = 0.1
 
     _each_once = field_validator("classes")(each_once)
+
+    @property
+    def shape(self) -> ShapeSettings | None:
+        """Return the settings of the metrics of shapes; None if they are not computed."""
+        return None if self.tolerance is None else ShapeSettings(tolerance=self.tolerance, lesion_iou=self.lesion_iou)
 
 
 class Keep(Settings):

@@ -1,6 +1,7 @@
 """Build a plan: chains of stages by digest; replicates share equal stages."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 
 from datasets.errors import DataError
 from datasets.targets import annotation_kind_of
@@ -166,8 +167,10 @@ class Planner:
             test = view.split(fold=fold, seed=seed, labelled=labelled).test
             parts: list[Json] = [EVALUATION_VERSION, MODELS["counts"], self._size, view.test_fingerprint(test)]
             parts += [class_threshold.model_dump()] if class_threshold is not None else []
+            shape = self.plan.spec.metrics.shape
+            parts += [{"shape": asdict(shape)}] if shape is not None else []
             self._scorings[key] = Scoring(
                 evaluation=digest(parts), size=self._size, threshold=threshold, class_threshold=class_threshold,
-                fold=fold, seed=seed, labelled=labelled,
+                shape=shape, fold=fold, seed=seed, labelled=labelled,
             )  # fmt: skip
         return self._scorings[key]

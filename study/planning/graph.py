@@ -9,6 +9,7 @@ from types import MappingProxyType
 from datasets.loading.balance import balanced
 from datasets.settings import EvaluatedSize
 from datasets.splits.assignment import Split
+from results.metrics.surface import ShapeSettings
 from study.config.compare import WeightsFile
 from study.config.schema import StudySpec
 from study.config.stages import ClassThreshold
@@ -51,6 +52,7 @@ class Scoring:
     size: EvaluatedSize
     threshold: float
     class_threshold: ClassThreshold | None
+    shape: ShapeSettings | None
     fold: int
     seed: int
     labelled: float | int

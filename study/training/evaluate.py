@@ -24,6 +24,7 @@ from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
 from results import schema
 from results.metrics.background import BACKGROUND
+from results.metrics.surface import ShapeSettings, Spacing, shape_values
 from results.metrics.thresholds import smallest_threshold
 from study.config.stages import ClassThreshold
 from study.training.load_model import resized, unfitted
@@ -47,6 +48,17 @@ class EvaluationSpec:
     size: EvaluatedSize
     threshold: float
     class_threshold: ClassThreshold | None = None
+    shape: ShapeSettings | None = None
+    """Settings of the metrics of contours and lesions; None: these are not computed."""
+
+    def shape_of(self, row: int) -> tuple[int, int]:
+        """Return height and width at which a row is evaluated."""
+        return self.index.shape(row) if self.size == NATIVE else (self.size, self.size)
+
+    def spacing_of(self, row: int) -> Spacing:
+        """Return height and width of an evaluated pixel in pixels of the image."""
+        (image_height, image_width), (height, width) = self.index.shape(row), self.shape_of(row)
+        return image_height / height, image_width / width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +122,7 @@ def score(
     for (suffix, held_back), (split, rows) in itertools.product(passes, splits.items()):
         for batch_rows in _batches(rows, evaluation.size):
             batch = answer(network, evaluation, batch_rows, split + suffix, held_back)
-            scores += _scores(batch)
+            scores += _scores(batch, _spacings(evaluation, batch_rows), evaluation.shape)
             images += _images(batch)
     return (
         pa.Table.from_pylist(scores, schema=schema.scores()),
@@ -126,9 +138,7 @@ def _predict(network: Network, evaluation: EvaluationSpec, rows: Sequence[int]) 
     def predict(squares: Pixels) -> Tensor:
         return evaluation.task.probabilities(network(to_images(torch.from_numpy(squares), device)).float())
 
-    sizes = [
-        evaluation.index.shape(row) if evaluation.size == NATIVE else (evaluation.size, evaluation.size) for row in rows
-    ]
+    sizes = [evaluation.shape_of(row) for row in rows]
     if isinstance(arrays, NativeImages):
         by_row = [sliding_window(predict, arrays.images[row], size, mirrored=True).to(device) for row in rows]
         return torch.stack([resized(whole, *shape) for whole, shape in zip(by_row, sizes, strict=True)])
@@ -186,7 +196,21 @@ def answer(
     )
 
 
-def _scores(batch: EvaluatedBatch) -> Iterator[dict[str, Any]]:
+def _spacings(evaluation: EvaluationSpec, rows: Sequence[int]) -> list[Spacing]:
+    """Return the size of an evaluated pixel of each row; empty if no metric needs it."""
+    return [] if evaluation.shape is None else [evaluation.spacing_of(row) for row in rows]
+
+
+def _scores(
+    batch: EvaluatedBatch, spacings: Sequence[Spacing], shape: ShapeSettings | None
+) -> Iterator[dict[str, Any]]:
+    """Yield rows of the scores table.
+
+    Args:
+        batch: The evaluated images.
+        spacings: Height and width of a pixel of each image.
+        shape: Settings of the metrics of shapes, for which pixels without a label are background.
+    """
     (predicted, masks), probabilities = batch.all_masks(), batch.probabilities
     held_back, known = batch.held_back, batch.known()
     pixels = counts.pixel_counts(predicted, masks, known=known)
@@ -194,6 +218,9 @@ def _scores(batch: EvaluatedBatch) -> Iterator[dict[str, Any]]:
     columns = {name: getattr(pixels, name).cpu().numpy() for name in ("tp", "fp", "fn", "tn")}
     columns |= {name: getattr(bins, name).cpu().numpy() for name in ("positives", "negatives")}
     columns["score_sums"] = counts.score_sums(probabilities, known=known).cpu().numpy()
+    if shape is not None:
+        labelled = torch.ones_like(masks) if known is None else known
+        arrays = [(part & labelled).cpu().numpy() for part in (masks.bool(), predicted.bool())]
     labels = list(enumerate(batch.outputs.names))
     if batch.outputs.exclusive:
         labels = [*((number + 1, label) for number, label in labels), (0, BACKGROUND)]
@@ -202,6 +229,9 @@ def _scores(batch: EvaluatedBatch) -> Iterator[dict[str, Any]]:
             values = {name: column[row, channel].tolist() for name, column in columns.items()}
             threshold = held_back[1] if held_back is not None and held_back[0] == channel else None
             row_identifier = {"image": identifier["image"], "class": label, "split": identifier["split"]}
+            if shape is not None and label != BACKGROUND:
+                true_mask, predicted_mask = (part[row, channel] for part in arrays)
+                values |= shape_values(true_mask, predicted_mask, shape, spacing=spacings[row])._asdict()
             yield {**row_identifier, **values, "threshold": threshold}
 
 

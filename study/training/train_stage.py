@@ -293,6 +293,7 @@ def evaluation(setup: TrainingSetup, scoring: Scoring, cache: Path) -> Evaluatio
         size=scoring.size,
         threshold=scoring.threshold,
         class_threshold=scoring.class_threshold,
+        shape=scoring.shape,
     )
 
 

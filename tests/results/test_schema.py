@@ -53,8 +53,8 @@ def test_the_direction_of_a_metric_is_the_sign_of_an_improvement(metric: str, si
     assert schema.direction(metric) == sign
 
 
-def test_all_metrics_but_counts_of_pixels_lie_within_0_and_1() -> None:
-    assert set(schema.METRICS) - schema.UNIT_INTERVAL == {"false_positive_pixels"}
+def test_all_metrics_but_counts_of_pixels_and_distances_lie_within_0_and_1() -> None:
+    assert set(schema.METRICS) - schema.UNIT_INTERVAL == {"false_positive_pixels", "hd95", "assd"}
 
 
 def test_every_metric_has_a_printed_name() -> None:
@@ -82,4 +82,4 @@ def test_titles_begin_with_a_capital() -> None:
 
 def test_metrics_without_a_pooled_value_are_shown_per_case() -> None:
     assert {name for name in schema.METRICS if schema.default_aggregation(name) == "case"} == schema.PER_CASE_ONLY
-    assert PER_IMAGE.keys() == schema.PER_CASE_ONLY
+    assert {*PER_IMAGE, *schema.SHAPE_METRICS} == schema.PER_CASE_ONLY

@@ -56,7 +56,9 @@ def stage(
 
 
 def tabled(rows: list[list[object]], columns: pa.Schema) -> pa.Table:
-    pairs = zip(zip(*rows, strict=True), columns, strict=True)
+    """Return rows as a table; columns for which they have no value are null."""
+    missing = [None] * (len(columns) - len(rows[0]))
+    pairs = zip(zip(*([*row, *missing] for row in rows), strict=True), columns, strict=True)
     return pa.table([pa.array(list(column), field.type) for column, field in pairs], schema=columns)
 
 

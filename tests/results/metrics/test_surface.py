@@ -12,6 +12,7 @@ from results.metrics.formulas import FloatArray
 from results.metrics.surface import (
     Contour,
     Mask,
+    ShapeSettings,
     Spacing,
     centre_line_dice,
     contour,
@@ -74,11 +75,13 @@ def test_moved_box_has_the_distance_it_was_moved_by() -> None:
 
 
 def test_concentric_discs_are_as_far_apart_as_their_radii() -> None:
-    values = shape_values(disc(150, 150, 100), disc(150, 150, 110), tolerance=11.0, lesion_iou=0.1)
+    values = shape_values(disc(150, 150, 100), disc(150, 150, 110), ShapeSettings(tolerance=11.0, lesion_iou=0.1))
     assert values.hd95 == pytest.approx(10.0, abs=0.5)
     assert values.assd == pytest.approx(10.0, abs=0.5)
     assert values.nsd == 1.0
-    assert shape_values(disc(150, 150, 100), disc(150, 150, 110), tolerance=9.0, lesion_iou=0.1).nsd == 0.0
+    assert (
+        shape_values(disc(150, 150, 100), disc(150, 150, 110), ShapeSettings(tolerance=9.0, lesion_iou=0.1)).nsd == 0.0
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
@@ -91,7 +94,7 @@ def test_surface_metrics_agree_with_monai_up_to_a_pixel(seed: int) -> None:
     one, other = (
         torch.from_numpy(np.stack([~mask, mask])[None].astype(np.float32)) for mask in (predicted, truth)
     )  # fmt: skip
-    values = shape_values(truth, predicted, tolerance=5.0, lesion_iou=0.1)
+    values = shape_values(truth, predicted, ShapeSettings(tolerance=5.0, lesion_iou=0.1))
     assert values.hd95 == pytest.approx(float(compute_hausdorff_distance(one, other, percentile=95)), abs=1.0)
     assert values.assd == pytest.approx(
         float(compute_average_surface_distance(one, other, symmetric=True)), abs=0.5
@@ -101,8 +104,8 @@ def test_surface_metrics_agree_with_monai_up_to_a_pixel(seed: int) -> None:
 
 def test_distances_scale_with_the_spacing() -> None:
     truth, predicted = blobs(1), blobs(2)
-    pixels = shape_values(truth, predicted, tolerance=2.0, lesion_iou=0.1)
-    millimetres = shape_values(truth, predicted, spacing=(0.25, 0.25), tolerance=0.5, lesion_iou=0.1)
+    pixels = shape_values(truth, predicted, ShapeSettings(tolerance=2.0, lesion_iou=0.1))
+    millimetres = shape_values(truth, predicted, ShapeSettings(tolerance=0.5, lesion_iou=0.1), spacing=(0.25, 0.25))
     assert millimetres.hd95 == pytest.approx(pixels.hd95 / 4)
     assert millimetres.assd == pytest.approx(pixels.assd / 4)
     assert millimetres.nsd == pytest.approx(pixels.nsd)
@@ -110,20 +113,20 @@ def test_distances_scale_with_the_spacing() -> None:
 
 def test_equal_masks_are_perfect() -> None:
     mask = blobs(3)
-    values = shape_values(mask, mask, tolerance=0.0, lesion_iou=1.0)
+    values = shape_values(mask, mask, ShapeSettings(tolerance=0.0, lesion_iou=1.0))
     assert values[:4] == (0.0, 0.0, 1.0, 1.0)
     assert (values.lesion_fp, values.lesion_fn) == (0, 0)
 
 
 def test_class_that_the_truth_lacks_is_undefined_and_its_lesions_are_false() -> None:
-    values = shape_values(empty(), box(3, 3, 4, 4), tolerance=1.0, lesion_iou=0.1)
+    values = shape_values(empty(), box(3, 3, 4, 4), ShapeSettings(tolerance=1.0, lesion_iou=0.1))
     assert all(map(math.isnan, values[:4]))
     assert values[4:] == (0, 1, 0)
-    assert all(map(math.isnan, shape_values(empty(), empty(), tolerance=1.0, lesion_iou=0.1)[:4]))
+    assert all(map(math.isnan, shape_values(empty(), empty(), ShapeSettings(tolerance=1.0, lesion_iou=0.1))[:4]))
 
 
 def test_class_that_is_not_predicted_has_the_worst_values() -> None:
-    values = shape_values(box(3, 3, 4, 4), empty(), spacing=(0.5, 2.0), tolerance=1.0, lesion_iou=0.1)
+    values = shape_values(box(3, 3, 4, 4), empty(), ShapeSettings(tolerance=1.0, lesion_iou=0.1), spacing=(0.5, 2.0))
     assert values[:2] == (math.hypot(20, 120),) * 2
     assert values[2:] == (0.0, 0.0, 0, 0, 1)
 
@@ -131,8 +134,8 @@ def test_class_that_is_not_predicted_has_the_worst_values() -> None:
 def test_metrics_do_not_depend_on_the_border_around_the_foreground() -> None:
     truth, predicted = blobs(5), blobs(6)
     padded = [np.pad(mask, ((7, 20), (3, 11))) for mask in (truth, predicted)]
-    near = shape_values(np.pad(truth, 1), np.pad(predicted, 1), tolerance=2.0, lesion_iou=0.1)
-    assert shape_values(padded[0], padded[1], tolerance=2.0, lesion_iou=0.1) == pytest.approx(near)
+    near = shape_values(np.pad(truth, 1), np.pad(predicted, 1), ShapeSettings(tolerance=2.0, lesion_iou=0.1))
+    assert shape_values(padded[0], padded[1], ShapeSettings(tolerance=2.0, lesion_iou=0.1)) == pytest.approx(near)
 
 
 def test_centre_line_dice_of_a_vessel_with_a_gap_and_a_thicker_one() -> None:

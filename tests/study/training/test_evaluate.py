@@ -21,6 +21,7 @@ from models.tasks import make_task
 from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
 from results.metrics.compute import MetricSettings, replicate_rows
+from results.metrics.surface import ShapeSettings, shape_values
 from study.config.stages import ClassThreshold
 from study.training.evaluate import EvaluationSpec, answer, score
 
@@ -31,7 +32,13 @@ RATE = 0.1
 
 
 def evaluation(
-    task: Segmentation, class_threshold: ClassThreshold | None, threshold: float = 0.5, ignored: float = 0.0
+    task: Segmentation,
+    class_threshold: ClassThreshold | None,
+    threshold: float = 0.5,
+    ignored: float = 0.0,
+    *,
+    shape: ShapeSettings | None = None,
+    enlarged: int = 1,
 ) -> EvaluationSpec:
     random = np.random.default_rng(0)
     ids = [str(number) for number in range(IMAGES)]
@@ -39,6 +46,7 @@ def evaluation(
     index = Index(
         ids=ids, patients=ids, categories=empty, official=empty, content=ids, thumbnails=empty, faults=empty,
         annotation_digests={"masks": ids}, classes=NAMES, overlapping=not task.outputs.exclusive, labels=(),
+        heights=[enlarged * SIZE] * IMAGES, widths=[SIZE] * IMAGES,
     )  # fmt: skip
     images = random.integers(0, 256, (IMAGES, SIZE, SIZE, 1), dtype=np.uint8)
     shapes = np.full((IMAGES, 2), SIZE, np.int32)
@@ -49,7 +57,7 @@ def evaluation(
     return EvaluationSpec(
         task=task, index=index, images=Prepared(images=images, targets=None, shapes=shapes),
         truth=TrueMasks(truth.__getitem__), image=ImageSettings(size=SIZE), size=SIZE, threshold=threshold,
-        class_threshold=class_threshold,
+        class_threshold=class_threshold, shape=shape,
     )  # fmt: skip
 
 
@@ -59,12 +67,15 @@ def both_tables(
     exclusive: bool = True,
     threshold: float = 0.5,
     ignored: float = 0.0,
+    shape: ShapeSettings | None = None,
+    enlarged: int = 1,
 ) -> tuple[pa.Table, pa.Table]:
     task = make_task(SegmentationSettings(loss={"dice": 1.0}), Outputs(names=NAMES, exclusive=exclusive))
     assert isinstance(task, Segmentation)
     torch.manual_seed(0)
     network = build(Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=2 + exclusive))
-    return score(network, evaluation(task, class_threshold, threshold, ignored), SPLITS)
+    spec = evaluation(task, class_threshold, threshold, ignored, shape=shape, enlarged=enlarged)
+    return score(network, spec, SPLITS)
 
 
 def scored(class_threshold: ClassThreshold | None, ignored: float = 0.0) -> list[dict[str, Any]]:
@@ -130,6 +141,46 @@ def test_foreground_bins_of_overlapping_classes_have_the_pairs_at_the_threshold(
         parts = [one for one in scores if (one["image"], one["split"]) == place]
         assert sum(row["foreground_count"]) == sum(one["tp"] + one["fp"] + one["fn"] for one in parts)
         assert sum(row["confidence_count"]) == 2 * SIZE * SIZE
+
+
+SHAPE = ShapeSettings(tolerance=1.0, lesion_iou=0.1)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_metrics_of_shapes_are_those_of_the_predicted_masks(exclusive: bool) -> None:
+    task = make_task(SegmentationSettings(loss={"dice": 1.0}), Outputs(names=NAMES, exclusive=exclusive))
+    assert isinstance(task, Segmentation)
+    torch.manual_seed(0)
+    network = build(Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=2 + exclusive)).eval()
+    spec = evaluation(task, None, ignored=0.1 if exclusive else 0.0, shape=SHAPE, enlarged=2)
+    rows = score(network, spec, SPLITS)[0].to_pylist()
+    batch = answer(network, spec, range(IMAGES), "test")
+    known = batch.known()
+    labelled = torch.ones_like(batch.masks()) if known is None else known
+    for row in rows:
+        place = int(row["image"]), NAMES.index(row["class"]) if row["class"] in NAMES else None
+        if place[1] is None:
+            assert row["lesion_tp"] is None
+            continue
+        masks = [(part.bool() & labelled)[place].numpy() for part in (batch.masks(), batch.predicted())]
+        expected = shape_values(masks[0], masks[1], SHAPE, spacing=(2.0, 1.0))
+        assert tuple(row[name] for name in expected._fields) == pytest.approx(tuple(expected))
+
+
+def test_metrics_of_shapes_are_averaged_over_the_images_that_contain_the_class() -> None:
+    tables = both_tables(exclusive=False, shape=SHAPE)
+    rows = {row[:4]: row for row in replicate_rows(*tables, MetricSettings())}
+    stored = [row for row in tables[0].to_pylist() if row["split"] == "test"]
+    for metric in ("hd95", "assd", "nsd", "cl_dice"):
+        by_class = {name: [row[metric] for row in stored if row["class"] == name] for name in NAMES}
+        for name, values in by_class.items():
+            assert rows["test", "case", name, metric].value == pytest.approx(np.mean(values))
+        assert rows["test", "case", "macro", metric].value == pytest.approx(np.mean([*by_class.values()]))
+        assert ("test", "dataset", "macro", metric) not in rows
+    first = [row for row in stored if row["class"] == NAMES[0]]
+    recalls = [row["lesion_tp"] / (row["lesion_tp"] + row["lesion_fn"]) for row in first]
+    assert rows["test", "case", NAMES[0], "lesion_recall"].value == pytest.approx(np.mean(recalls))
+    assert not any(row[3] == "hd95" for row in replicate_rows(*both_tables(exclusive=False), MetricSettings()))
 
 
 def test_what_the_class_loses_on_test_images_others_gain(rows: list[dict[str, Any]]) -> None:
