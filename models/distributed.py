@@ -15,11 +15,25 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 T = TypeVar("T")
 _is_padding = False
+_is_alone = False
 
 
 def is_distributed() -> bool:
-    """Return whether several workers train together."""
+    """Return whether several workers compute together."""
+    if _is_alone:
+        return False
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+@contextmanager
+def without_other_workers() -> Iterator[None]:
+    """Compute on this worker alone within the block, while others may have ended."""
+    global _is_alone  # noqa: PLW0603 - a process computes one thing at a time
+    previous, _is_alone = _is_alone, True
+    try:
+        yield
+    finally:
+        _is_alone = previous
 
 
 @contextmanager

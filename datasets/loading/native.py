@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ from datasets.settings import ImageSettings
 from datasets.source import IGNORE, Index, Pixels, Source
 from datasets.targets import Target, scaled_image, scaled_masks, scaled_shape
 
-POINTS: Final = 256
+FOREGROUND_POINTS: Final = 256
 """Number of foreground pixels of an image among which a patch is chosen, divided between the classes it shows."""
 
 
@@ -58,7 +59,7 @@ def native_images(
         def fill(row: int) -> None:
             pixels = scaled_masks(source.masks(row), image)
             _assign(masks, row, pixels)
-            points = foreground_points(pixels, row)
+            points = foreground_points(pixels, index.annotation_digests["masks"][row])
             arrays["points"][row, : len(points)], arrays["counts"][row] = points, len(points)
 
         run_in_threads(readable_rows(index, "mask"), fill)
@@ -80,14 +81,18 @@ def native_entries(index: Index, target: Target, image: ImageSettings, cache: Pa
     return {folder: size_of(layout) for folder, layout in entries}
 
 
-def foreground_points(masks: Pixels, seed: int) -> CachedArray:
-    """Return (points, 2) random foreground pixels as row and column, equally many of each class that occurs."""
+def foreground_points(masks: Pixels, key: str) -> CachedArray:
+    """Return (points, 2) random foreground pixels as row and column, equally many of each class that occurs.
+
+    Pixels of a small class are repeated. Equal keys give equal points.
+    """
     planes = masks if masks.ndim == 3 else (masks == number for number in np.unique(masks) if number not in (0, IGNORE))
-    by_class = [pixels for plane in planes if len(pixels := np.argwhere(plane))]
-    random = np.random.default_rng(seed)
-    share = POINTS // max(len(by_class), 1)
-    chosen = [pixels[random.permutation(len(pixels))[:share]] for pixels in by_class[:POINTS]]
-    return np.concatenate([*chosen, np.empty((0, 2), np.int64)]).astype(np.int32)
+    by_class = [pixels for plane in planes if len(pixels := np.flatnonzero(plane))]
+    random = np.random.default_rng(int.from_bytes(blake2b(key.encode(), digest_size=8).digest()))
+    share = max(1, FOREGROUND_POINTS // max(len(by_class), 1))
+    chosen = [pixels[random.integers(len(pixels), size=share)] for pixels in by_class[:FOREGROUND_POINTS]]
+    positions = np.concatenate([*chosen, np.empty(0, np.int64)])
+    return np.stack(np.divmod(positions, masks.shape[-1]), axis=1).astype(np.int32)
 
 
 def _assign(arrays: RaggedArray, row: int, pixels: Pixels) -> None:
@@ -104,7 +109,7 @@ def _masks_entry(index: Index, image: ImageSettings, cache: Path) -> tuple[Path,
     meaning = {"scale": image.scale, "names": index.classes, "overlapping": index.overlapping}
     return entry_folder(index, "mask", cache, {"native": meaning}), {
         "masks": ((length_of(_mask_shapes(index, image)),), np.uint8),
-        "points": ((len(index), POINTS, 2), np.int32),
+        "points": ((len(index), FOREGROUND_POINTS, 2), np.int32),
         "counts": ((len(index),), np.int32),
     }
 

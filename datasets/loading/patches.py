@@ -9,7 +9,7 @@ import numpy as np
 from datasets.cache.ragged import RaggedArray, Shape
 from datasets.loading.examples import Example, Examples, Positions
 from datasets.settings import PatchSettings
-from datasets.source import Pixels
+from datasets.source import IGNORE, Pixels
 from datasets.targets import TargetArray
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ class RandomPatches(Examples):
 
     def _draw(self, position: int, key: tuple[int, ...]) -> Example:
         row = self._row(position)
-        digest = blake2b(f"patch {' '.join(map(str, key))}".encode(), digest_size=16).digest()
+        kind = "labelled" if self._targets is not None else "unlabelled"  # both have the same positions
+        digest = blake2b(f"patch {kind} {' '.join(map(str, key))}".encode(), digest_size=16).digest()
         random = np.random.Generator(np.random.Philox(key=int.from_bytes(digest)))
         points = self._foreground[row] if self._foreground is not None else np.empty((0, 2), np.int32)
         image, target = _cut(self._images, self._targets, row, self._window(row, points, random), self._side)
@@ -90,15 +91,24 @@ class RandomPatches(Examples):
         return self._rows[position // self._settings.per_image]
 
 
+class Tile(NamedTuple):
+    """A tile of an image; the first rows and columns of it may be in the tiles before."""
+
+    window: Window
+    repeated_rows: int
+    repeated_columns: int
+
+
 class Tiles(Examples):
     """Tiles that cover images without random choice, for validation.
 
-    The last tiles of an image end at its border; pixels where they overlap the ones before count twice.
+    The last tiles of an image end at its border. In masks of exclusive classes each pixel of the image has its label in
+    one tile; repeated and mirrored ones are `IGNORE`. Where classes overlap these pixels count again.
     """
 
     def __init__(self, images: RaggedArray, targets: RaggedArray | None, rows: Sequence[int], *, side: int) -> None:
         self._images, self._targets, self._side = images, targets, side
-        self._tiles = [(row, window) for row in rows for window in tiles(images.shapes[row], side)]
+        self._tiles = [(row, tile) for row in rows for tile in tiles(images.shapes[row], side)]
 
     def __len__(self) -> int:
         """Return the number of tiles."""
@@ -106,24 +116,34 @@ class Tiles(Examples):
 
     def read(self, positions: Positions) -> Example:
         """Return the tiles."""
-        chosen = [self._tiles[position] for position in positions.tolist()]
-        return _stacked([_cut(self._images, self._targets, row, window, self._side) for row, window in chosen])
+        return _stacked([self._read(*self._tiles[position]) for position in positions.tolist()])
 
     def draw(self, positions: Positions, key: tuple[int, int]) -> Example:
         """Return the tiles."""
         return self.read(positions)
 
+    def _read(self, row: int, tile: Tile) -> Example:
+        image, target = _cut(self._images, self._targets, row, tile.window, self._side)
+        if target is not None and target.ndim == 2:
+            height, width = self._images.shapes[row][:2]
+            target[: tile.repeated_rows], target[:, : tile.repeated_columns] = IGNORE, IGNORE
+            target[height - tile.window.top :], target[:, width - tile.window.left :] = IGNORE, IGNORE
+        return image, target
 
-def tiles(shape: Shape, side: int) -> Iterator[Window]:
+
+def tiles(shape: Shape, side: int) -> Iterator[Tile]:
     """Yield the tiles that cover an image, row by row."""
     height, width = shape[:2]
-    for top in _starts(height, side):
-        for left in _starts(width, side):
-            yield Window(top, left)
+    for top, repeated_rows in _starts(height, side):
+        for left, repeated_columns in _starts(width, side):
+            yield Tile(Window(top, left), repeated_rows, repeated_columns)
 
 
-def _starts(length: int, side: int) -> list[int]:
-    return [*range(0, max(length - side, 0), side), max(length - side, 0)]
+def _starts(length: int, side: int) -> Iterator[tuple[int, int]]:
+    """Yield the start of each tile along an axis, and how many of its pixels are in the tile before."""
+    last = max(length - side, 0)
+    for start in range(0, max(length, 1), side):
+        yield min(start, last), start - min(start, last)
 
 
 def _centred(shape: Shape, side: int) -> Window:

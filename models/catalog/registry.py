@@ -188,7 +188,8 @@ def _size_problem(spec: Architecture | None, name: str, size: int) -> str | None
     if size >= smallest and size % divisor == 0:
         return None
     nearest = max(-(-smallest // divisor), round(size / divisor)) * divisor
-    return f"image size is {size}; allowed: multiples of {divisor} from {smallest} on; set image.size to {nearest}"
+    allowed = f"{smallest} and more" if divisor == 1 else f"multiples of {divisor} from {smallest} on"
+    return f"image size is {size}; allowed: {allowed}; set image.size to {nearest}"
 
 
 def upsampling(architecture: str | None, requested: Upsampling | None) -> Upsampling | None:

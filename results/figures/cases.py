@@ -20,7 +20,7 @@ MaskArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class OutlinedCase:
-    """One image: pixels (S, S) or (S, S, 3) 8-bit, masks of truth and prediction (K, S, S)."""
+    """One image: pixels (H, W) or (H, W, 3) 8-bit, masks of truth and prediction (K, H, W)."""
 
     title: str
     pixels: NDArray[np.uint8]
@@ -40,7 +40,8 @@ def outline_cases(cases: Sequence[OutlinedCase], classes: Sequence[str]) -> "Fig
     for column, case in enumerate(cases):
         for axes in grid[:, column]:
             axes.imshow(case.pixels, cmap="gray", vmin=0, vmax=255)
-            axes.set(xlim=(-0.5, len(case.pixels) - 0.5), ylim=(len(case.pixels) - 0.5, -0.5))
+            height, width = case.pixels.shape[:2]
+            axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
             axes.autoscale(enable=False)
             axes.set_axis_off()
         grid[0][column].set_title(case.title, fontsize="small")
@@ -55,8 +56,9 @@ def outline_cases(cases: Sequence[OutlinedCase], classes: Sequence[str]) -> "Fig
 def _outline(axes: "Axes", mask: MaskArray, colour: str, style: str) -> None:
     if mask.any():
         # Padding closes the outlines of regions that touch the image's edge.
-        padded, positions = np.pad(mask.astype(np.float32), 1), np.arange(-1, len(mask) + 1)
-        axes.contour(positions, positions, padded, levels=[0.5], colors=[colour], linestyles=[style], linewidths=1.6)
+        padded = np.pad(mask.astype(np.float32), 1)
+        rows, columns = (np.arange(-1, length + 1) for length in mask.shape)
+        axes.contour(columns, rows, padded, levels=[0.5], colors=[colour], linestyles=[style], linewidths=1.6)
 
 
 def _legend(figure: "Figure", classes: Sequence[str]) -> None:

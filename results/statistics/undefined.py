@@ -11,6 +11,10 @@ from results.statistics.cells import AVERAGES, Cells
 
 REFERENCE = "recall"
 """Defined wherever the ground truth contains the class."""
+IMAGE_REASONS = {
+    "precision": "is never predicted", "lesion_precision": "is never predicted", "auc": "covers every pixel",
+}  # fmt: skip
+"""Why a metric is undefined in an image that contains the class."""
 MAX_NAMED = 3
 """Maximum number of reasons in a note."""
 EARLIER = "(scored by an earlier version)"
@@ -71,16 +75,16 @@ def _reasons_of_class(
 
 
 def _image_note(cells: Cells, row: int) -> str:
-    """Return how many images a per-case mean leaves out because a class that they contain is never predicted."""
+    """Return how many images that contain the class a per-case mean leaves out."""
     split, aggregation, class_, metric = _series(cells, row)
-    if aggregation != "case" or metric != "precision":
+    if aggregation != "case" or metric not in IMAGE_REASONS:
         return ""
     reference = _row(cells, row, (split, aggregation, class_, REFERENCE))
     if reference is None:
         return ""
     used, total = int(cells.images[row].sum()), int(cells.images[reference].sum())
-    reason = "a class is" if class_ in AVERAGES else f"{class_} is"
-    return f"mean over {used} of {total} images: {metric} undefined where {reason} never predicted" * (used < total)
+    reason = f"{'a class' if class_ in AVERAGES else class_} {IMAGE_REASONS[metric]}"
+    return f"mean over {used} of {total} images: {metric} undefined where {reason}" * (used < total)
 
 
 def _series(cells: Cells, row: int) -> tuple[str, str, str, str]:

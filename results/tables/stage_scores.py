@@ -1,5 +1,6 @@
 """Table of the scores of a localisation stage: factors in rows, metrics and splits in columns, means over its runs."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from results.tables.layout import Cell, Table, label
 if TYPE_CHECKING:
     import pyarrow as pa
 
+UNDEFINED = "no image is annotated"
+"""Note on a score without a value."""
 DEFAULT_METRICS = ("mse_pixels", "distance_pixels")
 
 
@@ -70,15 +73,15 @@ def _cell(records: Sequence[Mapping[str, Any]], factors: Sequence[str], metric: 
         | {name: records[0][name] for name in ("study", *factors, "stage")}
         | {"metric": metric, "split": split, "aggregation": "", "class": "", "baseline": "", "test": ""}
         | {"mean": float(np.mean(values)) if values else None, "n": len(values), "provisional": False}
-        | {"note": "; ".join(_notes(runs, len(values)))},
+        | {"note": "; ".join(_notes(runs))},
         best=False,
     )
 
 
-def _notes(runs: Sequence[Mapping[str, Any]], defined: int) -> Iterator[str]:
-    missing = dict.fromkeys(run["note"] for run in runs if run["value"] is None)
-    for note in missing:
-        yield f"{note} ({len(runs) - defined} of {len(runs)} runs)"
+def _notes(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield why runs have no value, with their number."""
+    for note, count in Counter(run["note"] or UNDEFINED for run in runs if run["value"] is None).items():
+        yield f"{note} ({count} of {len(runs)} runs)"
 
 
 def _check(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from results.schema import default_aggregation
 from study.cli.console import say
 from study.cli.options import DEFAULT_STORAGE, Cache, Storage, StudyName, cache_of, study_folder
 from study.errors import ConfigError, Problem
@@ -65,7 +64,7 @@ def table(  # noqa: PLR0917 - options are given by name
     from results.tables.layout import default_table
     from results.tables.layout import table as lay_out
     from results.tables.render import render
-    from study.analysis.imported.study import data_set_notes, series_without_headline
+    from study.analysis.imported.study import aggregation_of, data_set_notes, series_without_headline
     from study.analysis.tables import read_comparisons
 
     folder = study_folder(storage, name)
@@ -79,6 +78,12 @@ def table(  # noqa: PLR0917 - options are given by name
         say(search_table(folder, format_.value))
         return
     factors = rows.split(",") if rows else None
+    unused = {"--class": class_ != "macro", "--aggregation": aggregation is not None, "--columns": columns is not None}
+    if stage is not None and any(unused.values()):
+        option = next(option for option, is_given in unused.items() if is_given)
+        allowed = "allowed: --metric, --split and --rows, as these scores have no classes; leave it out"
+        message = f"{option} with --stage; {allowed}"
+        raise ConfigError([Problem(path="", message=message)], name)
     if stage is not None:
         say(_stage_table(folder, stage, metric, split, factors, published=published, format_=format_.value))
         return
@@ -91,7 +96,7 @@ def table(  # noqa: PLR0917 - options are given by name
             grid = default_table(comparisons, class_=class_, split=split, rows=factors, columns=columns)
         else:
             metric = metric or "mean_iou"
-            aggregation = aggregation or default_aggregation(metric)
+            aggregation = aggregation or aggregation_of(folder, metric)
             filters = {"split": split, "class": class_, "metric": metric, "aggregation": aggregation}
             comparisons = read_comparisons(folder, filters)
             grid = lay_out(
@@ -141,10 +146,10 @@ def compare(  # noqa: PLR0917 - options are given by name
     """Compare two studies side by side in the cells they share."""
     from results.tables.render import render
     from study.analysis.compare_studies import compare_two_studies
+    from study.analysis.imported.study import aggregation_of
 
-    for name in (first, second):
-        study_folder(storage, name)
-    aggregation = aggregation or default_aggregation(metric)
+    folder, _ = (study_folder(storage, name) for name in (first, second))
+    aggregation = aggregation or aggregation_of(folder, metric)
     filters = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
     say(render(compare_two_studies(storage, (first, second), filters), format_.value))
 

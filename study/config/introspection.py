@@ -43,6 +43,16 @@ def nested_key(location: Location, name: str | int) -> str | None:
     return paths[0] if len(paths) == 1 else None
 
 
+def model_of_tag(location: Location, tag: str | int) -> str | None:
+    """Return the name of the model that a tag selects in the union at a location, None if there is no such union."""
+    for kind in types_at(location):
+        members = [member for member in members_of(kind) if is_model(member)]
+        for member in members if len(members) > 1 else ():
+            if _tag_of(member, tag):
+                return member.__name__
+    return None
+
+
 def names_of_weights_at(location: Location) -> list[str]:
     """Return the allowed keys of a mapping of weights at a location, such as the names of losses."""
     keys = [get_args(member)[0] for kind in types_at(location) for member in members_of(kind) if _is_mapping(member)]

@@ -15,6 +15,7 @@ from study.config.introspection import (
     is_model,
     keys_at,
     members_of,
+    model_of_tag,
     names_of_weights_at,
     nested_key,
     tags_at,
@@ -60,10 +61,14 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class _LocatedError:
-    """A pydantic error with its path in the document and the union members under which it was raised."""
+    """A pydantic error with its path in the document and the union members under which it was raised.
+
+    `location` is the path in the schema: it also has the names of these members.
+    """
 
     detail: ErrorDetails
     path: Location
+    location: Location
     branches: tuple[tuple[Location, str | int], ...]
 
 
@@ -81,7 +86,7 @@ def faults(error: ValidationError, document: object, *, at: Location = ()) -> li
     by_path: dict[Location, Fault] = {}
     for located in errors:
         detail, path = located.detail, located.path
-        message = _union_message(errors, path, document, at) or _message(detail, (*at, *detail["loc"]), path)
+        message = _union_message(errors, path, document, at) or _message(detail, located.location, path)
         kind = "missing" if detail["type"] == "union_tag_not_found" else detail["type"]
         by_path.setdefault(path, Fault(path=path, kind=kind, message=message))
     return [fault for fault in by_path.values() if not _follows_from_entries(fault, by_path)]
@@ -137,8 +142,13 @@ def _truncate(value: object, depth: int = 4) -> object:
 
 
 def _locate(detail: ErrorDetails, document: object, at: Location) -> _LocatedError:
-    path, value, branches = list(at), document, list[tuple[Location, str | int]]()
+    path, location, value, branches = list(at), list(at), document, list[tuple[Location, str | int]]()
     for position, step in enumerate(detail["loc"], start=1):
+        model = model_of_tag(tuple(path), step) if tuple(path) not in dict(branches) else None
+        location.append(step if model is None else model)
+        if model is not None:  # a stage may have a key of the name of its task
+            branches.append((tuple(path), step))
+            continue
         child = _child(value, step)
         last = position == len(detail["loc"])
         if child is not _MISSING or (last and detail["type"] == "missing"):
@@ -148,7 +158,7 @@ def _locate(detail: ErrorDetails, document: object, at: Location) -> _LocatedErr
             branches.append((tuple(path), step))
     if detail["type"].startswith("union_tag"):
         path.append(str(detail.get("ctx", {})["discriminator"]).strip("'"))
-    return _LocatedError(detail=detail, path=tuple(path), branches=tuple(branches))
+    return _LocatedError(detail=detail, path=tuple(path), location=tuple(location), branches=tuple(branches))
 
 
 def _child(value: Any, step: str | int) -> Any:  # noqa: ANN401 - raw document

@@ -27,8 +27,10 @@ class ImageOverride(Settings):
     scale: Scale | None = None
 
     def of(self, image: ImageSettings, prepare: PrepareSettings | None) -> ImageSettings:
-        """Return the image settings of the study with the overrides of a stage."""
+        """Return the image settings of the study with the overrides of a stage; only patches are scaled."""
         changes = {name: getattr(self, name) for name in self.model_fields_set if getattr(self, name) is not None}
+        if changes.get("fit", image.fit) != "patch":
+            changes["scale"] = 1.0
         return image.model_copy(update=changes | ({"prepare": prepare} if prepare is not None else {}))
 
 

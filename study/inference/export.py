@@ -14,9 +14,11 @@ from torch import Tensor
 from datasets.cache.atomic_files import atomic_path
 from datasets.decoding.decode import read
 from datasets.errors import DataError
+from datasets.loading.patches import Window, cut
+from datasets.settings import ImageSettings
 from datasets.source import Pixels
 from datasets.sources import DataSettings, open_source
-from datasets.targets import fit_image
+from datasets.targets import fit_image, scaled_image
 from models.export import MODULES, Ensemble, largest_difference, library_model, library_problem, write_onnx
 from study.errors import ConfigError, Problem
 from study.inference.inputs import find_images
@@ -156,12 +158,19 @@ def _check_images(paths: Sequence[Path], choice: Choice, model: Model, cache: Pa
     except OSError as error:
         message = f"{error.filename} cannot be used ({error.strerror}); allowed: images to check on that you may read"
         raise _config_error(f"{message}; name some with --images") from error
-    squares = np.stack([fit_image(pixels, model.image) for pixels in images])
+    squares = np.stack([_network_input(pixels, model.image) for pixels in images])
     return to_images(torch.from_numpy(squares), torch.device("cpu")), description
 
 
+def _network_input(pixels: Pixels, settings: ImageSettings) -> Pixels:
+    """Return an image fitted to the input of the network, or its first patch, (S, S, channels)."""
+    if settings.fit == "patch":
+        return cut(scaled_image(pixels, settings), Window(0, 0), settings.size, axis=0)
+    return fit_image(pixels, settings)
+
+
 def _given_images(paths: Sequence[Path]) -> tuple[list[Pixels], str]:
-    files = [image.file for image in find_images(paths, Path())][:MAX_CHECK_IMAGES]
+    files = [image.file for image in find_images(paths, None, command=COMMAND)][:MAX_CHECK_IMAGES]
     return [read(file, "image") for file in files], f"{len(files)} of the images named"
 
 

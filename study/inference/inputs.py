@@ -23,7 +23,7 @@ class InputImage:
         return self.output.with_name(self.output.name + suffix)
 
 
-def find_images(paths: Sequence[Path], folder: Path) -> list[InputImage]:
+def find_images(paths: Sequence[Path], folder: Path | None, *, command: str = COMMAND) -> list[InputImage]:
     """Return the images among these files and folders, each once.
 
     Outputs keep the folder structure below a given folder. An output keeps the suffix of its image if another image
@@ -31,7 +31,8 @@ def find_images(paths: Sequence[Path], folder: Path) -> list[InputImage]:
 
     Args:
         paths: Files, and folders that are searched recursively.
-        folder: The output folder; files in it are not inputs.
+        folder: The output folder, in which files are not inputs; None if nothing is written.
+        command: The command, for messages.
 
     Raises:
         ConfigError: There are no images, or two images would have the same output.
@@ -39,11 +40,14 @@ def find_images(paths: Sequence[Path], folder: Path) -> list[InputImage]:
     outputs: dict[Path, Path] = {}
     for path in paths:
         for file, relative in _files(path, folder):
-            outputs.setdefault(file.resolve(), folder / relative)
+            outputs.setdefault(file.resolve(), (folder or Path()) / relative)
     if not outputs:
         shown = ", ".join(map(str, paths))
-        message = f"{shown}: no images found; allowed: {', '.join(sorted(SUFFIXES))}, or folders of them; name some"
-        raise ConfigError([Problem(path="", message=message)], COMMAND)
+        where = f" outside the output folder {folder}" if folder is not None else ""
+        message = (
+            f"{shown}: no images found{where}; allowed: {', '.join(sorted(SUFFIXES))}, or folders of them; name some"
+        )
+        raise ConfigError([Problem(path="", message=message)], command)
     stems = Counter(_case_insensitive(output.with_suffix("")) for output in outputs.values())
     images = []
     for file, output in outputs.items():
@@ -53,14 +57,14 @@ def find_images(paths: Sequence[Path], folder: Path) -> list[InputImage]:
     return images
 
 
-def _files(path: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
+def _files(path: Path, folder: Path | None) -> Iterator[tuple[Path, Path]]:
     """Yield image files with their relative output paths; files in the output folder are skipped."""
     if not path.is_dir():
         yield path, Path(path.name)  # a missing file is reported when it is read
         return
-    output_folder = folder.resolve()
     for file in sorted(path.rglob("*")):
-        if file.suffix.lower() in SUFFIXES and file.is_file() and output_folder not in file.resolve().parents:
+        is_output = folder is not None and folder.resolve() in file.resolve().parents
+        if file.suffix.lower() in SUFFIXES and file.is_file() and not is_output:
             yield file, file.relative_to(path)
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from datasets.settings import ImageSettings
 from study.analysis.tables import read_comparisons
 from study.inference.select import Choice
 from study.training.load_model import Model
@@ -38,7 +39,7 @@ logits = model((images - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1))
 probabilities = logits.{activation}
 ```
 
-Images are resized to {size} x {size} pixels ({fit}) with {channels} channel{plural}{prepare}. {decision}
+{images} {channels} channel{plural}{prepare}. {decision}
 
 ## Data
 
@@ -76,6 +77,7 @@ def model_card(model: Model, choice: Choice, metadata: Mapping[str, Any]) -> str
         activation="softmax(dim=1)" if outputs.exclusive else "sigmoid()",
         decision=_decision(model, metadata["threshold"]),
         prepare=f", after these changes: {json.dumps(metadata['prepare'])}" if _is_preprocessed(model) else "",
+        images=_images_text(model.image),
         plural="s" if model.image.channels > 1 else "",
         data=_data(model, choice),
         metrics=_metrics(choice, outputs.names),
@@ -89,6 +91,15 @@ def model_card(model: Model, choice: Choice, metadata: Mapping[str, Any]) -> str
         libraries=", ".join(f"{library} {version}" for library, version in record["libraries"].items()),
         **{key: metadata[key] for key in ("mean", "std", "channels", "size", "fit")},
     )
+
+
+def _images_text(image: ImageSettings) -> str:
+    """Return how an image becomes inputs of the network, to be followed by the number of channels."""
+    size = f"{image.size} x {image.size} pixels"
+    if image.fit != "patch":
+        return f"Images are resized to {size} ({image.fit}) with"
+    scaled = f", after both sides are multiplied by {image.scale:g}," if image.scale != 1 else ""
+    return f"Inputs are windows of {size}, cut out of an image in its own resolution{scaled} that overlap by half, with"
 
 
 def _is_preprocessed(model: Model) -> bool:

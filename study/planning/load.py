@@ -124,6 +124,7 @@ def _resolve_arms(spec: StudySpec, invalid: set[tuple[str, str]], problems: list
     problems += spec_checks.rule_problems(spec)
     problems += spec_checks.factor_problems(spec, arms)
     problems += spec_checks.arm_problems(arms)
+    problems += spec_checks.unused_patch_problems(spec, arms)
     problems += weights_problems(spec, arms)
     if not rows:
         message = "every combination is excluded; allowed: at least one arm; remove a rule of exclude"
@@ -142,7 +143,8 @@ def _open_views(
         used |= spec.data.keys()  # an invalid stage may use any data set
     views: dict[str, DatasetView] = {}
     warnings: list[str] = []
-    for name in (name for name in spec.data if name in used):
+    invalid = {key for section, key in _invalid_keys(problems) if section == "data"}  # other settings, other content
+    for name in (name for name in spec.data if name in used - invalid):
         settings = DatasetViewSpec(
             data=spec.data[name], folds=spec.compare.folds, min_cases=spec.validation.min_cases,
             reserve=_reserve(spec, name), fits=_fits(name, arms),

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from datasets.settings import PatchSettings
 from datasets.source import Index
 from datasets.targets import Target
 from datasets.targets import names as output_names
@@ -45,7 +44,6 @@ ADDED_SETTINGS: dict[str, Any] = {
     "settings.augment.vertical_flip": 0.0,
     "settings.average.lr": None,
     "settings.optimizer.alpha": 0.99,
-    "settings.patch": PatchSettings().model_dump(mode="json"),
 }
 """Settings that a later version added, as dotted paths into the digested values, with the value that stands for the
 earlier behaviour. A setting with this value does not enter the digest, so that finished stages stay valid."""
@@ -59,10 +57,11 @@ def stage_identity(step: StageConfig, index: Index) -> StageIdentity:
         structure = index.structures[0]
     names = _output_names(target, step.image.channels, index)
     exclusive = target == "mask" and not index.overlapping
+    excluded = _NOT_IN_SETTINGS if step.image.fit == "patch" else _NOT_IN_SETTINGS | {"patch": True}
     key = digest(without_defaults({
         "format": FORMAT,
         "versions": {"datasets": DATASETS, "models": MODELS, "loop": LOOP_VERSION},
-        "settings": step.settings.model_dump(mode="json", exclude=_NOT_IN_SETTINGS),
+        "settings": step.settings.model_dump(mode="json", exclude=excluded),
         "upsampling": registry.upsampling(step.architecture, upsampling_of(step.settings)),
         "target": target,
         "image": step.image.model_dump(mode="json"),

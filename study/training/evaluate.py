@@ -140,8 +140,8 @@ def _predict(network: Network, evaluation: EvaluationSpec, rows: Sequence[int]) 
 
     sizes = [evaluation.shape_of(row) for row in rows]
     if isinstance(arrays, NativeImages):
-        by_row = [sliding_window(predict, arrays.images[row], size, mirrored=True).to(device) for row in rows]
-        return torch.stack([resized(whole, *shape) for whole, shape in zip(by_row, sizes, strict=True)])
+        by_row = (sliding_window(predict, arrays.images[row], size, mirrored=True) for row in rows)
+        return torch.stack([resized(whole, *shape) for whole, shape in zip(by_row, sizes, strict=True)]).to(device)
     fits = [Fit.of(evaluation.image, *(int(length) for length in arrays.shapes[row])) for row in rows]
     squares = zip(predict(arrays.images[np.asarray(rows)]), fits, sizes, strict=True)
     return torch.stack([unfitted(square, fit, *shape) for square, fit, shape in squares])

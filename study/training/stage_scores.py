@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.loading.prepare import Prepared
+from models.distributed import without_other_workers
 from models.tasks.base import Batch, Task
 from results import schema
 from study.planning.dataset_view import HeldOutRows
@@ -27,7 +28,9 @@ def stage_scores(
     lines = []
     for split, chosen in (("validation", validation), ("test", test.rows)):
         if chosen:
-            for metric, value in task.scores(_statistics(network, task, arrays, chosen)).items():
+            with without_other_workers():  # they have ended
+                scores = task.scores(_statistics(network, task, arrays, chosen))
+            for metric, value in scores.items():
                 fingerprint = test.fingerprint if split == "test" else ""
                 lines.append({
                     "split": split, "metric": metric, "value": None if math.isnan(value) else value,

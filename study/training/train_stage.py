@@ -90,7 +90,7 @@ def run_stage(
         job: the stage.
         runtime: paths and resources.
         context: rank, device and progress callback.
-        distribute: runs a function on several workers; None for a single one.
+        spread: runs a function on several workers; None for a single one.
 
     Raises:
         LeaseHeld: another process works on the stage.
@@ -206,12 +206,14 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
 def _training_loop(setup: TrainingSetup, context: WorkerContext) -> TrainingLoop:
     node, settings, rows = setup.job.node, setup.job.node.step.settings, setup.rows
 
-    def batches(indices: Sequence[int], *, labelled: bool = True, trains: bool = True) -> Batches | None:
-        if not indices:
+    def batches(
+        indices: Sequence[int], *, labelled: bool = True, trains: bool = True, fewest: int = 1
+    ) -> Batches | None:
+        examples = stage_examples(setup, indices, labelled=labelled, trains=trains)
+        if len(examples) < fewest:
             return None
         return Batches(
-            stage_examples(setup, indices, labelled=labelled, trains=trains),
-            batch_size=settings.batch_size, seed=node.seed, parts=settings.accumulate if trains else 1,
+            examples, batch_size=settings.batch_size, seed=node.seed, parts=settings.accumulate if trains else 1,
         )  # fmt: skip
 
     train_rows = rows.train
@@ -223,7 +225,7 @@ def _training_loop(setup: TrainingSetup, context: WorkerContext) -> TrainingLoop
         training=training,
         validation=batches(rows.validation, trains=False),
         # Some networks cannot normalize a single image.
-        unlabelled=batches(rows.unlabelled, labelled=False) if len(rows.unlabelled) > 1 else None,
+        unlabelled=batches(rows.unlabelled, labelled=False, fewest=2),
         unlabelled_start=unlabelled_start_of(settings),
     )
     return TrainingLoop(setup.network, setup.task, settings, node.step.link, data, seed=node.seed, context=context)

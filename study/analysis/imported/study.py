@@ -261,6 +261,19 @@ def series_without_headline(folder: Path) -> dict[str, str] | None:
     return dict((tested or rows)[0])
 
 
+def aggregation_of(folder: Path, metric: str) -> str:
+    """Return the aggregation that is shown of a metric unless one is chosen: what an imported study has of it."""
+    default = schema.default_aggregation(metric)
+    if not is_imported(folder):
+        return default
+    import pyarrow.parquet as pq
+
+    filters = [("metric", "=", metric)]
+    rows = pq.read_table(study_table(folder, COMPARISONS), columns=["aggregation"], filters=filters)
+    stored = rows["aggregation"].unique().to_pylist()
+    return default if default in stored or not stored else str(stored[0])
+
+
 def data_set_notes(folder: Path, series: Mapping[str, str | None]) -> list[str]:
     """Return the comparison over data sets of an imported study as sentences; none without several data sets.
 

@@ -185,20 +185,28 @@ def _network_problem(step: StageConfig) -> str | None:
 
 
 def _patch_problems(step: StageConfig) -> Iterator[Problem]:
-    """Yield settings of patches without `fit: patch`, and patches of stages whose target covers the whole image."""
-    settings, fit, path = step.settings, step.image.fit, f"stages.{step.stage}"
-    if fit == "patch":
-        if settings.target not in ("mask", "image"):
-            value = f"fit is patch under {settings.task} with target {settings.target}"
-            remedy = "set image.fit of this stage to stretch or letterbox"
-            yield Problem(path=f"{path}.image", message=f"{value}; allowed: with masks or reconstruction; {remedy}")
-        return
-    allowed = "allowed: with fit: patch; remove it, or set image.fit"
-    if settings.patch != type(settings.patch)():
-        yield Problem(path=f"{path}.patch", message=f"is set under fit {fit}; {allowed}")
-    if step.image.scale != 1.0:
-        place = "image.scale" if settings.image.scale is None else f"{path}.image.scale"
-        yield Problem(path=place, message=f"is {step.image.scale:g} under fit {fit}; {allowed}")
+    """Yield patches of stages whose target covers the whole image."""
+    settings = step.settings
+    if step.image.fit == "patch" and settings.target not in ("mask", "image"):
+        value = f"fit is patch under {settings.task} with target {settings.target}"
+        remedy = "set image.fit of this stage to stretch or letterbox"
+        message = f"{value}; allowed: with masks or reconstruction; {remedy}"
+        yield Problem(path=f"stages.{step.stage}.image", message=message)
+
+
+def unused_patch_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:
+    """Yield settings of patches that no arm uses."""
+    steps = [step for arm in arms for step in arm.chain]
+    stages, used = {step.stage for step in steps}, {step.stage for step in steps if step.image.fit == "patch"}
+    allowed = "without fit: patch; allowed: with it; remove it, or set image.fit"
+    if spec.image.scale != 1.0 and stages and not used:
+        yield Problem(path="image.scale", message=f"is {spec.image.scale:g} {allowed}")
+    for name in sorted(stages - used):
+        stage = spec.stages[name]
+        if stage.patch != type(stage.patch)():
+            yield Problem(path=f"stages.{name}.patch", message=f"is set {allowed}")
+        if stage.image.scale not in (None, 1.0):
+            yield Problem(path=f"stages.{name}.image.scale", message=f"is {stage.image.scale:g} {allowed}")
 
 
 _OWNERS = {"architecture is ": ("architecture", "compare"), "backbone is ": ("backbone", "compare"),
@@ -240,8 +248,7 @@ def single_image_problems(plan: Plan) -> Iterator[Problem]:
     """Yield stages that have one training image and a network that needs batches of two."""
     for node in (*plan.nodes.values(), *plan.candidates.values(), *plan.graph.after_search.values()):
         step = node.step
-        images = len(plan.views[node.selection.data].stage_rows(node.selection).train)
-        if images == 1 and step.settings.balance is None and not learns_from_one_image(step):
+        if examples_per_epoch(plan, node) == 1 and not learns_from_one_image(step):
             message = f"trains on 1 image under {_normalises(step)}; allowed: 2 training images or more"
             remedy = "add images, label more of them, or let fewer validate"
             yield Problem(path=f"stages.{step.stage}", message=f"{message}; {remedy}")

@@ -129,7 +129,7 @@ def test_images_smaller_than_a_patch_are_mirrored() -> None:
 @pytest.mark.parametrize("size", [*SIZES, (1, 1), (32, 33), (17, 200)])
 def test_tiles_cover_every_pixel_and_start_inside(size: tuple[int, int]) -> None:
     covered = np.zeros(size, bool)
-    windows = list(tiles(size, SIDE))
+    windows = [tile.window for tile in tiles(size, SIDE)]
     for top, left in windows:
         assert 0 <= top <= max(size[0] - SIDE, 0)
         assert 0 <= left <= max(size[1] - SIDE, 0)
@@ -150,14 +150,24 @@ def test_tiles_are_read_in_order_with_their_masks() -> None:
     np.testing.assert_array_equal(again, image)
 
 
+@pytest.mark.parametrize("size", [*SIZES, (1, 1), (32, 33), (17, 200)])
+def test_each_pixel_of_an_image_has_its_label_in_one_tile(size: tuple[int, int]) -> None:
+    numbers = np.arange(np.prod(size)).reshape(size)
+    labels = (numbers % 250).astype(np.uint8)
+    examples = Tiles(ragged([np.zeros((*size, 1), np.uint8)]), ragged([labels]), [0], side=SIDE)
+    _, targets = examples.read(np.arange(len(examples)))
+    assert targets is not None
+    np.testing.assert_array_equal(np.sort(targets[targets != IGNORE]), np.sort(labels.ravel()))
+
+
 def test_foreground_points_are_of_every_class_and_of_labelled_pixels() -> None:
     mask = np.zeros((100, 100), np.uint8)
     mask[:50], mask[60, 60], mask[90:] = 1, 2, IGNORE
-    points = foreground_points(mask, 0)
+    points = foreground_points(mask, "a")
     classes = [int(mask[tuple(point)]) for point in points]
-    assert set(classes) == {1, 2}
-    assert classes.count(2) == 1
-    np.testing.assert_array_equal(points, foreground_points(mask, 0))
+    assert {name: classes.count(name) for name in set(classes)} == {1: 128, 2: 128}
+    np.testing.assert_array_equal(points, foreground_points(mask, "a"))
+    assert (points != foreground_points(mask, "b")).any()
     planes = np.stack([mask == 1, mask == 2]).astype(np.uint8)
-    assert {tuple(point) for point in foreground_points(planes, 0)} >= {(60, 60)}
-    assert foreground_points(np.zeros((4, 4), np.uint8), 0).shape == (0, 2)
+    assert {tuple(point) for point in foreground_points(planes, "a")} >= {(60, 60)}
+    assert foreground_points(np.zeros((4, 4), np.uint8), "a").shape == (0, 2)

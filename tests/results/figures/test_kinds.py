@@ -43,6 +43,20 @@ def test_a_figure_names_what_it_shows(name: str) -> None:
         assert f"<!-- {word} -->" in text
 
 
+@pytest.mark.parametrize("shape", [(6, 14), (14, 6)])
+def test_outlines_fit_images_that_are_not_square(shape: tuple[int, int]) -> None:
+    mask = np.zeros((1, *shape), dtype=bool)
+    mask[0, 2:5, 3:5] = True
+    case = OutlinedCase(title="a", pixels=np.zeros(shape, np.uint8), truth=mask, predicted=mask)
+    upper, lower = figures.outline_cases([case], ["lung"]).axes
+    assert lower.get_xlim() == (-0.5, shape[1] - 0.5)
+    assert lower.get_ylim() == (shape[0] - 0.5, -0.5)
+    points = np.concatenate([path.vertices for line in lower.collections for path in line.get_paths()])
+    assert points.min(axis=0).tolist() == [2.5, 1.5]  # halfway between the pixels
+    assert points.max(axis=0).tolist() == [4.5, 4.5]
+    assert upper.get_xlim() == lower.get_xlim()
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_equal_figures_are_equal_text(name: str) -> None:
     draw, _ = ALL[name]

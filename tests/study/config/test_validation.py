@@ -122,6 +122,19 @@ def test_a_fault_is_told_with_the_value_and_what_is_allowed(changes: dict[str, A
     assert _told(base(changes)) == [line]
 
 
+@pytest.mark.parametrize(
+    ("keys", "path", "meant"),
+    [
+        ({"lambda1": 1.0, "adversarial": {}}, "lambda1", "adversarial.lambda1"),
+        ({"adversarial": {"lambda3": 1.0}}, "adversarial.lambda3", "lambda2"),
+    ],
+)
+def test_the_section_with_the_name_of_its_task_is_no_other_place(keys: dict[str, Any], path: str, meant: str) -> None:
+    (line,) = _told(base({"stages.segment": {"task": "adversarial", "data": "hospital", "steps": 4} | keys}))
+    assert line.startswith(f"stages.segment.{path}: unknown key ")
+    assert line.endswith(f"; did you mean {meant}?")
+
+
 def test_two_faults_of_one_stage_are_told_together() -> None:
     told = _told(base({"stages.segment.batch_size": 0, "stages.segment.steps": 4}))
     assert [line.partition(": ")[0] for line in told] == ["stages.segment.batch_size", "stages.segment"]

@@ -203,6 +203,15 @@ def test_settings_of_patches_change_the_stages_that_use_them(tmp_path: Path) -> 
     assert len({digest for plan in plans for digest in target_digests(plan)}) == 4 * len(target_digests(plans[0]))
 
 
+def test_settings_of_patches_do_not_change_stages_of_whole_images(tmp_path: Path) -> None:
+    compared: Document = {"compare.segment.image.fit": ["patch", "stretch"]}
+    plans = [
+        planned(base(compared | changes), tmp_path) for changes in ({}, {"stages.segment.patch": {"per_image": 4}})
+    ]
+    whole = target_digests(planned(base(), tmp_path))
+    assert all(whole < target_digests(plan) for plan in plans)
+
+
 LINKS: list[Document] = [
     {"stage": "segment", "carry": "encoder+decoder"},
     {"stage": "segment", "freeze": ["encoder"]},

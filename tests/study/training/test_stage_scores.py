@@ -11,6 +11,7 @@ from models.tasks import make_task
 from models.tasks.base import Outputs
 from study.planning.dataset_view import HeldOutRows
 from study.training.stage_scores import stage_scores
+from tests.support.workers import together
 
 SIDE, IMAGES = 32, 20
 
@@ -66,3 +67,12 @@ def test_a_split_without_images_has_no_scores() -> None:
 
 def test_the_error_of_images_without_the_structure_is_undefined() -> None:
     assert set(scores((3,)).values()) == {None}
+
+
+def scored_after_the_others(rank: int, world: int) -> dict[tuple[str, str], float]:
+    """Return the scores of the first worker; the others have ended."""
+    return scores((1, 2, 4)) if rank == 0 else {}
+
+
+def test_one_worker_scores_while_the_others_have_ended() -> None:
+    assert together(2, scored_after_the_others)[0] == scores((1, 2, 4))

@@ -17,7 +17,8 @@ def told(document: Document) -> list[str]:
     spec = StudySpec.model_validate(document)
     resolver = Resolver(spec)
     arms = [arm for row in assignments(spec) if (arm := resolver.arm(row)) is not None]
-    return sorted({f"{problem.path}: {problem.message}" for problem in spec_checks.arm_problems(arms)})
+    problems = [*spec_checks.arm_problems(arms), *spec_checks.unused_patch_problems(spec, arms)]
+    return sorted({f"{problem.path}: {problem.message}" for problem in problems})
 
 
 def test_a_fault_of_many_arms_is_told_once() -> None:
@@ -39,18 +40,22 @@ def test_a_fault_of_many_arms_is_told_once() -> None:
         ),
         (
             {"stages.segment.patch": {"per_image": 2}},
-            "stages.segment.patch: is set under fit stretch; allowed: with fit: patch; remove it, or set image.fit",
+            "stages.segment.patch: is set without fit: patch; allowed: with it; remove it, or set image.fit",
         ),
         (
             {"stages.segment.image": {"scale": 0.5}},
-            "stages.segment.image.scale: is 0.5 under fit stretch; allowed: with fit: patch; remove it, or set "
-            "image.fit",
+            "stages.segment.image.scale: is 0.5 without fit: patch; allowed: with it; remove it, or set image.fit",
         ),
     ],
     ids=["boxes", "patch", "scale"],
 )
 def test_patches_where_they_are_not_possible_or_not_used(changes: Document, line: str) -> None:
     assert told(base({"pathways": {"two": ["boxes", "segment"]}} | changes)) == [line]
+
+
+def test_patches_and_whole_images_are_compared_in_one_study() -> None:
+    changes = {"stages.segment.patch": {"per_image": 2}, "compare.segment.image.fit": ["patch", "stretch"]}
+    assert told(base({**changes, "image": {"size": 64, "scale": 0.5}})) == []
 
 
 def test_what_follows_from_a_network_that_cannot_be_built_is_not_told() -> None:
