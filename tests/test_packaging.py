@@ -23,6 +23,7 @@ MODULES = {
     "pillow": "PIL",
     "python-gdcm": "gdcm",
     "pyyaml": "yaml",
+    "scikit-image": "skimage",
     "segmentation-models-pytorch": "segmentation_models_pytorch",
     "tensorboardx": "tensorboardX",
 }
