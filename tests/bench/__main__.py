@@ -30,7 +30,7 @@ PARTS: Mapping[str, Sequence[TrainingSetup]] = {
     "one_stage": (one_stage,),
     "input": (rates, memory, large_index),
     "core_use": (core_use,),
-    "overheads": (start, large_plan, idle_stages, stages_on_nodes, resume, large_table, large_inputs),
+    "overheads": (start, large_plan, stages_on_nodes, idle_stages, resume, large_table, large_inputs),
     "coverage": (coverage,),
 }
 SPEED = tuple(part for part in PARTS if part != "coverage")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from results import schema
-from study.analysis.derived_cache import ROWS
+from study.analysis.derived_cache import write_derived
+from study.store.paths import COMPARISONS
 from tests.bench.figure import Figure, cpu_seconds_of_children
 
 METRICS = (*sorted(schema.HIGHER_IS_BETTER), "ece")
@@ -28,7 +28,7 @@ def large_table(*, quick: bool) -> Iterator[Figure]:
         folder.mkdir(parents=True)
         (folder / "spec.yaml").write_text("name: large\n", encoding="utf-8")
         comparisons = _comparisons(arms=25 if quick else 250)
-        pq.write_table(comparisons, folder / "comparisons.parquet", compression="zstd", row_group_size=ROWS)
+        write_derived(folder, {COMPARISONS: comparisons}, "bench")
         command = [sys.executable, "-m", "study", "table", "large", "--storage", place]
         call = partial(subprocess.run, command, check=True, capture_output=True)
         call()  # compiles modules
@@ -44,6 +44,7 @@ def _comparisons(*, arms: int) -> pa.Table:
     random = np.random.default_rng(0)
     size = np.array(SIZES)[cell % len(SIZES)]
     columns = {
+        "study": _words(["large"], np.zeros(len(cell), dtype=np.int64)),
         "pathway": _words([f"pathway {number}" for number in range(arms)], cell // len(SIZES)),
         "labelled_fraction": pa.array(size / max(SIZES)),
         "labelled_images": pa.array(size),
