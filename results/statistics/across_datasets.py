@@ -10,7 +10,7 @@ import numpy as np
 
 from results.metrics.formulas import FloatArray
 from results.statistics.estimates import holm, moments
-from results.statistics.signed_rank import signed_rank
+from results.statistics.paired.signed_rank import signed_rank
 
 UNIT = "data set"
 DATA_SETS = "new data sets"

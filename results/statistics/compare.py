@@ -34,7 +34,7 @@ from results.statistics.notes import (
     joined,
     where_tested,
 )
-from results.statistics.paired_tests import BaselinePair, paired_tests
+from results.statistics.paired.paired_tests import BaselinePair, paired_tests
 from results.statistics.patient_level.inference import PatientInference
 from results.statistics.patient_level.sums import ScoredReplicate
 from results.statistics.replicates import ReplicateInference

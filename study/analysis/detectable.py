@@ -8,7 +8,7 @@ from typing import Any
 from results import schema
 from results.statistics.design import ArmKey, Family, shared_runs
 from results.statistics.notes import FEW_PATIENTS, one_run_note
-from results.statistics.paired_tests import PRETRAINING_RUN
+from results.statistics.paired.paired_tests import PRETRAINING_RUN
 from results.statistics.power import detectable_over_replicates, detectable_over_units
 from study.analysis.derived_cache import study_table
 from study.analysis.design import families

@@ -11,7 +11,7 @@ from results.statistics.design import CORRECTED, ONE_RUN, PATIENTS, TRAINING
 from results.statistics.estimates import corrected, group_means, hedges_g, holm
 from results.statistics.inference import Comparison
 from results.statistics.notes import SEVERAL_IMAGES, SHARED_TRAINING, incomplete, joined, where_tested
-from results.statistics.one_sample import Columns, over_patients, t_test, wilcoxon_test
+from results.statistics.paired.one_sample import Columns, over_patients, t_test, wilcoxon_test
 from results.statistics.patient_level.image_differences import ImageDifferences, ScoredImages
 from results.statistics.patient_level.sums import ScoredReplicate
 

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.metrics.formulas import FloatArray
-from results.statistics import signed_rank
 from results.statistics.design import SIGN_FLIP
 from results.statistics.estimates import hedges_g, independent, moments, rounded
 from results.statistics.notes import (
@@ -19,6 +18,7 @@ from results.statistics.notes import (
     few_patients_note,
     first_note,
 )
+from results.statistics.paired import signed_rank
 from results.statistics.patient_level import bootstrap
 from results.statistics.patient_level.permutation import sign_flip_p
 

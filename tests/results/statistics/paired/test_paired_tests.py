@@ -15,11 +15,11 @@ from results.schema import FACTORS, ReplicateRecord
 from results.statistics.compare import compare
 from results.statistics.design import ArmKey, Design, Family
 from results.statistics.estimates import hedges_g
-from results.statistics.one_sample import over_patients, t_test, wilcoxon_test
+from results.statistics.paired.one_sample import over_patients, t_test, wilcoxon_test
+from results.statistics.paired.signed_rank import signed_rank
 from results.statistics.patient_level import bootstrap
 from results.statistics.patient_level.permutation import sign_flip_p
 from results.statistics.patient_level.sums import ScoredReplicate
-from results.statistics.signed_rank import signed_rank
 
 FOLDS, SEEDS, IMAGES = 8, 2, 4
 

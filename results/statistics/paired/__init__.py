@@ -1,0 +1,1 @@
+"""Tests of paired differences: of arms, over replicates, data sets or patients."""
