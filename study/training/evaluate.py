@@ -214,10 +214,14 @@ def _scores(
     (predicted, masks), probabilities = batch.all_masks(), batch.probabilities
     held_back, known = batch.held_back, batch.known()
     pixels = counts.pixel_counts(predicted, masks, known=known)
-    bins = counts.score_histograms(probabilities, masks, known=known)
+    # One channel at a time: the bins of all pixels need several times the memory of the probabilities.
+    channels = [slice(channel, channel + 1) for channel in range(probabilities.shape[1])]
+    by_channel = [counts.score_histograms(probabilities[:, part], masks[:, part], known=known) for part in channels]
+    sums = [counts.score_sums(probabilities[:, part], known=known) for part in channels]
     columns = {name: getattr(pixels, name).cpu().numpy() for name in ("tp", "fp", "fn", "tn")}
-    columns |= {name: getattr(bins, name).cpu().numpy() for name in ("positives", "negatives")}
-    columns["score_sums"] = counts.score_sums(probabilities, known=known).cpu().numpy()
+    for name in ("positives", "negatives"):
+        columns[name] = torch.cat([getattr(bins, name) for bins in by_channel], dim=1).cpu().numpy()
+    columns["score_sums"] = torch.cat(sums, dim=1).cpu().numpy()
     if shape is not None:
         labelled = torch.ones_like(masks) if known is None else known
         arrays = [(part & labelled).cpu().numpy() for part in (masks.bool(), predicted.bool())]
