@@ -49,7 +49,7 @@ def test_the_published_studies_networks_can_be_built(architecture: str, backbone
         (None, "own", 256, "backbone is own without an architecture; allowed: with unet_plain, xnet, segnet"),
         ("xnet", "resnet50", 256, "backbone is resnet50 under xnet; allowed: own; change one of them"),
         ("segnet", "vgg16", 256, "backbone is vgg16 under segnet; allowed: own, vgg16_bn; change one of them"),
-        ("unet_plain", "own", 31, "image size is 31; allowed: multiples of 1 from 32 on; set image.size to 32"),
+        ("unet_plain", "own", 31, "image size is 31; allowed: 32 and more; set image.size to 32"),
         ("deeplabv3", "densenet121", 256, "under deeplabv3; allowed: those that can be dilated"),
         ("linknet", "mit_b0", 256, "under linknet; allowed: those with a feature map at stride 2"),
         ("unet", "tu-vit_tiny_patch16_224", 256, "allowed: backbones with feature maps at falling resolution"),
@@ -59,7 +59,7 @@ def test_the_published_studies_networks_can_be_built(architecture: str, backbone
         ("unet", "resnet50", 250, "image size is 250; allowed: multiples of 32 from 32 on; set image.size to 256"),
         ("pan", "resnet50", 64, "image size is 64; allowed: multiples of 16 from 128 on; set image.size to 128"),
         ("unet", "tu-maxvit_tiny_tf_224", 256, "allowed: 224; set image.size to 224"),
-        (None, "resnet50", 16, "image size is 16; allowed: multiples of 1 from 32 on"),
+        (None, "resnet50", 16, "image size is 16; allowed: 32 and more"),
     ],
 )
 def test_a_network_that_cannot_be_built_is_refused_in_one_line(
