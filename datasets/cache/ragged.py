@@ -30,6 +30,10 @@ class RaggedArray:
         """Return a view of one array."""
         return self._flat[self._offsets[row] : self._offsets[row + 1]].reshape(self.shapes[row])
 
+    def assign(self, row: int, values: NDArray[Any]) -> None:
+        """Set one array."""
+        self[row][...] = values
+
 
 def length_of(shapes: Sequence[Shape]) -> int:
     """Return the length of the flat array."""

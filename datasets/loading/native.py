@@ -44,7 +44,7 @@ def native_images(
     def fill_images(arrays: Mapping[str, CachedArray]) -> None:
         images = RaggedArray(arrays["images"], shapes)
         run_in_threads(
-            readable_rows(index, "image"), lambda row: _assign(images, row, scaled_image(source.image(row), image))
+            readable_rows(index, "image"), lambda row: images.assign(row, scaled_image(source.image(row), image))
         )
 
     images = RaggedArray(open_entry(folder, layout, fill_images, budget_bytes=budget_bytes)["images"], shapes)
@@ -58,7 +58,7 @@ def native_images(
 
         def fill(row: int) -> None:
             pixels = scaled_masks(source.masks(row), image)
-            _assign(masks, row, pixels)
+            masks.assign(row, pixels)
             points = foreground_points(pixels, index.annotation_digests["masks"][row])
             arrays["points"][row, : len(points)], arrays["counts"][row] = points, len(points)
 
@@ -93,10 +93,6 @@ def foreground_points(masks: Pixels, key: str) -> CachedArray:
     chosen = [pixels[random.integers(len(pixels), size=share)] for pixels in by_class[:FOREGROUND_POINTS]]
     positions = np.concatenate([*chosen, np.empty(0, np.int64)])
     return np.stack(np.divmod(positions, masks.shape[-1]), axis=1).astype(np.int32)
-
-
-def _assign(arrays: RaggedArray, row: int, pixels: Pixels) -> None:
-    arrays[row][...] = pixels
 
 
 def _images_entry(index: Index, image: ImageSettings, cache: Path) -> tuple[Path, Layout]:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from datasets.cache.arrays import CachedArray, Layout, open_entry, size_of
+from datasets.cache.ragged import RaggedArray, Shape, length_of
 from datasets.loading.prepare import (
     BUDGET_BYTES,
     entry_folder,
@@ -46,16 +46,14 @@ def truth(
         )  # fmt: skip
         return TrueMasks(resized.__getitem__)
     folder, layout = _native_entry(index, cache)
-    offsets = _offsets(index)
+    shapes = _shapes(index)
 
     def fill(arrays: Mapping[str, CachedArray]) -> None:
-        def read(row: int) -> None:
-            arrays["masks"][offsets[row] : offsets[row + 1]] = source.masks(row).ravel()
-
-        run_in_threads(readable_rows(index, "mask"), read)
+        masks = RaggedArray(arrays["masks"], shapes)
+        run_in_threads(readable_rows(index, "mask"), lambda row: masks.assign(row, source.masks(row)))
 
     masks = open_entry(folder, layout, fill, budget_bytes=budget_bytes)["masks"]
-    return TrueMasks(lambda row: masks[offsets[row] : offsets[row + 1]].reshape(_shape(index, row)))
+    return TrueMasks(RaggedArray(masks, shapes).__getitem__)
 
 
 def truth_entry(index: Index, size: EvaluatedSize, cache: Path) -> dict[Path, int]:
@@ -73,17 +71,11 @@ def _resized(side: int) -> ImageSettings:
 
 def _native_entry(index: Index, cache: Path) -> tuple[Path, Layout]:
     meaning = {"size": NATIVE, "names": index.classes, "overlapping": index.overlapping}
-    length = int(_offsets(index)[-1])
-    return entry_folder(index, "mask", cache, meaning), {"masks": ((length,), np.uint8)}
+    return entry_folder(index, "mask", cache, meaning), {"masks": ((length_of(_shapes(index)),), np.uint8)}
 
 
-def _offsets(index: Index) -> NDArray[np.int64]:
-    """Return the start of each row's masks in the array of all, and its length at the end."""
+def _shapes(index: Index) -> list[Shape]:
+    """Return the shape of each row's masks; rows without masks are empty."""
     readable = set(readable_rows(index, "mask"))
-    lengths = [int(np.prod(_shape(index, row))) if row in readable else 0 for row in range(len(index))]
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-
-
-def _shape(index: Index, row: int) -> tuple[int, ...]:
-    height, width = index.shape(row)
-    return (len(index.classes), height, width) if index.overlapping else (height, width)
+    planes = (len(index.classes),) if index.overlapping else ()
+    return [(*planes, *(index.shape(row) if row in readable else (0, 0))) for row in range(len(index))]

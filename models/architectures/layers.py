@@ -41,6 +41,14 @@ def unpool(maps: Tensor, pooled: Tensor) -> Tensor:
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
+def maps_by_level(levels: nn.ModuleList, pool: nn.Module, images: Tensor) -> list[Tensor]:
+    """Return the output of each level, the first of the images, each other one of the pooled output before it."""
+    maps = [levels[0](images)]
+    for level in levels[1:]:
+        maps.append(level(pool(maps[-1])))
+    return maps
+
+
 def initialised(module: ModuleT) -> ModuleT:
     """Initialise all convolutions after He et al. (2015), as U-Net and SegNet did; biases are 0."""
     for layer in module.modules():

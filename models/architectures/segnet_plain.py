@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from models.architectures import ARCHITECTURES
-from models.architectures.layers import convolution, initialised, upsample_2x
+from models.architectures.layers import convolution, initialised, maps_by_level, upsample_2x
 from models.architectures.parts import Blueprint, NetworkParts
 from models.settings import Upsampling
 
@@ -26,10 +26,7 @@ class PlainSegNetEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return maps of 64, 128, 256, 512 channels at strides 1, 2, 4, 8."""
-        maps = [self.levels[0](images)]
-        for level in self.levels[1:]:
-            maps.append(level(self.pool(maps[-1])))
-        return maps
+        return maps_by_level(self.levels, self.pool, images)
 
 
 class PlainSegNetDecoder(nn.Module):

@@ -7,7 +7,7 @@ neither paper states it.
 from torch import Tensor, cat, nn
 
 from models.architectures import ARCHITECTURES
-from models.architectures.layers import convolution, initialised, upsample_2x
+from models.architectures.layers import convolution, initialised, maps_by_level, upsample_2x
 from models.architectures.parts import Blueprint, NetworkParts
 from models.settings import Upsampling
 
@@ -28,10 +28,7 @@ class PlainUNetEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return maps of 64 to 1024 channels at strides 1, 2, 4, 8, 16."""
-        maps = [self.levels[0](images)]
-        for level in self.levels[1:]:
-            maps.append(level(self.pool(maps[-1])))
-        return maps
+        return maps_by_level(self.levels, self.pool, images)
 
 
 class PlainUNetDecoder(nn.Module):

@@ -1,6 +1,7 @@
 """Convert stored tables of counts to arrays with one row per image and one column per class."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,18 +19,27 @@ def rows_of_split(table: "pa.Table", split: str) -> "pa.Table":
     return table.filter(pc.equal(table["split"], split))
 
 
-def pixel_counts(scores: "pa.Table", names: Sequence[str]) -> Counts:
-    """Return counts as (images, classes); zero for a pair of image and class without a row."""
-    images, image = np.unique(scores["image"].to_numpy(), return_inverse=True)
-    order = {name: index for index, name in enumerate(names)}
-    column_of_row = np.array([order.get(name, -1) for name in scores["class"].to_pylist()], dtype=np.int64)
-    is_scored = column_of_row >= 0
+class _Grid:
+    """Arranges columns of a table of scores by image and class, classes as in `names`."""
 
-    def to_grid(column: FloatArray) -> FloatArray:
-        grid = np.zeros((len(images), len(names), *column.shape[1:]))
-        grid[image[is_scored], column_of_row[is_scored]] = column[is_scored]
+    def __init__(self, scores: "pa.Table", names: Sequence[str]) -> None:
+        images, image = np.unique(scores["image"].to_numpy(), return_inverse=True)
+        order = {name: index for index, name in enumerate(names)}
+        column_of_row = np.array([order.get(name, -1) for name in scores["class"].to_pylist()], dtype=np.int64)
+        self._is_scored = column_of_row >= 0
+        self._shape = len(images), len(names)
+        self._position = image[self._is_scored], column_of_row[self._is_scored]
+
+    def arrange(self, column: FloatArray, *, missing: float) -> FloatArray:
+        """Return (images, classes, ...) of a column (rows, ...), `missing` where there is no row."""
+        grid = np.full((*self._shape, *column.shape[1:]), missing)
+        grid[self._position] = column[self._is_scored]
         return grid
 
+
+def pixel_counts(scores: "pa.Table", names: Sequence[str]) -> Counts:
+    """Return counts as (images, classes); zero for a pair of image and class without a row."""
+    to_grid = partial(_Grid(scores, names).arrange, missing=0.0)
     flat = {key: to_grid(scores[key].to_numpy()) for key in ("tp", "fp", "fn", "tn")}
     histograms = {key: to_grid(_lists(scores, key)) for key in ("positives", "negatives")}
     sums = _lists(scores, "score_sums")
@@ -43,16 +53,10 @@ def shape_metrics(scores: "pa.Table", names: Sequence[str]) -> Mapping[str, Floa
     """
     if "hd95" not in scores.column_names or scores["lesion_tp"].null_count == scores.num_rows:
         return {}
-    images, image = np.unique(scores["image"].to_numpy(), return_inverse=True)
-    order = {name: index for index, name in enumerate(names)}
-    column_of_row = np.array([order.get(name, -1) for name in scores["class"].to_pylist()], dtype=np.int64)
-    is_scored = column_of_row >= 0
+    grid = _Grid(scores, names)
 
     def to_grid(name: str) -> FloatArray:
-        grid = np.full((len(images), len(names)), np.nan)
-        column = scores[name].to_numpy().astype(np.float64)
-        grid[image[is_scored], column_of_row[is_scored]] = column[is_scored]
-        return grid
+        return grid.arrange(scores[name].to_numpy().astype(np.float64), missing=np.nan)
 
     tp, fp, fn = (to_grid(f"lesion_{name}") for name in ("tp", "fp", "fn"))
     return {name: to_grid(name) for name in ("hd95", "assd", "nsd", "cl_dice")} | {
