@@ -5,9 +5,19 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-EvaluatedSize = int | Literal["native"]
-"""Side in pixels to which predictions and masks are resized for scoring, or `native`: the size of each image."""
+Side = Annotated[int, Field(ge=16, le=4096)]
+
+
+def _one_side(size: int | tuple[int, int]) -> int | tuple[int, int]:
+    return size[0] if isinstance(size, tuple) and size[0] == size[1] else size
+
+
+Size = Annotated[Side | tuple[Side, Side], AfterValidator(_one_side)]
+"""Side of a square in pixels, or height and width."""
 NATIVE: Final = "native"
+EvaluatedSize = Size | Literal["native"]
+"""Size to which predictions and masks are resized for scoring, or `native`: the size of each image."""
+Channels = Annotated[int, Field(ge=1, le=64)]
 Share = Annotated[float, Field(ge=1e-6, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 PartOfSide = Annotated[float, Field(ge=0, lt=1)]
@@ -53,17 +63,28 @@ Scale = Annotated[float, Field(ge=0.01, le=10)]
 
 
 class ImageSettings(BaseDataSettings):
-    """How a decoded image becomes the network's square input of `size` pixels.
+    """How a decoded image becomes the network's input of `size` pixels.
 
-    `stretch` and `letterbox` resize the whole image. `patch` cuts squares out of the image in its own resolution, after
-    resizing both sides by the factor `scale`.
+    `stretch` and `letterbox` resize the whole image. `patch` cuts patches out of the image in its own resolution, after
+    resizing both sides by the factor `scale`. Grey and colour images are converted to 1 or 3 `channels`; images with
+    any other number of channels must have as many as the input.
     """
 
-    size: Annotated[int, Field(ge=16, le=4096)] = 256
-    channels: Literal[1, 3] = 1
+    size: Size = 256
+    channels: Channels = 1
     fit: FitName = "stretch"
     scale: Scale = 1.0
     prepare: PrepareSettings = PrepareSettings()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return height and width of the input in pixels."""
+        return shape_of(self.size)
+
+
+def shape_of(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return height and width of a size."""
+    return (size, size) if isinstance(size, int) else size
 
 
 class TestImages(BaseDataSettings):

@@ -73,6 +73,8 @@ class Index:
     heights: Sequence[int] = ()
     widths: Sequence[int] = ()
     """Size of each image in pixels, 0 where it cannot be read. Empty, or one entry per row."""
+    channels: Sequence[int] = ()
+    """Number of channels of each image, 0 where it cannot be read. Empty, or one entry per row."""
     collection: str = ""
     """Namespace of `patients` if it may be a path; splits do not depend on it."""
 
@@ -114,7 +116,7 @@ class Source(ABC):
 
     @abstractmethod
     def image(self, row: int) -> Pixels:
-        """Decode one image: (height, width), 8-bit grey, or (height, width, 3) RGB."""
+        """Decode one image of 8 bits: (height, width) grey, (height, width, 3) RGB or (height, width, channels)."""
 
     def fitted(self, row: int, settings: ImageSettings) -> tuple[Pixels, tuple[int, int]] | None:
         """Return the output of `fit_image` for one image and its original (height, width), None if it is not cached."""

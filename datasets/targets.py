@@ -1,4 +1,4 @@
-"""Resize images and annotations to the square input of a network, and map results back."""
+"""Resize images and annotations to the input of a network, and map results back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.decoding.decode import channels_of, luma
 from datasets.decoding.enhance import enhance
 from datasets.errors import DataError
 from datasets.settings import ImageSettings
@@ -59,15 +60,15 @@ def chosen_structure(index: Index, target: Target, structure: str | None) -> str
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """The position of an image of (height, width) pixels in a square of (size, size).
+    """The position of an image of (height, width) pixels in an input of `shape`, (height, width).
 
-    `stretch` fills the square. `letterbox` keeps the aspect ratio and pads with 0 on both sides.
+    `stretch` fills the input. `letterbox` keeps the aspect ratio and pads with 0 on both sides.
     Points are continuous: (0, 0) is the upper left corner of the upper left pixel.
     """
 
     height: int
     width: int
-    size: int
+    shape: tuple[int, int]
     fit: Literal["stretch", "letterbox"]
 
     @classmethod
@@ -75,35 +76,39 @@ class Fit:
         """Return the fit of an image with these settings. Raises `ValueError` for patches."""
         if settings.fit == "patch":
             raise ValueError("patches are not fitted")
-        return cls(height=height, width=width, size=settings.size, fit=settings.fit)
+        return cls(height=height, width=width, shape=settings.shape, fit=settings.fit)
 
     @property
     def inner(self) -> tuple[int, int, int, int]:
-        """Return top, left, height and width of the image within the square, in its pixels."""
+        """Return top, left, height and width of the image within the input, in its pixels."""
+        rows, columns = self.shape
         if self.fit == "stretch":
-            return 0, 0, self.size, self.size
-        longest = max(self.height, self.width)
-        height = max(1, round(self.size * self.height / longest))
-        width = max(1, round(self.size * self.width / longest))
-        return (self.size - height) // 2, (self.size - width) // 2, height, width
+            return 0, 0, rows, columns
+        # The side that limits the enlargement fills the input exactly.
+        if self.height * columns >= self.width * rows:
+            height, width = rows, max(1, round(rows * self.width / self.height))
+        else:
+            height, width = max(1, round(columns * self.height / self.width)), columns
+        return (rows - height) // 2, (columns - width) // 2, height, width
 
-    def to_square(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Map (..., 2) points (x, y) from pixels of the image to 0..1 of the square."""
+    def to_input(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Map (..., 2) points (x, y) from pixels of the image to fractions of width and height of the input."""
         top, left, height, width = self.inner
         scale = np.array([width / self.width, height / self.height])
-        return np.asarray((points * scale + np.array([left, top])) / self.size)
+        return np.asarray((points * scale + np.array([left, top])) / self.shape[::-1])
 
-    def crop(self, square: TargetArray) -> TargetArray:
-        """Return a view of (..., size, size) without the padding."""
+    def crop(self, fitted: TargetArray) -> TargetArray:
+        """Return a view of (..., height, width) of an input without the padding."""
         top, left, height, width = self.inner
-        return square[..., top : top + height, left : left + width]
+        return fitted[..., top : top + height, left : left + width]
 
 
 def fit_image(pixels: Pixels, settings: ImageSettings) -> Pixels:
-    """Fit (height, width) grey or (height, width, 3) RGB into (size, size, channels).
+    """Fit (height, width) grey or (height, width, C) into an input, (*settings.shape, channels).
 
     Applies `datasets.settings.PrepareSettings` first. Downsamples by area averaging, upsamples linearly. RGB is
-    converted to grey by luma (ITU-R BT.601); grey is repeated for RGB.
+    converted to grey by luma (ITU-R BT.601); grey is repeated for RGB. Raises `DataError` for any other number of
+    channels than that of the input.
     """
     import cv2
 
@@ -112,10 +117,9 @@ def fit_image(pixels: Pixels, settings: ImageSettings) -> Pixels:
     top, left, height, width = fit.inner
     shrinks = height < fit.height or width < fit.width
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized = cv2.resize(pixels, (width, height), interpolation=method)
-    square = np.zeros((settings.size, settings.size, settings.channels), dtype=np.uint8)
-    square[top : top + height, left : left + width] = resized.reshape(height, width, -1)
-    return square
+    fitted = np.zeros((*settings.shape, settings.channels), dtype=np.uint8)
+    fitted[top : top + height, left : left + width] = _resized(pixels, height, width, method)
+    return fitted
 
 
 def scaled_shape(shape: tuple[int, int], settings: ImageSettings) -> tuple[int, int]:
@@ -125,9 +129,9 @@ def scaled_shape(shape: tuple[int, int], settings: ImageSettings) -> tuple[int, 
 
 
 def scaled_image(pixels: Pixels, settings: ImageSettings) -> Pixels:
-    """Convert (height, width) grey or (height, width, 3) RGB to (height, width, channels) and scale it.
+    """Convert (height, width) grey or (height, width, C) to (height, width, channels) and scale it.
 
-    Prepares and converts as `fit_image` does.
+    Prepares and converts as `fit_image` does, with the same errors.
     """
     import cv2
 
@@ -135,8 +139,19 @@ def scaled_image(pixels: Pixels, settings: ImageSettings) -> Pixels:
     height, width = scaled_shape((pixels.shape[0], pixels.shape[1]), settings)
     if pixels.shape[:2] != (height, width):
         method = cv2.INTER_AREA if settings.scale < 1 else cv2.INTER_LINEAR
-        pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=method), np.uint8)
+        pixels = _resized(pixels, height, width, method)
     return np.broadcast_to(pixels.reshape(height, width, -1), (height, width, settings.channels))
+
+
+def _resized(pixels: Pixels, height: int, width: int, interpolation: int) -> Pixels:
+    """Resize (H, W[, C]) to (height, width, C)."""
+    import cv2
+
+    planes = pixels.reshape(*pixels.shape[:2], -1)
+    # OpenCV averages at most four channels at once.
+    parts = [planes[..., first : first + 4] for first in range(0, planes.shape[2], 4)]
+    resized = [cv2.resize(part, (width, height), interpolation=interpolation) for part in parts]
+    return np.concatenate([part.reshape(height, width, -1) for part in resized], axis=2)
 
 
 def scaled_masks(masks: Pixels, settings: ImageSettings) -> Pixels:
@@ -153,15 +168,26 @@ def scaled_masks(masks: Pixels, settings: ImageSettings) -> Pixels:
 
 def _enhanced(pixels: Pixels, settings: ImageSettings) -> Pixels:
     """Convert RGB to grey for one channel, and apply `datasets.settings.PrepareSettings`."""
-    import cv2
+    check_channels(pixels, settings, "the image")
+    return enhance(luma(pixels) if settings.channels == 1 else pixels, settings.prepare)
 
-    if settings.channels == 1 and pixels.ndim == 3:
-        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    return enhance(pixels, settings.prepare)
+
+def check_channels(pixels: Pixels, settings: ImageSettings, name: str) -> None:
+    """Raise `DataError` for images that cannot become inputs because of their number of channels."""
+    given, channels = channels_of(pixels), settings.channels
+    if not is_convertible(given, channels):
+        allowed = "1 or 3" if channels in (1, 3) else str(channels)
+        message = f"{name} has {given} channel{'s' if given > 1 else ''}; allowed: {allowed}, as image.channels is"
+        raise DataError(f"{message} {channels}; use other images, or another image.channels")
+
+
+def is_convertible(given: int, channels: int) -> bool:
+    """Return whether images with `given` channels can be inputs of `channels`: only grey and RGB are converted."""
+    return given == channels or {given, channels} == {1, 3}
 
 
 def fit_masks(masks: Pixels, settings: ImageSettings) -> Pixels:
-    """Fit (height, width) ids or (classes, height, width) of 0/1 into the square; `IGNORE` is treated as any other id.
+    """Fit (height, width) ids or (classes, height, width) of 0/1 into the input; `IGNORE` is treated as any other id.
 
     Nearest neighbour by pixel centres (OpenCV's INTER_NEAREST_EXACT, the same pixels as Pillow's NEAREST).
     """
@@ -170,34 +196,34 @@ def fit_masks(masks: Pixels, settings: ImageSettings) -> Pixels:
     fit = Fit.of(settings, masks.shape[-2], masks.shape[-1])
     _, _, height, width = fit.inner
     planes = masks.reshape(-1, fit.height, fit.width)
-    square = np.zeros((len(planes), settings.size, settings.size), dtype=np.uint8)
-    for plane, place in zip(planes, fit.crop(square), strict=True):
+    fitted = np.zeros((len(planes), *settings.shape), dtype=np.uint8)
+    for plane, place in zip(planes, fit.crop(fitted), strict=True):
         place[:] = cv2.resize(plane, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return square.reshape(*masks.shape[:-2], settings.size, settings.size)
+    return fitted.reshape(*masks.shape[:-2], *settings.shape)
 
 
-def target_layout(index: Index, target: Target, size: int) -> tuple[tuple[int, ...], type[np.generic]]:
-    """Return shape and dtype of the target of one image.
+def target_layout(index: Index, target: Target, shape: tuple[int, int]) -> tuple[tuple[int, ...], type[np.generic]]:
+    """Return shape and dtype of the target of one image, whose input has `shape` (height, width).
 
-    labels (L,), centre (2,) and box (4,) are float32, NaN if unknown. mask is uint8: (S, S) of class ids or
-    `IGNORE`, or (K, S, S) of 0/1 if classes overlap; box_mask is uint8 (K, S, S) of 0/1.
+    labels (L,), centre (2,) and box (4,) are float32, NaN if unknown. mask is uint8: (height, width) of class ids or
+    `IGNORE`, or (K, height, width) of 0/1 if classes overlap; box_mask is uint8 (K, height, width) of 0/1.
     """
     if target == "labels":
         return (len(index.labels),), np.float32
     if target in ("centre", "box"):
         return (2 if target == "centre" else 4,), np.float32
     if target == "mask" and not index.overlapping:
-        return (size, size), np.uint8
-    return (len(names(index, target)), size, size), np.uint8
+        return shape, np.uint8
+    return (len(names(index, target)), *shape), np.uint8
 
 
 def centre_target(centres: Mapping[str, tuple[float, float]], structure: str, fit: Fit) -> NDArray[np.float32]:
-    """Return (x, y) in 0..1 of the square, NaN if the structure has no centre."""
-    return fit.to_square(np.array(centres.get(structure, (np.nan, np.nan)))).astype(np.float32)
+    """Return (x, y) as fractions of the input, NaN if the structure has no centre."""
+    return fit.to_input(np.array(centres.get(structure, (np.nan, np.nan)))).astype(np.float32)
 
 
 def box_target(boxes: Sequence[Box], structure: str, fit: Fit) -> NDArray[np.float32]:
-    """Return (x, y, width, height) in 0..1 of the square, (x, y) the upper left corner; NaN without a box.
+    """Return (x, y, width, height) as fractions of the input, (x, y) the upper left corner; NaN without a box.
 
     Boxes are clipped to the image; several boxes of one structure are merged into their enclosing box.
     """
@@ -209,20 +235,21 @@ def box_target(boxes: Sequence[Box], structure: str, fit: Fit) -> NDArray[np.flo
 
 
 def box_masks(boxes: Sequence[Box], structures: Sequence[str], fit: Fit) -> Pixels:
-    """Return (structures, size, size) of 0/1: pixels with their centre in a box, at least one pixel per box.
+    """Return (structures, height, width) of 0/1: pixels with their centre in a box, at least one pixel per box.
 
     Boxes of one structure are merged.
     """
-    filled = np.zeros((len(structures), fit.size, fit.size), dtype=np.uint8)
+    filled = np.zeros((len(structures), *fit.shape), dtype=np.uint8)
+    limits = np.array(fit.shape[::-1])
     for box in boxes:
-        first, last = np.ceil(_corners(box, fit) * fit.size - 0.5).astype(int)
-        first = np.minimum(first, fit.size - 1)
+        first, last = np.ceil(_corners(box, fit) * limits - 0.5).astype(int)
+        first = np.minimum(first, limits - 1)
         (left, top), (right, bottom) = first, np.maximum(last, first + 1)
         filled[structures.index(box.name), top:bottom, left:right] = 1
     return filled
 
 
 def _corners(box: Box, fit: Fit) -> NDArray[np.floating]:
-    """Return the upper left and lower right corner in 0..1 of the square, clipped to the image."""
+    """Return the upper left and lower right corner as fractions of the input, clipped to the image."""
     corners = np.array([[box.x, box.y], [box.x + box.width, box.y + box.height]])
-    return fit.to_square(np.clip(corners, 0, [fit.width, fit.height]))
+    return fit.to_input(np.clip(corners, 0, [fit.width, fit.height]))

@@ -25,10 +25,10 @@ def build(blueprint: Blueprint) -> Network:
 
     The encoder is created first, so that with equal seeds all architectures with one backbone start from equal
     encoders. Layers that the architecture does not use (deeper stages under PSPNet) are removed. Raises `ValueError`
-    for a flatten head without `size`.
+    for a flatten head without `shape`.
     """
     multiple = registry.padding_multiple(blueprint.architecture)
-    images = torch.zeros(1, blueprint.channels, *[next_multiple(_side(blueprint), multiple)] * 2)
+    images = torch.zeros(1, blueprint.channels, *(next_multiple(side, multiple) for side in _probe_shape(blueprint)))
     parts = _module(blueprint).parts(blueprint) if blueprint.dense else _encoder_only(blueprint, images)
     features = _probe(parts.encoder, images)
     prune(parts.encoder, reached_parameters(*features))
@@ -44,18 +44,20 @@ def build(blueprint: Blueprint) -> Network:
     with record_map_sides(network) as sides:
         useful = reached_parameters(*_probe(network, images))
     network.mark_unused(frozenset(name for name, p in network.named_parameters() if id(p) not in useful))
-    scale = math.inf if blueprint.size is None else next_multiple(blueprint.size, multiple) / images.shape[-1]
+    longest = None if blueprint.shape is None else next_multiple(max(blueprint.shape), multiple)
+    scale = math.inf if longest is None else longest / max(images.shape[-2:])
     set_memory_format(network, {layer: side * scale for layer, side in sides.items()})
     return network.train()
 
 
-def _side(blueprint: Blueprint) -> int:
-    """Return the side of the images for the trial forward pass."""
+def _probe_shape(blueprint: Blueprint) -> tuple[int, int]:
+    """Return height and width of the images for the trial forward pass."""
     if blueprint.dense or blueprint.head == "average":
-        return registry.probe_size(blueprint.architecture, blueprint.backbone)
-    if blueprint.size is None:
-        raise ValueError("size is None under head flatten; allowed: the side of the images in pixels; give it")
-    return blueprint.size
+        side = registry.probe_size(blueprint.architecture, blueprint.backbone)
+        return side, side
+    if blueprint.shape is None:
+        raise ValueError("shape is None under head flatten; allowed: height and width of the images; give them")
+    return blueprint.shape
 
 
 def _module(blueprint: Blueprint) -> ModuleType:

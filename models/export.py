@@ -27,7 +27,7 @@ MODULES = ("onnx", "onnxruntime")
 
 
 class Ensemble(nn.Module):
-    """Maps images (N, channels, S, S) in 0..1 to mean probabilities (N, outputs, S, S) of several networks."""
+    """Maps images (N, channels, H, W) in 0..1 to mean probabilities (N, outputs, H, W) of several networks."""
 
     def __init__(self, networks: Sequence[nn.Module], *, exclusive: bool) -> None:
         super().__init__()
@@ -76,8 +76,10 @@ def _averaging_matrix(inputs: int, outputs: int) -> Tensor:
     return rows
 
 
-def write_onnx(ensemble: Ensemble, path: Path, *, channels: int, size: int, metadata: Mapping[str, object]) -> None:
-    """Write an ONNX model (opset 17) from images (N, channels, size, size), any N, to probabilities.
+def write_onnx(
+    ensemble: Ensemble, path: Path, *, channels: int, shape: tuple[int, int], metadata: Mapping[str, object]
+) -> None:
+    """Write an ONNX model (opset 17) from images (N, channels, *shape), any N, to probabilities.
 
     `metadata` is stored in metadata_props, strings unchanged and other values as JSON. Raises `ValueError` for
     operators that ONNX lacks.
@@ -85,7 +87,7 @@ def write_onnx(ensemble: Ensemble, path: Path, *, channels: int, size: int, meta
     import onnx
 
     try:
-        _trace(_of_size(ensemble, size), torch.zeros(2, channels, size, size), path)
+        _trace(_for_shape(ensemble, shape), torch.zeros(2, channels, *shape), path)
     except torch.onnx.errors.OnnxExporterError as error:
         reason = " ".join(str(error).split())[:160]
         raise ValueError(f"a layer cannot be written as ONNX ({reason}); allowed: .safetensors; write that") from error
@@ -106,17 +108,17 @@ def _trace(ensemble: Ensemble, images: Tensor, path: Path) -> None:
         )  # fmt: skip
 
 
-def _of_size(ensemble: Ensemble, size: int) -> Ensemble:
-    """Return a copy with position embeddings of vision transformers resampled to this size, which ONNX cannot do."""
+def _for_shape(ensemble: Ensemble, shape: tuple[int, int]) -> Ensemble:
+    """Return a copy with position embeddings of vision transformers resampled to this shape, which ONNX cannot do."""
     resized = copy.deepcopy(ensemble).cpu().eval()
     for module in resized.modules():
         if isinstance(module, VisionTransformerEncoder) and hasattr(module.model, "set_input_size"):
-            module.model.set_input_size((size, size))
+            module.model.set_input_size(shape)
     return resized
 
 
 def largest_difference(ensemble: Ensemble, path: Path, images: Tensor) -> float:
-    """Return the maximum difference between onnxruntime and torch for images (N, channels, S, S) in 0..1."""
+    """Return the maximum difference between onnxruntime and torch for images (N, channels, H, W) in 0..1."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -42,7 +42,7 @@ class Margins(NamedTuple):
 
 
 class Network(nn.Module):
-    """Maps images (N, channels, S, S) in 0..1 to logits (N, outputs, S, S), or (N, outputs) without decoder.
+    """Maps images (N, channels, H, W) in 0..1 to logits (N, outputs, H, W), or (N, outputs) without decoder.
 
     The forward pass normalises images by `mean` and `std` (one value per channel) and reflects them at their borders up
     to the next multiple of `multiple` pixels; logits per pixel are cropped back. `stages` are the names of the encoder

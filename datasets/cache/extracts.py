@@ -26,9 +26,10 @@ import numpy as np
 
 from datasets.cache.arrays import bytes_in, entries_in
 from datasets.cache.atomic_files import atomic_path
+from datasets.decoding.decode import channels_of
 from datasets.settings import ImageSettings
 from datasets.source import Pixels
-from datasets.targets import fit_image
+from datasets.targets import fit_image, is_convertible
 from datasets.versions import VERSIONS
 
 if TYPE_CHECKING:
@@ -125,9 +126,9 @@ class ExtractWriter:
             self._add(_kind_key(None), _compress(name, pixels, pixels))
 
     def image(self, name: str, pixels: Pixels) -> None:
-        """Add an image (height, width[, 3]), resized according to each of the settings."""
+        """Add an image (height, width[, channels]), resized according to each of the settings that suit it."""
         for settings in self._fits:
-            if self._free_bytes > 0:
+            if self._free_bytes > 0 and is_convertible(channels_of(pixels), settings.channels):
                 self._add(_kind_key(settings), _compress(name, pixels, fit_image(pixels, settings)))
 
     def _add(self, kind: str, extract: _Extract) -> None:
@@ -181,8 +182,8 @@ class Extracts:
         return None if entry is None else entry[0]
 
     def image(self, name: str, settings: ImageSettings) -> tuple[Pixels, tuple[int, int]] | None:
-        """Return (size, size, channels) pixels and the original (height, width), None if it has to be decoded."""
-        return self._index(_kind_key(settings)).pixels(name, (settings.size, settings.size, settings.channels))
+        """Return (*settings.shape, channels) pixels and the original (height, width), None if it has to be decoded."""
+        return self._index(_kind_key(settings)).pixels(name, (*settings.shape, settings.channels))
 
     def forget(self, settings: ImageSettings) -> None:
         """Delete images resized with these settings."""

@@ -14,12 +14,12 @@ import numpy as np
 from datasets.cache.arrays import PREPARED
 from datasets.cache.atomic_files import read_hashed, write_hashed
 from datasets.cache.extracts import ExtractFolders, ExtractWriter
-from datasets.decoding.decode import SUFFIXES, Kind, examine, luma
+from datasets.decoding.decode import SUFFIXES, Kind, channels_of, examine, luma
 from datasets.errors import DataError
 from datasets.settings import ImageSettings
 from datasets.source import Pixels, ProgressCallback
 
-VERSION = 5
+VERSION = 6
 """Increased when decoding, hashes or columns change; older tables are then ignored."""
 
 FileState = tuple[int, int, int, int]
@@ -63,6 +63,8 @@ class Manifest:
     """BLAKE2b-128 of the bytes, "" if the file cannot be read."""
     width: list[int]
     height: list[int]
+    channels: list[int]
+    """Number of channels of an image, 1 for masks; 0 if the file cannot be decoded."""
     thumbnail: list[str]
     """256-bit difference hash of an image, "" for masks and faulty files."""
     values: list[str]
@@ -81,7 +83,7 @@ class Manifest:
 
 CHUNK = 4096
 STATE = ("bytes", "mtime_ns", "ctime_ns", "inode")
-NUMBERS = frozenset({*STATE, "width", "height"})
+NUMBERS = frozenset({*STATE, "width", "height", "channels"})
 COLUMNS = tuple(column.name for column in fields(Manifest))
 
 
@@ -97,6 +99,7 @@ class FileRow:
     content: str = ""
     width: int = 0
     height: int = 0
+    channels: int = 0
     thumbnail: str = ""
     values: str = ""
     patient: str = ""
@@ -281,8 +284,9 @@ def _inspect(listing: Listing, path: str, writer: ExtractWriter, previous: FileR
     keep_pixels(listing.state(path), decoded.pixels)
     grey = luma(decoded.pixels)
     return replace(
-        row, width=grey.shape[1], height=grey.shape[0], thumbnail=thumbnail(grey) if kind == "image" else "",
-        values=_values(grey), patient=decoded.patient, remark=decoded.remark,
+        row, width=grey.shape[1], height=grey.shape[0], channels=channels_of(decoded.pixels),
+        thumbnail=thumbnail(grey) if kind == "image" else "", values=_values(grey), patient=decoded.patient,
+        remark=decoded.remark,
     )  # fmt: skip
 
 

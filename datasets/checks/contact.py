@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from datasets.decoding.decode import displayed
 from datasets.source import Index, Pixels, Source
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def draw_contact(source: Source, index: Index, rows: Sequence[int], path: Path) 
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     sizes, drawn_names = list[tuple[int, int]](), set[str]()
     for panel, row in zip(panels, rows, strict=False):
-        sizes.append(_draw_image(panel, source.image(row)))
+        sizes.append(_draw_image(panel, displayed(source.image(row))))
         panel.set_title(_caption(source, index, row), y=0, va="top", pad=-3, fontsize=5.5)
         drawn_names |= _annotate(panel, source, index, row, colours)
     for panel in panels:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from datasets.decoding.bands import read_bands
 from datasets.decoding.raster import Raster, StoredValues, UnsuitableError, open_raster
 from datasets.errors import DataError
 from datasets.source import Pixels
@@ -56,8 +57,9 @@ def read(path: Path, kind: Kind) -> Pixels:
 def decode(data: bytes, kind: Kind, name: str) -> Pixels:
     """Decode PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM bytes; pixels as stored, EXIF orientation is ignored.
 
-    `image`: (height, width) grey or (height, width, 3) RGB; alpha is dropped, palettes are expanded, more than 8 bits
-    are scaled from the finite range of the image (DICOM: see `decode_dicom`).
+    `image`: (height, width) grey, (height, width, 3) RGB or (height, width, bands) of a TIFF file with bands that are
+    no colours; alpha is dropped, palettes are expanded, more than 8 bits are scaled from the finite range of the image
+    or band (DICOM: see `decode_dicom`).
     `ids`: (height, width), the stored values; for palette images the greys, or the indices if it has colours.
     `foreground`: (height, width), 1 where any channel is above 0.
     For masks of one colour with transparent pixels the alpha channel is the mask. Raises `DataError` naming the file.
@@ -75,6 +77,9 @@ def examine(data: bytes, kind: Kind, name: str) -> Decoded:
 
             pixels, patient = decode_dicom(data)
             return Decoded(pixels=pixels, patient=patient)
+        bands = read_bands(data) if kind == "image" else None
+        if bands is not None:
+            return Decoded(pixels=_bands_image(bands))
         raster = open_raster(data)
         return Decoded(pixels=DECODERS[kind](raster), remark=_remark(raster, kind))
     except UnsuitableError as error:
@@ -98,24 +103,50 @@ def _reason(error: Exception, data: bytes) -> str:
     return "no image format is recognised" if data else "the file is empty"
 
 
+def channels_of(pixels: Pixels) -> int:
+    """Return the number of channels of (height, width) or (height, width, channels)."""
+    return pixels.shape[2] if pixels.ndim == 3 else 1
+
+
+def displayed(pixels: Pixels) -> Pixels:
+    """Return grey or RGB for display: the first channel of images with any other number of channels."""
+    return pixels if channels_of(pixels) in (1, 3) else pixels[..., 0]
+
+
 def luma(pixels: Pixels) -> Pixels:
-    """Reduce (height, width[, 3]) RGB to (height, width) grey (ITU-R BT.601 weights)."""
+    """Reduce (height, width, 3) RGB to (height, width) grey (ITU-R BT.601 weights), any other number to the mean."""
     import cv2
 
-    return pixels if pixels.ndim == 2 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+    if pixels.ndim == 2:
+        return pixels
+    if pixels.shape[2] != 3:
+        return np.asarray(np.rint(pixels.mean(axis=2)), np.uint8)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _image(raster: Raster) -> Pixels:
     colour = raster.colour
     if colour.dtype == np.uint8:
         return colour
-    values = colour.astype(np.float64)
-    valid = np.isfinite(values) & (values != _cast_number(raster.no_data, colour.dtype))
+    return _scaled(colour, no_data=raster.no_data, white_is_zero=raster.white_is_zero)
+
+
+def _bands_image(bands: StoredValues) -> Pixels:
+    """Return (height, width, bands) of 8 bits."""
+    if bands.dtype == np.uint8:
+        return bands
+    return np.stack([_scaled(bands[..., number]) for number in range(bands.shape[2])], axis=2)
+
+
+def _scaled(values: StoredValues, *, no_data: float = float("nan"), white_is_zero: bool = False) -> Pixels:
+    """Scale values from their finite range to 8 bits; invalid ones become 0."""
+    valid = np.isfinite(values) & (values != _cast_number(no_data, values.dtype))
     if not valid.any():
         return np.zeros(values.shape, np.uint8)
+    values = values.astype(np.float64)
     low, high = values[valid].min(), values[valid].max()
     normalised = (np.where(valid, values, low) - low) / max(high - low, 1e-12)
-    displayed = 1 - normalised if raster.white_is_zero else normalised
+    displayed = 1 - normalised if white_is_zero else normalised
     return np.asarray(np.rint(np.where(valid, displayed, 0) * 255), np.uint8)
 
 
@@ -207,6 +238,12 @@ def _remark(raster: Raster, kind: Kind) -> str:
         remarks.append(
             f"has the EXIF orientation {raster.orientation}, which is ignored; allowed: images and annotation that fit "
             "as stored; look at the contact sheet of `study data check`"
+        )
+    further = raster.further_samples if kind == "image" else 0
+    if further:
+        remarks.append(
+            f"has {further} sample{'s' if further > 1 else ''} a pixel besides the colours, ignored; allowed: colours, "
+            "or bands that are not colours (TIFF photometric MinIsBlack); save it like that if they are channels"
         )
     if kind == "foreground" and _has_soft_edges(raster.colour):
         remarks.append(

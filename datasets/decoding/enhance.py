@@ -7,14 +7,17 @@ from datasets.source import Pixels
 
 
 def enhance(pixels: Pixels, settings: PrepareSettings) -> Pixels:
-    """Return (height, width) grey or (height, width, 3) RGB after preprocessing.
+    """Return (height, width) grey, (height, width, 3) RGB or (height, width, C) after preprocessing.
 
-    Colour images are processed in the lightness channel (L of CIE L*a*b*) only.
+    Colour images are processed in the lightness channel (L of CIE L*a*b*) only, any other channels each on its own.
     """
     if settings == PrepareSettings():
         return pixels
     if pixels.ndim == 2:
         return _grey(pixels, settings)
+    if pixels.shape[2] != 3:
+        planes = [_grey(np.ascontiguousarray(pixels[..., channel]), settings) for channel in range(pixels.shape[2])]
+        return np.stack(planes, axis=2)
     import cv2
 
     lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)

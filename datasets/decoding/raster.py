@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 StoredValues = NDArray[Any]
 
 ORIENTATION, PHOTOMETRIC, SAMPLE_FORMAT, COLOUR_MAP, SUBFILE, NO_DATA = 274, 262, 339, 320, 254, 42113
-BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284
+BITS_PER_SAMPLE, PLANAR_CONFIGURATION, EXTRA_SAMPLES = 258, 284, 338
 """TIFF tags (TIFF 6.0; `NO_DATA` is GDAL's)."""
 LOSSY_FORMATS: Final = frozenset({"JPEG", "MPO", "JPEG2000", "AVIF"})
 LOSSY_COMPRESSIONS: Final = frozenset({"jpeg", "tiff_jpeg", "webp"})
@@ -56,6 +56,11 @@ class Raster:
     def white_is_zero(self) -> bool:
         """Whether 0 is white according to the TIFF header."""
         return self.tags.get(PHOTOMETRIC) == 0
+
+    @property
+    def further_samples(self) -> int:
+        """Return the number of samples of a pixel beside colours and alpha."""
+        return sum(extra == 0 for extra in self.tags.get(EXTRA_SAMPLES, ()))
 
     @cached_property
     def no_data(self) -> float:

@@ -23,22 +23,24 @@ from albumentations.augmentations.geometric.functional import keypoints_affine
 cv2.setNumThreads(0)
 
 ELASTIC_SIGMA: Final = 0.08
-"""Standard deviation of the smoothing filter, as a fraction of the side."""
+"""Standard deviation of the smoothing filter, as a fraction of the shorter side."""
 POINTS: Final = ("centre", "box")
 BORDERS: Final = {"constant": cv2.BORDER_CONSTANT, "reflect": cv2.BORDER_REFLECT_101}
+OPENCV_CHANNELS: Final = 4
+"""Maximum number of channels that OpenCV moves at once."""
 PIXEL_CENTRE: Final = 0.5
 """In albumentations the origin is the centre of the first pixel, in targets its corner."""
 
 
 class Augmenter:
-    """Augments a training image of side `size` and its target. Not thread-safe.
+    """Augments a training image of `shape` (height, width) and its target. Not thread-safe.
 
     Masks are transformed with nearest-neighbour interpolation; centres and boxes are transformed as points and
     clipped to the image; labels are unchanged.
     """
 
-    def __init__(self, settings: AugmentSettings, target: Target, size: int) -> None:
-        geometric, photometric = _geometric_transforms(settings, size), _photometric_transforms(settings)
+    def __init__(self, settings: AugmentSettings, target: Target, shape: tuple[int, int]) -> None:
+        geometric, photometric = _geometric_transforms(settings, shape), _photometric_transforms(settings)
         self._moved_target = target if geometric else "image"
         points = A.KeypointParams(format="xy", remove_invisible=False) if self._moved_target in POINTS else None
         # Images and masks of `Batches` have the same size.
@@ -61,7 +63,7 @@ class Augmenter:
     def __call__(
         self, image: Pixels, target: TargetArray | None, key: tuple[int, ...]
     ) -> tuple[Pixels, TargetArray | None]:
-        """Augment an image (S, S, channels) and its target; equal keys give equal results in any process."""
+        """Augment an image (height, width, channels) and its target; equal keys give equal results in any process."""
         if self._pipeline is None:
             return image, target
         self._seed(key)
@@ -73,9 +75,9 @@ class Augmenter:
             return changed["image"], changed[name]
         if np.isnan(target).any():
             return self._pipeline(image=image)["image"], target
-        points = _corners(target) * image.shape[0] - PIXEL_CENTRE
-        changed = self._pipeline(image=image, keypoints=points)
-        moved = (np.asarray(changed["keypoints"]) + PIXEL_CENTRE) / image.shape[0]
+        sides = np.array(image.shape[1::-1])
+        changed = self._pipeline(image=image, keypoints=_corners(target) * sides - PIXEL_CENTRE)
+        moved = (np.asarray(changed["keypoints"]) + PIXEL_CENTRE) / sides
         return changed["image"], _from_corners(np.clip(moved, 0, 1), target.shape[0])
 
     def _seed(self, key: tuple[int, ...]) -> None:
@@ -86,7 +88,8 @@ class Augmenter:
         self._random.seed(digest)
 
 
-def _geometric_transforms(settings: AugmentSettings, size: int) -> list[Any]:
+def _geometric_transforms(settings: AugmentSettings, shape: tuple[int, int]) -> list[Any]:
+    height, width = shape
     transforms: list[Any] = []
     if settings.flip:
         transforms.append(A.HorizontalFlip(p=settings.flip))
@@ -111,11 +114,16 @@ def _geometric_transforms(settings: AugmentSettings, size: int) -> list[Any]:
         areas = (1 - high) ** 2, (1 - low) ** 2  # albumentations counts the area
         transforms.append(
             A.RandomResizedCrop(
-                (size, size), scale=areas, ratio=(1.0, 1.0), mask_interpolation=cv2.INTER_NEAREST_EXACT, p=1
+                shape,
+                scale=areas,
+                ratio=(width / height, width / height),
+                mask_interpolation=cv2.INTER_NEAREST_EXACT,
+                p=1,
             )
         )
     if settings.elastic:
-        transforms.append(_elastic(settings.elastic * size, size, BORDERS[settings.border]))
+        side = min(shape)
+        transforms.append(_elastic(settings.elastic * side, side, BORDERS[settings.border]))
     return transforms
 
 
@@ -123,11 +131,11 @@ class _Affine(A.Affine):  # type: ignore[misc]
     """Skips the comparison with the identity for each plane, which takes as long as the transform; same output."""
 
     def apply(self, img: Pixels, matrix: NDArray[np.float64], **params: object) -> Pixels:
-        """Move an image (S, S, at most 4)."""
+        """Move an image (height, width, channels)."""
         return self._moved(img, matrix, self.interpolation)
 
     def apply_to_mask(self, mask: NDArray[Any], matrix: NDArray[np.float64], **params: object) -> NDArray[Any]:
-        """Move a mask (S, S)."""
+        """Move a mask (height, width)."""
         return self._moved(mask, matrix, self.mask_interpolation)
 
     def apply_to_keypoints(
@@ -140,17 +148,24 @@ class _Affine(A.Affine):  # type: ignore[misc]
 
     def _moved(self, pixels: NDArray[Any], matrix: NDArray[np.float64], interpolation: int) -> NDArray[Any]:
         height, width = pixels.shape[:2]
-        moved = cv2.warpAffine(pixels, matrix[:2], (width, height), flags=interpolation, borderMode=self.border_mode)
-        return moved.reshape(pixels.shape)  # OpenCV drops a single channel
+
+        def moved(part: NDArray[Any]) -> NDArray[Any]:
+            warped = cv2.warpAffine(part, matrix[:2], (width, height), flags=interpolation, borderMode=self.border_mode)
+            return warped.reshape(part.shape)  # OpenCV drops a single channel
+
+        if pixels.ndim == 2 or pixels.shape[2] <= OPENCV_CHANNELS:
+            return moved(pixels)
+        firsts = range(0, pixels.shape[2], OPENCV_CHANNELS)
+        return np.concatenate([moved(pixels[..., first : first + OPENCV_CHANNELS]) for first in firsts], axis=2)
 
 
-def _elastic(reach: float, size: int, border_mode: int) -> Any:  # noqa: ANN401 - albumentations has no types
+def _elastic(reach: float, side: int, border_mode: int) -> Any:  # noqa: ANN401 - albumentations has no types
     """Return an elastic transform with a maximum displacement of about `reach` pixels.
 
     Smoothing uniform noise of -1..1 with a deviation of sigma pixels gives a standard deviation of
     1 / (sqrt(3) x 2 sqrt(pi) sigma); three times that is taken as the maximum.
     """
-    sigma = ELASTIC_SIGMA * size
+    sigma = ELASTIC_SIGMA * side
     largest_noise = 3 / (math.sqrt(3) * 2 * math.sqrt(math.pi) * sigma)
     return _Elastic(
         alpha=reach / largest_noise, sigma=sigma, interpolation=cv2.INTER_LINEAR, mask_interpolation=cv2.INTER_NEAREST,
@@ -162,7 +177,7 @@ class _Elastic(A.ElasticTransform):  # type: ignore[misc]
     """Elastic transform with uniform strength: albumentations' is much stronger at the border and drops keypoints."""
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: object) -> dict[str, Any]:
-        """Return the sampling maps (S, S) of x and of y."""
+        """Return the sampling maps (height, width) of x and of y."""
         height, width = params["shape"][:2]
         margin = round(3 * self.sigma)
         noise = self.random_generator.random((height + 2 * margin, width + 2 * margin, 2), dtype=np.float32)

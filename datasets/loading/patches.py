@@ -31,7 +31,7 @@ class RandomPatches(Examples):
         targets: (height, width) or (classes, height, width) of each row; None if there is none.
         foreground: (points, 2) pixels of foreground as row and column, of each row.
         rows: The rows of the examples; each gives `settings.per_image` patches an epoch.
-        side: Height and width of a patch.
+        shape: Height and width of a patch.
         settings: How patches are chosen.
         augmenter: Changes the patches.
     """
@@ -43,12 +43,12 @@ class RandomPatches(Examples):
         foreground: RaggedArray | None,
         rows: Sequence[int],
         *,
-        side: int,
+        shape: tuple[int, int],
         settings: PatchSettings,
         augmenter: "Augmenter | None" = None,
     ) -> None:
         self._images, self._targets, self._foreground = images, targets, foreground
-        self._rows, self._side, self._settings = tuple(rows), side, settings
+        self._rows, self._shape, self._settings = tuple(rows), shape, settings
         self._augmenter = augmenter if augmenter is not None and augmenter.active else None
 
     def __len__(self) -> int:
@@ -60,7 +60,7 @@ class RandomPatches(Examples):
         rows = [self._row(position) for position in positions.tolist()]
         return _stacked(
             [
-                _cut(self._images, self._targets, row, _centred(self._images.shapes[row], self._side), self._side)
+                _cut(self._images, self._targets, row, _centred(self._images.shapes[row], self._shape), self._shape)
                 for row in rows
             ]
         )
@@ -75,14 +75,14 @@ class RandomPatches(Examples):
         digest = blake2b(f"patch {kind} {' '.join(map(str, key))}".encode(), digest_size=16).digest()
         random = np.random.Generator(np.random.Philox(key=int.from_bytes(digest)))
         points = self._foreground[row] if self._foreground is not None else np.empty((0, 2), np.int32)
-        image, target = _cut(self._images, self._targets, row, self._window(row, points, random), self._side)
+        image, target = _cut(self._images, self._targets, row, self._window(row, points, random), self._shape)
         return (image, target) if self._augmenter is None else self._augmenter(image, target, key)
 
     def _window(self, row: int, points: TargetArray, random: np.random.Generator) -> Window:
-        limits = [max(length - self._side, 0) for length in self._images.shapes[row][:2]]
+        limits = _limits(self._images.shapes[row], self._shape)
         if len(points) and random.random() < self._settings.foreground:
             point = points[random.integers(len(points))]
-            starts = [int(at) - int(random.integers(self._side)) for at in point]
+            starts = [int(at) - int(random.integers(side)) for at, side in zip(point, self._shape, strict=True)]
         else:
             starts = [int(random.integers(limit + 1)) for limit in limits]
         return Window(*(min(max(start, 0), limit) for start, limit in zip(starts, limits, strict=True)))
@@ -106,9 +106,11 @@ class Tiles(Examples):
     one tile; repeated and mirrored ones are `IGNORE`. Where classes overlap these pixels count again.
     """
 
-    def __init__(self, images: RaggedArray, targets: RaggedArray | None, rows: Sequence[int], *, side: int) -> None:
-        self._images, self._targets, self._side = images, targets, side
-        self._tiles = [(row, tile) for row in rows for tile in tiles(images.shapes[row], side)]
+    def __init__(
+        self, images: RaggedArray, targets: RaggedArray | None, rows: Sequence[int], *, shape: tuple[int, int]
+    ) -> None:
+        self._images, self._targets, self._shape = images, targets, shape
+        self._tiles = [(row, tile) for row in rows for tile in tiles(images.shapes[row], shape)]
 
     def __len__(self) -> int:
         """Return the number of tiles."""
@@ -123,7 +125,7 @@ class Tiles(Examples):
         return self.read(positions)
 
     def _read(self, row: int, tile: Tile) -> Example:
-        image, target = _cut(self._images, self._targets, row, tile.window, self._side)
+        image, target = _cut(self._images, self._targets, row, tile.window, self._shape)
         if target is not None and target.ndim == 2:
             height, width = self._images.shapes[row][:2]
             target[: tile.repeated_rows], target[:, : tile.repeated_columns] = IGNORE, IGNORE
@@ -131,11 +133,10 @@ class Tiles(Examples):
         return image, target
 
 
-def tiles(shape: Shape, side: int) -> Iterator[Tile]:
-    """Yield the tiles that cover an image, row by row."""
-    height, width = shape[:2]
-    for top, repeated_rows in _starts(height, side):
-        for left, repeated_columns in _starts(width, side):
+def tiles(image: Shape, tile: tuple[int, int]) -> Iterator[Tile]:
+    """Yield the tiles of some height and width that cover an image, row by row."""
+    for top, repeated_rows in _starts(image[0], tile[0]):
+        for left, repeated_columns in _starts(image[1], tile[1]):
             yield Tile(Window(top, left), repeated_rows, repeated_columns)
 
 
@@ -146,26 +147,33 @@ def _starts(length: int, side: int) -> Iterator[tuple[int, int]]:
         yield min(start, last), start - min(start, last)
 
 
-def _centred(shape: Shape, side: int) -> Window:
-    height, width = shape[:2]
-    return Window(max(height - side, 0) // 2, max(width - side, 0) // 2)
+def _limits(image: Shape, window: tuple[int, int]) -> tuple[int, int]:
+    """Return the last row and column at which a window can start."""
+    return max(image[0] - window[0], 0), max(image[1] - window[1], 0)
 
 
-def _cut(images: RaggedArray, targets: RaggedArray | None, row: int, window: Window, side: int) -> Example:
-    image = cut(images[row], window, side, axis=0)
-    return image, None if targets is None else cut(targets[row], window, side, axis=targets[row].ndim - 2)
+def _centred(image: Shape, window: tuple[int, int]) -> Window:
+    last_row, last_column = _limits(image, window)
+    return Window(last_row // 2, last_column // 2)
 
 
-def cut(pixels: Pixels, window: Window, side: int, *, axis: int) -> Pixels:
-    """Copy a square of pixels; beyond the lower and right border the image is mirrored.
+def _cut(images: RaggedArray, targets: RaggedArray | None, row: int, window: Window, shape: tuple[int, int]) -> Example:
+    image = cut(images[row], window, shape, axis=0)
+    return image, None if targets is None else cut(targets[row], window, shape, axis=targets[row].ndim - 2)
+
+
+def cut(pixels: Pixels, window: Window, shape: tuple[int, int], *, axis: int) -> Pixels:
+    """Copy a rectangle of pixels; beyond the lower and right border the image is mirrored.
 
     Args:
         pixels: (..., height, width, ...).
+        window: The upper left pixel.
+        shape: Height and width of the rectangle.
         axis: The axis of the height; the next one is that of the width.
     """
     place = [slice(None)] * pixels.ndim
     padding = [(0, 0)] * pixels.ndim
-    for number, start in enumerate(window):
+    for number, (start, side) in enumerate(zip(window, shape, strict=True)):
         stop = min(start + side, pixels.shape[axis + number])
         place[axis + number] = slice(start, stop)
         padding[axis + number] = (0, side - (stop - start))

@@ -42,7 +42,7 @@ CHUNK: Final = 1024
 class Prepared:
     """Read-only arrays over all rows of an index; rows that cannot be read are 0 or NaN.
 
-    `images` (N, S, S, channels) uint8. `targets` (N, ...) as given by `targets.target_layout`, None if the
+    `images` (N, height, width, channels) uint8. `targets` (N, ...) as given by `targets.target_layout`, None if the
     target is the image. `shapes` (N, 2) int32: height and width of the originals, for `targets.Fit`.
     """
 
@@ -127,7 +127,7 @@ def target_entry(
     index: Index, target: Target, image: ImageSettings, structure: str, cache: Path
 ) -> tuple[Path, Layout]:
     """Return the folder of a target's array, and its layout."""
-    shape, dtype = target_layout(index, target, image.size)
+    shape, dtype = target_layout(index, target, image.shape)
     meaning = {
         "size": image.size,
         "fit": image.fit,
@@ -160,7 +160,7 @@ def _reader(
 
 def _image_entry(index: Index, image: ImageSettings, cache: Path) -> tuple[Path, Layout]:
     return entry_folder(index, "image", cache, image.model_dump()), {
-        "images": ((len(index), image.size, image.size, image.channels), np.uint8),
+        "images": ((len(index), *image.shape, image.channels), np.uint8),
         "shapes": ((len(index), 2), np.int32),
     }
 

@@ -15,7 +15,7 @@ from datasets.loading.prepare import (
     run_in_threads,
     target_entry,
 )
-from datasets.settings import NATIVE, EvaluatedSize, ImageSettings
+from datasets.settings import NATIVE, EvaluatedSize, ImageSettings, Size
 from datasets.source import Index, Pixels, Source
 from datasets.targets import fit_masks
 
@@ -36,7 +36,7 @@ def truth(
 ) -> TrueMasks:
     """Open the masks of a data set for evaluation, decoding them first if they are not in `cache`.
 
-    With a side they are stretched to (side, side) by nearest-neighbour interpolation.
+    With any other size they are stretched by nearest-neighbour interpolation.
     """
     if size != NATIVE:
         image = _resized(size)
@@ -65,8 +65,8 @@ def truth_entry(index: Index, size: EvaluatedSize, cache: Path) -> dict[Path, in
     return {folder: size_of(layout)}
 
 
-def _resized(side: int) -> ImageSettings:
-    return ImageSettings(size=side, fit="stretch")
+def _resized(size: Size) -> ImageSettings:
+    return ImageSettings(size=size, fit="stretch")
 
 
 def _native_entry(index: Index, cache: Path) -> tuple[Path, Layout]:

@@ -25,14 +25,14 @@ def receptive_field(layers: Iterable[Layer]) -> int:
     return side
 
 
-def discriminator_problem(settings: DiscriminatorSettings, *, size: int) -> str | None:
-    """Return an error message if images of this side in pixels are too small, else None."""
+def discriminator_problem(settings: DiscriminatorSettings, *, shape: tuple[int, int]) -> str | None:
+    """Return an error message if images of this height and width in pixels are too small, else None."""
     smallest = smallest_side(settings)
-    if size >= smallest:
+    if min(shape) >= smallest:
         return None
     smaller = [str(field) for field in PATCHES if settings.name == "patchgan" and field < settings.receptive_field]
     remedy = f"take receptive_field {' or '.join(smaller)}, or raise image.size" if smaller else "raise image.size"
-    return f"image size is {size} under {settings.name}; allowed: {smallest} or more; {remedy}"
+    return f"image size is {min(shape)} under {settings.name}; allowed: {smallest} or more; {remedy}"
 
 
 def smallest_side(settings: DiscriminatorSettings) -> int:

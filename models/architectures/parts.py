@@ -21,9 +21,9 @@ class Blueprint:
     """Specification of a network.
 
     Without architecture, or without `trains_decoder`, it is an encoder with a linear head; an architecture that
-    defines its encoder is given in that case too. `size` is the side of the training images, which determines the
-    memory format and is required by `head: flatten`. `upsampling` None is the published method of the architecture.
-    `skips=False` replaces all feature maps except the deepest by zeros.
+    defines its encoder is given in that case too. `shape` is height and width of the training images, which determine
+    the memory format and are required by `head: flatten`. `upsampling` None is the published method of the
+    architecture. `skips=False` replaces all feature maps except the deepest by zeros.
     """
 
     architecture: str | None
@@ -33,7 +33,7 @@ class Blueprint:
     skips: bool = True
     trains_decoder: bool = True
     head: HeadName = "average"
-    size: int | None = None
+    shape: tuple[int, int] | None = None
     upsampling: Upsampling | None = None
 
     @property

@@ -75,9 +75,9 @@ def statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def problem(
-    architecture: str | None, backbone: str, *, size: int, channels: int, upsampling: Upsampling | None = None
+    architecture: str | None, backbone: str, *, shape: tuple[int, int], upsampling: Upsampling | None = None
 ) -> str | None:
-    """Return an error message if this network cannot be built, else None.
+    """Return an error message if this network cannot be built for images of this height and width, else None.
 
     Without architecture it is only an encoder; for the encoder of an architecture, `architecture` is required.
     """
@@ -86,10 +86,9 @@ def problem(
     spec = ARCHITECTURES[architecture] if architecture is not None else None
     return (
         _pair_problem(spec, architecture, backbone)
-        or (None if channels in (1, 3) else f"channels is {channels}; allowed: 1, 3; set image.channels")
         or (None if backbone == "own" else _backbone_problem(spec, architecture, backbone))
         or _upsampling_problem(spec, architecture, upsampling)
-        or _size_problem(spec, backbone, size)
+        or _size_problem(spec, backbone, shape)
     )
 
 
@@ -179,17 +178,24 @@ def padding_multiple(architecture: str | None) -> int:
     return spec.divisor if spec is not None and spec.own_encoder else 1
 
 
-def _size_problem(spec: Architecture | None, name: str, size: int) -> str | None:
+def _size_problem(spec: Architecture | None, name: str, shape: tuple[int, int]) -> str | None:
     divisor, smallest, fixed_size = _limits(spec, name)
     if spec is not None and spec.own_encoder:
         divisor = 1
-    if fixed_size is not None and size != fixed_size:
+    if fixed_size is not None and shape != (fixed_size, fixed_size):
+        size = size_text(shape)
         return f"image size is {size} for {name}; allowed: {fixed_size}; set image.size to {fixed_size}"
-    if size >= smallest and size % divisor == 0:
+    if all(side >= smallest and side % divisor == 0 for side in shape):
         return None
-    nearest = max(-(-smallest // divisor), round(size / divisor)) * divisor
+    height, width = (max(-(-smallest // divisor), round(side / divisor)) * divisor for side in shape)
     allowed = f"{smallest} and more" if divisor == 1 else f"multiples of {divisor} from {smallest} on"
-    return f"image size is {size}; allowed: {allowed}; set image.size to {nearest}"
+    return f"image size is {size_text(shape)}; allowed: {allowed}; set image.size to {size_text((height, width))}"
+
+
+def size_text(shape: tuple[int, int]) -> str:
+    """Return height and width as in a study file."""
+    height, width = shape
+    return str(height) if height == width else f"[{height}, {width}]"
 
 
 def upsampling(architecture: str | None, requested: Upsampling | None) -> Upsampling | None:

@@ -15,7 +15,7 @@ NETWORK = "network"
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Images (N, channels, size, size) in 0..1 and the target of the task, both on the device of the network."""
+    """Images (N, channels, height, width) in 0..1 and the target of the task, both on the device of the network."""
 
     images: Tensor
     target: Tensor

@@ -14,7 +14,7 @@ from models.tasks.base import Batch, Outputs, Task
 class Localisation(Task):
     """Target: (N, 2) centre (x, y) or (N, 4) box (x, y, width, height), (x, y) its upper left corner.
 
-    In units of the image side, NaN if missing; missing targets are ignored.
+    In fractions of width and height of the image, NaN if missing; missing targets are ignored.
     """
 
     trains = LocalisationSettings.trains
@@ -43,15 +43,18 @@ class Localisation(Task):
         images = known.sum().double()
         truth = torch.where(known.unsqueeze(1), batch.target, 0).double()
         loss = weighted_sum(self.settings.loss, output, torch.where(known.unsqueeze(1), batch.target, torch.nan))
-        distance, side = (_distance(output, truth) * known).sum(), batch.images.shape[-1]
-        squared = ((output - truth).square().mean(dim=1) * known).sum()
+        height, width = batch.images.shape[-2:]
+        side = max(height, width)
+        scale = output.new_tensor([width / side, height / side]).repeat(output.shape[1] // 2)
+        distance = (_distance(output * scale, truth * scale) * known).sum()
+        squared = (((output - truth) * scale).square().mean(dim=1) * known).sum()
         parts = [loss.double() * images, images, distance, distance * side, squared * side**2]
         if self.settings.target == "box":
             parts.append((box_iou(output, truth) * known).sum())
         return torch.stack(parts)
 
     def scores(self, statistics: Tensor) -> Mapping[str, float]:
-        """Return loss, mean distance of centres in image sides, errors in pixels and, for boxes, their mean IoU.
+        """Return loss, mean distance of centres in longer sides, errors in pixels and, for boxes, their mean IoU.
 
         `distance_pixels` and `mse_pixels` (a mean over coordinates) are in pixels of the network's images.
         """

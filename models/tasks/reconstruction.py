@@ -12,7 +12,7 @@ from models.tasks.base import Batch, Outputs, Task
 
 
 class Reconstruction(Task):
-    """Target: the clean images (N, channels, size, size) in 0..1; `outputs.names` are their channels.
+    """Target: the clean images (N, channels, height, width) in 0..1; `outputs.names` are their channels.
 
     The raw output is compared with the images: with a sigmoid the gradient of the squared error would vanish near black
     and white, where radiographs have most of their pixels.

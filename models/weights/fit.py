@@ -19,16 +19,16 @@ MAX_NAME_LENGTH = 100
 @lru_cache(maxsize=256)
 def takes_one_image(blueprint: Blueprint, freeze: tuple[str, ...] = ()) -> bool:
     """Return whether a network can train on a batch of one image; batch norm over a single value cannot."""
-    side = blueprint.size or 0
     probe = registry.probe_size(blueprint.architecture, blueprint.backbone)
-    if side > probe and blueprint.head == "average":  # larger maps make no difference
-        side = probe
+    shape = blueprint.shape or (0, 0)
+    if blueprint.head == "average":  # larger maps make no difference
+        shape = min(shape[0], probe), min(shape[1], probe)
     with torch.random.fork_rng(devices=[]):
         network = build(blueprint)
         network.freeze(freeze)
         try:
             with torch.no_grad():
-                network.train()(torch.zeros(1, blueprint.channels, side, side))
+                network.train()(torch.zeros(1, blueprint.channels, *shape))
         except ValueError:
             return False
     return True

@@ -46,9 +46,9 @@ def load_pretrained(
 ) -> None:
     """Load published weights into the encoder, from `file`, the hub's cache (`folder`) or the hub.
 
-    For one-channel images the first convolution is summed over its three channels. All weights of a backbone use the
-    normalisation of its default weights. Raises `ValueError` for an unknown name and `WeightsUnavailable` if the file
-    is not available.
+    For images with other than three channels the first convolution is adapted: summed over its channels for one,
+    repeated and scaled for several. All weights of a backbone use the normalisation of its default weights. Raises
+    `ValueError` for an unknown name and `WeightsUnavailable` if the file is not available.
     """
     path = str(file or fetch_weights(backbone, name, folder))
     channels = network.mean.shape[1]

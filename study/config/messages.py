@@ -184,8 +184,9 @@ def _keep_best_member(errors: list[_LocatedError], union_path: Location) -> list
     best = min(mismatches.values())
     if list(mismatches.values()).count(best) > 1 or best >= _OTHER_TYPE:
         return errors
-    dropped = [error for member, group in by_member.items() if mismatches[member] > best for error in group]
-    return [error for error in errors if error not in dropped]
+    kept = [error for member, group in by_member.items() if mismatches[member] == best for error in group]
+    in_members = [error for group in by_member.values() for error in group]  # unions of unions: an error has several
+    return [error for error in errors if error in kept or error not in in_members]
 
 
 _OTHER_TYPE = 100
@@ -210,7 +211,7 @@ def _union_message(errors: list[_LocatedError], path: Location, document: object
     value: Any = document
     for step in path[len(at) :]:
         value = value[step]
-    allowed = [_describe_member(error, member, path) for member, error in members.items()]
+    allowed = dict.fromkeys(_describe_member(error, member, path) for member, error in members.items())
     return f"is {short(value)}; allowed: {' or '.join(allowed)}"
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
-from datasets.settings import FileList, ImageSettings
+from datasets.settings import EvaluatedSize, FileList, ImageSettings
 from datasets.sources import DataSettings
 from models.settings import NetworkPart
 from results.metrics.surface import ShapeSettings
@@ -64,11 +64,11 @@ class Validation(Settings):
 class Evaluate(Settings):
     """How target stages are scored.
 
-    `size` is the side in pixels to which predictions and masks are resized, or `native`: predictions are resized to
-    the size of each image. Default: the largest `image.size` of a target stage.
+    `size` is the side, or height and width, in pixels to which predictions and masks are resized, or `native`:
+    predictions are resized to the size of each image. Default: the largest `image.size` of a target stage.
     """
 
-    size: Annotated[int, Field(ge=16, le=4096)] | Literal["native"] | None = None
+    size: EvaluatedSize | None = None
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 

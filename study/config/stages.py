@@ -4,7 +4,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from datasets.settings import AugmentSettings, FitName, ImageSettings, PatchSettings, PrepareSettings, Scale
+from datasets.settings import (
+    AugmentSettings,
+    Channels,
+    FitName,
+    ImageSettings,
+    PatchSettings,
+    PrepareSettings,
+    Scale,
+    Size,
+)
 from models.settings import (
     AdversarialSettings,
     ClassificationSettings,
@@ -21,8 +30,8 @@ from study.config.fields import Count, Positive, Seed, Settings
 class ImageOverride(Settings):
     """Image settings that a stage overrides."""
 
-    size: Annotated[int, Field(ge=16, le=4096)] | None = None
-    channels: Literal[1, 3] | None = None
+    size: Size | None = None
+    channels: Channels | None = None
     fit: FitName | None = None
     scale: Scale | None = None
 

@@ -106,6 +106,9 @@ def _counts(source: Source, index: Index, progress: ProgressCallback) -> Iterato
     usable = [row for row in range(len(index)) if not index.fault(row)]
     faulty = f", {len(index) - len(usable):,} with a fault" if len(usable) < len(index) else ""
     yield _line("images", f"{len(index):,}, of {len(set(index.patients)):,} patients{faulty}")
+    numbers = Counter(index.channels[row] for row in usable) if index.channels else Counter[int]()
+    if set(numbers) - {1}:
+        yield _line("channels", _counts_text(Counter({str(number): times for number, times in numbers.items()})))
     for name, column in (("split", index.official), ("category", index.categories)):
         if any(column):
             yield _line(name, _counts_text(Counter(value or "none" for value in column)))

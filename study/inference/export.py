@@ -70,7 +70,7 @@ def export(
 
 
 CheckImages = tuple[Tensor, str] | None
-"""Images (N, channels, S, S) in 0..1 and a description of them; None if the format is not checked."""
+"""Images (N, channels, H, W) in 0..1 and a description of them; None if the format is not checked."""
 ExportWriter = Callable[[list[Model], Choice, Path, CheckImages], Iterator[str]]
 
 
@@ -94,7 +94,7 @@ def _onnx(models: list[Model], choice: Choice, path: Path, check_images: CheckIm
     pixels, description = check_images
     with atomic_path(path) as temporary:
         try:
-            write_onnx(network, temporary, channels=image.channels, size=image.size, metadata=onnx_metadata)
+            write_onnx(network, temporary, channels=image.channels, shape=image.shape, metadata=onnx_metadata)
         except ValueError as error:
             raise _config_error(str(error)) from error
         difference = largest_difference(network, temporary, pixels)
@@ -103,7 +103,7 @@ def _onnx(models: list[Model], choice: Choice, path: Path, check_images: CheckIm
                 f"ONNX is {difference:.1e} from torch on {description}; allowed: {MAX_DIFFERENCE:.0e}; use .safetensors"
             )
     yield f"checked on {description}: probabilities are at most {difference:.1e} from torch's"
-    shape = f"(N, {image.channels}, {image.size}, {image.size})"
+    shape = f"(N, {image.channels}, {image.shape[0]}, {image.shape[1]})"
     yield f"wrote {path}: {len(models)} network{'s' * (len(models) > 1)}, images {shape} of 0 to 1"
 
 
@@ -158,14 +158,14 @@ def _check_images(paths: Sequence[Path], choice: Choice, model: Model, cache: Pa
     except OSError as error:
         message = f"{error.filename} cannot be used ({error.strerror}); allowed: images to check on that you may read"
         raise _config_error(f"{message}; name some with --images") from error
-    squares = np.stack([_network_input(pixels, model.image) for pixels in images])
-    return to_images(torch.from_numpy(squares), torch.device("cpu")), description
+    inputs = np.stack([_network_input(pixels, model.image) for pixels in images])
+    return to_images(torch.from_numpy(inputs), torch.device("cpu")), description
 
 
 def _network_input(pixels: Pixels, settings: ImageSettings) -> Pixels:
-    """Return an image fitted to the input of the network, or its first patch, (S, S, channels)."""
+    """Return an image fitted to the input of the network, or its first patch, (height, width, channels)."""
     if settings.fit == "patch":
-        return cut(scaled_image(pixels, settings), Window(0, 0), settings.size, axis=0)
+        return cut(scaled_image(pixels, settings), Window(0, 0), settings.shape, axis=0)
     return fit_image(pixels, settings)
 
 

@@ -34,7 +34,7 @@ import torch
 
 model = smp.from_pretrained("FOLDER").eval()
 mean, std = torch.tensor({mean}), torch.tensor({std})
-images = torch.rand(1, {channels}, {size}, {size})  # your images, values 0 to 1
+images = torch.rand(1, {channels}, {height}, {width})  # your images, values 0 to 1
 logits = model((images - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1))
 probabilities = logits.{activation}
 ```
@@ -89,13 +89,16 @@ def model_card(model: Model, choice: Choice, metadata: Mapping[str, Any]) -> str
         epoch=record["best_epoch"],
         fingerprint=record["data"]["fingerprint"],
         libraries=", ".join(f"{library} {version}" for library, version in record["libraries"].items()),
-        **{key: metadata[key] for key in ("mean", "std", "channels", "size", "fit")},
+        **{key: metadata[key] for key in ("mean", "std", "channels", "fit")},
+        height=model.image.shape[0],
+        width=model.image.shape[1],
     )
 
 
 def _images_text(image: ImageSettings) -> str:
     """Return how an image becomes inputs of the network, to be followed by the number of channels."""
-    size = f"{image.size} x {image.size} pixels"
+    height, width = image.shape
+    size = f"{width} x {height} pixels"
     if image.fit != "patch":
         return f"Images are resized to {size} ({image.fit}) with"
     scaled = f", after both sides are multiplied by {image.scale:g}," if image.scale != 1 else ""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.errors import DataError
-from datasets.settings import NATIVE, EvaluatedSize
+from datasets.settings import NATIVE, EvaluatedSize, shape_of
 from datasets.source import IGNORE, Index
 from datasets.sources import open_source
 from models.tasks.base import Outputs
@@ -80,8 +80,10 @@ class ImageDice:
 
     def __str__(self) -> str:
         height, width = self.image_size
-        side = self.evaluated_size
-        scored = f"{self.scored:.4f} as scored{'' if side == NATIVE else f' at {side} x {side}'}"
+        scored = f"{self.scored:.4f} as scored"
+        if self.evaluated_size != NATIVE:
+            rows, columns = shape_of(self.evaluated_size)
+            scored += f" at {columns} x {rows}"
         return f"{self.image}: Dice {scored}, {self.original:.4f} at its own {width} x {height}"
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.checks.contact import COLOURS
+from datasets.decoding.decode import displayed
 from datasets.source import Pixels
 from models.counts import predicted_ids, predicted_masks
 from models.tasks.base import Outputs
@@ -96,6 +97,7 @@ def draw_outlines(pixels: Pixels, masks: NDArray[np.bool_]) -> Pixels:
     """Return the image (H, W, 3) with the outlines of masks (classes, H, W) in the colours of their classes."""
     import cv2
 
+    pixels = displayed(pixels)
     overlay = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels.copy()
     width = max(1, round(max(masks.shape) / 400))
     for number, mask in enumerate(masks):

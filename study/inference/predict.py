@@ -12,7 +12,9 @@ from torch import Tensor
 
 from datasets.decoding.decode import read
 from datasets.errors import DataError
+from datasets.settings import ImageSettings
 from datasets.source import Pixels
+from datasets.targets import check_channels
 from results.text import printable
 from study.errors import ConfigError, Problem
 from study.inference import MAX_SIDE, MIN_SIDE
@@ -70,7 +72,7 @@ def predict(
     networks = f"{len(models)} network{'s' if len(models) > 1 else ''}"
     say(f"{choice.description or choice.digests[0]}: {networks}, threshold {writer.threshold:g}")
     run = _Run(
-        models=models, writer=writer, options=options, tile_of=tile_of,
+        image=first.image, models=models, writer=writer, options=options, tile_of=tile_of,
         study_images=_study_images(choice, store, first, options.cache, say),
     )  # fmt: skip
     unreadable = list(run.predict_all(images))
@@ -101,6 +103,7 @@ def _cautions(choice: Choice, model: Model, options: PredictionOptions) -> Itera
 class _Run:
     """One run of `study predict`."""
 
+    image: ImageSettings
     models: Mapping[str, Model]
     """By digest."""
     writer: PredictionWriter
@@ -115,6 +118,7 @@ class _Run:
         for done, image in enumerate(images, start=1):
             try:
                 pixels = read(image.file, "image")
+                check_channels(pixels, self.image, image.file.name)
             except DataError as error:
                 report(done, f"left out: {error}")
                 yield image

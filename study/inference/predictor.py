@@ -1,4 +1,4 @@
-"""Class probabilities of whole images from networks with square inputs."""
+"""Class probabilities of whole images from networks with inputs of a fixed size."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from study.training.sliding_window import sliding_window
 class Predictor:
     """Mean class probabilities of one or more networks of the same arm.
 
-    Images are (H, W) grey or (H, W, 3) RGB.
+    Images are (H, W) grey or (H, W, C).
     """
 
     def __init__(self, models: Sequence[Model]) -> None:
@@ -40,16 +40,16 @@ class Predictor:
         if self.image.fit == "patch":
             return resized(self.predict_patches(pixels), height, width)
         fit = Fit.of(self.image, pixels.shape[0], pixels.shape[1])
-        return unfitted(self.predict_square(pixels), fit, height, width)
+        return unfitted(self.predict_input(pixels), fit, height, width)
 
-    def predict_square(self, pixels: Pixels) -> Tensor:
-        """Return (channels, S, S) of an image fitted to the input size S as in training."""
+    def predict_input(self, pixels: Pixels) -> Tensor:
+        """Return (channels, height, width) of an image fitted to the input as in training."""
         return self._predict(fit_image(pixels, self.image)[None])[0]
 
     def predict_patches(self, pixels: Pixels) -> Tensor:
         """Return (channels, H, W) of a scaled image, from windows of the size of the patches in training."""
         scaled = scaled_image(pixels, self.image)
-        return sliding_window(self._predict, scaled, self.image.size, mirrored=True)
+        return sliding_window(self._predict, scaled, self.image.shape, mirrored=True)
 
     def predict_tiled(self, pixels: Pixels, side: int) -> Tensor:
         """Return (channels, H, W) of an image cut into overlapping tiles of this side, each predicted as an image.
@@ -60,11 +60,11 @@ class Predictor:
         def predict(tiles: Pixels) -> Tensor:
             return torch.stack([self.predict_whole(tile, side, side) for tile in tiles])
 
-        return sliding_window(predict, pixels, side, mirrored=False)
+        return sliding_window(predict, pixels, (side, side), mirrored=False)
 
     @torch.no_grad()
-    def _predict(self, squares: Pixels) -> Tensor:
-        """Return the mean probabilities (n, channels, S, S) of network inputs (n, S, S, channels)."""
-        images = to_images(torch.from_numpy(np.ascontiguousarray(squares)), self.device)
+    def _predict(self, inputs: Pixels) -> Tensor:
+        """Return the mean probabilities (n, channels, H, W) of network inputs (n, H, W, channels)."""
+        images = to_images(torch.from_numpy(np.ascontiguousarray(inputs)), self.device)
         by_model = [model.task.probabilities(model.network(images).float()) for model in self.models]
         return (by_model[0] if len(by_model) == 1 else torch.stack(by_model).mean(dim=0)).cpu()

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from datasets.settings import NATIVE, EvaluatedSize, ImageSettings
+from datasets.settings import NATIVE, EvaluatedSize, ImageSettings, shape_of
 from study.config.compare import WeightsFile
 from study.config.document import Document, set_path
 from study.config.introspection import Location
@@ -107,7 +108,7 @@ def evaluated_size(spec: StudySpec, arms: Iterable[Arm]) -> EvaluatedSize:
     images = [arm.chain[-1].image for arm in arms]
     if any(image.fit == "patch" for image in images):
         return NATIVE
-    return max((image.size for image in images), default=0)
+    return max((image.size for image in images), default=0, key=lambda size: math.prod(shape_of(size)))
 
 
 class Resolver:

@@ -18,6 +18,6 @@ def blueprint(
         skips=settings.task != "reconstruction",
         trains_decoder="decoder" in settings.trains,
         head=head_of(settings),
-        size=image.size,
+        shape=image.shape,
         upsampling=upsampling_of(settings),
     )

@@ -69,6 +69,7 @@ def predict_cases(
 def _case(plan: Plan, facts: Facts, name: str, image: ScoredImage, cache: Path) -> OutlinedCase:
     from safetensors.torch import load_file
 
+    from datasets.decoding.decode import displayed
     from datasets.settings import NATIVE, ImageSettings
     from datasets.targets import fit_image
     from study.training.evaluate import answer
@@ -92,7 +93,7 @@ def _case(plan: Plan, facts: Facts, name: str, image: ScoredImage, cache: Path) 
         pixels = fit_image(pixels, ImageSettings(size=scoring.size, channels=job.node.step.image.channels))
     return OutlinedCase(
         title=f"{name.capitalize()}: {image.image}\nDice {image.dice:.3f}, fold {image.chain.fold}",
-        pixels=pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels,
+        pixels=displayed(pixels.squeeze(axis=2) if pixels.shape[2:] == (1,) else pixels),
         truth=answered.masks()[0].numpy(),
         predicted=predicted[0].numpy(),
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 from datasets.loading.native import NativeImages
 from datasets.loading.prepare import Prepared
 from datasets.loading.truth import TrueMasks
-from datasets.settings import NATIVE, EvaluatedSize, ImageSettings
+from datasets.settings import NATIVE, EvaluatedSize, ImageSettings, shape_of
 from datasets.source import Index, Pixels
 from datasets.targets import Fit
 from models import counts
@@ -53,7 +53,7 @@ class EvaluationSpec:
 
     def shape_of(self, row: int) -> tuple[int, int]:
         """Return height and width at which a row is evaluated."""
-        return self.index.shape(row) if self.size == NATIVE else (self.size, self.size)
+        return self.index.shape(row) if self.size == NATIVE else shape_of(self.size)
 
     def spacing_of(self, row: int) -> Spacing:
         """Return height and width of an evaluated pixel in pixels of the image."""
@@ -133,18 +133,18 @@ def score(
 @torch.no_grad()
 def _predict(network: Network, evaluation: EvaluationSpec, rows: Sequence[int]) -> Tensor:
     """Return probabilities (N, channels, H, W) at the evaluated size, without letterbox borders."""
-    device, arrays, size = next(network.parameters()).device, evaluation.images, evaluation.image.size
+    device, arrays, window = next(network.parameters()).device, evaluation.images, evaluation.image.shape
 
-    def predict(squares: Pixels) -> Tensor:
-        return evaluation.task.probabilities(network(to_images(torch.from_numpy(squares), device)).float())
+    def predict(inputs: Pixels) -> Tensor:
+        return evaluation.task.probabilities(network(to_images(torch.from_numpy(inputs), device)).float())
 
     sizes = [evaluation.shape_of(row) for row in rows]
     if isinstance(arrays, NativeImages):
-        by_row = (sliding_window(predict, arrays.images[row], size, mirrored=True) for row in rows)
-        return torch.stack([resized(whole, *shape) for whole, shape in zip(by_row, sizes, strict=True)]).to(device)
+        by_row = (sliding_window(predict, arrays.images[row], window, mirrored=True) for row in rows)
+        return torch.stack([resized(whole, *size) for whole, size in zip(by_row, sizes, strict=True)]).to(device)
     fits = [Fit.of(evaluation.image, *(int(length) for length in arrays.shapes[row])) for row in rows]
-    squares = zip(predict(arrays.images[np.asarray(rows)]), fits, sizes, strict=True)
-    return torch.stack([unfitted(square, fit, *shape) for square, fit, shape in squares])
+    outputs = zip(predict(arrays.images[np.asarray(rows)]), fits, sizes, strict=True)
+    return torch.stack([unfitted(output, fit, *size) for output, fit, size in outputs])
 
 
 def _batches(rows: Sequence[int], size: EvaluatedSize) -> Iterator[Sequence[int]]:

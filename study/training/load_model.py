@@ -71,10 +71,10 @@ def open_model(store: Store, digest: str, device: torch.device | str = "cpu") ->
     )
 
 
-def unfitted(square: Tensor, fit: Fit, height: int, width: int) -> Tensor:
-    """Crop letterbox borders from probabilities (C, S, S) and resize them to (C, height, width) of the image."""
+def unfitted(probabilities: Tensor, fit: Fit, height: int, width: int) -> Tensor:
+    """Crop letterbox borders from probabilities (C, H, W) and resize them to (C, height, width) of the image."""
     top, left, rows, columns = fit.inner
-    return resized(square[:, top : top + rows, left : left + columns], height, width)
+    return resized(probabilities[:, top : top + rows, left : left + columns], height, width)
 
 
 def resized(probabilities: Tensor, height: int, width: int) -> Tensor:

@@ -114,7 +114,7 @@ def process_device(gpus: float) -> torch.device:
 
 
 def to_images(pixels: Tensor, device: torch.device) -> Tensor:
-    """Map (N, S, S, channels) bytes to (N, channels, S, S) floats in 0..1 on the device."""
+    """Map (N, height, width, channels) bytes to (N, channels, height, width) floats in 0..1 on the device."""
     return on_device(pixels, device).permute(0, 3, 1, 2).float().div_(255.0)
 
 

@@ -70,7 +70,7 @@ def _train_step(job: StageJob, runtime: RuntimeContext, device: torch.device, si
         rival.network.to(device)
     examples = stage_examples(setup, setup.rows.train[:1], trains=False)
     _, target = examples.read(np.zeros(size, dtype=np.int64))
-    pixels = torch.zeros(size, image.channels, image.size, image.size, device=device)
+    pixels = torch.zeros(size, image.channels, *image.shape, device=device)
     targets = None if target is None else torch.from_numpy(target).to(device)
     is_bf16 = job.node.step.settings.precision == "bf16"
     for number in (0, LATE) if unlabelled_start_of(job.node.step.settings) else (LATE,):

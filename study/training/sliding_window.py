@@ -16,30 +16,34 @@ BATCH = 8
 
 
 @torch.no_grad()
-def sliding_window(predict: Callable[[Pixels], Tensor], pixels: Pixels, side: int, *, mirrored: bool) -> Tensor:
-    """Return (channels, H, W) probabilities of an image cut into squares of this side that overlap by half.
+def sliding_window(
+    predict: Callable[[Pixels], Tensor], pixels: Pixels, window: tuple[int, int], *, mirrored: bool
+) -> Tensor:
+    """Return (channels, H, W) probabilities of an image cut into windows that overlap by half.
 
     The weight of a window falls linearly from its centre to its edges.
 
     Args:
-        predict: Returns the probabilities (n, channels, side, side) of windows (n, side, side[, 3]).
+        predict: Returns the probabilities (n, channels, height, width) of windows (n, height, width[, channels]).
         pixels: (H, W) or (H, W, channels).
-        side: Height and width of a window in pixels.
+        window: Height and width of a window in pixels.
         mirrored: Whether images smaller than a window are mirrored at the lower and right border, else padded with 0.
     """
     height, width = pixels.shape[:2]
-    rows, columns = (max(length, side) for length in (height, width))
+    rows, columns = max(height, window[0]), max(width, window[1])
     padding = [(0, rows - height), (0, columns - width), (0, 0)][: pixels.ndim]
     padded = np.pad(pixels, padding, mode="symmetric" if mirrored else "constant")
-    corners = list(product(_starts(rows, side), _starts(columns, side)))
-    weight, total = _weights(side), torch.zeros(rows, columns)
+    corners = list(product(_starts(rows, window[0]), _starts(columns, window[1])))
+    weight, total = _weights(window), torch.zeros(rows, columns)
     blended: Tensor | None = None
     for first in range(0, len(corners), BATCH):
-        places = [(slice(top, top + side), slice(left, left + side)) for top, left in corners[first : first + BATCH]]
-        windows = predict(np.stack([padded[place] for place in places])).cpu()
-        blended = torch.zeros(windows.shape[1], rows, columns) if blended is None else blended
-        for place, window in zip(places, windows, strict=True):
-            blended[:, *place] += window * weight
+        places = [
+            (slice(top, top + window[0]), slice(left, left + window[1])) for top, left in corners[first : first + BATCH]
+        ]
+        predicted = predict(np.stack([padded[place] for place in places])).cpu()
+        blended = torch.zeros(predicted.shape[1], rows, columns) if blended is None else blended
+        for place, probabilities in zip(places, predicted, strict=True):
+            blended[:, *place] += probabilities * weight
             total[place] += weight
     assert blended is not None, "every image has a window"
     return (blended / total)[:, :height, :width].clamp_(0.0, 1.0)
@@ -51,7 +55,7 @@ def _starts(length: int, side: int) -> list[int]:
     return sorted({round(start) for start in np.linspace(0, length - side, steps + 1)})
 
 
-def _weights(side: int) -> Tensor:
-    """Return (side, side) weights that fall linearly from the centre to the edges and stay positive."""
-    along = 1 - (torch.arange(side) - (side - 1) / 2).abs() / (side / 2 + 0.5)
-    return along[:, None] * along
+def _weights(window: tuple[int, int]) -> Tensor:
+    """Return (height, width) weights that fall linearly from the centre to the edges and stay positive."""
+    down, across = (1 - (torch.arange(side) - (side - 1) / 2).abs() / (side / 2 + 0.5) for side in window)
+    return down[:, None] * across

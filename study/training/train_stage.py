@@ -243,14 +243,14 @@ def stage_examples(
         trains: Whether the examples are for training, which augments them and chooses patches randomly.
     """
     step, arrays = setup.job.node.step, setup.arrays
-    augmenter = Augmenter(step.settings.augment, step.settings.target, step.image.size) if trains else None
+    augmenter = Augmenter(step.settings.augment, step.settings.target, step.image.shape) if trains else None
     if isinstance(arrays, Prepared):
         return WholeImages(arrays.images, arrays.targets if labelled else None, rows, augmenter)
-    masks, side = arrays.masks if labelled else None, step.image.size
+    masks, shape = arrays.masks if labelled else None, step.image.shape
     if not trains:
-        return Tiles(arrays.images, masks, rows, side=side)
+        return Tiles(arrays.images, masks, rows, shape=shape)
     return RandomPatches(
-        arrays.images, masks, arrays.foreground if labelled else None, rows, side=side, settings=step.settings.patch,
+        arrays.images, masks, arrays.foreground if labelled else None, rows, shape=shape, settings=step.settings.patch,
         augmenter=augmenter,
     )  # fmt: skip
 

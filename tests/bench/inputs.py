@@ -73,7 +73,7 @@ def _batches(files: Files, cache: Path) -> Batches:
     made = prepared(
         files.source, files.index, "mask", ImageSettings(size=SIZE), structure=None, cache=cache
     )  # fmt: skip
-    augmenter = Augmenter(MILD, "mask", SIZE)
+    augmenter = Augmenter(MILD, "mask", (SIZE, SIZE))
     return Batches(
         WholeImages(made.images, made.targets, range(len(files.index)), augmenter), batch_size=BATCH, seed=0
     )  # fmt: skip
@@ -134,7 +134,7 @@ def _against_albumentations(side: int, *, repeats: int, count: int) -> Iterator[
     images = random.integers(0, 256, (count, side, side, 1), dtype=np.uint8)
     masks = random.integers(0, 2, (count, 2, side, side), dtype=np.uint8)
     batches = Batches(
-        WholeImages(images, masks, range(count), Augmenter(MILD, "mask", side)), batch_size=BATCH, seed=0,
+        WholeImages(images, masks, range(count), Augmenter(MILD, "mask", (side, side))), batch_size=BATCH, seed=0,
     )  # fmt: skip
     change = composed()
 

@@ -122,7 +122,7 @@ def looped(lesson: Lesson) -> Callable[[], object]:
     task = make_task(settings, Outputs(names=CLASSES))
     network = build(Blueprint(
         architecture=lesson.architecture, backbone="resnet18", channels=1, outputs=len(CLASSES),
-        size=lesson.images.shape[1],
+        shape=lesson.images.shape[1:3],
     ))  # fmt: skip
     training = Batches(WholeImages(lesson.images, lesson.masks, range(len(lesson.images))), batch_size=BATCH, seed=0)
     made = TrainingLoop(

@@ -102,8 +102,8 @@ def test_ignored_pixels_move_with_the_image() -> None:
     pixels[20:40, 10:30] = IGNORE
     settings = AugmentSettings(flip=0.5, rotate=30, scale=0.2, shift=0.1, crop=0.1, elastic=0.05)
     for epoch in range(10):
-        _, moved = Augmenter(settings, "mask", 64)(pixels[..., None], pixels, (3, epoch, 0))
-        _, other = Augmenter(settings, "mask", 64)(pixels[..., None], pixels // IGNORE, (3, epoch, 0))
+        _, moved = Augmenter(settings, "mask", (64, 64))(pixels[..., None], pixels, (3, epoch, 0))
+        _, other = Augmenter(settings, "mask", (64, 64))(pixels[..., None], pixels // IGNORE, (3, epoch, 0))
         assert moved is not None
         assert other is not None
         np.testing.assert_array_equal(moved, other * np.uint8(IGNORE))

@@ -18,11 +18,12 @@ from datasets.targets import (
     fit_image,
     fit_masks,
     names,
+    scaled_image,
     target_layout,
 )
 
-STRETCH = Fit(height=100, width=200, size=64, fit="stretch")
-LETTERBOX = Fit(height=100, width=200, size=64, fit="letterbox")
+STRETCH = Fit(height=100, width=200, shape=(64, 64), fit="stretch")
+LETTERBOX = Fit(height=100, width=200, shape=(64, 64), fit="letterbox")
 
 
 def an_index(*, overlapping: bool = False, structures: tuple[str, ...] = ("disc", "fovea")) -> Index:
@@ -49,16 +50,23 @@ def a_box(x: float, y: float, width: float, height: float, name: str = "disc") -
 
 @pytest.mark.parametrize("shape", [(100, 200), (300, 77), (64, 64), (5, 1000)])
 @pytest.mark.parametrize("kind", ["stretch", "letterbox"])
-def test_corners_of_the_image_are_the_corners_of_its_part_of_the_square(shape: tuple[int, int], kind: str) -> None:
-    fit = Fit(height=shape[0], width=shape[1], size=64, fit=kind)
+@pytest.mark.parametrize("input_shape", [(64, 64), (32, 96), (96, 32)])
+def test_corners_of_the_image_are_the_corners_of_its_part_of_the_input(
+    shape: tuple[int, int], input_shape: tuple[int, int], kind: str
+) -> None:
+    fit = Fit(height=shape[0], width=shape[1], shape=input_shape, fit=kind)
     top, left, height, width = fit.inner
-    corners = fit.to_square(np.array([[0, 0], [shape[1], shape[0]]])) * 64
+    assert top >= 0
+    assert left >= 0
+    assert top + height <= input_shape[0]
+    assert left + width <= input_shape[1]
+    corners = fit.to_input(np.array([[0, 0], [shape[1], shape[0]]])) * input_shape[::-1]
     np.testing.assert_allclose(corners, [[left, top], [left + width, top + height]], atol=1e-9)
 
 
 def test_a_letterbox_keeps_the_aspect_and_centres_the_image() -> None:
     assert LETTERBOX.inner == (16, 0, 32, 64)
-    np.testing.assert_allclose(LETTERBOX.to_square(np.array([[0, 0], [200, 100]])), [[0, 0.25], [1, 0.75]])
+    np.testing.assert_allclose(LETTERBOX.to_input(np.array([[0, 0], [200, 100]])), [[0, 0.25], [1, 0.75]])
     assert STRETCH.inner == (0, 0, 64, 64)
 
 
@@ -143,7 +151,7 @@ def test_box_masks_fill_each_structure_with_the_union_of_its_boxes() -> None:
 
 
 def test_box_masks_fill_pixels_whose_centres_lie_within() -> None:
-    fit = Fit(height=8, width=8, size=8, fit="stretch")
+    fit = Fit(height=8, width=8, shape=(8, 8), fit="stretch")
     filled = box_masks([a_box(1.4, 1.6, 2.0, 2.0)], ("disc",), fit)
     assert np.argwhere(filled[0]).min(axis=0).tolist() == [2, 1]
     assert np.argwhere(filled[0]).max(axis=0).tolist() == [3, 2]
@@ -162,12 +170,12 @@ def test_every_target_has_an_offer_names_and_a_layout() -> None:
     assert names(index, "labels") == ("cough", "fever", "rash")
     assert names(index, "mask") == ("lung", "opacity")
     assert names(index, "box_mask") == ("disc", "fovea")
-    assert target_layout(index, "labels", 32) == ((3,), np.float32)
-    assert target_layout(index, "centre", 32) == ((2,), np.float32)
-    assert target_layout(index, "box", 32) == ((4,), np.float32)
-    assert target_layout(index, "mask", 32) == ((32, 32), np.uint8)
-    assert target_layout(an_index(overlapping=True), "mask", 32) == ((2, 32, 32), np.uint8)
-    assert target_layout(index, "box_mask", 32) == ((2, 32, 32), np.uint8)
+    assert target_layout(index, "labels", (32, 32)) == ((3,), np.float32)
+    assert target_layout(index, "centre", (32, 32)) == ((2,), np.float32)
+    assert target_layout(index, "box", (32, 32)) == ((4,), np.float32)
+    assert target_layout(index, "mask", (32, 32)) == ((32, 32), np.uint8)
+    assert target_layout(an_index(overlapping=True), "mask", (32, 32)) == ((2, 32, 32), np.uint8)
+    assert target_layout(index, "box_mask", (32, 32)) == ((2, 32, 32), np.uint8)
 
 
 def test_a_structure_must_be_named_among_several() -> None:
@@ -177,3 +185,55 @@ def test_a_structure_must_be_named_among_several() -> None:
     for structure in (None, "cup"):
         with pytest.raises(DataError, match=f"structure is {structure}; allowed: disc, fovea; "):
             chosen_structure(an_index(), "centre", structure)
+
+
+@pytest.mark.parametrize(
+    ("image", "inner"),
+    [
+        ((100, 200), (0, 16, 32, 64)),  # as wide as half of the input, which is three times as wide as high
+        ((100, 400), (4, 0, 24, 96)),
+        ((50, 150), (0, 0, 32, 96)),
+    ],
+)
+def test_a_letterbox_touches_the_side_of_a_rectangle_that_limits_it(
+    image: tuple[int, int], inner: tuple[int, int, int, int]
+) -> None:
+    assert Fit(height=image[0], width=image[1], shape=(32, 96), fit="letterbox").inner == inner
+
+
+def test_a_point_of_the_image_shows_the_same_pixel_in_a_rectangular_input() -> None:
+    pixels, mask = np.zeros((60, 90), np.uint8), np.zeros((60, 90), np.uint8)
+    pixels[12:18, 60:66], mask[12:18, 60:66] = 250, 1
+    settings = ImageSettings(size=(48, 144), fit="letterbox")
+    fit = Fit.of(settings, 60, 90)
+    x, y = fit.to_input(np.array([63.0, 15.0])) * (144, 48)
+    assert fit_image(pixels, settings)[int(y), int(x), 0] > 200
+    assert fit_masks(mask, settings)[int(y), int(x)] == 1
+    (box,) = box_masks([Box(name="disc", x=60, y=12, width=6, height=6)], ["disc"], fit)
+    np.testing.assert_array_equal(box, fit_masks(mask, settings))
+
+
+def test_equal_height_and_width_are_a_square() -> None:
+    assert ImageSettings(size=(64, 64)) == ImageSettings(size=64)
+    assert ImageSettings(size=(64, 64)).shape == (64, 64)
+    assert ImageSettings(size=(32, 64)).shape == (32, 64)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 7])
+def test_each_channel_is_fitted_as_an_image_of_its_own(channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 30, channels), dtype=np.uint8)
+    prepare = {"normalise": True, "gamma": 0.5, "equalise": {"tiles": 2}}
+    fitted = fit_image(pixels, ImageSettings(size=(32, 16), channels=channels, prepare=prepare))
+    assert fitted.shape == (32, 16, channels)
+    for number in range(channels):
+        alone = fit_image(pixels[..., number], ImageSettings(size=(32, 16), prepare=prepare))
+        np.testing.assert_array_equal(fitted[..., number], alone[..., 0])
+
+
+@pytest.mark.parametrize(("given", "channels"), [(4, 3), (4, 1), (1, 4), (3, 4), (2, 1)])
+def test_other_numbers_of_channels_are_not_converted(given: int, channels: int) -> None:
+    pixels = np.zeros((40, 30, given), np.uint8) if given > 1 else np.zeros((40, 30), np.uint8)
+    allowed = "1 or 3" if channels < 4 else channels
+    for fit in (fit_image, scaled_image):
+        with pytest.raises(DataError, match=f"has {given} channels?; allowed: {allowed}, as image.channels is"):
+            fit(pixels, ImageSettings(size=32, channels=channels))

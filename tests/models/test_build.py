@@ -78,7 +78,7 @@ def made(
 def case(request: pytest.FixtureRequest) -> tuple[Network, torch.Tensor, bool]:
     (architecture, backbone), dense = request.param
     size = probe_size(architecture, backbone)
-    assert problem(architecture, backbone, size=size, channels=1) is None
+    assert problem(architecture, backbone, shape=(size, size)) is None
     return made(architecture, backbone, trains_decoder=dense), torch.rand(2, 1, size, size), dense
 
 
@@ -92,6 +92,14 @@ def test_logits_have_the_size_of_the_images_or_one_row_an_image(
     network, images, dense = case
     logits = network.train()(images)
     assert logits.shape == ((2, OUTPUTS, *images.shape[-2:]) if dense else (2, OUTPUTS))
+    assert logits.isfinite().all()
+
+
+def test_rectangles_have_logits_of_their_height_and_width(case: tuple[Network, torch.Tensor, bool]) -> None:
+    network, images, dense = case
+    wide = torch.cat([images, images], dim=3)
+    logits = network.eval()(wide)
+    assert logits.shape == ((2, OUTPUTS, *wide.shape[-2:]) if dense else (2, OUTPUTS))
     assert logits.isfinite().all()
 
 

@@ -14,7 +14,9 @@ from models.network import Network
 
 def made(backbone: str, size: int | None, channels: int = 1) -> Network:
     torch.manual_seed(0)
-    return build(Blueprint(architecture="unet", backbone=backbone, channels=channels, outputs=2, size=size))
+    return build(
+        Blueprint(architecture="unet", backbone=backbone, channels=channels, outputs=2, shape=size and (size, size))
+    )
 
 
 def kernels(network: Network) -> dict[str, nn.Conv2d]:

@@ -143,7 +143,13 @@ def test_images_are_reflected_up_to_the_next_multiple_and_logits_cropped(
 
 def test_a_flattened_head_reads_the_maps_of_padded_images() -> None:
     blueprint = Blueprint(
-        architecture="unet_plain", backbone="own", channels=1, outputs=2, trains_decoder=False, head="flatten", size=40
+        architecture="unet_plain",
+        backbone="own",
+        channels=1,
+        outputs=2,
+        trains_decoder=False,
+        head="flatten",
+        shape=(40, 40),
     )
     network = build(blueprint)
     assert network.head.weight.shape == (2, 1024 * 3 * 3)

@@ -60,20 +60,20 @@ def _onnx() -> None:
 @pytest.mark.parametrize(("architecture", "size"), CASES)
 def test_onnx_answers_as_torch_does(architecture: str, size: int, tmp_path: Path) -> None:
     ensemble = Ensemble([trained(blueprint(architecture))], exclusive=True).eval()
-    write_onnx(ensemble, tmp_path / "a.onnx", channels=1, size=size, metadata={})
+    write_onnx(ensemble, tmp_path / "a.onnx", channels=1, shape=(size, size), metadata={})
     assert largest_difference(ensemble, tmp_path / "a.onnx", pictures(2, 1, size)) < CLOSE
 
 
 @pytest.mark.parametrize("number", [1, 3])
 def test_onnx_takes_batches_of_any_number(number: int, tmp_path: Path) -> None:
     ensemble = Ensemble([trained(blueprint("unet", channels=3))], exclusive=False).eval()
-    write_onnx(ensemble, tmp_path / "a.onnx", channels=3, size=64, metadata={})
+    write_onnx(ensemble, tmp_path / "a.onnx", channels=3, shape=(64, 64), metadata={})
     assert largest_difference(ensemble, tmp_path / "a.onnx", pictures(number, 3, 64)) < CLOSE
 
 
 def test_a_difference_to_torch_is_seen(tmp_path: Path) -> None:
     one, other = (Ensemble([trained(blueprint("fpn"), seed)], exclusive=True).eval() for seed in (0, 1))
-    write_onnx(one, tmp_path / "a.onnx", channels=1, size=64, metadata={})
+    write_onnx(one, tmp_path / "a.onnx", channels=1, shape=(64, 64), metadata={})
     assert largest_difference(other, tmp_path / "a.onnx", pictures(1, 1, 64)) > 100 * CLOSE
 
 
@@ -84,7 +84,7 @@ def test_several_networks_answer_their_mean_probability(tmp_path: Path) -> None:
     with torch.no_grad():
         mean = (networks[0](images).softmax(dim=1) + networks[1](images).softmax(dim=1)) / 2
         torch.testing.assert_close(ensemble(images), mean)
-    write_onnx(ensemble, tmp_path / "a.onnx", channels=1, size=64, metadata={})
+    write_onnx(ensemble, tmp_path / "a.onnx", channels=1, shape=(64, 64), metadata={})
     assert largest_difference(ensemble, tmp_path / "a.onnx", images) < CLOSE
 
 
@@ -92,7 +92,11 @@ def test_metadata_are_texts_or_json(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     ensemble = Ensemble([trained(blueprint("fpn"))], exclusive=True).eval()
     write_onnx(
-        ensemble, tmp_path / "a.onnx", channels=1, size=64, metadata={"classes": ["Ä", "b"], "digest": "ab", "size": 64}
+        ensemble,
+        tmp_path / "a.onnx",
+        channels=1,
+        shape=(64, 64),
+        metadata={"classes": ["Ä", "b"], "digest": "ab", "size": 64},
     )
     found = {entry.key: entry.value for entry in onnx.load(tmp_path / "a.onnx").metadata_props}
     assert (json.loads(found["classes"]), found["digest"], found["size"]) == (["Ä", "b"], "ab", "64")

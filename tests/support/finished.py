@@ -1,5 +1,6 @@
 """A finished study of small pictures on disk: two folds of one pathway, trained in this process within seconds."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,15 @@ def write_pictures(root: Path, *, overlapping: bool) -> None:
         (root / "classes.txt").write_text("\n".join(CLASSES), encoding="utf-8")
 
 
-def finished(root: Path, *, overlapping: bool, changes: dict[str, Any] | None = None) -> Finished:
-    """Train, score and compare a study under `root`."""
+def finished(
+    root: Path, *, overlapping: bool, changes: dict[str, Any] | None = None, write: Callable[[Path], None] | None = None
+) -> Finished:
+    """Train, score and compare a study under `root`; `write` writes other images with these classes."""
     data, cache, store = root / "data", root / "cache", Store(root / "runs")
-    write_pictures(data, overlapping=overlapping)
+    if write is None:
+        write_pictures(data, overlapping=overlapping)
+    else:
+        write(data)
     document = tiny({
         "data": {"hospital": {"source": "folder", "root": str(data), "classes": CLASSES}},
         "validation": {"min_cases": 1},

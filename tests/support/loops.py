@@ -73,7 +73,7 @@ class Setting:
                 raise Killed
 
         batches = Batches(
-            WholeImages(images, targets, TRAIN, Augmenter(settings.augment, settings.target, SIZE)),
+            WholeImages(images, targets, TRAIN, Augmenter(settings.augment, settings.target, (SIZE, SIZE))),
             batch_size=settings.batch_size, seed=5, parts=settings.accumulate,
         )  # fmt: skip
         held_out = Batches(WholeImages(images, targets, VALIDATION), batch_size=settings.batch_size, seed=5)

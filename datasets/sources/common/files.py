@@ -158,6 +158,7 @@ class FileSource(Source):
             unread=tuple(self._listing.unread) if self.user_layout else (),
             heights=[files.height[row] for row in rows],
             widths=[files.width[row] for row in rows],
+            channels=[files.channels[row] for row in rows],
             collection=self._collection,
         )
 

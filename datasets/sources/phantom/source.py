@@ -102,6 +102,7 @@ class PhantomSource(Source):
             structures=(*boxed, *(name for name in CENTRED if name not in boxed)),
             heights=[self._settings.size] * len(rows),
             widths=[self._settings.size] * len(rows),
+            channels=[1] * len(rows),
         )
 
     def _has_boxes(self, row: int) -> bool:

@@ -1,10 +1,12 @@
 """Checks of the data that a study requires: annotations, classes, structures, number of images."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
+from datasets.checks.findings import listed
 from datasets.errors import DataError
 from datasets.source import Index
-from datasets.targets import annotation_kind_of
+from datasets.targets import annotation_kind_of, is_convertible
 from datasets.targets import names as output_names
 from models.settings import class_weights_problem, loss_problem, structure_of
 from study.config.schema import StudySpec
@@ -23,6 +25,7 @@ def data_problems(arms: Iterable[Arm], views: Mapping[str, DatasetView]) -> Iter
 
 def _step_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
     settings, path = step.settings, f"stages.{step.stage}"
+    yield from _channel_problems(step, index)
     kind = annotation_kind_of(settings.target)
     offered = sorted(kind for kind, hashes in index.annotation_digests.items() if any(hashes))
     if kind is not None and kind not in offered:
@@ -55,6 +58,24 @@ def _step_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
         if structure is None and len(index.structures) != 1:
             message = f"is missing; allowed: {', '.join(index.structures)}; say which one"
             yield Problem(path=f"{path}.structure", message=message)
+
+
+def _channel_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
+    """Yield images whose number of channels does not fit the input of a stage."""
+    channels, ids_by_number = step.image.channels, defaultdict[int, list[str]](list)
+    for image_id, number in zip(index.ids, index.channels, strict=False):
+        if number:  # 0: the image cannot be read, which is a fault of its own
+            ids_by_number[number].append(image_id)
+    path = "image.channels" if step.settings.image.channels is None else f"stages.{step.stage}.image.channels"
+    for number, ids in ids_by_number.items():
+        if not is_convertible(number, channels):
+            other = [n for n in ids_by_number if n != number]
+            remedy = "give all images the same channels" if other else f"set image.channels to {number}"
+            yield Problem(
+                path=path,
+                message=f"is {channels}, but {len(ids)} images of {step.settings.data} have {number} ({listed(ids)}); "
+                f"allowed: {number}; {remedy}",
+            )
 
 
 def class_problems(spec: StudySpec, view: DatasetView) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ from datasets.checks.leakage import repeats
 from datasets.checks.visible import classes_at
 from datasets.settings import ImageSettings
 from datasets.source import Index
+from models.catalog.registry import size_text
 from study.config.schema import StudySpec
 from study.planning.arms import Arm
 from study.planning.dataset_view import DatasetView
@@ -30,7 +31,7 @@ def size_findings(arms: Iterable[Arm], name: str, view: DatasetView, cache: Path
         for step in arm.chain
         if step.settings.target == "mask" and step.settings.data == name and step.image.fit != "patch"
     }
-    for image in sorted(images, key=lambda image: (image.size, image.fit)):
+    for image in sorted(images, key=lambda image: (image.shape, image.fit)):
         kept = classes_at(view.source, view.index, image, cache, progress_line(name))
         yield from _vanished(view.index, kept, image)
 
@@ -48,8 +49,8 @@ def _vanished(index: Index, kept: list[frozenset[str]], image: ImageSettings) ->
             severity="error" if len(ids) == shown[name] else "warning",
             ids=tuple(ids),
             message=(
-                f"masks of {name} vanish at {image.size} pixels in {len(ids)} of the {shown[name]} images that show it "
-                f"({listed(ids)}); allowed: structures of a pixel and more; raise image.size"
+                f"masks of {name} vanish at {size_text(image.shape)} pixels in {len(ids)} of the {shown[name]} images "
+                f"that show it ({listed(ids)}); allowed: structures of a pixel and more; raise image.size"
             ),
         )
 

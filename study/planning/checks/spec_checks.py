@@ -75,7 +75,7 @@ def name_problems(spec: StudySpec) -> Iterator[Problem]:
     ]
     for path, name in named:
         if not is_known(name):
-            message = registry.problem(None, name, size=spec.image.size, channels=spec.image.channels)
+            message = registry.problem(None, name, shape=spec.image.shape)
             yield Problem(path=path, message=str(message))
 
 
@@ -174,13 +174,10 @@ def builds(step: StageConfig) -> bool:
 
 
 def _network_problem(step: StageConfig) -> str | None:
-    settings, size = step.settings, step.image.size
-    upsampling = upsampling_of(settings)
-    problem = registry.problem(
-        step.architecture, step.backbone, size=size, channels=step.image.channels, upsampling=upsampling
-    )
+    settings, shape = step.settings, step.image.shape
+    problem = registry.problem(step.architecture, step.backbone, shape=shape, upsampling=upsampling_of(settings))
     if problem is None and isinstance(settings, AdversarialStage):
-        return discriminator_problem(settings.adversarial.discriminator, size=size)
+        return discriminator_problem(settings.adversarial.discriminator, shape=shape)
     return problem
 
 
@@ -271,7 +268,7 @@ def unlabelled_start_problems(plan: Plan) -> Iterator[Problem]:
 
 def _normalises(step: StageConfig) -> str:
     network = " with ".join(filter(None, (step.architecture, step.backbone)))
-    return f"{network} at {step.image.size} px, which normalises a value over the images at hand"
+    return f"{network} at {registry.size_text(step.image.shape)} px, which normalises a value over the images at hand"
 
 
 def learns_from_one_image(step: StageConfig) -> bool:

@@ -28,7 +28,7 @@ def noise(channels: int = 1) -> np.ndarray:
 def test_masks_move_with_the_image(key: tuple[int, int, int]) -> None:
     mask = 4 * disc() + 9 * disc(x=90, y=60)
     image = (mask * 25)[..., None]
-    changed, moved = Augmenter(GEOMETRY, "mask", 128)(image, mask, key)
+    changed, moved = Augmenter(GEOMETRY, "mask", (128, 128))(image, mask, key)
     assert set(np.unique(moved)) <= {0, 4, 9}
     disagree = np.abs(changed[..., 0].astype(int) - moved.astype(int) * 25) > 120
     assert disagree.sum() < 0.1 * (moved > 0).sum()
@@ -40,9 +40,9 @@ def test_masks_move_with_the_image(key: tuple[int, int, int]) -> None:
 def test_images_and_masks_move_as_albumentations_moves_them(
     channels: int, masks: np.ndarray, settings: AugmentSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = [Augmenter(settings, "mask", 128)(noise(channels), masks, key) for key in KEYS]
+    ours = [Augmenter(settings, "mask", (128, 128))(noise(channels), masks, key) for key in KEYS]
     monkeypatch.setattr(augment, "_Affine", augment.A.Affine)
-    theirs = [Augmenter(settings, "mask", 128)(noise(channels), masks, key) for key in KEYS]
+    theirs = [Augmenter(settings, "mask", (128, 128))(noise(channels), masks, key) for key in KEYS]
     for own, other in zip(ours, theirs, strict=True):
         assert (own[0] == other[0]).all()
         assert (own[1] == other[1]).all()
@@ -51,17 +51,17 @@ def test_images_and_masks_move_as_albumentations_moves_them(
 def test_overlapping_masks_move_like_one_mask() -> None:
     planes = np.stack([disc(), disc(x=60), disc(y=40), disc(radius=30), disc(radius=5), disc(x=100)])
     for key in KEYS:
-        _, together = Augmenter(GEOMETRY, "mask", 128)(noise(), planes, key)
+        _, together = Augmenter(GEOMETRY, "mask", (128, 128))(noise(), planes, key)
         assert together.shape == planes.shape
-        alone = [Augmenter(GEOMETRY, "mask", 128)(noise(), plane, key)[1] for plane in planes]
+        alone = [Augmenter(GEOMETRY, "mask", (128, 128))(noise(), plane, key)[1] for plane in planes]
         assert (together == np.stack(alone)).all()
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_centres_stay_in_the_middle_of_what_they_mark(key: tuple[int, int, int]) -> None:
     centre = np.array([40 / 128, 70 / 128], dtype=np.float32)
-    _, moved = Augmenter(GEOMETRY, "centre", 128)(noise(), centre, key)
-    _, mask = Augmenter(GEOMETRY, "mask", 128)(noise(), disc(), key)
+    _, moved = Augmenter(GEOMETRY, "centre", (128, 128))(noise(), centre, key)
+    _, mask = Augmenter(GEOMETRY, "mask", (128, 128))(noise(), disc(), key)
     pixels = (np.argwhere(mask) + 0.5).mean(axis=0)[::-1]
     np.testing.assert_allclose(moved * 128, pixels, atol=0.6)
     assert moved.dtype == np.float32
@@ -72,8 +72,8 @@ def test_boxes_enclose_what_they_enclosed(key: tuple[int, int, int]) -> None:
     mask = np.zeros((128, 128), dtype=np.uint8)
     mask[50:70, 40:80] = 1
     box = np.array([40, 50, 40, 20], dtype=np.float32) / 128
-    _, moved = Augmenter(GEOMETRY, "box", 128)(noise(), box, key)
-    _, mask = Augmenter(GEOMETRY, "mask", 128)(noise(), mask, key)
+    _, moved = Augmenter(GEOMETRY, "box", (128, 128))(noise(), box, key)
+    _, mask = Augmenter(GEOMETRY, "mask", (128, 128))(noise(), mask, key)
     pixels = np.argwhere(mask)[:, ::-1]
     low, high = pixels.min(axis=0), pixels.max(axis=0) + 1
     np.testing.assert_allclose(moved * 128, [*low, *(high - low)], atol=2.5)
@@ -82,17 +82,17 @@ def test_boxes_enclose_what_they_enclosed(key: tuple[int, int, int]) -> None:
 def test_a_flip_mirrors_image_mask_centre_and_box() -> None:
     flip = AugmentSettings(flip=1.0)
     image, mask = noise(), disc()
-    changed, moved = Augmenter(flip, "mask", 128)(image, mask, (0, 0, 0))
+    changed, moved = Augmenter(flip, "mask", (128, 128))(image, mask, (0, 0, 0))
     assert (changed == image[:, ::-1]).all()
     assert (moved == mask[:, ::-1]).all()
-    _, centre = Augmenter(flip, "centre", 128)(image, np.array([0.25, 0.5], dtype=np.float32), (0, 0, 0))
+    _, centre = Augmenter(flip, "centre", (128, 128))(image, np.array([0.25, 0.5], dtype=np.float32), (0, 0, 0))
     np.testing.assert_allclose(centre, [0.75, 0.5], atol=1e-6)
-    _, box = Augmenter(flip, "box", 128)(image, np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32), (0, 0, 0))
+    _, box = Augmenter(flip, "box", (128, 128))(image, np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32), (0, 0, 0))
     np.testing.assert_allclose(box, [0.6, 0.2, 0.3, 0.4], atol=1e-6)
 
 
 def test_points_that_leave_the_image_are_clipped() -> None:
-    shift = Augmenter(AugmentSettings(shift=0.9), "centre", 128)
+    shift = Augmenter(AugmentSettings(shift=0.9), "centre", (128, 128))
     corner = np.array([0.02, 0.98], dtype=np.float32)
     moved = np.array([shift(noise(), corner, key)[1] for key in KEYS])
     assert ((moved >= 0) & (moved <= 1)).all()
@@ -102,27 +102,27 @@ def test_points_that_leave_the_image_are_clipped() -> None:
 
 def test_labels_and_unknown_centres_stay() -> None:
     labels = np.array([1, np.nan, 0], dtype=np.float32)
-    image, same = Augmenter(ALL, "labels", 128)(noise(), labels, (0, 0, 0))
+    image, same = Augmenter(ALL, "labels", (128, 128))(noise(), labels, (0, 0, 0))
     assert same is labels
     assert (image != noise()).any()
     unknown = np.full(2, np.nan, dtype=np.float32)
-    assert np.isnan(Augmenter(ALL, "centre", 128)(noise(), unknown, (0, 0, 0))[1]).all()
-    assert Augmenter(ALL, "image", 128)(noise(), None, (0, 0, 0))[1] is None
+    assert np.isnan(Augmenter(ALL, "centre", (128, 128))(noise(), unknown, (0, 0, 0))[1]).all()
+    assert Augmenter(ALL, "image", (128, 128))(noise(), None, (0, 0, 0))[1] is None
 
 
 def test_without_settings_nothing_is_changed_or_copied() -> None:
-    augmenter = Augmenter(AugmentSettings(), "mask", 128)
+    augmenter = Augmenter(AugmentSettings(), "mask", (128, 128))
     image, mask = noise(), disc()
     changed, moved = augmenter(image, mask, (0, 0, 0))
     assert not augmenter.active
     assert changed is image
     assert moved is mask
-    assert Augmenter(GEOMETRY, "mask", 128).active
+    assert Augmenter(GEOMETRY, "mask", (128, 128)).active
 
 
 def test_the_input_is_left_as_it_was() -> None:
     image, mask = noise(), disc()
-    Augmenter(ALL, "mask", 128)(image, mask, (0, 0, 1))
+    Augmenter(ALL, "mask", (128, 128))(image, mask, (0, 0, 1))
     assert (image == noise()).all()
     assert (mask == disc()).all()
 
@@ -130,25 +130,25 @@ def test_the_input_is_left_as_it_was() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shape_and_type_stay(channels: int) -> None:
     for key in KEYS:
-        changed, _ = Augmenter(ALL, "image", 128)(noise(channels), None, key)
+        changed, _ = Augmenter(ALL, "image", (128, 128))(noise(channels), None, key)
         assert (changed.shape, changed.dtype) == ((128, 128, channels), np.uint8)
 
 
 def test_grey_repeated_over_channels_stays_grey() -> None:
-    changed, _ = Augmenter(ALL, "image", 128)(np.repeat(noise(), 3, axis=2), None, (0, 0, 0))
+    changed, _ = Augmenter(ALL, "image", (128, 128))(np.repeat(noise(), 3, axis=2), None, (0, 0, 0))
     assert (changed == changed[..., :1]).all()
 
 
 def test_targets_stay_where_only_pixels_change() -> None:
     pixels = AugmentSettings(brightness=0.2, noise=0.1)
     for target, kind in ((disc(), "mask"), (np.array([0.2, 0.3], dtype=np.float32), "centre")):
-        changed, same = Augmenter(pixels, kind, 128)(noise(), target, (0, 0, 0))
+        changed, same = Augmenter(pixels, kind, (128, 128))(noise(), target, (0, 0, 0))
         assert same is target
         assert (changed != noise()).any()
 
 
 def test_results_depend_on_the_key_and_not_on_the_order() -> None:
-    first, second = Augmenter(ALL, "mask", 128), Augmenter(ALL, "mask", 128)
+    first, second = Augmenter(ALL, "mask", (128, 128)), Augmenter(ALL, "mask", (128, 128))
     forward = {key: first(noise(), disc(), key) for key in KEYS}
     backward = {key: second(noise(), disc(), key) for key in reversed(KEYS)}
     for key in KEYS:
@@ -161,7 +161,8 @@ def test_results_are_the_same_in_another_process() -> None:
     code = (
         "import runpy, hashlib;"
         f"t = runpy.run_path({__file__!r});"
-        "print(hashlib.sha256(t['Augmenter'](t['ALL'], 'image', 128)(t['noise'](), None, (3, 1, 4))[0]).hexdigest())"
+        "changed = t['Augmenter'](t['ALL'], 'image', (128, 128))(t['noise'](), None, (3, 1, 4))[0];"
+        "print(hashlib.sha256(changed).hexdigest())"
     )
     prints = {
         subprocess.run(
@@ -179,14 +180,18 @@ def test_results_are_the_same_in_another_process() -> None:
 
 def test_strengths_are_those_of_the_settings() -> None:
     grey = np.full((128, 128, 1), 128, dtype=np.uint8)
-    noisy, _ = Augmenter(AugmentSettings(noise=0.1), "image", 128)(grey, None, (0, 0, 0))
+    noisy, _ = Augmenter(AugmentSettings(noise=0.1), "image", (128, 128))(grey, None, (0, 0, 0))
     assert noisy.std() == pytest.approx(25.5, rel=0.05)
-    bright = [Augmenter(AugmentSettings(brightness=0.2), "image", 128)(grey, None, key)[0].mean() for key in KEYS]
+    bright = [
+        Augmenter(AugmentSettings(brightness=0.2), "image", (128, 128))(grey, None, key)[0].mean() for key in KEYS
+    ]
     assert 128 * 0.6 < min(bright) < 115
     assert 141 < max(bright) < 128 + 0.2 * 255 + 1
-    scaled = [Augmenter(AugmentSettings(scale=0.3), "mask", 128)(grey, disc(64, 64), key)[1] for key in KEYS]
+    scaled = [Augmenter(AugmentSettings(scale=0.3), "mask", (128, 128))(grey, disc(64, 64), key)[1] for key in KEYS]
     assert all(abs(np.ptp(mask.any(axis=0).nonzero()) - np.ptp(mask.any(axis=1).nonzero())) <= 1 for mask in scaled)
-    areas = [Augmenter(AugmentSettings(scale=0.2), "mask", 128)(grey, disc(64, 64), key)[1].sum() for key in KEYS]
+    areas = [
+        Augmenter(AugmentSettings(scale=0.2), "mask", (128, 128))(grey, disc(64, 64), key)[1].sum() for key in KEYS
+    ]
     assert 0.8**2 * 0.9 < min(areas) / disc().sum() < 0.9
     assert 1.1 < max(areas) / disc().sum() < 1.2**2 * 1.1
 
@@ -195,15 +200,15 @@ def test_strengths_are_those_of_the_settings() -> None:
 def test_elastic_and_crop_move_masks_and_centres_with_the_image(key: tuple[int, int, int]) -> None:
     bent = AugmentSettings(elastic=0.05, crop=0.2)
     mask = disc(radius=7)  # a smaller one is all border
-    changed, moved = Augmenter(bent, "mask", 128)((mask * 250)[..., None], mask, key)
-    _, centre = Augmenter(bent, "centre", 128)(noise(), np.array([40 / 128, 70 / 128], np.float32), key)
+    changed, moved = Augmenter(bent, "mask", (128, 128))((mask * 250)[..., None], mask, key)
+    _, centre = Augmenter(bent, "centre", (128, 128))(noise(), np.array([40 / 128, 70 / 128], np.float32), key)
     assert ((changed[..., 0] > 125) != (moved > 0)).sum() < 0.2 * moved.sum()
     np.testing.assert_allclose(centre * 128, (np.argwhere(moved) + 0.5).mean(axis=0)[::-1], atol=1.5)
 
 
 @pytest.mark.parametrize("target", ["centre", "box"])
 def test_elastic_loses_no_point_at_the_border(target: Target) -> None:
-    augmenter = Augmenter(AugmentSettings(elastic=0.1), target, 128)
+    augmenter = Augmenter(AugmentSettings(elastic=0.1), target, (128, 128))
     corner = np.array([0.0, 0.99] if target == "centre" else [0.0, 0.0, 1.0, 1.0], np.float32)
     moved = np.array([augmenter(noise(), corner, (0, 0, place))[1] for place in range(50)])
     assert np.abs(moved - corner).max() < 0.2
@@ -212,7 +217,7 @@ def test_elastic_loses_no_point_at_the_border(target: Target) -> None:
 def test_elastic_moves_points_by_about_its_share_at_most() -> None:
     reach = 0.05
     marks = np.array([[x, y] for x in (0.25, 0.5, 0.75) for y in (0.25, 0.5, 0.75)], np.float32)
-    augmenter = Augmenter(AugmentSettings(elastic=reach), "centre", 128)
+    augmenter = Augmenter(AugmentSettings(elastic=reach), "centre", (128, 128))
     moved = [augmenter(noise(), mark, key)[1] - mark for mark in marks for key in KEYS]
     assert 0.8 * reach < np.abs(moved).max() < 1.5 * reach
     np.testing.assert_allclose(3 * np.std(moved), reach, rtol=0.15)
@@ -223,7 +228,7 @@ def test_shear_slants_upright_lines() -> None:
     mask[20:108, 62:66] = 1
     tilts = []
     for key in KEYS:
-        _, moved = Augmenter(AugmentSettings(shear=20), "mask", 128)(noise(), mask, key)
+        _, moved = Augmenter(AugmentSettings(shear=20), "mask", (128, 128))(noise(), mask, key)
         rows, columns = np.nonzero(moved)
         tilts.append(np.degrees(np.arctan(np.polyfit(rows, columns, 1)[0])))
     assert 8 < np.abs(tilts).max() <= 22
@@ -232,12 +237,12 @@ def test_shear_slants_upright_lines() -> None:
 def test_a_vertical_flip_mirrors_image_mask_centre_and_box() -> None:
     flip = AugmentSettings(vertical_flip=1.0)
     image, mask = noise(), disc()
-    changed, moved = Augmenter(flip, "mask", 128)(image, mask, (0, 0, 0))
+    changed, moved = Augmenter(flip, "mask", (128, 128))(image, mask, (0, 0, 0))
     assert (changed == image[::-1]).all()
     assert (moved == mask[::-1]).all()
-    _, centre = Augmenter(flip, "centre", 128)(image, np.array([0.25, 0.1], dtype=np.float32), (0, 0, 0))
+    _, centre = Augmenter(flip, "centre", (128, 128))(image, np.array([0.25, 0.1], dtype=np.float32), (0, 0, 0))
     np.testing.assert_allclose(centre, [0.25, 0.9], atol=1e-6)
-    _, box = Augmenter(flip, "box", 128)(image, np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32), (0, 0, 0))
+    _, box = Augmenter(flip, "box", (128, 128))(image, np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32), (0, 0, 0))
     np.testing.assert_allclose(box, [0.1, 0.4, 0.3, 0.4], atol=1e-6)
 
 
@@ -263,7 +268,7 @@ def test_reflected_borders_show_the_image_reflected_by_numpy(
     monkeypatch.setattr(augment._Affine, "_moved", recorded)
     mask = np.random.default_rng(1).choice(np.array([0, 1, 2, 255], np.uint8), (128, 128))  # 255: without a label
     reflect = MOVED.model_copy(update={"border": "reflect"})
-    changed, moved = Augmenter(reflect, "mask", 128)(noise(), mask, key)
+    changed, moved = Augmenter(reflect, "mask", (128, 128))(noise(), mask, key)
     inverse = np.linalg.inv(matrices[0])
     columns, rows = np.meshgrid(np.arange(128), np.arange(128))
     x, y, _ = inverse @ np.stack([columns.ravel(), rows.ravel(), np.ones(128 * 128)])
@@ -286,10 +291,10 @@ def test_no_pixel_from_outside_is_left_with_reflected_borders() -> None:
     for settings in (MOVED, AugmentSettings(elastic=0.2)):
         reflect = settings.model_copy(update={"border": "reflect"})
         for key in KEYS:
-            changed, moved = Augmenter(reflect, "mask", 128)(image, mask, key)
+            changed, moved = Augmenter(reflect, "mask", (128, 128))(image, mask, key)
             assert (changed == 200).all()
             assert (moved == 1).all()
-        black = [Augmenter(settings, "mask", 128)(image, mask, key) for key in KEYS]
+        black = [Augmenter(settings, "mask", (128, 128))(image, mask, key) for key in KEYS]
         assert any((changed == 0).any() and (moved == 0).any() for changed, moved in black)
 
 
@@ -299,8 +304,8 @@ def test_points_do_not_depend_on_the_border(settings: AugmentSettings, target: T
     points = np.array([0.3, 0.4] if target == "centre" else [0.3, 0.4, 0.2, 0.1], np.float32)
     reflect = settings.model_copy(update={"border": "reflect"})
     for key in KEYS:
-        _, constant = Augmenter(settings, target, 128)(noise(), points, key)
-        _, reflected = Augmenter(reflect, target, 128)(noise(), points, key)
+        _, constant = Augmenter(settings, target, (128, 128))(noise(), points, key)
+        _, reflected = Augmenter(reflect, target, (128, 128))(noise(), points, key)
         assert (constant == reflected).all()
 
 
@@ -309,7 +314,7 @@ def test_a_range_of_crops_removes_at_least_its_low_end() -> None:
     marks = [np.array([place, 0.5], np.float32) for place in (0.48, 0.52)]
     removed = []
     for place in range(200):
-        augmenter = Augmenter(AugmentSettings(crop=(0.1, 0.4)), "centre", 128)
+        augmenter = Augmenter(AugmentSettings(crop=(0.1, 0.4)), "centre", (128, 128))
         left, right = (augmenter(noise(), mark, (0, 0, place))[1][0] for mark in marks)
         if 0 < left < right < 1:  # both are inside
             removed.append(1 - 0.04 / (right - left))
@@ -318,7 +323,7 @@ def test_a_range_of_crops_removes_at_least_its_low_end() -> None:
 
 
 def test_a_number_is_a_range_of_crops_from_zero() -> None:
-    number, pair = (Augmenter(AugmentSettings(crop=crop), "mask", 128) for crop in (0.3, (0.0, 0.3)))
+    number, pair = (Augmenter(AugmentSettings(crop=crop), "mask", (128, 128)) for crop in (0.3, (0.0, 0.3)))
     for key in KEYS:
         for one, other in zip(number(noise(), disc(), key), pair(noise(), disc(), key), strict=True):
             assert (one == other).all()
@@ -327,3 +332,67 @@ def test_a_number_is_a_range_of_crops_from_zero() -> None:
 def test_a_range_of_crops_starts_with_the_smaller_number() -> None:
     with pytest.raises(ValueError, match=r"crop is \[0.4, 0.1\]; allowed: .*; write crop: \[0.1, 0.4\]"):
         AugmentSettings(crop=(0.4, 0.1))
+
+
+WIDE = (64, 160)
+"""Height and width of an image that is not square."""
+
+
+def wide_box(top: int, left: int, height: int, width: int) -> np.ndarray:
+    mask = np.zeros(WIDE, np.uint8)
+    mask[top : top + height, left : left + width] = 1
+    return mask
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [AugmentSettings(flip=0.5, vertical_flip=0.5, rotate=20, scale=0.2, shift=0.1, shear=8), AugmentSettings(crop=0.4),
+     AugmentSettings(elastic=0.05)],
+    ids=["moved", "cropped", "bent"],
+)  # fmt: skip
+def test_points_and_masks_of_wide_images_move_with_the_image(settings: AugmentSettings) -> None:
+    mask = wide_box(20, 90, 14, 14)
+    inside = 0
+    for key in KEYS:
+        changed, moved = Augmenter(settings, "mask", WIDE)((mask * 250)[..., None], mask, key)
+        assert changed.shape == (*WIDE, 1)
+        assert ((changed[..., 0] > 125) != (moved > 0)).sum() < 0.2 * mask.sum()
+        centre = np.array([97 / WIDE[1], 27 / WIDE[0]], np.float32)
+        _, point = Augmenter(settings, "centre", WIDE)(np.zeros((*WIDE, 1), np.uint8), centre, key)
+        rows, columns = np.nonzero(moved)
+        is_whole = len(rows) and rows.min() > 0 and rows.max() < WIDE[0] - 1
+        if is_whole and columns.min() > 0 and columns.max() < WIDE[1] - 1:
+            inside += 1
+            middle = columns.mean() + 0.5, rows.mean() + 0.5
+            np.testing.assert_allclose(point * WIDE[::-1], middle, atol=2.5)
+    assert inside > len(KEYS) // 2
+
+
+def test_crops_of_wide_images_keep_the_proportions() -> None:
+    mask = wide_box(24, 72, 16, 16)
+    for key in KEYS:
+        _, moved = Augmenter(AugmentSettings(crop=(0.3, 0.3)), "mask", WIDE)(np.zeros((*WIDE, 1), np.uint8), mask, key)
+        rows, columns = np.flatnonzero(moved.any(axis=1)), np.flatnonzero(moved.any(axis=0))
+        if rows.max() < WIDE[0] - 1 and columns.max() < WIDE[1] - 1 and rows.min() and columns.min():
+            assert abs(len(rows) - len(columns)) <= 2
+            assert abs(len(rows) - 16 / 0.7) <= 2
+
+
+@pytest.mark.parametrize("channels", [2, 5, 9])
+def test_channels_move_together_and_keep_their_order(channels: int) -> None:
+    settings = AugmentSettings(flip=0.5, rotate=30, scale=0.2, crop=0.2, elastic=0.05, border="reflect")
+    image = noise(channels)
+    for key in KEYS:
+        changed, _ = Augmenter(settings, "image", (128, 128))(image, None, key)
+        for number in range(channels):
+            alone, _ = Augmenter(settings, "image", (128, 128))(image[..., number : number + 1], None, key)
+            # OpenCV rounds the weights of interpolation differently for single channels.
+            np.testing.assert_allclose(changed[..., number], alone[..., 0].astype(int), atol=8)
+
+
+def test_brightness_contrast_gamma_and_noise_take_any_number_of_channels() -> None:
+    settings = AugmentSettings(brightness=0.2, contrast=0.2, gamma=0.2, noise=0.05)
+    image = np.full((128, 128, 6), 100, np.uint8)
+    changed, _ = Augmenter(settings, "image", (128, 128))(image, None, (0, 0, 0))
+    assert changed.shape == image.shape
+    np.testing.assert_array_equal(changed, np.repeat(changed[..., :1], 6, axis=2))

@@ -122,7 +122,7 @@ def test_batches_can_be_written_to_and_leave_the_images_alone() -> None:
 def test_augmentation_follows_seed_epoch_and_row_and_spares_evaluation() -> None:
     images = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 1), dtype=np.uint8)
     settings = AugmentSettings(rotate=20, noise=0.05)
-    augmenter = Augmenter(settings, "mask", 128)
+    augmenter = Augmenter(settings, "mask", (128, 128))
     masks = images[..., 0]
     batches = Batches(WholeImages(images, masks, range(10), augmenter), batch_size=4, seed=5)
     plain = Batches(WholeImages(images, np.arange(10), range(10)), batch_size=4, seed=5)
@@ -130,7 +130,7 @@ def test_augmentation_follows_seed_epoch_and_row_and_spares_evaluation() -> None
     shown = np.concatenate([share.images for share in shares(batches, 3)])
     moved = np.concatenate([share.targets for share in shares(batches, 3)])
     for place, row in enumerate(order.tolist()):
-        image, mask = Augmenter(settings, "mask", 128)(images[row], masks[row], (5, 3, row))
+        image, mask = Augmenter(settings, "mask", (128, 128))(images[row], masks[row], (5, 3, row))
         assert (shown[place] == image).all()
         assert (moved[place] == mask).all()
     assert (np.concatenate([share.images for share in shares(batches, 4)]) != shown).any()
@@ -139,7 +139,7 @@ def test_augmentation_follows_seed_epoch_and_row_and_spares_evaluation() -> None
 
 def test_augmentation_is_the_same_whatever_the_number_of_workers() -> None:
     images = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 1), dtype=np.uint8)
-    augmenter = Augmenter(AugmentSettings(rotate=20), "image", 128)
+    augmenter = Augmenter(AugmentSettings(rotate=20), "image", (128, 128))
     batches = Batches(WholeImages(images, None, range(10), augmenter), batch_size=4, seed=5)
     pairs = zip(shares(batches, 0, 0, 2), shares(batches, 0, 1, 2), strict=True)
     for share, (left, right) in zip(shares(batches, 0), pairs, strict=True):

@@ -31,7 +31,7 @@ def masks() -> list[Pixels]:
 
 def patches(settings: PatchSettings, points: RaggedArray | None = None) -> RandomPatches:
     return RandomPatches(
-        ragged(images()), ragged(masks()), points, range(len(SIZES)), side=SIDE, settings=settings
+        ragged(images()), ragged(masks()), points, range(len(SIZES)), shape=(SIDE, SIDE), settings=settings
     )  # fmt: skip
 
 
@@ -104,10 +104,10 @@ def test_patches_depend_on_seed_epoch_and_position_only() -> None:
 
 
 def test_patches_are_augmented_with_their_masks() -> None:
-    augmenter = Augmenter(AugmentSettings(flip=1.0), "mask", SIDE)
+    augmenter = Augmenter(AugmentSettings(flip=1.0), "mask", (SIDE, SIDE))
     plain = patches(PatchSettings())
     examples = RandomPatches(
-        ragged(images()), ragged(masks()), None, range(len(SIZES)), side=SIDE, settings=PatchSettings(),
+        ragged(images()), ragged(masks()), None, range(len(SIZES)), shape=(SIDE, SIDE), settings=PatchSettings(),
         augmenter=augmenter,
     )  # fmt: skip
     positions = np.arange(len(SIZES))
@@ -122,14 +122,14 @@ def test_patches_are_augmented_with_their_masks() -> None:
 def test_images_smaller_than_a_patch_are_mirrored() -> None:
     image = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
     expected = np.array([[0, 1, 2, 2, 1], [3, 4, 5, 5, 4], [3, 4, 5, 5, 4], [0, 1, 2, 2, 1], [0, 1, 2, 2, 1]])
-    np.testing.assert_array_equal(cut(image, Window(0, 0), 5, axis=0)[..., 0], expected)
-    np.testing.assert_array_equal(cut(image[None, ..., 0], Window(0, 0), 5, axis=1)[0], expected)
+    np.testing.assert_array_equal(cut(image, Window(0, 0), (5, 5), axis=0)[..., 0], expected)
+    np.testing.assert_array_equal(cut(image[None, ..., 0], Window(0, 0), (5, 5), axis=1)[0], expected)
 
 
 @pytest.mark.parametrize("size", [*SIZES, (1, 1), (32, 33), (17, 200)])
 def test_tiles_cover_every_pixel_and_start_inside(size: tuple[int, int]) -> None:
     covered = np.zeros(size, bool)
-    windows = [tile.window for tile in tiles(size, SIDE)]
+    windows = [tile.window for tile in tiles(size, (SIDE, SIDE))]
     for top, left in windows:
         assert 0 <= top <= max(size[0] - SIDE, 0)
         assert 0 <= left <= max(size[1] - SIDE, 0)
@@ -140,7 +140,7 @@ def test_tiles_cover_every_pixel_and_start_inside(size: tuple[int, int]) -> None
 
 
 def test_tiles_are_read_in_order_with_their_masks() -> None:
-    examples = Tiles(ragged(images()), ragged(masks()), [4, 1], side=SIDE)
+    examples = Tiles(ragged(images()), ragged(masks()), [4, 1], shape=(SIDE, SIDE))
     assert len(examples) == 4 * 3 + 1
     image, mask = examples.read(np.array([0, 5, 12]))
     assert mask is not None
@@ -154,7 +154,7 @@ def test_tiles_are_read_in_order_with_their_masks() -> None:
 def test_each_pixel_of_an_image_has_its_label_in_one_tile(size: tuple[int, int]) -> None:
     numbers = np.arange(np.prod(size)).reshape(size)
     labels = (numbers % 250).astype(np.uint8)
-    examples = Tiles(ragged([np.zeros((*size, 1), np.uint8)]), ragged([labels]), [0], side=SIDE)
+    examples = Tiles(ragged([np.zeros((*size, 1), np.uint8)]), ragged([labels]), [0], shape=(SIDE, SIDE))
     _, targets = examples.read(np.arange(len(examples)))
     assert targets is not None
     np.testing.assert_array_equal(np.sort(targets[targets != IGNORE]), np.sort(labels.ravel()))

@@ -149,7 +149,7 @@ def test_the_fit_of_a_letterbox_can_be_undone_from_the_shapes(tmp_path: Path) ->
     found = prepared(source, source.index(tmp_path), "mask", settings, structure=None, cache=tmp_path)
     assert found.targets is not None
     height, width = found.shapes[4].tolist()
-    fit = Fit(height=height, width=width, size=32, fit="letterbox")
+    fit = Fit(height=height, width=width, shape=(32, 32), fit="letterbox")
     assert fit.crop(found.images[4, ..., 0]).all()
     assert found.images[4].astype(bool).sum() == fit.crop(found.images[4, ..., 0]).size
 
@@ -167,7 +167,8 @@ def test_what_was_prepared_is_not_read_again_and_is_shared_between_targets(tmp_p
 
 
 @pytest.mark.parametrize(
-    "settings", [ImageSettings(size=48), ImageSettings(size=32, channels=3), ImageSettings(size=32, fit="letterbox")]
+    "settings",
+    [ImageSettings(size=48), ImageSettings(size=32, channels=3), ImageSettings(size=32, fit="letterbox")],
 )
 def test_other_settings_are_other_entries(tmp_path: Path, settings: ImageSettings) -> None:
     source = Drawn()

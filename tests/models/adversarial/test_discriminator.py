@@ -48,9 +48,9 @@ def test_one_answer_depends_on_a_square_of_just_the_receptive_field(side: int) -
 def test_the_smallest_side_has_an_answer_and_the_next_smaller_none(name: str) -> None:
     settings = ALL[name]
     side = smallest_side(settings)
-    assert discriminator_problem(settings, size=side) is None
+    assert discriminator_problem(settings, shape=(side, side)) is None
     assert made(settings)(maps(side), torch.empty(0)).numel() >= 2
-    found = discriminator_problem(settings, size=side - 1)
+    found = discriminator_problem(settings, shape=(side - 1, side - 1))
     assert found is not None
     assert found.startswith(f"image size is {side - 1} under {settings.name}; allowed: {side} or more; ")
     with pytest.raises(RuntimeError):
@@ -58,7 +58,7 @@ def test_the_smallest_side_has_an_answer_and_the_next_smaller_none(name: str) ->
 
 
 def test_too_small_images_are_refused_with_the_smaller_fields() -> None:
-    assert discriminator_problem(ALL["patchgan-256"], size=64) == (
+    assert discriminator_problem(ALL["patchgan-256"], shape=(64, 64)) == (
         "image size is 64 under patchgan; allowed: 66 or more; take receptive_field 16 or 70, or raise image.size"
     )
 

@@ -131,7 +131,7 @@ def test_an_own_encoder_has_no_published_weights() -> None:
 
 
 def test_a_flattened_head_reads_every_position_of_the_deepest_map() -> None:
-    network = encoder_only("unet_plain", "own", head="flatten", size=48).eval()
+    network = encoder_only("unet_plain", "own", head="flatten", shape=(48, 48)).eval()
     assert isinstance(network.head, FlattenHead)
     assert network.head.weight.shape == (2, 1024 * 3 * 3)
     images = torch.rand(2, 1, 48, 48)
@@ -152,12 +152,12 @@ def test_an_average_head_reads_the_global_average_of_the_deepest_map() -> None:
 @pytest.mark.parametrize("backbone", ["resnet18", "vgg11", "tu-test_vit"])
 def test_a_flattened_head_fits_named_backbones_at_the_size_it_was_built_for(backbone: str) -> None:
     side = 160 if backbone == "tu-test_vit" else 96
-    network = encoder_only(None, backbone, head="flatten", size=side)
+    network = encoder_only(None, backbone, head="flatten", shape=(side, side))
     assert network(torch.rand(2, 1, side, side)).shape == (2, 2)
 
 
 def test_a_flattened_head_needs_the_images_side() -> None:
-    with pytest.raises(ValueError, match="size is None under head flatten; allowed: the side of the images"):
+    with pytest.raises(ValueError, match="shape is None under head flatten; allowed: height and width of the images"):
         encoder_only(None, "resnet18", head="flatten")
 
 

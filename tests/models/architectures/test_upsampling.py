@@ -37,7 +37,7 @@ def transposed(network: Network) -> list[nn.ConvTranspose2d]:
 def test_every_way_offered_can_be_built_and_answers_at_the_images_size(architecture: str, way: Upsampling) -> None:
     backbone = "own" if ARCHITECTURES[architecture].own_encoder else "resnet18"
     size = probe_size(architecture, backbone)
-    assert problem(architecture, backbone, size=size, channels=1, upsampling=way) is None
+    assert problem(architecture, backbone, shape=(size, size), upsampling=way) is None
     assert made(architecture, way).eval()(torch.rand(1, 1, size, size)).shape == (1, 2, size, size)
 
 

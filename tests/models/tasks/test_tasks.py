@@ -1,6 +1,6 @@
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -35,8 +35,8 @@ class Fixed(nn.Module):
         return self.output[: len(images)]
 
 
-def answer(task: Task, output: Tensor, target: Tensor) -> dict[str, float]:
-    batch = Batch(images=torch.zeros(len(output), 1, 8, 8), target=target)
+def answer(task: Task, output: Tensor, target: Tensor, shape: tuple[int, int] = (8, 8)) -> dict[str, float]:
+    batch = Batch(images=torch.zeros(len(output), 1, *shape), target=target)
     with torch.no_grad():
         return dict(task.scores(task.statistics(Fixed(output).eval(), batch)))
 
@@ -205,6 +205,21 @@ def test_distance_is_euclidean_in_image_sides_and_missing_points_are_left_out() 
     scores = answer(task, output, target)
     assert scores["distance"] == pytest.approx((0.5 + 0.0) / 2)
     assert scores["loss"] == pytest.approx((0.3**2 + 0.4**2) / 4)
+
+
+@pytest.mark.parametrize("target_kind", ["centre", "box"])
+def test_errors_in_a_rectangle_are_in_its_pixels(target_kind: Literal["centre", "box"]) -> None:
+    task = make_task(LocalisationSettings(target=target_kind), Outputs(names=("heart",)))
+    height, width = shape = (20, 50)
+    sides = torch.tensor([width, height] * (task.head_channels() // 2))
+    generator = torch.Generator().manual_seed(0)
+    output, target = (torch.rand(6, task.head_channels(), generator=generator) / 2 for _ in range(2))
+    scores = answer(task, output, target, shape)
+    errors = (output - target) * sides
+    offset = errors if target_kind == "centre" else errors[:, :2] + errors[:, 2:] / 2
+    assert scores["mse_pixels"] == pytest.approx(errors.square().mean().item(), rel=1e-5)
+    assert scores["distance_pixels"] == pytest.approx(offset.norm(dim=1).mean().item(), rel=1e-5)
+    assert scores["distance"] == pytest.approx(scores["distance_pixels"] / width)
 
 
 def test_a_box_is_scored_by_the_distance_of_centres_and_by_overlap() -> None:

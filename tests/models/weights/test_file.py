@@ -19,7 +19,7 @@ from models.build import build
 from models.weights.file import non_finite, stored_tensors
 from models.weights.fit import fit_problem, takes_one_image
 
-RESNET = Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=1, size=64)
+RESNET = Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=1, shape=(64, 64))
 
 
 def with_header(header: object, content: bytes = bytes(24)) -> bytes:
@@ -143,10 +143,10 @@ def test_weights_of_the_encoder_fit_in_half_precision_too(prefix: str, tmp_path:
 def test_one_image_is_enough_where_nothing_is_normalised_over_a_single_value(
     backbone: str, size: int, enough: bool
 ) -> None:
-    single = Blueprint(architecture=None, backbone=backbone, channels=1, outputs=1, size=size)
+    single = Blueprint(architecture=None, backbone=backbone, channels=1, outputs=1, shape=(size, size))
     assert takes_one_image(single) == enough
 
 
 def test_one_image_is_enough_for_a_frozen_encoder() -> None:
-    single = Blueprint(architecture=None, backbone="resnet18", channels=1, outputs=1, size=32)
+    single = Blueprint(architecture=None, backbone="resnet18", channels=1, outputs=1, shape=(32, 32))
     assert takes_one_image(single, ("encoder",))

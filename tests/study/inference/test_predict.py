@@ -93,8 +93,8 @@ def test_new_images_are_predicted_by_the_mean_probability_of_all_networks(
     Image.fromarray(pixels).save(tmp_path / "p0.png")
     output = tmp_path / "out"
     assert predict(exclusive, "tiny", tmp_path / "p0.png", "-o", output, "--probabilities", "float32") == 0
-    squares = [Predictor([open_model(exclusive.store, digest)]).predict_square(pixels) for digest in exclusive.stages]
-    mean = torch.stack(squares).mean(dim=0).numpy()
+    answers = [Predictor([open_model(exclusive.store, digest)]).predict_input(pixels) for digest in exclusive.stages]
+    mean = torch.stack(answers).mean(dim=0).numpy()
     with np.load(output / "p0.npz") as arrays:
         np.testing.assert_array_equal(arrays["probabilities"], mean)
     np.testing.assert_array_equal(pixels_of(output / "p0.png"), mean.argmax(axis=0))

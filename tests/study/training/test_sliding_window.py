@@ -27,7 +27,7 @@ def where(windows: Pixels) -> Tensor:
 def test_pointwise_prediction_is_that_of_the_whole_image(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     for mirrored in (True, False):
-        blended = sliding_window(pointwise, pixels, SIDE, mirrored=mirrored)
+        blended = sliding_window(pointwise, pixels, (SIDE, SIDE), mirrored=mirrored)
         torch.testing.assert_close(blended, pointwise(pixels[None])[0], atol=1e-6, rtol=0)
 
 
@@ -39,7 +39,7 @@ def test_convolution_is_that_of_the_whole_image_where_no_window_ends() -> None:
         return torch.nn.functional.conv2d(images, kernel, padding=1)
 
     pixels = np.random.default_rng(0).integers(0, 256, (96, 64, 1), dtype=np.uint8)
-    blended, whole = sliding_window(smooth, pixels, SIDE, mirrored=True)[0], smooth(pixels[None])[0, 0]
+    blended, whole = sliding_window(smooth, pixels, (SIDE, SIDE), mirrored=True)[0], smooth(pixels[None])[0, 0]
     ends = [*range(0, 97, SIDE // 2)]  # the outermost pixels of a window see its padding
     inner = np.ones((96, 64), bool)
     for end in ends:
@@ -50,7 +50,7 @@ def test_convolution_is_that_of_the_whole_image_where_no_window_ends() -> None:
 
 
 def test_centre_of_a_window_counts_more_than_its_edge() -> None:
-    rows = sliding_window(where, np.zeros((96, 32, 1), np.uint8), SIDE, mirrored=True)[0, :, 16]
+    rows = sliding_window(where, np.zeros((96, 32, 1), np.uint8), (SIDE, SIDE), mirrored=True)[0, :, 16]
     assert float(rows[31]) == pytest.approx(float(rows[63]), abs=1e-6)
     assert 0.4 < rows[31] < 0.6  # in the middle of the second window, at the end of the first one
     assert float(rows[0]) == 0

@@ -27,7 +27,9 @@ def arrays() -> Prepared:
 def scores(test: tuple[int, ...], validation: tuple[int, ...] = ()) -> dict[tuple[str, str], float]:
     torch.manual_seed(0)
     network = build(
-        Blueprint(architecture="unet_plain", backbone="own", channels=1, outputs=2, trains_decoder=False, size=SIDE)
+        Blueprint(
+            architecture="unet_plain", backbone="own", channels=1, outputs=2, trains_decoder=False, shape=(SIDE, SIDE)
+        )
     )
     task = make_task(LocalisationSettings(), Outputs(names=("x", "y")))
     lines = stage_scores(network, task, arrays(), validation, HeldOutRows(rows=test, fingerprint="images")).to_pylist()
@@ -38,7 +40,9 @@ def scores(test: tuple[int, ...], validation: tuple[int, ...] = ()) -> dict[tupl
 def predicted() -> NDArray[np.float64]:
     torch.manual_seed(0)
     network = build(
-        Blueprint(architecture="unet_plain", backbone="own", channels=1, outputs=2, trains_decoder=False, size=SIDE)
+        Blueprint(
+            architecture="unet_plain", backbone="own", channels=1, outputs=2, trains_decoder=False, shape=(SIDE, SIDE)
+        )
     ).eval()
     with torch.no_grad():
         images = torch.from_numpy(arrays().images).permute(0, 3, 1, 2).float() / 255
