@@ -128,6 +128,16 @@ class Network(nn.Module):
                         layer.train(mode)
         return self
 
+    @property
+    def encoder_stages(self) -> Sequence[frozenset[str]]:
+        """Return the names of the encoder's parameters by stage, from the input on."""
+        return self._stages
+
+    @property
+    def is_plain_transformer(self) -> bool:
+        """Whether the encoder is a plain vision transformer, all of whose blocks have one resolution."""
+        return bool(getattr(self.encoder, "is_plain_transformer", False))
+
     def _names(self, part: str) -> frozenset[str]:
         groups = {f"encoder.stage{number}": names for number, names in enumerate(self._stages, start=1)}
         for name in ("encoder", "decoder"):

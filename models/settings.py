@@ -14,10 +14,15 @@ LossName = Literal[
     "focal",
     "jaccard",
     "tversky",
+    "focal_tversky",
+    "cldice",
+    "boundary",
     "mse",
     "l1",
 ]
 LossWeights = Mapping[LossName, Annotated[float, Field(ge=0)]]
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
+Smoothing = Annotated[float, Field(ge=0, lt=1)]
 NetworkPart = Literal["encoder", "decoder", "head"]
 HeadName = Literal["average", "flatten"]
 Upsampling = Literal["nearest", "bilinear", "transposed", "unpool"]
@@ -35,7 +40,12 @@ _OF_MASKS: tuple[LossName, ...] = (
     "focal",
     "jaccard",
     "tversky",
+    "focal_tversky",
+    "cldice",
+    "boundary",
 )
+_SMOOTHED: tuple[LossName, ...] = ("cross_entropy", "binary_cross_entropy")
+"""Losses with `label_smoothing`."""
 losses_of: Mapping[TargetKind, tuple[LossName, ...]] = {
     "image": _OF_VALUES,
     "labels": ("binary_cross_entropy", "focal"),
@@ -53,7 +63,7 @@ class BaseModelSettings(BaseModel):
 
 
 class OptimizerSettings(BaseModelSettings):
-    """Settings of the optimizer; `momentum` applies to sgd and rmsprop only.
+    """Settings of the optimizer; `momentum` applies to sgd and rmsprop only, `betas` to adam and adamw.
 
     `alpha` is the decay rate of rmsprop's mean of squared gradients; 0.9 in Tieleman and Hinton (2012) and in Keras.
     """
@@ -63,15 +73,44 @@ class OptimizerSettings(BaseModelSettings):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     alpha: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    betas: tuple[DecayRate, DecayRate] = (0.9, 0.999)
+
+
+class NetworkOptimizerSettings(OptimizerSettings):
+    """Settings of the optimizer of a network with an encoder.
+
+    The learning rate of the encoder is multiplied by `encoder_lr_factor`, and in each layer by `layer_decay` once more
+    than in the next deeper one.
+    """
+
+    encoder_lr_factor: Annotated[float, Field(gt=0, le=100)] = 1.0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all layers have the same learning rate."""
+        return self.encoder_lr_factor == 1 and self.layer_decay == 1
 
 
 class ScheduleSettings(BaseModelSettings):
-    """Learning-rate schedule. cosine and poly run over all updates; plateau monitors the validation loss."""
+    """Learning-rate schedule. cosine and poly run over all updates; plateau monitors the validation loss.
+
+    In the first `warmup` of all updates, a fraction, the rate increases linearly to that of the optimizer.
+    """
 
     name: Literal["none", "cosine", "plateau", "poly"] = "none"
     power: Annotated[float, Field(gt=0)] = 0.9
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.2
     patience: Annotated[int, Field(ge=1, le=10**6)] = 5
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _check_warmup(self) -> Self:
+        if self.warmup and self.name == "plateau":
+            raise ValueError(
+                f"warmup is {self.warmup:g} under plateau; allowed: 0; remove it, or choose cosine, poly or none"
+            )
+        return self
 
 
 class TaskSettings(BaseModelSettings):
@@ -86,6 +125,13 @@ class TaskSettings(BaseModelSettings):
     def _some_loss(self) -> Self:
         if not any(self.loss.values()):
             raise ValueError("every weight of the loss is 0; allowed: at least one weight above 0; raise one")
+        smoothing = label_smoothing_of(self)
+        if smoothing and not any(self.loss.get(name) for name in _SMOOTHED):
+            allowed = " or ".join(_SMOOTHED)
+            raise ValueError(
+                f"label_smoothing is {smoothing:g} with the loss {', '.join(self.loss)}; allowed: with {allowed}; "
+                "remove it, or add one of these"
+            )
         return self
 
 
@@ -107,6 +153,8 @@ class ClassificationSettings(TaskSettings):
     target: ClassVar[Literal["labels"]] = "labels"
     task: Literal["classification"] = "classification"
     loss: LossWeights = {"binary_cross_entropy": 1.0}
+    label_smoothing: Smoothing = 0.0
+    """As for segmentation."""
     head: HeadName = "average"
     """Input of the linear layer: the average of the deepest feature map, or the flattened map."""
 
@@ -125,11 +173,17 @@ class LocalisationSettings(TaskSettings):
 
 
 class MaskSettings(TaskSettings):
-    """Settings of tasks with masks. `class_weights` by class name, default 1."""
+    """Settings of tasks with masks.
+
+    `class_weights` by class name, default 1, or `balanced`: inversely proportional to the number of pixels of each
+    class in the training masks, with a mean of 1. `label_smoothing` mixes this share of the uniform distribution into
+    the truth of cross-entropies in training (Szegedy et al. 2016).
+    """
 
     loss: LossWeights = {"binary_cross_entropy": 1.0, "dice": 1.0}
     target: Literal["mask", "box_mask"] = "mask"
-    class_weights: Mapping[str, Annotated[float, Field(ge=0)]] = {}
+    class_weights: Mapping[str, Annotated[float, Field(ge=0)]] | Literal["balanced"] = {}
+    label_smoothing: Smoothing = 0.0
     upsampling: Upsampling | None = None
     """Upsampling method of the decoder; None: as published."""
 
@@ -239,6 +293,11 @@ def pool_of(settings: TaskSettings) -> Pool | None:
 def unlabelled_start_of(settings: TaskSettings) -> int:
     """Return the update from which on images without masks are used."""
     return settings.adversarial.unlabelled_start if isinstance(settings, AdversarialSettings) else 0
+
+
+def label_smoothing_of(settings: TaskSettings) -> float:
+    """Return the label smoothing of a task, 0 if it has none."""
+    return settings.label_smoothing if isinstance(settings, MaskSettings | ClassificationSettings) else 0.0
 
 
 def structure_of(settings: TaskSettings) -> str | None:

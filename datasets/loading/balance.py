@@ -1,8 +1,12 @@
-"""Oversampling of training rows to balance categories."""
+"""Numbers of pixels by class, and oversampling of training rows to balance categories."""
 
 import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from datasets.source import Index, Pixels
 
 
 def balanced(rows: Sequence[int], categories: Sequence[str], images: int) -> tuple[int, ...]:
@@ -16,3 +20,21 @@ def balanced(rows: Sequence[int], categories: Sequence[str], images: int) -> tup
         groups[categories[row]].append(row)
     share = max(round(images / len(groups)), *map(len, groups.values()), 1)
     return tuple(row for name in sorted(groups) for row in itertools.islice(itertools.cycle(groups[name]), share))
+
+
+def class_pixels(masks: Callable[[int], Pixels], rows: Iterable[int], index: Index) -> dict[str, int]:
+    """Return the number of pixels of each class in the masks of some rows, with the background of exclusive classes.
+
+    Args:
+        masks: Returns the mask of a row: (height, width) of ids, or (classes, height, width) of 0/1.
+        rows: Rows with a mask.
+        index: The index of the data set.
+    """
+    if index.overlapping:
+        total = sum(
+            (masks(row).sum(axis=(1, 2), dtype=np.int64) for row in rows), np.zeros(len(index.classes), np.int64)
+        )
+        return dict(zip(index.classes, total.tolist(), strict=True))
+    names = ("background", *index.classes)
+    counts = sum((np.bincount(masks(row).ravel(), minlength=256) for row in rows), np.zeros(256, np.int64))
+    return dict(zip(names, counts.tolist(), strict=False))

@@ -11,6 +11,8 @@ class VisionTransformerEncoder(smp.encoders.TimmViTEncoder):  # type: ignore[mis
     All encoders return one list with the deepest map last.
     """
 
+    is_plain_transformer = True
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return tokens and feature maps, each from the shallowest to the deepest."""
         features, tokens = super().forward(images)

@@ -21,6 +21,8 @@ from torch import Tensor
 from models.counts import is_labelled, one_hot
 from models.distributed import sum_with_gradient
 from models.losses.boundary import boundary_weights
+from models.losses.centre_lines import soft_skeleton
+from models.losses.distances import signed_distances
 from models.settings import LossName
 
 SMOOTHING = 1.0
@@ -28,6 +30,8 @@ SMOOTHING = 1.0
 FOCAL_GAMMA = 2.0
 TVERSKY_FALSE_POSITIVES = 0.3
 TVERSKY_FALSE_NEGATIVES = 0.7
+FOCAL_TVERSKY_EXPONENT = 0.75
+"""1 / gamma with the gamma of 4/3 of the paper."""
 
 _TINY = 1e-12
 
@@ -41,14 +45,37 @@ class Loss(Protocol):
         """Return the scalar loss of a batch."""
 
 
+class SmoothedLoss(Protocol):
+    """The signature of losses with label smoothing."""
+
+    def __call__(
+        self, logits: Tensor, target: Tensor, *, exclusive: bool, class_weights: Tensor | None, label_smoothing: float
+    ) -> Tensor:
+        """Return the scalar loss of a batch."""
+
+
 def cross_entropy(
-    logits: Tensor, target: Tensor, *, exclusive: bool = True, class_weights: Tensor | None = None
+    logits: Tensor,
+    target: Tensor,
+    *,
+    exclusive: bool = True,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Return the cross-entropy, a mean over pixels weighted by the weight of their true class."""
+    """Return the cross-entropy, a mean over pixels weighted by the weight of their true class.
+
+    `label_smoothing` is that of `torch.nn.functional.cross_entropy`.
+    """
     if not exclusive:
         raise ValueError("cross_entropy on overlapping classes; allowed: exclusive classes; take binary_cross_entropy")
     log_p = F.log_softmax(logits.float(), dim=1)
-    return _mean_at_truth(-log_p, target, class_weights)
+    if not label_smoothing:
+        return _mean_at_truth(-log_p, target, class_weights)
+    truth = one_hot(target, log_p.shape[1]).float()
+    uniform = is_labelled(target).unsqueeze(1) / log_p.shape[1]
+    smoothed = (1 - label_smoothing) * truth + label_smoothing * uniform
+    weights = 1.0 if class_weights is None else class_weights.float().view(1, -1, *[1] * (log_p.dim() - 2))
+    return ratio(-log_p * smoothed * weights, truth * weights)
 
 
 def boundary_cross_entropy(
@@ -70,16 +97,29 @@ def boundary_cross_entropy(
 
 
 def binary_cross_entropy(
-    logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None
+    logits: Tensor,
+    target: Tensor,
+    *,
+    exclusive: bool = False,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Return the binary cross-entropy of each channel, for exclusive classes of each softmax channel."""
+    """Return the binary cross-entropy of each channel, for exclusive classes of each softmax channel.
+
+    `label_smoothing` s replaces the truth t by t (1 - s) + s / 2.
+    """
     scores = logits.float()
     if exclusive:
         log_p, log_rest = _log_softmax_and_rest(scores)
         truth = one_hot(target, scores.shape[1])
         counted = torch.ones_like(truth) & is_labelled(target).unsqueeze(1)
-        return _mean(-torch.where(truth, log_p, log_rest), counted, class_weights)
+        cost = -torch.where(truth, log_p, log_rest)
+        if label_smoothing:
+            cost = (1 - label_smoothing) * cost - label_smoothing / 2 * (log_p + log_rest)
+        return _mean(cost, counted, class_weights)
     truth, known = _known(target)
+    if label_smoothing:
+        truth = truth * (1 - label_smoothing) + label_smoothing / 2
     return _mean(F.binary_cross_entropy_with_logits(scores, truth, reduction="none"), known, class_weights)
 
 
@@ -113,9 +153,44 @@ def jaccard(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_we
 
 def tversky(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
     """Return 1 - Tversky index (Salehi et al. 2017): false positives cost 0.3, false negatives 0.7."""
-    intersection, predicted, actual = _overlap(logits, target, exclusive)
-    cost = TVERSKY_FALSE_POSITIVES * (predicted - intersection) + TVERSKY_FALSE_NEGATIVES * (actual - intersection)
-    return _class_mean(1 - (intersection + SMOOTHING) / (intersection + cost + SMOOTHING), class_weights, exclusive)
+    return _class_mean(1 - _tversky_index(logits, target, exclusive), class_weights, exclusive)
+
+
+def focal_tversky(
+    logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None
+) -> Tensor:
+    """Return (1 - Tversky index)^(3/4) of each foreground class (Abraham and Khan 2019), then the mean over classes."""
+    cost = 1 - _tversky_index(logits, target, exclusive)
+    # The power has no finite gradient at 0.
+    cost = torch.where(cost > _TINY, cost.clamp_min(_TINY) ** FOCAL_TVERSKY_EXPONENT, 0 * cost)
+    return _class_mean(cost, class_weights, exclusive)
+
+
+def cldice(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
+    """Return 1 - soft centre line Dice of each foreground class over the batch (Shit et al. 2021), then the mean."""
+    p, truth = _foreground(logits, target, exclusive)
+    predicted_line, true_line = soft_skeleton(p), soft_skeleton(truth)
+    dims = [0, 2, 3]
+    sums = [predicted_line * truth, predicted_line, true_line * p, true_line]
+    inside, predicted, covered, actual = sum_with_gradient(torch.stack([maps.sum(dims) for maps in sums]))
+    precision, sensitivity = (
+        (inside + SMOOTHING) / (predicted + SMOOTHING),
+        (covered + SMOOTHING) / (actual + SMOOTHING),
+    )
+    return _class_mean(1 - 2 * precision * sensitivity / (precision + sensitivity), class_weights, exclusive)
+
+
+def boundary(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
+    """Return the mean over pixels of p x signed distance to the true boundary in pixels (Kervadec et al. 2019).
+
+    Foreground classes only; negative where the prediction lies inside. To be combined with an overlap loss. Pixels
+    without a label count as outside when distances are measured.
+    """
+    p, truth = _foreground(logits, target, exclusive)
+    cost = p * signed_distances(truth.bool())
+    known = is_labelled(target).unsqueeze(1).expand_as(cost) if exclusive else torch.ones_like(cost, dtype=torch.bool)
+    weights = class_weights[1:] if class_weights is not None and exclusive else class_weights
+    return _mean(cost, known, weights)
 
 
 def mse(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
@@ -139,8 +214,15 @@ losses: Mapping[LossName, Loss] = {
     "focal": focal,
     "jaccard": jaccard,
     "tversky": tversky,
+    "focal_tversky": focal_tversky,
+    "cldice": cldice,
+    "boundary": boundary,
     "mse": mse,
     "l1": l1,
+}
+smoothed_losses: Mapping[LossName, SmoothedLoss] = {
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
 }
 
 
@@ -151,16 +233,22 @@ def weighted_sum(
     *,
     exclusive: bool = False,
     class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Return the sum of weight x loss; terms of weight 0 are not computed.
 
     Terms are added in the order of their names, so the result does not depend on the order in a study file.
+    `label_smoothing` applies to cross-entropies.
     """
-    terms = [
-        weight * losses[name](logits, target, exclusive=exclusive, class_weights=class_weights)
-        for name, weight in sorted(weights.items())
-        if weight
-    ]
+    terms = []
+    for name, weight in sorted(weights.items()):
+        if weight and name in smoothed_losses:
+            loss = smoothed_losses[name](
+                logits, target, exclusive=exclusive, class_weights=class_weights, label_smoothing=label_smoothing
+            )
+            terms.append(weight * loss)
+        elif weight:
+            terms.append(weight * losses[name](logits, target, exclusive=exclusive, class_weights=class_weights))
     return torch.stack(terms).sum()
 
 
@@ -197,17 +285,27 @@ def _class_mean(per_class: Tensor, class_weights: Tensor | None, exclusive: bool
 
 def _overlap(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return soft sizes (C,) of intersection, prediction and truth of the foreground classes, over all workers."""
-    scores = logits.float()
-    if exclusive:
-        p = (scores.softmax(dim=1) * is_labelled(target).unsqueeze(1))[:, 1:]
-        truth = one_hot(target, scores.shape[1])[:, 1:].float()
-    else:
-        p, truth = scores.sigmoid(), target.float()
+    p, truth = _foreground(logits, target, exclusive)
     dims = [0, *range(2, p.dim())]
     intersection, predicted, actual = sum_with_gradient(
         torch.stack([(p * truth).sum(dims), p.sum(dims), truth.sum(dims)])
     )
     return intersection, predicted, actual
+
+
+def _foreground(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor, Tensor]:
+    """Return probabilities and truth of the foreground classes (N, C, ...), both 0 where there is no label."""
+    scores = logits.float()
+    if exclusive:
+        p = (scores.softmax(dim=1) * is_labelled(target).unsqueeze(1))[:, 1:]
+        return p, one_hot(target, scores.shape[1])[:, 1:].float()
+    return scores.sigmoid(), target.float()
+
+
+def _tversky_index(logits: Tensor, target: Tensor, exclusive: bool) -> Tensor:
+    intersection, predicted, actual = _overlap(logits, target, exclusive)
+    cost = TVERSKY_FALSE_POSITIVES * (predicted - intersection) + TVERSKY_FALSE_NEGATIVES * (actual - intersection)
+    return (intersection + SMOOTHING) / (intersection + cost + SMOOTHING)
 
 
 def _soft_dice(logits: Tensor, target: Tensor, exclusive: bool) -> Tensor:

@@ -15,14 +15,16 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from models.settings import OptimizerSettings, ScheduleSettings
 
 
-def make_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """Create the optimizer; parameters without gradient are skipped until they have one."""
+def make_optimizer(
+    settings: OptimizerSettings, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+) -> Optimizer:
+    """Create the optimizer of parameters or groups; parameters without gradient are skipped until they have one."""
     shared: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     match settings.name:
         case "adam":
-            return Adam(parameters, fused=True, **shared)
+            return Adam(parameters, fused=True, betas=settings.betas, **shared)
         case "adamw":
-            return AdamW(parameters, fused=True, **shared)
+            return AdamW(parameters, fused=True, betas=settings.betas, **shared)
         case "sgd":
             # Fused momentum fails if parameters get their first gradient later than others, as after unfreezing.
             return SGD(parameters, momentum=settings.momentum, fused=not settings.momentum, **shared)
@@ -76,12 +78,19 @@ def make_schedule(settings: ScheduleSettings, optimizer: Optimizer, total_update
     """Create the schedule of a run of `total_updates`.
 
     cosine: lr/2 (1 + cos(pi t/T)) (Loshchilov and Hutter 2017, no restarts); poly: lr (1 - t/T)^power;
-    plateau: lr x factor after more than `patience` epochs without a loss 0.01 % below the best.
+    plateau: lr x factor after more than `patience` epochs without a loss 0.01 % below the best. With W updates of
+    warm-up the rate of update t < W, counted from 0, is lr (t + 1) / W; the curve covers the others.
     """
     if settings.name == "plateau":
         return Schedule(ReduceLROnPlateau(optimizer, factor=settings.factor, patience=settings.patience))
-    curve = _curve(settings.name, settings.power)
-    return Schedule(LambdaLR(optimizer, lambda update: curve(min(update / total_updates, 1.0))))
+    curve, warmup = _curve(settings.name, settings.power), round(settings.warmup * total_updates)
+
+    def factor(update: int) -> float:
+        if update < warmup:
+            return (update + 1) / warmup
+        return curve(min((update - warmup) / max(total_updates - warmup, 1), 1.0))
+
+    return Schedule(LambdaLR(optimizer, factor))
 
 
 def _curve(name: Literal["none", "cosine", "poly"], power: float) -> Callable[[float], float]:

@@ -32,7 +32,8 @@ class Classification(Task):
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the mean loss over known entries; 0 if a batch has none."""
-        return weighted_sum(self.settings.loss, network(batch.images), batch.target)
+        smoothing = self.settings.label_smoothing
+        return weighted_sum(self.settings.loss, network(batch.images), batch.target, label_smoothing=smoothing)
 
     @torch.no_grad()
     def statistics(self, network: nn.Module, batch: Batch) -> Tensor:

@@ -25,7 +25,7 @@ class Segmentation(Task):
         exclusive = outputs.exclusive
         for problem in (
             loss_problem(settings.loss, settings.target, exclusive=exclusive),
-            class_weights_problem(settings.class_weights, outputs.names, exclusive=exclusive),
+            class_weights_problem(_mapping(settings.class_weights), outputs.names, exclusive=exclusive),
         ):
             if problem:
                 raise ValueError(problem)
@@ -42,7 +42,7 @@ class Segmentation(Task):
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of the batch."""
-        return self._loss(network(batch.images), batch.target)
+        return self._loss(network(batch.images), batch.target, label_smoothing=self.settings.label_smoothing)
 
     @torch.no_grad()
     def statistics(self, network: nn.Module, batch: Batch) -> Tensor:
@@ -71,13 +71,14 @@ class Segmentation(Task):
             **{f"iou/{name}": value for name, value in zip(self.outputs.names, iou.tolist(), strict=True)},
         }
 
-    def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
+    def _loss(self, logits: Tensor, target: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
         return weighted_sum(
             self.settings.loss,
             logits,
             target,
             exclusive=self.outputs.exclusive,
             class_weights=self._class_weights(logits.device),
+            label_smoothing=label_smoothing,
         )
 
     def _labelled(self, target: Tensor) -> Tensor | None:
@@ -86,7 +87,13 @@ class Segmentation(Task):
 
     def _class_weights(self, device: torch.device) -> Tensor | None:
         weights = self.settings.class_weights
+        if isinstance(weights, str):
+            raise ValueError("class_weights is balanced; allowed: the weights by class; count the pixels first")
         if not weights:
             return None
         names = ("background", *self.outputs.names) if self.outputs.exclusive else self.outputs.names
         return torch.tensor([weights.get(name, 1.0) for name in names], device=device)
+
+
+def _mapping(weights: Mapping[str, float] | str) -> Mapping[str, float]:
+    return {} if isinstance(weights, str) else weights

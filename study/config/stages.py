@@ -19,7 +19,7 @@ from models.settings import (
     ClassificationSettings,
     LocalisationSettings,
     MaskSettings,
-    OptimizerSettings,
+    NetworkOptimizerSettings,
     ReconstructionSettings,
     ScheduleSettings,
     SegmentationSettings,
@@ -51,17 +51,33 @@ class EarlyStopping(Settings):
 
 
 class WeightAverage(Settings):
-    """Stochastic weight averaging over the epochs after the fraction `start`, in place of the best epoch.
+    """Average of the weights during training.
 
-    `lr` is the constant learning rate of these epochs, in place of the schedule; None: the schedule continues.
+    `swa` is stochastic weight averaging over the epochs after the fraction `start`, in place of the best epoch; `lr` is
+    the constant learning rate of these epochs, in place of the schedule (None: the schedule continues). `ema` is an
+    exponential moving average over all updates with this `decay`, which is validated and kept instead of the weights
+    themselves; after t updates the decay is at most (1 + t) / (10 + t).
     """
 
+    name: Literal["swa", "ema"] = "swa"
     start: Annotated[float, Field(ge=0, lt=1)] = 0.75
     lr: Annotated[float, Field(gt=0)] | None = None
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+
+    @model_validator(mode="after")
+    def _check_unused(self) -> Self:
+        unused = {"swa": ("decay",), "ema": ("start", "lr")}[self.name]
+        given = [key for key in unused if key in self.model_fields_set and getattr(self, key) is not None]
+        if given:
+            other = "ema" if self.name == "swa" else "swa"
+            raise ValueError(
+                f"{given[0]} is set under {self.name}; allowed: under {other}; remove it, or set name: {other}"
+            )
+        return self
 
     def includes(self, epoch: int, epochs: int) -> bool:
-        """Return whether the weights at the end of an epoch, counted from 0, are averaged."""
-        return epoch + 1 > self.start * epochs
+        """Return whether stochastic weight averaging includes the end of an epoch, counted from 0."""
+        return self.name == "swa" and epoch + 1 > self.start * epochs
 
 
 class Balance(Settings):
@@ -83,7 +99,7 @@ class StageBase(Settings):
     batch_size: Count = 8
     accumulate: Count = 1
     """Gradient accumulation: number of parts of a batch. Needs less memory; batch norm is computed per part."""
-    optimizer: OptimizerSettings = OptimizerSettings()
+    optimizer: NetworkOptimizerSettings = NetworkOptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     early_stopping: EarlyStopping | None = None

@@ -42,8 +42,16 @@ ADDED_SETTINGS: dict[str, Any] = {
     "settings.adversarial.unlabelled_start": 0,
     "settings.augment.border": "constant",
     "settings.augment.vertical_flip": 0.0,
+    "settings.adversarial.optimizer.betas": [0.9, 0.999],
+    "settings.average.decay": 0.999,
     "settings.average.lr": None,
+    "settings.average.name": "swa",
+    "settings.label_smoothing": 0.0,
     "settings.optimizer.alpha": 0.99,
+    "settings.optimizer.betas": [0.9, 0.999],
+    "settings.optimizer.encoder_lr_factor": 1.0,
+    "settings.optimizer.layer_decay": 1.0,
+    "settings.schedule.warmup": 0.0,
 }
 """Settings that a later version added, as dotted paths into the digested values, with the value that stands for the
 earlier behaviour. A setting with this value does not enter the digest, so that finished stages stay valid."""
@@ -77,7 +85,8 @@ def _output_names(target: Target, channels: int, index: Index) -> tuple[str, ...
     """Return the names of the network's output channels."""
     match target:
         case "image":
-            return ("grey",) if channels == 1 else ("red", "green", "blue")
+            named = {1: ("grey",), 3: ("red", "green", "blue")}
+            return named.get(channels) or tuple(f"channel {number + 1}" for number in range(channels))
         case "centre":
             return ("x", "y")
         case "box":

@@ -1,14 +1,16 @@
 """A network with its optimizer and learning-rate schedule."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.distributed import add_gradients
+from models.network import Network
+from models.optim.groups import FACTOR, parameter_groups
 from models.optim.optimizers import flatten_state, make_optimizer, make_schedule, restore_state
-from models.settings import OptimizerSettings, ScheduleSettings
+from models.settings import NetworkOptimizerSettings, OptimizerSettings, ScheduleSettings
 
 StateParts = dict[str, Mapping[str, Tensor]]
 
@@ -26,20 +28,20 @@ class OptimizedModel:
         clip_norm: float | None = None,
     ) -> None:
         self.network = network
-        self._optimizer = make_optimizer(optimizer, network.parameters())
+        self._optimizer = make_optimizer(optimizer, _parameters(network, optimizer))
         self._schedule = make_schedule(schedule, self._optimizer, updates)
         self._clip_norm = clip_norm
 
     @property
     def rate(self) -> float:
-        """Return the learning rate of the next update."""
+        """Return the learning rate of the next update, of decoder and head if that of the encoder differs."""
         rate: float = self._optimizer.param_groups[0]["lr"]
         return rate
 
     def hold_rate(self, rate: float) -> None:
-        """Set a constant learning rate and stop the schedule."""
+        """Set a constant learning rate, with the factors of the encoder's layers, and stop the schedule."""
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get(FACTOR, 1.0)
         self._schedule.stop()
 
     def zero_grad(self) -> None:
@@ -73,3 +75,9 @@ class OptimizedModel:
         self.network.load_state_dict(dict(parts["weights"]))
         restore_state(self._optimizer, parts["optimizer"], numbers["optimizer"])
         self._schedule.load_state_dict(numbers["schedule"])
+
+
+def _parameters(network: nn.Module, settings: OptimizerSettings) -> Iterable[nn.Parameter] | list[dict[str, Any]]:
+    if isinstance(network, Network) and isinstance(settings, NetworkOptimizerSettings) and not settings.is_uniform:
+        return parameter_groups(network, settings)
+    return network.parameters()

@@ -17,22 +17,25 @@ import torch
 from safetensors.torch import load_file
 
 from datasets.loading.augment import Augmenter
-from datasets.loading.balance import balanced
+from datasets.loading.balance import balanced, class_pixels
 from datasets.loading.batches import Batches
 from datasets.loading.examples import Examples, WholeImages
 from datasets.loading.native import NativeImages, native_images
 from datasets.loading.patches import RandomPatches, Tiles
 from datasets.loading.prepare import Prepared, prepared
 from datasets.loading.truth import truth
+from datasets.source import Index
 from models.build import build
+from models.losses.class_weights import balanced as balanced_weights
 from models.network import Network
-from models.settings import unlabelled_start_of
+from models.settings import MaskSettings, TaskSettings, unlabelled_start_of
 from models.tasks import make_task
 from models.tasks.base import Outputs, Task
 from models.tasks.localisation import Localisation
 from models.tasks.segmentation import Segmentation
 from models.weights import initial
 from study.config.compare import WeightsFile
+from study.config.stages import Stage
 from study.planning.blueprint import blueprint
 from study.planning.dataset_view import DatasetView, DatasetViewSpec, StageRows
 from study.planning.graph import Scoring
@@ -129,10 +132,24 @@ def open_setup(job: StageJob, runtime: RuntimeContext) -> TrainingSetup:
         if step.image.fit == "patch"
         else prepared(view.source, view.index, target, step.image, structure=identity.structure, cache=runtime.cache)
     )
-    task = make_task(step.settings, Outputs(names=identity.names, exclusive=identity.exclusive))
+    outputs = Outputs(names=identity.names, exclusive=identity.exclusive)
+    task = make_task(_with_class_weights(step.settings, arrays, rows.train, view.index), outputs)
     torch.manual_seed(node.seed)
     plan = blueprint(step.settings, step.image, step.architecture, step.backbone, task.head_channels())
     return TrainingSetup(job=job, view=view, rows=rows, arrays=arrays, task=task, network=build(plan))
+
+
+def _with_class_weights(
+    settings: Stage, arrays: Prepared | NativeImages, rows: Sequence[int], index: Index
+) -> TaskSettings:
+    """Return the settings with weights by class in place of `balanced`."""
+    if not isinstance(settings, MaskSettings) or settings.class_weights != "balanced":
+        return settings
+    masks = arrays.targets if isinstance(arrays, Prepared) else arrays.masks
+    assert masks is not None, "a stage with class weights has masks"
+    pixels = class_pixels(masks.__getitem__, rows, index)
+    resolved: TaskSettings = settings.model_copy(update={"class_weights": balanced_weights(pixels)})
+    return resolved
 
 
 _views: dict[str, DatasetView] = {}

@@ -18,7 +18,7 @@ from models.distributed import (
     synchronise_batch_norm,
 )
 from models.network import Network
-from models.optim.average import Average, refresh_statistics
+from models.optim.average import Average, MovingAverage, refresh_statistics
 from models.optim.optimizers import squared_kernels
 from models.settings import OptimizerSettings
 from models.tasks.base import NETWORK, Batch, Task
@@ -83,7 +83,8 @@ class TrainingLoop:
         self.progress = Progress()
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
-        self.average = Average()
+        average = settings.average
+        self.average = MovingAverage(average.decay) if average is not None and average.name == "ema" else Average()
         self.averaged: dict[str, Any] = {}
 
     def _optimized_model(self, network: nn.Module, optimizer: OptimizerSettings) -> OptimizedModel:
@@ -108,9 +109,12 @@ class TrainingLoop:
             self.context.report({**self.history[-1], "epochs": self.epochs})
             if self.context.rank == 0 and checkpoints.due(self.progress.epoch) and self.progress.epoch < self.epochs:
                 checkpoints.save(self.progress.epoch, self._snapshot())
-        if self.average.count:
-            self._take_average()
-        weights = self.best or {name: tensor.detach() for name, tensor in self.network.state_dict().items()}
+        if isinstance(self.average, MovingAverage):
+            weights = self.best or self.average.weights
+        else:
+            if self.average.count:
+                self._take_average()
+            weights = self.best or {name: tensor.detach() for name, tensor in self.network.state_dict().items()}
         return Trained(
             weights=weights, progress=self.progress, history=self.history, averaged=self.averaged,
             earlier_seconds=earlier,
@@ -127,12 +131,13 @@ class TrainingLoop:
         if average is not None and average.lr is not None and is_averaged:
             self.models[NETWORK].hold_rate(average.lr)
         losses = self._train(epoch)
-        scores = self._validate()
-        self.progress.epoch = epoch + 1
+        with self.average.in_validation(self.network):
+            scores = self._validate()
+            self.progress.epoch = epoch + 1
+            if self.loader.validates:
+                self._update_best(scores)
         for model in self.models.values():
             model.after_epoch(scores.get("loss", math.nan))
-        if self.loader.validates:
-            self._update_best(scores)
         if is_averaged:
             self.average.add(self.network)
         row = {"epoch": epoch + 1, "updates": self.progress.updates, **losses, "lr": self.models[NETWORK].rate}
@@ -152,6 +157,7 @@ class TrainingLoop:
                 totals[name] += loss * size
                 images[name] += size
             self.progress.updates += 1
+            self.average.after_update(self.network)
         means = {name: float(total) / images[name] if images[name] else math.nan for name, total in totals.items()}
         for name, mean in means.items():
             if images[name] and not math.isfinite(mean):

@@ -29,6 +29,8 @@ from models.tasks.base import Batch, Outputs
 from tests.support.workers import together
 
 MASK_LOSSES = losses_of["mask"]
+SPATIAL = ("cldice", "boundary")
+"""Losses in which a pixel's neighbours matter."""
 CLASSES, SIDE = 4, 16
 WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 0.25])
 
@@ -77,6 +79,9 @@ def expected_loss(name: str, logits: Tensor, ids: Tensor, weights: Tensor, near:
         case "tversky":
             wrong = 0.3 * (predicted - both) + 0.7 * (actual - both)
             per_class = 1 - (both + 1) / (both + wrong + 1)
+        case "focal_tversky":
+            wrong = 0.3 * (predicted - both) + 0.7 * (actual - both)
+            per_class = (1 - (both + 1) / (both + wrong + 1)) ** 0.75
         case _:
             raise AssertionError(name)
     return (per_class * weights[1:]).sum() / weights[1:].sum()
@@ -87,7 +92,7 @@ def test_both_packages_mean_the_same_id() -> None:
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
-@pytest.mark.parametrize("name", MASK_LOSSES)
+@pytest.mark.parametrize("name", [name for name in MASK_LOSSES if name not in SPATIAL])
 def test_a_loss_is_that_of_the_labelled_pixels_and_has_no_gradient_elsewhere(
     name: LossName, weights: Tensor | None
 ) -> None:
@@ -103,6 +108,17 @@ def test_a_loss_is_that_of_the_labelled_pixels_and_has_no_gradient_elsewhere(
     gradient = logits.grad.movedim(1, -1)
     assert not gradient[ids == IGNORE].any()
     assert gradient[ids != IGNORE].any(dim=1).all()
+
+
+@pytest.mark.parametrize("name", SPATIAL)
+def test_losses_of_shapes_have_no_gradient_at_pixels_without_a_label(name: LossName) -> None:
+    logits, ids = case()
+    logits.requires_grad_()
+    losses[name](logits, ids, exclusive=True).backward()
+    assert logits.grad is not None
+    gradient = logits.grad.movedim(1, -1)
+    assert not gradient[ids == IGNORE].any()
+    assert gradient[ids != IGNORE].any()
 
 
 @pytest.mark.parametrize("name", MASK_LOSSES)

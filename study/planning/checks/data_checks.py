@@ -37,7 +37,7 @@ def _step_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
     loss = loss_problem(settings.loss, settings.target, exclusive=exclusive)
     if loss:
         yield Problem(path=f"{path}.loss", message=loss)
-    if isinstance(settings, MaskStage) and settings.class_weights:
+    if isinstance(settings, MaskStage) and isinstance(settings.class_weights, Mapping) and settings.class_weights:
         classes = output_names(index, settings.target)
         weights = class_weights_problem(settings.class_weights, classes, exclusive=exclusive)
         if weights:

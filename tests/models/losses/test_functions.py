@@ -4,13 +4,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor
 
 from models.encoders import vision  # noqa: F401  (must come before smp)
-from models.losses.functions import losses, weighted_sum
+from models.losses.functions import binary_cross_entropy, cross_entropy, losses, weighted_sum
 from models.settings import LossName, class_weights_problem, loss_problem, losses_of
 
 # isort: split
@@ -95,6 +97,106 @@ def test_exclusive_overlap_loss_is_that_of_the_foreground_channels(name: LossNam
     foreground = logits.softmax(dim=1)[:, 1:].logit()
     found = losses[name](logits, ids, exclusive=True)
     torch.testing.assert_close(found, SMP[name]("multilabel")(foreground, masks.float()))
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.5])
+def test_smoothed_cross_entropy_is_that_of_torch(smoothing: float) -> None:
+    logits, ids = exclusive_case()
+    for class_weights in (None, torch.tensor([0.5, 2.0, 1.0, 0.0])):
+        expected = F.cross_entropy(logits, ids.long(), weight=class_weights, label_smoothing=smoothing)
+        found = cross_entropy(logits, ids, class_weights=class_weights, label_smoothing=smoothing)
+        torch.testing.assert_close(found, expected)
+
+
+def test_smoothing_ignores_pixels_without_a_label() -> None:
+    logits, ids = exclusive_case()
+    ids[:, 2:5] = 255
+    expected = F.cross_entropy(logits, ids.long(), label_smoothing=0.2, ignore_index=255)
+    torch.testing.assert_close(cross_entropy(logits, ids, label_smoothing=0.2), expected)
+
+
+def test_smoothed_binary_cross_entropy_has_a_truth_between_the_labels() -> None:
+    logits, masks = overlapping_case()
+    expected = F.binary_cross_entropy_with_logits(logits, masks * 0.8 + 0.1)
+    torch.testing.assert_close(binary_cross_entropy(logits, masks, label_smoothing=0.2), expected)
+    logits, ids = exclusive_case()
+    truth = F.one_hot(ids.long()).permute(0, 3, 1, 2).double() * 0.8 + 0.1
+    channels = F.binary_cross_entropy(logits.double().softmax(dim=1), truth).float()
+    torch.testing.assert_close(binary_cross_entropy(logits, ids, exclusive=True, label_smoothing=0.2), channels)
+
+
+def test_smoothing_reaches_cross_entropies_only() -> None:
+    logits, masks = overlapping_case()
+    plain = weighted_sum({"dice": 1.0}, logits, masks)
+    found = weighted_sum({"dice": 1.0, "binary_cross_entropy": 2.0}, logits, masks, label_smoothing=0.2)
+    torch.testing.assert_close(found, plain + 2 * binary_cross_entropy(logits, masks, label_smoothing=0.2))
+
+
+def test_focal_tversky_is_a_power_of_each_classs_tversky_loss() -> None:
+    logits, masks = overlapping_case()
+    by_class = [losses["tversky"](logits[:, [k]], masks[:, [k]]) for k in range(logits.shape[1])]
+    expected = torch.stack([cost**0.75 for cost in by_class]).mean()
+    torch.testing.assert_close(losses["focal_tversky"](logits, masks), expected)
+
+
+def eroded(plane: np.ndarray) -> np.ndarray:
+    cross = ndimage.generate_binary_structure(2, 1)
+    return ndimage.grey_erosion(plane, footprint=cross, mode="nearest")
+
+
+def opened(plane: np.ndarray) -> np.ndarray:
+    return ndimage.grey_dilation(eroded(plane), size=(3, 3), mode="nearest")
+
+
+def skeleton(plane: np.ndarray) -> np.ndarray:
+    """Return the soft skeleton after algorithm 1 of Shit et al. (2021)."""
+    lines = np.maximum(plane - opened(plane), 0)
+    for _ in range(10):
+        plane = eroded(plane)
+        removed = np.maximum(plane - opened(plane), 0)
+        lines = lines + np.maximum(removed - lines * removed, 0)
+    return lines
+
+
+def test_soft_centre_line_dice_is_its_algorithm() -> None:
+    random = np.random.default_rng(0)
+    masks = np.stack([ndimage.gaussian_filter(random.normal(size=(2, 40, 50)), (0, 3, 3)) > 0.02 for _ in range(3)])
+    logits = ndimage.gaussian_filter(random.normal(size=(3, 2, 40, 50)), (0, 0, 2, 2)) * 20
+    p = 1 / (1 + np.exp(-logits))
+    costs = []
+    for k in range(2):
+        lines = [np.stack([skeleton(plane) for plane in planes[:, k].astype(float)]) for planes in (p, masks)]
+        precision = ((lines[0] * masks[:, k]).sum() + 1) / (lines[0].sum() + 1)
+        sensitivity = ((lines[1] * p[:, k]).sum() + 1) / (lines[1].sum() + 1)
+        costs.append(1 - 2 * precision * sensitivity / (precision + sensitivity))
+    found = losses["cldice"](torch.tensor(logits), torch.tensor(masks.astype(np.uint8)))
+    assert found.item() == pytest.approx(np.mean(costs), rel=1e-4)
+
+
+def test_a_broken_line_costs_more_centre_line_dice_than_a_thinner_one() -> None:
+    line = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
+    line[..., 14:18, :] = 1
+    thinner, broken = line.clone(), line.clone()
+    thinner[..., 14, :], thinner[..., 17, :], broken[..., 8:24] = 0, 0, 0
+    costs = [losses["cldice"]((mask.float() - 0.5) * 40, line).item() for mask in (line, thinner, broken)]
+    assert costs[0] == pytest.approx(0, abs=1e-3)
+    assert costs[1] < 0.1 < costs[2]
+
+
+def test_boundary_loss_is_the_mean_of_probability_times_signed_distance() -> None:
+    logits, masks = overlapping_case()
+    masks[0, 1], masks[1, 2] = 0, 1  # an empty and a full mask have no boundary
+    cost = np.zeros(masks.shape)
+    for index in np.ndindex(3, 4):
+        mask = masks.numpy()[index].astype(bool)
+        if mask.any() and not mask.all():
+            inner, outer = np.argwhere(mask), np.argwhere(~mask)
+            for pixel in np.ndindex(mask.shape):
+                other = outer if mask[pixel] else inner
+                distance = np.sqrt(((other - pixel) ** 2).sum(axis=1)).min()
+                cost[(*index, *pixel)] = 1 - distance if mask[pixel] else distance
+    expected = (logits.sigmoid().double().numpy() * cost).mean()
+    assert losses["boundary"](logits, masks).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_exclusive_focal_loss_is_its_formula() -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from models.optim.average import Average, refresh_statistics
+from models.optim.average import Average, MovingAverage, refresh_statistics
 
 
 def network() -> nn.Sequential:
@@ -60,3 +60,30 @@ def test_statistics_are_updated_as_before_afterwards() -> None:
     refresh_statistics(model, batches())
 
     assert [layer.momentum for layer in model if isinstance(layer, nn.BatchNorm2d)] == [0.1, 0.1]
+
+
+def test_a_moving_average_is_the_formula() -> None:
+    model, average = network(), MovingAverage(0.3)
+    expected: dict[str, Tensor] = {}
+    for step in range(8):
+        moved(model, step)
+        model(batches()[step % 3])  # changes the statistics
+        average.add(model)
+        decay = min(0.3, (1 + step) / (10 + step))
+        for name, tensor in model.state_dict().items():
+            is_first = not step or not tensor.is_floating_point()
+            expected[name] = tensor.clone() if is_first else decay * expected[name] + (1 - decay) * tensor
+    assert average.count == 8
+    for name, tensor in average.weights.items():
+        torch.testing.assert_close(tensor, expected[name], msg=name)
+
+
+def test_the_average_is_inside_the_network_for_validation_only() -> None:
+    model, average = network(), MovingAverage(0.9)
+    for step in range(3):
+        moved(model, step)
+        average.add(model)
+    own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with average.in_validation(model):
+        assert all(torch.equal(tensor, average.weights[name]) for name, tensor in model.state_dict().items())
+    assert all(torch.equal(tensor, own[name]) for name, tensor in model.state_dict().items())

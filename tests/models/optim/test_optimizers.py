@@ -216,3 +216,31 @@ def test_squared_kernels_are_those_of_convolutions_that_train() -> None:
     expected = sum(float(network[number].weight.detach().square().sum()) for number in (0, 2))
 
     assert float(squared_kernels(network).detach()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_betas_reach_the_optimizer(name: str) -> None:
+    settings = OptimizerSettings.model_validate({"name": name, "betas": [0.5, 0.75]})
+    assert make_optimizer(settings, network().parameters()).param_groups[0]["betas"] == (0.5, 0.75)
+
+
+@pytest.mark.parametrize("name", ["none", "cosine", "poly"])
+def test_the_rate_rises_linearly_during_warm_up_and_then_follows_the_schedule(name: str) -> None:
+    total, warmup = 40, 10
+    curves = {"none": lambda _: 1.0, "cosine": lambda share: (1 + math.cos(math.pi * share)) / 2,
+              "poly": lambda share: (1 - share) ** 0.9}  # fmt: skip
+    optimizer = make_optimizer(OptimizerSettings(lr=0.5), network().parameters())
+    rates = make_schedule(ScheduleSettings.model_validate({"name": name, "warmup": 0.25}), optimizer, total)
+    found = []
+    for _ in range(total):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        rates.after_update()
+    expected = [0.5 * (update + 1) / warmup for update in range(warmup)]
+    expected += [0.5 * curves[name]((update - warmup) / (total - warmup)) for update in range(warmup, total)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_plateau_has_no_warm_up() -> None:
+    with pytest.raises(ValueError, match=r"warmup is 0\.1 under plateau; allowed: 0; remove it, or choose cosine"):
+        ScheduleSettings(name="plateau", warmup=0.1)

@@ -128,6 +128,17 @@ def test_what_does_not_fit_is_refused_in_a_line(tmp_path: Path, changes: dict[st
     assert expected in line
 
 
+def test_an_autoencoder_reconstructs_every_band(tmp_path: Path) -> None:
+    changes = CHANGES | {
+        "stages.encode": {"task": "reconstruction", "data": "hospital", "epochs": 1, "batch_size": 4},
+        "pathways": {"own": ["encode", {"stage": "segment", "carry": "encoder+decoder"}]},
+        "compare.baseline": [],
+    }
+    study = finished(tmp_path, overlapping=False, changes=changes, write=write_bands)
+    (parent,) = {study.store.record(digest)["parent"] for digest in study.stages[:1]}
+    assert study.store.record(parent)["outputs"]["names"] == [f"channel {number}" for number in range(1, BANDS + 1)]
+
+
 def test_data_check_counts_the_channels(study: Finished, tmp_path: Path) -> None:
     command = ended(
         "data", "check", "folder", str(study.data), "--cache", str(study.cache), "-o", str(tmp_path / "s.png")

@@ -52,6 +52,7 @@ OTHER: dict[str, Any] = {
     "upsampling": "bilinear",
     "loss": {"dice": 2.0},
     "class_weights": {"heart": 2.0},
+    "label_smoothing": 0.1,
     "threshold": None,  # below: a setting of evaluation
     "class_threshold": None,  # of evaluation too
 }
@@ -128,7 +129,7 @@ def test_added_settings_have_the_defaults_that_leave_digests_unchanged() -> None
         for name, field in model.model_fields.items()
     }
     added = {path: default for path, default in ADDED_SETTINGS.items() if path in values}
-    assert len(added) == 4
+    assert len(added) == 6
     assert added == {path: values[path] for path in added}
 
 
@@ -136,6 +137,11 @@ ADDED: dict[str, Document] = {
     "vertical flips": {"stages.segment.augment": {"vertical_flip": 0.5}},
     "a smallest crop": {"stages.segment.augment": {"crop": [0.1, 0.4]}},
     "reflected borders": {"stages.segment.augment": {"border": "reflect"}},
+    "betas": {"stages.segment.optimizer": {"betas": [0.9, 0.99]}},
+    "a rate of the encoder": {"stages.segment.optimizer": {"encoder_lr_factor": 0.1}},
+    "rates by layer": {"stages.segment.optimizer": {"layer_decay": 0.7}},
+    "a warm-up": {"stages.segment.schedule": {"warmup": 0.1}},
+    "another decay of a moving average": {"stages.segment.average": {"name": "ema", "decay": 0.99}},
     "the moving average of rmsprop": {"stages.segment.optimizer": {"name": "rmsprop", "alpha": 0.9}},
 }
 
@@ -148,6 +154,16 @@ def test_settings_of_a_later_version_change_it_where_they_differ_from_the_earlie
     kept = {key: value[key] for key in value if key == "name"}
     before = planned(base({path: kept}), tmp_path)
     assert target_digests(before).isdisjoint(target_digests(planned(base(changes), tmp_path)))
+
+
+def test_the_kind_of_average_and_balanced_class_weights_change_a_stage(tmp_path: Path) -> None:
+    changes: list[Document] = [
+        {}, {"stages.segment.average": {"start": 0.75}}, {"stages.segment.average": {"name": "ema"}},
+        {"stages.segment.class_weights": "balanced"},
+    ]  # fmt: skip
+    digests = [target_digests(planned(base(change), tmp_path)) for change in changes]
+    for number, one in enumerate(digests):
+        assert all(one.isdisjoint(other) for other in digests[:number])
 
 
 def test_settings_of_a_later_version_written_out_at_their_defaults_change_nothing(tmp_path: Path) -> None:

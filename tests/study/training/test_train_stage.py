@@ -16,7 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from datasets.loading.truth import truth
+from datasets.targets import fit_masks
 from models.network import Network
+from models.tasks.segmentation import Segmentation
 from study.config.schema import Checkpoint
 from study.execution.node_check import node_check
 from study.execution.worker import Worker
@@ -32,6 +34,7 @@ from study.training.loader import UnusableGpu, WorkerContext, process_device
 from study.training.oom import too_large
 from study.training.train_stage import DataChanged, Member, open_setup, run_stage
 from study.training.trainer import Diverged
+from tests.support.finished import CLASSES, write_pictures
 from tests.support.tiny import planned, tiny
 
 SMALL = {"stages.classify.epochs": 1, "stages.segment.steps": 4, "compare.folds": 2}
@@ -146,6 +149,37 @@ def test_averaged_weights_are_judged_by_their_own_scores(cache: Path, tmp_path: 
     store = Store(tmp_path)
     scores = store.record(job.digest)["averaged_scores"]
     assert values_of(store, job.digest, ["val/dice", "val/loss"]) == [scores["dice"], scores["loss"]]
+
+
+@pytest.mark.parametrize("image", [{"size": 32}, {"size": 32, "fit": "patch"}], ids=["whole images", "patches"])
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_balanced_class_weights_are_those_of_the_training_masks(
+    image: dict[str, object], exclusive: bool, cache: Path, tmp_path: Path
+) -> None:
+    write_pictures(tmp_path / "data", overlapping=not exclusive)
+    changes: dict[str, Any] = {
+        "data": {"hospital": {"source": "folder", "root": str(tmp_path / "data"), "classes": CLASSES}},
+        "validation.min_cases": 1, "pathways": {"none": ["segment"]}, "image": image,
+        "stages.segment.class_weights": "balanced",
+    }  # fmt: skip
+    document = tiny(SMALL | changes)
+    document["stages"].pop("classify")
+    (job, *_) = chain(planned(document, cache), "none")
+    setup = open_setup(job, runtime(tmp_path, cache))
+    pixels = dict.fromkeys(("background", *CLASSES) if exclusive else CLASSES, 0)
+    for row in setup.rows.train:
+        masks = setup.view.source.masks(row)
+        masks = masks if "fit" in image else fit_masks(masks, job.node.step.image)
+        for number, name in enumerate(pixels):
+            pixels[name] += int((masks == number).sum() if exclusive else masks[number].sum())
+    assert isinstance(setup.task, Segmentation)
+    weights = setup.task.settings.class_weights
+    assert isinstance(weights, Mapping)
+    inverse = {name: 1 / count for name, count in pixels.items()}
+    mean = sum(inverse.values()) / len(inverse)
+    assert weights == pytest.approx({name: value / mean for name, value in inverse.items()})
+    do(job, tmp_path / "runs", cache)
+    assert Store(tmp_path / "runs").finished() == {job.digest}
 
 
 @pytest.mark.parametrize("error", [DataChanged.of("the sky is"), UnusableGpu("cannot")], ids=repr)

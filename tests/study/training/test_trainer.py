@@ -92,6 +92,14 @@ COVERING = {
         settings=stage("segmentation", epochs=6, average={"start": 0.5, "lr": 0.02},
                        schedule={"name": "plateau", "patience": 1, "factor": 0.5}, optimizer={"lr": 0.1})
     ),
+    "segmentation, moving average, layer-wise rates, warm-up, smoothed labels": Setting(
+        settings=stage("segmentation", average={"name": "ema", "decay": 0.8}, augment=AUGMENT, label_smoothing=0.1,
+                       optimizer={"name": "adamw", "betas": [0.8, 0.95], "encoder_lr_factor": 0.3, "layer_decay": 0.5},
+                       schedule={"name": "cosine", "warmup": 0.4})
+    ),
+    "segmentation, moving average without validation": Setting(
+        settings=stage("segmentation", average={"name": "ema", "decay": 0.8}), validates=False
+    ),
     "unfrozen later": Setting(
         settings=stage("segmentation", augment=AUGMENT), link=Link(stage="one", freeze=("encoder",), unfreeze_after=2)
     ),
@@ -119,6 +127,64 @@ def test_averaged_weights_have_scores_of_their_own(tmp_path: Path) -> None:
     assert averaged.averaged["loss"] != averaged.history[-1]["val/loss"]
     assert averaged.history == plain.history
     assert plain.averaged == {}
+
+
+def torchs_moving_average(setting: Setting, decay: float) -> tuple[AveragedModel, list[float]]:
+    """Train with SGD and average with torch; return the average and its validation loss after each epoch."""
+
+    def average(mean: Tensor, current: Tensor, count: Tensor) -> Tensor:
+        share = min(decay, (1 + int(count)) / (10 + int(count)))
+        return share * mean + (1 - share) * current
+
+    loop = setting.make()
+    optimizer = SGD(loop.network.parameters(), lr=0.1, momentum=0.9)
+    averaged, losses = AveragedModel(loop.network, avg_fn=average, use_buffers=True), list[float]()
+    for epoch in range(4):
+        loop.network.train()
+        for (batch,) in loop.loader.training(epoch, 2 * epoch):
+            optimizer.zero_grad()
+            loop.task.loss(loop.network, batch).backward()
+            optimizer.step()
+            averaged.update_parameters(loop.network)
+        averaged.eval()
+        (held_out,) = loop.loader.validation()
+        losses.append(loop.task.scores(loop.task.statistics(averaged, held_out))["loss"])
+    return averaged, losses
+
+
+def test_a_moving_average_equals_torchs_and_is_what_is_validated(tmp_path: Path) -> None:
+    decay = 0.25  # reached by (1 + t) / (10 + t) after two updates
+    settings = stage(
+        "segmentation", average={"name": "ema", "decay": decay}, optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9}
+    )
+    setting = Setting(settings=settings)
+    averaged, losses = torchs_moving_average(setting, decay)
+    trained = setting.loop(tmp_path / "validated")
+    assert [row["val/loss"] for row in trained.history] == pytest.approx(losses, rel=1e-5)
+    expected = averaged.module.state_dict()
+    last = replace(setting, validates=False).loop(tmp_path / "not validated")
+    assert last.weights.keys() == expected.keys()
+    for name, tensor in last.weights.items():
+        if tensor.is_floating_point():  # torch averages counters too
+            torch.testing.assert_close(tensor, expected[name], msg=name)
+    if trained.progress.best_epoch == trained.progress.epoch:
+        same_weights = [torch.equal(trained.weights[name], tensor) for name, tensor in last.weights.items()]
+        assert all(same_weights)
+
+
+def test_training_itself_does_not_depend_on_a_moving_average(tmp_path: Path) -> None:
+    plain = Setting(settings=stage("segmentation", augment=AUGMENT))
+    moving = Setting(settings=stage("segmentation", augment=AUGMENT, average={"name": "ema"}))
+    losses = [[row["train/loss"] for row in one.loop(tmp_path / str(number)).history]
+              for number, one in enumerate((plain, moving))]  # fmt: skip
+    assert losses[0] == losses[1]
+
+
+def test_a_constant_rate_keeps_the_factors_of_the_layers() -> None:
+    setting = Setting(settings=stage("segmentation", optimizer={"encoder_lr_factor": 0.5}))
+    model = setting.make().models["network"]
+    model.hold_rate(0.02)
+    assert sorted(group["lr"] for group in model._optimizer.param_groups) == [0.01, 0.02]
 
 
 def test_averaging_at_a_constant_rate_equals_torchs(tmp_path: Path) -> None:

@@ -38,6 +38,11 @@ SETTINGS = {
         settings=stage("segmentation", average={"start": 0.5, "lr": 0.01}, schedule={"name": "cosine"})
     ),
     "averaged weights": Setting(settings=stage("segmentation", batch_size=3, average={"start": 0.5})),
+    "moving average and layer-wise rates": Setting(
+        settings=stage("segmentation", batch_size=3, average={"name": "ema", "decay": 0.9},
+                       loss={"focal_tversky": 1.0, "cldice": 1.0, "boundary": 0.1, "binary_cross_entropy": 1.0},
+                       label_smoothing=0.2, optimizer={"layer_decay": 0.5}, schedule={"name": "poly", "warmup": 0.2})
+    ),
     "parts of batches": Setting(settings=stage("segmentation", batch_size=8, accumulate=3)),
     "frozen, then not": Setting(
         settings=stage("segmentation"), link=Link(stage="one", freeze=("encoder",), unfreeze_after=2)
