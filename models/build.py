@@ -19,6 +19,9 @@ from models.network import Network, next_multiple
 
 __all__ = ["Blueprint", "build"]
 
+AUXILIARY_LEVELS = 3
+"""Maximum number of levels with auxiliary heads."""
+
 
 def build(blueprint: Blueprint) -> Network:
     """Build a network with weights from torch's global generator, which the caller seeds.
@@ -41,13 +44,29 @@ def build(blueprint: Blueprint) -> Network:
         skips=blueprint.skips,
         multiple=multiple,
     )
+    if blueprint.deep_supervision:
+        _add_auxiliary_heads(network, blueprint, images)
     with record_map_sides(network) as sides:
-        useful = reached_parameters(*_probe(network, images))
+        useful = reached_parameters(network.eval()(images, deep=blueprint.deep_supervision))
     network.mark_unused(frozenset(name for name, p in network.named_parameters() if id(p) not in useful))
     longest = None if blueprint.shape is None else next_multiple(max(blueprint.shape), multiple)
     scale = math.inf if longest is None else longest / max(images.shape[-2:])
     set_memory_format(network, {layer: side * scale for layer, side in sides.items()})
     return network.train()
+
+
+def _add_auxiliary_heads(network: Network, blueprint: Blueprint, images: Tensor) -> None:
+    """Add heads for the levels of the decoder at half to an eighth of the resolution."""
+    assert network.decoder is not None
+    levels = network.decoder.get_submodule(ARCHITECTURES[str(blueprint.architecture)].levels)
+    assert isinstance(levels, nn.ModuleList)
+    supervised = list(levels)[-2 : -2 - AUXILIARY_LEVELS : -1]
+    widths: list[int] = []
+    handles = [level.register_forward_hook(lambda _, __, maps: widths.insert(0, maps.shape[1])) for level in supervised]
+    network.eval()(images)
+    for handle in handles:
+        handle.remove()
+    network.supervise(supervised, [nn.Conv2d(width, blueprint.outputs, 1) for width in widths])
 
 
 def _probe_shape(blueprint: Blueprint) -> tuple[int, int]:

@@ -71,18 +71,34 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self._stages = tuple(frozenset(f"encoder.{name}" for name in names) for names in stages)
+        self.auxiliary_heads: nn.ModuleList | None = None
+        self._supervised: list[Tensor] | None = None
         self._unused: frozenset[str] = frozenset()
         self._frozen: frozenset[str] = frozenset()
         self._frozen_modules: tuple[nn.Module, ...] = ()
         self._keeps_dropout = False
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits. Raises `ValueError` for a training batch that is too small for batch norm."""
+    def supervise(self, levels: Sequence[nn.Module], heads: Sequence[nn.Module]) -> None:
+        """Add heads for the output maps of levels of the decoder, the finest first."""
+        self.auxiliary_heads = nn.ModuleList(heads)
+        for level in reversed(levels):
+            level.register_forward_hook(self._keep_map)
+
+    def _keep_map(self, _: nn.Module, __: tuple[Tensor, ...], maps: Tensor) -> None:
+        if self._supervised is not None:
+            self._supervised.append(maps)
+
+    def forward(self, images: Tensor, *, deep: bool = False) -> Tensor:
+        """Return logits. Raises `ValueError` for a training batch that is too small for batch norm.
+
+        With `deep` the result is (levels, N, outputs, H, W): the logits, and those of the auxiliary heads from the
+        finest level on, enlarged to the size of the images.
+        """
         try:
             images = (images - self.mean) / self.std
             margins = Margins.around(images, self.multiple)
             images = margins.pad(images).contiguous(memory_format=torch.channels_last)
-            logits = self._logits(self.encoder(images))
+            logits = self._deep_logits(images) if deep else self._logits(self.encoder(images))
             return logits if self.decoder is None else margins.crop(logits)
         except ValueError as error:
             if self.training and len(images) == 1:
@@ -91,6 +107,18 @@ class Network(nn.Module):
                     "average over the batch; merge the image into another batch or raise batch_size"
                 ) from error
             raise
+
+    def _deep_logits(self, images: Tensor) -> Tensor:
+        self._supervised = []
+        try:
+            logits, maps = self._logits(self.encoder(images)), self._supervised[::-1]
+        finally:
+            self._supervised = None
+        if self.auxiliary_heads is None:
+            raise ValueError("the network has no auxiliary heads; allowed: with deep_supervision; build it with these")
+        auxiliary = [head(level) for head, level in zip(self.auxiliary_heads, maps, strict=True)]
+        enlarged = [F.interpolate(coarse, logits.shape[-2:], mode="bilinear") for coarse in auxiliary]
+        return torch.stack([logits, *enlarged])
 
     def _logits(self, features: list[Tensor]) -> Tensor:
         if self.decoder is not None and not self.skips:

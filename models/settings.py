@@ -177,13 +177,15 @@ class MaskSettings(TaskSettings):
 
     `class_weights` by class name, default 1, or `balanced`: inversely proportional to the number of pixels of each
     class in the training masks, with a mean of 1. `label_smoothing` mixes this share of the uniform distribution into
-    the truth of cross-entropies in training (Szegedy et al. 2016).
+    the truth of cross-entropies in training (Szegedy et al. 2016). With `deep_supervision` the decoder's maps at 1/2 to
+    1/8 of the resolution have a loss of their own in training.
     """
 
     loss: LossWeights = {"binary_cross_entropy": 1.0, "dice": 1.0}
     target: Literal["mask", "box_mask"] = "mask"
     class_weights: Mapping[str, Annotated[float, Field(ge=0)]] | Literal["balanced"] = {}
     label_smoothing: Smoothing = 0.0
+    deep_supervision: bool = False
     upsampling: Upsampling | None = None
     """Upsampling method of the decoder; None: as published."""
 
@@ -272,6 +274,8 @@ class AdversarialSettings(MaskSettings):
 
     task: Literal["adversarial"] = "adversarial"
     target: Literal["mask"] = "mask"
+    deep_supervision: Literal[False] = False
+    """Not implemented: the discriminator judges the final maps alone."""
     adversarial: AdversaryBlock = AdversaryBlock()
 
 
@@ -283,6 +287,11 @@ def head_of(settings: TaskSettings) -> HeadName:
 def upsampling_of(settings: TaskSettings) -> Upsampling | None:
     """Return the upsampling method of the decoder, None if not set."""
     return settings.upsampling if isinstance(settings, MaskSettings | ReconstructionSettings) else None
+
+
+def is_deeply_supervised(settings: TaskSettings) -> bool:
+    """Return whether maps within the decoder have a loss of their own."""
+    return isinstance(settings, MaskSettings) and settings.deep_supervision
 
 
 def pool_of(settings: TaskSettings) -> Pool | None:

@@ -33,6 +33,8 @@ class Architecture:
     upsampling: tuple[Upsampling, ...] = ("bilinear",)
     rates: tuple[int, ...] = ()
     """Rates of the atrous spatial pyramid, if the library's defaults are for a different output stride."""
+    levels: str = ""
+    """Name of the decoder's list of levels, if these can be supervised: modules with an output map, the finest last."""
     pools: bool = False
     """Applies batch norm to a global average, so that it needs at least two training images per batch."""
     own_encoder: bool = False
@@ -46,7 +48,10 @@ class Architecture:
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
         "unet": Architecture(
-            title="U-Net (Ronneberger et al. 2015)", model="Unet", upsampling=("nearest", "bilinear", "transposed")
+            title="U-Net (Ronneberger et al. 2015)",
+            model="Unet",
+            upsampling=("nearest", "bilinear", "transposed"),
+            levels="blocks",
         ),
         "unetplusplus": Architecture(
             title="U-Net++ (Zhou et al. 2018)",
@@ -54,12 +59,15 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             half_stride=True,
             upsampling=("nearest", "bilinear"),
         ),
-        "manet": Architecture(title="MA-Net (Fan et al. 2020)", model="MAnet", upsampling=("nearest", "bilinear")),
+        "manet": Architecture(
+            title="MA-Net (Fan et al. 2020)", model="MAnet", upsampling=("nearest", "bilinear"), levels="blocks"
+        ),
         "linknet": Architecture(
             title="LinkNet (Chaurasia and Culurciello 2017)",
             model="Linknet",
             half_stride=True,
             upsampling=("transposed",),
+            levels="blocks",
         ),
         "fpn": Architecture(
             title="Feature pyramid network (Kirillov et al. 2019)", model="FPN", upsampling=("nearest", "bilinear")
@@ -100,6 +108,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             stages=5,
             divisor=16,
             upsampling=("transposed", "nearest", "bilinear"),
+            levels="levels",
         ),
         "xnet": Architecture(
             title="XNet (Bullock et al. 2019)",
@@ -108,6 +117,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             stages=4,
             divisor=8,
             upsampling=("nearest", "bilinear", "transposed"),
+            levels="second_up",
         ),
         "segnet": Architecture(
             title="SegNet (Badrinarayanan et al. 2017)",

@@ -24,6 +24,7 @@ class Blueprint:
     defines its encoder is given in that case too. `shape` is height and width of the training images, which determine
     the memory format and are required by `head: flatten`. `upsampling` None is the published method of the
     architecture. `skips=False` replaces all feature maps except the deepest by zeros.
+    `deep_supervision` adds heads for maps within the decoder.
     """
 
     architecture: str | None
@@ -35,6 +36,7 @@ class Blueprint:
     head: HeadName = "average"
     shape: tuple[int, int] | None = None
     upsampling: Upsampling | None = None
+    deep_supervision: bool = False
 
     @property
     def dense(self) -> bool:

@@ -75,7 +75,12 @@ def statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def problem(
-    architecture: str | None, backbone: str, *, shape: tuple[int, int], upsampling: Upsampling | None = None
+    architecture: str | None,
+    backbone: str,
+    *,
+    shape: tuple[int, int],
+    upsampling: Upsampling | None = None,
+    deep_supervision: bool = False,
 ) -> str | None:
     """Return an error message if this network cannot be built for images of this height and width, else None.
 
@@ -88,6 +93,7 @@ def problem(
         _pair_problem(spec, architecture, backbone)
         or (None if backbone == "own" else _backbone_problem(spec, architecture, backbone))
         or _upsampling_problem(spec, architecture, upsampling)
+        or _supervision_problem(spec, architecture, deep_supervision)
         or _size_problem(spec, backbone, shape)
     )
 
@@ -115,6 +121,15 @@ def _upsampling_problem(
         return None
     allowed = ", ".join(spec.upsampling)
     return f"upsampling is {upsampling} under {architecture}; allowed: {allowed}; choose one of these or leave it out"
+
+
+def _supervision_problem(spec: Architecture | None, architecture: str | None, deep_supervision: bool) -> str | None:
+    if not deep_supervision or (spec is not None and spec.levels):
+        return None
+    allowed = ", ".join(name for name, row in ARCHITECTURES.items() if row.levels)
+    return (
+        f"deep_supervision is true under {architecture}; allowed: with {allowed}; choose one of these or leave it out"
+    )
 
 
 def _unknown(key: str, name: str, known: tuple[str, ...], allowed: str) -> str:

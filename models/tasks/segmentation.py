@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.counts import is_labelled, one_hot, pixel_counts, predicted_masks
 from models.losses.functions import weighted_sum
-from models.settings import MaskSettings, class_weights_problem, loss_problem
+from models.settings import MaskSettings, class_weights_problem, is_deeply_supervised, loss_problem
 from models.tasks.base import Batch, Outputs, Task
 
 
@@ -41,8 +41,17 @@ class Segmentation(Task):
         return logits.float().softmax(dim=1) if self.outputs.exclusive else logits.float().sigmoid()
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Return the loss of the batch."""
-        return self._loss(network(batch.images), batch.target, label_smoothing=self.settings.label_smoothing)
+        """Return the loss of the batch; with deep supervision, the mean over levels with weights 1, 1/2, 1/4, ..."""
+        smoothing = self.settings.label_smoothing
+        if not is_deeply_supervised(self.settings):
+            return self._loss(network(batch.images), batch.target, label_smoothing=smoothing)
+        levels = network(batch.images, deep=True)
+        weights = [2.0**-level for level in range(len(levels))]
+        losses = [
+            weight / sum(weights) * self._loss(logits, batch.target, label_smoothing=smoothing)
+            for weight, logits in zip(weights, levels, strict=True)
+        ]
+        return torch.stack(losses).sum()
 
     @torch.no_grad()
     def statistics(self, network: nn.Module, batch: Batch) -> Tensor:

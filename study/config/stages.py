@@ -66,13 +66,13 @@ class WeightAverage(Settings):
 
     @model_validator(mode="after")
     def _check_unused(self) -> Self:
-        unused = {"swa": ("decay",), "ema": ("start", "lr")}[self.name]
-        given = [key for key in unused if key in self.model_fields_set and getattr(self, key) is not None]
-        if given:
-            other = "ema" if self.name == "swa" else "swa"
-            raise ValueError(
-                f"{given[0]} is set under {self.name}; allowed: under {other}; remove it, or set name: {other}"
-            )
+        unused, other = (("decay",), "ema") if self.name == "swa" else (("start", "lr"), "swa")
+        for key in unused:
+            value, default = getattr(self, key), type(self).model_fields[key].default
+            if value != default:
+                raise ValueError(
+                    f"{key} is {value} under {self.name}; allowed: under {other}; remove it, or set name: {other}"
+                )
         return self
 
     def includes(self, epoch: int, epochs: int) -> bool:

@@ -2,7 +2,7 @@
 
 from datasets.settings import ImageSettings
 from models.build import Blueprint
-from models.settings import head_of, upsampling_of
+from models.settings import head_of, is_deeply_supervised, upsampling_of
 from study.config.stages import Stage
 
 
@@ -20,4 +20,5 @@ def blueprint(
         head=head_of(settings),
         shape=image.shape,
         upsampling=upsampling_of(settings),
+        deep_supervision=is_deeply_supervised(settings),
     )

@@ -46,6 +46,7 @@ ADDED_SETTINGS: dict[str, Any] = {
     "settings.average.decay": 0.999,
     "settings.average.lr": None,
     "settings.average.name": "swa",
+    "settings.deep_supervision": False,
     "settings.label_smoothing": 0.0,
     "settings.optimizer.alpha": 0.99,
     "settings.optimizer.betas": [0.9, 0.999],

@@ -7,7 +7,7 @@ from datasets.loading.batches import updates_per_epoch
 from models.adversarial.patches import discriminator_problem
 from models.architectures import ARCHITECTURES
 from models.catalog import registry
-from models.settings import NetworkPart, upsampling_of
+from models.settings import NetworkPart, is_deeply_supervised, upsampling_of
 from study.config.schema import StudySpec
 from study.config.stages import AdversarialStage, MaskStage, unlabelled_start_problem
 from study.errors import Problem, unknown
@@ -175,7 +175,10 @@ def builds(step: StageConfig) -> bool:
 
 def _network_problem(step: StageConfig) -> str | None:
     settings, shape = step.settings, step.image.shape
-    problem = registry.problem(step.architecture, step.backbone, shape=shape, upsampling=upsampling_of(settings))
+    problem = registry.problem(
+        step.architecture, step.backbone, shape=shape, upsampling=upsampling_of(settings),
+        deep_supervision=is_deeply_supervised(settings),
+    )  # fmt: skip
     if problem is None and isinstance(settings, AdversarialStage):
         return discriminator_problem(settings.adversarial.discriminator, shape=shape)
     return problem
@@ -207,7 +210,8 @@ def unused_patch_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Prob
 
 
 _OWNERS = {"architecture is ": ("architecture", "compare"), "backbone is ": ("backbone", "compare"),
-           "image size is ": ("image.size", ""), "upsampling is ": ("upsampling", "")}  # fmt: skip
+           "image size is ": ("image.size", ""), "upsampling is ": ("upsampling", ""),
+           "deep_supervision is ": ("deep_supervision", "")}  # fmt: skip
 """Start of a message of the model catalog -> key of a stage, and section that sets it for all stages."""
 
 

@@ -53,6 +53,7 @@ OTHER: dict[str, Any] = {
     "loss": {"dice": 2.0},
     "class_weights": {"heart": 2.0},
     "label_smoothing": 0.1,
+    "deep_supervision": True,
     "threshold": None,  # below: a setting of evaluation
     "class_threshold": None,  # of evaluation too
 }

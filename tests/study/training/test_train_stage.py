@@ -30,6 +30,7 @@ from study.store.lease import LeaseHeld, lease
 from study.store.paths import WEIGHTS
 from study.store.store import Store
 from study.training.job import RuntimeContext, StageJob, stage_job
+from study.training.load_model import open_model
 from study.training.loader import UnusableGpu, WorkerContext, process_device
 from study.training.oom import too_large
 from study.training.train_stage import DataChanged, Member, open_setup, run_stage
@@ -180,6 +181,31 @@ def test_balanced_class_weights_are_those_of_the_training_masks(
     assert weights == pytest.approx({name: value / mean for name, value in inverse.items()})
     do(job, tmp_path / "runs", cache)
     assert Store(tmp_path / "runs").finished() == {job.digest}
+
+
+def test_a_stage_with_deep_supervision_and_a_moving_average_is_resumed_and_read_again(
+    cache: Path, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {
+        "stages.segment.deep_supervision": True, "stages.segment.average": {"name": "ema", "decay": 0.9},
+        "stages.segment.steps": 8,
+    }  # fmt: skip
+    (job,) = chain(planned(tiny(SMALL | changes), cache), "none")
+    do(job, tmp_path / "whole", cache)
+
+    def stop(scores: Mapping[str, float]) -> None:
+        if scores["epoch"] > 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(job, runtime(tmp_path / "cut", cache), WorkerContext(report=stop))
+    do(job, tmp_path / "cut", cache)
+    whole, cut = (load_file(Store(tmp_path / place).weights(job.digest)) for place in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(tensor, cut[name]) for name, tensor in whole.items())
+    assert any(name.startswith("auxiliary_heads.") for name in whole)
+    model = open_model(Store(tmp_path / "cut"), job.digest)
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in model.network.state_dict().items())
 
 
 @pytest.mark.parametrize("error", [DataChanged.of("the sky is"), UnusableGpu("cannot")], ids=repr)
