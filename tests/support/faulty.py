@@ -160,9 +160,11 @@ SPECS = {
                                    "stages.segment.average: start is 0.5 under ema", "set name: swa"),
     "warm-up before a plateau": (base({"stages.segment.schedule": {"name": "plateau", "warmup": 0.1}}),
                                  "stages.segment.schedule: warmup is 0.1 under plateau", "choose cosine, poly or none"),
-    "smoothing without cross-entropy": (base({"stages.segment": {
-        "task": "segmentation", "data": "hospital", "epochs": 1, "loss": {"dice": 1.0}, "label_smoothing": 0.1}}),
-                                        "stages.segment: label_smoothing is 0.1 with the loss dice", "add one of these"),
+    "smoothing without cross-entropy": (
+        base({"stages.segment": {"task": "segmentation", "data": "hospital", "epochs": 1, "loss": {"dice": 1.0},
+                                 "label_smoothing": 0.1}}),
+        "stages.segment: label_smoothing is 0.1 with the loss dice", "add one of these",
+    ),
     "levels that an architecture lacks": (base({"stages.segment.deep_supervision": True,
                                                 "compare.architecture": ["fpn"]}),
                                           "stages.segment.deep_supervision: deep_supervision is true under fpn",
