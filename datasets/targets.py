@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from datasets.decoding.decode import channels_of, luma
 from datasets.decoding.enhance import enhance
 from datasets.errors import DataError
+from datasets.resampling import resized, sampled
 from datasets.settings import ImageSettings
 from datasets.source import AnnotationKind, Box, Index, Pixels
 
@@ -110,15 +111,13 @@ def fit_image(pixels: Pixels, settings: ImageSettings) -> Pixels:
     converted to grey by luma (ITU-R BT.601); grey is repeated for RGB. Raises `DataError` for any other number of
     channels than that of the input.
     """
-    import cv2
-
     pixels = _enhanced(pixels, settings)
     fit = Fit.of(settings, pixels.shape[0], pixels.shape[1])
     top, left, height, width = fit.inner
     shrinks = height < fit.height or width < fit.width
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     fitted = np.zeros((*settings.shape, settings.channels), dtype=np.uint8)
-    fitted[top : top + height, left : left + width] = _resized(pixels, height, width, method)
+    inner = resized(pixels, height, width, shrinks=shrinks)
+    fitted[top : top + height, left : left + width] = inner.reshape(height, width, -1)
     return fitted
 
 
@@ -133,37 +132,17 @@ def scaled_image(pixels: Pixels, settings: ImageSettings) -> Pixels:
 
     Prepares and converts as `fit_image` does, with the same errors.
     """
-    import cv2
-
     pixels = _enhanced(pixels, settings)
     height, width = scaled_shape((pixels.shape[0], pixels.shape[1]), settings)
     if pixels.shape[:2] != (height, width):
-        method = cv2.INTER_AREA if settings.scale < 1 else cv2.INTER_LINEAR
-        pixels = _resized(pixels, height, width, method)
+        pixels = resized(pixels, height, width, shrinks=settings.scale < 1)
     return np.broadcast_to(pixels.reshape(height, width, -1), (height, width, settings.channels))
-
-
-def _resized(pixels: Pixels, height: int, width: int, interpolation: int) -> Pixels:
-    """Resize (H, W[, C]) to (height, width, C)."""
-    import cv2
-
-    planes = pixels.reshape(*pixels.shape[:2], -1)
-    # OpenCV averages at most four channels at once.
-    parts = [planes[..., first : first + 4] for first in range(0, planes.shape[2], 4)]
-    resized = [cv2.resize(part, (width, height), interpolation=interpolation) for part in parts]
-    return np.concatenate([part.reshape(height, width, -1) for part in resized], axis=2)
 
 
 def scaled_masks(masks: Pixels, settings: ImageSettings) -> Pixels:
     """Scale (height, width) ids or (classes, height, width) of 0/1 by nearest neighbour, as `fit_masks` does."""
-    import cv2
-
     height, width = scaled_shape((masks.shape[-2], masks.shape[-1]), settings)
-    if masks.shape[-2:] == (height, width):
-        return masks
-    planes = masks.reshape(-1, *masks.shape[-2:])
-    scaled = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_NEAREST_EXACT) for plane in planes]
-    return np.stack(scaled).astype(np.uint8).reshape(*masks.shape[:-2], height, width)
+    return masks if masks.shape[-2:] == (height, width) else sampled(masks, height, width)
 
 
 def _enhanced(pixels: Pixels, settings: ImageSettings) -> Pixels:
@@ -191,14 +170,12 @@ def fit_masks(masks: Pixels, settings: ImageSettings) -> Pixels:
 
     Nearest neighbour by pixel centres (OpenCV's INTER_NEAREST_EXACT, the same pixels as Pillow's NEAREST).
     """
-    import cv2
-
     fit = Fit.of(settings, masks.shape[-2], masks.shape[-1])
     _, _, height, width = fit.inner
     planes = masks.reshape(-1, fit.height, fit.width)
     fitted = np.zeros((len(planes), *settings.shape), dtype=np.uint8)
     for plane, place in zip(planes, fit.crop(fitted), strict=True):
-        place[:] = cv2.resize(plane, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        place[:] = sampled(plane, height, width)
     return fitted.reshape(*masks.shape[:-2], *settings.shape)
 
 

@@ -17,7 +17,8 @@ CONFIDENCE_BINS = 20
 IGNORE = 255
 """Class id of unlabelled pixels, equal to `datasets.source.IGNORE`; they are excluded everywhere."""
 
-_FIXED_POINT = 2**30
+FIXED_POINT = 2**30
+"""Sums of probabilities are multiples of 1 / FIXED_POINT."""
 
 
 class PixelCounts(NamedTuple):
@@ -179,6 +180,11 @@ def confusion(predicted: Tensor, truth: Tensor, *, classes: int, known: Tensor |
     return _count_rows(pairs.flatten(1), cells + 1)[:, :cells].view(-1, classes, classes)
 
 
+def to_fixed_point(sums: Tensor) -> Tensor:
+    """Return sums of probabilities of up to 2**23 pixels as int64 multiples of 1 / `FIXED_POINT`, without rounding."""
+    return (sums * FIXED_POINT).round().long()
+
+
 def _bin_index(scores: Tensor, edges: Sequence[float]) -> Tensor:
     boundaries = torch.tensor(edges, dtype=torch.float32, device=scores.device)
     return torch.bucketize(scores.float().contiguous(), boundaries, out_int32=True, right=True)
@@ -196,7 +202,7 @@ def _count_rows(index: Tensor, size: int) -> Tensor:
 
 def _sum_rows(index: Tensor, values: Tensor, size: int) -> Tensor:
     """Sum the values (0..1) by index within each row, in fixed point, which is exact in any order."""
-    scaled = (values.double() * _FIXED_POINT).round().long()
+    scaled = (values.double() * FIXED_POINT).round().long()
     sums = torch.zeros(len(index) * size, dtype=torch.int64, device=index.device)
     sums.scatter_add_(0, _row_offsets(index, size).flatten(), scaled.flatten())
-    return sums.view(len(index), size).double() / _FIXED_POINT
+    return sums.view(len(index), size).double() / FIXED_POINT

@@ -89,8 +89,8 @@ def test_every_runtime_dependency_imports_with_our_datasets_in_front(tmp_path: P
 def test_every_runtime_dependency_is_imported_by_a_package() -> None:
     sources = "\n".join(path.read_text(encoding="utf-8") for name in PACKAGES for path in ROOT.glob(f"{name}/**/*.py"))
     # smp and timm import torchvision, whose version has to fit torch's; optuna is given, for the search to come;
-    # pydicom finds gdcm by itself, as its plugin for compressed pixels
-    not_imported = {"torchvision", "optuna", "python-gdcm"}
+    # pydicom finds gdcm by itself, as its plugin for compressed pixels, and tifffile finds imagecodecs
+    not_imported = {"torchvision", "optuna", "python-gdcm", "imagecodecs"}
     for name in {name_of(line) for line in RUNTIME} - not_imported:
         module = MODULES.get(name, name)
         assert re.search(rf"^\s*(import|from) {module}\b", sources, flags=re.MULTILINE), name

@@ -14,8 +14,19 @@ import numpy as np
 from datasets.cache.arrays import PREPARED
 from datasets.cache.atomic_files import read_hashed, write_hashed
 from datasets.cache.extracts import ExtractFolders, ExtractWriter
-from datasets.decoding.decode import SUFFIXES, Kind, channels_of, examine, luma
+from datasets.decoding.decode import (
+    SUFFIXES,
+    Kind,
+    channels_of,
+    content_hash,
+    examine,
+    examine_large,
+    is_large_file,
+    luma,
+)
 from datasets.errors import DataError
+from datasets.large import release, row_bands
+from datasets.resampling import resized
 from datasets.settings import ImageSettings
 from datasets.source import Pixels, ProgressCallback
 
@@ -207,9 +218,7 @@ def thumbnail(pixels: Pixels) -> str:
 
     "" if the thumbnail is constant: the hashes of all such images are equal.
     """
-    import cv2
-
-    small = cv2.resize(luma(pixels), (17, 16), interpolation=cv2.INTER_AREA)
+    small = resized(luma(pixels), 16, 17, shrinks=True)
     if small.min() == small.max():
         return ""
     return np.packbits(small[:, 1:] > small[:, :-1]).tobytes().hex()
@@ -269,19 +278,26 @@ def _inspect(listing: Listing, path: str, writer: ExtractWriter, previous: FileR
     kind = listing.kind(path)
     state: dict[str, Any] = dict(zip(STATE, listing.files[path], strict=True))
     row = FileRow(path=path, **state)
+    file = listing.root / path
     try:
-        data = (listing.root / path).read_bytes()
+        data = None if is_large_file(file) else file.read_bytes()
+        content = blake2b(data, digest_size=16).hexdigest() if data is not None else content_hash(file)
     except OSError as error:
         return replace(row, fault=f"{path} cannot be read ({error.strerror}); allowed: a readable file; restore it")
-    row = replace(row, content=blake2b(data, digest_size=16).hexdigest())
+    row = replace(row, content=content)
     if previous is not None and previous.content == row.content:
         return replace(previous, **state)
     try:
-        decoded = examine(data, kind, path)
+        decoded = examine(data, kind, path) if data is not None else examine_large(file, kind, path)
     except DataError as error:
         return replace(row, fault=str(error))
-    keep_pixels = writer.image if kind == "image" else writer.mask
-    keep_pixels(listing.state(path), decoded.pixels)
+    except OSError as error:  # no room for the temporary file of a large image
+        return replace(
+            row, fault=f"{path} cannot be decoded ({error.strerror}); allowed: free space in TMPDIR; free some"
+        )
+    if data is not None:  # extracts are read and written as a whole
+        keep_pixels = writer.image if kind == "image" else writer.mask
+        keep_pixels(listing.state(path), decoded.pixels)
     grey = luma(decoded.pixels)
     return replace(
         row, width=grey.shape[1], height=grey.shape[0], channels=channels_of(decoded.pixels),
@@ -293,7 +309,10 @@ def _inspect(listing: Listing, path: str, writer: ExtractWriter, previous: FileR
 def _values(pixels: Pixels) -> str:
     import cv2
 
-    occurring = cv2.calcHist([pixels], [0], None, [256], [0, 256]).ravel() > 0
+    occurring = np.zeros(256, np.bool_)
+    for rows in row_bands(*pixels.shape):
+        occurring |= cv2.calcHist([np.asarray(pixels[rows])], [0], None, [256], [0, 256]).ravel() > 0
+        release(pixels)
     return f"{int.from_bytes(np.packbits(occurring, bitorder='little').tobytes(), 'little'):x}"
 
 

@@ -2,13 +2,16 @@
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from datasets.decoding.decode import displayed
+from datasets.large import by_bands, release
+from datasets.resampling import resized
 from datasets.source import Index, Pixels, Source
 
 if TYPE_CHECKING:
@@ -92,6 +95,7 @@ def _annotate(panel: "Axes", source: Source, index: Index, row: int, colours: Ma
         if mask.any():
             seen.add(name)
             _contours(panel, mask, colours[name])
+        release(mask)
     boxes = [box for box in source.boxes(row) if box.name not in seen]
     for box in boxes:
         corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]) * (box.width, box.height) + (box.x, box.y)
@@ -103,20 +107,24 @@ def _annotate(panel: "Axes", source: Source, index: Index, row: int, colours: Ma
     return seen | {box.name for box in boxes} | set(centres)
 
 
-def _masks(source: Source, index: Index, row: int) -> list[tuple[str, Pixels]]:
+def _masks(source: Source, index: Index, row: int) -> Iterator[tuple[str, Pixels]]:
     if not index.annotation_digests["masks"][row]:
-        return []
+        return
     masks = source.masks(row)
     if index.overlapping:
-        return list(zip(index.classes, masks, strict=True))
-    return [(name, np.asarray(masks == number, np.uint8)) for number, name in enumerate(index.classes, start=1)]
+        yield from zip(index.classes, masks, strict=True)
+        return
+    for number, name in enumerate(index.classes, start=1):
+        yield name, by_bands(partial(_is_id, number), masks)
+
+
+def _is_id(number: int, pixels: Pixels) -> Pixels:
+    return np.asarray(pixels == number, np.uint8)
 
 
 def _resized(pixels: Pixels, scale: float) -> Pixels:
-    import cv2
-
-    size = [max(1, round(side * scale)) for side in pixels.shape[1::-1]]
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    return resized(pixels, height, width, shrinks=True)
 
 
 def _contours(panel: "Axes", mask: Pixels, colour: str) -> None:
@@ -124,7 +132,7 @@ def _contours(panel: "Axes", mask: Pixels, colour: str) -> None:
     import cv2
 
     scale = min(1.0, MAX_SIDE / max(mask.shape))
-    coverage = _resized(mask * np.uint8(255), scale)
+    coverage = _resized(by_bands(lambda part: part * np.uint8(255), mask), scale)
     foreground = coverage >= 64 if (coverage >= 64).any() else coverage > 0
     outlines, _ = cv2.findContours(np.pad(foreground.astype(np.uint8), 1), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     for outline in outlines:

@@ -25,7 +25,7 @@ def read_bands(data: bytes) -> NDArray[Any] | None:
     try:
         with TiffFile(io.BytesIO(data)) as file:
             pages = [page for page in file.pages if isinstance(page, TiffPage) and not page.is_reduced]
-            if len(pages) != 1 or not _has_bands(pages[0]):
+            if len(pages) != 1 or not has_bands(pages[0]):
                 return None
             values = pages[0].asarray()
             return np.moveaxis(values, 0, -1) if pages[0].planarconfig == 2 else values
@@ -33,6 +33,7 @@ def read_bands(data: bytes) -> NDArray[Any] | None:
         raise ValueError(str(error)) from error
 
 
-def _has_bands(page: "TiffPage") -> bool:
+def has_bands(page: "TiffPage") -> bool:
+    """Return whether the samples of a page are neither grey nor colour."""
     is_grey = page.photometric in (0, 1)  # MinIsWhite, MinIsBlack
     return is_grey and page.samplesperpixel > 1 and not any(extra in ALPHA for extra in page.extrasamples)

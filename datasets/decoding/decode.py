@@ -1,24 +1,29 @@
 """Decoding of image files to 8-bit arrays as stored. Files that cannot be decoded completely are an error."""
 
+import hashlib
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from threading import Lock
+from typing import Final, Literal
 
 import numpy as np
 
 from datasets.decoding.bands import read_bands
-from datasets.decoding.raster import Raster, StoredValues, UnsuitableError, open_raster
+from datasets.decoding.raster import Raster, StoredValues, UnsuitableError, lossy_mask, open_raster, read_size
+from datasets.decoding.tiff import read_tiff
 from datasets.errors import DataError
+from datasets.large import by_bands, copy_into, is_large, temporary_array
 from datasets.source import Pixels
 
 Kind = Literal["image", "ids", "foreground"]
 """Content of a file: an image, ids of exclusive classes, or a mask of one class (values above 0)."""
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".dcm"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".svs", ".dcm"})
 BROKEN = (
     OSError,
     ValueError,
@@ -31,7 +36,11 @@ BROKEN = (
     struct.error,
     zlib.error,
 )
-"""Exceptions that PIL, OpenCV and pydicom raise on damaged files."""
+"""Exceptions that PIL, OpenCV, tifffile and pydicom raise on damaged files."""
+HEADER_BYTES: Final = 256
+"""Length of the start of a file that shows its format."""
+_WHOLE_LOCK: Final = Lock()
+"""Held while a large image is decoded as a whole."""
 
 # PIL warns about files that are usable, or that raise an error when they are decoded.
 warnings.filterwarnings("ignore", module="PIL")
@@ -47,8 +56,10 @@ class Decoded:
 
 
 def read(path: Path, kind: Kind) -> Pixels:
-    """Read and decode a file; see `decode`."""
+    """Read and decode a file; see `decode`. A large image is a memory-mapped `datasets.large.temporary_array`."""
     try:
+        if is_large_file(path):
+            return examine_large(path, kind, path.name).pixels
         return decode(path.read_bytes(), kind, path.name)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error}); allowed: a readable file; restore it") from error
@@ -69,9 +80,7 @@ def decode(data: bytes, kind: Kind, name: str) -> Pixels:
 
 def examine(data: bytes, kind: Kind, name: str) -> Decoded:
     """Decode like `decode`, but also return the patient and a warning."""
-    from PIL.Image import DecompressionBombError
-
-    try:
+    with _named_errors(name, kind, data):
         if kind == "image" and data[128:132] == b"DICM":
             from datasets.decoding.dicom import decode_dicom
 
@@ -82,9 +91,47 @@ def examine(data: bytes, kind: Kind, name: str) -> Decoded:
             return Decoded(pixels=_bands_image(bands))
         raster = open_raster(data)
         return Decoded(pixels=DECODERS[kind](raster), remark=_remark(raster, kind))
+
+
+def is_large_file(path: Path) -> bool:
+    """Return whether a file has a large image, by its header. Raises `OSError` if it cannot be read."""
+    size = None if path.suffix.lower() == ".dcm" else read_size(path)
+    return size is not None and is_large(*size)
+
+
+def examine_large(path: Path, kind: Kind, name: str) -> Decoded:
+    """Decode the file of a large image like `examine`, TIFF part by part; `pixels` are memory-mapped.
+
+    Other files are decoded as a whole, one at a time, because they take several times their size in memory.
+    """
+    with path.open("rb") as file:
+        start = file.read(HEADER_BYTES)
+    with _named_errors(name, kind, start):
+        parts = read_tiff(path, kind) if start[:2] in (b"II", b"MM") else None
+        if parts is not None:
+            pixels, orientation = parts
+            return Decoded(pixels=pixels, remark=_orientation_remark(orientation))
+    with _WHOLE_LOCK:
+        decoded = examine(path.read_bytes(), kind, name)
+        pixels = temporary_array(decoded.pixels.shape)
+        copy_into(pixels, decoded.pixels)
+    return replace(decoded, pixels=pixels)
+
+
+def content_hash(path: Path) -> str:
+    """Return the BLAKE2b-128 hash of a file, read part by part. Raises `OSError`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+@contextmanager
+def _named_errors(name: str, kind: Kind, data: bytes) -> Iterator[None]:
+    """Raise errors of decoding as `DataError`, with the name of the file; `data` are its first bytes."""
+    try:
+        yield
     except UnsuitableError as error:
         raise DataError(f"{name} {error}") from error
-    except (*BROKEN, DecompressionBombError) as error:
+    except BROKEN as error:
         raise DataError(
             f"{name} cannot be decoded as {kind} ({_reason(error, data)}); allowed: a complete PNG, JPEG, TIFF, BMP, "
             "GIF, WebP or DICOM file; restore, convert or remove it"
@@ -120,8 +167,8 @@ def luma(pixels: Pixels) -> Pixels:
     if pixels.ndim == 2:
         return pixels
     if pixels.shape[2] != 3:
-        return np.asarray(np.rint(pixels.mean(axis=2)), np.uint8)
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+        return by_bands(lambda part: np.asarray(np.rint(part.mean(axis=2)), np.uint8), pixels)
+    return by_bands(lambda part: np.asarray(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY), np.uint8), pixels)
 
 
 def _image(raster: Raster) -> Pixels:
@@ -209,9 +256,7 @@ def _check_mask(raster: Raster) -> None:
             "it like that"
         )
     if raster.lossy:
-        raise UnsuitableError(
-            "is compressed in a way that changes numbers; allowed: PNG, TIFF, BMP, GIF, lossless WebP; export it again"
-        )
+        raise lossy_mask()
 
 
 def _check_alpha(raster: Raster) -> None:
@@ -233,12 +278,7 @@ def _check_whole(values: StoredValues) -> None:
 
 
 def _remark(raster: Raster, kind: Kind) -> str:
-    remarks = []
-    if raster.orientation != 1:
-        remarks.append(
-            f"has the EXIF orientation {raster.orientation}, which is ignored; allowed: images and annotation that fit "
-            "as stored; look at the contact sheet of `study data check`"
-        )
+    remarks = [_orientation_remark(raster.orientation)]
     further = raster.further_samples if kind == "image" else 0
     if further:
         remarks.append(
@@ -250,7 +290,16 @@ def _remark(raster: Raster, kind: Kind) -> str:
             "has dark greys beside white, which count as foreground; allowed: 0 and one other number; threshold it if "
             "they are soft edges or traces of JPEG compression"
         )
-    return "\n".join(remarks)
+    return "\n".join(filter(None, remarks))
+
+
+def _orientation_remark(orientation: int) -> str:
+    if orientation == 1:
+        return ""
+    return (
+        f"has the EXIF orientation {orientation}, which is ignored; allowed: images and annotation that fit as stored; "
+        "look at the contact sheet of `study data check`"
+    )
 
 
 def _has_soft_edges(values: StoredValues) -> bool:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from datasets.large import by_bands, copy_into, release
 from datasets.settings import PrepareSettings
 from datasets.source import Pixels
 
@@ -20,9 +21,11 @@ def enhance(pixels: Pixels, settings: PrepareSettings) -> Pixels:
         return np.stack(planes, axis=2)
     import cv2
 
-    lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)
-    lab[..., 0] = _grey(np.ascontiguousarray(lab[..., 0]), settings)
-    return np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), np.uint8)
+    lab = by_bands(lambda part: np.asarray(cv2.cvtColor(part, cv2.COLOR_RGB2LAB), np.uint8), pixels)
+    lightness = np.ascontiguousarray(lab[..., 0])
+    release(lab)
+    copy_into(lab[..., 0], _grey(lightness, settings))
+    return by_bands(lambda part: np.asarray(cv2.cvtColor(part, cv2.COLOR_LAB2RGB), np.uint8), lab)
 
 
 def _grey(pixels: Pixels, settings: PrepareSettings) -> Pixels:
@@ -35,7 +38,7 @@ def _grey(pixels: Pixels, settings: PrepareSettings) -> Pixels:
         pixels = np.asarray(cv2.createCLAHE(settings.equalise.clip, tiles).apply(pixels), np.uint8)
     if settings.gamma != 1:
         curve = np.rint(255 * (np.arange(256) / 255) ** settings.gamma).astype(np.uint8)
-        pixels = curve[pixels]
+        pixels = by_bands(lambda part: curve[part], pixels)
     return pixels
 
 
@@ -43,5 +46,6 @@ def _stretched(pixels: Pixels) -> Pixels:
     low, high = int(pixels.min()), int(pixels.max())
     if low == high:
         return pixels
-    stretched: Pixels = np.rint((pixels.astype(np.float32) - low) * (255 / (high - low))).astype(np.uint8)
-    return stretched
+    return by_bands(
+        lambda part: np.rint((part.astype(np.float32) - low) * (255 / (high - low))).astype(np.uint8), pixels
+    )

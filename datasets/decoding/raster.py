@@ -1,9 +1,11 @@
 """Image files with their pixels as stored, where PIL would truncate, rotate or convert them."""
 
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -17,11 +19,15 @@ if TYPE_CHECKING:
 StoredValues = NDArray[Any]
 
 ORIENTATION, PHOTOMETRIC, SAMPLE_FORMAT, COLOUR_MAP, SUBFILE, NO_DATA = 274, 262, 339, 320, 254, 42113
-BITS_PER_SAMPLE, PLANAR_CONFIGURATION, EXTRA_SAMPLES = 258, 284, 338
+BITS_PER_SAMPLE, PLANAR_CONFIGURATION, TILE_WIDTH, EXTRA_SAMPLES = 258, 284, 322, 338
 """TIFF tags (TIFF 6.0; `NO_DATA` is GDAL's)."""
 LOSSY_FORMATS: Final = frozenset({"JPEG", "MPO", "JPEG2000", "AVIF"})
 LOSSY_COMPRESSIONS: Final = frozenset({"jpeg", "tiff_jpeg", "webp"})
 """TIFF compressions by the names of PIL."""
+MAX_PIXELS: Final = 178_956_970
+"""Maximum number of pixels of an image that is decoded as a whole, which is the limit of PIL."""
+MAX_BYTES: Final = 2**29
+"""The same for images with more pixels, by the bytes that they take in memory: grey images of 8 bits may be larger."""
 GREY_STEPS: Final = {"L;2": 85, "L;4": 17}
 """Factors by which PIL multiplies grey values of 2 and 4 bits."""
 _UNDO_ORIENTATION: Final[Mapping[int, tuple[str, Callable[[StoredValues], StoredValues]]]] = {
@@ -195,8 +201,10 @@ def open_raster(data: bytes) -> Raster:
     """Open and decode a file. Raises the errors of PIL, and `UnsuitableError` for several pages."""
     from PIL import Image
 
+    Image.MAX_IMAGE_PIXELS = None  # checked here
     image: Image.Image = Image.open(BytesIO(data))
     _seek_page(image)
+    _check_size(image)
     raw_mode = _read_raw_mode(image)  # before the image is loaded
     tags = dict(getattr(image, "tag_v2", {}))
     if tags.get(PLANAR_CONFIGURATION) == 2 and len(image.getbands()) > 1 and max(tags.get(BITS_PER_SAMPLE, (8,))) > 8:
@@ -211,6 +219,33 @@ def open_raster(data: bytes) -> Raster:
     elif image.format == "TIFF":  # the only format that PIL rotates on loading
         image = image.transpose(Image.Transpose[_UNDO_ORIENTATION[orientation][0]])
     return Raster(data=data, image=image, raw_mode=raw_mode, orientation=orientation, tags=tags)
+
+
+def read_size(path: Path) -> tuple[int, int] | None:
+    """Return height and width in pixels by the header of a file, None if PIL does not know the format.
+
+    Raises `OSError` if the file cannot be read.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    Image.MAX_IMAGE_PIXELS = None  # checked when the file is decoded
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (UnidentifiedImageError, SyntaxError, ValueError, TypeError, EOFError, struct.error):
+        return None  # reported when the file is decoded
+
+
+def _check_size(image: "Image") -> None:
+    """Raise `UnsuitableError` for an image that would take too much memory."""
+    pixels = image.width * image.height
+    value_bytes = {"I": 4, "F": 4, "RGB": 4, "I;16": 2}.get(image.mode, len(image.getbands()))  # as stored by PIL
+    if pixels > MAX_PIXELS and pixels * value_bytes > MAX_BYTES:
+        raise UnsuitableError(
+            f"has {image.width} x {image.height} pixels, which are too many to be decoded at once; allowed: "
+            f"{MAX_PIXELS:,} ({MAX_BYTES:,} of 8-bit grey), or a TIFF in tiles or strips, grey or RGB, of 8 or 16 "
+            "bits; save it as a tiled TIFF"
+        )
 
 
 def _decode_16_bits(data: bytes, image: "Image", orientation: int) -> StoredValues:
@@ -236,9 +271,42 @@ def _seek_page(image: "Image") -> None:
         return
     if image.format == "TIFF":
         pages = [page for page in pages if not _is_reduced(image, page)]
+        if len(pages) > 1 and is_pyramid([_page_shape(image, page) for page in pages], tiled=_is_tiled(image)):
+            pages = pages[:1]
     if len(pages) > 1:
-        raise UnsuitableError(f"has {len(pages)} pages or frames; allowed: one; save each one as a file")
+        raise several_pages(len(pages))
     image.seek(pages[0] if pages else 0)
+
+
+def is_pyramid(shapes: Sequence[tuple[int, int]], *, tiled: bool) -> bool:
+    """Return whether pages of these heights and widths are one image, as in the files of slide scanners.
+
+    The first page is tiled, and all others (levels of lower resolution, label) are smaller.
+    """
+    height, width = shapes[0]
+    return tiled and all(other[0] < height and other[1] < width for other in shapes[1:])
+
+
+def several_pages(count: int) -> UnsuitableError:
+    """Return the error for a file with several pages or frames."""
+    return UnsuitableError(f"has {count} pages or frames; allowed: one; save each one as a file")
+
+
+def lossy_mask() -> UnsuitableError:
+    """Return the error for a mask whose compression changes values."""
+    return UnsuitableError(
+        "is compressed in a way that changes numbers; allowed: PNG, TIFF, BMP, GIF, lossless WebP; export it again"
+    )
+
+
+def _page_shape(image: "Image", page: int) -> tuple[int, int]:
+    image.seek(page)
+    return image.height, image.width
+
+
+def _is_tiled(image: "Image") -> bool:
+    image.seek(0)
+    return TILE_WIDTH in image.tag_v2  # type: ignore[attr-defined]
 
 
 def _is_reduced(image: "Image", page: int) -> bool:

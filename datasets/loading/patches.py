@@ -158,8 +158,13 @@ def _centred(image: Shape, window: tuple[int, int]) -> Window:
 
 
 def _cut(images: RaggedArray, targets: RaggedArray | None, row: int, window: Window, shape: tuple[int, int]) -> Example:
-    image = cut(images[row], window, shape, axis=0)
-    return image, None if targets is None else cut(targets[row], window, shape, axis=targets[row].ndim - 2)
+    image = _cut_row(images, row, window, shape, axis=0)
+    return image, None if targets is None else _cut_row(targets, row, window, shape, axis=len(targets.shapes[row]) - 2)
+
+
+def _cut_row(arrays: RaggedArray, row: int, window: Window, shape: tuple[int, int], *, axis: int) -> Pixels:
+    place, padding = _place(arrays.shapes[row], window, shape, axis)
+    return _padded(arrays.copy(row, place), padding)
 
 
 def cut(pixels: Pixels, window: Window, shape: tuple[int, int], *, axis: int) -> Pixels:
@@ -171,13 +176,24 @@ def cut(pixels: Pixels, window: Window, shape: tuple[int, int], *, axis: int) ->
         shape: Height and width of the rectangle.
         axis: The axis of the height; the next one is that of the width.
     """
-    place = [slice(None)] * pixels.ndim
-    padding = [(0, 0)] * pixels.ndim
+    place, padding = _place(pixels.shape, window, shape, axis)
+    return _padded(np.array(pixels[place]), padding)
+
+
+def _place(
+    array: Shape, window: Window, shape: tuple[int, int], axis: int
+) -> tuple[tuple[slice, ...], list[tuple[int, int]]]:
+    """Return the part of an array that a window covers, and the padding of each axis beyond its borders."""
+    place = [slice(None)] * len(array)
+    padding = [(0, 0)] * len(array)
     for number, (start, side) in enumerate(zip(window, shape, strict=True)):
-        stop = min(start + side, pixels.shape[axis + number])
+        stop = min(start + side, array[axis + number])
         place[axis + number] = slice(start, stop)
         padding[axis + number] = (0, side - (stop - start))
-    part = np.array(pixels[tuple(place)])
+    return tuple(place), padding
+
+
+def _padded(part: Pixels, padding: list[tuple[int, int]]) -> Pixels:
     return np.pad(part, padding, mode="symmetric") if any(after for _, after in padding) else part
 
 

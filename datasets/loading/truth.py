@@ -1,23 +1,20 @@
 """True masks for evaluation: resized to one size, or as large as each image."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from datasets.cache.arrays import CachedArray, Layout, open_entry, size_of
-from datasets.cache.ragged import RaggedArray, Shape, length_of
-from datasets.loading.prepare import (
-    BUDGET_BYTES,
-    entry_folder,
-    fill_targets,
-    readable_rows,
-    run_in_threads,
-    target_entry,
-)
+from datasets.cache.arrays import size_of
+from datasets.large import is_large, release
+from datasets.loading.native_masks import native_masks, native_masks_entry
+from datasets.loading.prepare import BUDGET_BYTES, fill_targets, target_entry
 from datasets.settings import NATIVE, EvaluatedSize, ImageSettings, Size
 from datasets.source import Index, Pixels, Source
 from datasets.targets import fit_masks
+
+_ORIGINAL = ImageSettings(fit="patch")
+"""Masks that are not scaled."""
 
 
 class TrueMasks:
@@ -28,7 +25,15 @@ class TrueMasks:
 
     def __getitem__(self, rows: Sequence[int]) -> Pixels:
         """Return (rows, height, width), or (rows, classes, height, width); the rows have masks of equal size."""
-        return np.stack([self._by_row(row) for row in rows])
+        return self.lines(rows, slice(None))
+
+    def lines(self, rows: Sequence[int], lines: slice) -> Pixels:
+        """Return some lines of pixels, (rows, lines, width) or (rows, classes, lines, width)."""
+        masks = [self._by_row(row) for row in rows]
+        part = np.stack([mask[..., lines, :] for mask in masks])
+        if any(is_large(*mask.shape[-2:]) for mask in masks):
+            release(masks[0])
+        return part
 
 
 def truth(
@@ -45,21 +50,13 @@ def truth(
             structure="", cache=cache, budget_bytes=budget_bytes,
         )  # fmt: skip
         return TrueMasks(resized.__getitem__)
-    folder, layout = _native_entry(index, cache)
-    shapes = _shapes(index)
-
-    def fill(arrays: Mapping[str, CachedArray]) -> None:
-        masks = RaggedArray(arrays["masks"], shapes)
-        run_in_threads(readable_rows(index, "mask"), lambda row: masks.assign(row, source.masks(row)))
-
-    masks = open_entry(folder, layout, fill, budget_bytes=budget_bytes)["masks"]
-    return TrueMasks(RaggedArray(masks, shapes).__getitem__)
+    return TrueMasks(native_masks(source, index, _ORIGINAL, cache=cache, budget_bytes=budget_bytes).__getitem__)
 
 
 def truth_entry(index: Index, size: EvaluatedSize, cache: Path) -> dict[Path, int]:
     """Return the folder that `truth` opens or fills, with its size in bytes."""
     if size == NATIVE:
-        folder, layout = _native_entry(index, cache)
+        folder, layout = native_masks_entry(index, _ORIGINAL, cache)
     else:
         folder, layout = target_entry(index, "mask", _resized(size), "", cache)
     return {folder: size_of(layout)}
@@ -67,15 +64,3 @@ def truth_entry(index: Index, size: EvaluatedSize, cache: Path) -> dict[Path, in
 
 def _resized(size: Size) -> ImageSettings:
     return ImageSettings(size=size, fit="stretch")
-
-
-def _native_entry(index: Index, cache: Path) -> tuple[Path, Layout]:
-    meaning = {"size": NATIVE, "names": index.classes, "overlapping": index.overlapping}
-    return entry_folder(index, "mask", cache, meaning), {"masks": ((length_of(_shapes(index)),), np.uint8)}
-
-
-def _shapes(index: Index) -> list[Shape]:
-    """Return the shape of each row's masks; rows without masks are empty."""
-    readable = set(readable_rows(index, "mask"))
-    planes = (len(index.classes),) if index.overlapping else ()
-    return [(*planes, *(index.shape(row) if row in readable else (0, 0))) for row in range(len(index))]

@@ -1,9 +1,12 @@
 """User data: `images/`, `masks/` and optional tables, matched by file name."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from datasets.cache.manifest import Listing
 from datasets.decoding.decode import SUFFIXES, Kind
@@ -23,6 +26,8 @@ TABLES = {
     "centers": "centres.csv", "centres": "centres.csv",
 }  # fmt: skip
 """Correct names by common misspellings of tables."""
+ANNOTATOR, FOLDER = re.compile(r"[A-Za-z0-9_-]+"), re.compile(r"[^./\\][^/\\]*")
+"""Names of annotators, which are part of the names of splits, and of folders."""
 SHEETS = frozenset({".csv", ".tsv", ".xls", ".xlsx", ".ods"})
 
 
@@ -37,6 +42,48 @@ class FolderSettings(FileSettings, IgnoreSettings):
     """
 
     source: Literal["folder"] = "folder"
+    annotators: dict[str, str] | None = None
+    """Folder of the masks of each annotator, by name; default: only those in `masks`."""
+    train: str | None = None
+    """The annotator whose masks are trained on; default: the first."""
+
+    @model_validator(mode="after")
+    def _known_annotators(self) -> Self:
+        if self.annotators is None:
+            if self.train is not None:
+                raise ValueError(f"train is {self.train}; allowed: only with `annotators`; list them or remove it")
+            return self
+        folders = list(self.annotators.values())
+        if len(folders) < 2 or len(set(folders)) < len(folders):
+            raise ValueError(
+                f"annotators have the folders {', '.join(folders) or 'none'}; allowed: at least two, all different; "
+                "name the folder of each annotator"
+            )
+        for name, folder in self.annotators.items():
+            if not ANNOTATOR.fullmatch(name):
+                raise ValueError(f"annotators has the name '{name}'; allowed: letters, digits, '-', '_'; rename it")
+            if not FOLDER.fullmatch(folder) or folder.casefold() == "images":
+                raise ValueError(
+                    f"annotators.{name} is '{folder}'; allowed: a folder beside images/, such as masks; correct it"
+                )
+        if self.train is not None and self.train not in self.annotators:
+            raise ValueError(
+                f"train is {self.train}; allowed: {', '.join(self.annotators)}; name one of the annotators"
+            )
+        return self
+
+    @property
+    def trained(self) -> str | None:
+        """Return the annotator whose masks are read, None without annotators."""
+        return self.train or (next(iter(self.annotators)) if self.annotators else None)
+
+    @property
+    def mask_folders(self) -> tuple[str, ...]:
+        """Return the folders of masks, first the one that is read."""
+        if self.annotators is None:
+            return ("masks",)
+        read = self.annotators[self.trained or ""]
+        return (read, *(folder for folder in self.annotators.values() if folder != read))
 
     @property
     def collection(self) -> str:
@@ -49,20 +96,30 @@ class FolderSource(FileSource):
 
     user_layout = True
 
+    def __init__(self, settings: FolderSettings) -> None:
+        super().__init__(settings)
+        self._mask_folders = settings.mask_folders
+        self._annotated = settings.annotators is not None
+
     def _folders(self) -> Mapping[str, Kind]:
-        masks = self._root / "masks"
-        by_class = masks.is_dir() and any(map(_holds_images, masks.iterdir()))
-        return {"images": "image", "masks": "foreground" if by_class else "ids"}
+        folders = [self._root / name for name in self._mask_folders]
+        by_class = any(folder.is_dir() and any(map(_holds_images, folder.iterdir())) for folder in folders)
+        kind: Kind = "foreground" if by_class else "ids"
+        return {"images": "image", **dict.fromkeys(sorted(self._mask_folders), kind)}
 
     def _published(self, listing: Listing) -> PublishedDataset:
-        _check_entries(self._root)
+        _check_entries(self._root, self._mask_folders)
+        if self._annotated:
+            _check_folders(self._root, self._mask_folders)
         paths = _visible_files(listing, "images")
         nested = next((path for path in paths if path.count("/") > 1), None)
         if nested is not None:
             raise DataError(f"{self._root / nested} is in a subfolder; allowed: images/<name>.png; move it up")
-        overlapping = listing.folders["masks"] == "foreground"
+        overlapping = listing.folders[self._mask_folders[0]] == "foreground"
         tables = _Tables(self._root, paths)
-        masks = _masks(listing, tables.images, overlapping=overlapping)
+        masks, *others = (
+            _masks(listing, folder, tables.images, overlapping=overlapping) for folder in self._mask_folders
+        )
         labels, tags = tables.labels()
         boxes, centres, patients = tables.boxes(), tables.centres(), tables.patients()
         cases = [
@@ -74,12 +131,14 @@ class FolderSource(FileSource):
                 labels=tags.get(stem, ()),
                 boxes=tuple(boxes[stem]),
                 centres=tuple((name, x, y) for name, (x, y) in centres[stem].items()),
-                masks=tuple(masks[stem]),
+                masks=tuple(masks.get(stem, ())),
+                other_masks=tuple(mask for other in others for mask in other.get(stem, ())),
             )
             for path in paths
             for stem in [PurePosixPath(path).stem]
         ]
-        classes = _classes(self._root, masks, overlapping=overlapping)
+        all_masks = [mask for by_stem in (masks, *others) for files in by_stem.values() for mask in files]
+        classes = _classes(self._root, all_masks, overlapping=overlapping)
         return PublishedDataset(cases=cases, classes=classes, overlapping=overlapping, labels=labels)
 
 
@@ -178,9 +237,16 @@ def _holds_images(folder: Path) -> bool:
     return any(path.suffix.lower() in SUFFIXES for path in folder.rglob("[!.]*"))
 
 
-def _check_entries(root: Path) -> None:
+def _check_folders(root: Path, names: Sequence[str]) -> None:
+    """Raise `DataError` if a folder of masks is missing."""
+    for name in names:
+        if not (root / name).is_dir():
+            raise DataError(f"{root / name} is no folder; allowed: the masks of an annotator; correct `annotators`")
+
+
+def _check_entries(root: Path, mask_folders: Sequence[str]) -> None:
     """Raise `DataError` for misspelled folders and tables, and for separate folders for each part of the data."""
-    for entry in sorted(root.iterdir()):
+    for entry in sorted(entry for entry in root.iterdir() if entry.name not in mask_folders):
         if entry.is_dir():
             name = FOLDERS.get(entry.name.casefold())
         elif entry.suffix.lower() in SHEETS:
@@ -199,16 +265,18 @@ def _check_entries(root: Path) -> None:
             )
 
 
-def _masks(listing: Listing, images: Mapping[str, str], *, overlapping: bool) -> Mapping[str, list[MaskFile]]:
-    """Return the masks by the stem of their image; `images` is `_Tables.images`."""
+def _masks(
+    listing: Listing, folder: str, images: Mapping[str, str], *, overlapping: bool
+) -> Mapping[str, list[MaskFile]]:
+    """Return the masks in a folder by the stem of their image; `images` is `_Tables.images`."""
     masks: dict[str, list[MaskFile]] = defaultdict(list)
     orphans = []
-    for path in _visible_files(listing, "masks"):
+    for path in _visible_files(listing, folder):
         file = PurePosixPath(path)
         if len(file.parts) != (3 if overlapping else 2) or file.suffix.lower() not in LOSSLESS:
             raise DataError(
-                f"{listing.root / path} is no mask; allowed: masks/<image>.png, or masks/<class>/<image>.png for "
-                "all; move or convert it"
+                f"{listing.root / path} is no mask; allowed: {folder}/<image>.png, or "
+                f"{folder}/<class>/<image>.png for all; move or convert it"
             )
         stem = images.get(normal(file.stem))
         if stem is None:
@@ -245,13 +313,13 @@ def _is_majority(tests: Iterable[bool]) -> bool:
     return 2 * sum(matches) > len(matches)
 
 
-def _classes(root: Path, masks: Mapping[str, list[MaskFile]], *, overlapping: bool) -> tuple[str, ...] | None:
+def _classes(root: Path, masks: Sequence[MaskFile], *, overlapping: bool) -> tuple[str, ...] | None:
     return tuple(_class_names(root, masks)) if overlapping or (root / "classes.txt").exists() else None
 
 
-def _class_names(root: Path, masks: Mapping[str, list[MaskFile]]) -> Iterator[str]:
+def _class_names(root: Path, masks: Sequence[MaskFile]) -> Iterator[str]:
     path = root / "classes.txt"
-    class_folders = sorted({mask.name for files in masks.values() for mask in files} - {""})
+    class_folders = sorted({mask.name for mask in masks} - {""})
     if not path.exists():
         yield from class_folders
         return

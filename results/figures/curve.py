@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.figures.drawing import COLOURS, LINES, MARKERS, new_figure, panels, save, tidy
+from results.metrics.agreement import Agreement
 from results.schema import ComparisonRecord, factor_columns, factor_title, metric_title
 from results.tables.layout import filter_records
 
@@ -31,12 +32,16 @@ def learning_curve(
     aggregation: str = "dataset",
     split: str = "test",
     log: bool = False,
+    agreements: Sequence[Agreement] = (),
 ) -> None:
     """Save the figure of `curves` to `path`, as png, svg or pdf by its suffix.
 
     Raises ValueError for another suffix, and as `curves`.
     """
-    save(curves(comparisons, metric=metric, class_=class_, aggregation=aggregation, split=split, log=log), path)
+    figure = curves(
+        comparisons, metric=metric, class_=class_, aggregation=aggregation, split=split, log=log, agreements=agreements
+    )
+    save(figure, path)
 
 
 def curves(
@@ -47,6 +52,7 @@ def curves(
     aggregation: str = "dataset",
     split: str = "test",
     log: bool = False,
+    agreements: Sequence[Agreement] = (),
 ) -> "Figure":
     """Draw mean and 95 % interval over labelled images, in a panel per architecture and backbone.
 
@@ -54,6 +60,7 @@ def curves(
 
     Args:
         log: Whether labelled images are on a logarithmic axis.
+        agreements: Agreement of annotators in this metric, drawn as horizontal lines: what a network may reach.
 
     Raises:
         ValueError: If the table has no such series, or it is undefined in every cell.
@@ -64,7 +71,7 @@ def curves(
         raise ValueError(f"{metric} is undefined in every cell; allowed: a metric with a mean; choose another")
     factors = factor_columns(comparisons.column_names)
     other_factors = [name for name in factors if name not in PANEL and name != "pathway" and _varies(records, name)]
-    figure = _figure(records, other_factors, log=log)
+    figure = _figure(records, other_factors, agreements, log=log)
     figure.supylabel(_axis_label(metric, class_, aggregation, split), fontsize="medium")
     return figure
 
@@ -72,12 +79,16 @@ def curves(
 def _axis_label(metric: str, class_: str, aggregation: str, split: str) -> str:
     """Return the label of the metric's axis, such as "Mean IoU (pooled over test images)"."""
     of_class = {"macro": "", "weighted": ", weighted by class size"}.get(class_, f", {class_}")
+    split, _, annotator = split.partition("@")
     part, _, thresholded = split.partition("_")
     images = f"{part} images" + (", at the class thresholds" if thresholded else "")
+    images += f", against the annotator {annotator}" if annotator else ""
     return f"{metric_title(metric)}{of_class} ({AGGREGATIONS.get(aggregation, aggregation)} {images})"
 
 
-def _figure(records: Sequence[ComparisonRecord], other_factors: Sequence[str], *, log: bool) -> "Figure":
+def _figure(
+    records: Sequence[ComparisonRecord], other_factors: Sequence[str], agreements: Sequence[Agreement], *, log: bool
+) -> "Figure":
     panel_labels = _labels(records, PANEL)
     columns = min(3, math.ceil(math.sqrt(len(panel_labels))))
     styles = _styles(records, other_factors)
@@ -88,10 +99,12 @@ def _figure(records: Sequence[ComparisonRecord], other_factors: Sequence[str], *
     for axes, panel in zip(grid, panel_labels, strict=True):
         records_of_panel = [record for record in records if _label(record, PANEL) == panel]
         _draw(axes, records_of_panel, styles, other_factors, _dodge(sizes, log=log))
+        for index, agreement in enumerate(agreements):
+            axes.axhline(agreement.mean, **_agreement_style(index))
         axes.set_title(", ".join(panel), fontsize="medium")
         _ticks(axes, sizes, log=log)
     figure.supxlabel("Labelled images", fontsize="medium")
-    figure.legend(handles=_handles(records, other_factors), loc="outside right upper", frameon=False)
+    figure.legend(handles=_handles(records, other_factors, agreements), loc="outside right upper", frameon=False)
     return figure
 
 
@@ -159,7 +172,13 @@ def _line(index: int) -> PlotStyle:
     return {"marker": marker, "linestyle": line, "markersize": 5, "linewidth": 1.6}
 
 
-def _handles(records: Sequence[ComparisonRecord], other_factors: Sequence[str]) -> "list[Line2D]":
+def _agreement_style(index: int) -> PlotStyle:
+    return {"color": "#333333", "linestyle": LINES[-1 - index % len(LINES)], "linewidth": 1.2}
+
+
+def _handles(
+    records: Sequence[ComparisonRecord], other_factors: Sequence[str], agreements: Sequence[Agreement]
+) -> "list[Line2D]":
     from matplotlib.lines import Line2D
 
     def entry(label: str, style: PlotStyle) -> Line2D:
@@ -172,6 +191,9 @@ def _handles(records: Sequence[ComparisonRecord], other_factors: Sequence[str]) 
         handles += [entry("", {"linestyle": ""}), entry(", ".join(map(factor_title, other_factors)), {"linestyle": ""})]
         for index, label in enumerate(_labels(records, other_factors)):
             handles.append(entry(", ".join(label), {**_line(index), "color": "#555555"}))
+    if agreements:
+        handles.append(entry("", {"linestyle": ""}))
+        handles += [entry(agreement.label, _agreement_style(index)) for index, agreement in enumerate(agreements)]
     return handles
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results import schema
+from results.metrics.agreement import AGREEMENT
 from results.metrics.compute import MetricSettings, ScoringKey, measure_all, results_table
 from results.metrics.measured import read_measured, write_measured
 from results.schema import ReplicateRecord
@@ -58,6 +59,7 @@ def _derive(
     fingerprint: str,
 ) -> "pa.Table":
     """Write the tables; metrics of stages with an unchanged fingerprint are reused."""
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     def load(replicate: ReplicateRecord) -> "tuple[pa.Table, pa.Table]":
@@ -76,7 +78,8 @@ def _derive(
     scored = [
         ScoredReplicate(replicate, measured[replicate.digest, replicate.scoring].images) for replicate in replicates
     ]
-    derived = compare(results, design, scored)
+    compared = results.filter(pc.invert(pc.starts_with(results["split"], AGREEMENT)))  # is the same for all arms
+    derived = compare(compared, design, scored)
     write_derived(folder, {RESULTS: results, COMPARISONS: derived.comparisons, TESTS: derived.tests}, fingerprint)
     return derived.comparisons
 

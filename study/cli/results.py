@@ -47,7 +47,9 @@ def table(  # noqa: PLR0917 - options are given by name
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="test, validation, or these with _thresholded (default: test).", show_default=False),
+        typer.Option(
+            help="test, validation, with _thresholded, or test@ANNOTATOR (default: test).", show_default=False
+        ),
     ] = None,
     stage: Annotated[
         str | None,
@@ -61,9 +63,11 @@ def table(  # noqa: PLR0917 - options are given by name
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Show the comparison table."""
+    from results.schema import HEADLINE
     from results.tables.layout import default_table
     from results.tables.layout import table as lay_out
     from results.tables.render import render
+    from study.analysis.agreement import read_agreements
     from study.analysis.imported.study import aggregation_of, data_set_notes, series_without_headline
     from study.analysis.tables import read_comparisons
 
@@ -105,7 +109,9 @@ def table(  # noqa: PLR0917 - options are given by name
             )  # fmt: skip
     except ValueError as error:
         raise ConfigError([Problem(path="", message=str(error))], name) from error
-    notes = data_set_notes(folder, {"metric": metric, "class": class_, "aggregation": aggregation, "split": split})
+    series = {"metric": metric, "class": class_, "aggregation": aggregation, "split": split}
+    notes = data_set_notes(folder, series)
+    notes += [agreement.sentence(metric or HEADLINE["metric"]) for agreement in read_agreements(folder, series)]
     grid = replace(grid, notes=(*grid.notes, *notes))
     if published:
         from study.analysis.published import with_published

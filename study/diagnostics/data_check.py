@@ -5,14 +5,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from datasets.checks.annotators import annotator_findings, shared_rows
 from datasets.checks.contact import chosen_rows, draw_contact
 from datasets.checks.findings import check
 from datasets.errors import DataError
+from datasets.large import release, row_bands
 from datasets.source import AnnotationKind, Index, ProgressCallback, Source
 from datasets.sources import DataSettings, open_source
+from datasets.sources.annotators import other_annotators, trained_annotator
 from study.config.document import Document, parse_yaml, set_path
 from study.config.messages import dotted, faults
 from study.errors import ConfigError, Problem
@@ -61,8 +65,11 @@ def data_check(settings: DataSettings, *, cache: Path, output: Path) -> Iterator
     progress = progress_line(settings.source)
     source = open_source(settings)
     index = _index(source, cache, progress)
-    problems = check(index)
+    others = {name: _index(open_source(other), cache, progress) for name, other in other_annotators(settings).items()}
+    problems = [*check(index), *annotator_findings(index, trained_annotator(settings), others)]
     yield from _counts(source, index, progress)
+    for name, other in others.items():
+        yield _line("annotator", f"{name}: {len(shared_rows(index, other)):,} images in common with the one trained on")
     rows = chosen_rows(index, CONTACT_IMAGES)
     if rows:
         yield from _draw_sheet(source, index, rows, output)
@@ -135,9 +142,13 @@ def _counts(source: Source, index: Index, progress: ProgressCallback) -> Iterato
 def _classes(source: Source, index: Index, row: int) -> list[str]:
     """Return the classes in the masks of an image."""
     masks = source.masks(row)
-    if index.overlapping:
-        return [name for name, mask in zip(index.classes, masks, strict=True) if mask.any()]
-    return [name for number, name in enumerate(index.classes, start=1) if (masks == number).any()]
+    planes = masks.reshape(-1, *masks.shape[-2:])
+    pixels = np.zeros((len(planes), 256), np.int64)
+    for rows in row_bands(*masks.shape[-2:]):
+        pixels += [np.bincount(plane[rows].ravel(), minlength=256) for plane in planes]
+        release(masks)
+    shown = np.flatnonzero(pixels[:, 1:].any(axis=1) if index.overlapping else pixels[0, 1 : len(index.classes) + 1])
+    return [index.classes[number] for number in shown]
 
 
 def _counts_text(counts: Counter[str]) -> str:

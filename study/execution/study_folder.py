@@ -8,6 +8,8 @@ import yaml
 
 from cluster.protocol import Listener, StageOutcome
 from results.figures import is_intact_png, learning_curve
+from results.schema import HEADLINE
+from study.analysis.agreement import read_agreements
 from study.analysis.tables import curve_path
 from study.config.document import Document
 from study.config.schema import with_absolute_places
@@ -74,4 +76,4 @@ def draw_learning_curve(plan: Plan, store: Store, comparisons: "pa.Table") -> No
     if comparisons.num_rows and not (is_newer(figure, table) and is_intact_png(figure)):
         figure.parent.mkdir(exist_ok=True)
         set_folder_aside(figure)
-        learning_curve(comparisons, path=figure)
+        learning_curve(comparisons, path=figure, agreements=read_agreements(table.parent, HEADLINE))

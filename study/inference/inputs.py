@@ -1,7 +1,7 @@
 """Input images of `study predict`, and the paths of their output files."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,11 +78,11 @@ def _check_unique_outputs(images: Iterable[InputImage]) -> None:
             raise ConfigError([Problem(path="", message=f"{message}; {remedy}")], COMMAND)
 
 
-def check_no_overwrite(images: Sequence[InputImage], suffixes: Sequence[str]) -> None:
-    """Raise `ConfigError` if an output file would overwrite an input image."""
+def check_no_overwrite(images: Sequence[InputImage], suffixes_of: Callable[[InputImage], Sequence[str]]) -> None:
+    """Raise `ConfigError` if an output file would overwrite an input image; `suffixes_of` an image are its outputs."""
     files = {image.file for image in images}
     for image in images:
-        for suffix in suffixes:
+        for suffix in suffixes_of(image):
             if image.output_file(suffix).resolve() in files:
                 message = f"would replace the image {image.output_file(suffix)}; allowed: another folder; choose one"
                 raise ConfigError([Problem(path="--output", message=message)], COMMAND)

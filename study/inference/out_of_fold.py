@@ -7,16 +7,17 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.decoding.decode import content_hash
 from datasets.errors import DataError
+from datasets.large import release, row_bands
 from datasets.settings import NATIVE, EvaluatedSize, shape_of
-from datasets.source import IGNORE, Index
+from datasets.source import IGNORE, Index, Pixels
 from datasets.sources import open_source
 from models.tasks.base import Outputs
 from results.metrics.background import BACKGROUND
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Masks = NDArray[np.bool_]
+DiceCounts = NDArray[np.int64]
+"""Numbers of pixels: in both masks, in the predicted one, in the true one."""
 DICE = ("macro", "dice")
 TEST = "test"
 
@@ -132,7 +135,7 @@ class StudyImages:
 
     def find(self, file: Path) -> StudyImage | None:
         """Return the image of the study's data with the content of this file, None if there is none."""
-        return self._images.get(blake2b(file.read_bytes(), digest_size=16).hexdigest())
+        return self._images.get(content_hash(file))
 
     def dice(self, image: StudyImage, selection: Selection, masks: Masks, outputs: Outputs) -> ImageDice:
         """Compare predicted masks (classes, H, W) of an image at its own size with its true masks.
@@ -140,14 +143,17 @@ class StudyImages:
         Pixels without a label are left out.
         """
         truth = self._source.masks(image.row)
-        true_masks = truth == np.arange(1, len(masks) + 1)[:, None, None] if outputs.exclusive else truth > 0
-        labelled = truth != IGNORE if outputs.exclusive else np.ones(masks.shape[1:], np.bool_)
+        names = (*outputs.names, *([BACKGROUND] if outputs.exclusive else []))
+        pixels = {name: np.zeros(3, np.int64) for name in names}
+        for lines in row_bands(*masks.shape[1:]):
+            for name, counts in _dice_counts(masks[:, lines], truth[..., lines, :], outputs).items():
+                pixels[name] += counts
+            release(masks)
+            release(truth)
         return ImageDice(
             image=image.id,
             scored=float(np.mean([image.test_dice[digest] for digest in selection.digests])),
-            original=mean_dice(
-                _by_class(masks, outputs, labelled), _by_class(true_masks, outputs, labelled), self._settings
-            ),
+            original=mean_dice(pixels, self._settings),
             evaluated_size=self._evaluated_size,
             image_size=(masks.shape[1], masks.shape[2]),
         )
@@ -196,12 +202,28 @@ class OutOfFoldSummary:
         return ({"networks": networks} if networks else {}) | ({"dice": dice} if dice else {})
 
 
-def mean_dice(predicted: Mapping[str, Masks], truth: Mapping[str, Masks], settings: MetricSettings) -> float:
-    """Return the mean Dice over the scored classes that occur in the true masks (H, W); NaN if none does."""
-    scored = set(settings.classes or truth) - {BACKGROUND} | ({BACKGROUND} if settings.background else set())
-    present = [name for name, mask in truth.items() if name in scored and mask.any()]
-    dice = [2 * (predicted[name] & truth[name]).sum() / (predicted[name].sum() + truth[name].sum()) for name in present]
+def mean_dice(pixels: Mapping[str, DiceCounts], settings: MetricSettings) -> float:
+    """Return the mean Dice over the scored classes that occur in the true masks; NaN if none does."""
+    scored = set(settings.classes or pixels) - {BACKGROUND} | ({BACKGROUND} if settings.background else set())
+    present = [counts for name, counts in pixels.items() if name in scored and counts[2]]
+    dice = [2 * both / (predicted + true) for both, predicted, true in present]
     return float(np.mean(dice)) if dice else float("nan")
+
+
+def _dice_counts(masks: Masks, truth: Pixels, outputs: Outputs) -> dict[str, DiceCounts]:
+    """Count the labelled pixels of each class, and of the background where classes exclude each other.
+
+    Args:
+        masks: Predicted masks (classes, H, W).
+        truth: True masks as those of a source.
+        outputs: The classes.
+    """
+    true_masks = truth == np.arange(1, len(masks) + 1)[:, None, None] if outputs.exclusive else truth > 0
+    labelled = truth != IGNORE if outputs.exclusive else np.ones(masks.shape[1:], np.bool_)
+    predicted, true = (_by_class(part, outputs, labelled) for part in (masks, true_masks))
+    return {
+        name: np.array([(mask & true[name]).sum(), mask.sum(), true[name].sum()]) for name, mask in predicted.items()
+    }
 
 
 def _by_class(masks: Masks, outputs: Outputs, labelled: Masks) -> dict[str, Masks]:

@@ -38,10 +38,9 @@ class PredictionWriter:
     overlay: bool = False
     probabilities: Precision | None = None
 
-    @property
-    def suffixes(self) -> list[str]:
-        """Return the suffixes of all output files of an image."""
-        masks = [".png"] if self.outputs.exclusive else self._mask_suffixes()
+    def suffixes(self, *, large: bool = False) -> list[str]:
+        """Return the suffixes of all output files of an image, or of a large one."""
+        masks = self.mask_suffixes(large=large)
         extra = [OVERLAY] if self.overlay else []
         return masks + extra + ([ARRAYS] if self.probabilities else [])
 
@@ -64,12 +63,12 @@ class PredictionWriter:
         masks = self.masks(probabilities)
         if self.outputs.exclusive:
             ids = predicted_ids(probabilities[None], threshold=self.threshold)[0]
-            _save(ids.to(torch.uint8).numpy(), image.output_file(".png"))
+            save_png(ids.to(torch.uint8).numpy(), image.output_file(".png"))
         else:
-            for suffix, mask in zip(self._mask_suffixes(), masks, strict=True):
-                _save(mask.astype(np.uint8) * np.uint8(255), image.output_file(suffix))
+            for suffix, mask in zip(self.mask_suffixes(), masks, strict=True):
+                save_png(mask.astype(np.uint8) * np.uint8(255), image.output_file(suffix))
         if self.overlay:
-            _save(draw_outlines(pixels, masks), image.output_file(OVERLAY))
+            save_png(draw_outlines(pixels, masks), image.output_file(OVERLAY))
         if self.probabilities:
             values = probabilities.numpy().astype(self.probabilities.value)
             np.savez_compressed(image.output_file(ARRAYS), probabilities=values, names=np.array(self.channels))
@@ -79,18 +78,21 @@ class PredictionWriter:
         """Write `predictions.json`: `record`, the threshold, the meaning of mask files and overlay colours."""
         names = self.outputs.names
         legend: dict[str, object] = {"ids": dict(enumerate(self.channels))} if self.outputs.exclusive else {}
-        legend |= {"files": dict(zip(names, self.suffixes, strict=False))} if not self.outputs.exclusive else {}
+        legend |= {"files": dict(zip(names, self.mask_suffixes(), strict=True))} if not self.outputs.exclusive else {}
         legend |= {"colours": {name: _hex(number) for number, name in enumerate(names)}} if self.overlay else {}
         write_json(folder / DESCRIPTION, {**record, "threshold": self.threshold, **legend})
 
-    def _mask_suffixes(self) -> list[str]:
-        """Return the suffixes of the mask files of overlapping classes."""
+    def mask_suffixes(self, *, large: bool = False) -> list[str]:
+        """Return the suffix of the mask file, or of those of overlapping classes: PNG, or TIFF of a large image."""
+        ending = ".tif" if large else ".png"
+        if self.outputs.exclusive:
+            return [ending]
         safe_names = [re.sub(r"[^\w.+-]+", "_", name) for name in self.outputs.names]
         unique = [
             name if safe_names.index(name) == number else f"{name}_{number + 1}"
             for number, name in enumerate(safe_names)
         ]
-        return [f"_{name}.png" for name in unique]
+        return [f"_{name}{ending}" for name in unique]
 
 
 def draw_outlines(pixels: Pixels, masks: NDArray[np.bool_]) -> Pixels:
@@ -115,7 +117,8 @@ def _rgb(number: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _save(pixels: Pixels, path: Path) -> None:
+def save_png(pixels: Pixels, path: Path) -> None:
+    """Write (H, W) grey or (H, W, 3) RGB."""
     import cv2
 
     bgr = pixels[..., ::-1] if pixels.ndim == 3 else pixels

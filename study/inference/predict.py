@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from datasets.decoding.decode import read
+from datasets.decoding.decode import is_large_file, read
 from datasets.errors import DataError
+from datasets.large import is_large
+from datasets.resampling import resized
 from datasets.settings import ImageSettings
 from datasets.source import Pixels
 from datasets.targets import check_channels
@@ -19,11 +19,13 @@ from results.text import printable
 from study.errors import ConfigError, Problem
 from study.inference import MAX_SIDE, MIN_SIDE
 from study.inference.inputs import COMMAND, InputImage, check_no_overwrite, find_images
+from study.inference.large_outputs import collect_masks, write_large
 from study.inference.out_of_fold import Masks, OutOfFoldSummary, StudyImages, networks_for
 from study.inference.outputs import DESCRIPTION, Precision, PredictionWriter
 from study.inference.predictor import Predictor
 from study.inference.select import Choice
 from study.store.store import Store
+from study.training.bands import Band, whole
 from study.training.load_model import Model, open_model
 
 LINE_SECONDS = 5.0
@@ -67,7 +69,7 @@ def predict(
         overlay=options.overlay,
         probabilities=options.probabilities,
     )
-    check_no_overwrite(images, writer.suffixes)
+    check_no_overwrite(images, lambda image: writer.suffixes(large=options.size is None and _is_large(image)))
     tile_of = _tile_rule(options.tile, first)
     networks = f"{len(models)} network{'s' if len(models) > 1 else ''}"
     say(f"{choice.description or choice.digests[0]}: {networks}, threshold {writer.threshold:g}")
@@ -133,19 +135,23 @@ class _Run:
         selection = networks_for(study_image, list(self.models), ensemble=self.options.ensemble)
         predictor = Predictor([self.models[digest] for digest in selection.digests])
         size, tile = self.options.size, self.tile_of(pixels)
-        masks = self._write(image, pixels, predictor.probabilities(pixels, size=size, tile=tile))
+        masks = self._write(image, pixels, predictor.bands(pixels, size=size, tile=tile))
         if study_images is None or study_image is None:
             return
         dice = None
         if selection.no_dice is None:
             if size is not None:  # the written masks do not have the size of the true ones
-                masks = self.writer.masks(predictor.probabilities(pixels, tile=tile))
+                masks = collect_masks(self.writer, predictor.bands(pixels, tile=tile), pixels.shape[:2])
             dice = study_images.dice(study_image, selection, masks, self.writer.outputs)
         self.summary.add(study_image, selection, dice)
 
-    def _write(self, image: InputImage, pixels: Pixels, probabilities: Tensor) -> Masks:
+    def _write(self, image: InputImage, pixels: Pixels, bands: Iterator[Band]) -> Masks:
+        pixels = _resized(pixels, self.options.size)
+        height, width = pixels.shape[:2]
         try:
-            return self.writer.write(image, _resized(pixels, self.options.size), probabilities)
+            if is_large(height, width):
+                return write_large(self.writer, image, pixels, bands, (height, width))
+            return self.writer.write(image, pixels, whole(bands))
         except OSError as error:
             message = f"{image.output} cannot be written ({error.strerror}); allowed: a writable folder with free space"
             raise _config_error("--output", f"{message}; choose another") from error
@@ -180,13 +186,16 @@ def _tile_rule(text: str | None, model: Model) -> TileRule:
     return lambda pixels: side if max(pixels.shape[:2]) > AUTO_TILE_FACTOR * side else None
 
 
+def _is_large(image: InputImage) -> bool:
+    try:
+        return is_large_file(image.file)
+    except OSError:  # reported when the image is read
+        return False
+
+
 def _resized(pixels: Pixels, size: int | None) -> Pixels:
     """Return the image at (size, size), or as it is."""
-    import cv2
-
-    if size is None:
-        return pixels
-    return np.asarray(cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
+    return pixels if size is None else resized(pixels, size, size, shrinks=True)
 
 
 def _progress(total: int) -> Callable[[int, str], None]:

@@ -1,6 +1,6 @@
 """Class probabilities of whole images from networks with inputs of a fixed size."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -8,9 +8,10 @@ from torch import Tensor
 
 from datasets.source import Pixels
 from datasets.targets import Fit, fit_image, scaled_image
-from study.training.load_model import Model, resized, unfitted
+from study.training.bands import Band, resized_bands, whole
+from study.training.load_model import Model, without_padding
 from study.training.loader import to_images
-from study.training.sliding_window import sliding_window
+from study.training.sliding_window import window_bands
 
 
 class Predictor:
@@ -25,42 +26,44 @@ class Predictor:
         self.device = next(models[0].network.parameters()).device
 
     def probabilities(self, pixels: Pixels, *, size: int | None = None, tile: int | None = None) -> Tensor:
-        """Return (channels, H, W) at the size of the image, or (channels, size, size).
+        """Return (channels, H, W) at the size of the image, or (channels, size, size); see `bands`."""
+        return whole(self.bands(pixels, size=size, tile=tile))
+
+    def bands(self, pixels: Pixels, *, size: int | None = None, tile: int | None = None) -> Iterator[Band]:
+        """Yield the probabilities at the size of the image, or at (size, size), in bands of rows.
 
         `tile` is the side of overlapping tiles in pixels; default: the image is predicted without tiles.
         """
-        height, width = (size, size) if size else pixels.shape[:2]
+        height, width = pixels.shape[:2]
+        new_size = (size, size) if size else (height, width)
         if tile is None:
-            return self.predict_whole(pixels, height, width)
-        probabilities = self.predict_tiled(pixels, tile)
-        return probabilities if size is None else resized(probabilities, height, width)
-
-    def predict_whole(self, pixels: Pixels, height: int, width: int) -> Tensor:
-        """Return (channels, height, width) of an image, fitted to the input of the network as in training."""
-        if self.image.fit == "patch":
-            return resized(self.predict_patches(pixels), height, width)
-        fit = Fit.of(self.image, pixels.shape[0], pixels.shape[1])
-        return unfitted(self.predict_input(pixels), fit, height, width)
+            return self._whole_bands(pixels, new_size)
+        return resized_bands(self._tiled_bands(pixels, tile), (height, width), new_size)
 
     def predict_input(self, pixels: Pixels) -> Tensor:
         """Return (channels, height, width) of an image fitted to the input as in training."""
         return self._predict(fit_image(pixels, self.image)[None])[0]
 
-    def predict_patches(self, pixels: Pixels) -> Tensor:
-        """Return (channels, H, W) of a scaled image, from windows of the size of the patches in training."""
-        scaled = scaled_image(pixels, self.image)
-        return sliding_window(self._predict, scaled, self.image.shape, mirrored=True)
+    def _whole_bands(self, pixels: Pixels, new_size: tuple[int, int]) -> Iterator[Band]:
+        """Yield the probabilities of an image, fitted to the input of the network or in windows, as in training."""
+        if self.image.fit == "patch":
+            scaled = scaled_image(pixels, self.image)
+            bands = window_bands(self._predict, scaled, self.image.shape, mirrored=True)
+            return resized_bands(bands, (scaled.shape[0], scaled.shape[1]), new_size)
+        fit = Fit.of(self.image, pixels.shape[0], pixels.shape[1])
+        inner = without_padding(self.predict_input(pixels), fit)
+        return resized_bands([Band(0, inner)], (inner.shape[1], inner.shape[2]), new_size)
 
-    def predict_tiled(self, pixels: Pixels, side: int) -> Tensor:
-        """Return (channels, H, W) of an image cut into overlapping tiles of this side, each predicted as an image.
+    def _tiled_bands(self, pixels: Pixels, side: int) -> Iterator[Band]:
+        """Yield the probabilities of an image cut into overlapping tiles of this side, each predicted as an image.
 
         Images smaller than a tile are padded with zeros, as by letterbox fitting.
         """
 
         def predict(tiles: Pixels) -> Tensor:
-            return torch.stack([self.predict_whole(tile, side, side) for tile in tiles])
+            return torch.stack([whole(self._whole_bands(tile, (side, side))) for tile in tiles])
 
-        return sliding_window(predict, pixels, (side, side), mirrored=False)
+        return window_bands(predict, pixels, (side, side), mirrored=False)
 
     @torch.no_grad()
     def _predict(self, inputs: Pixels) -> Tensor:

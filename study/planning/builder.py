@@ -167,6 +167,8 @@ class Planner:
             test = view.split(fold=fold, seed=seed, labelled=labelled).test
             parts: list[Json] = [EVALUATION_VERSION, MODELS["counts"], self._size, view.test_fingerprint(test)]
             parts += [class_threshold.model_dump()] if class_threshold is not None else []
+            annotators = view.annotator_fingerprints(test)
+            parts += [{"annotators": annotators, "trained": view.trained_annotator}] if annotators else []
             shape = self.plan.spec.metrics.shape
             parts += [{"shape": asdict(shape)}] if shape is not None else []
             self._scorings[key] = Scoring(

@@ -1,12 +1,13 @@
 """A view of a data set for one study: its index and the splits of all replicates."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets.settings import ImageSettings, SplitSettings
 from datasets.source import AnnotationKind, Index, ProgressCallback, Source
 from datasets.sources import DataSettings, open_source
+from datasets.sources.annotators import other_annotators, trained_annotator
 from datasets.splits.assignment import Split, fingerprint, pretraining_split, reserve_split, target_split
 from models.settings import Pool
 from study.planning.digest import combined
@@ -60,6 +61,19 @@ class DatasetViewSpec:
     """Image settings of the stages: their image caches are filled while the data set is indexed."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AnnotatorView:
+    """The data set with the masks of an annotator who is not trained on; rows are the same."""
+
+    source: Source
+    index: Index
+
+    def usable(self, rows: Sequence[int]) -> tuple[int, ...]:
+        """Return the rows that this annotator annotated."""
+        masks = self.index.annotation_digests["masks"]
+        return tuple(row for row in rows if masks[row] and not self.index.fault(row))
+
+
 @dataclass(eq=False)
 class DatasetView:
     """One data set of a study. Splits and rows of stages are cached."""
@@ -67,6 +81,8 @@ class DatasetView:
     spec: DatasetViewSpec
     source: Source
     index: Index
+    annotators: Mapping[str, AnnotatorView] = field(default_factory=dict)
+    """The other annotators, by name."""
     _splits: dict[tuple[int, int, float | int, bool], Split] = field(default_factory=dict, init=False)
     _stage_rows: dict[RowSelection, StageRows] = field(default_factory=dict, init=False)
 
@@ -74,7 +90,17 @@ class DatasetView:
     def open(cls, spec: DatasetViewSpec, cache: Path, progress: ProgressCallback | None = None) -> "DatasetView":
         """Read the index of one data set. Raises `DataError`."""
         source = open_source(spec.data)
-        return cls(spec=spec, source=source, index=source.index(cache, progress, spec.fits))
+        index = source.index(cache, progress, spec.fits)
+        annotators = {}
+        for name, settings in other_annotators(spec.data).items():
+            other = open_source(settings)
+            annotators[name] = AnnotatorView(source=other, index=other.index(cache, progress))
+        return cls(spec=spec, source=source, index=index, annotators=annotators)
+
+    @property
+    def trained_annotator(self) -> str:
+        """Return the name of the annotator whose masks are trained on, "" without several annotators."""
+        return trained_annotator(self.spec.data)
 
     @property
     def settings(self) -> SplitSettings:
@@ -159,3 +185,7 @@ class DatasetView:
     def test_fingerprint(self, rows: Sequence[int]) -> str:
         """Return the fingerprint of the test cases."""
         return fingerprint(self.index, rows, ("masks",))
+
+    def annotator_fingerprints(self, rows: Sequence[int]) -> dict[str, str]:
+        """Return the fingerprint of the test cases with the masks of each other annotator."""
+        return {name: fingerprint(view.index, view.usable(rows), ("masks",)) for name, view in self.annotators.items()}

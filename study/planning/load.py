@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from datasets.checks.annotators import annotator_findings
 from datasets.checks.findings import DataFinding, check
 from datasets.errors import DataError
 from datasets.settings import ImageSettings
@@ -164,6 +165,8 @@ def _open_views(
             view.index,
             [annotation_kind for annotation_kind in annotation_kinds if annotation_kind is not None] if arms else None,
         )
+        others = {other: annotator.index for other, annotator in view.annotators.items()}
+        findings += annotator_findings(view.index, view.trained_annotator, others)
         errors = [finding.message for finding in findings if finding.severity == "error"]
         problems += [Problem(path=f"data.{name}", message=message) for message in errors]
         warnings += [f"data.{name}: {finding.message}" for finding in findings if finding.severity == "warning"]

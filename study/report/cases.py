@@ -1,16 +1,26 @@
 """Best, median and worst test images of the best cell, predicted from its stored weights."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from datasets.large import is_large
 from results.figures import OutlinedCase
+from results.figures.cases import MaskArray
 from results.metrics.background import BACKGROUND
 from study.planning.graph import Plan
 from study.report.facts import Chain, Facts
 from study.report.pixel_figures import scores_file
+
+if TYPE_CHECKING:
+    from study.training.scoring.answers import EvaluatedBatch
+
+MAX_SIDE: Final = 1500
+"""Longest side at which large images are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +80,11 @@ def _case(plan: Plan, facts: Facts, name: str, image: ScoredImage, cache: Path) 
     from safetensors.torch import load_file
 
     from datasets.decoding.decode import displayed
+    from datasets.resampling import resized
     from datasets.settings import NATIVE, ImageSettings
     from datasets.targets import fit_image
-    from study.training.evaluate import answer
     from study.training.job import RuntimeContext, stage_job
+    from study.training.scoring.answers import answers
     from study.training.train_stage import evaluation, open_setup
 
     digest = image.chain.stages[-1]
@@ -84,16 +95,30 @@ def _case(plan: Plan, facts: Facts, name: str, image: ScoredImage, cache: Path) 
     setup.network.load_state_dict(load_file(facts.store.weights(digest)))
     setup.network.eval()
     row = list(setup.view.index.ids).index(image.image)
-    answered = answer(setup.network, evaluation(setup, scoring, cache), [row], "test")
-    predicted, known = answered.predicted(), answered.known()
-    if known is not None:
-        predicted = predicted & known  # unlabelled pixels have no truth and are not scored
+    spec = evaluation(setup, scoring, cache)
+    height, width = spec.shape_of(row)
+    step = math.ceil(max(height, width) / MAX_SIDE) if is_large(height, width) else 1
+    # Unlabelled pixels have no truth and are not scored.
+    truth, predicted = _masks(answers(setup.network, spec, [row]), step)
     pixels = setup.view.source.image(row)
+    if step > 1:
+        pixels = resized(pixels, *truth.shape[1:], shrinks=True)
     if scoring.size != NATIVE:
         pixels = fit_image(pixels, ImageSettings(size=scoring.size, channels=job.node.step.image.channels))
     return OutlinedCase(
         title=f"{name.capitalize()}: {image.image}\nDice {image.dice:.3f}, fold {image.chain.fold}",
         pixels=displayed(pixels.squeeze(axis=2) if pixels.shape[2:] == (1,) else pixels),
-        truth=answered.masks()[0].numpy(),
-        predicted=predicted[0].numpy(),
+        truth=truth,
+        predicted=predicted,
     )
+
+
+def _masks(batches: "Iterable[EvaluatedBatch]", step: int) -> tuple[MaskArray, MaskArray]:
+    """Return the true and the predicted masks (classes, H, W) of an image, every `step`-th pixel of each axis."""
+    parts: list[tuple[MaskArray, MaskArray]] = []
+    for batch in batches:
+        first = -batch.lines.start % step
+        truth, predicted = (masks[0, :, first::step, ::step].numpy() for masks in batch.labelled_masks())
+        parts.append((truth, predicted))
+    truth, predicted = (np.concatenate(masks, axis=1) for masks in zip(*parts, strict=True))
+    return truth, predicted

@@ -10,6 +10,7 @@ import numpy as np
 
 from results import figures
 from results.figures.drawing import COLOURS
+from results.metrics.agreement import AGREEMENT, agreements
 from results.report.answers import (
     arm_name,
     best_cell,
@@ -112,8 +113,18 @@ class Drawer:
             caption = (
                 f"{metric_title(metric)} on the test images by number of labelled images; bars are 95 % intervals."
             )
-            figure = figures.curves(self.comparisons, metric=metric, log=self.log)
+            agreement = agreements(self._agreement_rows, metric=metric)
+            caption = " ".join([caption, *(pair.sentence(metric) for pair in agreement)])
+            figure = figures.curves(self.comparisons, metric=metric, log=self.log, agreements=agreement)
             yield self.figure_block(f"learning_curve_{metric}", figure, alt=alt, caption=caption, wide=True)
+
+    @cached_property
+    def _agreement_rows(self) -> list[dict[str, Any]]:
+        """Return the rows of results with the scores of annotators against each other."""
+        import pyarrow.compute as pc
+
+        rows: list[dict[str, Any]] = self.results.filter(pc.starts_with(pc.field("split"), AGREEMENT)).to_pylist()
+        return rows
 
     def classes(self) -> Iterator[Block]:
         """Yield the bar chart of Dice by class for the cells in focus."""

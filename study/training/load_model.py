@@ -8,7 +8,6 @@ import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from datasets.settings import ImageSettings
 from datasets.targets import Fit
@@ -71,17 +70,10 @@ def open_model(store: Store, digest: str, device: torch.device | str = "cpu") ->
     )
 
 
-def unfitted(probabilities: Tensor, fit: Fit, height: int, width: int) -> Tensor:
-    """Crop letterbox borders from probabilities (C, H, W) and resize them to (C, height, width) of the image."""
+def without_padding(probabilities: Tensor, fit: Fit) -> Tensor:
+    """Crop letterbox borders from probabilities (C, H, W)."""
     top, left, rows, columns = fit.inner
-    return resized(probabilities[:, top : top + rows, left : left + columns], height, width)
-
-
-def resized(probabilities: Tensor, height: int, width: int) -> Tensor:
-    """Resize probabilities (C, H, W) to (C, height, width)."""
-    if probabilities.shape[-2:] == (height, width):
-        return probabilities
-    return interpolate(probabilities[None], (height, width), mode="bilinear", align_corners=False)[0].clamp_(0.0, 1.0)
+    return probabilities[:, top : top + rows, left : left + columns]
 
 
 def _stage_error(digest: str, message: str) -> ConfigError:

@@ -1,13 +1,15 @@
 """Predict an image by overlapping windows, with weights that fall towards their edges."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.large import is_large, release
 from datasets.source import Pixels
+from study.training.bands import Band
 
 OVERLAP = 2
 """Number of windows along each axis that cover a pixel away from the border."""
@@ -16,12 +18,12 @@ BATCH = 8
 
 
 @torch.no_grad()
-def sliding_window(
+def window_bands(
     predict: Callable[[Pixels], Tensor], pixels: Pixels, window: tuple[int, int], *, mirrored: bool
-) -> Tensor:
-    """Return (channels, H, W) probabilities of an image cut into windows that overlap by half.
+) -> Iterator[Band]:
+    """Yield the probabilities of an image cut into windows that overlap by half, from top to bottom.
 
-    The weight of a window falls linearly from its centre to its edges.
+    The weight of a window falls linearly from its centre to its edges. A band ends where the next windows start.
 
     Args:
         predict: Returns the probabilities (n, channels, height, width) of windows (n, height, width[, channels]).
@@ -31,22 +33,69 @@ def sliding_window(
     """
     height, width = pixels.shape[:2]
     rows, columns = max(height, window[0]), max(width, window[1])
-    padding = [(0, rows - height), (0, columns - width), (0, 0)][: pixels.ndim]
-    padded = np.pad(pixels, padding, mode="symmetric" if mirrored else "constant")
     corners = list(product(_starts(rows, window[0]), _starts(columns, window[1])))
-    weight, total = _weights(window), torch.zeros(rows, columns)
-    blended: Tensor | None = None
+    strips = _Strips(pixels, window, mirrored=mirrored)
+    sums: _WeightedSums | None = None
     for first in range(0, len(corners), BATCH):
-        places = [
-            (slice(top, top + window[0]), slice(left, left + window[1])) for top, left in corners[first : first + BATCH]
-        ]
-        predicted = predict(np.stack([padded[place] for place in places])).cpu()
-        blended = torch.zeros(predicted.shape[1], rows, columns) if blended is None else blended
-        for place, probabilities in zip(places, predicted, strict=True):
-            blended[:, *place] += probabilities * weight
-            total[place] += weight
-    assert blended is not None, "every image has a window"
-    return (blended / total)[:, :height, :width].clamp_(0.0, 1.0)
+        batch = corners[first : first + BATCH]
+        predicted = predict(np.stack([strips.window(top, left) for top, left in batch])).cpu()
+        sums = sums or _WeightedSums(predicted.shape[1], window, columns)
+        for (top, left), probabilities in zip(batch, predicted, strict=True):
+            if top > sums.top:
+                yield sums.finish(top, width)
+            sums.add(probabilities, left)
+    assert sums is not None, "every image has a window"
+    yield sums.finish(height, width)
+
+
+class _Strips:
+    """The rows of an image that windows of one top cover, padded to the size of a window."""
+
+    def __init__(self, pixels: Pixels, window: tuple[int, int], *, mirrored: bool) -> None:
+        self._pixels, self._window = pixels, window
+        self._mode: str = "symmetric" if mirrored else "constant"
+        self._top, self._strip = -1, pixels[:0]
+
+    def window(self, top: int, left: int) -> Pixels:
+        """Return the window (height, width[, channels]) at a corner."""
+        if top != self._top:
+            self._top, self._strip = top, self._read(top)
+        return self._strip[:, left : left + self._window[1]]
+
+    def _read(self, top: int) -> Pixels:
+        strip = np.asarray(self._pixels[top : top + self._window[0]])
+        missing = [max(side - length, 0) for side, length in zip(self._window, strip.shape[:2], strict=True)]
+        padding = [(0, length) for length in missing] + [(0, 0)] * (strip.ndim - 2)
+        padded = np.pad(strip, padding, mode=self._mode)  # type: ignore[call-overload]
+        if is_large(*self._pixels.shape[:2]):
+            release(self._pixels)
+        return np.asarray(padded, np.uint8)
+
+
+class _WeightedSums:
+    """Weighted sums of the windows that cover the rows from `top` on."""
+
+    def __init__(self, channels: int, window: tuple[int, int], columns: int) -> None:
+        self.top = 0
+        self._weight = _weights(window)
+        self._blended, self._total = torch.zeros(channels, window[0], columns), torch.zeros(window[0], columns)
+
+    def add(self, window: Tensor, left: int) -> None:
+        """Add a window (channels, height, width) whose first row is `top`."""
+        columns = slice(left, left + window.shape[-1])
+        self._blended[:, :, columns] += window * self._weight
+        self._total[:, columns] += self._weight
+
+    def finish(self, top: int, width: int) -> Band:
+        """Return the probabilities of the rows before `top`, to which no more windows are added."""
+        rows = top - self.top
+        band = Band(self.top, (self._blended[:, :rows] / self._total[:rows])[:, :, :width].clamp_(0.0, 1.0))
+        for sums in (self._blended, self._total):
+            kept = sums[..., rows:, :].clone()
+            sums.zero_()
+            sums[..., : kept.shape[-2], :] = kept
+        self.top = top
+        return band
 
 
 def _starts(length: int, side: int) -> list[int]:

@@ -45,11 +45,13 @@ from study.store.pretrained import stored_weights
 from study.store.store import Store, write_scores
 from study.training.allocator import keep_freed_memory
 from study.training.checkpoint import Checkpoints, removed_on_error, save_tensors
-from study.training.evaluate import EvaluationSpec, score
 from study.training.job import RuntimeContext, StageJob
 from study.training.loader import StageData, WorkerContext
-from study.training.rescore import rescore
-from study.training.stage_scores import stage_scores
+from study.training.scoring.annotators import Annotations, scores_of_annotators
+from study.training.scoring.answers import EvaluationSpec
+from study.training.scoring.evaluate import score
+from study.training.scoring.rescore import rescore
+from study.training.scoring.stage_scores import stage_scores
 from study.training.trainer import Trained, TrainingLoop
 
 LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "numpy", "albumentations", "ray")
@@ -296,7 +298,24 @@ def _load_initial_weights(setup: TrainingSetup, store: Store) -> dict[str, Any]:
 def _score_tables(setup: TrainingSetup, scoring: Scoring, cache: Path) -> tuple[pa.Table, pa.Table]:
     split = setup.view.split(fold=scoring.fold, seed=scoring.seed, labelled=scoring.labelled)
     rows = {"test": split.test, "validation": split.validation}
-    return score(setup.network, evaluation(setup, scoring, cache), rows)
+    spec = evaluation(setup, scoring, cache)
+    tables = [score(setup.network, spec, rows)]
+    if setup.view.annotators:
+        annotations = _annotations(setup.view, spec, scoring, cache)
+        tables += scores_of_annotators(setup.network, spec, annotations, split.test)
+    scores, images = (pa.concat_tables(parts) for parts in zip(*tables, strict=True))
+    return scores, images
+
+
+def _annotations(view: DatasetView, spec: EvaluationSpec, scoring: Scoring, cache: Path) -> Annotations:
+    """Return the masks of all annotators at the evaluated size."""
+    others = {
+        name: (truth(other.source, other.index, scoring.size, cache), frozenset(other.usable(range(len(other.index)))))
+        for name, other in view.annotators.items()
+    }
+    masks = view.index.annotation_digests["masks"]
+    trained = frozenset(row for row in range(len(view.index)) if masks[row] and not view.index.fault(row))
+    return {view.trained_annotator: (spec.truth, trained), **others}
 
 
 def evaluation(setup: TrainingSetup, scoring: Scoring, cache: Path) -> EvaluationSpec:

@@ -5,7 +5,6 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
-from hashlib import blake2b
 from math import isnan
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +16,7 @@ from datasets.cache import stored_index
 from datasets.cache.extracts import Extracts
 from datasets.cache.manifest import FileState, Listing, Manifest, extracts_of, file_state, read_manifest, scan
 from datasets.cache.stored_index import StoredIndex
-from datasets.decoding.decode import Kind, read
+from datasets.decoding.decode import Kind, content_hash, read
 from datasets.errors import DataError
 from datasets.settings import FileSettings, ImageSettings
 from datasets.source import AnnotationKind, Box, Index, Pixels, ProgressCallback, Source
@@ -120,6 +119,7 @@ class FileSource(Source):
         by_id: Mapping[str, int] = {}
         if not layout.overlapping:
             masks = [mask_ids for case, mask_ids in zip(cases, bits, strict=True) if case.masks]
+            masks += [values_in(mask, files) for case in cases for mask in case.other_masks]
             by_id = class_ids(masks, layout.classes, self._root, self._ignored)
         elif self._ignored:
             raise DataError(
@@ -237,7 +237,7 @@ class FileSource(Source):
         if state is None or self._files is None:
             return False
         if (path, state) not in self._same_content:
-            content = blake2b((self._root / path).read_bytes(), digest_size=16).hexdigest()
+            content = content_hash(self._root / path)
             if content != self._files.content[self._files.positions[path]]:
                 return False
             self._same_content.add((path, state))

@@ -7,6 +7,7 @@ import numpy as np
 
 from datasets.cache.manifest import Manifest
 from datasets.errors import DataError
+from datasets.large import by_bands, is_large, release, row_bands, temporary_array
 from datasets.source import IGNORE, Pixels
 from datasets.sources.common.published import MaskFile, MaskRuns, PublishedCase
 from datasets.sources.common.runs import draw
@@ -25,13 +26,13 @@ def exclusive(decode: Decode, case: PublishedCase, ids: Sequence[int], ignored: 
     renumbered = np.zeros(256, np.uint8)
     renumbered[list(ids)] = np.arange(1, len(ids) + 1)
     renumbered[list(ignored)] = IGNORE
-    return renumbered[decode(path)]
+    return by_bands(lambda part: renumbered[part], decode(path))
 
 
 def overlapping(decode: Decode, case: PublishedCase, size: tuple[int, int], classes: Sequence[str]) -> Pixels:
     """Return (classes, height, width) of 0/1, `size` is (width, height); masks of the same class are merged."""
     width, height = size
-    united = np.zeros((len(classes), height, width), np.uint8)
+    united = (temporary_array if is_large(height, width) else np.zeros)((len(classes), height, width), np.uint8)
     for mask in case.masks:
         if mask.name not in classes:
             continue
@@ -39,7 +40,7 @@ def overlapping(decode: Decode, case: PublishedCase, size: tuple[int, int], clas
         if isinstance(mask, MaskFile):
             _unite(union, decode(mask.path), mask, case.id)
         else:
-            np.maximum(union, draw(mask.runs, (width, height), f"{case.id}: mask of {mask.name}"), out=union)
+            _add(union, draw(mask.runs, (width, height), f"{case.id}: mask of {mask.name}"))
     return united
 
 
@@ -77,4 +78,12 @@ def _unite(union: Pixels, part: Pixels, mask: MaskFile, image: str) -> None:
             f"{image}: {mask.path} at ({x}, {y}) does not fit into {union.shape[1]} x {union.shape[0]} pixels; "
             "allowed: inside the image; correct mask or table"
         )
-    np.maximum(target, part, out=target)
+    _add(target, part)
+
+
+def _add(union: Pixels, part: Pixels) -> None:
+    """Set the foreground of a part of the same shape in a mask."""
+    for rows in row_bands(*part.shape):
+        np.maximum(union[rows], part[rows], out=union[rows])
+        release(union)
+        release(part)

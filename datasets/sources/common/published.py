@@ -47,6 +47,8 @@ class PublishedCase:
     """Whether the image was annotated with boxes; without a box it then is a negative example."""
     centres: tuple[tuple[str, float, float], ...] = ()
     masks: tuple[MaskFile | MaskRuns, ...] = ()
+    other_masks: tuple[MaskFile, ...] = ()
+    """Masks of other annotators, which are not read but share the class ids."""
     remark: str = ""
 
 

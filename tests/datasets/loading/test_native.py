@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from datasets.loading.native import native_entries, native_images
-from datasets.settings import ImageSettings
+from datasets.loading.truth import truth, truth_entry
+from datasets.settings import NATIVE, ImageSettings
 from datasets.source import Index, Source
 from datasets.sources import FolderSettings, open_source
 from datasets.targets import fit_image, fit_masks
@@ -69,3 +70,16 @@ def test_size_of_the_entries_is_stated(folder: Path, tmp_path: Path) -> None:
         assert sum(file.stat().st_size for file in entry.iterdir()) == pytest.approx(size, abs=1024)
     assert native_entries(index, "mask", ImageSettings(fit="patch", channels=3, size=16), tmp_path) == entries
     assert len(native_entries(index, "image", image, tmp_path)) == 1
+
+
+def test_masks_for_training_and_for_scoring_are_cached_once_where_they_are_not_scaled(
+    folder: Path, tmp_path: Path
+) -> None:
+    source, index = opened(folder, tmp_path)
+    entries = native_entries(index, "mask", ImageSettings(fit="patch"), tmp_path)
+    assert truth_entry(index, NATIVE, tmp_path).keys() < entries.keys()
+    scaled = native_entries(index, "mask", ImageSettings(fit="patch", scale=0.5), tmp_path)
+    assert not truth_entry(index, NATIVE, tmp_path).keys() & scaled.keys()
+    arrays = native_images(source, index, "mask", ImageSettings(fit="patch"), cache=tmp_path)
+    assert arrays.masks is not None
+    np.testing.assert_array_equal(truth(source, index, NATIVE, tmp_path)[[1]][0], arrays.masks[1])

@@ -8,18 +8,11 @@ import torch
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance, compute_surface_dice
 from scipy.ndimage import gaussian_filter
 
+from datasets.large import LARGE_PIXELS
+from results.metrics.contours import Contour, Mask, Spacing, contour, contour_distances
 from results.metrics.formulas import FloatArray
-from results.metrics.surface import (
-    Contour,
-    Mask,
-    ShapeSettings,
-    Spacing,
-    centre_line_dice,
-    contour,
-    contour_distances,
-    lesion_counts,
-    shape_values,
-)
+from results.metrics.lesions import centre_line_dice, lesion_counts
+from results.metrics.surface import ShapeSettings, shape_values
 
 
 def empty(height: int = 40, width: int = 60) -> Mask:
@@ -166,3 +159,35 @@ def test_as_many_lesions_as_possible_are_matched() -> None:
     truth = box(10, 0, 2, 20) | box(10, 22, 2, 18)
     predicted = box(10, 0, 1, 10) | box(11, 12, 1, 28)
     assert lesion_counts(truth, predicted, min_iou=0.05) == (2, 0, 0)
+
+
+def twice(pattern: Mask, side: int) -> Mask:
+    """Return a mask (side, side) with a pattern in two opposite corners."""
+    mask = np.zeros((side, side), dtype=bool)
+    rows, columns = pattern.shape
+    mask[:rows, :columns], mask[-rows:, -columns:] = pattern, pattern
+    return mask
+
+
+def test_masks_of_large_images_have_the_values_of_small_ones() -> None:
+    large, small = 8200, 300
+    assert large**2 > LARGE_PIXELS
+    settings = ShapeSettings(tolerance=1.0, lesion_iou=0.3)
+    by_side = [
+        shape_values(twice(blobs(0), side), twice(blobs(0) & blobs(1, smoothing=2.0), side), settings)
+        for side in (small, large)
+    ]
+    assert tuple(by_side[1]) == pytest.approx(tuple(by_side[0]), rel=1e-12)
+    assert by_side[0].lesion_tp > 0
+
+
+def test_a_component_through_all_bands_is_one() -> None:
+    truth = np.zeros((8200, 8200), dtype=bool)
+    truth[:, 100:103] = True
+    predicted = truth.copy()
+    predicted[4000:4010] = False  # two components
+    predicted[np.arange(500), 7000 + np.arange(500)] = True  # a diagonal, connected by corners
+    assert lesion_counts(truth, predicted, min_iou=0.4) == (1, 2, 0)
+    parts = [contour_distances(truth, predicted).truth_lengths.sum(), contour(predicted).lengths.sum()]
+    assert parts[0] == pytest.approx(2 * 8200 + 2 * 3, abs=4)
+    assert centre_line_dice(truth, truth) == 1.0

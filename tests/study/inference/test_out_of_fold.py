@@ -97,7 +97,7 @@ def masks_by(
     """The masks that some networks predict together; of overlapping classes with a threshold."""
     predictor = Predictor([open_model(study.store, digest) for digest in digests])
     pixels = pixels_of(study.data / "images" / f"{name}.png")
-    found = predictor.predict_whole(pixels, *pixels.shape) if tile is None else predictor.predict_tiled(pixels, tile)
+    found = predictor.probabilities(pixels) if tile is None else predictor.probabilities(pixels, tile=tile)
     return list((found >= threshold if threshold else found.argmax(dim=0) == torch.arange(1, 3)[:, None, None]).numpy())
 
 
@@ -286,14 +286,15 @@ def test_an_undefined_dice_is_not_recorded() -> None:
 
 def test_mean_dice_runs_over_the_scored_classes_in_the_true_masks() -> None:
     full, half, empty = np.ones((2, 2), bool), np.array([[True, True], [False, False]]), np.zeros((2, 2), bool)
-    truth = {"a": half, "b": empty, "c": full, BACKGROUND: ~half}
-    predicted = {"a": full, "b": full, "c": empty, BACKGROUND: ~half}
-    assert mean_dice(predicted, truth, MetricSettings()) == pytest.approx((2 / 3 + 0) / 2)
-    assert mean_dice(predicted, truth, MetricSettings(classes=("a", "b"))) == pytest.approx(2 / 3)
-    assert mean_dice(predicted, truth, MetricSettings(classes=("a",), background=True)) == pytest.approx(
-        (2 / 3 + 1) / 2
-    )
-    assert np.isnan(mean_dice(predicted, truth, MetricSettings(classes=("b",))))
+    masks = {"a": (full, half), "b": (full, empty), "c": (empty, full), BACKGROUND: (~half, ~half)}
+    pixels = {
+        name: np.array([(predicted & truth).sum(), predicted.sum(), truth.sum()])
+        for name, (predicted, truth) in masks.items()
+    }
+    assert mean_dice(pixels, MetricSettings()) == pytest.approx((2 / 3 + 0) / 2)
+    assert mean_dice(pixels, MetricSettings(classes=("a", "b"))) == pytest.approx(2 / 3)
+    assert mean_dice(pixels, MetricSettings(classes=("a",), background=True)) == pytest.approx((2 / 3 + 1) / 2)
+    assert np.isnan(mean_dice(pixels, MetricSettings(classes=("b",))))
 
 
 def test_a_threshold_of_ones_own_is_stated_beside_the_scores(seeds: Finished, tmp_path: Path, capsys: Capture) -> None:

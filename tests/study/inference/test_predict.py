@@ -158,13 +158,13 @@ def test_an_image_is_never_replaced(exclusive: Finished, tmp_path: Path, capsys:
 def test_a_tile_as_large_as_the_image_changes_nothing(exclusive: Finished) -> None:
     predictor = Predictor([open_model(exclusive.store, exclusive.stages[0])])
     pixels = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
-    np.testing.assert_allclose(predictor.predict_tiled(pixels, 64), predictor.predict_whole(pixels, 64, 64), atol=1e-6)
+    np.testing.assert_allclose(predictor.probabilities(pixels, tile=64), predictor.probabilities(pixels), atol=1e-6)
 
 
 def test_tiles_answer_at_their_own_scale_and_meet_without_seams(exclusive: Finished) -> None:
     predictor = Predictor([open_model(exclusive.store, exclusive.stages[0])])
     pattern = np.random.default_rng(0).integers(0, 255, (32, 32), dtype=np.uint8)
-    blended = predictor.predict_tiled(np.tile(pattern, (3, 4)), 64)
+    blended = predictor.probabilities(np.tile(pattern, (3, 4)), tile=64)
     assert blended.shape == (3, 96, 128)
     period = blended[:, 32:64, 32:64]  # every tile shows the same, wherever it begins
     np.testing.assert_allclose(blended[:, 32:64, 64:96], period, atol=1e-5)
@@ -177,7 +177,7 @@ def test_a_picture_smaller_than_a_tile_keeps_its_scale(exclusive: Finished) -> N
     padded = np.zeros((64, 64), np.uint8)
     padded[:20] = pixels
     np.testing.assert_allclose(
-        predictor.predict_tiled(pixels, 64), predictor.predict_whole(padded, 64, 64)[:, :20], atol=1e-6
+        predictor.probabilities(pixels, tile=64), predictor.probabilities(padded)[:, :20], atol=1e-6
     )
 
 

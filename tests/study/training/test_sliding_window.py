@@ -1,14 +1,23 @@
 """Windows that overlap give what the whole image gives where the prediction depends on each pixel alone."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from datasets.source import Pixels
-from study.training.sliding_window import sliding_window
+from study.training.bands import whole
+from study.training.sliding_window import window_bands
 
 SIDE = 32
+
+
+def sliding_window(
+    predict: Callable[[Pixels], Tensor], pixels: Pixels, window: tuple[int, int], *, mirrored: bool
+) -> Tensor:
+    return whole(window_bands(predict, pixels, window, mirrored=mirrored))
 
 
 def pointwise(windows: Pixels) -> Tensor:
@@ -55,3 +64,24 @@ def test_centre_of_a_window_counts_more_than_its_edge() -> None:
     assert 0.4 < rows[31] < 0.6  # in the middle of the second window, at the end of the first one
     assert float(rows[0]) == 0
     assert float(rows[95]) == 1
+
+
+def whole_at_once(predict: Callable[[Pixels], Tensor], pixels: Pixels, side: int) -> Tensor:
+    """Return the weighted mean of all windows, with sums over the whole image."""
+    along = 1 - (torch.arange(side) - (side - 1) / 2).abs() / (side / 2 + 0.5)
+    weight = along[:, None] * along
+    starts = [[round(x) for x in np.linspace(0, n - side, -(-(n - side) * 2 // side) + 1)] for n in pixels.shape[:2]]
+    places = [(slice(top, top + side), slice(left, left + side)) for top in starts[0] for left in starts[1]]
+    sums, total = torch.zeros(2, *pixels.shape[:2]), torch.zeros(pixels.shape[:2])
+    for place in places:
+        sums[:, *place] += predict(pixels[place][None])[0] * weight
+        total[place] += weight
+    return (sums / total).clamp_(0.0, 1.0)
+
+
+@pytest.mark.parametrize("size", [(100, 75), (33, 200), (470, 40)])
+def test_bands_are_bitwise_those_of_sums_over_the_whole_image(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    bands = list(window_bands(pointwise, pixels, SIDE, mirrored=True))
+    assert len(bands) > 1
+    assert torch.equal(whole(bands), whole_at_once(pointwise, pixels, SIDE))

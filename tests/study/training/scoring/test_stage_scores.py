@@ -10,7 +10,7 @@ from models.settings import LocalisationSettings
 from models.tasks import make_task
 from models.tasks.base import Outputs
 from study.planning.dataset_view import HeldOutRows
-from study.training.stage_scores import stage_scores
+from study.training.scoring.stage_scores import stage_scores
 from tests.support.workers import together
 
 SIDE, IMAGES = 32, 20

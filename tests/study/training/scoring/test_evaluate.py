@@ -23,7 +23,8 @@ from models.tasks.segmentation import Segmentation
 from results.metrics.compute import MetricSettings, replicate_rows
 from results.metrics.surface import ShapeSettings, shape_values
 from study.config.stages import ClassThreshold
-from study.training.evaluate import EvaluationSpec, answer, score
+from study.training.scoring.answers import EvaluationSpec, answers
+from study.training.scoring.evaluate import score
 
 SIZE, IMAGES = 32, 6
 NAMES = ("soft tissue", "bone")
@@ -154,7 +155,7 @@ def test_metrics_of_shapes_are_those_of_the_predicted_masks(exclusive: bool) -> 
     network = build(Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=2 + exclusive)).eval()
     spec = evaluation(task, None, ignored=0.1 if exclusive else 0.0, shape=SHAPE, enlarged=2)
     rows = score(network, spec, SPLITS)[0].to_pylist()
-    batch = answer(network, spec, range(IMAGES), "test")
+    (batch,) = answers(network, spec, range(IMAGES))
     known = batch.known()
     labelled = torch.ones_like(batch.masks()) if known is None else known
     for row in rows:
@@ -207,7 +208,7 @@ def test_auc_and_calibration_with_the_background_are_those_of_all_classes(ignore
     rows = replicate_rows(*score(network, given, SPLITS), MetricSettings(background=True))
     values = {row.class_: row.value for row in rows if row[:2] == ("test", "dataset") and row.metric == "auc"}
     errors = {row.class_: row.value for row in rows if row[:2] == ("test", "dataset") and row.metric == "classwise_ece"}
-    answered = answer(network, given, SPLITS["test"], "test")
+    (answered,) = answers(network, given, SPLITS["test"])
     probabilities = answered.probabilities.detach().transpose(0, 1).flatten(1).numpy()
     truth = answered.truth.flatten().numpy()
     known = truth != IGNORE

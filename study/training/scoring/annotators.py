@@ -1,0 +1,84 @@
+"""Scores with several annotators: of a network against the others, and of the annotators against each other.
+
+The split `test@NAME` has the scores of the network against the masks of the annotator NAME, `agreement@A~B` those of
+the masks of B against the masks of A. Both are on the test images that have these masks.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from datasets.loading.truth import TrueMasks
+from datasets.source import IGNORE, Pixels
+from models import counts
+from models.network import Network
+from results.metrics.agreement import split_of_agreement, split_of_annotator
+from study.training.bands import row_slices
+from study.training.scoring.answers import EvaluatedBatch, EvaluationSpec, row_batches
+from study.training.scoring.evaluate import Rows, image_rows, score, score_rows, tables
+from study.training.scoring.image_masks import ImageMasks
+from study.training.scoring.pixel_sums import PixelSums
+
+Annotations = Mapping[str, tuple[TrueMasks, frozenset[int]]]
+"""The masks of each annotator and the rows that have them; the first is the one that is trained on."""
+
+
+def scores_of_annotators(
+    network: Network, evaluation: EvaluationSpec, annotations: Annotations, test: Sequence[int]
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Yield the tables of scores and of images of each other annotator, and of each pair of annotators.
+
+    Args:
+        network: The trained network.
+        evaluation: Its evaluation.
+        annotations: The annotators.
+        test: Rows of the test images.
+    """
+    for name, (masks, annotated) in list(annotations.items())[1:]:
+        rows = [row for row in test if row in annotated]
+        spec = replace(evaluation, truth=masks, class_threshold=None)
+        yield score(network, spec, {split_of_annotator(name): rows, "validation": ()})
+    for first, second in combinations(annotations, 2):
+        (masks, annotated), (others, also_annotated) = annotations[first], annotations[second]
+        rows = [row for row in test if row in annotated and row in also_annotated]
+        spec = replace(evaluation, truth=masks)
+        yield tables(*_agreement(spec, others, rows, split_of_agreement(first, second)))
+
+
+def _agreement(evaluation: EvaluationSpec, others: TrueMasks, rows: Sequence[int], split: str) -> tuple[Rows, Rows]:
+    """Return the rows of scores and of images of masks that are scored like predictions."""
+    scores: Rows = []
+    images: Rows = []
+    for batch_rows in row_batches(rows, evaluation.size):
+        height, width = evaluation.shape_of(batch_rows[0])
+        masks = ImageMasks(height) if evaluation.shape is not None else None
+        total: PixelSums | None = None
+        for lines in row_slices(height, width, limit=evaluation.limit):
+            truth, other = (part.lines(batch_rows, lines) for part in (evaluation.truth, others))
+            batch = _as_prediction(evaluation, truth, other, lines)
+            sums = PixelSums.of(batch)
+            total = sums if total is None else total + sums
+            if masks is not None:
+                masks.add(batch)
+        assert total is not None, "every image has a band"
+        scores += score_rows(evaluation, batch_rows, total, masks, split, None)
+        images += image_rows(evaluation.index, batch_rows, total, split)
+    return scores, images
+
+
+def _as_prediction(evaluation: EvaluationSpec, truth: Pixels, other: Pixels, lines: slice) -> EvaluatedBatch:
+    """Return masks as if a network had predicted them with certainty; pixels need a label of both annotators."""
+    outputs, channels = evaluation.task.outputs, evaluation.task.head_channels()
+    if outputs.exclusive:
+        truth = np.where(other == IGNORE, IGNORE, truth).astype(np.uint8)
+        probabilities = counts.one_hot(torch.from_numpy(other).long(), channels).float()
+    else:
+        probabilities = torch.from_numpy(other).float()
+    return EvaluatedBatch(
+        outputs=outputs, probabilities=probabilities, truth=torch.from_numpy(truth), threshold=0.5, held_back=None,
+        lines=lines,
+    )  # fmt: skip

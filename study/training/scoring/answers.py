@@ -1,0 +1,173 @@
+"""Answers of a network for the rows of an evaluation: probabilities at the evaluated size beside the true masks."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.loading.native import NativeImages
+from datasets.loading.prepare import Prepared
+from datasets.loading.truth import TrueMasks
+from datasets.settings import NATIVE, EvaluatedSize, ImageSettings, shape_of
+from datasets.source import Index, Pixels
+from datasets.targets import Fit
+from models import counts
+from models.network import Network
+from models.tasks.base import Outputs
+from models.tasks.segmentation import Segmentation
+from results.metrics.contours import Spacing
+from results.metrics.surface import ShapeSettings
+from study.config.stages import ClassThreshold
+from study.training.bands import WHOLE_PIXELS, Band, resized_bands, whole
+from study.training.load_model import without_padding
+from study.training.loader import to_images
+from study.training.sliding_window import window_bands
+
+BATCH = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSpec:
+    """Inputs of an evaluation: images, masks and settings."""
+
+    task: Segmentation
+    index: Index
+    images: Prepared | NativeImages
+    truth: TrueMasks
+    """Masks at the evaluated size."""
+    image: ImageSettings
+    size: EvaluatedSize
+    threshold: float
+    class_threshold: ClassThreshold | None = None
+    shape: ShapeSettings | None = None
+    """Settings of the metrics of contours and lesions; None: these are not computed."""
+    limit: int = WHOLE_PIXELS
+    """Number of pixels up to which an image is evaluated at once."""
+
+    def shape_of(self, row: int) -> tuple[int, int]:
+        """Return height and width at which a row is evaluated."""
+        return self.index.shape(row) if self.size == NATIVE else shape_of(self.size)
+
+    def spacing_of(self, row: int) -> Spacing:
+        """Return height and width of an evaluated pixel in pixels of the image."""
+        (image_height, image_width), (height, width) = self.index.shape(row), self.shape_of(row)
+        return image_height / height, image_width / width
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedBatch:
+    """The predicted probabilities (N, channels, H, W) and the true masks of a batch, on one device.
+
+    Of large images, which are evaluated alone, a batch has some rows of pixels, `lines`.
+    """
+
+    outputs: Outputs
+    probabilities: Tensor
+    truth: Tensor
+    threshold: float
+    held_back: tuple[int, float] | None
+    """Channel with a separate threshold, and the threshold."""
+    lines: slice
+
+    def masks(self) -> Tensor:
+        """Return the true foreground masks (N, classes, H, W)."""
+        if not self.outputs.exclusive:
+            return self.truth.bool()
+        return counts.one_hot(self.truth.long(), self.probabilities.shape[1])[:, 1:]
+
+    def known(self) -> Tensor | None:
+        """Return which pixels have a label, (N, 1, H, W) bool; None for overlapping classes, where all have one."""
+        return counts.is_labelled(self.truth).unsqueeze(1) if self.outputs.exclusive else None
+
+    def decision_probabilities(self) -> Tensor:
+        """Return the probabilities from which masks are predicted, after the separate threshold of a class."""
+        return (
+            self.probabilities
+            if self.held_back is None
+            else counts.apply_class_threshold(self.probabilities, *self.held_back)
+        )
+
+    def predicted_ids(self) -> Tensor:
+        """Return the predicted ids (N, H, W) of exclusive classes."""
+        return counts.predicted_ids(self.decision_probabilities(), threshold=self.threshold)
+
+    def predicted(self) -> Tensor:
+        """Return the predicted foreground masks (N, classes, H, W)."""
+        return counts.predicted_masks(
+            self.decision_probabilities(), exclusive=self.outputs.exclusive, threshold=self.threshold
+        )
+
+    def all_masks(self) -> tuple[Tensor, Tensor]:
+        """Return the predicted and the true masks of all channels, of exclusive classes with the background."""
+        if not self.outputs.exclusive:
+            return self.predicted(), self.masks()
+        channels = self.probabilities.shape[1]
+        return counts.one_hot(self.predicted_ids(), channels), counts.one_hot(self.truth.long(), channels)
+
+    def labelled_masks(self) -> tuple[Tensor, Tensor]:
+        """Return the true and the predicted foreground masks, in which pixels without a label are background."""
+        truth, predicted, known = self.masks(), self.predicted(), self.known()
+        return (truth, predicted) if known is None else (truth & known, predicted & known)
+
+
+def row_batches(rows: Sequence[int], size: EvaluatedSize) -> Iterator[Sequence[int]]:
+    """Yield the rows that are evaluated together: images of different sizes are evaluated one by one."""
+    count = 1 if size == NATIVE else BATCH
+    return (rows[start : start + count] for start in range(0, len(rows), count))
+
+
+def answers(
+    network: Network,
+    evaluation: EvaluationSpec,
+    rows: Sequence[int],
+    held_back: tuple[int, float] | None = None,
+) -> Iterator[EvaluatedBatch]:
+    """Run the network on some rows of `row_batches`; yield one batch, or the bands of a large image.
+
+    `held_back` is a channel with a separate threshold, and the threshold.
+    """
+    for top, probabilities in _predict(network, evaluation, rows):
+        lines = slice(top, top + probabilities.shape[-2])
+        yield EvaluatedBatch(
+            outputs=evaluation.task.outputs,
+            probabilities=probabilities,
+            truth=torch.from_numpy(evaluation.truth.lines(rows, lines)).to(probabilities.device),
+            threshold=evaluation.threshold,
+            held_back=held_back,
+            lines=lines,
+        )
+
+
+@torch.no_grad()
+def _predict(network: Network, evaluation: EvaluationSpec, rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+    """Yield probabilities (N, channels, H, W) at the evaluated size from a row of pixels on."""
+    device, sizes = next(network.parameters()).device, [evaluation.shape_of(row) for row in rows]
+    images = zip(_at_own_size(network, evaluation, rows), sizes, strict=True)
+    by_image = [resized_bands(bands, own_size, size, limit=evaluation.limit) for (bands, own_size), size in images]
+    if len(rows) > 1:
+        yield 0, torch.stack([whole(bands) for bands in by_image]).to(device)
+        return
+    for band in by_image[0]:
+        yield band.top, band.probabilities[None].to(device)
+
+
+def _at_own_size(
+    network: Network, evaluation: EvaluationSpec, rows: Sequence[int]
+) -> Iterator[tuple[Iterator[Band], tuple[int, int]]]:
+    """Yield the probabilities of each image at the size of its input, without letterbox borders, and this size."""
+    device, arrays, window = next(network.parameters()).device, evaluation.images, evaluation.image.shape
+
+    def predict(inputs: Pixels) -> Tensor:
+        return evaluation.task.probabilities(network(to_images(torch.from_numpy(inputs), device)).float())
+
+    if isinstance(arrays, NativeImages):
+        for row in rows:
+            height, width = arrays.images.shapes[row][:2]
+            yield window_bands(predict, arrays.images[row], window, mirrored=True), (height, width)
+        return
+    for row, output in zip(rows, predict(arrays.images[np.asarray(rows)]), strict=True):
+        fit = Fit.of(evaluation.image, *(int(length) for length in arrays.shapes[row]))
+        inner = without_padding(output, fit)
+        yield iter([Band(0, inner)]), (inner.shape[1], inner.shape[2])
