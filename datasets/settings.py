@@ -60,26 +60,37 @@ class PrepareSettings(BaseDataSettings):
 
 FitName = Literal["stretch", "letterbox", "patch"]
 Scale = Annotated[float, Field(ge=0.01, le=10)]
+PixelSpacing = Annotated[float, Field(ge=1e-4, le=1000)]
+"""Side of a pixel in mm."""
 
 
 class ImageSettings(BaseDataSettings):
     """How a decoded image becomes the network's input of `size` pixels.
 
     `stretch` and `letterbox` resize the whole image. `patch` cuts patches out of the image in its own resolution, after
-    resizing both sides by the factor `scale`. Grey and colour images are converted to 1 or 3 `channels`; images with
-    any other number of channels must have as many as the input.
+    resizing both sides by the factor `scale`, or so that a pixel has `spacing` mm. Grey and colour images are converted
+    to 1 or 3 `channels`; images with any other number of channels must have as many as the input.
     """
 
     size: Size = 256
     channels: Channels = 1
     fit: FitName = "stretch"
     scale: Scale = 1.0
+    spacing: PixelSpacing | None = None
     prepare: PrepareSettings = PrepareSettings()
 
     @property
     def shape(self) -> tuple[int, int]:
         """Return height and width of the input in pixels."""
         return shape_of(self.size)
+
+    @model_validator(mode="after")
+    def _check_scale(self) -> Self:
+        if self.spacing is not None and self.scale != 1.0:
+            raise ValueError(
+                f"spacing is {self.spacing:g} and scale {self.scale:g}; allowed: one of them; remove `scale`"
+            )
+        return self
 
 
 def shape_of(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -184,6 +195,29 @@ class SourceSettings(BaseDataSettings):
             names = getattr(self, key)
             if names is not None and (not names or len(set(names)) < len(names)):
                 raise ValueError(f"{key} is {list(names)}; allowed: a list of different names, at least one")
+        return self
+
+
+class VolumeSettings(BaseDataSettings):
+    """How the slices of volumes (NIfTI files, frames of DICOM files, pages of TIFF files) become images.
+
+    `axis` is the one that slices are perpendicular to: 0 (left to right), 1 (front to back) or 2 (feet to head); see
+    `datasets.decoding.volume`. `window` are the values shown as black and white. `slices: annotated` trains only on
+    slices whose masks show a class.
+    """
+
+    axis: Literal[0, 1, 2] | None = None
+    window: tuple[float, float] | None = None
+    slices: Literal["all", "annotated"] = "all"
+
+    @model_validator(mode="after")
+    def _check_window(self) -> Self:
+        if self.window is not None and self.window[0] >= self.window[1]:
+            low, high = self.window
+            raise ValueError(
+                f"window is [{low:g}, {high:g}]; allowed: the value shown as black, then a larger one shown as white; "
+                "correct it"
+            )
         return self
 
 

@@ -75,6 +75,18 @@ class Index:
     """Size of each image in pixels, 0 where it cannot be read. Empty, or one entry per row."""
     channels: Sequence[int] = ()
     """Number of channels of each image, 0 where it cannot be read. Empty, or one entry per row."""
+    volumes: Sequence[str] = ()
+    """Name of the volume that a row is a slice of, "" for single images. Empty, or one entry per row.
+
+    The slices of a volume are consecutive rows, in order, and have the same patient and size.
+    """
+    spacings: Sequence[tuple[float, ...]] = ()
+    """Size of a pixel in mm: (height, width), of slices (distance of slices, height, width), () where it is unknown.
+
+    Empty, or one entry per row.
+    """
+    excluded_from_training: Sequence[bool] = ()
+    """Whether stages that learn from masks do not train on a row. Empty, or one entry per row."""
     collection: str = ""
     """Namespace of `patients` if it may be a path; splits do not depend on it."""
 
@@ -85,6 +97,21 @@ class Index:
     def shape(self, row: int) -> tuple[int, int]:
         """Return height and width of an image in pixels."""
         return self.heights[row], self.widths[row]
+
+    def volume(self, row: int) -> str:
+        """Return the name of the volume that a row is a slice of, "" for a single image."""
+        return self.volumes[row] if self.volumes else ""
+
+    def spacing(self, row: int) -> tuple[float, ...]:
+        """Return the size of a pixel in mm as in `spacings`, () if it is unknown."""
+        return self.spacings[row] if self.spacings else ()
+
+    @property
+    def has_spacing(self) -> bool:
+        """Whether the size of the pixels of all usable images with masks is known, so that distances are in mm."""
+        masks = self.annotation_digests.get("masks", ())
+        rows = [row for row, mask in enumerate(masks) if mask and not self.faults[row]]
+        return bool(rows) and all(self.spacing(row) for row in rows)
 
     def shows(self, row: int) -> frozenset[str]:
         """Return the classes that are known to occur in the masks of a row."""
@@ -116,7 +143,7 @@ class Source(ABC):
 
     @abstractmethod
     def image(self, row: int) -> Pixels:
-        """Decode one image of 8 bits: (height, width) grey, (height, width, 3) RGB or (height, width, channels)."""
+        """Decode one image or slice of 8 bits: (height, width) grey or (height, width, channels), of which 3 are RGB."""
 
     def fitted(self, row: int, settings: ImageSettings) -> tuple[Pixels, tuple[int, int]] | None:
         """Return the output of `fit_image` for one image and its original (height, width), None if it is not cached."""
@@ -124,6 +151,14 @@ class Source(ABC):
 
     def forget_fitted(self, settings: ImageSettings) -> None:  # noqa: B027
         """Delete the cached images of `fitted`, once the prepared arrays contain them."""
+
+    @property
+    def channel_files(self) -> tuple[int, ...]:
+        """Numbers of the files, `NAME_0000`, `NAME_0001`, ..., that an image consists of; empty for one file."""
+        return ()
+
+    def release(self) -> None:  # noqa: B027
+        """Free decoded volumes, once the rows that are needed have been read."""
 
     @abstractmethod
     def masks(self, row: int) -> Pixels:

@@ -121,27 +121,47 @@ def fit_image(pixels: Pixels, settings: ImageSettings) -> Pixels:
     return fitted
 
 
-def scaled_shape(shape: tuple[int, int], settings: ImageSettings) -> tuple[int, int]:
-    """Return height and width of an image after scaling by `ImageSettings.scale`."""
-    height, width = shape
-    return max(1, round(height * settings.scale)), max(1, round(width * settings.scale))
+def scale_factors(settings: ImageSettings, spacing: Sequence[float]) -> tuple[float, float]:
+    """Return the factors by which height and width of an image are multiplied.
+
+    Args:
+        settings: With `scale`, or `spacing` in mm.
+        spacing: Size of a pixel in mm, of which the last two numbers are height and width; empty if it is unknown.
+
+    Raises:
+        DataError: `ImageSettings.spacing` is set and the spacing of the image unknown.
+    """
+    if settings.spacing is None:
+        return settings.scale, settings.scale
+    if not spacing:
+        raise DataError(
+            f"image.spacing is {settings.spacing:g} mm, but the image states no size of its pixels; allowed: NIfTI "
+            "files, and DICOM files with PixelSpacing; use image.scale"
+        )
+    return spacing[-2] / settings.spacing, spacing[-1] / settings.spacing
 
 
-def scaled_image(pixels: Pixels, settings: ImageSettings) -> Pixels:
+def scaled_shape(shape: tuple[int, int], settings: ImageSettings, spacing: Sequence[float] = ()) -> tuple[int, int]:
+    """Return height and width of an image after scaling by `scale_factors`."""
+    height, width = (max(1, round(side * by)) for side, by in zip(shape, scale_factors(settings, spacing), strict=True))
+    return height, width
+
+
+def scaled_image(pixels: Pixels, settings: ImageSettings, spacing: Sequence[float] = ()) -> Pixels:
     """Convert (height, width) grey or (height, width, C) to (height, width, channels) and scale it.
 
-    Prepares and converts as `fit_image` does, with the same errors.
+    Prepares and converts as `fit_image` does, with the same errors; `spacing` as in `scale_factors`.
     """
     pixels = _enhanced(pixels, settings)
-    height, width = scaled_shape((pixels.shape[0], pixels.shape[1]), settings)
+    height, width = scaled_shape((pixels.shape[0], pixels.shape[1]), settings, spacing)
     if pixels.shape[:2] != (height, width):
-        pixels = resized(pixels, height, width, shrinks=settings.scale < 1)
+        pixels = resized(pixels, height, width, shrinks=min(scale_factors(settings, spacing)) < 1)
     return np.broadcast_to(pixels.reshape(height, width, -1), (height, width, settings.channels))
 
 
-def scaled_masks(masks: Pixels, settings: ImageSettings) -> Pixels:
+def scaled_masks(masks: Pixels, settings: ImageSettings, spacing: Sequence[float] = ()) -> Pixels:
     """Scale (height, width) ids or (classes, height, width) of 0/1 by nearest neighbour, as `fit_masks` does."""
-    height, width = scaled_shape((masks.shape[-2], masks.shape[-1]), settings)
+    height, width = scaled_shape((masks.shape[-2], masks.shape[-1]), settings, spacing)
     return masks if masks.shape[-2:] == (height, width) else sampled(masks, height, width)
 
 

@@ -23,7 +23,7 @@ CONFIDENCE_BINS = 20
 SHAPE_METRICS = ("hd95", "assd", "nsd", "cl_dice", "lesion_precision", "lesion_recall", "lesion_f1")
 """Metrics of contours, centre lines and lesions."""
 DISTANCES = frozenset({"hd95", "assd"})
-"""Metrics in pixels of the image."""
+"""Metrics in mm where the target data state the size of pixels, else in pixels of the image."""
 HIGHER_IS_BETTER = frozenset({
     "mean_iou", "dice", "dice_empty_is_one", "precision", "recall", "f1", "accuracy", "auc", *SHAPE_METRICS,
 }).difference(DISTANCES)  # fmt: skip
@@ -39,8 +39,8 @@ METRIC_NAMES = {
     "mean_iou": "mean IoU",
     "dice": "Dice",
     "dice_empty_is_one": "Dice with empty masks",
-    "hd95": "95th percentile Hausdorff distance (pixels)",
-    "assd": "average symmetric surface distance (pixels)",
+    "hd95": "95th percentile Hausdorff distance",
+    "assd": "average symmetric surface distance",
     "nsd": "normalised surface Dice",
     "cl_dice": "centre line Dice",
     "lesion_precision": "lesion-wise precision",
@@ -139,7 +139,8 @@ def scores() -> "pa.Schema":
     `models.score_bins` (earlier versions: in 200 equal bins). `threshold` is the probability threshold of a class
     with `class_threshold`, else null. `score_sums` are the sums of the scores in 20 equal bins over 0..1. Exclusive
     classes include the background. Tables of earlier versions have neither `score_sums` nor rows of the background.
-    The columns of `results.metrics.surface.ShapeValues` are null for the background and without `metrics.tolerance`.
+    The columns of `results.metrics.surface.ShapeValues` are null for the background and without `metrics.tolerance`;
+    those of a volume are in the rows of its first slice and null in the others.
     """
     import pyarrow as pa
 
@@ -160,7 +161,8 @@ def images() -> "pa.Schema":
     `confidence_*` count all pixels (where classes overlap: all pixel-class pairs), `foreground_*` those that are
     foreground in the truth or in the prediction at the stage's threshold. `foreground_*` are null in tables derived
     at another threshold without the network, and missing in those of earlier versions. `confusion` is row-major
-    truth x predicted with the background first, null where classes overlap.
+    truth x predicted with the background first, null where classes overlap. `volume` is the name of the volume that an
+    image is a slice of, null for single images and missing in tables of earlier versions.
     """
     import pyarrow as pa
 
@@ -174,6 +176,7 @@ def images() -> "pa.Schema":
             "foreground_sum": pa.list_(pa.float64()),
             "foreground_correct": pa.list_(pa.int64()),
             "confusion": pa.list_(pa.int64()),
+            "volume": pa.string(),
         }
     )
 
@@ -206,6 +209,8 @@ def stage_scores(further: Sequence[str] = ()) -> "pa.Schema":
 
 def results(further: Sequence[str] = ()) -> "pa.Schema":
     """One row per replicate x split x aggregation x class x metric; `images` counts the images behind the value.
+
+    A volume counts as one image.
 
     `digest` and `scoring` identify the target stage and its evaluation.
     """

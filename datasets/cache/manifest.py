@@ -4,8 +4,9 @@ import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from hashlib import blake2b
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from datasets.cache.atomic_files import read_hashed, write_hashed
 from datasets.cache.extracts import ExtractFolders, ExtractWriter
 from datasets.decoding.decode import (
     SUFFIXES,
+    VOLUME_SUFFIXES,
     Kind,
     channels_of,
     content_hash,
@@ -23,11 +25,13 @@ from datasets.decoding.decode import (
     examine_large,
     is_large_file,
     luma,
+    suffix_of,
 )
+from datasets.decoding.volume import LAST_AXIS, Geometry
 from datasets.errors import DataError
 from datasets.large import release, row_bands
 from datasets.resampling import resized
-from datasets.settings import ImageSettings
+from datasets.settings import ImageSettings, VolumeSettings
 from datasets.source import Pixels, ProgressCallback
 
 VERSION = 6
@@ -47,6 +51,8 @@ class Listing:
     """By path relative to root, with forward slashes."""
     unread: Sequence[str] = ()
     """Paths of files without an image suffix."""
+    volumes: VolumeSettings | None = None
+    """How volumes are sliced; None if the layout has none, and files of several pages are faulty."""
 
     def inside(self, folder: str) -> list[str]:
         """Return the paths under one folder, relative to the root."""
@@ -56,9 +62,10 @@ class Listing:
         """Return the kind of a file, given by its folder."""
         return next(kind for folder, kind in self.folders.items() if path.startswith(f"{folder}/"))
 
-    def state(self, path: str) -> str:
-        """Return path and state of a file as one string."""
-        return f"{path} {' '.join(map(str, self.files[path]))}"
+    def state(self, path: str, number: int | None = None) -> str:
+        """Return path and state of a file as one string, with the number of a slice."""
+        part = "" if number is None else f" {number}"
+        return f"{path} {' '.join(map(str, self.files[path]))}{part}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,10 +83,19 @@ class Manifest:
     height: list[int]
     channels: list[int]
     """Number of channels of an image, 1 for masks; 0 if the file cannot be decoded."""
+    slices: list[int]
+    """Number of slices of a volume, which have the same width and height; 0 for single images."""
+    axis: list[int]
+    """The axis that slices are perpendicular to; see `datasets.decoding.volume`."""
+    spacing: list[str]
+    """`Geometry.spacing` and `Geometry.affine` as numbers separated by spaces."""
+    affine: list[str]
     thumbnail: list[str]
-    """256-bit difference hash of an image, "" for masks and faulty files."""
+    """256-bit difference hash of an image, of the middle slice of a volume; "" for masks and faulty files."""
     values: list[str]
     """Grey values or ids that occur, as bits of a hexadecimal number."""
+    slice_values: list[str]
+    """The same of each slice of a volume, separated by spaces; "" for single images."""
     patient: list[str]
     """PatientID of a DICOM file, "" for other files and if it is missing."""
     remark: list[str]
@@ -91,10 +107,15 @@ class Manifest:
         """Position of each path in the lists."""
         return {path: position for position, path in enumerate(self.path)}
 
+    def geometry(self, position: int) -> Geometry:
+        """Return the position of a file in space."""
+        spacing, affine = (tuple(map(float, column[position].split())) for column in (self.spacing, self.affine))
+        return Geometry(slices=self.slices[position], axis=self.axis[position], spacing=spacing, affine=affine)
+
 
 CHUNK = 4096
 STATE = ("bytes", "mtime_ns", "ctime_ns", "inode")
-NUMBERS = frozenset({*STATE, "width", "height", "channels"})
+NUMBERS = frozenset({*STATE, "width", "height", "channels", "slices", "axis"})
 COLUMNS = tuple(column.name for column in fields(Manifest))
 
 
@@ -111,28 +132,30 @@ class FileRow:
     width: int = 0
     height: int = 0
     channels: int = 0
+    slices: int = 0
+    axis: int = LAST_AXIS
+    spacing: str = ""
+    affine: str = ""
     thumbnail: str = ""
     values: str = ""
+    slice_values: str = ""
     patient: str = ""
     remark: str = ""
     fault: str = ""
 
 
-def scan(root: Path, folders: Mapping[str, Kind]) -> Listing:
-    """List all image files below the folders.
+def scan(root: Path, folders: Mapping[str, Kind], volumes: VolumeSettings | None = None) -> Listing:
+    """List all image files below the folders, and all volumes if there are settings for them.
 
     Raises `DataError` if the root is not a folder, and for entries that are not regular files or not named in UTF-8.
     """
     if not root.is_dir():
         raise DataError(f"{root} is no folder; allowed: the folder of the data set; correct `root` or download it")
     entries = [file for folder in folders for file in _walk(str(root), folder, ())]
-    files = {path: state for path, state in entries if _suffix(path) in SUFFIXES}
+    suffixes = SUFFIXES if volumes is None else SUFFIXES | VOLUME_SUFFIXES
+    files = {path: state for path, state in entries if suffix_of(path) in suffixes}
     unread = sorted(path for path, _ in entries if path not in files)
-    return Listing(root=root, folders=folders, files=dict(sorted(files.items())), unread=unread)
-
-
-def _suffix(path: str) -> str:
-    return path[path.rfind(".") :].lower()
+    return Listing(root=root, folders=folders, files=dict(sorted(files.items())), unread=unread, volumes=volumes)
 
 
 def _walk(root: str, folder: str, ancestors: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, FileState]]:
@@ -225,7 +248,9 @@ def thumbnail(pixels: Pixels) -> str:
 
 
 def _key(listing: Listing) -> str:
-    text = f"{VERSION} {listing.root.resolve()} {sorted(listing.folders.items())}"
+    volumes = listing.volumes
+    sliced = "" if volumes is None else f" {volumes.axis} {volumes.window}"
+    text = f"{VERSION} {listing.root.resolve()} {sorted(listing.folders.items())}{sliced}"
     return blake2b(os.fsencode(text), digest_size=16).hexdigest()
 
 
@@ -288,32 +313,43 @@ def _inspect(listing: Listing, path: str, writer: ExtractWriter, previous: FileR
     if previous is not None and previous.content == row.content:
         return replace(previous, **state)
     try:
-        decoded = examine(data, kind, path) if data is not None else examine_large(file, kind, path)
+        decoded = examine(data, kind, path, listing.volumes) if data is not None else examine_large(file, kind, path)
     except DataError as error:
         return replace(row, fault=str(error))
     except OSError as error:  # no room for the temporary file of a large image
         return replace(
             row, fault=f"{path} cannot be decoded ({error.strerror}); allowed: free space in TMPDIR; free some"
         )
-    if data is not None:  # extracts are read and written as a whole
-        keep_pixels = writer.image if kind == "image" else writer.mask
-        keep_pixels(listing.state(path), decoded.pixels)
-    grey = luma(decoded.pixels)
+    geometry = decoded.geometry
+    planes = decoded.pixels if geometry.slices else decoded.pixels[None]
+    keep_pixels = writer.image if kind == "image" else writer.mask
+    values, thumbnails = [], []
+    for number, plane in enumerate(planes):
+        if data is not None:  # extracts are read and written as a whole
+            keep_pixels(listing.state(path, number if geometry.slices else None), plane)
+        grey = luma(plane)
+        values.append(_values(grey))
+        if kind == "image" and number == len(planes) // 2:
+            thumbnails.append(thumbnail(grey))
     return replace(
-        row, width=grey.shape[1], height=grey.shape[0], channels=channels_of(decoded.pixels),
-        thumbnail=thumbnail(grey) if kind == "image" else "", values=_values(grey), patient=decoded.patient,
-        remark=decoded.remark,
+        row, width=planes.shape[2], height=planes.shape[1], channels=channels_of(planes[0]),
+        slices=geometry.slices, axis=geometry.axis, spacing=" ".join(map(repr, geometry.spacing)),
+        affine=" ".join(map(repr, geometry.affine)), thumbnail="".join(thumbnails),
+        values=f"{reduce(or_, values):x}",
+        slice_values=" ".join(f"{bits:x}" for bits in values) if geometry.slices else "",
+        patient=decoded.patient, remark=decoded.remark,
     )  # fmt: skip
 
 
-def _values(pixels: Pixels) -> str:
+def _values(pixels: Pixels) -> int:
+    """Return the values that occur as bits."""
     import cv2
 
     occurring = np.zeros(256, np.bool_)
     for rows in row_bands(*pixels.shape):
         occurring |= cv2.calcHist([np.asarray(pixels[rows])], [0], None, [256], [0, 256]).ravel() > 0
         release(pixels)
-    return f"{int.from_bytes(np.packbits(occurring, bitorder='little').tobytes(), 'little'):x}"
+    return int.from_bytes(np.packbits(occurring, bitorder="little").tobytes(), "little")
 
 
 def _load(path: Path) -> Manifest:

@@ -1,7 +1,7 @@
 """Checks of a data set before training."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,7 +63,8 @@ def _faults(index: Index, annotation_kinds: Collection[AnnotationKind] | None) -
             if annotation_kinds is None or kind in annotation_kinds
         ),
     ]
-    faulty = [(image, fault) for faults in kinds for image, fault in zip(index.ids, faults, strict=True) if fault]
+    faulty = [(_case_of(index, row), fault) for faults in kinds for row, fault in enumerate(faults) if fault]
+    faulty = list(dict.fromkeys(faulty))  # all slices of a volume have its fault
     unlisted = list(dict.fromkeys(image for image, _ in faulty[MOST_FAULTS:]))
     for number, (image, fault) in enumerate(faulty[:MOST_FAULTS], start=1):
         last = unlisted and number == MOST_FAULTS
@@ -72,12 +73,17 @@ def _faults(index: Index, annotation_kinds: Collection[AnnotationKind] | None) -
         yield DataFinding(severity="error", ids=ids, message=message)
 
 
+def _case_of(index: Index, row: int) -> str:
+    """Return the volume of a slice, or the id of an image."""
+    return index.volume(row) or index.ids[row]
+
+
 def _repeated_files(index: Index) -> Iterator[DataFinding]:
     ids_by_content: dict[str, list[str]] = defaultdict(list)
     for image, content in zip(index.ids, index.content, strict=True):
         if content:
             ids_by_content[content].append(image)
-    for ids in ids_by_content.values():
+    for ids in _one_slice_per_volume(index, ids_by_content).values():
         if len(ids) * 2 > len(index) > 2:
             yield DataFinding(
                 severity="error",
@@ -93,6 +99,15 @@ def _repeated_files(index: Index) -> Iterator[DataFinding]:
                 ids=tuple(ids),
                 message=f"{listed(ids)} are the same file; allowed: each image once; keep one of them",
             )
+
+
+def _one_slice_per_volume(index: Index, ids_by_content: Mapping[str, list[str]]) -> Mapping[str, list[str]]:
+    """Return groups of ids without those of further slices of the same volumes."""
+    case_by_id = {image: _case_of(index, row) for row, image in enumerate(index.ids)}
+    groups: dict[tuple[str, ...], tuple[str, list[str]]] = {}
+    for content, ids in ids_by_content.items():
+        groups.setdefault(tuple(case_by_id[image] for image in ids), (content, ids))
+    return dict(groups.values())
 
 
 def _look_alikes(index: Index) -> Iterator[DataFinding]:

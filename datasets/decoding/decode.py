@@ -1,29 +1,44 @@
 """Decoding of image files to 8-bit arrays as stored. Files that cannot be decoded completely are an error."""
 
 import hashlib
+import re
 import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import Final, Literal
 
 import numpy as np
 
 from datasets.decoding.bands import read_bands
-from datasets.decoding.raster import Raster, StoredValues, UnsuitableError, lossy_mask, open_raster, read_size
+from datasets.decoding.raster import (
+    Raster,
+    StoredValues,
+    UnsuitableError,
+    lossy_mask,
+    open_raster,
+    open_stack,
+    read_size,
+)
 from datasets.decoding.tiff import read_tiff
+from datasets.decoding.volume import SINGLE, Geometry, StoredVolume, to_slices
 from datasets.errors import DataError
 from datasets.large import by_bands, copy_into, is_large, temporary_array
+from datasets.settings import VolumeSettings
 from datasets.source import Pixels
 
 Kind = Literal["image", "ids", "foreground"]
 """Content of a file: an image, ids of exclusive classes, or a mask of one class (values above 0)."""
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".svs", ".dcm"})
+VOLUME_SUFFIXES = frozenset({".nii", ".nii.gz"})
+"""Suffixes of files that are always volumes."""
+CHANNEL: Final = re.compile(r"(.+)_(\d{4})")
+"""Names of files with one channel of an image, as nnU-Net writes them."""
 BROKEN = (
     OSError,
     ValueError,
@@ -48,19 +63,41 @@ warnings.filterwarnings("ignore", module="PIL")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Decoded:
-    """A decoded file: pixels, the PatientID of a DICOM file, and a warning for the user ("" if none)."""
+    """A decoded file: pixels, the PatientID of a DICOM file, and a warning for the user ("" if none).
+
+    Pixels of volumes have a first axis of slices.
+    """
 
     pixels: Pixels
+    geometry: Geometry = SINGLE
     patient: str = ""
     remark: str = ""
 
 
-def read(path: Path, kind: Kind) -> Pixels:
-    """Read and decode a file; see `decode`. A large image is a memory-mapped `datasets.large.temporary_array`."""
+def suffix_of(name: str) -> str:
+    """Return the suffix of a file name in lower case, also `.nii.gz`."""
+    lower = name.lower()
+    return ".nii.gz" if lower.endswith(".nii.gz") else lower[lower.rfind(".") :] if "." in lower else ""
+
+
+def stem_of(path: str) -> str:
+    """Return the file name of a path without its suffix, also without `.nii.gz`."""
+    name = path.rpartition("/")[2]
+    return name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else PurePosixPath(name).stem
+
+
+def split_channel(stem: str) -> tuple[str, int | None]:
+    """Split a file name without suffix, such as `case_0001`, into its case and the number of its channel."""
+    match = CHANNEL.fullmatch(stem)
+    return (match[1], int(match[2])) if match else (stem, None)
+
+
+def read(path: Path, kind: Kind, volumes: VolumeSettings | None = None) -> Pixels:
+    """Read and decode a file; see `examine`. A large image is a memory-mapped `datasets.large.temporary_array`."""
     try:
         if is_large_file(path):
             return examine_large(path, kind, path.name).pixels
-        return decode(path.read_bytes(), kind, path.name)
+        return examine(path.read_bytes(), kind, path.name, volumes).pixels
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error}); allowed: a readable file; restore it") from error
 
@@ -78,17 +115,24 @@ def decode(data: bytes, kind: Kind, name: str) -> Pixels:
     return examine(data, kind, name).pixels
 
 
-def examine(data: bytes, kind: Kind, name: str) -> Decoded:
-    """Decode like `decode`, but also return the patient and a warning."""
-    with _named_errors(name, kind, data):
-        if kind == "image" and data[128:132] == b"DICM":
-            from datasets.decoding.dicom import decode_dicom
+def examine(data: bytes, kind: Kind, name: str, volumes: VolumeSettings | None = None) -> Decoded:
+    """Decode like `decode`, but also return geometry, patient and a warning.
 
-            pixels, patient = decode_dicom(data)
-            return Decoded(pixels=pixels, patient=patient)
+    With `volumes`, NIfTI files and files of several pages or frames are volumes, (slices, height, width[, channels]).
+    Images are scaled to 8 bits over the whole volume; see `datasets.decoding.volume`.
+    """
+    with _named_errors(name, kind, data, volumes=volumes is not None):
         bands = read_bands(data) if kind == "image" else None
         if bands is not None:
             return Decoded(pixels=_bands_image(bands))
+        volume = None if volumes is None else _volume(data, kind, name, volumes)
+        if volume is not None:
+            return volume
+        if kind == "image" and data[128:132] == b"DICM":
+            from datasets.decoding.dicom import decode_dicom
+
+            dicom = decode_dicom(data)
+            return Decoded(pixels=dicom.pixels, patient=dicom.patient, geometry=Geometry(spacing=dicom.spacing))
         raster = open_raster(data)
         return Decoded(pixels=DECODERS[kind](raster), remark=_remark(raster, kind))
 
@@ -125,17 +169,58 @@ def content_hash(path: Path) -> str:
 
 
 @contextmanager
-def _named_errors(name: str, kind: Kind, data: bytes) -> Iterator[None]:
+def _named_errors(name: str, kind: Kind, data: bytes, *, volumes: bool = False) -> Iterator[None]:
     """Raise errors of decoding as `DataError`, with the name of the file; `data` are its first bytes."""
     try:
         yield
     except UnsuitableError as error:
         raise DataError(f"{name} {error}") from error
     except BROKEN as error:
+        nifti = ", NIfTI" if volumes else ""
         raise DataError(
             f"{name} cannot be decoded as {kind} ({_reason(error, data)}); allowed: a complete PNG, JPEG, TIFF, BMP, "
-            "GIF, WebP or DICOM file; restore, convert or remove it"
+            f"GIF, WebP{nifti} or DICOM file; restore, convert or remove it"
         ) from error
+
+
+def _volume(data: bytes, kind: Kind, name: str, settings: VolumeSettings) -> Decoded | None:
+    """Decode a volume; None for a file with a single image."""
+    if suffix_of(name) in VOLUME_SUFFIXES:
+        from datasets.decoding.nifti import read_nifti
+
+        return _sliced(read_nifti(data), kind, settings)
+    if kind == "image" and data[128:132] == b"DICM":
+        from datasets.decoding.dicom import read_dicom_volume
+
+        volume = read_dicom_volume(data)
+        return None if volume is None else _sliced(volume, kind, settings)
+    pages = open_stack(data)
+    return None if pages is None else _stacked(pages, kind, settings)
+
+
+def _sliced(volume: StoredVolume, kind: Kind, settings: VolumeSettings) -> Decoded:
+    geometry = volume.geometry(settings)
+    if kind == "image":
+        pixels = volume.image(settings)
+    else:
+        values = to_slices(volume.voxels, geometry.axis)
+        pixels = _to_ids(values) if kind == "ids" else _to_foreground(values)
+    return Decoded(pixels=np.ascontiguousarray(pixels), geometry=geometry, patient=volume.patient)
+
+
+def _stacked(pages: Iterator[Raster], kind: Kind, settings: VolumeSettings) -> Decoded:
+    """Decode the pages of a TIFF file: masks page by page, images together, so that they share one scale."""
+    if kind != "image":
+        decoded = np.stack([DECODERS[kind](page) for page in pages])
+        return _sliced(StoredVolume(voxels=decoded.transpose(2, 1, 0)), kind, settings)
+    colours, inverted, no_data = [], False, float("nan")
+    for page in pages:
+        colours.append(page.colour)
+        inverted, no_data = page.white_is_zero and page.colour.dtype != np.uint8, page.no_data
+    stored = np.stack(colours)
+    voxels = stored.transpose(2, 1, 0, *range(3, stored.ndim))
+    valid = None if np.isnan(no_data) else voxels != _cast_number(no_data, voxels.dtype)
+    return _sliced(StoredVolume(voxels=voxels, inverted=inverted, valid=valid), kind, settings)
 
 
 def _reason(error: Exception, data: bytes) -> str:
@@ -211,6 +296,10 @@ def _ids(raster: Raster) -> Pixels:
         if (values != values[..., :1]).any():
             raise UnsuitableError("is in colour; allowed: one class id a pixel; write ids, or a file for each class")
         values = values[..., 0]
+    return _to_ids(values)
+
+
+def _to_ids(values: StoredValues) -> Pixels:
     _check_whole(values)
     if values.min() < 0 or values.max() > 255:
         raise UnsuitableError(
@@ -223,12 +312,16 @@ def _ids(raster: Raster) -> Pixels:
 def _foreground(raster: Raster) -> Pixels:
     _check_alpha(raster)
     values = raster.colour
+    return np.asarray(np.logical_or.reduce([_to_foreground(plane) for plane in _planes(values)]), np.uint8)
+
+
+def _to_foreground(values: StoredValues) -> Pixels:
     _check_whole(values)
     if values.min() < 0:
         raise UnsuitableError(
             f"holds the number {values.min():.0f}; allowed: 0 outside and numbers above 0 inside; write these"
         )
-    return np.asarray(np.logical_or.reduce([plane > 0 for plane in _planes(values)]), np.uint8)
+    return np.asarray(values > 0, np.uint8)
 
 
 def _planes(values: StoredValues) -> list[StoredValues]:

@@ -1,9 +1,9 @@
 """Decoding of DICOM radiographs to display values (PS3.3 C.11: modality LUT, then window or VOI LUT)."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
@@ -15,6 +15,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, RLELos
 
 from datasets.decoding.dicom_decoders import decode_in_subprocess
 from datasets.decoding.raster import UnsuitableError
+from datasets.decoding.volume import StoredVolume
 from datasets.source import Pixels
 
 Intensities = NDArray[np.float64]
@@ -25,13 +26,24 @@ SAFE_SYNTAXES = frozenset({JPEGBaseline8Bit, RLELossless, DeflatedExplicitVRLitt
 warnings.filterwarnings("ignore", module="pydicom")
 
 
-def decode_dicom(data: bytes) -> tuple[Pixels, str]:
-    """Return (height, width) grey or (height, width, 3) RGB, and the PatientID ("" if missing).
+class DicomImage(NamedTuple):
+    """Pixels (height, width) grey or (height, width, 3) RGB, the PatientID ("" if missing), and the spacing.
+
+    `spacing` are height and width of a pixel in mm, () if they are missing.
+    """
+
+    pixels: Pixels
+    patient: str
+    spacing: tuple[float, ...]
+
+
+def decode_dicom(data: bytes) -> DicomImage:
+    """Decode a file of one frame.
 
     Grey values are mapped by the first window, else by the first VOI lookup table, else scaled from their range; up
     to 8 bits with neither, and colours, are scaled from the range of the stored bits. MONOCHROME1 is inverted, so that
     dense is bright; padding is ignored and set to black. Raises the errors of pydicom for damaged files, `ValueError`
-    for several frames and for pixels that cannot be decoded.
+    for several frames (`read_dicom_volume`) and for pixels that cannot be decoded.
     """
     record = pydicom.dcmread(BytesIO(data))
     if int(record.get("NumberOfFrames") or 1) > 1:
@@ -47,7 +59,75 @@ def decode_dicom(data: bytes) -> tuple[Pixels, str]:
     pixels = 255 - pixels if photometric == "MONOCHROME1" else pixels
     if padding is not None:
         pixels[padding] = 0
-    return pixels, str(record.get("PatientID") or "").strip()
+    return DicomImage(pixels, _patient(record), _lengths(record.get("PixelSpacing"), 2))
+
+
+def read_dicom_volume(data: bytes) -> StoredVolume | None:
+    """Return the frames of a multi-frame file after rescaling; None for files of one frame.
+
+    Windows and lookup tables of the file are not applied, so that one window fits all volumes of a data set. Raises
+    the errors of pydicom for damaged files, `ValueError` for pixels that cannot be decoded.
+    """
+    if int(pydicom.dcmread(BytesIO(data), stop_before_pixels=True).get("NumberOfFrames") or 1) < 2:
+        return None
+    record = pydicom.dcmread(BytesIO(data))
+    photometric = str(record.get("PhotometricInterpretation", ""))
+    stored = _stored_pixels(record, data)
+    padding = _padding(stored, record)
+    if photometric == "PALETTE COLOR":
+        top = 2.0 ** _palette_bits(record) - 1
+        stored = np.stack([_to_uint8(apply_color_lut(frame, record) / top) for frame in stored])
+    elif stored.dtype == np.uint8 and int(record.get("BitsStored") or 8) < 8:
+        stored = stored.astype(np.uint16)  # scaled to the full range like more than 8 bits
+    slopes = _rescaling(record, len(stored))
+    values = stored if slopes is None or stored.ndim != 3 else stored * slopes[0] + slopes[1]
+    return StoredVolume(
+        voxels=values.transpose(2, 1, 0, *range(3, values.ndim)), spacing=_voxel_spacing(record),
+        patient=_patient(record), inverted=photometric == "MONOCHROME1",
+        valid=None if padding is None else ~padding.transpose(2, 1, 0),
+    )  # fmt: skip
+
+
+def _patient(record: Dataset) -> str:
+    return str(record.get("PatientID") or "").strip()
+
+
+def _voxel_spacing(record: Dataset) -> tuple[float, ...]:
+    """Return width, height and distance of the frames in mm, () if the file does not state them."""
+    measures = _functional_group(record, "PixelMeasuresSequence") or record
+    sides = _lengths(measures.get("PixelSpacing", record.get("PixelSpacing")), 2)
+    between = measures.get("SpacingBetweenSlices") or record.get("SpacingBetweenSlices")
+    distance = _lengths([between or measures.get("SliceThickness") or record.get("SliceThickness")], 1)
+    return (sides[1], sides[0], *distance) if sides and distance else ()
+
+
+def _lengths(values: Iterable[Any] | None, count: int) -> tuple[float, ...]:
+    """Return so many positive numbers, () for anything else."""
+    try:
+        lengths = tuple(float(value) for value in values or ())
+    except (TypeError, ValueError):
+        return ()
+    return lengths if len(lengths) == count and all(0 < length < np.inf for length in lengths) else ()
+
+
+def _rescaling(record: Dataset, frames: int) -> tuple[Intensities, Intensities] | None:
+    """Return slope and intercept of each frame, (frames, 1, 1); None without any."""
+    groups = [_functional_group(record, "PixelValueTransformationSequence", frame) or record for frame in range(frames)]
+    if not any("RescaleSlope" in group or "RescaleIntercept" in group for group in groups):
+        return None
+    slopes = [1.0 if group.get("RescaleSlope") is None else float(group.RescaleSlope) for group in groups]
+    intercepts = [0.0 if group.get("RescaleIntercept") is None else float(group.RescaleIntercept) for group in groups]
+    return np.array(slopes)[:, None, None], np.array(intercepts)[:, None, None]
+
+
+def _functional_group(record: Dataset, name: str, frame: int = 0) -> Dataset | None:
+    """Return a functional group of a frame, or that of all frames (PS3.3 C.7.6.16)."""
+    for groups, number in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
+        sequence = record.get(groups) or []
+        if number < len(sequence) and sequence[number].get(name):
+            group: Dataset = sequence[number][name][0]
+            return group
+    return None
 
 
 def _palette_bits(record: Dataset) -> int:
@@ -61,7 +141,7 @@ def _palette_bits(record: Dataset) -> int:
 
 def _padding(stored: NDArray[Any], record: Dataset) -> NDArray[np.bool_] | None:
     """Return a mask of the padding pixels (PS3.3 C.7.5.1.1.2), None without padding."""
-    if stored.ndim != 2 or record.get("PixelPaddingValue") is None:
+    if record.get("SamplesPerPixel", 1) != 1 or record.get("PixelPaddingValue") is None:
         return None
     limits = [
         int(record.get(name, record.PixelPaddingValue)) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")

@@ -1,7 +1,7 @@
 """Image files with their pixels as stored, where PIL would truncate, rotate or convert them."""
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -20,7 +20,9 @@ StoredValues = NDArray[Any]
 
 ORIENTATION, PHOTOMETRIC, SAMPLE_FORMAT, COLOUR_MAP, SUBFILE, NO_DATA = 274, 262, 339, 320, 254, 42113
 BITS_PER_SAMPLE, PLANAR_CONFIGURATION, TILE_WIDTH, EXTRA_SAMPLES = 258, 284, 322, 338
+IMAGE_DESCRIPTION = 270
 """TIFF tags (TIFF 6.0; `NO_DATA` is GDAL's)."""
+TIFF_BYTE_ORDERS: Final = (b"II", b"MM")
 LOSSY_FORMATS: Final = frozenset({"JPEG", "MPO", "JPEG2000", "AVIF"})
 LOSSY_COMPRESSIONS: Final = frozenset({"jpeg", "tiff_jpeg", "webp"})
 """TIFF compressions by the names of PIL."""
@@ -88,7 +90,7 @@ class Raster:
         """Return (height, width) grey or (height, width, 3) RGB without alpha, palettes expanded, in full bit depth."""
         if self.is_palette:
             return np.asarray(self._palette()[self._indices()])
-        if self.image.mode in {"1", "L", "LA", "La"} and not self._is_truncated and not self._is_signed:
+        if self.image.mode in {"1", "L", "LA", "La"} and not self.is_truncated and not self._is_signed:
             return np.asarray(self.image if self.image.mode == "L" else self.image.convert("L"))
         if self.image.mode in {"CMYK", "YCbCr", "LAB", "HSV"}:
             return np.asarray(self.image.convert("RGB"))
@@ -138,7 +140,7 @@ class Raster:
         return self.image.mode in {"P", "PA"}
 
     @property
-    def _is_truncated(self) -> bool:
+    def is_truncated(self) -> bool:
         """Whether PIL keeps only the upper 8 of 16 bits per channel."""
         return ";16" in self.raw_mode and not self.image.mode.startswith("I")
 
@@ -147,7 +149,7 @@ class Raster:
         return self.image.mode == "L" and self.tags.get(SAMPLE_FORMAT, (1,))[0] == 2
 
     def _stored(self) -> StoredValues:
-        if self._is_truncated:
+        if self.is_truncated:
             return _decode_16_bits(self.data, self.image, self.orientation)
         values = np.asarray(self.image)
         if self._is_signed:
@@ -205,6 +207,73 @@ def open_raster(data: bytes) -> Raster:
     image: Image.Image = Image.open(BytesIO(data))
     _seek_page(image)
     _check_size(image)
+    return _load_page(data, image)
+
+
+def open_stack(data: bytes) -> Iterator[Raster] | None:
+    """Return the pages of a TIFF file with several ones, in order; None for other files.
+
+    Smaller copies are no pages. A page is valid until the next one is read. Raises the errors of PIL, and
+    `UnsuitableError` for pages that are not the slices of one volume.
+    """
+    from PIL import Image
+
+    if data[:2] not in TIFF_BYTE_ORDERS:
+        return None
+    image: Image.Image = Image.open(BytesIO(data))
+    numbers = _full_pages(image)
+    _check_dimensions(str(getattr(image, "tag_v2", {}).get(IMAGE_DESCRIPTION, "")), len(numbers))
+    return _read_pages(data, image, numbers) if len(numbers) > 1 else None
+
+
+def _read_pages(data: bytes, image: "Image", numbers: Sequence[int]) -> Iterator[Raster]:
+    first: tuple[tuple[int, int], str] | None = None
+    for number in numbers:
+        image.seek(number)
+        page = _load_page(data, image)
+        first = first or (page.image.size, page.image.mode)
+        if (page.image.size, page.image.mode) != first:
+            raise UnsuitableError(
+                f"has pages that differ: {_format(*first)} and {_format(page.image.size, page.image.mode)}; allowed: "
+                "equal pages, the slices of a volume; save images as separate files, and smaller copies as reduced ones"
+            )
+        if page.is_truncated:
+            raise UnsuitableError("has pages with 16 bits for each colour; allowed: grey, or 8 bits; convert it")
+        yield page
+
+
+def _format(size: tuple[int, int], mode: str) -> str:
+    return f"{size[0]} x {size[1]} pixels ({mode})"
+
+
+def _check_dimensions(description: str, pages: int) -> None:
+    """Raise `UnsuitableError` for a stack with more dimensions than slices, or with slices that are no pages.
+
+    `description` is that of ImageJ, such as "ImageJ=1.54f\nimages=60\nchannels=2\nslices=30".
+    """
+    if not description.startswith("ImageJ="):
+        return
+    lines = dict(line.partition("=")[::2] for line in description.splitlines())
+    images, channels, slices, frames = (
+        int(value) if (value := lines.get(name, "1")).isdigit() else 1
+        for name in ("images", "channels", "slices", "frames")
+    )
+    if images > pages:
+        raise UnsuitableError(
+            f"holds {images} images but {pages} page{'s' * (pages > 1)}, as ImageJ writes stacks of more than 4 GB; "
+            "allowed: a page for each slice; save it as BigTIFF"
+        )
+    if sum(length > 1 for length in (channels, slices, frames)) > 1:
+        raise UnsuitableError(
+            f"is a hyperstack of {channels} channels, {slices} slices and {frames} frames; allowed: slices only; save "
+            "each channel and frame as a file"
+        )
+
+
+def _load_page(data: bytes, image: "Image") -> Raster:
+    """Decode the page that an image is at."""
+    from PIL import Image
+
     raw_mode = _read_raw_mode(image)  # before the image is loaded
     tags = dict(getattr(image, "tag_v2", {}))
     if tags.get(PLANAR_CONFIGURATION) == 2 and len(image.getbands()) > 1 and max(tags.get(BITS_PER_SAMPLE, (8,))) > 8:
@@ -254,7 +323,7 @@ def _decode_16_bits(data: bytes, image: "Image", orientation: int) -> StoredValu
 
     values: StoredValues | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     # OpenCV applies the orientation of TIFF files only.
-    if values is not None and data[:2] in (b"II", b"MM") and orientation in _UNDO_ORIENTATION:
+    if values is not None and data[:2] in TIFF_BYTE_ORDERS and orientation in _UNDO_ORIENTATION:
         values = _UNDO_ORIENTATION[orientation][1](values)
     if values is None or values.shape[:2] != image.size[::-1]:
         raise ValueError("its 16 bits a channel cannot be decoded")
@@ -266,13 +335,9 @@ def _seek_page(image: "Image") -> None:
 
     Raises `UnsuitableError` for several pages.
     """
-    pages = list(range(getattr(image, "n_frames", 1)))
-    if len(pages) == 1 or image.format == "MPO":
+    if image.format == "MPO":
         return
-    if image.format == "TIFF":
-        pages = [page for page in pages if not _is_reduced(image, page)]
-        if len(pages) > 1 and is_pyramid([_page_shape(image, page) for page in pages], tiled=_is_tiled(image)):
-            pages = pages[:1]
+    pages = _full_pages(image)
     if len(pages) > 1:
         raise several_pages(len(pages))
     image.seek(pages[0] if pages else 0)
@@ -307,6 +372,16 @@ def _page_shape(image: "Image", page: int) -> tuple[int, int]:
 def _is_tiled(image: "Image") -> bool:
     image.seek(0)
     return TILE_WIDTH in image.tag_v2  # type: ignore[attr-defined]
+
+
+def _full_pages(image: "Image") -> list[int]:
+    """Return the numbers of the pages that are not smaller copies."""
+    pages = list(range(getattr(image, "n_frames", 1)))
+    if len(pages) > 1 and image.format == "TIFF":
+        pages = [page for page in pages if not _is_reduced(image, page)]
+        if len(pages) > 1 and is_pyramid([_page_shape(image, page) for page in pages], tiled=_is_tiled(image)):
+            pages = pages[:1]
+    return pages
 
 
 def _is_reduced(image: "Image", page: int) -> bool:

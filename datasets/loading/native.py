@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from datasets.cache.arrays import CachedArray, Layout, open_entry, size_of
 from datasets.cache.ragged import RaggedArray, Shape, length_of
 from datasets.large import release, row_bands
-from datasets.loading.native_masks import native_masks, native_masks_entry
+from datasets.loading.native_masks import native_masks, native_masks_entry, scale_meaning
 from datasets.loading.prepare import BUDGET_BYTES, entry_folder, readable_rows, run_in_threads
 from datasets.settings import ImageSettings
 from datasets.source import IGNORE, Index, Pixels, Source
@@ -47,8 +47,10 @@ def native_images(
     def fill_images(arrays: Mapping[str, CachedArray]) -> None:
         images = RaggedArray(arrays["images"], shapes)
         run_in_threads(
-            readable_rows(index, "image"), lambda row: images.assign(row, scaled_image(source.image(row), image))
+            readable_rows(index, "image"),
+            lambda row: images.assign(row, scaled_image(source.image(row), image, index.spacing(row))),
         )
+        source.release()
 
     images = RaggedArray(open_entry(folder, layout, fill_images, budget_bytes=budget_bytes)["images"], shapes)
     if target == "image":
@@ -63,6 +65,7 @@ def native_images(
             arrays["points"][row, : len(points)], arrays["counts"][row] = points, len(points)
 
         run_in_threads(readable_rows(index, "mask"), fill)
+        source.release()
 
     arrays = open_entry(
         points_folder, points_layout, fill_points, budget_bytes=budget_bytes, keep=(folder, masks_folder)
@@ -120,13 +123,13 @@ def _points(plane: Pixels, number: int, share: int, random: np.random.Generator)
 
 
 def _images_entry(index: Index, image: ImageSettings, cache: Path) -> tuple[Path, Layout]:
-    meaning = {"scale": image.scale, "channels": image.channels, "prepare": image.prepare.model_dump()}
+    meaning = scale_meaning(image) | {"channels": image.channels, "prepare": image.prepare.model_dump()}
     layout = {"images": ((length_of(_image_shapes(index, image)),), np.uint8)}
     return entry_folder(index, "image", cache, {"native": meaning}), layout
 
 
 def _points_entry(index: Index, image: ImageSettings, cache: Path) -> tuple[Path, Layout]:
-    meaning = {"scale": image.scale, "names": index.classes, "overlapping": index.overlapping}
+    meaning = scale_meaning(image) | {"names": index.classes, "overlapping": index.overlapping}
     return entry_folder(index, "mask", cache, {"points": meaning}), {
         "points": ((len(index), FOREGROUND_POINTS, 2), np.int32),
         "counts": ((len(index),), np.int32),
@@ -136,6 +139,8 @@ def _points_entry(index: Index, image: ImageSettings, cache: Path) -> tuple[Path
 def _image_shapes(index: Index, image: ImageSettings) -> list[Shape]:
     readable = set(readable_rows(index, "image"))
     return [
-        (*scaled_shape(index.shape(row), image), image.channels) if row in readable else (0, 0, image.channels)
+        (*scaled_shape(index.shape(row), image, index.spacing(row)), image.channels)
+        if row in readable
+        else (0, 0, image.channels)
         for row in range(len(index))
     ]

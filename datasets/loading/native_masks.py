@@ -20,7 +20,7 @@ def native_masks(
 
     Args:
         source, index: The data set.
-        image: Its `scale` is applied by nearest-neighbour interpolation.
+        image: Its `scale` or `spacing` is applied by nearest-neighbour interpolation.
         cache: Folder of the cache.
         budget_bytes: Size of the cache.
         keep: Entries that are not removed to make room.
@@ -33,9 +33,12 @@ def native_masks(
 
     def fill(arrays: Mapping[str, CachedArray]) -> None:
         masks = RaggedArray(arrays["masks"], shapes)
-        run_in_threads(
-            readable_rows(index, "mask"), lambda row: masks.assign(row, scaled_masks(source.masks(row), image))
-        )
+
+        def fill_row(row: int) -> None:
+            masks.assign(row, scaled_masks(source.masks(row), image, index.spacing(row)))
+
+        run_in_threads(readable_rows(index, "mask"), fill_row)
+        source.release()
 
     return RaggedArray(open_entry(folder, layout, fill, budget_bytes=budget_bytes, keep=keep)["masks"], shapes)
 
@@ -43,15 +46,20 @@ def native_masks(
 def native_masks_entry(index: Index, image: ImageSettings, cache: Path) -> tuple[Path, Layout]:
     """Return the folder of the masks and their layout."""
     meaning: dict[str, object] = {"size": NATIVE, "names": index.classes, "overlapping": index.overlapping}
-    if image.scale != 1:
-        meaning["scale"] = image.scale
+    if image.scale != 1 or image.spacing is not None:
+        meaning |= scale_meaning(image)
     return entry_folder(index, "mask", cache, meaning), {"masks": ((length_of(_shapes(index, image)),), np.uint8)}
+
+
+def scale_meaning(image: ImageSettings) -> dict[str, object]:
+    """Return the setting by which images and masks are scaled, for the names of entries."""
+    return {"scale": image.scale} if image.spacing is None else {"spacing": image.spacing}
 
 
 def _shapes(index: Index, image: ImageSettings) -> list[Shape]:
     readable = set(readable_rows(index, "mask"))
     planes = (len(index.classes),) if index.overlapping else ()
     return [
-        (*planes, *scaled_shape(index.shape(row), image)) if row in readable else (*planes, 0, 0)
+        (*planes, *scaled_shape(index.shape(row), image, index.spacing(row))) if row in readable else (*planes, 0, 0)
         for row in range(len(index))
     ]

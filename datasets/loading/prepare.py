@@ -170,6 +170,7 @@ def _fill_images(source: Source, index: Index, image: ImageSettings, arrays: Map
         arrays["images"][row], arrays["shapes"][row] = source.fitted(row, image) or _decode_and_fit(source, row, image)
 
     run_in_threads(readable_rows(index, "image"), fill_row)
+    source.release()
     source.forget_fitted(image)
 
 

@@ -13,6 +13,7 @@ from datasets.sources.covid_chestxray import CovidChestxraySettings, CovidChestx
 from datasets.sources.covid_lung_boxes import CovidLungBoxesSettings, CovidLungBoxesSource
 from datasets.sources.folder import FolderSettings, FolderSource
 from datasets.sources.idrid import IdridSettings, IdridSource
+from datasets.sources.nnunet.source import NnunetSettings, NnunetSource
 from datasets.sources.phantom.source import PhantomSettings, PhantomSource
 from datasets.sources.siim_acr import SiimAcrSettings, SiimAcrSource
 from datasets.sources.siim_covid19 import SiimCovid19Settings, SiimCovid19Source
@@ -27,6 +28,7 @@ __all__ = [
     "DataSettings",
     "FolderSettings",
     "IdridSettings",
+    "NnunetSettings",
     "PhantomSettings",
     "SiimAcrSettings",
     "SiimCovid19Settings",
@@ -41,6 +43,7 @@ DataSettings = Annotated[
     | CovidChestxraySettings
     | ChexpertSettings
     | IdridSettings
+    | NnunetSettings
     | SiimAcrSettings
     | SiimCovid19Settings
     | CocoSettings,
@@ -57,6 +60,7 @@ SOURCES: Mapping[str, Callable[[Any], Source]] = {
     "idrid": IdridSource,
     "siim_acr": SiimAcrSource,
     "siim_covid19": SiimCovid19Source,
+    "nnunet": NnunetSource,
     "coco": CocoSource,
 }
 

@@ -9,17 +9,17 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from datasets.cache.manifest import Listing
-from datasets.decoding.decode import SUFFIXES, Kind
+from datasets.decoding.decode import SUFFIXES, VOLUME_SUFFIXES, Kind, stem_of, suffix_of
 from datasets.decoding.text import normal
 from datasets.errors import DataError
-from datasets.settings import FileSettings
+from datasets.settings import FileSettings, VolumeSettings
 from datasets.source import Box
 from datasets.sources.common.class_ids import IgnoreSettings, check_names, read_classes
 from datasets.sources.common.files import FileSource
 from datasets.sources.common.published import MaskFile, PublishedCase, PublishedDataset
 from datasets.sources.common.tables import Line, check_patients, read_table
 
-LOSSLESS = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
+LOSSLESS = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"}) | VOLUME_SUFFIXES
 FOLDERS = {"image": "images", "images": "images", "mask": "masks", "masks": "masks"}
 TABLES = {
     "case": "cases.csv", "cases": "cases.csv", "patients": "cases.csv", "labels": "labels.csv", "boxes": "boxes.csv",
@@ -31,10 +31,11 @@ ANNOTATOR, FOLDER = re.compile(r"[A-Za-z0-9_-]+"), re.compile(r"[^./\\][^/\\]*")
 SHEETS = frozenset({".csv", ".tsv", ".xls", ".xlsx", ".ods"})
 
 
-class FolderSettings(FileSettings, IgnoreSettings):
-    """Images in `images/<stem>.png|jpg|tif|bmp|gif|webp|dcm`.
+class FolderSettings(FileSettings, IgnoreSettings, VolumeSettings):
+    """Images in `images/<stem>.png|jpg|tif|bmp|gif|webp|dcm`, volumes also in `images/<stem>.nii|nii.gz`.
 
     Masks: `masks/<stem>.png|tif|bmp|gif|webp` with class ids, or `masks/<class>/<stem>.png` if classes overlap.
+    Masks of volumes: TIFF files with as many pages, or NIfTI files with the same affine.
     Optional:
     `labels.csv` (image, one column per label: 1, 0, or empty for unknown), `boxes.csv` (image, x, y, width,
     height, label), `centres.csv` (image, x, y[, structure]), `cases.csv` (image, patient[, category]),
@@ -135,7 +136,7 @@ class FolderSource(FileSource):
                 other_masks=tuple(mask for other in others for mask in other.get(stem, ())),
             )
             for path in paths
-            for stem in [PurePosixPath(path).stem]
+            for stem in [stem_of(path)]
         ]
         all_masks = [mask for by_stem in (masks, *others) for files in by_stem.values() for mask in files]
         classes = _classes(self._root, all_masks, overlapping=overlapping)
@@ -147,10 +148,10 @@ class _Tables:
 
     def __init__(self, root: Path, paths: Sequence[str]) -> None:
         self.root = root
-        self._stems = {PurePosixPath(path).stem for path in paths}
+        self._stems = set(map(stem_of, paths))
         self.images: dict[str, str] = {}
         for path in paths:
-            stem = PurePosixPath(path).stem
+            stem = stem_of(path)
             for name in (stem, PurePosixPath(path).name):
                 if self.images.setdefault(normal(name), stem) != stem:
                     raise DataError(
@@ -234,7 +235,8 @@ def _visible_files(listing: Listing, folder: str) -> list[str]:
 def _holds_images(folder: Path) -> bool:
     if folder.name[0] == "." or not folder.is_dir():
         return False
-    return any(path.suffix.lower() in SUFFIXES for path in folder.rglob("[!.]*"))
+    suffixes = SUFFIXES | VOLUME_SUFFIXES
+    return any(suffix_of(path.name) in suffixes for path in folder.rglob("[!.]*"))
 
 
 def _check_folders(root: Path, names: Sequence[str]) -> None:
@@ -273,19 +275,19 @@ def _masks(
     orphans = []
     for path in _visible_files(listing, folder):
         file = PurePosixPath(path)
-        if len(file.parts) != (3 if overlapping else 2) or file.suffix.lower() not in LOSSLESS:
+        if len(file.parts) != (3 if overlapping else 2) or suffix_of(path) not in LOSSLESS:
             raise DataError(
                 f"{listing.root / path} is no mask; allowed: {folder}/<image>.png, or "
                 f"{folder}/<class>/<image>.png for all; move or convert it"
             )
-        stem = images.get(normal(file.stem))
+        stem = images.get(normal(stem_of(path)))
         if stem is None:
             orphans.append(path)
         else:
             masks[stem].append(MaskFile(path=path, name=file.parts[1] if overlapping else ""))
     if orphans:
-        orphan_paths = [PurePosixPath(path) for path in orphans]
-        remedy = _renaming([file.stem for file in orphan_paths if file.parent == orphan_paths[0].parent], images)
+        parent = orphans[0].rpartition("/")[0]
+        remedy = _renaming([stem_of(path) for path in orphans if path.rpartition("/")[0] == parent], images)
         raise DataError(
             f"{listing.root / orphans[0]} belongs to no image ({len(orphans)} such masks); allowed: the name of a file "
             f"in images/; {remedy}"

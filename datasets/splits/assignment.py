@@ -77,7 +77,7 @@ def target_split(
         validators = set()
     hidden = rows_of(members, order[len(prefix) :])
     return Split(
-        labelled=_training_rows(members, prefix, validators),
+        labelled=_training_rows(index, members, prefix, validators, annotation_kind),
         validation=rows_of(members, validators),
         unlabelled=tuple(
             sorted((*hidden, *_unannotated_rows(index, settings, annotation_kind, test_patients | validators)))
@@ -112,7 +112,7 @@ def pretraining_split(
     if count_images(remaining, validators) < min_cases:
         validators = set()
     return Split(
-        labelled=_training_rows(remaining, order, validators),
+        labelled=_training_rows(index, remaining, order, validators, annotation_kind),
         validation=rows_of(remaining, validators),
         unlabelled=tuple(
             row for row in _unannotated_rows(index, settings, annotation_kind, test_patients) if row not in exclude
@@ -254,8 +254,16 @@ def _validators(index: Index, settings: SplitSettings, *, order: Sequence[str], 
     return {index.patients[row] for row in named_rows(index, validation, "validation")}.intersection(order)
 
 
-def _training_rows(members: Members, patients: Sequence[str], validators: set[str]) -> tuple[int, ...]:
+def _training_rows(
+    index: Index,
+    members: Members,
+    patients: Sequence[str],
+    validators: set[str],
+    annotation_kind: AnnotationKind | None,
+) -> tuple[int, ...]:
     training = rows_of(members, [patient for patient in patients if patient not in validators])
+    if index.excluded_from_training and annotation_kind == "masks":
+        training = tuple(row for row in training if not index.excluded_from_training[row])
     if not training:
         raise DataError(
             f"no image is left that trains: of {len(patients)} patients {len(validators)} validate; "

@@ -1,10 +1,10 @@
 """Splits defined by a study file or the publisher: fixed test sets, lists of images."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from datasets.decoding.decode import SUFFIXES
+from datasets.decoding.decode import SUFFIXES, VOLUME_SUFFIXES, suffix_of
 from datasets.decoding.text import normal, read_lines
 from datasets.errors import DataError
 from datasets.settings import FileList, SplitSettings, TestImages, TestShare
@@ -48,20 +48,24 @@ def named_rows(index: Index, choice: object, part: str) -> list[int]:
         return [row for row, official in enumerate(index.official) if official == part]
     if not isinstance(choice, FileList):
         return []
-    position = {normal(image): row for row, image in enumerate(index.ids)}
-    return [_named_row(normal(name), position, choice.list) for name in read_lines(choice.list)]
+    rows_by_name: dict[str, list[int]] = {}
+    for row, image in enumerate(index.ids):
+        for name in filter(None, (image, index.volume(row))):
+            rows_by_name.setdefault(normal(name), []).append(row)
+    return [row for name in read_lines(choice.list) for row in _named(normal(name), rows_by_name, choice.list)]
 
 
-def _named_row(name: str, position: Mapping[str, int], path: Path) -> int:
-    """Return the row of an image, which may be listed with or without its file suffix."""
-    stem, dot, suffix = name.rpartition(".")
-    for known in (name, stem) if f"{dot}{suffix}".lower() in SUFFIXES else (name,):
-        if known in position:
-            return position[known]
-    raise DataError(
-        f"list {path} names the image {name}, which the data lacks; allowed: ids of the data, such as "
-        f"{next(iter(position), 'none')}; correct it"
-    )
+def _named(name: str, rows_by_name: Mapping[str, Sequence[int]], path: Path) -> Sequence[int]:
+    """Return the rows of an image or a volume, which may be listed with or without its file suffix."""
+    suffix = suffix_of(name)
+    stem = name[: -len(suffix)] if suffix in SUFFIXES | VOLUME_SUFFIXES else name
+    rows = rows_by_name.get(name) or rows_by_name.get(stem)
+    if rows is None:
+        raise DataError(
+            f"list {path} names the image {name}, which the data lacks; allowed: ids of the data, such as "
+            f"{next(iter(rows_by_name), 'none')}; correct it"
+        )
+    return rows
 
 
 def check_named(index: Index, settings: SplitSettings, members: Members, annotation_kind: AnnotationKind) -> None:

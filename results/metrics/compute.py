@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from results import schema
 from results.metrics.background import BACKGROUND, with_background
+from results.metrics.cases import Cases
 from results.metrics.count_arrays import confidence_bins, pixel_counts, rows_of_split, shape_metrics
 from results.metrics.formulas import OVERALL, PER_IMAGE, Confidence, Counts, FloatArray, per_class_formulas, ratio
 
@@ -41,7 +42,10 @@ class MetricSettings:
 
 
 class MetricRow(NamedTuple):
-    """One metric value of a replicate, None where undefined; `images` counts the images behind it."""
+    """One metric value of a replicate, None where undefined; `images` counts the cases behind it.
+
+    A case is an image, or a volume with all of its slices.
+    """
 
     split: str
     aggregation: str
@@ -53,7 +57,7 @@ class MetricRow(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageValues:
-    """Metrics of each image of a split: `values` (images, series), NaN where undefined.
+    """Metrics of each image of a split: `values` (images, series), NaN where undefined. A volume is one image.
 
     `images` and `patients` name the rows, images in ascending order; `series` are (class, metric). `counts`
     (images, classes, 4) are tp, fp, fn, tn in pixels; `averaged` names the classes in the pooled macro mean.
@@ -135,10 +139,10 @@ def replicate_rows(scores: "pa.Table", images: "pa.Table", settings: MetricSetti
 def measure(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) -> StageMetrics:
     """Return every metric of one target stage, per split, aggregation and class.
 
-    `dataset` sums counts over images first, `case` averages the images' metrics; an image counts for a
-    class where its truth has it. `macro` averages the classes that occur, `weighted` by their truth pixels. Metrics
-    of `PER_IMAGE` are per case only; every image counts for every class.
-    `confidence`, `ece` and `ece_foreground` are over all classes and have class `macro`.
+    `dataset` sums counts over images first, `case` averages the images' metrics; an image counts for a class where its
+    truth has it. The slices of a volume are summed first, so that a volume is one image. `macro` averages the classes
+    that occur, `weighted` by their truth pixels. Metrics of `PER_IMAGE` are per case only; every image counts for every
+    class. `confidence`, `ece` and `ece_foreground` are over all classes and have class `macro`.
     """
     if settings.background and BACKGROUND not in scores["class"].to_pylist():
         scores = with_background(scores, images)
@@ -147,26 +151,29 @@ def measure(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) ->
     by_image: list[ImageValues] = []
     for split in scores["split"].unique().to_pylist():
         scores_of_split, images_of_split = rows_of_split(scores, split), rows_of_split(images, split).sort_by("image")
-        counts, bins = pixel_counts(scores_of_split, names), confidence_bins(images_of_split)
-        values = _case_values(counts, bins, names) | _shape_values(scores_of_split, counts.truth > 0, names)
+        cases = Cases.of(images_of_split)
+        counts = cases.counts(pixel_counts(scores_of_split, names))
+        bins = {prefix: cases.bins(of_images) for prefix, of_images in confidence_bins(images_of_split).items()}
+        shapes = {name: of_images[cases.first] for name, of_images in shape_metrics(scores_of_split, names).items()}
+        values = _case_values(counts, bins, names) | _shape_values(shapes, counts.truth > 0, names)
         values_of_split = chain(
             _dataset_rows(counts, names, settings.min_images),
             _overall_rows(bins),
             (("case", *series, *_mean(column)) for series, column in values.items()),
-            _threshold_rows(scores_of_split, names),
+            _threshold_rows(scores_of_split, names, len(cases)),
         )
         rows += [
             MetricRow(split, aggregation, class_, metric, None if math.isnan(value) else value, n)
             for aggregation, class_, metric, value, n in values_of_split
         ]
         if split.startswith(TEST):
-            by_image.append(_image_values(split, images_of_split, values, counts, names, settings.min_images))
+            by_image.append(_image_values(split, cases, values, counts, names, settings.min_images))
     return StageMetrics(rows, by_image)
 
 
 def _image_values(
     split: str,
-    images: "pa.Table",
+    cases: Cases,
     values: Mapping[tuple[str, str], FloatArray],
     counts: Counts,
     names: list[str],
@@ -175,8 +182,8 @@ def _image_values(
     averaged = _averaged_classes(counts, min_images)
     return ImageValues(
         split=split,
-        images=tuple(images["image"].to_pylist()),
-        patients=tuple(images["patient"].to_pylist()),
+        images=cases.names,
+        patients=cases.patients,
         series=tuple(values),
         values=np.stack([*values.values()], axis=1),
         classes=tuple(names),
@@ -248,10 +255,12 @@ def _case_values(counts: Counts, bins: Mapping[str, Confidence], names: list[str
     return metrics | {("macro", metric): formula(bins[prefix]) for metric, (prefix, formula) in OVERALL.items()}
 
 
-def _shape_values(scores: "pa.Table", shown: Flags, names: list[str]) -> dict[tuple[str, str], FloatArray]:
+def _shape_values(
+    shapes: Mapping[str, FloatArray], shown: Flags, names: list[str]
+) -> dict[tuple[str, str], FloatArray]:
     """Return the metrics of shapes of each image by class and metric; none if they were not computed."""
     metrics: dict[tuple[str, str], FloatArray] = {}
-    for metric, values in shape_metrics(scores, names).items():
+    for metric, values in shapes.items():
         per_class = np.where(shown, values, np.nan)
         metrics |= {(name, metric): per_class[:, index] for index, name in enumerate(names)}
         scored = shown & np.array([name != BACKGROUND for name in names])
@@ -265,12 +274,12 @@ def _overall_rows(bins: Mapping[str, Confidence]) -> Iterator[RowOfSplit]:
         yield "dataset", "macro", metric, float(formula(confidence.summed())[0]), len(confidence.count)
 
 
-def _threshold_rows(scores: "pa.Table", names: list[str]) -> Iterator[RowOfSplit]:
+def _threshold_rows(scores: "pa.Table", names: list[str], images: int) -> Iterator[RowOfSplit]:
     """Yield the thresholds of classes with `class_threshold`."""
     thresholds = dict(zip(*(scores[key].to_pylist() for key in ("class", "threshold")), strict=True))
     for name in names:
         if thresholds.get(name) is not None:
-            yield "dataset", name, "threshold", thresholds[name], len(scores["image"].unique())
+            yield "dataset", name, "threshold", thresholds[name], images
 
 
 def _macro(values: FloatArray, averaged: Flags) -> FloatArray:

@@ -1,10 +1,4 @@
-"""Contours of masks and the distances between them.
-
-The contour of a mask is the marching-squares polygon halfway between the centres of neighbouring pixels; outside the
-image is background. Each of its segments counts with its length, as in Nikolov et al. (2021, surface-distance), so
-that results do not depend on how finely a contour is sampled; distances are to the nearest point of the other polygon.
-Tools that measure between boundary pixels, such as MONAI, differ by up to about one pixel.
-"""
+"""The contour of a mask as line segments, by marching squares; large masks are read by bands of rows."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,49 +15,13 @@ if TYPE_CHECKING:
     from scipy.spatial import cKDTree
 
 Mask = NDArray[np.bool_]
-Spacing = tuple[float, float]
-"""Height and width of a pixel."""
+"""(height, width), or (slices, height, width) of a volume."""
+Spacing = tuple[float, ...]
+"""Size of a pixel along each axis of a mask."""
 CANDIDATES = 8
 """Segments with the nearest midpoints among which the nearest point is searched."""
 POINTS = 2**18
 """Points whose distances are computed at a time."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ContourDistances:
-    """Distances of the segments of two contours to the other contour, with the lengths of the segments."""
-
-    of_truth: FloatArray
-    truth_lengths: FloatArray
-    of_predicted: FloatArray
-    predicted_lengths: FloatArray
-
-    def percentile(self, share: float) -> float:
-        """Return the larger one of both contours' percentiles, weighted by length; `share` 1 is Hausdorff's."""
-        return max(
-            _weighted_quantile(self.of_truth, self.truth_lengths, share),
-            _weighted_quantile(self.of_predicted, self.predicted_lengths, share),
-        )
-
-    def mean(self) -> float:
-        """Return the mean distance over both contours."""
-        total = self.truth_lengths.sum() + self.predicted_lengths.sum()
-        return float((self.of_truth @ self.truth_lengths + self.of_predicted @ self.predicted_lengths) / total)
-
-    def share_within(self, tolerance: float) -> float:
-        """Return the share of both contours whose distance is at most the tolerance."""
-        within = self.truth_lengths[self.of_truth <= tolerance].sum()
-        within += self.predicted_lengths[self.of_predicted <= tolerance].sum()
-        return float(within / (self.truth_lengths.sum() + self.predicted_lengths.sum()))
-
-
-def contour_distances(truth: Mask, predicted: Mask, spacing: Spacing = (1.0, 1.0)) -> ContourDistances:
-    """Return the distances between the contours of two masks that are not empty."""
-    one, other = contour(truth, spacing), contour(predicted, spacing)
-    return ContourDistances(
-        of_truth=_distances(one.midpoints, other), truth_lengths=one.lengths,
-        of_predicted=_distances(other.midpoints, one), predicted_lengths=other.lengths,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,9 +37,27 @@ class Contour:
         return (self.starts + self.ends) / 2
 
     @property
-    def lengths(self) -> FloatArray:
+    def sizes(self) -> FloatArray:
         """Return the lengths, (segments,)."""
         return np.asarray(np.linalg.norm(self.ends - self.starts, axis=1))
+
+    def distances(self, points: FloatArray) -> FloatArray:
+        """Return the distance of each point (n, 2) to the nearest point of the contour."""
+        from scipy.spatial import cKDTree
+
+        tree, starts = cKDTree(self.midpoints), range(0, len(points), POINTS)
+        return np.concatenate([self._nearest(points[start : start + POINTS], tree) for start in starts])
+
+    def _nearest(self, points: FloatArray, tree: "cKDTree[None]") -> FloatArray:
+        """Return the distance of each point to the nearest point of the segments whose midpoints are nearest."""
+        count = min(CANDIDATES, len(self.starts))
+        _, nearest = tree.query(points, k=count)
+        nearest = np.asarray(nearest).reshape(len(points), count)
+        starts = self.starts[nearest]
+        sides = self.ends[nearest] - starts
+        offsets = points[:, None] - starts
+        along = np.clip((offsets * sides).sum(axis=2) / (sides**2).sum(axis=2), 0.0, 1.0)
+        return np.asarray(np.linalg.norm(offsets - along[..., None] * sides, axis=2).min(axis=1))
 
 
 def contour(mask: Mask, spacing: Spacing = (1.0, 1.0)) -> Contour:
@@ -121,31 +97,3 @@ def _segments_by_case() -> tuple[FloatArray, NDArray[np.int64]]:
     for case, segments in by_case.items():
         table[case, : len(segments)], counts[case] = segments, len(segments)
     return table, counts
-
-
-def _distances(points: FloatArray, contour: Contour) -> FloatArray:
-    """Return the distance of each point (n, 2) to the nearest point of a contour."""
-    from scipy.spatial import cKDTree
-
-    tree, starts = cKDTree(contour.midpoints), range(0, len(points), POINTS)
-    return np.concatenate([_nearest(points[start : start + POINTS], contour, tree) for start in starts])
-
-
-def _nearest(points: FloatArray, contour: Contour, tree: "cKDTree[None]") -> FloatArray:
-    """Return the distance of each point to the nearest point of the segments whose midpoints are nearest."""
-    count = min(CANDIDATES, len(contour.starts))
-    _, nearest = tree.query(points, k=count)
-    nearest = np.asarray(nearest).reshape(len(points), count)
-    starts = contour.starts[nearest]
-    sides = contour.ends[nearest] - starts
-    offsets = points[:, None] - starts
-    along = np.clip((offsets * sides).sum(axis=2) / (sides**2).sum(axis=2), 0.0, 1.0)
-    return np.asarray(np.linalg.norm(offsets - along[..., None] * sides, axis=2).min(axis=1))
-
-
-def _weighted_quantile(values: FloatArray, weights: FloatArray, share: float) -> float:
-    """Return the smallest value up to which at least this share of the weight lies."""
-    order = np.argsort(values)
-    cumulative = np.cumsum(weights[order])
-    position = int(np.searchsorted(cumulative, share * cumulative[-1] * (1 - 1e-12)))
-    return float(values[order][min(position, len(values) - 1)])

@@ -11,8 +11,6 @@ from datasets.large import is_large, release, row_bands
 from results.metrics.contours import Mask
 
 Numbers = NDArray[np.int64]
-NEIGHBOURS = np.ones((3, 3), dtype=int)
-"""Components are 8-connected."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -20,7 +18,7 @@ class Components:
     """The connected components of a mask, numbered from 1; labels of bands are joined where bands meet.
 
     Attributes:
-        mask: (height, width).
+        mask: (height, width), or (slices, height, width) of a volume.
         offsets: Number of labels in the bands before each band.
         of_label: Component of each label of a band, counted over all bands; 0 for the background.
         count: Number of components.
@@ -39,7 +37,7 @@ class Components:
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
-        if not is_large(*mask.shape):
+        if not _is_large(mask):
             labels, count = _label(mask, slice(None), 0)
             return cls(mask=mask, offsets=(0,), of_label=np.arange(count + 1), count=count, labels=labels)
         offsets, pairs, above = [0], [], np.zeros(mask.shape[1], np.int64)
@@ -84,11 +82,20 @@ class Components:
         ]
 
 
+def _is_large(mask: Mask) -> bool:
+    return mask.ndim == 2 and is_large(*mask.shape)
+
+
+def _neighbours(mask: Mask) -> Numbers:
+    """Return the pixels that are connected: 8 neighbours in an image, 26 in a volume."""
+    return np.ones((3,) * mask.ndim, np.int64)
+
+
 def _label(mask: Mask, rows: slice, offset: int) -> tuple[Numbers, int]:
     """Return the labels of a band, which follow those of the bands before, and their number."""
     from scipy.ndimage import label
 
-    labels, count = label(mask[rows], NEIGHBOURS)
+    labels, count = label(mask[rows], _neighbours(mask))
     release(mask)
     return np.where(labels > 0, labels + np.int64(offset), 0), count
 
@@ -103,8 +110,8 @@ def _touching(above: Numbers, below: Numbers) -> Numbers:
 def lesion_counts(truth: Mask, predicted: Mask, *, min_iou: float) -> tuple[int, int, int]:
     """Return the numbers of true positive, false positive and false negative lesions.
 
-    Lesions are 8-connected components. Each is matched to at most one, so that the number of pairs with an IoU of at
-    least `min_iou` is largest.
+    Lesions are connected components, of 8 neighbours in an image and of 26 in a volume. Each is matched to at most one,
+    so that the number of pairs with an IoU of at least `min_iou` is largest.
     """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import maximum_bipartite_matching
@@ -149,15 +156,35 @@ def _share_inside(mask: Mask, other: Mask) -> float:
     return inside / total
 
 
-def _skeletons(mask: Mask) -> Iterator[tuple[tuple[slice, slice], Mask]]:
+def _skeletons(mask: Mask) -> Iterator[tuple[tuple[slice, ...], Mask]]:
     """Yield the skeleton of a mask, of a large one component by component, each with its place."""
     from scipy.ndimage import label
-    from skimage.morphology import skeletonize
 
-    if not is_large(*mask.shape):
-        yield (slice(None), slice(None)), skeletonize(mask)  # type: ignore[no-untyped-call]
+    if not _is_large(mask):
+        yield (slice(None),) * mask.ndim, skeleton(mask)
         return
     for place, pixel in Components.of(mask).places():
-        labels, _ = label(mask[place], NEIGHBOURS)
+        labels, _ = label(mask[place], _neighbours(mask))
         release(mask)
-        yield place, skeletonize(labels == labels[pixel])  # type: ignore[no-untyped-call]
+        yield place, skeleton(labels == labels[pixel])
+
+
+def skeleton(mask: Mask) -> Mask:
+    """Return the skeleton of an image (Zhang and Suen 1984) or a volume (Lee et al. 1994).
+
+    Thinning removes some compact components of a volume altogether. Their skeleton is the voxel farthest from the
+    border.
+    """
+    from scipy.ndimage import distance_transform_edt, label
+    from skimage.morphology import skeletonize
+
+    lines: Mask = skeletonize(mask).astype(np.bool_)  # type: ignore[no-untyped-call]
+    if mask.ndim == 2:
+        return lines
+    components, count = label(mask, np.ones((3, 3, 3), dtype=int))
+    missing = np.setdiff1d(np.arange(1, count + 1), components[lines])
+    if len(missing):
+        depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1]
+        for component in missing:
+            lines[np.unravel_index(np.argmax(np.where(components == component, depth, 0)), mask.shape)] = True
+    return lines

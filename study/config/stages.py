@@ -10,6 +10,7 @@ from datasets.settings import (
     FitName,
     ImageSettings,
     PatchSettings,
+    PixelSpacing,
     PrepareSettings,
     Scale,
     Size,
@@ -34,12 +35,21 @@ class ImageOverride(Settings):
     channels: Channels | None = None
     fit: FitName | None = None
     scale: Scale | None = None
+    spacing: PixelSpacing | None = None
+
+    @model_validator(mode="after")
+    def _check_scale(self) -> Self:
+        if self.spacing is not None and self.scale is not None:
+            raise ValueError(f"spacing is {self.spacing:g} and scale {self.scale:g}; allowed: one of them; remove one")
+        return self
 
     def of(self, image: ImageSettings, prepare: PrepareSettings | None) -> ImageSettings:
         """Return the image settings of the study with the overrides of a stage; only patches are scaled."""
         changes = {name: getattr(self, name) for name in self.model_fields_set if getattr(self, name) is not None}
         if changes.get("fit", image.fit) != "patch":
-            changes["scale"] = 1.0
+            changes |= {"scale": 1.0, "spacing": None}
+        elif "spacing" in changes or "scale" in changes:
+            changes = {"scale": 1.0, "spacing": None} | changes
         return image.model_copy(update=changes | ({"prepare": prepare} if prepare is not None else {}))
 
 

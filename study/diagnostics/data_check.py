@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from datasets.checks.annotators import annotator_findings, shared_rows
 from datasets.checks.contact import chosen_rows, draw_contact
 from datasets.checks.findings import check
+from datasets.checks.volumes import volumes_text
 from datasets.errors import DataError
 from datasets.large import release, row_bands
 from datasets.source import AnnotationKind, Index, ProgressCallback, Source
@@ -116,6 +117,9 @@ def _counts(source: Source, index: Index, progress: ProgressCallback) -> Iterato
     numbers = Counter(index.channels[row] for row in usable) if index.channels else Counter[int]()
     if set(numbers) - {1}:
         yield _line("channels", _counts_text(Counter({str(number): times for number, times in numbers.items()})))
+    volumes = volumes_text(index)
+    if volumes:
+        yield _line("volumes", volumes)
     for name, column in (("split", index.official), ("category", index.categories)):
         if any(column):
             yield _line(name, _counts_text(Counter(value or "none" for value in column)))

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from datasets.cache.atomic_files import atomic_path
-from datasets.decoding.decode import read
+from datasets.decoding.decode import examine
 from datasets.errors import DataError
 from datasets.loading.patches import Window, cut
 from datasets.settings import ImageSettings
@@ -152,7 +152,7 @@ def metadata(model: Model, choice: Choice) -> dict[str, object]:
 def _check_images(paths: Sequence[Path], choice: Choice, model: Model, cache: Path) -> tuple[Tensor, str]:
     """Return the given images, or the first images of the training data, with a description."""
     try:
-        images, description = _given_images(paths) if paths else _training_images(choice, model, cache)
+        images, description = _given_images(paths, model) if paths else _training_images(choice, model, cache)
     except DataError as error:
         raise _config_error(f"--images: {error}") from error
     except OSError as error:
@@ -165,13 +165,21 @@ def _check_images(paths: Sequence[Path], choice: Choice, model: Model, cache: Pa
 def _network_input(pixels: Pixels, settings: ImageSettings) -> Pixels:
     """Return an image fitted to the input of the network, or its first patch, (height, width, channels)."""
     if settings.fit == "patch":
-        return cut(scaled_image(pixels, settings), Window(0, 0), settings.shape, axis=0)
+        unscaled = settings.model_copy(update={"spacing": None})  # any patch serves to compare outputs
+        return cut(scaled_image(pixels, unscaled), Window(0, 0), settings.shape, axis=0)
     return fit_image(pixels, settings)
 
 
-def _given_images(paths: Sequence[Path]) -> tuple[list[Pixels], str]:
+def _given_images(paths: Sequence[Path], model: Model) -> tuple[list[Pixels], str]:
     files = [image.file for image in find_images(paths, None, command=COMMAND)][:MAX_CHECK_IMAGES]
-    return [read(file, "image") for file in files], f"{len(files)} of the images named"
+    return [_middle_slice(file, model) for file in files], f"{len(files)} of the images named"
+
+
+def _middle_slice(file: Path, model: Model) -> Pixels:
+    """Return an image, or the slice in the middle of a volume."""
+    decoded = examine(file.read_bytes(), "image", file.name, model.volumes)
+    slices = decoded.geometry.slices
+    return decoded.pixels[slices // 2] if slices else decoded.pixels
 
 
 def _training_images(choice: Choice, model: Model, cache: Path) -> tuple[list[Pixels], str]:

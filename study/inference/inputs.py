@@ -5,18 +5,29 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.decoding.decode import SUFFIXES
+from datasets.decoding.decode import SUFFIXES, VOLUME_SUFFIXES, split_channel, suffix_of
 from study.errors import ConfigError, Problem
 
 COMMAND = "study predict"
+READ = SUFFIXES | VOLUME_SUFFIXES
+"""Suffixes of the files that are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputImage:
-    """An image file, and the path of its output files without their suffix."""
+    """A file of an image or volume, and the path of its output files without their suffix."""
 
     file: Path
     output: Path
+    channels: tuple[Path, ...] = ()
+    """Files with the further channels."""
+    fault: str = ""
+    """Why it cannot be predicted, "" if it can."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return the files of all channels."""
+        return (self.file, *self.channels)
 
     def output_file(self, suffix: str) -> Path:
         """Return the path of an output file, such as with the suffix `_overlay.png`."""
@@ -44,17 +55,46 @@ def find_images(paths: Sequence[Path], folder: Path | None, *, command: str = CO
     if not outputs:
         shown = ", ".join(map(str, paths))
         where = f" outside the output folder {folder}" if folder is not None else ""
-        message = (
-            f"{shown}: no images found{where}; allowed: {', '.join(sorted(SUFFIXES))}, or folders of them; name some"
-        )
+        message = f"{shown}: no images found{where}; allowed: {', '.join(sorted(READ))}, or folders of them; name some"
         raise ConfigError([Problem(path="", message=message)], command)
-    stems = Counter(_case_insensitive(output.with_suffix("")) for output in outputs.values())
+    stems = Counter(_case_insensitive(_without_suffix(output)) for output in outputs.values())
     images = []
     for file, output in outputs.items():
-        is_unique = stems[_case_insensitive(output.with_suffix(""))] == 1
-        images.append(InputImage(file=file, output=output.with_suffix("") if is_unique else output))
+        is_unique = stems[_case_insensitive(_without_suffix(output))] == 1
+        images.append(InputImage(file=file, output=_without_suffix(output) if is_unique else output))
     _check_unique_outputs(images)
     return images
+
+
+def group_channels(images: Sequence[InputImage], numbers: Sequence[int]) -> list[InputImage]:
+    """Return images of several files, `NAME_0000.nii.gz`, `NAME_0001.nii.gz`, ...; other channels are left out.
+
+    Args:
+        images: Images of one file.
+        numbers: Numbers of the channels, in the order of the networks' input.
+    """
+    by_case: dict[Path, dict[int | None, InputImage]] = {}
+    for image in images:
+        case, number = split_channel(_without_suffix(image.file).name)
+        output = image.output.with_name(case)
+        by_case.setdefault(output, {})[number] = image
+    return [_channels_of(output, files, numbers) for output, files in by_case.items()]
+
+
+def _channels_of(output: Path, files: dict[int | None, InputImage], numbers: Sequence[int]) -> InputImage:
+    missing = [f"{output.name}_{number:04d}" for number in numbers if number not in files]
+    if missing:
+        file = next(iter(files.values())).file
+        needed = ", ".join(f"_{number:04d}" for number in numbers)
+        fault = f"{file}: there is no {missing[0]}; allowed: a file for each channel ({needed}); add it"
+        return InputImage(file=file, output=output, fault=fault)
+    first, *others = (files[number].file for number in numbers)
+    return InputImage(file=first, output=output, channels=tuple(others))
+
+
+def _without_suffix(path: Path) -> Path:
+    suffix = suffix_of(path.name)
+    return path.with_name(path.name[: -len(suffix)]) if suffix in READ else path.with_suffix("")
 
 
 def _files(path: Path, folder: Path | None) -> Iterator[tuple[Path, Path]]:
@@ -64,7 +104,7 @@ def _files(path: Path, folder: Path | None) -> Iterator[tuple[Path, Path]]:
         return
     for file in sorted(path.rglob("*")):
         is_output = folder is not None and folder.resolve() in file.resolve().parents
-        if file.suffix.lower() in SUFFIXES and file.is_file() and not is_output:
+        if suffix_of(file.name) in READ and file.is_file() and not is_output:
             yield file, file.relative_to(path)
 
 
@@ -80,7 +120,7 @@ def _check_unique_outputs(images: Iterable[InputImage]) -> None:
 
 def check_no_overwrite(images: Sequence[InputImage], suffixes_of: Callable[[InputImage], Sequence[str]]) -> None:
     """Raise `ConfigError` if an output file would overwrite an input image; `suffixes_of` an image are its outputs."""
-    files = {image.file for image in images}
+    files = {file for image in images for file in image.files}
     for image in images:
         for suffix in suffixes_of(image):
             if image.output_file(suffix).resolve() in files:

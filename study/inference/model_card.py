@@ -77,7 +77,7 @@ def model_card(model: Model, choice: Choice, metadata: Mapping[str, Any]) -> str
         activation="softmax(dim=1)" if outputs.exclusive else "sigmoid()",
         decision=_decision(model, metadata["threshold"]),
         prepare=f", after these changes: {json.dumps(metadata['prepare'])}" if _is_preprocessed(model) else "",
-        images=_images_text(model.image),
+        images=f"{_volumes_text(record['data'].get('volumes'))}{_images_text(model.image)}",
         plural="s" if model.image.channels > 1 else "",
         data=_data(model, choice),
         metrics=_metrics(choice, outputs.names),
@@ -102,7 +102,19 @@ def _images_text(image: ImageSettings) -> str:
     if image.fit != "patch":
         return f"Images are resized to {size} ({image.fit}) with"
     scaled = f", after both sides are multiplied by {image.scale:g}," if image.scale != 1 else ""
+    if image.spacing is not None:
+        scaled = f", after it is resized to pixels of {image.spacing:g} mm,"
     return f"Inputs are windows of {size}, cut out of an image in its own resolution{scaled} that overlap by half, with"
+
+
+def _volumes_text(volumes: Mapping[str, Any] | None) -> str:
+    """Return how volumes become images, "" if there are none in the training data."""
+    if volumes is None:
+        return ""
+    axis, window = volumes["axis"], volumes["window"]
+    along = "of the largest spacing" if axis is None else f"{axis} (0 left to right, 1 front to back, 2 feet to head)"
+    scaled = "between the percentiles 0.5 and 99.5" if window is None else f"from {window[0]:g} to {window[1]:g}"
+    return f"Images are slices of volumes, perpendicular to the axis {along}; intensities {scaled} become 0 to 255. "
 
 
 def _is_preprocessed(model: Model) -> bool:

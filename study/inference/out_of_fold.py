@@ -19,6 +19,7 @@ from datasets.large import release, row_bands
 from datasets.settings import NATIVE, EvaluatedSize, shape_of
 from datasets.source import IGNORE, Index, Pixels
 from datasets.sources import open_source
+from datasets.sources.common.rows import file_contents
 from models.tasks.base import Outputs
 from results.metrics.background import BACKGROUND
 from results.metrics.compute import MetricSettings, measure
@@ -47,11 +48,11 @@ NO_CLASS = "without a scored class in the true mask"
 
 @dataclass(frozen=True, kw_only=True)
 class StudyImage:
-    """An image of a study's target data."""
+    """An image or a volume of a study's target data."""
 
     id: str
-    row: int
-    """Position in the index of the data."""
+    rows: tuple[int, ...]
+    """Positions in the index of the data: one, or those of the slices."""
     has_mask: bool
     test_dice: Mapping[str, float]
     """Stored Dice by the digest of each network that has the image in its test split; NaN if no class is scored."""
@@ -109,7 +110,7 @@ def networks_for(image: StudyImage | None, digests: Sequence[str], *, ensemble: 
 
 
 class StudyImages:
-    """The images of a study's target data, identified by file content."""
+    """The images and volumes of a study's target data, identified by file content."""
 
     def __init__(self, choice: Choice, store: Store, data: str, cache: Path) -> None:
         """Read the index of the target `data` and the test scores of the chosen networks.
@@ -138,24 +139,25 @@ class StudyImages:
         return self._images.get(content_hash(file))
 
     def dice(self, image: StudyImage, selection: Selection, masks: Masks, outputs: Outputs) -> ImageDice:
-        """Compare predicted masks (classes, H, W) of an image at its own size with its true masks.
+        """Compare predicted masks of an image or volume at its own size with its true masks.
 
-        Pixels without a label are left out.
+        Masks are (classes, H, W) or (classes, slices, H, W). Pixels without a label are left out.
         """
-        truth = self._source.masks(image.row)
         names = (*outputs.names, *([BACKGROUND] if outputs.exclusive else []))
         pixels = {name: np.zeros(3, np.int64) for name in names}
-        for lines in row_bands(*masks.shape[1:]):
-            for name, counts in _dice_counts(masks[:, lines], truth[..., lines, :], outputs).items():
-                pixels[name] += counts
-            release(masks)
-            release(truth)
+        for row, planes in zip(image.rows, [masks] if masks.ndim == 3 else np.moveaxis(masks, 1, 0), strict=True):
+            truth = self._source.masks(row)
+            for lines in row_bands(*planes.shape[1:]):
+                for name, counts in _dice_counts(planes[:, lines], truth[..., lines, :], outputs).items():
+                    pixels[name] += counts
+                release(planes)
+                release(truth)
         return ImageDice(
             image=image.id,
             scored=float(np.mean([image.test_dice[digest] for digest in selection.digests])),
             original=mean_dice(pixels, self._settings),
             evaluated_size=self._evaluated_size,
-            image_size=(masks.shape[1], masks.shape[2]),
+            image_size=(masks.shape[-2], masks.shape[-1]),
         )
 
 
@@ -241,24 +243,32 @@ def _evaluated_size(spec: StudySpec) -> EvaluatedSize:
 
 
 def _by_content(index: Index, test_dice: Mapping[str, Mapping[str, float]]) -> dict[str, StudyImage]:
-    rows: dict[str, list[int]] = {}
+    """Return images and volumes by the hash of their file, of the first one if channels are in several files."""
+    rows: dict[str, dict[str, list[int]]] = {}
     for row, content in enumerate(index.content):
-        rows.setdefault(content, []).append(row)
-    return {content: _study_image(copies, index, test_dice) for content, copies in rows.items()}
+        rows.setdefault(file_contents(content)[0], {}).setdefault(_case_of(index, row), []).append(row)
+    return {content: _study_image(list(copies.values()), index, test_dice) for content, copies in rows.items()}
 
 
-def _study_image(copies: Sequence[int], index: Index, test_dice: Mapping[str, Mapping[str, float]]) -> StudyImage:
-    usable = [row for row in copies if not index.faults[row]]
-    labelled = [row for row in usable if index.annotation_digests["masks"][row]]
-    row = (labelled or copies)[0]
+def _study_image(
+    copies: Sequence[Sequence[int]], index: Index, test_dice: Mapping[str, Mapping[str, float]]
+) -> StudyImage:
+    """Return the image, or the volume, that copies of one file stand for; each copy has the rows of its slices."""
+    usable = [rows for rows in copies if not index.faults[rows[0]]]
+    labelled = [rows for rows in usable if index.annotation_digests["masks"][rows[0]]]
+    rows = (labelled or copies)[0]
     # The same file may belong to several patients: a network that trained on one copy is not out of fold.
-    tested = [test_dice.get(index.ids[copy], {}) for copy in usable]
+    tested = [test_dice.get(_case_of(index, copy[0]), {}) for copy in usable]
+    name = _case_of(index, rows[0])
     dice = {
-        digest: value
-        for digest, value in test_dice.get(index.ids[row], {}).items()
-        if all(digest in copy for copy in tested)
+        digest: value for digest, value in test_dice.get(name, {}).items() if all(digest in copy for copy in tested)
     }
-    return StudyImage(id=index.ids[row], row=row, has_mask=bool(labelled), test_dice=dice)
+    return StudyImage(id=name, rows=tuple(rows), has_mask=bool(labelled), test_dice=dice)
+
+
+def _case_of(index: Index, row: int) -> str:
+    """Return the id of an image, or the volume of a slice."""
+    return index.volume(row) or index.ids[row]
 
 
 def _test_dice(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) -> dict[str, float]:

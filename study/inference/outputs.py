@@ -1,7 +1,7 @@
 """Output files of `study predict` for an image: masks, an overlay of their outlines, probabilities."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.checks.contact import COLOURS
-from datasets.decoding.decode import displayed
+from datasets.decoding.decode import VOLUME_SUFFIXES, displayed
+from datasets.decoding.mask_volumes import STACK, mask_suffix, write_mask_volume
 from datasets.source import Pixels
 from models.counts import predicted_ids, predicted_masks
 from models.tasks.base import Outputs
@@ -45,6 +46,11 @@ class PredictionWriter:
         return masks + extra + ([ARRAYS] if self.probabilities else [])
 
     @property
+    def volume_suffixes(self) -> list[str]:
+        """Return the suffixes of all mask files that volumes may have."""
+        return [f"{name}{ending}" for name in self._mask_names for ending in (*sorted(VOLUME_SUFFIXES), STACK)]
+
+    @property
     def channels(self) -> tuple[str, ...]:
         """Return the class of each channel of the probabilities."""
         return ("background", *self.outputs.names) if self.outputs.exclusive else self.outputs.names
@@ -74,6 +80,41 @@ class PredictionWriter:
             np.savez_compressed(image.output_file(ARRAYS), probabilities=values, names=np.array(self.channels))
         return masks
 
+    def write_volume(
+        self, image: InputImage, slices: Pixels, axis: int, probabilities: Iterable[Tensor]
+    ) -> NDArray[np.bool_]:
+        """Write the files of a volume and return its masks (classes, slices, H, W).
+
+        Masks have the format of the volume (`datasets.decoding.mask_volumes`). The overlay shows the slice with the
+        largest masks.
+
+        Args:
+            image: Paths of the volume and its output.
+            slices: (slices, H, W[, 3]).
+            axis: The axis that slices are perpendicular to.
+            probabilities: (channels, H, W) of each slice.
+        """
+        image.output.parent.mkdir(parents=True, exist_ok=True)
+        by_slice, ids, stored = [], [], []
+        for part in probabilities:
+            by_slice.append(self.masks(part))
+            if self.outputs.exclusive:
+                ids.append(predicted_ids(part[None], threshold=self.threshold)[0].to(torch.uint8).numpy())
+            if self.probabilities:
+                stored.append(part.numpy().astype(self.probabilities.value))
+        masks = np.stack(by_slice, axis=1)
+        arrays = [np.stack(ids)] if self.outputs.exclusive else list(masks.astype(np.uint8))
+        ending = mask_suffix(image.file)
+        for name, array in zip(self._mask_names, arrays, strict=True):
+            write_mask_volume(array, axis, image.file, image.output_file(f"{name}{ending}"))
+        if self.overlay:
+            number = int(masks.sum(axis=(0, 2, 3)).argmax())
+            save_png(draw_outlines(slices[number], masks[:, number]), image.output_file(OVERLAY))
+        if self.probabilities:
+            values = np.stack(stored, axis=1)
+            np.savez_compressed(image.output_file(ARRAYS), probabilities=values, names=np.array(self.channels))
+        return masks
+
     def write_description(self, folder: Path, record: Mapping[str, object]) -> None:
         """Write `predictions.json`: `record`, the threshold, the meaning of mask files and overlay colours."""
         names = self.outputs.names
@@ -84,15 +125,19 @@ class PredictionWriter:
 
     def mask_suffixes(self, *, large: bool = False) -> list[str]:
         """Return the suffix of the mask file, or of those of overlapping classes: PNG, or TIFF of a large image."""
-        ending = ".tif" if large else ".png"
+        return [f"{name}{'.tif' if large else '.png'}" for name in self._mask_names]
+
+    @property
+    def _mask_names(self) -> list[str]:
+        """Return what the names of the mask files add to that of the image: one of ids, or one for each class."""
         if self.outputs.exclusive:
-            return [ending]
+            return [""]
         safe_names = [re.sub(r"[^\w.+-]+", "_", name) for name in self.outputs.names]
         unique = [
             name if safe_names.index(name) == number else f"{name}_{number + 1}"
             for number, name in enumerate(safe_names)
         ]
-        return [f"_{name}{ending}" for name in unique]
+        return [f"_{name}" for name in unique]
 
 
 def draw_outlines(pixels: Pixels, masks: NDArray[np.bool_]) -> Pixels:

@@ -3,22 +3,23 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from datasets.decoding.decode import is_large_file, read
+from datasets.decoding.decode import Decoded, examine, examine_large, is_large_file
 from datasets.errors import DataError
 from datasets.large import is_large
 from datasets.resampling import resized
-from datasets.settings import ImageSettings
+from datasets.settings import ImageSettings, VolumeSettings
 from datasets.source import Pixels
 from datasets.targets import check_channels
 from results.text import printable
 from study.errors import ConfigError, Problem
 from study.inference import MAX_SIDE, MIN_SIDE
-from study.inference.inputs import COMMAND, InputImage, check_no_overwrite, find_images
+from study.inference.inputs import COMMAND, InputImage, check_no_overwrite, find_images, group_channels
 from study.inference.large_outputs import collect_masks, write_large
 from study.inference.out_of_fold import Masks, OutOfFoldSummary, StudyImages, networks_for
 from study.inference.outputs import DESCRIPTION, Precision, PredictionWriter
@@ -59,27 +60,36 @@ def predict(
 
     Images that cannot be read are reported on stderr and skipped.
     """
-    images = find_images(paths, options.output)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     models = {digest: open_model(store, digest, device) for digest in choice.digests}
     first = models[choice.digests[0]]
+    images = find_images(paths, options.output)
+    if first.channel_files:
+        images = group_channels(images, first.channel_files)
     writer = PredictionWriter(
         outputs=first.outputs,
         threshold=choice.threshold(first.record) if options.threshold is None else options.threshold,
         overlay=options.overlay,
         probabilities=options.probabilities,
     )
-    check_no_overwrite(images, lambda image: writer.suffixes(large=options.size is None and _is_large(image)))
+
+    def suffixes(image: InputImage) -> list[str]:
+        return [*writer.suffixes(large=options.size is None and _is_large(image)), *writer.volume_suffixes]
+
+    check_no_overwrite(images, suffixes)
     tile_of = _tile_rule(options.tile, first)
     networks = f"{len(models)} network{'s' if len(models) > 1 else ''}"
     say(f"{choice.description or choice.digests[0]}: {networks}, threshold {writer.threshold:g}")
     run = _Run(
         image=first.image, models=models, writer=writer, options=options, tile_of=tile_of,
         study_images=_study_images(choice, store, first, options.cache, say),
+        volumes=first.volumes,
     )  # fmt: skip
     unreadable = list(run.predict_all(images))
     if len(unreadable) == len(images):
-        message = f"none of {len(images)} images can be read; allowed: PNG, JPEG, TIFF and DICOM files; name others"
+        message = (
+            f"none of {len(images)} images can be read; allowed: PNG, JPEG, TIFF, NIfTI and DICOM files; name others"
+        )
         raise ConfigError([Problem(path="", message=message)], COMMAND)
     record = {"stages": list(models), "cell": dict(choice.cell), "size": options.size, "tile": options.tile}
     writer.write_description(options.output, record | run.summary.record())
@@ -112,6 +122,8 @@ class _Run:
     options: PredictionOptions
     tile_of: TileRule
     study_images: StudyImages | None
+    volumes: VolumeSettings
+    """How volumes were sliced in training."""
     summary: OutOfFoldSummary = field(default_factory=OutOfFoldSummary)
 
     def predict_all(self, images: Sequence[InputImage]) -> Iterator[InputImage]:
@@ -119,42 +131,84 @@ class _Run:
         report = _progress(len(images))
         for done, image in enumerate(images, start=1):
             try:
-                pixels = read(image.file, "image")
-                check_channels(pixels, self.image, image.file.name)
+                self._predict(image, self._read(image))
             except DataError as error:
                 report(done, f"left out: {error}")
                 yield image
                 continue
-            self._predict(image, pixels)
             report(done, "")
 
-    def _predict(self, image: InputImage, pixels: Pixels) -> None:
-        """Write the predictions of one image; measure its masks if it is one of the study's own."""
+    def _read(self, image: InputImage) -> Decoded:
+        """Decode an image or a volume, as in training. Raises `DataError`."""
+        if image.fault:
+            raise DataError(image.fault)
+        channels = [_decoded(file, self.volumes) for file in image.files]
+        decoded = channels[0]
+        if len(channels) > 1:
+            if len({channel.pixels.shape for channel in channels}) > 1:
+                message = f"{image.file}: its channels have different sizes; allowed: equal ones; restore them"
+                raise DataError(message)
+            decoded = replace(decoded, pixels=np.stack([channel.pixels for channel in channels], axis=-1))
+        if decoded.geometry.slices and self.options.size is not None:
+            raise DataError(
+                f"{image.file} is a volume, whose masks have its own size; allowed: volumes without --size; remove it"
+            )
+        check_channels(decoded.pixels[0] if decoded.geometry.slices else decoded.pixels, self.image, image.file.name)
+        return decoded
+
+    def _predict(self, image: InputImage, decoded: Decoded) -> None:
+        """Write the predictions of an image or a volume; measure its masks if it is one of the study's own.
+
+        Raises `DataError` if its spacing has to be known and is not.
+        """
         study_images = self.study_images
         study_image = study_images.find(image.file) if study_images else None
         selection = networks_for(study_image, list(self.models), ensemble=self.options.ensemble)
         predictor = Predictor([self.models[digest] for digest in selection.digests])
-        size, tile = self.options.size, self.tile_of(pixels)
-        masks = self._write(image, pixels, predictor.bands(pixels, size=size, tile=tile))
+        pixels, spacing, size = decoded.pixels, decoded.geometry.spacing, self.options.size
+        is_volume = decoded.geometry.slices > 0
+        tile = self.tile_of(pixels[0] if is_volume else pixels)
+        if is_volume:
+            parts = (predictor.probabilities(part, tile=tile, spacing=spacing) for part in pixels)
+            masks = self._written(image, lambda: self.writer.write_volume(image, pixels, decoded.geometry.axis, parts))
+        else:
+            bands = predictor.bands(pixels, size=size, tile=tile, spacing=spacing)
+            masks = self._written(image, lambda: self._write(image, pixels, bands))
         if study_images is None or study_image is None:
             return
         dice = None
         if selection.no_dice is None:
             if size is not None:  # the written masks do not have the size of the true ones
-                masks = collect_masks(self.writer, predictor.bands(pixels, tile=tile), pixels.shape[:2])
+                bands = predictor.bands(pixels, tile=tile, spacing=spacing)
+                masks = collect_masks(self.writer, bands, pixels.shape[:2])
             dice = study_images.dice(study_image, selection, masks, self.writer.outputs)
         self.summary.add(study_image, selection, dice)
 
     def _write(self, image: InputImage, pixels: Pixels, bands: Iterator[Band]) -> Masks:
         pixels = _resized(pixels, self.options.size)
         height, width = pixels.shape[:2]
+        if is_large(height, width):
+            return write_large(self.writer, image, pixels, bands, (height, width))
+        return self.writer.write(image, pixels, whole(bands))
+
+    def _written(self, image: InputImage, write: Callable[[], Masks]) -> Masks:
+        """Return the masks that a function writes. Raises `ConfigError` if it cannot."""
         try:
-            if is_large(height, width):
-                return write_large(self.writer, image, pixels, bands, (height, width))
-            return self.writer.write(image, pixels, whole(bands))
+            return write()
         except OSError as error:
             message = f"{image.output} cannot be written ({error.strerror}); allowed: a writable folder with free space"
             raise _config_error("--output", f"{message}; choose another") from error
+
+
+def _decoded(file: Path, volumes: VolumeSettings) -> Decoded:
+    """Decode a file. Raises `DataError`."""
+    try:
+        if is_large_file(file):
+            return examine_large(file, "image", file.name)
+        data = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error}); allowed: a readable file; restore it") from error
+    return examine(data, "image", file.name, volumes)
 
 
 def _study_images(

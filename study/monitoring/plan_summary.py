@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasets.checks.volumes import distance_unit, volumes_text
 from study.analysis.detectable import alternatives, detectable, detectable_lines
 from study.monitoring.forecast import TrainingLoad, forecast, forecast_lines
 from study.planning.baselines import family_name
@@ -59,6 +60,8 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
             for name, view in plan.views.items()
             if view.spec.excluded
         ],
+        "volumes": {name: text for name, view in plan.views.items() if (text := volumes_text(view.index))},
+        "distances": _distance_unit(plan),
         "baselines": [family_name(rule) for rule in plan.spec.compare.baseline],
         "warnings": [*plan.warnings, *_same_arms(plan), *missing_weights(plan, pending, store), *_retrained(pending)],
     }
@@ -74,6 +77,11 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
     options = alternatives(plan, max(entry["comparisons"] for entry in entries))
     result |= {"detectable": entries, "alternatives": options, "cell_images": _cell_images(plan)}
     return result | {"forecast": forecast(plan, store, cache, loads, reads)}
+
+
+def _distance_unit(plan: Plan) -> str | None:
+    """Return the unit of distances; None if none are computed."""
+    return None if plan.spec.metrics.shape is None else distance_unit(plan.views[plan.target].index)
 
 
 def _cell_images(plan: Plan) -> list[dict[str, object]]:
@@ -141,7 +149,9 @@ def summary_text(summary: Summary) -> str:
         f"image-epochs {cost['naive']:,} naive; {cost['unique']:,} unique; {cost['to_run']:,} to run",
         f"tasks        {_counts(summary['tasks'])}",
         f"data         {_counts(summary['data'])} (stages)",
+        *(f"volumes      {name}: {text}" for name, text in summary["volumes"].items()),
         *_image_lines(summary["cell_images"]),
+        *([f"distances    in {summary['distances']}"] if summary["distances"] else []),
         f"baseline     {'; '.join(summary['baselines']) or 'none: no arm is tested against another'}",
         *detectable_lines(summary["detectable"], summary["alternatives"]),
     ]

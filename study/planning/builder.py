@@ -171,6 +171,7 @@ class Planner:
             parts += [{"annotators": annotators, "trained": view.trained_annotator}] if annotators else []
             shape = self.plan.spec.metrics.shape
             parts += [{"shape": asdict(shape)}] if shape is not None else []
+            parts += [{"unit": "mm"}] if shape is not None and view.index.has_spacing else []
             self._scorings[key] = Scoring(
                 evaluation=digest(parts), size=self._size, threshold=threshold, class_threshold=class_threshold,
                 shape=shape, fold=fold, seed=seed, labelled=labelled,

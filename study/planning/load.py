@@ -6,6 +6,7 @@ from pathlib import Path
 
 from datasets.checks.annotators import annotator_findings
 from datasets.checks.findings import DataFinding, check
+from datasets.checks.volumes import spacing_warning
 from datasets.errors import DataError
 from datasets.settings import ImageSettings
 from datasets.targets import annotation_kind_of
@@ -76,6 +77,8 @@ def load_planner(document: Document, *, file: str, cache: Path, meanwhile: Calla
         raise ConfigError(problems, file)
     if target in views:
         warnings += [f"data.{target}: {warning}" for warning in mask_checks.presence_warnings(spec, views[target])]
+        mixed = spacing_warning(views[target].index) if spec.metrics.shape is not None else ""
+        warnings += [f"data.{target}: {mixed}"] if mixed else []
     warnings += [f"data.{leak.data}: {leak_message(leak)}" for leak in leaks if spec.leaks == "report"]
     warnings += published_warnings(spec, arms)
     weights = {arm.initial_weights.file for arm in arms if isinstance(arm.initial_weights, WeightsFile)}

@@ -35,6 +35,7 @@ _NOT_IN_SETTINGS: dict[str, Any] = {
 
 ADDED_SETTINGS: dict[str, Any] = {
     "image.scale": 1.0,
+    "image.spacing": None,
     "link.keep_dropout": False,
     "settings.adversarial.freeze_discriminator": False,
     "settings.adversarial.optimizer.alpha": 0.99,

@@ -1,12 +1,14 @@
 """Best, median and worst test images of the best cell, predicted from its stored weights."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from datasets.large import is_large
 from results.figures import OutlinedCase
@@ -25,10 +27,13 @@ MAX_SIDE: Final = 1500
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredImage:
-    """A test image and the Dice of a replicate on it, averaged over the classes in the true mask."""
+    """A test image or volume and the Dice of a replicate on it, averaged over the classes in the true mask."""
 
     chain: Chain
+    name: str
+    """Id of the image or name of the volume."""
     image: str
+    """Id of the image that is drawn: of a volume, the slice with the largest true masks."""
     dice: float
 
 
@@ -36,7 +41,7 @@ def select_extremes(facts: Facts, chains: Sequence[Chain]) -> list[tuple[str, Sc
     """Return the worst, the median and the best test image over the folds of one seed, or fewer if there are fewer."""
     images = sorted(
         (image for chain in chains if chain.seed == chains[0].seed for image in _test_images(facts, chain)),
-        key=lambda image: (image.dice, image.image),
+        key=lambda image: (image.dice, image.name),
     )
     ranks = {"worst": 0, "median": (len(images) - 1) // 2, "best": len(images) - 1}
     names: dict[int, str] = {}
@@ -52,11 +57,24 @@ def _test_images(facts: Facts, chain: Chain) -> Sequence[ScoredImage]:
     key = scores_file(facts, chain)
     if key is None:
         return []
-    values: dict[str, list[float]] = {}
-    for row in pq.read_table(facts.store.scores(chain.stages[-1], key)).to_pylist():
-        if row["split"] == "test" and row["class"] != BACKGROUND and row["tp"] + row["fn"]:
-            values.setdefault(row["image"], []).append(2 * row["tp"] / (2 * row["tp"] + row["fp"] + row["fn"]))
-    return [ScoredImage(chain=chain, image=image, dice=float(np.mean(dice))) for image, dice in values.items()]
+    digest = chain.stages[-1]
+    images = pq.read_table(facts.store.images(digest, key)).to_pylist()
+    case_of = {row["image"]: row.get("volume") or row["image"] for row in images}
+    counts: dict[str, dict[str, NDArray[np.int64]]] = {}
+    true_pixels: dict[str, Counter[str]] = {}
+    for row in pq.read_table(facts.store.scores(digest, key)).to_pylist():
+        if row["split"] == "test" and row["class"] != BACKGROUND:
+            image, name = row["image"], case_of[row["image"]]
+            by_class = counts.setdefault(name, {})
+            by_class[row["class"]] = by_class.get(row["class"], 0) + np.array([row["tp"], row["fp"], row["fn"]])
+            true_pixels.setdefault(name, Counter())[image] += row["tp"] + row["fn"]
+    scored = []
+    for name, by_class in counts.items():
+        dice = [2 * tp / (2 * tp + fp + fn) for tp, fp, fn in by_class.values() if tp + fn]
+        if dice:
+            image = true_pixels[name].most_common(1)[0][0]
+            scored.append(ScoredImage(chain=chain, name=name, image=image, dice=float(np.mean(dice))))
+    return scored
 
 
 def predict_cases(
@@ -105,8 +123,9 @@ def _case(plan: Plan, facts: Facts, name: str, image: ScoredImage, cache: Path) 
         pixels = resized(pixels, *truth.shape[1:], shrinks=True)
     if scoring.size != NATIVE:
         pixels = fit_image(pixels, ImageSettings(size=scoring.size, channels=job.node.step.image.channels))
+    whole = "" if image.image == image.name else " of the volume"
     return OutlinedCase(
-        title=f"{name.capitalize()}: {image.image}\nDice {image.dice:.3f}, fold {image.chain.fold}",
+        title=f"{name.capitalize()}: {image.image}\nDice {image.dice:.3f}{whole}, fold {image.chain.fold}",
         pixels=displayed(pixels.squeeze(axis=2) if pixels.shape[2:] == (1,) else pixels),
         truth=truth,
         predicted=predicted,

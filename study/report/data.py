@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from datasets.checks.volumes import distance_unit, volumes_text
 from datasets.source import AnnotationKind
 from results.report.page import Block, Collapsible, Grid, GridCell, Items, Text, number_columns, text_columns
 from study.monitoring.units import count, percent, spread
@@ -24,7 +25,7 @@ def data_blocks(facts: Facts) -> Iterator[Block]:
     plan = facts.plan
     yield _data_grid(plan)
     yield _split_grid(plan)
-    yield Items(items=list(_leaks(plan)))
+    yield Items(items=[*_volumes(plan), *_leaks(plan)])
     if plan.warnings:
         yield Collapsible(title=f"Warnings about the data ({len(plan.warnings)})", blocks=[Items(items=plan.warnings)])
 
@@ -51,6 +52,17 @@ def _data_grid(plan: Plan) -> Grid:
     ]
     caption = "Data sets. Unusable images have a fault; excluded images show a case of the target."
     return Grid(caption=caption, columns=columns, rows=rows)
+
+
+def _volumes(plan: Plan) -> Iterator[str]:
+    """Yield the volumes of each data set, and the unit of distances."""
+    for name, view in plan.views.items():
+        text = volumes_text(view.index)
+        if text:
+            yield f"{name}: {text}. Images are slices; per-case metrics are those of whole volumes."
+    if plan.spec.metrics.shape is not None:
+        tolerance, unit = plan.spec.metrics.tolerance, distance_unit(plan.views[plan.target].index)
+        yield f"Distances between contours or surfaces, and the tolerance of {tolerance:g}, are in {unit}."
 
 
 def _split_grid(plan: Plan) -> Grid:

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from safetensors.torch import load_file
 from torch import Tensor
 
-from datasets.settings import ImageSettings
+from datasets.settings import ImageSettings, VolumeSettings
 from datasets.targets import Fit
 from models.build import Blueprint, build
 from models.network import Network
@@ -36,6 +36,16 @@ class Model:
     task: Segmentation
     blueprint: Blueprint
     network: Network
+
+    @property
+    def volumes(self) -> VolumeSettings:
+        """Return how the volumes of the training data were sliced."""
+        return VolumeSettings.model_validate(self.record["data"].get("volumes") or {})
+
+    @property
+    def channel_files(self) -> tuple[int, ...]:
+        """Return the numbers of the files that an image of the training data consists of; empty for one file."""
+        return tuple(self.record["data"].get("channel_files", ()))
 
     @property
     def outputs(self) -> Outputs:

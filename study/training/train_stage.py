@@ -24,6 +24,7 @@ from datasets.loading.native import NativeImages, native_images
 from datasets.loading.patches import RandomPatches, Tiles
 from datasets.loading.prepare import Prepared, prepared
 from datasets.loading.truth import truth
+from datasets.settings import VolumeSettings
 from datasets.source import Index
 from models.build import build
 from models.losses.class_weights import balanced as balanced_weights
@@ -340,6 +341,15 @@ def _side(setup: TrainingSetup) -> int:
     return int(np.median([max(setup.view.index.shape(row)) for row in setup.rows.train]))
 
 
+def _reading(setup: TrainingSetup) -> Mapping[str, Any]:
+    """Return how volumes are sliced and which files are the channels of an image, as `study predict` needs it."""
+    data, reading = setup.view.spec.data, dict[str, Any]()
+    if isinstance(data, VolumeSettings) and setup.view.index.volumes:
+        reading["volumes"] = data.model_dump(mode="json", include={"axis", "window"})
+    channels = setup.view.source.channel_files
+    return reading | ({"channel_files": list(channels)} if channels else {})
+
+
 def _memory(device: torch.device) -> dict[str, int] | None:
     """Return peak and total memory of the GPU in bytes; None on a CPU."""
     if device.type != "cuda":
@@ -365,7 +375,7 @@ def _record(setup: TrainingSetup, trained: Trained, runtime: RuntimeContext, sec
         "structure": node.identity.structure,
         "link": step.link.model_dump(mode="json"),
         "data": {"fingerprint": job.fingerprint, "train": len(setup.rows.train),
-                 "validation": len(setup.rows.validation), "side": _side(setup)},
+                 "validation": len(setup.rows.validation), "side": _side(setup), **_reading(setup)},
         "updates": trained.progress.updates,
         "best_epoch": trained.progress.best_epoch or trained.progress.epoch,
         "best_score": trained.progress.best_score,

@@ -140,7 +140,7 @@ def counted(path: Path, mask: Pixels) -> None:
 REFUSED: dict[str, tuple[Write, str]] = {
     "soft": (with_ids(soft, "tif"), "allowed: whole numbers in a mask; threshold it"),
     "soft, by class": (by_folder(soft, "tif"), "allowed: whole numbers in a mask; threshold it"),
-    "pages": (by_folder(pages, "tif"), "has 2 pages or frames; allowed: one; save each one as a file"),
+    "pages": (by_folder(pages, "tif"), "has 2 slices; allowed: one page, as its image images/0.png has"),
     "frames": (by_folder(pages, "gif"), "has 2 pages or frames; allowed: one; save each one as a file"),
     "JPEG": (with_ids(lambda path, mask: save(mask * 255, path), "jpg"), "masks/0.jpg is no mask; allowed: masks/"),
     "lossy WebP": (by_folder(lambda path, mask: save(mask * 255, path, quality=20), "webp"), "changes numbers"),

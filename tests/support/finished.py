@@ -57,9 +57,13 @@ def write_pictures(root: Path, *, overlapping: bool) -> None:
 
 
 def finished(
-    root: Path, *, overlapping: bool, changes: dict[str, Any] | None = None, write: Callable[[Path], None] | None = None
+    root: Path,
+    *,
+    overlapping: bool = False,
+    changes: dict[str, Any] | None = None,
+    write: Callable[[Path], object] | None = None,
 ) -> Finished:
-    """Train, score and compare a study under `root`; `write` writes other images with these classes."""
+    """Train, score and compare a study under `root`, of pictures or of what `write` writes into a folder."""
     data, cache, store = root / "data", root / "cache", Store(root / "runs")
     if write is None:
         write_pictures(data, overlapping=overlapping)

@@ -1,25 +1,78 @@
 """Faults and warnings of images and their annotation."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from datasets.cache.manifest import Manifest
 from datasets.errors import DataError
 from datasets.source import IGNORE, AnnotationKind
 from datasets.sources.common.class_ids import may_be_unlabelled, numbers_in
+from datasets.sources.common.geometry import position_fault
 from datasets.sources.common.published import MaskFile, MaskRuns, PublishedCase
 from datasets.sources.common.runs import TOLERANCE, last_pixel, past_the_end
 
+CLASSES = "classes.txt"
 SHOWN = 5
 """Maximum number of ids in a message."""
 _TURNED = " (its EXIF orientation turns it by 90 degrees: write the pixels upright and remove the orientation)"
 
 
-def image_fault(case: PublishedCase, files: Manifest) -> str:
+@dataclass(frozen=True, kw_only=True)
+class CaseFaults:
+    """Faults and warnings of each case, "" without any; `annotation` by kind."""
+
+    images: Sequence[str]
+    annotation: Mapping[AnnotationKind, Sequence[str]]
+    remarks: Sequence[str]
+
+
+def case_faults(
+    cases: Sequence[PublishedCase],
+    files: Manifest,
+    ids: Mapping[str, int],
+    ignored: Sequence[int],
+    class_list: str = CLASSES,
+) -> CaseFaults:
+    """Return the first fault of each image and of its annotation, and its warnings.
+
+    Args:
+        cases: Images or volumes.
+        files: The manifest of all files.
+        ids: Ids of the classes in masks of ids.
+        ignored: Ids of unlabelled pixels.
+        class_list: The file that lists the classes, for messages.
+    """
+    known = _KnownIds(bits=_bits([0, *ids.values(), *ignored]), classes=len(ids), class_list=class_list)
+    suspect = IGNORE if may_be_unlabelled(ids) else None
+    return CaseFaults(
+        images=[_image_fault(case, files) for case in cases],
+        annotation=_annotation_faults(cases, files, known),
+        remarks=[_remark(case, files, _bits(ignored), suspect) for case in cases],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _KnownIds:
+    """Ids that masks may hold, as bits, the number of classes, and the file that lists these."""
+
+    bits: int
+    classes: int
+    class_list: str
+
+
+def _image_fault(case: PublishedCase, files: Manifest) -> str:
     """Return why an image cannot be used, "" without a fault."""
     image = files.positions[case.path]
-    if files.fault[image]:
-        return files.fault[image]
+    positions = [files.positions[path] for path in case.paths]
+    fault = next((files.fault[position] for position in positions if files.fault[position]), case.fault)
+    if fault:
+        return fault
+    for path, position in zip(case.channels, positions[1:], strict=True):
+        fault = _channel_fault(path, position, case, files)
+        if fault:
+            return fault
     size = files.width[image], files.height[image]
     if case.size not in (None, size):
         stated = _format_size(*case.size) if case.size else ""
@@ -31,34 +84,44 @@ def image_fault(case: PublishedCase, files: Manifest) -> str:
     return ""
 
 
-def annotation_faults(
-    cases: Sequence[PublishedCase], files: Manifest, ids: Mapping[str, int], ignored: Sequence[int] = ()
-) -> dict[AnnotationKind, list[str]]:
-    """Return the first fault of each image's annotation by kind, "" without a fault.
+def _channel_fault(path: str, position: int, case: PublishedCase, files: Manifest) -> str:
+    """Return why a file of a further channel does not fit the first one, "" if it does."""
+    image = files.positions[case.path]
+    size, expected = ((files.width[row], files.height[row]) for row in (position, image))
+    if size != expected:
+        return (
+            f"{path} has {_format_size(*size)} pixels; allowed: {_format_size(*expected)}, as {case.path} has; restore "
+            "the channel"
+        )
+    return position_fault(path, case.path, files)
 
-    `ids` are those of exclusive classes, `ignored` those of unlabelled pixels.
-    """
-    known = _bits([0, *ids.values(), *ignored])
+
+def _annotation_faults(
+    cases: Sequence[PublishedCase], files: Manifest, known: _KnownIds
+) -> dict[AnnotationKind, list[str]]:
+    """Return the first fault of each image's annotation by kind, "" without a fault."""
     faults: dict[AnnotationKind, list[str]] = {"masks": [], "boxes": [], "centres": []}
     for case in cases:
         image = files.positions[case.path]
         size = files.width[image], files.height[image]
         is_broken = bool(files.fault[image])
         reasons = {
-            "boxes": _box_faults(case, size), "centres": _centre_faults(case, size),
-            "masks": _mask_faults(case, files, size, known=known, classes=len(ids)),
+            "boxes": chain(_volume_fault(case, files, "boxes"), _box_faults(case, size)),
+            "centres": chain(_volume_fault(case, files, "centres"), _centre_faults(case, size)),
+            "masks": _mask_faults(case, files, size, known),
         }  # fmt: skip
         for kind, column in faults.items():
             column.append("" if is_broken else next(reasons[kind], ""))
     return faults
 
 
-def remarks(
-    cases: Sequence[PublishedCase], files: Manifest, ids: Mapping[str, int], ignored: Sequence[int] = ()
-) -> list[str]:
-    """Return the warnings of each image, one per line; arguments as for `annotation_faults`."""
-    suspect = IGNORE if may_be_unlabelled(ids) else None
-    return [_remark(case, files, _bits(ignored), suspect) for case in cases]
+def _volume_fault(case: PublishedCase, files: Manifest, kind: AnnotationKind) -> Iterator[str]:
+    """Yield that boxes or centres of a volume do not say which slice they are on."""
+    if files.slices[files.positions[case.path]] and (case.boxes if kind == "boxes" else case.centres):
+        yield (
+            f"{case.id} is a volume and has {kind}, which name no slice; allowed: masks of volumes; save the slices as "
+            "images, or remove them from the table"
+        )
 
 
 def _remark(case: PublishedCase, files: Manifest, ignored: int, suspect: int | None) -> str:
@@ -115,10 +178,8 @@ def _bits(ids: Iterable[int]) -> int:
     return sum(1 << number for number in set(ids))
 
 
-def _mask_faults(
-    case: PublishedCase, files: Manifest, size: tuple[int, int], *, known: int, classes: int
-) -> Iterator[str]:
-    """Yield faults of masks; `known` is the bit set of ids allowed in masks of class ids."""
+def _mask_faults(case: PublishedCase, files: Manifest, size: tuple[int, int], known: _KnownIds) -> Iterator[str]:
+    """Yield faults of masks; `known` are the ids allowed in masks of class ids."""
     for mask in case.masks:
         if isinstance(mask, MaskRuns):
             if last_pixel(mask.runs) > size[0] * size[1]:
@@ -132,17 +193,22 @@ def _mask_faults(
         else:
             turned = files.remark[files.positions[case.path]] + files.remark[position]
             yield from _size_faults(mask, (files.width[position], files.height[position]), size, turned=bool(turned))
-            unknown = numbers_in(int(files.values[position], 16) & ~known)
+            fault = position_fault(mask.path, case.path, files) if mask.place is None else ""
+            if fault:
+                yield fault
+            unknown = numbers_in(int(files.values[position], 16) & ~known.bits)
             if not mask.name and unknown:
-                yield f"{mask.path} {_unknown_ids(unknown, classes)}"
+                yield f"{mask.path} {_unknown_ids(unknown, known)}"
 
 
-def _unknown_ids(unknown: Sequence[int], classes: int) -> str:
+def _unknown_ids(unknown: Sequence[int], known: _KnownIds) -> str:
     shown = ", ".join(map(str, unknown[-SHOWN:]))
-    allowed = f"allowed: 0 (background) to {classes}; correct the mask or add the class to classes.txt"
+    allowed = f"allowed: 0 (background) to {known.classes}; correct the mask or add the class to {known.class_list}"
     if len(unknown) > SHOWN:
         return f"holds {len(unknown)} ids of no class ({shown}, ...); {allowed}"
     several = len(unknown) > 1
+    if known.class_list != CLASSES:  # other layouts state ignored ids themselves
+        return f"holds the class id{'s' * several} {shown}; {allowed}"
     ignore = f"[{shown}]" if several else shown
     return (
         f"holds the class id{'s' * several} {shown}; {allowed}, or set `ignore: {ignore}` where pixels of the "

@@ -13,17 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.cache import stored_index
+from datasets.cache.decoded_volumes import DecodedVolumes
 from datasets.cache.extracts import Extracts
 from datasets.cache.manifest import FileState, Listing, Manifest, extracts_of, file_state, read_manifest, scan
 from datasets.cache.stored_index import StoredIndex
 from datasets.decoding.decode import Kind, content_hash, read
 from datasets.errors import DataError
-from datasets.settings import FileSettings, ImageSettings
+from datasets.settings import FileSettings, ImageSettings, VolumeSettings
 from datasets.source import AnnotationKind, Box, Index, Pixels, ProgressCallback, Source
 from datasets.sources.common.class_ids import IgnoreSettings, check_names, class_ids, used_ids
-from datasets.sources.common.faults import annotation_faults, check_pixels, image_fault, remarks
-from datasets.sources.common.masks import exclusive, masks_digest, overlapping, values_in
+from datasets.sources.common.faults import case_faults, check_pixels
+from datasets.sources.common.masks import exclusive, masks_digest, overlapping, regions, values_in
 from datasets.sources.common.published import MaskFile, PublishedCase, PublishedDataset
+from datasets.sources.common.rows import (
+    SourceRow,
+    content_of,
+    image_rows,
+    rows_of,
+    slice_digest,
+    thumbnail_of,
+)
 from datasets.sources.common.tables import choose, digest
 
 
@@ -43,7 +52,7 @@ class FileSource(Source):
         self._settings = settings
         self._root = settings.root
         self._collection = settings.collection
-        self._ignored = settings.ignored_ids if isinstance(settings, IgnoreSettings) else ()
+        self._volume_settings = settings if isinstance(settings, VolumeSettings) else None
         self._extracts: Extracts | None = None
         self._files: Manifest | None = None
         self._same_content: set[tuple[str, FileState]] = set()
@@ -59,7 +68,13 @@ class FileSource(Source):
 
     @cached_property
     def _listing(self) -> Listing:
-        return scan(self._root, self._folders())
+        return scan(self._root, self._folders(), self._volume_settings)
+
+    @cached_property
+    def _ignored(self) -> Sequence[int]:
+        """Ids of unlabelled pixels."""
+        chosen = self._settings.ignored_ids if isinstance(self._settings, IgnoreSettings) else ()
+        return chosen or self._layout.ignored
 
     @cached_property
     def _tables(self) -> Mapping[str, FileState | None]:
@@ -82,6 +97,20 @@ class FileSource(Source):
     @cached_property
     def _cases(self) -> list[PublishedCase]:
         return sorted(self._layout.cases, key=lambda case: case.id)
+
+    @cached_property
+    def _rows(self) -> Sequence[SourceRow]:
+        """Rows of the index; `_build_index` sets them where files may be volumes, which only the manifest tells."""
+        if self._volume_settings is not None:
+            raise RuntimeError("the slices of volumes are known once the index is read: call index first")
+        return image_rows(self._cases)
+
+    @cached_property
+    def _volumes(self) -> DecodedVolumes:
+        files_per_row = max((len(case.paths) + len(case.masks) for case in self._cases), default=1)
+        return DecodedVolumes(
+            self._read, 2 * files_per_row
+        )  # threads may be at the end of one and the start of another
 
     @cached_property
     def _labels(self) -> tuple[int, ...]:
@@ -114,65 +143,83 @@ class FileSource(Source):
     def _build_index(self, cache: Path, progress: ProgressCallback | None, fits: Collection[ImageSettings]) -> Index:
         files, cases, layout = read_manifest(self._listing, cache, progress, fits), self._cases, self._layout
         self._files = files
+        self._rows = rows = rows_of(cases, files)
         check_pixels(cases, files, self._root)
         bits = [self._mask_ids(case, files) for case in cases]
-        by_id: Mapping[str, int] = {}
-        if not layout.overlapping:
-            masks = [mask_ids for case, mask_ids in zip(cases, bits, strict=True) if case.masks]
-            masks += [values_in(mask, files) for case in cases for mask in case.other_masks]
-            by_id = class_ids(masks, layout.classes, self._root, self._ignored)
-        elif self._ignored:
-            raise DataError(
-                f"{self._root}: ignore is {', '.join(map(str, self._ignored))}, but each class has separate masks; "
-                "allowed: `ignore` with one mask of class ids for each image; remove it, or write such masks"
-            )
+        by_id = self._class_ids(bits, files)
         known = layout.classes if layout.overlapping and layout.classes is not None else tuple(by_id)
         boxed = {box.name for case in cases for box in case.boxes}
         chosen = choose([*known, *sorted(boxed.difference(known))], self._settings.classes, "classes", self._root)
         classes = tuple(name for name in chosen if name in known)
         check_names(classes, self._root)
         self._ids = {name: by_id[name] for name in classes if name in by_id}
-        shown = [self._shown(case, mask_ids, classes, files) for case, mask_ids in zip(cases, bits, strict=True)]
-        position = files.positions
-        rows = [position[case.path] for case in cases]
+        shown = [self._shown(row, classes, files) for row in rows]
+        # Masks of regions hold ids of other names than the classes.
+        mask_ids = {str(number): number for region in layout.regions for number in region} or by_id
+        by_case = case_faults(cases, files, mask_ids, self._ignored, layout.class_list)
+        positions = [files.positions[row.case.path] for row in rows]
         return Index(
-            ids=[case.id for case in cases],
+            ids=[row.id for row in rows],
             patients=[
-                f"{self._collection}/{case.patient or files.patient[row] or f'image {case.id}'}"
-                for case, row in zip(cases, rows, strict=True)
+                f"{self._collection}/{row.case.patient or files.patient[position] or f'image {row.case.id}'}"
+                for row, position in zip(rows, positions, strict=True)
             ],
-            categories=[case.category for case in cases],
-            official=[case.official for case in cases],
-            content=[files.content[row] for row in rows],
-            thumbnails=[files.thumbnail[row] for row in rows],
-            faults=[image_fault(case, files) for case in cases],
+            categories=[row.case.category for row in rows],
+            official=[row.case.official for row in rows],
+            content=[content_of(row, files, self._volume_settings) for row in rows],
+            thumbnails=[thumbnail_of(row, files) for row in rows],
+            faults=[by_case.images[row.position] for row in rows],
             annotation_digests=self._annotation_digests(files, classes, chosen),
-            annotation_faults=annotation_faults(cases, files, by_id, self._ignored),
+            annotation_faults={
+                kind: [column[row.position] for row in rows] for kind, column in by_case.annotation.items()
+            },
             classes=classes,
             overlapping=layout.overlapping,
             labels=tuple(layout.labels[number] for number in self._labels),
             structures=self._structures(chosen, boxed),
-            remarks=remarks(cases, files, by_id, self._ignored),
+            remarks=["" if row.number else by_case.remarks[row.position] for row in rows],
             shown=shown,
             unused_classes=_unused_classes(classes, shown),
             unread=tuple(self._listing.unread) if self.user_layout else (),
-            heights=[files.height[row] for row in rows],
-            widths=[files.width[row] for row in rows],
-            channels=[files.channels[row] for row in rows],
+            heights=[files.height[position] for position in positions],
+            widths=[files.width[position] for position in positions],
+            channels=[sum(files.channels[files.positions[path]] for path in row.case.paths) for row in rows],
+            volumes=[row.volume for row in rows] if any(row.volume for row in rows) else (),
+            spacings=_spacings(files, positions),
+            excluded_from_training=self._excluded_from_training(rows, shown),
             collection=self._collection,
         )
+
+    def _class_ids(self, bits: Sequence[int], files: Manifest) -> Mapping[str, int]:
+        """Return the id of each exclusive class; `bits` are the ids in the masks of each case."""
+        if not self._layout.overlapping:
+            masks = [mask_ids for case, mask_ids in zip(self._cases, bits, strict=True) if case.masks]
+            others = [values_in(mask, files) for case in self._cases for mask in case.other_masks]
+            return class_ids([*masks, *others], self._layout.classes, self._root, self._ignored)
+        if self._ignored:
+            raise DataError(
+                f"{self._root}: ignore is {', '.join(map(str, self._ignored))}, but each class has separate masks; "
+                "allowed: `ignore` with one mask of class ids for each image; remove it, or write such masks"
+            )
+        return {}
+
+    def _excluded_from_training(self, rows: Sequence[SourceRow], shown: Sequence[str]) -> Sequence[bool]:
+        """Return which slices show no class, if these are left out of training."""
+        if self._volume_settings is None or self._volume_settings.slices == "all":
+            return ()
+        return [row.number is not None and bits == "0" for row, bits in zip(rows, shown, strict=True)]
 
     def _annotation_digests(
         self, files: Manifest, classes: tuple[str, ...], shown: tuple[str, ...]
     ) -> Mapping[AnnotationKind, Sequence[str]]:
-        ids = {name: (self._ids or {}).get(name) for name in classes}
+        ids: Mapping[str, int | Sequence[int] | None] = {name: self._ids_of(name) for name in classes}
         names = [self._layout.labels[number] for number in self._labels]
         values = [[case.labels[number] for number in self._labels] if case.labels else [] for case in self._cases]
         boxes = [
             [(box.name, box.x, box.y, box.width, box.height) for box in case.boxes if box.name in shown]
             for case in self._cases
         ]
-        return {
+        by_case: Mapping[AnnotationKind, Sequence[str]] = {
             "labels": [digest(names, row) if not all(map(isnan, row)) else "" for row in values],
             "boxes": [
                 digest(shown, row) if row or case.boxed else "" for case, row in zip(self._cases, boxes, strict=True)
@@ -180,6 +227,13 @@ class FileSource(Source):
             "centres": [digest(case.centres) if case.centres else "" for case in self._cases],
             "masks": [masks_digest(case, files, ids, self._ignored) for case in self._cases],
         }
+        digests = {kind: [column[row.position] for row in self._rows] for kind, column in by_case.items()}
+        masks = zip(digests["masks"], self._rows, strict=True)
+        return digests | {"masks": [slice_digest(case_digest, row, files) for case_digest, row in masks]}
+
+    def _ids_of(self, name: str) -> int | Sequence[int] | None:
+        """Return the id or the ids of a class, None if it has masks of its own."""
+        return self._region(name) if self._layout.regions else (self._ids or {}).get(name)
 
     def _structures(self, chosen: tuple[str, ...], shown: set[str]) -> tuple[str, ...]:
         centred = {name for case in self._cases for name, _, _ in case.centres}
@@ -192,26 +246,48 @@ class FileSource(Source):
             return 0
         return next((values_in(mask, files) for mask in case.masks), 0)
 
-    def _shown(self, case: PublishedCase, bits: int, classes: tuple[str, ...], files: Manifest) -> str:
-        if not case.masks:
+    def _shown(self, row: SourceRow, classes: tuple[str, ...], files: Manifest) -> str:
+        masks = row.case.masks
+        if not masks:
             return ""
         if not self._layout.overlapping:
-            return f"{used_ids(self._ids or {}, bits):x}"
-        drawn = {mask.name for mask in case.masks if values_in(mask, files) > 1}
+            return f"{used_ids(self._ids or {}, values_in(masks[0], files, row.number)):x}"
+        if self._layout.regions:
+            bits = values_in(masks[0], files, row.number)
+            drawn = {name for name in classes if bits & sum(1 << number for number in self._region(name))}
+        else:
+            drawn = {mask.name for mask in masks if values_in(mask, files, row.number) > 1}
         return f"{sum(1 << number for number, name in enumerate(classes) if name in drawn):x}"
 
+    def _region(self, name: str) -> Sequence[int]:
+        layout = self._layout
+        return layout.regions[(layout.classes or ()).index(name)]
+
     def image(self, row: int) -> Pixels:
-        """Decode one image."""
-        path = self._cases[row].path
-        self._check_unchanged([path])
-        return read(self._root / path, "image")
+        """Decode one image or slice; several channels are stacked as (height, width, channels)."""
+        paths = self._rows[row].case.paths
+        self._check_unchanged(paths)
+        planes = [self._image_file(path, self._rows[row].number) for path in paths]
+        return planes[0] if len(planes) == 1 else np.dstack(planes)
+
+    def _image_file(self, path: str, number: int | None) -> Pixels:
+        return self._read(path) if number is None else self._volumes.slice(path, number)
+
+    def _read(self, path: str) -> Pixels:
+        return read(self._root / path, self._listing.kind(path), self._volume_settings)
+
+    def release(self) -> None:
+        """Free decoded volumes; see `Source.release`."""
+        self._volumes.clear()
 
     def fitted(self, row: int, settings: ImageSettings) -> tuple[Pixels, tuple[int, int]] | None:
         """Return a cached resized image; see `Source.fitted`."""
-        path = self._cases[row].path
-        extract = self._extracts.image(self._listing.state(path), settings) if self._extracts is not None else None
+        case, number = self._rows[row].case, self._rows[row].number
+        if self._extracts is None or case.channels:
+            return None
+        extract = self._extracts.image(self._listing.state(case.path, number), settings)
         if extract is not None:
-            self._check_unchanged([path])
+            self._check_unchanged([case.path])
         return extract
 
     def forget_fitted(self, settings: ImageSettings) -> None:
@@ -219,10 +295,10 @@ class FileSource(Source):
         if self._extracts is not None:
             self._extracts.forget(settings)
 
-    def _decoded(self, path: str) -> Pixels:
-        """Decode a mask, or return it from the cache."""
-        extract = self._extracts.mask(self._listing.state(path)) if self._extracts is not None else None
-        return read(self._root / path, self._listing.kind(path)) if extract is None else extract
+    def _decoded(self, path: str, number: int | None) -> Pixels:
+        """Decode a mask or one of its slices, or return it from the cache."""
+        extract = self._extracts.mask(self._listing.state(path, number)) if self._extracts is not None else None
+        return self._image_file(path, number) if extract is None else extract
 
     def _check_unchanged(self, paths: Iterable[str]) -> None:
         """Raise `DataError` for files changed since they were listed, as results are cached by the old content."""
@@ -245,33 +321,39 @@ class FileSource(Source):
 
     def labels(self, row: int) -> NDArray[np.float32]:
         """Return the selected labels, NaN if unknown."""
-        values = self._cases[row].labels
+        values = self._rows[row].case.labels
         return np.array([values[number] if values else np.nan for number in self._labels], np.float32)
 
     def boxes(self, row: int) -> tuple[Box, ...]:
         """Return the boxes of the selected classes."""
         chosen = self._settings.classes
-        return tuple(box for box in self._cases[row].boxes if chosen is None or box.name in chosen)
+        return tuple(box for box in self._rows[row].case.boxes if chosen is None or box.name in chosen)
 
     def centres(self, row: int) -> Mapping[str, tuple[float, float]]:
         """Return the centre points by structure."""
-        return {name: (x, y) for name, x, y in self._cases[row].centres}
+        return {name: (x, y) for name, x, y in self._rows[row].case.centres}
 
     def masks(self, row: int) -> Pixels:
         """Return the masks of the selected classes; if classes overlap, classes without a file are empty."""
-        case, known = self._cases[row], self._layout.classes
+        case, number, known = self._rows[row].case, self._rows[row].number, self._layout.classes
         if not case.masks:
             raise DataError(
                 f"{case.id} has no mask; allowed: rows whose annotation_digests['masks'] is not empty; leave it out"
             )
         self._check_unchanged(mask.path for mask in case.masks if isinstance(mask, MaskFile))
+
+        def decode(path: str) -> Pixels:
+            return self._decoded(path, number)
+
         if not self._layout.overlapping:
             if self._ids is None:
                 raise RuntimeError("the ids of classes are known once the index is read: call index first")
-            return exclusive(self._decoded, case, list(self._ids.values()), self._ignored)
+            return exclusive(decode, case, list(self._ids.values()), self._ignored)
         chosen = self._settings.classes or known or ()
         classes = [name for name in chosen if name in (known or ())]
-        return overlapping(self._decoded, case, self._size(case), classes)
+        if self._layout.regions:
+            return regions(decode, case, [self._region(name) for name in classes])
+        return overlapping(decode, case, self._size(case), classes)
 
     def _size(self, case: PublishedCase) -> tuple[int, int]:
         """Return width and height of the masks of an image with overlapping classes."""
@@ -282,7 +364,7 @@ class FileSource(Source):
         files = self._files
         if files is not None and not files.fault[row := files.positions[path]]:
             return files.width[row], files.height[row]
-        height, width = self._decoded(path).shape[:2]
+        height, width = self._decoded(path, None).shape[:2]
         return width, height
 
 
@@ -291,6 +373,12 @@ def _changed_message(path: Path) -> str:
         f"{path} changed since it was indexed; allowed: unchanged files while a study runs; run the study again to "
         "plan with what is there now"
     )
+
+
+def _spacings(files: Manifest, positions: Sequence[int]) -> Sequence[tuple[float, ...]]:
+    """Return the spacing of each row; empty if that of no row is known."""
+    spacings = [files.geometry(position).spacing for position in positions]
+    return spacings if any(spacings) else ()
 
 
 def _unused_classes(classes: tuple[str, ...], shown: Sequence[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from datasets.errors import DataError
 from datasets.large import by_bands, is_large, release, row_bands, temporary_array
 from datasets.source import IGNORE, Pixels
 from datasets.sources.common.published import MaskFile, MaskRuns, PublishedCase
+from datasets.sources.common.rows import values_of
 from datasets.sources.common.runs import draw
 from datasets.sources.common.tables import digest
 
@@ -29,6 +30,13 @@ def exclusive(decode: Decode, case: PublishedCase, ids: Sequence[int], ignored: 
     return by_bands(lambda part: renumbered[part], decode(path))
 
 
+def regions(decode: Decode, case: PublishedCase, ids: Sequence[Sequence[int]]) -> Pixels:
+    """Return (classes, height, width) of 0/1 from a mask of ids, of which each class has some."""
+    (path,) = (mask.path for mask in case.masks if isinstance(mask, MaskFile))
+    decoded = decode(path)
+    return np.stack([np.isin(decoded, class_ids) for class_ids in ids]).astype(np.uint8)
+
+
 def overlapping(decode: Decode, case: PublishedCase, size: tuple[int, int], classes: Sequence[str]) -> Pixels:
     """Return (classes, height, width) of 0/1, `size` is (width, height); masks of the same class are merged."""
     width, height = size
@@ -45,9 +53,12 @@ def overlapping(decode: Decode, case: PublishedCase, size: tuple[int, int], clas
 
 
 def masks_digest(
-    case: PublishedCase, files: Manifest, ids: Mapping[str, int | None], ignored: Sequence[int] = ()
+    case: PublishedCase, files: Manifest, ids: Mapping[str, int | Sequence[int] | None], ignored: Sequence[int] = ()
 ) -> str:
-    """Hash the masks of the selected classes. `ids` by class, None if each class has separate masks."""
+    """Hash the masks of the selected classes.
+
+    `ids` by class: one, those of a region, or None if each class has separate masks.
+    """
     if not case.masks or not ids:
         return ""
     used = [_content(mask, files) for mask in case.masks if mask.name in ("", *ids)]
@@ -55,12 +66,14 @@ def masks_digest(
     return digest(list(ids.items()), sorted((parts for parts in used if parts), key=str), *extra)
 
 
-def values_in(mask: MaskFile | MaskRuns, files: Manifest) -> int:
-    """Return the bit set of values in a mask, 0 if it cannot be read; run lengths have values 0 and 1."""
+def values_in(mask: MaskFile | MaskRuns, files: Manifest, number: int | None = None) -> int:
+    """Return the bit set of values in a mask, 0 if it cannot be read; run lengths have values 0 and 1.
+
+    `number` is that of a slice, None for all of them.
+    """
     if isinstance(mask, MaskRuns):
         return 2 if mask.runs else 1
-    position = files.positions.get(mask.path)
-    return int(files.values[position] or "0", 16) if position is not None else 0
+    return values_of(mask.path, number, files)
 
 
 def _content(mask: MaskFile | MaskRuns, files: Manifest) -> tuple[object, ...] | None:

@@ -28,7 +28,7 @@ class MaskRuns:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedCase:
-    """One image of a layout. `labels` are in the order of `PublishedDataset.labels`, or empty.
+    """One image or volume of a layout. `labels` are in the order of `PublishedDataset.labels`, or empty.
 
     Without `patient`, the PatientID of the DICOM file is used, else the image counts as a separate patient.
     """
@@ -50,6 +50,15 @@ class PublishedCase:
     other_masks: tuple[MaskFile, ...] = ()
     """Masks of other annotators, which are not read but share the class ids."""
     remark: str = ""
+    channels: tuple[str, ...] = ()
+    """Paths of files with further channels of the image."""
+    fault: str = ""
+    """Why the layout says that the image cannot be used, "" if it can."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Return the paths of all image files."""
+        return (self.path, *self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,3 +69,9 @@ class PublishedDataset:
     classes: tuple[str, ...] | None = ()
     overlapping: bool = True
     labels: tuple[str, ...] = ()
+    regions: tuple[tuple[int, ...], ...] = ()
+    """For overlapping classes in masks of ids: the ids that each class consists of."""
+    ignored: tuple[int, ...] = ()
+    """Ids of unlabelled pixels that the layout states."""
+    class_list: str = "classes.txt"
+    """The file that lists the classes, for messages."""

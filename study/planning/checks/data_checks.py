@@ -15,6 +15,9 @@ from study.errors import Problem, unknown
 from study.planning.arms import Arm, StageConfig
 from study.planning.dataset_view import DatasetView
 
+SCALE_RANGE = (0.01, 10.0)
+"""Smallest and largest factor by which images are resized, as for `ImageSettings.scale`."""
+
 
 def data_problems(arms: Iterable[Arm], views: Mapping[str, DatasetView]) -> Iterator[Problem]:
     """Yield stages whose data lacks the required annotation, and losses, classes and structures that do not fit it."""
@@ -26,6 +29,8 @@ def data_problems(arms: Iterable[Arm], views: Mapping[str, DatasetView]) -> Iter
 def _step_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
     settings, path = step.settings, f"stages.{step.stage}"
     yield from _channel_problems(step, index)
+    if step.image.spacing is not None:
+        yield from _spacing_problems(step, index)
     kind = annotation_kind_of(settings.target)
     offered = sorted(kind for kind, hashes in index.annotation_digests.items() if any(hashes))
     if kind is not None and kind not in offered:
@@ -76,6 +81,28 @@ def _channel_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
                 message=f"is {channels}, but {len(ids)} images of {step.settings.data} have {number} ({listed(ids)}); "
                 f"allowed: {number}; {remedy}",
             )
+
+
+def _spacing_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
+    """Yield images without a spacing, or with one that is far from that of the stage."""
+    wanted, name = step.image.spacing or 0.0, step.settings.data
+    path, rows = f"stages.{step.stage}.image.spacing", [row for row, fault in enumerate(index.faults) if not fault]
+    unknown = [index.ids[row] for row in rows if not index.spacing(row)]
+    if unknown:
+        message = (
+            f"is {wanted:g}, but {len(unknown)} of {len(rows)} images of {name} state no size of their pixels "
+            f"({unknown[0]}); allowed: NIfTI files, and DICOM files with PixelSpacing; use image.scale"
+        )
+        yield Problem(path=path, message=message)
+        return
+    sides = [side for row in rows for side in index.spacing(row)[-2:]]
+    low, high = min(sides, default=wanted), max(sides, default=wanted)
+    if low / wanted < SCALE_RANGE[0] or high / wanted > SCALE_RANGE[1]:
+        message = (
+            f"is {wanted:g} mm, and pixels of {name} have {low:g} to {high:g} mm; allowed: factors of "
+            f"{SCALE_RANGE[0]:g} to {SCALE_RANGE[1]:g} between them; change it"
+        )
+        yield Problem(path=path, message=message)
 
 
 def class_problems(spec: StudySpec, view: DatasetView) -> Iterator[Problem]:

@@ -201,12 +201,16 @@ def unused_patch_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Prob
     allowed = "without fit: patch; allowed: with it; remove it, or set image.fit"
     if spec.image.scale != 1.0 and stages and not used:
         yield Problem(path="image.scale", message=f"is {spec.image.scale:g} {allowed}")
+    if spec.image.spacing is not None and stages and not used:
+        yield Problem(path="image.spacing", message=f"is {spec.image.spacing:g} {allowed}")
     for name in sorted(stages - used):
         stage = spec.stages[name]
         if stage.patch != type(stage.patch)():
             yield Problem(path=f"stages.{name}.patch", message=f"is set {allowed}")
         if stage.image.scale not in (None, 1.0):
             yield Problem(path=f"stages.{name}.image.scale", message=f"is {stage.image.scale:g} {allowed}")
+        if stage.image.spacing is not None:
+            yield Problem(path=f"stages.{name}.image.spacing", message=f"is {stage.image.spacing:g} {allowed}")
 
 
 _OWNERS = {"architecture is ": ("architecture", "compare"), "backbone is ": ("backbone", "compare"),

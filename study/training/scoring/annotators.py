@@ -19,9 +19,10 @@ from models.network import Network
 from results.metrics.agreement import split_of_agreement, split_of_annotator
 from study.training.bands import row_slices
 from study.training.scoring.answers import EvaluatedBatch, EvaluationSpec, row_batches
-from study.training.scoring.evaluate import Rows, image_rows, score, score_rows, tables
+from study.training.scoring.evaluate import score
 from study.training.scoring.image_masks import ImageMasks
 from study.training.scoring.pixel_sums import PixelSums
+from study.training.scoring.score_tables import ScoreTables
 
 Annotations = Mapping[str, tuple[TrueMasks, frozenset[int]]]
 """The masks of each annotator and the rows that have them; the first is the one that is trained on."""
@@ -46,13 +47,14 @@ def scores_of_annotators(
         (masks, annotated), (others, also_annotated) = annotations[first], annotations[second]
         rows = [row for row in test if row in annotated and row in also_annotated]
         spec = replace(evaluation, truth=masks)
-        yield tables(*_agreement(spec, others, rows, split_of_agreement(first, second)))
+        yield _agreement(spec, others, rows, split_of_agreement(first, second))
 
 
-def _agreement(evaluation: EvaluationSpec, others: TrueMasks, rows: Sequence[int], split: str) -> tuple[Rows, Rows]:
-    """Return the rows of scores and of images of masks that are scored like predictions."""
-    scores: Rows = []
-    images: Rows = []
+def _agreement(
+    evaluation: EvaluationSpec, others: TrueMasks, rows: Sequence[int], split: str
+) -> tuple[pa.Table, pa.Table]:
+    """Return the tables of scores and of images of masks that are scored like predictions."""
+    collected = ScoreTables(evaluation)
     for batch_rows in row_batches(rows, evaluation.size):
         height, width = evaluation.shape_of(batch_rows[0])
         masks = ImageMasks(height) if evaluation.shape is not None else None
@@ -65,9 +67,9 @@ def _agreement(evaluation: EvaluationSpec, others: TrueMasks, rows: Sequence[int
             if masks is not None:
                 masks.add(batch)
         assert total is not None, "every image has a band"
-        scores += score_rows(evaluation, batch_rows, total, masks, split, None)
-        images += image_rows(evaluation.index, batch_rows, total, split)
-    return scores, images
+        collected.add(batch_rows, total, masks, split)
+    collected.finish_split()
+    return collected.tables()
 
 
 def _as_prediction(evaluation: EvaluationSpec, truth: Pixels, other: Pixels, lines: slice) -> EvaluatedBatch:

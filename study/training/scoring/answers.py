@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -50,10 +51,21 @@ class EvaluationSpec:
         """Return height and width at which a row is evaluated."""
         return self.index.shape(row) if self.size == NATIVE else shape_of(self.size)
 
+    @cached_property
+    def in_mm(self) -> bool:
+        """Whether distances are in mm."""
+        return self.index.has_spacing
+
     def spacing_of(self, row: int) -> Spacing:
-        """Return height and width of an evaluated pixel in pixels of the image."""
+        """Return the size of an evaluated pixel, of a slice with the distance of the slices before height and width.
+
+        In mm if `in_mm`, else in pixels of the image.
+        """
         (image_height, image_width), (height, width) = self.index.shape(row), self.shape_of(row)
-        return image_height / height, image_width / width
+        is_slice = bool(self.index.volume(row))
+        *distance, pixel_height, pixel_width = self.index.spacing(row) if self.in_mm else (1.0, 1.0, 1.0)
+        pixel = (pixel_height * image_height / height, pixel_width * image_width / width)
+        return (*distance, *pixel) if is_slice else pixel
 
 
 @dataclass(frozen=True, kw_only=True)

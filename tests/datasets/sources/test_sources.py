@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from datasets.cache import manifest
 from datasets.cache.extracts import ExtractWriter
-from datasets.decoding.decode import SUFFIXES
+from datasets.decoding.decode import SUFFIXES, VOLUME_SUFFIXES, suffix_of
 from datasets.errors import DataError
-from datasets.settings import ImageSettings, PrepareSettings
+from datasets.settings import ImageSettings, PrepareSettings, VolumeSettings
 from datasets.source import Index, Source
 from datasets.sources import (
     SOURCES,
@@ -26,6 +26,7 @@ from datasets.sources import (
     DataSettings,
     FolderSettings,
     IdridSettings,
+    NnunetSettings,
     PhantomSettings,
     SiimAcrSettings,
     SiimCovid19Settings,
@@ -41,9 +42,11 @@ from tests.support.covid_lung_boxes import write_covid_lung_boxes
 from tests.support.dicom import write_dicom
 from tests.support.folder import write_folder
 from tests.support.idrid import write_idrid
+from tests.support.nnunet import write_nnunet, write_nnunet_2d
 from tests.support.pictures import picture, save
 from tests.support.siim_acr import write_siim_acr
 from tests.support.siim_covid19 import write_siim_covid19
+from tests.support.volumes import ct_volume, write_ct_folder, write_nifti
 
 Make = Callable[[Path], DataSettings]
 
@@ -56,6 +59,9 @@ MAKERS: dict[str, Make] = {
     "chexpert": lambda root: ChexpertSettings(root=write_chexpert(root)),
     "covid_chestxray": lambda root: CovidChestxraySettings(root=write_covid_chestxray(root)),
     "idrid": lambda root: IdridSettings(root=write_idrid(root), part="segmentation"),
+    "folder, volumes": lambda root: FolderSettings(root=write_ct_folder(root)),
+    "nnunet": lambda root: NnunetSettings(root=write_nnunet(root), channels=("FLAIR",)),
+    "nnunet, images": lambda root: NnunetSettings(root=write_nnunet_2d(root, colour=True)),
     "siim_acr": lambda root: SiimAcrSettings(root=write_siim_acr(root)),
     "siim_covid19": lambda root: SiimCovid19Settings(root=write_siim_covid19(root)),
     "siim_covid19, converted": lambda root: SiimCovid19Settings(root=write_siim_covid19(root, suffix="png")),
@@ -156,8 +162,14 @@ def test_opening_again_gives_the_same_index_and_arrays(
     assert np.array_equal(again.labels(1), source.labels(1), equal_nan=True)
 
 
-def test_rows_can_be_read_without_an_index(settings: DataSettings, source: Source, index: Index) -> None:
-    assert np.array_equal(open_source(settings).image(2), source.image(2))
+def test_rows_can_be_read_without_an_index_unless_files_may_be_volumes(
+    settings: DataSettings, source: Source, index: Index
+) -> None:
+    if not isinstance(settings, VolumeSettings):
+        assert np.array_equal(open_source(settings).image(2), source.image(2))
+        return
+    with pytest.raises(RuntimeError, match="call index first"):
+        open_source(settings).image(2)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -175,7 +187,7 @@ def test_what_reading_leaves_is_what_decoding_again_gives(
                 for row in range(len(index)) for fit in fits}  # fmt: skip
     masks = {row: decoding.masks(row) for row in range(len(index)) if index.annotation_digests["masks"][row]}
     decoded: list[Path] = []
-    monkeypatch.setattr(files, "read", lambda path, _: decoded.append(path))
+    monkeypatch.setattr(files, "read", lambda path, *_: decoded.append(path))
     for (row, fit), (pixels, shape) in expected.items():
         found = leaving.fitted(row, fit)
         assert found is not None
@@ -207,20 +219,22 @@ def test_a_second_opening_reads_no_file_and_a_changed_one_is_read_again(
     monkeypatch.setattr(manifest, "_inspect", counting)
     second = open_source(settings).index(tmp_path / "cache")
     assert (vars(second), read) == (vars(first), [])
-    files = [path for path in (tmp_path / "data").rglob("*") if path.suffix in SUFFIXES]
-    path = min(path for path in files if "mask" not in str(path).lower())
+    files = [path for path in (tmp_path / "data").rglob("*") if suffix_of(path.name) in SUFFIXES | VOLUME_SUFFIXES]
+    path = min(path for path in files if "mask" not in str(path).lower() and "label" not in path.parent.name)
     stat = path.stat()
     _replace(path)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     third = open_source(settings).index(tmp_path / "cache")
     assert len(read) == 1
     assert path.as_posix().endswith(f"/{read[0]}")
-    assert sum(map(ne, third.content, first.content)) == 1
+    assert sum(map(ne, third.content, first.content)) == (first.volumes.count(first.volumes[0]) if first.volumes else 1)
 
 
 def _replace(path: Path) -> None:
     if path.suffix == ".dcm":
         write_dicom(path, picture(999), bits=8)
+    elif path.suffix == ".gz":
+        write_nifti(path, ct_volume(999)[0], orientation="RAS")
     else:
         save(picture(999), path)
 

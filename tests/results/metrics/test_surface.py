@@ -9,10 +9,10 @@ from monai.metrics import compute_average_surface_distance, compute_hausdorff_di
 from scipy.ndimage import gaussian_filter
 
 from datasets.large import LARGE_PIXELS
-from results.metrics.contours import Contour, Mask, Spacing, contour, contour_distances
+from results.metrics.contours import Contour, Mask, Spacing, contour
 from results.metrics.formulas import FloatArray
 from results.metrics.lesions import centre_line_dice, lesion_counts
-from results.metrics.surface import ShapeSettings, shape_values
+from results.metrics.surface import ShapeSettings, boundary_distances, shape_values
 
 
 def empty(height: int = 40, width: int = 60) -> Mask:
@@ -47,24 +47,24 @@ def nearest_of_all(points: FloatArray, other: Contour) -> FloatArray:
 @pytest.mark.parametrize("seed", range(4))
 def test_distances_are_to_the_nearest_point_of_the_other_contour(seed: int, spacing: Spacing) -> None:
     truth, predicted = blobs(seed), blobs(seed + 100)
-    distances = contour_distances(truth, predicted, spacing)
+    distances = boundary_distances(truth, predicted, spacing)
     expected = nearest_of_all(contour(truth, spacing).midpoints, contour(predicted, spacing))
     np.testing.assert_allclose(distances.of_truth, expected, atol=1e-9)
 
 
 def test_contour_of_a_pixel_is_a_diamond_and_of_a_box_has_cut_corners() -> None:
-    assert contour(box(5, 5, 1, 1)).lengths.sum() == pytest.approx(4 * math.sqrt(0.5))
-    assert contour(box(5, 5, 10, 20)).lengths.sum() == pytest.approx(2 * (9 + 19) + 4 * math.sqrt(0.5))
-    assert contour(box(0, 0, 40, 60)).lengths.sum() == pytest.approx(2 * (39 + 59) + 4 * math.sqrt(0.5))
-    assert contour(box(5, 5, 10, 20), (2.0, 0.5)).lengths.sum() == pytest.approx(
+    assert contour(box(5, 5, 1, 1)).sizes.sum() == pytest.approx(4 * math.sqrt(0.5))
+    assert contour(box(5, 5, 10, 20)).sizes.sum() == pytest.approx(2 * (9 + 19) + 4 * math.sqrt(0.5))
+    assert contour(box(0, 0, 40, 60)).sizes.sum() == pytest.approx(2 * (39 + 59) + 4 * math.sqrt(0.5))
+    assert contour(box(5, 5, 10, 20), (2.0, 0.5)).sizes.sum() == pytest.approx(
         2 * (9 * 2 + 19 * 0.5) + 4 * math.hypot(1, 0.25)
     )
 
 
 def test_moved_box_has_the_distance_it_was_moved_by() -> None:
     truth, predicted = box(10, 10, 15, 20), box(10, 13, 15, 20)
-    assert contour_distances(truth, predicted).percentile(1.0) == pytest.approx(3.0)
-    assert contour_distances(truth, predicted, (1.0, 0.4)).percentile(1.0) == pytest.approx(1.2)
+    assert boundary_distances(truth, predicted).percentile(1.0) == pytest.approx(3.0)
+    assert boundary_distances(truth, predicted, (1.0, 0.4)).percentile(1.0) == pytest.approx(1.2)
 
 
 def test_concentric_discs_are_as_far_apart_as_their_radii() -> None:
@@ -188,6 +188,6 @@ def test_a_component_through_all_bands_is_one() -> None:
     predicted[4000:4010] = False  # two components
     predicted[np.arange(500), 7000 + np.arange(500)] = True  # a diagonal, connected by corners
     assert lesion_counts(truth, predicted, min_iou=0.4) == (1, 2, 0)
-    parts = [contour_distances(truth, predicted).truth_lengths.sum(), contour(predicted).lengths.sum()]
+    parts = [boundary_distances(truth, predicted).truth_sizes.sum(), contour(predicted).sizes.sum()]
     assert parts[0] == pytest.approx(2 * 8200 + 2 * 3, abs=4)
     assert centre_line_dice(truth, truth) == 1.0

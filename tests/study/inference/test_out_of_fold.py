@@ -271,13 +271,13 @@ def test_without_the_data_ensemble_masks_are_written_and_a_line_says_so(
 def test_the_networks_for_an_image_are_those_that_tested_it(
     tested: str, has_mask: bool, ensemble: bool, digests: str, all_tested: bool, reason: str | None
 ) -> None:
-    image = StudyImage(id="p", row=0, has_mask=has_mask, test_dice=dict.fromkeys(tested, 0.5))
+    image = StudyImage(id="p", rows=(0,), has_mask=has_mask, test_dice=dict.fromkeys(tested, 0.5))
     expected = Selection(digests=tuple(digests), out_of_fold=all_tested, no_dice=reason)
     assert networks_for(image, "abc", ensemble=ensemble) == expected
 
 
 def test_an_undefined_dice_is_not_recorded() -> None:
-    image, summary = StudyImage(id="p", row=0, has_mask=True, test_dice={"a": float("nan")}), OutOfFoldSummary()
+    image, summary = StudyImage(id="p", rows=(0,), has_mask=True, test_dice={"a": float("nan")}), OutOfFoldSummary()
     dice = ImageDice(image="p", scored=float("nan"), original=0.5, evaluated_size=40, image_size=(8, 8))
     summary.add(image, networks_for(image, "a"), dice)
     assert summary.record() == {"networks": {"p": {"stages": ["a"], "out_of_fold": True}}}

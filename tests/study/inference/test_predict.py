@@ -125,7 +125,7 @@ def test_a_bad_image_is_told_of_and_the_others_are_done(exclusive: Finished, tmp
 
 def test_images_none_of_which_can_be_read_are_refused(exclusive: Finished, tmp_path: Path, capsys: Capture) -> None:
     assert predict(exclusive, "tiny", tmp_path / "none.png", "-o", tmp_path / "out") == 2
-    assert "none of 1 images can be read; allowed: PNG, JPEG, TIFF and DICOM" in capsys.readouterr().err
+    assert "none of 1 images can be read; allowed: PNG, JPEG, TIFF, NIfTI and DICOM" in capsys.readouterr().err
 
 
 def test_a_dicom_is_predicted_as_the_pixels_it_holds(exclusive: Finished, tmp_path: Path) -> None:

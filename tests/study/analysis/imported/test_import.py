@@ -244,7 +244,7 @@ def test_report_shows_every_metric_and_the_data_sets(capsys: Capture) -> None:
     page = Path("runs/studies/sheet/report/report.html").read_text()
     for text in (
         "Mean IoU (pooled): encoder 2 is best",
-        "95th percentile Hausdorff distance (pixels) (pooled)",
+        "95th percentile Hausdorff distance (pooled)",
         "Mean ranks over 8 data sets",
         "Friedman test",
     ):

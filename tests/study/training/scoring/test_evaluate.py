@@ -1,5 +1,6 @@
 """What is held back by a class threshold."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from datasets.settings import ImageSettings
 from datasets.source import IGNORE, Index
 from models.architectures.parts import Blueprint
 from models.build import build
+from models.network import Network
 from models.score_bins import SCORE_BINS, SCORE_EDGES, first_bins
 from models.settings import SegmentationSettings
 from models.tasks import make_task
@@ -166,6 +168,49 @@ def test_metrics_of_shapes_are_those_of_the_predicted_masks(exclusive: bool) -> 
         masks = [(part.bool() & labelled)[place].numpy() for part in (batch.masks(), batch.predicted())]
         expected = shape_values(masks[0], masks[1], SHAPE, spacing=(2.0, 1.0))
         assert tuple(row[name] for name in expected._fields) == pytest.approx(tuple(expected))
+
+
+def spec_of(volumes: list[str], spacings: list[tuple[float, ...]]) -> tuple[Network, EvaluationSpec]:
+    task = make_task(SegmentationSettings(loss={"dice": 1.0}), Outputs(names=NAMES, exclusive=True))
+    assert isinstance(task, Segmentation)
+    torch.manual_seed(0)
+    network = build(Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=3)).eval()
+    spec = evaluation(task, None, ignored=0.1, shape=SHAPE, enlarged=2)
+    return network, replace(spec, index=replace(spec.index, volumes=volumes, spacings=spacings))
+
+
+def test_shapes_of_a_volume_are_measured_in_three_dimensions_on_the_row_of_its_first_slice() -> None:
+    volumes = ["a", "a", "b", *["c"] * (IMAGES - 3)]
+    network, spec = spec_of(volumes, [(3.0, 0.5, 0.7)] * IMAGES)
+    scores, images = score(network, spec, SPLITS)
+    assert images["volume"].to_pylist() == volumes
+    (batch,) = answers(network, spec, range(IMAGES))
+    known = batch.known()
+    assert known is not None
+    for row in scores.to_pylist():
+        number = int(row["image"])
+        is_first = number == volumes.index(volumes[number])
+        if row["class"] not in NAMES or not is_first:
+            assert row["lesion_tp"] is None
+            continue
+        slices = [other for other, volume in enumerate(volumes) if volume == volumes[number]]
+        masks = [
+            (part.bool() & known)[slices, NAMES.index(row["class"])].numpy()
+            for part in (batch.masks(), batch.predicted())
+        ]
+        expected = shape_values(masks[0], masks[1], SHAPE, spacing=(3.0, 1.0, 0.7))
+        assert tuple(row[name] for name in expected._fields) == pytest.approx(tuple(expected))
+
+
+def test_distances_are_in_mm_where_the_spacing_of_all_images_is_known() -> None:
+    spacings: list[tuple[float, ...]] = [(0.25, 0.5)] * IMAGES
+    network, spec = spec_of([""] * IMAGES, spacings)
+    assert spec.spacing_of(0) == (0.5, 0.5)  # an evaluated pixel is two of the image high
+    assert replace(spec, index=replace(spec.index, spacings=[*spacings[1:], ()])).spacing_of(0) == (2.0, 1.0)
+    assert replace(spec, index=replace(spec.index, volumes=["a"] * IMAGES, spacings=())).spacing_of(0) == (1, 2, 1)
+    distances = score(network, spec, SPLITS)[0]["hd95"].to_pylist()
+    in_pixels = score(network, replace(spec, index=replace(spec.index, spacings=())), SPLITS)[0]["hd95"].to_pylist()
+    assert distances != in_pixels
 
 
 def test_metrics_of_shapes_are_averaged_over_the_images_that_contain_the_class() -> None:

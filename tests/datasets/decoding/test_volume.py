@@ -1,0 +1,252 @@
+"""NIfTI files, stacks of pages and frames as slices of 8 bits."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
+
+from datasets.decoding.decode import Kind, examine, read
+from datasets.decoding.nifti import read_nifti
+from datasets.decoding.nifti import write_nifti as write_masks
+from datasets.decoding.volume import from_slices, slice_axis, to_8_bits, to_slices
+from datasets.errors import DataError
+from datasets.settings import VolumeSettings
+from tests.support.dicom import write_dicom
+from tests.support.volumes import ct_volume, write_nifti, write_stack
+
+DEFAULT = VolumeSettings()
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "PIR", "SAL"])
+def test_slices_are_equal_in_whichever_orientation_a_volume_is_stored(tmp_path: Path, orientation: str) -> None:
+    ids = RANDOM.integers(0, 9, (5, 6, 7)).astype(np.uint8)
+    path = write_nifti(tmp_path / "a.nii.gz", ids, orientation=orientation)
+    decoded = examine(path.read_bytes(), "ids", path.name, DEFAULT)
+    assert np.array_equal(decoded.pixels, ids.transpose(2, 1, 0))
+    assert decoded.geometry.spacing == pytest.approx((5.0, 1.5, 1.5))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_head_is_up_and_the_right_of_the_patient_is_on_the_left(tmp_path: Path, axis: int) -> None:
+    right, front, head = (np.zeros((4, 5, 6), np.uint8) for _ in range(3))
+    right[0], front[:, 0], head[:, :, -1] = 1, 1, 1  # axes to the left, the back and the head
+    marks = {}
+    for name, mark in (("right", right), ("front", front), ("head", head)):
+        path = write_nifti(tmp_path / f"{name}.nii", mark, orientation="RAS")
+        marks[name] = read(path, "ids", VolumeSettings(axis=axis))
+    if axis == 2:
+        assert marks["front"][:, 0].all()
+        assert marks["right"][:, :, 0].all()
+        assert marks["head"][-1].all()
+    else:
+        assert marks["head"][:, 0].all()
+        assert marks["right" if axis == 1 else "front"][:, :, 0].all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_from_slices_undoes_to_slices(axis: int) -> None:
+    voxels = RANDOM.integers(0, 9, (4, 5, 6))
+    assert np.array_equal(from_slices(to_slices(voxels, axis), axis), voxels)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "axis"),
+    [
+        ((9, 9, 9), (1.0, 1.0, 5.0), 2), ((9, 9, 9), (1.0, 3.0, 1.0), 1), ((9, 9, 9), (4.0, 1.0, 1.0), 0),
+        ((9, 9, 9), (1.0, 1.0, 1.0), 2), ((9, 9, 9), (1.0, 1.0, 0.999), 2), ((9, 9, 9), (1.0, 1.0, 0.5), 1),
+        ((1, 9, 9), (1.0, 1.0, 5.0), 0), ((9, 9, 1), (1.0, 9.0, 1.0), 2), ((9, 9, 9), (), 2),
+    ],
+)  # fmt: skip
+def test_slices_are_perpendicular_to_the_axis_of_the_largest_spacing(
+    shape: tuple[int, ...], spacing: tuple[float, ...], axis: int
+) -> None:
+    assert slice_axis(shape, spacing, None) == axis
+    assert slice_axis(shape, spacing, 1) == 1
+
+
+def test_a_window_maps_its_ends_to_black_and_white() -> None:
+    values = np.array([[[-2000, -160, 0, 240, 3000]]], np.int16)
+    assert to_8_bits(values, (-160, 240)).tolist() == [[[0, 0, 102, 255, 255]]]
+
+
+def test_without_a_window_all_slices_share_the_percentiles_of_the_volume() -> None:
+    values = np.concatenate([np.arange(1000), [90000]]).reshape(7, 11, 13).astype(np.float32)
+    low, high = np.sort(values.ravel())[[5, 995]]  # the smallest values up to which 0.5 and 99.5 % lie
+    expected = np.rint(np.clip((values - low) / (high - low), 0, 1) * 255)
+    assert np.array_equal(to_8_bits(values, None), expected)
+
+
+def test_8_bits_stay_and_values_that_are_not_finite_are_black() -> None:
+    stored = RANDOM.integers(3, 90, (2, 3, 4)).astype(np.uint8)
+    assert np.array_equal(to_8_bits(stored, None), stored)
+    values = np.array([[[np.nan, 1, 2, np.inf]]])
+    assert to_8_bits(values, (0, 2)).tolist() == [[[0, 128, 255, 0]]]
+
+
+def test_a_constant_volume_is_black() -> None:
+    assert not to_8_bits(np.full((2, 3, 4), 7.5), None).any()
+
+
+def test_slope_and_intercept_of_a_file_are_applied(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
+    image.header.set_slope_inter(2, -10)
+    nib.save(image, tmp_path / "a.nii")
+    stored = nib.load(tmp_path / "a.nii").dataobj.get_unscaled()  # type: ignore[attr-defined]
+    voxels = read_nifti((tmp_path / "a.nii").read_bytes()).voxels
+    assert sorted(voxels.ravel()) == pytest.approx(sorted((2.0 * stored - 10).ravel()))
+
+
+@pytest.mark.parametrize(
+    ("voxels", "kind", "message"),
+    [
+        (np.full((2, 2, 2), 0.5, np.float32), "ids", "holds the number 0.5; allowed: whole numbers"),
+        (np.full((2, 2, 2), 300, np.int16), "ids", "holds the id 300; allowed: 0 to 255"),
+        (np.full((2, 2, 2), -1, np.int16), "ids", "holds the id -1; allowed: 0 to 255"),
+        (np.full((2, 2, 2), -1, np.int16), "foreground", "holds the number -1; allowed: 0 outside"),
+        (np.zeros((2, 2, 2, 3), np.int16), "image", r"has 4 dimensions \(2 x 2 x 2 x 3\); allowed: 3"),
+    ],
+)
+def test_unsuitable_volumes_are_one_line(tmp_path: Path, voxels: np.ndarray, kind: Kind, message: str) -> None:
+    nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / "a.nii.gz")
+    with pytest.raises(DataError, match=message) as caught:
+        read(tmp_path / "a.nii.gz", kind, DEFAULT)
+    assert "\n" not in str(caught.value)
+
+
+def test_whole_numbers_stored_as_floats_are_ids(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.full((2, 2, 2), 3, np.float64), np.eye(4)), tmp_path / "a.nii.gz")
+    assert (read(tmp_path / "a.nii.gz", "ids", DEFAULT) == 3).all()
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.1, 0.6, 0.95])
+def test_a_file_that_is_cut_off_is_one_line(tmp_path: Path, keep: float) -> None:
+    for name in ("a.nii.gz", "a.nii"):
+        path = write_nifti(tmp_path / name, ct_volume(0)[0])
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+        with pytest.raises(DataError, match="cannot be decoded") as caught:
+            read(path, "image", DEFAULT)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "PIR"])
+def test_masks_are_written_with_shape_and_affine_of_the_image(tmp_path: Path, orientation: str) -> None:
+    values, ids = ct_volume(0)
+    source = write_nifti(tmp_path / "image.nii.gz", values, orientation=orientation, origin=(3, 4, 5))
+    truth = write_nifti(tmp_path / "truth.nii.gz", ids, orientation=orientation, origin=(3, 4, 5))
+    slices = read(truth, "ids", VolumeSettings(axis=1))
+    write_masks(slices, 1, source.read_bytes(), tmp_path / "mask.nii.gz")
+    written, expected = nib.load(tmp_path / "mask.nii.gz"), nib.load(truth)
+    assert np.array_equal(written.affine, expected.affine)  # type: ignore[attr-defined]
+    assert np.array_equal(np.asanyarray(written.dataobj), np.asanyarray(expected.dataobj))  # type: ignore[attr-defined]
+    assert written.header.get_xyzt_units()[0] == "mm"  # type: ignore[attr-defined]
+
+
+def test_pages_of_a_tiff_are_slices_and_share_one_scale(tmp_path: Path) -> None:
+    pages = RANDOM.integers(0, 4000, (5, 6, 7)).astype(np.uint16)
+    pages[2] //= 10
+    path = write_stack(tmp_path / "a.tif", pages)
+    decoded = examine(path.read_bytes(), "image", path.name, DEFAULT)
+    assert decoded.geometry.slices == 5
+    assert np.array_equal(decoded.pixels, to_8_bits(pages, None))
+    assert decoded.pixels[2].max() < 30
+
+
+def test_colour_pages_stay_as_stored(tmp_path: Path) -> None:
+    pages = RANDOM.integers(0, 256, (3, 6, 7, 3)).astype(np.uint8)
+    assert np.array_equal(read(write_stack(tmp_path / "a.tif", pages), "image", DEFAULT), pages)
+
+
+def test_pages_of_masks_keep_their_ids(tmp_path: Path) -> None:
+    ids = RANDOM.integers(0, 4, (3, 6, 7)).astype(np.uint8)
+    path = write_stack(tmp_path / "a.tif", ids, compression="tiff_lzw")
+    assert np.array_equal(read(path, "ids", DEFAULT), ids)
+    assert np.array_equal(read(path, "foreground", DEFAULT), ids > 0)
+
+
+def test_one_page_with_smaller_copies_is_a_single_image(tmp_path: Path) -> None:
+    page = Image.fromarray(np.eye(8, dtype=np.uint8))
+    reduced = page.resize((4, 4))
+    reduced.encoderinfo = {"tiffinfo": {254: 1}}  # type: ignore[attr-defined]
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[reduced])
+    decoded = examine((tmp_path / "a.tif").read_bytes(), "image", "a.tif", DEFAULT)
+    assert decoded.geometry.slices == 0
+    assert decoded.pixels.shape == (8, 8)
+
+
+def test_pages_of_different_sizes_are_no_volume(tmp_path: Path) -> None:
+    page = Image.fromarray(np.eye(8, dtype=np.uint8))
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page.resize((4, 4))])
+    with pytest.raises(DataError, match=r"a.tif has pages that differ: 8 x 8 pixels \(L\) and 4 x 4 pixels \(L\)"):
+        read(tmp_path / "a.tif", "image", DEFAULT)
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ("ImageJ=1.54f\nimages=60\nslices=60", "holds 60 images but 2 pages"),
+        ("ImageJ=1.54f\nimages=2\nchannels=2\nslices=3", "is a hyperstack of 2 channels, 3 slices and 1 frames"),
+    ],
+)
+def test_stacks_of_imagej_with_more_than_slices_are_refused(tmp_path: Path, description: str, message: str) -> None:
+    path = write_stack(tmp_path / "a.tif", np.zeros((2, 4, 4), np.uint8), tiffinfo={270: description})
+    with pytest.raises(DataError, match=message):
+        read(path, "image", DEFAULT)
+
+
+def test_an_animation_is_no_volume(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (0, 255)]
+    pages[0].save(tmp_path / "a.gif", save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match="has 2 pages or frames; allowed: one"):
+        read(tmp_path / "a.gif", "image", DEFAULT)
+
+
+def frames(path: Path, stored: np.ndarray, **tags: object) -> bytes:
+    """Write (frames, height, width) as one DICOM file."""
+    written = write_dicom(path, stored.reshape(-1, stored.shape[2]), Rows=stored.shape[1], NumberOfFrames=len(stored),
+                          **tags)  # fmt: skip
+    return written.read_bytes()
+
+
+def test_frames_of_a_dicom_file_are_slices_with_spacing_and_patient(tmp_path: Path) -> None:
+    stored = RANDOM.integers(0, 4000, (3, 4, 5))
+    data = frames(tmp_path / "a.dcm", stored, PixelSpacing=[0.5, 0.25], SpacingBetweenSlices=2, SliceThickness=9,
+                  PatientID="p1", RescaleSlope=2, RescaleIntercept=-1000)  # fmt: skip
+    decoded = examine(data, "image", "a.dcm", VolumeSettings(window=(-1000, 3000)))
+    assert decoded.geometry.spacing == (2.0, 0.5, 0.25)
+    assert decoded.patient == "p1"
+    expected = np.rint(np.clip(2.0 * stored / 4000, 0, 1) * 255)
+    assert np.array_equal(decoded.pixels, expected)
+
+
+def test_functional_groups_of_enhanced_files_are_read(tmp_path: Path) -> None:
+    measures, values, group = Dataset(), [Dataset(), Dataset()], Dataset()
+    measures.PixelSpacing, measures.SpacingBetweenSlices = [1.0, 1.0], 3.0
+    group.PixelMeasuresSequence = DicomSequence([measures])
+    per_frame = []
+    for value, slope in zip(values, (1.0, 10.0), strict=True):
+        value.RescaleSlope, value.RescaleIntercept = slope, 0.0
+        part = Dataset()
+        part.PixelValueTransformationSequence = DicomSequence([value])
+        per_frame.append(part)
+    data = frames(tmp_path / "a.dcm", np.full((2, 3, 3), 10), SharedFunctionalGroupsSequence=DicomSequence([group]),
+                  PerFrameFunctionalGroupsSequence=DicomSequence(per_frame))  # fmt: skip
+    decoded = examine(data, "image", "a.dcm", VolumeSettings(window=(0, 100)))
+    assert decoded.geometry.spacing == (3.0, 1.0, 1.0)
+    assert decoded.pixels[:, 0, 0].tolist() == [26, 255]
+
+
+def test_monochrome1_frames_are_inverted_and_padding_is_black(tmp_path: Path) -> None:
+    stored = np.array([[[0, 100]], [[60, 4095]]])
+    data = frames(tmp_path / "a.dcm", stored, PhotometricInterpretation="MONOCHROME1", PixelPaddingValue=4095)
+    pixels = examine(data, "image", "a.dcm", VolumeSettings(window=(0, 100))).pixels
+    assert pixels.tolist() == [[[255, 0]], [[102, 0]]]
+
+
+def test_the_spacing_of_a_dicom_image_of_one_frame_is_known(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.dcm", np.eye(4), PixelSpacing=[0.2, 0.3])
+    assert examine(path.read_bytes(), "image", "a.dcm").geometry.spacing == (0.2, 0.3)

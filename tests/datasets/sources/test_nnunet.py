@@ -1,0 +1,244 @@
+"""Raw data sets of nnU-Net, with the faults that users report of theirs."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datasets.checks.findings import check
+from datasets.errors import DataError
+from datasets.settings import SplitSettings
+from datasets.source import IGNORE, Index, Source
+from datasets.sources import NnunetSettings, open_source
+from datasets.splits.assignment import target_split
+from tests.support.nnunet import CHANNELS, REGIONS, description, write_description, write_nnunet, write_nnunet_2d
+from tests.support.volumes import SHAPE, ct_volume, write_nifti
+
+SLICES = SHAPE[2]
+
+
+def opened(root: Path, **settings: object) -> tuple[Source, Index]:
+    source = open_source(NnunetSettings.model_validate({"root": root} | settings))
+    return source, source.index(root.parent / "cache")
+
+
+def test_a_case_is_a_patient_with_the_slices_of_all_channels(tmp_path: Path) -> None:
+    source, index = opened(write_nnunet(tmp_path / "data", cases=2, tests=1))
+    assert len(index) == 3 * SLICES
+    assert index.ids[0] == "brain_000/000"
+    assert len(set(index.patients)) == 3
+    assert index.classes == ("organ", "lesion")
+    assert not index.overlapping
+    assert set(index.channels) == {4}
+    assert source.image(4).shape == (SHAPE[1], SHAPE[0], 4)
+    assert np.array_equal(source.masks(4), ct_volume(0)[1][:, :, 4].T)
+    assert not check(index)
+
+
+def test_channels_are_selected_and_ordered_by_name(tmp_path: Path) -> None:
+    root = write_nnunet(tmp_path / "data", cases=2, tests=0)
+    everything, index = opened(root)
+    two, chosen = opened(root, channels=["T2w", "FLAIR"])
+    one, _ = opened(root, channels=["T1w"])
+    assert np.array_equal(two.image(3), everything.image(3)[..., [3, 0]])
+    assert np.array_equal(one.image(3), everything.image(3)[..., 1])
+    assert not set(index.content) & set(chosen.content)
+    with pytest.raises(DataError, match=r"channels: \['T3'\] not in .*; allowed: \['FLAIR', 'T1w', 't1gd', 'T2w'\]"):
+        opened(root, channels=["T3"])
+
+
+def test_labelled_test_cases_are_the_official_test_set(tmp_path: Path) -> None:
+    _, index = opened(write_nnunet(tmp_path / "data", cases=3, tests=1))
+    split = target_split(
+        index, SplitSettings(test="official"), annotation_kind="masks", folds=1, fold=0, seed=0, labelled=1.0,
+        min_cases=100,
+    )  # fmt: skip
+    assert {index.volumes[row] for row in split.test} == {"brain_003"}
+
+
+def test_test_cases_without_labels_have_no_masks(tmp_path: Path) -> None:
+    root = write_nnunet(tmp_path / "data", cases=2, tests=1)
+    (root / "labelsTs" / "brain_002.nii.gz").unlink()
+    _, index = opened(root)
+    assert [bool(text) for text in index.annotation_digests["masks"]] == [True] * 2 * SLICES + [False] * SLICES
+    assert not check(index)
+
+
+def test_regions_are_overlapping_classes(tmp_path: Path) -> None:
+    source, index = opened(write_nnunet(tmp_path / "data", cases=2, tests=0, labels=REGIONS))
+    assert (index.classes, index.overlapping) == (("whole", "core"), True)
+    ids = ct_volume(0)[1][:, :, 4].T
+    assert np.array_equal(source.masks(4), np.stack([ids > 0, ids == 2]))
+    assert index.shows(4) == {"whole", "core"}
+    assert not index.shows(0)
+    assert not check(index)
+    core, _ = opened(tmp_path / "data", classes=["core"])
+    assert np.array_equal(core.masks(4), [ids == 2])
+
+
+def test_the_label_ignore_marks_pixels_without_a_label(tmp_path: Path) -> None:
+    root = write_nnunet(tmp_path / "data", cases=2, tests=0, labels={"background": 0, "organ": 1, "ignore": 2})
+    source, index = opened(root)
+    assert index.classes == ("organ",)
+    ids = ct_volume(0)[1][:, :, 4].T
+    assert np.array_equal(source.masks(4) == IGNORE, ids == 2)
+
+
+def test_version_1_names_channels_and_labels_the_other_way(tmp_path: Path) -> None:
+    root = write_nnunet(tmp_path / "data", cases=2, tests=0)
+    document = {"modality": {"0": "CT"}, "labels": {"0": "Background", "1": "liver", "2": "cancer"}, "numTraining": 2}
+    write_description(root, document)
+    for path in list((root / "imagesTr").iterdir()):
+        if path.name.endswith("_0000.nii.gz"):
+            path.rename(path.with_name(path.name.replace("_0000", "")))  # as in the Decathlon's own folders
+        else:
+            path.unlink()
+    source, index = opened(root)
+    assert index.classes == ("liver", "cancer")
+    assert source.image(0).shape == (SHAPE[1], SHAPE[0])
+    assert not check(index)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_images_of_2d_are_single_images(tmp_path: Path, colour: bool) -> None:
+    source, index = opened(write_nnunet_2d(tmp_path / "data", colour=colour))
+    assert index.ids == [f"cell_{number:03d}" for number in range(4)]
+    assert index.volumes == ()
+    assert source.image(0).ndim == (3 if colour else 2)
+    assert not check(index)
+    if colour:
+        with pytest.raises(DataError, match="channels is R, but all colours are in one file"):
+            opened(tmp_path / "data", channels=["R"])
+
+
+def test_folds_of_nnunet_are_official_validation(tmp_path: Path) -> None:
+    root = write_nnunet(tmp_path / "data", cases=3, tests=0)
+    folds = [{"train": ["brain_000", "brain_001"], "val": ["brain_002"]}]
+    (root / "splits_final.json").write_text(json.dumps(folds))
+    _, index = opened(root, fold=0)
+    assert {index.volumes[row] for row, part in enumerate(index.official) if part == "validation"} == {"brain_002"}
+    for changed, message in (
+        ({"train": ["brain_000"], "val": ["brain_000"]}, "has brain_000 in `train` and in `val`"),
+        ({"train": ["brain_000"], "val": ["brain_009"]}, "names brain_009"),
+    ):
+        (root / "splits_final.json").write_text(json.dumps([changed]))
+        with pytest.raises(DataError, match=message):
+            opened(root, fold=0)
+    with pytest.raises(DataError, match="has 1 folds; allowed for `fold`: 0 to 0"):
+        opened(root, fold=1)
+
+
+DESCRIPTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "number of cases": ({"numTraining": 7}, "numTraining is 7, but labelsTr has 2 files"),
+    "number as text": ({"numTraining": "2"}, 'numTraining is "2"; allowed: the number of files'),
+    "gap": ({"labels": {"background": 0, "a": 1, "b": 3}}, "the labels are 1, 3; allowed: 1, 2, ... without gaps"),
+    "background": ({"labels": {"background": 1, "a": 2}}, "the label 'background' is 1; allowed: 0"),
+    "no background": ({"labels": {"a": 1}}, "the label 'background' is missing; allowed: 0"),
+    "only background": ({"labels": {"background": 0}}, "has only the background"),
+    "same number": ({"labels": {"background": 0, "a": 1, "b": 1}}, "two labels are 1; allowed: different numbers"),
+    "text": ({"labels": {"background": 0, "a": "1"}}, "label 'a' is \"1\"; allowed: a whole number"),
+    "no labels": ({"labels": None}, "has no labels"),
+    "ignore": ({"labels": {"background": 0, "a": 1, "ignore": 9}}, "'ignore' is 9; allowed: 2, the number after"),
+    "regions and ignore": (
+        {"labels": {"background": 0, "a": [1, 2], "b": 2, "ignore": 3}}, "has regions and the label ignore",
+    ),
+    "channels": ({"channel_names": {"1": "CT"}}, "channel_names has the numbers 1; allowed: 0"),
+    "no channels": ({"channel_names": None}, "has no channel_names"),
+    "fewer channels": ({"channel_names": {"0": "CT"}}, "is of channel 1, which dataset.json lacks; allowed: 0 to 0"),
+    "ending": ({"file_ending": ".nii"}, r"does not end in .nii, as dataset.json says \(10 such files\)"),
+    "unknown ending": ({"file_ending": "nii.gz"}, 'file_ending is "nii.gz"; allowed: .bmp'),
+    "files": ({"dataset": {}}, "lists its files under `dataset`"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DESCRIPTIONS)
+def test_faults_of_the_description_are_one_line(tmp_path: Path, name: str) -> None:
+    root = write_nnunet(tmp_path / "data", cases=2, tests=0)
+    changes, message = DESCRIPTIONS[name]
+    write_description(root, description(2, **changes))
+    with pytest.raises(DataError, match=message) as caught:
+        opened(root)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "is no JSON"), ("[]", "is no JSON object"), (None, "cannot be read"), ("[" * 100_000, "nested too deeply")],
+)
+def test_a_description_that_cannot_be_read_is_one_line(tmp_path: Path, text: str | None, message: str) -> None:
+    root = write_nnunet(tmp_path / "data", cases=1, tests=0)
+    (root / "dataset.json").unlink() if text is None else (root / "dataset.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        opened(root)
+
+
+def remove_channel(root: Path) -> None:
+    (root / "imagesTr" / "brain_001_0002.nii.gz").unlink()
+
+
+def remove_image(root: Path) -> None:
+    for channel in range(len(CHANNELS)):
+        (root / "imagesTr" / f"brain_001_{channel:04d}.nii.gz").unlink()
+
+
+def rename_channel(root: Path) -> None:
+    path = root / "imagesTr" / "brain_001_0002.nii.gz"
+    path.rename(path.with_name("brain_001_t1.nii.gz"))
+
+
+def shrink_channel(root: Path) -> None:
+    write_nifti(root / "imagesTr" / "brain_001_0002.nii.gz", np.ones((40, 32, 6), np.float32), orientation="RAS")
+
+
+def move_channel(root: Path) -> None:
+    values = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
+    write_nifti(root / "imagesTr" / "brain_001_0002.nii.gz", values, orientation="RAS", origin=(0, 9, 0))
+
+
+def add_label(root: Path) -> None:
+    write_nifti(root / "labelsTr" / "brain_001.nii.gz", np.full(SHAPE, 3, np.uint8), orientation="RAS")
+
+
+def remove_folder(root: Path) -> None:
+    for path in (root / "labelsTr").iterdir():
+        path.unlink()
+    (root / "labelsTr").rmdir()
+
+
+FILES: dict[Callable[[Path], None], str] = {
+    remove_channel: "imagesTr/brain_001_0002.nii.gz is missing, channel 't1gd'",
+    remove_image: r"labelsTr/brain_001.nii.gz has no image \(1 such labels\); allowed: imagesTr/brain_001_0000",
+    rename_channel: "imagesTr/brain_001_t1.nii.gz names no channel",
+    shrink_channel: "brain_001_0002.nii.gz has 6 slices; allowed: 8 slices",
+    move_channel: "brain_001_0002.nii.gz lies up to 9 mm from the voxels of its image",
+    add_label: "holds the class id 3; allowed: 0 .background. to 2; correct the mask or add the class to dataset.json$",
+    remove_folder: "has no folder labelsTr",
+}
+
+
+@pytest.mark.parametrize("change", FILES, ids=lambda change: change.__name__)
+def test_faults_of_files_are_one_line(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    root = write_nnunet(tmp_path / "data", cases=2, tests=0)
+    change(root)
+    assert re.search(FILES[change], only_error(root))
+
+
+def only_error(root: Path) -> str:
+    try:
+        _, index = opened(root)
+    except DataError as error:
+        return str(error)
+    (message,) = [finding.message for finding in check(index) if finding.severity == "error"]
+    return message
+
+
+def test_a_missing_label_is_a_warning(tmp_path: Path) -> None:
+    root = write_nnunet(tmp_path / "data", cases=2, tests=0)
+    (root / "labelsTr" / "brain_001.nii.gz").unlink()
+    write_description(root, description(1))
+    (found,) = check(opened(root)[1])
+    assert (found.severity, "its label file labelsTr/brain_001.nii.gz is missing" in found.message) == ("warning", True)

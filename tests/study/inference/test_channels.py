@@ -1,0 +1,62 @@
+"""Prediction with networks trained on several files an image, as in raw data sets of nnU-Net."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.decoding.decode import read
+from datasets.settings import VolumeSettings
+from study.cli.main import main
+from study.inference.inputs import InputImage, group_channels
+from study.training.load_model import open_model
+from tests.support.finished import Finished, finished
+from tests.support.nnunet import write_nnunet
+
+Capture = pytest.CaptureFixture[str]
+SHAPE = (32, 28, 4)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    root = tmp_path_factory.mktemp("channels")
+    source = {"source": "nnunet", "root": str(root / "data"), "channels": ["T2w", "FLAIR", "T1w"]}
+    changes = {"data": {"hospital": source}, "image.channels": 3, "evaluate": {"size": 32}}
+    return finished(root, write=lambda data: write_nnunet(data, cases=4, tests=0, shape=SHAPE), changes=changes)
+
+
+def run(study: Finished, *words: str | Path) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, words), "--storage", str(study.store.root), "--cache", str(study.cache)])
+    return int(ended.value.code or 0)
+
+
+def test_channels_of_a_case_are_read_together(study: Finished, tmp_path: Path, capsys: Capture) -> None:
+    assert open_model(study.store, study.stages[0]).channel_files == (3, 0, 1)
+    assert run(study, "predict", "tiny", study.data / "imagesTr", "-o", tmp_path) == 0
+    assert "mean of 4 test images: Dice" in capsys.readouterr().out
+    masks = sorted(path.name for path in tmp_path.glob("*.nii.gz"))
+    assert masks == [f"brain_{number:03d}.nii.gz" for number in range(4)]
+    mask = read(tmp_path / masks[0], "ids", VolumeSettings())
+    assert mask.shape == (4, 28, 32)
+    assert np.isin(mask, (0, 1, 2)).all()
+
+
+def test_a_case_without_all_channels_is_left_out(study: Finished, tmp_path: Path, capsys: Capture) -> None:
+    files = [study.data / "imagesTr" / f"brain_000_{number:04d}.nii.gz" for number in (0, 3)]
+    assert run(study, "predict", "tiny", *files, "-o", tmp_path) == 2
+    message = "there is no brain_000_0001; allowed: a file for each channel (_0003, _0000, _0001); add it"
+    assert message in capsys.readouterr().err
+
+
+def test_channels_are_grouped_by_name_and_folder() -> None:
+    images = [
+        InputImage(file=Path(folder) / f"{name}.nii.gz", output=Path("out") / folder / name)
+        for folder in ("x", "y")
+        for name in ("a_0000", "a_0001", "a_0002", "b_0000", "c")
+    ]
+    grouped = group_channels(images, (2, 0))
+    assert [(image.output, bool(image.fault)) for image in grouped[:3]] == [
+        (Path("out/x/a"), False), (Path("out/x/b"), True), (Path("out/x/c"), True),
+    ]  # fmt: skip
+    assert grouped[3].files == (Path("y/a_0002.nii.gz"), Path("y/a_0000.nii.gz"))
