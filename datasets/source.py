@@ -143,7 +143,10 @@ class Source(ABC):
 
     @abstractmethod
     def image(self, row: int) -> Pixels:
-        """Decode one image or slice of 8 bits: (height, width) grey or (height, width, channels), of which 3 are RGB."""
+        """Decode one image or slice of 8 bits: (height, width) grey or (height, width, channels), of which 3 are RGB.
+
+        Large images and masks may be memory-mapped, and are processed as described in `datasets.large`.
+        """
 
     def fitted(self, row: int, settings: ImageSettings) -> tuple[Pixels, tuple[int, int]] | None:
         """Return the output of `fit_image` for one image and its original (height, width), None if it is not cached."""

@@ -156,7 +156,7 @@ def scaled_image(pixels: Pixels, settings: ImageSettings, spacing: Sequence[floa
     height, width = scaled_shape((pixels.shape[0], pixels.shape[1]), settings, spacing)
     if pixels.shape[:2] != (height, width):
         pixels = resized(pixels, height, width, shrinks=min(scale_factors(settings, spacing)) < 1)
-    return np.broadcast_to(pixels.reshape(height, width, -1), (height, width, settings.channels))
+    return np.broadcast_to(pixels.reshape(height, width, -1), (height, width, settings.channels), subok=True)
 
 
 def scaled_masks(masks: Pixels, settings: ImageSettings, spacing: Sequence[float] = ()) -> Pixels:

@@ -123,7 +123,7 @@ def _join_index(columns: Mapping[str, Any], scalars: Mapping[str, Any]) -> Index
         if kind:
             values[field][kind] = column
         else:
-            values[field] = [tuple(spacing) for spacing in column] if field == "spacings" else column
+            values[field] = [tuple(map(float, spacing)) for spacing in column] if field == "spacings" else column
     return Index(**values)
 
 

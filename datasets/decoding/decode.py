@@ -93,11 +93,16 @@ def split_channel(stem: str) -> tuple[str, int | None]:
 
 
 def read(path: Path, kind: Kind, volumes: VolumeSettings | None = None) -> Pixels:
-    """Read and decode a file; see `examine`. A large image is a memory-mapped `datasets.large.temporary_array`."""
+    """Read and decode a file; see `examine_file`."""
+    return examine_file(path, kind, volumes).pixels
+
+
+def examine_file(path: Path, kind: Kind, volumes: VolumeSettings | None = None) -> Decoded:
+    """Read a file and decode it like `examine`. A large image is a memory-mapped `datasets.large.temporary_array`."""
     try:
         if is_large_file(path):
-            return examine_large(path, kind, path.name).pixels
-        return examine(path.read_bytes(), kind, path.name, volumes).pixels
+            return examine_large(path, kind, path.name)
+        return examine(path.read_bytes(), kind, path.name, volumes)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error}); allowed: a readable file; restore it") from error
 

@@ -20,8 +20,25 @@ Spacing = tuple[float, ...]
 """Size of a pixel along each axis of a mask."""
 CANDIDATES = 8
 """Segments with the nearest midpoints among which the nearest point is searched."""
+MAX_CELLS = 2**21
+"""Cells crossed by a contour of a large mask; longer ones are measured on fewer pixels."""
 POINTS = 2**18
 """Points whose distances are computed at a time."""
+
+
+def on_fewer_pixels(truth: Mask, predicted: Mask, *, limit: int = MAX_CELLS) -> tuple[Mask, Mask, int]:
+    """Return masks of every n-th row and column whose contours are short enough, and n, a power of 2.
+
+    Neither mask becomes empty.
+    """
+    step = 1
+    while max(sum(len(cells) for cells, _ in _crossed_cells(mask)) for mask in (truth, predicted)) > limit:
+        fewer = truth[::2, ::2], predicted[::2, ::2]
+        if not all(mask.any() for mask in fewer):
+            break
+        truth, predicted = (np.ascontiguousarray(mask) for mask in fewer)
+        step *= 2
+    return truth, predicted, step
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

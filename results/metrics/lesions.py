@@ -11,6 +11,8 @@ from datasets.large import is_large, release, row_bands
 from results.metrics.contours import Mask
 
 Numbers = NDArray[np.int64]
+MAX_SKELETONS = 10_000
+"""Number of components of a large mask that have a centre line; the others are the smallest ones."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,23 +64,27 @@ class Components:
             yield rows, self.of_label[_label(self.mask, rows, offset)[0]]
 
     def places(self) -> list[tuple[tuple[slice, slice], tuple[int, int]]]:
-        """Return the box (rows and columns) of each component, and a pixel of it in the box."""
+        """Return the box (rows and columns) of each component and a pixel of it in the box, the largest boxes first."""
         from scipy.ndimage import find_objects
 
         edges = np.tile(np.array([*self.mask.shape, 0, 0]), (self.count + 1, 1))
         seeds = np.full(self.count + 1, -1, np.int64)
         width = self.mask.shape[1]
-        for rows, components in self.bands():
-            for number, box in enumerate(find_objects(components), start=1):
-                if box is not None:
-                    low, high = ([getattr(part, end) for part in box] for end in ("start", "stop"))
-                    edges[number, :2] = np.minimum(edges[number, :2], np.add(low, [rows.start, 0]))
-                    edges[number, 2:] = np.maximum(edges[number, 2:], np.add(high, [rows.start, 0]))
-            pixels = np.flatnonzero(components)
-            seeds[components.ravel()[pixels]] = pixels + rows.start * width
+        for rows, offset in zip(row_bands(*self.mask.shape), self.offsets, strict=False):
+            labels, count = _label(self.mask, rows, 0)
+            numbers = self.of_label[offset + 1 : offset + count + 1]
+            for number, box in zip(numbers.tolist(), find_objects(labels), strict=True):
+                top, bottom = box[0].start + rows.start, box[0].stop + rows.start
+                first, last = edges[number, :2], edges[number, 2:]
+                np.minimum(first, (top, box[1].start), out=first)
+                np.maximum(last, (bottom, box[1].stop), out=last)
+            pixels = np.flatnonzero(labels)
+            seeds[numbers[labels.ravel()[pixels] - 1]] = pixels + rows.start * width
+        sizes = (edges[1:, 2:] - edges[1:, :2]).prod(axis=1)
+        order = np.argsort(-sizes, kind="stable") + 1
         return [
             ((slice(top, bottom), slice(left, right)), (seed // width - top, seed % width - left))
-            for (top, left, bottom, right), seed in zip(edges[1:].tolist(), seeds[1:].tolist(), strict=True)
+            for (top, left, bottom, right), seed in zip(edges[order].tolist(), seeds[order].tolist(), strict=True)
         ]
 
 
@@ -157,13 +163,13 @@ def _share_inside(mask: Mask, other: Mask) -> float:
 
 
 def _skeletons(mask: Mask) -> Iterator[tuple[tuple[slice, ...], Mask]]:
-    """Yield the skeleton of a mask, of a large one component by component, each with its place."""
+    """Yield the skeleton of a mask, of a large one those of the largest components, each with its place."""
     from scipy.ndimage import label
 
     if not _is_large(mask):
         yield (slice(None),) * mask.ndim, skeleton(mask)
         return
-    for place, pixel in Components.of(mask).places():
+    for place, pixel in Components.of(mask).places()[:MAX_SKELETONS]:
         labels, _ = label(mask[place], _neighbours(mask))
         release(mask)
         yield place, skeleton(labels == labels[pixel])

@@ -7,8 +7,11 @@ import numpy as np
 from results.metrics.contours import Mask, Spacing
 from results.metrics.formulas import FloatArray
 
-CANDIDATES = 32
-"""Triangles with the nearest centres among which the nearest point is searched."""
+CANDIDATES = 16
+"""Triangles with the nearest centres among which the nearest point is searched.
+
+With voxels seven times as long as wide, more candidates change the mean distance by less than a thousandth.
+"""
 CHUNK = 8192
 """Points whose distances are computed together, which bounds the memory."""
 
@@ -34,12 +37,22 @@ class Surface:
         """Return the distance of each point (n, 3) to the nearest point of the surface."""
         from scipy.spatial import cKDTree
 
-        tree, count = cKDTree(self.midpoints), min(CANDIDATES, len(self.corners))
+        midpoints, count = self.midpoints, min(CANDIDATES, len(self.corners))
+        tree = cKDTree(midpoints)
+        radii = np.linalg.norm(self.corners - midpoints[:, None], axis=2).max(axis=1)
         nearest = np.empty(len(points))
         for start in range(0, len(points), CHUNK):
             chunk = points[start : start + CHUNK]
-            candidates = np.asarray(tree.query(chunk, k=count)[1]).reshape(len(chunk), count)
-            nearest[start : start + CHUNK] = triangle_distances(chunk[:, None], self.corners[candidates]).min(axis=1)
+            to_midpoints, candidates = (
+                np.asarray(part).reshape(len(chunk), count) for part in tree.query(chunk, k=count)
+            )
+            distances = triangle_distances(chunk, self.corners[candidates[:, 0]])
+            may_be_nearer = to_midpoints - radii[candidates] < distances[:, None]
+            may_be_nearer[:, 0] = False
+            rows, columns = np.nonzero(may_be_nearer)
+            others = triangle_distances(chunk[rows], self.corners[candidates[rows, columns]])
+            np.minimum.at(distances, rows, others)
+            nearest[start : start + CHUNK] = distances
         return nearest
 
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.large import release, row_bands
-from results.metrics.contours import Mask, Spacing, contour
+from datasets.large import is_large, release, row_bands
+from results.metrics.contours import Mask, Spacing, contour, on_fewer_pixels
 from results.metrics.formulas import FloatArray
 from results.metrics.lesions import centre_line_dice, lesion_counts
 from results.metrics.meshes import surface
@@ -77,11 +77,14 @@ def shape_values(
     if not predicted.any():
         diagonal = math.hypot(*(length * side for length, side in zip(shape, spacing, strict=True)))
         return ShapeValues(diagonal, diagonal, 0.0, 0.0, *lesions)
+    centre_lines = centre_line_dice(truth, predicted)
+    if truth.ndim == 2 and is_large(*truth.shape):
+        truth, predicted, step = on_fewer_pixels(truth, predicted)
+        spacing = tuple(side * step for side in spacing)
     distances = boundary_distances(truth, predicted, spacing)
     return ShapeValues(
-        distances.percentile(0.95), distances.mean(), distances.share_within(settings.tolerance),
-        centre_line_dice(truth, predicted), *lesions,
-    )  # fmt: skip
+        distances.percentile(0.95), distances.mean(), distances.share_within(settings.tolerance), centre_lines, *lesions
+    )
 
 
 def _cropped(truth: Mask, predicted: Mask) -> tuple[Mask, Mask]:

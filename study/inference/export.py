@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from datasets.cache.atomic_files import atomic_path
-from datasets.decoding.decode import examine
+from datasets.decoding.decode import examine_file
 from datasets.errors import DataError
 from datasets.loading.patches import Window, cut
 from datasets.settings import ImageSettings
@@ -177,7 +177,7 @@ def _given_images(paths: Sequence[Path], model: Model) -> tuple[list[Pixels], st
 
 def _middle_slice(file: Path, model: Model) -> Pixels:
     """Return an image, or the slice in the middle of a volume."""
-    decoded = examine(file.read_bytes(), "image", file.name, model.volumes)
+    decoded = examine_file(file, "image", model.volumes)
     slices = decoded.geometry.slices
     return decoded.pixels[slices // 2] if slices else decoded.pixels
 

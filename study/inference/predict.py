@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.decoding.decode import Decoded, examine, examine_large, is_large_file
+from datasets.decoding.decode import Decoded, examine_file, is_large_file
 from datasets.errors import DataError
 from datasets.large import is_large
 from datasets.resampling import resized
@@ -142,7 +142,7 @@ class _Run:
         """Decode an image or a volume, as in training. Raises `DataError`."""
         if image.fault:
             raise DataError(image.fault)
-        channels = [_decoded(file, self.volumes) for file in image.files]
+        channels = [examine_file(file, "image", self.volumes) for file in image.files]
         decoded = channels[0]
         if len(channels) > 1:
             if len({channel.pixels.shape for channel in channels}) > 1:
@@ -198,17 +198,6 @@ class _Run:
         except OSError as error:
             message = f"{image.output} cannot be written ({error.strerror}); allowed: a writable folder with free space"
             raise _config_error("--output", f"{message}; choose another") from error
-
-
-def _decoded(file: Path, volumes: VolumeSettings) -> Decoded:
-    """Decode a file. Raises `DataError`."""
-    try:
-        if is_large_file(file):
-            return examine_large(file, "image", file.name)
-        data = file.read_bytes()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error}); allowed: a readable file; restore it") from error
-    return examine(data, "image", file.name, volumes)
 
 
 def _study_images(

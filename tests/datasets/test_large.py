@@ -1,6 +1,5 @@
 """Large images are processed by bands of rows and need little memory."""
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -20,28 +19,34 @@ from datasets.large import (
 from tests.support.slides import write_slides
 
 ROOT = Path(__file__).parents[2]
-SIDE = 9000
+SIDE = 10_000
 MEASURED = """
 import resource, sys
 from pathlib import Path
+import numpy as np
 from datasets.checks.contact import draw_contact
 from datasets.loading.native import native_images
 from datasets.loading.patches import RandomPatches
 from datasets.settings import ImageSettings, PatchSettings
 from datasets.sources import FolderSettings, open_source
 
+def use(root):
+    source = open_source(FolderSettings(root=root))
+    index = source.index(root / "cache")
+    image = ImageSettings(fit="patch", channels=3)
+    arrays = native_images(source, index, "mask", image, cache=root / "cache")
+    patches = RandomPatches(arrays.images, arrays.masks, arrays.foreground, [0], shape=(256, 256), settings=PatchSettings())
+    for epoch in range(200):
+        patches.draw(np.arange(1), (0, epoch))
+    draw_contact(source, index, [0], root / "contact.png")
+    return index
+
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-root = Path(sys.argv[1])
-source = open_source(FolderSettings(root=root))
+use(Path(sys.argv[1]))  # loads all libraries
 before = peak()
-index = source.index(root / "cache")
-image = ImageSettings(fit="patch", channels=3)
-arrays = native_images(source, index, "mask", image, cache=root / "cache")
-patches = RandomPatches(arrays.images, arrays.masks, arrays.foreground, [0], shape=(256, 256), settings=PatchSettings())
-for epoch in range(200):
-    patches.draw(__import__("numpy").arange(1), (0, epoch))
+index = use(Path(sys.argv[2]))
 print(index.shape(0), index.shows(0) == frozenset(index.classes), peak() - before)
 """
 
@@ -80,11 +85,10 @@ def test_released_arrays_keep_their_values() -> None:
 
 
 def test_a_large_image_is_indexed_and_cached_in_less_memory_than_it_has_bytes(tmp_path: Path) -> None:
-    root = write_slides(tmp_path / "data", 1, SIDE)
+    roots = [write_slides(tmp_path / name, 1, side) for name, side in (("small", 600), ("large", SIDE))]
     run = subprocess.run(
-        [sys.executable, "-c", MEASURED, str(root)], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEASURED, *map(str, roots)], cwd=ROOT, capture_output=True, text=True, check=True
     )
     shape, shows, growth = run.stdout.rsplit(maxsplit=2)
     assert (shape, shows) == (f"({SIDE}, {SIDE})", "True")
-    assert int(growth) < SIDE * SIDE * 3 / 2
-    assert resource.getpagesize() <= 2**16  # the unit in which memory is released
+    assert int(growth) < SIDE * SIDE * 3

@@ -14,7 +14,7 @@ Strip = Callable[[int, int], np.ndarray]
 def mask_strip(side: int, seed: int) -> Strip:
     """Return the rows of a mask (side, side) of ids: discs of two classes on background."""
     random = np.random.default_rng(seed)
-    radius = side // 12
+    radius = side // 40
     centres = random.integers(radius, side - radius, (16, 2))
 
     def strip(start: int, stop: int) -> np.ndarray:
@@ -53,10 +53,9 @@ def write_tiled(path: Path, strip: Strip, side: int, *, colour: bool = False, co
                 yield np.pad(part, padding)
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    photometric = "minisblack" if not colour else "ycbcr" if compression == "jpeg" else "rgb"
     tifffile.imwrite(
         path, tiles(), shape=(side, side, *([3] if colour else [])), dtype=np.uint8, tile=(TILE, TILE),
-        compression=compression, photometric=photometric, bigtiff=True,
+        compression=compression, photometric="rgb" if colour else "minisblack", bigtiff=True,
     )  # fmt: skip
     return path
 

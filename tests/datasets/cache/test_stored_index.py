@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,16 @@ def test_a_kept_index_is_the_one_that_was_made(root: Path) -> None:
     kept = opened(root)[1]
     shutil.rmtree(root.parent / "cache" / "indices")
     assert vars(opened(root)[1]) == vars(kept)
+
+
+def test_a_kept_index_has_the_spacings_of_the_images(root: Path, tmp_path: Path) -> None:
+    index = replace(opened(root)[1], spacings=[(0.14, 0.15), *[()] * 10, (5.0, 1.0, 1.5)])
+    listing = opened(root)[0]._listing  # type: ignore[attr-defined]
+    path = tmp_path / "index.parquet"
+    stored_index.save(stored_index.StoredIndex(index=index, listing=listing, tables={}), path, time.time_ns())
+    loaded = stored_index.load(path, root, listing.folders)
+    assert loaded is not None
+    assert vars(loaded.index) == vars(index)
 
 
 def test_a_kept_index_is_not_made_again(root: Path, made: list[Path]) -> None:

@@ -18,7 +18,7 @@ SETTINGS = ShapeSettings(tolerance=2.0, lesion_iou=0.1)
 EVEN = (1.0, 1.0, 1.0)
 
 
-def ball(radius: float, spacing: Spacing = EVEN, *, shift: float = 0.0, side: float = 60.0) -> Mask:
+def ball(radius: float, spacing: Spacing = EVEN, *, shift: float = 0.0, side: float = 44.0) -> Mask:
     axes = [(np.arange(round(side / step)) + 0.5) * step - side / 2 for step in spacing]
     z, y, x = np.meshgrid(*axes, indexing="ij")
     return np.asarray(z**2 + y**2 + (x - shift) ** 2 <= radius**2)
@@ -57,8 +57,11 @@ def test_distances_are_to_the_nearest_point_of_the_whole_surface(spacing: Spacin
     truth, predicted = blobs(0), blobs(1)
     distances = boundary_distances(truth, predicted, spacing)
     corners, points = surface(predicted, spacing).corners, surface(truth, spacing).midpoints
-    expected = [triangle_distances(point[None], corners).min() for point in points]
-    np.testing.assert_allclose(distances.of_truth, expected, atol=1e-3)
+    expected = np.array([triangle_distances(point[None], corners).min() for point in points[::20]])
+    errors = distances.of_truth[::20] - expected
+    assert errors.min() > -1e-6
+    assert errors.mean() < 1e-3 * expected.mean()
+    assert np.quantile(errors, 0.99) < 1e-6
 
 
 @pytest.mark.parametrize("spacing", [EVEN, (2.0, 0.5, 1.0)])
@@ -81,7 +84,7 @@ def test_the_surface_of_a_voxel_is_an_octahedron() -> None:
 
 @pytest.mark.parametrize("spacing", [EVEN, (2.0, 0.5, 1.0)])
 def test_concentric_balls_are_as_far_apart_as_their_radii(spacing: Spacing) -> None:
-    truth, predicted = ball(15, spacing), ball(20, spacing)
+    truth, predicted = ball(15, spacing, side=60.0), ball(20, spacing, side=60.0)
     values = shape_values(truth, predicted, ShapeSettings(tolerance=6.5, lesion_iou=0.1), spacing=spacing)
     assert values.hd95 == pytest.approx(5.0, abs=0.8)
     assert values.assd == pytest.approx(5.0, abs=0.3)
@@ -93,7 +96,7 @@ def test_concentric_balls_are_as_far_apart_as_their_radii(spacing: Spacing) -> N
 @pytest.mark.parametrize("spacing", [EVEN, (2.0, 1.0, 1.0)])
 def test_metrics_agree_with_monai_up_to_a_voxel(spacing: Spacing) -> None:
     """MONAI measures between boundary voxels, each with the same weight."""
-    truth, predicted = ball(18, spacing), ball(16, spacing, shift=4.0)
+    truth, predicted = ball(14, spacing), ball(12, spacing, shift=3.0)
     one, other = (torch.from_numpy(np.stack([~mask, mask])[None].astype(np.float32)) for mask in (predicted, truth))
     values = shape_values(truth, predicted, SETTINGS, spacing=spacing)
     options = {"spacing": list(spacing)}
@@ -109,7 +112,7 @@ def test_equal_volumes_are_perfect_and_missing_ones_as_far_as_the_diagonal() -> 
     perfect = shape_values(mask, mask, SETTINGS)
     assert perfect[:4] == pytest.approx((0.0, 0.0, 1.0, 1.0), abs=1e-9)
     missing = shape_values(mask, np.zeros_like(mask), SETTINGS, spacing=(2.0, 1.0, 1.0))
-    assert missing.hd95 == pytest.approx(60 * math.sqrt(6))
+    assert missing.hd95 == pytest.approx(44 * math.sqrt(6))
     assert (missing.nsd, missing.lesion_fn) == (0.0, 1)
     assert math.isnan(shape_values(np.zeros_like(mask), mask, SETTINGS).hd95)
 

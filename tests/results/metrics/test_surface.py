@@ -9,7 +9,7 @@ from monai.metrics import compute_average_surface_distance, compute_hausdorff_di
 from scipy.ndimage import gaussian_filter
 
 from datasets.large import LARGE_PIXELS
-from results.metrics.contours import Contour, Mask, Spacing, contour
+from results.metrics.contours import Contour, Mask, Spacing, contour, on_fewer_pixels
 from results.metrics.formulas import FloatArray
 from results.metrics.lesions import centre_line_dice, lesion_counts
 from results.metrics.surface import ShapeSettings, boundary_distances, shape_values
@@ -191,3 +191,16 @@ def test_a_component_through_all_bands_is_one() -> None:
     parts = [boundary_distances(truth, predicted).truth_sizes.sum(), contour(predicted).sizes.sum()]
     assert parts[0] == pytest.approx(2 * 8200 + 2 * 3, abs=4)
     assert centre_line_dice(truth, truth) == 1.0
+
+
+def test_long_contours_are_measured_on_fewer_pixels() -> None:
+    truth, predicted = (np.repeat(np.repeat(blobs(seed), 4, axis=0), 4, axis=1) for seed in (0, 1))
+    distances = boundary_distances(truth, predicted)
+    assert on_fewer_pixels(truth, predicted)[2] == 1
+    *fewer, step = on_fewer_pixels(truth, predicted, limit=len(contour(truth).sizes) // 2)
+    assert step in (2, 4)
+    reduced = boundary_distances(*fewer, (step, step))
+    assert reduced.mean() == pytest.approx(distances.mean(), rel=0.05)
+    speck = np.zeros((9, 9), dtype=bool)
+    speck[1, 1] = True
+    assert on_fewer_pixels(speck, speck, limit=1)[2] == 1  # it would vanish

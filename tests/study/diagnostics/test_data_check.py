@@ -11,6 +11,7 @@ from tests.support.chexpert import write_chexpert
 from tests.support.folder import STEMS, write_folder
 from tests.support.idrid import write_idrid
 from tests.support.pictures import picture, save, truncate
+from tests.support.volumes import write_ct_folder, write_stack
 
 Capture = pytest.CaptureFixture[str]
 
@@ -52,6 +53,18 @@ def test_sound_data_is_counted_and_drawn(capsys: Capture) -> None:
     assert "Traceback" not in err
     with Image.open("folder-contact.png") as sheet:
         assert min(sheet.size) > 200
+
+
+def test_volumes_are_counted_with_slices_and_spacing(capsys: Capture) -> None:
+    write_ct_folder(Path("ct"), 2)
+    write_stack(Path("ct/images/em.tif"), np.stack([picture(number) for number in range(3)]))
+    assert data_check("folder", "ct", "--set", "window=[-160, 240]") == 0
+    lines = lines_of(capsys.readouterr().out)
+    assert lines["images"] == "19, of 3 patients"
+    assert lines["volumes"] == "3 volumes of 3 to 8 slices, some of unknown spacing"
+    Path("ct/images/em.tif").unlink()
+    assert data_check("folder", "ct") == 0
+    assert lines_of(capsys.readouterr().out)["volumes"] == "2 volumes of 8 slices, voxels of 5 x 1.5 x 1.5 mm"
 
 
 def test_keys_of_the_source_are_set_and_the_picture_goes_where_it_should(capsys: Capture) -> None:
