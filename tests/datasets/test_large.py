@@ -35,7 +35,8 @@ def use(root):
     index = source.index(root / "cache")
     image = ImageSettings(fit="patch", channels=3)
     arrays = native_images(source, index, "mask", image, cache=root / "cache")
-    patches = RandomPatches(arrays.images, arrays.masks, arrays.foreground, [0], shape=(256, 256), settings=PatchSettings())
+    foreground, settings = arrays.foreground, PatchSettings()
+    patches = RandomPatches(arrays.images, arrays.masks, foreground, [0], shape=(256, 256), settings=settings)
     for epoch in range(200):
         patches.draw(np.arange(1), (0, epoch))
     draw_contact(source, index, [0], root / "contact.png")
