@@ -1,4 +1,4 @@
-"""Settings of images, splits and augmentation, as written in a study file."""
+"""Settings of images and splits, as written in a study file."""
 
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -20,7 +20,6 @@ EvaluatedSize = Size | Literal["native"]
 Channels = Annotated[int, Field(ge=1, le=64)]
 Share = Annotated[float, Field(ge=1e-6, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-PartOfSide = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _absolute(path: Path) -> Path:
@@ -130,45 +129,6 @@ class SplitSettings(BaseDataSettings):
     test: Literal["folds", "official"] | TestImages | TestShare | FileList = "folds"
     validation: Literal["folds", "official"] | ValidationShare | FileList = ValidationShare()
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-
-
-class AugmentSettings(BaseDataSettings):
-    """Random augmentation of training images; 0 disables a transform.
-
-    `flip` (left to right) and `vertical_flip` are probabilities. `rotate` and `shear` are in degrees, `scale` and
-    `shift` fractions of the image. `crop` removes up to this fraction of the side, or a fraction from low to high, and
-    enlarges the rest; `elastic` displaces points by up to about this fraction (Simard et al. 2003). `border` fills what
-    moves in from outside the image: with 0, or with the image reflected at its edge (edge pixels are not repeated).
-    `brightness` and `contrast` are fractions, `gamma` a range around 1, `noise` a standard deviation (values 0..1).
-    """
-
-    flip: Probability = 0.0
-    vertical_flip: Probability = 0.0
-    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
-    scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    shift: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    shear: Annotated[float, Field(ge=0, lt=90)] = 0.0
-    crop: PartOfSide | tuple[PartOfSide, PartOfSide] = 0.0
-    elastic: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    border: Literal["constant", "reflect"] = "constant"
-    brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
-    contrast: Annotated[float, Field(ge=0, le=1)] = 0.0
-    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    noise: Annotated[float, Field(ge=0, le=1)] = 0.0
-
-    @model_validator(mode="after")
-    def _check_crop(self) -> Self:
-        low, high = self.crop_range
-        if low > high:
-            raise ValueError(
-                f"crop is [{low:g}, {high:g}]; allowed: the smaller number first; write crop: [{high:g}, {low:g}]"
-            )
-        return self
-
-    @property
-    def crop_range(self) -> tuple[float, float]:
-        """Return the smallest and the largest fraction of the side that `crop` removes."""
-        return self.crop if isinstance(self.crop, tuple) else (0.0, self.crop)
 
 
 class PatchSettings(BaseDataSettings):

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.bench import figure
+from datasets.augment_settings import PRESETS, AugmentSettings
+from tests.bench import augmentation, figure
 
 
 def test_the_bench_knows_its_parts() -> None:
     told = subprocess.run([sys.executable, "-m", "tests.bench", "--help"], check=True, capture_output=True, text=True)
-    for part in ("whole_study", "one_stage", "input", "core_use", "overheads", "coverage"):
+    for part in ("whole_study", "one_stage", "input", "augmentation", "core_use", "overheads", "coverage"):
         assert part in told.stdout
 
 
@@ -51,3 +52,9 @@ def test_the_best_of_the_others_is_measured_further(within: float, rounds: int, 
     best, found = figure.against_best("own", sides, 3, within=within, length=float)
     assert best == "fast"
     assert {name: len(values) for name, values in found.items()} == {"own": rounds, "slow": 1, "fast": rounds}
+
+
+def test_the_bench_measures_every_setting_of_augmentation() -> None:
+    others = {"preset", "border"}
+    assert augmentation.ALONE.keys() == AugmentSettings.model_fields.keys() - others
+    assert augmentation.SETS.keys() == {"off", *PRESETS, *augmentation.ALONE}

@@ -13,6 +13,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
+from datasets.augment_settings import PRESETS
 from datasets.sources import SOURCES
 from models.architectures import ARCHITECTURES
 from models.settings import (
@@ -199,6 +200,14 @@ def test_every_part_of_the_study_file_has_a_table() -> None:
 
     sections = docs.sections_of(StudySpec)
     assert {model.__name__ for model in sections if model not in DOCUMENTED and adds_keys(model)} == set()
+
+
+def test_the_values_of_the_presets_of_augmentation_are_documented() -> None:
+    (table,) = re.findall(r"^<!-- presets of augmentation -->\n+((?:\|.*\n)+)", REFERENCE, flags=re.MULTILINE)
+    (_, *names), _, *rows = ([cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in
+                            table.splitlines())  # fmt: skip
+    shown = {name: {row[0]: float(row[column]) for row in rows if row[column]} for column, name in enumerate(names, 1)}
+    assert shown == PRESETS
 
 
 def test_every_source_and_task_is_documented() -> None:

@@ -1,33 +1,23 @@
-"""Random augmentation of training images, determined by a key. Only this module imports albumentations."""
+"""Random augmentation of training images, determined by a key."""
 
-import math
-import os
 import random
 from hashlib import blake2b
-from typing import Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
-
-from datasets.settings import AugmentSettings
-from datasets.source import Pixels
-from datasets.targets import Target, TargetArray
-
-# Keeps the import from checking for a newer version online.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+from typing import Final
 
 import albumentations as A
 import cv2
-from albumentations.augmentations.geometric.functional import keypoints_affine
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.augment_settings import AugmentSettings
+from datasets.loading.transforms.geometric import geometric_transforms
+from datasets.loading.transforms.photometric import photometric_transforms
+from datasets.source import Pixels
+from datasets.targets import Target, TargetArray
 
 cv2.setNumThreads(0)
 
-ELASTIC_SIGMA: Final = 0.08
-"""Standard deviation of the smoothing filter, as a fraction of the shorter side."""
 POINTS: Final = ("centre", "box")
-BORDERS: Final = {"constant": cv2.BORDER_CONSTANT, "reflect": cv2.BORDER_REFLECT_101}
-OPENCV_CHANNELS: Final = 4
-"""Maximum number of channels that OpenCV moves at once."""
 PIXEL_CENTRE: Final = 0.5
 """In albumentations the origin is the centre of the first pixel, in targets its corner."""
 
@@ -40,7 +30,7 @@ class Augmenter:
     """
 
     def __init__(self, settings: AugmentSettings, target: Target, shape: tuple[int, int]) -> None:
-        geometric, photometric = _geometric_transforms(settings, shape), _photometric_transforms(settings)
+        geometric, photometric = geometric_transforms(settings, shape), photometric_transforms(settings)
         self._moved_target = target if geometric else "image"
         points = A.KeypointParams(format="xy", remove_invisible=False) if self._moved_target in POINTS else None
         # Images and masks of `Batches` have the same size.
@@ -86,129 +76,6 @@ class Augmenter:
         self._initial_state["state"]["key"] = np.frombuffer(digest, ">u8")[::-1].astype(np.uint64)
         self._bit_generator.state = self._initial_state
         self._random.seed(digest)
-
-
-def _geometric_transforms(settings: AugmentSettings, shape: tuple[int, int]) -> list[Any]:
-    height, width = shape
-    transforms: list[Any] = []
-    if settings.flip:
-        transforms.append(A.HorizontalFlip(p=settings.flip))
-    if settings.vertical_flip:
-        transforms.append(A.VerticalFlip(p=settings.vertical_flip))
-    if settings.rotate or settings.scale or settings.shift or settings.shear:
-        transforms.append(
-            _Affine(
-                rotate=(-settings.rotate, settings.rotate),
-                scale=(1 - settings.scale, 1 + settings.scale),
-                translate_percent=(-settings.shift, settings.shift),
-                shear=(-settings.shear, settings.shear),
-                keep_ratio=True,
-                interpolation=cv2.INTER_LINEAR,
-                mask_interpolation=cv2.INTER_NEAREST,
-                border_mode=BORDERS[settings.border],
-                p=1,
-            )
-        )
-    low, high = settings.crop_range
-    if high:
-        areas = (1 - high) ** 2, (1 - low) ** 2  # albumentations counts the area
-        transforms.append(
-            A.RandomResizedCrop(
-                shape,
-                scale=areas,
-                ratio=(width / height, width / height),
-                mask_interpolation=cv2.INTER_NEAREST_EXACT,
-                p=1,
-            )
-        )
-    if settings.elastic:
-        side = min(shape)
-        transforms.append(_elastic(settings.elastic * side, side, BORDERS[settings.border]))
-    return transforms
-
-
-class _Affine(A.Affine):  # type: ignore[misc]
-    """Skips the comparison with the identity for each plane, which takes as long as the transform; same output."""
-
-    def apply(self, img: Pixels, matrix: NDArray[np.float64], **params: object) -> Pixels:
-        """Move an image (height, width, channels)."""
-        return self._moved(img, matrix, self.interpolation)
-
-    def apply_to_mask(self, mask: NDArray[Any], matrix: NDArray[np.float64], **params: object) -> NDArray[Any]:
-        """Move a mask (height, width)."""
-        return self._moved(mask, matrix, self.mask_interpolation)
-
-    def apply_to_keypoints(
-        self, keypoints: NDArray[Any], matrix: NDArray[np.float64], scale: dict[str, float],
-        *, shape: tuple[int, ...], **params: object,
-    ) -> NDArray[Any]:  # fmt: skip
-        """Move points as with constant borders: with reflected ones albumentations returns their reflections too."""
-        moved: NDArray[Any] = keypoints_affine(keypoints, matrix, shape, scale, cv2.BORDER_CONSTANT)
-        return moved
-
-    def _moved(self, pixels: NDArray[Any], matrix: NDArray[np.float64], interpolation: int) -> NDArray[Any]:
-        height, width = pixels.shape[:2]
-
-        def moved(part: NDArray[Any]) -> NDArray[Any]:
-            warped = cv2.warpAffine(part, matrix[:2], (width, height), flags=interpolation, borderMode=self.border_mode)
-            return warped.reshape(part.shape)  # OpenCV drops a single channel
-
-        if pixels.ndim == 2 or pixels.shape[2] <= OPENCV_CHANNELS:
-            return moved(pixels)
-        firsts = range(0, pixels.shape[2], OPENCV_CHANNELS)
-        return np.concatenate([moved(pixels[..., first : first + OPENCV_CHANNELS]) for first in firsts], axis=2)
-
-
-def _elastic(reach: float, side: int, border_mode: int) -> Any:  # noqa: ANN401 - albumentations has no types
-    """Return an elastic transform with a maximum displacement of about `reach` pixels.
-
-    Smoothing uniform noise of -1..1 with a deviation of sigma pixels gives a standard deviation of
-    1 / (sqrt(3) x 2 sqrt(pi) sigma); three times that is taken as the maximum.
-    """
-    sigma = ELASTIC_SIGMA * side
-    largest_noise = 3 / (math.sqrt(3) * 2 * math.sqrt(math.pi) * sigma)
-    return _Elastic(
-        alpha=reach / largest_noise, sigma=sigma, interpolation=cv2.INTER_LINEAR, mask_interpolation=cv2.INTER_NEAREST,
-        border_mode=border_mode, p=1,
-    )  # fmt: skip
-
-
-class _Elastic(A.ElasticTransform):  # type: ignore[misc]
-    """Elastic transform with uniform strength: albumentations' is much stronger at the border and drops keypoints."""
-
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: object) -> dict[str, Any]:
-        """Return the sampling maps (height, width) of x and of y."""
-        height, width = params["shape"][:2]
-        margin = round(3 * self.sigma)
-        noise = self.random_generator.random((height + 2 * margin, width + 2 * margin, 2), dtype=np.float32)
-        field = cv2.GaussianBlur(noise, (0, 0), self.sigma)[margin:-margin, margin:-margin]
-        field = self.alpha * (2 * field - 1)
-        rows, columns = np.indices((height, width), dtype=np.float32)
-        return {"map_x": columns + field[..., 0], "map_y": rows + field[..., 1]}
-
-    def apply_to_keypoints(
-        self, keypoints: NDArray[Any], map_x: NDArray[Any], map_y: NDArray[Any], **params: object
-    ) -> NDArray[Any]:
-        """Move each point to the pixel sampled nearest to it, plus the remaining offset."""
-        moved = keypoints.copy()
-        for point in moved:
-            x, y = point[:2]
-            row, column = np.unravel_index(np.argmin((map_x - x) ** 2 + (map_y - y) ** 2), map_x.shape)
-            point[:2] = column + x - map_x[row, column], row + y - map_y[row, column]
-        return moved
-
-
-def _photometric_transforms(settings: AugmentSettings) -> list[Any]:
-    transforms: list[Any] = []
-    if settings.brightness or settings.contrast:
-        transforms.append(
-            A.RandomBrightnessContrast(brightness_limit=settings.brightness, contrast_limit=settings.contrast, p=1)
-        )
-    if settings.gamma:
-        transforms.append(A.RandomGamma((100 * (1 - settings.gamma), 100 * (1 + settings.gamma)), p=1))
-    if settings.noise:
-        transforms.append(A.GaussNoise(std_range=(settings.noise, settings.noise), per_channel=False, p=1))
-    return transforms
 
 
 def _corners(target: TargetArray) -> NDArray[np.float64]:

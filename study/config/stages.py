@@ -4,8 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from datasets.augment_settings import AugmentSettings
 from datasets.settings import (
-    AugmentSettings,
     Channels,
     FitName,
     ImageSettings,

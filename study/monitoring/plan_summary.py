@@ -1,12 +1,15 @@
 """Summary of a plan: the output of `study plan`, and `plan.json` in the folder of a study."""
 
+import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets.checks.volumes import distance_unit, volumes_text
 from study.analysis.detectable import alternatives, detectable, detectable_lines
 from study.monitoring.forecast import TrainingLoad, forecast, forecast_lines
+from study.planning.arms import StageConfig, text_of
 from study.planning.baselines import family_name
 from study.planning.graph import Plan, image_epochs
 from study.planning.pending import PendingStages, pending_stages
@@ -50,6 +53,7 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
         },
         "tasks": dict(Counter(node.step.settings.task for node in nodes.values())),
         "data": dict(Counter(node.selection.data for node in nodes.values())),
+        "augment": _presets(node.step for node in nodes.values()),
         "leaks": [
             {"stage": step, "with": leak.target, "kind": leak.kind, "images": len(leak.images)}
             for leak in plan.leaks
@@ -82,6 +86,16 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
 def _distance_unit(plan: Plan) -> str | None:
     """Return the unit of distances; None if none are computed."""
     return None if plan.spec.metrics.shape is None else distance_unit(plan.views[plan.target].index)
+
+
+def _presets(steps: Iterable[StageConfig]) -> list[dict[str, Any]]:
+    """Return the resolved augmentation of each stage that names a preset, once for each set of values."""
+    entries = (
+        {"stage": step.stage, "preset": step.settings.augment.preset, "values": step.settings.augment.changed}
+        for step in steps
+        if step.settings.augment.preset is not None
+    )
+    return list({json.dumps(entry): entry for entry in entries}.values())
 
 
 def _cell_images(plan: Plan) -> list[dict[str, object]]:
@@ -150,6 +164,10 @@ def summary_text(summary: Summary) -> str:
         f"tasks        {_counts(summary['tasks'])}",
         f"data         {_counts(summary['data'])} (stages)",
         *(f"volumes      {name}: {text}" for name, text in summary["volumes"].items()),
+        *(
+            f"augment      {entry['stage']}, {entry['preset']}: {text_of(entry['values']).strip('{}')}"
+            for entry in summary["augment"]
+        ),
         *_image_lines(summary["cell_images"]),
         *([f"distances    in {summary['distances']}"] if summary["distances"] else []),
         f"baseline     {'; '.join(summary['baselines']) or 'none: no arm is tested against another'}",

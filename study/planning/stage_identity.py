@@ -6,6 +6,7 @@ from typing import Any
 from datasets.source import Index
 from datasets.targets import Target
 from datasets.targets import names as output_names
+from datasets.versions import ELASTIC
 from datasets.versions import VERSIONS as DATASETS
 from models.catalog import registry
 from models.settings import structure_of, upsampling_of
@@ -30,8 +31,9 @@ class StageIdentity:
 _NOT_IN_SETTINGS: dict[str, Any] = {
     "data": True, "seed": True, "architecture": True, "backbone": True, "image": True, "prepare": True,
     "threshold": True, "class_threshold": True, "upsampling": True, "adversarial": {"unlabelled"},
+    "augment": {"preset"},
 }  # fmt: skip
-"""Settings that enter the digest through fingerprint, node, step or scoring instead."""
+"""Settings that enter the digest through fingerprint, node, step, scoring or other settings instead."""
 
 ADDED_SETTINGS: dict[str, Any] = {
     "image.scale": 1.0,
@@ -41,7 +43,16 @@ ADDED_SETTINGS: dict[str, Any] = {
     "settings.adversarial.optimizer.alpha": 0.99,
     "settings.adversarial.unlabelled_only": False,
     "settings.adversarial.unlabelled_start": 0,
+    "settings.augment.blur": 0.0,
     "settings.augment.border": "constant",
+    "settings.augment.copy_paste": 0.0,
+    "settings.augment.cutmix": 0.0,
+    "settings.augment.dropout": 0.0,
+    "settings.augment.hue": 0.0,
+    "settings.augment.low_resolution": 0.0,
+    "settings.augment.quarter_turns": 0.0,
+    "settings.augment.saturation": 0.0,
+    "settings.augment.sharpness": 0.0,
     "settings.augment.vertical_flip": 0.0,
     "settings.adversarial.optimizer.betas": [0.9, 0.999],
     "settings.average.decay": 0.999,
@@ -70,7 +81,7 @@ def stage_identity(step: StageConfig, index: Index) -> StageIdentity:
     excluded = _NOT_IN_SETTINGS if step.image.fit == "patch" else _NOT_IN_SETTINGS | {"patch": True}
     key = digest(without_defaults({
         "format": FORMAT,
-        "versions": {"datasets": DATASETS, "models": MODELS, "loop": LOOP_VERSION},
+        "versions": {"datasets": _datasets_versions(step), "models": MODELS, "loop": LOOP_VERSION},
         "settings": step.settings.model_dump(mode="json", exclude=excluded),
         "upsampling": registry.upsampling(step.architecture, upsampling_of(step.settings)),
         "target": target,
@@ -81,6 +92,10 @@ def stage_identity(step: StageConfig, index: Index) -> StageIdentity:
         "link": step.link.model_dump(mode="json", exclude={"stage"}),
     }, ADDED_SETTINGS))  # fmt: skip
     return StageIdentity(step=step, names=names, exclusive=exclusive, structure=structure, digest=key)
+
+
+def _datasets_versions(step: StageConfig) -> dict[str, int]:
+    return DATASETS | ({"elastic": ELASTIC} if step.settings.augment.elastic else {})
 
 
 def _output_names(target: Target, channels: int, index: Index) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from datasets.loading.augment import Augmenter
 from datasets.loading.balance import balanced, class_pixels
 from datasets.loading.batches import Batches
 from datasets.loading.examples import Examples, WholeImages
+from datasets.loading.mixing import MixedExamples
 from datasets.loading.native import NativeImages, native_images
 from datasets.loading.patches import RandomPatches, Tiles
 from datasets.loading.prepare import Prepared, prepared
@@ -260,8 +261,16 @@ def stage_examples(
         setup: The stage.
         rows: Rows of the index.
         labelled: Whether targets are read.
-        trains: Whether the examples are for training, which augments them and chooses patches randomly.
+        trains: Whether the examples are for training, which augments and mixes them and chooses patches randomly.
     """
+    augment = setup.job.node.step.settings.augment
+    examples = _single_examples(setup, rows, labelled=labelled, trains=trains)
+    if not (trains and labelled and (augment.cutmix or augment.copy_paste)):
+        return examples
+    return MixedExamples(examples, cutmix=augment.cutmix, copy_paste=augment.copy_paste)
+
+
+def _single_examples(setup: TrainingSetup, rows: Sequence[int], *, labelled: bool, trains: bool) -> Examples:
     step, arrays = setup.job.node.step, setup.arrays
     augmenter = Augmenter(step.settings.augment, step.settings.target, step.image.shape) if trains else None
     if isinstance(arrays, Prepared):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.bench import record
+from tests.bench.augmentation import augmentation
 from tests.bench.core_use import core_use
 from tests.bench.coverage import coverage
 from tests.bench.figure import Figure
@@ -29,6 +30,7 @@ PARTS: Mapping[str, Sequence[TrainingSetup]] = {
     "whole_study": (whole_study,),
     "one_stage": (one_stage,),
     "input": (rates, memory, large_index),
+    "augmentation": (augmentation,),
     "core_use": (core_use,),
     "overheads": (start, large_plan, stages_on_nodes, idle_stages, resume, large_table, large_inputs),
     "coverage": (coverage,),

@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from datasets.augment_settings import AugmentSettings
 from datasets.decoding.decode import read
 from datasets.loading.augment import Augmenter
 from datasets.loading.batches import Batches
 from datasets.loading.examples import WholeImages
 from datasets.loading.prepare import prepared
-from datasets.settings import AugmentSettings, ImageSettings
+from datasets.settings import ImageSettings
 from datasets.source import Index, Source
 from datasets.sources import FolderSettings, open_source
 from tests.bench.figure import Figure, cpu_seconds, interleaved, ratio, seconds

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.augment_settings import AugmentSettings
 from datasets.checks.contact import draw_contact
 from datasets.checks.visible import classes_at
 from datasets.errors import DataError
 from datasets.loading.augment import Augmenter
 from datasets.loading.prepare import prepared
 from datasets.loading.truth import truth
-from datasets.settings import AugmentSettings, ImageSettings
+from datasets.settings import ImageSettings
 from datasets.source import IGNORE, Pixels
 from datasets.sources.common.tables import digest
 from datasets.targets import fit_masks

@@ -161,6 +161,7 @@ def arm_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
                 path = f"pathways.{arm.factors['pathway']}[{position}]"
                 yield from _network_problems(step)
                 yield from _patch_problems(step)
+                yield from _augment_problems(step)
                 if builds(step):
                     yield from _batch_problems(step)
                     yield from _freeze_problems(path, step)
@@ -192,6 +193,25 @@ def _patch_problems(step: StageConfig) -> Iterator[Problem]:
         remedy = "set image.fit of this stage to stretch or letterbox"
         message = f"{value}; allowed: with masks or reconstruction; {remedy}"
         yield Problem(path=f"stages.{step.stage}.image", message=message)
+
+
+def _augment_problems(step: StageConfig) -> Iterator[Problem]:
+    """Yield augmentation that the images or the target of a stage do not allow."""
+    settings, path = step.settings, f"stages.{step.stage}.augment"
+    height, width = step.image.shape
+    if settings.augment.quarter_turns and height != width:
+        message = (
+            f"is {settings.augment.quarter_turns:g} for inputs of {registry.size_text(step.image.shape)} pixels; "
+            "allowed: square inputs; remove it, or set image.size to one number"
+        )
+        yield Problem(path=f"{path}.quarter_turns", message=message)
+    for name in ("cutmix", "copy_paste"):
+        if getattr(settings.augment, name) and not isinstance(settings, MaskStage):
+            message = (
+                f"is {getattr(settings.augment, name):g} under {settings.task}; allowed: stages with masks "
+                "(segmentation, adversarial); remove it"
+            )
+            yield Problem(path=f"{path}.{name}", message=message)
 
 
 def unused_patch_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:

@@ -5,13 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.loading import augment
+from datasets.augment_settings import AugmentSettings
 from datasets.loading.augment import Augmenter
-from datasets.settings import AugmentSettings
+from datasets.loading.transforms import geometric
 from datasets.targets import Target
 
 GEOMETRY = AugmentSettings(flip=0.5, rotate=30, scale=0.2, shift=0.1, shear=10)
-ALL = AugmentSettings(flip=0.5, rotate=30, scale=0.2, shift=0.1, brightness=0.2, contrast=0.2, gamma=0.2, noise=0.05)
+ALL = AugmentSettings(
+    flip=0.5, vertical_flip=0.5, quarter_turns=0.5, rotate=30, scale=0.2, shift=0.1, shear=5, crop=0.1, elastic=0.05,
+    brightness=0.2, contrast=0.2, gamma=0.2, hue=0.1, saturation=0.3, blur=1, sharpness=1, low_resolution=2, noise=0.05,
+    dropout=0.2,
+)  # fmt: skip
+"""Every transform of a single image."""
 KEYS = [(3, epoch, row) for epoch in range(3) for row in range(8)]
 
 
@@ -41,7 +46,7 @@ def test_images_and_masks_move_as_albumentations_moves_them(
     channels: int, masks: np.ndarray, settings: AugmentSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = [Augmenter(settings, "mask", (128, 128))(noise(channels), masks, key) for key in KEYS]
-    monkeypatch.setattr(augment, "_Affine", augment.A.Affine)
+    monkeypatch.setattr(geometric, "_Affine", geometric.A.Affine)
     theirs = [Augmenter(settings, "mask", (128, 128))(noise(channels), masks, key) for key in KEYS]
     for own, other in zip(ours, theirs, strict=True):
         assert (own[0] == other[0]).all()
@@ -259,13 +264,13 @@ def test_reflected_borders_show_the_image_reflected_by_numpy(
     key: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matrices = []
-    original = augment._Affine._moved
+    original = geometric._Affine._moved
 
     def recorded(self: object, pixels: np.ndarray, matrix: np.ndarray, interpolation: int) -> np.ndarray:
         matrices.append(matrix)
         return original(self, pixels, matrix, interpolation)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(augment._Affine, "_moved", recorded)
+    monkeypatch.setattr(geometric._Affine, "_moved", recorded)
     mask = np.random.default_rng(1).choice(np.array([0, 1, 2, 255], np.uint8), (128, 128))  # 255: without a label
     reflect = MOVED.model_copy(update={"border": "reflect"})
     changed, moved = Augmenter(reflect, "mask", (128, 128))(noise(), mask, key)

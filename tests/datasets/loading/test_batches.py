@@ -4,10 +4,10 @@ from itertools import chain
 import numpy as np
 import pytest
 
+from datasets.augment_settings import AugmentSettings
 from datasets.loading.augment import Augmenter
 from datasets.loading.batches import Batches, RankBatch
 from datasets.loading.examples import WholeImages
-from datasets.settings import AugmentSettings
 
 
 def some_images(count: int) -> np.ndarray:

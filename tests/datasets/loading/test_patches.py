@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from datasets.augment_settings import AugmentSettings
 from datasets.cache.ragged import RaggedArray, length_of
 from datasets.loading.augment import Augmenter
 from datasets.loading.batches import Batches
 from datasets.loading.native import foreground_points
 from datasets.loading.patches import RandomPatches, Tiles, Window, cut, tiles
-from datasets.settings import AugmentSettings, PatchSettings
+from datasets.settings import PatchSettings
 from datasets.source import IGNORE, Pixels
 
 SIDE = 16

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from segmentation_models_pytorch.encoders import get_encoder
 
 import study.planning.stage_identity
+from datasets.augment_settings import PRESETS, AugmentSettings
 from models.settings import AdversaryBlock
 from models.versions import VERSIONS as MODELS
 from study.config.stages import SegmentationStage, WeightAverage
@@ -126,12 +127,65 @@ def test_the_learning_rate_of_averaging_changes_a_stage_only_if_it_is_set(tmp_pa
 def test_added_settings_have_the_defaults_that_leave_digests_unchanged() -> None:
     values = {
         f"settings.{part}.{name}": field.default
-        for part, model in (("adversarial", AdversaryBlock), ("average", WeightAverage))
+        for part, model in (("adversarial", AdversaryBlock), ("augment", AugmentSettings), ("average", WeightAverage))
         for name, field in model.model_fields.items()
     }
     added = {path: default for path, default in ADDED_SETTINGS.items() if path in values}
-    assert len(added) == 6
+    assert len(added) == 17
     assert added == {path: values[path] for path in added}
+
+
+AUGMENT: dict[str, Any] = {
+    "preset": None,  # below: its values count
+    "flip": 0.5, "vertical_flip": 0.5, "quarter_turns": 0.5, "rotate": 10, "scale": 0.1, "shift": 0.1, "shear": 5,
+    "crop": 0.1, "elastic": 0.1, "border": "reflect", "brightness": 0.1, "contrast": 0.1, "gamma": 0.1, "hue": 0.1,
+    "saturation": 0.1, "blur": 1, "sharpness": 1, "low_resolution": 2, "noise": 0.1, "dropout": 0.1, "cutmix": 0.5,
+    "copy_paste": 0.5,
+}  # fmt: skip
+"""A changed value of every setting of augmentation."""
+
+
+def augmented(settings: Document, place: Path) -> frozenset[str]:
+    return target_digests(planned(base({"stages.segment.augment": settings, "pathways": {"none": ["segment"]}}), place))
+
+
+def test_every_setting_of_augmentation_is_listed() -> None:
+    assert AUGMENT.keys() == AugmentSettings.model_fields.keys()
+
+
+def test_each_setting_of_augmentation_changes_its_stage(tmp_path: Path) -> None:
+    digests = [augmented({key: value}, tmp_path) for key, value in AUGMENT.items() if value is not None]
+    assert len(frozenset().union(*digests, augmented({}, tmp_path))) == sum(map(len, digests)) + len(digests[0])
+
+
+def test_a_preset_and_its_values_written_out_are_the_same_stage(tmp_path: Path) -> None:
+    assert augmented({"preset": "light"}, tmp_path) == augmented(dict(PRESETS["light"]), tmp_path)
+    rotated = {**PRESETS["strong"], "rotate": 5}
+    assert augmented({"preset": "strong", "rotate": 5}, tmp_path) == augmented(rotated, tmp_path)
+    assert augmented({"preset": "strong"}, tmp_path).isdisjoint(augmented(rotated, tmp_path))
+    assert augmented({"preset": None}, tmp_path) == augmented({}, tmp_path)
+
+
+def test_presets_are_factors_whole_and_as_a_key(tmp_path: Path) -> None:
+    sets = {name: augmented({"preset": name, "flip": 0.5}, tmp_path) for name in PRESETS}
+    expected = frozenset().union(*sets.values())
+    assert all(sets["light"].isdisjoint(digests) for name, digests in sets.items() if name != "light")
+    paths = {"pathways": {"none": ["segment"]}}
+    whole = base({**paths, "compare.segment.augment": [{"preset": name, "flip": 0.5} for name in PRESETS]})
+    assert target_digests(planned(whole, tmp_path)) == expected
+    key = base({**paths, "stages.segment.augment": {"preset": "light", "flip": 0.5},
+                "compare.segment.augment.preset": list(PRESETS)})  # fmt: skip
+    assert target_digests(planned(key, tmp_path)) == expected
+
+
+def test_a_new_version_of_elastic_deformation_changes_the_stages_that_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rotated, elastic = {"rotate": 5}, {"rotate": 5, "elastic": 0.05}
+    before = augmented(rotated, tmp_path), augmented(elastic, tmp_path)
+    monkeypatch.setattr(study.planning.stage_identity, "ELASTIC", study.planning.stage_identity.ELASTIC + 1)
+    assert augmented(rotated, tmp_path) == before[0]
+    assert augmented(elastic, tmp_path).isdisjoint(before[1])
 
 
 ADDED: dict[str, Document] = {
@@ -169,7 +223,21 @@ def test_the_kind_of_average_and_balanced_class_weights_change_a_stage(tmp_path:
 
 def test_settings_of_a_later_version_written_out_at_their_defaults_change_nothing(tmp_path: Path) -> None:
     changes: Document = {
-        "stages.segment.augment": {"flip": 0.5, "vertical_flip": 0, "border": "constant"},
+        "stages.segment.augment": {
+            "flip": 0.5,
+            "vertical_flip": 0,
+            "border": "constant",
+            "preset": None,
+            "quarter_turns": 0,
+            "hue": 0,
+            "saturation": 0,
+            "blur": 0,
+            "sharpness": 0,
+            "low_resolution": 0,
+            "dropout": 0,
+            "cutmix": 0,
+            "copy_paste": 0,
+        },
         "stages.segment.optimizer": {"name": "rmsprop", "alpha": 0.99},
         "pathways.two_step": ["classify", "boxes", {"stage": "segment", "freeze": ["encoder"], "keep_dropout": False}],
     }

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from datasets.loading.mixing import MixedExamples
 from datasets.loading.truth import truth
 from datasets.targets import fit_masks
 from models.network import Network
@@ -33,7 +34,7 @@ from study.training.job import RuntimeContext, StageJob, stage_job
 from study.training.load_model import open_model
 from study.training.loader import UnusableGpu, WorkerContext, process_device
 from study.training.oom import too_large
-from study.training.train_stage import DataChanged, Member, open_setup, run_stage
+from study.training.train_stage import DataChanged, Member, open_setup, run_stage, stage_examples
 from study.training.trainer import Diverged
 from tests.support.finished import CLASSES, write_pictures
 from tests.support.tiny import planned, tiny
@@ -270,6 +271,27 @@ def test_carried_frozen_encoder_is_the_parents(cache: Path, tmp_path: Path, fini
     parent, child = (load_file(Store(tmp_path).weights(job.digest)) for job in (classify, segment))
 
     assert all(torch.equal(child[name], parent[name]) for name in child if name.startswith("encoder."))
+
+
+@pytest.mark.parametrize(("changes", "is_mixed"), [({"cutmix": 0.5}, True), ({"copy_paste": 0.5}, True), ({}, False)])
+def test_only_labelled_training_examples_are_mixed(
+    changes: dict[str, float], is_mixed: bool, cache: Path, tmp_path: Path
+) -> None:
+    job = chain(planned(tiny({**SMALL, "stages.segment.augment": changes}), cache), "none")[0]
+    setup = open_setup(job, runtime(tmp_path, cache))
+    assert isinstance(stage_examples(setup, setup.rows.train), MixedExamples) == is_mixed
+    for labelled, trains in ((False, True), (True, False)):
+        assert not isinstance(stage_examples(setup, setup.rows.train, labelled=labelled, trains=trains), MixedExamples)
+
+
+def test_a_stage_trains_on_mixed_and_strongly_augmented_images(cache: Path, tmp_path: Path) -> None:
+    augment = {"preset": "strong", "flip": 0.5, "quarter_turns": 0.5, "sharpness": 1, "dropout": 0.2, "cutmix": 0.5,
+               "copy_paste": 0.5}  # fmt: skip
+    job = chain(planned(tiny({**SMALL, "stages.segment.augment": augment}), cache), "none")[0]
+    do(job, tmp_path / "first", cache)
+    do(job, tmp_path / "second", cache)
+    weights = [load_file(Store(tmp_path / name).weights(job.digest)) for name in ("first", "second")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def scores_of(store: Store, job: StageJob, number: int = 0) -> list[dict[str, Any]]:

@@ -53,6 +53,37 @@ def test_patches_where_they_are_not_possible_or_not_used(changes: Document, line
     assert told(base({"pathways": {"two": ["boxes", "segment"]}} | changes)) == [line]
 
 
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"stages.segment.augment": {"quarter_turns": 0.5}, "image.size": [64, 96]},
+            "stages.segment.augment.quarter_turns: is 0.5 for inputs of [64, 96] pixels; allowed: square inputs; "
+            "remove it, or set image.size to one number",
+        ),
+        (
+            {"stages.classify.augment": {"cutmix": 0.5}},
+            "stages.classify.augment.cutmix: is 0.5 under classification; allowed: stages with masks (segmentation, "
+            "adversarial); remove it",
+        ),
+        (
+            {"stages.classify.augment": {"copy_paste": 1}},
+            "stages.classify.augment.copy_paste: is 1 under classification; allowed: stages with masks (segmentation, "
+            "adversarial); remove it",
+        ),
+    ],
+    ids=["quarter turns", "cutmix", "copy-paste"],
+)
+def test_augmentation_where_it_is_not_possible(changes: Document, line: str) -> None:
+    assert told(base(changes)) == [line]
+
+
+def test_augmentation_where_it_is_possible() -> None:
+    mixed = {"quarter_turns": 0.5, "cutmix": 0.5, "copy_paste": 0.5}
+    assert told(base({"stages.segment.augment": mixed, "stages.boxes.augment": mixed})) == []
+    assert told(base({"stages.classify.augment": {"quarter_turns": 0.5}})) == []
+
+
 def test_patches_and_whole_images_are_compared_in_one_study() -> None:
     changes = {"stages.segment.patch": {"per_image": 2}, "compare.segment.image.fit": ["patch", "stretch"]}
     assert told(base({**changes, "image": {"size": 64, "scale": 0.5}})) == []

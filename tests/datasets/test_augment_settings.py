@@ -1,0 +1,63 @@
+"""Settings of augmentation: presets and what overrides them."""
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from datasets.augment_settings import PRESETS, AugmentSettings
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_has_its_values_and_the_defaults_of_all_other_settings(name: str) -> None:
+    settings = AugmentSettings.model_validate({"preset": name})
+    assert settings.changed == PRESETS[name]
+    assert settings.model_dump(exclude={"preset"}) == AugmentSettings(**PRESETS[name]).model_dump(exclude={"preset"})
+
+
+def test_explicit_values_override_those_of_the_preset_also_with_0() -> None:
+    settings = AugmentSettings.model_validate({"preset": "strong", "rotate": 5, "elastic": 0, "flip": 0.5})
+    expected = {**PRESETS["strong"], "rotate": 5, "flip": 0.5}
+    del expected["elastic"]
+    assert settings.changed == expected
+
+
+def test_only_what_is_written_counts_as_set() -> None:
+    written = {"preset": "light", "rotate": 5.0}
+    assert AugmentSettings.model_validate(written).model_dump(exclude_unset=True) == written
+    assert AugmentSettings().model_dump(exclude_unset=True) == {}
+    light = AugmentSettings(preset="light")
+    assert AugmentSettings.model_validate(light) is light
+
+
+def test_values_that_a_stage_has_stored_are_read_back() -> None:
+    settings = AugmentSettings.model_validate({"preset": "strong", "noise": 0, "crop": [0.1, 0.2]})
+    stored: dict[str, Any] = TypeAdapter(AugmentSettings).dump_python(settings, mode="json")
+    assert AugmentSettings.model_validate(stored) == settings
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_preset_mirrors_or_turns_images_or_mixes_them(name: str) -> None:
+    assert not {"flip", "vertical_flip", "quarter_turns", "cutmix", "copy_paste"} & PRESETS[name].keys()
+
+
+def test_strong_is_at_least_as_strong_as_light() -> None:
+    assert all(PRESETS["strong"][key] >= value for key, value in PRESETS["light"].items())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"preset": "medium"}, "'light' or 'strong'"),
+        ({"preset": ["light"]}, "'light' or 'strong'"),
+        ({"preset": "light", "rotate": -5}, "greater than or equal to 0"),
+        ({"preset": "light", "rotat": 5}, "Extra inputs"),
+        ({"low_resolution": 0.5}, "is 0.5; allowed: a factor of 1 to 16 .*; write 2 if"),
+        ({"hue": 0.6}, "less than or equal to 0.5"),
+        ({"dropout": 1}, "less than 1"),
+        ({"cutmix": 1.5}, "less than or equal to 1"),
+    ],
+)
+def test_wrong_values_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        AugmentSettings.model_validate(values)

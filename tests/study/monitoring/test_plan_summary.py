@@ -1,0 +1,36 @@
+"""The lines of `study plan`."""
+
+from pathlib import Path
+
+from study.monitoring.plan_summary import summary, summary_text
+from study.store.store import Store
+from tests.support.documents import Document, base, planned
+
+
+def augment_lines(changes: Document, place: Path) -> list[str]:
+    text = summary_text(summary(planned(base(changes), place), Store(place / "runs"), place))
+    return [line for line in text.splitlines() if line.startswith("augment")]
+
+
+def test_the_values_of_presets_are_printed_once_a_stage(tmp_path: Path) -> None:
+    changes: Document = {
+        "stages.segment.augment": {"preset": "light", "rotate": 5, "flip": 0.5},
+        "stages.boxes.augment": {"preset": "strong", "noise": 0, "hue": 0, "saturation": 0},
+        "stages.classify.augment": {"rotate": 5},
+    }
+    assert sorted(augment_lines(changes, tmp_path)) == [
+        "augment      boxes, strong: rotate: 20.0, scale: 0.25, shift: 0.1, elastic: 0.03, brightness: 0.15, "
+        "contrast: 0.2, gamma: 0.3, blur: 1.0, low_resolution: 2.0",
+        "augment      segment, light: flip: 0.5, rotate: 5.0, scale: 0.1, shift: 0.05, brightness: 0.1, "
+        "contrast: 0.1, gamma: 0.1",
+    ]
+
+
+def test_each_preset_that_is_compared_has_a_line(tmp_path: Path) -> None:
+    presets = {"compare.segment.augment": [{"preset": "light"}, {"preset": "strong"}, {"flip": 0.5}]}
+    starts = [line.partition(":")[0] for line in augment_lines(presets, tmp_path)]
+    assert starts == ["augment      segment, light", "augment      segment, strong"]
+
+
+def test_stages_without_a_preset_have_no_line(tmp_path: Path) -> None:
+    assert augment_lines({"stages.segment.augment": {"rotate": 5}}, tmp_path) == []
