@@ -97,7 +97,8 @@ def test_a_factor_reaches_into_blocks_and_keeps_what_stands_beside() -> None:
     document["stages"]["segment"]["optimizer"] = {"name": "sgd", "momentum": 0.9}
     (arm,) = resolved(document)
     assert arm.chain[0].settings.optimizer.model_dump() == {
-        "name": "sgd", "momentum": 0.9, "lr": 0.1, "weight_decay": 0.0, "alpha": 0.99,
+        "name": "sgd", "momentum": 0.9, "lr": 0.1, "weight_decay": 0.0, "alpha": 0.99, "betas": (0.9, 0.999),
+        "encoder_lr_factor": 1.0, "layer_decay": 1.0,
     }  # fmt: skip
 
 

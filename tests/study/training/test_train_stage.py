@@ -128,12 +128,12 @@ def test_out_of_memory_names_what_fits(
 ) -> None:
     forward, passes = Network.forward, []
 
-    def short(network: Network, images: torch.Tensor) -> torch.Tensor:
+    def short(network: Network, images: torch.Tensor, *, deep: bool = False) -> torch.Tensor:
         if network.training:
             passes.append((len(images), torch.is_autocast_enabled("cpu")))
             if len(images) > fit:
                 raise torch.OutOfMemoryError
-        return forward(network, images)
+        return forward(network, images, deep=deep)
 
     monkeypatch.setattr(Network, "forward", short)
     stage = {f"stages.segment.{key}": value for key, value in changes.items()}
