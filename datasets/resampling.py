@@ -20,7 +20,8 @@ def resized(pixels: Pixels, height: int, width: int, *, shrinks: bool) -> Pixels
     """Resize (H, W[, channels]): by area averaging if it `shrinks`, else linearly.
 
     A large image is resized by bands. The result is that of OpenCV for the whole image if both sides shrink by an
-    integer factor; otherwise single values differ by 1, where nearly equal means are rounded differently.
+    integer factor; if they shrink by others, or grow, single values differ by 1, where nearly equal means are rounded
+    differently. OpenCV does not average over areas if only one side shrinks, so that values differ more.
     """
     import cv2
 
@@ -28,7 +29,7 @@ def resized(pixels: Pixels, height: int, width: int, *, shrinks: bool) -> Pixels
     if not is_large(*pixels.shape[:2]) and not is_large(height, width):
         return np.asarray(_resize(pixels, height, width, method), np.uint8)
     resize = _by_factor if shrinks and not (pixels.shape[0] % height or pixels.shape[1] % width) else _by_weights
-    result = _new_array((height, width, *pixels.shape[2:]))
+    result = _new_array((height, width, *pixels.shape[2:]), height, width)
     pixels_per_row = max(width, pixels.shape[1] * -(-pixels.shape[0] // height))
     for start in range(0, height, rows := max(1, BAND_PIXELS // pixels_per_row)):
         part = slice(start, min(start + rows, height))
@@ -81,7 +82,7 @@ def sampled(masks: Pixels, height: int, width: int) -> Pixels:
         small = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_NEAREST_EXACT) for plane in planes]
         return np.stack(small).astype(np.uint8).reshape(*masks.shape[:-2], height, width)
     rows, columns = nearest_positions(masks.shape[-2], height), nearest_positions(masks.shape[-1], width)
-    result = _new_array((len(planes), height, width))
+    result = _new_array((len(planes), height, width), height, width)
     for plane, target in zip(planes, result, strict=True):
         for part in row_bands(height, masks.shape[-1]):
             target[part] = plane[rows[part]][:, columns]
@@ -101,9 +102,8 @@ def nearest_positions(length: int, new_length: int) -> Positions:
     return np.asarray(cv2.resize(numbers, (new_length, 1), interpolation=cv2.INTER_NEAREST_EXACT)[0], np.int64)
 
 
-def _new_array(shape: tuple[int, ...]) -> Pixels:
-    large = is_large(*shape[:2]) if len(shape) == 2 or shape[2] <= 4 else is_large(*shape[-2:])
-    return temporary_array(shape) if large else np.zeros(shape, np.uint8)
+def _new_array(shape: tuple[int, ...], height: int, width: int) -> Pixels:
+    return temporary_array(shape) if is_large(height, width) else np.zeros(shape, np.uint8)
 
 
 @cache

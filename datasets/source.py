@@ -75,11 +75,15 @@ class Index:
     """Size of each image in pixels, 0 where it cannot be read. Empty, or one entry per row."""
     channels: Sequence[int] = ()
     """Number of channels of each image, 0 where it cannot be read. Empty, or one entry per row."""
+    has_colours: bool = True
+    """Whether images with three channels are RGB, and not, for example, three modalities."""
     volumes: Sequence[str] = ()
     """Name of the volume that a row is a slice of, "" for single images. Empty, or one entry per row.
 
     The slices of a volume are consecutive rows, in order, and have the same patient and size.
     """
+    axes: Sequence[int] = ()
+    """Axis of the volume that a slice is perpendicular to. Empty, or one entry per row."""
     spacings: Sequence[tuple[float, ...]] = ()
     """Size of a pixel in mm: (height, width), of slices (distance of slices, height, width), () where it is unknown.
 
@@ -102,6 +106,10 @@ class Index:
         """Return the name of the volume that a row is a slice of, "" for a single image."""
         return self.volumes[row] if self.volumes else ""
 
+    def case(self, row: int) -> str:
+        """Return the name of the volume that a row is a slice of, or the id of a single image."""
+        return self.volume(row) or self.ids[row]
+
     def spacing(self, row: int) -> tuple[float, ...]:
         """Return the size of a pixel in mm as in `spacings`, () if it is unknown."""
         return self.spacings[row] if self.spacings else ()
@@ -121,6 +129,14 @@ class Index:
     def fault(self, row: int) -> str:
         """Return why a row or any of its annotations cannot be used, "" without a fault."""
         return next(filter(None, (self.faults[row], *(faults[row] for faults in self.annotation_faults.values()))), "")
+
+
+def file_contents(content: str) -> list[str]:
+    """Return the hashes of the files in an entry of `Index.content`: one per channel.
+
+    The entry of a slice also has its number, axis and window, after a space.
+    """
+    return content.partition(" ")[0].split("+")
 
 
 class Source(ABC):

@@ -75,6 +75,14 @@ class OptimizerSettings(BaseModelSettings):
     alpha: Annotated[float, Field(ge=0, lt=1)] = 0.99
     betas: tuple[DecayRate, DecayRate] = (0.9, 0.999)
 
+    @model_validator(mode="after")
+    def _check_betas(self) -> Self:
+        if self.betas != (0.9, 0.999) and self.name not in ("adam", "adamw"):
+            raise ValueError(
+                f"betas is {list(self.betas)} under {self.name}; allowed: with adam or adamw; remove it, or choose one"
+            )
+        return self
+
 
 class NetworkOptimizerSettings(OptimizerSettings):
     """Settings of the optimizer of a network with an encoder.

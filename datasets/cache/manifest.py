@@ -316,10 +316,10 @@ def _inspect(listing: Listing, path: str, writer: ExtractWriter, previous: FileR
         decoded = examine(data, kind, path, listing.volumes) if data is not None else examine_large(file, kind, path)
     except DataError as error:
         return replace(row, fault=str(error))
-    except OSError as error:  # no room for the temporary file of a large image
-        return replace(
-            row, fault=f"{path} cannot be decoded ({error.strerror}); allowed: free space in TMPDIR; free some"
-        )
+    except OSError as error:  # no fault of the file, which would be stored
+        raise DataError(
+            f"{path} cannot be decoded ({error.strerror}); allowed: room for temporary files below TMPDIR; free some"
+        ) from error
     geometry = decoded.geometry
     planes = decoded.pixels if geometry.slices else decoded.pixels[None]
     keep_pixels = writer.image if kind == "image" else writer.mask

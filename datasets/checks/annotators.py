@@ -15,9 +15,9 @@ def annotator_findings(index: Index, trained: str, others: Mapping[str, Index]) 
         others: The data set with the masks of each other annotator.
     """
     for name, other in others.items():
-        for image, fault in zip(other.ids, other.annotation_faults["masks"], strict=True):
-            if fault:
-                yield DataFinding(severity="error", ids=(image,), message=f"annotator {name}: {fault}")
+        faults = {(other.case(row), fault) for row, fault in enumerate(other.annotation_faults["masks"]) if fault}
+        for image, fault in sorted(faults):  # all slices of a volume have its fault
+            yield DataFinding(severity="error", ids=(image,), message=f"annotator {name}: {fault}")
         if not shared_rows(index, other):
             message = (
                 f"annotators {trained} and {name} annotated 0 images in common; allowed: at least one; correct the "

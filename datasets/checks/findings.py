@@ -5,9 +5,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from datasets.decoding.decode import SUFFIXES
+from datasets.decoding.decode import SUFFIXES, VOLUME_SUFFIXES
 from datasets.source import AnnotationKind, Index
 
+READ_SUFFIXES = " ".join(sorted(SUFFIXES | VOLUME_SUFFIXES))
 LISTED, MOST_FAULTS = 5, 10
 """Maximum number of names in a message, and of faults reported individually."""
 
@@ -29,6 +30,7 @@ def check(index: Index, annotation_kinds: Collection[AnnotationKind] | None = No
         *_repeated_files(index),
         *_look_alikes(index),
         *_remarks(index),
+        *_mixed_axes(index),
     ]
     findings += [*_unused_classes(index), *_unread(index)]
     if annotation_kinds is None or "masks" in annotation_kinds:
@@ -48,7 +50,7 @@ def _no_image(index: Index) -> Iterator[DataFinding]:
             severity="error",
             ids=(),
             message=(
-                f"there is no image (0); allowed: at least one, {' '.join(sorted(SUFFIXES))}; check `root`, the names "
+                f"there is no image (0); allowed: at least one, {READ_SUFFIXES}; check `root`, the names "
                 "of its folders, and what the files are"
             ),
         )
@@ -63,7 +65,7 @@ def _faults(index: Index, annotation_kinds: Collection[AnnotationKind] | None) -
             if annotation_kinds is None or kind in annotation_kinds
         ),
     ]
-    faulty = [(_case_of(index, row), fault) for faults in kinds for row, fault in enumerate(faults) if fault]
+    faulty = [(index.case(row), fault) for faults in kinds for row, fault in enumerate(faults) if fault]
     faulty = list(dict.fromkeys(faulty))  # all slices of a volume have its fault
     unlisted = list(dict.fromkeys(image for image, _ in faulty[MOST_FAULTS:]))
     for number, (image, fault) in enumerate(faulty[:MOST_FAULTS], start=1):
@@ -73,23 +75,19 @@ def _faults(index: Index, annotation_kinds: Collection[AnnotationKind] | None) -
         yield DataFinding(severity="error", ids=ids, message=message)
 
 
-def _case_of(index: Index, row: int) -> str:
-    """Return the volume of a slice, or the id of an image."""
-    return index.volume(row) or index.ids[row]
-
-
 def _repeated_files(index: Index) -> Iterator[DataFinding]:
     ids_by_content: dict[str, list[str]] = defaultdict(list)
     for image, content in zip(index.ids, index.content, strict=True):
         if content:
             ids_by_content[content].append(image)
+    cases = len({index.case(row) for row in range(len(index))})
     for ids in _one_slice_per_volume(index, ids_by_content).values():
-        if len(ids) * 2 > len(index) > 2:
+        if len(ids) * 2 > cases > 2:
             yield DataFinding(
                 severity="error",
                 ids=tuple(ids),
                 message=(
-                    f"{len(ids)} of {len(index)} images are the same file ({ids[0]}, {ids[1]}, ...); allowed: "
+                    f"{len(ids)} of {cases} images are the same file ({ids[0]}, {ids[1]}, ...); allowed: "
                     "different images; the loader or download repeats one image: get the data again"
                 ),
             )
@@ -103,7 +101,7 @@ def _repeated_files(index: Index) -> Iterator[DataFinding]:
 
 def _one_slice_per_volume(index: Index, ids_by_content: Mapping[str, list[str]]) -> Mapping[str, list[str]]:
     """Return groups of ids without those of further slices of the same volumes."""
-    case_by_id = {image: _case_of(index, row) for row, image in enumerate(index.ids)}
+    case_by_id = {image: index.case(row) for row, image in enumerate(index.ids)}
     groups: dict[tuple[str, ...], tuple[str, list[str]]] = {}
     for content, ids in ids_by_content.items():
         groups.setdefault(tuple(case_by_id[image] for image in ids), (content, ids))
@@ -156,10 +154,26 @@ def _remarks(index: Index) -> Iterator[DataFinding]:
         yield DataFinding(severity="warning", ids=tuple(ids), message=f"{subject}: {text}")
 
 
+def _mixed_axes(index: Index) -> Iterator[DataFinding]:
+    """Report volumes whose slices are perpendicular to different axes."""
+    volumes_by_axis: dict[int, dict[str, None]] = defaultdict(dict)
+    for row, axis in enumerate(index.axes):
+        if index.volume(row):
+            volumes_by_axis[axis][index.volume(row)] = None
+    if len(volumes_by_axis) > 1:
+        counts = ", ".join(f"{axis} in {len(names)}" for axis, names in sorted(volumes_by_axis.items()))
+        few = min(volumes_by_axis.values(), key=len)
+        message = (
+            f"slices are perpendicular to different axes of the volumes ({counts} volumes; {listed(list(few))}); "
+            "allowed: one axis; set `axis`, unless the volumes are meant to be cut differently"
+        )
+        yield DataFinding(severity="warning", ids=tuple(few), message=message)
+
+
 def _unread(index: Index) -> Iterator[DataFinding]:
     if index.unread:
         message = (
-            f"{len(index.unread)} files are not read ({listed(index.unread)}); allowed: {' '.join(sorted(SUFFIXES))}; "
+            f"{len(index.unread)} files are not read ({listed(index.unread)}); allowed: {READ_SUFFIXES}; "
             "convert them or move them elsewhere"
         )
         yield DataFinding(severity="warning", ids=(), message=message)

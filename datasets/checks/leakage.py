@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.source import Index
+from datasets.source import Index, file_contents
 
 MAX_HASH_DISTANCE = 10
 """Maximum Hamming distance of the 256-bit thumbnail hashes of two encodings of one image.
@@ -34,7 +34,7 @@ def matches(pretraining: Index, target: Index) -> list[Match]:
 
     Images are compared by the Hamming distance of their difference hashes; images without a hash never match.
     """
-    files = list(_equal_rows(pretraining.content, target.content))
+    files = list(_equal_files(pretraining, target))
     same_files = set(files)
     look_alikes = (pair for pair in _similar_rows(pretraining.thumbnails, target.thumbnails) if pair not in same_files)
     return [
@@ -51,7 +51,7 @@ def repeats(index: Index, rows: Sequence[int]) -> list[tuple[int, int]]:
     """
     patients = np.unique([index.patients[row] for row in rows], return_inverse=True)[1]
     earlier = np.full(len(rows), len(rows))
-    for first, second in _equal_pairs([index.content[row] for row in rows], patients):
+    for first, second in _equal_pairs([file_contents(index.content[row])[0] for row in rows], patients):
         earlier[second] = first
     for firsts, seconds in _similar_pairs([index.thumbnails[row] for row in rows], patients):
         np.minimum.at(earlier, seconds, firsts)
@@ -85,6 +85,17 @@ def _similar_pairs(
 
 def _match(kind: Literal["patient", "file", "picture"], pair: tuple[int, int]) -> Match:
     return Match(kind=kind, row=pair[0], target_row=pair[1])
+
+
+def _equal_files(pretraining: Index, target: Index) -> Iterator[tuple[int, int]]:
+    """Yield rows and target rows that have a file in common; of a target volume its first slice alone."""
+    rows: dict[str, dict[str, int]] = defaultdict(dict)
+    for target_row, content in enumerate(target.content):
+        for file in filter(None, file_contents(content)):
+            rows[file].setdefault(target.case(target_row), target_row)
+    for row, content in enumerate(pretraining.content):
+        targets = {target_row: None for file in file_contents(content) for target_row in rows[file].values() if file}
+        yield from ((row, target_row) for target_row in targets)
 
 
 def _equal_rows(pretraining: Sequence[str], target: Sequence[str]) -> Iterator[tuple[int, int]]:

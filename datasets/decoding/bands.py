@@ -1,10 +1,12 @@
 """TIFF files whose samples are neither grey nor colour, such as multispectral images."""
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from datasets.decoding.raster import NO_DATA, check_pixels, parse_no_data
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
@@ -13,10 +15,18 @@ ALPHA = (1, 2)
 """Values of ExtraSamples (TIFF 6.0): associated and unassociated alpha."""
 
 
-def read_bands(data: bytes) -> NDArray[Any] | None:
-    """Return all samples of a TIFF image, (height, width, bands), if these are neither grey nor colour.
+class Bands(NamedTuple):
+    """All samples of an image, (height, width, bands), and the value of those without data, NaN if not set."""
 
-    None for other files, for several pages, and for grey with alpha. Raises `ValueError` for damaged files.
+    values: NDArray[Any]
+    no_data: float
+
+
+def read_bands(data: bytes) -> Bands | None:
+    """Return all samples of a TIFF image if these are neither grey nor colour.
+
+    None for other files, for several pages, and for grey with alpha. Raises `ValueError` for damaged files, and
+    `UnsuitableError` for images that are too large to be decoded at once.
     """
     if data[:2] not in (b"II", b"MM"):
         return None
@@ -27,8 +37,13 @@ def read_bands(data: bytes) -> NDArray[Any] | None:
             pages = [page for page in file.pages if isinstance(page, TiffPage) and not page.is_reduced]
             if len(pages) != 1 or not has_bands(pages[0]):
                 return None
-            values = pages[0].asarray()
-            return np.moveaxis(values, 0, -1) if pages[0].planarconfig == 2 else values
+            page = pages[0]
+            check_pixels(page.imagelength, page.imagewidth, page.samplesperpixel * max(page.bitspersample // 8, 1))
+            values = page.asarray()
+            if values.ndim != 3 or not values.size:
+                raise ValueError("its header describes no image")
+            values = np.moveaxis(values, 0, -1) if page.planarconfig == 2 else values
+            return Bands(values, parse_no_data(page.tags.valueof(NO_DATA, "nan")))
     except TiffFileError as error:
         raise ValueError(str(error)) from error
 

@@ -1,6 +1,8 @@
 """Decoding of image files to 8-bit arrays as stored. Files that cannot be decoded completely are an error."""
 
+import errno
 import hashlib
+import logging
 import re
 import struct
 import warnings
@@ -37,6 +39,8 @@ Kind = Literal["image", "ids", "foreground"]
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".svs", ".dcm"})
 VOLUME_SUFFIXES = frozenset({".nii", ".nii.gz"})
 """Suffixes of files that are always volumes."""
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of a disk without room for temporary files."""
 CHANNEL: Final = re.compile(r"(.+)_(\d{4})")
 """Names of files with one channel of an image, as nnU-Net writes them."""
 BROKEN = (
@@ -48,6 +52,7 @@ BROKEN = (
     TypeError,
     AttributeError,
     RuntimeError,
+    MemoryError,
     struct.error,
     zlib.error,
 )
@@ -59,6 +64,8 @@ _WHOLE_LOCK: Final = Lock()
 
 # PIL warns about files that are usable, or that raise an error when they are decoded.
 warnings.filterwarnings("ignore", module="PIL")
+# tifffile logs damaged tags before it raises an error, or goes on without them.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,7 +136,7 @@ def examine(data: bytes, kind: Kind, name: str, volumes: VolumeSettings | None =
     with _named_errors(name, kind, data, volumes=volumes is not None):
         bands = read_bands(data) if kind == "image" else None
         if bands is not None:
-            return Decoded(pixels=_bands_image(bands))
+            return Decoded(pixels=_bands_image(bands.values, bands.no_data))
         volume = None if volumes is None else _volume(data, kind, name, volumes)
         if volume is not None:
             return volume
@@ -139,7 +146,7 @@ def examine(data: bytes, kind: Kind, name: str, volumes: VolumeSettings | None =
             dicom = decode_dicom(data)
             return Decoded(pixels=dicom.pixels, patient=dicom.patient, geometry=Geometry(spacing=dicom.spacing))
         raster = open_raster(data)
-        return Decoded(pixels=DECODERS[kind](raster), remark=_remark(raster, kind))
+        return Decoded(pixels=DECODERS[kind](raster), remark=_remark(raster, kind, volumes))
 
 
 def is_large_file(path: Path) -> bool:
@@ -181,6 +188,8 @@ def _named_errors(name: str, kind: Kind, data: bytes, *, volumes: bool = False) 
     except UnsuitableError as error:
         raise DataError(f"{name} {error}") from error
     except BROKEN as error:
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            raise
         nifti = ", NIfTI" if volumes else ""
         raise DataError(
             f"{name} cannot be decoded as {kind} ({_reason(error, data)}); allowed: a complete PNG, JPEG, TIFF, BMP, "
@@ -268,11 +277,11 @@ def _image(raster: Raster) -> Pixels:
     return _scaled(colour, no_data=raster.no_data, white_is_zero=raster.white_is_zero)
 
 
-def _bands_image(bands: StoredValues) -> Pixels:
+def _bands_image(bands: StoredValues, no_data: float) -> Pixels:
     """Return (height, width, bands) of 8 bits."""
     if bands.dtype == np.uint8:
         return bands
-    return np.stack([_scaled(bands[..., number]) for number in range(bands.shape[2])], axis=2)
+    return np.stack([_scaled(bands[..., number], no_data=no_data) for number in range(bands.shape[2])], axis=2)
 
 
 def _scaled(values: StoredValues, *, no_data: float = float("nan"), white_is_zero: bool = False) -> Pixels:
@@ -375,8 +384,13 @@ def _check_whole(values: StoredValues) -> None:
         )
 
 
-def _remark(raster: Raster, kind: Kind) -> str:
+def _remark(raster: Raster, kind: Kind, volumes: VolumeSettings | None) -> str:
     remarks = [_orientation_remark(raster.orientation)]
+    if volumes is not None and volumes.window is not None and kind == "image":
+        remarks.append(
+            "is a single image, to which `window` does not apply; allowed: volumes, or data without `window`; keep "
+            "single images and volumes in separate data sets"
+        )
     further = raster.further_samples if kind == "image" else 0
     if further:
         remarks.append(

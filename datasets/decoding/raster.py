@@ -73,10 +73,7 @@ class Raster:
     @cached_property
     def no_data(self) -> float:
         """Return the nodata value of GDAL, NaN if not set."""
-        try:
-            return float(str(self.tags.get(NO_DATA, "nan")).strip("\0 "))
-        except ValueError:
-            return float("nan")
+        return parse_no_data(self.tags.get(NO_DATA, "nan"))
 
     @property
     def lossy(self) -> bool:
@@ -303,18 +300,34 @@ def read_size(path: Path) -> tuple[int, int] | None:
             return image.height, image.width
     except (UnidentifiedImageError, SyntaxError, ValueError, TypeError, EOFError, struct.error):
         return None  # reported when the file is decoded
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        return None  # a damaged file
 
 
 def _check_size(image: "Image") -> None:
     """Raise `UnsuitableError` for an image that would take too much memory."""
-    pixels = image.width * image.height
     value_bytes = {"I": 4, "F": 4, "RGB": 4, "I;16": 2}.get(image.mode, len(image.getbands()))  # as stored by PIL
-    if pixels > MAX_PIXELS and pixels * value_bytes > MAX_BYTES:
+    check_pixels(image.height, image.width, value_bytes)
+
+
+def check_pixels(height: int, width: int, pixel_bytes: int) -> None:
+    """Raise `UnsuitableError` for an image that would take too much memory to be decoded at once."""
+    if height * width > MAX_PIXELS and height * width * pixel_bytes > MAX_BYTES:
         raise UnsuitableError(
-            f"has {image.width} x {image.height} pixels, which are too many to be decoded at once; allowed: "
-            f"{MAX_PIXELS:,} ({MAX_BYTES:,} of 8-bit grey), or a TIFF in tiles or strips, grey or RGB, of 8 or 16 "
-            "bits; save it as a tiled TIFF"
+            f"has {width} x {height} pixels, which are too many to be decoded at once; allowed: {MAX_PIXELS:,} "
+            f"({MAX_BYTES:,} of 8-bit grey), or a TIFF in tiles or strips of 8 or 16 bits with all samples of a pixel "
+            "together; save it as a tiled TIFF"
         )
+
+
+def parse_no_data(text: object) -> float:
+    """Return the value of a nodata tag, NaN if it is no number."""
+    try:
+        return float(str(text).strip("\0 "))
+    except ValueError:
+        return float("nan")
 
 
 def _decode_16_bits(data: bytes, image: "Image", orientation: int) -> StoredValues:

@@ -65,7 +65,7 @@ class Augmenter:
             return changed["image"], changed[name]
         if np.isnan(target).any():
             return self._pipeline(image=image)["image"], target
-        sides = np.array(image.shape[1::-1])
+        sides = np.array(image.shape[1::-1], np.float32)
         changed = self._pipeline(image=image, keypoints=_corners(target) * sides - PIXEL_CENTRE)
         moved = (np.asarray(changed["keypoints"]) + PIXEL_CENTRE) / sides
         return changed["image"], _from_corners(np.clip(moved, 0, 1), target.shape[0])

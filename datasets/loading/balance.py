@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from datasets.source import Index, Pixels
+from datasets.large import release, row_bands
+from datasets.source import Pixels
 
 
 def balanced(rows: Sequence[int], categories: Sequence[str], images: int) -> tuple[int, ...]:
@@ -22,19 +23,26 @@ def balanced(rows: Sequence[int], categories: Sequence[str], images: int) -> tup
     return tuple(row for name in sorted(groups) for row in itertools.islice(itertools.cycle(groups[name]), share))
 
 
-def class_pixels(masks: Callable[[int], Pixels], rows: Iterable[int], index: Index) -> dict[str, int]:
+def class_pixels(
+    masks: Callable[[int], Pixels], rows: Iterable[int], names: Sequence[str], *, exclusive: bool
+) -> dict[str, int]:
     """Return the number of pixels of each class in the masks of some rows, with the background of exclusive classes.
 
     Args:
         masks: Returns the mask of a row: (height, width) of ids, or (classes, height, width) of 0/1.
         rows: Rows with a mask.
-        index: The index of the data set.
+        names: The classes.
+        exclusive: Whether masks hold ids of these classes.
     """
-    if index.overlapping:
-        total = sum(
-            (masks(row).sum(axis=(1, 2), dtype=np.int64) for row in rows), np.zeros(len(index.classes), np.int64)
-        )
-        return dict(zip(index.classes, total.tolist(), strict=True))
-    names = ("background", *index.classes)
-    counts = sum((np.bincount(masks(row).ravel(), minlength=256) for row in rows), np.zeros(256, np.int64))
+    names = ("background", *names) if exclusive else names
+    counts = np.zeros(256, np.int64)
+    for row in rows:
+        mask = masks(row)
+        for lines in row_bands(*mask.shape[-2:]):
+            part = mask[..., lines, :]
+            if exclusive:
+                counts += np.bincount(part.ravel(), minlength=256)
+            else:
+                counts[: len(names)] += part.sum(axis=(1, 2), dtype=np.int64)
+        release(mask)
     return dict(zip(names, counts.tolist(), strict=False))

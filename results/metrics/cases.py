@@ -52,7 +52,7 @@ class Cases:
         return Confidence(**{name: self._summed(part) for name, part in vars(of_images).items()})
 
     def _summed(self, values: FloatArray) -> FloatArray:
-        if len(self) == len(self.of_image):
+        if np.array_equal(self.of_image, np.arange(len(self))):  # images, in the order of the cases
             return values
         total = np.zeros((len(self), *values.shape[1:]))
         np.add.at(total, self.of_image, values)

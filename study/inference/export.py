@@ -21,7 +21,7 @@ from datasets.sources import DataSettings, open_source
 from datasets.targets import fit_image, scaled_image
 from models.export import MODULES, Ensemble, largest_difference, library_model, library_problem, write_onnx
 from study.errors import ConfigError, Problem
-from study.inference.inputs import find_images
+from study.inference.inputs import InputImage, find_images, group_channels
 from study.inference.model_card import model_card
 from study.inference.select import Choice
 from study.store.store import Store
@@ -137,6 +137,11 @@ def metadata(model: Model, choice: Choice) -> dict[str, object]:
         "channels": image.channels,
         "size": image.size,
         "fit": image.fit,
+        "scale": image.scale,
+        "spacing": image.spacing,
+        "axis": model.volumes.axis,
+        "window": model.volumes.window,
+        "channel_files": list(model.channel_files),
         "prepare": image.prepare.model_dump(mode="json"),
         "mean": [round(value, 6) for value in network.mean.flatten().tolist()],
         "std": [round(value, 6) for value in network.std.flatten().tolist()],
@@ -153,12 +158,12 @@ def _check_images(paths: Sequence[Path], choice: Choice, model: Model, cache: Pa
     """Return the given images, or the first images of the training data, with a description."""
     try:
         images, description = _given_images(paths, model) if paths else _training_images(choice, model, cache)
+        inputs = np.stack([_network_input(pixels, model.image) for pixels in images])
     except DataError as error:
         raise _config_error(f"--images: {error}") from error
     except OSError as error:
         message = f"{error.filename} cannot be used ({error.strerror}); allowed: images to check on that you may read"
         raise _config_error(f"{message}; name some with --images") from error
-    inputs = np.stack([_network_input(pixels, model.image) for pixels in images])
     return to_images(torch.from_numpy(inputs), torch.device("cpu")), description
 
 
@@ -171,8 +176,21 @@ def _network_input(pixels: Pixels, settings: ImageSettings) -> Pixels:
 
 
 def _given_images(paths: Sequence[Path], model: Model) -> tuple[list[Pixels], str]:
-    files = [image.file for image in find_images(paths, None, command=COMMAND)][:MAX_CHECK_IMAGES]
-    return [_middle_slice(file, model) for file in files], f"{len(files)} of the images named"
+    images = find_images(paths, None, command=COMMAND)
+    if model.channel_files:
+        images = group_channels(images, model.channel_files)
+    chosen = images[:MAX_CHECK_IMAGES]
+    return [_given_image(image, model) for image in chosen], f"{len(chosen)} of the images named"
+
+
+def _given_image(image: InputImage, model: Model) -> Pixels:
+    """Return an image, or the slice in the middle of a volume, with all of its channels."""
+    if image.fault:
+        raise DataError(image.fault)
+    planes = [_middle_slice(file, model) for file in image.files]
+    if len({plane.shape for plane in planes}) > 1:
+        raise DataError(f"{image.file}: its channels have different sizes; allowed: equal ones; restore them")
+    return planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
 
 
 def _middle_slice(file: Path, model: Model) -> Pixels:

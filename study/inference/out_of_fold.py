@@ -17,9 +17,8 @@ from datasets.decoding.decode import content_hash
 from datasets.errors import DataError
 from datasets.large import release, row_bands
 from datasets.settings import NATIVE, EvaluatedSize, shape_of
-from datasets.source import IGNORE, Index, Pixels
+from datasets.source import IGNORE, Index, Pixels, file_contents
 from datasets.sources import open_source
-from datasets.sources.common.rows import file_contents
 from models.tasks.base import Outputs
 from results.metrics.background import BACKGROUND
 from results.metrics.compute import MetricSettings, measure

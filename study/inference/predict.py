@@ -148,6 +148,11 @@ class _Run:
             if len({channel.pixels.shape for channel in channels}) > 1:
                 message = f"{image.file}: its channels have different sizes; allowed: equal ones; restore them"
                 raise DataError(message)
+            if len(channels) != self.image.channels:
+                raise DataError(
+                    f"{image.file.name} has {len(channels)} files of channels; allowed: {self.image.channels}, as "
+                    "image.channels is; use other images"
+                )
             decoded = replace(decoded, pixels=np.stack([channel.pixels for channel in channels], axis=-1))
         if decoded.geometry.slices and self.options.size is not None:
             raise DataError(

@@ -27,7 +27,11 @@ def shape_of(record: Record) -> Hashable:
     return (
         *(settings[name] for name in ("task", "batch_size", "accumulate", "precision")),
         *(record[name] for name in ("architecture", "backbone")),
-        *(image[name] for name in ("size", "channels")),
+        str(image["size"]),
+        image["channels"],
+        str(sorted(settings["loss"])),
+        settings.get("deep_supervision", False),
+        (settings.get("average") or {}).get("name"),
         settings["optimizer"]["name"],
         settings["optimizer"]["momentum"] > 0,
         str(settings.get("adversarial", {}).get("discriminator")),

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from datasets.settings import NATIVE, EvaluatedSize, ImageSettings, shape_of
+from datasets.settings import NATIVE, EvaluatedSize, ImageSettings, Size, shape_of
 from study.config.compare import WeightsFile
 from study.config.document import Document, set_path
 from study.config.introspection import Location
@@ -108,7 +108,12 @@ def evaluated_size(spec: StudySpec, arms: Iterable[Arm]) -> EvaluatedSize:
     images = [arm.chain[-1].image for arm in arms]
     if any(image.fit == "patch" for image in images):
         return NATIVE
-    return max((image.size for image in images), default=0, key=lambda size: math.prod(shape_of(size)))
+    return max((image.size for image in images), default=0, key=_area_and_shape)
+
+
+def _area_and_shape(size: Size) -> tuple[int, tuple[int, int]]:
+    """Return the number of pixels, and height and width, by which sizes are ordered."""
+    return math.prod(shape_of(size)), shape_of(size)
 
 
 class Resolver:

@@ -37,7 +37,9 @@ def resized_bands(bands: Iterable[Band], size: Size, new_size: Size, *, limit: i
         new_size: Size at which probabilities are returned.
         limit: Maximum number of pixels that are returned at once.
     """
-    rows = max(1, limit // 4 // new_size[1])
+    # Rows of the result, each with as many pixels as the rows of the image that it is made from.
+    pixels_per_row = max(new_size[1], size[1] * -(-size[0] // new_size[0]))
+    rows = max(1, limit // 4 // pixels_per_row)
     if max(size[0] * size[1], new_size[0] * new_size[1]) <= limit:
         yield Band(0, resized(whole(bands), *new_size))
     elif size == new_size:

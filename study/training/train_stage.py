@@ -26,7 +26,6 @@ from datasets.loading.patches import RandomPatches, Tiles
 from datasets.loading.prepare import Prepared, prepared
 from datasets.loading.truth import truth
 from datasets.settings import VolumeSettings
-from datasets.source import Index
 from models.build import build
 from models.losses.class_weights import balanced as balanced_weights
 from models.network import Network
@@ -137,21 +136,21 @@ def open_setup(job: StageJob, runtime: RuntimeContext) -> TrainingSetup:
         else prepared(view.source, view.index, target, step.image, structure=identity.structure, cache=runtime.cache)
     )
     outputs = Outputs(names=identity.names, exclusive=identity.exclusive)
-    task = make_task(_with_class_weights(step.settings, arrays, rows.train, view.index), outputs)
+    task = make_task(_with_class_weights(step.settings, arrays, rows.train, outputs), outputs)
     torch.manual_seed(node.seed)
     plan = blueprint(step.settings, step.image, step.architecture, step.backbone, task.head_channels())
     return TrainingSetup(job=job, view=view, rows=rows, arrays=arrays, task=task, network=build(plan))
 
 
 def _with_class_weights(
-    settings: Stage, arrays: Prepared | NativeImages, rows: Sequence[int], index: Index
+    settings: Stage, arrays: Prepared | NativeImages, rows: Sequence[int], outputs: Outputs
 ) -> TaskSettings:
     """Return the settings with weights by class in place of `balanced`."""
     if not isinstance(settings, MaskSettings) or settings.class_weights != "balanced":
         return settings
     masks = arrays.targets if isinstance(arrays, Prepared) else arrays.masks
     assert masks is not None, "a stage with class weights has masks"
-    pixels = class_pixels(masks.__getitem__, rows, index)
+    pixels = class_pixels(masks.__getitem__, rows, outputs.names, exclusive=outputs.exclusive)
     resolved: TaskSettings = settings.model_copy(update={"class_weights": balanced_weights(pixels)})
     return resolved
 

@@ -34,7 +34,14 @@ def regions(decode: Decode, case: PublishedCase, ids: Sequence[Sequence[int]]) -
     """Return (classes, height, width) of 0/1 from a mask of ids, of which each class has some."""
     (path,) = (mask.path for mask in case.masks if isinstance(mask, MaskFile))
     decoded = decode(path)
-    return np.stack([np.isin(decoded, class_ids) for class_ids in ids]).astype(np.uint8)
+    shape = (len(ids), *decoded.shape)
+    masks: Pixels = (temporary_array if is_large(*decoded.shape) else np.zeros)(shape, np.uint8)
+    for mask, class_ids in zip(masks, ids, strict=True):
+        for rows in row_bands(*decoded.shape):
+            mask[rows] = np.isin(decoded[rows], class_ids)
+            release(masks)
+            release(decoded)
+    return masks
 
 
 def overlapping(decode: Decode, case: PublishedCase, size: tuple[int, int], classes: Sequence[str]) -> Pixels:

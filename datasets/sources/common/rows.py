@@ -65,11 +65,6 @@ def content_of(row: SourceRow, files: Manifest, volumes: VolumeSettings | None) 
     return f"{content} {files.axis[positions[0]]} {row.number}{scaled}"
 
 
-def file_contents(content: str) -> list[str]:
-    """Return the hashes of the files in an identity that `content_of` made."""
-    return content.partition(" ")[0].split("+")
-
-
 def slice_digest(masks: str, row: SourceRow, files: Manifest) -> str:
     """Return the digest of the masks of a row from that of the masks of its case."""
     if row.number is None or not masks:

@@ -145,7 +145,12 @@ class NnunetSource(FileSource):
                     f"{self._root / path} is of channel {number}, which {NAME} lacks; allowed: 0 to "
                     f"{len(description.channels) - 1}; add it to channel_names or remove the file"
                 )
-            by_case.setdefault(name, {})[number] = path
+            other = by_case.setdefault(name, {}).setdefault(number, path)
+            if other != path:
+                raise DataError(
+                    f"{self._root / path} and {other} are the same channel of {name}; allowed: one file for each "
+                    "channel; remove one"
+                )
         return by_case
 
     def _missing_channel(self, case: str, number: int) -> str:

@@ -65,15 +65,20 @@ def _step_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
             yield Problem(path=f"{path}.structure", message=message)
 
 
+def _image_path(step: StageConfig, key: str) -> str:
+    """Return where an image setting of a stage is in the study file."""
+    return f"image.{key}" if getattr(step.settings.image, key) is None else f"stages.{step.stage}.image.{key}"
+
+
 def _channel_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
     """Yield images whose number of channels does not fit the input of a stage."""
     channels, ids_by_number = step.image.channels, defaultdict[int, list[str]](list)
     for image_id, number in zip(index.ids, index.channels, strict=False):
         if number:  # 0: the image cannot be read, which is a fault of its own
             ids_by_number[number].append(image_id)
-    path = "image.channels" if step.settings.image.channels is None else f"stages.{step.stage}.image.channels"
+    path = _image_path(step, "channels")
     for number, ids in ids_by_number.items():
-        if not is_convertible(number, channels):
+        if number != channels and not (index.has_colours and is_convertible(number, channels)):
             other = [n for n in ids_by_number if n != number]
             remedy = "give all images the same channels" if other else f"set image.channels to {number}"
             yield Problem(
@@ -86,7 +91,7 @@ def _channel_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
 def _spacing_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
     """Yield images without a spacing, or with one that is far from that of the stage."""
     wanted, name = step.image.spacing or 0.0, step.settings.data
-    path, rows = f"stages.{step.stage}.image.spacing", [row for row, fault in enumerate(index.faults) if not fault]
+    path, rows = _image_path(step, "spacing"), [row for row, fault in enumerate(index.faults) if not fault]
     unknown = [index.ids[row] for row in rows if not index.spacing(row)]
     if unknown:
         message = (
@@ -115,7 +120,8 @@ def class_problems(spec: StudySpec, view: DatasetView) -> Iterator[Problem]:
     for section, published in enumerate(spec.published):
         if published.class_ not in rows:
             yield Problem(path=f"published[{section}].class", message=unknown("class", published.class_, rows))
-    annotated = sum(map(bool, view.index.annotation_digests["masks"]))
+    index = view.index
+    annotated = len({index.case(row) for row, mask in enumerate(index.annotation_digests["masks"]) if mask})
     if spec.metrics.min_images > annotated:
         message = f"is {spec.metrics.min_images}; allowed: 1 to {annotated}, the images of the target with masks"
         yield Problem(path="metrics.min_images", message=f"{message}; lower it")

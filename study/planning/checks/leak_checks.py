@@ -1,8 +1,10 @@
 """Detect pretraining cases that also occur in the target; reject or exclude them."""
 
+from collections.abc import Set
 from dataclasses import dataclass, replace
 
 from datasets.checks.leakage import matches
+from datasets.source import Index
 from study.config.schema import StudySpec
 from study.errors import Problem
 from study.planning.dataset_view import DatasetView
@@ -27,13 +29,20 @@ def find_leaks(spec: StudySpec, views: dict[str, DatasetView], target: str) -> l
             continue
         matching = matches(view.index, views[target].index)
         for kind in sorted({match.kind for match in matching}):
-            rows = sorted({match.row for match in matching if match.kind == kind})
-            images = tuple(view.index.ids[row] for row in rows)
+            rows = _whole_volumes(view.index, {match.row for match in matching if match.kind == kind})
+            images = tuple(view.index.ids[row] for row in sorted(rows))
             leaks.append(Leak(data=name, target=target, kind=kind, images=images))
         if matching and spec.leaks == "exclude":
-            spec_without = replace(view.spec, excluded=frozenset(match.row for match in matching))
+            excluded = _whole_volumes(view.index, {match.row for match in matching})
+            spec_without = replace(view.spec, excluded=excluded)
             views[name] = DatasetView(spec=spec_without, source=view.source, index=view.index)
     return leaks
+
+
+def _whole_volumes(index: Index, rows: Set[int]) -> frozenset[int]:
+    """Return the rows and all further slices of their volumes, of which only one is compared by its look."""
+    volumes = {index.volume(row) for row in rows} - {""}
+    return frozenset(rows) | {row for row, volume in enumerate(index.volumes) if volume in volumes}
 
 
 def leak_problems(spec: StudySpec, leaks: list[Leak]) -> list[Problem]:

@@ -36,6 +36,8 @@ class _Slices:
 class ShapeScores:
     """Adds metrics to rows of the table of scores; those of a volume to the rows of its first slice.
 
+    A volume of one slice is measured as an image.
+
     The slices of a volume have to be added one after the other, and `finish` called after the last image of a split.
     """
 
@@ -72,4 +74,7 @@ class ShapeScores:
             return
         for number, row in enumerate(slices.rows.values()):
             true_mask, predicted_mask = (slices.masks(part, number) for part in (slices.truth, slices.predicted))
-            row.update(shape_values(true_mask, predicted_mask, self._settings, spacing=slices.spacing)._asdict())
+            spacing = slices.spacing
+            if len(true_mask) == 1:  # an image: the faces of a single layer are no surfaces
+                true_mask, predicted_mask, spacing = true_mask[0], predicted_mask[0], spacing[-2:]
+            row.update(shape_values(true_mask, predicted_mask, self._settings, spacing=spacing)._asdict())

@@ -144,7 +144,7 @@ def test_a_picture_that_repeats_is_paired_with_the_first_of_another_patient() ->
     kinds = random.integers(0, 60, rows)
     noisy = random.integers(0, 2, (60, 256))[kinds] ^ (random.random((rows, 256)) < 0.025)
     patients = [f"x/{number}" for number in random.integers(0, 3, rows)]
-    content = [f"file {number}" if number % 5 == 0 else "" for number in random.integers(0, 300, rows)]
+    content = [f"file-{number}" if number % 5 == 0 else "" for number in random.integers(0, 300, rows)]
     thumbnails = ["" if number % 9 == 0 else text for number, text in enumerate(hexadecimal(noisy))]
     whole = index(thumbnails=thumbnails, content=content, patients=patients)
     used = list(range(50, rows))

@@ -81,3 +81,36 @@ def test_bands_are_averaged_for_hashes_and_shown_by_the_first_one() -> None:
     np.testing.assert_array_equal(luma(values), np.rint(values.mean(axis=2)))
     np.testing.assert_array_equal(displayed(values), values[..., 0])
     assert displayed(values[..., :3]).shape == (8, 9, 3)
+
+
+def test_samples_without_data_become_0_and_leave_the_range_to_the_others() -> None:
+    values = np.stack([np.linspace(0, 1, 12).reshape(3, 4)] * 2, axis=2).astype(np.float32)
+    values[0, 0, 0] = -9999
+    options = {"photometric": "minisblack", "planarconfig": "contig"}
+    pixels = decode(written(values, extratags=[(42113, "s", 0, "-9999", True)], **options), "image", "a.tif")
+    assert pixels[0, 0, 0] == 0
+    assert len(np.unique(pixels[..., 0])) == 11 + 1 - (pixels[0, 1, 0] == 0)
+    np.testing.assert_array_equal(pixels[..., 1], np.rint(values[..., 1] * 255))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_any_damaged_header_is_refused_in_a_line_or_read() -> None:
+    values = RANDOM.integers(0, 256, (16, 16, 5), dtype=np.uint8)
+    data = written(values, photometric="minisblack", planarconfig="contig")
+    messages = []
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        damaged = bytearray(data)
+        for place in random.integers(2, 300, 3):
+            damaged[place] = int(random.integers(256))
+        messages.append(_outcome(bytes(damaged)))
+    assert not any("\n" in message for message in messages)
+
+
+def _outcome(data: bytes) -> str:
+    """Return the message of the error, "" if the file can be read."""
+    try:
+        assert decode(data, "image", "a.tif").size
+    except DataError as error:
+        return str(error)
+    return ""

@@ -244,3 +244,8 @@ def test_the_rate_rises_linearly_during_warm_up_and_then_follows_the_schedule(na
 def test_plateau_has_no_warm_up() -> None:
     with pytest.raises(ValueError, match=r"warmup is 0\.1 under plateau; allowed: 0; remove it, or choose cosine"):
         ScheduleSettings(name="plateau", warmup=0.1)
+
+
+def test_betas_of_other_optimizers_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"betas is \[0\.5, 0\.9\] under sgd; allowed: with adam or adamw"):
+        OptimizerSettings(name="sgd", betas=(0.5, 0.9))

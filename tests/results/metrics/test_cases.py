@@ -9,6 +9,7 @@ import pytest
 from results import schema
 from results.metrics.cases import Cases
 from results.metrics.compute import MetricRow, MetricSettings, StageMetrics, measure
+from results.metrics.formulas import Counts
 from tests.support.replicates import NAMES, Stored, stage, truth_and_scores
 
 IMAGES = 6
@@ -95,3 +96,14 @@ def test_tables_without_the_column_are_single_images() -> None:
     assert str(found.rows) == str(expected.rows)
     assert "volume" in schema.images().names
     assert not math.isnan(found.rows[0].value or 0)
+
+
+def test_cases_keep_their_counts_where_volumes_are_ordered_otherwise_than_images() -> None:
+    ids, volumes = ["scan-2/000", "scan/000"], ["scan-2", "scan"]
+    images = pa.table({"image": ids, "patient": ["b", "a"], "volume": volumes})
+    cases = Cases.of(images)
+    assert (cases.names, cases.patients) == (("scan", "scan-2"), ("a", "b"))
+    tp = np.array([[1.0], [2.0]])
+    bins = np.zeros((2, 1, 3))
+    counts = cases.counts(Counts(tp=tp, fp=tp, fn=tp, tn=tp, positives=bins, negatives=bins))
+    assert counts.tp.tolist() == [[2.0], [1.0]]

@@ -109,6 +109,17 @@ def test_without_weights_a_new_size_trains_again_but_a_new_threshold_does_not(
     assert pending_stages(planned(base({"evaluate": {"size": 128}}), tmp_path), store).again == set(targets)
 
 
+def test_metrics_of_shapes_at_another_threshold_need_the_weights(plan: Plan, store: Store, tmp_path: Path) -> None:
+    document = base({"metrics": {"tolerance": 2}})
+    measured = planned(document, tmp_path)
+    for digest in measured.nodes:
+        publish(measured, store, digest)
+    targets = stages(measured, "segment")
+    store.drop_weights(targets)
+    other = planned(base({"metrics": {"tolerance": 2}, "evaluate": {"threshold": 0.4}}), tmp_path)
+    assert pending_stages(other, store).again == set(targets)
+
+
 def test_damaged_stages_are_set_aside_and_left_to_do(plan: Plan, store: Store) -> None:
     for digest in plan.nodes:
         publish(plan, store, digest)

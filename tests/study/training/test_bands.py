@@ -44,3 +44,18 @@ def test_bands_that_are_resized_are_those_of_the_whole_image(size: tuple[int, in
     assert len(bands) > 1
     expected = interpolate(probabilities[None], new_size, mode="bilinear", align_corners=False)[0]
     torch.testing.assert_close(whole(bands), expected, atol=2e-5, rtol=0)
+
+
+def test_bands_of_a_reduced_image_hold_few_of_its_rows() -> None:
+    size, new_size, taken = (4000, 100), (40, 10), []
+    probabilities = torch.rand(1, *size)
+
+    def counted() -> Iterator[Band]:
+        for band in cut(probabilities, 50):
+            taken.append(band.top)
+            yield band
+
+    first = next(resized_bands(counted(), size, new_size, limit=LIMIT))
+    assert len(taken) * 50 < size[0] // 4
+    expected = interpolate(probabilities[None], new_size, mode="bilinear", align_corners=False)[0]
+    torch.testing.assert_close(first.probabilities, expected[:, : first.probabilities.shape[1]], atol=2e-5, rtol=0)

@@ -82,6 +82,6 @@ def whole_at_once(predict: Callable[[Pixels], Tensor], pixels: Pixels, side: int
 @pytest.mark.parametrize("size", [(100, 75), (33, 200), (470, 40)])
 def test_bands_are_bitwise_those_of_sums_over_the_whole_image(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    bands = list(window_bands(pointwise, pixels, SIDE, mirrored=True))
+    bands = list(window_bands(pointwise, pixels, (SIDE, SIDE), mirrored=True))
     assert len(bands) > 1
     assert torch.equal(whole(bands), whole_at_once(pointwise, pixels, SIDE))

@@ -184,6 +184,18 @@ def test_balanced_class_weights_are_those_of_the_training_masks(
     assert Store(tmp_path / "runs").finished() == {job.digest}
 
 
+def test_balanced_class_weights_of_boxes_are_those_of_the_filled_boxes(cache: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"stages.segment.class_weights": "balanced", "stages.segment.target": "box_mask"}
+    document = tiny(SMALL | changes | {"pathways.none": ["segment", "last"]})
+    document["stages"]["last"] = {"task": "segmentation", "data": "hospital", "steps": 2}
+    document["pathways"]["one_step"] = ["classify", "last"]
+    job = chain(planned(document, cache), "none")[0]
+    setup = open_setup(job, runtime(tmp_path, cache))
+    assert isinstance(setup.task, Segmentation)
+    assert isinstance(setup.task.settings.class_weights, Mapping)
+    assert set(setup.task.settings.class_weights) == set(setup.view.index.structures)
+
+
 def test_a_stage_with_deep_supervision_and_a_moving_average_is_resumed_and_read_again(
     cache: Path, tmp_path: Path
 ) -> None:

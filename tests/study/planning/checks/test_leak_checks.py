@@ -13,6 +13,7 @@ from study.planning.graph import Plan
 from study.store.store import Store
 from tests.support.documents import Document, base, by_stage, planned
 from tests.support.pictures import picture, save
+from tests.support.volumes import SHAPE, ct_volume, write_nifti
 
 CLEAN = ("c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7")
 
@@ -137,3 +138,36 @@ def test_a_stage_on_the_targets_own_data_is_no_leak(clinic: Path, hospital: Path
     plan = planned(document, tmp_path / "cache")
     assert told(plan, tmp_path) == []
     assert len(by_stage(plan)["boxes"]) == 2  # one a fold, for all fractions
+
+
+def volumes(root: Path, window: list[float] | None, suffix: str, first: int) -> dict[str, object]:
+    """Write volumes with masks, of which the first one is the same for every folder, and return their settings."""
+    for number in (0, *range(first, first + 4)):
+        values, ids = ct_volume(number)
+        write_nifti(root / "images" / f"v{number}{suffix}", values)
+        write_nifti(root / "masks" / f"v{number}{suffix}", ids)
+    return {"source": "folder", "root": str(root)} | ({"window": window} if window else {})
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".nii.gz", "file"), (".nii", "picture")])
+def test_a_volume_with_another_window_or_compression_is_left_out_with_all_of_its_slices(
+    tmp_path: Path, suffix: str, kind: str
+) -> None:
+    target = volumes(tmp_path / "hospital", None, ".nii.gz", 1)
+    other = volumes(tmp_path / "clinic", [-200.0, 200.0] if kind == "file" else None, suffix, 10)
+    if kind == "file":  # compressed at another time
+        shutil.copy(tmp_path / "hospital" / "images" / "v0.nii.gz", tmp_path / "clinic" / "images" / "v0.nii.gz")
+    document = base({
+        "data": {"clinic": other, "hospital": target}, "leaks": "exclude", "image.channels": 1,
+        "stages": {
+            "encode": {"task": "reconstruction", "data": "clinic", "epochs": 1},
+            "segment": {"task": "segmentation", "data": "hospital", "epochs": 1},
+        },
+        "pathways": {"none": ["segment"], "own": ["encode", "segment"]},
+    })  # fmt: skip
+    plan = planned(document, tmp_path)
+    slices = SHAPE[2]
+    assert told(plan, tmp_path) == [("encode", kind, slices)]
+    view = plan.views["clinic"]
+    assert {view.index.ids[row].split("/")[0] for row in view.spec.excluded} == {"v0"}
+    assert len(view.spec.excluded) == slices

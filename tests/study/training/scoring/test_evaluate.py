@@ -198,7 +198,10 @@ def test_shapes_of_a_volume_are_measured_in_three_dimensions_on_the_row_of_its_f
             (part.bool() & known)[slices, NAMES.index(row["class"])].numpy()
             for part in (batch.masks(), batch.predicted())
         ]
-        expected = shape_values(masks[0], masks[1], SHAPE, spacing=(3.0, 1.0, 0.7))
+        if len(slices) == 1:
+            expected = shape_values(masks[0][0], masks[1][0], SHAPE, spacing=(1.0, 0.7))
+        else:
+            expected = shape_values(masks[0], masks[1], SHAPE, spacing=(3.0, 1.0, 0.7))
         assert tuple(row[name] for name in expected._fields) == pytest.approx(tuple(expected))
 
 
@@ -289,3 +292,12 @@ def test_without_background_its_stored_scores_change_no_metric() -> None:
     scores, images = both_tables()
     old = scores.filter(pc.not_equal(scores["class"], "background"))
     assert replicate_rows(scores, images, MetricSettings()) == replicate_rows(old, images, MetricSettings())
+
+
+def test_a_volume_of_one_slice_is_measured_as_an_image() -> None:
+    network, spec = spec_of([""] * IMAGES, [(0.5, 0.7)] * IMAGES)
+    single = spec_of([str(number) for number in range(IMAGES)], [(3.0, 0.5, 0.7)] * IMAGES)[1]
+    names = ("hd95", "assd", "nsd", "cl_dice", "lesion_tp", "lesion_fp", "lesion_fn")
+    images, volumes = (score(network, one, SPLITS)[0].select(names).to_pylist() for one in (spec, single))
+    for image, volume in zip(images, volumes, strict=True):
+        assert image == pytest.approx(volume, nan_ok=True)
