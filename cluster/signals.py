@@ -15,6 +15,8 @@ from types import FrameType
 
 GRACE_SECONDS = 3.0
 """Time to clean up before the process is killed: starting Ray, or a library that swallows the exception, may hang."""
+LOST_SECONDS = 0.01
+"""Time before a signal whose exception was discarded is delivered again."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -61,6 +63,9 @@ class _Watcher:
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         if self._lost:
+            if self._is_reporting(frame):  # an exception would be discarded here as well
+                self._write(_LOST)
+                return
             self._lost = False
         elif self.number is not None:  # the second one: end at once
             _end_now(self.number)
@@ -82,6 +87,12 @@ class _Watcher:
         else:
             self._report_unraisable(unraisable)
 
+    def _is_reporting(self, frame: FrameType | None) -> bool:
+        """Return whether a frame is called by `_unraisable`."""
+        while frame is not None and frame.f_code is not _Watcher._unraisable.__code__:
+            frame = frame.f_back
+        return frame is not None
+
     def _write(self, event: bytes) -> None:
         if self._pipe is not None:
             os.write(self._pipe[1], event)
@@ -98,6 +109,7 @@ class _Watcher:
         while select.select([reader], [], [], max(end - time.monotonic(), 0.0))[0]:
             if os.read(reader, 1) == _END:
                 return
+            time.sleep(LOST_SECONDS)  # the main thread leaves what discarded the exception
             signal.pthread_kill(main, number)
         _end_now(number)
 

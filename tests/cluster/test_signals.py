@@ -54,6 +54,39 @@ def test_stop_that_a_weak_reference_callback_discarded_is_raised_after_it(capfd:
     assert "Traceback" not in capfd.readouterr().err
 
 
+DISCARDED = """
+import os, signal, time, weakref
+from cluster import signals
+
+write = signals._Watcher._write
+
+def slow_write(watcher, event):
+    write(watcher, event)
+    if event == signals._LOST:
+        signals._Watcher._write = write
+        time.sleep(0.3)  # the signal arrives again before the report of the discarded exception has ended
+
+class Target:
+    pass
+
+with signals.stoppable():
+    signals._Watcher._write = slow_write
+    target = Target()
+    reference = weakref.ref(target, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        del target
+        time.sleep(60)
+    except signals.Stopped:
+        print("stopped", flush=True)
+        os._exit(0)
+"""
+
+
+def test_stop_that_arrives_again_while_its_discarded_exception_is_reported_is_raised_after_it() -> None:
+    ended = subprocess.run([sys.executable, "-c", DISCARDED], capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "stopped\n"), ended.stderr
+
+
 def test_other_errors_of_a_destructor_are_reported_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     class Target:
         def __del__(self) -> None:
