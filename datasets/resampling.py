@@ -1,5 +1,6 @@
 """Resizing of images and masks; large ones by bands of rows."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
 
 Positions = NDArray[np.int64]
 OPENCV_CHANNELS: Final = 4
+"""Maximum number of channels that OpenCV moves or averages at once."""
+
+
+def in_parts(pixels: NDArray[Any], function: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:
+    """Apply a function of OpenCV to an image (height, width[, channels]), to a few channels at a time."""
+    if pixels.ndim == 2:
+        return function(pixels)
+    firsts = range(0, pixels.shape[2], OPENCV_CHANNELS)
+    parts = [np.atleast_3d(function(pixels[..., first : first + OPENCV_CHANNELS])) for first in firsts]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)  # OpenCV drops a single channel
 
 
 def resized(pixels: Pixels, height: int, width: int, *, shrinks: bool) -> Pixels:
@@ -40,16 +51,10 @@ def resized(pixels: Pixels, height: int, width: int, *, shrinks: bool) -> Pixels
 
 
 def _resize(pixels: NDArray[Any], height: int, width: int, method: int) -> NDArray[Any]:
-    """Resize (H, W[, channels]) with OpenCV, which averages at most four channels at once."""
+    """Resize (H, W[, channels]) with OpenCV."""
     import cv2
 
-    if pixels.ndim == 2 or pixels.shape[2] <= OPENCV_CHANNELS:
-        return np.asarray(cv2.resize(pixels, (width, height), interpolation=method)).reshape(
-            height, width, *pixels.shape[2:]
-        )
-    firsts = range(0, pixels.shape[2], OPENCV_CHANNELS)
-    parts = [_resize(pixels[..., first : first + OPENCV_CHANNELS], height, width, method) for first in firsts]
-    return np.concatenate(parts, axis=2)
+    return in_parts(pixels, lambda part: np.asarray(cv2.resize(part, (width, height), interpolation=method)))
 
 
 def _by_factor(pixels: Pixels, rows: slice, height: int, width: int, *, shrinks: bool) -> Pixels:

@@ -70,11 +70,16 @@ class Contour:
         count = min(CANDIDATES, len(self.starts))
         _, nearest = tree.query(points, k=count)
         nearest = np.asarray(nearest).reshape(len(points), count)
-        starts = self.starts[nearest]
-        sides = self.ends[nearest] - starts
-        offsets = points[:, None] - starts
-        along = np.clip((offsets * sides).sum(axis=2) / (sides**2).sum(axis=2), 0.0, 1.0)
-        return np.asarray(np.linalg.norm(offsets - along[..., None] * sides, axis=2).min(axis=1))
+        distances = segment_distances(points[:, None], self.starts[nearest], self.ends[nearest])
+        return np.asarray(distances.min(axis=1))
+
+
+def segment_distances(points: FloatArray, starts: FloatArray, ends: FloatArray) -> FloatArray:
+    """Return the distances (...) of points (..., axes) to segments from `starts` to `ends`, (..., axes) each."""
+    sides, offsets = ends - starts, points - starts
+    squares = (sides**2).sum(axis=-1)
+    along = np.clip((offsets * sides).sum(axis=-1) / np.where(squares > 0, squares, 1.0), 0.0, 1.0)
+    return np.asarray(np.linalg.norm(offsets - along[..., None] * sides, axis=-1))
 
 
 def contour(mask: Mask, spacing: Spacing = (1.0, 1.0)) -> Contour:

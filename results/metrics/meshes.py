@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from results.metrics.contours import Mask, Spacing
+from results.metrics.contours import Mask, Spacing, segment_distances
 from results.metrics.formulas import FloatArray
 
 CANDIDATES = 16
@@ -74,7 +74,7 @@ def triangle_distances(points: FloatArray, corners: FloatArray) -> FloatArray:
     """
     first, second, third = (corners[..., number, :] for number in range(3))
     sides = [(first, second), (second, third), (third, first)]
-    to_sides = np.min([_segment_distances(points, start, end) for start, end in sides], axis=0)
+    to_sides = np.min([segment_distances(points, start, end) for start, end in sides], axis=0)
     normal = np.cross(second - first, third - first)
     inside = np.all(
         [(np.cross(end - start, points - start) * normal).sum(axis=-1) >= 0 for start, end in sides], axis=0
@@ -82,10 +82,3 @@ def triangle_distances(points: FloatArray, corners: FloatArray) -> FloatArray:
     length = np.linalg.norm(normal, axis=-1)
     to_plane = np.abs(((points - first) * normal).sum(axis=-1)) / np.where(length > 0, length, 1.0)
     return np.asarray(np.where(inside & (length > 0), to_plane, to_sides))
-
-
-def _segment_distances(points: FloatArray, starts: FloatArray, ends: FloatArray) -> FloatArray:
-    sides, offsets = ends - starts, points - starts
-    squares = (sides**2).sum(axis=-1)
-    along = np.clip((offsets * sides).sum(axis=-1) / np.where(squares > 0, squares, 1.0), 0.0, 1.0)
-    return np.asarray(np.linalg.norm(offsets - along[..., None] * sides, axis=-1))

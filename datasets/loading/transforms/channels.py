@@ -1,23 +1,12 @@
 """Apply functions of OpenCV to images with any number of channels."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import cv2
-import numpy as np
 from numpy.typing import NDArray
 
-OPENCV_CHANNELS: Final = 4
-"""Maximum number of channels that OpenCV moves or averages at once."""
-
-
-def in_parts(pixels: NDArray[Any], function: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:
-    """Apply a function that keeps the size to (height, width[, channels]), to a few channels at a time."""
-    if pixels.ndim == 2 or pixels.shape[2] <= OPENCV_CHANNELS:
-        return function(pixels).reshape(pixels.shape)  # OpenCV drops a single channel
-    firsts = range(0, pixels.shape[2], OPENCV_CHANNELS)
-    parts = [pixels[..., first : first + OPENCV_CHANNELS] for first in firsts]
-    return np.concatenate([function(part).reshape(part.shape) for part in parts], axis=2)
+from datasets.resampling import in_parts
 
 
 def resampled(pixels: NDArray[Any], function: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.augment_settings import AugmentSettings
-from datasets.loading.transforms.channels import in_parts
+from datasets.resampling import in_parts
 from datasets.source import Pixels
 
 LUMA: Final = np.array([0.299, 0.587, 0.114])
@@ -73,12 +73,16 @@ def colour_matrix(angle: float, factor: float) -> NDArray[np.float32]:
     return (scaling @ rotation).astype(np.float32)
 
 
-class _Blur(A.ImageOnlyTransform):  # type: ignore[misc]
-    """Gaussian filter with a standard deviation of up to `maximum` pixels."""
+class _UpToMaximum(A.ImageOnlyTransform):  # type: ignore[misc]
+    """A transform with a random strength up to `maximum`."""
 
     def __init__(self, maximum: float) -> None:
         super().__init__(p=1)
         self._maximum = maximum
+
+
+class _Blur(_UpToMaximum):
+    """Gaussian filter with a standard deviation of up to `maximum` pixels."""
 
     def get_params(self) -> dict[str, Any]:
         """Return the standard deviation."""
@@ -89,12 +93,8 @@ class _Blur(A.ImageOnlyTransform):  # type: ignore[misc]
         return _filtered(img, sigma)
 
 
-class _Sharpness(A.ImageOnlyTransform):  # type: ignore[misc]
+class _Sharpness(_UpToMaximum):
     """Unsharp mask: adds up to `maximum` times the difference from the filtered image."""
-
-    def __init__(self, maximum: float) -> None:
-        super().__init__(p=1)
-        self._maximum = maximum
 
     def get_params(self) -> dict[str, Any]:
         """Return the factor of the difference."""
@@ -106,12 +106,8 @@ class _Sharpness(A.ImageOnlyTransform):  # type: ignore[misc]
         return cv2.addWeighted(img, 1 + factor, filtered, -factor, 0).reshape(img.shape).astype(np.uint8, copy=False)
 
 
-class _LowResolution(A.ImageOnlyTransform):  # type: ignore[misc]
+class _LowResolution(_UpToMaximum):
     """Reduces an image by a factor of up to `maximum` and enlarges it again by cubic interpolation."""
-
-    def __init__(self, maximum: float) -> None:
-        super().__init__(p=1)
-        self._maximum = maximum
 
     def get_params(self) -> dict[str, Any]:
         """Return the factor."""
@@ -142,16 +138,12 @@ class _Noise(A.GaussNoise):  # type: ignore[misc]
         return cv2.add(img, repeated, dtype=cv2.CV_8U).reshape(img.shape).astype(np.uint8, copy=False)
 
 
-class _Dropout(A.ImageOnlyTransform):  # type: ignore[misc]
+class _Dropout(_UpToMaximum):
     """Fills random squares of a grid with the mean of the image, on average a share of up to `maximum` of it.
 
     The position of the grid is random too, so that each pixel is hidden with the same probability. Masks stay: the
     network has to infer what is hidden from its surroundings.
     """
-
-    def __init__(self, maximum: float) -> None:
-        super().__init__(p=1)
-        self._maximum = maximum
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: object) -> dict[str, Any]:
         """Return which pixels (height, width) are hidden."""

@@ -19,9 +19,7 @@ from models.network import Network
 from results.metrics.agreement import split_of_agreement, split_of_annotator
 from study.training.bands import row_slices
 from study.training.scoring.answers import EvaluatedBatch, EvaluationSpec, row_batches
-from study.training.scoring.evaluate import score
-from study.training.scoring.image_masks import ImageMasks
-from study.training.scoring.pixel_sums import PixelSums
+from study.training.scoring.evaluate import collect, score
 from study.training.scoring.score_tables import ScoreTables
 
 Annotations = Mapping[str, tuple[TrueMasks, frozenset[int]]]
@@ -56,20 +54,18 @@ def _agreement(
     """Return the tables of scores and of images of masks that are scored like predictions."""
     collected = ScoreTables(evaluation)
     for batch_rows in row_batches(rows, evaluation.size):
-        height, width = evaluation.shape_of(batch_rows[0])
-        masks = ImageMasks(height) if evaluation.shape is not None else None
-        total: PixelSums | None = None
-        for lines in row_slices(height, width, limit=evaluation.limit):
-            truth, other = (part.lines(batch_rows, lines) for part in (evaluation.truth, others))
-            batch = _as_prediction(evaluation, truth, other, lines)
-            sums = PixelSums.of(batch)
-            total = sums if total is None else total + sums
-            if masks is not None:
-                masks.add(batch)
-        assert total is not None, "every image has a band"
-        collected.add(batch_rows, total, masks, split)
+        collected.add(
+            batch_rows, *collect(evaluation, batch_rows, _as_predictions(evaluation, others, batch_rows)), split
+        )
     collected.finish_split()
     return collected.tables()
+
+
+def _as_predictions(evaluation: EvaluationSpec, others: TrueMasks, rows: Sequence[int]) -> Iterator[EvaluatedBatch]:
+    """Yield one batch of masks that are scored like predictions, or the bands of a large image."""
+    for lines in row_slices(*evaluation.shape_of(rows[0]), limit=evaluation.limit):
+        truth, other = (part.lines(rows, lines) for part in (evaluation.truth, others))
+        yield _as_prediction(evaluation, truth, other, lines)
 
 
 def _as_prediction(evaluation: EvaluationSpec, truth: Pixels, other: Pixels, lines: slice) -> EvaluatedBatch:

@@ -1,7 +1,7 @@
 """Evaluate a trained network: counts per image and class at the evaluated size, from which all metrics derive."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import torch
@@ -10,7 +10,7 @@ from models import counts
 from models.network import Network
 from models.score_bins import SCORE_BINS
 from results.metrics.thresholds import smallest_threshold
-from study.training.scoring.answers import EvaluationSpec, answers, row_batches
+from study.training.scoring.answers import EvaluatedBatch, EvaluationSpec, answers, row_batches
 from study.training.scoring.image_masks import ImageMasks
 from study.training.scoring.pixel_sums import PixelSums
 from study.training.scoring.score_tables import ScoreTables
@@ -26,19 +26,25 @@ def score(
     passes = [("", None), *([("_thresholded", class_threshold)] if class_threshold else [])]
     for (suffix, held_back), (split, rows) in itertools.product(passes, splits.items()):
         for batch_rows in row_batches(rows, evaluation.size):
-            sums, masks = _sums(network, evaluation, batch_rows, held_back)
+            sums, masks = collect(evaluation, batch_rows, answers(network, evaluation, batch_rows, held_back))
             collected.add(batch_rows, sums, masks, split + suffix, held_back)
         collected.finish_split()
     return collected.tables()
 
 
-def _sums(
-    network: Network, evaluation: EvaluationSpec, rows: Sequence[int], held_back: tuple[int, float] | None
+def collect(
+    evaluation: EvaluationSpec, rows: Sequence[int], batches: Iterable[EvaluatedBatch]
 ) -> tuple[PixelSums, ImageMasks | None]:
-    """Return the sums over the pixels of some rows, and their masks if metrics of shapes are computed."""
+    """Return the sums over the pixels of some rows, and their masks if metrics of shapes are computed.
+
+    Args:
+        evaluation: The evaluation.
+        rows: The rows, of one size.
+        batches: Their batch, or the bands of a large image.
+    """
     masks = ImageMasks(evaluation.shape_of(rows[0])[0]) if evaluation.shape is not None else None
     total: PixelSums | None = None
-    for batch in answers(network, evaluation, rows, held_back):
+    for batch in batches:
         sums = PixelSums.of(batch)
         total = sums if total is None else total + sums
         if masks is not None:
