@@ -17,6 +17,11 @@ HEADLINE = {"split": "test", "aggregation": "dataset", "class": "macro", "metric
 Level = Literal["labelled_fraction", "labelled_images"]
 """The column of labelled data that a study sets, equal in all replicates of a cell."""
 SIZES = ("labelled_fraction", "labelled_images")
+EVALUATION = b"evaluation"
+"""Key of the metadata of a table of scores: JSON with the evaluated `size`, `tta`, the names of test-time
+augmentation, and `postprocess`, the rule of `results.postprocessing.rules` of each class."""
+POSTPROCESSED = "_postprocessed"
+"""End of the names of splits with the scores of post-processed masks."""
 SIGNIFICANT = 0.05
 """Adjusted p below which a difference is marked."""
 CONFIDENCE_BINS = 20

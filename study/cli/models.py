@@ -56,6 +56,13 @@ def predict(  # noqa: PLR0917 - options are given by name
             "cut only images that are more than twice as large.",
         ),
     ] = None,
+    postprocess: Annotated[
+        bool,
+        typer.Option("--postprocess/--no-postprocess", help="Post-process masks as for the scores of the study."),
+    ] = True,
+    tta: Annotated[
+        bool, typer.Option("--tta/--no-tta", help="Use the test-time augmentation of the scores of the study.")
+    ] = True,
     ensemble: Annotated[
         bool,
         typer.Option(
@@ -91,7 +98,8 @@ def predict(  # noqa: PLR0917 - options are given by name
     if probabilities is not None and probabilities not in list(Precision):
         raise typer.BadParameter(f"is {probabilities}; allowed: float16, float32", param_hint="--probabilities")
     options = PredictionOptions(
-        output=output, size=size, tile=tile, threshold=threshold, ensemble=ensemble, overlay=overlay,
+        output=output, size=size, tile=tile, threshold=threshold, postprocess=postprocess, tta=tta,
+        ensemble=ensemble, overlay=overlay,
         probabilities=Precision(probabilities) if probabilities else None, cache=cache_of(cache),
     )  # fmt: skip
     store = Store(storage)

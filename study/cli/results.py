@@ -48,7 +48,8 @@ def table(  # noqa: PLR0917 - options are given by name
     split: Annotated[
         str | None,
         typer.Option(
-            help="test, validation, with _thresholded, or test@ANNOTATOR (default: test).", show_default=False
+            help="test, validation, these with _thresholded or _postprocessed, or test@ANNOTATOR (default: test).",
+            show_default=False,
         ),
     ] = None,
     stage: Annotated[
@@ -145,7 +146,9 @@ def compare(  # noqa: PLR0917 - options are given by name
     aggregation: Annotated[
         str | None, typer.Option(help="dataset or case (default: dataset).", show_default=False)
     ] = None,
-    split: Annotated[str, typer.Option(help="test, validation, or these with _thresholded.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="test, validation, or these with _thresholded or _postprocessed.")
+    ] = "test",
     format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.md,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:

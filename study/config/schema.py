@@ -8,12 +8,13 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
-from datasets.settings import EvaluatedSize, FileList, ImageSettings
+from datasets.settings import FileList, ImageSettings
 from datasets.sources import DataSettings
 from models.settings import NetworkPart
 from results.metrics.surface import ShapeSettings
 from study.config.compare import Compare, Rule, fixed_rule
 from study.config.document import Document, with_paths
+from study.config.evaluation import Evaluate
 from study.config.fields import Count, Machines, Name, Settings, each_once
 from study.config.search import Search
 from study.config.stages import StageSettings
@@ -59,17 +60,6 @@ class Validation(Settings):
     """With fewer than `min_cases` validation images, a stage trains without validation."""
 
     min_cases: Count = 5
-
-
-class Evaluate(Settings):
-    """How target stages are scored.
-
-    `size` is the side, or height and width, in pixels to which predictions and masks are resized, or `native`:
-    predictions are resized to the size of each image. Default: the largest `image.size` of a target stage.
-    """
-
-    size: EvaluatedSize | None = None
-    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
 class Metrics(Settings):

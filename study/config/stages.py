@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from datasets.augment_settings import AugmentSettings
 from datasets.settings import (
@@ -25,7 +25,8 @@ from models.settings import (
     ScheduleSettings,
     SegmentationSettings,
 )
-from study.config.fields import Count, Positive, Seed, Settings
+from study.config.evaluation import ClassThreshold, Postprocess, Threshold, TtaName
+from study.config.fields import Count, Positive, Seed, Settings, each_once
 
 
 class ImageOverride(Settings):
@@ -159,23 +160,15 @@ class LocalisationStage(StageBase, LocalisationSettings):
     """A centre or box regression stage."""
 
 
-class ClassThreshold(Settings):
-    """A separate probability threshold for one class; pixels below it get the most probable other class.
-
-    The threshold is the smallest multiple of 0.005 at which the false positive rate of the class on the pixels of
-    the validation images is at most `false_positive_rate`. Scores with it are reported in addition to those
-    without, as the splits test_thresholded and validation_thresholded.
-    """
-
-    class_: str = Field(alias="class")
-    false_positive_rate: Annotated[float, Field(gt=0, lt=1)]
-
-
 class MaskStage(StageBase, MaskSettings):
-    """A stage that learns masks. `threshold` overrides `evaluate.threshold` in its evaluation."""
+    """A stage that learns masks. `threshold`, `tta` and `postprocess` override those of `evaluate`."""
 
-    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    threshold: Threshold | None = None
     class_threshold: ClassThreshold | None = None
+    tta: tuple[TtaName, ...] | None = None
+    postprocess: Postprocess | None = None
+
+    _each_once = field_validator("tta")(each_once)
 
 
 class SegmentationStage(SegmentationSettings, MaskStage):

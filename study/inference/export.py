@@ -23,6 +23,7 @@ from models.export import MODULES, Ensemble, largest_difference, library_model, 
 from study.errors import ConfigError, Problem
 from study.inference.inputs import InputImage, find_images, group_channels
 from study.inference.model_card import model_card
+from study.inference.scored_evaluation import ScoredEvaluation
 from study.inference.select import Choice
 from study.store.store import Store
 from study.training.load_model import Model, open_model
@@ -63,7 +64,7 @@ def export(
     check_images = _check_images(images, choice, models[0], cache) if path.suffix == ".onnx" else None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield from write(models, choice, path, check_images)
+        yield from write(models, choice, ScoredEvaluation.read(store, choice), path, check_images)
     except OSError as error:
         message = f"{path} cannot be written ({error.strerror}); allowed: a writable path; choose another with -o"
         raise _config_error(message) from error
@@ -71,7 +72,7 @@ def export(
 
 CheckImages = tuple[Tensor, str] | None
 """Images (N, channels, H, W) in 0..1 and a description of them; None if the format is not checked."""
-ExportWriter = Callable[[list[Model], Choice, Path, CheckImages], Iterator[str]]
+ExportWriter = Callable[[list[Model], Choice, ScoredEvaluation, Path, CheckImages], Iterator[str]]
 
 
 def _writer(path: Path, *, ensemble: bool) -> ExportWriter:
@@ -86,11 +87,13 @@ def _writer(path: Path, *, ensemble: bool) -> ExportWriter:
     return writers[path.suffix]
 
 
-def _onnx(models: list[Model], choice: Choice, path: Path, check_images: CheckImages) -> Iterator[str]:
+def _onnx(
+    models: list[Model], choice: Choice, scored: ScoredEvaluation, path: Path, check_images: CheckImages
+) -> Iterator[str]:
     assert check_images is not None
     network = Ensemble([model.network for model in models], exclusive=models[0].outputs.exclusive).eval()
     image = models[0].image
-    onnx_metadata = metadata(models[0], choice) | {"stages": [model.digest for model in models]}
+    onnx_metadata = metadata(models[0], choice, scored) | {"stages": [model.digest for model in models]}
     pixels, description = check_images
     with atomic_path(path) as temporary:
         try:
@@ -107,28 +110,31 @@ def _onnx(models: list[Model], choice: Choice, path: Path, check_images: CheckIm
     yield f"wrote {path}: {len(models)} network{'s' * (len(models) > 1)}, images {shape} of 0 to 1"
 
 
-def _safetensors(models: list[Model], choice: Choice, path: Path, _: CheckImages) -> Iterator[str]:
+def _safetensors(
+    models: list[Model], choice: Choice, scored: ScoredEvaluation, path: Path, _: CheckImages
+) -> Iterator[str]:
     (model,) = models
     header = {
-        name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata(model, choice).items()
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in metadata(model, choice, scored).items()
     }
     save_file({name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}, path, metadata=header)
     yield f"wrote {path}: the weights, with their metadata in the header"
 
 
-def _folder(models: list[Model], choice: Choice, path: Path, _: CheckImages) -> Iterator[str]:
+def _folder(models: list[Model], choice: Choice, scored: ScoredEvaluation, path: Path, _: CheckImages) -> Iterator[str]:
     (model,) = models
     problem = library_problem(model.blueprint)
     if problem:
         raise _config_error(problem)
     exported: Any = library_model(model.blueprint, model.network)
     exported.save_pretrained(path)
-    (path / "README.md").write_text(model_card(model, choice, metadata(model, choice)), encoding="utf-8")
+    (path / "README.md").write_text(model_card(model, choice, metadata(model, choice, scored)), encoding="utf-8")
     yield f"wrote {path}: segmentation_models_pytorch.from_pretrained reads it; README.md is its model model_card"
 
 
-def metadata(model: Model, choice: Choice) -> dict[str, object]:
-    """Return the metadata that a program needs to use a network."""
+def metadata(model: Model, choice: Choice, scored: ScoredEvaluation) -> dict[str, object]:
+    """Return the metadata that a program needs to use a network; `scored` is how the networks were scored."""
     image, outputs = model.image, model.outputs
     network = model.network
     return {
@@ -146,6 +152,9 @@ def metadata(model: Model, choice: Choice) -> dict[str, object]:
         "mean": [round(value, 6) for value in network.mean.flatten().tolist()],
         "std": [round(value, 6) for value in network.std.flatten().tolist()],
         "threshold": choice.threshold(model.record),
+        "tta": list(scored.tta),
+        "postprocess": {name: rule.record() for name, rule in scored.rules.get(model.digest, {}).items()},
+        "evaluated_size": scored.size,
         "architecture": model.record["architecture"],
         "backbone": model.record["backbone"],
         "digest": model.digest,

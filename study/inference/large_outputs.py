@@ -10,12 +10,12 @@ import numpy as np
 from numpy.lib.format import header_data_from_array_1_0, write_array_header_1_0
 from numpy.typing import NDArray
 
-from datasets.large import AnyArray, is_large, release, temporary_array
+from datasets.large import AnyArray, release, temporary_array
 from datasets.resampling import resized
 from datasets.source import Pixels
 from study.inference.inputs import InputImage
 from study.inference.outputs import ARRAYS, OVERLAY, PredictionWriter, draw_outlines, save_png
-from study.training.bands import Band
+from study.training.prediction.bands import Band
 
 TILE: Final = 512
 """Side of the tiles of TIFF files in pixels."""
@@ -42,7 +42,7 @@ def write_large(
     if writer.probabilities:
         kept = temporary_array((len(writer.channels), *size), writer.probabilities.value)
         bands = _copied(bands, kept)
-    masks = collect_masks(writer, bands, size)
+    masks = writer.masks(bands, size)
     for planes, suffix in _mask_files(writer, masks):
         _save_tiff(planes, image.output_file(suffix), scale=1 if writer.outputs.exclusive else 255)
     if writer.overlay:
@@ -51,16 +51,6 @@ def write_large(
         save_png(draw_outlines(resized(pixels, *small.shape[1:], shrinks=True), small), image.output_file(OVERLAY))
     if kept is not None:
         _save_arrays(image.output_file(ARRAYS), {"probabilities": kept, "names": np.array(writer.channels)})
-    return masks
-
-
-def collect_masks(writer: PredictionWriter, bands: Iterable[Band], size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return the masks (classes, H, W) of the bands of an image; those of a large one are memory-mapped."""
-    shape = (len(writer.outputs.names), *size)
-    masks = temporary_array(shape, np.bool_) if is_large(*size) else np.zeros(shape, np.bool_)
-    for top, probabilities in bands:
-        masks[:, top : top + probabilities.shape[1]] = writer.masks(probabilities)
-        release(masks)
     return masks
 
 

@@ -1,7 +1,7 @@
 """The model card of an exported network (after Mitchell et al. 2019), in Markdown."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from datasets.settings import ImageSettings
@@ -75,7 +75,7 @@ def model_card(model: Model, choice: Choice, metadata: Mapping[str, Any]) -> str
         kind="exclusive" if outputs.exclusive else "overlapping",
         classes=", ".join(outputs.names),
         activation="softmax(dim=1)" if outputs.exclusive else "sigmoid()",
-        decision=_decision(model, metadata["threshold"]),
+        decision=" ".join([_decision(model, metadata["threshold"]), *_evaluation_texts(metadata)]),
         prepare=f", after these changes: {json.dumps(metadata['prepare'])}" if _is_preprocessed(model) else "",
         images=f"{_volumes_text(record['data'].get('volumes'))}{_images_text(model.image)}",
         plural="s" if model.image.channels > 1 else "",
@@ -130,6 +130,14 @@ def _decision(model: Model, threshold: float) -> str:
             f"Channel 0 is the background; a pixel is {outputs.names[0]} if its probability is at least {threshold:g}."
         )
     return "Channel 0 is the background; each pixel gets the class with the highest probability."
+
+
+def _evaluation_texts(metadata: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what else the study did with the probabilities."""
+    if metadata["tta"]:
+        yield f"The study scored means over views of each image ({', '.join(metadata['tta'])})."
+    if metadata["postprocess"]:
+        yield "Post-processing, which the metrics below do not include, is in the metadata of the network."
 
 
 def _data(model: Model, choice: Choice) -> str:

@@ -22,6 +22,7 @@ from datasets.sources import open_source
 from models.tasks.base import Outputs
 from results.metrics.background import BACKGROUND
 from results.metrics.compute import MetricSettings, measure
+from results.schema import POSTPROCESSED
 from study.analysis.tables import metric_settings
 from study.config.schema import StudySpec
 from study.config.validation import parse
@@ -111,8 +112,10 @@ def networks_for(image: StudyImage | None, digests: Sequence[str], *, ensemble: 
 class StudyImages:
     """The images and volumes of a study's target data, identified by file content."""
 
-    def __init__(self, choice: Choice, store: Store, data: str, cache: Path) -> None:
+    def __init__(self, choice: Choice, store: Store, data: str, cache: Path, *, postprocessed: bool = False) -> None:
         """Read the index of the target `data` and the test scores of the chosen networks.
+
+        The scores are those of post-processed masks if `postprocessed` is set and there are some.
 
         Raises `DataError` or `OSError` if either cannot be read.
         """
@@ -129,7 +132,8 @@ class StudyImages:
         test_dice: dict[str, dict[str, float]] = {}
         for digest, scoring in choice.scorings.items():
             scores, images = (pq.read_table(find(digest, scoring)) for find in (store.scores, store.images))
-            for image, dice in _test_dice(scores, images, self._settings).items():
+            splits = [TEST + POSTPROCESSED, TEST] if postprocessed else [TEST]
+            for image, dice in _test_dice(scores, images, self._settings, splits).items():
                 test_dice.setdefault(image, {})[digest] = dice
         self._images = _by_content(self._source.index(cache), test_dice)
 
@@ -270,9 +274,12 @@ def _case_of(index: Index, row: int) -> str:
     return index.volume(row) or index.ids[row]
 
 
-def _test_dice(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) -> dict[str, float]:
-    """Return the Dice of every test image of a network, NaN if no scored class occurs in it."""
-    for part in measure(scores, images, settings).images:
-        if part.split == TEST:
+def _test_dice(
+    scores: "pa.Table", images: "pa.Table", settings: MetricSettings, splits: Sequence[str]
+) -> dict[str, float]:
+    """Return the Dice of every test image of a network in the first split there is; NaN without a scored class."""
+    by_split = {part.split: part for part in measure(scores, images, settings).images}
+    for split in splits:
+        if part := by_split.get(split):
             return dict(zip(part.images, part.values[:, part.series.index(DICE)].tolist(), strict=True))
     return {}

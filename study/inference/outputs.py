@@ -7,7 +7,6 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,10 +14,12 @@ from datasets.checks.contact import COLOURS
 from datasets.decoding.decode import VOLUME_SUFFIXES, displayed
 from datasets.decoding.mask_volumes import STACK, mask_suffix, write_mask_volume
 from datasets.source import Pixels
-from models.counts import predicted_ids, predicted_masks
 from models.tasks.base import Outputs
+from results.postprocessing.rules import ClassRule
 from study.inference.inputs import InputImage
 from study.store.atomic import write_json
+from study.training.prediction.bands import Band
+from study.training.prediction.masks import Masks, PredictedMasks, ids_of
 
 OVERLAY, ARRAYS, DESCRIPTION = "_overlay.png", ".npz", "predictions.json"
 
@@ -32,10 +33,14 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionWriter:
-    """Writes the predictions of images; `threshold` is the probability from which a pixel belongs to a class."""
+    """Writes the predictions of images.
+
+    `threshold` is the probability from which a pixel belongs to a class, `rules` the post-processing of each class.
+    """
 
     outputs: Outputs
     threshold: float
+    rules: tuple[ClassRule, ...] = ()
     overlay: bool = False
     probabilities: Precision | None = None
 
@@ -55,21 +60,29 @@ class PredictionWriter:
         """Return the class of each channel of the probabilities."""
         return ("background", *self.outputs.names) if self.outputs.exclusive else self.outputs.names
 
-    def masks(self, probabilities: Tensor) -> NDArray[np.bool_]:
-        """Return the masks (classes, H, W) of probabilities (channels, H, W)."""
-        masks = predicted_masks(probabilities[None], exclusive=self.outputs.exclusive, threshold=self.threshold)
-        return np.asarray(masks[0].numpy(), np.bool_)
+    def predicted(self, slices: int, height: int, width: int) -> PredictedMasks:
+        """Return the masks of an image or a volume, to be filled in."""
+        return PredictedMasks(self.outputs, self.threshold, (slices, height, width), self.rules)
 
-    def write(self, image: InputImage, pixels: Pixels, probabilities: Tensor) -> NDArray[np.bool_]:
+    def masks(self, bands: Iterable[Band], size: tuple[int, int]) -> Masks:
+        """Return the masks (classes, H, W) of the bands of an image; those of a large one are memory-mapped."""
+        predicted = self.predicted(1, *size)
+        for top, probabilities in bands:
+            predicted.add(probabilities, lines=slice(top, top + probabilities.shape[1]))
+        predicted.postprocess()
+        masks: Masks = predicted.masks[:, 0]
+        return masks
+
+    def write(self, image: InputImage, pixels: Pixels, probabilities: Tensor) -> Masks:
         """Write the files of one image and return its masks (classes, H, W).
 
         The pixels of the image have the size of the probabilities (channels, H, W).
         """
         image.output.parent.mkdir(parents=True, exist_ok=True)
-        masks = self.masks(probabilities)
+        height, width = probabilities.shape[-2:]
+        masks = self.masks([Band(0, probabilities)], (height, width))
         if self.outputs.exclusive:
-            ids = predicted_ids(probabilities[None], threshold=self.threshold)[0]
-            save_png(ids.to(torch.uint8).numpy(), image.output_file(".png"))
+            save_png(ids_of(masks), image.output_file(".png"))
         else:
             for suffix, mask in zip(self.mask_suffixes(), masks, strict=True):
                 save_png(mask.astype(np.uint8) * np.uint8(255), image.output_file(suffix))
@@ -80,9 +93,7 @@ class PredictionWriter:
             np.savez_compressed(image.output_file(ARRAYS), probabilities=values, names=np.array(self.channels))
         return masks
 
-    def write_volume(
-        self, image: InputImage, slices: Pixels, axis: int, probabilities: Iterable[Tensor]
-    ) -> NDArray[np.bool_]:
+    def write_volume(self, image: InputImage, slices: Pixels, axis: int, probabilities: Iterable[Tensor]) -> Masks:
         """Write the files of a volume and return its masks (classes, slices, H, W).
 
         Masks have the format of the volume (`datasets.decoding.mask_volumes`). The overlay shows the slice with the
@@ -95,15 +106,14 @@ class PredictionWriter:
             probabilities: (channels, H, W) of each slice.
         """
         image.output.parent.mkdir(parents=True, exist_ok=True)
-        by_slice, ids, stored = [], [], []
-        for part in probabilities:
-            by_slice.append(self.masks(part))
-            if self.outputs.exclusive:
-                ids.append(predicted_ids(part[None], threshold=self.threshold)[0].to(torch.uint8).numpy())
+        predicted, stored = self.predicted(*slices.shape[:3]), []
+        for position, part in enumerate(probabilities):
+            predicted.add(part, position=position)
             if self.probabilities:
                 stored.append(part.numpy().astype(self.probabilities.value))
-        masks = np.stack(by_slice, axis=1)
-        arrays = [np.stack(ids)] if self.outputs.exclusive else list(masks.astype(np.uint8))
+        predicted.postprocess()
+        masks = predicted.masks
+        arrays = [ids_of(masks)] if self.outputs.exclusive else list(masks.astype(np.uint8))
         ending = mask_suffix(image.file)
         for name, array in zip(self._mask_names, arrays, strict=True):
             write_mask_volume(array, axis, image.file, image.output_file(f"{name}{ending}"))

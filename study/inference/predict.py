@@ -20,14 +20,15 @@ from results.text import printable
 from study.errors import ConfigError, Problem
 from study.inference import MAX_SIDE, MIN_SIDE
 from study.inference.inputs import COMMAND, InputImage, check_no_overwrite, find_images, group_channels
-from study.inference.large_outputs import collect_masks, write_large
+from study.inference.large_outputs import write_large
 from study.inference.out_of_fold import Masks, OutOfFoldSummary, StudyImages, networks_for
 from study.inference.outputs import DESCRIPTION, Precision, PredictionWriter
 from study.inference.predictor import Predictor
+from study.inference.scored_evaluation import ScoredEvaluation
 from study.inference.select import Choice
 from study.store.store import Store
-from study.training.bands import Band, whole
 from study.training.load_model import Model, open_model
+from study.training.prediction.bands import Band, whole
 
 LINE_SECONDS = 5.0
 AUTO_TILE_FACTOR = 2
@@ -45,6 +46,10 @@ class PredictionOptions:
     size: int | None = None
     tile: str | None = None
     threshold: float | None = None
+    postprocess: bool = True
+    """Whether masks are post-processed as they were for the scores."""
+    tta: bool = True
+    """Whether the test-time augmentation of the scores is used."""
     ensemble: bool = False
     """Whether all networks predict the study's own images too."""
     overlay: bool = False
@@ -77,13 +82,15 @@ def predict(
         return [*writer.suffixes(large=options.size is None and _is_large(image)), *writer.volume_suffixes]
 
     check_no_overwrite(images, suffixes)
-    tile_of = _tile_rule(options.tile, first)
+    tile_of, scored = _tile_rule(options.tile, first), _scored(choice, store, options)
     networks = f"{len(models)} network{'s' if len(models) > 1 else ''}"
-    say(f"{choice.description or choice.digests[0]}: {networks}, threshold {writer.threshold:g}")
+    further = [f"test-time augmentation {' and '.join(scored.tta)}"] if scored.tta else []
+    further += ["post-processed"] if scored.rules else []
+    say(", ".join([f"{choice.description or choice.digests[0]}: {networks}, threshold {writer.threshold:g}", *further]))
     run = _Run(
         image=first.image, models=models, writer=writer, options=options, tile_of=tile_of,
-        study_images=_study_images(choice, store, first, options.cache, say),
-        volumes=first.volumes,
+        study_images=_study_images(choice, store, first, options, say),
+        volumes=first.volumes, scored=scored,
     )  # fmt: skip
     unreadable = list(run.predict_all(images))
     if len(unreadable) == len(images):
@@ -91,7 +98,12 @@ def predict(
             f"none of {len(images)} images can be read; allowed: PNG, JPEG, TIFF, NIfTI and DICOM files; name others"
         )
         raise ConfigError([Problem(path="", message=message)], COMMAND)
-    record = {"stages": list(models), "cell": dict(choice.cell), "size": options.size, "tile": options.tile}
+    record: dict[str, object] = {"stages": list(models), "cell": dict(choice.cell), "size": options.size}
+    record |= {"tile": options.tile, "tta": scored.tta}
+    rules = scored.combined(list(models), first.outputs.names, options.threshold)
+    if rules:
+        by_class = {name: rule.record() for name, rule in zip(first.outputs.names, rules, strict=True)}
+        record["postprocess"] = {"evaluated_size": scored.size, "rules": by_class}
     writer.write_description(options.output, record | run.summary.record())
     for line in (*run.summary.lines(), *(_cautions(choice, first, options) if run.summary.dice else ())):
         say(line)
@@ -124,6 +136,7 @@ class _Run:
     study_images: StudyImages | None
     volumes: VolumeSettings
     """How volumes were sliced in training."""
+    scored: ScoredEvaluation
     summary: OutOfFoldSummary = field(default_factory=OutOfFoldSummary)
 
     def predict_all(self, images: Sequence[InputImage]) -> Iterator[InputImage]:
@@ -169,32 +182,43 @@ class _Run:
         study_images = self.study_images
         study_image = study_images.find(image.file) if study_images else None
         selection = networks_for(study_image, list(self.models), ensemble=self.options.ensemble)
-        predictor = Predictor([self.models[digest] for digest in selection.digests])
+        predictor = Predictor([self.models[digest] for digest in selection.digests], self.scored.tta)
         pixels, spacing, size = decoded.pixels, decoded.geometry.spacing, self.options.size
         is_volume = decoded.geometry.slices > 0
-        tile = self.tile_of(pixels[0] if is_volume else pixels)
+        first = pixels[0] if is_volume else pixels
+        tile, own_size = self.tile_of(first), (first.shape[0], first.shape[1])
+        writer = self._writer(selection.digests, own_size, (size, size) if size else own_size)
         if is_volume:
             parts = (predictor.probabilities(part, tile=tile, spacing=spacing) for part in pixels)
-            masks = self._written(image, lambda: self.writer.write_volume(image, pixels, decoded.geometry.axis, parts))
+            masks = self._written(image, lambda: writer.write_volume(image, pixels, decoded.geometry.axis, parts))
         else:
             bands = predictor.bands(pixels, size=size, tile=tile, spacing=spacing)
-            masks = self._written(image, lambda: self._write(image, pixels, bands))
+            masks = self._written(image, lambda: self._write(writer, image, pixels, bands))
         if study_images is None or study_image is None:
             return
         dice = None
         if selection.no_dice is None:
             if size is not None:  # the written masks do not have the size of the true ones
                 bands = predictor.bands(pixels, tile=tile, spacing=spacing)
-                masks = collect_masks(self.writer, bands, pixels.shape[:2])
+                writer = self._writer(selection.digests, own_size, own_size)
+                masks = writer.masks(bands, own_size)
             dice = study_images.dice(study_image, selection, masks, self.writer.outputs)
         self.summary.add(study_image, selection, dice)
 
-    def _write(self, image: InputImage, pixels: Pixels, bands: Iterator[Band]) -> Masks:
+    def _writer(
+        self, digests: Sequence[str], own_size: tuple[int, int], output_size: tuple[int, int]
+    ) -> PredictionWriter:
+        """Return the writer with the post-processing of some networks for masks of a size."""
+        factor = self.scored.area_factor(own_size, output_size)
+        rules = self.scored.combined(digests, self.writer.outputs.names, self.options.threshold)
+        return replace(self.writer, rules=tuple(rule.scaled(factor) for rule in rules))
+
+    def _write(self, writer: PredictionWriter, image: InputImage, pixels: Pixels, bands: Iterator[Band]) -> Masks:
         pixels = _resized(pixels, self.options.size)
         height, width = pixels.shape[:2]
         if is_large(height, width):
-            return write_large(self.writer, image, pixels, bands, (height, width))
-        return self.writer.write(image, pixels, whole(bands))
+            return write_large(writer, image, pixels, bands, (height, width))
+        return writer.write(image, pixels, whole(bands))
 
     def _written(self, image: InputImage, write: Callable[[], Masks]) -> Masks:
         """Return the masks that a function writes. Raises `ConfigError` if it cannot."""
@@ -205,14 +229,22 @@ class _Run:
             raise _config_error("--output", f"{message}; choose another") from error
 
 
+def _scored(choice: Choice, store: Store, options: PredictionOptions) -> ScoredEvaluation:
+    """Return how the networks were scored, without what the options leave out."""
+    scored = ScoredEvaluation.read(store, choice)
+    scored = scored if options.postprocess else replace(scored, rules={})
+    return scored if options.tta else replace(scored, tta=())
+
+
 def _study_images(
-    choice: Choice, store: Store, model: Model, cache: Path, say: Callable[[str], None]
+    choice: Choice, store: Store, model: Model, options: PredictionOptions, say: Callable[[str], None]
 ) -> StudyImages | None:
     """Return the images of the study's target data; None if the networks belong to no study or data are missing."""
     if choice.study is None:
         return None
     try:
-        return StudyImages(choice, store, model.record["settings"]["data"], cache)
+        data = model.record["settings"]["data"]
+        return StudyImages(choice, store, data, options.cache, postprocessed=options.postprocess)
     except (DataError, OSError) as error:
         say(f"the study's own images cannot be recognised and get ensemble masks: {error}")
         return None

@@ -8,20 +8,23 @@ from torch import Tensor
 
 from datasets.source import Pixels
 from datasets.targets import Fit, fit_image, scaled_image
-from study.training.bands import Band, resized_bands, whole
+from study.config.evaluation import TtaName
 from study.training.load_model import Model, without_padding
 from study.training.loader import to_images
-from study.training.sliding_window import window_bands
+from study.training.prediction.bands import Band, resized_bands, whole
+from study.training.prediction.sliding_window import window_bands
+from study.training.prediction.views import mean_probabilities, views_of
 
 
 class Predictor:
     """Mean class probabilities of one or more networks of the same arm.
 
-    Images are (H, W) grey or (H, W, C).
+    Images are (H, W) grey or (H, W, C). `tta` is the test-time augmentation of `Evaluate`.
     """
 
-    def __init__(self, models: Sequence[Model]) -> None:
+    def __init__(self, models: Sequence[Model], tta: Sequence[TtaName] = ()) -> None:
         self.models = models
+        self._views = views_of(tta)
         self.image = models[0].image
         self.device = next(models[0].network.parameters()).device
 
@@ -76,9 +79,8 @@ class Predictor:
 
         return window_bands(predict, pixels, (side, side), mirrored=False)
 
-    @torch.no_grad()
     def _predict(self, inputs: Pixels) -> Tensor:
         """Return the mean probabilities (n, channels, H, W) of network inputs (n, H, W, channels)."""
         images = to_images(torch.from_numpy(np.ascontiguousarray(inputs)), self.device)
-        by_model = [model.task.probabilities(model.network(images).float()) for model in self.models]
-        return (by_model[0] if len(by_model) == 1 else torch.stack(by_model).mean(dim=0)).cpu()
+        networks = [model.network for model in self.models]
+        return mean_probabilities(networks, self.models[0].task, images, self._views).cpu()

@@ -9,11 +9,11 @@ from models.catalog import registry
 from models.settings import pool_of
 from models.versions import VERSIONS as MODELS
 from study.config.compare import WeightsFile
-from study.config.stages import MaskStage
 from study.errors import ConfigError, Problem
 from study.planning.arms import Arm, StageConfig, evaluated_size
 from study.planning.dataset_view import RowSelection
 from study.planning.digest import Json, combined, digest
+from study.planning.evaluation import EvaluationSettings
 from study.planning.graph import Plan, PlannedStage, Replicate, Scoring
 from study.planning.stage_identity import StageIdentity, stage_identity
 
@@ -158,22 +158,23 @@ class Planner:
         return self._identities[id(step)]
 
     def _scoring(self, step: StageConfig, fold: int, seed: int, labelled: float | int) -> Scoring:
-        mask_settings = step.settings if isinstance(step.settings, MaskStage) else None
-        threshold = (mask_settings and mask_settings.threshold) or self.plan.spec.evaluate.threshold
+        settings = EvaluationSettings.of(self.plan.spec.evaluate, step.settings)
         view = self.plan.views[self.plan.target]
-        class_threshold = mask_settings.class_threshold if mask_settings else None
-        key = (threshold, class_threshold, fold, view.split_seed(seed), labelled)
+        key = (repr(settings), fold, view.split_seed(seed), labelled)
         if key not in self._scorings:
             test = view.split(fold=fold, seed=seed, labelled=labelled).test
             parts: list[Json] = [EVALUATION_VERSION, MODELS["counts"], self._size, view.test_fingerprint(test)]
-            parts += [class_threshold.model_dump()] if class_threshold is not None else []
+            parts += [settings.class_threshold.model_dump()] if settings.class_threshold is not None else []
+            parts += [{"tta": sorted(settings.tta)}] if settings.tta else []
+            postprocess = settings.postprocess
+            parts += [{"postprocess": postprocess.model_dump(mode="json")}] if postprocess.has_effect else []
             annotators = view.annotator_fingerprints(test)
             parts += [{"annotators": annotators, "trained": view.trained_annotator}] if annotators else []
             shape = self.plan.spec.metrics.shape
             parts += [{"shape": asdict(shape)}] if shape is not None else []
             parts += [{"unit": "mm"}] if shape is not None and view.index.has_spacing else []
             self._scorings[key] = Scoring(
-                evaluation=digest(parts), size=self._size, threshold=threshold, class_threshold=class_threshold,
-                shape=shape, fold=fold, seed=seed, labelled=labelled,
+                evaluation=digest(parts), size=self._size, shape=shape, fold=fold, seed=seed, labelled=labelled,
+                **settings._asdict(),
             )  # fmt: skip
         return self._scorings[key]

@@ -11,8 +11,8 @@ from datasets.settings import EvaluatedSize
 from datasets.splits.assignment import Split
 from results.metrics.surface import ShapeSettings
 from study.config.compare import WeightsFile
+from study.config.evaluation import ClassThreshold, Postprocess, TtaName
 from study.config.schema import StudySpec
-from study.config.stages import ClassThreshold
 from study.planning.arms import Arm, StageConfig
 from study.planning.checks.leak_checks import Leak
 from study.planning.dataset_view import DatasetView, RowSelection
@@ -52,6 +52,8 @@ class Scoring:
     size: EvaluatedSize
     threshold: float
     class_threshold: ClassThreshold | None
+    tta: tuple[TtaName, ...]
+    postprocess: Postprocess
     shape: ShapeSettings | None
     fold: int
     seed: int

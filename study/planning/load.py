@@ -19,6 +19,7 @@ from study.planning.arms import Arm, Resolver, assignments
 from study.planning.baselines import family_problems
 from study.planning.builder import Planner
 from study.planning.checks import data_checks, mask_checks, spec_checks
+from study.planning.checks.evaluation_checks import evaluation_problems
 from study.planning.checks.leak_checks import find_leaks, leak_message, leak_problems
 from study.planning.checks.published_checks import published_problems, published_warnings
 from study.planning.checks.search_checks import search_problems
@@ -59,6 +60,7 @@ def load_planner(document: Document, *, file: str, cache: Path, meanwhile: Calla
     if target in views:
         problems += [
             *data_checks.class_problems(spec, views[target]),
+            *evaluation_problems(spec, arms, views[target].index),
             *data_checks.split_problems(spec, views[target], target),
         ]
         repeated = list(mask_checks.repeat_messages(views[target], target))

@@ -85,7 +85,8 @@ def set_damaged_aside(plan: Plan, store: Store, *, every_byte: bool = False) -> 
 def rescoring_source(store: Store, digest: str, scoring: Scoring) -> str | None:
     """Return the key of scores at another threshold from which a scoring can be derived; None if it needs a network.
 
-    Metrics of shapes need the predicted masks.
+    Metrics of shapes and post-processing need the predicted masks.
     """
-    derivable = scoring.class_threshold is None and scoring.shape is None and on_grid(scoring.threshold)
+    needs_masks = scoring.class_threshold is not None or scoring.shape is not None or scoring.postprocess.has_effect
+    derivable = not needs_masks and on_grid(scoring.threshold)
     return store.other_threshold(digest, scoring.evaluation) if derivable else None

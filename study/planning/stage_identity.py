@@ -30,8 +30,8 @@ class StageIdentity:
 
 _NOT_IN_SETTINGS: dict[str, Any] = {
     "data": True, "seed": True, "architecture": True, "backbone": True, "image": True, "prepare": True,
-    "threshold": True, "class_threshold": True, "upsampling": True, "adversarial": {"unlabelled"},
-    "augment": {"preset"},
+    "threshold": True, "class_threshold": True, "tta": True, "postprocess": True,
+    "upsampling": True, "adversarial": {"unlabelled"}, "augment": {"preset"},
 }  # fmt: skip
 """Settings that enter the digest through fingerprint, node, step, scoring or other settings instead."""
 

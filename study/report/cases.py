@@ -19,7 +19,7 @@ from study.report.facts import Chain, Facts
 from study.report.pixel_figures import scores_file
 
 if TYPE_CHECKING:
-    from study.training.scoring.answers import EvaluatedBatch
+    from study.training.scoring.batches import EvaluatedBatch
 
 MAX_SIDE: Final = 1500
 """Longest side at which large images are drawn."""
@@ -102,7 +102,7 @@ def _case(plan: Plan, facts: Facts, name: str, image: ScoredImage, cache: Path) 
     from datasets.settings import NATIVE, ImageSettings
     from datasets.targets import fit_image
     from study.training.job import RuntimeContext, stage_job
-    from study.training.scoring.answers import answers
+    from study.training.scoring.batches import predictions
     from study.training.train_stage import evaluation, open_setup
 
     digest = image.chain.stages[-1]
@@ -117,7 +117,7 @@ def _case(plan: Plan, facts: Facts, name: str, image: ScoredImage, cache: Path) 
     height, width = spec.shape_of(row)
     step = math.ceil(max(height, width) / MAX_SIDE) if is_large(height, width) else 1
     # Unlabelled pixels have no truth and are not scored.
-    truth, predicted = _masks(answers(setup.network, spec, [row]), step)
+    truth, predicted = _masks(predictions(setup.network, spec, [row]), step)
     pixels = setup.view.source.image(row)
     if step > 1:
         pixels = resized(pixels, *truth.shape[1:], shrinks=True)

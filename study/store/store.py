@@ -266,7 +266,10 @@ class Store:
     def add_scores(self, digest: str, key: str, scores: "pa.Table", images: "pa.Table") -> None:
         """Add both tables of one scoring to a finished stage."""
         self.stage(digest).mkdir(parents=True, exist_ok=True)
-        scores, images = (table.replace_schema_metadata({STAGE: digest}) for table in (scores, images))
+        scores, images = (
+            table.replace_schema_metadata({**(table.schema.metadata or {}), STAGE: digest})
+            for table in (scores, images)
+        )
         write_scores(self.stage(digest), key, scores, images)
         self.backend.upload(digest, *score_files(key))
 

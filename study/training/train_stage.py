@@ -49,7 +49,7 @@ from study.training.checkpoint import Checkpoints, removed_on_error, save_tensor
 from study.training.job import RuntimeContext, StageJob
 from study.training.loader import StageData, WorkerContext
 from study.training.scoring.annotators import Annotations, scores_of_annotators
-from study.training.scoring.answers import EvaluationSpec
+from study.training.scoring.batches import EvaluationSpec
 from study.training.scoring.evaluate import score
 from study.training.scoring.rescore import rescore
 from study.training.scoring.stage_scores import stage_scores
@@ -340,6 +340,8 @@ def evaluation(setup: TrainingSetup, scoring: Scoring, cache: Path) -> Evaluatio
         size=scoring.size,
         threshold=scoring.threshold,
         class_threshold=scoring.class_threshold,
+        tta=scoring.tta,
+        postprocess=scoring.postprocess,
         shape=scoring.shape,
     )
 

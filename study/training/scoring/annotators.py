@@ -8,19 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-import numpy as np
 import pyarrow as pa
-import torch
 
 from datasets.loading.truth import TrueMasks
-from datasets.source import IGNORE, Pixels
-from models import counts
 from models.network import Network
 from results.metrics.agreement import split_of_agreement, split_of_annotator
-from study.training.bands import row_slices
-from study.training.scoring.answers import EvaluatedBatch, EvaluationSpec, row_batches
-from study.training.scoring.evaluate import collect, score
-from study.training.scoring.score_tables import ScoreTables
+from study.training.scoring.batches import EvaluationSpec, mask_predictions, row_batches
+from study.training.scoring.evaluate import score
+from study.training.scoring.score_tables import ScoreTables, collect
 
 Annotations = Mapping[str, tuple[TrueMasks, frozenset[int]]]
 """The masks of each annotator and the rows that have them; the first is the one that is trained on."""
@@ -39,7 +34,7 @@ def scores_of_annotators(
     """
     for name, (masks, annotated) in list(annotations.items())[1:]:
         rows = [row for row in test if row in annotated]
-        spec = replace(evaluation, truth=masks, class_threshold=None)
+        spec = replace(evaluation, truth=masks, class_threshold=None, postprocess=None)
         yield score(network, spec, {split_of_annotator(name): rows, "validation": ()})
     for first, second in combinations(annotations, 2):
         (masks, annotated), (others, also_annotated) = annotations[first], annotations[second]
@@ -55,28 +50,7 @@ def _agreement(
     collected = ScoreTables(evaluation)
     for batch_rows in row_batches(rows, evaluation.size):
         collected.add(
-            batch_rows, *collect(evaluation, batch_rows, _as_predictions(evaluation, others, batch_rows)), split
+            batch_rows, *collect(evaluation, batch_rows, mask_predictions(evaluation, others, batch_rows)), split
         )
     collected.finish_split()
     return collected.tables()
-
-
-def _as_predictions(evaluation: EvaluationSpec, others: TrueMasks, rows: Sequence[int]) -> Iterator[EvaluatedBatch]:
-    """Yield one batch of masks that are scored like predictions, or the bands of a large image."""
-    for lines in row_slices(*evaluation.shape_of(rows[0]), limit=evaluation.limit):
-        truth, other = (part.lines(rows, lines) for part in (evaluation.truth, others))
-        yield _as_prediction(evaluation, truth, other, lines)
-
-
-def _as_prediction(evaluation: EvaluationSpec, truth: Pixels, other: Pixels, lines: slice) -> EvaluatedBatch:
-    """Return masks as if a network had predicted them with certainty; pixels need a label of both annotators."""
-    outputs, channels = evaluation.task.outputs, evaluation.task.head_channels()
-    if outputs.exclusive:
-        truth = np.where(other == IGNORE, IGNORE, truth).astype(np.uint8)
-        probabilities = counts.one_hot(torch.from_numpy(other).long(), channels).float()
-    else:
-        probabilities = torch.from_numpy(other).float()
-    return EvaluatedBatch(
-        outputs=outputs, probabilities=probabilities, truth=torch.from_numpy(truth), threshold=0.5, held_back=None,
-        lines=lines,
-    )  # fmt: skip

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.large import release, temporary_array
-from study.training.scoring.answers import EvaluatedBatch
+from study.training.scoring.batches import EvaluatedBatch
 
 Masks = NDArray[np.bool_]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import counts
-from study.training.scoring.answers import EvaluatedBatch
+from study.training.scoring.batches import EvaluatedBatch
 
 Sums = dict[str, NDArray[np.int64]]
 FIXED_POINT_SUMS: Final = frozenset({"score_sums", "confidence_sum", "foreground_sum"})
@@ -37,6 +37,13 @@ class PixelSums:
     def __add__(self, other: "PixelSums") -> "PixelSums":
         """Return the sums over the pixels of both."""
         return PixelSums(scores=_added(self.scores, other.scores), images=_added(self.images, other.images))
+
+    def with_masks_of(self, other: "PixelSums") -> "PixelSums":
+        """Return the sums of other masks for the same probabilities, without the calibration of the foreground."""
+        scores = {name: other.scores[name] for name in ("tp", "fp", "fn", "tn")}
+        images = {name: sums for name, sums in self.images.items() if not name.startswith("foreground_")}
+        confusion = {name: other.images[name] for name in ("confusion",) if name in images}
+        return PixelSums(scores=self.scores | scores, images=images | confusion)
 
     def score_values(self, row: int, channel: int) -> dict[str, object]:
         """Return the columns of a row of the scores table."""

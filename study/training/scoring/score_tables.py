@@ -1,13 +1,13 @@
 """The tables of scores and of images of an evaluation, filled image by image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from results import schema
 from results.metrics.background import BACKGROUND
-from study.training.scoring.answers import EvaluationSpec
+from study.training.scoring.batches import ChannelThreshold, EvaluatedBatch, EvaluationSpec
 from study.training.scoring.image_masks import ImageMasks
 from study.training.scoring.pixel_sums import PixelSums
 from study.training.scoring.shape_scores import ShapeScores
@@ -35,7 +35,7 @@ class ScoreTables:
         sums: PixelSums,
         masks: ImageMasks | None,
         split: str,
-        held_back: tuple[int, float] | None = None,
+        channel_threshold: ChannelThreshold | None = None,
     ) -> None:
         """Add some rows of the index.
 
@@ -44,11 +44,11 @@ class ScoreTables:
             sums: Sums over their pixels.
             masks: Their masks, in which pixels without a label are background; None without metrics of shapes.
             split: Name of the split.
-            held_back: Channel with a separate threshold, and the threshold.
+            channel_threshold: The separate threshold of a class, if there is one.
         """
         index = self._evaluation.index
         for position, row in enumerate(rows):
-            scores = self._score_rows(position, row, sums, split, held_back)
+            scores = self._score_rows(position, row, sums, split, channel_threshold)
             if self._shapes is not None and masks is not None:
                 by_class = {name: scores[name] for name in self._evaluation.task.outputs.names}
                 self._shapes.add(
@@ -63,7 +63,7 @@ class ScoreTables:
             self._images.append({"confusion": None, **identifier, **sums.image_values(position)})
 
     def _score_rows(
-        self, position: int, row: int, sums: PixelSums, split: str, held_back: tuple[int, float] | None
+        self, position: int, row: int, sums: PixelSums, split: str, channel_threshold: ChannelThreshold | None
     ) -> RowsByClass:
         outputs = self._evaluation.task.outputs
         labels = list(enumerate(outputs.names))
@@ -71,7 +71,8 @@ class ScoreTables:
             labels = [*((number + 1, label) for number, label in labels), (0, BACKGROUND)]
         rows: RowsByClass = {}
         for channel, label in labels:
-            threshold = held_back[1] if held_back is not None and held_back[0] == channel else None
+            is_separate = channel_threshold is not None and channel_threshold.channel == channel
+            threshold = channel_threshold.threshold if channel_threshold is not None and is_separate else None
             identifier = {"image": self._evaluation.index.ids[row], "class": label, "split": split}
             rows[label] = {**identifier, **sums.score_values(position, channel), "threshold": threshold}
         return rows
@@ -87,3 +88,24 @@ class ScoreTables:
             pa.Table.from_pylist(self._scores, schema=schema.scores()),
             pa.Table.from_pylist(self._images, schema=schema.images()),
         )
+
+
+def collect(
+    evaluation: EvaluationSpec, rows: Sequence[int], batches: Iterable[EvaluatedBatch]
+) -> tuple[PixelSums, ImageMasks | None]:
+    """Return the sums over the pixels of some rows, and their masks if metrics of shapes are computed.
+
+    Args:
+        evaluation: The evaluation.
+        rows: The rows, of one size.
+        batches: Their batch, or the bands of a large image.
+    """
+    masks = ImageMasks(evaluation.shape_of(rows[0])[0]) if evaluation.shape is not None else None
+    total: PixelSums | None = None
+    for batch in batches:
+        sums = PixelSums.of(batch)
+        total = sums if total is None else total + sums
+        if masks is not None:
+            masks.add(batch)
+    assert total is not None, "every image has a band"
+    return total, masks

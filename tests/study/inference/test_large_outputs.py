@@ -14,7 +14,7 @@ from study.errors import ConfigError
 from study.inference.inputs import InputImage, check_no_overwrite
 from study.inference.large_outputs import MAX_OVERLAY_SIDE, write_large
 from study.inference.outputs import Precision, PredictionWriter
-from study.training.bands import Band
+from study.training.prediction.bands import Band
 
 SIZE = (5000, 700)
 

@@ -57,6 +57,8 @@ OTHER: dict[str, Any] = {
     "deep_supervision": True,
     "threshold": None,  # below: a setting of evaluation
     "class_threshold": None,  # of evaluation too
+    "tta": None,
+    "postprocess": None,
 }
 """A changed value of every setting a segmentation stage has."""
 

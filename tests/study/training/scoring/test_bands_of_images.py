@@ -17,8 +17,8 @@ from models.tasks import make_task
 from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
 from results.metrics.surface import ShapeSettings, shape_values
-from study.config.stages import ClassThreshold
-from study.training.scoring.answers import EvaluatedBatch, EvaluationSpec, answers
+from study.config.evaluation import ClassThreshold
+from study.training.scoring.batches import EvaluatedBatch, EvaluationSpec, predictions
 from study.training.scoring.evaluate import score
 from study.training.scoring.pixel_sums import PixelSums
 
@@ -56,11 +56,11 @@ def test_scores_are_those_of_the_whole_image(exclusive: bool) -> None:
     spec = evaluation(exclusive=exclusive)
     torch.manual_seed(0)
     network = nn.Conv2d(1, 2 + exclusive, 1)
-    bands = list(answers(network, replace(spec, shape=None), [0]))  # type: ignore[arg-type]
+    bands = list(predictions(network, replace(spec, shape=None), [0]))  # type: ignore[arg-type]
     assert len(bands) > 1
     image = EvaluatedBatch(
         outputs=spec.task.outputs, probabilities=torch.cat([band.probabilities for band in bands], dim=2),
-        truth=torch.cat([band.truth for band in bands], dim=-2), threshold=0.5, held_back=None,
+        truth=torch.cat([band.truth for band in bands], dim=-2), threshold=0.5, channel_threshold=None,
         lines=slice(0, HEIGHT),
     )  # fmt: skip
     sums = PixelSums.of(image)

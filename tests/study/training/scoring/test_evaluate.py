@@ -24,8 +24,8 @@ from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
 from results.metrics.compute import MetricSettings, replicate_rows
 from results.metrics.surface import ShapeSettings, shape_values
-from study.config.stages import ClassThreshold
-from study.training.scoring.answers import EvaluationSpec, answers
+from study.config.evaluation import ClassThreshold
+from study.training.scoring.batches import EvaluationSpec, predictions
 from study.training.scoring.evaluate import score
 
 SIZE, IMAGES = 32, 6
@@ -157,7 +157,7 @@ def test_metrics_of_shapes_are_those_of_the_predicted_masks(exclusive: bool) -> 
     network = build(Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=2 + exclusive)).eval()
     spec = evaluation(task, None, ignored=0.1 if exclusive else 0.0, shape=SHAPE, enlarged=2)
     rows = score(network, spec, SPLITS)[0].to_pylist()
-    (batch,) = answers(network, spec, range(IMAGES))
+    (batch,) = predictions(network, spec, range(IMAGES))
     known = batch.known()
     labelled = torch.ones_like(batch.masks()) if known is None else known
     for row in rows:
@@ -184,7 +184,7 @@ def test_shapes_of_a_volume_are_measured_in_three_dimensions_on_the_row_of_its_f
     network, spec = spec_of(volumes, [(3.0, 0.5, 0.7)] * IMAGES)
     scores, images = score(network, spec, SPLITS)
     assert images["volume"].to_pylist() == volumes
-    (batch,) = answers(network, spec, range(IMAGES))
+    (batch,) = predictions(network, spec, range(IMAGES))
     known = batch.known()
     assert known is not None
     for row in scores.to_pylist():
@@ -256,7 +256,7 @@ def test_auc_and_calibration_with_the_background_are_those_of_all_classes(ignore
     rows = replicate_rows(*score(network, given, SPLITS), MetricSettings(background=True))
     values = {row.class_: row.value for row in rows if row[:2] == ("test", "dataset") and row.metric == "auc"}
     errors = {row.class_: row.value for row in rows if row[:2] == ("test", "dataset") and row.metric == "classwise_ece"}
-    (answered,) = answers(network, given, SPLITS["test"])
+    (answered,) = predictions(network, given, SPLITS["test"])
     probabilities = answered.probabilities.detach().transpose(0, 1).flatten(1).numpy()
     truth = answered.truth.flatten().numpy()
     known = truth != IGNORE

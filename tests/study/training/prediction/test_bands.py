@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from study.training.bands import Band, resized_bands, whole
+from study.training.prediction.bands import Band, resized_bands, whole
 
 LIMIT = 2**14
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datasets.large import is_large, release
 from datasets.source import Pixels
-from study.training.bands import Band
+from study.training.prediction.bands import Band
 
 OVERLAP = 2
 """Number of windows along each axis that cover a pixel away from the border."""

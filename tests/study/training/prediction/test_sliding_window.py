@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from datasets.source import Pixels
-from study.training.bands import whole
-from study.training.sliding_window import window_bands
+from study.training.prediction.bands import whole
+from study.training.prediction.sliding_window import window_bands
 
 SIDE = 32
 

@@ -1,8 +1,9 @@
-"""Answers of a network for the rows of an evaluation: probabilities at the evaluated size beside the true masks."""
+"""Predictions of a network for the rows of an evaluation: probabilities at the evaluated size with the true masks."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from datasets.loading.native import NativeImages
 from datasets.loading.prepare import Prepared
 from datasets.loading.truth import TrueMasks
 from datasets.settings import NATIVE, EvaluatedSize, ImageSettings, shape_of
-from datasets.source import Index, Pixels
+from datasets.source import IGNORE, Index, Pixels
 from datasets.targets import Fit
 from models import counts
 from models.network import Network
@@ -20,13 +21,21 @@ from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
 from results.metrics.contours import Spacing
 from results.metrics.surface import ShapeSettings
-from study.config.stages import ClassThreshold
-from study.training.bands import WHOLE_PIXELS, Band, resized_bands, whole
+from study.config.evaluation import ClassThreshold, Postprocess, TtaName
 from study.training.load_model import without_padding
 from study.training.loader import to_images
-from study.training.sliding_window import window_bands
+from study.training.prediction.bands import WHOLE_PIXELS, Band, resized_bands, row_slices, whole
+from study.training.prediction.sliding_window import window_bands
+from study.training.prediction.views import mean_probabilities, views_of
 
 BATCH = 8
+
+
+class ChannelThreshold(NamedTuple):
+    """A separate threshold of one channel."""
+
+    channel: int
+    threshold: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +51,9 @@ class EvaluationSpec:
     size: EvaluatedSize
     threshold: float
     class_threshold: ClassThreshold | None = None
+    tta: tuple[TtaName, ...] = ()
+    """Test-time augmentation."""
+    postprocess: Postprocess | None = None
     shape: ShapeSettings | None = None
     """Settings of the metrics of contours and lesions; None: these are not computed."""
     limit: int = WHOLE_PIXELS
@@ -79,9 +91,13 @@ class EvaluatedBatch:
     probabilities: Tensor
     truth: Tensor
     threshold: float
-    held_back: tuple[int, float] | None
-    """Channel with a separate threshold, and the threshold."""
+    channel_threshold: ChannelThreshold | None
     lines: slice
+
+    def image(self, position: int) -> "EvaluatedBatch":
+        """Return one image of the batch."""
+        part = slice(position, position + 1)
+        return replace(self, probabilities=self.probabilities[part], truth=self.truth[part])
 
     def masks(self) -> Tensor:
         """Return the true foreground masks (N, classes, H, W)."""
@@ -97,8 +113,8 @@ class EvaluatedBatch:
         """Return the probabilities from which masks are predicted, after the separate threshold of a class."""
         return (
             self.probabilities
-            if self.held_back is None
-            else counts.apply_class_threshold(self.probabilities, *self.held_back)
+            if self.channel_threshold is None
+            else counts.apply_class_threshold(self.probabilities, *self.channel_threshold)
         )
 
     def predicted_ids(self) -> Tensor:
@@ -130,16 +146,13 @@ def row_batches(rows: Sequence[int], size: EvaluatedSize) -> Iterator[Sequence[i
     return (rows[start : start + count] for start in range(0, len(rows), count))
 
 
-def answers(
+def predictions(
     network: Network,
     evaluation: EvaluationSpec,
     rows: Sequence[int],
-    held_back: tuple[int, float] | None = None,
+    channel_threshold: ChannelThreshold | None = None,
 ) -> Iterator[EvaluatedBatch]:
-    """Run the network on some rows of `row_batches`; yield one batch, or the bands of a large image.
-
-    `held_back` is a channel with a separate threshold, and the threshold.
-    """
+    """Run the network on some rows of `row_batches`; yield one batch, or the bands of a large image."""
     for top, probabilities in _predict(network, evaluation, rows):
         lines = slice(top, top + probabilities.shape[-2])
         yield EvaluatedBatch(
@@ -147,7 +160,7 @@ def answers(
             probabilities=probabilities,
             truth=torch.from_numpy(evaluation.truth.lines(rows, lines)).to(probabilities.device),
             threshold=evaluation.threshold,
-            held_back=held_back,
+            channel_threshold=channel_threshold,
             lines=lines,
         )
 
@@ -170,9 +183,11 @@ def _at_own_size(
 ) -> Iterator[tuple[Iterator[Band], tuple[int, int]]]:
     """Yield the probabilities of each image at the size of its input, without letterbox borders, and this size."""
     device, arrays, window = next(network.parameters()).device, evaluation.images, evaluation.image.shape
+    views = views_of(evaluation.tta)
 
     def predict(inputs: Pixels) -> Tensor:
-        return evaluation.task.probabilities(network(to_images(torch.from_numpy(inputs), device)).float())
+        images = to_images(torch.from_numpy(inputs), device)
+        return mean_probabilities([network], evaluation.task, images, views)
 
     if isinstance(arrays, NativeImages):
         for row in rows:
@@ -183,3 +198,29 @@ def _at_own_size(
         fit = Fit.of(evaluation.image, *(int(length) for length in arrays.shapes[row]))
         inner = without_padding(output, fit)
         yield iter([Band(0, inner)]), (inner.shape[1], inner.shape[2])
+
+
+class MaskLines(Protocol):
+    """Masks of a data set by row, as `TrueMasks`."""
+
+    def lines(self, rows: Sequence[int], lines: slice) -> Pixels:
+        """Return some lines of pixels, (rows, lines, width) or (rows, classes, lines, width)."""
+
+
+def mask_predictions(evaluation: EvaluationSpec, masks: MaskLines, rows: Sequence[int]) -> Iterator[EvaluatedBatch]:
+    """Yield masks as if a network had predicted them with certainty: one batch, or the bands of a large image.
+
+    Pixels without a label in the masks have none in the truth.
+    """
+    outputs, channels = evaluation.task.outputs, evaluation.task.head_channels()
+    for lines in row_slices(*evaluation.shape_of(rows[0]), limit=evaluation.limit):
+        truth, predicted = (part.lines(rows, lines) for part in (evaluation.truth, masks))
+        if outputs.exclusive:
+            truth = np.where(predicted == IGNORE, IGNORE, truth).astype(np.uint8)
+            probabilities = counts.one_hot(torch.from_numpy(predicted).long(), channels).float()
+        else:
+            probabilities = torch.from_numpy(predicted).float()
+        yield EvaluatedBatch(
+            outputs=outputs, probabilities=probabilities, truth=torch.from_numpy(truth), threshold=0.5,
+            channel_threshold=None, lines=lines,
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Post-processing of predicted masks: rules by class, and their choice on validation images."""

@@ -1,0 +1,54 @@
+"""Check that the settings of evaluation fit the target stages and the classes of the target data."""
+
+from collections.abc import Iterable, Iterator
+
+from datasets.source import Index
+from datasets.targets import names as output_names
+from models.catalog.registry import size_text
+from study.config.schema import StudySpec
+from study.config.stages import MaskStage
+from study.errors import Problem, unknown
+from study.planning.arms import Arm, StageConfig
+from study.planning.evaluation import EvaluationSettings
+
+
+def evaluation_problems(spec: StudySpec, arms: Iterable[Arm], index: Index) -> Iterator[Problem]:
+    """Yield settings of the evaluation that do not fit the target stages or the classes of the target data."""
+    problems = {
+        (problem.path, problem.message): problem
+        for step in {id(arm.chain[-1]): arm.chain[-1] for arm in arms}.values()
+        if isinstance(step.settings, MaskStage)
+        for problem in (*_tta_problems(spec, step), *_postprocess_problems(spec, step, index))
+    }
+    yield from problems.values()
+
+
+def _tta_problems(spec: StudySpec, step: StageConfig) -> Iterator[Problem]:
+    height, width = step.image.shape
+    tta = EvaluationSettings.of(spec.evaluate, step.settings).tta
+    if "rotate" in tta and height != width:
+        message = (
+            f"has rotate for inputs of {size_text(step.image.shape)} pixels; allowed: with square inputs; remove rotate"
+        )
+        yield Problem(path=_path(step, "tta"), message=message)
+
+
+def _postprocess_problems(spec: StudySpec, step: StageConfig, index: Index) -> Iterator[Problem]:
+    settings = EvaluationSettings.of(spec.evaluate, step.settings).postprocess
+    names = output_names(index, step.settings.target)
+    path = _path(step, "postprocess")
+    for name in settings.classes:
+        if name not in names:
+            yield Problem(path=path, message=unknown("class", name, names))
+    is_exclusive = step.settings.target == "mask" and not index.overlapping
+    if is_exclusive and len(names) > 1 and settings.empty is not None:
+        message = (
+            f"has empty for {len(names)} classes that exclude each other, of which the most probable one is predicted; "
+            "allowed: with one class, or with classes that overlap; remove empty, or use smallest_area"
+        )
+        yield Problem(path=path, message=message)
+
+
+def _path(step: StageConfig, key: str) -> str:
+    """Return where a setting of the evaluation of a stage is in the study file."""
+    return f"evaluate.{key}" if getattr(step.settings, key, None) is None else f"stages.{step.stage}.{key}"

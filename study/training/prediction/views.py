@@ -1,0 +1,66 @@
+"""Test-time augmentation: mean probabilities over mirrored and turned views of the inputs."""
+
+from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.network import Network
+from models.tasks.segmentation import Segmentation
+from study.config.evaluation import TtaName
+
+
+class View(NamedTuple):
+    """A mirrored (left to right) and then turned image; `turns` counts quarter turns counterclockwise."""
+
+    mirrored: bool
+    turns: int
+
+    def of(self, images: Tensor) -> Tensor:
+        """Return the view of images (..., H, W)."""
+        return torch.rot90(images.flip(-1) if self.mirrored else images, self.turns, (-2, -1))
+
+    def undo(self, maps: Tensor) -> Tensor:
+        """Return maps (..., H, W) of this view in the orientation of the image."""
+        turned = torch.rot90(maps, -self.turns, (-2, -1))
+        return turned.flip(-1) if self.mirrored else turned
+
+
+ORIGINAL: Final = (View(mirrored=False, turns=0),)
+
+
+def views_of(tta: Iterable[TtaName]) -> tuple[View, ...]:
+    """Return the different views that combine these transforms, the image itself first."""
+    names = set(tta)
+    flips, vertical_flips = ([False, True] if name in names else [False] for name in ("flip", "vertical_flip"))
+    turns = range(4 if "rotate" in names else 1)
+    # A vertical flip is a horizontal one and a half turn.
+    return tuple(
+        dict.fromkeys(
+            View(mirrored=flip != vertical, turns=(turn + 2 * vertical) % 4)
+            for flip, vertical, turn in product(flips, vertical_flips, turns)
+        )
+    )
+
+
+@torch.no_grad()
+def mean_probabilities(
+    networks: Sequence[Network], task: Segmentation, images: Tensor, views: Sequence[View] = ORIGINAL
+) -> Tensor:
+    """Return the mean probabilities (N, channels, H, W) of networks and views.
+
+    Args:
+        networks: Networks in evaluation mode.
+        task: Their task.
+        images: Inputs (N, C, H, W), square if a view is turned by 90 or 270 degrees.
+        views: The views of each image.
+    """
+    total: Tensor | None = None
+    for network, view in product(networks, views):
+        probabilities = view.undo(task.probabilities(network(view.of(images)).float()))
+        total = probabilities if total is None else total + probabilities
+    assert total is not None, "there is a network"
+    count = len(networks) * len(views)
+    return total if count == 1 else total / count
