@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from datasets.settings import Place
 from results.schema import DEFAULT_ROPE, METRICS, Level
 from study.config.fields import MAX_LISTED, Count, Fraction, Seed, Settings, each_once
+from study.config.recipes import RecipeName
 
 
 class WeightsFile(Settings):
@@ -22,9 +23,11 @@ InitialWeights = str | WeightsFile
 FactorValue = Any
 Rope = Annotated[float, Field(gt=0, lt=1)] | Mapping[str, Annotated[float, Field(gt=0)]]
 Rule = Mapping[str, FactorValue]
+RECIPE = "recipe"
+"""The factor that sets the recipe of all stages that follow the one of the study."""
 COMPARE_KEYS = frozenset({"architecture", "backbone", "initial_weights", "pathway", "labelled_fraction",
-                          "labelled_images", "folds", "seeds", "baseline", "exclude", "include", "rope",
-                          "top"})  # fmt: skip
+                          "labelled_images", "folds", "seeds", "baseline", "exclude", "include", "recipe",
+                          "rope", "top"})  # fmt: skip
 
 
 def fixed_rule(rule: Rule) -> Rule:
@@ -47,6 +50,8 @@ class Compare(Settings):
     backbone: tuple[str, ...] = Field(min_length=1, max_length=MAX_LISTED)
     initial_weights: tuple[InitialWeights, ...] = Field(default=("random",), min_length=1, max_length=MAX_LISTED)
     pathway: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=MAX_LISTED)
+    recipe: tuple[RecipeName, ...] | None = Field(default=None, min_length=1, max_length=MAX_LISTED)
+    """Also one of the factors."""
     labelled_fraction: tuple[Fraction, ...] | None = Field(default=None, min_length=1, max_length=MAX_LISTED)
     labelled_images: tuple[Count, ...] | None = Field(default=None, min_length=1, max_length=MAX_LISTED)
     factors: Mapping[str, tuple[FactorValue, ...]] = {}
@@ -65,8 +70,8 @@ class Compare(Settings):
     def _gather_factors(cls, value: Any) -> Any:  # noqa: ANN401 - raw document
         if not isinstance(value, Mapping) or "factors" in value:
             return value
-        dotted = {key: value[key] for key in value if "." in str(key)}
-        plain = {key: value[key] for key in value if key not in dotted}
+        dotted = {key: value[key] for key in value if "." in str(key) or key == RECIPE}
+        plain = {key: value[key] for key in value if key not in dotted or key == RECIPE}
         return {**plain, "factors": dotted} if dotted else plain
 
     @field_validator("baseline", mode="before")
@@ -82,8 +87,8 @@ class Compare(Settings):
         return tuple(map(fixed_rule, rules))
 
     _each_once = field_validator(
-        "architecture", "backbone", "initial_weights", "pathway", "labelled_fraction", "labelled_images", "seeds",
-        "baseline",
+        "architecture", "backbone", "initial_weights", "pathway", "recipe", "labelled_fraction", "labelled_images",
+        "seeds", "baseline",
     )(each_once)  # fmt: skip
 
     @field_validator("rope")

@@ -37,14 +37,6 @@ class EmptyRule(Settings):
     area: Count
     bottom: Threshold
 
-    @model_validator(mode="after")
-    def _check_order(self) -> Self:
-        if self.bottom > self.top:
-            raise ValueError(
-                f"bottom is {self.bottom:g} and top {self.top:g}; allowed: bottom at most top; lower bottom"
-            )
-        return self
-
 
 class ClassPostprocess(Settings):
     """Post-processing of one class; `auto` is chosen on the validation images."""
@@ -72,6 +64,16 @@ class Postprocess(Settings):
     empty: EmptyRule | Auto | Mapping[str, EmptyRule | Auto] | None = None
     smallest_area: Pixels | Auto | Mapping[str, Pixels | Auto] = 0
     largest_component: bool | Auto | Mapping[str, bool | Auto] = False
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        rules = self.empty.values() if isinstance(self.empty, Mapping) else (self.empty,)
+        for rule in rules:
+            if isinstance(rule, EmptyRule) and rule.bottom > rule.top:
+                raise ValueError(
+                    f"empty has bottom {rule.bottom:g} and top {rule.top:g}; allowed: bottom at most top; lower bottom"
+                )
+        return self
 
     def of(self, class_: str) -> ClassPostprocess:
         """Return the settings of a class."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sized
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, field_validator, model_validator
@@ -16,6 +16,7 @@ from study.config.compare import Compare, Rule, fixed_rule
 from study.config.document import Document, with_paths
 from study.config.evaluation import Evaluate
 from study.config.fields import Count, Machines, Name, Settings, each_once
+from study.config.recipes import RecipeName
 from study.config.search import Search
 from study.config.stages import StageSettings
 
@@ -181,6 +182,8 @@ class StudySpec(Settings):
     """A study file."""
 
     name: Name
+    recipe: RecipeName | None = None
+    """The recipe of stages that name none."""
     data: Mapping[Name, DataSettings] = Field(min_length=1)
     image: ImageSettings = ImageSettings()
     stages: Mapping[Name, StageSettings] = Field(min_length=1)
@@ -196,6 +199,19 @@ class StudySpec(Settings):
     checkpoint: Checkpoint = Checkpoint()
     tracking: Tracking = Tracking()
     published: tuple[Published, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pass_recipe(cls, value: Any) -> Any:  # noqa: ANN401 - raw document
+        """Give the recipe of the study to the stages without one."""
+        recipe = value.get("recipe") if isinstance(value, Mapping) else None
+        stages = value.get("stages") if isinstance(value, Mapping) else None
+        if recipe not in get_args(RecipeName) or not isinstance(stages, Mapping):
+            return value
+        named = {
+            name: {"recipe": recipe, **stage} if isinstance(stage, Mapping) else stage for name, stage in stages.items()
+        }
+        return {**value, "stages": named}
 
     @model_validator(mode="after")
     def _check_replicates(self) -> Self:

@@ -1,8 +1,9 @@
 """The `stages` section of a study file: task, data, optimization."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, field_validator, model_validator
 
 from datasets.augment_settings import AugmentSettings
 from datasets.settings import (
@@ -27,6 +28,7 @@ from models.settings import (
 )
 from study.config.evaluation import ClassThreshold, Postprocess, Threshold, TtaName
 from study.config.fields import Count, Positive, Seed, Settings, each_once
+from study.config.recipes import RecipeName, forget, with_recipe
 
 
 class ImageOverride(Settings):
@@ -104,6 +106,8 @@ class Balance(Settings):
 class StageBase(Settings):
     """Settings of every stage. One epoch is one pass over its training images."""
 
+    recipe: RecipeName | None = None
+    """Named set of settings (`study.config.recipes`), which the other settings override."""
     data: str
     epochs: Count | None = None
     steps: Positive | None = None
@@ -128,6 +132,17 @@ class StageBase(Settings):
     image: ImageOverride = ImageOverride()
     prepare: PrepareSettings | None = None
     """Overrides the study's `image.prepare`."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _fill_recipe(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:  # noqa: ANN401 - raw document
+        """Fill in the values of the recipe. They do not count as set, so that another recipe can replace them."""
+        name = value.get("recipe") if isinstance(value, Mapping) else None
+        if name is None or name not in get_args(RecipeName):
+            return handler(value)
+        settings = handler(with_recipe(value, name, cls.model_fields))
+        forget(settings, value)
+        return settings
 
     @model_validator(mode="after")
     def _check_accumulate(self) -> Self:

@@ -33,13 +33,10 @@ class ScoredEvaluation:
     @classmethod
     def read(cls, store: Store, choice: Choice) -> "ScoredEvaluation":
         """Read the settings from the scores of a cell; networks without scores have neither."""
-        records = {digest: _record(store, digest, scoring) for digest, scoring in choice.scorings.items()}
+        records = {digest: evaluation_record(store, digest, scoring) for digest, scoring in choice.scorings.items()}
         first: Mapping[str, Any] = next(iter(records.values()), {})
         size = first.get("size", NATIVE)
-        rules = {
-            digest: {name: ClassRule.from_record(rule) for name, rule in record.get("postprocess", {}).items()}
-            for digest, record in records.items()
-        }
+        rules = {digest: rules_of(record) for digest, record in records.items()}
         return cls(
             size=tuple(size) if isinstance(size, list) else size,
             tta=tuple(first.get("tta", ())),
@@ -71,7 +68,13 @@ class ScoredEvaluation:
         return output[0] * output[1] / (height * width)
 
 
-def _record(store: Store, digest: str, scoring: str) -> Mapping[str, Any]:
+def rules_of(record: Mapping[str, Any]) -> Rules:
+    """Return the post-processing of a record of `evaluation_record`; empty for none."""
+    return {name: ClassRule.from_record(rule) for name, rule in record.get("postprocess", {}).items()}
+
+
+def evaluation_record(store: Store, digest: str, scoring: str) -> Mapping[str, Any]:
+    """Return the record of `results.schema.EVALUATION` of scores; empty for those of earlier versions."""
     import pyarrow.parquet as pq
 
     metadata = pq.read_schema(store.scores(digest, scoring)).metadata or {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets.checks.volumes import distance_unit, volumes_text
 from study.analysis.detectable import alternatives, detectable, detectable_lines
+from study.config.recipes import recipe_values
 from study.monitoring.forecast import TrainingLoad, forecast, forecast_lines
 from study.planning.arms import StageConfig, text_of
 from study.planning.baselines import family_name
@@ -53,6 +54,7 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
         },
         "tasks": dict(Counter(node.step.settings.task for node in nodes.values())),
         "data": dict(Counter(node.selection.data for node in nodes.values())),
+        "recipes": _recipes(node.step for node in nodes.values()),
         "augment": _presets(node.step for node in nodes.values()),
         "leaks": [
             {"stage": step, "with": leak.target, "kind": leak.kind, "images": len(leak.images)}
@@ -86,6 +88,20 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
 def _distance_unit(plan: Plan) -> str | None:
     """Return the unit of distances; None if none are computed."""
     return None if plan.spec.metrics.shape is None else distance_unit(plan.views[plan.target].index)
+
+
+def _recipes(steps: Iterable[StageConfig]) -> list[dict[str, Any]]:
+    """Return the values of each stage for the keys of its recipe, once for each set of values."""
+    entries = (
+        {
+            "stage": step.stage,
+            "recipe": step.settings.recipe,
+            "values": recipe_values(step.settings),
+        }
+        for step in steps
+        if step.settings.recipe is not None
+    )
+    return list({json.dumps(entry): entry for entry in entries}.values())
 
 
 def _presets(steps: Iterable[StageConfig]) -> list[dict[str, Any]]:
@@ -164,6 +180,10 @@ def summary_text(summary: Summary) -> str:
         f"tasks        {_counts(summary['tasks'])}",
         f"data         {_counts(summary['data'])} (stages)",
         *(f"volumes      {name}: {text}" for name, text in summary["volumes"].items()),
+        *(
+            f"recipe       {entry['stage']}, {entry['recipe']}: {text_of(entry['values']).strip('{}')}"
+            for entry in summary["recipes"]
+        ),
         *(
             f"augment      {entry['stage']}, {entry['preset']}: {text_of(entry['values']).strip('{}')}"
             for entry in summary["augment"]

@@ -11,7 +11,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from datasets.settings import NATIVE, EvaluatedSize, ImageSettings, Size, shape_of
-from study.config.compare import WeightsFile
+from study.config.compare import RECIPE, WeightsFile
 from study.config.document import Document, set_path
 from study.config.introspection import Location
 from study.config.messages import dotted, faults, truth_values
@@ -140,6 +140,8 @@ class Resolver:
         for position, link in enumerate(links):
             heads = (link.stage, "target") if position == len(links) - 1 else (link.stage,)
             stage_changes = {path: value for path, value in changes.items() if path.partition(".")[0] in heads}
+            if RECIPE in changes and self.spec.stages[link.stage].recipe == self.spec.recipe:
+                stage_changes = {f"{link.stage}.{RECIPE}": changes[RECIPE]} | stage_changes
             settings = self._settings(link.stage, stage_changes)
             if settings is None or image is None:
                 return None

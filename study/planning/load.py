@@ -19,7 +19,7 @@ from study.planning.arms import Arm, Resolver, assignments
 from study.planning.baselines import family_problems
 from study.planning.builder import Planner
 from study.planning.checks import data_checks, mask_checks, spec_checks
-from study.planning.checks.evaluation_checks import evaluation_problems
+from study.planning.checks.evaluation_checks import evaluation_problems, mirror_warnings
 from study.planning.checks.leak_checks import find_leaks, leak_message, leak_problems
 from study.planning.checks.published_checks import published_problems, published_warnings
 from study.planning.checks.search_checks import search_problems
@@ -83,6 +83,7 @@ def load_planner(document: Document, *, file: str, cache: Path, meanwhile: Calla
         warnings += [f"data.{target}: {mixed}"] if mixed else []
     warnings += [f"data.{leak.data}: {leak_message(leak)}" for leak in leaks if spec.leaks == "report"]
     warnings += published_warnings(spec, arms)
+    warnings += mirror_warnings(spec, arms, views[target].index, target) if target in views else []
     weights = {arm.initial_weights.file for arm in arms if isinstance(arm.initial_weights, WeightsFile)}
     files = {file: hash_of(file) for file in weights}
     plan = Plan(

@@ -29,7 +29,7 @@ class StageIdentity:
 
 
 _NOT_IN_SETTINGS: dict[str, Any] = {
-    "data": True, "seed": True, "architecture": True, "backbone": True, "image": True, "prepare": True,
+    "recipe": True, "data": True, "seed": True, "architecture": True, "backbone": True, "image": True, "prepare": True,
     "threshold": True, "class_threshold": True, "tta": True, "postprocess": True,
     "upsampling": True, "adversarial": {"unlabelled"}, "augment": {"preset"},
 }  # fmt: skip

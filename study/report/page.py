@@ -30,6 +30,7 @@ from study.report.cases import predict_cases, select_extremes
 from study.report.facts import Facts, facts_of, facts_without_plan, read_results
 from study.report.figures import Drawer, graph_description
 from study.report.imported import imported_page
+from study.report.postprocessing import postprocessing_blocks
 from study.search.load import load_study
 from study.store.atomic import AlteredFileError, write_atomic
 from study.store.documents import without_hash
@@ -129,6 +130,7 @@ def _page(
         *(_result_sections(drawer, spec) if drawer else ()),
         Section(id="data", title="Data and splits", blocks=list(report_data.data_blocks(facts))),
         Section(id="pathways", title="Pathways", blocks=list(_pathway_blocks(facts, drawer))),
+        *(_postprocessing_section(drawer) if drawer else ()),
         *(_figure_section(drawer, cache, options) if drawer else ()),
         Section(id="transfer", title="Transfer of weights", blocks=list(provenance.transfer_blocks(facts))),
         *_search_section(facts, spec),
@@ -251,6 +253,12 @@ def _figure_section(drawer: Drawer, cache: Path, options: ReportOptions) -> Iter
     blocks = [*drawer.more_figures(), *(_cases(drawer, cache) if options.images else ())]
     if blocks:
         yield Section(id="figures", title="Further figures", blocks=blocks)
+
+
+def _postprocessing_section(drawer: Drawer) -> Iterator[Section]:
+    chains = drawer.chains(drawer.best) if drawer.best else []
+    if blocks := list(postprocessing_blocks(drawer.facts, drawer.comparisons, drawer.best, chains)):
+        yield Section(id="postprocessing", title="Post-processing", blocks=blocks)
 
 
 def _cases(drawer: Drawer, cache: Path) -> Iterator[Block]:

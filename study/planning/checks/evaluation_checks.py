@@ -1,5 +1,6 @@
 """Check that the settings of evaluation fit the target stages and the classes of the target data."""
 
+import re
 from collections.abc import Iterable, Iterator
 
 from datasets.source import Index
@@ -10,6 +11,9 @@ from study.config.stages import MaskStage
 from study.errors import Problem, unknown
 from study.planning.arms import Arm, StageConfig
 from study.planning.evaluation import EvaluationSettings
+
+_SIDED = re.compile(r"(?<![a-z])(left|right)(?![a-z])")
+_MIRRORS = frozenset({"flip", "vertical_flip"})
 
 
 def evaluation_problems(spec: StudySpec, arms: Iterable[Arm], index: Index) -> Iterator[Problem]:
@@ -52,3 +56,24 @@ def _postprocess_problems(spec: StudySpec, step: StageConfig, index: Index) -> I
 def _path(step: StageConfig, key: str) -> str:
     """Return where a setting of the evaluation of a stage is in the study file."""
     return f"evaluate.{key}" if getattr(step.settings, key, None) is None else f"stages.{step.stage}.{key}"
+
+
+def mirror_warnings(spec: StudySpec, arms: Iterable[Arm], index: Index, target: str) -> Iterator[str]:
+    """Yield stages that mirror images although classes of the target data depend on the side of the body."""
+    sided = [name for name in index.classes if _SIDED.search(name.casefold())]
+    steps = {step.stage: step for arm in arms for step in arm.chain if step.settings.data == target}
+    for name, step in steps.items() if sided else ():
+        keys = [*_mirrored_by(spec, step)]
+        if keys and step.settings.target in ("mask", "box_mask", "centre", "box"):
+            yield (
+                f"stages.{name}: {' and '.join(keys)} mirror images, but the classes {', '.join(sided)} depend on the "
+                "side; allowed: images that may be mirrored; set augment.flip: 0 and tta: []"
+            )
+
+
+def _mirrored_by(spec: StudySpec, step: StageConfig) -> Iterator[str]:
+    """Yield the settings by which a stage mirrors images."""
+    if step.settings.augment.flip:
+        yield "augment.flip"
+    if isinstance(step.settings, MaskStage) and _MIRRORS & {*EvaluationSettings.of(spec.evaluate, step.settings).tta}:
+        yield "tta"

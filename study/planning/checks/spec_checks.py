@@ -8,6 +8,7 @@ from models.adversarial.patches import discriminator_problem
 from models.architectures import ARCHITECTURES
 from models.catalog import registry
 from models.settings import NetworkPart, is_deeply_supervised, upsampling_of
+from study.config.compare import RECIPE
 from study.config.schema import StudySpec
 from study.config.stages import AdversarialStage, MaskStage, unlabelled_start_problem
 from study.errors import Problem, unknown
@@ -31,9 +32,9 @@ def reference_problems(spec: StudySpec, named: Mapping[str, Collection[str]]) ->
             yield Problem(path=f"compare.pathway[{position}]", message=message)
     heads = [*named["stages"], "target", "image"]
     for path in spec.compare.factors:
-        if path.partition(".")[0] not in heads:
+        if path != RECIPE and path.partition(".")[0] not in heads:
             yield Problem(path=f"compare.{path}", message=unknown("stage", path.partition(".")[0], heads))
-    names = [*FIXED_FACTORS, *(key for key in named["compare"] if "." in key)]
+    names = [*FIXED_FACTORS, *(key for key in named["compare"] if "." in key or key == RECIPE)]
     for key in ("baseline", "exclude", "include"):
         for position, rule in enumerate(getattr(spec.compare, key)):
             path = f"compare.{key}[{position}]"

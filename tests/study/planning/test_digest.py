@@ -29,6 +29,7 @@ def target_digests(plan: Plan) -> frozenset[str]:
 
 OTHER: dict[str, Any] = {
     "task": None,  # a stage of another task has other settings
+    "recipe": "strong",
     "data": None,  # below: the content counts, not the name
     "target": None,  # below: boxes under another stage
     "epochs": 2,

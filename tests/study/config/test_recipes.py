@@ -1,0 +1,138 @@
+"""Recipes: their values, what overrides them, and recipes of a study, of a stage and as a factor."""
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from study.config.recipes import RECIPES
+from study.config.schema import StudySpec
+from study.config.stages import SegmentationStage, Stage, StageSettings
+from study.planning.arms import Arm, Resolver, assignments
+
+STAGE: TypeAdapter[Stage] = TypeAdapter(StageSettings)
+SEGMENT = {"task": "segmentation", "data": "mine", "steps": 10}
+
+
+def stage(**settings: object) -> SegmentationStage:
+    made = STAGE.validate_python(SEGMENT | settings)
+    assert isinstance(made, SegmentationStage)
+    return made
+
+
+def study(**parts: object) -> StudySpec:
+    document = {
+        "name": "s",
+        "data": {"mine": {"source": "phantom"}},
+        "stages": {
+            "encode": {"task": "reconstruction", "data": "mine", "epochs": 1, "architecture": "unet"},
+            "segment": SEGMENT,
+        },
+        "pathways": {"none": ["segment"], "two": ["encode", "segment"]},
+        "compare": {"architecture": ["unet"], "backbone": ["resnet18"]},
+    }
+    return StudySpec.model_validate(document | parts)
+
+
+def arms(spec: StudySpec) -> list[Arm]:
+    resolver = Resolver(spec)
+    resolved = [resolver.arm(row) for row in assignments(spec)]
+    assert resolver.problems == []
+    return [arm for arm in resolved if arm is not None]
+
+
+def test_plain_is_the_defaults() -> None:
+    assert stage(recipe="plain").model_copy(update={"recipe": None}) == stage()
+
+
+def test_strong_sets_optimiser_schedule_augmentation_average_and_inference() -> None:
+    strong = stage(recipe="strong")
+    assert (strong.optimizer.name, strong.optimizer.weight_decay, strong.optimizer.lr) == ("adamw", 0.01, 0.001)
+    assert (strong.schedule.name, strong.schedule.warmup, strong.clip_norm) == ("cosine", 0.05, 1.0)
+    assert strong.average is not None
+    assert (strong.average.name, strong.average.decay) == ("ema", 0.99)
+    assert (strong.augment.preset, strong.augment.flip, strong.augment.elastic) == ("strong", 0.5, 0.03)
+    assert strong.tta == ("flip",)
+
+
+def test_stages_without_masks_get_what_they_have_keys_for() -> None:
+    encode = STAGE.validate_python({"task": "reconstruction", "data": "mine", "epochs": 1, "recipe": "strong"})
+    assert (encode.optimizer.name, encode.augment.preset) == ("adamw", "strong")
+    assert not hasattr(encode, "tta")
+
+
+def test_explicit_settings_override_single_values() -> None:
+    made = stage(recipe="strong", optimizer={"lr": 0.01}, augment={"rotate": 5}, clip_norm=None, tta=[])
+    assert (made.optimizer.name, made.optimizer.weight_decay, made.optimizer.lr) == ("adamw", 0.01, 0.01)
+    assert (made.augment.rotate, made.augment.elastic, made.augment.flip) == (5, 0.03, 0.5)
+    assert made.clip_norm is None
+    assert made.tta == ()
+
+
+def test_another_method_replaces_that_of_the_recipe_with_all_its_values() -> None:
+    made = stage(
+        recipe="strong", optimizer={"name": "sgd", "momentum": 0.9}, schedule={"name": "plateau"},
+        average={"name": "swa"}, augment={"preset": "light"},
+    )  # fmt: skip
+    assert (made.optimizer.name, made.optimizer.weight_decay) == ("sgd", 0.0)
+    assert (made.schedule.name, made.schedule.warmup) == ("plateau", 0.0)
+    assert made.average is not None
+    assert (made.average.name, made.average.decay) == ("swa", 0.999)
+    assert (made.augment.preset, made.augment.elastic) == ("light", 0.0)
+
+
+def test_a_record_of_a_stage_gives_the_stage_whatever_the_recipe_becomes() -> None:
+    made = stage(recipe="strong", optimizer={"lr": 0.01}, average=None)
+    record = made.model_dump(mode="json", by_alias=True)
+    assert STAGE.validate_python(record) == made
+    assert STAGE.validate_python(record | {"recipe": "plain"}).model_copy(update={"recipe": "strong"}) == made
+
+
+def test_the_recipe_of_a_study_is_that_of_stages_without_one() -> None:
+    spec = study(recipe="strong", stages={"segment": SEGMENT, "other": SEGMENT | {"recipe": "plain"}})
+    assert spec.stages["segment"].optimizer.name == "adamw"
+    assert spec.stages["other"].optimizer.name == "adam"
+
+
+def test_a_recipe_is_a_factor_of_all_stages_or_of_one() -> None:
+    compare = {"architecture": ["unet"], "backbone": ["resnet18"]}
+    of_all = arms(study(compare=compare | {"recipe": ["plain", "strong"], "pathway": ["two"]}))
+    assert [arm.factors["recipe"] for arm in of_all] == ["plain", "strong"]
+    assert [[step.settings.optimizer.name for step in arm.chain] for arm in of_all] == [["adam"] * 2, ["adamw"] * 2]
+    of_target = arms(study(compare=compare | {"target.recipe": ["plain", "strong"], "pathway": ["two"]}))
+    names = [[step.settings.optimizer.name for step in arm.chain] for arm in of_target]
+    assert names == [["adam", "adam"], ["adam", "adamw"]]
+
+
+def test_the_factor_leaves_explicit_settings_and_stages_with_another_recipe() -> None:
+    compare = {"architecture": ["unet"], "backbone": ["resnet18"], "recipe": ["plain", "strong"], "pathway": ["two"]}
+    encode = {"task": "reconstruction", "data": "mine", "epochs": 1, "architecture": "unet", "recipe": "plain"}
+    segment = SEGMENT | {"optimizer": {"lr": 0.02}}
+    for spec in (
+        study(compare=compare, stages={"encode": encode, "segment": segment}),
+        study(compare=compare, stages={"encode": encode, "segment": segment}, recipe="strong"),
+    ):
+        plain, strong = arms(spec)
+        assert [arm.chain[0].settings.optimizer.name for arm in (plain, strong)] == ["adam", "adam"]
+        assert [arm.chain[1].settings.optimizer.name for arm in (plain, strong)] == ["adam", "adamw"]
+        assert [arm.chain[1].settings.optimizer.lr for arm in (plain, strong)] == [0.02, 0.02]
+        assert plain.chain[1].settings.augment.elastic == 0.0
+
+
+def test_a_factor_changes_one_value_of_a_recipe() -> None:
+    factor = {"segment.augment.rotate": [0, 5], "pathway": ["none"]}
+    compare = {"architecture": ["unet"], "backbone": ["resnet18"], **factor}
+    spec = study(compare=compare, stages={"segment": SEGMENT | {"recipe": "strong"}}, pathways={"none": ["segment"]})
+    rotations = [arm.chain[0].settings.augment for arm in arms(spec)]
+    assert [(augment.rotate, augment.elastic) for augment in rotations] == [(0, 0.03), (5, 0.03)]
+
+
+@pytest.mark.parametrize("parts", [
+    {"recipe": "weak"}, {"stages": {"segment": SEGMENT | {"recipe": "weak"}}},
+    {"compare": {"architecture": ["unet"], "backbone": ["resnet18"], "recipe": ["weak"]}},
+])  # fmt: skip
+def test_unknown_recipes_are_refused_with_the_known_ones(parts: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        study(**parts)
+    assert all(name in str(refused.value) for name in RECIPES)
+    assert refused.value.errors()[0]["loc"][-1] in ("recipe", 0)
