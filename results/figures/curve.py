@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Label = tuple[str, ...]
 PlotStyle = dict[str, Any]
 PANEL = ("architecture", "backbone")
+VARIANTS = {"thresholded": ", at the class thresholds", "postprocessed": ", after post-processing"}
+"""By the end of the name of a split."""
 AGGREGATIONS = {"dataset": "pooled over", "case": "mean over"}
 """Printed names of the values of the column `aggregation`."""
 
@@ -80,8 +82,8 @@ def _axis_label(metric: str, class_: str, aggregation: str, split: str) -> str:
     """Return the label of the metric's axis, such as "Mean IoU (pooled over test images)"."""
     of_class = {"macro": "", "weighted": ", weighted by class size"}.get(class_, f", {class_}")
     split, _, annotator = split.partition("@")
-    part, _, thresholded = split.partition("_")
-    images = f"{part} images" + (", at the class thresholds" if thresholded else "")
+    part, _, variant = split.partition("_")
+    images = f"{part} images{VARIANTS.get(variant, '')}"
     images += f", against the annotator {annotator}" if annotator else ""
     return f"{metric_title(metric)}{of_class} ({AGGREGATIONS.get(aggregation, aggregation)} {images})"
 

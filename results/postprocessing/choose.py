@@ -45,15 +45,19 @@ class CaseComponents:
         return 2 * tp / (tp + fp + self.truth) if tp + fp + self.truth else 1.0
 
 
-def choose_empty_rule(positives: FloatArray, negatives: FloatArray, *, threshold: float) -> EmptyMaskRule | None:
+def choose_empty_rule(
+    positives: FloatArray, negatives: FloatArray, *, threshold: float, pixels: FloatArray | None = None
+) -> EmptyMaskRule | None:
     """Return the empty-mask rule of a class; None if none is better than masks from `threshold` on.
 
     Args:
         positives: (cases, bins) histograms of the scores of positive pixels, in the bins of `models.score_bins`.
         negatives: The same of negative pixels.
         threshold: The threshold without the rule, a multiple of 0.005.
+        pixels: The same of all pixels, with and without a label, if these are more.
     """
     reached = [_from_bin(part) for part in (positives, negatives)]
+    areas_from = reached[0] + reached[1] if pixels is None else _from_bin(pixels)
     edges = first_bins(positives.shape[1])
     truth = positives.sum(axis=1)
 
@@ -62,15 +66,15 @@ def choose_empty_rule(positives: FloatArray, negatives: FloatArray, *, threshold
         total = tp + fp + truth
         return np.where(total > 0, 2 * tp / np.maximum(total, 1), 1.0)
 
-    usual = round(threshold * THRESHOLD_STEPS)
-    best, best_rule = float(dice(usual).mean()), None
+    default_step = round(threshold * THRESHOLD_STEPS)
+    best, best_rule = float(dice(default_step).mean()), None
     steps = range(STEP, THRESHOLD_STEPS, STEP)
     empty_dice = np.where(truth > 0, 0.0, 1.0)
-    # Thresholds nearest to the usual one first: they win ties.
-    for bottom in sorted({usual, *steps}, key=lambda step: abs(step - usual)):
+    # Thresholds nearest to the default one first: they win ties.
+    for bottom in sorted({default_step, *steps}, key=lambda step: abs(step - default_step)):
         by_case = dice(bottom)
         for top in (step for step in sorted({bottom, *steps}) if step >= bottom):
-            areas = (reached[0] + reached[1])[:, edges[top]]
+            areas = areas_from[:, edges[top]]
             gain, area = _best_area(areas, empty_dice - by_case)
             if by_case.mean() + gain > best + MIN_GAIN:
                 best = float(by_case.mean() + gain)
@@ -92,8 +96,8 @@ def choose_largest_component(cases: Sequence[CaseComponents], smallest_area: int
     """Return whether keeping only the largest component is better than all from `smallest_area` on."""
     if not cases:
         return False
-    every = _mean_dice(cases, smallest_area=smallest_area)
-    return _mean_dice(cases, smallest_area=smallest_area, largest=True) > every + MIN_GAIN
+    score_of_all = _mean_dice(cases, smallest_area=smallest_area)
+    return _mean_dice(cases, smallest_area=smallest_area, largest=True) > score_of_all + MIN_GAIN
 
 
 def _mean_dice(cases: Sequence[CaseComponents], *, smallest_area: int, largest: bool = False) -> float:

@@ -38,11 +38,6 @@ class ClassRule:
     smallest_area: int = 0
     largest_component: bool = False
 
-    @property
-    def has_effect(self) -> bool:
-        """Whether masks may change."""
-        return self != ClassRule()
-
     def scaled(self, factor: float) -> "ClassRule":
         """Return the rule for images with `factor` times as many pixels."""
         empty = self.empty and replace(self.empty, area=max(1, round(self.empty.area * factor)))
@@ -60,7 +55,11 @@ class ClassRule:
 
     @classmethod
     def combined(cls, rules: Sequence["ClassRule"]) -> Self:
-        """Return the medians of the rules of several networks; what most of them have not is left out."""
+        """Return the medians of the rules of several networks.
+
+        An empty-mask rule or the restriction to the largest component that at most half of the networks have is not
+        applied.
+        """
         empty = [rule.empty for rule in rules if rule.empty is not None]
         return cls(
             empty=EmptyMaskRule(

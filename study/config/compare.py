@@ -105,7 +105,8 @@ class Compare(Settings):
         for path, values in value.items():
             if len(values) > MAX_LISTED:
                 raise ValueError(f"{path} has {len(values):,} values; allowed: at most {MAX_LISTED:,}; remove some")
-            if not values or any(list(values).count(item) > 1 for item in values):
+            repeats = path != RECIPE and any(list(values).count(item) > 1 for item in values)
+            if not values or repeats:
                 raise ValueError(f"{path} is {list(values)}; allowed: a list of different values, at least one")
         return value
 

@@ -11,7 +11,7 @@ from study.config.fields import Count, Settings, each_once
 Threshold = Annotated[float, Field(gt=0, lt=1)]
 TtaName = Literal["flip", "vertical_flip", "rotate"]
 Auto = Literal["auto"]
-Pixels = Annotated[int, Field(ge=0, le=10**12)]
+Pixels = Annotated[int, Field(strict=True, ge=0, le=10**12)]
 T = TypeVar("T")
 
 
@@ -57,8 +57,9 @@ class Postprocess(Settings):
     `empty` decides whether the class is in the image at all. Connected components of fewer than `smallest_area`
     pixels are removed, and with `largest_component` all components but the largest. Components are connected by 8
     neighbours in an image and 26 in a volume, which is processed as a whole. `auto` chooses the value with the best
-    mean Dice (1 for a correctly empty mask) on the validation images. Scores are reported in addition to those
-    without post-processing, as the splits test_postprocessed and validation_postprocessed.
+    mean Dice (1 for a correctly empty mask) on the validation images; without these it is not applied. Scores are
+    reported in addition to those without post-processing, as the splits test_postprocessed and
+    validation_postprocessed.
     """
 
     empty: EmptyRule | Auto | Mapping[str, EmptyRule | Auto] | None = None
@@ -89,11 +90,6 @@ class Postprocess(Settings):
         mappings = (self.empty, self.smallest_area, self.largest_component)
         return tuple(dict.fromkeys(name for value in mappings if isinstance(value, Mapping) for name in value))
 
-    @property
-    def has_effect(self) -> bool:
-        """Whether masks of a class may change."""
-        return bool(self.empty or self.smallest_area or self.largest_component)
-
 
 class Evaluate(Settings):
     """How target stages are scored.
@@ -101,12 +97,12 @@ class Evaluate(Settings):
     `size` is the side, or height and width, in pixels to which predictions and masks are resized, or `native`:
     predictions are resized to the size of each image. Default: the largest `image.size` of a target stage. `tta` is
     test-time augmentation: the probabilities are means over the image and its views by all combinations of `flip`
-    (left to right), `vertical_flip` and `rotate` (by 90, 180 and 270 degrees).
+    (left to right), `vertical_flip` and `rotate` (by 90, 180 and 270 degrees). Default: that of the recipe of a stage.
     """
 
     size: EvaluatedSize | None = None
     threshold: Threshold = 0.5
-    tta: tuple[TtaName, ...] = ()
+    tta: tuple[TtaName, ...] | None = None
     postprocess: Postprocess = Postprocess()
 
     _each_once = field_validator("tta")(each_once)

@@ -5,6 +5,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
+from study.config.evaluation import TtaName
+
 RecipeName = Literal["plain", "strong"]
 RECIPES: Final[Mapping[RecipeName, Mapping[str, Any]]] = {
     "plain": {},
@@ -14,28 +16,19 @@ RECIPES: Final[Mapping[RecipeName, Mapping[str, Any]]] = {
         "clip_norm": 1.0,
         "average": {"name": "ema", "decay": 0.99},
         "augment": {"preset": "strong", "flip": 0.5},
-        "tta": ["flip"],
     },
 }
-"""Values of each recipe; all other settings keep their defaults, which are the values of `plain`.
-
-`tta` is for stages that learn masks only.
-"""
-
-
-def with_recipe(document: Mapping[str, Any], recipe: RecipeName, keys: Mapping[str, object]) -> dict[str, Any]:
-    """Return the settings of a stage with the values of a recipe that it does not set.
-
-    Args:
-        document: The settings of the stage.
-        recipe: Name of the recipe.
-        keys: The keys that the stage has.
-    """
-    values = {key: value for key, value in RECIPES[recipe].items() if key in keys}
-    return _merged(values, document)
+"""Settings of a stage under each recipe; all others keep their defaults, which are the values of `plain`."""
+RECIPE_TTA: Final[Mapping[RecipeName, tuple[TtaName, ...]]] = {"plain": (), "strong": ("flip",)}
+"""Test-time augmentation under each recipe, where neither the stage nor `evaluate` sets it."""
 
 
-def forget(settings: BaseModel, document: Mapping[str, Any]) -> None:
+def with_recipe(document: Mapping[str, Any], recipe: RecipeName) -> dict[str, Any]:
+    """Return the settings of a stage with the values of a recipe that it does not set."""
+    return _merged(RECIPES[recipe], document)
+
+
+def mark_as_unset(settings: BaseModel, document: Mapping[str, Any]) -> None:
     """Mark all settings as not set that are not in a document, so that another recipe can replace them."""
     keys = {name: field.alias or name for name, field in type(settings).model_fields.items()}
     own = {name: document[key] for name, key in keys.items() if key in document}
@@ -43,7 +36,7 @@ def forget(settings: BaseModel, document: Mapping[str, Any]) -> None:
     for name, value in own.items():
         inner = getattr(settings, name)
         if isinstance(inner, BaseModel) and isinstance(value, Mapping):
-            forget(inner, value)
+            mark_as_unset(inner, value)
 
 
 def recipe_values(settings: BaseModel) -> dict[str, Any]:

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 
 from datasets.settings import FileList, ImageSettings
 from datasets.sources import DataSettings
@@ -200,18 +209,30 @@ class StudySpec(Settings):
     tracking: Tracking = Tracking()
     published: tuple[Published, ...] = ()
 
-    @model_validator(mode="before")
+    _own_recipes: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _pass_recipe(cls, value: Any) -> Any:  # noqa: ANN401 - raw document
+    def _pass_recipe(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:  # noqa: ANN401 - raw document
         """Give the recipe of the study to the stages without one."""
-        recipe = value.get("recipe") if isinstance(value, Mapping) else None
         stages = value.get("stages") if isinstance(value, Mapping) else None
-        if recipe not in get_args(RecipeName) or not isinstance(stages, Mapping):
-            return value
-        named = {
-            name: {"recipe": recipe, **stage} if isinstance(stage, Mapping) else stage for name, stage in stages.items()
-        }
-        return {**value, "stages": named}
+        if not isinstance(stages, Mapping):
+            return handler(value)
+        own = {name for name, stage in stages.items() if isinstance(stage, Mapping) and stage.get("recipe")}
+        recipe = value.get("recipe")
+        if recipe in get_args(RecipeName):
+            named = {
+                name: {**stage, "recipe": recipe} if isinstance(stage, Mapping) and name not in own else stage
+                for name, stage in stages.items()
+            }
+            value = {**value, "stages": named}
+        spec = handler(value)
+        spec._own_recipes = frozenset(own)
+        return spec
+
+    def has_own_recipe(self, stage: str) -> bool:
+        """Return whether a stage names a recipe itself, which a factor `recipe` then leaves as it is."""
+        return stage in self._own_recipes
 
     @model_validator(mode="after")
     def _check_replicates(self) -> Self:

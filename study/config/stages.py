@@ -28,7 +28,7 @@ from models.settings import (
 )
 from study.config.evaluation import ClassThreshold, Postprocess, Threshold, TtaName
 from study.config.fields import Count, Positive, Seed, Settings, each_once
-from study.config.recipes import RecipeName, forget, with_recipe
+from study.config.recipes import RecipeName, mark_as_unset, with_recipe
 
 
 class ImageOverride(Settings):
@@ -140,8 +140,8 @@ class StageBase(Settings):
         name = value.get("recipe") if isinstance(value, Mapping) else None
         if name is None or name not in get_args(RecipeName):
             return handler(value)
-        settings = handler(with_recipe(value, name, cls.model_fields))
-        forget(settings, value)
+        settings = handler(with_recipe(value, name))
+        mark_as_unset(settings, value)
         return settings
 
     @model_validator(mode="after")

@@ -93,7 +93,7 @@ def _onnx(
     assert check_images is not None
     network = Ensemble([model.network for model in models], exclusive=models[0].outputs.exclusive).eval()
     image = models[0].image
-    onnx_metadata = metadata(models[0], choice, scored) | {"stages": [model.digest for model in models]}
+    onnx_metadata = metadata(models, choice, scored) | {"stages": [model.digest for model in models]}
     pixels, description = check_images
     with atomic_path(path) as temporary:
         try:
@@ -116,7 +116,7 @@ def _safetensors(
     (model,) = models
     header = {
         name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in metadata(model, choice, scored).items()
+        for name, value in metadata(models, choice, scored).items()
     }
     save_file({name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}, path, metadata=header)
     yield f"wrote {path}: the weights, with their metadata in the header"
@@ -129,12 +129,14 @@ def _folder(models: list[Model], choice: Choice, scored: ScoredEvaluation, path:
         raise _config_error(problem)
     exported: Any = library_model(model.blueprint, model.network)
     exported.save_pretrained(path)
-    (path / "README.md").write_text(model_card(model, choice, metadata(model, choice, scored)), encoding="utf-8")
+    (path / "README.md").write_text(model_card(model, choice, metadata(models, choice, scored)), encoding="utf-8")
     yield f"wrote {path}: segmentation_models_pytorch.from_pretrained reads it; README.md is its model model_card"
 
 
-def metadata(model: Model, choice: Choice, scored: ScoredEvaluation) -> dict[str, object]:
-    """Return the metadata that a program needs to use a network; `scored` is how the networks were scored."""
+def metadata(models: Sequence[Model], choice: Choice, scored: ScoredEvaluation) -> dict[str, object]:
+    """Return the metadata that a program needs to use the mean of networks; `scored` is how they were scored."""
+    model, digests = models[0], [model.digest for model in models]
+    rules = scored.combined(digests, model.outputs.names, None)
     image, outputs = model.image, model.outputs
     network = model.network
     return {
@@ -152,8 +154,8 @@ def metadata(model: Model, choice: Choice, scored: ScoredEvaluation) -> dict[str
         "mean": [round(value, 6) for value in network.mean.flatten().tolist()],
         "std": [round(value, 6) for value in network.std.flatten().tolist()],
         "threshold": choice.threshold(model.record),
-        "tta": list(scored.tta),
-        "postprocess": {name: rule.record() for name, rule in scored.rules.get(model.digest, {}).items()},
+        "tta": list(scored.tta_of(model.digest)),
+        "postprocess": {name: rule.record() for name, rule in zip(outputs.names, rules, strict=False)},
         "evaluated_size": scored.size,
         "architecture": model.record["architecture"],
         "backbone": model.record["backbone"],

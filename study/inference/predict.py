@@ -84,7 +84,7 @@ def predict(
     check_no_overwrite(images, suffixes)
     tile_of, scored = _tile_rule(options.tile, first), _scored(choice, store, options)
     networks = f"{len(models)} network{'s' if len(models) > 1 else ''}"
-    further = [f"test-time augmentation {' and '.join(scored.tta)}"] if scored.tta else []
+    further = [f"test-time augmentation {' and '.join(scored.all_tta)}"] if scored.all_tta else []
     further += ["post-processed"] if scored.rules else []
     say(", ".join([f"{choice.description or choice.digests[0]}: {networks}, threshold {writer.threshold:g}", *further]))
     run = _Run(
@@ -99,13 +99,15 @@ def predict(
         )
         raise ConfigError([Problem(path="", message=message)], COMMAND)
     record: dict[str, object] = {"stages": list(models), "cell": dict(choice.cell), "size": options.size}
-    record |= {"tile": options.tile, "tta": scored.tta}
-    rules = scored.combined(list(models), first.outputs.names, options.threshold)
-    if rules:
-        by_class = {name: rule.record() for name, rule in zip(first.outputs.names, rules, strict=True)}
-        record["postprocess"] = {"evaluated_size": scored.size, "rules": by_class}
+    record |= {"tile": options.tile, "tta": scored.all_tta}
+    if scored.rules:
+        rules = {
+            digest: {name: rule.record() for name, rule in by_class.items()}
+            for digest, by_class in scored.rules.items()
+        }
+        record["postprocess"] = {"evaluated_size": scored.size, "rules": rules}
     writer.write_description(options.output, record | run.summary.record())
-    for line in (*run.summary.lines(), *(_cautions(choice, first, options) if run.summary.dice else ())):
+    for line in (*run.summary.lines(), *(_cautions(choice, store, first, options) if run.summary.dice else ())):
         say(line)
     written = len(images) - len(unreadable)
     say(f"wrote masks of {written} images to {options.output}; {DESCRIPTION} there describes them")
@@ -114,11 +116,13 @@ def predict(
     return not unreadable
 
 
-def _cautions(choice: Choice, model: Model, options: PredictionOptions) -> Iterator[str]:
+def _cautions(choice: Choice, store: Store, model: Model, options: PredictionOptions) -> Iterator[str]:
     """Yield cautions about the Dice of the study's own images."""
     scored = choice.threshold(model.record)
     if options.threshold is not None and options.threshold != scored:
         yield f"Dice as scored is at threshold {scored:g}, at own size at {options.threshold:g}"
+    if not options.tta and ScoredEvaluation.read(store, choice).all_tta:
+        yield "Dice as scored is with test-time augmentation, at own size without"
     if choice.spec.get("leaks") == "report":
         yield "the study reports leaks and keeps them: pretraining may have read these images, and Dice may be too high"
 
@@ -182,7 +186,8 @@ class _Run:
         study_images = self.study_images
         study_image = study_images.find(image.file) if study_images else None
         selection = networks_for(study_image, list(self.models), ensemble=self.options.ensemble)
-        predictor = Predictor([self.models[digest] for digest in selection.digests], self.scored.tta)
+        tta = [self.scored.tta_of(digest) for digest in selection.digests]
+        predictor = Predictor([self.models[digest] for digest in selection.digests], tta)
         pixels, spacing, size = decoded.pixels, decoded.geometry.spacing, self.options.size
         is_volume = decoded.geometry.slices > 0
         first = pixels[0] if is_volume else pixels
@@ -233,7 +238,7 @@ def _scored(choice: Choice, store: Store, options: PredictionOptions) -> ScoredE
     """Return how the networks were scored, without what the options leave out."""
     scored = ScoredEvaluation.read(store, choice)
     scored = scored if options.postprocess else replace(scored, rules={})
-    return scored if options.tta else replace(scored, tta=())
+    return scored if options.tta else replace(scored, tta={})
 
 
 def _study_images(

@@ -19,12 +19,16 @@ from study.training.prediction.views import mean_probabilities, views_of
 class Predictor:
     """Mean class probabilities of one or more networks of the same arm.
 
-    Images are (H, W) grey or (H, W, C). `tta` is the test-time augmentation of `Evaluate`.
+    Images are (H, W) grey or (H, W, C).
+
+    Args:
+        models: The networks.
+        tta: Test-time augmentation of each network; default: none.
     """
 
-    def __init__(self, models: Sequence[Model], tta: Sequence[TtaName] = ()) -> None:
+    def __init__(self, models: Sequence[Model], tta: Sequence[Sequence[TtaName]] | None = None) -> None:
         self.models = models
-        self._views = views_of(tta)
+        self._views = [views_of(names) for names in tta or [()] * len(models)]
         self.image = models[0].image
         self.device = next(models[0].network.parameters()).device
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datasets.settings import NATIVE, EvaluatedSize, shape_of
@@ -22,13 +22,13 @@ class ScoredEvaluation:
 
     Attributes:
         size: The evaluated size, to which areas refer.
-        tta: Test-time augmentation.
-        rules: Post-processing by digest of the network; empty for none.
+        tta: Test-time augmentation by digest of the network.
+        rules: Post-processing by digest of the network; without those that have none.
     """
 
     size: EvaluatedSize = NATIVE
-    tta: tuple[TtaName, ...] = ()
-    rules: Mapping[str, Rules]
+    tta: Mapping[str, tuple[TtaName, ...]] = field(default_factory=dict)
+    rules: Mapping[str, Rules] = field(default_factory=dict)
 
     @classmethod
     def read(cls, store: Store, choice: Choice) -> "ScoredEvaluation":
@@ -39,9 +39,18 @@ class ScoredEvaluation:
         rules = {digest: rules_of(record) for digest, record in records.items()}
         return cls(
             size=tuple(size) if isinstance(size, list) else size,
-            tta=tuple(first.get("tta", ())),
+            tta={digest: tuple(record.get("tta", ())) for digest, record in records.items()},
             rules={digest: by_class for digest, by_class in rules.items() if by_class},
         )
+
+    def tta_of(self, digest: str) -> tuple[TtaName, ...]:
+        """Return the test-time augmentation of a network."""
+        return self.tta.get(digest, ())
+
+    @property
+    def all_tta(self) -> list[TtaName]:
+        """Return all transforms of the test-time augmentation of the networks."""
+        return list(dict.fromkeys(name for names in self.tta.values() for name in names))
 
     def combined(self, digests: Sequence[str], names: Sequence[str], threshold: float | None) -> tuple[ClassRule, ...]:
         """Return the combined rule of some networks for each class; empty without post-processing.

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from datasets.checks.volumes import distance_unit, volumes_text
 from study.analysis.detectable import alternatives, detectable, detectable_lines
 from study.config.recipes import recipe_values
+from study.config.stages import MaskStage
 from study.monitoring.forecast import TrainingLoad, forecast, forecast_lines
 from study.planning.arms import StageConfig, text_of
 from study.planning.baselines import family_name
+from study.planning.evaluation import EvaluationSettings
 from study.planning.graph import Plan, image_epochs
 from study.planning.pending import PendingStages, pending_stages
 from study.planning.pretrained import missing_weights
@@ -54,7 +56,7 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
         },
         "tasks": dict(Counter(node.step.settings.task for node in nodes.values())),
         "data": dict(Counter(node.selection.data for node in nodes.values())),
-        "recipes": _recipes(node.step for node in nodes.values()),
+        "recipes": _recipes(plan, (node.step for node in nodes.values())),
         "augment": _presets(node.step for node in nodes.values()),
         "leaks": [
             {"stage": step, "with": leak.target, "kind": leak.kind, "images": len(leak.images)}
@@ -90,18 +92,25 @@ def _distance_unit(plan: Plan) -> str | None:
     return None if plan.spec.metrics.shape is None else distance_unit(plan.views[plan.target].index)
 
 
-def _recipes(steps: Iterable[StageConfig]) -> list[dict[str, Any]]:
+def _recipes(plan: Plan, steps: Iterable[StageConfig]) -> list[dict[str, Any]]:
     """Return the values of each stage for the keys of its recipe, once for each set of values."""
     entries = (
         {
             "stage": step.stage,
             "recipe": step.settings.recipe,
-            "values": recipe_values(step.settings),
+            "values": recipe_values(step.settings) | _tta(plan, step),
         }
         for step in steps
         if step.settings.recipe is not None
     )
     return list({json.dumps(entry): entry for entry in entries}.values())
+
+
+def _tta(plan: Plan, step: StageConfig) -> dict[str, Any]:
+    """Return the test-time augmentation of a stage; nothing if it is not evaluated on masks."""
+    if not isinstance(step.settings, MaskStage):
+        return {}
+    return {"tta": list(EvaluationSettings.of(plan.spec.evaluate, step.settings).tta)}
 
 
 def _presets(steps: Iterable[StageConfig]) -> list[dict[str, Any]]:

@@ -140,7 +140,7 @@ class Resolver:
         for position, link in enumerate(links):
             heads = (link.stage, "target") if position == len(links) - 1 else (link.stage,)
             stage_changes = {path: value for path, value in changes.items() if path.partition(".")[0] in heads}
-            if RECIPE in changes and self.spec.stages[link.stage].recipe == self.spec.recipe:
+            if RECIPE in changes and not self.spec.has_own_recipe(link.stage):
                 stage_changes = {f"{link.stage}.{RECIPE}": changes[RECIPE]} | stage_changes
             settings = self._settings(link.stage, stage_changes)
             if settings is None or image is None:

@@ -158,16 +158,17 @@ class Planner:
         return self._identities[id(step)]
 
     def _scoring(self, step: StageConfig, fold: int, seed: int, labelled: float | int) -> Scoring:
-        settings = EvaluationSettings.of(self.plan.spec.evaluate, step.settings)
+        names = self._identity(step).names
+        settings = EvaluationSettings.of(self.plan.spec.evaluate, step.settings, names)
         view = self.plan.views[self.plan.target]
-        key = (repr(settings), fold, view.split_seed(seed), labelled)
+        key = (settings, fold, view.split_seed(seed), labelled)
         if key not in self._scorings:
             test = view.split(fold=fold, seed=seed, labelled=labelled).test
             parts: list[Json] = [EVALUATION_VERSION, MODELS["counts"], self._size, view.test_fingerprint(test)]
             parts += [settings.class_threshold.model_dump()] if settings.class_threshold is not None else []
             parts += [{"tta": sorted(settings.tta)}] if settings.tta else []
-            postprocess = settings.postprocess
-            parts += [{"postprocess": postprocess.model_dump(mode="json")}] if postprocess.has_effect else []
+            postprocess = {name: rule.model_dump(mode="json") for name, rule in settings.postprocess}
+            parts += [{"postprocess": postprocess}] if postprocess else []
             annotators = view.annotator_fingerprints(test)
             parts += [{"annotators": annotators, "trained": view.trained_annotator}] if annotators else []
             shape = self.plan.spec.metrics.shape

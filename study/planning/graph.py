@@ -11,7 +11,7 @@ from datasets.settings import EvaluatedSize
 from datasets.splits.assignment import Split
 from results.metrics.surface import ShapeSettings
 from study.config.compare import WeightsFile
-from study.config.evaluation import ClassThreshold, Postprocess, TtaName
+from study.config.evaluation import ClassPostprocess, ClassThreshold, TtaName
 from study.config.schema import StudySpec
 from study.planning.arms import Arm, StageConfig
 from study.planning.checks.leak_checks import Leak
@@ -53,7 +53,8 @@ class Scoring:
     threshold: float
     class_threshold: ClassThreshold | None
     tta: tuple[TtaName, ...]
-    postprocess: Postprocess
+    postprocess: tuple[tuple[str, ClassPostprocess], ...]
+    """By class."""
     shape: ShapeSettings | None
     fold: int
     seed: int

@@ -87,6 +87,6 @@ def rescoring_source(store: Store, digest: str, scoring: Scoring) -> str | None:
 
     Metrics of shapes and post-processing need the predicted masks.
     """
-    needs_masks = scoring.class_threshold is not None or scoring.shape is not None or scoring.postprocess.has_effect
+    needs_masks = scoring.class_threshold is not None or scoring.shape is not None or bool(scoring.postprocess)
     derivable = not needs_masks and on_grid(scoring.threshold)
     return store.other_threshold(digest, scoring.evaluation) if derivable else None

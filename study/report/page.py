@@ -280,7 +280,7 @@ def _cases(drawer: Drawer, cache: Path) -> Iterator[Block]:
     yield FigureBlock(
         data=data_uri(png.getvalue()),
         alt=f"Test images with the outlines of truth and prediction. {scores}.",
-        caption="Worst, median and best test image of the best cell. Check before sharing this page.",
+        caption="Worst, median and best test image of the best cell, before post-processing. Check before sharing.",
         wide=True,
     )
 

@@ -21,7 +21,10 @@ def postprocessing_blocks(
     facts: Facts, comparisons: "pa.Table", best: ComparisonRecord | None, chains: Sequence[Chain]
 ) -> Iterator[Block]:
     """Yield the scores of the best cell before and after post-processing, and the rules of its networks."""
-    if best is None or f"test{POSTPROCESSED}" not in comparisons["split"].unique().to_pylist():
+    if best is None:
+        return
+    after = select_records(comparisons, split=f"test{POSTPROCESSED}")
+    if all(cell_key(record) != cell_key(best) for record in after):
         return
     yield Text(
         text="Means over the test images of the best cell, before and after post-processing. Rules that the study file "

@@ -341,7 +341,7 @@ def evaluation(setup: TrainingSetup, scoring: Scoring, cache: Path) -> Evaluatio
         threshold=scoring.threshold,
         class_threshold=scoring.class_threshold,
         tta=scoring.tta,
-        postprocess=scoring.postprocess,
+        postprocess=dict(scoring.postprocess),
         shape=scoring.shape,
     )
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from datasets.source import Index
 from datasets.targets import names as output_names
 from models.catalog.registry import size_text
+from results.metrics.thresholds import on_grid
+from study.config.evaluation import Postprocess
 from study.config.schema import StudySpec
 from study.config.stages import MaskStage
 from study.errors import Problem, unknown
@@ -14,6 +16,7 @@ from study.planning.evaluation import EvaluationSettings
 
 _SIDED = re.compile(r"(?<![a-z])(left|right)(?![a-z])")
 _MIRRORS = frozenset({"flip", "vertical_flip"})
+"""Transforms after which an image is its mirror image, which no turn is."""
 
 
 def evaluation_problems(spec: StudySpec, arms: Iterable[Arm], index: Index) -> Iterator[Problem]:
@@ -22,7 +25,7 @@ def evaluation_problems(spec: StudySpec, arms: Iterable[Arm], index: Index) -> I
         (problem.path, problem.message): problem
         for step in {id(arm.chain[-1]): arm.chain[-1] for arm in arms}.values()
         if isinstance(step.settings, MaskStage)
-        for problem in (*_tta_problems(spec, step), *_postprocess_problems(spec, step, index))
+        for problem in (*_tta_problems(spec, step), *_postprocess_problems(spec, step, step.settings, index))
     }
     yield from problems.values()
 
@@ -37,18 +40,27 @@ def _tta_problems(spec: StudySpec, step: StageConfig) -> Iterator[Problem]:
         yield Problem(path=_path(step, "tta"), message=message)
 
 
-def _postprocess_problems(spec: StudySpec, step: StageConfig, index: Index) -> Iterator[Problem]:
-    settings = EvaluationSettings.of(spec.evaluate, step.settings).postprocess
-    names = output_names(index, step.settings.target)
-    path = _path(step, "postprocess")
+def _postprocess_problems(spec: StudySpec, step: StageConfig, stage: MaskStage, index: Index) -> Iterator[Problem]:
+    settings: Postprocess = spec.evaluate.postprocess if stage.postprocess is None else stage.postprocess
+    names, path = output_names(index, stage.target), _path(step, "postprocess")
     for name in settings.classes:
         if name not in names:
             yield Problem(path=path, message=unknown("class", name, names))
-    is_exclusive = step.settings.target == "mask" and not index.overlapping
-    if is_exclusive and len(names) > 1 and settings.empty is not None:
+    by_class = [settings.of(name) for name in names]
+    if not any(rule.empty for rule in by_class):
+        return
+    is_exclusive = stage.target == "mask" and not index.overlapping
+    if is_exclusive and len(names) > 1:
         message = (
             f"has empty for {len(names)} classes that exclude each other, of which the most probable one is predicted; "
             "allowed: with one class, or with classes that overlap; remove empty, or use smallest_area"
+        )
+        yield Problem(path=path, message=message)
+    threshold = EvaluationSettings.of(spec.evaluate, step.settings).threshold
+    if any(rule.empty == "auto" for rule in by_class) and not on_grid(threshold):
+        message = (
+            f"has empty: auto with the threshold {threshold:g}; allowed: a threshold that is a multiple of 0.005; "
+            "round the threshold"
         )
         yield Problem(path=path, message=message)
 
@@ -61,19 +73,22 @@ def _path(step: StageConfig, key: str) -> str:
 def mirror_warnings(spec: StudySpec, arms: Iterable[Arm], index: Index, target: str) -> Iterator[str]:
     """Yield stages that mirror images although classes of the target data depend on the side of the body."""
     sided = [name for name in index.classes if _SIDED.search(name.casefold())]
-    steps = {step.stage: step for arm in arms for step in arm.chain if step.settings.data == target}
-    for name, step in steps.items() if sided else ():
-        keys = [*_mirrored_by(spec, step)]
-        if keys and step.settings.target in ("mask", "box_mask", "centre", "box"):
+    remedies: dict[str, dict[str, str]] = {}
+    for step in {id(step): step for arm in arms for step in arm.chain}.values():
+        if step.settings.data == target and step.settings.target in ("mask", "box_mask", "centre", "box"):
+            remedies.setdefault(step.stage, {}).update(_mirrors(spec, step))
+    for stage, by_key in remedies.items() if sided else ():
+        if by_key:
             yield (
-                f"stages.{name}: {' and '.join(keys)} mirror images, but the classes {', '.join(sided)} depend on the "
-                "side; allowed: images that may be mirrored; set augment.flip: 0 and tta: []"
+                f"stages.{stage}: images are mirrored ({', '.join(by_key)}), but the classes {', '.join(sided)} depend "
+                f"on the side; allowed: images that may be mirrored; set {' and '.join(by_key.values())}"
             )
 
 
-def _mirrored_by(spec: StudySpec, step: StageConfig) -> Iterator[str]:
-    """Yield the settings by which a stage mirrors images."""
-    if step.settings.augment.flip:
-        yield "augment.flip"
+def _mirrors(spec: StudySpec, step: StageConfig) -> Iterator[tuple[str, str]]:
+    """Yield the settings by which a stage mirrors images, each with its remedy."""
+    for key in sorted(_MIRRORS):
+        if getattr(step.settings.augment, key):
+            yield f"augment.{key}", f"augment.{key}: 0"
     if isinstance(step.settings, MaskStage) and _MIRRORS & {*EvaluationSettings.of(spec.evaluate, step.settings).tta}:
-        yield "tta"
+        yield "tta", "tta: []"

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from datasets.errors import DataError
+from study.config.compare import RECIPE
 from study.config.schema import StudySpec
 from study.config.search import Parameter, Search
 from study.errors import Problem, unknown
@@ -12,6 +13,8 @@ from study.planning.checks import data_checks, spec_checks
 from study.planning.dataset_view import DatasetView, RowSelection
 
 NOT_SEARCHED = ("data", "task", "target")
+EVALUATION_KEYS = ("threshold", "class_threshold", "tta", "postprocess")
+"""Settings that change neither training nor the validation score of trials."""
 
 
 def parameters_of(spec: StudySpec, arm: Arm) -> dict[str, Parameter]:
@@ -66,7 +69,10 @@ def _path_problems(spec: StudySpec, search: Search) -> Iterator[Problem]:
         elif path.rpartition(".")[2] in NOT_SEARCHED:
             message = "decides what is compared; allowed: settings of a stage; make it a factor of `compare`"
             yield Problem(path=where, message=message)
-        elif path in spec.compare.factors:
+        elif path.rpartition(".")[2] in EVALUATION_KEYS:
+            message = "changes neither training nor its validation; allowed: settings of training; make it a factor"
+            yield Problem(path=where, message=f"{message} of `compare`")
+        elif path in spec.compare.factors or (rest == RECIPE and RECIPE in spec.compare.factors):
             message = "is varied by `compare` too; allowed: in one of them; remove one"
             yield Problem(path=where, message=message)
 

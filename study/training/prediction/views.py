@@ -47,20 +47,29 @@ def views_of(tta: Iterable[TtaName]) -> tuple[View, ...]:
 
 @torch.no_grad()
 def mean_probabilities(
-    networks: Sequence[Network], task: Segmentation, images: Tensor, views: Sequence[View] = ORIGINAL
+    networks: Sequence[Network], task: Segmentation, images: Tensor, views: Sequence[Sequence[View]]
 ) -> Tensor:
-    """Return the mean probabilities (N, channels, H, W) of networks and views.
+    """Return the mean over networks of their mean probabilities (N, channels, H, W) over views.
 
     Args:
         networks: Networks in evaluation mode.
         task: Their task.
         images: Inputs (N, C, H, W), square if a view is turned by 90 or 270 degrees.
-        views: The views of each image.
+        views: The views of each image, for each network.
     """
+    means = (
+        _mean(view.undo(task.probabilities(network(view.of(images)).float())) for view in chosen)
+        for network, chosen in zip(networks, views, strict=True)
+    )
+    return _mean(means)
+
+
+def _mean(parts: Iterable[Tensor]) -> Tensor:
+    """Return the mean of tensors, of which only one at a time is in memory."""
     total: Tensor | None = None
-    for network, view in product(networks, views):
-        probabilities = view.undo(task.probabilities(network(view.of(images)).float()))
-        total = probabilities if total is None else total + probabilities
-    assert total is not None, "there is a network"
-    count = len(networks) * len(views)
+    count = 0
+    for part in parts:
+        total = part if total is None else total + part
+        count += 1
+    assert total is not None, "there is at least one"
     return total if count == 1 else total / count

@@ -34,7 +34,7 @@ def scores_of_annotators(
     """
     for name, (masks, annotated) in list(annotations.items())[1:]:
         rows = [row for row in test if row in annotated]
-        spec = replace(evaluation, truth=masks, class_threshold=None, postprocess=None)
+        spec = replace(evaluation, truth=masks, class_threshold=None, postprocess={})
         yield score(network, spec, {split_of_annotator(name): rows, "validation": ()})
     for first, second in combinations(annotations, 2):
         (masks, annotated), (others, also_annotated) = annotations[first], annotations[second]

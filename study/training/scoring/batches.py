@@ -1,7 +1,7 @@
 """Predictions of a network for the rows of an evaluation: probabilities at the evaluated size with the true masks."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -21,7 +21,7 @@ from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
 from results.metrics.contours import Spacing
 from results.metrics.surface import ShapeSettings
-from study.config.evaluation import ClassThreshold, Postprocess, TtaName
+from study.config.evaluation import ClassPostprocess, ClassThreshold, TtaName
 from study.training.load_model import without_padding
 from study.training.loader import to_images
 from study.training.prediction.bands import WHOLE_PIXELS, Band, resized_bands, row_slices, whole
@@ -53,7 +53,8 @@ class EvaluationSpec:
     class_threshold: ClassThreshold | None = None
     tta: tuple[TtaName, ...] = ()
     """Test-time augmentation."""
-    postprocess: Postprocess | None = None
+    postprocess: Mapping[str, ClassPostprocess] = field(default_factory=dict)
+    """By class, of those whose masks may change."""
     shape: ShapeSettings | None = None
     """Settings of the metrics of contours and lesions; None: these are not computed."""
     limit: int = WHOLE_PIXELS
@@ -187,7 +188,7 @@ def _at_own_size(
 
     def predict(inputs: Pixels) -> Tensor:
         images = to_images(torch.from_numpy(inputs), device)
-        return mean_probabilities([network], evaluation.task, images, views)
+        return mean_probabilities([network], evaluation.task, images, [views])
 
     if isinstance(arrays, NativeImages):
         for row in rows:

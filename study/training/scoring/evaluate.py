@@ -36,14 +36,13 @@ def score(
             collected.add(batch_rows, *collect(evaluation, batch_rows, batches), split + suffix, channel_threshold)
         collected.finish_split()
     rules: Rules = {}
-    if evaluation.postprocess is not None and evaluation.postprocess.has_effect:
-        rules = chosen_rules(network, evaluation, evaluation.postprocess, validation, collected)
+    if evaluation.postprocess:
+        rules = chosen_rules(network, evaluation, validation, collected)
         for split, rows in splits.items():
             add_postprocessed(network, evaluation, rules, rows, split, collected)
     scores, images = collected.tables()
     records = {name: rule.record() for name, rule in rules.items()}
     record = {"size": evaluation.size, "tta": evaluation.tta, "postprocess": records}
-
     return scores.replace_schema_metadata({schema.EVALUATION: json.dumps(record)}), images
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -32,18 +33,19 @@ class PixelSums:
     @classmethod
     def of(cls, batch: EvaluatedBatch) -> "PixelSums":
         """Count the pixels of a batch, or of a band of an image."""
-        return cls(scores=_integers(_score_sums(batch)), images=_integers(_image_sums(batch)))
+        return cls(
+            scores=_integers(chain(_mask_sums(batch), _probability_sums(batch))),
+            images=_integers(chain(_confidence_sums(batch), _confusion(batch))),
+        )
+
+    @classmethod
+    def of_masks(cls, batch: EvaluatedBatch) -> "PixelSums":
+        """Count the pixels of a batch without the columns that depend on probabilities."""
+        return cls(scores=_integers(_mask_sums(batch)), images=_integers(_confusion(batch)))
 
     def __add__(self, other: "PixelSums") -> "PixelSums":
         """Return the sums over the pixels of both."""
         return PixelSums(scores=_added(self.scores, other.scores), images=_added(self.images, other.images))
-
-    def with_masks_of(self, other: "PixelSums") -> "PixelSums":
-        """Return the sums of other masks for the same probabilities, without the calibration of the foreground."""
-        scores = {name: other.scores[name] for name in ("tp", "fp", "fn", "tn")}
-        images = {name: sums for name, sums in self.images.items() if not name.startswith("foreground_")}
-        confusion = {name: other.images[name] for name in ("confusion",) if name in images}
-        return PixelSums(scores=self.scores | scores, images=images | confusion)
 
     def score_values(self, row: int, channel: int) -> dict[str, object]:
         """Return the columns of a row of the scores table."""
@@ -54,21 +56,25 @@ class PixelSums:
         return {name: _value(name, sums[row]) for name, sums in self.images.items()}
 
 
-def _score_sums(batch: EvaluatedBatch) -> Iterator[tuple[str, Tensor]]:
-    (predicted, masks), probabilities, known = batch.all_masks(), batch.probabilities, batch.known()
-    pixels = counts.pixel_counts(predicted, masks, known=known)
+def _mask_sums(batch: EvaluatedBatch) -> Iterator[tuple[str, Tensor]]:
+    predicted, masks = batch.all_masks()
+    pixels = counts.pixel_counts(predicted, masks, known=batch.known())
+    yield from ((name, getattr(pixels, name)) for name in ("tp", "fp", "fn", "tn"))
+
+
+def _probability_sums(batch: EvaluatedBatch) -> Iterator[tuple[str, Tensor]]:
+    masks, probabilities, known = batch.all_masks()[1], batch.probabilities, batch.known()
     # One channel at a time: the bins of all pixels need several times the memory of the probabilities.
     channels = [slice(channel, channel + 1) for channel in range(probabilities.shape[1])]
     by_channel = [counts.score_histograms(probabilities[:, part], masks[:, part], known=known) for part in channels]
     sums = [counts.score_sums(probabilities[:, part], known=known) for part in channels]
-    yield from ((name, getattr(pixels, name)) for name in ("tp", "fp", "fn", "tn"))
     for name in ("positives", "negatives"):
         yield name, torch.cat([getattr(bins, name) for bins in by_channel], dim=1)
     yield "score_sums", torch.cat(sums, dim=1)
 
 
-def _image_sums(batch: EvaluatedBatch) -> Iterator[tuple[str, Tensor]]:
-    """Yield bins of confidence, and the confusion matrix of exclusive classes.
+def _confidence_sums(batch: EvaluatedBatch) -> Iterator[tuple[str, Tensor]]:
+    """Yield bins of confidence.
 
     Foreground is the union of truth and prediction: pixels for exclusive classes, otherwise pairs of pixel and class.
     The prediction is the one of the scores: at the threshold of the stage, with the separate threshold of a class.
@@ -85,8 +91,15 @@ def _image_sums(batch: EvaluatedBatch) -> Iterator[tuple[str, Tensor]]:
         yield f"{prefix}_count", bins.pixels
         yield f"{prefix}_sum", bins.confidence
         yield f"{prefix}_correct", bins.correct
-    if exclusive:
-        by_pair = counts.confusion(predicted, target, classes=probabilities.shape[1], known=known)
+
+
+def _confusion(batch: EvaluatedBatch) -> Iterator[tuple[str, Tensor]]:
+    """Yield the confusion matrix of exclusive classes."""
+    if batch.outputs.exclusive:
+        target = batch.truth.long()
+        by_pair = counts.confusion(
+            batch.predicted_ids(), target, classes=batch.probabilities.shape[1], known=counts.is_labelled(target)
+        )
         yield "confusion", by_pair.flatten(1)
 
 

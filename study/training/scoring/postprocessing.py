@@ -1,18 +1,20 @@
 """Scores of post-processed masks, whose rules may be chosen on the validation images."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from datasets.large import release
 from datasets.source import IGNORE, Pixels
+from models.counts import score_histograms
 from models.network import Network
-from results.metrics.cases import Cases
-from results.metrics.count_arrays import pixel_counts, rows_of_split
+from models.score_bins import SCORE_BINS
 from results.metrics.lesions import Components
 from results.postprocessing.choose import (
     CaseComponents,
@@ -22,7 +24,7 @@ from results.postprocessing.choose import (
 )
 from results.postprocessing.rules import ClassRule, EmptyMaskRule, component_sizes
 from results.schema import POSTPROCESSED
-from study.config.evaluation import ClassPostprocess, EmptyRule, Postprocess
+from study.config.evaluation import ClassPostprocess, EmptyRule
 from study.training.prediction.masks import PredictedMasks, ids_of
 from study.training.scoring.batches import (
     EvaluatedBatch,
@@ -47,13 +49,11 @@ class _Case:
         rows: Its rows of the index.
         predicted: Its masks.
         exclusive: Whether classes exclude each other.
-        sums: Sums over the pixels of each row, with the probabilities of the network.
     """
 
     rows: Sequence[int]
     predicted: PredictedMasks
     exclusive: bool
-    sums: list[PixelSums] = field(default_factory=list)
 
     def lines(self, rows: Sequence[int], lines: slice) -> Pixels:
         """Return some lines of the masks of rows, in the format of `TrueMasks.lines`."""
@@ -62,26 +62,33 @@ class _Case:
         return ids_of(masks.swapaxes(0, 1)) if self.exclusive else masks.astype(np.uint8)
 
 
-def chosen_rules(
-    network: Network, evaluation: EvaluationSpec, settings: Postprocess, validation: Sequence[int], scored: ScoreTables
-) -> Rules:
-    """Return the rule of each class; what is `auto` is chosen on the validation images, and left out without any.
+def chosen_rules(network: Network, evaluation: EvaluationSpec, validation: Sequence[int], scored: ScoreTables) -> Rules:
+    """Return the rule of each class.
+
+    Values that are `auto` are chosen on the validation images; without validation images they are not applied.
 
     Args:
         network: The trained network.
         evaluation: Its evaluation.
-        settings: The settings of post-processing.
         validation: Rows of the validation images.
         scored: The scores without post-processing, those of the validation images included.
     """
-    by_class = {name: settings.of(name) for name in evaluation.task.outputs.names}
+    settings = evaluation.postprocess
+    rules = {name: ClassRule() for name in evaluation.task.outputs.names}
+    rules |= {name: _fixed(of_class) for name, of_class in settings.items()}
     if not validation:
-        return {name: _fixed(own) for name, own in by_class.items()}
-    rules = {name: _with_empty_rule(own, name, evaluation, scored) for name, own in by_class.items()}
-    chosen = {name: own for name, own in by_class.items() if AUTO in (own.smallest_area, own.largest_component)}
+        return rules
+    emptied = [name for name, of_class in settings.items() if of_class.empty == AUTO]
+    for name in emptied:
+        histograms = scored.histograms("validation", name)
+        pixels = _pixel_histograms(network, evaluation, validation, name, labelled=sum(map(np.sum, histograms)))
+        rules[name] = replace(
+            rules[name], empty=choose_empty_rule(*histograms, threshold=evaluation.threshold, pixels=pixels)
+        )
+    chosen = {name: part for name, part in settings.items() if AUTO in (part.smallest_area, part.largest_component)}
     if chosen:
         components = _components_by_class(network, evaluation, validation, rules, tuple(chosen))
-        rules |= {name: _with_components(rules[name], own, components[name]) for name, own in chosen.items()}
+        rules |= {name: _with_components(rules[name], part, components[name]) for name, part in chosen.items()}
     return rules
 
 
@@ -92,16 +99,6 @@ def _fixed(settings: ClassPostprocess) -> ClassRule:
         smallest_area=settings.smallest_area if isinstance(settings.smallest_area, int) else 0,
         largest_component=settings.largest_component is True,
     )
-
-
-def _with_empty_rule(
-    settings: ClassPostprocess, name: str, evaluation: EvaluationSpec, scored: ScoreTables
-) -> ClassRule:
-    """Return the rule of a class with a chosen empty-mask rule."""
-    rule = _fixed(settings)
-    if settings.empty != AUTO:
-        return rule
-    return replace(rule, empty=choose_empty_rule(*_histograms(scored, name), threshold=evaluation.threshold))
 
 
 def _with_components(rule: ClassRule, settings: ClassPostprocess, cases: Sequence[CaseComponents]) -> ClassRule:
@@ -130,38 +127,33 @@ def _components_by_class(
 def add_postprocessed(
     network: Network, evaluation: EvaluationSpec, rules: Rules, rows: Sequence[int], split: str, scored: ScoreTables
 ) -> None:
-    """Add the scores of post-processed masks of a split to the tables.
-
-    What depends on probabilities alone, such as the score histograms, is the same as without post-processing. The
-    calibration of the foreground is left out.
-    """
+    """Add the scores of post-processed masks of a split whose rows are in the tables without post-processing."""
     for case in _cases(network, evaluation, rows, rules):
         case.predicted.postprocess()
-        for row, sums in zip(case.rows, case.sums, strict=True):
-            of_masks, masks = collect(evaluation, [row], mask_predictions(evaluation, case, [row]))
-            scored.add([row], sums.with_masks_of(of_masks), masks, split + POSTPROCESSED)
+        for row in case.rows:
+            batches = mask_predictions(evaluation, case, [row])
+            scored.add_masks(row, *collect(evaluation, [row], batches, PixelSums.of_masks), split, POSTPROCESSED)
     scored.finish_split()
 
 
 def _cases(network: Network, evaluation: EvaluationSpec, rows: Sequence[int], rules: Rules) -> Iterator[_Case]:
     """Yield the predictions of each image or volume; the slices of a volume follow each other in `rows`."""
-    outputs, volume = evaluation.task.outputs, evaluation.index.volume
+    outputs = evaluation.task.outputs
     by_class = [rules[name] for name in outputs.names]
     by_row = _by_row(network, evaluation, rows)
-    for _, group in groupby(rows, lambda row: volume(row) or f"image {row}"):
-        case_rows = list(group)
+    for case_rows in _case_rows(evaluation, rows):
         shape = (len(case_rows), *evaluation.shape_of(case_rows[0]))
         predicted = PredictedMasks(outputs, evaluation.threshold, shape, by_class)
-        case = _Case(rows=case_rows, predicted=predicted, exclusive=outputs.exclusive)
         for position in range(len(case_rows)):
-            total: PixelSums | None = None
             for batch in next(by_row):
                 predicted.add(batch.probabilities[0], position=position, lines=batch.lines)
-                sums = PixelSums.of(batch)
-                total = sums if total is None else total + sums
-            assert total is not None, "every image has a band"
-            case.sums.append(total)
-        yield case
+        yield _Case(rows=case_rows, predicted=predicted, exclusive=outputs.exclusive)
+
+
+def _case_rows(evaluation: EvaluationSpec, rows: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the row of each image, or those of the slices of each volume."""
+    volume = evaluation.index.volume
+    return (list(group) for _, group in groupby(rows, lambda row: volume(row) or f"image {row}"))
 
 
 def _by_row(network: Network, evaluation: EvaluationSpec, rows: Sequence[int]) -> Iterator[Iterator[EvaluatedBatch]]:
@@ -175,12 +167,26 @@ def _by_row(network: Network, evaluation: EvaluationSpec, rows: Sequence[int]) -
         yield from (iter([batch.image(position)]) for position in range(len(batch_rows)))
 
 
-def _histograms(scored: ScoreTables, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the score histograms (cases, bins) of the positive and the negative validation pixels of a class."""
-    scores, images = (rows_of_split(table, "validation") for table in scored.tables())
-    cases = Cases.of(images.sort_by("image"))
-    of_class = cases.counts(pixel_counts(scores, [name]))
-    return of_class.positives[:, 0], of_class.negatives[:, 0]
+def _pixel_histograms(
+    network: Network, evaluation: EvaluationSpec, rows: Sequence[int], name: str, *, labelled: int
+) -> NDArray[np.float64] | None:
+    """Return the score histograms (cases, bins) of all pixels of a class, of which `labelled` have a label.
+
+    None if all have one. An empty-mask rule is applied to all pixels.
+    """
+    if labelled == sum(math.prod(evaluation.shape_of(row)) for row in rows):
+        return None
+    channel = evaluation.task.outputs.names.index(name) + evaluation.task.outputs.exclusive
+    by_row, histograms = _by_row(network, evaluation, rows), []
+    for case_rows in _case_rows(evaluation, rows):
+        total = np.zeros(SCORE_BINS)
+        for _ in case_rows:
+            for batch in next(by_row):
+                scores = batch.probabilities[:, channel : channel + 1]
+                bins = score_histograms(scores, torch.zeros_like(scores, dtype=torch.bool))
+                total += bins.negatives[0, 0].cpu().numpy()
+        histograms.append(total)
+    return np.stack(histograms)
 
 
 def _components(evaluation: EvaluationSpec, case: _Case, number: int) -> CaseComponents:

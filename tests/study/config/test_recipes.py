@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from study.config.evaluation import Evaluate
 from study.config.recipes import RECIPES
 from study.config.schema import StudySpec
 from study.config.stages import SegmentationStage, Stage, StageSettings
 from study.planning.arms import Arm, Resolver, assignments
+from study.planning.evaluation import EvaluationSettings
 
 STAGE: TypeAdapter[Stage] = TypeAdapter(StageSettings)
 SEGMENT = {"task": "segmentation", "data": "mine", "steps": 10}
@@ -45,14 +47,14 @@ def test_plain_is_the_defaults() -> None:
     assert stage(recipe="plain").model_copy(update={"recipe": None}) == stage()
 
 
-def test_strong_sets_optimiser_schedule_augmentation_average_and_inference() -> None:
+def test_strong_sets_optimizer_schedule_augmentation_average_and_inference() -> None:
     strong = stage(recipe="strong")
     assert (strong.optimizer.name, strong.optimizer.weight_decay, strong.optimizer.lr) == ("adamw", 0.01, 0.001)
     assert (strong.schedule.name, strong.schedule.warmup, strong.clip_norm) == ("cosine", 0.05, 1.0)
     assert strong.average is not None
     assert (strong.average.name, strong.average.decay) == ("ema", 0.99)
     assert (strong.augment.preset, strong.augment.flip, strong.augment.elastic) == ("strong", 0.5, 0.03)
-    assert strong.tta == ("flip",)
+    assert EvaluationSettings.of(Evaluate(), strong).tta == ("flip",)
 
 
 def test_stages_without_masks_get_what_they_have_keys_for() -> None:
@@ -66,7 +68,18 @@ def test_explicit_settings_override_single_values() -> None:
     assert (made.optimizer.name, made.optimizer.weight_decay, made.optimizer.lr) == ("adamw", 0.01, 0.01)
     assert (made.augment.rotate, made.augment.elastic, made.augment.flip) == (5, 0.03, 0.5)
     assert made.clip_norm is None
-    assert made.tta == ()
+    assert EvaluationSettings.of(Evaluate(), made).tta == ()
+
+
+@pytest.mark.parametrize(("tta", "expected"), [(None, ("flip",)), ([], ()), (["rotate"], ("rotate",))])
+def test_test_time_augmentation_of_the_study_overrides_the_recipe(
+    tta: list[str] | None, expected: tuple[str, ...]
+) -> None:
+    spec = study(recipe="strong", evaluate={"tta": tta})
+    assert EvaluationSettings.of(spec.evaluate, spec.stages["segment"]).tta == expected
+    stages = {"segment": SEGMENT | {"tta": ["vertical_flip"]}}
+    spec = study(recipe="strong", evaluate={"tta": tta}, stages=stages, pathways={"none": ["segment"]})
+    assert EvaluationSettings.of(spec.evaluate, spec.stages["segment"]).tta == ("vertical_flip",)
 
 
 def test_another_method_replaces_that_of_the_recipe_with_all_its_values() -> None:
@@ -108,10 +121,8 @@ def test_the_factor_leaves_explicit_settings_and_stages_with_another_recipe() ->
     compare = {"architecture": ["unet"], "backbone": ["resnet18"], "recipe": ["plain", "strong"], "pathway": ["two"]}
     encode = {"task": "reconstruction", "data": "mine", "epochs": 1, "architecture": "unet", "recipe": "plain"}
     segment = SEGMENT | {"optimizer": {"lr": 0.02}}
-    for spec in (
-        study(compare=compare, stages={"encode": encode, "segment": segment}),
-        study(compare=compare, stages={"encode": encode, "segment": segment}, recipe="strong"),
-    ):
+    for recipe in (None, "strong", "plain"):  # also if the study has the same one
+        spec = study(compare=compare, stages={"encode": encode, "segment": segment}, recipe=recipe)
         plain, strong = arms(spec)
         assert [arm.chain[0].settings.optimizer.name for arm in (plain, strong)] == ["adam", "adam"]
         assert [arm.chain[1].settings.optimizer.name for arm in (plain, strong)] == ["adam", "adamw"]

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,7 +22,7 @@ from study.inference.scored_evaluation import ScoredEvaluation
 from study.inference.select import choose
 from study.planning.pending import pending_stages
 from study.training.load_model import open_model
-from tests.support.finished import CLASSES, Finished, finished
+from tests.support.finished import CLASSES, IMAGES, Finished, finished
 from tests.support.tiny import planned
 
 SIZE, THRESHOLD = 40, 0.4
@@ -74,10 +73,10 @@ def test_masks_at_the_evaluated_size_have_the_counts_of_the_scores(study: Finish
     predict(study, "-o", tmp_path, "--size", str(SIZE))
     source = open_source(FolderSettings(root=study.data, classes=tuple(CLASSES)))
     index = source.index(study.cache)
-    usual: dict[tuple[str, str], Any] = {}
+    compared, changed = 0, 0
     for digest in study.stages:
         table = pq.read_table(scores_of(study, digest)).to_pylist()
-        usual |= {(row["image"], row["class"]): row for row in table if row["split"] == "test"}
+        before = {(row["image"], row["class"]): row for row in table if row["split"] == "test"}
         for row in table:
             if row["split"] != "test_postprocessed" or row["class"] not in CLASSES:
                 continue
@@ -87,7 +86,10 @@ def test_masks_at_the_evaluated_size_have_the_counts_of_the_scores(study: Finish
             mask = masks_of(study, tmp_path, row["image"])[number]
             counts = (mask & true).sum(), (mask & ~true).sum(), (true & ~mask).sum()
             assert counts == (row["tp"], row["fp"], row["fn"])
-    assert usual
+            usual = before[row["image"], row["class"]]
+            compared, changed = compared + 1, changed + (counts != (usual["tp"], usual["fp"], usual["fn"]))
+    assert compared == IMAGES * len(CLASSES)
+    assert changed
 
 
 def test_probabilities_are_means_over_the_views(study: Finished, tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ def test_probabilities_are_means_over_the_views(study: Finished, tmp_path: Path)
         output = Predictor(models).predict_input(np.ascontiguousarray(view)).numpy()
         turned = np.rot90(output, -(number % 4), axes=(1, 2))
         undone.append(turned[:, :, ::-1] if number >= 4 else turned)
-    actual = Predictor(models, ("flip", "rotate")).predict_input(pixels)
+    actual = Predictor(models, [("flip", "rotate")] * len(models)).predict_input(pixels)
     # Normalisation of contrast precedes the views, and does not depend on the orientation.
     torch.testing.assert_close(actual, torch.from_numpy(np.mean(undone, axis=0)), atol=1e-5, rtol=0)
 
@@ -124,6 +126,7 @@ def test_options_leave_both_out(study: Finished, tmp_path: Path, capsys: pytest.
 def test_the_stated_dice_is_that_after_post_processing(study: Finished, tmp_path: Path) -> None:
     predict(study, "-o", tmp_path)
     stated = json.loads((tmp_path / "predictions.json").read_text())["dice"]
+    assert len(stated) == IMAGES
     for digest in study.stages:
         rows = pq.read_table(scores_of(study, digest)).to_pylist()
         for image in {row["image"] for row in rows if row["split"] == "test_postprocessed"}:
@@ -140,7 +143,7 @@ def test_the_stated_dice_is_that_after_post_processing(study: Finished, tmp_path
 def test_exports_state_both(study: Finished) -> None:
     choice = choose(study.store, "tiny")
     model = open_model(study.store, study.stages[0])
-    stated = metadata(model, choice, ScoredEvaluation.read(study.store, choice))
+    stated = metadata([model], choice, ScoredEvaluation.read(study.store, choice))
     record = json.loads(pq.read_schema(scores_of(study, study.stages[0])).metadata[EVALUATION])
     assert (stated["tta"], stated["postprocess"], stated["evaluated_size"]) == (
         ["flip", "rotate"], record["postprocess"], SIZE,
@@ -162,5 +165,17 @@ def test_rules_of_networks_without_scores_are_left_out() -> None:
     assert scored.combined(["a", "b"], ["x"], None) == (rule,)
     (replaced,) = scored.combined(["a"], ["x"], 0.9)
     assert replaced.empty == EmptyMaskRule(top=0.9, area=10, bottom=0.9)
+    assert scored.tta_of("a") == ()
     assert scored.area_factor((5, 5), (40, 40)) == 2.0
     assert ScoredEvaluation(rules={}).area_factor((10, 20), (20, 20)) == 2.0
+
+
+def test_an_exported_ensemble_states_the_combined_rule(study: Finished) -> None:
+    choice = choose(study.store, "tiny")
+    models = [open_model(study.store, digest) for digest in study.stages]
+    rules = {
+        digest: {name: ClassRule(smallest_area=area) for name in CLASSES}
+        for digest, area in zip(study.stages, (10, 20), strict=True)
+    }
+    stated = metadata(models, choice, ScoredEvaluation(size=SIZE, rules=rules))
+    assert stated["postprocess"] == {name: ClassRule(smallest_area=15).record() for name in CLASSES}

@@ -73,12 +73,20 @@ def test_probabilities_are_the_mean_over_networks_and_views() -> None:
             network(image.flip(-1, -2)).sigmoid().flip(-1, -2),
         ]
     ).mean(dim=0)
-    actual = mean_probabilities([network], task(), image, views_of(["vertical_flip", "flip"]))  # type: ignore[list-item]
+    actual = mean_probabilities([network], task(), image, [views_of(["vertical_flip", "flip"])])  # type: ignore[list-item]
     torch.testing.assert_close(actual, expected)
-    twice = mean_probabilities([network, network], task(), image, views_of(["flip", "vertical_flip"]))  # type: ignore[list-item]
+    twice = mean_probabilities([network, network], task(), image, [views_of(["flip", "vertical_flip"])] * 2)  # type: ignore[list-item]
     torch.testing.assert_close(twice, expected)
 
 
 def test_without_views_probabilities_are_those_of_the_network() -> None:
     image, network = torch.rand(1, 1, 5, 7, generator=torch.Generator().manual_seed(1)), Positions()
-    assert torch.equal(mean_probabilities([network], task(), image), network(image).sigmoid())  # type: ignore[list-item]
+    assert torch.equal(mean_probabilities([network], task(), image, [ORIGINAL]), network(image).sigmoid())  # type: ignore[list-item]
+
+
+def test_networks_count_equally_whatever_their_numbers_of_views() -> None:
+    image, network = torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(2)), Positions()
+    views = [ORIGINAL, views_of(["rotate"])]
+    first, second = (mean_probabilities([network], task(), image, [chosen]) for chosen in views)  # type: ignore[list-item]
+    both = mean_probabilities([network, network], task(), image, views)  # type: ignore[list-item]
+    torch.testing.assert_close(both, (first + second) / 2)

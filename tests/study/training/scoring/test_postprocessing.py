@@ -22,7 +22,7 @@ from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
 from results import schema
 from results.metrics.surface import ShapeSettings, shape_values
-from study.config.evaluation import Postprocess
+from study.config.evaluation import ClassPostprocess, Postprocess
 from study.training.prediction import masks as masks_module
 from study.training.scoring.batches import EvaluationSpec
 from study.training.scoring.evaluate import score
@@ -59,6 +59,11 @@ def images_and_truth() -> tuple[np.ndarray, np.ndarray]:
     return images, truth
 
 
+def by_class(postprocess: dict[str, Any], names: tuple[str, ...]) -> dict[str, ClassPostprocess]:
+    settings = Postprocess.model_validate(postprocess)
+    return {name: settings.of(name) for name in names if settings.of(name).has_effect}
+
+
 def evaluation(
     postprocess: dict[str, Any], *, exclusive: bool = False, names: tuple[str, ...] = NAMES[:1],
     volumes: list[str] | None = None, truth: np.ndarray | None = None,
@@ -78,7 +83,7 @@ def evaluation(
     return EvaluationSpec(
         task=task, index=index, truth=TrueMasks(masks.__getitem__), image=ImageSettings(size=SIZE), size=SIZE,
         images=Prepared(images=images[..., None], targets=None, shapes=np.full((IMAGES, 2), SIZE, np.int32)),
-        threshold=0.5, shape=SHAPE, postprocess=Postprocess.model_validate(postprocess),
+        threshold=0.5, shape=SHAPE, postprocess=by_class(postprocess, names),
     )  # fmt: skip
 
 
@@ -230,3 +235,25 @@ def test_an_image_in_bands_has_the_scores_of_one_at_once(monkeypatch: pytest.Mon
     exact = ("tp", "fp", "fn", "tn", "positives", "negatives", "hd95", "assd", "nsd", "lesion_tp", "lesion_fp")
     for before, after in zip(whole[0], banded[0], strict=True):
         assert {name: before[name] for name in exact} == {name: after[name] for name in exact}
+
+
+def test_the_empty_mask_rule_is_chosen_for_all_pixels_although_some_have_no_label() -> None:
+    truth = images_and_truth()[1]
+    truth[:, :, : SIZE // 2] = IGNORE
+    rows, _, record = scored(evaluation({"empty": "auto"}, exclusive=True, truth=truth))
+    rule = record["postprocess"]["tumour"]["empty"]
+    assert rule is not None
+    images = images_and_truth()[0] / 255
+    for row in rows:
+        if row["split"].endswith("_postprocessed") and row["class"] == "tumour":
+            scores = images[int(row["image"])]
+            kept = (scores >= rule["top"]).sum() >= rule["area"]
+            expected = (scores >= rule["bottom"])[:, SIZE // 2 :].sum() if kept else 0
+            assert row["tp"] + row["fp"] == expected
+
+    def mean(split: str) -> float:
+        chosen = [row for row in rows if (row["split"], row["class"]) == (split, "tumour")]
+        dice = [2 * row["tp"] / total if (total := 2 * row["tp"] + row["fp"] + row["fn"]) else 1.0 for row in chosen]
+        return float(np.mean(dice))
+
+    assert mean("validation_postprocessed") >= mean("validation")
