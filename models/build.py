@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.architectures import ARCHITECTURES
+from models.architectures.feature_pyramid import PyramidDecoder
 from models.architectures.heads import AverageHead, FlattenHead
 from models.architectures.parts import Blueprint, NetworkParts
 from models.catalog import registry
@@ -58,7 +59,8 @@ def build(blueprint: Blueprint) -> Network:
 def _add_auxiliary_heads(network: Network, blueprint: Blueprint, images: Tensor) -> None:
     """Add heads for the levels of the decoder at half to an eighth of the resolution."""
     assert network.decoder is not None
-    levels = network.decoder.get_submodule(ARCHITECTURES[str(blueprint.architecture)].levels)
+    decoder = network.decoder.decoder if isinstance(network.decoder, PyramidDecoder) else network.decoder
+    levels = decoder.get_submodule(ARCHITECTURES[str(blueprint.architecture)].levels)
     assert isinstance(levels, nn.ModuleList)
     supervised = list(levels)[-2 : -2 - AUXILIARY_LEVELS : -1]
     widths: list[int] = []

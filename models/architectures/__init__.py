@@ -27,7 +27,9 @@ class Architecture:
     depth: int = 5
     divisor: int = 32
     smallest: int = 32
-    features: Literal["pyramid", "plain"] = "pyramid"
+    features: Literal["pyramid", "plain", "any"] = "pyramid"
+    """Kind of encoder: with features at falling resolution, or a plain vision transformer with features at one
+    resolution. From the latter a pyramid is made for the former (`models.architectures.feature_pyramid`)."""
     half_stride: bool = False
     """Requires a feature map at stride 2, which hierarchical transformers lack."""
     upsampling: tuple[Upsampling, ...] = ("bilinear",)
@@ -100,6 +102,16 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             module="models.architectures.dpt",
             features="plain",
             depth=4,
+        ),
+        "linear": Architecture(
+            title="Linear layer on the deepest feature map (as in Oquab et al. 2023)",
+            module="models.architectures.pixel_heads",
+            features="any",
+        ),
+        "mlp": Architecture(
+            title="Perceptron with one hidden layer on four feature maps",
+            module="models.architectures.pixel_heads",
+            features="any",
         ),
         "unet_plain": Architecture(
             title="U-Net as first published, padded (Ronneberger et al. 2015)",

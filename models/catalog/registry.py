@@ -14,6 +14,8 @@ from models.settings import Upsampling
 
 TABLE = Path(__file__).with_name("backbones.json")
 WEIGHTS_FILE = "model.safetensors"
+PYRAMID_DIVISOR = 32
+"""Image sides under decoders that use the feature pyramid of a plain vision transformer are multiples of this."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -30,6 +32,8 @@ class Backbone:
         options: Keyword arguments of the constructor.
         mean, std: Normalisation statistics.
         weights: Hub id and revision by name.
+        parameters: Number of parameters of the encoder for images of three channels.
+        licences: Licence of the weights by name, where it is known.
     """
 
     features: Literal["pyramid", "plain"]
@@ -43,6 +47,8 @@ class Backbone:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     weights: Mapping[str, str]
+    parameters: int
+    licences: Mapping[str, str]
 
 
 @cache
@@ -114,6 +120,16 @@ def _accepts(spec: Architecture, backbone: str) -> bool:
     return backbone == "own" or backbone in spec.backbones
 
 
+def accepting_architectures(name: str) -> tuple[str, ...]:
+    """Return the architectures that take a named backbone."""
+    row = backbone(name)
+    return tuple(
+        architecture
+        for architecture, spec in ARCHITECTURES.items()
+        if _accepts(spec, name) and (spec.own_encoder or _missing_requirement(spec, row) is None)
+    )
+
+
 def _upsampling_problem(
     spec: Architecture | None, architecture: str | None, upsampling: Upsampling | None
 ) -> str | None:
@@ -162,17 +178,19 @@ def _unknown_backbone(name: str) -> str:
 
 def _missing_requirement(spec: Architecture, row: Backbone) -> str | None:
     """Return the requirement of the architecture that this backbone does not meet."""
-    plain = spec.features == "plain"
-    if plain and (row.features != "plain" or row.strides[-1] not in (8, 16, 32)):
-        return "plain vision transformers with patches of 8, 16 or 32 pixels such as tu-vit_base_patch16_224"
-    if not plain and row.features == "plain":
-        return "backbones with feature maps at falling resolution such as resnet50"
+    half_stride = "those with a feature map at stride 2 such as resnet50"
+    if spec.features == "plain":
+        fits = row.features == "plain" and row.strides[-1] in (8, 16, 32)
+        plain = "plain vision transformers with patches of 8, 16 or 32 pixels such as tu-vit_base_patch16_224"
+        return None if fits else plain
+    if spec.features == "any" or row.features == "plain":  # a pyramid is made of one resolution
+        return half_stride if spec.half_stride else None
     if spec.output_stride < 32 and not row.dilates:
         return "those that can be dilated such as resnet50, vgg16, xception"
     if spec.depth < len(row.channels) and not row.cuts:
         return "those whose deeper stages can be left out such as resnet50"
     if spec.half_stride and not row.channels[0]:
-        return "those with a feature map at stride 2 such as resnet50"
+        return half_stride
     return None
 
 
@@ -182,7 +200,9 @@ def _limits(spec: Architecture | None, name: str) -> tuple[int, int, int | None]
     plain = row is not None and row.features == "plain"
     divisor = 1 if spec is None else spec.divisor
     smallest = 32 if spec is None else spec.smallest
-    if plain and row is not None:
+    if plain and row is not None and spec is not None and spec.features != "plain":
+        divisor, smallest = max(divisor, PYRAMID_DIVISOR), max(smallest, PYRAMID_DIVISOR)
+    elif plain and row is not None:
         divisor, smallest = max(divisor, row.strides[-1]), max(smallest, row.strides[-1])
     return divisor, smallest, row.size if row is not None else None
 
@@ -200,7 +220,8 @@ def _size_problem(spec: Architecture | None, name: str, shape: tuple[int, int]) 
     if fixed_size is not None and shape != (fixed_size, fixed_size):
         size = size_text(shape)
         return f"image size is {size} for {name}; allowed: {fixed_size}; set image.size to {fixed_size}"
-    if all(side >= smallest and side % divisor == 0 for side in shape):
+    divisors = {divisor, PYRAMID_DIVISOR} if spec is None else {divisor}  # plain transformers resize their images
+    if any(all(side >= smallest and side % divisor == 0 for side in shape) for divisor in divisors):
         return None
     height, width = (max(-(-smallest // divisor), round(side / divisor)) * divisor for side in shape)
     allowed = f"{smallest} and more" if divisor == 1 else f"multiples of {divisor} from {smallest} on"

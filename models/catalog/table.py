@@ -7,7 +7,7 @@ and 160, or else at its native side.
 import json
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Literal
@@ -163,6 +163,7 @@ def _row(
     opening = tuple(new_parameters(features))
     if not _prunes(encoder, features, side):
         return None
+    weights = _timm_weights(name[3:]) if name.startswith("tu-") else _library_weights(name)
     maps = features[1:] if kind == "pyramid" else features[-PLAIN_DEPTH:]
     mean, std = _statistics(name)
     return Backbone(
@@ -176,7 +177,9 @@ def _row(
         options=dict(options),
         mean=mean,
         std=std,
-        weights=_timm_weights(name[3:]) if name.startswith("tu-") else _library_weights(name),
+        weights=weights,
+        parameters=sum(parameter.numel() for parameter in encoder.parameters()),
+        licences=dict(_licences(weights)),
     )
 
 
@@ -207,6 +210,15 @@ def _timm_weights(name: str) -> dict[str, str]:
     if default in weights and any(part in default for part in ("in1k", "in12k", "in21k", "in22k")):
         return {"imagenet": weights[default], **weights}
     return weights
+
+
+def _licences(weights: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the names of weights of timm whose licence is known, with the licence."""
+    for name, identity in weights.items():
+        repository, _, model = identity.partition("@")[0].partition("/")
+        licence = get_pretrained_cfg(model).license if repository == "timm" else None
+        if licence and licence != "unknown":
+            yield name, licence
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from results.text import printable
+from study.cli.backbones import backbones
 from study.cli.console import say
 from study.cli.importing import import_results
 from study.cli.jobs import HEAD, logs, show_job, stop, submit
@@ -60,7 +61,7 @@ def options(version: Annotated[bool, typer.Option("--version", help="Show the ve
         raise typer.Exit
 
 
-for command in (table, compare, report, predict, export, submit, logs, stop):
+for command in (table, compare, report, predict, export, backbones, submit, logs, stop):
     app.command()(command)
 app.command("import")(import_results)
 

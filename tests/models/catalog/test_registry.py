@@ -51,7 +51,7 @@ def test_the_published_studies_networks_can_be_built(architecture: str, backbone
         ("unet_plain", "own", 31, "image size is 31; allowed: 32 and more; set image.size to 32"),
         ("deeplabv3", "densenet121", 256, "under deeplabv3; allowed: those that can be dilated"),
         ("linknet", "mit_b0", 256, "under linknet; allowed: those with a feature map at stride 2"),
-        ("unet", "tu-vit_tiny_patch16_224", 256, "allowed: backbones with feature maps at falling resolution"),
+        ("linknet", "tu-vit_tiny_patch16_224", 256, "under linknet; allowed: those with a feature map at stride 2"),
         ("dpt", "resnet50", 256, "under dpt; allowed: plain vision transformers"),
         ("dpt", "tu-vit_small_patch14_dinov2", 256, "with patches of 8, 16 or 32 pixels"),
         ("pspnet", "tu-hrnet_w18_small", 256, "allowed: those whose deeper stages can be left out"),

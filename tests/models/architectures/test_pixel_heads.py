@@ -1,0 +1,46 @@
+"""Linear and perceptron heads against their formulas."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.architectures.parts import Blueprint
+from models.build import build
+from models.network import Network
+
+
+def network(architecture: str, backbone: str) -> Network:
+    torch.manual_seed(0)
+    return build(Blueprint(architecture=architecture, backbone=backbone, channels=3, outputs=2)).eval()
+
+
+def normalised(maps: torch.Tensor) -> torch.Tensor:
+    """Batch norm with initial statistics."""
+    return maps / (1 + 1e-5) ** 0.5
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "tu-test_vit"])
+def test_linear_is_a_linear_layer_on_the_deepest_features(backbone: str) -> None:
+    made, images = network("linear", backbone), torch.rand(1, 3, 64, 96)
+    (layer,) = (module for module in made.head.modules() if isinstance(module, nn.Conv2d))
+    with torch.no_grad():
+        deepest = made.encoder((images - made.mean) / made.std)[-1]
+        scores = (
+            torch.einsum("nchw,oc->nohw", normalised(deepest), layer.weight[:, :, 0, 0]) + layer.bias[:, None, None]
+        )
+        expected = F.interpolate(scores, (64, 96), mode="bilinear")
+        torch.testing.assert_close(made(images), expected)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "tu-test_vit"])
+def test_mlp_has_one_hidden_layer_on_four_maps(backbone: str) -> None:
+    made, images = network("mlp", backbone), torch.rand(1, 3, 64, 96)
+    first, second = (module for module in made.head.modules() if isinstance(module, nn.Conv2d))
+    with torch.no_grad():
+        maps = [normalised(part) for part in made.encoder((images - made.mean) / made.std)[-4:]]
+        size = maps[0].shape[-2:]
+        joined = torch.cat([F.interpolate(part, size, mode="bilinear") for part in maps], dim=1)
+        hidden = F.gelu(torch.einsum("nchw,oc->nohw", joined, first.weight[:, :, 0, 0]) + first.bias[:, None, None])
+        scores = torch.einsum("nchw,oc->nohw", hidden, second.weight[:, :, 0, 0]) + second.bias[:, None, None]
+        torch.testing.assert_close(made(images), F.interpolate(scores, (64, 96), mode="bilinear"), atol=1e-5, rtol=1e-4)
