@@ -58,7 +58,9 @@ class PrepareSettings(BaseDataSettings):
 
 
 FitName = Literal["stretch", "letterbox", "patch"]
-Scale = Annotated[float, Field(ge=0.01, le=10)]
+SCALE_RANGE: Final = (0.01, 10)
+"""Smallest and largest factor by which sides of an image are resized."""
+Scale = Annotated[float, Field(ge=SCALE_RANGE[0], le=SCALE_RANGE[1])]
 PixelSpacing = Annotated[float, Field(ge=1e-4, le=1000)]
 """Side of a pixel in mm."""
 
@@ -179,6 +181,16 @@ class VolumeSettings(BaseDataSettings):
                 "correct it"
             )
         return self
+
+
+class FileChannels(BaseDataSettings):
+    """Channels of volumes that each file holds along a fourth axis: their number, and which are read, in order.
+
+    This is part of a layout and not of a study file.
+    """
+
+    count: Annotated[int, Field(ge=2)]
+    selected: tuple[int, ...]
 
 
 class FileSettings(SourceSettings):

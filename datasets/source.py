@@ -9,7 +9,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.settings import ImageSettings
+from datasets.settings import FileChannels, ImageSettings
 
 AnnotationKind = Literal["labels", "boxes", "centres", "masks"]
 Pixels = NDArray[np.uint8]
@@ -134,7 +134,7 @@ class Index:
 def file_contents(content: str) -> list[str]:
     """Return the hashes of the files in an entry of `Index.content`: one per channel.
 
-    The entry of a slice also has its number, axis and window, after a space.
+    After a space the entry may have a stated spacing and channels, and that of a slice its axis, number and window.
     """
     return content.partition(" ")[0].split("+")
 
@@ -175,6 +175,11 @@ class Source(ABC):
     def channel_files(self) -> tuple[int, ...]:
         """Numbers of the files, `NAME_0000`, `NAME_0001`, ..., that an image consists of; empty for one file."""
         return ()
+
+    @property
+    def file_channels(self) -> FileChannels | None:
+        """Channels along the fourth axis of each file, None if images have three dimensions."""
+        return None
 
     def release(self) -> None:  # noqa: B027
         """Free decoded volumes, once the rows that are needed have been read."""

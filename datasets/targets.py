@@ -136,7 +136,7 @@ def scale_factors(settings: ImageSettings, spacing: Sequence[float]) -> tuple[fl
     if not spacing:
         raise DataError(
             f"image.spacing is {settings.spacing:g} mm, but the image states no size of its pixels; allowed: NIfTI "
-            "files, and DICOM files with PixelSpacing; use image.scale"
+            "files, DICOM files with PixelSpacing, TIFF files of nnU-Net with a JSON file; use image.scale"
         )
     return spacing[-2] / settings.spacing, spacing[-1] / settings.spacing
 

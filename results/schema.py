@@ -106,15 +106,30 @@ def default_aggregation(metric: str) -> str:
     return "case" if metric in PER_CASE_ONLY else "dataset"
 
 
-def metric_name(metric: str) -> str:
-    """Return the printed name of a metric, or of a validation score such as `val/dice`; unknown ones are unchanged."""
+def metric_name(metric: str, unit: str = "") -> str:
+    """Return the printed name of a metric, or of a validation score such as `val/dice`; unknown ones are unchanged.
+
+    `unit` is that of a distance; see `unit_of`.
+    """
     part, _, name = metric.rpartition("/")
-    return f"{'validation ' if part == 'val' else ''}{METRIC_NAMES[name]}" if name in METRIC_NAMES else metric
+    printed = f"{'validation ' if part == 'val' else ''}{METRIC_NAMES[name]}" if name in METRIC_NAMES else metric
+    return with_unit(printed, unit)
 
 
-def metric_title(metric: str) -> str:
+def metric_title(metric: str, unit: str = "") -> str:
     """Return the printed name of a metric, capitalised, for axes and headings."""
-    return _capitalised(metric_name(metric))
+    return _capitalised(metric_name(metric, unit))
+
+
+def with_unit(name: str, unit: str) -> str:
+    """Return the name of a metric with its unit, if it has one."""
+    return f"{name} in {unit}" if unit else name
+
+
+def unit_of(records: Sequence[ComparisonRecord]) -> str:
+    """Return the unit of the metric of comparisons, "" if it has none, or if these have several or do not state it."""
+    units = {record.get("metric_unit") or "" for record in records}
+    return units.pop() if len(units) == 1 else ""
 
 
 def factor_title(factor: str) -> str:
@@ -245,6 +260,7 @@ def comparisons(further: Sequence[str] = ()) -> "pa.Schema":
     - `difference_to_best` and `p_to_best` (Holm over all pairs of the column) are against the cell with the best mean
       at the same labelled data, null in that cell itself.
     - `undefined` says which replicates or images the mean leaves out, and why; "" where all values are defined.
+    - `metric_unit` is "mm" or "pixels" for distances, "" for other metrics and for imported results.
     """
     import pyarrow as pa
 
@@ -262,7 +278,7 @@ def comparisons(further: Sequence[str] = ()) -> "pa.Schema":
         | dict.fromkeys(("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high"), number)
         | {"labels_equivalent_side": pa.string(), "labels_saved": number, "note": pa.string()}
         | dict.fromkeys(("difference_to_best", "p_to_best"), number)
-        | {"undefined": pa.string()}
+        | {"undefined": pa.string(), "metric_unit": pa.string()}
     )
 
 

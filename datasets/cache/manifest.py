@@ -31,10 +31,10 @@ from datasets.decoding.volume import LAST_AXIS, Geometry
 from datasets.errors import DataError
 from datasets.large import release, row_bands
 from datasets.resampling import resized
-from datasets.settings import ImageSettings, VolumeSettings
+from datasets.settings import FileChannels, ImageSettings, VolumeSettings
 from datasets.source import Pixels, ProgressCallback
 
-VERSION = 6
+VERSION = 7
 """Increased when decoding, hashes or columns change; older tables are then ignored."""
 
 FileState = tuple[int, int, int, int]
@@ -53,6 +53,8 @@ class Listing:
     """Paths of files without an image suffix."""
     volumes: VolumeSettings | None = None
     """How volumes are sliced; None if the layout has none, and files of several pages are faulty."""
+    channels: FileChannels | None = None
+    """Channels along the fourth axis of volumes; None if images have three dimensions."""
 
     def inside(self, folder: str) -> list[str]:
         """Return the paths under one folder, relative to the root."""
@@ -88,8 +90,9 @@ class Manifest:
     axis: list[int]
     """The axis that slices are perpendicular to; see `datasets.decoding.volume`."""
     spacing: list[str]
-    """`Geometry.spacing` and `Geometry.affine` as numbers separated by spaces."""
+    """`Geometry.spacing`, `Geometry.affine` and `Geometry.frame_order` as numbers separated by spaces."""
     affine: list[str]
+    frame_order: list[str]
     thumbnail: list[str]
     """256-bit difference hash of an image, of the middle slice of a volume; "" for masks and faulty files."""
     values: list[str]
@@ -110,7 +113,10 @@ class Manifest:
     def geometry(self, position: int) -> Geometry:
         """Return the position of a file in space."""
         spacing, affine = (tuple(map(float, column[position].split())) for column in (self.spacing, self.affine))
-        return Geometry(slices=self.slices[position], axis=self.axis[position], spacing=spacing, affine=affine)
+        return Geometry(
+            slices=self.slices[position], axis=self.axis[position], spacing=spacing, affine=affine,
+            frame_order=tuple(map(int, self.frame_order[position].split())),
+        )  # fmt: skip
 
 
 CHUNK = 4096
@@ -136,6 +142,7 @@ class FileRow:
     axis: int = LAST_AXIS
     spacing: str = ""
     affine: str = ""
+    frame_order: str = ""
     thumbnail: str = ""
     values: str = ""
     slice_values: str = ""
@@ -250,7 +257,8 @@ def thumbnail(pixels: Pixels) -> str:
 def _key(listing: Listing) -> str:
     volumes = listing.volumes
     sliced = "" if volumes is None else f" {volumes.axis} {volumes.window}"
-    text = f"{VERSION} {listing.root.resolve()} {sorted(listing.folders.items())}{sliced}"
+    channels = "" if listing.channels is None else f" {listing.channels}"
+    text = f"{VERSION} {listing.root.resolve()} {sorted(listing.folders.items())}{sliced}{channels}"
     return blake2b(os.fsencode(text), digest_size=16).hexdigest()
 
 
@@ -313,7 +321,11 @@ def _inspect(listing: Listing, path: str, writer: ExtractWriter, previous: FileR
     if previous is not None and previous.content == row.content:
         return replace(previous, **state)
     try:
-        decoded = examine(data, kind, path, listing.volumes) if data is not None else examine_large(file, kind, path)
+        decoded = (
+            examine(data, kind, path, listing.volumes, listing.channels)
+            if data is not None
+            else examine_large(file, kind, path)
+        )
     except DataError as error:
         return replace(row, fault=str(error))
     except OSError as error:  # no fault of the file, which would be stored
@@ -334,7 +346,8 @@ def _inspect(listing: Listing, path: str, writer: ExtractWriter, previous: FileR
     return replace(
         row, width=planes.shape[2], height=planes.shape[1], channels=channels_of(planes[0]),
         slices=geometry.slices, axis=geometry.axis, spacing=" ".join(map(repr, geometry.spacing)),
-        affine=" ".join(map(repr, geometry.affine)), thumbnail="".join(thumbnails),
+        affine=" ".join(map(repr, geometry.affine)), frame_order=" ".join(map(str, geometry.frame_order)),
+        thumbnail="".join(thumbnails),
         values=f"{reduce(or_, values):x}",
         slice_values=" ".join(f"{bits:x}" for bits in values) if geometry.slices else "",
         patient=decoded.patient, remark=decoded.remark,

@@ -13,7 +13,8 @@ def volumes_text(index: Index) -> str:
         return ""
     rows = [row for row in range(len(index)) if index.volume(row)]
     spacings = [index.spacing(row) for row in rows]
-    count = f"{len(slices):,} volume{'s' * (len(slices) > 1)} of {_range(list(slices.values()))} slices"
+    several = "s" * (max(slices.values()) > 1)
+    count = f"{len(slices):,} volume{'s' * (len(slices) > 1)} of {_range(list(slices.values()))} slice{several}"
     if not all(spacings):
         return f"{count}, some of unknown spacing" if any(spacings) else f"{count} of unknown spacing"
     return f"{count}, voxels of {' x '.join(map(_range, zip(*spacings, strict=True)))} mm"

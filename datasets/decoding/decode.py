@@ -30,7 +30,7 @@ from datasets.decoding.tiff import read_tiff
 from datasets.decoding.volume import SINGLE, Geometry, StoredVolume, to_slices
 from datasets.errors import DataError
 from datasets.large import by_bands, copy_into, is_large, temporary_array
-from datasets.settings import VolumeSettings
+from datasets.settings import FileChannels, VolumeSettings
 from datasets.source import Pixels
 
 Kind = Literal["image", "ids", "foreground"]
@@ -99,17 +99,19 @@ def split_channel(stem: str) -> tuple[str, int | None]:
     return (match[1], int(match[2])) if match else (stem, None)
 
 
-def read(path: Path, kind: Kind, volumes: VolumeSettings | None = None) -> Pixels:
+def read(path: Path, kind: Kind, volumes: VolumeSettings | None = None, channels: FileChannels | None = None) -> Pixels:
     """Read and decode a file; see `examine_file`."""
-    return examine_file(path, kind, volumes).pixels
+    return examine_file(path, kind, volumes, channels).pixels
 
 
-def examine_file(path: Path, kind: Kind, volumes: VolumeSettings | None = None) -> Decoded:
+def examine_file(
+    path: Path, kind: Kind, volumes: VolumeSettings | None = None, channels: FileChannels | None = None
+) -> Decoded:
     """Read a file and decode it like `examine`. A large image is a memory-mapped `datasets.large.temporary_array`."""
     try:
         if is_large_file(path):
             return examine_large(path, kind, path.name)
-        return examine(path.read_bytes(), kind, path.name, volumes)
+        return examine(path.read_bytes(), kind, path.name, volumes, channels)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error}); allowed: a readable file; restore it") from error
 
@@ -127,17 +129,24 @@ def decode(data: bytes, kind: Kind, name: str) -> Pixels:
     return examine(data, kind, name).pixels
 
 
-def examine(data: bytes, kind: Kind, name: str, volumes: VolumeSettings | None = None) -> Decoded:
+def examine(
+    data: bytes,
+    kind: Kind,
+    name: str,
+    volumes: VolumeSettings | None = None,
+    channels: FileChannels | None = None,
+) -> Decoded:
     """Decode like `decode`, but also return geometry, patient and a warning.
 
     With `volumes`, NIfTI files and files of several pages or frames are volumes, (slices, height, width[, channels]).
-    Images are scaled to 8 bits over the whole volume; see `datasets.decoding.volume`.
+    Images are scaled to 8 bits over the whole volume; see `datasets.decoding.volume`. `channels` are those of NIfTI
+    images of four dimensions, which are otherwise refused.
     """
     with _named_errors(name, kind, data, volumes=volumes is not None):
         bands = read_bands(data) if kind == "image" else None
         if bands is not None:
             return Decoded(pixels=_bands_image(bands.values, bands.no_data))
-        volume = None if volumes is None else _volume(data, kind, name, volumes)
+        volume = None if volumes is None else _volume(data, kind, name, volumes, channels)
         if volume is not None:
             return volume
         if kind == "image" and data[128:132] == b"DICM":
@@ -197,12 +206,14 @@ def _named_errors(name: str, kind: Kind, data: bytes, *, volumes: bool = False) 
         ) from error
 
 
-def _volume(data: bytes, kind: Kind, name: str, settings: VolumeSettings) -> Decoded | None:
+def _volume(
+    data: bytes, kind: Kind, name: str, settings: VolumeSettings, channels: FileChannels | None
+) -> Decoded | None:
     """Decode a volume; None for a file with a single image."""
     if suffix_of(name) in VOLUME_SUFFIXES:
         from datasets.decoding.nifti import read_nifti
 
-        return _sliced(read_nifti(data), kind, settings)
+        return _sliced(read_nifti(data, channels if kind == "image" else None), kind, settings)
     if kind == "image" and data[128:132] == b"DICM":
         from datasets.decoding.dicom import read_dicom_volume
 
@@ -219,7 +230,7 @@ def _sliced(volume: StoredVolume, kind: Kind, settings: VolumeSettings) -> Decod
     else:
         values = to_slices(volume.voxels, geometry.axis)
         pixels = _to_ids(values) if kind == "ids" else _to_foreground(values)
-    return Decoded(pixels=np.ascontiguousarray(pixels), geometry=geometry, patient=volume.patient)
+    return Decoded(pixels=np.ascontiguousarray(pixels), geometry=geometry, patient=volume.patient, remark=volume.remark)
 
 
 def _stacked(pages: Iterator[Raster], kind: Kind, settings: VolumeSettings) -> Decoded:
@@ -238,15 +249,17 @@ def _stacked(pages: Iterator[Raster], kind: Kind, settings: VolumeSettings) -> D
 
 
 def _reason(error: Exception, data: bytes) -> str:
+    if not data:
+        return "the file is empty"
+    if data.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer: fetch the file with `git lfs pull`"
     reason = " ".join(str(error).split()) or type(error).__name__
     if " object at 0x" not in reason:
         return reason
     # For unknown formats the message of PIL contains the repr of a buffer.
     if data[:2] in (b"II", b"MM"):
         return "a TIFF that is cut off or of a kind that is not read, such as 64 bits or float colours"
-    if data.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer: fetch the file with `git lfs pull`"
-    return "no image format is recognised" if data else "the file is empty"
+    return "no image format is recognised"
 
 
 def channels_of(pixels: Pixels) -> int:

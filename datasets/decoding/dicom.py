@@ -14,6 +14,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 
 from datasets.decoding.dicom_decoders import decode_in_subprocess
+from datasets.decoding.dicom_frames import frame_positions, functional_group
 from datasets.decoding.raster import UnsuitableError
 from datasets.decoding.volume import StoredVolume
 from datasets.source import Pixels
@@ -65,6 +66,7 @@ def decode_dicom(data: bytes) -> DicomImage:
 def read_dicom_volume(data: bytes) -> StoredVolume | None:
     """Return the frames of a multi-frame file after rescaling; None for files of one frame.
 
+    Frames are as stored; `frame_order` is their order in space.
     Windows and lookup tables of the file are not applied, so that one window fits all volumes of a data set. Raises
     the errors of pydicom for damaged files, `ValueError` for pixels that cannot be decoded.
     """
@@ -81,10 +83,11 @@ def read_dicom_volume(data: bytes) -> StoredVolume | None:
         stored = stored.astype(np.uint16)  # scaled to the full range like more than 8 bits
     slopes = _rescaling(record, len(stored))
     values = stored if slopes is None or stored.ndim != 3 else stored * slopes[0] + slopes[1]
+    frames = frame_positions(record, len(stored))
     return StoredVolume(
-        voxels=values.transpose(2, 1, 0, *range(3, values.ndim)), spacing=_voxel_spacing(record),
+        voxels=values.transpose(2, 1, 0, *range(3, values.ndim)), spacing=_voxel_spacing(record, frames.distance),
         patient=_patient(record), inverted=photometric == "MONOCHROME1",
-        valid=None if padding is None else ~padding.transpose(2, 1, 0),
+        valid=None if padding is None else ~padding.transpose(2, 1, 0), frame_order=frames.order, remark=frames.remark,
     )  # fmt: skip
 
 
@@ -92,13 +95,18 @@ def _patient(record: Dataset) -> str:
     return str(record.get("PatientID") or "").strip()
 
 
-def _voxel_spacing(record: Dataset) -> tuple[float, ...]:
-    """Return width, height and distance of the frames in mm, () if the file does not state them."""
-    measures = _functional_group(record, "PixelMeasuresSequence") or record
+def _voxel_spacing(record: Dataset, distance: float | None) -> tuple[float, ...]:
+    """Return width, height and distance of the frames in mm, () if the file does not state them.
+
+    `distance` is that of the positions of the frames: None if these are not stated, NaN if they have no common one.
+    """
+    measures = functional_group(record, "PixelMeasuresSequence") or record
     sides = _lengths(measures.get("PixelSpacing", record.get("PixelSpacing")), 2)
+    if distance is not None:
+        return (sides[1], sides[0], distance) if sides and distance > 0 else ()
     between = measures.get("SpacingBetweenSlices") or record.get("SpacingBetweenSlices")
-    distance = _lengths([between or measures.get("SliceThickness") or record.get("SliceThickness")], 1)
-    return (sides[1], sides[0], *distance) if sides and distance else ()
+    stated = _lengths([between or measures.get("SliceThickness") or record.get("SliceThickness")], 1)
+    return (sides[1], sides[0], *stated) if sides and stated else ()
 
 
 def _lengths(values: Iterable[Any] | None, count: int) -> tuple[float, ...]:
@@ -112,22 +120,12 @@ def _lengths(values: Iterable[Any] | None, count: int) -> tuple[float, ...]:
 
 def _rescaling(record: Dataset, frames: int) -> tuple[Intensities, Intensities] | None:
     """Return slope and intercept of each frame, (frames, 1, 1); None without any."""
-    groups = [_functional_group(record, "PixelValueTransformationSequence", frame) or record for frame in range(frames)]
+    groups = [functional_group(record, "PixelValueTransformationSequence", frame) or record for frame in range(frames)]
     if not any("RescaleSlope" in group or "RescaleIntercept" in group for group in groups):
         return None
     slopes = [1.0 if group.get("RescaleSlope") is None else float(group.RescaleSlope) for group in groups]
     intercepts = [0.0 if group.get("RescaleIntercept") is None else float(group.RescaleIntercept) for group in groups]
     return np.array(slopes)[:, None, None], np.array(intercepts)[:, None, None]
-
-
-def _functional_group(record: Dataset, name: str, frame: int = 0) -> Dataset | None:
-    """Return a functional group of a frame, or that of all frames (PS3.3 C.7.6.16)."""
-    for groups, number in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
-        sequence = record.get(groups) or []
-        if number < len(sequence) and sequence[number].get(name):
-            group: Dataset = sequence[number][name][0]
-            return group
-    return None
 
 
 def _palette_bits(record: Dataset) -> int:

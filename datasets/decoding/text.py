@@ -1,8 +1,10 @@
 """Text files of a data set (UTF-8), and Unicode normalisation of names."""
 
+import json
 import stat
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 from datasets.errors import DataError
 
@@ -27,6 +29,20 @@ def read_text(path: Path) -> str:
         raise DataError(
             f"{path} line {line} is not UTF-8 (byte 0x{data[error.start]:02x}); allowed: UTF-8; save the file as UTF-8"
         ) from error
+
+
+def read_json(path: Path, allowed: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Return the contents of a JSON file. Raises `DataError`, which says that `allowed` is what it should be."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        place = str(error)
+        if isinstance(error, json.JSONDecodeError):
+            place = f"line {error.lineno}: {error.msg}"
+        elif isinstance(error, RecursionError):
+            place = "it is nested too deeply"
+        raise DataError(f"{path} is no JSON ({place}); allowed: {allowed}; correct it") from error
 
 
 def read_lines(path: Path) -> list[str]:

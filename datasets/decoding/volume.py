@@ -1,6 +1,6 @@
 """Volumes as slices: axes and orientation, spacing, and scaling of intensities to 8 bits.
 
-The voxels of a volume have the axes (x, y, z[, colour]). In a NIfTI file, after reorientation, x points to the left of
+The voxels of a volume have the axes (x, y, z[, channel]). In a NIfTI file, after reorientation, x points to the left of
 the patient, y to the back and z to the head; in a stack of pages or frames x is the column, y the row and z the page.
 
 | axis | slices | upper edge | left edge |
@@ -17,11 +17,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.decoding.raster import UnsuitableError
 from datasets.settings import VolumeSettings
 from datasets.source import Pixels
 
 Voxels = NDArray[Any]
-"""(x, y, z), or (x, y, z, 3) RGB."""
+"""(x, y, z), (x, y, z, 3) RGB, or (x, y, z, channels)."""
 PERCENTILES: Final = (0.5, 99.5)
 """Percentiles of a volume shown as black and white without `VolumeSettings.window`."""
 SPACING_TOLERANCE: Final = 0.01
@@ -38,12 +39,14 @@ class Geometry:
         axis: The axis that the slices of a volume are perpendicular to.
         spacing: Size of a pixel (height, width) or of a voxel (distance of slices, height, width) in mm, () if unknown.
         affine: The 16 numbers of the matrix from voxels (x, y, z) to mm, () if there is none.
+        frame_order: Numbers of the stored frames in the order of their positions, () if they are stored in order.
     """
 
     slices: int = 0
     axis: int = LAST_AXIS
     spacing: tuple[float, ...] = ()
     affine: tuple[float, ...] = ()
+    frame_order: tuple[int, ...] = ()
 
 
 SINGLE: Final = Geometry()
@@ -52,7 +55,10 @@ SINGLE: Final = Geometry()
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StoredVolume:
-    """The voxels of a file as stored, with their spacing along (x, y, z) in mm, and the patient."""
+    """The voxels of a file as stored, with their spacing along (x, y, z) in mm, and the patient.
+
+    `frame_order` and `remark` are those of `Geometry` and `datasets.decoding.decode.Decoded`.
+    """
 
     voxels: Voxels
     spacing: tuple[float, ...] = ()
@@ -62,18 +68,33 @@ class StoredVolume:
     """Voxels with a value, of the shape of `voxels`; None if all have one."""
     inverted: bool = False
     """Whether low values are bright."""
+    has_channels: bool = False
+    """Whether the last axis are channels of separate ranges."""
+    frame_order: tuple[int, ...] = ()
+    remark: str = ""
 
     def geometry(self, settings: VolumeSettings) -> Geometry:
         """Return the geometry of the slices."""
         axis = slice_axis(self.voxels.shape, self.spacing, settings.axis)
-        spacing = tuple(self.spacing[number] for number in _order(axis)) if self.spacing else ()
-        return Geometry(slices=self.voxels.shape[axis], axis=axis, spacing=spacing, affine=self.affine)
+        if self.frame_order and axis != LAST_AXIS:
+            raise UnsuitableError(
+                f"has frames that are not stored in the order of their positions, which slices along axis {axis} would "
+                "mix; allowed: slices that are frames; set `axis: 2`, or save the frames in order"
+            )
+        return Geometry(
+            slices=self.voxels.shape[axis], axis=axis, spacing=slice_spacing(self.spacing, axis), affine=self.affine,
+            frame_order=self.frame_order,
+        )  # fmt: skip
 
     def image(self, settings: VolumeSettings) -> Pixels:
-        """Return (slices, height, width[, 3]) of 8 bits."""
+        """Return (slices, height, width[, channels]) of 8 bits."""
         axis = self.geometry(settings).axis
         valid = None if self.valid is None else to_slices(self.valid, axis)
-        pixels = to_8_bits(to_slices(self.voxels, axis), settings.window, valid)
+        slices = to_slices(self.voxels, axis)
+        if self.has_channels:
+            channels = [to_8_bits(slices[..., number], settings.window) for number in range(slices.shape[-1])]
+            return np.stack(channels, axis=-1)
+        pixels = to_8_bits(slices, settings.window, valid)
         if self.inverted:
             pixels = 255 - pixels
             if valid is not None:
@@ -96,6 +117,11 @@ def slice_axis(shape: Sequence[int], spacing: Sequence[float], axis: int | None)
         return flat[-1]
     largest = max(spacing) * (1 - SPACING_TOLERANCE)
     return max(number for number in range(3) if spacing[number] >= largest)
+
+
+def slice_spacing(spacing: Sequence[float], axis: int) -> tuple[float, ...]:
+    """Return the spacing (distance of slices, height, width) of slices from that along (x, y, z), () from ()."""
+    return tuple(spacing[number] for number in _order(axis)) if spacing else ()
 
 
 def to_slices(voxels: Voxels, axis: int) -> Voxels:

@@ -12,7 +12,7 @@ from datasets.errors import DataError
 from datasets.settings import SplitSettings, ValidationShare
 from datasets.source import AnnotationKind, Index
 from datasets.splits.named import check_named, fixed_test, named_rows
-from datasets.splits.patients import Members, count_images, deal_folds, members_of, patient_order, rows_of
+from datasets.splits.patients import Members, count_cases, count_images, deal_folds, members_of, patient_order, rows_of
 
 __all__ = [
     "Split",
@@ -57,6 +57,7 @@ def target_split(
 ) -> Split:
     """Split the target data for one fold, seed and number of labelled images.
 
+    With fewer than `min_cases` validation images or volumes, these are training images.
     `labelled` is a share of the training images (float) or a number of images (int). Rows with faults are excluded.
     The order in which patients are labelled is drawn per seed and fold: with one order per seed, small subsets of all
     folds would share most of their patients, and intervals over folds would miss the variance due to the choice of
@@ -73,7 +74,7 @@ def target_split(
     order = [patient for patient in ordered if patient not in test_patients]
     prefix = order[: _prefix_length(order, members, labelled)]
     validators = _validators(index, settings, order=prefix, part=part)
-    if count_images(members, validators) < min_cases:
+    if count_cases(index, members, validators) < min_cases:
         validators = set()
     hidden = rows_of(members, order[len(prefix) :])
     return Split(
@@ -109,7 +110,7 @@ def pretraining_split(
     if settings.validation == "folds":
         settings = settings.model_copy(update={"validation": ValidationShare()})
     validators = _validators(index, settings, order=order, part=())
-    if count_images(remaining, validators) < min_cases:
+    if count_cases(index, remaining, validators) < min_cases:
         validators = set()
     return Split(
         labelled=_training_rows(index, remaining, order, validators, annotation_kind),

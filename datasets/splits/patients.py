@@ -34,6 +34,13 @@ def count_images(members: Members, patients: Iterable[str]) -> int:
     return sum(len(members[patient]) for patient in patients)
 
 
+def count_cases(index: Index, members: Members, patients: Iterable[str]) -> int:
+    """Return the number of images and volumes of the given patients."""
+    if not index.volumes:
+        return count_images(members, patients)
+    return len({index.case(row) for patient in patients for row in members[patient]})
+
+
 def patient_order(index: Index, rows: Iterable[int], seed: int, fold: int | None = None) -> tuple[str, ...]:
     """Return the patients of `rows` in an order in which every prefix is approximately stratified by category.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.figures.drawing import COLOURS, LINES, MARKERS, new_figure, panels, save, tidy
 from results.metrics.agreement import Agreement
-from results.schema import ComparisonRecord, factor_columns, factor_title, metric_title
+from results.schema import ComparisonRecord, factor_columns, factor_title, metric_title, unit_of
 from results.tables.layout import filter_records
 
 if TYPE_CHECKING:
@@ -74,18 +74,18 @@ def curves(
     factors = factor_columns(comparisons.column_names)
     other_factors = [name for name in factors if name not in PANEL and name != "pathway" and _varies(records, name)]
     figure = _figure(records, other_factors, agreements, log=log)
-    figure.supylabel(_axis_label(metric, class_, aggregation, split), fontsize="medium")
+    figure.supylabel(_axis_label(metric, class_, aggregation, split, unit_of(records)), fontsize="medium")
     return figure
 
 
-def _axis_label(metric: str, class_: str, aggregation: str, split: str) -> str:
+def _axis_label(metric: str, class_: str, aggregation: str, split: str, unit: str = "") -> str:
     """Return the label of the metric's axis, such as "Mean IoU (pooled over test images)"."""
     of_class = {"macro": "", "weighted": ", weighted by class size"}.get(class_, f", {class_}")
     split, _, annotator = split.partition("@")
     part, _, variant = split.partition("_")
     images = f"{part} images{VARIANTS.get(variant, '')}"
     images += f", against the annotator {annotator}" if annotator else ""
-    return f"{metric_title(metric)}{of_class} ({AGGREGATIONS.get(aggregation, aggregation)} {images})"
+    return f"{metric_title(metric, unit)}{of_class} ({AGGREGATIONS.get(aggregation, aggregation)} {images})"
 
 
 def _figure(

@@ -38,11 +38,11 @@ class Agreement:
         """Return the legend of a figure."""
         return f"Agreement of {self.annotators[0]} and {self.annotators[1]}"
 
-    def sentence(self, metric: str) -> str:
-        """Return the agreement as a sentence."""
+    def sentence(self, metric: str, unit: str = "") -> str:
+        """Return the agreement as a sentence; `unit` is that of a distance."""
         return (
             f"Agreement of the annotators {self.annotators[0]} and {self.annotators[1]} on the test images: "
-            f"{metric_name(metric)} {self.mean:.3f}."
+            f"{metric_name(metric, unit)} {self.mean:.3f}."
         )
 
 

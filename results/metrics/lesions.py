@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,95 +17,195 @@ MAX_SKELETONS = 10_000
 """Number of components of a large mask that have a centre line; the others are the smallest ones."""
 
 
+class Places(NamedTuple):
+    """Where the components of a large mask are, by component; row 0 is not used.
+
+    Attributes:
+        boxes: First row and column and the ones after the last, (components + 1, 4).
+        pixels: A pixel of each, counted row by row.
+    """
+
+    boxes: Numbers
+    pixels: Numbers
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Components:
-    """The connected components of a mask, numbered from 1; labels of bands are joined where bands meet.
+    """The connected components of a mask, numbered from 1: of 8 neighbours in an image, of 26 in a volume.
 
     Attributes:
         mask: (height, width), or (slices, height, width) of a volume.
-        offsets: Number of labels in the bands before each band.
+        sizes: Number of pixels of each component; the first number is not used.
         of_label: Component of each label of a band, counted over all bands; 0 for the background.
-        count: Number of components.
-        labels: Components of all pixels of a mask that is one band.
+        places: Boxes of the components; None unless the mask is large.
     """
 
     mask: Mask
-    offsets: tuple[int, ...]
+    sizes: Numbers
     of_label: Numbers
-    count: int
-    labels: Numbers | None = None
+    places: Places | None
 
-    @classmethod
-    def of(cls, mask: Mask) -> "Components":
-        """Label a mask band by band."""
+    @property
+    def count(self) -> int:
+        """Return the number of components."""
+        return len(self.sizes) - 1
+
+    def largest_first(self) -> Iterator[tuple[tuple[slice, slice], tuple[int, int]]]:
+        """Yield the box (rows and columns) of each component of a large mask and a pixel of it in the box."""
+        assert self.places is not None, "only large masks have places"
+        boxes, pixels = self.places
+        areas = (boxes[1:, 2:] - boxes[1:, :2]).prod(axis=1)
+        for number in (np.argsort(-areas, kind="stable") + 1).tolist():
+            top, left, bottom, right = boxes[number].tolist()
+            row, column = divmod(int(pixels[number]), self.mask.shape[1])
+            yield (slice(top, bottom), slice(left, right)), (row - top, column - left)
+
+
+class Labelling:
+    """Labels a mask band by band; labels of different bands that touch are joined at the end.
+
+    Each band is labelled once, and its labels are not kept: a label image of a large mask takes much more memory than
+    the mask.
+    """
+
+    def __init__(self, mask: Mask) -> None:
+        self._mask, self._is_large = mask, is_large_mask(mask)
+        self._count = 0
+        self._above: Numbers | None = None
+        self._sizes: list[Numbers] = [np.zeros(1, np.int64)]
+        self._boxes: list[Numbers] = [np.zeros((1, 4), np.int64)]
+        self._pixels: list[Numbers] = [np.zeros(1, np.int64)]
+        self._touching: list[Numbers] = [np.zeros((0, 2), np.int64)]
+
+    def band(self, rows: slice) -> Numbers:
+        """Return the labels of the next band, which follow those of the bands before."""
+        from scipy.ndimage import label
+
+        of_band, count = label(self._mask[rows], neighbours(self._mask))
+        release(self._mask)
+        labels: Numbers = of_band.astype(np.int64)
+        self._sizes.append(np.bincount(labels.ravel(), minlength=count + 1)[1:])
+        if self._is_large:
+            self._locate(labels, rows.start)
+        if self._count:
+            labels[labels > 0] += self._count
+        if self._above is not None:
+            self._touching.append(_touching(self._above, labels[0]))
+        self._above = labels[-1].copy() if self._is_large else None
+        self._count += count
+        return labels
+
+    def _locate(self, labels: Numbers, top: int) -> None:
+        """Add box and pixel of each label of a band."""
+        from scipy.ndimage import find_objects
+
+        places = [
+            (rows.start + top, columns.start, rows.stop + top, columns.stop) for rows, columns in find_objects(labels)
+        ]
+        foreground = np.flatnonzero(labels)
+        pixels = np.zeros(len(places), np.int64)
+        pixels[labels.ravel()[foreground] - 1] = foreground + top * labels.shape[1]
+        self._boxes.append(np.array(places, np.int64).reshape(-1, 4))
+        self._pixels.append(pixels)
+
+    def components(self) -> Components:
+        """Return the components after the last band."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
-        if not _is_large(mask):
-            labels, count = _label(mask, slice(None), 0)
-            return cls(mask=mask, offsets=(0,), of_label=np.arange(count + 1), count=count, labels=labels)
-        offsets, pairs, above = [0], [], np.zeros(mask.shape[1], np.int64)
-        for rows in row_bands(*mask.shape):
-            labels, count = _label(mask, rows, offsets[-1])
-            if rows.start:
-                pairs.append(_touching(above, labels[0]))
-            above = labels[-1].copy()
-            offsets.append(offsets[-1] + count)
-        total = offsets[-1] + 1
-        first, second = np.concatenate([np.zeros((0, 2), np.int64), *pairs]).T
+        total = self._count + 1
+        first, second = np.concatenate(self._touching).T
         graph = coo_array((np.ones(len(first)), (first, second)), shape=(total, total))
-        count, of_label = connected_components(graph, directed=False)
-        return cls(mask=mask, offsets=tuple(offsets), of_label=of_label.astype(np.int64), count=count - 1)
+        count, numbers = connected_components(graph, directed=False)
+        of_label = numbers.astype(np.int64)  # the background, which nothing touches, is component 0
+        sizes = np.zeros(count, np.int64)
+        np.add.at(sizes, of_label, np.concatenate(self._sizes))
+        return Components(
+            mask=self._mask, sizes=sizes, of_label=of_label,
+            places=self._places(of_label, count) if self._is_large else None,
+        )  # fmt: skip
 
-    def bands(self) -> Iterator[tuple[slice, Numbers]]:
-        """Yield the rows of each band with the components of their pixels."""
-        if self.labels is not None:  # of the only band
-            yield slice(0, len(self.mask)), self.labels
-            return
-        for rows, offset in zip(row_bands(*self.mask.shape), self.offsets, strict=False):
-            yield rows, self.of_label[_label(self.mask, rows, offset)[0]]
-
-    def places(self) -> list[tuple[tuple[slice, slice], tuple[int, int]]]:
-        """Return the box (rows and columns) of each component and a pixel of it in the box, the largest boxes first."""
-        from scipy.ndimage import find_objects
-
-        edges = np.tile(np.array([*self.mask.shape, 0, 0]), (self.count + 1, 1))
-        seeds = np.full(self.count + 1, -1, np.int64)
-        width = self.mask.shape[1]
-        for rows, offset in zip(row_bands(*self.mask.shape), self.offsets, strict=False):
-            labels, count = _label(self.mask, rows, 0)
-            numbers = self.of_label[offset + 1 : offset + count + 1]
-            for number, box in zip(numbers.tolist(), find_objects(labels), strict=True):
-                top, bottom = box[0].start + rows.start, box[0].stop + rows.start
-                first, last = edges[number, :2], edges[number, 2:]
-                np.minimum(first, (top, box[1].start), out=first)
-                np.maximum(last, (bottom, box[1].stop), out=last)
-            pixels = np.flatnonzero(labels)
-            seeds[numbers[labels.ravel()[pixels] - 1]] = pixels + rows.start * width
-        sizes = (edges[1:, 2:] - edges[1:, :2]).prod(axis=1)
-        order = np.argsort(-sizes, kind="stable") + 1
-        return [
-            ((slice(top, bottom), slice(left, right)), (seed // width - top, seed % width - left))
-            for (top, left, bottom, right), seed in zip(edges[order].tolist(), seeds[order].tolist(), strict=True)
-        ]
+    def _places(self, of_label: Numbers, count: int) -> Places:
+        of_labels, pixels = np.concatenate(self._boxes), np.zeros(count, np.int64)
+        boxes = np.tile(np.array([*self._mask.shape, 0, 0]), (count, 1))
+        np.minimum.at(boxes[:, :2], of_label, of_labels[:, :2])
+        np.maximum.at(boxes[:, 2:], of_label, of_labels[:, 2:])
+        pixels[of_label] = np.concatenate(self._pixels)
+        return Places(boxes, pixels)
 
 
-def _is_large(mask: Mask) -> bool:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Overlap:
+    """The components of a true and a predicted mask, and how many pixels they share.
+
+    Attributes:
+        true, predicted: The components.
+        pairs: (pairs, 2) numbers of a true and a predicted component that share pixels.
+        shared: Number of these pixels.
+    """
+
+    true: Components
+    predicted: Components
+    pairs: Numbers
+    shared: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, truth: Mask, predicted: Mask) -> "Overlap":
+        """Label both masks."""
+        true_labelling, predicted_labelling = Labelling(truth), Labelling(predicted)
+        labels, counts = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.int64)]
+        for rows in row_bands(*truth.shape) if is_large_mask(truth) else [slice(0, len(truth))]:
+            true_labels, predicted_labels = true_labelling.band(rows), predicted_labelling.band(rows)
+            in_both = (true_labels > 0) & (predicted_labels > 0)
+            pairs, times = _unique_pairs(np.stack([true_labels[in_both], predicted_labels[in_both]], axis=1))
+            labels.append(pairs)
+            counts.append(times)
+        of_truth, of_prediction = true_labelling.components(), predicted_labelling.components()
+        first, second = np.concatenate(labels).T
+        numbers = np.stack([of_truth.of_label[first], of_prediction.of_label[second]], axis=1)
+        pairs, shared = _unique_pairs(numbers, np.concatenate(counts))
+        return cls(true=of_truth, predicted=of_prediction, pairs=pairs, shared=shared)
+
+    def lesion_counts(self, *, min_iou: float) -> tuple[int, int, int]:
+        """Return the numbers of true positive, false positive and false negative lesions.
+
+        Lesions are connected components. Each is matched to at most one, so that the number of pairs with an IoU of at
+        least `min_iou` is largest.
+        """
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import maximum_bipartite_matching
+
+        true_lesions, predicted_lesions = self.true.count, self.predicted.count
+        rows, columns = self.pairs.T
+        union = self.true.sizes[rows] + self.predicted.sizes[columns] - self.shared
+        matching = self.shared / union >= min_iou
+        if not matching.any():
+            return 0, predicted_lesions, true_lesions
+        shape = (true_lesions + 1, predicted_lesions + 1)
+        graph = csr_array((np.ones(matching.sum()), (rows[matching], columns[matching])), shape=shape)
+        matched = int((maximum_bipartite_matching(graph, perm_type="column") >= 0).sum())
+        return matched, predicted_lesions - matched, true_lesions - matched
+
+    def centre_line_dice(self) -> float:
+        """Return the harmonic mean of the shares of each mask's skeleton inside the other mask.
+
+        NaN if both masks are empty.
+        """
+        if not self.true.count or not self.predicted.count:
+            return 0.0 if self.true.count or self.predicted.count else math.nan
+        precision = _share_inside(self.predicted, self.true.mask)
+        sensitivity = _share_inside(self.true, self.predicted.mask)
+        return float(2 * precision * sensitivity / (precision + sensitivity)) if precision + sensitivity else 0.0
+
+
+def is_large_mask(mask: Mask) -> bool:
+    """Return whether a mask is labelled band by band."""
     return mask.ndim == 2 and is_large(*mask.shape)
 
 
-def _neighbours(mask: Mask) -> Numbers:
+def neighbours(mask: Mask) -> Numbers:
     """Return the pixels that are connected: 8 neighbours in an image, 26 in a volume."""
     return np.ones((3,) * mask.ndim, np.int64)
-
-
-def _label(mask: Mask, rows: slice, offset: int) -> tuple[Numbers, int]:
-    """Return the labels of a band, which follow those of the bands before, and their number."""
-    from scipy.ndimage import label
-
-    labels, count = label(mask[rows], _neighbours(mask))
-    release(mask)
-    return np.where(labels > 0, labels + np.int64(offset), 0), count
 
 
 def _touching(above: Numbers, below: Numbers) -> Numbers:
@@ -113,64 +215,33 @@ def _touching(above: Numbers, below: Numbers) -> Numbers:
     return np.unique(pairs[(pairs > 0).all(axis=1)], axis=0)
 
 
-def lesion_counts(truth: Mask, predicted: Mask, *, min_iou: float) -> tuple[int, int, int]:
-    """Return the numbers of true positive, false positive and false negative lesions.
-
-    Lesions are connected components, of 8 neighbours in an image and of 26 in a volume. Each is matched to at most one,
-    so that the number of pairs with an IoU of at least `min_iou` is largest.
-    """
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import maximum_bipartite_matching
-
-    true, found = Components.of(truth), Components.of(predicted)
-    true_sizes, found_sizes = (np.zeros(components.count + 1, np.int64) for components in (true, found))
-    pairs, intersections = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for (_, true_numbers), (_, found_numbers) in zip(true.bands(), found.bands(), strict=True):
-        true_sizes += np.bincount(true_numbers.ravel(), minlength=true.count + 1)
-        found_sizes += np.bincount(found_numbers.ravel(), minlength=found.count + 1)
-        both = (true_numbers > 0) & (found_numbers > 0)
-        band_pairs, counts = np.unique(true_numbers[both] * (found.count + 1) + found_numbers[both], return_counts=True)
-        pairs.append(band_pairs)
-        intersections.append(counts)
-    keys, position = np.unique(np.concatenate(pairs), return_inverse=True)
-    shared = np.bincount(position, np.concatenate(intersections), minlength=len(keys))
-    rows, columns = np.divmod(keys, found.count + 1)
-    matching = shared / (true_sizes[rows] + found_sizes[columns] - shared) >= min_iou
-    if not matching.any():
-        return 0, found.count, true.count
-    shape = (true.count + 1, found.count + 1)
-    graph = csr_array((np.ones(matching.sum()), (rows[matching], columns[matching])), shape=shape)
-    matched = int((maximum_bipartite_matching(graph, perm_type="column") >= 0).sum())
-    return matched, found.count - matched, true.count - matched
+def _unique_pairs(pairs: Numbers, weights: Numbers | None = None) -> tuple[Numbers, NDArray[Any]]:
+    """Return the different pairs of (n, 2), and how often each occurs or the sum of its weights."""
+    factor = int(pairs[:, 1].max(initial=0)) + 1
+    keys, position = np.unique(pairs[:, 0] * factor + pairs[:, 1], return_inverse=True)
+    return np.stack(np.divmod(keys, factor), axis=1), np.bincount(position.ravel(), weights, minlength=len(keys))
 
 
-def centre_line_dice(truth: Mask, predicted: Mask) -> float:
-    """Return the harmonic mean of the shares of each mask's skeleton inside the other mask; NaN if both are empty."""
-    if not truth.any() or not predicted.any():
-        return 0.0 if truth.any() or predicted.any() else math.nan
-    precision, sensitivity = _share_inside(predicted, truth), _share_inside(truth, predicted)
-    return float(2 * precision * sensitivity / (precision + sensitivity)) if precision + sensitivity else 0.0
-
-
-def _share_inside(mask: Mask, other: Mask) -> float:
-    """Return the share of the skeleton of a mask that lies in the other mask."""
+def _share_inside(components: Components, mask: Mask) -> float:
+    """Return the share of the skeleton of some components that is inside a mask."""
     inside = total = 0
-    for place, line in _skeletons(mask):
-        inside += int((line & other[place]).sum())
+    for place, line in _skeletons(components):
+        inside += int((line & mask[place]).sum())
         total += int(line.sum())
-    release(other)
+    release(mask)
     return inside / total
 
 
-def _skeletons(mask: Mask) -> Iterator[tuple[tuple[slice, ...], Mask]]:
+def _skeletons(components: Components) -> Iterator[tuple[tuple[slice, ...], Mask]]:
     """Yield the skeleton of a mask, of a large one those of the largest components, each with its place."""
     from scipy.ndimage import label
 
-    if not _is_large(mask):
+    mask = components.mask
+    if components.places is None:
         yield (slice(None),) * mask.ndim, skeleton(mask)
         return
-    for place, pixel in Components.of(mask).places()[:MAX_SKELETONS]:
-        labels, _ = label(mask[place], _neighbours(mask))
+    for place, pixel in islice(components.largest_first(), MAX_SKELETONS):
+        labels, _ = label(mask[place], neighbours(mask))
         release(mask)
         yield place, skeleton(labels == labels[pixel])
 

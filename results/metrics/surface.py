@@ -18,7 +18,7 @@ import numpy as np
 from datasets.large import is_large, release, row_bands
 from results.metrics.contours import Mask, Spacing, contour, on_fewer_pixels
 from results.metrics.formulas import FloatArray
-from results.metrics.lesions import centre_line_dice, lesion_counts
+from results.metrics.lesions import Overlap
 from results.metrics.meshes import surface
 
 
@@ -71,13 +71,14 @@ def shape_values(
     """
     shape, spacing = truth.shape, spacing or (1.0,) * truth.ndim
     truth, predicted = _cropped(truth, predicted)
-    lesions = lesion_counts(truth, predicted, min_iou=settings.lesion_iou)
+    overlap = Overlap.of(truth, predicted)
+    lesions = overlap.lesion_counts(min_iou=settings.lesion_iou)
     if not truth.any():
         return ShapeValues(math.nan, math.nan, math.nan, math.nan, *lesions)
     if not predicted.any():
         diagonal = math.hypot(*(length * side for length, side in zip(shape, spacing, strict=True)))
         return ShapeValues(diagonal, diagonal, 0.0, 0.0, *lesions)
-    centre_lines = centre_line_dice(truth, predicted)
+    centre_lines = overlap.centre_line_dice()
     if truth.ndim == 2 and is_large(*truth.shape):
         truth, predicted, step = on_fewer_pixels(truth, predicted)
         spacing = tuple(side * step for side in spacing)

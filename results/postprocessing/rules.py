@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets.large import release
 from results.metrics.contours import Mask
-from results.metrics.lesions import Components
+from results.postprocessing.components import MaskComponents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,22 +89,11 @@ def postprocess(mask: Mask, rule: ClassRule, *, top_pixels: int | None = None) -
             return
     if rule.smallest_area <= 1 and not rule.largest_component:
         return
-    components = Components.of(mask)
-    sizes = component_sizes(components)
-    kept = sizes >= rule.smallest_area
+    components = MaskComponents(mask)
+    kept = components.sizes >= rule.smallest_area
     kept[0] = False
     if rule.largest_component and components.count:
-        largest = 1 + int(sizes[1:].argmax())
-        kept[np.arange(len(kept)) != largest] = False
-    for rows, numbers in components.bands():
-        mask[rows] = kept[numbers]
+        kept[np.arange(len(kept)) != components.sizes.argmax()] = False
+    for part, numbers in components.bands():
+        mask[part] = kept[numbers]
         release(mask)
-
-
-def component_sizes(components: Components) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the number of pixels of each component; that of the background, which is first, is 0."""
-    sizes = np.zeros(components.count + 1, np.int64)
-    for _, numbers in components.bands():
-        sizes += np.bincount(numbers.ravel(), minlength=len(sizes))
-    sizes[0] = 0
-    return sizes

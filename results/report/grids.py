@@ -16,7 +16,7 @@ from results.report.answers import (
     varying_factors,
 )
 from results.report.page import Block, Column, Grid, GridCell, Items, Text, number_columns, text_columns
-from results.schema import ComparisonRecord, direction_of, metric_title
+from results.schema import ComparisonRecord, direction_of, metric_title, unit_of
 from results.tables.layout import study_level
 from results.tables.sentences import (
     baseline_sizes,
@@ -288,7 +288,8 @@ def class_grid(comparisons: "pa.Table", metric: str) -> Grid | None:
         for arm in arms[:MAX_ARMS]
     ]
     cut = f" The best {MAX_ARMS} of {len(arms)} arms." if len(arms) > MAX_ARMS else ""
-    caption = f"{metric_title(metric)} of each class, mean (95 % interval), with the most labelled images.{cut}"
+    title = metric_title(metric, unit_of(of_classes))
+    caption = f"{title} of each class, mean (95 % interval), with the most labelled images.{cut}"
     shown = [record for record in of_classes if record["class"] in ("macro", *classes)]
     caption = " ".join([caption, *undefined_sentences(shown)])
     columns = text_columns(" / ".join(name.replace("_", " ") for name in factors))

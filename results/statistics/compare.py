@@ -173,7 +173,8 @@ def _comparisons(
     columns = lines[["cell_note", "replicate_note", "interval_note", "answer_note"]].itertuples(index=False, name=None)
     lines["note"] = ["; ".join(filter(None, (fixed, *notes))) for notes in columns]
     directions = [cells.design.direction(metric) for metric in lines["metric"]]
-    return lines.assign(rope=rope, direction=directions)
+    units = [cells.design.metric_unit(metric) for metric in lines["metric"]]
+    return lines.assign(rope=rope, direction=directions, metric_unit=units)
 
 
 def _pair_columns(inference: Inference, pairs: Sequence[PairResult], adjusted: Sequence[Adjusted]) -> "pd.DataFrame":

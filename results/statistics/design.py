@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from results.schema import DEFAULT_ROPE, METRICS, UNIT_INTERVAL, Level, direction
+from results.schema import DEFAULT_ROPE, DISTANCES, METRICS, UNIT_INTERVAL, Level, direction
 from results.statistics.estimates import Labels
 
 CORRECTED = "Nadeau-Bengio corrected resampled t-test, effect size d_z"
@@ -72,6 +72,7 @@ class Design:
         tuned: Arms whose settings a search selected on reserved patients: one draw of settings.
         notes: By digest of a target stage, text for the `note` of its cell.
         rope: Region of practical equivalence.
+        distance_unit: Unit of `results.schema.DISTANCES`, "" if it is unknown.
         lower_is_better: Metrics outside of `schema` that improve downwards; other unknown metrics improve upwards.
     """
 
@@ -86,6 +87,7 @@ class Design:
     tuned: Sequence[ArmKey] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
     rope: EquivalenceMargins = field(default_factory=EquivalenceMargins)
+    distance_unit: str = ""
     lower_is_better: frozenset[str] | None = None
 
     def direction(self, metric: str) -> int:
@@ -94,6 +96,10 @@ class Design:
         if known or self.lower_is_better is None or metric in METRICS:
             return known
         return -1 if metric in self.lower_is_better else 1
+
+    def metric_unit(self, metric: str) -> str:
+        """Return the unit of a metric, "" if it has none."""
+        return self.distance_unit if metric in DISTANCES else ""
 
     @property
     def replicates(self) -> int:

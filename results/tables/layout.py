@@ -5,7 +5,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from results import schema
-from results.schema import HEADLINE, SIGNIFICANT, SIZES, ComparisonRecord, direction_of, factor_columns
+from results.schema import (
+    HEADLINE,
+    SIGNIFICANT,
+    SIZES,
+    ComparisonRecord,
+    direction_of,
+    factor_columns,
+    unit_of,
+    with_unit,
+)
 from results.statistics.notes import BASELINE_FAILED, BASELINE_PENDING, ITSELF, NO_PAIR, lacks_replicates
 from results.tables.sentences import cell_key, label_equivalence_sentences
 from results.text import printable
@@ -98,7 +107,7 @@ def table(
     hidden = (*varying, *row_factors, columns, *unknown)
     shared = [f"{name} {label(records[0][name])}" for name in keys if name not in hidden]
     return Table(
-        caption="; ".join(filter(None, (subject(selection, baseline), ", ".join(shared)))),
+        caption="; ".join(filter(None, (subject(selection, baseline, unit=unit_of(records)), ", ".join(shared)))),
         rows=row_factors,
         columns=columns,
         row_labels=tuple(tuple(map(label, row)) for row in row_values),
@@ -296,11 +305,11 @@ def _cell(record: ComparisonRecord | None, best: float | None, *, sizes: bool) -
     )
 
 
-def subject(selection: Mapping[str, str], baseline: str | None = None) -> str:
-    """Return the beginning of a caption: metric, series and baseline."""
+def subject(selection: Mapping[str, str], baseline: str | None = None, *, unit: str = "") -> str:
+    """Return the beginning of a caption: metric with its unit, series and baseline."""
     series = ", ".join((selection["class"], selection["aggregation"], selection["split"]))
     against = f"; difference to the baseline ({baseline}), p adjusted by Holm" if baseline else ""
-    return f"{selection['metric']} ({series}), mean (95 % interval){against}"
+    return f"{with_unit(selection['metric'], unit)} ({series}), mean (95 % interval){against}"
 
 
 def label(value: object) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from results.schema import ComparisonRecord, factor_columns
+from results.schema import ComparisonRecord, factor_columns, unit_of
 from results.statistics.notes import lacks_replicates
 from results.tables.layout import Cell, Table, label, select_rows, subject, without_baseline
 
@@ -40,9 +40,10 @@ def side_by_side(
     varying = [index for index in range(len(factors) + 1) if index == len(factors) or _varies(shared, index)]
     rows = (*factors, LEVEL)
     constant = [f"{rows[index]} {label(shared[0][index])}" for index in range(len(rows)) if index not in varying]
+    unit = unit_of([record for cells in (first_cells, second_cells) for record in cells.values()])
     difference = f"difference {names[1]} - {names[0]}, not tested" if comparable else "not comparable"
     return Table(
-        caption="; ".join(filter(None, (subject(selection), difference, ", ".join(constant)))),
+        caption="; ".join(filter(None, (subject(selection, unit=unit), difference, ", ".join(constant)))),
         rows=tuple(rows[index] for index in varying),
         columns="study",
         row_labels=tuple(tuple(label(key[index]) for index in varying) for key in shared),

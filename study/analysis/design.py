@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from datasets.checks.volumes import distance_unit
 from results.statistics.design import Design, EquivalenceMargins, Family, PlannedCell
 from study.config.stages import MaskStage, Stage
 from study.planning.baselines import baseline_of, family_name
@@ -27,6 +28,7 @@ def study_design(plan: Plan, store: Store) -> Design:
         tuned=[plan.arms[arm].key for arm, fold in plan.graph.searched_with if fold is None],
         notes=_notes(plan),
         rope=_rope(plan),
+        distance_unit=distance_unit(plan.views[plan.target].index),
     )
 
 
@@ -99,7 +101,8 @@ def _notes(plan: Plan) -> Mapping[str, str]:
         nodes = [plan.nodes[digest] for digest in replicate.chain]
         texts = []
         if not plan.views[plan.target].stage_rows(nodes[-1].selection).validation:
-            texts.append(f"fewer than {plan.spec.validation.min_cases} validation images: last epoch taken")
+            cases = "volumes" if any(plan.views[plan.target].index.volumes) else "images"
+            texts.append(f"fewer than {plan.spec.validation.min_cases} validation {cases}: last epoch taken")
             texts += _settings_without_effect(nodes[-1].step.settings)
         searched = plan.masks_of_search(replicate)
         if searched:

@@ -138,12 +138,17 @@ def curve_path(store: Store, name: str) -> Path:
     return store.study(name) / "report" / "learning_curve.png"
 
 
-def best_stages(plan: Plan, comparisons: "pa.Table") -> frozenset[str]:
-    """Return the target stages of the cell with the best headline metric, over all folds and seeds."""
+def defined_headline(comparisons: "pa.Table") -> "pa.Table":
+    """Return the comparisons of the headline metric that have a mean."""
     import pyarrow.compute as pc
 
     conditions = [pc.field(name) == value for name, value in schema.HEADLINE.items()]
-    headline = comparisons.filter(functools.reduce(operator.and_, conditions, pc.field("mean").is_valid()))
+    return comparisons.filter(functools.reduce(operator.and_, conditions, pc.field("mean").is_valid()))
+
+
+def best_stages(plan: Plan, comparisons: "pa.Table") -> frozenset[str]:
+    """Return the target stages of the cell with the best headline metric, over all folds and seeds."""
+    headline = defined_headline(comparisons)
     if not headline.num_rows:
         return frozenset()
     records = headline.to_pylist()

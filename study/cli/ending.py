@@ -19,7 +19,10 @@ def outcome_lines(outcome: StudyOutcome, storage: Path) -> Iterator[str]:
     if outcome.comparisons.num_rows:
         yield ""
         yield render(default_table(outcome.comparisons), "md")
-        yield f"learning curve: {curve_path(store, name)}"
+        curve = curve_path(store, name)
+        yield (
+            f"learning curve: {curve}" if curve.exists() else "no learning curve: its metric is undefined in every cell"
+        )
     for digest, error in outcome.failures.items():
         stage = plan.nodes[digest].step.stage
         yield f"failed: {stage} {digest[:8]}: {error.partition(chr(10))[0]}"

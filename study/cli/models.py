@@ -7,7 +7,6 @@ import typer
 
 from study.cli.console import say
 from study.cli.options import DEFAULT_STORAGE, Cache, Storage, cache_of
-from study.inference import MAX_SIDE, MIN_SIDE
 
 StudyOrDigest = Annotated[
     str,
@@ -39,12 +38,11 @@ def predict(  # noqa: PLR0917 - options are given by name
         float | None, typer.Option(min=0.0, max=1.0, help="Threshold of probabilities (default: that of the study).")
     ] = None,
     size: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            min=MIN_SIDE,
-            max=MAX_SIDE,
-            help="Write masks of SIZE x SIZE, as a study scores them at evaluate.size. The Dice of the study's own "
-            "images stays that of the mask at the image's own size.",
+            metavar="SIDE|HEIGHTxWIDTH",
+            help="Write masks of this size in pixels, as a study scores them at evaluate.size. The Dice of the study's "
+            "own images stays that of the mask at the image's own size.",
         ),
     ] = None,
     tile: Annotated[
@@ -91,14 +89,15 @@ def predict(  # noqa: PLR0917 - options are given by name
     and 255 for each class.
     """
     from study.inference.outputs import Precision
-    from study.inference.predict import PredictionOptions, predict
+    from study.inference.predict import PredictionOptions, parse_size, predict
     from study.inference.select import choose
     from study.store.store import Store
 
     if probabilities is not None and probabilities not in list(Precision):
         raise typer.BadParameter(f"is {probabilities}; allowed: float16, float32", param_hint="--probabilities")
     options = PredictionOptions(
-        output=output, size=size, tile=tile, threshold=threshold, postprocess=postprocess, tta=tta,
+        output=output, size=None if size is None else parse_size(size), tile=tile, threshold=threshold,
+        postprocess=postprocess, tta=tta,
         ensemble=ensemble, overlay=overlay,
         probabilities=Precision(probabilities) if probabilities else None, cache=cache_of(cache),
     )  # fmt: skip

@@ -64,7 +64,7 @@ def table(  # noqa: PLR0917 - options are given by name
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Show the comparison table."""
-    from results.schema import HEADLINE
+    from results.schema import HEADLINE, unit_of
     from results.tables.layout import default_table
     from results.tables.layout import table as lay_out
     from results.tables.render import render
@@ -112,7 +112,8 @@ def table(  # noqa: PLR0917 - options are given by name
         raise ConfigError([Problem(path="", message=str(error))], name) from error
     series = {"metric": metric, "class": class_, "aggregation": aggregation, "split": split}
     notes = data_set_notes(folder, series)
-    notes += [agreement.sentence(metric or HEADLINE["metric"]) for agreement in read_agreements(folder, series)]
+    unit = unit_of([cell.record for line in grid.grid for cell in line if cell is not None]) if metric else ""
+    notes += [agreement.sentence(metric or HEADLINE["metric"], unit) for agreement in read_agreements(folder, series)]
     grid = replace(grid, notes=(*grid.notes, *notes))
     if published:
         from study.analysis.published import with_published

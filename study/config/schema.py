@@ -67,7 +67,7 @@ class Link(Settings):
 
 
 class Validation(Settings):
-    """With fewer than `min_cases` validation images, a stage trains without validation."""
+    """With fewer than `min_cases` validation images or volumes, a stage trains without validation."""
 
     min_cases: Count = 5
 

@@ -10,7 +10,7 @@ from cluster.protocol import Listener, StageOutcome
 from results.figures import is_intact_png, learning_curve
 from results.schema import HEADLINE
 from study.analysis.agreement import read_agreements
-from study.analysis.tables import curve_path
+from study.analysis.tables import curve_path, defined_headline
 from study.config.document import Document
 from study.config.schema import with_absolute_places
 from study.monitoring.plan_summary import write_plan
@@ -71,9 +71,14 @@ class FailureLog(Listener):
 
 
 def draw_learning_curve(plan: Plan, store: Store, comparisons: "pa.Table") -> None:
-    """Draw the learning curve unless the stored one is newer than the comparisons."""
+    """Draw the learning curve unless the stored one is newer than the comparisons.
+
+    None is drawn, and an older one is removed, while the headline is undefined in every cell.
+    """
     figure, table = curve_path(store, plan.spec.name), store.study(plan.spec.name) / COMPARISONS
-    if comparisons.num_rows and not (is_newer(figure, table) and is_intact_png(figure)):
+    if not defined_headline(comparisons).num_rows:
+        figure.unlink(missing_ok=True)
+    elif not (is_newer(figure, table) and is_intact_png(figure)):
         figure.parent.mkdir(exist_ok=True)
         set_folder_aside(figure)
         learning_curve(comparisons, path=figure, agreements=read_agreements(table.parent, HEADLINE))

@@ -150,6 +150,7 @@ def metadata(models: Sequence[Model], choice: Choice, scored: ScoredEvaluation) 
         "axis": model.volumes.axis,
         "window": model.volumes.window,
         "channel_files": list(model.channel_files),
+        "file_channels": list(model.file_channels.selected) if model.file_channels is not None else [],
         "prepare": image.prepare.model_dump(mode="json"),
         "mean": [round(value, 6) for value in network.mean.flatten().tolist()],
         "std": [round(value, 6) for value in network.std.flatten().tolist()],
@@ -206,7 +207,7 @@ def _given_image(image: InputImage, model: Model) -> Pixels:
 
 def _middle_slice(file: Path, model: Model) -> Pixels:
     """Return an image, or the slice in the middle of a volume."""
-    decoded = examine_file(file, "image", model.volumes)
+    decoded = examine_file(file, "image", model.volumes, model.file_channels)
     slices = decoded.geometry.slices
     return decoded.pixels[slices // 2] if slices else decoded.pixels
 

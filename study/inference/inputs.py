@@ -111,21 +111,43 @@ def _files(path: Path, folder: Path | None) -> Iterator[tuple[Path, Path]]:
 def _check_unique_outputs(images: Iterable[InputImage]) -> None:
     file_of: dict[str, Path] = {}
     for image in images:
-        first = file_of.setdefault(_case_insensitive(image.output), image.file)
-        if first != image.file:
-            message = f"{first} and {image.file} would both be written as {image.output.name}"
-            remedy = "allowed: different names in one call; give the second another output folder"
-            raise ConfigError([Problem(path="", message=f"{message}; {remedy}")], COMMAND)
+        _reserve(image.output, image, file_of)
 
 
-def check_no_overwrite(images: Sequence[InputImage], suffixes_of: Callable[[InputImage], Sequence[str]]) -> None:
-    """Raise `ConfigError` if an output file would overwrite an input image; `suffixes_of` an image are its outputs."""
-    files = {file for image in images for file in image.files}
+def check_outputs(images: Sequence[InputImage], suffixes_of: Callable[[InputImage], Sequence[str]]) -> None:
+    """Raise `ConfigError` if an output file would overwrite an input image, or the output of another image.
+
+    `suffixes_of` an image are those of all files that may be written for it.
+    """
+    files = {_case_insensitive(file) for image in images for file in image.files}
+    file_of: dict[str, Path] = {}
     for image in images:
         for suffix in suffixes_of(image):
-            if image.output_file(suffix).resolve() in files:
-                message = f"would replace the image {image.output_file(suffix)}; allowed: another folder; choose one"
+            output = image.output_file(suffix)
+            if _case_insensitive(output.resolve()) in files:
+                message = f"would replace the image {output}; allowed: another folder; choose one"
                 raise ConfigError([Problem(path="--output", message=message)], COMMAND)
+            _reserve(output, image, file_of)
+
+
+def check_new(images: Sequence[InputImage], suffixes_of: Callable[[InputImage], Sequence[str]]) -> None:
+    """Raise `ConfigError` if an output file exists, such as a true mask of that name."""
+    existing = [
+        file for image in images for suffix in suffixes_of(image) if (file := image.output_file(suffix)).exists()
+    ]
+    if existing:
+        message = f"would replace {existing[0]} ({len(existing)} such files), and its folder has no predictions"
+        remedy = "allowed: another folder, or that of earlier predictions; choose one"
+        raise ConfigError([Problem(path="--output", message=f"{message}; {remedy}")], COMMAND)
+
+
+def _reserve(output: Path, image: InputImage, file_of: dict[str, Path]) -> None:
+    """Add the file of an image by its output. Raises `ConfigError` if another image has this output."""
+    first = file_of.setdefault(_case_insensitive(output), image.file)
+    if first != image.file:
+        message = f"{first} and {image.file} would both be written as {output.name}"
+        remedy = "allowed: different names in one call; give the second another output folder"
+        raise ConfigError([Problem(path="", message=f"{message}; {remedy}")], COMMAND)
 
 
 def _case_insensitive(path: Path) -> str:

@@ -14,7 +14,7 @@ from datasets.large import AnyArray, release, temporary_array
 from datasets.resampling import resized
 from datasets.source import Pixels
 from study.inference.inputs import InputImage
-from study.inference.outputs import ARRAYS, OVERLAY, PredictionWriter, draw_outlines, save_png
+from study.inference.outputs import ARRAYS, OVERLAY, TIFF, PredictionWriter, draw_outlines, save_png
 from study.training.prediction.bands import Band
 
 TILE: Final = 512
@@ -64,7 +64,7 @@ def _copied(bands: Iterable[Band], target: AnyArray) -> Iterator[Band]:
 
 def _mask_files(writer: PredictionWriter, masks: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.bool_], str]]:
     """Yield the masks in each file, and its suffix."""
-    suffixes = writer.mask_suffixes(large=True)
+    suffixes = writer.mask_suffixes(TIFF)
     if writer.outputs.exclusive:
         yield masks, suffixes[0]
     else:

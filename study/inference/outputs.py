@@ -1,18 +1,19 @@
 """Output files of `study predict` for an image: masks, an overlay of their outlines, probabilities."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.checks.contact import COLOURS
-from datasets.decoding.decode import VOLUME_SUFFIXES, displayed
-from datasets.decoding.mask_volumes import STACK, mask_suffix, write_mask_volume
+from datasets.decoding.decode import VOLUME_SUFFIXES, Decoded, displayed, suffix_of
+from datasets.decoding.mask_volumes import mask_suffix, write_mask_volume
 from datasets.source import Pixels
 from models.tasks.base import Outputs
 from results.postprocessing.rules import ClassRule
@@ -21,7 +22,11 @@ from study.store.atomic import write_json
 from study.training.prediction.bands import Band
 from study.training.prediction.masks import Masks, PredictedMasks, ids_of
 
+PNG, TIFF = ".png", ".tif"
+"""Endings of masks of images, and of large ones."""
 OVERLAY, ARRAYS, DESCRIPTION = "_overlay.png", ".npz", "predictions.json"
+MAY_BE_VOLUME: Final = frozenset({".tif", ".tiff", ".svs", ".dcm"})
+"""Suffixes of files that may have several pages or frames."""
 
 
 class Precision(StrEnum):
@@ -29,6 +34,20 @@ class Precision(StrEnum):
 
     float16 = "float16"
     float32 = "float32"
+
+
+def mask_endings(image: Path, *, large: bool) -> tuple[str, ...]:
+    """Return the endings that the masks of an image file may have, which depend on its pages if it has several.
+
+    Args:
+        image: The file.
+        large: Whether its masks are large images; see `datasets.large`.
+    """
+    suffix = suffix_of(image.name)
+    if suffix in VOLUME_SUFFIXES:
+        return (mask_suffix(image),)
+    single = TIFF if large else PNG
+    return tuple(dict.fromkeys((single, mask_suffix(image)))) if suffix in MAY_BE_VOLUME else (single,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +63,11 @@ class PredictionWriter:
     overlay: bool = False
     probabilities: Precision | None = None
 
-    def suffixes(self, *, large: bool = False) -> list[str]:
-        """Return the suffixes of all output files of an image, or of a large one."""
-        masks = self.mask_suffixes(large=large)
+    def suffixes(self, *endings: str) -> list[str]:
+        """Return the suffixes of all output files of an image whose masks have one of these endings."""
+        masks = [suffix for ending in endings for suffix in self.mask_suffixes(ending)]
         extra = [OVERLAY] if self.overlay else []
         return masks + extra + ([ARRAYS] if self.probabilities else [])
-
-    @property
-    def volume_suffixes(self) -> list[str]:
-        """Return the suffixes of all mask files that volumes may have."""
-        return [f"{name}{ending}" for name in self._mask_names for ending in (*sorted(VOLUME_SUFFIXES), STACK)]
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -82,9 +96,9 @@ class PredictionWriter:
         height, width = probabilities.shape[-2:]
         masks = self.masks([Band(0, probabilities)], (height, width))
         if self.outputs.exclusive:
-            save_png(ids_of(masks), image.output_file(".png"))
+            save_png(ids_of(masks), image.output_file(PNG))
         else:
-            for suffix, mask in zip(self.mask_suffixes(), masks, strict=True):
+            for suffix, mask in zip(self.mask_suffixes(PNG), masks, strict=True):
                 save_png(mask.astype(np.uint8) * np.uint8(255), image.output_file(suffix))
         if self.overlay:
             save_png(draw_outlines(pixels, masks), image.output_file(OVERLAY))
@@ -93,7 +107,7 @@ class PredictionWriter:
             np.savez_compressed(image.output_file(ARRAYS), probabilities=values, names=np.array(self.channels))
         return masks
 
-    def write_volume(self, image: InputImage, slices: Pixels, axis: int, probabilities: Iterable[Tensor]) -> Masks:
+    def write_volume(self, image: InputImage, volume: Decoded, probabilities: Iterable[Tensor]) -> Masks:
         """Write the files of a volume and return its masks (classes, slices, H, W).
 
         Masks have the format of the volume (`datasets.decoding.mask_volumes`). The overlay shows the slice with the
@@ -101,22 +115,24 @@ class PredictionWriter:
 
         Args:
             image: Paths of the volume and its output.
-            slices: (slices, H, W[, 3]).
-            axis: The axis that slices are perpendicular to.
+            volume: The volume, of which `pixels` are (slices, H, W[, 3]).
             probabilities: (channels, H, W) of each slice.
         """
         image.output.parent.mkdir(parents=True, exist_ok=True)
+        slices, axis = volume.pixels, volume.geometry.axis
         predicted, stored = self.predicted(*slices.shape[:3]), []
-        for position, part in enumerate(probabilities):
+        # Neighbouring slices are post-processed together, in whatever order they are stored.
+        order = volume.geometry.frame_order or range(len(slices))
+        positions = np.argsort(order)
+        for position, part in zip(positions.tolist(), probabilities, strict=True):
             predicted.add(part, position=position)
             if self.probabilities:
                 stored.append(part.numpy().astype(self.probabilities.value))
         predicted.postprocess()
-        masks = predicted.masks
+        masks = predicted.masks[:, positions]
         arrays = [ids_of(masks)] if self.outputs.exclusive else list(masks.astype(np.uint8))
-        ending = mask_suffix(image.file)
-        for name, array in zip(self._mask_names, arrays, strict=True):
-            write_mask_volume(array, axis, image.file, image.output_file(f"{name}{ending}"))
+        for suffix, array in zip(self.mask_suffixes(mask_suffix(image.file)), arrays, strict=True):
+            write_mask_volume(array, axis, image.file, image.output_file(suffix))
         if self.overlay:
             number = int(masks.sum(axis=(0, 2, 3)).argmax())
             save_png(draw_outlines(slices[number], masks[:, number]), image.output_file(OVERLAY))
@@ -125,17 +141,23 @@ class PredictionWriter:
             np.savez_compressed(image.output_file(ARRAYS), probabilities=values, names=np.array(self.channels))
         return masks
 
-    def write_description(self, folder: Path, record: Mapping[str, object]) -> None:
-        """Write `predictions.json`: `record`, the threshold, the meaning of mask files and overlay colours."""
+    def write_description(self, folder: Path, record: Mapping[str, object], endings: Collection[str]) -> None:
+        """Write `predictions.json`: `record`, the threshold, the meaning of mask files and overlay colours.
+
+        `endings` are those of the masks that were written. Classes have one suffix, or several of different endings.
+        """
         names = self.outputs.names
         legend: dict[str, object] = {"ids": dict(enumerate(self.channels))} if self.outputs.exclusive else {}
-        legend |= {"files": dict(zip(names, self.mask_suffixes(), strict=True))} if not self.outputs.exclusive else {}
+        if endings and not self.outputs.exclusive:
+            suffixes = list(zip(*(self.mask_suffixes(ending) for ending in sorted(endings)), strict=True))
+            files = [list(of_class) if len(of_class) > 1 else of_class[0] for of_class in suffixes]
+            legend["files"] = dict(zip(names, files, strict=True))
         legend |= {"colours": {name: _hex(number) for number, name in enumerate(names)}} if self.overlay else {}
         write_json(folder / DESCRIPTION, {**record, "threshold": self.threshold, **legend})
 
-    def mask_suffixes(self, *, large: bool = False) -> list[str]:
-        """Return the suffix of the mask file, or of those of overlapping classes: PNG, or TIFF of a large image."""
-        return [f"{name}{'.tif' if large else '.png'}" for name in self._mask_names]
+    def mask_suffixes(self, ending: str) -> list[str]:
+        """Return the suffix of the mask file, or of those of overlapping classes."""
+        return [f"{name}{ending}" for name in self._mask_names]
 
     @property
     def _mask_names(self) -> list[str]:

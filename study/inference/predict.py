@@ -10,19 +10,21 @@ import numpy as np
 import torch
 
 from datasets.decoding.decode import Decoded, examine_file, is_large_file
+from datasets.decoding.mask_volumes import mask_suffix
+from datasets.decoding.spacing_json import with_spacing
 from datasets.errors import DataError
 from datasets.large import is_large
 from datasets.resampling import resized
-from datasets.settings import ImageSettings, VolumeSettings
+from datasets.settings import ImageSettings
 from datasets.source import Pixels
 from datasets.targets import check_channels
 from results.text import printable
 from study.errors import ConfigError, Problem
 from study.inference import MAX_SIDE, MIN_SIDE
-from study.inference.inputs import COMMAND, InputImage, check_no_overwrite, find_images, group_channels
+from study.inference.inputs import COMMAND, InputImage, check_new, check_outputs, find_images, group_channels
 from study.inference.large_outputs import write_large
 from study.inference.out_of_fold import Masks, OutOfFoldSummary, StudyImages, networks_for
-from study.inference.outputs import DESCRIPTION, Precision, PredictionWriter
+from study.inference.outputs import DESCRIPTION, PNG, TIFF, Precision, PredictionWriter, mask_endings
 from study.inference.predictor import Predictor
 from study.inference.scored_evaluation import ScoredEvaluation
 from study.inference.select import Choice
@@ -43,7 +45,8 @@ class PredictionOptions:
     """Options of `study predict`."""
 
     output: Path
-    size: int | None = None
+    size: tuple[int, int] | None = None
+    """Height and width of the masks; default: those of the image."""
     tile: str | None = None
     threshold: float | None = None
     postprocess: bool = True
@@ -56,6 +59,21 @@ class PredictionOptions:
     probabilities: Precision | None = None
     cache: Path
     """Folder of the indexes of data sets."""
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return height and width that `--size` names. Raises `ConfigError`."""
+    sides = [side.strip() for side in text.strip().removeprefix("[").removesuffix("]").replace("x", ",").split(",")]
+    if len(sides) > 2 or not all(map(_is_side, sides)):
+        raise _config_error(
+            "--size", f"is {text}; allowed: a side or HEIGHTxWIDTH, {MIN_SIDE} to {MAX_SIDE} pixels each; change it"
+        )
+    return int(sides[0]), int(sides[-1])
+
+
+def _is_side(text: str) -> bool:
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_SIDE))
+    return is_number and MIN_SIDE <= int(text) <= MAX_SIDE
 
 
 def predict(
@@ -79,18 +97,27 @@ def predict(
     )
 
     def suffixes(image: InputImage) -> list[str]:
-        return [*writer.suffixes(large=options.size is None and _is_large(image)), *writer.volume_suffixes]
+        large = _is_large(image) if options.size is None else is_large(*options.size)
+        return writer.suffixes(*mask_endings(image.file, large=large))
 
-    check_no_overwrite(images, suffixes)
+    check_outputs(images, suffixes)
+    if not (options.output / DESCRIPTION).exists():
+        check_new(images, suffixes)
     tile_of, scored = _tile_rule(options.tile, first), _scored(choice, store, options)
+    record: dict[str, object] = {
+        "stages": list(models),
+        "cell": dict(choice.cell),
+        "size": _recorded(options.size),
+        "tile": options.tile,
+    }
+    record |= _evaluation_record(scored)
     networks = f"{len(models)} network{'s' if len(models) > 1 else ''}"
     further = [f"test-time augmentation {' and '.join(scored.all_tta)}"] if scored.all_tta else []
     further += ["post-processed"] if scored.rules else []
     say(", ".join([f"{choice.description or choice.digests[0]}: {networks}, threshold {writer.threshold:g}", *further]))
     run = _Run(
         image=first.image, models=models, writer=writer, options=options, tile_of=tile_of,
-        study_images=_study_images(choice, store, first, options, say),
-        volumes=first.volumes, scored=scored,
+        study_images=_study_images(choice, store, first, options, say), record=record, scored=scored,
     )  # fmt: skip
     unreadable = list(run.predict_all(images))
     if len(unreadable) == len(images):
@@ -98,15 +125,7 @@ def predict(
             f"none of {len(images)} images can be read; allowed: PNG, JPEG, TIFF, NIfTI and DICOM files; name others"
         )
         raise ConfigError([Problem(path="", message=message)], COMMAND)
-    record: dict[str, object] = {"stages": list(models), "cell": dict(choice.cell), "size": options.size}
-    record |= {"tile": options.tile, "tta": scored.all_tta}
-    if scored.rules:
-        rules = {
-            digest: {name: rule.record() for name, rule in by_class.items()}
-            for digest, by_class in scored.rules.items()
-        }
-        record["postprocess"] = {"evaluated_size": scored.size, "rules": rules}
-    writer.write_description(options.output, record | run.summary.record())
+    writer.write_description(options.output, record | run.summary.record(), run.endings)
     for line in (*run.summary.lines(), *(_cautions(choice, store, first, options) if run.summary.dice else ())):
         say(line)
     written = len(images) - len(unreadable)
@@ -138,10 +157,12 @@ class _Run:
     options: PredictionOptions
     tile_of: TileRule
     study_images: StudyImages | None
-    volumes: VolumeSettings
-    """How volumes were sliced in training."""
+    record: Mapping[str, object]
+    """How the masks are predicted, for their description."""
     scored: ScoredEvaluation
     summary: OutOfFoldSummary = field(default_factory=OutOfFoldSummary)
+    endings: set[str] = field(default_factory=set)
+    """Endings of the masks that were written."""
 
     def predict_all(self, images: Sequence[InputImage]) -> Iterator[InputImage]:
         """Write the predictions of every image; yield those that cannot be read."""
@@ -159,8 +180,9 @@ class _Run:
         """Decode an image or a volume, as in training. Raises `DataError`."""
         if image.fault:
             raise DataError(image.fault)
-        channels = [examine_file(file, "image", self.volumes) for file in image.files]
-        decoded = channels[0]
+        first = next(iter(self.models.values()))
+        channels = [examine_file(file, "image", first.volumes, first.file_channels) for file in image.files]
+        decoded = with_spacing(channels[0], image.file)
         if len(channels) > 1:
             if len({channel.pixels.shape for channel in channels}) > 1:
                 message = f"{image.file}: its channels have different sizes; allowed: equal ones; restore them"
@@ -192,10 +214,11 @@ class _Run:
         is_volume = decoded.geometry.slices > 0
         first = pixels[0] if is_volume else pixels
         tile, own_size = self.tile_of(first), (first.shape[0], first.shape[1])
-        writer = self._writer(selection.digests, own_size, (size, size) if size else own_size)
+        writer = self._writer(selection.digests, own_size, size or own_size)
         if is_volume:
             parts = (predictor.probabilities(part, tile=tile, spacing=spacing) for part in pixels)
-            masks = self._written(image, lambda: writer.write_volume(image, pixels, decoded.geometry.axis, parts))
+            masks = self._written(image, lambda: writer.write_volume(image, decoded, parts))
+            self.endings.add(mask_suffix(image.file))
         else:
             bands = predictor.bands(pixels, size=size, tile=tile, spacing=spacing)
             masks = self._written(image, lambda: self._write(writer, image, pixels, bands))
@@ -203,6 +226,8 @@ class _Run:
             return
         dice = None
         if selection.no_dice is None:
+            if decoded.geometry.frame_order:  # the slices of the data set are in the order of their positions
+                masks = masks[:, list(decoded.geometry.frame_order)]
             if size is not None:  # the written masks do not have the size of the true ones
                 bands = predictor.bands(pixels, tile=tile, spacing=spacing)
                 writer = self._writer(selection.digests, own_size, own_size)
@@ -221,17 +246,32 @@ class _Run:
     def _write(self, writer: PredictionWriter, image: InputImage, pixels: Pixels, bands: Iterator[Band]) -> Masks:
         pixels = _resized(pixels, self.options.size)
         height, width = pixels.shape[:2]
+        self.endings.add(TIFF if is_large(height, width) else PNG)
         if is_large(height, width):
             return write_large(writer, image, pixels, bands, (height, width))
         return writer.write(image, pixels, whole(bands))
 
     def _written(self, image: InputImage, write: Callable[[], Masks]) -> Masks:
-        """Return the masks that a function writes. Raises `ConfigError` if it cannot."""
+        """Return the masks that a function writes. Raises `ConfigError` if it cannot.
+
+        The first ones are written after their description, which marks the folder of an interrupted run.
+        """
         try:
+            if not self.endings:
+                self.writer.write_description(self.options.output, self.record, ())
             return write()
         except OSError as error:
             message = f"{image.output} cannot be written ({error.strerror}); allowed: a writable folder with free space"
             raise _config_error("--output", f"{message}; choose another") from error
+
+
+def _evaluation_record(scored: ScoredEvaluation) -> dict[str, object]:
+    """Return test-time augmentation and post-processing as `predictions.json` holds them."""
+    rules = {
+        digest: {name: rule.record() for name, rule in by_class.items()} for digest, by_class in scored.rules.items()
+    }
+    record: dict[str, object] = {"tta": scored.all_tta}
+    return record | ({"postprocess": {"evaluated_size": scored.size, "rules": rules}} if rules else {})
 
 
 def _scored(choice: Choice, store: Store, options: PredictionOptions) -> ScoredEvaluation:
@@ -260,10 +300,9 @@ def _tile_rule(text: str | None, model: Model) -> TileRule:
     if text is None:
         return lambda _: None
     if text != AUTO:
-        number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_SIDE)) else 0
-        if not MIN_SIDE <= number <= MAX_SIDE:
+        if not _is_side(text):
             raise _config_error("--tile", f"is {text}; allowed: auto, or {MIN_SIDE} to {MAX_SIDE} pixels; change it")
-        return lambda _: number
+        return lambda _: int(text)
     side: int | None = model.record["data"].get("side")
     if side is None:
         message = f"is auto, and stage {model.digest[:8]} does not record the size of its training images"
@@ -278,9 +317,14 @@ def _is_large(image: InputImage) -> bool:
         return False
 
 
-def _resized(pixels: Pixels, size: int | None) -> Pixels:
-    """Return the image at (size, size), or as it is."""
-    return pixels if size is None else resized(pixels, size, size, shrinks=True)
+def _resized(pixels: Pixels, size: tuple[int, int] | None) -> Pixels:
+    """Return the image at a size, or as it is."""
+    return pixels if size is None else resized(pixels, *size, shrinks=True)
+
+
+def _recorded(size: tuple[int, int] | None) -> int | list[int] | None:
+    """Return a size as in study files: the side of a square, or height and width."""
+    return size[0] if size is not None and size[0] == size[1] else size and list(size)
 
 
 def _progress(total: int) -> Callable[[int, str], None]:

@@ -33,19 +33,29 @@ class Predictor:
         self.device = next(models[0].network.parameters()).device
 
     def probabilities(
-        self, pixels: Pixels, *, size: int | None = None, tile: int | None = None, spacing: Sequence[float] = ()
+        self,
+        pixels: Pixels,
+        *,
+        size: tuple[int, int] | None = None,
+        tile: int | None = None,
+        spacing: Sequence[float] = (),
     ) -> Tensor:
-        """Return (channels, H, W) at the size of the image, or (channels, size, size); see `bands`."""
+        """Return (channels, H, W) at the size of the image, or at `size`; see `bands`."""
         return whole(self.bands(pixels, size=size, tile=tile, spacing=spacing))
 
     def bands(
-        self, pixels: Pixels, *, size: int | None = None, tile: int | None = None, spacing: Sequence[float] = ()
+        self,
+        pixels: Pixels,
+        *,
+        size: tuple[int, int] | None = None,
+        tile: int | None = None,
+        spacing: Sequence[float] = (),
     ) -> Iterator[Band]:
-        """Yield the probabilities at the size of the image, or at (size, size), in bands of rows.
+        """Yield the probabilities at the size of the image, or at `size`, in bands of rows.
 
         Args:
             pixels: The image.
-            size: Side of the output; default: height and width of the image.
+            size: Height and width of the output; default: those of the image.
             tile: Side of overlapping tiles in pixels; default: the image is predicted without tiles.
             spacing: Size of a pixel in mm as in `Index.spacings`; empty if it is unknown.
 
@@ -53,7 +63,7 @@ class Predictor:
             DataError: The networks were trained with `ImageSettings.spacing`, and that of the image is unknown.
         """
         height, width = pixels.shape[:2]
-        new_size = (size, size) if size else (height, width)
+        new_size = size or (height, width)
         if tile is None:
             return self._whole_bands(pixels, new_size, spacing)
         return resized_bands(self._tiled_bands(pixels, tile, spacing), (height, width), new_size)

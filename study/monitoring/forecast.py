@@ -223,7 +223,9 @@ def _cache(plan: Plan, cache: Path, reads: Iterable[PlannedStage]) -> Forecast:
         else:
             entries |= prepared_entries(index, target, step.image, structure=structure, cache=cache)
     for size in {scoring.size for node in nodes for scoring in plan.scorings.get(node.digest, {}).values()}:
-        entries |= truth_entry(plan.views[plan.target].index, size, cache)
+        view = plan.views[plan.target]
+        for index in (view.index, *(annotator.index for annotator in view.annotators.values())):
+            entries |= truth_entry(index, size, cache)
     present = sum(size for folder, size in entries.items() if folder.is_dir())
     return {"bytes": sum(entries.values()), "there": present}
 

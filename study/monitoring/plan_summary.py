@@ -70,6 +70,7 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
         ],
         "volumes": {name: text for name, view in plan.views.items() if (text := volumes_text(view.index))},
         "distances": _distance_unit(plan),
+        "annotators": _annotators(plan),
         "baselines": [family_name(rule) for rule in plan.spec.compare.baseline],
         "warnings": [*plan.warnings, *_same_arms(plan), *missing_weights(plan, pending, store), *_retrained(pending)],
     }
@@ -111,6 +112,21 @@ def _tta(plan: Plan, step: StageConfig) -> dict[str, Any]:
     if not isinstance(step.settings, MaskStage):
         return {}
     return {"tta": list(EvaluationSettings.of(plan.spec.evaluate, step.settings).tta)}
+
+
+def _annotators(plan: Plan) -> dict[str, Any] | None:
+    """Return the annotator whose masks are trained on, and the test images that each other one annotated.
+
+    None without several annotators.
+    """
+    view = plan.views[plan.target]
+    if not view.annotators:
+        return None
+    test = sorted(
+        {row for labelled in plan.spec.compare.labelled for split in plan.splits(labelled) for row in split.test}
+    )
+    others = {name: len(annotator.usable(test)) for name, annotator in view.annotators.items()}
+    return {"trained": view.trained_annotator, "test_images": others}
 
 
 def _presets(steps: Iterable[StageConfig]) -> list[dict[str, Any]]:
@@ -199,6 +215,7 @@ def summary_text(summary: Summary) -> str:
         ),
         *_image_lines(summary["cell_images"]),
         *([f"distances    in {summary['distances']}"] if summary["distances"] else []),
+        *_annotator_lines(summary["annotators"]),
         f"baseline     {'; '.join(summary['baselines']) or 'none: no arm is tested against another'}",
         *detectable_lines(summary["detectable"], summary["alternatives"]),
     ]
@@ -220,6 +237,13 @@ def _image_lines(cells: list[dict[str, Any]]) -> list[str]:
         note = "" if sizes["validation"] else " (the last epoch is taken)"
         lines.append(f"{amount}: {sizes['labelled']:g} labelled, {validation}{note}; {sizes['test']:g} test")
     return [("images       " if number == 0 else "             ") + line for number, line in enumerate(lines)]
+
+
+def _annotator_lines(annotators: dict[str, Any] | None) -> list[str]:
+    if annotators is None:
+        return []
+    others = ", ".join(f"{name} ({images:,} test images)" for name, images in annotators["test_images"].items())
+    return [f"annotators   trained on {annotators['trained']}; also scored against {others}"]
 
 
 def _search_lines(search: Summary, waiting: int) -> list[str]:

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from safetensors.torch import load_file
 from torch import Tensor
 
-from datasets.settings import ImageSettings, VolumeSettings
+from datasets.settings import FileChannels, ImageSettings, VolumeSettings
 from datasets.targets import Fit
 from models.build import Blueprint, build
 from models.network import Network
@@ -46,6 +46,12 @@ class Model:
     def channel_files(self) -> tuple[int, ...]:
         """Return the numbers of the files that an image of the training data consists of; empty for one file."""
         return tuple(self.record["data"].get("channel_files", ()))
+
+    @property
+    def file_channels(self) -> FileChannels | None:
+        """Return the channels of files of four dimensions, None for other training data."""
+        channels = self.record["data"].get("file_channels")
+        return None if channels is None else FileChannels.model_validate(channels)
 
     @property
     def outputs(self) -> Outputs:

@@ -357,7 +357,9 @@ def _reading(setup: TrainingSetup) -> Mapping[str, Any]:
     if isinstance(data, VolumeSettings) and setup.view.index.volumes:
         reading["volumes"] = data.model_dump(mode="json", include={"axis", "window"})
     channels = setup.view.source.channel_files
-    return reading | ({"channel_files": list(channels)} if channels else {})
+    reading |= {"channel_files": list(channels)} if channels else {}
+    file_channels = setup.view.source.file_channels
+    return reading | ({"file_channels": file_channels.model_dump(mode="json")} if file_channels is not None else {})
 
 
 def _memory(device: torch.device) -> dict[str, int] | None:

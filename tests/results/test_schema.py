@@ -44,7 +44,7 @@ def test_comparisons_have_the_published_columns_in_order() -> None:
         *("baseline", "difference", "p", "p_adjusted", "effect_size", "test", "unit", "generalises_to"),
         *("p_better", "p_equivalent", "p_worse", "rope", "direction", "provisional"),
         *("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high", "labels_equivalent_side"),
-        *("labels_saved", "note", "difference_to_best", "p_to_best", "undefined"),
+        *("labels_saved", "note", "difference_to_best", "p_to_best", "undefined", "metric_unit"),
     ]
 
 
@@ -72,6 +72,13 @@ def test_every_metric_has_a_printed_name() -> None:
 )
 def test_a_metric_is_printed_by_its_name(metric: str, name: str) -> None:
     assert schema.metric_name(metric) == name
+
+
+def test_a_distance_has_a_unit() -> None:
+    assert schema.metric_title("hd95", "mm") == "95th percentile Hausdorff distance in mm"
+    assert schema.unit_of([{"metric_unit": "pixels"}] * 2) == "pixels"
+    assert schema.unit_of([{"metric_unit": "pixels"}, {"metric_unit": "mm"}]) == ""
+    assert schema.unit_of([{}, {"metric_unit": None}]) == ""  # tables of earlier versions
 
 
 def test_titles_begin_with_a_capital() -> None:

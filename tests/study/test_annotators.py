@@ -7,11 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from datasets.loading.truth import truth_entry
 from results.figures import curves
 from results.schema import HEADLINE
 from study.analysis.agreement import read_agreements
 from study.cli.main import main
 from study.execution.study_folder import draw_learning_curve
+from study.monitoring.forecast import forecast
+from study.monitoring.plan_summary import summary, summary_text
 from study.planning.graph import Plan
 from tests.support.finished import CLASSES, IMAGES, Finished, finished, write_pictures
 from tests.support.tiny import planned, tiny
@@ -69,6 +72,27 @@ def test_the_agreement_is_that_of_the_masks(study: Finished) -> None:
         )  # fmt: skip
         assert found["value"] == pytest.approx(np.mean(dice))
         assert found["images"] == len(set(numbers) - {IMAGES - 1})
+
+
+def test_a_plan_states_the_test_images_of_other_annotators(study: Finished) -> None:
+    text = summary_text(summary(study.plan, study.store, study.cache))
+    assert f"annotators   trained on reader_1; also scored against reader_2 ({IMAGES - 1} test images)" in text
+
+
+def test_the_forecast_of_the_cache_includes_the_masks_of_both_annotators(study: Finished, tmp_path: Path) -> None:
+    stages = list(study.plan.nodes.values())
+    there, elsewhere = (
+        forecast(study.plan, study.store, cache, [], stages)["cache"] for cache in (study.cache, tmp_path)
+    )
+    assert there["bytes"] == there["there"] == elsewhere["bytes"]
+    folders = [folder for folder in (study.cache / "prepared").iterdir() if folder.is_dir()]
+    assert there["bytes"] <= sum(file.stat().st_size for folder in folders for file in folder.iterdir())
+    view = study.plan.views[study.plan.target]
+    sizes = [
+        sum(truth_entry(index, "native", tmp_path).values())
+        for index in (view.index, view.annotators["reader_2"].index)
+    ]
+    assert elsewhere["bytes"] > sum(sizes) > sizes[0] > 0
 
 
 def test_networks_are_scored_against_the_other_annotator(study: Finished) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import (
     UID,
     ExplicitVRLittleEndian,
@@ -55,6 +56,20 @@ def write_dicom(
     if syntax in TRANSCODED:
         _transcode(path, syntax)
     return path
+
+
+def plane(position: float, normal: str = "axial") -> Dataset:
+    """Return the functional groups of a frame at a position in mm along its normal."""
+    place, orientation, frame = Dataset(), Dataset(), Dataset()
+    if normal == "axial":  # rows point to the left, columns to the back
+        place.ImagePositionPatient, orientation.ImageOrientationPatient = [9, 9, position], [1, 0, 0, 0, 1, 0]
+    else:  # a coronal plane that is turned by 30 degrees about the axis to the left
+        sine, cosine = 0.5, 0.75**0.5
+        place.ImagePositionPatient = [9, position * cosine, position * sine]
+        orientation.ImageOrientationPatient = [1, 0, 0, 0, sine, -cosine]
+    frame.PlanePositionSequence = DicomSequence([place])
+    frame.PlaneOrientationSequence = DicomSequence([orientation])
+    return frame
 
 
 def _record(stored: NDArray[Any], bits: int, *, signed: bool) -> Dataset:

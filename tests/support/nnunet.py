@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tests.support.pictures import picture, save
-from tests.support.volumes import SHAPE, ct_volume, write_nifti
+from tests.support.volumes import SHAPE, ct_volume, write_nifti, write_stack
 
 CHANNELS = ("FLAIR", "T1w", "t1gd", "T2w")
 LABELS: Mapping[str, Any] = {"background": 0, "organ": 1, "lesion": 2}
@@ -43,6 +43,42 @@ def write_nnunet(
             name = f"brain_{number:03d}_{channel:04d}.nii.gz"
             write_nifti(root / f"images{part}" / name, noisy.astype(np.float32), orientation="RAS")
         write_nifti(root / f"labels{part}" / f"brain_{number:03d}.nii.gz", ids, orientation="RAS")
+    return root
+
+
+def write_decathlon(root: Path, *, cases: int = 4, shape: Sequence[int] = SHAPE, channels: int = 4) -> Path:
+    """Write a data set as the Medical Segmentation Decathlon publishes it: images (x, y, z, channel) and version 1."""
+    names = {str(number): name for number, name in enumerate(CHANNELS)}
+    labels = {"0": "background", "1": "organ", "2": "lesion"}
+    write_description(root, {"modality": names, "labels": labels, "numTraining": cases, "tensorImageSize": "4D"})
+    for number in range(cases):
+        values, ids = ct_volume(number, shape)
+        noise = [np.random.default_rng(channel).normal(0, 20 * channel, shape) for channel in range(channels)]
+        stacked = np.stack([values * (channel + 1) + part for channel, part in enumerate(noise)], axis=-1)
+        name = f"BRATS_{number:03d}.nii.gz"
+        write_nifti(root / "imagesTr" / name, stacked.astype(np.float32), orientation="RAS")
+        write_nifti(root / "labelsTr" / name, ids, orientation="RAS")
+    return root
+
+
+def write_nnunet_tiff(
+    root: Path,
+    *,
+    cases: int = 3,
+    pages: int = 5,
+    spacing: Any = (5.0, 0.7, 0.6),  # noqa: ANN401 - also malformed
+) -> Path:
+    """Write stacks of TIFF pages, or single pages if `pages` is 0, with JSON files that state a spacing."""
+    write_description(
+        root, description(cases, channel_names={"0": "EM"}, file_ending=".tif", labels={"background": 0, "a": 1})
+    )
+    for number in range(cases):
+        stack = np.stack([picture(10 * number + page) for page in range(max(pages, 1))])
+        for folder, name, pixels in (("imagesTr", "_0000", stack), ("labelsTr", "", (stack > 128).astype(np.uint8))):
+            path = root / folder / f"cell_{number:03d}{name}.tif"
+            write_stack(path, pixels) if pages else save(pixels[0], path)
+            if spacing is not None:
+                path.with_name(f"cell_{number:03d}.json").write_text(json.dumps({"spacing": spacing}))
     return root
 
 

@@ -16,6 +16,8 @@ from datasets.sources.common.runs import TOLERANCE, last_pixel, past_the_end
 CLASSES = "classes.txt"
 SHOWN = 5
 """Maximum number of ids in a message."""
+EXIF = "EXIF orientation"
+"""What warnings about rotated images contain."""
 _TURNED = " (its EXIF orientation turns it by 90 degrees: write the pixels upright and remove the orientation)"
 
 
@@ -73,10 +75,15 @@ def _image_fault(case: PublishedCase, files: Manifest) -> str:
         fault = _channel_fault(path, position, case, files)
         if fault:
             return fault
+    if files.slices[image] and len(case.spacing) == 2:
+        return (
+            f"{case.path} has {files.slices[image]} pages, and the spacing beside it two numbers; allowed: three, the "
+            "distance of pages first; add it"
+        )
     size = files.width[image], files.height[image]
     if case.size not in (None, size):
         stated = _format_size(*case.size) if case.size else ""
-        turned = _TURNED if case.size == size[::-1] and files.remark[image] else ""
+        turned = _TURNED if case.size == size[::-1] and EXIF in files.remark[image] else ""
         return (
             f"{case.path} has {_format_size(*size)} pixels; allowed: {stated}, as its table says; restore the "
             f"file{turned}"
@@ -128,13 +135,12 @@ def _remark(case: PublishedCase, files: Manifest, ignored: int, suspect: int | N
     """Return the remark of the layout, and warnings about constant images and about empty or full masks."""
     image = files.positions[case.path]
     notes = [case.remark] if case.remark else []
-    if files.remark[image]:
-        notes.append(f"its image {files.remark[image]}")
+    notes += [f"its image {remark}" for remark in files.remark[image].splitlines()]
     if int(files.values[image] or "0", 16).bit_count() == 1:
         notes.append("its image is constant; allowed: an image with content; look at it")
     mask_files = [mask for mask in case.masks if isinstance(mask, MaskFile) and mask.path in files.positions]
     positions = [files.positions[mask.path] for mask in mask_files]
-    notes += sorted({f"its mask {files.remark[position]}" for position in positions if files.remark[position]})
+    notes += sorted({f"its mask {remark}" for position in positions for remark in files.remark[position].splitlines()})
     ids_by_mask = [
         (mask, int(files.values[position] or "0", 16) & ~ignored)
         for mask, position in zip(mask_files, positions, strict=True)
@@ -192,7 +198,7 @@ def _mask_faults(case: PublishedCase, files: Manifest, size: tuple[int, int], kn
             yield files.fault[position]
         else:
             turned = files.remark[files.positions[case.path]] + files.remark[position]
-            yield from _size_faults(mask, (files.width[position], files.height[position]), size, turned=bool(turned))
+            yield from _size_faults(mask, (files.width[position], files.height[position]), size, turned=EXIF in turned)
             fault = position_fault(mask.path, case.path, files) if mask.place is None else ""
             if fault:
                 yield fault

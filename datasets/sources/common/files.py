@@ -4,6 +4,7 @@ import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from math import isnan
 from pathlib import Path
@@ -18,8 +19,9 @@ from datasets.cache.extracts import Extracts
 from datasets.cache.manifest import FileState, Listing, Manifest, extracts_of, file_state, read_manifest, scan
 from datasets.cache.stored_index import StoredIndex
 from datasets.decoding.decode import Kind, content_hash, read
+from datasets.decoding.spacing_json import stated_spacing
 from datasets.errors import DataError
-from datasets.settings import FileSettings, ImageSettings, VolumeSettings
+from datasets.settings import FileChannels, FileSettings, ImageSettings, VolumeSettings
 from datasets.source import AnnotationKind, Box, Index, Pixels, ProgressCallback, Source
 from datasets.sources.common.class_ids import IgnoreSettings, check_names, class_ids, used_ids
 from datasets.sources.common.faults import case_faults, check_pixels
@@ -68,7 +70,17 @@ class FileSource(Source):
 
     @cached_property
     def _listing(self) -> Listing:
-        return scan(self._root, self._folders(), self._volume_settings)
+        listing = scan(self._root, self._folders(), self._volume_settings)
+        return replace(listing, channels=self._channels_in_files(listing))
+
+    def _channels_in_files(self, listing: Listing) -> FileChannels | None:
+        """Return the channels along a fourth axis of the volumes, None if images have three dimensions."""
+        return None
+
+    @property
+    def file_channels(self) -> FileChannels | None:
+        """Channels of files of four dimensions; see `Source.file_channels`."""
+        return self._listing.channels
 
     @cached_property
     def _ignored(self) -> Sequence[int]:
@@ -166,7 +178,7 @@ class FileSource(Source):
             ],
             categories=[row.case.category for row in rows],
             official=[row.case.official for row in rows],
-            content=[content_of(row, files, self._volume_settings) for row in rows],
+            content=[content_of(row, files, self._volume_settings, self._listing.channels) for row in rows],
             thumbnails=[thumbnail_of(row, files) for row in rows],
             faults=[by_case.images[row.position] for row in rows],
             annotation_digests=self._annotation_digests(files, classes, chosen),
@@ -184,10 +196,10 @@ class FileSource(Source):
             heights=[files.height[position] for position in positions],
             widths=[files.width[position] for position in positions],
             channels=[sum(files.channels[files.positions[path]] for path in row.case.paths) for row in rows],
-            has_colours=not any(case.channels for case in cases),
+            has_colours=self._listing.channels is None and not any(case.channels for case in cases),
             volumes=[row.volume for row in rows] if any(row.volume for row in rows) else (),
             axes=[files.axis[position] for position in positions] if any(row.volume for row in rows) else (),
-            spacings=_spacings(files, positions),
+            spacings=_spacings(files, rows),
             excluded_from_training=self._excluded_from_training(rows, shown),
             collection=self._collection,
         )
@@ -276,7 +288,7 @@ class FileSource(Source):
         return self._read(path) if number is None else self._volumes.slice(path, number)
 
     def _read(self, path: str) -> Pixels:
-        return read(self._root / path, self._listing.kind(path), self._volume_settings)
+        return read(self._root / path, self._listing.kind(path), self._volume_settings, self._listing.channels)
 
     def release(self) -> None:
         """Free decoded volumes; see `Source.release`."""
@@ -377,9 +389,13 @@ def _changed_message(path: Path) -> str:
     )
 
 
-def _spacings(files: Manifest, positions: Sequence[int]) -> Sequence[tuple[float, ...]]:
+def _spacings(files: Manifest, rows: Sequence[SourceRow]) -> Sequence[tuple[float, ...]]:
     """Return the spacing of each row; empty if that of no row is known."""
-    spacings = [files.geometry(position).spacing for position in positions]
+    spacings = []
+    for row in rows:
+        geometry = files.geometry(files.positions[row.case.path])
+        stated = stated_spacing(row.case.spacing, geometry.slices, geometry.axis)
+        spacings.append(stated if row.case.spacing else geometry.spacing)
     return spacings if any(spacings) else ()
 
 

@@ -46,7 +46,7 @@ def position_fault(path: str, reference: str, files: Manifest) -> str:
 
 
 def _slices(geometry: Geometry) -> str:
-    return f"{geometry.slices} slices" if geometry.slices else "one page"
+    return f"{geometry.slices} slice{'s' * (geometry.slices > 1)}" if geometry.slices else "one page"
 
 
 def _largest_distance(geometry: Geometry, expected: Geometry, shape: tuple[int, int, int]) -> float:

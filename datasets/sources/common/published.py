@@ -50,6 +50,9 @@ class PublishedCase:
     other_masks: tuple[MaskFile, ...] = ()
     """Masks of other annotators, which are not read but share the class ids."""
     remark: str = ""
+    spacing: tuple[float, ...] = ()
+    """Size of the pixels in mm, if a file beside the image states it: of pages (distance of pages, height, width) or of
+    a single image (height, width)."""
     channels: tuple[str, ...] = ()
     """Paths of files with further channels of the image."""
     fault: str = ""

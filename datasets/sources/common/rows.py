@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from datasets.cache.manifest import Manifest
-from datasets.settings import VolumeSettings
+from datasets.decoding.volume import Geometry
+from datasets.settings import FileChannels, VolumeSettings
 from datasets.sources.common.published import PublishedCase
 from datasets.sources.common.tables import digest
 
@@ -19,7 +20,7 @@ class SourceRow:
     position: int
     """Position of the case in the list of cases."""
     number: int | None = None
-    """Number of the slice, None for a single image."""
+    """Number of the slice as stored, None for a single image."""
     id: str
 
     @property
@@ -38,26 +39,37 @@ def rows_of(cases: Sequence[PublishedCase], files: Manifest) -> list[SourceRow]:
     rows = [
         row
         for position, case in enumerate(cases)
-        for row in _rows(case, position, files.slices[files.positions[case.path]])
+        for row in _rows(case, position, files.geometry(files.positions[case.path]))
     ]
     return sorted(rows, key=lambda row: row.id)
 
 
-def _rows(case: PublishedCase, position: int, slices: int) -> Iterator[SourceRow]:
+def _rows(case: PublishedCase, position: int, geometry: Geometry) -> Iterator[SourceRow]:
+    """Yield the rows of a case; slices are numbered in the order of their positions."""
+    slices = geometry.slices
     if not slices:  # also a volume that cannot be read
         yield SourceRow(case=case, position=position, id=case.id)
     digits = max(MIN_DIGITS, len(str(slices - 1)))
-    for number in range(slices):
-        yield SourceRow(case=case, position=position, number=number, id=f"{case.id}/{number:0{digits}d}")
+    for place, number in enumerate(geometry.frame_order or range(slices)):
+        yield SourceRow(case=case, position=position, number=number, id=f"{case.id}/{place:0{digits}d}")
 
 
-def content_of(row: SourceRow, files: Manifest, volumes: VolumeSettings | None) -> str:
-    """Return the identity of the pixels of a row: hashes of its files, and for a slice its number, axis and window."""
+def content_of(
+    row: SourceRow, files: Manifest, volumes: VolumeSettings | None, channels: FileChannels | None = None
+) -> str:
+    """Return the identity of the pixels of a row: hashes of its files, and for a slice its number, axis and window.
+
+    The spacing of files that do not state it themselves, and the selected channels of a file, are part of it.
+    """
     positions = [files.positions[path] for path in row.case.paths]
     hashes = [files.content[position] for position in positions]
     if not all(hashes):
         return ""
     content = "+".join(hashes)
+    if row.case.spacing:
+        content += f" spacing {' '.join(map(repr, row.case.spacing))}"
+    if channels is not None:
+        content += f" channels {' '.join(map(str, channels.selected))}"
     if row.number is None:
         return content
     window = volumes.window if volumes is not None else None

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from datasets.decoding.decode import SUFFIXES, VOLUME_SUFFIXES
-from datasets.decoding.text import read_text
+from datasets.decoding.text import read_json
 from datasets.errors import DataError
 from datasets.source import IGNORE
 
 NAME: Final = "dataset.json"
 SPLITS: Final = "splits_final.json"
+FILE: Final = "the file of nnU-Net"
 BACKGROUND: Final = "background"
 IGNORED: Final = "ignore"
 VERSION_1_ENDING: Final = ".nii.gz"
@@ -30,6 +31,7 @@ class DatasetJson:
         ignored: Ids of unlabelled pixels.
         cases: Number of annotated training cases.
         ending: Ending of all image and label files, such as `.nii.gz`.
+        is_version_1: Whether channels are called `modality`, as in the Medical Segmentation Decathlon.
     """
 
     channels: tuple[str, ...]
@@ -38,12 +40,13 @@ class DatasetJson:
     ignored: tuple[int, ...]
     cases: int
     ending: str
+    is_version_1: bool
 
 
 def read_dataset_json(root: Path) -> DatasetJson:
     """Read and check the description of a data set. Raises `DataError` for the first fault."""
     path = root / NAME
-    document = _read_json(path)
+    document = read_json(path, FILE)
     if not isinstance(document, dict):
         raise DataError(f"{path} is no JSON object; allowed: that of a raw data set of nnU-Net; restore it")
     if "dataset" in document:
@@ -63,13 +66,14 @@ def read_dataset_json(root: Path) -> DatasetJson:
         channels=_channels(document, path), classes=names,
         regions=tuple(ids[name] for name in names) if overlapping else (), ignored=ignored,
         cases=_number_of_cases(document, path), ending=_ending(document, path),
+        is_version_1="channel_names" not in document,
     )  # fmt: skip
 
 
 def read_splits(root: Path, fold: int, cases: Sequence[str]) -> frozenset[str]:
     """Return the validation cases of a fold of `splits_final.json`. Raises `DataError`."""
     path = root / SPLITS
-    folds = _read_json(path)
+    folds = read_json(path, FILE)
     if not isinstance(folds, list) or not all(
         isinstance(part, dict) and {"train", "val"} <= set(part) for part in folds
     ):
@@ -89,19 +93,6 @@ def read_splits(root: Path, fold: int, cases: Sequence[str]) -> frozenset[str]:
             "it"
         )
     return validation
-
-
-def _read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
-    text = read_text(path)
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        place = (
-            f"line {error.lineno}: {error.msg}"
-            if isinstance(error, json.JSONDecodeError)
-            else "it is nested too deeply"
-        )
-        raise DataError(f"{path} is no JSON ({place}); allowed: the file of nnU-Net; correct it") from error
 
 
 def _labels(document: Mapping[str, Any], path: Path) -> dict[str, tuple[int, ...]]:

@@ -6,12 +6,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
+import numpy as np
 from pydantic import Field
 
 from datasets.cache.manifest import Listing
-from datasets.decoding.decode import split_channel
+from datasets.decoding.decode import VOLUME_SUFFIXES, split_channel, stem_of
+from datasets.decoding.spacing_json import SUFFIX, TIFF_SUFFIXES, read_spacing
+from datasets.decoding.volume import SPACING_TOLERANCE
 from datasets.errors import DataError
-from datasets.settings import FileSettings, ImageSettings, VolumeSettings
+from datasets.settings import FileChannels, FileSettings, ImageSettings, VolumeSettings
 from datasets.source import Index, ProgressCallback
 from datasets.sources.common.files import FileSource
 from datasets.sources.common.published import MaskFile, PublishedCase, PublishedDataset
@@ -59,10 +62,20 @@ class NnunetSource(FileSource):
         known = self._description.channels
         return tuple(known.index(name) for name in choose(known, self._chosen, "channels", self._root))
 
+    def _channels_in_files(self, listing: Listing) -> FileChannels | None:
+        """Return the channels of files of four dimensions, as in the Medical Segmentation Decathlon."""
+        description, images = self._description, _files(listing, "imagesTr")
+        is_decathlon = description.is_version_1 and description.ending.lower() in VOLUME_SUFFIXES
+        is_numbered = any(split_channel(stem_of(path))[1] is not None for path in images)
+        if not is_decathlon or len(description.channels) < 2 or is_numbered:
+            return None
+        return FileChannels(count=len(description.channels), selected=self._channels)
+
     @property
     def channel_files(self) -> tuple[int, ...]:
         """Numbers of the channels that are read; see `Source.channel_files`."""
-        return () if len(self._description.channels) == 1 or self._is_colour else self._channels
+        in_one_file = len(self._description.channels) == 1 or self._is_colour or self.file_channels is not None
+        return () if in_one_file else self._channels
 
     def index(
         self, cache: Path, progress: ProgressCallback | None = None, fits: Collection[ImageSettings] = ()
@@ -93,6 +106,7 @@ class NnunetSource(FileSource):
         ending = self._description.ending
         masks = {path.rpartition("/")[2].removesuffix(ending): path for path in _files(listing, labels)}
         by_case = self._files_by_case(_files(listing, images))
+        unread = frozenset(listing.unread)
         orphans = sorted(masks.keys() - by_case.keys())
         if orphans:
             raise DataError(
@@ -102,21 +116,45 @@ class NnunetSource(FileSource):
         for name, files in by_case.items():
             paths = [files[number] for number in self._needed(files) if number in files]
             missing = [number for number in self._needed(files) if number not in files]
+            spacing, fault = self._spacing(f"{images}/{name}", f"{labels}/{name}", unread)
             yield PublishedCase(
                 id=name, path=(paths or list(files.values()))[0], channels=tuple(paths[1:]), official=part,
                 masks=(MaskFile(path=masks[name]),) if name in masks else (),
                 remark="" if name in masks or part == "test" else _unlabelled(f"{labels}/{name}{ending}"),
-                fault=self._missing_channel(f"{images}/{name}", missing[0]) if missing else "",
+                fault=self._missing_channel(f"{images}/{name}", missing[0]) if missing else fault, spacing=spacing,
             )  # fmt: skip
 
+    def _spacing(self, image: str, label: str, unread: Collection[str]) -> tuple[tuple[float, ...], str]:
+        """Return the spacing in the JSON file beside a TIFF image, () without one, and a fault, "" without one.
+
+        Args:
+            image: Path of the image without channel and ending.
+            label: Path of the label without ending.
+            unread: Files that are neither images nor labels.
+        """
+        if self._description.ending.lower() not in TIFF_SUFFIXES or image + SUFFIX not in unread:
+            return (), ""
+        try:
+            spacing = read_spacing(self._root / (image + SUFFIX))
+            of_label = read_spacing(self._root / (label + SUFFIX)) if label + SUFFIX in unread else spacing
+        except DataError as error:
+            return (), str(error)
+        if len(spacing) != len(of_label) or not np.allclose(spacing, of_label, rtol=SPACING_TOLERANCE):
+            return (), (
+                f"{label}{SUFFIX} states the spacing {list(of_label)}; allowed: {list(spacing)}, as {image}{SUFFIX}; "
+                "correct one of them"
+            )
+        return spacing, ""
+
     def _needed(self, files: Mapping[int, str]) -> Sequence[int]:
-        """Return the numbers of the files to read: of the selected channels, or the only one, which has all colours."""
-        return (0,) if self._is_colour and list(files) == [0] else self._channels
+        """Return the numbers of the files to read: of the selected channels, or the only one, which has all of them."""
+        has_all = (self._is_colour and list(files) == [0]) or self.file_channels is not None
+        return (0,) if has_all else self._channels
 
     @cached_property
     def _is_colour(self) -> bool:
         """Whether the three channels are the colours of one file."""
-        if len(self._description.channels) != COLOURS:
+        if len(self._description.channels) != COLOURS or self.file_channels is not None:
             return False
         stems = [path.removesuffix(self._description.ending) for path in _files(self._listing, "imagesTr")]
         is_colour = not any(stem.endswith(("_0001", "_0002")) for stem in stems)
@@ -134,7 +172,7 @@ class NnunetSource(FileSource):
         for path in paths:
             stem = path.rpartition("/")[2].removesuffix(description.ending)
             name, number = split_channel(stem)
-            if number is None and len(description.channels) > 1:
+            if number is None and len(description.channels) > 1 and self.file_channels is None:
                 raise DataError(
                     f"{self._root / path} names no channel; allowed: {stem}_0000{description.ending} for the first "
                     "channel, and so on; rename it"

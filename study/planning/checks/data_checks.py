@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from datasets.checks.findings import listed
 from datasets.errors import DataError
+from datasets.settings import SCALE_RANGE
 from datasets.source import Index
 from datasets.targets import annotation_kind_of, is_convertible
 from datasets.targets import names as output_names
@@ -14,9 +15,6 @@ from study.config.stages import MaskStage
 from study.errors import Problem, unknown
 from study.planning.arms import Arm, StageConfig
 from study.planning.dataset_view import DatasetView
-
-SCALE_RANGE = (0.01, 10.0)
-"""Smallest and largest factor by which images are resized, as for `ImageSettings.scale`."""
 
 
 def data_problems(arms: Iterable[Arm], views: Mapping[str, DatasetView]) -> Iterator[Problem]:
@@ -96,7 +94,8 @@ def _spacing_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
     if unknown:
         message = (
             f"is {wanted:g}, but {len(unknown)} of {len(rows)} images of {name} state no size of their pixels "
-            f"({unknown[0]}); allowed: NIfTI files, and DICOM files with PixelSpacing; use image.scale"
+            f"({unknown[0]}); allowed: NIfTI files, DICOM files with PixelSpacing, TIFF files of nnU-Net with a JSON "
+            "file; use image.scale"
         )
         yield Problem(path=path, message=message)
         return

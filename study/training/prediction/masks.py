@@ -32,7 +32,9 @@ class PredictedMasks:
     ) -> None:
         self._outputs, self._threshold, self._rules = outputs, threshold, tuple(rules)
         whole = (len(outputs.names), *shape)
-        self.masks: Masks = temporary_array(whole, np.bool_) if is_large(*shape[1:]) else np.zeros(whole, np.bool_)
+        self.masks: Masks = (
+            temporary_array(whole, np.bool_) if is_large(shape[0] * shape[1], shape[2]) else np.zeros(whole, np.bool_)
+        )
         """(classes, slices, height, width)"""
         self._top_pixels = [0] * len(outputs.names)
 

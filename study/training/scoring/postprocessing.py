@@ -15,14 +15,14 @@ from datasets.source import IGNORE, Pixels
 from models.counts import score_histograms
 from models.network import Network
 from models.score_bins import SCORE_BINS
-from results.metrics.lesions import Components
 from results.postprocessing.choose import (
     CaseComponents,
     choose_empty_rule,
     choose_largest_component,
     choose_smallest_area,
 )
-from results.postprocessing.rules import ClassRule, EmptyMaskRule, component_sizes
+from results.postprocessing.components import MaskComponents
+from results.postprocessing.rules import ClassRule, EmptyMaskRule
 from results.schema import POSTPROCESSED
 from study.config.evaluation import ClassPostprocess, EmptyRule
 from study.training.prediction.masks import PredictedMasks, ids_of
@@ -191,19 +191,18 @@ def _pixel_histograms(
 
 def _components(evaluation: EvaluationSpec, case: _Case, number: int) -> CaseComponents:
     """Return the components of the mask of a class with their labelled pixels inside and outside of the truth."""
-    components = Components.of(case.predicted.of_class(number))
+    components = MaskComponents(case.predicted.of_class(number))
     inside, outside = np.zeros(components.count + 1, np.int64), np.zeros(components.count + 1, np.int64)
     truth = 0
-    for lines, labels in components.bands():
-        # The first axis of the mask of a volume are its slices, which are one band.
-        is_volume = len(case.rows) > 1
-        true = evaluation.truth.lines(case.rows, slice(None) if is_volume else lines)
-        if case.exclusive:
-            true_mask, labelled = true == number + 1, true != IGNORE
-        else:
-            true_mask, labelled = true[:, number] > 0, np.ones_like(true[:, number], np.bool_)
-        numbers = labels.reshape(true_mask.shape)
+    is_volume = len(case.rows) > 1
+    for part, numbers in components.bands():
+        # The bands of a volume are slices, those of an image rows.
+        rows, lines = (case.rows[part], slice(None)) if is_volume else (case.rows, part)
+        true = evaluation.truth.lines(rows, lines)
+        true_mask = true == number + 1 if case.exclusive else true[:, number] > 0
+        labelled = true != IGNORE if case.exclusive else np.ones_like(true_mask)
+        flat = numbers.reshape(true_mask.shape)
         truth += int(true_mask.sum())
-        inside += np.bincount(numbers[true_mask], minlength=len(inside))
-        outside += np.bincount(numbers[labelled & ~true_mask], minlength=len(outside))
-    return CaseComponents(sizes=component_sizes(components)[1:], tp=inside[1:], fp=outside[1:], truth=truth)
+        inside += np.bincount(flat[true_mask], minlength=len(inside))
+        outside += np.bincount(flat[labelled & ~true_mask], minlength=len(outside))
+    return CaseComponents(sizes=components.sizes[1:], tp=inside[1:], fp=outside[1:], truth=truth)

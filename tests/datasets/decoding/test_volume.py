@@ -1,5 +1,7 @@
 """NIfTI files, stacks of pages and frames as slices of 8 bits."""
 
+import gzip
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -15,7 +17,7 @@ from datasets.decoding.nifti import write_nifti as write_masks
 from datasets.decoding.volume import from_slices, slice_axis, to_8_bits, to_slices
 from datasets.errors import DataError
 from datasets.settings import VolumeSettings
-from tests.support.dicom import write_dicom
+from tests.support.dicom import plane, write_dicom
 from tests.support.volumes import ct_volume, write_nifti, write_stack
 
 DEFAULT = VolumeSettings()
@@ -198,6 +200,58 @@ def test_stacks_of_imagej_with_more_than_slices_are_refused(tmp_path: Path, desc
         read(path, "image", DEFAULT)
 
 
+def header_of(voxels: np.ndarray, sides: tuple[float, ...], *, sform: bool = False) -> bytes:
+    """Return a NIfTI file whose header states the sides of voxels as they are given."""
+    image = nib.Nifti1Image(voxels, np.diag([-2.0, -2.0, 3.0, 1.0]))
+    image.header.set_sform(image.affine, code=1 if sform else 0)  # type: ignore[no-untyped-call]
+    image.header.set_qform(image.affine, code=0 if sform else 1)  # type: ignore[no-untyped-call]
+    data = bytearray(image.to_bytes())
+    offset = 76 + 4  # of the first side (NIfTI-1.1)
+    data[offset : offset + 4 * len(sides)] = np.array(sides, "<f4").tobytes()
+    if not sform:
+        data[254:256] = b"\0\0"  # sform_code
+    return bytes(data)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("sides", [(0.0, 1.0, 1.0), (1.0, 1.0, 0.0)])
+def test_voxels_without_size_are_refused(sides: tuple[float, ...], compressed: bool) -> None:
+    data = header_of(np.ones((4, 5, 6), np.uint8), sides)
+    shown = " x ".join(f"{side:g}" for side in sides)
+    with pytest.raises(DataError, match=f"a.nii states voxels of {shown} mm; allowed: above 0; correct its pixdim"):
+        examine(gzip.compress(data) if compressed else data, "image", "a.nii", DEFAULT)
+
+
+def test_sides_that_the_affine_does_not_depend_on_may_be_zero(capfd: pytest.CaptureFixture[str]) -> None:
+    decoded = examine(header_of(np.ones((4, 5, 6), np.uint8), (0.0, 0.0, 0.0), sform=True), "image", "a.nii", DEFAULT)
+    assert decoded.geometry.spacing == (3.0, 2.0, 2.0)
+    flat = examine(header_of(np.ones((4, 5), np.uint8), (1.0, 1.0, 0.0)), "image", "a.nii", DEFAULT)
+    assert flat.geometry.spacing == (1.0, 1.0, 1.0)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"hello" * 100, "it has no NIfTI header"),
+        (header_of(np.ones((4, 5, 6), np.uint8), (1.0, 1.0, 1.0))[:400], "could the file be damaged"),
+    ],
+)
+def test_what_is_no_nifti_file_is_one_line(data: bytes, reason: str) -> None:
+    with pytest.raises(
+        DataError, match=rf"a\.nii\.gz cannot be decoded as image \(.*{reason}.*\); allowed: a complete"
+    ):
+        examine(data, "image", "a.nii.gz", DEFAULT)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_affine_that_is_not_finite_is_refused(value: float) -> None:
+    with pytest.raises(DataError, match=r"a\.nii has an affine matrix without three directions"):
+        examine(header_of(np.ones((4, 5, 6), np.uint8), (value, 1.0, 1.0)), "image", "a.nii", DEFAULT)
+
+
 def test_an_animation_is_no_volume(tmp_path: Path) -> None:
     pages = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (0, 255)]
     pages[0].save(tmp_path / "a.gif", save_all=True, append_images=pages[1:])
@@ -238,6 +292,72 @@ def test_functional_groups_of_enhanced_files_are_read(tmp_path: Path) -> None:
     decoded = examine(data, "image", "a.dcm", VolumeSettings(window=(0, 100)))
     assert decoded.geometry.spacing == (3.0, 1.0, 1.0)
     assert decoded.pixels[:, 0, 0].tolist() == [26, 255]
+
+
+def placed_frames(path: Path, planes: list[Dataset], **tags: object) -> bytes:
+    """Write a constant frame at each plane, with its number as value."""
+    stored = np.repeat(np.arange(len(planes)), 12).reshape(-1, 3, 4)
+    tags = {"PixelSpacing": [0.5, 0.25], "SpacingBetweenSlices": 7} | tags
+    return frames(path, stored, bits=8, PerFrameFunctionalGroupsSequence=DicomSequence(planes), **tags)
+
+
+@pytest.mark.parametrize("normal", ["axial", "oblique"])
+@pytest.mark.parametrize(
+    ("positions", "order"),
+    [((0, 2, 4, 6), ()), ((6, 4, 2, 0), ()), ((0, 4, 2, 6), (0, 2, 1, 3)), ((3, -3, 5, -1, 1), (1, 3, 4, 0, 2))],
+)
+def test_frames_have_the_distance_and_the_order_of_their_positions(
+    tmp_path: Path, positions: tuple[float, ...], order: tuple[int, ...], normal: str
+) -> None:
+    data = placed_frames(tmp_path / "a.dcm", [plane(position, normal) for position in positions])
+    decoded = examine(data, "image", "a.dcm", VolumeSettings(axis=2))
+    geometry = decoded.geometry
+    assert geometry.spacing == pytest.approx((2.0, 0.5, 0.25))
+    assert geometry.frame_order == order
+    assert decoded.pixels[:, 0, 0].tolist() == list(range(len(positions)))  # frames are decoded as stored
+    assert ("not stored in the order of their positions" in decoded.remark) == bool(order)
+
+
+def changed(frame: Dataset, group: str, name: str, value: object) -> Dataset:
+    setattr(frame[group][0], name, value)
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("planes", "remark"),
+    [
+        ([plane(0), plane(2), plane(5)], "have distances of 2 to 3 mm"),
+        ([plane(0), plane(2), plane(0), plane(2)], "include several at one position"),
+        ([plane(0), plane(0)], "include several at one position"),
+        ([plane(0), plane(2, "oblique")], "have different orientations"),
+    ],
+)
+def test_frames_without_a_common_distance_have_no_spacing(tmp_path: Path, planes: list[Dataset], remark: str) -> None:
+    decoded = examine(placed_frames(tmp_path / "a.dcm", planes), "image", "a.dcm", DEFAULT)
+    assert decoded.geometry.spacing == ()
+    assert re.match(f"has frames that {remark}.*, so its spacing is unknown; allowed: ", decoded.remark)
+    assert len(decoded.pixels) == len(planes)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Dataset(),
+        changed(plane(2), "PlanePositionSequence", "ImagePositionPatient", [1, 2]),
+        changed(plane(2), "PlanePositionSequence", "ImagePositionPatient", None),
+        changed(plane(2), "PlaneOrientationSequence", "ImageOrientationPatient", None),
+    ],
+)
+def test_without_all_positions_the_stated_distance_counts(tmp_path: Path, frame: Dataset) -> None:
+    decoded = examine(placed_frames(tmp_path / "a.dcm", [plane(0), frame]), "image", "a.dcm", DEFAULT)
+    assert decoded.geometry.spacing == (7.0, 0.5, 0.25)
+    assert not decoded.remark
+
+
+def test_frames_out_of_order_are_no_slices_along_another_axis(tmp_path: Path) -> None:
+    data = placed_frames(tmp_path / "a.dcm", [plane(position) for position in (0, 4, 2)])
+    with pytest.raises(DataError, match=r"would mix; allowed: slices that are frames; set `axis: 2`"):
+        examine(data, "image", "a.dcm", VolumeSettings(axis=0))
 
 
 def test_monochrome1_frames_are_inverted_and_padding_is_black(tmp_path: Path) -> None:

@@ -6,16 +6,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from datasets.checks.findings import check
 from datasets.errors import DataError
-from datasets.settings import SplitSettings
-from datasets.source import IGNORE, Index, Source
+from datasets.settings import ImageSettings, SplitSettings
+from datasets.source import IGNORE, Index, Source, file_contents
 from datasets.sources import NnunetSettings, open_source
 from datasets.splits.assignment import target_split
-from tests.support.nnunet import CHANNELS, REGIONS, description, write_description, write_nnunet, write_nnunet_2d
+from datasets.targets import fit_image
+from tests.support.nnunet import (
+    CHANNELS,
+    REGIONS,
+    description,
+    write_decathlon,
+    write_description,
+    write_nnunet,
+    write_nnunet_2d,
+    write_nnunet_tiff,
+)
 from tests.support.volumes import SHAPE, ct_volume, write_nifti
 
 SLICES = SHAPE[2]
@@ -103,6 +114,77 @@ def test_version_1_names_channels_and_labels_the_other_way(tmp_path: Path) -> No
     assert not check(index)
 
 
+def test_modalities_of_the_decathlon_are_the_fourth_axis_of_one_file(tmp_path: Path) -> None:
+    root = write_decathlon(tmp_path / "data", cases=2)
+    source, index = opened(root)
+    assert index.ids[0] == "BRATS_000/000"
+    assert (set(index.channels), index.has_colours, index.classes) == ({4}, False, ("organ", "lesion"))
+    stored = np.asanyarray(nib.load(root / "imagesTr" / "BRATS_000.nii.gz").dataobj)  # type: ignore[attr-defined]
+    for channel in range(4):
+        values = stored[::-1, ::-1, :, channel]  # stored RAS
+        low, high = np.percentile(values, (0.5, 99.5), method="inverted_cdf")
+        expected = np.clip((values[:, :, 4].T.astype(np.float64) - low) / (high - low), 0, 1) * 255
+        assert np.abs(source.image(4)[..., channel] - expected).max() <= 0.5 + 1e-6
+    assert np.array_equal(source.masks(4), ct_volume(0)[1][:, :, 4].T)
+    assert not check(index)
+
+
+def test_modalities_of_the_decathlon_are_selected_by_name(tmp_path: Path) -> None:
+    root = write_decathlon(tmp_path / "data", cases=2)
+    everything, index = opened(root)
+    three, chosen = opened(root, channels=["T2w", "FLAIR", "T1w"])
+    one, single = opened(root, channels=["T1w"])
+    assert np.array_equal(three.image(3), everything.image(3)[..., [3, 0, 1]])
+    assert np.array_equal(one.image(3), everything.image(3)[..., 1])
+    assert (chosen.has_colours, set(chosen.channels), set(single.channels)) == (False, {3}, {1})
+    assert len({index.content[3], chosen.content[3], single.content[3]}) == 3
+    assert len({file_contents(index.content[3])[0] for index in (index, chosen, single)}) == 1
+
+
+def test_resized_modalities_of_the_decathlon_are_those_selected(tmp_path: Path) -> None:
+    root, image = write_decathlon(tmp_path / "data", cases=1), ImageSettings(size=32, channels=1)
+    for name in ("T1w", "T2w"):
+        source = open_source(NnunetSettings(root=root, channels=(name,)))
+        source.index(tmp_path / "cache", fits=[image])
+        fitted = source.fitted(3, image)
+        assert fitted is not None
+        assert np.array_equal(fitted[0], fit_image(source.image(3), image))
+
+
+def three_dimensions(root: Path) -> None:
+    write_nifti(root / "imagesTr" / "BRATS_000.nii.gz", ct_volume(0)[0], orientation="RAS")
+
+
+def fewer_channels(root: Path) -> None:
+    write_nifti(root / "imagesTr" / "BRATS_000.nii.gz", np.ones((*SHAPE, 3), np.float32), orientation="RAS")
+
+
+def label_of_four_dimensions(root: Path) -> None:
+    write_nifti(root / "labelsTr" / "BRATS_000.nii.gz", np.ones((*SHAPE, 4), np.uint8), orientation="RAS")
+
+
+def version_2(root: Path) -> None:
+    names = {str(number): name for number, name in enumerate(CHANNELS)}
+    write_description(root, description(1, channel_names=names))
+
+
+DECATHLON: dict[Callable[[Path], None], str] = {
+    three_dimensions: r"BRATS_000.nii.gz has 3 dimensions \(40 x 32 x 8\); allowed: 4, of which the last are the 4",
+    fewer_channels: r"BRATS_000.nii.gz has 4 dimensions \(40 x 32 x 8 x 3\); allowed: 4, of which the last are the 4",
+    label_of_four_dimensions: r"labelsTr/BRATS_000.nii.gz has 4 dimensions .*; allowed: 3, one volume",
+    version_2: "BRATS_000.nii.gz names no channel; allowed: BRATS_000_0000.nii.gz",
+}
+
+
+@pytest.mark.parametrize("change", DECATHLON, ids=lambda change: change.__name__)
+def test_other_dimensions_than_the_description_states_are_one_line(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    root = write_decathlon(tmp_path / "data", cases=1)
+    change(root)
+    assert re.search(DECATHLON[change], only_error(root))
+
+
 @pytest.mark.parametrize("colour", [False, True])
 def test_images_of_2d_are_single_images(tmp_path: Path, colour: bool) -> None:
     source, index = opened(write_nnunet_2d(tmp_path / "data", colour=colour))
@@ -113,6 +195,55 @@ def test_images_of_2d_are_single_images(tmp_path: Path, colour: bool) -> None:
     if colour:
         with pytest.raises(DataError, match="channels is R, but all colours are in one file"):
             opened(tmp_path / "data", channels=["R"])
+
+
+@pytest.mark.parametrize(
+    ("pages", "axis", "expected"),
+    [(5, None, (5.0, 0.7, 0.6)), (5, 1, (0.7, 5.0, 0.6)), (5, 0, (0.6, 5.0, 0.7)), (0, None, (0.7, 0.6))],
+)
+def test_json_files_beside_tiff_files_state_the_spacing(
+    tmp_path: Path, pages: int, axis: int | None, expected: tuple[float, ...]
+) -> None:
+    _, index = opened(write_nnunet_tiff(tmp_path / "data", pages=pages), axis=axis)
+    assert set(index.spacings) == {expected}
+    assert index.has_spacing
+    assert not check(index)
+
+
+def test_another_spacing_beside_a_tiff_file_is_other_content(tmp_path: Path) -> None:
+    _, unknown = opened(write_nnunet_tiff(tmp_path / "data", spacing=None))
+    _, first = opened(write_nnunet_tiff(tmp_path / "data"))
+    _, second = opened(write_nnunet_tiff(tmp_path / "data", spacing=(5.0, 0.7, 0.7)))
+    assert unknown.spacings == ()
+    assert len({unknown.content[0], first.content[0], second.content[0]}) == 3
+    assert len({file_contents(index.content[0])[0] for index in (unknown, first, second)}) == 1
+
+
+@pytest.mark.parametrize(
+    "spacing",
+    [[0, 1, 1], [1, 1], [1, 1, 1, 1], ["1", 1, 1], 5, [1, 1, float("nan")], [1, 1, 10**400], [True, 1, 1], {}],
+)
+def test_a_malformed_spacing_is_one_line(tmp_path: Path, spacing: object) -> None:
+    _, index = opened(write_nnunet_tiff(tmp_path / "data", cases=1, spacing=spacing))
+    (found,) = [finding.message for finding in check(index) if finding.severity == "error"]
+    assert re.search(r"(imagesTr/cell_000.json: spacing is .*|two numbers); allowed: three", found)
+    assert index.spacings == ()
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "", '{"spacing": ' + "9" * 5000 + "}", "\xff"])
+def test_a_spacing_file_that_is_no_json_is_one_line(tmp_path: Path, text: str) -> None:
+    root = write_nnunet_tiff(tmp_path / "data", cases=1)
+    (root / "imagesTr" / "cell_000.json").write_text(text, encoding="latin-1")
+    (found,) = [finding.message for finding in check(opened(root)[1]) if finding.severity == "error"]
+    assert re.search(r"imagesTr/cell_000.json (is no JSON|line 1 is not UTF-8).*; allowed: ", found)
+    assert "\n" not in found
+
+
+def test_image_and_label_state_the_same_spacing(tmp_path: Path) -> None:
+    root = write_nnunet_tiff(tmp_path / "data", cases=1)
+    (root / "labelsTr" / "cell_000.json").write_text('{"spacing": [5, 0.7, 0.9]}')
+    (found,) = [finding.message for finding in check(opened(root)[1]) if finding.severity == "error"]
+    assert "labelsTr/cell_000.json states the spacing [5.0, 0.7, 0.9]; allowed: [5.0, 0.7, 0.6], as imagesTr" in found
 
 
 def test_folds_of_nnunet_are_official_validation(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.sequence import Sequence as DicomSequence
 
 from datasets.checks.findings import check
 from datasets.errors import DataError
@@ -17,7 +18,7 @@ from datasets.source import Index, Source
 from datasets.sources import FolderSettings, open_source
 from datasets.sources.common import files
 from datasets.splits.assignment import fingerprint, target_split
-from tests.support.dicom import write_dicom
+from tests.support.dicom import plane, write_dicom
 from tests.support.folder import opened, write_folder
 from tests.support.pictures import picture, save
 from tests.support.volumes import SHAPE, ct_volume, write_ct_folder, write_nifti, write_stack
@@ -92,6 +93,28 @@ def test_stacks_of_pages_and_frames_have_masks_in_stacks(tmp_path: Path) -> None
     for row in range(8):
         assert np.array_equal(source.image(row), pages[row % 4])
         assert np.array_equal(source.masks(row), pages[row % 4] > 150)
+
+
+def test_frames_out_of_order_are_sorted_with_the_pages_of_their_mask(tmp_path: Path) -> None:
+    positions = (0, 6, 3, 9)
+    pages = np.stack([picture(number) for number in range(4)])
+    write_dicom(
+        tmp_path / "data" / "images" / "mr.dcm", pages.reshape(-1, 64), bits=8, Rows=48, NumberOfFrames=4,
+        PixelSpacing=[1, 1], PerFrameFunctionalGroupsSequence=DicomSequence([plane(p) for p in positions]),
+    )  # fmt: skip
+    masks = (pages > 150).astype(np.uint8)
+    masks[1] = 0
+    write_stack(tmp_path / "data" / "masks" / "mr.tif", masks)
+    source, index = opened(tmp_path / "data")
+    assert index.ids == [f"mr/{number:03d}" for number in range(4)]
+    assert set(index.spacings) == {(3.0, 1.0, 1.0)}
+    for row, frame in enumerate((0, 2, 1, 3)):
+        assert np.array_equal(source.image(row), pages[frame])
+        assert np.array_equal(source.masks(row), masks[frame])
+    assert [bool(index.shows(row)) for row in range(4)] == [True, True, False, True]
+    (message,) = messages(index)
+    assert "mr" in message
+    assert "are not stored in the order of their positions" in message
 
 
 @pytest.mark.parametrize(

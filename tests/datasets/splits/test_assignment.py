@@ -2,6 +2,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,18 @@ def test_too_few_validation_images_all_train() -> None:
     split = split_of(index, fixed(10), folds=1, labelled=20, min_cases=5)
     assert (len(split.labelled), split.validation) == (20, ())
     assert len(split_of(index, fixed(10), folds=1, labelled=20, min_cases=4).validation) == 4
+
+
+def test_a_volume_counts_once_however_many_slices_it_has() -> None:
+    patients = [f"p{row // 10}" for row in range(300)]
+    index = replace(an_index(patients), volumes=patients)
+    kept, few = (split_of(index, folds=5, min_cases=number) for number in (4, 5))  # 24 volumes: four of them validate
+    assert len({index.volume(row) for row in kept.validation}) == 4
+    assert len(kept.validation) == 40
+    assert not few.validation
+    assert len(few.labelled) == 240
+    pretraining = [bool(pretraining_of(index, min_cases=number).validation) for number in (6, 7)]
+    assert pretraining == [True, False]  # six of 30 volumes
 
 
 def test_validation_by_folds_with_a_fixed_test_set_takes_turns() -> None:

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from results.metrics.contours import Mask, Spacing
 from results.metrics.formulas import FloatArray
-from results.metrics.lesions import centre_line_dice, lesion_counts, skeleton
+from results.metrics.lesions import Overlap, skeleton
 from results.metrics.meshes import surface, triangle_distances
 from results.metrics.surface import ShapeSettings, boundary_distances, shape_values
 
@@ -120,7 +120,7 @@ def test_equal_volumes_are_perfect_and_missing_ones_as_far_as_the_diagonal() -> 
 def test_lesions_that_touch_at_a_corner_are_one() -> None:
     mask = np.zeros((4, 4, 4), bool)
     mask[0, 0, 0] = mask[1, 1, 1] = mask[3, 3, 3] = True
-    assert lesion_counts(mask, mask, min_iou=0.5) == (2, 0, 0)
+    assert Overlap.of(mask, mask).lesion_counts(min_iou=0.5) == (2, 0, 0)
 
 
 def test_every_component_has_a_skeleton() -> None:
@@ -135,5 +135,5 @@ def test_every_component_has_a_skeleton() -> None:
 def test_the_centre_line_of_a_tube_lies_in_a_thinner_one() -> None:
     thick, thin = np.zeros((2, 30, 15, 15), bool)
     thick[2:28, 4:11, 4:11], thin[2:28, 6:9, 6:9] = True, True
-    assert centre_line_dice(thick, thin) == pytest.approx(1.0, abs=0.1)
-    assert centre_line_dice(thick, np.roll(thin, 6, axis=2)) < 0.2
+    assert Overlap.of(thick, thin).centre_line_dice() == pytest.approx(1.0, abs=0.1)
+    assert Overlap.of(thick, np.roll(thin, 6, axis=2)).centre_line_dice() < 0.2

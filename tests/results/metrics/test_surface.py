@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance, compute_surface_dice
+from scipy import ndimage
 from scipy.ndimage import gaussian_filter
 
 from datasets.large import LARGE_PIXELS
 from results.metrics.contours import Contour, Mask, Spacing, contour, on_fewer_pixels
 from results.metrics.formulas import FloatArray
-from results.metrics.lesions import centre_line_dice, lesion_counts
+from results.metrics.lesions import Overlap
 from results.metrics.surface import ShapeSettings, boundary_distances, shape_values
 
 
@@ -134,31 +135,31 @@ def test_metrics_do_not_depend_on_the_border_around_the_foreground() -> None:
 def test_centre_line_dice_of_a_vessel_with_a_gap_and_a_thicker_one() -> None:
     vessel, gap, thick = box(20, 10, 3, 40), box(20, 10, 3, 40), box(18, 10, 7, 40)
     gap[:, 25:35] = False
-    assert centre_line_dice(vessel, thick) == pytest.approx(1.0)
-    assert centre_line_dice(vessel, gap) < 0.9
-    assert centre_line_dice(vessel, box(30, 10, 3, 40)) == 0.0
-    assert math.isnan(centre_line_dice(empty(), empty()))
+    assert Overlap.of(vessel, thick).centre_line_dice() == pytest.approx(1.0)
+    assert Overlap.of(vessel, gap).centre_line_dice() < 0.9
+    assert Overlap.of(vessel, box(30, 10, 3, 40)).centre_line_dice() == 0.0
+    assert math.isnan(Overlap.of(empty(), empty()).centre_line_dice())
 
 
 def test_lesions_are_matched_one_to_one() -> None:
     truth = box(2, 2, 5, 5) | box(20, 2, 5, 5) | box(20, 40, 5, 5)
     both = box(2, 2, 5, 5) | box(20, 30, 6, 6) | box(35, 50, 3, 3)
-    assert lesion_counts(truth, both, min_iou=0.1) == (1, 2, 2)
+    assert Overlap.of(truth, both).lesion_counts(min_iou=0.1) == (1, 2, 2)
     one_blob = box(0, 0, 40, 60)
-    assert lesion_counts(truth, one_blob, min_iou=0.01) == (1, 0, 2)
-    assert lesion_counts(truth, one_blob, min_iou=0.1) == (0, 1, 3)
+    assert Overlap.of(truth, one_blob).lesion_counts(min_iou=0.01) == (1, 0, 2)
+    assert Overlap.of(truth, one_blob).lesion_counts(min_iou=0.1) == (0, 1, 3)
 
 
 def test_diagonal_neighbours_are_one_lesion() -> None:
     diagonal = box(5, 5, 1, 1) | box(6, 6, 1, 1)
-    assert lesion_counts(diagonal, diagonal, min_iou=1.0) == (1, 0, 0)
+    assert Overlap.of(diagonal, diagonal).lesion_counts(min_iou=1.0) == (1, 0, 0)
 
 
 def test_as_many_lesions_as_possible_are_matched() -> None:
     """The first true lesion overlaps both predicted ones, the second only the first predicted one."""
     truth = box(10, 0, 2, 20) | box(10, 22, 2, 18)
     predicted = box(10, 0, 1, 10) | box(11, 12, 1, 28)
-    assert lesion_counts(truth, predicted, min_iou=0.05) == (2, 0, 0)
+    assert Overlap.of(truth, predicted).lesion_counts(min_iou=0.05) == (2, 0, 0)
 
 
 def twice(pattern: Mask, side: int) -> Mask:
@@ -187,10 +188,29 @@ def test_a_component_through_all_bands_is_one() -> None:
     predicted = truth.copy()
     predicted[4000:4010] = False  # two components
     predicted[np.arange(500), 7000 + np.arange(500)] = True  # a diagonal, connected by corners
-    assert lesion_counts(truth, predicted, min_iou=0.4) == (1, 2, 0)
+    assert Overlap.of(truth, predicted).lesion_counts(min_iou=0.4) == (1, 2, 0)
     parts = [boundary_distances(truth, predicted).truth_sizes.sum(), contour(predicted).sizes.sum()]
     assert parts[0] == pytest.approx(2 * 8200 + 2 * 3, abs=4)
-    assert centre_line_dice(truth, truth) == 1.0
+    assert Overlap.of(truth, truth).centre_line_dice() == 1.0
+
+
+def test_each_large_mask_is_labelled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled: list[int] = []
+    label = ndimage.label
+
+    def counted(mask: Mask, *arguments: object) -> object:
+        labelled.append(mask.size)
+        return label(mask, *arguments)
+
+    monkeypatch.setattr(ndimage, "label", counted)
+    truth = np.zeros((8200, 8200), dtype=bool)
+    truth[4000:4100, 100:110], truth[8000:, 8000:] = True, True
+    predicted = np.roll(truth, 3, axis=0)
+    overlap = Overlap.of(truth, predicted)
+    assert overlap.lesion_counts(min_iou=0.5) == (2, 1, 0)  # the rolled square is in two parts
+    assert overlap.centre_line_dice() > 0.4
+    bands = 2 * truth.size
+    assert bands <= sum(labelled) < 1.01 * bands  # and the boxes of single components
 
 
 def test_long_contours_are_measured_on_fewer_pixels() -> None:

@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from datasets.decoding.decode import read
-from datasets.settings import VolumeSettings
+from datasets.settings import FileChannels, VolumeSettings
 from study.cli.main import main
 from study.inference.inputs import InputImage, group_channels
 from study.training.load_model import open_model
 from tests.support.finished import Finished, finished
-from tests.support.nnunet import write_nnunet
+from tests.support.nnunet import write_decathlon, write_nnunet
 
 Capture = pytest.CaptureFixture[str]
 SHAPE = (32, 28, 4)
@@ -47,6 +48,23 @@ def test_a_case_without_all_channels_is_left_out(study: Finished, tmp_path: Path
     assert run(study, "predict", "tiny", *files, "-o", tmp_path) == 2
     message = "there is no brain_000_0001; allowed: a file for each channel (_0003, _0000, _0001); add it"
     assert message in capsys.readouterr().err
+
+
+def test_modalities_in_one_file_are_predicted_together(tmp_path: Path, capsys: Capture) -> None:
+    source = {"source": "nnunet", "root": str(tmp_path / "data"), "channels": ["T2w", "FLAIR", "T1w"]}
+    changes = {"data": {"hospital": source}, "image.channels": 3, "evaluate": {"size": "native", "threshold": 0.5}}
+    study = finished(tmp_path, write=lambda data: write_decathlon(data, cases=4, shape=SHAPE), changes=changes)
+    model = open_model(study.store, study.stages[0])
+    assert model.file_channels == FileChannels(count=4, selected=(3, 0, 1))
+    image = study.data / "imagesTr" / "BRATS_001.nii.gz"
+    assert run(study, "predict", "tiny", image, "-o", tmp_path / "masks", "--overlay") == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("BRATS_001"))
+    scored, own = (float(text) for text in line.partition("Dice ")[2].replace(" as scored,", "").split()[:2])
+    assert scored == pytest.approx(own, abs=1e-3)
+    mask, stored = (nib.load(path) for path in (tmp_path / "masks" / image.name, image))
+    assert mask.shape == SHAPE  # type: ignore[attr-defined]
+    assert np.array_equal(mask.affine, stored.affine)  # type: ignore[attr-defined]
+    assert mask.header.get_zooms() == stored.header.get_zooms()[:3]  # type: ignore[attr-defined]
 
 
 def test_channels_are_grouped_by_name_and_folder() -> None:

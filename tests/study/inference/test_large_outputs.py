@@ -11,9 +11,9 @@ import torch
 from datasets.decoding.decode import read
 from models.tasks.base import Outputs
 from study.errors import ConfigError
-from study.inference.inputs import InputImage, check_no_overwrite
+from study.inference.inputs import InputImage, check_outputs
 from study.inference.large_outputs import MAX_OVERLAY_SIDE, write_large
-from study.inference.outputs import Precision, PredictionWriter
+from study.inference.outputs import PNG, TIFF, Precision, PredictionWriter
 from study.training.prediction.bands import Band
 
 SIZE = (5000, 700)
@@ -39,7 +39,7 @@ def test_files_hold_what_those_of_the_whole_image_do(tmp_path: Path, exclusive: 
     expected = writer.write(images[0], pixels, probabilities)
     masks = write_large(writer, images[1], pixels, bands(2 + exclusive), SIZE)
     np.testing.assert_array_equal(masks, expected)
-    suffixes = zip(writer.mask_suffixes(), writer.mask_suffixes(large=True), strict=True)
+    suffixes = zip(writer.mask_suffixes(PNG), writer.mask_suffixes(TIFF), strict=True)
     for small, large in suffixes:
         with tifffile.TiffFile(images[1].output_file(large)) as file:
             assert file.pages.first.is_tiled
@@ -51,13 +51,13 @@ def test_files_hold_what_those_of_the_whole_image_do(tmp_path: Path, exclusive: 
     overlay = read(images[1].output_file("_overlay.png"), "image")
     assert max(overlay.shape) <= MAX_OVERLAY_SIDE
     assert {path.name for path in (tmp_path / "large").iterdir()} == {
-        images[1].output_file(suffix).name for suffix in writer.suffixes(large=True)
+        images[1].output_file(suffix).name for suffix in writer.suffixes(TIFF)
     }
 
 
 def test_a_mask_that_would_replace_an_image_is_refused(tmp_path: Path) -> None:
     writer = PredictionWriter(outputs=Outputs(names=("a",), exclusive=True), threshold=0.5)
     image = InputImage(file=tmp_path / "a.tif", output=tmp_path / "a")
-    check_no_overwrite([image], lambda _: writer.suffixes())
+    check_outputs([image], lambda _: writer.suffixes(PNG))
     with pytest.raises(ConfigError, match="would replace the image"):
-        check_no_overwrite([image], lambda _: writer.suffixes(large=True))
+        check_outputs([image], lambda _: writer.suffixes(TIFF))

@@ -1,6 +1,7 @@
 """`study predict`: what it writes is what was scored, at the image's own size, and no image stops the others."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from study.inference.predictor import Predictor
 from study.training.load_model import open_model
 from tests.support.dicom import write_dicom
 from tests.support.finished import CLASSES, Finished
+from tests.support.volumes import write_nifti, write_stack
 
 Capture = pytest.CaptureFixture[str]
 SIZE, THRESHOLD = 40, 0.4
@@ -71,6 +73,19 @@ def test_masks_have_the_images_own_size(exclusive: Finished, tmp_path: Path) -> 
     assert predict(exclusive, "tiny", exclusive.data / "images", "-o", tmp_path) == 0
     sizes = {path.stem: pixels_of(path).shape for path in tmp_path.glob("p*.png")}
     assert sizes == {path.stem: pixels_of(path).shape for path in (exclusive.data / "images").iterdir()}
+
+
+@pytest.mark.parametrize(("text", "shape", "recorded"), [("45x31", (45, 31), [45, 31]), ("[33, 33]", (33, 33), 33)])
+def test_a_size_has_one_side_or_two_and_needs_no_multiple(
+    exclusive: Finished, tmp_path: Path, text: str, shape: tuple[int, int], recorded: object
+) -> None:
+    image = exclusive.data / "images" / "p0.png"
+    options = ["--size", text, "--overlay", "--probabilities", "float16"]
+    assert predict(exclusive, "tiny", image, "-o", tmp_path, *options) == 0
+    assert pixels_of(tmp_path / "p0.png").shape == shape
+    assert pixels_of(tmp_path / "p0_overlay.png").shape == (*shape, 3)
+    assert np.load(tmp_path / "p0.npz")["probabilities"].shape == (3, *shape)
+    assert json.loads((tmp_path / "predictions.json").read_text())["size"] == recorded
 
 
 def test_the_ensemble_predicts_the_mean_probability_of_its_folds(overlapping: Finished, tmp_path: Path) -> None:
@@ -155,6 +170,49 @@ def test_an_image_is_never_replaced(exclusive: Finished, tmp_path: Path, capsys:
     assert (tmp_path / "p0.png").read_bytes() == before
 
 
+def test_files_that_are_no_predictions_are_never_replaced(exclusive: Finished, tmp_path: Path, capsys: Capture) -> None:
+    images, masks = exclusive.data / "images", tmp_path / "masks"
+    shutil.copytree(exclusive.data / "masks", masks)
+    before = (masks / "p3.png").read_bytes()
+    assert predict(exclusive, "tiny", images, "-o", masks) == 2
+    message = capsys.readouterr().err
+    assert f"would replace {masks}/p0.png (10 such files), and its folder has no predictions; allowed: " in message
+    assert (masks / "p3.png").read_bytes() == before
+    for _ in range(2):  # predictions may be repeated
+        assert predict(exclusive, "tiny", images, "-o", tmp_path / "out") == 0
+
+
+def test_two_images_whose_files_would_have_one_name_are_refused(
+    exclusive: Finished, tmp_path: Path, capsys: Capture
+) -> None:
+    for name in ("p0.png", "p0_overlay.png"):
+        (tmp_path / name).write_bytes((exclusive.data / "images" / "p0.png").read_bytes())
+    images = sorted(tmp_path.glob("*.png"))
+    assert predict(exclusive, "tiny", *images, "-o", tmp_path / "out", "--overlay") == 2
+    assert "p0.png and " in (message := capsys.readouterr().err)
+    assert "would both be written as p0_overlay.png; allowed: different names" in message
+    assert predict(exclusive, "tiny", *images, "-o", tmp_path / "out") == 0
+
+
+def test_files_of_overlapping_classes_are_those_written(overlapping: Finished, tmp_path: Path) -> None:
+    data = (overlapping.data / "images" / "p0.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data)
+    assert predict(overlapping, "tiny", tmp_path / "a.png", "-o", tmp_path / "one") == 0
+    about = json.loads((tmp_path / "one" / "predictions.json").read_text())
+    assert about["files"] == {"blob": "_blob.png", "left half": "_left_half.png"}
+    write_stack(tmp_path / "b.tif", np.stack([pixels_of(tmp_path / "a.png")] * 2))
+    write_nifti(tmp_path / "c.nii.gz", pixels_of(tmp_path / "a.png")[:, :, None])
+    images = [tmp_path / name for name in ("a.png", "b.tif", "c.nii.gz")]
+    assert predict(overlapping, "tiny", *images, "-o", tmp_path / "all") == 0
+    about = json.loads((tmp_path / "all" / "predictions.json").read_text())
+    assert about["files"]["blob"] == ["_blob.nii.gz", "_blob.png", "_blob.tif"]
+    written = {path.name for path in (tmp_path / "all").iterdir()}
+    assert {"a_blob.png", "b_blob.tif", "c_left_half.nii.gz", "predictions.json"} <= written
+    assert predict(overlapping, "tiny", tmp_path / "c.nii.gz", "-o", tmp_path / "volume") == 0
+    about = json.loads((tmp_path / "volume" / "predictions.json").read_text())
+    assert about["files"] == {"blob": "_blob.nii.gz", "left half": "_left_half.nii.gz"}
+
+
 def test_a_tile_as_large_as_the_image_changes_nothing(exclusive: Finished) -> None:
     predictor = Predictor([open_model(exclusive.store, exclusive.stages[0])])
     pixels = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
@@ -189,6 +247,12 @@ def test_a_picture_smaller_than_a_tile_keeps_its_scale(exclusive: Finished) -> N
         (["tiny", "--arm", "pathway=one"], "unknown pathway 'one'; allowed: none"),
         (["tiny", "--fold", "7"], "no replicate has fold 7; allowed: fold 0 seed 0, "),
         (["tiny", "--tile", "big"], "--tile: is big; allowed: auto, or 16 to 16384 pixels"),
+        (["tiny", "--size", "40x"], "--size: is 40x; allowed: a side or HEIGHTxWIDTH, 16 to 16384 pixels each"),
+        (["tiny", "--size", "x40"], "--size: is x40; allowed: a side or HEIGHTxWIDTH"),
+        (["tiny", "--size", "40x40x40"], "--size: is 40x40x40; allowed: a side or HEIGHTxWIDTH"),
+        (["tiny", "--size", "15x40"], "--size: is 15x40; allowed: a side or HEIGHTxWIDTH"),
+        (["tiny", "--size", "40x16385"], "--size: is 40x16385; allowed: a side or HEIGHTxWIDTH"),
+        (["tiny", "--size", "-4"], "--size: is -4; allowed: a side or HEIGHTxWIDTH"),
     ],
 )
 def test_what_cannot_be_is_one_line(

@@ -6,9 +6,11 @@ import nibabel as nib
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pydicom.sequence import Sequence as DicomSequence
 
 from datasets.decoding.decode import read
 from datasets.settings import VolumeSettings
+from results.figures import curves
 from results.metrics.compute import MetricSettings, measure
 from results.report.page import Items
 from study.cli.main import main
@@ -19,6 +21,7 @@ from study.report.cases import predict_cases, select_extremes
 from study.report.data import data_blocks
 from study.report.facts import facts_of
 from study.training.load_model import open_model
+from tests.support.dicom import plane, write_dicom
 from tests.support.finished import Finished, finished
 from tests.support.tiny import planned, tiny
 from tests.support.volumes import ct_volume, write_ct_folder, write_nifti, write_stack
@@ -107,6 +110,34 @@ def test_a_volume_whose_spacing_is_needed_and_unknown_is_left_out(
     assert "left out: image.spacing is 2 mm, but the image states no size of its pixels" in capsys.readouterr().err
 
 
+def write_frames(root: Path) -> None:
+    """Write files of four frames that are not stored in the order of their positions, with masks in their order."""
+    for number in range(4):
+        values, ids = ct_volume(number, (40, 32, 8))
+        stored = [1, 6, 3, 5]
+        write_dicom(
+            root / "images" / f"mr{number}.dcm", (values[..., stored] + 1000).transpose(2, 1, 0).reshape(-1, 40),
+            Rows=32, NumberOfFrames=4, PixelSpacing=[1, 1],
+            PerFrameFunctionalGroupsSequence=DicomSequence([plane(5 * place) for place in (0, 3, 1, 2)]),
+        )  # fmt: skip
+        write_stack(root / "masks" / f"mr{number}.tif", ids[..., stored].transpose(2, 1, 0))
+    (root / "classes.txt").write_text("organ\nlesion\n")
+
+
+def test_masks_of_frames_are_in_their_stored_order(tmp_path: Path, capsys: Capture) -> None:
+    changes = {"data": {"hospital": {"source": "folder", "root": str(tmp_path / "data")}}, "evaluate.size": "native"}
+    study = finished(tmp_path, write=write_frames, changes=changes)
+    assert run(study, "predict", "tiny", study.data / "images" / "mr0.dcm", "-o", tmp_path / "out") == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("mr0"))
+    scored, own = (float(text) for text in line.partition("Dice ")[2].replace(" as scored,", "").split()[:2])
+    assert scored == pytest.approx(own, abs=1e-3)
+    predicted, truth = (
+        read(folder / "mr0.tif", "ids", VolumeSettings()) for folder in (tmp_path / "out", study.data / "masks")
+    )
+    dice = [2 * ((predicted == k) & (truth == k)).sum() / ((predicted == k).sum() + (truth == k).sum()) for k in (1, 2)]
+    assert np.mean(dice) == pytest.approx(own, abs=1e-4)
+
+
 def test_a_volume_has_its_own_size(study: Finished, tmp_path: Path, capsys: Capture) -> None:
     assert run(study, "predict", "tiny", study.data / "images", "-o", tmp_path, "--size", "64") == 2
     assert "is a volume, whose masks have its own size; allowed: volumes without --size" in capsys.readouterr().err
@@ -186,3 +217,16 @@ def test_the_spacing_enters_the_digest_and_the_unit_the_scoring(tmp_path: Path) 
     assert len({plain, coarse, fine}) == 3
     override = {"image.spacing": 3.0, "stages.segment.image": {"scale": 1.0}}
     assert planned(tiny(common | override), tmp_path / "cache").replicates[0].chain[-1] == plain
+
+
+def test_tables_and_axes_of_distances_name_their_unit(study: Finished, capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["table", "tiny", "--metric", "hd95", "--aggregation", "case", "--storage", str(study.store.root)])
+    assert "hd95 in mm (macro, case, test), mean (95 % interval)" in capsys.readouterr().out
+    comparisons = pq.read_table(study.store.study("tiny") / "comparisons.parquet")
+    units = {row["metric"]: row["metric_unit"] for row in comparisons.to_pylist()}
+    assert {metric for metric, unit in units.items() if unit == "mm"} == {"hd95", "assd"}
+    assert set(units.values()) == {"mm", ""}
+    figure = curves(comparisons, metric="assd", aggregation="case")
+    label = figure.get_supylabel()
+    assert label.startswith("Average symmetric surface distance in mm (")
