@@ -110,7 +110,7 @@ def _voxel_spacing(record: Dataset, distance: float | None) -> tuple[float, ...]
 
 
 def _lengths(values: Iterable[Any] | None, count: int) -> tuple[float, ...]:
-    """Return so many positive numbers, () for anything else."""
+    """Return this many positive numbers, () for anything else."""
     try:
         lengths = tuple(float(value) for value in values or ())
     except (TypeError, ValueError):

@@ -16,7 +16,7 @@ SAME_POSITION: Final = 1e-3
 
 
 class FramePositions(NamedTuple):
-    """How the frames of a file lie in space.
+    """Positions of the frames of a file.
 
     Attributes:
         order: Numbers of the stored frames in the order of their positions, () if they are stored in order.

@@ -97,7 +97,7 @@ def write_nifti(slices: Pixels, axis: int, like: bytes, path: Path) -> None:
 
 
 def _check_channels(shape: Sequence[int], count: int) -> None:
-    """Raise `UnsuitableError` unless a shape is (x, y, z, channel) of so many channels."""
+    """Raise `UnsuitableError` unless a shape is (x, y, z, channel) of this many channels."""
     if len(shape) != 4 or shape[3] != count:
         sides = " x ".join(map(str, shape))
         raise UnsuitableError(

@@ -71,9 +71,9 @@ def entries(text: str = "", *, of_weights: bool = False) -> Iterator[Entry]:
 
 def architectures_text(names: tuple[str, ...]) -> str:
     """Return architectures as text: all that take named backbones, or those few, or all but a few."""
-    every = [name for name, spec in ARCHITECTURES.items() if not spec.own_encoder]
-    missing = [name for name in every if name not in names]
-    extra = [name for name in names if name not in every]
+    named = [name for name, spec in ARCHITECTURES.items() if not spec.own_encoder]
+    missing = [name for name in named if name not in names]
+    extra = [name for name in names if name not in named]
     if not missing:
         text = "all"
     elif len(missing) < len(names) - len(extra):

@@ -26,39 +26,39 @@ def backbones(
     """List the backbones, their sizes, the architectures that take them, and their published weights."""
     from models.catalog.listing import entries
 
-    found = list(entries(search, of_weights=weights))
-    if not found:
+    matching = list(entries(search, of_weights=weights))
+    if not matching:
         message = f"is {search}; allowed: words of names such as resnet, dinov2 or in1k; use fewer words"
         raise ConfigError([Problem(path="--search", message=message)], "study backbones")
     if as_json:
-        say(json.dumps([asdict(entry) for entry in found], indent=1))
+        say(json.dumps([asdict(entry) for entry in matching], indent=1))
         return
-    rows = list(_weights_rows(found) if weights else _rows(found))
+    rows = list(_weights_rows(matching) if weights else _rows(matching))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _rows(found: "Sequence[Entry]") -> Iterator[tuple[str, ...]]:
+def _rows(listed: "Sequence[Entry]") -> Iterator[tuple[str, ...]]:
     from models.catalog.listing import architectures_text
 
     yield "backbone", "parameters", "strides", "size", "weights", "architectures"
-    for entry in found:
+    for entry in listed:
         names = f"{len(entry.weights)}: {entry.weights[0].name}" if entry.weights else "none"
-        more = ", ..." if len(entry.weights) > 1 else ""
+        ellipsis_ = ", ..." if len(entry.weights) > 1 else ""
         yield (
             entry.name,
             _millions(entry.parameters),
             _strides(entry.strides),
             str(entry.size or "any"),
-            names + more,
+            names + ellipsis_,
             architectures_text(entry.architectures),
         )
 
 
-def _weights_rows(found: "Sequence[Entry]") -> Iterator[tuple[str, ...]]:
+def _weights_rows(listed: "Sequence[Entry]") -> Iterator[tuple[str, ...]]:
     yield "backbone", "initial_weights", "parameters", "licence", "repository"
-    for entry in found:
+    for entry in listed:
         for part in entry.weights:
             licence = part.licence or "unknown"
             yield entry.name, part.name, _millions(entry.parameters), licence, part.repository

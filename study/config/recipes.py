@@ -31,9 +31,9 @@ def with_recipe(document: Mapping[str, Any], recipe: RecipeName) -> dict[str, An
 def mark_as_unset(settings: BaseModel, document: Mapping[str, Any]) -> None:
     """Mark all settings as not set that are not in a document, so that another recipe can replace them."""
     keys = {name: field.alias or name for name, field in type(settings).model_fields.items()}
-    own = {name: document[key] for name, key in keys.items() if key in document}
-    settings.model_fields_set.intersection_update(own)
-    for name, value in own.items():
+    set_fields = {name: document[key] for name, key in keys.items() if key in document}
+    settings.model_fields_set.intersection_update(set_fields)
+    for name, value in set_fields.items():
         inner = getattr(settings, name)
         if isinstance(inner, BaseModel) and isinstance(value, Mapping):
             mark_as_unset(inner, value)
@@ -48,10 +48,10 @@ def _merged(values: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str,
     """Return a document with values that it lacks. A mapping with another `name` is another method: it stays alone."""
     merged = {**values, **document}
     for key, value in values.items():
-        own = document.get(key)
-        if isinstance(own, Mapping) and isinstance(value, Mapping):
-            same = own.get("name", value.get("name")) == value.get("name")
-            merged[key] = _merged(value, own) if same else own
+        explicit = document.get(key)
+        if isinstance(explicit, Mapping) and isinstance(value, Mapping):
+            same = explicit.get("name", value.get("name")) == value.get("name")
+            merged[key] = _merged(value, explicit) if same else explicit
     return merged
 
 

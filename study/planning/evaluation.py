@@ -20,21 +20,24 @@ class EvaluationSettings(NamedTuple):
     @classmethod
     def of(cls, evaluate: Evaluate, stage: Stage, classes: Iterable[str] = ()) -> "EvaluationSettings":
         """Return the settings of a stage that learns masks of some classes."""
-        own = stage if isinstance(stage, MaskStage) else None
-        postprocess = evaluate.postprocess if own is None or own.postprocess is None else own.postprocess
+        overrides = stage if isinstance(stage, MaskStage) else None
+        threshold, postprocess = evaluate.threshold, evaluate.postprocess
+        if overrides is not None:
+            threshold = threshold if overrides.threshold is None else overrides.threshold
+            postprocess = postprocess if overrides.postprocess is None else overrides.postprocess
         by_class = {name: postprocess.of(name) for name in classes}
         return cls(
-            threshold=evaluate.threshold if own is None or own.threshold is None else own.threshold,
-            class_threshold=None if own is None else own.class_threshold,
-            tta=_tta(evaluate, stage, own),
+            threshold=threshold,
+            class_threshold=None if overrides is None else overrides.class_threshold,
+            tta=_tta(evaluate, stage),
             postprocess=tuple((name, settings) for name, settings in by_class.items() if settings.has_effect),
         )
 
 
-def _tta(evaluate: Evaluate, stage: Stage, own: MaskStage | None) -> tuple[TtaName, ...]:
+def _tta(evaluate: Evaluate, stage: Stage) -> tuple[TtaName, ...]:
     """Return the test-time augmentation: that of the stage, else of `evaluate`, else of the recipe."""
-    if own is not None and own.tta is not None:
-        return own.tta
+    if isinstance(stage, MaskStage) and stage.tta is not None:
+        return stage.tta
     if evaluate.tta is not None:
         return evaluate.tta
     return () if stage.recipe is None else RECIPE_TTA[stage.recipe]

@@ -112,7 +112,7 @@ class FileSource(Source):
 
     @cached_property
     def _rows(self) -> Sequence[SourceRow]:
-        """Rows of the index; `_build_index` sets them where files may be volumes, which only the manifest tells."""
+        """Rows of the index; `_build_index` sets them where files may be volumes, as only the manifest shows."""
         if self._volume_settings is not None:
             raise RuntimeError("the slices of volumes are known once the index is read: call index first")
         return image_rows(self._cases)
@@ -246,7 +246,7 @@ class FileSource(Source):
         return digests | {"masks": [slice_digest(case_digest, row, files) for case_digest, row in masks]}
 
     def _ids_of(self, name: str) -> int | Sequence[int] | None:
-        """Return the id or the ids of a class, None if it has masks of its own."""
+        """Return the id or the ids of a class, None if it has separate masks."""
         return self._region(name) if self._layout.regions else (self._ids or {}).get(name)
 
     def _structures(self, chosen: tuple[str, ...], shown: set[str]) -> tuple[str, ...]:

@@ -143,7 +143,7 @@ def _check_ids(ids: Mapping[str, tuple[int, ...]], ignored: tuple[int, ...], pat
     if used != list(range(1, len(used) + 1)) or used[-1] >= IGNORE:
         raise DataError(
             f"{path}: the labels are {', '.join(map(str, used))}; allowed: 1, 2, ... without gaps up to {IGNORE - 1}; "
-            "number them anew, here and in the label files"
+            "renumber them, here and in the label files"
         )
     repeated = next((number for number in single if single.count(number) > 1), None)
     if repeated is not None:
