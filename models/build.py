@@ -49,6 +49,8 @@ def build(blueprint: Blueprint) -> Network:
         _add_auxiliary_heads(network, blueprint, images)
     with record_map_sides(network) as sides:
         useful = reached_parameters(network.eval()(images, deep=blueprint.deep_supervision))
+    if isinstance(network.decoder, PyramidDecoder):
+        network.decoder.pyramid.prune(useful)
     network.mark_unused(frozenset(name for name, p in network.named_parameters() if id(p) not in useful))
     longest = None if blueprint.shape is None else next_multiple(max(blueprint.shape), multiple)
     scale = math.inf if longest is None else longest / max(images.shape[-2:])

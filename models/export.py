@@ -17,7 +17,7 @@ from models.architectures.parts import Blueprint
 from models.catalog.registry import backbone as describe_backbone
 from models.encoders.dilated import DILATED
 from models.encoders.vision import smp
-from models.encoders.vision_transformer import VisionTransformerEncoder
+from models.encoders.vision_transformer import VisionTransformerEncoder, whole_patches
 from models.network import Network
 
 OPSET = 17
@@ -113,7 +113,8 @@ def _for_shape(ensemble: Ensemble, shape: tuple[int, int]) -> Ensemble:
     resized = copy.deepcopy(ensemble).cpu().eval()
     for module in resized.modules():
         if isinstance(module, VisionTransformerEncoder) and hasattr(module.model, "set_input_size"):
-            module.model.set_input_size(shape)
+            height, width = (whole_patches(side, module.output_stride) for side in shape)
+            module.model.set_input_size((height, width))
     return resized
 
 
@@ -137,6 +138,8 @@ def library_problem(blueprint: Blueprint) -> str | None:
         subject = "unet with upsampling: transposed is"
     elif blueprint.backbone in DILATED and architecture.output_stride < 32:
         subject = f"{blueprint.backbone} dilated is"
+    elif blueprint.backbone != "own" and describe_backbone(blueprint.backbone).features == "plain":
+        subject = f"{blueprint.architecture} over the plain vision transformer {blueprint.backbone} is"
     if subject is None:
         return None
     return f"{subject} none of segmentation-models-pytorch; allowed: .onnx or .safetensors; name such a file with -o"

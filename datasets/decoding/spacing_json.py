@@ -48,16 +48,24 @@ def stated_spacing(stated: Sequence[float], slices: int, axis: int) -> tuple[flo
 def with_spacing(decoded: Decoded, image: Path) -> Decoded:
     """Return a decoded TIFF image with the spacing in the JSON file of its name, also of its name without a channel.
 
-    Raises `DataError` for a malformed file.
+    JSON files without a spacing are other ones, such as annotations. Raises `DataError` for a malformed spacing.
     """
     stem = stem_of(image.name)
     files = [image.with_name(name + SUFFIX) for name in (stem, split_channel(stem)[0])]
     file = next((file for file in files if file.is_file()), None)
-    if file is None or suffix_of(image.name) not in TIFF_SUFFIXES:
+    if file is None or suffix_of(image.name) not in TIFF_SUFFIXES or not _has_spacing(file):
         return decoded
     geometry = decoded.geometry
     spacing = stated_spacing(read_spacing(file), geometry.slices, geometry.axis)
     return replace(decoded, geometry=replace(geometry, spacing=spacing))
+
+
+def _has_spacing(file: Path) -> bool:
+    try:
+        document = json.loads(file.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(document, dict) and KEY in document
 
 
 def _is_length(value: object) -> bool:

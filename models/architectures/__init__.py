@@ -28,8 +28,8 @@ class Architecture:
     divisor: int = 32
     smallest: int = 32
     features: Literal["pyramid", "plain", "any"] = "pyramid"
-    """Kind of encoder: with features at falling resolution, or a plain vision transformer with features at one
-    resolution. From the latter a pyramid is made for the former (`models.architectures.feature_pyramid`)."""
+    """`pyramid`: feature maps at falling resolution, which `models.architectures.feature_pyramid` makes from those of a
+    plain vision transformer; `plain`: the maps of a plain vision transformer; `any`: both."""
     half_stride: bool = False
     """Requires a feature map at stride 2, which hierarchical transformers lack."""
     upsampling: tuple[Upsampling, ...] = ("bilinear",)

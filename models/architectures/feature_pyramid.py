@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
+from models.architectures.layers import resized
 from models.catalog.registry import PYRAMID_DIVISOR
 from models.encoders.vision import timm
 
@@ -31,7 +31,7 @@ def level_strides(depth: int, output_stride: int) -> tuple[int, ...]:
 
 def image_side(length: int, patch: int) -> int:
     """Return the side of the images in pixels of features with `length` rows or columns."""
-    return round(length * patch / PYRAMID_DIVISOR) * PYRAMID_DIVISOR
+    return round(int(length) * patch / PYRAMID_DIVISOR) * PYRAMID_DIVISOR
 
 
 class FeaturePyramid(nn.Module):
@@ -46,7 +46,7 @@ class FeaturePyramid(nn.Module):
     def __init__(self, channels: int, patch: int, strides: Sequence[int]) -> None:
         super().__init__()
         self.patch, self.strides = patch, tuple(strides)
-        self.levels = nn.ModuleList(_level(channels, _doublings(patch, stride)) for stride in strides)
+        self.levels = nn.ModuleList(Level(channels, _doublings(patch, stride)) for stride in strides)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return features of strides 1 and 2 without channels, which decoders expect, then those of the levels.
@@ -59,9 +59,62 @@ class FeaturePyramid(nn.Module):
         height, width = (image_side(length, self.patch) for length in chosen[-1].shape[-2:])
         empty = [chosen[-1].new_zeros(len(chosen[-1]), 0, height // stride, width // stride) for stride in (1, 2)]
         return empty + [
-            _resized(level(maps), height // stride, width // stride)
+            level(maps, height // stride, width // stride)
             for level, maps, stride in zip(self.levels, chosen, self.strides, strict=True)
         ]
+
+    def prune(self, useful: frozenset[int]) -> None:
+        """Replace the levels that a decoder does not use, none of whose parameters has one of these ids."""
+        for number, level in enumerate(self.levels):
+            if not any(id(parameter) in useful for parameter in level.parameters()):
+                self.levels[number] = UnusedLevel(int(level.get_submodule("mix.0").get_parameter("bias").numel()))
+
+
+class Level(nn.Module):
+    """Changes the resolution of features by a power of two.
+
+    Args:
+        channels: Channels of the features.
+        doublings: How often the resolution is doubled; negative if it is halved.
+    """
+
+    def __init__(self, channels: int, doublings: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(doublings):
+            layers += [
+                nn.ConvTranspose2d(channels, channels // 2, 2, stride=2),
+                timm.layers.LayerNorm2d(channels // 2),
+                nn.GELU(),
+            ]
+            channels //= 2
+        self.factor = 2 ** max(0, -doublings)
+        self.change = nn.Sequential(*layers, *([nn.MaxPool2d(self.factor)] if self.factor > 1 else []))
+        # Features of all levels get the same scale, whatever the transformer was trained on.
+        self.mix = nn.Sequential(nn.Conv2d(channels, channels, 1), timm.layers.LayerNorm2d(channels))
+
+    def forward(self, maps: Tensor, height: int, width: int) -> Tensor:
+        """Return maps of this size; those of patches of 14 pixels are also interpolated."""
+        if self.factor > 1:
+            maps = resized(maps, self.factor * height, self.factor * width)
+        mixed: Tensor = self.mix(self.change(maps))
+        return resized(mixed, height, width)
+
+
+class UnusedLevel(nn.Module):
+    """Zeros in place of a level that the decoder does not use.
+
+    Args:
+        channels: Channels of the level.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, maps: Tensor, height: int, width: int) -> Tensor:
+        """Return zeros (N, channels, height, width)."""
+        return maps.new_zeros(len(maps), self.channels, height, width)
 
 
 class PyramidDecoder(nn.Module):
@@ -80,22 +133,3 @@ class PyramidDecoder(nn.Module):
 def _doublings(patch: int, stride: int) -> int:
     """Return how often the resolution of the features is doubled for a stride; negative if it is halved."""
     return round(math.log2(patch / stride))
-
-
-def _level(channels: int, doublings: int) -> nn.Module:
-    layers: list[nn.Module] = []
-    for _ in range(doublings):
-        layers += [
-            nn.ConvTranspose2d(channels, channels // 2, 2, stride=2),
-            timm.layers.LayerNorm2d(channels // 2),
-            nn.GELU(),
-        ]
-        channels //= 2
-    layers += [nn.MaxPool2d(2) for _ in range(-doublings)]
-    # Features of all levels get the same scale, whatever the transformer was trained on.
-    return nn.Sequential(*layers, nn.Conv2d(channels, channels, 1), timm.layers.LayerNorm2d(channels))
-
-
-def _resized(maps: Tensor, height: int, width: int) -> Tensor:
-    """Return maps at another size, such as those of patches of 14 pixels."""
-    return maps if maps.shape[-2:] == (height, width) else interpolate(maps, (height, width), mode="bilinear")

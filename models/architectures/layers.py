@@ -4,6 +4,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from models.settings import Upsampling
 
@@ -57,3 +58,8 @@ def initialised(module: ModuleT) -> ModuleT:
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return module
+
+
+def resized(maps: Tensor, height: int, width: int) -> Tensor:
+    """Return maps (N, C, H, W) at another size, by bilinear interpolation."""
+    return maps if maps.shape[-2:] == (height, width) else interpolate(maps, (height, width), mode="bilinear")

@@ -176,22 +176,30 @@ def _unknown_backbone(name: str) -> str:
     return _unknown("backbone", name, tuple(_table()), allowed)
 
 
+_PLAIN = "plain vision transformers with patches of 8, 16 or 32 pixels such as tu-vit_base_patch16_224"
+_HALF_STRIDE = "those with a feature map at stride 2 such as resnet50"
+
+
 def _missing_requirement(spec: Architecture, row: Backbone) -> str | None:
     """Return the requirement of the architecture that this backbone does not meet."""
-    half_stride = "those with a feature map at stride 2 such as resnet50"
-    if spec.features == "plain":
-        fits = row.features == "plain" and row.strides[-1] in (8, 16, 32)
-        plain = "plain vision transformers with patches of 8, 16 or 32 pixels such as tu-vit_base_patch16_224"
-        return None if fits else plain
-    if spec.features == "any" or row.features == "plain":  # a pyramid is made of one resolution
-        return half_stride if spec.half_stride else None
+    if row.features == "plain":
+        return _missing_of_plain(spec, row)
+    if spec.features != "pyramid":
+        return _PLAIN if spec.features == "plain" else None
     if spec.output_stride < 32 and not row.dilates:
         return "those that can be dilated such as resnet50, vgg16, xception"
     if spec.depth < len(row.channels) and not row.cuts:
         return "those whose deeper stages can be left out such as resnet50"
-    if spec.half_stride and not row.channels[0]:
-        return half_stride
-    return None
+    return _HALF_STRIDE if spec.half_stride and not row.channels[0] else None
+
+
+def _missing_of_plain(spec: Architecture, row: Backbone) -> str | None:
+    """Return the requirement of the architecture that a plain vision transformer does not meet."""
+    if spec.features == "plain" and row.strides[-1] not in (8, 16, 32):
+        return _PLAIN
+    if row.size is not None and row.size % PYRAMID_DIVISOR:
+        return f"those whose image side is a multiple of {PYRAMID_DIVISOR} or not fixed"
+    return _HALF_STRIDE if spec.half_stride else None
 
 
 def _limits(spec: Architecture | None, name: str) -> tuple[int, int, int | None]:
@@ -225,6 +233,9 @@ def _size_problem(spec: Architecture | None, name: str, shape: tuple[int, int]) 
         return None
     height, width = (max(-(-smallest // divisor), round(side / divisor)) * divisor for side in shape)
     allowed = f"{smallest} and more" if divisor == 1 else f"multiples of {divisor} from {smallest} on"
+    if len(divisors) > 1 and divisor > 1:
+        height, width = (max(1, round(side / PYRAMID_DIVISOR)) * PYRAMID_DIVISOR for side in shape)
+        allowed = f"multiples of {divisor} or of {PYRAMID_DIVISOR} from {smallest} on"
     return f"image size is {size_text(shape)}; allowed: {allowed}; set image.size to {size_text((height, width))}"
 
 
@@ -249,10 +260,13 @@ def encoder_stages(architecture: str | None, name: str) -> int:
     return sum(first_map <= ARCHITECTURES[architecture].depth for first_map in row.stages)
 
 
-def encoder_depth(architecture: str | None) -> int:
-    """Return the number of encoder stages that this architecture uses; five if it is None or unknown."""
+def encoder_depth(architecture: str | None, name: str) -> int:
+    """Return the number of encoder stages that this architecture uses; five if it is None or unknown.
+
+    Plain vision transformers are used as a whole.
+    """
     spec = ARCHITECTURES.get(architecture or "")
-    if spec is None or spec.features == "plain":
+    if spec is None or (name in _table() and backbone(name).features == "plain"):
         return 5
     return spec.stages if spec.own_encoder else spec.depth
 

@@ -80,7 +80,7 @@ def carry(parent: Mapping[str, Tensor], network: Network, parts: Sequence[Networ
     """Copy parts of the weights of a finished stage into the network; the head only if it is named.
 
     Raises `ValueError` with all tensors that the parent lacks (-) or has in a different shape (+). Encoders can be
-    transferred between architectures, except that of PSPNet, which lacks the deeper stages.
+    transferred between architectures, except convolutional ones of PSPNet, which lack the deeper stages.
     """
     state = network.state_dict()
     prefixes = tuple(f"{part}." for part in parts)

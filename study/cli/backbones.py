@@ -27,6 +27,9 @@ def backbones(
     from models.catalog.listing import entries
 
     matching = list(entries(search, of_weights=weights))
+    if not matching and weights and any(entries(search)):
+        message = f"is {search}, for which there are no published weights; allowed: with weights; leave out --weights"
+        raise ConfigError([Problem(path="--search", message=message)], "study backbones")
     if not matching:
         message = f"is {search}; allowed: words of names such as resnet, dinov2 or in1k; use fewer words"
         raise ConfigError([Problem(path="--search", message=message)], "study backbones")

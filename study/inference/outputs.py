@@ -122,15 +122,15 @@ class PredictionWriter:
         slices, axis = volume.pixels, volume.geometry.axis
         predicted, stored = self.predicted(*slices.shape[:3]), []
         # Neighbouring slices are post-processed together, in whatever order they are stored.
-        order = volume.geometry.frame_order or range(len(slices))
-        positions = np.argsort(order)
-        for position, part in zip(positions.tolist(), probabilities, strict=True):
+        order = volume.geometry.frame_order
+        positions = np.argsort(order).tolist() if order else range(len(slices))
+        for position, part in zip(positions, probabilities, strict=True):
             predicted.add(part, position=position)
             if self.probabilities:
                 stored.append(part.numpy().astype(self.probabilities.value))
         predicted.postprocess()
-        masks = predicted.masks[:, positions]
-        arrays = [ids_of(masks)] if self.outputs.exclusive else list(masks.astype(np.uint8))
+        masks = predicted.masks[:, positions] if order else predicted.masks
+        arrays = iter([ids_of(masks)] if self.outputs.exclusive else (mask.astype(np.uint8) for mask in masks))
         for suffix, array in zip(self.mask_suffixes(mask_suffix(image.file)), arrays, strict=True):
             write_mask_volume(array, axis, image.file, image.output_file(suffix))
         if self.overlay:

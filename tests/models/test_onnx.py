@@ -14,7 +14,7 @@ from models.export import Ensemble, adaptive_average, largest_difference, librar
 from models.network import Network
 
 CLOSE = 1e-4
-SMALL = {"pyramid": "tu-lcnet_050", "plain": "tu-test_vit"}
+SMALL = {"pyramid": "tu-lcnet_050", "plain": "tu-test_vit", "any": "tu-lcnet_050"}
 SIZES = {"plain": (96, 160)}
 """Position embeddings of the transformer are made for 160 pixels and interpolated at other sizes."""
 
@@ -62,6 +62,17 @@ def test_onnx_answers_as_torch_does(architecture: str, size: int, tmp_path: Path
     ensemble = Ensemble([trained(blueprint(architecture))], exclusive=True).eval()
     write_onnx(ensemble, tmp_path / "a.onnx", channels=1, shape=(size, size), metadata={})
     assert largest_difference(ensemble, tmp_path / "a.onnx", pictures(2, 1, size)) < CLOSE
+
+
+@pytest.mark.parametrize(("architecture", "backbone"), [
+    ("unet", "tu-test_vit"), ("deeplabv3plus", "tu-test_vit"), ("linear", "tu-test_vit"), ("mlp", "tu-test_vit"),
+    ("fpn", "tu-vit_small_patch14_dinov2"),
+])  # fmt: skip
+def test_onnx_of_plain_transformers_answers_as_torch_does(architecture: str, backbone: str, tmp_path: Path) -> None:
+    ensemble = Ensemble([trained(blueprint(architecture, backbone=backbone))], exclusive=True).eval()
+    write_onnx(ensemble, tmp_path / "a.onnx", channels=1, shape=(96, 64), metadata={})
+    images = torch.rand(2, 1, 96, 64, generator=torch.Generator().manual_seed(1))
+    assert largest_difference(ensemble, tmp_path / "a.onnx", images) < CLOSE
 
 
 @pytest.mark.parametrize("number", [1, 3])
@@ -138,6 +149,8 @@ def test_a_backbone_that_is_kept_here_loads_as_the_librarys(backbone: str, tmp_p
         (blueprint("xnet"), "architecture xnet is none of segmentation-models-pytorch; allowed: .onnx or .safetensors"),
         (blueprint("unet", upsampling="transposed"), "unet with upsampling: transposed is none of"),
         (blueprint("deeplabv3plus", backbone="vgg11"), "vgg11 dilated is none of"),
+        (blueprint("unet", backbone="tu-test_vit"), "unet over the plain vision transformer tu-test_vit is none of"),
+        (blueprint("linear", backbone="tu-test_vit"), "architecture linear is none of"),
     ],
 )
 def test_what_is_no_model_of_the_library_is_said(plan: Blueprint, what: str) -> None:

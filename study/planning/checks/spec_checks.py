@@ -344,8 +344,9 @@ def _shared_properties(
     """Yield name, value and parent value of the properties that must agree for the carried weights to fit."""
     yield "backbone", step.backbone, before.backbone
     yield "image.channels", step.image.channels, before.image.channels
-    if "encoder" in parts and registry.encoder_depth(before.architecture) < registry.encoder_depth(step.architecture):
-        yield "encoder depth", registry.encoder_depth(step.architecture), registry.encoder_depth(before.architecture)
+    depth, parent_depth = (registry.encoder_depth(part.architecture, part.backbone) for part in (step, before))
+    if "encoder" in parts and parent_depth < depth:
+        yield "encoder depth", depth, parent_depth
     if step.backbone == OWN or ("decoder" in parts and before.architecture is not None):
         yield "architecture", step.architecture, before.architecture
     if "head" in parts:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from models.architectures import ARCHITECTURES
-from models.architectures.feature_pyramid import FeaturePyramid, image_side, level_strides, level_widths
+from models.architectures.feature_pyramid import FeaturePyramid, PyramidDecoder, image_side, level_strides, level_widths
 from models.architectures.parts import Blueprint
 from models.build import build
 from models.catalog.registry import problem
@@ -83,8 +83,10 @@ def test_decoders_of_convolutional_encoders_take_plain_transformers(architecture
     logits = made(torch.rand(2, 1, side, 128))
     assert logits.shape == (2, 2, side, 128)
     logits.square().mean().backward()
-    unused = [name for name, part in made.named_parameters() if part.requires_grad and part.grad is None]
-    assert unused == []
+    assert isinstance(made.decoder, PyramidDecoder)
+    levels = dict(made.decoder.pyramid.named_parameters())
+    assert levels
+    assert [name for name, part in levels.items() if not part.requires_grad or part.grad is None] == []
 
 
 def test_the_encoder_is_the_same_under_all_architectures() -> None:
@@ -107,7 +109,36 @@ def test_patches_of_14_pixels_take_images_of_multiples_of_32() -> None:
         assert made(torch.rand(1, 1, 96, 64)).shape == (1, 2, 96, 64)
 
 
-def test_images_of_whole_patches_are_not_resized() -> None:
+@pytest.mark.parametrize("patch", [14, 16])
+@pytest.mark.parametrize("side", [96, 128, 512])
+def test_all_patches_reach_all_levels(patch: int, side: int) -> None:
+    pyramid = FeaturePyramid(16, patch, (4, 8, 16, 32)).eval()
+    number = round(side / patch)
+    maps = [torch.randn(1, 16, number, number, generator=torch.Generator().manual_seed(1)) for _ in range(4)]
+    changed = [part.clone() for part in maps]
+    for part in changed:
+        part[:, :, -1, :] += 5.0
+    with torch.no_grad():
+        for before, after in zip(pyramid(maps)[2:], pyramid(changed)[2:], strict=True):
+            differs = (before - after).abs().sum(dim=(0, 1, 3)) > 1e-5
+            assert differs[-1]
+            assert not differs[: len(differs) // 2].any()
+
+
+def test_levels_that_a_decoder_does_not_use_have_no_weights() -> None:
+    made = network("pspnet")
+    assert isinstance(made.decoder, PyramidDecoder)
+    assert [len(list(level.parameters())) > 0 for level in made.decoder.pyramid.levels] == [False, True]
+
+
+@pytest.mark.parametrize("architecture", ["unet", "linear"])
+def test_a_fixed_size_has_to_fit_the_decoder(architecture: str) -> None:
+    found = problem(architecture, "tu-deepseek_vit_412m", shape=(544, 544))
+    assert found is not None
+    assert "image side is a multiple of 32 or not fixed" in found
+
+
+def test_images_are_resized_to_whole_patches() -> None:
     encoder = network(None, dense=False).encoder.eval()
     images = torch.rand(1, 1, 64, 96)
     calls: list[torch.Size] = []

@@ -17,7 +17,10 @@ def test_all_backbones_and_weights_are_listed() -> None:
     assert all(entry.parameters > 1000 for entry in every)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mit_b0", "vgg16_bn", "tu-vit_tiny_patch16_224", "tu-hrnet_w18_small"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "mit_b0", "vgg16_bn", "tu-vit_tiny_patch16_224", "tu-hrnet_w18_small", "tu-deepseek_vit_412m"],
+)
 def test_architectures_are_those_that_a_plan_accepts(name: str) -> None:
     (entry,) = (entry for entry in entries(name) if entry.name == name)
     size = entry.size or 256
@@ -66,6 +69,9 @@ def test_the_command_lists_searches_and_refuses() -> None:
     refused = run("--search", "zzz")
     assert refused.returncode == 2
     assert refused.stderr.startswith("study backbones: --search: is zzz; allowed: ")
+    without = run("--weights", "--search", "tu-beit3_giant_patch14_224")
+    assert without.returncode == 2
+    assert "no published weights; allowed: with weights; leave out --weights" in without.stderr
 
 
 def test_the_list_needs_no_torch() -> None:

@@ -127,9 +127,21 @@ def test_stages_are_those_whose_maps_the_architecture_reads(
     assert encoder_stages(architecture, backbone) == stages
 
 
-@pytest.mark.parametrize(("architecture", "depth"), [(None, 5), ("unet", 5), ("pspnet", 3), ("xnet", 4), ("segnet", 5)])
-def test_the_depth_is_that_of_the_encoder_an_architecture_trains(architecture: str | None, depth: int) -> None:
-    assert encoder_depth(architecture) == depth
+@pytest.mark.parametrize(
+    ("architecture", "backbone", "depth"),
+    [
+        (None, "resnet18", 5),
+        ("unet", "resnet18", 5),
+        ("pspnet", "resnet18", 3),
+        ("xnet", "own", 4),
+        ("segnet", "own", 5),
+        ("pspnet", "tu-vit_tiny_patch16_224", 5),
+    ],
+)
+def test_the_depth_is_that_of_the_encoder_an_architecture_trains(
+    architecture: str | None, backbone: str, depth: int
+) -> None:
+    assert encoder_depth(architecture, backbone) == depth
 
 
 def test_weights_are_identified_by_repository_and_pinned_revision() -> None:

@@ -76,12 +76,13 @@ def served(answers: dict[str, list[Answer]], host: str = "127.0.0.1") -> Iterato
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give the test a home of its own, and Ray's token loader no memory of another one."""
+    """Give the test an empty home folder, and reset what Ray keeps of tokens, such as of a cluster of another test."""
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
+    Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
     yield home
     AuthenticationTokenLoader.instance().reset_cache()
