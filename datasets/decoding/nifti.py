@@ -38,7 +38,7 @@ def read_nifti(data: bytes, channels: FileChannels | None = None) -> StoredVolum
         UnsuitableError: The file has other dimensions, or colours.
         ValueError: The file is damaged, as for other errors of nibabel.
     """
-    data = gzip.decompress(data) if data[:2] == _GZIP else data
+    data = _decompressed(data)
     image = _open(data)
     if channels is not None:
         _check_channels(image.shape, channels.count)
@@ -84,7 +84,7 @@ def write_nifti(slices: Pixels, axis: int, like: bytes, path: Path) -> None:
         like: Bytes of the NIfTI file that was sliced.
         path: File to write, compressed if it ends in `.gz`.
     """
-    image = _open(like)
+    image = _open(_decompressed(like))
     orientation = io_orientation(image.affine)  # type: ignore[no-untyped-call]
     back = ornt_transform(_LPS, orientation)  # type: ignore[no-untyped-call]
     voxels = np.ascontiguousarray(apply_orientation(from_slices(slices, axis), back))  # type: ignore[no-untyped-call]
@@ -116,9 +116,12 @@ def _check_spacing(data: bytes, image: nib.Nifti1Image) -> None:
         )
 
 
+def _decompressed(data: bytes) -> bytes:
+    return gzip.decompress(data) if data[:2] == _GZIP else data
+
+
 def _open(data: bytes) -> nib.Nifti1Image:
-    """Return the image of nibabel."""
-    data = gzip.decompress(data) if data[:2] == _GZIP else data
+    """Return the image of nibabel from decompressed bytes."""
     if int.from_bytes(data[:4], "little") not in HEADER_SIZES and int.from_bytes(data[:4], "big") not in HEADER_SIZES:
         raise ValueError("it has no NIfTI header")
     kind = nib.Nifti2Image if data[4:8] == b"n+2\0" else nib.Nifti1Image

@@ -46,6 +46,7 @@ class FeaturePyramid(nn.Module):
     def __init__(self, channels: int, patch: int, strides: Sequence[int]) -> None:
         super().__init__()
         self.patch, self.strides = patch, tuple(strides)
+        self.widths = level_widths(channels, patch, strides)
         self.levels = nn.ModuleList(Level(channels, _doublings(patch, stride)) for stride in strides)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
@@ -67,7 +68,7 @@ class FeaturePyramid(nn.Module):
         """Replace the levels that a decoder does not use, none of whose parameters has one of these ids."""
         for number, level in enumerate(self.levels):
             if not any(id(parameter) in useful for parameter in level.parameters()):
-                self.levels[number] = UnusedLevel(int(level.get_submodule("mix.0").get_parameter("bias").numel()))
+                self.levels[number] = UnusedLevel(self.widths[number])
 
 
 class Level(nn.Module):

@@ -103,21 +103,22 @@ def predict(
     check_outputs(images, suffixes)
     if not (options.output / DESCRIPTION).exists():
         check_new(images, suffixes)
-    tile_of, scored = _tile_rule(options.tile, first), _scored(choice, store, options)
+    tile_of, scored = _tile_rule(options.tile, first), ScoredEvaluation.read(store, choice)
+    used = _used(scored, options)
     record: dict[str, object] = {
         "stages": list(models),
         "cell": dict(choice.cell),
         "size": _recorded(options.size),
         "tile": options.tile,
     }
-    record |= _evaluation_record(scored)
+    record |= _evaluation_record(used)
     networks = f"{len(models)} network{'s' if len(models) > 1 else ''}"
-    further = [f"test-time augmentation {' and '.join(scored.all_tta)}"] if scored.all_tta else []
-    further += ["post-processed"] if scored.rules else []
+    further = [f"test-time augmentation {' and '.join(used.all_tta)}"] if used.all_tta else []
+    further += ["post-processed"] if used.rules else []
     say(", ".join([f"{choice.description or choice.digests[0]}: {networks}, threshold {writer.threshold:g}", *further]))
     run = _Run(
         image=first.image, models=models, writer=writer, options=options, tile_of=tile_of,
-        study_images=_study_images(choice, store, first, options, say), record=record, scored=scored,
+        study_images=_study_images(choice, store, first, options, say), record=record, scored=used,
     )  # fmt: skip
     unreadable = list(run.predict_all(images))
     if len(unreadable) == len(images):
@@ -126,7 +127,7 @@ def predict(
         )
         raise ConfigError([Problem(path="", message=message)], COMMAND)
     writer.write_description(options.output, record | run.summary.record(), run.endings)
-    for line in (*run.summary.lines(), *(_cautions(choice, store, first, options) if run.summary.dice else ())):
+    for line in (*run.summary.lines(), *(_cautions(choice, scored, first, options) if run.summary.dice else ())):
         say(line)
     written = len(images) - len(unreadable)
     say(f"wrote masks of {written} images to {options.output}; {DESCRIPTION} there describes them")
@@ -135,12 +136,12 @@ def predict(
     return not unreadable
 
 
-def _cautions(choice: Choice, store: Store, model: Model, options: PredictionOptions) -> Iterator[str]:
+def _cautions(choice: Choice, scored: ScoredEvaluation, model: Model, options: PredictionOptions) -> Iterator[str]:
     """Yield cautions about the Dice of the study's own images."""
-    scored = choice.threshold(model.record)
-    if options.threshold is not None and options.threshold != scored:
-        yield f"Dice as scored is at threshold {scored:g}, at own size at {options.threshold:g}"
-    if not options.tta and ScoredEvaluation.read(store, choice).all_tta:
+    threshold = choice.threshold(model.record)
+    if options.threshold is not None and options.threshold != threshold:
+        yield f"Dice as scored is at threshold {threshold:g}, at own size at {options.threshold:g}"
+    if not options.tta and scored.all_tta:
         yield "Dice as scored is with test-time augmentation, at own size without"
     if choice.spec.get("leaks") == "report":
         yield "the study reports leaks and keeps them: pretraining may have read these images, and Dice may be too high"
@@ -274,9 +275,8 @@ def _evaluation_record(scored: ScoredEvaluation) -> dict[str, object]:
     return record | ({"postprocess": {"evaluated_size": scored.size, "rules": rules}} if rules else {})
 
 
-def _scored(choice: Choice, store: Store, options: PredictionOptions) -> ScoredEvaluation:
+def _used(scored: ScoredEvaluation, options: PredictionOptions) -> ScoredEvaluation:
     """Return how the networks were scored, without what the options leave out."""
-    scored = ScoredEvaluation.read(store, choice)
     scored = scored if options.postprocess else replace(scored, rules={})
     return scored if options.tta else replace(scored, tta={})
 
