@@ -1,11 +1,12 @@
 """A network of encoder, decoder and head, whose parts can be frozen and transferred."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.architectures.parts import NetworkParts
 
@@ -74,6 +75,7 @@ class Network(nn.Module):
         self.auxiliary_heads: nn.ModuleList | None = None
         self._supervised: list[Tensor] | None = None
         self._unused: frozenset[str] = frozenset()
+        self._fixed: frozenset[str] = frozenset()
         self._frozen: frozenset[str] = frozenset()
         self._frozen_modules: tuple[nn.Module, ...] = ()
         self._keeps_dropout = False
@@ -145,6 +147,26 @@ class Network(nn.Module):
         self._unused = names
         self._set_frozen(self._frozen)
 
+    def restrict_encoder(self, trained: frozenset[str], original_names: Mapping[str, str] | None = None) -> None:
+        """Train only some parameters of the encoder. Batch-norm layers without any of them keep their statistics.
+
+        Args:
+            trained: Names of the parameters within the encoder.
+            original_names: For an encoder whose parameters were renamed or added, the earlier name of each parameter,
+                or that of the parameter whose stage a new one belongs to.
+        """
+        if original_names is not None:
+            originals = {f"encoder.{name}": f"encoder.{original}" for name, original in original_names.items()}
+            self._stages = tuple(
+                frozenset(name for name, original in originals.items() if original in stage) for stage in self._stages
+            )
+            self._unused = frozenset(
+                name for name, _ in self.named_parameters() if originals.get(name, name) in self._unused
+            )
+        names = frozenset(name for name, _ in self.encoder.named_parameters())
+        self._fixed = frozenset(f"encoder.{name}" for name in names - trained)
+        self._set_frozen(self._frozen)
+
     def train(self, mode: bool = True) -> Self:
         """Set the mode of all modules except frozen ones, which stay in evaluation mode; see `freeze` for dropout."""
         super().train(mode)
@@ -176,11 +198,14 @@ class Network(nn.Module):
         return groups[part]
 
     def _set_frozen(self, frozen: frozenset[str]) -> None:
+        excluded = self._unused | self._fixed
         for name, parameter in self.named_parameters():
-            if (name in self._frozen | frozen) or name in self._unused:
-                parameter.requires_grad_(name not in frozen | self._unused)
+            if name in self._frozen | frozen | excluded:
+                parameter.requires_grad_(name not in frozen | excluded)
         self._frozen = frozen
-        self._frozen_modules = tuple(_fully_frozen(self, "", frozen))
+        fixed_norms = (module for module in _fully_frozen(self, "", self._fixed) for module in module.modules())
+        norms = [module for module in fixed_norms if isinstance(module, _BatchNorm)]
+        self._frozen_modules = (*_fully_frozen(self, "", frozen), *norms)
         self.train(self.training)
 
 

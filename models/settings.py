@@ -121,6 +121,26 @@ class ScheduleSettings(BaseModelSettings):
         return self
 
 
+class LoraSettings(BaseModelSettings):
+    """Low-rank adapters (Hu et al. 2022) of the encoder.
+
+    Attributes:
+        rank: Number of columns of the two matrices of an adapter.
+        alpha: The product of the matrices is multiplied by alpha / rank.
+        targets: Layers that get adapters, by their names or the ends of them, such as qkv, attn.proj, fc1. None: the
+            projections to queries, keys and values; in an encoder without attention all convolutions and linear layers.
+    """
+
+    name: Literal["lora"] = "lora"
+    rank: Annotated[int, Field(ge=1, le=1024)] = 8
+    alpha: Annotated[float, Field(gt=0)] = 16.0
+    targets: tuple[str, ...] = ()
+
+
+Adapt = Literal["full", "norm", "bias", "lora"] | LoraSettings
+"""Which part of the encoder is trained."""
+
+
 class TaskSettings(BaseModelSettings):
     """Settings of every task. A loss with several terms is their weighted sum."""
 

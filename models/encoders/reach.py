@@ -1,6 +1,6 @@
-"""Parameters that a tensor depends on, determined from its autograd graph."""
+"""Parameters that a tensor depends on, determined from its autograd graph, and modules that are called."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -50,6 +50,21 @@ def stages(encoder: nn.Module, features: Sequence[Tensor]) -> tuple[tuple[str, .
     """
     names = {id(parameter): name for name, parameter in encoder.named_parameters()}
     return tuple(tuple(name for key, name in names.items() if key in new) for new in new_parameters(features).values())
+
+
+def called_modules(module: nn.Module, run: Callable[[], object]) -> list[str]:
+    """Return the names of the submodules whose forward pass is called by a function, in the order of their names."""
+    called = set[str]()
+    handles = [
+        child.register_forward_pre_hook(lambda _, __, name=name: called.add(name))
+        for name, child in module.named_modules()
+    ]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [name for name, _ in module.named_modules() if name in called]
 
 
 def prune(module: nn.Module, useful: frozenset[int]) -> None:

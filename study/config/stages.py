@@ -17,9 +17,11 @@ from datasets.settings import (
     Size,
 )
 from models.settings import (
+    Adapt,
     AdversarialSettings,
     ClassificationSettings,
     LocalisationSettings,
+    LoraSettings,
     MaskSettings,
     NetworkOptimizerSettings,
     ReconstructionSettings,
@@ -125,6 +127,8 @@ class StageBase(Settings):
     augment: AugmentSettings = AugmentSettings()
     patch: PatchSettings = PatchSettings()
     """Which patches are used under `fit: patch`."""
+    adapt: Adapt = "full"
+    """Which part of the encoder is trained; `lora` stands for the default settings of LoRA."""
     precision: Literal["float32", "bf16"] = "float32"
     seed: Seed | None = None
     architecture: str | None = None
@@ -143,6 +147,11 @@ class StageBase(Settings):
         settings = handler(with_recipe(value, name))
         mark_as_unset(settings, value)
         return settings
+
+    @field_validator("adapt")
+    @classmethod
+    def _complete_lora(cls, adapt: Adapt) -> Adapt:
+        return LoraSettings() if adapt == "lora" else adapt
 
     @model_validator(mode="after")
     def _check_accumulate(self) -> Self:

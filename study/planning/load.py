@@ -19,6 +19,7 @@ from study.planning.arms import Arm, Resolver, assignments
 from study.planning.baselines import family_problems
 from study.planning.builder import Planner
 from study.planning.checks import data_checks, mask_checks, spec_checks
+from study.planning.checks.adapt_checks import adapt_problems, adapt_warnings
 from study.planning.checks.evaluation_checks import evaluation_problems, mirror_warnings
 from study.planning.checks.leak_checks import find_leaks, leak_message, leak_problems
 from study.planning.checks.published_checks import published_problems, published_warnings
@@ -51,7 +52,7 @@ def load_planner(document: Document, *, file: str, cache: Path, meanwhile: Calla
         meanwhile: called (possibly often) if reading data takes long and there are no problems so far.
     """
     spec, arms, problems = _parse(document, file)
-    problems += [*spec_checks.tracking_problems(spec), *file_problems(spec, arms)]
+    problems += [*spec_checks.tracking_problems(spec), *file_problems(spec, arms), *adapt_problems(arms)]
     views, warnings = _open_views(spec, arms, cache, problems, meanwhile)
     targets = spec_checks.target_names(spec)
     target = next(iter(targets), "") if len(targets) == 1 else ""
@@ -82,7 +83,7 @@ def load_planner(document: Document, *, file: str, cache: Path, meanwhile: Calla
         mixed = spacing_warning(views[target].index) if spec.metrics.shape is not None else ""
         warnings += [f"data.{target}: {mixed}"] if mixed else []
     warnings += [f"data.{leak.data}: {leak_message(leak)}" for leak in leaks if spec.leaks == "report"]
-    warnings += published_warnings(spec, arms)
+    warnings += [*published_warnings(spec, arms), *adapt_warnings(arms)]
     warnings += mirror_warnings(spec, arms, views[target].index, target) if target in views else []
     weights = {arm.initial_weights.file for arm in arms if isinstance(arm.initial_weights, WeightsFile)}
     files = {file: hash_of(file) for file in weights}

@@ -43,6 +43,7 @@ ADDED_SETTINGS: dict[str, Any] = {
     "settings.adversarial.optimizer.alpha": 0.99,
     "settings.adversarial.unlabelled_only": False,
     "settings.adversarial.unlabelled_start": 0,
+    "settings.adapt": "full",
     "settings.augment.blur": 0.0,
     "settings.augment.border": "constant",
     "settings.augment.copy_paste": 0.0,

@@ -26,6 +26,7 @@ from datasets.loading.patches import RandomPatches, Tiles
 from datasets.loading.prepare import Prepared, prepared
 from datasets.loading.truth import truth
 from datasets.settings import VolumeSettings
+from models.adaptation import adapt, merge_adapters
 from models.build import build
 from models.losses.class_weights import balanced as balanced_weights
 from models.network import Network
@@ -191,6 +192,8 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
     started = time.time()
     setup, store = open_setup(job, runtime), runtime.store
     transfer = _load_initial_weights(setup, store)
+    shape = (1, setup.network.mean.shape[1], *job.node.step.image.shape)
+    adapt(setup.network, job.node.step.settings.adapt, torch.zeros(shape))
     copies = store.checkpoint_copies(job.digest)
     checkpoints = Checkpoints(
         work=store.work(job.digest),
@@ -203,10 +206,12 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
         return
     draft = checkpoints.folder / "draft"
     setup.network.load_state_dict(trained.weights)
+    merge_adapters(setup.network)
     publish = store.republish if store.is_finished(setup.job.digest) else store.publish
     with removed_on_error(draft):
         draft.mkdir(parents=True)
-        save_tensors({name: tensor.cpu().contiguous() for name, tensor in trained.weights.items()}, draft / WEIGHTS)
+        weights = {name: tensor.cpu().contiguous() for name, tensor in setup.network.state_dict().items()}
+        save_tensors(weights, draft / WEIGHTS)
         pq.write_table(pa.Table.from_pylist(trained.history), draft / "history.parquet")
         write_json(draft / "transfer.json", transfer)
         if isinstance(setup.task, Localisation):

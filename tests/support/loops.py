@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from datasets.loading.augment import Augmenter
 from datasets.loading.batches import Batches
 from datasets.loading.examples import WholeImages
+from models.adaptation import adapt
 from models.architectures.heads import AverageHead
 from models.architectures.parts import NetworkParts
 from models.network import Network
@@ -67,6 +68,7 @@ class Setting:
         task = make_task(settings, Outputs(names=_names(settings.task)))
         torch.manual_seed(weights_seed)
         network = _network(task.head_channels(), maps=settings.task not in _ENCODER_ONLY, dropout=self.dropout)
+        adapt(network, settings.adapt, torch.zeros(1, 1, SIZE, SIZE))
 
         def report(scores: Mapping[str, float]) -> None:
             if crash_after is not None and scores["epoch"] > crash_after:

@@ -45,6 +45,7 @@ OTHER: dict[str, Any] = {
     "l2": 0.01,
     "augment": {"flip": 0.5},
     "patch": None,  # below: under fit: patch
+    "adapt": "norm",
     "precision": "bf16",
     "seed": 7,
     "architecture": "fpn",
@@ -195,6 +196,7 @@ ADDED: dict[str, Document] = {
     "vertical flips": {"stages.segment.augment": {"vertical_flip": 0.5}},
     "a smallest crop": {"stages.segment.augment": {"crop": [0.1, 0.4]}},
     "reflected borders": {"stages.segment.augment": {"border": "reflect"}},
+    "a rank of adapters": {"stages.segment.adapt": {"name": "lora", "rank": 4}},
     "betas": {"stages.segment.optimizer": {"betas": [0.9, 0.99]}},
     "a rate of the encoder": {"stages.segment.optimizer": {"encoder_lr_factor": 0.1}},
     "rates by layer": {"stages.segment.optimizer": {"layer_decay": 0.7}},

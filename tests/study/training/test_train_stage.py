@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from datasets.loading.mixing import MixedExamples
 from datasets.loading.truth import truth
@@ -283,6 +284,28 @@ def test_carried_frozen_encoder_is_the_parents(cache: Path, tmp_path: Path, fini
     parent, child = (load_file(Store(tmp_path).weights(job.digest)) for job in (classify, segment))
 
     assert all(torch.equal(child[name], parent[name]) for name in child if name.startswith("encoder."))
+
+
+@pytest.mark.parametrize("average", [None, {"name": "ema"}])
+def test_a_stage_with_adapters_ends_as_an_ordinary_network(
+    average: dict[str, str] | None, cache: Path, tmp_path: Path, finished: Store
+) -> None:
+    changes = {**SMALL, "stages.segment.adapt": {"name": "lora", "rank": 2}, "stages.segment.average": average}
+    classify, segment = chain(planned(tiny(changes), cache), "one_step")
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / classify.digest).symlink_to(finished.stage(classify.digest))
+    do(segment, tmp_path, cache)
+    parent, child = (load_file(Store(tmp_path).weights(job.digest)) for job in (classify, segment))
+    network = open_model(Store(tmp_path), segment.digest).network
+
+    assert child.keys() == network.state_dict().keys()
+    changed = {name for name in parent if name.startswith("encoder.") and not torch.equal(parent[name], child[name])}
+    ungrouped = {
+        f"encoder.{name}.weight"
+        for name, layer in network.encoder.named_modules()
+        if isinstance(layer, nn.Conv2d) and layer.groups == 1
+    }
+    assert changed == ungrouped
 
 
 @pytest.mark.parametrize(("changes", "is_mixed"), [({"cutmix": 0.5}, True), ({"copy_paste": 0.5}, True), ({}, False)])

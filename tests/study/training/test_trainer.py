@@ -100,6 +100,10 @@ COVERING = {
     "segmentation, moving average without validation": Setting(
         settings=stage("segmentation", average={"name": "ema", "decay": 0.8}), validates=False
     ),
+    "adapters": Setting(settings=stage("segmentation", adapt="lora", augment=AUGMENT)),
+    "biases, unfrozen later": Setting(
+        settings=stage("segmentation", adapt="bias"), link=Link(stage="one", freeze=("encoder",), unfreeze_after=2)
+    ),
     "unfrozen later": Setting(
         settings=stage("segmentation", augment=AUGMENT), link=Link(stage="one", freeze=("encoder",), unfreeze_after=2)
     ),

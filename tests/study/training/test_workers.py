@@ -43,6 +43,8 @@ SETTINGS = {
                        loss={"focal_tversky": 1.0, "cldice": 1.0, "boundary": 0.1, "binary_cross_entropy": 1.0},
                        label_smoothing=0.2, optimizer={"layer_decay": 0.5}, schedule={"name": "poly", "warmup": 0.2})
     ),
+    "adapters": Setting(settings=stage("segmentation", batch_size=3, adapt={"name": "lora", "rank": 2})),
+    "normalisation layers": Setting(settings=stage("segmentation", adapt="norm")),
     "parts of batches": Setting(settings=stage("segmentation", batch_size=8, accumulate=3)),
     "frozen, then not": Setting(
         settings=stage("segmentation"), link=Link(stage="one", freeze=("encoder",), unfreeze_after=2)
