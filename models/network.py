@@ -1,6 +1,7 @@
 """A network of encoder, decoder and head, whose parts can be frozen and transferred."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import torch
@@ -42,8 +43,22 @@ class Margins(NamedTuple):
         return maps[..., self.top : height - self.bottom, self.left : width - self.right] if any(self) else maps
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncodedImages:
+    """The feature maps of images, from the finest on, and the margins that were added to the images."""
+
+    features: list[Tensor]
+    margins: Margins
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.features[-1])
+
+
 class Network(nn.Module):
     """Maps images (N, channels, H, W) in 0..1 to logits (N, outputs, H, W), or (N, outputs) without decoder.
+
+    `encode` and `decode` are the two parts of the forward pass, which also takes images that are encoded already.
 
     The forward pass normalises images by `mean` and `std` (one value per channel) and reflects them at their borders up
     to the next multiple of `multiple` pixels; logits per pixel are cropped back. `stages` are the names of the encoder
@@ -90,18 +105,14 @@ class Network(nn.Module):
         if self._supervised is not None:
             self._supervised.append(maps)
 
-    def forward(self, images: Tensor, *, deep: bool = False) -> Tensor:
+    def forward(self, images: Tensor | EncodedImages, *, deep: bool = False) -> Tensor:
         """Return logits. Raises `ValueError` for a training batch that is too small for batch norm.
 
         With `deep` the result is (levels, N, outputs, H, W): the logits, and those of the auxiliary heads from the
         finest level on, enlarged to the size of the images.
         """
         try:
-            images = (images - self.mean) / self.std
-            margins = Margins.around(images, self.multiple)
-            images = margins.pad(images).contiguous(memory_format=torch.channels_last)
-            logits = self._deep_logits(images) if deep else self._logits(self.encoder(images))
-            return logits if self.decoder is None else margins.crop(logits)
+            return self.decode(images if isinstance(images, EncodedImages) else self.encode(images), deep=deep)
         except ValueError as error:
             if self.training and len(images) == 1:
                 raise ValueError(
@@ -110,10 +121,22 @@ class Network(nn.Module):
                 ) from error
             raise
 
-    def _deep_logits(self, images: Tensor) -> Tensor:
+    def encode(self, images: Tensor) -> EncodedImages:
+        """Return the feature maps of images (N, channels, H, W) in 0..1."""
+        images = (images - self.mean) / self.std
+        margins = Margins.around(images, self.multiple)
+        features = self.encoder(margins.pad(images).contiguous(memory_format=torch.channels_last))
+        return EncodedImages(features=features, margins=margins)
+
+    def decode(self, encoded: EncodedImages, *, deep: bool = False) -> Tensor:
+        """Return the logits of encoded images, as `forward`."""
+        logits = self._deep_logits(encoded.features) if deep else self._logits(encoded.features)
+        return logits if self.decoder is None else encoded.margins.crop(logits)
+
+    def _deep_logits(self, features: list[Tensor]) -> Tensor:
         self._supervised = []
         try:
-            logits, maps = self._logits(self.encoder(images)), self._supervised[::-1]
+            logits, maps = self._logits(features), self._supervised[::-1]
         finally:
             self._supervised = None
         if self.auxiliary_heads is None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from datasets.errors import DataError
 
 CachedArray = NDArray[Any]
+WritableArray = np.memmap[Any, Any]
 PREPARED: Final = "prepared"
 """The subfolder of the cache with the entries."""
 Layout = Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
@@ -58,6 +59,11 @@ def open_entry(
         with FileLock(_lock_of(folder)):
             if not folder.exists():
                 _write(folder, layout, fill, budget_bytes=budget_bytes, keep=keep)
+
+
+def writable_entry(folder: Path, layout: Layout) -> dict[str, WritableArray]:
+    """Memory-map the arrays of an entry for writing. Raises `FileNotFoundError`."""
+    return {name: np.load(folder / f"{name}.npy", mmap_mode="r+", allow_pickle=False) for name in layout}
 
 
 def _mapped(folder: Path, layout: Layout) -> dict[str, CachedArray]:

@@ -23,6 +23,8 @@ class RankBatch(NamedTuple):
     targets: TargetArray | None
     size: int
     counts: bool
+    rows: Positions | None
+    """The rows of the index that the images are; None for augmented images and patches."""
 
 
 class Batches:
@@ -68,7 +70,7 @@ class Batches:
         positions = share if len(share) else part[-1:]
         examples = self._examples
         images, targets = examples.read(positions) if epoch is None else examples.draw(positions, (self._seed, epoch))
-        return RankBatch(images, targets, size=len(part), counts=bool(len(share)))
+        return RankBatch(images, targets, size=len(part), counts=bool(len(share)), rows=examples.rows(positions))
 
     def stream(self, update: int, rank: int = 0, world: int = 1) -> Iterator[Sequence[RankBatch]]:
         """Yield training batches indefinitely, epoch by epoch, starting at the given update of a run."""

@@ -25,6 +25,10 @@ class Examples(ABC):
     def __len__(self) -> int:
         """Return the number of examples."""
 
+    def rows(self, positions: Positions) -> Positions | None:
+        """Return the rows of the index that are the examples, None if an example is only a part of one or random."""
+        return None
+
     @abstractmethod
     def read(self, positions: Positions) -> Example:
         """Return copies of the examples at some positions, unchanged in every epoch."""
@@ -63,6 +67,10 @@ class WholeImages(Examples):
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self._rows)
+
+    def rows(self, positions: Positions) -> Positions | None:
+        """Return the rows of the index unless the images are augmented."""
+        return None if self._augmenter is not None else self._rows[positions]
 
     def read(self, positions: Positions) -> Example:
         """Return the prepared images and targets."""

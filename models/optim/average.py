@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from models.network import EncodedImages, Network
+
 
 class Average:
     """Running mean of the parameters of a network, without buffers."""
@@ -84,7 +86,7 @@ class MovingAverage(Average):
 
 
 @torch.no_grad()
-def refresh_statistics(network: nn.Module, images: Iterable[Tensor]) -> None:
+def refresh_statistics(network: Network, images: Iterable[Tensor | EncodedImages]) -> None:
     """Recompute batch-norm statistics as the mean over these batches, except for frozen layers.
 
     Required because the statistics of the averaged networks do not apply to the averaged weights.

@@ -31,6 +31,8 @@ DISCRIMINATOR = "discriminator"
 class Adversarial(Segmentation):
     """Target, scores and probabilities are those of `Segmentation`."""
 
+    takes_features = False
+
     def __init__(self, settings: AdversarialSettings, outputs: Outputs) -> None:
         super().__init__(settings, outputs)
         self.block = settings.adversarial

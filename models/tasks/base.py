@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from models.network import EncodedImages
 from models.settings import NetworkPart, OptimizerSettings
 
 NETWORK = "network"
@@ -19,6 +20,8 @@ class Batch:
 
     images: Tensor
     target: Tensor
+    encoded: EncodedImages | None = None
+    """The feature maps of the images, where they are known; only for tasks with `takes_features`."""
     unlabelled: Tensor | None = None
     """Images without a target, for semi-supervised tasks."""
     unlabelled_counts: bool = True
@@ -29,6 +32,11 @@ class Batch:
     """Number of images over all workers."""
     counts: bool = True
     """Whether the images contribute to the loss, or are padding (see `models.distributed.contributing`)."""
+
+    @property
+    def inputs(self) -> Tensor | EncodedImages:
+        """Return the input of the network: the images, or their feature maps."""
+        return self.images if self.encoded is None else self.encoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +77,8 @@ class Task(ABC):
     monitor: ClassVar[str]
     """The score used to select the best epoch; higher is better unless `minimise`."""
     minimise: ClassVar[bool] = False
+    takes_features: ClassVar[bool] = False
+    """Whether the network is applied to `Batch.inputs` alone, so that feature maps can replace the images."""
 
     @abstractmethod
     def head_channels(self) -> int:

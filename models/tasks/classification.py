@@ -19,6 +19,7 @@ class Classification(Task):
     trains = ClassificationSettings.trains
     monitor = "loss"
     minimise = True
+    takes_features = True
 
     def __init__(self, settings: ClassificationSettings, outputs: Outputs) -> None:
         if problem := loss_problem(settings.loss, "labels", exclusive=False):
@@ -33,12 +34,12 @@ class Classification(Task):
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the mean loss over known entries; 0 if a batch has none."""
         smoothing = self.settings.label_smoothing
-        return weighted_sum(self.settings.loss, network(batch.images), batch.target, label_smoothing=smoothing)
+        return weighted_sum(self.settings.loss, network(batch.inputs), batch.target, label_smoothing=smoothing)
 
     @torch.no_grad()
     def statistics(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return sums of loss, known and correct entries, then score histograms of all labels, in 200 equal bins."""
-        logits = network(batch.images).float()
+        logits = network(batch.inputs).float()
         truth, known = batch.target == 1, ~torch.isnan(batch.target)
         entries = known.sum().double()
         loss = weighted_sum(self.settings.loss, logits, batch.target).double() * entries

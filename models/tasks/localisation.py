@@ -20,6 +20,7 @@ class Localisation(Task):
     trains = LocalisationSettings.trains
     monitor = "distance"
     minimise = True
+    takes_features = True
 
     def __init__(self, settings: LocalisationSettings, outputs: Outputs) -> None:
         if problem := loss_problem(settings.loss, settings.target, exclusive=False):
@@ -33,12 +34,12 @@ class Localisation(Task):
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the mean loss over known coordinates; 0 if a batch has none."""
-        return weighted_sum(self.settings.loss, network(batch.images), batch.target)
+        return weighted_sum(self.settings.loss, network(batch.inputs), batch.target)
 
     @torch.no_grad()
     def statistics(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return sums of loss, known images, distance, errors in pixels and, for boxes, intersection over union."""
-        output = network(batch.images).double()
+        output = network(batch.inputs).double()
         known = ~torch.isnan(batch.target).any(dim=1)
         images = known.sum().double()
         truth = torch.where(known.unsqueeze(1), batch.target, 0).double()

@@ -20,6 +20,7 @@ class Segmentation(Task):
 
     trains = MaskSettings.trains
     monitor = "mean_iou"
+    takes_features = True
 
     def __init__(self, settings: MaskSettings, outputs: Outputs) -> None:
         exclusive = outputs.exclusive
@@ -44,8 +45,8 @@ class Segmentation(Task):
         """Return the loss of the batch; with deep supervision, the mean over levels with weights 1, 1/2, 1/4, ..."""
         smoothing = self.settings.label_smoothing
         if not is_deeply_supervised(self.settings):
-            return self._loss(network(batch.images), batch.target, label_smoothing=smoothing)
-        levels = network(batch.images, deep=True)
+            return self._loss(network(batch.inputs), batch.target, label_smoothing=smoothing)
+        levels = network(batch.inputs, deep=True)
         weights = [2.0**-level for level in range(len(levels))]
         losses = [
             weight / sum(weights) * self._loss(logits, batch.target, label_smoothing=smoothing)
@@ -56,7 +57,7 @@ class Segmentation(Task):
     @torch.no_grad()
     def statistics(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return sums of loss and labelled images, then of true positive, false positive, false negative pixels."""
-        logits = network(batch.images)
+        logits = network(batch.inputs)
         exclusive = self.outputs.exclusive
         truth = one_hot(batch.target, logits.shape[1])[:, 1:] if exclusive else batch.target.bool()
         predicted = predicted_masks(self.probabilities(logits), exclusive=exclusive)

@@ -108,6 +108,8 @@ class Resources(Settings):
     """Processes that share each batch of a stage; `cpus` and `gpus` are per process."""
     compile: bool = False
     """Compile networks with `torch.compile`: minutes at the start of a stage, faster updates on a GPU."""
+    cache_features: bool = True
+    """Keep the feature maps of frozen encoders in the cache."""
     pack: bool = False
     """Reserve the share of a GPU that a similar stage needed as memory, instead of `gpus`."""
 

@@ -63,6 +63,7 @@ def execute_pending(
         runtime = RuntimeContext(
             storage=store.root, origin=store.origin, cache=cache, checkpoint=spec.checkpoint,
             cpus=spec.resources.cpus, gpus=gpus, workers=spec.resources.workers, compiles=spec.resources.compile,
+            caches_features=spec.resources.cache_features,
         )  # fmt: skip
         worker = Worker(jobs, runtime)
         if initial.joined or store.origin is not None:

@@ -50,6 +50,8 @@ class RuntimeContext:
     """Processes of one stage; `cpus` and `gpus` are per process."""
     compiles: bool = False
     """Whether to compile networks with `torch.compile`."""
+    caches_features: bool = True
+    """Whether feature maps of frozen encoders are kept in the cache."""
 
     @property
     def store(self) -> Store:

@@ -1,7 +1,7 @@
 """Load the batches of a stage on the device of a worker."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +9,13 @@ from torch import Tensor
 
 from cluster.protocol import ReportFunction
 from datasets.loading.batches import Batches, RankBatch
+from datasets.loading.examples import Positions
 from models.distributed import contributing
+from models.network import EncodedImages
 from models.tasks.base import Batch
 
 CPU = torch.device("cpu")
+FeatureReader = Callable[[Positions, torch.device], EncodedImages]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,8 @@ class StageData:
     """The data of a stage. Without `validation`, the weights of the last epoch are used."""
 
     training: Batches
+    features: FeatureReader | None = None
+    """Reads the feature maps of rows of the index in place of computing them."""
     validation: Batches | None = None
     unlabelled: Batches | None = None
     unlabelled_start: int = 0
@@ -62,20 +67,22 @@ class DeviceLoader:
             for (share,) in self.data.validation.epoch(0, self.context.rank, self.context.world, shuffle=False):
                 yield self._batch(share)
 
-    def shown(self, epoch: int) -> Iterator[Tensor]:
-        """Yield only the training images of an epoch, in the same parts."""
+    def shown(self, epoch: int) -> Iterator[Tensor | EncodedImages]:
+        """Yield only the network inputs of the training images of an epoch, in the same parts."""
         for shares in self.data.training.epoch(epoch, self.context.rank, self.context.world):
             for share in shares:
                 with contributing(share.counts):
-                    yield to_images(torch.from_numpy(share.images), self.context.device)
+                    yield self._batch(share).inputs
 
     def _batch(self, share: RankBatch, unlabelled: RankBatch | None = None, update: int = 0) -> Batch:
         device = self.context.device
         images = to_images(torch.from_numpy(share.images), device)
         target = images if share.targets is None else on_device(torch.from_numpy(share.targets), device)
+        features, rows = self.data.features, share.rows
         return Batch(
             images=images,
             target=target,
+            encoded=None if features is None or rows is None else features(rows, device),
             unlabelled=None if unlabelled is None else to_images(torch.from_numpy(unlabelled.images), device),
             unlabelled_counts=unlabelled is None or unlabelled.counts,
             update=update,

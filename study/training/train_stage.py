@@ -6,7 +6,7 @@ import platform
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,9 @@ from study.store.pretrained import stored_weights
 from study.store.store import Store, write_scores
 from study.training.allocator import keep_freed_memory
 from study.training.checkpoint import Checkpoints, removed_on_error, save_tensors
+from study.training.features import CachedFeatures
 from study.training.job import RuntimeContext, StageJob
-from study.training.loader import StageData, WorkerContext
+from study.training.loader import FeatureReader, StageData, WorkerContext
 from study.training.scoring.annotators import Annotations, scores_of_annotators
 from study.training.scoring.batches import EvaluationSpec
 from study.training.scoring.evaluate import score
@@ -81,6 +82,8 @@ class TrainingSetup:
     arrays: Prepared | NativeImages
     task: Task
     network: Network
+    features: CachedFeatures | None = None
+    """Feature maps of the images, if the encoder never changes and computes them in float32."""
 
 
 Member = Callable[[WorkerContext], None]
@@ -175,6 +178,7 @@ def score_again(job: StageJob, runtime: RuntimeContext, missing: Sequence[Scorin
     setup, store = open_setup(job, runtime), runtime.store
     setup.network.load_state_dict(load_file(store.weights(job.digest)))
     setup.network.to(context.device)
+    setup.features = _fixed_features(setup, runtime)
     for scoring in missing:
         store.add_scores(job.digest, scoring.key, *_score_tables(setup, scoring, runtime.cache))
 
@@ -194,6 +198,8 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
     transfer = _load_initial_weights(setup, store)
     shape = (1, setup.network.mean.shape[1], *job.node.step.image.shape)
     adapt(setup.network, job.node.step.settings.adapt, torch.zeros(shape))
+    setup.network.to(context.device)
+    setup.features = _fixed_features(setup, runtime)
     copies = store.checkpoint_copies(job.digest)
     checkpoints = Checkpoints(
         work=store.work(job.digest),
@@ -217,7 +223,8 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
         if isinstance(setup.task, Localisation):
             assert isinstance(setup.arrays, Prepared), "planning refuses patches of this task"
             test = setup.view.held_out(job.node.selection)
-            scores = stage_scores(setup.network, setup.task, setup.arrays, setup.rows.validation, test)
+            features = _feature_reader(setup, [*setup.rows.validation, *test.rows])
+            scores = stage_scores(setup.network, setup.task, setup.arrays, setup.rows.validation, test, features)
             pq.write_table(scores, draft / STAGE_SCORES)
         for scoring in job.scorings:
             write_scores(draft, scoring.key, *_score_tables(setup, scoring, runtime.cache))
@@ -252,8 +259,24 @@ def _training_loop(setup: TrainingSetup, context: WorkerContext) -> TrainingLoop
         # Some networks cannot normalize a single image.
         unlabelled=batches(rows.unlabelled, labelled=False, fewest=2),
         unlabelled_start=unlabelled_start_of(settings),
+        features=_feature_reader(setup, [*rows.train, *rows.validation]),
     )
     return TrainingLoop(setup.network, setup.task, settings, node.step.link, data, seed=node.seed, context=context)
+
+
+def _fixed_features(setup: TrainingSetup, runtime: RuntimeContext) -> CachedFeatures | None:
+    """Return the feature maps of the images, None unless they are the same in every epoch."""
+    step, arrays = setup.job.node.step, setup.arrays
+    link, settings = step.link, step.settings
+    is_frozen = "encoder" in link.freeze and link.unfreeze_after is None and not link.keep_dropout
+    is_fixed = is_frozen and settings.precision == "float32" and not settings.augment.changed
+    if not (runtime.caches_features and is_fixed and setup.task.takes_features and isinstance(arrays, Prepared)):
+        return None
+    return CachedFeatures(setup.network, arrays, setup.view.index, step.image, cache=runtime.cache)
+
+
+def _feature_reader(setup: TrainingSetup, rows: Sequence[int]) -> FeatureReader | None:
+    return None if setup.features is None else setup.features.reader(rows)
 
 
 def stage_examples(
@@ -312,7 +335,8 @@ def _load_initial_weights(setup: TrainingSetup, store: Store) -> dict[str, Any]:
 def _score_tables(setup: TrainingSetup, scoring: Scoring, cache: Path) -> tuple[pa.Table, pa.Table]:
     split = setup.view.split(fold=scoring.fold, seed=scoring.seed, labelled=scoring.labelled)
     rows = {"test": split.test, "validation": split.validation}
-    spec = evaluation(setup, scoring, cache)
+    features = _feature_reader(setup, [*split.test, *split.validation])
+    spec = replace(evaluation(setup, scoring, cache), features=features)
     tables = [score(setup.network, spec, rows)]
     if setup.view.annotators:
         annotations = _annotations(setup.view, spec, scoring, cache)

@@ -15,6 +15,7 @@ from tests.bench.augmentation import augmentation
 from tests.bench.core_use import core_use
 from tests.bench.coverage import coverage
 from tests.bench.figure import Figure
+from tests.bench.frozen_features import frozen_features
 from tests.bench.inputs import rates
 from tests.bench.large_inputs import large_inputs
 from tests.bench.one_stage import one_stage
@@ -32,6 +33,7 @@ PARTS: Mapping[str, Sequence[TrainingSetup]] = {
     "input": (rates, memory, large_index),
     "augmentation": (augmentation,),
     "core_use": (core_use,),
+    "frozen_features": (frozen_features,),
     "overheads": (start, large_plan, stages_on_nodes, idle_stages, resume, large_table, large_inputs),
     "coverage": (coverage,),
 }

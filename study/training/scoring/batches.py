@@ -23,10 +23,10 @@ from results.metrics.contours import Spacing
 from results.metrics.surface import ShapeSettings
 from study.config.evaluation import ClassPostprocess, ClassThreshold, TtaName
 from study.training.load_model import without_padding
-from study.training.loader import to_images
+from study.training.loader import FeatureReader, to_images
 from study.training.prediction.bands import WHOLE_PIXELS, Band, resized_bands, row_slices, whole
 from study.training.prediction.sliding_window import window_bands
-from study.training.prediction.views import mean_probabilities, views_of
+from study.training.prediction.views import ORIGINAL, mean_probabilities, views_of
 
 BATCH = 8
 
@@ -57,6 +57,8 @@ class EvaluationSpec:
     """By class, of those whose masks may change."""
     shape: ShapeSettings | None = None
     """Settings of the metrics of contours and lesions; None: these are not computed."""
+    features: FeatureReader | None = None
+    """Reads the feature maps of rows in place of computing them, without test-time augmentation."""
     limit: int = WHOLE_PIXELS
     """Number of pixels up to which an image is evaluated at once."""
 
@@ -195,7 +197,12 @@ def _at_own_size(
             height, width = arrays.images.shapes[row][:2]
             yield window_bands(predict, arrays.images[row], window, mirrored=True), (height, width)
         return
-    for row, output in zip(rows, predict(arrays.images[np.asarray(rows)]), strict=True):
+    positions = np.asarray(rows)
+    if evaluation.features is not None and views == ORIGINAL:
+        outputs = evaluation.task.probabilities(network(evaluation.features(positions, device)).float())
+    else:
+        outputs = predict(arrays.images[positions])
+    for row, output in zip(rows, outputs, strict=True):
         fit = Fit.of(evaluation.image, *(int(length) for length in arrays.shapes[row]))
         inner = without_padding(output, fit)
         yield iter([Band(0, inner)]), (inner.shape[1], inner.shape[2])

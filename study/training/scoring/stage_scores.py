@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
@@ -12,13 +13,18 @@ from models.distributed import without_other_workers
 from models.tasks.base import Batch, Task
 from results import schema
 from study.planning.dataset_view import HeldOutRows
-from study.training.loader import on_device, to_images
+from study.training.loader import FeatureReader, on_device, to_images
 
 BATCH = 8
 
 
 def stage_scores(
-    network: nn.Module, task: Task, arrays: Prepared, validation: Sequence[int], test: HeldOutRows
+    network: nn.Module,
+    task: Task,
+    arrays: Prepared,
+    validation: Sequence[int],
+    test: HeldOutRows,
+    features: FeatureReader | None = None,
 ) -> pa.Table:
     """Return one row per split and metric of `task.scores`, with the columns of `schema.stored_stage_scores`.
 
@@ -29,7 +35,7 @@ def stage_scores(
     for split, chosen in (("validation", validation), ("test", test.rows)):
         if chosen:
             with without_other_workers():  # they have ended
-                scores = task.scores(_statistics(network, task, arrays, chosen))
+                scores = task.scores(_statistics(network, task, arrays, chosen, features))
             for metric, value in scores.items():
                 fingerprint = test.fingerprint if split == "test" else ""
                 lines.append({
@@ -40,7 +46,9 @@ def stage_scores(
 
 
 @torch.no_grad()
-def _statistics(network: nn.Module, task: Task, arrays: Prepared, rows: Sequence[int]) -> Tensor:
+def _statistics(
+    network: nn.Module, task: Task, arrays: Prepared, rows: Sequence[int], features: FeatureReader | None
+) -> Tensor:
     """Return the sum of the statistics of all images, on the CPU."""
     device = next(network.parameters()).device
     assert arrays.targets is not None
@@ -50,6 +58,7 @@ def _statistics(network: nn.Module, task: Task, arrays: Prepared, rows: Sequence
         batch = Batch(
             images=to_images(torch.from_numpy(arrays.images[chosen]), device),
             target=on_device(torch.from_numpy(arrays.targets[chosen]), device),
+            encoded=None if features is None else features(np.asarray(chosen), device),
         )
         statistics = task.statistics(network, batch).cpu()
         total = statistics if total is None else total + statistics
