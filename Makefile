@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow lint check presets bench bench-quick bench-statistics lock audit clean
+.PHONY: setup demo test test-slow lint check presets bench bench-quick bench-statistics backbones lock audit clean
 
 setup: $(READY)
 
@@ -52,6 +52,11 @@ bench-statistics: $(READY)
 # The same as `make bench` on less work, under 5 minutes.
 bench-quick: $(READY)
 	$(BIN)/python -m tests.bench --quick
+
+# The table of backbones from the installed libraries, then the revisions of weights that the hub pins.
+backbones: $(READY)
+	$(BIN)/python -m models.catalog.table
+	$(BIN)/python -m models.catalog.pins
 
 # torch names the CUDA packages that fit it; pinning them here would force them on machines without a GPU.
 lock: $(READY)

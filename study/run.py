@@ -19,10 +19,12 @@ from study.monitoring.heartbeat import heartbeat
 from study.monitoring.progress import StudyProgress
 from study.planning.graph import Plan
 from study.planning.pending import PendingStages, pending_stages, set_damaged_aside
+from study.planning.pretrained import changed_weights
 from study.search.load import load_study
 from study.search.lock import search_lock
 from study.store.damage import DamagedStageError
 from study.store.paths import DRIVER
+from study.store.pretrained import record_contents
 from study.store.store import Store
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ def run_study(
         plan, searches = load_study(document, file=file, cache=cache, storage=storage, meanwhile=meanwhile)
         refuse_unready(plan, storage, cache)
         store = Store(storage.resolve())
+        record_contents(store, plan.contents)
         run = _StudyRun(
             plan=plan, searches=searches, document=document, store=store, cache=cache, cluster=address or local,
             console=console,
@@ -90,6 +93,8 @@ class _StudyRun:
 
     def until_undamaged(self) -> StudyOutcome:
         """Run the study; if a damaged file is read, move it aside and run again, which recreates it."""
+        for message in changed_weights(self.plan):
+            self._say(message)
         for _ in range(ATTEMPTS - 1):
             try:
                 return self._run()

@@ -1,9 +1,10 @@
 """Search the table of backbones and their published weights. Imports no torch."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from models.architectures import ARCHITECTURES
+from models.catalog.published import PublishedWeights
 from models.catalog.registry import accepting_architectures, backbone, backbones
 
 
@@ -15,12 +16,14 @@ class Weights:
         name: The value of `initial_weights`.
         repository: Repository on the Hugging Face hub.
         revision: Its commit or branch.
+        sha256: Hash of the file, None if the table does not state it.
         licence: Licence, None if it is not known.
     """
 
     name: str
     repository: str
     revision: str
+    sha256: str | None
     licence: str | None
 
 
@@ -57,9 +60,8 @@ def entries(text: str = "", *, of_weights: bool = False) -> Iterator[Entry]:
     for name in backbones():
         row = backbone(name)
         weights = [
-            Weights(name=tag, repository=repository, revision=revision, licence=row.licences.get(tag))
-            for tag, identity in row.weights.items()
-            for repository, _, revision in [identity.partition("@")]
+            Weights(name=tag, **asdict(PublishedWeights.parse(entry)), licence=row.licences.get(tag))
+            for tag, entry in row.weights.items()
         ]
         matching = [part for part in weights if _matches(words, name, part.name, part.repository)]
         if matching or (_matches(words, name) and not of_weights):

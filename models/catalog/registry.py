@@ -1,7 +1,6 @@
 """Supported networks and their initial weights. Used by planning, so it does not import torch."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.architectures import ARCHITECTURES, Architecture
+from models.catalog.published import PublishedWeights
 from models.settings import Upsampling
 
 TABLE = Path(__file__).with_name("backbones.json")
-WEIGHTS_FILE = "model.safetensors"
 PYRAMID_DIVISOR = 32
 """Image sides under decoders that use the feature pyramid of a plain vision transformer are multiples of this."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -31,7 +30,7 @@ class Backbone:
         size: The only image side that works, if it is fixed.
         options: Keyword arguments of the constructor.
         mean, std: Normalisation statistics.
-        weights: Hub id and revision by name.
+        weights: Repository and revision on the hub by name, with the hash of the file if the revision was pinned here.
         parameters: Number of parameters of the encoder for images of three channels.
         licences: Licence of the weights by name, where it is known.
     """
@@ -290,27 +289,9 @@ def weights_problem(backbone: str, name: str) -> str | None:
     return _unknown(f"initial_weights of {backbone}", name, known, ", ".join(("random", *known, "{file: path}")))
 
 
-def initial_weights_id(backbone: str, name: str) -> str:
-    """Return "repository@revision" on the Hugging Face hub. Raises `ValueError` if there is none."""
+def published_weights(backbone: str, name: str) -> PublishedWeights:
+    """Return published weights by their name. Raises `ValueError` if there are none."""
     fault = weights_problem(backbone, name)
     if fault is not None or name == "random":
-        raise ValueError(fault or "initial_weights is random; allowed: a name with an id; take no weights")
-    identity: str = _table()[backbone]["weights"][name]
-    return identity
-
-
-def cache_folder() -> Path:
-    """Return the cache folder of the hub, as configured by environment variables."""
-    home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    hub = os.environ.get("HF_HOME", f"{home}/huggingface") + "/hub"
-    named = os.environ.get("HF_HUB_CACHE", os.environ.get("HUGGINGFACE_HUB_CACHE", hub))
-    return Path(os.path.expandvars(named)).expanduser()
-
-
-def cached(backbone: str, name: str, folder: Path | None = None) -> bool:
-    """Return whether the weights are in the cache."""
-    repository, _, revision = initial_weights_id(backbone, name).partition("@")
-    root = (folder or cache_folder()) / f"models--{repository.replace('/', '--')}"
-    reference = root / "refs" / revision
-    commit = reference.read_text().strip() if reference.is_file() else revision
-    return (root / "snapshots" / commit / WEIGHTS_FILE).is_file()
+        raise ValueError(fault or "initial_weights is random; allowed: a name of published weights; take no weights")
+    return PublishedWeights.parse(_table()[backbone]["weights"][name])

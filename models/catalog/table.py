@@ -1,10 +1,11 @@
 """Generate `backbones.json` from the installed libraries: `python -m models.catalog.table`. Downloads nothing.
 
+Weights that the present table has pinned (`models.catalog.pins`) stay pinned.
+
 A backbone is included only if a forward pass of its encoder works, on the meta device if possible, at image sides 64
 and 160, or else at its native side.
 """
 
-import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.catalog.registry import IMAGENET, TABLE, Backbone
+from models.catalog.pins import pins_of, read_table, with_pins, write_table
+from models.catalog.registry import IMAGENET, Backbone
 from models.encoders.library import PLAIN_DEPTH, plain, pyramid
 from models.encoders.reach import new_parameters, prune, reached_parameters
 from models.encoders.vision import smp, timm
@@ -198,7 +200,7 @@ def _library_weights(name: str) -> dict[str, str]:
 def _timm_weights(name: str) -> dict[str, str]:
     """Return weights on the hub by tag of timm; `imagenet` is the default if it was trained on ImageNet.
 
-    timm pins no revisions.
+    timm pins no revisions; `models.catalog.pins` does.
     """
     weights = {}
     for model_name in timm.list_pretrained(name):
@@ -222,16 +224,17 @@ def _licences(weights: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def main() -> None:
-    """Write the table, one row per line."""
-    lines = []
+    """Write the table."""
+    pins = pins_of(read_table())
+    rows = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in names():
             row = describe(name)
             if row is not None:
-                lines.append(f"{json.dumps(name)}: {json.dumps(asdict(row))}")
+                rows[name] = asdict(row) | {"weights": with_pins(row.weights, pins)}
             sys.stderr.write(f"{name}: {'taken' if row is not None else 'left out'}\n")
-    TABLE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    write_table(rows)
 
 
 if __name__ == "__main__":

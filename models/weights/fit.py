@@ -1,19 +1,16 @@
 """Checks of planning that need a network. Imports torch, so it is imported lazily."""
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 
 from models.architectures.parts import Blueprint
 from models.build import build
 from models.catalog import registry
-from models.weights.file import FLOATS, StoredTensor
-
-MAX_NAMES = 3
-"""Maximum number of tensor names in a message."""
-MAX_NAME_LENGTH = 100
-"""Maximum number of characters of a name in a message."""
+from models.weights.checkpoint.match import Match, TensorSpec, match, specs_of
+from models.weights.checkpoint.read import read_checkpoint
 
 
 @lru_cache(maxsize=256)
@@ -34,37 +31,48 @@ def takes_one_image(blueprint: Blueprint, freeze: tuple[str, ...] = ()) -> bool:
     return True
 
 
-def fit_problem(blueprint: Blueprint, stored: Mapping[str, StoredTensor]) -> str | None:
-    """Return an error message if stored weights do not fit the encoder of a network, else None."""
-    expected = _encoder_tensors(blueprint)
-    missing = [f"{name} {shape}" for name, (shape, _) in expected.items() if name not in stored]
-    surplus = [f"{name} {tensor.shape}" for name, tensor in stored.items() if name not in expected]
-    shapes = [
-        f"{name} {stored[name].shape} instead of {shape}"
-        for name, (shape, _) in expected.items()
-        if name in stored and stored[name].shape != shape
-    ]
-    types = [
-        f"{name} {stored[name].dtype}"
-        for name, (_, floating) in expected.items()
-        if name in stored and (stored[name].dtype in FLOATS) != floating
-    ]
-    names_by_fault = {"missing": missing, "unknown": surplus, "of another shape": shapes, "of another data type": types}
-    problems = [f"{len(names)} {kind} ({_format_names(names)})" for kind, names in names_by_fault.items() if names]
-    if not problems:
-        return None
-    network = f"{blueprint.backbone} with {blueprint.channels} channel{'s' if blueprint.channels > 1 else ''}"
-    return f"does not fit the encoder {network}: tensors {', '.join(problems)}"
+def match_file(file: Path, blueprint: Blueprint, allow: tuple[str, ...] = ()) -> Match:
+    """Return how the tensors of a file fill the encoder of a network. Raises `ValueError` for unreadable files."""
+    return match(
+        read_checkpoint(file), _encoder_tensors(blueprint), backbone=blueprint.backbone, channels=blueprint.channels,
+        allow=allow,
+    )  # fmt: skip
 
 
-def _format_names(names: Sequence[str]) -> str:
-    shown = [name if len(name) <= MAX_NAME_LENGTH else f"{name[:MAX_NAME_LENGTH]}..." for name in names[:MAX_NAMES]]
-    return ", ".join(shown) + (", ..." if len(names) > MAX_NAMES else "")
+@dataclass(frozen=True, kw_only=True)
+class FileFit:
+    """How a file fills an encoder.
+
+    Attributes:
+        text: The rules.
+        problem: Why it does not fit, None if it fits.
+        non_finite: The name of a tensor with NaN or infinity, None if there is none.
+    """
+
+    text: str
+    problem: str | None
+    non_finite: str | None
+
+
+def file_fit(file: Path, blueprint: Blueprint, allow: tuple[str, ...]) -> FileFit:
+    """Return whether a file fits the encoder of a network. Raises `ValueError` for unreadable files."""
+    read_checkpoint(file)  # raises before the file is looked up
+    status = file.stat()
+    return _file_fit(file, status.st_size, status.st_mtime_ns, blueprint, allow)
 
 
 @lru_cache(maxsize=256)
-def _encoder_tensors(blueprint: Blueprint) -> dict[str, tuple[tuple[int, ...], bool]]:
-    """Return the shape of each tensor of the encoder, and whether it is floating point."""
+def _file_fit(file: Path, size: int, mtime_ns: int, blueprint: Blueprint, allow: tuple[str, ...]) -> FileFit:
+    matched = match_file(file, blueprint, allow)
+    network = f"{blueprint.backbone} with {blueprint.channels} channel{'s' if blueprint.channels > 1 else ''}"
+    return FileFit(
+        text=f"{blueprint.backbone}: {matched.text}",
+        problem=f"does not fit the encoder {network}: {matched.problem}" if matched.problem else None,
+        non_finite=matched.non_finite,
+    )
+
+
+@lru_cache(maxsize=256)
+def _encoder_tensors(blueprint: Blueprint) -> dict[str, TensorSpec]:
     with torch.random.fork_rng(devices=[]):
-        tensors = build(blueprint).encoder.state_dict()
-    return {name: (tuple(tensor.shape), tensor.is_floating_point()) for name, tensor in tensors.items()}
+        return specs_of(build(blueprint).encoder)

@@ -6,18 +6,25 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-from safetensors import SafetensorError
 from safetensors.torch import load_file as read_safetensors
 from torch import Tensor, nn
 
-from models.catalog.registry import WEIGHTS_FILE, initial_weights_id
+from models.catalog import hub
+from models.catalog.hub_cache import WEIGHTS_FILE, cache_folder, cached_file, sha256_of, stated_sha256
+from models.catalog.published import Content, PublishedWeights
 from models.catalog.registry import backbone as describe_backbone
+from models.catalog.registry import published_weights
 from models.encoders.library import plain, pyramid
 from models.network import Network
 from models.settings import NetworkPart
+from models.weights.checkpoint.match import Match, match, specs_of
+from models.weights.checkpoint.read import read_checkpoint
 
-TIMEOUT = 5.0
 IMAGE_CHANNELS = 3
+FILE_REMEDY = (
+    "allowed: all tensors of the encoder, by the names of torchvision, timm or this platform; take the file of this "
+    "backbone and image.channels, or name tensors that may be missing or left over in allow"
+)
 
 
 class WeightsUnavailable(RuntimeError):  # noqa: N818  (an expected state, not a bug)
@@ -33,12 +40,20 @@ class Transfer:
     left_behind: tuple[str, ...]
 
 
-def fetch_weights(backbone: str, name: str, folder: Path | None = None) -> Path:
-    """Return the file of published weights, from the hub's cache (`folder`) or the hub.
+def fetch_weights(weights: PublishedWeights, content: Content | None = None, folder: Path | None = None) -> Path:
+    """Return the file of published weights with a content, from the hub's cache (`folder`) or the hub.
 
-    Raises `ValueError` for an unknown name and `WeightsUnavailable` if the file is not available.
+    Without a content that of the revision is taken. Raises `WeightsUnavailable` if the file is not available, and
+    `ValueError` if it was altered.
     """
-    return Path(_fetch(initial_weights_id(backbone, name), folder))
+    file = cached_file(weights, content, folder) or _download(weights, content, folder)
+    expected = content.sha256 if content is not None else stated_sha256(file)
+    if expected is not None and sha256_of(file) != expected:
+        raise ValueError(
+            f"{file.resolve()} was altered; allowed: the file with the SHA-256 hash {expected}; remove it, and the "
+            "next run fetches it again"
+        )
+    return file
 
 
 def load_pretrained(
@@ -50,30 +65,40 @@ def load_pretrained(
     repeated and scaled for several. All weights of a backbone use the normalisation of its default weights. Raises
     `ValueError` for an unknown name and `WeightsUnavailable` if the file is not available.
     """
-    path = str(file or fetch_weights(backbone, name, folder))
+    weights = published_weights(backbone, name)
+    path = str(file or fetch_weights(weights, folder=folder))
     channels = network.mean.shape[1]
     with torch.random.fork_rng(devices=[]):
         tensors = (
-            _timm_encoder_state(backbone, initial_weights_id(backbone, name), path, channels)
+            _timm_encoder_state(backbone, weights, path, channels)
             if backbone.startswith("tu-")
             else _library_encoder_state(backbone, path, channels)
         )
     _fill(network.encoder, {key: tensors[key] for key in network.encoder.state_dict() if key in tensors}, str(path))
 
 
-def load_file(network: Network, path: Path) -> None:
-    """Load the encoder from a safetensors file with names `encoder.*`, or without prefix.
+def load_file(network: Network, backbone: str, file: Path, allow: tuple[str, ...] = ()) -> Match:
+    """Load the encoder from a checkpoint, and return how its tensors were matched (`models.weights.checkpoint`).
 
-    Raises `ValueError` if the file is missing or invalid, or if a tensor is missing or differs in shape.
+    Args:
+        network: The network.
+        backbone: The backbone of its encoder.
+        file: A safetensors file or a file of `torch.save`.
+        allow: Patterns of names of tensors that may be missing or left over.
+
+    Raises:
+        ValueError: The file cannot be read, or does not fit the encoder.
     """
-    try:
-        tensors = read_safetensors(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(
-            f"initial weights {path} cannot be read ({error}); allowed: a safetensors file; name one"
-        ) from error
-    named = {name.removeprefix("encoder."): tensor for name, tensor in tensors.items() if name.startswith("encoder.")}
-    _fill(network.encoder, named or tensors, str(path))
+    encoder = network.encoder
+    matched = match(
+        read_checkpoint(file), specs_of(encoder), backbone=backbone, channels=network.mean.shape[1], allow=allow
+    )
+    if matched.problem is not None:
+        raise ValueError(f"{file} does not fit the encoder {backbone}: {matched.problem}; {FILE_REMEDY}")
+    state = encoder.state_dict()
+    for name, tensor in matched.tensors.items():
+        state[name].copy_(tensor)
+    return matched
 
 
 def carry(parent: Mapping[str, Tensor], network: Network, parts: Sequence[NetworkPart]) -> Transfer:
@@ -96,26 +121,30 @@ def carry(parent: Mapping[str, Tensor], network: Network, parts: Sequence[Networ
     )
 
 
-def _fetch(identity: str, folder: Path | None) -> str:
-    repository, _, revision = identity.partition("@")
-    try:
-        return hf_hub_download(repository, WEIGHTS_FILE, revision=revision, cache_dir=folder, local_files_only=True)
-    except FileNotFoundError:
-        return _download(repository, revision, folder)
-
-
-def _download(repository: str, revision: str, folder: Path | None) -> str:
+def _download(weights: PublishedWeights, content: Content | None, folder: Path | None) -> Path:
+    """Download published weights to the cache. Raises `WeightsUnavailable`."""
+    revision = weights.revision if content is None else hub.revision_of(weights, content)
+    command = f"hf download {weights.repository} {WEIGHTS_FILE} --revision {content.commit if content else revision}"
+    remedy = f"run `{command}` where there is a connection and copy the cache, or set initial_weights: random"
+    if revision is None:
+        raise WeightsUnavailable(
+            f"pretrained weights {weights} are not cached with the content that was planned with, and the hub cannot "
+            f"be reached or has another content; allowed: random, a file, or a cached name; {remedy}"
+        )
     try:
         # Checked first because the download retries a failed request for half a minute.
-        get_hf_file_metadata(hf_hub_url(repository, WEIGHTS_FILE, revision=revision), timeout=TIMEOUT)
-        return hf_hub_download(repository, WEIGHTS_FILE, revision=revision, cache_dir=folder)
+        url = hf_hub_url(weights.repository, WEIGHTS_FILE, revision=revision, endpoint=hub.endpoint())
+        get_hf_file_metadata(url, timeout=hub.TIMEOUT)
+        path = hf_hub_download(
+            weights.repository, WEIGHTS_FILE, revision=revision, cache_dir=folder or cache_folder(),
+            endpoint=hub.endpoint(),
+        )  # fmt: skip
     except Exception as error:  # (all network errors mean the same here)
         raise WeightsUnavailable(
-            f"pretrained weights {repository}@{revision} are neither cached nor reachable "
-            f"({type(error).__name__}); allowed: random, a file, or a cached name; "
-            f"run `hf download {repository} {WEIGHTS_FILE} --revision {revision}` where there is a connection "
-            "and copy the cache, or set initial_weights: random"
+            f"pretrained weights {weights} are neither cached nor reachable ({type(error).__name__}); allowed: random, "
+            f"a file, or a cached name; {remedy}"
         ) from error
+    return Path(path)
 
 
 def _library_encoder_state(backbone: str, path: str, channels: int) -> dict[str, Tensor]:
@@ -127,10 +156,10 @@ def _library_encoder_state(backbone: str, path: str, channels: int) -> dict[str,
     return encoder.state_dict()
 
 
-def _timm_encoder_state(backbone: str, identity: str, path: str, channels: int) -> dict[str, Tensor]:
+def _timm_encoder_state(backbone: str, weights: PublishedWeights, path: str, channels: int) -> dict[str, Tensor]:
     row = describe_backbone(backbone)
     options = {**row.options, "pretrained_cfg_overlay": {"file": path}}
-    tagged = "tu-" + identity.partition("@")[0].removeprefix("timm/")
+    tagged = "tu-" + weights.repository.removeprefix("timm/")
     make = plain if row.features == "plain" else pyramid
     encoder: nn.Module = make(tagged, channels=channels, weights=True, options=options)
     return encoder.state_dict()

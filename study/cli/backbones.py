@@ -60,11 +60,11 @@ def _rows(listed: "Sequence[Entry]") -> Iterator[tuple[str, ...]]:
 
 
 def _weights_rows(listed: "Sequence[Entry]") -> Iterator[tuple[str, ...]]:
-    yield "backbone", "initial_weights", "parameters", "licence", "repository"
+    yield "backbone", "initial_weights", "parameters", "licence", "repository", "revision"
     for entry in listed:
         for part in entry.weights:
             licence = part.licence or "unknown"
-            yield entry.name, part.name, _millions(entry.parameters), licence, part.repository
+            yield entry.name, part.name, _millions(entry.parameters), licence, part.repository, part.revision[:12]
 
 
 def _millions(parameters: int) -> str:

@@ -32,6 +32,7 @@ from study.cli.options import (
     study_folder,
 )
 from study.cli.results import compare, report, table
+from study.cli.weights import weights
 from study.config.document import read_document
 from study.errors import ConfigError, Problem, unknown
 from study.store.object_store import StoreUnavailable
@@ -61,7 +62,7 @@ def options(version: Annotated[bool, typer.Option("--version", help="Show the ve
         raise typer.Exit
 
 
-for command in (table, compare, report, predict, export, backbones, submit, logs, stop):
+for command in (table, compare, report, predict, export, backbones, weights, submit, logs, stop):
     app.command()(command)
 app.command("import")(import_results)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from datasets.settings import Place
 from results.schema import DEFAULT_ROPE, METRICS, Level
@@ -13,9 +13,11 @@ from study.config.recipes import RecipeName
 
 
 class WeightsFile(Settings):
-    """Initial weights from a safetensors file."""
+    """Initial weights of the encoder from a file of safetensors or torch."""
 
     file: Place
+    allow: tuple[Annotated[str, Field(min_length=1)], ...] = Field(default=(), max_length=MAX_LISTED)
+    """Names or patterns of tensors that the file may lack, or have beside those of the encoder."""
 
 
 InitialWeights = str | WeightsFile
@@ -36,11 +38,20 @@ def fixed_rule(rule: Rule) -> Rule:
 
 
 def _parse_value(name: str, value: FactorValue) -> FactorValue:
-    if name == "initial_weights" and isinstance(value, Mapping) and set(value) == {"file"}:
-        return WeightsFile(file=Path(str(value["file"])))
+    if name == "initial_weights" and isinstance(value, Mapping) and {"file"} <= set(value) <= {"file", "allow"}:
+        return WeightsFile(file=Path(str(value["file"])), allow=value.get("allow", ()))
     if name in ("architecture", "backbone", "pathway", "initial_weights") and not isinstance(value, str):
         raise ValueError(f"{name} is {value}; allowed: one name; write a rule for each")
     return value
+
+
+def _is_file(value: FactorValue) -> bool:
+    return isinstance(value, WeightsFile)
+
+
+def _as_listed(value: FactorValue, listed: Mapping[Path, WeightsFile]) -> FactorValue:
+    """Return the listed weights for a rule that names only their file."""
+    return listed.get(value.file, value) if isinstance(value, WeightsFile) and not value.allow else value
 
 
 class Compare(Settings):
@@ -81,10 +92,12 @@ class Compare(Settings):
 
     @field_validator("baseline", "exclude", "include")
     @classmethod
-    def _parse_rules(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    def _parse_rules(cls, rules: tuple[Rule, ...], info: ValidationInfo) -> tuple[Rule, ...]:
         if not all(rules):
             raise ValueError("holds an empty rule, {}; allowed: rules that name a factor; add one or remove the rule")
-        return tuple(map(fixed_rule, rules))
+        listed = {weights.file: weights for weights in info.data.get("initial_weights", ()) if _is_file(weights)}
+        parsed = map(fixed_rule, rules)
+        return tuple({name: _as_listed(value, listed) for name, value in rule.items()} for rule in parsed)
 
     _each_once = field_validator(
         "architecture", "backbone", "initial_weights", "pathway", "recipe", "labelled_fraction", "labelled_images",
@@ -119,14 +132,19 @@ class Compare(Settings):
     @model_validator(mode="after")
     def _check_file_names(self) -> Self:
         """Require different file names: tables identify weights files by name only."""
-        path_by_name: dict[str, Path] = {}
+        by_name: dict[str, WeightsFile] = {}
         for weights in self._weights():
             if isinstance(weights, WeightsFile):
-                first_path = path_by_name.setdefault(weights.file.name, weights.file)
-                if first_path != weights.file:
+                first = by_name.setdefault(weights.file.name, weights)
+                if first.file != weights.file:
                     raise ValueError(
-                        f"initial_weights names {first_path} and {weights.file}; allowed: files of different names; "
+                        f"initial_weights names {first.file} and {weights.file}; allowed: files of different names; "
                         "rename one"
+                    )
+                if first.allow != weights.allow:
+                    raise ValueError(
+                        f"initial_weights names {weights.file} with different allow; allowed: each file with one "
+                        "allow; copy the file under another name"
                     )
         return self
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.catalog import hub
-from models.catalog.registry import cache_folder
+from models.catalog.hub_cache import cache_folder
 from study.monitoring.forecast import GPUS
 from study.store.store import Store
 

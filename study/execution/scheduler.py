@@ -13,6 +13,7 @@ from cluster.protocol import Listeners, NewStages, QueuedStage, StageResources
 from cluster.scheduling.capacity import Slots
 from cluster.scheduling.executor import execute
 from cluster.scheduling.stage_queue import StageQueue
+from models.catalog.registry import published_weights
 from study.errors import ConfigError, Problem
 from study.execution.gpu_packing import Packing
 from study.execution.node_check import node_check
@@ -67,7 +68,8 @@ def execute_pending(
         )  # fmt: skip
         worker = Worker(jobs, runtime)
         if initial.joined or store.origin is not None:
-            store_weights(store, pretrained_weights(plan, pending, store))
+            weights = [published_weights(*name) for name in pretrained_weights(plan, pending, store)]
+            store_weights(store, {published: plan.contents.get(published) for published in weights})
         source = _source(plan, searches, store, worker, display) if searches is not None else None
         with display, open_tracking(plan, store, display.line) as tracking:
             packing = _packing(plan, store, capacity, admission) if spec.resources.pack and gpus else None

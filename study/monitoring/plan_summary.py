@@ -16,7 +16,7 @@ from study.planning.baselines import family_name
 from study.planning.evaluation import EvaluationSettings
 from study.planning.graph import Plan, image_epochs
 from study.planning.pending import PendingStages, pending_stages
-from study.planning.pretrained import missing_weights
+from study.planning.pretrained import changed_weights, missing_weights, provisional_stages
 from study.store.atomic import write_signed
 from study.store.paths import PLAN
 from study.store.store import Store
@@ -54,6 +54,11 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
             "unique": sum(cost.values()),
             "to_run": sum(cost[digest] for digest in pending.stages if digest not in pending.scored),
         },
+        "weights": {name: list(rules) for name, rules in plan.file_rules.items()},
+        "provisional": [
+            {"backbone": backbone, "initial_weights": name, "stages": len(stages)}
+            for (backbone, name), stages in provisional_stages(plan).items()
+        ],
         "tasks": dict(Counter(node.step.settings.task for node in nodes.values())),
         "data": dict(Counter(node.selection.data for node in nodes.values())),
         "recipes": _recipes(plan, (node.step for node in nodes.values())),
@@ -72,8 +77,11 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
         "distances": _distance_unit(plan),
         "annotators": _annotators(plan),
         "baselines": [family_name(rule) for rule in plan.spec.compare.baseline],
-        "warnings": [*plan.warnings, *_same_arms(plan), *missing_weights(plan, pending, store), *_retrained(pending)],
-    }
+        "warnings": [
+            *plan.warnings, *_same_arms(plan), *missing_weights(plan, pending, store), *changed_weights(plan),
+            *_retrained(pending),
+        ],
+    }  # fmt: skip
     to_run = dict.fromkeys([*pending.stages, *after_search])
     trained = [digest for digest in to_run if digest not in pending.scored]
     loads = [TrainingLoad(node=nodes[digest], image_epochs=cost[digest]) for digest in trained]
@@ -201,6 +209,11 @@ def summary_text(summary: Summary) -> str:
         f"compares     {summary['arms']} arms, {summary['cells']} cells, {summary['replicates']} replicates",
         f"stages       {stages['naive']:,} if every replicate trained its whole chain; {stages['unique']:,} unique; "
         f"{stages['finished']:,} finished; {stages['to_run']:,} to run",
+        *(
+            f"provisional  {entry['stages']:,} stages from {entry['initial_weights']} weights of {entry['backbone']}: "
+            "their digests change once the content of the weights is known"
+            for entry in summary["provisional"]
+        ),
         f"image-epochs {cost['naive']:,} naive; {cost['unique']:,} unique; {cost['to_run']:,} to run",
         f"tasks        {_counts(summary['tasks'])}",
         f"data         {_counts(summary['data'])} (stages)",
@@ -213,6 +226,7 @@ def summary_text(summary: Summary) -> str:
             f"augment      {entry['stage']}, {entry['preset']}: {text_of(entry['values']).strip('{}')}"
             for entry in summary["augment"]
         ),
+        *(f"weights      {name} for {text}" for name, rules in summary["weights"].items() for text in rules),
         *_image_lines(summary["cell_images"]),
         *([f"distances    in {summary['distances']}"] if summary["distances"] else []),
         *_annotator_lines(summary["annotators"]),

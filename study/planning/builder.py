@@ -149,8 +149,12 @@ class Planner:
 
     def _initial_id(self, weights: str | WeightsFile, backbone: str) -> str:
         if isinstance(weights, WeightsFile):
-            return self.plan.files[weights.file]
-        return weights if weights == "random" else registry.initial_weights_id(backbone, weights)
+            content = self.plan.files[weights.file]
+            return digest([content, sorted(weights.allow)]) if weights.allow else content
+        if weights == "random":
+            return weights
+        published = registry.published_weights(backbone, weights)
+        return published.identity(self.plan.contents.get(published))
 
     def _identity(self, step: StageConfig) -> StageIdentity:
         if id(step) not in self._identities:

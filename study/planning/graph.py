@@ -9,6 +9,8 @@ from types import MappingProxyType
 from datasets.loading.balance import balanced
 from datasets.settings import EvaluatedSize
 from datasets.splits.assignment import Split
+from models.catalog import registry
+from models.catalog.published import Content, PublishedWeights
 from results.metrics.surface import ShapeSettings
 from study.config.compare import WeightsFile
 from study.config.evaluation import ClassPostprocess, ClassThreshold, TtaName
@@ -221,6 +223,10 @@ class Plan:
     views: Mapping[str, DatasetView]
     files: Mapping[Path, str]
     """Content hashes of files with initial weights, by path."""
+    file_rules: Mapping[str, Sequence[str]]
+    """By which rules these files fill encoders, by the name of the file."""
+    contents: Mapping[PublishedWeights, Content | None]
+    """Contents of the published weights from which arms start, None where it is not known."""
     leaks: tuple[Leak, ...] = ()
     warnings: tuple[str, ...] = ()
     graph: StageGraph
@@ -284,6 +290,16 @@ class Plan:
         """Return the rows whose masks were used to search the settings of a replicate."""
         rows = self.graph.searched_with
         return rows.get((replicate.arm, None)) or rows.get((replicate.arm, replicate.fold)) or frozenset()
+
+    def content(self, node: PlannedStage) -> Content | None:
+        """Return the content of the published weights from which a stage starts.
+
+        None if it starts from others, or if it is not known.
+        """
+        name = node.step.backbone, str(node.initial_weights)
+        if node.parent is not None or not registry.has_weights(*name):
+            return None
+        return self.contents.get(registry.published_weights(*name))
 
     def node(self, digest: str) -> PlannedStage:
         """Return a planned stage or a stage of a candidate."""

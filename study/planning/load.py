@@ -24,11 +24,13 @@ from study.planning.checks.evaluation_checks import evaluation_problems, mirror_
 from study.planning.checks.leak_checks import find_leaks, leak_message, leak_problems
 from study.planning.checks.published_checks import published_problems, published_warnings
 from study.planning.checks.search_checks import search_problems
-from study.planning.checks.weights_checks import file_problems, weights_problems
+from study.planning.checks.weights_checks import file_problems, file_rules, weights_problems
 from study.planning.dataset_view import DatasetView, DatasetViewSpec
 from study.planning.graph import Plan, StageGraph
+from study.planning.pretrained import contents_of
 from study.planning.read_progress import progress_line
 from study.store.atomic import hash_of
+from study.store.store import Store
 
 _NO_FACTORS = frozenset({"labelled_fraction", "labelled_images", "folds", "seeds", "baseline"})
 
@@ -42,13 +44,17 @@ def load_spec(document: Document, *, file: str) -> StudySpec:
     return spec
 
 
-def load_planner(document: Document, *, file: str, cache: Path, meanwhile: Callable[[], None] | None = None) -> Planner:
+def load_planner(
+    document: Document, *, file: str, cache: Path, storage: Path | None = None,
+    meanwhile: Callable[[], None] | None = None,
+) -> Planner:  # fmt: skip
     """Check a study file completely and return its planner. Raises `ConfigError` with all problems.
 
     Args:
         document: the study file.
         file: its path, for messages.
         cache: folder of the data caches.
+        storage: where the contents of published weights are recorded.
         meanwhile: called (possibly often) if reading data takes long and there are no problems so far.
     """
     spec, arms, problems = _parse(document, file)
@@ -88,8 +94,10 @@ def load_planner(document: Document, *, file: str, cache: Path, meanwhile: Calla
     weights = {arm.initial_weights.file for arm in arms if isinstance(arm.initial_weights, WeightsFile)}
     files = {file: hash_of(file) for file in weights}
     plan = Plan(
-        file=file, spec=spec, target=target, views=views, files=files, leaks=tuple(leaks), warnings=tuple(warnings),
-        graph=StageGraph(arms),
+        file=file, spec=spec, target=target, views=views, files=files,
+        file_rules=file_rules(spec, arms),
+        contents=contents_of(arms, Store(storage) if storage is not None else None), leaks=tuple(leaks),
+        warnings=tuple(warnings), graph=StageGraph(arms),
     )  # fmt: skip
     return Planner(plan)
 

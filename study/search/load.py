@@ -36,13 +36,14 @@ def load_study(
         document: the study file.
         file: its path, for messages.
         cache: folder of the data caches.
-        storage: where results of finished searches are read; without it, all searched arms wait.
+        storage: where results of finished searches and the contents of published weights are read; without it, all
+            searched arms wait.
         meanwhile: called (possibly often) if reading data takes long and there are no problems so far.
 
     Raises:
         ConfigError: with all problems.
     """
-    planner = load_planner(document, file=file, cache=cache, meanwhile=meanwhile)
+    planner = load_planner(document, file=file, cache=cache, storage=storage, meanwhile=meanwhile)
     plan, searches = planner.plan, None
     if plan.spec.search is None:
         planner.build()

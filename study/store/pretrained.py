@@ -1,39 +1,86 @@
-"""Published initial weights in a shared storage: the driver downloads them once for all nodes."""
+"""Published initial weights in a storage: which content was taken, and their files if several machines share them."""
 
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from models.catalog.registry import initial_weights_id
-from study.store.atomic import hash_of
+from models.catalog.hub_cache import sha256_of
+from models.catalog.published import COMMIT, SHA256, Content, PublishedWeights
+from study.store.atomic import Form, hash_of, read_signed, write_signed
 from study.store.store import Store
 
 SUFFIX = ".safetensors"
+RECORD_SUFFIX = ".json"
+OLD_HASH_LENGTH = 32
+"""Length of the hash in names of files that version 0.2.0 and earlier stored: BLAKE2b."""
 
 
-def store_weights(store: Store, weights: Iterable[tuple[str, str]]) -> None:
+def _is_record(values: dict[str, Any]) -> bool:
+    return (
+        SHA256.fullmatch(str(values.get("sha256"))) is not None
+        and COMMIT.fullmatch(str(values.get("commit"))) is not None
+    )
+
+
+RECORD_FORM = Form(names=frozenset(), is_sound=_is_record)
+
+
+def record_contents(store: Store, contents: Mapping[PublishedWeights, Content | None]) -> None:
+    """Record the contents of published weights, so that the storage keeps to them if they change upstream."""
+    for weights, content in contents.items():
+        if content is not None and recorded_content(store, weights) is None:
+            record = {"repository": weights.repository, "sha256": content.sha256, "commit": content.commit}
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / f"{content.sha256}{RECORD_SUFFIX}"
+                write_signed(file, record)
+                store.backend.add_file(file, f"{_folder(weights)}/{file.name}")
+
+
+def recorded_content(store: Store, weights: PublishedWeights) -> Content | None:
+    """Return the content that was recorded for published weights, None if there is no record.
+
+    Raises `AlteredFileError` for a damaged record.
+    """
+    file = store.backend.find_file(_folder(weights), RECORD_SUFFIX)
+    record = read_signed(file, RECORD_FORM) if file is not None else None
+    return Content(sha256=record["sha256"], commit=record["commit"]) if record is not None else None
+
+
+def store_weights(store: Store, contents: Mapping[PublishedWeights, Content | None]) -> None:
     """Download missing weights to the storage. Raises `models.weights.initial.WeightsUnavailable`."""
     from models.weights.initial import fetch_weights
 
-    for backbone, name in weights:
-        if stored_weights(store, backbone, name) is None:
-            file = fetch_weights(backbone, name)
-            folder, file_name = _folder(backbone, name), f"{hash_of(file)}{SUFFIX}"
-            store.backend.add_file(file, f"{folder}/{file_name}")
+    for weights, content in contents.items():
+        if stored_weights(store, weights, content) is None:
+            file = fetch_weights(weights, content)
+            store.backend.add_file(file, f"{_folder(weights)}/{sha256_of(file)}{SUFFIX}")
 
 
-def stored_weights(store: Store, backbone: str, name: str) -> Path | None:
-    """Return the path of weights in the storage, None if it lacks them. Raises `ValueError` if they were altered."""
-    folder = _folder(backbone, name)
-    file = store.backend.find_file(folder, SUFFIX)
-    if file is not None and hash_of(file) != file.stem:
+def stored_weights(store: Store, weights: PublishedWeights, content: Content | None) -> Path | None:
+    """Return the path of weights in the storage, None if it lacks them. Raises `ValueError` if they were altered.
+
+    Args:
+        store: The storage.
+        weights: The weights.
+        content: Their content, None if it is that of a commit and its hash is not known.
+    """
+    by_hash = content is not None and not weights.is_identified_by_commit
+    suffix = f"{content.sha256}{SUFFIX}" if content is not None and by_hash else SUFFIX
+    file = store.backend.find_file(_folder(weights), suffix)
+    if file is not None and not _is_intact(file):
         if store.origin is not None:
             file.unlink()  # only the local copy
         raise ValueError(
-            f"{store.place}/{folder}/{file.name} was altered; allowed: the weights whose hash is its name; remove it, "
-            "and the next run fetches them again"
+            f"{store.place}/{_folder(weights)}/{file.name} was altered; allowed: the weights whose hash is its name; "
+            "remove it, and the next run fetches them again"
         )
     return file
 
 
-def _folder(backbone: str, name: str) -> str:
-    return f"weights/{initial_weights_id(backbone, name).replace('/', '--')}"
+def _is_intact(file: Path) -> bool:
+    return file.stem == (hash_of(file) if len(file.stem) == OLD_HASH_LENGTH else sha256_of(file))
+
+
+def _folder(weights: PublishedWeights) -> str:
+    return f"weights/{weights.key}"

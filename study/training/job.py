@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.catalog.published import Content
 from study.config.compare import WeightsFile
 from study.config.schema import Checkpoint
 from study.planning.dataset_view import DatasetViewSpec
@@ -16,13 +17,15 @@ class StageJob:
     """A stage to train and, for target stages, to evaluate.
 
     `fingerprint` identifies the planned data, and `start_content` is the hash of the file of initial weights, "" if
-    there is none. A worker that reads other data or weights raises `DataChanged`.
+    there is none. `published` is the content of published initial weights, None if there are none or if a commit
+    identifies them. A worker that reads other data or weights raises `DataChanged`.
     """
 
     node: PlannedStage
     view: DatasetViewSpec
     fingerprint: str
     start_content: str
+    published: Content | None
     scorings: tuple[Scoring, ...]
     needs_weights: bool
     """Whether to train a published stage again if its weights were not kept."""
@@ -68,6 +71,7 @@ def stage_job(plan: Plan, node: PlannedStage, *, needs_weights: bool = False) ->
         view=view.spec,
         fingerprint=view.stage_rows(node.selection).fingerprint,
         start_content=plan.files[start_file] if start_file is not None else "",
+        published=plan.content(node),
         scorings=tuple(plan.scorings.get(node.digest, {}).values()),
         needs_weights=needs_weights,
         ends=any(links[-1].stage == node.step.stage for links in plan.spec.pathways.values()),

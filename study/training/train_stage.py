@@ -28,6 +28,7 @@ from datasets.loading.truth import truth
 from datasets.settings import VolumeSettings
 from models.adaptation import adapt, merge_adapters
 from models.build import build
+from models.catalog.registry import published_weights
 from models.losses.class_weights import balanced as balanced_weights
 from models.network import Network
 from models.settings import MaskSettings, TaskSettings, unlabelled_start_of
@@ -325,10 +326,18 @@ def _load_initial_weights(setup: TrainingSetup, store: Store) -> dict[str, Any]:
         file = node.initial_weights.file
         if hash_of(file) != setup.job.start_content:
             raise DataChanged.of(f"the content of {file} is")
-        initial.load_file(network, file)
+        matched = initial.load_file(network, node.step.backbone, file, node.initial_weights.allow)
+        report |= {
+            "rules": matched.rules,
+            "carried": [f"encoder.{name}" for name in matched.tensors],
+            "new": [f"encoder.{name}" for names in matched.kept.values() for name in names],
+            "left_behind": [name for names in matched.left_out.values() for name in names],
+        }
     elif node.initial_weights != "random":
-        name = node.initial_weights
-        initial.load_pretrained(network, node.step.backbone, name, file=stored_weights(store, node.step.backbone, name))
+        name, content = node.initial_weights, setup.job.published
+        weights = published_weights(node.step.backbone, name)
+        file = stored_weights(store, weights, content) or initial.fetch_weights(weights, content)
+        initial.load_pretrained(network, node.step.backbone, name, file=file)
     return report
 
 
@@ -409,6 +418,7 @@ def _record(setup: TrainingSetup, trained: Trained, runtime: RuntimeContext, sec
         "architecture": step.architecture,
         "backbone": step.backbone,
         "initial_weights": node.start if node.parent is None else None,
+        "initial_content": job.published.sha256 if job.published is not None else None,
         "seed": node.seed,
         "settings": step.settings.model_dump(mode="json", by_alias=True),
         "image": step.image.model_dump(mode="json"),

@@ -1,15 +1,17 @@
 """Check that the initial weights of a study file exist and fit their networks."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.catalog import registry
-from models.weights.file import non_finite, stored_tensors
 from study.config.compare import WeightsFile
 from study.config.schema import StudySpec
 from study.errors import Problem
 from study.planning.arms import Arm, StageConfig
 from study.planning.checks.spec_checks import builds, is_known
+
+if TYPE_CHECKING:
+    from models.weights.fit import FileFit
 
 
 def weights_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:
@@ -23,30 +25,56 @@ def weights_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Problem]:
 
 def file_problems(spec: StudySpec, arms: Sequence[Arm]) -> Iterator[Problem]:
     """Yield files of initial weights that are unreadable or do not match the encoder of an arm that uses them."""
-    named = [(path, initial.file) for path, _, initial in _initial_weights(spec, arms) if not isinstance(initial, str)]
-    for path, file in dict.fromkeys(named):
-        steps = {id(arm.chain[0]): arm.chain[0] for arm in arms if arm.initial_weights == WeightsFile(file=file)}
-        problem = _file_problem(file, [step for step in steps.values() if builds(step)])
+    for path, weights in _files(spec, arms).items():
+        problem = _file_problem(weights, _first_steps(arms, weights))
         if problem:
             yield Problem(path=f"{path}.file", message=problem)
 
 
-def _file_problem(file: Path, steps: Iterable[StageConfig]) -> str | None:
-    try:
-        stored = stored_tensors(file)
-    except ValueError as error:
-        return str(error)
-    from models.weights.fit import fit_problem  # imports torch, as does the next line
+def file_rules(spec: StudySpec, arms: Sequence[Arm]) -> dict[str, list[str]]:
+    """Return by which rules files of initial weights fill the encoders of the arms, by the name of the file."""
+    return {
+        weights.file.name: list(dict.fromkeys(_fit(weights, step).text for step in _first_steps(arms, weights)))
+        for weights in _files(spec, arms).values()
+    }
+
+
+def _files(spec: StudySpec, arms: Sequence[Arm]) -> dict[str, WeightsFile]:
+    """Return the files of initial weights by their path in the study file."""
+    return {path: initial for path, _, initial in _initial_weights(spec, arms) if not isinstance(initial, str)}
+
+
+def _first_steps(arms: Sequence[Arm], weights: WeightsFile) -> list[StageConfig]:
+    steps = {id(arm.chain[0]): arm.chain[0] for arm in arms if arm.initial_weights == weights}
+    return [step for step in steps.values() if builds(step)]
+
+
+def _fit(weights: WeightsFile, step: StageConfig) -> "FileFit":
+    from models.weights.fit import file_fit  # imports torch, as does the next line
     from study.planning.blueprint import blueprint
 
-    for step in steps:
-        problem = fit_problem(blueprint(step.settings, step.image, step.architecture, step.backbone, 1), stored)
-        if problem:
+    network = blueprint(step.settings, step.image, step.architecture, step.backbone, 1)
+    return file_fit(weights.file, network, weights.allow)
+
+
+def _file_problem(weights: WeightsFile, steps: Iterable[StageConfig]) -> str | None:
+    from models.weights.checkpoint.read import read_checkpoint  # imports torch, as does the next line
+    from models.weights.initial import FILE_REMEDY
+
+    file = weights.file
+    try:
+        read_checkpoint(file)
+        fits = [(step, _fit(weights, step)) for step in steps]
+    except ValueError as error:
+        return str(error)
+    for step, fit in fits:
+        if fit.problem:
+            options = f"--backbone {step.backbone} --channels {step.image.channels}"
             return (
-                f"{file} {problem}; allowed: every tensor of this encoder, bare or as encoder.*; take the file of "
-                "this backbone and image.channels, or exclude the combination"
+                f"{file} {fit.problem}; {FILE_REMEDY}, or exclude the combination; `study weights FILE {options}` "
+                "lists all tensors"
             )
-    tensor_name = non_finite(file, stored)  # last, because only now are the tensors known to be of moderate size
+    tensor_name = next((fit.non_finite for _, fit in fits if fit.non_finite is not None), None)
     if tensor_name is not None:
         return f"{file} holds NaN or infinity in {tensor_name}; allowed: finite numbers of float32; take another file"
     return None

@@ -3,18 +3,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
 
 from models.architectures import ARCHITECTURES
 from models.catalog.registry import (
-    cache_folder,
     encoder_depth,
     encoder_stages,
     has_weights,
-    initial_weights_id,
     probe_size,
     problem,
+    published_weights,
     statistics,
     weights_problem,
 )
@@ -144,10 +142,10 @@ def test_the_depth_is_that_of_the_encoder_an_architecture_trains(
     assert encoder_depth(architecture, backbone) == depth
 
 
-def test_weights_are_identified_by_repository_and_pinned_revision() -> None:
-    expected = "smp-hub/resnet50.imagenet@00cb74e366966d59cd9a35af57e618af9f88efe9"
-    assert initial_weights_id("resnet50", "imagenet") == expected
-    assert initial_weights_id("tu-resnet50", "imagenet") == "timm/resnet50.a1_in1k@main"
+def test_weights_of_the_library_have_a_repository_and_a_pinned_revision() -> None:
+    weights = published_weights("resnet50", "imagenet")
+    assert str(weights) == "smp-hub/resnet50.imagenet@00cb74e366966d59cd9a35af57e618af9f88efe9"
+    assert weights.is_pinned
 
 
 def test_weights_trained_on_other_images_are_not_called_imagenet() -> None:
@@ -161,14 +159,7 @@ def test_unknown_weights_are_refused_with_the_known_ones() -> None:
     assert found is not None
     assert "allowed: random, imagenet, ssl, swsl, {file: path}; did you mean imagenet?" in found
     with pytest.raises(ValueError, match="imagenett"):
-        initial_weights_id("resnet50", "imagenett")
-
-
-def test_the_cache_folder_is_the_hubs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert cache_folder() == Path(huggingface_hub.constants.HF_HUB_CACHE)
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "hub"
+        published_weights("resnet50", "imagenett")
 
 
 @pytest.mark.parametrize("architecture", [None, *ARCHITECTURES])

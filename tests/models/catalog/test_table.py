@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
+from models.catalog.pins import pins_of, read_table, with_pins
 from models.catalog.registry import TABLE, backbone, backbones
 from models.catalog.table import describe, names
 from models.encoders.vision import smp
@@ -32,7 +33,10 @@ QUICK = ["resnet50", "vgg16", "xception", "mobilenet_v2", "mit_b0", "tu-test_res
 
 def generated(name: str) -> object:
     row = describe(name)
-    return None if row is None else json.loads(json.dumps(asdict(row)))
+    if row is None:
+        return None
+    weights = with_pins(row.weights, pins_of(read_table()))
+    return json.loads(json.dumps(asdict(row) | {"weights": weights}))
 
 
 def committed(name: str) -> object:

@@ -1,19 +1,21 @@
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from models.build import Blueprint, build
-from models.catalog.registry import cached, initial_weights_id
+from models.catalog.hub import upstream_content
+from models.catalog.published import PublishedWeights
+from models.catalog.registry import published_weights
 from models.encoders.vision import smp, timm
 from models.network import Network
-from models.weights.initial import WeightsUnavailable, carry, load_file, load_pretrained
+from models.weights.initial import WeightsUnavailable, carry, fetch_weights, load_file, load_pretrained
+from tests.support.hub import Hub, local_hub
 
 
 def made(architecture: str | None, backbone: str, channels: int = 1) -> Network:
@@ -27,7 +29,8 @@ def plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def publish(folder: Path, backbone: str, name: str, tensors: Mapping[str, Tensor]) -> None:
     """Lay a file into a hub cache as a download leaves it."""
-    repository, _, revision = initial_weights_id(backbone, name).partition("@")
+    weights = published_weights(backbone, name)
+    repository, revision = weights.repository, weights.revision
     root = folder / f"models--{repository.replace('/', '--')}"
     commit = revision if len(revision) == 40 else "0" * 40
     if commit != revision:
@@ -122,24 +125,53 @@ def test_weights_neither_cached_nor_reachable_are_said_so_after_seconds_of_retri
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(time, "sleep", waits.append)
-    assert not cached("resnet18", "imagenet", tmp_path)
     network = made(None, "resnet18")
     with pytest.raises(WeightsUnavailable, match=r"resnet18\.imagenet@.* neither cached nor reachable.*hf download"):
         load_pretrained(network, "resnet18", "imagenet", tmp_path)
     assert sum(waits) < 10
 
 
-def test_the_cache_is_recognised_without_reading_it(
-    tmp_path: Path, published_resnet18: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish(tmp_path, "resnet18", "imagenet", published_resnet18)
-    publish(tmp_path, "tu-test_vit", "imagenet", {"a": torch.zeros(1)})
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    assert cached("resnet18", "imagenet")
-    assert cached("tu-test_vit", "imagenet")
-    assert not cached("resnet34", "imagenet")
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub on this machine."""
+    with local_hub() as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        yield running
+
+
+MOVING = PublishedWeights(repository="lab/encoder", revision="main")
+
+
+def test_a_content_is_downloaded_at_its_commit_after_the_branch_has_moved(hub: Hub, tmp_path: Path) -> None:
+    hub.commit("lab/encoder", b"first")
+    first = upstream_content(MOVING)
+    hub.commit("lab/encoder", b"second")
+    assert fetch_weights(MOVING, first, tmp_path).read_bytes() == b"first"
+    assert fetch_weights(MOVING, upstream_content(MOVING), tmp_path).read_bytes() == b"second"
+
+
+def test_a_content_that_the_hub_has_no_longer_is_taken_from_the_cache_only(hub: Hub, tmp_path: Path) -> None:
+    hub.commit("lab/encoder", b"first")
+    first = upstream_content(MOVING)
+    assert first is not None
+    fetch_weights(MOVING, first, tmp_path / "full")
+    hub.repositories.clear()
+    hub.commit("lab/encoder", b"second")
+    assert fetch_weights(MOVING, first, tmp_path / "full").read_bytes() == b"first"
+    with pytest.raises(WeightsUnavailable, match=f"has another content; allowed: .*--revision {first.commit}"):
+        fetch_weights(MOVING, first, tmp_path / "empty")
+
+
+def test_an_altered_file_of_the_cache_is_refused(hub: Hub, tmp_path: Path) -> None:
+    hub.commit("lab/encoder", b"first")
+    content = upstream_content(MOVING)
+    file = fetch_weights(MOVING, content, tmp_path)
+    file.resolve().write_bytes(b"altered")
+    for expected in (content, None):
+        with pytest.raises(ValueError, match=r"was altered; allowed: .*SHA-256.*; remove it"):
+            fetch_weights(MOVING, expected, tmp_path)
 
 
 @pytest.mark.parametrize("prefix", ["", "encoder."])
@@ -148,7 +180,7 @@ def test_a_file_with_bare_or_prefixed_names_fills_the_encoder(tmp_path: Path, pr
     tensors = {f"{prefix}{name}": tensor for name, tensor in parent.encoder.state_dict().items()}
     extra = {"head.0.bias": torch.zeros(1)} if prefix else {}
     save_file(plain(tensors | extra), tmp_path / "weights.safetensors")
-    load_file(network, tmp_path / "weights.safetensors")
+    load_file(network, "resnet18", tmp_path / "weights.safetensors")
     own = network.encoder.state_dict()
     assert all(torch.equal(tensor, own[name]) for name, tensor in parent.encoder.state_dict().items())
 
@@ -157,18 +189,20 @@ def test_a_file_that_does_not_fit_names_what_is_missing_and_what_is_too_much(tmp
     tensors = made(None, "resnet18").encoder.state_dict()
     del tensors["bn1.weight"]
     save_file(plain(tensors), tmp_path / "short.safetensors")
-    with pytest.raises(ValueError, match=r"(?s)do not fit; allowed: .*\n- bn1\.weight \(64,\)$"):
-        load_file(made(None, "resnet18"), tmp_path / "short.safetensors")
+    with pytest.raises(
+        ValueError, match=r"does not fit the encoder resnet18: tensors 1 missing \(bn1\.weight \(64,\)\); allowed: "
+    ):
+        load_file(made(None, "resnet18"), "resnet18", tmp_path / "short.safetensors")
     save_file(plain(tensors | {"other": torch.zeros(2)}), tmp_path / "long.safetensors")
-    with pytest.raises(ValueError, match=r"\n\+ other \(2,\)$"):
-        load_file(made(None, "resnet18"), tmp_path / "long.safetensors")
+    with pytest.raises(ValueError, match=r"1 missing .*, 1 unknown \(other \(2,\)\); allowed: "):
+        load_file(made(None, "resnet18"), "resnet18", tmp_path / "long.safetensors")
 
 
 def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken").write_bytes(b"nothing")
     for name in ("absent", "broken"):
-        with pytest.raises(ValueError, match=f"{name} cannot be read .*; allowed: a safetensors file"):
-            load_file(made(None, "resnet18"), tmp_path / name)
+        with pytest.raises(ValueError, match=f"{name} cannot be read .*; allowed: a complete safetensors file"):
+            load_file(made(None, "resnet18"), "resnet18", tmp_path / name)
 
 
 def test_an_encoder_is_carried_between_architectures() -> None:

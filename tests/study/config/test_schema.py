@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 
-from study.config.schema import with_absolute_places
+from study.config.schema import StudySpec, with_absolute_places
 from study.config.validation import parse
+from study.errors import Problem
 
 DOCUMENT: dict[str, Any] = {
     "name": "s",
@@ -45,6 +46,21 @@ def test_two_files_of_weights_with_one_name_are_refused() -> None:
     weights = [{"file": "a/w.safetensors"}, {"file": "b/w.safetensors"}]
     _, problems = parse({**DOCUMENT, "compare": {**DOCUMENT["compare"], "initial_weights": weights}})
     assert any("allowed: files of different names; rename one" in problem.message for problem in problems)
+
+
+def test_a_file_of_weights_has_one_allow_which_rules_share() -> None:
+    listed = {"file": "w.safetensors", "allow": ["layer4.*"]}
+
+    def compared(rule: dict[str, object]) -> tuple[StudySpec | None, list[Problem]]:
+        compare = {**DOCUMENT["compare"], "initial_weights": ["random", listed], "baseline": {"initial_weights": rule}}
+        return parse({**DOCUMENT, "compare": compare})
+
+    spec, problems = compared({"file": "w.safetensors"})
+    assert not problems
+    assert spec is not None
+    assert spec.compare.baseline == ({"initial_weights": spec.compare.initial_weights[1]},)
+    _, (problem,) = compared({"file": "w.safetensors", "allow": ["other"]})
+    assert "w.safetensors with different allow; allowed: each file with one allow; copy" in problem.message
 
 
 @pytest.mark.parametrize("others", [{"workers": 2}, {"gpus": 0.5}, {"gpus": 0}])

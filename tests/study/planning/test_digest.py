@@ -465,11 +465,13 @@ def test_weights_from_a_file_count_by_content(tmp_path: Path) -> None:
     for file, value in ((first, 1.0), (same, 1.0), (other, 2.0)):
         save_file({name: np.full_like(tensor.numpy(), value) for name, tensor in own.items()}, file)
 
-    def nodes(file: Path) -> set[str]:
-        return set(planned(base({"compare.initial_weights": [{"file": str(file)}]}), tmp_path).nodes)
+    def nodes(file: Path, **more: object) -> set[str]:
+        return set(planned(base({"compare.initial_weights": [{"file": str(file), **more}]}), tmp_path).nodes)
 
-    assert nodes(first) == nodes(same)
+    assert nodes(first) == nodes(same) == nodes(same, allow=[])
     assert nodes(first).isdisjoint(nodes(other))
+    assert nodes(first, allow=["a", "b"]) == nodes(first, allow=["b", "a"])
+    assert nodes(first, allow=["a"]).isdisjoint(nodes(first) | nodes(first, allow=["b"]))
 
 
 EVALUATION: dict[str, Document] = {

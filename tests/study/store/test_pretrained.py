@@ -5,31 +5,32 @@ from pathlib import Path
 
 import pytest
 
-from models.catalog import registry
-from models.catalog.registry import WEIGHTS_FILE, initial_weights_id
+from models.catalog.hub_cache import WEIGHTS_FILE, cached_content
+from models.catalog.published import Content
+from models.catalog.registry import published_weights
+from study.errors import ConfigError
 from study.planning.pending import pending_stages
 from study.planning.pretrained import pretrained_weights
 from study.store.bucket_backend import create_mirror
-from study.store.pretrained import store_weights, stored_weights
+from study.store.pretrained import record_contents, recorded_content, store_weights, stored_weights
 from study.store.store import Store
 from tests.support.object_store import ObjectStore
 from tests.support.searched import planned, searched
 
-WEIGHTS = ("resnet18", "imagenet")
+NAMED = ("resnet18", "imagenet")
+WEIGHTS = published_weights(*NAMED)
+MOVING = published_weights("tu-resnet18", "imagenet")
+"""Weights whose content identifies them, of a revision that may change or that the table states the hash of."""
+CONTENTS = [Content(sha256=letter * 64, commit=letter * 40) for letter in "ab"]
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A hub's cache with these weights, and no hub behind it."""
-    repository, _, revision = initial_weights_id(*WEIGHTS).partition("@")
-    folder = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
-    commit = revision if len(revision) == 40 else "0" * 40
-    (folder / "snapshots" / commit).mkdir(parents=True)
-    (folder / "refs").mkdir()
-    (folder / "refs" / revision).write_text(commit)
-    (folder / "snapshots" / commit / WEIGHTS_FILE).write_bytes(b"weights")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(registry, "cache_folder", lambda: tmp_path / "hub")
+    """A hub's cache with these weights, copied without links, and no hub behind it."""
+    folder = tmp_path / "hub" / f"models--{WEIGHTS.repository.replace('/', '--')}" / "snapshots" / WEIGHTS.revision
+    folder.mkdir(parents=True)
+    (folder / WEIGHTS_FILE).write_bytes(b"weights")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "hub"
 
 
@@ -40,9 +41,9 @@ def machine(server: ObjectStore, folder: Path, name: str) -> Store:
 @pytest.mark.usefixtures("hub")
 def test_weights_that_one_machine_keeps_are_there_for_another(server: ObjectStore, tmp_path: Path) -> None:
     here, there = (machine(server, tmp_path, name) for name in ("here", "there"))
-    assert stored_weights(there, *WEIGHTS) is None
-    store_weights(here, [WEIGHTS])
-    found = stored_weights(there, *WEIGHTS)
+    assert stored_weights(there, WEIGHTS, None) is None
+    store_weights(here, {WEIGHTS: None})
+    found = stored_weights(there, WEIGHTS, None)
 
     assert found is not None
     assert found.read_bytes() == b"weights"
@@ -55,32 +56,74 @@ def test_weights_that_only_candidates_start_from_are_among_those_needed(tmp_path
     left = pending_stages(plan, store)
 
     assert not left.stages
-    assert pretrained_weights(plan, left, store) == [WEIGHTS]
+    assert pretrained_weights(plan, left, store) == [NAMED]
 
 
 @pytest.mark.usefixtures("hub")
 def test_weights_are_kept_once(server: ObjectStore, tmp_path: Path) -> None:
-    store_weights(machine(server, tmp_path, "here"), [WEIGHTS])
+    store_weights(machine(server, tmp_path, "here"), {WEIGHTS: None})
     before = server.keys(tmp_path.name)
-    store_weights(machine(server, tmp_path, "there"), [WEIGHTS])
+    store_weights(machine(server, tmp_path, "there"), {WEIGHTS: None})
 
     assert server.keys(tmp_path.name) == before
-    assert [key.rpartition("/")[2] for key in before] == [hashlib.blake2b(b"weights").hexdigest()[:32] + ".safetensors"]
+    assert [key.rpartition("/")[2] for key in before] == [hashlib.sha256(b"weights").hexdigest() + ".safetensors"]
 
 
 @pytest.mark.usefixtures("hub")
 def test_weights_that_were_altered_in_the_storage_are_refused(server: ObjectStore, tmp_path: Path) -> None:
-    store_weights(machine(server, tmp_path, "here"), [WEIGHTS])
+    store_weights(machine(server, tmp_path, "here"), {WEIGHTS: None})
     (key,) = server.keys(tmp_path.name)
     server.write(f"{tmp_path.name}/{key}", b"other weights")
 
     with pytest.raises(ValueError, match="was altered; allowed: "):
-        stored_weights(machine(server, tmp_path, "there"), *WEIGHTS)
+        stored_weights(machine(server, tmp_path, "there"), WEIGHTS, None)
 
 
 @pytest.mark.usefixtures("hub")
 def test_a_folder_that_nodes_share_keeps_them_too(tmp_path: Path) -> None:
     store = Store(tmp_path / "runs")
-    store_weights(store, [WEIGHTS])
+    store_weights(store, {WEIGHTS: None})
 
-    assert stored_weights(store, *WEIGHTS) is not None
+    assert stored_weights(store, WEIGHTS, None) is not None
+
+
+@pytest.mark.usefixtures("hub")
+def test_weights_of_an_earlier_version_are_read_and_verified(tmp_path: Path) -> None:
+    store, folder = Store(tmp_path / "runs"), tmp_path / "runs" / "weights" / WEIGHTS.key
+    folder.mkdir(parents=True)
+    file = folder / f"{hashlib.blake2b(b'weights').hexdigest()[:32]}.safetensors"
+    file.write_bytes(b"weights")
+    assert stored_weights(store, WEIGHTS, cached_content(WEIGHTS)) == file
+    file.write_bytes(b"other")
+    with pytest.raises(ValueError, match="was altered; allowed: "):
+        stored_weights(store, WEIGHTS, cached_content(WEIGHTS))
+
+
+def test_a_storage_keeps_the_content_that_was_recorded_first(server: ObjectStore, tmp_path: Path) -> None:
+    here, there = (machine(server, tmp_path, name) for name in ("here", "there"))
+    assert recorded_content(here, MOVING) is None
+    record_contents(here, {MOVING: CONTENTS[0], WEIGHTS: None})
+    record_contents(there, {MOVING: CONTENTS[1]})
+    assert recorded_content(here, MOVING) == recorded_content(there, MOVING) == CONTENTS[0]
+    assert recorded_content(here, WEIGHTS) is None
+
+
+def test_only_the_file_with_the_content_is_taken_from_a_storage(tmp_path: Path) -> None:
+    store, folder = Store(tmp_path / "runs"), tmp_path / "runs" / "weights" / MOVING.key
+    folder.mkdir(parents=True)
+    for content in (b"earlier", b"later"):
+        (folder / f"{hashlib.sha256(content).hexdigest()}.safetensors").write_bytes(content)
+    wanted = Content(sha256=hashlib.sha256(b"later").hexdigest(), commit="a" * 40)
+    file = stored_weights(store, MOVING, wanted)
+    assert file is not None
+    assert file.read_bytes() == b"later"
+    assert stored_weights(store, MOVING, CONTENTS[0]) is None
+
+
+def test_an_altered_record_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    record_contents(store, {MOVING: CONTENTS[0]})
+    (file,) = (tmp_path / "weights" / MOVING.key).iterdir()
+    file.write_text(file.read_text().replace("b", "c"))
+    with pytest.raises(ConfigError, match="altered"):
+        recorded_content(store, MOVING)

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -529,6 +530,27 @@ def test_data_that_changed_after_planning_is_refused(cache: Path, tmp_path: Path
     with pytest.raises(DataChanged, match="run the study again"):
         do(job, tmp_path / "storage", cache)
     assert Store(tmp_path / "storage").finished() == frozenset()
+
+
+def test_a_stage_from_a_checkpoint_states_the_rules_and_the_tensors_left_out(
+    finished: Store, plan: Plan, cache: Path, tmp_path: Path
+) -> None:
+    encoder = {
+        name.removeprefix("encoder."): tensor
+        for name, tensor in load_file(finished.weights(chain(plan, "one_step")[0].digest)).items()
+        if name.startswith("encoder.")
+    }
+    query = {f"module.encoder_q.{name}": tensor for name, tensor in encoder.items()}
+    file = tmp_path / "moco.pth.tar"
+    torch.save({"state_dict": query | {"module.queue": torch.zeros(2)}, "args": Namespace(lr=0.1)}, file)
+    changed = planned(tiny(SMALL | {"compare.initial_weights": [{"file": str(file)}]}), cache)
+    job = chain(changed, "none")[0]
+    do(job, tmp_path / "storage", cache)
+
+    transfer = json.loads((Store(tmp_path / "storage").stage(job.digest) / "transfer.json").read_text())
+    assert transfer["rules"] == ["torch file with the tensors in `state_dict`", "prefix `module.encoder_q.` removed"]
+    assert sorted(transfer["carried"]) == sorted(f"encoder.{name}" for name in encoder)
+    assert (transfer["new"], transfer["left_behind"]) == ([], ["module.queue"])
 
 
 def test_weights_file_that_changed_after_planning_is_refused(

@@ -1,0 +1,1 @@
+"""Encoder weights from checkpoints of other software: files, rules for names, and strict matching."""

@@ -1,0 +1,65 @@
+"""The command that shows how a file of weights fills a backbone."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.encoders.vision import timm
+from study.cli.main import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+def weights(*words: str | Path) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["weights", *map(str, words)])
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture
+def dino(tmp_path: Path) -> Path:
+    """A checkpoint as DINO writes it."""
+    state = timm.create_model("test_vit", num_classes=0).state_dict()
+    teacher = {f"backbone.{name}": tensor for name, tensor in state.items()} | {"head.mlp.0.weight": torch.zeros(2, 2)}
+    torch.save({"teacher": teacher, "student": {}, "epoch": 1, "args": argparse.Namespace(lr=0.1)}, tmp_path / "d.pth")
+    return tmp_path / "d.pth"
+
+
+def test_every_tensor_of_the_file_is_listed(dino: Path, capsys: Capture) -> None:
+    assert weights(dino, "--backbone", "tu-test_vit", "--channels", "1") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "rule            torch file with the tensors in `teacher`"
+    assert "rule            prefix `backbone.` removed" in lines
+    assert "rule            `backbone.patch_embed.proj.weight` adapted from 3 to 1 channels" in lines
+    assert "matched         backbone.cls_token -> model.cls_token" in lines
+    assert "left out        head.mlp.0.weight (heads)" in lines
+    assert lines[-1] == "result          fits"
+    listed = {word for line in lines for word in line.split()}
+    assert torch.load(dino, weights_only=False)["teacher"].keys() <= listed
+
+
+def test_a_file_that_does_not_fit_is_listed_too_and_ends_with_status_2(dino: Path, capsys: Capture) -> None:
+    assert weights(dino, "--backbone", "resnet18", "--json") == 2
+    found = json.loads(capsys.readouterr().out)
+    assert found["fits"] is False
+    assert len(found["faults"]["missing"]) == 100
+    assert found["left_out"] == {"heads": ["head.mlp.0.weight"]}
+    assert len(found["faults"]["unknown"]) > 50
+    assert weights(dino, "--backbone", "resnet18", "--allow", "*") == 0
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (("absent.pth", "--backbone", "resnet18"), "study weights: absent.pth cannot be read (no such file); allowed: "),
+    (("FILE", "--backbone", "resnet"), "study weights: --backbone: is resnet; allowed: "),
+    (("FILE", "--backbone", "resnet18", "--architecture", "unett"), "study weights: --architecture: is unett; allowed"),
+    (("FILE", "--backbone", "resnet18", "--architecture", "dpt"), "study weights: --backbone: is resnet18 under dpt; "),
+])  # fmt: skip
+def test_wrong_arguments_are_refused_in_a_line(
+    words: tuple[str, ...], message: str, dino: Path, capsys: Capture
+) -> None:
+    assert weights(*(dino if word == "FILE" else word for word in words)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(message)

@@ -1,0 +1,132 @@
+"""Published weights enter digests by their content; a storage keeps to the content it has recorded."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.catalog.registry import published_weights
+from study.errors import ConfigError
+from study.execution.readiness import refuse_unready
+from study.monitoring.plan_summary import summary, summary_text
+from study.planning.graph import Plan
+from study.planning.pretrained import changed_weights, provisional_stages
+from study.search.load import load_plan
+from study.store.pretrained import record_contents
+from study.store.store import Store
+from tests.support.hub import Hub, local_hub, sha256
+from tests.support.searched import searched
+from tests.support.tiny import tiny
+
+NAME = ("tu-lcnet_050", "imagenet")
+WEIGHTS = published_weights(*NAME)
+STUDY = tiny({"compare.initial_weights": ["imagenet"]})
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub on this machine, and an empty cache."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    with local_hub() as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        yield running
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No hub, and an empty cache."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+
+
+def planned(tmp_path: Path, document: dict[str, Any] = STUDY, storage: str = "runs") -> Plan:
+    return load_plan(document, file="tiny.yaml", cache=tmp_path / "cache", storage=tmp_path / storage)
+
+
+def lay(tmp_path: Path, content: bytes, commit: str) -> None:
+    """Lay a file into the cache as a copy without links has it, and let `main` refer to it."""
+    root = tmp_path / "hub" / f"models--{WEIGHTS.repository.replace('/', '--')}"
+    snapshot = root / "snapshots" / commit
+    for folder in (snapshot, root / "refs"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (snapshot / "model.safetensors").write_bytes(content)
+    (root / "refs" / "main").write_text(commit)
+
+
+@pytest.mark.usefixtures("offline")
+def test_stages_from_weights_of_unknown_content_are_provisional_and_refused_by_a_run(tmp_path: Path) -> None:
+    document = tiny({"compare.initial_weights": ["random", "imagenet"]})
+    plan = planned(tmp_path, document)
+    assert plan.contents == {WEIGHTS: None}
+    assert set(provisional_stages(plan)) == {NAME}
+    chains = [row.chain for row in plan.replicates if plan.arms[row.arm].initial_weights == "imagenet"]
+    assert set(provisional_stages(plan)[NAME]) == {digest for chain in chains for digest in chain}
+    content = summary(plan, Store(tmp_path / "runs"), tmp_path / "cache")
+    assert content["provisional"] == [{"backbone": NAME[0], "initial_weights": NAME[1], "stages": 5}]
+    assert "provisional  5 stages from imagenet weights of tu-lcnet_050" in summary_text(content)
+    (warning,) = content["warnings"]
+    assert "cannot be reached, so that the content of main is not known; allowed: " in warning
+    with pytest.raises(ConfigError, match=r"content of main is not known; allowed: .*HF_HOME"):
+        refuse_unready(plan, tmp_path / "runs", tmp_path / "cache")
+
+
+@pytest.mark.usefixtures("offline")
+def test_stages_that_wait_for_a_search_are_provisional_too(tmp_path: Path) -> None:
+    plan = planned(tmp_path, searched({"compare.initial_weights": ["imagenet"]}))
+    assert set(provisional_stages(plan)[NAME]) == {*plan.nodes, *plan.graph.after_search}
+
+
+def test_the_digest_depends_on_the_content_and_not_on_where_it_is_read(tmp_path: Path, hub: Hub) -> None:
+    provisional = planned(tmp_path)
+    commit = hub.commit(WEIGHTS.repository, b"first")
+    asked = planned(tmp_path)
+    hub.commit(WEIGHTS.repository, b"second")
+    changed = planned(tmp_path)
+    lay(tmp_path, b"first", commit)
+    cached = planned(tmp_path)
+    assert set(asked.nodes) == set(cached.nodes)
+    assert len({*provisional.nodes, *asked.nodes, *changed.nodes}) == 3 * len(asked.nodes)
+    assert asked.contents[WEIGHTS] == cached.contents[WEIGHTS]
+    assert summary(asked, Store(tmp_path), tmp_path)["provisional"] == []
+
+
+def test_a_storage_keeps_its_content_and_asks_nothing(tmp_path: Path, hub: Hub) -> None:
+    hub.commit(WEIGHTS.repository, b"first")
+    first, store = planned(tmp_path), Store(tmp_path / "runs")
+    record_contents(store, first.contents)
+    commit = hub.commit(WEIGHTS.repository, b"second")
+    lay(tmp_path, b"second", commit)
+    hub.requests.clear()
+
+    resumed, fresh = planned(tmp_path), planned(tmp_path, storage="other")
+    assert set(resumed.nodes) == set(first.nodes)
+    assert not set(fresh.nodes) & set(first.nodes)
+    assert hub.requests == []
+    (message,) = changed_weights(resumed)
+    assert "has changed since it was first used" in message
+    assert commit in message
+    assert list(changed_weights(fresh)) == []
+
+
+def test_a_recorded_content_that_is_nowhere_any_more_is_refused(tmp_path: Path, hub: Hub) -> None:
+    hub.commit(WEIGHTS.repository, b"first")
+    plan, store = planned(tmp_path), Store(tmp_path / "runs")
+    record_contents(store, plan.contents)
+    hub.commit(WEIGHTS.repository, b"second")
+    refuse_unready(plan, tmp_path / "runs", tmp_path / "cache")  # the hub still has its commit
+    hub.repositories.clear()
+    hub.commit(WEIGHTS.repository, b"second")
+    with pytest.raises(
+        ConfigError, match=f"recorded .SHA-256 {sha256(b'first')}.*has another one; allowed: .*--storage"
+    ):
+        refuse_unready(planned(tmp_path), tmp_path / "runs", tmp_path / "cache")
+    lay(tmp_path, b"first", "1" * 40)
+    refuse_unready(planned(tmp_path), tmp_path / "runs", tmp_path / "cache")
+
+
+def test_weights_of_a_pinned_revision_need_no_hub_for_their_digest(tmp_path: Path, hub: Hub) -> None:
+    document = tiny({"compare.initial_weights": ["imagenet"], "compare.backbone": ["resnet18"]})
+    plan = planned(tmp_path, document)
+    assert hub.requests == []
+    assert provisional_stages(plan) == {}

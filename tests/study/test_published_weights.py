@@ -1,0 +1,56 @@
+"""Published weights through the command line: known, recorded, and kept after they changed upstream."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from models.catalog.registry import published_weights
+from study.cli.main import main
+from tests.support.command import histories
+from tests.support.hub import local_hub, timm_weights
+from tests.support.tiny import tiny, written
+
+STUDY = tiny({
+    "compare.initial_weights": ["imagenet"], "compare.pathway": ["none"], "compare.baseline": [],
+    "compare.folds": 2, "stages.segment.steps": 1,
+})  # fmt: skip
+REPOSITORY = published_weights("tu-lcnet_050", "imagenet").repository
+
+
+@pytest.mark.cluster
+def test_a_study_keeps_the_content_it_was_first_run_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(written(STUDY, tmp_path))
+
+    def study(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([words[0], file, "--cache", str(tmp_path / "cache"), *words[1:]])
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert json.loads(study("plan", "--json")[1])["provisional"][0]["stages"] == 2
+    status, _, errors = study("run")
+    assert status == 2
+    assert "the content of main is not known; allowed: " in errors
+    assert not (tmp_path / "runs" / "weights").exists()
+
+    with local_hub() as hub:
+        for name, value in hub.environment(tmp_path / "hub").items():
+            monkeypatch.setenv(name, value)
+        hub.commit(REPOSITORY, timm_weights("lcnet_050", 1.0))
+        assert json.loads(study("plan", "--json")[1])["provisional"] == []
+        assert study("run")[0] == 0
+        trained = histories(tmp_path / "runs")
+        hub.commit(REPOSITORY, timm_weights("lcnet_050", 2.0))
+        shutil.rmtree(tmp_path / "hub")
+        hub.requests.clear()
+        assert study("run")[0] == 0
+        assert histories(tmp_path / "runs") == trained
+        assert hub.requests == []
+        assert json.loads(study("plan", "--json", "--storage", "new")[1])["stages"]["finished"] == 0
+        assert len(hub.requests) > 0
