@@ -8,18 +8,24 @@ from pydantic import Field, ModelWrapValidatorHandler, field_validator, model_va
 from datasets.settings import BaseDataSettings, Probability
 
 PartOfSide = Annotated[float, Field(ge=0, lt=1)]
-PresetName = Literal["light", "strong"]
+PresetName = Literal["light", "strong", "views"]
 PRESETS: Final[Mapping[str, Mapping[str, float]]] = {
     "light": {"rotate": 10, "scale": 0.1, "shift": 0.05, "brightness": 0.1, "contrast": 0.1, "gamma": 0.1},
     "strong": {
         "rotate": 20, "scale": 0.25, "shift": 0.1, "elastic": 0.03, "brightness": 0.15, "contrast": 0.2, "gamma": 0.3,
         "hue": 0.02, "saturation": 0.3, "blur": 1.0, "low_resolution": 2.0, "noise": 0.02,
     },
+    "views": {
+        "rotate": 10, "crop": 0.3, "hue": 0.03, "saturation": 0.3, "brightness": 0.2, "contrast": 0.2, "gamma": 0.2,
+        "blur": 1.0, "noise": 0.02,
+    },
 }  # fmt: skip
 """Values of each preset; all other settings keep their defaults.
 
-The ranges of `strong` follow nnU-Net (Isensee et al. 2021), where it has a counterpart. Neither preset has flips or
-quarter turns: whether a mirrored image is possible depends on the data.
+The ranges of `strong` follow nnU-Net (Isensee et al. 2021), where it has a counterpart. `views` has the transforms of
+SimCLR (Chen et al. 2020) and a rotation, all weaker: with few images and updates nothing is learned at the strength
+that suits photographs. No preset has flips or quarter turns:
+whether a mirrored image is possible depends on the data.
 """
 
 
@@ -75,7 +81,7 @@ class AugmentSettings(BaseDataSettings):
     @classmethod
     def _fill_preset(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:  # noqa: ANN401 - raw document
         """Fill in the values of the preset. They do not count as set, so that another preset can replace them."""
-        name = value.get("preset") if isinstance(value, Mapping) else None
+        name = value.get("preset", cls.model_fields["preset"].default) if isinstance(value, Mapping) else None
         if not isinstance(name, str) or name not in PRESETS:
             return handler(value)
         settings = handler({**PRESETS[name], **value})
@@ -112,3 +118,9 @@ class AugmentSettings(BaseDataSettings):
         fields = type(self).model_fields
         return {name: getattr(self, name) for name, field in fields.items()
                 if name != "preset" and getattr(self, name) != field.default}  # fmt: skip
+
+
+class ViewAugmentSettings(AugmentSettings):
+    """Augmentation of tasks that compare views of images, which learn nothing from equal views."""
+
+    preset: PresetName | None = "views"

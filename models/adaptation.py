@@ -17,6 +17,7 @@ from models.settings import Adapt, LoraSettings
 _ATTENTION = frozenset({"qkv", "q", "k", "v", "kv", "query", "key", "value", "q_proj", "k_proj", "v_proj"})
 """Names of the layers that compute queries, keys and values in timm and segmentation_models_pytorch."""
 _BIASES = frozenset({"bias", "q_bias", "v_bias"})
+_NORM_PARAMETERS = frozenset({"weight", "bias"})
 _ADAPTER = re.compile(r"\.(base_layer|lora_[AB]\.default)(?=\.)")
 _LISTED = 12
 """Maximum number of names in an error message."""
@@ -85,7 +86,7 @@ def _trained_parameters(encoder: nn.Module, settings: str) -> frozenset[str]:
 def _norm_parameters(encoder: nn.Module) -> Iterator[str]:
     for name, module in encoder.named_modules():
         if "norm" in type(module).__name__.lower():
-            yield from (f"{name}.{key}" for key, value in module.named_parameters(recurse=False) if value.ndim <= 1)
+            yield from (f"{name}.{key}" for key, _ in module.named_parameters(recurse=False) if key in _NORM_PARAMETERS)
 
 
 def _biases(encoder: nn.Module) -> Iterator[str]:
@@ -98,7 +99,9 @@ def _add_adapters(network: Network, settings: LoraSettings, layers: Sequence[str
     # isort: split
     from peft import LoraConfig, inject_adapter_in_model
 
-    config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=list(layers), bias="none")
+    config = LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, target_modules="|".join(map(re.escape, layers)), bias="none"
+    )
     inject_adapter_in_model(config, network.encoder)
     names = [name for name, _ in network.encoder.named_parameters()]
     adapters = frozenset(name for name in names if ".lora_" in name)

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from models.architectures import ARCHITECTURES
 from models.architectures.feature_pyramid import PyramidDecoder
-from models.architectures.heads import AverageHead, FlattenHead
+from models.architectures.heads import AverageHead, FeatureHead, FlattenHead, PixelHead, ProjectionHead
 from models.architectures.parts import Blueprint, NetworkParts
+from models.architectures.patch_decoder import PatchDecoder
 from models.catalog import registry
 from models.encoders.library import plain, pyramid
 from models.encoders.reach import prune, reached_parameters, stages
+from models.masked_autoencoder import MaskedAutoencoder
 from models.memory_format import record_map_sides, set_memory_format
 from models.network import Network, next_multiple
 
@@ -37,7 +39,8 @@ def build(blueprint: Blueprint) -> Network:
     features = _probe(parts.encoder, images)
     prune(parts.encoder, reached_parameters(*features))
     mean, std = registry.statistics(blueprint.backbone)
-    network = Network(
+    network_class = MaskedAutoencoder if isinstance(parts.head, PatchDecoder) else Network
+    network = network_class(
         parts,
         mean=_per_channel(mean, blueprint.channels),
         std=_per_channel(std, blueprint.channels),
@@ -75,7 +78,7 @@ def _add_auxiliary_heads(network: Network, blueprint: Blueprint, images: Tensor)
 
 def _probe_shape(blueprint: Blueprint) -> tuple[int, int]:
     """Return height and width of the images for the trial forward pass."""
-    if blueprint.dense or blueprint.head == "average":
+    if blueprint.dense or blueprint.head != "flatten":
         side = registry.probe_size(blueprint.architecture, blueprint.backbone)
         return side, side
     if blueprint.shape is None:
@@ -91,18 +94,36 @@ def _module(blueprint: Blueprint) -> ModuleType:
 def _encoder_only(blueprint: Blueprint, images: Tensor) -> NetworkParts:
     encoder = _encoder(blueprint)
     deepest = _probe(encoder, images)[-1][0]
-    if blueprint.head == "flatten":
-        return NetworkParts(encoder=encoder, decoder=None, head=FlattenHead(deepest.numel(), blueprint.outputs))
-    return NetworkParts(encoder=encoder, decoder=None, head=AverageHead(len(deepest), blueprint.outputs))
+    return NetworkParts(encoder=encoder, decoder=None, head=_head(blueprint, deepest, images.shape[-1]))
+
+
+def _head(blueprint: Blueprint, deepest: Tensor, side: int) -> nn.Module:
+    """Return the head on a deepest feature map (C, h, w) of images of `side` pixels."""
+    channels, outputs, stride = len(deepest), blueprint.outputs, side // deepest.shape[-1]
+    match blueprint.head:
+        case "average":
+            return AverageHead(channels, outputs)
+        case "flatten":
+            return FlattenHead(deepest.numel(), outputs)
+        case "projection":
+            return ProjectionHead(channels, blueprint.head_width, outputs)
+        case "features":
+            return FeatureHead(channels, outputs)
+        case "pixels":
+            return PixelHead(channels, outputs, stride)
+        case "patches":
+            width, depth = blueprint.head_width, blueprint.head_depth
+            return PatchDecoder(channels, outputs, patch=stride, width=width, depth=depth)
 
 
 def _encoder(blueprint: Blueprint) -> nn.Module:
     if blueprint.backbone == "own":
         encoder: nn.Module = _module(blueprint).encoder(blueprint)
         return encoder
-    row = registry.backbone(blueprint.backbone)
-    make = plain if row.features == "plain" else pyramid
-    return make(blueprint.backbone, channels=blueprint.channels, options=row.options)
+    row, channels = registry.backbone(blueprint.backbone), blueprint.channels
+    if row.features == "plain":
+        return plain(blueprint.backbone, channels=channels, final_norm=blueprint.final_norm, options=row.options)
+    return pyramid(blueprint.backbone, channels=channels, options=row.options)
 
 
 def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:

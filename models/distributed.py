@@ -58,6 +58,19 @@ def sum_with_gradient(sums: Tensor) -> Tensor:
     return summed
 
 
+def gather_with_gradient(rows: Tensor) -> Tensor:
+    """Return the rows (n, ...) of all workers in the order of ranks, without padding; gradient as in the sum above."""
+    if not is_distributed():
+        return rows
+    rank = dist.get_rank()
+    counts = rows.new_zeros(dist.get_world_size(), dtype=torch.int64)
+    counts[rank] = len(rows)
+    counts = sum_over_workers(counts)
+    own = rows[: int(counts[rank])]  # none of padding
+    before, after = (own.new_zeros(int(part.sum()), *own.shape[1:]) for part in (counts[:rank], counts[rank + 1 :]))
+    return sum_with_gradient(torch.cat([before, own, after]))
+
+
 def divided_among_workers(value: Tensor) -> Tensor:
     """Return a value that all workers compute equally, with its gradient divided by the number of workers."""
     if not is_distributed():
@@ -108,9 +121,10 @@ def from_first_worker(make: Callable[[], T] | None, device: torch.device) -> T |
 
 def synchronise_batch_norm(network: nn.Module) -> None:
     """Replace batch norms by synchronised ones, which keep the names of parameters and buffers."""
-    if not is_distributed():
+    parameter = next(network.parameters(), None)
+    if parameter is None or not is_distributed():
         return
-    if next(network.parameters()).is_cuda:
+    if parameter.is_cuda:
         from models.encoders.vision import timm
 
         timm.layers.convert_sync_batchnorm(network)  # torch's, with timm's activations

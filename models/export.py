@@ -16,8 +16,9 @@ from models.architectures import ARCHITECTURES, LIBRARY
 from models.architectures.parts import Blueprint
 from models.catalog.registry import backbone as describe_backbone
 from models.encoders.dilated import DILATED
+from models.encoders.patches import whole_patches
 from models.encoders.vision import smp
-from models.encoders.vision_transformer import VisionTransformerEncoder, whole_patches
+from models.encoders.vision_transformer import VisionTransformerEncoder
 from models.network import Network
 
 OPSET = 17

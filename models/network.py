@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from models.architectures.heads import PixelHead
 from models.architectures.parts import NetworkParts
 
 DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -56,7 +57,7 @@ class EncodedImages:
 
 
 class Network(nn.Module):
-    """Maps images (N, channels, H, W) in 0..1 to logits (N, outputs, H, W), or (N, outputs) without decoder.
+    """Maps images (N, channels, H, W) in 0..1 to logits (N, outputs, H, W), or those of the head without decoder.
 
     `encode` and `decode` are the two parts of the forward pass, which also takes images that are encoded already.
 
@@ -131,7 +132,8 @@ class Network(nn.Module):
     def decode(self, encoded: EncodedImages, *, deep: bool = False) -> Tensor:
         """Return the logits of encoded images, as `forward`."""
         logits = self._deep_logits(encoded.features) if deep else self._logits(encoded.features)
-        return logits if self.decoder is None else encoded.margins.crop(logits)
+        is_per_pixel = self.decoder is not None or isinstance(self.head, PixelHead)
+        return encoded.margins.crop(logits) if is_per_pixel else logits
 
     def _deep_logits(self, features: list[Tensor]) -> Tensor:
         self._supervised = []

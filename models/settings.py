@@ -128,7 +128,8 @@ class LoraSettings(BaseModelSettings):
         rank: Number of columns of the two matrices of an adapter.
         alpha: The product of the matrices is multiplied by alpha / rank.
         targets: Layers that get adapters, by their names or the ends of them, such as qkv, attn.proj, fc1. None: the
-            projections to queries, keys and values; in an encoder without attention all convolutions and linear layers.
+            projections to queries, keys and values; in an encoder without attention all linear layers and convolutions
+            without groups.
     """
 
     name: Literal["lora"] = "lora"
@@ -142,11 +143,19 @@ Adapt = Literal["full", "norm", "bias", "lora"] | LoraSettings
 
 
 class TaskSettings(BaseModelSettings):
-    """Settings of every task. A loss with several terms is their weighted sum."""
+    """Settings of every task."""
 
-    trains: ClassVar[tuple[NetworkPart, ...]] = ("encoder", "decoder")
-    """The parts trained in addition to the head; only these can be carried to the next stage."""
     task: str
+
+    @property
+    def trains(self) -> tuple[NetworkPart, ...]:
+        """Return the parts trained in addition to the head; only these can be carried to the next stage."""
+        return ("encoder", "decoder")
+
+
+class LossSettings(TaskSettings):
+    """Settings of tasks with a choice of losses. A loss with several terms is their weighted sum."""
+
     loss: LossWeights
 
     @model_validator(mode="after")
@@ -163,9 +172,10 @@ class TaskSettings(BaseModelSettings):
         return self
 
 
-class ReconstructionSettings(TaskSettings):
+class ReconstructionSettings(LossSettings):
     """Autoencoder. `corrupt` is the standard deviation of Gaussian noise added to the input (values 0..1)."""
 
+    trains: ClassVar[tuple[NetworkPart, ...]] = ("encoder", "decoder")
     target: ClassVar[Literal["image"]] = "image"
     task: Literal["reconstruction"] = "reconstruction"
     loss: LossWeights = {"mse": 1.0}
@@ -174,7 +184,7 @@ class ReconstructionSettings(TaskSettings):
     """Upsampling method of the decoder; None: as published."""
 
 
-class ClassificationSettings(TaskSettings):
+class ClassificationSettings(LossSettings):
     """Multi-label image classification; uncertain labels (NaN) are ignored by loss and scores."""
 
     trains: ClassVar[tuple[NetworkPart, ...]] = ("encoder",)
@@ -187,7 +197,7 @@ class ClassificationSettings(TaskSettings):
     """Input of the linear layer: the average of the deepest feature map, or the flattened map."""
 
 
-class LocalisationSettings(TaskSettings):
+class LocalisationSettings(LossSettings):
     """Regression of the centre (x, y) or box (x, y, width, height) of a structure, in 0..1 of the image."""
 
     trains: ClassVar[tuple[NetworkPart, ...]] = ("encoder",)
@@ -200,7 +210,7 @@ class LocalisationSettings(TaskSettings):
     """The structure; optional if the data has only one."""
 
 
-class MaskSettings(TaskSettings):
+class MaskSettings(LossSettings):
     """Settings of tasks with masks.
 
     `class_weights` by class name, default 1, or `balanced`: inversely proportional to the number of pixels of each
@@ -209,6 +219,7 @@ class MaskSettings(TaskSettings):
     1/8 of the resolution have a loss of their own in training.
     """
 
+    trains: ClassVar[tuple[NetworkPart, ...]] = ("encoder", "decoder")
     loss: LossWeights = {"binary_cross_entropy": 1.0, "dice": 1.0}
     target: Literal["mask", "box_mask"] = "mask"
     class_weights: Mapping[str, Annotated[float, Field(ge=0)]] | Literal["balanced"] = {}
@@ -314,7 +325,8 @@ def head_of(settings: TaskSettings) -> HeadName:
 
 def upsampling_of(settings: TaskSettings) -> Upsampling | None:
     """Return the upsampling method of the decoder, None if not set."""
-    return settings.upsampling if isinstance(settings, MaskSettings | ReconstructionSettings) else None
+    method: Upsampling | None = getattr(settings, "upsampling", None)
+    return method
 
 
 def is_deeply_supervised(settings: TaskSettings) -> bool:

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from datasets.augment_settings import PRESETS
 from datasets.sources import SOURCES
 from models.architectures import ARCHITECTURES
+from models.masking_settings import MaskedReconstructionSettings
 from models.settings import (
     ClassificationSettings,
     LocalisationSettings,
@@ -182,6 +183,7 @@ def test_a_table_of_keys_has_every_key_with_its_default_and_its_values(
     ("model", "target"),
     [
         (ReconstructionSettings, "image"),
+        (MaskedReconstructionSettings, "image"),
         (ClassificationSettings, "labels"),
         (LocalisationSettings, "centre"),
         (MaskStage, "mask"),

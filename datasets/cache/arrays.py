@@ -1,5 +1,6 @@
 """Cache of memory-mapped arrays on disk; one process fills an entry while others wait for it."""
 
+import errno
 import math
 import os
 import shutil
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from datasets.errors import DataError
 
 CachedArray = NDArray[Any]
-WritableArray = np.memmap[Any, Any]
 PREPARED: Final = "prepared"
 """The subfolder of the cache with the entries."""
 Layout = Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
@@ -61,11 +61,6 @@ def open_entry(
                 _write(folder, layout, fill, budget_bytes=budget_bytes, keep=keep)
 
 
-def writable_entry(folder: Path, layout: Layout) -> dict[str, WritableArray]:
-    """Memory-map the arrays of an entry for writing. Raises `FileNotFoundError`."""
-    return {name: np.load(folder / f"{name}.npy", mmap_mode="r+", allow_pickle=False) for name in layout}
-
-
 def _mapped(folder: Path, layout: Layout) -> dict[str, CachedArray]:
     os.utime(folder)
     return {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in layout}
@@ -91,16 +86,30 @@ def _write(
         )
     partial.mkdir()
     try:
-        arrays = {
-            name: open_memmap(partial / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
-            for name, (shape, dtype) in layout.items()
-        }
+        arrays = {name: _allocated(partial / f"{name}.npy", shape, dtype) for name, (shape, dtype) in layout.items()}
         fill(arrays)
         for array in arrays.values():
             array.flush()
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _allocated(file: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> "np.memmap[Any, Any]":
+    """Create an array on disk. Its space is reserved, as a disk that is full later would end the process (SIGBUS)."""
+    array = open_memmap(file, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate") and array.nbytes:
+        with file.open("r+b") as opened:
+            try:
+                os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    return array  # the file system cannot reserve space
+                raise DataError(
+                    f"{file.parent.parent} is full; allowed: {array.nbytes / 2**30:.1f} GiB more; free some, or choose "
+                    "another --cache"
+                ) from error
+    return array
 
 
 def _make_room(cache: Path, needed: int, budget_bytes: int, keep: Collection[Path]) -> None:

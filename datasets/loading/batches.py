@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,16 +16,22 @@ from datasets.targets import TargetArray
 class RankBatch(NamedTuple):
     """One worker's images (n, height, width, channels) and targets of one part of a batch.
 
+    Images with several views are (n, views, height, width, channels); `positions` (n,) are those of the examples.
+
     `size` is the number of images of the part over all workers. `counts` is False if the part has fewer images than
-    there are workers and none is left for this one; its image is then padding and must not contribute.
+    there are workers and none is left for this one; its image is then padding and must not contribute. `keys` are
+    64-bit integers for further random numbers of each image: of seed, epoch and position in training, of the position
+    alone in evaluation.
     """
 
     images: Pixels
     targets: TargetArray | None
     size: int
     counts: bool
+    positions: Positions
     rows: Positions | None
     """The rows of the index that the images are; None for augmented images and patches."""
+    keys: tuple[int, ...]
 
 
 class Batches:
@@ -70,7 +77,16 @@ class Batches:
         positions = share if len(share) else part[-1:]
         examples = self._examples
         images, targets = examples.read(positions) if epoch is None else examples.draw(positions, (self._seed, epoch))
-        return RankBatch(images, targets, size=len(part), counts=bool(len(share)), rows=examples.rows(positions))
+        drawn = "evaluation" if epoch is None else f"{self._seed} {epoch}"
+        return RankBatch(
+            images,
+            targets,
+            size=len(part),
+            counts=bool(len(share)),
+            positions=positions,
+            rows=examples.rows(positions),
+            keys=tuple(_key(f"{drawn} {position}") for position in positions.tolist()),
+        )
 
     def stream(self, update: int, rank: int = 0, world: int = 1) -> Iterator[Sequence[RankBatch]]:
         """Yield training batches indefinitely, epoch by epoch, starting at the given update of a run."""
@@ -86,6 +102,10 @@ class Batches:
     def _shuffled(self, epoch: int) -> Positions:
         key = np.array([self._seed, epoch], dtype=np.uint64)
         return np.random.Generator(np.random.Philox(key=key)).permutation(len(self._examples))
+
+
+def _key(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
 
 
 def updates_per_epoch(examples: int, batch_size: int) -> int:

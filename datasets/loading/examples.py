@@ -34,13 +34,19 @@ class Examples(ABC):
         """Return copies of the examples at some positions, unchanged in every epoch."""
 
     @abstractmethod
-    def draw(self, positions: Positions, key: tuple[int, int]) -> Example:
+    def draw(self, positions: Positions, key: tuple[int, int], view: int = 0) -> Example:
         """Return random versions of the examples for training.
 
         Args:
             positions: Positions of the examples.
             key: Seed of the stage and epoch; equal keys give equal results in any process.
+            view: Number of the view. All views of an example show the same part of the image, augmented independently.
         """
+
+
+def augmentation_key(key: tuple[int, int], position: int, view: int) -> tuple[int, ...]:
+    """Return the key that determines how one view of an example is augmented."""
+    return (*key, position, view) if view else (*key, position)
 
 
 class WholeImages(Examples):
@@ -78,14 +84,14 @@ class WholeImages(Examples):
         # A view would save the copy, but torch warns of read-only arrays.
         return self._images[rows], None if self._targets is None else self._targets[rows]
 
-    def draw(self, positions: Positions, key: tuple[int, int]) -> Example:
+    def draw(self, positions: Positions, key: tuple[int, int], view: int = 0) -> Example:
         """Return augmented images and targets. Keys are positions, so results do not depend on other rows."""
         images, targets = self.read(positions)
         if self._augmenter is None:
             return images, targets
         for number, position in enumerate(positions.tolist()):
             target = None if targets is None else targets[number]
-            image, changed = self._augmenter(images[number], target, (*key, position))
+            image, changed = self._augmenter(images[number], target, augmentation_key(key, position, view))
             images[number] = image
             if targets is not None:
                 targets[number] = changed

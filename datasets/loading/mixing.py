@@ -44,15 +44,15 @@ class MixedExamples(Examples):
         """Return the examples, unchanged."""
         return self._examples.read(positions)
 
-    def draw(self, positions: Positions, key: tuple[int, int]) -> Example:
+    def draw(self, positions: Positions, key: tuple[int, int], view: int = 0) -> Example:
         """Return random versions of the examples, some of them mixed."""
-        images, masks = self._examples.draw(positions, key)
+        images, masks = self._examples.draw(positions, key, view)
         assert masks is not None, "only labelled examples are mixed"
         for number, position in enumerate(positions.tolist()):
-            self._mix(images[number], masks[number], position, key)
+            self._mix(images[number], masks[number], position, key, view)
         return images, masks
 
-    def _mix(self, image: Pixels, mask: TargetArray, position: int, key: tuple[int, int]) -> None:
+    def _mix(self, image: Pixels, mask: TargetArray, position: int, key: tuple[int, int], view: int) -> None:
         """Mix one example in place."""
         digest = blake2b(f"mix {' '.join(map(str, (*key, position)))}".encode(), digest_size=16).digest()
         random = np.random.Generator(np.random.Philox(key=int.from_bytes(digest)))
@@ -60,7 +60,7 @@ class MixedExamples(Examples):
             # A partner is drawn in any case, so that one probability does not change what the other one does.
             partner, is_mixed = self._partner(position, random), random.random() < probability
             if is_mixed and partner != position:
-                images, masks = self._examples.draw(np.array([partner]), key)
+                images, masks = self._examples.draw(np.array([partner]), key, view)
                 assert masks is not None, "only labelled examples are mixed"
                 pixels = taken(masks[0], random)
                 cv2.copyTo(images[0], pixels.view(np.uint8), image)  # as np.copyto, but many times as fast

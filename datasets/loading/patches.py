@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from datasets.cache.ragged import RaggedArray, Shape
-from datasets.loading.examples import Example, Examples, Positions
+from datasets.loading.examples import Example, Examples, Positions, augmentation_key
 from datasets.settings import PatchSettings
 from datasets.source import IGNORE, Pixels
 from datasets.targets import TargetArray
@@ -65,18 +65,20 @@ class RandomPatches(Examples):
             ]
         )
 
-    def draw(self, positions: Positions, key: tuple[int, int]) -> Example:
+    def draw(self, positions: Positions, key: tuple[int, int], view: int = 0) -> Example:
         """Return random patches; with the probability `foreground` one contains a random foreground pixel."""
-        return _stacked([self._draw(position, (*key, position)) for position in positions.tolist()])
+        return _stacked([self._draw(position, key, view) for position in positions.tolist()])
 
-    def _draw(self, position: int, key: tuple[int, ...]) -> Example:
+    def _draw(self, position: int, key: tuple[int, int], view: int) -> Example:
         row = self._row(position)
         kind = "labelled" if self._targets is not None else "unlabelled"  # both have the same positions
-        digest = blake2b(f"patch {kind} {' '.join(map(str, key))}".encode(), digest_size=16).digest()
+        digest = blake2b(f"patch {kind} {' '.join(map(str, (*key, position)))}".encode(), digest_size=16).digest()
         random = np.random.Generator(np.random.Philox(key=int.from_bytes(digest)))
         points = self._foreground[row] if self._foreground is not None else np.empty((0, 2), np.int32)
         image, target = _cut(self._images, self._targets, row, self._window(row, points, random), self._shape)
-        return (image, target) if self._augmenter is None else self._augmenter(image, target, key)
+        if self._augmenter is None:
+            return image, target
+        return self._augmenter(image, target, augmentation_key(key, position, view))
 
     def _window(self, row: int, points: TargetArray, random: np.random.Generator) -> Window:
         limits = _limits(self._images.shapes[row], self._shape)
@@ -120,7 +122,7 @@ class Tiles(Examples):
         """Return the tiles."""
         return _stacked([self._read(*self._tiles[position]) for position in positions.tolist()])
 
-    def draw(self, positions: Positions, key: tuple[int, int]) -> Example:
+    def draw(self, positions: Positions, key: tuple[int, int], view: int = 0) -> Example:
         """Return the tiles."""
         return self.read(positions)
 

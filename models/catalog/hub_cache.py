@@ -21,11 +21,27 @@ def cache_folder() -> Path:
 
 def cached_content(weights: PublishedWeights, folder: Path | None = None) -> Content | None:
     """Return the content that the cache has for the revision of published weights, None if it has none."""
+    file = _revision_file(weights, folder)
+    return Content(sha256=stated_sha256(file) or sha256_of(file), commit=file.parent.name) if file is not None else None
+
+
+def verifiable_content(weights: PublishedWeights) -> Content | None:
+    """Return the content of the cache, None for weights of a commit if the cache does not state its hash.
+
+    The hash of a file says which content `main` had, but not whether the file is that of a commit.
+    """
+    file = _revision_file(weights, None)
+    is_verifiable = file is not None and not (weights.is_identified_by_commit and stated_sha256(file) is None)
+    return cached_content(weights) if is_verifiable else None
+
+
+def _revision_file(weights: PublishedWeights, folder: Path | None) -> Path | None:
+    """Return the cached file of the revision of published weights."""
     root = _repository_folder(weights, folder)
     reference = root / "refs" / weights.revision
     commit = reference.read_text().strip() if reference.is_file() else weights.revision
     file = root / "snapshots" / commit / WEIGHTS_FILE
-    return Content(sha256=stated_sha256(file) or sha256_of(file), commit=commit) if file.is_file() else None
+    return file if file.is_file() else None
 
 
 def cached_file(weights: PublishedWeights, content: Content | None, folder: Path | None = None) -> Path | None:

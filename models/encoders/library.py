@@ -7,7 +7,7 @@ from torch import nn
 
 from models.encoders.dilated import DILATED
 from models.encoders.vision import smp
-from models.encoders.vision_transformer import VisionTransformerEncoder
+from models.encoders.vision_transformer import NormalisedVisionTransformerEncoder, VisionTransformerEncoder
 
 PLAIN_DEPTH = 4
 FULL_STRIDE = 32
@@ -38,8 +38,11 @@ def pyramid(
 
 
 def plain(
-    backbone: str, *, channels: int, weights: bool = False, options: Mapping[str, object]
+    backbone: str, *, channels: int, weights: bool = False, final_norm: bool = False, options: Mapping[str, object]
 ) -> VisionTransformerEncoder:
-    """Create an encoder with feature maps at a single stride."""
-    name = backbone.removeprefix("tu-")
-    return VisionTransformerEncoder(name, weights, channels, PLAIN_DEPTH, **options)
+    """Create an encoder with feature maps at a single stride.
+
+    With `final_norm` the final normalisation of the transformer is applied to the deepest map.
+    """
+    make = NormalisedVisionTransformerEncoder if final_norm else VisionTransformerEncoder
+    return make(backbone.removeprefix("tu-"), weights, channels, PLAIN_DEPTH, **options)

@@ -1,14 +1,11 @@
 """Plain vision transformers: features of four depths, all at the same stride."""
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from models.encoders.patches import patch_grid, whole_patches
 from models.encoders.vision import smp
-
-
-def whole_patches(side: int, patch: int) -> int:
-    """Return the side in pixels to which images are resized: the nearest multiple of the patch."""
-    return max(1, round(int(side) / patch)) * patch
 
 
 class VisionTransformerEncoder(smp.encoders.TimmViTEncoder):  # type: ignore[misc]
@@ -22,8 +19,49 @@ class VisionTransformerEncoder(smp.encoders.TimmViTEncoder):  # type: ignore[mis
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return tokens and feature maps, each from the shallowest to the deepest."""
-        height, width = (whole_patches(side, self.output_stride) for side in images.shape[-2:])
-        if tuple(map(int, images.shape[-2:])) != (height, width):
-            images = interpolate(images, (height, width), mode="bilinear")
-        features, tokens = super().forward(images)
+        features, tokens = super().forward(self._in_whole_patches(images))
         return [*(token for token in tokens if token is not None), *features]
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """Return rows and columns of the patches of images (N, channels, H, W)."""
+        height, width = images.shape[-2:]
+        return patch_grid((height, width), self.output_stride)
+
+    def visible_tokens(self, images: Tensor, visible: Tensor) -> Tensor:
+        """Return the output (N, prefix + n, C) of the last block, computed from n patches of each image.
+
+        Requires a transformer that embeds patches independently (`models.catalog.masking`).
+
+        Args:
+            images: (N, channels, H, W).
+            visible: Numbers (N, n) of the patches, row by row.
+        """
+        model = self.model
+        tokens = model._pos_embed(model.patch_embed(self._in_whole_patches(images)))
+        prefix, patches = tokens[:, : self._num_prefix_tokens], tokens[:, self._num_prefix_tokens :]
+        shown = patches.gather(1, visible.unsqueeze(2).expand(-1, -1, patches.shape[2]))
+        tokens = model.norm_pre(torch.cat([prefix, shown], dim=1))
+        for block in model.blocks:
+            tokens = block(tokens)
+        return tokens  # type: ignore[no-any-return]
+
+    def _in_whole_patches(self, images: Tensor) -> Tensor:
+        height, width = (whole_patches(side, self.output_stride) for side in images.shape[-2:])
+        if tuple(map(int, images.shape[-2:])) == (height, width):
+            return images
+        return interpolate(images, (height, width), mode="bilinear")
+
+
+class NormalisedVisionTransformerEncoder(VisionTransformerEncoder):
+    """Applies the final normalisation of the transformer to its deepest map, as `forward_features` of timm does.
+
+    Some transformers have none, because they normalise after pooling.
+    """
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return tokens and feature maps, each from the shallowest to the deepest, which is normalised."""
+        *others, deepest = super().forward(images)
+        norm = getattr(self.model, "norm", None)
+        if isinstance(norm, nn.Module):
+            deepest = norm(deepest.movedim(1, -1)).movedim(-1, 1)
+        return [*others, deepest]

@@ -1,6 +1,6 @@
 """Averages of weights: over the ends of late epochs (Izmailov et al. 2018), or moving over all updates."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -44,8 +44,7 @@ class Average:
 class MovingAverage(Average):
     """Exponential moving average of parameters and floating-point buffers; other buffers are copied.
 
-    After t updates the decay is the smaller one of `decay` and (1 + t) / (10 + t), so that short runs forget the
-    initial weights.
+    Early in training the decay is smaller, see `early_decay`.
     """
 
     def __init__(self, decay: float) -> None:
@@ -55,17 +54,13 @@ class MovingAverage(Average):
     @torch.no_grad()
     def add(self, network: nn.Module) -> None:
         """Move the average towards the current state."""
-        decay = min(self._decay, (1 + self.count) / (10 + self.count))
+        decay = early_decay(self._decay, self.count)
         self.count += 1
         state = network.state_dict()
         if not self.weights:
             self.weights = {name: tensor.detach().clone() for name, tensor in state.items()}
             return
-        floating = [name for name, tensor in state.items() if tensor.is_floating_point()]
-        averages, current = ([tensors[name] for name in floating] for tensors in (self.weights, state))
-        torch._foreach_lerp_(averages, current, 1 - decay)
-        for name in state.keys() - set(floating):
-            self.weights[name].copy_(state[name])
+        move_average(self.weights, state, decay)
 
     def after_update(self, network: nn.Module) -> None:
         """Add the weights after an update of the network."""
@@ -85,19 +80,37 @@ class MovingAverage(Average):
             network.load_state_dict(own)
 
 
-@torch.no_grad()
-def refresh_statistics(network: Network, images: Iterable[Tensor | EncodedImages]) -> None:
-    """Recompute batch-norm statistics as the mean over these batches, except for frozen layers.
+def early_decay(decay: float, updates: int) -> float:
+    """Return the decay after t updates: at most (1 + t) / (10 + t), so that short runs forget the initial weights."""
+    return min(decay, (1 + updates) / (10 + updates))
 
-    Required because the statistics of the averaged networks do not apply to the averaged weights.
+
+@torch.no_grad()
+def move_average(averages: Mapping[str, Tensor], state: Mapping[str, Tensor], decay: float) -> None:
+    """Move averages towards a state, in place: decay x average + (1 - decay) x state; integers are copied."""
+    floating = [name for name, tensor in state.items() if tensor.is_floating_point()]
+    averaged, current = ([tensors[name] for name in floating] for tensors in (averages, state))
+    torch._foreach_lerp_(averaged, current, 1 - decay)
+    for name in state.keys() - set(floating):
+        averages[name].copy_(state[name])
+
+
+@torch.no_grad()
+def refresh_statistics(network: Network, inputs: Iterable[Tensor | EncodedImages]) -> None:
+    """Recompute batch-norm statistics as the mean over these network inputs, except for frozen layers.
+
+    Without layers to recompute, no input is read. Required because the statistics of the averaged networks do not apply
+    to the averaged weights.
     """
     network.train()
     layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm) and layer.training]
+    if not layers:
+        return
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # cumulative mean in torch
-    for batch in images:
-        network(batch)
+    for images in inputs:
+        network(images)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

@@ -10,12 +10,20 @@ from models.settings import TaskSettings
 from models.tasks.adversarial import Adversarial
 from models.tasks.base import Outputs, Task
 from models.tasks.classification import Classification
+from models.tasks.contrastive import Contrastive
+from models.tasks.feature_distillation import FeatureDistillation
 from models.tasks.localisation import Localisation
+from models.tasks.masked_reconstruction import MaskedReconstruction
 from models.tasks.reconstruction import Reconstruction
 from models.tasks.segmentation import Segmentation
+from models.tasks.self_distillation import SelfDistillation
 
 tasks: Mapping[str, Callable[[Any, Outputs], Task]] = {
     "reconstruction": Reconstruction,
+    "masked_reconstruction": MaskedReconstruction,
+    "feature_distillation": FeatureDistillation,
+    "contrastive": Contrastive,
+    "self_distillation": SelfDistillation,
     "classification": Classification,
     "localisation": Localisation,
     "segmentation": Segmentation,

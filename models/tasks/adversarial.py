@@ -21,8 +21,9 @@ from models.adversarial.discriminator import Discriminator, make_discriminator
 from models.counts import one_hot
 from models.distributed import contributing
 from models.losses.functions import ratio
+from models.network import Network
 from models.settings import AdversarialSettings
-from models.tasks.base import NETWORK, AdversarialNetwork, Batch, Outputs, Update
+from models.tasks.base import NETWORK, Batch, Companion, Outputs, Update
 from models.tasks.segmentation import Segmentation
 
 DISCRIMINATOR = "discriminator"
@@ -38,11 +39,11 @@ class Adversarial(Segmentation):
         self.block = settings.adversarial
         self._discriminator: Discriminator
 
-    def adversarial_networks(self, channels: int) -> Mapping[str, AdversarialNetwork]:
+    def companions(self, network: Network) -> Mapping[str, Companion]:
         """Create the discriminator."""
-        block = self.block
+        block, channels = self.block, network.mean.shape[1]
         self._discriminator = make_discriminator(block.discriminator, classes=self.head_channels(), channels=channels)
-        return {DISCRIMINATOR: AdversarialNetwork(network=self._discriminator, optimizer=block.optimizer)}
+        return {DISCRIMINATOR: Companion(module=self._discriminator, trained="apart", optimizer=block.optimizer)}
 
     def updates(self, network: nn.Module, batch: Batch) -> Iterator[Update]:
         """Yield the discriminator's update unless it is fixed, then the network's."""

@@ -1,13 +1,13 @@
 """Interface between tasks and the training loop."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from models.network import EncodedImages
+from models.network import EncodedImages, Network
 from models.settings import NetworkPart, OptimizerSettings
 
 NETWORK = "network"
@@ -32,6 +32,13 @@ class Batch:
     """Number of images over all workers."""
     counts: bool = True
     """Whether the images contribute to the loss, or are padding (see `models.distributed.contributing`)."""
+    views: tuple[Tensor, ...] = ()
+    """Views (N, channels, height, width) of the images, `images` first; several for tasks that compare them."""
+    positions: Tensor | None = None
+    """Numbers (N,) of the images in the training data of the stage."""
+    keys: Sequence[int] = ()
+    """A 64-bit integer for each image, from which tasks draw random numbers. In training it depends on the seed, the
+    epoch and the place of the image in the training set, in validation on its place alone."""
 
     @property
     def inputs(self) -> Tensor | EncodedImages:
@@ -58,11 +65,16 @@ class Update(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdversarialNetwork:
-    """A network that is trained against the first one and not saved."""
+class Companion:
+    """A module that a stage needs beside its network. It is part of checkpoints, but not saved with the network.
 
-    network: nn.Module
-    optimizer: OptimizerSettings
+    `trained` is "apart" for updates of its own with its `optimizer`, as a discriminator; "jointly" for updates by the
+    loss of the network, with the optimizer settings of the network; "never" if only `Task.after_update` changes it.
+    """
+
+    module: nn.Module
+    trained: Literal["apart", "jointly", "never"]
+    optimizer: OptimizerSettings | None = None
 
 
 class Task(ABC):
@@ -72,10 +84,10 @@ class Task(ABC):
     """
 
     outputs: Outputs
-    trains: ClassVar[tuple[NetworkPart, ...]]
+    trains: tuple[NetworkPart, ...]
     """The parts of the network trained in addition to the head; only these can be carried to the next stage."""
-    monitor: ClassVar[str]
-    """The score used to select the best epoch; higher is better unless `minimise`."""
+    monitor: ClassVar[str | None]
+    """The score used to select the best epoch; higher is better unless `minimise`. None keeps the last epoch."""
     minimise: ClassVar[bool] = False
     takes_features: ClassVar[bool] = False
     """Whether the network is applied to `Batch.inputs` alone, so that feature maps can replace the images."""
@@ -88,13 +100,27 @@ class Task(ABC):
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the scalar training loss of one batch."""
 
-    def adversarial_networks(self, channels: int) -> Mapping[str, AdversarialNetwork]:
-        """Create additional networks, with weights from torch's global generator, for images of `channels` channels."""
+    def companions(self, network: Network) -> Mapping[str, Companion]:
+        """Create further modules by name, with weights from torch's global generator.
+
+        The network has its initial weights and is on the device that it is trained on.
+        """
         return {}
 
     def updates(self, network: nn.Module, batch: Batch) -> Iterator[Update]:
         """Yield the updates of one batch; each is applied before the next is requested."""
         yield Update(NETWORK, self.loss(network, batch))
+
+    def network_input(self, network: nn.Module, batch: Batch) -> Tensor | EncodedImages:
+        """Return the network input for batch-norm statistics of averaged weights, of several views the first."""
+        return batch.inputs
+
+    def after_update(self, network: nn.Module, done: int, updates: int) -> None:  # noqa: B027 - most do nothing
+        """Called after all updates of a batch, the one with number `done`, counted from 1, of all `updates`."""
+
+    def warning(self, scores: Mapping[str, float]) -> str | None:
+        """Return a message if the validation scores of the kept weights show that training failed, else None."""
+        return None
 
     @abstractmethod
     def statistics(self, network: nn.Module, batch: Batch) -> Tensor:

@@ -123,7 +123,10 @@ def carry(parent: Mapping[str, Tensor], network: Network, parts: Sequence[Networ
 
 def _download(weights: PublishedWeights, content: Content | None, folder: Path | None) -> Path:
     """Download published weights to the cache. Raises `WeightsUnavailable`."""
-    revision = weights.revision if content is None else hub.revision_of(weights, content)
+    try:
+        revision = weights.revision if content is None else hub.revision_of(weights, content)
+    except hub.HubUnavailable:
+        revision = None
     command = f"hf download {weights.repository} {WEIGHTS_FILE} --revision {content.commit if content else revision}"
     remedy = f"run `{command}` where there is a connection and copy the cache, or set initial_weights: random"
     if revision is None:

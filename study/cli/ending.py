@@ -7,6 +7,7 @@ from pathlib import Path
 from results.tables.layout import default_table
 from results.tables.render import render
 from study.analysis.tables import curve_path
+from study.monitoring.stage_records import stage_warnings
 from study.run import StudyOutcome
 from study.store.store import Store
 
@@ -23,6 +24,10 @@ def outcome_lines(outcome: StudyOutcome, storage: Path) -> Iterator[str]:
         yield (
             f"learning curve: {curve}" if curve.exists() else "no learning curve: its metric is undefined in every cell"
         )
+    finished = store.finished()
+    tasks = {digest: node.step.settings.task for digest, node in plan.nodes.items() if digest in finished}
+    for digest, warnings in stage_warnings(store, tasks).items():
+        yield f"warning: {plan.nodes[digest].step.stage} {digest[:8]}: {'; '.join(warnings)}"
     for digest, error in outcome.failures.items():
         stage = plan.nodes[digest].step.stage
         yield f"failed: {stage} {digest[:8]}: {error.partition(chr(10))[0]}"

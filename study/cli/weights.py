@@ -37,7 +37,7 @@ def weights(
     except ValueError as error:
         raise ConfigError([Problem(path="", message=str(error))], "study weights") from error
     say(json.dumps(_summary(match), indent=1) if as_json else "\n".join(_lines(match)))
-    if match.problem is not None:
+    if not _fits(match):
         raise typer.Exit(2)
 
 
@@ -56,10 +56,15 @@ def _blueprint(architecture: str | None, backbone: str, channels: int) -> "Bluep
     return Blueprint(architecture=architecture, backbone=backbone, channels=channels, outputs=1, shape=(side, side))
 
 
+def _fits(match: "Match") -> bool:
+    """Return whether a study may start from the file."""
+    return match.problem is None and match.non_finite is None
+
+
 def _summary(match: "Match") -> dict[str, object]:
     return {
-        "fits": match.problem is None, "rules": match.rules, "matched": match.sources, "left_out": match.left_out,
-        "initial_values": match.kept, "faults": match.faults,
+        "fits": _fits(match), "rules": match.rules, "matched": match.sources, "left_out": match.left_out,
+        "initial_values": match.kept, "faults": match.faults, "non_finite": match.non_finite,
     }  # fmt: skip
 
 
@@ -70,4 +75,5 @@ def _lines(match: "Match") -> Iterator[str]:
     for title, names_by_reason in (("left out", match.left_out), ("initial value", match.kept), ("", match.faults)):
         for reason, names in names_by_reason.items():
             yield from (f"{title or reason:15} {name}{f' ({reason})' if title else ''}" for name in names)
-    yield f"result          {match.problem or 'fits'}"
+    non_finite = f"holds NaN or infinity in {match.non_finite}" if match.non_finite is not None else None
+    yield f"result          {match.problem or non_finite or 'fits'}"

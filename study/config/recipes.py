@@ -1,6 +1,6 @@
 """Training recipes: named sets of stage settings, which explicit settings override."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel
@@ -23,9 +23,12 @@ RECIPE_TTA: Final[Mapping[RecipeName, tuple[TtaName, ...]]] = {"plain": (), "str
 """Test-time augmentation under each recipe, where neither the stage nor `evaluate` sets it."""
 
 
-def with_recipe(document: Mapping[str, Any], recipe: RecipeName) -> dict[str, Any]:
-    """Return the settings of a stage with the values of a recipe that it does not set."""
-    return _merged(RECIPES[recipe], document)
+def with_recipe(document: Mapping[str, Any], recipe: RecipeName, excluded: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the settings of a stage with the values of a recipe that it does not set, without some dotted keys."""
+    values = RECIPES[recipe]
+    for path in excluded:
+        values = _without(values, path)
+    return _merged(values, document)
 
 
 def mark_as_unset(settings: BaseModel, document: Mapping[str, Any]) -> None:
@@ -42,6 +45,13 @@ def mark_as_unset(settings: BaseModel, document: Mapping[str, Any]) -> None:
 def recipe_values(settings: BaseModel) -> dict[str, Any]:
     """Return the values of a stage for all keys that recipes set, by dotted key."""
     return _flat(settings.model_dump(mode="json"), RECIPES["strong"])
+
+
+def _without(values: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    key, _, rest = path.partition(".")
+    if rest and key in values:
+        return {**values, key: _without(values[key], rest)}
+    return {name: value for name, value in values.items() if name != key}
 
 
 def _merged(values: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """The `stages` section of a study file: task, data, optimization."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, ModelWrapValidatorHandler, field_validator, model_validator
 
-from datasets.augment_settings import AugmentSettings
+from datasets.augment_settings import AugmentSettings, ViewAugmentSettings
 from datasets.settings import (
     Channels,
     FitName,
@@ -16,6 +16,8 @@ from datasets.settings import (
     Scale,
     Size,
 )
+from models.distillation_settings import FeatureDistillationSettings, TeacherNetworkSettings
+from models.masking_settings import MaskedReconstructionSettings
 from models.settings import (
     Adapt,
     AdversarialSettings,
@@ -28,6 +30,8 @@ from models.settings import (
     ScheduleSettings,
     SegmentationSettings,
 )
+from models.view_settings import ContrastiveSettings, SelfDistillationSettings
+from study.config.compare import InitialWeights
 from study.config.evaluation import ClassThreshold, Postprocess, Threshold, TtaName
 from study.config.fields import Count, Positive, Seed, Settings, each_once
 from study.config.recipes import RecipeName, mark_as_unset, with_recipe
@@ -108,6 +112,8 @@ class Balance(Settings):
 class StageBase(Settings):
     """Settings of every stage. One epoch is one pass over its training images."""
 
+    not_from_recipe: ClassVar[tuple[str, ...]] = ()
+    """Dotted keys that keep their default under a recipe."""
     recipe: RecipeName | None = None
     """Named set of settings (`study.config.recipes`), which the other settings override."""
     data: str
@@ -144,7 +150,7 @@ class StageBase(Settings):
         name = value.get("recipe") if isinstance(value, Mapping) else None
         if name is None or name not in get_args(RecipeName):
             return handler(value)
-        settings = handler(with_recipe(value, name))
+        settings = handler(with_recipe(value, name, excluded=cls.not_from_recipe))
         mark_as_unset(settings, value)
         return settings
 
@@ -176,12 +182,62 @@ class ReconstructionStage(StageBase, ReconstructionSettings):
     """An autoencoder stage."""
 
 
+class MaskedReconstructionStage(StageBase, MaskedReconstructionSettings):
+    """A stage of masked image modelling."""
+
+
+class Teacher(TeacherNetworkSettings):
+    """The network whose features a stage of feature distillation regresses."""
+
+    initial_weights: InitialWeights
+    """As those of the arms."""
+
+
+class FeatureDistillationStage(StageBase, FeatureDistillationSettings):
+    """A stage that learns the features of a fixed teacher."""
+
+    teacher: Teacher
+
+
 class ClassificationStage(StageBase, ClassificationSettings):
     """An image classification stage."""
 
 
 class LocalisationStage(StageBase, LocalisationSettings):
     """A centre or box regression stage."""
+
+
+class ViewStage(StageBase):
+    """A stage that compares augmented views of images, which therefore are augmented by default."""
+
+    not_from_recipe: ClassVar[tuple[str, ...]] = ("augment.preset",)
+    augment: ViewAugmentSettings = ViewAugmentSettings()
+
+    @model_validator(mode="after")
+    def _check_augment(self) -> Self:
+        if not self.augment.changed:
+            raise ValueError(
+                "augment changes nothing, so that the views of an image are equal; allowed: at least one transform; "
+                "leave out augment.preset, or set preset: views"
+            )
+        return self
+
+
+class ContrastiveStage(ContrastiveSettings, ViewStage):
+    """A stage of contrastive learning."""
+
+
+class SelfDistillationStage(SelfDistillationSettings, ViewStage):
+    """A stage of self-distillation."""
+
+    @model_validator(mode="after")
+    def _check_early_stopping(self) -> Self:
+        if self.early_stopping is not None:
+            raise ValueError(
+                "early_stopping is set under self_distillation, which keeps the last epoch, as its loss is also small "
+                "for equal embeddings; allowed: under other tasks; remove it"
+            )
+        return self
 
 
 class MaskStage(StageBase, MaskSettings):
@@ -224,5 +280,19 @@ def unlabelled_start_problem(stage: AdversarialStage, updates: int | None) -> st
     )
 
 
-Stage = ReconstructionStage | ClassificationStage | LocalisationStage | SegmentationStage | AdversarialStage
+Stage = (
+    ReconstructionStage
+    | MaskedReconstructionStage
+    | FeatureDistillationStage
+    | ContrastiveStage
+    | SelfDistillationStage
+    | ClassificationStage
+    | LocalisationStage
+    | SegmentationStage
+    | AdversarialStage
+)
+VIEW_TASKS = frozenset(
+    get_args(stage.model_fields["task"].annotation)[0] for stage in (ContrastiveStage, SelfDistillationStage)
+)
+"""Tasks that compare views; their stages warn of collapsed embeddings."""
 StageSettings = Annotated[Stage, Field(discriminator="task")]

@@ -20,8 +20,8 @@ ID_PREFIX = ".storage-"
 class NodeCheck:
     """The check of one node.
 
-    `marks` are fingerprints of the planned data, `weights` are hashes of the files of initial weights, `storage` is
-    the path of a file in the storage, None if the storage is a URI.
+    `marks` are fingerprints of the planned data, `weights` are hashes of the files of weights, initial ones and those
+    of teachers, `storage` is the path of a file in the storage, None if the storage is a URI.
     """
 
     data: Mapping[str, DatasetViewSpec]

@@ -22,8 +22,7 @@ def refuse_unready(plan: Plan, storage: Path, cache: Path) -> None:
     """Raise `ConfigError` if a folder is not writable or published weights are not available."""
     store = Store(storage)
     refuse_imported(store, plan.spec.name)
-    missing = missing_weights(plan, pending_stages(plan, store), store)
-    problems = [Problem(path="compare.initial_weights", message=line) for line in missing]
+    problems = missing_weights(plan, pending_stages(plan, store), store)
     for option, folder in (("--storage", storage), ("--cache", cache)):
         unwritable = Store(folder).writing_problem()
         if unwritable:

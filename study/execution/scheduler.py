@@ -24,7 +24,7 @@ from study.monitoring.plan_summary import write_plan
 from study.monitoring.tracking import open_tracking
 from study.planning.graph import Plan, image_epochs
 from study.planning.pending import PendingStages, pending_stages
-from study.planning.pretrained import pretrained_weights
+from study.planning.pretrained import pretrained_weights, weights_of_stages
 from study.store.pretrained import store_weights
 from study.store.retry import retry_io
 from study.store.store import Store
@@ -68,8 +68,7 @@ def execute_pending(
         )  # fmt: skip
         worker = Worker(jobs, runtime)
         if initial.joined or store.origin is not None:
-            weights = [published_weights(*name) for name in pretrained_weights(plan, pending, store)]
-            store_weights(store, {published: plan.contents.get(published) for published in weights})
+            _store_weights(plan, pending, lineage, store)
         source = _source(plan, searches, store, worker, display) if searches is not None else None
         with display, open_tracking(plan, store, display.line) as tracking:
             packing = _packing(plan, store, capacity, admission) if spec.resources.pack and gpus else None
@@ -171,6 +170,20 @@ def _with_ancestors(plan: Plan, stages: Iterable[str]) -> dict[str, None]:
             lineage[current] = None
             current = plan.node(current).parent
     return lineage
+
+
+def _store_weights(plan: Plan, pending: PendingStages, lineage: Iterable[str], store: Store) -> None:
+    """Store the published weights that workers may need. Raises `ConfigError` if pending stages lack theirs."""
+    from models.weights.initial import WeightsUnavailable
+
+    needed = pretrained_weights(plan, pending, store)
+    for name in [*needed, *(name for name in weights_of_stages(plan, lineage) if name not in needed)]:
+        weights = published_weights(*name)
+        try:
+            store_weights(store, {weights: plan.contents.get(weights)})
+        except (WeightsUnavailable, ValueError) as error:
+            if name in needed:  # a finished stage is trained again only if it is damaged
+                raise ConfigError([Problem(path="", message=str(error))], plan.file) from error
 
 
 def _refuse_too_small(plan: Plan, capacity: Capacity, gpus: float) -> None:

@@ -16,7 +16,7 @@ from study.planning.baselines import family_name
 from study.planning.evaluation import EvaluationSettings
 from study.planning.graph import Plan, image_epochs
 from study.planning.pending import PendingStages, pending_stages
-from study.planning.pretrained import changed_weights, missing_weights, provisional_stages
+from study.planning.pretrained import changed_weights, missing_weights, unresolved_stages
 from study.store.atomic import write_signed
 from study.store.paths import PLAN
 from study.store.store import Store
@@ -55,9 +55,9 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
             "to_run": sum(cost[digest] for digest in pending.stages if digest not in pending.scored),
         },
         "weights": {name: list(rules) for name, rules in plan.file_rules.items()},
-        "provisional": [
+        "unresolved": [
             {"backbone": backbone, "initial_weights": name, "stages": len(stages)}
-            for (backbone, name), stages in provisional_stages(plan).items()
+            for (backbone, name), stages in unresolved_stages(plan).items()
         ],
         "tasks": dict(Counter(node.step.settings.task for node in nodes.values())),
         "data": dict(Counter(node.selection.data for node in nodes.values())),
@@ -78,8 +78,9 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
         "annotators": _annotators(plan),
         "baselines": [family_name(rule) for rule in plan.spec.compare.baseline],
         "warnings": [
-            *plan.warnings, *_same_arms(plan), *missing_weights(plan, pending, store), *changed_weights(plan),
-            *_retrained(pending),
+            *plan.warnings, *_same_arms(plan),
+            *dict.fromkeys(problem.message for problem in missing_weights(plan, pending, store)),
+            *changed_weights(plan), *_retrained(pending),
         ],
     }  # fmt: skip
     to_run = dict.fromkeys([*pending.stages, *after_search])
@@ -210,9 +211,9 @@ def summary_text(summary: Summary) -> str:
         f"stages       {stages['naive']:,} if every replicate trained its whole chain; {stages['unique']:,} unique; "
         f"{stages['finished']:,} finished; {stages['to_run']:,} to run",
         *(
-            f"provisional  {entry['stages']:,} stages from {entry['initial_weights']} weights of {entry['backbone']}: "
+            f"unresolved   {entry['stages']:,} stages from {entry['initial_weights']} weights of {entry['backbone']}: "
             "their digests change once the content of the weights is known"
-            for entry in summary["provisional"]
+            for entry in summary["unresolved"]
         ),
         f"image-epochs {cost['naive']:,} naive; {cost['unique']:,} unique; {cost['to_run']:,} to run",
         f"tasks        {_counts(summary['tasks'])}",

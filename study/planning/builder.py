@@ -1,7 +1,7 @@
 """Build a plan: chains of stages by digest; replicates share equal stages."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from datasets.errors import DataError
 from datasets.targets import annotation_kind_of
@@ -16,6 +16,7 @@ from study.planning.digest import Json, combined, digest
 from study.planning.evaluation import EvaluationSettings
 from study.planning.graph import Plan, PlannedStage, Replicate, Scoring
 from study.planning.stage_identity import StageIdentity, stage_identity
+from study.planning.teachers import teacher_of
 
 EVALUATION_VERSION = 2
 
@@ -158,7 +159,12 @@ class Planner:
 
     def _identity(self, step: StageConfig) -> StageIdentity:
         if id(step) not in self._identities:
-            self._identities[id(step)] = stage_identity(step, self.plan.views[step.settings.data].index)
+            identity = stage_identity(step, self.plan.views[step.settings.data].index)
+            teacher = teacher_of(step.settings)
+            if teacher is not None:
+                weights = self._initial_id(teacher.initial_weights, teacher.backbone)
+                identity = replace(identity, digest=combined(identity.digest, weights))
+            self._identities[id(step)] = identity
         return self._identities[id(step)]
 
     def _scoring(self, step: StageConfig, fold: int, seed: int, labelled: float | int) -> Scoring:

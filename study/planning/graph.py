@@ -12,7 +12,7 @@ from datasets.splits.assignment import Split
 from models.catalog import registry
 from models.catalog.published import Content, PublishedWeights
 from results.metrics.surface import ShapeSettings
-from study.config.compare import WeightsFile
+from study.config.compare import InitialWeights, WeightsFile
 from study.config.evaluation import ClassPostprocess, ClassThreshold, TtaName
 from study.config.schema import StudySpec
 from study.planning.arms import Arm, StageConfig
@@ -222,11 +222,11 @@ class Plan:
     target: str
     views: Mapping[str, DatasetView]
     files: Mapping[Path, str]
-    """Content hashes of files with initial weights, by path."""
+    """Content hashes of files of weights, initial ones and those of teachers, by path."""
     file_rules: Mapping[str, Sequence[str]]
     """By which rules these files fill encoders, by the name of the file."""
     contents: Mapping[PublishedWeights, Content | None]
-    """Contents of the published weights from which arms start, None where it is not known."""
+    """Contents of the published weights from which arms and teachers start, None where it is not known."""
     leaks: tuple[Leak, ...] = ()
     warnings: tuple[str, ...] = ()
     graph: StageGraph
@@ -291,15 +291,11 @@ class Plan:
         rows = self.graph.searched_with
         return rows.get((replicate.arm, None)) or rows.get((replicate.arm, replicate.fold)) or frozenset()
 
-    def content(self, node: PlannedStage) -> Content | None:
-        """Return the content of the published weights from which a stage starts.
-
-        None if it starts from others, or if it is not known.
-        """
-        name = node.step.backbone, str(node.initial_weights)
-        if node.parent is not None or not registry.has_weights(*name):
+    def content(self, backbone: str, weights: InitialWeights) -> Content | None:
+        """Return the content of published weights of a backbone, None for others, or if it is not known."""
+        if isinstance(weights, WeightsFile) or not registry.has_weights(backbone, weights):
             return None
-        return self.contents.get(registry.published_weights(*name))
+        return self.contents.get(registry.published_weights(backbone, weights))
 
     def node(self, digest: str) -> PlannedStage:
         """Return a planned stage or a stage of a candidate."""

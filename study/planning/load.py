@@ -10,7 +10,6 @@ from datasets.checks.volumes import spacing_warning
 from datasets.errors import DataError
 from datasets.settings import ImageSettings
 from datasets.targets import annotation_kind_of
-from study.config.compare import WeightsFile
 from study.config.document import Document
 from study.config.schema import StudySpec
 from study.config.validation import parse
@@ -21,14 +20,17 @@ from study.planning.builder import Planner
 from study.planning.checks import data_checks, mask_checks, spec_checks
 from study.planning.checks.adapt_checks import adapt_problems, adapt_warnings
 from study.planning.checks.evaluation_checks import evaluation_problems, mirror_warnings
+from study.planning.checks.file_checks import file_problems, file_rules
 from study.planning.checks.leak_checks import find_leaks, leak_message, leak_problems
 from study.planning.checks.published_checks import published_problems, published_warnings
 from study.planning.checks.search_checks import search_problems
-from study.planning.checks.weights_checks import file_problems, file_rules, weights_problems
+from study.planning.checks.teacher_checks import teacher_files, teacher_problems
+from study.planning.checks.weights_checks import initial_files, weights_problems
 from study.planning.dataset_view import DatasetView, DatasetViewSpec
 from study.planning.graph import Plan, StageGraph
 from study.planning.pretrained import contents_of
 from study.planning.read_progress import progress_line
+from study.planning.teachers import weights_files
 from study.store.atomic import hash_of
 from study.store.store import Store
 
@@ -58,7 +60,9 @@ def load_planner(
         meanwhile: called (possibly often) if reading data takes long and there are no problems so far.
     """
     spec, arms, problems = _parse(document, file)
-    problems += [*spec_checks.tracking_problems(spec), *file_problems(spec, arms), *adapt_problems(arms)]
+    file_uses = [*initial_files(spec, arms), *teacher_files(arms)]
+    problems += [*spec_checks.tracking_problems(spec), *file_problems(file_uses)]
+    problems += adapt_problems(arms)
     views, warnings = _open_views(spec, arms, cache, problems, meanwhile)
     targets = spec_checks.target_names(spec)
     target = next(iter(targets), "") if len(targets) == 1 else ""
@@ -91,11 +95,10 @@ def load_planner(
     warnings += [f"data.{leak.data}: {leak_message(leak)}" for leak in leaks if spec.leaks == "report"]
     warnings += [*published_warnings(spec, arms), *adapt_warnings(arms)]
     warnings += mirror_warnings(spec, arms, views[target].index, target) if target in views else []
-    weights = {arm.initial_weights.file for arm in arms if isinstance(arm.initial_weights, WeightsFile)}
-    files = {file: hash_of(file) for file in weights}
+    files = {file: hash_of(file) for file in weights_files(arms)}
     plan = Plan(
         file=file, spec=spec, target=target, views=views, files=files,
-        file_rules=file_rules(spec, arms),
+        file_rules=file_rules(file_uses),
         contents=contents_of(arms, Store(storage) if storage is not None else None), leaks=tuple(leaks),
         warnings=tuple(warnings), graph=StageGraph(arms),
     )  # fmt: skip
@@ -141,7 +144,7 @@ def _resolve_arms(spec: StudySpec, invalid: set[tuple[str, str]], problems: list
     problems += spec_checks.factor_problems(spec, arms)
     problems += spec_checks.arm_problems(arms)
     problems += spec_checks.unused_patch_problems(spec, arms)
-    problems += weights_problems(spec, arms)
+    problems += [*weights_problems(spec, arms), *teacher_problems(arms)]
     if not rows:
         message = "every combination is excluded; allowed: at least one arm; remove a rule of exclude"
         problems.append(Problem(path="compare.exclude", message=message))

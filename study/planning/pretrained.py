@@ -1,33 +1,37 @@
-"""Published initial weights of a plan: their contents, and which of them are not available."""
+"""Published weights of arms and teachers in a plan: their contents, and which of them are not available."""
 
 from collections.abc import Iterable, Iterator
 
 from models.catalog import hub
-from models.catalog.hub_cache import cached_content, cached_file
+from models.catalog.hub_cache import cached_content, cached_file, verifiable_content
 from models.catalog.published import Content, PublishedWeights
 from models.catalog.registry import has_weights, published_weights
+from study.errors import Problem
 from study.planning.arms import Arm
+from study.planning.checks.weights_checks import initial_path
 from study.planning.graph import Plan, PlannedStage
 from study.planning.pending import PendingStages
+from study.planning.teachers import teacher_of, weights_by_backbone
 from study.store.pretrained import recorded_content, stored_weights
 from study.store.store import Store
 
+OTHER_CONTENT = "the hub has another one"
 NamedWeights = tuple[str, str]
 """Backbone, and name of its published weights."""
 
 
 def contents_of(arms: Iterable[Arm], store: Store | None) -> dict[PublishedWeights, Content | None]:
-    """Return the content of all published weights that arms start from, None where it is not known.
+    """Return the content of all published weights that arms and teachers start from, None where it is not known.
 
     It is what the storage has recorded, else what the table of backbones states, what is in the local cache, or, for
     revisions that may change, what the hub has now.
     """
-    names = {(arm.chain[0].backbone, str(arm.initial_weights)) for arm in arms}
-    weights = dict.fromkeys(published_weights(*name) for name in sorted(names) if has_weights(*name))
+    names = sorted((backbone, str(weights)) for backbone, weights in weights_by_backbone(arms))
+    weights = dict.fromkeys(published_weights(*name) for name in names if has_weights(*name))
     contents = {
         published: (recorded_content(store, published) if store is not None else None)
         or published.stated
-        or cached_content(published)
+        or verifiable_content(published)
         for published in weights
     }
     unknown = [published for published, content in contents.items() if _is_unknown(published, content)]
@@ -39,22 +43,22 @@ def _is_unknown(weights: PublishedWeights, content: Content | None) -> bool:
     return content is None and not weights.is_identified_by_commit
 
 
-def provisional_stages(plan: Plan) -> dict[NamedWeights, list[str]]:
+def unresolved_stages(plan: Plan) -> dict[NamedWeights, list[str]]:
     """Return the digests of all stages that depend on published weights whose content is not known."""
     nodes = {**plan.nodes, **plan.graph.after_search}
     stages: dict[NamedWeights, list[str]] = {}
     for digest, node in nodes.items():
-        first = node
-        while first.parent is not None:
-            first = nodes[first.parent]
-        name = _named_weights(first)
-        if name is not None and _is_unknown(weights := published_weights(*name), plan.contents.get(weights)):
-            stages.setdefault(name, []).append(digest)
+        chain = [node]
+        while chain[-1].parent is not None:
+            chain.append(nodes[chain[-1].parent])
+        for name in {name: None for link in chain for _, name in _uses(plan, link)}:
+            if _is_unknown(weights := published_weights(*name), plan.contents.get(weights)):
+                stages.setdefault(name, []).append(digest)
     return stages
 
 
-def missing_weights(plan: Plan, pending: PendingStages, store: Store) -> list[str]:
-    """Return a message for each set of published weights that pending stages need and that is not available."""
+def missing_weights(plan: Plan, pending: PendingStages, store: Store) -> list[Problem]:
+    """Return a problem for each use of published weights by pending stages that are not available."""
     missing = {}
     for name in pretrained_weights(plan, pending, store):
         weights = published_weights(*name)
@@ -62,8 +66,9 @@ def missing_weights(plan: Plan, pending: PendingStages, store: Store) -> list[st
         if _is_unknown(weights, content) or not _is_at_hand(weights, content, store):
             missing[name] = weights, content
     is_online = bool(missing) and hub.reachable()
-    messages = (_message(*name, *values, is_online=is_online) for name, values in missing.items())
-    return [message for message in messages if message]
+    messages = {name: _message(*name, *values, is_online=is_online) for name, values in missing.items()}
+    uses = {use for node in _needed(plan, pending, store) for use in _uses(plan, node)}
+    return [Problem(path=path, message=messages[name]) for path, name in sorted(uses) if messages.get(name)]
 
 
 def _is_at_hand(weights: PublishedWeights, content: Content | None, store: Store) -> bool:
@@ -80,15 +85,24 @@ def _message(backbone: str, name: str, weights: PublishedWeights, content: Conte
             f"{subject} are not cached and the hub {reason}, so that the content of {weights.revision} is not known; "
             f"allowed: weights whose content is known; {remedy}"
         )
-    if not is_online:
-        return f"{subject} are not cached and the hub cannot be reached; allowed: weights that can be read; {remedy}"
-    if content is None or hub.revision_of(weights, content) is not None:
-        return ""
-    return (
-        f"{subject} are not cached with the content that this storage has recorded (SHA-256 {content.sha256}), and the "
-        "hub has another one; allowed: the recorded content; restore it in the cache, or use another --storage for the "
-        "present one"
-    )
+    reason = _hub_problem(weights, content) if is_online else "the hub cannot be reached"
+    if reason == OTHER_CONTENT and content is not None:
+        return (
+            f"{subject} are not cached with the content that this storage has recorded (SHA-256 {content.sha256}), and "
+            f"{reason}; allowed: the recorded content; restore it in the cache, or use another --storage for the "
+            "present one"
+        )
+    return f"{subject} are not cached and {reason}; allowed: weights that can be read; {remedy}" if reason else ""
+
+
+def _hub_problem(weights: PublishedWeights, content: Content | None) -> str:
+    """Return why the hub does not give weights with a content; empty if it does."""
+    try:
+        if content is None:
+            return "" if hub.has_file(weights) else "the hub does not give them"
+        return OTHER_CONTENT if hub.revision_of(weights, content) is None else ""
+    except hub.HubUnavailable:
+        return "the hub does not answer"
 
 
 def changed_weights(plan: Plan) -> Iterator[str]:
@@ -103,16 +117,28 @@ def changed_weights(plan: Plan) -> Iterator[str]:
 
 
 def pretrained_weights(plan: Plan, pending: PendingStages, store: Store) -> list[NamedWeights]:
-    """Return backbone and name of the published weights from which pending stages and candidates start."""
+    """Return backbone and name of the published weights that pending stages, candidates and their teachers need."""
+    return sorted({name for node in _needed(plan, pending, store) for _, name in _uses(plan, node)})
+
+
+def weights_of_stages(plan: Plan, digests: Iterable[str]) -> list[NamedWeights]:
+    """Return backbone and name of the published weights from which stages and their teachers start."""
+    return sorted({name for digest in digests for _, name in _uses(plan, plan.node(digest))})
+
+
+def _needed(plan: Plan, pending: PendingStages, store: Store) -> list[PlannedStage]:
+    """Return the stages that a run may train."""
     nodes = [plan.nodes[digest] for digest in pending.stages]
     if plan.graph.is_searching:
         unplanned, finished = {**plan.graph.after_search, **plan.candidates}, store.finished()
         nodes += [node for digest, node in unplanned.items() if digest not in finished]
-    names = (_named_weights(node) for node in nodes if node.parent is None)
-    return sorted({name for name in names if name is not None})
+    return nodes
 
 
-def _named_weights(first: PlannedStage) -> NamedWeights | None:
-    """Return the published weights from which the first stage of a chain starts."""
-    name = first.step.backbone, str(first.initial_weights)
-    return name if has_weights(*name) else None
+def _uses(plan: Plan, node: PlannedStage) -> Iterator[tuple[str, NamedWeights]]:
+    """Yield the published weights from which a stage and its teacher start, with their path in the study file."""
+    step, teacher = node.step, teacher_of(node.step.settings)
+    if node.parent is None and has_weights(*(name := (step.backbone, str(node.initial_weights)))):
+        yield initial_path(plan.spec.compare, node.initial_weights), name
+    if teacher is not None and has_weights(*(name := (teacher.backbone, str(teacher.initial_weights)))):
+        yield f"stages.{step.stage}.teacher.initial_weights", name

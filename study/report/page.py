@@ -134,7 +134,7 @@ def _page(
         *(_figure_section(drawer, cache, options) if drawer else ()),
         Section(id="transfer", title="Transfer of weights", blocks=list(provenance.transfer_blocks(facts))),
         *_search_section(facts, spec),
-        Section(id="failures", title="Failures", blocks=list(provenance.failure_blocks(state["failures"]))),
+        Section(id="failures", title="Failures", blocks=list(provenance.failure_blocks(facts, state["failures"]))),
         Section(id="cost", title="Cost", blocks=list(cost.cost_blocks(facts))),
         Section(id="software", title="Software", blocks=list(provenance.version_blocks(facts))),
         Section(

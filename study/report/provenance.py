@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from results.report.page import Block, Code, Collapsible, Grid, GridCell, Text, number_columns, text_columns
+from study.monitoring.stage_records import stage_warnings
 from study.monitoring.units import count
 from study.report.facts import Facts, StageFacts
 
@@ -45,8 +46,16 @@ def transfer_blocks(facts: Facts) -> Iterator[Block]:
     yield Collapsible(title="Names of tensors that are newly initialised or not transferred", blocks=details)
 
 
-def failure_blocks(failures: Sequence[Mapping[str, str]]) -> Iterator[Block]:
-    """Yield the stages that failed, with the first line of their errors."""
+def failure_blocks(facts: Facts, failures: Sequence[Mapping[str, str]]) -> Iterator[Block]:
+    """Yield the warnings of stages, and the stages that failed with the first line of their errors."""
+    warnings = stage_warnings(facts.store, {stage.digest: stage.task for stage in facts.finished})
+    if warnings:
+        caption = "Warnings of finished stages."
+        cells = [
+            [GridCell(facts.stages[digest].name), GridCell(digest[:8]), GridCell("; ".join(messages))]
+            for digest, messages in warnings.items()
+        ]
+        yield Grid(caption=caption, columns=text_columns("stage", "digest", "warning"), rows=cells)
     if not failures:
         yield Text(text="No stage failed.")
         return

@@ -40,15 +40,16 @@ class Form:
 
 
 class AlteredFileError(ConfigError):
-    """A stored file was altered. A run recreates it; no command uses its content."""
+    """A stored file was altered. A run recreates it, unless `remedy` says otherwise; no command uses its content."""
 
-    def __init__(self, where: str, problem: str) -> None:
-        self.where, self.problem = where, problem
-        message = f"{problem}; allowed: files as they were written; `study run FILE` recreates it"
+    def __init__(self, where: str, problem: str, remedy: str = "`study run FILE` recreates it") -> None:
+        self.where, self.problem, self.remedy = where, problem, remedy
+        message = f"{problem}; allowed: files as they were written; {remedy}"
         super().__init__([Problem(path="", message=message)], where)
 
     def __reduce__(self) -> tuple[type["AlteredFileError"], tuple[Any, ...]]:
-        return AlteredFileError, (self.where, self.problem)  # it is pickled between processes
+        # It is pickled between processes.
+        return AlteredFileError, (self.where, self.problem, self.remedy)
 
 
 def is_name(text: str) -> bool:

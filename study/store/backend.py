@@ -14,7 +14,7 @@ from study.store.atomic import Damage, damage, inside, writing_problem
 from study.store.lease import is_leased, lease
 from study.store.paths import MANIFEST
 
-FOLDERS = "stages", "work", "studies"
+FOLDERS = "stages", "work", "studies", "weights"
 """Folders of a storage that a run writes to."""
 
 
@@ -143,6 +143,10 @@ class Backend(ABC):
         """Copy a file into the storage, to a path relative to it."""
 
     @abstractmethod
+    def create_file(self, file: Path, key: str) -> None:
+        """Copy a file into the storage, unless a file is at this path, which is kept."""
+
+    @abstractmethod
     def find_file(self, folder: str, suffix: str) -> Path | None:
         """Return the local path of a file in a folder of the storage; None if no file has this suffix."""
 
@@ -257,6 +261,20 @@ class FolderBackend(Backend):
         """Copy a file atomically."""
         with atomic_path(self.root / key) as temporary:
             shutil.copyfile(file, temporary)
+
+    def create_file(self, file: Path, key: str) -> None:
+        """Copy a file to a path at which there is none, atomically where the file system has hard links."""
+        target = self.root / key
+        self.add_file(file, draft := f"{key}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            os.link(self.root / draft, target)
+        except FileExistsError:
+            return
+        except OSError:  # no hard links here
+            with suppress(FileExistsError), target.open("xb") as stream:
+                stream.write(file.read_bytes())
+        finally:
+            (self.root / draft).unlink(missing_ok=True)
 
     def find_file(self, folder: str, suffix: str) -> Path | None:
         """Return a file of a folder with this suffix."""

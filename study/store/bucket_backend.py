@@ -290,6 +290,15 @@ class BucketBackend(Backend):
         self.remote.put(file, key)
         FolderBackend(self.root).add_file(file, key)
 
+    def create_file(self, file: Path, key: str) -> None:
+        """Upload a file unless the bucket has one of this key, and copy what it has into the mirror.
+
+        Object stores have no exclusive creation: of two machines that upload at once, the later one wins.
+        """
+        if self.remote.read(key) is None:
+            self.remote.put(file, key)
+        self.remote.get(key, self.root / key)
+
     def find_file(self, folder: str, suffix: str) -> Path | None:
         """Return a file of a folder with this suffix; download it if it is not in the mirror."""
         local = FolderBackend(self.root).find_file(folder, suffix)

@@ -2,30 +2,54 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from models.catalog.published import Content
-from study.config.compare import WeightsFile
+from study.config.compare import InitialWeights, WeightsFile
 from study.config.schema import Checkpoint
 from study.planning.dataset_view import DatasetViewSpec
 from study.planning.graph import Plan, PlannedStage, Scoring
+from study.planning.teachers import teacher_of
 from study.store.bucket_backend import mark_as_mirror
 from study.store.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedWeights:
+    """The weights that an encoder starts from.
+
+    Attributes:
+        backbone: Its backbone.
+        weights: random, a name of published weights, or a file.
+        file_hash: Hash of the file, "" for other weights.
+        content: Content of published weights, None for others, or if a commit identifies them.
+    """
+
+    backbone: str
+    weights: InitialWeights
+    file_hash: str
+    content: Content | None
+
+    @classmethod
+    def of(cls, plan: Plan, backbone: str, weights: InitialWeights) -> Self:
+        """Return the weights with the content that was planned with."""
+        file_hash = plan.files[weights.file] if isinstance(weights, WeightsFile) else ""
+        return cls(backbone=backbone, weights=weights, file_hash=file_hash, content=plan.content(backbone, weights))
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageJob:
     """A stage to train and, for target stages, to evaluate.
 
-    `fingerprint` identifies the planned data, and `start_content` is the hash of the file of initial weights, "" if
-    there is none. `published` is the content of published initial weights, None if there are none or if a commit
-    identifies them. A worker that reads other data or weights raises `DataChanged`.
+    `fingerprint` identifies the planned data. A worker that reads other data or weights raises `DataChanged`.
     """
 
     node: PlannedStage
     view: DatasetViewSpec
     fingerprint: str
-    start_content: str
-    published: Content | None
+    initial: PlannedWeights | None
+    """None for a stage that starts from the weights of another one."""
+    teacher: PlannedWeights | None
     scorings: tuple[Scoring, ...]
     needs_weights: bool
     """Whether to train a published stage again if its weights were not kept."""
@@ -64,14 +88,13 @@ class RuntimeContext:
 
 def stage_job(plan: Plan, node: PlannedStage, *, needs_weights: bool = False) -> StageJob:
     """Return the job of a planned stage."""
-    view, start = plan.views[node.selection.data], node.initial_weights
-    start_file = start.file if node.parent is None and isinstance(start, WeightsFile) else None
+    view, teacher = plan.views[node.selection.data], teacher_of(node.step.settings)
     return StageJob(
         node=node,
         view=view.spec,
         fingerprint=view.stage_rows(node.selection).fingerprint,
-        start_content=plan.files[start_file] if start_file is not None else "",
-        published=plan.content(node),
+        initial=PlannedWeights.of(plan, node.step.backbone, node.initial_weights) if node.parent is None else None,
+        teacher=PlannedWeights.of(plan, teacher.backbone, teacher.initial_weights) if teacher is not None else None,
         scorings=tuple(plan.scorings.get(node.digest, {}).values()),
         needs_weights=needs_weights,
         ends=any(links[-1].stage == node.step.stage for links in plan.spec.pathways.values()),

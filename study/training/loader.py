@@ -15,7 +15,10 @@ from models.network import EncodedImages
 from models.tasks.base import Batch
 
 CPU = torch.device("cpu")
-FeatureReader = Callable[[Positions, torch.device], EncodedImages]
+FeatureReader = Callable[[Positions], EncodedImages]
+"""Returns the feature maps of rows of the index."""
+IMAGE_DIMENSIONS = 4
+"""Dimensions of a batch of images without views."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,27 +70,30 @@ class DeviceLoader:
             for (share,) in self.data.validation.epoch(0, self.context.rank, self.context.world, shuffle=False):
                 yield self._batch(share)
 
-    def shown(self, epoch: int) -> Iterator[Tensor | EncodedImages]:
-        """Yield only the network inputs of the training images of an epoch, in the same parts."""
+    def training_parts(self, epoch: int) -> Iterator[Batch]:
+        """Yield the accumulation parts of the batches of an epoch, without images of `unlabelled`."""
         for shares in self.data.training.epoch(epoch, self.context.rank, self.context.world):
             for share in shares:
                 with contributing(share.counts):
-                    yield self._batch(share).inputs
+                    yield self._batch(share)
 
     def _batch(self, share: RankBatch, unlabelled: RankBatch | None = None, update: int = 0) -> Batch:
         device = self.context.device
-        images = to_images(torch.from_numpy(share.images), device)
+        images, *_ = views = _views(to_images(torch.from_numpy(share.images), device))
         target = images if share.targets is None else on_device(torch.from_numpy(share.targets), device)
         features, rows = self.data.features, share.rows
         return Batch(
             images=images,
             target=target,
-            encoded=None if features is None or rows is None else features(rows, device),
+            encoded=None if features is None or rows is None else features(rows),
             unlabelled=None if unlabelled is None else to_images(torch.from_numpy(unlabelled.images), device),
             unlabelled_counts=unlabelled is None or unlabelled.counts,
             update=update,
             size=share.size,
             counts=share.counts,
+            keys=share.keys,
+            views=views,
+            positions=on_device(torch.from_numpy(share.positions), device),
         )
 
     def _unlabelled(self, updates: int) -> Iterator[RankBatch | None]:
@@ -99,6 +105,11 @@ class DeviceLoader:
         yield from itertools.repeat(None, max(0, start - updates))
         for (share,) in pool.stream(max(0, updates - start), context.rank, context.world):
             yield share
+
+
+def _views(images: Tensor) -> tuple[Tensor, ...]:
+    """Return the views of images (N, views, C, H, W), or images (N, C, H, W) as the only view."""
+    return images.unbind(1) if images.ndim > IMAGE_DIMENSIONS else (images,)
 
 
 class UnusableGpu(RuntimeError):  # noqa: N818 - an expected state
@@ -121,8 +132,8 @@ def process_device(gpus: float) -> torch.device:
 
 
 def to_images(pixels: Tensor, device: torch.device) -> Tensor:
-    """Map (N, height, width, channels) bytes to (N, channels, height, width) floats in 0..1 on the device."""
-    return on_device(pixels, device).permute(0, 3, 1, 2).float().div_(255.0)
+    """Map (..., height, width, channels) bytes to (..., channels, height, width) floats in 0..1 on the device."""
+    return on_device(pixels, device).movedim(-1, -3).float().div_(255.0)
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -6,11 +6,12 @@ import math
 import numpy as np
 import torch
 
-from models.settings import unlabelled_start_of
+from models.settings import pool_of, unlabelled_start_of
 from models.tasks.base import Batch
+from models.view_settings import views_of
 from study.planning.checks.spec_checks import min_batch_size
 from study.training.job import RuntimeContext, StageJob
-from study.training.train_stage import open_setup, stage_examples
+from study.training.train_stage import adapt_encoder, open_setup, stage_examples
 
 OutOfMemoryError = torch.OutOfMemoryError
 LATE = 10**9
@@ -64,21 +65,27 @@ def _fits(job: StageJob, runtime: RuntimeContext, device: torch.device, size: in
 
 
 def _train_step(job: StageJob, runtime: RuntimeContext, device: torch.device, size: int) -> None:
-    setup, image = open_setup(job, runtime), job.node.step.image
-    network, adversarial_networks = setup.network.to(device).train(), setup.task.adversarial_networks(image.channels)
-    for rival in adversarial_networks.values():
-        rival.network.to(device)
+    setup, image, link = open_setup(job, runtime), job.node.step.image, job.node.step.link
+    adapt_encoder(setup)
+    settings, network = job.node.step.settings, setup.network.to(device).train()
+    if link.unfreeze_after is None:  # otherwise all parts are trained in the end
+        network.freeze(link.freeze, keep_dropout=link.keep_dropout)
+    for companion in setup.task.companions(network).values():
+        companion.module.to(device)
     examples = stage_examples(setup, setup.rows.train[:1], trains=False)
     _, target = examples.read(np.zeros(size, dtype=np.int64))
     pixels = torch.zeros(size, image.channels, *image.shape, device=device)
     targets = None if target is None else torch.from_numpy(target).to(device)
-    is_bf16 = job.node.step.settings.precision == "bf16"
-    for number in (0, LATE) if unlabelled_start_of(job.node.step.settings) else (LATE,):
+    is_bf16 = settings.precision == "bf16"
+    for number in (0, LATE) if unlabelled_start_of(settings) else (LATE,):
         batch = Batch(
             images=pixels,
             target=pixels if targets is None else targets,
-            unlabelled=pixels if adversarial_networks else None,
+            unlabelled=pixels if pool_of(settings) is not None else None,
             update=number,
+            keys=range(size),
+            views=(pixels,) * views_of(settings),
+            positions=torch.zeros(size, dtype=torch.int64, device=device),
         )
         updates = setup.task.updates(network, batch)
         while True:

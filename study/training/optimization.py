@@ -16,7 +16,7 @@ StateParts = dict[str, Mapping[str, Tensor]]
 
 
 class OptimizedModel:
-    """A network with its optimizer and schedule. Adversarial training has two: the network and its discriminator."""
+    """A network, or a module that is trained beside it, with its optimizer and schedule."""
 
     def __init__(
         self,
@@ -47,10 +47,6 @@ class OptimizedModel:
     def zero_grad(self) -> None:
         """Reset the gradients."""
         self._optimizer.zero_grad(set_to_none=True)
-
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of a loss."""
-        loss.backward()  # type: ignore[no-untyped-call]
 
     def step(self) -> None:
         """Sum gradients over all workers, clip them, and update the weights."""

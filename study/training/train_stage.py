@@ -6,7 +6,7 @@ import platform
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file
 
+from datasets.augment_settings import AugmentSettings
 from datasets.loading.augment import Augmenter
 from datasets.loading.balance import balanced, class_pixels
 from datasets.loading.batches import Batches
@@ -25,6 +26,7 @@ from datasets.loading.native import NativeImages, native_images
 from datasets.loading.patches import RandomPatches, Tiles
 from datasets.loading.prepare import Prepared, prepared
 from datasets.loading.truth import truth
+from datasets.loading.views import Views
 from datasets.settings import VolumeSettings
 from models.adaptation import adapt, merge_adapters
 from models.build import build
@@ -34,8 +36,10 @@ from models.network import Network
 from models.settings import MaskSettings, TaskSettings, unlabelled_start_of
 from models.tasks import make_task
 from models.tasks.base import Outputs, Task
+from models.tasks.feature_distillation import FeatureDistillation
 from models.tasks.localisation import Localisation
 from models.tasks.segmentation import Segmentation
+from models.view_settings import GLOBAL_VIEWS, SelfDistillationSettings, views_of
 from models.weights import initial
 from study.config.compare import WeightsFile
 from study.config.stages import Stage
@@ -49,7 +53,7 @@ from study.store.store import Store, write_scores
 from study.training.allocator import keep_freed_memory
 from study.training.checkpoint import Checkpoints, removed_on_error, save_tensors
 from study.training.features import CachedFeatures
-from study.training.job import RuntimeContext, StageJob
+from study.training.job import PlannedWeights, RuntimeContext, StageJob
 from study.training.loader import FeatureReader, StageData, WorkerContext
 from study.training.scoring.annotators import Annotations, scores_of_annotators
 from study.training.scoring.batches import EvaluationSpec
@@ -62,7 +66,7 @@ LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "numpy", "albumenta
 
 
 class DataChanged(RuntimeError):  # noqa: N818 - an expected state
-    """The data or the file of initial weights changed since planning."""
+    """The data or a file of weights, initial ones or those of a teacher, changed since planning."""
 
     @classmethod
     def of(cls, subject: str) -> "DataChanged":
@@ -83,8 +87,8 @@ class TrainingSetup:
     arrays: Prepared | NativeImages
     task: Task
     network: Network
-    features: CachedFeatures | None = None
-    """Feature maps of the images, if the encoder never changes and computes them in float32."""
+    features: FeatureReader | None = None
+    """Reads the feature maps of images from the cache."""
 
 
 Member = Callable[[WorkerContext], None]
@@ -107,7 +111,7 @@ def run_stage(
         LeaseHeld: another process works on the stage.
         DamagedStageError: the parent is damaged.
         study.training.trainer.Diverged: the loss is not finite.
-        DataChanged: the data or initial weights changed since planning.
+        DataChanged: the data or a file of weights changed since planning.
     """
     torch.set_num_threads(runtime.cpus)
     store = runtime.store
@@ -145,6 +149,13 @@ def open_setup(job: StageJob, runtime: RuntimeContext) -> TrainingSetup:
     torch.manual_seed(node.seed)
     plan = blueprint(step.settings, step.image, step.architecture, step.backbone, task.head_channels())
     return TrainingSetup(job=job, view=view, rows=rows, arrays=arrays, task=task, network=build(plan))
+
+
+def adapt_encoder(setup: TrainingSetup) -> None:
+    """Restrict the training of the encoder to the part that `adapt` of the stage names."""
+    step = setup.job.node.step
+    shape = (1, setup.network.mean.shape[1], *step.image.shape)
+    adapt(setup.network, step.settings.adapt, torch.zeros(shape))
 
 
 def _with_class_weights(
@@ -197,8 +208,7 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
     started = time.time()
     setup, store = open_setup(job, runtime), runtime.store
     transfer = _load_initial_weights(setup, store)
-    shape = (1, setup.network.mean.shape[1], *job.node.step.image.shape)
-    adapt(setup.network, job.node.step.settings.adapt, torch.zeros(shape))
+    adapt_encoder(setup)
     setup.network.to(context.device)
     setup.features = _fixed_features(setup, runtime)
     copies = store.checkpoint_copies(job.digest)
@@ -224,8 +234,7 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
         if isinstance(setup.task, Localisation):
             assert isinstance(setup.arrays, Prepared), "planning refuses patches of this task"
             test = setup.view.held_out(job.node.selection)
-            features = _feature_reader(setup, [*setup.rows.validation, *test.rows])
-            scores = stage_scores(setup.network, setup.task, setup.arrays, setup.rows.validation, test, features)
+            scores = stage_scores(setup.network, setup.task, setup.arrays, setup.rows.validation, test, setup.features)
             pq.write_table(scores, draft / STAGE_SCORES)
         for scoring in job.scorings:
             write_scores(draft, scoring.key, *_score_tables(setup, scoring, runtime.cache))
@@ -260,30 +269,30 @@ def _training_loop(setup: TrainingSetup, context: WorkerContext) -> TrainingLoop
         # Some networks cannot normalize a single image.
         unlabelled=batches(rows.unlabelled, labelled=False, fewest=2),
         unlabelled_start=unlabelled_start_of(settings),
-        features=_feature_reader(setup, [*rows.train, *rows.validation]),
+        features=setup.features,
     )
     return TrainingLoop(setup.network, setup.task, settings, node.step.link, data, seed=node.seed, context=context)
 
 
-def _fixed_features(setup: TrainingSetup, runtime: RuntimeContext) -> CachedFeatures | None:
-    """Return the feature maps of the images, None unless they are the same in every epoch."""
+def _fixed_features(setup: TrainingSetup, runtime: RuntimeContext) -> FeatureReader | None:
+    """Return a reader of the feature maps of images; None unless they are fixed and the cache saves time."""
     step, arrays = setup.job.node.step, setup.arrays
     link, settings = step.link, step.settings
     is_frozen = "encoder" in link.freeze and link.unfreeze_after is None and not link.keep_dropout
     is_fixed = is_frozen and settings.precision == "float32" and not settings.augment.changed
     if not (runtime.caches_features and is_fixed and setup.task.takes_features and isinstance(arrays, Prepared)):
         return None
-    return CachedFeatures(setup.network, arrays, setup.view.index, step.image, cache=runtime.cache)
-
-
-def _feature_reader(setup: TrainingSetup, rows: Sequence[int]) -> FeatureReader | None:
-    return None if setup.features is None else setup.features.reader(rows)
+    passes = settings.steps * settings.batch_size if settings.steps else (settings.epochs or 0) * len(setup.rows.train)
+    target, cache = settings.target, runtime.cache
+    return CachedFeatures(setup.network, arrays, setup.view.index, target, step.image, cache=cache).reader(
+        passes=passes
+    )
 
 
 def stage_examples(
     setup: TrainingSetup, rows: Sequence[int], *, labelled: bool = True, trains: bool = True
 ) -> Examples:
-    """Return the examples of some rows: whole images or patches, with or without their targets.
+    """Return the examples of some rows: whole images or patches, with or without their targets; or views of them.
 
     Args:
         setup: The stage.
@@ -291,16 +300,31 @@ def stage_examples(
         labelled: Whether targets are read.
         trains: Whether the examples are for training, which augments and mixes them and chooses patches randomly.
     """
-    augment = setup.job.node.step.settings.augment
-    examples = _single_examples(setup, rows, labelled=labelled, trains=trains)
+    settings = setup.job.node.step.settings
+    if views_of(settings):
+        return _view_examples(setup, rows, trains=trains)
+    augment = settings.augment
+    examples = _single_examples(setup, rows, augment, labelled=labelled, trains=trains)
     if not (trains and labelled and (augment.cutmix or augment.copy_paste)):
         return examples
     return MixedExamples(examples, cutmix=augment.cutmix, copy_paste=augment.copy_paste)
 
 
-def _single_examples(setup: TrainingSetup, rows: Sequence[int], *, labelled: bool, trains: bool) -> Examples:
+def _view_examples(setup: TrainingSetup, rows: Sequence[int], *, trains: bool) -> Examples:
+    """Return examples with the views of a task; without local views for validation."""
+    settings = setup.job.node.step.settings
+    augments: list[AugmentSettings] = [settings.augment] * GLOBAL_VIEWS
+    if trains and isinstance(settings, SelfDistillationSettings):
+        augments += [settings.augment.model_copy(update={"crop": settings.local_crop})] * settings.local_views
+    examples = [_single_examples(setup, rows, augment, labelled=False, trains=True) for augment in augments]
+    return Views(examples, seed=setup.job.node.seed)
+
+
+def _single_examples(
+    setup: TrainingSetup, rows: Sequence[int], augment: AugmentSettings, *, labelled: bool, trains: bool
+) -> Examples:
     step, arrays = setup.job.node.step, setup.arrays
-    augmenter = Augmenter(step.settings.augment, step.settings.target, step.image.shape) if trains else None
+    augmenter = Augmenter(augment, step.settings.target, step.image.shape) if trains else None
     if isinstance(arrays, Prepared):
         return WholeImages(arrays.images, arrays.targets if labelled else None, rows, augmenter)
     masks, shape = arrays.masks if labelled else None, step.image.shape
@@ -313,39 +337,48 @@ def _single_examples(setup: TrainingSetup, rows: Sequence[int], *, labelled: boo
 
 
 def _load_initial_weights(setup: TrainingSetup, store: Store) -> dict[str, Any]:
-    """Load initial or carried weights into the network; return which parameters were carried, new and left behind.
+    """Load initial or carried weights into the network, and those of a teacher.
 
-    Raises `DataChanged`.
+    Return which parameters were carried, new and left behind, also those of a teacher. Raises `DataChanged`.
     """
     node, network, link = setup.job.node, setup.network, setup.job.node.step.link
-    report = {"from": node.start, "frozen": link.freeze}
+    report: dict[str, Any] = {"from": node.start, "frozen": link.freeze}
+    if setup.job.teacher is not None:
+        assert isinstance(setup.task, FeatureDistillation), "only this task has a teacher"
+        weights = setup.job.teacher.weights
+        source = str(weights.file) if isinstance(weights, WeightsFile) else weights
+        report["teacher"] = {"from": source} | _load_encoder(setup.task.teacher, setup.job.teacher, store)
     if node.parent is not None:
         transfer = initial.carry(load_file(store.weights(node.parent)), network, link.parts)
         return report | {"carried": transfer.carried, "new": transfer.new, "left_behind": transfer.left_behind}
-    if isinstance(node.initial_weights, WeightsFile):
-        file = node.initial_weights.file
-        if hash_of(file) != setup.job.start_content:
-            raise DataChanged.of(f"the content of {file} is")
-        matched = initial.load_file(network, node.step.backbone, file, node.initial_weights.allow)
-        report |= {
+    assert setup.job.initial is not None, "only a stage with a parent has none"
+    return report | _load_encoder(network, setup.job.initial, store)
+
+
+def _load_encoder(network: Network, planned: PlannedWeights, store: Store) -> dict[str, Any]:
+    """Load weights with the planned content into an encoder; return the tensors of a file. Raises `DataChanged`."""
+    weights = planned.weights
+    if isinstance(weights, WeightsFile):
+        if hash_of(weights.file) != planned.file_hash:
+            raise DataChanged.of(f"the content of {weights.file} is")
+        matched = initial.load_file(network, planned.backbone, weights.file, weights.allow)
+        return {
             "rules": matched.rules,
             "carried": [f"encoder.{name}" for name in matched.tensors],
             "new": [f"encoder.{name}" for names in matched.kept.values() for name in names],
             "left_behind": [name for names in matched.left_out.values() for name in names],
         }
-    elif node.initial_weights != "random":
-        name, content = node.initial_weights, setup.job.published
-        weights = published_weights(node.step.backbone, name)
-        file = stored_weights(store, weights, content) or initial.fetch_weights(weights, content)
-        initial.load_pretrained(network, node.step.backbone, name, file=file)
-    return report
+    if weights != "random":
+        published = published_weights(planned.backbone, weights)
+        file = stored_weights(store, published, planned.content) or initial.fetch_weights(published, planned.content)
+        initial.load_pretrained(network, planned.backbone, weights, file=file)
+    return {}
 
 
 def _score_tables(setup: TrainingSetup, scoring: Scoring, cache: Path) -> tuple[pa.Table, pa.Table]:
     split = setup.view.split(fold=scoring.fold, seed=scoring.seed, labelled=scoring.labelled)
     rows = {"test": split.test, "validation": split.validation}
-    features = _feature_reader(setup, [*split.test, *split.validation])
-    spec = replace(evaluation(setup, scoring, cache), features=features)
+    spec = evaluation(setup, scoring, cache)
     tables = [score(setup.network, spec, rows)]
     if setup.view.annotators:
         annotations = _annotations(setup.view, spec, scoring, cache)
@@ -373,6 +406,7 @@ def evaluation(setup: TrainingSetup, scoring: Scoring, cache: Path) -> Evaluatio
         task=setup.task,
         index=setup.view.index,
         images=setup.arrays,
+        features=setup.features,
         truth=truth(setup.view.source, setup.view.index, scoring.size, cache),
         image=setup.job.node.step.image,
         size=scoring.size,
@@ -408,6 +442,14 @@ def _memory(device: torch.device) -> dict[str, int] | None:
             "total": torch.cuda.get_device_properties(device).total_memory}  # fmt: skip
 
 
+def _warnings(task: Task, trained: Trained) -> list[str]:
+    """Return what the validation scores of the kept weights show to be wrong."""
+    kept = trained.history[(trained.progress.best_epoch or trained.progress.epoch) - 1]
+    scores = {name.removeprefix("val/"): value for name, value in kept.items() if name.startswith("val/")}
+    message = task.warning(scores | {name: value for name, value in trained.averaged.items() if value is not None})
+    return [message] if message is not None else []
+
+
 def _record(setup: TrainingSetup, trained: Trained, runtime: RuntimeContext, seconds: float) -> Mapping[str, Any]:
     job, node, step = setup.job, setup.job.node, setup.job.node.step
     device = next(setup.network.parameters()).device
@@ -418,7 +460,8 @@ def _record(setup: TrainingSetup, trained: Trained, runtime: RuntimeContext, sec
         "architecture": step.architecture,
         "backbone": step.backbone,
         "initial_weights": node.start if node.parent is None else None,
-        "initial_content": job.published.sha256 if job.published is not None else None,
+        "initial_content": _sha256(job.initial),
+        "teacher_content": _sha256(job.teacher),
         "seed": node.seed,
         "settings": step.settings.model_dump(mode="json", by_alias=True),
         "image": step.image.model_dump(mode="json"),
@@ -430,6 +473,7 @@ def _record(setup: TrainingSetup, trained: Trained, runtime: RuntimeContext, sec
         "updates": trained.progress.updates,
         "best_epoch": trained.progress.best_epoch or trained.progress.epoch,
         "best_score": trained.progress.best_score,
+        "warnings": _warnings(setup.task, trained),
         "averaged_scores": trained.averaged,
         "parameters": sum(parameter.numel() for parameter in setup.network.parameters()),
         "seconds": round(seconds, 3),
@@ -441,3 +485,8 @@ def _record(setup: TrainingSetup, trained: Trained, runtime: RuntimeContext, sec
         "python": platform.python_version(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }  # fmt: skip
+
+
+def _sha256(planned: PlannedWeights | None) -> str | None:
+    """Return the hash of published weights, None for others."""
+    return planned.content.sha256 if planned is not None and planned.content is not None else None

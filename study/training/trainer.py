@@ -21,7 +21,7 @@ from models.network import Network
 from models.optim.average import Average, MovingAverage, refresh_statistics
 from models.optim.optimizers import squared_kernels
 from models.settings import OptimizerSettings
-from models.tasks.base import NETWORK, Batch, Task
+from models.tasks.base import NETWORK, Batch, Companion, Task
 from study.config.schema import Link
 from study.config.stages import EarlyStopping, Stage
 from study.training.checkpoint import Checkpoints, Snapshot
@@ -65,7 +65,7 @@ class Trained:
 
 
 class TrainingLoop:
-    """Trains a network on a task, together with the adversarial networks of the task, if any."""
+    """Trains a network on a task, together with the companions of the task, if any."""
 
     def __init__(
         self, network: Network, task: Task, settings: Stage, link: Link, data: StageData, *, seed: int,
@@ -78,8 +78,10 @@ class TrainingLoop:
         self.epochs = math.ceil(self.updates / per_epoch)
         self.models = {NETWORK: self._optimized_model(network, settings.optimizer)}
         network.freeze(link.freeze, keep_dropout=link.keep_dropout)
-        for name, rival in task.adversarial_networks(network.mean.shape[1]).items():
-            self.models[name] = self._optimized_model(rival.network, rival.optimizer)
+        self.joint: dict[str, OptimizedModel] = {}
+        self.untrained: dict[str, nn.Module] = {}
+        for name, companion in task.companions(network).items():
+            self._add(name, companion)
         self.progress = Progress()
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
@@ -87,14 +89,31 @@ class TrainingLoop:
         self.average = MovingAverage(average.decay) if average is not None and average.name == "ema" else Average()
         self.averaged: dict[str, Any] = {}
 
-    def _optimized_model(self, network: nn.Module, optimizer: OptimizerSettings) -> OptimizedModel:
-        synchronise_batch_norm(network.to(self.context.device))
-        broadcast_state(network)
+    def _add(self, name: str, companion: Companion) -> None:
+        if companion.trained == "never":
+            self.untrained[name] = self._placed(companion.module)
+            return
+        group = self.models if companion.trained == "apart" else self.joint
+        group[name] = self._optimized_model(companion.module, companion.optimizer or self.settings.optimizer)
+
+    def _placed(self, module: nn.Module) -> nn.Module:
+        """Move a module to the device, equal on all workers."""
+        synchronise_batch_norm(module.to(self.context.device))
+        broadcast_state(module)
         if self.context.compiles:
-            network.compile()
+            module.compile()
+        return module
+
+    def _optimized_model(self, network: nn.Module, optimizer: OptimizerSettings) -> OptimizedModel:
         return OptimizedModel(
-            network, optimizer, self.settings.schedule, updates=self.updates, clip_norm=self.settings.clip_norm
-        )
+            self._placed(network), optimizer, self.settings.schedule, updates=self.updates,
+            clip_norm=self.settings.clip_norm,
+        )  # fmt: skip
+
+    @property
+    def _optimized_models(self) -> Mapping[str, OptimizedModel]:
+        """Return all modules that are trained, by name."""
+        return self.models | self.joint
 
     def run(self, checkpoints: Checkpoints) -> Trained:
         """Train to the end, from the latest checkpoint on. Raises `Diverged`."""
@@ -136,7 +155,7 @@ class TrainingLoop:
             self.progress.epoch = epoch + 1
             if self.loader.validates:
                 self._update_best(scores)
-        for model in self.models.values():
+        for model in self._optimized_models.values():
             model.after_epoch(scores.get("loss", math.nan))
         if is_averaged:
             self.average.add(self.network)
@@ -145,7 +164,7 @@ class TrainingLoop:
 
     def _train(self, epoch: int) -> Mapping[str, float]:
         """Train for one epoch; return the mean loss of each network over the images, NaN if it was not updated."""
-        for model in self.models.values():
+        for model in self._optimized_models.values():
             model.network.train()
         totals = {name: torch.zeros((), dtype=torch.float64, device=self.context.device) for name in self.models}
         images = dict.fromkeys(self.models, 0)
@@ -157,6 +176,7 @@ class TrainingLoop:
                 totals[name] += loss * size
                 images[name] += size
             self.progress.updates += 1
+            self.task.after_update(self.network, self.progress.updates, self.updates)
             self.average.after_update(self.network)
         means = {name: float(total) / images[name] if images[name] else math.nan for name, total in totals.items()}
         for name, mean in means.items():
@@ -172,7 +192,7 @@ class TrainingLoop:
         """Update the networks on one batch, given in parts; yield the name of each updated network and its loss."""
         updates_by_part = [self.task.updates(self.network, part) for part in parts]
         while True:
-            name, losses = "", list[Tensor]()
+            name, losses, updated = "", list[Tensor](), list[OptimizedModel]()
             for part, updates in zip(parts, updates_by_part, strict=True):
                 with contributing(part.counts):
                     with self._precision():  # the backward pass runs outside of autocast, as torch recommends
@@ -184,20 +204,25 @@ class TrainingLoop:
                             loss = loss + divided_among_workers(self.settings.l2 * squared_kernels(self.network))
                     if not losses:
                         name = update.network_name
-                        self.models[name].zero_grad()
-                    self.models[name].backward(loss)
+                        updated = [self.models[name], *(self.joint.values() if name == NETWORK else ())]
+                        for model in updated:
+                            model.zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
                 losses.append(loss.detach().double())
-            self.models[name].step()
+            for model in updated:
+                model.step()
             yield name, torch.stack(losses).sum()
 
     def _take_average(self) -> None:
         """Replace the best weights by the averaged ones, and recompute their batch-norm statistics."""
         self.average.put_into(self.network)
         torch.manual_seed(_epoch_seed(self.seed, self.epochs, self.context.rank))
-        refresh_statistics(self.network, self.loader.shown(self.epochs))
+        parts = self.loader.training_parts(self.epochs)
+        refresh_statistics(self.network, (self.task.network_input(self.network, part) for part in parts))
         scores = self._validate()
         if scores:
-            self.progress.best_score = _defined_or_none(scores[self.task.monitor])
+            monitor = self.task.monitor
+            self.progress.best_score = None if monitor is None else _defined_or_none(scores[monitor])
             self.averaged = _to_json(scores)
         self.progress.best_epoch = self.progress.epoch
         self.best = {}
@@ -206,7 +231,8 @@ class TrainingLoop:
     def _validate(self) -> Mapping[str, float]:
         if not self.loader.validates:
             return {}
-        self.network.eval()
+        for model in self._optimized_models.values():
+            model.network.eval()
         total: Tensor | None = None
         for batch in self.loader.validation():
             with contributing(batch.counts), self._precision():
@@ -217,6 +243,8 @@ class TrainingLoop:
 
     def _update_best(self, scores: Mapping[str, float]) -> None:
         """Keep the weights of the best epoch; an undefined score is worse than all others."""
+        if self.task.monitor is None:
+            return
         score, progress = scores[self.task.monitor], self.progress
         defined_score = _defined_or_none(score)
         progress.stale += 1
@@ -240,9 +268,10 @@ class TrainingLoop:
     def _snapshot(self) -> Snapshot:
         parts: dict[str, Mapping[str, Tensor]] = {"best": self.best, "average": self.average.weights}
         states: dict[str, Any] = {}
-        for name, model in self.models.items():
+        for name, model in self._optimized_models.items():
             tensors, states[name] = model.state()
             parts |= {f"{name}-{part}": group for part, group in tensors.items()}
+        parts |= {f"{name}-weights": module.state_dict() for name, module in self.untrained.items()}
         return Snapshot(
             parts=parts,
             numbers={
@@ -255,11 +284,13 @@ class TrainingLoop:
 
     def _restore(self, snapshot: Snapshot) -> None:
         numbers, parts, device = snapshot.numbers, snapshot.parts, self.context.device
-        for name, model in self.models.items():
+        for name, model in self._optimized_models.items():
             model_parts = {
                 key.removeprefix(f"{name}-"): group for key, group in parts.items() if key.startswith(f"{name}-")
             }
             model.restore(model_parts, numbers["players"][name])
+        for name, module in self.untrained.items():
+            module.load_state_dict(dict(parts[f"{name}-weights"]))
         self.progress = Progress(**numbers["progress"])
         self.history = [_from_json(row) for row in numbers["history"]]
         self.best = {name: tensor.to(device) for name, tensor in parts["best"].items()}

@@ -76,6 +76,19 @@ def test_an_encoder_without_normalisation_is_refused() -> None:
         adapted("norm", "vgg11")
 
 
+def test_blocks_without_normalisation_are_no_normalisation_layers() -> None:
+    with pytest.raises(ValueError, match=r"^adapt is norm, but the encoder has no normalisation layers"):
+        adapted("norm", "tu-dm_nfnet_f0")
+
+
+def test_a_layer_whose_name_ends_with_that_of_a_selected_one_gets_no_adapter() -> None:
+    nested = adapted(LoraSettings(), "xception")
+    plain = made("xception")
+    assert adapters_of(nested) == {
+        name for name, layer in plain.encoder.named_modules() if type(layer) is nn.Conv2d and layer.groups == 1
+    }
+
+
 def test_adapters_start_as_the_unchanged_network() -> None:
     images = torch.rand(2, 3, 64, 64)
     for backbone, architecture in (("resnet18", "unet"), (VIT, "linear")):

@@ -13,6 +13,7 @@ from models.distributed import (
     broadcast_state,
     contributing,
     divided_among_workers,
+    gather_with_gradient,
     sum_with_gradient,
     synchronise_batch_norm,
 )
@@ -61,6 +62,20 @@ def learned(made: nn.Module, own: Tensor, counts: bool) -> dict[str, Tensor]:
     return made.state_dict() | gradients | {"loss": loss.detach()}
 
 
+def gathered(own: Tensor, counts: bool) -> dict[str, Tensor]:
+    """Return the gathered rows, and the sum over workers of the gradient of a layer by a loss of all pairs of rows."""
+    torch.manual_seed(2)
+    layer = nn.Linear(16, 4)
+    with contributing(counts):
+        rows = gather_with_gradient(layer(own.flatten(2).mean(dim=1)))
+        numbers = gather_with_gradient((own.flatten(1)[:, 0] * 1000).long())
+        loss = (rows @ rows.T).tril().square().sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    add_gradients(layer.parameters())
+    assert layer.weight.grad is not None
+    return {"rows": rows.detach(), "numbers": numbers, "loss": loss.detach(), "gradient": layer.weight.grad}
+
+
 def member(rank: int, world: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, layer in LAYERS.items():
@@ -71,6 +86,8 @@ def member(rank: int, world: int) -> dict[str, Any]:
     made = network(LAYERS["plain"])
     synchronise_batch_norm(made)
     found["company"] = learned(made, images()[:3] if rank == 0 else images()[4:], counts=rank == 0)
+    found["gathered"] = gathered(images()[SHARES[rank]], counts=True)
+    found["gathered without padding"] = gathered(images()[:3] if rank == 0 else images()[4:], counts=rank == 0)
     torch.manual_seed(rank)
     other = nn.Linear(2, 2)
     broadcast_state(other)
@@ -99,6 +116,12 @@ def test_who_is_here_for_company_changes_nothing(ranks: list[Any]) -> None:
     whole = learned(network(LAYERS["plain"]), images()[:3], counts=True)
     for found in ranks:
         close(found["company"], whole)
+
+
+def test_gathered_rows_are_in_order_and_have_the_gradient_of_the_whole(ranks: list[Any]) -> None:
+    for found in ranks:
+        close(found["gathered"], gathered(images(), counts=True))
+        close(found["gathered without padding"], gathered(images()[:3], counts=True))
 
 
 def test_all_begin_with_the_weights_of_the_first(ranks: list[Any]) -> None:

@@ -26,6 +26,7 @@ from models.settings import AdversarialSettings, LossName, SegmentationSettings,
 from models.tasks import make_task
 from models.tasks.adversarial import Adversarial
 from models.tasks.base import Batch, Outputs
+from tests.support.networks import network_without_parameters
 from tests.support.workers import together
 
 MASK_LOSSES = losses_of["mask"]
@@ -293,7 +294,7 @@ def adversarial(discriminator: dict[str, object]) -> tuple[Adversarial, Batch, T
     task = make_task(settings, Outputs(names=("a", "b"), exclusive=True))
     assert isinstance(task, Adversarial)
     torch.manual_seed(0)
-    task.adversarial_networks(1)
+    task.companions(network_without_parameters())
     generator = torch.Generator().manual_seed(5)
     ids = torch.randint(0, 3, (3, 32, 32), generator=generator).byte()
     ids[0, :, 16:], ids[1] = IGNORE, IGNORE

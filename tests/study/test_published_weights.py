@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from models.catalog.published import Content
 from models.catalog.registry import published_weights
 from study.cli.main import main
+from study.store.pretrained import record_contents
+from study.store.store import Store
 from tests.support.command import histories
-from tests.support.hub import local_hub, timm_weights
+from tests.support.hub import local_hub, sha256, timm_weights
 from tests.support.tiny import tiny, written
 
 STUDY = tiny({
@@ -33,7 +36,7 @@ def test_a_study_keeps_the_content_it_was_first_run_with(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert json.loads(study("plan", "--json")[1])["provisional"][0]["stages"] == 2
+    assert json.loads(study("plan", "--json")[1])["unresolved"][0]["stages"] == 2
     status, _, errors = study("run")
     assert status == 2
     assert "the content of main is not known; allowed: " in errors
@@ -43,7 +46,7 @@ def test_a_study_keeps_the_content_it_was_first_run_with(
         for name, value in hub.environment(tmp_path / "hub").items():
             monkeypatch.setenv(name, value)
         hub.commit(REPOSITORY, timm_weights("lcnet_050", 1.0))
-        assert json.loads(study("plan", "--json")[1])["provisional"] == []
+        assert json.loads(study("plan", "--json")[1])["unresolved"] == []
         assert study("run")[0] == 0
         trained = histories(tmp_path / "runs")
         hub.commit(REPOSITORY, timm_weights("lcnet_050", 2.0))
@@ -54,3 +57,24 @@ def test_a_study_keeps_the_content_it_was_first_run_with(
         assert hub.requests == []
         assert json.loads(study("plan", "--json", "--storage", "new")[1])["stages"]["finished"] == 0
         assert len(hub.requests) > 0
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_altered_weights_in_the_storage_are_refused_in_a_line(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = published_weights("tu-lcnet_050", "imagenet")
+    content = Content(sha256=sha256(b"published"), commit="1" * 40)
+    storage = tmp_path / "runs"
+    record_contents(Store(storage), {weights: content})
+    stored = storage / "weights" / weights.key / f"{content.sha256}.safetensors"
+    stored.write_bytes(b"altered")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(SystemExit) as ended:
+        main([command, str(written(STUDY, tmp_path)), "--cache", str(tmp_path / "cache"), "--storage", str(storage)])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"{stored}: was altered after it was written; allowed: files as they were written; remove it, and the next run "
+        "fetches it again"
+    ]

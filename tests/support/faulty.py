@@ -99,7 +99,7 @@ SPECS = {
     "unknown weights": (compare(initial_weights=["imagnet"]), "compare.initial_weights[0]: ", "mean imagenet?"),
     "missing file of weights": (compare(initial_weights=["random", {"file": "no.safetensors"}]),
                                 "compare.initial_weights[1].file: ", "correct the path"),
-    "unreachable weights": (compare(initial_weights=["imagenet"]), "compare.initial_weights: imagenet weights of",
+    "unreachable weights": (compare(initial_weights=["imagenet"]), "compare.initial_weights[0]: imagenet weights of",
                             "HF_HOME"),
     "image size": (base({"image.size": 50}), "image.size: image size is 50", "set image.size to 64"),
     "image size of a stage": (base({"stages.boxes.image": {"size": 50}}), "stages.boxes.image.size: ", "64"),

@@ -11,23 +11,32 @@ from torch import Tensor, nn
 
 from datasets.loading.augment import Augmenter
 from datasets.loading.batches import Batches
-from datasets.loading.examples import WholeImages
+from datasets.loading.examples import Examples, WholeImages
+from datasets.loading.views import Views
+from datasets.settings import ImageSettings
 from models.adaptation import adapt
-from models.architectures.heads import AverageHead
+from models.architectures.heads import AverageHead, FeatureHead, ProjectionHead
 from models.architectures.parts import NetworkParts
+from models.build import build
 from models.network import Network
 from models.settings import unlabelled_start_of
 from models.tasks import make_task
 from models.tasks.base import Outputs
+from models.view_settings import ViewSettings, views_of
 from study.config.schema import Link
 from study.config.stages import (
     AdversarialStage,
     ClassificationStage,
+    ContrastiveStage,
+    FeatureDistillationStage,
     LocalisationStage,
+    MaskedReconstructionStage,
     ReconstructionStage,
     SegmentationStage,
+    SelfDistillationStage,
     Stage,
 )
+from study.planning.blueprint import blueprint
 from study.training.checkpoint import Checkpoints
 from study.training.loader import StageData, WorkerContext
 from study.training.trainer import Trained, TrainingLoop
@@ -38,7 +47,11 @@ UNLABELLED = range(3, 8)
 WHOLE = Link(stage="one")
 STAGES = {
     "reconstruction": ReconstructionStage,
+    "masked_reconstruction": MaskedReconstructionStage,
+    "feature_distillation": FeatureDistillationStage,
     "classification": ClassificationStage,
+    "contrastive": ContrastiveStage,
+    "self_distillation": SelfDistillationStage,
     "localisation": LocalisationStage,
     "segmentation": SegmentationStage,
     "adversarial": AdversarialStage,
@@ -67,18 +80,24 @@ class Setting:
         images = _images()
         task = make_task(settings, Outputs(names=_names(settings.task)))
         torch.manual_seed(weights_seed)
-        network = _network(task.head_channels(), maps=settings.task not in _ENCODER_ONLY, dropout=self.dropout)
+        network = _network(settings, task.head_channels(), dropout=self.dropout)
         adapt(network, settings.adapt, torch.zeros(1, 1, SIZE, SIZE))
 
         def report(scores: Mapping[str, float]) -> None:
             if crash_after is not None and scores["epoch"] > crash_after:
                 raise Killed
 
+        augmenter = Augmenter(settings.augment, settings.target, (SIZE, SIZE))
+
+        def examples(rows: range, *, trains: bool) -> Examples:
+            views = views_of(settings)
+            single = WholeImages(images, targets, rows, augmenter if trains or views else None)
+            return Views([single] * views, seed=5) if views else single
+
         batches = Batches(
-            WholeImages(images, targets, TRAIN, Augmenter(settings.augment, settings.target, (SIZE, SIZE))),
-            batch_size=settings.batch_size, seed=5, parts=settings.accumulate,
-        )  # fmt: skip
-        held_out = Batches(WholeImages(images, targets, VALIDATION), batch_size=settings.batch_size, seed=5)
+            examples(TRAIN, trains=True), batch_size=settings.batch_size, seed=5, parts=settings.accumulate
+        )
+        held_out = Batches(examples(VALIDATION, trains=False), batch_size=settings.batch_size, seed=5)
         unlabelled = Batches(WholeImages(images, None, UNLABELLED), batch_size=settings.batch_size, seed=5)
         material = StageData(
             training=batches,
@@ -94,7 +113,9 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-_ENCODER_ONLY = ("classification", "localisation")
+_WITHOUT_ANNOTATION = (
+    "reconstruction", "masked_reconstruction", "feature_distillation", "contrastive", "self_distillation",
+)  # fmt: skip
 
 
 class Encoder(nn.Module):
@@ -126,8 +147,16 @@ def _block(inputs: int, outputs: int, *, stride: int) -> nn.Module:
     )
 
 
-def _network(outputs: int, *, maps: bool, dropout: float) -> Network:
-    answer = nn.Conv2d(16, outputs, 1) if maps else AverageHead(16, outputs)
+def _network(settings: Stage, outputs: int, *, dropout: float) -> Network:
+    if isinstance(settings, MaskedReconstructionStage) and settings.method == "mae":
+        image = ImageSettings(size=SIZE, channels=1)
+        return build(blueprint(settings, image, None, "tu-test_vit", outputs))
+    maps = settings.task == "masked_reconstruction" or "decoder" in settings.trains
+    answer: nn.Module = nn.Conv2d(16, outputs, 1) if maps else AverageHead(16, outputs)
+    if settings.task == "feature_distillation":
+        answer = FeatureHead(16, outputs)
+    if isinstance(settings, ViewSettings):
+        answer = ProjectionHead(16, settings.hidden, outputs)
     parts = NetworkParts(
         encoder=Encoder(), decoder=Decoder() if maps else None, head=nn.Sequential(nn.Dropout(dropout), answer)
     )
@@ -143,7 +172,7 @@ def _images() -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def _targets(task: str) -> np.ndarray[Any, Any] | None:
-    if task == "reconstruction":
+    if task in _WITHOUT_ANNOTATION:
         return None
     if task == "classification":
         labels = np.array([[number % 2, number % 3 == 0] for number in range(IMAGES)], dtype=np.float32)
@@ -157,7 +186,9 @@ def _targets(task: str) -> np.ndarray[Any, Any] | None:
 
 
 def _names(task: str) -> tuple[str, ...]:
-    return {"reconstruction": ("grey",), "localisation": ("x", "y")}.get(task, ("bright", "mirrored"))
+    if task in _WITHOUT_ANNOTATION:
+        return ("grey",)
+    return ("x", "y") if task == "localisation" else ("bright", "mirrored")
 
 
 def stage(task: str, **changes: object) -> Stage:

@@ -9,6 +9,7 @@ import pytest
 from tests.support.ccxs import write_many_ccxs
 from tests.support.chexpert import write_chexpert
 from tests.support.classes_folder import write_classes_folder
+from tests.support.covid_lung_boxes import write_covid_lung_boxes
 from tests.support.idrid import write_idrid
 from tests.support.siim_acr import write_siim_acr
 from tests.support.siim_covid19 import write_siim_covid19
@@ -96,6 +97,36 @@ def _xnet_bone(folder: Path) -> Changes:
     )  # fmt: skip
 
 
+_OF_SELF_SUPERVISED = ("encode", "mask", "contrast", "distil")
+_OF_ATLAS = ("encode", "denoise", "mask", "inpaint", "contrast", "byol", "distil", "classify", "lungs")
+_SHORT = (
+    "image.size=32", "compare.backbone=[resnet18]", "compare.initial_weights=[random]", "compare.folds=2",
+    "compare.seeds=[0]", "compare.labelled_fraction=[1.0]", "validation.min_cases=1", "stages.segment.steps=2",
+    "stages.segment.batch_size=4",
+)  # fmt: skip
+
+
+def _probe_encoders(folder: Path) -> Changes:
+    root = write_classes_folder(folder, classes=("disc",), images=12)
+    encoders = ("compare.baseline={backbone: resnet18}", "compare.include=[{backbone: tu-test_vit}]")
+    return (f"data.mine.root={root}", *_SHORT, *encoders)
+
+
+def _self_supervised(folder: Path) -> Changes:
+    root = write_classes_folder(folder, classes=("disc",), images=12)
+    lengths = [f"stages.{name}.{key}" for name in _OF_SELF_SUPERVISED for key in ("epochs=1", "batch_size=4")]
+    return (f"data.mine.root={root}", *_SHORT, *lengths, "stages.contrast.queue=16")
+
+
+def _pretraining_atlas(folder: Path) -> Changes:
+    lengths = [f"stages.{name}.{key}" for name in _OF_ATLAS for key in ("epochs=1", "batch_size=4")]
+    return (
+        f"data.ccxs.root={write_many_ccxs(folder / 'ccxs', images=14)}",
+        f"data.boxes.root={write_covid_lung_boxes(folder / 'boxes')}", *_SHORT, *lengths, "image.size=64",
+        "stages.contrast.queue=16", "stages.distil.teacher={backbone: tu-test_vit, initial_weights: random, size: 64}",
+    )  # fmt: skip
+
+
 PRESETS: dict[str, Maker] = {
     "demo": _demo,
     "search_demo": _search_demo,
@@ -105,4 +136,7 @@ PRESETS: dict[str, Maker] = {
     "localise_then_segment": _localise_then_segment,
     "adversarial_semi_supervised": _adversarial,
     "xnet_bone": _xnet_bone,
+    "probe_encoders": _probe_encoders,
+    "self_supervised": _self_supervised,
+    "pretraining_atlas": _pretraining_atlas,
 }

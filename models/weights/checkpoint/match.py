@@ -1,9 +1,11 @@
 """Match the tensors of a checkpoint with those of an encoder, completely or not at all."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
 from models.encoders.vision import timm
@@ -22,6 +24,7 @@ UNUSED = "layers that this encoder does not use"
 ABSORBED = "changed or dropped by timm's conversion"
 COUNTERS = "counters of batch norm"
 ALLOWED = "allowed by the study"
+NOT_DENSE = "sparse, nested, quantized or without values"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,7 @@ class Match:
         listed = (f"{len(names)} {fault} ({_shortened(names)})" for fault, names in self.faults.items())
         return f"tensors {', '.join(listed)}" if self.faults else None
 
-    @property
+    @cached_property
     def non_finite(self) -> str | None:
         """Return the name in the checkpoint of a tensor with a value that is NaN or infinite in float32."""
         floating = (name for name, tensor in self.tensors.items() if tensor.is_floating_point())
@@ -99,14 +102,25 @@ def match(
         allow: Patterns of names: tensors of the encoder that may keep their initial values, and tensors of the
             checkpoint that may be left over.
     """
+    dense = {name: tensor for name, tensor in checkpoint.tensors.items() if _is_dense(tensor)}
     best, most = _Candidate(), -1
-    for candidate in _candidates(checkpoint.tensors, encoder, backbone):
+    for candidate in _candidates(dense, encoder, backbone):
         fitting = sum(_fits(tensor, encoder[name], channels) for name, tensor in candidate.converted.tensors.items())
         if fitting > most:
             best, most = candidate, fitting
         if most == len(encoder):
             break
-    return _judge(checkpoint, encoder, best, channels, tuple(allow))
+    result = _judge(replace(checkpoint, tensors=dense), encoder, best, channels, tuple(allow))
+    for name in (name for name in checkpoint.tensors if name not in dense):
+        reason = reason_to_leave_out(name) or (ALLOWED if _is_allowed(name, tuple(allow)) else None)
+        target = result.faults.setdefault(NOT_DENSE, []) if reason is None else result.left_out.setdefault(reason, [])
+        target.append(name)
+    return result
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Return whether a tensor has its values in memory, one for each position."""
+    return tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_meta or tensor.is_quantized)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """Read files of `torch.save` without running code from them."""
 
-import tarfile
 import warnings
 import zipfile
 from pathlib import Path
@@ -15,6 +14,9 @@ LEGACY_CLASSES = (
 )  # fmt: skip
 """Classes that checkpoints contain beside tensors. Files of torch 1.5 and earlier do not list theirs."""
 CONVERT = "torch.save(model.state_dict(), FILE) in the software that wrote it"
+STARTS = (b"PK", *(bytes((0x80, protocol)) for protocol in range(2, 6)))
+"""First bytes of zip archives, and of pickles of protocols 2 to 5."""
+TAR_MAGIC = slice(257, 262)
 
 
 class Placeholder:
@@ -34,8 +36,10 @@ class Placeholder:
 def is_torch_file(file: Path) -> bool:
     """Return whether a file may be one of `torch.save`: a zip archive, a pickle or a tar archive."""
     with file.open("rb") as stream:
-        start = stream.read(2)
-    return start in (b"PK", b"\x80\x02") or tarfile.is_tarfile(file)
+        start = stream.read(TAR_MAGIC.stop)
+    if start[8:9] == b"{" and 8 + int.from_bytes(start[:8], "little") <= file.stat().st_size:
+        return False  # the header of a safetensors file, whose length may look like a pickle
+    return start[:2] in STARTS or start[TAR_MAGIC] == b"ustar"
 
 
 def read_torch_file(file: Path) -> object:
@@ -54,8 +58,8 @@ def read_torch_file(file: Path) -> object:
             f"{file} cannot be read without running code from it; allowed: tensors in dictionaries; save it again with "
             f"{CONVERT}"
         ) from error
-    except (OSError, ValueError, RuntimeError, EOFError, KeyError, IndexError, AttributeError, TypeError) as error:
-        reason = (str(error).splitlines() or [""])[0][:200]
+    except Exception as error:  # (a damaged file raises errors of any kind, such as `struct.error`)
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ValueError(
             f"{file} cannot be read ({reason}); allowed: a complete file of torch.save with tensors; save it again "
             f"with {CONVERT}"

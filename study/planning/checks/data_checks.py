@@ -9,7 +9,7 @@ from datasets.settings import SCALE_RANGE
 from datasets.source import Index
 from datasets.targets import annotation_kind_of, is_convertible
 from datasets.targets import names as output_names
-from models.settings import class_weights_problem, loss_problem, structure_of
+from models.settings import LossSettings, class_weights_problem, loss_problem, structure_of
 from study.config.schema import StudySpec
 from study.config.stages import MaskStage
 from study.errors import Problem, unknown
@@ -37,9 +37,10 @@ def _step_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
         yield Problem(path=f"{path}.data", message=message)
         return
     exclusive = settings.target == "mask" and not index.overlapping
-    loss = loss_problem(settings.loss, settings.target, exclusive=exclusive)
-    if loss:
-        yield Problem(path=f"{path}.loss", message=loss)
+    if isinstance(settings, LossSettings):
+        loss = loss_problem(settings.loss, settings.target, exclusive=exclusive)
+        if loss:
+            yield Problem(path=f"{path}.loss", message=loss)
     if isinstance(settings, MaskStage) and isinstance(settings.class_weights, Mapping) and settings.class_weights:
         classes = output_names(index, settings.target)
         weights = class_weights_problem(settings.class_weights, classes, exclusive=exclusive)

@@ -10,9 +10,12 @@ from study.config.search import Parameter, Search
 from study.errors import Problem, unknown
 from study.planning.arms import FIXED_FACTORS, Arm, Resolver, text_of
 from study.planning.checks import data_checks, spec_checks
+from study.planning.checks.teacher_checks import teacher_problems
 from study.planning.dataset_view import DatasetView, RowSelection
 
 NOT_SEARCHED = ("data", "task", "target")
+TEACHER = "teacher"
+"""Its weights have to be available before a run."""
 EVALUATION_KEYS = ("threshold", "class_threshold", "tta", "postprocess")
 """Settings that change neither training nor the validation score of trials."""
 
@@ -66,7 +69,7 @@ def _path_problems(spec: StudySpec, search: Search) -> Iterator[Problem]:
             yield Problem(path=where, message=unknown("stage", head, heads))
         elif not rest:
             yield Problem(path=where, message="is a stage; allowed: a path into it, such as target.optimizer.lr")
-        elif path.rpartition(".")[2] in NOT_SEARCHED:
+        elif path.rpartition(".")[2] in NOT_SEARCHED or rest.partition(".")[0] == TEACHER:
             message = "decides what is compared; allowed: settings of a stage; make it a factor of `compare`"
             yield Problem(path=where, message=message)
         elif path.rpartition(".")[2] in EVALUATION_KEYS:
@@ -105,7 +108,10 @@ def _value_problems(
             ]
             messages = [problem.message for problem in resolver.problems if problem.path == f"compare.{path}"]
             if not messages:
-                problems = [*spec_checks.arm_problems(candidates), *data_checks.data_problems(candidates, views)]
+                problems = [
+                    *spec_checks.arm_problems(candidates), *data_checks.data_problems(candidates, views),
+                    *teacher_problems(candidates),
+                ]  # fmt: skip
                 messages = [
                     f"value {text_of(value)} does not fit: {problem.path} {problem.message}" for problem in problems
                 ]

@@ -7,10 +7,18 @@ from datasets.loading.batches import updates_per_epoch
 from models.adversarial.patches import discriminator_problem
 from models.architectures import ARCHITECTURES
 from models.catalog import registry
+from models.catalog.masking import masking_problem
+from models.masking_settings import mask_side
 from models.settings import NetworkPart, is_deeply_supervised, upsampling_of
 from study.config.compare import RECIPE
 from study.config.schema import StudySpec
-from study.config.stages import AdversarialStage, MaskStage, unlabelled_start_problem
+from study.config.stages import (
+    AdversarialStage,
+    MaskedReconstructionStage,
+    MaskStage,
+    SelfDistillationStage,
+    unlabelled_start_problem,
+)
 from study.errors import Problem, unknown
 from study.planning.arms import FIXED_FACTORS, OWN, Arm, StageConfig, assignments, matches, text_of
 from study.planning.graph import Plan, examples_per_epoch
@@ -165,6 +173,7 @@ def arm_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
                 yield from _augment_problems(step)
                 if builds(step):
                     yield from _batch_problems(step)
+                    yield from _local_view_problems(step)
                     yield from _freeze_problems(path, step)
                     yield from _link_problems(path, before, step) if before and builds(before) else ()
             before = step
@@ -183,7 +192,30 @@ def _network_problem(step: StageConfig) -> str | None:
     )  # fmt: skip
     if problem is None and isinstance(settings, AdversarialStage):
         return discriminator_problem(settings.adversarial.discriminator, shape=shape)
+    if problem is None and isinstance(settings, MaskedReconstructionStage):
+        return _masking_problem(settings, step.backbone, shape)
     return problem
+
+
+def _masking_problem(settings: MaskedReconstructionStage, backbone: str, shape: tuple[int, int]) -> str | None:
+    if settings.method == "mae":
+        return masking_problem(backbone, shape)
+    if mask_side(settings, shape) < max(shape):
+        return None
+    size = registry.size_text(shape)
+    return f"mask_size is {settings.mask_size} for images of {size} pixels; allowed: below their side; lower it"
+
+
+def _local_view_problems(step: StageConfig) -> Iterator[Problem]:
+    """Yield local views whose size the network does not take."""
+    settings = step.settings
+    if isinstance(settings, SelfDistillationStage) and settings.local_views:
+        shape = settings.local_shape(step.image.shape)
+        problem = registry.problem(step.architecture, step.backbone, shape=shape)
+        if problem is not None:
+            fault, allowed, _ = problem.split("; ")
+            message = f"is {settings.local_size:g}: {fault} for local views; {allowed}; change local_size or image.size"
+            yield Problem(path=f"stages.{step.stage}.local_size", message=message)
 
 
 def _patch_problems(step: StageConfig) -> Iterator[Problem]:
@@ -192,7 +224,7 @@ def _patch_problems(step: StageConfig) -> Iterator[Problem]:
     if step.image.fit == "patch" and settings.target not in ("mask", "image"):
         value = f"fit is patch under {settings.task} with target {settings.target}"
         remedy = "set image.fit of this stage to stretch or letterbox"
-        message = f"{value}; allowed: with masks or reconstruction; {remedy}"
+        message = f"{value}; allowed: with masks or without annotation; {remedy}"
         yield Problem(path=f"stages.{step.stage}.image", message=message)
 
 
@@ -236,7 +268,8 @@ def unused_patch_problems(spec: StudySpec, arms: Iterable[Arm]) -> Iterator[Prob
 
 _OWNERS = {"architecture is ": ("architecture", "compare"), "backbone is ": ("backbone", "compare"),
            "image size is ": ("image.size", ""), "upsampling is ": ("upsampling", ""),
-           "deep_supervision is ": ("deep_supervision", "")}  # fmt: skip
+           "deep_supervision is ": ("deep_supervision", ""), "method is ": ("method", ""),
+           "mask_size is ": ("mask_size", "")}  # fmt: skip
 """Start of a message of the model catalog -> key of a stage, and section that sets it for all stages."""
 
 

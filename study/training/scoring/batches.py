@@ -199,7 +199,7 @@ def _at_own_size(
         return
     positions = np.asarray(rows)
     if evaluation.features is not None and views == ORIGINAL:
-        outputs = evaluation.task.probabilities(network(evaluation.features(positions, device)).float())
+        outputs = evaluation.task.probabilities(network(evaluation.features(positions)).float())
     else:
         outputs = predict(arrays.images[positions])
     for row, output in zip(rows, outputs, strict=True):

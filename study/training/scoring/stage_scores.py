@@ -58,7 +58,7 @@ def _statistics(
         batch = Batch(
             images=to_images(torch.from_numpy(arrays.images[chosen]), device),
             target=on_device(torch.from_numpy(arrays.targets[chosen]), device),
-            encoded=None if features is None else features(np.asarray(chosen), device),
+            encoded=None if features is None else features(np.asarray(chosen)),
         )
         statistics = task.statistics(network, batch).cpu()
         total = statistics if total is None else total + statistics

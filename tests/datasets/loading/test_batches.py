@@ -152,3 +152,30 @@ def test_stream_goes_on_from_any_update_as_epochs_follow_one_another() -> None:
     for update in (0, 1, 3, 4):
         streamed = [rows_in(share.images) for (share,) in itertools.islice(batches.stream(update), 5)]
         assert streamed == whole[update : update + 5]
+
+
+def keys_by_row(batches: Batches, *args: int, shuffle: bool = True) -> dict[int, int]:
+    return {
+        row: key
+        for share in shares(batches, *args, shuffle=shuffle)
+        if share.counts
+        for row, key in zip(rows_in(share.images), share.keys, strict=True)
+    }
+
+
+def test_keys_of_images_do_not_depend_on_the_number_of_workers() -> None:
+    batches = batches_of(21, 4)
+    for shuffle in (True, False):
+        alone = keys_by_row(batches, 3, shuffle=shuffle)
+        assert len(set(alone.values())) == 21
+        divided = [keys_by_row(batches, 3, rank, 3, shuffle=shuffle) for rank in range(3)]
+        assert {row: key for part in divided for row, key in part.items()} == alone
+
+
+def test_keys_of_training_images_change_with_epoch_and_seed_and_those_of_evaluation_do_not() -> None:
+    batches, other = batches_of(10, 4), batches_of(10, 4, seed=1)
+    training = [set(keys_by_row(source, epoch).values()) for source in (batches, other) for epoch in (0, 1)]
+    assert len(set().union(*training)) == 40
+    evaluation = [keys_by_row(source, epoch, shuffle=False) for source in (batches, other) for epoch in (0, 1)]
+    assert evaluation == [evaluation[0]] * 4
+    assert set(evaluation[0].values()).isdisjoint(set().union(*training))

@@ -55,6 +55,17 @@ def test_statistics_of_frozen_layers_stay() -> None:
     assert not torch.equal(model[4].running_mean, torch.zeros(4))
 
 
+def test_without_batch_norm_that_is_trained_no_batch_is_computed() -> None:
+    class Frozen(nn.BatchNorm2d):
+        def train(self, mode: bool = True) -> "Frozen":
+            return super().train(False)
+
+    for model in (nn.Conv2d(1, 4, 3), nn.Sequential(Frozen(1))):
+        images = iter(batches(3))
+        refresh_statistics(model, images)
+        assert len(list(images)) == 3
+
+
 def test_statistics_are_updated_as_before_afterwards() -> None:
     model = network()
     refresh_statistics(model, batches())

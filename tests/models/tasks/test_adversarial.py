@@ -11,6 +11,7 @@ from models.settings import AdversarialSettings
 from models.tasks import make_task
 from models.tasks.adversarial import DISCRIMINATOR, Adversarial
 from models.tasks.base import NETWORK, Batch, Outputs
+from tests.support.networks import network_without_parameters
 
 SIZE, CLASSES = 32, 3
 SMALL = {"name": "patchgan", "receptive_field": 16}
@@ -23,7 +24,7 @@ def made(*, exclusive: bool = True, **block: object) -> Adversarial:
     task = make_task(settings, Outputs(names=("a", "b", "c")[: CLASSES - exclusive], exclusive=exclusive))
     assert isinstance(task, Adversarial)
     torch.manual_seed(0)
-    task.adversarial_networks(1)
+    task.companions(network_without_parameters())
     return task
 
 

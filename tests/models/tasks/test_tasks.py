@@ -8,7 +8,9 @@ import torch
 from sklearn.metrics import accuracy_score, jaccard_score, roc_auc_score
 from torch import Tensor, nn
 
+from models.distillation_settings import FeatureDistillationSettings, TeacherNetworkSettings
 from models.losses.functions import losses
+from models.masking_settings import MaskedReconstructionSettings
 from models.settings import (
     ClassificationSettings,
     LocalisationSettings,
@@ -22,6 +24,7 @@ from models.tasks.localisation import box_iou
 from models.tasks.segmentation import Segmentation
 
 NAN = math.nan
+KEYS = range(6)
 
 
 class Fixed(nn.Module):
@@ -47,6 +50,12 @@ def random_case(name: str) -> tuple[TaskSettings, Outputs, Tensor]:
     masks = torch.rand(6, 2, 8, 8, generator=generator) < 0.4
     cases: dict[str, tuple[TaskSettings, Outputs, Tensor]] = {
         "reconstruction": (ReconstructionSettings(), Outputs(names=("grey",)), torch.rand(6, 1, 8, 8)),
+        "masked": (MaskedReconstructionSettings(mask_size=2), Outputs(names=("grey",)), torch.rand(6, 1, 8, 8)),
+        "distilled": (
+            FeatureDistillationSettings(teacher=TeacherNetworkSettings(backbone="tu-test_vit")),
+            Outputs(names=("grey",)),
+            torch.rand(6, 1, 8, 8),
+        ),
         "classification": (
             ClassificationSettings(),
             Outputs(names=("oedema", "effusion")),
@@ -67,12 +76,13 @@ def random_case(name: str) -> tuple[TaskSettings, Outputs, Tensor]:
 def network(task: Task, name: str) -> nn.Module:
     torch.manual_seed(0)
     dense = nn.Conv2d(1, task.head_channels(), 3, padding=1)
+    dense.register_buffer("mean", torch.full((1, 1, 1, 1), 0.5))
     if name in ("classification", "centre", "box"):
         return nn.Sequential(dense, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return dense
 
 
-CASES = ["reconstruction", "classification", "centre", "box", "overlapping", "exclusive"]
+CASES = ["reconstruction", "masked", "distilled", "classification", "centre", "box", "overlapping", "exclusive"]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -80,7 +90,7 @@ def test_training_lowers_the_loss_and_every_score_is_named(name: str) -> None:
     settings, outputs, target = random_case(name)
     task = make_task(settings, outputs)
     net = network(task, name)
-    batch = Batch(images=torch.rand(6, 1, 8, 8), target=target)
+    batch = Batch(images=torch.rand(6, 1, 8, 8), target=target, keys=KEYS)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
     first = task.loss(net, batch)
     for _ in range(20):
@@ -102,9 +112,9 @@ def test_statistics_of_batches_add_up_to_those_of_their_union(name: str) -> None
     net = network(task, name).eval()
     images = torch.rand(6, 1, 8, 8)
     with torch.no_grad():
-        whole = task.statistics(net, Batch(images=images, target=target))
+        whole = task.statistics(net, Batch(images=images, target=target, keys=KEYS))
         parts = [
-            task.statistics(net, Batch(images=images[part], target=target[part]))
+            task.statistics(net, Batch(images=images[part], target=target[part], keys=KEYS[part]))
             for part in (slice(0, 2), slice(2, 3), slice(3, 6))
         ]
     assert whole.dtype == torch.float64
@@ -117,7 +127,7 @@ def test_scores_of_nothing_are_undefined_not_zero(name: str) -> None:
     settings, outputs, target = random_case(name)
     task = make_task(settings, outputs)
     net = network(task, name).eval()
-    sums = task.statistics(net, Batch(images=torch.rand(6, 1, 8, 8), target=target))
+    sums = task.statistics(net, Batch(images=torch.rand(6, 1, 8, 8), target=target, keys=KEYS))
     assert all(math.isnan(value) for value in task.scores(torch.zeros_like(sums)).values())
 
 
@@ -126,7 +136,7 @@ def test_bfloat16_outputs_are_scored_in_float32(name: str) -> None:
     settings, outputs, target = random_case(name)
     task = make_task(settings, outputs)
     net = network(task, name).bfloat16().eval()
-    batch = Batch(images=torch.rand(6, 1, 8, 8).bfloat16(), target=target)
+    batch = Batch(images=torch.rand(6, 1, 8, 8).bfloat16(), target=target, keys=KEYS)
     assert task.loss(net, batch).dtype == torch.float32
     assert task.statistics(net, batch).dtype == torch.float64
 

@@ -10,18 +10,23 @@ from safetensors.torch import save_file as save_torch
 
 from models.architectures.parts import Blueprint
 from models.build import build
-from models.weights.fit import file_fit, takes_one_image
+from models.weights.fit import FileFit, file_fits, takes_one_image
 
 RESNET = Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=1, shape=(64, 64))
+
+
+def fit_of(file: Path, network: Blueprint, allow: tuple[str, ...]) -> FileFit:
+    (fit,) = file_fits(file, (network,), allow)
+    return fit
 
 
 def test_a_file_is_checked_again_after_it_changed(tmp_path: Path) -> None:
     file = tmp_path / "x.pt"
     tensors = build(RESNET).encoder.state_dict()
     torch.save(tensors, file)
-    assert file_fit(file, RESNET, ()).problem is None
+    assert fit_of(file, RESNET, ()).problem is None
     torch.save({**tensors, "conv1.weight": torch.zeros(1)}, file)
-    assert "1 of another shape (conv1.weight (1,) instead of (64, 1, 7, 7))" in str(file_fit(file, RESNET, ()).problem)
+    assert "1 of another shape (conv1.weight (1,) instead of (64, 1, 7, 7))" in str(fit_of(file, RESNET, ()).problem)
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -31,7 +36,7 @@ def test_number_that_is_not_finite_is_found_in_every_data_type(kind: torch.dtype
                for name, tensor in build(RESNET).encoder.state_dict().items()}  # fmt: skip
     tensors["layer1.0.bn1.weight"][3] = value
     save_torch(tensors, tmp_path / "x")
-    assert file_fit(tmp_path / "x", RESNET, ()).non_finite == "layer1.0.bn1.weight"
+    assert fit_of(tmp_path / "x", RESNET, ()).non_finite == "layer1.0.bn1.weight"
 
 
 @pytest.mark.parametrize(("value", "found"), [(1e300, True), (-3.5e38, True), (3.4028235e38, False)])
@@ -42,7 +47,7 @@ def test_float64_that_is_infinite_in_float32_is_found(value: float, found: bool,
     save_file(tensors, tmp_path / "x")
     with np.errstate(over="ignore"):
         assert np.isinf(np.float32(value)) == found
-    assert file_fit(tmp_path / "x", RESNET, ()).non_finite == ("layer1.0.bn1.weight" if found else None)
+    assert fit_of(tmp_path / "x", RESNET, ()).non_finite == ("layer1.0.bn1.weight" if found else None)
 
 
 @pytest.mark.parametrize(

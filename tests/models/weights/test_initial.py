@@ -12,8 +12,10 @@ from models.build import Blueprint, build
 from models.catalog.hub import upstream_content
 from models.catalog.published import PublishedWeights
 from models.catalog.registry import published_weights
+from models.distillation_settings import TeacherNetworkSettings
 from models.encoders.vision import smp, timm
 from models.network import Network
+from models.tasks.feature_distillation import teacher_blueprint
 from models.weights.initial import WeightsUnavailable, carry, fetch_weights, load_file, load_pretrained
 from tests.support.hub import Hub, local_hub
 
@@ -102,6 +104,23 @@ def test_timm_weights_fill_the_encoder_from_the_cache(tmp_path: Path, architectu
     published = {(tuple(t.shape), float(t.double().sum())) for t in whole.state_dict().values()}
     loaded = {(tuple(t.shape), float(t.double().sum())) for t in network.encoder.state_dict().values()}
     assert loaded <= published
+
+
+@pytest.mark.parametrize("source", ["published", "file"])
+def test_the_final_normalisation_of_a_teacher_is_loaded_too(source: str, tmp_path: Path) -> None:
+    reference = timm.create_model("test_vit")
+    torch.nn.init.normal_(reference.norm.weight)
+    torch.nn.init.normal_(reference.norm.bias)
+    teacher = build(teacher_blueprint(TeacherNetworkSettings(backbone="tu-test_vit"), channels=1))
+    if source == "published":
+        publish(tmp_path, "tu-test_vit", "imagenet", reference.state_dict())
+        load_pretrained(teacher, "tu-test_vit", "imagenet", tmp_path)
+    else:
+        save_file(plain(reference.state_dict()), tmp_path / "teacher.safetensors")
+        load_file(teacher, "tu-test_vit", tmp_path / "teacher.safetensors")
+    loaded = teacher.encoder.state_dict()
+    for name, tensor in reference.norm.state_dict().items():
+        assert torch.equal(loaded[f"model.norm.{name}"], tensor)
 
 
 def test_loading_leaves_the_random_generator_where_it_was(

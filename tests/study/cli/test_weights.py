@@ -51,6 +51,18 @@ def test_a_file_that_does_not_fit_is_listed_too_and_ends_with_status_2(dino: Pat
     assert weights(dino, "--backbone", "resnet18", "--allow", "*") == 0
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_file_with_a_number_that_is_not_finite_does_not_fit(value: float, dino: Path, capsys: Capture) -> None:
+    content = torch.load(dino, weights_only=False)
+    content["teacher"]["backbone.cls_token"][0] = value
+    torch.save(content, dino)
+    assert weights(dino, "--backbone", "tu-test_vit") == 2
+    assert capsys.readouterr().out.splitlines()[-1] == "result          holds NaN or infinity in backbone.cls_token"
+    assert weights(dino, "--backbone", "tu-test_vit", "--json") == 2
+    found = json.loads(capsys.readouterr().out)
+    assert (found["fits"], found["faults"], found["non_finite"]) == (False, {}, "backbone.cls_token")
+
+
 @pytest.mark.parametrize(("words", "message"), [
     (("absent.pth", "--backbone", "resnet18"), "study weights: absent.pth cannot be read (no such file); allowed: "),
     (("FILE", "--backbone", "resnet"), "study weights: --backbone: is resnet; allowed: "),

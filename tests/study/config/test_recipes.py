@@ -63,6 +63,16 @@ def test_stages_without_masks_get_what_they_have_keys_for() -> None:
     assert not hasattr(encode, "tta")
 
 
+def test_stages_that_compare_views_keep_their_preset_of_augmentation() -> None:
+    contrast = STAGE.validate_python({"task": "contrastive", "data": "mine", "epochs": 1, "recipe": "strong"})
+    assert (contrast.optimizer.name, contrast.augment.preset, contrast.augment.flip) == ("adamw", "views", 0.5)
+    explicit = {"augment": {"preset": "strong"}}
+    contrast = STAGE.validate_python(
+        {"task": "contrastive", "data": "mine", "epochs": 1, "recipe": "strong"} | explicit
+    )
+    assert contrast.augment.preset == "strong"
+
+
 def test_explicit_settings_override_single_values() -> None:
     made = stage(recipe="strong", optimizer={"lr": 0.01}, augment={"rotate": 5}, clip_norm=None, tta=[])
     assert (made.optimizer.name, made.optimizer.weight_decay, made.optimizer.lr) == ("adamw", 0.01, 0.01)

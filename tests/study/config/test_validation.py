@@ -109,6 +109,19 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "crops in the wrong order": (
         {"stages.segment.augment": {"crop": [0.4, 0.1]}},
         "stages.segment.augment: crop is [0.4, 0.1]; allowed: the smaller number first; write crop: [0.1, 0.4]"),
+    "views": (
+        {"stages.segment": {"task": "contrastive", "data": "hospital", "epochs": 1, "augment": {"preset": None}}},
+        "stages.segment: augment changes nothing, so that the views of an image are equal; allowed: at least one "
+        "transform; leave out augment.preset, or set preset: views"),
+    "early stopping": (
+        {"stages.segment": {"task": "self_distillation", "data": "hospital", "epochs": 1,
+                            "early_stopping": {"patience": 2}}},
+        "stages.segment: early_stopping is set under self_distillation, which keeps the last epoch, as its loss is "
+        "also small for equal embeddings; allowed: under other tasks; remove it"),
+    "momentum": (
+        {"stages.segment": {"task": "contrastive", "data": "hospital", "epochs": 1, "momentum": 0.5}},
+        "stages.segment: momentum is 0.5 with queue 0; allowed: with a queue, whose embeddings it averages; remove it, "
+        "or set queue"),
     "border": ({"stages.segment.augment": {"border": "mirror"}},
                "stages.segment.augment.border: is mirror; allowed: 'constant' or 'reflect'"),
     "dropout of nothing frozen": (

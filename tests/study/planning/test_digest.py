@@ -12,9 +12,14 @@ from segmentation_models_pytorch.encoders import get_encoder
 
 import study.planning.stage_identity
 from datasets.augment_settings import PRESETS, AugmentSettings
+from models.distillation_settings import FeatureDistillationSettings, TeacherNetworkSettings
+from models.masking_settings import MaskedReconstructionSettings
 from models.settings import AdversaryBlock
+from models.tasks.base import Outputs
+from models.tasks.feature_distillation import FeatureDistillation
 from models.versions import VERSIONS as MODELS
-from study.config.stages import SegmentationStage, WeightAverage
+from models.view_settings import ContrastiveSettings, SelfDistillationSettings
+from study.config.stages import SegmentationStage, Teacher, WeightAverage
 from study.planning.digest import combined, digest, without_defaults
 from study.planning.graph import Plan
 from study.planning.stage_identity import ADDED_SETTINGS, stage_identity
@@ -114,6 +119,116 @@ def test_each_setting_of_adversarial_training_changes_its_stage(key: str, tmp_pa
     if key == "unlabelled_start":
         needed = {}
     assert adversarial(needed, tmp_path).isdisjoint(adversarial({**needed, key: ADVERSARIAL[key]}, tmp_path))
+
+
+MASKED: dict[str, tuple[Document, Any]] = {
+    "method": ({"backbone": "tu-vit_tiny_patch16_224"}, "mae"),
+    "mask_ratio": ({}, 0.5),
+    "mask_size": ({}, 16),
+    "loss": ({}, {"mse": 1.0}),
+    "norm_pixels": ({"method": "mae", "backbone": "tu-vit_tiny_patch16_224"}, False),
+    "decoder": ({}, "architecture"),
+    "decoder_width": ({"method": "mae", "backbone": "tu-vit_tiny_patch16_224"}, 64),
+    "decoder_depth": ({"method": "mae", "backbone": "tu-vit_tiny_patch16_224"}, 2),
+    "upsampling": ({"decoder": "architecture"}, "bilinear"),
+}
+"""A changed value of every setting of masked reconstruction, and the settings that it needs."""
+
+
+def test_every_setting_of_masked_reconstruction_is_listed() -> None:
+    assert MASKED.keys() == MaskedReconstructionSettings.model_fields.keys() - {"task"}
+
+
+@pytest.mark.parametrize("key", MASKED)
+def test_each_setting_of_masked_reconstruction_changes_its_stage(key: str, tmp_path: Path) -> None:
+    needed, value = MASKED[key]
+    stage = {"task": "masked_reconstruction", "data": "clinic", "epochs": 1} | needed
+    backbone = {"compare.backbone": [needed["backbone"]]} if "backbone" in needed else {}
+    before, after = (
+        by_stage(
+            planned(
+                base({**backbone, "stages.mask": stage | change, "pathways": {"none": ["mask", "segment"]}}), tmp_path
+            )
+        )
+        for change in ({}, {key: value})
+    )
+    assert before["mask"].isdisjoint(after["mask"])
+
+
+TEACHER = {"backbone": "tu-test_vit", "initial_weights": "random"}
+TEACHERS: dict[str, Document] = {
+    "backbone": {"backbone": "tu-test_vit2"},
+    "size": {"size": 96},
+    "initial_weights": {"initial_weights": "imagenet"},
+}
+"""A changed value of every setting of a teacher."""
+
+
+def distilled(teacher: Document, place: Path) -> frozenset[str]:
+    stage = {"task": "feature_distillation", "data": "clinic", "epochs": 1, "teacher": teacher}
+    document = base({"stages.distil": stage, "pathways": {"none": ["distil", "segment"]}})
+    return by_stage(planned(document, place))["distil"]
+
+
+def test_every_setting_of_a_teacher_is_listed() -> None:
+    assert TEACHERS.keys() == Teacher.model_fields.keys()
+
+
+@pytest.mark.parametrize("key", TEACHERS)
+def test_each_setting_of_a_teacher_changes_its_stage(key: str, tmp_path: Path) -> None:
+    assert distilled(TEACHER, tmp_path).isdisjoint(distilled(TEACHER | TEACHERS[key], tmp_path))
+
+
+def test_the_file_of_a_teacher_counts_by_content(tmp_path: Path) -> None:
+    teacher = FeatureDistillation(
+        FeatureDistillationSettings(teacher=TeacherNetworkSettings(backbone="tu-test_vit")), Outputs(names=("grey",))
+    ).teacher.encoder.state_dict()
+    first, same, other = (tmp_path / name for name in ("first", "same", "other"))
+    for file, value in ((first, 1.0), (same, 1.0), (other, 2.0)):
+        save_file({name: np.full_like(tensor.numpy(), value) for name, tensor in teacher.items()}, file)
+    digests = [distilled(TEACHER | {"initial_weights": {"file": str(file)}}, tmp_path) for file in (first, same, other)]
+    assert digests[0] == digests[1]
+    assert digests[0].isdisjoint(digests[2])
+
+
+VIEW_TASKS: dict[str, dict[str, Any]] = {
+    "contrastive": {"temperature": 0.5, "projection": 64, "hidden": 64, "queue": 64, "momentum": 0.9},
+    "self_distillation": {"projection": 64, "hidden": 64, "momentum": 0.9, "local_views": 2, "local_size": 0.75,
+                          "local_crop": [0.4, 0.8]},
+}  # fmt: skip
+"""A changed value of every setting of tasks that compare views, by task."""
+NEEDED: dict[tuple[str, str], Document] = {
+    ("contrastive", "momentum"): {"queue": 32},
+    ("self_distillation", "local_size"): {"local_views": 1},
+    ("self_distillation", "local_crop"): {"local_views": 1},
+}
+"""Settings that others need, by task and setting."""
+
+
+def views(task: str, settings: Document, place: Path) -> frozenset[str]:
+    stage = {"task": task, "data": "clinic", "steps": 4, **settings}
+    return by_stage(planned(base({"stages.view": stage, "pathways": {"none": ["view", "segment"]}}), place))["view"]
+
+
+def test_every_setting_of_tasks_that_compare_views_is_listed() -> None:
+    models = {"contrastive": ContrastiveSettings, "self_distillation": SelfDistillationSettings}
+    assert {task: values.keys() for task, values in VIEW_TASKS.items()} == {
+        task: model.model_fields.keys() - {"task"} for task, model in models.items()
+    }
+
+
+@pytest.mark.parametrize(("task", "key"), [(task, key) for task, values in VIEW_TASKS.items() for key in values])
+def test_each_setting_of_tasks_that_compare_views_changes_their_stage(task: str, key: str, tmp_path: Path) -> None:
+    needed = NEEDED.get((task, key), {})
+    changed = views(task, {**needed, key: VIEW_TASKS[task][key]}, tmp_path)
+    assert views(task, needed, tmp_path).isdisjoint(changed)
+
+
+def test_the_default_preset_of_views_and_its_values_written_out_are_the_same_stage(tmp_path: Path) -> None:
+    default = views("contrastive", {}, tmp_path)
+    assert default == views("contrastive", {"augment": {"preset": None, **PRESETS["views"]}}, tmp_path)
+    assert default == views("contrastive", {"augment": {"preset": "views"}}, tmp_path)
+    assert default.isdisjoint(views("contrastive", {"augment": {"flip": 0.5}}, tmp_path))
 
 
 AVERAGED = {"stages.segment.average": {"start": 0.5}}

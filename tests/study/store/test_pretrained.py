@@ -1,6 +1,8 @@
 """Published initial weights go into a shared storage once, and are read from there where there is no hub."""
 
 import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from models.catalog.registry import published_weights
 from study.errors import ConfigError
 from study.planning.pending import pending_stages
 from study.planning.pretrained import pretrained_weights
+from study.store.atomic import AlteredFileError
 from study.store.bucket_backend import create_mirror
 from study.store.pretrained import record_contents, recorded_content, store_weights, stored_weights
 from study.store.store import Store
@@ -75,7 +78,7 @@ def test_weights_that_were_altered_in_the_storage_are_refused(server: ObjectStor
     (key,) = server.keys(tmp_path.name)
     server.write(f"{tmp_path.name}/{key}", b"other weights")
 
-    with pytest.raises(ValueError, match="was altered; allowed: "):
+    with pytest.raises(AlteredFileError, match=r"was altered after it was written; allowed: .*; remove it"):
         stored_weights(machine(server, tmp_path, "there"), WEIGHTS, None)
 
 
@@ -95,7 +98,7 @@ def test_weights_of_an_earlier_version_are_read_and_verified(tmp_path: Path) -> 
     file.write_bytes(b"weights")
     assert stored_weights(store, WEIGHTS, cached_content(WEIGHTS)) == file
     file.write_bytes(b"other")
-    with pytest.raises(ValueError, match="was altered; allowed: "):
+    with pytest.raises(AlteredFileError, match=r"was altered after it was written; allowed: .*; remove it"):
         stored_weights(store, WEIGHTS, cached_content(WEIGHTS))
 
 
@@ -103,9 +106,48 @@ def test_a_storage_keeps_the_content_that_was_recorded_first(server: ObjectStore
     here, there = (machine(server, tmp_path, name) for name in ("here", "there"))
     assert recorded_content(here, MOVING) is None
     record_contents(here, {MOVING: CONTENTS[0], WEIGHTS: None})
-    record_contents(there, {MOVING: CONTENTS[1]})
+    with pytest.raises(
+        ConfigError, match=r"another run has recorded .* \(SHA-256 a+\); allowed: .*; run the study again"
+    ):
+        record_contents(there, {MOVING: CONTENTS[1]})
+    record_contents(there, {MOVING: CONTENTS[0]})
     assert recorded_content(here, MOVING) == recorded_content(there, MOVING) == CONTENTS[0]
     assert recorded_content(here, WEIGHTS) is None
+
+
+def test_of_processes_that_record_different_contents_at_once_one_goes_on(tmp_path: Path) -> None:
+    store, barrier = Store(tmp_path), threading.Barrier(8)
+
+    def record(number: int) -> str | None:
+        content = Content(sha256=f"{number:x}" * 64, commit=f"{number:x}" * 40)
+        barrier.wait()
+        try:
+            record_contents(store, {MOVING: content})
+        except ConfigError:
+            return None
+        return content.sha256
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(record, range(8)))
+    (first,) = filter(None, outcomes)
+    recorded = recorded_content(store, MOVING)
+    assert recorded is not None
+    assert recorded.sha256 == first
+    assert [file.name for file in (tmp_path / "weights" / MOVING.key).iterdir()] == ["content.json"]
+
+
+def test_a_record_in_a_bucket_replaces_an_outdated_local_copy(server: ObjectStore, tmp_path: Path) -> None:
+    here, there = (machine(server, tmp_path, name) for name in ("here", "there"))
+    record_contents(here, {MOVING: CONTENTS[0]})
+    (key,) = server.keys(tmp_path.name)
+    (tmp_path / "x").write_bytes(b"other")
+    there.backend.create_file(tmp_path / "x", key)
+    assert recorded_content(there, MOVING) == CONTENTS[0]
+
+
+def test_a_folder_of_weights_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"")
+    assert "weights cannot be written" in str(Store(tmp_path).writing_problem())
 
 
 def test_only_the_file_with_the_content_is_taken_from_a_storage(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Feature maps of frozen encoders: equal to those of the network, computed once for each image."""
 
-from collections.abc import Iterator, Mapping
+import errno
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,8 +17,9 @@ import torch
 from datasets.loading.prepare import Prepared, prepared
 from datasets.settings import ImageSettings
 from datasets.source import Index
+from models.architectures import ARCHITECTURES
 from models.build import Blueprint, build
-from models.network import Network
+from models.network import EncodedImages, Network
 from study.config.schema import Checkpoint
 from study.planning.dataset_view import DatasetView
 from study.planning.graph import Plan
@@ -24,15 +27,14 @@ from study.store.store import Store
 from study.training import features, train_stage
 from study.training.features import CachedFeatures
 from study.training.job import RuntimeContext, StageJob, stage_job
-from study.training.loader import WorkerContext, to_images
+from study.training.loader import FeatureReader, WorkerContext, to_images
 from study.training.train_stage import open_setup, run_stage
 from tests.support.tiny import planned, tiny
 
 CPU = torch.device("cpu")
 IMAGE = ImageSettings(size=64, channels=1)
-ROWS = np.array([3, 0, 11])
 FROZEN = ["classify", {"stage": "segment", "freeze": ["encoder"]}]
-SMALL: dict[str, Any] = {"stages.classify.epochs": 1, "stages.segment.steps": 8, "pathways.one_step": FROZEN}
+SMALL: dict[str, Any] = {"stages.classify.epochs": 1, "stages.segment.steps": 24, "pathways.one_step": FROZEN}
 
 
 @pytest.fixture(scope="module")
@@ -62,88 +64,110 @@ def encoded_images(network: Network) -> Iterator[list[int]]:
         handle.remove()
 
 
-def cached(network: Network, arrays: Prepared, index: Index, cache: Path) -> CachedFeatures:
-    return CachedFeatures(network, arrays, index, IMAGE, cache=cache)
+def reader(network: Network, arrays: Prepared, index: Index, cache: Path, passes: int = 1000) -> FeatureReader | None:
+    return CachedFeatures(network, arrays, index, "mask", IMAGE, cache=cache).reader(passes=passes)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "backbone"),
-    [("linear", "resnet18"), ("linear", "tu-vit_tiny_patch16_224"), ("mlp", "mit_b0"), ("unet", "resnet18"),
-     ("deeplabv3plus", "resnet18"), ("dpt", "tu-vit_tiny_patch16_224"), ("xnet", "own"), (None, "resnet18")],
-)  # fmt: skip
+def read(network: Network, arrays: Prepared, index: Index, cache: Path, rows: Sequence[int]) -> EncodedImages:
+    features = reader(network, arrays, index, cache)
+    assert features is not None
+    return features(np.array(rows))
+
+
+def entries(cache: Path) -> list[Path]:
+    return [path for path in (cache / "prepared").iterdir() if path.is_dir()]
+
+
+NETWORKS = [
+    *((name, "own" if spec.own_encoder else "tu-vit_tiny_patch16_224" if spec.features == "plain" else "resnet18")
+      for name, spec in ARCHITECTURES.items() if name != "pan"),  # which takes larger images only
+    ("linear", "tu-vit_tiny_patch16_224"), ("mlp", "mit_b0"), ("segnet", "vgg16_bn"), (None, "resnet18"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("architecture", "backbone"), NETWORKS)
 def test_logits_from_cached_features_are_those_of_the_images(
     architecture: str | None, backbone: str, arrays: Prepared, view: DatasetView, tmp_path: Path
 ) -> None:
     network = made(architecture, backbone)
-    read = cached(network, arrays, view.index, tmp_path).reader(range(16))
-    assert read is not None
-    with encoded_images(network) as sizes, torch.no_grad():
-        logits = network(read(ROWS, CPU))
+    first = range(features.BATCH)  # encoded together in both cases
+    with torch.no_grad():
+        encoded = read(network, arrays, view.index, tmp_path, first)
+        with encoded_images(network) as sizes:
+            logits = network(encoded)
         assert not sizes
-        images = to_images(torch.from_numpy(arrays.images[ROWS]), CPU)
-        torch.testing.assert_close(logits, network(images), rtol=1e-5, atol=1e-5)
+        assert torch.equal(logits, network(to_images(torch.from_numpy(arrays.images[list(first)]), CPU)))
 
 
 def test_only_the_maps_that_the_decoder_uses_are_kept(arrays: Prepared, view: DatasetView, tmp_path: Path) -> None:
-    cached(made("linear"), arrays, view.index, tmp_path).reader(range(2))
-    (entry,) = (path for path in (tmp_path / "prepared").iterdir() if path.is_dir())
-    assert {file.name for file in entry.iterdir()} == {"map5.npy", "ready.npy"}
+    read(made("linear"), arrays, view.index, tmp_path, [0])
+    (entry,) = entries(tmp_path)
+    (file,) = entry.iterdir()
+    assert np.load(file).shape == (16, 512 * 2 * 2)
 
 
 def test_each_image_is_encoded_once_for_all_networks_with_the_encoder(
     arrays: Prepared, view: DatasetView, tmp_path: Path
 ) -> None:
-    first, again, other = made(seed=1), made("mlp", seed=1), made(seed=2)
     counts = []
-    for network, rows in ((first, [0, 1, 2]), (made(seed=1), [2, 1, 4, 4]), (made(seed=1), [4, 0]), (other, [0])):
+    for network in (made(seed=1), made(seed=1), made(seed=2)):
         with encoded_images(network) as sizes:
-            cached(network, arrays, view.index, tmp_path).reader(rows)
-        counts.append(sum(sizes) - 1)  # one image shows the shapes
-    assert counts == [3, 1, 0, 1]
-    assert torch.equal(first.encoder.conv1.weight, again.encoder.conv1.weight)  # type: ignore[union-attr, arg-type]
+            for rows in ([0, 1, 2], [2, 15]):
+                read(network, arrays, view.index, tmp_path, rows)
+        counts.append([size for size in sizes if size > 2])  # two images show the shapes
+    assert counts == [[8, 8], [], [8, 8]]
+
+
+def test_chunks_have_only_images_with_the_annotation_and_do_not_depend_on_later_images(
+    arrays: Prepared, view: DatasetView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "CHUNK", 4)
+    digests = view.index.annotation_digests["masks"]
+    kinds = view.index.annotation_digests
+    few = replace(view.index, annotation_digests={**kinds, "masks": ["", *digests[1:9], *[""] * 7]})
+    network = made()
+    with encoded_images(network) as sizes:
+        read(network, arrays, few, tmp_path, [1, 8])
+    assert sum(sizes) == 2 + 8
+    more = replace(few, annotation_digests={**kinds, "masks": ["", *digests[1:]]})
+    with encoded_images(network) as sizes:
+        read(network, arrays, more, tmp_path, [1, 8])
+    assert sum(sizes) == 2
 
 
 def test_features_depend_on_statistics_of_batch_norm(arrays: Prepared, view: DatasetView, tmp_path: Path) -> None:
     network = made()
-    cached(network, arrays, view.index, tmp_path).reader([0])
-    network.encoder.bn1.running_mean += 1  # type: ignore[union-attr, operator]
-    with encoded_images(network) as sizes:
-        cached(network, arrays, view.index, tmp_path).reader([0])
-    assert sum(sizes) == 2
+    before = read(network, arrays, view.index, tmp_path, [0])
+    dict(network.encoder.named_buffers())["bn1.running_mean"] += 1
+    after = read(network, arrays, view.index, tmp_path, [0])
+    assert not torch.equal(before.features[-1], after.features[-1])
 
 
-def test_an_interrupted_computation_is_continued(
-    arrays: Prepared, view: DatasetView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(features, "BATCH", 2)
+def test_an_interrupted_computation_is_repeated(arrays: Prepared, view: DatasetView, tmp_path: Path) -> None:
     network, passes = made(), []
 
     def interrupt(*_: object) -> None:
         passes.append(1)
-        if len(passes) == 4:
+        if len(passes) == 3:
             raise KeyboardInterrupt
 
     handle = network.encoder.register_forward_pre_hook(interrupt)
     with pytest.raises(KeyboardInterrupt):
-        cached(network, arrays, view.index, tmp_path).reader(range(8))
+        read(network, arrays, view.index, tmp_path, [0])
     handle.remove()
-    with encoded_images(network) as sizes:
-        read = cached(network, arrays, view.index, tmp_path).reader(range(8))
-    assert sizes == [1, 2, 2]
-    assert read is not None
-    for row in range(8):
-        images = to_images(torch.from_numpy(arrays.images[[row]]), CPU)
-        expected = network.encode(images).features[-1]
-        torch.testing.assert_close(read(np.array([row]), CPU).features[-1], expected, rtol=1e-4, atol=1e-4)
+    assert not entries(tmp_path)
+    encoded = read(network, arrays, view.index, tmp_path, range(8))
+    images = to_images(torch.from_numpy(arrays.images[:8].copy()), CPU)
+    assert torch.equal(encoded.features[-1], network.encode(images).features[-1])
 
 
-def test_several_workers_share_the_work(arrays: Prepared, view: DatasetView, tmp_path: Path) -> None:
+def test_several_processes_share_the_work(arrays: Prepared, view: DatasetView, tmp_path: Path) -> None:
     def work(_: int) -> int:
         network = build(Blueprint(architecture="linear", backbone="resnet18", channels=1, outputs=1)).eval()
         network.load_state_dict(weights)
         with encoded_images(network) as sizes:
-            cached(network, arrays, view.index, tmp_path).reader(range(16))
-        return sum(sizes) - 1
+            read(network, arrays, view.index, tmp_path, range(16))
+        return sum(sizes) - 2
 
     weights = made().state_dict()
     with ThreadPoolExecutor(4) as pool:
@@ -152,28 +176,60 @@ def test_several_workers_share_the_work(arrays: Prepared, view: DatasetView, tmp
 
 def test_an_entry_that_was_removed_is_computed_again(arrays: Prepared, view: DatasetView, tmp_path: Path) -> None:
     network = made()
-    kept = cached(network, arrays, view.index, tmp_path)
-    read = kept.reader([0])
-    (entry,) = (path for path in (tmp_path / "prepared").iterdir() if path.is_dir())
-    before = kept.reader([0])
-    assert read is not None
-    assert before is not None
+    features_of = reader(network, arrays, view.index, tmp_path)
+    assert features_of is not None
+    before = features_of(np.array([3])).features[-1]
+    (entry,) = entries(tmp_path)
     entry.rename(tmp_path / "removed")
-    torch.testing.assert_close(read(np.array([0]), CPU).features[-1], before(np.array([0]), CPU).features[-1])
-    with encoded_images(network) as sizes:
-        kept.reader([0])
-    assert sizes == [1]
+    assert torch.equal(features_of(np.array([3])).features[-1], before)
+    assert torch.equal(read(network, arrays, view.index, tmp_path, [3]).features[-1], before)
+
+
+def test_features_are_computed_again_on_a_full_disk(
+    arrays: Prepared, view: DatasetView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = made()
+    expected = read(network, arrays, view.index, tmp_path / "roomy", [3, 4]).features[-1]
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    encoded = read(network, arrays, view.index, tmp_path, [3, 4])
+    torch.testing.assert_close(encoded.features[-1], expected, rtol=1e-4, atol=1e-4)
+    assert not entries(tmp_path)
 
 
 def test_large_maps_are_not_kept(
     arrays: Prepared, view: DatasetView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, limit in (("BYTES_PER_IMAGE", 512 * 2 * 2 * 4), ("BYTES", 16 * 512 * 2 * 2 * 4)):
+    size = 512 * 2 * 2 * 4
+    for name, limit, larger in (
+        ("BYTES_PER_IMAGE", {"cpu": size - 1}, {"cpu": size}), ("BYTES", 16 * size - 1, 16 * size)
+    ):  # fmt: skip
         with monkeypatch.context() as patch:
             patch.setattr(features, name, limit)
-            assert cached(made(), arrays, view.index, tmp_path).reader([0]) is None
-            patch.setattr(features, name, limit + 16)
-            assert cached(made(), arrays, view.index, tmp_path).reader([0]) is not None
+            assert reader(made(), arrays, view.index, tmp_path) is None
+            patch.setattr(features, name, larger)
+            assert reader(made(), arrays, view.index, tmp_path) is not None
+
+
+def test_a_stage_that_encodes_fewer_images_than_there_are_does_without(
+    arrays: Prepared, view: DatasetView, tmp_path: Path
+) -> None:
+    assert reader(made(), arrays, view.index, tmp_path, passes=15) is None
+    assert reader(made(), arrays, view.index, tmp_path, passes=16) is not None
+
+
+def test_files_are_closed_when_many_are_open(
+    arrays: Prepared, view: DatasetView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "CHUNK", 1)
+    monkeypatch.setattr(features, "MAX_OPEN", 3)
+    network = made()
+    encoded = read(network, arrays, view.index, tmp_path, [5, 0, 9, 14, 2, 5])
+    assert torch.equal(encoded.features[-1][0], encoded.features[-1][5])
+    assert len(entries(tmp_path)) == 5
 
 
 def last_stage(changes: Mapping[str, Any], cache: Path, pathway: str = "one_step") -> tuple[Plan, list[StageJob]]:
@@ -243,7 +299,7 @@ def test_a_stage_learns_and_scores_the_same_with_cached_features(
     assert len(expected) > 1
     for first, second in zip(numbers(with_cache, jobs[-1]), expected, strict=True):
         assert first == pytest.approx(second, rel=1e-5, abs=1e-5, nan_ok=True)
-    assert sum(size for size in few if size > 1) <= 16 < sum(many)  # trial passes have one image
+    assert sum(size for size in few if size > 2) <= 16 < sum(many)  # trial passes have one or two images
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from models.catalog.registry import published_weights
 from study.config.schema import Checkpoint
 from study.planning.graph import Plan
 from study.search.load import load_plan
+from study.store.atomic import AlteredFileError
 from study.store.pretrained import store_weights
 from study.store.store import Store
 from study.training.job import RuntimeContext, StageJob, stage_job
@@ -23,6 +25,12 @@ WEIGHTS = published_weights("tu-lcnet_050", "imagenet")
 STUDY = tiny({
     "compare.initial_weights": ["imagenet"], "compare.pathway": ["none"], "compare.baseline": [],
     "stages.segment.steps": 1,
+})  # fmt: skip
+DISTILLED = tiny({
+    "stages.classify": {
+        "task": "feature_distillation", "data": "clinic", "epochs": 1,
+        "teacher": {"backbone": "tu-lcnet_050", "initial_weights": "imagenet"},
+    },
 })  # fmt: skip
 FIRST, SECOND = (timm_weights("lcnet_050", scale) for scale in (1.0, 2.0))
 
@@ -37,8 +45,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield running
 
 
-def planned(folder: Path) -> Plan:
-    return load_plan(STUDY, file="tiny.yaml", cache=folder / "cache", storage=folder / "runs")
+def planned(folder: Path, document: dict[str, Any] = STUDY) -> Plan:
+    return load_plan(document, file="tiny.yaml", cache=folder / "cache", storage=folder / "runs")
 
 
 def train(job: StageJob, folder: Path) -> None:
@@ -67,9 +75,41 @@ def test_a_worker_refuses_an_altered_file(tmp_path: Path, hub: Hub) -> None:
     assert cached is not None
     for file in (stored, cached.resolve()):
         file.write_bytes(SECOND)
-        with pytest.raises(ValueError, match=r"was altered; allowed: .*; remove it"):
+        with pytest.raises((AlteredFileError, ValueError), match=r"was altered.*; allowed: .*; remove it"):
             train(job, tmp_path)
         file.unlink()
     assert Store(tmp_path / "runs").finished() == frozenset()
     train(job, tmp_path)  # downloads it again
     assert Store(tmp_path / "runs").finished() == {job.digest}
+
+
+def distillation(folder: Path) -> tuple[Plan, StageJob]:
+    """A study whose only published weights are those of a teacher, and the job of its distillation."""
+    plan = planned(folder, DISTILLED)
+    (job,) = (stage_job(plan, node) for node in plan.nodes.values() if node.step.stage == "classify")
+    return plan, job
+
+
+def test_a_teacher_has_the_planned_content_after_the_branch_has_moved(tmp_path: Path, hub: Hub) -> None:
+    _, job = distillation(tmp_path)
+    hub.commit(WEIGHTS.repository, SECOND)
+    train(job, tmp_path)
+    record = yaml.safe_load((tmp_path / "runs" / "stages" / job.digest / "stage.yaml").read_text())
+    assert (record["initial_content"], record["teacher_content"]) == (None, sha256(FIRST))
+    assert not any(sha256(SECOND) in request for request in hub.requests)
+
+
+def test_a_worker_refuses_an_altered_file_of_a_teacher(tmp_path: Path, hub: Hub) -> None:
+    plan, job = distillation(tmp_path)
+    store = Store(tmp_path / "runs")
+    assert hub.requests
+    store_weights(store, plan.contents)
+    (stored,) = (tmp_path / "runs" / "weights" / WEIGHTS.key).glob("*.safetensors")
+    assert stored.read_bytes() == FIRST
+    stored.write_bytes(SECOND)
+    with pytest.raises(AlteredFileError, match=r"was altered after it was written; allowed: .*; remove it"):
+        train(job, tmp_path)
+    assert store.finished() == frozenset()
+    stored.write_bytes(FIRST)
+    train(job, tmp_path)
+    assert store.finished() == {job.digest}

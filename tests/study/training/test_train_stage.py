@@ -147,6 +147,40 @@ def test_out_of_memory_names_what_fits(
     assert len(learned) == (0 if remedy.startswith("not") else 2 if "adversarial" in changes else 1)
 
 
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({}, "not even 1 at once fits; lower image.size"),
+        ({"freeze": ["encoder"]}, "batch_size 4 fits; set that, or accumulate 2"),
+        ({"freeze": ["encoder"], "unfreeze_after": 1}, "not even 1 at once fits; lower image.size"),
+        ({"adapt": "norm"}, "batch_size 4 fits; set that, or accumulate 2"),
+        ({"adapt": {"name": "lora"}}, "batch_size 4 fits; set that, or accumulate 2"),
+    ],
+)
+def test_out_of_memory_is_tried_with_the_parameters_that_are_trained(
+    changes: dict[str, Any], remedy: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = Network.forward
+
+    def short(network: Network, images: torch.Tensor, *, deep: bool = False) -> torch.Tensor:
+        trained = sum(parameter.numel() for parameter in network.encoder.parameters() if parameter.requires_grad)
+        is_whole = trained > sum(parameter.numel() for parameter in network.encoder.parameters()) / 2
+        if network.training and (is_whole or len(images) > 4):
+            raise torch.OutOfMemoryError
+        return forward(network, images, deep=deep)
+
+    monkeypatch.setattr(Network, "forward", short)
+    link = {key: value for key, value in changes.items() if key != "adapt"}
+    document = {
+        **SMALL, "image.size": 64, "stages.segment.batch_size": 8,
+        "stages.segment.adapt": changes.get("adapt", "full"),
+        "pathways.one_step": ["classify", {"stage": "segment"} | link],
+    }  # fmt: skip
+    job = chain(planned(tiny(document), cache), "one_step")[-1]
+    error = torch.OutOfMemoryError()
+    assert too_large(job, runtime(tmp_path, cache), torch.device("cpu"), error).endswith(f"; {remedy}")
+
+
 def test_averaged_weights_are_judged_by_their_own_scores(cache: Path, tmp_path: Path) -> None:
     job = chain(planned(tiny(SMALL | {"stages.segment.average": {"start": 0.0}}), cache), "none")[0]
     do(job, tmp_path, cache)

@@ -22,6 +22,7 @@ from study.training.loader import WorkerContext
 from study.training.trainer import Diverged, Trained, TrainingLoop
 from tests.support.loops import Killed, Setting, stage
 
+TEACHER = {"backbone": "tu-test_vit", "initial_weights": "random"}
 AUGMENT = {"flip": 0.5, "rotate": 10, "shift": 0.05, "brightness": 0.2, "noise": 0.05}
 
 
@@ -50,8 +51,33 @@ COVERING = {
     "reconstruction, corrupted": Setting(
         settings=stage("reconstruction", corrupt=0.2, augment=AUGMENT, optimizer={"name": "adamw", "weight_decay": 0.1})
     ),
+    "masked reconstruction": Setting(settings=stage("masked_reconstruction", augment=AUGMENT), dropout=0.3),
+    "masked autoencoder, bf16": Setting(
+        settings=stage("masked_reconstruction", method="mae", decoder_width=32, decoder_depth=1, precision="bf16",
+                       augment=AUGMENT)
+    ),
+    "feature distillation": Setting(
+        settings=stage("feature_distillation", augment=AUGMENT, teacher=TEACHER)
+    ),
     "classification, cosine": Setting(
         settings=stage("classification", schedule={"name": "cosine"}, augment=AUGMENT), dropout=0.3
+    ),
+    "contrastive, validated moving average": Setting(
+        settings=stage("contrastive", hidden=16, projection=8, average={"name": "ema", "decay": 0.8},
+                       schedule={"name": "cosine"}),
+        dropout=0.3,
+    ),
+    "contrastive with a queue, parts of batches, bf16": Setting(
+        settings=stage("contrastive", batch_size=8, accumulate=2, epochs=4, hidden=16, projection=8, queue=20,
+                       momentum=0.9, precision="bf16")
+    ),
+    "self-distillation with a predictor, cosine": Setting(
+        settings=stage("self_distillation", hidden=16, projection=8, schedule={"name": "cosine"}, clip_norm=1.0),
+        dropout=0.3,
+    ),
+    "self-distillation with local views, averaged": Setting(
+        settings=stage("self_distillation", hidden=16, projection=8, local_views=2, batch_size=8, accumulate=2,
+                       average={"start": 0.5}, optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9})
     ),
     "localisation, momentum, poly": Setting(
         settings=stage(
@@ -215,12 +241,27 @@ def test_averaging_at_a_constant_rate_equals_torchs(tmp_path: Path) -> None:
         rates.append(optimizer.param_groups[0]["lr"])
         if epoch >= 3:
             averaged.update_parameters(network)
-    update_bn(loader.shown(6), averaged)
+    update_bn((part.images for part in loader.training_parts(6)), averaged)
 
     assert [row["lr"] for row in trained.history] == pytest.approx(rates)
     expected = averaged.module.state_dict()
     for name, tensor in trained.weights.items():
         torch.testing.assert_close(tensor, expected[name], msg=name)
+
+
+@pytest.mark.parametrize("task", ["segmentation", "masked_reconstruction", "contrastive"])
+def test_statistics_of_averaged_weights_are_those_of_the_inputs_in_training(task: str, tmp_path: Path) -> None:
+    views = {"hidden": 16, "projection": 8} if task == "contrastive" else {}
+    setting = Setting(settings=stage(task, average={"start": 0.5}, **views))
+    trained, reference = setting.loop(tmp_path), setting.make()
+    network, inputs = reference.network, list[Tensor]()
+    with network.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0][:4])):
+        for (batch,) in reference.loader.training(4, 0):
+            reference.task.loss(network.train(), batch)
+    network.load_state_dict(trained.weights)
+    update_bn(inputs, network)  # of several views, which are in one batch, the first
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(trained.weights[name], tensor, msg=name)
 
 
 def test_a_fixed_discriminator_does_not_change_from_the_start_of_its_phase_on(tmp_path: Path) -> None:
@@ -415,6 +456,43 @@ def test_finished_training_is_not_repeated_from_its_last_checkpoint(tmp_path: Pa
     loop.run(Checkpoints(work=tmp_path))
 
     assert seen == [4]
+
+
+def recognised(place: Path, task: str, **settings: object) -> tuple[list[float], Mapping[str, float]]:
+    """Train on eight images whose views remain recognisable; return the losses, and scores on the images themselves."""
+    mild = {"preset": None, "rotate": 5, "brightness": 0.1, "noise": 0.02}
+    made = stage(task, batch_size=8, augment=mild, hidden=32, projection=16, **settings)
+    loop = Setting(settings=made, validates=False).make()
+    trained = loop.run(Checkpoints(work=place, pause=3600))
+    loop.network.eval()
+    (batch,), *_ = loop.loader.training(0, 0)
+    scores = loop.task.scores(loop.task.statistics(loop.network, batch))
+    return [row["train/loss"] for row in trained.history], scores
+
+
+@pytest.mark.parametrize("queue", [0, 16])
+def test_contrastive_learning_tells_eight_images_apart(tmp_path: Path, queue: int) -> None:
+    losses, scores = recognised(tmp_path, "contrastive", epochs=150, queue=queue, optimizer={"lr": 3e-3})
+    guessing = math.log(15)
+    assert max(losses[:10]) > 0.8 * guessing
+    assert losses[-1] < guessing / 2, losses
+    assert scores["loss"] < guessing / 3
+    assert scores["retrieval"] > 0.8
+
+
+def test_self_distillation_predicts_views_of_eight_images_without_collapse(tmp_path: Path) -> None:
+    losses, scores = recognised(tmp_path, "self_distillation", epochs=150, optimizer={"lr": 1e-2})
+    assert losses[-1] < losses[0] / 5, losses
+    assert scores["embedding_std"] > 0.5
+    assert scores["retrieval"] > 4 / 15  # one of 15 by chance
+
+
+def test_where_no_score_chooses_an_epoch_the_last_one_is_kept(tmp_path: Path) -> None:
+    loop = Setting(settings=stage("self_distillation", hidden=16, projection=8)).make()
+    trained = loop.run(Checkpoints(work=tmp_path))
+    assert (trained.progress.best_epoch, trained.progress.best_score) == (0, None)
+    assert "val/embedding_std" in trained.history[-1]
+    assert all(torch.equal(tensor, trained.weights[name]) for name, tensor in loop.network.state_dict().items())
 
 
 OVERFIT: dict[str, float] = {

@@ -14,6 +14,7 @@ from study.training.checkpoint import Checkpoints
 from tests.support.loops import Killed, Setting, stage
 from tests.support.workers import together
 
+TEACHER = {"backbone": "tu-test_vit", "initial_weights": "random"}
 AUGMENT = {"flip": 0.5, "rotate": 10}
 SETTINGS = {
     "every batch-wise loss, weight decay of kernels": Setting(
@@ -24,6 +25,24 @@ SETTINGS = {
     "labels that are not known": Setting(settings=stage("classification", batch_size=3)),
     "points, clipped": Setting(settings=stage("localisation", clip_norm=0.5)),
     "images": Setting(settings=stage("reconstruction", optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9})),
+    "hidden squares": Setting(settings=stage("masked_reconstruction", batch_size=3, augment=AUGMENT)),
+    "hidden patches": Setting(
+        settings=stage("masked_reconstruction", batch_size=3, method="mae", decoder_width=32, decoder_depth=1)
+    ),
+    "features of a teacher": Setting(
+        settings=stage("feature_distillation", batch_size=3, augment=AUGMENT, teacher=TEACHER)
+    ),
+    "embeddings of two views": Setting(
+        settings=stage("contrastive", batch_size=3, hidden=16, projection=8, optimizer={"name": "sgd", "lr": 0.1})
+    ),
+    "predictions of views, last batches smaller than the workers": Setting(
+        settings=stage("self_distillation", batch_size=3, hidden=16, projection=8,
+                       optimizer={"name": "sgd", "lr": 0.1})
+    ),
+    "a queue and a momentum network, parts of batches": Setting(
+        settings=stage("contrastive", batch_size=8, accumulate=2, hidden=16, projection=8, queue=20, momentum=0.9,
+                       optimizer={"name": "sgd", "lr": 0.1})
+    ),
     "a discriminator": Setting(
         settings=stage("adversarial", epochs=2, batch_size=3, adversarial={
             "lambda1": 0.5, "lambda2": 0.5, "lambda_semi": 0.5, "semi_start": 0,

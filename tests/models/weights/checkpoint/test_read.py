@@ -78,7 +78,7 @@ STATE = {"conv.weight": torch.arange(6.0).reshape(2, 3), "bn.num_batches_tracked
 WRAPPED: dict[str, tuple[object, tuple[str, ...]]] = {
     "bare": (STATE, ()),
     "ordered": (OrderedDict(STATE), ()),
-    "PyTorch's examples": ({"epoch": 3, "arch": "resnet50", "state_dict": STATE, "optimizer": {"lr": 0.1}},
+    "PyTorch's examples": ({"epoch": 3, "best_acc1": torch.tensor(71.0), "state_dict": STATE, "optimizer": {"lr": 0.1}},
                            ("state_dict",)),
     "MAE": ({"model": STATE, "epoch": 3, "args": Namespace(lr=0.1), "scaler": {}}, ("model",)),
     "DINO": ({"student": {"x": torch.zeros(1)}, "teacher": STATE, "args": Namespace(arch="vit_small")}, ("teacher",)),
@@ -144,6 +144,13 @@ def test_torch_files_without_tensors_are_refused(content: object, message: str, 
     assert "\n" not in str(refused.value)
 
 
+def test_a_dictionary_that_holds_itself_is_read(tmp_path: Path) -> None:
+    content: dict[str, object] = {"model": STATE}
+    content["state_dict"] = content
+    torch.save(content, tmp_path / "x")
+    assert read_checkpoint(tmp_path / "x").tensors.keys() == STATE.keys()
+
+
 def test_a_torch_file_that_was_cut_is_refused(tmp_path: Path) -> None:
     torch.save(STATE, tmp_path / "whole")
     content = (tmp_path / "whole").read_bytes()
@@ -152,3 +159,36 @@ def test_a_torch_file_that_was_cut_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"cannot be read .*; allowed: a complete") as refused:
             read_checkpoint(tmp_path / "cut")
         assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_torch_file_that_is_cut_anywhere_is_refused_in_a_line(zipped: bool, tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(400), "b": torch.zeros(20)}, tmp_path / "x", _use_new_zipfile_serialization=zipped)
+    content = (tmp_path / "x").read_bytes()
+    for length in range(0, len(content), 11):
+        (tmp_path / "cut").write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r"cut cannot be read .*; allowed: ") as refused:
+            read_checkpoint(tmp_path / "cut")
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize(("protocol", "is_read"), [(2, True), (3, True), (4, False), (5, False)])
+def test_torch_files_of_every_pickle_protocol_are_recognised(
+    protocol: int, is_read: bool, zipped: bool, tmp_path: Path
+) -> None:
+    torch.save(STATE, tmp_path / "x", pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    if is_read:
+        assert read_checkpoint(tmp_path / "x").kind == "torch"
+    else:  # torch reads them only with code from the file
+        with pytest.raises(ValueError, match=r"cannot be read without running code .*; save it again with torch\.save"):
+            read_checkpoint(tmp_path / "x")
+
+
+@pytest.mark.parametrize("length", [0x280, 0x380, 0x480, 0x580])
+def test_a_header_whose_length_looks_like_a_pickle_is_one_of_safetensors(length: int, tmp_path: Path) -> None:
+    header = json.dumps({"a": tensor(0, 24, [6])}).encode().ljust(length)
+    (tmp_path / "x").write_bytes(struct.pack("<Q", length) + header + bytes(24))
+    assert (tmp_path / "x").read_bytes()[:2] == bytes((0x80, length >> 8))
+    checkpoint = read_checkpoint(tmp_path / "x")
+    assert (checkpoint.kind, checkpoint.tensors["a"].shape) == ("safetensors", (6,))

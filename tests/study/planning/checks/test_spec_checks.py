@@ -36,7 +36,7 @@ def test_a_fault_of_many_arms_is_told_once() -> None:
         (
             {"stages.boxes.image": {"fit": "patch"}},
             "stages.boxes.image: fit is patch under segmentation with target box_mask; allowed: with masks or "
-            "reconstruction; set image.fit of this stage to stretch or letterbox",
+            "without annotation; set image.fit of this stage to stretch or letterbox",
         ),
         (
             {"stages.segment.patch": {"per_image": 2}},
@@ -92,6 +92,41 @@ def test_patches_and_whole_images_are_compared_in_one_study() -> None:
 def test_what_follows_from_a_network_that_cannot_be_built_is_not_told() -> None:
     (line,) = told(base({"stages.boxes.backbone": "resnet19", "pathways": {"two": ["boxes", "segment"]}}))
     assert line.startswith("stages.boxes.backbone: backbone is resnet19; allowed: ")
+
+
+CONTRAST: Document = {"task": "contrastive", "data": "clinic", "epochs": 1}
+
+
+def test_stages_that_compare_views_need_two_images_at_a_time() -> None:
+    alone = {"stages.contrast": {**CONTRAST, "batch_size": 1}, "pathways": {"none": ["contrast", "segment"]}}
+    (line,) = told(base(alone))
+    assert line.startswith("stages.contrast.batch_size: is 1 under ")
+    parts = {**CONTRAST, "batch_size": 3, "accumulate": 2}
+    (line,) = told(base({**alone, "stages.contrast": parts}))
+    assert line.startswith("stages.contrast.batch_size: is 3 in 2 parts under ")
+    assert told(base({**alone, "stages.contrast": {**CONTRAST, "batch_size": 2}})) == []
+
+
+def test_local_views_have_a_size_that_the_network_takes() -> None:
+    stage = {
+        "task": "self_distillation",
+        "data": "clinic",
+        "epochs": 1,
+        "local_views": 2,
+        "backbone": "tu-vit_tiny_patch16_224",
+    }
+    document = {"stages.view": stage, "pathways": {"none": ["segment"], "view": ["view"]}, "image.size": 64}
+    assert [line for line in told(base(document)) if "local" in line] == []
+    small = {**stage, "local_size": 0.3}
+    (line,) = [line for line in told(base({**document, "stages.view": small})) if "local" in line]
+    assert line.startswith("stages.view.local_size: is 0.3: image size is 19 for local views; allowed: ")
+    assert line.endswith("; change local_size or image.size")
+
+
+def test_stages_that_compare_views_train_no_decoder_to_carry() -> None:
+    links = ["contrast", {"stage": "segment", "carry": "encoder+decoder"}]
+    (line,) = told(base({"stages.contrast": CONTRAST, "pathways": {"none": links}}))
+    assert "carries encoder+decoder, but contrast (contrastive) never trained a decoder" in line
 
 
 def test_a_decoder_passes_between_stages_of_one_architecture_only() -> None:
@@ -204,3 +239,49 @@ def test_images_without_masks_start_before_the_last_epoch_of_the_smallest_fracti
         "is 2 of 2 updates, so that no image without masks is used; allowed: fewer than 2"
     )
     planned({**document, "stages": {**document["stages"], "play": {**play, "epochs": 3}}}, tmp_path)
+
+
+MASKED = {"task": "masked_reconstruction", "data": "clinic", "epochs": 1}
+
+
+def masked(changes: Document, **settings: object) -> list[str]:
+    document = {"stages.mask": MASKED | settings, "pathways": {"masked": ["mask", "segment"]}}
+    return told(base({**document, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (
+            {"method": "mae"},
+            "stages.mask.method: method is mae with the backbone resnet18; allowed: plain vision transformers with a "
+            "position embedding such as tu-vit_small_patch16_224; choose one of these, or method: simmim",
+        ),
+        (
+            {"mask_size": 64},
+            "stages.mask.mask_size: mask_size is 64 for images of 64 pixels; allowed: below their side; lower it",
+        ),
+    ],
+)
+def test_masks_that_do_not_fit_network_or_image_are_refused(settings: Document, line: str) -> None:
+    assert masked({}, **settings) == [line]
+
+
+def test_masked_reconstruction_passes_on_the_parts_it_trains() -> None:
+    carried = {"pathways": {"masked": ["mask", {"stage": "segment", "carry": "encoder+decoder"}]}}
+    (line,) = masked(carried)
+    assert "carries encoder+decoder, but mask (masked_reconstruction) never trained a decoder" in line
+    assert masked(carried, decoder="architecture") == []
+    transformer = {"compare.backbone": ["tu-vit_tiny_patch16_224"], "compare.architecture": ["linear"]}
+    assert masked(transformer, method="mae") == []
+
+
+def test_masked_reconstruction_with_the_published_decoder_is_shared_by_architectures(tmp_path: Path) -> None:
+    document = {"stages.mask": MASKED, "pathways": {"masked": ["mask", "segment"]}}
+    compared = {"compare.architecture": ["unet", "fpn"], "compare.baseline": []}
+    shared, apart = (
+        planned(base({**document, **compared, "stages.mask.decoder": decoder}), tmp_path)
+        for decoder in ("published", "architecture")
+    )
+    counts = [sum(node.step.stage == "mask" for node in plan.nodes.values()) for plan in (shared, apart)]
+    assert counts == [1, 2]
