@@ -64,8 +64,8 @@ SPECS = {
                                     "compare.include[0].backbone: backbone is resnet19", "resnet18"),
     "unknown architecture in include": (compare(include=[{"architecture": "unett"}]),
                                         "compare.architecture: architecture is unett", "did you mean unet"),
-    "unknown weights in include": (compare(include=[{"initial_weights": "imagnet"}]), "compare.include: ",
-                                   "mean imagenet?"),
+    "unknown weights in include": (compare(include=[{"initial_weights": "imagnet"}]),
+                                   "compare.include[0].initial_weights: ", "mean imagenet?"),
     "published value of an unknown pathway": (
         base({"published": [{"source": "x", "values": [{"value": 0.5, "match": {"pathway": "nne"}}]}]}),
         "published[0].values[0].match.pathway: unknown pathway", "did you mean none?"),
