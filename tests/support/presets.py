@@ -115,7 +115,7 @@ def _probe_encoders(folder: Path) -> Changes:
 def _self_supervised(folder: Path) -> Changes:
     root = write_classes_folder(folder, classes=("disc",), images=12)
     lengths = [f"stages.{name}.{key}" for name in _OF_SELF_SUPERVISED for key in ("epochs=1", "batch_size=4")]
-    return (f"data.mine.root={root}", *_SHORT, *lengths, "stages.contrast.queue=16")
+    return (f"data.mine.root={root}", *_SHORT, *lengths)
 
 
 def _pretraining_atlas(folder: Path) -> Changes:
@@ -123,7 +123,7 @@ def _pretraining_atlas(folder: Path) -> Changes:
     return (
         f"data.ccxs.root={write_many_ccxs(folder / 'ccxs', images=14)}",
         f"data.boxes.root={write_covid_lung_boxes(folder / 'boxes')}", *_SHORT, *lengths, "image.size=64",
-        "stages.contrast.queue=16", "stages.distil.teacher={backbone: tu-test_vit, initial_weights: random, size: 64}",
+        "stages.distil.teacher={backbone: tu-test_vit, initial_weights: random, size: 64}",
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from models.catalog import registry
 from models.catalog.masking import masking_problem
 from models.masking_settings import mask_side
 from models.settings import NetworkPart, is_deeply_supervised, upsampling_of
+from models.view_settings import views_of
 from study.config.compare import RECIPE
 from study.config.schema import StudySpec
 from study.config.stages import (
@@ -288,9 +289,9 @@ def _network_problems(step: StageConfig) -> Iterator[Problem]:
 
 
 def min_batch_size(step: StageConfig) -> int:
-    """Return the minimum batch size: 2 if batch norm follows global pooling, else 1."""
+    """Return the minimum batch size: 2 if batch norm follows global pooling, or if views are compared, else 1."""
     pools = step.architecture is not None and ARCHITECTURES[step.architecture].pools
-    return 2 if pools and "decoder" in step.settings.trains else 1
+    return 2 if (pools and "decoder" in step.settings.trains) or views_of(step.settings) else 1
 
 
 def _batch_problems(step: StageConfig) -> Iterator[Problem]:

@@ -33,15 +33,16 @@ SETTINGS = {
         settings=stage("feature_distillation", batch_size=3, augment=AUGMENT, teacher=TEACHER)
     ),
     "embeddings of two views": Setting(
-        settings=stage("contrastive", batch_size=3, hidden=16, projection=8, optimizer={"name": "sgd", "lr": 0.1})
+        settings=stage("contrastive", epochs=2, batch_size=3, hidden=16, projection=8, temperature=0.5,
+                       optimizer={"name": "sgd", "lr": 0.01})
     ),
     "predictions of views, last batches smaller than the workers": Setting(
         settings=stage("self_distillation", batch_size=3, hidden=16, projection=8,
-                       optimizer={"name": "sgd", "lr": 0.1})
+                       optimizer={"name": "sgd", "lr": 0.01})
     ),
     "a queue and a momentum network, parts of batches": Setting(
         settings=stage("contrastive", batch_size=8, accumulate=2, hidden=16, projection=8, queue=20, momentum=0.9,
-                       optimizer={"name": "sgd", "lr": 0.1})
+                       optimizer={"name": "sgd", "lr": 0.01})
     ),
     "a discriminator": Setting(
         settings=stage("adversarial", epochs=2, batch_size=3, adversarial={
