@@ -48,8 +48,8 @@ def test_strong_is_at_least_as_strong_as_light() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"preset": "medium"}, "'light' or 'strong'"),
-        ({"preset": ["light"]}, "'light' or 'strong'"),
+        ({"preset": "medium"}, "'light', 'strong' or 'views'"),
+        ({"preset": ["light"]}, "'light', 'strong' or 'views'"),
         ({"preset": "light", "rotate": -5}, "greater than or equal to 0"),
         ({"preset": "light", "rotat": 5}, "Extra inputs"),
         ({"low_resolution": 0.5}, "is 0.5; allowed: a factor of 1 to 16 .*; write 2 if"),
