@@ -291,8 +291,9 @@ Stage = (
     | SegmentationStage
     | AdversarialStage
 )
-VIEW_TASKS = frozenset(
-    get_args(stage.model_fields["task"].annotation)[0] for stage in (ContrastiveStage, SelfDistillationStage)
+SELF_SUPERVISED_TASKS = frozenset(
+    get_args(stage.model_fields["task"].annotation)[0]
+    for stage in (MaskedReconstructionStage, FeatureDistillationStage, ContrastiveStage, SelfDistillationStage)
 )
-"""Tasks that compare views; their stages warn of collapsed embeddings."""
+"""Tasks whose stages may have warnings, such as of collapsed embeddings."""
 StageSettings = Annotated[Stage, Field(discriminator="task")]

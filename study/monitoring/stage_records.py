@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from study.config.stages import VIEW_TASKS
+from study.config.stages import SELF_SUPERVISED_TASKS
 from study.planning.graph import Plan, PlannedStage
 from study.planning.stage_identity import StageIdentity
 from study.store.damage import DamagedStageError
@@ -66,7 +66,8 @@ def sample_records(
 
 def stage_warnings(store: Store, tasks: Mapping[str, str]) -> dict[str, list[str]]:
     """Return the warnings of finished stages by digest; `tasks` are the tasks of stages by digest."""
-    records = {digest: read_record(store, digest) for digest, task in tasks.items() if task in VIEW_TASKS}
+    digests = [digest for digest, task in tasks.items() if task in SELF_SUPERVISED_TASKS]
+    records = {digest: read_record(store, digest) for digest in digests}
     return {digest: record["warnings"] for digest, record in records.items() if record.get("warnings")}
 
 

@@ -19,6 +19,7 @@ from study.analysis.tables import write_outcome
 from study.cli.ending import outcome_lines
 from study.config.schema import Checkpoint
 from study.execution.study_folder import write_study
+from study.monitoring.stage_records import stage_warnings
 from study.planning.graph import Plan
 from study.report.page import ReportOptions, write_report
 from study.run import StudyOutcome
@@ -168,6 +169,18 @@ def test_patches_are_compared_too(name: str, tmp_path: Path) -> None:
     train(plan, [pretrain], store, tmp_path / "cache")
     rows = pq.read_table(store.stage(pretrain) / "history.parquet").to_pylist()
     assert all(np.isfinite(row["val/loss"]) and np.isfinite(row["train/loss"]) for row in rows)
+
+
+def test_a_prediction_that_is_hardly_better_than_a_constant_is_among_the_warnings_of_stages(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data", overlapping=False)
+    plan, store = (
+        planned(document("masked_reconstruction", tmp_path / "data"), tmp_path / "cache"),
+        Store(tmp_path / "runs"),
+    )
+    pretrain = next(one.chain[0] for one in plan.replicates if len(one.chain) == 2)
+    train(plan, [pretrain], store, tmp_path / "cache")
+    (message,) = stage_warnings(store, {pretrain: plan.nodes[pretrain].step.settings.task})[pretrain]
+    assert message.startswith("the prediction of hidden pixels is hardly better than their mean: r2 is ")
 
 
 def test_collapsed_embeddings_are_said_at_the_end_of_a_run_and_in_the_report(tmp_path: Path) -> None:
