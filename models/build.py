@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.architectures import ARCHITECTURES
 from models.architectures.feature_pyramid import PyramidDecoder
-from models.architectures.heads import AverageHead, FeatureHead, FlattenHead, PixelHead, ProjectionHead
+from models.architectures.heads import AverageHead, FeatureHead, FlattenHead, ProjectionHead, ShuffleHead
 from models.architectures.parts import Blueprint, NetworkParts
 from models.architectures.patch_decoder import PatchDecoder
 from models.catalog import registry
@@ -110,7 +110,7 @@ def _head(blueprint: Blueprint, deepest: Tensor, side: int) -> nn.Module:
         case "features":
             return FeatureHead(channels, outputs)
         case "pixels":
-            return PixelHead(channels, outputs, stride)
+            return ShuffleHead(channels, outputs, stride)
         case "patches":
             width, depth = blueprint.head_width, blueprint.head_depth
             return PatchDecoder(channels, outputs, patch=stride, width=width, depth=depth)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.architectures.heads import PixelHead
+from models.architectures.heads import ShuffleHead
 from models.architectures.parts import NetworkParts
 
 DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -132,7 +132,7 @@ class Network(nn.Module):
     def decode(self, encoded: EncodedImages, *, deep: bool = False) -> Tensor:
         """Return the logits of encoded images, as `forward`."""
         logits = self._deep_logits(encoded.features) if deep else self._logits(encoded.features)
-        is_per_pixel = self.decoder is not None or isinstance(self.head, PixelHead)
+        is_per_pixel = self.decoder is not None or isinstance(self.head, ShuffleHead)
         return encoded.margins.crop(logits) if is_per_pixel else logits
 
     def _deep_logits(self, features: list[Tensor]) -> Tensor:

@@ -26,7 +26,7 @@ class FeatureHead(nn.Conv2d):
         super().__init__(channels, outputs, 1)
 
 
-class PixelHead(nn.Sequential):
+class ShuffleHead(nn.Sequential):
     """Linear layer on each position of the deepest feature map, which predicts the pixels there (Xie et al. 2022).
 
     Args:

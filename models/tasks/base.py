@@ -1,5 +1,6 @@
 """Interface between tasks and the training loop."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,25 @@ class Companion:
     module: nn.Module
     trained: Literal["apart", "jointly", "never"]
     optimizer: OptimizerSettings | None = None
+
+
+def low_score_message(
+    scores: Mapping[str, float], name: str, bound: float, *, subject: str, expected: str, remedy: str
+) -> str | None:
+    """Return a message if a validation score is below a bound, None if it is not or is undefined.
+
+    Args:
+        scores: The scores by name.
+        name: The name of the score.
+        bound: The bound.
+        subject: What a low score means.
+        expected: The values that are expected.
+        remedy: What helps.
+    """
+    value = scores.get(name, math.nan)
+    if not value < bound:
+        return None
+    return f"{subject}: {name} is {value:.2g}; expected: {expected}; its encoder has learned little, so {remedy}"
 
 
 class Task(ABC):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.network import Network
+from models.tasks.base import low_score_message
 
 COLLAPSED = 0.1
 """Standard deviation below which embeddings count as equal."""
@@ -92,11 +93,11 @@ def spread(sums: Tensor) -> Mapping[str, float]:
 
 def collapse_message(scores: Mapping[str, float]) -> str | None:
     """Return a message if the embeddings of the validation images are almost equal, else None."""
-    value = scores.get("embedding_std", math.nan)
-    if not value < COLLAPSED:
-        return None
-    return (
-        f"the embeddings of all validation images are almost equal (collapse): embedding_std is {value:.2g}; "
-        f"expected: {COLLAPSED:g} to 1; its encoder has learned little, so lower optimizer.lr, raise batch_size or "
-        "train longer"
+    return low_score_message(
+        scores,
+        "embedding_std",
+        COLLAPSED,
+        subject="the embeddings of all validation images are almost equal (collapse)",
+        expected=f"{COLLAPSED:g} to 1",
+        remedy="lower optimizer.lr, raise batch_size or train longer",
     )

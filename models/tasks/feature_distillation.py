@@ -13,7 +13,7 @@ from models.build import build
 from models.catalog.registry import backbone as describe_backbone
 from models.distillation_settings import FeatureDistillationSettings, TeacherNetworkSettings
 from models.losses.functions import ratio
-from models.tasks.base import Batch, Outputs, Task
+from models.tasks.base import Batch, Outputs, Task, low_score_message
 
 BETA = 2.0
 """Error from which the smooth L1 loss is linear, as published."""
@@ -84,12 +84,13 @@ class FeatureDistillation(Task):
 
     def warning(self, scores: Mapping[str, float]) -> str | None:
         """Return a message if the predicted features hardly differ between positions and images."""
-        value = scores.get("relative_std", math.nan)
-        if not value < COLLAPSED:
-            return None
-        return (
-            f"the predicted features are almost equal everywhere (collapse): relative_std is {value:.2g}; expected: "
-            f"above {COLLAPSED:g}; its encoder has learned little, so train longer or change optimizer.lr"
+        return low_score_message(
+            scores,
+            "relative_std",
+            COLLAPSED,
+            subject="the predicted features are almost equal everywhere (collapse)",
+            expected=f"above {COLLAPSED:g}",
+            remedy="train longer or change optimizer.lr",
         )
 
     def _features(self, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

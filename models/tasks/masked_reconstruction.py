@@ -11,7 +11,7 @@ from models.losses.functions import weighted_sum
 from models.masked_autoencoder import MaskedAutoencoder
 from models.masking_settings import MaskedReconstructionSettings, mask_side
 from models.settings import loss_problem
-from models.tasks.base import Batch, Outputs, Task
+from models.tasks.base import Batch, Outputs, Task, low_score_message
 from models.tasks.masking import hidden_cells, hidden_pixels, resized_mask, visible_numbers
 
 VARIANCE_FLOOR = 1e-6
@@ -83,12 +83,13 @@ class MaskedReconstruction(Task):
 
     def warning(self, scores: Mapping[str, float]) -> str | None:
         """Return a message if the prediction is hardly better than a constant."""
-        value = scores.get("r2", math.nan)
-        if not value < CONSTANT:
-            return None
-        return (
-            f"the prediction of hidden pixels is hardly better than their mean: r2 is {value:.2g}; expected: above "
-            f"{CONSTANT:g}; its encoder has learned little, so train longer, change optimizer.lr or lower mask_ratio"
+        return low_score_message(
+            scores,
+            "r2",
+            CONSTANT,
+            subject="the prediction of hidden pixels is hardly better than their mean",
+            expected=f"above {CONSTANT:g}",
+            remedy="train longer, change optimizer.lr or lower mask_ratio",
         )
 
     def predict(self, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

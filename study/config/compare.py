@@ -32,6 +32,11 @@ COMPARE_KEYS = frozenset({"architecture", "backbone", "initial_weights", "pathwa
                           "rope", "top"})  # fmt: skip
 
 
+def source_of(weights: InitialWeights) -> str:
+    """Return the name of weights, or the path of their file."""
+    return str(weights.file) if isinstance(weights, WeightsFile) else weights
+
+
 def fixed_rule(rule: Rule) -> Rule:
     """Parse the values of a rule like the entries of the factor lists. Raises `ValueError`."""
     return {name: _parse_value(name, value) for name, value in rule.items()}

@@ -8,6 +8,7 @@ from models.masking_settings import MaskedReconstructionSettings
 from models.settings import head_of, is_deeply_supervised, upsampling_of
 from models.view_settings import ViewSettings
 from study.config.stages import Stage
+from study.planning.arms import StageConfig
 
 
 def blueprint(
@@ -28,6 +29,11 @@ def blueprint(
         head_width=_head_width(settings),
         head_depth=settings.decoder_depth if isinstance(settings, MaskedReconstructionSettings) else 0,
     )
+
+
+def stage_blueprint(step: StageConfig, outputs: int = 1) -> Blueprint:
+    """Return the network that a stage of a plan trains."""
+    return blueprint(step.settings, step.image, step.architecture, step.backbone, outputs)
 
 
 def _head_width(settings: Stage) -> int:

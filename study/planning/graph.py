@@ -12,7 +12,7 @@ from datasets.splits.assignment import Split
 from models.catalog import registry
 from models.catalog.published import Content, PublishedWeights
 from results.metrics.surface import ShapeSettings
-from study.config.compare import InitialWeights, WeightsFile
+from study.config.compare import InitialWeights, WeightsFile, source_of
 from study.config.evaluation import ClassPostprocess, ClassThreshold, TtaName
 from study.config.schema import StudySpec
 from study.planning.arms import Arm, StageConfig
@@ -41,8 +41,7 @@ class PlannedStage:
     @property
     def start(self) -> str:
         """Return the source of the initial weights: digest of the parent, a name, or a path."""
-        weights = self.initial_weights
-        return self.parent or (str(weights.file) if isinstance(weights, WeightsFile) else weights)
+        return self.parent or source_of(self.initial_weights)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,16 +59,16 @@ def unresolved_stages(plan: Plan) -> dict[NamedWeights, list[str]]:
 
 def missing_weights(plan: Plan, pending: PendingStages, store: Store) -> list[Problem]:
     """Return a problem for each use of published weights by pending stages that are not available."""
+    uses = sorted({use for node in _needed(plan, pending, store) for use in _uses(plan, node)})
     missing = {}
-    for name in pretrained_weights(plan, pending, store):
+    for name in sorted({name for _, name in uses}):
         weights = published_weights(*name)
         content = plan.contents.get(weights)
         if _is_unknown(weights, content) or not _is_at_hand(weights, content, store):
             missing[name] = weights, content
     is_online = bool(missing) and hub.reachable()
     messages = {name: _message(*name, *values, is_online=is_online) for name, values in missing.items()}
-    uses = {use for node in _needed(plan, pending, store) for use in _uses(plan, node)}
-    return [Problem(path=path, message=messages[name]) for path, name in sorted(uses) if messages.get(name)]
+    return [Problem(path=path, message=messages[name]) for path, name in uses if messages.get(name)]
 
 
 def _is_at_hand(weights: PublishedWeights, content: Content | None, store: Store) -> bool:

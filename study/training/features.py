@@ -4,10 +4,11 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -104,12 +105,7 @@ class CachedFeatures:
         self._chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
         self._places = {row: divmod(position, CHUNK) for position, row in enumerate(rows.tolist())}
         self._identities = [f"{index.ids[row]} {index.content[row]}" for row in rows.tolist()]
-        self._meaning = {
-            "image": image.model_dump(), "encoder": _fingerprint(network), "shapes": self._maps.shapes,
-            "channels_last": self._maps.channels_last,
-            "used": self._maps.used, "margins": self._maps.margins, "device": self._device.type,
-            "torch": torch.__version__, "versions": [DATASETS["preparation"], MODELS["network"]],
-        }  # fmt: skip
+        self._image = image
         self._opened: dict[int, CachedArray] = {}
 
     def reader(self, *, passes: int) -> FeatureReader | None:
@@ -147,6 +143,15 @@ class CachedFeatures:
                 budget_bytes=BUDGET_BYTES,
             )["features"]
         return self._opened[number]
+
+    @cached_property
+    def _meaning(self) -> dict[str, Any]:
+        """Return what the maps of all images depend on. Only read if there are any, as hashing weights takes time."""
+        return {
+            "image": self._image.model_dump(), "encoder": _fingerprint(self._network), **asdict(self._maps),
+            "device": self._device.type, "torch": torch.__version__,
+            "versions": [DATASETS["preparation"], MODELS["network"]],
+        }  # fmt: skip
 
     def _key(self, number: int) -> str:
         start = number * CHUNK

@@ -41,9 +41,9 @@ from models.tasks.localisation import Localisation
 from models.tasks.segmentation import Segmentation
 from models.view_settings import GLOBAL_VIEWS, SelfDistillationSettings, views_of
 from models.weights import initial
-from study.config.compare import WeightsFile
+from study.config.compare import WeightsFile, source_of
 from study.config.stages import Stage
-from study.planning.blueprint import blueprint
+from study.planning.blueprint import stage_blueprint
 from study.planning.dataset_view import DatasetView, DatasetViewSpec, StageRows
 from study.planning.graph import Scoring
 from study.store.atomic import hash_of, write_json
@@ -147,8 +147,8 @@ def open_setup(job: StageJob, runtime: RuntimeContext) -> TrainingSetup:
     outputs = Outputs(names=identity.names, exclusive=identity.exclusive)
     task = make_task(_with_class_weights(step.settings, arrays, rows.train, outputs), outputs)
     torch.manual_seed(node.seed)
-    plan = blueprint(step.settings, step.image, step.architecture, step.backbone, task.head_channels())
-    return TrainingSetup(job=job, view=view, rows=rows, arrays=arrays, task=task, network=build(plan))
+    network = build(stage_blueprint(step, task.head_channels()))
+    return TrainingSetup(job=job, view=view, rows=rows, arrays=arrays, task=task, network=network)
 
 
 def adapt_encoder(setup: TrainingSetup) -> None:
@@ -345,9 +345,8 @@ def _load_initial_weights(setup: TrainingSetup, store: Store) -> dict[str, Any]:
     report: dict[str, Any] = {"from": node.start, "frozen": link.freeze}
     if setup.job.teacher is not None:
         assert isinstance(setup.task, FeatureDistillation), "only this task has a teacher"
-        weights = setup.job.teacher.weights
-        source = str(weights.file) if isinstance(weights, WeightsFile) else weights
-        report["teacher"] = {"from": source} | _load_encoder(setup.task.teacher, setup.job.teacher, store)
+        matched = _load_encoder(setup.task.teacher, setup.job.teacher, store)
+        report["teacher"] = {"from": source_of(setup.job.teacher.weights)} | matched
     if node.parent is not None:
         transfer = initial.carry(load_file(store.weights(node.parent)), network, link.parts)
         return report | {"carried": transfer.carried, "new": transfer.new, "left_behind": transfer.left_behind}

@@ -11,7 +11,10 @@ from study.planning.checks.spec_checks import builds
 
 def adapt_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
     """Yield stages that restrict the training of a frozen encoder, and adapters without the package for them."""
+    with_adapters = dict[str, None]()
     for pathway, position, step in _restricted(arms):
+        if isinstance(step.settings.adapt, LoraSettings):
+            with_adapters[step.stage] = None
         if "encoder" in step.link.freeze and step.link.unfreeze_after is None:
             message = (
                 f"freezes the encoder, of which {step.stage} trains a part (adapt: {_name(step)}); allowed: one of the "
@@ -20,18 +23,17 @@ def adapt_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
             yield Problem(path=f"pathways.{pathway}[{position}].freeze", message=message)
         elif builds(step) and (problem := _network_problem(step)):
             yield Problem(path=f"stages.{step.stage}", message=problem)
-    if any(isinstance(step.settings.adapt, LoraSettings) for _, _, step in _restricted(arms)) and not find_spec("peft"):
-        for name in sorted({step.stage for _, _, step in _restricted(arms) if _name(step) == "lora"}):
+    if with_adapters and not find_spec("peft"):
+        for name in sorted(with_adapters):
             message = "is lora; allowed: with the package peft; run `pip install peft`, or choose full, norm or bias"
             yield Problem(path=f"stages.{name}.adapt", message=message)
 
 
 def _network_problem(step: StageConfig) -> str | None:
     from models.adaptation import adapt_problem  # imports torch, as does the next line
-    from study.planning.blueprint import blueprint
+    from study.planning.blueprint import stage_blueprint
 
-    plan = blueprint(step.settings, step.image, step.architecture, step.backbone, 1)
-    problem = adapt_problem(plan, step.settings.adapt)
+    problem = adapt_problem(stage_blueprint(step), step.settings.adapt)
     return problem and f"{problem} (encoder {step.backbone})"
 
 

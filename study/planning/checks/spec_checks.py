@@ -341,10 +341,10 @@ def learns_from_one_image(step: StageConfig) -> bool:
 
 def _takes_one_image(step: StageConfig) -> bool:
     from models.weights.fit import takes_one_image  # imports torch, as does the next line
-    from study.planning.blueprint import blueprint
+    from study.planning.blueprint import stage_blueprint
 
     frozen = step.link.freeze if step.link.unfreeze_after is None else ()
-    return takes_one_image(blueprint(step.settings, step.image, step.architecture, step.backbone, 1), frozen)
+    return takes_one_image(stage_blueprint(step), frozen)
 
 
 def _freeze_problems(path: str, step: StageConfig) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from models.catalog import registry
 from study.config.compare import Compare, WeightsFile
 from study.config.schema import StudySpec
 from study.errors import Problem
-from study.planning.arms import Arm, StageConfig
+from study.planning.arms import Arm
 from study.planning.checks.file_checks import FileUse
 from study.planning.checks.spec_checks import builds, is_known
 
@@ -30,22 +30,19 @@ def initial_files(spec: StudySpec, arms: Sequence[Arm]) -> list[FileUse]:
     return [
         FileUse(
             path=initial_path(spec.compare, weights), weights=weights,
-            networks=tuple(dict.fromkeys(map(_network, _first_steps(arms, weights)))),
+            networks=_networks(arms, weights),
             remedy=", or exclude the combination",
         )
         for weights in files
     ]  # fmt: skip
 
 
-def _first_steps(arms: Sequence[Arm], weights: WeightsFile) -> list[StageConfig]:
+def _networks(arms: Sequence[Arm], weights: WeightsFile) -> tuple["Blueprint", ...]:
+    """Return the networks of the first stages that start from a file, each once."""
+    from study.planning.blueprint import stage_blueprint  # imports torch
+
     steps = {id(arm.chain[0]): arm.chain[0] for arm in arms if arm.initial_weights == weights}
-    return [step for step in steps.values() if builds(step)]
-
-
-def _network(step: StageConfig) -> "Blueprint":
-    from study.planning.blueprint import blueprint  # imports torch
-
-    return blueprint(step.settings, step.image, step.architecture, step.backbone, 1)
+    return tuple(dict.fromkeys(stage_blueprint(step) for step in steps.values() if builds(step)))
 
 
 def initial_path(compare: Compare, initial: str | WeightsFile) -> str:
