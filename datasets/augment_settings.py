@@ -8,7 +8,7 @@ from pydantic import Field, ModelWrapValidatorHandler, field_validator, model_va
 from datasets.settings import BaseDataSettings, Probability
 
 PartOfSide = Annotated[float, Field(ge=0, lt=1)]
-PresetName = Literal["light", "strong", "views"]
+PresetName = Literal["light", "strong", "views", "photometric"]
 PRESETS: Final[Mapping[str, Mapping[str, float]]] = {
     "light": {"rotate": 10, "scale": 0.1, "shift": 0.05, "brightness": 0.1, "contrast": 0.1, "gamma": 0.1},
     "strong": {
@@ -19,14 +19,24 @@ PRESETS: Final[Mapping[str, Mapping[str, float]]] = {
         "rotate": 10, "crop": 0.3, "hue": 0.03, "saturation": 0.3, "brightness": 0.2, "contrast": 0.2, "gamma": 0.2,
         "blur": 1.0, "noise": 0.02,
     },
+    "photometric": {
+        "hue": 0.05, "saturation": 0.5, "brightness": 0.25, "contrast": 0.4, "gamma": 0.3, "blur": 2.0,
+    },
 }  # fmt: skip
 """Values of each preset; all other settings keep their defaults.
 
 The ranges of `strong` follow nnU-Net (Isensee et al. 2021), where it has a counterpart. `views` has the transforms of
 SimCLR (Chen et al. 2020) and a rotation, all weaker: with few images and updates nothing is learned at the strength
-that suits photographs. No preset has flips or quarter turns:
+that suits photographs. `photometric` has the transforms of the strong views of UniMatch (Yang et al. 2023): changes of
+colour and a blur, which move nothing. No preset has flips or quarter turns:
 whether a mirrored image is possible depends on the data.
 """
+
+
+VALUE_TRANSFORMS: Final = (
+    "hue", "saturation", "brightness", "contrast", "gamma", "blur", "sharpness", "low_resolution", "noise", "dropout",
+)  # fmt: skip
+"""Transforms that change values and move nothing."""
 
 
 class AugmentSettings(BaseDataSettings):
@@ -124,3 +134,20 @@ class ViewAugmentSettings(AugmentSettings):
     """Augmentation of tasks that compare views of images, which learn nothing from equal views."""
 
     preset: PresetName | None = "views"
+
+
+class StrongAugmentSettings(AugmentSettings):
+    """Augmentation of strong views, which show the same pixels as the weak view and differ in their values alone."""
+
+    preset: PresetName | None = "photometric"
+
+    @model_validator(mode="after")
+    def _check_transforms(self) -> Self:
+        for name, value in self.changed.items():
+            if name not in VALUE_TRANSFORMS:
+                shown = f"{value:g}" if isinstance(value, float) else value
+                raise ValueError(
+                    f"{name} is {shown}, but all views of an image show the same pixels; allowed: "
+                    f"{', '.join(VALUE_TRANSFORMS)}; remove it, or set it in augment, which is for all views"
+                )
+        return self

@@ -1,6 +1,7 @@
 """A network of encoder, decoder and head, whose parts can be frozen and transferred."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -232,6 +233,17 @@ class Network(nn.Module):
         norms = [module for module in fixed_norms if isinstance(module, _BatchNorm)]
         self._frozen_modules = (*_fully_frozen(self, "", frozen), *norms)
         self.train(self.training)
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Set a network to evaluation mode within the block."""
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)
 
 
 def _fully_frozen(module: nn.Module, prefix: str, frozen: frozenset[str]) -> list[nn.Module]:

@@ -308,14 +308,39 @@ class AdversaryBlock(BaseModelSettings):
         return self.lambda_semi > 0 and update >= self.semi_start
 
 
-class AdversarialSettings(MaskSettings):
+class SemiSupervisedSettings(MaskSettings):
+    """Settings of segmentation that also learns from images without masks."""
+
+    target: Literal["mask"] = "mask"
+    deep_supervision: Literal[False] = False
+    """Not implemented: images without masks have a loss of the final maps alone."""
+
+    @property
+    def pool(self) -> Pool:
+        """Return which images without masks are used."""
+        raise NotImplementedError
+
+    @property
+    def unlabelled_start(self) -> int:
+        """Return the update from which on images without masks are used."""
+        return 0
+
+
+class AdversarialSettings(SemiSupervisedSettings):
     """Semi-supervised segmentation with a discriminator of label maps."""
 
     task: Literal["adversarial"] = "adversarial"
-    target: Literal["mask"] = "mask"
-    deep_supervision: Literal[False] = False
-    """Not implemented: the discriminator judges the final maps alone."""
     adversarial: AdversaryBlock = AdversaryBlock()
+
+    @property
+    def pool(self) -> Pool:
+        """Return which images without masks are used."""
+        return self.adversarial.unlabelled
+
+    @property
+    def unlabelled_start(self) -> int:
+        """Return the update from which on images without masks are used."""
+        return self.adversarial.unlabelled_start
 
 
 def head_of(settings: TaskSettings) -> HeadName:
@@ -336,12 +361,12 @@ def is_deeply_supervised(settings: TaskSettings) -> bool:
 
 def pool_of(settings: TaskSettings) -> Pool | None:
     """Return which images without masks a task uses, None if it uses none."""
-    return settings.adversarial.unlabelled if isinstance(settings, AdversarialSettings) else None
+    return settings.pool if isinstance(settings, SemiSupervisedSettings) else None
 
 
 def unlabelled_start_of(settings: TaskSettings) -> int:
     """Return the update from which on images without masks are used."""
-    return settings.adversarial.unlabelled_start if isinstance(settings, AdversarialSettings) else 0
+    return settings.unlabelled_start if isinstance(settings, SemiSupervisedSettings) else 0
 
 
 def label_smoothing_of(settings: TaskSettings) -> float:

@@ -16,7 +16,8 @@ from datasets.targets import TargetArray
 class RankBatch(NamedTuple):
     """One worker's images (n, height, width, channels) and targets of one part of a batch.
 
-    Images with several views are (n, views, height, width, channels); `positions` (n,) are those of the examples.
+    Images with several views are (n, views, height, width, channels); those of `datasets.loading.strong_views` have the
+    pasted regions as targets. `positions` (n,) are those of the examples.
 
     `size` is the number of images of the part over all workers. `counts` is False if the part has fewer images than
     there are workers and none is left for this one; its image is then padding and must not contribute. `keys` are

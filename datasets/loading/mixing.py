@@ -1,14 +1,13 @@
 """Mix pairs of training examples with masks: CutMix and copy-paste."""
 
 import math
-from hashlib import blake2b
 from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.loading.examples import Example, Examples, Positions
+from datasets.loading.examples import Example, Examples, Positions, generator_of
 from datasets.source import IGNORE, Pixels
 from datasets.targets import TargetArray
 
@@ -54,11 +53,10 @@ class MixedExamples(Examples):
 
     def _mix(self, image: Pixels, mask: TargetArray, position: int, key: tuple[int, int], view: int) -> None:
         """Mix one example in place."""
-        digest = blake2b(f"mix {' '.join(map(str, (*key, position)))}".encode(), digest_size=16).digest()
-        random = np.random.Generator(np.random.Philox(key=int.from_bytes(digest)))
+        random = generator_of("mix", *key, position)
         for probability, taken in ((self._copy_paste, _objects), (self._cutmix, _rectangle)):
             # A partner is drawn in any case, so that one probability does not change what the other one does.
-            partner, is_mixed = self._partner(position, random), random.random() < probability
+            partner, is_mixed = partner_of(position, len(self), random), random.random() < probability
             if is_mixed and partner != position:
                 images, masks = self._examples.draw(np.array([partner]), key, view)
                 assert masks is not None, "only labelled examples are mixed"
@@ -66,21 +64,28 @@ class MixedExamples(Examples):
                 cv2.copyTo(images[0], pixels.view(np.uint8), image)  # as np.copyto, but many times as fast
                 np.copyto(mask, masks[0], where=pixels)
 
-    def _partner(self, position: int, random: np.random.Generator) -> int:
-        """Return the position of another example; the same one if there is no other."""
-        others = max(len(self._examples) - 1, 1)
-        return (position + 1 + int(random.integers(others))) % len(self._examples)
+
+def partner_of(position: int, examples: int, random: np.random.Generator) -> int:
+    """Return the position of another one of some number of examples; the same position if there is no other."""
+    return (position + 1 + int(random.integers(max(examples - 1, 1)))) % examples
 
 
-def _rectangle(mask: TargetArray, random: np.random.Generator) -> NDArray[np.bool_]:
-    """Return the pixels (height, width) of a random rectangle."""
-    shape = mask.shape[-2:]
+def rectangle(shape: tuple[int, int], random: np.random.Generator) -> NDArray[np.bool_]:
+    """Return the pixels of a random rectangle in an image of some height and width.
+
+    Its area is uniform between none and all of the image, and it has the proportions of the image.
+    """
     ratio = math.sqrt(random.random())
     pixels = np.zeros(shape, dtype=np.bool_)
     sides = [round(ratio * length) for length in shape]
     top, left = (int(random.integers(length - side + 1)) for length, side in zip(shape, sides, strict=True))
     pixels[top : top + sides[0], left : left + sides[1]] = True
     return pixels
+
+
+def _rectangle(mask: TargetArray, random: np.random.Generator) -> NDArray[np.bool_]:
+    height, width = mask.shape[-2:]
+    return rectangle((height, width), random)
 
 
 def _objects(mask: TargetArray, random: np.random.Generator) -> NDArray[np.bool_]:

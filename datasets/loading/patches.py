@@ -1,13 +1,12 @@
 """Examples that are patches of images in their own resolution: random ones for training, tiles for validation."""
 
 from collections.abc import Iterator, Sequence
-from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from datasets.cache.ragged import RaggedArray, Shape
-from datasets.loading.examples import Example, Examples, Positions, augmentation_key
+from datasets.loading.examples import Example, Examples, Positions, augmentation_key, generator_of
 from datasets.settings import PatchSettings
 from datasets.source import IGNORE, Pixels
 from datasets.targets import TargetArray
@@ -72,8 +71,7 @@ class RandomPatches(Examples):
     def _draw(self, position: int, key: tuple[int, int], view: int) -> Example:
         row = self._row(position)
         kind = "labelled" if self._targets is not None else "unlabelled"  # both have the same positions
-        digest = blake2b(f"patch {kind} {' '.join(map(str, (*key, position)))}".encode(), digest_size=16).digest()
-        random = np.random.Generator(np.random.Philox(key=int.from_bytes(digest)))
+        random = generator_of("patch", kind, *key, position)
         points = self._foreground[row] if self._foreground is not None else np.empty((0, 2), np.int32)
         image, target = _cut(self._images, self._targets, row, self._window(row, points, random), self._shape)
         if self._augmenter is None:

@@ -1,5 +1,6 @@
 """Averages of weights: over the ends of late epochs (Izmailov et al. 2018), or moving over all updates."""
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -83,6 +84,15 @@ class MovingAverage(Average):
 def early_decay(decay: float, updates: int) -> float:
     """Return the decay after t updates: at most (1 + t) / (10 + t), so that short runs forget the initial weights."""
     return min(decay, (1 + updates) / (10 + updates))
+
+
+def momentum_copy(network: Network) -> Network:
+    """Return a copy of a network that is not trained and stays in evaluation mode, for `move_average`.
+
+    It normalises by averaged batch-norm statistics, not by those of the batch, which keeps its outputs independent of
+    the other images in their batch (Cai et al. 2021: a query could recognise its key through them).
+    """
+    return copy.deepcopy(network).requires_grad_(False).eval()
 
 
 @torch.no_grad()

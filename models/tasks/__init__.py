@@ -10,6 +10,7 @@ from models.settings import TaskSettings
 from models.tasks.adversarial import Adversarial
 from models.tasks.base import Outputs, Task
 from models.tasks.classification import Classification
+from models.tasks.consistency import make_consistency
 from models.tasks.contrastive import Contrastive
 from models.tasks.feature_distillation import FeatureDistillation
 from models.tasks.localisation import Localisation
@@ -28,6 +29,7 @@ tasks: Mapping[str, Callable[[Any, Outputs], Task]] = {
     "localisation": Localisation,
     "segmentation": Segmentation,
     "adversarial": Adversarial,
+    "consistency": make_consistency,
 }
 
 

@@ -23,7 +23,7 @@ from models.distributed import contributing
 from models.losses.functions import ratio
 from models.network import Network
 from models.settings import AdversarialSettings
-from models.tasks.base import NETWORK, Batch, Companion, Outputs, Update
+from models.tasks.base import NETWORK, Batch, Companion, NetworkFactory, Outputs, Update
 from models.tasks.segmentation import Segmentation
 
 DISCRIMINATOR = "discriminator"
@@ -39,7 +39,7 @@ class Adversarial(Segmentation):
         self.block = settings.adversarial
         self._discriminator: Discriminator
 
-    def companions(self, network: Network) -> Mapping[str, Companion]:
+    def companions(self, network: Network, another_network: NetworkFactory | None = None) -> Mapping[str, Companion]:
         """Create the discriminator."""
         block, channels = self.block, network.mean.shape[1]
         self._discriminator = make_discriminator(block.discriminator, classes=self.head_channels(), channels=channels)

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -27,8 +27,17 @@ class Batch:
     """Images without a target, for semi-supervised tasks."""
     unlabelled_counts: bool = True
     """As `counts`, for `unlabelled`."""
+    unlabelled_views: tuple[Tensor, ...] = ()
+    """Views (N, channels, height, width) of `unlabelled`, which is the first of them: weak, strong ones, and the weak
+    view of the partner if regions of partners are pasted into strong views."""
+    pasted: Tensor | None = None
+    """The regions (N, strong views, height, width), bool, that strong views have from the partner of their image."""
+    unlabelled_keys: Sequence[int] = ()
+    """As `keys`, for `unlabelled`."""
     update: int = 0
     """Number of previous updates."""
+    updates: int = 0
+    """Number of updates of the stage, 0 if it is unknown."""
     size: int = 0
     """Number of images over all workers."""
     counts: bool = True
@@ -56,6 +65,10 @@ class Outputs:
 
     names: tuple[str, ...]
     exclusive: bool = False
+
+
+NetworkFactory = Callable[[], Network]
+"""Returns another network with the initial weights of the stage; all other weights are drawn anew."""
 
 
 class Update(NamedTuple):
@@ -120,10 +133,19 @@ class Task(ABC):
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the scalar training loss of one batch."""
 
-    def companions(self, network: Network) -> Mapping[str, Companion]:
+    @property
+    def kept_module(self) -> str:
+        """Return the name of the module whose weights are validated, kept and saved.
+
+        It is the network, or a companion of the same architecture, which then has no averaged weights.
+        """
+        return NETWORK
+
+    def companions(self, network: Network, another_network: NetworkFactory | None = None) -> Mapping[str, Companion]:
         """Create further modules by name, with weights from torch's global generator.
 
-        The network has its initial weights and is on the device that it is trained on.
+        The network has its initial weights and is on the device that it is trained on. In another one, where the task
+        needs one, the same parts are frozen.
         """
         return {}
 

@@ -9,13 +9,12 @@ from torch import Tensor, nn
 
 from models.distributed import gather_with_gradient
 from models.network import Network
-from models.optim.average import early_decay, move_average
-from models.tasks.base import Batch, Companion, Outputs, Task
+from models.optim.average import early_decay, momentum_copy, move_average
+from models.tasks.base import Batch, Companion, NetworkFactory, Outputs, Task
 from models.tasks.embeddings import (
     collapse_message,
     embed,
     embedding_sums,
-    momentum_copy,
     retrieval,
     similarities,
     spread,
@@ -75,7 +74,7 @@ class Contrastive(Task):
         """Return the number of dimensions of embeddings."""
         return self.settings.projection
 
-    def companions(self, network: Network) -> Mapping[str, Companion]:
+    def companions(self, network: Network, another_network: NetworkFactory | None = None) -> Mapping[str, Companion]:
         """Create the queue, and the copy of the network that fills it."""
         if not self.settings.queue:
             return {}

@@ -1,6 +1,5 @@
 """Embeddings of views of images, and how spread they are."""
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.network import Network
 from models.tasks.base import low_score_message
 
 COLLAPSED = 0.1
@@ -49,16 +47,6 @@ def retrieval(embeddings: Tensor) -> Tensor:
     numbers = torch.arange(len(views), device=views.device)
     nearest = similarities(views, views).masked_fill(numbers.unsqueeze(0) == numbers.unsqueeze(1), -math.inf).argmax(1)
     return (nearest == (numbers ^ 1)).double().mean()
-
-
-def momentum_copy(network: Network) -> Network:
-    """Return a copy of a network that is not trained and stays in evaluation mode.
-
-    `models.optim.average.move_average` moves it towards the network, batch-norm statistics included. Normalising by
-    these, not by those of the batch, keeps embeddings independent of the other images in their batch, through which
-    a query could recognise its key (Cai et al. 2021).
-    """
-    return copy.deepcopy(network).requires_grad_(False).eval()
 
 
 def embedding_sums(embeddings: Tensor) -> Tensor:

@@ -11,14 +11,13 @@ from models.architectures.heads import Perceptron
 from models.distributed import gather_with_gradient
 from models.losses.functions import ratio
 from models.network import Network
-from models.optim.average import early_decay, move_average
-from models.tasks.base import Batch, Companion, Outputs, Task
+from models.optim.average import early_decay, momentum_copy, move_average
+from models.tasks.base import Batch, Companion, NetworkFactory, Outputs, Task
 from models.tasks.embeddings import (
     by_view,
     collapse_message,
     embed,
     embedding_sums,
-    momentum_copy,
     retrieval,
     spread,
     unit_vectors,
@@ -44,7 +43,7 @@ class SelfDistillation(Task):
         """Return the number of dimensions of embeddings."""
         return self.settings.projection
 
-    def companions(self, network: Network) -> Mapping[str, Companion]:
+    def companions(self, network: Network, another_network: NetworkFactory | None = None) -> Mapping[str, Companion]:
         """Create the predictor, and the copy of the network that gives the targets."""
         settings = self.settings
         self._momentum_network = momentum_copy(network)

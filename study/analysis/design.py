@@ -111,7 +111,8 @@ def _notes(plan: Plan) -> Mapping[str, str]:
                 texts.append(f"settings found with {len(searched)} masks, not all among this cell's")
         selection = nodes[-1].selection
         if selection.unlabelled and not plan.views[plan.target].stage_rows(selection).unlabelled:
-            texts.append("no mask is hidden: adversarial training on labelled images alone")
+            task = nodes[-1].step.settings.task
+            texts.append(f"no mask is hidden: {task} training on labelled images alone")
         fixed = [node.step.stage for node in nodes if node.step.settings.seed is not None]
         if fixed:
             texts.append(f"seed of {', '.join(fixed)} fixed: its variance is not included")

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, ModelWrapValidatorHandler, field_validator, model_validator
 
-from datasets.augment_settings import AugmentSettings, ViewAugmentSettings
+from datasets.augment_settings import AugmentSettings, StrongAugmentSettings, ViewAugmentSettings
 from datasets.settings import (
     Channels,
     FitName,
@@ -16,6 +16,7 @@ from datasets.settings import (
     Scale,
     Size,
 )
+from models.consistency_settings import ConsistencyBlock, ConsistencyMethod, ConsistencySettings
 from models.distillation_settings import FeatureDistillationSettings, TeacherNetworkSettings
 from models.masking_settings import MaskedReconstructionSettings
 from models.settings import (
@@ -150,9 +151,14 @@ class StageBase(Settings):
         name = value.get("recipe") if isinstance(value, Mapping) else None
         if name is None or name not in get_args(RecipeName):
             return handler(value)
-        settings = handler(with_recipe(value, name, excluded=cls.not_from_recipe))
+        settings = handler(with_recipe(value, name, excluded=cls.excluded_from_recipe(value)))
         mark_as_unset(settings, value)
         return settings
+
+    @classmethod
+    def excluded_from_recipe(cls, document: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the dotted keys that keep their default under a recipe, for the document of a stage."""
+        return cls.not_from_recipe
 
     @field_validator("adapt")
     @classmethod
@@ -255,17 +261,59 @@ class SegmentationStage(SegmentationSettings, MaskStage):
     """A segmentation stage."""
 
 
-class AdversarialStage(AdversarialSettings, MaskStage):
-    """A stage of semi-supervised segmentation."""
+class SemiSupervisedStage(MaskStage):
+    """A stage that also learns from images without masks, with a batch of each kind in an update."""
 
     accumulate: Literal[1] = 1
-    """Fixed at 1: both networks need the same maps of a batch, which would have to be kept for all parts."""
+    """Fixed at 1: batches of both kinds would have to be divided into equal parts, whose maps a discriminator needs."""
+
+
+class AdversarialStage(AdversarialSettings, SemiSupervisedStage):
+    """A stage of segmentation against a discriminator."""
 
     @model_validator(mode="after")
     def _check_unlabelled_start(self) -> Self:
         problem = unlabelled_start_problem(self, self.steps)
         if problem is not None:
             raise ValueError(f"adversarial.unlabelled_start {problem}")
+        return self
+
+
+class ConsistencyViews(ConsistencyBlock):
+    """Which predictions of images without masks have to agree, and how strong views are augmented."""
+
+    used_by: ClassVar[Mapping[str, tuple[ConsistencyMethod, ...]]] = {
+        **ConsistencyBlock.used_by,
+        "strong": ("mean_teacher", "fixmatch", "unimatch"),
+    }
+    strong: StrongAugmentSettings = StrongAugmentSettings()
+
+    @property
+    def strong_augment(self) -> AugmentSettings:
+        """Return the augmentation of strong views, nothing for methods without one."""
+        return self.strong if self.method in self.used_by["strong"] else AugmentSettings()
+
+
+class ConsistencyStage(ConsistencySettings, SemiSupervisedStage):
+    """A stage of segmentation that also learns from the consistency of predictions."""
+
+    consistency: ConsistencyViews = ConsistencyViews()
+
+    @classmethod
+    def excluded_from_recipe(cls, document: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the keys that keep their default: the teacher of `mean_teacher` is a moving average already."""
+        block = document.get("consistency", {})
+        default = ConsistencyViews.model_fields["method"].default
+        is_averaged = isinstance(block, Mapping) and block.get("method", default) == "mean_teacher"
+        return (*cls.not_from_recipe, "average") if is_averaged else cls.not_from_recipe
+
+    @model_validator(mode="after")
+    def _check_average(self) -> Self:
+        if self.average is not None and self.consistency.method == "mean_teacher":
+            raise ValueError(
+                f"average is {self.average.name} under mean_teacher, which keeps its teacher, a moving average; "
+                "allowed: under fixmatch, unimatch or cross_pseudo; remove it, or set consistency.momentum"
+            )
         return self
 
 
@@ -290,10 +338,23 @@ Stage = (
     | LocalisationStage
     | SegmentationStage
     | AdversarialStage
+    | ConsistencyStage
 )
-SELF_SUPERVISED_TASKS = frozenset(
-    get_args(stage.model_fields["task"].annotation)[0]
-    for stage in (MaskedReconstructionStage, FeatureDistillationStage, ContrastiveStage, SelfDistillationStage)
+
+
+def _task_of(stage: type[StageBase]) -> str:
+    task: str = get_args(stage.model_fields["task"].annotation)[0]
+    return task
+
+
+_SELF_SUPERVISED: tuple[type[StageBase], ...] = (
+    MaskedReconstructionStage,
+    FeatureDistillationStage,
+    ContrastiveStage,
+    SelfDistillationStage,
 )
+SELF_SUPERVISED_TASKS = frozenset(map(_task_of, _SELF_SUPERVISED))
 """Tasks whose stages may have warnings, such as of collapsed embeddings."""
+MASK_TASKS = tuple(_task_of(stage) for stage in get_args(Stage) if issubclass(stage, MaskStage))
+"""Tasks of stages that learn masks, with which a pathway can end."""
 StageSettings = Annotated[Stage, Field(discriminator="task")]

@@ -35,6 +35,7 @@ def shape_of(record: Record) -> Hashable:
         settings["optimizer"]["name"],
         settings["optimizer"]["momentum"] > 0,
         str(settings.get("adversarial", {}).get("discriminator")),
+        *(settings.get("consistency", {}).get(name) for name in ("method", "cutmix")),
         tuple(link["freeze"]),
         link["unfreeze_after"],
     )

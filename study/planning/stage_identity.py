@@ -32,6 +32,7 @@ _NOT_IN_SETTINGS: dict[str, Any] = {
     "recipe": True, "data": True, "seed": True, "architecture": True, "backbone": True, "image": True, "prepare": True,
     "threshold": True, "class_threshold": True, "tta": True, "postprocess": True,
     "upsampling": True, "adversarial": {"unlabelled"}, "augment": {"preset"}, "teacher": {"initial_weights"},
+    "consistency": {"unlabelled": True, "strong": {"preset"}},
 }  # fmt: skip
 """Settings that enter the digest through fingerprint, node, step, scoring or other settings instead."""
 

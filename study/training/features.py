@@ -2,8 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -24,7 +23,7 @@ from datasets.source import Index
 from datasets.targets import Target
 from datasets.versions import VERSIONS as DATASETS
 from models.encoders.reach import reached_parameters
-from models.network import EncodedImages, Margins, Network
+from models.network import EncodedImages, Margins, Network, evaluation_mode
 from models.versions import VERSIONS as MODELS
 from study.training.loader import FeatureReader, on_device, to_images
 
@@ -165,7 +164,7 @@ class CachedFeatures:
     @torch.no_grad()
     def _computed(self, rows: Positions) -> NDArray[np.float32]:
         images = to_images(torch.from_numpy(self._images[rows]), self._device)
-        with _evaluation_mode(self._network):
+        with evaluation_mode(self._network):
             values: NDArray[np.float32] = self._maps.flatten(self._network.encode(images).features).cpu().numpy()
         return values
 
@@ -174,7 +173,7 @@ class CachedFeatures:
 def _maps(network: Network, shape: tuple[int, ...], device: torch.device) -> _Maps:
     """Return the feature maps of images (channels, height, width)."""
     images = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0)).to(device)
-    with _evaluation_mode(network):
+    with evaluation_mode(network):
         encoded = network.encode(images)
         with torch.enable_grad():
             leaves = [feature.detach().requires_grad_() for feature in encoded.features]
@@ -189,16 +188,6 @@ def _maps(network: Network, shape: tuple[int, ...], device: torch.device) -> _Ma
         if not torch.equal(restored, network.decode(encoded)):  # the decoder also uses maps without a gradient
             return replace(maps, used=tuple(range(len(maps.shapes))))
     return maps
-
-
-@contextmanager
-def _evaluation_mode(network: Network) -> Iterator[None]:
-    was_training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(was_training)
 
 
 def _fingerprint(network: Network) -> str:

@@ -16,7 +16,7 @@ from models.network import Network
 from models.tasks import make_task
 from models.tasks.base import Outputs
 from models.tasks.segmentation import Segmentation
-from study.config.stages import Stage, StageSettings
+from study.config.stages import MASK_TASKS, Stage, StageSettings
 from study.errors import ConfigError, Problem
 from study.planning.blueprint import blueprint
 from study.store.damage import DamagedStageError
@@ -71,7 +71,8 @@ def open_model(store: Store, digest: str, device: torch.device | str = "cpu") ->
     outputs = Outputs(names=tuple(record["outputs"]["names"]), exclusive=record["outputs"]["exclusive"])
     task = make_task(settings, outputs)
     if not isinstance(task, Segmentation):
-        message = f"a {settings.task} stage answers no masks; allowed: a segmentation or adversarial stage; name one"
+        allowed = f"a stage with task {', '.join(MASK_TASKS)}"
+        message = f"a {settings.task} stage answers no masks; allowed: {allowed}; name one"
         raise _stage_error(digest, message)
     image = ImageSettings.model_validate(record["image"])
     plan = blueprint(settings, image, record["architecture"], record["backbone"], task.head_channels())

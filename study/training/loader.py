@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,8 +49,9 @@ class StageData:
 class DeviceLoader:
     """Loads the data of a stage for one of its workers."""
 
-    def __init__(self, data: StageData, context: WorkerContext) -> None:
-        self.data, self.context = data, context
+    def __init__(self, data: StageData, context: WorkerContext, *, updates: int = 0) -> None:
+        """Load data for some number of updates in all, 0 if it is unknown."""
+        self.data, self.context, self.updates = data, context, updates
 
     @property
     def validates(self) -> bool:
@@ -82,19 +83,19 @@ class DeviceLoader:
         images, *_ = views = _views(to_images(torch.from_numpy(share.images), device))
         target = images if share.targets is None else on_device(torch.from_numpy(share.targets), device)
         features, rows = self.data.features, share.rows
-        return Batch(
+        batch = Batch(
             images=images,
             target=target,
             encoded=None if features is None or rows is None else features(rows),
-            unlabelled=None if unlabelled is None else to_images(torch.from_numpy(unlabelled.images), device),
-            unlabelled_counts=unlabelled is None or unlabelled.counts,
             update=update,
+            updates=self.updates,
             size=share.size,
             counts=share.counts,
             keys=share.keys,
             views=views,
             positions=on_device(torch.from_numpy(share.positions), device),
         )
+        return batch if unlabelled is None else _with_unlabelled(batch, unlabelled, device)
 
     def _unlabelled(self, updates: int) -> Iterator[RankBatch | None]:
         """Yield a batch of images without annotation, or None, for each update from the current one on."""
@@ -105,6 +106,20 @@ class DeviceLoader:
         yield from itertools.repeat(None, max(0, start - updates))
         for (share,) in pool.stream(max(0, updates - start), context.rank, context.world):
             yield share
+
+
+def _with_unlabelled(batch: Batch, unlabelled: RankBatch, device: torch.device) -> Batch:
+    """Return a batch with images without annotation."""
+    images, *_ = views = _views(to_images(torch.from_numpy(unlabelled.images), device))
+    pasted = unlabelled.targets
+    return replace(
+        batch,
+        unlabelled=images,
+        unlabelled_counts=unlabelled.counts,
+        unlabelled_views=views,
+        pasted=None if pasted is None else on_device(torch.from_numpy(pasted), device),
+        unlabelled_keys=unlabelled.keys,
+    )
 
 
 def _views(images: Tensor) -> tuple[Tensor, ...]:

@@ -6,9 +6,15 @@ import math
 import numpy as np
 import torch
 
+from models.build import build
+from models.consistency_settings import ConsistencyBlock, consistency_of
+from models.network import Network
 from models.settings import pool_of, unlabelled_start_of
 from models.tasks.base import Batch
 from models.view_settings import views_of
+from study.config.stages import SemiSupervisedStage
+from study.planning.arms import StageConfig
+from study.planning.blueprint import stage_blueprint
 from study.planning.checks.spec_checks import min_batch_size
 from study.training.job import RuntimeContext, StageJob
 from study.training.train_stage import adapt_encoder, open_setup, stage_examples
@@ -36,8 +42,7 @@ def too_large(job: StageJob, runtime: RuntimeContext, device: torch.device, erro
         return _message(job, f"not even {min_images} at once {'fits' if min_images == 1 else 'fit'}; lower image.size")
     remedy = f"batch_size {images * parts} fits; set that"
     accumulate = math.ceil(batch_size / images)
-    # Adversarial training does not support accumulation.
-    if step.settings.task != "adversarial" and batch_size // accumulate >= min_images:
+    if not isinstance(step.settings, SemiSupervisedStage) and batch_size // accumulate >= min_images:
         remedy += f", or accumulate {accumulate}"
     return _message(job, remedy)
 
@@ -65,23 +70,28 @@ def _fits(job: StageJob, runtime: RuntimeContext, device: torch.device, size: in
 
 
 def _train_step(job: StageJob, runtime: RuntimeContext, device: torch.device, size: int) -> None:
-    setup, image, link = open_setup(job, runtime), job.node.step.image, job.node.step.link
-    adapt_encoder(setup)
-    settings, network = job.node.step.settings, setup.network.to(device).train()
-    if link.unfreeze_after is None:  # otherwise all parts are trained in the end
-        network.freeze(link.freeze, keep_dropout=link.keep_dropout)
-    for companion in setup.task.companions(network).values():
+    setup, step = open_setup(job, runtime), job.node.step
+    settings, image = step.settings, step.image
+    network = _prepared(setup.network, step, device)
+    companions = setup.task.companions(
+        network, lambda: _prepared(build(stage_blueprint(step, setup.task.head_channels())), step, device)
+    )
+    for companion in companions.values():
         companion.module.to(device)
     examples = stage_examples(setup, setup.rows.train[:1], trains=False)
     _, target = examples.read(np.zeros(size, dtype=np.int64))
     pixels = torch.zeros(size, image.channels, *image.shape, device=device)
     targets = None if target is None else torch.from_numpy(target).to(device)
+    block = consistency_of(settings)
     is_bf16 = settings.precision == "bf16"
     for number in (0, LATE) if unlabelled_start_of(settings) else (LATE,):
         batch = Batch(
             images=pixels,
             target=pixels if targets is None else targets,
             unlabelled=pixels if pool_of(settings) is not None else None,
+            unlabelled_views=(pixels,) * (block.views if block is not None else 1),
+            pasted=_pasted(block, pixels) if block is not None and block.cutmix else None,
+            unlabelled_keys=range(size),
             update=number,
             keys=range(size),
             views=(pixels,) * views_of(settings),
@@ -94,6 +104,21 @@ def _train_step(job: StageJob, runtime: RuntimeContext, device: torch.device, si
             if update is None:
                 break
             update.loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _prepared(network: Network, step: StageConfig, device: torch.device) -> Network:
+    """Return a network on the device in training mode, of which the parts are trained that the stage trains."""
+    adapt_encoder(network, step)
+    network.to(device).train()
+    if step.link.unfreeze_after is None:  # otherwise all parts are trained in the end
+        network.freeze(step.link.freeze, keep_dropout=step.link.keep_dropout)
+    return network
+
+
+def _pasted(block: ConsistencyBlock, images: torch.Tensor) -> torch.Tensor:
+    """Return regions of the strong views of images."""
+    height, width = images.shape[-2:]
+    return torch.zeros(len(images), block.strong_views, height, width, dtype=torch.bool, device=images.device)
 
 
 def _free_memory(device: torch.device) -> None:

@@ -25,6 +25,7 @@ from datasets.loading.mixing import MixedExamples
 from datasets.loading.native import NativeImages, native_images
 from datasets.loading.patches import RandomPatches, Tiles
 from datasets.loading.prepare import Prepared, prepared
+from datasets.loading.strong_views import StrongViews
 from datasets.loading.truth import truth
 from datasets.loading.views import Views
 from datasets.settings import VolumeSettings
@@ -42,7 +43,8 @@ from models.tasks.segmentation import Segmentation
 from models.view_settings import GLOBAL_VIEWS, SelfDistillationSettings, views_of
 from models.weights import initial
 from study.config.compare import WeightsFile, source_of
-from study.config.stages import Stage
+from study.config.stages import ConsistencyStage, Stage
+from study.planning.arms import StageConfig
 from study.planning.blueprint import stage_blueprint
 from study.planning.dataset_view import DatasetView, DatasetViewSpec, StageRows
 from study.planning.graph import Scoring
@@ -151,11 +153,19 @@ def open_setup(job: StageJob, runtime: RuntimeContext) -> TrainingSetup:
     return TrainingSetup(job=job, view=view, rows=rows, arrays=arrays, task=task, network=network)
 
 
-def adapt_encoder(setup: TrainingSetup) -> None:
+def adapt_encoder(network: Network, step: StageConfig) -> None:
     """Restrict the training of the encoder to the part that `adapt` of the stage names."""
+    shape = (1, network.mean.shape[1], *step.image.shape)
+    adapt(network, step.settings.adapt, torch.zeros(shape))
+
+
+def another_network(setup: TrainingSetup, store: Store) -> Network:
+    """Return a network with the initial weights of the stage; all other weights are drawn anew."""
     step = setup.job.node.step
-    shape = (1, setup.network.mean.shape[1], *step.image.shape)
-    adapt(setup.network, step.settings.adapt, torch.zeros(shape))
+    network = build(stage_blueprint(step, setup.task.head_channels()))
+    _load_initial_weights(network, setup.job, store)
+    adapt_encoder(network, step)
+    return network
 
 
 def _with_class_weights(
@@ -207,8 +217,8 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
         torch.cuda.reset_peak_memory_stats(context.device)
     started = time.time()
     setup, store = open_setup(job, runtime), runtime.store
-    transfer = _load_initial_weights(setup, store)
-    adapt_encoder(setup)
+    transfer = _load_teacher(setup, store) | _load_initial_weights(setup.network, job, store)
+    adapt_encoder(setup.network, job.node.step)
     setup.network.to(context.device)
     setup.features = _fixed_features(setup, runtime)
     copies = store.checkpoint_copies(job.digest)
@@ -218,7 +228,7 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
         every=runtime.checkpoint.epochs,
         pause=runtime.checkpoint.seconds,
     )
-    trained = _training_loop(setup, context).run(checkpoints)
+    trained = _training_loop(setup, context, store).run(checkpoints)
     if context.rank:
         return
     draft = checkpoints.folder / "draft"
@@ -245,7 +255,7 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
             store.discard_copy(job.digest, WEIGHTS)
 
 
-def _training_loop(setup: TrainingSetup, context: WorkerContext) -> TrainingLoop:
+def _training_loop(setup: TrainingSetup, context: WorkerContext, store: Store) -> TrainingLoop:
     node, settings, rows = setup.job.node, setup.job.node.step.settings, setup.rows
 
     def batches(
@@ -271,7 +281,10 @@ def _training_loop(setup: TrainingSetup, context: WorkerContext) -> TrainingLoop
         unlabelled_start=unlabelled_start_of(settings),
         features=setup.features,
     )
-    return TrainingLoop(setup.network, setup.task, settings, node.step.link, data, seed=node.seed, context=context)
+    return TrainingLoop(
+        setup.network, setup.task, settings, node.step.link, data, seed=node.seed, context=context,
+        another_network=functools.partial(another_network, setup, store),
+    )  # fmt: skip
 
 
 def _fixed_features(setup: TrainingSetup, runtime: RuntimeContext) -> FeatureReader | None:
@@ -305,6 +318,10 @@ def stage_examples(
         return _view_examples(setup, rows, trains=trains)
     augment = settings.augment
     examples = _single_examples(setup, rows, augment, labelled=labelled, trains=trains)
+    if trains and not labelled and isinstance(settings, ConsistencyStage):
+        block, shape = settings.consistency, setup.job.node.step.image.shape
+        augmenter = Augmenter(block.strong_augment, "image", shape)
+        return StrongViews(examples, augmenter, strong=block.strong_views, cutmix=block.cutmix)
     if not (trains and labelled and (augment.cutmix or augment.copy_paste)):
         return examples
     return MixedExamples(examples, cutmix=augment.cutmix, copy_paste=augment.copy_paste)
@@ -336,22 +353,27 @@ def _single_examples(
     )  # fmt: skip
 
 
-def _load_initial_weights(setup: TrainingSetup, store: Store) -> dict[str, Any]:
-    """Load initial or carried weights into the network, and those of a teacher.
+def _load_teacher(setup: TrainingSetup, store: Store) -> dict[str, Any]:
+    """Load the weights of a teacher, if any; return its parameters as below. Raises `DataChanged`."""
+    planned = setup.job.teacher
+    if planned is None:
+        return {}
+    assert isinstance(setup.task, FeatureDistillation), "only this task has a teacher"
+    return {"teacher": {"from": source_of(planned.weights)} | _load_encoder(setup.task.teacher, planned, store)}
 
-    Return which parameters were carried, new and left behind, also those of a teacher. Raises `DataChanged`.
+
+def _load_initial_weights(network: Network, job: StageJob, store: Store) -> dict[str, Any]:
+    """Load initial or carried weights into a network.
+
+    Return which parameters were carried, new and left behind. Raises `DataChanged`.
     """
-    node, network, link = setup.job.node, setup.network, setup.job.node.step.link
+    node, link = job.node, job.node.step.link
     report: dict[str, Any] = {"from": node.start, "frozen": link.freeze}
-    if setup.job.teacher is not None:
-        assert isinstance(setup.task, FeatureDistillation), "only this task has a teacher"
-        matched = _load_encoder(setup.task.teacher, setup.job.teacher, store)
-        report["teacher"] = {"from": source_of(setup.job.teacher.weights)} | matched
     if node.parent is not None:
         transfer = initial.carry(load_file(store.weights(node.parent)), network, link.parts)
         return report | {"carried": transfer.carried, "new": transfer.new, "left_behind": transfer.left_behind}
-    assert setup.job.initial is not None, "only a stage with a parent has none"
-    return report | _load_encoder(network, setup.job.initial, store)
+    assert job.initial is not None, "only a stage with a parent has none"
+    return report | _load_encoder(network, job.initial, store)
 
 
 def _load_encoder(network: Network, planned: PlannedWeights, store: Store) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from models.network import Network
 from models.optim.average import Average, MovingAverage, refresh_statistics
 from models.optim.optimizers import squared_kernels
 from models.settings import OptimizerSettings
-from models.tasks.base import NETWORK, Batch, Companion, Task
+from models.tasks.base import NETWORK, Batch, Companion, NetworkFactory, Task
 from study.config.schema import Link
 from study.config.stages import EarlyStopping, Stage
 from study.training.checkpoint import Checkpoints, Snapshot
@@ -65,29 +65,49 @@ class Trained:
 
 
 class TrainingLoop:
-    """Trains a network on a task, together with the companions of the task, if any."""
+    """Trains a network on a task, together with the companions of the task, if any.
+
+    `another_network` makes further networks with the same initial weights, for tasks that train several.
+    """
 
     def __init__(
         self, network: Network, task: Task, settings: Stage, link: Link, data: StageData, *, seed: int,
-        context: WorkerContext,
+        context: WorkerContext, another_network: NetworkFactory | None = None,
     ) -> None:  # fmt: skip
         self.network, self.task, self.settings, self.link = network, task, settings, link
-        self.seed, self.context, self.loader = seed, context, DeviceLoader(data, context)
         per_epoch = data.training.updates_per_epoch
         self.updates = settings.steps or (settings.epochs or 0) * per_epoch
         self.epochs = math.ceil(self.updates / per_epoch)
+        self.seed, self.context, self.loader = seed, context, DeviceLoader(data, context, updates=self.updates)
         self.models = {NETWORK: self._optimized_model(network, settings.optimizer)}
         network.freeze(link.freeze, keep_dropout=link.keep_dropout)
+        self.networks = [network]
         self.joint: dict[str, OptimizedModel] = {}
         self.untrained: dict[str, nn.Module] = {}
-        for name, companion in task.companions(network).items():
+        self.kept: nn.Module = network
+        for name, companion in task.companions(network, self._recorded(another_network)).items():
             self._add(name, companion)
+            if name == task.kept_module:
+                self.kept = companion.module
+        for other in self.networks[1:]:
+            other.freeze(link.freeze, keep_dropout=link.keep_dropout)
         self.progress = Progress()
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
         average = settings.average
         self.average = MovingAverage(average.decay) if average is not None and average.name == "ema" else Average()
         self.averaged: dict[str, Any] = {}
+
+    def _recorded(self, another_network: NetworkFactory | None) -> NetworkFactory | None:
+        """Return a factory that adds what it makes to the networks of the stage."""
+        if another_network is None:
+            return None
+
+        def make() -> Network:
+            self.networks.append(another_network())
+            return self.networks[-1]
+
+        return make
 
     def _add(self, name: str, companion: Companion) -> None:
         if companion.trained == "never":
@@ -133,7 +153,7 @@ class TrainingLoop:
         else:
             if self.average.count:
                 self._take_average()
-            weights = self.best or {name: tensor.detach() for name, tensor in self.network.state_dict().items()}
+            weights = self.best or {name: tensor.detach() for name, tensor in self.kept.state_dict().items()}
         return Trained(
             weights=weights, progress=self.progress, history=self.history, averaged=self.averaged,
             earlier_seconds=earlier,
@@ -144,11 +164,14 @@ class TrainingLoop:
         # Each epoch is seeded, so that dropout and noise do not depend on where a run was resumed.
         torch.manual_seed(_epoch_seed(self.seed, epoch, self.context.rank))
         if self.link.unfreeze_after is not None and epoch >= self.link.unfreeze_after:
-            self.network.unfreeze(self.link.freeze)
+            for network in self.networks:
+                network.unfreeze(self.link.freeze)
         average = self.settings.average
         is_averaged = average is not None and average.includes(epoch, self.epochs)
         if average is not None and average.lr is not None and is_averaged:
-            self.models[NETWORK].hold_rate(average.lr)
+            for model in self._optimized_models.values():
+                if model.network in self.networks:
+                    model.hold_rate(average.lr)
         losses = self._train(epoch)
         with self.average.in_validation(self.network):
             scores = self._validate()
@@ -201,7 +224,8 @@ class TrainingLoop:
                             return
                         loss = update.loss * (part.size / size)
                         if update.network_name == NETWORK and self.settings.l2 and not losses:
-                            loss = loss + divided_among_workers(self.settings.l2 * squared_kernels(self.network))
+                            squares = torch.stack([squared_kernels(network) for network in self.networks]).sum()
+                            loss = loss + divided_among_workers(self.settings.l2 * squares)
                     if not losses:
                         name = update.network_name
                         updated = [self.models[name], *(self.joint.values() if name == NETWORK else ())]
@@ -236,7 +260,7 @@ class TrainingLoop:
         total: Tensor | None = None
         for batch in self.loader.validation():
             with contributing(batch.counts), self._precision():
-                statistics = self.task.statistics(self.network, batch)
+                statistics = self.task.statistics(self.kept, batch)
             counted = statistics if batch.counts else torch.zeros_like(statistics)
             total = counted if total is None else total + counted
         return {} if total is None else self.task.scores(sum_over_workers(total))
@@ -252,7 +276,7 @@ class TrainingLoop:
             progress.stale, progress.mark = 0, defined_score
         if self._gain(score, progress.best_score) > 0:
             progress.best_epoch, progress.best_score = progress.epoch, defined_score
-            self.best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+            self.best = {name: tensor.detach().clone() for name, tensor in self.kept.state_dict().items()}
 
     def _gain(self, score: float, reference: float | None) -> float:
         return math.inf if reference is None else (reference - score if self.task.minimise else score - reference)

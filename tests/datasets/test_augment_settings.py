@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from datasets.augment_settings import PRESETS, AugmentSettings
+from datasets.augment_settings import PRESETS, VALUE_TRANSFORMS, AugmentSettings, StrongAugmentSettings
+from datasets.loading.transforms.geometric import geometric_transforms
+from datasets.loading.transforms.photometric import photometric_transforms
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -48,8 +50,8 @@ def test_strong_is_at_least_as_strong_as_light() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"preset": "medium"}, "'light', 'strong' or 'views'"),
-        ({"preset": ["light"]}, "'light', 'strong' or 'views'"),
+        ({"preset": "medium"}, "'light', 'strong', 'views' or 'photometric'"),
+        ({"preset": ["light"]}, "'light', 'strong', 'views' or 'photometric'"),
         ({"preset": "light", "rotate": -5}, "greater than or equal to 0"),
         ({"preset": "light", "rotat": 5}, "Extra inputs"),
         ({"low_resolution": 0.5}, "is 0.5; allowed: a factor of 1 to 16 .*; write 2 if"),
@@ -61,3 +63,34 @@ def test_strong_is_at_least_as_strong_as_light() -> None:
 def test_wrong_values_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         AugmentSettings.model_validate(values)
+
+
+def test_transforms_of_values_are_those_that_move_nothing() -> None:
+    others = AugmentSettings.model_fields.keys() - {*VALUE_TRANSFORMS, "preset", "border"}
+    values = {"low_resolution": 2.0}
+    for name in VALUE_TRANSFORMS:
+        settings = AugmentSettings(**{name: values.get(name, 0.1)})
+        assert (len(geometric_transforms(settings, (32, 32))), len(photometric_transforms(settings))) == (0, 1)
+    for name in others:
+        assert not photometric_transforms(AugmentSettings(**{name: 0.5}))
+
+
+def test_strong_views_have_transforms_of_values_by_default() -> None:
+    assert StrongAugmentSettings().changed == PRESETS["photometric"]
+    assert set(PRESETS["photometric"]) <= set(VALUE_TRANSFORMS)
+    stored = StrongAugmentSettings(blur=1.0).model_dump(mode="json")
+    assert StrongAugmentSettings.model_validate(stored) == StrongAugmentSettings(blur=1.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rotate": 10}, r"rotate is 10, but all views .*; allowed: hue, .*, dropout; remove it, or set it in augment"),
+        ({"cutmix": 0.5}, r"cutmix is 0.5, but all views of an image show the same pixels; allowed: hue"),
+        ({"crop": [0.1, 0.2]}, r"crop is \(0.1, 0.2\), but all views"),
+        ({"preset": "light"}, "rotate is 10"),
+    ],
+)
+def test_strong_views_move_no_pixels(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        StrongAugmentSettings.model_validate(values)

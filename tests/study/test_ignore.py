@@ -35,6 +35,7 @@ STAGES: dict[str, Any] = {
         "augment": {"rotate": 10},
     },
     "adversarial": {"adversarial": {"discriminator": {"name": "patchgan", "receptive_field": 16}, "lambda1": 0.1}},
+    "consistency": {"consistency": {"method": "cross_pseudo"}},
 }
 
 

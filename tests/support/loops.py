@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from datasets.loading.augment import Augmenter
 from datasets.loading.batches import Batches
 from datasets.loading.examples import Examples, WholeImages
+from datasets.loading.strong_views import StrongViews
 from datasets.loading.views import Views
 from datasets.settings import ImageSettings
 from models.adaptation import adapt
@@ -19,7 +20,7 @@ from models.architectures.heads import AverageHead, FeatureHead, ProjectionHead
 from models.architectures.parts import NetworkParts
 from models.build import build
 from models.network import Network
-from models.settings import unlabelled_start_of
+from models.settings import pool_of, unlabelled_start_of
 from models.tasks import make_task
 from models.tasks.base import Outputs
 from models.view_settings import ViewSettings, views_of
@@ -27,6 +28,7 @@ from study.config.schema import Link
 from study.config.stages import (
     AdversarialStage,
     ClassificationStage,
+    ConsistencyStage,
     ContrastiveStage,
     FeatureDistillationStage,
     LocalisationStage,
@@ -55,6 +57,7 @@ STAGES = {
     "localisation": LocalisationStage,
     "segmentation": SegmentationStage,
     "adversarial": AdversarialStage,
+    "consistency": ConsistencyStage,
 }
 
 
@@ -66,6 +69,8 @@ class Setting:
     link: Link = WHOLE
     dropout: float = 0.0
     validates: bool = True
+    has_unlabelled: bool = True
+    """Whether there are images without masks for tasks that use them."""
 
     def loop(self, work: Path, *, crash_after: int | None = None, weights_seed: int = 1) -> Trained:
         """Train until done, or until the report of an epoch raises `Killed`."""
@@ -80,8 +85,13 @@ class Setting:
         images = _images()
         task = make_task(settings, Outputs(names=_names(settings.task)))
         torch.manual_seed(weights_seed)
-        network = _network(settings, task.head_channels(), dropout=self.dropout)
-        adapt(network, settings.adapt, torch.zeros(1, 1, SIZE, SIZE))
+
+        def make_network() -> Network:
+            network = _network(settings, task.head_channels(), dropout=self.dropout)
+            adapt(network, settings.adapt, torch.zeros(1, 1, SIZE, SIZE))
+            return network
+
+        network = make_network()
 
         def report(scores: Mapping[str, float]) -> None:
             if crash_after is not None and scores["epoch"] > crash_after:
@@ -98,15 +108,27 @@ class Setting:
             examples(TRAIN, trains=True), batch_size=settings.batch_size, seed=5, parts=settings.accumulate
         )
         held_out = Batches(examples(VALIDATION, trains=False), batch_size=settings.batch_size, seed=5)
-        unlabelled = Batches(WholeImages(images, None, UNLABELLED), batch_size=settings.batch_size, seed=5)
+        pool: Examples = WholeImages(images, None, UNLABELLED)
+        if isinstance(settings, ConsistencyStage):
+            pool = strong_views(settings, WholeImages(images, None, UNLABELLED, augmenter))
+        unlabelled = Batches(pool, batch_size=settings.batch_size, seed=5)
         material = StageData(
             training=batches,
             validation=held_out if self.validates else None,
-            unlabelled=unlabelled if settings.task == "adversarial" else None,
+            unlabelled=unlabelled if self.has_unlabelled and pool_of(settings) is not None else None,
             unlabelled_start=unlabelled_start_of(settings),
         )
         context = WorkerContext(report=report, rank=rank, world=world)
-        return TrainingLoop(network, task, settings, self.link, material, seed=5, context=context)
+        return TrainingLoop(
+            network, task, settings, self.link, material, seed=5, context=context, another_network=make_network
+        )
+
+
+def strong_views(settings: ConsistencyStage, examples: Examples) -> StrongViews:
+    """Return the views that a stage takes of images without masks."""
+    block = settings.consistency
+    augmenter = Augmenter(block.strong_augment, "image", (SIZE, SIZE))
+    return StrongViews(examples, augmenter, strong=block.strong_views, cutmix=block.cutmix)
 
 
 class Killed(BaseException):

@@ -97,6 +97,7 @@ def _xnet_bone(folder: Path) -> Changes:
     )  # fmt: skip
 
 
+_OF_SEMI_SUPERVISED = ("supervised", "adversarial", "mean_teacher", "fixmatch", "unimatch", "cross_pseudo")
 _OF_SELF_SUPERVISED = ("encode", "mask", "contrast", "distil")
 _OF_ATLAS = ("encode", "denoise", "mask", "inpaint", "contrast", "byol", "distil", "classify", "lungs")
 _SHORT = (
@@ -110,6 +111,16 @@ def _probe_encoders(folder: Path) -> Changes:
     root = write_classes_folder(folder, classes=("disc",), images=12)
     encoders = ("compare.baseline={backbone: resnet18}", "compare.include=[{backbone: tu-test_vit}]")
     return (f"data.mine.root={root}", *_SHORT, *encoders)
+
+
+def _semi_supervised(folder: Path) -> Changes:
+    root = write_classes_folder(folder, classes=("disc",), images=20)
+    return (
+        f"data.mine.root={root}", "image.size=64", "compare.backbone=[resnet18]", "compare.initial_weights=[random]",
+        "compare.folds=2", "compare.seeds=[0]", "compare.labelled_fraction=[0.5]", "validation.min_cases=1",
+        *(f"stages.{name}.{key}" for name in _OF_SEMI_SUPERVISED for key in ("steps=3", "batch_size=2")),
+        "stages.adversarial.adversarial.semi_start=1",
+    )  # fmt: skip
 
 
 def _self_supervised(folder: Path) -> Changes:
@@ -137,6 +148,7 @@ PRESETS: dict[str, Maker] = {
     "adversarial_semi_supervised": _adversarial,
     "xnet_bone": _xnet_bone,
     "probe_encoders": _probe_encoders,
+    "semi_supervised": _semi_supervised,
     "self_supervised": _self_supervised,
     "pretraining_atlas": _pretraining_atlas,
 }

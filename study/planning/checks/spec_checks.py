@@ -8,12 +8,14 @@ from models.adversarial.patches import discriminator_problem
 from models.architectures import ARCHITECTURES
 from models.catalog import registry
 from models.catalog.masking import masking_problem
+from models.consistency_settings import consistency_of
 from models.masking_settings import mask_side
 from models.settings import NetworkPart, is_deeply_supervised, upsampling_of
 from models.view_settings import views_of
 from study.config.compare import RECIPE
 from study.config.schema import StudySpec
 from study.config.stages import (
+    MASK_TASKS,
     AdversarialStage,
     MaskedReconstructionStage,
     MaskStage,
@@ -103,8 +105,8 @@ def pathway_problems(spec: StudySpec) -> Iterator[Problem]:
             continue
         if not isinstance(last, MaskStage):
             message = (
-                f"ends in {links[-1].stage}, a {last.task} stage; allowed: a segmentation or adversarial stage; "
-                "add one at its end"
+                f"ends in {links[-1].stage}, a {last.task} stage; allowed: a stage with task "
+                f"{', '.join(MASK_TASKS)}; add one at its end"
             )
             yield Problem(path=f"pathways.{name}", message=message)
         elif last.target != "mask":
@@ -176,6 +178,7 @@ def arm_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
                     yield from _batch_problems(step)
                     yield from _local_view_problems(step)
                     yield from _freeze_problems(path, step)
+                    yield from _equal_networks_problems(path, step)
                     yield from _link_problems(path, before, step) if before and builds(before) else ()
             before = step
 
@@ -243,7 +246,7 @@ def _augment_problems(step: StageConfig) -> Iterator[Problem]:
         if getattr(settings.augment, name) and not isinstance(settings, MaskStage):
             message = (
                 f"is {getattr(settings.augment, name):g} under {settings.task}; allowed: stages with masks "
-                "(segmentation, adversarial); remove it"
+                f"({', '.join(MASK_TASKS)}); remove it"
             )
             yield Problem(path=f"{path}.{name}", message=message)
 
@@ -353,6 +356,17 @@ def _freeze_problems(path: str, step: StageConfig) -> Iterator[Problem]:
     for name in step.link.freeze:
         if name not in allowed:
             yield Problem(path=f"{path}.freeze", message=unknown("part", name, allowed))
+
+
+def _equal_networks_problems(path: str, step: StageConfig) -> Iterator[Problem]:
+    """Yield links that carry all weights to a stage of two networks, which would be equal and stay so."""
+    block = consistency_of(step.settings)
+    if block is not None and block.method == "cross_pseudo" and "head" in step.link.parts:
+        message = (
+            f"is {step.link.carry} under cross_pseudo, so that its two networks are equal; allowed: encoder, "
+            "encoder+decoder; change it, or choose another method"
+        )
+        yield Problem(path=f"{path}.carry", message=message)
 
 
 def _link_problems(path: str, before: StageConfig, step: StageConfig) -> Iterator[Problem]:

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from models.optim.average import Average, MovingAverage, refresh_statistics
+from models.architectures.parts import NetworkParts
+from models.network import Network
+from models.optim.average import Average, MovingAverage, momentum_copy, refresh_statistics
 
 
 def network() -> nn.Sequential:
@@ -98,3 +100,17 @@ def test_the_average_is_inside_the_network_for_validation_only() -> None:
     with average.in_validation(model):
         assert all(torch.equal(tensor, average.weights[name]) for name, tensor in model.state_dict().items())
     assert all(torch.equal(tensor, own[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_momentum_copy_is_not_trained_and_normalises_by_its_own_statistics() -> None:
+    head = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3))
+    parts = NetworkParts(encoder=nn.Identity(), decoder=nn.Identity(), head=head)
+    network = Network(parts, mean=[0.0], std=[1.0], stages=[])
+    copied = momentum_copy(network)
+    assert not any(parameter.requires_grad for parameter in copied.parameters())
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    images = torch.randn(6, 1, 2, 2)
+    torch.testing.assert_close(copied.head(images)[:2], copied.head(images[:2]))
+    network.head(images)  # in training mode, which moves the statistics of the network alone
+    name = "head.2.running_mean"
+    assert not torch.equal(network.state_dict()[name], copied.state_dict()[name])

@@ -8,9 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.architectures.parts import NetworkParts
-from models.network import Network
-from models.tasks.embeddings import collapse_message, embed, embedding_sums, momentum_copy, retrieval, spread
+from models.tasks.embeddings import collapse_message, embed, embedding_sums, retrieval, spread
 
 
 def random_vectors(count: int, dimensions: int) -> Tensor:
@@ -80,17 +78,3 @@ def test_the_spread_of_nothing_is_undefined_and_not_reported() -> None:
     scores = spread(torch.zeros(1 + 4 + 16, dtype=torch.float64))
     assert all(math.isnan(value) for value in scores.values())
     assert collapse_message(scores) is None
-
-
-def test_a_momentum_copy_is_not_trained_and_normalises_by_its_own_statistics() -> None:
-    head = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3))
-    parts = NetworkParts(encoder=nn.Identity(), decoder=nn.Identity(), head=head)
-    network = Network(parts, mean=[0.0], std=[1.0], stages=[])
-    copied = momentum_copy(network)
-    assert not any(parameter.requires_grad for parameter in copied.parameters())
-    assert all(parameter.requires_grad for parameter in network.parameters())
-    images = torch.randn(6, 1, 2, 2)
-    torch.testing.assert_close(copied.head(images)[:2], copied.head(images[:2]))
-    network.head(images)  # in training mode, which moves the statistics of the network alone
-    name = "head.2.running_mean"
-    assert not torch.equal(network.state_dict()[name], copied.state_dict()[name])

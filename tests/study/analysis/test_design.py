@@ -20,12 +20,16 @@ def test_a_number_of_images_that_tears_no_patient_apart_is_said(asked: list[int]
     assert notes == ({said} if said else set())
 
 
+@pytest.mark.parametrize("task", ["adversarial", "consistency"])
 @pytest.mark.parametrize(("fraction", "said"), [(0.5, False), (1.0, True)])
-def test_adversarial_training_without_unlabelled_images_is_said(fraction: float, said: bool, tmp_path: Path) -> None:
-    play = {"task": "adversarial", "data": "hospital", "steps": 2, "batch_size": 2}
+def test_semi_supervised_training_without_unlabelled_images_is_noted(
+    fraction: float, said: bool, task: str, tmp_path: Path
+) -> None:
+    play = {"task": task, "data": "hospital", "steps": 2, "batch_size": 2}
     changes = {"stages.play": play, "pathways": {"none": ["play"]}, "compare.labelled_fraction": [fraction]}
     notes = _notes(planned(tiny(changes), tmp_path))
-    assert any("no mask is hidden" in note for note in notes.values()) == said
+    noted = f"no mask is hidden: {task} training on labelled images alone"
+    assert any(noted in note for note in notes.values()) == said
 
 
 def test_what_nothing_decides_without_validation_images_is_said(tmp_path: Path) -> None:

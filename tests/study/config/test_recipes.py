@@ -111,6 +111,21 @@ def test_a_record_of_a_stage_gives_the_stage_whatever_the_recipe_becomes() -> No
     assert STAGE.validate_python(record | {"recipe": "plain"}).model_copy(update={"recipe": "strong"}) == made
 
 
+def test_a_mean_teacher_has_no_moving_average_beside_it() -> None:
+    averages = {}
+    for method in ("mean_teacher", "fixmatch"):
+        document = {"task": "consistency", "data": "mine", "steps": 5, "recipe": "strong"}
+        made = STAGE.validate_python(document | {"consistency": {"method": method}})
+        assert (made.optimizer.name, made.augment.preset) == ("adamw", "strong")
+        averages[method] = made.average is not None
+    assert averages == {"mean_teacher": False, "fixmatch": True}
+    stages = {"segment": {"task": "consistency", "data": "mine", "steps": 5, "recipe": "strong"}}
+    methods = {"segment.consistency.method": ["mean_teacher", "unimatch"]}
+    compare = {"architecture": ["unet"], "backbone": ["resnet18"]} | methods
+    made_arms = arms(study(compare=compare, stages=stages, pathways={"none": ["segment"]}))
+    assert [arm.chain[-1].settings.average is None for arm in made_arms] == [True, False]
+
+
 def test_the_recipe_of_a_study_is_that_of_stages_without_one() -> None:
     spec = study(recipe="strong", stages={"segment": SEGMENT, "other": SEGMENT | {"recipe": "plain"}})
     assert spec.stages["segment"].optimizer.name == "adamw"

@@ -103,6 +103,7 @@ def test_a_fault_is_told_once_without_what_follows_from_it(changes: dict[str, An
     assert len(refused.value.problems) == 1
 
 
+CONSISTENCY: dict[str, Any] = {"task": "consistency", "data": "hospital", "steps": 4}
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "crop": ({"stages.segment.augment": {"crop": 1.2}},
              "stages.segment.augment.crop: is 1.2; allowed: less than 1 or a list, such as [a, b]"),
@@ -122,6 +123,22 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         {"stages.segment": {"task": "contrastive", "data": "hospital", "epochs": 1, "momentum": 0.5}},
         "stages.segment: momentum is 0.5 with queue 0; allowed: with a queue, whose embeddings it averages; remove it, "
         "or set queue"),
+    "average of a mean teacher": (
+        {"stages.segment": CONSISTENCY | {"average": {"name": "ema"}}},
+        "stages.segment: average is ema under mean_teacher, which keeps its teacher, a moving average; allowed: under "
+        "fixmatch, unimatch or cross_pseudo; remove it, or set consistency.momentum"),
+    "strong views that move pixels": (
+        {"stages.segment": CONSISTENCY | {"consistency": {"strong": {"flip": 0.5}}}},
+        "stages.segment.consistency.strong: flip is 0.5, but all views of an image show the same pixels; allowed: hue, "
+        "saturation, brightness, contrast, gamma, blur, sharpness, low_resolution, noise, dropout; remove it, or set "
+        "it in augment, which is for all views"),
+    "strong views of a method without them": (
+        {"stages.segment": CONSISTENCY | {"consistency": {"method": "cross_pseudo", "strong": {"blur": 1}}}},
+        "stages.segment.consistency: strong is set under cross_pseudo; allowed: under mean_teacher or fixmatch or "
+        "unimatch; remove it, or change the method"),
+    "parts of batches": (
+        {"stages.segment": CONSISTENCY | {"accumulate": 2}},
+        "stages.segment.accumulate: is 2; allowed: 1"),
     "border": ({"stages.segment.augment": {"border": "mirror"}},
                "stages.segment.augment.border: is mirror; allowed: 'constant' or 'reflect'"),
     "dropout of nothing frozen": (
@@ -136,14 +153,18 @@ def test_a_fault_is_told_with_the_value_and_what_is_allowed(changes: dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("keys", "path", "meant"),
+    ("task", "keys", "path", "meant"),
     [
-        ({"lambda1": 1.0, "adversarial": {}}, "lambda1", "adversarial.lambda1"),
-        ({"adversarial": {"lambda3": 1.0}}, "adversarial.lambda3", "lambda2"),
+        ("adversarial", {"lambda1": 1.0, "adversarial": {}}, "lambda1", "adversarial.lambda1"),
+        ("adversarial", {"adversarial": {"lambda3": 1.0}}, "adversarial.lambda3", "lambda2"),
+        ("consistency", {"ramp_up": 0.1, "consistency": {}}, "ramp_up", "consistency.ramp_up"),
+        ("consistency", {"consistency": {"confidense": 0.9}}, "consistency.confidense", "confidence"),
     ],
 )
-def test_the_section_with_the_name_of_its_task_is_no_other_place(keys: dict[str, Any], path: str, meant: str) -> None:
-    (line,) = _told(base({"stages.segment": {"task": "adversarial", "data": "hospital", "steps": 4} | keys}))
+def test_the_section_with_the_name_of_its_task_is_no_other_place(
+    task: str, keys: dict[str, Any], path: str, meant: str
+) -> None:
+    (line,) = _told(base({"stages.segment": {"task": task, "data": "hospital", "steps": 4} | keys}))
     assert line.startswith(f"stages.segment.{path}: unknown key ")
     assert line.endswith(f"; did you mean {meant}?")
 

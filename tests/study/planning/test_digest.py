@@ -19,7 +19,7 @@ from models.tasks.base import Outputs
 from models.tasks.feature_distillation import FeatureDistillation
 from models.versions import VERSIONS as MODELS
 from models.view_settings import ContrastiveSettings, SelfDistillationSettings
-from study.config.stages import SegmentationStage, Teacher, WeightAverage
+from study.config.stages import ConsistencyViews, SegmentationStage, Teacher, WeightAverage
 from study.planning.digest import combined, digest, without_defaults
 from study.planning.graph import Plan
 from study.planning.stage_identity import ADDED_SETTINGS, stage_identity
@@ -119,6 +119,41 @@ def test_each_setting_of_adversarial_training_changes_its_stage(key: str, tmp_pa
     if key == "unlabelled_start":
         needed = {}
     assert adversarial(needed, tmp_path).isdisjoint(adversarial({**needed, key: ADVERSARIAL[key]}, tmp_path))
+
+
+CONSISTENCY: dict[str, tuple[Document, Any]] = {
+    "unlabelled": ({}, None),  # the fingerprint of the data contains the images
+    "method": ({}, "fixmatch"),
+    "weight": ({}, 0.5),
+    "ramp_up": ({}, 0.5),
+    "cutmix": ({}, 0.0),
+    "momentum": ({}, 0.9),
+    "confidence": ({"method": "fixmatch"}, 0.9),
+    "feature_dropout": ({"method": "unimatch"}, 0.3),
+    "strong": ({}, {"noise": 0.1}),
+}
+"""A changed value of every setting of consistency, and the settings that it needs."""
+
+
+def consistent(block: Document, place: Path) -> frozenset[str]:
+    stage = {"task": "consistency", "data": "hospital", "steps": 4, "consistency": block}
+    return target_digests(planned(base({"stages.segment": stage, "pathways": {"none": ["segment"]}}), place))
+
+
+def test_every_setting_of_consistency_is_listed() -> None:
+    assert CONSISTENCY.keys() == ConsistencyViews.model_fields.keys()
+
+
+@pytest.mark.parametrize("key", [key for key, (_, value) in CONSISTENCY.items() if value is not None])
+def test_each_setting_of_consistency_changes_its_stage(key: str, tmp_path: Path) -> None:
+    needed, value = CONSISTENCY[key]
+    assert consistent(needed, tmp_path).isdisjoint(consistent({**needed, key: value}, tmp_path))
+
+
+def test_the_preset_of_strong_views_and_its_values_written_out_are_the_same_stage(tmp_path: Path) -> None:
+    default = consistent({}, tmp_path)
+    assert default == consistent({"strong": {"preset": None, **PRESETS["photometric"]}}, tmp_path)
+    assert default.isdisjoint(consistent({"strong": {"preset": None}}, tmp_path))
 
 
 MASKED: dict[str, tuple[Document, Any]] = {

@@ -6,8 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.augment_settings import StrongAugmentSettings
+from datasets.loading.augment import Augmenter
 from datasets.loading.batches import Batches
 from datasets.loading.examples import WholeImages
+from datasets.loading.strong_views import StrongViews
 from study.training.loader import DeviceLoader, StageData, WorkerContext
 
 LABELLED, UNLABELLED = range(6), range(6, 11)
@@ -40,6 +43,24 @@ def test_unlabelled_images_are_drawn_from_their_start_on() -> None:
         assert torch.equal(
             (images * 255).round().byte()[:, 0, 0, 0], torch.from_numpy(next(stream)[0].images[:, 0, 0, 0])
         )
+
+
+def test_views_and_pasted_regions_of_unlabelled_images_come_with_their_keys() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    whole, labelled = WholeImages(images, None, range(6)), WholeImages(images, None, range(4))
+    augmenter = Augmenter(StrongAugmentSettings(), "image", (8, 8))
+    pool = Batches(StrongViews(whole, augmenter, strong=2, cutmix=1.0), batch_size=2, seed=3)
+    data = StageData(training=Batches(labelled, batch_size=2, seed=3), unlabelled=pool)
+    loader = DeviceLoader(data, WorkerContext(report=lambda _: None), updates=20)
+    for (batch,), (share,) in zip(loader.training(0, 0), pool.stream(0), strict=False):
+        assert batch.updates == 20
+        assert batch.unlabelled is batch.unlabelled_views[0]
+        assert batch.unlabelled_keys == share.keys
+        expected = torch.from_numpy(share.images).movedim(-1, -3).float() / 255
+        assert torch.equal(torch.stack(batch.unlabelled_views, dim=1), expected)
+        assert batch.pasted is not None
+        assert batch.pasted.shape == (2, 2, 8, 8)
+        assert torch.equal(batch.pasted, torch.from_numpy(share.targets))
 
 
 def test_a_resumed_stage_draws_the_same_unlabelled_images() -> None:

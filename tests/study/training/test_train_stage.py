@@ -112,12 +112,14 @@ TWO_PHASES = {
     "task": "adversarial",
     "adversarial": {"unlabelled_start": 1, "freeze_discriminator": True, "unlabelled_only": True},
 }
+TWO_NETWORKS = {"task": "consistency", "consistency": {"method": "cross_pseudo"}}
 OUT_OF_MEMORY = {
     "in one pass": ({"batch_size": 16}, 2, "batch_size 2 fits; set that, or accumulate 8"),
     "in parts": ({"batch_size": 16, "accumulate": 2}, 2, "batch_size 4 fits; set that, or accumulate 8"),
     "bf16": ({"batch_size": 8, "precision": "bf16"}, 4, "batch_size 4 fits; set that, or accumulate 2"),
     "adversarial": (ADVERSARIAL | {"batch_size": 8}, 2, "batch_size 2 fits; set that"),
     "adversarial in two phases": (TWO_PHASES | {"batch_size": 8}, 2, "batch_size 2 fits; set that"),
+    "two networks": (TWO_NETWORKS | {"batch_size": 8}, 2, "batch_size 2 fits; set that"),
     "at all": ({"batch_size": 8}, 0, "not even 1 at once fits; lower image.size"),
     "too few to normalise over": ({"batch_size": 5, "architecture": "deeplabv3"}, 2, "batch_size 2 fits; set that"),
     "fewer": ({"batch_size": 4, "architecture": "deeplabv3"}, 1, "not even 2 at once fit; lower image.size"),
@@ -144,7 +146,8 @@ def test_out_of_memory_names_what_fits(
     assert too_large(job, runtime(tmp_path, cache), torch.device("cpu"), error).endswith(f"; {remedy}")
     assert {half for _, half in passes} == {"precision" in changes}
     learned = [images for images, _ in passes if images <= fit]
-    assert len(learned) == (0 if remedy.startswith("not") else 2 if "adversarial" in changes else 1)
+    passes_that_fit = 4 if "consistency" in changes else 2 if "adversarial" in changes else 1
+    assert len(learned) == (0 if remedy.startswith("not") else passes_that_fit)
 
 
 @pytest.mark.parametrize(

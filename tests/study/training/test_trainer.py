@@ -108,6 +108,32 @@ COVERING = {
     ),
     "adversarial, second phase with a fixed discriminator": Setting(settings=two_phases()),
     "adversarial, second phase without labelled images": Setting(settings=two_phases(unlabelled_only=True)),
+    "mean teacher, layer-wise rates": Setting(
+        settings=stage("consistency", augment=AUGMENT, optimizer={"encoder_lr_factor": 0.3},
+                       consistency={"method": "mean_teacher", "momentum": 0.3, "ramp_up": 0.7}),
+        dropout=0.3,
+    ),
+    "mean teacher without validation": Setting(
+        settings=stage("consistency", consistency={"method": "mean_teacher", "cutmix": 0.0}), validates=False
+    ),
+    "fixmatch, moving average, poly": Setting(
+        settings=stage("consistency", augment=AUGMENT, average={"name": "ema", "decay": 0.8},
+                       schedule={"name": "poly"}, consistency={"method": "fixmatch", "confidence": 0.5}),
+        dropout=0.3,
+    ),
+    "unimatch, bf16, clipped": Setting(
+        settings=stage("consistency", augment=AUGMENT, precision="bf16", clip_norm=0.5,
+                       consistency={"method": "unimatch", "confidence": 0.5}),
+    ),
+    "cross pseudo supervision, averaged at a constant rate": Setting(
+        settings=stage("consistency", augment=AUGMENT, average={"start": 0.5, "lr": 0.02}, l2=1e-4,
+                       schedule={"name": "cosine"}, consistency={"method": "cross_pseudo"}),
+        dropout=0.3,
+    ),
+    "cross pseudo supervision with adapters, unfrozen later": Setting(
+        settings=stage("consistency", adapt="lora", consistency={"method": "cross_pseudo", "cutmix": 0.0}),
+        link=Link(stage="one", freeze=("encoder",), unfreeze_after=2),
+    ),
     "segmentation, averaged": Setting(
         settings=stage("segmentation", epochs=6, average={"start": 0.5}, augment=AUGMENT, l2=1e-4)
     ),
@@ -493,6 +519,120 @@ def test_where_no_score_chooses_an_epoch_the_last_one_is_kept(tmp_path: Path) ->
     assert (trained.progress.best_epoch, trained.progress.best_score) == (0, None)
     assert "val/embedding_std" in trained.history[-1]
     assert all(torch.equal(tensor, trained.weights[name]) for name, tensor in loop.network.state_dict().items())
+
+
+def test_the_teacher_is_validated_and_kept(tmp_path: Path) -> None:
+    """The weights, their scores and the best epoch are those of the moving average after each epoch."""
+    setting = Setting(settings=stage("consistency", epochs=4, consistency={"method": "mean_teacher"}))
+    loop = setting.make()
+    states: dict[int, dict[str, Tensor]] = {}
+
+    def report(scores: Mapping[str, float]) -> None:
+        states[int(scores["epoch"])] = {
+            name: tensor.clone() for name, tensor in loop.untrained["teacher"].state_dict().items()
+        }
+
+    loop.context = WorkerContext(report=report)
+    trained = loop.run(Checkpoints(work=tmp_path))
+    best = trained.progress.best_epoch
+    assert trained.weights.keys() == states[best].keys()
+    assert all(torch.equal(tensor, states[best][name]) for name, tensor in trained.weights.items())
+    network = setting.make().network
+    assert any(not torch.equal(tensor, loop.network.state_dict()[name]) for name, tensor in states[4].items())
+    for epoch, row in enumerate(trained.history, start=1):
+        network.load_state_dict(states[epoch])
+        network.eval()
+        (held_out,) = loop.loader.validation()
+        with torch.no_grad():
+            scores = loop.task.scores(loop.task.statistics(network, held_out))
+        assert row["val/loss"] == pytest.approx(scores["loss"], rel=1e-5)
+    last = replace(setting, validates=False).loop(tmp_path / "last")
+    assert all(torch.equal(tensor, states[4][name]) for name, tensor in last.weights.items())
+
+
+def cross_pseudo(**changes: object) -> Setting:
+    """Return a setting of one update of two networks by stochastic gradient descent."""
+    settings = {"steps": 1, "optimizer": {"name": "sgd", "lr": 0.1}, "consistency": {"method": "cross_pseudo"}}
+    return Setting(settings=stage("consistency", **settings | changes), validates=False)
+
+
+def kernels(loop: TrainingLoop) -> dict[str, Tensor]:
+    """Return the weights of the convolutions of both networks."""
+    return {
+        f"{number} {name}": parameter.detach().clone()
+        for number, network in enumerate(loop.networks)
+        for name, parameter in network.named_parameters()
+        if parameter.dim() == 4
+    }
+
+
+def test_weight_decay_of_kernels_holds_for_both_networks(tmp_path: Path) -> None:
+    after = {}
+    for l2 in (0.0, 0.01):
+        loop = cross_pseudo(l2=l2).make()
+        before = kernels(loop)
+        loop.run(Checkpoints(work=tmp_path / str(l2)))
+        after[l2] = kernels(loop)
+    assert {name[0] for name in before} == {"0", "1"}
+    for name, kernel in before.items():
+        torch.testing.assert_close(after[0.0][name] - after[0.01][name], 0.1 * 2 * 0.01 * kernel, rtol=1e-3, atol=1e-6)
+
+
+def test_gradients_of_both_networks_are_clipped_each_by_itself(tmp_path: Path) -> None:
+    loop = cross_pseudo(clip_norm=1e-3).make()
+    before = [[parameter.detach().clone() for parameter in network.parameters()] for network in loop.networks]
+    loop.run(Checkpoints(work=tmp_path))
+    for network, parameters in zip(loop.networks, before, strict=True):
+        moved = [after.detach() - start for after, start in zip(network.parameters(), parameters, strict=True)]
+        norm = torch.cat([part.flatten() for part in moved]).norm().item()
+        assert norm == pytest.approx(0.1 * 1e-3, rel=1e-2)
+
+
+def test_parts_are_frozen_and_unfrozen_in_both_networks(tmp_path: Path) -> None:
+    link = Link(stage="one", freeze=("encoder",), unfreeze_after=2)
+    loop = replace(cross_pseudo(steps=6), link=link).make()
+    first, second = loop.networks
+    before, changed = [frozen_state(network) for network in (first, second)], dict[int, list[set[str]]]()
+    assert any(not torch.equal(before[0][name], before[1][name]) for name in before[0])  # drawn independently
+
+    def report(scores: Mapping[str, float]) -> None:
+        now = [network.encoder.state_dict() for network in (first, second)]
+        changed[int(scores["epoch"])] = [
+            {name for name in state if not torch.equal(state[name], old[name])}
+            for state, old in zip(now, before, strict=True)
+        ]
+
+    loop.context = WorkerContext(report=report)
+    loop.run(Checkpoints(work=tmp_path))
+    assert (changed[1], changed[2]) == ([set(), set()], [set(), set()])
+    assert all({"first.0.weight", "first.1.running_mean"} <= names for names in changed[3])
+
+
+@pytest.mark.parametrize("method", ["mean_teacher", "fixmatch", "unimatch", "cross_pseudo"])
+def test_without_images_without_masks_consistency_trains_on_masks_alone(method: str, tmp_path: Path) -> None:
+    """The method then is segmentation, but that of both networks that learn from each other on labelled images."""
+    weights = []
+    for task, block in (("segmentation", {}), ("consistency", {"consistency": {"method": method, "weight": 0.0}})):
+        loop = Setting(settings=stage(task, epochs=2, **block), validates=False, has_unlabelled=False).make()
+        loop.run(Checkpoints(work=tmp_path / task))
+        weights.append(loop.network.state_dict())
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+@pytest.mark.parametrize("method", ["mean_teacher", "fixmatch", "unimatch", "cross_pseudo"])
+def test_the_kept_network_of_every_method_learns_eight_images_by_heart(tmp_path: Path, method: str) -> None:
+    block: dict[str, object] = {"method": method} | ({"momentum": 0.9} if method == "mean_teacher" else {})
+    settings = stage("consistency", epochs=75, optimizer={"lr": 1e-2}, consistency=block)
+    loop = Setting(settings=settings, validates=False).make()
+
+    def mean_iou() -> float:
+        loop.network.eval()
+        parts = [loop.task.statistics(loop.network, batch) for (batch,) in loop.loader.training(0, 0)]
+        return loop.task.scores(torch.stack(parts).sum(dim=0))["mean_iou"]
+
+    before = mean_iou()
+    loop.network.load_state_dict(loop.run(Checkpoints(work=tmp_path, pause=3600)).weights)
+    assert mean_iou() > 0.75 > 2 * before
 
 
 OVERFIT: dict[str, float] = {

@@ -54,6 +54,19 @@ SETTINGS = {
             "lambda2": 0.5, "unlabelled_start": 2, "freeze_discriminator": True, "unlabelled_only": True,
             "discriminator": {"name": "patchgan", "receptive_field": 16}})
     ),
+    **{
+        f"{name}, last batches smaller than the workers": Setting(
+            settings=stage("consistency", epochs=2, batch_size=3, augment=AUGMENT, l2=1e-3,
+                           optimizer={"name": "sgd", "lr": 0.01}, consistency=block)
+        )
+        for name, block in {
+            "mean teacher": {"method": "mean_teacher", "momentum": 0.5},
+            "fixmatch": {"method": "fixmatch", "confidence": 0.3, "ramp_up": 0.5},
+            "unimatch": {"method": "unimatch", "confidence": 0.3, "cutmix": 1.0},
+            "cross pseudo supervision": {"method": "cross_pseudo", "cutmix": 0.0},
+            "cross pseudo supervision with CutMix": {"method": "cross_pseudo"},
+        }.items()
+    },
     "averaged weights at a constant rate": Setting(
         settings=stage("segmentation", average={"start": 0.5, "lr": 0.01}, schedule={"name": "cosine"})
     ),

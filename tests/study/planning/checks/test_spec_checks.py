@@ -64,12 +64,12 @@ def test_patches_where_they_are_not_possible_or_not_used(changes: Document, line
         (
             {"stages.classify.augment": {"cutmix": 0.5}},
             "stages.classify.augment.cutmix: is 0.5 under classification; allowed: stages with masks (segmentation, "
-            "adversarial); remove it",
+            "adversarial, consistency); remove it",
         ),
         (
             {"stages.classify.augment": {"copy_paste": 1}},
             "stages.classify.augment.copy_paste: is 1 under classification; allowed: stages with masks (segmentation, "
-            "adversarial); remove it",
+            "adversarial, consistency); remove it",
         ),
     ],
     ids=["quarter turns", "cutmix", "copy-paste"],
@@ -214,6 +214,22 @@ def test_images_too_small_for_a_discriminator_are_refused() -> None:
     })  # fmt: skip
     (line,) = told(document)
     assert "image size is 32 under patchgan; allowed: " in line
+
+
+def test_two_networks_that_would_be_equal_are_refused() -> None:
+    consistent = {"task": "consistency", "data": "hospital", "epochs": 1, "consistency": {"method": "cross_pseudo"}}
+    document: Document = {
+        "stages.consistent": consistent,
+        "stages.boxes.target": "mask",
+        "stages.boxes.data": "hospital",
+    }
+    carried = [{"stage": "consistent", "carry": f"encoder{parts}"} for parts in ("", "+decoder", "+decoder+head")]
+    lines = [told(base({**document, "pathways": {"two": ["boxes", link]}})) for link in carried]
+    assert lines[:2] == [[], []]
+    assert lines[2] == [
+        "pathways.two[1].carry: is encoder+decoder+head under cross_pseudo, so that its two networks are equal; "
+        "allowed: encoder, encoder+decoder; change it, or choose another method"
+    ]
 
 
 SECOND_PHASE: Document = {"task": "adversarial", "data": "hospital", "batch_size": 4}

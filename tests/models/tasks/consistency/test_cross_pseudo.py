@@ -1,0 +1,82 @@
+"""Cross pseudo supervision against its formula: each network learns from masks and from the other."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.network import Network
+from models.tasks.base import Batch
+from models.tasks.consistency.cross_pseudo import SECOND_NETWORK
+from tests.support.consistency import batch, companions, evaluation_logits, network, task, training_logits
+
+WEIGHT = 0.7
+
+
+def cost(logits: Tensor, labels: Tensor, *, exclusive: bool, rows: int = 0) -> Tensor:
+    """Return torch's cross-entropy, from a row on."""
+    logits, labels = logits[..., rows:, :], labels[..., rows:, :]
+    if exclusive:
+        return F.cross_entropy(logits, labels.long())
+    return F.binary_cross_entropy_with_logits(logits, labels.float())
+
+
+def labels_of(logits: Tensor, *, exclusive: bool) -> Tensor:
+    return logits.argmax(1) if exclusive else logits >= 0
+
+
+def own_loss(own: Network, other: Network, given: Batch, *, exclusive: bool, rows: int) -> Tensor:
+    """Return what one network learns from: the masks, and the labels of the other on both kinds of images."""
+    if given.pasted is None:
+        (weak,) = given.unlabelled_views
+        labels, logits = labels_of(training_logits(other, weak), exclusive=exclusive), own(weak)
+    else:
+        weak, strong, partner = given.unlabelled_views
+        mixed = torch.where(given.pasted, evaluation_logits(other, partner), evaluation_logits(other, weak))
+        labels, logits = labels_of(mixed, exclusive=exclusive), own(strong)
+    predicted = own(given.images)
+    of_other = labels_of(training_logits(other, given.images), exclusive=exclusive)
+    supervised = cost(predicted, given.target, exclusive=exclusive, rows=rows)
+    crossed = cost(predicted, of_other, exclusive=exclusive, rows=rows) + cost(logits, labels, exclusive=exclusive)
+    return supervised + WEIGHT * crossed
+
+
+@pytest.mark.parametrize("rows", [0, 3], ids=["all labelled", "rows without label"])
+@pytest.mark.parametrize("cutmix", [0.0, 1.0])
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_each_network_learns_from_its_own_terms_only(exclusive: bool, cutmix: float, rows: int) -> None:
+    if rows and not exclusive:
+        pytest.skip("overlapping classes are labelled everywhere")
+    loss = {"cross_entropy" if exclusive else "binary_cross_entropy": 1.0}
+    made = task("cross_pseudo", exclusive=exclusive, cutmix=cutmix, weight=WEIGHT, loss=loss)
+    first, given = network(), batch(made, exclusive=exclusive, ignored=rows)
+    (second,) = companions(made, first).values()
+    assert isinstance(second, Network)
+    # The statistics of batch norm that evaluation mode uses are those after the labelled images.
+    moved = [copy.deepcopy(part) for part in (first, second)]
+    for part in moved:
+        part(given.images)
+    total = made.loss(first, given)
+    total.backward()
+    expected = 0.0
+    for (own, moved_other), trained in zip(
+        ((network(), moved[1]), (network(9), moved[0])), (first, second), strict=True
+    ):
+        loss_of_one = own_loss(own, moved_other, given, exclusive=exclusive, rows=rows)
+        loss_of_one.backward()
+        expected += loss_of_one.item()
+        assert_same_gradients(own, trained)
+    assert total.item() == pytest.approx(expected, rel=1e-5)
+
+
+def assert_same_gradients(first: nn.Module, second: nn.Module) -> None:
+    for (name, one), other in zip(first.named_parameters(), second.parameters(), strict=True):
+        assert one.grad is not None
+        torch.testing.assert_close(other.grad, one.grad, msg=name, rtol=1e-4, atol=1e-6)
+
+
+def test_both_networks_are_trained_jointly() -> None:
+    made = task("cross_pseudo")
+    assert made.companions(network(), network)[SECOND_NETWORK].trained == "jointly"

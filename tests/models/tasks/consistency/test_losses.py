@@ -1,0 +1,58 @@
+"""Losses against other predictions, against torch's."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models.tasks.consistency.losses import pseudo_label_loss, squared_distance
+
+
+def random(*, seed: int) -> torch.Tensor:
+    return torch.randn(2, 3, 5, 6, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_squared_distance_is_a_mean_over_pixels_and_classes() -> None:
+    first, second = random(seed=1).softmax(1), random(seed=2).softmax(1)
+    torch.testing.assert_close(squared_distance(first, second), F.mse_loss(first, second))
+
+
+def test_pseudo_labels_of_exclusive_classes_are_the_most_likely_ones() -> None:
+    logits, targets = random(seed=1), random(seed=2).softmax(1)
+    expected = F.cross_entropy(logits, targets.argmax(1))
+    torch.testing.assert_close(pseudo_label_loss(logits, targets, exclusive=True), expected)
+
+
+def test_pseudo_labels_of_overlapping_classes_are_those_that_are_likely() -> None:
+    logits, targets = random(seed=1), random(seed=2).sigmoid()
+    expected = F.binary_cross_entropy_with_logits(logits, (targets >= 0.5).float())
+    torch.testing.assert_close(pseudo_label_loss(logits, targets, exclusive=False), expected)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_pixels_that_are_not_confident_count_in_the_mean_and_cost_nothing(exclusive: bool) -> None:
+    logits, scores = random(seed=1), random(seed=2)
+    targets = scores.softmax(1) if exclusive else scores.sigmoid()
+    if exclusive:
+        certainty, cost = targets.max(1).values, F.cross_entropy(logits, targets.argmax(1), reduction="none")
+    else:
+        certainty = torch.maximum(targets, 1 - targets)
+        cost = F.binary_cross_entropy_with_logits(logits, (targets >= 0.5).float(), reduction="none")
+    assert 0 < (certainty >= 0.6).float().mean() < 1
+    expected = (cost * (certainty >= 0.6)).mean()
+    torch.testing.assert_close(pseudo_label_loss(logits, targets, exclusive=exclusive, confidence=0.6), expected)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_pixels_that_do_not_count_are_left_out_of_the_mean(exclusive: bool) -> None:
+    logits, targets = random(seed=1), random(seed=2).softmax(1)
+    counted = torch.zeros(2, 1, 5, 6, dtype=torch.bool)
+    counted[..., :2, :] = True
+    kept = pseudo_label_loss(logits[..., :2, :], targets[..., :2, :], exclusive=exclusive)
+    torch.testing.assert_close(pseudo_label_loss(logits, targets, exclusive=exclusive, counted=counted), kept)
+
+
+def test_other_predictions_have_no_gradient() -> None:
+    logits, scores = random(seed=1).requires_grad_(), random(seed=2).requires_grad_()
+    pseudo_label_loss(logits, scores.softmax(1), exclusive=True).backward()
+    assert logits.grad is not None
+    assert scores.grad is None
