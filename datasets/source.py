@@ -9,12 +9,16 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.errors import DataError
 from datasets.settings import FileChannels, ImageSettings
 
-AnnotationKind = Literal["labels", "boxes", "centres", "masks"]
+AnnotationKind = Literal["labels", "boxes", "centres", "masks", "scribbles", "points"]
 Pixels = NDArray[np.uint8]
 IGNORE: Final = 255
-"""Class id of unlabelled pixels in masks of exclusive classes, which limits these to 254."""
+"""Value of pixels that are not annotated: as a class id, which limits exclusive classes to 254, or in the mask of a
+class that overlaps others."""
+BACKGROUND: Final = "background"
+"""Name of points that lie in no class."""
 ProgressCallback = Callable[[int, int], None]
 """Callback with the numbers of files read and files to read."""
 
@@ -28,6 +32,15 @@ class Box:
     y: float
     width: float
     height: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A point in pixels of the original image that lies in a class, or in none (`BACKGROUND`)."""
+
+    name: str
+    x: float
+    y: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,6 +78,12 @@ class Index:
     """Classes present in the masks of a row, as a hexadecimal number whose bit k stands for classes[k].
 
     "" for images without masks. Empty, or one entry per row.
+    """
+    annotated: Sequence[str] = ()
+    """Overlapping classes that are annotated in the masks of a row, at least in some of its pixels, in the format of
+    `shown`; the masks of the other classes are `IGNORE` everywhere.
+
+    "" for images without masks. Empty if all masks are of all classes, else one entry per row.
     """
     unused_classes: tuple[str, ...] = ()
     """Classes that occur in no mask of this index."""
@@ -124,6 +143,13 @@ class Index:
     def shows(self, row: int) -> frozenset[str]:
         """Return the classes that are known to occur in the masks of a row."""
         bits = int(self.shown[row] or "0", 16) if self.shown else 0
+        return frozenset(name for number, name in enumerate(self.classes) if bits >> number & 1)
+
+    def annotates(self, row: int) -> frozenset[str]:
+        """Return the classes that are annotated in the masks of a row; none for an image without masks."""
+        if not self.annotation_digests["masks"][row]:
+            return frozenset()
+        bits = int(self.annotated[row] or "0", 16) if self.annotated else -1
         return frozenset(name for number, name in enumerate(self.classes) if bits >> number & 1)
 
     def fault(self, row: int) -> str:
@@ -186,10 +212,26 @@ class Source(ABC):
 
     @abstractmethod
     def masks(self, row: int) -> Pixels:
-        """Return (classes, height, width) of 0/1 if classes overlap, else (height, width) of class ids or `IGNORE`.
+        """Return (classes, height, width) of 0/1 if classes overlap, else (height, width) of class ids.
+
+        Pixels that are not annotated, of a class that overlaps others or of the image, are `IGNORE`.
 
         Raises `DataError` if the image has no masks.
         """
+
+    def scribbles(self, row: int) -> Pixels:
+        """Return the annotation of a few pixels in the format of `masks`; all others are `IGNORE`.
+
+        Raises `DataError` if the image has no scribbles.
+        """
+        raise DataError(
+            f"row {row} has no scribbles; allowed: rows whose annotation_digests['scribbles'] is not empty; leave it "
+            "out"
+        )
+
+    def points(self, row: int) -> tuple[Point, ...]:
+        """Return all points of one image: several in a class, and in the background."""
+        return ()
 
     @abstractmethod
     def labels(self, row: int) -> NDArray[np.float32]:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from datasets.decoding.decode import channels_of, luma
 from datasets.decoding.enhance import enhance
 from datasets.errors import DataError
+from datasets.large import row_bands
 from datasets.resampling import resized, sampled
 from datasets.settings import ImageSettings
-from datasets.source import AnnotationKind, Box, Index, Pixels
+from datasets.source import IGNORE, AnnotationKind, Box, Index, Pixels
 
 Target = Literal["image", "labels", "centre", "box", "mask", "box_mask"]
 TargetArray = NDArray[Any]
@@ -188,7 +189,8 @@ def is_convertible(given: int, channels: int) -> bool:
 def fit_masks(masks: Pixels, settings: ImageSettings) -> Pixels:
     """Fit (height, width) ids or (classes, height, width) of 0/1 into the input; `IGNORE` is treated as any other id.
 
-    Nearest neighbour by pixel centres (OpenCV's INTER_NEAREST_EXACT, the same pixels as Pillow's NEAREST).
+    Nearest neighbour by pixel centres (OpenCV's INTER_NEAREST_EXACT, the same pixels as Pillow's NEAREST). Padding is
+    background, but `IGNORE` in classes that are not annotated.
     """
     fit = Fit.of(settings, masks.shape[-2], masks.shape[-1])
     _, _, height, width = fit.inner
@@ -196,14 +198,40 @@ def fit_masks(masks: Pixels, settings: ImageSettings) -> Pixels:
     fitted = np.zeros((len(planes), *settings.shape), dtype=np.uint8)
     for plane, place in zip(planes, fit.crop(fitted), strict=True):
         place[:] = sampled(plane, height, width)
-    return fitted.reshape(*masks.shape[:-2], *settings.shape)
+    fitted = fitted.reshape(*masks.shape[:-2], *settings.shape)
+    keep_unannotated(masks, fitted)
+    return fitted
+
+
+def keep_unannotated(masks: Pixels, moved: Pixels) -> None:
+    """Set the classes of moved or resized masks to `IGNORE` that are not annotated in the original masks.
+
+    Args:
+        masks: (classes, height, width) of overlapping classes; nothing is changed in masks of ids, (height, width).
+        moved: The masks (classes, height, width) after a transform that may have moved background in.
+    """
+    if masks.ndim == 3:
+        for plane, moved_plane in zip(masks, moved, strict=True):
+            if is_unannotated(plane):
+                moved_plane[...] = IGNORE
+
+
+def is_unannotated(plane: Pixels) -> bool:
+    """Return whether all pixels of a class are `IGNORE`."""
+    # A glance at the first pixel spares most planes, of which one may be large.
+    return (
+        plane.size > 0
+        and bool(plane[0, 0] == IGNORE)
+        and all((plane[rows] == IGNORE).all() for rows in row_bands(*plane.shape))
+    )
 
 
 def target_layout(index: Index, target: Target, shape: tuple[int, int]) -> tuple[tuple[int, ...], type[np.generic]]:
     """Return shape and dtype of the target of one image, whose input has `shape` (height, width).
 
-    labels (L,), centre (2,) and box (4,) are float32, NaN if unknown. mask is uint8: (height, width) of class ids or
-    `IGNORE`, or (K, height, width) of 0/1 if classes overlap; box_mask is uint8 (K, height, width) of 0/1.
+    labels (L,), centre (2,) and box (4,) are float32, NaN if unknown. mask is uint8: (height, width) of class ids, or
+    (K, height, width) of 0/1 if classes overlap, `IGNORE` where pixels are not annotated; box_mask is uint8
+    (K, height, width) of 0/1.
     """
     if target == "labels":
         return (len(index.labels),), np.float32

@@ -15,7 +15,8 @@ from models.score_bins import SCORE_EDGES
 
 CONFIDENCE_BINS = 20
 IGNORE = 255
-"""Class id of unlabelled pixels, equal to `datasets.source.IGNORE`; they are excluded everywhere."""
+"""Class id of unlabelled pixels, and their value in the mask of an overlapping class, equal to
+`datasets.source.IGNORE`; they are excluded everywhere."""
 
 FIXED_POINT = 2**30
 """Sums of probabilities are multiples of 1 / FIXED_POINT."""
@@ -55,7 +56,7 @@ def one_hot(ids: Tensor, classes: int) -> Tensor:
 
 
 def is_labelled(ids: Tensor) -> Tensor:
-    """Return a mask (bool, same shape) of the pixels with a label."""
+    """Return a mask (bool, same shape) of the pixels with a label in masks of ids or of overlapping classes."""
     return ids != IGNORE
 
 

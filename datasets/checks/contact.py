@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from datasets.decoding.decode import displayed
 from datasets.large import by_bands, release
 from datasets.resampling import resized
-from datasets.source import Index, Pixels, Source
+from datasets.source import BACKGROUND, AnnotationKind, Index, Pixels, Source
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +27,7 @@ COLOURS = (
     "#DCBEFF", "#9A6324", "#FFFAC8", "#800000", "#AAFFC3", "#808000", "#FFD8B1", "#000075",
 )  # fmt: skip
 """Distinct colours, visible on grey and on red backgrounds."""
+DRAWN: tuple[AnnotationKind, ...] = ("masks", "scribbles", "boxes", "centres", "points")
 MAX_CAPTION = 36
 """Characters that fit below an image."""
 
@@ -36,15 +38,14 @@ warnings.filterwarnings("ignore", message="Glyph .* missing from font")
 def chosen_rows(index: Index, images: int) -> list[int]:
     """Return up to `images` usable rows, evenly spaced; annotated images are preferred."""
     usable = [row for row in range(len(index)) if not index.fault(row)]
-    annotated = [
-        row for row in usable if any(index.annotation_digests[kind][row] for kind in ("masks", "boxes", "centres"))
-    ]
+    columns = [index.annotation_digests[kind] for kind in DRAWN if kind in index.annotation_digests]
+    annotated = [row for row in usable if any(column[row] for column in columns)]
     unannotated = [row for row in usable if row not in set(annotated)] if len(annotated) < images else []
     return sorted([*_evenly_spaced(annotated, images), *_evenly_spaced(unannotated, images - len(annotated))])
 
 
 def draw_contact(source: Source, index: Index, rows: Sequence[int], path: Path) -> list[tuple[int, int]]:
-    """Draw rows of a source to an image file: mask contours, boxes, centres, and a caption with id and labels.
+    """Draw rows of a source to an image file: all annotation, of masks the contours, and a caption with id and labels.
 
     Returns (width, height) of every image drawn. Raises OSError if the file cannot be written.
     """
@@ -52,7 +53,7 @@ def draw_contact(source: Source, index: Index, rows: Sequence[int], path: Path) 
     from matplotlib.figure import Figure
 
     mpl.rcParams["text.parse_math"] = False  # names are not mathematical text
-    names = list(dict.fromkeys((*index.classes, *index.structures)))
+    names = list(dict.fromkeys((*index.classes, *index.structures, BACKGROUND)))
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
     columns = min(MAX_COLUMNS, max(1, len(rows)))
     lines = math.ceil(len(rows) / columns) or 1
@@ -104,7 +105,37 @@ def _annotate(panel: "Axes", source: Source, index: Index, row: int, colours: Ma
     for name, (x, y) in centres.items():
         panel.plot(x, y, marker="o", markersize=7, fillstyle="none", color=colours[name], markeredgewidth=1)
         panel.plot(x, y, marker="+", markersize=11, color=colours[name], markeredgewidth=0.8)
-    return seen | {box.name for box in boxes} | set(centres)
+    points = source.points(row)
+    for point in points:
+        panel.plot(point.x, point.y, marker="x", markersize=4, color=colours[point.name], markeredgewidth=1)
+    scribbled = _draw_scribbles(panel, source, index, row, colours)
+    return seen | {box.name for box in boxes} | set(centres) | {point.name for point in points} | scribbled
+
+
+def _draw_scribbles(panel: "Axes", source: Source, index: Index, row: int, colours: Mapping[str, str]) -> set[str]:
+    """Draw the scribbles of one image as coloured pixels and return the names drawn."""
+    if not index.annotation_digests.get("scribbles", [""] * len(index))[row]:
+        return set()
+    from matplotlib.colors import to_rgba
+
+    scribbles, names = source.scribbles(row), set[str]()
+    planes = [scribbles == number for number in range(1, len(index.classes) + 1)]
+    by_name = dict(zip(index.classes, scribbles == 1 if index.overlapping else planes, strict=True))
+    by_name[BACKGROUND] = (scribbles == 0).any(axis=0) if index.overlapping else scribbles == 0
+    height, width = scribbles.shape[-2:]
+    for name, pixels in by_name.items():
+        if pixels.any():
+            names.add(name)
+            small = _shrunk(np.asarray(pixels, np.uint8))
+            overlay = np.asarray(to_rgba(colours[name])) * np.ones((*small.shape, 1))
+            overlay[..., 3] = small > 0
+            panel.imshow(overlay, extent=(0, width, height, 0), interpolation="nearest")
+    return names
+
+
+def _shrunk(mask: Pixels) -> NDArray[np.bool_]:
+    """Return a mask of at most `MAX_SIDE` pixels a side that keeps all pixels its foreground touches."""
+    return np.asarray(_resized(mask * np.uint8(255), min(1.0, MAX_SIDE / max(mask.shape))) > 0)
 
 
 def _masks(source: Source, index: Index, row: int) -> Iterator[tuple[str, Pixels]]:
@@ -112,7 +143,8 @@ def _masks(source: Source, index: Index, row: int) -> Iterator[tuple[str, Pixels
         return
     masks = source.masks(row)
     if index.overlapping:
-        yield from zip(index.classes, masks, strict=True)
+        for name, plane in zip(index.classes, masks, strict=True):
+            yield name, by_bands(partial(_is_id, 1), plane)
         return
     for number, name in enumerate(index.classes, start=1):
         yield name, by_bands(partial(_is_id, number), masks)

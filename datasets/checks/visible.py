@@ -32,7 +32,7 @@ def classes_at(
     def visible_classes(row: int) -> list[str]:
         masks = fit_masks(source.masks(row), image)
         if index.overlapping:
-            return [name for name, mask in zip(index.classes, masks, strict=True) if mask.any()]
+            return [name for name, mask in zip(index.classes, masks, strict=True) if (mask == 1).any()]
         used = np.flatnonzero(np.bincount(masks.ravel(), minlength=len(index.classes) + 1))
         return [index.classes[number - 1] for number in used.tolist() if number not in (0, IGNORE)]
 

@@ -13,7 +13,7 @@ from datasets.augment_settings import AugmentSettings
 from datasets.loading.transforms.geometric import geometric_transforms
 from datasets.loading.transforms.photometric import photometric_transforms
 from datasets.source import Pixels
-from datasets.targets import Target, TargetArray
+from datasets.targets import Target, TargetArray, keep_unannotated
 
 cv2.setNumThreads(0)
 
@@ -25,7 +25,8 @@ PIXEL_CENTRE: Final = 0.5
 class Augmenter:
     """Augments a training image of `shape` (height, width) and its target. Not thread-safe.
 
-    Masks are transformed with nearest-neighbour interpolation; centres and boxes are transformed as points and
+    Masks are transformed with nearest-neighbour interpolation, and what is moved in from outside of the image is
+    background, except for overlapping classes that are not annotated; centres and boxes are transformed as points and
     clipped to the image; labels are unchanged.
     """
 
@@ -62,6 +63,7 @@ class Augmenter:
         if self._moved_target not in POINTS:
             name = "mask" if target.ndim == 2 else "masks"
             changed = self._pipeline(image=image, **{name: target})
+            keep_unannotated(target, changed[name])
             return changed["image"], changed[name]
         if np.isnan(target).any():
             return self._pipeline(image=image)["image"], target

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from datasets.large import release, row_bands
-from datasets.source import Pixels
+from datasets.source import IGNORE, Pixels
 
 
 def balanced(rows: Sequence[int], categories: Sequence[str], images: int) -> tuple[int, ...]:
@@ -28,14 +28,17 @@ def class_pixels(
 ) -> dict[str, int]:
     """Return the number of pixels of each class in the masks of some rows, with the background of exclusive classes.
 
+    The number of a class that overlaps others and is not annotated everywhere is scaled from its annotated pixels to
+    all of them, so that numbers are proportional to frequencies.
+
     Args:
-        masks: Returns the mask of a row: (height, width) of ids, or (classes, height, width) of 0/1.
+        masks: Returns the mask of a row: (height, width) of ids, or (classes, height, width) of 0, 1 and `IGNORE`.
         rows: Rows with a mask.
         names: The classes.
         exclusive: Whether masks hold ids of these classes.
     """
     names = ("background", *names) if exclusive else names
-    counts = np.zeros(256, np.int64)
+    counts, annotated, pixels = np.zeros(256, np.int64), np.zeros(len(names), np.int64), 0
     for row in rows:
         mask = masks(row)
         for lines in row_bands(*mask.shape[-2:]):
@@ -43,6 +46,10 @@ def class_pixels(
             if exclusive:
                 counts += np.bincount(part.ravel(), minlength=256)
             else:
-                counts[: len(names)] += part.sum(axis=(1, 2), dtype=np.int64)
+                counts[: len(names)] += np.count_nonzero(part == 1, axis=(1, 2))
+                annotated += np.count_nonzero(part != IGNORE, axis=(1, 2))
+                pixels += part[0].size
         release(mask)
+    for number in np.flatnonzero(annotated < pixels):
+        counts[number] = round(counts[number] * (pixels / max(annotated[number], 1)))
     return dict(zip(names, counts.tolist(), strict=False))

@@ -23,7 +23,7 @@ class MixedExamples(Examples):
     place in the epoch. Whether, with which example and where an example is mixed depends on its key and nothing else.
 
     Args:
-        examples: The examples, with masks (n, height, width) of ids or (n, classes, height, width) of 0/1.
+        examples: The examples, with masks (n, height, width) of ids or (n, classes, height, width) of 0, 1, `IGNORE`.
         cutmix: Probability that a rectangle of another example replaces the same part of an example. Its area is
             uniform between none and all of the image (Yun et al. 2019), and it lies inside the image with the
             proportions of the image (French et al. 2020 place it so, too).
@@ -105,7 +105,7 @@ def _objects(mask: TargetArray, random: np.random.Generator) -> NDArray[np.bool_
 def _planes(mask: TargetArray) -> TargetArray:
     """Return the pixels of each class, (classes, height, width)."""
     if mask.ndim == 3:
-        return mask
+        return np.asarray(mask == 1)
     present = np.flatnonzero(np.bincount(mask.ravel(), minlength=IGNORE + 1)[:IGNORE])
     planes: TargetArray = mask == present[present > 0][:, None, None]
     return planes

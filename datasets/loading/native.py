@@ -92,7 +92,7 @@ def foreground_points(masks: Pixels, key: str) -> CachedArray:
     Pixels of a small class are repeated. Equal keys give equal points.
     """
     planes = masks.reshape(-1, *masks.shape[-2:])
-    classes = [(plane, number) for plane in planes for number in _numbers(plane, overlapping=masks.ndim == 3)]
+    classes = [(plane, number) for plane in planes for number in _numbers(plane)]
     random = np.random.default_rng(int.from_bytes(blake2b(key.encode(), digest_size=8).digest()))
     share = max(1, FOREGROUND_POINTS // max(len(classes), 1))
     chosen = [_points(plane, number, share, random) for plane, number in classes[:FOREGROUND_POINTS]]
@@ -100,11 +100,11 @@ def foreground_points(masks: Pixels, key: str) -> CachedArray:
     return np.stack(np.divmod(positions, masks.shape[-1]), axis=1).astype(np.int32)
 
 
-def _numbers(plane: Pixels, *, overlapping: bool) -> list[int]:
+def _numbers(plane: Pixels) -> list[int]:
     """Return the foreground ids that occur in a mask."""
     pixels = sum(np.bincount(plane[rows].ravel(), minlength=256) for rows in row_bands(*plane.shape))
     release(plane)
-    return [number for number in np.flatnonzero(pixels).tolist() if number and (overlapping or number != IGNORE)]
+    return [number for number in np.flatnonzero(pixels).tolist() if number not in (0, IGNORE)]
 
 
 def _points(plane: Pixels, number: int, share: int, random: np.random.Generator) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ _ORIGINAL = ImageSettings(fit="patch")
 
 
 class TrueMasks:
-    """Masks of a data set by row: class ids, or 0/1 for each class if classes overlap."""
+    """Masks of a data set by row, as `Source.masks`: class ids, or a plane for each class if classes overlap."""
 
     def __init__(self, by_row: Callable[[int], Pixels]) -> None:
         self._by_row = by_row

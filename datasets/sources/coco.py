@@ -4,12 +4,12 @@ Layout: `images/` and one `annotations/*.json`, or the paths given by `images` a
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 
 from datasets.cache.manifest import Listing
 from datasets.decoding.decode import Kind
@@ -39,7 +39,8 @@ class CocoSettings(FileSettings):
     """`annotations` is optional if the folder `annotations/` has exactly one `*.json`.
 
     Every image of the file counts as annotated; without annotations it has no class. Images may have the keys
-    `patient` and `category`.
+    `patient` and `category`, and those of LVIS, `neg_category_ids` and `not_exhaustive_category_ids`: a category that
+    is neither among the annotations of such an image nor negative is then not annotated.
     """
 
     source: Literal["coco"] = "coco"
@@ -55,6 +56,18 @@ class CocoSettings(FileSettings):
 class _PatientImage(CocoImage):
     patient: str | int = ""
     category: str | int = ""
+    neg_category_ids: list[int] | None = None
+    """Categories of LVIS that are absent from the image; None if all categories without annotation are."""
+    not_exhaustive_category_ids: tuple[int, ...] = ()
+    """Categories of LVIS of which only some objects are annotated."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_from_url(cls, values: Any) -> Any:  # noqa: ANN401 - not validated yet
+        """Use the end of `coco_url`, such as `train2017/1.jpg`, as LVIS has no `file_name`."""
+        if isinstance(values, dict) and "file_name" not in values and isinstance(values.get("coco_url"), str):
+            return values | {"file_name": "/".join(values["coco_url"].split("/")[-2:])}
+        return values
 
 
 class _Runs(CocoBase):
@@ -130,6 +143,14 @@ def _check(coco: _SegmentationFile, path: Path) -> None:
         check_not_shares("polygons", [polygon for polygons in segmentations for polygon in polygons], path)
     images = {image.id for image in coco.images}
     categories = {category.id for category in coco.categories}
+    for image in coco.images:
+        for key in ("neg_category_ids", "not_exhaustive_category_ids"):
+            unknown = sorted(set(getattr(image, key) or ()) - categories)
+            if unknown:
+                raise DataError(
+                    f"{path}: image {image.id}: {key} has {unknown[0]}; allowed: ids of the {len(categories)} "
+                    "categories that the file lists; correct it"
+                )
     for annotation in coco.annotations:
         for key, known in (("image_id", images), ("category_id", categories)):
             if getattr(annotation, key) not in known:
@@ -145,6 +166,15 @@ def _check_unique(values: Iterable[object], key: str, path: Path) -> None:
         raise DataError(f"{path}: {key} {repeated[0]} occurs twice; allowed: each once; correct or remove one")
 
 
+def _unmasked_remark(unmasked: Sequence[_SegmentedAnnotation], drawn: Collection[str]) -> str:
+    if not unmasked:
+        return ""
+    consequence = (
+        "pixels outside of other masks of its class count as not annotated" if drawn else "the image has no masks"
+    )
+    return f"annotation {unmasked[0].id} has no segmentation, so {consequence}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Reader:
     """Converts COCO images to cases. `masked` and `boxed`: whether the file has any masks and boxes."""
@@ -157,7 +187,10 @@ class _Reader:
     def case(self, image: _PatientImage, file: str, annotations: list[_SegmentedAnnotation]) -> PublishedCase:
         """Return the case of one image with its file and annotations."""
         masks = tuple(self._mask(image, annotation) for annotation in annotations if annotation.segmentation)
-        unmasked = [annotation.id for annotation in annotations if self.masked and not annotation.segmentation]
+        unmasked = [annotation for annotation in annotations if self.masked and not annotation.segmentation]
+        drawn = {mask.name for mask in masks}
+        unknown = self._not_annotated(image, annotations) | {self.names[part.category_id] for part in unmasked} - drawn
+        absent = () if masks or unmasked else self.names.values()
         return PublishedCase(
             id=image.file_name,
             path=file,
@@ -166,9 +199,29 @@ class _Reader:
             size=(image.width, image.height),
             boxes=tuple(self._boxes(annotations)),
             boxed=self.boxed,
-            masks=masks or tuple(MaskRuns(name=name, runs=b"") for name in self.names.values() if self.masked),
-            remark=f"annotation {unmasked[0]} has no segmentation, so its mask is empty" if unmasked else "",
+            masks=masks or tuple(MaskRuns(name=name, runs=b"") for name in absent if self.masked),
+            not_annotated=unknown,
+            partly_annotated=self._partly_annotated(image, unmasked) & drawn,
+            remark=_unmasked_remark(unmasked, drawn),
         )
+
+    def _not_annotated(self, image: _PatientImage, annotations: list[_SegmentedAnnotation]) -> frozenset[str]:
+        """Return the classes that are neither annotated nor stated to be absent."""
+        if image.neg_category_ids is None:
+            return frozenset()
+        negative = {self.names[number] for number in image.neg_category_ids}
+        annotated = {self.names[annotation.category_id] for annotation in annotations}
+        if negative & annotated:
+            raise DataError(
+                f"{self.path}: image {image.id}: {min(negative & annotated)} is in neg_category_ids and has an "
+                "annotation; allowed: one of them; remove the other"
+            )
+        return frozenset(self.names.values()) - negative - annotated
+
+    def _partly_annotated(self, image: _PatientImage, unmasked: Sequence[_SegmentedAnnotation]) -> frozenset[str]:
+        """Return the classes of which some objects may have no mask."""
+        numbers = [*image.not_exhaustive_category_ids, *(annotation.category_id for annotation in unmasked)]
+        return frozenset(self.names[number] for number in numbers)
 
     def _boxes(self, annotations: list[_SegmentedAnnotation]) -> Iterator[Box]:
         for annotation in annotations:

@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Literal, Self
 
@@ -13,17 +14,21 @@ from datasets.decoding.decode import SUFFIXES, VOLUME_SUFFIXES, Kind, stem_of, s
 from datasets.decoding.text import normal
 from datasets.errors import DataError
 from datasets.settings import FileSettings, VolumeSettings
-from datasets.source import Box
+from datasets.source import BACKGROUND, IGNORE, Box, Point
 from datasets.sources.common.class_ids import IgnoreSettings, check_names, read_classes
 from datasets.sources.common.files import FileSource
 from datasets.sources.common.published import MaskFile, PublishedCase, PublishedDataset
 from datasets.sources.common.tables import Line, check_patients, read_table
 
 LOSSLESS = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"}) | VOLUME_SUFFIXES
-FOLDERS = {"image": "images", "images": "images", "mask": "masks", "masks": "masks"}
+SCRIBBLES = "scribbles"
+FOLDERS = {
+    "image": "images", "images": "images", "mask": "masks", "masks": "masks", "scribble": SCRIBBLES,
+    "scribbles": SCRIBBLES,
+}  # fmt: skip
 TABLES = {
     "case": "cases.csv", "cases": "cases.csv", "patients": "cases.csv", "labels": "labels.csv", "boxes": "boxes.csv",
-    "centers": "centres.csv", "centres": "centres.csv",
+    "centers": "centres.csv", "centres": "centres.csv", "points": "points.csv",
 }  # fmt: skip
 """Correct names by common misspellings of tables."""
 ANNOTATOR, FOLDER = re.compile(r"[A-Za-z0-9_-]+"), re.compile(r"[^./\\][^/\\]*")
@@ -38,8 +43,10 @@ class FolderSettings(FileSettings, IgnoreSettings, VolumeSettings):
     Masks of volumes: TIFF files with as many pages, or NIfTI files with the same affine.
     Optional:
     `labels.csv` (image, one column per label: 1, 0, or empty for unknown), `boxes.csv` (image, x, y, width,
-    height, label), `centres.csv` (image, x, y[, structure]), `cases.csv` (image, patient[, category]),
-    `classes.txt` (one foreground class per line, id 1 first). Tables refer to images by stem or file name.
+    height, label), `centres.csv` (image, x, y[, structure]), `points.csv` (image, x, y, class),
+    `cases.csv` (image, patient[, category]), `classes.txt` (one foreground class per line, id 1 first). Tables refer to
+    images by stem or file name. `scribbles/` has the layout of `masks/`: class ids, or 0 and 1 for each class, and
+    outside of scribbles an id of `ignore`, by default 255.
     """
 
     source: Literal["folder"] = "folder"
@@ -47,6 +54,8 @@ class FolderSettings(FileSettings, IgnoreSettings, VolumeSettings):
     """Folder of the masks of each annotator, by name; default: only those in `masks`."""
     train: str | None = None
     """The annotator whose masks are trained on; default: the first."""
+    missing: Literal["absent", "not_annotated"] = "absent"
+    """What it means for a class that overlaps others if an image has masks of these, but none of the class."""
 
     @model_validator(mode="after")
     def _known_annotators(self) -> Self:
@@ -101,12 +110,26 @@ class FolderSource(FileSource):
         super().__init__(settings)
         self._mask_folders = settings.mask_folders
         self._annotated = settings.annotators is not None
+        self._ignored_ids = settings.ignored_ids
+        self._is_absent = settings.missing == "absent"
+
+    @cached_property
+    def _has_scribbles(self) -> bool:
+        return SCRIBBLES not in self._mask_folders and (self._root / SCRIBBLES).is_dir()
+
+    @cached_property
+    def _is_by_class(self) -> bool:
+        """Whether the masks of each class are in a folder of their own; of data without masks, the scribbles."""
+        folders = [self._root / name for name in self._mask_folders]
+        entries = [entry for folder in folders if folder.is_dir() for entry in folder.glob("[!.]*")]
+        if not entries and self._has_scribbles:
+            entries = list((self._root / SCRIBBLES).glob("[!.]*"))
+        return any(map(_holds_images, entries))
 
     def _folders(self) -> Mapping[str, Kind]:
-        folders = [self._root / name for name in self._mask_folders]
-        by_class = any(folder.is_dir() and any(map(_holds_images, folder.iterdir())) for folder in folders)
-        kind: Kind = "foreground" if by_class else "ids"
-        return {"images": "image", **dict.fromkeys(sorted(self._mask_folders), kind)}
+        kind: Kind = "foreground" if self._is_by_class and not self._ignored_ids else "ids"
+        folders: dict[str, Kind] = {"images": "image", **dict.fromkeys(sorted(self._mask_folders), kind)}
+        return folders | ({SCRIBBLES: "ids"} if self._has_scribbles else {})
 
     def _published(self, listing: Listing) -> PublishedDataset:
         _check_entries(self._root, self._mask_folders)
@@ -116,13 +139,22 @@ class FolderSource(FileSource):
         nested = next((path for path in paths if path.count("/") > 1), None)
         if nested is not None:
             raise DataError(f"{self._root / nested} is in a subfolder; allowed: images/<name>.png; move it up")
-        overlapping = listing.folders[self._mask_folders[0]] == "foreground"
+        overlapping = self._is_by_class
+        if not overlapping and not self._is_absent:
+            raise DataError(
+                f"{self._root}: missing is not_annotated, and masks hold class ids; allowed: with masks/<class>/, or "
+                "`ignore` for pixels without a label; remove `missing`"
+            )
         tables = _Tables(self._root, paths)
         masks, *others = (
             _masks(listing, folder, tables.images, overlapping=overlapping) for folder in self._mask_folders
         )
+        scribbles = _masks(listing, SCRIBBLES, tables.images, overlapping=overlapping) if self._has_scribbles else {}
         labels, tags = tables.labels()
         boxes, centres, patients = tables.boxes(), tables.centres(), tables.patients()
+        points = tables.points(overlapping=overlapping)
+        all_masks = [mask for by_stem in (masks, *others, scribbles) for files in by_stem.values() for mask in files]
+        classes = _classes(self._root, all_masks, overlapping=overlapping)
         cases = [
             PublishedCase(
                 id=stem,
@@ -133,14 +165,18 @@ class FolderSource(FileSource):
                 boxes=tuple(boxes[stem]),
                 centres=tuple((name, x, y) for name, (x, y) in centres[stem].items()),
                 masks=tuple(masks.get(stem, ())),
+                not_annotated=frozenset() if self._is_absent else _without_mask(masks.get(stem, ()), classes or ()),
+                scribbles=tuple(scribbles.get(stem, ())),
+                points=tuple(points[stem]),
                 other_masks=tuple(mask for other in others for mask in other.get(stem, ())),
             )
             for path in paths
             for stem in [stem_of(path)]
         ]
-        all_masks = [mask for by_stem in (masks, *others) for files in by_stem.values() for mask in files]
-        classes = _classes(self._root, all_masks, overlapping=overlapping)
-        return PublishedDataset(cases=cases, classes=classes, overlapping=overlapping, labels=labels)
+        return PublishedDataset(
+            cases=cases, classes=classes, overlapping=overlapping, labels=labels,
+            scribbles_ignored=self._ignored_ids or (IGNORE,),
+        )  # fmt: skip
 
 
 class _Tables:
@@ -211,6 +247,23 @@ class _Tables:
                 )
             centres[image][structure] = (line.number("x"), line.number("y"))
         return centres
+
+    def points(self, *, overlapping: bool) -> Mapping[str, list[Point]]:
+        points: dict[str, list[Point]] = defaultdict(list)
+        listed: dict[tuple[str, float, float], set[str]] = defaultdict(set)
+        for image, line in self._lines("points.csv", "x", "y", "class")[1]:
+            point = Point(name=line.name("class"), x=line.number("x"), y=line.number("y"))
+            others = listed[image, point.x, point.y]
+            if point.name in others:
+                raise DataError(f"{line.place}: the point is listed twice; allowed: each point once; remove one")
+            if others and (not overlapping or BACKGROUND in {point.name, *others}):
+                raise DataError(
+                    f"{line.place}: the point is in '{point.name}' and in '{min(others)}'; allowed: one class; correct "
+                    "or remove one"
+                )
+            others.add(point.name)
+            points[image].append(point)
+        return points
 
     def patients(self) -> dict[str, tuple[str, str]]:
         """Return patient and category by image: for every image, or empty without the table."""
@@ -296,6 +349,11 @@ def _masks(
     if duplicated:
         raise DataError(f"{listing.root}: {duplicated[0]} has two masks; allowed: one (a class); remove one")
     return masks
+
+
+def _without_mask(masks: Sequence[MaskFile], classes: Sequence[str]) -> frozenset[str]:
+    """Return the classes of which an image with masks has none."""
+    return frozenset(classes).difference(mask.name for mask in masks) if masks else frozenset()
 
 
 def _renaming(stems: Sequence[str], images: Mapping[str, str]) -> str:

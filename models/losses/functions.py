@@ -2,8 +2,9 @@
 
 Shapes: logits (N, C, ...). Exclusive classes (softmax, channel 0 is the background) take ids (N, ...),
 all others a target with the shape of the logits, in which NaN (unknown) is ignored. `class_weights` (C,) are the
-weights of means over classes, so their scale is irrelevant. Pixels of the id `models.counts.IGNORE` are unlabelled:
-they are ignored by all losses and have gradient 0.
+weights of means over classes, so their scale is irrelevant. `models.counts.IGNORE`, as an id or in a target of whole
+numbers, marks pixels that are not annotated: they are ignored by all losses and have gradient 0. Means over classes
+leave out overlapping classes without an annotated pixel in the batch.
 
 Losses are those of the global batch: all sums over it use `models.distributed.sum_with_gradient`.
 
@@ -136,48 +137,53 @@ def focal(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weig
 
 def dice(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
     """Return 1 - soft Dice, per foreground class over all pixels of the batch, then the mean over classes."""
-    return _class_mean(1 - _soft_dice(logits, target, exclusive), class_weights, exclusive)
+    score, annotated = _soft_dice(logits, target, exclusive)
+    return _class_mean(1 - score, class_weights, exclusive, annotated)
 
 
 def log_dice(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
     """Return -log of the soft Dice of each foreground class (Hu et al.), then the mean over classes."""
-    return _class_mean(-_soft_dice(logits, target, exclusive).log(), class_weights, exclusive)
+    score, annotated = _soft_dice(logits, target, exclusive)
+    return _class_mean(-score.log(), class_weights, exclusive, annotated)
 
 
 def jaccard(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
     """Return 1 - soft intersection over union, per foreground class over the batch, then the mean."""
-    intersection, predicted, actual = _overlap(logits, target, exclusive)
+    intersection, predicted, actual, annotated = _overlap(logits, target, exclusive)
     score = (intersection + SMOOTHING) / (predicted + actual - intersection + SMOOTHING)
-    return _class_mean(1 - score, class_weights, exclusive)
+    return _class_mean(1 - score, class_weights, exclusive, annotated)
 
 
 def tversky(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
     """Return 1 - Tversky index (Salehi et al. 2017): false positives cost 0.3, false negatives 0.7."""
-    return _class_mean(1 - _tversky_index(logits, target, exclusive), class_weights, exclusive)
+    index, annotated = _tversky_index(logits, target, exclusive)
+    return _class_mean(1 - index, class_weights, exclusive, annotated)
 
 
 def focal_tversky(
     logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None
 ) -> Tensor:
     """Return (1 - Tversky index)^(3/4) of each foreground class (Abraham and Khan 2019), then the mean over classes."""
-    cost = 1 - _tversky_index(logits, target, exclusive)
+    index, annotated = _tversky_index(logits, target, exclusive)
+    cost = 1 - index
     # The power has no finite gradient at 0.
     cost = torch.where(cost > _TINY, cost.clamp_min(_TINY) ** FOCAL_TVERSKY_EXPONENT, 0 * cost)
-    return _class_mean(cost, class_weights, exclusive)
+    return _class_mean(cost, class_weights, exclusive, annotated)
 
 
 def cldice(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
     """Return 1 - soft centre line Dice of each foreground class over the batch (Shit et al. 2021), then the mean."""
-    p, truth = _foreground(logits, target, exclusive)
+    p, truth, known = _foreground(logits, target, exclusive)
     predicted_line, true_line = soft_skeleton(p), soft_skeleton(truth)
     dims = [0, 2, 3]
-    sums = [predicted_line * truth, predicted_line, true_line * p, true_line]
-    inside, predicted, covered, actual = sum_with_gradient(torch.stack([maps.sum(dims) for maps in sums]))
+    sums = [predicted_line * truth, predicted_line, true_line * p, true_line, known.to(p.dtype).expand_as(p)]
+    inside, predicted, covered, actual, pixels = sum_with_gradient(torch.stack([maps.sum(dims) for maps in sums]))
     precision, sensitivity = (
         (inside + SMOOTHING) / (predicted + SMOOTHING),
         (covered + SMOOTHING) / (actual + SMOOTHING),
     )
-    return _class_mean(1 - 2 * precision * sensitivity / (precision + sensitivity), class_weights, exclusive)
+    cost = 1 - 2 * precision * sensitivity / (precision + sensitivity)
+    return _class_mean(cost, class_weights, exclusive, pixels > 0)
 
 
 def boundary(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
@@ -186,11 +192,10 @@ def boundary(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_w
     Foreground classes only; negative where the prediction lies inside. To be combined with an overlap loss. Pixels
     without a label count as outside when distances are measured.
     """
-    p, truth = _foreground(logits, target, exclusive)
+    p, truth, known = _foreground(logits, target, exclusive)
     cost = p * signed_distances(truth.bool())
-    known = is_labelled(target).unsqueeze(1).expand_as(cost) if exclusive else torch.ones_like(cost, dtype=torch.bool)
     weights = class_weights[1:] if class_weights is not None and exclusive else class_weights
-    return _mean(cost, known, weights)
+    return _mean(cost, known.expand_as(cost), weights)
 
 
 def mse(logits: Tensor, target: Tensor, *, exclusive: bool = False, class_weights: Tensor | None = None) -> Tensor:
@@ -253,8 +258,11 @@ def weighted_sum(
 
 
 def _known(target: Tensor) -> tuple[Tensor, Tensor]:
-    values = target.float()
-    return torch.nan_to_num(values), ~torch.isnan(values)
+    """Return the values of a target, 0 where they are unknown, and where they are known (bool), of the same shape."""
+    if target.is_floating_point():
+        return torch.nan_to_num(target.float()), ~torch.isnan(target)
+    known = is_labelled(target)
+    return torch.where(known, target, 0).float(), known
 
 
 def _mean(cost: Tensor, counted: Tensor, class_weights: Tensor | None) -> Tensor:
@@ -276,41 +284,58 @@ def _mean_at_truth(cost: Tensor, ids: Tensor, class_weights: Tensor | None) -> T
     return _mean(cost, one_hot(ids, cost.shape[1]), class_weights)
 
 
-def _class_mean(per_class: Tensor, class_weights: Tensor | None, exclusive: bool) -> Tensor:
-    if class_weights is None:
+def _class_mean(per_class: Tensor, class_weights: Tensor | None, exclusive: bool, annotated: Tensor) -> Tensor:
+    """Return the mean of (C,) over the annotated foreground classes; 0, attached to the graph, if there are none.
+
+    Exclusive classes, which are annotated together, all enter the mean.
+    """
+    if class_weights is None and exclusive:
         return per_class.mean()
-    weights = class_weights.float()[1:] if exclusive else class_weights.float()
-    return (per_class * weights).sum() / weights.sum().clamp_min(_TINY)
+    weights = torch.ones_like(per_class) if exclusive else annotated.float()
+    if class_weights is not None:
+        weights = weights * (class_weights.float()[1:] if exclusive else class_weights.float())
+    mean = (per_class * weights).sum() / weights.sum().clamp_min(_TINY)
+    # On a GPU torch's mean may differ from the quotient in the last bit.
+    return mean if class_weights is not None else torch.where(annotated.all(), per_class.mean(), mean)
 
 
-def _overlap(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return soft sizes (C,) of intersection, prediction and truth of the foreground classes, over all workers."""
-    p, truth = _foreground(logits, target, exclusive)
+def _overlap(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return soft sizes (C,) of intersection, prediction and truth of the foreground classes, over all workers.
+
+    The last value, bool (C,), is whether a class has annotated pixels.
+    """
+    p, truth, known = _foreground(logits, target, exclusive)
     dims = [0, *range(2, p.dim())]
-    intersection, predicted, actual = sum_with_gradient(
-        torch.stack([(p * truth).sum(dims), p.sum(dims), truth.sum(dims)])
-    )
-    return intersection, predicted, actual
+    maps = p * truth, p, truth, known.to(p.dtype).expand_as(p)
+    intersection, predicted, actual, pixels = sum_with_gradient(torch.stack([part.sum(dims) for part in maps]))
+    return intersection, predicted, actual, pixels > 0
 
 
-def _foreground(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor, Tensor]:
-    """Return probabilities and truth of the foreground classes (N, C, ...), both 0 where there is no label."""
+def _foreground(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return probabilities and truth of the foreground classes (N, C, ...), both 0 where there is no label.
+
+    The last value, bool (N, 1 or C, ...), is where there is one.
+    """
     scores = logits.float()
     if exclusive:
-        p = (scores.softmax(dim=1) * is_labelled(target).unsqueeze(1))[:, 1:]
-        return p, one_hot(target, scores.shape[1])[:, 1:].float()
-    return scores.sigmoid(), target.float()
+        known = is_labelled(target).unsqueeze(1)
+        p = (scores.softmax(dim=1) * known)[:, 1:]
+        return p, one_hot(target, scores.shape[1])[:, 1:].float(), known
+    truth, known = _known(target)
+    return scores.sigmoid() * known, truth, known
 
 
-def _tversky_index(logits: Tensor, target: Tensor, exclusive: bool) -> Tensor:
-    intersection, predicted, actual = _overlap(logits, target, exclusive)
+def _tversky_index(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor, Tensor]:
+    """Return the Tversky index of each foreground class, and whether it is annotated."""
+    intersection, predicted, actual, annotated = _overlap(logits, target, exclusive)
     cost = TVERSKY_FALSE_POSITIVES * (predicted - intersection) + TVERSKY_FALSE_NEGATIVES * (actual - intersection)
-    return (intersection + SMOOTHING) / (intersection + cost + SMOOTHING)
+    return (intersection + SMOOTHING) / (intersection + cost + SMOOTHING), annotated
 
 
-def _soft_dice(logits: Tensor, target: Tensor, exclusive: bool) -> Tensor:
-    intersection, predicted, actual = _overlap(logits, target, exclusive)
-    return (2 * intersection + SMOOTHING) / (predicted + actual + SMOOTHING)
+def _soft_dice(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor, Tensor]:
+    """Return the soft Dice of each foreground class, and whether it is annotated."""
+    intersection, predicted, actual, annotated = _overlap(logits, target, exclusive)
+    return (2 * intersection + SMOOTHING) / (predicted + actual + SMOOTHING), annotated
 
 
 def _log_softmax_and_rest(scores: Tensor) -> tuple[Tensor, Tensor]:

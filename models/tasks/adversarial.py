@@ -68,16 +68,15 @@ class Adversarial(Segmentation):
         """Return the binary cross-entropy of the discriminator (true maps 1, predicted maps 0, equal weights)."""
         target, labelled = batch.target, self._labelled(batch.target)
         truth = (one_hot(target, maps.shape[1]) if self.outputs.exclusive else target).float()
-        if labelled is not None:
-            # Any fixed value at unlabelled pixels would identify true maps, so both maps are equal there.
-            truth = torch.where(labelled, truth, maps)
+        # Any fixed value at unlabelled pixels would identify true maps, so both maps are equal there.
+        truth = torch.where(labelled, truth, maps)
         real, fake = self._discriminator(truth, batch.images), self._discriminator(maps, batch.images)
         return (_cross_entropy(real, 1.0, labelled) + _cross_entropy(fake, 0.0, labelled)) / 2
 
     def adversarial_loss(self, maps: Tensor, images: Tensor, labelled: Tensor | None = None) -> Tensor:
         """Return the adversarial loss of the network: the cross-entropy of its maps against the target "true".
 
-        It is restricted to `labelled`, bool (N, 1, S, S); None means all pixels.
+        It is restricted to `labelled`, bool (N, 1, S, S) or of each class (N, C, S, S); None means all pixels.
         """
         if labelled is not None:
             maps = torch.where(labelled, maps, maps.detach())  # part of the receptive field, but without gradient
@@ -117,10 +116,15 @@ def _without_gradients(discriminator: Discriminator) -> Iterator[None]:
 
 
 def _cross_entropy(discriminator_output: Tensor, truth: float, labelled: Tensor | None = None) -> Tensor:
-    """Return the mean over outputs (N, 1, h, w), weighted by the labelled fraction of the corresponding area."""
+    """Return the mean over outputs (N, 1, h, w), weighted by the labelled fraction of the corresponding area.
+
+    Of `labelled` pixels of each class (N, C, S, S), this is the mean over classes.
+    """
     scores = discriminator_output.float()
     cost = F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, truth), reduction="none")
     if labelled is None:
         return ratio(cost, torch.ones_like(cost))
-    weights = F.interpolate(labelled.float(), size=cost.shape[-2:], mode="area")
+    # Sums of whole numbers are exact, so that weights are exactly 1 where all classes are labelled.
+    fraction = labelled.float().sum(dim=1, keepdim=True) / labelled.shape[1]
+    weights = F.interpolate(fraction, size=cost.shape[-2:], mode="area")
     return ratio(cost * weights, weights)

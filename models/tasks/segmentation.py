@@ -13,7 +13,7 @@ from models.tasks.base import Batch, Outputs, Task
 
 
 class Segmentation(Task):
-    """Target: ids (N, S, S) of exclusive classes, 0 the background, 255 no label, else 0/1 (N, classes, S, S).
+    """Target: ids (N, S, S) of exclusive classes, 0 the background, else 0/1 (N, classes, S, S); 255 is no label.
 
     Validation scores use the most likely class, or a threshold of 0.5 for overlapping classes.
     """
@@ -59,12 +59,12 @@ class Segmentation(Task):
         """Return sums of loss and labelled images, then of true positive, false positive, false negative pixels."""
         logits = network(batch.inputs)
         exclusive = self.outputs.exclusive
-        truth = one_hot(batch.target, logits.shape[1])[:, 1:] if exclusive else batch.target.bool()
+        truth = one_hot(batch.target, logits.shape[1])[:, 1:] if exclusive else batch.target == 1
         predicted = predicted_masks(self.probabilities(logits), exclusive=exclusive)
         known = self._labelled(batch.target)
         tp, fp, fn, _ = (count.sum(dim=0).double() for count in pixel_counts(predicted, truth, known=known))
         loss = self._loss(logits, batch.target).double()
-        images = loss.new_tensor(len(logits)) if known is None else known.flatten(1).any(dim=1).sum().double()
+        images = known.flatten(1).any(dim=1).sum().double()
         return torch.cat([torch.stack([loss * images, images]), tp, fp, fn])
 
     def scores(self, statistics: Tensor) -> Mapping[str, float]:
@@ -91,9 +91,9 @@ class Segmentation(Task):
             label_smoothing=label_smoothing,
         )
 
-    def _labelled(self, target: Tensor) -> Tensor | None:
-        """Return a mask (N, 1, S, S), bool, of labelled pixels; None for overlapping classes (all labelled)."""
-        return is_labelled(target).unsqueeze(1) if self.outputs.exclusive else None
+    def _labelled(self, target: Tensor) -> Tensor:
+        """Return a mask of labelled pixels, bool: (N, 1, S, S), or (N, classes, S, S) of overlapping classes."""
+        return is_labelled(target).unsqueeze(1) if self.outputs.exclusive else is_labelled(target)
 
     def _class_weights(self, device: torch.device) -> Tensor | None:
         weights = self.settings.class_weights

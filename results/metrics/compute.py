@@ -142,7 +142,7 @@ def measure(scores: "pa.Table", images: "pa.Table", settings: MetricSettings) ->
     `dataset` sums counts over images first, `case` averages the images' metrics; an image counts for a class where its
     truth has it. The slices of a volume are summed first, so that a volume is one image. `macro` averages the classes
     that occur, `weighted` by their truth pixels. Metrics of `PER_IMAGE` are per case only; every image counts for every
-    class. `confidence`, `ece` and `ece_foreground` are over all classes and have class `macro`.
+    class that is annotated in it. `confidence`, `ece` and `ece_foreground` are over all classes and have class `macro`.
     """
     if settings.background and BACKGROUND not in scores["class"].to_pylist():
         scores = with_background(scores, images)
@@ -230,12 +230,14 @@ def _averaged_classes(counts: Counts, min_images: int) -> Flags:
 
 def _dataset_rows(counts: Counts, names: list[str], min_images: int) -> Iterator[RowOfSplit]:
     images, shown = len(counts.truth), np.asarray((counts.truth > 0).any(axis=0))
+    annotated = dict(zip(names, (counts.pixels > 0).sum(axis=0).tolist(), strict=True))
     summed = counts.summed()
     averaged = _averaged_classes(counts, min_images)
     for series, value in dataset_metrics(summed, names, shown=shown, averaged=averaged).items():
-        yield "dataset", *series, float(value[0]), images
+        yield "dataset", *series, float(value[0]), annotated.get(series[0], images)
     for index in np.flatnonzero(~shown):
-        yield "dataset", names[index], "false_positive_pixels", float(summed.fp[0, index]), images
+        pixels = float(summed.fp[0, index]) if annotated[names[index]] else math.nan
+        yield "dataset", names[index], "false_positive_pixels", pixels, annotated[names[index]]
 
 
 def _case_values(counts: Counts, bins: Mapping[str, Confidence], names: list[str]) -> dict[tuple[str, str], FloatArray]:
@@ -251,7 +253,7 @@ def _case_values(counts: Counts, bins: Mapping[str, Confidence], names: list[str
     for metric, formula in PER_IMAGE.items():
         values = formula(counts)
         metrics |= {(name, metric): values[:, index] for index, name in enumerate(names)}
-        metrics["macro", metric] = _macro(values, np.ones(len(names), dtype=np.bool_))
+        metrics["macro", metric] = _macro(values, counts.pixels > 0)
     return metrics | {("macro", metric): formula(bins[prefix]) for metric, (prefix, formula) in OVERALL.items()}
 
 
@@ -263,7 +265,9 @@ def _shape_values(
     for metric, values in shapes.items():
         per_class = np.where(shown, values, np.nan)
         metrics |= {(name, metric): per_class[:, index] for index, name in enumerate(names)}
-        scored = shown & np.array([name != BACKGROUND for name in names])
+        # Which classes are measured depends on the truth alone; where they are present, this metric is defined.
+        measured = ~np.isnan(shapes["nsd"])
+        scored = shown & measured & np.array([name != BACKGROUND for name in names])
         metrics["macro", metric] = _macro(values, scored)
     return metrics
 

@@ -34,6 +34,11 @@ class Counts:
         """Return the pixels of the class in the truth, (..., classes)."""
         return self.tp + self.fn
 
+    @property
+    def pixels(self) -> FloatArray:
+        """Return the scored pixels, (..., classes); 0 where the class is not annotated."""
+        return self.tp + self.fp + self.fn + self.tn
+
     def summed(self) -> Self:
         """Return the counts of all images together; the first axis keeps length 1."""
         parts = {name: part for name, part in vars(self).items() if part is not None}

@@ -7,11 +7,13 @@ from numpy.typing import NDArray
 
 from results.metrics.background import BACKGROUND
 from results.metrics.formulas import REQUIRES_SCORE_SUMS
+from results.schema import SHAPE_METRICS
 from results.statistics.cells import AVERAGES, Cells
 
 REFERENCE = "recall"
 """Defined wherever the ground truth contains the class."""
 IMAGE_REASONS = {
+    **dict.fromkeys(SHAPE_METRICS, "is not annotated in all pixels"),
     "precision": "is never predicted", "lesion_precision": "is never predicted", "auc": "covers every pixel",
 }  # fmt: skip
 """Why a metric is undefined in an image that contains the class."""

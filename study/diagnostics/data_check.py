@@ -10,12 +10,13 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from datasets.checks.annotators import annotator_findings, shared_rows
+from datasets.checks.classes import class_images_text
 from datasets.checks.contact import chosen_rows, draw_contact
 from datasets.checks.findings import check
 from datasets.checks.volumes import volumes_text
 from datasets.errors import DataError
 from datasets.large import release, row_bands
-from datasets.source import AnnotationKind, Index, ProgressCallback, Source
+from datasets.source import BACKGROUND, AnnotationKind, Index, ProgressCallback, Source
 from datasets.sources import DataSettings, open_source
 from datasets.sources.annotators import other_annotators, trained_annotator
 from study.config.document import Document, parse_yaml, set_path
@@ -130,6 +131,8 @@ def _counts(source: Source, index: Index, progress: ProgressCallback) -> Iterato
         "boxes": lambda row: {box.name for box in source.boxes(row)},
         "centres": source.centres,
         "masks": lambda row: _classes(source, index, row),
+        "scribbles": lambda row: _scribbled(source, index, row),
+        "points": lambda row: (point.name for point in source.points(row)),
     }
     for kind, names_of in readers.items():
         rows = [row for row in usable if index.annotation_digests[kind][row]]
@@ -137,10 +140,23 @@ def _counts(source: Source, index: Index, progress: ProgressCallback) -> Iterato
             counts = Counter[str]()
             for done, row_names in enumerate(pool.map(names_of, rows), start=1):
                 counts.update(list(row_names))
-                if kind == "masks":  # masks are read from files, which takes time
+                if kind in ("masks", "scribbles"):  # they are read from files, which takes time
                     progress(done, len(rows))
         if rows:
-            yield _line(kind, f"of {len(rows):,} images: {_counts_text(counts)}")
+            counted = "points in" if kind == "points" else "of"
+            yield _line(kind, f"{counted} {len(rows):,} images: {_counts_text(counts)}")
+        if kind == "masks" and index.annotated:
+            yield _line("annotated", f"images by class: {class_images_text(index)}")
+
+
+def _scribbled(source: Source, index: Index, row: int) -> Iterator[str]:
+    """Yield the classes with a scribble in an image, and the background if it has one."""
+    scribbles = source.scribbles(row)
+    for number, name in enumerate(index.classes):
+        if ((scribbles[number] == 1) if index.overlapping else (scribbles == number + 1)).any():
+            yield name
+    if (scribbles == 0).any():
+        yield BACKGROUND
 
 
 def _classes(source: Source, index: Index, row: int) -> list[str]:
@@ -151,7 +167,7 @@ def _classes(source: Source, index: Index, row: int) -> list[str]:
     for rows in row_bands(*masks.shape[-2:]):
         pixels += [np.bincount(plane[rows].ravel(), minlength=256) for plane in planes]
         release(masks)
-    shown = np.flatnonzero(pixels[:, 1:].any(axis=1) if index.overlapping else pixels[0, 1 : len(index.classes) + 1])
+    shown = np.flatnonzero(pixels[:, 1] if index.overlapping else pixels[0, 1 : len(index.classes) + 1])
     return [index.classes[number] for number in shown]
 
 

@@ -223,8 +223,8 @@ def _dice_counts(masks: Masks, truth: Pixels, outputs: Outputs) -> dict[str, Dic
         truth: True masks as those of a source.
         outputs: The classes.
     """
-    true_masks = truth == np.arange(1, len(masks) + 1)[:, None, None] if outputs.exclusive else truth > 0
-    labelled = truth != IGNORE if outputs.exclusive else np.ones(masks.shape[1:], np.bool_)
+    true_masks = truth == (np.arange(1, len(masks) + 1)[:, None, None] if outputs.exclusive else 1)
+    labelled = truth != IGNORE
     predicted, true = (_by_class(part, outputs, labelled) for part in (masks, true_masks))
     return {
         name: np.array([(mask & true[name]).sum(), mask.sum(), true[name].sum()]) for name, mask in predicted.items()
@@ -232,7 +232,10 @@ def _dice_counts(masks: Masks, truth: Pixels, outputs: Outputs) -> dict[str, Dic
 
 
 def _by_class(masks: Masks, outputs: Outputs, labelled: Masks) -> dict[str, Masks]:
-    """Return the labelled pixels of each class, and of the background where classes exclude each other."""
+    """Return the labelled pixels of each class, and of the background where classes exclude each other.
+
+    Labelled pixels are (H, W), or (classes, H, W) of overlapping classes.
+    """
     named = dict(zip(outputs.names, masks & labelled, strict=True))
     return named | ({BACKGROUND: ~masks.any(axis=0) & labelled} if outputs.exclusive else {})
 

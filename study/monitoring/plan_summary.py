@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasets.checks.classes import class_images_text
 from datasets.checks.volumes import distance_unit, volumes_text
 from study.analysis.detectable import alternatives, detectable, detectable_lines
 from study.config.recipes import recipe_values
@@ -74,6 +75,7 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
             if view.spec.excluded
         ],
         "volumes": {name: text for name, view in plan.views.items() if (text := volumes_text(view.index))},
+        "annotated": {name: text for name, view in plan.views.items() if (text := class_images_text(view.index))},
         "distances": _distance_unit(plan),
         "annotators": _annotators(plan),
         "baselines": [family_name(rule) for rule in plan.spec.compare.baseline],
@@ -219,6 +221,7 @@ def summary_text(summary: Summary) -> str:
         f"tasks        {_counts(summary['tasks'])}",
         f"data         {_counts(summary['data'])} (stages)",
         *(f"volumes      {name}: {text}" for name, text in summary["volumes"].items()),
+        *(f"annotated    {name}, images by class: {text}" for name, text in summary["annotated"].items()),
         *(
             f"recipe       {entry['stage']}, {entry['recipe']}: {text_of(entry['values']).strip('{}')}"
             for entry in summary["recipes"]

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from datasets.checks.classes import class_images
 from datasets.checks.volumes import distance_unit, volumes_text
 from datasets.source import AnnotationKind
 from results.report.page import Block, Collapsible, Grid, GridCell, Items, Text, number_columns, text_columns
@@ -12,6 +13,8 @@ from study.planning.dataset_view import DatasetView
 from study.planning.graph import Plan
 from study.report.facts import Facts
 
+WEAK: tuple[AnnotationKind, ...] = ("scribbles", "points")
+"""Kinds of annotation with a column if a data set has them."""
 SHARED = {"patient": "a patient", "file": "a file", "picture": "an identical image"}
 """What images of a leak share with the target, by its kind."""
 
@@ -24,6 +27,7 @@ def data_blocks(facts: Facts) -> Iterator[Block]:
         return
     plan = facts.plan
     yield _data_grid(plan)
+    yield from _class_grids(plan)
     yield _split_grid(plan)
     yield Items(items=[*_volumes(plan), *_leaks(plan)])
     if plan.warnings:
@@ -32,6 +36,7 @@ def data_blocks(facts: Facts) -> Iterator[Block]:
 
 def _data_grid(plan: Plan) -> Grid:
     kinds: tuple[AnnotationKind, ...] = ("masks", "boxes", "centres", "labels")
+    kinds += tuple(kind for kind in WEAK if any(any(_hashes(view, kind)) for view in plan.views.values()))
     rows = []
     for name, view in plan.views.items():
         index = view.index
@@ -42,7 +47,7 @@ def _data_grid(plan: Plan) -> Grid:
             GridCell(view.spec.data.source),
             count(len(index)),
             count(len({index.patients[row] for row in sound})),
-            *(count(sum(map(bool, index.annotation_digests.get(kind, ())))) for kind in kinds),
+            *(count(sum(map(bool, _hashes(view, kind)))) for kind in kinds),
             count(len(index) - len(sound)),
             count(len(view.spec.excluded)),
         ])  # fmt: skip
@@ -52,6 +57,21 @@ def _data_grid(plan: Plan) -> Grid:
     ]
     caption = "Data sets. Unusable images have a fault; excluded images show a case of the target."
     return Grid(caption=caption, columns=columns, rows=rows)
+
+
+def _hashes(view: DatasetView, kind: AnnotationKind) -> Sequence[str]:
+    return view.index.annotation_digests.get(kind, ())
+
+
+def _class_grids(plan: Plan) -> Iterator[Grid]:
+    """Yield the numbers of images by class of each data set whose images are annotated for different classes."""
+    for name, view in plan.views.items():
+        rows = [[GridCell(part.name), count(part.annotated), count(part.present)] for part in class_images(view.index)]
+        if rows:
+            caption = f"Images of {name} in which each class is annotated, and in which it is present."
+            yield Grid(
+                caption=caption, columns=[*text_columns("class"), *number_columns("annotated", "present")], rows=rows
+            )
 
 
 def _volumes(plan: Plan) -> Iterator[str]:

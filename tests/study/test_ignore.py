@@ -215,12 +215,12 @@ def test_ids_that_cannot_be_ignored_are_refused_in_one_line(
     assert remedy in line.partition("; allowed: ")[2]
 
 
-def test_ignored_ids_beside_a_mask_for_each_class_are_refused(tmp_path: Path, capsys: Capture) -> None:
+def test_an_ignored_value_that_is_all_foreground_of_masks_is_refused(tmp_path: Path, capsys: Capture) -> None:
     root = write_folder(tmp_path / "mine", overlapping=True)
     data = {"source": "folder", "root": str(root), "ignore": 255}
     line = refused(base({"data.hospital": data}), tmp_path, capsys)
-    assert "ignore is 255, but each class has separate masks; allowed: " in line
-    assert "remove it" in line
+    assert "ignore is 255, and the masks hold no other value above 0; allowed: " in line
+    assert "correct `ignore`" in line
 
 
 def test_void_pixels_are_refused_with_the_key_that_ignores_them(tmp_path: Path, capsys: Capture) -> None:

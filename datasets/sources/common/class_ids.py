@@ -26,7 +26,7 @@ NUMBERED: Final = re.compile(r"(\d+)[\s:,;=.)]+\S")
 
 
 class IgnoreSettings(BaseDataSettings):
-    """Setting of sources with masks of class ids: `ignore` are the ids of unlabelled pixels, such as borders."""
+    """Setting of sources of masks: `ignore` are the values of unlabelled pixels, such as borders."""
 
     ignore: StrictInt | tuple[StrictInt, ...] = ()
 
@@ -103,6 +103,14 @@ def _class_ids(used: Sequence[frozenset[int]], known: Sequence[str] | None, root
             "the classes in classes.txt where the ids are classes"
         )
     return {f"class_{number}": number for number in foreground or [1]}
+
+
+def scribble_ids(ids: Mapping[str, int], ignored: Sequence[int]) -> dict[str, int]:
+    """Return the ids of classes in scribbles: those in masks, or the number of a class if that id is ignored.
+
+    This is the case for a single class whose masks hold 0 and 255.
+    """
+    return {name: position if number in ignored else number for position, (name, number) in enumerate(ids.items(), 1)}
 
 
 def numbers_in(bits: int) -> tuple[int, ...]:

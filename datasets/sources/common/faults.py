@@ -1,16 +1,16 @@
 """Faults and warnings of images and their annotation."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from datasets.cache.manifest import Manifest
 from datasets.errors import DataError
-from datasets.source import IGNORE, AnnotationKind
+from datasets.source import BACKGROUND, IGNORE, AnnotationKind
 from datasets.sources.common.class_ids import may_be_unlabelled, numbers_in
 from datasets.sources.common.geometry import position_fault
-from datasets.sources.common.published import MaskFile, MaskRuns, PublishedCase
+from datasets.sources.common.published import MaskFile, MaskRuns, PublishedCase, PublishedDataset
 from datasets.sources.common.runs import TOLERANCE, last_pixel, past_the_end
 
 CLASSES = "classes.txt"
@@ -35,7 +35,8 @@ def case_faults(
     files: Manifest,
     ids: Mapping[str, int],
     ignored: Sequence[int],
-    class_list: str = CLASSES,
+    scribble_values: Collection[int],
+    layout: PublishedDataset,
 ) -> CaseFaults:
     """Return the first fault of each image and of its annotation, and its warnings.
 
@@ -44,13 +45,15 @@ def case_faults(
         files: The manifest of all files.
         ids: Ids of the classes in masks of ids.
         ignored: Ids of unlabelled pixels.
-        class_list: The file that lists the classes, for messages.
+        scribble_values: Values that scribbles may hold.
+        layout: The layout.
     """
-    known = _KnownIds(bits=_bits([0, *ids.values(), *ignored]), classes=len(ids), class_list=class_list)
+    known = _KnownIds(bits=_bits([0, *ids.values(), *ignored]), classes=len(ids), class_list=layout.class_list)
+    scribbles = _ScribbleValues(allowed=frozenset(scribble_values), outside=layout.scribbles_ignored)
     suspect = IGNORE if may_be_unlabelled(ids) else None
     return CaseFaults(
         images=[_image_fault(case, files) for case in cases],
-        annotation=_annotation_faults(cases, files, known),
+        annotation=_annotation_faults(cases, files, known, scribbles),
         remarks=[_remark(case, files, _bits(ignored), suspect) for case in cases],
     )
 
@@ -62,6 +65,14 @@ class _KnownIds:
     bits: int
     classes: int
     class_list: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ScribbleValues:
+    """Values that files of scribbles may hold, and those of pixels outside of scribbles."""
+
+    allowed: frozenset[int]
+    outside: tuple[int, ...]
 
 
 def _image_fault(case: PublishedCase, files: Manifest) -> str:
@@ -104,27 +115,39 @@ def _channel_fault(path: str, position: int, case: PublishedCase, files: Manifes
 
 
 def _annotation_faults(
-    cases: Sequence[PublishedCase], files: Manifest, known: _KnownIds
+    cases: Sequence[PublishedCase], files: Manifest, known: _KnownIds, scribbles: _ScribbleValues
 ) -> dict[AnnotationKind, list[str]]:
-    """Return the first fault of each image's annotation by kind, "" without a fault."""
+    """Return the first fault of each image's annotation by kind, "" without a fault.
+
+    Kinds that no image has are left out if they are new to a layout.
+    """
     faults: dict[AnnotationKind, list[str]] = {"masks": [], "boxes": [], "centres": []}
+    faults |= {"scribbles": []} if any(case.scribbles for case in cases) else {}
+    faults |= {"points": []} if any(case.points for case in cases) else {}
     for case in cases:
         image = files.positions[case.path]
         size = files.width[image], files.height[image]
         is_broken = bool(files.fault[image])
-        reasons = {
-            "boxes": chain(_volume_fault(case, files, "boxes"), _box_faults(case, size)),
-            "centres": chain(_volume_fault(case, files, "centres"), _centre_faults(case, size)),
+        points = [(point.name, point.x, point.y) for point in case.points]
+        reasons: dict[AnnotationKind, Iterator[str]] = {
+            "boxes": chain(_volume_fault(case, files, "boxes", case.boxes), _box_faults(case, size)),
+            "centres": chain(
+                _volume_fault(case, files, "centres", case.centres), _point_faults(case, "centre", case.centres, size)
+            ),
             "masks": _mask_faults(case, files, size, known),
-        }  # fmt: skip
+            "scribbles": _scribble_faults(case, files, size, scribbles),
+            "points": chain(_volume_fault(case, files, "points", points), _point_faults(case, "point", points, size)),
+        }
         for kind, column in faults.items():
             column.append("" if is_broken else next(reasons[kind], ""))
     return faults
 
 
-def _volume_fault(case: PublishedCase, files: Manifest, kind: AnnotationKind) -> Iterator[str]:
-    """Yield that boxes or centres of a volume do not say which slice they are on."""
-    if files.slices[files.positions[case.path]] and (case.boxes if kind == "boxes" else case.centres):
+def _volume_fault(
+    case: PublishedCase, files: Manifest, kind: AnnotationKind, annotation: Sequence[object]
+) -> Iterator[str]:
+    """Yield that boxes, centres or points of a volume do not say which slice they are on."""
+    if files.slices[files.positions[case.path]] and annotation:
         yield (
             f"{case.id} is a volume and has {kind}, which name no slice; allowed: masks of volumes; save the slices as "
             "images, or remove them from the table"
@@ -162,13 +185,25 @@ def _remark(case: PublishedCase, files: Manifest, ignored: int, suspect: int | N
 
 
 def check_pixels(cases: Sequence[PublishedCase], files: Manifest, root: Path) -> None:
-    """Raise `DataError` if all boxes or centres are relative coordinates instead of pixels."""
+    """Raise `DataError` if all boxes, centres or points are relative coordinates instead of pixels."""
     boxes = [(box.x, box.y, box.width, box.height) for case in cases for box in case.boxes]
     centres = [(x, y) for case in cases for _, x, y in case.centres]
+    points = [(point.x, point.y) for case in cases for point in case.points]
     if max(files.width, default=0) <= 1:
         return
-    for kind, coordinates in (("boxes", boxes), ("centres", centres)):
+    for kind, coordinates in (("boxes", boxes), ("centres", centres), ("points", points)):
         check_not_shares(kind, coordinates, root)
+
+
+def check_points(cases: Sequence[PublishedCase], classes: Sequence[str], root: Path) -> None:
+    """Raise `DataError` if a point is of an unknown class."""
+    for case in cases:
+        for point in case.points:
+            if point.name not in classes and point.name != BACKGROUND:
+                raise DataError(
+                    f"{root}: {case.id} has a point of '{point.name}'; allowed: {', '.join((BACKGROUND, *classes))}; "
+                    f"correct its class, or list it in {CLASSES}"
+                )
 
 
 def check_not_shares(kind: str, coordinates: Sequence[Sequence[float]], location: object) -> None:
@@ -191,20 +226,53 @@ def _mask_faults(case: PublishedCase, files: Manifest, size: tuple[int, int], kn
             if last_pixel(mask.runs) > size[0] * size[1]:
                 yield past_the_end(mask.runs, size, f"{case.id}: mask of {mask.name}")
             continue
+        yield from _file_faults(mask, case, files, size)
         position = files.positions.get(mask.path)
-        if position is None:
-            yield f"{mask.path} is missing; allowed: every mask file the tables name; restore it"
-        elif files.fault[position]:
-            yield files.fault[position]
-        else:
-            turned = files.remark[files.positions[case.path]] + files.remark[position]
-            yield from _size_faults(mask, (files.width[position], files.height[position]), size, turned=EXIF in turned)
-            fault = position_fault(mask.path, case.path, files) if mask.place is None else ""
-            if fault:
-                yield fault
+        if position is not None and not files.fault[position]:
             unknown = numbers_in(int(files.values[position], 16) & ~known.bits)
             if not mask.name and unknown:
                 yield f"{mask.path} {_unknown_ids(unknown, known)}"
+
+
+def _file_faults(mask: MaskFile, case: PublishedCase, files: Manifest, size: tuple[int, int]) -> Iterator[str]:
+    """Yield why a file does not fit its image, whatever it holds."""
+    position = files.positions.get(mask.path)
+    if position is None:
+        yield f"{mask.path} is missing; allowed: every mask file the tables name; restore it"
+    elif files.fault[position]:
+        yield files.fault[position]
+    else:
+        turned = files.remark[files.positions[case.path]] + files.remark[position]
+        yield from _size_faults(mask, (files.width[position], files.height[position]), size, turned=EXIF in turned)
+        fault = position_fault(mask.path, case.path, files) if mask.place is None else ""
+        if fault:
+            yield fault
+
+
+def _scribble_faults(
+    case: PublishedCase, files: Manifest, size: tuple[int, int], values: _ScribbleValues
+) -> Iterator[str]:
+    """Yield faults of scribbles."""
+    for mask in case.scribbles:
+        yield from _file_faults(mask, case, files, size)
+        position = files.positions[mask.path]
+        held = numbers_in(int(files.values[position] or "0", 16))
+        unknown = [value for value in held if value not in values.allowed]
+        outside = " or ".join(map(str, values.outside))
+        if unknown:
+            yield (
+                f"{mask.path} holds {_listed_values(unknown)}; allowed: {_listed_values(sorted(values.allowed))}, of "
+                f"which {outside} is outside of scribbles; correct it, or add the class to {CLASSES}"
+            )
+        elif held and not set(values.outside).intersection(held):
+            yield (
+                f"{mask.path} has no pixel of {outside}, so that all of its pixels count as annotated; allowed: "
+                f"{outside} outside of scribbles, 0 at those of the background; write it again, or move it to masks"
+            )
+
+
+def _listed_values(values: Sequence[int]) -> str:
+    return ", ".join([*map(str, values[:SHOWN]), *(["..."] if len(values) > SHOWN else [])])
 
 
 def _unknown_ids(unknown: Sequence[int], known: _KnownIds) -> str:
@@ -249,11 +317,13 @@ def _box_faults(case: PublishedCase, size: tuple[int, int]) -> Iterator[str]:
             yield f"{case.id}: box {corners} leaves the image; allowed: inside {_format_size(*size)}; correct it"
 
 
-def _centre_faults(case: PublishedCase, size: tuple[int, int]) -> Iterator[str]:
-    for name, x, y in case.centres:
+def _point_faults(
+    case: PublishedCase, kind: str, points: Sequence[tuple[str, float, float]], size: tuple[int, int]
+) -> Iterator[str]:
+    for name, x, y in points:
         if not (-TOLERANCE <= x <= size[0] + TOLERANCE and -TOLERANCE <= y <= size[1] + TOLERANCE):
             yield (
-                f"{case.id}: centre {_format_values(name, x, y)} is outside; allowed: inside {_format_size(*size)}; "
+                f"{case.id}: {kind} {_format_values(name, x, y)} is outside; allowed: inside {_format_size(*size)}; "
                 "correct it"
             )
 

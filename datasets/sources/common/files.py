@@ -5,10 +5,11 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, reduce
 from math import isnan
+from operator import or_
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +23,19 @@ from datasets.decoding.decode import Kind, content_hash, read
 from datasets.decoding.spacing_json import stated_spacing
 from datasets.errors import DataError
 from datasets.settings import FileChannels, FileSettings, ImageSettings, VolumeSettings
-from datasets.source import AnnotationKind, Box, Index, Pixels, ProgressCallback, Source
-from datasets.sources.common.class_ids import IgnoreSettings, check_names, class_ids, used_ids
-from datasets.sources.common.faults import case_faults, check_pixels
-from datasets.sources.common.masks import exclusive, masks_digest, overlapping, regions, values_in
+from datasets.source import BACKGROUND, AnnotationKind, Box, Index, Pixels, Point, ProgressCallback, Source
+from datasets.sources.common.class_ids import IgnoreSettings, check_names, class_ids, scribble_ids
+from datasets.sources.common.faults import case_faults, check_pixels, check_points
+from datasets.sources.common.masks import (
+    exclusive,
+    is_masked,
+    masks_digest,
+    overlapping,
+    overlapping_scribbles,
+    regions,
+    scribbles_digest,
+    values_in,
+)
 from datasets.sources.common.published import MaskFile, PublishedCase, PublishedDataset
 from datasets.sources.common.rows import (
     SourceRow,
@@ -35,7 +45,11 @@ from datasets.sources.common.rows import (
     slice_digest,
     thumbnail_of,
 )
+from datasets.sources.common.shown import ShownClasses
 from datasets.sources.common.tables import choose, digest
+
+SLICED: Final[tuple[AnnotationKind, ...]] = ("masks", "scribbles")
+"""Kinds of annotation of which each slice of a volume has its own."""
 
 
 class FileSource(Source):
@@ -60,6 +74,8 @@ class FileSource(Source):
         self._same_content: set[tuple[str, FileState]] = set()
         """Files with a changed state but verified content."""
         self._ids: Mapping[str, int] | None = None
+        self._all_ids: Mapping[str, int] = {}
+        """Ids of all classes, chosen or not."""
 
     @abstractmethod
     def _published(self, listing: Listing) -> PublishedDataset:
@@ -119,7 +135,9 @@ class FileSource(Source):
 
     @cached_property
     def _volumes(self) -> DecodedVolumes:
-        files_per_row = max((len(case.paths) + len(case.masks) for case in self._cases), default=1)
+        files_per_row = max(
+            (len(case.paths) + len(case.masks) + len(case.scribbles) for case in self._cases), default=1
+        )
         return DecodedVolumes(
             self._read, 2 * files_per_row
         )  # threads may be at the end of one and the start of another
@@ -158,17 +176,21 @@ class FileSource(Source):
         self._rows = rows = rows_of(cases, files)
         check_pixels(cases, files, self._root)
         bits = [self._mask_ids(case, files) for case in cases]
-        by_id = self._class_ids(bits, files)
+        self._all_ids = by_id = self._class_ids(bits, files)
         known = layout.classes if layout.overlapping and layout.classes is not None else tuple(by_id)
+        check_points(cases, known, self._root)
         boxed = {box.name for case in cases for box in case.boxes}
         chosen = choose([*known, *sorted(boxed.difference(known))], self._settings.classes, "classes", self._root)
         classes = tuple(name for name in chosen if name in known)
         check_names(classes, self._root)
         self._ids = {name: by_id[name] for name in classes if name in by_id}
-        shown = [self._shown(row, classes, files) for row in rows]
+        shown_classes = ShownClasses(layout=layout, files=files, classes=classes, ids=self._ids, ignored=self._ignored)
+        shown = [shown_classes.shown(row) for row in rows]
         # Masks of regions hold ids of other names than the classes.
         mask_ids = {str(number): number for region in layout.regions for number in region} or by_id
-        by_case = case_faults(cases, files, mask_ids, self._ignored, layout.class_list)
+        scribble_numbers = [number for number in self._scribble_ids(by_id).values() if number is not None] or [1]
+        scribble_values = {0, *scribble_numbers, *layout.scribbles_ignored}
+        by_case = case_faults(cases, files, mask_ids, self._ignored, scribble_values, layout)
         positions = [files.positions[row.case.path] for row in rows]
         return Index(
             ids=[row.id for row in rows],
@@ -191,7 +213,8 @@ class FileSource(Source):
             structures=self._structures(chosen, boxed),
             remarks=["" if row.number else by_case.remarks[row.position] for row in rows],
             shown=shown,
-            unused_classes=_unused_classes(classes, shown),
+            annotated=shown_classes.annotated(rows),
+            unused_classes=shown_classes.unused(shown),
             unread=tuple(self._listing.unread) if self.user_layout else (),
             heights=[files.height[position] for position in positions],
             widths=[files.width[position] for position in positions],
@@ -208,14 +231,25 @@ class FileSource(Source):
         """Return the id of each exclusive class; `bits` are the ids in the masks of each case."""
         if not self._layout.overlapping:
             masks = [mask_ids for case, mask_ids in zip(self._cases, bits, strict=True) if case.masks]
-            others = [values_in(mask, files) for case in self._cases for mask in case.other_masks]
-            return class_ids([*masks, *others], self._layout.classes, self._root, self._ignored)
-        if self._ignored:
-            raise DataError(
-                f"{self._root}: ignore is {', '.join(map(str, self._ignored))}, but each class has separate masks; "
-                "allowed: `ignore` with one mask of class ids for each image; remove it, or write such masks"
-            )
+            masks += [values_in(mask, files) for case in self._cases for mask in case.other_masks]
+            scribbles = [values_in(mask, files) for case in self._cases for mask in case.scribbles]
+            if masks or not scribbles:
+                return class_ids(masks, self._layout.classes, self._root, self._ignored)
+            return class_ids(scribbles, self._layout.classes, self._root, self._layout.scribbles_ignored)
+        if self._ignored and not self._layout.regions:
+            self._check_foreground(files)
         return {}
+
+    def _check_foreground(self, files: Manifest) -> None:
+        """Raise `DataError` if masks of single classes hold no other value than 0 and ignored ones."""
+        values = reduce(or_, (values_in(mask, files) for case in self._cases for mask in case.masks), 0)
+        ignored = sum(1 << value for value in self._ignored)
+        if values & ignored and not values & ~(ignored | 1):
+            raise DataError(
+                f"{self._root}: ignore is {', '.join(map(str, self._ignored))}, and the masks hold no other value "
+                "above 0; allowed: another value inside of the class, such as 1; correct `ignore`, or write the masks "
+                "again"
+            )
 
     def _excluded_from_training(self, rows: Sequence[SourceRow], shown: Sequence[str]) -> Sequence[bool]:
         """Return which slices show no class, if these are left out of training."""
@@ -227,6 +261,7 @@ class FileSource(Source):
         self, files: Manifest, classes: tuple[str, ...], shown: tuple[str, ...]
     ) -> Mapping[AnnotationKind, Sequence[str]]:
         ids: Mapping[str, int | Sequence[int] | None] = {name: self._ids_of(name) for name in classes}
+        ids_in_scribbles = self._scribble_ids(classes)
         names = [self._layout.labels[number] for number in self._labels]
         values = [[case.labels[number] for number in self._labels] if case.labels else [] for case in self._cases]
         boxes = [
@@ -240,14 +275,43 @@ class FileSource(Source):
             ],
             "centres": [digest(case.centres) if case.centres else "" for case in self._cases],
             "masks": [masks_digest(case, files, ids, self._ignored) for case in self._cases],
+            "scribbles": [
+                scribbles_digest(case, files, ids_in_scribbles, self._layout.scribbles_ignored) for case in self._cases
+            ],
+            "points": [
+                digest(classes, [(point.name, point.x, point.y) for point in points]) if points else ""
+                for points in (self._chosen_points(case, classes) for case in self._cases)
+            ],
         }
-        digests = {kind: [column[row.position] for row in self._rows] for kind, column in by_case.items()}
-        masks = zip(digests["masks"], self._rows, strict=True)
-        return digests | {"masks": [slice_digest(case_digest, row, files) for case_digest, row in masks]}
+        digests: dict[AnnotationKind, Sequence[str]] = {
+            kind: [column[row.position] for row in self._rows] for kind, column in by_case.items()
+        }
+        by_slice: dict[AnnotationKind, Sequence[str]] = {
+            kind: [
+                slice_digest(case_digest, row, files)
+                for case_digest, row in zip(digests[kind], self._rows, strict=True)
+            ]
+            for kind in SLICED
+        }
+        return digests | by_slice
+
+    def _scribble_ids(self, classes: Iterable[str]) -> Mapping[str, int | None]:
+        """Return the id of each class in scribbles, None if each class has separate ones."""
+        if self._layout.overlapping:
+            return dict.fromkeys(classes)
+        ids = scribble_ids(self._all_ids, self._layout.scribbles_ignored)
+        return {name: ids[name] for name in classes if name in ids}
+
+    @property
+    def _known_ids(self) -> Mapping[str, int]:
+        """Ids of the selected exclusive classes."""
+        if self._ids is None:
+            raise RuntimeError("the ids of classes are known once the index is read: call index first")
+        return self._ids
 
     def _ids_of(self, name: str) -> int | Sequence[int] | None:
         """Return the id or the ids of a class, None if it has separate masks."""
-        return self._region(name) if self._layout.regions else (self._ids or {}).get(name)
+        return self._layout.region(name) if self._layout.regions else (self._ids or {}).get(name)
 
     def _structures(self, chosen: tuple[str, ...], shown: set[str]) -> tuple[str, ...]:
         centred = {name for case in self._cases for name, _, _ in case.centres}
@@ -259,23 +323,6 @@ class FileSource(Source):
         if self._layout.overlapping:
             return 0
         return next((values_in(mask, files) for mask in case.masks), 0)
-
-    def _shown(self, row: SourceRow, classes: tuple[str, ...], files: Manifest) -> str:
-        masks = row.case.masks
-        if not masks:
-            return ""
-        if not self._layout.overlapping:
-            return f"{used_ids(self._ids or {}, values_in(masks[0], files, row.number)):x}"
-        if self._layout.regions:
-            bits = values_in(masks[0], files, row.number)
-            drawn = {name for name in classes if bits & sum(1 << number for number in self._region(name))}
-        else:
-            drawn = {mask.name for mask in masks if values_in(mask, files, row.number) > 1}
-        return f"{sum(1 << number for number, name in enumerate(classes) if name in drawn):x}"
-
-    def _region(self, name: str) -> Sequence[int]:
-        layout = self._layout
-        return layout.regions[(layout.classes or ()).index(name)]
 
     def image(self, row: int) -> Pixels:
         """Decode one image or slice; several channels are stacked as (height, width, channels)."""
@@ -349,8 +396,8 @@ class FileSource(Source):
 
     def masks(self, row: int) -> Pixels:
         """Return the masks of the selected classes; if classes overlap, classes without a file are empty."""
-        case, number, known = self._rows[row].case, self._rows[row].number, self._layout.classes
-        if not case.masks:
+        case, number = self._rows[row].case, self._rows[row].number
+        if not is_masked(case, self._chosen_classes()):
             raise DataError(
                 f"{case.id} has no mask; allowed: rows whose annotation_digests['masks'] is not empty; leave it out"
             )
@@ -360,14 +407,43 @@ class FileSource(Source):
             return self._decoded(path, number)
 
         if not self._layout.overlapping:
-            if self._ids is None:
-                raise RuntimeError("the ids of classes are known once the index is read: call index first")
-            return exclusive(decode, case, list(self._ids.values()), self._ignored)
-        chosen = self._settings.classes or known or ()
-        classes = [name for name in chosen if name in (known or ())]
+            return exclusive(decode, case.masks, list(self._known_ids.values()), self._ignored)
+        classes = self._chosen_classes()
         if self._layout.regions:
-            return regions(decode, case, [self._region(name) for name in classes])
-        return overlapping(decode, case, self._size(case), classes)
+            return regions(decode, case, [self._layout.region(name) for name in classes], self._ignored)
+        return overlapping(decode, case, self._size(case), classes, self._ignored)
+
+    def scribbles(self, row: int) -> Pixels:
+        """Return the scribbles of the selected classes; see `Source.scribbles`."""
+        case, number, layout = self._rows[row].case, self._rows[row].number, self._layout
+        classes = self._chosen_classes() if layout.overlapping else list(self._known_ids)
+        if not case.scribbles or (layout.overlapping and not any(mask.name in classes for mask in case.scribbles)):
+            raise DataError(
+                f"{case.id} has no scribbles; allowed: rows whose annotation_digests['scribbles'] is not empty; leave "
+                "it out"
+            )
+        self._check_unchanged(mask.path for mask in case.scribbles)
+
+        def decode(path: str) -> Pixels:
+            return self._decoded(path, number)
+
+        if layout.overlapping:
+            return overlapping_scribbles(decode, case, classes, layout.scribbles_ignored)
+        ids = [number for number in self._scribble_ids(classes).values() if number is not None]
+        return exclusive(decode, case.scribbles, ids, layout.scribbles_ignored)
+
+    def points(self, row: int) -> tuple[Point, ...]:
+        """Return the points of the selected classes and of the background."""
+        classes = self._chosen_classes() if self._layout.overlapping else list(self._known_ids)
+        return self._chosen_points(self._rows[row].case, classes)
+
+    def _chosen_points(self, case: PublishedCase, classes: Collection[str]) -> tuple[Point, ...]:
+        return tuple(point for point in case.points if point.name in classes or point.name == BACKGROUND)
+
+    def _chosen_classes(self) -> Sequence[str]:
+        """Return the chosen classes of overlapping masks."""
+        known = self._layout.classes or ()
+        return [name for name in self._settings.classes or known if name in known]
 
     def _size(self, case: PublishedCase) -> tuple[int, int]:
         """Return width and height of the masks of an image with overlapping classes."""
@@ -397,11 +473,3 @@ def _spacings(files: Manifest, rows: Sequence[SourceRow]) -> Sequence[tuple[floa
         stated = stated_spacing(row.case.spacing, geometry.slices, geometry.axis)
         spacings.append(stated if row.case.spacing else geometry.spacing)
     return spacings if any(spacings) else ()
-
-
-def _unused_classes(classes: tuple[str, ...], shown: Sequence[str]) -> tuple[str, ...]:
-    """Return the classes that occur in no mask; none for data without masks."""
-    shown_bits = [int(bits, 16) for bits in shown if bits]
-    return tuple(
-        name for number, name in enumerate(classes) if shown_bits and not any(bits >> number & 1 for bits in shown_bits)
-    )

@@ -1,6 +1,6 @@
 """Masks of an image (files or run lengths) as an array and as a digest."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -18,20 +18,25 @@ Decode = Callable[[str], Pixels]
 """Function that decodes the file at a path of the data set."""
 
 
-def exclusive(decode: Decode, case: PublishedCase, ids: Sequence[int], ignored: Sequence[int] = ()) -> Pixels:
+def exclusive(
+    decode: Decode, masks: Sequence[MaskFile | MaskRuns], ids: Sequence[int], ignored: Sequence[int] = ()
+) -> Pixels:
     """Return (height, width) with `ids` renumbered to 1, 2, ... and ignored ids to `IGNORE`.
 
-    All other ids become background.
+    All other ids become background. `masks` is the only mask of the image.
     """
-    (path,) = (mask.path for mask in case.masks if isinstance(mask, MaskFile))
+    (path,) = (mask.path for mask in masks if isinstance(mask, MaskFile))
     renumbered = np.zeros(256, np.uint8)
     renumbered[list(ids)] = np.arange(1, len(ids) + 1)
     renumbered[list(ignored)] = IGNORE
     return by_bands(lambda part: renumbered[part], decode(path))
 
 
-def regions(decode: Decode, case: PublishedCase, ids: Sequence[Sequence[int]]) -> Pixels:
-    """Return (classes, height, width) of 0/1 from a mask of ids, of which each class has some."""
+def regions(decode: Decode, case: PublishedCase, ids: Sequence[Sequence[int]], ignored: Sequence[int] = ()) -> Pixels:
+    """Return (classes, height, width) of 0/1 from a mask of ids, of which each class has some.
+
+    Pixels of ignored ids are `IGNORE` in all classes.
+    """
     (path,) = (mask.path for mask in case.masks if isinstance(mask, MaskFile))
     decoded = decode(path)
     shape = (len(ids), *decoded.shape)
@@ -39,13 +44,21 @@ def regions(decode: Decode, case: PublishedCase, ids: Sequence[Sequence[int]]) -
     for mask, class_ids in zip(masks, ids, strict=True):
         for rows in row_bands(*decoded.shape):
             mask[rows] = np.isin(decoded[rows], class_ids)
+            if ignored:
+                mask[rows][np.isin(decoded[rows], ignored)] = IGNORE
             release(masks)
             release(decoded)
     return masks
 
 
-def overlapping(decode: Decode, case: PublishedCase, size: tuple[int, int], classes: Sequence[str]) -> Pixels:
-    """Return (classes, height, width) of 0/1, `size` is (width, height); masks of the same class are merged."""
+def overlapping(
+    decode: Decode, case: PublishedCase, size: tuple[int, int], classes: Sequence[str], ignored: Sequence[int] = ()
+) -> Pixels:
+    """Return (classes, height, width) of 0/1, `size` is (width, height); masks of the same class are merged.
+
+    Classes that are not annotated are `IGNORE`, as are pixels outside of the masks of partly annotated classes. With
+    ignored values a mask holds these for unlabelled pixels, 0 outside and any other value inside.
+    """
     width, height = size
     united = (temporary_array if is_large(height, width) else np.zeros)((len(classes), height, width), np.uint8)
     for mask in case.masks:
@@ -53,10 +66,37 @@ def overlapping(decode: Decode, case: PublishedCase, size: tuple[int, int], clas
             continue
         union = united[classes.index(mask.name)]
         if isinstance(mask, MaskFile):
-            _unite(union, decode(mask.path), mask, case.id)
+            part = decode(mask.path)
+            _unite(union, by_bands(_planes_of(ignored), part) if ignored else part, mask, case.id)
         else:
             _add(union, draw(mask.runs, (width, height), f"{case.id}: mask of {mask.name}"))
+    for name, plane in zip(classes, united, strict=True):
+        if name in case.not_annotated or name in case.partly_annotated:
+            _set_unknown(plane)
     return united
+
+
+def overlapping_scribbles(
+    decode: Decode, case: PublishedCase, classes: Sequence[str], ignored: Sequence[int]
+) -> Pixels:
+    """Return (classes, height, width) of 0/1 at scribbles and `IGNORE` elsewhere; `ignored` values are outside."""
+    decoded = {mask.name: by_bands(_planes_of(ignored), decode(mask.path)) for mask in case.scribbles}
+    shape = next(iter(decoded.values())).shape
+    return np.stack([decoded[name] if name in decoded else np.full(shape, IGNORE, np.uint8) for name in classes])
+
+
+def _planes_of(ignored: Sequence[int]) -> Callable[[Pixels], Pixels]:
+    """Return the function from stored values to 0, 1 and `IGNORE`."""
+    values = np.ones(256, np.uint8)
+    values[0], values[list(ignored)] = 0, IGNORE
+    return lambda part: values[part]
+
+
+def _set_unknown(plane: Pixels) -> None:
+    """Set all pixels without foreground to `IGNORE`."""
+    for rows in row_bands(*plane.shape):
+        plane[rows][plane[rows] == 0] = IGNORE
+        release(plane)
 
 
 def masks_digest(
@@ -66,11 +106,50 @@ def masks_digest(
 
     `ids` by class: one, those of a region, or None if each class has separate masks.
     """
-    if not case.masks or not ids:
+    if not ids or not is_masked(case, ids):
         return ""
-    used = [_content(mask, files) for mask in case.masks if mask.name in ("", *ids)]
-    extra = [ignored] if ignored else []
-    return digest(list(ids.items()), sorted((parts for parts in used if parts), key=str), *extra)
+    extra: list[object] = [ignored] if ignored else []
+    for key, names in (("not annotated", case.not_annotated), ("partly annotated", case.partly_annotated)):
+        if names.intersection(ids):
+            extra.append([key, *sorted(names.intersection(ids))])
+    return digest(list(ids.items()), _contents(case.masks, files, ids), *extra)
+
+
+def scribbles_digest(
+    case: PublishedCase, files: Manifest, ids: Mapping[str, int | None], ignored: Sequence[int]
+) -> str:
+    """Hash the scribbles of the selected classes; `ids` as in `masks_digest`."""
+    used = _contents(case.scribbles, files, ids)
+    return digest(list(ids.items()), used, ignored) if used else ""
+
+
+def _contents(
+    masks: Sequence[MaskFile | MaskRuns], files: Manifest, classes: Collection[str]
+) -> list[tuple[object, ...]]:
+    """Return the sorted contents of the masks of some classes."""
+    used = [_content(mask, files) for mask in masks if mask.name in ("", *classes)]
+    return sorted((parts for parts in used if parts), key=str)
+
+
+def is_masked(case: PublishedCase, classes: Collection[str]) -> bool:
+    """Return whether an image has masks, and these annotate one of the classes."""
+    return bool(case.masks) and not (case.not_annotated and case.not_annotated.issuperset(classes))
+
+
+def annotated_classes(
+    case: PublishedCase, files: Manifest, classes: Sequence[str], ignored: Sequence[int], number: int | None = None
+) -> frozenset[str]:
+    """Return the overlapping classes that are annotated in some pixels of an image, or of a slice with a `number`."""
+    ignored_bits = sum(1 << value for value in ignored)
+    unlabelled = {
+        mask.name for mask in case.masks if (bits := values_in(mask, files, number)) and not bits & ~ignored_bits
+    }
+    if "" in unlabelled:  # a mask of ids, which holds no other ones
+        return frozenset()
+    labelled = {mask.name for mask in case.masks} - unlabelled
+    return frozenset(
+        name for name in classes if name not in case.not_annotated and (name not in unlabelled or name in labelled)
+    )
 
 
 def values_in(mask: MaskFile | MaskRuns, files: Manifest, number: int | None = None) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from datasets.source import Box
+from datasets.source import IGNORE, Box, Point
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +47,13 @@ class PublishedCase:
     """Whether the image was annotated with boxes; without a box it then is a negative example."""
     centres: tuple[tuple[str, float, float], ...] = ()
     masks: tuple[MaskFile | MaskRuns, ...] = ()
+    not_annotated: frozenset[str] = frozenset()
+    """Overlapping classes without an annotation in this image: they have no masks, and are not absent."""
+    partly_annotated: frozenset[str] = frozenset()
+    """Overlapping classes of whose foreground only a part is annotated: pixels outside of their masks are unknown."""
+    scribbles: tuple[MaskFile, ...] = ()
+    """Files with ids, or of overlapping classes with 0, 1 and `PublishedDataset.scribbles_ignored`."""
+    points: tuple[Point, ...] = ()
     other_masks: tuple[MaskFile, ...] = ()
     """Masks of other annotators, which are not read but share the class ids."""
     remark: str = ""
@@ -76,5 +83,11 @@ class PublishedDataset:
     """For overlapping classes in masks of ids: the ids that each class consists of."""
     ignored: tuple[int, ...] = ()
     """Ids of unlabelled pixels that the layout states."""
+    scribbles_ignored: tuple[int, ...] = (IGNORE,)
+    """Values of pixels outside of scribbles."""
     class_list: str = "classes.txt"
     """The file that lists the classes, for messages."""
+
+    def region(self, name: str) -> tuple[int, ...]:
+        """Return the ids that a class of `regions` consists of."""
+        return self.regions[(self.classes or ()).index(name)]

@@ -56,11 +56,6 @@ def read_dataset_json(root: Path) -> DatasetJson:
     ids, ignored = _split_ignored(_labels(document, path), path)
     overlapping = any(len(region) > 1 for region in ids.values()) or _has_regions(document)
     _check_ids(ids, ignored, path)
-    if overlapping and ignored:
-        raise DataError(
-            f"{path} has regions and the label {IGNORED}; allowed: one of them, as pixels of overlapping classes are "
-            "all labelled; remove one"
-        )
     names = tuple(ids) if overlapping else tuple(sorted(ids, key=lambda name: ids[name][0]))
     return DatasetJson(
         channels=_channels(document, path), classes=names,

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from datasets.settings import ImageSettings, SourceSettings
-from datasets.source import Box, Index, Pixels, ProgressCallback, Source
+from datasets.source import Box, Index, Pixels, Point, ProgressCallback, Source
 from datasets.sources.common.tables import choose, digest
 from datasets.sources.phantom.anatomy import Patient, draw_opacities, draw_patient, draw_pose, draw_tube
+from datasets.weak.points import mask_points
+from datasets.weak.scribbles import mask_scribbles
 
 if TYPE_CHECKING:
     from datasets.sources.phantom.drawing import Scene
@@ -95,6 +97,8 @@ class PhantomSource(Source):
                 "boxes": [digest(self._key, row, boxed) if self._has_boxes(row) else "" for row in rows],
                 "centres": [digest(self._key, row, CENTRED) for row in rows],
                 "masks": [digest(self._key, row, self._classes) for row in rows],
+                "scribbles": [digest(self._key, row, self._classes, "scribbles") for row in rows],
+                "points": [digest(self._key, row, self._classes, "points") for row in rows],
             },
             classes=self._classes,
             overlapping=True,
@@ -121,6 +125,14 @@ class PhantomSource(Source):
         """Render the masks of one image: (classes, size, size) of 0/1."""
         masks = _scene(self._settings, row, self._patient(row)).masks()
         return np.stack([masks[name] for name in self._classes])
+
+    def scribbles(self, row: int) -> Pixels:
+        """Return scribbles in the masks of one image."""
+        return mask_scribbles(self.masks(row), self._classes, (self._settings.seed, row))
+
+    def points(self, row: int) -> tuple[Point, ...]:
+        """Return a point in each component of the masks of one image, and one in the background."""
+        return mask_points(self.masks(row), self._classes, (self._settings.seed, row))
 
     def labels(self, row: int) -> NDArray[np.float32]:
         """Return the findings; a few are uncertain (NaN)."""

@@ -92,9 +92,10 @@ def _absent(
         absent = sum(not bits & bit for bits in present)
         if absent:
             images = sum(bool(bits & bit) for bits in shown)
+            annotated = f", {sum(bool(int(bits or '0', 16) & bit) for bits in index.annotated)} annotate it"
             yield (
                 f"{absent} of {len(row_sets)} replicates have no {images_name} that show {name}, and {consequence} "
-                f"({images} of {len(index)} images show it)"
+                f"({images} of {len(index)} images show it{annotated if index.annotated else ''})"
             )
 
 

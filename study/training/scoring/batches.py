@@ -29,6 +29,7 @@ from study.training.prediction.sliding_window import window_bands
 from study.training.prediction.views import ORIGINAL, mean_probabilities, views_of
 
 BATCH = 8
+ALL_CHANNELS = slice(None)
 
 
 class ChannelThreshold(NamedTuple):
@@ -105,12 +106,28 @@ class EvaluatedBatch:
     def masks(self) -> Tensor:
         """Return the true foreground masks (N, classes, H, W)."""
         if not self.outputs.exclusive:
-            return self.truth.bool()
+            return self.truth == 1
         return counts.one_hot(self.truth.long(), self.probabilities.shape[1])[:, 1:]
 
-    def known(self) -> Tensor | None:
-        """Return which pixels have a label, (N, 1, H, W) bool; None for overlapping classes, where all have one."""
-        return counts.is_labelled(self.truth).unsqueeze(1) if self.outputs.exclusive else None
+    def known(self, channels: slice = ALL_CHANNELS) -> Tensor | None:
+        """Return which pixels have a label, bool: (N, 1, H, W), or (N, channels, H, W) of overlapping classes.
+
+        None if these are annotated in all pixels.
+        """
+        if self.outputs.exclusive:
+            return counts.is_labelled(self.truth).unsqueeze(1)
+        labelled = counts.is_labelled(self.truth[:, channels])
+        return None if labelled.all() else labelled
+
+    def is_measurable(self) -> Tensor:
+        """Return whether shapes can be measured, (N, classes) bool: not in partly annotated overlapping classes.
+
+        Pixels without a label of exclusive classes are background of shapes.
+        """
+        known = None if self.outputs.exclusive else self.known()
+        if known is None:
+            return torch.ones(len(self.truth), len(self.outputs.names), dtype=torch.bool)
+        return known.flatten(2).all(dim=2)
 
     def decision_probabilities(self) -> Tensor:
         """Return the probabilities from which masks are predicted, after the separate threshold of a class."""
@@ -223,11 +240,11 @@ def mask_predictions(evaluation: EvaluationSpec, masks: MaskLines, rows: Sequenc
     outputs, channels = evaluation.task.outputs, evaluation.task.head_channels()
     for lines in row_slices(*evaluation.shape_of(rows[0]), limit=evaluation.limit):
         truth, predicted = (part.lines(rows, lines) for part in (evaluation.truth, masks))
+        truth = np.where(predicted == IGNORE, IGNORE, truth).astype(np.uint8)
         if outputs.exclusive:
-            truth = np.where(predicted == IGNORE, IGNORE, truth).astype(np.uint8)
             probabilities = counts.one_hot(torch.from_numpy(predicted).long(), channels).float()
         else:
-            probabilities = torch.from_numpy(predicted).float()
+            probabilities = torch.from_numpy(predicted == 1).float()
         yield EvaluatedBatch(
             outputs=outputs, probabilities=probabilities, truth=torch.from_numpy(truth), threshold=0.5,
             channel_threshold=None, lines=lines,

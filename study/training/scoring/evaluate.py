@@ -49,16 +49,19 @@ def score(
 def _choose_threshold(
     network: Network, evaluation: EvaluationSpec, validation: Sequence[int]
 ) -> ChannelThreshold | None:
-    """Choose the threshold of a class on the validation images; None without `class_threshold` or such images."""
+    """Choose the threshold of a class on the validation images that annotate it.
+
+    None without `class_threshold` or such images.
+    """
     settings = evaluation.class_threshold
     if settings is None or not validation:
         return None
     exclusive, number = evaluation.task.outputs.exclusive, evaluation.task.outputs.names.index(settings.class_)
     channel = number + exclusive
-    false_positives, negatives = torch.zeros(SCORE_BINS, dtype=torch.int64), 0
+    false_positives, negatives, pixels = torch.zeros(SCORE_BINS, dtype=torch.int64), 0, 0
     for rows in row_batches(validation, evaluation.size):
         for batch in predictions(network, evaluation, rows):
-            truth, known = batch.masks()[:, number : number + 1], batch.known()
+            truth, known = batch.masks()[:, number : number + 1], batch.known(slice(number, number + 1))
             predicted = batch.predicted()[:, number : number + 1]
             negative = ~truth
             if known is not None:
@@ -66,5 +69,8 @@ def _choose_threshold(
             bins = counts.score_histograms(batch.probabilities[:, channel : channel + 1], truth, known=predicted)
             false_positives += bins.negatives.sum(dim=(0, 1)).cpu()
             negatives += int(negative.sum())
+            pixels += truth.numel() if known is None else int(known.sum())
+    if not pixels:
+        return None
     threshold = smallest_threshold(false_positives.numpy(), negatives, settings.false_positive_rate)
     return ChannelThreshold(channel, threshold)

@@ -63,11 +63,18 @@ def _mask_sums(batch: EvaluatedBatch) -> Iterator[tuple[str, Tensor]]:
 
 
 def _probability_sums(batch: EvaluatedBatch) -> Iterator[tuple[str, Tensor]]:
-    masks, probabilities, known = batch.all_masks()[1], batch.probabilities, batch.known()
+    masks, probabilities = batch.all_masks()[1], batch.probabilities
     # One channel at a time: the bins of all pixels need several times the memory of the probabilities.
     channels = [slice(channel, channel + 1) for channel in range(probabilities.shape[1])]
-    by_channel = [counts.score_histograms(probabilities[:, part], masks[:, part], known=known) for part in channels]
-    sums = [counts.score_sums(probabilities[:, part], known=known) for part in channels]
+    known = [batch.known(part) for part in channels]
+    by_channel = [
+        counts.score_histograms(probabilities[:, part], masks[:, part], known=labelled)
+        for part, labelled in zip(channels, known, strict=True)
+    ]
+    sums = [
+        counts.score_sums(probabilities[:, part], known=labelled)
+        for part, labelled in zip(channels, known, strict=True)
+    ]
     for name in ("positives", "negatives"):
         yield name, torch.cat([getattr(bins, name) for bins in by_channel], dim=1)
     yield "score_sums", torch.cat(sums, dim=1)
@@ -80,10 +87,10 @@ def _confidence_sums(batch: EvaluatedBatch) -> Iterator[tuple[str, Tensor]]:
     The prediction is the one of the scores: at the threshold of the stage, with the separate threshold of a class.
     """
     exclusive, probabilities = batch.outputs.exclusive, batch.probabilities
-    target = batch.truth.long() if exclusive else batch.truth.bool()
+    target = batch.truth.long() if exclusive else batch.masks()
     predicted = batch.predicted_ids() if exclusive else batch.predicted()
     foreground = (predicted != 0) | (target != 0)
-    known = counts.is_labelled(target) if exclusive else None
+    known = counts.is_labelled(target) if exclusive else batch.known()
     all_bins, foreground_bins = counts.confidence_bins(
         probabilities, target, foreground=foreground, exclusive=exclusive, known=known
     )

@@ -65,7 +65,8 @@ class _Case:
 def chosen_rules(network: Network, evaluation: EvaluationSpec, validation: Sequence[int], scored: ScoreTables) -> Rules:
     """Return the rule of each class.
 
-    Values that are `auto` are chosen on the validation images; without validation images they are not applied.
+    Values that are `auto` are chosen on the validation images that annotate the class; without such images they are not
+    applied.
 
     Args:
         network: The trained network.
@@ -82,9 +83,14 @@ def chosen_rules(network: Network, evaluation: EvaluationSpec, validation: Seque
     for name in emptied:
         histograms = scored.histograms("validation", name)
         pixels = _pixel_histograms(network, evaluation, validation, name, labelled=sum(map(np.sum, histograms)))
-        rules[name] = replace(
-            rules[name], empty=choose_empty_rule(*histograms, threshold=evaluation.threshold, pixels=pixels)
-        )
+        is_annotated = np.sum(histograms, axis=(0, 2)) > 0
+        if is_annotated.any():
+            positives, negatives = (part[is_annotated] for part in histograms)
+            empty = choose_empty_rule(
+                positives, negatives, threshold=evaluation.threshold,
+                pixels=None if pixels is None else pixels[is_annotated],
+            )  # fmt: skip
+            rules[name] = replace(rules[name], empty=empty)
     chosen = {name: part for name, part in settings.items() if AUTO in (part.smallest_area, part.largest_component)}
     if chosen:
         components = _components_by_class(network, evaluation, validation, rules, tuple(chosen))
@@ -120,7 +126,8 @@ def _components_by_class(
     for case in _cases(network, evaluation, validation, rules):
         case.predicted.postprocess(emptied)
         for name in names:
-            components[name].append(_components(evaluation, case, all_names.index(name)))
+            of_case = _components(evaluation, case, all_names.index(name))
+            components[name] += [] if of_case is None else [of_case]
     return components
 
 
@@ -189,20 +196,26 @@ def _pixel_histograms(
     return np.stack(histograms)
 
 
-def _components(evaluation: EvaluationSpec, case: _Case, number: int) -> CaseComponents:
-    """Return the components of the mask of a class with their labelled pixels inside and outside of the truth."""
+def _components(evaluation: EvaluationSpec, case: _Case, number: int) -> CaseComponents | None:
+    """Return the components of the mask of a class with their labelled pixels inside and outside of the truth.
+
+    None if no pixel of the case is annotated.
+    """
     components = MaskComponents(case.predicted.of_class(number))
     inside, outside = np.zeros(components.count + 1, np.int64), np.zeros(components.count + 1, np.int64)
-    truth = 0
+    truth, is_annotated = 0, False
     is_volume = len(case.rows) > 1
     for part, numbers in components.bands():
         # The bands of a volume are slices, those of an image rows.
         rows, lines = (case.rows[part], slice(None)) if is_volume else (case.rows, part)
         true = evaluation.truth.lines(rows, lines)
-        true_mask = true == number + 1 if case.exclusive else true[:, number] > 0
-        labelled = true != IGNORE if case.exclusive else np.ones_like(true_mask)
+        true_mask = true == number + 1 if case.exclusive else true[:, number] == 1
+        labelled = (true if case.exclusive else true[:, number]) != IGNORE
+        is_annotated |= bool(labelled.any())
         flat = numbers.reshape(true_mask.shape)
         truth += int(true_mask.sum())
         inside += np.bincount(flat[true_mask], minlength=len(inside))
         outside += np.bincount(flat[labelled & ~true_mask], minlength=len(outside))
+    if not is_annotated:
+        return None
     return CaseComponents(sizes=components.sizes[1:], tp=inside[1:], fp=outside[1:], truth=truth)

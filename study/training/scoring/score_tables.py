@@ -93,7 +93,7 @@ class ScoreTables:
             by_class = {name: scores[name] for name in self._evaluation.task.outputs.names}
             self._shapes.add(
                 by_class, masks.truth[position], masks.predicted[position], self._evaluation.spacing_of(row),
-                self._evaluation.index.volume(row) or None,
+                self._evaluation.index.volume(row) or None, masks.is_measurable[position],
             )  # fmt: skip
         self._scores += scores.values()
         self._images.append(image)

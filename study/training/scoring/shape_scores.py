@@ -23,6 +23,8 @@ class _Slices:
     """Row of the first slice in the table of scores, by class."""
     spacing: Spacing
     shape: tuple[int, ...]
+    is_measurable: NDArray[np.bool_]
+    """(classes,), of all slices so far."""
     truth: list[NDArray[np.uint8]] = field(default_factory=list)
     predicted: list[NDArray[np.uint8]] = field(default_factory=list)
 
@@ -46,7 +48,13 @@ class ShapeScores:
         self._slices: _Slices | None = None
 
     def add(
-        self, rows: Mapping[str, dict[str, Any]], truth: Masks, predicted: Masks, spacing: Spacing, volume: str | None
+        self,
+        rows: Mapping[str, dict[str, Any]],
+        truth: Masks,
+        predicted: Masks,
+        spacing: Spacing,
+        volume: str | None,
+        is_measurable: NDArray[np.bool_],
     ) -> None:
         """Add an image or a slice.
 
@@ -56,14 +64,19 @@ class ShapeScores:
             predicted: Predicted masks.
             spacing: Height and width of a pixel, before them the distance of the slices of a volume.
             volume: Name of the volume; None for a single image.
+            is_measurable: (classes,); the metrics of other classes, and of their volumes, are undefined.
         """
         if volume is None:
-            for row, true_mask, predicted_mask in zip(rows.values(), truth, predicted, strict=True):
-                row.update(shape_values(true_mask, predicted_mask, self._settings, spacing=spacing)._asdict())
+            for number in np.flatnonzero(is_measurable):
+                values = shape_values(truth[number], predicted[number], self._settings, spacing=spacing)
+                list(rows.values())[number].update(values._asdict())
             return
         if self._slices is None or self._slices.volume != volume:
             self.finish()
-            self._slices = _Slices(volume=volume, rows=rows, spacing=spacing, shape=truth.shape)
+            self._slices = _Slices(
+                volume=volume, rows=rows, spacing=spacing, shape=truth.shape, is_measurable=is_measurable
+            )
+        self._slices.is_measurable = self._slices.is_measurable & is_measurable
         for packed, masks in ((self._slices.truth, truth), (self._slices.predicted, predicted)):
             packed.append(np.packbits(masks.reshape(len(masks), -1), axis=1))
 
@@ -73,6 +86,8 @@ class ShapeScores:
         if slices is None:
             return
         for number, row in enumerate(slices.rows.values()):
+            if not slices.is_measurable[number]:
+                continue
             true_mask, predicted_mask = (slices.masks(part, number) for part in (slices.truth, slices.predicted))
             spacing = slices.spacing
             if len(true_mask) == 1:  # an image: the faces of a single layer are no surfaces

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from datasets.checks.findings import check
 from datasets.errors import DataError
-from datasets.source import Index, Source
+from datasets.source import IGNORE, Index, Source
 from datasets.sources import CocoSettings, open_source
 from tests.support.blobs import blob
 from tests.support.coco import write_coco
@@ -120,7 +120,94 @@ def test_an_annotation_without_segmentation_is_remarked_upon(root: Path) -> None
     change(root, lambda content: content["annotations"][0].update(segmentation=[]))
     (finding,) = check(opened(root)[1])
     assert (finding.severity, finding.ids) == ("warning", (name_of(0),))
-    assert "annotation 0 has no segmentation" in finding.message
+    assert "annotation 0 has no segmentation, so pixels outside of other masks of its class" in finding.message
+
+
+def test_a_class_whose_only_annotation_has_no_segmentation_is_not_annotated(root: Path) -> None:
+    change(root, lambda content: content["annotations"][0].update(segmentation=[]))
+    source, index = opened(root)
+    row = index.ids.index(name_of(0))
+    assert index.annotates(row) == {"rim"}
+    assert (source.masks(row)[0] == IGNORE).all()
+    assert set(np.unique(source.masks(row)[1])) == {0, 1}
+    assert [box.name for box in source.boxes(row)] == ["disc", "rim"]
+
+
+def test_an_object_without_segmentation_leaves_pixels_outside_of_other_objects_unknown(root: Path) -> None:
+    more = {"id": 99, "image_id": 100, "category_id": 3, "bbox": [0, 0, 4, 4]}
+    before = opened(root)[0].masks(0)[0]
+    change(root, lambda content: content["annotations"].append(more))
+    source, index = opened(root)
+    assert index.annotated == ()
+    assert np.array_equal(source.masks(0)[0], np.where(before == 1, 1, IGNORE))
+
+
+def test_an_image_with_boxes_alone_has_no_masks_though_others_have(root: Path) -> None:
+    change(root, lambda content: [content["annotations"][number].pop("segmentation") for number in (0, 1)])
+    source, index = opened(root)
+    row = index.ids.index(name_of(0))
+    assert [bool(digest) for digest in index.annotation_digests["masks"]].count(False) == 1
+    assert not index.annotation_digests["masks"][row]
+    assert [box.name for box in source.boxes(row)] == ["disc", "rim"]
+    assert "annotation 0 has no segmentation, so the image has no masks" in index.remarks[row]
+    with pytest.raises(DataError, match="has no mask"):
+        source.masks(row)
+
+
+def federated(content: Content, *, negative: list[int], partial: tuple[int, ...] = ()) -> None:
+    """State for each image which categories are absent, as LVIS does."""
+    for image in content["images"]:
+        image.update(neg_category_ids=negative, not_exhaustive_category_ids=list(partial))
+
+
+def test_categories_of_lvis_that_are_neither_annotated_nor_negative_are_not_annotated(root: Path) -> None:
+    before_source, before = opened(root)
+    masks = {name: before_source.masks(row) for row, name in enumerate(before.ids)}
+    change(root, lambda content: federated(content, negative=[]))
+    source, index = opened(root)
+    for number in range(8):
+        row = index.ids.index(name_of(number))
+        expected = {"disc", "rim"} if number in (0, 2, 6) else set() if number == 4 else {"disc"}
+        assert index.annotates(row) == expected
+        if number == 4:
+            assert not index.annotation_digests["masks"][row]
+            continue
+        rim = masks[name_of(number)][1] if number in (0, 2, 6) else np.full((48, 64), IGNORE)
+        assert np.array_equal(source.masks(row), np.stack([masks[name_of(number)][0], rim]))
+    assert not [finding for finding in check(index) if finding.severity == "error"]
+
+
+def test_images_of_lvis_are_named_by_the_end_of_their_url(root: Path) -> None:
+    def edit(content: Content) -> None:
+        for image in content["images"]:
+            image["coco_url"] = f"http://images.example.org/{image.pop('file_name')}"
+
+    before = opened(root)[1]
+    change(root, edit)
+    assert vars(opened(root)[1]) == vars(before)
+
+
+def test_negative_categories_of_lvis_are_absent(root: Path) -> None:
+    def edit(content: Content) -> None:
+        federated(content, negative=[])
+        content["images"][4].update(neg_category_ids=[7])
+
+    change(root, edit)
+    source, index = opened(root)
+    row = index.ids.index(name_of(4))
+    assert index.annotates(row) == {"rim"}
+    assert (source.masks(row)[0] == IGNORE).all()
+    assert not source.masks(row)[1].any()
+
+
+def test_pixels_outside_of_masks_that_are_not_exhaustive_are_unknown(root: Path) -> None:
+    before_source, before = opened(root)
+    masks = before_source.masks(0)
+    change(root, lambda content: content["images"][0].update(not_exhaustive_category_ids=[3]))
+    source, index = opened(root)
+    assert np.array_equal(source.masks(0), np.stack([np.where(masks[0] == 1, 1, IGNORE), masks[1]]))
+    digests = zip(before.annotation_digests["masks"], index.annotation_digests["masks"], strict=True)
+    assert [first == second for first, second in digests] == [False] + [True] * 7
 
 
 def test_a_class_that_no_mask_shows_is_told(root: Path) -> None:
@@ -162,6 +249,9 @@ def first(content: Content) -> Content:
         (lambda c: c["categories"][1].update(name="rim"), "category name rim occurs twice"),
         (lambda c: first(c).update(image_id=5), "annotation 0: image_id is 5; allowed: one of the 8"),
         (lambda c: first(c).update(category_id=5), "annotation 0: category_id is 5; allowed: one of the 2"),
+        (lambda c: c["images"][0].update(neg_category_ids=[5]), "image 100: neg_category_ids has 5; allowed: ids of"),
+        (lambda c: c["images"][0].update(not_exhaustive_category_ids=[5]), "not_exhaustive_category_ids has 5"),
+        (lambda c: c["images"][0].update(neg_category_ids=[3]), "image 100: disc is in neg_category_ids and has an"),
         (lambda c: first(c).pop("category_id"), r"annotations\.0\.category_id: Field required; allowed: COCO"),
         (lambda c: first(c).update(bbox=[1, 2, 3]), r"annotations\.0\.bbox: .*; allowed: COCO"),
         (lambda c: first(c).update(segmentation=[[1, 2, 3]]), "annotation 0: a polygon of 3 numbers"),

@@ -99,6 +99,30 @@ def test_the_label_ignore_marks_pixels_without_a_label(tmp_path: Path) -> None:
     assert np.array_equal(source.masks(4) == IGNORE, ids == 2)
 
 
+def test_the_label_ignore_marks_pixels_without_a_label_in_all_regions(tmp_path: Path) -> None:
+    labels = {"background": 0, "whole": [1], "again": [1], "ignore": 2}
+    source, index = opened(write_nnunet(tmp_path / "data", cases=2, tests=0, labels=labels | {"again": [1, 1]}))
+    assert (index.classes, index.overlapping) == (("whole", "again"), True)
+    ids = ct_volume(0)[1][:, :, 4].T
+    plane = np.where(ids == 2, IGNORE, ids)
+    assert np.array_equal(source.masks(4), [plane, plane])
+    assert index.shows(4) == index.annotates(4) == {"whole", "again"}
+    assert not index.annotated
+    assert not check(index)
+
+
+def test_a_slice_of_ignored_pixels_alone_annotates_no_region(tmp_path: Path) -> None:
+    labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
+    root = write_nnunet(tmp_path / "data", cases=1, tests=0, labels=labels)
+    ids = ct_volume(0)[1]
+    ids[:, :, 3] = 3
+    write_nifti(root / "labelsTr" / "brain_000.nii.gz", ids, orientation="RAS")
+    source, index = opened(root)
+    assert [len(index.annotates(row)) for row in range(len(index))] == [0 if row == 3 else 2 for row in range(8)]
+    assert (source.masks(3) == IGNORE).all()
+    assert not index.shows(3)
+
+
 def test_version_1_names_channels_and_labels_the_other_way(tmp_path: Path) -> None:
     root = write_nnunet(tmp_path / "data", cases=2, tests=0)
     document = {"modality": {"0": "CT"}, "labels": {"0": "Background", "1": "liver", "2": "cancer"}, "numTraining": 2}
@@ -274,9 +298,6 @@ DESCRIPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "text": ({"labels": {"background": 0, "a": "1"}}, "label 'a' is \"1\"; allowed: a whole number"),
     "no labels": ({"labels": None}, "has no labels"),
     "ignore": ({"labels": {"background": 0, "a": 1, "ignore": 9}}, "'ignore' is 9; allowed: 2, the number after"),
-    "regions and ignore": (
-        {"labels": {"background": 0, "a": [1, 2], "b": 2, "ignore": 3}}, "has regions and the label ignore",
-    ),
     "channels": ({"channel_names": {"1": "CT"}}, "channel_names has the numbers 1; allowed: 0"),
     "no channels": ({"channel_names": None}, "has no channel_names"),
     "fewer channels": ({"channel_names": {"0": "CT"}}, "is of channel 1, which dataset.json lacks; allowed: 0 to 0"),

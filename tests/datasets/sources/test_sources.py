@@ -108,7 +108,7 @@ def test_patients_carry_the_collection(settings: DataSettings, index: Index) -> 
 
 
 def test_all_kinds_of_annotation_have_a_column(index: Index) -> None:
-    assert set(index.annotation_digests) == {"labels", "boxes", "centres", "masks"}
+    assert set(index.annotation_digests) == {"labels", "boxes", "centres", "masks", "scribbles", "points"}
 
 
 def test_images_are_grey_or_rgb_bytes(source: Source, index: Index) -> None:

@@ -81,6 +81,26 @@ def test_images_in_which_a_class_is_never_predicted_are_counted() -> None:
     assert notes["case", "right", "dice"] == ""
 
 
+def test_images_in_which_shapes_cannot_be_measured_are_counted() -> None:
+    def partly_annotated(_: ReplicateRecord) -> Stored:
+        scores, images = stage(*truth_and_scores())
+        rows = scores.to_pylist()
+        for row in rows:
+            if (row["image"], row["class"]) != ("1", "right"):
+                row |= {"hd95": 1.0, "assd": 1.0, "nsd": 0.5, "cl_dice": 0.5}
+                row |= {"lesion_tp": 1, "lesion_fp": 0, "lesion_fn": 0}
+        return pa.Table.from_pylist(rows, schema=scores.schema), images
+
+    rows = comparisons(partly_annotated)
+    notes = undefined(rows)
+    assert notes["case", "right", "hd95"] == (
+        "mean over 16 of 20 images: hd95 undefined where right is not annotated in all pixels"
+    )
+    assert notes["case", "left", "hd95"] == notes["case", "macro", "hd95"] == ""
+    means = {(row["class"], row["metric"]): row["mean"] for row in rows.to_pylist() if row["aggregation"] == "case"}
+    assert means["macro", "hd95"] == 1.0
+
+
 def test_the_background_of_earlier_scores_is_named() -> None:
     def earlier(_: ReplicateRecord) -> Stored:
         truth, scores = truth_and_scores()

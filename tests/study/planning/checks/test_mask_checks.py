@@ -54,6 +54,19 @@ def test_a_class_that_all_folds_have_is_not_mentioned(tmp_path: Path) -> None:
     assert plan(write(tmp_path / "data", lesions=range(12))).warnings == ()
 
 
+def test_images_that_annotate_a_class_are_counted_where_it_is_not_annotated_in_all(tmp_path: Path) -> None:
+    root = write(tmp_path / "data", lesions=[4])
+    for number in range(6, 12):
+        (root / "masks" / "lesion" / f"{number:02}.png").unlink()
+    data: dict[str, object] = {"source": "folder", "root": str(root)}
+    for missing, counts in (
+        ("absent", "1 of 12 images show it"),
+        ("not_annotated", "1 of 12 images show it, 6 annotate it"),
+    ):
+        warnings = "\n".join(plan(root, data={"mine": data | {"missing": missing}}).warnings)
+        assert f"no test images that show lesion, and means over classes leave it out there ({counts})" in warnings
+
+
 def test_a_class_that_vanishes_in_all_images_is_refused_and_in_some_counted(tmp_path: Path) -> None:
     root = write(tmp_path / "data", lesions=range(12), size=512)
     with pytest.raises(ConfigError, match=r"masks of lesion vanish at 32 pixels in 12 of the 12 images that show it"):
