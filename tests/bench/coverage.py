@@ -14,11 +14,11 @@ import numpy as np
 
 from results.statistics.power import detectable_over_replicates
 from tests.bench.figure import Figure
-from tests.simulation import before, catalog, measures
+from tests.simulation import catalog, earlier_rules, measures
 from tests.simulation.designs import document, fixed_split
 from tests.simulation.effects import advantages, true_difference, with_advantage, with_pretraining
 from tests.simulation.measures import Share
-from tests.simulation.studies import HEADLINE, METRICS, Simulated, StageOutcome, simulate
+from tests.simulation.studies import HEADLINE, METRICS, Simulated, SimulationResult, simulate
 from tests.simulation.worlds import BALANCED, FLAT, INFLUENTIAL, STEADY, TRAINING, Learner
 
 STUDIES, QUICK, CATALOG_STUDIES = 1000, 20, 200
@@ -49,7 +49,7 @@ def folds_and_seeds(studies: int) -> Iterator[Figure]:
             yield from _figures(name, [*measures.errors(outcome), *measures.coverage(outcome)])
             if not words:
                 for level, labelled in enumerate(FEW_AND_ALL):
-                    missed = before.fold_interval_misses(outcome.values, level)
+                    missed = earlier_rules.fold_interval_misses(outcome.values, level)
                     yield _before(name, f"interval covers at {labelled:g}, t over fold means", 1 - missed)
 
 
@@ -78,11 +78,11 @@ def other_pretraining(studies: int) -> Iterator[Figure]:
         name = f"{folds} folds x 1 seed, one shared run of {multiple} SDs"
         plain = _study(name, folds, 1, pretraining="shared", images=72, learner=STEADY)
         outcome = simulate(with_pretraining(plain, multiple), studies)
-        yield from _figures(name, [measures.stars_on_one_run(outcome)])
+        yield from _figures(name, [measures.claims_from_one_run(outcome)])
         yield _before(name, "p below 0.05, Nadeau-Bengio over folds", _called(outcome, 1 / (folds - 1)))
     name = "5 folds x 3 seeds, pretraining with its own seed"
     plain = _study(name, 5, 3, pretraining="own seed", images=72, learner=STEADY)
-    yield from _figures(name, [measures.stars_on_one_run(simulate(with_pretraining(plain, 2), studies))])
+    yield from _figures(name, [measures.claims_from_one_run(simulate(with_pretraining(plain, 2), studies))])
     for multiple in (1, 2):
         name = f"5 folds x 3 seeds, runs of {multiple} SDs on each fold's own images"
         plain = _study(name, 5, 3, pretraining="per fold", images=72, learner=STEADY)
@@ -95,7 +95,7 @@ def fixed_test(studies: int) -> Iterator[Figure]:
     for folds, seeds, images, test in ((9, 1, 100, 10), (5, 1, 115, 23), (1, 3, 60, 12), (5, 3, 60, 10)):
         name = f"{test} test patients, {folds} folds x {seeds} seeds"
         split = fixed_split(test, by_folds=folds > 1)
-        plain = _study(name, folds, seeds, images=images, a_patient=1, split=split)
+        plain = _study(name, folds, seeds, images=images, images_per_patient=1, split=split)
         outcome = simulate(replace(plain, swapped=True), studies)
         yield from _figures(name, [share for metric in METRICS for share in measures.errors(outcome, metric)])
         yield _before(name, "p below 0.05, paired t over replicates", _called(outcome, 0.0))
@@ -108,7 +108,7 @@ def fixed_test(studies: int) -> Iterator[Figure]:
     for (folds, seeds), share in product(((1, 3), (1, 10), (5, 3)), (0.1, 0.3, 0.6)):
         name = f"100 test patients, {folds} folds x {seeds} seeds, fraction {share:g}, training sets matter much"
         plain = _study(
-            name, folds, seeds, images=230, a_patient=1, split=fixed_split(100, by_folds=folds > 1),
+            name, folds, seeds, images=230, images_per_patient=1, split=fixed_split(100, by_folds=folds > 1),
             learner=INFLUENTIAL, labelled=(share,),
         )  # fmt: skip
         outcome = simulate(plain, studies // 2)
@@ -120,25 +120,28 @@ def failed_replicates(studies: int) -> Iterator[Figure]:
     name = "5 folds x 3 seeds, a replicate failed"
     outcome = simulate(replace(_study(name, 5, 3, arms=4), failing=1), studies)
     yield from _figures(
-        name, [measures.failed_arm_answers(outcome), *measures.errors(outcome), measures.daggers(outcome)]
+        name, [measures.failed_arm_is_used(outcome), *measures.errors(outcome), measures.daggers(outcome)]
     )
-    yield _before(name, "best mean is that of the arm that lacks one", before.crowned_with_missing(outcome.values))
+    yield _before(
+        name, "best mean is that of the arm that lacks one", earlier_rules.best_arm_lacks_replicates(outcome.values)
+    )
     name = "5 folds x 3 seeds, cut half-way"
     outcome = simulate(replace(_study(name, 5, 3, arms=4), missing=0.5), studies)
-    yield from _figures(name, [measures.answers_of_partial_study(outcome)])
+    yield from _figures(name, [measures.claims_of_partial_study(outcome)])
 
 
 def daggers(studies: int) -> Iterator[Figure]:
     """Measure how often an equal arm is called worse than the best."""
     for arms in (5, 10, 20):
         name = f"{arms} equal arms, 5 folds x 3 seeds"
-        outcome = simulate(replace(_study(name, 5, 3, arms=arms), studies_a_plan=25), studies)
+        outcome = simulate(replace(_study(name, 5, 3, arms=arms), studies_per_plan=25), studies)
         yield from _figures(name, [measures.daggers(outcome), measures.errors(outcome)[-1]])
-        share = before.called_worse_than_selected_best(outcome.values, 1 / 4)
+        share = earlier_rules.called_worse_than_selected_best(outcome.values, 1 / 4)
         yield _before(name, "an arm called worse than the selected best, Holm over the others", share)
     name = "5 equal arms, 10 test patients, 9 folds"
     outcome = simulate(
-        replace(_study(name, 9, 1, arms=5, images=100, a_patient=1, split=fixed_split(10)), swapped=True), studies // 4
+        replace(_study(name, 9, 1, arms=5, images=100, images_per_patient=1, split=fixed_split(10)), swapped=True),
+        studies // 4,
     )
     yield from _figures(name, [measures.daggers(outcome, metric) for metric in METRICS])
 
@@ -150,9 +153,9 @@ def labels_saved(studies: int) -> Iterator[Figure]:
         for seeds in (1, 3):
             name = f"equal arms on a {words} curve, 5 folds x {seeds} seeds"
             outcome = simulate(_study(name, 5, seeds, labelled=levels, learner=learner), studies)
-            yield from _figures(name, [measures.labels_said(outcome)])
+            yield from _figures(name, [measures.label_claims(outcome)])
             images = measures.labelled_images(outcome)
-            reached, more = before.labels_sentences(outcome.values, images)
+            reached, more = earlier_rules.labels_needed(outcome.values, images)
             yield _before(name, "'not reached', whatever p", reached)
             yield _before(name, "at least 1.25 times the labels, whatever p", more)
     for seeds, learner, words in ((1, TRAINING, "steep"), (3, TRAINING, "steep"), (3, BALANCED, "rising")):
@@ -177,7 +180,7 @@ def equivalence(studies: int) -> Iterator[Figure]:
         share = replace(measures.called_equivalent(outcome, 1), goal=None)
         yield from _figures(f"equal arms, rope {rope:.3f}, 5 folds x {seeds} seeds", [share])
     name = "models that differ by the rope, 10 test patients, 9 folds"
-    plain = _study(name, 9, 1, images=100, a_patient=1, split=fixed_split(10), learner=STEADY)
+    plain = _study(name, 9, 1, images=100, images_per_patient=1, split=fixed_split(10), learner=STEADY)
     apart = replace(with_advantage(plain, "a1", 0.3), at_rope=True)
     outcome = simulate(apart, studies // 2, truth=True)
     yield from _figures(name, [measures.called_equivalent(outcome, 1, metric) for metric in METRICS])
@@ -195,8 +198,8 @@ def power(studies: int) -> Iterator[Figure]:
         shares = []
         for one, advantage in zip(times, needed.tolist(), strict=True):
             outcome = simulate(with_advantage(plain, last, advantage), studies if one >= 1 else studies // 4)
-            shares.append(measures.found(outcome, arms - 1))
-        margin = measures.two_errors(measures.POWER, studies)
+            shares.append(measures.detection_rate(outcome, arms - 1))
+        margin = measures.two_standard_errors(measures.POWER, studies)
         for place, goal in ((-2, measures.POWER - margin), (-1, measures.POWER)):
             name = f"star at {times[place]:g} x the stated {stated:.2f} SDs, {words} ({studies} studies)"
             yield Figure(name=name, unit="share", values=[shares[place]], goal=round(goal, 3), better="higher")
@@ -213,7 +216,7 @@ def catalog_studies(studies: int) -> Iterator[Figure]:
         for metric in metrics:
             adjusted = measures.errors(outcome, metric)[-1]
             yield from _figures(f"catalog: {name}", [adjusted, measures.daggers(outcome, metric)])
-        yield from _figures(f"catalog: {name}", [measures.labels_said(outcome)])
+        yield from _figures(f"catalog: {name}", [measures.label_claims(outcome)])
 
 
 def _study(name: str, folds: int, seeds: int, *, learner: Learner = BALANCED, **settings: Any) -> Simulated:  # noqa: ANN401
@@ -221,17 +224,17 @@ def _study(name: str, folds: int, seeds: int, *, learner: Learner = BALANCED, **
     return Simulated(name=name, document=document(folds=folds, seeds=seeds, **settings), learner=learner)
 
 
-def _called(outcome: StageOutcome, ratio: float) -> float:
-    return float((before.paired_t_p(before.differences(outcome.values), ratio) < 0.05).mean())
+def _called(outcome: SimulationResult, ratio: float) -> float:
+    return float((earlier_rules.paired_t_p(earlier_rules.differences(outcome.values), ratio) < 0.05).mean())
 
 
 def _figures(name: str, shares: Iterable[Share]) -> Iterator[Figure]:
     for share in shares:
         goal = share.goal
         if goal is not None and share.better == "lower" and goal > 0:
-            goal += measures.two_errors(goal, share.studies)
+            goal += measures.two_standard_errors(goal, share.studies)
         yield Figure(
-            name=f"{name}: {share.what} ({share.studies} studies)", unit="share", values=[share.share],
+            name=f"{name}: {share.description} ({share.studies} studies)", unit="share", values=[share.share],
             goal=goal if goal is None else round(goal, 4), better=share.better,
         )  # fmt: skip
 

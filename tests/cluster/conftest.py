@@ -8,6 +8,6 @@ from cluster.local_cluster import LocalCluster
 
 @pytest.fixture(scope="module")
 def capacity() -> Iterator[Capacity]:
-    """Start a cluster of this machine; a file that needs another one has a fixture of this name."""
-    with connected(LocalCluster()) as found:
-        yield found
+    """Start a local cluster; modules that need a different cluster override this fixture."""
+    with connected(LocalCluster()) as capacity:
+        yield capacity

@@ -1,3 +1,5 @@
+"""Addresses of clusters, and the local cluster that is started without one."""
+
 import socket
 import subprocess
 import sys
@@ -10,22 +12,22 @@ import ray
 
 from cluster.connect import connected
 from cluster.local_cluster import LocalCluster
-from tests.support.command import raylets_of, words_of
+from tests.support.command import command_line_of, raylets_of
 
 
-def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    refused = pytest.raises(ConnectionError, match=rf"nothing answers at 127.0.0.1:{port} .*; allowed: HOST:PORT")
-    with refused, connected(f"127.0.0.1:{port}"):
-        pytest.fail("joined nothing")
+def test_unused_port_is_rejected_immediately() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+    raises = pytest.raises(ConnectionError, match=rf"nothing answers at 127.0.0.1:{port} .*; allowed: HOST:PORT")
+    with raises, connected(f"127.0.0.1:{port}"):
+        pytest.fail("connected without a cluster")
 
 
-def test_a_client_address_is_refused() -> None:
-    refused = pytest.raises(ConnectionError, match=r"ray://head:10001 is for clients .*; allowed: HOST:PORT")
-    with refused, connected("ray://head:10001"):
-        pytest.fail("joined nothing")
+def test_ray_client_address_is_rejected() -> None:
+    raises = pytest.raises(ConnectionError, match=r"ray://head:10001 is for clients .*; allowed: HOST:PORT")
+    with raises, connected("ray://head:10001"):
+        pytest.fail("connected without a cluster")
 
 
 @pytest.mark.parametrize(
@@ -50,45 +52,45 @@ def test_a_client_address_is_refused() -> None:
         "",
     ],
 )
-def test_an_address_of_no_head_is_refused_in_one_short_line(address: str) -> None:
-    with pytest.raises(ConnectionError, match=r"^is '.*; allowed: auto, or HOST:PORT") as refused, connected(address):
-        pytest.fail("joined nothing")
-    assert str(refused.value).isprintable()
-    assert len(str(refused.value)) < 250
+def test_invalid_address_is_rejected_in_one_short_line(address: str) -> None:
+    with pytest.raises(ConnectionError, match=r"^is '.*; allowed: auto, or HOST:PORT") as error, connected(address):
+        pytest.fail("connected without a cluster")
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 250
 
 
-def test_a_dashboard_is_refused_with_the_command_for_it() -> None:
-    refused = pytest.raises(ConnectionError, match=r"http://head:8265 is a dashboard; .*`study submit`")
-    with refused, connected("http://head:8265"):
-        pytest.fail("joined nothing")
+def test_dashboard_address_is_rejected_with_the_command_for_it() -> None:
+    raises = pytest.raises(ConnectionError, match=r"http://head:8265 is a dashboard; .*`study submit`")
+    with raises, connected("http://head:8265"):
+        pytest.fail("connected without a cluster")
 
 
-def test_a_password_in_rays_own_variable_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_password_in_ray_address_variable_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "http://me:hunter2@head:8265")
-    with pytest.raises(ConnectionError) as refused, connected("auto"):
-        pytest.fail("joined nothing")
-    assert str(refused.value).startswith("has a user or a password in it; allowed: ")
-    assert "hunter2" not in str(refused.value)
+    with pytest.raises(ConnectionError) as error, connected("auto"):
+        pytest.fail("connected without a cluster")
+    assert str(error.value).startswith("has a user or a password in it; allowed: ")
+    assert "hunter2" not in str(error.value)
 
 
 @pytest.mark.parametrize("host", ["a" * 100, "nowhere.invalid"])
-def test_a_host_that_does_not_exist_is_refused(host: str) -> None:
+def test_unknown_host_is_rejected(host: str) -> None:
     with pytest.raises(ConnectionError, match=r"nothing answers at .*; allowed: "), connected(f"{host}:6379"):
-        pytest.fail("joined nothing")
+        pytest.fail("connected without a cluster")
 
 
 @pytest.mark.cluster
-def test_a_cluster_of_this_machine_has_no_autoscaler_and_works() -> None:
+def test_local_cluster_runs_tasks_without_an_autoscaler() -> None:
     with connected(LocalCluster()) as capacity:
-        words = [word for child in psutil.Process().children() for word in words_of(child)]
-        assert any("/raylet/raylet" in word for word in words)
-        assert not any("/autoscaler/" in word for word in words)
+        arguments = [argument for child in psutil.Process().children() for argument in command_line_of(child)]
+        assert any("/raylet/raylet" in argument for argument in arguments)
+        assert not any("/autoscaler/" in argument for argument in arguments)
         assert ray.get(ray.remote(lambda: 2).remote()) == 2
     assert capacity.cpus > 0
 
 
 @pytest.mark.cluster
-def test_a_cluster_begun_earlier_is_the_one_that_is_used() -> None:
+def test_cluster_started_in_advance_is_used() -> None:
     with LocalCluster() as local:
         local.begin()
         with connected(local):
@@ -97,7 +99,7 @@ def test_a_cluster_begun_earlier_is_the_one_that_is_used() -> None:
 
 
 @pytest.mark.cluster
-def test_a_cluster_begun_in_vain_ends_with_its_block() -> None:
+def test_unused_cluster_started_in_advance_ends_with_its_block() -> None:
     with LocalCluster() as local:
         local.begin()
         deadline = time.monotonic() + 60
@@ -108,7 +110,7 @@ def test_a_cluster_begun_in_vain_ends_with_its_block() -> None:
     assert not raylets_of(psutil.Process())
 
 
-def test_a_cluster_that_never_began_brings_no_ray() -> None:
+def test_cluster_that_was_not_started_does_not_import_ray() -> None:
     code = (
         "import sys; from cluster.local_cluster import LocalCluster\n"
         "with LocalCluster(): assert 'ray' not in sys.modules"

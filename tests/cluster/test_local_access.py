@@ -1,4 +1,4 @@
-"""Who reaches the cluster that a local run starts: nobody from other machines, no other user of this one."""
+"""A local cluster is not accessible from other machines or to other users of this machine."""
 
 import os
 import socket
@@ -27,7 +27,7 @@ with connected(LocalCluster()):
     sys.stdin.readline()
 assert "RAY_AUTH_TOKEN" not in os.environ
 """
-STRANGER = """
+CLIENT = """
 import sys
 from ray._raylet import GcsClient
 try:
@@ -39,7 +39,7 @@ except Exception as error:
 
 @dataclass(frozen=True)
 class Run:
-    """A local cluster under way, started with a umask of 022 by a user whose token file others could read."""
+    """A running local cluster, started with umask 022 by a user whose token file was readable by others."""
 
     process: psutil.Process
     folder: Path
@@ -48,13 +48,13 @@ class Run:
     token_file: Path
 
     def listeners(self) -> dict[str, psutil.Process]:
-        """Return the addresses on which its processes accept connections."""
-        family = {each.pid: each for each in (self.process, *self.process.children(recursive=True))}
-        found = psutil.net_connections(kind="inet")
+        """Return the addresses on which processes of the cluster accept connections."""
+        processes = {process.pid: process for process in (self.process, *self.process.children(recursive=True))}
+        connections = psutil.net_connections(kind="inet")
         return {
-            f"{each.laddr.ip} {each.laddr.port}": family[each.pid]
-            for each in found
-            if each.status == psutil.CONN_LISTEN and each.pid in family
+            f"{connection.laddr.ip} {connection.laddr.port}": processes[connection.pid]
+            for connection in connections
+            if connection.status == psutil.CONN_LISTEN and connection.pid in processes
         }
 
 
@@ -85,22 +85,22 @@ def test_every_server_listens_on_the_loopback_interface(run: Run) -> None:
     assert {address.split()[0] for address in listeners} <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}, listeners
 
 
-def test_neither_dashboard_nor_autoscaler_is_left(run: Run) -> None:
-    words = [" ".join(each.cmdline()) for each in run.process.children(recursive=True)]
-    assert any("gcs_server" in each for each in words)
-    assert not [each for each in words if "dashboard/dashboard.py" in each or "/autoscaler/" in each]
+def test_dashboard_and_autoscaler_are_not_started(run: Run) -> None:
+    commands = [" ".join(process.cmdline()) for process in run.process.children(recursive=True)]
+    assert any("gcs_server" in command for command in commands)
+    assert not [command for command in commands if "dashboard/dashboard.py" in command or "/autoscaler/" in command]
 
 
 @pytest.mark.parametrize(
     "request_line", ["GET /metrics", "POST /api/job_agent/jobs/", "POST /get_or_create_runtime_env", "GET /api/jobs/"]
 )
-def test_a_request_without_the_token_is_refused_by_every_server(run: Run, request_line: str) -> None:
-    answers = [answer_of(int(address.split()[1]), request_line) for address in run.listeners()]
-    assert {answer.split()[1] for answer in answers if answer.startswith("HTTP/")} == {"401"}
+def test_request_without_token_is_rejected_by_every_server(run: Run, request_line: str) -> None:
+    responses = [send_request(int(address.split()[1]), request_line) for address in run.listeners()]
+    assert {response.split()[1] for response in responses if response.startswith("HTTP/")} == {"401"}
 
 
-def answer_of(port: int, request_line: str) -> str:
-    """Return what a server says to a request without a token; those that speak gRPC close the connection."""
+def send_request(port: int, request_line: str) -> str:
+    """Return the response to a request without a token; empty if the server closes the connection, as gRPC does."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         body = b'{"entrypoint": "id"}'
         head = f"{request_line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -111,41 +111,41 @@ def answer_of(port: int, request_line: str) -> str:
             return ""
 
 
-def test_the_folder_of_a_run_is_closed_to_other_users(run: Run) -> None:
+def test_scratch_folder_is_private(run: Run) -> None:
     (scratch,) = run.folder.glob("study-*")
     assert scratch in run.session.parents
     assert stat.S_IMODE(scratch.stat().st_mode) == 0o700
     assert scratch.stat().st_uid == os.geteuid()
 
 
-def test_the_token_file_becomes_private_and_is_not_the_token_of_the_run(run: Run) -> None:
+def test_token_file_becomes_private_and_its_token_is_not_used(run: Run) -> None:
     assert stat.S_IMODE(run.token_file.stat().st_mode) == 0o600
     environment = psutil.Process(run.process.children()[0].pid).environ()
     assert len(environment["RAY_AUTH_TOKEN"]) == 64
     assert environment["RAY_AUTH_TOKEN"] != run.token_file.read_text()
-    told = [word for each in run.process.children(recursive=True) for word in each.cmdline()]
-    written = [path.read_text(errors="replace") for path in run.session.rglob("*") if path.is_file()]
-    assert not [text for text in (*told, *written) if environment["RAY_AUTH_TOKEN"] in text]
+    arguments = [argument for process in run.process.children(recursive=True) for argument in process.cmdline()]
+    files = [path.read_text(errors="replace") for path in run.session.rglob("*") if path.is_file()]
+    assert not [text for text in (*arguments, *files) if environment["RAY_AUTH_TOKEN"] in text]
 
 
 @pytest.mark.parametrize("token", ["", "cd" * 32], ids=["none", "wrong"])
-def test_a_client_without_the_token_is_refused(run: Run, token: str) -> None:
+def test_client_without_the_token_is_rejected(run: Run, token: str) -> None:
     variables = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     variables |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
-    words = [sys.executable, "-c", STRANGER, run.gcs]
-    told = subprocess.run(words, env=variables, capture_output=True, text=True, check=True).stdout
-    assert told.startswith("refused")
-    assert "authoriz" in told.lower() or "authenticat" in told.lower(), told
+    command = [sys.executable, "-c", CLIENT, run.gcs]
+    output = subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout
+    assert output.startswith("refused")
+    assert "authoriz" in output.lower() or "authenticat" in output.lower(), output
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
-def test_another_user_reads_nothing_of_a_run(run: Run) -> None:
-    stranger = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+def test_other_users_cannot_read_anything_of_the_run(run: Run) -> None:
+    as_other_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     (scratch,) = run.folder.glob("study-*")
     environment = f"/proc/{run.process.children()[0].pid}/environ"
     sockets = [str(run.session / "sockets" / name) for name in ("raylet", "plasma_store")]
-    assert subprocess.run([*stranger, "ls", "/"], check=False, capture_output=True).returncode == 0
-    for words in (["ls", str(scratch)], ["cat", str(run.token_file)], ["cat", environment], ["stat", *sockets]):
-        read = subprocess.run([*stranger, *words], check=False, capture_output=True, text=True)
-        assert (read.returncode != 0, read.stdout) == (True, ""), words
-        assert "Permission denied" in read.stderr
+    assert subprocess.run([*as_other_user, "ls", "/"], check=False, capture_output=True).returncode == 0
+    for command in (["ls", str(scratch)], ["cat", str(run.token_file)], ["cat", environment], ["stat", *sockets]):
+        result = subprocess.run([*as_other_user, *command], check=False, capture_output=True, text=True)
+        assert (result.returncode != 0, result.stdout) == (True, ""), command
+        assert "Permission denied" in result.stderr

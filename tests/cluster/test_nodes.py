@@ -1,4 +1,4 @@
-"""Nodes that do not see what they have to, on a cluster of several nodes."""
+"""Checks of nodes, and the exclusion of those that fail, on a cluster of several nodes."""
 
 import time
 from collections.abc import Iterator
@@ -14,26 +14,26 @@ from cluster.nodes import AdmittedNodes, Node, NodesRejected, check_nodes, curre
 from cluster.protocol import QueuedStage, ReportFunction, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
 from cluster.scheduling.multi_worker import run_on_workers
-from tests.cluster.scheduling.test_executor import Log
+from tests.support.cluster_stages import RecordingListener
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @dataclass(frozen=True)
 class Check:
-    """Nothing is wrong with the nodes but with those that are named."""
+    """A check that all nodes pass except those listed by id."""
 
-    blind: tuple[str, ...] = ()
-    silent: tuple[str, ...] = ()
-    broken: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()
+    unresponsive: tuple[str, ...] = ()
+    raising: tuple[str, ...] = ()
 
     def __call__(self) -> str:
-        mine = ray.get_runtime_context().get_node_id()
-        if mine in self.silent:
+        node_id = ray.get_runtime_context().get_node_id()
+        if node_id in self.unresponsive:
             time.sleep(600)
-        if mine in self.broken:
+        if node_id in self.raising:
             raise OSError("the disk is gone")
-        return "sees nothing" if mine in self.blind else ""
+        return "data is missing" if node_id in self.failing else ""
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def capacity() -> Iterator[Capacity]:
         for _ in range(3):
             cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
-        with connected(cluster.address) as found:
-            yield found
+        with connected(cluster.address) as capacity:
+            yield capacity
     finally:
         cluster.shutdown()
 
@@ -54,44 +54,44 @@ def nodes(capacity: Capacity) -> list[Node]:
     return check_nodes(Check(), seconds=60)
 
 
-def where(name: str, report: ReportFunction) -> StageOutcome:
+def return_node_id(name: str, report: ReportFunction) -> StageOutcome:
     time.sleep(0.5)
     return StageOutcome(status="failed", detail=str(ray.get_runtime_context().get_node_id()))
 
 
-def test_every_node_with_processors_is_asked(nodes: list[Node]) -> None:
+def test_every_node_with_cpus_is_checked(nodes: list[Node]) -> None:
     assert len({node.id for node in nodes}) == 4
     assert {node.fault for node in nodes} == {""}
 
 
-def test_a_fault_is_told_of_the_node_that_has_it(nodes: list[Node]) -> None:
-    blind, silent, broken, sound = (node.id for node in nodes)
-    found = {node.id: node.fault for node in check_nodes(Check((blind,), (silent,), (broken,)), seconds=15)}
-    assert found[sound] == ""
-    assert found[blind] == "sees nothing"
-    assert found[silent] == "did not answer in 15 seconds"
-    assert "the disk is gone" in found[broken]
+def test_faults_are_reported_by_node(nodes: list[Node]) -> None:
+    failing, unresponsive, raising, healthy = (node.id for node in nodes)
+    faults = {node.id: node.fault for node in check_nodes(Check((failing,), (unresponsive,), (raising,)), seconds=15)}
+    assert faults[healthy] == ""
+    assert faults[failing] == "data is missing"
+    assert faults[unresponsive] == "did not answer in 15 seconds"
+    assert "the disk is gone" in faults[raising]
 
 
-def test_nodes_that_are_left_out_get_no_work(capacity: Capacity, nodes: list[Node]) -> None:
-    out, log = [node.id for node in nodes[:2]], Log()
-    items = [QueuedStage(id=str(number), retries=0) for number in range(8)]
-    assert capacity.refreshed(out).cpus == 2
+def test_excluded_nodes_get_no_stages(capacity: Capacity, nodes: list[Node]) -> None:
+    excluded, listener = [node.id for node in nodes[:2]], RecordingListener()
+    stages = [QueuedStage(id=str(number), retries=0) for number in range(8)]
+    assert capacity.refreshed(excluded).cpus == 2
     execute(
-        items,
-        where,
-        log,
+        stages,
+        return_node_id,
+        listener,
         capacity=capacity,
         resources=StageResources(),
-        admission=AdmittedNodes(excluded=frozenset(out)),
+        admission=AdmittedNodes(excluded=frozenset(excluded)),
     )
-    used = {outcome.detail for outcomes in log.outcomes.values() for outcome in outcomes}
-    assert used == {node.id for node in nodes[2:]}
+    node_ids = {outcome.detail for outcomes in listener.outcomes.values() for outcome in outcomes}
+    assert node_ids == {node.id for node in nodes[2:]}
 
 
 @dataclass(frozen=True)
-class Place:
-    """Writes down the node of each of the processes that share an item."""
+class RecordNode:
+    """Records the node of each worker of a stage."""
 
     folder: Path
 
@@ -100,32 +100,30 @@ class Place:
 
 
 @dataclass(frozen=True)
-class DistributeFunction:
-    """Shares an item among two workers, as a stage does."""
+class DistributedWork:
+    """Runs a stage on two workers."""
 
     folder: Path
 
     def __call__(self, name: str, report: ReportFunction) -> StageOutcome:
         try:
             run_on_workers(
-                Place(self.folder), report, resources=StageResources(workers=2), admission=current_admission(),
+                RecordNode(self.folder), report, resources=StageResources(workers=2), admission=current_admission(),
                 name="train", scratch=str(self.folder / "scratch"),
             )  # fmt: skip
-        except NodesRejected as met:
-            return StageOutcome(status="rejected", detail=str(met), nodes=tuple(node.id for node in met.nodes))
+        except NodesRejected as error:
+            return StageOutcome(status="rejected", detail=str(error), nodes=tuple(node.id for node in error.nodes))
         return StageOutcome(status="done")
 
 
-def test_workers_of_one_item_leave_nodes_that_turn_out_at_fault(
-    capacity: Capacity, nodes: list[Node], tmp_path: Path
-) -> None:
-    blind, log = tuple(node.id for node in nodes[:2]), Log()
+def test_workers_of_a_stage_move_away_from_failing_nodes(capacity: Capacity, nodes: list[Node], tmp_path: Path) -> None:
+    failing, listener = tuple(node.id for node in nodes[:2]), RecordingListener()
     execute(
-        [QueuedStage(id="shared")], DistributeFunction(tmp_path), log, capacity=capacity,
-        resources=StageResources(workers=2), admission=AdmittedNodes(check=Check(blind)),
+        [QueuedStage(id="shared")], DistributedWork(tmp_path), listener, capacity=capacity,
+        resources=StageResources(workers=2), admission=AdmittedNodes(check=Check(failing)),
     )  # fmt: skip
-    *unfit, last = log.outcomes["shared"]
+    *rejected, last = listener.outcomes["shared"]
     assert last.status == "done"
-    assert {outcome.status for outcome in unfit} == {"rejected"}
-    assert {node for outcome in unfit for node in outcome.nodes} <= set(blind)
+    assert {outcome.status for outcome in rejected} == {"rejected"}
+    assert {node for outcome in rejected for node in outcome.nodes} <= set(failing)
     assert {(tmp_path / rank).read_text() for rank in "01"} == {node.id for node in nodes[2:]}

@@ -1,4 +1,4 @@
-"""How many items a cluster has places for."""
+"""How many stages a cluster runs concurrently."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from cluster.protocol import StageResources
 
 
 @pytest.mark.parametrize(
-    ("share", "slots"),
+    ("resources", "slots"),
     [
         (StageResources(cpus=1), 8),
         (StageResources(cpus=3), 2),
@@ -20,9 +20,9 @@ from cluster.protocol import StageResources
         (StageResources(gpus=1.0, workers=2), 1),
     ],
 )
-def test_items_share_processors_and_gpus_and_none_spans_two_gpus(share: StageResources, slots: int) -> None:
-    assert share.slots(Capacity(cpus=8.0, gpus=2.0)) == slots
+def test_slots_share_cpus_and_gpus_without_spanning_two_gpus(resources: StageResources, slots: int) -> None:
+    assert resources.slots(Capacity(cpus=8.0, gpus=2.0)) == slots
 
 
-def test_a_fifth_of_a_gpu_fits_five_times() -> None:
+def test_five_stages_with_a_fifth_of_a_gpu_fit() -> None:
     assert StageResources(gpus=0.2).slots(Capacity(cpus=8.0, gpus=1.0)) == 5

@@ -1,4 +1,4 @@
-"""Private names of Ray: the code uses only those that are listed, and the installed Ray has all of them."""
+"""Private names of Ray: the code uses only listed ones, and the installed Ray has all of them."""
 
 import ast
 import inspect
@@ -27,7 +27,7 @@ INSTANCES = {
     "ray._private.worker._global_node": Node,
     "ray.train.v2._internal.exceptions.WorkerHealthCheckFailedError": WorkerHealthCheckFailedError("", ValueError()),
 }
-"""What has the members of a name that is None, or has them on its instances only."""
+"""Objects with the members of names that are None, or that have members only on instances."""
 TEXT = re.compile(r"ray(\.\w+){2,}|node:__\w+")
 """A string that may be the name of a module or a resource of Ray."""
 
@@ -128,16 +128,16 @@ def ray_names(source: str) -> set[str]:
     return visitor.names
 
 
-def resolve(name: str) -> Any:  # noqa: ANN401 - whatever Ray has
-    """Return what a dotted name means, imported where it is a module. Raises `AttributeError`."""
-    found: Any = import_module("ray")
+def resolve(name: str) -> Any:  # noqa: ANN401 - any object of Ray
+    """Return the object with a dotted name, importing modules. Raises `AttributeError`."""
+    value: Any = import_module("ray")
     parts = name.split(".")
     for count, part in enumerate(parts[1:], start=2):
         path = ".".join(parts[:count])
-        if not hasattr(found, part) and hasattr(found, "__path__") and find_spec(path):
+        if not hasattr(value, part) and hasattr(value, "__path__") and find_spec(path):
             import_module(path)
-        found = getattr(found, part)
-    return found
+        value = getattr(value, part)
+    return value
 
 
 def is_private(name: str) -> bool:
@@ -146,13 +146,13 @@ def is_private(name: str) -> bool:
         return True
     if re.search(r"[.(]_(?!_)", name):
         return True
-    found, parts = resolve("ray"), name.split(".")
+    value, parts = resolve("ray"), name.split(".")
     for count, part in enumerate(parts[1:], start=2):
-        owner, found = found, resolve(".".join(parts[:count]))
-        if inspect.ismodule(found):
+        owner, value = value, resolve(".".join(parts[:count]))
+        if inspect.ismodule(value):
             continue
         exported = part in getattr(owner, "__all__", ()) or (part.startswith("__") and part.endswith("__"))
-        return not exported and getattr(found, "_annotated", None) != getattr(found, "__name__", "")
+        return not exported and getattr(value, "_annotated", None) != getattr(value, "__name__", "")
     return False
 
 
@@ -168,7 +168,7 @@ def test_every_private_name_of_ray_in_the_code_is_listed() -> None:
         for name in ray_names(path.read_text(encoding="utf-8"))
         if name not in LISTED and is_private(name)
     }
-    assert not unlisted, "serve it by a public name, or add it to cluster/ray_internals.py"
+    assert not unlisted, "use a public name, or add it to cluster/ray_internals.py"
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_every_private_name_of_ray_in_the_code_is_listed() -> None:
         ("NAME = 'ray._private.services'", "ray._private.services"),
     ],
 )  # fmt: skip
-def test_a_private_name_is_found_in_code(code: str, name: str) -> None:
+def test_private_name_is_detected_in_code(code: str, name: str) -> None:
     assert name in ray_names(code)
     assert is_private(name)
 
@@ -209,7 +209,7 @@ ray.__version__, ray.ObjectRef, tune.Tuner, Trial.PENDING
 
 
 @pytest.mark.parametrize("entry", PRIVATE_NAMES, ids=lambda entry: entry.name)
-def test_the_installed_ray_has_every_listed_name(entry: PrivateName) -> None:
+def test_installed_ray_has_every_listed_name(entry: PrivateName) -> None:
     folder = Path(ray.__file__).parent
     if entry.name.endswith(")"):
         function, _, argument = entry.name.rstrip(")").partition("(")
@@ -223,8 +223,8 @@ def test_the_installed_ray_has_every_listed_name(entry: PrivateName) -> None:
     elif "logger" in entry.used_for:
         assert logging.getLogger(entry.name) in vars(resolve(entry.name)).values()
     else:
-        found = resolve(entry.name)
-        owner = INSTANCES.get(entry.name, found)
+        value = resolve(entry.name)
+        owner = INSTANCES.get(entry.name, value)
         assert [member for member in entry.members if not hasattr(owner, member)] == []
 
 
@@ -235,7 +235,7 @@ def test_every_listed_name_is_used(entry: PrivateName) -> None:
     assert [name for name in last if not re.search(rf"\b{name}\b", sources)] == []
 
 
-def test_ray_is_bounded_to_the_release_in_which_the_names_were_seen() -> None:
+def test_ray_requirement_is_limited_to_the_release_of_the_listed_names() -> None:
     (requirement,) = [Requirement(line) for line in RUNTIME if line.startswith("ray[")]
     installed = Version(ray.__version__)
     major, minor = installed.release[:2]

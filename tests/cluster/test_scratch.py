@@ -1,3 +1,5 @@
+"""Scratch folders: private, removed with their process, and safe from files of other users."""
+
 import os
 import subprocess
 import sys
@@ -27,15 +29,15 @@ def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(folder)
 
 
-def holder(base: Path) -> tuple[subprocess.Popen[str], Path]:
+def start_holder(base: Path) -> tuple[subprocess.Popen[str], Path]:
     environment = os.environ | {"TMPDIR": str(base)}
-    words = [sys.executable, "-c", HOLDER]
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    command = [sys.executable, "-c", HOLDER]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     return process, Path(process.stdout.readline().strip())
 
 
-def test_folder_is_removed_with_the_block(base: Path) -> None:
+def test_folder_is_removed_after_the_block(base: Path) -> None:
     with scratch_folder() as folder:
         (folder / "file").touch()
         assert folder.parent == base
@@ -48,19 +50,19 @@ def test_folder_is_removed_after_an_error(base: Path) -> None:
     assert not list(base.iterdir())
 
 
-def test_folder_of_a_killed_process_is_removed_by_the_next(base: Path) -> None:
-    process, folder = holder(base)
+def test_folder_of_a_killed_process_is_removed_by_the_next_one(base: Path) -> None:
+    process, folder = start_holder(base)
     process.kill()
     process.communicate()
     assert (folder / "session" / "file").exists()
     with scratch_folder():
         assert not (folder / "session").exists()
-        (folder / "session").mkdir()  # by a process of the killed one's, which ends later
+        (folder / "session").mkdir()  # by a child of the killed process that ends later
     assert not list(base.iterdir())
 
 
 def test_folder_of_a_living_process_is_left_alone(base: Path) -> None:
-    process, folder = holder(base)
+    process, folder = start_holder(base)
     with scratch_folder():
         assert (folder / "session" / "file").exists()
     assert (folder / "session" / "file").exists()
@@ -68,16 +70,14 @@ def test_folder_of_a_living_process_is_left_alone(base: Path) -> None:
     assert not folder.exists()
 
 
-def test_folder_is_not_put_where_the_paths_of_sockets_get_too_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_is_in_tmp_if_socket_paths_would_be_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(str(tmp_path)) > MAX_BASE_LENGTH
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with scratch_folder() as folder:
         assert folder.parent == Path("/tmp")
 
 
-def test_folder_is_private_whatever_the_umask(base: Path) -> None:
+def test_folder_is_private_for_any_umask(base: Path) -> None:
     before = os.umask(0)
     try:
         with scratch_folder() as folder:
@@ -86,24 +86,24 @@ def test_folder_is_private_whatever_the_umask(base: Path) -> None:
         os.umask(before)
 
 
-def test_what_another_user_plants_beside_it_is_neither_opened_nor_removed(base: Path, tmp_path: Path) -> None:
-    precious = tmp_path / "precious"
-    (precious / "folder").mkdir(parents=True)
-    (precious / "file").write_text("mine")
-    (precious / LOCK).write_text("mine")
+def test_links_planted_by_another_user_are_neither_followed_nor_removed(base: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    (target / "folder").mkdir(parents=True)
+    (target / "file").write_text("mine")
+    (target / LOCK).write_text("mine")
     planted = base / f"{PREFIX}planted"
     planted.mkdir()
     planted.chmod(0o777)
-    (planted / LOCK).symlink_to(precious / "file")
-    (planted / "session").symlink_to(precious)
-    (base / f"{PREFIX}link").symlink_to(precious)
+    (planted / LOCK).symlink_to(target / "file")
+    (planted / "session").symlink_to(target)
+    (base / f"{PREFIX}link").symlink_to(target)
     with scratch_folder() as folder:
         assert folder not in {planted, base / f"{PREFIX}link"}
-    assert {path.name: path.read_text() for path in precious.glob("*") if path.is_file()} == {
+    assert {path.name: path.read_text() for path in target.glob("*") if path.is_file()} == {
         "file": "mine",
         LOCK: "mine",
     }
-    assert (precious / "folder").is_dir()
+    assert (target / "folder").is_dir()
     assert (planted / "session").is_symlink()
 
 

@@ -1,3 +1,5 @@
+"""Blocks that SIGTERM stops and SIGINT interrupts, also while libraries suppress the exception."""
+
 import contextlib
 import os
 import signal
@@ -12,19 +14,19 @@ import pytest
 from cluster.signals import Stopped, on_stop, stoppable
 
 
-def asked_to_end() -> None:
+def send_sigterm() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_sigterm_stops_a_block() -> None:
     with pytest.raises(Stopped), stoppable():
-        asked_to_end()
+        send_sigterm()
 
 
-def test_stop_that_a_library_turned_into_another_error_is_a_stop() -> None:
+def test_stop_converted_to_another_error_by_a_library_is_raised() -> None:
     def library(error: type[BaseException]) -> None:
         try:
-            asked_to_end()
+            send_sigterm()
         except Stopped:
             raise error from None
 
@@ -33,18 +35,18 @@ def test_stop_that_a_library_turned_into_another_error_is_a_stop() -> None:
             library(error)
 
 
-def test_stop_that_a_library_swallowed_is_raised_at_the_end_of_the_block() -> None:
+def test_stop_suppressed_by_a_library_is_raised_at_the_end_of_the_block() -> None:
     with pytest.raises(Stopped), stoppable(), contextlib.suppress(KeyboardInterrupt):
-        asked_to_end()
+        send_sigterm()
 
 
-def test_stop_that_a_weak_reference_callback_discarded_is_raised_after_it(capfd: pytest.CaptureFixture[str]) -> None:
+def test_stop_discarded_in_a_weak_reference_callback_is_raised_after_it(capfd: pytest.CaptureFixture[str]) -> None:
     class Target:
         pass
 
     def library() -> None:
         target = Target()
-        reference = weakref.ref(target, lambda _: asked_to_end())
+        reference = weakref.ref(target, lambda _: send_sigterm())
         del target
         assert reference() is None
         time.sleep(60)
@@ -82,9 +84,9 @@ with signals.stoppable():
 """
 
 
-def test_stop_that_arrives_again_while_its_discarded_exception_is_reported_is_raised_after_it() -> None:
-    ended = subprocess.run([sys.executable, "-c", DISCARDED], capture_output=True, text=True, timeout=120, check=False)
-    assert (ended.returncode, ended.stdout) == (0, "stopped\n"), ended.stderr
+def test_second_stop_during_the_report_of_a_discarded_one_is_raised_after_it() -> None:
+    result = subprocess.run([sys.executable, "-c", DISCARDED], capture_output=True, text=True, timeout=120, check=False)
+    assert (result.returncode, result.stdout) == (0, "stopped\n"), result.stderr
 
 
 def test_other_errors_of_a_destructor_are_reported_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,48 +101,48 @@ def test_other_errors_of_a_destructor_are_reported_as_before(monkeypatch: pytest
     assert reported == [ValueError]
 
 
-def test_interrupt_of_a_block_is_no_stop() -> None:
-    with pytest.raises(KeyboardInterrupt) as ended, stoppable():
+def test_interrupt_is_not_converted_to_a_stop() -> None:
+    with pytest.raises(KeyboardInterrupt) as error, stoppable():
         signal.raise_signal(signal.SIGINT)
-    assert not isinstance(ended.value, Stopped)
+    assert not isinstance(error.value, Stopped)
 
 
-def test_a_stopped_block_can_be_entered_again() -> None:
+def test_stopped_block_can_be_entered_again() -> None:
     for _ in range(2):
         with pytest.raises(Stopped), stoppable():
-            asked_to_end()
+            send_sigterm()
     with stoppable():
         pass
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_handler_of_before_is_back_after_the_block(number: signal.Signals) -> None:
+def test_previous_signal_handler_is_restored(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with stoppable():
         assert signal.getsignal(number) != before
     assert signal.getsignal(number) == before
 
 
-def test_hooks_learn_of_a_stop_before_the_block_has_ended() -> None:
-    told: list[str] = []
+def test_hooks_are_called_before_a_stopped_block_ends() -> None:
+    words: list[str] = []
     called = threading.Event()
 
     def hook(word: str) -> None:
-        told.append(word)
+        words.append(word)
         called.set()
 
-    def stopped() -> None:
+    def wait_for_hook() -> None:
         try:
-            asked_to_end()
+            send_sigterm()
         finally:
             assert called.wait(60)
 
     with pytest.raises(Stopped), stoppable(), on_stop(hook):
-        stopped()
-    assert told == ["stopped"]
+        wait_for_hook()
+    assert words == ["stopped"]
 
 
-BUSY = """
+UNRESPONSIVE = """
 import signal, subprocess, sys, time
 from cluster import signals
 signals.GRACE_SECONDS = 0.2
@@ -151,20 +153,22 @@ with signals.stoppable():
             print(child.pid, flush=True)
             time.sleep(600)
         except KeyboardInterrupt:
-            pass  # as a library does that takes no notice
+            pass  # as a library may do
 """
 
 
 @pytest.mark.parametrize(
     ("number", "word"), [(signal.SIGTERM, "stopped"), (signal.SIGINT, "interrupted")], ids=["SIGTERM", "SIGINT"]
 )
-def test_process_that_takes_no_notice_is_ended_with_its_children(number: signal.Signals, word: str) -> None:
-    busy = subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert busy.stdout is not None
-    child = int(busy.stdout.readline())
-    busy.send_signal(number)
-    _, said = busy.communicate(timeout=60)
-    assert busy.returncode == 128 + number
-    assert said == f"{word}; finished stages are kept, the same command resumes\n"
+def test_unresponsive_process_is_killed_with_its_children(number: signal.Signals, word: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", UNRESPONSIVE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert stderr == f"{word}; finished stages are kept, the same command resumes\n"
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)

@@ -1,4 +1,4 @@
-"""Odd command lines: options out of range, places of the wrong kind, names that no study has."""
+"""Unusual command lines: options out of range, paths of the wrong kind, and unknown names."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ NUMBERS = ("0", "-1", "1e3", "99999999999999999999", "nan", "inf", "1.5", "x", "
 
 
 def command_lines() -> Iterator[tuple[str, ...]]:
-    """Yield the words of each; `study.yaml`, `folder`, `file` and the finished study `tiny` in `runs` may be there."""
+    """Yield arguments, which refer to `study.yaml`, `folder`, `file` and the finished study `tiny` in `runs`."""
     yield from ((), ("--help",), ("nope",), ("plan",), ("run",), ("data",), ("data", "check"), ("--version",))
     for name in HOSTILE:
         yield ("plan", name)
@@ -22,14 +22,14 @@ def command_lines() -> Iterator[tuple[str, ...]]:
         yield ("predict", "tiny", "folder", "-o", "out", f"--tile={number}")
         yield ("predict", "tiny", "folder", "-o", "out", f"--threshold={number}")
         yield ("export", "tiny", "-o", "net.onnx", f"--fold={number}")
-    for place in (".", "folder", "file", "file/x", "/", "/dev/null/x", "x" * 300):
-        yield ("report", "tiny", "-o", place)
-        yield ("export", "tiny", "-o", place)
-        yield ("data", "check", "phantom", "-o", place)
-        yield ("plan", "study.yaml", "--storage", place)
-        yield ("plan", "study.yaml", "--cache", place)
-        if place != "/":  # reading the whole machine takes long
-            yield ("gc", "--storage", place)
+    for path in (".", "folder", "file", "file/x", "/", "/dev/null/x", "x" * 300):
+        yield ("report", "tiny", "-o", path)
+        yield ("export", "tiny", "-o", path)
+        yield ("data", "check", "phantom", "-o", path)
+        yield ("plan", "study.yaml", "--storage", path)
+        yield ("plan", "study.yaml", "--cache", path)
+        if path != "/":  # searching the entire file system takes long
+            yield ("gc", "--storage", path)
     yield from (
         ("table", "tiny", "--metric", "nope"), ("table", "tiny", "--class", "nope"), ("table", "tiny", "--rows", "x"),
         ("table", "tiny", "--split", "x"), ("table", "tiny", "--aggregation", "x"), ("compare", "tiny", "nope"),

@@ -1,4 +1,4 @@
-"""Data folders with random faults, as downloads, exports and file systems leave them."""
+"""Data folders with random faults as caused by downloads, exports and file systems."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tests.support.pictures import picture, save
 
 Random = np.random.Generator
 Change = Callable[[Path, Random], None]
-"""Changes one file or folder in place."""
+"""Changes one file in place."""
 
 MODES = ("1", "L", "P", "LA", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F")
 SUFFIXES = ("png", "PNG", "jpg", "tif", "bmp", "gif", "webp", "dcm", "npy", "nii.gz", "txt", "")
@@ -48,91 +48,91 @@ CELLS = (
 NUMBERS = (-1, 0, 0.25, 1e308, float("nan"), None, "x", [], {}, 2**70, True)
 
 
-def truncated(path: Path, random: Random) -> None:
+def truncate(path: Path, random: Random) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * random.random())])
 
 
-def flipped(path: Path, random: Random) -> None:
+def flip_bits(path: Path, random: Random) -> None:
     data = bytearray(path.read_bytes())
-    for place in random.integers(0, max(len(data), 1), 1 + len(data) // 200):
+    for position in random.integers(0, max(len(data), 1), 1 + len(data) // 200):
         if data:
-            data[place] ^= int(random.integers(1, 256))
+            data[position] ^= int(random.integers(1, 256))
     path.write_bytes(bytes(data))
 
 
-def replaced_by_noise(path: Path, random: Random) -> None:
+def replace_by_noise(path: Path, random: Random) -> None:
     path.write_bytes(random.bytes(int(random.integers(0, 3000))))
 
 
-def emptied(path: Path, random: Random) -> None:
+def clear(path: Path, random: Random) -> None:
     path.write_bytes(b"")
 
 
-def removed(path: Path, random: Random) -> None:
+def remove(path: Path, random: Random) -> None:
     path.unlink()
 
 
-def doubled(path: Path, random: Random) -> None:
+def duplicate(path: Path, random: Random) -> None:
     suffix = f".{random.choice(SUFFIXES)}".rstrip(".")
-    other = path.with_suffix(suffix) if random.random() < 0.5 else path.parent.parent / path.name
-    if not other.exists():
-        shutil.copy2(path, other)
+    copy = path.with_suffix(suffix) if random.random() < 0.5 else path.parent.parent / path.name
+    if not copy.exists():
+        shutil.copy2(path, copy)
 
 
-def renamed(path: Path, random: Random) -> None:
+def rename(path: Path, random: Random) -> None:
     path.rename(path.with_name(str(random.choice(NAMES))))
 
 
-def made_a_folder(path: Path, random: Random) -> None:
+def replace_by_folder(path: Path, random: Random) -> None:
     path.unlink()
     path.mkdir()
 
 
-def made_a_pipe(path: Path, random: Random) -> None:
+def replace_by_pipe(path: Path, random: Random) -> None:
     path.unlink()
     os.mkfifo(path)
 
 
-def made_a_link(path: Path, random: Random) -> None:
+def replace_by_link(path: Path, random: Random) -> None:
     targets = (path, path.parent, path.parent.parent, Path("/dev/zero"), Path("/dev/null"), Path("nowhere"), Path("/"))
     path.unlink()
     path.symlink_to(targets[random.integers(len(targets))])
 
 
-def in_another_mode(path: Path, random: Random) -> None:
+def change_image_mode(path: Path, random: Random) -> None:
     if path.suffix in {".csv", ".txt", ".json"}:
-        return truncated(path, random)
+        return truncate(path, random)
     image = Image.open(path).convert("L")
     mode = str(random.choice(MODES))
     values = np.asarray(image)
     if mode in {"I;16", "I", "F"}:
         scale = random.choice([1, 16, 257, 1e-3, -1])
         kinds = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
-        made = Image.fromarray((values * scale).astype(kinds[mode]))
+        converted = Image.fromarray((values * scale).astype(kinds[mode]))
     else:
-        made = image.convert("RGB").convert(mode) if mode != "1" else image.convert("1")
-    made.save(path.with_suffix(".tif"))
+        converted = image.convert("RGB").convert(mode) if mode != "1" else image.convert("1")
+    converted.save(path.with_suffix(".tif"))
     if path.suffix != ".tif":
         path.unlink()
     return None
 
 
-def of_another_size(path: Path, random: Random) -> None:
+def change_image_size(path: Path, random: Random) -> None:
     if path.suffix in {".csv", ".txt", ".json"}:
-        return flipped(path, random)
+        return flip_bits(path, random)
     width, height = (int(side) for side in random.choice([1, 2, 3, 47, 48, 64, 300], 2))
     if path.suffix == ".jpeg":
         path = path.rename(path.with_suffix(".jpg"))
     return save(picture(int(random.integers(99)), width=width, height=height), path)
 
 
-def with_another_cell(path: Path, random: Random) -> None:
-    """Change a value of a table, or a number of a COCO file; of an image some bytes."""
+def change_value(path: Path, random: Random) -> None:
+    """Change a value of a table or a COCO file, or bits of an image."""
     if path.suffix == ".json":
-        return _with_another_number(path, random)
+        return _change_number(path, random)
     if path.suffix not in {".csv", ".txt"}:
-        return flipped(path, random)
+        return flip_bits(path, random)
     lines = [line.split(",") for line in path.read_text().splitlines()]
     line = lines[random.integers(len(lines))]
     line[random.integers(len(line))] = str(random.choice(CELLS))
@@ -140,40 +140,40 @@ def with_another_cell(path: Path, random: Random) -> None:
     return None
 
 
-def in_another_encoding(path: Path, random: Random) -> None:
+def change_encoding(path: Path, random: Random) -> None:
     if path.suffix not in {".csv", ".txt", ".json"}:
-        return flipped(path, random)
+        return flip_bits(path, random)
     text = path.read_text() + "c\u0153ur\n"
     path.write_bytes(text.encode(str(random.choice(["utf-16", "cp1252", "utf-32", "utf-8-sig"]))))
     return None
 
 
-def _with_another_number(path: Path, random: Random) -> None:
+def _change_number(path: Path, random: Random) -> None:
     document = json.loads(path.read_text())
-    part = document[str(random.choice(list(document)))]
-    entry = part[random.integers(len(part))]
+    entries = document[str(random.choice(list(document)))]
+    entry = entries[random.integers(len(entries))]
     key = str(random.choice(list(entry)))
     entry[key] = NUMBERS[random.integers(len(NUMBERS))]
     path.write_text(json.dumps(document))
 
 
 CHANGES: tuple[Change, ...] = (
-    truncated, flipped, replaced_by_noise, emptied, removed, doubled, renamed, made_a_folder, made_a_pipe, made_a_link,
-    in_another_mode, of_another_size, with_another_cell, in_another_encoding,
+    truncate, flip_bits, replace_by_noise, clear, remove, duplicate, rename, replace_by_folder, replace_by_pipe,
+    replace_by_link, change_image_mode, change_image_size, change_value, change_encoding,
 )  # fmt: skip
 
 
-def write_changed(root: Path, random: Random) -> tuple[str, str]:
-    """Write a data set and change one to three of its files; return its source and what was done."""
+def write_damaged(root: Path, random: Random) -> tuple[str, str]:
+    """Write a data set and change one to three of its files; return its source and a description of the changes."""
     kind = int(random.integers(3))
     if kind == 2:
         write_coco(root)
     else:
         write_folder(root, overlapping=kind == 1)
-    done = []
+    descriptions = []
     for _ in range(int(random.integers(1, 4))):
         files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
         path, change = files[random.integers(len(files))], CHANGES[random.integers(len(CHANGES))]
-        done.append(f"{path.relative_to(root)!s:.80} {change.__name__}")
+        descriptions.append(f"{path.relative_to(root)!s:.80} {change.__name__}")
         change(path, random)
-    return ("coco" if kind == 2 else "folder"), "; ".join(done)
+    return ("coco" if kind == 2 else "folder"), "; ".join(descriptions)

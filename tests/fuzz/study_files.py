@@ -1,4 +1,4 @@
-"""Random changes of sound study files: of their values, their keys, and their text."""
+"""Random changes to values, keys and the text of valid study files."""
 
 import random
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ SEARCH = base({
         "prune": {"successive_halving": {"grace_period": 1}},
     },
 })  # fmt: skip
-RICH = compare(**{
+EXTENDED = compare(**{
     "pathway": ["none", "two_step"],
     "segment.loss": [{"dice": 1.0}, {"tversky": 1.0, "focal": 2.0}],
     "exclude": [{"pathway": "two_step", "segment.loss": {"dice": 1.0}}],
@@ -51,50 +51,50 @@ TEXTS = (
 )  # fmt: skip
 
 
-def originals() -> list[Document]:
-    """Return sound documents of every kind."""
+def valid_documents() -> list[Document]:
+    """Return valid documents with all kinds of settings."""
     catalog = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(CATALOG.glob("*.yaml"))]
-    return [deepcopy(BASE), RICH, SEARCH, tiny(), *map(_on_generated_data, catalog)]
+    return [deepcopy(BASE), EXTENDED, SEARCH, tiny(), *map(_on_generated_data, catalog)]
 
 
 def _on_generated_data(document: Document) -> Document:
-    """Return a study of the catalog that needs no files."""
+    """Return a catalog study with generated data instead of files."""
     data = {
-        name: {"source": "phantom", "images": 30, "patients": 30, "seed": at}
-        for at, name in enumerate(document["data"])
+        name: {"source": "phantom", "images": 30, "patients": 30, "seed": seed}
+        for seed, name in enumerate(document["data"])
     }
     return document | {"data": data}
 
 
-def mutated(seed: int, number: int) -> Iterator[bytes]:
-    """Yield so many study files, each changed in one to four places."""
-    documents = originals()
-    for position in range(number):
+def mutated_files(seed: int, count: int) -> Iterator[bytes]:
+    """Yield `count` study files, each with one to four changes."""
+    documents = valid_documents()
+    for position in range(count):
         generator = random.Random(f"{seed}/{position}")
         document = deepcopy(generator.choice(documents))
         for _ in range(generator.choice((1, 1, 1, 2))):
             generator.choice(CHANGES)(document, generator)
-        text = _written(document)
+        text = _to_yaml(document)
         for _ in range(generator.choice((0, 0, 0, 1, 2))):
             text = generator.choice(TEXT_CHANGES)(text, generator)
         yield text
 
 
-def _written(document: Document) -> bytes:
+def _to_yaml(document: Document) -> bytes:
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode("utf-8", "surrogatepass")
 
 
-def _places(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def _paths(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     if path:
         yield path
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in pairs:
-        yield from _places(inner, (*path, key))
+        yield from _paths(inner, (*path, key))
 
 
-def _chosen(document: Document, generator: random.Random) -> tuple[Any, Any]:
+def _random_entry(document: Document, generator: random.Random) -> tuple[Any, Any]:
     """Return a container somewhere in the document and one of its keys."""
-    *path, key = generator.choice(list(_places(document)) or [("name",)])
+    *path, key = generator.choice(list(_paths(document)) or [("name",)])
     container: Any = document
     for step in path:
         container = container[step]
@@ -102,51 +102,51 @@ def _chosen(document: Document, generator: random.Random) -> tuple[Any, Any]:
 
 
 def _replace(document: Document, generator: random.Random) -> None:
-    container, key = _chosen(document, generator)
+    container, key = _random_entry(document, generator)
     container[key] = deepcopy(generator.choice(VALUES))
 
 
 def _remove(document: Document, generator: random.Random) -> None:
-    container, key = _chosen(document, generator)
+    container, key = _random_entry(document, generator)
     if isinstance(container, list) or key in container:
         del container[key]
 
 
 def _rename(document: Document, generator: random.Random) -> None:
-    container, key = _chosen(document, generator)
+    container, key = _random_entry(document, generator)
     if isinstance(container, dict) and key in container:
         name = generator.choice([f"{key}s", str(key)[:-1], f"{key}.x", "lr", "loss", "\x1b[0m", "a\nb", "😀", 5, None])
         container[name] = container.pop(key)
 
 
-def _move(document: Document, generator: random.Random) -> None:
-    """Put the value of one place at another."""
-    container, key = _chosen(document, generator)
+def _copy_value(document: Document, generator: random.Random) -> None:
+    """Copy the value of one entry to another."""
+    container, key = _random_entry(document, generator)
     value = deepcopy(container[key]) if isinstance(container, list) or key in container else None
-    other, place = _chosen(document, generator)
-    other[place] = value
+    target, target_key = _random_entry(document, generator)
+    target[target_key] = value
 
 
 def _scale(document: Document, generator: random.Random) -> None:
-    container, key = _chosen(document, generator)
-    held = container[key] if isinstance(container, list) or key in container else None
-    if isinstance(held, int | float) and not isinstance(held, bool):
-        container[key] = held * generator.choice((0, -1, 10, 1e-9, 10**6, 0.5))
-    elif isinstance(held, list):
-        container[key] = held * generator.choice((0, 2, 300))
+    container, key = _random_entry(document, generator)
+    value = container[key] if isinstance(container, list) or key in container else None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        container[key] = value * generator.choice((0, -1, 10, 1e-9, 10**6, 0.5))
+    elif isinstance(value, list):
+        container[key] = value * generator.choice((0, 2, 300))
 
 
 def _wrap(document: Document, generator: random.Random) -> None:
-    container, key = _chosen(document, generator)
+    container, key = _random_entry(document, generator)
     if isinstance(container, list) or key in container:
         container[key] = generator.choice(([container[key]], {"x": container[key]}, [[container[key]]]))
 
 
-def _cut(text: bytes, generator: random.Random) -> bytes:
+def _truncate(text: bytes, generator: random.Random) -> bytes:
     return text[: generator.randrange(len(text) + 1)]
 
 
-def _flip(text: bytes, generator: random.Random) -> bytes:
+def _flip_bits(text: bytes, generator: random.Random) -> bytes:
     changed = bytearray(text or b" ")
     for _ in range(generator.randint(1, 4)):
         changed[generator.randrange(len(changed))] ^= 1 << generator.randrange(8)
@@ -154,8 +154,8 @@ def _flip(text: bytes, generator: random.Random) -> bytes:
 
 
 def _insert(text: bytes, generator: random.Random) -> bytes:
-    at = generator.randrange(len(text) + 1)
-    return text[:at] + generator.choice(TEXTS).encode("utf-8", "surrogatepass") + text[at:]
+    position = generator.randrange(len(text) + 1)
+    return text[:position] + generator.choice(TEXTS).encode("utf-8", "surrogatepass") + text[position:]
 
 
 def _repeat_line(text: bytes, generator: random.Random) -> bytes:
@@ -165,5 +165,5 @@ def _repeat_line(text: bytes, generator: random.Random) -> bytes:
     return b"".join(lines)
 
 
-CHANGES = (_replace, _replace, _replace, _remove, _rename, _move, _scale, _wrap)
-TEXT_CHANGES = (_cut, _flip, _insert, _insert, _repeat_line)
+CHANGES = (_replace, _replace, _replace, _remove, _rename, _copy_value, _scale, _wrap)
+TEXT_CHANGES = (_truncate, _flip_bits, _insert, _insert, _repeat_line)

@@ -1,4 +1,4 @@
-"""The designs of the catalog's studies, on generated data."""
+"""Designs of the catalog studies on generated data."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -18,18 +18,18 @@ SHORTENED: dict[str, Document] = {
         "architecture": ["unet"], "backbone": ["vgg16"], "initial_weights": ["random"], "exclude": []
     },
 }  # fmt: skip
-"""What is left out of a study of the catalog: all pairs of 84 arms on a fixed test set take minutes a study."""
+"""Overrides that shorten a study: comparing all pairs of 84 arms on a fixed test set takes minutes per study."""
 
 
 def names() -> list[str]:
-    """Return the studies of the catalog."""
+    """Return the names of the catalog studies."""
     return sorted(path.stem for path in CATALOG.glob("*.yaml"))
 
 
 def simulated(name: str) -> Simulated:
-    """Return a study of the catalog with equal arms and pretraining runs that differ by one SD of replicates.
+    """Return a catalog study with equal arms and pretraining runs that differ by one SD of replicates.
 
-    With a fixed test set: under the null of rule 3.
+    With a fixed test set, outputs are permuted between arms, the null hypothesis of tests over patients.
     """
     document = catalog_document(name)
     effects = Effects(run_sd=run_sd(document["compare"].get("folds", 5), IMAGES, STEADY, 1.0))
@@ -42,29 +42,29 @@ def is_fixed(document: Document) -> bool:
 
 
 def catalog_document(name: str) -> Document:
-    """Return a study of the catalog on generated data: its pathways, split and comparison are the file's.
+    """Return a catalog study on generated data, with the pathways, split and comparison of the file.
 
-    The target has `IMAGES` images of as many patients; other data are not drawn. A list of test images becomes a share
-    of them; losses and classes become such that fit generated data.
+    The target has `IMAGES` images of different patients; the other data sets are not simulated. A list of test images
+    is replaced by a share; losses and classes are replaced by those that fit generated data.
     """
-    found: Document = deepcopy(dict(read_document(CATALOG / f"{name}.yaml")))
+    document: Document = deepcopy(dict(read_document(CATALOG / f"{name}.yaml")))
     for key in ("published", "metrics"):
-        found.pop(key, None)
-    target = found["stages"][_last(next(iter(found["pathways"].values())))]["data"]
-    found["data"] = {
-        key: _phantom(settings, IMAGES if key == target else OTHER_IMAGES) for key, settings in found["data"].items()
+        document.pop(key, None)
+    target = document["stages"][_last_stage(next(iter(document["pathways"].values())))]["data"]
+    document["data"] = {
+        key: _phantom(settings, IMAGES if key == target else OTHER_IMAGES) for key, settings in document["data"].items()
     }
-    for settings in found["stages"].values():
+    for settings in document["stages"].values():
         settings.pop("class_threshold", None)
         if "structure" in settings:
             settings["structure"] = "heart"
         if "cross_entropy" in settings.get("loss", {}):  # classes of generated images overlap
             settings["loss"] = {"binary_cross_entropy": 1.0}
-    found["compare"] |= SHORTENED.get(name, {})
-    return found
+    document["compare"] |= SHORTENED.get(name, {})
+    return document
 
 
-def _last(links: Sequence[Any]) -> str:
+def _last_stage(links: Sequence[Any]) -> str:
     return str(links[-1] if isinstance(links[-1], str) else links[-1]["stage"])
 
 

@@ -1,4 +1,4 @@
-"""The studies that are simulated, as study documents."""
+"""Study documents for simulation."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -9,38 +9,40 @@ Pretraining = Literal["none", "shared", "own seed", "per fold"]
 
 
 def document(
-    *, folds: int, seeds: int = 1, arms: int = 2, images: int = 60, a_patient: int = 2,
+    *, folds: int, seeds: int = 1, arms: int = 2, images: int = 60, images_per_patient: int = 2,
     labelled: Sequence[float] = (1.0,), pretraining: Pretraining = "none", split: Document | None = None,
     rope: float | None = None,
 ) -> Document:  # fmt: skip
-    """Return a study of arms that differ in nothing but the length of training.
+    """Return a study of arms that differ only in the length of training, which the simulation ignores.
 
-    The first arm, `a0`, is the baseline of the others. Arms with pretraining have a pretraining stage each.
+    The first arm, `a0`, is the baseline. With pretraining, each arm has its own pretraining stage.
     """
-    hospital = {"source": "phantom", "images": images, "patients": images // a_patient, "size": 64}
+    hospital = {"source": "phantom", "images": images, "patients": images // images_per_patient, "size": 64}
     names = [str(number) for number in range(arms)]
     stages: Document = {
-        f"segment_{name}": {"task": "segmentation", "data": "hospital", "epochs": place + 1}
-        for place, name in enumerate(names)
+        f"segment_{name}": {"task": "segmentation", "data": "hospital", "epochs": position + 1}
+        for position, name in enumerate(names)
     }
-    first: Document = {"per fold": {"task": "reconstruction", "data": "hospital"}}.get(
+    pretraining_stage: Document = {"per fold": {"task": "reconstruction", "data": "hospital"}}.get(
         pretraining, {"task": "classification", "data": "clinic"}
     )
     if pretraining == "own seed":
-        first = {**first, "seed": 0}
+        pretraining_stage = {**pretraining_stage, "seed": 0}
     if pretraining != "none":
-        stages |= {f"first_{name}": {**first, "epochs": place + 1} for place, name in enumerate(names)}
+        stages |= {
+            f"pretrain_{name}": {**pretraining_stage, "epochs": position + 1} for position, name in enumerate(names)
+        }
     data = {"hospital": hospital | ({"split": split} if split else {})}
     if pretraining in ("shared", "own seed"):
         data["clinic"] = {"source": "phantom", "images": 20, "patients": 10, "size": 64}
-    before = [] if pretraining == "none" else ["first"]
+    prefix = [] if pretraining == "none" else ["pretrain"]
     compare: Document = {
         "architecture": ["unet"], "backbone": ["resnet18"], "labelled_fraction": list(labelled), "folds": folds,
         "seeds": list(range(seeds)), "baseline": {"pathway": "a0"},
     }  # fmt: skip
     return {
         "name": "simulated", "data": data, "image": {"size": 64}, "stages": stages,
-        "pathways": {f"a{name}": [f"{stage}_{name}" for stage in (*before, "segment")] for name in names},
+        "pathways": {f"a{name}": [f"{stage}_{name}" for stage in (*prefix, "segment")] for name in names},
         "compare": compare | ({"rope": rope} if rope is not None else {}),
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""How large effects have to be in the data worlds to have a wanted size in scores; found by simulation."""
+"""Calibrates effects on the data by simulation, so that their effect on scores has a given size."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,30 +16,30 @@ ADVANTAGES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
 
 
 def with_pretraining(simulated: Simulated, multiple: float) -> Simulated:
-    """Return the study with pretraining runs that differ by `multiple` standard deviations of replicates; `run_sd`."""
-    target = simulated.document["data"]["hospital"]["images"]
-    sd = run_sd(simulated.document["compare"]["folds"], target, simulated.learner, multiple)
+    """Return the study with pretraining runs that differ by `multiple` SDs of replicates; see `run_sd`."""
+    images = simulated.document["data"]["hospital"]["images"]
+    sd = run_sd(simulated.document["compare"]["folds"], images, simulated.learner, multiple)
     return replace(simulated, effects=replace(simulated.effects, run_sd=sd))
 
 
 def run_sd(folds: int, images: int, learner: Learner, multiple: float) -> float:
-    """Return the standard deviation of the log signal that makes pretraining runs differ so much in their scores.
+    """Return the standard deviation of the log signal between pretraining runs for a given spread of their scores.
 
-    `multiple` counts standard deviations of the replicates of one arm without any effect of pretraining.
+    `multiple` is that spread, in standard deviations of the replicates of one arm without effects of pretraining.
     """
     if not multiple:
         return 0.0
-    fold_sd, response = _responses(max(folds, 2), images, learner)
+    fold_sd, response = _score_response(max(folds, 2), images, learner)
     sds = np.linspace(0.01, 4.0, 400)
-    normal = np.random.default_rng(0).standard_normal(4000)
-    reached = np.array([np.interp(sd * normal, GRID, response).std() for sd in sds])
-    if reached.max() < multiple * fold_sd:
-        raise ValueError(f"runs cannot differ by {multiple * fold_sd:.2f} where scores are within 0..1")
-    return float(sds[np.argmax(reached >= multiple * fold_sd)])
+    draws = np.random.default_rng(0).standard_normal(4000)
+    score_sds = np.array([np.interp(sd * draws, GRID, response).std() for sd in sds])
+    if score_sds.max() < multiple * fold_sd:
+        raise ValueError(f"runs cannot differ by {multiple * fold_sd:.2f}: scores are within 0..1")
+    return float(sds[np.argmax(score_sds >= multiple * fold_sd)])
 
 
 @lru_cache
-def _responses(folds: int, images: int, learner: Learner) -> tuple[float, Array]:
+def _score_response(folds: int, images: int, learner: Learner) -> tuple[float, Array]:
     """Return the standard deviation of replicates, and the expected score at each log signal of `GRID`."""
     plain = Simulated(name="plain", document=document(folds=folds, images=images, arms=2), learner=learner)
     values = headline_values(plain, STUDIES)
@@ -48,17 +48,17 @@ def _responses(folds: int, images: int, learner: Learner) -> tuple[float, Array]
 
 
 def with_advantage(simulated: Simulated, arm: str, advantage: float) -> Simulated:
-    """Return the study with an arm whose features carry a stronger signal."""
+    """Return the study with a stronger signal in the features of one arm."""
     return replace(simulated, effects=replace(simulated.effects, advantage={arm: advantage}))
 
 
 def advantages(simulated: Simulated, arm: str, ratios: Sequence[float], studies: int = STUDIES) -> Array:
-    """Return the advantages at which the last arm's mean difference to the first is so many standard deviations.
+    """Return the advantages at which the last arm differs from the first by `ratios` standard deviations.
 
-    The standard deviation is that of the paired differences over replicates, as `study plan` states effects.
+    The standard deviation is that of the paired differences over replicates, as in the output of `study plan`.
     """
-    found = [standardised(headline_values(with_advantage(simulated, arm, one), studies)) for one in ADVANTAGES]
-    return np.interp(ratios, found, ADVANTAGES, right=np.nan)
+    effects = [standardised(headline_values(with_advantage(simulated, arm, value), studies)) for value in ADVANTAGES]
+    return np.interp(ratios, effects, ADVANTAGES, right=np.nan)
 
 
 def standardised(values: Array) -> float:

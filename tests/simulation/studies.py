@@ -1,12 +1,13 @@
-"""Simulated studies: planned and split by the product, trained by the cheap learner, compared by the product.
+"""Simulated studies: planned, split and compared by the product, and trained by a fast learner.
 
-A plan's splits depend on seeds, folds and the data's index alone, so many data worlds are drawn over each plan.
-Patients are exchangeable within a world: a new world is as good as a new permutation of the patients over the plan's
-rows. What a permutation cannot change is how much the training sets of folds and seeds overlap; so every few studies
-are planned anew, with other seeds and another index.
+The splits of a plan depend only on seeds, folds and the index of the data; several worlds (draws of the data) are
+simulated for each plan. Patients are exchangeable within a world: a new world is equivalent to a new permutation of the
+patients over the rows of the plan. A permutation does not change how much the training sets of folds and seeds overlap;
+therefore every few studies are planned again with other seeds and another index.
 
-The worlds of a plan go through one call of `compare`, each as a class of its own: the product treats series apart, so
-the answers are those of one call a world (`tests/results/statistics/test_simulation.py` holds that).
+All worlds of a plan are compared by one call of `compare`, each as a separate class: the product treats series
+independently, so the results equal those of one call per world (tested in
+`tests/results/statistics/test_simulation.py`).
 """
 
 import json
@@ -37,8 +38,8 @@ from tests.simulation.worlds import (
     Array,
     Flags,
     Images,
+    Integers,
     Learner,
-    Whole,
     draw_images,
     draw_starts,
     score,
@@ -51,19 +52,19 @@ if TYPE_CHECKING:
 
 HEADLINE, CASE = ("dataset", "mean_iou"), ("case", "dice")
 METRICS = (HEADLINE, CASE)
-UNSEEN, AT_ONCE = 2000, 250
-"""New patients on which networks are tested to know their true scores, and how many at once."""
-AT_ONCE_FIXED = 8
-"""Worlds that are compared at once with a fixed test set."""
+NEW_PATIENTS, BATCH_SIZE = 2000, 250
+"""Number of new patients on which the true scores of networks are computed, and how many per batch."""
+WORLDS_PER_CALL = 8
+"""Number of worlds per call of `compare` with a fixed test set."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effects:
-    """What is true of the arms of a study, by pathway or another factor's value; nothing given: all are equal.
+    """True effects of the arms of a study, by value of a factor such as the pathway; by default all arms are equal.
 
     Args:
-        advantage: Log of how many times as strong the signal is that an arm's features carry.
-        labels: The amount of labels that an arm really trains on at each amount it is said to.
+        advantage: Log of the factor by which the signal in an arm's features is stronger.
+        labels: The amount of labels that an arm actually trains on, for each nominal amount.
         run_sd: Standard deviation of the log signal between pretraining runs, one draw per distinct digest. An arm
             without pretraining has a draw per replicate, so that expected scores of all arms are equal.
     """
@@ -75,11 +76,12 @@ class Effects:
 
 @dataclass(frozen=True, kw_only=True)
 class Simulated:
-    """A study to be simulated: its document, what is true, and what happens to its replicates.
+    """A study to simulate: its document, the true effects, and failed or missing replicates.
 
-    `failing` replicates of the last arm fail for good; of the others the share `missing` has no results yet.
-    `swapped` draws from the null of rule 3: networks are as trained, but each patient's outputs are dealt to the arms
-    at random. `at_rope` sets the region of equivalence of each study to the true difference of its networks.
+    `failing` replicates of the last arm fail permanently; a share `missing` of the other replicates has no results yet.
+    `swapped` simulates the null hypothesis of tests over patients: networks are trained as usual, but the outputs for
+    each patient are permuted between the arms. `at_rope` sets the region of equivalence of each study to the true
+    difference of its networks.
     """
 
     name: str
@@ -90,16 +92,16 @@ class Simulated:
     missing: float = 0.0
     swapped: bool = False
     at_rope: bool = False
-    studies_a_plan: int = 50
+    studies_per_plan: int = 50
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class StageOutcome:
-    """What was simulated and answered; studies are numbered from 0.
+class SimulationResult:
+    """Comparisons and scores of simulated studies, which are numbered from 0.
 
-    `lines` has the comparisons with `world`, `arm_number` and `level_number`; `values` (studies, arms, levels, seeds,
-    folds) are headline scores, NaN where missing; `truth` (studies, arms, levels) by metric what the networks score on
-    new patients (only where asked for).
+    `lines` contains the comparisons with `world`, `arm_number` and `level_number`; `values` (studies, arms, levels,
+    seeds, folds) are headline scores, NaN where missing; `truth` (studies, arms, levels) by metric are the scores of
+    the networks on new patients, if requested.
     """
 
     name: str
@@ -112,9 +114,9 @@ class StageOutcome:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layout:
-    """A plan as arrays: replicates stand in a grid of arms and places (labelled amount, seed, fold).
+    """A plan as arrays: a grid of replicates by arm and position (labelled amount, seed, fold).
 
-    `runs` (arms, places, stages) number the pretraining runs.
+    `runs` (arms, positions, stages) are the numbers of the pretraining runs.
     """
 
     plan: Plan
@@ -125,161 +127,170 @@ class Layout:
     training: Flags
     validation: Flags
     tested: Flags
-    patients: Whole
-    runs: Whole
+    patients: Integers
+    runs: Integers
 
     @property
-    def places(self) -> int:
-        """Return how many replicates an arm has."""
+    def positions(self) -> int:
+        """Return the number of replicates of an arm."""
         return int(np.prod(self.shape))
 
 
-def simulate(simulated: Simulated, studies: int, *, seed: int = 0, truth: bool = False) -> StageOutcome:
-    """Simulate so many studies; `truth` says whether their networks are tested on new patients."""
+def simulate(simulated: Simulated, studies: int, *, seed: int = 0, truth: bool = False) -> SimulationResult:
+    """Simulate studies; with `truth`, their networks are also tested on new patients."""
     import pandas as pd
 
     random = np.random.default_rng(seed)
-    lines, values, known, done = [], [], [], 0
-    for number, count in enumerate(_parts(studies, simulated.studies_a_plan)):
-        layout, failing = planned(simulated, number, random)
-        weights, images, boost = trained(layout, simulated, count, random)
+    lines, values, truths, completed = [], [], [], 0
+    for number, count in enumerate(_batch_sizes(studies, simulated.studies_per_plan)):
+        layout, failing = plan_study(simulated, number, random)
+        weights, images, boost = train_replicates(layout, simulated, count, random)
         pixels = score(images, weights, tested=layout.tested, boost=boost)
-        real = _true_scores(layout, simulated.learner, weights, boost, random) if truth else {}
+        true_scores = _true_scores(layout, simulated.learner, weights, boost, random) if truth else {}
         if simulated.swapped:
-            pixels = _dealt(pixels, layout.patients, random)
-        present = _present(layout, simulated, failing, random)
+            pixels = _permute_arms(pixels, layout.patients, random)
+        present = _has_results(layout, simulated, failing, random)
         scores = metric_values(pixels, layout.tested)
-        layouts = [_at_rope(layout, real, world) for world in range(count)] if simulated.at_rope else [layout]
-        lines.append(_answered(layouts, pixels, scores, present, done))
-        known.append(real)
-        values.append(_in_grid(np.where(present, scores[HEADLINE], np.nan), layout))
-        done += count
-    truths = {metric: np.concatenate([part[metric] for part in known]) for metric in (METRICS if truth else ())}
-    return StageOutcome(
+        layouts = (
+            [_with_rope_at_truth(layout, true_scores, world) for world in range(count)]
+            if simulated.at_rope
+            else [layout]
+        )
+        lines.append(_compare_worlds(layouts, pixels, scores, present, completed))
+        truths.append(true_scores)
+        values.append(_to_grid(np.where(present, scores[HEADLINE], np.nan), layout))
+        completed += count
+    truth_by_metric = {
+        metric: np.concatenate([part[metric] for part in truths]) for metric in (METRICS if truth else ())
+    }
+    return SimulationResult(
         name=simulated.name, studies=studies, lines=pd.concat(lines, ignore_index=True),
-        values=np.concatenate(values), truth=truths, design=layout.design,
+        values=np.concatenate(values), truth=truth_by_metric, design=layout.design,
     )  # fmt: skip
 
 
 def headline_values(simulated: Simulated, studies: int, *, seed: int = 0, boost: float = 0.0) -> Array:
-    """Return headline scores (studies, arms, levels, seeds, folds) without any comparison; see `trained`."""
+    """Return headline scores (studies, arms, levels, seeds, folds) without comparisons; see `train_replicates`."""
     random = np.random.default_rng(seed)
-    found = []
-    for number, count in enumerate(_parts(studies, simulated.studies_a_plan)):
-        layout, _ = planned(simulated, number, random)
-        weights, images, strength = trained(layout, simulated, count, random, boost=boost)
+    values = []
+    for number, count in enumerate(_batch_sizes(studies, simulated.studies_per_plan)):
+        layout, _ = plan_study(simulated, number, random)
+        weights, images, strength = train_replicates(layout, simulated, count, random, boost=boost)
         pixels = score(images, weights, tested=layout.tested, boost=strength)
-        found.append(_in_grid(metric_values(pixels, layout.tested)[HEADLINE], layout))
-    return np.concatenate(found)
+        values.append(_to_grid(metric_values(pixels, layout.tested)[HEADLINE], layout))
+    return np.concatenate(values)
 
 
-def planned(simulated: Simulated, number: int, random: np.random.Generator) -> tuple[Layout, Flags]:
-    """Plan a study with seeds and data of its own, and say which replicates (arms, places) fail."""
+def plan_study(simulated: Simulated, number: int, random: np.random.Generator) -> tuple[Layout, Flags]:
+    """Plan a study with its own seeds and data; return its layout and which replicates (arms, positions) fail."""
     document = deepcopy(simulated.document)
     seeds = len(document["compare"].get("seeds", [0]))
     document["compare"]["seeds"] = list(range(number * seeds, (number + 1) * seeds))
-    for place, settings in enumerate(document["data"].values()):
-        settings["seed"] = 100 * number + place
+    for position, settings in enumerate(document["data"].values()):
+        settings["seed"] = 100 * number + position
     with tempfile.TemporaryDirectory() as folder:
         plan = load_plan(document, file=f"{simulated.name}.yaml", cache=Path(folder), storage=Path(folder))
         _settle_searches(plan)
         layout = _layout(plan, Store(Path(folder)), simulated.effects)
-        failing = np.zeros((layout.arms, layout.places), dtype=bool)
+        failing = np.zeros((layout.arms, layout.positions), dtype=bool)
         if simulated.failing:
-            failing[-1, random.permutation(layout.places)[: simulated.failing]] = True
+            failing[-1, random.permutation(layout.positions)[: simulated.failing]] = True
             _write_failures(plan, Store(Path(folder)), layout, failing)
             layout = replace(layout, design=study_design(plan, Store(Path(folder))))
     return layout, failing
 
 
-def trained(
+def train_replicates(
     layout: Layout, simulated: Simulated, worlds: int, random: np.random.Generator, *, boost: float = 0.0
 ) -> tuple[Array, Images, Array]:
-    """Return weights of every replicate, the images of the worlds, and the strength of the signal (W, A, P).
+    """Return the weights of every replicate, the images of the worlds, and the strength of the signal (W, A, P).
 
     `boost` is added to the log signal of all arms.
     """
     learner = simulated.learner
     images = draw_images(random, learner, worlds=worlds, arms=layout.arms, patients=layout.patients)
-    strength = np.exp(boost + _log_signal(layout, simulated.effects, worlds, random))
-    start = draw_starts(random, learner, (worlds, layout.arms, layout.places))
+    strength = np.exp(boost + _log_strength(layout, simulated.effects, worlds, random))
+    start = draw_starts(random, learner, (worlds, layout.arms, layout.positions))
     weights = train(
         images, learner, training=layout.training, validation=layout.validation, boost=strength, start=start
     )
     return weights, images, strength
 
 
-def metric_values(pixels: Whole, tested: Flags) -> dict[tuple[str, str], Array]:
-    """Return the headline and the per-case metric of each replicate, (W, A, P)."""
+def metric_values(pixels: Integers, tested: Flags) -> dict[tuple[str, str], Array]:
+    """Return the pooled headline and the per-case metric of each replicate, (W, A, P)."""
     dice = image_values(pixels, tested)
     pooled = PER_CLASS[HEADLINE[1]](_pixel_counts(pixels.sum(axis=-2)))
     return {HEADLINE: pooled, CASE: np.nanmean(dice, axis=-1)}
 
 
-def image_values(pixels: Whole, tested: Flags) -> Array:
+def image_values(pixels: Integers, tested: Flags) -> Array:
     """Return the per-case metric of each image, (W, A, P, N), NaN where it is not tested."""
     return np.where(tested, PER_CLASS[CASE[1]](_pixel_counts(pixels)), np.nan)
 
 
-def _pixel_counts(pixels: Whole) -> PixelCounts:
+def _pixel_counts(pixels: Integers) -> PixelCounts:
     tp, fp, fn, tn = np.moveaxis(pixels.astype(np.float64), -1, 0)
-    none = np.zeros((*tp.shape, 0))
-    return PixelCounts(tp=tp, fp=fp, fn=fn, tn=tn, positives=none, negatives=none)
+    empty = np.zeros((*tp.shape, 0))
+    return PixelCounts(tp=tp, fp=fp, fn=fn, tn=tn, positives=empty, negatives=empty)
 
 
-def _parts(studies: int, size: int) -> Iterator[int]:
+def _batch_sizes(studies: int, size: int) -> Iterator[int]:
     for start in range(0, studies, size):
         yield min(size, studies - start)
 
 
 def _settle_searches(plan: Plan) -> None:
-    """Plan arms that wait for a search with the file's own settings, as if it had found these on the reserve."""
+    """Plan arms of a search with the settings of the file, as if the search had selected these on the reserve."""
     planner = Planner(plan)
     for number in plan.graph.waiting:
         chain = planner.candidate(plan.arms[number], None)
-        reading = plan.views[plan.target].stage_rows(plan.node(chain[-1]).selection)
-        plan.graph.conclude([number], {None: frozenset((*reading.train, *reading.validation))})
+        rows = plan.views[plan.target].stage_rows(plan.node(chain[-1]).selection)
+        plan.graph.conclude([number], {None: frozenset((*rows.train, *rows.validation))})
         planner.add(number, plan.arms[number])
 
 
 def _layout(plan: Plan, store: Store, effects: Effects) -> Layout:
     compare_, view = plan.spec.compare, plan.views[plan.target]
-    order = {labelled: place for place, labelled in enumerate(compare_.labelled)}
-    replicates = sorted(plan.replicates, key=lambda one: (one.arm, order[one.labelled], one.seed, one.fold))
+    levels = {labelled: position for position, labelled in enumerate(compare_.labelled)}
+    replicates = sorted(plan.replicates, key=lambda item: (item.arm, levels[item.labelled], item.seed, item.fold))
     shape = len(compare_.labelled), len(compare_.seeds), compare_.folds
-    places = int(np.prod(shape))
-    arms = len(replicates) // places
-    splits = [plan.split(one) for one in replicates]
-    real = [view.split(fold=one.fold, seed=one.seed, labelled=_real_labels(plan, one, effects)) for one in replicates]
+    positions = int(np.prod(shape))
+    arms = len(replicates) // positions
+    splits = [plan.split(replicate) for replicate in replicates]
+    actual_splits = [
+        view.split(fold=replicate.fold, seed=replicate.seed, labelled=_actual_labels(plan, replicate, effects))
+        for replicate in replicates
+    ]
 
     def flags(rows: Sequence[Sequence[int]]) -> Flags:
-        found = np.zeros((len(rows), len(view.index)), dtype=bool)
-        for place, members in enumerate(rows):
-            found[place, list(members)] = True
-        return found.reshape(arms, places, -1)
+        mask = np.zeros((len(rows), len(view.index)), dtype=bool)
+        for position, members in enumerate(rows):
+            mask[position, list(members)] = True
+        return mask.reshape(arms, positions, -1)
 
     return Layout(
         plan=plan,
         design=study_design(plan, store),
-        rows=[_row(plan, one) for one in replicates],
+        rows=[_replicate_record(plan, replicate) for replicate in replicates],
         arms=arms,
         shape=shape,
-        training=flags([split.labelled for split in real]),
-        validation=flags([split.validation for split in real]),
+        training=flags([split.labelled for split in actual_splits]),
+        validation=flags([split.validation for split in actual_splits]),
         tested=flags([split.test for split in splits])[0],
         patients=np.unique(view.index.patients, return_inverse=True)[1],
-        runs=_runs([one.chain for one in replicates]).reshape(arms, places, -1),
+        runs=_number_runs([replicate.chain for replicate in replicates]).reshape(arms, positions, -1),
     )
 
 
-def _real_labels(plan: Plan, replicate: Replicate, effects: Effects) -> float | int:
+def _actual_labels(plan: Plan, replicate: Replicate, effects: Effects) -> float | int:
     for value in plan.arms[replicate.arm].key:
         if value in effects.labels:
             return effects.labels[value][replicate.labelled]
     return replicate.labelled
 
 
-def _row(plan: Plan, replicate: Replicate) -> schema.ReplicateRecord:
+def _replicate_record(plan: Plan, replicate: Replicate) -> schema.ReplicateRecord:
     share, images = plan.labelled_size(plan.split(replicate))
     by_number = isinstance(replicate.labelled, int)
     return schema.ReplicateRecord(
@@ -289,10 +300,10 @@ def _row(plan: Plan, replicate: Replicate) -> schema.ReplicateRecord:
     )  # fmt: skip
 
 
-def _runs(chains: Sequence[Sequence[str]]) -> Whole:
-    """Number the pretraining stages of each chain; a chain without any counts as a run of its own.
+def _number_runs(chains: Sequence[Sequence[str]]) -> Integers:
+    """Number the pretraining stages of each chain; a chain without pretraining counts as a separate run.
 
-    Shorter chains repeat theirs, which leaves the mean over stages as it is.
+    The stages of shorter chains are repeated, which does not change the mean over stages.
     """
     longest = max(len(chain) for chain in chains) - 1 or 1
     numbers: dict[str, int] = {}
@@ -305,117 +316,123 @@ def _runs(chains: Sequence[Sequence[str]]) -> Whole:
     ])  # fmt: skip
 
 
-def _log_signal(layout: Layout, effects: Effects, worlds: int, random: np.random.Generator) -> Array:
-    """Return the log of the signal's strength by replicate, (W, A, P): the arm's advantage and its pretraining."""
-    own = np.zeros((layout.arms, layout.places))
-    for place, row in enumerate(layout.rows):
+def _log_strength(layout: Layout, effects: Effects, worlds: int, random: np.random.Generator) -> Array:
+    """Return the log strength of the signal by replicate, (W, A, P), from advantages and effects of pretraining."""
+    advantages = np.zeros((layout.arms, layout.positions))
+    for replicate, row in enumerate(layout.rows):
         advantage = sum(effects.advantage.get(value, 0.0) for value in row.factors.values())
-        own[place // layout.places, place % layout.places] = advantage
-    drawn = random.standard_normal((worlds, int(layout.runs.max()) + 1))[:, layout.runs]
+        advantages[replicate // layout.positions, replicate % layout.positions] = advantage
+    draws = random.standard_normal((worlds, int(layout.runs.max()) + 1))[:, layout.runs]
     stages = [[len(set(runs)) for runs in arm] for arm in layout.runs.tolist()]
-    return np.asarray(own + effects.run_sd * drawn.mean(axis=-1) * np.sqrt(stages))
+    return np.asarray(advantages + effects.run_sd * draws.mean(axis=-1) * np.sqrt(stages))
 
 
 def _true_scores(
     layout: Layout, learner: Learner, weights: Array, boost: Array, random: np.random.Generator
 ) -> dict[tuple[str, str], Array]:
-    """Return what the networks of each cell score on new patients, the mean over its replicates (W, A, L)."""
-    worlds, arms, places, features = weights.shape
-    flat = weights.swapaxes(0, 1).reshape(1, arms, worlds * places, features)
-    flat_boost = boost.swapaxes(0, 1).reshape(1, arms, worlds * places)
-    everyone = np.ones((worlds * places, AT_ONCE), dtype=bool)
-    pooled, dice = np.zeros((1, arms, worlds * places, 4), dtype=np.int64), np.zeros((1, arms, worlds * places))
-    for _ in range(UNSEEN // AT_ONCE):
-        images = draw_images(random, learner, worlds=1, arms=arms, patients=np.arange(AT_ONCE))
-        pixels = score(images, flat, tested=everyone, boost=flat_boost)
+    """Return the mean scores on new patients of the networks of each cell, (W, A, L)."""
+    worlds, arms, positions, features = weights.shape
+    flat = weights.swapaxes(0, 1).reshape(1, arms, worlds * positions, features)
+    flat_boost = boost.swapaxes(0, 1).reshape(1, arms, worlds * positions)
+    all_tested = np.ones((worlds * positions, BATCH_SIZE), dtype=bool)
+    pooled, dice = np.zeros((1, arms, worlds * positions, 4), dtype=np.int64), np.zeros((1, arms, worlds * positions))
+    for _ in range(NEW_PATIENTS // BATCH_SIZE):
+        images = draw_images(random, learner, worlds=1, arms=arms, patients=np.arange(BATCH_SIZE))
+        pixels = score(images, flat, tested=all_tested, boost=flat_boost)
         pooled += pixels.sum(axis=-2)
-        dice += image_values(pixels, everyone).sum(axis=-1) / UNSEEN
-    found = {HEADLINE: PER_CLASS[HEADLINE[1]](_pixel_counts(pooled)), CASE: dice}
+        dice += image_values(pixels, all_tested).sum(axis=-1) / NEW_PATIENTS
+    scores = {HEADLINE: PER_CLASS[HEADLINE[1]](_pixel_counts(pooled)), CASE: dice}
     return {
         metric: values.reshape(arms, worlds, layout.shape[0], -1).mean(axis=-1).swapaxes(0, 1)
-        for metric, values in found.items()
+        for metric, values in scores.items()
     }
 
 
-def _dealt(pixels: Whole, patients: Whole, random: np.random.Generator) -> Whole:
-    """Deal the outputs of each patient to the arms at random, those of all replicates alike."""
+def _permute_arms(pixels: Integers, patients: Integers, random: np.random.Generator) -> Integers:
+    """Permute the outputs for each patient between the arms, equally in all replicates."""
     worlds, arms = pixels.shape[:2]
     order = random.random((worlds, arms, int(patients.max()) + 1)).argsort(axis=1)[:, :, patients]
     return np.asarray(np.take_along_axis(pixels, order[:, :, None, :, None], axis=1))
 
 
-def _present(layout: Layout, simulated: Simulated, failing: Flags, random: np.random.Generator) -> Flags:
-    """Return which replicates (arms, places) have results."""
+def _has_results(layout: Layout, simulated: Simulated, failing: Flags, random: np.random.Generator) -> Flags:
+    """Return which replicates (arms, positions) have results."""
     return ~failing & (random.random(failing.shape) >= simulated.missing)
 
 
 def _write_failures(plan: Plan, store: Store, layout: Layout, failing: Flags) -> None:
     folder = store.study(plan.spec.name)
     folder.mkdir(parents=True)
-    lines = [json.dumps({"digest": layout.rows[place].digest}) for place in np.flatnonzero(failing).tolist()]
+    lines = [json.dumps({"digest": layout.rows[replicate].digest}) for replicate in np.flatnonzero(failing).tolist()]
     (folder / FAILURES).write_text("\n".join(lines), encoding="utf-8")
 
 
-def _in_grid(values: Array, layout: Layout) -> Array:
+def _to_grid(values: Array, layout: Layout) -> Array:
     return values.reshape(len(values), layout.arms, *layout.shape)
 
 
-def _at_rope(layout: Layout, truth: Mapping[tuple[str, str], Array], world: int) -> Layout:
-    """Return the layout with regions of equivalence as wide as the last arm differs from the first in a world."""
-    apart = {metric: abs(float(values[world, -1, -1] - values[world, 0, -1])) for (_, metric), values in truth.items()}
-    return replace(layout, design=replace(layout.design, rope=EquivalenceMargins(by_metric=apart)))
+def _with_rope_at_truth(layout: Layout, truth: Mapping[tuple[str, str], Array], world: int) -> Layout:
+    """Return the layout with the difference of the last arm to the first in a world as the region of equivalence."""
+    margins = {
+        metric: abs(float(values[world, -1, -1] - values[world, 0, -1])) for (_, metric), values in truth.items()
+    }
+    return replace(layout, design=replace(layout.design, rope=EquivalenceMargins(by_metric=margins)))
 
 
-def _answered(
-    layouts: Sequence[Layout], pixels: Whole, scores: Mapping[tuple[str, str], Array], present: Flags, first: int
+def _compare_worlds(
+    layouts: Sequence[Layout], pixels: Integers, scores: Mapping[tuple[str, str], Array], present: Flags, first: int
 ) -> "pd.DataFrame":
-    """Return the product's comparisons of the worlds, numbered from `first`; `layouts` are one, or one a world."""
+    """Return the product's comparisons of worlds numbered from `first`; `layouts` has one entry, or one per world."""
     import pandas as pd
 
     fixed = layouts[0].design.fixed_test
-    # Pooled metrics of a fixed test set take time that grows with the square of the classes.
-    step = 1 if len(layouts) > 1 else AT_ONCE_FIXED if fixed else len(pixels)
+    # The time for pooled metrics of a fixed test set is quadratic in the number of classes.
+    step = 1 if len(layouts) > 1 else WORLDS_PER_CALL if fixed else len(pixels)
     parts = []
     for start in range(0, len(pixels), step):
-        some = slice(start, start + step)
-        part = {metric: values[some] for metric, values in scores.items()}
-        images = pixels[some] if fixed else None
+        batch = slice(start, start + step)
+        part = {metric: values[batch] for metric, values in scores.items()}
+        images = pixels[batch] if fixed else None
         parts.append(comparisons(layouts[start % len(layouts)], part, present, first + start, images))
     return pd.concat(parts, ignore_index=True)
 
 
 def comparisons(
-    layout: Layout, scores: Mapping[tuple[str, str], Array], present: Flags, first: int, pixels: Whole | None
+    layout: Layout, scores: Mapping[tuple[str, str], Array], present: Flags, first: int, pixels: Integers | None
 ) -> "pd.DataFrame":
-    """Return the product's comparisons of some worlds in one call, each a class named by its number."""
+    """Return the product's comparisons of worlds in one call, in which each world is a class named by its number."""
     worlds = [f"{first + number:06}" for number in range(len(scores[HEADLINE]))]
-    kept = [place for place, there in enumerate(present.ravel()) if there]
-    rows = [layout.rows[place] for place in kept]
-    images = {} if pixels is None else {place: _image_values(layout, pixels, worlds, place) for place in kept}
+    kept = [replicate for replicate, exists in enumerate(present.ravel()) if exists]
+    rows = [layout.rows[replicate] for replicate in kept]
+    images = (
+        {} if pixels is None else {replicate: _image_values(layout, pixels, worlds, replicate) for replicate in kept}
+    )
     measured = {
-        (row.digest, row.scoring): StageMetrics(list(_numbers(layout, scores, worlds, place)), images.get(place, []))
-        for row, place in zip(rows, kept, strict=True)
+        (row.digest, row.scoring): StageMetrics(
+            list(_metric_rows(layout, scores, worlds, replicate)), images.get(replicate, [])
+        )
+        for row, replicate in zip(rows, kept, strict=True)
     }
-    further = list(layout.plan.spec.compare.factors)
-    table = results_table(layout.plan.spec.name, rows, measured, further=further)
-    scored = [ScoredReplicate(layout.rows[place], parts) for place, parts in images.items()]
-    return _numbered(layout, compare(table, layout.design, scored).comparisons.to_pandas())
+    factors = list(layout.plan.spec.compare.factors)
+    table = results_table(layout.plan.spec.name, rows, measured, further=factors)
+    scored = [ScoredReplicate(layout.rows[replicate], parts) for replicate, parts in images.items()]
+    return _add_numbers(layout, compare(table, layout.design, scored).comparisons.to_pandas())
 
 
-def _numbers(
-    layout: Layout, scores: Mapping[tuple[str, str], Array], worlds: Sequence[str], place: int
+def _metric_rows(
+    layout: Layout, scores: Mapping[tuple[str, str], Array], worlds: Sequence[str], replicate: int
 ) -> Iterator[MetricRow]:
-    arm, at = divmod(place, layout.places)
-    images = int(layout.tested[at].sum())
+    arm, position = divmod(replicate, layout.positions)
+    images = int(layout.tested[position].sum())
     for (aggregation, metric), values in scores.items():
-        for world, value in zip(worlds, values[:, arm, at].tolist(), strict=True):
+        for world, value in zip(worlds, values[:, arm, position].tolist(), strict=True):
             yield MetricRow("test", aggregation, world, metric, value, images)
 
 
-def _image_values(layout: Layout, pixels: Whole, worlds: Sequence[str], place: int) -> list[ImageValues]:
-    arm, at = divmod(place, layout.places)
-    tested = np.flatnonzero(layout.tested[at]).tolist()
-    counts = pixels[:, arm, at][:, tested].swapaxes(0, 1)
+def _image_values(layout: Layout, pixels: Integers, worlds: Sequence[str], replicate: int) -> list[ImageValues]:
+    arm, position = divmod(replicate, layout.positions)
+    tested = np.flatnonzero(layout.tested[position]).tolist()
+    counts = pixels[:, arm, position][:, tested].swapaxes(0, 1)
     index = layout.plan.views[layout.plan.target].index
     return [
         ImageValues(
@@ -431,13 +448,13 @@ def _image_values(layout: Layout, pixels: Whole, worlds: Sequence[str], place: i
     ]
 
 
-def _numbered(layout: Layout, lines: "pd.DataFrame") -> "pd.DataFrame":
-    """Add the numbers of world, arm and level."""
+def _add_numbers(layout: Layout, lines: "pd.DataFrame") -> "pd.DataFrame":
+    """Add columns with the numbers of world, arm and level."""
     names = list(schema.factor_columns(list(lines.columns)))
-    arms = {tuple(row.factors.values()): place // layout.places for place, row in enumerate(layout.rows)}
+    arms = {tuple(row.factors.values()): replicate // layout.positions for replicate, row in enumerate(layout.rows)}
     level = layout.design.level
-    levels = {getattr(row, level): place % layout.places // (layout.shape[1] * layout.shape[2])
-              for place, row in enumerate(layout.rows)}  # fmt: skip
+    levels = {getattr(row, level): replicate % layout.positions // (layout.shape[1] * layout.shape[2])
+              for replicate, row in enumerate(layout.rows)}  # fmt: skip
     return lines.assign(
         world=lines["class"].astype(int),
         arm_number=[arms[key] for key in lines[names].itertuples(index=False, name=None)],

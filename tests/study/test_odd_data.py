@@ -11,7 +11,7 @@ from PIL import Image
 
 from datasets.source import Pixels
 from datasets.sources import FolderSettings, open_source
-from tests.fuzz.running import ended
+from tests.fuzz.running import run_command
 from tests.support.documents import write_study
 from tests.support.pictures import picture, save
 
@@ -37,7 +37,7 @@ def plan(root: Path, write: Write, *arguments: str) -> tuple[int, str]:
         "validation": {"min_cases": 1},
     }  # fmt: skip
     write_study(document, root.parent / "study.yaml")
-    command = ended("plan", str(root.parent / "study.yaml"), "--cache", str(root.parent / "cache"), *arguments)
+    command = run_command("plan", str(root.parent / "study.yaml"), "--cache", str(root.parent / "cache"), *arguments)
     return command.status, command.error + command.out
 
 

@@ -1,4 +1,4 @@
-"""The real command line as a process of its own, and an eye on the storage it writes to."""
+"""The command line in a separate process, and a watcher of the storage that it writes to."""
 
 import contextlib
 import fcntl
@@ -23,7 +23,7 @@ PATIENCE = 240.0
 
 
 class Command:
-    """`study ...` under way. `terminal`: it writes to a terminal, else to pipes; both streams are kept."""
+    """A running `study` command; with `terminal`, it writes to a terminal instead of a pipe. `text` is its output."""
 
     def __init__(self, *arguments: str | Path, temporary: Path, terminal: bool = False) -> None:
         self.text, self._terminal = "", terminal
@@ -31,9 +31,9 @@ class Command:
         reader, writer = pty.openpty() if terminal else os.pipe()
         if terminal:
             fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
-        words = [sys.executable, "-m", "study", *map(str, arguments)]
+        command = [sys.executable, "-m", "study", *map(str, arguments)]
         self.process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, env=environment, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, env=environment, start_new_session=True
         )
         os.close(writer)
         self._thread = threading.Thread(target=self._read, args=(reader,), daemon=True)
@@ -43,17 +43,17 @@ class Command:
         while True:
             try:
                 part = os.read(reader, 65536)
-            except OSError:  # how a terminal says that its last writer is gone
+            except OSError:  # raised by a terminal after its last writer has closed it
                 part = b""
             if not part:
                 os.close(reader)
                 return
             self.text += part.decode(errors="replace")
 
-    def until(self, what: Callable[[], object], *, may_end: bool = False) -> None:
-        """Wait for something; fail where the process ends before, unless it may."""
+    def until(self, condition: Callable[[], object], *, may_end: bool = False) -> None:
+        """Wait for a condition; fail if the process ends before, unless it may."""
         deadline = time.monotonic() + PATIENCE
-        while not what():
+        while not condition():
             if may_end and self.process.poll() is not None:
                 return
             assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.text}"
@@ -61,35 +61,35 @@ class Command:
             time.sleep(0.02)
 
     def send(self, number: signal.Signals) -> int:
-        """Send a signal and wait for the end."""
+        """Send a signal, wait for the end of the process, and return its exit status."""
         self.process.send_signal(number)
         return self.wait()
 
     def wait(self, patience: float = PATIENCE) -> int:
-        """Return the exit status; what was written is in `text`. Fails after so many seconds without a new line."""
-        said, deadline, status = 0, time.monotonic() + patience, None
+        """Wait for the end of the process and return its exit status; fail after `patience` seconds without output."""
+        length, deadline, status = 0, time.monotonic() + patience, None
         while status is None:
-            if not self._terminal and len(self.text) > said:  # a terminal is drawn anew all the time
-                said, deadline = len(self.text), time.monotonic() + patience
-            assert time.monotonic() < deadline, f"silent for {patience:g} s:\n{self.text}"
+            if not self._terminal and len(self.text) > length:  # a terminal is redrawn continuously
+                length, deadline = len(self.text), time.monotonic() + patience
+            assert time.monotonic() < deadline, f"no output for {patience:g} s:\n{self.text}"
             with contextlib.suppress(subprocess.TimeoutExpired):
                 status = self.process.wait(1.0)
-        if status != -signal.SIGKILL:  # Ray's processes outlive a killed driver for a while and hold the pipe
+        if status != -signal.SIGKILL:  # Ray processes outlive a killed driver and keep the pipe open
             self._thread.join(PATIENCE)
         return status
 
 
 class Watch:
-    """Looks at a storage many times a second and remembers what was there."""
+    """Polls a storage many times a second and records checkpoints and published stages."""
 
     def __init__(self, storage: Path) -> None:
         self.storage = storage
         self.attempts: dict[str, dict[str, list[int]]] = {}
-        """Epochs after which each attempt at a stage left a checkpoint, in the order seen."""
+        """Epochs of the checkpoints of each attempt at a stage, in the order of appearance."""
         self.published: dict[str, set[int]] = {}
-        """Inodes of each published stage's history: more than one where it was published again."""
+        """Inodes of the history of each published stage; several if the stage was published again."""
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._poll, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -101,12 +101,12 @@ class Watch:
         self._stop.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         while not self._stop.wait(0.02):
-            with contextlib.suppress(FileNotFoundError):  # folders come and go while they are listed
-                self._look_once()
+            with contextlib.suppress(FileNotFoundError):  # folders change while they are listed
+                self._record()
 
-    def _look_once(self) -> None:
+    def _record(self) -> None:
         for path in self.storage.glob("work/*/*/epoch-*"):
             epochs = self.attempts.setdefault(path.parts[-3], {}).setdefault(path.parts[-2], [])
             epoch = int(path.name.removeprefix("epoch-"))
@@ -117,12 +117,12 @@ class Watch:
 
     @property
     def count(self) -> int:
-        """How many attempts left a checkpoint so far."""
+        """Return the number of attempts with a checkpoint so far."""
         return sum(len(attempts) for attempts in self.attempts.values())
 
 
-def words_of(process: psutil.Process) -> list[str]:
-    """Return the command line of a process, nothing of one that has just ended."""
+def command_line_of(process: psutil.Process) -> list[str]:
+    """Return the command line of a process, empty if it has ended."""
     try:
         return process.cmdline()
     except psutil.Error:
@@ -130,11 +130,13 @@ def words_of(process: psutil.Process) -> list[str]:
 
 
 def raylets_of(driver: psutil.Process) -> list[psutil.Process]:
-    """Return the nodes of Ray that a process has started."""
-    return [child for child in driver.children() if any("/raylet/raylet" in word for word in words_of(child)[:1])]
+    """Return the raylets, one per Ray node, that a process has started."""
+    return [
+        child for child in driver.children() if any("/raylet/raylet" in word for word in command_line_of(child)[:1])
+    ]
 
 
 def histories(storage: Path) -> dict[str, tuple[int, int]]:
-    """Return inode and time of each published stage's history: both move when it is trained again."""
+    """Return inode and time of the history of each published stage; both change if the stage is trained again."""
     files = storage.glob("stages/*/history.parquet")
     return {file.parent.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}

@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine, started as a person starts one, its token on."""
+"""A Ray cluster of several nodes on this machine, started with the `ray` command and token authentication."""
 
 import os
 import secrets
@@ -23,7 +23,13 @@ RAY = Path(sys.executable).with_name("ray")
 
 @dataclass(frozen=True)
 class Cluster:
-    """`address` is the dashboard's, `nodes` what nodes join; `environment` is what a client needs."""
+    """A running cluster.
+
+    Args:
+        address: URL of the dashboard.
+        nodes: Address that nodes and drivers join.
+        environment: Environment variables for clients.
+    """
 
     address: str
     nodes: str
@@ -32,9 +38,9 @@ class Cluster:
 
 @contextmanager
 def cluster(workers: int) -> Iterator[Cluster]:
-    """Start a head with two processors and so many more nodes with one, and end them with the block.
+    """Start a head with two CPU cores and `workers` nodes with one, and end them with the block.
 
-    Each node has a folder of its own: nodes that share one unpack a job's code over each other while it runs.
+    Each node has its own folder: nodes with a shared folder overwrite the files of a job while it runs.
     """
     folder = Path(tempfile.mkdtemp(prefix="h-", dir="/tmp"))
     token = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -50,19 +56,21 @@ def cluster(workers: int) -> Iterator[Cluster]:
 
     def start(name: str, *options: str) -> None:
         with (folder / f"{name}.log").open("w") as log:
-            words = [str(RAY), "start", f"--temp-dir={folder / name}", *common, *options]
-            nodes.append(subprocess.Popen(words, env=environment, stdout=log, stderr=log, start_new_session=True))
+            command = [str(RAY), "start", f"--temp-dir={folder / name}", *common, *options]
+            nodes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
 
     try:
         start("a", "--head", f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1",
               "--node-ip-address=127.0.0.1", "--num-cpus=2")  # fmt: skip
-        _until(address, "/api/version", token["RAY_AUTH_TOKEN"], '"ray_version"')
+        _wait_for(address, "/api/version", token["RAY_AUTH_TOKEN"], '"ray_version"')
         for number in range(workers):
             start("bcd"[number], f"--address=127.0.0.1:{port}", "--num-cpus=1")
-        _until(address, "/nodes?view=summary", token["RAY_AUTH_TOKEN"], *['"ALIVE"'] * (workers + 1))
+        _wait_for(address, "/nodes?view=summary", token["RAY_AUTH_TOKEN"], *['"ALIVE"'] * (workers + 1))
         yield Cluster(address, f"127.0.0.1:{port}", {**token, "HOME": str(folder)})
     finally:
-        for process in [each for node in nodes for each in (node, *psutil.Process(node.pid).children(recursive=True))]:
+        for process in [
+            member for node in nodes for member in (node, *psutil.Process(node.pid).children(recursive=True))
+        ]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         for node in nodes:
@@ -70,18 +78,18 @@ def cluster(workers: int) -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _until(address: str, path: str, token: str, *words: str) -> None:
-    """Wait for an answer of the dashboard that holds all the words, repeated ones as often."""
+def _wait_for(address: str, path: str, token: str, *words: str) -> None:
+    """Wait until the response of the dashboard contains all words, repeated ones as often as given."""
     request = urllib.request.Request(address + path, headers={"Authorization": f"Bearer {token}"})
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                text = answer.read().decode()
+            with urllib.request.urlopen(request, timeout=5) as response:
+                text = response.read().decode()
             if all(text.count(word) >= words.count(word) for word in words):
                 return
         except OSError:
-            pass  # it is not up yet
+            pass  # not started yet
         assert time.monotonic() < deadline, f"{address}{path} is not ready"
         time.sleep(0.5)
 
@@ -89,9 +97,9 @@ def _until(address: str, path: str, token: str, *words: str) -> None:
 def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        return [free.getsockname()[1] for free in sockets]
     finally:
-        for one in sockets:
-            one.close()
+        for free in sockets:
+            free.close()

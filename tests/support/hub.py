@@ -66,10 +66,10 @@ class Hub:
         if len(parts) != 5 or parts[2] != "resolve":
             return 404, {"X-Error-Code": "RepoNotFound"}, b""
         repository = self.repositories.get("/".join(parts[:2]))
-        found = repository.content(parts[3]) if repository is not None else None
-        if found is None:
+        commit_content = repository.content(parts[3]) if repository is not None else None
+        if commit_content is None:
             return 404, {"X-Error-Code": "RevisionNotFound" if repository else "RepoNotFound"}, b""
-        commit, content = found
+        commit, content = commit_content
         if parts[4] != WEIGHTS_FILE:
             return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit}, b""
         return 302, {

@@ -1,4 +1,4 @@
-"""Nodes of a Ray cluster on this machine that are killed, replaced, and cut off from their network."""
+"""A Ray cluster on this machine whose nodes can be killed, replaced, and disconnected from the network."""
 
 import os
 import secrets
@@ -16,19 +16,19 @@ import pytest
 
 from tests.support.head import PATIENCE, RAY, free_ports
 
-HASTE = {
+FAST_HEALTH_CHECKS = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "4",
 }
-"""A head misses a silent node within seconds."""
+"""Settings with which the head detects an unresponsive node within seconds."""
 SPACE, NEAR, FAR = "study-node", "study-near", "study-far"
 HOST, GUEST = "10.219.7.1", "10.219.7.2"
 
 
 @dataclass
 class Nodes:
-    """A head and the nodes that join it; each has a folder of its own, and processors as it is told."""
+    """A head node and the nodes that join it, each with its own folder and number of CPU cores."""
 
     folder: Path
     ip: str = "127.0.0.1"
@@ -40,28 +40,28 @@ class Nodes:
         return f"{self.ip}:{self._port}"
 
     def head(self, cpus: int = 1) -> str:
-        """Start a cluster; one before it has to be gone."""
+        """Start a head node; an earlier one must have ended."""
         (self._port,) = free_ports(1)
-        place = ("--head", f"--port={self._port}", "--include-dashboard=false", f"--node-ip-address={self.ip}")
-        return self._started(self._start(cpus, *place))
+        options = ("--head", f"--port={self._port}", "--include-dashboard=false", f"--node-ip-address={self.ip}")
+        return self._started(self._start(cpus, *options))
 
     def join(self, cpus: int = 1, *, count: int = 1) -> list[str]:
-        """Add nodes, started at once."""
+        """Add nodes, started concurrently."""
         return [self._started(name) for name in [self._start(cpus, f"--address={self.address}") for _ in range(count)]]
 
     def join_by_cable(self, cpus: int = 1) -> str:
-        """Add a node that lives at the far end of the `cable`."""
-        place = (f"--address={self.address}", f"--node-ip-address={GUEST}")
-        return self._started(self._start(cpus, *place, inside=("ip", "netns", "exec", SPACE)))
+        """Add a node in the network namespace at the far end of the `cable`."""
+        options = (f"--address={self.address}", f"--node-ip-address={GUEST}")
+        return self._started(self._start(cpus, *options, inside=("ip", "netns", "exec", SPACE)))
 
     def kill(self, name: str) -> None:
-        """End all processes of a node at once, as a machine does that loses its power."""
+        """Kill all processes of a node, as if its machine lost power."""
         node = self._nodes.pop(name)
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(node.pid)
-            for each in [process, *process.children(recursive=True)]:
+            for member in [process, *process.children(recursive=True)]:
                 with suppress(psutil.NoSuchProcess):
-                    each.kill()
+                    member.kill()
         node.wait()
 
     def end(self) -> None:
@@ -71,14 +71,14 @@ class Nodes:
 
     def _start(self, cpus: int, *options: str, inside: tuple[str, ...] = ()) -> str:
         name = f"{len(list(self.folder.iterdir())):x}"
-        place = self.folder / name
-        place.mkdir()
-        words = [*inside, str(RAY), "start", f"--temp-dir={place}", f"--num-cpus={cpus}", "--num-gpus=0", "--block"]
-        words += ["--object-store-memory=80000000", "--disable-usage-stats", *options]
-        environment = os.environ | HASTE | {"OMP_NUM_THREADS": "1"}
-        with (place / "log").open("w") as log:
+        folder = self.folder / name
+        folder.mkdir()
+        command = [*inside, str(RAY), "start", f"--temp-dir={folder}", f"--num-cpus={cpus}", "--num-gpus=0", "--block"]
+        command += ["--object-store-memory=80000000", "--disable-usage-stats", *options]
+        environment = os.environ | FAST_HEALTH_CHECKS | {"OMP_NUM_THREADS": "1"}
+        with (folder / "log").open("w") as log:
             self._nodes[name] = subprocess.Popen(
-                words, env=environment, stdout=log, stderr=log, start_new_session=True
+                command, env=environment, stdout=log, stderr=log, start_new_session=True
             )  # fmt: skip
         return name
 
@@ -93,26 +93,26 @@ class Nodes:
 
 @contextmanager
 def nodes(workers: int, *, ip: str = "127.0.0.1") -> Iterator[Nodes]:
-    """Start a head and so many more nodes of one processor each, and end whatever is left with the block.
+    """Start a head and `workers` nodes with one CPU core each, and end all nodes with the block.
 
-    What a client needs is put into the environment, for this process and those it starts.
+    The settings for clients are set in the environment of this process and its children.
     """
-    made = Nodes(Path(tempfile.mkdtemp(prefix="n-", dir="/tmp")), ip)
+    cluster = Nodes(Path(tempfile.mkdtemp(prefix="n-", dir="/tmp")), ip)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         try:
-            made.head()
-            made.join(count=workers)
-            yield made
+            cluster.head()
+            cluster.join(count=workers)
+            yield cluster
         finally:
-            made.end()
-            shutil.rmtree(made.folder, ignore_errors=True)
+            cluster.end()
+            shutil.rmtree(cluster.folder, ignore_errors=True)
 
 
 @contextmanager
 def cable() -> Iterator[None]:
-    """Lay a network beside this machine's that one cable joins to it: `HOST` here, `GUEST` there."""
+    """Create a network namespace that a virtual cable connects to this machine, with addresses `HOST` and `GUEST`."""
     try:
         _ip("netns", "add", SPACE)
         _ip("link", "add", NEAR, "type", "veth", "peer", "name", FAR, "netns", SPACE)
@@ -123,42 +123,42 @@ def cable() -> Iterator[None]:
         plug(True)
         yield
     finally:
-        for words in (("link", "del", NEAR), ("netns", "del", SPACE)):
+        for arguments in (("link", "del", NEAR), ("netns", "del", SPACE)):
             with suppress(subprocess.CalledProcessError):
-                _ip(*words)
+                _ip(*arguments)
 
 
 def plug(connected: bool) -> None:
-    """Plug the cable in or out."""
+    """Connect or disconnect the cable."""
     _ip("-n", SPACE, "link", "set", FAR, "up" if connected else "down")
 
 
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
 
 @contextmanager
-def disk(place: Path, megabytes: int) -> Iterator[None]:
-    """Mount a disk of its own at a folder."""
-    place.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)], check=True)
+def disk(folder: Path, megabytes: int) -> Iterator[None]:
+    """Mount a separate disk at a folder."""
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], check=True)
     try:
         yield
     finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def refuse_writes(place: Path, refused: bool) -> None:
-    """Make a mounted disk read-only, or writable again; it may be busy with a file for a moment."""
-    words = ["mount", "-o", f"remount,{'ro' if refused else 'rw'}", str(place)]
+def refuse_writes(folder: Path, refused: bool) -> None:
+    """Make a mounted disk read-only or writable, with retries while a file is open."""
+    command = ["mount", "-o", f"remount,{'ro' if refused else 'rw'}", str(folder)]
     deadline = time.monotonic() + PATIENCE
-    while subprocess.run(words, check=False, capture_output=True).returncode:
-        assert time.monotonic() < deadline, f"{place} is always busy"
+    while subprocess.run(command, check=False, capture_output=True).returncode:
+        assert time.monotonic() < deadline, f"{folder} is always busy"
 
 
-def fill(place: Path) -> Path:
-    """Leave no byte free on a disk, and return the file that has them all."""
-    filler = place / "filler"
+def fill(folder: Path) -> Path:
+    """Fill a disk completely, and return the file that uses its space."""
+    filler = folder / "filler"
     with suppress(OSError), filler.open("wb", buffering=0) as stream:
         while True:
             stream.write(bytes(65536))
@@ -166,5 +166,5 @@ def fill(place: Path) -> Path:
 
 
 def may_mount() -> bool:
-    """Return whether this process may mount disks and lay networks."""
+    """Return whether this process may mount disks and create network namespaces."""
     return subprocess.run(["unshare", "-mn", "true"], check=False, capture_output=True).returncode == 0

@@ -1,4 +1,4 @@
-"""A server of the S3 protocol on this machine, as real as one can be without a cloud."""
+"""A local server of the S3 protocol."""
 
 import logging
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ BUCKET = "bucket"
 
 @dataclass
 class ObjectStore:
-    """A bucket of a server that can be stopped and started again without losing what it holds."""
+    """A bucket on a server that can be stopped and restarted without losing its objects."""
 
     port: int
     _server: ThreadedMotoServer
@@ -29,7 +29,7 @@ class ObjectStore:
         return f"s3://{BUCKET}/{prefix}"
 
     def keys(self, prefix: str) -> dict[str, int]:
-        """Keys below a prefix, with the times when they were written."""
+        """Return the keys below a prefix with their modification times in nanoseconds."""
         infos = self.files.get_file_info(FileSelector(f"{BUCKET}/{prefix}", recursive=True, allow_not_found=True))
         start = f"{BUCKET}/{prefix}/"
         return {info.path.removeprefix(start): info.mtime_ns for info in infos if info.type == FileType.File}
@@ -40,7 +40,7 @@ class ObjectStore:
         return content
 
     def write(self, key: str, content: bytes) -> None:
-        """Write any key, also one that pyarrow would not."""
+        """Write an object under any key, including those that pyarrow rejects."""
         s3_backends["123456789012"]["aws"].put_object(BUCKET, key, content)
 
     def stop(self) -> None:
@@ -53,14 +53,14 @@ class ObjectStore:
 
 @contextmanager
 def object_store() -> Iterator[ObjectStore]:
-    """Start a server and name it in the environment, for this process and those it starts."""
+    """Run a server, and set its address in the environment of this process and its children."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test-user")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-secret")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         store = ObjectStore(port, server)

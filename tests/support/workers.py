@@ -1,4 +1,4 @@
-"""Several processes that train together, as the workers of a stage do, without Ray."""
+"""Processes in one distributed group, as the workers of a stage, without Ray."""
 
 import datetime
 import tempfile
@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn  # its functions keep the group there is when it is imported, whose threads then outlive it
+import torch.distributed.nn  # its functions keep the group that exists at import, and its threads
 import torch.multiprocessing as processes
 
 Member = Callable[[int, int], object]
 
 
 def together(world: int, member: Member) -> list[Any]:
-    """Call a function of rank and world in so many processes, and return what each returns, by rank."""
+    """Call a function of rank and world size in `world` processes, and return the results by rank."""
     with tempfile.TemporaryDirectory() as folder:
         processes.spawn(_member, args=(world, member, folder), nprocs=world)  # type: ignore[no-untyped-call]
         return [torch.load(Path(folder) / str(rank), weights_only=False) for rank in range(world)]
@@ -24,7 +24,7 @@ def together(world: int, member: Member) -> list[Any]:
 def _member(rank: int, world: int, member: Member, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world,
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world,
         timeout=datetime.timedelta(seconds=60),
     )  # fmt: skip
     try:

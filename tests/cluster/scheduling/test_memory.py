@@ -1,4 +1,4 @@
-"""A node whose memory runs short: Ray ends the process that took it last."""
+"""A node that runs out of memory: Ray kills the worker process that allocated last."""
 
 import time
 from dataclasses import dataclass
@@ -11,40 +11,43 @@ from cluster.connect import connected
 from cluster.local_cluster import LocalCluster
 from cluster.protocol import QueuedStage, ReportFunction, StageOutcome, StageResources
 from cluster.scheduling.executor import execute
-from tests.cluster.scheduling.test_executor import Log
+from tests.support.cluster_stages import RecordingListener
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
-ROOM, STEP, MOST = 2**30, 2**28, 2**33
-"""That is left when the cluster starts, and what an item takes, step by step: tests before may free some meanwhile."""
+HEADROOM, STEP, MAX_ALLOCATED = 2**30, 2**28, 2**33
+"""Bytes below the threshold when the cluster starts, allocated per step, and allocated at most by a stage.
+
+The stage allocates more than the headroom because earlier tests may free memory in the meantime.
+"""
 
 
 @dataclass(frozen=True)
-class Hungry:
-    """Takes more than there is the first time."""
+class MemoryHog:
+    """Exceeds the memory threshold on the first attempt."""
 
     folder: Path
 
     def __call__(self, name: str, report: ReportFunction) -> StageOutcome:
-        first = self.folder / name
-        if not first.exists():
-            first.touch()
-            taken = []
-            while len(taken) < MOST // STEP:
-                taken.append(b"1" * STEP)
-                time.sleep(0.5)  # Ray looks four times a second
+        attempted = self.folder / name
+        if not attempted.exists():
+            attempted.touch()
+            allocated = []
+            while len(allocated) < MAX_ALLOCATED // STEP:
+                allocated.append(b"1" * STEP)
+                time.sleep(0.5)  # Ray checks the memory four times a second
         return StageOutcome(status="done")
 
 
-def test_an_item_ended_for_memory_is_handed_out_again_and_the_reason_told(
+def test_stage_killed_for_memory_is_retried_and_the_reason_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = psutil.virtual_memory()
-    threshold = (memory.total - memory.available + ROOM) / memory.total
+    threshold = (memory.total - memory.available + HEADROOM) / memory.total
     monkeypatch.setenv("RAY_memory_usage_threshold", f"{threshold:.4f}")
-    log = Log()
+    listener = RecordingListener()
     with connected(LocalCluster()) as capacity:
         queue = execute(
-            [QueuedStage(id="hungry")], Hungry(tmp_path), log, capacity=capacity, resources=StageResources()
+            [QueuedStage(id="memory hog")], MemoryHog(tmp_path), listener, capacity=capacity, resources=StageResources()
         )
-    assert queue.done == {"hungry"}
-    assert log.whys == ["the memory of its node was short"]
+    assert queue.done == {"memory hog"}
+    assert listener.loss_reasons == ["the memory of its node was short"]

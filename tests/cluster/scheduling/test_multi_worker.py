@@ -1,4 +1,4 @@
-"""Ray Train inside trials on a real cluster; every item is worked on by two processes."""
+"""Ray Train inside trials on a local cluster; each stage runs on two worker processes."""
 
 import os
 import signal
@@ -21,30 +21,34 @@ from cluster.scheduling.stage_queue import StageQueue
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
 WORKERS = 2
-SHARE = StageResources(workers=WORKERS)
+RESOURCES = StageResources(workers=WORKERS)
 
 
 @dataclass(frozen=True)
-class Member:
-    """What each process does is in the item's name; `folder` remembers across processes."""
+class RankWork:
+    """Work of one rank, which depends on the id of the stage; `folder` counts the attempts across processes."""
 
     folder: Path
     name: str
 
     def __call__(self, rank: int, world: int, report: ReportFunction) -> None:
-        tries = len(list(self.folder.glob(f"{self.name}-{rank}-*"))) + 1
-        (self.folder / f"{self.name}-{rank}-{tries}").touch()
+        attempt = len(list(self.folder.glob(f"{self.name}-{rank}-*"))) + 1
+        (self.folder / f"{self.name}-{rank}-{attempt}").touch()
         for epoch in (1, 2, 3):
-            shared = torch.tensor([rank + 1.0])
-            dist.all_reduce(shared)
+            total = torch.tensor([rank + 1.0])
+            dist.all_reduce(total)
             if self.name == "fail" and rank == 1:
-                raise ValueError("rank 1 has had enough")
-            if self.name == "die once" and rank == 1 and tries == 1 and epoch == 2:
+                raise ValueError("error of rank 1")
+            if self.name == "die once" and rank == 1 and attempt == 1 and epoch == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
-            report({"epoch": epoch, "shared": float(shared), "world": world, "rank": rank})
-        family = psutil.net_connections(kind="inet")
-        listening = [each.laddr.ip for each in family if each.pid == os.getpid() and each.status == psutil.CONN_LISTEN]
-        (self.folder / f"{self.name} done {rank}").write_text("\n".join(listening))
+            report({"epoch": epoch, "total": float(total), "world": world, "rank": rank})
+        connections = psutil.net_connections(kind="inet")
+        addresses = [
+            connection.laddr.ip
+            for connection in connections
+            if connection.pid == os.getpid() and connection.status == psutil.CONN_LISTEN
+        ]
+        (self.folder / f"{self.name} done {rank}").write_text("\n".join(addresses))
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,13 @@ class Work:
     folder: Path
 
     def __call__(self, name: str, report: ReportFunction) -> StageOutcome:
-        run_on_workers(Member(self.folder, name), report, resources=SHARE, admission=ALL_NODES, name="train",
+        run_on_workers(RankWork(self.folder, name), report, resources=RESOURCES, admission=ALL_NODES, name="train",
                    scratch=str(self.folder / f"scratch {name}"))  # fmt: skip
         return StageOutcome(status="done")
 
 
 @dataclass(eq=False)
-class Log(Listener):
+class RecordingListener(Listener):
     scores: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
     outcomes: dict[str, StageOutcome] = field(default_factory=dict)
 
@@ -69,58 +73,62 @@ class Log(Listener):
         self.outcomes[name] = outcome
 
 
-class Pruning:
-    """Brings one item and stops it at its second report, then another."""
+class StoppingSource:
+    """Adds a stage that it stops at the second report, then another stage."""
 
     def __init__(self) -> None:
-        self.left = ["pruned", "after"]
+        self.remaining = ["pruned", "after"]
 
     def next_stages(self, max_open: int) -> NewStages:
-        return NewStages([QueuedStage(id=self.left.pop(0))] if self.left else [], set())
+        return NewStages([QueuedStage(id=self.remaining.pop(0))] if self.remaining else [], set())
 
     def reported(self, name: str, scores: Mapping[str, float]) -> bool:
         return name == "pruned" and scores["epoch"] == 2
 
     def ended(self, name: str, outcome: StageOutcome) -> None:
-        """Hear of it."""
+        """Ignore the outcome."""
 
 
 @pytest.fixture(scope="module")
-def ran(capacity: Capacity, tmp_path_factory: pytest.TempPathFactory) -> tuple[StageQueue, Log, Path]:
-    folder, log = tmp_path_factory.mktemp("ran"), Log()
-    items = [QueuedStage(id="plain"), QueuedStage(id="fail", retries=0), QueuedStage(id="die once", retries=0)]
-    queue = execute(items, Work(folder), log, capacity=capacity, resources=SHARE, source=Pruning())
-    return queue, log, folder
+def execution(
+    capacity: Capacity, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[StageQueue, RecordingListener, Path]:
+    folder, listener = tmp_path_factory.mktemp("execution"), RecordingListener()
+    stages = [QueuedStage(id="plain"), QueuedStage(id="fail", retries=0), QueuedStage(id="die once", retries=0)]
+    queue = execute(stages, Work(folder), listener, capacity=capacity, resources=RESOURCES, source=StoppingSource())
+    return queue, listener, folder
 
 
-def test_processes_talk_to_each_other_and_the_first_is_heard(ran: tuple[StageQueue, Log, Path]) -> None:
-    assert ran[1].scores["plain"] == [
-        {"epoch": epoch, "shared": 3.0, "world": 2, "rank": 0} for epoch in (1, 2, 3)
+def test_workers_communicate_and_rank_zero_reports(execution: tuple[StageQueue, RecordingListener, Path]) -> None:
+    assert execution[1].scores["plain"] == [
+        {"epoch": epoch, "total": 3.0, "world": 2, "rank": 0} for epoch in (1, 2, 3)
     ]  # fmt: skip
 
 
-def test_processes_of_one_machine_listen_on_the_loopback_interface(ran: tuple[StageQueue, Log, Path]) -> None:
+def test_workers_of_a_local_cluster_listen_on_the_loopback_interface(
+    execution: tuple[StageQueue, RecordingListener, Path],
+) -> None:
     for rank in range(WORKERS):
-        listening = (ran[2] / f"plain done {rank}").read_text().split()
-        assert listening
-        assert set(listening) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+        addresses = (execution[2] / f"plain done {rank}").read_text().split()
+        assert addresses
+        assert set(addresses) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
 
 
-def test_what_one_raises_fails_the_item(ran: tuple[StageQueue, Log, Path]) -> None:
-    queue, _, folder = ran
-    assert "ValueError: rank 1 has had enough" in queue.failed["fail"]
+def test_error_of_one_worker_fails_the_stage(execution: tuple[StageQueue, RecordingListener, Path]) -> None:
+    queue, _, folder = execution
+    assert "ValueError: error of rank 1" in queue.failed["fail"]
     assert len(list(folder.glob("fail-1-*"))) == 1
 
 
-def test_a_lost_process_lets_all_begin_again(ran: tuple[StageQueue, Log, Path]) -> None:
-    queue, _, folder = ran
+def test_lost_worker_restarts_all_workers(execution: tuple[StageQueue, RecordingListener, Path]) -> None:
+    queue, _, folder = execution
     assert "die once" in queue.done
     assert [len(list(folder.glob(f"die once-{rank}-*"))) for rank in range(WORKERS)] == [2, 2]
 
 
-def test_a_stopped_item_ends_and_frees_its_processes(ran: tuple[StageQueue, Log, Path]) -> None:
-    queue, log, folder = ran
-    assert log.outcomes["pruned"].status == "stopped"
+def test_stopped_stage_ends_and_releases_its_workers(execution: tuple[StageQueue, RecordingListener, Path]) -> None:
+    queue, listener, folder = execution
+    assert listener.outcomes["pruned"].status == "stopped"
     assert "after" in queue.done
     time.sleep(1)
     assert not (folder / "pruned done 0").exists()

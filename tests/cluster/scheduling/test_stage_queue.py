@@ -1,3 +1,5 @@
+"""The queue of stages: order, retries, damage, and stages that are added later."""
+
 import pytest
 
 from cluster.protocol import QueuedStage
@@ -6,12 +8,13 @@ from cluster.scheduling.stage_queue import MAX_REDOS, StageQueue
 
 def chain(*names: str, cost: float = 1.0) -> list[QueuedStage]:
     return [
-        QueuedStage(id=name, needs=(names[place - 1],) if place else (), cost=cost) for place, name in enumerate(names)
+        QueuedStage(id=name, needs=(names[position - 1],) if position else (), cost=cost)
+        for position, name in enumerate(names)
     ]
 
 
-def drained(queue: StageQueue) -> list[str]:
-    """Hand everything out, one at a time."""
+def run_all(queue: StageQueue) -> list[str]:
+    """Finish all stages one at a time and return their order."""
     order = []
     while (name := queue.next()) is not None:
         order.append(name)
@@ -20,18 +23,18 @@ def drained(queue: StageQueue) -> list[str]:
 
 
 def test_longest_remaining_chain_is_first() -> None:
-    items = [*chain("short"), *chain("a1", "a2", "a3"), QueuedStage(id="heavy", cost=2.5)]
+    stages = [*chain("short"), *chain("a1", "a2", "a3"), QueuedStage(id="heavy", cost=2.5)]
 
-    assert drained(StageQueue(items)) == ["a1", "heavy", "a2", "a3", "short"]
+    assert run_all(StageQueue(stages)) == ["a1", "heavy", "a2", "a3", "short"]
 
 
-def test_order_does_not_depend_on_the_order_of_items() -> None:
+def test_order_is_independent_of_the_order_of_insertion() -> None:
     items = [*chain("b1", "b2"), *chain("a1", "a2"), *chain("c1")]
 
-    assert drained(StageQueue(items)) == drained(StageQueue(reversed(items)))
+    assert run_all(StageQueue(items)) == run_all(StageQueue(reversed(items)))
 
 
-def test_child_waits_for_all_it_needs() -> None:
+def test_child_waits_for_all_its_parents() -> None:
     queue = StageQueue(
         [QueuedStage(id="left"), QueuedStage(id="right"), QueuedStage(id="child", needs=("left", "right"))]
     )
@@ -43,26 +46,26 @@ def test_child_waits_for_all_it_needs() -> None:
     assert queue.next() == "child"
 
 
-def test_need_outside_the_queue_counts_as_met() -> None:
+def test_parent_outside_the_queue_counts_as_done() -> None:
     assert StageQueue([QueuedStage(id="child", needs=("long finished",))]).next() == "child"
 
 
-def test_done_item_is_not_handed_out_and_its_child_is() -> None:
+def test_done_stage_is_not_run_but_its_child_is() -> None:
     queue = StageQueue(chain("parent", "child"), done=["parent"])
 
-    assert drained(queue) == ["child"]
+    assert run_all(queue) == ["child"]
     assert queue.finished
     assert queue.done == {"parent", "child"}
 
 
-def test_running_item_is_not_handed_out_twice() -> None:
+def test_running_stage_is_not_returned_again() -> None:
     queue = StageQueue(chain("only"))
 
     assert [queue.next(), queue.next()] == ["only", None]
     assert queue.running == {"only"}
 
 
-def test_failure_is_retried_once_then_takes_descendants_only() -> None:
+def test_failed_stage_is_retried_once_then_only_its_descendants_are_skipped() -> None:
     queue = StageQueue([*chain("parent", "child", "grandchild"), *chain("other")])
     assert queue.next() == "parent"
     assert queue.fail("parent", "first")
@@ -70,7 +73,7 @@ def test_failure_is_retried_once_then_takes_descendants_only() -> None:
     assert not queue.fail("parent", "second")
 
     assert (queue.failed, queue.skipped) == ({"parent": "second"}, {"child", "grandchild"})
-    assert drained(queue) == ["other"]
+    assert run_all(queue) == ["other"]
     assert queue.finished
 
 
@@ -82,7 +85,7 @@ def test_final_failure_is_not_retried() -> None:
     assert queue.finished
 
 
-def test_child_of_two_is_skipped_when_one_fails() -> None:
+def test_child_is_skipped_if_one_of_its_parents_fails() -> None:
     queue = StageQueue(
         [QueuedStage(id="good"), QueuedStage(id="bad"), QueuedStage(id="child", needs=("good", "bad"))], retries=0
     )
@@ -95,13 +98,13 @@ def test_child_of_two_is_skipped_when_one_fails() -> None:
     assert queue.skipped == {"child"}
 
 
-def test_put_back_costs_no_attempt() -> None:
+def test_requeue_does_not_count_as_a_retry() -> None:
     queue = StageQueue(chain("only"), retries=0)
     for _ in range(5):
         assert queue.next() == "only"
         queue.requeue("only")
 
-    assert drained(queue) == ["only"]
+    assert run_all(queue) == ["only"]
 
 
 @pytest.mark.parametrize("done_before", [True, False])
@@ -111,56 +114,56 @@ def test_damaged_parent_runs_again_before_its_child(done_before: bool) -> None:
         queue.finish(str(name))
 
     assert queue.redo("parent", "child", "altered")
-    assert drained(queue) == ["parent", "child"]
+    assert run_all(queue) == ["parent", "child"]
     assert queue.finished
 
 
-def test_two_children_that_find_one_damage_cause_one_repetition() -> None:
-    items = [QueuedStage(id="parent"), QueuedStage(id="a", needs=("parent",)), QueuedStage(id="b", needs=("parent",))]
-    queue = StageQueue(items, done=["parent"])
+def test_damage_reported_by_two_children_repeats_the_parent_once() -> None:
+    stages = [QueuedStage(id="parent"), QueuedStage(id="a", needs=("parent",)), QueuedStage(id="b", needs=("parent",))]
+    queue = StageQueue(stages, done=["parent"])
     queue.next(), queue.next()
 
     assert queue.redo("parent", "a", "altered")
     assert queue.redo("parent", "b", "altered")
-    assert drained(queue) == ["parent", "a", "b"]
+    assert run_all(queue) == ["parent", "a", "b"]
 
 
-def test_sibling_that_fails_while_the_parent_runs_again_waits_for_it() -> None:
-    items = [QueuedStage(id="parent"), QueuedStage(id="a", needs=("parent",)), QueuedStage(id="b", needs=("parent",))]
-    queue = StageQueue(items, done=["parent"])
+def test_failed_sibling_is_retried_after_the_repeated_parent() -> None:
+    stages = [QueuedStage(id="parent"), QueuedStage(id="a", needs=("parent",)), QueuedStage(id="b", needs=("parent",))]
+    queue = StageQueue(stages, done=["parent"])
     queue.next(), queue.next()
     queue.redo("parent", "a", "altered")
     queue.fail("b", "error")
 
-    assert drained(queue) == ["parent", "a", "b"]
+    assert run_all(queue) == ["parent", "a", "b"]
 
 
-def test_item_that_finds_its_own_results_unusable_runs_again() -> None:
+def test_stage_with_unusable_results_runs_again() -> None:
     queue = StageQueue(chain("only"))
     queue.next()
 
     assert queue.redo("only", "only", "altered")
-    assert drained(queue) == ["only"]
+    assert run_all(queue) == ["only"]
 
 
-def test_damage_without_end_fails_the_child() -> None:
+def test_child_fails_after_too_many_damaged_parents() -> None:
     queue = StageQueue(chain("parent", "child"), done=["parent"])
-    again = []
+    repeated = []
     for _ in range(MAX_REDOS + 1):
         while (name := queue.next()) != "child":
             queue.finish(str(name))
-        again.append(queue.redo("parent", "child", "altered"))
+        repeated.append(queue.redo("parent", "child", "altered"))
 
-    assert again == [True] * MAX_REDOS + [False]
+    assert repeated == [True] * MAX_REDOS + [False]
     assert queue.failed == {"child": "altered"}
     assert queue.finished
 
 
-def test_unusable_item_that_nobody_can_run_fails_the_child() -> None:
-    queue = StageQueue([QueuedStage(id="child", needs=("elsewhere",))])
+def test_child_fails_if_its_damaged_parent_cannot_be_run() -> None:
+    queue = StageQueue([QueuedStage(id="child", needs=("unknown",))])
     queue.next()
 
-    assert not queue.redo("elsewhere", "child", "altered")
+    assert not queue.redo("unknown", "child", "altered")
     assert queue.finished
 
 
@@ -168,13 +171,13 @@ def test_empty_queue_is_finished() -> None:
     assert StageQueue(()).finished
 
 
-def test_thousands_of_items_in_one_chain_are_no_recursion() -> None:
+def test_chain_of_thousands_of_stages_does_not_recurse() -> None:
     names = [f"{number:05d}" for number in range(5_000)]
 
-    assert drained(StageQueue(chain(*names))) == names
+    assert run_all(StageQueue(chain(*names))) == names
 
 
-def test_failure_at_the_top_of_a_long_chain_skips_it_all() -> None:
+def test_failure_skips_all_descendants_of_a_long_chain() -> None:
     names = [f"{number:05d}" for number in range(5_000)]
     queue = StageQueue(chain(*names), retries=0)
     queue.next()
@@ -183,7 +186,7 @@ def test_failure_at_the_top_of_a_long_chain_skips_it_all() -> None:
     assert len(queue.skipped) == len(names) - 1
 
 
-def test_item_added_later_waits_for_what_it_needs() -> None:
+def test_added_stage_waits_for_its_parents() -> None:
     queue = StageQueue(chain("parent"))
     assert queue.next() == "parent"
     queue.add([QueuedStage(id="child", needs=("parent",))])
@@ -193,7 +196,7 @@ def test_item_added_later_waits_for_what_it_needs() -> None:
     assert queue.next() == "child"
 
 
-def test_item_added_below_a_failed_one_is_skipped() -> None:
+def test_added_descendants_of_a_failed_stage_are_skipped() -> None:
     queue = StageQueue(chain("parent"), retries=0)
     queue.next()
     queue.fail("parent", "broken")
@@ -203,7 +206,7 @@ def test_item_added_below_a_failed_one_is_skipped() -> None:
     assert queue.skipped == {"child", "grandchild"}
 
 
-def test_item_that_is_added_again_while_open_runs_once() -> None:
+def test_stage_added_again_while_running_runs_once() -> None:
     queue = StageQueue(chain("only"))
     queue.next()
     queue.add(chain("only"))
@@ -213,16 +216,16 @@ def test_item_that_is_added_again_while_open_runs_once() -> None:
     assert queue.finished
 
 
-def test_item_that_is_added_again_after_it_was_done_runs_again() -> None:
+def test_stage_added_again_after_it_was_done_runs_again() -> None:
     queue = StageQueue(chain("parent", "child"))
-    assert drained(queue) == ["parent", "child"]
+    assert run_all(queue) == ["parent", "child"]
     queue.add(chain("parent"))
 
-    assert drained(queue) == ["parent"]
+    assert run_all(queue) == ["parent"]
     assert queue.finished
 
 
-def test_abandoned_item_is_neither_done_nor_failed_and_may_come_again() -> None:
+def test_abandoned_stage_is_neither_done_nor_failed_and_can_be_added_again() -> None:
     queue = StageQueue(chain("parent", "child"))
     queue.finish(str(queue.next()))
     queue.next()
@@ -231,10 +234,10 @@ def test_abandoned_item_is_neither_done_nor_failed_and_may_come_again() -> None:
     assert queue.finished
     assert (queue.done, queue.failed, queue.skipped) == ({"parent"}, {}, set())
     queue.add(chain("parent", "child"), done=["parent"])
-    assert drained(queue) == ["child"]
+    assert run_all(queue) == ["child"]
 
 
-def test_item_may_have_retries_of_its_own() -> None:
+def test_retries_of_a_stage_override_the_default() -> None:
     queue = StageQueue([QueuedStage(id="once", retries=0)])
     queue.next()
 

@@ -1,4 +1,4 @@
-"""What Ray Tune asks of the adapter, and what the adapter changes about Tune while a graph runs."""
+"""The searcher and scheduler given to Ray Tune, and what the adapter replaces in Tune while a graph runs."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,7 +17,7 @@ from cluster.scheduling.dispatcher import StageDispatcher
 from cluster.scheduling.executor import execute
 from cluster.scheduling.stage_queue import StageQueue
 from cluster.scheduling.tune_adapter import DispatcherCalls, NodeOutOfMemory, QueueScheduler, QueueSearcher
-from tests.cluster.scheduling.test_executor import Log, count
+from tests.support.cluster_stages import RecordingListener, finish_immediately
 
 
 class Trials(list[Trial]):
@@ -37,69 +37,67 @@ def stored_trial(folder: Path) -> Trial:
 
 
 class Adapter:
-    """A searcher and a scheduler of three stages on three CPU cores, and their trials."""
+    """A searcher and a scheduler for three stages on three CPU cores, with their trials."""
 
-    def __init__(self, *names: str, log: Log | None = None) -> None:
-        self.log = log or Log()
+    def __init__(self, *names: str, listener: RecordingListener | None = None) -> None:
+        self.listener = listener or RecordingListener()
         slots = Slots(StageResources(), Capacity(cpus=3, gpus=0), (), spare=False)
         queue = StageQueue([QueuedStage(id=name) for name in "abc"])
-        # Ray alone knows which trials run, as with fractional GPUs.
-        self.dispatcher = StageDispatcher(queue, self.log, slots, StageResources(), gpus=lambda _: 0.0)
+        # As with fractional GPUs, only Ray knows which trials are running.
+        self.dispatcher = StageDispatcher(queue, self.listener, slots, StageResources(), gpus=lambda _: 0.0)
         self.calls = DispatcherCalls(self.dispatcher)
         self.searcher, self.scheduler = QueueSearcher(self.calls), QueueScheduler(self.calls)
         self.trials = Trials(Trial("stage", stub=True, trial_id=name) for name in names)
 
-    def chosen(self) -> Trial | None:
+    def choose_trial(self) -> Trial | None:
         controller: Any = self.trials
         return self.scheduler.choose_trial_to_run(controller)
 
 
-def test_trials_start_as_they_were_handed_out_also_one_that_was_lost() -> None:
+def test_trials_start_in_order_of_suggestion_also_after_a_loss() -> None:
     adapter = Adapter("third", "first", "other", "second")
     third, first, _, second = adapter.trials
     for trial in (first, second, third):
         adapter.searcher.suggest(trial.trial_id)
-    assert adapter.chosen() is first
+    assert adapter.choose_trial() is first
     first.set_status(Trial.RUNNING)
-    assert adapter.chosen() is second
+    assert adapter.choose_trial() is second
     second.set_status(Trial.ERROR)
-    assert adapter.chosen() is third
+    assert adapter.choose_trial() is third
     first.set_status(Trial.PENDING)  # its process was lost
-    assert adapter.chosen() is first
+    assert adapter.choose_trial() is first
     first.set_status(Trial.RUNNING)
     third.set_status(Trial.RUNNING)
-    assert adapter.chosen() is None
+    assert adapter.choose_trial() is None
 
 
-def test_listener_hears_once_that_a_trial_has_started_and_before_its_first_report() -> None:
+def test_started_is_called_once_per_trial_and_before_its_first_report() -> None:
     adapter = Adapter("first", "second")
     first, second = adapter.trials
     for trial in adapter.trials:
         adapter.searcher.suggest(trial.trial_id)
-    assert adapter.log.told == []
+    assert adapter.listener.events == []
     first.set_status(Trial.RUNNING)
     for _ in range(2):
-        adapter.chosen()
-    assert adapter.log.told == [("started", "a")]
+        adapter.choose_trial()
+    assert adapter.listener.events == [("started", "a")]
     adapter.scheduler.on_trial_result(adapter.trials, second, {"scores/epoch": 1, "training_iteration": 1})
-    assert adapter.log.told == [("started", "a"), ("started", "b")]
-    assert adapter.log.scores == {"b": [{"epoch": 1}]}
+    assert adapter.listener.events == [("started", "a"), ("started", "b")]
+    assert adapter.listener.scores == {"b": [{"epoch": 1}]}
 
 
 @pytest.mark.parametrize(
-    ("failures", "status", "lost"),
+    ("failures", "status", "calls"),
     [(1, Trial.ERROR, 1), (1, Trial.PENDING, 0), (99, Trial.RUNNING, 0)],
     ids=["restarted", "not yet running", "too often"],
 )
-def test_listener_hears_of_a_lost_process_where_tune_restarts_its_trial(
-    failures: int, status: str, lost: int, tmp_path: Path
-) -> None:
+def test_lost_is_called_only_if_tune_restarts_the_trial(failures: int, status: str, calls: int, tmp_path: Path) -> None:
     adapter, trial = Adapter(), stored_trial(tmp_path)
     adapter.searcher.suggest(trial.trial_id)
     trial.run_metadata.num_failures = failures
     trial.set_status(status)
     adapter.scheduler.on_trial_error(adapter.trials, trial)
-    assert adapter.log.told.count(("lost", "a")) == lost
+    assert adapter.listener.events.count(("lost", "a")) == calls
 
 
 @pytest.mark.parametrize(
@@ -107,25 +105,25 @@ def test_listener_hears_of_a_lost_process_where_tune_restarts_its_trial(
     [(NodeOutOfMemory(ValueError("x")), "the memory of its node was short"), (RayActorError(), "")],
     ids=["out of memory", "killed"],
 )
-def test_reason_of_a_loss_is_that_of_the_last_failure(error: RayActorError, reason: str, tmp_path: Path) -> None:
+def test_loss_reason_is_that_of_the_last_failure(error: RayActorError, reason: str, tmp_path: Path) -> None:
     adapter, trial = Adapter(), stored_trial(tmp_path)
     adapter.searcher.suggest(trial.trial_id)
     for exception in (NodeOutOfMemory(ValueError("an earlier one")), error):
         trial.handle_error(exception)
     trial.set_status(Trial.ERROR)
     adapter.scheduler.on_trial_error(adapter.trials, trial)
-    assert adapter.log.whys == [reason]
+    assert adapter.listener.loss_reasons == [reason]
 
 
-class Unwritable(Log):
-    """Fails at every report."""
+class FailingListener(RecordingListener):
+    """Raises on every report."""
 
     def progressed(self, name: str, scores: Mapping[str, float]) -> None:
         raise OSError("no space left")
 
 
-def test_first_error_of_a_call_is_kept_and_raised_again_by_later_calls() -> None:
-    adapter = Adapter("first", log=Unwritable())
+def test_first_error_is_kept_and_raised_again_by_later_calls() -> None:
+    adapter = Adapter("first", listener=FailingListener())
     (trial,) = adapter.trials
     adapter.searcher.suggest(trial.trial_id)
     with pytest.raises(OSError, match="no space left") as first:
@@ -146,7 +144,9 @@ def test_searcher_is_finished_once_every_stage_has_ended() -> None:
 
 
 @pytest.mark.cluster
-def test_tune_is_left_as_it_was(capacity: Capacity) -> None:
+def test_tune_is_restored_after_the_run(capacity: Capacity) -> None:
     before = tune_controller.RayActorManager, tune_controller._ActorClassCache
-    execute([QueuedStage(id="only")], count, Log(), capacity=capacity, resources=StageResources())
+    execute(
+        [QueuedStage(id="only")], finish_immediately, RecordingListener(), capacity=capacity, resources=StageResources()
+    )
     assert (tune_controller.RayActorManager, tune_controller._ActorClassCache) == before

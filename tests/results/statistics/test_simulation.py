@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from results.statistics.power import detectable_over_replicates
-from tests.simulation import before, catalog, measures
+from tests.simulation import catalog, earlier_rules, measures
 from tests.simulation.designs import Pretraining, document, fixed_split
 from tests.simulation.effects import advantages, true_difference, with_advantage, with_pretraining
 from tests.simulation.measures import Share
@@ -22,12 +22,12 @@ from tests.simulation.studies import (
     METRICS,
     Layout,
     Simulated,
-    StageOutcome,
+    SimulationResult,
     comparisons,
     metric_values,
-    planned,
+    plan_study,
     simulate,
-    trained,
+    train_replicates,
 )
 from tests.simulation.worlds import BALANCED, FLAT, INFLUENTIAL, STEADY, Learner, score
 
@@ -44,40 +44,41 @@ def pretrained(folds: int, seeds: int, kind: Pretraining, multiple: float) -> Si
 
 
 def assert_held(shares: Iterable[Share]) -> None:
-    missed = [share for share in shares if not share.held]
+    missed = [share for share in shares if not share.within_goal]
     assert not missed
 
 
 @lru_cache
-def of_folds_and_seeds(folds: int, seeds: int) -> StageOutcome:
+def of_folds_and_seeds(folds: int, seeds: int) -> SimulationResult:
     return simulate(study(folds, seeds, labelled=FEW_AND_ALL), STUDIES)
 
 
 CROSS_VALIDATED = [name for name in catalog.names() if not catalog.is_fixed(catalog.catalog_document(name))]
 FIXED = {
-    "9 folds, 10 test patients": study(9, images=100, a_patient=1, split=fixed_split(10)),
-    "3 seeds, 11 test patients": study(1, 3, images=60, a_patient=1, split=fixed_split(11, by_folds=False)),
+    "9 folds, 10 test patients": study(9, images=100, images_per_patient=1, split=fixed_split(10)),
+    "3 seeds, 11 test patients": study(1, 3, images=60, images_per_patient=1, split=fixed_split(11, by_folds=False)),
 }
 
 
 @lru_cache
-def of_fixed_test(name: str, swapped: bool) -> StageOutcome:
+def of_fixed_test(name: str, swapped: bool) -> SimulationResult:
     return simulate(replace(FIXED[name], swapped=swapped), STUDIES, truth=not swapped)
 
 
 def layout_of(simulated: Simulated) -> Layout:
-    return planned(simulated, 0, np.random.default_rng(0))[0]
+    return plan_study(simulated, 0, np.random.default_rng(0))[0]
 
 
 @pytest.mark.parametrize(
-    "simulated", [study(3, labelled=(0.5, 1.0), arms=3), study(3, images=30, a_patient=1, split=fixed_split(10))]
+    "simulated",
+    [study(3, labelled=(0.5, 1.0), arms=3), study(3, images=30, images_per_patient=1, split=fixed_split(10))],
 )
 def test_worlds_of_one_call_are_answered_like_worlds_alone(simulated: Simulated) -> None:
     random = np.random.default_rng(0)
     layout = layout_of(simulated)
-    weights, images, strength = trained(layout, simulated, 3, random)
+    weights, images, strength = train_replicates(layout, simulated, 3, random)
     pixels = score(images, weights, tested=layout.tested, boost=strength)
-    scores, present = metric_values(pixels, layout.tested), np.ones((layout.arms, layout.places), dtype=bool)
+    scores, present = metric_values(pixels, layout.tested), np.ones((layout.arms, layout.positions), dtype=bool)
     columns = ["mean", "ci_low", "ci_high", "p", "p_adjusted", "p_to_best", "p_equivalent", "labels_equivalent_low"]
 
     def answers(worlds: slice) -> pd.DataFrame:
@@ -113,11 +114,11 @@ def test_intervals_cover_the_expected_score_over_folds_and_seeds(folds: int, see
 
 
 def test_intervals_over_fold_means_would_miss_the_expected_score_with_ten_seeds() -> None:
-    assert before.fold_interval_misses(of_folds_and_seeds(5, 10).values, 1) > 0.2
+    assert earlier_rules.fold_interval_misses(of_folds_and_seeds(5, 10).values, 1) > 0.2
 
 
 def test_without_the_correction_equal_arms_would_differ_far_too_often() -> None:
-    p = before.paired_t_p(before.differences(of_folds_and_seeds(5, 10).values))
+    p = earlier_rules.paired_t_p(earlier_rules.differences(of_folds_and_seeds(5, 10).values))
     assert (p < 0.05).mean() > 0.2
 
 
@@ -130,7 +131,7 @@ def test_equal_arms_rarely_differ_where_folds_share_pretraining(folds: int, seed
 @pytest.mark.parametrize(("seeds", "kind"), [(1, "shared"), (3, "own seed")])
 def test_one_pretraining_run_supports_no_test(seeds: int, kind: Pretraining) -> None:
     outcome = simulate(pretrained(5, seeds, kind, 1), STUDIES // 2)
-    assert_held([measures.stars_on_one_run(outcome)])
+    assert_held([measures.claims_from_one_run(outcome)])
 
 
 def test_equal_arms_rarely_differ_where_each_fold_has_its_own_pretraining() -> None:
@@ -152,7 +153,7 @@ def test_intervals_cover_what_these_models_score_on_new_patients(name: str) -> N
 def test_equal_procedures_are_rarely_said_to_differ_for_new_training_sets(labelled: float) -> None:
     split = fixed_split(60, by_folds=False)
     outcome = simulate(
-        study(1, 3, images=140, a_patient=1, split=split, labelled=(labelled,), learner=INFLUENTIAL), STUDIES
+        study(1, 3, images=140, images_per_patient=1, split=split, labelled=(labelled,), learner=INFLUENTIAL), STUDIES
     )
     assert_held([measures.stronger_claims(outcome, metric) for metric in METRICS])
 
@@ -163,18 +164,18 @@ def test_folds_that_all_seeds_share_count_once() -> None:
 
 
 def test_a_t_test_over_replicates_would_call_swapped_outputs_different_in_most_studies() -> None:
-    p = before.paired_t_p(before.differences(of_fixed_test("9 folds, 10 test patients", True).values))
+    p = earlier_rules.paired_t_p(earlier_rules.differences(of_fixed_test("9 folds, 10 test patients", True).values))
     assert (p < 0.05).mean() > 0.5
 
 
 def test_an_arm_of_which_a_replicate_failed_is_neither_compared_nor_best_and_the_others_err_rarely() -> None:
     outcome = simulate(replace(study(5, 3, arms=4), failing=1), STUDIES)
-    assert_held([measures.failed_arm_answers(outcome), *measures.errors(outcome), measures.daggers(outcome)])
+    assert_held([measures.failed_arm_is_used(outcome), *measures.errors(outcome), measures.daggers(outcome)])
 
 
 def test_a_study_cut_half_way_answers_nothing() -> None:
     outcome = simulate(replace(study(5, 3, arms=4), missing=0.5), STUDIES // 2)
-    assert_held([measures.answers_of_partial_study(outcome)])
+    assert_held([measures.claims_of_partial_study(outcome)])
 
 
 @pytest.mark.parametrize("arms", [5, 10])
@@ -185,7 +186,7 @@ def test_an_equal_arm_is_rarely_called_worse_than_the_best(arms: int) -> None:
 @pytest.mark.parametrize("learner", [FLAT, BALANCED], ids=["flat", "rising"])
 def test_equal_arms_are_rarely_said_to_save_labels(learner: Learner) -> None:
     outcome = simulate(study(5, 3, labelled=(0.25, 0.5, 1.0), learner=learner), STUDIES)
-    assert_held([measures.labels_said(outcome)])
+    assert_held([measures.label_claims(outcome)])
 
 
 def test_the_interval_of_equivalent_labels_covers_the_truth_of_an_arm_that_is_worth_twice_its_labels() -> None:
@@ -210,14 +211,14 @@ def test_the_stated_detectable_difference_gets_a_star_in_most_studies() -> None:
     plain = study(5, 3, learner=STEADY)
     stated = detectable_over_replicates(5, 3)
     once, more = (
-        measures.found(simulate(with_advantage(plain, "a1", one), STUDIES), 1)
+        measures.detection_rate(simulate(with_advantage(plain, "a1", one), STUDIES), 1)
         for one in advantages(plain, "a1", [stated, 1.5 * stated], STUDIES // 2).tolist()
     )
-    assert once >= measures.POWER - measures.two_errors(measures.POWER, STUDIES)
+    assert once >= measures.POWER - measures.two_standard_errors(measures.POWER, STUDIES)
     assert more >= measures.POWER
 
 
 @pytest.mark.parametrize("name", CROSS_VALIDATED)
 def test_equal_arms_of_the_catalog_rarely_differ(name: str) -> None:
     outcome = simulate(catalog.simulated(name), STUDIES // 4)
-    assert_held([measures.errors(outcome)[-1], measures.daggers(outcome), measures.labels_said(outcome)])
+    assert_held([measures.errors(outcome)[-1], measures.daggers(outcome), measures.label_claims(outcome)])

@@ -1,4 +1,4 @@
-"""A study as a job of a cluster of three nodes with its token on, by the command line alone."""
+"""Studies as jobs on a cluster of three nodes that requires a token, run through the command line."""
 
 import json
 import os
@@ -22,14 +22,14 @@ from tests.support.object_store import ObjectStore, object_store
 from tests.support.tiny import tiny, written
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(900)]
-PATIENCE = 300.0
+TIMEOUT_SECONDS = 300.0
 STUDY = tiny({"stages.classify.epochs": 40, "stages.segment.steps": 60})
-"""Long enough to be stopped on the way."""
+"""A study that runs long enough to be stopped before it ends."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """A laptop beside a cluster that shares one folder with it."""
+class Environment:
+    """A client machine and a cluster that share a folder and a bucket."""
 
     head: Cluster
     folder: Path
@@ -39,160 +39,165 @@ class Place:
     def storage(self) -> Path:
         return self.folder / "runs"
 
-    def study(self, *words: str | Path, address: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
-        named = ["--address", self.head.address] if address else []
-        # Ray sets it in a process that had a cluster, as this one did where other tests ran before.
-        laptop = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    def study(self, *arguments: str | Path, address: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
+        options = ["--address", self.head.address] if address else []
+        # Ray sets this variable in a process that ran a cluster before, as other tests do.
+        inherited = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
         return subprocess.run(
-            [sys.executable, "-m", "study", *map(str, words), *named],
-            env=laptop | self.head.environment | {"COLUMNS": "160"} | variables,
-            capture_output=True, text=True, timeout=PATIENCE, check=False,
+            [sys.executable, "-m", "study", *map(str, arguments), *options],
+            env=inherited | self.head.environment | {"COLUMNS": "160"} | variables,
+            capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False,
         )  # fmt: skip
 
     def submit(self, document: dict[str, Any], storage: str | Path = "") -> subprocess.CompletedProcess[str]:
         return self.study("submit", written(document, self.folder), "--storage", storage or self.storage)
 
     def status(self, name: str) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(self.study("status", name, "--json").stdout)
-        return told
+        status: dict[str, Any] = json.loads(self.study("status", name, "--json").stdout)
+        return status
 
-    def until(self, what: Callable[[], object]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not what():
+    def until(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while not condition():
             assert time.monotonic() < deadline
             time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     with object_store() as bucket, cluster(workers=2) as head:
-        yield Place(head, tmp_path_factory.mktemp("shared"), bucket)
+        yield Environment(head, tmp_path_factory.mktemp("shared"), bucket)
 
 
 @pytest.fixture(scope="module")
-def table(place: Place) -> str:
-    """What `study table` shows after the study ran on one machine."""
-    local = place.folder / "local"
-    ran = place.study("run", written(STUDY, place.folder), "--storage", local, address=False)
-    assert ran.returncode == 0, ran.stderr
-    return place.study("table", "tiny", "--storage", local, address=False).stdout
+def table(environment: Environment) -> str:
+    """Output of `study table` after the study ran on one machine."""
+    storage = environment.folder / "local"
+    result = environment.study("run", written(STUDY, environment.folder), "--storage", storage, address=False)
+    assert result.returncode == 0, result.stderr
+    return environment.study("table", "tiny", "--storage", storage, address=False).stdout
 
 
-def test_a_study_is_submitted_watched_stopped_resumed_and_ends_as_on_one_machine(place: Place, table: str) -> None:
-    first = place.submit(STUDY)
-    assert first.stdout.startswith(f"submitted tiny-1; next: study logs tiny -f --address {place.head.address}; ")
-    again = place.submit(STUDY)
-    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
-    place.until(lambda: histories(place.storage))
-    running = place.status("tiny")
+def test_submitted_study_can_be_stopped_and_resumed_with_the_results_of_a_local_run(
+    environment: Environment, table: str
+) -> None:
+    first = environment.submit(STUDY)
+    assert first.stdout.startswith(f"submitted tiny-1; next: study logs tiny -f --address {environment.head.address}; ")
+    second = environment.submit(STUDY)
+    assert (second.returncode, second.stderr.count("\n")) == (2, 1)
+    environment.until(lambda: histories(environment.storage))
+    running = environment.status("tiny")
     assert (running["state"], running["job"]["status"]) == ("running", "RUNNING")
 
-    stopped = place.study("stop", "tiny")
+    stopped = environment.study("stop", "tiny")
     assert stopped.stdout == "tiny-1 is stopped; finished stages are kept, study submit resumes it\n"
-    published = histories(place.storage)
+    published = histories(environment.storage)
     assert 0 < len(published) < 5
-    assert place.status("tiny")["state"] == "stopped"
-    stored = place.study("status", "tiny", "--storage", place.storage, address=False).stdout
+    assert environment.status("tiny")["state"] == "stopped"
+    stored = environment.study("status", "tiny", "--storage", environment.storage, address=False).stdout
     assert stored.startswith("tiny: stopped\n")
-    assert "stopped; finished stages are kept" in place.study("logs", "tiny").stdout
+    assert "stopped; finished stages are kept" in environment.study("logs", "tiny").stdout
 
-    assert place.submit(STUDY).stdout.startswith("submitted tiny-2")
-    followed = place.study("logs", "tiny", "-f").stdout
-    assert f"[1/{5 - len(published)}] " in followed
-    assert "learning curve: " in followed
-    ended = place.status("tiny")
-    assert (ended["state"], ended["job"]["status"], ended["stages"]["finished"]) == ("finished", "SUCCEEDED", 5)
-    assert published.items() <= histories(place.storage).items()
+    assert environment.submit(STUDY).stdout.startswith("submitted tiny-2")
+    log = environment.study("logs", "tiny", "-f").stdout
+    assert f"[1/{5 - len(published)}] " in log
+    assert "learning curve: " in log
+    final = environment.status("tiny")
+    assert (final["state"], final["job"]["status"], final["stages"]["finished"]) == ("finished", "SUCCEEDED", 5)
+    assert published.items() <= histories(environment.storage).items()
     results = [
-        pq.read_table(there / "studies/tiny/results.parquet") for there in (place.folder / "local", place.storage)
+        pq.read_table(folder / "studies/tiny/results.parquet")
+        for folder in (environment.folder / "local", environment.storage)
     ]
     assert results[0].equals(results[1])
-    assert place.study("table", "tiny", "--storage", place.storage, address=False).stdout == table
+    assert environment.study("table", "tiny", "--storage", environment.storage, address=False).stdout == table
 
 
-def test_with_a_bucket_as_storage_a_job_ends_with_the_same_table(place: Place, table: str) -> None:
-    storage = place.bucket.uri("runs")
-    place.submit(STUDY, storage)
-    logs = place.study("logs", "tiny", "-f").stdout
-    assert place.status("tiny")["state"] == "finished", logs
-    blind = json.loads(place.study("status", "tiny", "--json", AWS_ENDPOINT_URL="http://127.0.0.1:1").stdout)
-    assert (blind["state"], blind["stages"]) == ("finished", None)
-    assert "next: study table tiny" in blind["job"]["lines"][-1]
-    assert place.study("table", "tiny", "--storage", storage, address=False).stdout == table
+def test_job_with_bucket_storage_gives_the_same_table(environment: Environment, table: str) -> None:
+    storage = environment.bucket.uri("runs")
+    environment.submit(STUDY, storage)
+    logs = environment.study("logs", "tiny", "-f").stdout
+    assert environment.status("tiny")["state"] == "finished", logs
+    offline = json.loads(environment.study("status", "tiny", "--json", AWS_ENDPOINT_URL="http://127.0.0.1:1").stdout)
+    assert (offline["state"], offline["stages"]) == ("finished", None)
+    assert "next: study table tiny" in offline["job"]["lines"][-1]
+    assert environment.study("table", "tiny", "--storage", storage, address=False).stdout == table
 
 
-def test_what_planning_refuses_on_the_cluster_comes_back(place: Place) -> None:
-    elsewhere = tiny({"name": "elsewhere", "data.hospital": {"source": "folder", "root": "/nowhere/here"}})
-    assert place.submit(elsewhere).returncode == 0
-    logs = place.study("logs", "elsewhere", "-f").stdout
-    refusal = next(line for line in logs.splitlines() if line.startswith("elsewhere.yaml: data.hospital: "))
-    place.until(lambda: place.status("elsewhere")["state"] == "failed")
-    told = place.status("elsewhere")
-    assert told["stages"] is None
-    assert refusal in told["job"]["lines"]
-    assert f"  {refusal}\n" in place.study("status", "elsewhere").stdout
+def test_planning_error_on_the_cluster_is_shown_by_status(environment: Environment) -> None:
+    document = tiny({"name": "invalid", "data.hospital": {"source": "folder", "root": "/nowhere/here"}})
+    assert environment.submit(document).returncode == 0
+    logs = environment.study("logs", "invalid", "-f").stdout
+    error = next(line for line in logs.splitlines() if line.startswith("invalid.yaml: data.hospital: "))
+    environment.until(lambda: environment.status("invalid")["state"] == "failed")
+    status = environment.status("invalid")
+    assert status["stages"] is None
+    assert error in status["job"]["lines"]
+    assert f"  {error}\n" in environment.study("status", "invalid").stdout
 
 
-def test_a_job_whose_driver_was_killed_is_interrupted_and_goes_on(place: Place) -> None:
-    killed = tiny({"name": "killed"})
-    assert place.submit(killed).returncode == 0
-    place.until((place.storage / "studies/killed/driver.json").is_file)
+def test_job_with_killed_driver_is_interrupted_and_can_be_resumed(environment: Environment) -> None:
+    document = tiny({"name": "killed"})
+    assert environment.submit(document).returncode == 0
+    environment.until((environment.storage / "studies/killed/driver.json").is_file)
     for process in psutil.process_iter(["cmdline"]):
         if {"run", "killed.yaml"} <= set(process.info["cmdline"] or ()):
             process.send_signal(signal.SIGKILL)
-    place.until(lambda: place.status("killed")["state"] == "interrupted")
-    place.until(lambda: place.submit(killed).returncode == 0)  # once the last heartbeat is a minute old
-    place.study("logs", "killed", "-f")
-    assert place.status("killed")["state"] == "finished"
+    environment.until(lambda: environment.status("killed")["state"] == "interrupted")
+    environment.until(lambda: environment.submit(document).returncode == 0)  # once the last heartbeat is a minute old
+    environment.study("logs", "killed", "-f")
+    assert environment.status("killed")["state"] == "finished"
 
 
 @pytest.mark.parametrize(
-    ("token", "what"),
+    ("token", "problem"),
     [("no", "refuses the token of this machine"), ("", "asks for a token, and this machine has none")],
 )
-def test_a_token_that_is_wrong_or_missing_is_told_with_where_to_get_it(place: Place, token: str, what: str) -> None:
-    told = place.study("logs", "tiny", RAY_AUTH_TOKEN=token).stderr
-    assert told.startswith(
-        f"tiny: --address: {place.head.address} {what}; allowed: the cluster's own token; get it on "
+def test_wrong_or_missing_token_is_reported_with_the_remedy(environment: Environment, token: str, problem: str) -> None:
+    stderr = environment.study("logs", "tiny", RAY_AUTH_TOKEN=token).stderr
+    assert stderr.startswith(
+        f"tiny: --address: {environment.head.address} {problem}; allowed: the cluster's own token; get it on "
     )
-    assert told.count("\n") == 1
+    assert stderr.count("\n") == 1
 
 
-def test_a_driver_that_joins_without_the_token_is_told_what_to_set(place: Place) -> None:
-    file = written(STUDY, place.folder)
-    told = place.study("run", file, "--storage", place.folder / "none", "--address", place.head.nodes, address=False)
-    assert told.returncode == 2
-    last = told.stderr.splitlines()[-1]
-    assert last.startswith(f"{file}: --address: Failed to connect to Ray cluster at ")
-    assert last.endswith("set RAY_AUTH_MODE=token and put the token into ~/.ray/auth_token")
+def test_driver_without_the_token_is_rejected_with_the_remedy(environment: Environment) -> None:
+    file = written(STUDY, environment.folder)
+    result = environment.study(
+        "run", file, "--storage", environment.folder / "none", "--address", environment.head.nodes, address=False
+    )
+    assert result.returncode == 2
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith(f"{file}: --address: Failed to connect to Ray cluster at ")
+    assert line.endswith("set RAY_AUTH_MODE=token and put the token into ~/.ray/auth_token")
 
 
-def test_another_version_of_ray_is_refused(place: Place) -> None:
-    client = f"main(['logs', 'tiny', '--address', {place.head.address!r}])"
-    code = f"import ray; ray.__version__ = '2.59.0'; from study.cli.main import main; {client}"
-    told = subprocess.run(
+def test_different_version_of_ray_is_rejected(environment: Environment) -> None:
+    command = f"main(['logs', 'tiny', '--address', {environment.head.address!r}])"
+    code = f"import ray; ray.__version__ = '2.59.0'; from study.cli.main import main; {command}"
+    result = subprocess.run(
         [sys.executable, "-c", code],
-        env=os.environ | place.head.environment,
+        env=os.environ | environment.head.environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert told.returncode == 2
-    assert told.stderr == (
+    assert result.returncode == 2
+    assert result.stderr == (
         f"tiny: --address: the cluster runs Ray {ray.__version__} and this machine 2.59.0; allowed: the same version; "
         f"install ray=={ray.__version__} here, or requirements.lock there\n"
     )
 
 
-def test_a_study_that_was_never_submitted_is_refused(place: Place) -> None:
+def test_study_without_a_job_is_rejected(environment: Environment) -> None:
     for command in ("logs", "stop", "status"):
-        told = place.study(command, "nobody")
-        assert (told.returncode, told.stderr.count("\n")) == (2, 1)
-        assert "has no job of study 'nobody'" in told.stderr
+        result = environment.study(command, "nobody")
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+        assert "has no job of study 'nobody'" in result.stderr
 
 
-def test_no_log_of_the_cluster_holds_the_token(place: Place) -> None:
-    token = place.head.environment["RAY_AUTH_TOKEN"]
-    logs = [path for path in Path(place.head.environment["HOME"]).rglob("*.log") if path.is_file()]
+def test_logs_of_the_cluster_do_not_contain_the_token(environment: Environment) -> None:
+    token = environment.head.environment["RAY_AUTH_TOKEN"]
+    logs = [path for path in Path(environment.head.environment["HOME"]).rglob("*.log") if path.is_file()]
     assert logs
     assert not [path for path in logs if token in path.read_text(errors="replace")]

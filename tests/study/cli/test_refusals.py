@@ -1,4 +1,4 @@
-"""Faulty studies through the command line: exit status 2, a line a fault that says how to mend it, nothing trained."""
+"""Invalid studies on the command line: exit status 2, one line with a remedy for each fault, and nothing trained."""
 
 import re
 import subprocess
@@ -21,22 +21,22 @@ JARGON = re.compile(
     r"pydantic|\bInput\b|\btuple\b|\bdict\b|NoneType|instance of|object at 0x|Error\b|Traceback|\[key\]"
 )
 Lines = list[str]
-Refuse = Callable[..., Lines]
+RunRejected = Callable[..., Lines]
 
 
 @pytest.fixture
-def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refuse:
-    """Run a study that must be refused; return the lines after the file's name."""
+def run_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunRejected:
+    """Run a study that must be rejected; return the lines of stderr without the name of the file."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
 
     def run(document: dict[str, Any], *options: str, storage: str = "runs") -> Lines:
         write_study(document, Path("study.yaml"))
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exit_info:
             main(["run", "study.yaml", "--cache", "cache", "--storage", storage, *options])
         out, err = capsys.readouterr()
-        assert ended.value.code == 2
+        assert exit_info.value.code == 2
         assert not out
         lines = err.splitlines()
         assert [line for line in lines if not LINE.match(line) or JARGON.search(line)] == []
@@ -46,28 +46,28 @@ def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     return run
 
 
-@pytest.mark.parametrize(("document", "place", "remedy"), SPECS.values(), ids=SPECS)
-def test_faulty_specs_are_refused_in_one_line(
-    document: dict[str, Any], place: str, remedy: str, refuse: Refuse
+@pytest.mark.parametrize(("document", "start", "remedy"), SPECS.values(), ids=SPECS)
+def test_invalid_study_is_rejected_in_one_line(
+    document: dict[str, Any], start: str, remedy: str, run_rejected: RunRejected
 ) -> None:
-    (line,) = refuse(document)
-    assert line.startswith(place)
+    (line,) = run_rejected(document)
+    assert line.startswith(start)
     assert remedy in line
 
 
-TRUE = ("metrics.min_images", "compare.folds", "compare.seeds[0]", "stages.segment.epochs", "resources.gpus",
+NUMBERS = ("metrics.min_images", "compare.folds", "compare.seeds[0]", "stages.segment.epochs", "resources.gpus",
         "stages.segment.optimizer.lr", "data.hospital.seed", "image.size", "checkpoint.seconds")  # fmt: skip
 
 
-@pytest.mark.parametrize("path", TRUE)
-def test_true_is_no_number(path: str, refuse: Refuse) -> None:
+@pytest.mark.parametrize("path", NUMBERS)
+def test_true_is_not_accepted_as_a_number(path: str, run_rejected: RunRejected) -> None:
     value: bool | list[bool] = [True] if path.endswith("[0]") else True
-    lines = refuse(base({path.removesuffix("[0]"): value}))
+    lines = run_rejected(base({path.removesuffix("[0]"): value}))
     assert [line for line in lines if line.startswith(f"{path}: is true; allowed: ")]
 
 
-def test_true_is_no_number_among_the_values_of_a_factor(refuse: Refuse) -> None:
-    lines = refuse(base({"compare": base()["compare"] | {"segment.batch_size": [4, True]}}))
+def test_true_is_not_accepted_as_a_numeric_value_of_a_factor(run_rejected: RunRejected) -> None:
+    lines = run_rejected(base({"compare": base()["compare"] | {"segment.batch_size": [4, True]}}))
     assert lines == [
         "compare.segment.batch_size: value True does not fit: batch_size is true; allowed: a number; write 1 if that "
         "is meant"
@@ -75,7 +75,7 @@ def test_true_is_no_number_among_the_values_of_a_factor(refuse: Refuse) -> None:
 
 
 PUBLISHED = {"source": "a paper", "values": [{"value": 0.5}]}
-EMPTY: dict[str, tuple[dict[str, Any], str]] = {
+INVALID_COUNTS: dict[str, tuple[dict[str, Any], str]] = {
     "no class": ({"metrics": {"classes": []}}, "metrics.classes: is []; allowed: at least one entry"),
     "a class twice": ({"metrics": {"classes": ["heart", "heart"]}}, "metrics.classes: heart appears twice; allowed: "),
     "a baseline twice": ({"compare.baseline": [{"pathway": "none"}, {"pathway": "none"}]}, "compare.baseline: "),
@@ -91,33 +91,35 @@ EMPTY: dict[str, tuple[dict[str, Any], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("changes", "message"), EMPTY.values(), ids=EMPTY)
-def test_what_would_count_nothing_or_twice_is_refused(changes: dict[str, Any], message: str, refuse: Refuse) -> None:
-    (line,) = refuse(base(changes))
+@pytest.mark.parametrize(("changes", "message"), INVALID_COUNTS.values(), ids=INVALID_COUNTS)
+def test_empty_repeated_or_impossible_values_are_rejected(
+    changes: dict[str, Any], message: str, run_rejected: RunRejected
+) -> None:
+    (line,) = run_rejected(base(changes))
     assert line.startswith(message)
 
 
-def test_a_single_labelled_image_is_refused_where_a_network_needs_two(refuse: Refuse, tmp_path: Path) -> None:
+def test_single_training_image_is_rejected_if_the_network_needs_two(run_rejected: RunRejected, tmp_path: Path) -> None:
     compare = {key: value for key, value in base()["compare"].items() if key != "labelled_fraction"}
-    alone = {"compare": compare | {"labelled_images": [1]}, "image.size": 32, "data.hospital.patients": 20}
-    lines = refuse(base(alone))
+    changes = {"compare": compare | {"labelled_images": [1]}, "image.size": 32, "data.hospital.patients": 20}
+    lines = run_rejected(base(changes))
     assert lines
     assert all(
         line.startswith("stages.segment: trains on 1 image under ")
         and "allowed: 2 training images or more; add images" in line
         for line in lines
     )
-    assert planned(base(alone | {"image.size": 64}), tmp_path).nodes
+    assert planned(base(changes | {"image.size": 64}), tmp_path).nodes
 
 
-def _labels_gone(root: Path) -> None:
+def _remove_labels(root: Path) -> None:
     (root / "labels.csv").unlink()
 
 
-FOLDERS = {
-    "corrupt picture": (lambda root: (root / "images" / "anna-1.png").write_bytes(b"nothing"),
+DATA_FAULTS = {
+    "corrupt image": (lambda root: (root / "images" / "anna-1.png").write_bytes(b"nothing"),
                         "images/anna-1.png cannot be decoded", "restore, convert or remove"),
-    "truncated picture": (lambda root: truncate(root / "images" / "anna-1.png"), "images/anna-1.png cannot be decoded",
+    "truncated image": (lambda root: truncate(root / "images" / "anna-1.png"), "images/anna-1.png cannot be decoded",
                           "restore, convert or remove"),
     "mask of another size": (lambda root: save(np.ones((10, 12), np.uint8), root / "masks" / "ben.png"),
                              "masks/ben.png has 12 x 10 pixels", "64 x 48"),
@@ -130,41 +132,41 @@ FOLDERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("spoil", "what", "remedy"), FOLDERS.values(), ids=FOLDERS)
-def test_faulty_data_is_refused_in_one_line(
-    spoil: Callable[[Path], object], what: str, remedy: str, refuse: Refuse
+@pytest.mark.parametrize(("damage", "problem", "remedy"), DATA_FAULTS.values(), ids=DATA_FAULTS)
+def test_faulty_data_is_rejected_in_one_line(
+    damage: Callable[[Path], object], problem: str, remedy: str, run_rejected: RunRejected
 ) -> None:
-    spoil(write_folder(Path("mine")))
-    (line,) = refuse(base({"data.hospital": {"source": "folder", "root": "mine"}}))
+    damage(write_folder(Path("mine")))
+    (line,) = run_rejected(base({"data.hospital": {"source": "folder", "root": "mine"}}))
     assert line.startswith("data.hospital: ")
-    assert what in line
+    assert problem in line
     assert remedy in line
 
 
-def test_a_faulty_box_refuses_a_study_that_reads_boxes_and_no_other(refuse: Refuse, tmp_path: Path) -> None:
+def test_faulty_box_is_rejected_only_by_studies_that_read_boxes(run_rejected: RunRejected, tmp_path: Path) -> None:
     root = write_folder(Path("mine"))
     (root / "boxes.csv").write_text("image,x,y,width,height,label\nben,60,5,20,10,disc\n")
     data = {"data.hospital": {"source": "folder", "root": "mine"}}
     assert planned(base(data), tmp_path).nodes
-    (line,) = refuse(base(data | {"stages.boxes.data": "hospital"}))
+    (line,) = run_rejected(base(data | {"stages.boxes.data": "hospital"}))
     assert line.startswith("data.hospital: ben: box disc (60, 5, 20, 10) leaves the image; allowed: inside 64 x 48; ")
 
 
-def test_a_missing_folder_is_refused(refuse: Refuse) -> None:
-    (line,) = refuse(base({"data.hospital": {"source": "folder", "root": "nowhere"}}))
+def test_missing_data_folder_is_rejected(run_rejected: RunRejected) -> None:
+    (line,) = run_rejected(base({"data.hospital": {"source": "folder", "root": "nowhere"}}))
     assert line.startswith("data.hospital: ")
     assert "nowhere is no folder" in line
 
 
-def test_labels_asked_from_data_without_labels_are_refused(refuse: Refuse) -> None:
-    _labels_gone(write_folder(Path("mine")))
+def test_classification_on_data_without_labels_is_rejected(run_rejected: RunRejected) -> None:
+    _remove_labels(write_folder(Path("mine")))
     data = {"source": "folder", "root": "mine"}
-    (line,) = refuse(base({"data.hospital": data, "stages.classify.data": "hospital"}))
+    (line,) = run_rejected(base({"data.hospital": data, "stages.classify.data": "hospital"}))
     assert line.startswith("stages.classify.data: classification needs labels, which hospital has not")
 
 
-def test_faults_of_structure_references_networks_and_data_are_told_together(refuse: Refuse) -> None:
-    lines = refuse(
+def test_faults_of_all_kinds_are_reported_together(run_rejected: RunRejected) -> None:
+    lines = run_rejected(
         base({
             "paths": {},
             "compare.seeds": [1, 1],
@@ -176,31 +178,31 @@ def test_faults_of_structure_references_networks_and_data_are_told_together(refu
             "data.hospital": {"source": "folder", "root": "nowhere"},
         })
     )  # fmt: skip
-    places = [line.partition(": ")[0] for line in lines]
-    assert places == [
+    paths = [line.partition(": ")[0] for line in lines]
+    assert paths == [
         "compare.backbone[0]", "compare.seeds", "data.hospital", "paths", "pathways.more[0]", "stages.boxes.data",
         "stages.segment.epochs",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("option", "storage"), [("--storage", "file/runs"), ("--cache", "runs")])
-def test_a_folder_that_cannot_be_written_is_refused(option: str, storage: str, refuse: Refuse) -> None:
+def test_unwritable_folder_is_rejected(option: str, storage: str, run_rejected: RunRejected) -> None:
     Path("file").touch()
     options = () if option == "--storage" else ("--cache", "file/cache")
-    (line,) = refuse(base(), *options, storage=storage)
+    (line,) = run_rejected(base(), *options, storage=storage)
     assert line.startswith(f"{option}: ")
     assert "cannot be written" in line
 
 
-def test_a_cache_that_cannot_be_written_is_refused_before_real_images_are_read(refuse: Refuse) -> None:
+def test_unwritable_cache_is_rejected_before_images_are_read(run_rejected: RunRejected) -> None:
     write_folder(Path("mine"))
     Path("file").touch()
     document = base({"data.hospital": {"source": "folder", "root": "mine"}})
-    (line,) = refuse(document, "--cache", "file/cache")
+    (line,) = run_rejected(document, "--cache", "file/cache")
     assert "--cache" in line
 
 
-OVERRIDES = {
+INVALID_OVERRIDES = {
     "without a value": ("image.size", "image.size: --set 'image.size' has no value", "path.in.spec=value"),
     "into a value": ("name.x=3", "name.x: --set: 'name' holds 'small'", "a path to a key"),
     "into a list": ("pathways.none.0=classify", "pathways.none.0: --set: 'none' holds", "a path to a key"),
@@ -209,14 +211,14 @@ OVERRIDES = {
 }
 
 
-@pytest.mark.parametrize(("override", "place", "remedy"), OVERRIDES.values(), ids=OVERRIDES)
-def test_faulty_overrides_are_refused(override: str, place: str, remedy: str, refuse: Refuse) -> None:
-    (line,) = refuse(base(), "--set", override)
-    assert line.startswith(place)
+@pytest.mark.parametrize(("override", "start", "remedy"), INVALID_OVERRIDES.values(), ids=INVALID_OVERRIDES)
+def test_invalid_overrides_are_rejected(override: str, start: str, remedy: str, run_rejected: RunRejected) -> None:
+    (line,) = run_rejected(base(), "--set", override)
+    assert line.startswith(start)
     assert remedy in line
 
 
-FILES = {
+INVALID_FILES = {
     "broken syntax": ("name: [a\nb: c: d\n", "line 2: "),
     "tabs": ("name: a\n\tdata: b\n", "line 2: "),
     "stage twice": (
@@ -229,32 +231,32 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize(("text", "message"), FILES.values(), ids=FILES)
-def test_files_that_are_no_study_are_refused_by_a_real_process(text: str, message: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("text", "message"), INVALID_FILES.values(), ids=INVALID_FILES)
+def test_invalid_study_file_is_rejected_by_a_process(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_bytes(text.encode(errors="surrogateescape"))
-    told = _command("study.yaml", tmp_path)
-    assert told.startswith(f"study.yaml: {message}")
+    line = _run_process("study.yaml", tmp_path)
+    assert line.startswith(f"study.yaml: {message}")
 
 
-def test_a_missing_file_is_refused_by_a_real_process(tmp_path: Path) -> None:
-    assert "No such file or directory" in _command("none.yaml", tmp_path)
+def test_missing_study_file_is_rejected_by_a_process(tmp_path: Path) -> None:
+    assert "No such file or directory" in _run_process("none.yaml", tmp_path)
 
 
-def test_a_faulty_study_is_refused_by_a_real_process(tmp_path: Path) -> None:
+def test_invalid_study_is_rejected_by_a_process(tmp_path: Path) -> None:
     write_study(base({"stages.segment.epochs": 0}), tmp_path / "study.yaml")
-    assert _command("study.yaml", tmp_path).startswith("study.yaml: stages.segment.epochs: is 0; allowed: ")
+    assert _run_process("study.yaml", tmp_path).startswith("study.yaml: stages.segment.epochs: is 0; allowed: ")
 
 
-def _command(file: str, folder: Path) -> str:
-    """Run `python -m study run`, which must refuse in one line; return it."""
+def _run_process(file: str, folder: Path) -> str:
+    """Run `python -m study run`, which must be rejected in one line; return this line."""
     root = Path(__file__).parents[3]
     command = [sys.executable, "-m", "study", "run", file]
-    done = subprocess.run(
+    result = subprocess.run(
         command, cwd=folder, env={"PYTHONPATH": str(root), "PATH": ""}, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 2
-    assert not done.stdout
-    assert done.stderr.count("\n") == 1
-    assert "; allowed: " in done.stderr
+    assert result.returncode == 2
+    assert not result.stdout
+    assert result.stderr.count("\n") == 1
+    assert "; allowed: " in result.stderr
     assert not (folder / "runs").exists()
-    return done.stderr
+    return result.stderr

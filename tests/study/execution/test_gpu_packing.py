@@ -1,4 +1,4 @@
-"""Who shares a GPU, by records that the tests write; what runs is made up."""
+"""Packing of stages on GPUs, from stage records written by the tests."""
 
 from pathlib import Path
 
@@ -20,101 +20,101 @@ GIB = 2**30
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    """Eight target stages of one shape beside a fold's four of another, by their image size."""
+    """A plan with target stages of two image sizes, of which those of each size need equal GPU memory."""
     return planned(base({"pathways": {"none": ["segment"], "small": ["small"]}, "stages.small": SMALL}), tmp_path)
 
 
 SMALL = {"task": "segmentation", "data": "hospital", "epochs": 1, "image": {"size": 32}}
 
 
-def whole(gpus: float = 1.0) -> Slots:
+def gpu_slots(gpus: float = 1.0) -> Slots:
     return Slots(StageResources(gpus=1.0), Capacity(cpus=16.0, gpus=gpus), (), spare=False)
 
 
-def packing(plan: Plan, store: Store, gpus: float = 1.0) -> Packing:
-    return Packing(plan, store, slots=whole(gpus))
+def make_packing(plan: Plan, store: Store, gpus: float = 1.0) -> Packing:
+    return Packing(plan, store, slots=gpu_slots(gpus))
 
 
-def finish(shares: Packing, plan: Plan, store: Store, name: str, peak: float) -> None:
+def finish_stage(packing: Packing, plan: Plan, store: Store, name: str, peak: float) -> None:
     publish_record(store, plan, name, gpu_memory={"peak": int(peak * GIB), "total": 80 * GIB})
-    shares.ended(name, StageOutcome(status="done"), again=False)
+    packing.ended(name, StageOutcome(status="done"), again=False)
 
 
 @pytest.mark.parametrize(("peak", "share"), [(0.0, 0.05), (10.0, 0.15), (39.0 / 1.1, 0.5), (72.0, 1.0), (79.0, 1.0)])
-def test_a_share_holds_a_tenth_more_than_the_peak_and_cuda_itself(peak: float, share: float) -> None:
+def test_share_covers_the_peak_with_a_margin_and_the_cuda_context(peak: float, share: float) -> None:
     assert gpu_share({"peak": int(peak * GIB), "total": 80 * GIB}) == share
 
 
-def test_the_first_of_a_shape_has_a_whole_gpu_and_the_others_wait(plan: Plan, tmp_path: Path) -> None:
-    shares, (first, second, *_) = packing(plan, Store(tmp_path), gpus=2), sorted(by_stage(plan)["segment"])
-    assert shares.take(first) == 1.0
-    assert not shares.may_start(second)
-    assert shares.may_start(sorted(by_stage(plan)["small"])[0])
+def test_first_stage_of_a_shape_gets_a_whole_gpu_and_others_wait(plan: Plan, tmp_path: Path) -> None:
+    packing, (first, second, *_) = make_packing(plan, Store(tmp_path), gpus=2), sorted(by_stage(plan)["segment"])
+    assert packing.take(first) == 1.0
+    assert not packing.may_start(second)
+    assert packing.may_start(sorted(by_stage(plan)["small"])[0])
 
 
-def test_what_the_first_took_is_what_the_others_get(plan: Plan, tmp_path: Path) -> None:
+def test_measured_share_of_the_first_stage_is_used_for_others(plan: Plan, tmp_path: Path) -> None:
     store = Store(tmp_path / "runs")
-    shares, (first, *others) = packing(plan, store), sorted(by_stage(plan)["segment"])
-    shares.take(first)
-    finish(shares, plan, store, first, peak=30)
-    assert [shares.take(name) for name in others[:2] if shares.may_start(name)] == [0.45, 0.45]
-    assert not shares.may_start(others[2])
+    packing, (first, *rest) = make_packing(plan, store), sorted(by_stage(plan)["segment"])
+    packing.take(first)
+    finish_stage(packing, plan, store, first, peak=30)
+    assert [packing.take(name) for name in rest[:2] if packing.may_start(name)] == [0.45, 0.45]
+    assert not packing.may_start(rest[2])
 
 
-def test_room_is_given_back_where_a_stage_ends(plan: Plan, tmp_path: Path) -> None:
+def test_share_is_released_when_a_stage_ends(plan: Plan, tmp_path: Path) -> None:
     store = Store(tmp_path / "runs")
-    shares, (first, second, third, fourth) = packing(plan, store), sorted(by_stage(plan)["segment"])
-    shares.take(first)
-    finish(shares, plan, store, first, peak=30)
-    shares.take(second)
-    shares.take(third)
-    finish(shares, plan, store, second, peak=30)
-    assert shares.may_start(fourth)
+    packing, (first, second, third, fourth) = make_packing(plan, store), sorted(by_stage(plan)["segment"])
+    packing.take(first)
+    finish_stage(packing, plan, store, first, peak=30)
+    packing.take(second)
+    packing.take(third)
+    finish_stage(packing, plan, store, second, peak=30)
+    assert packing.may_start(fourth)
 
 
-def test_another_takes_the_place_of_a_first_that_failed(plan: Plan, tmp_path: Path) -> None:
-    shares, (first, second, *_) = packing(plan, Store(tmp_path)), sorted(by_stage(plan)["segment"])
-    shares.take(first)
-    shares.ended(first, StageOutcome(status="failed"), again=False)
-    assert shares.may_start(second)
-    assert shares.take(second) == 1.0
+def test_another_stage_is_measured_after_the_first_failed(plan: Plan, tmp_path: Path) -> None:
+    packing, (first, second, *_) = make_packing(plan, Store(tmp_path)), sorted(by_stage(plan)["segment"])
+    packing.take(first)
+    packing.ended(first, StageOutcome(status="failed"), again=False)
+    assert packing.may_start(second)
+    assert packing.take(second) == 1.0
 
 
-def test_a_stage_that_failed_in_a_share_is_tried_again_with_a_whole_gpu(plan: Plan, tmp_path: Path) -> None:
+def test_stage_that_failed_with_a_share_is_retried_with_a_whole_gpu(plan: Plan, tmp_path: Path) -> None:
     store = Store(tmp_path / "runs")
-    shares, (first, second, *_) = packing(plan, store), sorted(by_stage(plan)["segment"])
-    shares.take(first)
-    finish(shares, plan, store, first, peak=10)
-    assert shares.take(second) == 0.15
-    shares.ended(second, StageOutcome(status="failed"), again=True)
-    assert shares.take(second) == 1.0
+    packing, (first, second, *_) = make_packing(plan, store), sorted(by_stage(plan)["segment"])
+    packing.take(first)
+    finish_stage(packing, plan, store, first, peak=10)
+    assert packing.take(second) == 0.15
+    packing.ended(second, StageOutcome(status="failed"), again=True)
+    assert packing.take(second) == 1.0
 
 
-def test_shares_are_known_from_what_is_in_the_storage(plan: Plan, tmp_path: Path) -> None:
+def test_shares_are_read_from_records_in_the_storage(plan: Plan, tmp_path: Path) -> None:
     store, (first, second, *_) = Store(tmp_path / "runs"), sorted(by_stage(plan)["segment"])
     publish_record(store, plan, first, gpu_memory={"peak": 10 * GIB, "total": 80 * GIB})
-    shares = packing(plan, store)
-    assert shares.take(second) == 0.15
-    assert shares.take(sorted(by_stage(plan)["small"])[0]) == 1.0
+    packing = make_packing(plan, store)
+    assert packing.take(second) == 0.15
+    assert packing.take(sorted(by_stage(plan)["small"])[0]) == 1.0
 
 
-def test_a_shape_that_ran_without_gpu_is_measured(plan: Plan, tmp_path: Path) -> None:
+def test_shape_without_gpu_record_is_measured(plan: Plan, tmp_path: Path) -> None:
     store, (first, second, *_) = Store(tmp_path / "runs"), sorted(by_stage(plan)["segment"])
     publish_record(store, plan, first, gpu_memory=None)
-    assert packing(plan, store).take(second) == 1.0
+    assert make_packing(plan, store).take(second) == 1.0
 
 
-def test_a_damaged_record_tells_nothing(plan: Plan, tmp_path: Path) -> None:
+def test_damaged_record_is_ignored(plan: Plan, tmp_path: Path) -> None:
     store, (first, second, *_) = Store(tmp_path / "runs"), sorted(by_stage(plan)["segment"])
     publish_record(store, plan, first, gpu_memory={"peak": 10 * GIB, "total": 80 * GIB})
     (store.stage(first) / RECORD).write_text(yaml.safe_dump("gone"), encoding="utf-8")
-    assert packing(plan, store).take(second) == 1.0
+    assert make_packing(plan, store).take(second) == 1.0
 
 
-def test_gpus_of_a_node_that_is_left_out_count_no_more(plan: Plan, tmp_path: Path) -> None:
-    slots, name = whole(), sorted(by_stage(plan)["segment"])[0]
-    shares = Packing(plan, Store(tmp_path), slots=slots)
-    shares.take(name)
-    shares.ended(name, StageOutcome(status="rejected", nodes=("blind",)), again=True)
-    assert slots.excluded == {"blind"}
-    assert shares.may_start(name)
+def test_rejected_node_is_excluded_from_the_slots(plan: Plan, tmp_path: Path) -> None:
+    slots, name = gpu_slots(), sorted(by_stage(plan)["segment"])[0]
+    packing = Packing(plan, Store(tmp_path), slots=slots)
+    packing.take(name)
+    packing.ended(name, StageOutcome(status="rejected", nodes=("faulty",)), again=True)
+    assert slots.excluded == {"faulty"}
+    assert packing.may_start(name)

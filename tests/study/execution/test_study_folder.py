@@ -1,4 +1,4 @@
-"""What the driver writes into the folder of a study."""
+"""Files that the driver writes to the study folder."""
 
 from pathlib import Path
 
@@ -21,14 +21,14 @@ def write_empty_masks(root: Path) -> None:
     (root / "classes.txt").write_text("\n".join(CLASSES))
 
 
-def test_without_any_foreground_there_is_no_learning_curve(tmp_path: Path) -> None:
+def test_undefined_metric_removes_the_learning_curve(tmp_path: Path) -> None:
     study = finished(tmp_path, write=write_empty_masks, changes={"metrics": {"tolerance": 1.0}})
     comparisons = pq.read_table(study.store.study("tiny") / COMPARISONS)
     means = {row["metric"]: row["mean"] for row in comparisons.to_pylist() if row["class"] == "macro"}
     assert {means["mean_iou"], means["hd95"], means["nsd"]} == {None}
     curve = curve_path(study.store, "tiny")
     curve.parent.mkdir(exist_ok=True)
-    curve.write_bytes(b"of an earlier run")
+    curve.write_bytes(b"figure of an earlier run")
     draw_learning_curve(study.plan, study.store, comparisons)
     assert not curve.exists()
     outcome = StudyOutcome(

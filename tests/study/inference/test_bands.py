@@ -12,7 +12,7 @@ from PIL import Image
 from study.cli.main import main
 from study.inference.predictor import Predictor
 from study.training.load_model import open_model
-from tests.fuzz.running import ended
+from tests.fuzz.running import run_command
 from tests.support.documents import write_study
 from tests.support.finished import CLASSES, IMAGES, Finished, finished
 from tests.support.tiny import tiny
@@ -122,7 +122,7 @@ def test_what_does_not_fit_is_refused_in_a_line(tmp_path: Path, changes: dict[st
     document = tiny({"data": data, "pathways": {"none": ["segment"]}, "validation.min_cases": 1} | CHANGES | changes)
     document["stages"].pop("classify")
     write_study(document, tmp_path / "study.yaml")
-    command = ended("plan", str(tmp_path / "study.yaml"), "--cache", str(tmp_path / "cache"))
+    command = run_command("plan", str(tmp_path / "study.yaml"), "--cache", str(tmp_path / "cache"))
     assert command.status == 2
     (line,) = command.error.splitlines()
     assert expected in line
@@ -140,7 +140,7 @@ def test_an_autoencoder_reconstructs_every_band(tmp_path: Path) -> None:
 
 
 def test_data_check_counts_the_channels(study: Finished, tmp_path: Path) -> None:
-    command = ended(
+    command = run_command(
         "data", "check", "folder", str(study.data), "--cache", str(study.cache), "-o", str(tmp_path / "s.png")
     )
     assert command.status == 0

@@ -1,3 +1,5 @@
+"""Estimates of the remaining time, and the status that contains them."""
+
 import json
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from tests.support.tiny import planned, tiny
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A clock that is set by the test."""
 
     now = 100.0
 
@@ -26,86 +28,86 @@ def clock() -> Clock:
     return Clock()
 
 
-def train(pace: EtaEstimator, clock: Clock, name: str, *, epochs: int, seconds: float) -> None:
-    """Train a stage of so many epochs to its end."""
-    pace.started(name)
+def train(eta: EtaEstimator, clock: Clock, name: str, *, epochs: int, seconds: float) -> None:
+    """Train a stage to its last epoch in the given number of seconds."""
+    eta.started(name)
     for epoch in range(1, epochs + 1):
         clock.now += seconds / epochs
-        pace.progressed(name, epoch=epoch, epochs=epochs)
-    pace.ended(name, again=False, finished=True)
+        eta.progressed(name, epoch=epoch, epochs=epochs)
+    eta.ended(name, again=False, finished=True)
 
 
-def test_time_left_is_unknown_before_a_stage_is_trained(clock: Clock) -> None:
-    pace = EtaEstimator({"a": 100.0, "b": 100.0}, clock=clock)
-    pace.started("a")
+def test_remaining_time_is_unknown_before_a_stage_has_ended(clock: Clock) -> None:
+    eta = EtaEstimator({"a": 100.0, "b": 100.0}, clock=clock)
+    eta.started("a")
     for epoch in (8, 9):
         clock.now += 10
-        pace.progressed("a", epoch=epoch, epochs=10)
-    assert pace.seconds_left() is None
+        eta.progressed("a", epoch=epoch, epochs=10)
+    assert eta.seconds_left() is None
     assert left_text(None, searching=False).startswith("unknown")
 
 
-def test_time_left_is_what_is_left_over_the_pace_so_far(clock: Clock) -> None:
-    pace = EtaEstimator({"a": 100.0, "b": 300.0}, clock=clock)
-    train(pace, clock, "a", epochs=4, seconds=20)
-    assert pace.seconds_left() == pytest.approx(60)
+def test_remaining_time_is_remaining_cost_over_rate(clock: Clock) -> None:
+    eta = EtaEstimator({"a": 100.0, "b": 300.0}, clock=clock)
+    train(eta, clock, "a", epochs=4, seconds=20)
+    assert eta.seconds_left() == pytest.approx(60)
 
 
-def test_running_stages_count_by_the_share_that_is_trained(clock: Clock) -> None:
-    pace = EtaEstimator({"a": 100.0, "b": 100.0, "c": 100.0}, clock=clock)
-    train(pace, clock, "a", epochs=1, seconds=10)
+def test_running_stages_count_by_their_trained_share(clock: Clock) -> None:
+    eta = EtaEstimator({"a": 100.0, "b": 100.0, "c": 100.0}, clock=clock)
+    train(eta, clock, "a", epochs=1, seconds=10)
     clock.now += 5
     for epoch in range(1, 6):
-        pace.progressed("b", epoch=epoch, epochs=10)
-    assert pace.seconds_left() == pytest.approx(15)
+        eta.progressed("b", epoch=epoch, epochs=10)
+    assert eta.seconds_left() == pytest.approx(15)
 
 
-def test_what_two_processes_train_in_the_same_time_counts_together(clock: Clock) -> None:
-    pace = EtaEstimator({"a": 100.0, "b": 100.0, "c": 200.0}, clock=clock)
-    pace.started("a")
-    pace.started("b")
+def test_concurrent_stages_add_up_in_the_rate(clock: Clock) -> None:
+    eta = EtaEstimator({"a": 100.0, "b": 100.0, "c": 200.0}, clock=clock)
+    eta.started("a")
+    eta.started("b")
     for epoch in (1, 2):
         clock.now += 10
         for name in ("a", "b"):
-            pace.progressed(name, epoch=epoch, epochs=2)
+            eta.progressed(name, epoch=epoch, epochs=2)
     for name in ("a", "b"):
-        pace.ended(name, again=False, finished=True)
-    assert pace.seconds_left() == pytest.approx(20)
+        eta.ended(name, again=False, finished=True)
+    assert eta.seconds_left() == pytest.approx(20)
 
 
-def test_time_before_the_first_report_is_not_the_pace(clock: Clock) -> None:
-    pace = EtaEstimator({"a": 100.0, "b": 100.0}, clock=clock)
-    pace.started("a")
-    clock.now += 1000  # processes start, libraries are read
+def test_time_before_the_first_report_does_not_affect_the_rate(clock: Clock) -> None:
+    eta = EtaEstimator({"a": 100.0, "b": 100.0}, clock=clock)
+    eta.started("a")
+    clock.now += 1000  # start-up of processes and imports
     for epoch in range(1, 6):
         clock.now += 2
-        pace.progressed("a", epoch=epoch, epochs=5)
-    pace.ended("a", again=False, finished=True)
-    assert pace.seconds_left() == pytest.approx(10)
+        eta.progressed("a", epoch=epoch, epochs=5)
+    eta.ended("a", again=False, finished=True)
+    assert eta.seconds_left() == pytest.approx(10)
 
 
-def test_epochs_from_before_this_run_do_not_count_as_its_pace(clock: Clock) -> None:
-    pace = EtaEstimator({"a": 100.0, "b": 100.0, "c": 100.0}, clock=clock)
-    train(pace, clock, "a", epochs=1, seconds=10)
-    pace.started("b")
+def test_epochs_of_an_earlier_run_do_not_affect_the_rate(clock: Clock) -> None:
+    eta = EtaEstimator({"a": 100.0, "b": 100.0, "c": 100.0}, clock=clock)
+    train(eta, clock, "a", epochs=1, seconds=10)
+    eta.started("b")
     for epoch in (6, 10):  # resumed after five of ten epochs: half of the stage took ten seconds
         clock.now += 5
-        pace.progressed("b", epoch=epoch, epochs=10)
-    pace.ended("b", again=False, finished=True)
-    assert pace.seconds_left() == pytest.approx(20)
+        eta.progressed("b", epoch=epoch, epochs=10)
+    eta.ended("b", again=False, finished=True)
+    assert eta.seconds_left() == pytest.approx(20)
 
 
-def test_stage_that_runs_once_more_is_still_to_do(clock: Clock) -> None:
-    pace = EtaEstimator({"a": 100.0, "b": 100.0}, clock=clock)
-    train(pace, clock, "a", epochs=2, seconds=10)
-    pace.ended("b", again=True, finished=False)
-    assert pace.seconds_left() == pytest.approx(10)
+def test_stage_to_be_retried_counts_as_remaining(clock: Clock) -> None:
+    eta = EtaEstimator({"a": 100.0, "b": 100.0}, clock=clock)
+    train(eta, clock, "a", epochs=2, seconds=10)
+    eta.ended("b", again=True, finished=False)
+    assert eta.seconds_left() == pytest.approx(10)
 
 
-def test_nothing_left_takes_no_time(clock: Clock) -> None:
-    pace = EtaEstimator({"a": 100.0}, clock=clock)
-    train(pace, clock, "a", epochs=1, seconds=10)
-    assert pace.seconds_left() == 0.0
+def test_remaining_time_is_zero_when_all_stages_are_finished(clock: Clock) -> None:
+    eta = EtaEstimator({"a": 100.0}, clock=clock)
+    train(eta, clock, "a", epochs=1, seconds=10)
+    assert eta.seconds_left() == 0.0
 
 
 @pytest.fixture(scope="module")
@@ -115,34 +117,34 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def progress(cache: Path, tmp_path: Path) -> StudyProgress:
-    """The progress of a study of five stages, none of which is done."""
+    """Progress of a study of five stages, none of which is finished."""
     plan = planned(tiny(), cache)
     return StudyProgress(plan, pending_stages(plan, Store(tmp_path)))
 
 
-def scores(epoch: int, **others: float) -> dict[str, float]:
+def scores(epoch: int, **metrics: float) -> dict[str, float]:
     return {
         "epoch": epoch,
         "epochs": 4,
         "train/loss": 0.5,
-        **{name.replace("_", "/", 1): v for name, v in others.items()},
+        **{name.replace("_", "/", 1): value for name, value in metrics.items()},
     }
 
 
-def test_driver_tells_of_each_running_stage_its_last_epoch(progress: StudyProgress) -> None:
+def test_status_contains_the_last_epoch_of_each_running_stage(progress: StudyProgress) -> None:
     first, second = list(progress.plan.nodes)[:2]
     progress.started(first)
     progress.started(second)
     progress.progressed(first, scores(1, val_mean_iou=0.2))
     progress.progressed(first, scores(2, val_mean_iou=0.3))
-    told = progress.status()
+    status = progress.status()
 
-    assert [one["digest"] for one in told["running"]] == [first, second]
-    assert told["running"][0]["label"] == progress.label(first)
-    assert (told["running"][0]["epoch"], told["running"][0]["epochs"]) == (2, 4)
-    assert told["running"][0]["scores"] == {"train/loss": 0.5, "val/mean_iou": 0.3}
-    assert (told["running"][1]["epoch"], told["running"][1]["scores"]) == (None, {})
-    assert told["seconds_left"] is None
+    assert [stage["digest"] for stage in status["running"]] == [first, second]
+    assert status["running"][0]["label"] == progress.label(first)
+    assert (status["running"][0]["epoch"], status["running"][0]["epochs"]) == (2, 4)
+    assert status["running"][0]["scores"] == {"train/loss": 0.5, "val/mean_iou": 0.3}
+    assert (status["running"][1]["epoch"], status["running"][1]["scores"]) == (None, {})
+    assert status["seconds_left"] is None
 
 
 def test_undefined_score_is_null_in_json(progress: StudyProgress) -> None:
@@ -153,17 +155,17 @@ def test_undefined_score_is_null_in_json(progress: StudyProgress) -> None:
     assert '"val/mean_iou": null' in text
 
 
-def test_stages_below_a_failed_one_take_no_time(progress: StudyProgress) -> None:
+def test_descendants_of_a_failed_stage_are_not_counted_as_remaining(progress: StudyProgress) -> None:
     nodes = progress.plan.nodes
     parent = next(node.parent for node in nodes.values() if node.parent)
     assert parent is not None
-    alone = [name for name, node in nodes.items() if name != parent and node.parent is None]
+    remaining = [name for name, node in nodes.items() if name != parent and node.parent is None]
     progress.started(parent)
     progress.ended(parent, StageOutcome(status="failed", detail="Diverged"), again=False)
-    assert set(progress._eta.stages) == set(alone)
+    assert set(progress._eta.stages) == set(remaining)
 
 
-def test_search_that_has_not_ended_is_said(cache: Path, tmp_path: Path) -> None:
+def test_status_and_text_state_that_a_search_is_running(cache: Path, tmp_path: Path) -> None:
     plan = searched.planned(searched.searched(), tmp_path, cache)
     progress = StudyProgress(plan, pending_stages(plan, Store(tmp_path)))
     assert progress.status()["searching"] is True

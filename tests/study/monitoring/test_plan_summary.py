@@ -1,4 +1,4 @@
-"""The lines of `study plan`."""
+"""The lines printed by `study plan`."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from study.store.store import Store
 from tests.support.documents import Document, base, planned
 
 
-def augment_lines(changes: Document, place: Path) -> list[str]:
-    text = summary_text(summary(planned(base(changes), place), Store(place / "runs"), place))
+def augment_lines(changes: Document, folder: Path) -> list[str]:
+    text = summary_text(summary(planned(base(changes), folder), Store(folder / "runs"), folder))
     return [line for line in text.splitlines() if line.startswith("augment")]
 
 
-def test_the_values_of_presets_are_printed_once_a_stage(tmp_path: Path) -> None:
+def test_preset_values_are_printed_once_per_stage(tmp_path: Path) -> None:
     changes: Document = {
         "stages.segment.augment": {"preset": "light", "rotate": 5, "flip": 0.5},
         "stages.boxes.augment": {"preset": "strong", "noise": 0, "hue": 0, "saturation": 0},
@@ -26,10 +26,10 @@ def test_the_values_of_presets_are_printed_once_a_stage(tmp_path: Path) -> None:
     ]
 
 
-def test_each_preset_that_is_compared_has_a_line(tmp_path: Path) -> None:
-    presets = {"compare.segment.augment": [{"preset": "light"}, {"preset": "strong"}, {"flip": 0.5}]}
-    starts = [line.partition(":")[0] for line in augment_lines(presets, tmp_path)]
-    assert starts == ["augment      segment, light", "augment      segment, strong"]
+def test_each_compared_preset_has_a_line(tmp_path: Path) -> None:
+    changes = {"compare.segment.augment": [{"preset": "light"}, {"preset": "strong"}, {"flip": 0.5}]}
+    labels = [line.partition(":")[0] for line in augment_lines(changes, tmp_path)]
+    assert labels == ["augment      segment, light", "augment      segment, strong"]
 
 
 def test_stages_without_a_preset_have_no_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Counts of stages while they run, fail, are redone and are added by a search."""
+"""Counts of stages that run, fail, are repeated, or are added by a search."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def progress_of(stages: tuple[str, ...], cache: Path) -> StudyProgress:
     return StudyProgress(plan, PendingStages(stages=stages, finished=finished, again=frozenset(), scored=frozenset()))
 
 
-def test_parent_that_two_children_find_damaged_is_counted_once(cache: Path) -> None:
+def test_parent_reported_damaged_by_two_children_is_counted_once(cache: Path) -> None:
     plan = planned(tiny(), cache)
     parent = next(node.parent for node in plan.nodes.values() if node.parent)
     children = tuple(digest for digest, node in plan.nodes.items() if node.parent == parent)
@@ -44,7 +44,7 @@ def test_parent_that_two_children_find_damaged_is_counted_once(cache: Path) -> N
     assert progress.counts() == {"total": total, "finished": total, "running": 0, "waiting": 0, "failed": 0}
 
 
-def test_stages_after_a_failed_one_wait_for_a_later_run(cache: Path) -> None:
+def test_descendants_of_a_failed_stage_count_as_waiting(cache: Path) -> None:
     plan = planned(tiny(), cache)
     parent = next(node.parent for node in plan.nodes.values() if node.parent)
     assert parent is not None
@@ -58,7 +58,7 @@ def test_stages_after_a_failed_one_wait_for_a_later_run(cache: Path) -> None:
     assert progress.counts()["waiting"] == len(plan.nodes) - 1
 
 
-def test_skipped_candidate_is_no_longer_expected(cache: Path, tmp_path: Path) -> None:
+def test_skipped_candidate_is_removed_from_the_total(cache: Path, tmp_path: Path) -> None:
     plan = searched.planned(searched.searched(), tmp_path, cache)
     pending = PendingStages(stages=(), finished=frozenset(), again=frozenset(), scored=frozenset())
     progress = StudyProgress(plan, pending)

@@ -1,4 +1,4 @@
-"""One search over architecture, backbone, pathway and loss weights: killed and resumed, and what its answer claims."""
+"""A joint search over architecture, backbone, pathway and loss weights: interruption, resumption and comparisons."""
 
 import signal
 from pathlib import Path
@@ -22,7 +22,7 @@ CHANGES = {
     "compare.folds": 4,
     "compare.seeds": [0, 1, 2],
     "compare.top": 2,
-    # One slot: trials that run at once would see each other's results in another order.
+    # One slot: concurrent trials would see each other's results in a different order.
     "resources": {"cpus": 2},
 }
 SPACE = {
@@ -34,7 +34,7 @@ TRIALS = 8
 
 
 def run(folder: Path, *, kills: int) -> Path:
-    """Run the study to its end, killing the driver after every other trial; return the folder of the study."""
+    """Run the study to completion, killing the driver `kills` times on the way; return the study folder."""
     file = written(searched(CHANGES, scope="study", trials=TRIALS, space=SPACE), folder)
     arguments = ("run", file, "--storage", folder / "runs", "--cache", folder / "cache")
     for _ in range(kills):
@@ -46,34 +46,34 @@ def run(folder: Path, *, kills: int) -> Path:
     return Store(folder / "runs").study("searched")
 
 
-def trials_of(folder: Path) -> list[dict[str, Any]]:
+def read_trials(folder: Path) -> list[dict[str, Any]]:
     columns = ("trial", "state", "value", "params")
     return [{name: row.get(name) for name in columns} for row in search_rows(folder)]
 
 
-def comparisons_of(folder: Path) -> list[dict[str, Any]]:
+def read_comparisons(folder: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = pq.read_table(folder / "comparisons.parquet").to_pylist()
     return rows
 
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A study that ran through, and one whose driver was killed twice."""
-    return run(tmp_path_factory.mktemp("whole"), kills=0), run(tmp_path_factory.mktemp("killed"), kills=2)
+    """Study folders of an uninterrupted run and of a run whose driver was killed twice."""
+    return run(tmp_path_factory.mktemp("uninterrupted"), kills=0), run(tmp_path_factory.mktemp("killed"), kills=2)
 
 
-def test_a_killed_joint_search_ends_with_the_same_trials(studies: tuple[Path, Path]) -> None:
-    whole, killed = map(trials_of, studies)
-    assert len(whole) == TRIALS
-    assert killed == whole
+def test_killed_joint_search_ends_with_the_same_trials(studies: tuple[Path, Path]) -> None:
+    uninterrupted, killed = map(read_trials, studies)
+    assert len(uninterrupted) == TRIALS
+    assert killed == uninterrupted
 
 
-def test_a_killed_joint_search_chooses_and_compares_the_same(studies: tuple[Path, Path]) -> None:
-    whole, killed = map(comparisons_of, studies)
-    assert {row["pathway"] for row in whole} >= {"none"}
-    assert killed == whole
+def test_killed_joint_search_gives_the_same_comparisons(studies: tuple[Path, Path]) -> None:
+    uninterrupted, killed = map(read_comparisons, studies)
+    assert {row["pathway"] for row in uninterrupted} >= {"none"}
+    assert killed == uninterrupted
 
 
-def test_the_comparisons_of_a_joint_search_claim_only_the_settings_found(studies: tuple[Path, Path]) -> None:
-    compared = [row for row in comparisons_of(studies[0]) if row["difference"] is not None]
-    assert {row["generalises_to"] for row in compared} == {"new training sets, at the settings found"}
+def test_joint_search_comparisons_are_limited_to_the_settings_found(studies: tuple[Path, Path]) -> None:
+    rows = [row for row in read_comparisons(studies[0]) if row["difference"] is not None]
+    assert {row["generalises_to"] for row in rows} == {"new training sets, at the settings found"}

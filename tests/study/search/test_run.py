@@ -1,4 +1,4 @@
-"""A study with a search through the real command line, on a real Ray cluster, with the driver killed."""
+"""A study with a search on the command line and a local Ray cluster, with its driver killed and restarted."""
 
 import signal
 from pathlib import Path
@@ -16,43 +16,43 @@ pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A search of two arms whose driver was killed after two trials, and that was run again; with what that said."""
+def resumed_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Folder and output of a search of two arms that was killed after two trials and then run again."""
     folder = tmp_path_factory.mktemp("search")
     document = searched({"compare.labelled_fraction": [1.0]}, trials=4, prune={"median": {"trials": 2}})
     file = written(document, folder)
     arguments = ("run", file, "--storage", folder / "runs", "--cache", folder / "cache")
-    killed = Command(*arguments, temporary=folder)
-    killed.until(lambda: killed.text.count("trial ") >= 2)
-    killed.send(signal.SIGKILL)
-    again = Command(*arguments, temporary=folder)
-    assert again.wait() == 0, again.text
-    return folder, again.text
+    first = Command(*arguments, temporary=folder)
+    first.until(lambda: first.text.count("trial ") >= 2)
+    first.send(signal.SIGKILL)
+    second = Command(*arguments, temporary=folder)
+    assert second.wait() == 0, second.text
+    return folder, second.text
 
 
-def test_a_search_that_was_killed_ends_with_exactly_its_trials(storage: tuple[Path, str]) -> None:
-    rows = search_rows(Store(storage[0] / "runs").study("searched"))
+def test_killed_search_ends_with_the_configured_trials(resumed_run: tuple[Path, str]) -> None:
+    rows = search_rows(Store(resumed_run[0] / "runs").study("searched"))
     for name in {row["search"] for row in rows}:
-        own = [row for row in rows if row["search"] == name]
-        assert [row["trial"] for row in own] == [0, 1, 2, 3]
-        assert {row["state"] for row in own} <= {"complete", "pruned"}
-        assert len({str(row["params"]) for row in own}) == 4
+        trials = [row for row in rows if row["search"] == name]
+        assert [row["trial"] for row in trials] == [0, 1, 2, 3]
+        assert {row["state"] for row in trials} <= {"complete", "pruned"}
+        assert len({str(row["params"]) for row in trials}) == 4
 
 
-def test_what_was_found_is_compared_in_the_same_run(storage: tuple[Path, str]) -> None:
-    assert "mean IoU (pooled)" in storage[1]
-    assert "one_step" in storage[1]
+def test_best_settings_are_compared_in_the_same_run(resumed_run: tuple[Path, str]) -> None:
+    assert "mean IoU (pooled)" in resumed_run[1]
+    assert "one_step" in resumed_run[1]
 
 
-def test_pictures_and_journal_lie_in_the_study_s_folder(storage: tuple[Path, str]) -> None:
-    folder = Store(storage[0] / "runs").study("searched")
+def test_figures_and_journal_are_in_the_study_folder(resumed_run: tuple[Path, str]) -> None:
+    folder = Store(resumed_run[0] / "runs").study("searched")
     assert journal_file(folder).is_file()
     kinds = {path.stem.rpartition("-")[2] for path in (folder / "search").glob("*.png")}
     assert kinds >= {"history", "parallel"}
 
 
-def test_running_again_trains_nothing_and_the_table_shows_the_trials(storage: tuple[Path, str]) -> None:
-    folder, _ = storage
+def test_resume_trains_nothing_and_table_shows_the_trials(resumed_run: tuple[Path, str]) -> None:
+    folder, _ = resumed_run
     before = histories(folder / "runs")
     resumed = Command("resume", "searched", "--storage", folder / "runs", "--cache", folder / "cache", temporary=folder)
     assert resumed.wait() == 0, resumed.text
@@ -62,7 +62,7 @@ def test_running_again_trains_nothing_and_the_table_shows_the_trials(storage: tu
     assert "| search | trials | complete | pruned | failed | image-epochs | best | settings |" in table.text
 
 
-def test_the_report_of_a_searched_study_is_written(storage: tuple[Path, str]) -> None:
-    folder, _ = storage
+def test_report_of_a_study_with_search_is_written(resumed_run: tuple[Path, str]) -> None:
+    folder, _ = resumed_run
     report = Command("report", "searched", "--storage", folder / "runs", "--cache", folder / "cache", temporary=folder)
     assert report.wait() == 0, report.text

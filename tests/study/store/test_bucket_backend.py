@@ -1,4 +1,4 @@
-"""One storage on an object store, seen from two machines: two mirrors in caches of their own."""
+"""A storage in a bucket, used by two machines that each have their own local mirror."""
 
 import os
 import shutil
@@ -27,8 +27,8 @@ TABLE = pa.table({"image": ["a"]})
 
 
 @dataclass
-class Place:
-    """A prefix of its own, and any number of machines."""
+class SharedStorage:
+    """A prefix of the bucket that several machines use as their storage."""
 
     server: ObjectStore
     prefix: str
@@ -50,22 +50,24 @@ class Place:
 
 
 @pytest.fixture
-def place(server: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def storage(server: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedStorage:
     monkeypatch.setattr(bucket_backend, "FRESH_SECONDS", 0.0)
-    return Place(server, tmp_path.name, tmp_path)
+    return SharedStorage(server, tmp_path.name, tmp_path)
 
 
 @pytest.fixture
-def here(place: Place) -> Store:
-    return place.machine("here")
+def store(storage: SharedStorage) -> Store:
+    """The storage as this machine sees it."""
+    return storage.machine("this")
 
 
 @pytest.fixture
-def there(place: Place) -> Store:
-    return place.machine("there")
+def other_store(storage: SharedStorage) -> Store:
+    """The same storage as another machine sees it."""
+    return storage.machine("other")
 
 
-def draft(store: Store, value: float = 1.0) -> Path:
+def write_draft(store: Store, value: float = 1.0) -> Path:
     folder = store.work(DIGEST) / str(value) / "draft"
     folder.mkdir(parents=True)
     save_file({"weight": torch.full((64,), value)}, folder / WEIGHTS)
@@ -74,248 +76,263 @@ def draft(store: Store, value: float = 1.0) -> Path:
 
 
 def publish(store: Store, value: float = 1.0) -> bool:
-    return store.publish(DIGEST, draft(store, value), RECORD)
+    return store.publish(DIGEST, write_draft(store, value), RECORD)
 
 
-def test_stage_published_here_is_finished_there(here: Store, there: Store) -> None:
-    assert there.finished() == frozenset()
-    assert publish(here)
+def test_published_stage_is_finished_on_other_machine(store: Store, other_store: Store) -> None:
+    assert other_store.finished() == frozenset()
+    assert publish(store)
 
-    assert here.finished() == there.finished() == {DIGEST}
-    assert there.is_finished(DIGEST)
-    assert there.record(DIGEST) == RECORD
-    assert there.weights(DIGEST).read_bytes() == here.weights(DIGEST).read_bytes()
-
-
-def test_weights_are_forgotten_here_and_fetched_again_where_they_are_asked_for(here: Store) -> None:
-    publish(here)
-    content = here.weights(DIGEST).read_bytes()
-    here.backend.discard_copy(DIGEST, WEIGHTS)
-
-    assert not (here.stage(DIGEST) / WEIGHTS).exists()
-    assert here.has_weights(DIGEST)
-    assert here.weights(DIGEST).read_bytes() == content
+    assert store.finished() == other_store.finished() == {DIGEST}
+    assert other_store.is_finished(DIGEST)
+    assert other_store.record(DIGEST) == RECORD
+    assert other_store.weights(DIGEST).read_bytes() == store.weights(DIGEST).read_bytes()
 
 
-def test_stage_published_a_moment_ago_can_be_read(here: Store, there: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_downloaded_again_after_local_copy_is_discarded(store: Store) -> None:
+    publish(store)
+    content = store.weights(DIGEST).read_bytes()
+    store.backend.discard_copy(DIGEST, WEIGHTS)
+
+    assert not (store.stage(DIGEST) / WEIGHTS).exists()
+    assert store.has_weights(DIGEST)
+    assert store.weights(DIGEST).read_bytes() == content
+
+
+def test_stage_published_within_listing_cache_lifetime_can_be_read(
+    store: Store, other_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bucket_backend, "FRESH_SECONDS", 60.0)
-    assert not there.is_finished(DIGEST)
-    publish(here)
+    assert not other_store.is_finished(DIGEST)
+    publish(store)
 
-    assert there.record(DIGEST) == RECORD
-
-
-def test_what_was_fetched_is_not_fetched_again(place: Place, here: Store, there: Store) -> None:
-    publish(here)
-    inode = there.weights(DIGEST).stat().st_ino
-    there.verify(DIGEST)
-
-    assert there.weights(DIGEST).stat().st_ino == inode
-    assert here.weights(DIGEST).parent == here.stage(DIGEST), "the one who trained it has it"
+    assert other_store.record(DIGEST) == RECORD
 
 
-def test_files_without_a_seal_are_no_stage(place: Place, here: Store) -> None:
-    place.server.write(f"{place.prefix}/stages/{DIGEST}/{WEIGHTS}", b"half")
+def test_downloaded_weights_are_not_downloaded_again(storage: SharedStorage, store: Store, other_store: Store) -> None:
+    publish(store)
+    inode = other_store.weights(DIGEST).stat().st_ino
+    other_store.verify(DIGEST)
 
-    assert here.finished() == frozenset()
-    assert not here.is_finished(DIGEST)
+    assert other_store.weights(DIGEST).stat().st_ino == inode
+    assert store.weights(DIGEST).parent == store.stage(DIGEST), "the machine that trained the stage keeps its own copy"
 
 
-def test_seal_is_stored_last(place: Place, here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[str] = []
+def test_files_without_manifest_are_not_a_finished_stage(storage: SharedStorage, store: Store) -> None:
+    storage.server.write(f"{storage.prefix}/stages/{DIGEST}/{WEIGHTS}", b"half")
+
+    assert store.finished() == frozenset()
+    assert not store.is_finished(DIGEST)
+
+
+def test_manifest_is_uploaded_last(storage: SharedStorage, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    uploaded: list[str] = []
     put = bucket_backend.Remote.put
 
-    def noted(self: Remote, file: Path, key: str) -> Entry:
-        sent.append(file.name)
+    def record_upload(self: Remote, file: Path, key: str) -> Entry:
+        uploaded.append(file.name)
         return put(self, file, key)
 
-    monkeypatch.setattr(bucket_backend.Remote, "put", noted)
-    publish(here)
+    monkeypatch.setattr(bucket_backend.Remote, "put", record_upload)
+    publish(store)
 
-    assert set(sent[:-1]) == {WEIGHTS, "history.parquet", "stage.yaml"}
-    assert sent[-1] == MANIFEST
+    assert set(uploaded[:-1]) == {WEIGHTS, "history.parquet", "stage.yaml"}
+    assert uploaded[-1] == MANIFEST
 
 
-def test_second_publisher_loses_and_changes_nothing(place: Place, here: Store, there: Store) -> None:
-    publish(here)
-    before = place.keys
+def test_second_publish_is_rejected_and_changes_nothing(
+    storage: SharedStorage, store: Store, other_store: Store
+) -> None:
+    publish(store)
+    before = storage.keys
 
-    assert not publish(there, 2.0)
-    assert place.keys == before
-    assert there.weights(DIGEST).read_bytes() == here.weights(DIGEST).read_bytes()
+    assert not publish(other_store, 2.0)
+    assert storage.keys == before
+    assert other_store.weights(DIGEST).read_bytes() == store.weights(DIGEST).read_bytes()
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, "history.parquet"])
-def test_altered_object_is_noticed_though_its_size_is_the_same(
-    place: Place, here: Store, there: Store, name: str
+def test_altered_object_of_equal_size_is_detected(
+    storage: SharedStorage, store: Store, other_store: Store, name: str
 ) -> None:
-    publish(here)
-    there.weights(DIGEST)
-    sealed = place.keys[f"stages/{DIGEST}/{MANIFEST}"]
-    time.sleep(max(0.0, sealed / 1e9 + 1.1 - time.time()))  # the store tells whole seconds only
-    place.alter(name)
+    publish(store)
+    other_store.weights(DIGEST)
+    manifest_time = storage.keys[f"stages/{DIGEST}/{MANIFEST}"]
+    # Modification times of the object store have a resolution of one second.
+    time.sleep(max(0.0, manifest_time / 1e9 + 1.1 - time.time()))
+    storage.alter(name)
 
-    for store in (here, there, place.machine("third")):
-        store.finished()
+    for machine in (store, other_store, storage.machine("third")):
+        machine.finished()
         with pytest.raises(DamagedStageError, match=f"stage {DIGEST}: {name} was altered after it was written"):
-            store.verify(DIGEST)
+            machine.verify(DIGEST)
 
 
-def test_weights_altered_in_the_second_of_their_seal_are_noticed_when_read(place: Place, here: Store) -> None:
-    publish(here)
-    place.alter(WEIGHTS)
+def test_weights_altered_in_the_same_second_as_the_manifest_are_detected_on_read(
+    storage: SharedStorage, store: Store
+) -> None:
+    publish(store)
+    storage.alter(WEIGHTS)
 
     with pytest.raises(DamagedStageError, match=f"{WEIGHTS} was altered"):
-        place.machine("third").weights(DIGEST)
+        storage.machine("third").weights(DIGEST)
 
 
-def test_object_that_was_cut_off_or_lost_is_noticed(place: Place, here: Store, there: Store) -> None:
-    publish(here)
-    place.server.write(f"{place.prefix}/stages/{DIGEST}/{WEIGHTS}", b"short")
+def test_truncated_or_missing_object_is_detected(storage: SharedStorage, store: Store, other_store: Store) -> None:
+    publish(store)
+    storage.server.write(f"{storage.prefix}/stages/{DIGEST}/{WEIGHTS}", b"short")
     with pytest.raises(DamagedStageError, match=r"has 5 bytes, not the \d+ that were written"):
-        there.verify(DIGEST)
+        other_store.verify(DIGEST)
 
-    there.backend.remote.delete(f"stages/{DIGEST}/{WEIGHTS}")
-    there.backend.refresh(DIGEST)
+    other_store.backend.remote.delete(f"stages/{DIGEST}/{WEIGHTS}")
+    other_store.backend.refresh(DIGEST)
     with pytest.raises(DamagedStageError, match="is missing"):
-        there.verify(DIGEST)
+        other_store.verify(DIGEST)
 
 
-def test_file_damaged_in_the_mirror_is_fetched_again(here: Store, there: Store) -> None:
-    publish(here)
-    content = there.weights(DIGEST).read_bytes()
-    (there.stage(DIGEST) / WEIGHTS).write_bytes(content[:-1])
+def test_damaged_mirror_file_is_downloaded_again(store: Store, other_store: Store) -> None:
+    publish(store)
+    content = other_store.weights(DIGEST).read_bytes()
+    (other_store.stage(DIGEST) / WEIGHTS).write_bytes(content[:-1])
 
-    assert there.weights(DIGEST).read_bytes() == content
-
-
-def test_damaged_stage_set_aside_can_be_published_again(place: Place, here: Store, there: Store) -> None:
-    publish(here)
-    place.alter(WEIGHTS)
-    there.set_aside(DamagedStageError(DIGEST, "its manifest is missing"))
-
-    assert here.finished() == frozenset()
-    assert publish(here, 2.0)
-    assert there.weights(DIGEST).read_bytes() == here.weights(DIGEST).read_bytes()
-    assert len({key.split("/")[1] for key in place.keys if key.startswith("damaged/")}) == 1
+    assert other_store.weights(DIGEST).read_bytes() == content
 
 
-def test_dropped_weights_are_gone_everywhere_and_the_stage_is_sound(place: Place, here: Store, there: Store) -> None:
-    publish(here)
-    there.weights(DIGEST)
-    here.drop_weights([DIGEST])
-
-    for store in (here, there):
-        assert store.finished() == {DIGEST}
-        assert not store.has_weights(DIGEST)
-        store.verify(DIGEST)
-        with pytest.raises(DamagedStageError, match="not kept"):
-            store.weights(DIGEST)
-
-
-def test_stage_published_again_keeps_the_scores_that_others_made(place: Place, here: Store, there: Store) -> None:
-    publish(here)
-    there.add_scores(DIGEST, "other", TABLE, TABLE)
-    here.drop_weights([DIGEST])
-    here.republish(DIGEST, draft(here, 2.0), RECORD)
-
-    assert there.scored(DIGEST, "other")
-    assert there.weights(DIGEST).read_bytes() == here.weights(DIGEST).read_bytes()
-    there.verify(DIGEST)
-
-
-def test_scores_added_here_are_read_there(here: Store, there: Store) -> None:
-    publish(here)
-    assert not there.scored(DIGEST, "key")
-    here.add_scores(DIGEST, "key", TABLE, TABLE)
-
-    assert there.scored(DIGEST, "key")
-    assert there.scorings(DIGEST) == ["key"]
-    assert there.scores(DIGEST, "key").read_bytes() == here.scores(DIGEST, "key").read_bytes()
-    there.verify(DIGEST)
-
-
-def test_store_that_is_silent_for_a_while_gets_the_stage_once_it_answers(place: Place, here: Store) -> None:
-    folder = draft(here)
-    place.server.stop()
-    threading.Timer(1.0, place.server.start).start()
-
-    assert here.publish(DIGEST, folder, RECORD)
-    assert here.finished() == {DIGEST}
-
-
-@pytest.mark.slow  # the library itself tries for some seconds
-def test_stage_that_could_not_be_stored_waits_and_goes_there_later(
-    place: Place, here: Store, there: Store, monkeypatch: pytest.MonkeyPatch
+def test_damaged_stage_set_aside_can_be_published_again(
+    storage: SharedStorage, store: Store, other_store: Store
 ) -> None:
-    monkeypatch.setattr(here.backend, "remote", here.backend.remote.without_retries())
-    folder = draft(here)
-    place.server.stop()
+    publish(store)
+    storage.alter(WEIGHTS)
+    other_store.set_aside(DamagedStageError(DIGEST, "its manifest is missing"))
+
+    assert store.finished() == frozenset()
+    assert publish(store, 2.0)
+    assert other_store.weights(DIGEST).read_bytes() == store.weights(DIGEST).read_bytes()
+    assert len({key.split("/")[1] for key in storage.keys if key.startswith("damaged/")}) == 1
+
+
+def test_dropped_weights_are_removed_on_all_machines_and_stage_stays_valid(
+    storage: SharedStorage, store: Store, other_store: Store
+) -> None:
+    publish(store)
+    other_store.weights(DIGEST)
+    store.drop_weights([DIGEST])
+
+    for machine in (store, other_store):
+        assert machine.finished() == {DIGEST}
+        assert not machine.has_weights(DIGEST)
+        machine.verify(DIGEST)
+        with pytest.raises(DamagedStageError, match="not kept"):
+            machine.weights(DIGEST)
+
+
+def test_republished_stage_keeps_scores_of_other_machines(
+    storage: SharedStorage, store: Store, other_store: Store
+) -> None:
+    publish(store)
+    other_store.add_scores(DIGEST, "other", TABLE, TABLE)
+    store.drop_weights([DIGEST])
+    store.republish(DIGEST, write_draft(store, 2.0), RECORD)
+
+    assert other_store.scored(DIGEST, "other")
+    assert other_store.weights(DIGEST).read_bytes() == store.weights(DIGEST).read_bytes()
+    other_store.verify(DIGEST)
+
+
+def test_added_scores_are_read_on_other_machine(store: Store, other_store: Store) -> None:
+    publish(store)
+    assert not other_store.scored(DIGEST, "key")
+    store.add_scores(DIGEST, "key", TABLE, TABLE)
+
+    assert other_store.scored(DIGEST, "key")
+    assert other_store.scorings(DIGEST) == ["key"]
+    assert other_store.scores(DIGEST, "key").read_bytes() == store.scores(DIGEST, "key").read_bytes()
+    other_store.verify(DIGEST)
+
+
+def test_publish_retries_until_server_responds(storage: SharedStorage, store: Store) -> None:
+    folder = write_draft(store)
+    storage.server.stop()
+    threading.Timer(1.0, storage.server.start).start()
+
+    assert store.publish(DIGEST, folder, RECORD)
+    assert store.finished() == {DIGEST}
+
+
+@pytest.mark.slow  # the client library retries for some seconds
+def test_stage_that_could_not_be_uploaded_is_uploaded_later(
+    storage: SharedStorage, store: Store, other_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store.backend, "remote", store.backend.remote.without_retries())
+    folder = write_draft(store)
+    storage.server.stop()
     try:
         with pytest.raises(OSError, match=r"is trained but .* did not take it"):
-            here.publish(DIGEST, folder, RECORD)
+            store.publish(DIGEST, folder, RECORD)
     finally:
-        place.server.start()
-    assert there.finished() == frozenset()
-    here.backend.send_waiting()
+        storage.server.start()
+    assert other_store.finished() == frozenset()
+    store.backend.send_waiting()
 
-    assert there.finished() == {DIGEST}
-    there.weights(DIGEST)
-    assert not [path for path in (here.root / "waiting").iterdir() if path.is_dir()]
+    assert other_store.finished() == {DIGEST}
+    other_store.weights(DIGEST)
+    assert not [path for path in (store.root / "waiting").iterdir() if path.is_dir()]
 
 
-def test_stage_that_was_cut_off_while_it_waited_is_given_up(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncated_stage_waiting_for_upload_is_discarded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> bool:
         raise StoreUnavailable("no")
 
     with monkeypatch.context() as patch:
-        patch.setattr(here.backend, "_send", refuse)
+        patch.setattr(store.backend, "_send", refuse)
         with pytest.raises(OSError, match="nothing is trained twice"):
-            publish(here)
-    os.truncate(here.root / "waiting" / DIGEST / WEIGHTS, 10)
-    here.backend.send_waiting()
+            publish(store)
+    os.truncate(store.root / "waiting" / DIGEST / WEIGHTS, 10)
+    store.backend.send_waiting()
 
-    assert here.finished() == frozenset()
-    assert publish(here, 2.0)
+    assert store.finished() == frozenset()
+    assert publish(store, 2.0)
 
 
-def test_mirror_may_be_lost(place: Place, here: Store) -> None:
-    publish(here)
-    shutil.rmtree(here.root)
+def test_lost_mirror_is_rebuilt(storage: SharedStorage, store: Store) -> None:
+    publish(store)
+    shutil.rmtree(store.root)
 
-    assert place.machine("here").weights(DIGEST).is_file()
+    assert storage.machine("this").weights(DIGEST).is_file()
 
 
 @pytest.mark.parametrize("name", ["..", "../x", "/x", "a\\b", ""])
-def test_no_name_leads_out_of_the_storage(here: Store, name: str) -> None:
-    for call in (here.stage, here.work, here.study, here.is_finished):
+def test_name_that_leaves_the_storage_is_rejected(store: Store, name: str) -> None:
+    for call in (store.stage, store.work, store.study, store.is_finished):
         with pytest.raises(ValueError, match="allowed"):
             call(name)
 
 
-def test_names_in_a_forged_seal_lead_nowhere(place: Place, here: Store, tmp_path: Path) -> None:
+def test_file_names_in_forged_manifest_do_not_leave_the_storage(
+    storage: SharedStorage, store: Store, tmp_path: Path
+) -> None:
     forged = b'{"updates": 1, "seconds": 1, "files": {"../../../evil": {"bytes": 4, "mtime_ns": 0, "blake2b": "x"}}}'
-    place.server.write(f"{place.prefix}/stages/{DIGEST}/{MANIFEST}", forged)
-    place.server.write(f"{place.prefix}/evil", b"evil")
+    storage.server.write(f"{storage.prefix}/stages/{DIGEST}/{MANIFEST}", forged)
+    storage.server.write(f"{storage.prefix}/evil", b"evil")
 
     with pytest.raises(DamagedStageError, match="is missing"):
-        here.verify(DIGEST)
+        store.verify(DIGEST)
     assert not list(tmp_path.rglob("evil"))
 
 
-def test_garbage_is_found_and_removed_in_the_storage(place: Place, here: Store, there: Store) -> None:
-    publish(here)
-    found = find_garbage(there)
-    assert [one.folder for one in found] == [f"stages/{DIGEST}"]
-    assert found[0].bytes == sum(path.stat().st_size for path in here.stage(DIGEST).iterdir())
-    remove_garbage(there, found)
+def test_garbage_is_found_and_removed(storage: SharedStorage, store: Store, other_store: Store) -> None:
+    publish(store)
+    garbage = find_garbage(other_store)
+    assert [item.folder for item in garbage] == [f"stages/{DIGEST}"]
+    assert garbage[0].bytes == sum(path.stat().st_size for path in store.stage(DIGEST).iterdir())
+    remove_garbage(other_store, garbage)
 
-    assert here.finished() == frozenset()
-    assert not place.keys
+    assert store.finished() == frozenset()
+    assert not storage.keys
 
 
-def test_what_any_study_plans_with_is_no_garbage(place: Place, here: Store) -> None:
-    publish(here)
-    place.server.write(f"{place.prefix}/studies/one/plan.json", f'{{"stages": {{"{DIGEST}": "segment"}}}}'.encode())
+def test_stage_planned_by_any_study_is_not_garbage(storage: SharedStorage, store: Store) -> None:
+    publish(store)
+    storage.server.write(f"{storage.prefix}/studies/one/plan.json", f'{{"stages": {{"{DIGEST}": "segment"}}}}'.encode())
 
-    assert find_garbage(here) == []
+    assert find_garbage(store) == []

@@ -1,4 +1,4 @@
-"""An object store behind keys and a URI."""
+"""Object stores addressed by keys below a URI."""
 
 import re
 import threading
@@ -17,14 +17,14 @@ def remote(server: ObjectStore, request: pytest.FixtureRequest) -> Remote:
     return Remote(server.uri(re.sub(r"\W+", "-", request.node.name)), patience=0.0)
 
 
-def test_what_is_written_is_listed_with_its_size_and_read(remote: Remote) -> None:
+def test_written_object_is_listed_with_size_and_read(remote: Remote) -> None:
     remote.write("stages/a/file", b"content")
 
     assert {key: entry.bytes for key, entry in remote.entries("stages").items()} == {"stages/a/file": 7}
     assert remote.read("stages/a/file") == b"content"
 
 
-def test_file_goes_there_and_comes_back(remote: Remote, tmp_path: Path) -> None:
+def test_uploaded_file_is_downloaded_unchanged(remote: Remote, tmp_path: Path) -> None:
     (tmp_path / "sent").write_bytes(b"x" * 2**20)
     assert remote.put(tmp_path / "sent", "folder/file").bytes == 2**20
     remote.get("folder/file", tmp_path / "new" / "fetched")
@@ -32,15 +32,15 @@ def test_file_goes_there_and_comes_back(remote: Remote, tmp_path: Path) -> None:
     assert (tmp_path / "new" / "fetched").read_bytes() == (tmp_path / "sent").read_bytes()
 
 
-def test_what_is_not_there_is_none_and_leaves_no_file(remote: Remote, tmp_path: Path) -> None:
+def test_missing_key_reads_as_none_and_leaves_no_file(remote: Remote, tmp_path: Path) -> None:
     assert remote.read("nothing") is None
     assert remote.entries("nothing") == {}
     with pytest.raises(FileNotFoundError):
-        remote.get("nothing", tmp_path / "place" / "file")
-    assert not list((tmp_path / "place").iterdir())
+        remote.get("nothing", tmp_path / "target" / "file")
+    assert not list((tmp_path / "target").iterdir())
 
 
-def test_removing_is_done_once_and_no_error_twice(remote: Remote) -> None:
+def test_delete_is_idempotent(remote: Remote) -> None:
     for key in ("folder/a", "folder/b", "other/c"):
         remote.write(key, b"")
     remote.delete("other/c")
@@ -52,7 +52,7 @@ def test_removing_is_done_once_and_no_error_twice(remote: Remote) -> None:
 
 
 @pytest.mark.parametrize("key", ["../other", "a/../../b", "/etc/passwd", "a//b", "", ".", "a\\..\\b", "a/\0"])
-def test_no_key_leaves_the_prefix(remote: Remote, key: str, tmp_path: Path) -> None:
+def test_key_outside_the_prefix_is_rejected(remote: Remote, key: str, tmp_path: Path) -> None:
     for call in (
         lambda: remote.read(key), lambda: remote.write(key, b""), lambda: remote.get(key, tmp_path / "file"),
         lambda: remote.entries(key), lambda: remote.delete(key), lambda: remote.delete_folder(key),
@@ -62,7 +62,7 @@ def test_no_key_leaves_the_prefix(remote: Remote, key: str, tmp_path: Path) -> N
             call()
 
 
-def test_keys_that_lead_elsewhere_are_not_listed(server: ObjectStore, remote: Remote) -> None:
+def test_keys_outside_the_prefix_are_not_listed(server: ObjectStore, remote: Remote) -> None:
     prefix = remote.uri.removeprefix("s3://bucket/")
     for key in ("stages/a/seal.json", "stages/../../evil", "stages/b\\..\\c", "stages//d"):
         server.write(f"{prefix}/{key}", b"")
@@ -70,7 +70,7 @@ def test_keys_that_lead_elsewhere_are_not_listed(server: ObjectStore, remote: Re
     assert remote.entries("stages").keys() == {"stages/a/seal.json"}
 
 
-def test_server_that_comes_back_is_waited_for(server: ObjectStore, remote: Remote) -> None:
+def test_requests_are_retried_until_server_responds(server: ObjectStore, remote: Remote) -> None:
     server.stop()
     threading.Timer(1.0, server.start).start()
     replace(remote, patience=60.0).write("late", b"arrived")
@@ -78,8 +78,8 @@ def test_server_that_comes_back_is_waited_for(server: ObjectStore, remote: Remot
     assert remote.read("late") == b"arrived"
 
 
-@pytest.mark.slow  # the library itself tries for some seconds
-def test_server_that_stays_silent_is_told_by_its_uri(server: ObjectStore, remote: Remote) -> None:
+@pytest.mark.slow  # the client library retries for some seconds
+def test_unreachable_server_is_named_by_its_uri(server: ObjectStore, remote: Remote) -> None:
     server.stop()
     try:
         with pytest.raises(StoreUnavailable, match=remote.uri):
@@ -90,12 +90,12 @@ def test_server_that_stays_silent_is_told_by_its_uri(server: ObjectStore, remote
         server.start()
 
 
-def test_bucket_that_is_not_there_is_a_problem(server: ObjectStore) -> None:
+def test_missing_bucket_is_reported(server: ObjectStore) -> None:
     assert "there is no bucket nowhere; allowed: " in str(problem(Remote("s3://nowhere/prefix")))
     assert problem(Remote(server.uri("prefix"))) is None
 
 
-def test_storage_that_can_be_written_is_left_as_it_was(server: ObjectStore, remote: Remote) -> None:
+def test_write_check_leaves_storage_unchanged(server: ObjectStore, remote: Remote) -> None:
     assert writing_problem(remote) is None
     assert server.keys(remote.uri.removeprefix("s3://bucket/")) == {}
 
@@ -110,25 +110,25 @@ def test_storage_that_can_be_written_is_left_as_it_was(server: ObjectStore, remo
         ("s3://bucket/a?colour=red", "unknown option 'colour'; allowed: endpoint_override, region, scheme"),
     ],
 )
-def test_uri_that_is_none_of_ours_is_refused(uri: str, message: str) -> None:
-    with pytest.raises(ConfigError, match="--storage") as refused:
+def test_invalid_uri_is_rejected(uri: str, message: str) -> None:
+    with pytest.raises(ConfigError, match="--storage") as error:
         checked_uri(uri)
-    assert message in str(refused.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("uri", ["s3://me:hidden@bucket/p", "s3://bucket/p?secret_key=hidden&access_key=me"])
-def test_credentials_in_a_uri_are_refused_and_not_repeated(uri: str) -> None:
-    with pytest.raises(ConfigError, match="AWS_SECRET_ACCESS_KEY") as refused:
+def test_credentials_in_uri_are_rejected_and_not_shown(uri: str) -> None:
+    with pytest.raises(ConfigError, match="AWS_SECRET_ACCESS_KEY") as error:
         checked_uri(uri)
-    assert "hidden" not in str(refused.value)
+    assert "hidden" not in str(error.value)
 
 
-def test_one_place_has_one_uri() -> None:
+def test_equivalent_uris_are_normalised() -> None:
     assert checked_uri("s3://bucket/runs/") == checked_uri("s3://bucket/runs") == "s3://bucket/runs"
     assert checked_uri("s3://bucket/?region=eu-west-1") == "s3://bucket?region=eu-west-1"
 
 
-def test_endpoint_may_be_in_the_uri(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endpoint_is_read_from_the_uri(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     uri = checked_uri(f"s3://bucket/endpoint?endpoint_override=127.0.0.1:{server.port}&scheme=http")
     Remote(uri, patience=0.0).write("file", b"x")

@@ -1,6 +1,6 @@
-"""The rules that the product followed before, as formulas over headline scores (studies, arms, levels, seeds, folds).
+"""Earlier statistical rules of the product, as formulas over headline scores (studies, arms, levels, seeds, folds).
 
-They stand beside today's answers in the bench, to show what each of today's rules is there for.
+The bench reports them with the current rules, to show which error each current rule prevents.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from tests.simulation.worlds import Array
 
 
 def differences(values: Array, level: int = -1) -> Array:
-    """Return the last arm minus the first by replicate, (studies, replicates)."""
+    """Return the differences of the last arm to the first by replicate, (studies, replicates)."""
     return (values[:, -1, level] - values[:, 0, level]).reshape(len(values), -1)
 
 
@@ -22,16 +22,16 @@ def paired_t_p(replicates: Array, ratio: float = 0.0) -> Array:
 
 
 def fold_interval_misses(values: Array, level: int) -> float:
-    """Return how many t intervals over fold means miss the expected score."""
+    """Return the share of t intervals over fold means that do not contain the expected score."""
     scores = values[:, :, level]
     folds = scores.mean(axis=2)
     n = folds.shape[-1]
-    half = stats.t.ppf(0.975, n - 1) * folds.std(axis=-1, ddof=1) / np.sqrt(n)
-    return float((np.abs(folds.mean(axis=-1) - scores.mean()) > half).mean())
+    half_width = stats.t.ppf(0.975, n - 1) * folds.std(axis=-1, ddof=1) / np.sqrt(n)
+    return float((np.abs(folds.mean(axis=-1) - scores.mean()) > half_width).mean())
 
 
 def called_worse_than_selected_best(values: Array, ratio: float) -> float:
-    """Return in how many studies an arm differs from the best one, by Holm over the arms but the best."""
+    """Return the share of studies in which an arm differs from the best, with Holm's correction over the other arms."""
     scores = values[:, :, -1].reshape(*values.shape[:2], -1)
     best = scores.mean(axis=-1).argmax(axis=1)
     p = paired_t_p(scores - scores[np.arange(len(scores)), best][:, None], ratio)
@@ -40,10 +40,10 @@ def called_worse_than_selected_best(values: Array, ratio: float) -> float:
     return float((np.nanmin(p, axis=1) * (scores.shape[1] - 1) < 0.05).mean())
 
 
-def labels_sentences(values: Array, images: Array) -> tuple[float, float]:
-    """Return in how many studies the baseline "does not reach" the last arm's fewest labels, or needs 1.25 times them.
+def labels_needed(values: Array, images: Array) -> tuple[float, float]:
+    """Return the shares of studies in which the baseline does not reach the last arm, or needs 1.25 times its labels.
 
-    The baseline's isotonic curve is inverted at the arm's mean, whatever p.
+    The isotonic curve of the baseline is inverted at the arm's mean with the fewest labels, without any test.
     """
     means = values.mean(axis=(3, 4))
     not_reached = needed_more = 0
@@ -55,8 +55,8 @@ def labels_sentences(values: Array, images: Array) -> tuple[float, float]:
     return not_reached / len(means), needed_more / len(means)
 
 
-def crowned_with_missing(values: Array) -> float:
-    """Return in how many studies the best mean is that of an arm that lacks replicates."""
+def best_arm_lacks_replicates(values: Array) -> float:
+    """Return the share of studies in which the arm with the best mean lacks replicates."""
     scores = values[:, :, -1].reshape(*values.shape[:2], -1)
     best = np.nanmean(scores, axis=-1).argmax(axis=1)
     return float(np.isnan(scores[np.arange(len(scores)), best]).any(axis=-1).mean())
