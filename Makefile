@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow lint check presets bench bench-quick bench-statistics backbones lock audit clean
+.PHONY: setup demo test test-slow lint check presets bench bench-quick bench-statistics bench-forecasts backbones lock audit clean
 
 setup: $(READY)
 
@@ -48,6 +48,10 @@ bench: $(READY)
 # How true its answers are: 1,000 simulated studies of every design, about an hour on one core.
 bench-statistics: $(READY)
 	$(BIN)/python -m tests.bench coverage -o bench-statistics.json
+
+# Whether intervals of forecast learning curves hold, over simulated and measured curves: some minutes on one core.
+bench-forecasts: $(READY)
+	$(BIN)/python -m tests.bench forecasts -o bench-forecasts.json
 
 # The same as `make bench` on less work, under 5 minutes.
 bench-quick: $(READY)

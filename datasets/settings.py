@@ -144,12 +144,35 @@ class PatchSettings(BaseDataSettings):
     per_image: Annotated[int, Field(ge=1, le=10**6)] = 1
 
 
+AnnotationName = Literal["mask", "box", "points", "scribble", "class"]
+"""Kinds of annotation as annotators draw them."""
+Minutes = Annotated[float, Field(ge=0, le=10**6)]
+
+
+class AnnotationMinutes(BaseDataSettings):
+    """Minutes that an annotator needs for one image, or one slice of a volume, by kind of annotation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+    mask: Minutes | None = None
+    box: Minutes | None = None
+    points: Minutes | None = None
+    scribble: Minutes | None = None
+    class_: Minutes | None = Field(default=None, alias="class")
+
+    def of(self, name: AnnotationName) -> float | None:
+        """Return the minutes of a kind of annotation, None if they are not stated."""
+        minutes: float | None = getattr(self, "class_" if name == "class" else name)
+        return minutes
+
+
 class SourceSettings(BaseDataSettings):
     """Settings of every data source. `classes` and `labels` select and order; the default is all."""
 
     split: SplitSettings = SplitSettings()
     classes: tuple[str, ...] | None = None
     labels: tuple[str, ...] | None = None
+    annotation_minutes: AnnotationMinutes | None = None
+    """Cost of the annotation, used by the analysis only; None for data that are annotated already."""
 
     @model_validator(mode="after")
     def _names_once(self) -> Self:

@@ -12,7 +12,7 @@ from datasets.decoding.enhance import enhance
 from datasets.errors import DataError
 from datasets.large import row_bands
 from datasets.resampling import resized, sampled
-from datasets.settings import ImageSettings
+from datasets.settings import AnnotationName, ImageSettings
 from datasets.source import IGNORE, AnnotationKind, Box, Index, Pixels
 
 Target = Literal["image", "labels", "centre", "box", "mask", "box_mask"]
@@ -26,11 +26,24 @@ _ANNOTATION_KINDS: Final[Mapping[Target, AnnotationKind | None]] = {
     "mask": "masks",
     "box_mask": "boxes",
 }
+_ANNOTATION_NAMES: Final[Mapping[AnnotationKind, AnnotationName]] = {
+    "labels": "class",
+    "boxes": "box",
+    "centres": "points",
+    "masks": "mask",
+    "scribbles": "scribble",
+    "points": "points",
+}
 
 
 def annotation_kind_of(target: Target) -> AnnotationKind | None:
     """Return the kind of annotation that a target is derived from, None for the image itself."""
     return _ANNOTATION_KINDS[target]
+
+
+def annotation_name_of(kind: AnnotationKind) -> AnnotationName:
+    """Return what annotators draw for a kind of annotation: its key in `AnnotationMinutes`."""
+    return _ANNOTATION_NAMES[kind]
 
 
 def names(index: Index, target: Target) -> tuple[str, ...]:

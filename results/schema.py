@@ -257,6 +257,10 @@ def comparisons(further: Sequence[str] = ()) -> "pa.Schema":
     - `labels_equivalent` is how many labelled images the baseline needs for the same mean; `labels_equivalent_side` is
       "below", "within" or "above" its measured range, "" where it cannot be tested; ends outside are -inf or inf.
       `labels_saved` is given only where `p_adjusted` is below 0.05.
+    - `annotation_hours`: mean hours of annotation that the replicates of the cell read, null if their cost is unknown.
+    - `hours_equivalent` and its ends and side are `labels_equivalent` in hours of annotation of the baseline. `p_hours`
+      is of the difference to the baseline at equal hours, adjusted like `p_adjusted`. `hours_saved` is given only where
+      both are below 0.05 and the interval excludes the hours of the cell.
     - `difference_to_best` and `p_to_best` (Holm over all pairs of the column) are against the cell with the best mean
       at the same labelled data, null in that cell itself.
     - `undefined` says which replicates or images the mean leaves out, and why; "" where all values are defined.
@@ -279,6 +283,56 @@ def comparisons(further: Sequence[str] = ()) -> "pa.Schema":
         | {"labels_equivalent_side": pa.string(), "labels_saved": number, "note": pa.string()}
         | dict.fromkeys(("difference_to_best", "p_to_best"), number)
         | {"undefined": pa.string(), "metric_unit": pa.string()}
+        | dict.fromkeys(("annotation_hours", "hours_equivalent", "hours_equivalent_low"), number)
+        | {"hours_equivalent_high": number, "hours_equivalent_side": pa.string()}
+        | dict.fromkeys(("p_hours", "hours_saved"), number)
+    )
+
+
+def budgets(further: Sequence[str] = ()) -> "pa.Schema":
+    """One row per arm x budget of `compare.hours` x split x aggregation x class x metric.
+
+    - `hours` is the budget of annotation; `hours_min` and `hours_max` are the range in which the arm was measured.
+    - `measured`: the budget is within this range. Else the row has no numbers.
+    - `mean`, `ci_low`, `ci_high`: interpolated in log(hours) between the cells of the arm, within each replicate.
+      `labelled_images` and `labelled_fraction` are the labelled data that the arm has at this budget.
+    - `best` is the arm with the best mean of a budget. `difference_to_best` and `p_to_best` are against it; p is
+      adjusted by Holm over all pairs of arms and all budgets of a series.
+    - `provisional`: the study lacks replicates, so that there is no best arm and no p.
+    """
+    import pyarrow as pa
+
+    number = pa.float64()
+    return _schema(
+        _cell(further)
+        | {"hours": number, "hours_min": number, "hours_max": number, "measured": pa.bool_()}
+        | dict.fromkeys(SERIES, pa.string())
+        | dict.fromkeys(("mean", "ci_low", "ci_high"), number)
+        | {"best": pa.bool_(), "difference_to_best": number, "p_to_best": number}
+        | {"unit": pa.string(), "generalises_to": pa.string(), "direction": pa.int64()}
+        | {"metric_unit": pa.string(), "provisional": pa.bool_(), "note": pa.string()}
+    )
+
+
+def forecasts(further: Sequence[str] = ()) -> "pa.Schema":
+    """One row per arm x multiple of its largest amount of labels x series; of mean IoU and Dice, class macro.
+
+    - `labelled_images` and `labelled_fraction` are those of the forecast, `multiple` times the largest measured ones.
+    - `mean` is the expected score, `pi_low` and `pi_high` the ends of the 90 % prediction interval of the mean that
+      the same number `n` of replicates would measure. Null where `note` says why there is no forecast.
+    - `amounts` counts the measured amounts of labels; `weight_*` are the posterior probabilities of the families of
+      curves (`results.statistics.forecast.families`).
+    """
+    import pyarrow as pa
+
+    number = pa.float64()
+    return _schema(
+        _cell(further)
+        | {"multiple": pa.int64(), "amounts": pa.int64(), "n": pa.int64()}
+        | dict.fromkeys(SERIES, pa.string())
+        | dict.fromkeys(("mean", "pi_low", "pi_high"), number)
+        | dict.fromkeys(("weight_power_law", "weight_exponential", "weight_gaussian_process"), number)
+        | {"note": pa.string()}
     )
 
 

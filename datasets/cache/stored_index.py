@@ -39,7 +39,7 @@ class StoredIndex:
 
 def index_path(cache: Path, settings: FileSettings) -> Path:
     """Return the path of the cached index."""
-    text = f"{settings.root.resolve()} {settings.model_dump_json()}"
+    text = f"{settings.root.resolve()} {settings.model_dump_json(exclude={'annotation_minutes'})}"
     return cache / "indices" / f"{blake2b(os.fsencode(text), digest_size=16).hexdigest()}.parquet"
 
 

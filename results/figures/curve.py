@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from results.figures.drawing import COLOURS, LINES, MARKERS, new_figure, panels, save, tidy
 from results.metrics.agreement import Agreement
@@ -21,6 +21,9 @@ PlotStyle = dict[str, Any]
 PANEL = ("architecture", "backbone")
 VARIANTS = {"thresholded": ", at the class thresholds", "postprocessed": ", after post-processing"}
 """By the end of the name of a split."""
+Axis = Literal["labelled_images", "annotation_hours"]
+AXES: Mapping[Axis, str] = {"labelled_images": "Labelled images", "annotation_hours": "Hours of annotation"}
+"""Printed names of the horizontal axes."""
 AGGREGATIONS = {"dataset": "pooled over", "case": "mean over"}
 """Printed names of the values of the column `aggregation`."""
 
@@ -35,14 +38,16 @@ def learning_curve(
     split: str = "test",
     log: bool = False,
     agreements: Sequence[Agreement] = (),
+    forecasts: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Save the figure of `curves` to `path`, as png, svg or pdf by its suffix.
 
     Raises ValueError for another suffix, and as `curves`.
     """
     figure = curves(
-        comparisons, metric=metric, class_=class_, aggregation=aggregation, split=split, log=log, agreements=agreements
-    )
+        comparisons, metric=metric, class_=class_, aggregation=aggregation, split=split, log=log, agreements=agreements,
+        forecasts=forecasts,
+    )  # fmt: skip
     save(figure, path)
 
 
@@ -55,6 +60,8 @@ def curves(
     split: str = "test",
     log: bool = False,
     agreements: Sequence[Agreement] = (),
+    over: Axis = "labelled_images",
+    forecasts: Sequence[Mapping[str, Any]] = (),
 ) -> "Figure":
     """Draw mean and 95 % interval over labelled images, in a panel per architecture and backbone.
 
@@ -62,6 +69,9 @@ def curves(
 
     Args:
         log: Whether labelled images are on a logarithmic axis.
+        over: Column of the horizontal axis; cells without a value above 0 in it are not drawn.
+        forecasts: Records of `schema.forecasts` of this series, drawn as dashed lines; on a linear axis only those of
+            twice the largest measured amount, beyond which the measured part would be too narrow.
         agreements: Agreement of annotators in this metric, drawn as horizontal lines: what a network may reach.
 
     Raises:
@@ -69,11 +79,14 @@ def curves(
     """
     selection = {"split": split, "aggregation": aggregation, "metric": metric, "class": class_}
     records = [record for record in filter_records(comparisons.to_pylist(), selection) if record["mean"] is not None]
+    records = [record for record in records if (record.get(over) or 0) > 0 or over == "labelled_images"]
     if not records:
         raise ValueError(f"{metric} is undefined in every cell; allowed: a metric with a mean; choose another")
     factors = factor_columns(comparisons.column_names)
     other_factors = [name for name in factors if name not in PANEL and name != "pathway" and _varies(records, name)]
-    figure = _figure(records, other_factors, agreements, log=log)
+    furthest = max(record[over] for record in records) * (4 if log else 2)
+    forecasts = [r for r in forecasts if r["mean"] is not None and r["labelled_images"] <= furthest]
+    figure = _figure(records, other_factors, agreements, log=log, over=over, forecasts=forecasts)
     figure.supylabel(_axis_label(metric, class_, aggregation, split, unit_of(records)), fontsize="medium")
     return figure
 
@@ -89,28 +102,40 @@ def _axis_label(metric: str, class_: str, aggregation: str, split: str, unit: st
 
 
 def _figure(
-    records: Sequence[ComparisonRecord], other_factors: Sequence[str], agreements: Sequence[Agreement], *, log: bool
-) -> "Figure":
+    records: Sequence[ComparisonRecord],
+    other_factors: Sequence[str],
+    agreements: Sequence[Agreement],
+    *,
+    log: bool,
+    over: Axis, forecasts: Sequence[Mapping[str, Any]],
+) -> "Figure":  # fmt: skip
     panel_labels = _labels(records, PANEL)
     columns = min(3, math.ceil(math.sqrt(len(panel_labels))))
     styles = _styles(records, other_factors)
     width, height = (3.3, 2.9) if len(panel_labels) > 1 else (4.6, 3.6)
     figure = new_figure(2.4 + width * columns, 0.6 + height * math.ceil(len(panel_labels) / columns))
     grid = panels(figure, len(panel_labels), columns=columns)
-    sizes = sorted({record["labelled_images"] for record in records})
+    sizes = sorted({record[over] for record in records})
     for axes, panel in zip(grid, panel_labels, strict=True):
         records_of_panel = [record for record in records if _label(record, PANEL) == panel]
-        _draw(axes, records_of_panel, styles, other_factors, _dodge(sizes, log=log))
+        dodge = _dodge(sizes, log=log)
+        _draw(axes, records_of_panel, styles, other_factors, dodge, over)
+        of_panel = [record for record in forecasts if _label(record, PANEL) == panel]
+        _extrapolate(axes, records_of_panel, of_panel, styles, other_factors, dodge)
         for index, agreement in enumerate(agreements):
             axes.axhline(agreement.mean, **_agreement_style(index))
         axes.set_title(", ".join(panel), fontsize="medium")
-        _ticks(axes, sizes, log=log)
-    figure.supxlabel("Labelled images", fontsize="medium")
-    figure.legend(handles=_handles(records, other_factors, agreements), loc="outside right upper", frameon=False)
+        if over == "annotation_hours":
+            _continuous_ticks(axes, log=log)
+        else:
+            _ticks(axes, sorted({*sizes, *(record["labelled_images"] for record in forecasts)}), log=log)
+    figure.supxlabel(AXES[over], fontsize="medium")
+    handles = _handles(records, other_factors, agreements, extrapolated=bool(forecasts))
+    figure.legend(handles=handles, loc="outside right upper", frameon=False)
     return figure
 
 
-def _dodge(sizes: Sequence[int], *, log: bool) -> Callable[[int, float], float]:
+def _dodge(sizes: Sequence[float], *, log: bool) -> Callable[[float, float], float]:
     """Return a function that shifts the points of an arm, given size and offset, so that arms do not overlap."""
     if log:
         return lambda size, offset: float(size * 2 ** (0.035 * offset))
@@ -123,11 +148,12 @@ def _draw(
     records: Sequence[ComparisonRecord],
     styles: Mapping[Label, PlotStyle],
     other_factors: Sequence[str],
-    dodge: Callable[[int, float], float],
+    dodge: Callable[[float, float], float],
+    over: Axis,
 ) -> None:
     for index, (label, style) in enumerate(styles.items()):
         # One record per size, because every baseline of a cell repeats its mean.
-        arm = {r["labelled_images"]: r for r in records if _label(r, ("pathway", *other_factors)) == label}
+        arm = {r[over]: r for r in records if _label(r, ("pathway", *other_factors)) == label}
         centre = (len(styles) - 1) / 2
         sizes = sorted(arm)
         means = [arm[size]["mean"] for size in sizes]
@@ -136,6 +162,30 @@ def _draw(
         for interval in drawn[2]:
             interval.set_alpha(0.55)
     tidy(axes)
+
+
+def _extrapolate(
+    axes: "Axes",
+    records: Sequence[ComparisonRecord],
+    forecasts: Sequence[Mapping[str, Any]],
+    styles: Mapping[Label, PlotStyle],
+    other_factors: Sequence[str],
+    dodge: Callable[[float, float], float],
+) -> None:
+    """Draw dashed lines from the largest measured amount of each arm to its forecasts, with their intervals."""
+    names = ("pathway", *other_factors)
+    for index, (label, style) in enumerate(styles.items()):
+        ahead = sorted((r for r in forecasts if _label(r, names) == label), key=lambda r: r["labelled_images"])
+        measured = [r for r in records if _label(r, names) == label]
+        if not ahead or not measured:
+            continue
+        last = max(measured, key=lambda record: record["labelled_images"])
+        offset = index - (len(styles) - 1) / 2
+        sizes = [dodge(record["labelled_images"], offset) for record in (last, *ahead)]
+        means = [record["mean"] for record in (last, *ahead)]
+        ends = [[0.0, *(abs(r[end] - r["mean"]) for r in ahead)] for end in ("pi_low", "pi_high")]
+        dashed = {"color": style["color"], "linestyle": (0, (4, 3)), "linewidth": 1.2, "alpha": 0.7}
+        axes.errorbar(sizes, means, ends, elinewidth=0.9, capsize=3, **dashed)
 
 
 def _half_width(record: ComparisonRecord, end: str) -> float:
@@ -153,6 +203,15 @@ def _ticks(axes: "Axes", sizes: Sequence[int], *, log: bool) -> None:
         axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [str(size) for size in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _continuous_ticks(axes: "Axes", *, log: bool) -> None:
+    """Place ticks at round numbers: hours of arms with other labels fall between those of others."""
+    from matplotlib.ticker import ScalarFormatter
+
+    if log:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(ScalarFormatter())
 
 
 def _styles(records: Sequence[ComparisonRecord], other_factors: Sequence[str]) -> Mapping[Label, PlotStyle]:
@@ -179,8 +238,9 @@ def _agreement_style(index: int) -> PlotStyle:
 
 
 def _handles(
-    records: Sequence[ComparisonRecord], other_factors: Sequence[str], agreements: Sequence[Agreement]
-) -> "list[Line2D]":
+    records: Sequence[ComparisonRecord], other_factors: Sequence[str], agreements: Sequence[Agreement], *,
+    extrapolated: bool,
+) -> "list[Line2D]":  # fmt: skip
     from matplotlib.lines import Line2D
 
     def entry(label: str, style: PlotStyle) -> Line2D:
@@ -196,6 +256,10 @@ def _handles(
     if agreements:
         handles.append(entry("", {"linestyle": ""}))
         handles += [entry(agreement.label, _agreement_style(index)) for index, agreement in enumerate(agreements)]
+    if extrapolated:
+        handles.append(
+            entry("Extrapolated, 90 % intervals", {"color": "#555555", "linestyle": (0, (4, 3)), "linewidth": 1.2})
+        )
     return handles
 
 

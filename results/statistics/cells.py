@@ -33,7 +33,8 @@ class Cells:
         images: (rows, replicates), number of images behind each value.
         cell_of, series_of: Cell and series of each row. Rows are sorted by series, then by cell.
         row_of: (cells, series), -1 where a cell lacks a series.
-        cells: One line per cell: `arm`, `level`, sizes, `cell_note`, and the values of the factors.
+        cells: One line per cell: `arm`, `level`, sizes, `annotation_hours` (NaN if unknown), `cell_note`, and the
+            values of the factors.
         series: One line per series: `study` and the columns of `schema.SERIES`.
         digests: (cells, replicates), the target stage; "" where a replicate has no results.
         failed: (cells,), number of replicates that failed permanently.
@@ -232,7 +233,11 @@ def _describe_cells(
     notes_of: list[dict[str, None]] = [{} for _ in keys]
     for number, digest in zip(replicates["cell"].tolist(), replicates["digest"].tolist(), strict=True):
         notes_of[number][design.notes.get(digest, "")] = None
-    return cells.join(sizes).assign(cell_note=["; ".join(filter(None, notes)) for notes in notes_of])
+    hours = [planned[key].annotation_hours if key in planned else None for key in keys]
+    return cells.join(sizes).assign(
+        annotation_hours=np.array(hours, dtype=np.float64),
+        cell_note=["; ".join(filter(None, notes)) for notes in notes_of],
+    )
 
 
 def _rows(frame: "pd.DataFrame", *, cells: int, series: int) -> tuple[IntArray, IntArray, IntArray]:

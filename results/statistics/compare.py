@@ -1,7 +1,7 @@
 """Compare the cells of a study with their baselines: means, intervals, tests, equivalence, labels saved."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,9 +11,12 @@ from results import schema
 from results.metrics.formulas import FloatArray
 from results.schema import SIGNIFICANT
 from results.statistics.best import against_best
+from results.statistics.budgets import budget_rows
 from results.statistics.cells import AVERAGES, Cells, IntArray, arrange, describe
 from results.statistics.design import STRONGER, TRAINING, Design
 from results.statistics.estimates import holm, moments
+from results.statistics.forecast.rows import forecast_rows
+from results.statistics.hours import hours_equivalence
 from results.statistics.inference import Comparison, Inference
 from results.statistics.label_equivalence import label_equivalence
 from results.statistics.notes import (
@@ -45,40 +48,59 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-Adjusted = tuple[FloatArray, FloatArray]
-"""p adjusted over the family of a comparison, of the weaker and of the stronger claim, by series."""
+class Adjusted(NamedTuple):
+    """p adjusted over the family of a comparison, by series: of the weaker and the stronger claim, at equal hours."""
+
+    p: FloatArray
+    stronger: FloatArray
+    p_hours: FloatArray
+
+
+LABEL_COLUMNS = ("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high", "labels_equivalent_side")
+HOUR_COLUMNS = (
+    "hours_equivalent", "hours_equivalent_low", "hours_equivalent_high", "hours_equivalent_side", "p_hours",
+)  # fmt: skip
 
 
 class Tables(NamedTuple):
-    """The comparisons and the tests of a study."""
+    """The comparisons, tests, budgets and forecasts of a study."""
 
     comparisons: "pa.Table"
     tests: "pa.Table"
+    budgets: "pa.Table"
+    forecasts: "pa.Table"
+
+
+TABLE_SCHEMAS = (schema.comparisons, schema.paired_tests, schema.budgets, schema.forecasts)
+"""Columns of `Tables`, as functions of the further factors."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PairResult:
-    """The comparison of a pair of cells; `comparison` is None where the two are not compared, `note` says why."""
+    """The comparison of a pair of cells; `comparison` is None where the two are not compared, `note` says why.
+
+    `equivalence` has the columns on labels and hours that the baseline needs, by name, and `p_hours` before adjustment.
+    """
 
     pair: BaselinePair
     series: IntArray
     rows: IntArray
     comparison: Comparison | None
+    equivalence: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     provisional: bool = False
     note: str = ""
 
 
 def compare(results: "pa.Table", design: Design, scored: Iterable[ScoredReplicate] = ()) -> Tables:
-    """Derive both tables from a results table; `scored` contains the metrics of each test image.
+    """Derive all tables from a results table; `scored` contains the metrics of each test image.
 
     Intervals and tests follow the design: see `ReplicateInference` and `PatientInference`. `p_adjusted` is Holm's over
-    one baseline and series, including comparisons that lack replicates. Columns: `schema.comparisons` and
-    `schema.paired_tests`.
+    one baseline and series, including comparisons that lack replicates. Columns: `TABLE_SCHEMAS`.
     """
     factors = schema.factor_columns(results.column_names)
     further = factors[len(schema.FACTORS) :]
     if not results.num_rows:
-        return Tables(schema.comparisons(further).empty_table(), schema.paired_tests(further).empty_table())
+        return Tables(*(columns(further).empty_table() for columns in TABLE_SCHEMAS))
     scored = list(scored)
     cells = arrange(results, factors, design)
     inference = PatientInference(cells, scored) if design.fixed_test else ReplicateInference(cells)
@@ -88,12 +110,13 @@ def compare(results: "pa.Table", design: Design, scored: Iterable[ScoredReplicat
     comparisons = _comparisons(inference, rows, pair_results, adjusted)
     compared = {
         pair_result.pair: (pair_result.comparison, p)
-        for pair_result, (p, _) in zip(pair_results, adjusted, strict=True)
+        for pair_result, (p, *_) in zip(pair_results, adjusted, strict=True)
         if pair_result.comparison is not None
     }
     tests = paired_tests(cells, compared, scored)
     tests = tests.merge(rows.drop(columns=["series"]), on="row").sort_values(["row", "baseline"], kind="stable")
-    return Tables(as_table(comparisons, schema.comparisons(further)), as_table(tests, schema.paired_tests(further)))
+    frames = comparisons, tests, budget_rows(inference), forecast_rows(cells)
+    return Tables(*(as_table(frame, columns(further)) for frame, columns in zip(frames, TABLE_SCHEMAS, strict=True)))
 
 
 def as_table(rows: "pd.DataFrame", columns: "pa.Schema") -> "pa.Table":
@@ -137,7 +160,8 @@ def _compare_pair(inference: Inference, pair: BaselinePair) -> PairResult:
         provisional = note in (PROVISIONAL, BASELINE_PENDING)
         return PairResult(pair=pair, series=series, rows=rows[0], comparison=None, provisional=provisional, note=note)
     comparison = inference.compare(pair.cell, pair.baseline_cell, series)
-    return PairResult(pair=pair, series=series, rows=rows[0], comparison=comparison)
+    equivalence = _equivalence_columns(inference, pair, series)
+    return PairResult(pair=pair, series=series, rows=rows[0], comparison=comparison, equivalence=equivalence)
 
 
 def _comparisons(
@@ -162,10 +186,13 @@ def _comparisons(
     )
     lines = rows.merge(_pair_columns(inference, pairs, adjusted), on="row", how="left")
     rope = np.array([cells.design.rope.half_width(metric) for metric in lines["metric"]])
-    lines = lines.fillna({"baseline": "", "test": "", "side": "", "answer_note": ""})
-    lines["labels_equivalent_side"] = lines["side"]
+    texts = ("baseline", "test", "labels_equivalent_side", "hours_equivalent_side", "answer_note")
+    lines = lines.fillna(dict.fromkeys(texts, ""))
     supported = (lines["p_adjusted"] < SIGNIFICANT).to_numpy()
     lines["labels_saved"] = (lines["labels_equivalent"] - lines["labelled_images"]).where(supported)
+    lines["hours_saved"] = (lines["hours_equivalent"] - lines["annotation_hours"]).where(
+        supported & _hours_differ(lines)
+    )
     lines["provisional"] = lines["provisional"].where(lines["provisional"].notna(), lines["cell_pending"]).astype(bool)
     for name, default in (("generalises_to", "cell_claim"), ("unit", "cell_unit")):
         lines[name] = lines[name].where(lines[name].notna(), lines[default])
@@ -181,43 +208,44 @@ def _pair_columns(inference: Inference, pairs: Sequence[PairResult], adjusted: S
     """Return the columns of the comparisons, one line per row and baseline."""
     import pandas as pd
 
-    parts = [_lines(inference, pair, *p) for pair, p in zip(pairs, adjusted, strict=True)]
+    parts = [_lines(inference, pair, p) for pair, p in zip(pairs, adjusted, strict=True)]
     columns = [
         "row", "baseline", "difference", "p", "p_adjusted", "effect_size", "test", "unit", "generalises_to", "p_better",
-        "p_equivalent", "p_worse", "provisional", "labels_equivalent", "labels_equivalent_low",
-        "labels_equivalent_high", "side", "answer_note",
+        "p_equivalent", "p_worse", "provisional", "answer_note", *LABEL_COLUMNS, *HOUR_COLUMNS,
     ]  # fmt: skip
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns).astype({"row": np.int64})
 
 
 def _adjusted(cells: Cells, pairs: Sequence[PairResult]) -> list[Adjusted]:
-    """Return p of each pair, adjusted over its family, of the weaker and of the stronger claim."""
-    adjusted: dict[int, tuple[FloatArray, FloatArray]] = {}
+    """Return p of each pair, adjusted over its family: of both claims, and of the difference at equal hours."""
+    adjusted: dict[int, Adjusted] = {}
     for name in dict.fromkeys(pair.pair.baseline for pair in pairs):
         family = [number for number, pair in enumerate(pairs) if pair.pair.baseline == name]
         pending = sum(pairs[number].provisional and pairs[number].note != ITSELF for number in family)
-        p_values = np.full((2, len(family), len(cells.series)), np.nan)
+        p_values = np.full((3, len(family), len(cells.series)), np.nan)
         for position, number in enumerate(family):
-            comparison = pairs[number].comparison
+            comparison, series = pairs[number].comparison, pairs[number].series
             if comparison is not None:
-                p_values[:, position, pairs[number].series] = comparison.p, comparison.stronger
-        weaker, stronger = (holm(p, pending) for p in p_values)
+                p_hours = pairs[number].equivalence["p_hours"]
+                p_values[:, position, series] = comparison.p, comparison.stronger, p_hours
+        every_p = [holm(p, pending) for p in p_values]
         for position, number in enumerate(family):
-            adjusted[number] = weaker[position, pairs[number].series], stronger[position, pairs[number].series]
+            adjusted[number] = Adjusted(*(p[position, pairs[number].series] for p in every_p))
     return [adjusted[number] for number in range(len(pairs))]
 
 
-def _lines(inference: Inference, result: PairResult, p_adjusted: FloatArray, stronger: FloatArray) -> "pd.DataFrame":
+def _lines(inference: Inference, result: PairResult, adjusted: Adjusted) -> "pd.DataFrame":
     import pandas as pd
 
+    p_adjusted, stronger, p_hours = adjusted
     lines = pd.DataFrame({"row": result.rows}).assign(
         baseline=result.pair.baseline, provisional=result.provisional, answer_note=result.note, p_adjusted=p_adjusted
     )
     comparison = result.comparison
     if comparison is None:
-        numbers = ("difference", "p", "effect_size", "p_better", "p_equivalent", "p_worse", "labels_equivalent",
-                   "labels_equivalent_low", "labels_equivalent_high")  # fmt: skip
-        lines = lines.assign(**dict.fromkeys(numbers, np.nan), test="", side="", unit=None, generalises_to=None)
+        numbers = ("difference", "p", "effect_size", "p_better", "p_equivalent", "p_worse")
+        empty = dict.fromkeys(numbers, np.nan) | _no_equivalence(len(lines))
+        lines = lines.assign(**empty, test="", unit=None, generalises_to=None)
         return lines.assign(difference=_provisional_difference(inference.cells, result))
     promoted, pair = stronger < SIGNIFICANT, result.pair
     claims: dict[str, tuple[Any, Any]] = {
@@ -230,7 +258,6 @@ def _lines(inference: Inference, result: PairResult, p_adjusted: FloatArray, str
     lines = lines.assign(**{name: np.where(promoted, strong, weak) for name, (weak, strong) in claims.items()})
     few = "" if inference.design.fixed_test else few_folds_note(inference.design.folds)
     note = joined(comparison.note, where_tested(comparison.p, few))
-    labels = _label_columns(inference, result)
     return lines.assign(
         difference=comparison.difference,
         effect_size=comparison.difference / np.where(np.isnan(comparison.p), np.nan, comparison.sd),
@@ -238,7 +265,7 @@ def _lines(inference: Inference, result: PairResult, p_adjusted: FloatArray, str
         p_equivalent=comparison.p_equivalent,
         p_worse=comparison.p_worse,
         answer_note=note,
-        **labels,
+        **{**result.equivalence, "p_hours": p_hours},
     )
 
 
@@ -250,21 +277,32 @@ def _provisional_difference(cells: Cells, result: PairResult) -> FloatArray | fl
     return moments(cells.values[result.rows] - reference)[0]
 
 
-def _label_columns(inference: Inference, pair_result: PairResult) -> dict[str, NDArray[Any]]:
-    cells, pair = inference.cells, pair_result.pair
+def _equivalence_columns(inference: Inference, pair: BaselinePair, series: IntArray) -> dict[str, NDArray[Any]]:
+    """Return the columns on the labels and hours that the baseline needs, for complete cells."""
+    cells = inference.cells
     levels = cells.levels_of(int(cells.cells["arm"].iloc[pair.baseline_cell]))
     curve = [level for level in levels if cells.complete[level]]
-    empty = np.full(len(pair_result.series), np.nan)
-    columns: dict[str, NDArray[Any]] = {
-        "labels_equivalent": empty.copy(), "labels_equivalent_low": empty.copy(),
-        "labels_equivalent_high": empty.copy(), "side": np.full(len(empty), "", dtype=object),
-    }  # fmt: skip
-    used = (cells.directions[pair_result.series] != 0) & (cells.row_of[curve][:, pair_result.series] >= 0).all(axis=0)
+    columns = _no_equivalence(len(series))
+    used = (cells.directions[series] != 0) & (cells.row_of[curve][:, series] >= 0).all(axis=0)
     if used.any():
-        equivalence = label_equivalence(inference, pair.cell, curve, pair_result.series[used])
-        for name, values in zip(columns, equivalence, strict=True):
+        labels = label_equivalence(inference, pair.cell, curve, series[used])
+        hours = hours_equivalence(inference, pair.cell, curve, series[used], labels)
+        for name, values in zip((*LABEL_COLUMNS, *HOUR_COLUMNS), (*labels, *hours), strict=True):
             columns[name][used] = values
     return columns
+
+
+def _no_equivalence(count: int) -> dict[str, NDArray[Any]]:
+    """Return the columns on the labels and hours that the baseline needs, without values."""
+    names = (*LABEL_COLUMNS, *HOUR_COLUMNS)
+    return {name: np.full(count, "", object) if name.endswith("side") else np.full(count, np.nan) for name in names}
+
+
+def _hours_differ(lines: "pd.DataFrame") -> "NDArray[np.bool_]":
+    """Return where the cell needs other hours than the baseline for its result: by the interval and by p at 5 %."""
+    own = lines["annotation_hours"]
+    outside = (lines["hours_equivalent_low"] > own) | (lines["hours_equivalent_high"] < own)
+    return (outside & (lines["p_hours"] < SIGNIFICANT)).to_numpy()
 
 
 def _interval_notes(inference: Inference, rows: "pd.DataFrame", low: FloatArray) -> "NDArray[np.object_]":

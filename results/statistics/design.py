@@ -36,13 +36,17 @@ class Family:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedCell:
-    """An arm at one level of labelled data. `failed` counts its replicates that failed permanently."""
+    """An arm at one level of labelled data.
+
+    `failed` counts its replicates that failed permanently; `annotation_hours` is None if the cost is not stated.
+    """
 
     arm: ArmKey
     level: float
     labelled_fraction: float
     labelled_images: int
     failed: int = 0
+    annotation_hours: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,7 @@ class Design:
         tuned: Arms whose settings a search selected on reserved patients: one draw of settings.
         notes: By digest of a target stage, text for the `note` of its cell.
         rope: Region of practical equivalence.
+        hours: Budgets of annotation at which arms are compared.
         distance_unit: Unit of `results.schema.DISTANCES`, "" if it is unknown.
         lower_is_better: Metrics outside of `schema` that improve downwards; other unknown metrics improve upwards.
     """
@@ -87,6 +92,7 @@ class Design:
     tuned: Sequence[ArmKey] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
     rope: EquivalenceMargins = field(default_factory=EquivalenceMargins)
+    hours: Sequence[float] = ()
     distance_unit: str = ""
     lower_is_better: frozenset[str] | None = None
 

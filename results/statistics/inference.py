@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,36 @@ class Curve:
     """(series,)"""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """A point on the learning curve of an arm: the weighted mean of its cells; weights are above 0 and sum to 1."""
+
+    cells: tuple[int, ...]
+    weights: tuple[float, ...]
+
+    @classmethod
+    def interpolated(cls, cells: Sequence[int], abscissae: FloatArray, at: float) -> Self:
+        """Return the linear interpolation of cells, whose abscissae increase, at a value within their range."""
+        weights = [float(np.interp(at, abscissae, unit)) for unit in np.eye(len(cells))]
+        used = [(cell, weight) for cell, weight in zip(cells, weights, strict=True) if weight > 0]
+        return cls(cells=tuple(cell for cell, _ in used), weights=tuple(weight for _, weight in used))
+
+
+class PointEstimate(NamedTuple):
+    """Mean and 95 % interval of the metrics at a point of a learning curve, arrays over series."""
+
+    mean: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+class PointDifference(NamedTuple):
+    """Difference between two points of learning curves and its p, arrays over series."""
+
+    difference: FloatArray
+    p: FloatArray
+
+
 class Inference(ABC):
     """Intervals and tests under one design."""
 
@@ -85,6 +115,14 @@ class Inference(ABC):
     @abstractmethod
     def against_curve(self, cell: int, curve: Sequence[int], series: IntArray, weights: FloatArray) -> Curve:
         """Test a cell against the interpolation of a baseline's cells; `weights` (points, curve) sum to 1."""
+
+    @abstractmethod
+    def estimate_point(self, point: CurvePoint, series: IntArray) -> PointEstimate:
+        """Estimate the metrics at a point of a learning curve, interpolated within each replicate or draw."""
+
+    @abstractmethod
+    def compare_points(self, first: CurvePoint, second: CurvePoint, series: IntArray) -> PointDifference:
+        """Test the difference between two points; p is NaN where it cannot be tested."""
 
     def suffix(self, *cells: int) -> str:
         """Return the addition to a claim if a search selected the settings of any of the cells."""

@@ -29,6 +29,7 @@ BASELINE_FAILED = "not compared: replicates of the baseline failed"
 PROVISIONAL = "provisional: replicates are missing"
 BASELINE_PENDING = "provisional: replicates of the baseline are missing"
 NOT_TEST = "only test images are tested"
+NOT_MEASURED = "not measured with this many hours"
 RECOMMENDED_SEEDS = 3
 ONE_RUN_NOTES = (
     f"one pretraining run shared by all folds, so no test: use {RECOMMENDED_SEEDS} or more seeds",

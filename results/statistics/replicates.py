@@ -1,6 +1,7 @@
 """Inference with cross-validation: over folds and seeds, and over pretraining runs that folds share."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,15 @@ from results.schema import NON_NEGATIVE, UNIT_INTERVAL
 from results.statistics.cells import Cells, IntArray
 from results.statistics.design import CORRECTED, ONE_RUN, SHARED, TRAINING
 from results.statistics.estimates import Estimates, Labels, corrected, varies
-from results.statistics.inference import Comparison, Curve, Inference, by_direction
+from results.statistics.inference import (
+    Comparison,
+    Curve,
+    CurvePoint,
+    Inference,
+    PointDifference,
+    PointEstimate,
+    by_direction,
+)
 from results.statistics.notes import CONSTANT, NO_PAIR, NOT_TEST, TOO_FEW, UNDEFINED, first_note, one_run_note
 
 FOLDS, SEEDS = "fold and seed", "seed"
@@ -33,12 +42,9 @@ class ReplicateInference(Inference):
         """
         low, high = (np.full(len(self.cells.values), np.nan) for _ in range(2))
         metrics = self.cells.metrics[self.cells.series_of]
-        bounded, non_negative = (np.isin(metrics, list(names)) for names in (UNIT_INTERVAL, NON_NEGATIVE))
         for groupings, rows in self._rows_by_groupings():
-            estimates = self._estimate(self.cells.values[rows], groupings)
-            plain, logit = estimates.interval(), estimates.logit_interval()
-            low[rows], high[rows] = (np.where(bounded[rows], b, p) for b, p in zip(logit, plain, strict=True))
-        return np.where(non_negative, np.maximum(low, 0.0), low), high
+            low[rows], high[rows] = _interval(self._estimate(self.cells.values[rows], groupings), metrics[rows])
+        return low, high
 
     def _rows_by_groupings(self) -> Iterable[tuple[list[Labels], IntArray]]:
         """Yield groups of rows with equal groupings; groupings with a single run are omitted."""
@@ -118,6 +124,30 @@ class ReplicateInference(Inference):
         p = estimates.p
         return Curve(mean=estimates.mean, rejected=p < 0.05, testable=testable & ~np.isnan(p).any(axis=0))
 
+    def estimate_point(self, point: CurvePoint, series: IntArray) -> PointEstimate:
+        """Estimate the metrics at a point of a learning curve, interpolated within each replicate."""
+        groupings = [labels for labels in self._groupings(point) if max(labels)]
+        estimates = self._estimate(self._point_values(point, series), groupings)
+        is_test = self.cells.is_test[series]
+        ends = _interval(estimates, self.cells.metrics[series])
+        low, high = (np.where(is_test, end, np.nan) for end in ends)
+        return PointEstimate(estimates.mean, low, high)
+
+    def compare_points(self, first: CurvePoint, second: CurvePoint, series: IntArray) -> PointDifference:
+        """Test the difference between two points within each replicate."""
+        values, reference_values = self._point_values(first, series), self._point_values(second, series)
+        estimates = self._estimate(values - reference_values, self._groupings(first) | self._groupings(second))
+        unequal = (np.isnan(values) != np.isnan(reference_values)).any(axis=1)
+        p = np.where(unequal | ~self.cells.is_test[series], np.nan, estimates.p)
+        return PointDifference(estimates.mean, p)
+
+    def _point_values(self, point: CurvePoint, series: IntArray) -> FloatArray:
+        """Return the interpolated metrics of each replicate, (series, replicates)."""
+        return np.tensordot(point.weights, np.stack([self._values(cell, series) for cell in point.cells]), axes=1)
+
+    def _groupings(self, point: CurvePoint) -> frozenset[Labels]:
+        return frozenset().union(*(self.cells.groupings[cell] for cell in point.cells))
+
     def _values(self, cell: int, series: IntArray) -> FloatArray:
         values: FloatArray = self.cells.values[self.cells.row_of[cell, series]]
         return values
@@ -125,6 +155,14 @@ class ReplicateInference(Inference):
 
 def _claim(groupings: Iterable[Labels]) -> str:
     return ONE_RUN if any(not max(labels) for labels in groupings) else TRAINING
+
+
+def _interval(estimates: Estimates, metrics: "np.ndarray[Any, np.dtype[np.object_]]") -> tuple[FloatArray, FloatArray]:
+    """Return the interval of means: on the logit for metrics within 0..1, from 0 for other non-negative ones."""
+    bounded, non_negative = (np.isin(metrics, list(names)) for names in (UNIT_INTERVAL, NON_NEGATIVE))
+    plain, logit = estimates.interval(), estimates.logit_interval()
+    low, high = (np.where(bounded, b, p) for b, p in zip(logit, plain, strict=True))
+    return np.where(non_negative, np.maximum(low, 0.0), low), high
 
 
 def _clipped(

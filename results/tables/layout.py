@@ -16,6 +16,7 @@ from results.schema import (
     with_unit,
 )
 from results.statistics.notes import BASELINE_FAILED, BASELINE_PENDING, ITSELF, NO_PAIR, lacks_replicates
+from results.tables.hours import hours_sentences
 from results.tables.sentences import cell_key, label_equivalence_sentences
 from results.text import printable
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 PER_CASE_DICE = {"aggregation": "case", "metric": "dice"}
 DEFAULT_METRICS = ("mean IoU (pooled)", "Dice (per case)")
 LABELS = ("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high", "labels_saved")
-AGAINST = ("difference", "p", "p_adjusted", "effect_size", "p_better", "p_equivalent", "p_worse", *LABELS)
+HOURS = ("hours_equivalent", "hours_equivalent_low", "hours_equivalent_high", "p_hours", "hours_saved")
+AGAINST = ("difference", "p", "p_adjusted", "effect_size", "p_better", "p_equivalent", "p_worse", *LABELS, *HOURS)
 """Columns that compare a cell with its baseline."""
 BASELINE_NOTES = (ITSELF, NO_PAIR, BASELINE_FAILED, BASELINE_PENDING)
 """Notes of a cell that concern its baseline."""
@@ -56,6 +58,7 @@ class Table:
         rows: Factors of the row labels.
         columns: Factor of the column labels.
         notes: Shown below the grid.
+        pairs: The comparisons that p to the best of a column is adjusted over.
     """
 
     caption: str
@@ -65,6 +68,7 @@ class Table:
     column_labels: tuple[str, ...]
     grid: tuple[tuple[Cell | None, ...], ...]
     notes: tuple[str, ...] = ()
+    pairs: str = "all pairs of the column"
 
 
 def table(
@@ -116,7 +120,7 @@ def table(
             tuple(_cell(cells.get((row, column)), best[column], sizes=columns in SIZES) for column in column_values)
             for row in row_values
         ),
-        notes=tuple(label_equivalence_sentences(records)) if selection == HEADLINE else (),
+        notes=(*label_equivalence_sentences(records), *hours_sentences(records)) if selection == HEADLINE else (),
     )
 
 
@@ -153,8 +157,10 @@ def default_table(
 Position = tuple[tuple[Any, ...], Any]
 
 
-def select_rows(comparisons: "pa.Table", selection: Mapping[str, str]) -> "pa.Table":
-    """Return the rows with all values of the selection.
+def select_rows(
+    comparisons: "pa.Table", selection: Mapping[str, str], columns: "pa.Schema | None" = None
+) -> "pa.Table":
+    """Return the rows with all values of the selection, of comparisons or of a table with other `columns`.
 
     Raises ValueError, with the available values, if there are none, and for tables of an older version.
     """
@@ -165,7 +171,7 @@ def select_rows(comparisons: "pa.Table", selection: Mapping[str, str]) -> "pa.Ta
         if not rows.num_rows:
             _check_values(name, [value], comparisons[name].unique().to_pylist())
         comparisons = rows
-    if is_older(comparisons):
+    if is_older(comparisons, columns):
         raise ValueError(
             f"the comparisons of {comparisons['study'][0]} were written by an older version; allowed: those of this "
             "version; run the study again"
@@ -173,9 +179,9 @@ def select_rows(comparisons: "pa.Table", selection: Mapping[str, str]) -> "pa.Ta
     return comparisons
 
 
-def is_older(comparisons: "pa.Table") -> bool:
-    """Return whether a comparisons table lacks columns of this version, whose tests differ."""
-    return not set(schema.comparisons().names) <= set(comparisons.column_names)
+def is_older(comparisons: "pa.Table", columns: "pa.Schema | None" = None) -> bool:
+    """Return whether a comparisons table, or one with other `columns`, lacks columns of this version."""
+    return not set((columns or schema.comparisons()).names) <= set(comparisons.column_names)
 
 
 def study_level(records: Sequence[ComparisonRecord]) -> str:
@@ -246,6 +252,7 @@ def without_baseline(record: ComparisonRecord) -> ComparisonRecord:
         **dict.fromkeys(AGAINST),
         "baseline": "",
         "labels_equivalent_side": "",
+        "hours_equivalent_side": "",
         "provisional": record["provisional"] and BASELINE_PENDING not in notes,
         "note": "; ".join(note for note in notes if note not in BASELINE_NOTES),
     }

@@ -9,8 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from results.schema import SIGNIFICANT, ComparisonRecord, factor_columns
-from results.statistics.notes import BASELINE_FAILED, NOT_COMPARED, ONE_RUN_NOTES, UNDEFINED_IN, lacks_replicates
-from results.tables.layout import Cell, Table
+from results.statistics.notes import (
+    BASELINE_FAILED,
+    NOT_COMPARED,
+    NOT_MEASURED,
+    ONE_RUN_NOTES,
+    UNDEFINED_IN,
+    lacks_replicates,
+)
+from results.tables.layout import HOURS, Cell, Table
 from results.tables.sentences import (
     PROBABLE,
     cell_key,
@@ -35,6 +42,8 @@ MORE_NUMBERS = ("class", "aggregation", "split", "baseline", "effect_size", "lab
 TO_BEST = ("labels_equivalent_low", "labels_equivalent_high", "difference_to_best", "p_to_best")
 CLAIM_COLUMNS = ("generalises_to", "unit", "p_better", "p_equivalent", "p_worse", "rope", "provisional",
          "labels_equivalent_side", "undefined")  # fmt: skip
+HOURS_COLUMNS = ("annotation_hours", *HOURS, "hours_equivalent_side")
+BUDGET_COLUMNS = ("hours", "hours_min", "hours_max", "measured", "best")
 
 
 def render(table: Table, format: str) -> str:
@@ -114,11 +123,13 @@ FORMATS: Mapping[str, Callable[[Table], str]] = {
 
 def _records(table: Table) -> Iterator[dict[str, Any]]:
     has_published = any(cell.published is not None for cell in _cells(table))
+    has_hours = any(cell.record.get("annotation_hours") is not None for cell in _cells(table))
     for cell in _cells(table):
         names = list(cell.record)
         keys = ("study", *factor_columns(names), "labelled_fraction", "labelled_images")
         numbers = (*NUMBERS, *MORE_NUMBERS, *TO_BEST, *CLAIM_COLUMNS)
-        columns = {name: _finite(cell.record[name]) for name in (*keys, *numbers)}
+        further = (*(HOURS_COLUMNS if has_hours else ()), *(name for name in BUDGET_COLUMNS if name in cell.record))
+        columns = {name: _finite(cell.record[name]) for name in (*keys, *numbers, *further)}
         reported = {"published": cell.published, "published_by": cell.published_by}
         yield columns | (reported if has_published else {})
 
@@ -154,6 +165,8 @@ def _text(cell: Cell | None, bold: Callable[[str], str], escape: Callable[[str],
 
 def _without_mean(record: ComparisonRecord) -> str:
     """Return why a cell has no mean: its replicates failed, are not finished, or are undefined."""
+    if NOT_MEASURED in record["note"]:
+        return "not measured"
     if UNDEFINED_IN in record["note"]:
         return UNDEFINED
     return FAILED if lacks_replicates(record["note"]) else NOT_RUN if record["provisional"] else UNDEFINED
@@ -253,8 +266,8 @@ def _closeness(table: Table) -> Iterator[str]:
     if any(cell.close for cell in not_best):
         yield (
             f"The sign {CLOSE} marks cells that do not differ significantly from the best of their column, which does "
-            "not show that they are equal: by the same paired test, p adjusted by Holm over all pairs of the column "
-            f"is {SIGNIFICANT} or more."
+            f"not show that they are equal: by the same paired test, p adjusted by Holm over {table.pairs} is "
+            f"{SIGNIFICANT} or more."
         )
     untested = {cell_key(cell.record) for cell in not_best if cell.close is None and cell.record["mean"] is not None}
     if untested and any(cell.close is not None for cell in not_best):

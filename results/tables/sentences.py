@@ -177,11 +177,8 @@ def label_equivalence_sentence(
     side, sizes = record.get("labels_equivalent_side"), baseline_sizes(record, records)
     if not side or not sizes or not is_significant(record):
         return ""
-    arm = " / ".join(str(record[name]) for name in factors)
-    # Tests over patients compare trained networks, not the procedures that trained them.
-    networks = _claim(record).startswith(PATIENTS) or record["test"] == STRONGER
-    subject = f"the trained networks of {arm}" if networks else arm
-    start, baseline = f"With {record['labelled_images']} masks, {subject}", f"the baseline ({record['baseline']})"
+    start = f"With {record['labelled_images']} masks, {tested_arm(record, factors)}"
+    baseline = f"the baseline ({record['baseline']})"
     interval = labels_interval(record, sizes)
     ends = f"the 95 % interval of the masks that the baseline needs is {interval}"
     if side == "above":
@@ -196,6 +193,13 @@ def label_equivalence_sentence(
     return f"{start} {reached} (95 % interval {interval}){saved}."
 
 
+def tested_arm(record: ComparisonRecord, factors: Sequence[str]) -> str:
+    """Return the name of an arm; tests over patients compare its trained networks, not the procedure."""
+    arm = " / ".join(str(record[name]) for name in factors)
+    networks = _claim(record).startswith(PATIENTS) or record["test"] == STRONGER
+    return f"the trained networks of {arm}" if networks else arm
+
+
 def baseline_sizes(record: ComparisonRecord, records: Sequence[ComparisonRecord]) -> list[int]:
     """Return the numbers of labelled images at which the baseline of a record was measured."""
     return sorted({
@@ -206,7 +210,7 @@ def baseline_sizes(record: ComparisonRecord, records: Sequence[ComparisonRecord]
 
 def labels_interval(record: ComparisonRecord, sizes: Sequence[int]) -> str:
     """Return the interval of the labels that the baseline needs, with words for ends outside the measured range."""
-    low, high = (_finite_or_none(record[name]) for name in ("labels_equivalent_low", "labels_equivalent_high"))
+    low, high = (finite_or_none(record[name]) for name in ("labels_equivalent_low", "labels_equivalent_high"))
     below_range, above_range = f"fewer than {min(sizes)}", f"more than {max(sizes)}"
     # The ends are exponentials of logarithms, so they may differ from a measured number in the last bit.
     if high is None and low is not None and low > max(sizes) * (1 - 1e-9):
@@ -219,13 +223,13 @@ def labels_interval(record: ComparisonRecord, sizes: Sequence[int]) -> str:
 
 def rounded_labels(value: float, record: ComparisonRecord, sizes: Sequence[int]) -> str:
     """Return a number of labels, rounded to a power of ten of at most a quarter of its interval's width."""
-    low, high = (_finite_or_none(record[name]) for name in ("labels_equivalent_low", "labels_equivalent_high"))
+    low, high = (finite_or_none(record[name]) for name in ("labels_equivalent_low", "labels_equivalent_high"))
     width = (max(sizes) if high is None else high) - (min(sizes) if low is None else low)
     step: int = 10 ** max(0, math.floor(math.log10(max(width / 4, 1))))
     return str(round(value / step) * step or round(value))
 
 
-def _finite_or_none(end: float | None) -> float | None:
+def finite_or_none(end: float | None) -> float | None:
     """Return an end of an interval of labels, None if it is outside the measured range."""
     return None if end is None or not math.isfinite(end) else end
 

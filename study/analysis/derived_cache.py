@@ -12,13 +12,17 @@ from results.schema import FACTORS, SERIES, SIZES, ReplicateRecord
 from study.planning.digest import combined
 from study.store.atomic import AlteredFileError, hash_of, intact_table, write_table
 from study.store.documents import of_study
-from study.store.paths import COMPARISONS, RESULTS, TESTS
+from study.store.paths import BUDGETS, COMPARISONS, FORECAST, RESULTS, TESTS
 from study.store.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from results.statistics.compare import Tables
+
+DERIVED = (RESULTS, COMPARISONS, TESTS, BUDGETS, FORECAST)
+"""Names of the derived tables."""
 LIBRARIES = ("numpy", "pandas", "pyarrow", "scipy")
 FINGERPRINT_KEY = b"derived_from"
 """Key of the fingerprint in the metadata of a table."""
@@ -42,6 +46,11 @@ def _code_hash() -> str:
     """Return a hash of the code that derives tables, so that it needs no version number."""
     sources = sorted(Path(results.__path__[0]).rglob("*.py"))
     return combined(*map(hash_of, sources), *map(importlib.metadata.version, LIBRARIES))
+
+
+def by_file(tables: "Tables") -> "dict[str, pa.Table]":
+    """Return the tables of a comparison by file name."""
+    return dict(zip(DERIVED[1:], tables, strict=True))
 
 
 def write_derived(folder: Path, tables: "Mapping[str, pa.Table]", fingerprint: str) -> None:
@@ -88,7 +97,7 @@ def read_derived(folder: Path, fingerprint: str) -> "pa.Table | None":
     import pyarrow.parquet as pq
 
     try:
-        schemas = [pq.read_schema(intact_table(folder / name)) for name in (RESULTS, COMPARISONS, TESTS)]
+        schemas = [pq.read_schema(intact_table(folder / name)) for name in DERIVED]
         if all(
             (schema.metadata or {}).get(FINGERPRINT_KEY) == combined(fingerprint, *schema.names).encode()
             for schema in schemas

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from datasets.checks.volumes import distance_unit
 from results.statistics.design import Design, EquivalenceMargins, Family, PlannedCell
+from study.analysis.annotation_cost import annotation_hours
 from study.config.stages import MaskStage, Stage
 from study.planning.baselines import baseline_of, family_name
 from study.planning.graph import Plan, Replicate
@@ -28,6 +29,7 @@ def study_design(plan: Plan, store: Store) -> Design:
         tuned=[plan.arms[arm].key for arm, fold in plan.graph.searched_with if fold is None],
         notes=_notes(plan),
         rope=_rope(plan),
+        hours=compare.hours,
         distance_unit=distance_unit(plan.views[plan.target].index),
     )
 
@@ -43,11 +45,13 @@ def _cells(plan: Plan, store: Store, failed: frozenset[str]) -> list[PlannedCell
     for replicate in plan.all_replicates:
         cells.setdefault((replicate.arm, replicate.labelled), []).append(replicate)
     sizes = {labelled: _mean_sizes(plan, labelled) for labelled in plan.spec.compare.labelled}
+    hours = annotation_hours(plan)
     return [
         PlannedCell(
             arm=plan.arms[arm].key, level=labelled, labelled_fraction=sizes[labelled][0],
             labelled_images=round(sizes[labelled][1]),
             failed=sum(_has_failed(replicate, store, failed) for replicate in replicates),
+            annotation_hours=hours.get((arm, labelled)),
         )
         for (arm, labelled), replicates in cells.items()
     ]  # fmt: skip

@@ -15,15 +15,15 @@ from results.schema import ReplicateRecord
 from results.statistics.compare import compare
 from results.statistics.design import Design
 from results.statistics.patient_level.sums import ScoredReplicate
-from results.tables.layout import is_complete
-from study.analysis.derived_cache import read_derived, stage_fingerprints, study_table, write_derived
+from results.tables.layout import is_complete, is_older
+from study.analysis.derived_cache import by_file, read_derived, stage_fingerprints, study_table, write_derived
 from study.analysis.design import study_design
 from study.analysis.stage_scores import write_stage_scores
 from study.config.schema import StudySpec
 from study.errors import ConfigError, Problem
 from study.planning.digest import combined
 from study.planning.graph import Plan, Replicate
-from study.store.paths import COMPARISONS, MEASURED, RESULTS, TESTS
+from study.store.paths import BUDGETS, COMPARISONS, FORECAST, MEASURED, RESULTS
 from study.store.store import Store, score_files
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _derive(
     ]
     compared = results.filter(pc.invert(pc.starts_with(results["split"], AGREEMENT)))  # is the same for all arms
     derived = compare(compared, design, scored)
-    write_derived(folder, {RESULTS: results, COMPARISONS: derived.comparisons, TESTS: derived.tests}, fingerprint)
+    write_derived(folder, {RESULTS: results} | by_file(derived), fingerprint)
     return derived.comparisons
 
 
@@ -131,6 +131,25 @@ def read_comparisons(folder: Path, filters: Mapping[str, str] | None = None) -> 
     conditions = [(name, "=", value) for name, value in filters.items()]
     rows = pq.read_table(file, filters=conditions, read_dictionary=text_columns).cast(columns)
     return rows if rows.num_rows else pq.read_table(file, columns=text_columns)
+
+
+def read_budgets(folder: Path) -> "pa.Table | None":
+    """Return the arms at equal hours of annotation; None without budgets, or if an earlier version wrote the tables."""
+    return _read_if_current(folder, BUDGETS, schema.budgets())
+
+
+def read_forecasts(folder: Path) -> "pa.Table | None":
+    """Return the forecasts of the learning curves; None if an earlier version wrote the tables."""
+    return _read_if_current(folder, FORECAST, schema.forecasts())
+
+
+def _read_if_current(folder: Path, name: str, columns: "pa.Schema") -> "pa.Table | None":
+    import pyarrow.parquet as pq
+
+    if not os.path.lexists(folder / name):
+        return None
+    table = pq.read_table(study_table(folder, name))
+    return table if table.num_rows and not is_older(table, columns) else None
 
 
 def curve_path(store: Store, name: str) -> Path:

@@ -23,13 +23,14 @@ class WeightsFile(Settings):
 InitialWeights = str | WeightsFile
 """random, a name of published weights such as imagenet, or a file."""
 FactorValue = Any
+Hours = Annotated[float, Field(gt=0, le=10**6)]
 Rope = Annotated[float, Field(gt=0, lt=1)] | Mapping[str, Annotated[float, Field(gt=0)]]
 Rule = Mapping[str, FactorValue]
 RECIPE = "recipe"
 """The factor that sets the recipe of all stages that follow the one of the study."""
 COMPARE_KEYS = frozenset({"architecture", "backbone", "initial_weights", "pathway", "labelled_fraction",
                           "labelled_images", "folds", "seeds", "baseline", "exclude", "include", "recipe",
-                          "rope", "top"})  # fmt: skip
+                          "rope", "top", "hours"})  # fmt: skip
 
 
 def source_of(weights: InitialWeights) -> str:
@@ -80,6 +81,8 @@ class Compare(Settings):
     """Half width of the region of practical equivalence: one for metrics within 0..1, or a mapping by metric."""
     top: Count | None = None
     """Compare only this many arms, those with the best search results, and their baselines."""
+    hours: tuple[Hours, ...] = Field(default=(), max_length=MAX_LISTED)
+    """Budgets of annotation at which arms are compared."""
 
     @model_validator(mode="before")
     @classmethod
@@ -106,7 +109,7 @@ class Compare(Settings):
 
     _each_once = field_validator(
         "architecture", "backbone", "initial_weights", "pathway", "recipe", "labelled_fraction", "labelled_images",
-        "seeds", "baseline",
+        "seeds", "baseline", "hours",
     )(each_once)  # fmt: skip
 
     @field_validator("rope")

@@ -232,6 +232,11 @@ class StudySpec(Settings):
         spec._own_recipes = frozenset(own)
         return spec
 
+    @property
+    def has_annotation_cost(self) -> bool:
+        """Return whether any data set states what its annotation costs."""
+        return any(settings.annotation_minutes is not None for settings in self.data.values())
+
     def has_own_recipe(self, stage: str) -> bool:
         """Return whether a stage names a recipe itself, which a factor `recipe` then leaves as it is."""
         return stage in self._own_recipes

@@ -8,9 +8,10 @@ import yaml
 
 from cluster.protocol import Listener, StageOutcome
 from results.figures import is_intact_png, learning_curve
+from results.report.forecasts import forecasts_of
 from results.schema import HEADLINE
 from study.analysis.agreement import read_agreements
-from study.analysis.tables import curve_path, defined_headline
+from study.analysis.tables import curve_path, defined_headline, read_forecasts
 from study.config.document import Document
 from study.config.schema import with_absolute_places
 from study.monitoring.plan_summary import write_plan
@@ -81,4 +82,6 @@ def draw_learning_curve(plan: Plan, store: Store, comparisons: "pa.Table") -> No
     elif not (is_newer(figure, table) and is_intact_png(figure)):
         figure.parent.mkdir(exist_ok=True)
         set_folder_aside(figure)
-        learning_curve(comparisons, path=figure, agreements=read_agreements(table.parent, HEADLINE))
+        forecasts = forecasts_of(read_forecasts(table.parent), HEADLINE["metric"])
+        agreements = read_agreements(table.parent, HEADLINE)
+        learning_curve(comparisons, path=figure, agreements=agreements, forecasts=forecasts)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets.checks.classes import class_images_text
 from datasets.checks.volumes import distance_unit, volumes_text
+from study.analysis.annotation_cost import annotated_already, arms_at_budgets, hours_by_cell, hours_lines
 from study.analysis.detectable import alternatives, detectable, detectable_lines
 from study.config.recipes import recipe_values
 from study.config.stages import MaskStage
@@ -78,6 +79,7 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
         "annotated": {name: text for name, view in plan.views.items() if (text := class_images_text(view.index))},
         "distances": _distance_unit(plan),
         "annotators": _annotators(plan),
+        "annotation": _annotation(plan),
         "baselines": [family_name(rule) for rule in plan.spec.compare.baseline],
         "warnings": [
             *plan.warnings, *_same_arms(plan),
@@ -138,6 +140,18 @@ def _annotators(plan: Plan) -> dict[str, Any] | None:
     )
     others = {name: len(annotator.usable(test)) for name, annotator in view.annotators.items()}
     return {"trained": view.trained_annotator, "test_images": others}
+
+
+def _annotation(plan: Plan) -> dict[str, Any] | None:
+    """Return the hours of annotation by cell, the arms at each budget and the data sets without a stated cost.
+
+    None if no cost is stated.
+    """
+    cells = hours_by_cell(plan)
+    if not cells:
+        return None
+    budgets = arms_at_budgets(cells, plan.spec.compare.hours)
+    return {"cells": cells, "budgets": budgets, "annotated_already": annotated_already(plan)}
 
 
 def _presets(steps: Iterable[StageConfig]) -> list[dict[str, Any]]:
@@ -234,6 +248,7 @@ def summary_text(summary: Summary) -> str:
         *_image_lines(summary["cell_images"]),
         *([f"distances    in {summary['distances']}"] if summary["distances"] else []),
         *_annotator_lines(summary["annotators"]),
+        *_annotation_lines(summary["annotation"]),
         f"baseline     {'; '.join(summary['baselines']) or 'none: no arm is tested against another'}",
         *detectable_lines(summary["detectable"], summary["alternatives"]),
     ]
@@ -262,6 +277,19 @@ def _annotator_lines(annotators: dict[str, Any] | None) -> list[str]:
         return []
     others = ", ".join(f"{name} ({images:,} test images)" for name, images in annotators["test_images"].items())
     return [f"annotators   trained on {annotators['trained']}; also scored against {others}"]
+
+
+def _annotation_lines(annotation: dict[str, Any] | None) -> list[str]:
+    if annotation is None:
+        return []
+    lines = hours_lines(annotation["cells"])
+    lines += [
+        f"budget of {budget['hours']:g} h: {budget['arms']} of {budget['of']} arms can be compared"
+        for budget in annotation["budgets"]
+    ]
+    if annotation["annotated_already"]:
+        lines.append(f"annotated already, at no cost: {', '.join(annotation['annotated_already'])}")
+    return [("annotation   " if number == 0 else "             ") + line for number, line in enumerate(lines)]
 
 
 def _search_lines(search: Summary, waiting: int) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from datasets.settings import NATIVE, EvaluatedSize, ImageSettings, Size, shape_of
+from datasets.settings import NATIVE, AnnotationName, EvaluatedSize, ImageSettings, Size, shape_of
+from datasets.targets import annotation_kind_of, annotation_name_of
 from study.config.compare import RECIPE, WeightsFile
 from study.config.document import Document, set_path
 from study.config.introspection import Location
@@ -109,6 +110,16 @@ def evaluated_size(spec: StudySpec, arms: Iterable[Arm]) -> EvaluatedSize:
     if any(image.fit == "patch" for image in images):
         return NATIVE
     return max((image.size for image in images), default=0, key=_area_and_shape)
+
+
+def annotation_read(arms: Iterable[Arm]) -> dict[str, dict[AnnotationName, str]]:
+    """Return the kinds of annotation that arms read, by data set, each with the first stage that reads it."""
+    read: dict[str, dict[AnnotationName, str]] = {}
+    for step in {id(step): step for arm in arms for step in arm.chain}.values():
+        kind = annotation_kind_of(step.settings.target)
+        if kind is not None:
+            read.setdefault(step.settings.data, {}).setdefault(annotation_name_of(kind), step.stage)
+    return read
 
 
 def _area_and_shape(size: Size) -> tuple[int, tuple[int, int]]:

@@ -19,6 +19,7 @@ from study.planning.baselines import family_problems
 from study.planning.builder import Planner
 from study.planning.checks import data_checks, mask_checks, spec_checks
 from study.planning.checks.adapt_checks import adapt_problems, adapt_warnings
+from study.planning.checks.annotation_checks import annotation_problems
 from study.planning.checks.evaluation_checks import evaluation_problems, mirror_warnings
 from study.planning.checks.file_checks import file_problems, file_rules
 from study.planning.checks.leak_checks import find_leaks, leak_message, leak_problems
@@ -34,7 +35,7 @@ from study.planning.teachers import weights_files
 from study.store.atomic import hash_of
 from study.store.store import Store
 
-_NO_FACTORS = frozenset({"labelled_fraction", "labelled_images", "folds", "seeds", "baseline"})
+_NO_FACTORS = frozenset({"labelled_fraction", "labelled_images", "folds", "seeds", "baseline", "hours"})
 
 
 def load_spec(document: Document, *, file: str) -> StudySpec:
@@ -115,7 +116,10 @@ def _parse(document: Document, file: str) -> tuple[StudySpec, list[Arm], list[Pr
     problems += spec_checks.reference_problems(spec, names_by_section)
     problems += [*spec_checks.name_problems(spec), *spec_checks.pathway_problems(spec), *published_problems(spec)]
     problems += spec_checks.worker_problems(spec)
-    return spec, _resolve_arms(spec, invalid, problems), problems
+    arms = _resolve_arms(spec, invalid, problems)
+    if not any(section == "data" for section, _ in invalid):  # a data set with problems may have lost its minutes
+        problems += annotation_problems(spec, arms)
+    return spec, arms, problems
 
 
 def _names(section: object) -> Collection[str]:

@@ -20,9 +20,12 @@ from results.report.answers import (
     select_records,
     varying_factors,
 )
+from results.report.forecasts import EXTRAPOLATED, forecasts_of
 from results.report.page import Block, FigureBlock, Text, data_uri
 from results.schema import ComparisonRecord, Level, factor_columns, metric_name, metric_title
 from results.statistics.notes import lacks_replicates
+from results.tables.hours import hours_text
+from study.analysis.tables import read_forecasts
 from study.report.cost import pathway_groups
 from study.report.facts import Chain, Facts
 
@@ -115,8 +118,39 @@ class Drawer:
             )
             agreement = agreements(self._agreement_rows, metric=metric)
             caption = " ".join([caption, *(pair.sentence(metric) for pair in agreement)])
-            figure = figures.curves(self.comparisons, metric=metric, log=self.log, agreements=agreement)
+            forecasts = self.forecast_records(metric=metric)
+            if any(record["mean"] is not None for record in forecasts):
+                caption += f" {EXTRAPOLATED}"
+            figure = figures.curves(
+                self.comparisons, metric=metric, log=self.log, agreements=agreement, forecasts=forecasts
+            )
             yield self.figure_block(f"learning_curve_{metric}", figure, alt=alt, caption=caption, wide=True)
+
+    def forecast_records(self, metric: str = "mean_iou") -> list[dict[str, Any]]:
+        """Return the forecasts of a metric pooled over test images."""
+        return forecasts_of(self._forecasts, metric)
+
+    @cached_property
+    def _forecasts(self) -> "pa.Table | None":
+        return read_forecasts(self.facts.store.study(self.facts.name))
+
+    def curves_over_hours(self) -> Iterator[Block]:
+        """Yield the learning curve of mean IoU over hours of annotation, where these are known."""
+        records = one_per_cell(select_records(self.comparisons))
+        drawn = [record for record in records if record["mean"] is not None and (record["annotation_hours"] or 0) > 0]
+        if not drawn:
+            return
+        hours = [record["annotation_hours"] for record in drawn]
+        alt = (
+            f"Line chart of {metric_name('mean_iou')} against hours of annotation, from {hours_text(min(hours))} to "
+            f"{hours_text(max(hours))}."
+        )
+        caption = (
+            f"{metric_title('mean_iou')} on the test images by hours of annotation, those of pretraining included; "
+            "bars are 95 % intervals."
+        )
+        figure = figures.curves(self.comparisons, log=self.log, over="annotation_hours")
+        yield self.figure_block("learning_curve_hours", figure, alt=alt, caption=caption, wide=True)
 
     @cached_property
     def _agreement_rows(self) -> list[dict[str, Any]]:

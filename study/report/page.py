@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results import figures, schema
-from results.report import answers
+from results.report import answers, hours
 from results.report import grids as report_grids
+from results.report.forecasts import forecast_blocks
 from results.report.page import Block, Collapsible, FigureBlock, Items, ReportPage, Section, Text, data_uri, render
+from results.tables.budgets import budget_sentences, headline_budgets
 from results.tables.layout import is_older
-from study.analysis.derived_cache import study_table
+from study.analysis.annotation_cost import annotated_already
+from study.analysis.derived_cache import DERIVED, study_table
 from study.analysis.imported.study import is_imported, refresh_tables
-from study.analysis.tables import write_outcome
+from study.analysis.tables import read_budgets, write_outcome
 from study.config.document import read_document
 from study.config.schema import StudySpec
 from study.config.validation import parse
@@ -34,7 +37,7 @@ from study.report.postprocessing import postprocessing_blocks
 from study.search.load import load_study
 from study.store.atomic import AlteredFileError, write_atomic
 from study.store.documents import without_hash
-from study.store.paths import COMPARISONS, RESULTS, SPEC, TESTS
+from study.store.paths import COMPARISONS, SPEC, TESTS
 from study.store.store import Store
 
 if TYPE_CHECKING:
@@ -83,7 +86,8 @@ def write_report(storage: Path, name: str, *, cache: Path, output: Path, options
 
 def _is_current(folder: Path) -> bool:
     """Return whether all tables exist, are unaltered, and have the columns of this version."""
-    tables = {RESULTS: schema.results(), COMPARISONS: schema.comparisons(), TESTS: schema.paired_tests()}
+    columns = schema.results(), schema.comparisons(), schema.paired_tests(), schema.budgets(), schema.forecasts()
+    tables = dict(zip(DERIVED, columns, strict=True))
     try:
         for name, columns in tables.items():
             study_table(folder, name, columns.names)
@@ -147,11 +151,18 @@ def _page(
     return ReportPage(
         title=f"Study {facts.name}",
         question=_question(facts, spec),
-        answer=answers.answer(comparisons) if comparisons is not None else ["There is no result yet."],
+        answer=_answer(facts, comparisons),
         missing=list(_missing(facts, state, results)),
         sections=sections,
         footer=f"Created {created} from the storage of the study.",
     )
+
+
+def _answer(facts: Facts, comparisons: "pa.Table | None") -> list[str]:
+    """Return the answer, with the best arm of each budget of annotation."""
+    if comparisons is None:
+        return ["There is no result yet."]
+    return [*answers.answer(comparisons), *budget_sentences(_budgets(facts))]
 
 
 def _comparisons(facts: Facts, results: "pa.Table | None") -> "pa.Table | None":
@@ -217,15 +228,36 @@ def _result_sections(drawer: Drawer, spec: StudySpec | None) -> Iterator[Section
     notes = list(answers.notes(answers.select_records(table)))
     remarks: list[Block] = [Text(text="Remarks on these numbers:"), Items(items=notes)] if notes else []
     yield Section(id="results", title="Results", blocks=[report_grids.main_grid(table), *remarks])
-    yield Section(id="curve", title="Learning curve", blocks=list(drawer.curves()))
+    yield Section(id="curve", title="Learning curve", blocks=list(_curve_blocks(drawer)))
     rules = spec.compare.baseline if spec else ()
     set_by = {family_name(rule): {name: text_of(value) for name, value in rule.items()} for rule in rules}
     yield Section(id="labels", title="Masks saved", blocks=report_grids.labels_saved(table))
+    if blocks := list(_hours_blocks(drawer)):
+        yield Section(id="hours", title="Hours of annotation", blocks=blocks)
     pairs = [*drawer.pairs(set_by), *_tests(drawer.facts)]
     if pairs:
         yield Section(id="differences", title="Differences to the baseline", blocks=pairs)
     grids = [grid for metric in ("dice", "mean_iou") if (grid := report_grids.class_grid(table, metric))]
     yield Section(id="classes", title="Results by class", blocks=[*drawer.classes(), *grids])
+
+
+def _curve_blocks(drawer: Drawer) -> Iterator[Block]:
+    yield from drawer.curves()
+    yield from forecast_blocks(drawer.forecast_records(), drawer.best)
+    yield from drawer.curves_over_hours()
+
+
+def _hours_blocks(drawer: Drawer) -> Iterator[Block]:
+    blocks = list(hours.hours_blocks(drawer.comparisons, _budgets(drawer.facts)))
+    yield from blocks
+    if blocks and drawer.facts.plan is not None:
+        yield from hours.already_annotated(annotated_already(drawer.facts.plan))
+
+
+def _budgets(facts: Facts) -> list[schema.ComparisonRecord]:
+    """Return the headline series of the arms at equal hours of annotation."""
+    table = read_budgets(facts.store.study(facts.name))
+    return [] if table is None else headline_budgets(table)
 
 
 def _tests(facts: Facts) -> Iterator[Block]:

@@ -15,6 +15,7 @@ from tests.bench.augmentation import augmentation
 from tests.bench.core_use import core_use
 from tests.bench.coverage import coverage
 from tests.bench.figure import Figure
+from tests.bench.forecasts import forecasts
 from tests.bench.frozen_features import frozen_features
 from tests.bench.inputs import rates
 from tests.bench.large_inputs import large_inputs
@@ -36,8 +37,9 @@ PARTS: Mapping[str, Sequence[TrainingSetup]] = {
     "frozen_features": (frozen_features,),
     "overheads": (start, large_plan, stages_on_nodes, idle_stages, resume, large_table, large_inputs),
     "coverage": (coverage,),
+    "forecasts": (forecasts,),
 }
-SPEED = tuple(part for part in PARTS if part != "coverage")
+SPEED = tuple(part for part in PARTS if part not in ("coverage", "forecasts"))
 """Parts that are run by default; the simulation of all designs takes as long as all of these."""
 HISTORY = Path("bench-history.jsonl")
 
@@ -45,7 +47,9 @@ HISTORY = Path("bench-history.jsonl")
 def main() -> None:
     """Run the chosen parts, print a table, keep the figures."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all but coverage")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all but coverage and forecasts"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer repeats of smaller work")
     parser.add_argument("-o", "--output", type=Path, default=Path("bench.json"))
     chosen = parser.parse_args()

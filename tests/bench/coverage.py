@@ -19,7 +19,7 @@ from tests.simulation.designs import document, fixed_split
 from tests.simulation.effects import advantages, true_difference, with_advantage, with_pretraining
 from tests.simulation.measures import Share
 from tests.simulation.studies import HEADLINE, METRICS, Simulated, SimulationResult, simulate
-from tests.simulation.worlds import BALANCED, FLAT, INFLUENTIAL, STEADY, TRAINING, Learner
+from tests.simulation.worlds import BALANCED, FLAT, INFLUENTIAL, STEADY, STEEP, TRAINING, Learner
 
 STUDIES, QUICK, CATALOG_STUDIES = 1000, 20, 200
 FEW_AND_ALL = (0.1, 1.0)
@@ -30,7 +30,7 @@ def coverage(*, quick: bool) -> Iterator[Figure]:
     studies = QUICK if quick else STUDIES
     for section in (
         folds_and_seeds, fixed_splits, shared_pretraining, other_pretraining, fixed_test, failed_replicates, daggers,
-        labels_saved, equivalence, power,
+        labels_saved, hours_saved, budgets, equivalence, power,
     ):  # fmt: skip
         yield from section(studies)
     yield from catalog_studies(QUICK // 4 if quick else CATALOG_STUDIES)
@@ -164,6 +164,44 @@ def labels_saved(studies: int) -> Iterator[Figure]:
         twice = dict(zip(levels, (*levels[1:], 1.0), strict=True))
         outcome = simulate(replace(plain, effects=replace(plain.effects, labels={"a1": twice})), studies)
         yield from _figures(name, [measures.labels_covered(outcome, 1, {0: 1, 1: 2, 2: 3})])
+
+
+def hours_saved(studies: int) -> Iterator[Figure]:
+    """Measure claims on hours of annotation: of equal arms, and of an arm whose labels cost what it saves in masks."""
+    for learner, words in ((FLAT, "flat"), (BALANCED, "rising"), (STEEP, "steep")):
+        name = f"equal arms on a {words} curve, 5 folds x 3 seeds"
+        plain = _study(name, 5, 3, labelled=(0.25, 0.5, 1.0), learner=learner, minutes={"mask": 8})
+        yield from _figures(name, [measures.hours_claims(simulate(plain, studies))])
+    levels = (0.1, 0.4, 0.7, 1.0)
+    worth = {"a1": dict(zip(levels, (*levels[1:], 1.0), strict=True))}
+    for minutes, words in ((2.4, "cost what they save"), (0.1, "cost little")):
+        name = f"an arm worth 30 % more masks, whose labels {words}, 5 folds x 3 seeds"
+        plain = _study(
+            name, 5, 3, images=120, labelled=levels, learner=STEEP, pretraining="own labels", pretrained=[1],
+            minutes={"mask": 8, "class": minutes},
+        )  # fmt: skip
+        outcome = simulate(replace(plain, effects=replace(plain.effects, labels=worth)), studies)
+        claims = measures.hours_claims(outcome)
+        yield from _figures(name, [claims if minutes > 1 else replace(claims, goal=None)])
+
+
+def budgets(studies: int) -> Iterator[Figure]:
+    """Measure how often an equal arm is called worse than the best with as many hours of annotation."""
+    labels: dict[str, Any] = {"pretraining": "own labels", "pretrained": [1], "minutes": {"mask": 8, "class": 2.4}}
+    for arms, learner, settings, words in (
+        (2, BALANCED, {"minutes": {"mask": 8}}, ""), (5, BALANCED, {"minutes": {"mask": 8}}, ""),
+        (10, BALANCED, {"minutes": {"mask": 8}}, ""), (2, FLAT, labels, " of unequal costs on a flat curve"),
+    ):  # fmt: skip
+        name = f"{arms} equal arms{words} at two budgets, 5 folds x 3 seeds"
+        plain = _study(name, 5, 3, arms=arms, labelled=(0.25, 0.5, 1.0), learner=learner, hours=(3.5, 5.0), **settings)
+        yield from _figures(name, [measures.budget_daggers(simulate(plain, studies))])
+    name = "5 equal arms at a budget, 10 test patients, 9 folds"
+    plain = _study(
+        name, 9, 1, arms=5, images=100, images_per_patient=1, split=fixed_split(10), labelled=(0.5, 1.0),
+        minutes={"mask": 8}, hours=(6.3,),
+    )  # fmt: skip
+    outcome = simulate(replace(plain, swapped=True), studies // 4)
+    yield from _figures(name, [measures.budget_daggers(outcome, metric) for metric in METRICS])
 
 
 def equivalence(studies: int) -> Iterator[Figure]:

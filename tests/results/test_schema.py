@@ -45,6 +45,28 @@ def test_comparisons_have_the_published_columns_in_order() -> None:
         *("p_better", "p_equivalent", "p_worse", "rope", "direction", "provisional"),
         *("labels_equivalent", "labels_equivalent_low", "labels_equivalent_high", "labels_equivalent_side"),
         *("labels_saved", "note", "difference_to_best", "p_to_best", "undefined", "metric_unit"),
+        *("annotation_hours", "hours_equivalent", "hours_equivalent_low", "hours_equivalent_high"),
+        *("hours_equivalent_side", "p_hours", "hours_saved"),
+    ]
+
+
+def test_budgets_have_the_published_columns_in_order() -> None:
+    assert schema.budgets().names == [
+        *CELL,
+        *("hours", "hours_min", "hours_max", "measured"),
+        *SERIES,
+        *("mean", "ci_low", "ci_high", "best", "difference_to_best", "p_to_best"),
+        *("unit", "generalises_to", "direction", "metric_unit", "provisional", "note"),
+    ]
+
+
+def test_forecasts_have_the_published_columns_in_order() -> None:
+    assert schema.forecasts().names == [
+        *CELL,
+        *("multiple", "amounts", "n"),
+        *SERIES,
+        *("mean", "pi_low", "pi_high"),
+        *("weight_power_law", "weight_exponential", "weight_gaussian_process", "note"),
     ]
 
 

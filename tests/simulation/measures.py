@@ -8,6 +8,7 @@ import numpy as np
 from results.schema import SIGNIFICANT
 from results.statistics.design import ONE_RUN, TRAINING
 from results.statistics.notes import ITSELF
+from results.tables.hours import hours_sentences
 from results.tables.sentences import label_equivalence_sentences
 from tests.simulation.studies import HEADLINE, SimulationResult
 from tests.simulation.worlds import Array
@@ -185,6 +186,28 @@ def labels_covered(outcome: SimulationResult, arm: int, equal_levels: dict[int, 
         description="interval of equivalent labels covers", share=float(covered.mean()), studies=outcome.studies,
         goal=COVERED, better="higher",
     )  # fmt: skip
+
+
+def hours_claims(outcome: SimulationResult) -> Share:
+    """Return the share of studies that report a sentence on hours of annotation or a number of saved hours."""
+    lines = series(outcome)
+    claiming = {world for world, part in lines.groupby("world") if _claims_saved_hours(part)}
+    return at_most(outcome, "hours saved or a sentence", lines, lines["world"].isin(claiming))
+
+
+def _claims_saved_hours(lines: "pd.DataFrame") -> bool:
+    if lines["hours_saved"].notna().any():
+        return True
+    records: list[dict[str, Any]] = lines.astype(object).to_dict("records")  # type: ignore[assignment]
+    return any(hours_sentences(records))
+
+
+def budget_daggers(outcome: SimulationResult, metric: tuple[str, str] = HEADLINE) -> Share:
+    """Return the share of studies in which any equal arm is called worse than the best at equal hours of annotation."""
+    lines = outcome.budgets
+    lines = lines[(lines["aggregation"] == metric[0]) & (lines["metric"] == metric[1])]
+    assert lines["p_to_best"].notna().any()
+    return false_positives(outcome, f"{' '.join(metric)} at equal hours", lines, "p_to_best")
 
 
 def called_equivalent(outcome: SimulationResult, arm: int, metric: tuple[str, str] = HEADLINE) -> Share:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -99,17 +99,25 @@ class Simulated:
 class SimulationResult:
     """Comparisons and scores of simulated studies, which are numbered from 0.
 
-    `lines` contains the comparisons with `world`, `arm_number` and `level_number`; `values` (studies, arms, levels,
-    seeds, folds) are headline scores, NaN where missing; `truth` (studies, arms, levels) by metric are the scores of
-    the networks on new patients, if requested.
+    `lines` contains the comparisons with `world`, `arm_number` and `level_number`; `budgets` contains the arms at equal
+    hours of annotation with `world`; `values` (studies, arms, levels, seeds, folds) are headline scores, NaN where
+    missing; `truth` (studies, arms, levels) by metric are the scores of the networks on new patients, if requested.
     """
 
     name: str
     studies: int
     lines: "pd.DataFrame"
+    budgets: "pd.DataFrame"
     values: Array
     truth: Mapping[tuple[str, str], Array]
     design: Design
+
+
+class WorldTables(NamedTuple):
+    """The tables of a batch of worlds, as in `SimulationResult`."""
+
+    lines: "pd.DataFrame"
+    budgets: "pd.DataFrame"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,7 +149,7 @@ def simulate(simulated: Simulated, studies: int, *, seed: int = 0, truth: bool =
     import pandas as pd
 
     random = np.random.default_rng(seed)
-    lines, values, truths, completed = [], [], [], 0
+    lines, budgets, values, truths, completed = [], [], [], [], 0
     for number, count in enumerate(_batch_sizes(studies, simulated.studies_per_plan)):
         layout, failing = plan_study(simulated, number, random)
         weights, images, boost = train_replicates(layout, simulated, count, random)
@@ -156,7 +164,9 @@ def simulate(simulated: Simulated, studies: int, *, seed: int = 0, truth: bool =
             if simulated.at_rope
             else [layout]
         )
-        lines.append(_compare_worlds(layouts, pixels, scores, present, completed))
+        compared = _compare_worlds(layouts, pixels, scores, present, completed)
+        lines.append(compared.lines)
+        budgets.append(compared.budgets)
         truths.append(true_scores)
         values.append(_to_grid(np.where(present, scores[HEADLINE], np.nan), layout))
         completed += count
@@ -165,7 +175,8 @@ def simulate(simulated: Simulated, studies: int, *, seed: int = 0, truth: bool =
     }
     return SimulationResult(
         name=simulated.name, studies=studies, lines=pd.concat(lines, ignore_index=True),
-        values=np.concatenate(values), truth=truth_by_metric, design=layout.design,
+        budgets=pd.concat(budgets, ignore_index=True), values=np.concatenate(values), truth=truth_by_metric,
+        design=layout.design,
     )  # fmt: skip
 
 
@@ -381,8 +392,8 @@ def _with_rope_at_truth(layout: Layout, truth: Mapping[tuple[str, str], Array], 
 
 def _compare_worlds(
     layouts: Sequence[Layout], pixels: Integers, scores: Mapping[tuple[str, str], Array], present: Flags, first: int
-) -> "pd.DataFrame":
-    """Return the product's comparisons of worlds numbered from `first`; `layouts` has one entry, or one per world."""
+) -> WorldTables:
+    """Return the product's tables of worlds numbered from `first`; `layouts` has one entry, or one per world."""
     import pandas as pd
 
     fixed = layouts[0].design.fixed_test
@@ -394,13 +405,13 @@ def _compare_worlds(
         part = {metric: values[batch] for metric, values in scores.items()}
         images = pixels[batch] if fixed else None
         parts.append(comparisons(layouts[start % len(layouts)], part, present, first + start, images))
-    return pd.concat(parts, ignore_index=True)
+    return WorldTables(*(pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True)))
 
 
 def comparisons(
     layout: Layout, scores: Mapping[tuple[str, str], Array], present: Flags, first: int, pixels: Integers | None
-) -> "pd.DataFrame":
-    """Return the product's comparisons of worlds in one call, in which each world is a class named by its number."""
+) -> WorldTables:
+    """Return the product's tables of worlds in one call, in which each world is a class named by its number."""
     worlds = [f"{first + number:06}" for number in range(len(scores[HEADLINE]))]
     kept = [replicate for replicate, exists in enumerate(present.ravel()) if exists]
     rows = [layout.rows[replicate] for replicate in kept]
@@ -416,7 +427,12 @@ def comparisons(
     factors = list(layout.plan.spec.compare.factors)
     table = results_table(layout.plan.spec.name, rows, measured, further=factors)
     scored = [ScoredReplicate(layout.rows[replicate], parts) for replicate, parts in images.items()]
-    return _add_numbers(layout, compare(table, layout.design, scored).comparisons.to_pandas())
+    tables = compare(table, layout.design, scored)
+    budgets = tables.budgets.to_pandas()
+    return WorldTables(
+        lines=_add_numbers(layout, tables.comparisons.to_pandas()),
+        budgets=budgets.assign(world=budgets["class"].astype(int)),
+    )
 
 
 def _metric_rows(

@@ -60,6 +60,11 @@ INFLUENTIAL = Learner(
     penalties=(5.0, 15.0),
 )  # fmt: skip
 """Training and test patients cause about equal variance: the hardest case for tests over replicates."""
+STEEP = Learner(
+    turn=0.15, patient_hardness=0.05, image_hardness=0.05, patient_shift=0.15, image_shift=0.1, start_noise=1.0,
+    penalties=(60.0,),
+)  # fmt: skip
+"""Folds differ little, and with few training images random starting weights matter much: the curve is steep."""
 FLAT = Learner(start=3.0, penalties=(1e6,))
 """Training does not improve on good starting weights: the learning curve is flat."""
 

@@ -41,6 +41,21 @@ def interval(
     return low, high
 
 
+def p_value(draws: FloatArray, patients: NDArray[np.int64]) -> FloatArray:
+    """Return two-sided p of a difference of zero from draws of it (draws, series): the inverse of `interval`.
+
+    The proportion of draws beyond zero counts one draw more than there are, so that p is never 0. NaN for fewer than
+    two patients, and without defined draws.
+    """
+    from scipy.special import ndtri, stdtr
+
+    defined = (~np.isnan(draws)).sum(axis=0)
+    beyond = np.minimum((draws <= 0).sum(axis=0), (draws >= 0).sum(axis=0))
+    count = np.where((patients >= 2) & (defined > 0), patients, np.nan)
+    normal = ndtri((beyond + 1) / (defined + 1))
+    return np.asarray(np.minimum(2 * stdtr(count - 1, normal / np.sqrt(count / (count - 1))), 1.0))
+
+
 def rope_probabilities(draws: FloatArray, rope: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return proportions of draws above `rope`, within -rope..rope and below -rope, over axis 0; NaN without a rope."""
     defined = (~np.isnan(draws)).sum(axis=0)

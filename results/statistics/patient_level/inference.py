@@ -10,7 +10,15 @@ from results.metrics.formulas import FloatArray
 from results.statistics.cells import Cells, IntArray
 from results.statistics.design import PATIENTS, SIGN_FLIP, SWAP
 from results.statistics.estimates import Labels, corrected, group_means, moments, varies
-from results.statistics.inference import Comparison, Curve, Inference, by_direction
+from results.statistics.inference import (
+    Comparison,
+    Curve,
+    CurvePoint,
+    Inference,
+    PointDifference,
+    PointEstimate,
+    by_direction,
+)
 from results.statistics.notes import FEW_FOR_INTERVAL, FEW_PATIENTS, NOT_TEST, UNDEFINED, few_patients_note, first_note
 from results.statistics.patient_level import bootstrap
 from results.statistics.patient_level.permutation import p_value, sign_flip_p
@@ -127,6 +135,38 @@ class PatientInference(Inference):
             testable[number] &= not np.isnan(curve_means).any()
         return Curve(mean=mean[:, series], rejected=rejected[:, series], testable=testable[series])
 
+    def estimate_point(self, point: CurvePoint, series: IntArray) -> PointEstimate:
+        """Estimate the metrics at a point of a learning curve, interpolated within each draw of patients."""
+        low, high = (np.full(len(self.cells.series), np.nan) for _ in range(2))
+        for number, split in self._splits_with(point.cells):
+            ends = _interval(self._point_draws(number, point), _fewest_defined(split, point.cells))
+            low[_series(split)], high[_series(split)] = ends
+        return PointEstimate(self._point_means(point, series), low[series], high[series])
+
+    def compare_points(self, first: CurvePoint, second: CurvePoint, series: IntArray) -> PointDifference:
+        """Test the difference between two points by the bootstrap over patients."""
+        cells = (*first.cells, *second.cells)
+        p = np.full(len(self.cells.series), np.nan)
+        for number, split in self._splits_with(cells):
+            draws = self._point_draws(number, first) - self._point_draws(number, second)
+            patients = _fewest_defined(split, cells)
+            unequal = np.stack([_unequal(split, split.cells[cells[0]], split.cells[cell]) for cell in cells])
+            untestable = (patients < FEW_FOR_INTERVAL) | unequal.any(axis=0)
+            p[_series(split)] = np.where(untestable, np.nan, bootstrap.p_value(draws, patients))
+        difference = self._point_means(first, series) - self._point_means(second, series)
+        return PointDifference(difference, np.where(np.isnan(difference), np.nan, p[series]))
+
+    def _splits_with(self, cells: Sequence[int]) -> Iterator[tuple[int, FixedSplit]]:
+        return ((number, split) for number, split in enumerate(self._splits) if split.cells.keys() >= {*cells})
+
+    def _point_draws(self, number: int, point: CurvePoint) -> FloatArray:
+        """Return the interpolated metrics of each draw of patients, (draws, series of the split)."""
+        return np.tensordot(point.weights, np.stack([self._draws(number, cell) for cell in point.cells]), axes=1)
+
+    def _point_means(self, point: CurvePoint, series: IntArray) -> FloatArray:
+        means = np.stack([moments(self.cells.values[self.cells.row_of[cell, series]])[0] for cell in point.cells])
+        return np.tensordot(point.weights, means, axes=1)
+
     def _common_splits(self, cell: int, reference: int) -> Iterator[tuple[int, FixedSplit, PatientSums, PatientSums]]:
         for number, split in enumerate(self._splits):
             if cell in split.cells and reference in split.cells:
@@ -201,6 +241,12 @@ def _defined(split: FixedSplit, sums: PatientSums) -> IntArray:
     """Return the number of patients with a defined value, for each series of a split."""
     case = (sums.defined > 0).sum(axis=0)
     return np.concatenate([case, np.full(len(split.pooled_series), split.patients)])
+
+
+def _fewest_defined(split: FixedSplit, cells: Sequence[int]) -> IntArray:
+    """Return the smallest number of patients with a defined value in any of the cells, by series of a split."""
+    fewest: IntArray = np.min([_defined(split, split.cells[cell]) for cell in cells], axis=0)
+    return fewest
 
 
 def _unequal(split: FixedSplit, sums: PatientSums, ref_sums: PatientSums) -> NDArray[np.bool_]:

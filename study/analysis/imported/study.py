@@ -15,7 +15,7 @@ from results.statistics.compare import as_table, compare
 from results.statistics.design import Design, Family, baseline_key
 from results.statistics.patient_level.sums import ScoredReplicate
 from results.tables.sentences import rank_sentences
-from study.analysis.derived_cache import read_derived, study_table, write_derived
+from study.analysis.derived_cache import by_file, read_derived, study_table, write_derived
 from study.analysis.imported.checks import ImportSettings, import_problems
 from study.analysis.imported.values import factors_of, grouped
 from study.errors import ConfigError, Problem
@@ -119,10 +119,10 @@ def derive(values: "pd.DataFrame", settings: ImportSettings, study: str) -> "dic
     table = as_table(results.assign(study=study, updates=0, scoring=""), schema.results(further))
     design = _design(values, factors, settings)
     derived = compare(table, design, _scored(values, factors, settings.level))
-    tests = derived.tests
     if values["dataset"].nunique() > 1:
-        tests = _joined(tests, _tests_over_data_sets(by_data_set, study, factors, design), further)
-    return {RESULTS: table, COMPARISONS: derived.comparisons, TESTS: tests}
+        tests = _joined(derived.tests, _tests_over_data_sets(by_data_set, study, factors, design), further)
+        derived = derived._replace(tests=tests)
+    return {RESULTS: table} | by_file(derived)
 
 
 def _design(values: "pd.DataFrame", factors: Sequence[str], settings: ImportSettings) -> Design:

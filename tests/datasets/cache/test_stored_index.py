@@ -167,6 +167,12 @@ def test_other_settings_have_an_index_of_their_own(root: Path) -> None:
     assert len(opened(root)[1]) == 12
 
 
+def test_the_cost_of_annotation_belongs_to_no_index(root: Path) -> None:
+    files = set((root.parent / "cache" / "indices").iterdir())
+    opened(root, annotation_minutes={"class": 0.1})
+    assert set((root.parent / "cache" / "indices").iterdir()) == files
+
+
 def test_an_index_of_a_table_that_was_written_just_now_is_not_kept(tmp_path: Path) -> None:
     root = write_chexpert(tmp_path / "chexpert")
     age(root)

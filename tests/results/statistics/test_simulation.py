@@ -29,10 +29,13 @@ from tests.simulation.studies import (
     simulate,
     train_replicates,
 )
-from tests.simulation.worlds import BALANCED, FLAT, INFLUENTIAL, STEADY, Learner, score
+from tests.simulation.worlds import BALANCED, FLAT, INFLUENTIAL, STEADY, STEEP, Learner, score
 
 STUDIES = 200
 FEW_AND_ALL = (0.1, 1.0)
+LEVELS = (0.1, 0.4, 0.7, 1.0)
+LABELS_OF_A1: dict[str, Any] = {"pretraining": "own labels", "pretrained": [1], "minutes": {"mask": 8, "class": 2.4}}
+"""The labels of all training images, which only the last of two arms reads, cost as much as 30 % of the masks."""
 
 
 def study(folds: int, seeds: int = 1, *, learner: Learner = BALANCED, **settings: Any) -> Simulated:  # noqa: ANN401
@@ -41,6 +44,12 @@ def study(folds: int, seeds: int = 1, *, learner: Learner = BALANCED, **settings
 
 def pretrained(folds: int, seeds: int, kind: Pretraining, multiple: float) -> Simulated:
     return with_pretraining(study(folds, seeds, pretraining=kind, learner=STEADY), multiple)
+
+
+def equal_in_hours(simulated: Simulated) -> Simulated:
+    """Return the study in which arm a1 is worth 30 % of the masks more than it reads."""
+    worth = dict(zip(LEVELS, (*LEVELS[1:], 1.0), strict=True))
+    return replace(simulated, effects=replace(simulated.effects, labels={"a1": worth}))
 
 
 def assert_held(shares: Iterable[Share]) -> None:
@@ -83,7 +92,7 @@ def test_worlds_of_one_call_are_answered_like_worlds_alone(simulated: Simulated)
 
     def answers(worlds: slice) -> pd.DataFrame:
         part = {metric: values[worlds] for metric, values in scores.items()}
-        lines = comparisons(layout, part, present, worlds.start, pixels[worlds])
+        lines = comparisons(layout, part, present, worlds.start, pixels[worlds]).lines
         return lines.set_index(["world", "aggregation", "arm_number", "level_number"])[columns].sort_index()
 
     together = answers(slice(0, 3))
@@ -194,6 +203,47 @@ def test_the_interval_of_equivalent_labels_covers_the_truth_of_an_arm_that_is_wo
     worth = replace(plain.effects, labels={"a1": {0.25: 0.5, 0.5: 1.0, 1.0: 1.0}})
     outcome = simulate(replace(plain, effects=worth), STUDIES)
     assert_held([measures.labels_covered(outcome, 1, {0: 1, 1: 2})])
+
+
+@pytest.mark.parametrize("learner", [FLAT, BALANCED], ids=["flat", "rising"])
+def test_equal_arms_rarely_claim_to_save_or_cost_hours(learner: Learner) -> None:
+    simulated = study(5, 3, labelled=(0.25, 0.5, 1.0), learner=learner, minutes={"mask": 8, "class": 2})
+    assert_held([measures.hours_claims(simulate(simulated, STUDIES))])
+
+
+def test_an_arm_whose_labels_cost_the_hours_that_it_saves_in_masks_rarely_claims_to_save_or_cost_hours() -> None:
+    simulated = study(5, 3, images=120, labelled=LEVELS, learner=STEEP, **LABELS_OF_A1)
+    outcome = simulate(equal_in_hours(simulated), STUDIES)
+    assert measures.detection_rate(outcome, 1) > 0.5
+    assert_held([measures.hours_claims(outcome)])
+
+
+def test_hours_saved_are_reported_for_an_arm_that_saves_masks_and_hours() -> None:
+    cheap = LABELS_OF_A1 | {"minutes": {"mask": 8, "class": 0.1}}
+    simulated = study(5, 3, images=120, labelled=LEVELS, learner=STEEP, **cheap)
+    assert measures.hours_claims(simulate(equal_in_hours(simulated), STUDIES // 4)).share > 0.5
+
+
+@pytest.mark.parametrize(("arms", "learner", "settings"), [
+    (5, BALANCED, {"minutes": {"mask": 8}}), (2, FLAT, LABELS_OF_A1), (2, BALANCED, {"minutes": {"mask": 8}}),
+])  # fmt: skip
+def test_an_equal_arm_is_rarely_called_worse_than_the_best_at_equal_hours(
+    arms: int, learner: Learner, settings: dict[str, Any]
+) -> None:
+    simulated = study(5, 3, arms=arms, labelled=(0.25, 0.5, 1.0), learner=learner, hours=(3.5, 5.0), **settings)
+    assert_held([measures.budget_daggers(simulate(simulated, STUDIES))])
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_swapped_outputs_are_rarely_called_different_at_equal_hours_on_a_fixed_test_set(name: str) -> None:
+    plain = FIXED[name]
+    target, compared = plain.document["data"]["hospital"], plain.document["compare"]
+    document = plain.document | {
+        "data": {"hospital": target | {"annotation_minutes": {"mask": 8}}},
+        "compare": compared | {"labelled_fraction": [0.5, 1.0], "hours": [6.3]},
+    }
+    outcome = simulate(replace(plain, document=document, swapped=True), STUDIES)
+    assert_held([measures.budget_daggers(outcome, metric) for metric in METRICS])
 
 
 @pytest.mark.parametrize(("seeds", "kind", "multiple"), [(3, "none", 0), (5, "shared", 1)])

@@ -34,3 +34,23 @@ def test_each_compared_preset_has_a_line(tmp_path: Path) -> None:
 
 def test_stages_without_a_preset_have_no_line(tmp_path: Path) -> None:
     assert augment_lines({"stages.segment.augment": {"rotate": 5}}, tmp_path) == []
+
+
+def annotation_lines(changes: Document, place: Path) -> list[str]:
+    lines = summary_text(summary(planned(base(changes), place), Store(place / "runs"), place)).splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith("annotation ")]
+    return lines[starts[0] : starts[0] + 4] if starts else []
+
+
+def test_hours_of_annotation_are_printed_for_each_arm_and_fraction(tmp_path: Path) -> None:
+    changes: Document = {"data.hospital.annotation_minutes": {"mask": 30}, "compare.hours": [4, 20]}
+    assert annotation_lines(changes, tmp_path) == [
+        "annotation   none, one_step, two_step: 3 h at 50 %, 5 h at 100 %",
+        "             budget of 4 h: 3 of 3 arms can be compared",
+        "             budget of 20 h: 0 of 3 arms can be compared",
+        "             annotated already, at no cost: clinic",
+    ]
+
+
+def test_without_minutes_no_hours_are_printed(tmp_path: Path) -> None:
+    assert annotation_lines({}, tmp_path) == []

@@ -669,3 +669,9 @@ def test_settings_of_a_later_version_leave_the_digest_as_it_was_at_their_default
     assert later["link"] == {"freeze": [], "keep_dropout": False}
     later["settings"]["augment"]["border"] = "reflect"
     assert without_defaults(later, defaults)["settings"] == later["settings"]
+
+
+def test_the_cost_of_annotation_and_budgets_change_no_stage(tmp_path: Path) -> None:
+    minutes = {"mask": 8, "box": 0.5, "points": 0.2, "scribble": 1, "class": 0.1}
+    changes = {f"data.{name}.annotation_minutes": minutes for name in ("clinic", "hospital")}
+    assert by_stage(planned(base(), tmp_path)) == by_stage(planned(base({**changes, "compare.hours": [1]}), tmp_path))

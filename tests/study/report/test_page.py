@@ -13,6 +13,7 @@ import yaml
 
 from study.analysis.tables import write_outcome
 from study.cli.main import main
+from study.config.document import with_paths
 from study.config.schema import Checkpoint
 from study.planning.graph import Plan
 from study.report.facts import facts_of, facts_without_plan, read_results
@@ -199,6 +200,18 @@ def test_a_study_that_runs_has_a_report_that_says_what_is_missing(storage: Path,
     said = read(storage, cache).text("missing")
     assert f"The study is running: {len(plan.nodes) - 1} of {len(plan.nodes)} stages are finished, 1 running" in said
     assert f"{len(plan.replicates) - 1} of {len(plan.replicates)} runs have results" in said
+
+
+def test_hours_of_annotation_have_a_section_and_budgets_an_answer(storage: Path, cache: Path) -> None:
+    minutes = {"data.hospital.annotation_minutes": {"mask": 15}, "compare.hours": [1.5]}
+    document = with_paths(DOCUMENT, minutes)
+    (storage / "studies/tiny" / SPEC).write_text(yaml.safe_dump(document, sort_keys=False))
+    write_outcome(planned(document, cache), Store(storage))
+    shown = read(storage, cache)
+    assert problems(shown) == []
+    assert "Annotated already, at no cost, because annotation_minutes is not set: clinic." in shown.text("hours")
+    assert "With 1.5 hours of annotation, " in shown.text("answer")
+    assert any("hours of annotation" in (image.attributes["alt"] or "") for image in shown.all("img"))
 
 
 def test_tables_of_an_older_version_are_derived_again(storage: Path, cache: Path) -> None:
