@@ -20,8 +20,9 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	$(BIN)/study run study/catalog/demo.yaml
 
+# Many tests wait for processes: three at a time keep two cores busy.
 test: $(READY)
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile
 
 # Minutes long: random kills of the driver, soak runs.
 test-slow: $(READY)

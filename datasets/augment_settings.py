@@ -146,8 +146,12 @@ class StrongAugmentSettings(AugmentSettings):
         for name, value in self.changed.items():
             if name not in VALUE_TRANSFORMS:
                 shown = f"{value:g}" if isinstance(value, float) else value
+                is_of_preset = self.preset is not None and PRESETS[self.preset].get(name) == value
+                given = f"preset is {self.preset}, with {name} {shown}" if is_of_preset else f"{name} is {shown}"
+                allowed = ", ".join(VALUE_TRANSFORMS)
                 raise ValueError(
-                    f"{name} is {shown}, but all views of an image show the same pixels; allowed: "
-                    f"{', '.join(VALUE_TRANSFORMS)}; remove it, or set it in augment, which is for all views"
+                    f"{given}, but all views of an image show the same pixels; allowed: "
+                    f"{f'preset photometric or null, {allowed}' if is_of_preset else allowed}; "
+                    "remove it, or set it in augment, which is for all views"
                 )
         return self

@@ -16,7 +16,6 @@ from pydantic import BaseModel
 from datasets.augment_settings import PRESETS
 from datasets.sources import SOURCES
 from models.architectures import ARCHITECTURES
-from models.masking_settings import MaskedReconstructionSettings
 from models.settings import (
     ClassificationSettings,
     LocalisationSettings,
@@ -25,6 +24,7 @@ from models.settings import (
     TaskSettings,
     losses_of,
 )
+from models.task_settings.masking import MaskedReconstructionSettings
 from models.tasks import tasks
 from results.schema import HIGHER_IS_BETTER, LOWER_IS_BETTER, comparisons, results
 from study.config.compare import Compare

@@ -14,6 +14,7 @@ from datasets.decoding.decode import displayed
 from datasets.large import by_bands, release
 from datasets.resampling import resized
 from datasets.source import BACKGROUND, AnnotationKind, Index, Pixels, Source
+from datasets.weak.regions import background_region
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,7 +122,7 @@ def _draw_scribbles(panel: "Axes", source: Source, index: Index, row: int, colou
     scribbles, names = source.scribbles(row), set[str]()
     planes = [scribbles == number for number in range(1, len(index.classes) + 1)]
     by_name = dict(zip(index.classes, scribbles == 1 if index.overlapping else planes, strict=True))
-    by_name[BACKGROUND] = (scribbles == 0).any(axis=0) if index.overlapping else scribbles == 0
+    by_name[BACKGROUND] = background_region(scribbles)
     height, width = scribbles.shape[-2:]
     for name, pixels in by_name.items():
         if pixels.any():

@@ -70,22 +70,22 @@ def partner_of(position: int, examples: int, random: np.random.Generator) -> int
     return (position + 1 + int(random.integers(max(examples - 1, 1)))) % examples
 
 
-def rectangle(shape: tuple[int, int], random: np.random.Generator) -> NDArray[np.bool_]:
-    """Return the pixels of a random rectangle in an image of some height and width.
+def _rectangle(mask: TargetArray, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Return the pixels (height, width) of a random rectangle.
 
     Its area is uniform between none and all of the image, and it has the proportions of the image.
     """
     ratio = math.sqrt(random.random())
+    return rectangle(mask.shape[-2:], (ratio, ratio), random)
+
+
+def rectangle(shape: tuple[int, ...], shares: tuple[float, float], random: np.random.Generator) -> NDArray[np.bool_]:
+    """Return the pixels of a rectangle at a random place in an image (height, width), whose sides it has shares of."""
     pixels = np.zeros(shape, dtype=np.bool_)
-    sides = [round(ratio * length) for length in shape]
+    sides = [round(share * length) for share, length in zip(shares, shape, strict=True)]
     top, left = (int(random.integers(length - side + 1)) for length, side in zip(shape, sides, strict=True))
     pixels[top : top + sides[0], left : left + sides[1]] = True
     return pixels
-
-
-def _rectangle(mask: TargetArray, random: np.random.Generator) -> NDArray[np.bool_]:
-    height, width = mask.shape[-2:]
-    return rectangle((height, width), random)
 
 
 def _objects(mask: TargetArray, random: np.random.Generator) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Weak and strong views of examples without masks, for tasks that compare predictions of them."""
+"""Weak and strong views of unlabelled examples, for tasks that compare predictions of them."""
 
 import cv2
 import numpy as np
@@ -10,6 +10,9 @@ from datasets.loading.mixing import partner_of, rectangle
 from datasets.loading.views import VALIDATION_EPOCH
 from datasets.source import Pixels
 
+PASTED = 0.5
+"""Share of the area of an image that a pasted rectangle has (French et al. 2020)."""
+
 
 class StrongViews(Examples):
     """Views of examples without targets: images (n, views, height, width, channels).
@@ -18,10 +21,11 @@ class StrongViews(Examples):
     of them show the same pixels.
 
     With `cutmix` each example has a partner, another one of them. In a strong view a rectangle may be that of the
-    partner, of its strong view with the same number. The weak view of the partner is then the last view, and the
-    targets are the pasted regions (n, strong views, height, width), bool. Where nothing is pasted, the last view is the
-    first one. Everything depends on the key of an example and nothing else: as in `datasets.loading.mixing`, a partner
-    looks as in its own place in the epoch.
+    partner, of its strong view with the same number. It covers half of the image, at a uniform position within it; its
+    height is log-uniform between half and all of that of the image (French et al. 2020). The weak view of the partner
+    is then the last view, and the targets are the pasted regions (n, strong views, height, width), bool. Where nothing
+    is pasted, the last view is the first one. Everything depends on the key of an example and nothing else: as in
+    `datasets.loading.mixing`, a partner looks as in its own place in the epoch.
 
     Args:
         examples: The examples.
@@ -82,5 +86,5 @@ class StrongViews(Examples):
 
     def _region(self, shape: tuple[int, int], random: np.random.Generator) -> NDArray[np.bool_]:
         """Return the pasted pixels (height, width) of a strong view."""
-        is_pasted, region = random.random() < self._cutmix, rectangle(shape, random)
-        return region & is_pasted
+        is_pasted, height = random.random() < self._cutmix, PASTED ** random.random()
+        return rectangle(shape, (height, PASTED / height), random) & is_pasted

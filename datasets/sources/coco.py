@@ -151,6 +151,12 @@ def _check(coco: _SegmentationFile, path: Path) -> None:
                     f"{path}: image {image.id}: {key} has {unknown[0]}; allowed: ids of the {len(categories)} "
                     "categories that the file lists; correct it"
                 )
+        both = sorted(set(image.neg_category_ids or ()).intersection(image.not_exhaustive_category_ids))
+        if both:
+            raise DataError(
+                f"{path}: image {image.id}: {both[0]} is in neg_category_ids and in not_exhaustive_category_ids; "
+                "allowed: one of them; remove the other"
+            )
     for annotation in coco.annotations:
         for key, known in (("image_id", images), ("category_id", categories)):
             if getattr(annotation, key) not in known:
@@ -189,7 +195,8 @@ class _Reader:
         masks = tuple(self._mask(image, annotation) for annotation in annotations if annotation.segmentation)
         unmasked = [annotation for annotation in annotations if self.masked and not annotation.segmentation]
         drawn = {mask.name for mask in masks}
-        unknown = self._not_annotated(image, annotations) | {self.names[part.category_id] for part in unmasked} - drawn
+        partial = self._partly_annotated(image, unmasked)
+        unknown = self._not_annotated(image, annotations) | (partial - drawn)
         absent = () if masks or unmasked else self.names.values()
         return PublishedCase(
             id=image.file_name,
@@ -201,7 +208,7 @@ class _Reader:
             boxed=self.boxed,
             masks=masks or tuple(MaskRuns(name=name, runs=b"") for name in absent if self.masked),
             not_annotated=unknown,
-            partly_annotated=self._partly_annotated(image, unmasked) & drawn,
+            partly_annotated=partial & drawn,
             remark=_unmasked_remark(unmasked, drawn),
         )
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Literal, Self
@@ -14,7 +14,7 @@ from datasets.decoding.decode import SUFFIXES, VOLUME_SUFFIXES, Kind, stem_of, s
 from datasets.decoding.text import normal
 from datasets.errors import DataError
 from datasets.settings import FileSettings, VolumeSettings
-from datasets.source import BACKGROUND, IGNORE, Box, Point
+from datasets.source import BACKGROUND, Box, Point
 from datasets.sources.common.class_ids import IgnoreSettings, check_names, read_classes
 from datasets.sources.common.files import FileSource
 from datasets.sources.common.published import MaskFile, PublishedCase, PublishedDataset
@@ -46,7 +46,7 @@ class FolderSettings(FileSettings, IgnoreSettings, VolumeSettings):
     height, label), `centres.csv` (image, x, y[, structure]), `points.csv` (image, x, y, class),
     `cases.csv` (image, patient[, category]), `classes.txt` (one foreground class per line, id 1 first). Tables refer to
     images by stem or file name. `scribbles/` has the layout of `masks/`: class ids, or 0 and 1 for each class, and
-    outside of scribbles an id of `ignore`, by default 255.
+    outside of scribbles 255 or an id of `ignore`.
     """
 
     source: Literal["folder"] = "folder"
@@ -142,7 +142,7 @@ class FolderSource(FileSource):
         overlapping = self._is_by_class
         if not overlapping and not self._is_absent:
             raise DataError(
-                f"{self._root}: missing is not_annotated, and masks hold class ids; allowed: with masks/<class>/, or "
+                f"{self._root}: missing is not_annotated, without masks/<class>/; allowed: with masks/<class>/, or "
                 "`ignore` for pixels without a label; remove `missing`"
             )
         tables = _Tables(self._root, paths)
@@ -153,8 +153,10 @@ class FolderSource(FileSource):
         labels, tags = tables.labels()
         boxes, centres, patients = tables.boxes(), tables.centres(), tables.patients()
         points = tables.points(overlapping=overlapping)
-        all_masks = [mask for by_stem in (masks, *others, scribbles) for files in by_stem.values() for mask in files]
-        classes = _classes(self._root, all_masks, overlapping=overlapping)
+        masked, scribbled = _names([masks, *others]), _names([scribbles])
+        classes = _classes(self._root, masked or scribbled, overlapping=overlapping)
+        if overlapping:
+            _check_scribbled(self._root, scribbled, classes or ())
         cases = [
             PublishedCase(
                 id=stem,
@@ -165,7 +167,7 @@ class FolderSource(FileSource):
                 boxes=tuple(boxes[stem]),
                 centres=tuple((name, x, y) for name, (x, y) in centres[stem].items()),
                 masks=tuple(masks.get(stem, ())),
-                not_annotated=frozenset() if self._is_absent else _without_mask(masks.get(stem, ()), classes or ()),
+                not_annotated=self._not_annotated(masks.get(stem, ()), masked, classes or ()),
                 scribbles=tuple(scribbles.get(stem, ())),
                 points=tuple(points[stem]),
                 other_masks=tuple(mask for other in others for mask in other.get(stem, ())),
@@ -173,10 +175,22 @@ class FolderSource(FileSource):
             for path in paths
             for stem in [stem_of(path)]
         ]
-        return PublishedDataset(
-            cases=cases, classes=classes, overlapping=overlapping, labels=labels,
-            scribbles_ignored=self._ignored_ids or (IGNORE,),
-        )  # fmt: skip
+        return PublishedDataset(cases=cases, classes=classes, overlapping=overlapping, labels=labels)
+
+    def _not_annotated(
+        self, masks: Sequence[MaskFile], masked: Collection[str], classes: Sequence[str]
+    ) -> frozenset[str]:
+        """Return the overlapping classes that are not annotated in an image.
+
+        Args:
+            masks: The masks of the image.
+            masked: Classes with masks in any image.
+            classes: All classes.
+        """
+        if not masks or not self._is_by_class:
+            return frozenset()
+        without = frozenset(classes).difference(mask.name for mask in masks)
+        return without.difference(masked) if self._is_absent else without
 
 
 class _Tables:
@@ -324,13 +338,15 @@ def _masks(
     listing: Listing, folder: str, images: Mapping[str, str], *, overlapping: bool
 ) -> Mapping[str, list[MaskFile]]:
     """Return the masks in a folder by the stem of their image; `images` is `_Tables.images`."""
+    is_scribbles = folder == SCRIBBLES
+    kind, files_name = ("no file of scribbles", "files") if is_scribbles else ("no mask", "masks")
     masks: dict[str, list[MaskFile]] = defaultdict(list)
     orphans = []
     for path in _visible_files(listing, folder):
         file = PurePosixPath(path)
         if len(file.parts) != (3 if overlapping else 2) or suffix_of(path) not in LOSSLESS:
             raise DataError(
-                f"{listing.root / path} is no mask; allowed: {folder}/<image>.png, or "
+                f"{listing.root / path} is {kind}; allowed: {folder}/<image>.png, or "
                 f"{folder}/<class>/<image>.png for all; move or convert it"
             )
         stem = images.get(normal(stem_of(path)))
@@ -342,18 +358,30 @@ def _masks(
         parent = orphans[0].rpartition("/")[0]
         remedy = _renaming([stem_of(path) for path in orphans if path.rpartition("/")[0] == parent], images)
         raise DataError(
-            f"{listing.root / orphans[0]} belongs to no image ({len(orphans)} such masks); allowed: the name of a file "
-            f"in images/; {remedy}"
+            f"{listing.root / orphans[0]} belongs to no image ({len(orphans)} such {files_name}); allowed: the name of "
+            f"a file in images/; {remedy}"
         )
     duplicated = [stem for stem, files in masks.items() if len({file.name for file in files}) < len(files)]
     if duplicated:
-        raise DataError(f"{listing.root}: {duplicated[0]} has two masks; allowed: one (a class); remove one")
+        raise DataError(
+            f"{listing.root}: {duplicated[0]} has two {files_name} in {folder}; allowed: one (a class); remove one"
+        )
     return masks
 
 
-def _without_mask(masks: Sequence[MaskFile], classes: Sequence[str]) -> frozenset[str]:
-    """Return the classes of which an image with masks has none."""
-    return frozenset(classes).difference(mask.name for mask in masks) if masks else frozenset()
+def _names(masks: Iterable[Mapping[str, Sequence[MaskFile]]]) -> frozenset[str]:
+    """Return the classes that have a folder of masks or scribbles; none for files of class ids."""
+    return frozenset(mask.name for by_stem in masks for files in by_stem.values() for mask in files) - {""}
+
+
+def _check_scribbled(root: Path, scribbled: Collection[str], classes: Sequence[str]) -> None:
+    """Raise `DataError` for scribbles of a class that is neither listed nor has masks, as some class has."""
+    unknown = sorted(set(scribbled).difference(classes))
+    if unknown:
+        raise DataError(
+            f"{root / SCRIBBLES / unknown[0]} is of a class without masks; allowed: {', '.join(classes)}; list all "
+            "classes in classes.txt, or remove it"
+        )
 
 
 def _renaming(stems: Sequence[str], images: Mapping[str, str]) -> str:
@@ -373,13 +401,12 @@ def _is_majority(tests: Iterable[bool]) -> bool:
     return 2 * sum(matches) > len(matches)
 
 
-def _classes(root: Path, masks: Sequence[MaskFile], *, overlapping: bool) -> tuple[str, ...] | None:
-    return tuple(_class_names(root, masks)) if overlapping or (root / "classes.txt").exists() else None
+def _classes(root: Path, folders: Collection[str], *, overlapping: bool) -> tuple[str, ...] | None:
+    return tuple(_class_names(root, sorted(folders))) if overlapping or (root / "classes.txt").exists() else None
 
 
-def _class_names(root: Path, masks: Sequence[MaskFile]) -> Iterator[str]:
+def _class_names(root: Path, class_folders: Sequence[str]) -> Iterator[str]:
     path = root / "classes.txt"
-    class_folders = sorted({mask.name for mask in masks} - {""})
     if not path.exists():
         yield from class_folders
         return

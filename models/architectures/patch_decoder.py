@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from models.encoders.vision import timm
-from models.masking_settings import HEAD_WIDTH
+from models.task_settings.masking import HEAD_WIDTH
 
 INITIAL_STD = 0.02
 WAVELENGTH = 10_000.0

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from models.distributed import gather_with_gradient
 from models.network import Network
 from models.optim.average import early_decay, momentum_copy, move_average
+from models.task_settings.views import GLOBAL_VIEWS, ContrastiveSettings
 from models.tasks.base import Batch, Companion, NetworkFactory, Outputs, Task
 from models.tasks.embeddings import (
     collapse_message,
@@ -19,7 +20,6 @@ from models.tasks.embeddings import (
     similarities,
     spread,
 )
-from models.view_settings import GLOBAL_VIEWS, ContrastiveSettings
 
 NO_POSITION = -1
 """Position of the places of a queue that are not filled yet."""

@@ -11,8 +11,8 @@ from models.architectures.layers import resized
 from models.architectures.parts import Blueprint
 from models.build import build
 from models.catalog.registry import backbone as describe_backbone
-from models.distillation_settings import FeatureDistillationSettings, TeacherNetworkSettings
 from models.losses.functions import ratio
+from models.task_settings.distillation import FeatureDistillationSettings, TeacherNetworkSettings
 from models.tasks.base import Batch, Outputs, Task, low_score_message
 
 BETA = 2.0

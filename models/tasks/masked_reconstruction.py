@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from models.architectures.layers import resized
 from models.losses.functions import weighted_sum
 from models.masked_autoencoder import MaskedAutoencoder
-from models.masking_settings import MaskedReconstructionSettings, mask_side
 from models.settings import loss_problem
+from models.task_settings.masking import MaskedReconstructionSettings, mask_side
 from models.tasks.base import Batch, Outputs, Task, low_score_message
 from models.tasks.masking import hidden_cells, hidden_pixels, resized_mask, visible_numbers
 

@@ -12,6 +12,7 @@ from models.distributed import gather_with_gradient
 from models.losses.functions import ratio
 from models.network import Network
 from models.optim.average import early_decay, momentum_copy, move_average
+from models.task_settings.views import GLOBAL_VIEWS, SelfDistillationSettings
 from models.tasks.base import Batch, Companion, NetworkFactory, Outputs, Task
 from models.tasks.embeddings import (
     by_view,
@@ -22,7 +23,6 @@ from models.tasks.embeddings import (
     spread,
     unit_vectors,
 )
-from models.view_settings import GLOBAL_VIEWS, SelfDistillationSettings
 
 
 class SelfDistillation(Task):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 EXTRAPOLATED = (
     "Dashed lines are extrapolated beyond the most labelled images that were measured: expected scores with 90 % "
-    "intervals of what as many runs would measure."
+    "intervals of what the same folds and seeds would measure."
 )
 FAMILIES = {"weight_power_law": "power law", "weight_exponential": "exponential", "weight_gaussian_process": "flexible"}
 """Printed names of the families of curves."""

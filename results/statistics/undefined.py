@@ -12,11 +12,14 @@ from results.statistics.cells import AVERAGES, Cells
 
 REFERENCE = "recall"
 """Defined wherever the ground truth contains the class."""
+MEASURED = "nsd"
+"""Defined wherever the shapes of a class are measured that the ground truth contains."""
+NEVER_PREDICTED, PARTLY_ANNOTATED = "is never predicted", "is not annotated in all pixels"
 IMAGE_REASONS = {
-    **dict.fromkeys(SHAPE_METRICS, "is not annotated in all pixels"),
-    "precision": "is never predicted", "lesion_precision": "is never predicted", "auc": "covers every pixel",
+    **dict.fromkeys(SHAPE_METRICS, PARTLY_ANNOTATED),
+    "precision": NEVER_PREDICTED, "lesion_precision": NEVER_PREDICTED, "auc": "covers every pixel",
 }  # fmt: skip
-"""Why a metric is undefined in an image that contains the class."""
+"""Why a metric is undefined in an image that contains the class and in which its shapes are measured."""
 MAX_NAMED = 3
 """Maximum number of reasons in a note."""
 EARLIER = "(scored by an earlier version)"
@@ -59,13 +62,21 @@ def _reasons_of_class(
     reference = _values(cells, row, (split, aggregation, class_, REFERENCE))
     if reference is None:
         return
-    if not of_mean and np.isnan(reference[undefined]).any():
+    unannotated = _is_unannotated(cells, row, class_)
+    if not of_mean and (undefined & unannotated).any():
+        yield f"{class_} is annotated in no image"
+    if not of_mean and (undefined & ~unannotated & np.isnan(reference)).any():
         yield f"no image contains {class_}"
     values = _values(cells, row, (split, aggregation, class_, metric))
-    if values is None or not (np.isnan(values) & ~np.isnan(reference) & undefined).any():
+    if values is None:
         return
-    if metric == "precision":
-        yield f"{class_} is never predicted"
+    unexplained = np.isnan(values) & ~np.isnan(reference) & undefined & ~unannotated
+    if not unexplained.any():
+        return
+    if metric in SHAPE_METRICS:
+        yield from (f"{class_} {reason}" for reason in _shape_reasons(cells, row, class_, unexplained))
+    elif metric == "precision":
+        yield f"{class_} {NEVER_PREDICTED}"
     elif metric == "auc" and class_ == BACKGROUND:
         yield f"the score histogram of {class_} is not stored {EARLIER}"
     elif metric == "auc":
@@ -74,6 +85,24 @@ def _reasons_of_class(
         yield f"an image contains {class_}"
     elif metric in REQUIRES_SCORE_SUMS:
         yield f"the sums of scores are not stored {EARLIER}"
+
+
+def _is_unannotated(cells: Cells, row: int, class_: str) -> NDArray[np.bool_]:
+    """Return in which replicates no image annotates a class; the images of a pooled value are those that do."""
+    split, *_ = _series(cells, row)
+    pooled = _row(cells, row, (split, "dataset", class_, REFERENCE))
+    return np.zeros(cells.images.shape[1], np.bool_) if pooled is None else np.asarray(cells.images[pooled] == 0)
+
+
+def _shape_reasons(cells: Cells, row: int, class_: str, undefined: NDArray[np.bool_]) -> Iterator[str]:
+    """Yield why a metric of shapes is undefined in replicates with images that contain the class."""
+    split, aggregation, _, metric = _series(cells, row)
+    measured = _values(cells, row, (split, aggregation, class_, MEASURED))
+    unmeasured = undefined if measured is None else undefined & np.isnan(measured)
+    if unmeasured.any():
+        yield PARTLY_ANNOTATED
+    if (undefined & ~unmeasured).any():
+        yield IMAGE_REASONS[metric]
 
 
 def _image_note(cells: Cells, row: int) -> str:
@@ -85,7 +114,11 @@ def _image_note(cells: Cells, row: int) -> str:
     if reference is None:
         return ""
     used, total = int(cells.images[row].sum()), int(cells.images[reference].sum())
-    reason = f"{'a class' if class_ in AVERAGES else class_} {IMAGE_REASONS[metric]}"
+    measured = _row(cells, row, (split, aggregation, class_, MEASURED)) if metric in SHAPE_METRICS else None
+    images = total if measured is None else int(cells.images[measured].sum())
+    reasons = [PARTLY_ANNOTATED] * (images < total) + [IMAGE_REASONS[metric]] * (used < images)
+    name = "a class" if class_ in AVERAGES else class_
+    reason = " or ".join(f"{name} {reason}" for reason in dict.fromkeys(reasons))
     return f"mean over {used} of {total} images: {metric} undefined where {reason}" * (used < total)
 
 

@@ -9,7 +9,7 @@ from results.statistics.design import Design, EquivalenceMargins, Family, Planne
 from study.analysis.annotation_cost import annotation_hours
 from study.config.stages import MaskStage, Stage
 from study.planning.baselines import baseline_of, family_name
-from study.planning.graph import Plan, Replicate
+from study.planning.graph import FEWEST_UNLABELLED, Plan, Replicate, pool_of_stage
 from study.store.paths import FAILURES
 from study.store.store import Store
 
@@ -114,9 +114,10 @@ def _notes(plan: Plan) -> Mapping[str, str]:
             if not searched.issubset((*split.labelled, *split.validation)):
                 texts.append(f"settings found with {len(searched)} masks, not all among this cell's")
         selection = nodes[-1].selection
-        if selection.unlabelled and not plan.views[plan.target].stage_rows(selection).unlabelled:
+        rows = plan.views[plan.target].stage_rows(selection)
+        if selection.unlabelled and not pool_of_stage(rows, nodes[-1].step):
             task = nodes[-1].step.settings.task
-            texts.append(f"no mask is hidden: {task} training on labelled images alone")
+            texts.append(f"fewer than {FEWEST_UNLABELLED} unlabelled images: {task} training on labelled images alone")
         fixed = [node.step.stage for node in nodes if node.step.settings.seed is not None]
         if fixed:
             texts.append(f"seed of {', '.join(fixed)} fixed: its variance is not included")

@@ -16,9 +16,6 @@ from datasets.settings import (
     Scale,
     Size,
 )
-from models.consistency_settings import ConsistencyBlock, ConsistencyMethod, ConsistencySettings
-from models.distillation_settings import FeatureDistillationSettings, TeacherNetworkSettings
-from models.masking_settings import MaskedReconstructionSettings
 from models.settings import (
     Adapt,
     AdversarialSettings,
@@ -31,7 +28,10 @@ from models.settings import (
     ScheduleSettings,
     SegmentationSettings,
 )
-from models.view_settings import ContrastiveSettings, SelfDistillationSettings
+from models.task_settings.consistency import ConsistencyBlock, ConsistencyMethod, ConsistencySettings
+from models.task_settings.distillation import FeatureDistillationSettings, TeacherNetworkSettings
+from models.task_settings.masking import MaskedReconstructionSettings
+from models.task_settings.views import ContrastiveSettings, SelfDistillationSettings
 from study.config.compare import InitialWeights
 from study.config.evaluation import ClassThreshold, Postprocess, Threshold, TtaName
 from study.config.fields import Count, Positive, Seed, Settings, each_once
@@ -265,7 +265,7 @@ class SemiSupervisedStage(MaskStage):
     """A stage that also learns from images without masks, with a batch of each kind in an update."""
 
     accumulate: Literal[1] = 1
-    """Fixed at 1: batches of both kinds would have to be divided into equal parts, whose maps a discriminator needs."""
+    """Fixed at 1: gradients of batches with labelled and unlabelled images are not accumulated."""
 
 
 class AdversarialStage(AdversarialSettings, SemiSupervisedStage):
@@ -287,6 +287,15 @@ class ConsistencyViews(ConsistencyBlock):
         "strong": ("mean_teacher", "fixmatch", "unimatch"),
     }
     strong: StrongAugmentSettings = StrongAugmentSettings()
+
+    @model_validator(mode="after")
+    def _check_views(self) -> Self:
+        if self.method in self.used_by["confidence"] and not (self.cutmix or self.strong.changed):
+            raise ValueError(
+                f"strong changes nothing and cutmix is 0 under {self.method}, so that weak and strong views are equal; "
+                "allowed: at least one transform, or cutmix above 0; leave out strong.preset, or raise cutmix"
+            )
+        return self
 
     @property
     def strong_augment(self) -> AugmentSettings:

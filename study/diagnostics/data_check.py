@@ -19,6 +19,7 @@ from datasets.large import release, row_bands
 from datasets.source import BACKGROUND, AnnotationKind, Index, ProgressCallback, Source
 from datasets.sources import DataSettings, open_source
 from datasets.sources.annotators import other_annotators, trained_annotator
+from datasets.weak.regions import background_region
 from study.config.document import Document, parse_yaml, set_path
 from study.config.messages import dotted, faults
 from study.errors import ConfigError, Problem
@@ -155,7 +156,7 @@ def _scribbled(source: Source, index: Index, row: int) -> Iterator[str]:
     for number, name in enumerate(index.classes):
         if ((scribbles[number] == 1) if index.overlapping else (scribbles == number + 1)).any():
             yield name
-    if (scribbles == 0).any():
+    if background_region(scribbles).any():
         yield BACKGROUND
 
 

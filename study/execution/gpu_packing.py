@@ -27,7 +27,7 @@ class Packing(Listener):
 
     def __init__(self, plan: Plan, store: Store, *, slots: "Slots") -> None:
         self._plan, self._store, self._slots = plan, store, slots
-        self._shape = planned_kind_of(shape_of)
+        self._shape = planned_kind_of(shape_of, plan)
         shapes = {self._shape(node) for node in plan.nodes.values()}
         self._shares = known_shares(plan, store, shapes)
         self._measured: dict[Hashable, str] = {}

@@ -89,7 +89,7 @@ def forecast(
     Returns:
         Estimates over the stages of a known kind, None if there are none; `unknown` counts the other stages.
     """
-    loads, kind = list(loads), planned_kind_of(kind_of)
+    loads, kind = list(loads), planned_kind_of(kind_of, plan)
     records = sample_records(plan, store, kind_of, {kind(load.node) for load in loads})
     used_gpu = any(_on_gpu(record) for group in records.values() for record in group.values())
     cuda = plan.spec.resources.gpus != 0 and used_gpu
@@ -158,7 +158,7 @@ def _shares(plan: Plan, store: Store, loads: Sequence[TrainingLoad]) -> list[flo
     resources = plan.spec.resources
     if not resources.pack:
         return [WHOLE_GPU if resources.gpus == "auto" else float(resources.gpus)] * len(loads)
-    shape = planned_kind_of(shape_of)
+    shape = planned_kind_of(shape_of, plan)
     known = known_shares(plan, store, {shape(load.node) for load in loads})
     return [known.get(shape(load.node), WHOLE_GPU) for load in loads]
 

@@ -35,10 +35,18 @@ def shape_of(record: Record) -> Hashable:
         settings["optimizer"]["name"],
         settings["optimizer"]["momentum"] > 0,
         str(settings.get("adversarial", {}).get("discriminator")),
-        *(settings.get("consistency", {}).get(name) for name in ("method", "cutmix")),
+        settings.get("consistency", {}).get("method"),
+        settings.get("consistency", {}).get("cutmix", 0) > 0,
+        _has_pool(record),
         tuple(link["freeze"]),
         link["unfreeze_after"],
     )
+
+
+def _has_pool(record: Record) -> bool | None:
+    """Return whether unlabelled images are used; None for tasks without them and for records without their number."""
+    unlabelled = record.get("data", {}).get("unlabelled")
+    return None if unlabelled is None else unlabelled > 0
 
 
 def known_shares(plan: Plan, store: Store, shapes: set[Hashable]) -> dict[Hashable, float]:

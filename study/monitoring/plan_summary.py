@@ -2,16 +2,17 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasets.augment_settings import AugmentSettings
 from datasets.checks.classes import class_images_text
 from datasets.checks.volumes import distance_unit, volumes_text
 from study.analysis.annotation_cost import annotated_already, arms_at_budgets, hours_by_cell, hours_lines
 from study.analysis.detectable import alternatives, detectable, detectable_lines
 from study.config.recipes import recipe_values
-from study.config.stages import MaskStage
+from study.config.stages import ConsistencyStage, MaskStage, Stage
 from study.monitoring.forecast import TrainingLoad, forecast, forecast_lines
 from study.planning.arms import StageConfig, text_of
 from study.planning.baselines import family_name
@@ -154,12 +155,21 @@ def _annotation(plan: Plan) -> dict[str, Any] | None:
     return {"cells": cells, "budgets": budgets, "annotated_already": annotated_already(plan)}
 
 
+def _augmentations(settings: Stage) -> dict[str, AugmentSettings]:
+    """Return the augmentation of a stage, and that of its strong views, by key."""
+    strong = (
+        {"consistency.strong": settings.consistency.strong_augment} if isinstance(settings, ConsistencyStage) else {}
+    )
+    return {"augment": settings.augment, **strong}
+
+
 def _presets(steps: Iterable[StageConfig]) -> list[dict[str, Any]]:
     """Return the resolved augmentation of each stage that names a preset, once for each set of values."""
     entries = (
-        {"stage": step.stage, "preset": step.settings.augment.preset, "values": step.settings.augment.changed}
+        {"stage": step.stage, "key": key, "preset": augment.preset, "values": augment.changed}
         for step in steps
-        if step.settings.augment.preset is not None
+        for key, augment in _augmentations(step.settings).items()
+        if augment.preset is not None
     )
     return list({json.dumps(entry): entry for entry in entries}.values())
 
@@ -241,7 +251,7 @@ def summary_text(summary: Summary) -> str:
             for entry in summary["recipes"]
         ),
         *(
-            f"augment      {entry['stage']}, {entry['preset']}: {text_of(entry['values']).strip('{}')}"
+            f"augment      {_augmented(entry)}, {entry['preset']}: {text_of(entry['values']).strip('{}')}"
             for entry in summary["augment"]
         ),
         *(f"weights      {name} for {text}" for name, rules in summary["weights"].items() for text in rules),
@@ -259,6 +269,11 @@ def summary_text(summary: Summary) -> str:
         images = f"{len(excluded['images'])} images of {excluded['data']}"
         lines.append(f"left out     {images} that show a case of the target")
     return "\n".join([*lines, *(f"warning      {warning}" for warning in summary["warnings"])])
+
+
+def _augmented(entry: Mapping[str, Any]) -> str:
+    """Return the stage that is augmented, with the key of its strong views."""
+    return entry["stage"] if entry["key"] == "augment" else f"{entry['stage']}.{entry['key']}"
 
 
 def _image_lines(cells: list[dict[str, Any]]) -> list[str]:

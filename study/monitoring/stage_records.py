@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from study.config.stages import SELF_SUPERVISED_TASKS
-from study.planning.graph import Plan, PlannedStage
+from study.planning.graph import Plan, PlannedStage, pool_of_stage
 from study.planning.stage_identity import StageIdentity
 from study.store.damage import DamagedStageError
 from study.store.paths import RECORD
@@ -22,11 +22,11 @@ Record = Mapping[str, Any]
 KindOf = Callable[[Record], Hashable]
 
 
-def planned_kind_of(kind_of: KindOf) -> Callable[[PlannedStage], Hashable]:
+def planned_kind_of(kind_of: KindOf, plan: Plan) -> Callable[[PlannedStage], Hashable]:
     """Return a function from a planned stage to the kind that its record will have."""
 
     @functools.cache
-    def of_identity(identity: StageIdentity) -> Hashable:
+    def of_identity(identity: StageIdentity, unlabelled: int | None) -> Hashable:
         step = identity.step
         return kind_of({
             "architecture": step.architecture,
@@ -34,9 +34,16 @@ def planned_kind_of(kind_of: KindOf) -> Callable[[PlannedStage], Hashable]:
             "settings": step.settings.model_dump(mode="json", by_alias=True),
             "image": step.image.model_dump(mode="json"),
             "link": step.link.model_dump(mode="json"),
+            "data": {"unlabelled": unlabelled},
         })  # fmt: skip
 
-    return lambda node: of_identity(node.identity)
+    def of_stage(node: PlannedStage) -> Hashable:
+        if node.selection.unlabelled is None:
+            return of_identity(node.identity, None)
+        rows = plan.views[node.selection.data].stage_rows(node.selection)
+        return of_identity(node.identity, len(pool_of_stage(rows, node.step)))
+
+    return of_stage
 
 
 def sample_records(
@@ -45,7 +52,7 @@ def sample_records(
     """Return the records of some finished stages of these kinds, by kind and digest."""
     if not kinds:
         return {}
-    kind_of_node, finished = planned_kind_of(kind_of), store.finished()
+    kind_of_node, finished = planned_kind_of(kind_of, plan), store.finished()
     counts, digests = Counter[Hashable](), list[str]()
     for digest in sorted(finished & (plan.nodes.keys() | plan.candidates.keys())):
         kind = kind_of_node(plan.node(digest))

@@ -3,10 +3,10 @@
 from datasets.settings import ImageSettings
 from models.architectures.parts import EncoderHead
 from models.build import Blueprint
-from models.distillation_settings import FeatureDistillationSettings
-from models.masking_settings import MaskedReconstructionSettings
 from models.settings import head_of, is_deeply_supervised, upsampling_of
-from models.view_settings import ViewSettings
+from models.task_settings.distillation import FeatureDistillationSettings
+from models.task_settings.masking import MaskedReconstructionSettings
+from models.task_settings.views import ViewSettings
 from study.config.stages import Stage
 from study.planning.arms import StageConfig
 

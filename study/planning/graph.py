@@ -17,8 +17,11 @@ from study.config.evaluation import ClassPostprocess, ClassThreshold, TtaName
 from study.config.schema import StudySpec
 from study.planning.arms import Arm, StageConfig
 from study.planning.checks.leak_checks import Leak
-from study.planning.dataset_view import DatasetView, RowSelection
+from study.planning.dataset_view import DatasetView, RowSelection, StageRows
 from study.planning.stage_identity import StageIdentity
+
+FEWEST_UNLABELLED = 2
+"""Minimum number of unlabelled examples: some networks cannot normalise a single image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -307,6 +310,12 @@ def image_epochs(plan: Plan, node: PlannedStage) -> int:
     if settings.steps is not None:
         return settings.steps * settings.batch_size
     return (settings.epochs or 0) * examples_per_epoch(plan, node)
+
+
+def pool_of_stage(rows: StageRows, step: StageConfig) -> tuple[int, ...]:
+    """Return the unlabelled images that a stage learns from: none below `FEWEST_UNLABELLED` examples."""
+    examples = len(rows.unlabelled) * (step.settings.patch.per_image if step.image.fit == "patch" else 1)
+    return rows.unlabelled if examples >= FEWEST_UNLABELLED else ()
 
 
 def examples_per_epoch(plan: Plan, node: PlannedStage) -> int:

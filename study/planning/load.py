@@ -24,7 +24,7 @@ from study.planning.checks.evaluation_checks import evaluation_problems, mirror_
 from study.planning.checks.file_checks import file_problems, file_rules
 from study.planning.checks.leak_checks import find_leaks, leak_message, leak_problems
 from study.planning.checks.published_checks import published_problems, published_warnings
-from study.planning.checks.search_checks import search_problems
+from study.planning.checks.search_checks import search_problems, search_warnings
 from study.planning.checks.teacher_checks import teacher_files, teacher_problems
 from study.planning.checks.weights_checks import initial_files, weights_problems
 from study.planning.dataset_view import DatasetView, DatasetViewSpec
@@ -95,6 +95,7 @@ def load_planner(
         warnings += [f"data.{target}: {mixed}"] if mixed else []
     warnings += [f"data.{leak.data}: {leak_message(leak)}" for leak in leaks if spec.leaks == "report"]
     warnings += [*published_warnings(spec, arms), *adapt_warnings(arms)]
+    warnings += search_warnings(spec, arms, views[target], target) if target in views else []
     warnings += mirror_warnings(spec, arms, views[target].index, target) if target in views else []
     files = {file: hash_of(file) for file in weights_files(arms)}
     plan = Plan(

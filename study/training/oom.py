@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from models.build import build
-from models.consistency_settings import ConsistencyBlock, consistency_of
 from models.network import Network
 from models.settings import pool_of, unlabelled_start_of
+from models.task_settings.consistency import ConsistencyBlock, consistency_of
+from models.task_settings.views import views_of
 from models.tasks.base import Batch
-from models.view_settings import views_of
 from study.config.stages import SemiSupervisedStage
 from study.planning.arms import StageConfig
 from study.planning.blueprint import stage_blueprint

@@ -34,20 +34,20 @@ from models.build import build
 from models.catalog.registry import published_weights
 from models.losses.class_weights import balanced as balanced_weights
 from models.network import Network
-from models.settings import MaskSettings, TaskSettings, unlabelled_start_of
+from models.settings import MaskSettings, TaskSettings, pool_of, unlabelled_start_of
+from models.task_settings.views import GLOBAL_VIEWS, SelfDistillationSettings, views_of
 from models.tasks import make_task
 from models.tasks.base import Outputs, Task
 from models.tasks.feature_distillation import FeatureDistillation
 from models.tasks.localisation import Localisation
 from models.tasks.segmentation import Segmentation
-from models.view_settings import GLOBAL_VIEWS, SelfDistillationSettings, views_of
 from models.weights import initial
 from study.config.compare import WeightsFile, source_of
 from study.config.stages import ConsistencyStage, Stage
 from study.planning.arms import StageConfig
 from study.planning.blueprint import stage_blueprint
 from study.planning.dataset_view import DatasetView, DatasetViewSpec, StageRows
-from study.planning.graph import Scoring
+from study.planning.graph import Scoring, pool_of_stage
 from study.store.atomic import hash_of, write_json
 from study.store.paths import STAGE_SCORES, WEIGHTS
 from study.store.pretrained import stored_weights
@@ -258,11 +258,9 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
 def _training_loop(setup: TrainingSetup, context: WorkerContext, store: Store) -> TrainingLoop:
     node, settings, rows = setup.job.node, setup.job.node.step.settings, setup.rows
 
-    def batches(
-        indices: Sequence[int], *, labelled: bool = True, trains: bool = True, fewest: int = 1
-    ) -> Batches | None:
+    def batches(indices: Sequence[int], *, labelled: bool = True, trains: bool = True) -> Batches | None:
         examples = stage_examples(setup, indices, labelled=labelled, trains=trains)
-        if len(examples) < fewest:
+        if not len(examples):
             return None
         return Batches(
             examples, batch_size=settings.batch_size, seed=node.seed, parts=settings.accumulate if trains else 1,
@@ -276,8 +274,7 @@ def _training_loop(setup: TrainingSetup, context: WorkerContext, store: Store) -
     data = StageData(
         training=training,
         validation=batches(rows.validation, trains=False),
-        # Some networks cannot normalize a single image.
-        unlabelled=batches(rows.unlabelled, labelled=False, fewest=2),
+        unlabelled=batches(pool_of_stage(rows, node.step), labelled=False),
         unlabelled_start=unlabelled_start_of(settings),
         features=setup.features,
     )
@@ -439,6 +436,12 @@ def evaluation(setup: TrainingSetup, scoring: Scoring, cache: Path) -> Evaluatio
     )
 
 
+def _unlabelled_images(setup: TrainingSetup) -> int | None:
+    """Return the number of unlabelled images that the stage learned from, None for tasks that use none."""
+    step = setup.job.node.step
+    return None if pool_of(step.settings) is None else len(pool_of_stage(setup.rows, step))
+
+
 def _side(setup: TrainingSetup) -> int:
     """Return the median longer side of the training images in pixels, which sets the tile size of larger images."""
     return int(np.median([max(setup.view.index.shape(row)) for row in setup.rows.train]))
@@ -490,7 +493,8 @@ def _record(setup: TrainingSetup, trained: Trained, runtime: RuntimeContext, sec
         "structure": node.identity.structure,
         "link": step.link.model_dump(mode="json"),
         "data": {"fingerprint": job.fingerprint, "train": len(setup.rows.train),
-                 "validation": len(setup.rows.validation), "side": _side(setup), **_reading(setup)},
+                 "validation": len(setup.rows.validation), "unlabelled": _unlabelled_images(setup),
+                 "side": _side(setup), **_reading(setup)},
         "updates": trained.progress.updates,
         "best_epoch": trained.progress.best_epoch or trained.progress.epoch,
         "best_score": trained.progress.best_score,

@@ -26,17 +26,26 @@ Covered = list[bool]
 
 def forecasts(*, quick: bool) -> Iterator[Figure]:
     """Measure the coverage by kind of curve, and over all curves."""
-    simulated = [list(simulated_curves(shape, SIMULATED // (10 if quick else 1))) for shape in SHAPES]
-    segmented = [list(segmentation_curves(name, SEGMENTED // (10 if quick else 1))) for name in SEGMENTATION]
+    by_learners: dict[str, list[Covered]] = {}
+    for learners, curves in _groups(quick=quick):
+        group = [curve.covered() for curve in curves]
+        by_learners.setdefault(learners, []).extend(group)
+        yield from _figures(_kind(curves), curves, group)
+    for learners, covered in by_learners.items():
+        yield from _goals(learners, covered)
+    yield from _goals("all curves", [curve for covered in by_learners.values() for curve in covered])
+
+
+def _groups(*, quick: bool) -> Iterator[tuple[str, list[LearningCurve]]]:
+    """Yield curves of one kind, simulated ones first."""
+    part = 10 if quick else 1
+    for shape in SHAPES:
+        yield "simulated curves", list(simulated_curves(shape, SIMULATED // part))
+    for name in SEGMENTATION:
+        yield "real learners", list(segmentation_curves(name, SEGMENTED // part))
     classified = sorted(classifier_curves(quick=quick), key=_data_set)
-    groups = [*simulated, *segmented, *(list(curves) for _, curves in groupby(classified, key=_data_set))]
-    covered: list[list[Covered]] = []
-    for curves in groups:
-        covered.append([curve.covered() for curve in curves])
-        yield from _figures(_kind(curves), curves, covered[-1])
-    yield from _goals("simulated curves", [curve for group in covered[: len(simulated)] for curve in group])
-    yield from _goals("real learners", [curve for group in covered[len(simulated) :] for curve in group])
-    yield from _goals("all curves", [curve for group in covered for curve in group])
+    for _, curves in groupby(classified, key=_data_set):
+        yield "real learners", list(curves)
 
 
 def _data_set(curve: LearningCurve) -> str:

@@ -87,8 +87,13 @@ def test_strong_views_have_transforms_of_values_by_default() -> None:
     [
         ({"rotate": 10}, r"rotate is 10, but all views .*; allowed: hue, .*, dropout; remove it, or set it in augment"),
         ({"cutmix": 0.5}, r"cutmix is 0.5, but all views of an image show the same pixels; allowed: hue"),
+        (
+            {"preset": "strong"},
+            r"preset is strong, with rotate 20, but all views .*; allowed: preset photometric or null, hue, .*; remove",
+        ),
+        ({"preset": "strong", "rotate": 5}, r"^[^;]*rotate is 5, but all views"),
         ({"crop": [0.1, 0.2]}, r"crop is \(0.1, 0.2\), but all views"),
-        ({"preset": "light"}, "rotate is 10"),
+        ({"preset": "light"}, "preset is light, with rotate 10"),
     ],
 )
 def test_strong_views_move_no_pixels(values: dict[str, Any], message: str) -> None:

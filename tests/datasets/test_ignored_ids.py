@@ -47,14 +47,17 @@ def write(root: Path, *masks: Pixels, classes: str = NAMES) -> Path:
 @pytest.mark.parametrize("ignore", [7, [7], [255, 7, 7]])
 @pytest.mark.parametrize("classes", [NAMES, ""])
 def test_ignored_ids_are_255_in_arrays_and_no_class(tmp_path: Path, ignore: object, classes: str) -> None:
-    whole = np.full((HEIGHT, WIDTH), 7, np.uint8)
-    root = write(tmp_path / "data", mask(ignored=7), mask(ignored=7, foreground=False), whole, classes=classes)
+    wholly_ignored = np.full((HEIGHT, WIDTH), 7, np.uint8)
+    root = write(tmp_path / "data", mask(ignored=7), mask(ignored=7, foreground=False), wholly_ignored, classes=classes)
     source, index = opened(root, ignore=ignore)
     assert index.classes == (("organ", "lesion") if classes else ("class_1", "class_2"))
     assert not any(index.fault(row) for row in range(3))
     assert [index.shows(row) for row in range(3)] == [frozenset(index.classes), frozenset(), frozenset()]
-    for row, stored in enumerate((mask(), mask(foreground=False), np.full_like(whole, IGNORE))):
+    for row, stored in enumerate((mask(), mask(foreground=False))):
         np.testing.assert_array_equal(source.masks(row), stored)
+    assert [bool(digest) for digest in index.annotation_digests["masks"]] == [True, True, False]
+    with pytest.raises(DataError, match="2 has no mask"):
+        source.masks(2)
 
 
 @pytest.mark.parametrize("value", [1, 255])

@@ -131,10 +131,52 @@ def test_an_ignored_value_that_is_the_only_one_is_refused(tmp_path: Path) -> Non
 def test_missing_classes_of_masks_of_ids_are_refused(tmp_path: Path) -> None:
     save(picture(0), tmp_path / "data" / "images" / "0.png")
     save(plane(inside=1), tmp_path / "data" / "masks" / "0.png")
-    with pytest.raises(DataError, match="missing is not_annotated, and masks hold class ids; allowed: with masks/"):
+    with pytest.raises(DataError, match="missing is not_annotated, without masks/<class>/; allowed: with masks/"):
         opened(tmp_path / "data", missing="not_annotated")
     with pytest.raises(ValidationError, match="missing"):
         FolderSettings.model_validate({"root": tmp_path, "missing": "unknown"})
+
+
+def test_a_folder_that_holds_only_an_ignored_value_is_refused_beside_other_classes(tmp_path: Path) -> None:
+    root = write(tmp_path / "data", liver={0: plane(inside=1)}, spleen={1: plane()})
+    with pytest.raises(DataError, match="masks/spleen: ignore is 255, and the masks hold no other value above 0"):
+        opened(root, ignore=255)
+
+
+def test_a_class_without_any_mask_is_not_annotated(tmp_path: Path) -> None:
+    root = partial(tmp_path / "data")
+    (root / "classes.txt").write_text("liver\nspleen\nkidney\n")
+    source, index = opened(root)
+    assert index.unused_classes == ("kidney",)
+    assert [index.annotates(row) for row in range(4)] == [ALL, ALL, ALL, frozenset()]
+    assert not source.masks(1)[1].any()
+    assert (source.masks(1)[2] == IGNORE).all()
+
+
+def test_images_whose_masks_are_wholly_ignored_are_not_labelled(tmp_path: Path) -> None:
+    ignored = np.full((HEIGHT, WIDTH), 7, np.uint8)
+    overlapping = write(tmp_path / "data", liver={0: plane(), 1: ignored}, spleen={0: plane(), 1: ignored, 2: ignored})
+    exclusive = tmp_path / "exclusive"
+    for number, mask in enumerate((plane(inside=1, ignored=7), ignored)):
+        save(picture(number), exclusive / "images" / f"{number}.png")
+        save(mask, exclusive / "masks" / f"{number}.png")
+    for root, labelled in ((overlapping, [True, False, True, False]), (exclusive, [True, False])):
+        source, index = opened(root, ignore=7)
+        assert [bool(digest) for digest in index.annotation_digests["masks"]] == labelled
+        assert [bool(bits) for bits in index.shown] == labelled
+        assert not index.annotates(1)
+        with pytest.raises(DataError, match="1 has no mask"):
+            source.masks(1)
+
+
+def test_a_volume_with_an_annotated_pixel_is_labelled_in_all_slices(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_stack(root / "images" / "ct.tif", np.stack([picture(number) for number in range(3)]))
+    ignored = np.full((HEIGHT, WIDTH), 9, np.uint8)
+    write_stack(root / "masks" / "ct.tif", np.stack([ignored, plane(inside=1), ignored]))
+    source, index = opened(root, ignore=9)
+    assert all(index.annotation_digests["masks"])  # its shapes are measured in all slices
+    assert (source.masks(0) == IGNORE).all()
 
 
 def test_slices_of_volumes_are_annotated_one_by_one(tmp_path: Path) -> None:

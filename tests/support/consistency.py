@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.architectures.parts import NetworkParts
-from models.consistency_settings import ConsistencySettings
 from models.network import Network
+from models.task_settings.consistency import ConsistencySettings
 from models.tasks import make_task
 from models.tasks.base import Batch, Outputs
 from models.tasks.consistency.base import Consistency

@@ -21,9 +21,9 @@ from models.architectures.parts import NetworkParts
 from models.build import build
 from models.network import Network
 from models.settings import pool_of, unlabelled_start_of
+from models.task_settings.views import ViewSettings, views_of
 from models.tasks import make_task
 from models.tasks.base import Outputs
-from models.view_settings import ViewSettings, views_of
 from study.config.schema import Link
 from study.config.stages import (
     AdversarialStage,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -105,12 +106,53 @@ def _class_ids(used: Sequence[frozenset[int]], known: Sequence[str] | None, root
     return {f"class_{number}": number for number in foreground or [1]}
 
 
-def scribble_ids(ids: Mapping[str, int], ignored: Sequence[int]) -> dict[str, int]:
-    """Return the ids of classes in scribbles: those in masks, or the number of a class if that id is ignored.
+@dataclass(frozen=True, kw_only=True)
+class ScribbleIds:
+    """Values in scribbles.
 
-    This is the case for a single class whose masks hold 0 and 255.
+    Attributes:
+        classes: The values of each exclusive class; empty if each class has separate scribbles of 0 and 1.
+        outside: Values of pixels outside of scribbles.
     """
-    return {name: position if number in ignored else number for position, (name, number) in enumerate(ids.items(), 1)}
+
+    classes: Mapping[str, Sequence[int]]
+    outside: tuple[int, ...]
+
+    @property
+    def allowed(self) -> frozenset[int]:
+        """Return all values that scribbles may hold."""
+        ids = {number for numbers in self.classes.values() for number in numbers}
+        return frozenset({0, *(ids or {1}), *self.outside})
+
+
+def outside_scribbles(ignored: Sequence[int], ids: Iterable[int] = ()) -> tuple[int, ...]:
+    """Return the values of pixels outside of scribbles: ignored ids and 255, but no ids of classes."""
+    return tuple(sorted({*ignored, IGNORE}.difference(ids)))
+
+
+def scribble_ids(ids: Mapping[str, int], ignored: Sequence[int], root: Path) -> ScribbleIds:
+    """Return the values in scribbles of exclusive classes: their ids in masks, of a single class also 1.
+
+    Args:
+        ids: Ids of all classes in masks.
+        ignored: Ids of unlabelled pixels.
+        root: Folder of the data set, for messages.
+
+    Raises:
+        DataError: One of several classes has the id 255, and no id is left for pixels outside of scribbles.
+    """
+    outside = outside_scribbles(ignored, ids.values()) or (IGNORE,)
+    if len(ids) == 1:
+        ((name, number),) = ids.items()
+        return ScribbleIds(classes={name: tuple(sorted({1, number}.difference(outside)))}, outside=outside)
+    for name, number in ids.items():
+        if number in outside:
+            raise DataError(
+                f"{root}: masks hold the id {number} of the class '{name}', which is outside of scribbles; allowed: "
+                f"another id; set `ignore: {number}` if its pixels have no label, or write another id and list the "
+                "classes in classes.txt"
+            )
+    return ScribbleIds(classes={name: (number,) for name, number in ids.items()}, outside=outside)
 
 
 def numbers_in(bits: int) -> tuple[int, ...]:

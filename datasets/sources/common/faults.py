@@ -1,6 +1,6 @@
 """Faults and warnings of images and their annotation."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 from datasets.cache.manifest import Manifest
 from datasets.errors import DataError
 from datasets.source import BACKGROUND, IGNORE, AnnotationKind
-from datasets.sources.common.class_ids import may_be_unlabelled, numbers_in
+from datasets.sources.common.class_ids import ScribbleIds, may_be_unlabelled, numbers_in
 from datasets.sources.common.geometry import position_fault
 from datasets.sources.common.published import MaskFile, MaskRuns, PublishedCase, PublishedDataset
 from datasets.sources.common.runs import TOLERANCE, last_pixel, past_the_end
@@ -35,7 +35,7 @@ def case_faults(
     files: Manifest,
     ids: Mapping[str, int],
     ignored: Sequence[int],
-    scribble_values: Collection[int],
+    scribbles: ScribbleIds,
     layout: PublishedDataset,
 ) -> CaseFaults:
     """Return the first fault of each image and of its annotation, and its warnings.
@@ -45,11 +45,10 @@ def case_faults(
         files: The manifest of all files.
         ids: Ids of the classes in masks of ids.
         ignored: Ids of unlabelled pixels.
-        scribble_values: Values that scribbles may hold.
+        scribbles: Values in scribbles.
         layout: The layout.
     """
     known = _KnownIds(bits=_bits([0, *ids.values(), *ignored]), classes=len(ids), class_list=layout.class_list)
-    scribbles = _ScribbleValues(allowed=frozenset(scribble_values), outside=layout.scribbles_ignored)
     suspect = IGNORE if may_be_unlabelled(ids) else None
     return CaseFaults(
         images=[_image_fault(case, files) for case in cases],
@@ -65,14 +64,6 @@ class _KnownIds:
     bits: int
     classes: int
     class_list: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class _ScribbleValues:
-    """Values that files of scribbles may hold, and those of pixels outside of scribbles."""
-
-    allowed: frozenset[int]
-    outside: tuple[int, ...]
 
 
 def _image_fault(case: PublishedCase, files: Manifest) -> str:
@@ -115,7 +106,7 @@ def _channel_fault(path: str, position: int, case: PublishedCase, files: Manifes
 
 
 def _annotation_faults(
-    cases: Sequence[PublishedCase], files: Manifest, known: _KnownIds, scribbles: _ScribbleValues
+    cases: Sequence[PublishedCase], files: Manifest, known: _KnownIds, scribbles: ScribbleIds
 ) -> dict[AnnotationKind, list[str]]:
     """Return the first fault of each image's annotation by kind, "" without a fault.
 
@@ -226,7 +217,7 @@ def _mask_faults(case: PublishedCase, files: Manifest, size: tuple[int, int], kn
             if last_pixel(mask.runs) > size[0] * size[1]:
                 yield past_the_end(mask.runs, size, f"{case.id}: mask of {mask.name}")
             continue
-        yield from _file_faults(mask, case, files, size)
+        yield from _file_faults(mask, case, files, size, "mask")
         position = files.positions.get(mask.path)
         if position is not None and not files.fault[position]:
             unknown = numbers_in(int(files.values[position], 16) & ~known.bits)
@@ -234,8 +225,10 @@ def _mask_faults(case: PublishedCase, files: Manifest, size: tuple[int, int], kn
                 yield f"{mask.path} {_unknown_ids(unknown, known)}"
 
 
-def _file_faults(mask: MaskFile, case: PublishedCase, files: Manifest, size: tuple[int, int]) -> Iterator[str]:
-    """Yield why a file does not fit its image, whatever it holds."""
+def _file_faults(
+    mask: MaskFile, case: PublishedCase, files: Manifest, size: tuple[int, int], kind: str
+) -> Iterator[str]:
+    """Yield why a file does not fit its image, whatever it holds; `kind` is what it has, for messages."""
     position = files.positions.get(mask.path)
     if position is None:
         yield f"{mask.path} is missing; allowed: every mask file the tables name; restore it"
@@ -243,18 +236,17 @@ def _file_faults(mask: MaskFile, case: PublishedCase, files: Manifest, size: tup
         yield files.fault[position]
     else:
         turned = files.remark[files.positions[case.path]] + files.remark[position]
-        yield from _size_faults(mask, (files.width[position], files.height[position]), size, turned=EXIF in turned)
+        actual = files.width[position], files.height[position]
+        yield from _size_faults(mask, actual, size, kind, turned=EXIF in turned)
         fault = position_fault(mask.path, case.path, files) if mask.place is None else ""
         if fault:
             yield fault
 
 
-def _scribble_faults(
-    case: PublishedCase, files: Manifest, size: tuple[int, int], values: _ScribbleValues
-) -> Iterator[str]:
+def _scribble_faults(case: PublishedCase, files: Manifest, size: tuple[int, int], values: ScribbleIds) -> Iterator[str]:
     """Yield faults of scribbles."""
     for mask in case.scribbles:
-        yield from _file_faults(mask, case, files, size)
+        yield from _file_faults(mask, case, files, size, "scribbles")
         position = files.positions[mask.path]
         held = numbers_in(int(files.values[position] or "0", 16))
         unknown = [value for value in held if value not in values.allowed]
@@ -290,12 +282,14 @@ def _unknown_ids(unknown: Sequence[int], known: _KnownIds) -> str:
     )
 
 
-def _size_faults(mask: MaskFile, actual: tuple[int, int], size: tuple[int, int], *, turned: bool) -> Iterator[str]:
+def _size_faults(
+    mask: MaskFile, actual: tuple[int, int], size: tuple[int, int], kind: str, *, turned: bool
+) -> Iterator[str]:
     x, y, *expected = mask.place or (0, 0, *size)
     if actual != tuple(expected):
         yield (
             f"{mask.path} has {_format_size(*actual)} pixels; allowed: {_format_size(*expected)}, the size of its "
-            f"{'row in the table' if mask.place else 'image'}; restore the mask or the image"
+            f"{'row in the table' if mask.place else 'image'}; restore the {kind} or the image"
             f"{_TURNED if turned and actual == size[::-1] else ''}"
         )
     elif x < 0 or y < 0 or x + actual[0] > size[0] or y + actual[1] > size[1]:

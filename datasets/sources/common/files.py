@@ -2,13 +2,12 @@
 
 import time
 from abc import abstractmethod
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, reduce
+from functools import cached_property
 from math import isnan
-from operator import or_
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar, Final
 
 import numpy as np
@@ -24,7 +23,14 @@ from datasets.decoding.spacing_json import stated_spacing
 from datasets.errors import DataError
 from datasets.settings import FileChannels, FileSettings, ImageSettings, VolumeSettings
 from datasets.source import BACKGROUND, AnnotationKind, Box, Index, Pixels, Point, ProgressCallback, Source
-from datasets.sources.common.class_ids import IgnoreSettings, check_names, class_ids, scribble_ids
+from datasets.sources.common.class_ids import (
+    IgnoreSettings,
+    ScribbleIds,
+    check_names,
+    class_ids,
+    outside_scribbles,
+    scribble_ids,
+)
 from datasets.sources.common.faults import case_faults, check_pixels, check_points
 from datasets.sources.common.masks import (
     exclusive,
@@ -188,9 +194,7 @@ class FileSource(Source):
         shown = [shown_classes.shown(row) for row in rows]
         # Masks of regions hold ids of other names than the classes.
         mask_ids = {str(number): number for region in layout.regions for number in region} or by_id
-        scribble_numbers = [number for number in self._scribble_ids(by_id).values() if number is not None] or [1]
-        scribble_values = {0, *scribble_numbers, *layout.scribbles_ignored}
-        by_case = case_faults(cases, files, mask_ids, self._ignored, scribble_values, layout)
+        by_case = case_faults(cases, files, mask_ids, self._ignored, self._scribble_ids, layout)
         positions = [files.positions[row.case.path] for row in rows]
         return Index(
             ids=[row.id for row in rows],
@@ -235,21 +239,24 @@ class FileSource(Source):
             scribbles = [values_in(mask, files) for case in self._cases for mask in case.scribbles]
             if masks or not scribbles:
                 return class_ids(masks, self._layout.classes, self._root, self._ignored)
-            return class_ids(scribbles, self._layout.classes, self._root, self._layout.scribbles_ignored)
+            return class_ids(scribbles, self._layout.classes, self._root, outside_scribbles(self._ignored))
         if self._ignored and not self._layout.regions:
             self._check_foreground(files)
         return {}
 
     def _check_foreground(self, files: Manifest) -> None:
-        """Raise `DataError` if masks of single classes hold no other value than 0 and ignored ones."""
-        values = reduce(or_, (values_in(mask, files) for case in self._cases for mask in case.masks), 0)
+        """Raise `DataError` if the masks of a class hold 0 and ignored values, and no other value."""
+        values_by_folder: dict[PurePosixPath, int] = defaultdict(int)
+        for mask in (mask for case in self._cases for mask in case.masks if isinstance(mask, MaskFile)):
+            values_by_folder[PurePosixPath(mask.path).parent] |= values_in(mask, files)
         ignored = sum(1 << value for value in self._ignored)
-        if values & ignored and not values & ~(ignored | 1):
-            raise DataError(
-                f"{self._root}: ignore is {', '.join(map(str, self._ignored))}, and the masks hold no other value "
-                "above 0; allowed: another value inside of the class, such as 1; correct `ignore`, or write the masks "
-                "again"
-            )
+        for folder, values in sorted(values_by_folder.items()):
+            if values & 1 and values & ignored and not values & ~(ignored | 1):
+                raise DataError(
+                    f"{self._root / folder}: ignore is {', '.join(map(str, self._ignored))}, and the masks hold no "
+                    "other value above 0; allowed: another value inside of the class, such as 1; correct `ignore`, or "
+                    "write the masks again"
+                )
 
     def _excluded_from_training(self, rows: Sequence[SourceRow], shown: Sequence[str]) -> Sequence[bool]:
         """Return which slices show no class, if these are left out of training."""
@@ -261,7 +268,7 @@ class FileSource(Source):
         self, files: Manifest, classes: tuple[str, ...], shown: tuple[str, ...]
     ) -> Mapping[AnnotationKind, Sequence[str]]:
         ids: Mapping[str, int | Sequence[int] | None] = {name: self._ids_of(name) for name in classes}
-        ids_in_scribbles = self._scribble_ids(classes)
+        values_in_scribbles = {name: self._scribble_ids.classes.get(name) for name in classes}
         names = [self._layout.labels[number] for number in self._labels]
         values = [[case.labels[number] for number in self._labels] if case.labels else [] for case in self._cases]
         boxes = [
@@ -276,7 +283,7 @@ class FileSource(Source):
             "centres": [digest(case.centres) if case.centres else "" for case in self._cases],
             "masks": [masks_digest(case, files, ids, self._ignored) for case in self._cases],
             "scribbles": [
-                scribbles_digest(case, files, ids_in_scribbles, self._layout.scribbles_ignored) for case in self._cases
+                scribbles_digest(case, files, values_in_scribbles, self._scribble_ids.outside) for case in self._cases
             ],
             "points": [
                 digest(classes, [(point.name, point.x, point.y) for point in points]) if points else ""
@@ -295,12 +302,12 @@ class FileSource(Source):
         }
         return digests | by_slice
 
-    def _scribble_ids(self, classes: Iterable[str]) -> Mapping[str, int | None]:
-        """Return the id of each class in scribbles, None if each class has separate ones."""
-        if self._layout.overlapping:
-            return dict.fromkeys(classes)
-        ids = scribble_ids(self._all_ids, self._layout.scribbles_ignored)
-        return {name: ids[name] for name in classes if name in ids}
+    @cached_property
+    def _scribble_ids(self) -> ScribbleIds:
+        """Values in scribbles, known once the index is read."""
+        if self._layout.overlapping or not any(case.scribbles for case in self._cases):
+            return ScribbleIds(classes={}, outside=outside_scribbles(self._ignored, [1]))
+        return scribble_ids(self._all_ids, self._ignored, self._root)
 
     @property
     def _known_ids(self) -> Mapping[str, int]:
@@ -397,7 +404,7 @@ class FileSource(Source):
     def masks(self, row: int) -> Pixels:
         """Return the masks of the selected classes; if classes overlap, classes without a file are empty."""
         case, number = self._rows[row].case, self._rows[row].number
-        if not is_masked(case, self._chosen_classes()):
+        if not is_masked(case, self._files, self._chosen_classes(), self._ignored):
             raise DataError(
                 f"{case.id} has no mask; allowed: rows whose annotation_digests['masks'] is not empty; leave it out"
             )
@@ -407,7 +414,7 @@ class FileSource(Source):
             return self._decoded(path, number)
 
         if not self._layout.overlapping:
-            return exclusive(decode, case.masks, list(self._known_ids.values()), self._ignored)
+            return exclusive(decode, case.masks, [(number,) for number in self._known_ids.values()], self._ignored)
         classes = self._chosen_classes()
         if self._layout.regions:
             return regions(decode, case, [self._layout.region(name) for name in classes], self._ignored)
@@ -416,7 +423,7 @@ class FileSource(Source):
     def scribbles(self, row: int) -> Pixels:
         """Return the scribbles of the selected classes; see `Source.scribbles`."""
         case, number, layout = self._rows[row].case, self._rows[row].number, self._layout
-        classes = self._chosen_classes() if layout.overlapping else list(self._known_ids)
+        classes = self._chosen_classes()
         if not case.scribbles or (layout.overlapping and not any(mask.name in classes for mask in case.scribbles)):
             raise DataError(
                 f"{case.id} has no scribbles; allowed: rows whose annotation_digests['scribbles'] is not empty; leave "
@@ -428,20 +435,21 @@ class FileSource(Source):
             return self._decoded(path, number)
 
         if layout.overlapping:
-            return overlapping_scribbles(decode, case, classes, layout.scribbles_ignored)
-        ids = [number for number in self._scribble_ids(classes).values() if number is not None]
-        return exclusive(decode, case.scribbles, ids, layout.scribbles_ignored)
+            return overlapping_scribbles(decode, case, classes, self._scribble_ids.outside)
+        values = [self._scribble_ids.classes[name] for name in classes]
+        return exclusive(decode, case.scribbles, values, self._scribble_ids.outside)
 
     def points(self, row: int) -> tuple[Point, ...]:
         """Return the points of the selected classes and of the background."""
-        classes = self._chosen_classes() if self._layout.overlapping else list(self._known_ids)
-        return self._chosen_points(self._rows[row].case, classes)
+        return self._chosen_points(self._rows[row].case, self._chosen_classes())
 
     def _chosen_points(self, case: PublishedCase, classes: Collection[str]) -> tuple[Point, ...]:
         return tuple(point for point in case.points if point.name in classes or point.name == BACKGROUND)
 
     def _chosen_classes(self) -> Sequence[str]:
-        """Return the chosen classes of overlapping masks."""
+        """Return the chosen classes of masks."""
+        if not self._layout.overlapping:
+            return list(self._known_ids)
         known = self._layout.classes or ()
         return [name for name in self._settings.classes or known if name in known]
 

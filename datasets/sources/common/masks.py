@@ -19,15 +19,16 @@ Decode = Callable[[str], Pixels]
 
 
 def exclusive(
-    decode: Decode, masks: Sequence[MaskFile | MaskRuns], ids: Sequence[int], ignored: Sequence[int] = ()
+    decode: Decode, masks: Sequence[MaskFile | MaskRuns], ids: Sequence[Sequence[int]], ignored: Sequence[int] = ()
 ) -> Pixels:
-    """Return (height, width) with `ids` renumbered to 1, 2, ... and ignored ids to `IGNORE`.
+    """Return (height, width) with the ids of each class renumbered to 1, 2, ... and ignored ids to `IGNORE`.
 
     All other ids become background. `masks` is the only mask of the image.
     """
     (path,) = (mask.path for mask in masks if isinstance(mask, MaskFile))
     renumbered = np.zeros(256, np.uint8)
-    renumbered[list(ids)] = np.arange(1, len(ids) + 1)
+    for number, class_ids in enumerate(ids, 1):
+        renumbered[list(class_ids)] = number
     renumbered[list(ignored)] = IGNORE
     return by_bands(lambda part: renumbered[part], decode(path))
 
@@ -77,10 +78,10 @@ def overlapping(
 
 
 def overlapping_scribbles(
-    decode: Decode, case: PublishedCase, classes: Sequence[str], ignored: Sequence[int]
+    decode: Decode, case: PublishedCase, classes: Sequence[str], outside: Sequence[int]
 ) -> Pixels:
-    """Return (classes, height, width) of 0/1 at scribbles and `IGNORE` elsewhere; `ignored` values are outside."""
-    decoded = {mask.name: by_bands(_planes_of(ignored), decode(mask.path)) for mask in case.scribbles}
+    """Return (classes, height, width) of 0/1 at scribbles and `IGNORE` elsewhere, where files hold `outside`."""
+    decoded = {mask.name: by_bands(_planes_of(outside), decode(mask.path)) for mask in case.scribbles}
     shape = next(iter(decoded.values())).shape
     return np.stack([decoded[name] if name in decoded else np.full(shape, IGNORE, np.uint8) for name in classes])
 
@@ -106,7 +107,7 @@ def masks_digest(
 
     `ids` by class: one, those of a region, or None if each class has separate masks.
     """
-    if not ids or not is_masked(case, ids):
+    if not ids or not is_masked(case, files, [*ids], ignored):
         return ""
     extra: list[object] = [ignored] if ignored else []
     for key, names in (("not annotated", case.not_annotated), ("partly annotated", case.partly_annotated)):
@@ -116,11 +117,11 @@ def masks_digest(
 
 
 def scribbles_digest(
-    case: PublishedCase, files: Manifest, ids: Mapping[str, int | None], ignored: Sequence[int]
+    case: PublishedCase, files: Manifest, ids: Mapping[str, Sequence[int] | None], outside: Sequence[int]
 ) -> str:
-    """Hash the scribbles of the selected classes; `ids` as in `masks_digest`."""
+    """Hash the scribbles of the selected classes; `ids` by class, None if each class has separate scribbles."""
     used = _contents(case.scribbles, files, ids)
-    return digest(list(ids.items()), used, ignored) if used else ""
+    return digest(list(ids.items()), used, outside) if used else ""
 
 
 def _contents(
@@ -131,9 +132,14 @@ def _contents(
     return sorted((parts for parts in used if parts), key=str)
 
 
-def is_masked(case: PublishedCase, classes: Collection[str]) -> bool:
-    """Return whether an image has masks, and these annotate one of the classes."""
-    return bool(case.masks) and not (case.not_annotated and case.not_annotated.issuperset(classes))
+def is_masked(case: PublishedCase, files: Manifest | None, classes: Sequence[str], ignored: Sequence[int]) -> bool:
+    """Return whether an image or volume has masks, and these annotate a pixel of one of the classes.
+
+    `files` may be None if no id is ignored.
+    """
+    if not case.masks or (case.not_annotated and case.not_annotated.issuperset(classes)):
+        return False
+    return not ignored or files is None or not classes or bool(annotated_classes(case, files, classes, ignored))
 
 
 def annotated_classes(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from datasets.source import IGNORE, Box, Point
+from datasets.source import Box, Point
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +52,7 @@ class PublishedCase:
     partly_annotated: frozenset[str] = frozenset()
     """Overlapping classes of whose foreground only a part is annotated: pixels outside of their masks are unknown."""
     scribbles: tuple[MaskFile, ...] = ()
-    """Files with ids, or of overlapping classes with 0, 1 and `PublishedDataset.scribbles_ignored`."""
+    """Files with ids, or of overlapping classes with 0, 1 and the value of pixels outside."""
     points: tuple[Point, ...] = ()
     other_masks: tuple[MaskFile, ...] = ()
     """Masks of other annotators, which are not read but share the class ids."""
@@ -83,8 +83,6 @@ class PublishedDataset:
     """For overlapping classes in masks of ids: the ids that each class consists of."""
     ignored: tuple[int, ...] = ()
     """Ids of unlabelled pixels that the layout states."""
-    scribbles_ignored: tuple[int, ...] = (IGNORE,)
-    """Values of pixels outside of scribbles."""
     class_list: str = "classes.txt"
     """The file that lists the classes, for messages."""
 

@@ -31,7 +31,7 @@ class ShownClasses:
     def shown(self, row: SourceRow) -> str:
         """Return an entry of `Index.shown`."""
         masks = row.case.masks
-        if not is_masked(row.case, self.classes):
+        if not is_masked(row.case, self.files, self.classes, self.ignored):
             return ""
         if not self.layout.overlapping:
             return f"{used_ids(self.ids, values_in(masks[0], self.files, row.number)):x}"
@@ -49,7 +49,7 @@ class ShownClasses:
             return ()
         annotated = [
             annotated_classes(row.case, self.files, self.classes, self.ignored, row.number)
-            if is_masked(row.case, self.classes)
+            if is_masked(row.case, self.files, self.classes, self.ignored)
             else None
             for row in rows
         ]

@@ -72,6 +72,11 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
     except csv.Error as error:
         raise DataError(f"{path} line {reader.line_num} is no CSV ({error}); allowed: CSV; correct it") from error
     header = [name.strip() for name in rows[0][1]] if rows else []
+    if header and columns and not set(columns).intersection(header) and any(map(_is_number, header)):
+        raise DataError(
+            f"{path} lacks the header {list(columns)}; allowed: names of columns in the first line, found {header}; "
+            "add it"
+        )
     repeated = [name for name, count in Counter(header).items() if name and count > 1]
     if repeated:
         raise DataError(f"{path} has the column '{repeated[0]}' twice; allowed: each column once; rename one")
@@ -89,6 +94,14 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
             "letters; rename it"
         )
     return tuple(header), [_line(f"{path} line {number}", header, row) for number, row in rows[1:]]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _line(place: str, header: Sequence[str], row: Sequence[str]) -> Line:

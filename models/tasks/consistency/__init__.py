@@ -1,11 +1,11 @@
 """Semi-supervised segmentation by consistency of predictions, by method.
 
-A new method is a file and an entry in this table, and its name in `models.consistency_settings`.
+A new method is a file and an entry in this table, and its name in `models.task_settings.consistency`.
 """
 
 from collections.abc import Callable, Mapping
 
-from models.consistency_settings import ConsistencyMethod, ConsistencySettings
+from models.task_settings.consistency import ConsistencyMethod, ConsistencySettings
 from models.tasks.base import Outputs
 from models.tasks.consistency.base import Consistency
 from models.tasks.consistency.cross_pseudo import CrossPseudo

@@ -9,16 +9,16 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from models.consistency_settings import ConsistencySettings
 from models.distributed import contributing
 from models.network import evaluation_mode
+from models.task_settings.consistency import ConsistencySettings
 from models.tasks.base import Batch, Outputs
 from models.tasks.segmentation import Segmentation
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnlabelledViews:
-    """Views of the images without masks of a batch.
+    """Views of the unlabelled images of a batch.
 
     Attributes:
         weak: The weak view (N, channels, height, width).
@@ -36,7 +36,7 @@ class UnlabelledViews:
 
     @classmethod
     def of(cls, batch: Batch) -> Self:
-        """Return the views of a batch with images without masks."""
+        """Return the views of a batch with unlabelled images."""
         weak, *strong = batch.unlabelled_views
         if batch.pasted is None:
             return cls(weak=weak, strong=tuple(strong), keys=batch.unlabelled_keys)
@@ -54,7 +54,7 @@ class UnlabelledViews:
 class Consistency(Segmentation):
     """Target, scores and probabilities are those of `Segmentation`.
 
-    The loss of a batch is that of the labelled images, plus the weight times the loss of the images without masks. The
+    The loss of a batch is that of the labelled images, plus the weight times the loss of the unlabelled images. The
     labelled images come first, so that the copies of weights that autocast makes for the batch have gradients.
     """
 
@@ -65,7 +65,7 @@ class Consistency(Segmentation):
         self.block = settings.consistency
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Return the loss of both kinds of images, without images without masks that of the labelled ones."""
+        """Return the loss of labelled and unlabelled images; that of labelled images alone if there are no others."""
         labelled = self.labelled_loss(network, batch)
         if batch.unlabelled is None:
             return labelled
@@ -79,14 +79,14 @@ class Consistency(Segmentation):
 
     @abstractmethod
     def unlabelled_loss(self, network: nn.Module, views: UnlabelledViews) -> Tensor:
-        """Return the loss of the images without masks, before it is weighted."""
+        """Return the loss of unlabelled images, before it is weighted."""
 
     def combined(self, labelled: Tensor, unlabelled: Tensor) -> Tensor:
-        """Return the loss of a batch from that of labelled images and the weighted one of images without masks."""
+        """Return the loss of a batch from that of labelled images and the weighted one of unlabelled images."""
         return labelled + unlabelled
 
     def factor(self, batch: Batch) -> float:
-        """Return the factor of losses without masks at the update of a batch."""
+        """Return the factor of the loss of unlabelled images at the update of a batch."""
         return self.block.weight * ramp_up(batch.update, self.block.ramp_up_share * batch.updates)
 
     @torch.no_grad()

@@ -14,10 +14,14 @@ SECOND_NETWORK = "second_network"
 
 
 class CrossPseudo(Consistency):
-    """Two networks learn from masks, and each of them from the most likely classes of the other, on all images.
+    """Two networks learn from masks, and each of them from the most likely classes of the other.
 
-    They have the same initial weights; all others are drawn independently. The loss of a batch is the sum of both. With
-    pasted regions the classes are those of both weak views, in evaluation mode. The first network is kept.
+    They have the same initial weights; all others are drawn independently. The loss of a batch is the sum of both. The
+    first network is kept.
+
+    Without CutMix the other network, in training mode, also gives the classes of labelled images. The weight scales
+    this loss too, and without unlabelled images it is the only one between the networks. With CutMix, as in the variant
+    of the paper, the classes are those of unlabelled images alone, of both weak views in evaluation mode.
     """
 
     _second: Network
@@ -29,10 +33,12 @@ class CrossPseudo(Consistency):
         return {SECOND_NETWORK: Companion(module=self._second, trained="jointly")}
 
     def labelled_loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Return the loss of the masks and the weighted one of the other network, at pixels with a label."""
+        """Return the loss of the masks; without CutMix also that of the other network at labelled pixels, weighted."""
         logits = self._logits(network, batch.images)
         smoothing = self.settings.label_smoothing
         supervised = torch.stack([self._loss(part, batch.target, label_smoothing=smoothing) for part in logits]).sum()
+        if self.block.cutmix:
+            return supervised
         targets = [self.probabilities(part.detach()) for part in logits]
         return supervised + self.factor(batch) * self._cross_loss(logits, targets, self._labelled(batch.target))
 

@@ -9,8 +9,11 @@ from models.losses.functions import ratio
 
 
 def squared_distance(probabilities: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean squared distance of probabilities (N, classes, height, width) over pixels and classes."""
-    cost = (probabilities - targets).square()
+    """Return the squared distance of probabilities (N, classes, height, width): a sum over classes, mean over pixels.
+
+    That of French et al. (2020), without their factor: the share of pixels of which the teacher is confident.
+    """
+    cost = (probabilities - targets).square().sum(dim=1)
     return ratio(cost, torch.ones_like(cost))
 
 
@@ -27,7 +30,8 @@ def pseudo_label_loss(
         targets: Probabilities of the same shape.
         exclusive: Whether classes are exclusive.
         confidence: Minimum probability of the most likely class.
-        counted: Pixels (N, 1, height, width), bool; None for all.
+        counted: Pixels (N, 1, height, width), bool, or those of each overlapping class (N, classes, height, width);
+            None for all.
     """
     scores, targets = logits.float(), targets.detach()
     if exclusive:

@@ -33,7 +33,7 @@ class MeanTeacher(Consistency):
         return {TEACHER: Companion(module=self._teacher, trained="never")}
 
     def unlabelled_loss(self, network: nn.Module, views: UnlabelledViews) -> Tensor:
-        """Return the mean squared distance of the probabilities."""
+        """Return the squared distance of the probabilities."""
         weak = self.fixed_probabilities(self._teacher, views.weak)
         (targets,) = views.mixed(weak, self.partner_probabilities(self._teacher, views))
         (strong,) = views.strong

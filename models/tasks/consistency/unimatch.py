@@ -13,6 +13,7 @@ from models.tasks.consistency.losses import pseudo_label_loss
 
 IMAGE_WEIGHT, FEATURE_WEIGHT = 0.25, 0.5
 """Weights of each strong view and of the view with perturbed features."""
+MAP_DIMENSIONS = 4
 
 
 class UniMatch(Consistency):
@@ -32,7 +33,7 @@ class UniMatch(Consistency):
         return IMAGE_WEIGHT * torch.stack(losses).sum() + FEATURE_WEIGHT * self._loss_against(perturbed, targets)
 
     def combined(self, labelled: Tensor, unlabelled: Tensor) -> Tensor:
-        """Return the mean of both losses."""
+        """Return the mean of both losses. Without unlabelled images the loss is that of labelled images, not half."""
         return (labelled + unlabelled) / 2
 
     def _loss_against(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -42,10 +43,14 @@ class UniMatch(Consistency):
 def drop_channels(features: Sequence[Tensor], keys: Sequence[int], probability: float) -> list[Tensor]:
     """Set random channels of feature maps (N, channels, height, width) to 0 and scale the others, as `nn.Dropout2d`.
 
-    The channels of an image depend on its key alone.
+    The channels of an image depend on its key alone. Features of other dimensions, such as the class tokens of vision
+    transformers (N, tokens, width), stay as they are.
     """
-    widths = [maps.shape[1] for maps in features]
+    widths = [maps.shape[1] if maps.dim() == MAP_DIMENSIONS else 0 for maps in features]
     drawn = [np.random.Generator(np.random.Philox(key=key)).random(sum(widths)) for key in keys]
     kept = torch.from_numpy(np.stack(drawn) >= probability).to(features[0].device)
     factors = torch.split(kept / (1 - probability), widths, dim=1)
-    return [maps * factor[:, :, None, None].to(maps.dtype) for maps, factor in zip(features, factors, strict=True)]
+    return [
+        maps * factor[:, :, None, None].to(maps.dtype) if maps.dim() == MAP_DIMENSIONS else maps
+        for maps, factor in zip(features, factors, strict=True)
+    ]

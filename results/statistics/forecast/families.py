@@ -20,7 +20,7 @@ SHIFTS = (0.0, 0.5, 2.0)
 """In multiples of the smallest number of images."""
 DECAYS = tuple(np.geomspace(0.02, 3.0, 24).tolist())
 """Decay constants k of the exponential plateau a - b exp(-n / k), in multiples of the largest measured number."""
-DISCREPANCIES, DISCREPANCY_LENGTH = (0.003, 0.012), 1.5
+DISCREPANCIES, DISCREPANCY_LENGTH = (0.004, 0.02), 1.5
 """Standard deviation of the deviation of a curve from these two families, and its length scale in log(n).
 
 The smaller one also covers the values between those of the grids.

@@ -1,21 +1,29 @@
 """Checks of the `search` section before anything runs."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from datasets.errors import DataError
+from models.settings import pool_of
 from study.config.compare import RECIPE
 from study.config.schema import StudySpec
 from study.config.search import Parameter, Search
 from study.errors import Problem, unknown
-from study.planning.arms import FIXED_FACTORS, Arm, Resolver, text_of
+from study.planning.arms import FIXED_FACTORS, Arm, Resolver, StageConfig, text_of
 from study.planning.checks import data_checks, spec_checks
 from study.planning.checks.teacher_checks import teacher_problems
 from study.planning.dataset_view import DatasetView, RowSelection
+from study.planning.graph import pool_of_stage
 
 NOT_SEARCHED = ("data", "task", "target")
 TEACHER = "teacher"
 """Its weights have to be available before a run."""
+POOL_KEYS = (
+    "unlabelled", "lambda2", "lambda_semi", "t_semi", "semi_start", "unlabelled_start", "freeze_discriminator",
+    "unlabelled_only",
+)  # fmt: skip
+"""Settings of `adversarial` without an effect where there are no unlabelled images."""
 EVALUATION_KEYS = ("threshold", "class_threshold", "tta", "postprocess")
 """Settings that change neither training nor the validation score of trials."""
 
@@ -54,6 +62,7 @@ def search_problems(
     problems += _value_problems(spec, search, arms, views)
     if target in views:
         problems += _image_problems(spec, search, arms, views[target])
+        problems += [] if problems else _pool_problems(spec, search, arms, views[target], target)
     if search.scope == "arm" and not any(parameters_of(spec, arm) for arm in arms):
         message = "changes no stage of any arm; allowed: stages that pathways have; name one of these"
         problems.append(Problem(path="search.space", message=message))
@@ -150,6 +159,65 @@ def _image_problems(spec: StudySpec, search: Search, arms: Sequence[Arm], view: 
             "so no candidate has a score; allowed: a reserve that shows classes; raise it, or add masks that show them"
         )
         yield Problem(path="search.reserve", message=message)
+
+
+def search_warnings(spec: StudySpec, arms: Sequence[Arm], view: DatasetView, target: str) -> list[str]:
+    """Return a warning of searched stages for unlabelled images whose trials have none."""
+    search = spec.search
+    if search is None:
+        return []
+    steps = [step for arm in arms if search.scope == "study" or parameters_of(spec, arm) for step in arm.chain]
+    stages = dict.fromkeys(
+        step.stage
+        for step in steps
+        if pool_of(step.settings) is not None and not _trials_have_pool(spec, search, step, view, target)
+    )
+    if not stages:
+        return []
+    reason, remedy = _without_pool(search)
+    found = f"the settings of {', '.join(stages)} are those for labelled images alone"
+    return [f"search: {reason}, so {found}; to change this, {remedy}"]
+
+
+def _pool_problems(
+    spec: StudySpec, search: Search, arms: Sequence[Arm], view: DatasetView, target: str
+) -> Iterator[Problem]:
+    """Yield settings of unlabelled images if no trial that they apply to has such images."""
+    for path in filter(_is_about_pool, search.space):
+        steps = [arm.chain[position] for arm in arms for position in _positions(path, arm)]
+        users = [step for step in steps if pool_of(step.settings) is not None]
+        if users and not any(_trials_have_pool(spec, search, step, view, target) for step in users):
+            reason, remedy = _without_pool(search)
+            message = (
+                f"decides how unlabelled images are used, but {reason}; allowed: settings of labelled images; {remedy}"
+            )
+            yield Problem(path=f"search.space.{path}", message=message)
+
+
+def _is_about_pool(path: str) -> bool:
+    _, block, key = (*path.split(".", maxsplit=2), "")[:3]
+    return block == "consistency" or (block == "adversarial" and key in POOL_KEYS)
+
+
+def _trials_have_pool(spec: StudySpec, search: Search, step: StageConfig, view: DatasetView, target: str) -> bool:
+    """Return whether trials of a stage have unlabelled images; those of other data are the same as without a search."""
+    if step.settings.data != target:
+        return True
+    compare = spec.compare
+    common = RowSelection(data=target, annotation_kind="masks", seed=0, unlabelled=pool_of(step.settings))
+    selections = [replace(common, reserve=True)]
+    if search.nested:
+        seed, labelled = compare.seeds[0], max(compare.labelled)
+        selections = [replace(common, fold=fold, seed=seed, labelled=labelled) for fold in range(compare.folds)]
+    return any(pool_of_stage(view.stage_rows(selection), step) for selection in selections)
+
+
+def _without_pool(search: Search) -> tuple[str, str]:
+    """Return why trials have no unlabelled images, and the remedy."""
+    if search.nested:
+        return "trials, at the largest amount of labels, have no unlabelled images", "lower compare.labelled_fraction"
+    scope = "scope: arm and " if search.scope == "study" else ""
+    return "trials on the reserve have no unlabelled images", f"set {scope}nested: true in place of reserve"
 
 
 def settings_text(values: Mapping[str, Any]) -> str:

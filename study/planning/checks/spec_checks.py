@@ -8,10 +8,10 @@ from models.adversarial.patches import discriminator_problem
 from models.architectures import ARCHITECTURES
 from models.catalog import registry
 from models.catalog.masking import masking_problem
-from models.consistency_settings import consistency_of
-from models.masking_settings import mask_side
 from models.settings import NetworkPart, is_deeply_supervised, upsampling_of
-from models.view_settings import views_of
+from models.task_settings.consistency import consistency_of
+from models.task_settings.masking import mask_side
+from models.task_settings.views import views_of
 from study.config.compare import RECIPE
 from study.config.schema import StudySpec
 from study.config.stages import (
@@ -178,7 +178,7 @@ def arm_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
                     yield from _batch_problems(step)
                     yield from _local_view_problems(step)
                     yield from _freeze_problems(path, step)
-                    yield from _equal_networks_problems(path, step)
+                    yield from _equal_networks_problems(path, step) if before else ()
                     yield from _link_problems(path, before, step) if before and builds(before) else ()
             before = step
 

@@ -116,8 +116,12 @@ class EvaluatedBatch:
         """
         if self.outputs.exclusive:
             return counts.is_labelled(self.truth).unsqueeze(1)
-        labelled = counts.is_labelled(self.truth[:, channels])
-        return None if labelled.all() else labelled
+        return None if self._is_wholly_labelled else counts.is_labelled(self.truth[:, channels])
+
+    @cached_property
+    def _is_wholly_labelled(self) -> bool:
+        """Whether all pixels have a label; waits for the device."""
+        return bool(counts.is_labelled(self.truth).all())
 
     def is_measurable(self) -> Tensor:
         """Return whether shapes can be measured, (N, classes) bool: not in partly annotated overlapping classes.

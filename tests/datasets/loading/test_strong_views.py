@@ -93,8 +93,9 @@ def test_the_partner_looks_as_in_its_own_place_in_the_epoch() -> None:
             np.testing.assert_array_equal(example[strong], expected)
 
 
-def test_regions_are_rectangles_of_uniform_area_that_differ_between_strong_views() -> None:
-    areas, pasted, differ = [], [], []
+def test_regions_are_rectangles_of_half_the_image_that_differ_between_strong_views() -> None:
+    """The height is log-uniform between half of the image and all of it, and so is the width."""
+    areas, heights, tops, pasted, differ = [], [], [], [], []
     for key in KEYS:
         _, regions = views(examples(), cutmix=0.5).draw(ALL, key)
         assert regions is not None
@@ -105,10 +106,17 @@ def test_regions_are_rectangles_of_uniform_area_that_differ_between_strong_views
                 pasted.append(mask.any())
                 if mask.any():
                     areas.append(mask.mean())
+                    heights.append(len(rows) / SIDE)
+                    tops += [rows[0] / (SIDE - len(rows))] if len(rows) < SIDE else []
             differ.append((masks[0] != masks[1]).any())
     assert np.mean(differ) > 0.5
     assert np.mean(pasted) == pytest.approx(0.5, abs=0.06)
-    assert np.mean(areas) == pytest.approx(0.5, abs=0.06)
+    np.testing.assert_allclose(areas, 0.5, atol=0.02)
+    assert np.mean(np.array(heights) < np.sqrt(0.5)) == pytest.approx(0.5, abs=0.1)
+    assert min(heights) < 0.55
+    assert max(heights) > 0.95
+    assert np.mean(tops) == pytest.approx(0.5, abs=0.06)
+    assert (min(tops), max(tops)) == (0, 1)
 
 
 def test_nothing_is_pasted_into_the_only_example() -> None:

@@ -210,6 +210,16 @@ def test_pixels_outside_of_masks_that_are_not_exhaustive_are_unknown(root: Path)
     assert [first == second for first, second in digests] == [False] + [True] * 7
 
 
+def test_a_category_that_is_not_exhaustive_and_has_no_mask_is_not_annotated(root: Path) -> None:
+    before = opened(root)[1]
+    change(root, lambda content: content["images"][1].update(not_exhaustive_category_ids=[7]))
+    source, index = opened(root)
+    row = index.ids.index(name_of(1))
+    assert before.annotates(row) == {"disc", "rim"}
+    assert index.annotates(row) == {"disc"}
+    assert (source.masks(row)[1] == IGNORE).all()
+
+
 def test_a_class_that_no_mask_shows_is_told(root: Path) -> None:
     change(root, lambda content: content["categories"].append({"id": 1, "name": "cup"}))
     _, index = opened(root)
@@ -252,6 +262,10 @@ def first(content: Content) -> Content:
         (lambda c: c["images"][0].update(neg_category_ids=[5]), "image 100: neg_category_ids has 5; allowed: ids of"),
         (lambda c: c["images"][0].update(not_exhaustive_category_ids=[5]), "not_exhaustive_category_ids has 5"),
         (lambda c: c["images"][0].update(neg_category_ids=[3]), "image 100: disc is in neg_category_ids and has an"),
+        (
+            lambda c: c["images"][1].update(neg_category_ids=[7], not_exhaustive_category_ids=[7]),
+            "image 101: 7 is in neg_category_ids and in not_exhaustive_category_ids; allowed: one of them",
+        ),
         (lambda c: first(c).pop("category_id"), r"annotations\.0\.category_id: Field required; allowed: COCO"),
         (lambda c: first(c).update(bbox=[1, 2, 3]), r"annotations\.0\.bbox: .*; allowed: COCO"),
         (lambda c: first(c).update(segmentation=[[1, 2, 3]]), "annotation 0: a polygon of 3 numbers"),

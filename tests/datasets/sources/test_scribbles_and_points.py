@@ -107,6 +107,70 @@ def test_a_single_class_of_masks_of_0_and_255_is_1_in_scribbles(tmp_path: Path) 
     assert not index.fault(0)
 
 
+def write_one(root: Path, mask: Pixels, scribbles: Pixels) -> Path:
+    """Write an image with a mask of ids and scribbles."""
+    save(picture(0), root / "images" / "a.png")
+    save(mask, root / "masks" / "a.png")
+    save(scribbles, root / "scribbles" / "a.png")
+    return root
+
+
+@pytest.mark.parametrize("value", [1, 200])
+def test_a_single_class_is_1_or_its_own_id_in_scribbles(tmp_path: Path, value: int) -> None:
+    mask = (picture(0) > 128).astype(np.uint8) * 200
+    source, index = opened(write_one(tmp_path / "data", mask, scribble(0, value)))
+    assert index.classes == ("class_200",)
+    assert np.array_equal(source.scribbles(0), scribble(0, 1))
+    assert not index.fault(0)
+
+
+def test_several_classes_of_which_one_is_255_need_another_value_outside(tmp_path: Path) -> None:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for number, value in enumerate((2, 3, 255)):
+        mask[8 * number : 8 * number + 8] = value
+    root = write_one(tmp_path / "data", mask, scribble(2, 3))
+    with pytest.raises(DataError, match="the id 255 of the class 'class_255', which is outside of scribbles; allowed"):
+        opened(root)
+    source, index = opened(root, ignore=255)
+    assert index.classes == ("class_2", "class_3")
+    assert np.array_equal(source.scribbles(0), scribble(1, 2))
+    save(scribble(2, 3, 255, outside=7), root / "scribbles" / "a.png")
+    source, index = opened(root, ignore=7)
+    assert np.array_equal(source.scribbles(0), scribble(1, 2, 3))
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_255_is_outside_of_scribbles_whatever_is_ignored(tmp_path: Path, by_class: bool) -> None:
+    root = (overlapping if by_class else exclusive)(tmp_path / "data")
+    source, index = opened(root, ignore=7)
+    ids = np.stack([scribble(0, 1), scribble(1)]) if by_class else scribble(0, 1, 2)
+    assert np.array_equal(source.scribbles(index.ids.index("ben")), ids)
+    assert not any(index.fault(row) for row in range(len(index)))
+
+
+def test_1_is_inside_of_overlapping_classes_although_masks_ignore_it(tmp_path: Path) -> None:
+    root = overlapping(tmp_path / "data")
+    source, index = opened(root, ignore=1)
+    assert np.array_equal(source.scribbles(index.ids.index("ben")), np.stack([scribble(0, 1), scribble(1)]))
+    assert not any(index.fault(row) for row in range(len(index)))
+
+
+def test_scribbles_of_a_class_without_masks_need_a_list_of_classes(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "data", overlapping=True)
+    (root / "classes.txt").write_text("disc\ncup\nrim\n")
+    before = opened(root)[1]
+    save(scribble(0, 1), root / "scribbles" / "rim" / "ben.png")
+    source, index = opened(root)
+    assert index.annotation_digests["masks"] == before.annotation_digests["masks"]
+    row = index.ids.index("ben")
+    assert np.array_equal(source.scribbles(row)[2], scribble(0, 1))
+    assert (source.masks(row)[2] == IGNORE).all()
+    assert not (source.masks(row)[:2] == IGNORE).any()
+    (root / "classes.txt").unlink()
+    with pytest.raises(DataError, match=r"scribbles/rim is of a class without masks; allowed: cup, disc; list all"):
+        opened(root)
+
+
 @pytest.mark.parametrize("by_class", [False, True])
 def test_data_may_have_scribbles_and_no_masks(tmp_path: Path, by_class: bool) -> None:
     root = tmp_path / "data"
@@ -131,7 +195,10 @@ def test_slices_of_volumes_have_their_own_scribbles(tmp_path: Path) -> None:
 
 
 FAULTS = {
-    "size": (scribble(0, 1)[:40], "scribbles/ben.png has 64 x 40 pixels; allowed: 64 x 48, the size of its image"),
+    "size": (
+        scribble(0, 1)[:40],
+        "scribbles/ben.png has 64 x 40 pixels; allowed: 64 x 48, the size of its image; restore the scribbles",
+    ),
     "class": (scribble(0, 7), "scribbles/ben.png holds 7; allowed: 0, 1, 2, 255, of which 255 is outside of scribbles"),
     "no outside": (
         scribble(0, 1, outside=0),
@@ -159,13 +226,13 @@ def test_scribbles_of_a_class_hold_0_and_1(tmp_path: Path) -> None:
 
 
 LAYOUTS = {
-    "unknown image": ("scribbles/fritz.png", "scribbles/fritz.png belongs to no image"),
+    "unknown image": ("scribbles/fritz.png", r"scribbles/fritz.png belongs to no image \(1 such files\)"),
     "by class beside masks of ids": (
         "scribbles/disc/ben.png",
-        "scribbles/disc/ben.png is no mask; allowed: scribbles/",
+        "scribbles/disc/ben.png is no file of scribbles; allowed: scribbles/",
     ),
-    "lossy": ("scribbles/carl.jpg", "scribbles/carl.jpg is no mask; allowed: scribbles/<image>.png"),
-    "twice": ("scribbles/ben.tif", "ben has two masks"),
+    "lossy": ("scribbles/carl.jpg", "scribbles/carl.jpg is no file of scribbles; allowed: scribbles/<image>.png"),
+    "twice": ("scribbles/ben.tif", "ben has two files in scribbles"),
     "misspelled": ("Scribble/ben.png", "Scribble is not read; allowed: scribbles, spelled like this"),
 }
 
@@ -222,6 +289,13 @@ def test_faults_of_the_table_are_one_line(tmp_path: Path, name: str) -> None:
         opened(root)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_table_without_a_header_is_refused(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "data")
+    (root / "points.csv").write_text("ben,5,5,disc\n")
+    with pytest.raises(DataError, match=r"points\.csv lacks the header \['image', 'x', 'y', 'class'\]; allowed: names"):
+        opened(root)
 
 
 def test_a_point_may_lie_in_two_overlapping_classes_and_not_in_the_background_too(tmp_path: Path) -> None:
@@ -283,3 +357,25 @@ def test_scribbles_and_points_are_drawn_and_counted(
     lines = capsys.readouterr().out.splitlines()
     assert "scribbles  of 2 images: disc 2; background 1; cup 1" in lines
     assert "points     points in 1 images: background 1; disc 1" in lines
+
+
+def test_the_background_of_overlapping_classes_is_outside_of_all_scribbled_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_folder(tmp_path / "data", overlapping=True)
+    save(scribble(0, 1), root / "scribbles" / "disc" / "ben.png")
+    save(scribble(1), root / "scribbles" / "cup" / "ben.png")  # where the disc is 0
+    save(scribble(0, 1), root / "scribbles" / "cup" / "emil.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(SystemExit) as ended:
+        main(["data", "check", "folder", "data"])
+    assert not ended.value.code
+    assert "scribbles  of 2 images: cup 2; background 1; disc 1" in capsys.readouterr().out.splitlines()
+    source, index = opened(root)
+    background = COLOURS[len({*index.classes, *index.structures})]
+    for image, drawn in (("ben", False), ("emil", True)):
+        draw_contact(source, index, [index.ids.index(image)], tmp_path / "sheet.png")
+        wanted = [int(background[at : at + 2], 16) for at in (1, 3, 5)]
+        with Image.open(tmp_path / "sheet.png") as sheet:
+            assert (np.asarray(sheet.convert("RGB")) == wanted).all(axis=2).any() == drawn

@@ -57,6 +57,27 @@ def test_scribbles_of_one_value_stay_as_they_are() -> None:
     assert np.array_equal(expanded(image, nothing), nothing)
 
 
+@pytest.mark.parametrize("channels", [None, 3])
+def test_in_a_constant_image_pixels_get_the_label_of_the_nearer_scribble(channels: int | None) -> None:
+    scribbles = np.full((12, 20), IGNORE, np.uint8)
+    scribbles[:, 0], scribbles[:, 19] = 0, 1
+    image = np.full((12, 20, channels) if channels else (12, 20), 90, np.uint8)
+    assert np.array_equal(expanded(image, scribbles), np.repeat(np.arange(20) >= 10, 12).reshape(20, 12).T)
+    # The probability is linear between two lines of seeds.
+    certain = expanded(image, scribbles, min_probability=0.8)
+    assert np.array_equal(certain[0], [0] * 4 + [IGNORE] * 12 + [1] * 4)
+
+
+def test_points_of_different_classes_in_one_pixel_are_unknown() -> None:
+    points = [Point(name="a", x=1.2, y=1.2), Point(name="b", x=1.6, y=1.6), Point(name="a", x=1.4, y=1.4)]
+    assert (points_as_scribbles(points, NAMES, (3, 4), overlapping=False) == IGNORE).all()
+    both = points_as_scribbles(points, NAMES, (3, 4), overlapping=True)
+    assert (both[:, 1, 1] == 1).all()
+    assert np.count_nonzero(both != IGNORE) == 2
+    points.append(Point(name=BACKGROUND, x=1.9, y=1.1))
+    assert (points_as_scribbles(points, NAMES, (3, 4), overlapping=True) == IGNORE).all()
+
+
 def test_points_are_pixels_of_scribbles() -> None:
     points = [Point(name="b", x=3.2, y=1.9), Point(name="a", x=8, y=6), Point(name=BACKGROUND, x=0.5, y=0.5)]
     ids = points_as_scribbles(points, NAMES, (6, 8), overlapping=False)

@@ -3,7 +3,7 @@ import math
 import torch
 
 from models.architectures.patch_decoder import PatchDecoder, position_embedding
-from models.masking_settings import HEAD_WIDTH
+from models.task_settings.masking import HEAD_WIDTH
 
 
 def test_positions_are_sines_and_cosines_of_column_and_row() -> None:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from models.architectures.parts import Blueprint
 from models.build import build
-from models.distillation_settings import FeatureDistillationSettings, TeacherNetworkSettings
 from models.encoders.vision import timm
 from models.network import Network
+from models.task_settings.distillation import FeatureDistillationSettings, TeacherNetworkSettings
 from models.tasks.base import Batch, Outputs
 from models.tasks.feature_distillation import FeatureDistillation
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from models.architectures.parts import Blueprint
 from models.build import build
 from models.masked_autoencoder import MaskedAutoencoder
-from models.masking_settings import MaskedReconstructionSettings, mask_side
 from models.network import Network
+from models.task_settings.masking import MaskedReconstructionSettings, mask_side
 from models.tasks.base import Batch, Outputs
 from models.tasks.masked_reconstruction import MaskedReconstruction
 from models.tasks.masking import hidden_cells, hidden_pixels, visible_numbers

@@ -11,10 +11,10 @@ from torch import Tensor
 from models.architectures.heads import ProjectionHead
 from models.architectures.parts import NetworkParts
 from models.network import Network
+from models.task_settings.views import SelfDistillationSettings
 from models.tasks import make_task
 from models.tasks.base import Batch, Outputs
 from models.tasks.self_distillation import SelfDistillation, prediction_loss
-from models.view_settings import SelfDistillationSettings
 
 DIMENSIONS = 6
 

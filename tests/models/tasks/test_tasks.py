@@ -8,9 +8,7 @@ import torch
 from sklearn.metrics import accuracy_score, jaccard_score, roc_auc_score
 from torch import Tensor, nn
 
-from models.distillation_settings import FeatureDistillationSettings, TeacherNetworkSettings
 from models.losses.functions import losses
-from models.masking_settings import MaskedReconstructionSettings
 from models.settings import (
     ClassificationSettings,
     LocalisationSettings,
@@ -18,6 +16,8 @@ from models.settings import (
     SegmentationSettings,
     TaskSettings,
 )
+from models.task_settings.distillation import FeatureDistillationSettings, TeacherNetworkSettings
+from models.task_settings.masking import MaskedReconstructionSettings
 from models.tasks import make_task, tasks
 from models.tasks.base import Batch, Outputs, Task
 from models.tasks.localisation import box_iou

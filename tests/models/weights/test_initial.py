@@ -12,9 +12,9 @@ from models.build import Blueprint, build
 from models.catalog.hub import upstream_content
 from models.catalog.published import PublishedWeights
 from models.catalog.registry import published_weights
-from models.distillation_settings import TeacherNetworkSettings
 from models.encoders.vision import smp, timm
 from models.network import Network
+from models.task_settings.distillation import TeacherNetworkSettings
 from models.tasks.feature_distillation import teacher_blueprint
 from models.weights.initial import WeightsUnavailable, carry, fetch_weights, load_file, load_pretrained
 from tests.support.hub import Hub, local_hub

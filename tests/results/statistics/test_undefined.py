@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 
 from results.metrics.compute import MetricSettings, collect
 from results.report.grids import class_grid
@@ -99,6 +100,76 @@ def test_images_in_which_shapes_cannot_be_measured_are_counted() -> None:
     assert notes["case", "left", "hd95"] == notes["case", "macro", "hd95"] == ""
     means = {(row["class"], row["metric"]): row["mean"] for row in rows.to_pylist() if row["aggregation"] == "case"}
     assert means["macro", "hd95"] == 1.0
+
+
+SHAPES = {"hd95": 1.0, "assd": 1.0, "nsd": 0.5, "cl_dice": 0.5, "lesion_tp": 1, "lesion_fp": 0, "lesion_fn": 0}
+
+
+def edited(stored: Stored, edit: Any) -> Stored:  # noqa: ANN401
+    """Change each row of the scores."""
+    scores, images = stored
+    return pa.Table.from_pylist([row | edit(row) for row in scores.to_pylist()], schema=scores.schema), images
+
+
+def without_annotation(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns of `right` in an image that does not annotate it."""
+    if row["class"] != "right":
+        return {}
+    empty = {name: [0] * len(row[name]) for name in ("positives", "negatives", "score_sums")}
+    return dict.fromkeys(("tp", "fp", "fn", "tn"), 0) | empty
+
+
+@pytest.mark.parametrize(
+    ("digests", "note"), [(("d0", "d1", "d2", "d3"), "no mean in 4"), (("d1",), "mean over 3 of 4")]
+)
+def test_a_class_that_no_image_annotates_is_named(digests: tuple[str, ...], note: str) -> None:
+    def load(record: ReplicateRecord) -> Stored:
+        found = stage(*truth_and_scores())
+        return edited(found, without_annotation) if record.digest in digests else found
+
+    notes = undefined(comparisons(load))
+    for aggregation, metric in (("dataset", "dice"), ("case", "dice"), ("case", "dice_empty_is_one")):
+        assert notes[aggregation, "right", metric] == (
+            f"{note} replicates: {metric} undefined where right is annotated in no image"
+        )
+    reason = "right is annotated in no image" + " or an image contains right" * (len(digests) == 1)
+    assert notes["dataset", "right", "false_positive_pixels"] == (
+        f"no mean in 4 replicates: false_positive_pixels undefined where {reason}"
+    )
+    assert notes["dataset", "macro", "dice"] == ""
+    assert notes["dataset", "absent", "false_positive_pixels"] == ""
+
+
+@pytest.mark.parametrize(
+    ("digests", "note"), [(("d0", "d1", "d2", "d3"), "no mean in 4"), (("d1",), "mean over 3 of 4")]
+)
+def test_a_class_that_all_images_annotate_in_part_has_no_shapes(digests: tuple[str, ...], note: str) -> None:
+    def load(record: ReplicateRecord) -> Stored:
+        is_partly = record.digest in digests
+        return edited(stage(*truth_and_scores()), lambda row: {} if row["class"] == "right" and is_partly else SHAPES)
+
+    notes = undefined(comparisons(load))
+    for metric in ("hd95", "nsd", "lesion_precision"):
+        assert notes["case", "right", metric] == (
+            f"{note} replicates: {metric} undefined where right is not annotated in all pixels"
+        )
+        assert notes["case", "left", metric] == ""
+
+
+def test_both_reasons_of_a_precision_of_lesions_are_named() -> None:
+    def edit(row: dict[str, Any]) -> dict[str, Any]:
+        if row["class"] != "right" or row["image"] == "2":
+            return SHAPES
+        return {} if row["image"] == "1" else SHAPES | {"lesion_tp": 0, "lesion_fn": 1}
+
+    notes = undefined(comparisons(lambda record: edited(stage(*truth_and_scores()), edit)))
+    assert notes["case", "right", "lesion_precision"] == (
+        "mean over 4 of 20 images: lesion_precision undefined where right is not annotated in all pixels or right is "
+        "never predicted"
+    )
+    assert notes["case", "right", "hd95"] == (
+        "mean over 16 of 20 images: hd95 undefined where right is not annotated in all pixels"
+    )
 
 
 def test_the_background_of_earlier_scores_is_named() -> None:

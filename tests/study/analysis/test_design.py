@@ -28,7 +28,7 @@ def test_semi_supervised_training_without_unlabelled_images_is_noted(
     play = {"task": task, "data": "hospital", "steps": 2, "batch_size": 2}
     changes = {"stages.play": play, "pathways": {"none": ["play"]}, "compare.labelled_fraction": [fraction]}
     notes = _notes(planned(tiny(changes), tmp_path))
-    noted = f"no mask is hidden: {task} training on labelled images alone"
+    noted = f"fewer than 2 unlabelled images: {task} training on labelled images alone"
     assert any(noted in note for note in notes.values()) == said
 
 

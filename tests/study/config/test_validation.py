@@ -135,7 +135,13 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "strong views of a method without them": (
         {"stages.segment": CONSISTENCY | {"consistency": {"method": "cross_pseudo", "strong": {"blur": 1}}}},
         "stages.segment.consistency: strong is set under cross_pseudo; allowed: under mean_teacher or fixmatch or "
-        "unimatch; remove it, or change the method"),
+        "unimatch; remove it, change the method, or exclude the combination with compare.exclude"),
+    "equal views": (
+        {"stages.segment": CONSISTENCY | {
+            "consistency": {"method": "unimatch", "strong": {"preset": None}, "cutmix": 0}}},
+        "stages.segment.consistency: strong changes nothing and cutmix is 0 under unimatch, so that weak and strong "
+        "views are equal; allowed: at least one transform, or cutmix above 0; leave out strong.preset, or raise cutmix"
+    ),
     "parts of batches": (
         {"stages.segment": CONSISTENCY | {"accumulate": 2}},
         "stages.segment.accumulate: is 2; allowed: 1"),

@@ -149,7 +149,7 @@ def test_no_picture_is_drawn_where_no_image_can_be_read(capsys: Capture) -> None
         (("folder",), "root: is missing; allowed: a path; add it"),
         (("folder", "nowhere"), "nowhere is no folder; allowed: the folder of the data set"),
         (("idrid", "mine"), "part: is missing; allowed: segmentation, grading, localisation; add it"),
-        (("chexpert", "mine", "--set", "vews=all"), "vews: unknown key 'vews'; allowed: blank, "),
+        (("chexpert", "mine", "--set", "vews=all"), "vews: unknown key 'vews'; allowed: annotation_minutes, blank, "),
         (("chexpert", "mine", "--set", "views=front"), "views: is front; allowed: 'frontal', 'lateral' or 'all'"),
         (("chexpert", "mine", "--set", "views"), "views: --set 'views' cannot be read (it has no key or no value)"),
         (("chexpert", "mine", "--set", "views=[a"), "views: --set 'views=[a' cannot be read ("),

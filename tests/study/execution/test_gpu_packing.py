@@ -98,6 +98,21 @@ def test_shares_are_read_from_records_in_the_storage(plan: Plan, tmp_path: Path)
     assert packing.take(sorted(by_stage(plan)["small"])[0]) == 1.0
 
 
+def test_stages_with_unlabelled_images_are_of_another_shape_than_stages_without(tmp_path: Path) -> None:
+    segment = {"stages.segment": {"task": "consistency", "data": "hospital", "epochs": 1}}
+    pathways = {"pathways": {"none": ["segment"]}, "compare.labelled_fraction": [0.5, 1.0], "compare.seeds": [0, 1]}
+    plan = planned(base(segment | pathways), tmp_path)
+    store, stages = Store(tmp_path / "runs"), by_stage(plan)["segment"]
+    first, second, third = sorted(digest for digest in stages if plan.nodes[digest].selection.labelled == 0.5)[:3]
+    without = next(digest for digest in stages if plan.nodes[digest].selection.labelled == 1.0)
+    memory = {"peak": 10 * GIB, "total": 80 * GIB}
+    publish_record(store, plan, first, gpu_memory=memory)
+    assert make_packing(plan, store).take(third) == 1.0, "the record does not state the number of unlabelled images"
+    publish_record(store, plan, second, gpu_memory=memory, data={"train": 5, "unlabelled": 5})
+    assert make_packing(plan, store).take(third) == 0.15
+    assert make_packing(plan, store).take(without) == 1.0
+
+
 def test_shape_without_gpu_record_is_measured(plan: Plan, tmp_path: Path) -> None:
     store, (first, second, *_) = Store(tmp_path / "runs"), sorted(by_stage(plan)["segment"])
     publish_record(store, plan, first, gpu_memory=None)

@@ -32,6 +32,16 @@ def test_each_compared_preset_has_a_line(tmp_path: Path) -> None:
     assert labels == ["augment      segment, light", "augment      segment, strong"]
 
 
+def test_presets_of_strong_views_are_printed_where_there_are_such_views(tmp_path: Path) -> None:
+    consistent = {"task": "consistency", "data": "hospital", "steps": 4}
+    methods = {"compare.segment.consistency.method": ["mean_teacher", "cross_pseudo"]}
+    document = {"stages.segment": consistent, "pathways": {"none": ["segment"]}} | methods
+    assert augment_lines(document, tmp_path) == [
+        "augment      segment.consistency.strong, photometric: hue: 0.05, saturation: 0.5, brightness: 0.25, "
+        "contrast: 0.4, gamma: 0.3, blur: 2.0"
+    ]
+
+
 def test_stages_without_a_preset_have_no_line(tmp_path: Path) -> None:
     assert augment_lines({"stages.segment.augment": {"rotate": 5}}, tmp_path) == []
 

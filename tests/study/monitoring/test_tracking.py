@@ -12,6 +12,7 @@ import pytest
 from cluster.protocol import StageOutcome
 from study.config.schema import Checkpoint
 from study.errors import ConfigError
+from study.monitoring import trackers
 from study.monitoring.trackers import BackgroundWriter, MLflow, Run, TensorBoard
 from study.monitoring.tracking import flatten_settings, open_tracking
 from study.planning.checks import spec_checks
@@ -43,7 +44,8 @@ def tracked(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan
     plan = planned(tiny(changes), cache)
     runtime = RuntimeContext(storage=store.root, cache=cache, cpus=1, checkpoint=Checkpoint())
     finished, unfinished = plan.nodes
-    with open_tracking(plan, store, print) as listener:
+    with pytest.MonkeyPatch.context() as patch, open_tracking(plan, store, print) as listener:
+        patch.setattr(trackers, "CLOSE_TIMEOUT_SECONDS", 120.0)  # a busy machine writes slowly
         for name in (finished, unfinished):
             listener.started(name)
         context = WorkerContext(report=lambda scores: listener.progressed(finished, scores))

@@ -12,13 +12,13 @@ from segmentation_models_pytorch.encoders import get_encoder
 
 import study.planning.stage_identity
 from datasets.augment_settings import PRESETS, AugmentSettings
-from models.distillation_settings import FeatureDistillationSettings, TeacherNetworkSettings
-from models.masking_settings import MaskedReconstructionSettings
 from models.settings import AdversaryBlock
+from models.task_settings.distillation import FeatureDistillationSettings, TeacherNetworkSettings
+from models.task_settings.masking import MaskedReconstructionSettings
+from models.task_settings.views import ContrastiveSettings, SelfDistillationSettings
 from models.tasks.base import Outputs
 from models.tasks.feature_distillation import FeatureDistillation
 from models.versions import VERSIONS as MODELS
-from models.view_settings import ContrastiveSettings, SelfDistillationSettings
 from study.config.stages import ConsistencyViews, SegmentationStage, Teacher, WeightAverage
 from study.planning.digest import combined, digest, without_defaults
 from study.planning.graph import Plan

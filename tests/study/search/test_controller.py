@@ -348,6 +348,53 @@ def test_invalid_search_is_rejected_in_one_line(
     assert [message in line and "allowed: " in line for line in str(error.value).splitlines()] == [True]
 
 
+SEMI_SUPERVISED: dict[str, dict[str, object]] = {
+    task: {
+        "stages.segment": {"task": task, "data": "hospital", "epochs": 2, "batch_size": 4},
+        "compare.labelled_fraction": [0.25, 0.5],
+    }
+    for task in ("adversarial", "consistency")
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "key"),
+    [
+        ("consistency", "consistency.weight"),
+        ("consistency", "consistency.strong.blur"),
+        ("adversarial", "adversarial.lambda2"),
+    ],
+)
+def test_settings_of_unlabelled_images_are_searched_where_trials_have_such_images(
+    task: str, key: str, cache: Path, tmp_path: Path
+) -> None:
+    document = searched(SEMI_SUPERVISED[task], space={f"target.{key}": {"uniform": [0.1, 0.9]}})
+    with pytest.raises(
+        ConfigError, match=rf"{key}: .* reserve have no unlabelled images; allowed: .*; set nested: true"
+    ):
+        planned(document, tmp_path, cache)
+    del document["search"]["reserve"]
+    document["search"]["nested"] = True
+    planned(document, tmp_path, cache)
+    document["compare"]["labelled_fraction"] = [0.5, 1.0]
+    with pytest.raises(ConfigError, match=r"largest amount of labels, have no unlabelled images"):
+        planned(document, tmp_path, cache)
+
+
+@pytest.mark.parametrize("task", SEMI_SUPERVISED)
+def test_other_settings_of_such_stages_are_searched_with_a_warning(task: str, cache: Path, tmp_path: Path) -> None:
+    keys = {"adversarial": "adversarial.lambda1", "consistency": "optimizer.lr"}
+    document = searched(SEMI_SUPERVISED[task], space={f"target.{keys[task]}": {"uniform": [0.1, 0.9]}})
+    warning = (
+        "search: trials on the reserve have no unlabelled images, so the settings of segment are those for labelled "
+        "images alone; to change this, set nested: true in place of reserve"
+    )
+    assert warning in planned(document, tmp_path, cache).warnings
+    del document["search"]["reserve"]
+    document["search"]["nested"] = True
+    assert not [text for text in planned(document, tmp_path, cache).warnings if text.startswith("search:")]
+
+
 def test_nested_search_with_varying_folds_is_rejected(cache: Path, tmp_path: Path) -> None:
     document = searched({"compare.seeds": [0, 1]}, nested=True)
     del document["search"]["reserve"]

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.adaptation import merge_adapters
+from study.analysis.design import _notes
 from study.config.schema import Checkpoint
 from study.planning.graph import Plan
 from study.store.store import Store
@@ -115,9 +116,24 @@ def test_the_images_without_masks_are_those_of_the_pool(method: str, cache: Path
         pools[pool] = {view.index.ids[row] for row in rows.unlabelled}
         assert pools[pool].isdisjoint(view.index.ids[row] for row in (*rows.train, *rows.validation))
         weights[pool] = trained(job, tmp_path / pool, cache)
+        assert Store(tmp_path / pool).record(job.digest)["data"]["unlabelled"] == len(pools[pool])
     assert pools["hidden"].isdisjoint(without)
     assert pools["all"] == pools["hidden"] | set(without)
     assert any(not torch.equal(tensor, weights["all"][name]) for name, tensor in weights["hidden"].items())
+
+
+def test_a_single_unlabelled_image_is_not_used_which_record_and_note_state(cache: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_pictures(root, overlapping=False)
+    document = on_pictures(root, method="fixmatch", unlabelled="all")
+    document["compare"]["labelled_fraction"] = [1.0]
+    (root / "masks" / "p1.png").unlink()
+    plan = planned(document, cache)
+    (job,) = chain(plan)
+    assert len(plan.views["hospital"].stage_rows(job.node.selection).unlabelled) == 1
+    trained(job, tmp_path / "runs", cache)
+    assert Store(tmp_path / "runs").record(job.digest)["data"]["unlabelled"] == 0
+    assert "fewer than 2 unlabelled images: consistency training on labelled images alone" in _notes(plan)[job.digest]
 
 
 def setup_of(job: StageJob, storage: Path, cache: Path) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from models.distillation_settings import FeatureDistillationSettings, TeacherNetworkSettings
+from models.task_settings.distillation import FeatureDistillationSettings, TeacherNetworkSettings
 from models.tasks.base import Outputs
 from models.tasks.feature_distillation import FeatureDistillation
 from study.analysis.tables import write_outcome

@@ -11,9 +11,10 @@ def random(*, seed: int) -> torch.Tensor:
     return torch.randn(2, 3, 5, 6, generator=torch.Generator().manual_seed(seed))
 
 
-def test_the_squared_distance_is_a_mean_over_pixels_and_classes() -> None:
+def test_the_squared_distance_is_a_sum_over_classes_and_a_mean_over_pixels() -> None:
     first, second = random(seed=1).softmax(1), random(seed=2).softmax(1)
-    torch.testing.assert_close(squared_distance(first, second), F.mse_loss(first, second))
+    expected = F.mse_loss(first, second, reduction="sum") / (2 * 5 * 6)
+    torch.testing.assert_close(squared_distance(first, second), expected)
 
 
 def test_pseudo_labels_of_exclusive_classes_are_the_most_likely_ones() -> None:
@@ -49,6 +50,14 @@ def test_pixels_that_do_not_count_are_left_out_of_the_mean(exclusive: bool) -> N
     counted[..., :2, :] = True
     kept = pseudo_label_loss(logits[..., :2, :], targets[..., :2, :], exclusive=exclusive)
     torch.testing.assert_close(pseudo_label_loss(logits, targets, exclusive=exclusive, counted=counted), kept)
+
+
+def test_each_overlapping_class_has_pixels_that_do_not_count() -> None:
+    logits, targets = random(seed=1), random(seed=2).sigmoid()
+    counted = random(seed=3) > 0
+    cost = F.binary_cross_entropy_with_logits(logits, (targets >= 0.5).float(), reduction="none")
+    loss = pseudo_label_loss(logits, targets, exclusive=False, counted=counted)
+    torch.testing.assert_close(loss, cost[counted].mean())
 
 
 def test_other_predictions_have_no_gradient() -> None:

@@ -34,7 +34,7 @@ def test_the_loss_is_the_squared_distance_to_the_mixed_probabilities_of_the_teac
         targets = np.where(given.pasted.numpy(), partner, targets)
     student = probabilities(training_logits(first, strong), exclusive=exclusive)
     loss = made.unlabelled_loss(first, UnlabelledViews.of(given))
-    assert loss.item() == pytest.approx(np.mean((student - targets) ** 2), rel=1e-4)
+    assert loss.item() == pytest.approx(np.mean(np.sum((student - targets) ** 2, axis=1)), rel=1e-4)
 
 
 def test_the_teacher_is_a_moving_average_of_weights_and_statistics_without_gradients() -> None:

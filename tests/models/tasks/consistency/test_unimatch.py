@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.build import Blueprint, build
 from models.network import Network
 from models.tasks.consistency.base import UnlabelledViews
 from models.tasks.consistency.unimatch import drop_channels
 from tests.support.consistency import (
+    CLASSES,
     IMAGES,
     batch,
     confident_cross_entropy,
@@ -55,6 +57,15 @@ def test_the_loss_weighs_two_strong_views_and_perturbed_features(exclusive: bool
     assert loss.item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_plain_vision_transformers_are_trained() -> None:
+    parts = Blueprint(architecture="dpt", backbone="tu-test_vit", channels=1, outputs=CLASSES)
+    made, first = task("unimatch", cutmix=0.0, confidence=0.0), build(parts).train()
+    weak, *strong = torch.rand(3, 2, 1, 32, 32)
+    made.unlabelled_loss(first, UnlabelledViews(weak=weak, strong=tuple(strong), keys=(1, 2))).backward()
+    gradients = [parameter.grad for name, parameter in first.named_parameters() if name.startswith("encoder.")]
+    assert any(gradient is not None and gradient.any() for gradient in gradients)
+
+
 def maps() -> list[Tensor]:
     return [torch.ones(3, 400, 4, 4), torch.ones(3, 600, 2, 2)]
 
@@ -73,6 +84,13 @@ def test_the_channels_of_an_image_depend_on_its_key_alone() -> None:
     together = drop_channels(maps(), (1, 2, 3), 0.5)
     alone = drop_channels([part[2:] for part in maps()], (3,), 0.5)
     assert all(torch.equal(both[2:], one) for both, one in zip(together, alone, strict=True))
+
+
+def test_tokens_of_vision_transformers_stay_as_they_are() -> None:
+    tokens = torch.ones(3, 1, 64)
+    token, dropped = drop_channels([tokens, maps()[0]], (1, 2, 3), 0.5)
+    assert torch.equal(token, tokens)
+    assert torch.equal(dropped, drop_channels(maps()[:1], (1, 2, 3), 0.5)[0])
 
 
 def test_without_dropout_features_stay_as_they_are() -> None:

@@ -230,6 +230,8 @@ def test_two_networks_that_would_be_equal_are_refused() -> None:
         "pathways.two[1].carry: is encoder+decoder+head under cross_pseudo, so that its two networks are equal; "
         "allowed: encoder, encoder+decoder; change it, or choose another method"
     ]
+    first = told(base({**document, "pathways": {"one": [carried[2]]}}))
+    assert first == [], "carry without a stage before it has its own message"
 
 
 SECOND_PHASE: Document = {"task": "adversarial", "data": "hospital", "batch_size": 4}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from models.distillation_settings import FeatureDistillationSettings, TeacherNetworkSettings
+from models.task_settings.distillation import FeatureDistillationSettings, TeacherNetworkSettings
 from models.tasks.base import Outputs
 from models.tasks.feature_distillation import FeatureDistillation
 from study.errors import ConfigError

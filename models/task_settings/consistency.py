@@ -11,7 +11,7 @@ ConsistencyMethod = Literal["mean_teacher", "fixmatch", "unimatch", "cross_pseud
 
 
 class ConsistencyBlock(BaseModelSettings):
-    """Which predictions of images without masks have to agree.
+    """Which predictions of unlabelled images have to agree.
 
     `mean_teacher` (Tarvainen and Valpola 2017): the network with its moving average, the teacher, whose decay is
     `momentum`; with `cutmix` it is CutMix-Seg (French et al. 2020). `fixmatch` (Sohn et al. 2020): the prediction of a
@@ -20,9 +20,10 @@ class ConsistencyBlock(BaseModelSettings):
     with the probability `feature_dropout`. `cross_pseudo` (Chen et al. 2021): two networks, each with the most likely
     classes of the other.
 
-    `unlabelled` selects the images without masks. Their loss is multiplied by `weight`, which rises in the first
-    `ramp_up` of all updates, a fraction; None: 0.2 under `mean_teacher`, otherwise 0. `cutmix` is the probability that
-    a rectangle of another image without mask is pasted.
+    `unlabelled` selects the unlabelled images. Their loss is multiplied by `weight`, which rises in the first `ramp_up`
+    of all updates, a fraction; None: 0.2 under `mean_teacher`, otherwise 0. `cutmix` is the probability that a
+    rectangle of another unlabelled image is pasted. Under `cross_pseudo` without `cutmix`, `weight` also multiplies the
+    loss of labelled images against the classes of the other network.
     """
 
     used_by: ClassVar[Mapping[str, tuple[ConsistencyMethod, ...]]] = {
@@ -48,7 +49,8 @@ class ConsistencyBlock(BaseModelSettings):
                 shown = f"{value:g}" if isinstance(value, float) else "set"
                 allowed = " or ".join(methods)
                 raise ValueError(
-                    f"{key} is {shown} under {self.method}; allowed: under {allowed}; remove it, or change the method"
+                    f"{key} is {shown} under {self.method}; allowed: under {allowed}; remove it, change the method, "
+                    "or exclude the combination with compare.exclude"
                 )
         return self
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from models.consistency_settings import ConsistencyBlock, ConsistencySettings, consistency_of
 from models.settings import SegmentationSettings, pool_of
+from models.task_settings.consistency import ConsistencyBlock, ConsistencySettings, consistency_of
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Settings of tasks with several modules, as written in a study file. None imports torch."""
