@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,12 +47,6 @@ class Examples(ABC):
 def augmentation_key(key: tuple[int, int], position: int, view: int) -> tuple[int, ...]:
     """Return the key that determines how one view of an example is augmented."""
     return (*key, position, view) if view else (*key, position)
-
-
-def generator_of(*parts: object) -> np.random.Generator:
-    """Return a generator of random numbers that depends on the texts of some values alone."""
-    digest = blake2b(" ".join(map(str, parts)).encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest)))
 
 
 class WholeImages(Examples):

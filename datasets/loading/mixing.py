@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.loading.examples import Example, Examples, Positions, generator_of
+from datasets.keyed_random import generator_of
+from datasets.loading.examples import Example, Examples, Positions
 from datasets.source import IGNORE, Pixels
 from datasets.targets import TargetArray
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from datasets.cache.ragged import RaggedArray, Shape
-from datasets.loading.examples import Example, Examples, Positions, augmentation_key, generator_of
+from datasets.keyed_random import generator_of
+from datasets.loading.examples import Example, Examples, Positions, augmentation_key
 from datasets.settings import PatchSettings
 from datasets.source import IGNORE, Pixels
 from datasets.targets import TargetArray

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.keyed_random import generator_of
 from datasets.loading.augment import Augmenter
-from datasets.loading.examples import Example, Examples, Positions, generator_of
+from datasets.loading.examples import Example, Examples, Positions
 from datasets.loading.mixing import partner_of, rectangle
 from datasets.loading.views import VALIDATION_EPOCH
 from datasets.source import Pixels

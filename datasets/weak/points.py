@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.keyed_random import generator_of
 from datasets.source import BACKGROUND, Pixels, Point
 from datasets.weak.regions import (
     Key,
@@ -14,7 +15,6 @@ from datasets.weak.regions import (
     class_regions,
     components,
     depth,
-    generator,
 )
 
 INTERIOR: Final = 0.5
@@ -44,7 +44,7 @@ def mask_points(
     """
     points: list[Point] = []
     for name, region in class_regions(masks, classes):
-        random = generator(key, "points", name)
+        random = generator_of("points", *key, name)
         for part in components(region, min_pixels):
             distances = depth(part.pixels)
             pixels = _chosen(distances >= INTERIOR * distances.max(), per_component, random)
@@ -53,7 +53,7 @@ def mask_points(
     if background and region.any():
         distances = depth(region)
         interior = distances >= min(INTERIOR * distances.max(), MARGIN * min(region.shape))
-        points += _points(_chosen(interior & region, background, generator(key, "points", BACKGROUND)), BACKGROUND)
+        points += _points(_chosen(interior & region, background, generator_of("points", *key, BACKGROUND)), BACKGROUND)
     return tuple(points)
 
 

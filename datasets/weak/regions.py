@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,9 +65,3 @@ def depth(region: Region) -> NDArray[np.float64]:
     from scipy.ndimage import distance_transform_edt
 
     return np.asarray(distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1])
-
-
-def generator(key: Key, kind: str, name: str) -> np.random.Generator:
-    """Return the random numbers for one kind of weak label of one class, independent of those of others."""
-    digest = blake2b(f"{kind} {key[0]} {key[1]} {name}".encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest)))

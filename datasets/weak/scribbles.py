@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.keyed_random import generator_of
 from datasets.source import BACKGROUND, IGNORE, Pixels
 from datasets.weak.regions import (
     Key,
@@ -19,7 +20,6 @@ from datasets.weak.regions import (
     class_regions,
     components,
     depth,
-    generator,
 )
 
 if TYPE_CHECKING:
@@ -65,14 +65,14 @@ def mask_scribbles(
     scribbles = np.full_like(masks, IGNORE)
     pixels = max(1, round(width * min(masks.shape[-2:])))
     for number, (name, region) in enumerate(class_regions(masks, classes)):
-        random = generator(key, "scribbles", name)
+        random = generator_of("scribbles", *key, name)
         plane, value = (scribbles, number + 1) if masks.ndim == 2 else (scribbles[number], 1)
         for part in components(region, min_pixels):
             plane[part.place][_scribble(part.pixels, random, length, pixels)] = value
     region = background_region(masks)
     if background and region.any():
         largest = max(components(region), key=lambda part: np.count_nonzero(part.pixels))
-        drawn = _scribble(largest.pixels, generator(key, "scribbles", BACKGROUND), length, pixels)
+        drawn = _scribble(largest.pixels, generator_of("scribbles", *key, BACKGROUND), length, pixels)
         if masks.ndim == 2:
             scribbles[largest.place][drawn] = 0
         for plane, original in zip(scribbles, masks, strict=True) if masks.ndim == 3 else ():
