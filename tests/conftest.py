@@ -2,5 +2,5 @@ import signal
 
 
 def pytest_configure() -> None:
-    """Take interrupts as in a terminal: a shell's background job ignores them, and so would what tests start."""
+    """Handle interrupts as in a terminal: background jobs of a shell, and processes started by them, ignore them."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

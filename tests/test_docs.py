@@ -49,7 +49,7 @@ COMMANDS = list(dict.fromkeys(docs.commands(REFERENCE, "study")))
 BLOCK_KINDS = {"sh", "yaml", "yaml fragment", "python", "text"}
 """Kinds of blocks in these documents; all but `text` are run."""
 LIVING = ("run", "status", "table", "resume", "report", "predict")
-"""Commands that need a study that ran."""
+"""Commands that need a finished study."""
 TINY = ("--set", "stages.segment.steps=2", "--set", "stages.classify.epochs=1", "--set", "image.size=32",
         "--set", "compare.folds=2", "--set", "compare.labelled_fraction=[1.0]")  # fmt: skip
 README_LINES = 200
@@ -88,7 +88,7 @@ def test_every_block_is_of_a_kind_that_is_run_or_plain_text() -> None:
     assert {kind for text in TEXTS for kind, _ in docs.fenced(text)} <= BLOCK_KINDS
 
 
-def test_every_shell_line_calls_a_program_that_is_tested() -> None:
+def test_every_shell_line_calls_a_tested_program() -> None:
     lines = docs.shell_lines(REFERENCE)
     assert {line.split(" ")[0] for line in lines} == {"study", "make"}
 
@@ -123,7 +123,7 @@ def test_the_tree_of_the_example_folder_lists_existing_files(place: Path) -> Non
     assert set(names) <= existing
 
 
-def test_commands_that_need_no_run_succeed(place: Path) -> None:
+def test_commands_without_a_finished_study_succeed(place: Path) -> None:
     lines = [line for line in COMMANDS if shlex.split(line)[1] not in LIVING]
     assert len(lines) >= 4
     for line in lines:
@@ -134,7 +134,7 @@ def test_commands_that_need_no_run_succeed(place: Path) -> None:
 
 
 @pytest.mark.cluster
-def test_the_commands_run_from_the_example_to_its_tables(place: Path) -> None:
+def test_the_commands_from_the_example_to_its_tables_succeed(place: Path) -> None:
     lines = [line for line in COMMANDS if shlex.split(line)[1] in LIVING]
     assert {shlex.split(line)[1] for line in lines} >= {"run", "status", "table"}
     for line in lines:
@@ -150,7 +150,7 @@ def test_the_commands_run_from_the_example_to_its_tables(place: Path) -> None:
 
 
 @pytest.mark.cluster
-def test_make_demo_runs_the_demo_to_its_table(tmp_path: Path) -> None:
+def test_make_demo_succeeds(tmp_path: Path) -> None:
     printed = subprocess.run(
         ["make", "--dry-run", "demo"], cwd=docs.ROOT, capture_output=True, text=True, check=True
     ).stdout

@@ -1,4 +1,4 @@
-"""What the packages' pages say of adding a part is enough: a copy of the tree with just that trains with it."""
+"""The packages' pages on adding a part are sufficient: a copy of the tree with these additions trains with them."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ PAGES = [docs.read(f"{package}/README.md") for package in ("models", "datasets",
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packages with everything that the pages add."""
+    """The packages with all additions of the pages."""
     place = copy_sources(tmp_path_factory.mktemp("tree"))
     for page in PAGES:
         docs.apply(page, place)
@@ -24,7 +24,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(tree: Path, *words: str | Path, cwd: Path | None = None) -> str:
-    """Run Python where the changed packages come first."""
+    """Run Python with the changed packages first on the path."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tree), str(docs.ROOT)])}
     ended = subprocess.run(
         [sys.executable, *map(str, words)],
@@ -41,11 +41,11 @@ def run(tree: Path, *words: str | Path, cwd: Path | None = None) -> str:
 def test_a_study_trains_with_the_added_loss_architecture_task_source_and_metric(tree: Path, tmp_path: Path) -> None:
     write_own_data(tmp_path / "my-data")
     script = docs.ROOT / "tests" / "support" / "added.py"
-    told = run(tree, script, tmp_path, cwd=tmp_path).split()
-    assert {"margin", "fcn", "rotation", "two_bones", "specificity"} <= set(told)
+    output = run(tree, script, tmp_path, cwd=tmp_path).split()
+    assert {"margin", "fcn", "rotation", "two_bones", "specificity"} <= set(output)
 
 
-def test_what_is_shown_is_written_as_the_rest(tree: Path) -> None:
+def test_shown_code_follows_the_style_of_the_packages(tree: Path) -> None:
     names = ["models", "datasets", "results", "study/config/stages.py"]
     run(tree, "-m", "ruff", "check", "--no-cache", *names)
     run(tree, "-m", "ruff", "format", "--no-cache", "--check", *names)

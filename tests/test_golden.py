@@ -1,4 +1,4 @@
-"""Digests stay as they are, and a storage written by an earlier version is resumed without training anything."""
+"""Digests are unchanged, and a storage written by an earlier version is resumed without training."""
 
 import json
 import tarfile
@@ -32,7 +32,7 @@ def test_a_finished_study_is_resumed_without_training(
     folder = storage / "studies" / name
     tables, trained = {table: pq.read_table(folder / table) for table in TABLES}, histories(storage)
     for path in (*(folder / table for table in TABLES), folder / ".measured.parquet"):
-        path.unlink()  # derived: made again from the stages
+        path.unlink()  # derived: computed again from the stages
     with pytest.raises(SystemExit) as ended:
         main(["run", str(written(FINISHED[name](), tmp_path)), "--storage", "runs", "--cache", "cache"])
     assert not ended.value.code, capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The package as others get it: layers, dependencies, lock, what a wheel holds."""
+"""The package as distributed: layers, dependencies, lock, contents of the wheel."""
 
 import os
 import re
@@ -27,7 +27,7 @@ MODULES = {
     "segmentation-models-pytorch": "segmentation_models_pytorch",
     "tensorboardx": "tensorboardX",
 }
-"""Where the module is not named like its distribution."""
+"""Modules not named like their distribution."""
 
 
 def name_of(requirement: str) -> str:
@@ -60,7 +60,7 @@ def test_imports_go_one_way() -> None:
     assert checked.returncode == 0, checked.stdout
 
 
-def test_forbidden_imports_are_found(tmp_path: Path) -> None:
+def test_forbidden_imports_are_detected(tmp_path: Path) -> None:
     broken = {
         "study/store/atomic.py": ("import ray", "Only cluster imports ray"),
         "models/catalog/hub.py": ("import datasets.errors", "Imports go one way"),
@@ -72,12 +72,12 @@ def test_forbidden_imports_are_found(tmp_path: Path) -> None:
     for file, (line, _) in broken.items():
         with (place / file).open("a", encoding="utf-8") as stream:
             stream.write(f"\n{line}\n")
-    told = check_layers(place).stdout
+    output = check_layers(place).stdout
     for _, contract in broken.values():
-        assert re.search(rf"^{contract}.* BROKEN$", told, flags=re.MULTILINE), told
+        assert re.search(rf"^{contract}.* BROKEN$", output, flags=re.MULTILINE), output
 
 
-def test_every_runtime_dependency_imports_with_our_datasets_in_front(tmp_path: Path) -> None:
+def test_every_runtime_dependency_imports_with_our_datasets_first_on_the_path(tmp_path: Path) -> None:
     names = [MODULES.get(name_of(line), name_of(line)) for line in RUNTIME]
     lines = ["import datasets", "from models.encoders.vision import smp, timm", *(f"import {name}" for name in names)]
     lines += ["import ray.tune", "print(datasets.__file__)"]
@@ -107,21 +107,21 @@ def test_the_command_of_the_package_exists() -> None:
     assert callable(getattr(import_module(module), function))
 
 
-def test_a_wheel_holds_the_packages_their_tables_and_nothing_else(tmp_path: Path) -> None:
+def test_a_wheel_contains_the_packages_and_their_tables_only(tmp_path: Path) -> None:
     place = copy_sources(tmp_path)
     code = "from setuptools import build_meta; print(build_meta.build_wheel('wheel'))"
     built = run_python("-W", "ignore", "-c", code, cwd=place)
     assert built.returncode == 0, built.stderr
     (wheel,) = (place / "wheel").glob("*.whl")
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    wanted = {
+    expected = {
         path.relative_to(ROOT).as_posix()
         for name in PACKAGES
         for path in (ROOT / name).rglob("*")
         if path.is_file()
         and (path.suffix in {".py", ".yaml", ".json", ".html", ".css", ".js"} or path.parent.name == "launch")
     }
-    assert inside == wanted
+    assert inside == expected
 
 
 def test_the_lock_pins_every_dependency_exactly() -> None:
@@ -130,20 +130,20 @@ def test_the_lock_pins_every_dependency_exactly() -> None:
     assert {name_of(line) for line in [*RUNTIME, *DEVELOPMENT]} <= pinned
 
 
-def test_the_lock_fits_any_machine() -> None:
+def test_the_lock_is_portable() -> None:
     assert "://" not in LOCK
     assert not re.findall(r"^-", LOCK, flags=re.MULTILINE), "options, such as an index"
     assert not re.findall(r"==[^ ;]*\+", LOCK), "builds of one machine"
     assert not re.findall(r"^(nvidia|cuda|triton)", LOCK, flags=re.MULTILINE), "packages for GPUs only"
 
 
-def test_the_lock_keeps_within_the_bounds_of_every_dependency() -> None:
+def test_the_lock_is_within_the_bounds_of_every_dependency() -> None:
     pinned = dict(line.partition(" ;")[0].split("==") for line in LOCK.splitlines())
     for line in [*RUNTIME, *DEVELOPMENT]:
         needed = Requirement(line)
         assert needed.specifier.contains(pinned[needed.name.lower()]), line
 
 
-def test_pydicom_is_one_without_known_vulnerabilities() -> None:
+def test_pydicom_has_no_known_vulnerabilities() -> None:
     (needed,) = [Requirement(line) for line in RUNTIME if name_of(line) == "pydicom"]
     assert not needed.specifier.contains("3.0.1")

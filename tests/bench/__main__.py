@@ -1,7 +1,7 @@
-"""Measure how fast the platform is, and how true its answers: `python -m tests.bench [PART ...] [--quick] [-o FILE]`.
+"""Benchmarks of speed and of statistical validity: `python -m tests.bench [PART ...] [--quick] [-o FILE]`.
 
-Figures are ratios of two sides measured in turn, seconds, or shares of simulated studies; median and spread over
-repeats, beside the goal and the last run. Nothing is asserted: machines are noisy.
+Figures are ratios of two alternating sides, seconds, or shares of simulated studies; median and spread over
+rrepeats, beside the goal and the last run. Nothing is asserted, because timings of a machine vary.
 """
 
 import argparse
@@ -40,12 +40,12 @@ PARTS: Mapping[str, Sequence[TrainingSetup]] = {
     "forecasts": (forecasts,),
 }
 SPEED = tuple(part for part in PARTS if part not in ("coverage", "forecasts"))
-"""Parts that are run by default; the simulation of all designs takes as long as all of these."""
+"""Parts that run by default; the simulation of all designs takes as long as all of these."""
 HISTORY = Path("bench-history.jsonl")
 
 
 def main() -> None:
-    """Run the chosen parts, print a table, keep the figures."""
+    """Run the selected parts, print a table, write the figures."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all but coverage and forecasts"
@@ -57,12 +57,12 @@ def main() -> None:
     if unknown:
         parser.error(f"PART is {unknown[0]}; allowed: {', '.join(PARTS)}; correct the name")
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    told, last = record.about(quick=chosen.quick), record.last_figures(HISTORY, quick=chosen.quick)
+    context, last = record.about(quick=chosen.quick), record.last_figures(HISTORY, quick=chosen.quick)
     figures: list[record.Record] = []
     try:
         figures.extend(_measured(chosen.parts or SPEED, last, quick=chosen.quick))
-    finally:  # what was measured before an interrupt or an error is kept
-        record.keep(chosen.output, HISTORY, told | {"load_after": os.getloadavg()}, figures)
+    finally:  # figures measured before an interrupt or an error are written
+        record.keep(chosen.output, HISTORY, context | {"load_after": os.getloadavg()}, figures)
     _conclude(figures)
 
 
@@ -74,21 +74,21 @@ def _measured(
         for bench in PARTS[part]:
             begun = time.monotonic()
             for figure in bench(quick=quick):
-                found = figure.record() | {"part": part}
-                _say(record.line(found, last.get((figure.name, figure.unit))))
-                yield found
+                entry = figure.record() | {"part": part}
+                _say(record.line(entry, last.get((figure.name, figure.unit))))
+                yield entry
             _say(f"({time.monotonic() - begun:.0f} s)")
 
 
 def _conclude(figures: Sequence[record.Record]) -> None:
-    """Say how the goals stand."""
-    held = [found for found in figures if found["goal"] is not None]
-    missed = [found for found in held if not found["met"]]
-    _say(f"\n{len(held) - len(missed)} of {len(held)} goals met" + ("; missed:" if missed else ""))
-    for found in missed:
-        _say(record.line(found, None))
-        if found["why"]:
-            _say(f"    {found['why']}")
+    """Print how many goals are met."""
+    with_goal = [entry for entry in figures if entry["goal"] is not None]
+    missed = [entry for entry in with_goal if not entry["met"]]
+    _say(f"\n{len(with_goal) - len(missed)} of {len(with_goal)} goals met" + ("; missed:" if missed else ""))
+    for entry in missed:
+        _say(record.line(entry, None))
+        if entry["why"]:
+            _say(f"    {entry['why']}")
 
 
 def _say(text: str) -> None:

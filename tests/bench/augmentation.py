@@ -1,4 +1,4 @@
-"""How fast training images are augmented: the presets, and every setting alone."""
+"""Speed of the augmentation of training images: the presets, and every setting alone."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -18,13 +18,13 @@ ALONE: Final[Mapping[str, Any]] = {
     "blur": 1.0, "sharpness": 1.0, "low_resolution": 2.0, "noise": 0.02, "dropout": 0.3, "cutmix": 1.0,
     "copy_paste": 1.0,
 }  # fmt: skip
-"""A usual value of every transform; those with a probability are always applied."""
+"""A typical value of every transform; those with a probability are always applied."""
 SETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "off": {}, **{name: {"preset": name} for name in PRESETS}, **{key: {key: value} for key, value in ALONE.items()}
 }  # fmt: skip
 SIDES, CHANNELS, BATCH = (256, 512), {"grey": 1, "RGB": 3}, 8
 GOAL = 500
-"""Images a second a core at 256 pixels."""
+"""Images per second and core at 256 pixels."""
 
 
 def augmentation(*, quick: bool) -> Iterator[Figure]:

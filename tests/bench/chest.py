@@ -1,4 +1,4 @@
-"""Chest images for the whole study: the real ones, others in the same layout, or either as small PNGs."""
+"""Chest images for the complete study: the real ones, generated ones in the same layout, or either as small PNGs."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ FINDINGS = ("COVID-19", "Pneumonia", "No Finding")
 
 
 def chest_images(folder: Path) -> Path:
-    """Return the folder of both sets: the real ones where they are, else generated at a usual size."""
+    """Return the folder of both sets: the real ones if available, else generated ones of the usual size."""
     if (REAL / "ccxs").is_dir() and (REAL / "gb-lung-boxes").is_dir():
         return REAL
     write_many_ccxs(folder / "ccxs", images=100, side=1024)
@@ -34,7 +34,7 @@ def chest_images(folder: Path) -> Path:
 
 
 def _write_boxes(root: Path, *, images: int, side: int) -> None:
-    """Write lung boxes as published, on JPEGs in which two bright halves can be found."""
+    """Write lung boxes in the published layout, on JPEGs with two bright halves."""
     entries: list[dict[str, Any]] = []
     boxes: list[dict[str, Any]] = []
     for number in range(images):
@@ -58,7 +58,7 @@ def _write_coco(root: Path, coco: dict[str, Any]) -> None:
 
 
 def shrunk(source: Path, folder: Path, *, side: int = SIZE) -> Path:
-    """Write both sets anew with PNGs of (side, side): nothing is left of large files and their formats."""
+    """Write both sets again with PNGs of (side, side), without the cost of large files and their formats."""
     _shrink_boxes(source / "gb-lung-boxes", folder / "gb-lung-boxes", side)
     _shrink_masks(source / "ccxs", folder / "ccxs", side)
     return folder
@@ -72,9 +72,9 @@ def _shrink_image(path: Path, to: Path, side: int) -> tuple[int, int]:
 
 def _shrink_boxes(source: Path, root: Path, side: int) -> None:
     coco = json.loads((source / "annotations" / "annotations.json").read_text())
-    there = [image for image in coco["images"] if (source / "images" / image["file_name"]).is_file()]
+    existing = [image for image in coco["images"] if (source / "images" / image["file_name"]).is_file()]
     scale = {}
-    for image in there:
+    for image in existing:
         path = source / "images" / image["file_name"]
         image["file_name"] = f"{path.stem}-{image['id']}.png"
         width, height = _shrink_image(path, root / "images" / image["file_name"], side)
@@ -83,7 +83,7 @@ def _shrink_boxes(source: Path, root: Path, side: int) -> None:
     boxes = [box for box in coco["annotations"] if box["image_id"] in scale]
     for box in boxes:
         box["bbox"] = (np.array(box["bbox"]) * scale[box["image_id"]]).tolist()
-    _write_coco(root, {"images": there, "annotations": boxes, "categories": coco["categories"]})
+    _write_coco(root, {"images": existing, "annotations": boxes, "categories": coco["categories"]})
 
 
 def _shrink_masks(source: Path, root: Path, side: int) -> None:
@@ -108,10 +108,10 @@ def _shrink_masks(source: Path, root: Path, side: int) -> None:
 
 def _shrink_crop(path: Path, to: Path, row: dict[str, str], shape: tuple[int, int], side: int) -> None:
     crop = (cv2.imread(str(path)) > 0).any(axis=2)
-    whole = np.zeros((shape[1], shape[0]), np.uint8)
+    mask = np.zeros((shape[1], shape[0]), np.uint8)
     top, left = int(row["Top"]), int(row["Left"])
-    whole[top : top + crop.shape[0], left : left + crop.shape[1]] = 255 * crop
-    save(np.asarray(cv2.resize(whole, (side, side), interpolation=cv2.INTER_NEAREST), np.uint8), to)
+    mask[top : top + crop.shape[0], left : left + crop.shape[1]] = 255 * crop
+    save(np.asarray(cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST), np.uint8), to)
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: list[dict[str, Any]]) -> None:
@@ -122,7 +122,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: list[dict[str, Any]]) ->
 
 
 def chest_study(root: Path, changes: dict[str, Any] | None = None) -> Document:
-    """Return the study: nothing, findings or pictures first, then lung boxes, then masks."""
+    """Return the study: no pretraining, or findings or images first, then lung boxes, then masks."""
     stage = {"batch_size": 16, "epochs": 2, "augment": MILD}
     return with_paths({
         "name": "chest",
@@ -150,19 +150,19 @@ def chest_study(root: Path, changes: dict[str, Any] | None = None) -> Document:
     }, changes or {})  # fmt: skip
 
 
-def by_hand(document: Document, cache: Path) -> dict[str, Any]:
-    """Return the same study for the scripts: the same images train, validate and test."""
+def script_study(document: Document, cache: Path) -> dict[str, Any]:
+    """Return the same study for the scripts, with the same images for training, validation and test."""
     plan = load_plan(document, file="chest", cache=cache)
     shutil.rmtree(cache)
     stages: dict[str, Any] = {}
     splits: dict[str, Any] = {}
     for replicate in plan.replicates:
         for digest in replicate.chain:
-            name, told = _stage(plan, digest)
-            stages[name] = told
-            key = "all" if told["data"] == "boxes" else f"{replicate.fold} {replicate.labelled}"
-            ids = plan.views[told["data"]].index.ids
-            reading = plan.views[told["data"]].stage_rows(plan.node(digest).selection)
+            name, stage = _stage(plan, digest)
+            stages[name] = stage
+            key = "all" if stage["data"] == "boxes" else f"{replicate.fold} {replicate.labelled}"
+            ids = plan.views[stage["data"]].index.ids
+            reading = plan.views[stage["data"]].stage_rows(plan.node(digest).selection)
             parts = {"train": reading.train, "validation": reading.validation}
             parts |= {"test": plan.split(replicate).test} if digest == replicate.chain[-1] else {}
             splits.setdefault(name, {})[key] = {part: [ids[row] for row in rows] for part, rows in parts.items()}

@@ -1,4 +1,4 @@
-"""How much of the machine a study uses: images trained a second against bare loops, one a core, side by side."""
+"""Utilisation of the machine by a study: trained images per second compared with one bare loop per core."""
 
 import multiprocessing
 import os
@@ -20,24 +20,24 @@ from tests.bench.process import watched
 SIDE, CLASSES = 64, ["right_lung", "left_lung"]
 CORES = os.cpu_count() or 1
 SECONDS = 550.0
-"""Within which further rounds end."""
+"""Time in seconds within which further rounds end."""
 
 
 def core_use(*, quick: bool) -> Iterator[Figure]:
-    """Measure a study of one stage a fold and seed from its command to its end, validation and scoring included."""
+    """Measure a study with one stage per fold and seed from start to end, including validation and scoring."""
     with tempfile.TemporaryDirectory(prefix="b-") as place:
         study = _Study(Path(place), epochs=4 if quick else 20, seeds=1 if quick else 2)
         sides = {"study": study.seconds, "bare": lambda: bare_rate(4.0 if quick else 20.0)}
-        found = interleaved(sides, 1 if quick else 3, within=SECONDS)
-    shares = [study.images / took / rate for took, rate in zip(found["study"], found["bare"], strict=True)]
-    what = f"images trained a second, study on {CORES} cores against {CORES} bare loops"
+        results = interleaved(sides, 1 if quick else 3, within=SECONDS)
+    shares = [study.images / elapsed / rate for elapsed, rate in zip(results["study"], results["bare"], strict=True)]
+    name = f"images trained a second, study on {CORES} cores against {CORES} bare loops"
     why = "Ray and its processes start before the first stage, and tables are made after the last"
-    goal = None if quick else 0.85  # half of a short study is its start
-    yield Figure(name=what, unit="ratio", values=shares, goal=goal, better="higher", why=why)
-    within = [study.images / took / rate for took, rate in zip(study.in_stages, found["bare"], strict=True)]
+    goal = None if quick else 0.85  # start-up takes half of a short study
+    yield Figure(name=name, unit="ratio", values=shares, goal=goal, better="higher", why=why)
+    within = [study.images / elapsed / rate for elapsed, rate in zip(study.in_stages, results["bare"], strict=True)]
     yield Figure(name="the same within its stages only", unit="ratio", values=within, better="higher")
-    yield Figure(name="images a second of the bare loops", unit="1/s", values=found["bare"], better="higher")
-    yield Figure(name="that study, whole", unit="s", values=found["study"])
+    yield Figure(name="images a second of the bare loops", unit="1/s", values=results["bare"], better="higher")
+    yield Figure(name="that study, whole", unit="s", values=results["study"])
 
 
 class _Study:
@@ -49,10 +49,10 @@ class _Study:
         plan = load_plan(document, file="core-use", cache=folder / "cache")
         self.images = sum(image_epochs(plan, node) for node in plan.nodes.values())
         self.in_stages: list[float] = []
-        """Seconds of all stages over the cores, by run."""
+        """Seconds of all stages divided by the number of cores, by run."""
 
     def seconds(self) -> float:
-        """Run it in a storage of its own and return its wall-clock."""
+        """Run it in a new storage and return its wall-clock time."""
         self._runs += 1
         store = Store(self._folder / str(self._runs))
         words = ("study", "run", self._file, "--storage", store.root, "--cache", self._folder / "cache")
@@ -78,7 +78,7 @@ def _document(epochs: int, seeds: int) -> dict[str, Any]:
 
 
 def bare_rate(lasting: float) -> float:
-    """Return the images a second of all bare loops together, each on one thread."""
+    """Return the images per second of all bare loops together, each on one thread."""
     context = multiprocessing.get_context("spawn")
     pipes = [context.Pipe() for _ in range(CORES)]
     processes = [context.Process(target=_bare, args=(theirs, lasting)) for _, theirs in pipes]
@@ -101,7 +101,7 @@ def _bare(pipe: Connection, lasting: float) -> None:
 
     torch.set_num_threads(1)
     updates = 8
-    steps = bare_steps(Lesson.drawn("unet", SIDE, updates))
+    steps = bare_steps(Lesson.random_noise("unet", SIDE, updates))
     steps()
     pipe.send("ready")
     pipe.recv()

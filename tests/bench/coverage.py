@@ -1,7 +1,7 @@
-"""Whether intervals, p-values and answers hold what they say: simulated studies of the designs the product draws.
+"""Validity of intervals, p-values and summaries: simulated studies of the designs that the product supports.
 
-See `tests.simulation`. A figure is a share of studies; its goal leaves two standard errors. The goals of coverage and
-power leave none. Lines "before" are the rules that the product followed earlier, on the same studies.
+See `tests.simulation`. A figure is a share of studies; its goal allows two standard errors. The goals of coverage and
+power allow none. Lines "before" are earlier rules of the product, on the same studies.
 """
 
 from collections.abc import Iterable, Iterator
@@ -37,7 +37,7 @@ def coverage(*, quick: bool) -> Iterator[Figure]:
 
 
 def folds_and_seeds(studies: int) -> Iterator[Figure]:
-    """Measure cross-validation with folds redrawn by seed, with learners of which who trains matters more and more."""
+    """Measure cross-validation with redrawn folds, for learners that depend more and more on the training patients."""
     usual = ((5, 1), (5, 3), (5, 10), (9, 1), (9, 10))
     for learner, words, designs in (
         (BALANCED, "", usual), (TRAINING, ", training sets matter", usual),
@@ -54,7 +54,7 @@ def folds_and_seeds(studies: int) -> Iterator[Figure]:
 
 
 def fixed_splits(studies: int) -> Iterator[Figure]:
-    """Measure a split with a seed of its own: all seeds share folds and labelled patients."""
+    """Measure a split with its own seed: all seeds share folds and labelled patients."""
     for folds, seeds in ((5, 3), (9, 10)):
         name = f"{folds} folds x {seeds} seeds, one split for all seeds"
         outcome = simulate(_study(name, folds, seeds, labelled=FEW_AND_ALL, split={"seed": 0}), studies)
@@ -62,7 +62,7 @@ def fixed_splits(studies: int) -> Iterator[Figure]:
 
 
 def shared_pretraining(studies: int) -> Iterator[Figure]:
-    """Measure one pretraining run a seed that all folds share."""
+    """Measure one pretraining run per seed that all folds share."""
     for folds in (3, 5, 9):
         for seeds in (2, 3, 5, 10):
             for multiple in (0, 1, 2, 7):
@@ -91,7 +91,7 @@ def other_pretraining(studies: int) -> Iterator[Figure]:
 
 
 def fixed_test(studies: int) -> Iterator[Figure]:
-    """Measure fixed test sets, one image a patient: networks held fixed, and equal procedures."""
+    """Measure fixed test sets, one image per patient: fixed networks, and equal procedures."""
     for folds, seeds, images, test in ((9, 1, 100, 10), (5, 1, 115, 23), (1, 3, 60, 12), (5, 3, 60, 10)):
         name = f"{test} test patients, {folds} folds x {seeds} seeds"
         split = fixed_split(test, by_folds=folds > 1)
@@ -116,7 +116,7 @@ def fixed_test(studies: int) -> Iterator[Figure]:
 
 
 def failed_replicates(studies: int) -> Iterator[Figure]:
-    """Measure studies of which a replicate failed for good, and such that were cut half-way."""
+    """Measure studies with a permanently failed replicate, and incomplete studies."""
     name = "5 folds x 3 seeds, a replicate failed"
     outcome = simulate(replace(_study(name, 5, 3, arms=4), failing=1), studies)
     yield from _figures(
@@ -147,7 +147,7 @@ def daggers(studies: int) -> Iterator[Figure]:
 
 
 def labels_saved(studies: int) -> Iterator[Figure]:
-    """Measure what is said of labels where arms are equal, and the interval where an arm is worth twice its labels."""
+    """Measure claims on labels for equal arms, and the interval for an arm that is worth twice its labels."""
     levels = (0.125, 0.25, 0.5, 1.0)
     for learner, words in ((FLAT, "flat"), (BALANCED, "rising"), (TRAINING, "steep")):
         for seeds in (1, 3):
@@ -167,7 +167,7 @@ def labels_saved(studies: int) -> Iterator[Figure]:
 
 
 def hours_saved(studies: int) -> Iterator[Figure]:
-    """Measure claims on hours of annotation: of equal arms, and of an arm whose labels cost what it saves in masks."""
+    """Measure claims on hours of annotation: of equal arms, and of one whose labels cost the hours saved in masks."""
     for learner, words in ((FLAT, "flat"), (BALANCED, "rising"), (STEEP, "steep")):
         name = f"equal arms on a {words} curve, 5 folds x 3 seeds"
         plain = _study(name, 5, 3, labelled=(0.25, 0.5, 1.0), learner=learner, minutes={"mask": 8})
@@ -186,7 +186,7 @@ def hours_saved(studies: int) -> Iterator[Figure]:
 
 
 def budgets(studies: int) -> Iterator[Figure]:
-    """Measure how often an equal arm is called worse than the best with as many hours of annotation."""
+    """Measure how often an equal arm is called worse than the best with equal hours of annotation."""
     labels: dict[str, Any] = {"pretraining": "own labels", "pretrained": [1], "minutes": {"mask": 8, "class": 2.4}}
     for arms, learner, settings, words in (
         (2, BALANCED, {"minutes": {"mask": 8}}, ""), (5, BALANCED, {"minutes": {"mask": 8}}, ""),
@@ -210,32 +210,32 @@ def equivalence(studies: int) -> Iterator[Figure]:
         name = f"arms that differ by the rope, 5 folds x {seeds} seeds" + (", shared runs" if multiple else "")
         make = partial(_study, name, 5, seeds, pretraining=pretraining, images=120, learner=STEADY)
         plain = with_pretraining(make(), multiple)
-        apart = with_advantage(plain, "a1", 0.3)
-        rope = true_difference(apart, max(studies, 200))
-        outcome = simulate(replace(apart, document=make(rope=rope).document), studies)
+        different = with_advantage(plain, "a1", 0.3)
+        rope = true_difference(different, max(studies, 200))
+        outcome = simulate(replace(different, document=make(rope=rope).document), studies)
         yield from _figures(f"{name}, rope {rope:.3f}", [measures.called_equivalent(outcome, 1)])
         outcome = simulate(replace(plain, document=make(rope=rope).document), studies)
         share = replace(measures.called_equivalent(outcome, 1), goal=None)
         yield from _figures(f"equal arms, rope {rope:.3f}, 5 folds x {seeds} seeds", [share])
     name = "models that differ by the rope, 10 test patients, 9 folds"
     plain = _study(name, 9, 1, images=100, images_per_patient=1, split=fixed_split(10), learner=STEADY)
-    apart = replace(with_advantage(plain, "a1", 0.3), at_rope=True)
-    outcome = simulate(apart, studies // 2, truth=True)
+    different = replace(with_advantage(plain, "a1", 0.3), at_rope=True)
+    outcome = simulate(different, studies // 2, truth=True)
     yield from _figures(name, [measures.called_equivalent(outcome, 1, metric) for metric in METRICS])
 
 
 def power(studies: int) -> Iterator[Figure]:
-    """Measure how often the stated detectable difference, and more or less of it, gets a star."""
+    """Measure how often the stated detectable difference, and smaller or larger ones, are significant."""
     for folds, seeds, arms in ((5, 1, 2), (5, 3, 2), (10, 3, 2), (5, 3, 7)):
         words = f"{folds} folds x {seeds} seeds, {arms - 1} comparisons"
         plain = _study(words, folds, seeds, arms=arms, images=80, learner=STEADY)
         last = f"a{arms - 1}"
         stated = detectable_over_replicates(folds, seeds, arms - 1)
         times = (0.4, 0.55, 0.7, 0.85, 1.0, 1.5)
-        needed = advantages(plain, last, [stated * one for one in times], max(studies // 5, 20))
+        needed = advantages(plain, last, [stated * multiple for multiple in times], max(studies // 5, 20))
         shares = []
-        for one, advantage in zip(times, needed.tolist(), strict=True):
-            outcome = simulate(with_advantage(plain, last, advantage), studies if one >= 1 else studies // 4)
+        for multiple, advantage in zip(times, needed.tolist(), strict=True):
+            outcome = simulate(with_advantage(plain, last, advantage), studies if multiple >= 1 else studies // 4)
             shares.append(measures.detection_rate(outcome, arms - 1))
         margin = measures.two_standard_errors(measures.POWER, studies)
         for place, goal in ((-2, measures.POWER - margin), (-1, measures.POWER)):
@@ -246,7 +246,7 @@ def power(studies: int) -> Iterator[Figure]:
 
 
 def catalog_studies(studies: int) -> Iterator[Figure]:
-    """Measure the designs of the catalog's studies, all arms equal."""
+    """Measure the designs of the catalog's studies, with all arms equal."""
     for name in catalog.names():
         simulated = catalog.simulated(name)
         outcome = simulate(simulated, studies)

@@ -1,4 +1,4 @@
-"""How often 90 % intervals of forecasts of learning curves cover the held-out score, and how wide they are.
+"""Coverage and width of 90 % intervals of forecasts of learning curves for the held-out score.
 
 Simulated curves of seven shapes, of which three are families of the forecast, and measured curves of real learners.
 """

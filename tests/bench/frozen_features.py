@@ -26,7 +26,7 @@ SIDES = {"cached": "true", "computed": "false"}
 
 
 def frozen_features(*, quick: bool) -> Iterator[Figure]:
-    """Measure how much faster the study is with cached features, and how much its numbers differ."""
+    """Measure the speed-up of the study with cached features, and the difference of its results."""
     with tempfile.TemporaryDirectory(prefix="b-") as place:
         folder = Path(place)
         names = ENCODERS[:1] if quick else ENCODERS
@@ -49,7 +49,7 @@ def frozen_features(*, quick: bool) -> Iterator[Figure]:
 
 def _document(files: dict[str, Path], *, quick: bool) -> Document:
     weights = {name: {"file": str(file)} for name, file in files.items()}
-    others = [{"backbone": name, "initial_weights": weights[other]}
+    swaps = [{"backbone": name, "initial_weights": weights[other]}
               for name in files for other in files if other != name]  # fmt: skip
     return {
         "name": "frozen",
@@ -59,7 +59,7 @@ def _document(files: dict[str, Path], *, quick: bool) -> Document:
         "pathways": {"frozen": [{"stage": "segment", "freeze": ["encoder"]}]},
         "compare": {
             "architecture": ["linear"], "backbone": list(files), "initial_weights": list(weights.values()),
-            "labelled_fraction": [1.0] if quick else list(FRACTIONS), "folds": 2 if quick else FOLDS, "exclude": others,
+            "labelled_fraction": [1.0] if quick else list(FRACTIONS), "folds": 2 if quick else FOLDS, "exclude": swaps,
         },
         "keep": {"weights": "none"},
     }  # fmt: skip
@@ -87,4 +87,4 @@ def _difference(folder: Path) -> float:
     tables = (pq.read_table(Store(folder / side / "runs").study("frozen") / "results.parquet") for side in SIDES)
     values = ([row["value"] for row in table.to_pylist()] for table in tables)
     pairs = zip(*values, strict=True)
-    return max(abs(one - other) for one, other in pairs if one is not None and math.isfinite(one))
+    return max(abs(first - second) for first, second in pairs if first is not None and math.isfinite(first))

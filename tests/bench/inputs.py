@@ -1,4 +1,4 @@
-"""How fast images come: from files and from the prepared cache, against albumentations alone."""
+"""Speed of input: from files and from the prepared cache, compared with albumentations alone."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -38,23 +38,23 @@ class Files:
 
 
 def rates(*, quick: bool) -> Iterator[Figure]:
-    """Measure epochs with augmentation: the first, preparation included, and later ones, against files read anew."""
+    """Measure augmented epochs: the first, with preparation, and later ones, against decoding all files again."""
     with tempfile.TemporaryDirectory(prefix="b-") as place:
         for suffix in FORMATS[:1] if quick else FORMATS:
             files = write_files(Path(place) / suffix, suffix, images=24 if quick else 64)
-            first, later, anew = _first(files), _later(files), _anew(files)
-            sides = {"first": lambda: seconds(first), "later": lambda: seconds(later), "anew": lambda: seconds(anew)}  # noqa: B023
-            found = interleaved(sides, 3 if quick else 5)
-            yield ratio(f"first epoch, cache made from {suffix}, against files", found["anew"], found["first"])
-            yield ratio(f"later epochs from the cache against {suffix} files", found["anew"], found["later"])
-            rate = [len(files.index) / took for took in found["anew"]]
+            first, later, decoded = _first(files), _later(files), _decode_all(files)
+            sides = {"first": lambda: seconds(first), "later": lambda: seconds(later), "anew": lambda: seconds(decoded)}  # noqa: B023
+            results = interleaved(sides, 3 if quick else 5)
+            yield ratio(f"first epoch, cache made from {suffix}, against files", results["anew"], results["first"])
+            yield ratio(f"later epochs from the cache against {suffix} files", results["anew"], results["later"])
+            rate = [len(files.index) / elapsed for elapsed in results["anew"]]
             yield Figure(name=f"images a second from {suffix} files", unit="1/s", values=rate, better="higher")
-    for side, count in ((64, 4096), (256, 1024)):  # about a second each
+    for side, count in ((64, 4096), (256, 1024)):  # about one second each
         yield from _against_albumentations(side, repeats=3 if quick else 5, count=count // 8 if quick else count)
 
 
 def write_files(root: Path, suffix: str, *, images: int, side: int = ORIGINAL) -> Files:
-    """Write pictures with a mask each in the layout of a user's own folder."""
+    """Write images with a mask each in the layout of a user's own folder."""
     for number in range(images):
         pixels, mask = blob(number, width=side, height=side)
         for folder in ("images", "masks"):
@@ -71,12 +71,12 @@ def write_files(root: Path, suffix: str, *, images: int, side: int = ORIGINAL) -
 
 
 def _batches(files: Files, cache: Path) -> Batches:
-    made = prepared(
+    data = prepared(
         files.source, files.index, "mask", ImageSettings(size=SIZE), structure=None, cache=cache
     )  # fmt: skip
     augmenter = Augmenter(MILD, "mask", (SIZE, SIZE))
     return Batches(
-        WholeImages(made.images, made.targets, range(len(files.index)), augmenter), batch_size=BATCH, seed=0
+        WholeImages(data.images, data.targets, range(len(files.index)), augmenter), batch_size=BATCH, seed=0
     )  # fmt: skip
 
 
@@ -98,14 +98,14 @@ def _exhaust(batches: Batches) -> None:
         pass
 
 
-def _anew(files: Files) -> Callable[[], None]:
+def _decode_all(files: Files) -> Callable[[], None]:
     """Return an epoch of one process that decodes, resizes and augments every file."""
-    pictures, masks = (sorted((files.root / folder).iterdir()) for folder in ("images", "masks"))
+    image_files, mask_files = (sorted((files.root / folder).iterdir()) for folder in ("images", "masks"))
     change = composed()
 
     def epoch() -> None:
-        for picture, mask in zip(pictures, masks, strict=True):
-            pixels, truth = _decoded(picture), cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)
+        for image_file, mask in zip(image_files, mask_files, strict=True):
+            pixels, truth = _decoded(image_file), cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)
             image = cv2.resize(pixels, (SIZE, SIZE), interpolation=cv2.INTER_AREA)[..., None]
             change(image=image, mask=cv2.resize(truth, (SIZE, SIZE), interpolation=cv2.INTER_NEAREST))
 
@@ -119,7 +119,7 @@ def _decoded(path: Path) -> np.ndarray:
 
 
 def composed() -> A.Compose:
-    """Return the changes of `MILD` as one would write them down."""
+    """Return the transforms of `MILD` in plain albumentations."""
     return A.Compose([
         A.Affine(
             rotate=(-7, 7), scale=(0.9, 1.1), translate_percent=(-0.05, 0.05), keep_ratio=True,
@@ -130,7 +130,7 @@ def composed() -> A.Compose:
 
 
 def _against_albumentations(side: int, *, repeats: int, count: int) -> Iterator[Figure]:
-    """Compare epochs of batches with the changes alone, on arrays in memory with two masks each."""
+    """Compare epochs of batches with the transforms alone, on arrays in memory with two masks each."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (count, side, side, 1), dtype=np.uint8)
     masks = random.integers(0, 2, (count, 2, side, side), dtype=np.uint8)
@@ -144,9 +144,9 @@ def _against_albumentations(side: int, *, repeats: int, count: int) -> Iterator[
             change(image=image, masks=planes)
 
     sides = {"alone": lambda: cpu_seconds(alone), "batches": lambda: cpu_seconds(lambda: _exhaust(batches))}
-    found = interleaved(sides, repeats)
+    results = interleaved(sides, repeats)
     why = "each image has random numbers of its own, so that it is the same whatever runs beside it, and is copied once"
     name = f"later epochs against albumentations alone, {side} px"
-    yield ratio(name, found["alone"], found["batches"], 0.9, why=why)
-    rate = [count / took for took in found["batches"]]
+    yield ratio(name, results["alone"], results["batches"], 0.9, why=why)
+    rate = [count / elapsed for elapsed in results["batches"]]
     yield Figure(name=f"images a second of later epochs, {side} px", unit="1/s", values=rate, better="higher")

@@ -15,7 +15,7 @@ from tests.support.indexes import index
 from tests.support.replicates import replicate, stage, truth_and_scores
 
 CHEXPERT = 224_316
-"""Images of CheXpert."""
+"""Number of images of CheXpert."""
 
 
 def large_inputs(*, quick: bool) -> Iterator[Figure]:

@@ -1,7 +1,7 @@
-"""One stage: its training against bare steps on tensors in memory, and all of it against a script's.
+"""One stage: its training compared with bare steps on tensors in memory, and the complete stage with a script.
 
-Both sides have one core, as a stage or a trial has where all are busy; there processor seconds are what the clock
-shows on a machine that does nothing else.
+Both sides have one core, as a stage or a trial has on a busy machine; there CPU seconds equal the wall-clock time
+of an idle machine.
 """
 
 import os
@@ -32,36 +32,36 @@ from study.training.job import RuntimeContext, stage_job
 from study.training.loader import StageData, WorkerContext
 from study.training.train_stage import run_stage
 from study.training.trainer import TrainingLoop
-from tests.bench.chest import SIZE, by_hand, chest_images, chest_study, shrunk
+from tests.bench.chest import SIZE, chest_images, chest_study, script_study, shrunk
 from tests.bench.figure import Figure, against_best, cpu_seconds, interleaved, ratio
-from tests.bench.process import apart
+from tests.bench.process import in_separate_process
 
 BATCH, CLASSES = 8, ("lung", "heart")
 ARCHITECTURES = {"unet": "Unet", "deeplabv3plus": "DeepLabV3Plus", "fpn": "FPN"}
 UPDATES = {64: (16, 5), 128: (6, 3), 256: (2, 3)}
-"""By size, about equally long, and in how many rounds."""
+"""Updates and rounds by size, of about equal duration."""
 EPOCHS = {SIZE: (8, 5), 128: (4, 3)}
-"""The same of whole stages."""
+"""Epochs and rounds by size for complete stages."""
 TRAINING_SECONDS, STAGE_SECONDS = 50.0, 150.0
-"""Within which further rounds of a comparison end."""
+"""Time in seconds within which further rounds of a comparison end."""
 WHY = "convolutions take most of a stage on either side"
 LAYOUTS = {"bare steps": torch.contiguous_format, "bare steps, channels last": torch.channels_last}
-"""Of which the faster one is the limit."""
+"""Memory formats of the bare steps, of which the faster one is the limit."""
 NEVER = 1e9
 """Seconds between checkpoints."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """What both ways train on: resnet18, one channel, two overlapping classes."""
+    """The data of both sides: resnet18, one channel, two overlapping classes."""
 
     architecture: str
     images: Pixels
     masks: Pixels
 
     @classmethod
-    def drawn(cls, architecture: str, side: int, updates: int) -> "Lesson":
-        """Draw noise: what the pixels are changes no speed."""
+    def random_noise(cls, architecture: str, side: int, updates: int) -> "Lesson":
+        """Draw noise: the speed does not depend on the pixel values."""
         random, count = np.random.default_rng(0), updates * BATCH
         return cls(
             architecture=architecture,
@@ -71,22 +71,24 @@ class Lesson:
 
 
 def one_stage(*, quick: bool) -> Iterator[Figure]:
-    """Measure 3 architectures x 3 sizes (quick: one at 64 px), then whole stages of small PNGs."""
+    """Measure 3 architectures x 3 sizes (quick: one at 64 px), then complete stages of small PNGs."""
     torch.set_num_threads(1)
     for architecture in list(ARCHITECTURES)[: 1 if quick else None]:
         for side, (updates, rounds) in list(UPDATES.items())[: 1 if quick else None]:
-            lesson = Lesson.drawn(architecture, side, updates)
+            lesson = Lesson.random_noise(architecture, side, updates)
             bare_steps(lesson)()  # the first calls of torch are slow
             makers = {name: partial(bare_steps, layout=layout) for name, layout in LAYOUTS.items()} | {"loop": looped}
             with _one_core():
                 calls = {name: partial(_fresh, make, lesson) for name, make in makers.items()}
-                best, found = against_best("loop", calls, 2 if quick else rounds, within=TRAINING_SECONDS, length=float)
-            yield ratio(f"training of {architecture}, {side} px, against {best}", found[best], found["loop"], 0.95)
+                best, results = against_best(
+                    "loop", calls, 2 if quick else rounds, within=TRAINING_SECONDS, length=float
+                )
+            yield ratio(f"training of {architecture}, {side} px, against {best}", results[best], results["loop"], 0.95)
     yield from _against_script(quick=quick)
 
 
 def bare_steps(lesson: Lesson, *, layout: torch.memory_format = torch.contiguous_format) -> Callable[[], None]:
-    """Return an epoch of the library's network under torch's own losses, on tensors that are there already."""
+    """Return an epoch of the library's network under torch's own losses, on tensors in memory."""
     from models.encoders.vision import smp
 
     network = getattr(smp, ARCHITECTURES[lesson.architecture])(
@@ -94,7 +96,7 @@ def bare_steps(lesson: Lesson, *, layout: torch.memory_format = torch.contiguous
     ).train()
     network.to(memory_format=layout)
     optimizer = torch.optim.Adam(network.parameters())
-    # One channel, last or first, is the same memory; torch chooses its kernels by the strides.
+    # With one channel both memory formats are equal; torch selects its kernels by the strides.
     pixels = torch.from_numpy(lesson.images).permute(0, 3, 1, 2)
     images = pixels.float().div(255).clone(memory_format=layout)
     masks = torch.from_numpy(lesson.masks).float()
@@ -125,11 +127,11 @@ def looped(lesson: Lesson) -> Callable[[], object]:
         shape=lesson.images.shape[1:3],
     ))  # fmt: skip
     training = Batches(WholeImages(lesson.images, lesson.masks, range(len(lesson.images))), batch_size=BATCH, seed=0)
-    made = TrainingLoop(
+    loop = TrainingLoop(
         network, task, settings, Link(stage="bench"), StageData(training=training), seed=0,
         context=WorkerContext(report=lambda _: None),
     )  # fmt: skip
-    return lambda: made.run(Checkpoints(work=Path("never-written"), pause=NEVER))
+    return lambda: loop.run(Checkpoints(work=Path("never-written"), pause=NEVER))
 
 
 def _against_script(*, quick: bool) -> Iterator[Figure]:
@@ -145,19 +147,20 @@ def _against_script(*, quick: bool) -> Iterator[Figure]:
             }  # fmt: skip
             document = chest_study(small, changes)
             stage = _Stage(document, folder / f"cache-{side}")
-            hand = by_hand(document, folder / f"hand-{side}")
-            with apart(partial(cpu_seconds, stage.run)) as prepare:
+            hand = script_study(document, folder / f"hand-{side}")
+            with in_separate_process(partial(cpu_seconds, stage.run)) as prepare:
                 prepare()
             calls: dict[str, Callable[[], object]] = {"stage": stage.run}
             calls |= {workers: partial(_scripted, hand, int(workers)) for workers in ("0" if quick else "01")}
             with _one_core(), ExitStack() as processes:
                 sides = {
-                    name: processes.enter_context(apart(partial(cpu_seconds, call))) for name, call in calls.items()
+                    name: processes.enter_context(in_separate_process(partial(cpu_seconds, call)))
+                    for name, call in calls.items()
                 }
-                interleaved(sides, 1)  # warm
-                best, found = against_best("stage", sides, rounds, within=STAGE_SECONDS, length=float)
+                interleaved(sides, 1)  # warm-up
+                best, results = against_best("stage", sides, rounds, within=STAGE_SECONDS, length=float)
             what = f"stage of small PNGs, {side} px, against the script's ({best} workers)"
-            yield ratio(what, found[best], found["stage"], 1.1, why=WHY)
+            yield ratio(what, results[best], results["stage"], 1.1, why=WHY)
 
 
 class _Stage:
@@ -166,7 +169,7 @@ class _Stage:
         self._job = stage_job(self._plan, next(iter(self._plan.nodes.values())))
 
     def run(self) -> None:
-        """Bring the stage from nothing but a prepared cache to its publication."""
+        """Run the stage from a prepared cache to its publication."""
         with tempfile.TemporaryDirectory(prefix="b-") as storage:
             runtime = RuntimeContext(storage=Path(storage), cache=self._folder, cpus=1, checkpoint=Checkpoint())
             run_stage(self._job, runtime, WorkerContext(report=lambda _: None))
@@ -180,7 +183,7 @@ def _scripted(hand: dict[str, Any], workers: int) -> None:
 
 @contextmanager
 def _one_core() -> Iterator[None]:
-    """Keep this process, and those it starts, on one core."""
+    """Restrict this process and its children to one core."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(before)})
     try:
@@ -190,5 +193,5 @@ def _one_core() -> Iterator[None]:
 
 
 def _fresh(make: Callable[[Lesson], Callable[[], object]], lesson: Lesson) -> float:
-    """Time an epoch of a network and an optimizer that are new: only training is timed, not their making."""
+    """Time an epoch of a new network and optimizer: only training is timed, not their creation."""
     return cpu_seconds(make(lesson))

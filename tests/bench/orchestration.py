@@ -1,4 +1,4 @@
-"""What Ray, Ray Tune and the queue cost around a stage that does nothing: time, and memory of the driver."""
+"""Cost of Ray, Ray Tune and the queue around a stage without work: time, and memory of the driver."""
 
 import statistics
 import tempfile
@@ -20,21 +20,21 @@ from tests.bench.figure import Figure, interleaved
 
 COUNTS = (100, 1000, 5000)
 ON_NODES = (100, 1000)
-"""That the nodes are processes of one machine costs minutes a run; more stages are measured without them."""
+"""Nodes that are processes of one machine take minutes per run; more stages are measured without them."""
 ROUNDS, SECONDS = 3, 120.0
-"""Of each count, and within which further rounds of it end."""
+"""Runs of each count, and the time in seconds within which further rounds end."""
 NODES = 50
 FIRST = "first"
 NODE_BYTES = 3 * 2**27
-"""Of memory for a node that is simulated: a raylet, what Ray starts beside it, and the process of a stage."""
+"""Memory of a simulated node: a raylet, its companion processes, and the process of a stage."""
 LISTS = "Ray Tune goes through lists of all trials that it has had, more of them with each stage"
 CROWDED = "the nodes and their processes share this machine's cores with the driver"
 STORE_BYTES = 80 * 2**20
-"""Of shared memory for the objects of a node, near the least that Ray takes."""
+"""Shared memory for the objects of a node, near the minimum of Ray."""
 
 
 def idle_stages(*, quick: bool) -> Iterator[Figure]:
-    """Measure seconds a stage between the first end and the last, so that start-up is not in it."""
+    """Measure seconds per stage between the first end and the last, which excludes start-up."""
     with connected(LocalCluster()) as capacity:
         costs = {
             count: [run.seconds_each for run in _repeated(count, capacity, quick=quick)]
@@ -48,12 +48,12 @@ def idle_stages(*, quick: bool) -> Iterator[Figure]:
 
 
 def stages_on_nodes(*, quick: bool) -> Iterator[Figure]:
-    """Measure the same, and the driver's memory, on a cluster of as many nodes as this machine bears, at most 50."""
+    """Measure the same, and the driver's memory, on a cluster with as many nodes as fit on this machine, at most 50."""
     fits = int(psutil.virtual_memory().available // NODE_BYTES)
     nodes = max(1, min(3 if quick else NODES, fits))
     cpu: dict[int, float] = {}
     with _cluster(nodes) as capacity:
-        _run(20, capacity)  # what is imported and opened once is no stage's
+        _run(20, capacity)  # imports and opened files are not counted
         for count in (100, 300) if quick else ON_NODES:
             name = f"a stage on {nodes} nodes, of {count:,}"
             runs = _repeated(count, capacity, processes=nodes, quick=quick)
@@ -61,7 +61,7 @@ def stages_on_nodes(*, quick: bool) -> Iterator[Figure]:
             cpu[count] = statistics.median(cpu_each)
             yield Figure(name=name, unit="s", values=[run.seconds_each for run in runs], goal=0.05, why=CROWDED)
             yield Figure(name=name, unit="CPU s of the driver", values=cpu_each)
-            # Of the first, which takes the memory that the others find.
+            # Of the first run, which allocates the memory that later ones reuse.
             yield Figure(name=name, unit="KiB of the driver", values=[runs[0].bytes_each / 2**10], goal=50)
     fewest, most = min(cpu), max(cpu)
     name = f"the driver's CPU a stage, of {most:,} against {fewest:,}"
@@ -77,7 +77,7 @@ def _flat(*, quick: bool) -> float | None:
 def _cluster(nodes: int) -> Iterator[Capacity]:
     """Start nodes of one CPU core each, which are processes of this machine."""
     of_each = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
-    with fresh_token():  # a cluster of this machine that ran before has turned authentication on
+    with fresh_token():  # an earlier cluster of this machine has enabled authentication
         cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **of_each})
         try:
             for _ in range(nodes - 1):
@@ -94,7 +94,7 @@ def _repeated(count: int, capacity: Capacity, *, processes: int = 0, quick: bool
 
 
 def _run(count: int, capacity: Capacity, *, processes: int = 0) -> "_Gauge":
-    """Run pairs of parent and child, after so many processes have started and waited for each other."""
+    """Run pairs of parent and child, after the given number of processes have started and waited for each other."""
     first = [QueuedStage(id=f"{FIRST}{number:02d}", cost=3.0) for number in range(processes)]
     items = [
         QueuedStage(id=f"{number:05d}", needs=(f"{number - 1:05d}",) if number % 2 else (), cost=1.0)
@@ -109,10 +109,10 @@ def _run(count: int, capacity: Capacity, *, processes: int = 0) -> "_Gauge":
 
 
 def do_nothing(place: Path, processes: int, name: str, report: ReportFunction) -> StageOutcome:
-    """Be done at once; one of the first as soon as all of these have begun.
+    """Return immediately; the first ones return as soon as all of these have started.
 
-    Nodes that are processes of one machine take long to start theirs, and Tune ends those that still start where
-    another is free: all would start for as long as the run takes.
+    Nodes that are processes of one machine take long to start theirs, and Tune ends those that still start if
+    another is free: otherwise processes would start during the entire run.
     """
     if name.startswith(FIRST):
         (place / name).touch()
@@ -122,7 +122,7 @@ def do_nothing(place: Path, processes: int, name: str, report: ReportFunction) -
 
 
 class _Gauge(Listener):
-    """Time, processor time and memory of this process, by stage, between the first end and the last."""
+    """Time, CPU time and memory of this process, by stage, between the first end and the last."""
 
     def __init__(self) -> None:
         self._ends: list[tuple[float, float, int]] = []

@@ -1,4 +1,4 @@
-"""What it costs to ask: the start of the command line, and large plans."""
+"""Cost of planning: the start of the command line, and large plans."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ DEMO = "study/catalog/demo.yaml"
 
 
 def start(*, quick: bool) -> Iterator[Figure]:
-    """Measure whole processes of the command line."""
+    """Measure complete processes of the command line."""
     with tempfile.TemporaryDirectory() as place:
         lines = {
             "study --help": (0.3, "--help"),

@@ -1,4 +1,4 @@
-"""What is kept of a run: a table for the reader, a file for programs, a line of history to see a slowdown by."""
+"""Outputs of a run: a table for readers, a file for programs, and a line of history that shows a slowdown."""
 
 import importlib.metadata
 import json
@@ -15,7 +15,7 @@ from tests.bench.figure import is_worse
 LIBRARIES = ("torch", "ray", "numpy", "albumentations", "optuna", "segmentation-models-pytorch")
 LINE = "{:<78} {:>6} {:>4} {:>9} {:>9} {:>9} {:>8} {:>6} {:>9}"
 SLOWER = 0.1
-"""By this share beyond the spread of the last run a figure is called worse."""
+"""A figure is reported as worse beyond the spread of the last run by this fraction."""
 
 Record = Mapping[str, Any]
 
@@ -36,14 +36,14 @@ def line(record: Record, last: Record | None) -> str:
 
 
 def slowed(record: Record, last: Record) -> bool:
-    """Return whether a figure is worse than all values of the last run, and clearly so."""
+    """Return whether a figure is clearly worse than all values of the last run."""
     if record["better"] == "higher":
         return is_worse(record["median"], last["min"] / (1 + SLOWER), "higher")
     return is_worse(record["median"], last["max"] * (1 + SLOWER), "lower")
 
 
 def machine() -> dict[str, Any]:
-    """Return what figures of two runs must share to be held against each other, and how busy the machine is."""
+    """Return what two runs must have in common for a comparison of their figures, and the load of the machine."""
     return {
         "processors": os.cpu_count(),
         "python": platform.python_version(),
@@ -53,25 +53,25 @@ def machine() -> dict[str, Any]:
 
 
 def last_figures(history: Path, *, quick: bool) -> dict[tuple[str, str], Record]:
-    """Return the latest earlier record of each figure, measured in the same form on as many processors."""
-    found: dict[tuple[str, str], Record] = {}
+    """Return the latest earlier record of each figure, measured in the same mode on the same number of CPU cores."""
+    figures: dict[tuple[str, str], Record] = {}
     lines = history.read_text(encoding="utf-8").splitlines() if history.exists() else []
     for entry in map(json.loads, lines):
         if entry["quick"] == quick and entry["machine"]["processors"] == os.cpu_count():
-            found |= {(record["name"], record["unit"]): record for record in entry["figures"]}
-    return found
+            figures |= {(record["name"], record["unit"]): record for record in entry["figures"]}
+    return figures
 
 
-def keep(output: Path, history: Path, told: Record, figures: Sequence[Record]) -> None:
+def keep(output: Path, history: Path, context: Record, figures: Sequence[Record]) -> None:
     """Write the figures, and append them to the history."""
-    written = {**told, "figures": figures}
+    written = {**context, "figures": figures}
     output.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     short = [{key: record[key] for key in ("name", "unit", "better", "median", "min", "max")} for record in figures]
     with history.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({**told, "figures": short}) + "\n")
+        stream.write(json.dumps({**context, "figures": short}) + "\n")
 
 
 def about(*, quick: bool) -> dict[str, Any]:
-    """Return when, of what and where figures are measured."""
+    """Return time, commit and machine of the figures."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "commit": commit, "quick": quick, "machine": machine()}

@@ -1,4 +1,4 @@
-"""What it costs to run a study again of which every stage is finished."""
+"""Cost of running a finished study again."""
 
 import shutil
 import subprocess
@@ -24,18 +24,18 @@ CLASS, PIXELS = "right_lung", 64 * 64
 
 
 def resume(*, quick: bool) -> Iterator[Figure]:
-    """Measure `study run` on a finished study of 5,000 stages (quick: 460), tables and picture included."""
+    """Measure `study run` on a finished study of 5,000 stages (quick: 460), including tables and the figure."""
     with tempfile.TemporaryDirectory(prefix="b-") as place:
         folder = Path(place)
         document = _document(seeds=5 if quick else 54)
         file, store, cache = folder / "finished.yaml", Store(folder / "runs"), folder / "cache"
         file.write_text(yaml.safe_dump(document), encoding="utf-8")
         count = _finish(load_plan(document, file="finished", cache=cache), store)
-        call, ask = (_command(verb, file, store.root, cache) for verb in ("run", "plan"))
-        first = seconds(call)  # writes the tables for the first time
+        run_call, plan_call = (_command(verb, file, store.root, cache) for verb in ("run", "plan"))
+        first = seconds(run_call)  # writes the tables for the first time
         repeats = range(2 if quick else 5)
-        values, cpu = zip(*[_both(call) for _ in repeats], strict=True)
-        plan = cpu_seconds_of_children(ask)
+        values, cpu = zip(*[_both(run_call) for _ in repeats], strict=True)
+        plan = cpu_seconds_of_children(plan_call)
     name = f"resume of a finished study, {count:,} stages"
     yield Figure(name=name, unit="s", values=values, goal=10.0)
     yield Figure(name=name, unit="CPU s", values=cpu)
@@ -48,14 +48,14 @@ def _command(verb: str, file: Path, storage: Path, cache: Path) -> Callable[[], 
     return partial(subprocess.run, words, check=True, capture_output=True)
 
 
-def _both(call: Callable[[], object]) -> tuple[float, float]:
-    taken: list[float] = []
-    cpu = cpu_seconds_of_children(lambda: taken.append(seconds(call)))
-    return taken[0], cpu
+def _both(run_call: Callable[[], object]) -> tuple[float, float]:
+    seconds_of_runs: list[float] = []
+    cpu = cpu_seconds_of_children(lambda: seconds_of_runs.append(seconds(run_call)))
+    return seconds_of_runs[0], cpu
 
 
 def _document(*, seeds: int) -> dict[str, Any]:
-    """10 fractions x 10 folds x seeds; where fractions are the same images, as a few are, they share a stage."""
+    """10 fractions x 10 folds x seeds; fractions with the same images, of which there are a few, share a stage."""
     data = {"source": "phantom", "images": 60, "patients": 60, "seed": 4, "size": 64, "classes": [CLASS]}
     return {
         "name": "finished",
@@ -72,7 +72,7 @@ def _document(*, seeds: int) -> dict[str, Any]:
 
 
 def _finish(plan: Plan, store: Store) -> int:
-    """Publish every stage with scores as of a real one, but nothing trained; return how many."""
+    """Publish every stage with realistic scores but without training; return the number of stages."""
     random = np.random.default_rng(0)
     for replicate in plan.replicates:
         draft = store.work(replicate.chain[-1]) / "draft"

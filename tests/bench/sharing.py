@@ -1,4 +1,4 @@
-"""What data cost a node: memory of several processes on one cache, and a large index."""
+"""Cost of data on a node: memory of several processes with one cache, and a large index."""
 
 import multiprocessing
 import os
@@ -22,26 +22,26 @@ IMAGES, ORIGINAL, SIZE = 256, 64, 512
 """Small files, large arrays: 128 MiB of images and masks."""
 CHEXPERT = 224_316
 LINKS = 20_000
-"""Names of one file; some file systems allow 65,000."""
+"""Links to one file; some file systems allow 65,000."""
 
 
 def memory(*, quick: bool) -> Iterator[Figure]:
-    """Measure what processes add to their memory when they open a prepared data set and read all of it."""
+    """Measure the memory that processes add when they open a prepared data set and read all of it."""
     with tempfile.TemporaryDirectory(prefix="b-") as place:
         root = Path(place)
         write_files(root / "data", "png", images=IMAGES // (4 if quick else 1), side=ORIGINAL)
         write_files(root / "warm-up", "png", images=8, side=ORIGINAL)
-        _together(1, root)  # makes the cache
-        needed = {count: [_together(count, root) for _ in range(1 if quick else 3)] for count in PROCESSES}
+        memory_growth(1, root)  # creates the cache
+        needed = {count: [memory_growth(count, root) for _ in range(1 if quick else 3)] for count in PROCESSES}
     for count in PROCESSES[1:]:
-        shares = [many / one for many, one in zip(needed[count], needed[1], strict=True)]
+        shares = [several / single for several, single in zip(needed[count], needed[1], strict=True)]
         goal = 1.2 if count == max(PROCESSES) else None
         yield Figure(name=f"memory for the data, {count} processes against 1", unit="ratio", values=shares, goal=goal)
     yield Figure(name="memory for the data, 1 process", unit="MiB", values=needed[1])
 
 
-def _together(count: int, root: Path) -> float:
-    """Return the MiB by which processes grow together; what they share counts once."""
+def memory_growth(count: int, root: Path) -> float:
+    """Return the total memory growth of processes in MiB; shared memory counts once."""
     context = multiprocessing.get_context("spawn")
     pipes = [context.Pipe() for _ in range(count)]
     processes = [context.Process(target=_reader, args=(theirs, root)) for _, theirs in pipes]
@@ -60,16 +60,16 @@ def _together(count: int, root: Path) -> float:
 
 
 def _reader(pipe: Connection, root: Path) -> None:
-    _read(root / "warm-up")  # libraries are no data
+    _read(root / "warm-up")  # libraries are not counted as data
     pipe.send("ready")
     pipe.recv()
-    kept = _read(root / "data")
-    pipe.send(len(kept))
+    data = _read(root / "data")
+    pipe.send(len(data))
     pipe.recv()
 
 
 def _read(root: Path) -> tuple[object, ...]:
-    """Open a data set as a stage does, read all of it, and return what holds it open."""
+    """Open a data set as a stage does, read all of it, and return the objects that keep it open."""
     from datasets.loading.batches import Batches
     from datasets.loading.examples import WholeImages
     from datasets.loading.prepare import prepared
@@ -105,7 +105,7 @@ def _open(root: Path, cache: Path, count: int) -> None:
 
 
 def _write_chexpert(root: Path, count: int) -> None:
-    """Write the layout with few small pictures under very many names."""
+    """Write the layout with few small images under very many names."""
     rows: list[dict[str, object]] = []
     for number in range(count):
         path = f"train/patient{number // 2 + 1:06d}/study1/view{number % 2 + 1}_frontal.jpg"
@@ -119,4 +119,4 @@ def _write_chexpert(root: Path, count: int) -> None:
         rows.append({"Path": f"{RELEASE}/{path}", "Frontal/Lateral": "Frontal", "AP/PA": "AP", LABELS[0]: "1.0"})
     for name, written in {"train.csv": rows, "valid.csv": []}.items():
         write_table(root / name, written)
-        os.utime(root / name, (0, 0))  # no index is kept of tables that were written just before
+        os.utime(root / name, (0, 0))  # no index is stored for tables that were just written

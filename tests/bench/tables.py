@@ -1,4 +1,4 @@
-"""What a table costs where a study has very many results."""
+"""Cost of a table in a study with very many results."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ def large_table(*, quick: bool) -> Iterator[Figure]:
 
 
 def _comparisons(*, arms: int) -> pa.Table:
-    """Lay out 5 sizes of each arm x 800 series, series after series as a study writes them."""
+    """Lay out 5 sizes of each arm x 800 series, series by series as written by a study."""
     series = np.array(list(product(("test", "validation"), ("dataset", "case"), CLASSES, METRICS)))
     cells = arms * len(SIZES)
     which, cell = np.divmod(np.arange(len(series) * cells), cells)
@@ -51,8 +51,8 @@ def _comparisons(*, arms: int) -> pa.Table:
         "note": _words(["", "9 of 10 replicates"], cell % 2),
     }
     for index, name in enumerate(schema.SERIES):
-        there, place = np.unique(series[:, index], return_inverse=True)
-        columns[name] = _words(there.tolist(), place[which])
+        names, place = np.unique(series[:, index], return_inverse=True)
+        columns[name] = _words(names.tolist(), place[which])
     for field in schema.comparisons():
         if field.name not in columns:
             columns[field.name] = _filled(field.type, len(cell), random)

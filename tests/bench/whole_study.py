@@ -1,4 +1,4 @@
-"""A whole study against the scripts that a user would write: segmentation-models-pytorch under Ray Tune or Optuna."""
+"""A complete study compared with a user's scripts: segmentation-models-pytorch with Ray Tune or Optuna."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import yaml
 
 from study.config.document import Document
 from study.store.store import Store
-from tests.bench.chest import by_hand, chest_images, chest_study, shrunk
+from tests.bench.chest import chest_images, chest_study, script_study, shrunk
 from tests.bench.figure import Figure, against_best, ratio
 from tests.bench.process import Cost, watched
 
@@ -37,7 +37,7 @@ GROWTH = ((2, (0.25, 0.5, 1.0)), (4, (0.25, 1.0)))
 """Folds and fractions of further short studies."""
 ROUNDS = 3
 REAL_SECONDS, SMALL_SECONDS = 1100.0, 800.0
-"""Within which further rounds of a comparison end."""
+"""Time in seconds within which further rounds of a comparison end."""
 
 
 def whole_study(*, quick: bool) -> Iterator[Figure]:
@@ -57,26 +57,26 @@ def whole_study(*, quick: bool) -> Iterator[Figure]:
             changes = SHORT | {"compare.folds": folds, "compare.labelled_fraction": list(fractions)}
             what = f"{ONE_EPOCH}, {folds} folds, {len(fractions)} fractions"
             yield from _compared(what, _Sides(folder, chest_study(small, changes)), scripts=(better,))
-        real = _Sides(folder, chest_study(images))
-        yield from _compared("image files", real, rounds=ROUNDS, within=REAL_SECONDS, goal=3.0)
-        whole = _Sides(folder, chest_study(small))
-        yield from _compared("small PNGs", whole, rounds=ROUNDS, within=SMALL_SECONDS, share=0.9)
+        real_sides = _Sides(folder, chest_study(images))
+        yield from _compared("image files", real_sides, rounds=ROUNDS, within=REAL_SECONDS, goal=3.0)
+        small_sides = _Sides(folder, chest_study(small))
+        yield from _compared("small PNGs", small_sides, rounds=ROUNDS, within=SMALL_SECONDS, share=0.9)
 
 
 class _Sides:
-    """The study and the scripts as commands; each run has a storage and a cache of its own."""
+    """The study and the scripts as commands; each run has a new storage and cache."""
 
     def __init__(self, folder: Path, document: Document) -> None:
         self._folder, self._runs = Path(tempfile.mkdtemp(dir=folder)), 0
         self._file, self._hand = self._folder / "chest.yaml", self._folder / "by-hand.json"
         self._file.write_text(yaml.safe_dump(document), encoding="utf-8")
-        self._hand.write_text(json.dumps(by_hand(document, self._folder / "cache")), encoding="utf-8")
+        self._hand.write_text(json.dumps(script_study(document, self._folder / "cache")), encoding="utf-8")
         self.stages: list[_Stages] = []
-        """Of each run of the study."""
+        """Stages of each run of the study."""
         self.scores: dict[str, float] = {}
 
     def platform(self) -> Cost:
-        """Plan and run the study, nothing prepared."""
+        """Plan and run the study with an empty cache."""
         place = self._next()
         store = Store(place / "runs")
         log = place / "log"
@@ -123,13 +123,15 @@ def _figures(
     what: str, costs: Mapping[str, list[Cost]], best: str, stages: list["_Stages"], *, goal: float | None,
     share: float | None,
 ) -> Iterator[Figure]:  # fmt: skip
-    own = [cost.seconds for cost in costs[PLATFORM]]
-    before = [one.first - cost.began for one, cost in zip(stages, costs[PLATFORM], strict=True)]
-    after = [cost.began + cost.seconds - one.last for one, cost in zip(stages, costs[PLATFORM], strict=True)]
-    busy = [one.unique / CORES for one in stages]
-    saved = [one.naive / one.unique for one in stages]
-    why = _why(*map(statistics.median, (own, before, busy, after, saved)))
-    faster = ratio(f"{what}: study against {best}", [cost.seconds for cost in costs[best]], own, goal, why=why)
+    platform_seconds = [cost.seconds for cost in costs[PLATFORM]]
+    before = [entry.first - cost.began for entry, cost in zip(stages, costs[PLATFORM], strict=True)]
+    after = [cost.began + cost.seconds - entry.last for entry, cost in zip(stages, costs[PLATFORM], strict=True)]
+    busy = [entry.unique / CORES for entry in stages]
+    saved = [entry.naive / entry.unique for entry in stages]
+    why = _why(*map(statistics.median, (platform_seconds, before, busy, after, saved)))
+    faster = ratio(
+        f"{what}: study against {best}", [cost.seconds for cost in costs[best]], platform_seconds, goal, why=why
+    )
     yield faster
     yield Figure(name=f"{what}: naive / unique stage seconds", unit="ratio", values=saved, better="higher")
     kept_share = [value / possible for value, possible in zip(faster.values, saved, strict=True)]
@@ -145,18 +147,18 @@ def _figures(
     yield Figure(name=f"{what}: study, after its last stage", unit="s", values=after)
 
 
-def _why(whole: float, before: float, busy: float, after: float, saved: float) -> str:
-    """Tell where a study's seconds go beside training."""
-    training = whole - before - after
+def _why(total: float, before: float, busy: float, after: float, saved: float) -> str:
+    """Describe the seconds of a study other than training."""
+    training = total - before - after
     return (
-        f"of {whole:.1f} s, {before:.1f} pass before its first stage (data read, Ray and its processes started) and "
+        f"of {total:.1f} s, {before:.1f} pass before its first stage (data read, Ray and its processes started) and "
         f"{after:.1f} after its last; between, stages hold {busy / training:.0%} of the cores. That each is "
         f"trained once and not in every chain makes a factor of {saved:.2f}"
     )
 
 
 class _Stages:
-    """What the stages of a finished study took: each once, and if every replicate trained its whole chain."""
+    """Seconds of the stages of a finished study: each once, and if every replicate trained its entire chain."""
 
     def __init__(self, store: Store) -> None:
         records = {digest: store.record(digest) for digest in store.finished()}

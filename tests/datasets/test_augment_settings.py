@@ -1,4 +1,4 @@
-"""Settings of augmentation: presets and what overrides them."""
+"""Settings of augmentation: presets and their overrides."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ def test_a_preset_has_its_values_and_the_defaults_of_all_other_settings(name: st
     assert settings.model_dump(exclude={"preset"}) == AugmentSettings(**PRESETS[name]).model_dump(exclude={"preset"})
 
 
-def test_explicit_values_override_those_of_the_preset_also_with_0() -> None:
+def test_explicit_values_override_those_of_the_preset_including_0() -> None:
     settings = AugmentSettings.model_validate({"preset": "strong", "rotate": 5, "elastic": 0, "flip": 0.5})
     expected = {**PRESETS["strong"], "rotate": 5, "flip": 0.5}
     del expected["elastic"]
     assert settings.changed == expected
 
 
-def test_only_what_is_written_counts_as_set() -> None:
+def test_only_explicit_values_count_as_set() -> None:
     written = {"preset": "light", "rotate": 5.0}
     assert AugmentSettings.model_validate(written).model_dump(exclude_unset=True) == written
     assert AugmentSettings().model_dump(exclude_unset=True) == {}
@@ -32,14 +32,14 @@ def test_only_what_is_written_counts_as_set() -> None:
     assert AugmentSettings.model_validate(light) is light
 
 
-def test_values_that_a_stage_has_stored_are_read_back() -> None:
+def test_stored_values_of_a_stage_are_read_back() -> None:
     settings = AugmentSettings.model_validate({"preset": "strong", "noise": 0, "crop": [0.1, 0.2]})
     stored: dict[str, Any] = TypeAdapter(AugmentSettings).dump_python(settings, mode="json")
     assert AugmentSettings.model_validate(stored) == settings
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_no_preset_mirrors_or_turns_images_or_mixes_them(name: str) -> None:
+def test_no_preset_flips_rotates_or_mixes_images(name: str) -> None:
     assert not {"flip", "vertical_flip", "quarter_turns", "cutmix", "copy_paste"} & PRESETS[name].keys()
 
 
@@ -60,12 +60,12 @@ def test_strong_is_at_least_as_strong_as_light() -> None:
         ({"cutmix": 1.5}, "less than or equal to 1"),
     ],
 )
-def test_wrong_values_are_refused(values: dict[str, Any], message: str) -> None:
+def test_invalid_values_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         AugmentSettings.model_validate(values)
 
 
-def test_transforms_of_values_are_those_that_move_nothing() -> None:
+def test_transforms_of_values_are_those_that_move_no_pixels() -> None:
     others = AugmentSettings.model_fields.keys() - {*VALUE_TRANSFORMS, "preset", "border"}
     values = {"low_resolution": 2.0}
     for name in VALUE_TRANSFORMS:

@@ -46,7 +46,7 @@ def write(root: Path, *masks: Pixels, classes: str = NAMES) -> Path:
 
 @pytest.mark.parametrize("ignore", [7, [7], [255, 7, 7]])
 @pytest.mark.parametrize("classes", [NAMES, ""])
-def test_ignored_ids_are_255_in_arrays_and_no_class(tmp_path: Path, ignore: object, classes: str) -> None:
+def test_ignored_ids_are_255_in_arrays_and_not_a_class(tmp_path: Path, ignore: object, classes: str) -> None:
     wholly_ignored = np.full((HEIGHT, WIDTH), 7, np.uint8)
     root = write(tmp_path / "data", mask(ignored=7), mask(ignored=7, foreground=False), wholly_ignored, classes=classes)
     source, index = opened(root, ignore=ignore)
@@ -69,13 +69,13 @@ def test_one_class_beside_ignored_pixels_may_have_any_id(tmp_path: Path, value: 
     assert np.unique(source.masks(0)).tolist() == [0, 1, IGNORE]
 
 
-def test_a_chosen_class_leaves_the_others_background_and_ignored_pixels_ignored(tmp_path: Path) -> None:
+def test_a_chosen_class_makes_the_others_background_and_keeps_ignored_pixels(tmp_path: Path) -> None:
     source, _ = opened(write(tmp_path / "data", mask()), ignore=255, classes=["lesion"])
     expected = np.where(mask() == 2, 1, np.where(mask() == 255, IGNORE, 0))
     np.testing.assert_array_equal(source.masks(0), expected)
 
 
-def test_numbers_of_objects_are_recognised_beside_ignored_pixels(tmp_path: Path) -> None:
+def test_object_numbers_are_recognised_beside_ignored_pixels(tmp_path: Path) -> None:
     masks = []
     for objects in (3, 5, 1, 2):
         pixels = mask(foreground=False)
@@ -87,7 +87,7 @@ def test_numbers_of_objects_are_recognised_beside_ignored_pixels(tmp_path: Path)
 
 
 @pytest.mark.parametrize("fit", ["stretch", "letterbox"])
-def test_fitting_keeps_ignored_pixels_and_borders_stay_background(tmp_path: Path, fit: str) -> None:
+def test_resizing_keeps_ignored_pixels_and_pads_with_background(tmp_path: Path, fit: str) -> None:
     source, index = opened(write(tmp_path / "data", mask(ignored=254)), ignore=[254, 255])
     image = ImageSettings.model_validate({"size": 32, "fit": fit})
     arrays = prepared(source, index, "mask", image, structure=None, cache=tmp_path / "cache")
@@ -97,8 +97,8 @@ def test_fitting_keeps_ignored_pixels_and_borders_stay_background(tmp_path: Path
     assert (expected == IGNORE).sum() > 32
     if fit == "letterbox":
         assert not expected[:4].any()
-    found = truth(source, index, 40, tmp_path / "cache")[[0]][0]
-    np.testing.assert_array_equal(found, fit_masks(mask(), ImageSettings(size=40)))
+    ids = truth(source, index, 40, tmp_path / "cache")[[0]][0]
+    np.testing.assert_array_equal(ids, fit_masks(mask(), ImageSettings(size=40)))
 
 
 def test_ignored_pixels_move_with_the_image() -> None:
@@ -113,21 +113,21 @@ def test_ignored_pixels_move_with_the_image() -> None:
         np.testing.assert_array_equal(moved, other * np.uint8(IGNORE))
 
 
-def test_digests_without_ignored_ids_are_as_before_and_with_them_others(tmp_path: Path) -> None:
+def test_digests_without_ignored_ids_are_unchanged_and_differ_with_them(tmp_path: Path) -> None:
     root = write(tmp_path / "data", mask(ignored=0))
     _, index = opened(root)
     content = blake2b((root / "masks" / "0.png").read_bytes(), digest_size=16).hexdigest()
     assert index.annotation_digests["masks"] == [digest([("organ", 1), ("lesion", 2)], [("", None, content)])]
-    found = {
+    digests = {
         opened(root, ignore=ignore)[1].annotation_digests["masks"][0] for ignore in (254, 255, [254, 255], [255, 254])
     }
-    assert len(found - set(index.annotation_digests["masks"])) == 3
+    assert len(digests - set(index.annotation_digests["masks"])) == 3
 
 
 def test_ignored_pixels_are_not_visible_as_a_class(tmp_path: Path) -> None:
     source, index = opened(write(tmp_path / "data", mask(), mask(foreground=False)), ignore=255)
-    kept = classes_at(source, index, ImageSettings(size=32), tmp_path / "cache")
-    assert kept == [frozenset({"organ", "lesion"}), frozenset()]
+    visible = classes_at(source, index, ImageSettings(size=32), tmp_path / "cache")
+    assert visible == [frozenset({"organ", "lesion"}), frozenset()]
 
 
 def test_ignored_pixels_are_drawn_in_no_class(tmp_path: Path) -> None:
@@ -139,16 +139,16 @@ def test_ignored_pixels_are_drawn_in_no_class(tmp_path: Path) -> None:
     assert (sheets[0] == sheets[1]).all()
 
 
-def test_an_image_without_foreground_and_one_without_labels_are_told_apart(tmp_path: Path) -> None:
-    whole = np.full((HEIGHT, WIDTH), 255, np.uint8)
+def test_an_image_without_foreground_and_one_without_labels_are_distinguished(tmp_path: Path) -> None:
+    ignored_mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
     full = np.where(mask() == 255, 255, 1).astype(np.uint8)
-    _, index = opened(write(tmp_path / "data", mask(), mask(foreground=False), whole, full), ignore=255)
+    _, index = opened(write(tmp_path / "data", mask(), mask(foreground=False), ignored_mask, full), ignore=255)
     assert ["its masks are empty" in remark for remark in index.remarks] == [False, True, False, False]
     assert ["all pixels of its mask are ignored" in remark for remark in index.remarks] == [False, False, True, False]
     assert ["covers the whole image" in remark for remark in index.remarks] == [False, False, False, True]
 
 
-def test_an_id_of_no_class_is_named_with_the_remedy(tmp_path: Path) -> None:
+def test_an_id_without_a_class_is_refused_with_the_remedy(tmp_path: Path) -> None:
     several = mask()
     several[5:8] = 7
     _, index = opened(write(tmp_path / "data", mask(), several, np.arange(WIDTH, dtype=np.uint8) + mask() * 0))
@@ -163,7 +163,7 @@ def test_an_id_of_no_class_is_named_with_the_remedy(tmp_path: Path) -> None:
     assert "holds the class id 7; " in index.fault(1)
 
 
-def test_255_beside_the_first_ids_is_pointed_out_where_classes_have_no_names(tmp_path: Path) -> None:
+def test_255_beside_consecutive_ids_is_reported_if_classes_have_no_names(tmp_path: Path) -> None:
     root = write(tmp_path / "data", mask(), mask(ignored=0), classes="")
     _, index = opened(root)
     assert index.classes == ("class_1", "class_2", "class_255")
@@ -175,7 +175,7 @@ def test_255_beside_the_first_ids_is_pointed_out_where_classes_have_no_names(tmp
     assert not any(opened(write(tmp_path / "steps" / "data", steps, classes=""))[1].remarks)
 
 
-def test_more_classes_than_masks_can_hold_are_refused(tmp_path: Path) -> None:
+def test_more_classes_than_masks_can_encode_are_refused(tmp_path: Path) -> None:
     names = "".join(f"class {number}\n" for number in range(1, 256))
     root = write(tmp_path / "data", mask(ignored=0), classes=names)
     with pytest.raises(DataError, match="has 255 classes; allowed: at most 254"):

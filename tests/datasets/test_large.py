@@ -1,4 +1,4 @@
-"""Large images are processed by bands of rows and need little memory."""
+"""Large images are processed in bands of rows with little memory."""
 
 import subprocess
 import sys
@@ -52,7 +52,7 @@ print(index.shape(0), index.shows(0) == frozenset(index.classes), peak() - befor
 """
 
 
-def test_bands_cover_the_rows_once_and_those_of_other_images_are_one() -> None:
+def test_bands_cover_the_rows_once_and_small_images_have_one_band() -> None:
     assert list(row_bands(100, 50)) == [slice(0, 100)]
     for height, width, step in ((9000, 8000, 1), (70_000, 1000, 256), (1, 2**27, 1)):
         bands = list(row_bands(height, width, step=step))
@@ -63,7 +63,7 @@ def test_bands_cover_the_rows_once_and_those_of_other_images_are_one() -> None:
     assert is_large(2, LARGE_PIXELS)
 
 
-def test_functions_of_pixels_give_the_same_by_bands() -> None:
+def test_functions_of_pixels_are_equal_by_bands() -> None:
     pixels = temporary_array((8200, 8200))
     pixels[::7, ::3] = 9
     doubled = by_bands(lambda part: np.stack([part, part * 2], axis=2), pixels)
@@ -81,11 +81,11 @@ def test_released_arrays_keep_their_values() -> None:
     copy_into(array, values)
     release(array)
     np.testing.assert_array_equal(array, values)
-    release(values)  # an array that is in memory alone stays
+    release(values)  # an array without a file is not released
     assert values.any()
 
 
-def test_a_large_image_is_indexed_and_cached_in_less_memory_than_it_has_bytes(tmp_path: Path) -> None:
+def test_indexing_and_caching_a_large_image_needs_less_memory_than_its_bytes(tmp_path: Path) -> None:
     roots = [write_slides(tmp_path / name, 1, side) for name, side in (("small", 600), ("large", SIDE))]
     run = subprocess.run(
         [sys.executable, "-c", MEASURED, *map(str, roots)], cwd=ROOT, capture_output=True, text=True, check=True

@@ -83,15 +83,15 @@ def test_only_rows_with_a_missing_mask_have_another_digest(tmp_path: Path) -> No
     assert [first == second for first, second in zip(before, after, strict=True)] == [True, False, False, True]
 
 
-def test_the_digest_of_masks_of_all_classes_has_classes_and_contents_alone(tmp_path: Path) -> None:
+def test_the_digest_of_masks_of_all_classes_depends_on_classes_and_contents_alone(tmp_path: Path) -> None:
     root = partial(tmp_path / "data")
     contents = [
         (name, None, blake2b((root / "masks" / name / "0.png").read_bytes(), digest_size=16).hexdigest())
         for name in ("liver", "spleen")
     ]
     for missing in ("absent", "not_annotated"):
-        found = opened(root, missing=missing)[1].annotation_digests["masks"][0]
-        assert found == digest([("liver", None), ("spleen", None)], contents)
+        masks_digest = opened(root, missing=missing)[1].annotation_digests["masks"][0]
+        assert masks_digest == digest([("liver", None), ("spleen", None)], contents)
 
 
 def test_an_image_without_annotation_of_the_chosen_classes_is_not_labelled(tmp_path: Path) -> None:
@@ -107,16 +107,18 @@ def test_an_image_without_annotation_of_the_chosen_classes_is_not_labelled(tmp_p
 
 
 def test_ignored_values_of_a_class_are_not_annotated(tmp_path: Path) -> None:
-    whole = np.full((HEIGHT, WIDTH), 7, np.uint8)
+    ignored_mask = np.full((HEIGHT, WIDTH), 7, np.uint8)
     root = write(
-        tmp_path / "data", liver={0: plane(inside=200, ignored=7), 1: plane(inside=1)}, spleen={0: whole, 1: plane()}
+        tmp_path / "data",
+        liver={0: plane(inside=200, ignored=7), 1: plane(inside=1)},
+        spleen={0: ignored_mask, 1: plane()},
     )
     source, index = opened(root, ignore=7)
     assert not any(index.fault(row) for row in range(4))
     assert [index.annotates(row) for row in range(2)] == [{"liver"}, ALL]
     assert [index.shows(row) for row in range(2)] == [{"liver"}, ALL]
     expected = plane(inside=1, ignored=IGNORE)
-    assert np.array_equal(source.masks(0), np.stack([expected, np.full_like(whole, IGNORE)]))
+    assert np.array_equal(source.masks(0), np.stack([expected, np.full_like(ignored_mask, IGNORE)]))
     assert np.array_equal(source.masks(1), np.stack([plane(inside=1)] * 2))
     others = {opened(root, ignore=value)[1].annotation_digests["masks"][1] for value in (7, 8)}
     assert len(others - set(opened(root)[1].annotation_digests["masks"])) == 2
@@ -137,7 +139,7 @@ def test_missing_classes_of_masks_of_ids_are_refused(tmp_path: Path) -> None:
         FolderSettings.model_validate({"root": tmp_path, "missing": "unknown"})
 
 
-def test_a_folder_that_holds_only_an_ignored_value_is_refused_beside_other_classes(tmp_path: Path) -> None:
+def test_a_folder_with_only_an_ignored_value_is_refused_beside_other_classes(tmp_path: Path) -> None:
     root = write(tmp_path / "data", liver={0: plane(inside=1)}, spleen={1: plane()})
     with pytest.raises(DataError, match="masks/spleen: ignore is 255, and the masks hold no other value above 0"):
         opened(root, ignore=255)
@@ -153,7 +155,7 @@ def test_a_class_without_any_mask_is_not_annotated(tmp_path: Path) -> None:
     assert (source.masks(1)[2] == IGNORE).all()
 
 
-def test_images_whose_masks_are_wholly_ignored_are_not_labelled(tmp_path: Path) -> None:
+def test_images_whose_masks_are_fully_ignored_are_not_labelled(tmp_path: Path) -> None:
     ignored = np.full((HEIGHT, WIDTH), 7, np.uint8)
     overlapping = write(tmp_path / "data", liver={0: plane(), 1: ignored}, spleen={0: plane(), 1: ignored, 2: ignored})
     exclusive = tmp_path / "exclusive"
@@ -179,7 +181,7 @@ def test_a_volume_with_an_annotated_pixel_is_labelled_in_all_slices(tmp_path: Pa
     assert (source.masks(0) == IGNORE).all()
 
 
-def test_slices_of_volumes_are_annotated_one_by_one(tmp_path: Path) -> None:
+def test_slices_of_volumes_are_annotated_individually(tmp_path: Path) -> None:
     root = tmp_path / "data"
     stack = np.stack([picture(number) for number in range(3)])
     write_stack(root / "images" / "ct.tif", stack)
@@ -191,7 +193,7 @@ def test_slices_of_volumes_are_annotated_one_by_one(tmp_path: Path) -> None:
     assert (source.masks(1)[0] == IGNORE).all()
 
 
-def test_images_are_counted_by_class(tmp_path: Path) -> None:
+def test_images_are_counted_for_each_class(tmp_path: Path) -> None:
     root = partial(tmp_path / "data")
     assert class_images(opened(root)[1]) == []
     index = opened(root, missing="not_annotated")[1]
@@ -207,7 +209,7 @@ def masks() -> Pixels:
 
 
 @pytest.mark.parametrize("fit", ["stretch", "letterbox"])
-def test_fitting_keeps_what_is_not_annotated_and_pads_other_classes_with_background(fit: str) -> None:
+def test_resizing_keeps_unannotated_pixels_and_pads_other_classes_with_background(fit: str) -> None:
     image = ImageSettings.model_validate({"size": 32, "fit": fit})
     fitted = fit_masks(masks(), image)
     assert (fitted[2] == IGNORE).all()
@@ -228,7 +230,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_augmentation_moves_what_is_not_annotated_as_it_moves_a_class(settings: AugmentSettings) -> None:
+def test_augmentation_moves_unannotated_pixels_like_those_of_a_class(settings: AugmentSettings) -> None:
     square = np.pad(masks(), ((0, 0), (0, WIDTH - HEIGHT), (0, 0)))
     square[2] = IGNORE
     image = picture(0, height=WIDTH)[..., None]
@@ -246,21 +248,21 @@ def test_augmentation_moves_what_is_not_annotated_as_it_moves_a_class(settings: 
     assert moved_in == (settings.border == "constant" and settings.rotate > 0)
 
 
-def test_patches_of_a_class_that_is_not_annotated_are_not_annotated_beyond_the_border() -> None:
+def test_patches_of_an_unannotated_class_are_unannotated_beyond_the_border() -> None:
     assert (cut(masks()[2:], Window(30, 50), (32, 32), axis=1) == IGNORE).all()
 
 
-def test_pixels_without_annotation_are_no_objects_and_no_foreground(tmp_path: Path) -> None:
+def test_unannotated_pixels_are_neither_objects_nor_foreground(tmp_path: Path) -> None:
     stack = np.stack([masks(), masks()])
     stack[1, 0] = 0
     images = np.stack([np.zeros((HEIGHT, WIDTH, 1), np.uint8), np.ones((HEIGHT, WIDTH, 1), np.uint8)])
     mixed = MixedExamples(WholeImages(images, stack, range(2)), cutmix=0.0, copy_paste=1.0)
     for epoch in range(20):
-        drawn, found = mixed.draw(np.arange(2), (0, epoch))
-        assert found is not None
+        drawn, mixed_masks = mixed.draw(np.arange(2), (0, epoch))
+        assert mixed_masks is not None
         pasted = drawn[0, ..., 0] == 1
         assert np.array_equal(pasted, pasted & (masks()[1] == 1))
-        assert np.array_equal(found[0], np.where(pasted, stack[1], stack[0]))
+        assert np.array_equal(mixed_masks[0], np.where(pasted, stack[1], stack[0]))
     root = write(tmp_path / "data", liver={0: plane(inside=1, ignored=IGNORE)}, spleen={0: masks()[2]})
     source, index = opened(root, ignore=255)
     image = ImageSettings(size=32, fit="patch")
@@ -281,7 +283,7 @@ def test_numbers_of_pixels_are_scaled_to_all_pixels() -> None:
     }  # fmt: skip
 
 
-def test_caches_hold_what_is_not_annotated_and_differ_from_those_of_absent_classes(tmp_path: Path) -> None:
+def test_caches_keep_unannotated_pixels_and_differ_from_those_of_absent_classes(tmp_path: Path) -> None:
     root = partial(tmp_path / "data")
     for missing, value in (("absent", 0), ("not_annotated", IGNORE), ("absent", 0)):
         source, index = opened(root, missing=missing)
@@ -296,8 +298,8 @@ def test_caches_hold_what_is_not_annotated_and_differ_from_those_of_absent_class
 def test_only_foreground_is_visible_as_a_class_and_drawn(tmp_path: Path) -> None:
     root = partial(tmp_path / "data")
     source, index = opened(root, missing="not_annotated")
-    kept = classes_at(source, index, ImageSettings(size=32), tmp_path / "cache")
-    assert kept == [ALL, {"liver"}, frozenset(), frozenset()]
+    visible = classes_at(source, index, ImageSettings(size=32), tmp_path / "cache")
+    assert visible == [ALL, {"liver"}, frozenset(), frozenset()]
     sheets = []
     for missing in ("absent", "not_annotated"):
         draw_contact(*opened(root, missing=missing), [0, 1, 2], tmp_path / "sheet.png")

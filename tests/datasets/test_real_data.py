@@ -1,4 +1,4 @@
-"""The real images, where they are."""
+"""The real images, if available."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ pytestmark = [
 
 Opened = tuple[Source, Index]
 
-REPUBLISHED = {  # the same radiographs under another patient id in the two sets, seen to be equal
+REPUBLISHED = {  # the same radiographs under different patient ids in the two sets, compared by eye
     ("16660_2_1.jpg", "covid-19-rapidly-progressive-acute-respiratory-distress-syndrome-ards-admission.jpg"),
     ("16660_4_1.jpg", "covid-19-rapidly-progressive-acute-respiratory-distress-syndrome-ards-day-2.jpg"),
     ("16660_5_1.jpg", "covid-19-rapidly-progressive-acute-respiratory-distress-syndrome-ards-day-3.jpg"),
@@ -46,14 +46,14 @@ def boxes(cache: Path) -> Opened:
     return source, source.index(cache)
 
 
-def test_ccxs_has_100_images_of_73_patients_with_13_classes_and_no_fault(ccxs: Opened) -> None:
+def test_ccxs_has_100_images_of_73_patients_with_13_classes_and_no_faults(ccxs: Opened) -> None:
     _, index = ccxs
     assert (len(index), len(set(index.patients)), len(index.classes)) == (100, 73, 13)
     assert all(index.annotation_digests["masks"])
     assert check(index) == []
 
 
-def test_ccxs_masks_occur_as_often_as_its_description_says(ccxs: Opened) -> None:
+def test_ccxs_masks_have_the_published_frequencies(ccxs: Opened) -> None:
     source, index = ccxs
     names = [box.name for row in range(100) for box in source.boxes(row)]
     labels = dict(zip(index.labels, np.sum([source.labels(row) for row in range(100)], axis=0), strict=True))
@@ -79,18 +79,18 @@ def test_the_lung_boxes_have_148_images_with_a_right_and_a_left_lung(boxes: Open
     assert sum(not offer for offer in index.annotation_digests["labels"]) == 14
 
 
-def test_the_leak_check_finds_five_images_of_shared_patients_and_three_republished_ones(
+def test_the_leak_check_reports_five_images_of_shared_patients_and_three_republished_ones(
     ccxs: Opened, boxes: Opened
 ) -> None:
-    found = matches(boxes[1], ccxs[1])
-    pairs = {(m.kind, boxes[1].ids[m.row], ccxs[1].ids[m.target_row]) for m in found}
+    matched = matches(boxes[1], ccxs[1])
+    pairs = {(m.kind, boxes[1].ids[m.row], ccxs[1].ids[m.target_row]) for m in matched}
     assert len({image for kind, image, _ in pairs if kind == "patient"}) == 5
     assert {(image, target) for kind, image, target in pairs if kind == "picture"} == REPUBLISHED
     assert not any(kind == "file" for kind, _, _ in pairs)
 
 
 @pytest.mark.parametrize("name", ["ccxs", "boxes"])
-def test_a_known_index_is_made_without_opening_an_image(
+def test_a_known_index_is_built_without_opening_an_image(
     name: str, cache: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, index = request.getfixturevalue(name)
@@ -107,7 +107,7 @@ def test_a_known_index_is_made_without_opening_an_image(
     assert vars(open_source(settings).index(cache)) == vars(index)
 
 
-def test_of_neighbouring_fundus_photographs_only_the_one_in_both_parts_matches() -> None:
+def test_only_the_fundus_photograph_in_both_parts_matches() -> None:
     masks = sorted((DATA / "idrid" / "A. Segmentation" / "1. Original Images").glob("*/IDRiD_0[5-9].jpg"))
     centres = sorted((DATA / "idrid" / "C. Localization" / "1. Original Images").glob("*/IDRiD_09?.jpg"))
     hashes = {path.stem: int(thumbnail(read(path, "image")), 16) for path in (*masks, *centres)}

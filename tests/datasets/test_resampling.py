@@ -1,4 +1,4 @@
-"""Resizing by bands gives what OpenCV gives for the whole image."""
+"""Resizing by bands equals OpenCV on the entire image."""
 
 import cv2
 import numpy as np
@@ -18,16 +18,16 @@ def image() -> np.ndarray:
 @pytest.mark.parametrize(("size", "difference"), [((HEIGHT // 2, WIDTH // 2), 0), ((1700, 2111), 1), ((16, 17), 1)])
 def test_area_averages(image: np.ndarray, size: tuple[int, int], difference: int) -> None:
     expected = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
-    found = resized(image, *size, shrinks=True)
-    assert np.abs(found.astype(int) - expected).max() <= difference
-    assert (found != expected).mean() < 0.01
+    pixels = resized(image, *size, shrinks=True)
+    assert np.abs(pixels.astype(int) - expected).max() <= difference
+    assert (pixels != expected).mean() < 0.01
 
 
 def test_linear_interpolation() -> None:
     image = np.random.default_rng(0).integers(0, 256, (820, 830), dtype=np.uint8)
     expected = cv2.resize(image, (8310, 8211), interpolation=cv2.INTER_LINEAR)
-    found = resized(image, 8211, 8310, shrinks=False)
-    difference = np.abs(found[::7].astype(np.int16) - expected[::7])
+    pixels = resized(image, 8211, 8310, shrinks=False)
+    difference = np.abs(pixels[::7].astype(np.int16) - expected[::7])
     assert difference.max() <= 1
 
 

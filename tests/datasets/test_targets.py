@@ -27,16 +27,16 @@ LETTERBOX = Fit(height=100, width=200, shape=(64, 64), fit="letterbox")
 
 
 def an_index(*, overlapping: bool = False, structures: tuple[str, ...] = ("disc", "fovea")) -> Index:
-    one = ["x"]
+    unknown = ["x"]
     return Index(
-        ids=one,
-        patients=one,
-        categories=one,
+        ids=unknown,
+        patients=unknown,
+        categories=unknown,
         official=[""],
-        content=one,
-        thumbnails=one,
+        content=unknown,
+        thumbnails=unknown,
         faults=[""],
-        annotation_digests={"masks": one, "boxes": one, "centres": one, "labels": one},
+        annotation_digests={"masks": unknown, "boxes": unknown, "centres": unknown, "labels": unknown},
         classes=("lung", "opacity"),
         overlapping=overlapping,
         labels=("cough", "fever", "rash"),
@@ -51,7 +51,7 @@ def a_box(x: float, y: float, width: float, height: float, name: str = "disc") -
 @pytest.mark.parametrize("shape", [(100, 200), (300, 77), (64, 64), (5, 1000)])
 @pytest.mark.parametrize("kind", ["stretch", "letterbox"])
 @pytest.mark.parametrize("input_shape", [(64, 64), (32, 96), (96, 32)])
-def test_corners_of_the_image_are_the_corners_of_its_part_of_the_input(
+def test_corners_of_the_image_map_to_the_corners_of_its_input_region(
     shape: tuple[int, int], input_shape: tuple[int, int], kind: str
 ) -> None:
     fit = Fit(height=shape[0], width=shape[1], shape=input_shape, fit=kind)
@@ -106,13 +106,13 @@ def test_channels_are_luma_or_repeated_grey() -> None:
 
 
 @pytest.mark.parametrize("shape", [(97, 131), (300, 200), (20, 30)])
-def test_masks_are_resized_to_the_pixels_pillow_chooses(shape: tuple[int, int]) -> None:
+def test_masks_are_resized_as_by_pillow(shape: tuple[int, int]) -> None:
     ids = np.random.default_rng(0).integers(0, 9, shape, dtype=np.uint8)
     expected = np.asarray(Image.fromarray(ids).resize((64, 64), Image.Resampling.NEAREST))
     assert (fit_masks(ids, ImageSettings(size=64)) == expected).all()
 
 
-def test_overlapping_masks_keep_their_classes_and_letterbox() -> None:
+def test_overlapping_masks_keep_their_classes_in_a_letterbox() -> None:
     masks = np.zeros((3, 100, 200), dtype=np.uint8)
     masks[1, :, :100] = 1
     masks[2] = 1
@@ -122,21 +122,21 @@ def test_overlapping_masks_keep_their_classes_and_letterbox() -> None:
     assert (LETTERBOX.crop(fitted)[1, :, :32] == 1).all()
 
 
-def test_a_centre_is_a_share_of_the_square() -> None:
+def test_a_centre_is_relative_to_the_square() -> None:
     centres = {"disc": (50.0, 25.0)}
     assert centre_target(centres, "disc", STRETCH).tolist() == [0.25, 0.25]
     assert centre_target(centres, "disc", LETTERBOX).tolist() == [0.25, 0.375]
     assert np.isnan(centre_target(centres, "fovea", STRETCH)).all()
 
 
-def test_a_box_is_its_corner_and_size_in_shares_of_the_square() -> None:
+def test_a_box_is_its_corner_and_size_relative_to_the_square() -> None:
     boxes = [a_box(50, 25, 100, 50), a_box(0, 0, 9, 9, "fovea")]
     assert box_target(boxes, "disc", STRETCH).tolist() == [0.25, 0.25, 0.5, 0.5]
     assert box_target(boxes, "disc", LETTERBOX).tolist() == [0.25, 0.375, 0.5, 0.25]
     assert np.isnan(box_target(boxes, "cup", STRETCH)).all()
 
 
-def test_boxes_of_one_structure_are_enclosed_and_cut_at_the_edge() -> None:
+def test_boxes_of_one_structure_are_enclosed_and_clipped_at_the_edge() -> None:
     boxes = [a_box(20, 10, 20, 10), a_box(160, 80, 100, 100)]
     np.testing.assert_allclose(box_target(boxes, "disc", STRETCH), [0.1, 0.1, 0.9, 0.9], rtol=1e-6)
 
@@ -150,7 +150,7 @@ def test_box_masks_fill_each_structure_with_the_union_of_its_boxes() -> None:
     assert (filled == expected).all()
 
 
-def test_box_masks_fill_pixels_whose_centres_lie_within() -> None:
+def test_box_masks_fill_pixels_with_their_centre_inside() -> None:
     fit = Fit(height=8, width=8, shape=(8, 8), fit="stretch")
     filled = box_masks([a_box(1.4, 1.6, 2.0, 2.0)], ("disc",), fit)
     assert np.argwhere(filled[0]).min(axis=0).tolist() == [2, 1]
@@ -195,7 +195,7 @@ def test_a_structure_must_be_named_among_several() -> None:
         ((50, 150), (0, 0, 32, 96)),
     ],
 )
-def test_a_letterbox_touches_the_side_of_a_rectangle_that_limits_it(
+def test_a_letterbox_touches_the_limiting_side_of_a_rectangle(
     image: tuple[int, int], inner: tuple[int, int, int, int]
 ) -> None:
     assert Fit(height=image[0], width=image[1], shape=(32, 96), fit="letterbox").inner == inner
@@ -220,7 +220,7 @@ def test_equal_height_and_width_are_a_square() -> None:
 
 
 @pytest.mark.parametrize("channels", [2, 4, 7])
-def test_each_channel_is_fitted_as_an_image_of_its_own(channels: int) -> None:
+def test_each_channel_is_resized_as_an_individual_image(channels: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 30, channels), dtype=np.uint8)
     prepare = {"normalise": True, "gamma": 0.5, "equalise": {"tiles": 2}}
     fitted = fit_image(pixels, ImageSettings(size=(32, 16), channels=channels, prepare=prepare))
@@ -230,10 +230,12 @@ def test_each_channel_is_fitted_as_an_image_of_its_own(channels: int) -> None:
         np.testing.assert_array_equal(fitted[..., number], alone[..., 0])
 
 
-@pytest.mark.parametrize(("given", "channels"), [(4, 3), (4, 1), (1, 4), (3, 4), (2, 1)])
-def test_other_numbers_of_channels_are_not_converted(given: int, channels: int) -> None:
-    pixels = np.zeros((40, 30, given), np.uint8) if given > 1 else np.zeros((40, 30), np.uint8)
+@pytest.mark.parametrize(("channels_of_image", "channels"), [(4, 3), (4, 1), (1, 4), (3, 4), (2, 1)])
+def test_other_numbers_of_channels_are_not_converted(channels_of_image: int, channels: int) -> None:
+    pixels = np.zeros((40, 30, channels_of_image), np.uint8) if channels_of_image > 1 else np.zeros((40, 30), np.uint8)
     allowed = "1 or 3" if channels < 4 else channels
     for fit in (fit_image, scaled_image):
-        with pytest.raises(DataError, match=f"has {given} channels?; allowed: {allowed}, as image.channels is"):
+        with pytest.raises(
+            DataError, match=f"has {channels_of_image} channels?; allowed: {allowed}, as image.channels is"
+        ):
             fit(pixels, ImageSettings(size=32, channels=channels))

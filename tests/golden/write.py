@@ -61,8 +61,8 @@ def digests(plan: Plan) -> dict[str, list[str]]:
 
 def _write_digests() -> None:
     with tempfile.TemporaryDirectory() as place:
-        found = {name: digests(catalog_plan(name, Path(place) / name)) for name in sorted(PLANNED)}
-    DIGESTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        by_study = {name: digests(catalog_plan(name, Path(place) / name)) for name in sorted(PLANNED)}
+    DIGESTS.write_text(json.dumps(by_study, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_storage(name: str) -> None:

@@ -14,13 +14,13 @@ VIT = "tu-vit_tiny_patch16_224"
 IMAGES = torch.zeros(1, 3, 64, 64)
 
 
-def made(backbone: str = "resnet18", architecture: str = "unet") -> Network:
+def make_network(backbone: str = "resnet18", architecture: str = "unet") -> Network:
     torch.manual_seed(0)
     return build(Blueprint(architecture=architecture, backbone=backbone, channels=3, outputs=1))
 
 
 def adapted(settings: Adapt, backbone: str = "resnet18", architecture: str = "unet") -> Network:
-    network = made(backbone, architecture)
+    network = make_network(backbone, architecture)
     adapt(network, settings, IMAGES)
     return network
 
@@ -46,7 +46,7 @@ def names_of(network: nn.Module, kinds: type[nn.Module] | tuple[type[nn.Module],
 
 
 def test_full_trains_everything() -> None:
-    assert trained(adapted("full")) == {f"encoder.{name}" for name, _ in made().encoder.named_parameters()}
+    assert trained(adapted("full")) == {f"encoder.{name}" for name, _ in make_network().encoder.named_parameters()}
 
 
 @pytest.mark.parametrize(("backbone", "architecture"), [("resnet18", "unet"), (VIT, "linear"), ("mit_b0", "fpn")])
@@ -65,7 +65,7 @@ def test_bias_trains_the_biases_of_the_encoder(backbone: str, architecture: str)
 
 
 @pytest.mark.parametrize("settings", ["norm", "bias", LoraSettings()])
-def test_decoder_and_head_are_trained_whole(settings: Adapt) -> None:
+def test_decoder_and_head_are_trained_completely(settings: Adapt) -> None:
     network = adapted(settings)
     for part in ("decoder", "head"):
         assert trained(network, part) == {name for name, _ in network.named_parameters() if name.startswith(f"{part}.")}
@@ -76,14 +76,14 @@ def test_an_encoder_without_normalisation_is_refused() -> None:
         adapted("norm", "vgg11")
 
 
-def test_blocks_without_normalisation_are_no_normalisation_layers() -> None:
+def test_blocks_without_normalisation_are_not_normalisation_layers() -> None:
     with pytest.raises(ValueError, match=r"^adapt is norm, but the encoder has no normalisation layers"):
         adapted("norm", "tu-dm_nfnet_f0")
 
 
 def test_a_layer_whose_name_ends_with_that_of_a_selected_one_gets_no_adapter() -> None:
     nested = adapted(LoraSettings(), "xception")
-    plain = made("xception")
+    plain = make_network("xception")
     assert adapters_of(nested) == {
         name for name, layer in plain.encoder.named_modules() if type(layer) is nn.Conv2d and layer.groups == 1
     }
@@ -92,7 +92,7 @@ def test_a_layer_whose_name_ends_with_that_of_a_selected_one_gets_no_adapter() -
 def test_adapters_start_as_the_unchanged_network() -> None:
     images = torch.rand(2, 3, 64, 64)
     for backbone, architecture in (("resnet18", "unet"), (VIT, "linear")):
-        plain, network = made(backbone, architecture), adapted(LoraSettings(), backbone, architecture)
+        plain, network = make_network(backbone, architecture), adapted(LoraSettings(), backbone, architecture)
         torch.testing.assert_close(network.eval()(images), plain.eval()(images))
 
 
@@ -123,19 +123,22 @@ def test_batch_norm_keeps_its_statistics_under_adapters_and_follows_the_images_u
     [(VIT, "linear", "model.blocks.3.attn.qkv"), ("resnet18", "unet", "layer3.0.conv2")],
 )
 def test_merged_weights_are_the_sum_of_weights_and_scaled_product(backbone: str, architecture: str, layer: str) -> None:
-    plain, network = made(backbone, architecture), adapted(LoraSettings(rank=3, alpha=6), backbone, architecture)
+    plain, network = (
+        make_network(backbone, architecture),
+        adapted(LoraSettings(rank=3, alpha=6), backbone, architecture),
+    )
     for _ in range(3):
         update(network)
     images = torch.rand(2, 3, 64, 64)
     unmerged = network.eval()(images)
     matrices: dict[str, Tensor] = {
-        found[1]: tensor.detach().clone()
+        match[1]: tensor.detach().clone()
         for name, tensor in network.encoder.named_parameters()
-        if (found := re.fullmatch(rf"{re.escape(layer)}\.lora_([AB])\.default\.weight", name))
+        if (match := re.fullmatch(rf"{re.escape(layer)}\.lora_([AB])\.default\.weight", name))
     }
     merge_adapters(network)
 
-    before, after = (dict(one.encoder.named_parameters())[f"{layer}.weight"] for one in (plain, network))
+    before, after = (dict(model.encoder.named_parameters())[f"{layer}.weight"] for model in (plain, network))
     assert matrices["A"].shape[0] == matrices["B"].shape[1] == 3
     product = torch.einsum("or,r...->o...", matrices["B"].flatten(1), matrices["A"])
     torch.testing.assert_close(after, before + 6 / 3 * product)
@@ -148,17 +151,17 @@ def adapters_of(network: Network) -> set[str]:
     return {name.partition(".lora_A")[0].removeprefix("encoder.") for name in trained(network) if ".lora_A" in name}
 
 
-def test_adapters_are_in_the_projections_of_attention_or_else_in_all_layers_that_can_be_merged() -> None:
+def test_adapters_are_in_the_projections_of_attention_or_in_all_mergeable_layers() -> None:
     assert {name.rpartition(".")[2] for name in adapters_of(adapted(LoraSettings(), VIT, "linear"))} == {"qkv"}
     assert {name.rpartition(".")[2] for name in adapters_of(adapted(LoraSettings(), "mit_b0", "fpn"))} == {"q", "kv"}
-    network = made("tu-mobilenetv3_small_100", "fpn")
+    network = make_network("tu-mobilenetv3_small_100", "fpn")
     mergeable = {
         name for name, layer in network.encoder.named_modules() if type(layer) is nn.Conv2d and layer.groups == 1
     }
     assert adapters_of(adapted(LoraSettings(), "tu-mobilenetv3_small_100", "fpn")) == mergeable
 
 
-def test_targets_name_the_layers_of_adapters() -> None:
+def test_targets_select_the_layers_of_adapters() -> None:
     network = adapted(LoraSettings(targets=("attn.proj", "fc1")), VIT, "linear")
     blocks = [f"model.blocks.{number}" for number in range(12)]
     expected = {f"{block}.attn.proj" for block in blocks} | {f"{block}.mlp.fc1" for block in blocks}
@@ -172,7 +175,7 @@ def test_unknown_targets_are_refused_with_the_names_of_the_encoder() -> None:
 
 
 def test_layers_whose_weights_are_used_without_a_call_get_no_adapter() -> None:
-    network = made("tu-beit_base_patch16_224", "linear")
+    network = make_network("tu-beit_base_patch16_224", "linear")
     size = torch.zeros(1, 3, 224, 224)
     adapt(network, LoraSettings(), size)
     names = adapters_of(network)
@@ -180,7 +183,7 @@ def test_layers_whose_weights_are_used_without_a_call_get_no_adapter() -> None:
     assert not any(name.endswith("qkv") for name in names)
 
 
-def test_frozen_stages_stay_frozen_and_are_restricted_once_they_are_trained() -> None:
+def test_frozen_stages_stay_frozen_and_get_adapters_once_they_are_trained() -> None:
     for settings in ("norm", LoraSettings()):
         network, free = adapted(settings), trained(adapted(settings))
         network.freeze(["encoder.stage1", "encoder.stage2"])
@@ -195,7 +198,7 @@ def test_frozen_stages_stay_frozen_and_are_restricted_once_they_are_trained() ->
 def test_adapters_have_the_learning_rate_of_their_layer(backbone: str, architecture: str) -> None:
     settings = NetworkOptimizerSettings(layer_decay=0.5)
     rates: list[dict[str, float]] = []
-    for network in (made(backbone, architecture), adapted(LoraSettings(), backbone, architecture)):
+    for network in (make_network(backbone, architecture), adapted(LoraSettings(), backbone, architecture)):
         name_of = {id(value): name for name, value in network.named_parameters()}
         groups = parameter_groups(network, settings)
         rates.append({name_of[id(value)]: group[FACTOR] for group in groups for value in group["params"]})

@@ -64,7 +64,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def made(
+def make_network(
     architecture: str | None, backbone: str, *, channels: int = 1, skips: bool = True, trains_decoder: bool = True
 ) -> Network:
     torch.manual_seed(0)
@@ -86,14 +86,14 @@ def case(request: pytest.FixtureRequest) -> tuple[Network, torch.Tensor, bool]:
     (architecture, backbone), dense = request.param
     size = probe_size(architecture, backbone)
     assert problem(architecture, backbone, shape=(size, size)) is None
-    return made(architecture, backbone, trains_decoder=dense), torch.rand(2, 1, size, size), dense
+    return make_network(architecture, backbone, trains_decoder=dense), torch.rand(2, 1, size, size), dense
 
 
 def test_the_contract_covers_every_architecture() -> None:
     assert {architecture for architecture, _ in NETWORKS} == {None, *ARCHITECTURES}
 
 
-def test_logits_have_the_size_of_the_images_or_one_row_an_image(
+def test_logits_have_the_size_of_the_images_or_one_row_per_image(
     case: tuple[Network, torch.Tensor, bool],
 ) -> None:
     network, images, dense = case
@@ -110,7 +110,7 @@ def test_rectangles_have_logits_of_their_height_and_width(case: tuple[Network, t
     assert logits.isfinite().all()
 
 
-def test_gradients_reach_every_parameter_that_trains(case: tuple[Network, torch.Tensor, bool]) -> None:
+def test_gradients_reach_every_trained_parameter(case: tuple[Network, torch.Tensor, bool]) -> None:
     network, images, _ = case
     network.zero_grad()
     network.train()(images).square().sum().backward()
@@ -125,7 +125,7 @@ def test_tensors_are_named_by_part(case: tuple[Network, torch.Tensor, bool]) -> 
     assert parts == ({"encoder", "decoder", "head"} if dense else {"encoder", "head"})
 
 
-def test_carried_parts_arrive_and_the_head_stays_new(case: tuple[Network, torch.Tensor, bool]) -> None:
+def test_carried_parts_are_loaded_and_the_head_is_new(case: tuple[Network, torch.Tensor, bool]) -> None:
     network, _, dense = case
     parent = {name: torch.full_like(tensor, 3) for name, tensor in network.state_dict().items()}
     child = copy.deepcopy(network)
@@ -136,7 +136,7 @@ def test_carried_parts_arrive_and_the_head_stays_new(case: tuple[Network, torch.
     assert {*transfer.carried, *transfer.left_behind} == set(parent)
 
 
-def test_a_frozen_encoder_does_not_move_in_training(case: tuple[Network, torch.Tensor, bool]) -> None:
+def test_a_frozen_encoder_does_not_change_in_training(case: tuple[Network, torch.Tensor, bool]) -> None:
     network, images, _ = case
     network.freeze(["encoder"])
     before = {name: tensor.clone() for name, tensor in network.encoder.state_dict().items()}
@@ -152,14 +152,17 @@ def test_a_frozen_encoder_does_not_move_in_training(case: tuple[Network, torch.T
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "tu-convnext_atto"])
-def test_three_channels_are_taken_too(backbone: str) -> None:
-    network = made("unet", backbone, channels=3)
+def test_three_channels_are_accepted(backbone: str) -> None:
+    network = make_network("unet", backbone, channels=3)
     assert network(torch.rand(2, 3, 64, 64)).shape == (2, OUTPUTS, 64, 64)
 
 
 @pytest.mark.parametrize("architecture", ["unet", "fpn", "upernet", "pan", "deeplabv3plus"])
 def test_encoders_of_different_architectures_share_names_and_shapes(architecture: str) -> None:
-    alone, within = made(None, "resnet18").encoder.state_dict(), made(architecture, "resnet18").encoder.state_dict()
+    alone, within = (
+        make_network(None, "resnet18").encoder.state_dict(),
+        make_network(architecture, "resnet18").encoder.state_dict(),
+    )
     assert {name: tensor.shape for name, tensor in alone.items()} == {
         name: tensor.shape for name, tensor in within.items()
     }
@@ -168,24 +171,24 @@ def test_encoders_of_different_architectures_share_names_and_shapes(architecture
 @pytest.mark.parametrize("backbone", FAMILIES)
 def test_dilated_and_undilated_encoders_share_names_and_shapes(backbone: str) -> None:
     shapes = [
-        {name: tensor.shape for name, tensor in made(architecture, backbone).encoder.state_dict().items()}
+        {name: tensor.shape for name, tensor in make_network(architecture, backbone).encoder.state_dict().items()}
         for architecture in (None, "deeplabv3")
     ]
-    assert all(found == shapes[0] for found in shapes)
+    assert all(shape == shapes[0] for shape in shapes)
 
 
 @pytest.mark.parametrize(("architecture", "backbone"), OWN_ENCODERS)
-def test_an_own_encoder_trained_alone_fits_its_architecture_and_starts_equal(architecture: str, backbone: str) -> None:
-    alone, within = made(architecture, backbone, trains_decoder=False), made(architecture, backbone)
+def test_an_own_encoder_trained_alone_has_the_tensors_of_its_architecture(architecture: str, backbone: str) -> None:
+    alone, within = make_network(architecture, backbone, trains_decoder=False), make_network(architecture, backbone)
     transfer = carry(alone.state_dict(), within, ["encoder"])
     assert len(transfer.carried) == len(alone.encoder.state_dict())
-    again = made(architecture, backbone).encoder.state_dict()
+    again = make_network(architecture, backbone).encoder.state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in within.encoder.state_dict().items())
 
 
 @pytest.mark.parametrize(("architecture", "backbone"), [*NETWORKS, *OWN_ENCODERS, ("pspnet", "vgg16")])
-def test_the_catalogue_counts_the_stages_that_can_be_frozen(architecture: str | None, backbone: str) -> None:
-    network = made(architecture, backbone)
+def test_the_catalog_counts_the_stages_that_can_be_frozen(architecture: str | None, backbone: str) -> None:
+    network = make_network(architecture, backbone)
     names = [f"encoder.stage{number}" for number in range(1, encoder_stages(architecture, backbone) + 1)]
     network.freeze(names)
     assert not any(parameter.requires_grad for parameter in network.encoder.parameters())
@@ -193,39 +196,39 @@ def test_the_catalogue_counts_the_stages_that_can_be_frozen(architecture: str | 
         network.freeze([f"encoder.stage{len(names) + 1}"])
 
 
-def test_at_equal_seed_architectures_start_from_equal_encoders() -> None:
-    unet, fpn, alone = (made(architecture, "resnet18").encoder for architecture in ("unet", "fpn", None))
+def test_equal_seeds_give_equal_encoders_in_all_architectures() -> None:
+    unet, fpn, alone = (make_network(architecture, "resnet18").encoder for architecture in ("unet", "fpn", None))
     for other in (fpn, alone):
         assert all(torch.equal(a, b) for a, b in zip(unet.parameters(), other.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(("architecture", "backbone"), [("unet", "resnet18"), ("unet", "vgg11"), ("xnet", "own")])
 def test_equal_seeds_build_equal_networks_and_others_do_not(architecture: str, backbone: str) -> None:
-    first, second = made(architecture, backbone), made(architecture, backbone)
+    first, second = make_network(architecture, backbone), make_network(architecture, backbone)
     third = build(Blueprint(architecture=architecture, backbone=backbone, channels=1, outputs=OUTPUTS))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert not torch.equal(next(first.parameters()), next(third.parameters()))
 
 
-def test_pspnet_keeps_no_layer_it_does_not_train() -> None:
-    names = set(made("pspnet", "resnet18").state_dict())
+def test_pspnet_has_no_untrained_layer() -> None:
+    names = set(make_network("pspnet", "resnet18").state_dict())
     assert not any(name.startswith(("encoder.layer3", "encoder.layer4")) for name in names)
     assert any(name.startswith("encoder.layer2") for name in names)
 
 
-def test_without_skips_only_the_deepest_feature_map_matters() -> None:
-    seen: list[torch.Tensor] = []
-    network = made("unet", "resnet18", skips=False).eval()
+def test_without_skip_connections_only_the_deepest_feature_map_matters() -> None:
+    maps: list[torch.Tensor] = []
+    network = make_network("unet", "resnet18", skips=False).eval()
     assert network.decoder is not None
-    network.decoder.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0]))
+    network.decoder.register_forward_pre_hook(lambda _, inputs: maps.extend(inputs[0]))
     network(torch.rand(1, 1, 64, 64))
-    assert [bool(feature.any()) for feature in seen] == [False] * 5 + [True]
-    with_skips = {name: tensor.shape for name, tensor in made("unet", "resnet18").state_dict().items()}
+    assert [bool(feature.any()) for feature in maps] == [False] * 5 + [True]
+    with_skips = {name: tensor.shape for name, tensor in make_network("unet", "resnet18").state_dict().items()}
     assert {name: tensor.shape for name, tensor in network.state_dict().items()} == with_skips
 
 
-def test_a_freshly_built_network_is_in_training_mode_with_untouched_statistics() -> None:
-    network = made("unet", "resnet18")
+def test_a_new_network_is_in_training_mode_with_initial_statistics() -> None:
+    network = make_network("unet", "resnet18")
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     assert network.training
     assert all(not module.running_mean.any() for module in norms if module.running_mean is not None)

@@ -22,7 +22,7 @@ OTHERS = [name for name, row in ARCHITECTURES.items() if not row.levels]
 HEIGHT, WIDTH = 64, 96
 
 
-def made(architecture: str, *, deep: bool = True, outputs: int = 2) -> Network:
+def make_network(architecture: str, *, deep: bool = True, outputs: int = 2) -> Network:
     torch.manual_seed(0)
     backbone = "own" if ARCHITECTURES[architecture].own_encoder else "resnet18"
     blueprint = Blueprint(
@@ -37,7 +37,7 @@ def images(height: int = HEIGHT, width: int = WIDTH) -> Tensor:
 
 @pytest.mark.parametrize("architecture", SUPERVISED)
 def test_each_level_has_the_enlarged_logits_of_its_map(architecture: str) -> None:
-    network = made(architecture).eval()
+    network = make_network(architecture).eval()
     assert network.decoder is not None
     assert network.auxiliary_heads is not None
     levels = list(network.decoder.get_submodule(ARCHITECTURES[architecture].levels))  # type: ignore[call-overload]
@@ -53,16 +53,16 @@ def test_each_level_has_the_enlarged_logits_of_its_map(architecture: str) -> Non
 
 
 @pytest.mark.parametrize("architecture", SUPERVISED)
-def test_encoder_decoder_and_head_start_as_without_it(architecture: str) -> None:
-    deep, plain = made(architecture).state_dict(), made(architecture, deep=False).state_dict()
+def test_encoder_decoder_and_head_have_the_same_initial_weights_without_it(architecture: str) -> None:
+    deep, plain = make_network(architecture).state_dict(), make_network(architecture, deep=False).state_dict()
     assert {name for name in deep if name not in plain} == {
         name for name in deep if name.startswith("auxiliary_heads.")
     }
     assert all(torch.equal(tensor, deep[name]) for name, tensor in plain.items())
 
 
-def test_images_of_any_side_have_levels_of_their_size() -> None:
-    assert made("unet_plain").eval()(images(50, 70), deep=True).shape == (4, 2, 2, 50, 70)
+def test_images_of_any_size_have_levels_of_their_size() -> None:
+    assert make_network("unet_plain").eval()(images(50, 70), deep=True).shape == (4, 2, 2, 50, 70)
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
@@ -70,29 +70,29 @@ def test_the_loss_is_the_mean_over_levels_with_halved_weights(exclusive: bool) -
     loss = {"cross_entropy": 1.0, "dice": 0.5} if exclusive else {"binary_cross_entropy": 1.0, "dice": 0.5}
     settings = SegmentationSettings(loss=loss, deep_supervision=True)
     task = make_task(settings, Outputs(names=("lung", "heart"), exclusive=exclusive))
-    network = made("unet", outputs=task.head_channels()).eval()
+    network = make_network("unet", outputs=task.head_channels()).eval()
     generator = torch.Generator().manual_seed(2)
     shape = (2, HEIGHT, WIDTH) if exclusive else (2, 2, HEIGHT, WIDTH)
     target = torch.randint(0, 3 if exclusive else 2, shape, generator=generator, dtype=torch.uint8)
     levels = network(images(), deep=True)
     costs = [weighted_sum(settings.loss, level, target, exclusive=exclusive) for level in levels]
     expected = (costs[0] + costs[1] / 2 + costs[2] / 4 + costs[3] / 8) / 1.875
-    found = task.loss(network, Batch(images=images(), target=target))
-    torch.testing.assert_close(found, expected)
-    found.backward()
+    actual = task.loss(network, Batch(images=images(), target=target))
+    torch.testing.assert_close(actual, expected)
+    actual.backward()
     assert all(parameter.grad is not None for parameter in network.parameters() if parameter.requires_grad)
     assert all(parameter.requires_grad for parameter in network.auxiliary_heads.parameters())  # type: ignore[union-attr]
 
 
 def test_a_copy_keeps_its_own_maps() -> None:
-    network = made("unet").eval()
-    other = copy.deepcopy(network)
-    torch.testing.assert_close(other(images(), deep=True), network(images(), deep=True))
+    network = make_network("unet").eval()
+    copied = copy.deepcopy(network)
+    torch.testing.assert_close(copied(images(), deep=True), network(images(), deep=True))
 
 
 def test_a_network_without_heads_has_no_levels() -> None:
     with pytest.raises(ValueError, match="no auxiliary heads; allowed: with deep_supervision"):
-        made("unet", deep=False).eval()(images(), deep=True)
+        make_network("unet", deep=False).eval()(images(), deep=True)
 
 
 @pytest.mark.parametrize("architecture", OTHERS)

@@ -1,4 +1,4 @@
-"""Pixels without a label count in no loss, validation score or statistic: references see the labelled pixels alone."""
+"""Pixels without a label count in no loss, validation score or statistic: references use the labelled pixels alone."""
 
 from typing import Any
 
@@ -31,13 +31,13 @@ from tests.support.workers import together
 
 MASK_LOSSES = losses_of["mask"]
 SPATIAL = ("cldice", "boundary")
-"""Losses in which a pixel's neighbours matter."""
+"""Losses that depend on neighbouring pixels."""
 CLASSES, SIDE = 4, 16
 WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 0.25])
 
 
 def case(images: int = 3) -> tuple[Tensor, Tensor]:
-    """Logits and ids: the first image has few ignored pixels, the second a border of them, the third no others."""
+    """Logits and ids: few ignored pixels in the first image, a border of them in the second, no others in the third."""
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(images, CLASSES, SIDE, SIDE, generator=generator) * 3
     ids = torch.randint(0, CLASSES, (images, SIDE, SIDE), generator=generator, dtype=torch.uint8)
@@ -45,10 +45,10 @@ def case(images: int = 3) -> tuple[Tensor, Tensor]:
     return logits, ids
 
 
-def by_pixel(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+def labelled_entries(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """The labelled pixels alone, in double precision: logits (pixels, classes) and ids (pixels,)."""
-    kept = ids != IGNORE
-    return logits.double().movedim(1, -1)[kept], ids[kept].long()
+    labelled = ids != IGNORE
+    return logits.double().movedim(1, -1)[labelled], ids[labelled].long()
 
 
 def soft_sizes(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,7 +61,7 @@ def expected_loss(name: str, logits: Tensor, ids: Tensor, weights: Tensor, near:
     """The loss of pixels (pixels, classes), by its formula; `near` are their boundary weights."""
     p, truth = logits.softmax(dim=1), F.one_hot(ids, CLASSES).double()
     true_p, at_truth = p[torch.arange(len(ids)), ids], weights[ids]
-    both, predicted, actual = soft_sizes(logits, ids)
+    intersection, predicted, actual = soft_sizes(logits, ids)
     match name:
         case "cross_entropy":
             return -(true_p.log() * at_truth).sum() / at_truth.sum()
@@ -72,23 +72,23 @@ def expected_loss(name: str, logits: Tensor, ids: Tensor, weights: Tensor, near:
         case "focal":
             return -((1 - true_p) ** 2 * true_p.log() * at_truth).sum() / at_truth.sum()
         case "dice":
-            per_class = 1 - (2 * both + 1) / (predicted + actual + 1)
+            per_class = 1 - (2 * intersection + 1) / (predicted + actual + 1)
         case "log_dice":
-            per_class = -((2 * both + 1) / (predicted + actual + 1)).log()
+            per_class = -((2 * intersection + 1) / (predicted + actual + 1)).log()
         case "jaccard":
-            per_class = 1 - (both + 1) / (predicted + actual - both + 1)
+            per_class = 1 - (intersection + 1) / (predicted + actual - intersection + 1)
         case "tversky":
-            wrong = 0.3 * (predicted - both) + 0.7 * (actual - both)
-            per_class = 1 - (both + 1) / (both + wrong + 1)
+            errors = 0.3 * (predicted - intersection) + 0.7 * (actual - intersection)
+            per_class = 1 - (intersection + 1) / (intersection + errors + 1)
         case "focal_tversky":
-            wrong = 0.3 * (predicted - both) + 0.7 * (actual - both)
-            per_class = (1 - (both + 1) / (both + wrong + 1)) ** 0.75
+            errors = 0.3 * (predicted - intersection) + 0.7 * (actual - intersection)
+            per_class = (1 - (intersection + 1) / (intersection + errors + 1)) ** 0.75
         case _:
             raise AssertionError(name)
     return (per_class * weights[1:]).sum() / weights[1:].sum()
 
 
-def test_both_packages_mean_the_same_id() -> None:
+def test_both_packages_use_the_same_id() -> None:
     assert IGNORE == STORED == 255
 
 
@@ -103,7 +103,7 @@ def test_a_loss_is_that_of_the_labelled_pixels_and_has_no_gradient_elsewhere(
     loss.backward()
     near = boundary_weights(ids)[ids != IGNORE].double()
     used = torch.ones(CLASSES).double() if weights is None else weights.double()
-    expected = expected_loss(name, *by_pixel(logits.detach(), ids), used, near)
+    expected = expected_loss(name, *labelled_entries(logits.detach(), ids), used, near)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert logits.grad is not None
     gradient = logits.grad.movedim(1, -1)
@@ -123,24 +123,24 @@ def test_losses_of_shapes_have_no_gradient_at_pixels_without_a_label(name: LossN
 
 
 @pytest.mark.parametrize("name", MASK_LOSSES)
-def test_what_the_network_says_of_ignored_pixels_changes_no_bit(name: LossName) -> None:
+def test_predictions_at_ignored_pixels_do_not_change_the_loss(name: LossName) -> None:
     logits, ids = case()
     other = torch.where((ids == IGNORE)[:, None], 50 * torch.randn_like(logits), logits)
-    found = []
+    results = []
     for values in (logits, other):
         values.requires_grad_()
         loss = losses[name](values, ids, exclusive=True)
         loss.backward()
-        found.append((loss.detach(), values.grad))
-    for one, again in zip(*found, strict=True):
-        assert one is not None
-        assert again is not None
-        assert torch.equal(one, again)
+        results.append((loss.detach(), values.grad))
+    for first, second in zip(*results, strict=True):
+        assert first is not None
+        assert second is not None
+        assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 @pytest.mark.parametrize("name", MASK_LOSSES)
-def test_a_batch_without_any_label_costs_nothing(name: LossName, weights: Tensor | None) -> None:
+def test_a_batch_without_labels_has_a_loss_of_0(name: LossName, weights: Tensor | None) -> None:
     logits, ids = case()
     logits.requires_grad_()
     loss = losses[name](logits, torch.full_like(ids, IGNORE), exclusive=True, class_weights=weights)
@@ -150,7 +150,7 @@ def test_a_batch_without_any_label_costs_nothing(name: LossName, weights: Tensor
     assert not logits.grad.any()
 
 
-def test_ignored_pixels_are_no_region_and_have_no_boundary_weight() -> None:
+def test_ignored_pixels_are_not_a_region_and_have_no_boundary_weight() -> None:
     ids = torch.zeros(1, 9, 9, dtype=torch.uint8)
     ids[0, :, 0], ids[0, :, 8] = 1, 1
     plain = boundary_weights(ids)
@@ -162,91 +162,91 @@ def test_ignored_pixels_are_no_region_and_have_no_boundary_weight() -> None:
 
 
 SHARES = ([0, 2], [1])
-"""The first worker's second image has no label at all."""
+"""The second image of the first worker has no label."""
 ALONE = ([2], [0, 1])
-"""The first worker has no label at all."""
+"""The first worker has no label."""
 
 
 def shared_losses(rank: int, world: int) -> dict[tuple[str, int], tuple[Tensor, Tensor]]:
-    found: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
+    results: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
     logits, ids = case()
     for name in MASK_LOSSES:
         for number, shares in enumerate((SHARES, ALONE)):
-            own = logits[shares[rank]].clone().requires_grad_()
-            loss = losses[name](own, ids[shares[rank]], exclusive=True, class_weights=WEIGHTS)
+            share = logits[shares[rank]].clone().requires_grad_()
+            loss = losses[name](share, ids[shares[rank]], exclusive=True, class_weights=WEIGHTS)
             loss.backward()
-            assert own.grad is not None
-            found[name, number] = (loss.detach(), own.grad)
-    return found
+            assert share.grad is not None
+            results[name, number] = (loss.detach(), share.grad)
+    return results
 
 
 def test_workers_have_the_loss_and_the_gradients_of_one() -> None:
     ranks: list[Any] = together(2, shared_losses)
     logits, ids = case()
     for name in MASK_LOSSES:
-        whole = logits.clone().requires_grad_()
-        loss = losses[name](whole, ids, exclusive=True, class_weights=WEIGHTS)
+        single = logits.clone().requires_grad_()
+        loss = losses[name](single, ids, exclusive=True, class_weights=WEIGHTS)
         loss.backward()
-        assert whole.grad is not None
+        assert single.grad is not None
         for number, shares in enumerate((SHARES, ALONE)):
-            for rank, own in enumerate(shares):
-                found, gradient = ranks[rank][name, number]
-                torch.testing.assert_close(found, loss.detach())
-                torch.testing.assert_close(gradient, whole.grad[own])
+            for rank, share in enumerate(shares):
+                value, gradient = ranks[rank][name, number]
+                torch.testing.assert_close(value, loss.detach())
+                torch.testing.assert_close(gradient, single.grad[share])
 
 
-def scored() -> tuple[Tensor, Tensor, Tensor]:
+def random_predictions() -> tuple[Tensor, Tensor, Tensor]:
     logits, ids = case()
     return logits.softmax(dim=1), ids, is_labelled(ids)
 
 
 def test_pixel_counts_and_histograms_are_those_of_the_labelled_pixels() -> None:
-    probabilities, ids, labelled = scored()
+    probabilities, ids, labelled = random_predictions()
     predicted, truth = predicted_masks(probabilities, exclusive=True), one_hot(ids, CLASSES)[:, 1:]
     known = labelled.unsqueeze(1)
     counts = pixel_counts(predicted, truth, known=known)
     bins = score_histograms(probabilities[:, 1:], truth, known=known)
     for image in range(3):
-        kept = labelled[image]
+        inside = labelled[image]
         for k in range(CLASSES - 1):
-            p, t = predicted[image, k][kept].numpy(), truth[image, k][kept].numpy()
+            p, t = predicted[image, k][inside].numpy(), truth[image, k][inside].numpy()
             expected = [(p & t).sum(), (p & ~t).sum(), (~p & t).sum(), (~p & ~t).sum()]
             assert [int(part[image, k]) for part in counts] == expected
-            score = probabilities[image, k + 1][kept][None, None]
-            alone = score_histograms(score, truth[image, k][kept][None, None])
-            assert torch.equal(bins.positives[image, k], alone.positives[0, 0])
-            assert torch.equal(bins.negatives[image, k], alone.negatives[0, 0])
+            score = probabilities[image, k + 1][inside][None, None]
+            labelled_pixels = score_histograms(score, truth[image, k][inside][None, None])
+            assert torch.equal(bins.positives[image, k], labelled_pixels.positives[0, 0])
+            assert torch.equal(bins.negatives[image, k], labelled_pixels.negatives[0, 0])
 
 
 def test_confidence_and_confusion_are_those_of_the_labelled_pixels() -> None:
-    probabilities, ids, labelled = scored()
+    probabilities, ids, labelled = random_predictions()
     predicted, foreground = predicted_ids(probabilities), (ids != 0) | (predicted_ids(probabilities) != 0)
-    both = confidence_bins(probabilities, ids.long(), foreground=foreground, exclusive=True, known=labelled)
+    bins_of_batch = confidence_bins(probabilities, ids.long(), foreground=foreground, exclusive=True, known=labelled)
     pairs = confusion(predicted, ids.long(), classes=CLASSES, known=labelled)
     for image in range(3):
-        kept = labelled[image]
-        pixels = probabilities[image].movedim(0, -1)[kept].T[None, :, :, None]
-        alone = confidence_bins(
-            pixels, ids[image][kept].long()[None, :, None], foreground=foreground[image][kept][None, :, None],
+        inside = labelled[image]
+        pixels = probabilities[image].movedim(0, -1)[inside].T[None, :, :, None]
+        labelled_pixels = confidence_bins(
+            pixels, ids[image][inside].long()[None, :, None], foreground=foreground[image][inside][None, :, None],
             exclusive=True,
         )  # fmt: skip
-        for found, expected in zip(both, alone, strict=True):
-            for column, wanted in zip(found, expected, strict=True):
-                assert torch.equal(column[image], wanted[0])
+        for actual, expected in zip(bins_of_batch, labelled_pixels, strict=True):
+            for column, expected_column in zip(actual, expected, strict=True):
+                assert torch.equal(column[image], expected_column[0])
         table = np.zeros((CLASSES, CLASSES), np.int64)
-        np.add.at(table, (ids[image][kept].numpy(), predicted[image][kept].numpy()), 1)
+        np.add.at(table, (ids[image][inside].numpy(), predicted[image][inside].numpy()), 1)
         np.testing.assert_array_equal(pairs[image], table)
 
 
 def test_an_unknown_id_beside_ignored_pixels_is_refused() -> None:
-    _, ids, labelled = scored()
+    _, ids, labelled = random_predictions()
     ids[0, 0, 0] = CLASSES
     with pytest.raises(ValueError, match=rf"class ids 0\.\.{CLASSES}"):
         confusion(torch.zeros_like(ids), ids, classes=CLASSES, known=labelled)
 
 
 class Given(nn.Module):
-    """A network that answers with given logits."""
+    """A network with given logits."""
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
@@ -262,11 +262,11 @@ def test_validation_scores_are_those_of_the_labelled_pixels() -> None:
     task = make_task(SegmentationSettings(loss={"cross_entropy": 1.0}), Outputs(names=names, exclusive=True))
     batch = Batch(images=torch.zeros(3, 1, SIDE, SIDE), target=ids)
     scores = task.scores(task.statistics(Given(logits), batch))
-    pixels, truth = by_pixel(logits, ids)
+    pixels, truth = labelled_entries(logits, ids)
     predicted = pixels.argmax(dim=1)
     for number, name in enumerate(names, 1):
-        both, either = (predicted == number) & (truth == number), (predicted == number) | (truth == number)
-        assert scores[f"iou/{name}"] == pytest.approx((both.sum() / either.sum()).item())
+        intersection, union = (predicted == number) & (truth == number), (predicted == number) | (truth == number)
+        assert scores[f"iou/{name}"] == pytest.approx((intersection.sum() / union.sum()).item())
     assert scores["loss"] == pytest.approx(F.cross_entropy(pixels, truth).item(), rel=1e-5)
 
 
@@ -303,19 +303,19 @@ def adversarial(discriminator: dict[str, object]) -> tuple[Adversarial, Batch, T
 
 
 @pytest.mark.parametrize("discriminator", [FULLY_CONVOLUTIONAL, PATCHES])
-def test_the_discriminator_sees_equal_maps_where_there_is_no_label(discriminator: dict[str, object]) -> None:
+def test_the_discriminator_receives_equal_maps_at_pixels_without_label(discriminator: dict[str, object]) -> None:
     task, batch, logits = adversarial(discriminator)
-    seen: list[Tensor] = []
-    task._discriminator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    received: list[Tensor] = []
+    task._discriminator.register_forward_pre_hook(lambda _, inputs: received.append(inputs[0]))
     task.discriminator_loss(logits.softmax(dim=1), batch)
-    real, fake = (maps.movedim(1, -1) for maps in seen)
+    real, fake = (maps.movedim(1, -1) for maps in received)
     ignored = batch.target == IGNORE
     assert torch.equal(real[ignored], fake[ignored])
     assert torch.equal(real[~ignored].argmax(dim=1), batch.target[~ignored].long())
     assert torch.equal(real[~ignored].sum(dim=1), torch.ones(int((~ignored).sum())))
 
 
-def test_answers_of_the_discriminator_at_ignored_pixels_cost_nothing() -> None:
+def test_outputs_of_the_discriminator_at_ignored_pixels_have_a_loss_of_0() -> None:
     task, batch, logits = adversarial(FULLY_CONVOLUTIONAL)
     maps, labelled = logits.softmax(dim=1), is_labelled(batch.target).unsqueeze(1)
     truth = torch.where(labelled, one_hot(batch.target, 3).float(), maps)
@@ -326,7 +326,7 @@ def test_answers_of_the_discriminator_at_ignored_pixels_cost_nothing() -> None:
 
 
 @pytest.mark.parametrize("discriminator", [FULLY_CONVOLUTIONAL, PATCHES])
-def test_no_turn_has_a_gradient_where_there_is_no_label(discriminator: dict[str, object]) -> None:
+def test_no_network_has_a_gradient_at_pixels_without_label(discriminator: dict[str, object]) -> None:
     task, batch, logits = adversarial(discriminator)
     network = Given(logits)
     for _, loss in task.updates(network, batch):
@@ -338,7 +338,7 @@ def test_no_turn_has_a_gradient_where_there_is_no_label(discriminator: dict[str,
 
 
 @pytest.mark.parametrize("discriminator", [FULLY_CONVOLUTIONAL, PATCHES])
-def test_without_any_label_no_player_learns(discriminator: dict[str, object]) -> None:
+def test_without_labels_no_network_is_trained(discriminator: dict[str, object]) -> None:
     task, batch, logits = adversarial(discriminator)
     unlabelled = Batch(images=batch.images, target=torch.full_like(batch.target, IGNORE))
     network = Given(logits)

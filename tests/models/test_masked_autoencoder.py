@@ -1,4 +1,4 @@
-"""Masked autoencoders: what the encoder processes, and what is carried."""
+"""Masked autoencoders: the input of the encoder, and the carried weights."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ def test_images_are_resized_to_whole_patches() -> None:
     assert network(torch.rand(1, 1, 60, 72)).shape == (1, 1, 64, 64)
 
 
-def test_backbones_whose_patches_can_be_hidden_are_transformers_of_timm_with_a_position_embedding() -> None:
+def test_maskable_backbones_are_transformers_of_timm_with_a_position_embedding() -> None:
     plain = [name for name in backbones() if backbone(name).features == "plain"]
     modules = {
         name: timm.models.model_entrypoint(name.removeprefix("tu-")).__module__.rpartition(".")[2] for name in plain
@@ -82,7 +82,7 @@ def test_backbones_whose_patches_can_be_hidden_are_transformers_of_timm_with_a_p
         ("tu-vit_small_patch32_224", (32, 47), "image size is [32, 47] for patches of 32 pixels; allowed: two patches"),
     ],
 )
-def test_what_cannot_be_masked_is_refused(name: str, shape: tuple[int, int], line: str) -> None:
+def test_backbones_that_cannot_be_masked_are_refused(name: str, shape: tuple[int, int], line: str) -> None:
     assert str(masking_problem(name, shape)).startswith(line)
 
 

@@ -7,26 +7,26 @@ from models.build import Blueprint, build
 from models.network import Network
 
 
-def made(architecture: str | None = "unet", backbone: str = "resnet18", channels: int = 1) -> Network:
+def make_network(architecture: str | None = "unet", backbone: str = "resnet18", channels: int = 1) -> Network:
     torch.manual_seed(0)
     return build(Blueprint(architecture=architecture, backbone=backbone, channels=channels, outputs=1))
 
 
-def held(network: Network) -> set[str]:
+def frozen_parameters(network: Network) -> set[str]:
     return {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
 
 
 def test_images_are_normalised_by_the_mean_of_the_channel_statistics() -> None:
-    seen: list[torch.Tensor] = []
-    network = made().eval()
-    network.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    encoder_inputs: list[torch.Tensor] = []
+    network = make_network().eval()
+    network.encoder.register_forward_pre_hook(lambda _, inputs: encoder_inputs.append(inputs[0]))
     network(torch.full((1, 1, 64, 64), 0.5))
     mean, std = (0.485 + 0.456 + 0.406) / 3, (0.229 + 0.224 + 0.225) / 3
-    torch.testing.assert_close(seen[0], torch.full((1, 1, 64, 64), (0.5 - mean) / std))
+    torch.testing.assert_close(encoder_inputs[0], torch.full((1, 1, 64, 64), (0.5 - mean) / std))
 
 
-def test_statistics_of_the_images_are_no_weights() -> None:
-    assert not {"mean", "std"} & set(made().state_dict())
+def test_statistics_of_the_images_are_not_weights() -> None:
+    assert not {"mean", "std"} & set(make_network().state_dict())
 
 
 @pytest.mark.parametrize(
@@ -40,14 +40,14 @@ def test_statistics_of_the_images_are_no_weights() -> None:
         ("mit_b0", "encoder.stage1", ("encoder.patch_embed1", "encoder.block1", "encoder.norm1")),
     ],
 )
-def test_stages_count_from_the_image(backbone: str, stage: str, start: tuple[str, ...]) -> None:
-    network = made(backbone=backbone)
+def test_stages_are_numbered_from_the_image(backbone: str, stage: str, start: tuple[str, ...]) -> None:
+    network = make_network(backbone=backbone)
     network.freeze([stage])
-    assert held(network) == {name for name, _ in network.named_parameters() if name.startswith(start)}
+    assert frozen_parameters(network) == {name for name, _ in network.named_parameters() if name.startswith(start)}
 
 
-def test_a_frozen_stage_keeps_its_running_statistics_while_others_move() -> None:
-    network = made()
+def test_a_frozen_stage_keeps_its_running_statistics() -> None:
+    network = make_network()
     network.freeze(["encoder.stage2"])
     network.train()
     network(torch.rand(2, 1, 64, 64))
@@ -56,7 +56,7 @@ def test_a_frozen_stage_keeps_its_running_statistics_while_others_move() -> None
 
 
 def test_dropout_inside_a_frozen_decoder_is_off_in_training() -> None:
-    network = made("fpn")
+    network = make_network("fpn")
     network.freeze(["decoder"])
     network.train()
     assert network.decoder is not None
@@ -66,42 +66,42 @@ def test_dropout_inside_a_frozen_decoder_is_off_in_training() -> None:
 
 
 def test_unfreezing_a_stage_leaves_the_others_frozen() -> None:
-    network = made()
+    network = make_network()
     network.freeze(["encoder"])
     network.unfreeze(["encoder.stage5"])
     free = {name for name, p in network.encoder.named_parameters() if p.requires_grad}
     assert free == {name for name, _ in network.encoder.named_parameters() if name.startswith("layer4")}
 
 
-def test_unfreezing_does_not_wake_parameters_the_logits_never_see() -> None:
-    network = made("unetplusplus", "vgg11")
-    idle = held(network)
+def test_unfreezing_does_not_train_parameters_without_effect_on_the_logits() -> None:
+    network = make_network("unetplusplus", "vgg11")
+    idle = frozen_parameters(network)
     network.freeze(["decoder"])
     network.unfreeze(["decoder"])
     assert idle
-    assert held(network) == idle
+    assert frozen_parameters(network) == idle
 
 
 @pytest.mark.parametrize("part", ["head", "encoder.stage6", "layer1"])
-def test_freezing_an_unknown_part_names_the_known_ones(part: str) -> None:
+def test_freezing_an_unknown_part_is_refused_with_the_known_ones(part: str) -> None:
     with pytest.raises(ValueError, match=rf"freeze names {part}; allowed: decoder, encoder, encoder.stage1"):
-        made().freeze([part])
+        make_network().freeze([part])
 
 
 def test_an_encoder_alone_has_no_decoder_to_freeze() -> None:
     with pytest.raises(ValueError, match="freeze names decoder"):
-        made(None).freeze(["decoder"])
+        make_network(None).freeze(["decoder"])
 
 
-def test_a_training_batch_of_one_is_refused_where_global_averages_are_normalised() -> None:
-    network = made("deeplabv3")
+def test_a_training_batch_of_one_is_refused_if_global_averages_are_normalised() -> None:
+    network = make_network("deeplabv3")
     with pytest.raises(ValueError, match="a training batch has 1 image; allowed: at least 2"):
         network.train()(torch.rand(1, 1, 64, 64))
     assert network.eval()(torch.rand(1, 1, 64, 64)).shape == (1, 1, 64, 64)
 
 
 def test_dropout_inside_a_frozen_encoder_stays_active_on_request() -> None:
-    network = made("unet_plain", "own")
+    network = make_network("unet_plain", "own")
     network.freeze(["encoder"], keep_dropout=True)
     network.train()
     statistics = {name: tensor.clone() for name, tensor in network.encoder.named_buffers()}
@@ -109,14 +109,14 @@ def test_dropout_inside_a_frozen_encoder_stays_active_on_request() -> None:
     first, second = (network.encoder(images)[-1] for _ in range(2))
     assert not torch.equal(first, second)
     assert all(torch.equal(tensor, statistics[name]) for name, tensor in network.encoder.named_buffers())
-    assert held(network) == {f"encoder.{name}" for name, _ in network.encoder.named_parameters()}
+    assert frozen_parameters(network) == {f"encoder.{name}" for name, _ in network.encoder.named_parameters()}
     network.eval()
     first, second = (network.encoder(images)[-1] for _ in range(2))
     assert torch.equal(first, second)
 
 
 def test_dropout_of_some_frozen_stages_stays_active_on_request() -> None:
-    network = made("unet_plain", "own")
+    network = make_network("unet_plain", "own")
     network.freeze(["encoder.stage1"], keep_dropout=True)
     network.train()
     drops = [layer.training for layer in network.encoder.modules() if isinstance(layer, nn.Dropout)]
@@ -127,10 +127,10 @@ def test_dropout_of_some_frozen_stages_stays_active_on_request() -> None:
 
 @pytest.mark.parametrize(("architecture", "multiple"), [("segnet", 32), ("unet_plain", 16), ("xnet", 8)])
 @pytest.mark.parametrize("side", [40, 45, 64])
-def test_images_are_reflected_up_to_the_next_multiple_and_logits_cropped(
+def test_images_are_padded_by_reflection_to_the_next_multiple_and_logits_cropped(
     architecture: str, multiple: int, side: int
 ) -> None:
-    network = made(architecture, "own").eval()
+    network = make_network(architecture, "own").eval()
     images = torch.rand(2, 1, side, side)
     extra = -side % multiple
     before, after = extra // 2, extra - extra // 2
@@ -141,7 +141,7 @@ def test_images_are_reflected_up_to_the_next_multiple_and_logits_cropped(
         torch.testing.assert_close(network(images), expected)
 
 
-def test_a_flattened_head_reads_the_maps_of_padded_images() -> None:
+def test_a_flattened_head_uses_the_maps_of_padded_images() -> None:
     blueprint = Blueprint(
         architecture="unet_plain",
         backbone="own",

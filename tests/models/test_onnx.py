@@ -1,4 +1,4 @@
-"""Networks in other programs: onnxruntime and segmentation-models-pytorch give torch's answers."""
+"""Networks in other programs: onnxruntime and segmentation-models-pytorch give the outputs of torch."""
 
 import json
 from pathlib import Path
@@ -16,18 +16,18 @@ from models.network import Network
 CLOSE = 1e-4
 SMALL = {"pyramid": "tu-lcnet_050", "plain": "tu-test_vit", "any": "tu-lcnet_050"}
 SIZES = {"plain": (96, 160)}
-"""Position embeddings of the transformer are made for 160 pixels and interpolated at other sizes."""
+"""Position embeddings of the transformer have a size of 160 pixels and are interpolated at other sizes."""
 
 
 def blueprint(architecture: str, *, channels: int = 1, outputs: int = 3, **settings: object) -> Blueprint:
     row = ARCHITECTURES[architecture]
     backbone = "own" if row.own_encoder else SMALL[row.features]
-    given = {"architecture": architecture, "backbone": backbone, "channels": channels, "outputs": outputs}
-    return Blueprint(**{**given, **settings})  # type: ignore[arg-type]
+    defaults = {"architecture": architecture, "backbone": backbone, "channels": channels, "outputs": outputs}
+    return Blueprint(**{**defaults, **settings})  # type: ignore[arg-type]
 
 
 def trained(plan: Blueprint, seed: int = 0) -> Network:
-    """Return a network in evaluation mode whose normalisations are not those it is made with."""
+    """Return a network in evaluation mode whose normalisation layers differ from their initial state."""
     torch.manual_seed(seed)
     network = build(plan)
     for module in network.modules():
@@ -37,7 +37,7 @@ def trained(plan: Blueprint, seed: int = 0) -> Network:
     return network.eval()
 
 
-def pictures(number: int, channels: int, size: int) -> Tensor:
+def random_images(number: int, channels: int, size: int) -> Tensor:
     return torch.rand(number, channels, size, size, generator=torch.Generator().manual_seed(1))
 
 
@@ -58,17 +58,17 @@ def _onnx() -> None:
 
 
 @pytest.mark.parametrize(("architecture", "size"), CASES)
-def test_onnx_answers_as_torch_does(architecture: str, size: int, tmp_path: Path) -> None:
+def test_onnx_output_equals_torch(architecture: str, size: int, tmp_path: Path) -> None:
     ensemble = Ensemble([trained(blueprint(architecture))], exclusive=True).eval()
     write_onnx(ensemble, tmp_path / "a.onnx", channels=1, shape=(size, size), metadata={})
-    assert largest_difference(ensemble, tmp_path / "a.onnx", pictures(2, 1, size)) < CLOSE
+    assert largest_difference(ensemble, tmp_path / "a.onnx", random_images(2, 1, size)) < CLOSE
 
 
 @pytest.mark.parametrize(("architecture", "backbone"), [
     ("unet", "tu-test_vit"), ("deeplabv3plus", "tu-test_vit"), ("linear", "tu-test_vit"), ("mlp", "tu-test_vit"),
     ("fpn", "tu-vit_small_patch14_dinov2"),
 ])  # fmt: skip
-def test_onnx_of_plain_transformers_answers_as_torch_does(architecture: str, backbone: str, tmp_path: Path) -> None:
+def test_onnx_output_of_plain_transformers_equals_torch(architecture: str, backbone: str, tmp_path: Path) -> None:
     ensemble = Ensemble([trained(blueprint(architecture, backbone=backbone))], exclusive=True).eval()
     write_onnx(ensemble, tmp_path / "a.onnx", channels=1, shape=(96, 64), metadata={})
     images = torch.rand(2, 1, 96, 64, generator=torch.Generator().manual_seed(1))
@@ -76,22 +76,22 @@ def test_onnx_of_plain_transformers_answers_as_torch_does(architecture: str, bac
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_onnx_takes_batches_of_any_number(number: int, tmp_path: Path) -> None:
+def test_onnx_accepts_batches_of_any_size(number: int, tmp_path: Path) -> None:
     ensemble = Ensemble([trained(blueprint("unet", channels=3))], exclusive=False).eval()
     write_onnx(ensemble, tmp_path / "a.onnx", channels=3, shape=(64, 64), metadata={})
-    assert largest_difference(ensemble, tmp_path / "a.onnx", pictures(number, 3, 64)) < CLOSE
+    assert largest_difference(ensemble, tmp_path / "a.onnx", random_images(number, 3, 64)) < CLOSE
 
 
-def test_a_difference_to_torch_is_seen(tmp_path: Path) -> None:
-    one, other = (Ensemble([trained(blueprint("fpn"), seed)], exclusive=True).eval() for seed in (0, 1))
-    write_onnx(one, tmp_path / "a.onnx", channels=1, shape=(64, 64), metadata={})
-    assert largest_difference(other, tmp_path / "a.onnx", pictures(1, 1, 64)) > 100 * CLOSE
+def test_a_difference_to_torch_is_detected(tmp_path: Path) -> None:
+    first, second = (Ensemble([trained(blueprint("fpn"), seed)], exclusive=True).eval() for seed in (0, 1))
+    write_onnx(first, tmp_path / "a.onnx", channels=1, shape=(64, 64), metadata={})
+    assert largest_difference(second, tmp_path / "a.onnx", random_images(1, 1, 64)) > 100 * CLOSE
 
 
-def test_several_networks_answer_their_mean_probability(tmp_path: Path) -> None:
+def test_several_networks_return_their_mean_probability(tmp_path: Path) -> None:
     networks = [trained(blueprint("fpn"), seed) for seed in (0, 1)]
     ensemble = Ensemble(networks, exclusive=True).eval()
-    images = pictures(2, 1, 64)
+    images = random_images(2, 1, 64)
     with torch.no_grad():
         mean = (networks[0](images).softmax(dim=1) + networks[1](images).softmax(dim=1)) / 2
         torch.testing.assert_close(ensemble(images), mean)
@@ -99,7 +99,7 @@ def test_several_networks_answer_their_mean_probability(tmp_path: Path) -> None:
     assert largest_difference(ensemble, tmp_path / "a.onnx", images) < CLOSE
 
 
-def test_metadata_are_texts_or_json(tmp_path: Path) -> None:
+def test_metadata_are_text_or_json(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     ensemble = Ensemble([trained(blueprint("fpn"))], exclusive=True).eval()
     write_onnx(
@@ -109,12 +109,12 @@ def test_metadata_are_texts_or_json(tmp_path: Path) -> None:
         shape=(64, 64),
         metadata={"classes": ["Ä", "b"], "digest": "ab", "size": 64},
     )
-    found = {entry.key: entry.value for entry in onnx.load(tmp_path / "a.onnx").metadata_props}
-    assert (json.loads(found["classes"]), found["digest"], found["size"]) == (["Ä", "b"], "ab", "64")
+    metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "a.onnx").metadata_props}
+    assert (json.loads(metadata["classes"]), metadata["digest"], metadata["size"]) == (["Ä", "b"], "ab", "64")
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [((7, 5), (3, 2)), ((2, 2), (6, 6)), ((8, 8), (1, 1))])
-def test_a_product_pools_as_adaptive_averages_do(inputs: tuple[int, int], outputs: tuple[int, int]) -> None:
+def test_a_matrix_product_pools_like_adaptive_averages(inputs: tuple[int, int], outputs: tuple[int, int]) -> None:
     maps = torch.rand(2, 3, *inputs)
     torch.testing.assert_close(adaptive_average(maps, outputs), nn.AdaptiveAvgPool2d(outputs)(maps))
 
@@ -124,27 +124,27 @@ def test_the_librarys_own_loader_gives_equal_logits(architecture: str, tmp_path:
     plan = blueprint(architecture)
     network = trained(plan)
     library_model(plan, network).save_pretrained(tmp_path / "model")  # type: ignore[operator]
-    # In double precision: layouts add in another order, which float32 shows in its last digits.
+    # In double precision: memory formats add in different orders, visible in the last digits of float32.
     loaded, network = smp.from_pretrained(tmp_path / "model").eval().double(), network.double()
-    images = pictures(2, 1, sizes(architecture)[0]).double()
+    images = random_images(2, 1, sizes(architecture)[0]).double()
     with torch.no_grad():
         torch.testing.assert_close(loaded((images - network.mean) / network.std), network(images))
 
 
 @pytest.mark.parametrize("backbone", ["vgg11", "vgg16_bn"])
-def test_a_backbone_that_is_kept_here_loads_as_the_librarys(backbone: str, tmp_path: Path) -> None:
+def test_a_backbone_of_this_package_loads_as_the_librarys(backbone: str, tmp_path: Path) -> None:
     plan = blueprint("unet", backbone=backbone, upsampling="bilinear")
     network = trained(plan)
     library_model(plan, network).save_pretrained(tmp_path / "model")  # type: ignore[operator]
     assert json.loads((tmp_path / "model" / "config.json").read_text())["encoder_name"] == backbone
     loaded = smp.from_pretrained(tmp_path / "model").eval()
-    images = pictures(1, 1, 64)
+    images = random_images(1, 1, 64)
     with torch.no_grad():
         torch.testing.assert_close(loaded((images - network.mean) / network.std), network(images))
 
 
 @pytest.mark.parametrize(
-    ("plan", "what"),
+    ("plan", "message"),
     [
         (blueprint("xnet"), "architecture xnet is none of segmentation-models-pytorch; allowed: .onnx or .safetensors"),
         (blueprint("unet", upsampling="transposed"), "unet with upsampling: transposed is none of"),
@@ -153,5 +153,5 @@ def test_a_backbone_that_is_kept_here_loads_as_the_librarys(backbone: str, tmp_p
         (blueprint("linear", backbone="tu-test_vit"), "architecture linear is none of"),
     ],
 )
-def test_what_is_no_model_of_the_library_is_said(plan: Blueprint, what: str) -> None:
-    assert what in str(library_problem(plan))
+def test_networks_without_a_model_in_the_library_are_refused(plan: Blueprint, message: str) -> None:
+    assert message in str(library_problem(plan))

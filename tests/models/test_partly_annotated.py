@@ -43,8 +43,8 @@ def expected_loss(name: str, logits: Tensor, masks: Tensor, weights: Tensor) -> 
         if not known.any():
             continue
         p, t = logits[:, number][known].double().sigmoid(), masks[:, number][known].double()
-        both, predicted, actual, weight = (p * t).sum(), p.sum(), t.sum(), float(weights[number])
-        wrong = 0.3 * (predicted - both) + 0.7 * (actual - both)
+        intersection, predicted, actual, weight = (p * t).sum(), p.sum(), t.sum(), float(weights[number])
+        errors = 0.3 * (predicted - intersection) + 0.7 * (actual - intersection)
         at_truth = torch.where(t == 1, p, 1 - p)
         match name:
             case "binary_cross_entropy":
@@ -55,15 +55,15 @@ def expected_loss(name: str, logits: Tensor, masks: Tensor, weights: Tensor) -> 
                 total, norm = total + weight * cost.sum(), norm + weight * len(p)
                 continue
             case "dice":
-                value = 1 - (2 * both + 1) / (predicted + actual + 1)
+                value = 1 - (2 * intersection + 1) / (predicted + actual + 1)
             case "log_dice":
-                value = -((2 * both + 1) / (predicted + actual + 1)).log()
+                value = -((2 * intersection + 1) / (predicted + actual + 1)).log()
             case "jaccard":
-                value = 1 - (both + 1) / (predicted + actual - both + 1)
+                value = 1 - (intersection + 1) / (predicted + actual - intersection + 1)
             case "tversky":
-                value = 1 - (both + 1) / (both + wrong + 1)
+                value = 1 - (intersection + 1) / (intersection + errors + 1)
             case "focal_tversky":
-                value = (1 - (both + 1) / (both + wrong + 1)) ** 0.75
+                value = (1 - (intersection + 1) / (intersection + errors + 1)) ** 0.75
             case _:
                 raise AssertionError(name)
         total, norm = total + weight * value, norm + weight
@@ -85,7 +85,7 @@ def test_a_loss_is_that_of_the_annotated_pixels_and_classes(name: LossName, weig
 
 
 @pytest.mark.parametrize("name", OVERLAPPING)
-def test_predictions_at_pixels_that_are_not_annotated_change_no_bit(name: LossName) -> None:
+def test_predictions_at_unannotated_pixels_do_not_change_the_loss(name: LossName) -> None:
     logits, masks = case()
     results = []
     for values in (logits, torch.where(masks == IGNORE, 50 * torch.randn_like(logits), logits)):
@@ -99,14 +99,14 @@ def test_predictions_at_pixels_that_are_not_annotated_change_no_bit(name: LossNa
 
 
 @pytest.mark.parametrize("name", OVERLAPPING)
-def test_a_class_that_is_not_annotated_is_left_out_as_if_there_were_no_such_class(name: LossName) -> None:
+def test_the_loss_of_an_unannotated_class_is_that_without_the_class(name: LossName) -> None:
     logits, masks = case()
-    both = losses[name](logits, masks), losses[name](logits[:, :2], masks[:, :2])
-    torch.testing.assert_close(*both)
+    values = losses[name](logits, masks), losses[name](logits[:, :2], masks[:, :2])
+    torch.testing.assert_close(*values)
 
 
 @pytest.mark.parametrize("name", OVERLAPPING)
-def test_absent_is_another_loss_than_not_annotated(name: LossName) -> None:
+def test_absent_and_unannotated_classes_have_different_losses(name: LossName) -> None:
     logits, masks = case()
     logits.requires_grad_()
     absent = torch.where(masks == IGNORE, 0, masks)
@@ -120,7 +120,7 @@ def test_absent_is_another_loss_than_not_annotated(name: LossName) -> None:
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 @pytest.mark.parametrize("name", OVERLAPPING)
-def test_a_batch_without_annotation_costs_nothing(name: LossName, weights: Tensor | None) -> None:
+def test_a_batch_without_annotation_has_a_loss_of_0(name: LossName, weights: Tensor | None) -> None:
     logits, masks = case()
     logits.requires_grad_()
     loss = losses[name](logits, torch.full_like(masks, IGNORE), class_weights=weights)
@@ -132,9 +132,7 @@ def test_a_batch_without_annotation_costs_nothing(name: LossName, weights: Tenso
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 @pytest.mark.parametrize("name", OVERLAPPING)
-def test_masks_of_whole_numbers_and_of_floats_have_the_same_loss_where_all_is_annotated(
-    name: LossName, weights: Tensor | None
-) -> None:
+def test_integer_and_float_masks_have_the_same_loss_if_all_is_annotated(name: LossName, weights: Tensor | None) -> None:
     logits, masks = case()
     masks = masks % 2
     losses_of_types = [losses[name](logits, target, class_weights=weights) for target in (masks, masks.float())]
@@ -143,8 +141,8 @@ def test_masks_of_whole_numbers_and_of_floats_have_the_same_loss_where_all_is_an
 
 def plain_dice(logits: Tensor, masks: Tensor) -> Tensor:
     p, truth = logits.sigmoid(), masks.float()
-    both, predicted, actual = (part.sum([0, 2, 3]) for part in (p * truth, p, truth))
-    return (1 - (2 * both + 1) / (predicted + actual + 1)).mean()
+    intersection, predicted, actual = (part.sum([0, 2, 3]) for part in (p * truth, p, truth))
+    return (1 - (2 * intersection + 1) / (predicted + actual + 1)).mean()
 
 
 def plain_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
@@ -163,7 +161,7 @@ PLAIN: dict[LossName, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_where_all_is_annotated_no_bit_differs_from_the_loss_without_such_pixels(name: LossName) -> None:
+def test_if_all_is_annotated_the_loss_is_bitwise_that_of_plain_formulas(name: LossName) -> None:
     logits, masks = case()
     masks = masks % 2
     results = []
@@ -176,7 +174,7 @@ def test_where_all_is_annotated_no_bit_differs_from_the_loss_without_such_pixels
     assert all(torch.equal(first, second) for first, second in zip(*results, strict=True))
 
 
-def test_label_smoothing_leaves_out_pixels_that_are_not_annotated() -> None:
+def test_label_smoothing_excludes_unannotated_pixels() -> None:
     logits, masks = case()
     logits.requires_grad_()
     loss = weighted_sum({"binary_cross_entropy": 1.0}, logits, masks, label_smoothing=0.2)
@@ -193,26 +191,26 @@ def shared_losses(rank: int, world: int) -> dict[str, tuple[Tensor, Tensor]]:
     logits, masks = case()
     results = {}
     for name in OVERLAPPING:
-        own = logits[rank : rank + 1].clone().requires_grad_()
-        loss = losses[name](own, masks[rank : rank + 1])
+        share = logits[rank : rank + 1].clone().requires_grad_()
+        loss = losses[name](share, masks[rank : rank + 1])
         loss.backward()
-        assert own.grad is not None
-        results[name] = (loss.detach(), own.grad)
+        assert share.grad is not None
+        results[name] = (loss.detach(), share.grad)
     return results
 
 
-def test_a_class_that_another_worker_has_annotated_is_not_left_out() -> None:
+def test_a_class_annotated_for_another_worker_is_not_excluded() -> None:
     ranks: list[Any] = together(2, shared_losses)
     logits, masks = case()
     for name in OVERLAPPING:
-        whole = logits.clone().requires_grad_()
-        loss = losses[name](whole, masks)
+        single = logits.clone().requires_grad_()
+        loss = losses[name](single, masks)
         loss.backward()
-        assert whole.grad is not None
+        assert single.grad is not None
         for rank in range(2):
             shared, gradient = ranks[rank][name]
             torch.testing.assert_close(shared, loss.detach())
-            torch.testing.assert_close(gradient, whole.grad[rank : rank + 1])
+            torch.testing.assert_close(gradient, single.grad[rank : rank + 1])
 
 
 class Given(nn.Module):
@@ -226,7 +224,7 @@ class Given(nn.Module):
         return [self.logits, self.logits / 2] if deep else self.logits
 
 
-def test_all_levels_of_deep_supervision_have_no_gradient_where_nothing_is_annotated() -> None:
+def test_all_levels_of_deep_supervision_have_no_gradient_at_unannotated_pixels() -> None:
     logits, masks = case()
     settings = SegmentationSettings(loss={"dice": 1.0, "binary_cross_entropy": 1.0}, deep_supervision=True)
     task, network = make_task(settings, Outputs(names=NAMES)), Given(logits)
@@ -272,12 +270,12 @@ def adversarial(discriminator: dict[str, object]) -> tuple[Adversarial, Batch, T
 
 
 @pytest.mark.parametrize("discriminator", DISCRIMINATORS)
-def test_the_discriminator_sees_equal_maps_where_a_class_is_not_annotated(discriminator: dict[str, object]) -> None:
+def test_the_discriminator_receives_equal_maps_of_unannotated_classes(discriminator: dict[str, object]) -> None:
     task, batch, logits = adversarial(discriminator)
-    seen: list[Tensor] = []
-    task._discriminator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    received: list[Tensor] = []
+    task._discriminator.register_forward_pre_hook(lambda _, inputs: received.append(inputs[0]))
     task.discriminator_loss(logits.sigmoid(), batch)
-    real, fake = seen
+    real, fake = received
     ignored = batch.target == IGNORE
     assert torch.equal(real[ignored], fake[ignored])
     assert torch.equal(real[~ignored], batch.target[~ignored].float())
@@ -296,7 +294,7 @@ def test_the_discriminator_is_weighted_by_the_annotated_share_of_classes() -> No
 
 
 @pytest.mark.parametrize("discriminator", DISCRIMINATORS)
-def test_no_update_has_a_gradient_where_a_class_is_not_annotated(discriminator: dict[str, object]) -> None:
+def test_no_update_has_a_gradient_of_an_unannotated_class(discriminator: dict[str, object]) -> None:
     task, batch, logits = adversarial(discriminator)
     network = Given(logits)
     for _, loss in task.updates(network, batch):
@@ -306,7 +304,7 @@ def test_no_update_has_a_gradient_where_a_class_is_not_annotated(discriminator: 
     assert network.logits.grad[batch.target != IGNORE].any()
 
 
-def test_the_discriminator_of_masks_without_unlabelled_pixels_is_trained_as_before() -> None:
+def test_the_discriminator_is_unchanged_for_masks_without_unannotated_pixels() -> None:
     task, batch, logits = adversarial(DISCRIMINATORS[1])
     masks = batch.target % 2
     maps = logits.sigmoid()

@@ -1,6 +1,6 @@
 """The catalog, shortened, through the real command line: on data in the published layouts, and on real images.
 
-Lengths, sizes and the place of the data change; every stage, link, loss and pathway is the preset's.
+Lengths, sizes and the location of the data change; every stage, link, loss and pathway is the preset's.
 """
 
 import json
@@ -23,7 +23,7 @@ def study(*words: str) -> str:
     return ended.stdout
 
 
-def test_every_preset_is_tried_here() -> None:
+def test_every_preset_is_tested() -> None:
     assert {path.stem for path in CATALOG.glob("*.yaml")} == PRESETS.keys()
 
 
@@ -34,8 +34,17 @@ def test_preset_runs_to_a_table_with_every_arm(name: str, tmp_path: Path) -> Non
     file = f"study/catalog/{name}.yaml"
     planned = json.loads(study("plan", file, "--json", *places, *changes))
     study("run", file, *places, *changes)
-    shown = ["table", planned["study"], "--metric", "mean_iou", "--format", "json", "--storage", str(tmp_path / "runs")]
-    rows = json.loads(study(*shown))
+    command = [
+        "table",
+        planned["study"],
+        "--metric",
+        "mean_iou",
+        "--format",
+        "json",
+        "--storage",
+        str(tmp_path / "runs"),
+    ]
+    rows = json.loads(study(*command))
     assert len(rows) == planned["cells"]
     assert all(row["n"] == 2 and 0 <= row["mean"] <= 1 for row in rows)
 
@@ -47,31 +56,31 @@ def run(name: str, place: Path) -> None:
     study("run", f"study/catalog/{name}.yaml", *places, *changes)
 
 
-def test_published_values_stand_beside_ours(tmp_path: Path) -> None:
+def test_published_values_are_reported_beside_ours(tmp_path: Path) -> None:
     run("xnet_bone", tmp_path)
-    shown = ["table", "xnet-bone", "--storage", str(tmp_path / "runs"), "--published", "--metric", "f1"]
-    lines = study(*shown, "--class", "weighted").splitlines()
+    command = ["table", "xnet-bone", "--storage", str(tmp_path / "runs"), "--published", "--metric", "f1"]
+    lines = study(*command, "--class", "weighted").splitlines()
     assert ["| xnet |" in line for line in lines if "[published 0.920]" in line] == [True]
-    held_back = study(*shown[:-2], "--metric", "threshold", "--class", "soft tissue", "--split", "test_thresholded")
+    held_back = study(*command[:-2], "--metric", "threshold", "--class", "soft tissue", "--split", "test_thresholded")
     assert "| xnet | 0." in held_back
 
 
-def test_the_competitions_dice_stands_beside_dice_with_empty_masks(tmp_path: Path) -> None:
+def test_the_dice_of_the_competition_is_reported_beside_dice_with_empty_masks(tmp_path: Path) -> None:
     run("two_stage_pneumothorax", tmp_path)
-    shown = ["table", "two-stage-pneumothorax", "--storage", str(tmp_path / "runs"), "--published"]
-    lines = study(*shown, "--metric", "dice_empty_is_one").splitlines()
+    command = ["table", "two-stage-pneumothorax", "--storage", str(tmp_path / "runs"), "--published"]
+    lines = study(*command, "--metric", "dice_empty_is_one").splitlines()
     assert ["| experiment_4 |" in line for line in lines if "[published 0.836]" in line] == [True]
-    assert "[published" not in study(*shown, "--metric", "dice", "--aggregation", "case")
+    assert "[published" not in study(*command, "--metric", "dice", "--aggregation", "case")
 
 
-def test_published_localisation_errors_stand_beside_those_of_the_stage(tmp_path: Path) -> None:
+def test_published_localisation_errors_are_reported_beside_those_of_the_stage(tmp_path: Path) -> None:
     changes = [word for change in PRESETS["localise_then_segment"](tmp_path / "data") for word in ("--set", change)]
     places = ["--storage", str(tmp_path / "runs"), "--cache", str(tmp_path / "cache")]
-    shown = ["table", "localise-then-segment", "--stage", "locate", "--published", "--format", "json", *places[:2]]
+    command = ["table", "localise-then-segment", "--stage", "locate", "--published", "--format", "json", *places[:2]]
     study("run", "study/catalog/localise_then_segment.yaml", *places, *changes, "--set", "validation.min_cases=1")
-    first = study(*shown)
+    first = study(*command)
     study("run", "study/catalog/localise_then_segment.yaml", *places, *changes, "--set", "validation.min_cases=1")
-    assert study(*shown) == first
+    assert study(*command) == first
     rows = {(row["metric"], row["split"]): row for row in json.loads(first)}
     assert rows["mse_pixels", "validation"]["published"] == 132.16
     assert rows["mse_pixels", "test"]["published"] == 206.15

@@ -13,7 +13,7 @@ def test_importing_the_schema_loads_no_heavy_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_further_factors_stand_after_the_pathway() -> None:
+def test_further_factors_are_after_the_pathway() -> None:
     for table in (schema.results, schema.comparisons, schema.paired_tests):
         names = table(["segment.loss"]).names
         assert names.index("segment.loss") == names.index("pathway") + 1
@@ -75,7 +75,7 @@ def test_the_direction_of_a_metric_is_the_sign_of_an_improvement(metric: str, si
     assert schema.direction(metric) == sign
 
 
-def test_all_metrics_but_counts_of_pixels_and_distances_lie_within_0_and_1() -> None:
+def test_all_metrics_except_pixel_counts_and_distances_are_between_0_and_1() -> None:
     assert set(schema.METRICS) - schema.UNIT_INTERVAL == {"false_positive_pixels", "hd95", "assd"}
 
 
@@ -103,7 +103,7 @@ def test_a_distance_has_a_unit() -> None:
     assert schema.unit_of([{}, {"metric_unit": None}]) == ""  # tables of earlier versions
 
 
-def test_titles_begin_with_a_capital() -> None:
+def test_titles_are_capitalised() -> None:
     assert schema.metric_title("mean_iou") == "Mean IoU"
     assert schema.metric_title("auc") == "AUC"
     assert schema.factor_title("initial_weights") == "Initial weights"

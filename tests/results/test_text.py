@@ -6,7 +6,7 @@ from results.text import printable, printable_lines, spreadsheet_cell
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [
         ("left lung é 😀", "left lung é 😀"),
         ("a\nb\tc\r", "a\\nb\\tc\\r"),
@@ -21,11 +21,11 @@ from results.text import printable, printable_lines, spreadsheet_cell
         ("👩\u200d🔬", "👩\u200d🔬"),
     ],
 )
-def test_what_cannot_be_seen_is_escaped(text: str, shown: str) -> None:
-    assert printable(text) == shown
+def test_invisible_characters_are_escaped(text: str, expected: str) -> None:
+    assert printable(text) == expected
 
 
-def test_lines_stay_lines() -> None:
+def test_line_breaks_are_kept() -> None:
     assert printable_lines("a\n\tb\x1bc\n") == "a\n\tb\\x1bc\n"
 
 
@@ -35,5 +35,5 @@ def test_formula_in_a_cell_is_text(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", [-1.5, 3, None, "-0.5", "+1e-4", "unet", "a=b", "-inf"])
-def test_numbers_and_other_texts_stay_as_they_are(value: object) -> None:
+def test_numbers_and_other_texts_are_unchanged(value: object) -> None:
     assert spreadsheet_cell(value) == value

@@ -1,4 +1,4 @@
-"""What several files of tests only read or write to: small finished studies, a store of objects."""
+"""Fixtures shared by several test files, read-only or write-only: small finished studies, an object store."""
 
 from collections.abc import Iterator
 
@@ -10,18 +10,18 @@ from tests.support.object_store import ObjectStore, object_store
 
 @pytest.fixture(scope="session")
 def exclusive(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Of classes that exclude each other."""
+    """A finished study with mutually exclusive classes."""
     return finished(tmp_path_factory.mktemp("exclusive"), overlapping=False)
 
 
 @pytest.fixture(scope="session")
 def overlapping(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Of classes that overlap."""
+    """A finished study with overlapping classes."""
     return finished(tmp_path_factory.mktemp("overlapping"), overlapping=True)
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ObjectStore]:
-    """A store of objects behind a real S3-protocol server."""
+    """An object store behind a real S3-protocol server."""
     with object_store() as store:
         yield store

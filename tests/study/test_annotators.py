@@ -28,7 +28,7 @@ def masks_of(data: Path, folder: str, number: int) -> np.ndarray:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["ids", "overlapping"])
 def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """The second annotator shifts every mask down by two pixels and leaves out the last image."""
+    """The second annotator shifts every mask down by two pixels and skips the last image."""
     root = tmp_path_factory.mktemp("annotators")
     write_pictures(root / "data", overlapping=request.param)
     for file in sorted((root / "data" / "masks").rglob("*.png")):
@@ -56,22 +56,25 @@ def test_the_agreement_is_that_of_the_masks(study: Finished) -> None:
         numbers = [int(study.plan.views["hospital"].index.ids[row][1:]) for row in study.plan.split(replicate).test]
         dice = []
         for number, name in enumerate(CLASSES, start=1):
-            both = total = 0
+            intersection = total = 0
             for image in set(numbers) - {IMAGES - 1}:
                 place = f"masks/{name}" if overlapping else "masks"
                 first, second = (
                     masks_of(study.data, place.replace("masks", part), image) for part in ("masks", "second")
                 )
                 first, second = (part > 0 if overlapping else part == number for part in (first, second))
-                both, total = both + int((first & second).sum()), total + int(first.sum() + second.sum())
-            dice.append(2 * both / total)
-        (found,) = (
+                intersection, total = (
+                    intersection + int((first & second).sum()),
+                    total + int(first.sum() + second.sum()),
+                )
+            dice.append(2 * intersection / total)
+        (reported,) = (
             row for row in rows
             if (row["split"], row["metric"], row["class"]) == ("agreement@reader_1~reader_2", "dice", "macro")
             and (row["aggregation"], row["fold"]) == ("dataset", replicate.fold)
         )  # fmt: skip
-        assert found["value"] == pytest.approx(np.mean(dice))
-        assert found["images"] == len(set(numbers) - {IMAGES - 1})
+        assert reported["value"] == pytest.approx(np.mean(dice))
+        assert reported["images"] == len(set(numbers) - {IMAGES - 1})
 
 
 def test_a_plan_states_the_test_images_of_other_annotators(study: Finished) -> None:
@@ -81,18 +84,18 @@ def test_a_plan_states_the_test_images_of_other_annotators(study: Finished) -> N
 
 def test_the_forecast_of_the_cache_includes_the_masks_of_both_annotators(study: Finished, tmp_path: Path) -> None:
     stages = list(study.plan.nodes.values())
-    there, elsewhere = (
+    prepared_cache, empty_cache = (
         forecast(study.plan, study.store, cache, [], stages)["cache"] for cache in (study.cache, tmp_path)
     )
-    assert there["bytes"] == there["there"] == elsewhere["bytes"]
+    assert prepared_cache["bytes"] == prepared_cache["there"] == empty_cache["bytes"]
     folders = [folder for folder in (study.cache / "prepared").iterdir() if folder.is_dir()]
-    assert there["bytes"] <= sum(file.stat().st_size for folder in folders for file in folder.iterdir())
+    assert prepared_cache["bytes"] <= sum(file.stat().st_size for folder in folders for file in folder.iterdir())
     view = study.plan.views[study.plan.target]
     sizes = [
         sum(truth_entry(index, "native", tmp_path).values())
         for index in (view.index, view.annotators["reader_2"].index)
     ]
-    assert elsewhere["bytes"] > sum(sizes) > sizes[0] > 0
+    assert empty_cache["bytes"] > sum(sizes) > sizes[0] > 0
 
 
 def test_networks_are_scored_against_the_other_annotator(study: Finished) -> None:
@@ -127,9 +130,9 @@ def test_tables_figures_and_report_show_the_agreement(study: Finished, capsys: C
     assert any(set(line.get_ydata()) == {agreement.mean} for line in figure.axes[0].lines)
 
 
-def plan_with(study: Finished, root: Path, **more: object) -> Plan:
+def plan_with(study: Finished, root: Path, **changes: object) -> Plan:
     document = tiny({
-        "data": {"hospital": {"source": "folder", "root": str(study.data), "classes": CLASSES} | more},
+        "data": {"hospital": {"source": "folder", "root": str(study.data), "classes": CLASSES} | changes},
         "stages": {"segment": {"task": "segmentation", "data": "hospital", "steps": 2}},
         "pathways": {"none": ["segment"]}, "validation": {"min_cases": 1},
     })  # fmt: skip
@@ -138,14 +141,14 @@ def plan_with(study: Finished, root: Path, **more: object) -> Plan:
 
 def test_annotators_change_the_scoring_and_no_stage(study: Finished, tmp_path: Path) -> None:
     annotators = {"reader_1": "masks", "reader_2": "second"}
-    alone, both = plan_with(study, tmp_path), plan_with(study, tmp_path, annotators=annotators)
-    assert alone.nodes.keys() == both.nodes.keys()
-    assert {r.scoring.key for r in alone.replicates}.isdisjoint({r.scoring.key for r in both.replicates})
-    other = plan_with(study, tmp_path, annotators=annotators, train="reader_2")
-    assert alone.nodes.keys().isdisjoint(other.nodes.keys())
+    plain, annotated = plan_with(study, tmp_path), plan_with(study, tmp_path, annotators=annotators)
+    assert plain.nodes.keys() == annotated.nodes.keys()
+    assert {r.scoring.key for r in plain.replicates}.isdisjoint({r.scoring.key for r in annotated.replicates})
+    retrained = plan_with(study, tmp_path, annotators=annotators, train="reader_2")
+    assert plain.nodes.keys().isdisjoint(retrained.nodes.keys())
 
 
-def test_the_check_counts_common_images(study: Finished, tmp_path: Path, capsys: Capture) -> None:
+def test_the_data_check_counts_common_images(study: Finished, tmp_path: Path, capsys: Capture) -> None:
     words = ["data", "check", "folder", study.data, "--set", "annotators={reader_1: masks, reader_2: second}"]
     with pytest.raises(SystemExit):
         main([*map(str, words), "--cache", str(tmp_path), "-o", str(tmp_path / "a.png")])

@@ -1,4 +1,4 @@
-"""What the comments of published studies in the catalog promise."""
+"""Claims in the comments of published studies in the catalog."""
 
 import re
 import shlex

@@ -1,6 +1,6 @@
-"""Whatever happens to a cluster while a study runs on it: the study ends as one left alone, and no work is done twice.
+"""Random faults of a cluster during a study: it ends like an undisturbed study, and no work is repeated.
 
-Moments are random: each test prints its seed, and $STUDY_SEED names one to be tried again.
+Times are random: each test prints its seed, and $STUDY_SEED sets it.
 """
 
 import json
@@ -29,14 +29,14 @@ as_root = pytest.mark.skipif(not may_mount(), reason="takes the right to mount d
 STUDY = tiny({"compare.labelled_fraction": [0.5, 1.0], "compare.folds": 3, "stages.segment.steps": 32})
 STAGES = 13
 EARLY, LATE = 1.0, 12.0
-"""Seconds after the first checkpoint between which a fault happens; the whole takes half a minute or more."""
+"""Range in seconds after the first checkpoint in which a fault happens; the study takes half a minute or more."""
 ABSENT = 15.0
-"""Seconds that a fault lasts which goes by; a head misses a node after five."""
+"""Duration in seconds of a temporary fault; a head declares a node dead after five."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A study file, where prepared images go, and what comes out where nothing happens."""
+    """A study file, the cache of prepared images, and the results of an undisturbed run."""
 
     file: Path
     cache: Path
@@ -58,7 +58,7 @@ def _results(storage: Path) -> pa.Table:
 
 @dataclass(eq=False)
 class Run:
-    """One study on one cluster, under one fault."""
+    """One study on one cluster, with one fault."""
 
     study: Study
     nodes: Nodes
@@ -71,7 +71,7 @@ class Run:
     published: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def start(self) -> Command:
-        """Begin a driver."""
+        """Start a driver."""
         self.published = histories(self.storage)
         command = Command(
             "run", self.study.file, "--storage", self.storage, "--cache", self.study.cache,
@@ -81,23 +81,23 @@ class Run:
         return command
 
     def start_until(self, late: float = LATE) -> Command:
-        """Begin a driver and return at a random moment of its work."""
+        """Start a driver and return at a random time of its work."""
         command = self.start()
         command.until(lambda: self.watch.count)
         time.sleep(self.moments.uniform(EARLY, late))
         return command
 
     def end(self) -> None:
-        """Wait for the last driver to end the study."""
+        """Wait for the last driver to finish the study."""
         assert self.commands[-1].wait() == 0, self.text
 
     @property
     def text(self) -> str:
-        return "\n".join(f"--- driver {number}\n{one.text}" for number, one in enumerate(self.commands))
+        return "\n".join(f"--- driver {number}\n{command.text}" for number, command in enumerate(self.commands))
 
     def check(self, *, altered: frozenset[str] = frozenset()) -> None:
-        """What holds at the end of each; stages in `altered` had to be trained again."""
-        self._tell()
+        """Check the final state of each study; stages in `altered` had to be trained again."""
+        self._describe()
         store, final = Store(self.storage), histories(self.storage)
         assert len(final) == STAGES
         for digest in final:
@@ -109,15 +109,15 @@ class Run:
         assert not list(self.storage.glob("work/*/*")), list(self.storage.glob("work/*/*"))
         assert "Traceback" not in self.text, self.text
 
-    def _tell(self) -> None:
+    def _describe(self) -> None:
         attempts = self.watch.attempts.values()
-        epochs = [[epoch for seen in one.values() for epoch in seen] for one in attempts]
+        epochs = [[epoch for stage_epochs in attempt.values() for epoch in stage_epochs] for attempt in attempts]
         sys.stdout.write(
             f"{time.monotonic() - self.began:.0f} s, drivers {len(self.commands)}, "
-            f"stages begun more than once {sum(len(one) > 1 for one in attempts)}, "
-            f"epochs trained more than once {sum(len(seen) - len(set(seen)) for seen in epochs)} "
-            f"of {sum(len(set(seen)) for seen in epochs)}, "
-            f"stages published more than once {sum(len(one) > 1 for one in self.watch.published.values())}\n"
+            f"stages started more than once {sum(len(attempt) > 1 for attempt in attempts)}, "
+            f"epochs trained more than once {sum(len(numbers) - len(set(numbers)) for numbers in epochs)} "
+            f"of {sum(len(set(numbers)) for numbers in epochs)}, "
+            f"stages published more than once {sum(len(stages) > 1 for stages in self.watch.published.values())}\n"
         )
 
 
@@ -133,12 +133,12 @@ def temporary() -> Iterator[Path]:
     """A folder for scratch files, with a path short enough for Ray's sockets."""
     folder = Path(tempfile.mkdtemp(prefix="f-", dir="/tmp"))
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)  # Ray's processes outlive a killed driver for a while
+    shutil.rmtree(folder, ignore_errors=True)  # Ray's processes live longer than a killed driver for a while
 
 
 @pytest.fixture
 def run(study: Study, tmp_path: Path, temporary: Path, moments: random.Random) -> Iterator[Run]:
-    """A study on a head with one processor and two nodes with one more each."""
+    """A study on a head with one CPU core and two nodes with one more each."""
     storage = tmp_path / "disk" / "runs"
     with nodes(2) as cluster, Watch(storage) as watch:
         yield Run(study, cluster, storage, watch, temporary, moments)
@@ -146,13 +146,13 @@ def run(study: Study, tmp_path: Path, temporary: Path, moments: random.Random) -
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """The disk of a run's storage: room for what the study writes, and not much more."""
+    """The disk of a run's storage, with little more space than the study needs."""
     place = tmp_path / "disk"
     with disk(place, 512):
         yield place
 
 
-def test_a_trial_whose_process_is_killed(run: Run) -> None:
+def test_a_killed_trial_process_is_replaced(run: Run) -> None:
     driver = run.start_until()
     driver.until(lambda: list(run.storage.glob("work/*/claim.json")), may_end=True)
     killed = run.moments.choice(list(run.storage.glob("work/*/claim.json")))
@@ -162,7 +162,7 @@ def test_a_trial_whose_process_is_killed(run: Run) -> None:
     run.check()
 
 
-def test_a_node_is_killed_and_another_joins(run: Run) -> None:
+def test_a_killed_node_is_replaced_by_a_joined_one(run: Run) -> None:
     run.start_until()
     run.nodes.kill("1")
     time.sleep(run.moments.uniform(0.0, 5.0))
@@ -171,14 +171,14 @@ def test_a_node_is_killed_and_another_joins(run: Run) -> None:
     run.check()
 
 
-def test_the_driver_is_killed(run: Run) -> None:
+def test_a_killed_driver_can_be_restarted(run: Run) -> None:
     assert run.start_until().send(signal.SIGKILL) == -signal.SIGKILL
     run.start()
     run.end()
     run.check()
 
 
-def test_the_head_is_killed_and_the_study_goes_on_on_a_new_cluster(run: Run) -> None:
+def test_a_study_continues_on_a_new_cluster_after_its_head_was_killed(run: Run) -> None:
     driver = run.start_until()
     run.nodes.kill("0")
     assert driver.wait() not in (0, 2), driver.text
@@ -190,7 +190,7 @@ def test_the_head_is_killed_and_the_study_goes_on_on_a_new_cluster(run: Run) -> 
     run.check()
 
 
-def test_two_drivers_run_one_study(run: Run) -> None:
+def test_two_drivers_can_run_one_study(run: Run) -> None:
     first = run.start_until(late=10.0)
     run.start()
     run.end()
@@ -198,10 +198,10 @@ def test_two_drivers_run_one_study(run: Run) -> None:
     run.check()
 
 
-def test_a_weights_file_is_altered(run: Run) -> None:
+def test_an_altered_weights_file_is_trained_again(run: Run) -> None:
     def parents() -> list[str]:
         store = Store(run.storage)
-        return [one for one in histories(run.storage) if store.record(one)["stage"] == "classify"]
+        return [digest for digest in histories(run.storage) if store.record(digest)["stage"] == "classify"]
 
     run.start().until(parents)
     (parent,) = parents()
@@ -215,7 +215,7 @@ def test_a_weights_file_is_altered(run: Run) -> None:
 
 
 @as_root
-def test_the_storage_refuses_writes_for_a_while(small_disk: Path, run: Run) -> None:
+def test_a_temporarily_unwritable_storage_delays_the_study(small_disk: Path, run: Run) -> None:
     run.start_until()
     refuse_writes(small_disk, True)
     time.sleep(ABSENT)
@@ -225,7 +225,7 @@ def test_the_storage_refuses_writes_for_a_while(small_disk: Path, run: Run) -> N
 
 
 @as_root
-def test_the_disk_is_full_for_a_while(small_disk: Path, run: Run) -> None:
+def test_a_temporarily_full_disk_delays_the_study(small_disk: Path, run: Run) -> None:
     run.start_until()
     filler = fill(small_disk)
     time.sleep(ABSENT)
@@ -235,7 +235,7 @@ def test_the_disk_is_full_for_a_while(small_disk: Path, run: Run) -> None:
 
 
 @as_root
-def test_a_node_is_cut_off_from_its_network_for_a_while(
+def test_a_temporarily_disconnected_node_delays_the_study(
     study: Study, tmp_path: Path, temporary: Path, moments: random.Random
 ) -> None:
     storage = tmp_path / "runs"

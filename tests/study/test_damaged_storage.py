@@ -1,4 +1,4 @@
-"""Damaged files of a storage: no command computes from one or ends in a traceback, and a run makes them again."""
+"""Damaged files of a storage: commands refuse or ignore them without a traceback, and a run writes them again."""
 
 import json
 import os
@@ -46,21 +46,21 @@ SEARCH = {"name": "arm", "study": "arm [0]", "metrics": ["val/mean_iou"], "trial
 
 @dataclass(frozen=True)
 class Place:
-    """A storage with two finished studies that share their stages, of which the first has a journal too."""
+    """A storage with two finished studies that share their stages, of which the first also has a journal."""
 
     store: Store
     file: Path
-    """The study file of the first."""
+    """The study file of the first study."""
     cache: Path
     images: Path
-    say: Callable[[], tuple[str, str]]
+    read_output: Callable[[], tuple[str, str]]
 
     def command(self, *words: str | Path) -> tuple[int, str, str]:
         """Run a command on the storage; return exit status, stdout and stderr."""
-        self.say()
+        self.read_output()
         with pytest.raises(SystemExit) as ended:
             main([*map(str, words), "--storage", str(self.store.root)])
-        return int(ended.value.code or 0), *self.say()
+        return int(ended.value.code or 0), *self.read_output()
 
     def run(self) -> tuple[int, str, str]:
         """Run the first study."""
@@ -79,8 +79,8 @@ class Place:
         images, scores = score_files(self.store.scorings(stage.name)[0])
         inside = (MANIFEST, RECORD, WEIGHTS, "history.parquet", "transfer.json", images, scores)
         kinds = {name.partition("-")[0].partition(".")[0]: stage / name for name in inside}
-        own = (SPEC, PLAN, DRIVER, FAILURES, *TABLES, MEASURED, JOURNAL)
-        return kinds | {f"study's {name}": folder / name for name in own}
+        study_files = (SPEC, PLAN, DRIVER, FAILURES, *TABLES, MEASURED, JOURNAL)
+        return kinds | {f"study's {name}": folder / name for name in study_files}
 
 
 KINDS = (
@@ -111,7 +111,7 @@ def origin(exclusive: Finished, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def _search(folder: Path) -> None:
-    """Write a journal with three trials, and say in the plan that there is a search."""
+    """Write a journal with three trials, and record in the plan that there is a search."""
     journal = open_journal(folder, create=True)
     assert journal is not None
     study = optuna.create_study(storage=journal, study_name=SEARCH["study"], direction="maximize")
@@ -129,12 +129,12 @@ def place(origin: Path, exclusive: Finished, tmp_path: Path, capsys: pytest.Capt
     shutil.copytree(origin / "runs" / "studies", tmp_path / "runs" / "studies")
     return Place(
         store=Store(tmp_path / "runs"), file=origin / f"{NAME}.yaml", cache=exclusive.cache,
-        images=origin / "image.png", say=lambda: tuple(capsys.readouterr()),
+        images=origin / "image.png", read_output=lambda: tuple(capsys.readouterr()),
     )  # fmt: skip
 
 
 def readers(place: Place, output: Path) -> dict[str, tuple[str | Path, ...]]:
-    """Commands that read a study and train nothing, by name."""
+    """Commands that read a study without training, by name."""
     cache = ("--cache", place.cache)
     return {
         "status": ("status", NAME),
@@ -154,15 +154,15 @@ def readers(place: Place, output: Path) -> dict[str, tuple[str | Path, ...]]:
 QUICK = ("status", "table", "search", "compare", "gc", "twin", "twin's status")
 
 
-def answers(place: Place, output: Path, names: tuple[str, ...]) -> dict[str, tuple[int, str, str]]:
-    """Return what these commands say, without the places they wrote to."""
+def outputs_of(place: Place, output: Path, names: tuple[str, ...]) -> dict[str, tuple[int, str, str]]:
+    """Return the outputs of these commands, without the paths of written files."""
     words = readers(place, output)
     return {name: place.command(*words[name]) for name in names}
 
 
-def unharmed(place: Place, sound: dict[str, tuple[int, str, str]], output: Path) -> None:
-    """Check that commands answer as for a sound storage, or refuse in one line with the remedy."""
-    for name, (status, out, err) in answers(place, output, tuple(sound)).items():
+def check_refused_or_unchanged(place: Place, sound: dict[str, tuple[int, str, str]], output: Path) -> None:
+    """Check that commands have the output of an undamaged storage, or refuse in one line with the remedy."""
+    for name, (status, out, err) in outputs_of(place, output, tuple(sound)).items():
         if status == 2:
             assert not out, name
             assert [line for line in err.splitlines() if not LINE.match(line)] == [], name
@@ -173,14 +173,14 @@ def unharmed(place: Place, sound: dict[str, tuple[int, str, str]], output: Path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_commands_refuse_what_is_damaged_in_one_line_or_do_not_need_it(kind: str, place: Place, tmp_path: Path) -> None:
-    sound = answers(place, tmp_path, QUICK)
-    assert {name: answer[0] for name, answer in sound.items()} == dict.fromkeys(QUICK, 0)
+def test_commands_refuse_damaged_files_in_one_line_or_do_not_need_them(kind: str, place: Place, tmp_path: Path) -> None:
+    sound = outputs_of(place, tmp_path, QUICK)
+    assert {name: result[0] for name, result in sound.items()} == dict.fromkeys(QUICK, 0)
     file = place.files()[kind]
     content = file.read_bytes()
-    for how in DAMAGES.values():
-        damage(file, how)
-        unharmed(place, sound, tmp_path)
+    for kind_of_damage in DAMAGES.values():
+        damage(file, kind_of_damage)
+        check_refused_or_unchanged(place, sound, tmp_path)
         file.write_bytes(content)
 
 
@@ -207,7 +207,7 @@ def test_measured_values_with_a_flipped_bit_are_measured_again(place: Place) -> 
 
 
 @pytest.mark.cluster
-def test_scores_with_a_flipped_bit_are_set_aside_and_made_again(place: Place) -> None:
+def test_scores_with_a_flipped_bit_are_set_aside_and_computed_again(place: Place) -> None:
     before, file = place.tables(), place.files()["scores"]
     flip(file, 20_000)
     for name in (*TABLES, MEASURED):
@@ -221,19 +221,19 @@ def test_scores_with_a_flipped_bit_are_set_aside_and_made_again(place: Place) ->
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_commands_that_open_networks_or_write_reports_use_nothing_damaged(place: Place, tmp_path: Path) -> None:
+def test_commands_that_load_networks_or_write_reports_use_no_damaged_files(place: Place, tmp_path: Path) -> None:
     names = ("plan", "report", "predict", "export")
     for kind in KINDS:
-        for how in ("one bit flipped", "cut off", "{}"):
+        for kind_of_damage in ("one bit flipped", "cut off", "{}"):
             file = place.files()[kind]
             content = file.read_bytes()
-            damage(file, DAMAGES[how])
+            damage(file, DAMAGES[kind_of_damage])
             for name in names:
                 shutil.rmtree(tmp_path / "out", ignore_errors=True)
                 status, _, err = place.command(*readers(place, tmp_path / "out")[name])
                 lines = [line for line in err.splitlines() if LINE.match(line)]
-                assert status == 0 or (status, len(lines)) == (2, 1), (kind, how, name, err)
-                assert "Traceback" not in err, (kind, how, name, err)
+                assert status == 0 or (status, len(lines)) == (2, 1), (kind, kind_of_damage, name, err)
+                assert "Traceback" not in err, (kind, kind_of_damage, name, err)
             file.unlink()
             file.write_bytes(content)
 
@@ -241,9 +241,9 @@ def test_commands_that_open_networks_or_write_reports_use_nothing_damaged(place:
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.timeout(7200)
-def test_two_hundred_flipped_bits_are_noticed_or_harmless(place: Place, tmp_path: Path) -> None:
+def test_two_hundred_flipped_bits_are_detected_or_harmless(place: Place, tmp_path: Path) -> None:
     before, chance = place.tables(), random.Random(21)
-    kinds = [kind for kind in KINDS if kind != f"study's {FAILURES}"]  # a run begins without
+    kinds = [kind for kind in KINDS if kind != f"study's {FAILURES}"]  # a run starts without it
     for number in range(200):
         kind = kinds[number % len(kinds)]
         file = place.files()[kind]
@@ -256,14 +256,14 @@ def test_two_hundred_flipped_bits_are_noticed_or_harmless(place: Place, tmp_path
         assert place.tables() == before, (number, kind)
 
 
-@pytest.mark.parametrize("how", ["{}", "[]", "null", "cut off", "binary", "missing"])
-def test_nothing_is_removed_while_a_study_has_no_sound_plan(how: str, place: Place) -> None:
+@pytest.mark.parametrize("kind_of_damage", ["{}", "[]", "null", "cut off", "binary", "missing"])
+def test_nothing_is_removed_while_the_plan_of_a_study_is_damaged(kind_of_damage: str, place: Place) -> None:
     file, stages = place.store.study(NAME) / PLAN, sorted((place.store.root / "stages").iterdir())
     shutil.rmtree(place.store.study(TWIN))
-    if how == "missing":
+    if kind_of_damage == "missing":
         file.unlink()
     else:
-        damage(file, DAMAGES[how])
+        damage(file, DAMAGES[kind_of_damage])
     status, out, err = place.command("gc", "--yes")
     assert (status, out) == (2, "")
     assert re.fullmatch(rf".*: study {NAME}: its plan\.json .*; allowed: .*`study resume {NAME}`.*\n", err)
@@ -278,15 +278,15 @@ def test_damaged_journal_keeps_the_trials_before_the_damage(place: Place) -> Non
     file = folder / JOURNAL
     lines = file.read_bytes().splitlines(keepends=True)
     flip(file, 8 * len(b"".join(lines[:2])) + 101)
-    found = first_damage(folder)
-    assert found is not None
-    assert found.line == 2
+    damage_position = first_damage(folder)
+    assert damage_position is not None
+    assert damage_position.line == 2
     assert "in line 3; trials from there on are searched again" in str(repair_journal(folder))
     assert file.read_bytes() == b"".join(lines[:2])
     assert len(list(file.parent.glob("journal.log.damaged-*"))) == 1
 
 
-def test_journal_whose_last_lines_are_gone_is_damaged(place: Place) -> None:
+def test_journal_without_its_last_lines_is_damaged(place: Place) -> None:
     file = place.store.study(NAME) / JOURNAL
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join(lines[:-1]))
@@ -294,7 +294,7 @@ def test_journal_whose_last_lines_are_gone_is_damaged(place: Place) -> None:
     assert f"is cut off: {len(lines) - 1} lines are left of {len(lines)} or more" in err
 
 
-def test_journal_of_optuna_alone_is_read(tmp_path: Path) -> None:
+def test_journal_written_by_optuna_alone_is_read(tmp_path: Path) -> None:
     file = tmp_path / JOURNAL
     file.parent.mkdir()
     backend = optuna.storages.journal.JournalFileBackend(str(file))

@@ -1,4 +1,4 @@
-"""Whatever ends a driver or a worker: the same command goes on, trains nothing twice and comes to the same numbers."""
+"""Drivers and workers that end early: the same command resumes, trains nothing twice and gives the same results."""
 
 import json
 import os
@@ -26,9 +26,9 @@ from tests.support.tiny import tiny, written
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 NOISE = ("Traceback", "raylet", "WARNING", "ERROR", "Aborted", "ray.")
-"""What a user must never read on the terminal."""
+"""Text that must never be printed on the terminal."""
 LONGER = {"stages.segment.steps": 96}
-"""Long enough that a driver that is ended, on a fast machine too, leaves stages half done."""
+"""Long enough that a driver ended early leaves unfinished stages even on a fast machine."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def temporary() -> Iterator[Path]:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A study file, a storage, and where prepared images and scratch files go."""
+    """A study file, a storage, a cache of prepared images and scratch files."""
 
     file: Path
     storage: Path
@@ -86,19 +86,17 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Un
     )  # fmt: skip
 
 
-def elsewhere(undisturbed: Undisturbed, folder: Path) -> Place:
+def copy_to(undisturbed: Undisturbed, folder: Path) -> Place:
     place = undisturbed.place
     return Place(file=place.file, storage=folder / "runs", cache=place.cache, temporary=place.temporary)
 
 
-def test_driver_that_is_ended_while_it_reads_new_data_takes_along_the_cluster_it_began(
-    temporary: Path, tmp_path: Path
-) -> None:
+def test_driver_ended_while_reading_new_data_stops_its_cluster(temporary: Path, tmp_path: Path) -> None:
     root = tmp_path / "data"
     save(picture(0, width=2048, height=2048), root / "images" / "0.png")
     save(np.ones((2048, 2048), np.uint8), root / "masks" / "0.png")
     for path in (root / "images" / "0.png", root / "masks" / "0.png"):
-        for number in range(1, 1500):  # many names of one file: reading them takes longer than the start of Ray
+        for number in range(1, 1500):  # many links to one file: reading them takes longer than the start of Ray
             os.link(path, path.with_name(f"{number}.png"))
     file = written(tiny({"data.hospital": {"source": "folder", "root": str(root)}}), tmp_path)
     place = Place(file=file, storage=tmp_path / "runs", cache=tmp_path / "cache", temporary=temporary)
@@ -116,8 +114,8 @@ def test_driver_that_is_ended_while_it_reads_new_data_takes_along_the_cluster_it
 def test_undisturbed_study_is_finished(undisturbed: Undisturbed) -> None:
     counts = {"total": 5, "finished": 5, "running": 0, "waiting": 0, "failed": 0}
 
-    told = {"study": "tiny", "state": "finished", "stages": counts, "failures": []}
-    assert undisturbed.status | told == undisturbed.status
+    expected = {"study": "tiny", "state": "finished", "stages": counts, "failures": []}
+    assert undisturbed.status | expected == undisturbed.status
 
 
 def test_pipe_gets_plain_lines(undisturbed: Undisturbed) -> None:
@@ -130,13 +128,13 @@ def test_pipe_gets_plain_lines(undisturbed: Undisturbed) -> None:
 def test_table_in_every_format(undisturbed: Undisturbed, format_: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["table", "tiny", "--format", format_, "--storage", str(undisturbed.place.storage)])
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
 
     assert ended.value.code == 0
-    assert "one_step" in told or "one\\_step" in told
+    assert "one_step" in output or "one\\_step" in output
     if format_ == "json":
         assert {"metric", "mean", "ci_low", "ci_high", "n", "difference", "p", "p_adjusted", "note"} <= set(
-            json.loads(told)[0]
+            json.loads(output)[0]
         )
 
 
@@ -151,21 +149,21 @@ class Disturbed:
     running: dict[str, Any]
     interrupted: dict[str, Any]
     at_kills: list[dict[str, tuple[int, int]]]
-    """Published stages when a driver was ended."""
+    """Published stages at the time a driver was ended."""
 
 
 @pytest.fixture(scope="module")
 def disturbed(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
-    """Disturb the study, once more where it was done before a signal reached it, as on a busy machine it may be."""
+    """Disturb the study; repeat if it finished before a signal arrived, as on a busy machine."""
     for number in range(3):
-        found = disturb(elsewhere(undisturbed, tmp_path_factory.mktemp(f"disturbed-{number}")))
-        if found.exits[0] != 0 and -signal.SIGKILL in found.exits:
+        disturbed_run = disturb(copy_to(undisturbed, tmp_path_factory.mktemp(f"disturbed-{number}")))
+        if disturbed_run.exits[0] != 0 and -signal.SIGKILL in disturbed_run.exits:
             break
-    return found
+    return disturbed_run
 
 
 def disturb(place: Place) -> Disturbed:
-    """A trial's process is killed, then the driver interrupted once and killed twice, then it ends by itself."""
+    """Kill a trial's process, interrupt the driver once and kill it twice, then let it finish."""
     with Watch(place.storage) as watch:
         first = place.run(terminal=True)
         first.until(lambda: watch.count)
@@ -180,7 +178,7 @@ def disturb(place: Place) -> Disturbed:
         for pause in (0.0, 0.7):
             before = watch.count
             command = place.run()
-            # Processes of a killed driver live on for a while and may finish what they were at.
+            # Processes of a killed driver live on for a while and may finish their work.
             command.until(lambda before=before: watch.count > before, may_end=True)
             time.sleep(pause)
             exits.append(command.send(signal.SIGKILL))
@@ -195,7 +193,7 @@ def disturb(place: Place) -> Disturbed:
     )  # fmt: skip
 
 
-def test_interrupted_driver_says_so_and_the_last_one_ends_well(disturbed: Disturbed) -> None:
+def test_interrupted_driver_prints_a_message_and_the_last_one_succeeds(disturbed: Disturbed) -> None:
     first, *killed, last = disturbed.exits
     assert (first, last) == (130, 0), disturbed.texts
     assert -signal.SIGKILL in killed
@@ -203,13 +201,13 @@ def test_interrupted_driver_says_so_and_the_last_one_ends_well(disturbed: Distur
     assert "interrupted; finished stages are kept, the same command resumes" in disturbed.texts[0]
 
 
-def test_status_follows(disturbed: Disturbed) -> None:
+def test_status_is_updated(disturbed: Disturbed) -> None:
     assert disturbed.running["state"] == "running"
     assert disturbed.running["stages"]["finished"] >= 1
     assert disturbed.interrupted["state"] == "interrupted"
     assert disturbed.place.status()["state"] == "finished"
-    for told in (disturbed.running, disturbed.interrupted):
-        counts = dict(told["stages"])
+    for reported in (disturbed.running, disturbed.interrupted):
+        counts = dict(reported["stages"])
         assert counts.pop("total") == sum(counts.values()) == 5
 
 
@@ -218,15 +216,15 @@ def test_lost_process_is_one_line_on_a_terminal(disturbed: Disturbed) -> None:
     assert not [word for word in NOISE if word in "".join(disturbed.texts)]
 
 
-def test_stage_whose_process_was_killed_goes_on_from_its_checkpoint(disturbed: Disturbed) -> None:
+def test_stage_of_a_killed_process_resumes_from_its_checkpoint(disturbed: Disturbed) -> None:
     before, after, *_ = disturbed.watch.attempts[disturbed.killed].values()
 
     assert min(after) > max(before)
 
 
-def test_no_epoch_with_a_checkpoint_is_trained_again(disturbed: Disturbed) -> None:
+def test_no_epoch_before_a_checkpoint_is_trained_again(disturbed: Disturbed) -> None:
     for digest, attempts in disturbed.watch.attempts.items():
-        epochs = [epoch for seen in attempts.values() for epoch in seen]
+        epochs = [epoch for epochs_of_attempt in attempts.values() for epoch in epochs_of_attempt]
         assert epochs == sorted(set(epochs)), digest
 
 
@@ -243,13 +241,13 @@ def test_results_equal_those_of_an_undisturbed_run(undisturbed: Undisturbed, dis
     assert disturbed.place.results().equals(undisturbed.results)
 
 
-def test_no_work_and_no_scratch_is_left(disturbed: Disturbed, temporary: Path) -> None:
+def test_no_work_and_no_scratch_folders_remain(disturbed: Disturbed, temporary: Path) -> None:
     assert not list(disturbed.place.storage.glob("work/*/*"))
     assert not list(temporary.glob("study-*"))
 
 
 def test_two_drivers_share_one_storage(undisturbed: Undisturbed, tmp_path: Path) -> None:
-    place = elsewhere(undisturbed, tmp_path)
+    place = copy_to(undisturbed, tmp_path)
     with Watch(place.storage) as watch:
         commands = [place.run(), place.run()]
         exits = [command.wait() for command in commands]
@@ -275,10 +273,10 @@ class Extended:
 def extended(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -> Extended:
     """The finished study with two damaged stages, run again with one more fraction and a stage that diverges."""
     storage = undisturbed.place.storage
-    kept = sorted(storage.glob(f"stages/*/{WEIGHTS}"))
+    weights = sorted(storage.glob(f"stages/*/{WEIGHTS}"))
     parents = {Store(storage).record(digest)["parent"] for digest in undisturbed.histories}
-    parent = next(file for file in kept if file.parent.name in parents)
-    target = next(file for file in kept if file.parent.name not in parents)
+    parent = next(file for file in weights if file.parent.name in parents)
+    target = next(file for file in weights if file.parent.name not in parents)
     content = bytearray(parent.read_bytes())
     content[len(content) // 2] ^= 1
     parent.write_bytes(content)
@@ -297,7 +295,7 @@ def extended(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory)
     return Extended(place=place, exit_status=command.wait(), text=command.text, damaged=damaged)
 
 
-def test_failing_stage_is_listed_and_the_rest_is_done(extended: Extended) -> None:
+def test_failing_stage_is_listed_and_the_others_are_finished(extended: Extended) -> None:
     assert extended.exit_status == 1, extended.text
     assert "failed: broken " in extended.text
     assert "the training loss is " in extended.text
@@ -305,13 +303,13 @@ def test_failing_stage_is_listed_and_the_rest_is_done(extended: Extended) -> Non
     assert not [word for word in NOISE if word in extended.text]
 
 
-def test_status_of_a_failed_study_tells_the_error(extended: Extended) -> None:
-    told = extended.place.status()
+def test_status_of_a_failed_study_contains_the_error(extended: Extended) -> None:
+    reported = extended.place.status()
 
-    assert told["state"] == "failed"
-    assert told["stages"] == {"total": 14, "finished": 9, "running": 0, "waiting": 4, "failed": 1}
-    assert [failure["stage"] for failure in told["failures"]] == ["broken"]
-    assert told["failures"][0]["error"].startswith("Diverged: the training loss is ")
+    assert reported["state"] == "failed"
+    assert reported["stages"] == {"total": 14, "finished": 9, "running": 0, "waiting": 4, "failed": 1}
+    assert [failure["stage"] for failure in reported["failures"]] == ["broken"]
+    assert reported["failures"][0]["error"].startswith("Diverged: the training loss is ")
 
 
 def test_damaged_stages_are_reported_and_trained_again(undisturbed: Undisturbed, extended: Extended) -> None:
@@ -322,7 +320,7 @@ def test_damaged_stages_are_reported_and_trained_again(undisturbed: Undisturbed,
         Store(extended.place.storage).verify(digest)
 
 
-def test_growing_a_study_trains_only_what_is_new(undisturbed: Undisturbed, extended: Extended) -> None:
+def test_an_extended_study_trains_only_new_stages(undisturbed: Undisturbed, extended: Extended) -> None:
     final = histories(extended.place.storage)
     sound = {digest: mark for digest, mark in undisturbed.histories.items() if digest not in extended.damaged}
 
@@ -332,7 +330,7 @@ def test_growing_a_study_trains_only_what_is_new(undisturbed: Undisturbed, exten
     assert "[7/" not in extended.text
 
 
-def test_numbers_of_a_damaged_study_come_back(undisturbed: Undisturbed, extended: Extended) -> None:
+def test_results_of_a_damaged_study_are_restored(undisturbed: Undisturbed, extended: Extended) -> None:
     before = undisturbed.results.to_pylist()
     after = [row for row in extended.place.results().to_pylist() if row["labelled_fraction"] == 1.0]
 

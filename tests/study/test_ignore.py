@@ -26,7 +26,7 @@ from tests.support.tiny import planned, tiny
 
 Capture = pytest.CaptureFixture[str]
 VOID = "p4"
-"""The image that has no label at all, so that it is neither trained on nor scored."""
+"""The image without any label, so that it is neither trained on nor scored."""
 SIZE = 40
 STAGES: dict[str, Any] = {
     "segmentation": {
@@ -40,14 +40,14 @@ STAGES: dict[str, Any] = {
 
 
 def unlabelled(name: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Where an image of the study has no label: a border, and pixels here and there."""
+    """Unlabelled pixels of an image of the study: a border, and single pixels."""
     places = np.random.default_rng(int(name[1:])).random(shape) < (1.0 if name == VOID else 0.2)
     places[:5] = True
     return np.asarray(places)
 
 
 def study_of(root: Path, *, task: str, both_ids: bool) -> Finished:
-    """Finish a study whose masks have 255 where there is no label, or 254 and 255 at random."""
+    """Finish a study whose masks have 255 at unlabelled pixels, or 254 and 255 at random."""
     data, cache, store = root / "data", root / "cache", Store(root / "runs")
     write_pictures(data, overlapping=False)
     draw = np.random.default_rng(0)
@@ -78,10 +78,12 @@ def study_of(root: Path, *, task: str, both_ids: bool) -> Finished:
 
 @pytest.fixture(scope="module", params=list(STAGES))
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Finished]:
-    """Two studies that differ in which of two ignored ids their masks hold."""
+    """Two studies that differ in which of two ignored ids their masks contain."""
     root = tmp_path_factory.mktemp(request.param)
-    one, other = (study_of(root / str(both), task=request.param, both_ids=both) for both in (False, True))
-    return one, other
+    first, second = (
+        study_of(root / str(both_ids), task=request.param, both_ids=both_ids) for both_ids in (False, True)
+    )
+    return first, second
 
 
 def run(*words: str | Path) -> None:
@@ -99,56 +101,58 @@ def tables(study: Finished) -> Iterator[pa.Table]:
         for kind in ("scores", "images"):
             (file,) = study.store.stage(digest).glob(f"{kind}-*.parquet")
             table = pq.read_table(file)
-            yield table.drop_columns(["patient"] if kind == "images" else [])  # names the folder of the data
+            yield table.drop_columns(["patient"] if kind == "images" else [])  # contains the folder of the data
         history = pq.read_table(study.store.stage(digest) / "history.parquet")
         yield history.drop_columns([name for name in history.column_names if "second" in name])
 
 
-def test_which_ignored_id_a_pixel_has_changes_no_bit_of_results(pair: tuple[Finished, Finished]) -> None:
-    one, other = pair
-    assert set(one.stages).isdisjoint(other.stages)
-    for found, again in zip(tables(one), tables(other), strict=True):
-        assert found.num_rows
-        assert found.to_pydict().keys() == again.to_pydict().keys()
-        # Through text, as NaN is unequal to itself; it has every digit of a number.
-        assert str(found.to_pylist()) == str(again.to_pylist())
-    for digest, same in zip(one.stages, other.stages, strict=True):
-        assert one.store.weights(digest).read_bytes() == other.store.weights(same).read_bytes()
+def test_the_choice_of_ignored_id_does_not_change_the_results(pair: tuple[Finished, Finished]) -> None:
+    first, second = pair
+    assert set(first.stages).isdisjoint(second.stages)
+    for row, again in zip(tables(first), tables(second), strict=True):
+        assert row.num_rows
+        assert row.to_pydict().keys() == again.to_pydict().keys()
+        # As text, because NaN is unequal to itself; it has every digit of a number.
+        assert str(row.to_pylist()) == str(again.to_pylist())
+    for digest, same in zip(first.stages, second.stages, strict=True):
+        assert first.store.weights(digest).read_bytes() == second.store.weights(same).read_bytes()
 
 
-def test_tables_and_predictions_are_equal_too(pair: tuple[Finished, Finished], tmp_path: Path, capsys: Capture) -> None:
-    shown = []
+def test_tables_and_predictions_are_equal_for_both_ids(
+    pair: tuple[Finished, Finished], tmp_path: Path, capsys: Capture
+) -> None:
+    outputs = []
     for number, study in enumerate(pair):
         storage = ("--storage", study.store.root)
         run("table", "tiny", "--format", "csv", *storage)
         table = capsys.readouterr().out
         run("predict", "tiny", study.data / "images", "-o", tmp_path / str(number), "--cache", study.cache, *storage)
         lines = [line for line in capsys.readouterr().out.splitlines() if "Dice" in line]
-        shown.append((table, lines))
+        outputs.append((table, lines))
         assert sum(line.startswith("p") for line in lines) == IMAGES - 1
-    assert shown[0] == shown[1]
+    assert outputs[0] == outputs[1]
     for file in sorted((tmp_path / "0").glob("*.png")):
         assert file.read_bytes() == (tmp_path / "1" / file.name).read_bytes()
 
 
-def test_every_stored_count_is_of_labelled_pixels(pair: tuple[Finished, Finished]) -> None:
+def test_every_stored_count_excludes_unlabelled_pixels(pair: tuple[Finished, Finished]) -> None:
     study = pair[0]
-    seen = set()
+    checked = set()
     for digest in study.stages:
         scores, images = (next(study.store.stage(digest).glob(f"{kind}-*.parquet")) for kind in ("scores", "images"))
         for row in pq.read_table(scores).to_pylist():
             truth = truth_of(study, row["image"])
-            kept, number = int((truth != 255).sum()), ("background", *CLASSES).index(f"{row['class']}")
+            labelled_pixels, number = int((truth != 255).sum()), ("background", *CLASSES).index(f"{row['class']}")
             assert row["tp"] + row["fn"] == sum(row["positives"]) == (truth == number).sum()
-            assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == kept
-            assert sum(row["positives"]) + sum(row["negatives"]) == kept
-            seen.add(row["image"])
+            assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == labelled_pixels
+            assert sum(row["positives"]) + sum(row["negatives"]) == labelled_pixels
+            checked.add(row["image"])
         for row in pq.read_table(images).to_pylist():
             truth = truth_of(study, row["image"])
             assert sum(row["confusion"]) == sum(row["confidence_count"]) == (truth != 255).sum()
             assert np.reshape(row["confusion"], (3, 3)).sum(axis=1).tolist() == [(truth == k).sum() for k in range(3)]
-    assert len(seen) == IMAGES - 1
-    assert VOID not in seen
+    assert len(checked) == IMAGES - 1
+    assert VOID not in checked
 
 
 def truth_of(study: Finished, name: str) -> NDArray[np.uint8]:
@@ -156,7 +160,7 @@ def truth_of(study: Finished, name: str) -> NDArray[np.uint8]:
     return fit_masks(ids, ImageSettings(size=SIZE))
 
 
-def test_the_dice_of_own_images_leaves_ignored_pixels_out(
+def test_the_dice_of_own_images_excludes_ignored_pixels(
     pair: tuple[Finished, Finished], tmp_path: Path, capsys: Capture
 ) -> None:
     study = pair[0]
@@ -165,11 +169,11 @@ def test_the_dice_of_own_images_leaves_ignored_pixels_out(
     assert VOID not in lines
     for name, line in lines.items():
         predicted, truth = (np.asarray(Image.open(at / f"{name}.png")) for at in (tmp_path, study.data / "masks"))
-        kept = truth != 255
-        assert not kept.all()
+        labelled = truth != 255
+        assert not labelled.all()
         dice = [
-            2 * ((predicted == k) & (truth == k)).sum() / (((predicted == k) & kept).sum() + (truth == k).sum())
-            for k in range(3)  # the background too, as `metrics.background` says
+            2 * ((predicted == k) & (truth == k)).sum() / (((predicted == k) & labelled).sum() + (truth == k).sum())
+            for k in range(3)  # including the background, as set by `metrics.background`
             if (truth == k).any()
         ]
         assert f"as scored at {SIZE} x {SIZE}, {np.mean(dice):.4f} at its own" in line
@@ -184,13 +188,13 @@ FAULTS: dict[str, tuple[dict[str, object], str, str]] = {
 }
 
 
-def test_the_report_outlines_no_prediction_where_there_is_no_label(pair: tuple[Finished, Finished]) -> None:
+def test_the_report_outlines_no_prediction_at_unlabelled_pixels(pair: tuple[Finished, Finished]) -> None:
     study = pair[0]
     facts = facts_of(study.plan, study.store)
-    found = select_extremes(facts, facts.chains)
-    shown, _ = predict_cases(facts, found, study.cache)
-    assert shown
-    for case, (_, image) in zip(shown, found, strict=True):
+    extremes = select_extremes(facts, facts.chains)
+    outputs, _ = predict_cases(facts, extremes, study.cache)
+    assert outputs
+    for case, (_, image) in zip(outputs, extremes, strict=True):
         known = truth_of(study, image.image) != 255
         assert known.any()
         assert not known.all()
@@ -216,7 +220,7 @@ def test_ids_that_cannot_be_ignored_are_refused_in_one_line(
     assert remedy in line.partition("; allowed: ")[2]
 
 
-def test_an_ignored_value_that_is_all_foreground_of_masks_is_refused(tmp_path: Path, capsys: Capture) -> None:
+def test_an_ignored_value_that_is_the_only_foreground_of_masks_is_refused(tmp_path: Path, capsys: Capture) -> None:
     root = write_folder(tmp_path / "mine", overlapping=True)
     data = {"source": "folder", "root": str(root), "ignore": 255}
     line = refused(base({"data.hospital": data}), tmp_path, capsys)
@@ -224,7 +228,7 @@ def test_an_ignored_value_that_is_all_foreground_of_masks_is_refused(tmp_path: P
     assert "correct `ignore`" in line
 
 
-def test_void_pixels_are_refused_with_the_key_that_ignores_them(tmp_path: Path, capsys: Capture) -> None:
+def test_void_pixels_are_refused_with_the_remedy(tmp_path: Path, capsys: Capture) -> None:
     root = write_folder(tmp_path / "mine")
     ids = np.array(Image.open(root / "masks" / "ben.png"))
     ids[:3] = 255

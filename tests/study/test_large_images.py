@@ -28,7 +28,7 @@ def peak_bytes(process: int) -> int:
 
 
 def study(*words: str | Path) -> int:
-    """Run a command and return the largest peak of it and of all processes below it."""
+    """Run a command and return the largest peak of it and of all its child processes."""
     command = psutil.Popen([sys.executable, "-m", "study", *map(str, words)])
     peak = 0
     while command.poll() is None:

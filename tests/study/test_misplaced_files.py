@@ -1,4 +1,4 @@
-"""Files of a storage that are missing, of the wrong kind, of another study or stage: told in a line, or made again."""
+"""Files of a storage that are missing, of the wrong kind or of another study: reported in one line or written again."""
 
 import csv
 import errno
@@ -31,7 +31,7 @@ from tests.support.tiny import planned
 NAME, OTHER = "tiny", "other"
 TABLES = RESULTS, COMPARISONS, TESTS
 LINE = re.compile(r"^\S.*: \S.*; allowed: \S.*\n$")
-Answer = tuple[int, str, str]
+Result = tuple[int, str, str]
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,20 @@ class Place:
     root: Path
     store: Store
     cache: Path
-    say: Callable[[], tuple[str, str]]
+    read_output: Callable[[], tuple[str, str]]
 
-    def command(self, *words: str | Path) -> Answer:
+    def command(self, *words: str | Path) -> Result:
         """Run a command on the storage; return exit status, stdout and stderr."""
-        self.say()
+        self.read_output()
         with pytest.raises(SystemExit) as ended:
             main([*map(str, words), "--storage", str(self.store.root)])
-        return int(ended.value.code or 0), *self.say()
+        return int(ended.value.code or 0), *self.read_output()
 
-    def run(self) -> Answer:
+    def run(self) -> Result:
         return self.command("run", self.root / f"{NAME}.yaml", "--cache", self.cache)
 
-    def readers(self) -> dict[str, Answer]:
-        """Return what commands say that only read."""
+    def readers(self) -> dict[str, Result]:
+        """Return the outputs of commands that only read."""
         return {
             "status": self.command("status", NAME), "table": self.command("table", NAME, "--format", "csv"),
             "compare": self.command("compare", NAME, OTHER), "gc": self.command("gc"),
@@ -89,19 +89,19 @@ def origin(exclusive: Finished, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def place(origin: Path, exclusive: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Place:
     shutil.copytree(origin / "runs", tmp_path / "runs")
     return Place(
-        root=origin, store=Store(tmp_path / "runs"), cache=exclusive.cache, say=lambda: capsys.readouterr()[:2]
+        root=origin, store=Store(tmp_path / "runs"), cache=exclusive.cache, read_output=lambda: capsys.readouterr()[:2]
     )
 
 
-def refused_or_same(answers: dict[str, Answer], sound: dict[str, Answer]) -> set[str]:
-    """Check that each command answered as for a sound storage or refused in one line; return those that refused."""
-    for name, (status, out, err) in answers.items():
+def check_refused_or_unchanged(results: dict[str, Result], sound: dict[str, Result]) -> set[str]:
+    """Check that commands give the output of an intact storage or refuse in one line; return those that refuse."""
+    for name, (status, out, err) in results.items():
         if status == 2:
             assert not out, name
             assert LINE.match(err), (name, err)
         else:
             assert (status, out, err) == sound[name], name
-    return {name for name, answer in answers.items() if answer[0] == 2}
+    return {name for name, result in results.items() if result[0] == 2}
 
 
 def to_folder(path: Path) -> None:
@@ -122,10 +122,12 @@ def to_missing(path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in {FAILURES, STAGE_SCORES}])
 @pytest.mark.parametrize("change", [to_folder, to_loop, to_missing])
-def test_a_run_makes_a_file_again_that_is_none(change: Callable[[Path], None], name: str, place: Place) -> None:
+def test_a_run_replaces_paths_that_are_not_files(change: Callable[[Path], None], name: str, place: Place) -> None:
     sound, before = place.readers(), place.tables()
     change(place.store.study(NAME) / name)
-    refused_or_same({key: value for key, value in place.readers().items() if (key, name) != ("status", DRIVER)}, sound)
+    check_refused_or_unchanged(
+        {key: value for key, value in place.readers().items() if (key, name) != ("status", DRIVER)}, sound
+    )
     status, out, err = place.run()
     assert (status, err) == (0, "")
     assert (f"{name} is a folder; it is now {name}.damaged-" in out) == (change is to_folder)
@@ -134,7 +136,7 @@ def test_a_run_makes_a_file_again_that_is_none(change: Callable[[Path], None], n
 
 
 @pytest.mark.parametrize("name", ["report", "report/learning_curve.png"])
-def test_a_run_is_not_kept_from_its_end_by_what_stands_in_the_place_of_its_curve(name: str, place: Place) -> None:
+def test_a_folder_at_the_path_of_the_learning_curve_does_not_stop_a_run(name: str, place: Place) -> None:
     curve = place.store.study(NAME) / name
     shutil.rmtree(curve.parent if "/" in name else curve)
     curve.parent.mkdir(exist_ok=True)
@@ -162,10 +164,10 @@ def swap(first: Path, second: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [SPEC, PLAN, DRIVER, RESULTS, COMPARISONS])
-def test_a_file_of_another_study_is_refused_and_made_again(name: str, place: Place) -> None:
+def test_a_file_of_another_study_is_refused_and_written_again(name: str, place: Place) -> None:
     sound, before = place.readers(), place.tables()
     shutil.copy2(place.store.study(OTHER) / name, place.store.study(NAME) / name)
-    assert refused_or_same(place.readers(), sound)
+    assert check_refused_or_unchanged(place.readers(), sound)
     with pytest.raises(SystemExit) as ended:
         main(["table", OTHER, "--storage", str(place.store.root)])
     assert ended.value.code == 0
@@ -183,18 +185,18 @@ def test_nothing_is_removed_while_folders_of_studies_are_swapped(place: Place) -
     assert sorted((place.store.root / "stages").iterdir()) == stages
 
 
-@pytest.mark.parametrize("what", ["missing link", "file", "no access"])
+@pytest.mark.parametrize("fault", ["missing link", "file", "no access"])
 def test_nothing_is_removed_while_studies_cannot_be_read(
-    what: str, place: Place, monkeypatch: pytest.MonkeyPatch
+    fault: str, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     studies = place.store.root / "studies"
     stages = sorted((place.store.root / "stages").iterdir())
-    if what == "no access":  # root may read all
-        real = os.access
-        monkeypatch.setattr(os, "access", lambda path, mode: path != place.store.study(OTHER) and real(path, mode))
+    if fault == "no access":  # root can read everything
+        original = os.access
+        monkeypatch.setattr(os, "access", lambda path, mode: path != place.store.study(OTHER) and original(path, mode))
     else:
         shutil.rmtree(studies)
-        studies.symlink_to("unmounted") if what == "missing link" else studies.write_text("x")
+        studies.symlink_to("unmounted") if fault == "missing link" else studies.write_text("x")
     status, out, err = place.command("gc", "--yes")
     assert (status, out) == (2, "")
     assert LINE.match(err)
@@ -214,36 +216,36 @@ def test_swapped_stages_are_trained_again(place: Place) -> None:
     assert place.tables() == before
 
 
-def test_scores_that_were_added_to_another_stage_are_not_read(place: Place) -> None:
-    here, there = place.stage().name, place.stage(OTHER).name
-    (key,) = place.store.scorings(there)
-    tables = pq.read_table(place.store.scores(there, key)), pq.read_table(place.store.images(there, key))
-    place.store.add_scores(there, "added", *tables)
+def test_scores_added_to_another_stage_are_not_read(place: Place) -> None:
+    first, second = place.stage().name, place.stage(OTHER).name
+    (key,) = place.store.scorings(second)
+    tables = pq.read_table(place.store.scores(second, key)), pq.read_table(place.store.images(second, key))
+    place.store.add_scores(second, "added", *tables)
     for name in score_files("added"):
-        shutil.copy2(place.store.stage(there) / name, place.store.stage(here) / name)
-    assert place.store.scores(there, "added").is_file()
-    with pytest.raises(AlteredFileError, match=f"is of stage {there}"):
-        place.store.scores(here, "added")
+        shutil.copy2(place.store.stage(second) / name, place.store.stage(first) / name)
+    assert place.store.scores(second, "added").is_file()
+    with pytest.raises(AlteredFileError, match=f"is of stage {second}"):
+        place.store.scores(first, "added")
 
 
-def test_a_table_without_the_columns_is_refused(place: Place) -> None:
+def test_a_table_with_missing_columns_is_refused(place: Place) -> None:
     sound = place.readers()
     pq.write_table(pa.table({"a": [1]}), place.store.study(NAME) / COMPARISONS)
-    assert refused_or_same(place.readers(), sound) == {"table", "compare"}
+    assert check_refused_or_unchanged(place.readers(), sound) == {"table", "compare"}
     with pytest.raises(AlteredFileError, match=r"lacks the columns more"):
         study_table(place.store.study(NAME), RESULTS, ["more"])
 
 
 @pytest.mark.parametrize("name", [PLAN, DRIVER, MANIFEST])
-def test_signed_values_of_another_form_are_refused(name: str, place: Place) -> None:
+def test_signed_values_of_another_format_are_refused(name: str, place: Place) -> None:
     sound = place.readers()
     file = place.stage() / MANIFEST if name == MANIFEST else place.store.study(NAME) / name
     write_signed(file, {"format": 2, "content": []})
-    assert refused_or_same(place.readers(), sound)
+    assert check_refused_or_unchanged(place.readers(), sound)
 
 
 @pytest.mark.parametrize("name", [PLAN, DRIVER])
-def test_signed_values_with_more_than_this_version_reads_are_read(name: str, place: Place) -> None:
+def test_signed_values_with_unknown_extra_keys_are_read(name: str, place: Place) -> None:
     sound, file = place.readers(), place.store.study(NAME) / name
     values = json.loads(file.read_text())
     del values["blake2b"]
@@ -252,7 +254,7 @@ def test_signed_values_with_more_than_this_version_reads_are_read(name: str, pla
 
 
 @pytest.mark.parametrize("time", [4e9, float("nan")])
-def test_a_driver_of_the_future_does_not_run(time: float, place: Place) -> None:
+def test_a_study_with_a_heartbeat_in_the_future_is_not_running(time: float, place: Place) -> None:
     folder = place.store.study(NAME)
     driver = read_driver(folder)
     assert driver is not None
@@ -260,14 +262,14 @@ def test_a_driver_of_the_future_does_not_run(time: float, place: Place) -> None:
     assert place.command("status", NAME)[1].startswith(f"{NAME}: interrupted\n")
 
 
-def test_a_finished_study_without_a_plan_is_not_called_finished(place: Place) -> None:
+def test_a_finished_study_without_a_plan_is_not_reported_as_finished(place: Place) -> None:
     (place.store.study(NAME) / PLAN).unlink()
     status, out, err = place.command("status", NAME)
     assert (status, out) == (2, "")
     assert "plan.json: is missing; allowed: " in err
 
 
-def test_a_folder_that_a_run_needs_and_cannot_write_is_refused_before_it_trains(place: Place) -> None:
+def test_a_required_unwritable_folder_is_refused_before_training(place: Place) -> None:
     shutil.rmtree(place.store.root / "work", ignore_errors=True)
     (place.store.root / "work").write_text("x")
     status, out, err = place.run()
@@ -276,7 +278,7 @@ def test_a_folder_that_a_run_needs_and_cannot_write_is_refused_before_it_trains(
 
 
 @pytest.mark.parametrize("content", [b"hello", b"\xff\xfe", b""])
-def test_a_stray_file_named_origin_makes_no_mirror(content: bytes, place: Place) -> None:
+def test_a_file_named_origin_does_not_make_a_mirror(content: bytes, place: Place) -> None:
     sound = place.readers()
     (place.store.root / "origin").write_bytes(content)
     assert place.readers() == sound
@@ -285,14 +287,14 @@ def test_a_stray_file_named_origin_makes_no_mirror(content: bytes, place: Place)
 @pytest.mark.parametrize(
     "name", ["a b", "a'b\"c", "$(x);`y`", "100%s{x}", "[red]x[/red]", "-x", "#x?y", "日本", "s3:x"]
 )
-def test_a_storage_at_an_odd_place_is_the_same(
+def test_a_storage_with_an_unusual_name_works_the_same(
     name: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sound, before = place.command("table", NAME, "--format", "csv"), place.tables()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     shutil.move(place.store.root, name)
-    moved = Place(root=place.root, store=Store(Path(name)), cache=place.cache, say=place.say)
+    moved = Place(root=place.root, store=Store(Path(name)), cache=place.cache, read_output=place.read_output)
     assert moved.command("table", NAME, "--format", "csv") == sound
     assert moved.run()[0] == 0
     assert [pq.read_table(tmp_path / name / "studies" / NAME / table) for table in TABLES] == before
@@ -304,13 +306,15 @@ def test_a_home_folder_is_expanded_for_every_file(
     sound = place.command("table", NAME)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert (
-        Place(root=place.root, store=Store(Path("~/runs")), cache=place.cache, say=place.say).command("table", NAME)
+        Place(root=place.root, store=Store(Path("~/runs")), cache=place.cache, read_output=place.read_output).command(
+            "table", NAME
+        )
         == sound
     )
 
 
 @pytest.mark.parametrize("option", ["--storage", "--cache"])
-def test_a_place_that_is_not_utf_8_is_refused(option: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_path_that_is_not_utf_8_is_refused(option: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["plan", str(place.root / f"{NAME}.yaml"), option, "\udcff"])
     assert ended.value.code == 2
@@ -320,7 +324,7 @@ def test_a_place_that_is_not_utf_8_is_refused(option: str, place: Place, capsys:
     )
 
 
-def test_cells_of_a_csv_are_no_formulas(place: Place) -> None:
+def test_cells_of_a_csv_file_are_not_formulas(place: Place) -> None:
     file = place.store.study(NAME) / COMPARISONS
     table = pq.read_table(file)
     at = table.column_names.index("note")
@@ -332,8 +336,8 @@ def test_cells_of_a_csv_are_no_formulas(place: Place) -> None:
     assert set(notes) == {"'=HYPERLINK(1)"}
 
 
-def test_closed_standard_streams_are_no_files_of_a_study(place: Place) -> None:
-    """A file that is opened next would get the number of a closed stream, and what is printed would go into it."""
+def test_closed_standard_streams_do_not_damage_files_of_a_study(place: Place) -> None:
+    """The next opened file would get the number of a closed stream and receive the printed text."""
     words = shlex.join([sys.executable, "-m", "study", "run", str(place.root / f"{NAME}.yaml"),
                         "--cache", str(place.cache), "--storage", str(place.store.root)])  # fmt: skip
     before = place.tables()
@@ -344,10 +348,10 @@ def test_closed_standard_streams_are_no_files_of_a_study(place: Place) -> None:
     assert place.tables() == before
 
 
-def test_commands_that_come_next_quote_the_storage(place: Place, tmp_path: Path) -> None:
+def test_suggested_commands_quote_the_storage(place: Place, tmp_path: Path) -> None:
     odd = tmp_path / "a 'b\" $(touch injected)"
     shutil.move(place.store.root, odd)
-    _, out, _ = Place(root=place.root, store=Store(odd), cache=place.cache, say=place.say).run()
+    _, out, _ = Place(root=place.root, store=Store(odd), cache=place.cache, read_output=place.read_output).run()
     (line,) = [line for line in out.splitlines() if line.startswith("next: ")]
     words = [shlex.split(command) for command in line.removeprefix("next: ").split("; ")]
     assert [part[-2:] for part in words] == [["--storage", str(odd)]] * 3

@@ -1,4 +1,4 @@
-"""A whole study on an object store: the same values as in a folder, and nothing lost with machines or the store."""
+"""A complete study on an object store: the values of a local folder, and no results lost with machines or the store."""
 
 import json
 import os
@@ -38,16 +38,16 @@ LONGER = {"stages.segment.steps": 96}
 
 
 def train(plan: Plan, store: Store, cache: Path) -> None:
-    """Train what is left as the workers of one machine do."""
-    around = RuntimeContext(
+    """Train the pending stages like the workers of one machine."""
+    context = RuntimeContext(
         storage=store.root, origin=store.origin, cache=cache, cpus=1, checkpoint=Checkpoint(epochs=1, seconds=0)
     )
     for node in plan.nodes.values():
-        run_stage(stage_job(plan, node), around, WorkerContext(report=lambda _: None))
+        run_stage(stage_job(plan, node), context, WorkerContext(report=lambda _: None))
     write_outcome(plan, store)
 
 
-def test_stages_on_two_machines_give_the_values_of_a_folder(server: ObjectStore, tmp_path: Path) -> None:
+def test_stages_trained_on_two_machines_equal_those_in_a_folder(server: ObjectStore, tmp_path: Path) -> None:
     plan, cache = planned(tiny(SHORT), tmp_path / "cache"), tmp_path / "cache"
     local = Store(tmp_path / "runs")
     machines = [Store(create_mirror(server.uri("two-machines"), tmp_path / name)) for name in ("one", "two")]
@@ -60,7 +60,7 @@ def test_stages_on_two_machines_give_the_values_of_a_folder(server: ObjectStore,
     assert not [key for key in before if key.startswith("work/")]
     for store in machines:
         for name in ("results.parquet", "comparisons.parquet", "tests.parquet"):
-            mine, theirs = (pq.read_table(one.study("tiny") / name) for one in (store, local))
+            mine, theirs = (pq.read_table(storage_of.study("tiny") / name) for storage_of in (store, local))
             assert mine.equals(theirs), name
     records = "".join(server.read(f"{'two-machines'}/{key}").decode() for key in before if key.endswith(".yaml"))
     assert "hidden-secret" not in records
@@ -68,7 +68,7 @@ def test_stages_on_two_machines_give_the_values_of_a_folder(server: ObjectStore,
 
 @dataclass
 class Machine:
-    """A cache of its own, from which commands are run on the one storage."""
+    """A machine with its own cache, on which commands are run with the common storage."""
 
     server: ObjectStore
     prefix: str
@@ -77,12 +77,12 @@ class Machine:
     temporary: Path
 
     def run(self, word: str = "run") -> Command:
-        what = self.file if word == "run" else self.file.stem
+        target = self.file if word == "run" else self.file.stem
         return Command(
-            word, what, "--storage", self.server.uri(self.prefix), "--cache", self.folder, temporary=self.temporary
+            word, target, "--storage", self.server.uri(self.prefix), "--cache", self.folder, temporary=self.temporary
         )
 
-    def told(self, *words: str) -> str:
+    def output_of(self, *words: str) -> str:
         command = Command(*words, "--storage", self.server.uri(self.prefix), temporary=self.temporary)
         assert command.wait() == 0, command.text
         return command.text
@@ -92,7 +92,7 @@ class Machine:
 
     @property
     def published(self) -> dict[str, int]:
-        """When each published stage's history was written: it moves when the stage is trained again."""
+        """Return when the history of each published stage was written: it changes when the stage is trained again."""
         keys = self.server.keys(f"{self.prefix}/stages")
         histories = {key: time for key, time in keys.items() if key.endswith("history.parquet")}
         return {key.split("/")[0]: time for key, time in histories.items() if f"{key.split('/')[0]}/seal.json" in keys}
@@ -119,8 +119,8 @@ def machine(server: ObjectStore, tmp_path: Path, temporary: Path, monkeypatch: p
     return Machine(server, tmp_path.name, written(tiny(LONGER), tmp_path), tmp_path / "one", temporary)
 
 
-def in_a_folder(machine: Machine) -> list[dict[str, Any]]:
-    """The values of the same study in a folder."""
+def values_in_folder(machine: Machine) -> list[dict[str, Any]]:
+    """The values of the same study in a local folder."""
     folder = machine.folder.parent / "runs"
     command = Command("run", machine.file, "--storage", folder, "--cache", machine.folder, temporary=machine.temporary)
     assert command.wait() == 0, command.text
@@ -131,12 +131,12 @@ def in_a_folder(machine: Machine) -> list[dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.timeout(900)
-def test_killed_study_goes_on_on_another_machine(machine: Machine) -> None:
+def test_killed_study_resumes_on_another_machine(machine: Machine) -> None:
     first = machine.run()
     first.until(lambda: machine.published)
     time.sleep(2.0)
     assert first.send(signal.SIGKILL) == -signal.SIGKILL
-    time.sleep(15.0)  # workers of a killed driver end, or finish what they are at
+    time.sleep(15.0)  # workers of a killed driver end, or finish their work
     before, second = machine.published, machine.another("two")
     command = second.run("resume")
 
@@ -144,16 +144,16 @@ def test_killed_study_goes_on_on_another_machine(machine: Machine) -> None:
     assert before
     assert before.items() <= machine.published.items(), "no published stage is trained again"
     assert len(machine.published) == 5
-    told = json.loads(machine.told("status", "tiny", "--json"))
-    assert (told["state"], told["stages"]["finished"]) == ("finished", 5)
-    assert "one_step" in machine.told("table", "tiny")
-    assert machine.values() == in_a_folder(machine)
+    status = json.loads(machine.output_of("status", "tiny", "--json"))
+    assert (status["state"], status["stages"]["finished"]) == ("finished", 5)
+    assert "one_step" in machine.output_of("table", "tiny")
+    assert machine.values() == values_in_folder(machine)
 
 
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.timeout(900)
-def test_store_that_is_silent_while_stages_are_trained_loses_nothing(machine: Machine) -> None:
+def test_unreachable_store_during_training_loses_nothing(machine: Machine) -> None:
     outages = 0
 
     def fail_often() -> None:
@@ -178,7 +178,7 @@ def test_store_that_is_silent_while_stages_are_trained_loses_nothing(machine: Ma
     assert status == 0, command.text
     assert outages > 1
     assert command.text.count(" failed") == 0, command.text
-    assert machine.values() == in_a_folder(machine)
+    assert machine.values() == values_in_folder(machine)
 
 
 @pytest.mark.slow
@@ -196,7 +196,7 @@ def test_killed_search_ends_with_exactly_its_trials_on_another_machine(machine: 
 
     assert command.wait() == 0, command.text
     assert before.items() <= machine.published.items()
-    rows = json.loads(machine.told("table", "searched", "--search", "--format", "json"))
+    rows = json.loads(machine.output_of("table", "searched", "--search", "--format", "json"))
     assert {row["state"] for row in rows} <= {"complete", "pruned", "failed"}
     for name in {row["search"] for row in rows}:
         assert [row["trial"] for row in rows if row["search"] == name] == [0, 1, 2]

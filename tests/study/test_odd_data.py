@@ -1,4 +1,4 @@
-"""Data as tools and people leave it, through the command line: read right, or refused in a line, or warned of."""
+"""Data as written by tools and people, through the command line: read correctly, refused, or with a warning."""
 
 import os
 from collections.abc import Callable
@@ -68,10 +68,10 @@ def with_ids(write: Callable[[Path, Pixels], None], suffix: str = "png") -> Writ
 
 
 def palette(path: Path, indices: Pixels, colours: list[int]) -> None:
-    made = Image.new("P", indices.shape[::-1])
-    made.putpalette(colours)
-    made.putdata(indices.ravel().tolist())
-    made.save(path)
+    image = Image.new("P", indices.shape[::-1])
+    image.putpalette(colours)
+    image.putdata(indices.ravel().tolist())
+    image.save(path)
 
 
 def in_alpha(path: Path, mask: Pixels) -> None:
@@ -113,7 +113,7 @@ READ_RIGHT: dict[str, Write] = {
 
 
 @pytest.mark.parametrize("kind", READ_RIGHT)
-def test_masks_of_every_kind_are_read_right(tmp_path: Path, kind: str) -> None:
+def test_masks_of_every_kind_are_read_correctly(tmp_path: Path, kind: str) -> None:
     status, text = plan(tmp_path / "data", READ_RIGHT[kind])
     assert (status, "warning" in text) == (0, False), text
     source = open_source(FolderSettings(root=tmp_path / "data"))
@@ -166,7 +166,7 @@ REFUSED: dict[str, tuple[Write, str]] = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_cannot_be_read_right_is_refused_with_the_remedy(tmp_path: Path, kind: str) -> None:
+def test_ambiguous_data_are_refused_with_the_remedy(tmp_path: Path, kind: str) -> None:
     write, message = REFUSED[kind]
     status, text = plan(tmp_path / "data", write)
     assert (status, message in text) == (2, True), text
@@ -230,7 +230,7 @@ BESIDE: dict[str, tuple[Callable[[Path], object], int, str]] = {
 
 
 @pytest.mark.parametrize("kind", BESIDE)
-def test_what_lies_beside_sound_images_and_masks(tmp_path: Path, kind: str) -> None:
+def test_other_files_beside_images_and_masks_are_handled(tmp_path: Path, kind: str) -> None:
     change, expected, message = BESIDE[kind]
     root = tmp_path / "data"
     for number in range(IMAGES):

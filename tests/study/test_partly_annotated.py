@@ -55,7 +55,7 @@ def scores(study: Finished) -> dict[tuple[str, str], dict[str, Any]]:
     return rows
 
 
-def test_a_class_that_is_not_annotated_in_an_image_is_not_scored_there(studies: dict[str, Finished]) -> None:
+def test_a_class_not_annotated_in_an_image_is_not_scored_there(studies: dict[str, Finished]) -> None:
     absent, unknown = (scores(studies[kind]) for kind in ("absent", "not_annotated"))
     assert absent.keys() == unknown.keys()
     assert len(unknown) == 2 * IMAGES
@@ -67,9 +67,9 @@ def test_a_class_that_is_not_annotated_in_an_image_is_not_scored_there(studies: 
     assert all(sum(row["negatives"]) for row in absent.values())
 
 
-def test_absent_and_not_annotated_train_other_networks(studies: dict[str, Finished]) -> None:
+def test_absent_and_unannotated_classes_train_different_networks(studies: dict[str, Finished]) -> None:
     absent, unknown = studies.values()
-    # A fold whose training images all have masks of both classes trains the same.
+    # In a fold whose training images all have masks of both classes, the networks are equal.
     others = [pair for pair in zip(absent.stages, unknown.stages, strict=True) if pair[0] != pair[1]]
     assert others
     for first, second in others:
@@ -100,7 +100,7 @@ def test_plan_and_report_count_the_images_of_each_class(studies: dict[str, Finis
         assert ("Images of hospital in which each class is annotated" in page.text("data")) == (kind == "not_annotated")
 
 
-def test_the_report_outlines_no_class_that_is_not_annotated(studies: dict[str, Finished]) -> None:
+def test_the_report_outlines_no_unannotated_class(studies: dict[str, Finished]) -> None:
     study = studies["not_annotated"]
     facts = facts_of(study.plan, study.store)
     (_, image), *_ = select_extremes(facts, facts.chains)

@@ -1,4 +1,4 @@
-"""Published weights through the command line: known, recorded, and kept after they changed upstream."""
+"""Published weights through the command line: resolved, recorded, and kept after they changed upstream."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ REPOSITORY = published_weights("tu-lcnet_050", "imagenet").repository
 
 
 @pytest.mark.cluster
-def test_a_study_keeps_the_content_it_was_first_run_with(
+def test_a_study_keeps_the_content_of_its_first_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = str(written(STUDY, tmp_path))
@@ -60,7 +60,7 @@ def test_a_study_keeps_the_content_it_was_first_run_with(
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
-def test_altered_weights_in_the_storage_are_refused_in_a_line(
+def test_altered_weights_in_the_storage_are_refused_in_one_line(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = published_weights("tu-lcnet_050", "imagenet")

@@ -1,4 +1,4 @@
-"""The demo study, its driver killed again and again at random moments."""
+"""The demo study with a driver that is killed repeatedly at random times."""
 
 import random
 import shutil
@@ -18,10 +18,10 @@ KILLS = 5
 PATIENCE = 1800.0
 """Seconds; the demo takes two minutes on two idle cores."""
 LONGEST = 40.0
-"""Seconds a driver lives at most; the demo takes longer even where nothing is killed."""
+"""Maximum lifetime of a driver in seconds; the demo takes longer even if nothing is killed."""
 
 
-def test_demo_killed_five_times_ends_like_one_left_alone(tmp_path: Path) -> None:
+def test_demo_killed_five_times_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
     temporary = Path(tempfile.mkdtemp(prefix="f-", dir="/tmp"))
     moments = random.Random(20)
 
@@ -30,8 +30,8 @@ def test_demo_killed_five_times_ends_like_one_left_alone(tmp_path: Path) -> None
             "run", DEMO, "--storage", tmp_path / storage, "--cache", tmp_path / "cache", temporary=temporary
         )  # fmt: skip
 
-    whole = run("whole")
-    assert whole.wait(PATIENCE) == 0, whole.text
+    undisturbed = run("whole")
+    assert undisturbed.wait(PATIENCE) == 0, undisturbed.text
     published: dict[str, tuple[int, int]] = {}
     for _ in range(KILLS):
         driver = run("cut")

@@ -1,4 +1,4 @@
-"""A command that is asked to end at any moment says so in one line; a study goes on from its last checkpoint."""
+"""A command stopped at any moment prints one line; a study resumes from its last checkpoint."""
 
 import signal
 import time
@@ -14,7 +14,7 @@ from tests.support.tiny import tiny, written
 MOMENTS = (0.3, 0.8, 1.5, 3.0, 6.0)
 """Seconds after the start: imports, planning, start of Ray, training."""
 BEFORE_IMPORTS = 0.05
-"""Seconds after the start at which Python has not yet installed any handler of ours."""
+"""Seconds after the start at which Python has not yet installed any of our handlers."""
 
 
 def run(folder: Path, changes: dict[str, object] | None = None) -> Command:
@@ -49,15 +49,15 @@ def test_command_ends_at_once_at_any_moment(number: signal.Signals, seconds: flo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_command_that_is_ended_while_python_starts_writes_nothing(number: signal.Signals, tmp_path: Path) -> None:
+def test_command_stopped_while_python_starts_writes_nothing(number: signal.Signals, tmp_path: Path) -> None:
     command = run(tmp_path)
     time.sleep(BEFORE_IMPORTS)
-    assert command.send(number) in (128 + number, -number, 1)  # Python itself may answer
+    assert command.send(number) in (128 + number, -number, 1)  # Python itself may handle the signal
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.cluster
-def test_stopped_study_is_told_to_be_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+def test_stopped_study_reports_it_and_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     with Watch(tmp_path / "runs") as watch:
         command = run(tmp_path)
         command.until(lambda: any(len(epochs) > 2 for work in watch.attempts.values() for epochs in work.values()))

@@ -1,4 +1,4 @@
-"""Trains with what the packages' pages add, in the tree that comes first on the path; prints what was found there."""
+"""Trains with the parts added by the packages' pages, in the tree that is first on the path; prints their names."""
 
 import sys
 from pathlib import Path
@@ -36,7 +36,7 @@ ADDED: dict[str, Any] = {
 
 
 def write_bones(root: Path) -> None:
-    """Write the layout that the page on sources describes."""
+    """Write the layout described on the page on sources."""
     random, lines = np.random.default_rng(0), ["scan,patient"]
     for folder in ("scans", "annotations"):
         (root / folder).mkdir(parents=True)
@@ -55,18 +55,18 @@ def plan_of(document: dict[str, Any], place: Path) -> Plan:
 
 
 def main(place: Path) -> None:
-    whole: dict[str, Any] = parse_yaml(OWN)
-    before = plan_of(whole, place).nodes.keys()
+    document_with_all: dict[str, Any] = parse_yaml(OWN)
+    before = plan_of(document_with_all, place).nodes.keys()
     for fragment in FRAGMENTS:
-        assert plan_of(docs.merged(whole, parse_yaml(fragment)), place).nodes.keys() - before, fragment
-    document = whole
+        assert plan_of(docs.merged(document_with_all, parse_yaml(fragment)), place).nodes.keys() - before, fragment
+    document = document_with_all
     for changes in (*map(parse_yaml, FRAGMENTS), ADDED):
         document = docs.merged(document, changes)
     write_bones(place / "bones")
     plan, store = plan_of(document, place), Store(place / "runs")
-    around = RuntimeContext(storage=store.root, cache=place / "cache", cpus=1, checkpoint=plan.spec.checkpoint)
+    context = RuntimeContext(storage=store.root, cache=place / "cache", cpus=1, checkpoint=plan.spec.checkpoint)
     for node in plan.nodes.values():
-        run_stage(stage_job(plan, node), around, WorkerContext(report=lambda _: None))
+        run_stage(stage_job(plan, node), context, WorkerContext(report=lambda _: None))
     write_outcome(plan, store)
     import pyarrow.parquet as pq
 

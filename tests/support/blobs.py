@@ -1,19 +1,19 @@
-"""Pictures that a network can learn: a bright ellipse on noise, and where it is."""
+"""Images that a network can learn: a bright ellipse on noise, and its position."""
 
 import numpy as np
 
 from datasets.source import Pixels
 
 
-def blob(seed: int, *, width: int, height: int, shown: bool = True) -> tuple[Pixels, Pixels]:
+def blob(seed: int, *, width: int, height: int, visible: bool = True) -> tuple[Pixels, Pixels]:
     """Return (height, width) grey noise with a bright ellipse, and its mask of 0/1; without one all 0."""
     draw = np.random.default_rng(seed)
     across, down = draw.uniform(0.12, 0.25, 2) * (width, height)
     x, y = draw.uniform(across, width - across), draw.uniform(down, height - down)
     columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     mask = ((columns - x) / across) ** 2 + ((rows - y) / down) ** 2 < 1
-    image = draw.normal(70, 15, (height, width)) + 110 * (mask & shown)
-    return np.clip(image, 0, 255).astype(np.uint8), (mask & shown).astype(np.uint8)
+    image = draw.normal(70, 15, (height, width)) + 110 * (mask & visible)
+    return np.clip(image, 0, 255).astype(np.uint8), (mask & visible).astype(np.uint8)
 
 
 def column_runs(mask: Pixels) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""The layout of the COVID-19 chest x-ray segmentations with its quirks, on small pictures."""
+"""The layout of the COVID-19 chest x-ray segmentations with its quirks, on small images."""
 
 import csv
 from pathlib import Path
@@ -33,7 +33,7 @@ HEADER = [
 ]
 
 Drawn = tuple[str, tuple[int, int, int, int] | None]
-"""Class and place (left, top, width, height) of its crop; None for a tag on the whole image."""
+"""Class and place (left, top, width, height) of its crop; None for a tag on the entire image."""
 
 ANNOTATIONS: dict[str, tuple[Drawn, ...]] = {
     "first.jpeg": (
@@ -99,8 +99,8 @@ def write_many_ccxs(root: Path, *, images: int = 16, side: int = 64, seed: int =
     for number in range(images):
         name = f"{number:03d}.png"
         grey = random.integers(0, 60, (side, side), dtype=np.uint8)
-        shown = [template for place, template in enumerate(CLASSES) if place < 2 or (place + number) % 3 == 0]
-        for part, template in enumerate(shown):
+        present = [template for place, template in enumerate(CLASSES) if place < 2 or (place + number) % 3 == 0]
+        for part, template in enumerate(present):
             left, top = (int(value) for value in random.integers(0, side // 2, 2))
             width, height = side // 3, side // 4
             grey[top + 1 : top + height - 1, left + 1 : left + width - 1] = 90 + 12 * CLASSES.index(template)

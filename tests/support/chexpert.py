@@ -1,4 +1,4 @@
-"""The layout of CheXpert with its quirks, on small pictures: two views a study, blanks and uncertain labels."""
+"""The layout of CheXpert with its quirks, on small images: two views per study, blank and uncertain labels."""
 
 import csv
 from pathlib import Path
@@ -13,11 +13,11 @@ from tests.support.pictures import picture, save
 RELEASE = "CheXpert-v1.0-small"
 HEADER = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *LABELS)
 SHOWN = ("No Finding", "Cardiomegaly", "Edema", "Pleural Effusion")
-"""Labels whose blob can be seen, each in a corner of its own; of the others some are uncertain, most blank."""
+"""Labels with a visible blob, each in another corner; of the others some are uncertain, most blank."""
 
 
 def write_chexpert(root: Path, *, images: int = 12, side: int = 64, seed: int = 0) -> Path:
-    """Write `images` of which every sixth validates; a patient has one frontal and one lateral view."""
+    """Write `images` of which every sixth is for validation; a patient has one frontal and one lateral view."""
     draw = np.random.default_rng(seed)
     tables: dict[str, list[dict[str, object]]] = {"train": [], "valid": []}
     for number in range(images):
@@ -52,7 +52,7 @@ def _drawn(present: NDArray[np.bool_], side: int, seed: int) -> Pixels:
 
 
 def _row(path: str, view: str, present: dict[str, bool], *, certain: bool) -> dict[str, object]:
-    """Training lines say 1.0, 0.0, -1.0 or nothing; validation lines, read by radiologists, 1.0 or 0.0."""
+    """Training lines contain 1.0, 0.0, -1.0 or nothing; validation lines, labelled by radiologists, 1.0 or 0.0."""
     labels = {name: f"{float(value):.1f}" for name, value in present.items()}
     if certain:
         labels = dict.fromkeys(LABELS, "0.0") | labels

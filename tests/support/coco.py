@@ -1,4 +1,4 @@
-"""A user's own COCO file with everything the format allows, on small pictures."""
+"""A user's own COCO file with everything the format allows, on small images."""
 
 import json
 from pathlib import Path
@@ -12,19 +12,19 @@ from tests.support.blobs import blob, bounds, column_runs
 from tests.support.pictures import save
 
 CATEGORIES = [{"id": 7, "name": "rim"}, {"id": 3, "name": "disc"}]
-"""Out of order and with gaps, as published ones are."""
+"""Unordered and with gaps, like published ids."""
 
 
 def write_coco(root: Path, *, images: int = 8, side: int = 64, seed: int = 0) -> Path:
-    """Write `images` of width `side` and three quarters of its height, two a patient.
+    """Write `images` of width `side` and three quarters of its height, two per patient.
 
-    A disc each, the frame around it as rim of every second one. Masks take turns as polygon, compressed and
-    uncompressed run lengths; every fifth image shows nothing; the fourth's disc is a crowd.
+    One disc per image, with its frame as rim in every second one. Masks alternate between polygons, compressed
+    and uncompressed run lengths; every fifth image is empty; the disc of the fourth is a crowd.
     """
     entries, annotations = [], []
     height = side * 3 // 4
     for number in range(images):
-        image, mask = blob(seed * 10_000 + number, width=side, height=height, shown=number % 5 != 4)
+        image, mask = blob(seed * 10_000 + number, width=side, height=height, visible=number % 5 != 4)
         name = f"part{number % 2}/{number:04d}.png"
         save(image, root / "images" / name)
         entry = {"id": number + 100, "file_name": name, "width": side, "height": height}

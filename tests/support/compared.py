@@ -1,4 +1,4 @@
-"""Tables of results of any size, and the designs that they belong to, without a study."""
+"""Tables of results of any size, and their designs, without a study."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product

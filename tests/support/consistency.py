@@ -54,18 +54,24 @@ def task(method: str, *, exclusive: bool = True, loss: dict[str, float] | None =
     settings = ConsistencySettings.model_validate(
         {"loss": loss or {"dice": 1.0}, "consistency": {"method": method, **block}}
     )
-    made = make_task(settings, Outputs(names=("a", "b", "c")[: CLASSES - exclusive], exclusive=exclusive))
-    assert isinstance(made, Consistency)
-    return made
+    consistency = make_task(settings, Outputs(names=("a", "b", "c")[: CLASSES - exclusive], exclusive=exclusive))
+    assert isinstance(consistency, Consistency)
+    return consistency
 
 
-def companions(made: Consistency, first: Network, seed: int = 9) -> dict[str, nn.Module]:
+def companions(consistency: Consistency, first: Network, seed: int = 9) -> dict[str, nn.Module]:
     """Create the companions of a task; a second network has the weights of `network(seed)`."""
-    return {name: companion.module for name, companion in made.companions(first, lambda: network(seed)).items()}
+    return {name: companion.module for name, companion in consistency.companions(first, lambda: network(seed)).items()}
 
 
 def batch(
-    made: Consistency, *, update: int = 0, updates: int = 0, exclusive: bool = True, seed: int = 5, ignored: int = 0
+    consistency: Consistency,
+    *,
+    update: int = 0,
+    updates: int = 0,
+    exclusive: bool = True,
+    seed: int = 5,
+    ignored: int = 0,
 ) -> Batch:
     """Return labelled images, and as many views of images without masks as the task takes.
 
@@ -73,7 +79,7 @@ def batch(
     no label.
     """
     generator = torch.Generator().manual_seed(seed)
-    block = made.block
+    block = consistency.block
     target = torch.randint(0, CLASSES, (IMAGES, SIDE, SIDE), generator=generator).byte()
     target[:, :ignored] = 255
     if not exclusive:

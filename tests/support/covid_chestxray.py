@@ -1,4 +1,4 @@
-"""The layout of the COVID-19 image data collection with its quirks, on small pictures."""
+"""The layout of the COVID-19 image data collection with its quirks, on small images."""
 
 import csv
 from pathlib import Path
@@ -15,7 +15,7 @@ TWICE, DOUBLE_SUFFIX, UNMASKED, MISFIT = 0, 1, 2, 3
 
 
 def write_covid_chestxray(root: Path, *, images: int = 8, side: int = 64, seed: int = 0) -> Path:
-    """Write radiographs, two a patient, most with a mask of two bright lungs; a CT slice, a volume, a lost file."""
+    """Write radiographs, two per patient, most with a mask of two bright lungs; a CT slice, a volume, a lost file."""
     rows: list[dict[str, object]] = []
     for number in range(images):
         name = f"{number:03d}.pdf-fig{number}.{('jpeg', 'png', 'JPG')[number % 3]}"
@@ -23,7 +23,7 @@ def write_covid_chestxray(root: Path, *, images: int = 8, side: int = 64, seed: 
         lungs = _lungs(number, side)
         image = picture(seed * 1000 + number, width=side, height=side) // 3 + lungs * np.uint8(150)
         if finding.startswith("Pneumonia"):
-            image[: side // 6, : side // 3] = 250  # what a classifier can learn
+            image[: side // 6, : side // 3] = 250  # visible for a classifier
         save(image, root / "images" / name)
         _write_mask(root, name, number, lungs)
         rows += [_row(number // 2 + patient, finding, name) for patient in ((900, 0) if number == TWICE else (0,))]

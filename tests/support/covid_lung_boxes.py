@@ -1,4 +1,4 @@
-"""The layout of the COVID-19 lung boxes with its quirks, on small pictures."""
+"""The layout of the COVID-19 lung boxes with its quirks, on small images."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ NAMELESS = 850
 
 
 def write_covid_lung_boxes(root: Path) -> Path:
-    """Five entries, one without a file; one box lacks its category; two images share a patient of ccxs."""
+    """Five entries, one without a file; one box without a category; two images of a patient of ccxs."""
     images, annotations = [], []
     for number, (name, finding) in enumerate(FINDINGS.items(), start=1):
         if name != "gone.jpg":

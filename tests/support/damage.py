@@ -1,4 +1,4 @@
-"""Ways in which files of a storage get damaged without a trace in their time."""
+"""Damage of files in a storage that does not change their modification time."""
 
 import os
 import random
@@ -21,11 +21,11 @@ DAMAGES: Mapping[str, Damage] = {
 }
 
 
-def damage(file: Path, how: Damage) -> None:
-    """Replace the content of a file, of which hard links stay as they are, and keep its time."""
+def damage(file: Path, kind: Damage) -> None:
+    """Replace the content of a file, without changes of its hard links and its modification time."""
     status, content = file.stat(), file.read_bytes()
     file.unlink()
-    file.write_bytes(how(content))
+    file.write_bytes(kind(content))
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 

@@ -1,4 +1,4 @@
-"""DICOM files of every kind that the published sets hold: bit depths, windows, compressed transfer syntaxes."""
+"""DICOM files of every kind in the published sets: bit depths, windows, compressed transfer syntaxes."""
 
 from io import BytesIO
 from pathlib import Path
@@ -38,7 +38,7 @@ def write_dicom(
     signed: bool = False,
     **tags: object,
 ) -> Path:
-    """Write (height, width) grey or (height, width, 3) RGB numbers of so many bits, in 8 or 16 allocated ones."""
+    """Write (height, width) grey or (height, width, 3) RGB values with `bits` stored and 8 or 16 allocated bits."""
     record = _record(stored, bits, signed=signed)
     for name, value in tags.items():
         setattr(record, name, value)
@@ -61,9 +61,9 @@ def write_dicom(
 def plane(position: float, normal: str = "axial") -> Dataset:
     """Return the functional groups of a frame at a position in mm along its normal."""
     place, orientation, frame = Dataset(), Dataset(), Dataset()
-    if normal == "axial":  # rows point to the left, columns to the back
+    if normal == "axial":  # rows point to the left, columns to posterior
         place.ImagePositionPatient, orientation.ImageOrientationPatient = [9, 9, position], [1, 0, 0, 0, 1, 0]
-    else:  # a coronal plane that is turned by 30 degrees about the axis to the left
+    else:  # a coronal plane rotated by 30 degrees about the left axis
         sine, cosine = 0.5, 0.75**0.5
         place.ImagePositionPatient = [9, position * cosine, position * sine]
         orientation.ImageOrientationPatient = [1, 0, 0, 0, sine, -cosine]
@@ -79,7 +79,7 @@ def _record(stored: NDArray[Any], bits: int, *, signed: bool) -> Dataset:
     record.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     record.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
     record.SOPClassUID, record.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3"
-    # Where these are missing GDCM writes the current time and random identifiers.
+    # GDCM writes the current time and random identifiers if these are missing.
     record.StudyInstanceUID, record.SeriesInstanceUID = "1.2.3.4", "1.2.3.5"
     record.StudyDate, record.StudyTime = "20200101", "120000"
     record.Rows, record.Columns = stored.shape[:2]
@@ -93,7 +93,7 @@ def _record(stored: NDArray[Any], bits: int, *, signed: bool) -> Dataset:
 
 
 def _encapsulate_jpeg(record: Dataset, stored: NDArray[Any]) -> None:
-    """Encode as the published sets are: 8 bits, lossy."""
+    """Encode as in the published sets: 8 bits, lossy."""
     buffer = BytesIO()
     Image.fromarray(stored.astype(np.uint8)).save(buffer, "JPEG", quality=95)
     record.PixelData = encapsulate([buffer.getvalue()])

@@ -1,4 +1,4 @@
-"""Study files as nested mappings, to be changed by dotted path and written."""
+"""Study files as nested mappings that are changed by dotted path and written."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -39,11 +39,11 @@ BASE: Document = {
         "baseline": {"pathway": "none"},
     },
 }
-"""A sound study on generated data: three pathways, two fractions, two folds."""
+"""A valid study on generated data: three pathways, two fractions, two folds."""
 
 
 def base(changes: Mapping[str, object] | None = None, *, without: tuple[str, ...] = ()) -> Document:
-    """Return the sound study with dotted paths set, then others removed."""
+    """Return the valid study with dotted paths set, then others removed."""
     document = with_paths(BASE, changes or {})
     for dotted in without:
         *parents, last = dotted.split(".")
@@ -61,7 +61,7 @@ def write_study(document: Document, file: Path) -> Path:
 
 
 def compare(**changes: object) -> Document:
-    """Return the sound study with keys of `compare` set; dots in a key are part of it."""
+    """Return the valid study with keys of `compare` set; dots in a key are part of it."""
     return base({"compare": {**BASE["compare"], **changes}})
 
 
@@ -71,8 +71,8 @@ def planned(document: Document, cache: Path) -> Plan:
 
 
 def by_stage(plan: Plan) -> dict[str, frozenset[str]]:
-    """Return the digests of each stage of the file."""
-    found: dict[str, set[str]] = {}
+    """Return the digests of each stage name."""
+    stages_by_name: dict[str, set[str]] = {}
     for digest, node in plan.nodes.items():
-        found.setdefault(node.step.stage, set()).add(digest)
-    return {stage: frozenset(digests) for stage, digests in found.items()}
+        stages_by_name.setdefault(node.step.stage, set()).add(digest)
+    return {stage: frozenset(digests) for stage, digests in stages_by_name.items()}

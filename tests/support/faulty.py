@@ -1,4 +1,4 @@
-"""Faulty study files: what is changed in the sound one, how the refusal begins, and what it must offer as a remedy."""
+"""Faulty study files: the change of the valid one, the start of the error message, and the remedy in it."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from tests.support.documents import base, compare
 
 
 def stage(**settings: object) -> dict[str, Any]:
-    """Return the sound study with one more stage in front of a pathway."""
+    """Return the valid study with one more stage in front of a pathway."""
     return base({"stages.more": {"epochs": 1, "data": "clinic", **settings}, "pathways.more": ["more", "segment"]})
 
 
@@ -89,7 +89,7 @@ SPECS = {
     "unknown loss": (base({"stages.segment.loss": {"dise": 1.0}}), "stages.segment.loss.dise: unknown loss", "dice?"),
     "unknown split": (base({"data.hospital.split": {"test": "fold"}}), "data.hospital.split.test: is fold",
                       "'folds' or 'official' or a mapping with images"),
-    "share of more than all": (base({"data.hospital.split": {"test": {"share": 2}}}),
+    "share above 1": (base({"data.hospital.split": {"test": {"share": 2}}}),
                                "data.hospital.split.test.share: is 2", "less than 1"),
     "unknown backbone": (compare(backbone=["resnet19"]), "compare.backbone[0]: backbone is resnet19", "resnet18"),
     "unknown backbone of a stage": (base({"stages.boxes.backbone": "resnet19"}), "stages.boxes.backbone: ", "resnet18"),
@@ -107,7 +107,7 @@ SPECS = {
                                       "greater than 0"),
     "more labels than images": (base({"compare.labelled_images": [4, 99]}, without=("compare.labelled_fraction",)),
                                 "compare.labelled_images[1]: labelled is 99 of 10", "1 to 10 images"),
-    "fraction that trains nobody": (base({"compare.labelled_fraction": [0.05], "validation.min_cases": 1,
+    "fraction without training images": (base({"compare.labelled_fraction": [0.05], "validation.min_cases": 1,
                                           "data.hospital.split": {"validation": {"share": 0.9}}}),
                                     "data.hospital.split: no image is left that trains", "enlarge"),
     "fractions and numbers": (compare(labelled_images=[4]), "compare: labelled_fraction and labelled_images",
@@ -117,7 +117,7 @@ SPECS = {
                           "once"),
     "one fold": (compare(folds=1), "data.hospital.split: folds is 1", "2 or more"),
     "more folds than patients": (compare(folds=11), "data.hospital.split: 11 folds over 10 patients", "lower"),
-    "folds that do nothing": (base({"data.hospital.split": {"test": {"images": 4}}}), "data.hospital.split: 2 folds",
+    "folds without effect": (base({"data.hospital.split": {"test": {"images": 4}}}), "data.hospital.split: 2 folds",
                               "validation: folds"),
     "empty pathway": (base({"pathways.none": []}), "pathways.none: is []", "at least one"),
     "unknown stage": (base({"pathways.one_step": ["clasify", "segment"]}), "pathways.one_step[0]: unknown stage",
@@ -128,7 +128,7 @@ SPECS = {
     "pathway that ends in boxes": (base({"pathways.one_step": ["boxes"]}), "pathways.one_step: ends in boxes", "mask"),
     "two targets": (base({"stages.other": {"task": "segmentation", "data": "clinic", "epochs": 1},
                           "pathways.other": ["other"]}), "pathways: they end on different data", "split the study"),
-    "carry of a decoder never trained": (base({"pathways.one_step": ["classify", {"stage": "segment",
+    "carry of an untrained decoder": (base({"pathways.one_step": ["classify", {"stage": "segment",
                                                                                    "carry": "encoder+decoder"}]}),
                                          "pathways.one_step[1]: carries encoder+decoder", "carry: encoder"),
     "carry from nothing": (base({"pathways.none": [{"stage": "segment", "carry": "encoder+decoder"}]}),
@@ -144,7 +144,7 @@ SPECS = {
     "unknown carry": (base({"pathways.one_step": ["classify", {"stage": "segment", "carry": "decoder"}]}),
                       "pathways.one_step[1].carry: is decoder",
                       "'encoder', 'encoder+decoder' or 'encoder+decoder+head'"),
-    "freezing what is not there": (base({"pathways.one_step": [{"stage": "classify", "freeze": ["decoder"]},
+    "freezing an unknown part": (base({"pathways.one_step": [{"stage": "classify", "freeze": ["decoder"]},
                                                                 "segment"]}),
                                    "pathways.one_step[0].freeze: unknown part 'decoder'", "encoder.stage5"),
     "negative weight": (base({"stages.segment.loss": {"dice": -1.0}}), "stages.segment.loss.dice: is -1.0", "0"),
@@ -165,7 +165,7 @@ SPECS = {
                                  "label_smoothing": 0.1}}),
         "stages.segment: label_smoothing is 0.1 with the loss dice", "add one of these",
     ),
-    "levels that an architecture lacks": (base({"stages.segment.deep_supervision": True,
+    "deep supervision without levels": (base({"stages.segment.deep_supervision": True,
                                                 "compare.architecture": ["fpn"]}),
                                           "stages.segment.deep_supervision: deep_supervision is true under fpn",
                                           "with unet, manet"),

@@ -1,4 +1,4 @@
-"""A finished study of small pictures on disk: two folds of one pathway, trained in this process within seconds."""
+"""A finished study of small images on disk: two folds of one pathway, trained in this process within seconds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ IMAGES = 10
 
 @dataclass(frozen=True)
 class Finished:
-    """What a finished study left, and the folder of its data."""
+    """A finished study and the folder of its data."""
 
     store: Store
     plan: Plan
@@ -35,11 +35,11 @@ class Finished:
     @property
     def stages(self) -> list[str]:
         """Digests of the target stages, by fold."""
-        return [one.chain[-1] for one in self.plan.replicates]
+        return [replicate.chain[-1] for replicate in self.plan.replicates]
 
 
 def write_pictures(root: Path, *, overlapping: bool) -> None:
-    """Write pictures of several shapes with a blob, and its left half as a second class."""
+    """Write images of several shapes with a blob, and its left half as a second class."""
     for number in range(IMAGES):
         width, height = (64, 48) if number % 2 else (50, 70)
         pixels, mask = blob(number, width=width, height=height)
@@ -49,9 +49,9 @@ def write_pictures(root: Path, *, overlapping: bool) -> None:
             places |= {f"masks/{name}": part * np.uint8(255) for name, part in zip(CLASSES, (mask, half), strict=True)}
         else:
             places |= {"masks": mask + half}
-        for place, picture in places.items():
+        for place, array in places.items():
             (root / place).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.asarray(picture, np.uint8)).save(root / place / f"p{number}.png")
+            Image.fromarray(np.asarray(array, np.uint8)).save(root / place / f"p{number}.png")
     if not overlapping:
         (root / "classes.txt").write_text("\n".join(CLASSES), encoding="utf-8")
 
@@ -63,7 +63,7 @@ def finished(
     changes: dict[str, Any] | None = None,
     write: Callable[[Path], object] | None = None,
 ) -> Finished:
-    """Train, score and compare a study under `root`, of pictures or of what `write` writes into a folder."""
+    """Train, score and compare a study under `root`, of images or of the data written by `write`."""
     data, cache, store = root / "data", root / "cache", Store(root / "runs")
     if write is None:
         write_pictures(data, overlapping=overlapping)

@@ -30,7 +30,7 @@ def write_folder(root: Path, *, overlapping: bool = False) -> Path:
 
 
 def opened(root: Path, **settings: object) -> tuple[Source, Index]:
-    """Return the source of a folder and its index; its cache lies beside the folder."""
+    """Return the source of a folder and its index; its cache is beside the folder."""
     source = open_source(FolderSettings.model_validate({"root": root} | settings))
     return source, source.index(root.parent / "cache")
 

@@ -79,7 +79,7 @@ def cluster(workers: int) -> Iterator[Cluster]:
 
 
 def _wait_for(address: str, path: str, token: str, *words: str) -> None:
-    """Wait until the response of the dashboard contains all words, repeated ones as often as given."""
+    """Wait until the response of the dashboard contains all words, as often as given."""
     request = urllib.request.Request(address + path, headers={"Authorization": f"Bearer {token}"})
     deadline = time.monotonic() + PATIENCE
     while True:

@@ -1,4 +1,4 @@
-"""The layout of IDRiD with its quirks, on small pictures: bright discs, palette masks, tables with empty ends."""
+"""The layout of IDRiD with its quirks, on small images: bright discs, palette masks, tables with empty ends."""
 
 from pathlib import Path
 
@@ -29,11 +29,11 @@ EMPTY_LINES, EMPTY_COLUMNS = 40, 9
 
 
 def write_idrid(root: Path, *, images: int = 8, side: int = 64, seed: int = 0) -> Path:
-    """Write all three parts, each with `images` of which every fourth tests. Soft exudates are in every second."""
+    """Write three parts of `images`, of which every fourth is for test. Soft exudates are in every second image."""
     sets: dict[Official, int] = {"train": images - images // 4, "test": images // 4}
     for official, count in sets.items():
         other = official == "test"
-        first = 1 + (sets["train"] if other else 0)  # only the segmentation counts on from one set to the other
+        first = 1 + (sets["train"] if other else 0)  # only the segmentation continues the numbers of the first set
         for number in range(first, first + count):
             _write_segmentation(root, official, f"IDRiD_{number:02d}", seed * 1000 + number, side)
         _write_fundus(root, official, count, seed * 1000 + 500 + 200 * other, side)
@@ -58,7 +58,7 @@ def _write_segmentation(root: Path, official: Official, name: str, seed: int, si
 
 
 def _write_fundus(root: Path, official: Official, count: int, seed: int, side: int) -> None:
-    """Grading and localisation show the same pictures: the brighter, the higher the grade."""
+    """Grading and localisation have the same images: the brighter, the higher the grade."""
     grades: list[str] = []
     centres: dict[str, list[str]] = {"Optic Disc": [], "Fovea": []}
     for number in range(1, count + 1):

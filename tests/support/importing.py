@@ -1,4 +1,4 @@
-"""Sheets of values as other software writes them, and the command that imports them."""
+"""Sheets of values as written by other software, and the command that imports them."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ def write_sheet(path: Path, header: Sequence[str], rows: Rows) -> Path:
 
 
 def sheet_of_data_sets(path: Path, sets: int = 35, encoders: int = 6, seeds: int = 3) -> Path:
-    """A benchmark: data sets x encoders x seeds x five metrics, of which hd95 improves downwards."""
+    """A benchmark: data sets x encoders x seeds x five metrics, of which hd95 is better if lower."""
     random = np.random.default_rng(0)
     rows = []
     for number in range(sets):
@@ -45,7 +45,7 @@ def sheet_of_data_sets(path: Path, sets: int = 35, encoders: int = 6, seeds: int
 
 
 def null_sheet(path: Path, seed: int, folds: int = 9, images: int = 10) -> Path:
-    """Two arms that are equally good: on each of the test images their differences have random signs."""
+    """Two equally good arms: their differences on the test images have random signs."""
     random = np.random.default_rng(seed)
     difficulty = random.normal(0.7, 0.1, images)
     rows = []

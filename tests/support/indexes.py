@@ -1,4 +1,4 @@
-"""Indexes without files: columns of any length, and patients that no other index has."""
+"""Indexes without files: columns of any length, with patients not in any other index."""
 
 from collections.abc import Sequence
 from itertools import count

@@ -1,4 +1,4 @@
-"""A newcomer's own images in the `folder` layout: classes that overlap, findings for all, masks for most."""
+"""A new user's own images in the `folder` layout: overlapping classes, findings for all, masks for most."""
 
 from pathlib import Path
 

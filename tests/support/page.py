@@ -1,4 +1,4 @@
-"""An HTML page as its parts: what a browser or a screen reader is given."""
+"""An HTML page as its elements, as processed by a browser or a screen reader."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -10,7 +10,7 @@ Attributes = dict[str, str | None]
 
 @dataclass
 class Element:
-    """One element; `text` is that of all it holds."""
+    """One element; `text` is its text and that of all elements inside."""
 
     tag: str
     attributes: Attributes
@@ -20,7 +20,7 @@ class Element:
 
 @dataclass
 class Page(HTMLParser):
-    """Parses a page; `elements` in the order they open. Fails where elements are not closed in order."""
+    """Parses a page; `elements` in order of their start tags. Fails if elements are not closed in order."""
 
     source: str
     elements: list[Element] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Page(HTMLParser):
         assert not self._open, f"never closed: {self._open}"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        element = Element(tag, dict(attrs), tuple(one.tag for one in self._open))
+        element = Element(tag, dict(attrs), tuple(parent.tag for parent in self._open))
         self.elements.append(element)
         if tag not in VOID:
             self._open.append(element)
@@ -45,36 +45,36 @@ class Page(HTMLParser):
         for element in self._open:
             element.text += data
 
-    def all(self, tag: str, **wanted: str) -> list[Element]:
-        """The elements of a tag with these attributes."""
-        return [e for e in self.elements if e.tag == tag and all(e.attributes.get(k) == v for k, v in wanted.items())]
+    def all(self, tag: str, **required: str) -> list[Element]:
+        """Return the elements of a tag with these attributes."""
+        return [e for e in self.elements if e.tag == tag and all(e.attributes.get(k) == v for k, v in required.items())]
 
     def text(self, id_: str) -> str:
-        """What the element with an id holds, spaces made one."""
+        """Return the text of the element with an id, with white space normalised."""
         return " ".join(next(e.text for e in self.elements if e.attributes.get("id") == id_).split())
 
 
 def problems(page: Page) -> list[str]:
-    """What a page that stands alone and that anyone can read must not have."""
-    found = []
+    """Return the violations of a self-contained and accessible page."""
+    violations = []
     if len(page.all("h1")) != 1:
-        found.append("not one h1")
+        violations.append("not one h1")
     levels = [int(e.tag[1]) for e in page.elements if e.tag in ("h1", "h2", "h3", "h4")]
-    found += ["a heading skips a level" for a, b in pairwise(levels) if b > a + 1]
-    found += ["img without alt" for image in page.all("img") if not image.attributes.get("alt")]
+    violations += ["a heading skips a level" for a, b in pairwise(levels) if b > a + 1]
+    violations += ["img without alt" for image in page.all("img") if not image.attributes.get("alt")]
     tables, captions = page.all("table"), [e for e in page.all("caption") if e.inside[-1] == "table" and e.text.strip()]
-    found += [] if len(tables) == len(captions) else ["table without caption"]
-    found += ["th without scope" for head in page.all("th") if head.attributes.get("scope") not in ("col", "row")]
+    violations += [] if len(tables) == len(captions) else ["table without caption"]
+    violations += ["th without scope" for head in page.all("th") if head.attributes.get("scope") not in ("col", "row")]
     ids = [e.attributes["id"] for e in page.elements if "id" in e.attributes]
-    found += ["id twice"] if len(ids) != len(set(ids)) else []
+    violations += ["duplicate id"] if len(ids) != len(set(ids)) else []
     for element in page.elements:
         for name in ("src", "href", "action", "srcset", "data", "poster"):
             value = element.attributes.get(name) or "#"
             if not (value.startswith("data:image/") or (value.startswith("#") and (value == "#" or value[1:] in ids))):
-                found.append(f"{element.tag} {name} {value[:40]}")
-    found += ["script from elsewhere" for script in page.all("script") if "src" in script.attributes]
-    found += [
+                violations.append(f"{element.tag} {name} {value[:40]}")
+    violations += ["script from elsewhere" for script in page.all("script") if "src" in script.attributes]
+    violations += [
         f"style fetches {style.text}" for style in page.all("style") if "url(" in style.text or "@import" in style.text
     ]
-    found += [f"no {tag}" for tag in ("main", "nav", "header", "footer", "title") if len(page.all(tag)) != 1]
-    return found
+    violations += [f"no {tag}" for tag in ("main", "nav", "header", "footer", "title") if len(page.all(tag)) != 1]
+    return violations

@@ -1,4 +1,4 @@
-"""Small pictures with content, for generated data sets."""
+"""Small images with content, for generated data sets."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from datasets.source import Pixels
 
 
 def picture(seed: int, *, width: int = 64, height: int = 48) -> Pixels:
-    """(height, width) smooth random grey, different for every seed."""
+    """Return smooth random grey (height, width), different for every seed."""
     coarse = np.random.default_rng(seed).uniform(20, 235, (9, 9)).astype(np.float32)
     grown = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.rint(np.clip(grown, 0, 255)).astype(np.uint8)
@@ -23,6 +23,6 @@ def save(pixels: Pixels, path: Path, **options: int | Image.Exif) -> None:
 
 
 def truncate(path: Path, *, keep: float = 0.6) -> None:
-    """Cut the end of a file off, as an interrupted download does."""
+    """Cut off the end of a file, like an interrupted download."""
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep)])

@@ -1,4 +1,4 @@
-"""Image files byte by byte, with what common libraries do not write."""
+"""Image files written byte by byte, with features that common libraries do not write."""
 
 import struct
 import zlib
@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def png(values: np.ndarray, *, depth: int, kind: int = 0) -> bytes:
-    """Return (height, row bytes) packed samples of a depth as PNG of a colour type, one filter byte a row."""
+    """Return packed samples (height, row bytes) of a bit depth as PNG of a colour type, one filter byte per row."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -34,12 +34,12 @@ def tiff(values: np.ndarray, **tags: int | tuple[int, ...]) -> bytes:
     data, directory, extra = values.tobytes(), b"", b""
     start = 8 + len(data) + len(data) % 2
     end = start + 2 + 12 * len(entries) + 4
-    for tag, held in sorted(entries.items()):
-        long = max(held) > 65535
-        packed = struct.pack(f"<{len(held)}{'I' if long else 'H'}", *held)
+    for tag, entry_values in sorted(entries.items()):
+        long = max(entry_values) > 65535
+        packed = struct.pack(f"<{len(entry_values)}{'I' if long else 'H'}", *entry_values)
         if len(packed) > 4:
             packed, extra = struct.pack("<I", end + len(extra)), extra + packed
-        directory += struct.pack("<HHI", tag, 4 if long else 3, len(held)) + packed.ljust(4, b"\0")
+        directory += struct.pack("<HHI", tag, 4 if long else 3, len(entry_values)) + packed.ljust(4, b"\0")
     header = struct.pack("<2sHI", b"II", 42, start)
     return header + data + b"\0" * (len(data) % 2) + struct.pack("<H", len(entries)) + directory + b"\0" * 4 + extra
 
@@ -48,7 +48,7 @@ TAGS = {"photometric": 262, "offsets": 273, "orientation": 274, "counts": 279, "
 
 
 def palette(path: Path, indices: np.ndarray, colours: list[int]) -> Path:
-    """Write (height, width) indices with a palette of (red, green, blue) in turn, in the format of the suffix."""
+    """Write (height, width) indices with a palette of (red, green, blue) triples, in the format of the suffix."""
     image = Image.new("P", indices.shape[::-1])
     image.putpalette(colours)
     image.putdata(indices.ravel().tolist())

@@ -1,11 +1,11 @@
-"""Finished stages as their records alone tell of them."""
+"""Finished stages that consist of records only."""
 
 from study.planning.graph import Plan
 from study.store.store import WEIGHTS, Store, score_files
 
 
-def publish_record(store: Store, plan: Plan, digest: str, **told: object) -> None:
-    """Publish a planned stage with the record that training it would leave, and what a test wants told in it."""
+def publish_record(store: Store, plan: Plan, digest: str, **fields: object) -> None:
+    """Publish a planned stage with the record that training would write, updated by `fields`."""
     node, draft = plan.nodes[digest], store.work(digest) / "draft"
     draft.mkdir(parents=True)
     (draft / WEIGHTS).write_bytes(bytes(1000))
@@ -28,4 +28,4 @@ def publish_record(store: Store, plan: Plan, digest: str, **told: object) -> Non
         "device": "cpu",
         "gpu_memory": None,
     }
-    assert store.publish(digest, draft, record | told)
+    assert store.publish(digest, draft, record | fields)

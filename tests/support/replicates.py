@@ -1,4 +1,4 @@
-"""What finished stages store, and replicates of one arm, of any size, without a study."""
+"""Stored tables of finished stages, and replicates of one arm, of any size, without a study."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -33,7 +33,7 @@ def stage(
     names: Sequence[str] = NAMES,
     splits: Sequence[str] = ("test",),
 ) -> Stored:
-    """Write what a finished stage stores."""
+    """Write the tables that a finished stage stores."""
     decided = scores >= 0.5
     rows, image_rows = [], []
     for split, image in product(splits, range(len(truth))):
@@ -44,19 +44,19 @@ def stage(
             sums = np.histogram(s, 20, (0, 1), weights=s)[0]
             rows.append([str(image), name, split, *counts, *histograms, None, sums])
         sure = np.maximum(scores[image], 1 - scores[image]).ravel()
-        right = (truth[image] == decided[image]).ravel()
-        everything, foreground = np.ones_like(right), (truth[image] | decided[image]).ravel()
+        correct = (truth[image] == decided[image]).ravel()
+        everything, foreground = np.ones_like(correct), (truth[image] | decided[image]).ravel()
         bins = [
             np.histogram(sure[chosen], 20, (0, 1), weights=weights[chosen])[0]
             for chosen in (everything, foreground)
-            for weights in (np.ones(len(sure), np.int64), sure, right.astype(int))
+            for weights in (np.ones(len(sure), np.int64), sure, correct.astype(int))
         ]
         image_rows.append([str(image), f"p/{image}", split, *bins, None])
     return tabled(rows, schema.scores()), tabled(image_rows, schema.images())
 
 
 def tabled(rows: list[list[object]], columns: pa.Schema) -> pa.Table:
-    """Return rows as a table; columns for which they have no value are null."""
+    """Return rows as a table; missing columns are null."""
     missing = [None] * (len(columns) - len(rows[0]))
     pairs = zip(zip(*([*row, *missing] for row in rows), strict=True), columns, strict=True)
     return pa.table([pa.array(list(column), field.type) for column, field in pairs], schema=columns)

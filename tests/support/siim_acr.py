@@ -1,4 +1,4 @@
-"""The layout of SIIM-ACR's pneumothorax competition with its quirks, on small pictures."""
+"""The layout of SIIM-ACR's pneumothorax competition with its quirks, on small images."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.support.dicom import write_dicom
 
 PREFIX = "1.2.276.0.7230010.3.1.4.8323329"
 PUBLISHED = "ImageId, EncodedPixels"
-"""The header of the first stage has a space, and so has every value."""
+"""The header of the first stage contains a space, and so does every value."""
 SECOND_STAGE = "ImageId,EncodedPixels"
 
 
@@ -21,13 +21,13 @@ def image_id(number: int) -> str:
 
 
 def write_siim_acr(root: Path, *, images: int = 8, side: int = 64, seed: int = 0) -> Path:
-    """Write `images` for training and a quarter as many for testing, two a patient.
+    """Write `images` for training and a quarter as many for test, two per patient.
 
-    Every third training image shows none (-1); the second one has its mask in two rows, the last one no row.
+    Every third training image is empty (-1); the second one has its mask in two rows, the last one no row.
     """
     rows = [PUBLISHED]
     for number in range(images + max(1, images // 4)):
-        image, mask = blob(seed * 10_000 + number, width=side, height=side, shown=number % 3 != 2)
+        image, mask = blob(seed * 10_000 + number, width=side, height=side, visible=number % 3 != 2)
         name = image_id(number)
         part = "train" if number < images else "test"
         path = root / f"dicom-images-{part}" / f"1.2.{number}" / f"1.3.{number}" / f"{name}.dcm"
@@ -47,7 +47,7 @@ def add_second_stage(root: Path, *, images: int = 8, test_images: int = 3, side:
     first = (root / "train-rle.csv").read_text().splitlines()[1:]
     rows = [SECOND_STAGE, *(row.replace(", ", ",") for row in first)]
     for number in range(images, images + max(1, images // 4)):
-        _, mask = blob(seed * 10_000 + number, width=side, height=side, shown=number % 3 != 2)
+        _, mask = blob(seed * 10_000 + number, width=side, height=side, visible=number % 3 != 2)
         rows += [f"{image_id(number)},{text}" for text in _texts(mask, parts=1)]
     (root / "stage_2_train.csv").write_text("\n".join(rows) + "\n")
     names = [second_stage_id(number) for number in range(test_images)]

@@ -1,4 +1,4 @@
-"""The layout of the SIIM-FISABIO-RSNA COVID-19 competition with its quirks, on small pictures."""
+"""The layout of the SIIM-FISABIO-RSNA COVID-19 competition with its quirks, on small images."""
 
 import csv
 from pathlib import Path
@@ -22,14 +22,14 @@ def image_id(number: int) -> str:
 def write_siim_covid19(
     root: Path, *, images: int = 8, side: int = 64, seed: int = 0, suffix: Literal["dcm", "png", "jpg"] = "dcm"
 ) -> Path:
-    """Write `images` for training and a quarter as many for testing, the first two of one study.
+    """Write `images` for training and a quarter as many for test, the first two of one study.
 
-    Every third image is negative and has no box; the last study has no row. MONOCHROME1 and 2 take turns.
+    Every third image is negative and has no box; the last study has no row. MONOCHROME1 and 2 alternate.
     """
     image_rows, study_rows = [], []
     for number in range(images + max(1, images // 4)):
         negative = number % 3 == 2
-        image, mask = blob(seed * 10_000 + number, width=side, height=side, shown=not negative)
+        image, mask = blob(seed * 10_000 + number, width=side, height=side, visible=not negative)
         study = f"{max(number, 1) + 0xABC:012x}"
         part = "train" if number < images else "test"
         _write(root / part / study / f"{number:04x}" / f"{image_id(number)}.{suffix}", image, number)

@@ -8,7 +8,7 @@ import tifffile
 
 TILE = 512
 Strip = Callable[[int, int], np.ndarray]
-"""Returns the rows of an image from one number up to another."""
+"""Returns the rows of an image between two row numbers."""
 
 
 def mask_strip(side: int, seed: int) -> Strip:
@@ -61,7 +61,7 @@ def write_tiled(path: Path, strip: Strip, side: int, *, colour: bool = False, co
 
 
 def write_slides(root: Path, count: int, side: int) -> Path:
-    """Write slides with masks of class ids in the layout of the source `folder`, a patient each."""
+    """Write slides with masks of class ids in the layout of the source `folder`, one patient each."""
     for number in range(count):
         write_tiled(
             root / "images" / f"s{number}.tif", image_strip(side, number), side, colour=True, compression="jpeg"

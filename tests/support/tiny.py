@@ -37,7 +37,7 @@ TINY: dict[str, Any] = {
 
 
 def tiny(changes: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The document with dotted paths changed."""
+    """Return the document with dotted paths changed."""
     return with_paths(TINY, changes or {})
 
 

@@ -1,4 +1,4 @@
-"""Volumes as scanners and microscopes write them: CT in NIfTI files of any orientation, stacks of pages, frames."""
+"""Volumes as written by scanners and microscopes: CT in NIfTI files of any orientation, stacks of pages, frames."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,8 +37,8 @@ def write_nifti(
     origin: Sequence[float] = (0.0, 0.0, 0.0),
     orientation: str = "LPS",
 ) -> Path:
-    """Write voxels with axes to the left, the back and the head, stored in another orientation."""
-    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])  # to the right, the front and the head in NIfTI
+    """Write voxels with axes to left, posterior and superior, stored in another orientation."""
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])  # right, anterior and superior in NIfTI
     affine[:3, 3] = origin
     image = nib.Nifti1Image(voxels, affine)
     image.header.set_xyzt_units("mm")

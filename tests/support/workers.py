@@ -1,4 +1,4 @@
-"""Processes in one distributed group, as the workers of a stage, without Ray."""
+"""Processes in one distributed group, like the workers of a stage, without Ray."""
 
 import datetime
 import tempfile
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn  # its functions keep the group that exists at import, and its threads
+import torch.distributed.nn  # its functions keep the group and the threads that exist at import
 import torch.multiprocessing as processes
 
 Member = Callable[[int, int], object]

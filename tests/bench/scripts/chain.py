@@ -1,4 +1,4 @@
-"""A study by hand, as for a project of one's own: image files as a data set, one stage, a chain of stages."""
+"""A study as a plain script, as for a single project: image files as a data set, one stage, a chain of stages."""
 
 import copy
 import csv
@@ -22,12 +22,12 @@ from models.encoders.vision import smp
 Case = dict[str, Any]
 Loss = Callable[[Tensor, Tensor], Tensor]
 Weights = dict[str, Tensor] | None
-cv2.setNumThreads(0)  # the workers are the parallelism
+cv2.setNumThreads(0)  # the workers provide the parallelism
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What one process of training may use."""
+    """Resources of one training process."""
 
     threads: int
     workers: int
@@ -50,8 +50,8 @@ def read_boxes(root: Path) -> dict[str, Case]:
     names = {category["id"]: category["name"] for category in coco["categories"]}
     cases = {}
     for image in coco["images"]:
-        found = {name.strip() for name in image["metadata"].get("finding", "").split(",")}
-        cases[image["id"]] = {"path": root / "images" / image["file_name"], "found": found, "boxes": []}
+        findings = {name.strip() for name in image["metadata"].get("finding", "").split(",")}
+        cases[image["id"]] = {"path": root / "images" / image["file_name"], "found": findings, "boxes": []}
     for box in coco["annotations"]:
         if "category_id" in box:
             cases[box["image_id"]]["boxes"].append((names[box["category_id"]], box["bbox"]))
@@ -59,7 +59,7 @@ def read_boxes(root: Path) -> dict[str, Case]:
 
 
 class Files(Dataset[tuple[Tensor, Tensor]]):
-    """Decodes a file whenever it is asked for."""
+    """Decodes a file at every access."""
 
     def __init__(self, cases: list[Case], stage: Case, size: int, *, augment: bool) -> None:
         self.cases, self.stage, self.size = cases, stage, size
@@ -105,9 +105,9 @@ class Files(Dataset[tuple[Tensor, Tensor]]):
         for name, path, left, top in case.get("masks", ()):
             if name in names:
                 crop = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 0
-                whole = np.zeros(shape, np.uint8)
-                whole[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
-                planes[..., names.index(name)] |= cv2.resize(whole, (size, size), interpolation=cv2.INTER_NEAREST)
+                mask = np.zeros(shape, np.uint8)
+                mask[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+                planes[..., names.index(name)] |= cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST)
         return planes
 
 
@@ -128,7 +128,7 @@ class Classifier(nn.Module):
 
 
 def train_stage(stage: Case, split: dict[str, list[Case]], size: int, weights: Weights, machine: Machine) -> nn.Module:
-    """Train on files; the weights of the best epoch stay, of the last one where nothing validates."""
+    """Train on files; the weights of the best epoch are kept, or of the last one without validation."""
     torch.manual_seed(0)
     torch.set_num_threads(machine.threads)
     model = make_model(stage)
@@ -138,7 +138,7 @@ def train_stage(stage: Case, split: dict[str, list[Case]], size: int, weights: W
     lossy = _loss(stage["task"])
     training = _loader(split["train"], stage, size, machine, training=True)
     validation = _loader(split["validation"], stage, size, machine, training=False)
-    best, kept = float("inf"), None
+    best, best_weights = float("inf"), None
     for _ in range(stage["epochs"]):
         model.train()
         for images, target in training:
@@ -149,9 +149,9 @@ def train_stage(stage: Case, split: dict[str, list[Case]], size: int, weights: W
         if split["validation"]:
             judged = evaluate(model, validation, lossy)[0]
             if judged < best:
-                best, kept = judged, copy.deepcopy(model.state_dict())
-    if kept is not None:
-        model.load_state_dict(kept)
+                best, best_weights = judged, copy.deepcopy(model.state_dict())
+    if best_weights is not None:
+        model.load_state_dict(best_weights)
     return model
 
 
@@ -186,16 +186,16 @@ def _loader(cases: list[Case], stage: Case, size: int, machine: Machine, *, trai
 def evaluate(model: nn.Module, batches: DataLoader[Any], lossy: Loss) -> tuple[float, float]:
     """Return loss and mean IoU over classes that occur."""
     model.eval()
-    loss, images, both, either, true = 0.0, 0, torch.tensor(0), torch.tensor(0), torch.tensor(0)
+    loss, images, intersection, union, true = 0.0, 0, torch.tensor(0), torch.tensor(0), torch.tensor(0)
     for pixels, target in batches:
         logits = model(pixels)
         loss, images = loss + float(lossy(logits, target)) * len(pixels), images + len(pixels)
         if logits.dim() == 4:
             predicted, truth = logits > 0, target > 0.5
-            both = both + (predicted & truth).sum(dim=(0, 2, 3))
-            either = either + (predicted | truth).sum(dim=(0, 2, 3))
+            intersection = intersection + (predicted & truth).sum(dim=(0, 2, 3))
+            union = union + (predicted | truth).sum(dim=(0, 2, 3))
             true = true + truth.sum(dim=(0, 2, 3))
-    return loss / max(images, 1), float((both / either)[true > 0].mean())
+    return loss / max(images, 1), float((intersection / union)[true > 0].mean())
 
 
 def run_chain(study: Case, pathway: str, fold: int, fraction: float, machine: Machine) -> float:

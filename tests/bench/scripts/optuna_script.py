@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="of each loader")
-    parser.add_argument("--trials", type=int, help="work on so many of what another process has queued")
+    parser.add_argument("--trials", type=int, help="number of queued trials to run in this process")
     chosen = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = json.loads(chosen.study.read_text())
@@ -39,13 +39,13 @@ def main() -> None:
         trials.optimize(objective, n_trials=chosen.trials)
         return
     combinations = [dict(zip(space, values, strict=True)) for values in product(*space.values())]
-    for values in reversed(combinations):  # the long chains first
+    for values in reversed(combinations):  # long chains first
         trials.enqueue_trial(values)
     shares = [len(combinations[number :: chosen.processes]) for number in range(chosen.processes)]
     command = [sys.executable, "-m", "tests.bench.scripts.optuna_script", *sys.argv[1:]]
-    others = [subprocess.Popen([*command, "--trials", str(share)]) for share in shares[1:]]
+    workers = [subprocess.Popen([*command, "--trials", str(share)]) for share in shares[1:]]
     trials.optimize(objective, n_trials=shares[0])
-    assert not any(process.wait() for process in others)
+    assert not any(process.wait() for process in workers)
     chosen.output.write_text(json.dumps([{**trial.params, "mean_iou": trial.value} for trial in trials.trials]))
 
 

@@ -1,4 +1,4 @@
-"""The study with Ray Tune, a trial a chain: `python -m tests.bench.scripts.tune_script STUDY.json OUT.json`."""
+"""The study with Ray Tune, one trial per chain: `python -m tests.bench.scripts.tune_script STUDY.json OUT.json`."""
 
 import argparse
 import json
@@ -15,14 +15,14 @@ from tests.bench.scripts.chain import Machine, run_chain
 
 
 def trial(config: dict[str, Any], study: dict[str, Any], workers: int) -> None:
-    """Train one chain on one processor."""
+    """Train one chain on one CPU core."""
     machine = Machine(threads=1, workers=workers)
     score = run_chain(study, config["pathway"], config["fold"], config["fraction"], machine)
     tune.report({"mean_iou": score})
 
 
 def main() -> None:
-    """Train as many trials side by side as there are processors."""
+    """Train as many trials concurrently as there are CPU cores."""
     parser = argparse.ArgumentParser()
     parser.add_argument("study", type=Path)
     parser.add_argument("output", type=Path)

@@ -5,7 +5,7 @@ import pytest
 from datasets.cache.atomic_files import atomic_path, read_hashed, write_hashed
 
 
-def test_a_file_is_replaced_once_it_is_written(tmp_path: Path) -> None:
+def test_a_file_is_replaced_only_after_it_was_written(tmp_path: Path) -> None:
     place = tmp_path / "folder" / "table.json"
     for text in ("old", "new"):
         with atomic_path(place) as temporary:
@@ -15,7 +15,7 @@ def test_a_file_is_replaced_once_it_is_written(tmp_path: Path) -> None:
     assert list(place.parent.iterdir()) == [place]
 
 
-def test_a_hashed_file_is_read_as_it_was_written_or_not_at_all(tmp_path: Path) -> None:
+def test_a_hashed_file_is_read_only_if_its_hash_matches(tmp_path: Path) -> None:
     place = tmp_path / "table.bin"
     assert read_hashed(place) is None
     for content in (b"", b"some rows"):
@@ -32,7 +32,7 @@ def test_a_hashed_file_is_read_as_it_was_written_or_not_at_all(tmp_path: Path) -
         assert read_hashed(place) is None
 
 
-def test_a_file_stays_as_it_was_where_writing_fails(tmp_path: Path) -> None:
+def test_a_file_is_unchanged_if_writing_fails(tmp_path: Path) -> None:
     place = tmp_path / "table.json"
     place.write_text("old")
 
@@ -46,7 +46,7 @@ def test_a_file_stays_as_it_was_where_writing_fails(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [place]
 
 
-def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+def test_an_error_names_the_file_instead_of_the_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
     with pytest.raises(FileNotFoundError) as error, atomic_path(path):
         pass

@@ -1,4 +1,4 @@
-"""What reading leaves for preparing: taken where it fits, and done without where it does not."""
+"""Extracts that indexing stores for preparation: kept within the budget, and ignored where they are unusable."""
 
 import os
 import shutil
@@ -45,11 +45,11 @@ def leave_masks(place: ExtractFolders, *numbers: int) -> None:
     writer.flush()
 
 
-def held(place: ExtractFolders, count: int) -> list[int]:
-    found = Extracts(place)
-    there = [number for number in range(count) if found.mask(f"{number}") is not None]
-    assert all(np.array_equal(_there(found.mask(f"{number}")), ids(number)) for number in there)
-    return there
+def stored_numbers(place: ExtractFolders, count: int) -> list[int]:
+    stored = Extracts(place)
+    numbers = [number for number in range(count) if stored.mask(f"{number}") is not None]
+    assert all(np.array_equal(_existing(stored.mask(f"{number}")), ids(number)) for number in numbers)
+    return numbers
 
 
 def read(root: Path, cache: Path, *fits: ImageSettings) -> tuple[Listing, Extracts]:
@@ -58,76 +58,82 @@ def read(root: Path, cache: Path, *fits: ImageSettings) -> tuple[Listing, Extrac
     return listing, Extracts(extracts_of(listing, cache))
 
 
-def _there(pixels: Pixels | None) -> Pixels:
+def _existing(pixels: Pixels | None) -> Pixels:
     assert pixels is not None
     return pixels
 
 
-def test_extracts_are_what_was_given(place: ExtractFolders) -> None:
+def test_extracts_equal_the_stored_masks(place: ExtractFolders) -> None:
     image, mask = picture(1, width=50, height=40), ids(1)
     writer = ExtractWriter(place, [SMALL, LARGE])
     writer.mask("m", mask)
     writer.image("i", image)
     assert Extracts(place).mask("m") is None
     writer.flush()
-    found = Extracts(place)
-    assert np.array_equal(_there(found.mask("m")), mask)
+    stored = Extracts(place)
+    assert np.array_equal(_existing(stored.mask("m")), mask)
     for settings in (SMALL, LARGE):
-        pixels, shape = found.image("i", settings) or (None, None)
-        assert np.array_equal(_there(pixels), fit_image(image, settings))
+        pixels, shape = stored.image("i", settings) or (None, None)
+        assert np.array_equal(_existing(pixels), fit_image(image, settings))
         assert shape == (40, 50)
-    assert found.mask("i") is None
-    assert found.image("m", SMALL) is None
-    assert found.image("i", ImageSettings(size=17)) is None
+    assert stored.mask("i") is None
+    assert stored.image("m", SMALL) is None
+    assert stored.image("i", ImageSettings(size=17)) is None
     assert Extracts(ExtractFolders(place.parent, "other")).mask("m") is None
 
 
-def test_many_are_written_before_the_end(place: ExtractFolders, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extracts_are_written_before_the_end_if_there_are_many(
+    place: ExtractFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(extracts, "BATCH_BYTES", 1000)
     writer = ExtractWriter(place, [])
     for number in range(20):
         writer.mask(f"{number}", ids(number))
     assert len(list(place.parent.rglob("*.arrow"))) > 3
     writer.flush()
-    assert held(place, 20) == list(range(20))
+    assert stored_numbers(place, 20) == list(range(20))
 
 
-def test_beyond_the_budget_nothing_is_fitted_or_left(place: ExtractFolders, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_the_budget_no_extracts_are_written_or_kept(
+    place: ExtractFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(extracts, "BUDGET_BYTES", 2000)
     leave_masks(place, *range(20))
-    there = held(place, 20)
-    assert there == list(range(len(there)))
-    assert 4 < len(there) < 12
+    numbers = stored_numbers(place, 20)
+    assert numbers == list(range(len(numbers)))
+    assert 4 < len(numbers) < 12
     monkeypatch.setattr(extracts, "BUDGET_BYTES", 0)
     monkeypatch.setattr(extracts, "fit_image", lambda *_: pytest.fail("fitted in vain"))
     ExtractWriter(place, [SMALL]).image("i", picture(1))
 
 
-def test_what_has_become_much_by_changes_goes(place: ExtractFolders, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extracts_over_the_budget_after_changes_are_removed(
+    place: ExtractFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
     leave_masks(place, *range(10))
     size = sum(file.stat().st_size for file in place.parent.rglob("*.arrow"))
     monkeypatch.setattr(extracts, "BUDGET_BYTES", 3 * size)
     leave_masks(place, 10)
-    assert held(place, 11) == list(range(11))
+    assert stored_numbers(place, 11) == list(range(11))
     monkeypatch.setattr(extracts, "BUDGET_BYTES", 2 * size)
     leave_masks(place, 11)
-    assert held(place, 12) == [11]
+    assert stored_numbers(place, 12) == [11]
 
 
-def test_a_small_share_of_the_disk_is_taken(place: ExtractFolders, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extracts_use_a_small_share_of_the_disk(place: ExtractFolders, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=8 * 2000))
     leave_masks(place, *range(20))
-    assert 4 < len(held(place, 20)) < 12
+    assert 4 < len(stored_numbers(place, 20)) < 12
 
 
-def test_a_place_that_takes_nothing_ends_no_reading(root: Path, tmp_path: Path) -> None:
+def test_an_unwritable_folder_does_not_stop_indexing(root: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "prepared").write_text("a file, where a folder should be")
-    listing, found = read(root, tmp_path / "cache", SMALL)
-    assert found.mask(listing.state("masks/0.png")) is None
+    listing, stored = read(root, tmp_path / "cache", SMALL)
+    assert stored.mask(listing.state("masks/0.png")) is None
 
 
-def test_a_disk_that_fills_up_ends_no_reading(place: ExtractFolders, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_does_not_stop_indexing(place: ExtractFolders, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -140,38 +146,38 @@ def test_a_disk_that_fills_up_ends_no_reading(place: ExtractFolders, monkeypatch
         writer.flush()
     writer.mask("2", ids(2))
     writer.flush()
-    assert held(place, 3) == [0]
+    assert stored_numbers(place, 3) == [0]
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
-def test_a_file_that_a_crash_cut_off_is_done_without(place: ExtractFolders, kept: float) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_truncated_extract_file_is_ignored(place: ExtractFolders, share: float) -> None:
     leave_masks(place, 0)
     (file,) = place.parent.rglob("*.arrow")
-    os.truncate(file, int(file.stat().st_size * kept))
-    assert held(place, 1) == []
+    os.truncate(file, int(file.stat().st_size * share))
+    assert stored_numbers(place, 1) == []
 
 
-def test_pixels_that_a_crash_left_empty_are_done_without(place: ExtractFolders) -> None:
+def test_pixels_left_empty_by_a_crash_are_ignored(place: ExtractFolders) -> None:
     leave_masks(place, 0, 1)
     (file,) = place.parent.rglob("*.arrow")
     packed = extracts._compress("1", ids(1), ids(1)).pixels
     data = file.read_bytes()
     assert data.count(packed) == 1
     file.write_bytes(data.replace(packed, bytes(len(packed))))
-    assert held(place, 2) == [0]
+    assert stored_numbers(place, 2) == [0]
 
 
-def test_a_file_that_changed_has_none_of_before(root: Path, tmp_path: Path) -> None:
+def test_extracts_of_a_changed_file_are_ignored(root: Path, tmp_path: Path) -> None:
     read(root, tmp_path, SMALL)
     save(ids(7), root / "masks" / "0.png")
     changed = scan(root, FOLDERS)
     assert Extracts(extracts_of(changed, tmp_path)).mask(changed.state("masks/0.png")) is None
-    listing, found = read(root, tmp_path, SMALL)
-    assert np.array_equal(_there(found.mask(listing.state("masks/0.png"))), ids(7))
-    assert np.array_equal(_there(found.mask(listing.state("masks/1.png"))), ids(1))
+    listing, stored = read(root, tmp_path, SMALL)
+    assert np.array_equal(_existing(stored.mask(listing.state("masks/0.png"))), ids(7))
+    assert np.array_equal(_existing(stored.mask(listing.state("masks/1.png"))), ids(1))
 
 
-def test_an_interrupted_reading_leaves_what_it_read(
+def test_an_interrupted_indexing_keeps_its_extracts(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manifest, "CHUNK", 2)
@@ -182,17 +188,17 @@ def test_an_interrupted_reading_leaves_what_it_read(
 
     with pytest.raises(KeyboardInterrupt):
         read_manifest(scan(root, FOLDERS), tmp_path, interrupt, fits=[SMALL])
-    listing, found = read(root, tmp_path, SMALL)
-    assert all(found.image(listing.state(f"images/{number}.png"), SMALL) for number in range(3))
-    assert all(found.mask(listing.state(f"masks/{number}.png")) is not None for number in range(3))
+    listing, stored = read(root, tmp_path, SMALL)
+    assert all(stored.image(listing.state(f"images/{number}.png"), SMALL) for number in range(3))
+    assert all(stored.mask(listing.state(f"masks/{number}.png")) is not None for number in range(3))
 
 
-def test_what_is_removed_while_it_is_read_stays_readable_to_who_has_it(root: Path, tmp_path: Path) -> None:
-    listing, found = read(root, tmp_path, SMALL)
-    assert found.image(listing.state("images/0.png"), SMALL) is not None
+def test_extracts_removed_while_in_use_stay_readable(root: Path, tmp_path: Path) -> None:
+    listing, stored = read(root, tmp_path, SMALL)
+    assert stored.image(listing.state("images/0.png"), SMALL) is not None
     shutil.rmtree(tmp_path / "prepared")
-    pixels, _ = found.image(listing.state("images/1.png"), SMALL) or (None, None)
-    assert np.array_equal(_there(pixels), fit_image(picture(1), SMALL))
+    pixels, _ = stored.image(listing.state("images/1.png"), SMALL) or (None, None)
+    assert np.array_equal(_existing(pixels), fit_image(picture(1), SMALL))
     assert Extracts(extracts_of(listing, tmp_path)).image(listing.state("images/1.png"), SMALL) is None
-    found.forget(SMALL)
-    assert found.image(listing.state("images/1.png"), SMALL) is None
+    stored.forget(SMALL)
+    assert stored.image(listing.state("images/1.png"), SMALL) is None

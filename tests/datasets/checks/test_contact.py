@@ -1,4 +1,4 @@
-"""The contact sheet: which images it shows, and that what is known of them can be seen."""
+"""The contact sheet: which images it shows, and which of their annotations are visible."""
 
 import subprocess
 import sys
@@ -22,22 +22,22 @@ def opened(tmp_path: Path) -> tuple[Source, Index]:
     return source, source.index(tmp_path / "cache")
 
 
-def pixels_of(picture: Path, colour: str) -> int:
-    """Count the pixels of a drawn colour; antialiased edges are others."""
-    wanted = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
-    with Image.open(picture) as file:
-        return int((np.asarray(file.convert("RGB")) == wanted).all(axis=2).sum())
+def pixels_of(sheet: Path, colour: str) -> int:
+    """Count the pixels of a drawn colour; antialiased edges are not counted."""
+    colour_values = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+    with Image.open(sheet) as file:
+        return int((np.asarray(file.convert("RGB")) == colour_values).all(axis=2).sum())
 
 
-def drawn(opened: tuple[Source, Index], name: str, path: Path) -> set[str]:
-    """Draw one image; return the structures of which something can be seen."""
+def visible_structures(opened: tuple[Source, Index], name: str, path: Path) -> set[str]:
+    """Draw one image; return the structures that are visible."""
     source, index = opened
     draw_contact(source, index, [index.ids.index(name)], path)
     colours = zip(("disc", "cup", "fovea"), COLOURS, strict=False)
     return {structure for structure, colour in colours if pixels_of(path, colour)}
 
 
-def test_images_are_spread_over_the_usable_ones_that_have_something_to_draw(opened: tuple[Source, Index]) -> None:
+def test_images_are_spread_over_the_usable_ones_with_annotations(opened: tuple[Source, Index]) -> None:
     index = opened[1]
     assert [index.ids[row] for row in chosen_rows(index, 5)] == ["anna-1", "anna-2", "ben", "carl", "dora"]
     assert [index.ids[row] for row in chosen_rows(index, 3)] == ["anna-1", "ben", "dora"]
@@ -46,14 +46,14 @@ def test_images_are_spread_over_the_usable_ones_that_have_something_to_draw(open
 
 
 @pytest.mark.parametrize(
-    ("name", "seen"),
+    ("name", "visible"),
     [("ben", {"disc", "cup", "fovea"}), ("dora", {"disc", "cup"}), ("emil", set())],
     ids=["masks, boxes and centres", "masks and a box", "nothing"],
 )
-def test_what_is_known_of_an_image_is_drawn_and_named(
-    opened: tuple[Source, Index], name: str, seen: set[str], tmp_path: Path
+def test_annotations_of_an_image_are_drawn_and_named(
+    opened: tuple[Source, Index], name: str, visible: set[str], tmp_path: Path
 ) -> None:
-    assert drawn(opened, name, tmp_path / "sheet.png") == seen
+    assert visible_structures(opened, name, tmp_path / "sheet.png") == visible
 
 
 def test_a_contour_runs_through_the_outermost_pixels_of_its_mask() -> None:
@@ -70,7 +70,7 @@ def test_a_contour_runs_through_the_outermost_pixels_of_its_mask() -> None:
     assert (x.min(), x.max(), y.min(), y.max()) == (20.5, 49.5, 10.5, 29.5)
 
 
-def test_a_mask_that_shrinking_blots_out_is_still_drawn() -> None:
+def test_a_mask_that_disappears_when_resized_is_still_drawn() -> None:
     from matplotlib.figure import Figure
 
     from datasets.checks.contact import _contours
@@ -82,11 +82,11 @@ def test_a_mask_that_shrinking_blots_out_is_still_drawn() -> None:
     assert len(panel.lines) == 1
 
 
-def test_the_sizes_of_the_images_drawn_are_told(opened: tuple[Source, Index], tmp_path: Path) -> None:
+def test_the_sizes_of_the_drawn_images_are_reported(opened: tuple[Source, Index], tmp_path: Path) -> None:
     assert draw_contact(*opened, [0, 1], tmp_path / "new" / "sheet.png") == [(64, 48), (64, 48)]
 
 
-def test_any_name_of_a_class_is_drawn_without_a_word_on_stderr(tmp_path: Path) -> None:
+def test_any_class_name_is_drawn_without_messages_on_stderr(tmp_path: Path) -> None:
     root = tmp_path / "data"
     for number in range(3):
         save(picture(number), root / "images" / f"{number}.png")
@@ -96,5 +96,5 @@ def test_any_name_of_a_class_is_drawn_without_a_word_on_stderr(tmp_path: Path) -
     command = [sys.executable, "-m", "study", *words, "--cache", str(tmp_path / "cache")]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (tmp_path / "sheet.png").exists()
-    # A busy machine reports how far reading is.
+    # A busy machine reports the progress of reading.
     assert [line for line in ended.stderr.splitlines() if not line.startswith("reading data.folder: ")] == []

@@ -24,7 +24,7 @@ def index_of(root: Path) -> Index:
     return open_source(FolderSettings(root=root)).index(root.parent / "cache")
 
 
-def test_nothing_is_wrong_with_sound_data(root: Path, tmp_path: Path) -> None:
+def test_sound_data_have_no_findings(root: Path, tmp_path: Path) -> None:
     assert check(index_of(root)) == []
     assert check(open_source(PhantomSettings()).index(tmp_path)) == []
 
@@ -45,7 +45,7 @@ def test_one_image_repeated_in_more_than_half_of_the_rows_is_an_error(root: Path
     assert [(finding.severity, len(finding.ids) >= 4) for finding in repeated] == [("error", True)]
 
 
-def test_one_picture_in_differing_files_of_more_than_half_of_the_rows_is_an_error(tmp_path: Path) -> None:
+def test_one_image_in_different_files_of_more_than_half_of_the_rows_is_an_error(tmp_path: Path) -> None:
     for number in range(6):
         path = tmp_path / "data" / "images" / f"{number}.png"
         save(picture(max(number, 3)), path, compress_level=number)
@@ -62,17 +62,17 @@ def write_same_masks(root: Path, mask: Pixels, stems: Sequence[str]) -> Index:
 def test_one_mask_in_more_than_half_of_the_rows_with_masks_is_an_error(root: Path) -> None:
     mask = np.zeros((48, 64), np.uint8)
     mask[5:20, 5:20] = 1
-    found = check(write_same_masks(root, mask, STEMS[:2]))
-    assert not any("masks are equal" in finding.message for finding in found)
-    found = check(write_same_masks(root, mask, STEMS[:3]))
-    assert [(finding.severity, finding.ids) for finding in found if "masks are equal" in finding.message] == [
+    findings = check(write_same_masks(root, mask, STEMS[:2]))
+    assert not any("masks are equal" in finding.message for finding in findings)
+    findings = check(write_same_masks(root, mask, STEMS[:3]))
+    assert [(finding.severity, finding.ids) for finding in findings if "masks are equal" in finding.message] == [
         ("error", STEMS[:3])
     ]
 
 
 def test_empty_masks_may_be_equal(root: Path) -> None:
-    found = check(write_same_masks(root, np.zeros((48, 64), np.uint8), STEMS[:5]))
-    assert {finding.severity for finding in found} == {"warning"}
+    findings = check(write_same_masks(root, np.zeros((48, 64), np.uint8), STEMS[:5]))
+    assert {finding.severity for finding in findings} == {"warning"}
 
 
 def test_a_data_set_without_image_is_an_error(tmp_path: Path) -> None:
@@ -84,26 +84,26 @@ def test_constant_images_empty_masks_and_unused_classes_are_warnings(root: Path)
     save(np.full((48, 64), 9, np.uint8), root / "images" / "anna-1.png")
     save(np.zeros((48, 64), np.uint8), root / "masks" / "dora.png")
     (root / "classes.txt").write_text("disc\ncup\nfovea\n")
-    found = check(index_of(root))
-    assert {finding.severity for finding in found} == {"warning"}
-    assert [finding.ids for finding in found] == [("anna-1",), ("dora",), ()]
-    assert "the classes fovea;" in found[2].message
+    findings = check(index_of(root))
+    assert {finding.severity for finding in findings} == {"warning"}
+    assert [finding.ids for finding in findings] == [("anna-1",), ("dora",), ()]
+    assert "the classes fovea;" in findings[2].message
 
 
 def test_shared_patients_match_in_all_their_images() -> None:
-    found = matches(index(patients=["a/1", "a/2", "b/1"]), index(patients=["a/2", "a/2", "c/1"]))
-    assert found == [Match(kind="patient", row=1, target_row=0), Match(kind="patient", row=1, target_row=1)]
+    pairs = matches(index(patients=["a/1", "a/2", "b/1"]), index(patients=["a/2", "a/2", "c/1"]))
+    assert pairs == [Match(kind="patient", row=1, target_row=0), Match(kind="patient", row=1, target_row=1)]
 
 
-def test_the_same_file_matches_as_a_file_only() -> None:
-    one = index(content=["x", "y"], thumbnails=["0f" * 32, "f0" * 32])
-    other = index(content=["z", "y"], thumbnails=["00" * 32, "f0" * 32])
-    assert matches(one, other) == [Match(kind="file", row=1, target_row=1)]
+def test_the_same_file_matches_only_as_a_file() -> None:
+    first = index(content=["x", "y"], thumbnails=["0f" * 32, "f0" * 32])
+    second = index(content=["z", "y"], thumbnails=["00" * 32, "f0" * 32])
+    assert matches(first, second) == [Match(kind="file", row=1, target_row=1)]
 
 
-@pytest.mark.parametrize(("bits", "found"), [(0, 1), (MAX_HASH_DISTANCE, 1), (MAX_HASH_DISTANCE + 1, 0)])
-def test_pictures_match_up_to_the_threshold(bits: int, found: int) -> None:
-    assert len(matches(index(thumbnails=[f"{2**bits - 1:064x}"]), index(thumbnails=["0" * 64]))) == found
+@pytest.mark.parametrize(("bits", "expected"), [(0, 1), (MAX_HASH_DISTANCE, 1), (MAX_HASH_DISTANCE + 1, 0)])
+def test_images_match_up_to_the_threshold(bits: int, expected: int) -> None:
+    assert len(matches(index(thumbnails=[f"{2**bits - 1:064x}"]), index(thumbnails=["0" * 64]))) == expected
 
 
 def test_empty_thumbnails_and_unreadable_files_never_match() -> None:
@@ -111,7 +111,7 @@ def test_empty_thumbnails_and_unreadable_files_never_match() -> None:
     assert matches(nothing, replace(nothing, patients=["x/1", "x/2"])) == []
 
 
-def test_a_resized_and_re_encoded_copy_is_found_between_folders(root: Path, tmp_path: Path) -> None:
+def test_a_resized_and_re_encoded_copy_is_matched_between_folders(root: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     original = picture(50, width=400, height=300)
@@ -125,20 +125,20 @@ def test_a_resized_and_re_encoded_copy_is_found_between_folders(root: Path, tmp_
     ]
 
 
-def test_pictures_found_in_blocks_are_those_of_every_pair_compared() -> None:
+def test_matches_computed_in_blocks_equal_those_of_all_pairs() -> None:
     random = np.random.default_rng(1)
-    pictures = random.integers(0, 2, (40, 256))
-    shown = pictures[random.integers(0, 40, BLOCK + 500)]
-    noisy = shown ^ (random.random(shown.shape) < 0.025)
+    thumbnails = random.integers(0, 2, (40, 256))
+    sampled = thumbnails[random.integers(0, 40, BLOCK + 500)]
+    noisy = sampled ^ (random.random(sampled.shape) < 0.025)
     many, few = noisy[: BLOCK + 400], noisy[-100:]
     distance = (many[:, None] != few[None]).sum(axis=2)
     expected = {(int(row), int(target)) for row, target in np.argwhere(distance <= MAX_HASH_DISTANCE)}
-    found = matches(index(thumbnails=hexadecimal(many)), index(thumbnails=hexadecimal(few)))
-    assert {(match.row, match.target_row) for match in found} == expected
+    pairs = matches(index(thumbnails=hexadecimal(many)), index(thumbnails=hexadecimal(few)))
+    assert {(match.row, match.target_row) for match in pairs} == expected
     assert len(expected) > 1000
 
 
-def test_a_picture_that_repeats_is_paired_with_the_first_of_another_patient() -> None:
+def test_a_repeated_image_is_paired_with_the_first_of_another_patient() -> None:
     random = np.random.default_rng(2)
     rows = BLOCK + 300
     kinds = random.integers(0, 60, rows)
@@ -146,7 +146,7 @@ def test_a_picture_that_repeats_is_paired_with_the_first_of_another_patient() ->
     patients = [f"x/{number}" for number in random.integers(0, 3, rows)]
     content = [f"file-{number}" if number % 5 == 0 else "" for number in random.integers(0, 300, rows)]
     thumbnails = ["" if number % 9 == 0 else text for number, text in enumerate(hexadecimal(noisy))]
-    whole = index(thumbnails=thumbnails, content=content, patients=patients)
+    source = index(thumbnails=thumbnails, content=content, patients=patients)
     used = list(range(50, rows))
     hidden = np.array([not text for text in thumbnails])
     distance = noisy.astype(np.int16) @ (1 - noisy).T + (1 - noisy).astype(np.int16) @ noisy.T
@@ -157,7 +157,7 @@ def test_a_picture_that_repeats_is_paired_with_the_first_of_another_patient() ->
     alike &= np.tri(rows, k=-1, dtype=bool)
     alike[:, :50] = False
     expected = [(int(alike[row].argmax()), row) for row in used if alike[row].any()]
-    assert repeats(whole, used) == expected
+    assert repeats(source, used) == expected
     assert 1000 < len(expected) < len(used)
 
 
@@ -165,7 +165,7 @@ def hexadecimal(bits: NDArray[np.integer]) -> list[str]:
     return [np.packbits(row).tobytes().hex() for row in bits]
 
 
-def test_the_last_of_224316_images_are_found_again() -> None:
+def test_copies_of_the_last_of_224316_images_are_matched() -> None:
     random = np.random.default_rng(0)
     many = index(thumbnails=[bytes(row).hex() for row in random.integers(0, 256, (224_316, 32), np.uint8)])
     few = index(thumbnails=many.thumbnails[-100:])

@@ -11,7 +11,7 @@ from tests.support.pictures import picture, save
 
 
 def write(root: Path, *, overlapping: bool) -> tuple[Source, Index]:
-    """Write four images with a disc and a line of a pixel at the columns 4, 5, 6, 7."""
+    """Write four images with a disc and a line one pixel wide at the columns 4, 5, 6, 7."""
     for number in range(4):
         disc, line = np.zeros((2, 64, 64), np.uint8)
         disc[20:40, 20:40] = 1
@@ -29,23 +29,23 @@ def write(root: Path, *, overlapping: bool) -> tuple[Source, Index]:
 
 
 @pytest.mark.parametrize("overlapping", [False, True])
-def test_a_line_shows_where_nearest_sampling_meets_it(tmp_path: Path, overlapping: bool) -> None:
+def test_a_line_is_visible_only_where_nearest_neighbour_sampling_meets_it(tmp_path: Path, overlapping: bool) -> None:
     source, index = write(tmp_path / "data", overlapping=overlapping)
-    found = classes_at(source, index, ImageSettings(size=16), tmp_path / "cache")
+    visible = classes_at(source, index, ImageSettings(size=16), tmp_path / "cache")
     # A pixel of 16 is sampled at the middle of 4: at column 6 of 4 to 7.
-    assert ["line" in names for names in found] == [False, False, True, False]
-    assert all("disc" in names for names in found)
+    assert ["line" in names for names in visible] == [False, False, True, False]
+    assert all("disc" in names for names in visible)
     assert all(names == {"disc", "line"} for names in classes_at(source, index, ImageSettings(size=64), tmp_path))
 
 
-def test_masks_are_decoded_once_and_again_where_they_change(tmp_path: Path) -> None:
+def test_masks_are_decoded_once_and_again_after_a_change(tmp_path: Path) -> None:
     source, index = write(tmp_path / "data", overlapping=False)
-    seen: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
 
     def read() -> int:
-        seen.clear()
-        classes_at(source, index, ImageSettings(size=16), tmp_path / "cache", lambda *done: seen.append(done))
-        return len(seen)
+        progress.clear()
+        classes_at(source, index, ImageSettings(size=16), tmp_path / "cache", lambda *done: progress.append(done))
+        return len(progress)
 
     assert (read(), read()) == (4, 0)
     for file in (tmp_path / "cache" / "visible").iterdir():

@@ -46,7 +46,7 @@ def test_samples_that_are_not_finite_become_0() -> None:
 @pytest.mark.parametrize(
     ("samples", "photometric", "extra", "channels"), [(4, "rgb", [2], 3), (2, "minisblack", [2], 1)]
 )
-def test_alpha_is_no_band(samples: int, photometric: str, extra: list[int], channels: int) -> None:
+def test_alpha_is_not_a_band(samples: int, photometric: str, extra: list[int], channels: int) -> None:
     values = RANDOM.integers(1, 256, (8, 9, samples), dtype=np.uint8)
     data = written(values, photometric=photometric, extrasamples=extra, planarconfig="contig")
     pixels = decode(data, "image", "a.tif")
@@ -61,7 +61,7 @@ def test_samples_besides_the_colours_are_ignored_with_a_warning() -> None:
     assert decoded.remark.startswith("has 1 sample a pixel besides the colours, ignored; allowed: colours, or bands")
 
 
-def test_a_damaged_file_with_bands_is_refused_in_a_line() -> None:
+def test_a_damaged_file_with_bands_is_refused_in_one_line() -> None:
     data = written(
         RANDOM.integers(0, 256, (64, 64, 5), dtype=np.uint8), photometric="minisblack", planarconfig="contig"
     )
@@ -76,14 +76,14 @@ def test_masks_with_bands_are_refused() -> None:
         decode(written(values, photometric="minisblack", planarconfig="contig"), "ids", "a.tif")
 
 
-def test_bands_are_averaged_for_hashes_and_shown_by_the_first_one() -> None:
+def test_bands_are_averaged_for_hashes_and_the_first_one_is_displayed() -> None:
     values = RANDOM.integers(0, 256, (8, 9, 5), dtype=np.uint8)
     np.testing.assert_array_equal(luma(values), np.rint(values.mean(axis=2)))
     np.testing.assert_array_equal(displayed(values), values[..., 0])
     assert displayed(values[..., :3]).shape == (8, 9, 3)
 
 
-def test_samples_without_data_become_0_and_leave_the_range_to_the_others() -> None:
+def test_samples_without_data_become_0_and_are_excluded_from_the_range() -> None:
     values = np.stack([np.linspace(0, 1, 12).reshape(3, 4)] * 2, axis=2).astype(np.float32)
     values[0, 0, 0] = -9999
     options = {"photometric": "minisblack", "planarconfig": "contig"}
@@ -94,7 +94,7 @@ def test_samples_without_data_become_0_and_leave_the_range_to_the_others() -> No
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_any_damaged_header_is_refused_in_a_line_or_read() -> None:
+def test_any_damaged_header_is_refused_in_one_line_or_read() -> None:
     values = RANDOM.integers(0, 256, (16, 16, 5), dtype=np.uint8)
     data = written(values, photometric="minisblack", planarconfig="contig")
     messages = []
@@ -108,7 +108,7 @@ def test_any_damaged_header_is_refused_in_a_line_or_read() -> None:
 
 
 def _outcome(data: bytes) -> str:
-    """Return the message of the error, "" if the file can be read."""
+    """Return the error message, "" if the file can be read."""
     try:
         assert decode(data, "image", "a.tif").size
     except DataError as error:

@@ -39,7 +39,7 @@ def test_a_palette_is_expanded_in_an_image_and_kept_in_ids(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pixels_are_those_stored_whatever_the_exif_orientation(tmp_path: Path, suffix: str, orientation: int) -> None:
+def test_the_exif_orientation_does_not_change_the_pixels(tmp_path: Path, suffix: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     save(picture(1), tmp_path / f"turned.{suffix}", exif=exif)
@@ -52,7 +52,7 @@ def test_pixels_are_those_stored_whatever_the_exif_orientation(tmp_path: Path, s
 RAMP = np.array([[0, 1, 2, 3], [100, 200, 300, 400]])
 
 
-def test_12_bits_in_16_bit_colour_are_shown_over_their_range(tmp_path: Path) -> None:
+def test_12_bits_in_16_bit_colour_are_scaled_over_their_range(tmp_path: Path) -> None:
     values = np.dstack([RAMP, RAMP * 2, RAMP * 10]).astype(np.uint16)
     assert cv2.imwrite(str(tmp_path / "a.png"), values[..., ::-1])
     assert cv2.imwrite(str(tmp_path / "a.tif"), values[..., ::-1])
@@ -66,24 +66,24 @@ def test_16_bit_grey_with_alpha_keeps_its_bits() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
-def test_where_zero_is_white_the_image_is_the_same_picture(dtype: str) -> None:
+def test_images_where_zero_is_white_are_inverted(dtype: str) -> None:
     values = (RAMP // 2).astype(f"<{dtype}")
     plain = decode(tiff(values), "image", "a.tif")
     inverted = decode(tiff((values.max() - values).astype(f"<{dtype}"), photometric=0), "image", "a.tif")
-    if dtype == "u1":  # 8 bits are shown as they are
+    if dtype == "u1":  # 8 bits are unchanged
         inverted = inverted - (255 - int(values.max()))
     assert np.array_equal(plain, inverted)
 
 
 @pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "u4", "f4"])
-def test_numbers_below_0_and_of_32_bits_are_shown_in_order(dtype: str) -> None:
+def test_negative_and_32_bit_values_keep_their_order(dtype: str) -> None:
     kind = np.dtype(f"<{dtype}")
     low, high = (0.0, 1e30) if kind.kind == "f" else (np.iinfo(kind).min, np.iinfo(kind).max)
     values = np.linspace(low, high, 6).astype(kind).reshape(2, 3)
     assert decode(tiff(values), "image", "a.tif").ravel().tolist() == pytest.approx([0, 51, 102, 153, 204, 255], abs=1)
 
 
-def test_what_is_not_finite_takes_no_part_in_the_range_and_is_black() -> None:
+def test_values_that_are_not_finite_are_excluded_from_the_range_and_are_black() -> None:
     values = np.array([[np.nan, np.inf, 1], [2, 3, -np.inf]], "<f4")
     assert decode(tiff(values), "image", "a.tif").tolist() == [[0, 0, 0], [128, 255, 0]]
 
@@ -95,7 +95,7 @@ def test_a_colour_map_of_8_bits_is_not_black() -> None:
 
 
 @pytest.mark.parametrize("kind", ["image", "ids", "foreground"])
-def test_several_pages_are_refused_and_a_smaller_copy_is_no_page(tmp_path: Path, kind: Kind) -> None:
+def test_several_pages_are_refused_and_a_smaller_copy_does_not_count_as_a_page(tmp_path: Path, kind: Kind) -> None:
     page = Image.fromarray(np.eye(4, dtype=np.uint8))
     page.save(tmp_path / "a.tif", save_all=True, append_images=[page, page])
     page.save(tmp_path / "a.gif", save_all=True, append_images=[Image.fromarray(np.zeros((4, 4), np.uint8))])
@@ -109,7 +109,7 @@ def test_several_pages_are_refused_and_a_smaller_copy_is_no_page(tmp_path: Path,
 
 
 @pytest.mark.parametrize("suffix", ["bmp", "gif", "webp"])
-def test_bmp_gif_and_lossless_webp_are_read_as_image_and_as_mask(tmp_path: Path, suffix: str) -> None:
+def test_bmp_gif_and_lossless_webp_are_read_as_images_and_masks(tmp_path: Path, suffix: str) -> None:
     mask = np.eye(8, dtype=np.uint8)
     save(mask * 255, tmp_path / f"a.{suffix}", lossless=True)
     assert np.array_equal(read(tmp_path / f"a.{suffix}", "foreground"), mask)
@@ -117,7 +117,7 @@ def test_bmp_gif_and_lossless_webp_are_read_as_image_and_as_mask(tmp_path: Path,
     assert np.unique(read(tmp_path / f"a.{suffix}", "ids")).tolist() == [0, 255]
 
 
-def test_lossless_webp_is_told_by_its_chunks(tmp_path: Path) -> None:
+def test_lossless_webp_is_detected_by_its_chunks(tmp_path: Path) -> None:
     profile = bytes(range(256)) * 4
     save(np.eye(8, dtype=np.uint8) * 255, tmp_path / "a.webp", lossless=True, icc_profile=profile)
     assert np.array_equal(read(tmp_path / "a.webp", "foreground"), np.eye(8))
@@ -126,7 +126,7 @@ def test_lossless_webp_is_told_by_its_chunks(tmp_path: Path) -> None:
         read(tmp_path / "b.webp", "foreground")
 
 
-def test_a_mask_whose_compression_changes_numbers_is_refused(tmp_path: Path) -> None:
+def test_a_mask_with_lossy_compression_is_refused(tmp_path: Path) -> None:
     save(picture(1), tmp_path / "a.webp", quality=50)
     save(picture(1), tmp_path / "a.jpg")
     save(picture(1), tmp_path / "a.tif", compression="jpeg")
@@ -136,16 +136,16 @@ def test_a_mask_whose_compression_changes_numbers_is_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("depth", "packed", "ids"), [(1, 0b01101000, [0, 1, 1, 0]), (2, 0b00011011, [0, 1, 2, 3])])
-def test_ids_of_few_bits_are_the_stored_numbers(depth: int, packed: int, ids: list[int]) -> None:
+def test_ids_of_few_bits_are_the_stored_values(depth: int, packed: int, ids: list[int]) -> None:
     data = png(np.array([[packed]]), depth=depth)
     assert decode(data, "ids", "a.png")[0, :4].tolist() == ids
 
 
-def test_ids_of_four_bits_are_the_stored_numbers() -> None:
+def test_ids_of_four_bits_are_the_stored_values() -> None:
     assert decode(png(np.array([[0x07, 0x3F]]), depth=4), "ids", "a.png").tolist() == [[0, 7, 3, 15]]
 
 
-def test_masks_of_16_bit_colour_keep_small_numbers(tmp_path: Path) -> None:
+def test_masks_of_16_bit_colour_keep_small_values(tmp_path: Path) -> None:
     mask = np.eye(4, dtype=np.uint16)
     assert cv2.imwrite(str(tmp_path / "a.png"), np.dstack([mask] * 3))
     assert np.array_equal(read(tmp_path / "a.png", "ids"), mask)
@@ -153,10 +153,10 @@ def test_masks_of_16_bit_colour_keep_small_numbers(tmp_path: Path) -> None:
 
 
 def test_soft_masks_are_refused_and_whole_floats_read() -> None:
-    whole = np.array([[0, 1], [2, 0]], "<f4")
-    assert decode(tiff(whole), "ids", "a.tif").tolist() == [[0, 1], [2, 0]]
-    assert decode(tiff(whole), "foreground", "a.tif").tolist() == [[0, 1], [1, 0]]
-    for values in (whole / 4, np.where(whole == 2, np.nan, whole).astype("<f4")):
+    whole_numbers = np.array([[0, 1], [2, 0]], "<f4")
+    assert decode(tiff(whole_numbers), "ids", "a.tif").tolist() == [[0, 1], [2, 0]]
+    assert decode(tiff(whole_numbers), "foreground", "a.tif").tolist() == [[0, 1], [1, 0]]
+    for values in (whole_numbers / 4, np.where(whole_numbers == 2, np.nan, whole_numbers).astype("<f4")):
         for kind in ("ids", "foreground"):
             with pytest.raises(DataError, match=r"holds the number (0\.25|nan); allowed: whole numbers"):
                 decode(tiff(values), kind, "a.tif")  # type: ignore[arg-type]
@@ -170,13 +170,13 @@ def test_a_mask_where_zero_is_white_is_refused() -> None:
 
 @pytest.mark.parametrize("colour", [0, 255])
 @pytest.mark.parametrize("kind", ["ids", "foreground"])
-def test_a_shape_in_alpha_alone_is_the_mask(tmp_path: Path, colour: int, kind: Kind) -> None:
+def test_a_shape_in_the_alpha_channel_alone_is_the_mask(tmp_path: Path, colour: int, kind: Kind) -> None:
     shape = np.eye(4, dtype=np.uint8)
     save(np.dstack([np.full((4, 4, 3), colour, np.uint8), shape * 255]), tmp_path / "a.png")
     assert np.array_equal(read(tmp_path / "a.png", kind), shape)
 
 
-def test_a_palette_of_black_and_white_is_read_by_colour_whichever_comes_first(tmp_path: Path) -> None:
+def test_a_black_and_white_palette_is_read_by_colour_in_either_order(tmp_path: Path) -> None:
     shape = np.eye(4, dtype=np.uint8)
     for name, indices, colours in (("w", 1 - shape, [255] * 3 + [0] * 3), ("b", shape, [0] * 3 + [255] * 3)):
         path = palette(tmp_path / f"{name}.png", indices, colours)
@@ -190,7 +190,7 @@ def test_ids_with_a_palette_whose_black_is_not_0_are_refused(tmp_path: Path) -> 
         read(path, "ids")
 
 
-def test_foreground_is_any_colour_above_zero_and_ignores_alpha_that_does_not_vary(tmp_path: Path) -> None:
+def test_foreground_is_any_colour_above_zero_and_constant_alpha_is_ignored(tmp_path: Path) -> None:
     rgba = np.zeros((2, 2, 4), np.uint8)
     rgba[..., 3], rgba[0, 1, 2] = 255, 1
     save(rgba, tmp_path / "a.png")
@@ -207,7 +207,7 @@ def test_ids_written_as_grey_in_three_channels_are_read_and_colours_refused(tmp_
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
-def test_a_truncated_file_is_refused_by_name(tmp_path: Path, suffix: str) -> None:
+def test_a_truncated_file_is_refused_with_its_name(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"cut.{suffix}"
     save(np.random.default_rng(0).integers(0, 255, (200, 200), np.uint8), path)
     truncate(path)
@@ -215,5 +215,5 @@ def test_a_truncated_file_is_refused_by_name(tmp_path: Path, suffix: str) -> Non
         read(path, "image")
 
 
-def test_luma_weighs_colours_as_the_eye_does() -> None:
+def test_luma_has_the_standard_weights_of_the_colours() -> None:
     assert luma(np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)).tolist() == [[76, 150, 29]]

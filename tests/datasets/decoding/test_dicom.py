@@ -1,4 +1,4 @@
-"""DICOM files are shown as the standard says, whatever they are stored as."""
+"""DICOM files are rendered as the standard specifies, for any stored encoding."""
 
 import contextlib
 from pathlib import Path
@@ -37,7 +37,7 @@ def scaled(shares: np.ndarray) -> Pixels:
 
 @pytest.mark.parametrize("syntax", [*PLAIN, *LOSSLESS], ids=lambda syntax: syntax.keyword)
 @pytest.mark.parametrize(("bits", "signed"), [(8, False), (12, False), (12, True), (16, False), (16, True)])
-def test_every_lossless_syntax_and_depth_gives_the_stored_numbers(
+def test_every_lossless_syntax_and_bit_depth_gives_the_stored_values(
     tmp_path: Path, syntax: UID, bits: int, signed: bool
 ) -> None:
     stored = (picture(1).astype(np.int64) - 128 * signed) * 2 ** (bits - 8)
@@ -49,10 +49,10 @@ def test_every_lossless_syntax_and_depth_gives_the_stored_numbers(
 
 def test_plain_jpeg_is_decoded_in_grey_and_colour(tmp_path: Path) -> None:
     grey, colour = picture(1), np.dstack([picture(1), picture(2), picture(3)])
-    found = read(write_dicom(tmp_path / "a.dcm", grey, syntax=JPEGBaseline8Bit, bits=8), "image")
-    assert np.abs(found.astype(int) - grey).max() <= 3
-    found = read(write_dicom(tmp_path / "b.dcm", colour, syntax=JPEGBaseline8Bit, bits=8), "image")
-    assert np.abs(found.astype(int) - colour).mean() < 5
+    pixels = read(write_dicom(tmp_path / "a.dcm", grey, syntax=JPEGBaseline8Bit, bits=8), "image")
+    assert np.abs(pixels.astype(int) - grey).max() <= 3
+    pixels = read(write_dicom(tmp_path / "b.dcm", colour, syntax=JPEGBaseline8Bit, bits=8), "image")
+    assert np.abs(pixels.astype(int) - colour).mean() < 5
 
 
 def test_slope_intercept_and_window_are_those_of_the_standard(tmp_path: Path) -> None:
@@ -69,10 +69,10 @@ def test_windows_equal_those_of_pydicom(tmp_path: Path, function: str) -> None:
     assert np.array_equal(read(path, "image"), scaled(expected))
 
 
-def test_the_first_of_several_windows_counts(tmp_path: Path) -> None:
-    one = write_dicom(tmp_path / "one.dcm", STORED, WindowCenter=300, WindowWidth=401)
+def test_the_first_of_several_windows_is_used(tmp_path: Path) -> None:
+    single = write_dicom(tmp_path / "one.dcm", STORED, WindowCenter=300, WindowWidth=401)
     two = write_dicom(tmp_path / "two.dcm", STORED, WindowCenter=[300, 50], WindowWidth=[401, 20])
-    assert np.array_equal(read(two, "image"), read(one, "image"))
+    assert np.array_equal(read(two, "image"), read(single, "image"))
 
 
 def lookup_table(first: int, bits: int, entries: np.ndarray) -> pydicom.Sequence:
@@ -82,7 +82,7 @@ def lookup_table(first: int, bits: int, entries: np.ndarray) -> pydicom.Sequence
     return pydicom.Sequence([item])
 
 
-def test_a_lookup_table_is_applied_after_the_rescaling_and_a_window_goes_before_it(tmp_path: Path) -> None:
+def test_a_lookup_table_is_applied_after_the_rescaling_and_a_window_takes_precedence(tmp_path: Path) -> None:
     table = lookup_table(100, 12, np.arange(400) ** 2 // 40)
     tags = {"RescaleSlope": 1, "RescaleIntercept": 50}
     path = write_dicom(tmp_path / "a.dcm", STORED, VOILUTSequence=table, **tags)
@@ -94,12 +94,12 @@ def test_a_lookup_table_is_applied_after_the_rescaling_and_a_window_goes_before_
     assert np.array_equal(read(both, "image"), read(write_dicom(tmp_path / "c.dcm", STORED, **window), "image"))
 
 
-def test_an_8_bit_lookup_table_does_not_wrap_larger_numbers_around(tmp_path: Path) -> None:
+def test_an_8_bit_lookup_table_does_not_wrap_larger_values(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "a.dcm", STORED, VOILUTSequence=lookup_table(0, 8, np.arange(512) // 2))
     assert read(path, "image").tolist() == [[0, 50, 100], [150, 200, 250]]
 
 
-def test_12_bits_without_window_span_their_range_and_8_bits_stay(tmp_path: Path) -> None:
+def test_12_bits_without_window_use_their_range_and_8_bits_are_unchanged(tmp_path: Path) -> None:
     assert read(write_dicom(tmp_path / "a.dcm", STORED), "image").tolist() == [[0, 51, 102], [153, 204, 255]]
     eight = np.array([[10, 20], [30, 200]], np.uint8)
     assert np.array_equal(read(write_dicom(tmp_path / "b.dcm", eight, bits=8), "image"), eight)
@@ -118,7 +118,7 @@ def test_colour_of_16_bits_is_scaled_to_bytes(tmp_path: Path) -> None:
     assert np.array_equal(read(path, "image"), colour)
 
 
-def test_the_patient_comes_with_the_pixels_of_one_reading(tmp_path: Path) -> None:
+def test_the_patient_and_the_pixels_are_read_at_once(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "a.dcm", picture(1), bits=8, PatientID="17-b")
     decoded = examine(path.read_bytes(), "image", "a.dcm")
     assert np.array_equal(decoded.pixels, picture(1))
@@ -128,7 +128,7 @@ def test_the_patient_comes_with_the_pixels_of_one_reading(tmp_path: Path) -> Non
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 @pytest.mark.parametrize("keep", [0.97, 0.5, 0.02])
 @pytest.mark.parametrize("syntax", [*PLAIN, *LOSSLESS, JPEGBaseline8Bit], ids=lambda syntax: syntax.keyword)
-def test_a_file_that_is_cut_off_is_refused_in_one_line(tmp_path: Path, syntax: UID, keep: float) -> None:
+def test_a_truncated_file_is_refused_in_one_line(tmp_path: Path, syntax: UID, keep: float) -> None:
     path = write_dicom(tmp_path / "cut.dcm", picture(1, width=200, height=160), syntax=syntax, bits=8)
     truncate(path, keep=keep)
     with pytest.raises(DataError, match=r"^cut\.dcm cannot be decoded as image \(.*\); allowed: .*; .*$"):
@@ -136,7 +136,7 @@ def test_a_file_that_is_cut_off_is_refused_in_one_line(tmp_path: Path, syntax: U
 
 
 @pytest.mark.parametrize("syntax", [*LOSSLESS, JPEGBaseline8Bit], ids=lambda syntax: syntax.keyword)
-def test_compressed_pixels_that_are_cut_off_in_a_whole_file_are_refused(tmp_path: Path, syntax: UID) -> None:
+def test_truncated_compressed_pixels_are_refused(tmp_path: Path, syntax: UID) -> None:
     path = write_dicom(tmp_path / "cut.dcm", picture(1, width=200, height=160), syntax=syntax, bits=8)
     record = pydicom.dcmread(path)
     frame = next(generate_frames(record.PixelData, number_of_frames=1))
@@ -146,7 +146,7 @@ def test_compressed_pixels_that_are_cut_off_in_a_whole_file_are_refused(tmp_path
         read(path, "image")
 
 
-def test_several_frames_are_refused_by_number(tmp_path: Path) -> None:
+def test_several_frames_are_refused_with_their_number(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "a.dcm", picture(1, width=64, height=96), bits=8, Rows=48, NumberOfFrames=2)
     with pytest.raises(DataError, match="has 2 frames; allowed: one"):
         read(path, "image")
@@ -155,19 +155,21 @@ def test_several_frames_are_refused_by_number(tmp_path: Path) -> None:
 DAMAGES = [(837, 0xCD), *((place, 0xFF) for place in range(700, 1700, 125))]
 
 
-@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless], ids=lambda one: one.keyword)
-def test_damaged_bytes_give_other_pixels_or_one_line_and_end_no_process(tmp_path: Path, syntax: UID) -> None:
+@pytest.mark.parametrize(
+    "syntax", [JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless], ids=lambda syntax: syntax.keyword
+)
+def test_damaged_bytes_give_other_pixels_or_one_line_and_never_end_the_process(tmp_path: Path, syntax: UID) -> None:
     path = write_dicom(tmp_path / "a.dcm", picture(1).astype(np.int64) * 16, syntax=syntax, bits=12)
-    whole = path.read_bytes()
+    content = path.read_bytes()
     for place, value in DAMAGES:
-        damaged = bytearray(whole)
-        damaged[min(place, len(whole) - 40)] = value
+        damaged = bytearray(content)
+        damaged[min(place, len(content) - 40)] = value
         path.write_bytes(damaged)
         with contextlib.suppress(DataError):
             assert read(path, "image").ndim == 2
 
 
-def test_a_stream_that_ends_its_decoder_is_told_of_and_the_next_file_is_read(tmp_path: Path) -> None:
+def test_a_stream_that_kills_its_decoder_is_reported_and_the_next_file_is_read(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "a.dcm", picture(1).astype(np.int64) * 16, syntax=JPEGLosslessSV1, bits=12)
     data = path.read_bytes()
     marker = data.rindex(b"\xff\xda")
@@ -186,7 +188,7 @@ def test_colour_of_12_bits_in_16_is_not_dark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 4])
-def test_less_than_8_bits_fill_the_range(tmp_path: Path, bits: int) -> None:
+def test_less_than_8_bits_are_scaled_to_the_full_range(tmp_path: Path, bits: int) -> None:
     stored = np.arange(6).reshape(2, 3) % 2**bits
     path = write_dicom(tmp_path / "a.dcm", stored, bits=8)
     record = pydicom.dcmread(path)
@@ -196,17 +198,17 @@ def test_less_than_8_bits_fill_the_range(tmp_path: Path, bits: int) -> None:
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
-def test_padding_takes_no_part_in_the_range_and_is_black(tmp_path: Path, photometric: str) -> None:
+def test_padding_is_excluded_from_the_range_and_is_black(tmp_path: Path, photometric: str) -> None:
     stored = STORED.copy()
     stored[0] = [4000, 4095, 3990]
     tags = {"PixelPaddingValue": 4095, "PixelPaddingRangeLimit": 3990, "PhotometricInterpretation": photometric}
     path = write_dicom(tmp_path / "a.dcm", stored, **tags)
-    shown = {"MONOCHROME1": [255, 127, 0], "MONOCHROME2": [0, 128, 255]}[photometric]
-    assert read(path, "image").tolist() == [[0, 0, 0], shown]
+    expected = {"MONOCHROME1": [255, 127, 0], "MONOCHROME2": [0, 128, 255]}[photometric]
+    assert read(path, "image").tolist() == [[0, 0, 0], expected]
 
 
 @pytest.mark.parametrize("entries", [np.arange(256) * 257, np.arange(256)])
-def test_palettes_of_16_bits_are_shown_over_the_range_of_their_entries(tmp_path: Path, entries: np.ndarray) -> None:
+def test_palettes_of_16_bits_are_scaled_over_the_range_of_their_entries(tmp_path: Path, entries: np.ndarray) -> None:
     colours = ("Red", "Green", "Blue")
     tags = {f"{name}PaletteColorLookupTableDescriptor": [256, 0, 16] for name in colours}
     tags |= {f"{name}PaletteColorLookupTableData": entries.astype("<u2").tobytes() for name in colours}

@@ -1,4 +1,4 @@
-"""Fixed changes of images, each against its formula."""
+"""Fixed enhancements of images, each compared with its formula."""
 
 import cv2
 import numpy as np
@@ -18,19 +18,19 @@ def settings(**values: object) -> PrepareSettings:
     return PrepareSettings.model_validate(values)
 
 
-def test_nothing_is_changed_where_nothing_is_asked() -> None:
+def test_the_default_settings_change_nothing() -> None:
     assert enhance(ramp(), settings()) is not None
     assert (enhance(ramp(), settings()) == ramp()).all()
 
 
-def test_normalise_stretches_the_grey_values_to_the_whole_range() -> None:
+def test_normalise_stretches_the_grey_values_to_the_full_range() -> None:
     grey = ramp()
     expected = np.rint((grey.astype(float) - 20) / 100 * 255)
 
     assert (enhance(grey, settings(normalise=True)) == expected).all()
 
 
-def test_an_image_of_one_grey_value_stays() -> None:
+def test_a_constant_image_is_unchanged() -> None:
     assert (enhance(np.full((8, 8), 7, np.uint8), settings(normalise=True)) == 7).all()
 
 
@@ -59,13 +59,13 @@ def test_colours_change_their_lightness_and_keep_their_hue() -> None:
     colour[:, :8], colour[:, 8:] = (120, 40, 40), (40, 40, 120)
     darker = enhance(colour, settings(gamma=1.5))
     before, after = (cv2.cvtColor(image, cv2.COLOR_RGB2HSV)[..., 0].astype(int) for image in (colour, darker))
-    turned = np.abs(before - after)  # of a circle of 180 steps
+    turned = np.abs(before - after)  # of 180 hue steps
 
     assert darker.sum() < colour.sum()
     assert np.minimum(turned, 180 - turned).max() <= 5
 
 
-def test_images_are_prepared_before_they_are_fitted() -> None:
+def test_images_are_enhanced_before_they_are_resized() -> None:
     image = ImageSettings(size=16, prepare=settings(normalise=True))
 
     assert fit_image(ramp(), image).max() > 240

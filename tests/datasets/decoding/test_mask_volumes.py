@@ -30,5 +30,5 @@ def test_written_slices_are_read_back_along_any_axis(tmp_path: Path, axis: int, 
     ("image", "suffix"),
     [("a.nii.gz", ".nii.gz"), ("a.NII", ".nii"), ("a.tiff", ".tif"), ("a.dcm", ".tif")],
 )
-def test_the_suffix_of_a_mask_follows_its_image(image: str, suffix: str) -> None:
+def test_the_suffix_of_a_mask_is_that_of_its_image(image: str, suffix: str) -> None:
     assert mask_suffix(Path(image)) == suffix

@@ -1,4 +1,4 @@
-"""Image and mask files as rare software writes them: the right values, or a refusal that says what to do."""
+"""Image and mask files as written by uncommon software: read correctly, or refused with a remedy."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def refused(path: Path, kind: Kind, reason: str) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_16_bit_colour_stays_as_stored_whatever_its_orientation(orientation: int) -> None:
+def test_16_bit_colour_is_unchanged_for_any_orientation(orientation: int) -> None:
     values = np.dstack([picture(1), picture(2), picture(3)]).astype("<u2") * 250
     turned = examine(tiff(values, orientation=orientation), "image", "a.tif")
     assert np.array_equal(turned.pixels, decode(tiff(values), "image", "a.tif"))
@@ -46,7 +46,7 @@ def test_16_bit_colour_in_separate_planes_is_refused(tmp_path: Path, kind: Kind)
 
 
 @pytest.mark.parametrize("kind", ["image", "ids", "foreground"])
-def test_a_smaller_copy_before_the_picture_is_no_picture(tmp_path: Path, kind: Kind) -> None:
+def test_a_smaller_copy_before_the_image_is_skipped(tmp_path: Path, kind: Kind) -> None:
     page, reduced = Image.fromarray(SHAPE), Image.fromarray(SHAPE[::2, ::2])
     reduced.save(tmp_path / "a.tif", tiffinfo={254: 1}, save_all=True, append_images=[page])
     page.save(tmp_path / "b.tif")
@@ -56,7 +56,7 @@ def test_a_smaller_copy_before_the_picture_is_no_picture(tmp_path: Path, kind: K
 
 
 @pytest.mark.parametrize(("text", "number"), [("-3.4e+38", -3.4e38), ("0.1", 0.1), ("-9999", -9999.0)])
-def test_missing_pixels_are_found_though_their_number_is_written_as_text(
+def test_missing_pixels_are_detected_if_their_value_is_written_as_text(
     tmp_path: Path, text: str, number: float
 ) -> None:
     values = np.array([[number, 10, 20], [30, 40, 60]], np.float32)
@@ -65,14 +65,14 @@ def test_missing_pixels_are_found_though_their_number_is_written_as_text(
 
 
 @pytest.mark.parametrize("dtype", ["i1", "i2"])
-def test_numbers_below_0_are_no_background(tmp_path: Path, dtype: str) -> None:
+def test_negative_values_are_not_background(tmp_path: Path, dtype: str) -> None:
     (tmp_path / "a.tif").write_bytes(tiff(-SHAPE.astype(f"<{dtype}")))
     refused(tmp_path / "a.tif", "foreground", "holds the number -1")
     refused(tmp_path / "a.tif", "ids", "holds the id -1")
 
 
 @pytest.mark.parametrize("dtype", ["f8", "i8"])
-def test_a_tiff_of_64_bits_is_told_from_a_damaged_file(tmp_path: Path, dtype: str) -> None:
+def test_a_tiff_of_64_bits_is_distinguished_from_a_damaged_file(tmp_path: Path, dtype: str) -> None:
     (tmp_path / "a.tif").write_bytes(tiff(SHAPE.astype(f"<{dtype}")))
     refused(tmp_path / "a.tif", "ids", "of a kind that is not read, such as 64 bits")
 
@@ -85,26 +85,26 @@ def test_a_tiff_of_64_bits_is_told_from_a_damaged_file(tmp_path: Path, dtype: st
         (b"<html>", "no im"),
     ],
 )
-def test_what_is_no_image_is_told_apart(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_files_that_are_not_images_are_distinguished(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "a.png").write_bytes(content)
     refused(tmp_path / "a.png", "image", reason)
 
 
 @pytest.mark.parametrize("levels", [(0, 2, 5), (5, 0, 2), (2, 5, 0)])
-def test_a_palette_of_greys_holds_the_greys_in_whatever_order(tmp_path: Path, levels: tuple[int, ...]) -> None:
+def test_a_palette_of_greys_gives_the_greys_in_any_order(tmp_path: Path, levels: tuple[int, ...]) -> None:
     place = {level: index for index, level in enumerate(levels)}
     indices = np.vectorize(place.__getitem__)(IDS)
     assert np.array_equal(read(palette(tmp_path / "a.png", indices, greys(*levels)), "ids"), IDS)
 
 
 @pytest.mark.parametrize("used", [(0, 1, 2), (0, 3), (0, 4), (0,)])
-def test_a_palette_with_colours_holds_indices_whichever_are_used(tmp_path: Path, used: tuple[int, ...]) -> None:
+def test_a_palette_with_colours_gives_indices_for_any_subset_of_colours(tmp_path: Path, used: tuple[int, ...]) -> None:
     indices = np.array([used] * 2)
     assert np.array_equal(read(palette(tmp_path / "a.png", indices, VOC_LIKE), "ids"), indices)
 
 
 @pytest.mark.parametrize("colours", [[*WHITE, *BLACK], [*BLACK, *WHITE]])
-def test_empty_and_full_masks_are_read_by_colour_as_those_between_are(tmp_path: Path, colours: list[int]) -> None:
+def test_empty_and_full_masks_are_read_by_colour_like_other_masks(tmp_path: Path, colours: list[int]) -> None:
     for index in (0, 1):
         value = colours[3 * index]
         path = palette(tmp_path / f"{index}.png", np.full((4, 4), index), colours)
@@ -113,7 +113,7 @@ def test_empty_and_full_masks_are_read_by_colour_as_those_between_are(tmp_path: 
 
 
 @pytest.mark.parametrize("ids", [IDS, IDS[:, :2] * 3, IDS[:, ::2]])
-def test_a_gif_keeps_grey_ids_though_its_encoder_numbers_them_anew(tmp_path: Path, ids: np.ndarray) -> None:
+def test_a_gif_keeps_grey_ids_although_its_encoder_renumbers_them(tmp_path: Path, ids: np.ndarray) -> None:
     save(ids, tmp_path / "a.gif")
     assert np.array_equal(read(tmp_path / "a.gif", "ids"), ids)
 
@@ -123,7 +123,7 @@ def test_ids_of_a_gif_with_colours_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stroke", [BLACK, RED])
-def test_colours_of_transparent_pixels_are_no_foreground(tmp_path: Path, stroke: list[int]) -> None:
+def test_colours_of_transparent_pixels_are_not_foreground(tmp_path: Path, stroke: list[int]) -> None:
     colour = np.where(SHAPE[..., None] > 0, np.array(stroke, np.uint8), np.uint8(255))
     save(np.dstack([colour, SHAPE * 255]), tmp_path / "a.png")
     for kind in ("ids", "foreground"):
@@ -134,12 +134,12 @@ def test_colours_of_transparent_pixels_are_no_foreground(tmp_path: Path, stroke:
 
 
 @pytest.mark.parametrize("kind", ["ids", "foreground"])
-def test_a_layer_on_which_nothing_is_drawn_is_an_empty_mask(tmp_path: Path, kind: Kind) -> None:
+def test_an_empty_layer_is_an_empty_mask(tmp_path: Path, kind: Kind) -> None:
     save(np.dstack([SHAPE * 0 + 255] * 3 + [SHAPE * 0]), tmp_path / "a.png")
     assert not read(tmp_path / "a.png", kind).any()
 
 
-def test_ids_with_16_bits_and_alpha_are_the_stored_numbers() -> None:
+def test_ids_with_16_bits_and_alpha_are_the_stored_values() -> None:
     samples = np.array([[0, 3, 255, 255, 0, 0, 255, 255]])
     assert decode(png(samples, depth=16, kind=4), "ids", "a.png").tolist() == [[3, 0]]
 
@@ -147,13 +147,13 @@ def test_ids_with_16_bits_and_alpha_are_the_stored_numbers() -> None:
 @pytest.mark.parametrize(
     ("levels", "soft"), [((0, 255), False), ((0, 1, 2, 3), False), ((0, 200, 255), False), ((0, 9, 255), True)]
 )
-def test_dark_greys_beside_white_are_remarked(tmp_path: Path, levels: tuple[int, ...], soft: bool) -> None:
+def test_dark_greys_beside_white_cause_a_warning(tmp_path: Path, levels: tuple[int, ...], soft: bool) -> None:
     save(np.array([levels] * 2, np.uint8), tmp_path / "a.png")
     remark = examine((tmp_path / "a.png").read_bytes(), "foreground", "a.png").remark
     assert ("threshold it if they are soft edges" in remark) == soft
 
 
-def test_colours_of_several_objects_are_not_remarked(tmp_path: Path) -> None:
+def test_colours_of_several_objects_cause_no_warning(tmp_path: Path) -> None:
     save(np.array([[RED, BLACK, [0, 90, 0]]], np.uint8), tmp_path / "a.png")
     assert examine((tmp_path / "a.png").read_bytes(), "foreground", "a.png").remark == ""
 
@@ -162,7 +162,7 @@ STORED = np.array([[0, 100, 200], [300, 400, 500]])
 SHOWN = [[0, 51, 102], [153, 204, 255]]
 
 
-def test_padding_that_is_stated_without_sign_is_found(tmp_path: Path) -> None:
+def test_padding_stated_as_unsigned_is_recognised(tmp_path: Path) -> None:
     stored = STORED - 100
     stored[0, 0] = -2000
     path = write_dicom(tmp_path / "a.dcm", stored, bits=16, signed=True)
@@ -186,11 +186,11 @@ def test_empty_elements_change_nothing(tmp_path: Path, tags: dict[str, object]) 
     assert read(write_dicom(tmp_path / "a.dcm", STORED, **tags), "image").tolist() == SHOWN
 
 
-def test_bits_at_the_upper_end_are_refused_rather_than_cut_off(tmp_path: Path) -> None:
+def test_bits_at_the_upper_end_are_refused_instead_of_truncated(tmp_path: Path) -> None:
     refused(write_dicom(tmp_path / "a.dcm", STORED << 4, bits=12, HighBit=15), "image", "the highest is bit 15")
 
 
-def test_bits_that_are_not_stored_take_no_part(tmp_path: Path) -> None:
+def test_unused_bits_are_ignored(tmp_path: Path) -> None:
     overlay = STORED | np.array([[0x8000, 0, 0x8000], [0, 0x8000, 0]])
     path = write_dicom(tmp_path / "a.dcm", overlay, bits=16, BitsStored=12, HighBit=11)
     assert read(path, "image").tolist() == SHOWN

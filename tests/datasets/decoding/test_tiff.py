@@ -1,4 +1,4 @@
-"""Large TIFF files are decoded part by part, with the pixels that decoding as a whole gives."""
+"""Large TIFF files are decoded in parts, with the same pixels as decoded at once."""
 
 import struct
 import zlib
@@ -34,14 +34,14 @@ def image() -> np.ndarray:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_colours_are_those_of_the_whole_file(image: np.ndarray, tmp_path: Path, layout: str) -> None:
+def test_colours_equal_those_of_the_file_decoded_at_once(image: np.ndarray, tmp_path: Path, layout: str) -> None:
     tifffile.imwrite(tmp_path / "a.tif", image, **({"photometric": "rgb"} | LAYOUTS[layout]))
     pixels = examine_large(tmp_path / "a.tif", "image", "a.tif").pixels
     assert isinstance(pixels, np.memmap)
     np.testing.assert_array_equal(pixels, decode((tmp_path / "a.tif").read_bytes(), "image", "a.tif"))
 
 
-def test_large_files_are_decoded_part_by_part(tmp_path: Path) -> None:
+def test_large_files_are_decoded_in_parts(tmp_path: Path) -> None:
     side = 8400
     assert side**2 > LARGE_PIXELS
     strip = mask_strip(side, 0)
@@ -51,14 +51,14 @@ def test_large_files_are_decoded_part_by_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["image", "ids", "foreground"])
-def test_grey_values_are_those_of_the_whole_file(image: np.ndarray, tmp_path: Path, kind: Kind) -> None:
+def test_grey_values_equal_those_of_the_file_decoded_at_once(image: np.ndarray, tmp_path: Path, kind: Kind) -> None:
     tifffile.imwrite(tmp_path / "a.tif", image[..., 0] // 100, tile=(256, 256), compression="deflate")
     expected = decode((tmp_path / "a.tif").read_bytes(), kind, "a.tif")
     np.testing.assert_array_equal(examine_large(tmp_path / "a.tif", kind, "a.tif").pixels, expected)
 
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])
-def test_16_bits_are_scaled_by_the_range_of_the_whole_file(image: np.ndarray, tmp_path: Path, byteorder: str) -> None:
+def test_16_bits_are_scaled_by_the_range_of_the_entire_file(image: np.ndarray, tmp_path: Path, byteorder: str) -> None:
     values = image[..., 0].astype(np.uint16) * 13 + 5
     tifffile.imwrite(tmp_path / "a.tif", values.astype(f"{byteorder}u2"), byteorder=byteorder)  # type: ignore[arg-type]
     expected = decode((tmp_path / "a.tif").read_bytes(), "image", "a.tif")
@@ -66,7 +66,7 @@ def test_16_bits_are_scaled_by_the_range_of_the_whole_file(image: np.ndarray, tm
 
 
 def test_the_full_resolution_of_a_pyramid_is_read(image: np.ndarray, tmp_path: Path) -> None:
-    with tifffile.TiffWriter(tmp_path / "a.svs") as file:  # pages as slide scanners order them
+    with tifffile.TiffWriter(tmp_path / "a.svs") as file:  # pages in the order of slide scanners
         for step, tile in ((1, (64, 64)), (20, None), (4, (64, 64))):
             file.write(np.ascontiguousarray(image[::step, ::step]), photometric="rgb", tile=tile)
         file.write(image[:10, :10], photometric="rgb", subfiletype=1)
@@ -81,7 +81,7 @@ def test_pages_of_equal_size_are_refused(image: np.ndarray, tmp_path: Path) -> N
             decode_file(tmp_path / "a.tif")
 
 
-def test_unsuitable_and_damaged_files_are_named(image: np.ndarray, tmp_path: Path) -> None:
+def test_unsuitable_and_damaged_files_are_refused_with_their_name(image: np.ndarray, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "lossy.tif", image[..., 0], tile=(256, 256), compression="jpeg")
     with pytest.raises(DataError, match=r"^lossy\.tif is compressed in a way that changes numbers; allowed: PNG"):
         examine_large(tmp_path / "lossy.tif", "ids", "lossy.tif")
@@ -94,7 +94,7 @@ def test_unsuitable_and_damaged_files_are_named(image: np.ndarray, tmp_path: Pat
         examine_large(tmp_path / "cut.tif", "image", "cut.tif")
 
 
-def test_other_formats_are_decoded_as_a_whole_up_to_a_size(tmp_path: Path) -> None:
+def test_other_formats_are_decoded_at_once_up_to_a_size(tmp_path: Path) -> None:
     mask = Image.new("L", (9_000, 20_000))
     mask.paste(7, (5, 5, 9, 9))
     mask.save(tmp_path / "mask.png", compress_level=1)
@@ -118,7 +118,7 @@ def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("bands", [2, 4, 7])
-def test_bands_are_those_of_the_whole_file(dtype: type, bands: int, tmp_path: Path) -> None:
+def test_bands_equal_those_of_the_file_decoded_at_once(dtype: type, bands: int, tmp_path: Path) -> None:
     scale = np.arange(1, bands + 1)
     small = np.random.default_rng(0).integers(0, 250 // bands, (HEIGHT // 20, WIDTH // 20, bands)) * scale
     values = np.repeat(np.repeat(small.astype(dtype), 20, axis=0), 20, axis=1)

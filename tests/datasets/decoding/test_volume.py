@@ -25,7 +25,7 @@ RANDOM = np.random.default_rng(0)
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "RAS", "PIR", "SAL"])
-def test_slices_are_equal_in_whichever_orientation_a_volume_is_stored(tmp_path: Path, orientation: str) -> None:
+def test_slices_are_equal_for_any_orientation_of_the_stored_volume(tmp_path: Path, orientation: str) -> None:
     ids = RANDOM.integers(0, 9, (5, 6, 7)).astype(np.uint8)
     path = write_nifti(tmp_path / "a.nii.gz", ids, orientation=orientation)
     decoded = examine(path.read_bytes(), "ids", path.name, DEFAULT)
@@ -34,9 +34,9 @@ def test_slices_are_equal_in_whichever_orientation_a_volume_is_stored(tmp_path: 
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_the_head_is_up_and_the_right_of_the_patient_is_on_the_left(tmp_path: Path, axis: int) -> None:
+def test_superior_is_up_and_the_right_of_the_patient_is_on_the_left(tmp_path: Path, axis: int) -> None:
     right, front, head = (np.zeros((4, 5, 6), np.uint8) for _ in range(3))
-    right[0], front[:, 0], head[:, :, -1] = 1, 1, 1  # axes to the left, the back and the head
+    right[0], front[:, 0], head[:, :, -1] = 1, 1, 1  # axes to the left, posterior and superior
     marks = {}
     for name, mark in (("right", right), ("front", front), ("head", head)):
         path = write_nifti(tmp_path / f"{name}.nii", mark, orientation="RAS")
@@ -71,19 +71,19 @@ def test_slices_are_perpendicular_to_the_axis_of_the_largest_spacing(
     assert slice_axis(shape, spacing, 1) == 1
 
 
-def test_a_window_maps_its_ends_to_black_and_white() -> None:
+def test_a_window_maps_its_limits_to_black_and_white() -> None:
     values = np.array([[[-2000, -160, 0, 240, 3000]]], np.int16)
     assert to_8_bits(values, (-160, 240)).tolist() == [[[0, 0, 102, 255, 255]]]
 
 
 def test_without_a_window_all_slices_share_the_percentiles_of_the_volume() -> None:
     values = np.concatenate([np.arange(1000), [90000]]).reshape(7, 11, 13).astype(np.float32)
-    low, high = np.sort(values.ravel())[[5, 995]]  # the smallest values up to which 0.5 and 99.5 % lie
+    low, high = np.sort(values.ravel())[[5, 995]]  # percentiles 0.5 and 99.5
     expected = np.rint(np.clip((values - low) / (high - low), 0, 1) * 255)
     assert np.array_equal(to_8_bits(values, None), expected)
 
 
-def test_8_bits_stay_and_values_that_are_not_finite_are_black() -> None:
+def test_8_bits_are_unchanged_and_values_that_are_not_finite_are_black() -> None:
     stored = RANDOM.integers(3, 90, (2, 3, 4)).astype(np.uint8)
     assert np.array_equal(to_8_bits(stored, None), stored)
     values = np.array([[[np.nan, 1, 2, np.inf]]])
@@ -113,7 +113,9 @@ def test_slope_and_intercept_of_a_file_are_applied(tmp_path: Path) -> None:
         (np.zeros((2, 2, 2, 3), np.int16), "image", r"has 4 dimensions \(2 x 2 x 2 x 3\); allowed: 3"),
     ],
 )
-def test_unsuitable_volumes_are_one_line(tmp_path: Path, voxels: np.ndarray, kind: Kind, message: str) -> None:
+def test_unsuitable_volumes_are_refused_in_one_line(
+    tmp_path: Path, voxels: np.ndarray, kind: Kind, message: str
+) -> None:
     nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / "a.nii.gz")
     with pytest.raises(DataError, match=message) as caught:
         read(tmp_path / "a.nii.gz", kind, DEFAULT)
@@ -126,7 +128,7 @@ def test_whole_numbers_stored_as_floats_are_ids(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.1, 0.6, 0.95])
-def test_a_file_that_is_cut_off_is_one_line(tmp_path: Path, keep: float) -> None:
+def test_a_truncated_file_is_refused_in_one_line(tmp_path: Path, keep: float) -> None:
     for name in ("a.nii.gz", "a.nii"):
         path = write_nifti(tmp_path / name, ct_volume(0)[0])
         path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
@@ -148,7 +150,7 @@ def test_masks_are_written_with_shape_and_affine_of_the_image(tmp_path: Path, or
     assert written.header.get_xyzt_units()[0] == "mm"  # type: ignore[attr-defined]
 
 
-def test_pages_of_a_tiff_are_slices_and_share_one_scale(tmp_path: Path) -> None:
+def test_pages_of_a_tiff_are_slices_with_a_common_scale(tmp_path: Path) -> None:
     pages = RANDOM.integers(0, 4000, (5, 6, 7)).astype(np.uint16)
     pages[2] //= 10
     path = write_stack(tmp_path / "a.tif", pages)
@@ -158,7 +160,7 @@ def test_pages_of_a_tiff_are_slices_and_share_one_scale(tmp_path: Path) -> None:
     assert decoded.pixels[2].max() < 30
 
 
-def test_colour_pages_stay_as_stored(tmp_path: Path) -> None:
+def test_colour_pages_are_unchanged(tmp_path: Path) -> None:
     pages = RANDOM.integers(0, 256, (3, 6, 7, 3)).astype(np.uint8)
     assert np.array_equal(read(write_stack(tmp_path / "a.tif", pages), "image", DEFAULT), pages)
 
@@ -180,7 +182,7 @@ def test_one_page_with_smaller_copies_is_a_single_image(tmp_path: Path) -> None:
     assert decoded.pixels.shape == (8, 8)
 
 
-def test_pages_of_different_sizes_are_no_volume(tmp_path: Path) -> None:
+def test_pages_of_different_sizes_are_not_a_volume(tmp_path: Path) -> None:
     page = Image.fromarray(np.eye(8, dtype=np.uint8))
     page.save(tmp_path / "a.tif", save_all=True, append_images=[page.resize((4, 4))])
     with pytest.raises(DataError, match=r"a.tif has pages that differ: 8 x 8 pixels \(L\) and 4 x 4 pixels \(L\)"):
@@ -194,14 +196,16 @@ def test_pages_of_different_sizes_are_no_volume(tmp_path: Path) -> None:
         ("ImageJ=1.54f\nimages=2\nchannels=2\nslices=3", "is a hyperstack of 2 channels, 3 slices and 1 frames"),
     ],
 )
-def test_stacks_of_imagej_with_more_than_slices_are_refused(tmp_path: Path, description: str, message: str) -> None:
+def test_imagej_stacks_with_several_channels_or_frames_are_refused(
+    tmp_path: Path, description: str, message: str
+) -> None:
     path = write_stack(tmp_path / "a.tif", np.zeros((2, 4, 4), np.uint8), tiffinfo={270: description})
     with pytest.raises(DataError, match=message):
         read(path, "image", DEFAULT)
 
 
 def header_of(voxels: np.ndarray, sides: tuple[float, ...], *, sform: bool = False) -> bytes:
-    """Return a NIfTI file whose header states the sides of voxels as they are given."""
+    """Return a NIfTI file whose header states the given voxel sizes."""
     image = nib.Nifti1Image(voxels, np.diag([-2.0, -2.0, 3.0, 1.0]))
     image.header.set_sform(image.affine, code=1 if sform else 0)  # type: ignore[no-untyped-call]
     image.header.set_qform(image.affine, code=0 if sform else 1)  # type: ignore[no-untyped-call]
@@ -217,12 +221,12 @@ def header_of(voxels: np.ndarray, sides: tuple[float, ...], *, sform: bool = Fal
 @pytest.mark.parametrize("sides", [(0.0, 1.0, 1.0), (1.0, 1.0, 0.0)])
 def test_voxels_without_size_are_refused(sides: tuple[float, ...], compressed: bool) -> None:
     data = header_of(np.ones((4, 5, 6), np.uint8), sides)
-    shown = " x ".join(f"{side:g}" for side in sides)
-    with pytest.raises(DataError, match=f"a.nii states voxels of {shown} mm; allowed: above 0; correct its pixdim"):
+    text = " x ".join(f"{side:g}" for side in sides)
+    with pytest.raises(DataError, match=f"a.nii states voxels of {text} mm; allowed: above 0; correct its pixdim"):
         examine(gzip.compress(data) if compressed else data, "image", "a.nii", DEFAULT)
 
 
-def test_sides_that_the_affine_does_not_depend_on_may_be_zero(capfd: pytest.CaptureFixture[str]) -> None:
+def test_voxel_sizes_that_the_affine_does_not_depend_on_may_be_zero(capfd: pytest.CaptureFixture[str]) -> None:
     decoded = examine(header_of(np.ones((4, 5, 6), np.uint8), (0.0, 0.0, 0.0), sform=True), "image", "a.nii", DEFAULT)
     assert decoded.geometry.spacing == (3.0, 2.0, 2.0)
     flat = examine(header_of(np.ones((4, 5), np.uint8), (1.0, 1.0, 0.0)), "image", "a.nii", DEFAULT)
@@ -239,7 +243,7 @@ def test_sides_that_the_affine_does_not_depend_on_may_be_zero(capfd: pytest.Capt
         (header_of(np.ones((4, 5, 6), np.uint8), (1.0, 1.0, 1.0))[:400], "could the file be damaged"),
     ],
 )
-def test_what_is_no_nifti_file_is_one_line(data: bytes, reason: str) -> None:
+def test_files_that_are_not_nifti_are_refused_in_one_line(data: bytes, reason: str) -> None:
     with pytest.raises(
         DataError, match=rf"a\.nii\.gz cannot be decoded as image \(.*{reason}.*\); allowed: a complete"
     ):
@@ -252,7 +256,7 @@ def test_an_affine_that_is_not_finite_is_refused(value: float) -> None:
         examine(header_of(np.ones((4, 5, 6), np.uint8), (value, 1.0, 1.0)), "image", "a.nii", DEFAULT)
 
 
-def test_an_animation_is_no_volume(tmp_path: Path) -> None:
+def test_an_animation_is_not_a_volume(tmp_path: Path) -> None:
     pages = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (0, 255)]
     pages[0].save(tmp_path / "a.gif", save_all=True, append_images=pages[1:])
     with pytest.raises(DataError, match="has 2 pages or frames; allowed: one"):
@@ -314,7 +318,7 @@ def test_frames_have_the_distance_and_the_order_of_their_positions(
     geometry = decoded.geometry
     assert geometry.spacing == pytest.approx((2.0, 0.5, 0.25))
     assert geometry.frame_order == order
-    assert decoded.pixels[:, 0, 0].tolist() == list(range(len(positions)))  # frames are decoded as stored
+    assert decoded.pixels[:, 0, 0].tolist() == list(range(len(positions)))  # frames are not reordered
     assert ("not stored in the order of their positions" in decoded.remark) == bool(order)
 
 
@@ -348,13 +352,13 @@ def test_frames_without_a_common_distance_have_no_spacing(tmp_path: Path, planes
         changed(plane(2), "PlaneOrientationSequence", "ImageOrientationPatient", None),
     ],
 )
-def test_without_all_positions_the_stated_distance_counts(tmp_path: Path, frame: Dataset) -> None:
+def test_without_all_positions_the_stated_distance_is_used(tmp_path: Path, frame: Dataset) -> None:
     decoded = examine(placed_frames(tmp_path / "a.dcm", [plane(0), frame]), "image", "a.dcm", DEFAULT)
     assert decoded.geometry.spacing == (7.0, 0.5, 0.25)
     assert not decoded.remark
 
 
-def test_frames_out_of_order_are_no_slices_along_another_axis(tmp_path: Path) -> None:
+def test_unordered_frames_are_not_resliced_along_another_axis(tmp_path: Path) -> None:
     data = placed_frames(tmp_path / "a.dcm", [plane(position) for position in (0, 4, 2)])
     with pytest.raises(DataError, match=r"would mix; allowed: slices that are frames; set `axis: 2`"):
         examine(data, "image", "a.dcm", VolumeSettings(axis=0))

@@ -3,7 +3,7 @@ from collections import Counter
 from datasets.loading.balance import balanced
 
 
-def test_balanced_rows_hold_every_category_as_often_and_each_image_as_often_within_one() -> None:
+def test_balanced_rows_contain_all_categories_equally_often_and_images_of_a_category_equally_often() -> None:
     categories = ["hand", "hand", "hand", "foot", "foot", "knee"]
     counts = Counter(balanced(range(6), categories, 18))
 
@@ -11,11 +11,11 @@ def test_balanced_rows_hold_every_category_as_often_and_each_image_as_often_with
     assert [counts[row] for row in range(6)] == [2, 2, 2, 3, 3, 6]
 
 
-def test_balanced_rows_are_rows_that_were_given() -> None:
+def test_balanced_rows_are_among_the_given_ones() -> None:
     assert set(balanced([2, 5], ["a", "b", "a", "b", "a", "b"], 4)) == {2, 5}
 
 
-def test_no_row_is_left_out_of_a_category_larger_than_its_share() -> None:
+def test_all_rows_of_a_category_larger_than_its_share_are_used() -> None:
     categories = ["many"] * 10 + ["few"] * 2
     counts = Counter(balanced(range(12), categories, 6))
 

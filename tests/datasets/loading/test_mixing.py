@@ -18,7 +18,7 @@ EPOCHS = [(7, epoch) for epoch in range(40)]
 
 
 def discs(number: int) -> np.ndarray:
-    """Return ids of three classes, a disc each, at places that differ between images, below rows without a label."""
+    """Return ids of three classes, one disc each at positions that differ by image, below rows without a label."""
     rows, columns = np.indices((SIDE, SIDE))
     mask = np.zeros((SIDE, SIDE), np.uint8)
     for class_id, (x, y) in enumerate(np.random.default_rng(number).uniform(8, SIDE - 6, (3, 2)), start=1):
@@ -28,7 +28,7 @@ def discs(number: int) -> np.ndarray:
 
 
 def examples(*, overlapping: bool = False, augmenter: Augmenter | None = None) -> WholeImages:
-    """Return examples whose pixels say which image (red) and which place (green, blue) they are from."""
+    """Return examples whose pixels encode their image (red) and their position (green, blue)."""
     rows, columns = np.indices((SIDE, SIDE))
     images = np.stack([np.stack([np.full_like(rows, 10 * number), rows, columns], 2) for number in range(COUNT)])
     ids = np.stack([discs(number) for number in range(COUNT)])
@@ -36,14 +36,14 @@ def examples(*, overlapping: bool = False, augmenter: Augmenter | None = None) -
     return WholeImages(images.astype(np.uint8), masks, range(COUNT), augmenter)
 
 
-def drawn(mixed: MixedExamples, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def draw_all(mixed: MixedExamples, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     images, masks = mixed.draw(ALL, key)
     assert masks is not None
     return images, masks
 
 
 def origins(images: np.ndarray) -> np.ndarray:
-    """Return the number of the image that each pixel is from."""
+    """Return the number of the original image of each pixel."""
     return images[..., 0] // 10
 
 
@@ -53,11 +53,11 @@ MIXES = {"cutmix": {"cutmix": 1.0, "copy_paste": 0.0}, "copy-paste": {"cutmix": 
 
 @pytest.mark.parametrize("mix", MIXES.values(), ids=MIXES)
 @pytest.mark.parametrize("overlapping", [False, True], ids=["exclusive", "overlapping"])
-def test_each_pixel_has_the_annotation_of_the_image_it_is_from(mix: dict[str, float], overlapping: bool) -> None:
+def test_each_pixel_has_the_annotation_of_its_original_image(mix: dict[str, float], overlapping: bool) -> None:
     _, before = examples(overlapping=overlapping).read(ALL)
     assert before is not None
     for key in EPOCHS[:10]:
-        images, masks = drawn(MixedExamples(examples(overlapping=overlapping), **mix), key)
+        images, masks = draw_all(MixedExamples(examples(overlapping=overlapping), **mix), key)
         rows, columns = np.indices((SIDE, SIDE))
         assert (images[..., 1] == rows).all()
         assert (images[..., 2] == columns).all()
@@ -66,39 +66,41 @@ def test_each_pixel_has_the_annotation_of_the_image_it_is_from(mix: dict[str, fl
         assert overlapping or (masks[:, :3] == IGNORE).all()
 
 
-def test_cutmix_takes_a_rectangle_of_one_other_image() -> None:
+def test_cutmix_pastes_a_rectangle_of_one_other_image() -> None:
     for key in EPOCHS:
-        for own, image in enumerate(origins(drawn(MixedExamples(examples(), **MIXES["cutmix"]), key)[0])):
-            other = image != own
+        for number, image in enumerate(origins(draw_all(MixedExamples(examples(), **MIXES["cutmix"]), key)[0])):
+            other = image != number
             if other.any():
                 rows, columns = np.flatnonzero(other.any(axis=1)), np.flatnonzero(other.any(axis=0))
                 assert other[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
-                assert len(rows) == len(columns)  # the proportions of the image
+                assert len(rows) == len(columns)  # the aspect ratio of the image
                 assert len(set(image[other])) == 1
 
 
-def test_the_area_of_cutmix_is_uniform_and_every_other_image_is_a_partner_equally_often() -> None:
+def test_the_area_of_cutmix_is_uniform_and_partners_are_uniformly_distributed() -> None:
     mixed = MixedExamples(examples(), **MIXES["cutmix"])
-    pixels = np.array([origins(drawn(mixed, (7, epoch))[0]) for epoch in range(200)])
+    pixels = np.array([origins(draw_all(mixed, (7, epoch))[0]) for epoch in range(200)])
     shares = np.sort((pixels != ALL[:, None, None]).mean(axis=(2, 3)).ravel())
     expected = (np.arange(len(shares)) + 0.5) / len(shares)
     assert np.abs(shares - expected).max() < 1.95 / np.sqrt(len(shares)) + 1 / SIDE
-    partners = [image[image != own][0] for images in pixels for own, image in enumerate(images) if (image != own).any()]
+    partners = [
+        image[image != number][0] for images in pixels for number, image in enumerate(images) if (image != number).any()
+    ]
     np.testing.assert_allclose(np.bincount(partners) / len(partners), 1 / COUNT, atol=0.05)
 
 
-def test_copy_paste_takes_whole_regions_of_classes_and_at_least_one() -> None:
+def test_copy_paste_pastes_complete_components_and_at_least_one() -> None:
     count = []
     for key in EPOCHS:
-        images, masks = drawn(MixedExamples(examples(), **MIXES["copy-paste"]), key)
-        for own, (image, mask) in enumerate(zip(origins(images), masks, strict=True)):
-            pasted = image != own
+        images, masks = draw_all(MixedExamples(examples(), **MIXES["copy-paste"]), key)
+        for number, (image, mask) in enumerate(zip(origins(images), masks, strict=True)):
+            pasted = image != number
             (partner,) = set(image[pasted])
             truth = discs(partner)
             pasted_regions = 0
             for class_id in (1, 2, 3):
-                regions, number = label(truth == class_id, structure=np.ones((3, 3)))
-                for region in range(1, number + 1):
+                regions, region_count = label(truth == class_id, structure=np.ones((3, 3)))
+                for region in range(1, region_count + 1):
                     shares = pasted[regions == region].mean()
                     assert shares in (0, 1)
                     pasted_regions += shares
@@ -107,7 +109,7 @@ def test_copy_paste_takes_whole_regions_of_classes_and_at_least_one() -> None:
             assert (truth[pasted] != IGNORE).all()
             assert (mask[pasted] == truth[pasted]).all()
             count.append(pasted_regions)
-    # Of three regions each with probability 1 / 2, or one where none was chosen: (3 x 1/2) + 1/8.
+    # Three regions, each with probability 1 / 2, or one if none was selected: (3 x 1/2) + 1/8.
     assert np.mean(count) == pytest.approx(1.625, abs=0.2)
 
 
@@ -115,12 +117,12 @@ def test_copy_paste_takes_whole_regions_of_classes_and_at_least_one() -> None:
 def test_examples_are_mixed_with_the_probability_of_the_settings(name: str, share: float) -> None:
     mixed = MixedExamples(examples(), **{"cutmix": 0.0, "copy_paste": 0.0, name: share})
     changes = [
-        (origins(drawn(mixed, (7, epoch))[0]) != ALL[:, None, None]).any(axis=(1, 2)) for epoch in range(150)
+        (origins(draw_all(mixed, (7, epoch))[0]) != ALL[:, None, None]).any(axis=(1, 2)) for epoch in range(150)
     ]  # fmt: skip
     assert np.mean(changes) == pytest.approx(share, abs=0.06)
 
 
-def test_an_image_without_objects_pastes_nothing_and_a_single_example_stays() -> None:
+def test_an_image_without_objects_pastes_nothing_and_a_single_example_is_unchanged() -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, SIDE, SIDE, 1), dtype=np.uint8)
     empty = np.zeros((4, SIDE, SIDE), np.uint8)
     empty[:, 5:9] = IGNORE
@@ -130,12 +132,12 @@ def test_an_image_without_objects_pastes_nothing_and_a_single_example_stays() ->
     np.testing.assert_array_equal(single.draw(np.array([0]), (0, 0))[0], images[2:3])
 
 
-def test_the_partner_is_augmented_as_in_its_own_place() -> None:
+def test_the_partner_is_augmented_as_at_its_own_position() -> None:
     settings = AugmentSettings(flip=1.0)
     plain = examples(augmenter=Augmenter(settings, "mask", (SIDE, SIDE)))
     mixed = MixedExamples(plain, **MIXES["cutmix"])
     for key in EPOCHS[:5]:
-        before, images = plain.draw(ALL, key)[0], drawn(mixed, key)[0]
+        before, images = plain.draw(ALL, key)[0], draw_all(mixed, key)[0]
         for image in images:
             rows, columns = np.indices((SIDE, SIDE))
             np.testing.assert_array_equal(image, before[image[..., 0] // 10, rows, columns])
@@ -144,14 +146,14 @@ def test_the_partner_is_augmented_as_in_its_own_place() -> None:
 def test_mixing_depends_on_the_key_and_not_on_the_batch_or_the_order() -> None:
     mixed = MixedExamples(examples(), **MIXES["both"])
     for key in EPOCHS[:8]:
-        images, masks = drawn(mixed, key)
+        images, masks = draw_all(mixed, key)
         for position in reversed(range(COUNT)):
             image, mask = MixedExamples(examples(), **MIXES["both"]).draw(np.array([position]), key)
             assert mask is not None
             np.testing.assert_array_equal(image[0], images[position])
             np.testing.assert_array_equal(mask[0], masks[position])
-    assert (drawn(mixed, (7, 0))[0] != drawn(mixed, (7, 1))[0]).any()
-    assert (drawn(mixed, (7, 0))[0] != drawn(mixed, (8, 0))[0]).any()
+    assert (draw_all(mixed, (7, 0))[0] != draw_all(mixed, (7, 1))[0]).any()
+    assert (draw_all(mixed, (7, 0))[0] != draw_all(mixed, (8, 0))[0]).any()
 
 
 def test_batches_of_two_workers_are_those_of_one() -> None:
@@ -162,13 +164,13 @@ def test_batches_of_two_workers_are_those_of_one() -> None:
             np.testing.assert_array_equal(part.targets, np.concatenate([share.targets for share in shares]))
 
 
-def test_evaluation_reads_unmixed_examples_and_the_arrays_stay() -> None:
+def test_evaluation_reads_unmixed_examples_and_arrays_are_not_modified() -> None:
     plain = examples()
     before = plain.read(ALL)
     mixed = MixedExamples(plain, cutmix=1.0, copy_paste=1.0)
-    drawn(mixed, (7, 0))
-    for one, other in zip(mixed.read(ALL), before, strict=True):
-        np.testing.assert_array_equal(one, other)
+    draw_all(mixed, (7, 0))
+    for mixed_image, other in zip(mixed.read(ALL), before, strict=True):
+        np.testing.assert_array_equal(mixed_image, other)
     assert len(mixed) == COUNT
 
 

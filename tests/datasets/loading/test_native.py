@@ -26,14 +26,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def opened(folder: Path, cache: Path) -> tuple[Source, Index]:
+def open_native(folder: Path, cache: Path) -> tuple[Source, Index]:
     source = open_source(FolderSettings(root=folder))
     return source, source.index(cache)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_and_masks_are_as_in_their_files(folder: Path, tmp_path: Path, channels: int) -> None:
-    source, index = opened(folder, tmp_path)
+def test_images_and_masks_equal_their_files(folder: Path, tmp_path: Path, channels: int) -> None:
+    source, index = open_native(folder, tmp_path)
     image = ImageSettings.model_validate({"fit": "patch", "channels": channels})
     arrays = native_images(source, index, "mask", image, cache=tmp_path)
     assert arrays.masks is not None
@@ -51,8 +51,8 @@ def test_images_and_masks_are_as_in_their_files(folder: Path, tmp_path: Path, ch
     assert len(arrays.foreground[0]) == 0
 
 
-def test_images_are_scaled_like_whole_ones(folder: Path, tmp_path: Path) -> None:
-    source, index = opened(folder, tmp_path)
+def test_images_are_scaled_like_resized_ones(folder: Path, tmp_path: Path) -> None:
+    source, index = open_native(folder, tmp_path)
     arrays = native_images(source, index, "mask", ImageSettings(fit="patch", scale=0.5), cache=tmp_path)
     assert arrays.masks is not None
     square = ImageSettings(size=32)
@@ -62,7 +62,7 @@ def test_images_are_scaled_like_whole_ones(folder: Path, tmp_path: Path) -> None
 
 
 def test_size_of_the_entries_is_stated(folder: Path, tmp_path: Path) -> None:
-    source, index = opened(folder, tmp_path)
+    source, index = open_native(folder, tmp_path)
     image = ImageSettings(fit="patch", channels=3)
     entries = native_entries(index, "mask", image, tmp_path)
     native_images(source, index, "mask", image, cache=tmp_path)
@@ -72,10 +72,8 @@ def test_size_of_the_entries_is_stated(folder: Path, tmp_path: Path) -> None:
     assert len(native_entries(index, "image", image, tmp_path)) == 1
 
 
-def test_masks_for_training_and_for_scoring_are_cached_once_where_they_are_not_scaled(
-    folder: Path, tmp_path: Path
-) -> None:
-    source, index = opened(folder, tmp_path)
+def test_unscaled_masks_for_training_and_scoring_are_cached_once(folder: Path, tmp_path: Path) -> None:
+    source, index = open_native(folder, tmp_path)
     entries = native_entries(index, "mask", ImageSettings(fit="patch"), tmp_path)
     assert truth_entry(index, NATIVE, tmp_path).keys() < entries.keys()
     scaled = native_entries(index, "mask", ImageSettings(fit="patch", scale=0.5), tmp_path)

@@ -21,7 +21,7 @@ def ragged(arrays: list[Pixels]) -> RaggedArray:
 
 
 def images() -> list[Pixels]:
-    """Images whose pixels differ from each other in their row and column."""
+    """Images whose pixels encode their row and column."""
     return [np.stack(np.indices(size), axis=-1).astype(np.uint8) for size in SIZES]
 
 
@@ -36,7 +36,7 @@ def patches(settings: PatchSettings, points: RaggedArray | None = None) -> Rando
     )  # fmt: skip
 
 
-def drawn(examples: RandomPatches, epochs: int) -> list[tuple[Pixels, Pixels]]:
+def draw_epochs(examples: RandomPatches, epochs: int) -> list[tuple[Pixels, Pixels]]:
     """Return the image and mask of every position in some epochs."""
     pairs = []
     for epoch in range(epochs):
@@ -46,7 +46,7 @@ def drawn(examples: RandomPatches, epochs: int) -> list[tuple[Pixels, Pixels]]:
     return pairs
 
 
-def test_arrays_of_different_sizes_are_kept_apart() -> None:
+def test_arrays_of_different_sizes_are_stored_separately() -> None:
     arrays = images()
     together = ragged(arrays)
     assert len(together) == len(arrays)
@@ -55,8 +55,8 @@ def test_arrays_of_different_sizes_are_kept_apart() -> None:
         np.testing.assert_array_equal(together[row], array)
 
 
-def test_patches_are_parts_of_their_image_with_the_same_part_of_its_mask() -> None:
-    for number, (image, mask) in enumerate(drawn(patches(PatchSettings(foreground=0.0)), epochs=20)):
+def test_patches_are_regions_of_their_image_with_the_same_region_of_its_mask() -> None:
+    for number, (image, mask) in enumerate(draw_epochs(patches(PatchSettings(foreground=0.0)), epochs=20)):
         height, width = SIZES[number % len(SIZES)]
         np.testing.assert_array_equal(np.moveaxis(image, -1, 0), mask)
         top, left = image[0, 0]
@@ -65,33 +65,35 @@ def test_patches_are_parts_of_their_image_with_the_same_part_of_its_mask() -> No
         np.testing.assert_array_equal(inside[..., 1], left + np.arange(inside.shape[1]) + np.zeros((len(inside), 1)))
 
 
-def test_every_part_of_an_image_is_shown() -> None:
-    corners = [image[0, 0] for image, _ in drawn(patches(PatchSettings(foreground=0.0)), epochs=600)[4 :: len(SIZES)]]
+def test_every_region_of_an_image_is_drawn() -> None:
+    corners = [
+        image[0, 0] for image, _ in draw_epochs(patches(PatchSettings(foreground=0.0)), epochs=600)[4 :: len(SIZES)]
+    ]
     assert {int(top) for top, _ in corners} == set(range(64 - SIDE + 1))
     assert {int(left) for _, left in corners} == set(range(48 - SIDE + 1))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_patches_contain_foreground_as_often_as_set(share: float) -> None:
+def test_patches_contain_foreground_with_the_configured_probability(share: float) -> None:
     point = np.array([[60, 3]], np.int32)  # in the corner of the last image
     points = ragged([np.empty((0, 2), np.int32)] * 4 + [point])
     epochs = 600
-    last = drawn(patches(PatchSettings(foreground=share), points), epochs)[4 :: len(SIZES)]
+    last = draw_epochs(patches(PatchSettings(foreground=share), points), epochs)[4 :: len(SIZES)]
     contained = sum(bool((image == point).all(axis=-1).any()) for image, _ in last)
     by_chance = sum(
         bool((image == point).all(axis=-1).any())
-        for image, _ in drawn(patches(PatchSettings(foreground=0.0)), epochs)[4 :: len(SIZES)]
+        for image, _ in draw_epochs(patches(PatchSettings(foreground=0.0)), epochs)[4 :: len(SIZES)]
     )
     assert contained == pytest.approx(share * epochs + (1 - share) * by_chance, abs=4 * np.sqrt(epochs) / 2)
     if share == 1.0:
         assert contained == epochs
 
 
-def test_an_epoch_has_as_many_patches_of_each_image_as_set() -> None:
+def test_an_epoch_has_the_configured_number_of_patches_of_each_image() -> None:
     examples = patches(PatchSettings(per_image=7))
     assert len(examples) == 7 * len(SIZES)
     assert Batches(examples, batch_size=5, seed=0).updates_per_epoch == 7
-    first = [tuple(image[0, 0]) for image, _ in drawn(examples, 1)[:7]]
+    first = [tuple(image[0, 0]) for image, _ in draw_epochs(examples, 1)[:7]]
     assert len(set(first)) > 3
 
 
@@ -145,7 +147,7 @@ def test_tiles_are_read_in_order_with_their_masks() -> None:
     assert len(examples) == 4 * 3 + 1
     image, mask = examples.read(np.array([0, 5, 12]))
     assert mask is not None
-    assert [tuple(one[0, 0]) for one in image] == [(0, 0), (16, 32), (0, 0)]
+    assert [tuple(tile[0, 0]) for tile in image] == [(0, 0), (16, 32), (0, 0)]
     np.testing.assert_array_equal(np.moveaxis(image, -1, 1), mask)
     again, _ = examples.draw(np.array([0, 5, 12]), (1, 2))
     np.testing.assert_array_equal(again, image)
@@ -161,7 +163,7 @@ def test_each_pixel_of_an_image_has_its_label_in_one_tile(size: tuple[int, int])
     np.testing.assert_array_equal(np.sort(targets[targets != IGNORE]), np.sort(labels.ravel()))
 
 
-def test_foreground_points_are_of_every_class_and_of_labelled_pixels() -> None:
+def test_foreground_points_are_labelled_pixels_of_every_class() -> None:
     mask = np.zeros((100, 100), np.uint8)
     mask[:50], mask[60, 60], mask[90:] = 1, 2, IGNORE
     points = foreground_points(mask, "a")

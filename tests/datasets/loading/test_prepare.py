@@ -29,12 +29,12 @@ COUNT = 12
 IMAGE = ImageSettings(size=32)
 
 
-def picture(row: int) -> Pixels:
+def random_image(row: int) -> Pixels:
     return np.random.default_rng(row).integers(1, 256, (40 + row, 60), dtype=np.uint8)
 
 
 class Drawn(Source):
-    """Images of random pixels; counts what was read, and may take its time or fail."""
+    """Random images; counts reads, and may be slow or fail."""
 
     def __init__(self, *, pause: float = 0.0, broken: int | None = None, log: Path | None = None) -> None:
         self.read = 0
@@ -74,10 +74,10 @@ class Drawn(Source):
         if self.log is not None:
             with self.log.open("a") as log:
                 log.write(f"{row}\n")
-        return picture(row)
+        return random_image(row)
 
     def masks(self, row: int) -> Pixels:
-        return (picture(row) // 86).astype(np.uint8)
+        return (random_image(row) // 86).astype(np.uint8)
 
     def labels(self, row: int) -> np.ndarray:
         return np.array([row % 2 == 0], dtype=np.float32)
@@ -95,15 +95,15 @@ def entries(cache: Path) -> list[Path]:
 
 def test_images_are_fitted_and_rows_with_faults_are_zero(tmp_path: Path) -> None:
     source = Drawn()
-    found = prepared(source, source.index(tmp_path), "image", IMAGE, structure=None, cache=tmp_path)
-    assert found.images.shape == (COUNT, 32, 32, 1)
-    assert found.targets is None
+    data = prepared(source, source.index(tmp_path), "image", IMAGE, structure=None, cache=tmp_path)
+    assert data.images.shape == (COUNT, 32, 32, 1)
+    assert data.targets is None
     for row in (0, *range(2, COUNT)):
-        assert (found.images[row] == fit_image(picture(row), IMAGE)).all()
-        assert found.shapes[row].tolist() == [40 + row, 60]
-    assert not found.images[1].any()
-    assert isinstance(found.images, np.memmap)
-    assert not found.images.flags.writeable
+        assert (data.images[row] == fit_image(random_image(row), IMAGE)).all()
+        assert data.shapes[row].tolist() == [40 + row, 60]
+    assert not data.images[1].any()
+    assert isinstance(data.images, np.memmap)
+    assert not data.images.flags.writeable
 
 
 def test_every_target_is_read_and_missing_rows_are_zero_or_nan(tmp_path: Path) -> None:
@@ -116,14 +116,14 @@ def test_every_target_is_read_and_missing_rows_are_zero_or_nan(tmp_path: Path) -
         ("box_mask", np.pad(np.ones((1, 32, 16)), ((0, 0), (0, 0), (8, 8)))),
         ("mask", fit_masks(source.masks(2), IMAGE)),
     ):
-        found = prepared(source, index, target, IMAGE, structure=None, cache=tmp_path).targets
-        assert found is not None
-        assert np.array_equal(found[2], expected)
+        targets = prepared(source, index, target, IMAGE, structure=None, cache=tmp_path).targets
+        assert targets is not None
+        assert np.array_equal(targets[2], expected)
         for missing in (0, 1):
-            assert np.isnan(found[missing]).all() if found.dtype == np.float32 else not found[missing].any()
+            assert np.isnan(targets[missing]).all() if targets.dtype == np.float32 else not targets[missing].any()
 
 
-def test_the_truth_is_stretched_at_its_own_size_from_the_original(tmp_path: Path) -> None:
+def test_the_truth_is_resized_at_its_own_size_from_the_original(tmp_path: Path) -> None:
     source = Drawn()
     index = source.index(tmp_path)
     masks = truth(source, index, 48, tmp_path)[[5, 6]]
@@ -143,18 +143,18 @@ def test_native_truth_has_the_size_of_each_image(tmp_path: Path) -> None:
     assert (folder / "masks.npy").stat().st_size == pytest.approx(size, abs=256)
 
 
-def test_the_fit_of_a_letterbox_can_be_undone_from_the_shapes(tmp_path: Path) -> None:
+def test_a_letterbox_can_be_undone_from_the_shapes(tmp_path: Path) -> None:
     source = Drawn()
     settings = ImageSettings(size=32, fit="letterbox")
-    found = prepared(source, source.index(tmp_path), "mask", settings, structure=None, cache=tmp_path)
-    assert found.targets is not None
-    height, width = found.shapes[4].tolist()
+    data = prepared(source, source.index(tmp_path), "mask", settings, structure=None, cache=tmp_path)
+    assert data.targets is not None
+    height, width = data.shapes[4].tolist()
     fit = Fit(height=height, width=width, shape=(32, 32), fit="letterbox")
-    assert fit.crop(found.images[4, ..., 0]).all()
-    assert found.images[4].astype(bool).sum() == fit.crop(found.images[4, ..., 0]).size
+    assert fit.crop(data.images[4, ..., 0]).all()
+    assert data.images[4].astype(bool).sum() == fit.crop(data.images[4, ..., 0]).size
 
 
-def test_what_was_prepared_is_not_read_again_and_is_shared_between_targets(tmp_path: Path) -> None:
+def test_prepared_images_are_not_read_again_and_are_shared_between_targets(tmp_path: Path) -> None:
     source = Drawn()
     index = source.index(tmp_path)
     prepared(source, index, "mask", IMAGE, structure=None, cache=tmp_path)
@@ -170,7 +170,7 @@ def test_what_was_prepared_is_not_read_again_and_is_shared_between_targets(tmp_p
     "settings",
     [ImageSettings(size=48), ImageSettings(size=32, channels=3), ImageSettings(size=32, fit="letterbox")],
 )
-def test_other_settings_are_other_entries(tmp_path: Path, settings: ImageSettings) -> None:
+def test_other_settings_have_other_entries(tmp_path: Path, settings: ImageSettings) -> None:
     source = Drawn()
     index = source.index(tmp_path)
     prepared(source, index, "image", IMAGE, structure=None, cache=tmp_path)
@@ -178,7 +178,7 @@ def test_other_settings_are_other_entries(tmp_path: Path, settings: ImageSetting
     assert len(entries(tmp_path)) == 2
 
 
-def test_other_content_annotation_faults_or_order_are_other_entries(tmp_path: Path) -> None:
+def test_other_content_annotation_faults_or_order_have_other_entries(tmp_path: Path) -> None:
     source = Drawn()
     index = source.index(tmp_path)
     changed = list(index.content)
@@ -195,7 +195,7 @@ def test_other_content_annotation_faults_or_order_are_other_entries(tmp_path: Pa
     assert len(entries(tmp_path)) == 2 * 6 - 2
 
 
-def test_an_error_while_reading_is_raised_and_leaves_nothing(tmp_path: Path) -> None:
+def test_an_error_while_reading_is_raised_and_leaves_no_files(tmp_path: Path) -> None:
     source = Drawn(broken=7)
     index = source.index(tmp_path)
     with pytest.raises(DataError, match="it broke"):
@@ -205,7 +205,7 @@ def test_an_error_while_reading_is_raised_and_leaves_nothing(tmp_path: Path) -> 
     assert len(entries(tmp_path)) == 1
 
 
-def test_the_entries_used_longest_ago_go_when_the_budget_is_spent(tmp_path: Path) -> None:
+def test_the_least_recently_used_entries_are_removed_over_budget(tmp_path: Path) -> None:
     source = Drawn()
     index = source.index(tmp_path)
     budget = 3 * (COUNT * 32 * 32 + 1000)
@@ -232,21 +232,21 @@ def test_the_entries_used_longest_ago_go_when_the_budget_is_spent(tmp_path: Path
     assert (first == before).all()
 
 
-def test_entries_just_opened_stay_over_budget(tmp_path: Path) -> None:
+def test_entries_just_opened_are_kept_over_budget(tmp_path: Path) -> None:
     source = Drawn()
     index = source.index(tmp_path)
     prepared(source, index, "mask", IMAGE, structure=None, cache=tmp_path, budget_bytes=1)
     assert len(entries(tmp_path)) == 2
 
 
-def test_a_disk_too_small_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_disk_too_small_is_refused_before_reading(tmp_path: Path) -> None:
     layout = {"images": ((2**50,), np.uint8)}
     with pytest.raises(DataError, match=r"need 1048576.0 GiB in .*; allowed: .*--cache"):
         arrays.open_entry(tmp_path / "big", layout, lambda _: None, budget_bytes=2**60)
     assert not (tmp_path / "big").exists()
 
 
-def test_the_entries_used_longest_ago_go_when_that_gives_the_disk_room(
+def test_the_least_recently_used_entries_are_removed_if_the_disk_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk, size = 10_000, 2_000  # the header of an array is 128 bytes of that
@@ -270,7 +270,7 @@ def test_the_entries_used_longest_ago_go_when_that_gives_the_disk_room(
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"1", "2", "3", "4", "next"}
 
 
-def test_threads_that_want_the_same_entry_fill_it_once(tmp_path: Path) -> None:
+def test_threads_that_need_the_same_entry_write_it_once(tmp_path: Path) -> None:
     source = Drawn(pause=0.01)
     index = source.index(tmp_path)
 
@@ -291,8 +291,8 @@ test = runpy.run_path({__file__!r})
 cache, pause = pathlib.Path(sys.argv[1]), float(sys.argv[2])
 source = test["Drawn"](pause=pause, log=cache / "log")
 index = source.index(cache)
-found = test["prepared"](source, index, "mask", test["IMAGE"], structure=None, cache=cache)
-print(hashlib.sha256(found.images.tobytes() + found.targets.tobytes()).hexdigest())
+data = test["prepared"](source, index, "mask", test["IMAGE"], structure=None, cache=cache)
+print(hashlib.sha256(data.images.tobytes() + data.targets.tobytes()).hexdigest())
 """
 
 
@@ -311,7 +311,7 @@ def rows_read(cache: Path) -> int:
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
-def test_processes_that_want_the_same_entry_fill_it_once_with_equal_content(tmp_path: Path) -> None:
+def test_processes_that_need_the_same_entry_write_it_once_with_equal_content(tmp_path: Path) -> None:
     processes = [start(tmp_path, 0.05) for _ in range(2)]
     prints = {process.communicate(timeout=60)[0] for process in processes}
     assert len(prints) == 1
@@ -320,7 +320,7 @@ def test_processes_that_want_the_same_entry_fill_it_once_with_equal_content(tmp_
     assert len(entries(tmp_path)) == 2
 
 
-def test_a_killed_process_leaves_a_cache_that_works(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_a_usable_cache(tmp_path: Path) -> None:
     process = start(tmp_path, 0.5)
     deadline = time.monotonic() + 60
     while rows_read(tmp_path) < 2 and time.monotonic() < deadline:
@@ -329,13 +329,13 @@ def test_a_killed_process_leaves_a_cache_that_works(tmp_path: Path) -> None:
     process.communicate()
     assert [path.suffix for path in entries(tmp_path)] == [".part"]
     source = Drawn()
-    found = prepared(source, source.index(tmp_path), "image", IMAGE, structure=None, cache=tmp_path)
+    data = prepared(source, source.index(tmp_path), "image", IMAGE, structure=None, cache=tmp_path)
     assert source.read == COUNT - 1
-    assert (found.images[3] == fit_image(picture(3), IMAGE)).all()
+    assert (data.images[3] == fit_image(random_image(3), IMAGE)).all()
     assert [path.suffix for path in entries(tmp_path)] == [""]
 
 
-def test_leftovers_of_killed_processes_go_but_not_those_of_living_ones(tmp_path: Path) -> None:
+def test_files_of_killed_processes_are_removed_and_those_of_living_ones_are_kept(tmp_path: Path) -> None:
     source = Drawn()
     cache = tmp_path / "prepared"
     for name in ("dead.part", "living.part"):
@@ -346,7 +346,7 @@ def test_leftovers_of_killed_processes_go_but_not_those_of_living_ones(tmp_path:
     assert not (cache / "dead.part").exists()
 
 
-def test_a_file_that_changed_after_it_was_indexed_is_not_prepared(tmp_path: Path) -> None:
+def test_a_file_changed_after_it_was_indexed_is_not_prepared(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "own")
     source = open_source(FolderSettings(root=root))
     index = source.index(tmp_path / "cache")
@@ -358,7 +358,7 @@ def test_a_file_that_changed_after_it_was_indexed_is_not_prepared(tmp_path: Path
     assert entries(tmp_path / "cache") == before
 
 
-def test_images_that_reading_fitted_are_not_decoded_again_and_not_kept_twice(
+def test_images_resized_by_indexing_are_not_decoded_again_and_not_stored_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, settings = tmp_path / "cache", FolderSettings(root=write_folder(tmp_path / "own"))
@@ -366,7 +366,7 @@ def test_images_that_reading_fitted_are_not_decoded_again_and_not_kept_twice(
     index = source.index(cache, fits=[IMAGE])
     expected = [fit_image(source.image(row), IMAGE) for row in range(len(index))]
     monkeypatch.setattr(files, "read", lambda path, _: pytest.fail(f"{path} was decoded again"))
-    found = prepared(source, index, "mask", IMAGE, structure=None, cache=cache)
-    assert np.array_equal(found.images, expected)
+    data = prepared(source, index, "mask", IMAGE, structure=None, cache=cache)
+    assert np.array_equal(data.images, expected)
     assert again.index(cache) is not None
     assert again.fitted(0, IMAGE) is None

@@ -1,4 +1,4 @@
-"""Strong views with pasted rectangles: what is pasted, where from, and that keys alone decide."""
+"""Strong views with pasted rectangles: content, origin, and dependence on keys alone."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ NOTHING = StrongAugmentSettings(preset=None)
 
 
 def examples(count: int = COUNT, settings: AugmentSettings | None = None) -> WholeImages:
-    """Return examples whose pixels say which image (red) and which place (green, blue) they are from."""
+    """Return examples whose pixels encode their image (red) and their position (green, blue)."""
     rows, columns = np.indices((SIDE, SIDE))
     images = np.stack([np.stack([np.full_like(rows, 10 * number), rows, columns], 2) for number in range(count)])
     augmenter = None if settings is None else Augmenter(settings, "image", (SIDE, SIDE))
@@ -27,7 +27,7 @@ def examples(count: int = COUNT, settings: AugmentSettings | None = None) -> Who
 
 
 def patches() -> RandomPatches:
-    """Patches of images of one value each."""
+    """Patches of images with a constant value each."""
     image = np.repeat(np.arange(COUNT, dtype=np.uint8) * 10, 60 * 50)
     shapes = [(60, 50, 1)] * COUNT
     return RandomPatches(
@@ -41,7 +41,7 @@ def views(of: Examples, *, strong: int = 2, cutmix: float = 1.0, settings: Augme
 
 
 @pytest.mark.parametrize("strong", [1, 2])
-def test_without_cutmix_views_are_the_example_and_changed_versions_of_it(strong: int) -> None:
+def test_without_cutmix_views_are_the_example_and_its_augmentations(strong: int) -> None:
     settings = StrongAugmentSettings(preset=None, brightness=0.5)
     weak = examples(settings=AugmentSettings(flip=0.5))
     drawn, regions = views(weak, strong=strong, cutmix=0.0, settings=settings).draw(ALL, KEYS[0])
@@ -52,8 +52,8 @@ def test_without_cutmix_views_are_the_example_and_changed_versions_of_it(strong:
         assert (drawn[:, number] != drawn[:, number + 1]).any(axis=(1, 2, 3)).all()
 
 
-def test_strong_views_show_the_pixels_of_the_weak_view() -> None:
-    """The order of pixels by value is that of the weak view, so none has moved."""
+def test_strong_views_have_the_pixels_of_the_weak_view() -> None:
+    """The order of pixels by value is that of the weak view, so no pixel has moved."""
     settings = StrongAugmentSettings(preset=None, gamma=0.5)
     drawn, _ = views(examples(settings=AugmentSettings(rotate=30)), cutmix=0.0, settings=settings).draw(ALL, KEYS[0])
     for weak, *strong in drawn:
@@ -77,14 +77,14 @@ def test_pixels_in_a_region_are_those_of_the_partner_and_others_of_the_example(s
             partners.add((number, other))
             for view, mask in zip(strong_views, masks, strict=True):
                 np.testing.assert_array_equal(view, np.where(mask[..., None], partner, weak))
-    assert len(partners) > 0.8 * COUNT**2  # every other image, and the own one where nothing is pasted
+    assert len(partners) > 0.8 * COUNT**2  # every other image, and the example itself where nothing is pasted
 
 
-def test_the_partner_looks_as_in_its_own_place_in_the_epoch() -> None:
+def test_the_partner_is_augmented_as_at_its_own_position_in_the_epoch() -> None:
     settings = StrongAugmentSettings(preset=None, brightness=0.5)
-    whole = views(examples(settings=AugmentSettings(flip=0.5)), settings=settings)
+    with_cutmix = views(examples(settings=AugmentSettings(flip=0.5)), settings=settings)
     alone, _ = views(examples(settings=AugmentSettings(flip=0.5)), cutmix=0.0, settings=settings).draw(ALL, KEYS[3])
-    drawn, regions = whole.draw(ALL, KEYS[3])
+    drawn, regions = with_cutmix.draw(ALL, KEYS[3])
     assert regions is not None
     for number, (example, masks) in enumerate(zip(drawn, regions, strict=True)):
         (other,) = [place for place in ALL if (alone[place, 0] == example[-1]).all()]
@@ -119,7 +119,7 @@ def test_regions_are_rectangles_of_half_the_image_that_differ_between_strong_vie
     assert (min(tops), max(tops)) == (0, 1)
 
 
-def test_nothing_is_pasted_into_the_only_example() -> None:
+def test_nothing_is_pasted_into_a_single_example() -> None:
     drawn, regions = views(examples(1)).draw(np.zeros(1, np.int64), KEYS[0])
     assert regions is not None
     assert not regions.any()
@@ -132,19 +132,19 @@ def test_nothing_is_pasted_into_the_only_example() -> None:
 def test_views_do_not_depend_on_the_number_of_workers_or_the_size_of_batches(of: Examples) -> None:
     strong = views(of, cutmix=0.7, settings=StrongAugmentSettings())
 
-    def drawn(batch_size: int, world: int) -> dict[int, tuple[bytes, bytes]]:
+    def draw_batches(batch_size: int, world: int) -> dict[int, tuple[bytes, bytes]]:
         batches = Batches(strong, batch_size=batch_size, seed=SEED)
-        found = {}
+        views_by_row = {}
         for rank in range(world):
             for (share,) in batches.epoch(2, rank, world):
                 assert share.targets is not None
                 for position, image, region in zip(share.positions.tolist(), share.images, share.targets, strict=True):
-                    found[position] = image.tobytes(), region.tobytes()
-        return found
+                    views_by_row[position] = image.tobytes(), region.tobytes()
+        return views_by_row
 
-    one = drawn(4, 1)
-    assert len(one) == len(of)
-    assert one == drawn(4, 2) == drawn(5, 3)
+    expected = draw_batches(4, 1)
+    assert len(expected) == len(of)
+    assert expected == draw_batches(4, 2) == draw_batches(5, 3)
 
 
 def test_another_epoch_has_other_views_and_regions() -> None:
@@ -156,6 +156,6 @@ def test_another_epoch_has_other_views_and_regions() -> None:
     assert (regions != others).any()
 
 
-def test_what_is_read_is_the_same_each_time() -> None:
+def test_reading_twice_gives_the_same_views() -> None:
     strong = views(examples(), settings=StrongAugmentSettings())
     np.testing.assert_array_equal(strong.read(ALL)[0], strong.read(ALL)[0])

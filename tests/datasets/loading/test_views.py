@@ -16,13 +16,13 @@ SIDE, IMAGES, SEED = 16, 10, 5
 POSITIONS = np.arange(IMAGES)
 
 
-def whole(settings: AugmentSettings) -> WholeImages:
+def whole_images(settings: AugmentSettings) -> WholeImages:
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, SIDE, SIDE, 1), dtype=np.uint8)
     return WholeImages(images, None, range(IMAGES), Augmenter(settings, "image", (SIDE, SIDE)))
 
 
 def patches(settings: AugmentSettings) -> RandomPatches:
-    """Patches of images whose pixels are all different."""
+    """Patches of images with unique pixel values."""
     image = np.arange(IMAGES * 1000, dtype=np.uint8)
     shapes = [(40, 25, 1)] * IMAGES
     return RandomPatches(
@@ -35,8 +35,8 @@ NOISE = AugmentSettings(noise=0.1)
 BRIGHTNESS = AugmentSettings(brightness=0.5)
 
 
-@pytest.mark.parametrize("examples", [whole(NOISE), patches(NOISE)], ids=["whole images", "patches"])
-def test_the_first_view_is_what_a_stage_without_views_draws(examples: Examples) -> None:
+@pytest.mark.parametrize("examples", [whole_images(NOISE), patches(NOISE)], ids=["whole images", "patches"])
+def test_the_first_view_is_that_of_a_stage_without_views(examples: Examples) -> None:
     views, _ = Views([examples] * 3, seed=SEED).draw(POSITIONS, (SEED, 2))
     assert views.shape == (IMAGES, 3, SIDE, SIDE, 1)
     np.testing.assert_array_equal(views[:, 0], examples.draw(POSITIONS, (SEED, 2))[0])
@@ -44,7 +44,7 @@ def test_the_first_view_is_what_a_stage_without_views_draws(examples: Examples) 
         assert (views[:, first] != views[:, second]).any(axis=(1, 2, 3)).all()
 
 
-def test_views_of_a_patch_show_the_same_part_of_the_image() -> None:
+def test_views_of_a_patch_show_the_same_region_of_the_image() -> None:
     examples = patches(AugmentSettings(flip=1.0))
     first, second = Views([examples] * 2, seed=SEED).draw(POSITIONS, (SEED, 0))[0].swapaxes(0, 1)
     np.testing.assert_array_equal(first, second)
@@ -53,8 +53,8 @@ def test_views_of_a_patch_show_the_same_part_of_the_image() -> None:
 
 
 def test_views_may_be_augmented_differently() -> None:
-    plain = whole(AugmentSettings(flip=1.0))
-    views, _ = Views([plain, whole(BRIGHTNESS)], seed=SEED).draw(POSITIONS, (SEED, 0))
+    plain = whole_images(AugmentSettings(flip=1.0))
+    views, _ = Views([plain, whole_images(BRIGHTNESS)], seed=SEED).draw(POSITIONS, (SEED, 0))
     np.testing.assert_array_equal(views[:, 0], plain.draw(POSITIONS, (SEED, 0))[0])
     assert (views[:, 1] != views[:, 0]).any()
 
@@ -65,7 +65,7 @@ def shares(batches: Batches, epoch: int, *, rank: int = 0, world: int = 1, shuff
 
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_views_do_not_depend_on_the_number_of_workers_or_the_size_of_batches(shuffle: bool) -> None:
-    views = Views([whole(NOISE)] * 2, seed=SEED)
+    views = Views([whole_images(NOISE)] * 2, seed=SEED)
     batches = Batches(views, batch_size=4, seed=SEED)
     together = np.concatenate([share.images for share in shares(batches, 1, shuffle=shuffle)])
     pairs = zip(*(shares(batches, 1, rank=rank, world=2, shuffle=shuffle) for rank in range(2)), strict=True)
@@ -74,8 +74,8 @@ def test_views_do_not_depend_on_the_number_of_workers_or_the_size_of_batches(shu
     np.testing.assert_array_equal(np.concatenate([share.images for share in larger]), together)
 
 
-def test_validation_compares_the_same_views_in_every_epoch() -> None:
-    batches = Batches(Views([whole(NOISE)] * 2, seed=SEED), batch_size=4, seed=SEED)
+def test_validation_uses_the_same_views_in_every_epoch() -> None:
+    batches = Batches(Views([whole_images(NOISE)] * 2, seed=SEED), batch_size=4, seed=SEED)
     first, second = (
         np.concatenate([share.images for share in shares(batches, epoch, shuffle=False)]) for epoch in (0, 1)
     )
@@ -85,7 +85,7 @@ def test_validation_compares_the_same_views_in_every_epoch() -> None:
     assert (np.sort(drawn[0], axis=0) != np.sort(drawn[1], axis=0)).any()
 
 
-def test_a_share_names_the_positions_of_its_images() -> None:
+def test_a_share_has_the_positions_of_its_images() -> None:
     batches = Batches(WholeImages(np.arange(IMAGES, dtype=np.uint8), None, range(IMAGES)), batch_size=4, seed=SEED)
     for shuffle in (True, False):
         for share in shares(batches, 3, rank=1, world=2, shuffle=shuffle):

@@ -19,7 +19,7 @@ ANNOTATORS = {"first": "masks", "second": "masks_second"}
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Three images; the first annotator leaves out the last one, the second annotator the first one."""
+    """Three images; the first annotator lacks the last one, the second annotator the first one."""
     for number in range(3):
         save(picture(number), tmp_path / "data" / "images" / f"{number}.png")
         for folder, left_out, id_ in (("masks", 2, 1), ("masks_second", 0, 2)):
@@ -30,18 +30,18 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def opened(root: Path, settings: DataSettings) -> tuple[Source, Index]:
+def open_data(root: Path, settings: DataSettings) -> tuple[Source, Index]:
     source = open_source(settings)
     return source, source.index(root.parent / "cache")
 
 
-def test_each_annotator_has_the_same_images_and_the_own_masks(root: Path) -> None:
+def test_annotators_have_the_same_images_and_different_masks(root: Path) -> None:
     settings = FolderSettings(root=root, annotators=ANNOTATORS)
     assert trained_annotator(settings) == "first"
-    source, index = opened(root, settings)
+    source, index = open_data(root, settings)
     others = other_annotators(settings)
     assert list(others) == ["second"]
-    other_source, other = opened(root, others["second"])
+    other_source, other = open_data(root, others["second"])
     assert other.ids == index.ids
     assert other.classes == index.classes == ("class_1", "class_2")
     assert [bool(text) for text in index.annotation_digests["masks"]] == [True, True, False]
@@ -51,11 +51,11 @@ def test_each_annotator_has_the_same_images_and_the_own_masks(root: Path) -> Non
     assert other_annotators(FolderSettings(root=root)) == {}
 
 
-def test_what_is_trained_on_does_not_depend_on_other_annotators(root: Path) -> None:
+def test_the_training_masks_do_not_depend_on_other_annotators(root: Path) -> None:
     (root / "classes.txt").write_text("a\nb\n")
     reverse = {"annotators": dict(reversed(ANNOTATORS.items())), "train": "first"}
     digests = [
-        opened(root, FolderSettings.model_validate({"root": root} | more))[1].annotation_digests["masks"]
+        open_data(root, FolderSettings.model_validate({"root": root} | more))[1].annotation_digests["masks"]
         for more in ({}, {"annotators": ANNOTATORS}, reverse)
     ]
     assert digests[0] == digests[1] == digests[2]
@@ -65,7 +65,7 @@ def test_overlapping_classes_are_those_of_all_annotators(root: Path) -> None:
     for folder, name in (("a", "disc"), ("b", "cup")):
         save(np.eye(48, 64, dtype=np.uint8), root / folder / name / "0.png")
     settings = FolderSettings(root=root, annotators={"x": "a", "y": "b"})
-    classes = [opened(root, part)[1].classes for part in (settings, other_annotators(settings)["y"])]
+    classes = [open_data(root, part)[1].classes for part in (settings, other_annotators(settings)["y"])]
     assert classes == [("cup", "disc")] * 2
 
 
@@ -81,7 +81,7 @@ def test_overlapping_classes_are_those_of_all_annotators(root: Path) -> None:
         ({"annotators": ANNOTATORS, "train": "third"}, "train is third; allowed: first, second"),
     ],
 )
-def test_wrong_settings_are_refused(root: Path, settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(root: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         FolderSettings.model_validate({"root": root} | settings)
 
@@ -89,10 +89,10 @@ def test_wrong_settings_are_refused(root: Path, settings: dict[str, Any], messag
 def test_faults_name_the_annotator(root: Path) -> None:
     settings = FolderSettings(root=root, annotators=ANNOTATORS)
     save(np.ones((5, 5), np.uint8), root / "masks_second" / "1.png")
-    (_, index), (_, other) = opened(root, settings), opened(root, other_annotators(settings)["second"])
+    (_, index), (_, other) = open_data(root, settings), open_data(root, other_annotators(settings)["second"])
     messages = [finding.message for finding in annotator_findings(index, "first", {"second": other})]
     assert messages[0].startswith("annotator second: masks_second/1.png has 5 x 5 pixels; allowed: 64 x 48")
     assert messages[1].startswith("annotators first and second annotated 0 images in common; allowed: at least one")
     missing = FolderSettings(root=root, annotators={"first": "masks", "second": "masks_2"})
     with pytest.raises(DataError, match="masks_2 is no folder; allowed: the masks of an annotator"):
-        opened(root, missing)
+        open_data(root, missing)

@@ -24,7 +24,7 @@ def root(tmp_path: Path) -> Path:
     return write_coco(tmp_path / "coco")
 
 
-def opened(root: Path, *, annotations: str | None = None, images: str = "images") -> tuple[Source, Index]:
+def open_data(root: Path, *, annotations: str | None = None, images: str = "images") -> tuple[Source, Index]:
     source = open_source(CocoSettings(root=root, annotations=annotations, images=images))
     return source, source.index(root / "cache")
 
@@ -40,13 +40,13 @@ def name_of(number: int) -> str:
     return f"part{number % 2}/{number:04d}.png"
 
 
-def test_a_sound_set_has_no_findings_though_images_show_nothing(root: Path) -> None:
-    assert check(opened(root)[1]) == []
+def test_a_sound_set_has_no_findings_although_some_images_are_empty(root: Path) -> None:
+    assert check(open_data(root)[1]) == []
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_masks_of_all_three_notations_are_those_of_pycocotools(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source, index = opened(root)
+def test_masks_of_all_three_notations_equal_pycocotools(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, index = open_data(root)
     reference = COCO(str(root / "annotations" / "instances.json"))
     for number in range(8):
         expected = np.zeros((2, 48, 64), np.uint8)
@@ -55,15 +55,15 @@ def test_masks_of_all_three_notations_are_those_of_pycocotools(root: Path, capsy
         assert np.array_equal(source.masks(index.ids.index(name_of(number))), expected)
 
 
-def test_classes_come_in_the_order_of_their_numbers(root: Path) -> None:
-    _, index = opened(root)
+def test_classes_are_ordered_by_their_ids(root: Path) -> None:
+    _, index = open_data(root)
     assert (index.classes, index.overlapping) == (("disc", "rim"), True)
 
 
-def test_discs_are_the_blobs_of_the_pictures(root: Path) -> None:
-    source, index = opened(root)
+def test_discs_are_the_blobs_of_the_images(root: Path) -> None:
+    source, index = open_data(root)
     for number in range(8):
-        expected = blob(number, width=64, height=48, shown=number != 4)[1]
+        expected = blob(number, width=64, height=48, visible=number != 4)[1]
         assert np.array_equal(source.masks(index.ids.index(name_of(number)))[0], expected)
 
 
@@ -71,7 +71,7 @@ def test_several_masks_of_a_class_are_united(root: Path) -> None:
     corner = [0.0, 0.0, 4.0, 0.0, 4.0, 4.0, 0.0, 4.0]
     more = {"id": 99, "image_id": 100, "category_id": 3, "bbox": [0, 0, 4, 4], "segmentation": [corner]}
     change(root, lambda content: content["annotations"].append(more))
-    source, index = opened(root)
+    source, index = open_data(root)
     row = index.ids.index(name_of(0))
     mask = source.masks(row)[0]
     assert mask[:4, :4].all()
@@ -79,8 +79,8 @@ def test_several_masks_of_a_class_are_united(root: Path) -> None:
     assert [box.name for box in source.boxes(row)] == ["disc", "rim", "disc"]
 
 
-def test_an_image_without_annotations_is_known_to_show_nothing(root: Path) -> None:
-    source, index = opened(root)
+def test_an_image_without_annotations_is_labelled_as_empty(root: Path) -> None:
+    source, index = open_data(root)
     row = index.ids.index(name_of(4))
     assert all(index.annotation_digests[kind][row] for kind in ("masks", "boxes"))
     assert source.boxes(row) == ()
@@ -88,44 +88,44 @@ def test_an_image_without_annotations_is_known_to_show_nothing(root: Path) -> No
 
 
 def test_a_crowd_is_a_mask_without_a_box(root: Path) -> None:
-    source, index = opened(root)
+    source, index = open_data(root)
     row = index.ids.index(name_of(3))
     assert source.boxes(row) == ()
     assert source.masks(row)[0].any()
 
 
-def test_a_file_of_boxes_alone_offers_no_masks(root: Path) -> None:
+def test_a_file_with_boxes_alone_offers_no_masks(root: Path) -> None:
     change(root, lambda content: [entry.update(segmentation=[]) for entry in content["annotations"]])
-    _, index = opened(root)
+    _, index = open_data(root)
     assert not any(index.annotation_digests["masks"])
     assert all(index.annotation_digests["boxes"])
 
 
-def test_a_file_of_masks_alone_offers_no_boxes(root: Path) -> None:
+def test_a_file_with_masks_alone_offers_no_boxes(root: Path) -> None:
     change(root, lambda content: [entry.pop("bbox") for entry in content["annotations"]])
-    _, index = opened(root)
+    _, index = open_data(root)
     assert not any(index.annotation_digests["boxes"])
     assert all(index.annotation_digests["masks"])
 
 
-def test_patient_and_category_are_read_where_they_are(root: Path) -> None:
+def test_patient_and_category_are_read_if_present(root: Path) -> None:
     change(root, lambda content: [content["images"][7].pop(key) for key in ("patient", "category")])
-    _, index = opened(root)
+    _, index = open_data(root)
     rows = [index.ids.index(name_of(number)) for number in (2, 3, 7)]
     assert [index.patients[row] for row in rows] == [f"{root}/1", f"{root}/1", f"{root}/image {name_of(7)}"]
     assert [index.categories[row] for row in rows] == ["well", "ill", ""]
 
 
-def test_an_annotation_without_segmentation_is_remarked_upon(root: Path) -> None:
+def test_an_annotation_without_segmentation_causes_a_warning(root: Path) -> None:
     change(root, lambda content: content["annotations"][0].update(segmentation=[]))
-    (finding,) = check(opened(root)[1])
+    (finding,) = check(open_data(root)[1])
     assert (finding.severity, finding.ids) == ("warning", (name_of(0),))
     assert "annotation 0 has no segmentation, so pixels outside of other masks of its class" in finding.message
 
 
 def test_a_class_whose_only_annotation_has_no_segmentation_is_not_annotated(root: Path) -> None:
     change(root, lambda content: content["annotations"][0].update(segmentation=[]))
-    source, index = opened(root)
+    source, index = open_data(root)
     row = index.ids.index(name_of(0))
     assert index.annotates(row) == {"rim"}
     assert (source.masks(row)[0] == IGNORE).all()
@@ -135,16 +135,16 @@ def test_a_class_whose_only_annotation_has_no_segmentation_is_not_annotated(root
 
 def test_an_object_without_segmentation_leaves_pixels_outside_of_other_objects_unknown(root: Path) -> None:
     more = {"id": 99, "image_id": 100, "category_id": 3, "bbox": [0, 0, 4, 4]}
-    before = opened(root)[0].masks(0)[0]
+    before = open_data(root)[0].masks(0)[0]
     change(root, lambda content: content["annotations"].append(more))
-    source, index = opened(root)
+    source, index = open_data(root)
     assert index.annotated == ()
     assert np.array_equal(source.masks(0)[0], np.where(before == 1, 1, IGNORE))
 
 
-def test_an_image_with_boxes_alone_has_no_masks_though_others_have(root: Path) -> None:
+def test_an_image_with_boxes_alone_has_no_masks_although_others_have(root: Path) -> None:
     change(root, lambda content: [content["annotations"][number].pop("segmentation") for number in (0, 1)])
-    source, index = opened(root)
+    source, index = open_data(root)
     row = index.ids.index(name_of(0))
     assert [bool(digest) for digest in index.annotation_digests["masks"]].count(False) == 1
     assert not index.annotation_digests["masks"][row]
@@ -161,10 +161,10 @@ def federated(content: Content, *, negative: list[int], partial: tuple[int, ...]
 
 
 def test_categories_of_lvis_that_are_neither_annotated_nor_negative_are_not_annotated(root: Path) -> None:
-    before_source, before = opened(root)
+    before_source, before = open_data(root)
     masks = {name: before_source.masks(row) for row, name in enumerate(before.ids)}
     change(root, lambda content: federated(content, negative=[]))
-    source, index = opened(root)
+    source, index = open_data(root)
     for number in range(8):
         row = index.ids.index(name_of(number))
         expected = {"disc", "rim"} if number in (0, 2, 6) else set() if number == 4 else {"disc"}
@@ -182,9 +182,9 @@ def test_images_of_lvis_are_named_by_the_end_of_their_url(root: Path) -> None:
         for image in content["images"]:
             image["coco_url"] = f"http://images.example.org/{image.pop('file_name')}"
 
-    before = opened(root)[1]
+    before = open_data(root)[1]
     change(root, edit)
-    assert vars(opened(root)[1]) == vars(before)
+    assert vars(open_data(root)[1]) == vars(before)
 
 
 def test_negative_categories_of_lvis_are_absent(root: Path) -> None:
@@ -193,7 +193,7 @@ def test_negative_categories_of_lvis_are_absent(root: Path) -> None:
         content["images"][4].update(neg_category_ids=[7])
 
     change(root, edit)
-    source, index = opened(root)
+    source, index = open_data(root)
     row = index.ids.index(name_of(4))
     assert index.annotates(row) == {"rim"}
     assert (source.masks(row)[0] == IGNORE).all()
@@ -201,45 +201,45 @@ def test_negative_categories_of_lvis_are_absent(root: Path) -> None:
 
 
 def test_pixels_outside_of_masks_that_are_not_exhaustive_are_unknown(root: Path) -> None:
-    before_source, before = opened(root)
+    before_source, before = open_data(root)
     masks = before_source.masks(0)
     change(root, lambda content: content["images"][0].update(not_exhaustive_category_ids=[3]))
-    source, index = opened(root)
+    source, index = open_data(root)
     assert np.array_equal(source.masks(0), np.stack([np.where(masks[0] == 1, 1, IGNORE), masks[1]]))
     digests = zip(before.annotation_digests["masks"], index.annotation_digests["masks"], strict=True)
     assert [first == second for first, second in digests] == [False] + [True] * 7
 
 
 def test_a_category_that_is_not_exhaustive_and_has_no_mask_is_not_annotated(root: Path) -> None:
-    before = opened(root)[1]
+    before = open_data(root)[1]
     change(root, lambda content: content["images"][1].update(not_exhaustive_category_ids=[7]))
-    source, index = opened(root)
+    source, index = open_data(root)
     row = index.ids.index(name_of(1))
     assert before.annotates(row) == {"disc", "rim"}
     assert index.annotates(row) == {"disc"}
     assert (source.masks(row)[1] == IGNORE).all()
 
 
-def test_a_class_that_no_mask_shows_is_told(root: Path) -> None:
+def test_a_class_without_any_mask_is_reported(root: Path) -> None:
     change(root, lambda content: content["categories"].append({"id": 1, "name": "cup"}))
-    _, index = opened(root)
+    _, index = open_data(root)
     assert (index.classes, index.unused_classes) == (("cup", "disc", "rim"), ("cup",))
 
 
-def test_other_places_of_images_and_annotations_can_be_named(root: Path) -> None:
-    before = opened(root)[1]
+def test_other_folders_of_images_and_annotations_can_be_configured(root: Path) -> None:
+    before = open_data(root)[1]
     (root / "annotations" / "other.json").write_text("{}")
     with pytest.raises(DataError, match=r"holds 2 JSON files \['instances\.json', 'other\.json'\]; allowed: one"):
-        opened(root)
+        open_data(root)
     (root / "images").rename(root / "jpegs")
-    after = opened(root, annotations="annotations/instances.json", images="jpegs/")[1]
+    after = open_data(root, annotations="annotations/instances.json", images="jpegs/")[1]
     assert vars(after) == vars(before)
     change(root, lambda content: [image.update(file_name=f"jpegs/{image['file_name']}") for image in content["images"]])
-    assert opened(root, annotations="annotations/instances.json", images=".")[1].content == before.content
+    assert open_data(root, annotations="annotations/instances.json", images=".")[1].content == before.content
 
 
 @pytest.mark.parametrize("place", ["/images", "../images"])
-def test_a_place_outside_the_root_is_refused(root: Path, place: str) -> None:
+def test_a_path_outside_the_root_is_refused(root: Path, place: str) -> None:
     with pytest.raises(ValidationError, match="allowed: a path below root"):
         CocoSettings(root=root, images=place)
 
@@ -278,10 +278,10 @@ def first(content: Content) -> Content:
         (lambda c: c.pop("images"), "images: Field required"),
     ],
 )
-def test_a_wrong_file_is_refused_in_one_line(root: Path, edit: Callable[[Content], object], reason: str) -> None:
+def test_an_invalid_file_is_refused_in_one_line(root: Path, edit: Callable[[Content], object], reason: str) -> None:
     change(root, edit)
     with pytest.raises(DataError, match=reason) as refused:
-        opened(root)
+        open_data(root)
     assert "\n" not in str(refused.value)
 
 
@@ -293,18 +293,18 @@ def test_a_wrong_file_is_refused_in_one_line(root: Path, edit: Callable[[Content
         (lambda c: c["images"][0].update(width=65), "0000.png has 64 x 48 pixels; allowed: 65 x 48"),
     ],
 )
-def test_what_does_not_fit_its_image_is_a_fault_of_it(
+def test_annotations_that_do_not_fit_their_image_are_faults_of_the_row(
     root: Path, edit: Callable[[Content], object], reason: str
 ) -> None:
     if "pixels" in reason:
         change(root, lambda c: [first(c).update(segmentation=[]), c["annotations"][1].update(segmentation=[])])
     change(root, edit)
-    faults = [finding for finding in check(opened(root)[1]) if finding.severity == "error"]
+    faults = [finding for finding in check(open_data(root)[1]) if finding.severity == "error"]
     assert [finding.ids for finding in faults] == [(name_of(0),)]
     assert reason.replace("\\", "") in faults[0].message
 
 
-def test_a_truncated_image_is_a_fault_of_it(root: Path) -> None:
+def test_a_truncated_image_is_a_fault_of_its_row(root: Path) -> None:
     truncate(root / "images" / name_of(2))
-    index = opened(root)[1]
+    index = open_data(root)[1]
     assert [name for name, fault in zip(index.ids, index.faults, strict=True) if fault] == [name_of(2)]

@@ -21,17 +21,17 @@ def root(tmp_path: Path) -> Path:
     return write_covid_chestxray(tmp_path / "collection")
 
 
-def opened(root: Path) -> tuple[Source, Index]:
+def open_data(root: Path) -> tuple[Source, Index]:
     source = open_source(CovidChestxraySettings(root=root))
     return source, source.index(root.parent / "cache")
 
 
-def shown(source: Source, index: Index, row: int) -> set[str]:
+def positive_labels(source: Source, index: Index, row: int) -> set[str]:
     return {name for name, value in zip(index.labels, source.labels(row), strict=True) if value == 1}
 
 
-def test_only_radiographs_that_have_a_file_are_read(root: Path) -> None:
-    _, index = opened(root)
+def test_only_radiographs_with_a_file_are_read(root: Path) -> None:
+    _, index = open_data(root)
     assert [name[:3] for name in index.ids] == [f"{number:03d}" for number in range(8)]
     assert not any(index.faults)
 
@@ -49,21 +49,21 @@ def test_every_part_of_a_finding_is_a_label(root: Path, finding: str, labels: se
     table = root / "metadata.csv"
     quoted = f'"{finding}"'
     table.write_text(table.read_text().replace(FINDINGS[1], quoted))
-    source, index = opened(root)
-    assert shown(source, index, 1) == labels
+    source, index = open_data(root)
+    assert positive_labels(source, index, 1) == labels
     assert index.annotation_digests["labels"][1]
     assert "No Finding" not in index.labels
 
 
 @pytest.mark.parametrize("finding", ["todo", "Unknown", ""])
-def test_a_finding_that_is_not_known_offers_no_labels(root: Path, finding: str) -> None:
+def test_an_unknown_finding_has_no_labels(root: Path, finding: str) -> None:
     table = root / "metadata.csv"
     table.write_text(table.read_text().replace(FINDINGS[1], finding))
-    assert opened(root)[1].annotation_digests["labels"][1] == ""
+    assert open_data(root)[1].annotation_digests["labels"][1] == ""
 
 
-def test_masks_are_lungs_where_there_is_a_file_of_the_images_size(root: Path) -> None:
-    source, index = opened(root)
+def test_masks_are_lungs_if_there_is_a_file_of_the_size_of_the_image(root: Path) -> None:
+    source, index = open_data(root)
     assert index.classes == ("Lungs",)
     assert [row for row in range(8) if not index.annotation_digests["masks"][row]] == [UNMASKED, MISFIT]
     assert "another size than its image" in index.remarks[MISFIT]
@@ -71,33 +71,33 @@ def test_masks_are_lungs_where_there_is_a_file_of_the_images_size(root: Path) ->
     assert (mask[40, 10], mask[40, 32], mask[40, 45]) == (1, 0, 1)
 
 
-def test_of_two_lines_for_one_file_the_last_counts_and_a_remark_tells(root: Path) -> None:
-    _, index = opened(root)
+def test_the_last_of_two_lines_for_one_file_is_used_and_a_warning_issued(root: Path) -> None:
+    _, index = open_data(root)
     assert index.patients[TWICE] == "ieee8023/0"
     assert "has the patients ['900', '0']" in index.remarks[TWICE]
     assert [bool(remark) for remark in index.remarks] == [row in (TWICE, MISFIT) for row in range(8)]
 
 
-def test_patients_are_those_of_the_sets_drawn_from_the_collection(root: Path, tmp_path: Path) -> None:
+def test_patients_agree_with_those_of_the_derived_data_sets(root: Path, tmp_path: Path) -> None:
     table = root / "metadata.csv"
     table.write_text(table.read_text().replace("3,,,COVID-19", "7,,,COVID-19").replace("3,,,Pneum", "7,,,Pneum"))
     ccxs = open_source(CcxsSettings(root=write_ccxs(tmp_path / "ccxs"))).index(tmp_path / "cache")
-    index = opened(root)[1]
-    found = {(index.patients[match.row], ccxs.patients[match.target_row]) for match in matches(index, ccxs)}
-    assert found == {("ieee8023/7", "ieee8023/7")}
+    index = open_data(root)[1]
+    patients = {(index.patients[match.row], ccxs.patients[match.target_row]) for match in matches(index, ccxs)}
+    assert patients == {("ieee8023/7", "ieee8023/7")}
 
 
-def test_a_table_without_a_needed_column_is_refused(root: Path) -> None:
+def test_a_table_without_a_required_column_is_refused(root: Path) -> None:
     table = root / "metadata.csv"
     table.write_text(table.read_text().replace("modality", "kind"))
     with pytest.raises(DataError, match=r"metadata\.csv lacks the columns \['modality'\]"):
-        opened(root)
+        open_data(root)
 
 
 def test_a_collection_without_masks_has_no_classes(root: Path) -> None:
     for path in (root / "annotations" / "lungVAE-masks").iterdir():
         path.unlink()
-    _, index = opened(root)
+    _, index = open_data(root)
     assert index.classes == ()
     assert not any(index.annotation_digests["masks"])
 
@@ -112,7 +112,7 @@ def test_the_real_tables_fit_the_real_images(tmp_path: Path) -> None:
     for path in (*(REAL / "ccxs" / "images").iterdir(), *(REAL / "gb-lung-boxes" / "images").iterdir()):
         if path.name.startswith(("00001", "1666", "ciaa", "nejmc")):
             (root / "images" / path.name).symlink_to(path)
-    _, index = opened(root)
+    _, index = open_data(root)
     assert (len(index), sum(map(bool, index.annotation_digests["masks"]))) == (19, 7)
     assert [finding.severity for finding in check(index)] == ["warning"] * 3  # masks of another size
     assert index.labels == ("ARDS", "COVID-19", "Klebsiella", "Mycoplasma Bacterial Pneumonia", "Varicella")

@@ -1,4 +1,4 @@
-"""IDRiD: three parts, two sets that both count from 1, tables with empty ends."""
+"""IDRiD: three parts, two sets that are both numbered from 1, tables with empty ends."""
 
 import os
 from pathlib import Path
@@ -26,14 +26,14 @@ def root(tmp_path: Path) -> Path:
     return write_idrid(tmp_path / "idrid")
 
 
-def opened(root: Path, part: str, **settings: Any) -> tuple[Source, Index]:  # noqa: ANN401 - as in a study file
+def open_data(root: Path, part: str, **settings: Any) -> tuple[Source, Index]:  # noqa: ANN401 - as in a study file
     source = open_source(IdridSettings.model_validate({"root": root, "part": part, **settings}))
     return source, source.index(root.parent / "cache")
 
 
 @pytest.mark.parametrize("part", FOLDERS)
-def test_folders_are_the_publishers_split_and_ids_differ_between_them(root: Path, part: str) -> None:
-    _, index = opened(root, part)
+def test_folders_are_the_publishers_split_and_have_different_ids(root: Path, part: str) -> None:
+    _, index = open_data(root, part)
     assert [(name.split("/")[0], official) for name, official in zip(index.ids, index.official, strict=True)] == [
         *[("test", "test")] * 2,
         *[("train", "train")] * 6,
@@ -45,21 +45,21 @@ def test_folders_are_the_publishers_split_and_ids_differ_between_them(root: Path
 @pytest.mark.parametrize(
     ("part", "annotation_kind"), [("segmentation", "masks"), ("grading", "labels"), ("localisation", "centres")]
 )
-def test_a_part_offers_its_own_annotations_and_no_others(root: Path, part: str, annotation_kind: str) -> None:
-    _, index = opened(root, part)
+def test_a_part_has_only_its_own_annotations(root: Path, part: str, annotation_kind: str) -> None:
+    _, index = open_data(root, part)
     assert {kind for kind, digests in index.annotation_digests.items() if any(digests)} == {annotation_kind}
     assert all(index.annotation_digests[annotation_kind])  # type: ignore[index]
 
 
-def test_the_part_has_to_be_named(root: Path) -> None:
+def test_the_part_is_required(root: Path) -> None:
     with pytest.raises(ValueError, match="part"):
         IdridSettings.model_validate({"root": root})
 
 
-def test_masks_are_the_palette_entries_above_0_of_the_file_of_their_class(root: Path) -> None:
+def test_masks_are_the_nonzero_palette_entries_of_the_file_of_their_class(root: Path) -> None:
     from PIL import Image
 
-    source, index = opened(root, "segmentation")
+    source, index = open_data(root, "segmentation")
     assert index.classes == tuple(CLASSES)
     for name in ("Optic Disc", "Haemorrhages"):
         folder, ending = CLASSES[name]
@@ -69,40 +69,40 @@ def test_masks_are_the_palette_entries_above_0_of_the_file_of_their_class(root: 
 
 
 def test_a_lesion_without_file_is_absent(root: Path) -> None:
-    source, index = opened(root, "segmentation")
-    shown = [source.masks(row)[index.classes.index("Soft Exudates")].any() for row in range(len(index))]
-    assert shown == [int(name[-2:]) % 2 == 0 for name in index.ids]
+    source, index = open_data(root, "segmentation")
+    present = [source.masks(row)[index.classes.index("Soft Exudates")].any() for row in range(len(index))]
+    assert present == [int(name[-2:]) % 2 == 0 for name in index.ids]
 
 
-def test_an_image_without_any_file_is_known_to_show_nothing_where_its_set_has_masks(root: Path) -> None:
+def test_an_image_without_mask_files_is_labelled_as_empty_if_its_set_has_masks(root: Path) -> None:
     for name in CLASSES:
         if name != "Soft Exudates":
             for path in (root / FOLDERS["segmentation"] / MASKS).glob(f"*/{CLASSES[name][0]}/*"):
                 path.unlink()
-    source, index = opened(root, "segmentation")
+    source, index = open_data(root, "segmentation")
     assert all(index.annotation_digests["masks"])
     assert [bool(source.masks(row).any()) for row in range(8)] == [int(name[-2:]) % 2 == 0 for name in index.ids]
 
 
-def test_classes_that_have_no_file_anywhere_are_no_classes(root: Path) -> None:
+def test_classes_without_any_file_are_not_listed(root: Path) -> None:
     for name in ("Microaneurysms", "Hard Exudates", "Soft Exudates"):
         for path in (root / FOLDERS["segmentation"] / MASKS).glob(f"*/{CLASSES[name][0]}/*"):
             path.unlink()
-    assert opened(root, "segmentation")[1].classes == ("Haemorrhages", "Optic Disc")
+    assert open_data(root, "segmentation")[1].classes == ("Haemorrhages", "Optic Disc")
 
 
-def test_a_class_that_only_one_set_has_is_refused_unless_it_is_left_out(root: Path) -> None:
+def test_a_class_of_one_set_alone_is_refused_unless_it_is_excluded(root: Path) -> None:
     for path in (root / DISC).iterdir():
         path.unlink()
     with pytest.raises(DataError, match=r"a\. Training Set has no masks of \['Optic Disc'\]"):
-        opened(root, "segmentation")
-    assert all(opened(root, "segmentation", classes=("Haemorrhages",))[1].annotation_digests["masks"])
+        open_data(root, "segmentation")
+    assert all(open_data(root, "segmentation", classes=("Haemorrhages",))[1].annotation_digests["masks"])
 
 
 def test_a_set_without_any_mask_is_unlabelled(root: Path) -> None:
     for path in (root / FOLDERS["segmentation"] / MASKS / SETS["test"]).glob("*/*"):
         path.unlink()
-    _, index = opened(root, "segmentation")
+    _, index = open_data(root, "segmentation")
     assert [bool(masks) for masks in index.annotation_digests["masks"]] == [
         official == "train" for official in index.official
     ]
@@ -111,22 +111,22 @@ def test_a_set_without_any_mask_is_unlabelled(root: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "labels"), [("0,0", "000000"), ("1,2", "100011"), ("3,1", "111010"), ("4,0", "111100")]
 )
-def test_a_grade_is_every_label_up_to_it(root: Path, line: str, labels: str) -> None:
+def test_a_grade_implies_every_label_up_to_it(root: Path, line: str, labels: str) -> None:
     table = root / GRADES
     lines = table.read_text().splitlines()
     lines[1] = f"IDRiD_001,{line}"
     table.write_text("\n".join(lines))
-    source, index = opened(root, "grading")
+    source, index = open_data(root, "grading")
     row = index.ids.index("train/IDRiD_001")
     assert source.labels(row).tolist() == [float(digit) for digit in labels]
     assert index.categories[row] == f"retinopathy {line[0]}"
     assert index.labels == LABELS
 
 
-def test_an_image_without_line_has_no_labels_and_a_line_without_image_is_left_out(root: Path) -> None:
+def test_an_image_without_line_has_no_labels_and_a_line_without_image_is_ignored(root: Path) -> None:
     table = root / GRADES
     table.write_text(table.read_text().replace("IDRiD_001,", "IDRiD_400,"))
-    _, index = opened(root, "grading")
+    _, index = open_data(root, "grading")
     assert len(index) == 8
     assert index.annotation_digests["labels"][index.ids.index("train/IDRiD_001")] == ""
 
@@ -135,17 +135,17 @@ def test_a_set_without_images_needs_no_table(root: Path) -> None:
     for path in (root / FOLDERS["grading"] / IMAGES / SETS["train"]).iterdir():
         path.unlink()
     (root / GRADES).unlink()
-    assert opened(root, "grading")[1].ids == ["test/IDRiD_001", "test/IDRiD_002"]
+    assert open_data(root, "grading")[1].ids == ["test/IDRiD_001", "test/IDRiD_002"]
 
 
 def test_a_set_with_images_needs_its_table(root: Path) -> None:
     (root / GRADES).unlink()
     with pytest.raises(DataError, match=r"Training Labels\.csv cannot be read"):
-        opened(root, "grading")
+        open_data(root, "grading")
 
 
-def test_centres_are_those_of_both_tables(root: Path) -> None:
-    source, index = opened(root, "localisation")
+def test_centres_are_read_from_both_tables(root: Path) -> None:
+    source, index = open_data(root, "localisation")
     row = index.ids.index("test/IDRiD_002")
     for structure, table in CENTRE_TABLES["test"].items():
         line = (root / FOLDERS["localisation"] / table).read_text().splitlines()[2]
@@ -162,16 +162,18 @@ def test_centres_are_those_of_both_tables(root: Path) -> None:
         ("localisation", DISC_CENTRES, "IDRiD_001,", "IDRiD_001,x", r"line 2: X- Coordinate is 'x\d+'; allowed: a num"),
     ],
 )
-def test_a_broken_table_is_refused(root: Path, part: str, table: Path, before: str, after: str, message: str) -> None:
+def test_a_malformed_table_is_refused(
+    root: Path, part: str, table: Path, before: str, after: str, message: str
+) -> None:
     (root / table).write_text((root / table).read_text().replace(before, after))
     with pytest.raises(DataError, match=message):
-        opened(root, part)
+        open_data(root, part)
 
 
 def test_a_centre_outside_its_image_is_a_fault(root: Path) -> None:
     table = root / DISC_CENTRES
     table.write_text(table.read_text().replace("IDRiD_001,", "IDRiD_001,9"))
-    faults = [finding.message for finding in check(opened(root, "localisation")[1]) if finding.severity == "error"]
+    faults = [finding.message for finding in check(open_data(root, "localisation")[1]) if finding.severity == "error"]
     assert len(faults) == 1
     assert "is outside; allowed: inside 64 x 64" in faults[0]
 
@@ -188,14 +190,14 @@ def link_some(root: Path) -> Path:
 
 @pytest.mark.real
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real images at {REAL}; set STUDY_REAL_DATA")
-def test_the_real_masks_and_centres_lie_in_their_images(tmp_path: Path) -> None:
+def test_the_real_masks_and_centres_are_in_their_images(tmp_path: Path) -> None:
     root = link_some(tmp_path / "idrid")
-    source, index = opened(root, "segmentation", classes=["Optic Disc"])
+    source, index = open_data(root, "segmentation", classes=["Optic Disc"])
     assert (index.ids, check(index)) == (["train/IDRiD_01", "train/IDRiD_03", "train/IDRiD_09"], [])
     mask = source.masks(2)[0]
     assert mask.shape == source.image(2).shape[:2] == (2848, 4288)
-    assert 0.005 < mask.mean() < 0.05  # a disc takes about 2 % of the photograph
-    source, index = opened(root, "localisation")
+    assert 0.005 < mask.mean() < 0.05  # a disc covers about 2 % of the photograph
+    source, index = open_data(root, "localisation")
     assert check(index) == []
     assert source.centres(index.ids.index("test/IDRiD_010"))["Optic Disc"] == (2948, 1655)
-    assert len(opened(root, "grading")[1]) == 0
+    assert len(open_data(root, "grading")[1]) == 0

@@ -1,4 +1,4 @@
-"""Folders, tables and COCO files as people and tools leave them: read right, or refused with the remedy."""
+"""Folders, tables and COCO files as people and tools leave them: read correctly, or refused with the remedy."""
 
 import json
 import unicodedata
@@ -69,14 +69,14 @@ CLASSES = {
 
 
 @pytest.mark.parametrize("text", CLASSES)
-def test_a_list_that_would_name_other_ids_than_meant_is_refused(root: Path, text: str) -> None:
+def test_a_class_list_that_names_wrong_ids_is_refused(root: Path, text: str) -> None:
     (root / "classes.txt").write_text(text)
     with pytest.raises(DataError, match=CLASSES[text]):
         opened(root)
 
 
 @pytest.mark.parametrize("text", ["2nd rib\n", "3 vessel view\nheart\n", "heart\n\n\n", "\ufeffheart\r\nlung\r\n"])
-def test_a_sound_list_names_the_ids_in_turn(root: Path, text: str) -> None:
+def test_a_valid_class_list_names_the_ids_in_order(root: Path, text: str) -> None:
     (root / "classes.txt").write_bytes(text.encode())
     assert opened(root)[1].classes == tuple(text.strip("\ufeff\r\n").splitlines())
 
@@ -122,7 +122,7 @@ UNREAD: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", UNREAD)
-def test_what_would_not_be_read_is_named_with_the_remedy(root: Path, name: str) -> None:
+def test_files_that_would_be_ignored_are_named_with_the_remedy(root: Path, name: str) -> None:
     change, message = UNREAD[name]
     change(root)
     with pytest.raises(DataError, match=message):
@@ -131,7 +131,7 @@ def test_what_would_not_be_read_is_named_with_the_remedy(root: Path, name: str) 
 
 @pytest.mark.parametrize("name", ["new", "__MACOSX", "@eaDir"])
 @pytest.mark.parametrize("by_class", [False, True])
-def test_a_folder_without_images_beside_masks_is_no_class(tmp_path: Path, name: str, by_class: bool) -> None:
+def test_a_folder_without_images_beside_masks_is_not_a_class(tmp_path: Path, name: str, by_class: bool) -> None:
     root = write(tmp_path / "data", by_class=by_class)
     (root / "masks" / name).mkdir()
     (root / "masks" / name / "._0.png").write_bytes(b"x")
@@ -141,7 +141,7 @@ def test_a_folder_without_images_beside_masks_is_no_class(tmp_path: Path, name: 
         assert np.array_equal(source.masks(number).reshape(48, 64), shape(number))
 
 
-def test_forms_of_one_patient_are_one(root: Path) -> None:
+def test_unicode_forms_of_one_patient_are_equal(root: Path) -> None:
     (root / "cases.csv").write_text(cases(lambda n: unicodedata.normalize("NFD" if n % 2 else "NFC", "M\u00fcller")))
     assert len(set(opened(root)[1].patients)) == 1
 
@@ -157,14 +157,14 @@ def test_folders_of_classes_that_look_alike_are_refused(tmp_path: Path, names: t
 
 
 def lossy(path: Path) -> None:
-    """Save a mask as JPEG and back, as many tools do."""
+    """Save a mask as JPEG and read it back, as many tools do."""
     mask = np.asarray(Image.open(path)) * 255
     Image.fromarray(mask).save(path.with_suffix(".jpg"), quality=75)
     Image.open(path.with_suffix(".jpg")).save(path)
     path.with_suffix(".jpg").unlink()
 
 
-def test_grey_levels_are_no_classes_unless_they_are_listed(root: Path) -> None:
+def test_grey_levels_are_not_classes_unless_they_are_listed(root: Path) -> None:
     for number in NUMBERS:
         lossy(root / place(number))
     with pytest.raises(DataError, match=r"holds \d+ different ids up to 255, as grey levels.*threshold the masks"):
@@ -186,7 +186,7 @@ def test_one_class_written_as_1_and_as_255_is_refused(root: Path) -> None:
     assert opened(root, ignore=255)[1].classes == ("class_1",)
 
 
-def test_traces_of_jpeg_compression_in_masks_of_a_class_are_warned_of(tmp_path: Path) -> None:
+def test_jpeg_artefacts_in_masks_cause_a_warning(tmp_path: Path) -> None:
     root = write(tmp_path / "data", by_class=True)
     for number in NUMBERS:
         save(shape(number), root / place(number, by_class=True))
@@ -225,7 +225,7 @@ COCO: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 
 
 @pytest.mark.parametrize("name", COCO)
-def test_a_coco_file_that_would_be_misread_is_refused(tmp_path: Path, name: str) -> None:
+def test_an_ambiguous_coco_file_is_refused(tmp_path: Path, name: str) -> None:
     edit, message = COCO[name]
     root = write_coco(tmp_path / "coco")
     change(root, edit)
@@ -233,7 +233,7 @@ def test_a_coco_file_that_would_be_misread_is_refused(tmp_path: Path, name: str)
         open_source(CocoSettings(root=root)).index(tmp_path / "cache")
 
 
-def test_a_coco_file_finds_images_in_any_unicode_form_and_hidden_files_are_left_out(tmp_path: Path) -> None:
+def test_a_coco_file_matches_images_in_any_unicode_form_and_ignores_hidden_files(tmp_path: Path) -> None:
     root = write_coco(tmp_path / "coco")
     (root / "annotations" / "._instances.json").write_bytes(b"\0")
     (root / "images" / "part0" / "0000.png").rename(root / "images" / "part0" / "he\u0301.png")

@@ -1,4 +1,4 @@
-"""Scribbles and points of users' own data and of generated images: kinds of annotation that are no masks."""
+"""Scribbles and points of users' own data and of generated images: kinds of annotation other than masks."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ HEIGHT, WIDTH = 48, 64
 
 
 def scribble(*values: int, outside: int = IGNORE) -> Pixels:
-    """A line of each value."""
+    """Draw one line for each value."""
     pixels = np.full((HEIGHT, WIDTH), outside, np.uint8)
     for number, value in enumerate(values):
         pixels[5 + 8 * number, 10:40] = value
@@ -42,7 +42,7 @@ def overlapping(root: Path) -> Path:
     return root
 
 
-def test_scribbles_of_ids_are_masks_that_are_not_annotated_elsewhere(tmp_path: Path) -> None:
+def test_scribbles_of_ids_are_masks_with_unannotated_pixels(tmp_path: Path) -> None:
     source, index = opened(exclusive(tmp_path / "data"))
     rows = {name: index.ids.index(name) for name in STEMS}
     assert [bool(digest) for digest in index.annotation_digests["scribbles"]] == [
@@ -60,7 +60,7 @@ def test_an_image_with_scribbles_alone_is_not_labelled(tmp_path: Path) -> None:
     assert not index.annotation_digests["masks"][index.ids.index("emil")]
 
 
-def test_scribbles_change_nothing_else_in_the_index(tmp_path: Path) -> None:
+def test_scribbles_do_not_change_the_rest_of_the_index(tmp_path: Path) -> None:
     _, with_scribbles = opened(exclusive(tmp_path / "with" / "data"))
     _, without = opened(write_folder(tmp_path / "without" / "data"))
     for kind in ("masks", "boxes", "centres", "labels"):
@@ -69,7 +69,7 @@ def test_scribbles_change_nothing_else_in_the_index(tmp_path: Path) -> None:
     assert with_scribbles.content == without.content
 
 
-def test_scribbles_of_single_classes_leave_the_other_classes_open(tmp_path: Path) -> None:
+def test_scribbles_of_one_class_do_not_annotate_other_classes(tmp_path: Path) -> None:
     source, index = opened(overlapping(tmp_path / "data"))
     unknown = np.full((HEIGHT, WIDTH), IGNORE, np.uint8)
     assert index.classes == ("disc", "cup")
@@ -87,7 +87,7 @@ def test_chosen_classes_are_renumbered_and_others_become_background(tmp_path: Pa
     assert np.array_equal(source.scribbles(index.ids.index("ben")), scribble(0, 0, 1))
 
 
-def test_values_outside_of_scribbles_are_those_of_ignore(tmp_path: Path) -> None:
+def test_the_value_outside_of_scribbles_is_that_of_ignore(tmp_path: Path) -> None:
     root = exclusive(tmp_path / "data")
     save(scribble(0, 1, outside=7), root / "scribbles" / "ben.png")
     save(scribble(1, outside=7), root / "scribbles" / "emil.png")
@@ -124,7 +124,7 @@ def test_a_single_class_is_1_or_its_own_id_in_scribbles(tmp_path: Path, value: i
     assert not index.fault(0)
 
 
-def test_several_classes_of_which_one_is_255_need_another_value_outside(tmp_path: Path) -> None:
+def test_several_classes_with_id_255_need_another_value_outside_of_scribbles(tmp_path: Path) -> None:
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     for number, value in enumerate((2, 3, 255)):
         mask[8 * number : 8 * number + 8] = value
@@ -140,7 +140,7 @@ def test_several_classes_of_which_one_is_255_need_another_value_outside(tmp_path
 
 
 @pytest.mark.parametrize("by_class", [False, True])
-def test_255_is_outside_of_scribbles_whatever_is_ignored(tmp_path: Path, by_class: bool) -> None:
+def test_255_is_outside_of_scribbles_for_any_ignored_id(tmp_path: Path, by_class: bool) -> None:
     root = (overlapping if by_class else exclusive)(tmp_path / "data")
     source, index = opened(root, ignore=7)
     ids = np.stack([scribble(0, 1), scribble(1)]) if by_class else scribble(0, 1, 2)
@@ -148,7 +148,7 @@ def test_255_is_outside_of_scribbles_whatever_is_ignored(tmp_path: Path, by_clas
     assert not any(index.fault(row) for row in range(len(index)))
 
 
-def test_1_is_inside_of_overlapping_classes_although_masks_ignore_it(tmp_path: Path) -> None:
+def test_1_is_the_value_of_overlapping_scribbles_even_if_masks_ignore_it(tmp_path: Path) -> None:
     root = overlapping(tmp_path / "data")
     source, index = opened(root, ignore=1)
     assert np.array_equal(source.scribbles(index.ids.index("ben")), np.stack([scribble(0, 1), scribble(1)]))
@@ -208,7 +208,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_faults_of_scribbles_are_one_line(tmp_path: Path, name: str) -> None:
+def test_faults_of_scribbles_are_reported_in_one_line(tmp_path: Path, name: str) -> None:
     pixels, message = FAULTS[name]
     root = exclusive(tmp_path / "data")
     save(pixels, root / "scribbles" / "ben.png")
@@ -218,7 +218,7 @@ def test_faults_of_scribbles_are_one_line(tmp_path: Path, name: str) -> None:
     assert not [finding for finding in check(opened(root)[1], ["masks"]) if finding.severity == "error"]
 
 
-def test_scribbles_of_a_class_hold_0_and_1(tmp_path: Path) -> None:
+def test_scribbles_of_a_class_contain_0_and_1(tmp_path: Path) -> None:
     root = overlapping(tmp_path / "data")
     save(scribble(0, 2), root / "scribbles" / "disc" / "ben.png")
     (error,) = [finding for finding in check(opened(root)[1]) if finding.severity == "error"]
@@ -281,7 +281,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_faults_of_the_table_are_one_line(tmp_path: Path, name: str) -> None:
+def test_faults_of_the_table_are_reported_in_one_line(tmp_path: Path, name: str) -> None:
     lines, message = REFUSED[name]
     root = write_folder(tmp_path / "data")
     (root / "points.csv").write_text(f"image,x,y,class\n{lines}\n")
@@ -298,7 +298,7 @@ def test_a_table_without_a_header_is_refused(tmp_path: Path) -> None:
         opened(root)
 
 
-def test_a_point_may_lie_in_two_overlapping_classes_and_not_in_the_background_too(tmp_path: Path) -> None:
+def test_a_point_may_be_in_two_overlapping_classes_but_not_in_the_background_too(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "data", overlapping=True)
     (root / "points.csv").write_text("image,x,y,class\nben,4,5,disc\nben,4,5,cup\n")
     assert len(opened(root)[0].points(2)) == 2
@@ -320,7 +320,7 @@ def test_points_outside_of_the_image_and_points_of_volumes_are_faults(tmp_path: 
     assert "ct is a volume and has points, which name no slice" in error.message
 
 
-def test_phantoms_offer_scribbles_and_points_in_their_masks(tmp_path: Path) -> None:
+def test_scribbles_and_points_of_phantoms_are_inside_their_masks(tmp_path: Path) -> None:
     settings = PhantomSettings(images=6, patients=3, size=64, classes=("heart", "opacity", "right_lung"))
     source, again = open_source(settings), open_source(settings)
     index = source.index(tmp_path)
@@ -346,9 +346,9 @@ def test_scribbles_and_points_are_drawn_and_counted(
     (root / "points.csv").write_text("image,x,y,class\nben,4,5,disc\nben,40,40,background\n")
     source, index = opened(root)
     draw_contact(source, index, [index.ids.index("emil")], tmp_path / "sheet.png")
-    wanted = [int(COLOURS[0][at : at + 2], 16) for at in (1, 3, 5)]
+    colour = [int(COLOURS[0][at : at + 2], 16) for at in (1, 3, 5)]
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert (np.asarray(sheet.convert("RGB")) == wanted).all(axis=2).sum() > 100
+        assert (np.asarray(sheet.convert("RGB")) == colour).all(axis=2).sum() > 100
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(SystemExit) as ended:
@@ -359,7 +359,7 @@ def test_scribbles_and_points_are_drawn_and_counted(
     assert "points     points in 1 images: background 1; disc 1" in lines
 
 
-def test_the_background_of_overlapping_classes_is_outside_of_all_scribbled_ones(
+def test_the_background_of_overlapping_classes_is_outside_of_all_scribbled_classes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_folder(tmp_path / "data", overlapping=True)
@@ -376,6 +376,6 @@ def test_the_background_of_overlapping_classes_is_outside_of_all_scribbled_ones(
     background = COLOURS[len({*index.classes, *index.structures})]
     for image, drawn in (("ben", False), ("emil", True)):
         draw_contact(source, index, [index.ids.index(image)], tmp_path / "sheet.png")
-        wanted = [int(background[at : at + 2], 16) for at in (1, 3, 5)]
+        colour = [int(background[at : at + 2], 16) for at in (1, 3, 5)]
         with Image.open(tmp_path / "sheet.png") as sheet:
-            assert (np.asarray(sheet.convert("RGB")) == wanted).all(axis=2).any() == drawn
+            assert (np.asarray(sheet.convert("RGB")) == colour).all(axis=2).any() == drawn

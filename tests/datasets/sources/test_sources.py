@@ -1,4 +1,4 @@
-"""What every source promises."""
+"""The contract of every source."""
 
 import os
 import shutil
@@ -85,17 +85,17 @@ def index(source: Source, tmp_path: Path) -> Index:
     return source.index(tmp_path / "cache")
 
 
-def test_every_source_is_under_test(tmp_path: Path) -> None:
+def test_every_source_is_tested(tmp_path: Path) -> None:
     assert {make(tmp_path / name).source for name, make in MAKERS.items()} == set(SOURCES)
 
 
-def test_every_sequence_of_the_index_has_one_entry_an_image(index: Index) -> None:
+def test_every_sequence_of_the_index_has_one_entry_for_each_image(index: Index) -> None:
     columns = (index.patients, index.categories, index.official, index.content, index.thumbnails, index.faults)
     assert {len(column) for column in (*columns, *index.annotation_digests.values())} == {len(index)}
     assert len(index.remarks) in (0, len(index))
 
 
-def test_ids_are_ordered_and_different(index: Index) -> None:
+def test_ids_are_sorted_and_unique(index: Index) -> None:
     assert list(index.ids) == sorted(set(index.ids))
 
 
@@ -103,15 +103,15 @@ def test_a_sound_data_set_has_no_faults(index: Index) -> None:
     assert not any(index.faults)
 
 
-def test_patients_carry_the_collection(settings: DataSettings, index: Index) -> None:
+def test_patients_have_the_prefix_of_their_collection(settings: DataSettings, index: Index) -> None:
     assert all(patient.startswith(f"{settings.collection}/") for patient in index.patients)
 
 
-def test_all_kinds_of_annotation_have_a_column(index: Index) -> None:
+def test_every_kind_of_annotation_has_a_column(index: Index) -> None:
     assert set(index.annotation_digests) == {"labels", "boxes", "centres", "masks", "scribbles", "points"}
 
 
-def test_images_are_grey_or_rgb_bytes(source: Source, index: Index) -> None:
+def test_images_are_grey_or_rgb_of_8_bits(source: Source, index: Index) -> None:
     for row in range(len(index)):
         image = source.image(row)
         assert image.dtype == np.uint8
@@ -130,7 +130,7 @@ def test_masks_fit_image_and_classes(source: Source, index: Index) -> None:
         assert masks.max() <= (1 if index.overlapping else len(index.classes))
 
 
-def test_labels_are_offered_where_one_is_known(source: Source, index: Index) -> None:
+def test_labels_are_offered_if_one_is_known(source: Source, index: Index) -> None:
     for row in range(len(index)):
         labels = source.labels(row)
         assert labels.dtype == np.float32
@@ -139,7 +139,7 @@ def test_labels_are_offered_where_one_is_known(source: Source, index: Index) -> 
         assert bool(index.annotation_digests["labels"][row]) == bool((~np.isnan(labels)).any())
 
 
-def test_boxes_and_centres_that_there_are_are_offered_and_lie_inside(source: Source, index: Index) -> None:
+def test_existing_boxes_and_centres_are_offered_and_inside_of_the_image(source: Source, index: Index) -> None:
     for row in range(len(index)):
         height, width = source.image(row).shape[:2]
         boxes, centres = source.boxes(row), source.centres(row)
@@ -173,9 +173,7 @@ def test_rows_can_be_read_without_an_index_unless_files_may_be_volumes(
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_what_reading_leaves_is_what_decoding_again_gives(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_extracts_of_indexing_equal_decoded_masks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = MAKERS[name](tmp_path / "data")
     fits = (ImageSettings(size=48), ImageSettings(size=32, channels=3, fit="letterbox"))
     other = ImageSettings(size=48, prepare=PrepareSettings(normalise=True))
@@ -189,10 +187,10 @@ def test_what_reading_leaves_is_what_decoding_again_gives(
     decoded: list[Path] = []
     monkeypatch.setattr(files, "read", lambda path, *_: decoded.append(path))
     for (row, fit), (pixels, shape) in expected.items():
-        found = leaving.fitted(row, fit)
-        assert found is not None
-        assert np.array_equal(found[0], pixels)
-        assert found[1] == shape
+        extract = leaving.fitted(row, fit)
+        assert extract is not None
+        assert np.array_equal(extract[0], pixels)
+        assert extract[1] == shape
         assert leaving.fitted(row, other) is None
     assert all(np.array_equal(leaving.masks(row), expected) for row, expected in masks.items())
     assert not decoded
@@ -202,9 +200,7 @@ def test_what_reading_leaves_is_what_decoding_again_gives(
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_second_opening_reads_no_file_and_a_changed_one_is_read_again(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_opening_again_reads_only_changed_files(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = MAKERS[name](tmp_path / "data")
     first = open_source(settings).index(tmp_path / "cache")
     read: list[str] = []
@@ -240,15 +236,15 @@ def _replace(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["phantom", "folder", "folder, overlapping", "ccxs", "idrid", "coco"])
-def test_chosen_classes_are_reordered_in_the_masks_and_change_what_is_offered(name: str, tmp_path: Path) -> None:
+def test_chosen_classes_are_reordered_in_the_masks_and_change_the_offer(name: str, tmp_path: Path) -> None:
     settings = MAKERS[name](tmp_path / "data")
-    whole, all_classes = open_source(settings), open_source(settings).index(tmp_path)
+    complete, all_classes = open_source(settings), open_source(settings).index(tmp_path)
     chosen = (all_classes.classes[1], all_classes.classes[0])
     part = open_source(settings.model_copy(update={"classes": chosen}))
     index = part.index(tmp_path)
     row = next(row for row, offer in enumerate(index.annotation_digests["masks"]) if offer)
-    whole.index(tmp_path)
-    before, after = whole.masks(row), part.masks(row)
+    complete.index(tmp_path)
+    before, after = complete.masks(row), part.masks(row)
     if index.overlapping:
         assert np.array_equal(after, before[[1, 0]])
     else:
@@ -260,7 +256,7 @@ def test_chosen_classes_are_reordered_in_the_masks_and_change_what_is_offered(na
 
 @pytest.mark.parametrize("name", ["phantom", "folder", "ccxs", "covid_lung_boxes", "siim_acr", "siim_covid19", "coco"])
 @pytest.mark.parametrize("key", ["classes", "labels"])
-def test_a_name_that_is_not_offered_is_refused_with_those_that_are(name: str, key: str, tmp_path: Path) -> None:
+def test_an_unknown_name_is_refused_with_the_allowed_ones(name: str, key: str, tmp_path: Path) -> None:
     settings = MAKERS[name](tmp_path / "data").model_copy(update={key: ("spleen",)})
     with pytest.raises(DataError, match=rf"{key}: \['spleen'\] not in .*; allowed: .*; choose"):
         open_source(settings).index(tmp_path / "cache")
@@ -273,20 +269,20 @@ def test_chosen_labels_are_reordered(tmp_path: Path) -> None:
     assert source.labels(0).tolist() == [0, 1]
 
 
-def test_settings_are_told_apart_by_their_source() -> None:
+def test_settings_are_discriminated_by_their_source() -> None:
     parsed = TypeAdapter(DataSettings).validate_python({"source": "phantom", "images": 3, "patients": 2})
     assert parsed == PhantomSettings(images=3, patients=2)
     with pytest.raises(ValidationError, match="source"):
         TypeAdapter(DataSettings).validate_python({"source": "spectre"})
 
 
-def test_a_missing_root_is_named_with_a_remedy(tmp_path: Path) -> None:
+def test_a_missing_root_is_refused_with_a_remedy(tmp_path: Path) -> None:
     for settings in (FolderSettings(root=tmp_path / "no"), CcxsSettings(root=tmp_path / "no")):
         with pytest.raises(DataError, match=r"no is no folder; allowed: .*; .*download"):
             open_source(settings).index(tmp_path)
 
 
-def test_a_file_that_gets_another_mode_while_a_study_runs_is_still_read(tmp_path: Path) -> None:
+def test_a_file_whose_mode_changes_during_a_study_is_still_read(tmp_path: Path) -> None:
     root = write_ccxs(tmp_path / "data")
     source = open_source(CcxsSettings(root=root))
     index = source.index(tmp_path / "cache")
@@ -297,7 +293,7 @@ def test_a_file_that_gets_another_mode_while_a_study_runs_is_still_read(tmp_path
     assert np.array_equal(source.masks(row), before)
 
 
-def test_a_mask_that_a_table_names_and_no_folder_has_is_told(tmp_path: Path) -> None:
+def test_a_mask_in_a_table_without_a_file_is_reported(tmp_path: Path) -> None:
     root = write_ccxs(tmp_path / "data")
     mask = min((root / "masks").iterdir())
     mask.unlink()

@@ -51,24 +51,24 @@ def test_a_row_for_each_slice_in_order(root: Path) -> None:
     assert not check(index)
 
 
-def test_a_table_of_patients_names_volumes(root: Path) -> None:
+def test_a_table_of_patients_refers_to_volumes(root: Path) -> None:
     (root / "cases.csv").write_text("image,patient\nct0.nii.gz,a\nct1,a\nct2,b\n")
     _, index = opened(root)
     assert Counter(patient.rpartition("/")[2] for patient in index.patients) == {"a": 2 * SLICES, "b": SLICES}
 
 
-def test_single_images_and_volumes_mix(root: Path) -> None:
+def test_single_images_and_volumes_can_be_mixed(root: Path) -> None:
     save(picture(0), root / "images" / "x.png")
     _, index = opened(root)
     assert (index.ids[-1], index.volumes[-1], index.spacings[-1]) == ("x", "", ())
 
 
-def test_data_without_volumes_have_the_columns_of_before(tmp_path: Path) -> None:
+def test_data_without_volumes_have_unchanged_columns(tmp_path: Path) -> None:
     _, index = opened(write_folder(tmp_path / "data"))
     assert (index.volumes, index.spacings, index.excluded_from_training) == ((), (), ())
 
 
-def test_masks_of_one_class_each_are_volumes_too(root: Path) -> None:
+def test_masks_of_single_classes_can_be_volumes(root: Path) -> None:
     (root / "classes.txt").unlink()
     for number in range(3):
         ids = ct_volume(number)[1]
@@ -95,7 +95,7 @@ def test_stacks_of_pages_and_frames_have_masks_in_stacks(tmp_path: Path) -> None
         assert np.array_equal(source.masks(row), pages[row % 4] > 150)
 
 
-def test_frames_out_of_order_are_sorted_with_the_pages_of_their_mask(tmp_path: Path) -> None:
+def test_unordered_frames_are_sorted_with_the_pages_of_their_mask(tmp_path: Path) -> None:
     positions = (0, 6, 3, 9)
     pages = np.stack([picture(number) for number in range(4)])
     write_dicom(
@@ -124,17 +124,17 @@ def test_frames_out_of_order_are_sorted_with_the_pages_of_their_mask(tmp_path: P
         ({"spacing": (1.5, 1.5, 5.2)}, "lies up to 7.8 mm from the voxels"),
     ],
 )
-def test_a_mask_at_another_position_is_one_line(
+def test_a_mask_at_another_position_is_refused_in_one_line(
     root: Path, options: dict[str, tuple[float, ...]], message: str
 ) -> None:
     write_nifti(root / "masks" / "ct0.nii.gz", ct_volume(0)[1], orientation="RAS", **options)
     _, index = opened(root)
-    (found,) = messages(index)
-    assert message in found
+    (reported,) = messages(index)
+    assert message in reported
     assert [bool(index.fault(row)) for row in range(len(index))] == [True] * SLICES + [False] * 2 * SLICES
 
 
-def test_rounding_of_an_affine_is_no_fault(root: Path) -> None:
+def test_rounding_of_an_affine_is_not_a_fault(root: Path) -> None:
     write_nifti(root / "masks" / "ct0.nii.gz", ct_volume(0)[1], orientation="RAS", origin=(0.01, 0, 0))
     assert not messages(opened(root)[1])
 
@@ -146,49 +146,49 @@ def test_rounding_of_an_affine_is_no_fault(root: Path) -> None:
         ((40, 30, 8), "has 40 x 30 pixels; allowed: 40 x 32"),
     ],
 )
-def test_a_mask_of_another_shape_is_one_line(root: Path, shape: tuple[int, ...], message: str) -> None:
+def test_a_mask_of_another_shape_is_refused_in_one_line(root: Path, shape: tuple[int, ...], message: str) -> None:
     ids = np.zeros(shape, np.uint8)
     ids[10:20, 10:20] = 1
     write_nifti(root / "masks" / "ct0.nii.gz", ids, orientation="LPS")
     write_nifti(root / "images" / "ct0.nii.gz", ct_volume(0)[0], orientation="LPS")
-    (found,) = messages(opened(root)[1])
-    assert message in found
+    (reported,) = messages(opened(root)[1])
+    assert message in reported
 
 
-def test_a_mask_without_a_position_does_not_fit_one_with(root: Path) -> None:
+def test_a_mask_without_a_position_does_not_match_an_image_with_one(root: Path) -> None:
     (root / "masks" / "ct0.nii.gz").unlink()
     write_stack(root / "masks" / "ct0.tif", ct_volume(0)[1].transpose(2, 1, 0))
-    (found,) = messages(opened(root)[1])
-    assert "masks/ct0.tif states no position in space, unlike its image" in found
+    (message,) = messages(opened(root)[1])
+    assert "masks/ct0.tif states no position in space, unlike its image" in message
 
 
 def test_an_unreadable_volume_is_one_row_with_a_fault(root: Path) -> None:
     (root / "images" / "ct0.nii.gz").write_bytes(b"no volume")
     _, index = opened(root)
     assert index.ids[0] == "ct0"
-    (found,) = messages(index)
-    assert "ct0.nii.gz cannot be decoded" in found
+    (message,) = messages(index)
+    assert "ct0.nii.gz cannot be decoded" in message
 
 
-def test_boxes_of_a_volume_name_no_slice(root: Path) -> None:
+def test_boxes_of_a_volume_without_a_slice_are_refused(root: Path) -> None:
     (root / "boxes.csv").write_text("image,x,y,width,height,label\nct0,1,1,5,5,organ\n")
-    (found,) = messages(opened(root)[1])
-    assert "ct0 is a volume and has boxes, which name no slice" in found
+    (message,) = messages(opened(root)[1])
+    assert "ct0 is a volume and has boxes, which name no slice" in message
 
 
-def test_an_empty_volume_is_warned_of_once_and_empty_slices_are_not(root: Path) -> None:
+def test_only_an_empty_volume_causes_a_warning_and_not_its_slices(root: Path) -> None:
     write_nifti(root / "masks" / "ct0.nii.gz", np.zeros(SHAPE, np.uint8), orientation="RAS")
-    (found,) = messages(opened(root)[1])
-    assert "its masks are empty" in found
+    (message,) = messages(opened(root)[1])
+    assert "its masks are empty" in message
 
 
-def test_a_volume_twice_is_warned_of_once(root: Path) -> None:
+def test_a_repeated_volume_causes_one_warning(root: Path) -> None:
     (root / "images" / "copy.nii.gz").write_bytes((root / "images" / "ct0.nii.gz").read_bytes())
-    (found,) = messages(opened(root)[1])
-    assert "copy/000, ct0/000 are the same file" in found
+    (message,) = messages(opened(root)[1])
+    assert "copy/000, ct0/000 are the same file" in message
 
 
-def test_volumes_of_another_axis_have_other_content(root: Path) -> None:
+def test_volumes_sliced_along_another_axis_have_other_content(root: Path) -> None:
     rows = range(3 * SLICES)
     _, axial = opened(root)
     _, same = opened(root, axis=2)
@@ -199,11 +199,11 @@ def test_volumes_of_another_axis_have_other_content(root: Path) -> None:
     assert fingerprint(axial, rows, ["masks"]) == fingerprint(same, rows, ["masks"])
 
 
-def test_another_window_has_other_content_and_the_same_masks(root: Path) -> None:
-    _, whole = opened(root)
+def test_another_window_changes_the_content_and_not_the_masks(root: Path) -> None:
+    _, default = opened(root)
     source, soft = opened(root, window=[-160, 240])
-    assert not set(whole.content) & set(soft.content)
-    assert whole.annotation_digests["masks"] == soft.annotation_digests["masks"]
+    assert not set(default.content) & set(soft.content)
+    assert default.annotation_digests["masks"] == soft.annotation_digests["masks"]
     values = ct_volume(0)[0][:, :, 4].T
     assert np.abs(source.image(4) - np.clip((values + 160) / 400, 0, 1) * 255).max() <= 0.5 + 1e-9
 
@@ -213,7 +213,7 @@ def test_a_window_is_a_range() -> None:
         VolumeSettings(window=(240, -160))
 
 
-def test_a_volume_that_changed_is_noticed(root: Path) -> None:
+def test_a_changed_volume_is_detected(root: Path) -> None:
     source, index = opened(root)
     path = root / "images" / "ct0.nii.gz"
     write_nifti(path, ct_volume(9)[0], orientation="RAS")

@@ -65,21 +65,21 @@ def a_cohort(count: int = 100, seed: int = 0) -> Index:
 
 
 def split_of(index: Index, settings: SplitSettings | None = None, **changes: object) -> Split:
-    given: dict[str, Any] = {"folds": 5, "fold": 0, "seed": 0, "labelled": 1.0, "min_cases": 1} | changes
-    return target_split(index, settings or SplitSettings(), annotation_kind="masks", **given)
+    arguments: dict[str, Any] = {"folds": 5, "fold": 0, "seed": 0, "labelled": 1.0, "min_cases": 1} | changes
+    return target_split(index, settings or SplitSettings(), annotation_kind="masks", **arguments)
 
 
 def patients_of(index: Index, rows: tuple[int, ...]) -> set[str]:
     return {index.patients[row] for row in rows}
 
 
-def fixed(count: int, **more: object) -> SplitSettings:
-    return SplitSettings.model_validate({"test": {"images": count}, **more})
+def fixed(count: int, **changes: object) -> SplitSettings:
+    return SplitSettings.model_validate({"test": {"images": count}, **changes})
 
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("settings", [SplitSettings(), fixed(10, validation="folds")])
-def test_every_image_has_one_role_and_no_patient_two(settings: SplitSettings, seed: int) -> None:
+def test_every_image_has_one_role_and_no_patient_has_two(settings: SplitSettings, seed: int) -> None:
     index = a_cohort(seed=seed)
     for fold in range(5):
         for labelled in FRACTIONS:
@@ -103,19 +103,19 @@ def test_labelled_subsets_are_nested_and_so_is_validation(settings: SplitSetting
 @pytest.mark.parametrize("seed", range(12))
 def test_labelled_is_the_shortest_prefix_of_the_order_with_enough_images(seed: int) -> None:
     index = a_cohort(seed=seed)
-    for labelled, wanted in ((0.3, None), (17, 17)):
+    for labelled, minimum in ((0.3, None), (17, 17)):
         split = split_of(index, seed=seed, labelled=labelled)
         training = 100 - len(split.test)
-        least = wanted or -(-training * 3 // 10)
+        required = minimum or -(-training * 3 // 10)
         tested = patients_of(index, split.test)
         order = [patient for patient in patient_order(index, range(100), seed, 0) if patient not in tested]
         chosen = patients_of(index, split.labelled) | patients_of(index, split.validation)
         assert set(order[: len(chosen)]) == chosen
         last = index.patients.count(order[len(chosen) - 1])
-        assert split.labelled_images - last < least <= split.labelled_images
+        assert split.labelled_images - last < required <= split.labelled_images
 
 
-def test_a_share_that_is_whole_in_decimals_is_not_rounded_up() -> None:
+def test_a_fraction_that_is_an_integer_in_decimals_is_not_rounded_up() -> None:
     index = an_index([f"p{row}" for row in range(110)])
     split = split_of(index, fixed(10), folds=1, labelled=0.07)
     assert split.labelled_images == 7
@@ -141,18 +141,18 @@ def test_folds_of_single_images_differ_by_one_image_at_most() -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_every_prefix_has_about_the_categories_of_the_whole(seed: int) -> None:
+def test_every_prefix_has_about_the_category_shares_of_all_images(seed: int) -> None:
     shares = {"a": 60, "b": 30, "c": 10}
     categories = [name for name, count in shares.items() for _ in range(count)]
     index = an_index([f"p{row:03d}" for row in range(100)], categories)
     order = patient_order(index, range(100), seed)
     for length in range(1, 101):
-        seen = Counter(categories[int(patient[1:])] for patient in order[:length])
+        category_counts = Counter(categories[int(patient[1:])] for patient in order[:length])
         for name, count in shares.items():
-            assert abs(seen[name] - length * count / 100) < 2
+            assert abs(category_counts[name] - length * count / 100) < 2
 
 
-def test_patients_of_rare_categories_come_as_early_as_others() -> None:
+def test_patients_of_rare_categories_are_as_early_as_others() -> None:
     categories = ["a"] * 50 + [f"rare {number}" for number in range(50)]
     index = an_index([f"p{row:03d}" for row in range(100)], categories)
     early = [sum(int(p[1:]) >= 50 for p in patient_order(index, range(100), seed)[:20]) for seed in range(40)]
@@ -167,15 +167,15 @@ def test_a_patient_counts_under_its_most_frequent_category() -> None:
     assert sorted(folds, key=len) == [(3,), (0, 1, 2)]
 
 
-def test_seeds_move_order_and_folds_but_a_split_seed_holds_them() -> None:
+def test_seeds_change_order_and_folds_unless_a_split_seed_is_set() -> None:
     index = a_cohort()
     assert len({split_of(index, seed=seed, labelled=0.5) for seed in range(8)}) == 8
-    held = SplitSettings(seed=3)
-    assert len({split_of(index, held, seed=seed, labelled=0.5) for seed in range(8)}) == 1
-    assert split_of(index, held, seed=9) == split_of(index, seed=3)
+    with_split_seed = SplitSettings(seed=3)
+    assert len({split_of(index, with_split_seed, seed=seed, labelled=0.5) for seed in range(8)}) == 1
+    assert split_of(index, with_split_seed, seed=9) == split_of(index, seed=3)
 
 
-def test_the_order_is_the_same_in_another_process_and_for_shuffled_rows() -> None:
+def test_the_order_does_not_depend_on_the_process_or_the_order_of_rows() -> None:
     index = an_index([f"c/p{row}" for row in range(30)], ["ab"[row % 2] for row in range(30)])
     order = patient_order(index, range(30), 5)
     assert patient_order(index, reversed(range(30)), 5) == order
@@ -195,7 +195,7 @@ def test_the_order_is_the_same_in_another_process_and_for_shuffled_rows() -> Non
     assert tuple(run.stdout.split()) == order
 
 
-def test_the_order_is_frozen() -> None:
+def test_the_order_is_stable_across_versions() -> None:
     index = an_index([f"p{row}" for row in range(8)], list("aaaabbcc"))
     assert patient_order(index, range(8), 1) == ("p3", "p4", "p2", "p7", "p1", "p5", "p0", "p6")
 
@@ -210,26 +210,28 @@ def test_every_fifth_patient_of_the_prefix_validates() -> None:
     assert patients_of(index, tenth.validation) == set(order[9:40:10])
 
 
-def test_too_few_validation_images_all_train() -> None:
+def test_with_too_few_validation_images_all_images_train() -> None:
     index = an_index([f"p{row}" for row in range(60)])
     split = split_of(index, fixed(10), folds=1, labelled=20, min_cases=5)
     assert (len(split.labelled), split.validation) == (20, ())
     assert len(split_of(index, fixed(10), folds=1, labelled=20, min_cases=4).validation) == 4
 
 
-def test_a_volume_counts_once_however_many_slices_it_has() -> None:
+def test_a_volume_counts_once_for_any_number_of_slices() -> None:
     patients = [f"p{row // 10}" for row in range(300)]
     index = replace(an_index(patients), volumes=patients)
-    kept, few = (split_of(index, folds=5, min_cases=number) for number in (4, 5))  # 24 volumes: four of them validate
-    assert len({index.volume(row) for row in kept.validation}) == 4
-    assert len(kept.validation) == 40
-    assert not few.validation
-    assert len(few.labelled) == 240
+    with_validation, without_validation = (
+        split_of(index, folds=5, min_cases=number) for number in (4, 5)
+    )  # 24 volumes: four of them validate
+    assert len({index.volume(row) for row in with_validation.validation}) == 4
+    assert len(with_validation.validation) == 40
+    assert not without_validation.validation
+    assert len(without_validation.labelled) == 240
     pretraining = [bool(pretraining_of(index, min_cases=number).validation) for number in (6, 7)]
     assert pretraining == [True, False]  # six of 30 volumes
 
 
-def test_validation_by_folds_with_a_fixed_test_set_takes_turns() -> None:
+def test_validation_by_folds_rotates_with_a_fixed_test_set() -> None:
     index = a_cohort()
     settings = fixed(10, validation="folds")
     splits = [split_of(index, settings, fold=fold) for fold in range(5)]
@@ -262,13 +264,13 @@ def test_validation_by_folds_beside_test_by_folds_is_the_next_fold() -> None:
         assert split.validation == splits[(fold + 1) % 5].test
 
 
-@pytest.mark.parametrize("wanted", [1, 7, 10, 33])
-def test_a_fixed_test_set_is_exact_and_shared_by_seeds(wanted: int) -> None:
+@pytest.mark.parametrize("count", [1, 7, 10, 33])
+def test_a_fixed_test_set_is_exact_and_shared_by_seeds(count: int) -> None:
     for data_seed in range(5):
         index = a_cohort(seed=data_seed)
-        tests = {split_of(index, fixed(wanted), folds=1, seed=seed).test for seed in range(4)}
+        tests = {split_of(index, fixed(count), folds=1, seed=seed).test for seed in range(4)}
         assert len(tests) == 1
-        assert len(next(iter(tests))) == wanted
+        assert len(next(iter(tests))) == count
 
 
 def test_a_split_seed_draws_another_fixed_test_set() -> None:
@@ -277,33 +279,33 @@ def test_a_split_seed_draws_another_fixed_test_set() -> None:
     assert split_of(index, fixed(10, seed=0), folds=1).test == split_of(index, fixed(10), folds=1).test
 
 
-def test_a_test_set_that_whole_patients_cannot_hit_is_the_nearest_above() -> None:
+def test_a_test_set_size_that_patients_cannot_match_is_rounded_up() -> None:
     index = an_index([f"p{row // 3}" for row in range(60)])
     assert len(split_of(index, fixed(10), folds=1).test) == 12
 
 
-@pytest.mark.parametrize("wanted", [1, 500, 2500, 6000])
-def test_drawing_from_many_images_is_exact_too(wanted: int) -> None:
+@pytest.mark.parametrize("count", [1, 500, 2500, 6000])
+def test_drawing_from_many_images_is_exact_too(count: int) -> None:
     sizes = [1 + number % 7 for number in range(2000)]
     index = an_index([f"p{number}" for number, size in enumerate(sizes) for _ in range(size)])
     members = members_of(index, range(len(index)))
-    chosen = draw_images(list(members), members, wanted)
-    assert sum(len(members[patient]) for patient in chosen) == wanted
+    chosen = draw_images(list(members), members, count)
+    assert sum(len(members[patient]) for patient in chosen) == count
 
 
 def test_the_drawn_combination_is_the_smallest_that_reaches_the_number() -> None:
     for seed in range(30):
         draw = random.Random(seed)
         members = {f"p{n}": list(range(draw.choice((3, 4, 7, 8)))) for n in range(6)}
-        wanted = draw.randint(1, sum(map(len, members.values())))
+        count = draw.randint(1, sum(map(len, members.values())))
         sums = {0}
         for rows in members.values():
             sums |= {total + len(rows) for total in sums}
-        chosen = draw_images(list(members), members, wanted)
-        assert sum(len(members[p]) for p in chosen) == min(total for total in sums if total >= wanted)
+        chosen = draw_images(list(members), members, count)
+        assert sum(len(members[p]) for p in chosen) == min(total for total in sums if total >= count)
 
 
-def test_categories_of_a_single_image_are_tested_beside_the_share() -> None:
+def test_categories_of_a_single_image_may_exceed_the_test_fraction() -> None:
     index = an_index([f"p{row}" for row in range(42)], ["a"] * 40 + ["rare", "rarer"])
     plain = split_of(index, SplitSettings.model_validate({"test": {"share": 0.15}}), folds=1)
     rare = split_of(
@@ -314,7 +316,7 @@ def test_categories_of_a_single_image_are_tested_beside_the_share() -> None:
     assert {40, 41} <= set(rare.test)
 
 
-def test_listed_images_test_and_validate(tmp_path: Path) -> None:
+def test_listed_images_are_used_for_test_and_validation(tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("i000003\n\ni000007\n")
     (tmp_path / "validation.txt").write_text("i000001\ni000002\n")
     index = an_index([f"p{row}" for row in range(10)])
@@ -328,7 +330,7 @@ def test_listed_images_test_and_validate(tmp_path: Path) -> None:
     assert small.labelled_images == 4
 
 
-def test_the_publishers_split_is_kept() -> None:
+def test_the_publishers_split_is_used() -> None:
     official = ["test", "test", "validation", "train", "", "train"]
     index = an_index([f"p{row}" for row in range(6)], official=official)
     split = split_of(index, SplitSettings(test="official", validation="official"), folds=1)
@@ -344,21 +346,21 @@ def test_images_without_masks_are_unlabelled_unless_their_patient_is_held_out() 
     assert max(split.test + split.labelled + split.validation) < 20
 
 
-def test_images_without_masks_that_the_publisher_tests_on_never_train() -> None:
+def test_images_without_masks_of_the_publishers_test_set_never_train() -> None:
     official, masks = ["train"] * 4 + ["test"] * 3, ["m"] * 5 + [""] * 2
     index = an_index([f"p{row}" for row in range(7)], official=official, masks=masks)
     split = split_of(index, SplitSettings(test="official"), folds=1, min_cases=9)
     assert (split.test, split.unlabelled) == ((4,), ())
 
 
-def test_images_with_faults_take_no_part() -> None:
+def test_images_with_faults_are_excluded() -> None:
     faults, masks = ["truncated", "truncated"] + [""] * 18, [""] + ["m"] * 19
     split = split_of(an_index([f"p{row}" for row in range(20)], faults=faults, masks=masks))
     assert not {0, 1} & set(split.labelled + split.validation + split.unlabelled + split.test)
 
 
 @pytest.mark.parametrize(
-    ("settings", "changes", "what"),
+    ("settings", "changes", "message"),
     [
         (SplitSettings(), {"folds": 11}, "11 folds over 10 patients"),
         (SplitSettings(), {"folds": 1}, "folds is 1"),
@@ -375,15 +377,15 @@ def test_images_with_faults_take_no_part() -> None:
         (SplitSettings(test="official"), {"folds": 1}, "holds no image with masks"),
     ],
 )
-def test_splits_that_cannot_be_made_are_refused(settings: SplitSettings, changes: dict[str, Any], what: str) -> None:
+def test_impossible_splits_are_refused(settings: SplitSettings, changes: dict[str, Any], message: str) -> None:
     index = an_index([f"p{row}" for row in range(10)])
-    with pytest.raises(DataError, match=what) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         split_of(index, settings, **changes)
     assert "; allowed: " in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("lines", "what"),
+    ("lines", "message"),
     [
         ("i000001\nnobody\n", "names the image nobody, which the data lacks"),
         ("i000009\n", "names image i000009, which has a fault or no masks"),
@@ -392,27 +394,34 @@ def test_splits_that_cannot_be_made_are_refused(settings: SplitSettings, changes
         ("", "holds no image"),
     ],
 )
-def test_lists_that_cannot_be_followed_are_refused(tmp_path: Path, lines: str | None, what: str) -> None:
+def test_invalid_lists_are_refused(tmp_path: Path, lines: str | None, message: str) -> None:
     if lines is not None:
         (tmp_path / "test.txt").write_text(lines)
     index = an_index(["p0", *[f"p{row}" for row in range(8)], "p9"], masks=["m"] * 9 + [""])
-    with pytest.raises(DataError, match=what):
+    with pytest.raises(DataError, match=message):
         split_of(index, SplitSettings(test=FileList(list=tmp_path / "test.txt")), folds=1)
 
 
 def pretraining_of(index: Index, settings: SplitSettings | None = None, **changes: object) -> Split:
-    given: dict[str, Any] = {"annotation_kind": "masks", "seed": 0, "min_cases": 1, "exclude": frozenset()} | changes
-    return pretraining_split(index, settings or SplitSettings(), **given)
+    arguments: dict[str, Any] = {
+        "annotation_kind": "masks",
+        "seed": 0,
+        "min_cases": 1,
+        "exclude": frozenset(),
+    } | changes
+    return pretraining_split(index, settings or SplitSettings(), **arguments)
 
 
-def test_pretraining_leaves_out_excluded_images_and_a_fixed_test_part_only() -> None:
+def test_pretraining_excludes_listed_images_and_a_fixed_test_part_only() -> None:
     index = a_cohort()
     everything = pretraining_of(index, exclude=frozenset({3, 4}))
     assert sorted(everything.labelled + everything.validation) == sorted(set(range(100)) - {3, 4})
     assert not everything.test
-    held = pretraining_of(index, fixed(20))
-    assert held.test == split_of(index, fixed(20), folds=1).test
-    assert not patients_of(index, held.test) & patients_of(index, held.labelled + held.validation)
+    with_test_set = pretraining_of(index, fixed(20))
+    assert with_test_set.test == split_of(index, fixed(20), folds=1).test
+    assert not patients_of(index, with_test_set.test) & patients_of(
+        index, with_test_set.labelled + with_test_set.validation
+    )
 
 
 def test_pretraining_on_images_needs_no_annotation() -> None:
@@ -421,7 +430,7 @@ def test_pretraining_on_images_needs_no_annotation() -> None:
     assert pretraining_of(index).labelled_images == 5
 
 
-def test_pretraining_validates_by_share_where_the_target_goes_by_folds() -> None:
+def test_pretraining_validates_by_fraction_if_the_target_validates_by_folds() -> None:
     index = a_cohort()
     by_folds = pretraining_of(index, SplitSettings(validation="folds"))
     assert by_folds == pretraining_of(index)
@@ -435,25 +444,25 @@ def test_pretraining_without_an_image_is_refused() -> None:
         pretraining_of(index, exclude=frozenset({0, 1}))
 
 
-def test_the_fingerprint_follows_content_and_annotation_but_not_order() -> None:
+def test_the_fingerprint_depends_on_content_and_annotation_but_not_on_order() -> None:
     index = a_cohort(10)
-    whole = fingerprint(index, range(10), ["masks"])
-    assert fingerprint(index, reversed(range(10)), ["masks"]) == whole
+    original = fingerprint(index, range(10), ["masks"])
+    assert fingerprint(index, reversed(range(10)), ["masks"]) == original
     others = {
         fingerprint(index, range(9), ["masks"]),
         fingerprint(index, range(10), []),
         fingerprint(an_index(list(index.patients), masks=["other"] * 10), range(10), ["masks"]),
     }
-    assert len(others | {whole}) == 4
-    assert len(whole) == 32
+    assert len(others | {original}) == 4
+    assert len(original) == 32
 
 
 RESERVE = 0.3
 
 
-def test_the_reserve_lies_in_no_test_fold_and_trains_in_all() -> None:
+def test_the_reserve_is_in_no_test_fold_and_trains_in_all() -> None:
     index = a_cohort()
-    seen = {
+    reserve = {
         row
         for row, patient in enumerate(index.patients)
         if patient in reserved(index, SplitSettings(), "masks", RESERVE)
@@ -461,18 +470,18 @@ def test_the_reserve_lies_in_no_test_fold_and_trains_in_all() -> None:
     for seed in (0, 1):
         for fold in range(5):
             split = split_of(index, fold=fold, seed=seed, reserve=RESERVE)
-            assert seen.isdisjoint(split.test)
-            assert seen <= {*split.labelled, *split.validation}
+            assert reserve.isdisjoint(split.test)
+            assert reserve <= {*split.labelled, *split.validation}
 
 
-def test_folds_still_test_everyone_but_the_reserve_once() -> None:
+def test_folds_test_every_image_outside_of_the_reserve_once() -> None:
     index = a_cohort()
     tested = [row for fold in range(5) for row in split_of(index, fold=fold, reserve=RESERVE).test]
-    seen = reserved(index, SplitSettings(), "masks", RESERVE)
-    assert sorted(tested) == [row for row, patient in enumerate(index.patients) if patient not in seen]
+    reserve = reserved(index, SplitSettings(), "masks", RESERVE)
+    assert sorted(tested) == [row for row, patient in enumerate(index.patients) if patient not in reserve]
 
 
-def test_the_reserve_is_the_same_whatever_the_seed_and_moves_with_that_of_the_split() -> None:
+def test_the_reserve_depends_on_the_split_seed_and_smaller_reserves_are_subsets() -> None:
     index = a_cohort()
     assert reserved(index, SplitSettings(), "masks", RESERVE) != reserved(
         index, SplitSettings(seed=1), "masks", RESERVE
@@ -480,7 +489,7 @@ def test_the_reserve_is_the_same_whatever_the_seed_and_moves_with_that_of_the_sp
     assert reserved(index, SplitSettings(), "masks", 0.2) < reserved(index, SplitSettings(), "masks", RESERVE)
 
 
-def test_subsets_stay_nested_with_a_reserve_and_differ_between_folds() -> None:
+def test_subsets_are_nested_with_a_reserve_and_differ_between_folds() -> None:
     index = a_cohort()
     rows = [
         [
@@ -494,23 +503,23 @@ def test_subsets_stay_nested_with_a_reserve_and_differ_between_folds() -> None:
     assert rows[0][1] != rows[1][1]
 
 
-def test_the_split_of_the_reserve_has_no_test_image_and_nothing_else() -> None:
+def test_the_split_of_the_reserve_has_no_test_image_and_no_other_image() -> None:
     index = a_cohort()
     split = reserve_split(index, SplitSettings(), annotation_kind="masks", share=RESERVE, min_cases=2)
-    seen = reserved(index, SplitSettings(), "masks", RESERVE)
+    reserve = reserved(index, SplitSettings(), "masks", RESERVE)
     assert split.test == ()
     assert split.validation
-    assert {index.patients[row] for row in (*split.labelled, *split.validation)} == seen
+    assert {index.patients[row] for row in (*split.labelled, *split.validation)} == reserve
     assert not {index.patients[row] for row in split.labelled} & {index.patients[row] for row in split.validation}
 
 
-def test_a_fixed_test_set_is_no_part_of_the_reserve() -> None:
+def test_a_fixed_test_set_is_not_part_of_the_reserve() -> None:
     index, settings = a_cohort(), SplitSettings.model_validate({"test": {"images": 20}})
     split = split_of(index, settings, folds=1, reserve=RESERVE)
     assert not {index.patients[row] for row in split.test} & reserved(index, settings, "masks", RESERVE)
     assert len(split.test) == 20
 
 
-def test_a_reserve_of_everyone_is_refused() -> None:
+def test_a_reserve_of_all_patients_is_refused() -> None:
     with pytest.raises(DataError, match="takes all"):
         reserved(a_cohort(), SplitSettings(), "masks", 1.0)

@@ -1,4 +1,4 @@
-"""Weak labels that are derived from masks, by their properties on random masks of both kinds."""
+"""Weak labels derived from masks, tested by their properties on random masks of both kinds."""
 
 import subprocess
 import sys
@@ -65,7 +65,7 @@ def test_each_component_has_its_tight_box(seed: int, overlapping: bool) -> None:
     assert set(boxes) == expected
 
 
-def test_small_components_are_left_out() -> None:
+def test_small_components_are_excluded() -> None:
     masks = np.zeros(SHAPE, np.uint8)
     masks[5:8, 5:9], masks[20, 20:31] = 1, 1
     for fewest, count in ((1, 2), (11, 2), (12, 1), (13, 0)):
@@ -77,7 +77,7 @@ def test_small_components_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(("seed", "overlapping"), CASES)
-def test_points_are_inside_of_their_component_and_away_from_its_border(seed: int, overlapping: bool) -> None:
+def test_points_are_inside_their_component_and_away_from_its_border(seed: int, overlapping: bool) -> None:
     masks = random_masks(seed, overlapping=overlapping)
     points = mask_points(masks, NAMES, (1, seed), per_component=3, background=4)
     places = [(point.name, int(point.y), int(point.x)) for point in points]
@@ -139,7 +139,7 @@ def test_scribbles_are_not_longer_than_a_share_of_their_path() -> None:
     assert len(set(lengths)) > 5
 
 
-def test_classes_that_are_not_annotated_have_no_weak_labels_and_bound_no_background() -> None:
+def test_unannotated_classes_have_no_weak_labels_and_do_not_limit_the_background() -> None:
     masks = random_masks(0, overlapping=True)
     assert (masks[2] == IGNORE).all()
     scribbles = mask_scribbles(masks, NAMES, (0, 0))
@@ -171,10 +171,10 @@ def test_weak_labels_are_determined_by_the_key() -> None:
         assert mask_points(masks, NAMES, (3, 4)) != mask_points(masks, NAMES, other)
 
 
-def test_a_class_has_the_same_weak_labels_whichever_other_classes_there_are() -> None:
+def test_weak_labels_of_a_class_do_not_depend_on_other_classes() -> None:
     masks = random_masks(1, overlapping=True)
-    every, alone = mask_scribbles(masks, NAMES, (3, 4)), mask_scribbles(masks[1:2], NAMES[1:2], (3, 4))
-    assert np.array_equal(every[1] == 1, alone[0] == 1)
+    together, alone = mask_scribbles(masks, NAMES, (3, 4)), mask_scribbles(masks[1:2], NAMES[1:2], (3, 4))
+    assert np.array_equal(together[1] == 1, alone[0] == 1)
     points = mask_points(masks, NAMES, (3, 4), background=0)
     assert tuple(point for point in points if point.name == "b") == mask_points(
         masks[1:2], NAMES[1:2], (3, 4), background=0

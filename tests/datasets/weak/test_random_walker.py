@@ -1,4 +1,4 @@
-"""Labels that the random walker expands scribbles and points to."""
+"""Labels that the random walker expands from scribbles and points."""
 
 import numpy as np
 import pytest
@@ -42,17 +42,17 @@ def test_uncertain_pixels_stay_unknown() -> None:
     noise = np.random.default_rng(1).integers(0, 256, ids.shape, dtype=np.uint8)
     certain = expanded(noise, scribbles, min_probability=0.9)
     assert 0 < (certain == IGNORE).sum() < ids.size
-    every = expanded(noise, scribbles)
-    assert not (every == IGNORE).any()
-    assert np.array_equal(certain[certain != IGNORE], every[certain != IGNORE])
+    expanded_labels = expanded(noise, scribbles)
+    assert not (expanded_labels == IGNORE).any()
+    assert np.array_equal(certain[certain != IGNORE], expanded_labels[certain != IGNORE])
     assert (expanded(image, scribbles, min_probability=0.5) == IGNORE).sum() < (certain == IGNORE).sum()
 
 
-def test_scribbles_of_one_value_stay_as_they_are() -> None:
+def test_scribbles_of_one_value_are_unchanged() -> None:
     image, ids = image_and_ids()
-    one = mask_scribbles(ids, NAMES, (0, 0), background=False)
-    one[one == 2] = IGNORE
-    assert np.array_equal(expanded(image, one), one)
+    weak_labels = mask_scribbles(ids, NAMES, (0, 0), background=False)
+    weak_labels[weak_labels == 2] = IGNORE
+    assert np.array_equal(expanded(image, weak_labels), weak_labels)
     nothing = np.full((2, *ids.shape), IGNORE, np.uint8)
     assert np.array_equal(expanded(image, nothing), nothing)
 

@@ -15,7 +15,7 @@ ALL: Mapping[str, DiscriminatorSettings] = {
 CLASSES = 3
 
 
-def made(settings: DiscriminatorSettings, channels: int = 1) -> Discriminator:
+def build_discriminator(settings: DiscriminatorSettings, channels: int = 1) -> Discriminator:
     torch.manual_seed(0)
     return make_discriminator(settings, classes=CLASSES, channels=channels)
 
@@ -30,8 +30,8 @@ def test_a_patch_discriminators_layers_have_the_receptive_field_of_its_name(side
 
 
 @pytest.mark.parametrize("side", [16, 70, 256])
-def test_one_answer_depends_on_a_square_of_just_the_receptive_field(side: int) -> None:
-    network = made(ALL[f"patchgan-{side}"]).eval()
+def test_one_output_depends_on_a_square_of_the_receptive_field(side: int) -> None:
+    network = build_discriminator(ALL[f"patchgan-{side}"]).eval()
     labels = maps(side + 128)[:1].requires_grad_()
     logits = network(labels, torch.empty(0))
     middle = logits.shape[-1] // 2
@@ -45,36 +45,41 @@ def test_one_answer_depends_on_a_square_of_just_the_receptive_field(side: int) -
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_smallest_side_has_an_answer_and_the_next_smaller_none(name: str) -> None:
+def test_the_smallest_side_has_an_output_and_the_next_smaller_none(name: str) -> None:
     settings = ALL[name]
     side = smallest_side(settings)
     assert discriminator_problem(settings, shape=(side, side)) is None
-    assert made(settings)(maps(side), torch.empty(0)).numel() >= 2
-    found = discriminator_problem(settings, shape=(side - 1, side - 1))
-    assert found is not None
-    assert found.startswith(f"image size is {side - 1} under {settings.name}; allowed: {side} or more; ")
+    assert build_discriminator(settings)(maps(side), torch.empty(0)).numel() >= 2
+    message = discriminator_problem(settings, shape=(side - 1, side - 1))
+    assert message is not None
+    assert message.startswith(f"image size is {side - 1} under {settings.name}; allowed: {side} or more; ")
     with pytest.raises(RuntimeError):
-        made(settings)(maps(side - 1), torch.empty(0))
+        build_discriminator(settings)(maps(side - 1), torch.empty(0))
 
 
-def test_too_small_images_are_refused_with_the_smaller_fields() -> None:
+def test_too_small_images_are_refused_with_the_allowed_receptive_fields() -> None:
     assert discriminator_problem(ALL["patchgan-256"], shape=(64, 64)) == (
         "image size is 64 under patchgan; allowed: 66 or more; take receptive_field 16 or 70, or raise image.size"
     )
 
 
-def test_a_fully_convolutional_discriminator_answers_for_every_pixel() -> None:
-    assert made(ALL["fully_convolutional"])(maps(72), torch.empty(0)).shape == (2, 1, 72, 72)
+def test_a_fully_convolutional_discriminator_has_an_output_for_every_pixel() -> None:
+    assert build_discriminator(ALL["fully_convolutional"])(maps(72), torch.empty(0)).shape == (2, 1, 72, 72)
 
 
-def test_a_patch_discriminator_answers_for_overlapping_patches() -> None:
-    assert made(ALL["patchgan-70"])(maps(256), torch.empty(0)).shape == (2, 1, 30, 30)  # as Isola et al.'s
+def test_a_patch_discriminator_has_outputs_for_overlapping_patches() -> None:
+    assert build_discriminator(ALL["patchgan-70"])(maps(256), torch.empty(0)).shape == (
+        2,
+        1,
+        30,
+        30,
+    )  # as by Isola et al.
 
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("conditional", [False, True])
-def test_only_a_conditional_discriminator_sees_the_image(name: str, conditional: bool) -> None:
-    network = made(ALL[name].model_copy(update={"conditional": conditional}), channels=3).eval()
+def test_only_a_conditional_discriminator_depends_on_the_image(name: str, conditional: bool) -> None:
+    network = build_discriminator(ALL[name].model_copy(update={"conditional": conditional}), channels=3).eval()
     first, second = torch.rand(2, 2, 3, 96, 96)
     same = torch.equal(network(maps(96), first), network(maps(96), second))
     assert same != conditional
@@ -82,7 +87,7 @@ def test_only_a_conditional_discriminator_sees_the_image(name: str, conditional:
 
 @pytest.mark.parametrize("name", ALL)
 def test_gradients_reach_the_label_maps_and_every_weight(name: str) -> None:
-    network, labels = made(ALL[name]), maps(96).requires_grad_()
+    network, labels = build_discriminator(ALL[name]), maps(96).requires_grad_()
     network(labels, torch.empty(0)).square().sum().backward()
     assert labels.grad is not None
     assert labels.grad.abs().sum() > 0
@@ -90,8 +95,8 @@ def test_gradients_reach_the_label_maps_and_every_weight(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["patchgan-16", "fully_convolutional"])
-def test_it_learns_to_tell_hard_maps_from_soft_ones(name: str) -> None:
-    network = made(ALL[name])
+def test_it_learns_to_separate_hard_maps_from_soft_ones(name: str) -> None:
+    network = build_discriminator(ALL[name])
     soft = maps(32).softmax(dim=1)
     hard = torch.nn.functional.one_hot(soft.argmax(dim=1), CLASSES).permute(0, 3, 1, 2).float()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
@@ -105,7 +110,7 @@ def test_it_learns_to_tell_hard_maps_from_soft_ones(name: str) -> None:
     assert (network(soft, torch.empty(0)) < 0).float().mean() > 0.9
 
 
-def test_a_receptive_field_is_patchgans_only() -> None:
+def test_only_the_patch_discriminator_has_a_receptive_field_setting() -> None:
     with pytest.raises(ValidationError, match="receptive_field is 16 under fully_convolutional; allowed: under patch"):
         DiscriminatorSettings(name="fully_convolutional", receptive_field=16)
     with pytest.raises(ValidationError, match="Input should be 16, 70 or 256"):

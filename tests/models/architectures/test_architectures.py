@@ -1,4 +1,4 @@
-"""What the architectures with an encoder of their own claim."""
+"""Architectures with an encoder of their own."""
 
 import pytest
 import torch
@@ -16,15 +16,21 @@ from models.weights.initial import load_pretrained
 SIDE = 32
 
 
-def made(architecture: str, backbone: str = "own", *, channels: int = 1, outputs: int = 2) -> Network:
+def make_network(architecture: str, backbone: str = "own", *, channels: int = 1, outputs: int = 2) -> Network:
     torch.manual_seed(0)
     return build(Blueprint(architecture=architecture, backbone=backbone, channels=channels, outputs=outputs))
 
 
 def encoder_only(architecture: str | None, backbone: str, **settings: object) -> Network:
     torch.manual_seed(0)
-    given = {"architecture": architecture, "backbone": backbone, "channels": 1, "outputs": 2, "trains_decoder": False}
-    return build(Blueprint(**{**given, **settings}))  # type: ignore[arg-type]
+    defaults = {
+        "architecture": architecture,
+        "backbone": backbone,
+        "channels": 1,
+        "outputs": 2,
+        "trains_decoder": False,
+    }
+    return build(Blueprint(**{**defaults, **settings}))  # type: ignore[arg-type]
 
 
 def widths(module: nn.Module | None) -> list[int]:
@@ -42,28 +48,28 @@ def widths(module: nn.Module | None) -> list[int]:
         ("segnet_plain", 1, 3, 5.46e6),
     ],
 )
-def test_it_trains_as_many_parameters_as_published(
+def test_it_has_the_published_number_of_parameters(
     architecture: str, channels: int, outputs: int, published: float
 ) -> None:
-    network = made(architecture, channels=channels, outputs=outputs)
+    network = make_network(architecture, channels=channels, outputs=outputs)
     trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     assert trained == pytest.approx(published, rel=0.01)
 
 
-def test_xnet_is_a_w() -> None:
-    network = made("xnet")
+def test_xnet_has_two_encoders_and_two_decoders() -> None:
+    network = make_network("xnet")
     assert widths(network.encoder) == [64, 128, 256, 512, 512]
     assert widths(network.decoder) == [256, 128, 128, 256, 512, 512, 256, 128, 64]
 
 
 def test_segnets_decoder_mirrors_vgg16() -> None:
-    network = made("segnet", outputs=3)
+    network = make_network("segnet", outputs=3)
     assert widths(network.encoder) == [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6
     assert widths(network.decoder) + widths(network.head) == [512] * 5 + [256] * 3 + [128] * 2 + [64] * 2 + [3]
 
 
-def test_segnet_plain_has_one_convolution_a_level_and_no_skip_connections() -> None:
-    network = made("segnet_plain", outputs=3).eval()
+def test_segnet_plain_has_one_convolution_per_level_and_no_skip_connections() -> None:
+    network = make_network("segnet_plain", outputs=3).eval()
     assert widths(network.encoder) == [64, 128, 256, 512]
     assert widths(network.decoder) + widths(network.head) == [512, 256, 128, 64, 3]
     assert {layer.kernel_size for layer in network.encoder.modules() if isinstance(layer, nn.Conv2d)} == {(3, 3)}
@@ -74,23 +80,23 @@ def test_segnet_plain_has_one_convolution_a_level_and_no_skip_connections() -> N
     assert torch.equal(changed, network.decoder([*shallow, deepest]))
 
 
-def test_unet_plain_has_two_convolutions_and_a_dropout_a_level() -> None:
-    network = made("unet_plain")
+def test_unet_plain_has_two_convolutions_and_a_dropout_per_level() -> None:
+    network = make_network("unet_plain")
     assert widths(network.encoder) == [64, 64, 128, 128, 256, 256, 512, 512, 1024, 1024]
     drops = [layer.p for layer in network.encoder.modules() if isinstance(layer, nn.Dropout)]
     assert drops == [DROPOUT] * 5
 
 
-def test_a_frozen_level_of_unet_plain_drops_nothing_in_training() -> None:
-    network = made("unet_plain")
+def test_a_frozen_level_of_unet_plain_has_no_dropout_in_training() -> None:
+    network = make_network("unet_plain")
     network.freeze(["encoder.stage1", "encoder.stage2"])
     network.train()
     drops = [layer.training for layer in network.encoder.modules() if isinstance(layer, nn.Dropout)]
     assert drops == [False, False, True, True, True]
 
 
-def test_segnet_basic_has_a_relu_in_its_encoder_only() -> None:
-    network = made("segnet_basic")
+def test_segnet_basic_has_a_relu_only_in_its_encoder() -> None:
+    network = make_network("segnet_basic")
     assert network.decoder is not None
     assert any(isinstance(layer, nn.ReLU) for layer in network.encoder.modules())
     assert not any(isinstance(layer, nn.ReLU) for layer in network.decoder.modules())
@@ -98,7 +104,7 @@ def test_segnet_basic_has_a_relu_in_its_encoder_only() -> None:
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_unpooling_is_torchs_with_the_indices_of_the_pooling(ties: bool) -> None:
+def test_unpooling_equals_torch_with_the_indices_of_the_pooling(ties: bool) -> None:
     before = torch.randn(2, 3, 8, 12, generator=torch.Generator().manual_seed(0))
     before = before.relu().round() if ties else before
     _, indices = F.max_pool2d(before, 2, return_indices=True)
@@ -106,8 +112,8 @@ def test_unpooling_is_torchs_with_the_indices_of_the_pooling(ties: bool) -> None
     assert torch.equal(unpool(maps, before), F.max_unpool2d(maps, indices, 2))
 
 
-def test_segnets_unpooled_values_lie_where_the_encoder_pooled() -> None:
-    network = made("segnet").eval()
+def test_unpooled_values_of_segnet_are_at_the_positions_of_the_pooling() -> None:
+    network = make_network("segnet").eval()
     features = network.encoder(torch.rand(1, 1, 64, 64))
     pooled, indices = F.max_pool2d(features[4], 2, return_indices=True)
     assert torch.equal(pooled, features[5])
@@ -115,22 +121,22 @@ def test_segnets_unpooled_values_lie_where_the_encoder_pooled() -> None:
 
 
 def test_segnet_shares_its_encoder_with_vgg16_of_other_architectures() -> None:
-    own, named, unet = (
-        made(*pair).encoder for pair in (("segnet", "own"), ("segnet", "vgg16_bn"), ("unet", "vgg16_bn"))
+    segnet, named, unet = (
+        make_network(*pair).encoder for pair in (("segnet", "own"), ("segnet", "vgg16_bn"), ("unet", "vgg16_bn"))
     )
-    for other in (named, unet):
-        assert {name: tensor.shape for name, tensor in own.state_dict().items()} == {
-            name: tensor.shape for name, tensor in other.state_dict().items()
+    for encoder in (named, unet):
+        assert {name: tensor.shape for name, tensor in segnet.state_dict().items()} == {
+            name: tensor.shape for name, tensor in encoder.state_dict().items()
         }
-        assert all(torch.equal(a, b) for a, b in zip(own.parameters(), other.parameters(), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(segnet.parameters(), encoder.parameters(), strict=True))
 
 
 def test_an_own_encoder_has_no_published_weights() -> None:
     with pytest.raises(ValueError, match="initial_weights of own is imagenet; allowed: random"):
-        load_pretrained(made("segnet_basic"), "own", "imagenet")
+        load_pretrained(make_network("segnet_basic"), "own", "imagenet")
 
 
-def test_a_flattened_head_reads_every_position_of_the_deepest_map() -> None:
+def test_a_flattened_head_uses_every_position_of_the_deepest_map() -> None:
     network = encoder_only("unet_plain", "own", head="flatten", shape=(48, 48)).eval()
     assert isinstance(network.head, FlattenHead)
     assert network.head.weight.shape == (2, 1024 * 3 * 3)
@@ -139,7 +145,7 @@ def test_a_flattened_head_reads_every_position_of_the_deepest_map() -> None:
     torch.testing.assert_close(network(images), F.linear(deepest.flatten(1), network.head.weight, network.head.bias))
 
 
-def test_an_average_head_reads_the_global_average_of_the_deepest_map() -> None:
+def test_an_average_head_uses_the_global_average_of_the_deepest_map() -> None:
     network = encoder_only(None, "resnet18").eval()
     images = torch.rand(2, 1, 64, 64)
     deepest = network.encoder((images - network.mean) / network.std)[-1]
@@ -156,7 +162,7 @@ def test_a_flattened_head_fits_named_backbones_at_the_size_it_was_built_for(back
     assert network(torch.rand(2, 1, side, side)).shape == (2, 2)
 
 
-def test_a_flattened_head_needs_the_images_side() -> None:
+def test_a_flattened_head_requires_the_size_of_the_images() -> None:
     with pytest.raises(ValueError, match="shape is None under head flatten; allowed: height and width of the images"):
         encoder_only(None, "resnet18", head="flatten")
 
@@ -181,7 +187,7 @@ def discs() -> tuple[Tensor, Tensor]:
     ],
 )
 def test_it_overfits_eight_images(architecture: str, lr: float, steps: int) -> None:
-    network, (images, ids) = made(architecture), discs()
+    network, (images, ids) = make_network(architecture), discs()
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     for _ in range(steps):
         logits = network(images)

@@ -1,4 +1,4 @@
-"""Feature pyramids over plain vision transformers: sizes, places, and decoders that take them."""
+"""Feature pyramids over plain vision transformers: sizes, positions, and decoders on top of them."""
 
 import pytest
 import torch
@@ -44,12 +44,12 @@ def test_channels_are_halved_where_the_resolution_is_doubled() -> None:
 
 @pytest.mark.parametrize("patch", [7, 8, 14, 16, 32])
 @pytest.mark.parametrize("side", range(32, 1025, 32))
-def test_the_side_of_the_images_follows_from_the_number_of_patches(patch: int, side: int) -> None:
+def test_the_size_of_the_images_follows_from_the_number_of_patches(patch: int, side: int) -> None:
     assert image_side(max(1, round(side / patch)), patch) == side
 
 
 @pytest.mark.parametrize("patch", [8, 14, 16, 32])
-def test_features_of_a_place_stay_at_that_place(patch: int) -> None:
+def test_features_stay_at_their_position(patch: int) -> None:
     pyramid = FeaturePyramid(32, patch, (4, 8, 16, 32)).eval()
     rows, columns = 256 // patch, 128 // patch
     maps = [torch.randn(1, 32, rows, columns, generator=torch.Generator().manual_seed(0)) for _ in range(4)]
@@ -71,7 +71,7 @@ def test_features_of_a_place_stay_at_that_place(patch: int) -> None:
 
 
 @pytest.mark.parametrize("architecture", TAKEN)
-def test_decoders_of_convolutional_encoders_take_plain_transformers(architecture: str) -> None:
+def test_decoders_of_convolutional_encoders_accept_plain_transformers(architecture: str) -> None:
     expected = problem(architecture, "tu-test_vit", shape=(64, 128))
     if architecture in HALF_STRIDE:
         assert expected is not None
@@ -79,17 +79,17 @@ def test_decoders_of_convolutional_encoders_take_plain_transformers(architecture
         return
     side = 128 if architecture == "pan" else 64
     assert problem(architecture, "tu-test_vit", shape=(side, 128)) is None
-    made = network(architecture)
-    logits = made(torch.rand(2, 1, side, 128))
+    model = network(architecture)
+    logits = model(torch.rand(2, 1, side, 128))
     assert logits.shape == (2, 2, side, 128)
     logits.square().mean().backward()
-    assert isinstance(made.decoder, PyramidDecoder)
-    levels = dict(made.decoder.pyramid.named_parameters())
+    assert isinstance(model.decoder, PyramidDecoder)
+    levels = dict(model.decoder.pyramid.named_parameters())
     assert levels
     assert [name for name, part in levels.items() if not part.requires_grad or part.grad is None] == []
 
 
-def test_the_encoder_is_the_same_under_all_architectures() -> None:
+def test_the_encoder_is_the_same_in_all_architectures() -> None:
     states = [
         network(name, dense=name is not None).encoder.state_dict() for name in ("unet", "fpn", "dpt", "linear", None)
     ]
@@ -98,20 +98,20 @@ def test_the_encoder_is_the_same_under_all_architectures() -> None:
         assert all(torch.equal(state[name], states[0][name]) for name in state)
 
 
-def test_patches_of_14_pixels_take_images_of_multiples_of_32() -> None:
+def test_patches_of_14_pixels_accept_images_of_multiples_of_32() -> None:
     backbone = "tu-vit_small_patch14_dinov2"
     assert problem("unet", backbone, shape=(96, 64)) is None
     assert "multiples of 32" in str(problem("unet", backbone, shape=(100, 64)))
     assert problem(None, backbone, shape=(96, 64)) is None
     assert problem(None, backbone, shape=(98, 70)) is None
-    made = network("fpn", backbone).eval()
+    model = network("fpn", backbone).eval()
     with torch.no_grad():
-        assert made(torch.rand(1, 1, 96, 64)).shape == (1, 2, 96, 64)
+        assert model(torch.rand(1, 1, 96, 64)).shape == (1, 2, 96, 64)
 
 
 @pytest.mark.parametrize("patch", [14, 16])
 @pytest.mark.parametrize("side", [96, 128, 512])
-def test_all_patches_reach_all_levels(patch: int, side: int) -> None:
+def test_all_levels_depend_on_all_patches(patch: int, side: int) -> None:
     pyramid = FeaturePyramid(16, patch, (4, 8, 16, 32)).eval()
     number = round(side / patch)
     maps = [torch.randn(1, 16, number, number, generator=torch.Generator().manual_seed(1)) for _ in range(4)]
@@ -126,16 +126,16 @@ def test_all_patches_reach_all_levels(patch: int, side: int) -> None:
 
 
 def test_levels_that_a_decoder_does_not_use_have_no_weights() -> None:
-    made = network("pspnet")
-    assert isinstance(made.decoder, PyramidDecoder)
-    assert [len(list(level.parameters())) > 0 for level in made.decoder.pyramid.levels] == [False, True]
+    model = network("pspnet")
+    assert isinstance(model.decoder, PyramidDecoder)
+    assert [len(list(level.parameters())) > 0 for level in model.decoder.pyramid.levels] == [False, True]
 
 
 @pytest.mark.parametrize("architecture", ["unet", "linear"])
 def test_a_fixed_size_has_to_fit_the_decoder(architecture: str) -> None:
-    found = problem(architecture, "tu-deepseek_vit_412m", shape=(544, 544))
-    assert found is not None
-    assert "image side is a multiple of 32 or not fixed" in found
+    message = problem(architecture, "tu-deepseek_vit_412m", shape=(544, 544))
+    assert message is not None
+    assert "image side is a multiple of 32 or not fixed" in message
 
 
 def test_images_are_resized_to_whole_patches() -> None:
@@ -150,6 +150,6 @@ def test_images_are_resized_to_whole_patches() -> None:
     assert calls == [torch.Size((1, 1, 64, 96)), torch.Size((1, 1, 64, 96))]
 
 
-def test_deep_supervision_reaches_the_decoder_behind_the_pyramid() -> None:
-    made = network("unet", deep=True)
-    assert made(torch.rand(2, 1, 64, 64), deep=True).shape == (4, 2, 2, 64, 64)
+def test_deep_supervision_is_available_with_the_pyramid() -> None:
+    model = network("unet", deep=True)
+    assert model(torch.rand(2, 1, 64, 64), deep=True).shape == (4, 2, 2, 64, 64)

@@ -1,4 +1,4 @@
-"""What is asked of the library's architectures beyond its defaults."""
+"""Options of the library's architectures that differ from its defaults."""
 
 import torch
 

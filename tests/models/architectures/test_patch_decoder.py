@@ -30,7 +30,7 @@ def test_layers_are_normalised_as_published() -> None:
     assert values == [1e-6] * 6
 
 
-def test_patches_lie_where_they_belong() -> None:
+def test_patches_are_at_their_positions() -> None:
     decoder = PatchDecoder(8, 2, patch=4, width=32, depth=1)
     linear = decoder.prediction[-1]
     assert isinstance(linear, torch.nn.Linear)

@@ -1,4 +1,4 @@
-"""Each way of upsampling is what it claims, in every architecture that offers it."""
+"""Each method of upsampling is the named one, in every architecture that offers it."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -18,7 +18,7 @@ WAYS = [(name, way) for name, row in ARCHITECTURES.items() for way in row.upsamp
 CHOICES = [(name, way) for name, way in WAYS if len(ARCHITECTURES[name].upsampling) > 1]
 
 
-def made(architecture: str, way: Upsampling | None) -> Network:
+def make_network(architecture: str, way: Upsampling | None) -> Network:
     torch.manual_seed(0)
     backbone = "own" if ARCHITECTURES[architecture].own_encoder else "resnet18"
     return build(Blueprint(architecture=architecture, backbone=backbone, channels=1, outputs=2, upsampling=way))
@@ -34,31 +34,36 @@ def transposed(network: Network) -> list[nn.ConvTranspose2d]:
 
 
 @pytest.mark.parametrize(("architecture", "way"), WAYS)
-def test_every_way_offered_can_be_built_and_answers_at_the_images_size(architecture: str, way: Upsampling) -> None:
+def test_every_upsampling_method_can_be_built_and_has_the_size_of_the_images(
+    architecture: str, way: Upsampling
+) -> None:
     backbone = "own" if ARCHITECTURES[architecture].own_encoder else "resnet18"
     size = probe_size(architecture, backbone)
     assert problem(architecture, backbone, shape=(size, size), upsampling=way) is None
-    assert made(architecture, way).eval()(torch.rand(1, 1, size, size)).shape == (1, 2, size, size)
+    assert make_network(architecture, way).eval()(torch.rand(1, 1, size, size)).shape == (1, 2, size, size)
 
 
 @pytest.mark.parametrize("architecture", sorted({name for name, _ in WAYS}))
-def test_left_out_it_is_the_first_way_of_the_table(architecture: str) -> None:
-    own, first = made(architecture, None), made(architecture, ARCHITECTURES[architecture].upsampling[0])
+def test_the_default_is_the_first_method_of_the_table(architecture: str) -> None:
+    default, first = (
+        make_network(architecture, None),
+        make_network(architecture, ARCHITECTURES[architecture].upsampling[0]),
+    )
     images = torch.rand(
         1, 1, *[probe_size(architecture, "own" if ARCHITECTURES[architecture].own_encoder else "resnet18")] * 2
     )
-    assert shapes(own) == shapes(first)
-    assert torch.equal(own.eval()(images), first.eval()(images))
+    assert shapes(default) == shapes(first)
+    assert torch.equal(default.eval()(images), first.eval()(images))
 
 
 @pytest.mark.parametrize(("architecture", "way"), [*CHOICES, ("linknet", "transposed")])
-def test_only_a_transposed_decoder_learns_how_to_upsample(architecture: str, way: Upsampling) -> None:
-    assert bool(transposed(made(architecture, way))) == (way == "transposed")
+def test_only_a_transposed_decoder_has_parameters_for_upsampling(architecture: str, way: Upsampling) -> None:
+    assert bool(transposed(make_network(architecture, way))) == (way == "transposed")
 
 
 @pytest.mark.parametrize("architecture", ["unet", "unet_plain", "xnet"])
-def test_transposed_convolutions_double_once_a_level_and_train(architecture: str) -> None:
-    network = made(architecture, "transposed")
+def test_transposed_convolutions_double_once_per_level_and_are_trained(architecture: str) -> None:
+    network = make_network(architecture, "transposed")
     layers = transposed(network)
     assert len(layers) == 4 + (architecture != "unet_plain")
     assert {(layer.kernel_size, layer.stride) for layer in layers} == {((2, 2), (2, 2))}
@@ -67,7 +72,7 @@ def test_transposed_convolutions_double_once_a_level_and_train(architecture: str
 
 
 class Interpolations(TorchDispatchMode):
-    """Notes which interpolations run."""
+    """Records which interpolations are called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,20 +92,20 @@ class Interpolations(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(("architecture", "way"), [pair for pair in CHOICES if pair[1] != "transposed"])
-def test_an_interpolated_decoder_runs_that_interpolation_and_no_other(architecture: str, way: Upsampling) -> None:
-    network = made(architecture, way).eval()
+def test_an_interpolated_decoder_uses_only_that_interpolation(architecture: str, way: Upsampling) -> None:
+    network = make_network(architecture, way).eval()
     assert network.decoder is not None
     with torch.no_grad():
         features = network.encoder(torch.rand(1, 1, 128, 128))
-        with Interpolations() as seen:
+        with Interpolations() as interpolations:
             network.decoder(features)
-    # What FPN's and PAN's pyramids are resized by beside the doubling is bilinear in any case.
-    assert seen.ways == {way, "bilinear"} if architecture in ("fpn", "pan") else seen.ways == {way}
+    # The pyramids of FPN and PAN are always resized bilinearly, apart from the doubling.
+    assert interpolations.ways == {way, "bilinear"} if architecture in ("fpn", "pan") else interpolations.ways == {way}
 
 
 @pytest.mark.parametrize("way", ["nearest", "bilinear"])
-def test_xnets_first_ascent_is_a_convolution_of_the_interpolated_map(way: Upsampling) -> None:
-    network = made("xnet", way).eval()
+def test_the_first_upsampling_of_xnet_is_a_convolution_of_the_interpolated_map(way: Upsampling) -> None:
+    network = make_network("xnet", way).eval()
     assert network.decoder is not None
     up, convolution = network.decoder.get_submodule("first_up.0").children()
     maps = torch.rand(1, 512, 4, 4)
@@ -108,8 +113,8 @@ def test_xnets_first_ascent_is_a_convolution_of_the_interpolated_map(way: Upsamp
     assert convolution(up(maps)).shape == (1, 256, 8, 8)
 
 
-def test_a_transposed_unet_block_is_the_librarys_behind_a_transposed_convolution() -> None:
-    network = made("unet", "transposed").eval()
+def test_a_transposed_unet_block_is_the_librarys_after_a_transposed_convolution() -> None:
+    network = make_network("unet", "transposed").eval()
     assert network.decoder is not None
     block = network.decoder.get_submodule("blocks.0")
     maps, skip = torch.rand(1, 512, 2, 2), torch.rand(1, 256, 4, 4)

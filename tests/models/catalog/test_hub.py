@@ -1,4 +1,4 @@
-"""Requests to the hub: proxies, and answers that differ from none."""
+"""Requests to the hub: proxies, and responses that count as no response."""
 
 from collections.abc import Iterator
 
@@ -52,7 +52,9 @@ def test_a_hub_that_is_exempt_from_the_proxy_is_connected_directly(
 
 
 @pytest.mark.parametrize("proxy", ["http://127.0.0.1:port", "http://"])
-def test_a_proxy_that_is_no_address_reaches_nothing(proxy: str, running: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_proxy_address_makes_the_hub_unreachable(
+    proxy: str, running: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert hub.reachable()
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, proxy)
@@ -61,7 +63,7 @@ def test_a_proxy_that_is_no_address_reaches_nothing(proxy: str, running: Hub, mo
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_an_answer_of_an_overloaded_or_broken_hub_is_none(
+def test_a_response_of_an_overloaded_or_failing_hub_counts_as_none(
     status: int, running: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running.commit(WEIGHTS.repository, b"first")
@@ -75,7 +77,7 @@ def test_an_answer_of_an_overloaded_or_broken_hub_is_none(
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_refusal_of_the_hub_means_that_it_does_not_have_the_file(
+def test_a_refusal_of_the_hub_means_that_the_file_does_not_exist(
     status: int, running: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "answer", lambda _: (status, {}, b""))

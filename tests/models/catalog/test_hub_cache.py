@@ -1,4 +1,4 @@
-"""The cache of the hub, as its client writes it and as it is after a copy without links."""
+"""The cache of the hub, as written by its client and after a copy without links."""
 
 import hashlib
 import shutil
@@ -51,7 +51,7 @@ def test_the_content_of_a_branch_is_known_with_and_without_links(hub: Hub, tmp_p
     assert cached_content(WEIGHTS, without_links(tmp_path / "linked", tmp_path / "copied")) == expected
 
 
-def test_each_cached_version_is_found_by_its_content(hub: Hub, tmp_path: Path) -> None:
+def test_each_cached_version_is_located_by_its_content(hub: Hub, tmp_path: Path) -> None:
     first = Content(commit=hub.commit(WEIGHTS.repository, b"first"), sha256=sha256(b"first"))
     download(hub, tmp_path)
     hub.commit(WEIGHTS.repository, b"second")
@@ -63,7 +63,7 @@ def test_each_cached_version_is_found_by_its_content(hub: Hub, tmp_path: Path) -
     assert cached_file(WEIGHTS, Content(sha256="0" * 64, commit=first.commit), tmp_path) is None
 
 
-def test_a_content_is_found_under_another_commit_too(hub: Hub, tmp_path: Path) -> None:
+def test_a_content_is_located_under_another_commit(hub: Hub, tmp_path: Path) -> None:
     download(hub, tmp_path, hub.commit(WEIGHTS.repository, b"first"))
     moved = Content(sha256=sha256(b"first"), commit="f" * 40)
     assert cached_file(WEIGHTS, moved, tmp_path) is not None

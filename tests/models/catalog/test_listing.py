@@ -11,17 +11,17 @@ from models.catalog.registry import backbones, problem
 
 
 def test_all_backbones_and_weights_are_listed() -> None:
-    every = list(entries())
-    assert [entry.name for entry in every] == list(backbones())
-    assert sum(len(entry.weights) for entry in every) > 2500
-    assert all(entry.parameters > 1000 for entry in every)
+    listed = list(entries())
+    assert [entry.name for entry in listed] == list(backbones())
+    assert sum(len(entry.weights) for entry in listed) > 2500
+    assert all(entry.parameters > 1000 for entry in listed)
 
 
 @pytest.mark.parametrize(
     "name",
     ["resnet18", "mit_b0", "vgg16_bn", "tu-vit_tiny_patch16_224", "tu-hrnet_w18_small", "tu-deepseek_vit_412m"],
 )
-def test_architectures_are_those_that_a_plan_accepts(name: str) -> None:
+def test_architectures_are_those_accepted_by_a_plan(name: str) -> None:
     (entry,) = (entry for entry in entries(name) if entry.name == name)
     size = entry.size or 256
     from models.architectures import ARCHITECTURES
@@ -30,7 +30,7 @@ def test_architectures_are_those_that_a_plan_accepts(name: str) -> None:
     assert entry.architectures == accepted
 
 
-def test_search_finds_names_weights_and_repositories() -> None:
+def test_search_matches_names_weights_and_repositories() -> None:
     of_name = list(entries("VIT_SMALL dinov3"))
     assert of_name
     assert all("vit_small" in entry.name and "dinov3" in entry.name for entry in of_name)

@@ -1,4 +1,4 @@
-"""Weights of the table are pinned to what the hub has."""
+"""Weights of the table are pinned to the content of the hub."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def pinned(table: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> tuple[int,
     return pin(table)
 
 
-def test_branches_become_commit_and_hash_where_the_hub_answers(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_branches_become_commit_and_hash_if_the_hub_is_reachable(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with local_hub() as hub:
         commit = hub.commit("timm/one.a", b"first")
         assert pinned(table, hub, monkeypatch) == (1, 1)
@@ -43,14 +43,14 @@ def test_branches_become_commit_and_hash_where_the_hub_answers(table: Path, monk
         assert not any("one.a" in request or "library" in request for request in hub.requests)
 
 
-def test_the_table_stays_as_it_is_without_the_hub(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_is_unchanged_without_the_hub(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     before = table.read_text()
     assert pin(table) == (0, 2)
     assert table.read_text() == before
 
 
-def test_a_generated_table_keeps_the_pins_of_the_one_before() -> None:
+def test_a_generated_table_keeps_the_pins_of_the_previous_one() -> None:
     entry = f"timm/one.a@{COMMIT}#{'0' * 64}"
     pins = pins_of({"one": {"weights": {"a": entry, "b": f"smp-hub/b@{COMMIT}", "c": "timm/c@main"}}})
     assert pins == {"timm/one.a": entry}
@@ -59,7 +59,7 @@ def test_a_generated_table_keeps_the_pins_of_the_one_before() -> None:
     }  # fmt: skip
 
 
-def test_pinning_leaves_the_identity_of_weights_whose_content_was_known() -> None:
+def test_pinning_does_not_change_the_identity_of_weights_with_known_content() -> None:
     content = Content(sha256="0" * 64, commit=COMMIT)
     moving = PublishedWeights.parse("timm/one.a@main")
     fixed = PublishedWeights.parse(f"timm/one.a@{COMMIT}#{content.sha256}")

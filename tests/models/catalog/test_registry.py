@@ -31,7 +31,7 @@ def test_planning_imports_no_torch() -> None:
 
 @pytest.mark.parametrize("architecture", ["unet", "deeplabv3", "deeplabv3plus"])
 @pytest.mark.parametrize("backbone", ["vgg16", "resnet50", "resnext50_32x4d", "xception", "tu-xception41"])
-def test_the_published_studies_networks_can_be_built(architecture: str, backbone: str) -> None:
+def test_the_networks_of_the_published_studies_can_be_built(architecture: str, backbone: str) -> None:
     assert problem(architecture, backbone, shape=(256, 256)) is None
 
 
@@ -63,11 +63,11 @@ def test_a_network_that_cannot_be_built_is_refused_in_one_line(
     architecture: str | None, backbone: str, size: int, expected: str
 ) -> None:
 
-    found = problem(architecture, backbone, shape=(size, size))
-    assert found is not None
-    assert re.search(expected, found), found
-    assert "\n" not in found
-    assert len(found) < 300
+    message = problem(architecture, backbone, shape=(size, size))
+    assert message is not None
+    assert re.search(expected, message), message
+    assert "\n" not in message
+    assert len(message) < 300
 
 
 OWN = [name for name, row in ARCHITECTURES.items() if row.own_encoder]
@@ -75,7 +75,7 @@ OWN = [name for name, row in ARCHITECTURES.items() if row.own_encoder]
 
 @pytest.mark.parametrize("architecture", OWN)
 @pytest.mark.parametrize("size", [32, 33, 200, 250])
-def test_architectures_with_their_own_encoder_take_any_side_from_32_on(architecture: str, size: int) -> None:
+def test_architectures_with_their_own_encoder_accept_any_size_from_32_on(architecture: str, size: int) -> None:
     assert problem(architecture, "own", shape=(size, size)) is None
 
 
@@ -87,23 +87,23 @@ def test_both_sides_of_a_rectangle_must_fit_the_network() -> None:
     assert "allowed: 224; set image.size to 224" in str(problem("unet", "tu-maxvit_tiny_tf_224", shape=(224, 256)))
 
 
-def test_upsampling_is_refused_with_the_ways_of_its_architecture() -> None:
-    found = problem("unet", "resnet50", shape=(256, 256), upsampling="unpool")
-    assert found == (
+def test_invalid_upsampling_is_refused_with_the_methods_of_its_architecture() -> None:
+    message = problem("unet", "resnet50", shape=(256, 256), upsampling="unpool")
+    assert message == (
         "upsampling is unpool under unet; allowed: nearest, bilinear, transposed; choose one of these or leave it out"
     )
     assert problem("segnet", "own", shape=(256, 256), upsampling="unpool") is None
     assert problem(None, "resnet50", shape=(256, 256), upsampling="unpool") is None
 
 
-def test_an_own_encoder_starts_at_random_or_from_a_file() -> None:
+def test_an_own_encoder_has_random_weights_or_those_of_a_file() -> None:
     assert weights_problem("own", "random") is None
     assert not has_weights("own", "imagenet")
-    found = weights_problem("own", "imagenet")
-    assert found == "initial_weights of own is imagenet; allowed: random, {file: path}; choose one of them"
+    message = weights_problem("own", "imagenet")
+    assert message == "initial_weights of own is imagenet; allowed: random, {file: path}; choose one of them"
 
 
-def test_own_encoders_see_images_normalised_as_named_ones_do() -> None:
+def test_own_encoders_normalise_images_like_named_ones() -> None:
     assert statistics("own") == statistics("resnet50")
 
 
@@ -119,7 +119,7 @@ def test_own_encoders_see_images_normalised_as_named_ones_do() -> None:
         (None, "tu-vit_tiny_patch16_224", 4),
     ],
 )
-def test_stages_are_those_whose_maps_the_architecture_reads(
+def test_stages_are_those_with_maps_used_by_the_architecture(
     architecture: str | None, backbone: str, stages: int
 ) -> None:
     assert encoder_stages(architecture, backbone) == stages
@@ -136,9 +136,7 @@ def test_stages_are_those_whose_maps_the_architecture_reads(
         ("pspnet", "tu-vit_tiny_patch16_224", 5),
     ],
 )
-def test_the_depth_is_that_of_the_encoder_an_architecture_trains(
-    architecture: str | None, backbone: str, depth: int
-) -> None:
+def test_the_depth_is_that_of_the_trained_encoder(architecture: str | None, backbone: str, depth: int) -> None:
     assert encoder_depth(architecture, backbone) == depth
 
 
@@ -155,16 +153,16 @@ def test_weights_trained_on_other_images_are_not_called_imagenet() -> None:
 
 def test_unknown_weights_are_refused_with_the_known_ones() -> None:
     assert weights_problem("resnet50", "random") is None
-    found = weights_problem("resnet50", "imagenett")
-    assert found is not None
-    assert "allowed: random, imagenet, ssl, swsl, {file: path}; did you mean imagenet?" in found
+    message = weights_problem("resnet50", "imagenett")
+    assert message is not None
+    assert "allowed: random, imagenet, ssl, swsl, {file: path}; did you mean imagenet?" in message
     with pytest.raises(ValueError, match="imagenett"):
         published_weights("resnet50", "imagenett")
 
 
 @pytest.mark.parametrize("architecture", [None, *ARCHITECTURES])
-def test_the_probing_size_is_an_allowed_one(architecture: str | None) -> None:
-    own = architecture is not None and ARCHITECTURES[architecture].own_encoder
-    backbone = "own" if own else "tu-vit_tiny_patch16_224" if architecture == "dpt" else "resnet18"
+def test_the_probing_size_is_allowed(architecture: str | None) -> None:
+    has_own_encoder = architecture is not None and ARCHITECTURES[architecture].own_encoder
+    backbone = "own" if has_own_encoder else "tu-vit_tiny_patch16_224" if architecture == "dpt" else "resnet18"
     size = probe_size(architecture, backbone)
     assert problem(architecture, backbone, shape=(size, size)) is None

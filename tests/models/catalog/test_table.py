@@ -1,4 +1,4 @@
-"""The committed table says what the installed libraries say."""
+"""The committed table agrees with the installed libraries."""
 
 import json
 from dataclasses import asdict
@@ -45,24 +45,24 @@ def committed(name: str) -> object:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", QUICK)
-def test_a_row_is_what_would_be_generated_now(name: str) -> None:
+def test_a_row_equals_the_generated_one(name: str) -> None:
     assert generated(name) == committed(name)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", [*OWN, *TIMM])
-def test_every_row_of_the_library_is_what_would_be_generated_now(name: str) -> None:
+def test_every_row_of_the_library_equals_the_generated_one(name: str) -> None:
     assert generated(name) == committed(name)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_fits_no_decoder_is_left_out() -> None:
+def test_backbones_without_a_decoder_are_excluded() -> None:
     assert describe("tu-cait_xxs24_224") is None
     assert "tu-cait_xxs24_224" not in backbones()
 
 
-def test_the_table_holds_no_name_the_libraries_lack() -> None:
+def test_the_table_has_no_name_unknown_to_the_libraries() -> None:
     assert set(backbones()) <= set(names())
 
 
@@ -72,5 +72,5 @@ def test_every_backbone_of_the_library_has_weights_with_a_pinned_revision() -> N
             assert len(identity.partition("@")[2]) == 40
 
 
-def test_the_table_is_one_row_a_line() -> None:
+def test_the_table_has_one_row_per_line() -> None:
     assert len(TABLE.read_text().splitlines()) == len(backbones()) + 2

@@ -10,14 +10,14 @@ from models.encoders.vision import smp
 
 
 @pytest.mark.parametrize("name", ["vgg11_bn", "xception"])
-def test_without_dilation_the_own_encoder_is_the_librarys(name: str) -> None:
+def test_without_dilation_the_own_encoder_equals_the_librarys(name: str) -> None:
     torch.manual_seed(0)
     theirs = smp.encoders.get_encoder(name, weights=None).eval()
-    own = smp.encoders.get_encoder(f"{name}_dilated", weights=None).eval()
-    own.load_state_dict(theirs.state_dict())
+    encoder = smp.encoders.get_encoder(f"{name}_dilated", weights=None).eval()
+    encoder.load_state_dict(theirs.state_dict())
     images = torch.rand(1, 3, 64, 64)
-    assert list(own.state_dict()) == list(theirs.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(own(images), theirs(images), strict=True))
+    assert list(encoder.state_dict()) == list(theirs.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(encoder(images), theirs(images), strict=True))
 
 
 @pytest.mark.parametrize("name", ["vgg11", "xception"])
@@ -29,7 +29,7 @@ def test_dilation_keeps_the_deeper_maps_at_the_output_stride(name: str, output_s
 
 
 @pytest.mark.parametrize("name", ["vgg11", "xception"])
-def test_dilation_leaves_the_maps_up_to_the_output_stride_as_they_were(name: str) -> None:
+def test_dilation_does_not_change_the_maps_up_to_the_output_stride(name: str) -> None:
     plain = pyramid(name, channels=1, options={}).eval()
     dilated = pyramid(name, channels=1, output_stride=16, options={}).eval()
     dilated.load_state_dict(plain.state_dict())
@@ -38,7 +38,7 @@ def test_dilation_leaves_the_maps_up_to_the_output_stride_as_they_were(name: str
         torch.testing.assert_close(before, after)
 
 
-def test_a_dilated_vgg_sees_in_its_last_stage_what_the_undilated_one_sees() -> None:
+def test_the_last_stage_of_a_dilated_vgg_has_the_receptive_field_of_the_undilated_one() -> None:
     """Pooling with stride 1 and dilation 2 yields, at every second pixel, the undilated convolution."""
     dilated = pyramid("vgg11", channels=1, output_stride=8, options={}).eval()
     convolution = dilated.features[16]
@@ -47,13 +47,13 @@ def test_a_dilated_vgg_sees_in_its_last_stage_what_the_undilated_one_sees() -> N
     torch.testing.assert_close(convolution(maps)[..., ::2, ::2], undilated, rtol=1e-4, atol=1e-4)
 
 
-def test_the_library_itself_keeps_refusing_dilated_vgg() -> None:
+def test_the_library_still_refuses_dilated_vgg() -> None:
     with pytest.raises(ValueError, match="do not support dilated mode"):
         smp.encoders.get_encoder("vgg11", weights=None, output_stride=8)
 
 
 class Draws(TorchDispatchMode):
-    """Notes the shapes of what random values are drawn into."""
+    """Records the shapes of tensors that are filled with random values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Draws(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_no_classifier_is_drawn_for_a_vgg() -> None:
+def test_no_random_classifier_is_created_for_a_vgg() -> None:
     with Draws() as drawn:
         encoder = pyramid("vgg11", channels=3, options={})
     convolutions = [layer.weight.shape for layer in encoder.modules() if isinstance(layer, torch.nn.Conv2d)]
@@ -79,12 +79,12 @@ def test_no_classifier_is_drawn_for_a_vgg() -> None:
     assert max(shape.numel() for shape in drawn.shapes) == 512 * 512 * 9
 
 
-def test_a_vggs_convolutions_are_drawn_as_the_library_draws_them() -> None:
+def test_convolutions_of_vgg_are_initialised_as_by_the_library() -> None:
     torch.manual_seed(0)
     encoder = pyramid("vgg11", channels=3, options={})
     for layer in encoder.modules():
         if isinstance(layer, torch.nn.Conv2d):
-            deviation = (2 / (layer.out_channels * 9)) ** 0.5  # He et al. (2015), by the outputs
+            deviation = (2 / (layer.out_channels * 9)) ** 0.5  # He et al. (2015), with fan-out
             assert layer.weight.std().item() == pytest.approx(deviation, rel=0.05)
             assert layer.bias is not None
             assert not layer.bias.any()
@@ -97,7 +97,7 @@ def test_reached_parameters_are_those_with_a_gradient() -> None:
     assert not reached_parameters(output) & {id(p) for p in unused.parameters()}
 
 
-def test_a_feature_map_without_parameters_of_its_own_opens_no_stage() -> None:
+def test_a_feature_map_without_parameters_does_not_start_a_stage() -> None:
     layers = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.MaxPool2d(2), torch.nn.Conv2d(2, 2, 1))
     image = torch.rand(1, 1, 4, 4)
     first = layers[0](image)

@@ -21,7 +21,7 @@ def image(*, classes: int, seed: int) -> Tensor:
 def regions(ids: Tensor) -> list[set[tuple[int, int]]]:
     """Flood fill by edges, one foreground class at a time."""
     left = {(int(y), int(x)) for y, x in ids.nonzero()}
-    found = []
+    components = []
     while left:
         waiting, region = [left.pop()], set()
         while waiting:
@@ -31,8 +31,8 @@ def regions(ids: Tensor) -> list[set[tuple[int, int]]]:
                 if near in left and ids[near] == ids[y, x]:
                     left.remove(near)
                     waiting.append(near)
-        found.append(region)
-    return found
+        components.append(region)
+    return components
 
 
 def brute_force(ids: Tensor) -> Tensor:
@@ -46,13 +46,13 @@ def brute_force(ids: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("classes", [1, 2])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_weights_are_those_of_the_formula_by_brute_force(classes: int, seed: int) -> None:
+def test_weights_equal_those_of_the_formula_by_brute_force(classes: int, seed: int) -> None:
     ids = image(classes=classes, seed=seed)
     assert len(regions(ids)) > 3
     torch.testing.assert_close(boundary_weights(ids[None])[0], brute_force(ids), rtol=1e-5, atol=1e-6)
 
 
-def test_a_pixel_between_two_regions_weighs_by_the_sum_of_its_distances() -> None:
+def test_a_pixel_between_two_regions_is_weighted_by_the_sum_of_its_distances() -> None:
     ids = torch.zeros(1, 9, 9, dtype=torch.uint8)
     ids[0, :, 0], ids[0, :, 8] = 1, 1
     expected = 10 * torch.exp(torch.tensor(-(8.0**2) / 50))
@@ -60,7 +60,7 @@ def test_a_pixel_between_two_regions_weighs_by_the_sum_of_its_distances() -> Non
 
 
 @pytest.mark.parametrize("columns", [[], [4]])
-def test_fewer_than_two_regions_weigh_nothing(columns: list[int]) -> None:
+def test_fewer_than_two_regions_have_weight_0(columns: list[int]) -> None:
     ids = torch.zeros(1, 9, 9, dtype=torch.int64)
     ids[0, :, columns] = 1
     assert not boundary_weights(ids).any()
@@ -72,7 +72,7 @@ def test_touching_regions_of_two_classes_are_two() -> None:
     assert boundary_weights(ids)[0, 0, 1].item() == pytest.approx(10 * np.exp(-1 / 50))
 
 
-def test_regions_out_of_reach_change_nothing_that_can_be_seen() -> None:
+def test_distant_regions_have_no_visible_effect() -> None:
     ids = torch.zeros(1, 8, 200, dtype=torch.int64)
     ids[0, :, 0], ids[0, :, -1] = 1, 1
     assert boundary_weights(ids).max() < 1e-12
@@ -82,13 +82,13 @@ def test_the_loss_is_cross_entropy_by_class_weight_plus_boundary_weight() -> Non
     ids = torch.stack([image(classes=2, seed=2), image(classes=2, seed=3)])
     logits = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     class_weights = torch.tensor([0.5, 1.0, 3.0])
-    weights = class_weights[ids.long()] + torch.stack([brute_force(each) for each in ids])
+    weights = class_weights[ids.long()] + torch.stack([brute_force(image_ids) for image_ids in ids])
     cost = torch.nn.functional.cross_entropy(logits, ids.long(), reduction="none")
-    found = losses["boundary_cross_entropy"](logits, ids, exclusive=True, class_weights=class_weights)
-    torch.testing.assert_close(found, (weights * cost).sum() / weights.sum())
+    loss = losses["boundary_cross_entropy"](logits, ids, exclusive=True, class_weights=class_weights)
+    torch.testing.assert_close(loss, (weights * cost).sum() / weights.sum())
 
 
-def test_without_neighbours_the_loss_is_cross_entropy() -> None:
+def test_without_neighbouring_regions_the_loss_is_cross_entropy() -> None:
     ids = torch.zeros(2, 8, 8, dtype=torch.int64)
     ids[:, 2:4, 2:4] = 1
     logits = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(0))

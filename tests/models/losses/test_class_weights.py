@@ -7,7 +7,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from models.losses.class_weights import balanced
 
 
-def test_balanced_weights_are_those_of_scikit_learn_with_a_mean_of_1() -> None:
+def test_balanced_weights_equal_scikit_learn_with_a_mean_of_1() -> None:
     ids = np.repeat([0, 1, 2], [700, 250, 50])
     expected = compute_class_weight("balanced", classes=np.arange(3), y=ids)
     weights = list(balanced({"background": 700, "lung": 250, "heart": 50}).values())

@@ -34,16 +34,16 @@ def exclusive_case() -> tuple[Tensor, Tensor]:
     return logits, torch.randint(0, 4, (3, 8, 8), generator=generator, dtype=torch.uint8)
 
 
-def test_cross_entropy_is_that_of_torch_with_and_without_weights() -> None:
+def test_cross_entropy_equals_torch_with_and_without_weights() -> None:
     logits, ids = exclusive_case()
     weights = torch.tensor([0.5, 2.0, 1.0, 0.0])
     for class_weights in (None, weights):
         expected = F.cross_entropy(logits, ids.long(), weight=class_weights)
-        found = losses["cross_entropy"](logits, ids, exclusive=True, class_weights=class_weights)
-        torch.testing.assert_close(found, expected)
+        value = losses["cross_entropy"](logits, ids, exclusive=True, class_weights=class_weights)
+        torch.testing.assert_close(value, expected)
 
 
-def test_binary_cross_entropy_is_that_of_torch() -> None:
+def test_binary_cross_entropy_equals_torch() -> None:
     logits, masks = overlapping_case()
     expected = F.binary_cross_entropy_with_logits(logits, masks.float())
     torch.testing.assert_close(losses["binary_cross_entropy"](logits, masks), expected)
@@ -57,7 +57,7 @@ def test_exclusive_binary_cross_entropy_is_that_of_each_softmax_channel() -> Non
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.5, 1.0, 1.2, 1.3, 2.0, 5.0, 20.0])
-def test_exclusive_binary_cross_entropy_has_the_exact_gradient_at_any_certainty(gap: float) -> None:
+def test_exclusive_binary_cross_entropy_has_the_exact_gradient_at_extreme_logits(gap: float) -> None:
     logits = torch.tensor([gap, 0.0, 0.0]).view(1, 3, 1, 1).requires_grad_()
     losses["binary_cross_entropy"](logits, torch.ones(1, 1, 1, dtype=torch.long), exclusive=True).backward()
     exact = logits.detach().double().requires_grad_()
@@ -70,12 +70,12 @@ def test_exclusive_binary_cross_entropy_has_the_exact_gradient_at_any_certainty(
 
 def test_exclusive_binary_cross_entropy_keeps_its_value_where_softmax_rounds_to_one() -> None:
     logits = torch.tensor([60.0, 0.0]).view(1, 2, 1, 1)
-    wrong = losses["binary_cross_entropy"](logits, torch.ones(1, 1, 1, dtype=torch.long), exclusive=True)
-    assert wrong.item() == pytest.approx(60.0)
+    loss_of_error = losses["binary_cross_entropy"](logits, torch.ones(1, 1, 1, dtype=torch.long), exclusive=True)
+    assert loss_of_error.item() == pytest.approx(60.0)
 
 
 SMP: dict[LossName, Callable[[str], torch.nn.Module]] = {
-    # smp writes Dice as overlap / (overlap + errors / 2): its 0.5 above and below is our 1
+    # smp defines Dice as overlap / (overlap + errors / 2): its smoothing of 0.5 above and below is our 1
     "dice": lambda mode: smp.DiceLoss(mode, smooth=0.5),
     "log_dice": lambda mode: smp.DiceLoss(mode, smooth=0.5, log_loss=True),
     "jaccard": lambda mode: smp.JaccardLoss(mode, smooth=1.0),
@@ -85,7 +85,7 @@ SMP: dict[LossName, Callable[[str], torch.nn.Module]] = {
 
 
 @pytest.mark.parametrize("name", SMP)
-def test_overlapping_loss_is_that_of_smp(name: LossName) -> None:
+def test_overlapping_loss_equals_smp(name: LossName) -> None:
     logits, masks = overlapping_case()
     torch.testing.assert_close(losses[name](logits, masks), SMP[name]("multilabel")(logits, masks.float()))
 
@@ -95,17 +95,17 @@ def test_exclusive_overlap_loss_is_that_of_the_foreground_channels(name: LossNam
     logits, ids = exclusive_case()
     masks = F.one_hot(ids.long()).permute(0, 3, 1, 2)[:, 1:]
     foreground = logits.softmax(dim=1)[:, 1:].logit()
-    found = losses[name](logits, ids, exclusive=True)
-    torch.testing.assert_close(found, SMP[name]("multilabel")(foreground, masks.float()))
+    value = losses[name](logits, ids, exclusive=True)
+    torch.testing.assert_close(value, SMP[name]("multilabel")(foreground, masks.float()))
 
 
 @pytest.mark.parametrize("smoothing", [0.1, 0.5])
-def test_smoothed_cross_entropy_is_that_of_torch(smoothing: float) -> None:
+def test_smoothed_cross_entropy_equals_torch(smoothing: float) -> None:
     logits, ids = exclusive_case()
     for class_weights in (None, torch.tensor([0.5, 2.0, 1.0, 0.0])):
         expected = F.cross_entropy(logits, ids.long(), weight=class_weights, label_smoothing=smoothing)
-        found = cross_entropy(logits, ids, class_weights=class_weights, label_smoothing=smoothing)
-        torch.testing.assert_close(found, expected)
+        value = cross_entropy(logits, ids, class_weights=class_weights, label_smoothing=smoothing)
+        torch.testing.assert_close(value, expected)
 
 
 def test_smoothing_ignores_pixels_without_a_label() -> None:
@@ -115,7 +115,7 @@ def test_smoothing_ignores_pixels_without_a_label() -> None:
     torch.testing.assert_close(cross_entropy(logits, ids, label_smoothing=0.2), expected)
 
 
-def test_smoothed_binary_cross_entropy_has_a_truth_between_the_labels() -> None:
+def test_smoothed_binary_cross_entropy_has_targets_between_the_labels() -> None:
     logits, masks = overlapping_case()
     expected = F.binary_cross_entropy_with_logits(logits, masks * 0.8 + 0.1)
     torch.testing.assert_close(binary_cross_entropy(logits, masks, label_smoothing=0.2), expected)
@@ -125,11 +125,11 @@ def test_smoothed_binary_cross_entropy_has_a_truth_between_the_labels() -> None:
     torch.testing.assert_close(binary_cross_entropy(logits, ids, exclusive=True, label_smoothing=0.2), channels)
 
 
-def test_smoothing_reaches_cross_entropies_only() -> None:
+def test_smoothing_applies_to_cross_entropies_only() -> None:
     logits, masks = overlapping_case()
     plain = weighted_sum({"dice": 1.0}, logits, masks)
-    found = weighted_sum({"dice": 1.0, "binary_cross_entropy": 2.0}, logits, masks, label_smoothing=0.2)
-    torch.testing.assert_close(found, plain + 2 * binary_cross_entropy(logits, masks, label_smoothing=0.2))
+    value = weighted_sum({"dice": 1.0, "binary_cross_entropy": 2.0}, logits, masks, label_smoothing=0.2)
+    torch.testing.assert_close(value, plain + 2 * binary_cross_entropy(logits, masks, label_smoothing=0.2))
 
 
 def test_focal_tversky_is_a_power_of_each_classs_tversky_loss() -> None:
@@ -139,26 +139,26 @@ def test_focal_tversky_is_a_power_of_each_classs_tversky_loss() -> None:
     torch.testing.assert_close(losses["focal_tversky"](logits, masks), expected)
 
 
-def eroded(plane: np.ndarray) -> np.ndarray:
+def erosion(plane: np.ndarray) -> np.ndarray:
     cross = ndimage.generate_binary_structure(2, 1)
     return ndimage.grey_erosion(plane, footprint=cross, mode="nearest")
 
 
-def opened(plane: np.ndarray) -> np.ndarray:
-    return ndimage.grey_dilation(eroded(plane), size=(3, 3), mode="nearest")
+def opening(plane: np.ndarray) -> np.ndarray:
+    return ndimage.grey_dilation(erosion(plane), size=(3, 3), mode="nearest")
 
 
 def skeleton(plane: np.ndarray) -> np.ndarray:
     """Return the soft skeleton after algorithm 1 of Shit et al. (2021)."""
-    lines = np.maximum(plane - opened(plane), 0)
+    lines = np.maximum(plane - opening(plane), 0)
     for _ in range(10):
-        plane = eroded(plane)
-        removed = np.maximum(plane - opened(plane), 0)
+        plane = erosion(plane)
+        removed = np.maximum(plane - opening(plane), 0)
         lines = lines + np.maximum(removed - lines * removed, 0)
     return lines
 
 
-def test_soft_centre_line_dice_is_its_algorithm() -> None:
+def test_soft_centre_line_dice_equals_its_algorithm() -> None:
     random = np.random.default_rng(0)
     masks = np.stack([ndimage.gaussian_filter(random.normal(size=(2, 40, 50)), (0, 3, 3)) > 0.02 for _ in range(3)])
     logits = ndimage.gaussian_filter(random.normal(size=(3, 2, 40, 50)), (0, 0, 2, 2)) * 20
@@ -169,8 +169,8 @@ def test_soft_centre_line_dice_is_its_algorithm() -> None:
         precision = ((lines[0] * masks[:, k]).sum() + 1) / (lines[0].sum() + 1)
         sensitivity = ((lines[1] * p[:, k]).sum() + 1) / (lines[1].sum() + 1)
         costs.append(1 - 2 * precision * sensitivity / (precision + sensitivity))
-    found = losses["cldice"](torch.tensor(logits), torch.tensor(masks.astype(np.uint8)))
-    assert found.item() == pytest.approx(np.mean(costs), rel=1e-4)
+    value = losses["cldice"](torch.tensor(logits), torch.tensor(masks.astype(np.uint8)))
+    assert value.item() == pytest.approx(np.mean(costs), rel=1e-4)
 
 
 def test_a_broken_line_costs_more_centre_line_dice_than_a_thinner_one() -> None:
@@ -199,13 +199,13 @@ def test_boundary_loss_is_the_mean_of_probability_times_signed_distance() -> Non
     assert losses["boundary"](logits, masks).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_exclusive_focal_loss_is_its_formula() -> None:
+def test_exclusive_focal_loss_equals_its_formula() -> None:
     logits, ids = exclusive_case()
     p = logits.softmax(dim=1).gather(1, ids.long().unsqueeze(1))
     torch.testing.assert_close(losses["focal"](logits, ids, exclusive=True), (-((1 - p) ** 2) * p.log()).mean())
 
 
-def test_mse_and_l1_are_those_of_torch() -> None:
+def test_mse_and_l1_equal_torch() -> None:
     logits, _ = overlapping_case()
     images = torch.rand_like(logits)
     torch.testing.assert_close(losses["mse"](logits, images), F.mse_loss(logits, images))
@@ -213,20 +213,20 @@ def test_mse_and_l1_are_those_of_torch() -> None:
 
 
 @pytest.mark.parametrize("name", ["binary_cross_entropy", "focal", "mse", "l1"])
-def test_unknown_entries_do_not_count(name: LossName) -> None:
+def test_unknown_entries_are_ignored(name: LossName) -> None:
     logits, target = torch.randn(4, 3), torch.tensor([[0.0, 1, 1], [1, 1, 0], [0, 0, 1], [1, 0, 1]])
     known = torch.tensor([[True, False, True], [False] * 3, [True] * 3, [True, True, False]])
-    found = losses[name](logits, target.masked_fill(~known, torch.nan))
+    value = losses[name](logits, target.masked_fill(~known, torch.nan))
     expected = losses[name](logits[known].unsqueeze(1), target[known].unsqueeze(1))
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(value, expected)
 
 
 @pytest.mark.parametrize("name", OVERLAPPING)
-def test_a_class_of_weight_0_is_a_class_left_out(name: LossName) -> None:
+def test_a_class_of_weight_0_is_excluded(name: LossName) -> None:
     logits, masks = overlapping_case()
-    found = losses[name](logits, masks, class_weights=torch.tensor([2.0, 0.0, 2.0, 2.0]))
-    kept = [0, 2, 3]
-    torch.testing.assert_close(found, losses[name](logits[:, kept], masks[:, kept]))
+    value = losses[name](logits, masks, class_weights=torch.tensor([2.0, 0.0, 2.0, 2.0]))
+    included = [0, 2, 3]
+    torch.testing.assert_close(value, losses[name](logits[:, included], masks[:, included]))
 
 
 @pytest.mark.parametrize("name", ["dice", "log_dice", "jaccard", "tversky"])
@@ -264,9 +264,9 @@ def test_an_absent_class_that_is_not_predicted_costs_nothing(name: LossName) -> 
 def test_bfloat16_logits_are_summed_in_float32(name: LossName) -> None:
     logits, masks = overlapping_case()
     short = logits.bfloat16()
-    found = losses[name](short, masks)
-    assert found.dtype == torch.float32
-    assert torch.equal(found, losses[name](short.float(), masks))
+    value = losses[name](short, masks)
+    assert value.dtype == torch.float32
+    assert torch.equal(value, losses[name](short.float(), masks))
 
 
 def test_cross_entropy_of_overlapping_classes_is_refused() -> None:
@@ -274,15 +274,15 @@ def test_cross_entropy_of_overlapping_classes_is_refused() -> None:
         losses["cross_entropy"](*overlapping_case(), exclusive=False)
 
 
-def test_weighted_sum_adds_the_terms_whatever_their_order_in_the_file() -> None:
+def test_weighted_sum_does_not_depend_on_the_order_of_the_terms() -> None:
     logits, masks = overlapping_case()
     terms: dict[LossName, float] = {"dice": 0.3, "binary_cross_entropy": 1.7, "focal": 0.0, "jaccard": 0.1}
-    found = weighted_sum(terms, logits, masks)
-    torch.testing.assert_close(found, sum((w * losses[n](logits, masks) for n, w in terms.items()), torch.zeros(())))
-    assert torch.equal(found, weighted_sum(dict(reversed(terms.items())), logits, masks))
+    value = weighted_sum(terms, logits, masks)
+    torch.testing.assert_close(value, sum((w * losses[n](logits, masks) for n, w in terms.items()), torch.zeros(())))
+    assert torch.equal(value, weighted_sum(dict(reversed(terms.items())), logits, masks))
 
 
-def test_no_loss_needs_an_operation_without_deterministic_form() -> None:
+def test_no_loss_needs_an_operation_without_a_deterministic_implementation() -> None:
     torch.use_deterministic_algorithms(True)
     try:
         for name in MASK_LOSSES:
@@ -296,7 +296,7 @@ def test_every_loss_a_target_allows_exists() -> None:
     assert {name for names in losses_of.values() for name in names} == set(losses)
 
 
-def test_a_loss_that_does_not_fit_is_named_with_what_is_allowed() -> None:
+def test_an_unsuitable_loss_is_refused_with_the_allowed_ones() -> None:
     problem = loss_problem(["dice", "cross_entropy"], "mask", exclusive=False)
     assert problem is not None
     assert problem.startswith("loss cross_entropy does not fit mask of overlapping classes; allowed: binary_")
@@ -314,7 +314,7 @@ def test_class_weights_of_unknown_classes_or_all_zero_are_refused() -> None:
     assert class_weights_problem({"lung": 0.0, "opacity": 0.0}, names, exclusive=False) is not None
 
 
-def test_the_rules_of_losses_need_no_torch() -> None:
+def test_the_rules_of_losses_do_not_import_torch() -> None:
     code = "import sys, json, models.settings; print(json.dumps(sorted(sys.modules)))"
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)

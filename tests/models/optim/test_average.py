@@ -1,4 +1,4 @@
-"""Weight averaging against torch's own."""
+"""Weight averaging compared with torch."""
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +18,19 @@ def batches(count: int = 3) -> list[Tensor]:
     return [torch.randn(4, 1, 9, 9, generator=generator) for _ in range(count)]
 
 
-def moved(model: nn.Module, steps: int) -> None:
-    """Move every parameter by random steps, as training would."""
+def move_weights(model: nn.Module, steps: int) -> None:
+    """Move every parameter by random steps, as in training."""
     generator = torch.Generator().manual_seed(steps)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator))
 
 
-def test_mean_of_weights_and_its_statistics_equal_torchs() -> None:
+def test_averaged_weights_and_statistics_equal_torch() -> None:
     model = network()
     reference, average = AveragedModel(model), Average()
     for step in range(4):
-        moved(model, step)
+        move_weights(model, step)
         reference.update_parameters(model)
         average.add(model)
     update_bn(batches(), reference)
@@ -42,7 +42,7 @@ def test_mean_of_weights_and_its_statistics_equal_torchs() -> None:
         torch.testing.assert_close(tensor, expected[name], msg=name)
 
 
-def test_statistics_of_frozen_layers_stay() -> None:
+def test_statistics_of_frozen_layers_are_unchanged() -> None:
     class Frozen(nn.Sequential):
         def train(self, mode: bool = True) -> "Frozen":
             super().train(mode)
@@ -57,7 +57,7 @@ def test_statistics_of_frozen_layers_stay() -> None:
     assert not torch.equal(model[4].running_mean, torch.zeros(4))
 
 
-def test_without_batch_norm_that_is_trained_no_batch_is_computed() -> None:
+def test_no_batch_is_computed_without_trained_batch_norm() -> None:
     class Frozen(nn.BatchNorm2d):
         def train(self, mode: bool = True) -> "Frozen":
             return super().train(False)
@@ -68,18 +68,18 @@ def test_without_batch_norm_that_is_trained_no_batch_is_computed() -> None:
         assert len(list(images)) == 3
 
 
-def test_statistics_are_updated_as_before_afterwards() -> None:
+def test_statistics_are_updated_as_before_after_the_average() -> None:
     model = network()
     refresh_statistics(model, batches())
 
     assert [layer.momentum for layer in model if isinstance(layer, nn.BatchNorm2d)] == [0.1, 0.1]
 
 
-def test_a_moving_average_is_the_formula() -> None:
+def test_a_moving_average_equals_its_formula() -> None:
     model, average = network(), MovingAverage(0.3)
     expected: dict[str, Tensor] = {}
     for step in range(8):
-        moved(model, step)
+        move_weights(model, step)
         model(batches()[step % 3])  # changes the statistics
         average.add(model)
         decay = min(0.3, (1 + step) / (10 + step))
@@ -91,18 +91,18 @@ def test_a_moving_average_is_the_formula() -> None:
         torch.testing.assert_close(tensor, expected[name], msg=name)
 
 
-def test_the_average_is_inside_the_network_for_validation_only() -> None:
+def test_the_average_is_in_the_network_only_during_validation() -> None:
     model, average = network(), MovingAverage(0.9)
     for step in range(3):
-        moved(model, step)
+        move_weights(model, step)
         average.add(model)
-    own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with average.in_validation(model):
         assert all(torch.equal(tensor, average.weights[name]) for name, tensor in model.state_dict().items())
-    assert all(torch.equal(tensor, own[name]) for name, tensor in model.state_dict().items())
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
 
 
-def test_a_momentum_copy_is_not_trained_and_normalises_by_its_own_statistics() -> None:
+def test_a_momentum_copy_is_not_trained_and_uses_its_own_statistics() -> None:
     head = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3))
     parts = NetworkParts(encoder=nn.Identity(), decoder=nn.Identity(), head=head)
     network = Network(parts, mean=[0.0], std=[1.0], stages=[])
@@ -111,6 +111,6 @@ def test_a_momentum_copy_is_not_trained_and_normalises_by_its_own_statistics() -
     assert all(parameter.requires_grad for parameter in network.parameters())
     images = torch.randn(6, 1, 2, 2)
     torch.testing.assert_close(copied.head(images)[:2], copied.head(images[:2]))
-    network.head(images)  # in training mode, which moves the statistics of the network alone
+    network.head(images)  # in training mode, which changes the statistics of the network only
     name = "head.2.running_mean"
     assert not torch.equal(network.state_dict()[name], copied.state_dict()[name])

@@ -11,7 +11,7 @@ from models.optim.optimizers import make_optimizer
 from models.settings import NetworkOptimizerSettings
 
 
-def made(architecture: str, backbone: str) -> Network:
+def make_network(architecture: str, backbone: str) -> Network:
     torch.manual_seed(0)
     return build(Blueprint(architecture=architecture, backbone=backbone, channels=1, outputs=1))
 
@@ -26,13 +26,13 @@ def factors(network: Network, **settings: float) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(("architecture", "backbone"), [("unet", "resnet18"), ("dpt", "tu-test_vit"), ("xnet", "own")])
-def test_the_factor_of_the_encoder_leaves_decoder_and_head(architecture: str, backbone: str) -> None:
-    for name, factor in factors(made(architecture, backbone), encoder_lr_factor=0.1).items():
+def test_the_factor_of_the_encoder_does_not_apply_to_decoder_and_head(architecture: str, backbone: str) -> None:
+    for name, factor in factors(make_network(architecture, backbone), encoder_lr_factor=0.1).items():
         assert factor == (0.1 if name.startswith("encoder.") else 1.0), name
 
 
-def test_the_rate_falls_from_stage_to_stage_towards_the_input() -> None:
-    by_name = factors(made("unet", "resnet18"), layer_decay=0.5, encoder_lr_factor=0.1)
+def test_the_rate_decreases_from_stage_to_stage_towards_the_input() -> None:
+    by_name = factors(make_network("unet", "resnet18"), layer_decay=0.5, encoder_lr_factor=0.1)
     expected = {"conv1": 5, "bn1": 5, "layer1": 4, "layer2": 3, "layer3": 2, "layer4": 1}
     for name, factor in by_name.items():
         part, stage, *_ = name.split(".")
@@ -40,7 +40,7 @@ def test_the_rate_falls_from_stage_to_stage_towards_the_input() -> None:
 
 
 def test_transformers_have_a_layer_for_each_block() -> None:
-    network = made("dpt", "tu-test_vit")
+    network = make_network("dpt", "tu-test_vit")
     by_name = factors(network, layer_decay=0.5)
     blocks = {int(name.split(".blocks.")[1].split(".")[0]) for name in by_name if ".blocks." in name}
     count = len(blocks)
@@ -52,8 +52,8 @@ def test_transformers_have_a_layer_for_each_block() -> None:
             assert factor == 0.5 ** (count - int(name.split("blocks.")[1].split(".")[0])), name
 
 
-def test_an_update_moves_each_layer_by_its_own_rate() -> None:
-    network = made("unet", "resnet18")
+def test_an_update_uses_the_rate_of_each_layer() -> None:
+    network = make_network("unet", "resnet18")
     settings = NetworkOptimizerSettings(name="sgd", lr=0.5, layer_decay=0.5)
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
     optimizer = make_optimizer(settings, parameter_groups(network, settings))
@@ -67,5 +67,5 @@ def test_an_update_moves_each_layer_by_its_own_rate() -> None:
 
 def test_the_first_group_has_the_rate_of_decoder_and_head() -> None:
     settings = NetworkOptimizerSettings(lr=0.2, encoder_lr_factor=3.0)
-    groups = parameter_groups(made("unet", "resnet18"), settings)
+    groups = parameter_groups(make_network("unet", "resnet18"), settings)
     assert [group["lr"] for group in groups] == [0.2, pytest.approx(0.6)]

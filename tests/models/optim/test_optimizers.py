@@ -37,20 +37,20 @@ def settings_of(name: str) -> OptimizerSettings:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_run_restored_from_tensors_and_json_ends_bit_equal(name: str, schedule: str, tmp_path: Path) -> None:
+def test_a_run_restored_from_tensors_and_json_ends_bitwise_equal(name: str, schedule: str, tmp_path: Path) -> None:
     schedule_settings = ScheduleSettings.model_validate({"name": schedule, "patience": 1})
-    whole = network()
-    optimizer = make_optimizer(settings_of(name), whole.parameters())
+    uninterrupted = network()
+    optimizer = make_optimizer(settings_of(name), uninterrupted.parameters())
     rates = make_schedule(schedule_settings, optimizer, 12)
     for number in range(12):
-        update(whole, optimizer, number)
+        update(uninterrupted, optimizer, number)
         rates.after_update()
         rates.after_epoch(1.0)
         if number == 5:
             tensors, numbers = flatten_state(optimizer)
             save_file(tensors, tmp_path / "optimizer.safetensors")
             saved = json.dumps({"optimizer": numbers, "schedule": rates.state_dict()}, allow_nan=False)
-            weights = {key: value.clone() for key, value in whole.state_dict().items()}
+            weights = {key: value.clone() for key, value in uninterrupted.state_dict().items()}
 
     resumed = network()
     resumed.load_state_dict(weights)
@@ -63,12 +63,12 @@ def test_a_run_restored_from_tensors_and_json_ends_bit_equal(name: str, schedule
         update(resumed, optimizer, number)
         rates.after_update()
         rates.after_epoch(1.0)
-    for key, value in whole.state_dict().items():
+    for key, value in uninterrupted.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_flattened_state_comes_back_the_same(name: str) -> None:
+def test_a_flattened_state_is_restored_unchanged(name: str) -> None:
     net = network()
     optimizer = make_optimizer(settings_of(name), net.parameters())
     update(net, optimizer, 0)
@@ -81,7 +81,7 @@ def test_a_flattened_state_comes_back_the_same(name: str) -> None:
     assert all(torch.equal(restored[key], tensors[key]) for key in tensors)
 
 
-def test_a_restored_optimizer_shares_no_memory_with_what_it_was_given() -> None:
+def test_a_restored_optimizer_shares_no_memory_with_the_given_state() -> None:
     net = network()
     optimizer = make_optimizer(settings_of("adam"), net.parameters())
     update(net, optimizer, 0)
@@ -95,7 +95,7 @@ def test_a_restored_optimizer_shares_no_memory_with_what_it_was_given() -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_frozen_parameters_have_no_state_and_may_join_later(name: str) -> None:
+def test_frozen_parameters_have_no_state_and_may_be_added_later(name: str) -> None:
     net = network()
     net[0].requires_grad_(False)
     optimizer = make_optimizer(settings_of(name), net.parameters())
@@ -118,7 +118,7 @@ def test_a_state_of_another_number_of_parameters_is_refused() -> None:
         restore_state(make_optimizer(settings_of("adam"), net[0].parameters()), *flatten_state(optimizer))
 
 
-def test_settings_reach_the_optimizer() -> None:
+def test_settings_are_passed_to_the_optimizer() -> None:
     group = make_optimizer(settings_of("rmsprop"), network().parameters()).param_groups[0]
     assert (group["lr"], group["weight_decay"], group["momentum"]) == (0.01, 0.1, 0.9)
 
@@ -150,7 +150,7 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_rates_by_update_are_those_of_torch(name: str) -> None:
+def test_rates_by_update_equal_torch(name: str) -> None:
     ours, theirs = plain_optimizer(), plain_optimizer()
     schedule = make_schedule(ScheduleSettings.model_validate({"name": name}), ours, 20)
     reference: LRScheduler = REFERENCES[name](theirs)
@@ -164,7 +164,7 @@ def test_rates_by_update_are_those_of_torch(name: str) -> None:
     assert ours.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
 
 
-def test_rates_on_a_plateau_are_those_of_torch() -> None:
+def test_rates_on_a_plateau_equal_torch() -> None:
     ours, theirs = plain_optimizer(), plain_optimizer()
     schedule = make_schedule(ScheduleSettings(name="plateau", factor=0.5, patience=2), ours, 100)
     reference = ReduceLROnPlateau(theirs, mode="min", factor=0.5, patience=2)
@@ -177,7 +177,7 @@ def test_rates_on_a_plateau_are_those_of_torch() -> None:
 
 
 @pytest.mark.parametrize("name", ["none", "plateau"])
-def test_without_validation_the_rate_stays(name: str) -> None:
+def test_without_validation_the_rate_is_constant(name: str) -> None:
     optimizer = plain_optimizer()
     schedule = make_schedule(ScheduleSettings.model_validate({"name": name, "patience": 1}), optimizer, 5)
     for _ in range(9):
@@ -188,7 +188,7 @@ def test_without_validation_the_rate_stays(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["cosine", "poly"])
-def test_a_rate_stays_at_its_end_after_the_last_update(name: str) -> None:
+def test_a_rate_is_constant_after_the_last_update(name: str) -> None:
     optimizer = plain_optimizer()
     schedule = make_schedule(ScheduleSettings.model_validate({"name": name}), optimizer, 3)
     for _ in range(5):
@@ -198,7 +198,7 @@ def test_a_rate_stays_at_its_end_after_the_last_update(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", get_args(ScheduleSettings.model_fields["name"].annotation))
-def test_a_stopped_schedule_leaves_the_rate_that_is_set(name: str) -> None:
+def test_a_stopped_schedule_does_not_change_the_rate(name: str) -> None:
     optimizer = plain_optimizer()
     schedule = make_schedule(ScheduleSettings.model_validate({"name": name, "patience": 1}), optimizer, 20)
     schedule.stop()
@@ -210,7 +210,7 @@ def test_a_stopped_schedule_leaves_the_rate_that_is_set(name: str) -> None:
     assert optimizer.param_groups[0]["lr"] == 0.07
 
 
-def test_squared_kernels_are_those_of_convolutions_that_train() -> None:
+def test_squared_kernels_are_those_of_trained_convolutions() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ConvTranspose2d(2, 2, 2), nn.Conv2d(2, 1, 1))
     network[3].requires_grad_(False)
     expected = sum(float(network[number].weight.detach().square().sum()) for number in (0, 2))
@@ -219,7 +219,7 @@ def test_squared_kernels_are_those_of_convolutions_that_train() -> None:
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
-def test_betas_reach_the_optimizer(name: str) -> None:
+def test_betas_are_passed_to_the_optimizer(name: str) -> None:
     settings = OptimizerSettings.model_validate({"name": name, "betas": [0.5, 0.75]})
     assert make_optimizer(settings, network().parameters()).param_groups[0]["betas"] == (0.5, 0.75)
 
@@ -231,14 +231,14 @@ def test_the_rate_rises_linearly_during_warm_up_and_then_follows_the_schedule(na
               "poly": lambda share: (1 - share) ** 0.9}  # fmt: skip
     optimizer = make_optimizer(OptimizerSettings(lr=0.5), network().parameters())
     rates = make_schedule(ScheduleSettings.model_validate({"name": name, "warmup": 0.25}), optimizer, total)
-    found = []
+    actual = []
     for _ in range(total):
-        found.append(optimizer.param_groups[0]["lr"])
+        actual.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         rates.after_update()
     expected = [0.5 * (update + 1) / warmup for update in range(warmup)]
     expected += [0.5 * curves[name]((update - warmup) / (total - warmup)) for update in range(warmup, total)]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
 def test_plateau_has_no_warm_up() -> None:

@@ -1,4 +1,4 @@
-"""Settings of consistency: what a method does not use is refused, and what its defaults are."""
+"""Settings of consistency: unused settings of a method are refused; defaults."""
 
 import pytest
 
@@ -20,13 +20,13 @@ from models.task_settings.consistency import ConsistencyBlock, ConsistencySettin
         ({"method": "cross_pseudo", "feature_dropout": 0}, r"feature_dropout is 0 under .*; allowed: under unimatch"),
     ],
 )
-def test_settings_that_a_method_does_not_use_are_refused(block: dict[str, object], message: str) -> None:
+def test_settings_unused_by_a_method_are_refused(block: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ConsistencyBlock.model_validate(block)
 
 
 @pytest.mark.parametrize("method", ["mean_teacher", "fixmatch", "unimatch", "cross_pseudo"])
-def test_settings_written_out_at_their_defaults_are_those_of_any_method(method: str) -> None:
+def test_settings_at_their_defaults_are_accepted_for_any_method(method: str) -> None:
     block = ConsistencyBlock.model_validate({"method": method})
     assert ConsistencyBlock.model_validate(block.model_dump(mode="json")) == block
 
@@ -50,7 +50,7 @@ def test_views_are_the_weak_one_strong_ones_and_that_of_the_partner(
     assert (block.strong_views, block.views) == (strong, views)
 
 
-def test_the_weight_rises_by_default_under_the_mean_teacher_alone() -> None:
+def test_only_the_mean_teacher_has_a_ramp_up_by_default() -> None:
     shares = {
         method: ConsistencyBlock.model_validate({"method": method}).ramp_up_share
         for method in ("mean_teacher", "fixmatch", "unimatch", "cross_pseudo")

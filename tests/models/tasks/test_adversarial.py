@@ -1,4 +1,4 @@
-"""Losses of adversarial segmentation, against their formulas."""
+"""Losses of adversarial segmentation compared with their formulas."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ SIZE, CLASSES = 32, 3
 SMALL = {"name": "patchgan", "receptive_field": 16}
 
 
-def made(*, exclusive: bool = True, **block: object) -> Adversarial:
+def make_adversarial(*, exclusive: bool = True, **block: object) -> Adversarial:
     settings = AdversarialSettings.model_validate(
         {"loss": {"dice": 1.0}, "adversarial": {"discriminator": SMALL} | block}
     )
@@ -46,8 +46,8 @@ def gradients(module: nn.Module) -> list[Tensor | None]:
     return [parameter.grad for parameter in module.parameters()]
 
 
-def test_unlabelled_images_leave_every_gradient_zero_where_their_lambdas_are_zero() -> None:
-    task, generator = made(lambda2=0.0, lambda_semi=0.0), network()
+def test_unlabelled_images_have_zero_gradients_if_their_lambdas_are_zero() -> None:
+    task, generator = make_adversarial(lambda2=0.0, lambda_semi=0.0), network()
     unlabelled = batch().unlabelled
     assert unlabelled is not None
     task.unlabelled_loss(generator, unlabelled, update=10_000).backward()
@@ -59,8 +59,8 @@ SELF_TRAINING = {"lambda2": 0.0, "lambda_semi": 0.1, "semi_start": 7, "t_semi": 
 
 
 @pytest.mark.parametrize("block", [{"lambda2": 0.1}, SELF_TRAINING])
-def test_unlabelled_images_teach_otherwise(block: dict[str, float]) -> None:
-    task, generator = made(**block), network()
+def test_unlabelled_images_have_gradients_otherwise(block: dict[str, float]) -> None:
+    task, generator = make_adversarial(**block), network()
     unlabelled = batch().unlabelled
     assert unlabelled is not None
     task.unlabelled_loss(generator, unlabelled, update=7).backward()
@@ -68,8 +68,8 @@ def test_unlabelled_images_teach_otherwise(block: dict[str, float]) -> None:
     assert all(gradient is not None and gradient.any() for gradient in gradients(generator))
 
 
-def test_self_training_waits_for_its_start() -> None:
-    task, generator = made(**SELF_TRAINING), network()
+def test_self_training_starts_at_its_update() -> None:
+    task, generator = make_adversarial(**SELF_TRAINING), network()
     unlabelled = batch().unlabelled
     assert unlabelled is not None
 
@@ -77,31 +77,31 @@ def test_self_training_waits_for_its_start() -> None:
     assert float(task.unlabelled_loss(generator, unlabelled, update=7).detach()) > 0.0
 
 
-def test_labelled_loss_is_segmentation_plus_lambda1_times_the_judgement() -> None:
-    task, generator = made(lambda1=0.3, lambda2=0.0), network()
-    given = batch()
-    updates = dict(task.updates(generator, given))
-    logits = generator(given.images)
-    discriminator_output = task._discriminator(logits.softmax(dim=1), given.images)
-    expected = task._loss(logits, given.target) - 0.3 * F.logsigmoid(discriminator_output).mean()
+def test_labelled_loss_is_segmentation_plus_lambda1_times_the_adversarial_loss() -> None:
+    task, generator = make_adversarial(lambda1=0.3, lambda2=0.0), network()
+    examples = batch()
+    updates = dict(task.updates(generator, examples))
+    logits = generator(examples.images)
+    discriminator_output = task._discriminator(logits.softmax(dim=1), examples.images)
+    expected = task._loss(logits, examples.target) - 0.3 * F.logsigmoid(discriminator_output).mean()
 
     torch.testing.assert_close(updates[NETWORK], expected)
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_judging_loss_is_the_cross_entropy_of_true_against_predicted_maps(exclusive: bool) -> None:
-    task, given = made(exclusive=exclusive), batch(exclusive=exclusive)
+def test_discriminator_loss_is_the_cross_entropy_of_true_against_predicted_maps(exclusive: bool) -> None:
+    task, examples = make_adversarial(exclusive=exclusive), batch(exclusive=exclusive)
     maps = torch.rand(2, CLASSES, SIZE, SIZE)
-    truth = F.one_hot(given.target.long(), CLASSES).movedim(-1, 1) if exclusive else given.target
-    real, fake = task._discriminator(truth.float(), given.images), task._discriminator(maps, given.images)
-    expected = -(F.logsigmoid(real).mean() + F.logsigmoid(-fake).mean()) / 2
+    truth = F.one_hot(examples.target.long(), CLASSES).movedim(-1, 1) if exclusive else examples.target
+    real_logits, fake = task._discriminator(truth.float(), examples.images), task._discriminator(maps, examples.images)
+    expected = -(F.logsigmoid(real_logits).mean() + F.logsigmoid(-fake).mean()) / 2
 
-    torch.testing.assert_close(task.discriminator_loss(maps, given), expected)
+    torch.testing.assert_close(task.discriminator_loss(maps, examples), expected)
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_self_training_is_a_mean_over_trusted_pixels_against_the_own_answer(exclusive: bool) -> None:
-    task = made(exclusive=exclusive, t_semi=0.2)
+def test_self_training_is_a_mean_over_trusted_pixels_against_the_own_prediction(exclusive: bool) -> None:
+    task = make_adversarial(exclusive=exclusive, t_semi=0.2)
     logits = torch.randn(2, CLASSES, SIZE, SIZE)
     discriminator_output = torch.randn(2, 1, SIZE, SIZE)
     trusted = discriminator_output.sigmoid()[:, 0] > 0.2
@@ -114,29 +114,32 @@ def test_self_training_is_a_mean_over_trusted_pixels_against_the_own_answer(excl
     torch.testing.assert_close(task.self_training_loss(logits, discriminator_output), expected)
 
 
-def test_nothing_trusted_costs_nothing() -> None:
-    task = made(t_semi=1.0)
+def test_without_trusted_pixels_the_loss_is_0() -> None:
+    task = make_adversarial(t_semi=1.0)
 
     assert float(task.self_training_loss(torch.randn(1, CLASSES, 8, 8), torch.randn(1, 1, 8, 8))) == 0.0
 
 
-def test_each_player_moves_in_its_own_turn_only() -> None:
-    task, generator = made(lambda2=0.1), network()
+def test_each_network_has_gradients_in_its_own_turn_only() -> None:
+    task, generator = make_adversarial(lambda2=0.1), network()
     for network_name, loss in task.updates(generator, batch()):
-        own, other = (
+        updated, fixed = (
             (task._discriminator, generator) if network_name == DISCRIMINATOR else (generator, task._discriminator)
         )
         for module in (generator, task._discriminator):
             module.zero_grad(set_to_none=True)
         loss.backward()
-        assert all(gradient is not None for gradient in gradients(own)), network_name
-        assert all(gradient is None for gradient in gradients(other)), network_name
+        assert all(gradient is not None for gradient in gradients(updated)), network_name
+        assert all(gradient is None for gradient in gradients(fixed)), network_name
 
 
 @pytest.mark.parametrize("discriminator", [SMALL, {"name": "fully_convolutional"}], ids=["patchgan", "per pixel"])
-def test_condition_shows_the_discriminator_the_image(discriminator: dict[str, object]) -> None:
+def test_a_conditional_discriminator_receives_the_image(discriminator: dict[str, object]) -> None:
     maps, images = torch.rand(1, CLASSES, SIZE, SIZE), torch.rand(1, 1, SIZE, SIZE)
-    plain, conditional = made(discriminator=discriminator), made(discriminator=discriminator | {"conditional": True})
+    plain, conditional = (
+        make_adversarial(discriminator=discriminator),
+        make_adversarial(discriminator=discriminator | {"conditional": True}),
+    )
 
     assert torch.equal(plain._discriminator(maps, images), plain._discriminator(maps, images * 0))
     assert not torch.equal(conditional._discriminator(maps, images), conditional._discriminator(maps, images * 0))
@@ -147,32 +150,32 @@ SECOND_PHASE: dict[str, object] = {"lambda2": 0.3, "unlabelled_start": 4, "freez
 
 def test_no_image_without_mask_contributes_before_unlabelled_start() -> None:
     generator = network()
-    later, never = made(lambda2=0.3, unlabelled_start=4), made(lambda2=0.0)
+    later, never = make_adversarial(lambda2=0.3, unlabelled_start=4), make_adversarial(lambda2=0.0)
     for update, is_equal in ((3, True), (4, False)):
         losses = [dict(task.updates(generator, batch(update=update)))[NETWORK] for task in (later, never)]
         assert torch.equal(*losses) == is_equal
 
 
 def test_joint_update_adds_lambda2_times_the_adversarial_loss_of_a_fixed_discriminator() -> None:
-    task, generator, given = made(lambda1=0.2, **SECOND_PHASE), network(), batch(update=4)
-    updates = dict(task.updates(generator, given))
-    logits = generator(given.images)
+    task, generator, examples = make_adversarial(lambda1=0.2, **SECOND_PHASE), network(), batch(update=4)
+    updates = dict(task.updates(generator, examples))
+    logits = generator(examples.images)
     task._discriminator.eval()
-    judged = task._discriminator(logits.softmax(dim=1), given.images)
-    unlabelled = generator(given.unlabelled).softmax(dim=1)
-    adversarial = -F.logsigmoid(task._discriminator(unlabelled, given.unlabelled)).mean()
-    expected = task._loss(logits, given.target) - 0.2 * F.logsigmoid(judged).mean() + 0.3 * adversarial
+    judged = task._discriminator(logits.softmax(dim=1), examples.images)
+    unlabelled = generator(examples.unlabelled).softmax(dim=1)
+    adversarial = -F.logsigmoid(task._discriminator(unlabelled, examples.unlabelled)).mean()
+    expected = task._loss(logits, examples.target) - 0.2 * F.logsigmoid(judged).mean() + 0.3 * adversarial
 
     assert updates.keys() == {NETWORK}
     torch.testing.assert_close(updates[NETWORK], expected)
 
 
 def test_update_without_labelled_images_is_lambda2_times_the_adversarial_loss() -> None:
-    task, generator, given = made(unlabelled_only=True, **SECOND_PHASE), network(), batch(update=4)
-    updates = dict(task.updates(generator, given))
+    task, generator, examples = make_adversarial(unlabelled_only=True, **SECOND_PHASE), network(), batch(update=4)
+    updates = dict(task.updates(generator, examples))
     task._discriminator.eval()
-    maps = generator(given.unlabelled).softmax(dim=1)
-    expected = -0.3 * F.logsigmoid(task._discriminator(maps, given.unlabelled)).mean()
+    maps = generator(examples.unlabelled).softmax(dim=1)
+    expected = -0.3 * F.logsigmoid(task._discriminator(maps, examples.unlabelled)).mean()
 
     assert updates.keys() == {NETWORK}
     torch.testing.assert_close(updates[NETWORK], expected)
@@ -180,7 +183,7 @@ def test_update_without_labelled_images_is_lambda2_times_the_adversarial_loss() 
 
 @pytest.mark.parametrize("only", [False, True])
 def test_a_fixed_discriminator_keeps_parameters_and_batch_norm_statistics(only: bool) -> None:
-    task, generator = made(unlabelled_only=only, **SECOND_PHASE), network()
+    task, generator = make_adversarial(unlabelled_only=only, **SECOND_PHASE), network()
     states = []
     for update in (3, 4, 5):
         for _, loss in task.updates(generator, batch(update=update)):
@@ -192,10 +195,10 @@ def test_a_fixed_discriminator_keeps_parameters_and_batch_norm_statistics(only: 
 
 
 @pytest.mark.parametrize("only", [False, True])
-def test_without_unlabelled_images_training_remains_supervised(only: bool) -> None:
-    generator, given = network(), replace(batch(update=9), unlabelled=None)
-    later, plain = made(unlabelled_only=only, **SECOND_PHASE), made()
-    updates, expected = dict(later.updates(generator, given)), dict(plain.updates(generator, given))
+def test_without_unlabelled_images_training_is_supervised(only: bool) -> None:
+    generator, examples = network(), replace(batch(update=9), unlabelled=None)
+    later, plain = make_adversarial(unlabelled_only=only, **SECOND_PHASE), make_adversarial()
+    updates, expected = dict(later.updates(generator, examples)), dict(plain.updates(generator, examples))
 
     assert updates.keys() == expected.keys() == {DISCRIMINATOR, NETWORK}
     assert all(torch.equal(loss, expected[name]) for name, loss in updates.items())
@@ -209,6 +212,6 @@ def test_without_unlabelled_images_training_remains_supervised(only: bool) -> No
         ({**SECOND_PHASE, "unlabelled_only": True, "lambda2": 0.0}, r"lambda2 is 0 .*; allowed: above 0; raise it"),
     ],
 )
-def test_phases_that_cannot_train_are_refused(block: dict[str, object], message: str) -> None:
+def test_phases_without_any_training_are_refused(block: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        made(**block)
+        make_adversarial(**block)

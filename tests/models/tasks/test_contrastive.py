@@ -1,4 +1,4 @@
-"""The contrastive losses against their formulas, the queue, and the momentum network."""
+"""The contrastive losses compared with their formulas, the queue, and the momentum network."""
 
 import math
 
@@ -33,9 +33,9 @@ def network(seed: int = 0) -> Network:
 
 
 def task(**settings: float) -> Contrastive:
-    made = make_task(ContrastiveSettings(projection=DIMENSIONS, **settings), Outputs(names=("grey",)))  # type: ignore[arg-type]
-    assert isinstance(made, Contrastive)
-    return made
+    model = make_task(ContrastiveSettings(projection=DIMENSIONS, **settings), Outputs(names=("grey",)))  # type: ignore[arg-type]
+    assert isinstance(model, Contrastive)
+    return model
 
 
 def batch(images: int = 5, *, seed: int = 0, first: int = 0) -> Batch:
@@ -65,7 +65,7 @@ def test_a_single_image_has_no_negatives() -> None:
     assert nt_xent(vectors(1, 2), temperature=0.1).item() == pytest.approx(0, abs=1e-12)
 
 
-def test_the_loss_of_equal_embeddings_is_that_of_guessing() -> None:
+def test_the_loss_of_equal_embeddings_is_that_of_a_uniform_prediction() -> None:
     equal = vectors(1, 1).expand(6, 2, DIMENSIONS)
     assert nt_xent(equal, temperature=0.1).item() == pytest.approx(math.log(11))
 
@@ -93,7 +93,7 @@ def test_the_loss_with_a_queue_is_equation_1_of_moco_in_both_directions() -> Non
     assert loss.item() == pytest.approx(np.mean(costs))
 
 
-def test_a_queue_holds_the_latest_embeddings() -> None:
+def test_a_queue_contains_the_latest_embeddings() -> None:
     queue = filled_queue(5, vectors(2, 2, seed=1), [0, 1])
     queue.push(vectors(2, 2, seed=2), torch.tensor([2, 3]))
     assert queue.positions.tolist() == [2, 2, 3, 3, 0]
@@ -103,25 +103,25 @@ def test_a_queue_holds_the_latest_embeddings() -> None:
 
 
 def test_gradients_reach_the_network_and_not_its_momentum_copy() -> None:
-    made, contrastive = network(), task(queue=16)
-    companions = contrastive.companions(made)
-    contrastive.loss(made, batch()).backward()
-    assert all(parameter.grad is not None and parameter.grad.any() for parameter in made.parameters())
+    model, contrastive = network(), task(queue=16)
+    companions = contrastive.companions(model)
+    contrastive.loss(model, batch()).backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
     assert all(parameter.grad is None for parameter in companions["momentum_network"].module.parameters())
 
 
-def test_after_an_update_the_copy_is_the_moving_average_and_the_queue_has_the_keys_of_the_batch() -> None:
-    made, contrastive = network(), task(queue=16, momentum=0.9)
-    done = 500  # before, the decay is smaller
-    companions = contrastive.companions(made)
+def test_an_update_moves_the_copy_and_adds_the_keys_of_the_batch_to_the_queue() -> None:
+    model, contrastive = network(), task(queue=16, momentum=0.9)
+    updates = 500  # with fewer updates, the decay is smaller
+    companions = contrastive.companions(model)
     copied, queue = companions["momentum_network"].module, companions["queue"].module
     before = {name: tensor.clone() for name, tensor in copied.state_dict().items()}
-    contrastive.loss(made, batch(4, first=3))
+    contrastive.loss(model, batch(4, first=3))
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in model.parameters():
             parameter.add_(1)
-    contrastive.after_update(made, done, 1000)
-    for name, tensor in made.state_dict().items():
+    contrastive.after_update(model, updates, 1000)
+    for name, tensor in model.state_dict().items():
         expected = 0.9 * before[name] + 0.1 * tensor if tensor.is_floating_point() else tensor
         torch.testing.assert_close(copied.state_dict()[name], expected)
     assert queue.get_buffer("positions").tolist() == [3, 3, 4, 4, 5, 5, 6, 6, *[-1] * 8]
@@ -129,40 +129,40 @@ def test_after_an_update_the_copy_is_the_moving_average_and_the_queue_has_the_ke
 
 
 def test_parts_of_a_batch_enter_the_queue_after_the_update_of_all() -> None:
-    made, contrastive = network(), task(queue=12)
-    queue = contrastive.companions(made)["queue"].module
+    model, contrastive = network(), task(queue=12)
+    queue = contrastive.companions(model)["queue"].module
     for first in (0, 3):
-        contrastive.loss(made, batch(3, first=first))
+        contrastive.loss(model, batch(3, first=first))
         assert not queue.get_buffer("keys").any()
-    contrastive.after_update(made, 1, 10)
+    contrastive.after_update(model, 1, 10)
     assert sorted(queue.get_buffer("positions").tolist()) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
 
 
 def test_the_validation_loss_is_that_of_the_batch_alone() -> None:
     for contrastive in (task(), task(queue=16)):
-        made = network()
-        contrastive.companions(made)
-        contrastive.loss(made, batch(seed=1))
-        contrastive.after_update(made, 1, 10)
-        made = network().eval()
-        scores = contrastive.scores(contrastive.statistics(made, batch()))
-        assert scores["loss"] == pytest.approx(task().loss(made, batch()).item(), rel=1e-5)
+        model = network()
+        contrastive.companions(model)
+        contrastive.loss(model, batch(seed=1))
+        contrastive.after_update(model, 1, 10)
+        model = network().eval()
+        scores = contrastive.scores(contrastive.statistics(model, batch()))
+        assert scores["loss"] == pytest.approx(task().loss(model, batch()).item(), rel=1e-5)
         assert scores.keys() == {"loss", "retrieval", "embedding_std", "effective_rank"}
 
 
 def test_batches_of_one_image_have_no_validation_loss_but_count_for_the_spread() -> None:
-    contrastive, made = task(), network().eval()
-    sums = contrastive.statistics(made, batch(4))
-    alone = contrastive.statistics(made, batch(1, seed=9))
+    contrastive, model = task(), network().eval()
+    sums = contrastive.statistics(model, batch(4))
+    alone = contrastive.statistics(model, batch(1, seed=9))
     for name in ("loss", "retrieval"):
         assert contrastive.scores(sums + alone)[name] == contrastive.scores(sums)[name]
     assert contrastive.scores(sums + alone)["embedding_std"] != contrastive.scores(sums)["embedding_std"]
     assert math.isnan(contrastive.scores(alone)["loss"])
 
 
-def test_scores_of_nothing_are_undefined() -> None:
-    contrastive, made = task(), network().eval()
-    sums = contrastive.statistics(made, batch())
+def test_scores_without_images_are_undefined() -> None:
+    contrastive, model = task(), network().eval()
+    sums = contrastive.statistics(model, batch())
     assert all(math.isnan(value) for value in contrastive.scores(torch.zeros_like(sums)).values())
 
 

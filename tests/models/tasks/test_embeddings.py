@@ -1,4 +1,4 @@
-"""Embeddings of views, and measures of their spread against their definitions."""
+"""Embeddings of views, and measures of their spread compared with their definitions."""
 
 import math
 
@@ -29,7 +29,7 @@ def test_embeddings_are_float32_under_bfloat16() -> None:
         assert embed(nn.Sequential(nn.Flatten(), nn.Linear(4, 4)), [torch.rand(3, 1, 2, 2)]).dtype == torch.float32
 
 
-def test_spread_is_its_definition() -> None:
+def test_spread_equals_its_definition() -> None:
     vectors = random_vectors(40, 8) * torch.tensor([3, 2, 1, 1, 1, 1, 0.1, 0.0])
     vectors = F.normalize(vectors, dim=1)
     scores = spread(embedding_sums(vectors.view(20, 2, 8)))
@@ -51,7 +51,7 @@ def test_retrieval_is_the_share_of_views_whose_nearest_other_view_is_of_their_im
     flat = embeddings.view(24, 3).numpy()
     nearest = [max((other for other in range(24) if other != view), key=lambda other: flat[view] @ flat[other])
                for view in range(24)]  # fmt: skip
-    hits = [found // 2 == view // 2 for view, found in enumerate(nearest)]
+    hits = [neighbour // 2 == view // 2 for view, neighbour in enumerate(nearest)]
     assert 0 < sum(hits) < 24
     assert retrieval(embeddings).item() == pytest.approx(np.mean(hits))
     assert retrieval(random_vectors(12, 64).unsqueeze(1).expand(12, 2, 64)).item() == 1
@@ -74,7 +74,7 @@ def test_equal_embeddings_have_no_spread_and_are_reported() -> None:
     assert "expected: 0.1 to 1" in message
 
 
-def test_the_spread_of_nothing_is_undefined_and_not_reported() -> None:
+def test_the_spread_without_embeddings_is_undefined_and_not_reported() -> None:
     scores = spread(torch.zeros(1 + 4 + 16, dtype=torch.float64))
     assert all(math.isnan(value) for value in scores.values())
     assert collapse_message(scores) is None

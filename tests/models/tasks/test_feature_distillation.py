@@ -1,4 +1,4 @@
-"""Feature distillation against its formulas."""
+"""Feature distillation compared with its formulas."""
 
 import copy
 import math
@@ -98,7 +98,7 @@ def test_the_teacher_processes_images_of_its_size() -> None:
     torch.testing.assert_close(large.loss(Fixed(output), Batch(images=images, target=images)), expected)
 
 
-def test_scores_are_those_of_their_formulas() -> None:
+def test_scores_equal_their_formulas() -> None:
     task, images = distillation(), torch.rand(3, 1, 64, 64)
     truth = targets(task, images)
     output = torch.from_numpy(0.5 * truth + 0.1).float() + 0.2 * torch.randn(truth.shape)
@@ -119,11 +119,11 @@ def test_a_constant_prediction_has_no_deviation() -> None:
 
 
 @pytest.mark.parametrize("scores", [{"relative_std": 0.6}, {"relative_std": math.nan}, {}])
-def test_features_that_vary_or_are_not_scored_are_no_collapse(scores: dict[str, float]) -> None:
+def test_features_that_vary_or_are_not_scored_are_not_reported_as_collapsed(scores: dict[str, float]) -> None:
     assert distillation().warning(scores) is None
 
 
-def test_a_random_teacher_is_the_same_in_every_process_and_leaves_the_generator_alone() -> None:
+def test_a_random_teacher_is_deterministic_and_does_not_change_the_random_state() -> None:
     torch.manual_seed(1)
     first = distillation()
     drawn = torch.rand(3)
@@ -135,7 +135,7 @@ def test_a_random_teacher_is_the_same_in_every_process_and_leaves_the_generator_
         assert torch.equal(tensor, second.teacher.state_dict()[name])
 
 
-def test_it_overfits_eight_images_and_leaves_the_teacher_as_it_is() -> None:
+def test_it_overfits_eight_images_and_does_not_change_the_teacher() -> None:
     task = distillation()
     network, before = student(task), copy.deepcopy(task.teacher.state_dict())
     columns = torch.arange(32) / 5

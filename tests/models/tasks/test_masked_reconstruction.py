@@ -1,4 +1,4 @@
-"""Masked reconstruction against the formulas of SimMIM and MAE."""
+"""Masked reconstruction compared with the formulas of SimMIM and MAE."""
 
 import math
 
@@ -98,7 +98,7 @@ def test_a_constant_prediction_has_an_r2_of_zero() -> None:
 
 
 @pytest.mark.parametrize("scores", [{"r2": 0.5}, {"r2": math.nan}, {}])
-def test_a_prediction_that_varies_or_is_not_scored_is_no_collapse(scores: dict[str, float]) -> None:
+def test_a_prediction_that_varies_or_is_not_scored_is_not_reported_as_collapsed(scores: dict[str, float]) -> None:
     assert task().warning(scores) is None
 
 
@@ -141,11 +141,11 @@ def test_hidden_pixels_do_not_change_the_prediction(method: str) -> None:
     torch.manual_seed(0)
     masked, images = task(method=method), torch.rand(2, 1, 64, 64)
     network = autoencoder()
-    made = network if method == "mae" else simmim_network()
+    model = network if method == "mae" else simmim_network()
     with torch.no_grad():
-        first, hidden = masked.predict(made, Batch(images=images, target=images, keys=(1, 2)))
+        first, hidden = masked.predict(model, Batch(images=images, target=images, keys=(1, 2)))
         changed = torch.where(hidden, torch.rand_like(images), images)
-        second, _ = masked.predict(made, Batch(images=changed, target=changed, keys=(1, 2)))
+        second, _ = masked.predict(model, Batch(images=changed, target=changed, keys=(1, 2)))
         if method == "mae":
             cells = visible_numbers(hidden_cells((1, 2), (4, 4), 0.75))
             first, second = network(images, visible=cells), network(changed, visible=cells)
@@ -170,7 +170,7 @@ def test_every_cell_is_hidden_equally_often() -> None:
     assert (shares - 0.75).abs().max().item() < 0.04
 
 
-def test_cells_at_the_border_are_cut_off() -> None:
+def test_cells_at_the_border_are_clipped() -> None:
     pixels = hidden_pixels(torch.ones(1, 2, 3, dtype=torch.bool), 4, (7, 10))
     assert pixels.shape == (1, 1, 7, 10)
     assert pixels.all()
@@ -190,15 +190,15 @@ def test_it_overfits_eight_images(method: str) -> None:
     torch.manual_seed(0)
     columns = torch.arange(32) / 5
     images = torch.stack([0.5 + 0.5 * torch.sin(columns * (1 + 0.2 * n) + n).expand(1, 32, 32) for n in range(8)])
-    made: nn.Module = autoencoder() if method == "mae" else simmim_network()
+    model: nn.Module = autoencoder() if method == "mae" else simmim_network()
     masked = task(method=method, mask_ratio=0.5)
-    optimizer = torch.optim.Adam(made.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     batch = Batch(images=images, target=images, keys=range(8))
     for _ in range(150):
         optimizer.zero_grad()
-        masked.loss(made.train(), batch).backward()
+        masked.loss(model.train(), batch).backward()
         optimizer.step()
-    assert masked.scores(masked.statistics(made, batch))["r2"] > 0.9
+    assert masked.scores(masked.statistics(model, batch))["r2"] > 0.9
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_it_overfits_eight_images(method: str) -> None:
         ({"loss": {"l1": 0.0}}, "every weight of the loss is 0"),
     ],
 )
-def test_settings_that_a_method_does_not_use_are_refused(settings: dict[str, object], message: str) -> None:
+def test_settings_unused_by_a_method_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MaskedReconstructionSettings.model_validate(settings)
 

@@ -1,4 +1,4 @@
-"""Self-distillation against its formulas: targets, predictions, the schedule of the moving average, local views."""
+"""Self-distillation compared with its formulas: targets, predictions, schedule of the moving average, local views."""
 
 import math
 
@@ -34,9 +34,9 @@ def network() -> Network:
 
 def task(**settings: float) -> SelfDistillation:
     chosen = SelfDistillationSettings.model_validate({"projection": DIMENSIONS, "hidden": 12, **settings})
-    made = make_task(chosen, Outputs(names=("grey",)))
-    assert isinstance(made, SelfDistillation)
-    return made
+    distillation = make_task(chosen, Outputs(names=("grey",)))
+    assert isinstance(distillation, SelfDistillation)
+    return distillation
 
 
 def batch(images: int = 5, views: int = 2) -> Batch:
@@ -57,7 +57,7 @@ def test_the_loss_of_two_views_is_half_of_both_directions_of_equation_2_of_byol(
     assert prediction_loss(predictions, targets).item() == pytest.approx(np.mean(both) / 2, rel=1e-5)
 
 
-def test_local_views_predict_both_targets_and_have_none() -> None:
+def test_local_views_predict_both_targets_and_are_no_targets() -> None:
     predictions, targets = vectors(3, 4, seed=1), vectors(3, 2, seed=2)
     q, z = predictions.numpy(), targets.numpy()
     pairs = [(0, 1), (1, 0), (2, 0), (2, 1), (3, 0), (3, 1)]
@@ -66,14 +66,14 @@ def test_local_views_predict_both_targets_and_have_none() -> None:
 
 
 def test_the_loss_compares_predictions_of_the_network_with_targets_of_its_momentum_copy() -> None:
-    made, distillation = network(), task()
-    companions = distillation.companions(made)
+    model, distillation = network(), task()
+    companions = distillation.companions(model)
     with torch.no_grad():
         for parameter in companions["momentum_network"].module.parameters():
             parameter.mul_(1.5)
     views = batch().views
-    loss = distillation.loss(made, batch())
-    outputs = made(torch.cat(views))
+    loss = distillation.loss(model, batch())
+    outputs = model(torch.cat(views))
     first, second = F.normalize(companions["predictor"].module(outputs), dim=1).split(5)
     copied = companions["momentum_network"].module
     target_first, target_second = (F.normalize(copied(view), dim=1) for view in views)
@@ -82,10 +82,10 @@ def test_the_loss_compares_predictions_of_the_network_with_targets_of_its_moment
 
 
 def test_gradients_reach_network_and_predictor_and_not_the_targets() -> None:
-    made, distillation = network(), task()
-    companions = distillation.companions(made)
-    distillation.loss(made, batch()).backward()
-    for module in (made, companions["predictor"].module):
+    model, distillation = network(), task()
+    companions = distillation.companions(model)
+    distillation.loss(model, batch()).backward()
+    for module in (model, companions["predictor"].module):
         assert all(parameter.grad is not None for parameter in module.parameters())
     assert all(parameter.grad is None for parameter in companions["momentum_network"].module.parameters())
     assert {name: companion.trained for name, companion in companions.items()} == {
@@ -93,55 +93,55 @@ def test_gradients_reach_network_and_predictor_and_not_the_targets() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("done", [1, 40, 200, 500, 1000])
-def test_the_decay_of_the_moving_average_is_small_at_first_and_rises_to_1_along_a_cosine(done: int) -> None:
-    made, distillation = network(), task(momentum=0.9)
-    copied = distillation.companions(made)["momentum_network"].module
+@pytest.mark.parametrize("updates", [1, 40, 200, 500, 1000])
+def test_the_decay_of_the_moving_average_rises_to_1_along_a_cosine(updates: int) -> None:
+    model, distillation = network(), task(momentum=0.9)
+    copied = distillation.companions(model)["momentum_network"].module
     before = copied.get_parameter("encoder.weight").clone()
     with torch.no_grad():
-        made.encoder.weight.add_(1)
-    distillation.after_update(made, done, 1000)
-    decay = min((1 + done) / (10 + done), 1 - 0.1 * (math.cos(math.pi * done / 1000) + 1) / 2)
+        model.encoder.weight.add_(1)
+    distillation.after_update(model, updates, 1000)
+    decay = min((1 + updates) / (10 + updates), 1 - 0.1 * (math.cos(math.pi * updates / 1000) + 1) / 2)
     torch.testing.assert_close(copied.get_parameter("encoder.weight"), before + (1 - decay))
 
 
-def test_local_views_are_reduced_to_their_size() -> None:
-    seen: list[torch.Size] = []
-    made, distillation = network(), task(local_views=3, local_size=0.75)
-    distillation.companions(made)
-    made.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
-    distillation.loss(made, batch(views=5))
-    assert seen == [(10, 1, 8, 8), (15, 1, 6, 6)]
+def test_local_views_are_resized_to_their_size() -> None:
+    sizes: list[torch.Size] = []
+    model, distillation = network(), task(local_views=3, local_size=0.75)
+    distillation.companions(model)
+    model.encoder.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape))
+    distillation.loss(model, batch(views=5))
+    assert sizes == [(10, 1, 8, 8), (15, 1, 6, 6)]
 
 
-def test_validation_compares_the_first_two_views_without_an_epoch_to_choose() -> None:
-    made, distillation = network(), task(local_views=2)
-    companions = distillation.companions(made)
+def test_validation_compares_the_first_two_views_and_monitors_no_score() -> None:
+    model, distillation = network(), task(local_views=2)
+    companions = distillation.companions(model)
     companions["predictor"].module.eval()
-    made.eval()
-    scores = distillation.scores(distillation.statistics(made, batch()))
-    assert scores["loss"] == pytest.approx(distillation.loss(made, batch()).item(), rel=1e-5)
+    model.eval()
+    scores = distillation.scores(distillation.statistics(model, batch()))
+    assert scores["loss"] == pytest.approx(distillation.loss(model, batch()).item(), rel=1e-5)
     assert scores.keys() == {"loss", "retrieval", "embedding_std", "effective_rank"}
     assert distillation.monitor is None
 
 
-def test_statistics_of_batches_add_up_and_scores_of_nothing_are_undefined() -> None:
-    made, distillation, whole = network().eval(), task(), batch(6)
-    distillation.companions(made)["predictor"].module.eval()
-    views = [tuple(view[part] for view in whole.views) for part in (slice(0, 2), slice(2, 6))]
-    parts = [distillation.statistics(made, Batch(images=part[0], target=part[0], views=part)) for part in views]
-    sums = distillation.statistics(made, whole)
+def test_statistics_of_batches_add_up_and_scores_without_images_are_undefined() -> None:
+    model, distillation, complete = network().eval(), task(), batch(6)
+    distillation.companions(model)["predictor"].module.eval()
+    views = [tuple(view[part] for view in complete.views) for part in (slice(0, 2), slice(2, 6))]
+    parts = [distillation.statistics(model, Batch(images=part[0], target=part[0], views=part)) for part in views]
+    sums = distillation.statistics(model, complete)
     together = parts[0] + parts[1]
-    together[1] = sums[1]  # the other images of a batch decide what is retrieved
+    together[1] = sums[1]  # retrieval depends on the other images of a batch
     torch.testing.assert_close(together, sums, rtol=1e-5, atol=1e-5)
     assert all(math.isnan(value) for value in distillation.scores(torch.zeros_like(sums)).values())
 
 
 def test_losses_are_computed_in_float32_under_bfloat16() -> None:
-    made, distillation = network(), task()
-    distillation.companions(made)
+    model, distillation = network(), task()
+    distillation.companions(model)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert distillation.loss(made, batch()).dtype == torch.float32
+        assert distillation.loss(model, batch()).dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -152,6 +152,6 @@ def test_losses_are_computed_in_float32_under_bfloat16() -> None:
         ({"local_crop": [0.4, 0.2], "local_views": 2}, r"local_crop is \[0.4, 0.2\]; .*write local_crop: \[0.2, 0.4\]"),
     ],
 )
-def test_settings_of_local_views_that_do_not_fit_are_refused(settings: dict[str, object], message: str) -> None:
+def test_invalid_settings_of_local_views_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SelfDistillationSettings.model_validate(settings)

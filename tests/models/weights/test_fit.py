@@ -31,7 +31,9 @@ def test_a_file_is_checked_again_after_it_changed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_number_that_is_not_finite_is_found_in_every_data_type(kind: torch.dtype, value: float, tmp_path: Path) -> None:
+def test_values_that_are_not_finite_are_detected_in_every_data_type(
+    kind: torch.dtype, value: float, tmp_path: Path
+) -> None:
     tensors = {name: tensor.to(kind).contiguous() if tensor.is_floating_point() else tensor
                for name, tensor in build(RESNET).encoder.state_dict().items()}  # fmt: skip
     tensors["layer1.0.bn1.weight"][3] = value
@@ -39,22 +41,22 @@ def test_number_that_is_not_finite_is_found_in_every_data_type(kind: torch.dtype
     assert fit_of(tmp_path / "x", RESNET, ()).non_finite == "layer1.0.bn1.weight"
 
 
-@pytest.mark.parametrize(("value", "found"), [(1e300, True), (-3.5e38, True), (3.4028235e38, False)])
-def test_float64_that_is_infinite_in_float32_is_found(value: float, found: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("value", "detected"), [(1e300, True), (-3.5e38, True), (3.4028235e38, False)])
+def test_float64_values_that_are_infinite_in_float32_are_detected(value: float, detected: bool, tmp_path: Path) -> None:
     tensors = {name: tensor.double().numpy() if tensor.is_floating_point() else tensor.numpy()
                for name, tensor in build(RESNET).encoder.state_dict().items()}  # fmt: skip
     tensors["layer1.0.bn1.weight"][3] = value
     save_file(tensors, tmp_path / "x")
     with np.errstate(over="ignore"):
-        assert np.isinf(np.float32(value)) == found
-    assert fit_of(tmp_path / "x", RESNET, ()).non_finite == ("layer1.0.bn1.weight" if found else None)
+        assert np.isinf(np.float32(value)) == detected
+    assert fit_of(tmp_path / "x", RESNET, ()).non_finite == ("layer1.0.bn1.weight" if detected else None)
 
 
 @pytest.mark.parametrize(
     ("backbone", "size", "enough"),
     [("resnet18", 32, False), ("resnet18", 64, True), ("tu-resnest14d", 128, False), ("tu-convnext_atto", 32, True)],
 )
-def test_one_image_is_enough_where_nothing_is_normalised_over_a_single_value(
+def test_one_image_is_enough_if_nothing_is_normalised_over_a_single_value(
     backbone: str, size: int, enough: bool
 ) -> None:
     single = Blueprint(architecture=None, backbone=backbone, channels=1, outputs=1, shape=(size, size))

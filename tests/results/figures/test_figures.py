@@ -10,7 +10,7 @@ from results import schema
 from results.figures import learning_curve
 
 
-def compared(*, pathways: int = 3, backbones: int = 1, weights: int = 1, **given: object) -> pa.Table:
+def compared(*, pathways: int = 3, backbones: int = 1, weights: int = 1, **changes: object) -> pa.Table:
     records: list[dict[str, Any]] = [
         {
             "study": "s",
@@ -33,7 +33,7 @@ def compared(*, pathways: int = 3, backbones: int = 1, weights: int = 1, **given
             "generalises_to": "new training sets",
             "provisional": False,
             "note": "",
-            **given,
+            **changes,
         }
         for p, b, w, size in product(range(pathways), range(backbones), range(weights), (8, 16, 32))
     ]
@@ -46,7 +46,7 @@ def svg(comparisons: pa.Table, folder: Path) -> str:
     return path.read_text()
 
 
-def test_png_is_an_image_with_something_on_it(tmp_path: Path) -> None:
+def test_png_is_an_image_that_is_not_empty(tmp_path: Path) -> None:
     path = tmp_path / "curve.png"
     learning_curve(compared(), metric="mean_iou", path=path)
     with Image.open(path) as image:
@@ -61,14 +61,14 @@ def test_every_backbone_has_a_panel_and_every_pathway_a_colour(tmp_path: Path) -
     assert "#cc79a7" not in text
 
 
-def test_a_further_factor_has_its_own_lines_where_it_varies_and_none_where_it_does_not(
+def test_a_further_factor_has_its_own_lines_where_it_varies(
     tmp_path: Path,
 ) -> None:
     assert "<!-- weights1 -->" in svg(compared(weights=2), tmp_path)
     assert "<!-- weights0 -->" not in svg(compared(weights=1), tmp_path)
 
 
-def test_more_arms_than_colours_can_be_drawn(tmp_path: Path) -> None:
+def test_arms_beyond_the_number_of_colours_are_drawn(tmp_path: Path) -> None:
     assert "<!-- pathway11 -->" in svg(compared(pathways=12), tmp_path)
 
 
@@ -78,12 +78,12 @@ def test_arms_without_an_interval_are_drawn_and_undefined_ones_are_not(tmp_path:
     assert "<!-- broken -->" not in svg(both, tmp_path)
 
 
-def test_cells_of_a_study_that_is_not_complete_are_drawn(tmp_path: Path) -> None:
+def test_cells_of_an_incomplete_study_are_drawn(tmp_path: Path) -> None:
     both = pa.concat_tables([compared(), compared(pathway="late", provisional=True)])
     assert "<!-- late -->" in svg(both, tmp_path)
 
 
-def test_a_suffix_that_is_no_picture_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"path ends in '.txt'; allowed: .png, .svg, .pdf; rename"):
         learning_curve(compared(), metric="mean_iou", path=tmp_path / "curve.txt")
 
@@ -93,22 +93,22 @@ def test_a_metric_without_results_is_refused(tmp_path: Path) -> None:
         learning_curve(compared(), metric="dice", path=tmp_path / "curve.png")
 
 
-def test_a_metric_defined_nowhere_is_refused(tmp_path: Path) -> None:
+def test_a_metric_without_any_defined_value_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mean_iou is undefined in every cell"):
         learning_curve(compared(mean=None), metric="mean_iou", path=tmp_path / "curve.png")
 
 
 @pytest.mark.parametrize(
-    ("given", "label"),
+    ("changes", "label"),
     [
         ({}, "Mean IoU (pooled over test images)"),
         ({"class": "heart", "aggregation": "case"}, "Mean IoU, heart (mean over test images)"),
         ({"split": "test_thresholded"}, "Mean IoU (pooled over test images, at the class thresholds)"),
     ],
 )
-def test_axes_are_labelled_in_words(given: dict[str, str], label: str, tmp_path: Path) -> None:
+def test_axis_labels_are_words(changes: dict[str, str], label: str, tmp_path: Path) -> None:
     path = tmp_path / "curve.svg"
-    selection = {name.replace("class", "class_"): value for name, value in given.items()}
-    learning_curve(compared(**given), path=path, **selection)  # type: ignore[arg-type]
+    selection = {name.replace("class", "class_"): value for name, value in changes.items()}
+    learning_curve(compared(**changes), path=path, **selection)  # type: ignore[arg-type]
     assert f"<!-- {label} -->" in path.read_text()
     assert "<!-- Labelled images -->" in path.read_text()

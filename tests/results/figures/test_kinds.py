@@ -1,4 +1,4 @@
-"""Each kind of figure shows what it was given, and refuses what it cannot show. Texts stand in svg as comments."""
+"""Each kind of figure shows its data, and refuses data that it cannot show. Texts are comments in SVG."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +36,7 @@ ALL: dict[str, tuple[Callable[[], Figure], list[str]]] = {
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_figure_names_what_it_shows(name: str) -> None:
+def test_a_figure_contains_its_labels(name: str) -> None:
     draw, words = ALL[name]
     text = figures.svg(draw())
     for word in words:
@@ -58,7 +58,7 @@ def test_outlines_fit_images_that_are_not_square(shape: tuple[int, int]) -> None
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_equal_figures_are_equal_text(name: str) -> None:
+def test_equal_figures_are_equal_svg_files(name: str) -> None:
     draw, _ = ALL[name]
     assert figures.svg(draw()) == figures.svg(draw())
 
@@ -82,12 +82,12 @@ REFUSED: dict[str, Callable[[], Figure]] = {
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_what_cannot_be_drawn_is_refused(message: str) -> None:
+def test_unsuitable_data_are_refused(message: str) -> None:
     with pytest.raises(ValueError, match=message):
         REFUSED[message]()
 
 
-def test_the_area_under_a_drawn_curve_is_that_of_its_histograms() -> None:
+def test_the_area_under_a_drawn_curve_equals_that_of_its_histograms() -> None:
     from sklearn.metrics import roc_auc_score
 
     positives, negatives = np.array([1.0, 4, 2, 9]), np.array([7.0, 3, 3, 1])
@@ -97,13 +97,13 @@ def test_the_area_under_a_drawn_curve_is_that_of_its_histograms() -> None:
     assert f"<!-- AUC {roc_auc_score(truth, score):.3f} -->" in text
 
 
-def test_a_class_that_no_truth_shows_has_an_empty_row_of_confusion() -> None:
+def test_a_class_absent_from_the_truth_has_an_empty_row_of_confusion() -> None:
     text = figures.svg(figures.confusion(np.array([[3, 1], [0, 0]]), ["background", "lung"]))
     assert text.count("% -->") == 2
     assert "nan" not in text
 
 
-def test_stages_that_share_a_parent_stand_in_one_column_and_their_parent_amid_them() -> None:
+def test_stages_with_a_common_parent_are_in_one_column_with_the_parent_at_their_centre() -> None:
     from results.figures.pathways import _columns, _rows
 
     groups = [ROOT, LEAF, LEAF, Group(title="alone", lines=[], parent=None, link="", ends=["none"], shared=1)]
@@ -111,7 +111,7 @@ def test_stages_that_share_a_parent_stand_in_one_column_and_their_parent_amid_th
     assert _rows(groups) == [0.5, 0, 1, 2]
 
 
-def test_outlines_of_what_reaches_the_edge_are_closed() -> None:
+def test_outlines_at_the_edge_are_closed() -> None:
     figure = figures.outline_cases([CASE], ["lung"])
     drawn = [path for lines in figure.axes[1].collections for path in lines.get_paths() if len(path.vertices)]
     assert drawn

@@ -15,10 +15,14 @@ def tables(truth: np.ndarray, predicted: np.ndarray, *, bins: int = SCORE_BINS) 
     np.add.at(confusion, (truth, predicted), 1)
     rows = []
     for number in (1, 2):
-        real, said = truth == number, predicted == number
-        counts = {"tp": (real & said).sum(), "fp": (~real & said).sum(), "fn": (real & ~said).sum()}
+        is_true, is_predicted = truth == number, predicted == number
+        counts = {
+            "tp": (is_true & is_predicted).sum(),
+            "fp": (~is_true & is_predicted).sum(),
+            "fn": (is_true & ~is_predicted).sum(),
+        }
         rows.append(
-            {"image": "a", "class": f"c{number}", "split": "test", "tn": (~real & ~said).sum(), **counts}
+            {"image": "a", "class": f"c{number}", "split": "test", "tn": (~is_true & ~is_predicted).sum(), **counts}
             | dict.fromkeys(("positives", "negatives"), [0] * bins)
         )
     image = {"image": "a", "patient": "p", "split": "test", "confusion": confusion.ravel().tolist()}
@@ -34,11 +38,14 @@ def test_background_counts_are_those_of_its_pixels() -> None:
     truth, predicted = draw.integers(0, 3, 500), draw.integers(0, 3, 500)
     scores, images = tables(truth, predicted)
     row = with_background(scores, images).to_pylist()[-1]
-    real, said = truth == 0, predicted == 0
+    is_true, is_predicted = truth == 0, predicted == 0
     assert row["class"] == "background"
     assert [row[name] for name in ("tp", "fp", "fn", "tn")] == [
-        (real & said).sum(), (~real & said).sum(), (real & ~said).sum(), (~real & ~said).sum()
-    ]  # fmt: skip
+        (is_true & is_predicted).sum(),
+        (~is_true & is_predicted).sum(),
+        (is_true & ~is_predicted).sum(),
+        (~is_true & ~is_predicted).sum(),
+    ]
 
 
 @pytest.mark.parametrize("bins", [THRESHOLD_STEPS, SCORE_BINS])
@@ -49,15 +56,15 @@ def test_the_background_has_as_many_score_bins_as_the_other_classes(bins: int) -
 
 
 @pytest.mark.parametrize("bins", [THRESHOLD_STEPS, SCORE_BINS])
-def test_metrics_have_the_background_where_asked_for(bins: int) -> None:
+def test_metrics_include_the_background_if_configured(bins: int) -> None:
     draw = np.random.default_rng(1)
     stored = tables(draw.integers(0, 3, 500), draw.integers(0, 3, 500), bins=bins)
-    asked = {row.class_ for row in replicate_rows(*stored, MetricSettings(background=True))}
+    including = {row.class_ for row in replicate_rows(*stored, MetricSettings(background=True))}
     plain = {row.class_ for row in replicate_rows(*stored, MetricSettings())}
-    assert asked - plain == {"background"}
+    assert including - plain == {"background"}
 
 
-def test_the_likeliest_of_several_classes_wins_at_every_threshold() -> None:
+def test_the_most_likely_of_several_classes_is_predicted_at_every_threshold() -> None:
     draw = np.random.default_rng(2)
     stored = tables(draw.integers(0, 3, 500), draw.integers(0, 3, 500))
     assert at_threshold(*stored, 0.8) == stored

@@ -1,4 +1,4 @@
-"""A volume is one case: its slices are summed before any metric."""
+"""A volume is one case: its slices are summed before any metric is computed."""
 
 import math
 
@@ -42,9 +42,9 @@ def by_series(measured: StageMetrics) -> dict[tuple[str, str, str], MetricRow]:
 
 
 def test_metrics_of_a_volume_are_those_of_its_slices_as_one_image() -> None:
-    found, expected = (by_series(measure(*tables, MetricSettings())) for tables in (sliced(), joined()))
-    assert found.keys() == expected.keys()
-    for series, row in found.items():
+    actual, expected = (by_series(measure(*tables, MetricSettings())) for tables in (sliced(), joined()))
+    assert actual.keys() == expected.keys()
+    for series, row in actual.items():
         assert row.images == expected[series].images, series
         if row.value is None:
             assert expected[series].value is None
@@ -54,14 +54,14 @@ def test_metrics_of_a_volume_are_those_of_its_slices_as_one_image() -> None:
 
 def test_pooled_metrics_do_not_depend_on_volumes_and_count_cases() -> None:
     single, volumes = stage(*truth_and_scores(IMAGES)), sliced()
-    found, expected = (by_series(measure(*tables, MetricSettings())) for tables in (volumes, single))
+    actual, expected = (by_series(measure(*tables, MetricSettings())) for tables in (volumes, single))
     for series, row in expected.items():
         if series[0] == "dataset":
-            assert found[series].value == pytest.approx(row.value)
-            assert (found[series].images, row.images) == (3, IMAGES)
+            assert actual[series].value == pytest.approx(row.value)
+            assert (actual[series].images, row.images) == (3, IMAGES)
 
 
-def test_a_slice_without_the_class_has_no_metric_of_its_own() -> None:
+def test_a_slice_without_the_class_has_no_separate_metric() -> None:
     (images,) = measure(*sliced(), MetricSettings()).images
     assert images.images == ("5", "a", "b")
     assert images.patients == ("p/5", "p/0", "p/3")
@@ -83,22 +83,22 @@ def test_shapes_of_a_volume_are_those_of_its_first_slice() -> None:
         if row["image"] in ("0", "3", "5") and row["class"] == "left":
             row |= {"hd95": float(row["image"]), "assd": 1.0, "nsd": 0.5, "cl_dice": 0.5}
             row |= {"lesion_tp": 1, "lesion_fp": 1, "lesion_fn": 0}
-    found = by_series(measure(pa.Table.from_pylist(rows, scores.schema), images, MetricSettings()))
-    assert found["case", "left", "hd95"][-2:] == (pytest.approx(8 / 3), 3)
-    assert found["case", "left", "lesion_precision"][-2:] == (0.5, 3)
+    actual = by_series(measure(pa.Table.from_pylist(rows, scores.schema), images, MetricSettings()))
+    assert actual["case", "left", "hd95"][-2:] == (pytest.approx(8 / 3), 3)
+    assert actual["case", "left", "lesion_precision"][-2:] == (0.5, 3)
 
 
 def test_tables_without_the_column_are_single_images() -> None:
     scores, images = stage(*truth_and_scores(IMAGES))
     older = images.drop_columns(["volume"])
     assert Cases.of(older.sort_by("image")).names == tuple(map(str, range(IMAGES)))
-    found, expected = (measure(scores, table, MetricSettings()) for table in (older, images))
-    assert str(found.rows) == str(expected.rows)
+    actual, expected = (measure(scores, table, MetricSettings()) for table in (older, images))
+    assert str(actual.rows) == str(expected.rows)
     assert "volume" in schema.images().names
-    assert not math.isnan(found.rows[0].value or 0)
+    assert not math.isnan(actual.rows[0].value or 0)
 
 
-def test_cases_keep_their_counts_where_volumes_are_ordered_otherwise_than_images() -> None:
+def test_counts_of_cases_do_not_depend_on_the_order_of_volumes() -> None:
     ids, volumes = ["scan-2/000", "scan/000"], ["scan-2", "scan"]
     images = pa.table({"image": ids, "patient": ["b", "a"], "volume": volumes})
     cases = Cases.of(images)

@@ -17,7 +17,7 @@ Masks = tuple[FloatArray, FloatArray]
 
 @pytest.fixture(name="masks")
 def _masks() -> Masks:
-    """Truth (images, classes, pixels) of 0/1 and scores in bin centres; class 2 is in no truth."""
+    """Truth (images, classes, pixels) of 0/1 and scores at bin centres; class 2 is absent from the truth."""
     random = np.random.default_rng(0)
     truth = random.random((4, CLASSES, 400)) < 0.3
     truth[:, 2] = False
@@ -56,7 +56,7 @@ def counts_of(truth: FloatArray, scores: FloatArray) -> Counts:
         ("accuracy", sklearn_metrics.accuracy_score),
     ],
 )
-def test_each_metric_agrees_with_sklearn_where_the_class_is_in_the_truth(
+def test_each_metric_equals_sklearn_if_the_class_is_in_the_truth(
     masks: Masks, ours: str, theirs: Callable[..., float]
 ) -> None:
     truth, scores = masks
@@ -84,7 +84,7 @@ def test_dice_of_an_image_without_scored_pixels_is_undefined() -> None:
     assert np.isnan(formulas.dice_empty_is_one(counts)).all()
 
 
-def test_auc_agrees_with_sklearn_where_scores_lie_on_the_bins(masks: Masks) -> None:
+def test_auc_equals_sklearn_if_scores_lie_on_the_bins(masks: Masks) -> None:
     truth, scores = masks
     values = formulas.auc(counts_of(truth, scores))
     for image, name in zip(*np.nonzero(truth.any(-1)), strict=True):
@@ -96,23 +96,23 @@ def test_auc_is_undefined_without_positives(masks: Masks) -> None:
     assert np.isnan(formulas.auc(counts_of(*masks))[:, 2]).all()
 
 
-def test_a_class_neither_there_nor_predicted_has_no_iou_dice_precision_or_recall() -> None:
+def test_a_class_neither_present_nor_predicted_has_no_iou_dice_precision_or_recall() -> None:
     nothing = counts_of(np.zeros((1, 1, 50)), np.zeros((1, 1, 50)))
     for formula in (formulas.iou, formulas.dice, formulas.f1, formulas.precision, formulas.recall):
         assert np.isnan(formula(nothing)).all()
     assert formulas.accuracy(nothing) == 1
 
 
-def test_calibration_error_agrees_with_torchmetrics() -> None:
+def test_calibration_error_equals_torchmetrics() -> None:
     random = np.random.default_rng(1)
-    scores, right = random.random(3000), random.random(3000) < 0.4
+    scores, correct = random.random(3000), random.random(3000) < 0.4
     place = np.minimum((scores * 20).astype(int), 19)
     bins = Confidence(
         count=np.bincount(place, minlength=20).astype(float),
         total=np.bincount(place, scores, minlength=20),
-        correct=np.bincount(place, right, minlength=20),
+        correct=np.bincount(place, correct, minlength=20),
     )
-    expected = binary_calibration_error(torch.tensor(scores), torch.tensor(right).int(), n_bins=20)
+    expected = binary_calibration_error(torch.tensor(scores), torch.tensor(correct).int(), n_bins=20)
     assert formulas.ece(bins) == pytest.approx(float(expected), abs=1e-6)
     assert formulas.confidence(bins) == pytest.approx(scores.mean())
 

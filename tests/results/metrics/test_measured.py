@@ -1,4 +1,4 @@
-"""What was measured is kept as it was."""
+"""Measured values are stored exactly."""
 
 from pathlib import Path
 
@@ -32,25 +32,25 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "measured.parquet"
 
 
-def test_every_number_comes_back_to_the_last_bit(file: Path) -> None:
-    found = read_measured(file, MARKS)
-    assert [*found] == STAGES
-    for number, one in enumerate(found.values()):
+def test_every_number_is_restored_bitwise(file: Path) -> None:
+    stored = read_measured(file, MARKS)
+    assert [*stored] == STAGES
+    for number, values in enumerate(stored.values()):
         expected = measured(number)
-        assert one.rows == expected.rows
-        (images,), (wanted,) = one.images, expected.images
-        assert images.values.tobytes() == wanted.values.tobytes()
-        assert images.counts.tobytes() == wanted.counts.tobytes()
+        assert values.rows == expected.rows
+        (images,), (expected_image,) = values.images, expected.images
+        assert images.values.tobytes() == expected_image.values.tobytes()
+        assert images.counts.tobytes() == expected_image.counts.tobytes()
         arrays = {"values": None, "counts": None}
-        assert {**vars(images), **arrays} == {**vars(wanted), **arrays}
+        assert {**vars(images), **arrays} == {**vars(expected_image), **arrays}
 
 
-def test_what_was_measured_from_something_else_is_left_out(file: Path) -> None:
+def test_values_measured_from_other_masks_are_ignored(file: Path) -> None:
     assert [*read_measured(file, MARKS | {STAGES[1]: "scored again"})] == [STAGES[0], STAGES[2]]
     assert [*read_measured(file, {STAGES[0]: MARKS[STAGES[0]]})] == [STAGES[0]]
 
 
-def test_a_missing_or_broken_file_holds_nothing(file: Path) -> None:
+def test_a_missing_or_malformed_file_has_no_values(file: Path) -> None:
     assert read_measured(file.with_name("none"), MARKS) == {}
     file.write_bytes(file.read_bytes()[:-5])
     assert read_measured(file, MARKS) == {}

@@ -1,4 +1,4 @@
-"""Surfaces of volume masks against distances to all triangles, shapes of known size and MONAI."""
+"""Surfaces of volume masks compared with distances to all triangles, shapes of known size and MONAI."""
 
 import math
 
@@ -42,18 +42,18 @@ def test_distances_to_a_triangle_are_those_to_its_nearest_point() -> None:
     random = np.random.default_rng(0)
     for _ in range(5):
         triangle, points = random.normal(size=(3, 3)), random.normal(size=(20, 3)) * 2
-        found = triangle_distances(points, np.broadcast_to(triangle, (20, 3, 3)))
-        np.testing.assert_allclose(found, sampled_distance(points, triangle), atol=0.01)
+        distances = triangle_distances(points, np.broadcast_to(triangle, (20, 3, 3)))
+        np.testing.assert_allclose(distances, sampled_distance(points, triangle), atol=0.01)
 
 
-def test_a_triangle_without_area_is_a_segment() -> None:
+def test_a_degenerate_triangle_is_a_segment() -> None:
     triangle = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]])
     points = np.array([[1.0, 3, 0], [4, 0, 0]])
     np.testing.assert_allclose(triangle_distances(points, np.broadcast_to(triangle, (2, 3, 3))), [3.0, 2.0])
 
 
 @pytest.mark.parametrize("spacing", [EVEN, (5.0, 0.7, 0.7)])
-def test_distances_are_to_the_nearest_point_of_the_whole_surface(spacing: Spacing) -> None:
+def test_distances_are_to_the_nearest_point_of_the_entire_surface(spacing: Spacing) -> None:
     truth, predicted = blobs(0), blobs(1)
     distances = boundary_distances(truth, predicted, spacing)
     corners, points = surface(predicted, spacing).corners, surface(truth, spacing).midpoints
@@ -65,7 +65,7 @@ def test_distances_are_to_the_nearest_point_of_the_whole_surface(spacing: Spacin
 
 
 @pytest.mark.parametrize("spacing", [EVEN, (2.0, 0.5, 1.0)])
-def test_the_surface_of_a_box_has_cut_edges_and_corners(spacing: Spacing) -> None:
+def test_the_surface_of_a_box_has_bevelled_edges_and_corners(spacing: Spacing) -> None:
     mask = np.zeros((9, 13, 17), bool)
     mask[2:7, 2:11, 2:15] = True
     sides = [(length - 1) * step for length, step in zip((5, 9, 13), spacing, strict=True)]
@@ -83,7 +83,7 @@ def test_the_surface_of_a_voxel_is_an_octahedron() -> None:
 
 
 @pytest.mark.parametrize("spacing", [EVEN, (2.0, 0.5, 1.0)])
-def test_concentric_balls_are_as_far_apart_as_their_radii(spacing: Spacing) -> None:
+def test_the_distance_of_concentric_balls_is_the_difference_of_their_radii(spacing: Spacing) -> None:
     truth, predicted = ball(15, spacing, side=60.0), ball(20, spacing, side=60.0)
     values = shape_values(truth, predicted, ShapeSettings(tolerance=6.5, lesion_iou=0.1), spacing=spacing)
     assert values.hd95 == pytest.approx(5.0, abs=0.8)
@@ -94,20 +94,24 @@ def test_concentric_balls_are_as_far_apart_as_their_radii(spacing: Spacing) -> N
 
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
 @pytest.mark.parametrize("spacing", [EVEN, (2.0, 1.0, 1.0)])
-def test_metrics_agree_with_monai_up_to_a_voxel(spacing: Spacing) -> None:
+def test_metrics_agree_with_monai_within_a_voxel(spacing: Spacing) -> None:
     """MONAI measures between boundary voxels, each with the same weight."""
     truth, predicted = ball(14, spacing), ball(12, spacing, shift=3.0)
-    one, other = (torch.from_numpy(np.stack([~mask, mask])[None].astype(np.float32)) for mask in (predicted, truth))
+    prediction, target = (
+        torch.from_numpy(np.stack([~mask, mask])[None].astype(np.float32)) for mask in (predicted, truth)
+    )
     values = shape_values(truth, predicted, SETTINGS, spacing=spacing)
     options = {"spacing": list(spacing)}
-    assert values.hd95 == pytest.approx(float(compute_hausdorff_distance(one, other, percentile=95, **options)), abs=1)
+    assert values.hd95 == pytest.approx(
+        float(compute_hausdorff_distance(prediction, target, percentile=95, **options)), abs=1
+    )
     assert values.assd == pytest.approx(
-        float(compute_average_surface_distance(one, other, symmetric=True, **options)), abs=0.5
+        float(compute_average_surface_distance(prediction, target, symmetric=True, **options)), abs=0.5
     )  # fmt: skip
-    assert values.nsd == pytest.approx(float(compute_surface_dice(one, other, [2.0], **options)), abs=0.12)
+    assert values.nsd == pytest.approx(float(compute_surface_dice(prediction, target, [2.0], **options)), abs=0.12)
 
 
-def test_equal_volumes_are_perfect_and_missing_ones_as_far_as_the_diagonal() -> None:
+def test_equal_volumes_are_perfect_and_the_distance_of_missing_ones_is_the_diagonal() -> None:
     mask = ball(10)
     perfect = shape_values(mask, mask, SETTINGS)
     assert perfect[:4] == pytest.approx((0.0, 0.0, 1.0, 1.0), abs=1e-9)
@@ -125,14 +129,14 @@ def test_lesions_that_touch_at_a_corner_are_one() -> None:
 
 def test_every_component_has_a_skeleton() -> None:
     mask = np.zeros((30, 30, 60), bool)
-    mask[5:25, 5:25, 5:25] = ball(10, side=20.0)  # which thinning removes altogether
+    mask[5:25, 5:25, 5:25] = ball(10, side=20.0)  # which thinning removes completely
     mask[14:17, 14:17, 30:58] = True
-    found = skeleton(mask)
-    assert np.argwhere(found[:, :, :28]).tolist() == [[14, 14, 14]]
-    assert found[:, :, 30:].any()
+    actual = skeleton(mask)
+    assert np.argwhere(actual[:, :, :28]).tolist() == [[14, 14, 14]]
+    assert actual[:, :, 30:].any()
 
 
-def test_the_centre_line_of_a_tube_lies_in_a_thinner_one() -> None:
+def test_the_centre_line_of_a_tube_is_inside_a_thinner_one() -> None:
     thick, thin = np.zeros((2, 30, 15, 15), bool)
     thick[2:28, 4:11, 4:11], thin[2:28, 6:9, 6:9] = True, True
     assert Overlap.of(thick, thin).centre_line_dice() == pytest.approx(1.0, abs=0.1)

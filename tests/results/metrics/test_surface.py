@@ -1,4 +1,4 @@
-"""Metrics of contours, centre lines and lesions against MONAI, a search over all segments and values by hand."""
+"""Metrics of contours, centre lines and lesions compared with MONAI, a search over all segments and manual values."""
 
 import math
 
@@ -53,7 +53,7 @@ def test_distances_are_to_the_nearest_point_of_the_other_contour(seed: int, spac
     np.testing.assert_allclose(distances.of_truth, expected, atol=1e-9)
 
 
-def test_contour_of_a_pixel_is_a_diamond_and_of_a_box_has_cut_corners() -> None:
+def test_contour_of_a_pixel_is_a_diamond_and_of_a_box_has_bevelled_corners() -> None:
     assert contour(box(5, 5, 1, 1)).sizes.sum() == pytest.approx(4 * math.sqrt(0.5))
     assert contour(box(5, 5, 10, 20)).sizes.sum() == pytest.approx(2 * (9 + 19) + 4 * math.sqrt(0.5))
     assert contour(box(0, 0, 40, 60)).sizes.sum() == pytest.approx(2 * (39 + 59) + 4 * math.sqrt(0.5))
@@ -62,13 +62,13 @@ def test_contour_of_a_pixel_is_a_diamond_and_of_a_box_has_cut_corners() -> None:
     )
 
 
-def test_moved_box_has_the_distance_it_was_moved_by() -> None:
+def test_the_distance_of_a_shifted_box_is_the_shift() -> None:
     truth, predicted = box(10, 10, 15, 20), box(10, 13, 15, 20)
     assert boundary_distances(truth, predicted).percentile(1.0) == pytest.approx(3.0)
     assert boundary_distances(truth, predicted, (1.0, 0.4)).percentile(1.0) == pytest.approx(1.2)
 
 
-def test_concentric_discs_are_as_far_apart_as_their_radii() -> None:
+def test_the_distance_of_concentric_discs_is_the_difference_of_their_radii() -> None:
     values = shape_values(disc(150, 150, 100), disc(150, 150, 110), ShapeSettings(tolerance=11.0, lesion_iou=0.1))
     assert values.hd95 == pytest.approx(10.0, abs=0.5)
     assert values.assd == pytest.approx(10.0, abs=0.5)
@@ -80,20 +80,20 @@ def test_concentric_discs_are_as_far_apart_as_their_radii() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
 @pytest.mark.parametrize("seed", range(6))
-def test_surface_metrics_agree_with_monai_up_to_a_pixel(seed: int) -> None:
+def test_surface_metrics_agree_with_monai_within_a_pixel(seed: int) -> None:
     """MONAI measures between boundary pixels, each with the same weight."""
     random = np.random.default_rng(seed)
     row, column, radius = random.uniform((130, 130, 40), (170, 170, 90))
     truth, predicted = disc(150, 150, 80), disc(row, column, radius)
-    one, other = (
+    prediction, target = (
         torch.from_numpy(np.stack([~mask, mask])[None].astype(np.float32)) for mask in (predicted, truth)
     )  # fmt: skip
     values = shape_values(truth, predicted, ShapeSettings(tolerance=5.0, lesion_iou=0.1))
-    assert values.hd95 == pytest.approx(float(compute_hausdorff_distance(one, other, percentile=95)), abs=1.0)
+    assert values.hd95 == pytest.approx(float(compute_hausdorff_distance(prediction, target, percentile=95)), abs=1.0)
     assert values.assd == pytest.approx(
-        float(compute_average_surface_distance(one, other, symmetric=True)), abs=0.5
+        float(compute_average_surface_distance(prediction, target, symmetric=True)), abs=0.5
     )  # fmt: skip
-    assert values.nsd == pytest.approx(float(compute_surface_dice(one, other, [5.0])), abs=0.06)
+    assert values.nsd == pytest.approx(float(compute_surface_dice(prediction, target, [5.0])), abs=0.06)
 
 
 def test_distances_scale_with_the_spacing() -> None:
@@ -112,14 +112,14 @@ def test_equal_masks_are_perfect() -> None:
     assert (values.lesion_fp, values.lesion_fn) == (0, 0)
 
 
-def test_class_that_the_truth_lacks_is_undefined_and_its_lesions_are_false() -> None:
+def test_class_absent_from_the_truth_is_undefined_and_its_lesions_are_false_positives() -> None:
     values = shape_values(empty(), box(3, 3, 4, 4), ShapeSettings(tolerance=1.0, lesion_iou=0.1))
     assert all(map(math.isnan, values[:4]))
     assert values[4:] == (0, 1, 0)
     assert all(map(math.isnan, shape_values(empty(), empty(), ShapeSettings(tolerance=1.0, lesion_iou=0.1))[:4]))
 
 
-def test_class_that_is_not_predicted_has_the_worst_values() -> None:
+def test_class_never_predicted_has_the_worst_values() -> None:
     values = shape_values(box(3, 3, 4, 4), empty(), ShapeSettings(tolerance=1.0, lesion_iou=0.1), spacing=(0.5, 2.0))
     assert values[:2] == (math.hypot(20, 120),) * 2
     assert values[2:] == (0.0, 0.0, 0, 0, 1)
@@ -155,7 +155,7 @@ def test_diagonal_neighbours_are_one_lesion() -> None:
     assert Overlap.of(diagonal, diagonal).lesion_counts(min_iou=1.0) == (1, 0, 0)
 
 
-def test_as_many_lesions_as_possible_are_matched() -> None:
+def test_the_largest_number_of_lesions_is_matched() -> None:
     """The first true lesion overlaps both predicted ones, the second only the first predicted one."""
     truth = box(10, 0, 2, 20) | box(10, 22, 2, 18)
     predicted = box(10, 0, 1, 10) | box(11, 12, 1, 28)
@@ -182,7 +182,7 @@ def test_masks_of_large_images_have_the_values_of_small_ones() -> None:
     assert by_side[0].lesion_tp > 0
 
 
-def test_a_component_through_all_bands_is_one() -> None:
+def test_a_component_across_all_bands_is_one() -> None:
     truth = np.zeros((8200, 8200), dtype=bool)
     truth[:, 100:103] = True
     predicted = truth.copy()
@@ -213,7 +213,7 @@ def test_each_large_mask_is_labelled_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert bands <= sum(labelled) < 1.01 * bands  # and the boxes of single components
 
 
-def test_long_contours_are_measured_on_fewer_pixels() -> None:
+def test_long_contours_are_measured_at_reduced_resolution() -> None:
     truth, predicted = (np.repeat(np.repeat(blobs(seed), 4, axis=0), 4, axis=1) for seed in (0, 1))
     distances = boundary_distances(truth, predicted)
     assert on_fewer_pixels(truth, predicted)[2] == 1
@@ -223,4 +223,4 @@ def test_long_contours_are_measured_on_fewer_pixels() -> None:
     assert reduced.mean() == pytest.approx(distances.mean(), rel=0.05)
     speck = np.zeros((9, 9), dtype=bool)
     speck[1, 1] = True
-    assert on_fewer_pixels(speck, speck, limit=1)[2] == 1  # it would vanish
+    assert on_fewer_pixels(speck, speck, limit=1)[2] == 1  # it would disappear

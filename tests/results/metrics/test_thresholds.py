@@ -22,7 +22,7 @@ def tables(
     scale: float = 1.0,
     background: bool = False,
 ) -> tuple[pa.Table, pa.Table]:
-    """Scores of two images as the network's answers give them: one foreground class, or two that overlap."""
+    """Scores of two images as output by a network: one foreground class, or two that overlap."""
     torch.manual_seed(3)
     logits = scale * torch.randn(2, 2, 16, 16)
     probabilities = logits.softmax(dim=1) if exclusive else logits.sigmoid()
@@ -39,19 +39,19 @@ def tables(
     rows, images = [], []
     for image in range(2):
         for number, name in enumerate(names):
-            given = {name: getattr(pixels, name)[image, number].item() for name in ("tp", "fp", "fn", "tn")}
-            given |= {name: getattr(bins, name)[image, number].tolist() for name in ("positives", "negatives")}
-            rows.append({"image": str(image), "class": name, "split": "test", **given})
+            pixel_counts = {name: getattr(pixels, name)[image, number].item() for name in ("tp", "fp", "fn", "tn")}
+            pixel_counts |= {name: getattr(bins, name)[image, number].tolist() for name in ("positives", "negatives")}
+            rows.append({"image": str(image), "class": name, "split": "test", **pixel_counts})
         ids = counts.predicted_ids(probabilities, threshold=threshold)[image : image + 1]
-        seen = counts.confusion(ids, truth[image : image + 1], classes=2).flatten().tolist() if exclusive else None
+        matrix = counts.confusion(ids, truth[image : image + 1], classes=2).flatten().tolist() if exclusive else None
         empty: dict[str, object] = {f"confidence_{name}": [0] for name in ("count", "sum", "correct")}
-        images.append({"image": str(image), "patient": "p", "split": "test", "confusion": seen, **empty})
+        images.append({"image": str(image), "patient": "p", "split": "test", "confusion": matrix, **empty})
     return pa.Table.from_pylist(rows, schema=schema.scores()), pa.Table.from_pylist(images, schema=schema.images())
 
 
 @pytest.mark.parametrize("edges", [SCORE_EDGES, EQUAL_EDGES])
 @pytest.mark.parametrize(("exclusive", "background"), [(True, False), (True, True), (False, False)])
-def test_counts_from_histograms_are_those_of_scoring_at_the_threshold(
+def test_counts_from_histograms_are_those_of_predictions_at_the_threshold(
     exclusive: bool, background: bool, edges: tuple[float, ...]
 ) -> None:
     def at(threshold: float) -> tuple[pa.Table, pa.Table]:
@@ -62,7 +62,7 @@ def test_counts_from_histograms_are_those_of_scoring_at_the_threshold(
         assert at_threshold(*stored, step / 200) == at(step / 200)
 
 
-def test_at_threshold_1_only_scores_of_exactly_1_count() -> None:
+def test_at_threshold_1_only_scores_of_exactly_1_are_positive() -> None:
     stored = tables(0.5, exclusive=False, scale=12)
     derived = at_threshold(*stored, 1.0)
     assert derived == tables(1.0, exclusive=False, scale=12)
@@ -87,7 +87,7 @@ def test_calibration_of_foreground_is_null_at_another_threshold(exclusive: bool)
     assert not {*FOREGROUND} & {*old.column_names}
 
 
-def test_bins_made_coarse_are_those_of_equal_edges() -> None:
+def test_coarse_bins_are_those_of_equal_edges() -> None:
     fine, equal = (tables(0.5, exclusive=False, edges=edges, scale=6)[0] for edges in (SCORE_EDGES, EQUAL_EDGES))
     for name in ("positives", "negatives"):
         assert coarsened(np.array(fine[name].to_pylist())).tolist() == equal[name].to_pylist()
@@ -100,7 +100,7 @@ def test_files_with_200_equal_bins_are_recognised(edges: tuple[float, ...], coar
     assert coarse_score_file(tmp_path / "scores.parquet") is coarse
 
 
-def test_a_file_without_scores_is_not_called_coarse(tmp_path: Path) -> None:
+def test_a_file_without_scores_is_not_reported_as_coarse(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([], schema=schema.scores()), tmp_path / "scores.parquet")
     assert not coarse_score_file(tmp_path / "scores.parquet")
 

@@ -1,4 +1,4 @@
-"""Chosen rules are those with the best mean Dice on the cases, as found by trying all."""
+"""Selected rules are those with the best mean Dice on the cases, compared with an exhaustive search."""
 
 from itertools import product
 
@@ -55,16 +55,16 @@ def mean_dice(images: list[Case], rule: EmptyMaskRule | None, threshold: float =
 def test_the_empty_mask_rule_is_the_best_of_all(seed: int) -> None:
     images = cases(seed)
     steps = [step / 20 for step in range(1, 20)]
-    every = [
+    candidates = [
         mean_dice(images, EmptyMaskRule(top=top, area=area, bottom=bottom))
         for bottom, top, area in product(steps, steps, range(1, 42))
         if bottom <= top
     ]
     rule = choose_empty_rule(*histograms(images), threshold=0.5)
-    assert mean_dice(images, rule) == pytest.approx(max(*every, mean_dice(images, None)))
+    assert mean_dice(images, rule) == pytest.approx(max(*candidates, mean_dice(images, None)))
 
 
-def test_without_gain_there_is_no_empty_mask_rule() -> None:
+def test_without_improvement_there_is_no_empty_mask_rule() -> None:
     probabilities = np.array([0.9, 0.9, 0.1, 0.1])
     images = [(probabilities, probabilities > 0.5), (np.full(4, 0.1), np.zeros(4, np.bool_))]
     assert choose_empty_rule(*histograms(images), threshold=0.5) is None
@@ -72,34 +72,36 @@ def test_without_gain_there_is_no_empty_mask_rule() -> None:
 
 def components(seed: int, images: int = 8) -> list[CaseComponents]:
     random = np.random.default_rng(seed)
-    made = []
+    component_list = []
     for _ in range(images):
         sizes = random.integers(1, 60, random.integers(0, 9))
         tp = (sizes * (random.random(len(sizes)) < sizes / 60)).astype(np.int64)
-        made.append(CaseComponents(sizes=sizes, tp=tp, fp=sizes - tp, truth=int(tp.sum() + random.integers(0, 5))))
-    return made
+        component_list.append(
+            CaseComponents(sizes=sizes, tp=tp, fp=sizes - tp, truth=int(tp.sum() + random.integers(0, 5)))
+        )
+    return component_list
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_smallest_area_is_the_best_of_all_and_the_least_one(seed: int) -> None:
-    made = components(seed)
+def test_the_selected_area_is_the_smallest_of_the_best_ones(seed: int) -> None:
+    component_list = components(seed)
 
     def mean(area: int) -> float:
-        return float(np.mean([case.dice(case.sizes >= area) for case in made]))
+        return float(np.mean([case.dice(case.sizes >= area) for case in component_list]))
 
     scores = [mean(area) for area in range(62)]
-    chosen = choose_smallest_area(made)
+    chosen = choose_smallest_area(component_list)
     assert scores[chosen] == pytest.approx(max(scores))
     assert all(score < max(scores) - 1e-12 for score in scores[:chosen])
 
 
-def test_the_largest_component_is_kept_alone_only_where_this_is_better() -> None:
+def test_only_the_largest_component_is_kept_if_this_is_better() -> None:
     def case(*tp: int) -> CaseComponents:
         return CaseComponents(sizes=np.array([20, 5]), tp=np.array(tp), fp=np.array([20, 5]) - np.array(tp), truth=25)
 
     assert choose_largest_component([case(20, 0)], 0)
     assert not choose_largest_component([case(20, 5)], 0)
-    assert not choose_largest_component([case(20, 0)], 6)  # the other component is removed already
+    assert not choose_largest_component([case(20, 0)], 6)  # the other component was removed already
     assert not choose_largest_component([], 0)
 
 

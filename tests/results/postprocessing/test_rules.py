@@ -85,6 +85,6 @@ def test_rules_of_several_networks_are_combined_by_medians_and_majorities() -> N
     assert ClassRule.combined(rules[1:]).empty is None
 
 
-def test_a_record_of_a_rule_gives_the_rule() -> None:
+def test_a_rule_is_restored_from_its_record() -> None:
     for rule in (ClassRule(), ClassRule(empty=EMPTY, smallest_area=3, largest_component=True)):
         assert ClassRule.from_record(rule.record()) == rule

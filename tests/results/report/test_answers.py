@@ -1,4 +1,4 @@
-"""What the page says of the comparisons."""
+"""Summary of the comparisons in the report."""
 
 import math
 from typing import Any
@@ -13,21 +13,21 @@ from results.report.page import Grid, Items, Text
 from results.statistics import design
 
 
-def record(pathway: str, size: int, **given: object) -> dict[str, Any]:
+def record(pathway: str, size: int, **changes: object) -> dict[str, Any]:
     text = dict.fromkeys(("baseline", "test", "note", "labels_equivalent_side"), "")
     place = {"study": "s", "architecture": "unet", "backbone": "r", "initial_weights": "w", "pathway": pathway}
     numbers = {"labelled_fraction": size / 32, "labelled_images": size, "mean": 0.5, "n": 10}
     claim = {"unit": "fold and seed", "generalises_to": design.TRAINING, "rope": 0.01, "provisional": False}
-    return {**place, **numbers, **schema.HEADLINE, **text, **claim, "ci_low": 0.4, "ci_high": 0.6, **given}
+    return {**place, **numbers, **schema.HEADLINE, **text, **claim, "ci_low": 0.4, "ci_high": 0.6, **changes}
 
 
 def table(*records: dict[str, Any]) -> pa.Table:
     return pa.Table.from_pylist(list(records), schema.comparisons())
 
 
-def compared(p: float | None, difference: float = 0.2, size: int = 8, **given: object) -> dict[str, Any]:
+def compared(p: float | None, difference: float = 0.2, size: int = 8, **changes: object) -> dict[str, Any]:
     numbers: dict[str, Any] = {"mean": 0.5 + difference, "difference": difference, "p_adjusted": p}
-    return record("two_step", size, **numbers | {"baseline": "pathway=none"} | given)
+    return record("two_step", size, **numbers | {"baseline": "pathway=none"} | changes)
 
 
 BASE = {"baseline": "pathway=none", "note": "baseline itself"}
@@ -35,7 +35,7 @@ NONE = record("none", 8, **BASE)
 FAILED = {"note": "3 of 5 replicates; 2 of 5 replicates failed; not compared"}
 
 
-def test_the_answer_names_the_best_cell_with_its_interval() -> None:
+def test_the_summary_names_the_best_cell_with_its_interval() -> None:
     first = answer(table(NONE, compared(0.01)))[0]
     mean = "a mean IoU of 0.700 (95 % interval 0.400 to 0.600)"
     assert first == f"With 8 labelled images, two_step reached {mean}, the highest of 2 cells."
@@ -49,13 +49,13 @@ def test_a_significant_difference_is_stated_with_its_size_and_p() -> None:
     )
 
 
-def test_with_several_baselines_the_difference_names_its_own() -> None:
+def test_with_several_baselines_a_difference_names_its_baseline() -> None:
     second = answer(table(NONE, compared(0.2), compared(0.01, baseline="pathway=one")))[1]
     assert second.startswith("Its difference to the baseline (pathway=one) is +0.200 (adjusted p 0.01). Of the 2")
     assert "with a baseline (pathway=none; pathway=one), 1 came out" in second
 
 
-def test_without_a_significant_difference_the_answer_says_so_and_does_not_claim_equality() -> None:
+def test_a_missing_significant_difference_is_stated_without_a_claim_of_equality() -> None:
     second = answer(table(NONE, compared(0.21), compared(0.4, 0.1, 16)))[1]
     assert second == (
         "Nothing is statistically significant: the smallest adjusted p of the 2 comparisons with the baseline "
@@ -64,7 +64,7 @@ def test_without_a_significant_difference_the_answer_says_so_and_does_not_claim_
     assert "the adjusted p of the one comparison with the baseline" in answer(table(NONE, compared(0.21)))[1]
 
 
-def test_the_best_cell_may_not_be_significant_where_another_is() -> None:
+def test_the_best_cell_may_be_insignificant_when_another_is_significant() -> None:
     second = answer(table(NONE, compared(0.5, 0.3), compared(0.01, 0.1, 16)))[1]
     assert "+0.300 (adjusted p 0.50, not significant)" in second
 
@@ -86,11 +86,11 @@ def test_the_best_cell_may_be_the_baseline() -> None:
         ),
     ],
 )
-def test_without_a_test_the_answer_says_why(records: list[dict[str, Any]], words: str) -> None:
+def test_the_reason_for_a_missing_test_is_stated(records: list[dict[str, Any]], words: str) -> None:
     assert answer(table(*records))[1] == words
 
 
-def test_notes_that_the_baseline_has_too_are_no_reason_why_nothing_was_tested() -> None:
+def test_notes_shared_with_the_baseline_are_not_a_reason_for_a_missing_test() -> None:
     fixed = "fixed test set: tested over patients; last epoch taken"
     few = f"{fixed}; 5 test patients: too few for a test (6) and an interval (10)"
     second = answer(table(NONE | {"note": f"{fixed}; baseline itself"}, compared(None, note=few)))[1]
@@ -99,13 +99,13 @@ def test_notes_that_the_baseline_has_too_are_no_reason_why_nothing_was_tested() 
     )
 
 
-def test_without_an_interval_or_a_mean_the_answer_says_so() -> None:
+def test_a_missing_interval_or_mean_is_stated() -> None:
     assert "(no interval)" in answer(table(record("none", 8, ci_low=None, ci_high=None)))[0]
     assert answer(table(record("none", 8, mean=None))) == ["There is no result yet."]
     assert answer(table()) == ["There is no result yet."]
 
 
-def test_while_a_cell_is_provisional_no_best_cell_is_named() -> None:
+def test_no_best_cell_is_named_while_a_cell_is_provisional() -> None:
     records = (NONE, compared(0.001), record("late", 8, provisional=True))
     assert answer(table(*records)) == [
         "The study is not complete: 1 of 3 cells, or their baselines, lack replicates. All numbers are provisional, "
@@ -114,7 +114,7 @@ def test_while_a_cell_is_provisional_no_best_cell_is_named() -> None:
     assert best_cell(select_records(table(*records))) is None
 
 
-def test_provisional_cells_of_another_metric_do_not_keep_the_answer_back() -> None:
+def test_provisional_cells_of_another_metric_do_not_prevent_the_summary() -> None:
     other = record("two_step", 8, metric="auc", provisional=True)
     assert "two_step reached a mean IoU" in answer(table(NONE, compared(0.01), other))[0]
 
@@ -133,18 +133,18 @@ def test_failed_cells_are_named_by_their_labelled_images() -> None:
     assert lines[-1] == "Not compared, because replicates failed: two_step with 8, 16 labelled images."
 
 
-def test_failed_arms_are_named_in_a_study_that_is_not_complete() -> None:
+def test_failed_arms_are_named_in_an_incomplete_study() -> None:
     records = (compared(None, 0.4, **FAILED), record("late", 8, provisional=True))
     assert answer(table(NONE, *records))[-1].startswith("Not compared, because replicates failed: two_step")
 
 
-def test_where_every_cell_failed_the_answer_says_so() -> None:
+def test_if_every_cell_failed_the_summary_states_it() -> None:
     lines = answer(table(compared(None, 0.4, **FAILED)))
     assert lines[0] == "No cell has all its replicates."
     assert lines[1].startswith("Not compared, because replicates failed: two_step")
 
 
-def test_arms_that_do_not_differ_significantly_from_the_best_are_counted() -> None:
+def test_arms_without_significant_difference_to_the_best_are_counted() -> None:
     near = [record(name, 8, p_to_best=p) for name, p in (("a", 0.3), ("b", 0.05), ("c", 0.01), ("untested", None))]
     lines = answer(table(NONE, compared(0.01), *near, record("a", 16, p_to_best=0.3)))
     assert lines[1] == (
@@ -153,18 +153,18 @@ def test_arms_that_do_not_differ_significantly_from_the_best_are_counted() -> No
     )
 
 
-def test_arms_are_near_the_best_in_a_study_of_numbers_of_images_whose_fractions_differ() -> None:
+def test_arms_close_to_the_best_are_matched_by_images_although_fractions_differ() -> None:
     near = [record(name, 8, p_to_best=0.3, labelled_fraction=share) for name, share in (("a", 0.26), ("b", 0.24))]
     lines = answer(table(compared(0.01), *near))
     assert lines[1].startswith("With as many labels, none of the 2 other arms differed significantly from it (")
 
 
-def test_the_one_other_arm_that_does_not_differ_significantly_from_the_best_is_named_as_such() -> None:
+def test_a_single_arm_close_to_the_best_is_named() -> None:
     lines = answer(table(NONE | {"p_to_best": 0.3}, compared(0.01)))
     assert lines[1].startswith("With as many labels, the one other arm did not differ significantly from it")
 
 
-def test_equivalence_is_stated_where_it_is_probable() -> None:
+def test_equivalence_is_stated_if_it_is_probable() -> None:
     chances = {"p_better": 0.02, "p_equivalent": 0.97, "p_worse": 0.01}
     lines = answer(
         table(NONE, compared(0.6, 0.001, **chances), compared(0.6, 0.1, 16, **chances | {"p_equivalent": 0.9}))
@@ -187,32 +187,32 @@ def test_equivalence_is_stated_where_it_is_probable() -> None:
         ),
     ],
 )
-def test_the_answer_says_what_tests_and_intervals_hold_for(claim: str, words: str) -> None:
-    given = {"generalises_to": claim}
-    assert answer(table(NONE | given, compared(0.01, **given)))[-1] == f"Tests and intervals hold for {words}."
+def test_the_summary_states_what_tests_and_intervals_generalise_to(claim: str, words: str) -> None:
+    changes = {"generalises_to": claim}
+    assert answer(table(NONE | changes, compared(0.01, **changes)))[-1] == f"Tests and intervals hold for {words}."
 
 
-def test_of_one_pretraining_run_the_answer_claims_no_test() -> None:
-    given = {"generalises_to": design.ONE_RUN}
-    lines = answer(table(NONE | given, compared(None, **given)))
+def test_the_summary_of_one_pretraining_run_claims_no_test() -> None:
+    changes = {"generalises_to": design.ONE_RUN}
+    lines = answer(table(NONE | changes, compared(None, **changes)))
     assert lines[-1] == "Intervals hold for this one pretraining run only."
 
 
-def test_an_answer_without_a_claim_has_no_sentence_on_it() -> None:
-    given = {"generalises_to": None}
-    assert not any("hold for" in line for line in answer(table(NONE | given, compared(0.01, **given))))
+def test_a_summary_without_a_claim_has_no_sentence_on_it() -> None:
+    changes = {"generalises_to": None}
+    assert not any("hold for" in line for line in answer(table(NONE | changes, compared(0.01, **changes))))
 
 
 OLDER = table(NONE, compared(0.01)).drop_columns(["generalises_to", "provisional", "rope"])
 
 
-def test_of_comparisons_of_an_older_version_the_answer_is_to_run_again() -> None:
+def test_comparisons_of_an_older_version_need_another_run() -> None:
     assert answer(OLDER) == [
         "An older version wrote the tables of this study, and its tests are not shown. Run the study again."
     ]
 
 
-def test_numbers_of_an_older_version_are_in_no_grid() -> None:
+def test_values_of_an_older_version_are_in_no_table() -> None:
     assert main_grid(OLDER).rows == []
     assert class_grid(OLDER, "mean_iou") is None
     assert [type(block) for block in labels_saved(OLDER)] == [Text]
@@ -248,21 +248,21 @@ def test_without_a_significant_difference_no_masks_saved_are_stated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "low", "high", "shown"),
+    ("side", "low", "high", "expected"),
     [
         ("above", 20.0, math.inf, ["more than 32", "20 to more than 32", ""]),
         ("below", -math.inf, 12.0, ["fewer than 8", "fewer than 8 to 12", ""]),
         ("", None, None, ["not tested", "", ""]),
     ],
 )
-def test_masks_outside_the_measured_range_are_in_words(
-    side: str, low: float | None, high: float | None, shown: list[str]
+def test_masks_outside_the_measured_range_are_stated_in_words(
+    side: str, low: float | None, high: float | None, expected: list[str]
 ) -> None:
     ends = {"labels_equivalent_low": low, "labels_equivalent_high": high, "labels_equivalent_side": side}
-    assert masks(compared(0.01, **ends))[1][:3] == shown
+    assert masks(compared(0.01, **ends))[1][:3] == expected
 
 
-def test_masks_outside_the_measured_range_are_sorted_beyond_those_within_it() -> None:
+def test_masks_outside_the_measured_range_are_sorted_after_those_within_it() -> None:
     sides = [compared(0.01, size=size, **WITHIN | {"labels_equivalent_low": -math.inf, "labels_equivalent_side": side})
              for size, side in ((8, "above"), (16, "within"), (32, "below"))]  # fmt: skip
     _, grid, _ = labels_saved(table(*(record("none", size, **BASE) for size in (8, 16, 32)), *sides))
@@ -271,11 +271,11 @@ def test_masks_outside_the_measured_range_are_sorted_beyond_those_within_it() ->
     assert all(math.isfinite(row[3].value or 0.0) for row in grid.rows)
 
 
-def test_significant_differences_without_a_curve_are_no_masks_saved() -> None:
+def test_significant_differences_without_a_learning_curve_state_no_masks_saved() -> None:
     assert masks(compared(0.01))[0] == Text(text="Masks saved could not be tested.")
 
 
-def test_the_main_grid_has_a_row_for_each_cell_with_dice_beside_it_and_the_best_bold() -> None:
+def test_the_main_table_has_a_row_for_each_cell_with_dice_and_the_best_in_bold() -> None:
     dice = record("two_step", 8, metric="dice", aggregation="case", mean=0.8, baseline="pathway=none")
     chances = {"p_better": 0.9, "p_equivalent": 0.08, "p_worse": 0.02, "effect_size": 1.5}
     grid = main_grid(table(NONE, compared(0.0004, **chances), dice))
@@ -296,32 +296,32 @@ def test_pooled_dice_is_not_shown_as_dice_per_case() -> None:
     assert grid.rows[0][4].text == ""
 
 
-def test_the_caption_explains_equivalence_where_probabilities_are_shown() -> None:
+def test_the_caption_explains_equivalence_if_probabilities_are_shown() -> None:
     chances = {"p_better": 0.9, "p_equivalent": 0.08, "p_worse": 0.02, "rope": 0.02}
     explained = "equivalent means a difference of at most 0.02 in either direction"
     assert explained in main_grid(table(NONE, compared(0.01, **chances))).caption
     assert "equivalent means" not in main_grid(table(NONE, compared(None))).caption
 
 
-def test_while_a_cell_is_provisional_nothing_in_the_main_grid_is_bold() -> None:
+def test_nothing_in_the_main_table_is_bold_while_a_cell_is_provisional() -> None:
     records = (NONE, compared(0.001, provisional=True, note="provisional: replicates are missing"))
     assert not any(entry.strong for row in main_grid(table(*records)).rows for entry in row)
 
 
-def test_an_arm_with_failed_replicates_is_not_bold_at_the_mean_of_the_best() -> None:
+def test_an_arm_with_failed_replicates_is_not_bold_at_the_best_mean() -> None:
     failed = compared(None, 0.2, **FAILED) | {"pathway": "broken"}
     _, _, row = main_grid(table(NONE, compared(0.01), failed)).rows
     assert not any(entry.strong for entry in row)
 
 
-def test_two_baselines_give_a_row_each_and_count_as_one_cell() -> None:
+def test_two_baselines_have_a_row_each_and_count_as_one_cell() -> None:
     other = compared(0.2) | {"baseline": "pathway=one"}
     both = table(NONE, compared(0.01), other)
     assert "baseline" in [column.name for column in main_grid(both).columns]
     assert len(one_per_cell(select_records(both))) == 2
 
 
-def test_classes_stand_side_by_side_at_the_most_labelled_images() -> None:
+def test_classes_are_shown_side_by_side_at_the_largest_amount_of_labels() -> None:
     lung = [
         record(pathway, 32, metric="dice", **{"class": "lung", "mean": mean})
         for pathway, mean in (("a", 0.6), ("b", 0.9))
@@ -335,7 +335,7 @@ def test_classes_stand_side_by_side_at_the_most_labelled_images() -> None:
     ]
 
 
-def test_arms_with_as_many_images_stand_in_the_grid_of_classes_though_their_fractions_differ() -> None:
+def test_arms_with_equal_numbers_of_images_share_the_table_of_classes_although_fractions_differ() -> None:
     cells = [record("a", 32), record("b", 32, labelled_fraction=0.98)]
     grid = class_grid(table(*cells, *(line | {"class": "lung"} for line in cells)), "mean_iou")
     assert grid is not None
@@ -350,12 +350,12 @@ def listed(line: dict[str, Any]) -> pa.Table:
     return pa.Table.from_pylist([line], schema.paired_tests())
 
 
-def test_every_test_is_listed_with_what_it_generalises_to() -> None:
+def test_every_test_is_listed_with_its_generalisation() -> None:
     grid = grid_of_tests(listed(record("two_step", 8) | NUMBERS | WORDS))
     assert grid is not None
-    shown = [entry.text for entry in grid.rows[0]]
-    assert shown[:7] == ["two_step", "8", "+0.100", "0.050 to 0.150", "0.01", "< 0.001", "10"]
-    assert shown[7:] == ["fold (dataset)", "new training sets", "t", ""]
+    expected = [entry.text for entry in grid.rows[0]]
+    assert expected[:7] == ["two_step", "8", "+0.100", "0.050 to 0.150", "0.01", "< 0.001", "10"]
+    assert expected[7:] == ["fold (dataset)", "new training sets", "t", ""]
 
 
 def test_tests_of_an_older_version_are_not_listed() -> None:
@@ -364,10 +364,10 @@ def test_tests_of_an_older_version_are_not_listed() -> None:
 
 
 def test_notes_are_counted_by_cell() -> None:
-    noted = [record("none", size, note="9 of 10 replicates; baseline itself") for size in (8, 16)]
-    assert list(notes(noted)) == ["9 of 10 replicates (2 cells)"]
+    noted_records = [record("none", size, note="9 of 10 replicates; baseline itself") for size in (8, 16)]
+    assert list(notes(noted_records)) == ["9 of 10 replicates (2 cells)"]
 
 
-def test_a_note_that_a_cell_has_with_one_of_two_baselines_is_counted() -> None:
+def test_a_note_of_a_cell_with_one_of_two_baselines_is_counted() -> None:
     both = [NONE, record("none", 8, baseline="pathway=one", note="paired differences do not vary")]
     assert list(notes(both)) == ["paired differences do not vary (1 cell)"]

@@ -14,12 +14,12 @@ from tests.results.report.test_answers import record, table
 FACTORS = {"study": "s", "architecture": "unet", "backbone": "r", "initial_weights": "w"}
 
 
-def ahead(pathway: str, multiple: int, mean: float | None, **given: object) -> dict[str, Any]:
+def forecast_row(pathway: str, multiple: int, mean: float | None, **changes: object) -> dict[str, Any]:
     interval = {"pi_low": None, "pi_high": None} if mean is None else {"pi_low": mean - 0.02, "pi_high": mean + 0.03}
     weights = {"weight_power_law": 0.7, "weight_exponential": 0.2, "weight_gaussian_process": 0.1}
     size = {"labelled_fraction": float(multiple), "labelled_images": 32 * multiple, "multiple": multiple}
     counts = {"amounts": 4, "n": 10, "note": ""}
-    return FACTORS | schema.HEADLINE | {"pathway": pathway, "mean": mean} | interval | weights | size | counts | given
+    return FACTORS | schema.HEADLINE | {"pathway": pathway, "mean": mean} | interval | weights | size | counts | changes
 
 
 def forecasts(*rows: dict[str, Any]) -> list[dict[str, Any]]:
@@ -27,13 +27,14 @@ def forecasts(*rows: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 BOTH = forecasts(
-    ahead("none", 2, 0.5), ahead("none", 4, 0.52), ahead("two_step", 2, 0.7), ahead("two_step", 4, 0.72),
-    ahead("none", 2, 0.9, metric="dice"),
+    forecast_row("none", 2, 0.5), forecast_row("none", 4, 0.52),
+    forecast_row("two_step", 2, 0.7), forecast_row("two_step", 4, 0.72),
+    forecast_row("none", 2, 0.9, metric="dice"),
 )  # fmt: skip
 BEST = table(record("two_step", 32)).to_pylist()[0]
 
 
-def test_one_sentence_says_what_the_best_arm_is_expected_to_reach() -> None:
+def test_one_sentence_states_the_expected_result_of_the_best_arm() -> None:
     sentence, grid = forecast_blocks(BOTH, BEST)
     assert isinstance(sentence, Text)
     assert sentence.text == (
@@ -51,9 +52,9 @@ def test_without_a_best_cell_there_is_no_sentence() -> None:
     assert [type(block) for block in forecast_blocks(BOTH, None)] == [Collapsible]
 
 
-def test_why_there_is_no_forecast_is_said_once() -> None:
+def test_the_reason_for_a_missing_forecast_is_stated_once() -> None:
     note = "no forecast: fewer than 4 amounts of labels"
-    (block,) = forecast_blocks(forecasts(*(ahead("none", m, None, note=note) for m in (2, 4))), BEST)
+    (block,) = forecast_blocks(forecasts(*(forecast_row("none", m, None, note=note) for m in (2, 4))), BEST)
     assert isinstance(block, Text)
     assert block.text == "Beyond the measured amounts of labels there is no forecast: fewer than 4 amounts of labels."
     assert list(forecast_blocks([], BEST)) == []

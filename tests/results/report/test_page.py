@@ -1,4 +1,4 @@
-"""The page: complete, escaped, readable by anyone, alone."""
+"""The page: complete, escaped, accessible, self-contained."""
 
 import base64
 
@@ -39,19 +39,19 @@ BLOCKS = (
 )
 
 
-def page(*blocks: object, **given: object) -> Page:
-    parts = {"title": "Study s", "question": "Which?", "answer": ["This one.", "Surely."], "footer": "today", **given}
+def page(*blocks: object, **changes: object) -> Page:
+    parts = {"title": "Study s", "question": "Which?", "answer": ["This one.", "Surely."], "footer": "today", **changes}
     section = Section(id="part", title="Part", blocks=blocks or BLOCKS)  # type: ignore[arg-type]
     return Page(render(ReportPage(sections=[section], **parts)))  # type: ignore[arg-type]
 
 
-def test_a_page_with_every_kind_of_block_stands_alone_and_can_be_read_by_anyone() -> None:
+def test_a_page_with_every_kind_of_block_is_self_contained_and_accessible() -> None:
     assert problems(page(missing=["half of it"])) == []
 
 
-def test_the_checker_finds_what_a_page_must_not_have() -> None:
+def test_the_checker_reports_forbidden_elements() -> None:
     broken = '<h1></h1><h3></h3><img src="http://x/y"><table><tr><th></th></tr></table><script src="a.js"></script>'
-    found = " ".join(problems(Page(broken)))
+    reported = " ".join(problems(Page(broken)))
     for fault in (
         "skips",
         "without alt",
@@ -61,45 +61,47 @@ def test_the_checker_finds_what_a_page_must_not_have() -> None:
         "from elsewhere",
         "no main",
     ):
-        assert fault in found
+        assert fault in reported
 
 
-def test_the_page_forbids_the_browser_every_request() -> None:
+def test_the_page_forbids_all_requests_of_the_browser() -> None:
     policy = page().all("meta", **{"http-equiv": "Content-Security-Policy"})[0].attributes["content"] or ""
     assert policy.startswith("default-src 'none'; img-src data:;")
 
 
-def test_text_from_a_study_cannot_become_markup() -> None:
-    bad = "</script><b onclick='x'>"
-    shown = page(Text(text=bad), Code(label=bad, text=bad), Items(items=[bad]), title=bad, missing=[bad])
-    assert not shown.all("b")
-    assert shown.text("part").count(bad) == 4
+def test_text_of_a_study_is_escaped() -> None:
+    markup = "</script><b onclick='x'>"
+    rendered = page(
+        Text(text=markup), Code(label=markup, text=markup), Items(items=[markup]), title=markup, missing=[markup]
+    )
+    assert not rendered.all("b")
+    assert rendered.text("part").count(markup) == 4
 
 
-def test_the_answer_comes_before_what_is_missing_and_that_before_the_sections() -> None:
+def test_the_summary_is_before_missing_results_and_the_sections() -> None:
     names = [e.attributes["id"] for e in page(missing=["half"]).all("section")]
     assert names == ["answer", "missing", "part"]
 
 
-def test_a_complete_study_has_no_section_on_what_is_missing() -> None:
+def test_a_complete_study_has_no_section_on_missing_results() -> None:
     assert [e.attributes["id"] for e in page().all("section")] == ["answer", "part"]
 
 
-def test_numbers_carry_the_value_they_are_sorted_by_and_empty_ones_none() -> None:
+def test_numbers_have_a_sort_value_and_empty_cells_have_none() -> None:
     cells = page(GRID).all("td", **{"class": "number"})
     assert [cell.attributes.get("data-value") for cell in cells] == ["0.5", "0.7", None]
 
 
-def test_the_first_column_names_its_row() -> None:
+def test_the_first_column_is_the_row_header() -> None:
     assert [" ".join(e.text.split()) for e in page(GRID).all("th", scope="row")] == ["none", "two_step", "x"]
 
 
-def test_a_table_without_scripts_shows_every_row_and_nothing_to_press() -> None:
-    shown = page(GRID)
-    assert len(shown.all("tr")) == 4
-    assert not shown.all("button") + shown.all("input")
+def test_without_scripts_a_table_shows_every_row_and_no_buttons() -> None:
+    rendered = page(GRID)
+    assert len(rendered.all("tr")) == 4
+    assert not rendered.all("button") + rendered.all("input")
 
 
-def test_a_picture_holds_its_own_content() -> None:
+def test_a_figure_is_embedded() -> None:
     assert base64.b64decode(data_uri("<svg/>").partition(",")[2]) == b"<svg/>"
     assert data_uri(b"\x89PNG").startswith("data:image/png;base64,")

@@ -1,4 +1,4 @@
-"""The comparison over data sets against scipy and the formulas of Demsar (2006)."""
+"""The comparison over data sets compared with scipy and the formulas of Demsar (2006)."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_mean_ranks_and_friedman_equal_scipy() -> None:
     assert (tests.statistic, tests.p) == pytest.approx((expected.statistic, expected.pvalue), abs=1e-12)
 
 
-def test_ties_share_their_rank() -> None:
+def test_ties_have_the_mean_rank() -> None:
     tests = rank_tests(np.array([[0.5, 0.5, 0.4], [0.6, 0.7, 0.5]]), direction=1)
     assert tests.mean_ranks.tolist() == [1.75, 1.25, 3.0]
 
@@ -53,7 +53,7 @@ def test_nemenyi_rejects_beyond_the_critical_difference() -> None:
     assert (tests.nemenyi[others] > 0.05).any()
 
 
-def test_data_sets_that_an_arm_lacks_are_left_out_of_the_ranks() -> None:
+def test_data_sets_missing_for_an_arm_are_excluded_from_the_ranks() -> None:
     table = values()
     table[3, 1] = np.nan
     tests = rank_tests(table, 1)
@@ -73,12 +73,12 @@ def test_wilcoxon_over_data_sets_is_adjusted_over_the_arms() -> None:
     assert np.array([row["p_adjusted"] for row in tested])[order] == pytest.approx(holm, abs=1e-12)
 
 
-def test_two_arms_have_ranks_and_wilcoxon_alone() -> None:
+def test_two_arms_have_only_ranks_and_wilcoxon() -> None:
     rows = rows_over_data_sets(values()[:, :2], {"arm=a": [(1, 0)]}, 1)
     assert {row["test"] for row in rows} == {MEAN_RANK, WILCOXON}
 
 
-def test_few_data_sets_have_no_rank_test_and_say_so() -> None:
+def test_few_data_sets_have_no_rank_test_with_the_reason() -> None:
     rows = rows_over_data_sets(values(4), AGAINST_FIRST, 1)
     tested = [row for row in rows if row["test"] == WILCOXON]
     assert all(np.isnan(row["p"]) and "fewer than 6 data sets" in str(row["note"]) for row in tested)
@@ -86,7 +86,7 @@ def test_few_data_sets_have_no_rank_test_and_say_so() -> None:
     assert len([row for row in rows if row["test"] == NEMENYI]) == 3
 
 
-def test_arm_without_values_is_left_out() -> None:
+def test_arm_without_values_is_excluded() -> None:
     table = np.column_stack([values(), np.full(14, np.nan)])
     rows = rows_over_data_sets(table, {"arm=a": [(1, 0), (4, 0)]}, 1)
     assert {row["arm"] for row in rows if row["test"] == MEAN_RANK} == {0, 1, 2, 3}

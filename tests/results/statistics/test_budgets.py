@@ -28,7 +28,7 @@ Rows = dict[tuple[str, float], dict[str, Any]]
 def planned(
     hours: Sequence[float], extra: Mapping[str, float] | None = None, failed: tuple[str, float] | None = None
 ) -> Design:
-    """Return a design with budgets; pathways cost `extra` hours beside their masks."""
+    """Return a design with budgets; pathways cost `extra` hours in addition to their masks."""
     cells = [
         PlannedCell(
             arm=key(pathway), level=fraction, labelled_fraction=fraction, labelled_images=SIZES[fraction],
@@ -53,9 +53,9 @@ def rows(of: Design, value: Value = noisy, without: Sequence[tuple[str, float]] 
         (row["pathway"], row["labelled_fraction"]) in without and (row["fold"], row["seed"]) == (4, 1)
         for row in table.to_pylist()
     ]
-    found = compare(table.filter([not gone for gone in missing]), of).budgets
-    assert found.schema == schema.budgets()
-    return {(row["pathway"], row["hours"]): row for row in found.to_pylist()}
+    budgets = compare(table.filter([not gone for gone in missing]), of).budgets
+    assert budgets.schema == schema.budgets()
+    return {(row["pathway"], row["hours"]): row for row in budgets.to_pylist()}
 
 
 def values(pathway: str, hours: float, extra: float = 0.0) -> FloatArray:
@@ -96,87 +96,87 @@ def test_at_the_hours_of_a_cell_the_result_is_that_of_the_cell() -> None:
 
 
 def test_all_pairs_at_all_budgets_are_adjusted_together() -> None:
-    found = rows(planned([5.0, 6.0]))
+    budgets = rows(planned([5.0, 6.0]))
     pairs = [(hours, *pair) for hours in (5.0, 6.0) for pair in combinations(PATHWAYS, 2)]
     raw = [p_of(values(first, hours), values(second, hours)) for hours, first, second in pairs]
     adjusted = dict(zip(pairs, multipletests(raw, method="holm")[1], strict=True))
     for hours in (5.0, 6.0):
         means = {pathway: values(pathway, hours).mean() for pathway in PATHWAYS}
         best = max(means, key=lambda pathway: means[pathway])
-        assert [pathway for pathway in PATHWAYS if found[pathway, hours]["best"]] == [best]
-        assert found[best, hours]["p_to_best"] is None
+        assert [pathway for pathway in PATHWAYS if budgets[pathway, hours]["best"]] == [best]
+        assert budgets[best, hours]["p_to_best"] is None
         for pathway in {*PATHWAYS} - {best}:
             pair = next(pair for pair in pairs if pair[0] == hours and {*pair[1:]} == {pathway, best})
-            assert found[pathway, hours]["p_to_best"] == pytest.approx(adjusted[pair])
-            assert found[pathway, hours]["difference_to_best"] == pytest.approx(means[pathway] - means[best])
+            assert budgets[pathway, hours]["p_to_best"] == pytest.approx(adjusted[pair])
+            assert budgets[pathway, hours]["difference_to_best"] == pytest.approx(means[pathway] - means[best])
 
 
 def test_an_arm_with_costly_pretraining_is_compared_at_fewer_masks() -> None:
-    found = rows(planned([6.0], {"encode": 1.0}))
-    assert found["encode", 6.0]["labelled_images"] == 20
-    assert found["encode", 6.0]["mean"] == pytest.approx(values("encode", 6.0, 1.0).mean())
+    budgets = rows(planned([6.0], {"encode": 1.0}))
+    assert budgets["encode", 6.0]["labelled_images"] == 20
+    assert budgets["encode", 6.0]["mean"] == pytest.approx(values("encode", 6.0, 1.0).mean())
 
 
 @pytest.mark.parametrize("hours", [1.9, 8.1])
-def test_outside_of_its_measured_range_an_arm_is_not_measured(hours: float) -> None:
+def test_outside_of_its_measured_range_an_arm_has_no_result(hours: float) -> None:
     row = rows(planned([hours]))["none", hours]
     assert (row["measured"], row["mean"], row["best"], row["labelled_images"]) == (False, None, False, None)
     assert (row["hours_min"], row["hours_max"]) == (2.0, 8.0)
     assert row["note"] == "not measured with this many hours"
 
 
-def test_an_arm_that_alone_was_measured_is_not_best() -> None:
-    found = rows(planned([3.0], {"encode": 2.0, "boxes": 2.0}))
-    assert [found[pathway, 3.0]["measured"] for pathway in PATHWAYS] == [True, False, False]
-    assert not found["none", 3.0]["best"]
+def test_the_only_measured_arm_is_not_called_best() -> None:
+    budgets = rows(planned([3.0], {"encode": 2.0, "boxes": 2.0}))
+    assert [budgets[pathway, 3.0]["measured"] for pathway in PATHWAYS] == [True, False, False]
+    assert not budgets["none", 3.0]["best"]
 
 
-def test_without_budgets_and_without_hours_there_are_no_answers() -> None:
+def test_without_budgets_or_hours_there_are_no_results() -> None:
     assert not rows(planned([]))
     unknown = [replace(cell, annotation_hours=None) for cell in planned([6.0]).cells]
     assert {row["measured"] for row in rows(replace(planned([6.0]), cells=unknown)).values()} == {False}
 
 
-def test_a_study_that_lacks_replicates_anywhere_has_no_best_arm() -> None:
-    found = rows(planned([6.0]), without=[("boxes", 0.25)])  # not even next to the budget
-    assert all(row["provisional"] and not row["best"] and row["p_to_best"] is None for row in found.values())
-    assert found["none", 6.0]["mean"] is not None
-    assert "provisional" in found["none", 6.0]["note"]
+def test_a_study_with_missing_replicates_has_no_best_arm() -> None:
+    budgets = rows(planned([6.0]), without=[("boxes", 0.25)])  # not even close to the budget
+    assert all(row["provisional"] and not row["best"] and row["p_to_best"] is None for row in budgets.values())
+    assert budgets["none", 6.0]["mean"] is not None
+    assert "provisional" in budgets["none", 6.0]["note"]
 
 
-def test_an_arm_with_a_failed_replicate_next_to_the_budget_is_taken_out() -> None:
-    found = rows(planned([6.0, 3.0], failed=("encode", 1.0)), without=[("encode", 1.0)])
-    out = found["encode", 6.0]
+def test_an_arm_with_a_failed_replicate_close_to_the_budget_is_excluded() -> None:
+    budgets = rows(planned([6.0, 3.0], failed=("encode", 1.0)), without=[("encode", 1.0)])
+    out = budgets["encode", 6.0]
     assert (out["mean"], out["best"], out["p_to_best"]) == (None, False, None)
     assert out["note"] == "replicates failed: not compared"
-    assert {found["none", 6.0]["best"], found["boxes", 6.0]["best"]} == {True, False}
-    assert found["encode", 3.0]["mean"] is not None
+    assert {budgets["none", 6.0]["best"], budgets["boxes", 6.0]["best"]} == {True, False}
+    assert budgets["encode", 3.0]["mean"] is not None
 
 
 def test_one_shared_pretraining_run_supports_no_test() -> None:
     chains = {
         row["digest"]: ("run",) for row in results(noisy, pathways=PATHWAYS).to_pylist() if row["pathway"] == "encode"
     }
-    found = rows(replace(planned([6.0]), ancestors=chains))
-    assert found["encode", 6.0]["generalises_to"] == "this one pretraining run"
-    assert found["encode", 6.0]["p_to_best"] is None or found["encode", 6.0]["best"]
-    best = next(pathway for pathway in PATHWAYS if found[pathway, 6.0]["best"])
-    assert found["encode" if best != "encode" else "none", 6.0]["p_to_best"] is None
+    budgets = rows(replace(planned([6.0]), ancestors=chains))
+    assert budgets["encode", 6.0]["generalises_to"] == "this one pretraining run"
+    assert budgets["encode", 6.0]["p_to_best"] is None or budgets["encode", 6.0]["best"]
+    best = next(pathway for pathway in PATHWAYS if budgets[pathway, 6.0]["best"])
+    assert budgets["encode" if best != "encode" else "none", 6.0]["p_to_best"] is None
 
 
 @pytest.mark.parametrize("patients", [10, 40])
-def test_p_over_patients_is_below_5_percent_where_the_interval_excludes_0(patients: int) -> None:
+def test_p_over_patients_is_below_5_percent_if_the_interval_excludes_0(patients: int) -> None:
     random = np.random.default_rng(0)
     draws = random.normal(np.linspace(-1.5, 1.5, 61), 0.4, (2000, 61))
     counts = np.full(61, patients)
     low, high = interval(draws, counts)
     p = p_value(draws, counts)
-    clear = np.abs(p - 0.05) > 0.005  # draws are few where both disagree
+    clear = np.abs(p - 0.05) > 0.005  # both disagree in few draws
     assert ((p < 0.05) == ((low > 0) | (high < 0)))[clear].all()
     assert (p < 0.05).any()
     assert (p > 0.05).any()
 
 
-def test_p_over_patients_that_never_differ_is_1() -> None:
+def test_p_over_patients_without_differences_is_1() -> None:
     assert p_value(np.zeros((100, 1)), np.array([12])) == 1.0
     assert np.isnan(p_value(np.full((100, 1), np.nan), np.array([12])))

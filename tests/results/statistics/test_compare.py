@@ -29,7 +29,7 @@ def over_replicates(results: pa.Table, design: Design) -> pa.Table:
     return tests.filter(pc.equal(tests["unit"], "fold and seed"))
 
 
-def test_a_share_of_labels_keeps_all_its_digits() -> None:
+def test_a_labelled_fraction_keeps_all_its_digits() -> None:
     table = compare(results(noisy, fractions=(1 / 3, 1.0)), design())
     assert set(table["labelled_fraction"].to_pylist()) == {1 / 3, 1.0}
 
@@ -39,7 +39,7 @@ def values_of(pathway: str, fraction: float) -> np.ndarray[Any, np.dtype[np.floa
     return np.array([[noisy(pathway, fraction, fold, seed) for seed in range(2)] for fold in range(5)])
 
 
-def test_the_table_has_the_columns_of_the_contract() -> None:
+def test_the_table_has_the_documented_columns() -> None:
     assert compare(results(noisy), design()).schema == schema.comparisons()
     assert statistics.compare(results(noisy), design()).tests.schema == schema.paired_tests()
 
@@ -59,16 +59,16 @@ def test_the_interval_has_the_corrected_variance_on_the_logit() -> None:
     assert (row["unit"], row["generalises_to"]) == ("fold and seed", "new training sets")
 
 
-def test_cells_that_lack_replicates_have_a_mean_and_neither_interval_nor_claim() -> None:
+def test_cells_with_missing_replicates_have_a_mean_and_neither_interval_nor_claim() -> None:
     table = results(lambda p, f, fold, seed: 1.0 if fold == 0 else 0.0, fractions=[0.5], folds=2)
-    kept = table.filter([not (r["fold"] == 1 and r["seed"] == 1) for r in table.to_pylist()])
-    row = lines(compare(kept, design(folds=2)), "none")[0.5]
+    remaining = table.filter([not (r["fold"] == 1 and r["seed"] == 1) for r in table.to_pylist()])
+    row = lines(compare(remaining, design(folds=2)), "none")[0.5]
     assert row["mean"] == pytest.approx(2 / 3)
     assert (row["ci_low"], row["generalises_to"]) == (None, "")
     assert "3 of 4 replicates" in row["note"]
 
 
-def test_the_corrected_test_follows_nadeau_and_bengio_over_all_fold_and_seed_pairs() -> None:
+def test_the_corrected_test_equals_nadeau_and_bengio_over_all_fold_and_seed_pairs() -> None:
     row = lines(compare(results(noisy), design()), "encode")[0.25]
     differences = (values_of("encode", 0.25) - values_of("none", 0.25)).ravel()
     mean, variance = differences.mean(), differences.var(ddof=1)
@@ -89,7 +89,7 @@ def test_p_is_adjusted_over_all_arms_and_fractions_of_one_metric_only() -> None:
     assert [row["p_adjusted"] for row in rows] == pytest.approx(multipletests(p, method="holm")[1])
 
 
-def test_each_family_is_adjusted_on_its_own_and_gives_every_cell_a_row() -> None:
+def test_each_family_is_adjusted_separately_and_has_a_row_for_every_cell() -> None:
     pathways = ["none", "encode", "boxes"]
     families = [Family(name=name, pairs={key(pathway): key(name) for pathway in pathways}) for name in pathways[:2]]
     table = over_replicates(results(noisy, pathways=pathways), Design(folds=5, seeds=2, families=families))
@@ -106,7 +106,7 @@ def test_the_baseline_itself_is_not_compared() -> None:
     assert {row[name] for name in unsaid} == {None}
 
 
-def test_an_arm_without_a_baseline_keeps_its_row() -> None:
+def test_an_arm_without_a_baseline_has_a_row() -> None:
     row = lines(compare(results(noisy), Design(folds=5, seeds=2)), "encode")[1.0]
     assert (row["baseline"], row["test"], row["difference"], row["note"]) == ("", "", None, "")
     assert row["mean"] == pytest.approx(values_of("encode", 1.0).mean())
@@ -117,9 +117,9 @@ def without(table: pa.Table, pathway: str, fold: int) -> pa.Table:
 
 
 @pytest.mark.parametrize("pathway", ["none", "encode"])
-def test_while_replicates_are_missing_a_comparison_is_provisional_and_has_no_test(pathway: str) -> None:
-    kept = without(results(noisy, fractions=[0.5]), pathway, 0)
-    tables = statistics.compare(kept, design())
+def test_a_comparison_with_missing_replicates_is_provisional_and_has_no_test(pathway: str) -> None:
+    remaining = without(results(noisy, fractions=[0.5]), pathway, 0)
+    tables = statistics.compare(remaining, design())
     row = lines(tables.comparisons, "encode")[0.5]
     differences = (values_of("encode", 0.5) - values_of("none", 0.5))[1:]
     assert row["provisional"]
@@ -128,9 +128,9 @@ def test_while_replicates_are_missing_a_comparison_is_provisional_and_has_no_tes
     assert tables.tests.num_rows == 0
 
 
-def test_comparisons_that_are_complete_are_not_provisional_beside_others() -> None:
-    kept = without(results(noisy, pathways=["none", "encode", "boxes"], fractions=[0.5]), "boxes", 2)
-    rows = {row["pathway"]: row for row in compare(kept, design()).to_pylist()}
+def test_complete_comparisons_are_not_provisional_because_of_others() -> None:
+    remaining = without(results(noisy, pathways=["none", "encode", "boxes"], fractions=[0.5]), "boxes", 2)
+    rows = {row["pathway"]: row for row in compare(remaining, design()).to_pylist()}
     assert [rows[name]["provisional"] for name in ("none", "encode", "boxes")] == [False, False, True]
     assert rows["encode"]["p_adjusted"] == pytest.approx(min(1.0, 2 * rows["encode"]["p"]))
     assert {row["p_to_best"] for row in rows.values()} == {None}
@@ -150,15 +150,15 @@ def test_a_planned_cell_without_results_has_provisional_rows() -> None:
     assert "0 of 10 replicates" in row["note"]
 
 
-def test_an_arm_with_a_failed_replicate_is_neither_compared_nor_best_and_the_others_answer() -> None:
+def test_an_arm_with_a_failed_replicate_is_neither_compared_nor_best_and_the_others_are() -> None:
     def value(pathway: str, fraction: float, fold: int, seed: int) -> float:
         return noisy(pathway, fraction, fold, seed) + (0.3 if pathway == "boxes" else 0.0)
 
     pathways = ["none", "encode", "boxes"]
-    kept = without(results(value, pathways=pathways, fractions=[0.5]), "boxes", 4)
+    remaining = without(results(value, pathways=pathways, fractions=[0.5]), "boxes", 4)
     rows = {
         row["pathway"]: row
-        for row in compare(kept, replace(design(), cells=planned(*pathways, failed="boxes"))).to_pylist()
+        for row in compare(remaining, replace(design(), cells=planned(*pathways, failed="boxes"))).to_pylist()
     }
     assert {rows["boxes"][name] for name in ("difference", "p", "p_adjusted", "p_to_best")} == {None}
     assert not rows["boxes"]["provisional"]
@@ -167,14 +167,14 @@ def test_an_arm_with_a_failed_replicate_is_neither_compared_nor_best_and_the_oth
     assert rows["none"]["difference_to_best"] == pytest.approx(-rows["encode"]["difference"])
 
 
-def test_a_baseline_without_results_leaves_the_mean_and_says_why_there_is_no_test() -> None:
+def test_without_results_of_the_baseline_the_mean_is_reported_and_the_missing_test_explained() -> None:
     row = lines(compare(results(noisy, pathways=["encode"]), design()), "encode")[0.5]
     assert row["mean"] is not None
     assert row["difference"] is None
     assert "no replicate to pair with the baseline" in row["note"]
 
 
-def test_undefined_values_are_left_out_and_counted() -> None:
+def test_undefined_values_are_excluded_and_counted() -> None:
     table = results(lambda p, f, fold, seed: None if fold == 0 else noisy(p, f, fold, seed), fractions=[0.5])
     row = lines(compare(table, design()), "encode")[0.5]
     assert row["mean"] == pytest.approx(values_of("encode", 0.5)[1:].mean())
@@ -182,7 +182,7 @@ def test_undefined_values_are_left_out_and_counted() -> None:
     assert "undefined in 2 of 10" in row["note"]
 
 
-def test_a_metric_undefined_everywhere_is_null_throughout() -> None:
+def test_a_metric_undefined_everywhere_is_null() -> None:
     row = lines(compare(results(lambda *_: None), design()), "encode")[0.5]
     assert row["n"] == 0
     assert {row[name] for name in ("mean", "sd_folds", "ci_low", "difference", "p", "labels_saved")} == {None}
@@ -229,23 +229,23 @@ def test_labels_equivalent_is_where_the_mean_difference_to_the_interpolated_base
     assert row["labels_equivalent_side"] == "within"
 
 
-def test_the_interval_of_labels_holds_the_sizes_that_the_paired_test_does_not_reject() -> None:
+def test_the_interval_of_labels_contains_the_sizes_not_rejected_by_the_paired_test() -> None:
     value, places = jittered(CURVE, 0.1), list(product(range(5), range(2)))
     row = lines(compare(results(value), design()), "encode")[0.5]
-    own = np.array([value("encode", 0.5, *place) for place in places])
+    arm = np.array([value("encode", 0.5, *place) for place in places])
     curves = np.array([[value("none", size, *place) for size in CURVE] for place in places])
-    kept = []
+    remaining = []
     for images in np.geomspace(8, 32, 400):
-        differences = own - [np.interp(np.log(images), np.log([8, 16, 32]), curve) for curve in curves]
+        differences = arm - [np.interp(np.log(images), np.log([8, 16, 32]), curve) for curve in curves]
         statistic = differences.mean() / (differences.std(ddof=1) * np.sqrt(1 / 10 + 1 / 4))
-        kept += [images] if abs(statistic) < stats.t.ppf(0.975, 9) else []
+        remaining += [images] if abs(statistic) < stats.t.ppf(0.975, 9) else []
     step = 2 ** (1 / 16)
-    assert min(kept) / step <= row["labels_equivalent_low"] <= min(kept)
-    assert max(kept) <= row["labels_equivalent_high"] <= max(kept) * step
+    assert min(remaining) / step <= row["labels_equivalent_low"] <= min(remaining)
+    assert max(remaining) <= row["labels_equivalent_high"] <= max(remaining) * step
 
 
 @pytest.mark.parametrize(("lift", "side", "low", "high"), [(0.5, "above", 32, np.inf), (-0.35, "below", -np.inf, 8)])
-def test_outside_the_measured_range_the_side_is_named_and_the_end_infinite(
+def test_outside_the_measured_range_the_side_is_stated_and_the_limit_infinite(
     lift: float, side: str, low: float, high: float
 ) -> None:
     row = lines(compare(results(jittered(CURVE, lift)), design()), "encode")[0.25]
@@ -253,7 +253,7 @@ def test_outside_the_measured_range_the_side_is_named_and_the_end_infinite(
     assert (row["labels_equivalent_low"], row["labels_equivalent_high"]) == pytest.approx((low, high))
 
 
-def test_an_end_that_the_measured_range_does_not_reach_is_infinite() -> None:
+def test_an_interval_limit_beyond_the_measured_range_is_infinite() -> None:
     noise = lambda p, f, fold, seed: noisy(p, f, fold, seed) + 0.02 * fold  # noqa: E731
     row = lines(compare(results(noise), design()), "encode")[0.25]
     assert (row["labels_equivalent_low"], row["labels_equivalent_side"]) == (-np.inf, "within")
@@ -266,7 +266,7 @@ def test_no_labels_are_saved_without_a_significant_difference_at_equal_labels() 
     assert {row["labels_saved"] for row in unsupported} == {None}
 
 
-def test_one_size_gives_no_labels() -> None:
+def test_one_size_has_no_equivalent_labels() -> None:
     row = lines(compare(results(noisy, fractions=[0.5]), design()), "encode")[0.5]
     assert (row["labels_equivalent"], row["labels_equivalent_low"], row["labels_equivalent_side"]) == (None, None, "")
 
@@ -288,17 +288,17 @@ def test_each_arm_is_tested_against_the_best_of_its_size_with_holm_over_all_pair
         assert rows[name]["difference_to_best"] == pytest.approx(rows[name]["mean"] - rows[best]["mean"])
 
 
-def test_the_best_of_an_error_is_the_least() -> None:
+def test_the_best_of_an_error_is_the_smallest() -> None:
     rows = lines(compare(results(noisy, fractions=[0.5], metrics=["ece"]), design()), "none")
     assert rows[0.5]["difference_to_best"] is None
 
 
-def test_where_neither_way_is_better_nothing_is_held_against_a_best() -> None:
+def test_a_metric_without_direction_has_no_comparison_with_a_best() -> None:
     compared = compare(results(noisy, metrics=["confidence"]), design())
     assert set(compared["difference_to_best"].to_pylist()) == {None}
 
 
-def test_labels_of_a_metric_that_should_fall_are_those_where_the_baseline_falls_as_far() -> None:
+def test_labels_of_a_metric_to_minimise_are_those_where_the_baseline_is_as_low() -> None:
     curve = {0.25: 0.4, 0.5: 0.3, 1.0: 0.1}
     row = lines(compare(results(jittered(curve, -0.05), metrics=["ece"]), design()), "encode")[0.25]
     assert row["labels_equivalent_low"] < row["labels_equivalent"] < row["labels_equivalent_high"]
@@ -314,7 +314,7 @@ def shared(seeds: int, runs: int) -> Design:
     return replace(design(seeds=seeds), ancestors=chains)
 
 
-def test_pretraining_that_folds_share_takes_the_larger_p_of_replicates_and_runs() -> None:
+def test_pretraining_shared_by_folds_uses_the_larger_p_of_replicates_and_runs() -> None:
     def value(pathway: str, fraction: float, fold: int, seed: int) -> float:
         run = np.random.default_rng(seed).normal(0, 0.05) if pathway == "encode" else 0.0
         return noisy(pathway, fraction, fold, seed) + float(run)
@@ -329,7 +329,7 @@ def test_pretraining_that_folds_share_takes_the_larger_p_of_replicates_and_runs(
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_one_pretraining_run_gives_no_p_and_says_what_it_speaks_for(seeds: int) -> None:
+def test_one_pretraining_run_has_no_p_and_states_its_generalisation(seeds: int) -> None:
     tables = statistics.compare(results(noisy, seeds=seeds), shared(seeds, 1))
     row = lines(tables.comparisons, "encode")[0.5]
     assert {row[name] for name in ("p", "p_adjusted", "p_better", "p_equivalent", "labels_saved")} == {None}
@@ -339,7 +339,7 @@ def test_one_pretraining_run_gives_no_p_and_says_what_it_speaks_for(seeds: int) 
     assert any(test["p"] is not None for test in conditional)
 
 
-def test_pretraining_of_each_fold_is_no_shared_run() -> None:
+def test_pretraining_of_each_fold_is_not_a_shared_run() -> None:
     chains = {
         digest("encode", fraction, fold, seed): (f"{fold} {seed}",)
         for fraction, fold, seed in product(SIZES, range(5), range(2))
@@ -348,7 +348,7 @@ def test_pretraining_of_each_fold_is_no_shared_run() -> None:
     assert lines(compare(results(noisy), replace(design(), ancestors=chains)), "encode")[0.5]["p"] == expected
 
 
-def test_settings_found_by_a_search_are_part_of_the_claim() -> None:
+def test_settings_selected_by_a_search_are_part_of_the_claim() -> None:
     row = lines(compare(results(noisy), replace(design(), tuned=[key("encode")])), "encode")[0.5]
     assert row["generalises_to"] == "new training sets, at the settings found"
 
@@ -363,7 +363,7 @@ def test_the_probabilities_are_those_of_the_correlated_bayesian_t_test() -> None
     assert row["p_better"] + row["p_equivalent"] + row["p_worse"] == pytest.approx(1)
 
 
-def test_of_an_error_less_is_better_and_an_unbounded_metric_has_no_rope() -> None:
+def test_an_error_is_better_if_smaller_and_an_unbounded_metric_has_no_rope() -> None:
     metrics = ["ece", "false_positive_pixels"]
     table = compare(results(noisy, fractions=[0.5], metrics=metrics), design())
     error, unbounded = (row for row in table.to_pylist() if row["pathway"] == "encode")
@@ -375,12 +375,12 @@ def test_of_an_error_less_is_better_and_an_unbounded_metric_has_no_rope() -> Non
     assert [row["p_equivalent"] for row in table.to_pylist() if row["pathway"] == "encode"][1] == pytest.approx(1)
 
 
-def test_few_folds_are_called_few() -> None:
+def test_few_folds_are_reported_as_few() -> None:
     row = lines(compare(results(noisy, folds=3), design(folds=3)), "encode")[0.5]
     assert "3 folds are few" in row["note"]
 
 
-def test_notes_of_replicates_are_said_once_a_cell() -> None:
+def test_notes_of_replicates_are_reported_once_per_cell() -> None:
     notes = {digest("encode", 0.5, fold, 0): "last epoch taken" for fold in range(5)}
     rows = lines(compare(results(noisy), design(notes=notes)), "encode")
     assert rows[0.5]["note"] == "last epoch taken"
@@ -396,19 +396,19 @@ def test_labelled_images_that_differ_between_folds_are_averaged_in_a_cell() -> N
     assert set(compared["labelled_images"].to_pylist()) == {18}
 
 
-def test_a_family_that_names_arms_by_other_factors_is_refused() -> None:
+def test_a_family_that_defines_arms_by_other_factors_is_refused() -> None:
     short = Family(name="short", pairs={("unet", "none"): ("unet", "none")})
     with pytest.raises(ValueError, match="arms by 2 factors; allowed: architecture, backbone"):
         compare(results(noisy), Design(folds=5, seeds=2, families=[short]))
 
 
-def test_no_results_give_an_empty_table() -> None:
+def test_without_results_the_table_is_empty() -> None:
     empty = schema.results().empty_table()
     assert compare(empty, design()).num_rows == 0
     assert statistics.compare(empty, design()).tests.num_rows == 0
 
 
-def test_with_a_split_of_its_own_seed_seeds_are_averaged_and_folds_counted() -> None:
+def test_with_its_own_split_seed_seeds_are_averaged_and_folds_counted() -> None:
     row = lines(compare(results(noisy, seeds=4), replace(design(seeds=4), fixed_split=True)), "encode")[0.5]
     d = np.array([[noisy("encode", 0.5, f, s) - noisy("none", 0.5, f, s) for s in range(4)] for f in range(5)])
     folds = d.mean(axis=1)
@@ -416,10 +416,10 @@ def test_with_a_split_of_its_own_seed_seeds_are_averaged_and_folds_counted() -> 
     assert row["p"] == pytest.approx(2 * stats.t.sf(abs(statistic), 4))
 
 
-def test_one_failed_replicate_does_not_widen_the_claim_of_one_pretraining_run() -> None:
-    kept = without(results(noisy, seeds=1, fractions=[0.5]), "encode", 4)
+def test_one_failed_replicate_does_not_extend_the_claim_of_one_pretraining_run() -> None:
+    remaining = without(results(noisy, seeds=1, fractions=[0.5]), "encode", 4)
     cells = planned("none", "encode", failed="encode")
-    row = lines(compare(kept, replace(shared(1, 1), cells=cells)), "encode")[0.5]
+    row = lines(compare(remaining, replace(shared(1, 1), cells=cells)), "encode")[0.5]
     assert (row["ci_low"], row["generalises_to"], row["p"]) == (None, "", None)
 
 
@@ -434,7 +434,7 @@ def test_the_tests_table_has_the_adjusted_p_of_the_comparisons() -> None:
         assert row["p_adjusted"] == rows[row["pathway"], row["labelled_fraction"]]
 
 
-def test_folds_alone_support_no_claim_where_they_share_several_pretraining_runs() -> None:
+def test_folds_alone_support_no_claim_if_they_share_several_pretraining_runs() -> None:
     tests = statistics.compare(results(noisy), shared(2, 2)).tests.to_pylist()
     assert "fold" not in {row["unit"] for row in tests if row["pathway"] == "encode"}
 
@@ -449,9 +449,9 @@ def test_validation_images_are_not_tested() -> None:
     assert "only test images are tested" in row["note"]
 
 
-def test_complete_sizes_of_a_baseline_are_its_curve_where_another_failed() -> None:
+def test_complete_sizes_of_a_baseline_are_its_curve_if_another_failed() -> None:
     table = results(jittered(CURVE, 0.1))
-    kept = table.filter([
+    remaining = table.filter([
         not (row["pathway"] == "none" and row["labelled_fraction"] == 1.0 and row["fold"] == 0)
         for row in table.to_pylist()
     ])  # fmt: skip
@@ -460,12 +460,12 @@ def test_complete_sizes_of_a_baseline_are_its_curve_where_another_failed() -> No
                     failed=int(name == "none" and size == 1.0))
         for name, size in product(("none", "encode"), CURVE)
     ]  # fmt: skip
-    rows = lines(compare(kept, replace(design(), cells=cells)), "encode")
+    rows = lines(compare(remaining, replace(design(), cells=cells)), "encode")
     assert rows[0.25]["labels_equivalent_side"] == "within"
     assert "replicates of the baseline failed" in rows[1.0]["note"]
 
 
-def test_a_mean_over_classes_says_where_it_leaves_one_out() -> None:
+def test_a_mean_over_classes_states_which_class_it_excludes() -> None:
     table = results(lambda _p, _f, _fold, _seed: 0.5, pathways=["none"], fractions=[1.0], seeds=1).to_pylist()
     classes = [
         {**row, "class": name, "value": None if name == "rare" and row["fold"] > 1 else 0.5}

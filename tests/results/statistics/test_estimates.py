@@ -1,4 +1,4 @@
-"""Estimates against scipy, statsmodels and their formulas."""
+"""Estimates compared with scipy, statsmodels and their formulas."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_the_corrected_variance_is_that_of_nadeau_and_bengio() -> None:
     assert estimate.interval() == pytest.approx(stats.t.interval(0.95, 9, values.mean(), error))
 
 
-def test_shared_runs_take_the_larger_p_and_the_wider_interval() -> None:
+def test_shared_runs_use_the_larger_p_and_the_wider_interval() -> None:
     values = differences(4, 15) + np.array([0.0, 0.2, -0.2] * 5) * np.array([0, 0.2, 0.5, 2.0])[:, None]
     estimate = corrected(values, 1 / 4, [SEEDS])
     means = values.reshape(4, 5, 3).mean(axis=1)
@@ -47,7 +47,7 @@ def test_shared_runs_take_the_larger_p_and_the_wider_interval() -> None:
     assert 0 < (estimate.decided_by == 1).sum() < 4
 
 
-def test_one_shared_run_leaves_no_p_no_interval_and_no_posterior() -> None:
+def test_one_shared_run_has_no_p_no_interval_and_no_posterior() -> None:
     estimate = corrected(differences(15), 1 / 4, [(0,) * 15])
     assert np.isnan([estimate.p, *estimate.interval(), *estimate.posterior(np.array(0.01))]).all()
 
@@ -86,7 +86,7 @@ def test_too_few_values_and_equal_ones_have_no_test(values: list[float]) -> None
     assert np.isnan([estimate.p, *estimate.interval()]).all()
 
 
-def test_undefined_values_are_left_out() -> None:
+def test_undefined_values_are_excluded() -> None:
     values = differences(6)
     assert independent(np.append(values, np.nan)).p == pytest.approx(independent(values).p)
 
@@ -96,7 +96,7 @@ def test_group_means_are_those_of_the_defined_values() -> None:
     assert group_means(values, (0, 1, 0, 1)) == pytest.approx(np.array([[2.0, 2.0], [np.nan, 3.0]]), nan_ok=True)
 
 
-def test_holm_is_that_of_statsmodels_and_counts_only_tests_that_exist() -> None:
+def test_holm_equals_statsmodels_and_counts_existing_tests_only() -> None:
     p = np.random.default_rng(2).random((40, 3)).round(2) ** 3
     p[[3, 17], 1] = np.nan
     adjusted = holm(p)
@@ -106,10 +106,10 @@ def test_holm_is_that_of_statsmodels_and_counts_only_tests_that_exist() -> None:
         assert adjusted[tested, column] == pytest.approx(multipletests(p[tested, column], method="holm")[1])
 
 
-def test_holm_counts_tests_that_are_still_to_come_as_not_significant() -> None:
+def test_holm_counts_pending_tests_as_not_significant() -> None:
     p = np.array([0.01, 0.02, 0.6])
     assert holm(p, pending=2) == pytest.approx(multipletests([*p, 1.0, 1.0], method="holm")[1][:3])
 
 
-def test_holm_of_no_tests_is_undefined() -> None:
+def test_holm_without_tests_is_undefined() -> None:
     assert np.isnan(holm(np.full(3, np.nan))).all()

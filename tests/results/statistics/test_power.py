@@ -1,4 +1,4 @@
-"""The detectable difference against the noncentral t distribution and published figures."""
+"""The detectable difference compared with the noncentral t distribution and published figures."""
 
 import pytest
 from scipy import stats
@@ -15,11 +15,13 @@ def test_at_the_noncentrality_the_power_is_80_percent(freedom: int, comparisons:
 
 
 @pytest.mark.parametrize(
-    ("folds", "seeds", "one", "six"), [(5, 1, 2.5, 4.1), (5, 3, 1.7, 2.2), (10, 3, 1.1, 1.4)]
+    ("folds", "seeds", "one_comparison", "six_comparisons"), [(5, 1, 2.5, 4.1), (5, 3, 1.7, 2.2), (10, 3, 1.1, 1.4)]
 )  # fmt: skip
-def test_more_folds_and_seeds_detect_smaller_differences(folds: int, seeds: int, one: float, six: float) -> None:
-    assert detectable_over_replicates(folds, seeds) == pytest.approx(one, abs=0.05)
-    assert detectable_over_replicates(folds, seeds, 6) == pytest.approx(six, abs=0.05)
+def test_more_folds_and_seeds_detect_smaller_differences(
+    folds: int, seeds: int, one_comparison: float, six_comparisons: float
+) -> None:
+    assert detectable_over_replicates(folds, seeds) == pytest.approx(one_comparison, abs=0.05)
+    assert detectable_over_replicates(folds, seeds, 6) == pytest.approx(six_comparisons, abs=0.05)
 
 
 @pytest.mark.parametrize(("runs", "expected"), [(2, 11.6), (3, 3.3), (5, 1.7)])

@@ -1,4 +1,4 @@
-"""Means over fewer replicates or images than there are results for say so, with the reason."""
+"""Notes of means over fewer replicates or images than there are results for, with the reason."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ def undefined(rows: pa.Table) -> dict[tuple[str, str, str], str]:
     return {(row["aggregation"], row["class"], row["metric"]): row["undefined"] for row in rows.to_pylist()}
 
 
-def test_a_class_that_is_never_predicted_is_named_with_the_number_of_replicates() -> None:
+def test_a_class_never_predicted_is_named_with_the_number_of_replicates() -> None:
     notes = undefined(comparisons())
     for class_ in ("left", "macro", "weighted"):
         assert notes["dataset", class_, "precision"] == NEVER
@@ -46,7 +46,7 @@ def test_a_class_that_is_never_predicted_is_named_with_the_number_of_replicates(
     assert notes["dataset", "right", "precision"] == ""
 
 
-def test_the_mean_is_over_the_replicates_that_the_note_counts() -> None:
+def test_the_mean_is_over_the_replicates_counted_in_the_note() -> None:
     rows = comparisons()
     (row,) = [
         row
@@ -59,7 +59,7 @@ def test_the_mean_is_over_the_replicates_that_the_note_counts() -> None:
     np.testing.assert_allclose(row["mean"], (truth[:, 0] & predicted).sum() / predicted.sum())
 
 
-def test_a_class_that_no_image_contains_is_named() -> None:
+def test_a_class_absent_from_all_images_is_named() -> None:
     notes = undefined(comparisons())
     expected = "no mean in 4 replicates: dice undefined where no image contains absent"
     assert notes["dataset", "absent", "dice"] == expected
@@ -112,7 +112,7 @@ def edited(stored: Stored, edit: Any) -> Stored:  # noqa: ANN401
 
 
 def without_annotation(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the columns of `right` in an image that does not annotate it."""
+    """Return the columns of `right` in an image without annotation of it."""
     if row["class"] != "right":
         return {}
     empty = {name: [0] * len(row[name]) for name in ("positives", "negatives", "score_sums")}
@@ -122,10 +122,10 @@ def without_annotation(row: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("digests", "note"), [(("d0", "d1", "d2", "d3"), "no mean in 4"), (("d1",), "mean over 3 of 4")]
 )
-def test_a_class_that_no_image_annotates_is_named(digests: tuple[str, ...], note: str) -> None:
+def test_a_class_annotated_in_no_image_is_named(digests: tuple[str, ...], note: str) -> None:
     def load(record: ReplicateRecord) -> Stored:
-        found = stage(*truth_and_scores())
-        return edited(found, without_annotation) if record.digest in digests else found
+        stored_tables = stage(*truth_and_scores())
+        return edited(stored_tables, without_annotation) if record.digest in digests else stored_tables
 
     notes = undefined(comparisons(load))
     for aggregation, metric in (("dataset", "dice"), ("case", "dice"), ("case", "dice_empty_is_one")):
@@ -143,7 +143,7 @@ def test_a_class_that_no_image_annotates_is_named(digests: tuple[str, ...], note
 @pytest.mark.parametrize(
     ("digests", "note"), [(("d0", "d1", "d2", "d3"), "no mean in 4"), (("d1",), "mean over 3 of 4")]
 )
-def test_a_class_that_all_images_annotate_in_part_has_no_shapes(digests: tuple[str, ...], note: str) -> None:
+def test_a_class_annotated_in_part_of_all_images_has_no_shapes(digests: tuple[str, ...], note: str) -> None:
     def load(record: ReplicateRecord) -> Stored:
         is_partly = record.digest in digests
         return edited(stage(*truth_and_scores()), lambda row: {} if row["class"] == "right" and is_partly else SHAPES)
@@ -156,7 +156,7 @@ def test_a_class_that_all_images_annotate_in_part_has_no_shapes(digests: tuple[s
         assert notes["case", "left", metric] == ""
 
 
-def test_both_reasons_of_a_precision_of_lesions_are_named() -> None:
+def test_both_reasons_for_an_undefined_precision_of_lesions_are_named() -> None:
     def edit(row: dict[str, Any]) -> dict[str, Any]:
         if row["class"] != "right" or row["image"] == "2":
             return SHAPES

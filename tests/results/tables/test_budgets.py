@@ -18,11 +18,11 @@ FACTORS = {"study": "s", "architecture": "unet", "backbone": "vgg16", "initial_w
 SERIES = {"metric": "mean_iou", "class_": "macro", "aggregation": "dataset", "split": "test"}
 
 
-def row(pathway: str, mean: float | None, hours: float = 10, **given: object) -> dict[str, Any]:
+def row(pathway: str, mean: float | None, hours: float = 10, **changes: object) -> dict[str, Any]:
     numbers = {"mean": mean, "ci_low": 0.5, "ci_high": 0.7, "labelled_images": 40, "hours_min": 2.0, "hours_max": 12.0}
     claim = {"unit": "fold and seed", "generalises_to": TRAINING, "direction": 1, "metric_unit": "", "note": ""}
     state = {"measured": True, "best": False, "provisional": False}
-    return {**FACTORS, **schema.HEADLINE, "pathway": pathway, "hours": hours, **numbers, **claim, **state, **given}
+    return {**FACTORS, **schema.HEADLINE, "pathway": pathway, "hours": hours, **numbers, **claim, **state, **changes}
 
 
 def budgets(*rows: dict[str, Any]) -> pa.Table:
@@ -37,7 +37,7 @@ THREE = [
 ]  # fmt: skip
 
 
-def test_the_answer_names_the_best_arm_those_close_to_it_and_those_not_measured() -> None:
+def test_the_summary_names_the_best_arm_those_close_to_it_and_those_not_measured() -> None:
     assert budget_sentences(budgets(*THREE).to_pylist()) == [
         "With 10 hours of annotation, encode (about 40 masks) reached the best mean IoU of 0.600 (95 % interval 0.500 "
         "to 0.700). Not significantly different from it (p adjusted by Holm over all pairs of arms and all budgets): "
@@ -45,7 +45,7 @@ def test_the_answer_names_the_best_arm_those_close_to_it_and_those_not_measured(
     ]
 
 
-def test_where_all_others_are_worse_this_is_said() -> None:
+def test_if_all_others_are_worse_the_summary_states_it() -> None:
     (line,) = budget_sentences([*budgets(*THREE[:2]).to_pylist()])
     assert "All other arms with this many hours are significantly worse" in line
 
@@ -55,7 +55,7 @@ def test_arms_that_could_not_be_tested_are_named() -> None:
     assert line.endswith("Not tested against it: none.")
 
 
-def test_a_partial_study_names_no_best_arm() -> None:
+def test_an_incomplete_study_names_no_best_arm() -> None:
     partial = [row("none", 0.5, provisional=True), row("encode", 0.6, provisional=True)]
     assert budget_sentences(budgets(*partial).to_pylist()) == [
         "With 10 hours of annotation: no best arm is named, because replicates are missing."
@@ -76,7 +76,7 @@ def test_failed_arms_and_trained_networks_are_named_as_such() -> None:
     assert "Not compared, because replicates failed: none." in line
 
 
-def test_the_table_marks_the_best_and_the_close_and_says_what_is_not_measured() -> None:
+def test_the_table_marks_the_best_and_the_close_arms_and_explains_missing_results() -> None:
     text = render(budget_table(budgets(*THREE), **SERIES), "md")
     assert "at equal hours of annotation" in text
     assert "| encode | **0.600** (0.500 to 0.700) |" in text
@@ -86,7 +86,7 @@ def test_the_table_marks_the_best_and_the_close_and_says_what_is_not_measured() 
     assert "| pathway | 10 hours |" in text
 
 
-def test_programs_get_the_hours_and_the_range_of_each_arm() -> None:
+def test_machine_readable_formats_have_the_hours_and_the_range_of_each_arm() -> None:
     records = json.loads(render(budget_table(budgets(*THREE), **SERIES), "json"))
     assert [(record["hours"], record["hours_max"], record["measured"]) for record in records][-1] == (10, 12.0, False)
     assert render(budget_table(budgets(*THREE), **SERIES), "csv").count("\n") == 5

@@ -16,16 +16,16 @@ CURVE = [record("none", share) | BASELINE | {"annotation_hours": 4 * share} for 
 """The baseline with 8, 16 and 32 masks in 1, 2 and 4 hours."""
 
 
-def two_step(**given: object) -> dict[str, Any]:
+def two_step(**changes: object) -> dict[str, Any]:
     labels = {"labels_equivalent": 20.0, "labels_equivalent_low": 14.0, "labels_equivalent_high": 28.0}
     hours = {"hours_equivalent": 2.5, "hours_equivalent_low": 1.75, "hours_equivalent_high": 3.5}
     side = {"labels_equivalent_side": "within", "hours_equivalent_side": "within", "labels_saved": 12.0}
-    own = {"annotation_hours": 1.2, "p_hours": 0.01, "note": ""}
-    return record("two_step", 0.25) | BASELINE | labels | hours | side | own | given
+    defaults = {"annotation_hours": 1.2, "p_hours": 0.01, "note": ""}
+    return record("two_step", 0.25) | BASELINE | labels | hours | side | defaults | changes
 
 
-def sentences(**given: object) -> list[str]:
-    return hours_sentences(compared(*CURVE, two_step(**given)).to_pylist())
+def sentences(**changes: object) -> list[str]:
+    return hours_sentences(compared(*CURVE, two_step(**changes)).to_pylist())
 
 
 def test_hours_saved_are_stated_with_the_interval_of_what_the_baseline_needs() -> None:
@@ -42,15 +42,15 @@ def test_an_arm_with_costly_labels_saves_masks_and_costs_hours() -> None:
     ]
 
 
-@pytest.mark.parametrize("given", [
+@pytest.mark.parametrize("changes", [
     {"p_adjusted": 0.2}, {"p_adjusted": None}, {"p_hours": 0.06}, {"p_hours": None}, {"annotation_hours": 2.0},
     {"annotation_hours": None}, {"provisional": True},
 ])  # fmt: skip
-def test_nothing_is_stated_unless_masks_and_hours_differ_significantly(given: dict[str, object]) -> None:
-    assert sentences(**given) == []
+def test_nothing_is_stated_unless_masks_and_hours_differ_significantly(changes: dict[str, object]) -> None:
+    assert sentences(**changes) == []
 
 
-def test_outside_of_the_measured_range_no_number_of_hours_is_saved() -> None:
+def test_outside_of_the_measured_range_no_number_of_saved_hours_is_stated() -> None:
     above = {"hours_equivalent": None, "hours_equivalent_low": 4.0, "hours_equivalent_high": float("inf"),
              "hours_equivalent_side": "above", "labels_saved": None}  # fmt: skip
     assert sentences(**above) == [
@@ -69,7 +69,7 @@ def test_the_table_of_the_headline_ends_with_the_hours_saved() -> None:
     assert "about 1.3 hours saved." in render(table(compared(*CURVE, two_step())), "md")
 
 
-def test_programs_get_the_hours_only_where_they_are_known() -> None:
+def test_machine_readable_formats_have_the_hours_only_if_known() -> None:
     assert '"hours_saved"' in render(table(compared(*CURVE, two_step())), "json")
     assert '"hours_saved"' not in render(table(compared(record("none", 1.0))), "json")
 
@@ -81,7 +81,7 @@ def test_hours_are_rounded(hours: float, text: str) -> None:
     assert hours_text(hours) == text
 
 
-def test_the_report_has_hours_only_where_they_are_known() -> None:
+def test_the_report_has_hours_only_if_known() -> None:
     items, grid = hours_blocks(compared(*CURVE, two_step()), [])
     assert isinstance(items, Items)
     assert isinstance(grid, Grid)

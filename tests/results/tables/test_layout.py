@@ -1,4 +1,4 @@
-"""Tables: how cells are laid out, what is marked and explained, and every format."""
+"""Tables: layout of cells, marks and explanations, and every format."""
 
 import csv
 import html.parser
@@ -18,7 +18,7 @@ from results.tables.render import FORMATS, render
 MEANS = {("none", 0.5): 0.571, ("none", 1.0): 0.65, ("encode", 0.5): 0.612}
 
 
-def record(pathway: str, fraction: float, **given: object) -> dict[str, Any]:
+def record(pathway: str, fraction: float, **changes: object) -> dict[str, Any]:
     itself = pathway == "none"
     mean = MEANS.get((pathway, fraction), 0.5)
     test: dict[str, Any] = {} if itself else {"difference": 0.041, "p": 0.015, "p_adjusted": 0.03}
@@ -40,7 +40,7 @@ def record(pathway: str, fraction: float, **given: object) -> dict[str, Any]:
         "test": "",
         "labels_equivalent_side": "",
         "note": "baseline itself" if itself else "3 folds are few",
-        **given,
+        **changes,
     }
 
 
@@ -69,7 +69,7 @@ def test_markdown_shows_mean_interval_difference_and_the_best_in_bold() -> None:
     )
 
 
-def test_json_is_a_list_of_records_with_the_keys_of_the_contract() -> None:
+def test_json_is_a_list_of_records_with_the_documented_keys() -> None:
     records = json.loads(render(table(SMALL), "json"))
     assert len(records) == 3
     keys = {"pathway", "labelled_fraction", "metric", "mean", "ci_low", "ci_high", "n"}
@@ -78,7 +78,7 @@ def test_json_is_a_list_of_records_with_the_keys_of_the_contract() -> None:
     assert (encode["mean"], encode["p"], encode["p_adjusted"]) == (0.612, 0.015, 0.03)
 
 
-def test_json_says_what_each_number_generalises_to_and_whether_it_is_provisional() -> None:
+def test_json_has_the_generalisation_of_each_number_and_whether_it_is_provisional() -> None:
     cell = record("encode", 0.5, p_better=0.9, p_equivalent=0.08, p_worse=0.02, labels_equivalent_side="above")
     _, encode = json.loads(render(table(compared(record("none", 0.5), cell)), "json"))
     assert (encode["generalises_to"], encode["unit"]) == ("new training sets", "fold and seed")
@@ -90,7 +90,7 @@ ENDS = {"labels_equivalent": 12.0, "labels_equivalent_low": -math.inf, "labels_e
 OPEN = compared(record("none", 0.5), record("encode", 0.5, **ENDS))
 
 
-def test_ends_outside_the_measured_range_are_null_in_json() -> None:
+def test_limits_outside_the_measured_range_are_null_in_json() -> None:
     def refuse(name: str) -> None:
         raise AssertionError(name)
 
@@ -99,7 +99,7 @@ def test_ends_outside_the_measured_range_are_null_in_json() -> None:
     assert encode["labels_equivalent"] == 12.0
 
 
-def test_ends_outside_the_measured_range_are_empty_in_csv() -> None:
+def test_limits_outside_the_measured_range_are_empty_in_csv() -> None:
     _, encode = csv.DictReader(io.StringIO(render(table(OPEN), "csv")))
     assert (encode["labels_equivalent_low"], encode["labels_equivalent_high"]) == ("", "")
 
@@ -150,7 +150,7 @@ NEAR = compared(
 )
 
 
-def test_a_cell_that_does_not_differ_significantly_from_the_best_has_a_dagger_and_one_that_does_has_none() -> None:
+def test_only_cells_without_significant_difference_to_the_best_have_a_dagger() -> None:
     text = render(table(NEAR), "md")
     assert "| near | 0.690† (0.4" in text
     assert "| far | 0.400 (" in text
@@ -164,13 +164,13 @@ def test_cells_that_were_not_tested_against_the_best_are_counted() -> None:
     assert "Cells not tested against the best of their column: 1." in render(table(NEAR), "md")
 
 
-def test_nothing_has_a_dagger_where_the_columns_are_not_the_sizes_of_the_test() -> None:
+def test_no_cell_has_a_dagger_if_the_columns_are_not_the_sizes_of_the_test() -> None:
     assert "†" not in render(table(NEAR, columns="backbone", rows=["pathway"]), "md")
 
 
-def provisional(*names: str, **given: object) -> pa.Table:
-    """Return the cells above, some of them provisional, with tests that nobody should see."""
-    lines = [line | given if line["pathway"] in names else line for line in NEAR.to_pylist()]
+def provisional(*names: str, **changes: object) -> pa.Table:
+    """Return the cells above, some of them provisional, with tests that must not be shown."""
+    lines = [line | changes if line["pathway"] in names else line for line in NEAR.to_pylist()]
     return compared(*(line | {"provisional": line["pathway"] in names} for line in lines))
 
 
@@ -180,9 +180,9 @@ def test_a_column_with_a_provisional_cell_has_no_best_and_no_dagger() -> None:
     assert [cell.close for cell in cells] == [None] * 4
 
 
-def test_a_column_keeps_its_best_while_another_is_provisional() -> None:
-    other = [record("best", 1.0, mean=0.7, provisional=True), record("near", 1.0, mean=0.6)]
-    text = render(table(compared(*NEAR.to_pylist(), *other)), "md")
+def test_a_column_marks_its_best_while_another_is_provisional() -> None:
+    render_with_two_baselines = [record("best", 1.0, mean=0.7, provisional=True), record("near", 1.0, mean=0.6)]
+    text = render(table(compared(*NEAR.to_pylist(), *render_with_two_baselines)), "md")
     assert "| best | **0.700** (0.470 to 0.530) +0.041* p=0.03 | 0.700 (0.470 to 0.530) +0.041 provisional |" in text
 
 
@@ -224,7 +224,7 @@ def test_an_arm_with_failed_replicates_is_not_the_best_at_the_same_mean() -> Non
 @pytest.mark.parametrize(
     "note", ["2 of 5 replicates failed; not compared", "not compared: replicates of the baseline failed"]
 )
-def test_a_cell_that_is_not_compared_because_replicates_failed_says_so(note: str) -> None:
+def test_the_reason_is_shown_for_a_cell_not_compared_because_of_failed_replicates(note: str) -> None:
     cell = record("encode", 0.5, difference=None, p=None, p_adjusted=None, note=note)
     assert "| encode | 0.612 (0.582 to 0.642) not compared |" in render(
         table(compared(record("none", 0.5), cell)), "md"
@@ -232,7 +232,7 @@ def test_a_cell_that_is_not_compared_because_replicates_failed_says_so(note: str
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("changes", "expected"),
     [
         ({"provisional": True, "note": "0 of 5 replicates"}, "not run"),
         ({"note": "0 of 5 replicates; 5 of 5 replicates failed; not compared"}, "failed"),
@@ -240,9 +240,9 @@ def test_a_cell_that_is_not_compared_because_replicates_failed_says_so(note: str
         ({"provisional": True, "note": "2 of 5 replicates; undefined in 2 of 2"}, "undefined"),
     ],
 )
-def test_a_cell_without_a_mean_shows_why(given: dict[str, Any], shown: str) -> None:
-    assert f"| b | {shown} |" in render(
-        table(compared(record("none", 0.5), record("b", 0.5, mean=None, **given))), "md"
+def test_a_cell_without_a_mean_shows_the_reason(changes: dict[str, Any], expected: str) -> None:
+    assert f"| b | {expected} |" in render(
+        table(compared(record("none", 0.5), record("b", 0.5, mean=None, **changes))), "md"
     )
 
 
@@ -257,13 +257,13 @@ def test_probabilities_of_better_equivalent_and_worse_are_shown_in_percent_and_e
     assert "≈" not in text
 
 
-def test_an_equivalent_cell_is_marked_and_the_mark_explained() -> None:
+def test_an_equivalent_cell_has_an_explained_mark() -> None:
     text = render(table(compared(record("none", 0.5), record("encode", 0.5, **CHANCES))), "md")
     assert "+0.001≈ p=0.59 [3/96/1] |" in text
     assert "The sign ≈ marks cells that are equivalent with a probability of at least 0.95." in text
 
 
-def test_nothing_is_explained_that_is_not_shown() -> None:
+def test_only_marks_that_are_shown_are_explained() -> None:
     text = render(table(compared(record("none", 0.5), record("encode", 0.5, p_adjusted=0.4))), "md")
     assert not any(mark in text for mark in ("The sign", "[better", "Provisional", "Notes (number of cells): baseline"))
 
@@ -276,33 +276,33 @@ def test_nothing_is_explained_that_is_not_shown() -> None:
         (design.ONE_RUN, "this one pretraining run only"),
     ],
 )
-def test_the_footer_says_what_the_numbers_hold_for(claim: str, words: str) -> None:
+def test_the_footer_states_what_the_numbers_generalise_to(claim: str, words: str) -> None:
     cells = (record("none", 0.5, generalises_to=claim), record("encode", 0.5, generalises_to=claim))
     assert f"\nTests and intervals hold for {words}.\n" in render(table(compared(*cells)), "md")
 
 
-def test_the_footer_says_that_settings_come_from_a_search() -> None:
+def test_the_footer_states_that_settings_come_from_a_search() -> None:
     claim = design.TRAINING + design.AT_SETTINGS
     cells = (record("none", 0.5, generalises_to=claim), record("encode", 0.5, generalises_to=claim))
     words = "newly trained models on new patients (at the settings that the search found)."
     assert words in render(table(compared(*cells)), "md")
 
 
-def test_the_settings_of_a_search_are_named_before_what_is_not_claimed() -> None:
+def test_the_settings_of_a_search_are_named_before_missing_claims() -> None:
     claim = design.PATIENTS + design.AT_SETTINGS
     cells = (record("none", 0.5, generalises_to=claim), record("encode", 0.5, generalises_to=claim))
     words = "on new patients (at the settings that the search found), not for newly trained ones."
     assert words in render(table(compared(*cells)), "md")
 
 
-def test_without_a_test_only_intervals_are_spoken_of() -> None:
+def test_without_a_test_the_footer_refers_to_intervals_only() -> None:
     cells = [record(name, 0.5, p_adjusted=None, generalises_to=design.ONE_RUN) for name in ("none", "encode")]
     text = render(table(compared(*cells)), "md")
     assert "\nIntervals hold for this one pretraining run only.\n" in text
     assert "Tests" not in text
 
 
-def test_a_stronger_claim_of_a_test_is_not_made_of_its_interval() -> None:
+def test_a_stronger_claim_of_a_test_does_not_apply_to_its_interval() -> None:
     weak, strong = {"generalises_to": design.PATIENTS}, {"generalises_to": design.TRAINING, "test": design.STRONGER}
     cells = (record("none", 0.5, **weak), record("encode", 0.5, **weak), record("two_step", 0.5, **strong))
     text = render(table(compared(*cells)), "md")
@@ -311,7 +311,7 @@ def test_a_stronger_claim_of_a_test_is_not_made_of_its_interval() -> None:
     assert "Intervals hold for these trained networks on new patients, not for newly trained ones.\n" in text
 
 
-def test_records_without_a_claim_are_laid_out_without_a_sentence_on_it() -> None:
+def test_records_without_a_claim_have_no_sentence_on_it() -> None:
     cells = (record("none", 0.5, generalises_to=None), record("encode", 0.5, generalises_to=None))
     assert "hold for" not in render(table(compared(*cells)), "md")
 
@@ -323,13 +323,13 @@ def test_latex_writes_marks_as_symbols() -> None:
     assert text.isascii()
 
 
-def test_factors_that_do_not_vary_are_in_the_caption_and_not_in_the_rows() -> None:
+def test_constant_factors_are_in_the_caption_and_not_in_the_rows() -> None:
     laid = table(SMALL)
     assert laid.rows == ("pathway",)
     assert "architecture unet" in laid.caption
 
 
-def test_any_factor_can_stand_across() -> None:
+def test_any_factor_can_be_the_columns() -> None:
     laid = table(SMALL, columns="pathway")
     assert laid.rows == ("labelled_fraction",)
     assert laid.column_labels == ("none", "encode")
@@ -340,13 +340,13 @@ def test_columns_of_sizes_are_in_numeric_order() -> None:
     assert table(compared(*cells), columns="labelled_images").column_labels == ("5", "50", "100")
 
 
-def test_the_least_is_best_where_lower_is_better() -> None:
+def test_the_smallest_value_is_best_where_lower_is_better() -> None:
     cells = [record("a", 0.5, metric="ece", mean=0.2), record("b", 0.5, metric="ece", mean=0.1)]
     best = [cell.best for (cell,) in table(compared(*cells), metric="ece").grid if cell]
     assert best == [False, True]
 
 
-def test_one_of_several_baselines_is_shown_unless_all_are_asked_for() -> None:
+def test_one_of_several_baselines_is_shown_unless_all_are_requested() -> None:
     scratch = record("encode", 0.5, baseline="scratch", difference=0.2, p_adjusted=None)
     both = compared(record("none", 0.5), record("encode", 0.5), scratch)
     assert "+0.041" in render(table(both), "md")
@@ -357,32 +357,34 @@ def test_one_of_several_baselines_is_shown_unless_all_are_asked_for() -> None:
 OTHER = {"baseline": "scratch", "mean": 0.4, "ci_low": 0.3, "ci_high": 0.5}
 
 
-def other(**given: object) -> str:
-    both = compared(record("encode", 0.5), record("boxes", 0.5, **OTHER | given))
+def render_with_two_baselines(**changes: object) -> str:
+    both = compared(record("encode", 0.5), record("boxes", 0.5, **OTHER | changes))
     return render(table(both, baseline="pathway: none"), "md")
 
 
-def test_a_cell_keeps_its_mean_but_not_its_difference_where_only_another_baseline_is_compared_with_it() -> None:
-    assert "| boxes | 0.400 (0.300 to 0.500) |" in other(p_better=0.9, p_equivalent=0.1, p_worse=0.0)
+def test_a_cell_keeps_its_mean_if_its_difference_belongs_to_another_baseline() -> None:
+    assert "| boxes | 0.400 (0.300 to 0.500) |" in render_with_two_baselines(
+        p_better=0.9, p_equivalent=0.1, p_worse=0.0
+    )
 
 
 def test_the_baseline_of_another_family_is_not_shown_as_the_baseline() -> None:
-    assert "| boxes | 0.400 (0.300 to 0.500) |" in other(note="baseline itself")
+    assert "| boxes | 0.400 (0.300 to 0.500) |" in render_with_two_baselines(note="baseline itself")
 
 
 def test_a_cell_is_not_provisional_because_of_another_baseline() -> None:
-    text = other(provisional=True, note="provisional: replicates of the baseline are missing")
+    text = render_with_two_baselines(provisional=True, note="provisional: replicates of the baseline are missing")
     assert "rovisional" not in text
     assert "| encode | **0.612** (" in text
 
 
-def test_rows_that_leave_out_what_varies_are_refused_with_what_to_add() -> None:
+def test_rows_without_a_varying_factor_are_refused_with_the_factor() -> None:
     with pytest.raises(ValueError, match="rows are architecture; allowed: all that vary; add pathway"):
         table(SMALL, rows=["architecture"])
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("options", "message"),
     [
         ({"metric": "iou"}, "metric is iou; allowed: mean_iou; choose"),
         ({"class_": "lung"}, "class is lung; allowed: macro; choose"),
@@ -392,9 +394,9 @@ def test_rows_that_leave_out_what_varies_are_refused_with_what_to_add() -> None:
         ({"baseline": "scratch"}, "baseline is scratch; allowed: pathway: none; choose"),
     ],
 )
-def test_an_unknown_name_is_refused_with_those_there_are(asked: dict[str, Any], message: str) -> None:
+def test_an_unknown_name_is_refused_with_the_known_ones(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        table(SMALL, **asked)
+        table(SMALL, **options)
 
 
 def test_a_table_without_comparisons_is_refused() -> None:
@@ -408,7 +410,7 @@ def test_comparisons_of_an_older_version_are_refused() -> None:
         default_table(SMALL.drop_columns(["generalises_to", "provisional"]))
 
 
-def test_a_metric_that_comparisons_of_an_older_version_lack_is_refused_by_its_name() -> None:
+def test_a_metric_missing_in_comparisons_of_an_older_version_is_refused_with_its_name() -> None:
     with pytest.raises(ValueError, match="metric is auc; allowed: mean_iou"):
         table(SMALL.drop_columns(["generalises_to"]), metric="auc")
 
@@ -423,7 +425,7 @@ def test_every_format_ends_its_last_line(name: str) -> None:
     assert render(table(SMALL), name).endswith("\n")
 
 
-def test_columns_are_the_size_that_the_study_sets() -> None:
+def test_columns_are_the_size_varied_by_the_study() -> None:
     by_number = compared(
         *(record(name, share, labelled_images=16) for name, share in (("none", 0.51), ("encode", 0.49)))
     )
@@ -431,8 +433,8 @@ def test_columns_are_the_size_that_the_study_sets() -> None:
     assert table(SMALL).columns == "labelled_fraction"
 
 
-def dice(line: dict[str, Any], **given: object) -> dict[str, Any]:
-    return line | {"metric": "dice", "aggregation": "case"} | given
+def dice(line: dict[str, Any], **changes: object) -> dict[str, Any]:
+    return line | {"metric": "dice", "aggregation": "case"} | changes
 
 
 CELLS = [record("none", 0.5), record("none", 1.0), record("encode", 0.5), record("encode", 1.0)]
@@ -457,7 +459,7 @@ def test_the_caption_of_the_default_table_names_both_metrics_the_baseline_and_wh
     )
 
 
-def test_each_metric_of_the_default_table_has_its_own_best() -> None:
+def test_each_metric_of_the_default_table_marks_its_own_best() -> None:
     best = [[cell.best for cell in line if cell] for line in both().grid]
     assert best == [[False, True, True, False], [True, False, False, True]]
 
@@ -499,7 +501,7 @@ def test_every_format_shows_the_default_table(name: str) -> None:
 
 
 @pytest.mark.parametrize(("shares", "images"), [((0.5, 0.51), (16, 16)), ((0.5, 0.5), (7, 8))])
-def test_columns_distinguish_levels_whose_other_size_is_equal(
+def test_columns_distinguish_levels_with_an_equal_other_size(
     shares: tuple[float, float], images: tuple[int, int]
 ) -> None:
     records = [
@@ -510,7 +512,7 @@ def test_columns_distinguish_levels_whose_other_size_is_equal(
     assert len(table(compared(*records)).column_labels) == 2
 
 
-def test_the_best_is_chosen_among_cells_that_are_defined_in_all_replicates() -> None:
+def test_the_best_is_selected_among_cells_defined_in_all_replicates() -> None:
     fewer = record("b", 0.5, mean=0.8, n=8, note="undefined in 2 of 10")
     text = render(table(compared(record("a", 0.5, mean=0.6), record("c", 0.5, mean=0.5), fewer)), "md")
     assert "| a | **0.600**" in text
@@ -524,7 +526,7 @@ def test_one_pretraining_run_is_the_first_line_below_the_table() -> None:
     assert below.count(note) == 1
 
 
-def test_an_arm_with_several_claims_is_named_with_what_each_is_about() -> None:
+def test_an_arm_with_several_claims_is_named_with_the_subject_of_each() -> None:
     weak, strong = {"generalises_to": design.PATIENTS}, {"generalises_to": design.TRAINING, "test": design.STRONGER}
     cells = (record("none", 0.5, **weak), record("encode", 0.5, **weak), record("encode", 1.0, **strong))
     text = render(table(compared(record("none", 1.0, **weak), *cells)), "md")

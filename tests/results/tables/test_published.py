@@ -1,4 +1,4 @@
-"""Published values add_published a study's own."""
+"""Published values beside a study's own."""
 
 import json
 from typing import Any
@@ -17,18 +17,20 @@ def reported(match: dict[str, Any], value: float) -> ReportedValue:
     return ReportedValue(match=match, value=value, source="A paper")
 
 
-def shown(*published: ReportedValue) -> Table:
+def table_with(*published: ReportedValue) -> Table:
     return add_published(table(SMALL), published)
 
 
-def test_a_published_value_stands_in_the_cells_it_matches_and_no_other() -> None:
-    text = render(shown(reported(match=HEADLINE | {"pathway": "none", "labelled_fraction": 1.0}, value=0.65)), "md")
+def test_a_published_value_is_only_in_the_cells_that_it_matches() -> None:
+    text = render(
+        table_with(reported(match=HEADLINE | {"pathway": "none", "labelled_fraction": 1.0}, value=0.65)), "md"
+    )
 
     assert text.count("[published 0.650]") == 1
     assert "baseline [published 0.650] |" in text
 
 
-def test_in_the_default_table_a_value_stands_beside_its_own_metric_and_aggregation() -> None:
+def test_in_the_default_table_a_value_is_beside_its_own_metric_and_aggregation() -> None:
     grid = default_table(compared(*CELLS, *map(dice, CELLS)))
     dice_of_cases = {"metric": "dice", "class": "macro", "aggregation": "case", "pathway": "encode"}
     text = render(add_published(grid, [reported(match=dice_of_cases | {"labelled_fraction": 0.5}, value=0.7)]), "csv")
@@ -37,25 +39,28 @@ def test_in_the_default_table_a_value_stands_beside_its_own_metric_and_aggregati
     assert [",dice," in line for line in with_value] == [True]
 
 
-def test_who_published_stands_below_and_beside_each_value() -> None:
-    table_ = shown(reported(match=HEADLINE | {"pathway": "none"}, value=0.65))
+def test_the_publication_is_named_below_the_table_and_beside_each_value() -> None:
+    table_ = table_with(reported(match=HEADLINE | {"pathway": "none"}, value=0.65))
 
     assert "Published: A paper." in render(table_, "md")
     assert {row["published_by"] for row in json.loads(render(table_, "json"))} == {"A paper", ""}
 
 
-def test_what_a_match_leaves_out_may_be_anything() -> None:
-    assert render(shown(reported(match=HEADLINE | {"architecture": "unet"}, value=0.5)), "md").count("[published") == 3
+def test_unspecified_factors_of_a_match_may_have_any_value() -> None:
+    assert (
+        render(table_with(reported(match=HEADLINE | {"architecture": "unet"}, value=0.5)), "md").count("[published")
+        == 3
+    )
 
 
-def test_the_closest_match_wins() -> None:
+def test_the_most_specific_match_is_used() -> None:
     general = reported(match=HEADLINE, value=0.1)
     special = reported(match=HEADLINE | {"pathway": "encode"}, value=0.2)
-    records = json.loads(render(shown(general, special), "json"))
+    records = json.loads(render(table_with(general, special), "json"))
 
     assert {row["pathway"]: row["published"] for row in records} == {"none": 0.1, "encode": 0.2}
 
 
 @pytest.mark.parametrize("match", [{"metric": "dice"}, {"class": "heart"}, {"backbone": "resnet50"}, {"loss": "dice"}])
-def test_other_metrics_classes_and_arms_stay_without(match: dict[str, str]) -> None:
-    assert "published" not in json.loads(render(shown(reported(match=HEADLINE | match, value=0.1)), "json"))[0]
+def test_other_metrics_classes_and_arms_have_no_published_value(match: dict[str, str]) -> None:
+    assert "published" not in json.loads(render(table_with(reported(match=HEADLINE | match, value=0.1)), "json"))[0]

@@ -32,20 +32,20 @@ def lines() -> Iterator[dict[str, Any]]:
 SCORES = pa.Table.from_pylist(list(lines()), schema=schema.stage_scores())
 
 
-def shown(**options: str) -> list[dict[str, Any]]:
+def records(**options: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = json.loads(render(stage_table(SCORES, "locate", **options), "json"))
     return rows
 
 
 def test_each_cell_is_the_mean_over_the_runs_of_the_stage() -> None:
-    means = {(row["architecture"], row["metric"], row["split"]): (row["mean"], row["n"]) for row in shown()}
+    means = {(row["architecture"], row["metric"], row["split"]): (row["mean"], row["n"]) for row in records()}
     assert means["a", "mse_pixels", "test"] == (150.0, 2)
     assert means["a", "distance_pixels", "test"] == (11.0, 2)
     assert means["b", "mse_pixels", "validation"] == (25.0, 1)
 
 
 def test_runs_without_a_value_are_counted_in_a_note() -> None:
-    (row,) = [row for row in shown(metric="mse_pixels", split="validation") if row["architecture"] == "a"]
+    (row,) = [row for row in records(metric="mse_pixels", split="validation") if row["architecture"] == "a"]
     assert (row["mean"], row["n"], row["note"]) == (50.0, 1, "not finished (1 of 2 runs)")
     assert "not finished (1 of 2 runs)" in render(stage_table(SCORES, "locate"), "md")
 
@@ -55,7 +55,7 @@ def test_every_format_has_the_table(format_: str) -> None:
     assert "150" in render(stage_table(SCORES, "locate"), format_)
 
 
-def test_a_published_value_of_a_split_stands_beside_it_alone() -> None:
+def test_a_published_value_is_only_beside_its_split() -> None:
     match = {"stage": "locate", "metric": "mse_pixels", "split": "test"}
     grid = add_published(stage_table(SCORES, "locate"), [ReportedValue(match=match, value=206.15, source="Hu et al.")])
     values = {(row["metric"], row["split"]): row["published"] for row in json.loads(render(grid, "json"))}
@@ -73,6 +73,6 @@ def test_a_published_value_of_a_split_stands_beside_it_alone() -> None:
         ("locate", {"rows": ["colour"]}, "rows is colour; allowed: architecture, backbone"),
     ],
 )
-def test_unknown_names_are_refused_with_those_allowed(stage: str, options: dict[str, Any], problem: str) -> None:
+def test_unknown_names_are_refused_with_the_allowed_ones(stage: str, options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         stage_table(SCORES, stage, **options)

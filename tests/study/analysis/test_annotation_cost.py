@@ -1,4 +1,4 @@
-"""Hours of annotation of arms, and what a changed cost does to a finished study."""
+"""Hours of annotation of arms, and the effect of a changed cost on a finished study."""
 
 import tarfile
 from pathlib import Path
@@ -46,52 +46,50 @@ def hours(changes: documents.Document, place: Path) -> dict[tuple[str, float], f
 
 
 def test_masks_and_the_labels_of_pretraining_on_other_data_are_added(tmp_path: Path) -> None:
-    found = hours({}, tmp_path)
-    assert found["none", 1.0] == pytest.approx(HOSPITAL_TRAINING * 8 / 60)
-    assert found["one_step", 1.0] == pytest.approx((HOSPITAL_TRAINING * 8 + CLINIC * 0.1) / 60)
-    assert found["two_step", 1.0] == pytest.approx((HOSPITAL_TRAINING * 8 + CLINIC * (0.1 + 0.5)) / 60)
+    costs = hours({}, tmp_path)
+    assert costs["none", 1.0] == pytest.approx(HOSPITAL_TRAINING * 8 / 60)
+    assert costs["one_step", 1.0] == pytest.approx((HOSPITAL_TRAINING * 8 + CLINIC * 0.1) / 60)
+    assert costs["two_step", 1.0] == pytest.approx((HOSPITAL_TRAINING * 8 + CLINIC * (0.1 + 0.5)) / 60)
 
 
-def test_half_of_the_masks_are_those_of_whole_patients(tmp_path: Path) -> None:
+def test_half_of_the_masks_are_those_of_complete_patients(tmp_path: Path) -> None:
     assert hours({}, tmp_path)["none", 0.5] == pytest.approx(3 * 2 * 8 / 60)  # 3 of 5 patients have 5 images or more
 
 
 @pytest.mark.parametrize("min_cases", [1, 5])
 def test_validation_images_cost_as_much_as_training_images(min_cases: int, tmp_path: Path) -> None:
-    found = hours({"validation.min_cases": min_cases}, tmp_path)
-    assert found["none", 1.0] == pytest.approx(HOSPITAL_TRAINING * 8 / 60)
+    costs = hours({"validation.min_cases": min_cases}, tmp_path)
+    assert costs["none", 1.0] == pytest.approx(HOSPITAL_TRAINING * 8 / 60)
 
 
 def test_points_are_the_centres_of_structures(tmp_path: Path) -> None:
     locate = {"task": "localisation", "data": "clinic", "target": "centre", "structure": "heart", "epochs": 1}
-    found = hours(
+    costs = hours(
         {"stages.locate": locate, "pathways": {"none": ["segment"], "points": ["locate", "segment"]}}, tmp_path
     )
-    assert found["points", 1.0] - found["none", 1.0] == pytest.approx(CLINIC * 0.2 / 60)
+    assert costs["points", 1.0] - costs["none", 1.0] == pytest.approx(CLINIC * 0.2 / 60)
 
 
-def test_an_image_that_several_stages_read_counts_once_for_each_kind_of_annotation(tmp_path: Path) -> None:
+def test_an_image_used_by_several_stages_counts_once_for_each_kind_of_annotation(tmp_path: Path) -> None:
     again = {"task": "segmentation", "data": "hospital", "epochs": 2}
     findings = {"task": "classification", "data": "hospital", "epochs": 1}
     pathways = {"none": ["segment"], "masks": ["again", "segment"], "findings": ["findings", "segment"]}
     changes = {"stages.again": again, "stages.findings": findings, "pathways": pathways}
-    found = hours(changes, tmp_path)
-    assert found["masks", 0.5] == pytest.approx(found["none", 0.5])
-    # Findings are read of all training images, whatever masks may be used.
-    assert found["findings", 0.5] == pytest.approx(found["none", 0.5] + HOSPITAL_TRAINING * 0.1 / 60)
+    costs = hours(changes, tmp_path)
+    assert costs["masks", 0.5] == pytest.approx(costs["none", 0.5])
+    # Labels of all training images are used, for any fraction of masks.
+    assert costs["findings", 0.5] == pytest.approx(costs["none", 0.5] + HOSPITAL_TRAINING * 0.1 / 60)
 
 
-def test_images_that_are_read_without_annotation_cost_nothing(tmp_path: Path) -> None:
+def test_images_used_without_annotation_cost_nothing(tmp_path: Path) -> None:
     encode = {"task": "reconstruction", "data": "clinic", "epochs": 1}
-    found = hours({"stages.encode": encode, "pathways": {"none": ["segment"], "ae": ["encode", "segment"]}}, tmp_path)
-    assert found["ae", 1.0] == found["none", 1.0]
+    costs = hours({"stages.encode": encode, "pathways": {"none": ["segment"], "ae": ["encode", "segment"]}}, tmp_path)
+    assert costs["ae", 1.0] == costs["none", 1.0]
 
 
 @pytest.mark.parametrize("unlabelled", ["hidden", "all"])
 @pytest.mark.parametrize("task", ["adversarial", "consistency"])
-def test_images_without_masks_that_a_stage_also_learns_from_cost_nothing(
-    task: str, unlabelled: str, tmp_path: Path
-) -> None:
+def test_unlabelled_images_used_for_training_cost_nothing(task: str, unlabelled: str, tmp_path: Path) -> None:
     learn = {"task": task, "data": "hospital", "epochs": 1, task: {"unlabelled": unlabelled}}
     by_cell = hours({"stages.learn": learn, "pathways": {"none": ["segment"], "more": ["learn"]}}, tmp_path)
     assert by_cell["more", 0.5] == by_cell["none", 0.5]
@@ -112,18 +110,18 @@ def test_hours_are_the_mean_over_folds_and_seeds(tmp_path: Path) -> None:
     assert annotation_hours(plan)[0, 0.5] == pytest.approx(sum(sizes) * 8 / 60 / 6)
 
 
-def test_data_without_minutes_are_annotated_already(tmp_path: Path) -> None:
+def test_data_without_minutes_are_already_annotated(tmp_path: Path) -> None:
     document = documents.base(MINUTES, without=("data.clinic.annotation_minutes",))
     plan = documents.planned(document, tmp_path)
     assert annotated_already(plan) == ["clinic"]
     assert {annotation_hours(plan)[arm, 1.0] for arm in range(3)} == {HOSPITAL_TRAINING * 8 / 60}
 
 
-def test_without_any_minutes_nothing_is_known(tmp_path: Path) -> None:
+def test_without_any_minutes_no_hours_are_reported(tmp_path: Path) -> None:
     assert annotation_hours(documents.planned(documents.base(), tmp_path)) == {}
 
 
-def test_the_plan_names_the_hours_of_each_arm_at_each_amount_of_labels(tmp_path: Path) -> None:
+def test_the_plan_lists_the_hours_of_each_arm_at_each_amount_of_labels(tmp_path: Path) -> None:
     assert hours_lines(hours_by_cell(planned({}, tmp_path))) == [
         "none: 0.8 h at 50 %, 1.33 h at 100 %",
         "one_step: 0.84 h at 50 %, 1.37 h at 100 %",
@@ -136,25 +134,25 @@ def test_arms_can_be_compared_at_budgets_within_their_range(tmp_path: Path) -> N
     assert [budget["arms"] for budget in arms_at_budgets(cells, [0.7, 0.82, 1.0, 1.36, 2.0])] == [0, 1, 2, 2, 0]
 
 
-def test_arms_that_wait_for_a_search_have_hours_too(tmp_path: Path) -> None:
+def test_arms_that_depend_on_a_search_have_hours(tmp_path: Path) -> None:
     search = {"trials": 2, "reserve": 0.6, "space": {"target.optimizer.lr": {"loguniform": [1e-4, 1e-2]}}}
     plan = planned({"search": search, "validation.min_cases": 1, "compare.labelled_fraction": [1.0]}, tmp_path)
     assert not plan.replicates
     assert len(annotation_hours(plan)) == 3
 
 
-def test_new_minutes_derive_the_tables_of_a_finished_study_again_and_train_nothing(tmp_path: Path) -> None:
+def test_changed_minutes_recompute_the_tables_of_a_finished_study_without_training(tmp_path: Path) -> None:
     with tarfile.open(GOLDEN / "tiny.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     store = Store(tmp_path / "runs")
     table = store.study("tiny") / "comparisons.parquet"
-    seen = []
+    runs = []
     for minutes in (None, 6, 12):
         changes = {"data.hospital.annotation_minutes": {"mask": minutes}} if minutes else {}
         plan = tiny.planned(with_paths(FINISHED["tiny"](), changes), tmp_path)
         assert not pending_stages(plan, store).stages
         write_outcome(plan, store)
         (value,) = {row["annotation_hours"] for row in pq.read_table(table).to_pylist() if row["pathway"] == "none"}
-        seen.append(value)
-    assert seen[0] is None
-    assert seen[2] == 2 * seen[1] > 0
+        runs.append(value)
+    assert runs[0] is None
+    assert runs[2] == 2 * runs[1] > 0

@@ -1,4 +1,4 @@
-"""Two studies of one storage held against each other, from files as a run leaves them."""
+"""Comparison of two studies of one storage, from files as written by a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +20,8 @@ from tests.results.tables.test_layout import record
 WANTED = {"split": "test", "aggregation": "dataset", "metric": "mean_iou", "class": "macro"}
 
 
-def finished(storage: Path, name: str, folds: Sequence[Sequence[str]], key: str = "a-0.5") -> None:
-    """Write what a study of one cell leaves behind: test images of each fold, results, comparisons."""
+def write_finished(storage: Path, name: str, folds: Sequence[Sequence[str]], key: str = "a-0.5") -> None:
+    """Write the files of a finished study of one cell: test images of each fold, results, comparisons."""
     store = Store(storage)
     store.study(name).mkdir(parents=True)
     (store.study(name) / "spec.yaml").write_text(f"name: {name}\n")
@@ -41,58 +41,58 @@ def finished(storage: Path, name: str, folds: Sequence[Sequence[str]], key: str 
 FOLDS = (("1", "2"), ("3", "4"))
 
 
-def told(storage: Path) -> list[str]:
+def notes_of(storage: Path) -> list[str]:
     store = Store(storage)
     return list(comparability_notes(read_conditions(store, "s"), read_conditions(store, "t")))
 
 
-def test_studies_scored_alike_have_a_difference_and_nothing_to_be_said(tmp_path: Path) -> None:
-    finished(tmp_path, "s", FOLDS)
-    finished(tmp_path, "t", FOLDS)
+def test_equally_scored_studies_have_a_difference_and_no_notes(tmp_path: Path) -> None:
+    write_finished(tmp_path, "s", FOLDS)
+    write_finished(tmp_path, "t", FOLDS)
     ((_, second),) = compare_two_studies(tmp_path, ("s", "t"), WANTED).grid
     assert second is not None
     assert second.record["difference"] == pytest.approx(0.05)
-    assert told(tmp_path) == []
+    assert notes_of(tmp_path) == []
 
 
-def test_other_test_images_are_counted_and_take_the_difference_away(tmp_path: Path) -> None:
-    finished(tmp_path, "s", FOLDS)
-    finished(tmp_path, "t", (("1", "2"), ("3", "5", "6")))
+def test_other_test_images_are_counted_and_remove_the_difference(tmp_path: Path) -> None:
+    write_finished(tmp_path, "s", FOLDS)
+    write_finished(tmp_path, "t", (("1", "2"), ("3", "5", "6")))
     ((_, second),) = compare_two_studies(tmp_path, ("s", "t"), WANTED).grid
     assert second is not None
     assert second.record["difference"] is None
-    assert told(tmp_path)[0].startswith("Test images differ: 3 shared, 1 only in s, 2 only in t.")
+    assert notes_of(tmp_path)[0].startswith("Test images differ: 3 shared, 1 only in s, 2 only in t.")
 
 
-def test_the_same_images_in_other_folds_are_said(tmp_path: Path) -> None:
-    finished(tmp_path, "s", FOLDS)
-    finished(tmp_path, "t", (("1", "3"), ("2", "4")))
-    assert told(tmp_path) == ["The test images are the same, in other folds."]
+def test_the_same_images_in_other_folds_are_reported(tmp_path: Path) -> None:
+    write_finished(tmp_path, "s", FOLDS)
+    write_finished(tmp_path, "t", (("1", "3"), ("2", "4")))
+    assert notes_of(tmp_path) == ["The test images are the same, in other folds."]
 
 
-def test_another_evaluation_is_said(tmp_path: Path) -> None:
-    finished(tmp_path, "s", FOLDS)
-    finished(tmp_path, "t", FOLDS, key="b-0.5")
-    assert told(tmp_path)[0].startswith("Scored differently: size, threshold, masks or the version")
+def test_another_evaluation_is_reported(tmp_path: Path) -> None:
+    write_finished(tmp_path, "s", FOLDS)
+    write_finished(tmp_path, "t", FOLDS, key="b-0.5")
+    assert notes_of(tmp_path)[0].startswith("Scored differently: size, threshold, masks or the version")
 
 
-def test_another_number_of_folds_is_said(tmp_path: Path) -> None:
-    finished(tmp_path, "s", FOLDS)
-    finished(tmp_path, "t", (("1",), ("2",), ("3",), ("4",)))
-    assert "Folds x seeds differ: s 2 x 1, t 4 x 1." in told(tmp_path)
+def test_another_number_of_folds_is_reported(tmp_path: Path) -> None:
+    write_finished(tmp_path, "s", FOLDS)
+    write_finished(tmp_path, "t", (("1",), ("2",), ("3",), ("4",)))
+    assert "Folds x seeds differ: s 2 x 1, t 4 x 1." in notes_of(tmp_path)
 
 
-def test_the_command_shows_both_studies_in_each_format_of_tables(tmp_path: Path) -> None:
-    finished(tmp_path, "s", FOLDS)
-    finished(tmp_path, "t", FOLDS)
-    for form, shown in (("md", "| labelled_images | s | t |"), ("csv", "0.55"), ("latex", r"\toprule")):
-        told_by = CliRunner().invoke(app, ["compare", "s", "t", "--storage", str(tmp_path), "--format", form])
-        assert told_by.exit_code == 0, told_by.output
-        assert shown in told_by.output
+def test_the_command_shows_both_studies_in_each_table_format(tmp_path: Path) -> None:
+    write_finished(tmp_path, "s", FOLDS)
+    write_finished(tmp_path, "t", FOLDS)
+    for form, expected in (("md", "| labelled_images | s | t |"), ("csv", "0.55"), ("latex", r"\toprule")):
+        result = CliRunner().invoke(app, ["compare", "s", "t", "--storage", str(tmp_path), "--format", form])
+        assert result.exit_code == 0, result.output
+        assert expected in result.output
 
 
-def test_a_metric_that_nothing_has_is_refused(tmp_path: Path) -> None:
-    finished(tmp_path, "s", FOLDS)
-    finished(tmp_path, "t", FOLDS)
+def test_a_metric_missing_in_both_studies_is_refused(tmp_path: Path) -> None:
+    write_finished(tmp_path, "s", FOLDS)
+    write_finished(tmp_path, "t", FOLDS)
     with pytest.raises(ConfigError, match="metric is iou; allowed: mean_iou"):
         compare_two_studies(tmp_path, ("s", "t"), WANTED | {"metric": "iou"})

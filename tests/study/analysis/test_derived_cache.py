@@ -1,4 +1,4 @@
-"""Tables are derived once: again only where something they are made of has changed."""
+"""Tables are computed once, and again only after one of their inputs has changed."""
 
 import os
 import subprocess
@@ -50,7 +50,7 @@ def times(store: Store) -> list[int]:
     return [(store.study("finished") / name).stat().st_mtime_ns for name in TABLES]
 
 
-def derived_afresh(store: Store, plan: Plan) -> list[pa.Table]:
+def recomputed(store: Store, plan: Plan) -> list[pa.Table]:
     for name in (*TABLES, MEASURED):
         (store.study("finished") / name).unlink()
     write_outcome(plan, store)
@@ -58,14 +58,14 @@ def derived_afresh(store: Store, plan: Plan) -> list[pa.Table]:
 
 
 def test_tables_of_an_unchanged_study_are_kept(store: Store, tmp_path: Path) -> None:
-    before, whole = times(store), tables(store)[1]
-    assert write_outcome(planned(tmp_path), store).equals(whole, check_metadata=False)
+    before, content = times(store), tables(store)[1]
+    assert write_outcome(planned(tmp_path), store).equals(content, check_metadata=False)
     assert times(store) == before
 
 
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("harm", ["missing", "cut off", "one bit flipped", "older columns"])
-def test_a_table_that_is_not_whole_is_written_again(name: str, harm: str, store: Store, tmp_path: Path) -> None:
+def test_a_truncated_table_is_written_again(name: str, harm: str, store: Store, tmp_path: Path) -> None:
     before, file = tables(store), store.study("finished") / name
     if harm == "missing":
         file.unlink()
@@ -81,8 +81,8 @@ def test_a_table_that_is_not_whole_is_written_again(name: str, harm: str, store:
 
 def test_altered_scores_are_not_measured(store: Store, tmp_path: Path) -> None:
     plan, before = planned(tmp_path), tables(store)
-    one = plan.replicates[0]
-    file = store.scores(one.chain[-1], one.scoring.key)
+    replicate = plan.replicates[0]
+    file = store.scores(replicate.chain[-1], replicate.scoring.key)
     pq.write_table(_without_hits(pq.read_table(file)), file)
     with pytest.raises(DamagedStageError, match=rf"{file.name} was altered after it was written"):
         write_outcome(plan, store)
@@ -93,12 +93,12 @@ def test_stage_that_was_scored_again_is_measured_again(store: Store, tmp_path: P
     plan, before = planned(tmp_path), tables(store)
     stage = plan.replicates[0].chain[-1], plan.replicates[0].scoring.key
     scores, images = pq.read_table(store.scores(*stage)), pq.read_table(store.images(*stage))
-    store.set_aside(DamagedStageError(stage[0], "told so", f"scores-{stage[1]}.parquet"))
+    store.set_aside(DamagedStageError(stage[0], "damaged for a test", f"scores-{stage[1]}.parquet"))
     store.add_scores(*stage, _without_hits(scores), images)
     write_outcome(plan, store)
     after = tables(store)
     assert after != before
-    assert after == derived_afresh(store, plan)
+    assert after == recomputed(store, plan)
 
 
 def _without_hits(scores: pa.Table) -> pa.Table:
@@ -106,31 +106,31 @@ def _without_hits(scores: pa.Table) -> pa.Table:
 
 
 @pytest.mark.parametrize("changes", [{"metrics.background": True}, {"compare.baseline": []}, {"compare.folds": 3}])
-def test_tables_follow_what_the_study_asks_for(changes: dict[str, Any], store: Store, tmp_path: Path) -> None:
+def test_tables_depend_on_the_settings_of_the_study(changes: dict[str, Any], store: Store, tmp_path: Path) -> None:
     plan, before = planned(tmp_path, **changes), times(store)
     write_outcome(plan, store)
     after = tables(store)
     assert all(new != old for new, old in zip(times(store), before, strict=True))
-    assert after == derived_afresh(store, plan)
+    assert after == recomputed(store, plan)
 
 
-def test_stages_that_were_measured_are_not_read_again(store: Store, tmp_path: Path) -> None:
-    for one in planned(tmp_path).replicates:
-        for name in score_files(one.scoring.key):
-            file = store.stage(one.chain[-1]) / name
+def test_measured_stages_are_not_read_again(store: Store, tmp_path: Path) -> None:
+    for replicate in planned(tmp_path).replicates:
+        for name in score_files(replicate.scoring.key):
+            file = store.stage(replicate.chain[-1]) / name
             status = file.stat()
-            file.write_bytes(b"x" * status.st_size)  # cannot be read; size and time say that nothing happened
+            file.write_bytes(b"x" * status.st_size)  # unreadable, with unchanged size and time
             os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    more = planned(tmp_path, **{"compare.seeds": [0, 1, 2]})
-    new = [one for one in more.replicates if one.seed == 2]
+    extended = planned(tmp_path, **{"compare.seeds": [0, 1, 2]})
+    new = [replicate for replicate in extended.replicates if replicate.seed == 2]
     rest = planned(tmp_path, **{"compare.seeds": [2]})
     _finish(rest, store)
-    write_outcome(more, store)
+    write_outcome(extended, store)
     assert set(pq.read_table(store.study("finished") / RESULTS)["seed"].to_pylist()) == {0, 1, 2}
-    assert {one.chain[-1] for one in new} == {one.chain[-1] for one in rest.replicates}
+    assert {replicate.chain[-1] for replicate in new} == {replicate.chain[-1] for replicate in rest.replicates}
 
 
-def test_a_finished_study_is_concluded_without_torch_and_ray(store: Store, tmp_path: Path) -> None:
+def test_a_finished_study_is_evaluated_without_torch_and_ray(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "finished.yaml"
     file.write_text(yaml.safe_dump(document()), encoding="utf-8")
     code = (
@@ -144,6 +144,6 @@ def test_a_finished_study_is_concluded_without_torch_and_ray(store: Store, tmp_p
         return done.stdout.splitlines()[-1]
 
     assert run() == "imported matplotlib"
-    picture = curve_path(store, "finished").stat().st_mtime_ns
+    figure_time = curve_path(store, "finished").stat().st_mtime_ns
     assert run() == "imported"
-    assert curve_path(store, "finished").stat().st_mtime_ns == picture
+    assert curve_path(store, "finished").stat().st_mtime_ns == figure_time

@@ -1,4 +1,4 @@
-"""What a reader is told of results beside their numbers."""
+"""Notes on results that are shown beside the numbers."""
 
 import json
 from pathlib import Path
@@ -11,35 +11,37 @@ from study.store.store import Store
 from tests.support.tiny import planned, tiny
 
 
-@pytest.mark.parametrize(("asked", "said"), [([7], "whole patients: 8 images labelled on average"), ([8], "")])
-def test_a_number_of_images_that_tears_no_patient_apart_is_said(asked: list[int], said: str, tmp_path: Path) -> None:
-    changes = {"compare.labelled_images": asked, "validation.min_cases": 1, "compare.pathway": ["none"]}
+@pytest.mark.parametrize(
+    ("labelled_images", "note"), [([7], "whole patients: 8 images labelled on average"), ([8], "")]
+)
+def test_rounding_to_complete_patients_is_noted(labelled_images: list[int], note: str, tmp_path: Path) -> None:
+    changes = {"compare.labelled_images": labelled_images, "validation.min_cases": 1, "compare.pathway": ["none"]}
     document = tiny(changes)
     del document["compare"]["labelled_fraction"]
     notes = set(_notes(planned(document, tmp_path)).values())
-    assert notes == ({said} if said else set())
+    assert notes == ({note} if note else set())
 
 
 @pytest.mark.parametrize("task", ["adversarial", "consistency"])
-@pytest.mark.parametrize(("fraction", "said"), [(0.5, False), (1.0, True)])
+@pytest.mark.parametrize(("fraction", "expected"), [(0.5, False), (1.0, True)])
 def test_semi_supervised_training_without_unlabelled_images_is_noted(
-    fraction: float, said: bool, task: str, tmp_path: Path
+    fraction: float, expected: bool, task: str, tmp_path: Path
 ) -> None:
     play = {"task": task, "data": "hospital", "steps": 2, "batch_size": 2}
     changes = {"stages.play": play, "pathways": {"none": ["play"]}, "compare.labelled_fraction": [fraction]}
     notes = _notes(planned(tiny(changes), tmp_path))
-    noted = f"fewer than 2 unlabelled images: {task} training on labelled images alone"
-    assert any(noted in note for note in notes.values()) == said
+    expected_note = f"fewer than 2 unlabelled images: {task} training on labelled images alone"
+    assert any(expected_note in note for note in notes.values()) == expected
 
 
-def test_what_nothing_decides_without_validation_images_is_said(tmp_path: Path) -> None:
+def test_settings_without_effect_in_the_absence_of_validation_images_are_noted(tmp_path: Path) -> None:
     changes = {"stages.segment.schedule": {"name": "plateau"}, "validation.min_cases": 50, "compare.pathway": ["none"],
                "stages.segment.class_threshold": {"class": "heart", "false_positive_rate": 0.1}}  # fmt: skip
     (note,) = set(_notes(planned(tiny(changes), tmp_path)).values())
     assert "plateau never lowers the learning rate; no threshold of heart is chosen" in note
 
 
-def test_replicates_that_start_from_a_failed_stage_have_failed_for_good(tmp_path: Path) -> None:
+def test_replicates_after_a_permanently_failed_stage_have_failed(tmp_path: Path) -> None:
     plan, store = planned(tiny(), tmp_path / "cache"), Store(tmp_path / "runs")
     classify = next(name for name, node in plan.nodes.items() if node.step.stage == "classify")
     store.study("tiny").mkdir(parents=True)
@@ -49,7 +51,7 @@ def test_replicates_that_start_from_a_failed_stage_have_failed_for_good(tmp_path
     assert failed == {"none": 0, "one_step": 2}
 
 
-def test_the_stages_before_the_target_are_the_runs_that_folds_share(tmp_path: Path) -> None:
+def test_pretraining_stages_shared_by_folds_are_the_runs(tmp_path: Path) -> None:
     plan = planned(tiny({"compare.seeds": [0, 1]}), tmp_path / "cache")
     chains = study_design(plan, Store(tmp_path / "runs")).ancestors
     pretrained = {replicate.seed: chains[replicate.chain[-1]] for replicate in plan.replicates if replicate.arm == 1}
@@ -64,5 +66,5 @@ def test_the_region_of_practical_equivalence_is_one_number_or_one_for_each_metri
 
 
 @pytest.mark.parametrize(("seed", "fixed"), [({}, False), ({"data.hospital.split.seed": 3}, True)])
-def test_a_seed_of_the_split_fixes_it_for_all_seeds(seed: dict[str, int], fixed: bool, tmp_path: Path) -> None:
+def test_a_split_seed_fixes_the_split_for_all_seeds(seed: dict[str, int], fixed: bool, tmp_path: Path) -> None:
     assert study_design(planned(tiny(seed), tmp_path), Store(tmp_path)).fixed_split is fixed

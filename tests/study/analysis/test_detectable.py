@@ -1,4 +1,4 @@
-"""What a plan says of the differences that its study can detect."""
+"""The detectable differences that a plan reports."""
 
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def test_comparisons_of_a_family_count_every_arm_and_amount_of_labels(tmp_path: 
     assert entries[0]["sd_units"] == round(detectable_over_replicates(2, 1, 4), 2)
 
 
-def test_with_shared_pretraining_the_runs_are_stated_too(tmp_path: Path) -> None:
+def test_with_shared_pretraining_the_runs_are_reported(tmp_path: Path) -> None:
     _, entries = entries_of({"compare.seeds": [0, 1, 2]}, tmp_path)
     units = {entry["unit"]: entry["sd_units"] for entry in entries}
     assert units == {
@@ -55,7 +55,7 @@ def test_with_shared_pretraining_the_runs_are_stated_too(tmp_path: Path) -> None
         ({"stages.classify.seed": 0, "compare.seeds": [0, 1, 2]}, "remove the seed of the stage"),
     ],
 )
-def test_one_pretraining_run_detects_nothing_and_says_what_would(
+def test_one_pretraining_run_detects_nothing_and_the_remedy_is_stated(
     changes: dict[str, Any], remedy: str, tmp_path: Path
 ) -> None:
     plan, entries = entries_of(changes, tmp_path)
@@ -88,28 +88,28 @@ def test_without_a_baseline_the_reason_is_stated(tmp_path: Path) -> None:
     ]
 
 
-def test_finished_stages_with_the_same_test_cases_give_the_metric_units(tmp_path: Path) -> None:
+def test_finished_stages_with_the_same_test_cases_give_the_units_of_the_metric(tmp_path: Path) -> None:
     pathways = {"none": ["segment"], "longer": ["slow"]}
     slow = {"task": "segmentation", "data": "hospital", "steps": 60, "batch_size": 4}
-    done = finished(tmp_path, overlapping=True, changes={"pathways": pathways, "stages.slow": slow})
-    entries = detectable(done.plan, done.store)
+    trained_study = finished(tmp_path, overlapping=True, changes={"pathways": pathways, "stages.slow": slow})
+    entries = detectable(trained_study.plan, trained_study.store)
     assert {entry["difference"] is not None for entry in entries} == {True}
     assert entries[0]["difference"] < entries[0]["sd_units"]
 
 
-def test_more_seeds_and_folds_detect_less(tmp_path: Path) -> None:
+def test_more_seeds_and_folds_detect_smaller_differences(tmp_path: Path) -> None:
     plan, entries = entries_of(BOTH, tmp_path)
     options = alternatives(plan, 1)
     assert {(option["folds"], option["seeds"]) for option in options} == {(2, 3), (2, 5), (5, 1)}
     assert all(option["sd_units"] < entries[0]["sd_units"] for option in options)
 
 
-def test_a_plan_states_the_images_of_each_cell_and_where_none_validates(tmp_path: Path) -> None:
+def test_a_plan_lists_the_images_of_each_cell_and_those_without_validation(tmp_path: Path) -> None:
     plan = planned(tiny({"compare.labelled_fraction": [0.25, 1.0], "validation.min_cases": 2}), tmp_path / "cache")
-    told = summary(plan, Store(tmp_path / "runs"), tmp_path / "cache")
-    sizes = {(cell["pathway"], cell["labelled_fraction"]): cell for cell in told["cell_images"]}
+    facts = summary(plan, Store(tmp_path / "runs"), tmp_path / "cache")
+    sizes = {(cell["pathway"], cell["labelled_fraction"]): cell for cell in facts["cell_images"]}
     assert len(sizes) == 4
     assert {sizes["none", 1.0][name] for name in ("labelled", "test")} == {8.0}
     assert sizes["none", 0.25]["validation"] == 0
-    text = summary_text(told)
+    text = summary_text(facts)
     assert "25 %: 2 labelled, none of them validates (the last epoch is taken); 8 test" in text

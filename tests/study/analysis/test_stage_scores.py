@@ -46,19 +46,19 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def test_the_table_has_every_run_with_what_its_stage_stores(cache: Path, tmp_path: Path) -> None:
+def test_the_table_has_every_run_with_the_scores_of_its_stage(cache: Path, tmp_path: Path) -> None:
     plan = planned(tiny(LOCATING), cache)
     store = trained(plan, tmp_path / "runs", cache)
-    found = rows(plan, store)
-    digest = found[0, "mse_pixels", "test"]["digest"]
+    scores = rows(plan, store)
+    digest = scores[0, "mse_pixels", "test"]["digest"]
     stored = pq.read_table(store.stage(digest) / STAGE_SCORES).to_pylist()
     assert {(row["metric"], row["split"]): row["value"] for row in stored if row["metric"] == "mse_pixels"} == {
-        ("mse_pixels", split): found[0, "mse_pixels", split]["value"] for split in ("test", "validation")
+        ("mse_pixels", split): scores[0, "mse_pixels", split]["value"] for split in ("test", "validation")
     }
-    assert found[0, "mse_pixels", "test"]["images"] >= 4
-    assert found[0, "mse_pixels", "test"]["pathway"] == "transferred"
-    assert found[1, "mse_pixels", "test"]["value"] is None
-    assert found[1, "mse_pixels", "test"]["note"] == "not finished"
+    assert scores[0, "mse_pixels", "test"]["images"] >= 4
+    assert scores[0, "mse_pixels", "test"]["pathway"] == "transferred"
+    assert scores[1, "mse_pixels", "test"]["value"] is None
+    assert scores[1, "mse_pixels", "test"]["note"] == "not finished"
 
 
 def test_training_again_gives_the_same_scores(cache: Path, tmp_path: Path) -> None:
@@ -69,13 +69,13 @@ def test_training_again_gives_the_same_scores(cache: Path, tmp_path: Path) -> No
 
 def test_without_a_fixed_test_set_only_validation_images_are_scored(cache: Path, tmp_path: Path) -> None:
     plan = planned(tiny(LOCATING | {"data.clinic.split": {}}), cache)
-    found = rows(plan, trained(plan, tmp_path / "runs", cache))
-    assert found[0, "mse_pixels", "validation"]["value"] > 0
-    assert found[0, "mse_pixels", "test"]["value"] is None
-    assert found[0, "mse_pixels", "test"]["note"] == "no test images: the split of its data holds none out"
+    scores = rows(plan, trained(plan, tmp_path / "runs", cache))
+    assert scores[0, "mse_pixels", "validation"]["value"] > 0
+    assert scores[0, "mse_pixels", "test"]["value"] is None
+    assert scores[0, "mse_pixels", "test"]["note"] == "no test images: the split of its data holds none out"
 
 
-def test_scores_on_test_images_that_changed_since_are_not_shown(cache: Path, tmp_path: Path) -> None:
+def test_outdated_scores_on_changed_test_images_are_not_shown(cache: Path, tmp_path: Path) -> None:
     plan = planned(tiny(LOCATING), cache)
     store = trained(plan, tmp_path / "runs", cache)
     index = plan.views["clinic"].index
@@ -85,14 +85,14 @@ def test_scores_on_test_images_that_changed_since_are_not_shown(cache: Path, tmp
     assert (row["value"], row["note"]) == (None, "scored on other test images")
 
 
-def test_a_study_without_such_a_stage_has_no_table(cache: Path, tmp_path: Path) -> None:
+def test_a_study_without_a_localisation_stage_has_no_table(cache: Path, tmp_path: Path) -> None:
     plan, store = planned(tiny(), cache), Store(tmp_path)
     write_stage_scores(plan, store)
     with pytest.raises(ConfigError, match="has no scores of stages; allowed: a study with a localisation stage"):
         read_stage_scores(store.study("tiny"))
 
 
-def test_published_values_name_a_localisation_stage_and_one_of_its_metrics(cache: Path, tmp_path: Path) -> None:
+def test_published_values_refer_to_a_localisation_stage_and_one_of_its_metrics(cache: Path, tmp_path: Path) -> None:
     section = {"source": "A paper", "metric": "mse_pixels", "stage": "locate", "values": [{"value": 206.15}]}
     file = written(tiny(LOCATING | {"published": [section | {"split": "test"}]}), tmp_path)
     (value,) = read_published(file)

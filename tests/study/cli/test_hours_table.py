@@ -1,4 +1,4 @@
-"""`study table --hours` and the answers at equal hours below the usual table."""
+"""`study table --hours` and the comparison at equal hours below the default table."""
 
 from pathlib import Path
 
@@ -22,22 +22,22 @@ def storage(place: Path, table: pa.Table) -> Path:
     return place / "runs"
 
 
-def shown(place: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+def run_table(place: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     with pytest.raises(SystemExit) as ended:
         main(["table", "s", "--storage", str(place), *words])
     printed = capsys.readouterr()
     return int(ended.value.code or 0), printed.out + printed.err
 
 
-def test_arms_are_shown_at_equal_hours_with_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, text = shown(storage(tmp_path, budgets(*THREE)), capsys, "--hours")
+def test_arms_are_shown_at_equal_hours_with_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = run_table(storage(tmp_path, budgets(*THREE)), capsys, "--hours")
     assert status == 0
     assert "| encode | **0.600** (0.500 to 0.700) |" in text
     assert "With 10 hours of annotation, encode (about 40 masks) reached the best mean IoU" in text
 
 
-def test_the_usual_table_ends_with_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, text = shown(storage(tmp_path, budgets(*THREE)), capsys)
+def test_the_default_table_ends_with_the_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = run_table(storage(tmp_path, budgets(*THREE)), capsys)
     assert status == 0
     assert text.startswith("mean_iou (macro, dataset, test)")
     assert "With 10 hours of annotation, encode (about 40 masks)" in text
@@ -48,16 +48,16 @@ def test_the_usual_table_ends_with_the_answer(tmp_path: Path, capsys: pytest.Cap
     (["--hours", "--columns", "seed"], "--columns is seed; allowed: none with --hours"),
     (["--hours", "--stage", "boxes"], "--hours with --stage; allowed: --metric, --split and --rows"),
 ])  # fmt: skip
-def test_what_does_not_fit_is_refused_in_one_line(
+def test_invalid_options_are_refused_in_one_line(
     words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, text = shown(storage(tmp_path, budgets(*THREE)), capsys, *words)
+    status, text = run_table(storage(tmp_path, budgets(*THREE)), capsys, *words)
     assert status == 2
     assert message in text
     assert len(text.strip().splitlines()) == 1
 
 
-def test_a_study_without_budgets_says_how_to_get_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, text = shown(storage(tmp_path, schema.budgets().empty_table()), capsys, "--hours")
+def test_a_study_without_budgets_is_refused_with_the_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = run_table(storage(tmp_path, schema.budgets().empty_table()), capsys, "--hours")
     assert status == 2
     assert "--hours needs budgets; allowed: a study with compare.hours; add them to its file and run it again" in text

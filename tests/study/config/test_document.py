@@ -9,7 +9,7 @@ from study.errors import ConfigError
 
 
 @pytest.mark.parametrize("word", ["no", "yes", "on", "off", "Yes", "NO", "y"])
-def test_words_that_yaml_1_1_reads_as_booleans_are_words(word: str) -> None:
+def test_words_that_yaml_1_1_reads_as_booleans_are_strings(word: str) -> None:
     assert parse_yaml(word) == word
 
 
@@ -17,46 +17,46 @@ def test_words_that_yaml_1_1_reads_as_booleans_are_words(word: str) -> None:
     ("text", "value"), [("1e-4", 1e-4), ("1.0e-4", 1e-4), ("-2E3", -2000.0), (".5", 0.5), ("3.", 3.0)]
 )
 def test_numbers_with_exponents_are_numbers(text: str, value: float) -> None:
-    found = parse_yaml(text)
-    assert found == value
-    assert isinstance(found, float)
+    parsed = parse_yaml(text)
+    assert parsed == value
+    assert isinstance(parsed, float)
 
 
 @pytest.mark.parametrize("text", ["1e", "e4", "1.2.3", "0x", "12:30:00"])
-def test_what_only_begins_like_a_number_is_text(text: str) -> None:
+def test_text_that_starts_like_a_number_is_a_string(text: str) -> None:
     assert not isinstance(parse_yaml(text), float)
 
 
-def test_true_false_whole_numbers_and_null_are_what_they_look_like() -> None:
+def test_true_false_integers_and_null_have_their_types() -> None:
     assert parse_yaml("[true, false, 3, -3, null, ~]") == [True, False, 3, -3, None, None]
 
 
-def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_a_repeated_key_is_refused_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text("stages:\n  one: {epochs: 1}\n  two: {epochs: 1}\n  one: {epochs: 2}\n")
     with pytest.raises(ConfigError, match=r"'one' appears twice; allowed: each name once; rename or remove line 4"):
         read_document(file)
 
 
-def test_merge_keys_and_anchors_still_work() -> None:
+def test_merge_keys_and_anchors_are_supported() -> None:
     assert parse_yaml("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}")["b"] == {"x": 1, "y": 3}
 
 
-def test_a_key_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_key_that_is_not_a_string_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text("? [a, b]\n: 1\n")
     with pytest.raises(ConfigError, match="line 1: found unhashable key; allowed: "):
         read_document(file)
 
 
-def test_nothing_in_a_file_can_run_code(tmp_path: Path) -> None:
+def test_a_file_cannot_run_code(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text("name: !!python/object/apply:os.getpid []\n")
     with pytest.raises(ConfigError, match=r"os\.getpid is not supported"):
         read_document(file)
 
 
-def test_overrides_are_yaml_values_and_make_mappings_on_the_way(tmp_path: Path) -> None:
+def test_overrides_are_yaml_values_and_create_missing_mappings(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text("image: {size: 64}\n")
     document = read_document(
@@ -70,25 +70,25 @@ def test_overrides_are_yaml_values_and_make_mappings_on_the_way(tmp_path: Path) 
     }
 
 
-def test_a_later_override_wins(tmp_path: Path) -> None:
+def test_the_last_override_wins(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text("image: {size: 64}\n")
     assert read_document(file, ["image.size=32", "image.size=96"]) == {"image": {"size": 96}}
 
 
-def test_what_compare_varies_is_one_name_with_dots() -> None:
+def test_keys_of_compare_are_single_names_with_dots() -> None:
     document = {"compare": {"baseline": {"pathway": "none"}}}
     set_path(document, "compare.segment.loss.dice", [0.5, 1.0])
     set_path(document, "compare.baseline.pathway", "one")
     assert document == {"compare": {"baseline": {"pathway": "one"}, "segment.loss.dice": [0.5, 1.0]}}
 
 
-def test_a_path_through_a_value_is_refused() -> None:
+def test_a_path_through_a_scalar_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'size' holds 64, which has no keys; allowed: a path to a key"):
         set_path({"image": {"size": 64}}, "image.size.x", 1)
 
 
-def test_changed_copies_share_nothing_with_the_original() -> None:
+def test_changed_copies_share_no_objects_with_the_original() -> None:
     before, value = {"a": {"b": [1]}}, [2]
     after = with_paths(before, {"a.c": value})
     after["a"]["b"].append(3)
@@ -121,7 +121,7 @@ REFUSED_TEXTS = {
 
 
 @pytest.mark.parametrize(("text", "message"), REFUSED_TEXTS.values(), ids=REFUSED_TEXTS)
-def test_what_is_no_plain_yaml_is_refused_in_a_line(text: str, message: str, tmp_path: Path) -> None:
+def test_yaml_that_is_not_plain_is_refused_in_one_line(text: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError) as refused:
@@ -132,31 +132,31 @@ def test_what_is_no_plain_yaml_is_refused_in_a_line(text: str, message: str, tmp
 
 
 @pytest.mark.parametrize("text", ["2024-13-45", "2024-01-31", "190:20:30", "1:20.5", "08", "0b11", "0o17", "="])
-def test_what_yaml_1_1_alone_reads_as_something_else_is_text(text: str) -> None:
+def test_values_that_only_yaml_1_1_converts_are_strings(text: str) -> None:
     assert parse_yaml(text) == text
 
 
-def test_decimal_and_hexadecimal_numbers_are_whole_numbers() -> None:
+def test_decimal_and_hexadecimal_numbers_are_integers() -> None:
     assert parse_yaml("[0, 00, 12, -5, +3, 1_000, 0x1F]") == [0, 0, 12, -5, 3, 1000, 31]
 
 
 @pytest.mark.parametrize("word", ["on", "off", "yes", "no", "2024-01-31"])
-def test_keys_are_the_words_that_the_file_has(word: str) -> None:
+def test_keys_are_strings_as_written_in_the_file(word: str) -> None:
     assert parse_yaml(f"{word}: 1") == {word: 1}
 
 
-def test_text_may_be_tagged_as_such() -> None:
+def test_an_explicit_string_tag_is_allowed() -> None:
     assert parse_yaml("!!str 5") == "5"
 
 
-def test_an_override_changes_one_place_of_an_anchor_and_no_other(tmp_path: Path) -> None:
+def test_an_override_changes_one_use_of_an_anchor_and_no_other(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text("a: &x {lr: 1}\nb: *x\n")
     assert read_document(file, ["a.lr=2"]) == {"a": {"lr": 2}, "b": {"lr": 1}}
 
 
 @pytest.mark.parametrize("place", ["/dev/zero", ".", "x" * 300, "file/x"])
-def test_places_that_hold_no_study_are_refused_in_a_line(
+def test_paths_without_a_study_file_are_refused_in_one_line(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The JSON schema that editors read: current, and true of the files that come with the platform."""
+"""The JSON schema for editors: current, and consistent with the files of the platform."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def faults(document: dict[str, Any]) -> list[str]:
     return [".".join(map(str, error.absolute_path)) for error in VALIDATOR.iter_errors(document)]
 
 
-def test_the_schema_is_one() -> None:
+def test_the_schema_is_valid() -> None:
     Draft202012Validator.check_schema(make_schema())
 
 

@@ -1,4 +1,4 @@
-"""Recipes: their values, what overrides them, and recipes of a study, of a stage and as a factor."""
+"""Recipes: their values, their overrides, and recipes of a study, of a stage and as a factor."""
 
 from typing import Any
 
@@ -17,9 +17,9 @@ SEGMENT = {"task": "segmentation", "data": "mine", "steps": 10}
 
 
 def stage(**settings: object) -> SegmentationStage:
-    made = STAGE.validate_python(SEGMENT | settings)
-    assert isinstance(made, SegmentationStage)
-    return made
+    parsed = STAGE.validate_python(SEGMENT | settings)
+    assert isinstance(parsed, SegmentationStage)
+    return parsed
 
 
 def study(**parts: object) -> StudySpec:
@@ -43,7 +43,7 @@ def arms(spec: StudySpec) -> list[Arm]:
     return [arm for arm in resolved if arm is not None]
 
 
-def test_plain_is_the_defaults() -> None:
+def test_plain_has_the_defaults() -> None:
     assert stage(recipe="plain").model_copy(update={"recipe": None}) == stage()
 
 
@@ -57,13 +57,13 @@ def test_strong_sets_optimizer_schedule_augmentation_average_and_inference() -> 
     assert EvaluationSettings.of(Evaluate(), strong).tta == ("flip",)
 
 
-def test_stages_without_masks_get_what_they_have_keys_for() -> None:
+def test_stages_without_masks_get_only_the_settings_they_have() -> None:
     encode = STAGE.validate_python({"task": "reconstruction", "data": "mine", "epochs": 1, "recipe": "strong"})
     assert (encode.optimizer.name, encode.augment.preset) == ("adamw", "strong")
     assert not hasattr(encode, "tta")
 
 
-def test_stages_that_compare_views_keep_their_preset_of_augmentation() -> None:
+def test_stages_that_compare_views_keep_their_augmentation_preset() -> None:
     contrast = STAGE.validate_python({"task": "contrastive", "data": "mine", "epochs": 1, "recipe": "strong"})
     assert (contrast.optimizer.name, contrast.augment.preset, contrast.augment.flip) == ("adamw", "views", 0.5)
     explicit = {"augment": {"preset": "strong"}}
@@ -74,11 +74,11 @@ def test_stages_that_compare_views_keep_their_preset_of_augmentation() -> None:
 
 
 def test_explicit_settings_override_single_values() -> None:
-    made = stage(recipe="strong", optimizer={"lr": 0.01}, augment={"rotate": 5}, clip_norm=None, tta=[])
-    assert (made.optimizer.name, made.optimizer.weight_decay, made.optimizer.lr) == ("adamw", 0.01, 0.01)
-    assert (made.augment.rotate, made.augment.elastic, made.augment.flip) == (5, 0.03, 0.5)
-    assert made.clip_norm is None
-    assert EvaluationSettings.of(Evaluate(), made).tta == ()
+    parsed = stage(recipe="strong", optimizer={"lr": 0.01}, augment={"rotate": 5}, clip_norm=None, tta=[])
+    assert (parsed.optimizer.name, parsed.optimizer.weight_decay, parsed.optimizer.lr) == ("adamw", 0.01, 0.01)
+    assert (parsed.augment.rotate, parsed.augment.elastic, parsed.augment.flip) == (5, 0.03, 0.5)
+    assert parsed.clip_norm is None
+    assert EvaluationSettings.of(Evaluate(), parsed).tta == ()
 
 
 @pytest.mark.parametrize(("tta", "expected"), [(None, ("flip",)), ([], ()), (["rotate"], ("rotate",))])
@@ -93,31 +93,31 @@ def test_test_time_augmentation_of_the_study_overrides_the_recipe(
 
 
 def test_another_method_replaces_that_of_the_recipe_with_all_its_values() -> None:
-    made = stage(
+    parsed = stage(
         recipe="strong", optimizer={"name": "sgd", "momentum": 0.9}, schedule={"name": "plateau"},
         average={"name": "swa"}, augment={"preset": "light"},
     )  # fmt: skip
-    assert (made.optimizer.name, made.optimizer.weight_decay) == ("sgd", 0.0)
-    assert (made.schedule.name, made.schedule.warmup) == ("plateau", 0.0)
-    assert made.average is not None
-    assert (made.average.name, made.average.decay) == ("swa", 0.999)
-    assert (made.augment.preset, made.augment.elastic) == ("light", 0.0)
+    assert (parsed.optimizer.name, parsed.optimizer.weight_decay) == ("sgd", 0.0)
+    assert (parsed.schedule.name, parsed.schedule.warmup) == ("plateau", 0.0)
+    assert parsed.average is not None
+    assert (parsed.average.name, parsed.average.decay) == ("swa", 0.999)
+    assert (parsed.augment.preset, parsed.augment.elastic) == ("light", 0.0)
 
 
-def test_a_record_of_a_stage_gives_the_stage_whatever_the_recipe_becomes() -> None:
-    made = stage(recipe="strong", optimizer={"lr": 0.01}, average=None)
-    record = made.model_dump(mode="json", by_alias=True)
-    assert STAGE.validate_python(record) == made
-    assert STAGE.validate_python(record | {"recipe": "plain"}).model_copy(update={"recipe": "strong"}) == made
+def test_a_stage_is_restored_from_its_record_even_if_the_recipe_changes() -> None:
+    parsed = stage(recipe="strong", optimizer={"lr": 0.01}, average=None)
+    record = parsed.model_dump(mode="json", by_alias=True)
+    assert STAGE.validate_python(record) == parsed
+    assert STAGE.validate_python(record | {"recipe": "plain"}).model_copy(update={"recipe": "strong"}) == parsed
 
 
-def test_a_mean_teacher_has_no_moving_average_beside_it() -> None:
+def test_a_mean_teacher_is_not_combined_with_a_moving_average() -> None:
     averages = {}
     for method in ("mean_teacher", "fixmatch"):
         document = {"task": "consistency", "data": "mine", "steps": 5, "recipe": "strong"}
-        made = STAGE.validate_python(document | {"consistency": {"method": method}})
-        assert (made.optimizer.name, made.augment.preset) == ("adamw", "strong")
-        averages[method] = made.average is not None
+        parsed = STAGE.validate_python(document | {"consistency": {"method": method}})
+        assert (parsed.optimizer.name, parsed.augment.preset) == ("adamw", "strong")
+        averages[method] = parsed.average is not None
     assert averages == {"mean_teacher": False, "fixmatch": True}
     stages = {"segment": {"task": "consistency", "data": "mine", "steps": 5, "recipe": "strong"}}
     methods = {"segment.consistency.method": ["mean_teacher", "unimatch"]}
@@ -126,7 +126,7 @@ def test_a_mean_teacher_has_no_moving_average_beside_it() -> None:
     assert [arm.chain[-1].settings.average is None for arm in made_arms] == [True, False]
 
 
-def test_the_recipe_of_a_study_is_that_of_stages_without_one() -> None:
+def test_the_recipe_of_a_study_applies_to_stages_without_one() -> None:
     spec = study(recipe="strong", stages={"segment": SEGMENT, "other": SEGMENT | {"recipe": "plain"}})
     assert spec.stages["segment"].optimizer.name == "adamw"
     assert spec.stages["other"].optimizer.name == "adam"
@@ -142,11 +142,11 @@ def test_a_recipe_is_a_factor_of_all_stages_or_of_one() -> None:
     assert names == [["adam", "adam"], ["adam", "adamw"]]
 
 
-def test_the_factor_leaves_explicit_settings_and_stages_with_another_recipe() -> None:
+def test_the_factor_does_not_change_explicit_settings_and_stages_with_another_recipe() -> None:
     compare = {"architecture": ["unet"], "backbone": ["resnet18"], "recipe": ["plain", "strong"], "pathway": ["two"]}
     encode = {"task": "reconstruction", "data": "mine", "epochs": 1, "architecture": "unet", "recipe": "plain"}
     segment = SEGMENT | {"optimizer": {"lr": 0.02}}
-    for recipe in (None, "strong", "plain"):  # also if the study has the same one
+    for recipe in (None, "strong", "plain"):  # even if it equals that of the study
         spec = study(compare=compare, stages={"encode": encode, "segment": segment}, recipe=recipe)
         plain, strong = arms(spec)
         assert [arm.chain[0].settings.optimizer.name for arm in (plain, strong)] == ["adam", "adam"]
@@ -155,7 +155,7 @@ def test_the_factor_leaves_explicit_settings_and_stages_with_another_recipe() ->
         assert plain.chain[1].settings.augment.elastic == 0.0
 
 
-def test_a_factor_changes_one_value_of_a_recipe() -> None:
+def test_a_factor_can_change_one_value_of_a_recipe() -> None:
     factor = {"segment.augment.rotate": [0, 5], "pathway": ["none"]}
     compare = {"architecture": ["unet"], "backbone": ["resnet18"], **factor}
     spec = study(compare=compare, stages={"segment": SEGMENT | {"recipe": "strong"}}, pathways={"none": ["segment"]})

@@ -1,4 +1,4 @@
-"""From a raw document to a spec: what is wrong is told in the file's words, without what only follows from it."""
+"""From a raw document to a spec: errors refer to the keys of the file, without errors that only follow from others."""
 
 import re
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ def _paths(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[st
             yield from _paths(item, (*path, position))
 
 
-def _spoiled(path: tuple[str | int, ...], value: object) -> dict[str, Any]:
+def _with_value(path: tuple[str | int, ...], value: object) -> dict[str, Any]:
     document = with_paths(RICH, {})
     at: Any = document
     for step in path[:-1]:
@@ -64,22 +64,22 @@ def _spoiled(path: tuple[str | int, ...], value: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("section", list(RICH))
-def test_no_value_anywhere_breaks_planning_or_leaks_jargon(section: str, tmp_path: Path) -> None:
+def test_no_invalid_value_raises_or_shows_internal_names(section: str, tmp_path: Path) -> None:
     for path in _paths({section: RICH[section]}):
         for value in VALUES:
             try:
-                load_plan(_spoiled(path, value), file="F", cache=tmp_path)
+                load_plan(_with_value(path, value), file="F", cache=tmp_path)
             except ConfigError as refused:
                 for line in str(refused).splitlines():
                     assert LINE.match(line), (path, value, line)
                     assert not JARGON.search(line), (path, value, line)
 
 
-def _told(document: dict[str, Any]) -> list[str]:
+def _messages(document: dict[str, Any]) -> list[str]:
     return [f"{problem.path}: {problem.message}" for problem in parse(document)[1]]
 
 
-def test_the_rich_document_itself_is_sound(tmp_path: Path) -> None:
+def test_the_complete_document_is_valid(tmp_path: Path) -> None:
     load_plan(RICH, file="F", cache=tmp_path)
 
 
@@ -97,7 +97,7 @@ def test_the_rich_document_itself_is_sound(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_a_fault_is_told_once_without_what_follows_from_it(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_an_error_is_reported_once_without_its_consequences(changes: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         load_plan(base(changes), file="F", cache=tmp_path)
     assert len(refused.value.problems) == 1
@@ -147,19 +147,19 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         "stages.segment.accumulate: is 2; allowed: 1"),
     "border": ({"stages.segment.augment": {"border": "mirror"}},
                "stages.segment.augment.border: is mirror; allowed: 'constant' or 'reflect'"),
-    "dropout of nothing frozen": (
+    "dropout without frozen parts": (
         {"pathways.one_step": ["classify", {"stage": "segment", "keep_dropout": True}]},
         "pathways.one_step[1]: keep_dropout without freeze; allowed: together with freeze; name what is frozen"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "line"), FAULTS.values(), ids=FAULTS)
-def test_a_fault_is_told_with_the_value_and_what_is_allowed(changes: dict[str, Any], line: str) -> None:
-    assert _told(base(changes)) == [line]
+def test_an_error_is_reported_with_the_value_and_the_allowed_values(changes: dict[str, Any], line: str) -> None:
+    assert _messages(base(changes)) == [line]
 
 
 @pytest.mark.parametrize(
-    ("task", "keys", "path", "meant"),
+    ("task", "keys", "path", "suggestion"),
     [
         ("adversarial", {"lambda1": 1.0, "adversarial": {}}, "lambda1", "adversarial.lambda1"),
         ("adversarial", {"adversarial": {"lambda3": 1.0}}, "adversarial.lambda3", "lambda2"),
@@ -167,20 +167,20 @@ def test_a_fault_is_told_with_the_value_and_what_is_allowed(changes: dict[str, A
         ("consistency", {"consistency": {"confidense": 0.9}}, "consistency.confidense", "confidence"),
     ],
 )
-def test_the_section_with_the_name_of_its_task_is_no_other_place(
-    task: str, keys: dict[str, Any], path: str, meant: str
+def test_a_section_named_like_its_task_is_reported_by_its_path(
+    task: str, keys: dict[str, Any], path: str, suggestion: str
 ) -> None:
-    (line,) = _told(base({"stages.segment": {"task": task, "data": "hospital", "steps": 4} | keys}))
+    (line,) = _messages(base({"stages.segment": {"task": task, "data": "hospital", "steps": 4} | keys}))
     assert line.startswith(f"stages.segment.{path}: unknown key ")
-    assert line.endswith(f"; did you mean {meant}?")
+    assert line.endswith(f"; did you mean {suggestion}?")
 
 
-def test_two_faults_of_one_stage_are_told_together() -> None:
-    told = _told(base({"stages.segment.batch_size": 0, "stages.segment.steps": 4}))
-    assert [line.partition(": ")[0] for line in told] == ["stages.segment.batch_size", "stages.segment"]
+def test_two_errors_of_one_stage_are_reported_together() -> None:
+    messages = _messages(base({"stages.segment.batch_size": 0, "stages.segment.steps": 4}))
+    assert [line.partition(": ")[0] for line in messages] == ["stages.segment.batch_size", "stages.segment"]
 
 
-def test_what_is_left_of_a_faulty_study_can_still_be_checked() -> None:
+def test_the_valid_part_of_a_faulty_study_is_still_checked() -> None:
     spec, problems = parse(base({"name": None, "compare.seeds": ["x"], "stages.classify.epochs": "many"}))
     assert len(problems) == 3
     assert spec is not None
@@ -188,24 +188,24 @@ def test_what_is_left_of_a_faulty_study_can_still_be_checked() -> None:
     assert set(spec.stages) == {"boxes", "segment"}
 
 
-def test_nothing_is_made_of_a_study_without_stages() -> None:
+def test_a_study_without_stages_gives_no_spec() -> None:
     assert parse(base({"stages": {}}))[0] is None
 
 
-def test_members_of_a_choice_are_told_by_what_they_need() -> None:
-    (line,) = _told(base({"data.hospital.split": {"test": 10}}))
+def test_members_of_a_union_are_described_by_their_required_keys() -> None:
+    (line,) = _messages(base({"data.hospital.split": {"test": 10}}))
     assert line == (
         "data.hospital.split.test: is 10; allowed: 'folds' or 'official' or a mapping with images "
         "or a mapping with share or a mapping with list"
     )
 
 
-def test_the_member_meant_is_told_alone() -> None:
-    (line,) = _told(base({"data.hospital.split": {"test": {"images": 0}}}))
+def test_only_the_intended_member_is_reported() -> None:
+    (line,) = _messages(base({"data.hospital.split": {"test": {"images": 0}}}))
     assert line == "data.hospital.split.test.images: is 0; allowed: greater than or equal to 1"
 
 
-def test_a_refused_document_is_left_as_it_was() -> None:
+def test_a_refused_document_is_not_modified() -> None:
     document = base({"stages.segment.epochs": 0})
     parse(document)
     assert document == base({"stages.segment.epochs": 0})

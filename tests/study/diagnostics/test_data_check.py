@@ -1,4 +1,4 @@
-"""`study data check`: what it tells, what it draws, and when it refuses."""
+"""`study data check`: its output, its figure, and its errors."""
 
 from pathlib import Path
 
@@ -31,11 +31,11 @@ def data_check(*words: str) -> int:
 
 
 def lines_of(text: str) -> dict[str, str]:
-    """Return what each line says by its first word."""
+    """Return the rest of each line by its first word."""
     return {line.split()[0]: line.partition(" ")[2].strip() for line in text.splitlines()}
 
 
-def test_sound_data_is_counted_and_drawn(capsys: Capture) -> None:
+def test_sound_data_are_counted_and_drawn(capsys: Capture) -> None:
     write_folder(Path("mine"))
     assert data_check("folder", "mine") == 0
     out, err = capsys.readouterr()
@@ -67,24 +67,24 @@ def test_volumes_are_counted_with_slices_and_spacing(capsys: Capture) -> None:
     assert lines_of(capsys.readouterr().out)["volumes"] == "2 volumes of 8 slices, voxels of 5 x 1.5 x 1.5 mm"
 
 
-def test_keys_of_the_source_are_set_and_the_picture_goes_where_it_should(capsys: Capture) -> None:
+def test_options_of_the_source_and_the_path_of_the_figure_are_used(capsys: Capture) -> None:
     write_idrid(Path("idrid"))
     assert (
         data_check("idrid", "idrid", "--set", "part=segmentation", "--set", "classes=[Optic Disc]", "-o", "a/b.png")
         == 0
     )
-    told = lines_of(capsys.readouterr().out)
-    assert told["masks"] == "of 8 images: Optic Disc 8"
-    assert told["split"] == "train 6; test 2"
+    lines = lines_of(capsys.readouterr().out)
+    assert lines["masks"] == "of 8 images: Optic Disc 8"
+    assert lines["split"] == "train 6; test 2"
     assert Path("a/b.png").is_file()
 
 
-def test_generated_data_needs_no_root(capsys: Capture) -> None:
+def test_generated_data_need_no_root(capsys: Capture) -> None:
     assert data_check("phantom", "--set", "images=6", "--set", "patients=3", "--set", "size=64") == 0
     assert lines_of(capsys.readouterr().out)["images"] == "6, of 3 patients"
 
 
-def test_what_is_odd_is_told_without_refusing(capsys: Capture) -> None:
+def test_unusual_data_are_reported_without_an_error(capsys: Capture) -> None:
     write_folder(Path("mine"))
     save(np.zeros((48, 64), np.uint8), Path("mine/masks/dora.png"))
     save(np.full((48, 64), 9, np.uint8), Path("mine/images/anna-1.png"))
@@ -95,25 +95,25 @@ def test_what_is_odd_is_told_without_refusing(capsys: Capture) -> None:
     assert "dora: its masks are empty" in warnings[1]
 
 
-def write_broken(root: Path, what: str) -> None:
+def write_broken(root: Path, fault: str) -> None:
     write_folder(root)
     images = sorted((root / "images").iterdir())
-    if what == "truncated":
+    if fault == "truncated":
         truncate(root / "images" / "dora.png")
-    if what == "unreadable":
+    if fault == "unreadable":
         (root / "images" / "dora.png").write_text("not a picture")
-    if what == "class id":
+    if fault == "class id":
         save(np.full((48, 64), 7, np.uint8), root / "masks" / "dora.png")
-    if what == "identical images":
+    if fault == "identical images":
         for path in images:
             path.write_bytes(images[0].read_bytes())
-    if what == "masks that never change":
+    if fault == "masks that never change":
         for stem in STEMS[:3]:
             (root / "masks" / f"{stem}.png").write_bytes((root / "masks" / "dora.png").read_bytes())
 
 
 @pytest.mark.parametrize(
-    ("what", "message"),
+    ("fault", "message"),
     [
         ("truncated", "images/dora.png cannot be decoded"),
         ("unreadable", "no image format is recognised"),
@@ -122,8 +122,8 @@ def write_broken(root: Path, what: str) -> None:
         ("masks that never change", "4 of 5 masks are equal (anna-1, anna-2, ...)"),
     ],
 )
-def test_errors_are_a_line_each_on_stderr_with_status_2(what: str, message: str, capsys: Capture) -> None:
-    write_broken(Path("mine"), what)
+def test_errors_are_one_line_each_on_stderr_with_status_2(fault: str, message: str, capsys: Capture) -> None:
+    write_broken(Path("mine"), fault)
     assert data_check("folder", "mine") == 2
     out, err = capsys.readouterr()
     errors = err.splitlines()
@@ -134,7 +134,7 @@ def test_errors_are_a_line_each_on_stderr_with_status_2(what: str, message: str,
     assert Path("folder-contact.png").is_file()
 
 
-def test_no_picture_is_drawn_where_no_image_can_be_read(capsys: Capture) -> None:
+def test_no_figure_is_drawn_if_no_image_can_be_read(capsys: Capture) -> None:
     save(picture(1), Path("mine/images/one.png"))
     truncate(Path("mine/images/one.png"))
     assert data_check("folder", "mine") == 2
@@ -156,20 +156,20 @@ def test_no_picture_is_drawn_where_no_image_can_be_read(capsys: Capture) -> None
         (("folder", "mine", "-o", "mine/classes.txt/a.png"), "--output: mine/classes.txt/a.png cannot be written ("),
     ],
 )
-def test_what_cannot_be_checked_is_refused_in_one_line(words: tuple[str, ...], message: str, capsys: Capture) -> None:
+def test_invalid_input_is_refused_in_one_line(words: tuple[str, ...], message: str, capsys: Capture) -> None:
     if words[1:2] == ("mine",):
         write_folder(Path("mine"))
     assert data_check(*words) == 2
-    (line, *more) = capsys.readouterr().err.splitlines()
+    (line, *further_lines) = capsys.readouterr().err.splitlines()
     assert line.startswith("study data check: ")
     assert message in line
-    assert not more
+    assert not further_lines
 
 
 def test_labels_are_counted_with_the_settings_of_the_source(capsys: Capture) -> None:
     write_chexpert(Path("chexpert"))
-    told = []
+    counts = []
     for uncertain in ("zeros", "ones"):
         assert data_check("chexpert", "chexpert", "--set", f"uncertain={uncertain}") == 0
-        told.append(lines_of(capsys.readouterr().out)["labels"])
-    assert ["Lung Opacity 10" in line for line in told] == [False, True]
+        counts.append(lines_of(capsys.readouterr().out)["labels"])
+    assert ["Lung Opacity 10" in line for line in counts] == [False, True]

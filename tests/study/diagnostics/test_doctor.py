@@ -1,4 +1,4 @@
-"""The per-user cache, which may hold images of patients."""
+"""The per-user cache, which may contain images of patients."""
 
 import os
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ def usual_umask() -> Iterator[None]:
     os.umask(before)
 
 
-def test_default_cache_is_made_so_that_only_its_user_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_cache_is_created_readable_by_its_user_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert default_cache().stat().st_mode & 0o777 == 0o700
 
 
-def test_default_cache_that_its_user_opened_to_others_stays_open(
+def test_default_cache_opened_to_others_by_its_user_is_left_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -29,7 +29,9 @@ def test_default_cache_that_its_user_opened_to_others_stays_open(
     assert default_cache().stat().st_mode & 0o777 == 0o755
 
 
-def test_default_cache_below_a_file_is_named_and_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_cache_below_a_file_is_reported_and_not_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert default_cache() == tmp_path / "file" / "segmentation-study"

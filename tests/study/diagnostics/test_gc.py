@@ -1,4 +1,4 @@
-"""What may go of a storage, through the real command line."""
+"""Garbage collection of a storage, through the real command line."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def left(store: Store) -> set[str]:
+def remaining(store: Store) -> set[str]:
     return {str(path.relative_to(store.root)) for path in store.root.glob("*/*") if path.name != ".lock"}
 
 
@@ -37,21 +37,21 @@ def gc(store: Store, *words: str) -> None:
     assert ended.value.code == 0
 
 
-def test_it_is_shown_and_stays(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    before = left(store)
+def test_a_dry_run_lists_garbage_and_removes_nothing(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    before = remaining(store)
     gc(store)
-    shown = capsys.readouterr().out
-    assert left(store) == before
-    assert f"{store.stage(LOST)}  1.0 MiB" in shown
-    assert shown.endswith("3 folders, 2.0 MiB could be removed with --yes\n")
+    output = capsys.readouterr().out
+    assert remaining(store) == before
+    assert f"{store.stage(LOST)}  1.0 MiB" in output
+    assert output.endswith("3 folders, 2.0 MiB could be removed with --yes\n")
 
 
-def test_what_a_study_plans_with_stays(store: Store) -> None:
+def test_stages_planned_by_a_study_are_kept(store: Store) -> None:
     gc(store, "--yes")
-    assert left(store) == {f"stages/{KEPT}", f"work/{KEPT}", "studies/one"}
+    assert remaining(store) == {f"stages/{KEPT}", f"work/{KEPT}", "studies/one"}
 
 
-def test_what_a_search_tried_stays_with_what_it_starts_from(store: Store) -> None:
+def test_stages_tried_by_a_search_are_kept_with_their_ancestors(store: Store) -> None:
     folder = store.study("one")
     journal = open_journal(folder, create=True)
     assert journal is not None
@@ -63,7 +63,7 @@ def test_what_a_search_tried_stays_with_what_it_starts_from(store: Store) -> Non
     assert {path.name for path in (store.root / "stages").iterdir()} == {KEPT, LOST, "c" * 32}
 
 
-def test_work_that_goes_on_stays(store: Store) -> None:
+def test_folders_of_running_work_are_kept(store: Store) -> None:
     with lease(store.work(LOST)):
         gc(store, "--yes")
         assert store.work(LOST).is_dir()

@@ -55,7 +55,7 @@ def run(study: Finished, *words: str | Path) -> int:
     return int(exit_.value.code or 0)
 
 
-def test_the_network_has_all_bands_as_input_and_learns_from_the_last_one(study: Finished) -> None:
+def test_the_network_uses_all_bands_and_learns_from_the_last_one(study: Finished) -> None:
     model = open_model(study.store, study.stages[0])
     assert model.network.mean.shape == (1, BANDS, 1, 1)
     results = pq.read_table(study.store.study("tiny") / "results.parquet").to_pylist()
@@ -93,7 +93,7 @@ def test_the_report_shows_the_first_band(study: Finished) -> None:
     assert "cannot be shown" not in page
 
 
-def test_images_with_other_channels_are_left_out_of_predictions(
+def test_images_with_other_channels_are_skipped_in_predictions(
     study: Finished, tmp_path: Path, capsys: Capture
 ) -> None:
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "colour.png")
@@ -116,7 +116,7 @@ def test_images_with_other_channels_are_left_out_of_predictions(
         ({"evaluate": {"size": [8, 64]}}, "evaluate.size[0]: is 8; allowed: greater than or equal to 16"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused_in_a_line(tmp_path: Path, changes: dict[str, object], expected: str) -> None:
+def test_unsuitable_images_are_refused_in_one_line(tmp_path: Path, changes: dict[str, object], expected: str) -> None:
     write_bands(tmp_path / "data")
     data = {"hospital": {"source": "folder", "root": str(tmp_path / "data")}}
     document = tiny({"data": data, "pathways": {"none": ["segment"]}, "validation.min_cases": 1} | CHANGES | changes)

@@ -1,4 +1,4 @@
-"""Prediction with networks trained on several files an image, as in raw data sets of nnU-Net."""
+"""Prediction with networks trained on several files per image, as in raw data sets of nnU-Net."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_channels_of_a_case_are_read_together(study: Finished, tmp_path: Path, c
     assert np.isin(mask, (0, 1, 2)).all()
 
 
-def test_a_case_without_all_channels_is_left_out(study: Finished, tmp_path: Path, capsys: Capture) -> None:
+def test_a_case_with_missing_channels_is_skipped(study: Finished, tmp_path: Path, capsys: Capture) -> None:
     files = [study.data / "imagesTr" / f"brain_000_{number:04d}.nii.gz" for number in (0, 3)]
     assert run(study, "predict", "tiny", *files, "-o", tmp_path) == 2
     message = "there is no brain_000_0001; allowed: a file for each channel (_0003, _0000, _0001); add it"
@@ -59,8 +59,8 @@ def test_modalities_in_one_file_are_predicted_together(tmp_path: Path, capsys: C
     image = study.data / "imagesTr" / "BRATS_001.nii.gz"
     assert run(study, "predict", "tiny", image, "-o", tmp_path / "masks", "--overlay") == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("BRATS_001"))
-    scored, own = (float(text) for text in line.partition("Dice ")[2].replace(" as scored,", "").split()[:2])
-    assert scored == pytest.approx(own, abs=1e-3)
+    scored, full_size = (float(text) for text in line.partition("Dice ")[2].replace(" as scored,", "").split()[:2])
+    assert scored == pytest.approx(full_size, abs=1e-3)
     mask, stored = (nib.load(path) for path in (tmp_path / "masks" / image.name, image))
     assert mask.shape == SHAPE  # type: ignore[attr-defined]
     assert np.array_equal(mask.affine, stored.affine)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""`study export`: other programs read what it writes and answer as the stage does."""
+"""`study export`: other programs read its files and give the outputs of the stage."""
 
 import json
 from importlib.metadata import version
@@ -37,7 +37,7 @@ def export(study: Finished, *words: str | Path) -> int:
     return int(ended.value.code or 0)
 
 
-def test_onnx_is_checked_on_the_studys_images_and_answers_probabilities(
+def test_onnx_is_checked_on_images_of_the_study_and_returns_probabilities(
     study: Finished, tmp_path: Path, capsys: Capture
 ) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -45,11 +45,11 @@ def test_onnx_is_checked_on_the_studys_images_and_answers_probabilities(
     assert "checked on 4 images of hospital: probabilities are at most" in capsys.readouterr().out
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
     images = np.random.default_rng(0).random((3, 1, 32, 32), dtype=np.float32)
-    (found,) = session.run(None, {"images": images})
+    (output,) = session.run(None, {"images": images})
     model = open_model(study.store, study.stages[0])
     with torch.no_grad():
         expected = model.task.probabilities(model.network(torch.from_numpy(images)))
-    np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
+    np.testing.assert_allclose(output, expected.numpy(), atol=1e-4)
     about = session.get_modelmeta().custom_metadata_map
     assert json.loads(about["classes"]) == CLASSES
     assert json.loads(about["prepare"])["normalise"] is True
@@ -57,18 +57,20 @@ def test_onnx_is_checked_on_the_studys_images_and_answers_probabilities(
     assert about["digest"] == study.stages[0]
 
 
-def test_onnx_of_an_ensemble_answers_the_mean_over_folds(study: Finished, tmp_path: Path) -> None:
+def test_onnx_of_an_ensemble_returns_the_mean_over_folds(study: Finished, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     words = ["--ensemble", "--images", study.data / "images" / "p0.png"]
     assert export(study, "tiny", "-o", tmp_path / "a.onnx", *words) == 0
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
     images = torch.rand(1, 1, 32, 32)
-    answer = Ensemble([open_model(study.store, digest).network for digest in study.stages], exclusive=True).eval()
+    ensemble = Ensemble([open_model(study.store, digest).network for digest in study.stages], exclusive=True).eval()
     with torch.no_grad():
-        np.testing.assert_allclose(session.run(None, {"images": images.numpy()})[0], answer(images).numpy(), atol=1e-4)
+        np.testing.assert_allclose(
+            session.run(None, {"images": images.numpy()})[0], ensemble(images).numpy(), atol=1e-4
+        )
 
 
-def test_a_folder_is_loaded_by_the_library_and_gives_equal_logits(study: Finished, tmp_path: Path) -> None:
+def test_an_exported_folder_is_loaded_by_the_library_with_equal_logits(study: Finished, tmp_path: Path) -> None:
     assert export(study, "tiny", "-o", tmp_path / "model", "--fold", "1") == 0
     loaded = smp.from_pretrained(tmp_path / "model").eval()
     network = open_model(study.store, study.stages[1]).network
@@ -77,11 +79,11 @@ def test_a_folder_is_loaded_by_the_library_and_gives_equal_logits(study: Finishe
         torch.testing.assert_close(loaded((images - network.mean) / network.std), network(images), rtol=1e-3, atol=1e-4)
 
 
-def test_the_model_card_tells_data_scores_limits_and_origin(study: Finished, tmp_path: Path) -> None:
+def test_the_model_card_states_data_scores_limits_and_origin(study: Finished, tmp_path: Path) -> None:
     assert export(study, study.stages[1], "-o", tmp_path / "model") == 0
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     record = study.store.record(study.stages[1])
-    for said in (
+    for expected in (
         "not for diagnosis",
         f"Data set hospital (source folder): {record['data']['train']} images with labels",
         "| macro | ",
@@ -92,32 +94,32 @@ def test_the_model_card_tells_data_scores_limits_and_origin(study: Finished, tmp
         'with 1 channel, after these changes: {"normalise": true',
         "It started from random weights",
     ):
-        assert said in card
+        assert expected in card
 
 
-def test_of_several_networks_the_one_that_validated_best_is_written(study: Finished, tmp_path: Path) -> None:
+def test_the_network_with_the_best_validation_score_is_exported(study: Finished, tmp_path: Path) -> None:
     assert export(study, "tiny", "-o", tmp_path / "a.safetensors") == 0
     best = max(study.stages, key=lambda digest: study.store.record(digest)["best_score"])
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
         about = file.metadata()
     assert (about["digest"], json.loads(about["classes"])) == (best, CLASSES)
-    written, kept = load_file(tmp_path / "a.safetensors"), load_file(study.store.weights(best))
-    assert written.keys() == kept.keys()
-    assert all(torch.equal(written[name], kept[name]) for name in kept)
+    written, stored = load_file(tmp_path / "a.safetensors"), load_file(study.store.weights(best))
+    assert written.keys() == stored.keys()
+    assert all(torch.equal(written[name], stored[name]) for name in stored)
 
 
-def test_a_network_that_is_not_the_librarys_is_refused_as_a_folder(
+def test_a_network_unknown_to_the_library_is_refused_as_a_folder(
     own_network: Finished, tmp_path: Path, capsys: Capture
 ) -> None:
     assert export(own_network, "tiny", "-o", tmp_path / "model") == 2
-    told = capsys.readouterr().err
-    assert "segnet_basic is none of segmentation-models-pytorch; allowed: .onnx or .safetensors" in told
+    error = capsys.readouterr().err
+    assert "segnet_basic is none of segmentation-models-pytorch; allowed: .onnx or .safetensors" in error
     assert not (tmp_path / "model").exists()
     assert export(own_network, "tiny", "-o", tmp_path / "a.safetensors") == 0
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["-o", "a.pt"], "a.pt ends in .pt; allowed: .onnx, .safetensors, or a folder; rename it"),
         (["-o", "a.safetensors", "--ensemble"], "--ensemble is for .onnx"),
@@ -125,21 +127,21 @@ def test_a_network_that_is_not_the_librarys_is_refused_as_a_folder(
         (["-o", "a.onnx", "--images", "none.png"], "none.png cannot be read"),
     ],
 )
-def test_what_cannot_be_is_one_line(
-    words: list[str], said: str, study: Finished, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+def test_invalid_arguments_are_refused_in_one_line(
+    words: list[str], message: str, study: Finished, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "something").touch()
     assert export(study, "tiny", *words) == 2
-    told = capsys.readouterr().err
-    assert said in told
-    assert told.count("\n") == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
 
-def test_weights_that_were_not_kept_are_told_with_a_remedy(tmp_path: Path, capsys: Capture) -> None:
+def test_dropped_weights_are_reported_with_a_remedy(tmp_path: Path, capsys: Capture) -> None:
     study = finished(tmp_path / "study", overlapping=True, changes={"stages.segment.steps": 1, "compare.folds": 2})
     study.store.drop_weights(study.stages)
     assert export(study, "tiny", "-o", tmp_path / "a.safetensors") == 2
-    told = capsys.readouterr().err
-    assert "its weights were not kept; allowed: a stage with its weights" in told
-    assert "keep: {weights: all}" in told
+    error = capsys.readouterr().err
+    assert "its weights were not kept; allowed: a stage with its weights" in error
+    assert "keep: {weights: all}" in error

@@ -1,4 +1,4 @@
-"""Predictions of large images are written part by part, with the content that smaller images have."""
+"""Predictions of large images are written in parts, with the content of predictions written at once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ def bands(channels: int) -> Iterator[Band]:
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_files_hold_what_those_of_the_whole_image_do(tmp_path: Path, exclusive: bool) -> None:
+def test_files_equal_those_of_predictions_written_at_once(tmp_path: Path, exclusive: bool) -> None:
     writer = PredictionWriter(
         outputs=Outputs(names=("a", "b c"), exclusive=exclusive), threshold=0.5, overlay=True,
         probabilities=Precision.float16,

@@ -1,4 +1,4 @@
-"""`study predict` on a study's own images: out-of-fold masks, and the Dice stated is that of the written mask."""
+"""`study predict` on a study's own images: out-of-fold masks, and the reported Dice is that of the written mask."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def fixed(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 
 def predict(study: Finished, output: Path, *options: str, images: Path | None = None, name: str = "tiny") -> None:
-    """Run the command on all images of the study, or those named."""
+    """Run the command on all images of the study, or the named ones."""
     words = ["predict", name, images or study.data / "images", "-o", output, *options, "--cache", study.cache]
     with pytest.raises(SystemExit) as ended:
         main([*map(str, words), "--storage", str(study.store.root)])
@@ -79,26 +79,32 @@ def dice(predicted: Masks, truth: Masks) -> float:
 
 
 def networks_by_part(study: Finished, name: str) -> tuple[set[str], set[str]]:
-    """The networks that tested an image, and those that saw it in training or validation, by the plan's splits."""
+    """The networks that tested an image, and those that used it for training or validation, by the plan's splits."""
     row = list(study.plan.views[study.plan.target].index.ids).index(name)
-    tested, seen = set(), set()
+    tested, trained = set(), set()
     for replicate in study.plan.replicates:
         split = study.plan.split(replicate)
         if row in split.test:
             tested.add(replicate.chain[-1])
         if row in {*split.labelled, *split.validation, *split.unlabelled}:
-            seen.add(replicate.chain[-1])
-    return tested, seen
+            trained.add(replicate.chain[-1])
+    return tested, trained
 
 
 def masks_by(
     study: Finished, digests: list[str], name: str, *, tile: int | None = None, threshold: float | None = None
 ) -> Masks:
-    """The masks that some networks predict together; of overlapping classes with a threshold."""
+    """The masks predicted by the mean of some networks; of overlapping classes with a threshold."""
     predictor = Predictor([open_model(study.store, digest) for digest in digests])
     pixels = pixels_of(study.data / "images" / f"{name}.png")
-    found = predictor.probabilities(pixels) if tile is None else predictor.probabilities(pixels, tile=tile)
-    return list((found >= threshold if threshold else found.argmax(dim=0) == torch.arange(1, 3)[:, None, None]).numpy())
+    probabilities = predictor.probabilities(pixels) if tile is None else predictor.probabilities(pixels, tile=tile)
+    return list(
+        (
+            probabilities >= threshold
+            if threshold
+            else probabilities.argmax(dim=0) == torch.arange(1, 3)[:, None, None]
+        ).numpy()
+    )
 
 
 def stored_dice(study: Finished, digest: str) -> dict[str, float]:
@@ -121,7 +127,7 @@ def stored_dice(study: Finished, digest: str) -> dict[str, float]:
         ("overlapping", ["--threshold", "0.5"], {"threshold": 0.5}),
     ],
 )
-def test_the_dice_stated_is_that_of_the_written_mask_by_networks_that_did_not_see_the_image(
+def test_the_reported_dice_is_that_of_the_written_mask_by_networks_without_the_image(
     kind: str, options: list[str], prediction: dict[str, Any], request: pytest.FixtureRequest, tmp_path: Path,
     capsys: Capture,
 ) -> None:  # fmt: skip
@@ -132,10 +138,10 @@ def test_the_dice_stated_is_that_of_the_written_mask_by_networks_that_did_not_se
     assert sorted(record["dice"]) == sorted(record["networks"]) == ALL
     stored, of_ensemble = {digest: stored_dice(study, digest) for digest in study.stages}, []
     for name, networks in record["networks"].items():
-        tested, seen = networks_by_part(study, name)
+        tested, trained = networks_by_part(study, name)
         assert set(networks["stages"]) == tested
         assert len(tested) == (2 if kind == "seeds" else 1)
-        assert not seen & set(networks["stages"])
+        assert not trained & set(networks["stages"])
         assert networks["out_of_fold"] is True
         masks, values = written_masks(tmp_path, name, overlapping=overlapping), record["dice"][name]
         np.testing.assert_array_equal(masks, masks_by(study, networks["stages"], name, **prediction))
@@ -151,7 +157,7 @@ def test_the_dice_stated_is_that_of_the_written_mask_by_networks_that_did_not_se
 
 
 @pytest.mark.parametrize("options", [["--fold", "0"], []], ids=["fold", "digest"])
-def test_one_fold_states_no_dice_of_images_it_trained_or_validated_on(
+def test_one_fold_reports_no_dice_of_its_training_or_validation_images(
     options: list[str], exclusive: Finished, tmp_path: Path, capsys: Capture
 ) -> None:
     digest = exclusive.stages[0]
@@ -181,7 +187,7 @@ def test_training_images_of_a_fixed_test_set_get_ensemble_masks_without_dice(
     assert line in text.splitlines()
 
 
-def test_ensemble_predicts_own_images_by_all_networks_without_dice(
+def test_ensemble_predicts_own_images_with_all_networks_without_dice(
     exclusive: Finished, tmp_path: Path, capsys: Capture
 ) -> None:
     predict(exclusive, tmp_path, "--ensemble")
@@ -194,7 +200,7 @@ def test_ensemble_predicts_own_images_by_all_networks_without_dice(
     assert f"{IMAGES} images of the study's data: predicted by all networks (--ensemble), which may have" in text
 
 
-def test_masks_of_another_size_leave_the_dice_at_the_images_own_size(exclusive: Finished, tmp_path: Path) -> None:
+def test_masks_of_another_size_report_the_dice_at_the_size_of_the_image(exclusive: Finished, tmp_path: Path) -> None:
     predict(exclusive, tmp_path / "own")
     predict(exclusive, tmp_path / "square", "--size", "40")
     assert pixels_of(tmp_path / "square" / "p0.png").shape == (40, 40)
@@ -241,7 +247,7 @@ def test_a_network_that_did_not_test_every_copy_of_an_image_is_not_out_of_fold(
     assert [networks["out_of_fold"] for networks in record["networks"].values()] == [False]
 
 
-def test_without_the_data_ensemble_masks_are_written_and_a_line_says_so(
+def test_without_the_data_ensemble_masks_are_written_with_a_message(
     exclusive: Finished, tmp_path: Path, capsys: Capture
 ) -> None:
     shutil.copy(exclusive.data / "images" / "p3.png", tmp_path / "p3.png")
@@ -268,7 +274,7 @@ def test_without_the_data_ensemble_masks_are_written_and_a_line_says_so(
         ("b", True, True, "abc", False, out_of_fold.ENSEMBLE),
     ],
 )
-def test_the_networks_for_an_image_are_those_that_tested_it(
+def test_the_networks_of_an_image_are_those_that_tested_it(
     tested: str, has_mask: bool, ensemble: bool, digests: str, all_tested: bool, reason: str | None
 ) -> None:
     image = StudyImage(id="p", rows=(0,), has_mask=has_mask, test_dice=dict.fromkeys(tested, 0.5))
@@ -284,7 +290,7 @@ def test_an_undefined_dice_is_not_recorded() -> None:
     assert list(summary.lines()) == [f"1 image of the study's data: {out_of_fold.NO_CLASS}; out-of-fold mask, no Dice"]
 
 
-def test_mean_dice_runs_over_the_scored_classes_in_the_true_masks() -> None:
+def test_mean_dice_is_over_the_scored_classes_in_the_true_masks() -> None:
     full, half, empty = np.ones((2, 2), bool), np.array([[True, True], [False, False]]), np.zeros((2, 2), bool)
     masks = {"a": (full, half), "b": (full, empty), "c": (empty, full), BACKGROUND: (~half, ~half)}
     pixels = {
@@ -297,19 +303,17 @@ def test_mean_dice_runs_over_the_scored_classes_in_the_true_masks() -> None:
     assert np.isnan(mean_dice(pixels, MetricSettings(classes=("b",))))
 
 
-def test_a_threshold_of_ones_own_is_stated_beside_the_scores(seeds: Finished, tmp_path: Path, capsys: Capture) -> None:
+def test_a_custom_threshold_is_reported_beside_the_scores(seeds: Finished, tmp_path: Path, capsys: Capture) -> None:
     predict(seeds, tmp_path, "--threshold", "0.7", images=seeds.data / "images" / "p0.png")
     assert "Dice as scored is at threshold 0.4, at own size at 0.7" in capsys.readouterr().out
 
 
-def test_leaks_that_the_study_keeps_are_stated_beside_the_dice(
-    seeds: Finished, tmp_path: Path, capsys: Capture
-) -> None:
+def test_allowed_leaks_are_reported_beside_the_dice(seeds: Finished, tmp_path: Path, capsys: Capture) -> None:
     file = seeds.store.study("tiny") / "spec.yaml"
-    kept = file.read_text()
-    file.write_text(f"{kept}leaks: report\n")
+    original = file.read_text()
+    file.write_text(f"{original}leaks: report\n")
     try:
         predict(seeds, tmp_path, images=seeds.data / "images" / "p0.png")
     finally:
-        file.write_text(kept)
+        file.write_text(original)
     assert "pretraining may have read these images" in capsys.readouterr().out

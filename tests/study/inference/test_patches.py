@@ -41,15 +41,15 @@ def test_an_image_of_any_size_gets_probabilities_of_its_size(study: Finished) ->
         torch.testing.assert_close(probabilities.sum(dim=0), torch.ones(size), atol=1e-5, rtol=0)
 
 
-def test_predicted_masks_of_the_studys_images_have_the_dice_as_scored(
+def test_predicted_masks_of_images_of_the_study_have_the_scored_dice(
     study: Finished, tmp_path: Path, capsys: Capture
 ) -> None:
     assert run(study, "predict", "tiny", study.data / "images", "-o", tmp_path / "out") == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("p")]
     assert len(lines) == 10
     for line in lines:
-        scored, own = (float(text) for text in line.partition("Dice ")[2].replace(" as scored,", "").split()[:2])
-        assert scored == pytest.approx(own, abs=1e-4)
+        scored, full = (float(text) for text in line.partition("Dice ")[2].replace(" as scored,", "").split()[:2])
+        assert scored == pytest.approx(full, abs=1e-4)
 
 
 def test_onnx_is_checked_on_patches(study: Finished, tmp_path: Path, capsys: Capture) -> None:
@@ -58,7 +58,7 @@ def test_onnx_is_checked_on_patches(study: Finished, tmp_path: Path, capsys: Cap
     assert "checked on" in capsys.readouterr().out
 
 
-def test_images_below_the_working_folder_are_found(
+def test_images_below_the_working_folder_are_recognised(
     study: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     pytest.importorskip("onnxruntime")
@@ -73,7 +73,7 @@ def test_images_below_the_working_folder_are_found(
     assert "own: no images found outside the output folder own; allowed: " in capsys.readouterr().err
 
 
-def test_the_model_card_says_that_windows_are_cut(study: Finished, tmp_path: Path) -> None:
+def test_the_model_card_describes_the_sliding_window(study: Finished, tmp_path: Path) -> None:
     assert run(study, "export", "tiny", "-o", tmp_path / "model") == 0
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     assert (

@@ -1,4 +1,4 @@
-"""`study predict`: what it writes is what was scored, at the image's own size, and no image stops the others."""
+"""`study predict`: masks agree with the scores and have the size of their image; unreadable images are skipped."""
 
 import json
 import shutil
@@ -45,7 +45,7 @@ def predicted(output: Path, stem: str, *, overlapping: bool) -> list[NDArray[np.
 
 
 @pytest.mark.parametrize("kind", ["exclusive", "overlapping"])
-def test_masks_at_the_evaluated_size_give_the_counts_that_are_stored(
+def test_masks_at_the_evaluated_size_have_the_stored_counts(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     study: Finished = request.getfixturevalue(kind)
@@ -69,14 +69,14 @@ def test_masks_at_the_evaluated_size_give_the_counts_that_are_stored(
     assert any(tp and fp and fn for tp, fp, fn in counts.values())  # masks neither empty nor full
 
 
-def test_masks_have_the_images_own_size(exclusive: Finished, tmp_path: Path) -> None:
+def test_masks_have_the_size_of_their_image(exclusive: Finished, tmp_path: Path) -> None:
     assert predict(exclusive, "tiny", exclusive.data / "images", "-o", tmp_path) == 0
     sizes = {path.stem: pixels_of(path).shape for path in tmp_path.glob("p*.png")}
     assert sizes == {path.stem: pixels_of(path).shape for path in (exclusive.data / "images").iterdir()}
 
 
 @pytest.mark.parametrize(("text", "shape", "recorded"), [("45x31", (45, 31), [45, 31]), ("[33, 33]", (33, 33), 33)])
-def test_a_size_has_one_side_or_two_and_needs_no_multiple(
+def test_a_size_has_one_or_two_sides_of_any_length(
     exclusive: Finished, tmp_path: Path, text: str, shape: tuple[int, int], recorded: object
 ) -> None:
     image = exclusive.data / "images" / "p0.png"
@@ -104,12 +104,16 @@ def test_the_ensemble_predicts_the_mean_probability_of_its_folds(overlapping: Fi
 def test_new_images_are_predicted_by_the_mean_probability_of_all_networks(
     exclusive: Finished, tmp_path: Path, capsys: Capture
 ) -> None:
-    pixels = np.random.default_rng(0).integers(0, 255, (32, 32), np.uint8)  # of the networks' size: nothing is resized
+    pixels = np.random.default_rng(0).integers(
+        0, 255, (32, 32), np.uint8
+    )  # of the input size of the networks: nothing is resized
     Image.fromarray(pixels).save(tmp_path / "p0.png")
     output = tmp_path / "out"
     assert predict(exclusive, "tiny", tmp_path / "p0.png", "-o", output, "--probabilities", "float32") == 0
-    answers = [Predictor([open_model(exclusive.store, digest)]).predict_input(pixels) for digest in exclusive.stages]
-    mean = torch.stack(answers).mean(dim=0).numpy()
+    probabilities = [
+        Predictor([open_model(exclusive.store, digest)]).predict_input(pixels) for digest in exclusive.stages
+    ]
+    mean = torch.stack(probabilities).mean(dim=0).numpy()
     with np.load(output / "p0.npz") as arrays:
         np.testing.assert_array_equal(arrays["probabilities"], mean)
     np.testing.assert_array_equal(pixels_of(output / "p0.png"), mean.argmax(axis=0))
@@ -117,7 +121,7 @@ def test_new_images_are_predicted_by_the_mean_probability_of_all_networks(
     assert not {"dice", "networks"} & json.loads((output / "predictions.json").read_text()).keys()
 
 
-def test_what_was_written_is_explained_beside_it(exclusive: Finished, tmp_path: Path) -> None:
+def test_a_description_is_written_beside_the_predictions(exclusive: Finished, tmp_path: Path) -> None:
     assert predict(exclusive, exclusive.stages[0][:8], exclusive.data / "images", "-o", tmp_path, "--overlay") == 0
     about = json.loads((tmp_path / "predictions.json").read_text())
     assert about["ids"] == {"0": "background", "1": "blob", "2": "left half"}
@@ -126,24 +130,26 @@ def test_what_was_written_is_explained_beside_it(exclusive: Finished, tmp_path: 
     assert pixels_of(tmp_path / "p0_overlay.png").shape == (70, 50, 3)
 
 
-def test_a_bad_image_is_told_of_and_the_others_are_done(exclusive: Finished, tmp_path: Path, capsys: Capture) -> None:
+def test_an_unreadable_image_is_reported_and_the_others_are_predicted(
+    exclusive: Finished, tmp_path: Path, capsys: Capture
+) -> None:
     images = tmp_path / "images"
     images.mkdir()
     (images / "broken.png").write_bytes(b"no image")
     (images / "whole.png").write_bytes((exclusive.data / "images" / "p0.png").read_bytes())
     assert predict(exclusive, "tiny", images, "-o", tmp_path / "out") == 1
-    told = capsys.readouterr()
-    assert told.err.startswith("left out: broken.png cannot be decoded")
-    assert told.out.endswith("1 of 2 images could not be read\n")
+    output = capsys.readouterr()
+    assert output.err.startswith("left out: broken.png cannot be decoded")
+    assert output.out.endswith("1 of 2 images could not be read\n")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"whole.png", "predictions.json"}
 
 
-def test_images_none_of_which_can_be_read_are_refused(exclusive: Finished, tmp_path: Path, capsys: Capture) -> None:
+def test_input_without_any_readable_image_is_refused(exclusive: Finished, tmp_path: Path, capsys: Capture) -> None:
     assert predict(exclusive, "tiny", tmp_path / "none.png", "-o", tmp_path / "out") == 2
     assert "none of 1 images can be read; allowed: PNG, JPEG, TIFF, NIfTI and DICOM" in capsys.readouterr().err
 
 
-def test_a_dicom_is_predicted_as_the_pixels_it_holds(exclusive: Finished, tmp_path: Path) -> None:
+def test_a_dicom_file_is_predicted_like_its_pixels(exclusive: Finished, tmp_path: Path) -> None:
     pixels = pixels_of(exclusive.data / "images" / "p1.png")
     write_dicom(tmp_path / "p1.dcm", pixels)
     for image in (tmp_path / "p1.dcm", exclusive.data / "images" / "p1.png"):
@@ -157,7 +163,9 @@ def test_folders_are_kept_and_names_that_differ_in_their_suffix_keep_it(exclusiv
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_bytes(data)
     assert predict(exclusive, "tiny", tmp_path / "in", "-o", tmp_path / "in" / "out") == 0
-    assert predict(exclusive, "tiny", tmp_path / "in", "-o", tmp_path / "in" / "out") == 0  # answers are no pictures
+    assert (
+        predict(exclusive, "tiny", tmp_path / "in", "-o", tmp_path / "in" / "out") == 0
+    )  # predictions are not input images
     written = {str(path.relative_to(tmp_path / "in" / "out")) for path in (tmp_path / "in" / "out").rglob("*.png")}
     assert written == {"a/x.png", "b/x.png.png", "b/x.tif.png"}
 
@@ -170,7 +178,7 @@ def test_an_image_is_never_replaced(exclusive: Finished, tmp_path: Path, capsys:
     assert (tmp_path / "p0.png").read_bytes() == before
 
 
-def test_files_that_are_no_predictions_are_never_replaced(exclusive: Finished, tmp_path: Path, capsys: Capture) -> None:
+def test_files_other_than_predictions_are_never_replaced(exclusive: Finished, tmp_path: Path, capsys: Capture) -> None:
     images, masks = exclusive.data / "images", tmp_path / "masks"
     shutil.copytree(exclusive.data / "masks", masks)
     before = (masks / "p3.png").read_bytes()
@@ -178,13 +186,11 @@ def test_files_that_are_no_predictions_are_never_replaced(exclusive: Finished, t
     message = capsys.readouterr().err
     assert f"would replace {masks}/p0.png (10 such files), and its folder has no predictions; allowed: " in message
     assert (masks / "p3.png").read_bytes() == before
-    for _ in range(2):  # predictions may be repeated
+    for _ in range(2):  # predictions may be overwritten
         assert predict(exclusive, "tiny", images, "-o", tmp_path / "out") == 0
 
 
-def test_two_images_whose_files_would_have_one_name_are_refused(
-    exclusive: Finished, tmp_path: Path, capsys: Capture
-) -> None:
+def test_two_images_with_the_same_output_name_are_refused(exclusive: Finished, tmp_path: Path, capsys: Capture) -> None:
     for name in ("p0.png", "p0_overlay.png"):
         (tmp_path / name).write_bytes((exclusive.data / "images" / "p0.png").read_bytes())
     images = sorted(tmp_path.glob("*.png"))
@@ -194,7 +200,7 @@ def test_two_images_whose_files_would_have_one_name_are_refused(
     assert predict(exclusive, "tiny", *images, "-o", tmp_path / "out") == 0
 
 
-def test_files_of_overlapping_classes_are_those_written(overlapping: Finished, tmp_path: Path) -> None:
+def test_files_of_overlapping_classes_are_the_documented_ones(overlapping: Finished, tmp_path: Path) -> None:
     data = (overlapping.data / "images" / "p0.png").read_bytes()
     (tmp_path / "a.png").write_bytes(data)
     assert predict(overlapping, "tiny", tmp_path / "a.png", "-o", tmp_path / "one") == 0
@@ -219,17 +225,17 @@ def test_a_tile_as_large_as_the_image_changes_nothing(exclusive: Finished) -> No
     np.testing.assert_allclose(predictor.probabilities(pixels, tile=64), predictor.probabilities(pixels), atol=1e-6)
 
 
-def test_tiles_answer_at_their_own_scale_and_meet_without_seams(exclusive: Finished) -> None:
+def test_tiles_are_predicted_at_their_own_scale_without_seams(exclusive: Finished) -> None:
     predictor = Predictor([open_model(exclusive.store, exclusive.stages[0])])
     pattern = np.random.default_rng(0).integers(0, 255, (32, 32), dtype=np.uint8)
     blended = predictor.probabilities(np.tile(pattern, (3, 4)), tile=64)
     assert blended.shape == (3, 96, 128)
-    period = blended[:, 32:64, 32:64]  # every tile shows the same, wherever it begins
+    period = blended[:, 32:64, 32:64]  # every tile has the same content, wherever it starts
     np.testing.assert_allclose(blended[:, 32:64, 64:96], period, atol=1e-5)
     assert (blended.sum(dim=0) - 1).abs().max() < 1e-5
 
 
-def test_a_picture_smaller_than_a_tile_keeps_its_scale(exclusive: Finished) -> None:
+def test_an_image_smaller_than_a_tile_keeps_its_scale(exclusive: Finished) -> None:
     predictor = Predictor([open_model(exclusive.store, exclusive.stages[0])])
     pixels = np.random.default_rng(0).integers(0, 255, (20, 64), dtype=np.uint8)
     padded = np.zeros((64, 64), np.uint8)
@@ -240,7 +246,7 @@ def test_a_picture_smaller_than_a_tile_keeps_its_scale(exclusive: Finished) -> N
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["tini"], "unknown study 'tini'; allowed: tiny; did you mean tiny?"),
         (["tiny", "--arm", "pathwy=none"], "unknown factor 'pathwy'; allowed: architecture, "),
@@ -255,16 +261,16 @@ def test_a_picture_smaller_than_a_tile_keeps_its_scale(exclusive: Finished) -> N
         (["tiny", "--size", "-4"], "--size: is -4; allowed: a side or HEIGHTxWIDTH"),
     ],
 )
-def test_what_cannot_be_is_one_line(
-    words: list[str], said: str, exclusive: Finished, tmp_path: Path, capsys: Capture
+def test_invalid_arguments_are_refused_in_one_line(
+    words: list[str], message: str, exclusive: Finished, tmp_path: Path, capsys: Capture
 ) -> None:
     name, *options = words
     assert predict(exclusive, name, exclusive.data / "images" / "p0.png", "-o", tmp_path, *options) == 2
-    told = capsys.readouterr().err
-    assert said in told
-    assert told.count("\n") == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
 
-def test_an_arm_is_named_by_its_factors(exclusive: Finished, tmp_path: Path) -> None:
+def test_an_arm_is_selected_by_its_factors(exclusive: Finished, tmp_path: Path) -> None:
     words = ["--arm", "pathway=none", "--arm", "labelled_fraction=1"]
     assert predict(exclusive, "tiny", exclusive.data / "images" / "p0.png", "-o", tmp_path, *words) == 0

@@ -108,7 +108,7 @@ def test_probabilities_are_means_over_the_views(study: Finished, tmp_path: Path)
     torch.testing.assert_close(actual, torch.from_numpy(np.mean(undone, axis=0)), atol=1e-5, rtol=0)
 
 
-def test_options_leave_both_out(study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_disable_both(study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     predict(study, "-o", tmp_path / "with", "--probabilities", "float32")
     assert "test-time augmentation flip and rotate, post-processed" in capsys.readouterr().out
     predict(study, "-o", tmp_path / "without", "--probabilities", "float32", "--no-tta", "--no-postprocess")
@@ -123,7 +123,7 @@ def test_options_leave_both_out(study: Finished, tmp_path: Path, capsys: pytest.
     np.testing.assert_array_equal(masks_of(study, tmp_path / "without", "p0"), expected)
 
 
-def test_the_stated_dice_is_that_after_post_processing(study: Finished, tmp_path: Path) -> None:
+def test_the_reported_dice_is_that_after_post_processing(study: Finished, tmp_path: Path) -> None:
     predict(study, "-o", tmp_path)
     stated = json.loads((tmp_path / "predictions.json").read_text())["dice"]
     assert len(stated) == IMAGES
@@ -140,7 +140,7 @@ def test_the_stated_dice_is_that_after_post_processing(study: Finished, tmp_path
             assert stated[image]["scored"] == pytest.approx(np.mean(values))
 
 
-def test_exports_state_both(study: Finished) -> None:
+def test_exports_record_both(study: Finished) -> None:
     choice = choose(study.store, "tiny")
     model = open_model(study.store, study.stages[0])
     stated = metadata([model], choice, ScoredEvaluation.read(study.store, choice))
@@ -158,7 +158,7 @@ def test_changed_settings_score_finished_stages_again_without_training(study: Fi
         assert set(pending.stages) == set(pending.scored) == set(study.stages)
 
 
-def test_rules_of_networks_without_scores_are_left_out() -> None:
+def test_rules_of_networks_without_scores_are_ignored() -> None:
     rule = ClassRule(empty=EmptyMaskRule(top=0.8, area=10, bottom=0.4), smallest_area=4)
     scored = ScoredEvaluation(size=(20, 40), rules={"a": {"x": rule}})
     assert scored.combined(["b"], ["x"], None) == ()
@@ -170,7 +170,7 @@ def test_rules_of_networks_without_scores_are_left_out() -> None:
     assert ScoredEvaluation(rules={}).area_factor((10, 20), (20, 20)) == 2.0
 
 
-def test_an_exported_ensemble_states_the_combined_rule(study: Finished) -> None:
+def test_an_exported_ensemble_records_the_combined_rule(study: Finished) -> None:
     choice = choose(study.store, "tiny")
     models = [open_model(study.store, digest) for digest in study.stages]
     rules = {

@@ -70,7 +70,7 @@ def test_scores_count_volumes(study: Finished) -> None:
     assert {row["image"].rpartition("/")[2] for row in first} == {"000"}
 
 
-def test_a_mask_has_the_affine_of_its_volume_and_the_dice_as_scored(
+def test_a_mask_has_the_affine_of_its_volume_and_the_scored_dice(
     study: Finished, tmp_path: Path, capsys: Capture
 ) -> None:
     images = study.data / "images"
@@ -78,8 +78,8 @@ def test_a_mask_has_the_affine_of_its_volume_and_the_dice_as_scored(
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ct")]
     assert [line.partition(":")[0] for line in lines] == list(CASES)
     for line in lines:
-        scored, own = (float(text) for text in line.partition("Dice ")[2].replace(" as scored,", "").split()[:2])
-        assert scored == pytest.approx(own, abs=1e-3)
+        scored, full_size = (float(text) for text in line.partition("Dice ")[2].replace(" as scored,", "").split()[:2])
+        assert scored == pytest.approx(full_size, abs=1e-3)
     image, mask = (nib.load(folder / "ct1.nii.gz") for folder in (images, tmp_path))
     assert np.array_equal(mask.affine, image.affine)  # type: ignore[attr-defined]
     assert mask.shape == image.shape == SHAPE  # type: ignore[attr-defined]
@@ -102,7 +102,7 @@ def test_volumes_of_another_orientation_get_the_same_mask(study: Finished, tmp_p
     assert masks[0].any()
 
 
-def test_a_volume_whose_spacing_is_needed_and_unknown_is_left_out(
+def test_a_volume_with_unknown_spacing_is_skipped_if_it_is_needed(
     study: Finished, tmp_path: Path, capsys: Capture
 ) -> None:
     stack = write_stack(tmp_path / "a.tif", np.zeros((3, 32, 40), np.uint8))
@@ -129,16 +129,16 @@ def test_masks_of_frames_are_in_their_stored_order(tmp_path: Path, capsys: Captu
     study = finished(tmp_path, write=write_frames, changes=changes)
     assert run(study, "predict", "tiny", study.data / "images" / "mr0.dcm", "-o", tmp_path / "out") == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("mr0"))
-    scored, own = (float(text) for text in line.partition("Dice ")[2].replace(" as scored,", "").split()[:2])
-    assert scored == pytest.approx(own, abs=1e-3)
+    scored, full_size = (float(text) for text in line.partition("Dice ")[2].replace(" as scored,", "").split()[:2])
+    assert scored == pytest.approx(full_size, abs=1e-3)
     predicted, truth = (
         read(folder / "mr0.tif", "ids", VolumeSettings()) for folder in (tmp_path / "out", study.data / "masks")
     )
     dice = [2 * ((predicted == k) & (truth == k)).sum() / ((predicted == k).sum() + (truth == k).sum()) for k in (1, 2)]
-    assert np.mean(dice) == pytest.approx(own, abs=1e-4)
+    assert np.mean(dice) == pytest.approx(full_size, abs=1e-4)
 
 
-def test_a_volume_has_its_own_size(study: Finished, tmp_path: Path, capsys: Capture) -> None:
+def test_a_volume_is_predicted_at_its_own_size(study: Finished, tmp_path: Path, capsys: Capture) -> None:
     assert run(study, "predict", "tiny", study.data / "images", "-o", tmp_path, "--size", "64") == 2
     assert "is a volume, whose masks have its own size; allowed: volumes without --size" in capsys.readouterr().err
 
@@ -176,7 +176,7 @@ def plan_problems(root: Path, changes: dict[str, object]) -> list[str]:
     return [str(problem) for problem in refused.value.problems]
 
 
-def test_a_spacing_needs_patches_and_files_that_state_theirs(tmp_path: Path) -> None:
+def test_a_spacing_requires_patches_and_files_with_spacing(tmp_path: Path) -> None:
     write_ct_folder(tmp_path / "data", 4, shape=SHAPE)
     assert "without fit: patch" in plan_problems(tmp_path, {"image.spacing": 2.0})[0]
     far = plan_problems(tmp_path, {"image.fit": "patch", "image.spacing": 0.1})
@@ -190,7 +190,7 @@ def test_a_spacing_needs_patches_and_files_that_state_theirs(tmp_path: Path) -> 
     assert "is 2, but 6 of 30 images of hospital state no size of their pixels (em/000)" in unknown[0]
 
 
-def test_mixed_spacings_are_warned_of_where_distances_are_measured(tmp_path: Path) -> None:
+def test_mixed_spacings_cause_a_warning_if_distances_are_measured(tmp_path: Path) -> None:
     write_ct_folder(tmp_path / "data", 4, shape=SHAPE)
     stack = np.random.default_rng(0).integers(0, 256, (6, 32, 40)).astype(np.uint8)
     write_stack(tmp_path / "data" / "images" / "em.tif", stack)
@@ -204,7 +204,7 @@ def test_mixed_spacings_are_warned_of_where_distances_are_measured(tmp_path: Pat
     assert "6 of 30 images with masks state no size of their pixels (em/000), so metrics.tolerance" in warning
 
 
-def test_the_spacing_enters_the_digest_and_the_unit_the_scoring(tmp_path: Path) -> None:
+def test_the_spacing_changes_the_digest_and_its_unit_the_scoring(tmp_path: Path) -> None:
     write_ct_folder(tmp_path / "data", 4, shape=SHAPE)
     stages = {"segment": {"task": "segmentation", "data": "hospital", "steps": 2}}
     common = {
@@ -219,7 +219,7 @@ def test_the_spacing_enters_the_digest_and_the_unit_the_scoring(tmp_path: Path) 
     assert planned(tiny(common | override), tmp_path / "cache").replicates[0].chain[-1] == plain
 
 
-def test_tables_and_axes_of_distances_name_their_unit(study: Finished, capsys: Capture) -> None:
+def test_tables_and_axes_of_distances_state_their_unit(study: Finished, capsys: Capture) -> None:
     with pytest.raises(SystemExit):
         main(["table", "tiny", "--metric", "hd95", "--aggregation", "case", "--storage", str(study.store.root)])
     assert "hd95 in mm (macro, case, test), mean (95 % interval)" in capsys.readouterr().out

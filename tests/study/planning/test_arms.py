@@ -1,4 +1,4 @@
-"""Arms: which combinations are compared, and what each one's chain of stages is."""
+"""Arms: the compared combinations, and the chain of stages of each."""
 
 from typing import Any
 
@@ -20,11 +20,11 @@ def resolved(document: Document) -> list[Arm]:
 
 
 def rows(**changes: object) -> list[tuple[str, ...]]:
-    found = assignments(StudySpec.model_validate(compare(**changes)))
-    return [tuple(text_of(value) for value in row.values()) for row in found]
+    assigned = assignments(StudySpec.model_validate(compare(**changes)))
+    return [tuple(text_of(value) for value in row.values()) for row in assigned]
 
 
-def test_the_grid_is_every_combination_in_the_order_of_the_file() -> None:
+def test_the_grid_has_every_combination_in_the_order_of_the_file() -> None:
     assert rows(backbone=["resnet18", "resnet34"], pathway=["one_step", "none"]) == [
         ("unet", "resnet18", "random", "one_step"),
         ("unet", "resnet18", "random", "none"),
@@ -37,29 +37,31 @@ def test_without_a_list_every_pathway_is_compared() -> None:
     assert [row[-1] for row in rows()] == ["none", "one_step", "two_step"]
 
 
-def test_a_rule_excludes_what_has_all_its_values() -> None:
-    found = rows(backbone=["resnet18", "resnet34"], exclude=[{"backbone": "resnet34", "pathway": "two_step"}])
-    assert len(found) == 5
-    assert ("unet", "resnet34", "random", "two_step") not in found
+def test_a_rule_excludes_combinations_with_all_its_values() -> None:
+    assigned = rows(backbone=["resnet18", "resnet34"], exclude=[{"backbone": "resnet34", "pathway": "two_step"}])
+    assert len(assigned) == 5
+    assert ("unet", "resnet34", "random", "two_step") not in assigned
 
 
-def test_an_extra_arm_takes_the_grids_values_where_it_names_none() -> None:
-    found = rows(backbone=["resnet18", "resnet34"], include=[{"architecture": "fpn", "pathway": "none"}])
-    assert found[-2:] == [("fpn", "resnet18", "random", "none"), ("fpn", "resnet34", "random", "none")]
+def test_an_extra_arm_has_the_grids_values_of_unspecified_factors() -> None:
+    assigned = rows(backbone=["resnet18", "resnet34"], include=[{"architecture": "fpn", "pathway": "none"}])
+    assert assigned[-2:] == [("fpn", "resnet18", "random", "none"), ("fpn", "resnet34", "random", "none")]
 
 
-def test_an_extra_arm_that_the_grid_has_is_there_once() -> None:
+def test_an_extra_arm_already_in_the_grid_is_not_repeated() -> None:
     assert len(rows(include=[{"pathway": "none"}])) == 3
 
 
-def test_an_extra_arm_comes_back_though_it_was_excluded() -> None:
+def test_an_extra_arm_is_included_although_it_is_excluded() -> None:
     assert len(rows(exclude=[{"pathway": "none"}], include=[{"pathway": "none"}])) == 3
 
 
-def test_a_file_of_weights_is_excluded_and_included_as_it_is_listed() -> None:
+def test_a_weights_file_is_excluded_and_included_as_it_is_listed() -> None:
     weights: list[Any] = ["random", {"file": "a.safetensors"}]
-    found = rows(initial_weights=weights, exclude=[{"initial_weights": {"file": "a.safetensors"}, "pathway": "none"}])
-    assert len(found) == 5
+    assigned = rows(
+        initial_weights=weights, exclude=[{"initial_weights": {"file": "a.safetensors"}, "pathway": "none"}]
+    )
+    assert len(assigned) == 5
     assert rows(include=[{"initial_weights": {"file": "b.safetensors"}}])[-1][2] == "b.safetensors"
 
 
@@ -73,7 +75,7 @@ def test_a_file_of_weights_is_excluded_and_included_as_it_is_listed() -> None:
         ([1, 2], "[1, 2]"),
     ],
 )
-def test_values_are_written_as_the_file_writes_them(value: object, text: str) -> None:
+def test_values_are_written_as_in_the_file(value: object, text: str) -> None:
     assert text_of(value) == text
 
 
@@ -83,7 +85,7 @@ def test_a_factor_changes_its_stage_and_no_other() -> None:
     assert [arm.factors["classify.batch_size"] for arm in arms] == ["2", "4"]
 
 
-def test_target_is_whichever_stage_is_last() -> None:
+def test_the_target_is_the_last_stage() -> None:
     document = base({
         "stages.slow": {"task": "segmentation", "data": "hospital", "epochs": 9},
         "pathways": {"fast": ["boxes", "segment"], "slow": ["boxes", "slow"]},
@@ -92,7 +94,7 @@ def test_target_is_whichever_stage_is_last() -> None:
     assert [[step.settings.batch_size for step in arm.chain] for arm in resolved(document)] == [[8, 4], [8, 4]]
 
 
-def test_a_factor_reaches_into_blocks_and_keeps_what_stands_beside() -> None:
+def test_a_nested_factor_keeps_the_other_settings_of_its_block() -> None:
     document = compare(**{"segment.optimizer.lr": [0.1], "pathway": ["none"]})
     document["stages"]["segment"]["optimizer"] = {"name": "sgd", "momentum": 0.9}
     (arm,) = resolved(document)
@@ -102,7 +104,7 @@ def test_a_factor_reaches_into_blocks_and_keeps_what_stands_beside() -> None:
     }  # fmt: skip
 
 
-def test_a_factor_of_image_holds_where_a_stage_does_not_say_otherwise() -> None:
+def test_a_factor_of_image_applies_unless_a_stage_overrides_it() -> None:
     document = compare(**{"image.size": [32, 96], "pathway": ["one_step"]})
     document["stages"]["classify"]["image"] = {"size": 128}
     assert [[step.image.size for step in arm.chain] for arm in resolved(document)] == [[128, 32], [128, 96]]
@@ -119,7 +121,7 @@ def test_equal_steps_are_one_object() -> None:
     assert arms[0].chain[1] is not arms[1].chain[1]
 
 
-def test_a_baseline_sets_what_it_names_and_leaves_the_rest() -> None:
+def test_a_baseline_keeps_the_factors_that_it_does_not_name() -> None:
     (arm,) = resolved(compare(pathway=["one_step"], initial_weights=["imagenet"]))
     assert baseline_of(arm, {"pathway": "none"}) == ("unet", "resnet18", "imagenet", "none")
     scratch = {"pathway": "none", "initial_weights": "random"}
@@ -127,7 +129,7 @@ def test_a_baseline_sets_what_it_names_and_leaves_the_rest() -> None:
     assert family_name(scratch) == "pathway=none, initial_weights=random"
 
 
-def test_each_of_several_baselines_needs_its_arms() -> None:
+def test_each_of_several_baselines_requires_its_arms() -> None:
     spec = StudySpec.model_validate(compare(baseline=[{"pathway": "none"}, {"pathway": "one_step"}]))
     assert spec.compare.baseline == ({"pathway": "none"}, {"pathway": "one_step"})
     assert StudySpec.model_validate(compare(baseline={"pathway": "none"})).compare.baseline == ({"pathway": "none"},)

@@ -1,4 +1,4 @@
-"""What each stage reads: the target's own images never beyond a fold's training, other data independent of it."""
+"""Data of each stage: the target's own images only from a fold's training part, other data independent of the fold."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ def rows(reading: StageRows) -> set[int]:
     return {*reading.train, *reading.validation}
 
 
-def test_a_target_reads_the_labelled_part_of_its_folds_training(view: DatasetView) -> None:
+def test_a_target_uses_the_labelled_part_of_its_folds_training_images(view: DatasetView) -> None:
     for fold in range(FOLDS):
         split = view.split(fold=fold, seed=0, labelled=0.5)
         reading = target(view, fold, 0.5)
@@ -40,7 +40,7 @@ def test_a_target_reads_the_labelled_part_of_its_folds_training(view: DatasetVie
 
 
 @pytest.mark.parametrize("annotation_kind", [None, "labels", "boxes", "centres"])
-def test_a_stage_on_the_targets_own_images_reads_all_training_and_no_test_case(
+def test_a_stage_on_the_targets_own_images_uses_all_training_and_no_test_cases(
     annotation_kind: AnnotationKind | None, view: DatasetView
 ) -> None:
     for fold in range(FOLDS):
@@ -53,34 +53,34 @@ def test_a_stage_on_the_targets_own_images_reads_all_training_and_no_test_case(
         assert rows(reading) == annotated
 
 
-def test_such_a_stage_is_the_same_at_every_amount_of_labels(view: DatasetView) -> None:
+def test_such_a_stage_is_the_same_for_every_amount_of_labels(view: DatasetView) -> None:
     draws = [RowSelection(data="x", annotation_kind=None, seed=0, fold=1) for _ in (0.25, 1.0)]
     assert view.stage_rows(draws[0]) is view.stage_rows(draws[1])
 
 
-def test_smaller_amounts_are_parts_of_larger_ones(view: DatasetView) -> None:
+def test_smaller_amounts_are_subsets_of_larger_ones(view: DatasetView) -> None:
     small, large = target(view, 0, 0.25), target(view, 0, 0.75)
     assert rows(small) < rows(large)
     assert set(small.validation) <= set(large.validation)
 
 
-def test_other_data_is_read_whole_and_independent_of_the_fold(view: DatasetView) -> None:
+def test_other_data_are_used_completely_and_independent_of_the_fold(view: DatasetView) -> None:
     reading = view.stage_rows(RowSelection(data="x", annotation_kind="boxes", seed=0))
     assert rows(reading) == set(range(60))
     assert set(reading.train).isdisjoint(reading.validation)
 
 
-def test_a_seed_moves_partition_and_order(view: DatasetView) -> None:
+def test_a_seed_changes_partition_and_order(view: DatasetView) -> None:
     assert target(view, 0, 0.5, seed=0) != target(view, 0, 0.5, seed=1)
 
 
-def test_a_split_with_its_own_seed_stays(tmp_path: Path) -> None:
+def test_a_split_with_its_own_seed_is_unchanged(tmp_path: Path) -> None:
     data = PhantomSettings.model_validate({"images": 60, "patients": 30, "size": 64, "split": {"seed": 5}})
     fixed = DatasetView.open(DatasetViewSpec(data=data, folds=FOLDS, min_cases=2), tmp_path)
     assert target(fixed, 0, 0.5, seed=0).fingerprint == target(fixed, 0, 0.5, seed=1).fingerprint
 
 
-def test_the_fingerprint_covers_rows_annotation_and_their_part(view: DatasetView) -> None:
+def test_the_fingerprint_depends_on_rows_annotation_and_their_part(view: DatasetView) -> None:
     prints = [
         target(view, 0, 0.5).fingerprint,
         target(view, 1, 0.5).fingerprint,
@@ -92,7 +92,7 @@ def test_the_fingerprint_covers_rows_annotation_and_their_part(view: DatasetView
     assert len(set(prints)) == len(prints)
 
 
-def test_rows_that_leak_are_left_out_of_training_and_validation(view: DatasetView) -> None:
+def test_leaking_rows_are_excluded_from_training_and_validation(view: DatasetView) -> None:
     spec = DatasetViewSpec(data=view.spec.data, folds=FOLDS, min_cases=2, excluded=frozenset({3, 4}))
     without = DatasetView(spec=spec, source=view.source, index=view.index)
     draw = RowSelection(data="x", annotation_kind="boxes", seed=0)
@@ -100,28 +100,28 @@ def test_rows_that_leak_are_left_out_of_training_and_validation(view: DatasetVie
     assert without.stage_rows(draw).fingerprint != view.stage_rows(draw).fingerprint
 
 
-def test_one_image_is_not_the_share_of_all(view: DatasetView) -> None:
-    whole = view.split(fold=0, seed=0, labelled=1.0)
+def test_one_image_differs_from_a_fraction_of_1(view: DatasetView) -> None:
+    full_split = view.split(fold=0, seed=0, labelled=1.0)
     single = view.split(fold=0, seed=0, labelled=1)
-    assert 1 <= single.labelled_images < whole.labelled_images
+    assert 1 <= single.labelled_images < full_split.labelled_images
 
 
-def test_unlabelled_images_of_the_target_are_just_those_whose_masks_are_hidden(tmp_path: Path) -> None:
+def test_unlabelled_images_of_the_target_are_exactly_those_with_hidden_masks(tmp_path: Path) -> None:
     root = write_siim_acr(tmp_path / "siim", images=16)
     spec = DatasetViewSpec(data=SiimAcrSettings(root=root), folds=2, min_cases=1)
     view = DatasetView.open(spec, tmp_path / "cache")
-    assert any(not held for held in view.index.annotation_digests["masks"])
+    assert any(not digest for digest in view.index.annotation_digests["masks"])
     for labelled in (0.25, 1.0):
         draw = RowSelection(
             data="siim", annotation_kind="masks", seed=0, fold=0, labelled=labelled, unlabelled="hidden"
         )
         split = view.split(fold=0, seed=0, labelled=labelled)
-        whole = view.split(fold=0, seed=0, labelled=1.0)
-        hidden = {*whole.labelled, *whole.validation} - {*split.labelled, *split.validation}
+        full_split = view.split(fold=0, seed=0, labelled=1.0)
+        hidden = {*full_split.labelled, *full_split.validation} - {*split.labelled, *split.validation}
         assert set(view.stage_rows(draw).unlabelled) == hidden
 
 
-def test_images_that_never_had_a_mask_join_them_where_a_stage_asks_for_all(tmp_path: Path) -> None:
+def test_images_without_masks_are_added_if_a_stage_uses_all_unlabelled_images(tmp_path: Path) -> None:
     spec = DatasetViewSpec(
         data=SiimAcrSettings(root=write_siim_acr(tmp_path / "siim", images=16)), folds=2, min_cases=1
     )
@@ -130,8 +130,10 @@ def test_images_that_never_had_a_mask_join_them_where_a_stage_asks_for_all(tmp_p
     hidden = set(view.stage_rows(replace(draw, unlabelled="hidden")).unlabelled)
     split = view.split(fold=0, seed=0, labelled=0.5)
     held_out = {view.index.patients[row] for row in (*split.test, *split.validation)}
-    held = view.index.annotation_digests["masks"]
-    never = {row for row in range(len(held)) if not held[row] and view.index.patients[row] not in held_out}
+    mask_digests = view.index.annotation_digests["masks"]
+    never = {
+        row for row in range(len(mask_digests)) if not mask_digests[row] and view.index.patients[row] not in held_out
+    }
     assert never
     assert set(view.stage_rows(draw).unlabelled) == hidden | never
 
@@ -143,7 +145,7 @@ def test_the_reserve_of_a_search_hides_no_mask(tmp_path: Path) -> None:
     assert DatasetView.open(spec, tmp_path / "cache").stage_rows(draw).unlabelled == ()
 
 
-def test_pretraining_data_holds_out_a_fixed_test_set_and_none_without_one(tmp_path: Path) -> None:
+def test_pretraining_data_hold_out_a_fixed_test_set_only_if_there_is_one(tmp_path: Path) -> None:
     selection = RowSelection(data="x", annotation_kind="centres", seed=0)
     opened = {}
     for name, test in (("fixed", {"images": 12}), ("folds", "folds")):
@@ -164,7 +166,7 @@ def test_a_stage_on_the_targets_own_images_is_tested_on_its_fold(view: DatasetVi
         assert rows(reading).isdisjoint(held_out)
 
 
-def test_test_images_are_no_part_of_the_fingerprint_of_a_training(view: DatasetView) -> None:
+def test_test_images_do_not_change_the_fingerprint_of_training(view: DatasetView) -> None:
     selection = RowSelection(data="x", annotation_kind="centres", seed=0, fold=0)
     test = view.held_out(selection)
     hashes = dict(view.index.annotation_digests)

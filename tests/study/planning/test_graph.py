@@ -1,4 +1,4 @@
-"""The graph of unique stages: what is counted, shared, and kept when a study grows."""
+"""The graph of unique stages: their number, shared stages, and stages kept when a study grows."""
 
 from collections import Counter
 from pathlib import Path
@@ -61,24 +61,24 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return planned(PAPER, tmp_path_factory.mktemp("cache"))
 
 
-def test_the_two_step_papers_grid_has_1674_naive_and_810_unique_stages(
+def test_the_grid_of_the_two_step_paper_has_1674_naive_and_810_unique_stages(
     paper: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    told = summary(paper, Store(Path("nowhere")), Path("nowhere"))
-    assert told["stages"] == {"naive": 1674, "unique": 810, "finished": 0, "to_run": 810, "after_search": 0}
-    assert (told["arms"], told["cells"], told["replicates"]) == (84, 84, 756)
-    assert told["data"] == {"ccxs": 756, "chexpert": 12, "sfrc": 42}
+    facts = summary(paper, Store(Path("nowhere")), Path("nowhere"))
+    assert facts["stages"] == {"naive": 1674, "unique": 810, "finished": 0, "to_run": 810, "after_search": 0}
+    assert (facts["arms"], facts["cells"], facts["replicates"]) == (84, 84, 756)
+    assert facts["data"] == {"ccxs": 756, "chexpert": 12, "sfrc": 42}
 
 
 def test_its_first_pretraining_set_is_trained_on_12_times_instead_of_540(paper: Plan) -> None:
-    chains = [digest for one in paper.replicates for digest in one.chain]
+    chains = [digest for replicate in paper.replicates for digest in replicate.chain]
     trained = [paper.nodes[digest].selection.data for digest in chains]
     assert Counter(trained)["chexpert"] == 540
     assert sum(node.selection.data == "chexpert" for node in paper.nodes.values()) == 12
 
 
-def test_its_replicates_share_their_test_images_and_not_what_validates(paper: Plan) -> None:
+def test_its_replicates_share_test_images_and_not_validation_images(paper: Plan) -> None:
     view = paper.views["ccxs"]
     splits = [view.split(fold=fold, seed=0, labelled=1.0) for fold in range(9)]
     assert paper.test_is_fixed
@@ -96,28 +96,28 @@ GROWN = {
     "an architecture": {"architecture": ["fpn", "unet"]},
     "initial weights": {"initial_weights": ["imagenet", "random"]},
     "an arm": {"include": [{"architecture": "linknet", "pathway": "none"}]},
-    "a factor whose first value is what was": {"segment.batch_size": [8, 4]},
+    "a factor with the previous value first": {"segment.batch_size": [8, 4]},
 }
 
 
 @pytest.mark.parametrize("changes", GROWN.values(), ids=GROWN)
-def test_a_study_that_grows_keeps_every_stage_it_had(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_an_extended_study_keeps_all_its_stages(changes: dict[str, Any], tmp_path: Path) -> None:
     before, after = planned(base(), tmp_path), planned(compare(**changes), tmp_path)
     assert before.nodes.keys() < after.nodes.keys()
 
 
-def test_a_pathway_that_is_added_shares_the_stages_it_begins_with(tmp_path: Path) -> None:
+def test_an_added_pathway_shares_its_first_stages(tmp_path: Path) -> None:
     before = planned(base(), tmp_path)
     after = planned(base({"pathways.three": ["classify", "boxes", "segment"]}), tmp_path)
     assert before.nodes.keys() < after.nodes.keys()
     assert by_stage(before)["boxes"] == by_stage(after)["boxes"]
 
 
-def test_parents_stand_before_their_children(paper: Plan) -> None:
-    seen: set[str | None] = {None}
+def test_parents_are_before_their_children(paper: Plan) -> None:
+    known: set[str | None] = {None}
     for digest, node in paper.nodes.items():
-        assert node.parent in seen
-        seen.add(digest)
+        assert node.parent in known
+        known.add(digest)
 
 
 def test_an_encoder_is_trained_once_for_all_architectures(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_an_encoder_is_trained_once_for_all_architectures(tmp_path: Path) -> Non
     assert len(stages["segment"]) == 3 * 2 * 4
 
 
-def test_a_stage_may_name_its_own_architecture_and_is_then_shared_too(tmp_path: Path) -> None:
+def test_a_stage_with_its_own_architecture_is_shared(tmp_path: Path) -> None:
     document = base({
         "stages.encode": {"task": "reconstruction", "data": "clinic", "epochs": 1, "architecture": "unet"},
         "pathways.autoencoder": ["encode", "segment"],
@@ -138,24 +138,24 @@ def test_a_stage_may_name_its_own_architecture_and_is_then_shared_too(tmp_path: 
 
 
 def test_a_stage_with_its_own_seed_is_shared_by_all_replicates(tmp_path: Path) -> None:
-    each = planned(compare(seeds=[0, 1]), tmp_path)
+    plan = planned(compare(seeds=[0, 1]), tmp_path)
     shared = planned(base({"compare.seeds": [0, 1], "stages.classify.seed": 0}), tmp_path)
-    assert len(by_stage(each)["classify"]) == 2
+    assert len(by_stage(plan)["classify"]) == 2
     assert len(by_stage(shared)["classify"]) == 1
 
 
-def test_arms_that_train_the_same_are_one_arm_and_told(tmp_path: Path) -> None:
+def test_arms_with_equal_training_are_merged_and_reported(tmp_path: Path) -> None:
     document = base({"pathways.again": ["classify", "segment"], "compare.baseline": []})
     plan = planned(document, tmp_path)
-    told = summary(plan, Store(tmp_path), tmp_path)
-    assert told["arms"] == 3
+    facts = summary(plan, Store(tmp_path), tmp_path)
+    assert facts["arms"] == 3
     assert [plan.arms[away].factors["pathway"] for away, _ in plan.graph.same_arms] == ["again"]
-    assert told["warnings"] == [
+    assert facts["warnings"] == [
         "arm unet / resnet18 / random / again trains the same as unet / resnet18 / random / one_step: reported once"
     ]
 
 
-def test_a_factor_that_changes_nothing_in_an_arm_makes_no_new_stage(tmp_path: Path) -> None:
+def test_a_factor_without_effect_in_an_arm_adds_no_stage(tmp_path: Path) -> None:
     plan = planned(compare(**{"classify.batch_size": [8, 4]}), tmp_path)
     assert len(by_stage(plan)["classify"]) == 2
     assert [plan.arms[away].factors["pathway"] for away, _ in plan.graph.same_arms] == ["none"]
@@ -176,12 +176,12 @@ def test_image_epochs_count_epochs_over_training_images_and_steps_in_batches(tmp
 def test_every_arm_is_scored_at_one_size_on_the_same_cases(tmp_path: Path) -> None:
     document = compare(**{"segment.image.size": [32, 64]})
     plan = planned(document, tmp_path)
-    assert {one.scoring.size for one in plan.replicates} == {64}
-    cases = {(one.fold, one.scoring.evaluation) for one in plan.replicates}
+    assert {replicate.scoring.size for replicate in plan.replicates} == {64}
+    cases = {(replicate.fold, replicate.scoring.evaluation) for replicate in plan.replicates}
     assert len(cases) == 2
 
 
-def test_published_weights_that_cannot_be_had_are_a_warning_of_the_plan(
+def test_unavailable_published_weights_are_a_warning_of_the_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

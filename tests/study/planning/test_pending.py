@@ -1,4 +1,4 @@
-"""What is left to do of a plan, given what the store has."""
+"""Pending stages of a plan, given the content of the store."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +23,7 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def publish(plan: Plan, store: Store, digest: str) -> None:
-    """Publish a stage with the files a finished one has, the scores of the plan included."""
+    """Publish a stage with the files of a finished one, including the scores of the plan."""
     draft = store.work(digest) / "draft"
     draft.mkdir(parents=True)
     (draft / WEIGHTS).write_bytes(b"weights")
@@ -37,18 +37,18 @@ def stages(plan: Plan, name: str) -> list[str]:
     return [digest for digest, node in plan.nodes.items() if node.step.stage == name]
 
 
-def test_in_an_empty_store_everything_is_left_parents_first(plan: Plan, store: Store) -> None:
-    left = pending_stages(plan, store)
-    assert list(left.stages) == list(plan.nodes)
-    assert left.finished == left.again == frozenset()
+def test_in_an_empty_store_all_stages_are_pending_with_parents_first(plan: Plan, store: Store) -> None:
+    pending = pending_stages(plan, store)
+    assert list(pending.stages) == list(plan.nodes)
+    assert pending.finished == pending.again == frozenset()
 
 
-def test_in_a_full_store_nothing_is_left(plan: Plan, store: Store) -> None:
+def test_in_a_complete_store_no_stage_is_pending(plan: Plan, store: Store) -> None:
     for digest in plan.nodes:
         publish(plan, store, digest)
-    left = pending_stages(plan, store)
-    assert left.stages == ()
-    assert left.finished == plan.nodes.keys()
+    pending = pending_stages(plan, store)
+    assert pending.stages == ()
+    assert pending.finished == plan.nodes.keys()
 
 
 def test_stages_of_other_studies_are_not_counted(plan: Plan, store: Store) -> None:
@@ -56,7 +56,7 @@ def test_stages_of_other_studies_are_not_counted(plan: Plan, store: Store) -> No
     assert pending_stages(plan, store).finished == frozenset()
 
 
-def test_a_parent_is_not_trained_for_children_that_are_finished(plan: Plan, store: Store) -> None:
+def test_a_parent_of_finished_children_is_not_trained(plan: Plan, store: Store) -> None:
     for digest in stages(plan, "segment"):
         publish(plan, store, digest)
     assert pending_stages(plan, store).stages == ()
@@ -68,7 +68,7 @@ def test_a_finished_parent_is_not_trained_again_for_a_new_child(plan: Plan, stor
     assert set(pending_stages(plan, store).stages) == set(stages(plan, "segment"))
 
 
-def test_a_parent_without_weights_is_trained_again_for_a_new_child_only(plan: Plan, store: Store) -> None:
+def test_a_parent_without_weights_is_trained_again_only_for_a_new_child(plan: Plan, store: Store) -> None:
     for digest in plan.nodes:
         publish(plan, store, digest)
     (parent,) = stages(plan, "classify")
@@ -76,29 +76,29 @@ def test_a_parent_without_weights_is_trained_again_for_a_new_child_only(plan: Pl
     assert pending_stages(plan, store).stages == ()
     child = next(digest for digest, node in plan.nodes.items() if node.parent == parent)
     shutil.rmtree(store.stage(child))
-    left = pending_stages(plan, store)
-    assert left.stages == (parent, child)
-    assert left.again == {parent}
+    pending = pending_stages(plan, store)
+    assert pending.stages == (parent, child)
+    assert pending.again == {parent}
 
 
-def test_a_fraction_that_is_added_leaves_only_its_own_stages(plan: Plan, store: Store, tmp_path: Path) -> None:
+def test_an_added_fraction_adds_only_its_own_stages(plan: Plan, store: Store, tmp_path: Path) -> None:
     for digest in plan.nodes:
         publish(plan, store, digest)
     grown = planned(compare(labelled_fraction=[0.25, 0.5, 1.0]), tmp_path)
     assert set(pending_stages(grown, store).stages) == grown.nodes.keys() - plan.nodes.keys()
 
 
-def test_a_new_size_of_evaluation_scores_again_and_trains_nothing(plan: Plan, store: Store, tmp_path: Path) -> None:
+def test_another_evaluation_size_scores_again_without_training(plan: Plan, store: Store, tmp_path: Path) -> None:
     for digest in plan.nodes:
         publish(plan, store, digest)
     store.drop_weights([*stages(plan, "classify"), *stages(plan, "boxes")])
     larger = planned(base({"evaluate": {"size": 128}}), tmp_path)
-    left = pending_stages(larger, store)
-    assert set(left.stages) == set(stages(plan, "segment"))
-    assert left.again == frozenset()
+    pending = pending_stages(larger, store)
+    assert set(pending.stages) == set(stages(plan, "segment"))
+    assert pending.again == frozenset()
 
 
-def test_without_weights_a_new_size_trains_again_but_a_new_threshold_does_not(
+def test_without_weights_another_size_trains_again_but_another_threshold_does_not(
     plan: Plan, store: Store, tmp_path: Path
 ) -> None:
     for digest in plan.nodes:
@@ -120,23 +120,23 @@ def test_metrics_of_shapes_at_another_threshold_need_the_weights(plan: Plan, sto
     assert pending_stages(other, store).again == set(targets)
 
 
-def test_damaged_stages_are_set_aside_and_left_to_do(plan: Plan, store: Store) -> None:
+def test_damaged_stages_are_set_aside_and_pending(plan: Plan, store: Store) -> None:
     for digest in plan.nodes:
         publish(plan, store, digest)
     (broken,) = stages(plan, "boxes")
     (store.stage(broken) / WEIGHTS).write_bytes(b"weight")
-    told = set_damaged_aside(plan, store)
-    assert list(told) == [broken]
-    assert "has 6 bytes, not the 7" in told[broken]
+    messages = set_damaged_aside(plan, store)
+    assert list(messages) == [broken]
+    assert "has 6 bytes, not the 7" in messages[broken]
     assert not store.is_finished(broken)
-    assert pending_stages(plan, store).stages == ()  # nobody needs it: its children are finished
+    assert pending_stages(plan, store).stages == ()  # not needed, as its children are finished
 
 
-def test_scoring_a_trained_stage_again_counts_no_training(plan: Plan, store: Store) -> None:
+def test_scoring_a_trained_stage_again_does_not_count_as_training(plan: Plan, store: Store) -> None:
     for digest in plan.nodes:
         publish(plan, store, digest)
     again = stages(plan, "segment")[0]
     for file in store.stage(again).glob("*.parquet"):
         file.unlink()
-    told = summary(plan, store, store.root)
-    assert (told["stages"]["to_run"], told["image_epochs"]["to_run"]) == (1, 0)
+    facts = summary(plan, store, store.root)
+    assert (facts["stages"]["to_run"], facts["image_epochs"]["to_run"]) == (1, 0)

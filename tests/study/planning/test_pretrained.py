@@ -1,4 +1,4 @@
-"""Published weights enter digests by their content; a storage keeps to the content it has recorded."""
+"""Published weights enter digests by their content; a storage keeps the content that it has recorded."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -49,8 +49,8 @@ def planned(tmp_path: Path, document: dict[str, Any] = STUDY, storage: str = "ru
     return load_plan(document, file="tiny.yaml", cache=tmp_path / "cache", storage=tmp_path / storage)
 
 
-def lay(tmp_path: Path, content: bytes, commit: str) -> None:
-    """Lay a file into the cache as a copy without links has it, and let `main` refer to it."""
+def write_cached(tmp_path: Path, content: bytes, commit: str) -> None:
+    """Write a file into the cache like a copy without links, and let `main` refer to it."""
     root = tmp_path / "hub" / f"models--{WEIGHTS.repository.replace('/', '--')}"
     snapshot = root / "snapshots" / commit
     for folder in (snapshot, root / "refs"):
@@ -77,31 +77,31 @@ def test_stages_from_weights_of_unknown_content_are_unresolved_and_refused_by_a_
 
 
 @pytest.mark.usefixtures("offline")
-def test_stages_that_wait_for_a_search_are_unresolved_too(tmp_path: Path) -> None:
+def test_stages_that_depend_on_a_search_are_also_unresolved(tmp_path: Path) -> None:
     plan = planned(tmp_path, searched({"compare.initial_weights": ["imagenet"]}))
     assert set(unresolved_stages(plan)[NAME]) == {*plan.nodes, *plan.graph.after_search}
 
 
-def test_the_digest_depends_on_the_content_and_not_on_where_it_is_read(tmp_path: Path, hub: Hub) -> None:
+def test_the_digest_depends_on_the_content_and_not_on_its_location(tmp_path: Path, hub: Hub) -> None:
     unknown = planned(tmp_path)
     commit = hub.commit(WEIGHTS.repository, b"first")
-    asked = planned(tmp_path)
+    from_hub = planned(tmp_path)
     hub.commit(WEIGHTS.repository, b"second")
-    changed = planned(tmp_path)
-    lay(tmp_path, b"first", commit)
+    from_cache = planned(tmp_path)
+    write_cached(tmp_path, b"first", commit)
     cached = planned(tmp_path)
-    assert set(asked.nodes) == set(cached.nodes)
-    assert len({*unknown.nodes, *asked.nodes, *changed.nodes}) == 3 * len(asked.nodes)
-    assert asked.contents[WEIGHTS] == cached.contents[WEIGHTS]
-    assert summary(asked, Store(tmp_path), tmp_path)["unresolved"] == []
+    assert set(from_hub.nodes) == set(cached.nodes)
+    assert len({*unknown.nodes, *from_hub.nodes, *from_cache.nodes}) == 3 * len(from_hub.nodes)
+    assert from_hub.contents[WEIGHTS] == cached.contents[WEIGHTS]
+    assert summary(from_hub, Store(tmp_path), tmp_path)["unresolved"] == []
 
 
-def test_a_storage_keeps_its_content_and_asks_nothing(tmp_path: Path, hub: Hub) -> None:
+def test_a_storage_keeps_its_content_without_requests(tmp_path: Path, hub: Hub) -> None:
     hub.commit(WEIGHTS.repository, b"first")
     first, store = planned(tmp_path), Store(tmp_path / "runs")
     record_contents(store, first.contents)
     commit = hub.commit(WEIGHTS.repository, b"second")
-    lay(tmp_path, b"second", commit)
+    write_cached(tmp_path, b"second", commit)
     hub.requests.clear()
 
     resumed, fresh = planned(tmp_path), planned(tmp_path, storage="other")
@@ -114,7 +114,7 @@ def test_a_storage_keeps_its_content_and_asks_nothing(tmp_path: Path, hub: Hub) 
     assert list(changed_weights(fresh)) == []
 
 
-def test_a_recorded_content_that_is_nowhere_any_more_is_refused(tmp_path: Path, hub: Hub) -> None:
+def test_a_recorded_content_that_is_no_longer_available_is_refused(tmp_path: Path, hub: Hub) -> None:
     hub.commit(WEIGHTS.repository, b"first")
     plan, store = planned(tmp_path), Store(tmp_path / "runs")
     record_contents(store, plan.contents)
@@ -126,7 +126,7 @@ def test_a_recorded_content_that_is_nowhere_any_more_is_refused(tmp_path: Path, 
         ConfigError, match=f"recorded .SHA-256 {sha256(b'first')}.*has another one; allowed: .*--storage"
     ):
         refuse_unready(planned(tmp_path), tmp_path / "runs", tmp_path / "cache")
-    lay(tmp_path, b"first", "1" * 40)
+    write_cached(tmp_path, b"first", "1" * 40)
     refuse_unready(planned(tmp_path), tmp_path / "runs", tmp_path / "cache")
 
 
@@ -155,7 +155,7 @@ def test_stages_after_a_teacher_of_unknown_content_are_unresolved_and_refused_by
 
 
 @pytest.mark.usefixtures("offline")
-def test_weights_that_arms_and_teachers_lack_are_named_by_each_path(tmp_path: Path) -> None:
+def test_weights_missing_for_arms_and_teachers_are_reported_for_each_path(tmp_path: Path) -> None:
     document = with_paths(DISTILLED, {"compare.initial_weights": ["random", "imagenet"]})
     with pytest.raises(ConfigError) as refused:
         refuse_unready(planned(tmp_path, document), tmp_path / "runs", tmp_path / "cache")
@@ -174,7 +174,7 @@ def test_the_content_of_a_teacher_is_recorded_and_kept(tmp_path: Path, hub: Hub)
     assert set(fresh.nodes) & set(first.nodes) == alone
 
 
-def test_a_hub_that_does_not_answer_is_not_taken_for_one_with_another_content(
+def test_an_unreachable_hub_does_not_count_as_one_with_another_content(
     tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.commit(WEIGHTS.repository, b"first")
@@ -187,7 +187,7 @@ def test_a_hub_that_does_not_answer_is_not_taken_for_one_with_another_content(
 
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("linked", [False, True])
-def test_weights_of_a_commit_have_a_content_only_if_the_cache_states_their_hash(linked: bool, tmp_path: Path) -> None:
+def test_weights_of_a_commit_have_a_content_only_if_the_cache_has_their_hash(linked: bool, tmp_path: Path) -> None:
     document = tiny({"compare.initial_weights": ["imagenet"], "compare.backbone": ["resnet18"]})
     weights = published_weights("resnet18", "imagenet")
     root = tmp_path / "hub" / f"models--{weights.repository.replace('/', '--')}"
@@ -207,7 +207,7 @@ def test_weights_of_a_commit_have_a_content_only_if_the_cache_states_their_hash(
     assert recorded_content(store, weights) == plan.contents[weights]
 
 
-def test_weights_of_a_commit_that_the_hub_does_not_have_are_refused(tmp_path: Path, hub: Hub) -> None:
+def test_weights_of_a_commit_missing_on_the_hub_are_refused(tmp_path: Path, hub: Hub) -> None:
     plan = planned(tmp_path, tiny({"compare.initial_weights": ["imagenet"], "compare.backbone": ["resnet18"]}))
     (weights,) = plan.contents
     with pytest.raises(ConfigError, match="are not cached and the hub does not give them; allowed: "):
@@ -216,7 +216,7 @@ def test_weights_of_a_commit_that_the_hub_does_not_have_are_refused(tmp_path: Pa
     refuse_unready(plan, tmp_path / "runs", tmp_path / "cache")
 
 
-def test_weights_that_cannot_be_stored_are_refused_in_a_line(tmp_path: Path, hub: Hub) -> None:
+def test_weights_that_cannot_be_stored_are_refused_in_one_line(tmp_path: Path, hub: Hub) -> None:
     hub.commit(WEIGHTS.repository, b"first")
     plan, store = planned(tmp_path, DISTILLED), Store(tmp_path / "runs")
     hub.repositories.clear()
@@ -229,10 +229,10 @@ def test_weights_of_finished_ancestors_are_stored_if_the_hub_has_them(tmp_path: 
     plan, store = planned(tmp_path, DISTILLED), Store(tmp_path / "runs")
     pending = replace(pending_stages(plan, store), stages=())
     lineage = {digest for row in plan.replicates for digest in row.chain}
-    kept = hub.repositories.copy()
+    repositories = hub.repositories.copy()
     hub.repositories.clear()
     _store_weights(plan, pending, lineage, store)
     assert stored_weights(store, WEIGHTS, plan.contents[WEIGHTS]) is None
-    hub.repositories |= kept
+    hub.repositories |= repositories
     _store_weights(plan, pending, lineage, store)
     assert stored_weights(store, WEIGHTS, plan.contents[WEIGHTS]) is not None

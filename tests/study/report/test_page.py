@@ -1,4 +1,4 @@
-"""`study report` on a small study that was really trained, finished, unfinished and moved away from its data."""
+"""`study report` on a small trained study: finished, unfinished and without its data."""
 
 import json
 import shutil
@@ -84,16 +84,16 @@ def page(file: Path) -> Page:
 
 
 def read(storage: Path, cache: Path, *words: str) -> Page:
-    """The page of a storage; predicting test images once more takes longest and is left out unless asked for."""
+    """The report of a storage; images are left out by default because their prediction takes longest."""
     assert report(storage, cache, *(words or ("--no-images",))) == 0
     return Page((storage / "studies" / "tiny" / "report" / "report.html").read_text())
 
 
-def test_the_page_stands_alone_and_can_be_read_by_anyone(page: Page) -> None:
+def test_the_report_is_self_contained_and_accessible(page: Page) -> None:
     assert problems(page) == []
 
 
-def test_the_parts_stand_in_the_order_a_reader_asks(page: Page) -> None:
+def test_the_sections_are_in_the_documented_order(page: Page) -> None:
     ids = [e.attributes["id"] for e in page.all("section")]
     assert ids == [
         "answer", "results", "curve", "labels", "differences", "classes", "data", "pathways", "figures", "transfer",
@@ -101,7 +101,7 @@ def test_the_parts_stand_in_the_order_a_reader_asks(page: Page) -> None:
     ]  # fmt: skip
 
 
-def test_the_question_names_what_was_compared(page: Page) -> None:
+def test_the_title_question_names_the_compared_factors(page: Page) -> None:
     question = page.all("p", **{"class": "question"})[0].text
     assert question.startswith(
         "Which of the pathways none, one_step segments hospital best when 50\N{NO-BREAK SPACE}% or"
@@ -109,7 +109,7 @@ def test_the_question_names_what_was_compared(page: Page) -> None:
     assert question.endswith("is it better than the baseline (pathway=none)?")
 
 
-def test_the_answer_is_two_sentences_of_the_comparisons(page: Page, trained: Path) -> None:
+def test_the_summary_has_two_sentences_on_the_comparisons(page: Page, trained: Path) -> None:
     import pyarrow.parquet as pq
 
     rows = pq.read_table(trained / "studies/tiny" / COMPARISONS).to_pylist()
@@ -127,45 +127,45 @@ def test_every_cell_has_a_row(page: Page) -> None:
     assert rows == ["none", "none", "one_step", "one_step"]
 
 
-def test_every_test_says_what_it_generalises_to(page: Page) -> None:
+def test_every_test_states_its_generalisation(page: Page) -> None:
     tests = page.text("differences")
     assert "fold and seed (dataset) this one pretraining run Nadeau-Bengio" in tests
     assert "these models, new patients" in tests
 
 
 def test_images_patients_and_splits_are_counted(page: Page, plan: Plan) -> None:
-    said = page.text("data")
-    assert "clinic pretraining phantom 16 8 " in said
-    assert "hospital target phantom 16 8 16 " in said
+    text = page.text("data")
+    assert "clinic pretraining phantom 16 8 " in text
+    assert "hospital target phantom 16 8 16 " in text
     split = plan.views["hospital"].split(fold=0, seed=0, labelled=1.0)
-    assert f"100 % {split.labelled_images} {len(split.validation)} " in said
-    assert "No pretraining image shares a patient" in said
+    assert f"100 % {split.labelled_images} {len(split.validation)} " in text
+    assert "No pretraining image shares a patient" in text
 
 
-def test_shared_stages_are_counted_once_and_what_sharing_saved_is_told(page: Page, plan: Plan, trained: Path) -> None:
+def test_shared_stages_are_counted_once_and_the_saved_time_is_stated(page: Page, plan: Plan, trained: Path) -> None:
     store = Store(trained)
-    spent = sum(store.manifest(digest)["seconds"] for digest in plan.nodes)
-    naive = sum(store.manifest(digest)["seconds"] for one in plan.replicates for digest in one.chain)
-    said = page.text("cost")
-    assert said.count("classify initial weights classification on clinic 1 1 4") == 1
-    assert f"sharing saved {naive - spent:.0f} s ({1 - spent / naive:.0%})" in said
+    trained_seconds = sum(store.manifest(digest)["seconds"] for digest in plan.nodes)
+    naive = sum(store.manifest(digest)["seconds"] for replicate in plan.replicates for digest in replicate.chain)
+    text = page.text("cost")
+    assert text.count("classify initial weights classification on clinic 1 1 4") == 1
+    assert f"sharing saved {naive - trained_seconds:.0f} s ({1 - trained_seconds / naive:.0%})" in text
 
 
 def test_the_transfer_audit_counts_the_tensors_of_each_link(page: Page, plan: Plan, trained: Path) -> None:
     child = next(node for node in plan.nodes.values() if node.parent)
-    told = json.loads((Store(trained).stage(child.digest) / "transfer.json").read_text())
-    sizes = " ".join(str(len(told[name])) for name in ("carried", "new", "left_behind"))
+    transfer = json.loads((Store(trained).stage(child.digest) / "transfer.json").read_text())
+    sizes = " ".join(str(len(transfer[name])) for name in ("carried", "new", "left_behind"))
     assert f"classify to segment (encoder) unet / tu-lcnet_050 {sizes} nothing" in page.text("transfer")
 
 
-def test_software_commands_and_digests_are_told(page: Page, plan: Plan) -> None:
+def test_software_commands_and_digests_are_stated(page: Page, plan: Plan) -> None:
     assert f"torch {version('torch')} ({len(plan.nodes)} stages)" in page.text("software")
     again = page.text("again")
     assert "study run tiny.yaml" in again
     assert all(digest in again for digest in plan.nodes)
 
 
-def test_every_figure_says_in_words_what_it_shows(page: Page) -> None:
+def test_every_figure_has_a_text_alternative(page: Page) -> None:
     words = " ".join(image.attributes["alt"] or "" for image in page.all("img"))
     for kind in (
         "Line chart",
@@ -180,41 +180,41 @@ def test_every_figure_says_in_words_what_it_shows(page: Page) -> None:
         assert kind in words
 
 
-def test_test_images_are_left_out_on_request(storage: Path, cache: Path) -> None:
-    shown = read(storage, cache, "--no-images")
-    assert not [image for image in shown.all("img") if "Test images" in (image.attributes["alt"] or "")]
+def test_test_images_are_omitted_on_request(storage: Path, cache: Path) -> None:
+    report_page = read(storage, cache, "--no-images")
+    assert not [image for image in report_page.all("img") if "Test images" in (image.attributes["alt"] or "")]
 
 
-def test_without_weights_the_test_images_are_left_out_with_a_reason(storage: Path, cache: Path, plan: Plan) -> None:
+def test_without_weights_the_test_images_are_omitted_with_a_reason(storage: Path, cache: Path, plan: Plan) -> None:
     for weights in storage.glob(f"stages/*/{WEIGHTS}"):
         weights.unlink()
-    said = read(storage, cache, "--images").text("figures")
-    assert "Test images are not shown: the weights of the best cell were not kept" in said
+    text = read(storage, cache, "--images").text("figures")
+    assert "Test images are not shown: the weights of the best cell were not kept" in text
 
 
-def test_a_study_that_runs_has_a_report_that_says_what_is_missing(storage: Path, cache: Path, plan: Plan) -> None:
+def test_the_report_of_a_running_study_states_missing_results(storage: Path, cache: Path, plan: Plan) -> None:
     last = list(plan.nodes)[-1]
     shutil.rmtree(storage / "stages" / last)
     write_json(storage / "studies/tiny" / DRIVER, {"state": "running", "time": time.time(), "stages": {"running": 1}})
     (storage / "studies/tiny" / COMPARISONS).unlink()
-    said = read(storage, cache).text("missing")
-    assert f"The study is running: {len(plan.nodes) - 1} of {len(plan.nodes)} stages are finished, 1 running" in said
-    assert f"{len(plan.replicates) - 1} of {len(plan.replicates)} runs have results" in said
+    text = read(storage, cache).text("missing")
+    assert f"The study is running: {len(plan.nodes) - 1} of {len(plan.nodes)} stages are finished, 1 running" in text
+    assert f"{len(plan.replicates) - 1} of {len(plan.replicates)} runs have results" in text
 
 
-def test_hours_of_annotation_have_a_section_and_budgets_an_answer(storage: Path, cache: Path) -> None:
+def test_hours_of_annotation_have_a_section_and_budgets_a_summary(storage: Path, cache: Path) -> None:
     minutes = {"data.hospital.annotation_minutes": {"mask": 15}, "compare.hours": [1.5]}
     document = with_paths(DOCUMENT, minutes)
     (storage / "studies/tiny" / SPEC).write_text(yaml.safe_dump(document, sort_keys=False))
     write_outcome(planned(document, cache), Store(storage))
-    shown = read(storage, cache)
-    assert problems(shown) == []
-    assert "Annotated already, at no cost, because annotation_minutes is not set: clinic." in shown.text("hours")
-    assert "With 1.5 hours of annotation, " in shown.text("answer")
-    assert any("hours of annotation" in (image.attributes["alt"] or "") for image in shown.all("img"))
+    report_page = read(storage, cache)
+    assert problems(report_page) == []
+    assert "Annotated already, at no cost, because annotation_minutes is not set: clinic." in report_page.text("hours")
+    assert "With 1.5 hours of annotation, " in report_page.text("answer")
+    assert any("hours of annotation" in (image.attributes["alt"] or "") for image in report_page.all("img"))
 
 
-def test_tables_of_an_older_version_are_derived_again(storage: Path, cache: Path) -> None:
+def test_tables_of_an_older_version_are_recomputed(storage: Path, cache: Path) -> None:
     import pyarrow.parquet as pq
 
     file = storage / "studies/tiny" / TESTS
@@ -224,50 +224,50 @@ def test_tables_of_an_older_version_are_derived_again(storage: Path, cache: Path
 
 def test_a_study_without_any_result_has_a_report(tmp_path: Path, cache: Path, plan: Plan) -> None:
     write_study(plan, tmp_path, state="running")
-    shown = read(tmp_path, cache)
-    assert problems(shown) == []
-    assert "There is no result yet." in shown.text("answer")
-    assert "not run yet" in shown.all("img")[0].attributes["alt"] or ""
+    report_page = read(tmp_path, cache)
+    assert problems(report_page) == []
+    assert "There is no result yet." in report_page.text("answer")
+    assert "not run yet" in report_page.all("img")[0].attributes["alt"] or ""
 
 
 def test_failures_are_listed(storage: Path, cache: Path, plan: Plan) -> None:
     digest = next(iter(plan.nodes))
     failure = {"digest": digest, "stage": "classify", "error": "Diverged: loss is nan <here>\ntrace"}
     (storage / "studies/tiny" / FAILURES).write_text(json.dumps(failure) + "\n")
-    shown = read(storage, cache)
-    assert f"classify {digest[:8]} Diverged: loss is nan <here>" in shown.text("failures")
-    assert "The study is failed" in shown.text("missing")
+    report_page = read(storage, cache)
+    assert f"classify {digest[:8]} Diverged: loss is nan <here>" in report_page.text("failures")
+    assert "The study is failed" in report_page.text("missing")
 
 
-def test_a_report_from_the_store_alone_says_why_and_what_cannot_be_told(storage: Path, cache: Path) -> None:
+def test_a_report_without_the_data_states_the_reason_and_omitted_parts(storage: Path, cache: Path) -> None:
     moved = tiny({"data.hospital": {"source": "folder", "root": str(storage / "gone")}})
     (storage / "studies/tiny" / SPEC).write_text(yaml.safe_dump(moved))
-    shown = read(storage, cache, "--images")
-    assert problems(shown) == []
-    assert "created from the stored results alone" in shown.text("missing")
-    assert "Counts of images and patients are not available" in shown.text("data")
-    assert "classify to segment" in shown.text("transfer")
-    assert "Test images are not shown: the data cannot be read" in shown.text("figures")
+    report_page = read(storage, cache, "--images")
+    assert problems(report_page) == []
+    assert "created from the stored results alone" in report_page.text("missing")
+    assert "Counts of images and patients are not available" in report_page.text("data")
+    assert "classify to segment" in report_page.text("transfer")
+    assert "Test images are not shown: the data cannot be read" in report_page.text("figures")
 
 
-def test_data_that_changed_since_is_not_taken_for_what_was_trained(storage: Path, cache: Path) -> None:
+def test_data_that_changed_after_training_are_not_used(storage: Path, cache: Path) -> None:
     changed = DOCUMENT | {"data": DOCUMENT["data"] | {"clinic": {**DOCUMENT["data"]["clinic"], "seed": 12}}}
     (storage / "studies/tiny" / SPEC).write_text(yaml.safe_dump(changed))
     assert "the data or the platform has changed since the study ran" in read(storage, cache).text("missing")
 
 
-def test_the_store_alone_knows_the_same_stages_and_runs_as_the_plan(plan: Plan, trained: Path) -> None:
+def test_facts_from_the_store_equal_those_from_the_plan(plan: Plan, trained: Path) -> None:
     store = Store(trained)
-    whole = facts_of(plan, store)
-    alone = facts_without_plan(store, "tiny", read_results(store, "tiny"), "gone", "labelled_fraction")
-    assert alone.stages.keys() == whole.stages.keys()
-    assert {(one.labelled, one.fold, one.stages) for one in alone.chains} == {
-        (one.labelled, one.fold, one.stages) for one in whole.chains
+    with_plan = facts_of(plan, store)
+    without_plan = facts_without_plan(store, "tiny", read_results(store, "tiny"), "gone", "labelled_fraction")
+    assert without_plan.stages.keys() == with_plan.stages.keys()
+    assert {(chain.labelled, chain.fold, chain.stages) for chain in without_plan.chains} == {
+        (chain.labelled, chain.fold, chain.stages) for chain in with_plan.chains
     }
-    assert sorted(alone.groups.values()) == sorted(whole.groups.values())
+    assert sorted(without_plan.groups.values()) == sorted(with_plan.groups.values())
 
 
-def test_the_page_and_its_figures_go_where_they_are_asked_to(storage: Path, cache: Path, tmp_path: Path) -> None:
+def test_the_report_and_its_figures_are_written_to_the_given_paths(storage: Path, cache: Path, tmp_path: Path) -> None:
     words = ["-o", tmp_path / "a/b.html", "--figures", tmp_path / "f", "--format", "png"]
     assert report(storage, cache, *map(str, words)) == 0
     assert (tmp_path / "a/b.html").is_file()
@@ -275,7 +275,7 @@ def test_the_page_and_its_figures_go_where_they_are_asked_to(storage: Path, cach
     assert {"learning_curve_dice.png", "pathways.png", "cases.png", "roc.png", "training.png"} <= names
 
 
-def test_an_unknown_study_and_a_place_that_cannot_be_written_are_refused(
+def test_an_unknown_study_and_an_unwritable_path_are_refused(
     storage: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
@@ -291,26 +291,26 @@ PRESS = """<script>
 const table = document.querySelector("table.sorts.filters"), heads = [...table.tHead.rows[0].cells];
 const column = heads.findIndex((head) => head.textContent.includes("mean IoU"));
 const values = () => [...table.tBodies[0].rows].map((row) => Number(row.cells[column].dataset.value));
-const told = {before: values(), press: []};
+const state = {before: values(), press: []};
 for (let i = 0; i < 2; i++) {
   heads[column].querySelector("button").click();
-  told.press.push([heads[column].getAttribute("aria-sort"), values()]);
+  state.press.push([heads[column].getAttribute("aria-sort"), values()]);
 }
 const input = document.querySelector(".filter input");
 input.value = "one_step"; input.dispatchEvent(new Event("input"));
-told.shown = [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => row.cells[0].textContent.trim());
-told.status = document.querySelector("[role=status]").textContent;
-told.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-const asked = performance.getEntriesByType("resource").map((one) => one.name);
-told.requests = asked.filter((name) => !name.startsWith("data:"));
-told.broken = [...document.images].filter((image) => !image.naturalWidth).length;
-document.body.insertAdjacentHTML("beforeend", `<pre id="told">${JSON.stringify(told)}</pre>`);
+state.shown = [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => row.cells[0].textContent.trim());
+state.status = document.querySelector("[role=status]").textContent;
+state.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+const resources = performance.getEntriesByType("resource").map((entry) => entry.name);
+state.requests = resources.filter((name) => !name.startsWith("data:"));
+state.broken = [...document.images].filter((image) => !image.naturalWidth).length;
+document.body.insertAdjacentHTML("beforeend", `<pre id="state">${JSON.stringify(state)}</pre>`);
 </script></body>"""
 
 
 @pytest.fixture(scope="module")
 def browse(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tuple[dict[str, object], str]]:
-    """Open the page in a browser of some width and press what there is; return what is seen and the console."""
+    """Open the page in a browser of the given width and press its buttons; return the page state and the console."""
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine")
     folder = tmp_path_factory.mktemp("browser")
@@ -327,21 +327,21 @@ def browse(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[in
         ]
         words = [CHROMIUM, *options, f"--user-data-dir={folder}/{width}", f"--window-size={width},900", "--dump-dom"]
         done = subprocess.run([*words, pressed.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-        told = Page(done.stdout).text("told")
-        return json.loads(told), "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+        state = Page(done.stdout).text("state")
+        return json.loads(state), "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 
     return open_page
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_in_a_browser_the_page_sorts_filters_and_asks_the_network_for_nothing(
+def test_in_a_browser_the_page_sorts_filters_and_makes_no_requests(
     width: int, browse: Callable[[int], tuple[dict[str, object], str]]
 ) -> None:
-    told, console = browse(width)
+    state, console = browse(width)
     assert console == ""
-    values = told["before"]
+    values = state["before"]
     assert isinstance(values, list)
-    assert told["press"] == [["ascending", sorted(values)], ["descending", sorted(values, reverse=True)]]
-    assert told["shown"] == ["one_step", "one_step"]
-    assert told["status"] == "2 of 4 rows"
-    assert (told["requests"], told["broken"], told["overflow"]) == ([], 0, 0)
+    assert state["press"] == [["ascending", sorted(values)], ["descending", sorted(values, reverse=True)]]
+    assert state["shown"] == ["one_step", "one_step"]
+    assert state["status"] == "2 of 4 rows"
+    assert (state["requests"], state["broken"], state["overflow"]) == ([], 0, 0)

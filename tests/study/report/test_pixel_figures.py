@@ -1,4 +1,4 @@
-"""What is summed over test images before it is drawn."""
+"""Sums over test images that are drawn in the report."""
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,7 @@ from study.report.pixel_figures import _bins, _confusion_counts, _histograms, _t
 
 def images(*confusions: list[int] | None, split: str = "test") -> pa.Table:
     bins = {"confidence_count": [10, 30], "confidence_sum": [6.0, 27.0], "confidence_correct": [5, 30]}
-    rows = [{"image": "i", "patient": "p", "split": split, **bins, "confusion": one} for one in confusions]
+    rows = [{"image": "i", "patient": "p", "split": split, **bins, "confusion": confusion} for confusion in confusions]
     return pa.Table.from_pylist(rows, schema.images())
 
 
@@ -21,30 +21,30 @@ def scores(class_: str, positives: list[int], negatives: list[int]) -> pa.Table:
 
 
 def test_confusions_of_all_replicates_are_added() -> None:
-    found = _confusion_counts([images([5, 1, 0, 2], [1, 0, 0, 0]), images([0, 0, 3, 4])])
-    assert found is not None
-    assert found.tolist() == [[6, 1], [3, 6]]
+    actual = _confusion_counts([images([5, 1, 0, 2], [1, 0, 0, 0]), images([0, 0, 3, 4])])
+    assert actual is not None
+    assert actual.tolist() == [[6, 1], [3, 6]]
 
 
 def test_overlapping_classes_have_no_confusion() -> None:
     assert _confusion_counts([images(None, None)]) is None
 
 
-def test_calibration_is_that_of_all_pixels_together() -> None:
+def test_calibration_is_computed_over_all_pixels() -> None:
     bins = _bins([images(None), images(None, None)])
     assert bins.count.tolist() == [[30, 90]]
     assert np.isclose(ece(bins)[0], 4 / 40)
 
 
 def test_histograms_are_added_by_class_over_images_and_replicates() -> None:
-    found = _histograms([pa.concat_tables([scores("lung", [0, 1], [2, 0]), scores("heart", [1, 0], [0, 0])])] * 2)
-    assert {name: (both[0].tolist(), both[1].tolist()) for name, both in found.items()} == {
+    actual = _histograms([pa.concat_tables([scores("lung", [0, 1], [2, 0]), scores("heart", [1, 0], [0, 0])])] * 2)
+    assert {name: (positives.tolist(), negatives.tolist()) for name, (positives, negatives) in actual.items()} == {
         "lung": ([0, 4], [8, 0]),
         "heart": ([4, 0], [0, 0]),
     }
 
 
-def test_histograms_of_earlier_versions_are_added_to_those_of_this_one_in_200_bins() -> None:
+def test_histograms_of_earlier_versions_are_added_to_current_ones_in_200_bins() -> None:
     old, new = ([0] * (bins - 1) + [1] for bins in (200, SCORE_BINS))
     ((positives, negatives),) = _histograms([scores("lung", old, old), scores("lung", new, new)]).values()
     assert positives.tolist() == negatives.tolist() == [0] * 199 + [4]

@@ -38,9 +38,9 @@ def test_scores_before_and_after_and_the_rules_of_each_network(tmp_path: Path) -
             (record,) = select_records(table, split=split, class_=row[0].text, metric="dice", aggregation="case")
             assert row[column].text == format_number(record["mean"])
     assert {row[0].text for row in scores.rows} >= {*CLASSES, "macro"}
-    shown = [[cell.text for cell in row] for row in rules.rows]
+    texts = [[cell.text for cell in row] for row in rules.rows]
     expected = [(name, "0.8", "15", "0.3", area, "yes") for name, area in zip(CLASSES, ("7", "0"), strict=True)]
-    assert shown == [[f"fold {fold} seed 0", *values] for fold in range(2) for values in expected]
+    assert texts == [[f"fold {fold} seed 0", *values] for fold in range(2) for values in expected]
 
 
 def test_there_is_no_section_without_post_processing(exclusive: Finished) -> None:

@@ -1,4 +1,4 @@
-"""The report's part on a search, of a study that really searched."""
+"""The section of the report on a search, from a study that was run."""
 
 import re
 from pathlib import Path
@@ -32,8 +32,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ran(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store]:
-    """One search over two pathways on a grid of three rates, one of which diverges; with its pictures."""
+def searched_study(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store]:
+    """One search over two pathways on a grid of three rates, one of which diverges; with its figures."""
     storage = tmp_path_factory.mktemp("ran")
     searches, store = run_here(DOCUMENT, storage, cache), Store(storage)
     (store.study("searched") / SPEC).write_text(yaml.safe_dump(DOCUMENT))
@@ -42,69 +42,81 @@ def ran(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, St
 
 
 def spec() -> StudySpec:
-    found, faults = parse(DOCUMENT)
-    assert found is not None, faults
-    return found
+    parsed, faults = parse(DOCUMENT)
+    assert parsed is not None, faults
+    return parsed
 
 
-def blocks(ran: tuple[Plan, Store]) -> list[object]:
+def blocks(searched_study: tuple[Plan, Store]) -> list[object]:
     search = spec().search
     assert search is not None
-    return list(search_blocks(ran[1].study("searched"), spec(), search))
+    return list(search_blocks(searched_study[1].study("searched"), spec(), search))
 
 
-def grid(ran: tuple[Plan, Store], caption: str) -> list[list[str]]:
-    (found,) = [one for one in blocks(ran) if isinstance(one, Grid) and one.caption.startswith(caption)]
-    return [[entry.text for entry in row] for row in found.rows]
+def grid(searched_study: tuple[Plan, Store], caption: str) -> list[list[str]]:
+    (block_grid,) = [
+        block for block in blocks(searched_study) if isinstance(block, Grid) and block.caption.startswith(caption)
+    ]
+    return [[entry.text for entry in row] for row in block_grid.rows]
 
 
-def test_how_and_what_was_searched_is_told(ran: tuple[Plan, Store]) -> None:
-    first = blocks(ran)[0]
+def test_the_method_and_the_space_of_the_search_are_stated(searched_study: tuple[Plan, Store]) -> None:
+    first = blocks(searched_study)[0]
     assert isinstance(first, Text)
     assert (
         "all arms together, 6 trials a search with the sampler grid, scored by validation mean IoU (maximised)"
         in first.text
     )
-    assert grid(ran, "Search space") == [["target.optimizer.lr", "choices", "0.001, 0.01, 1.0e+30"]]
+    assert grid(searched_study, "Search space") == [["target.optimizer.lr", "choices", "0.001, 0.01, 1.0e+30"]]
 
 
-def test_the_cost_and_states_of_each_search_are_counted(ran: tuple[Plan, Store]) -> None:
-    ((name, trials, complete, pruned, failed, epochs, _),) = grid(ran, "Cost of each search")
+def test_the_cost_and_states_of_each_search_are_counted(searched_study: tuple[Plan, Store]) -> None:
+    ((name, trials, complete, pruned, failed, epochs, _),) = grid(searched_study, "Cost of each search")
     assert (name, trials, complete, pruned, failed) == ("all arms", "6 of 6", "4", "0", "2")
     assert int(epochs.replace(",", "")) > 0
 
 
-def test_the_best_settings_are_those_each_arm_is_compared_with(ran: tuple[Plan, Store]) -> None:
-    plan, _ = ran
-    found = {row[0]: row[2] for row in grid(ran, "Best settings")}
+def test_the_best_settings_are_those_compared_for_each_arm(searched_study: tuple[Plan, Store]) -> None:
+    plan, _ = searched_study
+    best_settings = {row[0]: row[2] for row in grid(searched_study, "Best settings")}
     used = {
-        plan.arms[one.arm].factors["pathway"]: plan.nodes[one.chain[-1]].step.settings.optimizer.lr
-        for one in plan.replicates
+        plan.arms[replicate.arm].factors["pathway"]: plan.nodes[replicate.chain[-1]].step.settings.optimizer.lr
+        for replicate in plan.replicates
     }
-    assert found == {arm: f"target.optimizer.lr {rate:.4g}" for arm, rate in used.items()}
+    assert best_settings == {arm: f"target.optimizer.lr {rate:.4g}" for arm, rate in used.items()}
 
 
-def test_reasons_of_failed_trials_are_told_once_each(ran: tuple[Plan, Store]) -> None:
-    (folded,) = [one for one in blocks(ran) if isinstance(one, Collapsible) and one.title == "Why 2 trials failed"]
+def test_reasons_of_failed_trials_are_stated_once_each(searched_study: tuple[Plan, Store]) -> None:
+    (folded,) = [
+        block
+        for block in blocks(searched_study)
+        if isinstance(block, Collapsible) and block.title == "Why 2 trials failed"
+    ]
     assert re.search(r"'\d times: Diverged: the training loss is", repr(folded))
 
 
-def test_pictures_of_the_search_are_shown_with_words(ran: tuple[Plan, Store]) -> None:
-    (folded,) = [one for one in blocks(ran) if isinstance(one, Collapsible) and one.title.startswith("History")]
-    pictures = [one for one in folded.blocks if isinstance(one, FigureBlock)]
-    assert len(pictures) == 3
-    assert all(one.alt.endswith("4 complete trials of all arms.") for one in pictures)
+def test_figures_of_the_search_have_a_text_alternative(searched_study: tuple[Plan, Store]) -> None:
+    (folded,) = [
+        block
+        for block in blocks(searched_study)
+        if isinstance(block, Collapsible) and block.title.startswith("History")
+    ]
+    figures = [block for block in folded.blocks if isinstance(block, FigureBlock)]
+    assert len(figures) == 3
+    assert all(block.alt.endswith("4 complete trials of all arms.") for block in figures)
 
 
-def test_the_section_is_a_sound_part_of_a_page(ran: tuple[Plan, Store]) -> None:
-    sections = list(_search_section(facts_of(*ran), spec()))
-    assert [one.id for one in sections] == ["search"]
-    answer = Section(id="results", title="Results", blocks=[])
-    page = Page(render(ReportPage(title="x", question="?", answer=["!"], sections=[answer, *sections], footer="now")))
+def test_the_section_is_a_valid_part_of_a_page(searched_study: tuple[Plan, Store]) -> None:
+    sections = list(_search_section(facts_of(*searched_study), spec()))
+    assert [section.id for section in sections] == ["search"]
+    results_section = Section(id="results", title="Results", blocks=[])
+    page = Page(
+        render(ReportPage(title="x", question="?", answer=["!"], sections=[results_section, *sections], footer="now"))
+    )
     assert problems(page) == []
 
 
-def test_a_search_that_has_not_begun_is_said(cache: Path, tmp_path: Path) -> None:
+def test_a_search_that_has_not_started_is_reported(cache: Path, tmp_path: Path) -> None:
     plan = planned(DOCUMENT, tmp_path, cache)
     (section,) = _search_section(facts_of(plan, Store(tmp_path)), spec())
     assert section.blocks[-1] == Text(text="No trial has run yet.")

@@ -1,4 +1,4 @@
-"""What the C library does with memory that was freed: only a process of its own can tell."""
+"""What the C library does with freed memory, tested in a separate process."""
 
 import platform
 import subprocess
@@ -31,13 +31,13 @@ print(ThreadPoolExecutor(1).submit(kept).result())
 """
 
 
-def _kept(how: str) -> int:
-    """Return the bytes that a process holds once all is freed."""
-    command = [sys.executable, "-c", CODE, how]
+def _held_bytes(mode: str) -> int:
+    """Return the bytes that a process holds after all is freed."""
+    command = [sys.executable, "-c", CODE, mode]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="speaks to glibc")
-def test_what_a_step_frees_stays_with_the_process() -> None:
-    taken = BUFFERS * BYTES
-    assert _kept("as it is") < 0.75 * taken < _kept("kept")
+def test_memory_freed_by_a_step_stays_with_the_process() -> None:
+    allocated = BUFFERS * BYTES
+    assert _held_bytes("as it is") < 0.75 * allocated < _held_bytes("kept")

@@ -20,29 +20,29 @@ def snapshot(epoch: int) -> Snapshot:
     )
 
 
-def epoch_of(found: Snapshot | None) -> int:
-    assert found is not None
-    assert float(found.parts["network"]["weight"][0]) == found.numbers["progress"]["epoch"]
-    return int(found.numbers["progress"]["epoch"])
+def epoch_of(loaded: Snapshot | None) -> int:
+    assert loaded is not None
+    assert float(loaded.parts["network"]["weight"][0]) == loaded.numbers["progress"]["epoch"]
+    return int(loaded.numbers["progress"]["epoch"])
 
 
 def folders(work: Path) -> list[str]:
     return sorted(path.name for path in work.glob("*/epoch-*"))
 
 
-def test_stage_never_begun_has_no_checkpoint(tmp_path: Path) -> None:
+def test_stage_that_has_not_started_has_no_checkpoint(tmp_path: Path) -> None:
     assert Checkpoints(work=tmp_path / "work").latest() is None
 
 
-def test_what_is_saved_is_read(tmp_path: Path) -> None:
-    given = snapshot(3)
-    Checkpoints(work=tmp_path).save(3, given)
-    found = Checkpoints(work=tmp_path).latest()
+def test_saved_checkpoint_is_read(tmp_path: Path) -> None:
+    saved = snapshot(3)
+    Checkpoints(work=tmp_path).save(3, saved)
+    loaded = Checkpoints(work=tmp_path).latest()
 
-    assert found is not None
-    assert torch.equal(found.parts["network"]["weight"], given.parts["network"]["weight"])
-    assert torch.equal(found.parts["optimizer"]["0.exp_avg"], given.parts["optimizer"]["0.exp_avg"])
-    assert (found.parts["best"], found.numbers) == ({}, given.numbers)
+    assert loaded is not None
+    assert torch.equal(loaded.parts["network"]["weight"], saved.parts["network"]["weight"])
+    assert torch.equal(loaded.parts["optimizer"]["0.exp_avg"], saved.parts["optimizer"]["0.exp_avg"])
+    assert (loaded.parts["best"], loaded.numbers) == ({}, saved.numbers)
 
 
 def test_only_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
@@ -63,11 +63,11 @@ def test_checkpoint_of_an_earlier_attempt_is_removed_once_there_is_a_later_one(t
 
 
 def both_attempts(work: Path) -> None:
-    """Checkpoints after 9 and 10 epochs, as of two attempts on hosts that did not know of one another."""
-    elsewhere = work / "elsewhere" / work.name
-    Checkpoints(work=elsewhere, attempt="a").save(10, snapshot(10))
+    """Checkpoints after 9 and 10 epochs, as from two attempts on hosts unaware of each other."""
+    other_host = work / "elsewhere" / work.name
+    Checkpoints(work=other_host, attempt="a").save(10, snapshot(10))
     Checkpoints(work=work, attempt="b").save(9, snapshot(9))
-    shutil.move(elsewhere / "a", work / "a")
+    shutil.move(other_host / "a", work / "a")
 
 
 def test_checkpoint_of_another_stage_is_not_read(tmp_path: Path) -> None:
@@ -100,21 +100,21 @@ HARMS: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS.keys())
-def test_torn_checkpoint_is_skipped_for_an_older_one(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+def test_truncated_checkpoint_is_skipped_for_an_older_one(tmp_path: Path, harm: Callable[[Path], None]) -> None:
     both_attempts(tmp_path)
     harm(tmp_path / "a" / "epoch-000010")
 
     assert epoch_of(Checkpoints(work=tmp_path).latest()) == 9
 
 
-def test_checkpoint_that_was_being_written_does_not_count(tmp_path: Path) -> None:
+def test_checkpoint_that_was_being_written_is_ignored(tmp_path: Path) -> None:
     Checkpoints(work=tmp_path, attempt="a").save(1, snapshot(1))
     (tmp_path / "a" / "epoch-000001").rename(tmp_path / "a" / "aside")
 
     assert Checkpoints(work=tmp_path).latest() is None
 
 
-def test_half_written_checkpoint_of_the_same_attempt_is_no_obstacle(tmp_path: Path) -> None:
+def test_incomplete_checkpoint_of_the_same_attempt_is_replaced(tmp_path: Path) -> None:
     checkpoints = Checkpoints(work=tmp_path, attempt="a")
     (tmp_path / "a" / "aside").mkdir(parents=True)
     (tmp_path / "a" / "aside" / "network.safetensors").write_bytes(b"half")
@@ -123,17 +123,17 @@ def test_half_written_checkpoint_of_the_same_attempt_is_no_obstacle(tmp_path: Pa
     assert epoch_of(checkpoints.latest()) == 1
 
 
-def test_due_every_so_many_epochs(tmp_path: Path) -> None:
+def test_checkpoint_is_due_at_the_configured_interval_of_epochs(tmp_path: Path) -> None:
     checkpoints = Checkpoints(work=tmp_path, every=3)
 
     assert [epoch for epoch in range(1, 10) if checkpoints.due(epoch)] == [3, 6, 9]
 
 
-def test_not_due_before_the_pause_is_over(tmp_path: Path) -> None:
+def test_checkpoint_is_not_due_during_the_pause(tmp_path: Path) -> None:
     assert not Checkpoints(work=tmp_path, pause=3600.0).due(1)
 
 
-def test_due_after_the_pause(tmp_path: Path) -> None:
+def test_checkpoint_is_due_after_the_pause(tmp_path: Path) -> None:
     checkpoints = Checkpoints(work=tmp_path, pause=0.01)
     time.sleep(0.02)
 
@@ -147,7 +147,7 @@ def test_state_is_plain_json(tmp_path: Path) -> None:
     assert state["numbers"]["progress"] == {"epoch": 1}
 
 
-def test_checkpoint_that_the_disk_refuses_is_an_error_of_the_system_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_checkpoint_that_cannot_be_written_raises_an_os_error_and_leaves_no_file(tmp_path: Path) -> None:
     Checkpoints(work=tmp_path).save(1, snapshot(1))
     refused = Checkpoints(work=tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

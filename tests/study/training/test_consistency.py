@@ -51,7 +51,9 @@ def ignore(_: object) -> None:
 
 def chain(plan: Plan, pathway: str = "none") -> list[StageJob]:
     """Return the jobs of the first replicate of a pathway."""
-    replicate = next(one for one in plan.replicates if plan.arms[one.arm].factors["pathway"] == pathway)
+    replicate = next(
+        candidate for candidate in plan.replicates if plan.arms[candidate.arm].factors["pathway"] == pathway
+    )
     return [stage_job(plan, plan.nodes[digest]) for digest in replicate.chain]
 
 
@@ -61,7 +63,7 @@ def trained(job: StageJob, storage: Path, cache: Path) -> Mapping[str, Tensor]:
     return load_file(Store(storage).weights(job.digest))
 
 
-def on_pictures(root: Path, **block: object) -> dict[str, Any]:
+def study_on_images(root: Path, **block: object) -> dict[str, Any]:
     """Return a study of the images of a folder, half of whose masks are hidden."""
     changes = {
         "data": {"hospital": {"source": "folder", "root": str(root), "classes": CLASSES}},
@@ -82,14 +84,14 @@ def exchange_classes(root: Path, names: Iterable[str]) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_masks_that_the_fraction_hides_change_no_weight(method: str, cache: Path, tmp_path: Path) -> None:
+def test_hidden_masks_do_not_change_the_weights(method: str, cache: Path, tmp_path: Path) -> None:
     roots, weights, digests = [tmp_path / name for name in ("true", "garbage")], [], []
     hidden: list[str] = []
     for root in roots:
         write_pictures(root, overlapping=False)
         if root is roots[1]:
             exchange_classes(root, hidden)
-        plan = planned(on_pictures(root, method=method), cache)
+        plan = planned(study_on_images(root, method=method), cache)
         (job,) = chain(plan)
         view = plan.views["hospital"]
         hidden = [view.index.ids[row] for row in view.stage_rows(job.node.selection).unlabelled]
@@ -101,7 +103,7 @@ def test_masks_that_the_fraction_hides_change_no_weight(method: str, cache: Path
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_images_without_masks_are_those_of_the_pool(method: str, cache: Path, tmp_path: Path) -> None:
+def test_unlabelled_images_are_those_of_the_pool(method: str, cache: Path, tmp_path: Path) -> None:
     root = tmp_path / "data"
     write_pictures(root, overlapping=False)
     without = [f"p{number}" for number in range(IMAGES) if number in (1, 6)]
@@ -109,7 +111,7 @@ def test_the_images_without_masks_are_those_of_the_pool(method: str, cache: Path
         (root / "masks" / f"{name}.png").unlink()
     pools, weights = {}, {}
     for pool in ("hidden", "all"):
-        plan = planned(on_pictures(root, method=method, unlabelled=pool), cache)
+        plan = planned(study_on_images(root, method=method, unlabelled=pool), cache)
         (job,) = chain(plan)
         view = plan.views["hospital"]
         rows = view.stage_rows(job.node.selection)
@@ -122,10 +124,10 @@ def test_the_images_without_masks_are_those_of_the_pool(method: str, cache: Path
     assert any(not torch.equal(tensor, weights["all"][name]) for name, tensor in weights["hidden"].items())
 
 
-def test_a_single_unlabelled_image_is_not_used_which_record_and_note_state(cache: Path, tmp_path: Path) -> None:
+def test_a_single_unlabelled_image_is_not_used_as_stated_in_record_and_note(cache: Path, tmp_path: Path) -> None:
     root = tmp_path / "data"
     write_pictures(root, overlapping=False)
-    document = on_pictures(root, method="fixmatch", unlabelled="all")
+    document = study_on_images(root, method="fixmatch", unlabelled="all")
     document["compare"]["labelled_fraction"] = [1.0]
     (root / "masks" / "p1.png").unlink()
     plan = planned(document, cache)
@@ -197,12 +199,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
-def test_an_interrupted_stage_ends_with_the_same_bits_and_is_read_again(
+def test_an_interrupted_stage_ends_bitwise_equal_and_is_restored(
     changes: dict[str, Any], cache: Path, tmp_path: Path
 ) -> None:
     augment = {"stages.segment.augment": {"flip": 0.5, "rotate": 10}} if "stages.segment.recipe" not in changes else {}
     (job,) = chain(planned(tiny({**SHORT, "stages.segment.steps": 6, **augment, **changes}), cache))
-    whole = trained(job, tmp_path / "whole", cache)
+    uninterrupted = trained(job, tmp_path / "whole", cache)
 
     def stop(scores: Mapping[str, float]) -> None:
         if scores["epoch"] > 1:
@@ -211,13 +213,13 @@ def test_an_interrupted_stage_ends_with_the_same_bits_and_is_read_again(
     with pytest.raises(KeyboardInterrupt):
         run_stage(job, runtime(tmp_path / "cut", cache), WorkerContext(report=stop))
     cut = trained(job, tmp_path / "cut", cache)
-    assert all(torch.equal(tensor, cut[name]) for name, tensor in whole.items())
+    assert all(torch.equal(tensor, cut[name]) for name, tensor in uninterrupted.items())
     model = open_model(Store(tmp_path / "cut"), job.digest)
-    assert all(torch.equal(tensor, whole[name]) for name, tensor in model.network.state_dict().items())
+    assert all(torch.equal(tensor, uninterrupted[name]) for name, tensor in model.network.state_dict().items())
 
 
 def test_the_saved_weights_of_a_mean_teacher_are_those_of_its_teacher(cache: Path, tmp_path: Path) -> None:
-    """Without weight and momentum the teacher is a network that is trained on masks alone."""
+    """Without weight and momentum the teacher equals a network trained on masks alone."""
     last_epoch = {**SHORT, "validation.min_cases": 50}
     blocks = [{"method": "mean_teacher", "weight": 0.0, "momentum": momentum} for momentum in (0.0, 0.9)]
     segment = [{"stages.segment.consistency": block} for block in blocks]
@@ -226,7 +228,7 @@ def test_the_saved_weights_of_a_mean_teacher_are_those_of_its_teacher(cache: Pat
         for changes in (*segment, {"stages.segment.task": "segmentation"})
     )
     assert network.keys() == teacher.keys() == supervised.keys()
-    # Statistics of batch norm also are those of images without masks.
+    # Statistics of batch norm also include images without masks.
     parameters = [name for name in network if name.endswith((".weight", ".bias"))]
     assert all(torch.equal(network[name], supervised[name]) for name in parameters)
     assert not any(torch.equal(teacher[name], supervised[name]) for name in parameters if "conv" in name)

@@ -48,7 +48,7 @@ def arrays(view: DatasetView, tmp_path_factory: pytest.TempPathFactory) -> Prepa
     return prepared(view.source, view.index, "mask", IMAGE, structure=None, cache=cache)
 
 
-def made(architecture: str | None = "linear", backbone: str = "resnet18", seed: int = 1) -> Network:
+def network_of(architecture: str | None = "linear", backbone: str = "resnet18", seed: int = 1) -> Network:
     torch.manual_seed(seed)
     return build(Blueprint(architecture=architecture, backbone=backbone, channels=1, outputs=1)).eval()
 
@@ -80,7 +80,7 @@ def entries(cache: Path) -> list[Path]:
 
 NETWORKS = [
     *((name, "own" if spec.own_encoder else "tu-vit_tiny_patch16_224" if spec.features == "plain" else "resnet18")
-      for name, spec in ARCHITECTURES.items() if name != "pan"),  # which takes larger images only
+      for name, spec in ARCHITECTURES.items() if name != "pan"),  # which requires larger images
     ("linear", "tu-vit_tiny_patch16_224"), ("mlp", "mit_b0"), ("segnet", "vgg16_bn"), (None, "resnet18"),
 ]  # fmt: skip
 
@@ -89,7 +89,7 @@ NETWORKS = [
 def test_logits_from_cached_features_are_those_of_the_images(
     architecture: str | None, backbone: str, arrays: Prepared, view: DatasetView, tmp_path: Path
 ) -> None:
-    network = made(architecture, backbone)
+    network = network_of(architecture, backbone)
     first = range(features.BATCH)  # encoded together in both cases
     with torch.no_grad():
         encoded = read(network, arrays, view.index, tmp_path, first)
@@ -99,8 +99,8 @@ def test_logits_from_cached_features_are_those_of_the_images(
         assert torch.equal(logits, network(to_images(torch.from_numpy(arrays.images[list(first)]), CPU)))
 
 
-def test_only_the_maps_that_the_decoder_uses_are_kept(arrays: Prepared, view: DatasetView, tmp_path: Path) -> None:
-    read(made("linear"), arrays, view.index, tmp_path, [0])
+def test_only_maps_used_by_the_decoder_are_cached(arrays: Prepared, view: DatasetView, tmp_path: Path) -> None:
+    read(network_of("linear"), arrays, view.index, tmp_path, [0])
     (entry,) = entries(tmp_path)
     (file,) = entry.iterdir()
     assert np.load(file).shape == (16, 512 * 2 * 2)
@@ -110,11 +110,11 @@ def test_each_image_is_encoded_once_for_all_networks_with_the_encoder(
     arrays: Prepared, view: DatasetView, tmp_path: Path
 ) -> None:
     counts = []
-    for network in (made(seed=1), made(seed=1), made(seed=2)):
+    for network in (network_of(seed=1), network_of(seed=1), network_of(seed=2)):
         with encoded_images(network) as sizes:
             for rows in ([0, 1, 2], [2, 15]):
                 read(network, arrays, view.index, tmp_path, rows)
-        counts.append([size for size in sizes if size > 2])  # two images show the shapes
+        counts.append([size for size in sizes if size > 2])  # two images determine the shapes
     assert counts == [[8, 8], [], [8, 8]]
 
 
@@ -125,7 +125,7 @@ def test_chunks_have_only_images_with_the_annotation_and_do_not_depend_on_later_
     digests = view.index.annotation_digests["masks"]
     kinds = view.index.annotation_digests
     few = replace(view.index, annotation_digests={**kinds, "masks": ["", *digests[1:9], *[""] * 7]})
-    network = made()
+    network = network_of()
     with encoded_images(network) as sizes:
         read(network, arrays, few, tmp_path, [1, 8])
     assert sum(sizes) == 2 + 8
@@ -136,7 +136,7 @@ def test_chunks_have_only_images_with_the_annotation_and_do_not_depend_on_later_
 
 
 def test_features_depend_on_statistics_of_batch_norm(arrays: Prepared, view: DatasetView, tmp_path: Path) -> None:
-    network = made()
+    network = network_of()
     before = read(network, arrays, view.index, tmp_path, [0])
     dict(network.encoder.named_buffers())["bn1.running_mean"] += 1
     after = read(network, arrays, view.index, tmp_path, [0])
@@ -144,7 +144,7 @@ def test_features_depend_on_statistics_of_batch_norm(arrays: Prepared, view: Dat
 
 
 def test_an_interrupted_computation_is_repeated(arrays: Prepared, view: DatasetView, tmp_path: Path) -> None:
-    network, passes = made(), []
+    network, passes = network_of(), []
 
     def interrupt(*_: object) -> None:
         passes.append(1)
@@ -169,13 +169,13 @@ def test_several_processes_share_the_work(arrays: Prepared, view: DatasetView, t
             read(network, arrays, view.index, tmp_path, range(16))
         return sum(sizes) - 2
 
-    weights = made().state_dict()
+    weights = network_of().state_dict()
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(work, range(4))) == 16
 
 
-def test_an_entry_that_was_removed_is_computed_again(arrays: Prepared, view: DatasetView, tmp_path: Path) -> None:
-    network = made()
+def test_a_removed_entry_is_computed_again(arrays: Prepared, view: DatasetView, tmp_path: Path) -> None:
+    network = network_of()
     features_of = reader(network, arrays, view.index, tmp_path)
     assert features_of is not None
     before = features_of(np.array([3])).features[-1]
@@ -188,7 +188,7 @@ def test_an_entry_that_was_removed_is_computed_again(arrays: Prepared, view: Dat
 def test_features_are_computed_again_on_a_full_disk(
     arrays: Prepared, view: DatasetView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = made()
+    network = network_of()
     expected = read(network, arrays, view.index, tmp_path / "roomy", [3, 4]).features[-1]
 
     def full(*_: object) -> None:
@@ -200,7 +200,7 @@ def test_features_are_computed_again_on_a_full_disk(
     assert not entries(tmp_path)
 
 
-def test_large_maps_are_not_kept(
+def test_large_maps_are_not_cached(
     arrays: Prepared, view: DatasetView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = 512 * 2 * 2 * 4
@@ -209,16 +209,16 @@ def test_large_maps_are_not_kept(
     ):  # fmt: skip
         with monkeypatch.context() as patch:
             patch.setattr(features, name, limit)
-            assert reader(made(), arrays, view.index, tmp_path) is None
+            assert reader(network_of(), arrays, view.index, tmp_path) is None
             patch.setattr(features, name, larger)
-            assert reader(made(), arrays, view.index, tmp_path) is not None
+            assert reader(network_of(), arrays, view.index, tmp_path) is not None
 
 
-def test_a_stage_that_encodes_fewer_images_than_there_are_does_without(
+def test_a_stage_that_encodes_few_images_does_not_use_the_cache(
     arrays: Prepared, view: DatasetView, tmp_path: Path
 ) -> None:
-    assert reader(made(), arrays, view.index, tmp_path, passes=15) is None
-    assert reader(made(), arrays, view.index, tmp_path, passes=16) is not None
+    assert reader(network_of(), arrays, view.index, tmp_path, passes=15) is None
+    assert reader(network_of(), arrays, view.index, tmp_path, passes=16) is not None
 
 
 def test_files_are_closed_when_many_are_open(
@@ -226,7 +226,7 @@ def test_files_are_closed_when_many_are_open(
 ) -> None:
     monkeypatch.setattr(features, "CHUNK", 1)
     monkeypatch.setattr(features, "MAX_OPEN", 3)
-    network = made()
+    network = network_of()
     encoded = read(network, arrays, view.index, tmp_path, [5, 0, 9, 14, 2, 5])
     assert torch.equal(encoded.features[-1][0], encoded.features[-1][5])
     assert len(entries(tmp_path)) == 5
@@ -234,7 +234,7 @@ def test_files_are_closed_when_many_are_open(
 
 def last_stage(changes: Mapping[str, Any], cache: Path, pathway: str = "one_step") -> tuple[Plan, list[StageJob]]:
     plan = planned(tiny({**SMALL, **changes}), cache)
-    row = next(one for one in plan.replicates if plan.arms[one.arm].factors["pathway"] == pathway)
+    row = next(replicate for replicate in plan.replicates if plan.arms[replicate.arm].factors["pathway"] == pathway)
     return plan, [stage_job(plan, plan.nodes[digest]) for digest in row.chain]
 
 
@@ -244,7 +244,7 @@ def runtime(storage: Path, cache: Path, *, caches: bool) -> RuntimeContext:
 
 
 def trained(jobs: list[StageJob], storage: Path, cache: Path, *, caches: bool) -> tuple[Store, list[int]]:
-    """Train the stages; return the storage, and the sizes of the batches that encoders of the last stage got."""
+    """Train the stages; return the storage, and the sizes of the batches encoded in the last stage."""
     sizes: list[int] = []
     encode = Network.encode
 
@@ -287,7 +287,7 @@ COVERING: dict[str, tuple[dict[str, Any], int]] = {
 
 
 @pytest.mark.parametrize(("changes", "stages"), COVERING.values(), ids=COVERING)
-def test_a_stage_learns_and_scores_the_same_with_cached_features(
+def test_a_stage_trains_and_scores_the_same_with_cached_features(
     changes: dict[str, Any], stages: int, tmp_path: Path
 ) -> None:
     _, jobs = last_stage(changes, tmp_path / "cache")
@@ -317,15 +317,15 @@ def test_a_stage_learns_and_scores_the_same_with_cached_features(
     ],
     ids=str,
 )
-def test_features_that_change_between_epochs_are_not_kept(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_features_that_change_between_epochs_are_not_cached(changes: dict[str, Any], tmp_path: Path) -> None:
     _, jobs = last_stage(changes, tmp_path)
     setup, context = (
         open_setup(jobs[-1], runtime(tmp_path, tmp_path, caches=True)),
         runtime(tmp_path, tmp_path, caches=True),
     )
     assert train_stage._fixed_features(setup, context) is None
-    kept = replace(context, caches_features=False)
+    uncached = replace(context, caches_features=False)
     _, jobs = last_stage({}, tmp_path)
     setup = open_setup(jobs[-1], context)
     assert train_stage._fixed_features(setup, context) is not None
-    assert train_stage._fixed_features(setup, kept) is None
+    assert train_stage._fixed_features(setup, uncached) is None

@@ -45,11 +45,11 @@ def test_unlabelled_images_are_drawn_from_their_start_on() -> None:
         )
 
 
-def test_views_and_pasted_regions_of_unlabelled_images_come_with_their_keys() -> None:
+def test_views_and_pasted_regions_of_unlabelled_images_have_their_keys() -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
-    whole, labelled = WholeImages(images, None, range(6)), WholeImages(images, None, range(4))
+    all_images, labelled = WholeImages(images, None, range(6)), WholeImages(images, None, range(4))
     augmenter = Augmenter(StrongAugmentSettings(), "image", (8, 8))
-    pool = Batches(StrongViews(whole, augmenter, strong=2, cutmix=1.0), batch_size=2, seed=3)
+    pool = Batches(StrongViews(all_images, augmenter, strong=2, cutmix=1.0), batch_size=2, seed=3)
     data = StageData(training=Batches(labelled, batch_size=2, seed=3), unlabelled=pool)
     loader = DeviceLoader(data, WorkerContext(report=lambda _: None), updates=20)
     for (batch,), (share,) in zip(loader.training(0, 0), pool.stream(0), strict=False):
@@ -65,8 +65,8 @@ def test_views_and_pasted_regions_of_unlabelled_images_come_with_their_keys() ->
 
 def test_a_resumed_stage_draws_the_same_unlabelled_images() -> None:
     for start in (0, 1, 4, 7):
-        whole = dict(unlabelled(start=start))
+        uninterrupted = dict(unlabelled(start=start))
         for update, images in unlabelled(start=start, resumed_at=1):
-            expected = whole[update]
+            expected = uninterrupted[update]
             assert (images is None) == (expected is None)
             assert images is None or expected is None or torch.equal(images, expected)

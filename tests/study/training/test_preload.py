@@ -1,4 +1,4 @@
-"""What a process imports before it has a stage; each in a process of its own."""
+"""Imports of a process before it gets a stage; each in a separate process."""
 
 import subprocess
 import sys
@@ -11,27 +11,27 @@ import pytest
 from study.cli import main
 
 
-def test_performing_a_stage_is_there() -> None:
+def test_the_training_modules_are_imported() -> None:
     _run(
         "import sys, study.training.preload\n"
         "assert {'study.training.train_stage', 'timm', 'albumentations'} <= sys.modules.keys()"
     )
 
 
-def test_no_gpu_is_asked_for() -> None:
-    """A process that asked keeps to what it could see then, which is not yet its share."""
+def test_no_gpu_is_queried() -> None:
+    """A process that queried the GPUs keeps that result, which may differ from its later share."""
     _run(
         "import sys, torch\n"
-        "def asked(*_): sys.exit('asked')\n"
-        "torch.cuda.is_available = torch.cuda.device_count = torch.cuda._lazy_init = asked\n"
-        "torch.accelerator.is_available = torch.accelerator.device_count = asked\n"
-        "torch.accelerator.current_accelerator = asked\n"
+        "def fail(*_): sys.exit('GPU queried')\n"
+        "torch.cuda.is_available = torch.cuda.device_count = torch.cuda._lazy_init = fail\n"
+        "torch.accelerator.is_available = torch.accelerator.device_count = fail\n"
+        "torch.accelerator.current_accelerator = fail\n"
         "import study.training.preload\n"
         "assert 'study.training.train_stage' in sys.modules"
     )
 
 
-def test_what_cannot_be_imported_leaves_the_process_alive() -> None:
+def test_a_failed_import_does_not_end_the_process() -> None:
     _run(
         "import sys; sys.modules['timm'] = None; import study.training.preload\n"
         "assert 'study.training.train_stage' not in sys.modules"
@@ -39,19 +39,19 @@ def test_what_cannot_be_imported_leaves_the_process_alive() -> None:
 
 
 @pytest.mark.parametrize(("workers", "imported"), [(1, True), (2, False)])
-def test_a_run_has_it_imported_where_its_processes_are_reused(
+def test_a_run_preloads_the_module_if_its_processes_are_reused(
     workers: int, imported: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked: list[str | None] = []
+    preloaded: list[str | None] = []
 
     def cluster(*, preload: str | None) -> NoReturn:
-        asked.append(preload)
+        preloaded.append(preload)
         raise InterruptedError
 
     monkeypatch.setattr("study.run.LocalCluster", cluster)
     with pytest.raises(InterruptedError):
         main._run({"resources": {"workers": workers}}, "spec.yaml", tmp_path, tmp_path, None)
-    [name] = asked
+    [name] = preloaded
     assert (name is not None and find_spec(name) is not None) == imported
 
 

@@ -1,4 +1,4 @@
-"""Workers start from the content of published weights that was planned with."""
+"""Workers start from the planned content of published weights."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +56,7 @@ def train(job: StageJob, folder: Path) -> None:
     run_stage(job, runtime, WorkerContext(report=lambda _: None))
 
 
-def test_a_worker_takes_the_planned_content_after_the_branch_has_moved(tmp_path: Path, hub: Hub) -> None:
+def test_a_worker_uses_the_planned_content_after_the_branch_has_moved(tmp_path: Path, hub: Hub) -> None:
     jobs = [stage_job(plan, node) for plan in [planned(tmp_path)] for node in plan.nodes.values()]
     hub.commit(WEIGHTS.repository, SECOND)
     train(jobs[0], tmp_path)

@@ -1,4 +1,4 @@
-"""Self-supervised stages on the images of the target: what they read, what they pass on, and what they score."""
+"""Self-supervised stages on the images of the target: their data, the weights they pass on, and their scores."""
 
 import json
 from collections.abc import Sequence
@@ -68,13 +68,15 @@ def train(plan: Plan, chain: Sequence[str], store: Store, cache: Path) -> None:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_test_images_and_hidden_masks_change_no_weight(name: str, tmp_path: Path) -> None:
+def test_test_images_and_hidden_masks_do_not_change_the_weights(name: str, tmp_path: Path) -> None:
     weights = []
     for place in ("clean", "garbage"):
         root = tmp_path / place
         write_pictures(root / "data", overlapping=False)
         plan = planned(document(name, root / "data"), tmp_path / "cache")
-        replicate = next(one for one in plan.replicates if len(one.chain) == 2 and one.fold == 0)
+        replicate = next(
+            candidate for candidate in plan.replicates if len(candidate.chain) == 2 and candidate.fold == 0
+        )
         view, split = plan.views["hospital"], plan.split(replicate)
         if place == "garbage":
             assert split.test
@@ -87,7 +89,9 @@ def test_test_images_and_hidden_masks_change_no_weight(name: str, tmp_path: Path
                     top = 255 if folder == "images" else len(CLASSES)
                     Image.fromarray(draw.integers(0, top + 1, shape, dtype=np.uint8)).save(file)
             plan = planned(document(name, root / "data"), tmp_path / "cache")
-            replicate = next(one for one in plan.replicates if len(one.chain) == 2 and one.fold == 0)
+            replicate = next(
+                candidate for candidate in plan.replicates if len(candidate.chain) == 2 and candidate.fold == 0
+            )
         store = Store(root / "runs")
         train(plan, replicate.chain, store, tmp_path / "cache")
         weights.append({digest: load_file(store.weights(digest)) for digest in replicate.chain})
@@ -98,10 +102,10 @@ def test_test_images_and_hidden_masks_change_no_weight(name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_the_parts_it_trains_are_where_the_next_stage_starts(name: str, tmp_path: Path) -> None:
+def test_the_next_stage_starts_from_the_trained_parts(name: str, tmp_path: Path) -> None:
     write_pictures(tmp_path / "data", overlapping=False)
     plan, store = planned(document(name, tmp_path / "data"), tmp_path / "cache"), Store(tmp_path / "runs")
-    pretrain, segment = next(one.chain for one in plan.replicates if len(one.chain) == 2)
+    pretrain, segment = next(replicate.chain for replicate in plan.replicates if len(replicate.chain) == 2)
     train(plan, (pretrain, segment), store, tmp_path / "cache")
     before = load_file(store.weights(pretrain))
     parts = tuple(f"{part}." for part in plan.nodes[pretrain].step.settings.trains)
@@ -144,12 +148,12 @@ def test_a_teacher_from_a_file_has_its_weights_and_a_changed_file_is_refused(tmp
     assert transfer["teacher"]["from"] == str(file)
     assert transfer["teacher"]["rules"] == ["safetensors file"]
     assert {f"encoder.{name}" for name in load_file(file)} == set(transfer["teacher"]["carried"])
-    weights, other = (load_file(store.weights(stage)) for stage in (digest, random_digest))
-    assert weights.keys() == other.keys()
-    assert not torch.equal(weights["head.weight"], other["head.weight"])
+    weights, random_weights = (load_file(store.weights(stage)) for stage in (digest, random_digest))
+    assert weights.keys() == random_weights.keys()
+    assert not torch.equal(weights["head.weight"], random_weights["head.weight"])
 
 
-def test_the_teacher_is_not_among_the_weights_of_a_stage(tmp_path: Path) -> None:
+def test_the_weights_of_a_stage_exclude_the_teacher(tmp_path: Path) -> None:
     write_pictures(tmp_path / "data", overlapping=False)
     plan, digest = distillation(tmp_path, "random")
     store = Store(tmp_path / "runs")
@@ -160,30 +164,30 @@ def test_the_teacher_is_not_among_the_weights_of_a_stage(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["contrastive", "contrastive, queue", "self_distillation"])
-def test_patches_are_compared_too(name: str, tmp_path: Path) -> None:
+def test_patches_are_supported(name: str, tmp_path: Path) -> None:
     write_pictures(tmp_path / "data", overlapping=False)
     study = document(name, tmp_path / "data")
     study["stages"]["pretrain"] |= {"image": {"size": 32, "fit": "patch"}, "patch": {"per_image": 2}}
     plan, store = planned(study, tmp_path / "cache"), Store(tmp_path / "runs")
-    pretrain = next(one.chain[0] for one in plan.replicates if len(one.chain) == 2)
+    pretrain = next(replicate.chain[0] for replicate in plan.replicates if len(replicate.chain) == 2)
     train(plan, [pretrain], store, tmp_path / "cache")
     rows = pq.read_table(store.stage(pretrain) / "history.parquet").to_pylist()
     assert all(np.isfinite(row["val/loss"]) and np.isfinite(row["train/loss"]) for row in rows)
 
 
-def test_a_prediction_that_is_hardly_better_than_a_constant_is_among_the_warnings_of_stages(tmp_path: Path) -> None:
+def test_a_prediction_close_to_a_constant_is_a_warning_of_the_stage(tmp_path: Path) -> None:
     write_pictures(tmp_path / "data", overlapping=False)
     plan, store = (
         planned(document("masked_reconstruction", tmp_path / "data"), tmp_path / "cache"),
         Store(tmp_path / "runs"),
     )
-    pretrain = next(one.chain[0] for one in plan.replicates if len(one.chain) == 2)
+    pretrain = next(replicate.chain[0] for replicate in plan.replicates if len(replicate.chain) == 2)
     train(plan, [pretrain], store, tmp_path / "cache")
     (message,) = stage_warnings(store, {pretrain: plan.nodes[pretrain].step.settings.task})[pretrain]
     assert message.startswith("the prediction of hidden pixels is hardly better than their mean: r2 is ")
 
 
-def test_collapsed_embeddings_are_said_at_the_end_of_a_run_and_in_the_report(tmp_path: Path) -> None:
+def test_collapsed_embeddings_are_reported_at_the_end_of_a_run_and_in_the_report(tmp_path: Path) -> None:
     data, cache, store = tmp_path / "data", tmp_path / "cache", Store(tmp_path / "runs")
     write_pictures(data, overlapping=False)
     for number in range(8):  # images that differ in one pixel, so that their embeddings are equal

@@ -1,4 +1,4 @@
-"""What a worker does with a job, in this process."""
+"""Jobs performed by a worker, in this process."""
 
 import json
 import pickle
@@ -54,16 +54,16 @@ def runtime(storage: Path, cache: Path) -> RuntimeContext:
 
 
 def ignore(_: object) -> None:
-    """Hear a report and do nothing."""
+    """Ignore a report."""
 
 
-def do(job: StageJob, storage: Path, cache: Path) -> None:
+def perform(job: StageJob, storage: Path, cache: Path) -> None:
     run_stage(job, runtime(storage, cache), WorkerContext(report=ignore))
 
 
 def chain(plan: Plan, pathway: str) -> list[StageJob]:
-    """The jobs of a pathway's first replicate."""
-    row = next(one for one in plan.replicates if plan.arms[one.arm].factors["pathway"] == pathway)
+    """Return the jobs of a pathway's first replicate."""
+    row = next(candidate for candidate in plan.replicates if plan.arms[candidate.arm].factors["pathway"] == pathway)
     return [stage_job(plan, plan.nodes[digest]) for digest in row.chain]
 
 
@@ -74,14 +74,14 @@ def plan(cache: Path) -> Plan:
 
 @pytest.fixture(scope="module")
 def finished(plan: Plan, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """One replicate of both pathways, finished. Tests that change it take a copy of what they change."""
+    """One replicate of both pathways, finished. Tests that change it copy it first."""
     storage = tmp_path_factory.mktemp("storage")
     for job in [*chain(plan, "none"), *chain(plan, "one_step")]:
-        do(job, storage, cache)
+        perform(job, storage, cache)
     return Store(storage)
 
 
-def test_published_stage_has_every_promised_file(finished: Store, plan: Plan) -> None:
+def test_published_stage_has_every_documented_file(finished: Store, plan: Plan) -> None:
     classify, segment = chain(plan, "one_step")
     promised = {"stage.yaml", WEIGHTS, "history.parquet", "transfer.json", "seal.json"}
     key = segment.scorings[0].key
@@ -92,13 +92,13 @@ def test_published_stage_has_every_promised_file(finished: Store, plan: Plan) ->
 
 
 @pytest.mark.parametrize(("gpus", "kind"), [(0.0, "cpu"), (0.5, "cuda"), (1.0, "cuda")])
-def test_a_stage_takes_a_gpu_only_with_a_share_of_one(gpus: float, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_uses_a_gpu_only_with_a_share_of_one(gpus: float, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert process_device(gpus).type == kind
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU that torch can use")
-def test_a_gpu_that_torch_cannot_use_is_told_with_a_remedy(plan: Plan, cache: Path, tmp_path: Path) -> None:
+def test_a_gpu_that_torch_cannot_use_is_reported_with_a_remedy(plan: Plan, cache: Path, tmp_path: Path) -> None:
     job = chain(plan, "none")[0]
     worker = Worker({job.digest: job}, replace(runtime(tmp_path, cache), gpus=1.0))
     outcome = worker(job.digest, ignore)
@@ -120,26 +120,26 @@ OUT_OF_MEMORY = {
     "adversarial": (ADVERSARIAL | {"batch_size": 8}, 2, "batch_size 2 fits; set that"),
     "adversarial in two phases": (TWO_PHASES | {"batch_size": 8}, 2, "batch_size 2 fits; set that"),
     "two networks": (TWO_NETWORKS | {"batch_size": 8}, 2, "batch_size 2 fits; set that"),
-    "at all": ({"batch_size": 8}, 0, "not even 1 at once fits; lower image.size"),
-    "too few to normalise over": ({"batch_size": 5, "architecture": "deeplabv3"}, 2, "batch_size 2 fits; set that"),
+    "no batch size": ({"batch_size": 8}, 0, "not even 1 at once fits; lower image.size"),
+    "too few values to normalise": ({"batch_size": 5, "architecture": "deeplabv3"}, 2, "batch_size 2 fits; set that"),
     "fewer": ({"batch_size": 4, "architecture": "deeplabv3"}, 1, "not even 2 at once fit; lower image.size"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "fit", "remedy"), OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY)
-def test_out_of_memory_names_what_fits(
+def test_out_of_memory_message_names_a_batch_size_that_fits(
     changes: dict[str, Any], fit: int, remedy: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward, passes = Network.forward, []
 
-    def short(network: Network, images: torch.Tensor, *, deep: bool = False) -> torch.Tensor:
+    def forward_with_little_memory(network: Network, images: torch.Tensor, *, deep: bool = False) -> torch.Tensor:
         if network.training:
             passes.append((len(images), torch.is_autocast_enabled("cpu")))
             if len(images) > fit:
                 raise torch.OutOfMemoryError
         return forward(network, images, deep=deep)
 
-    monkeypatch.setattr(Network, "forward", short)
+    monkeypatch.setattr(Network, "forward", forward_with_little_memory)
     stage = {f"stages.segment.{key}": value for key, value in changes.items()}
     job = chain(planned(tiny(SMALL | {"image.size": 64} | stage), cache), "none")[0]
     error = torch.OutOfMemoryError("in another process")
@@ -160,19 +160,19 @@ def test_out_of_memory_names_what_fits(
         ({"adapt": {"name": "lora"}}, "batch_size 4 fits; set that, or accumulate 2"),
     ],
 )
-def test_out_of_memory_is_tried_with_the_parameters_that_are_trained(
+def test_out_of_memory_remedy_is_determined_with_the_trained_parameters(
     changes: dict[str, Any], remedy: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = Network.forward
 
-    def short(network: Network, images: torch.Tensor, *, deep: bool = False) -> torch.Tensor:
+    def forward_with_little_memory(network: Network, images: torch.Tensor, *, deep: bool = False) -> torch.Tensor:
         trained = sum(parameter.numel() for parameter in network.encoder.parameters() if parameter.requires_grad)
         is_whole = trained > sum(parameter.numel() for parameter in network.encoder.parameters()) / 2
         if network.training and (is_whole or len(images) > 4):
             raise torch.OutOfMemoryError
         return forward(network, images, deep=deep)
 
-    monkeypatch.setattr(Network, "forward", short)
+    monkeypatch.setattr(Network, "forward", forward_with_little_memory)
     link = {key: value for key, value in changes.items() if key != "adapt"}
     document = {
         **SMALL, "image.size": 64, "stages.segment.batch_size": 8,
@@ -184,9 +184,9 @@ def test_out_of_memory_is_tried_with_the_parameters_that_are_trained(
     assert too_large(job, runtime(tmp_path, cache), torch.device("cpu"), error).endswith(f"; {remedy}")
 
 
-def test_averaged_weights_are_judged_by_their_own_scores(cache: Path, tmp_path: Path) -> None:
+def test_averaged_weights_are_evaluated_by_their_own_scores(cache: Path, tmp_path: Path) -> None:
     job = chain(planned(tiny(SMALL | {"stages.segment.average": {"start": 0.0}}), cache), "none")[0]
-    do(job, tmp_path, cache)
+    perform(job, tmp_path, cache)
     store = Store(tmp_path)
     scores = store.record(job.digest)["averaged_scores"]
     assert values_of(store, job.digest, ["val/dice", "val/loss"]) == [scores["dice"], scores["loss"]]
@@ -219,7 +219,7 @@ def test_balanced_class_weights_are_those_of_the_training_masks(
     inverse = {name: 1 / count for name, count in pixels.items()}
     mean = sum(inverse.values()) / len(inverse)
     assert weights == pytest.approx({name: value / mean for name, value in inverse.items()})
-    do(job, tmp_path / "runs", cache)
+    perform(job, tmp_path / "runs", cache)
     assert Store(tmp_path / "runs").finished() == {job.digest}
 
 
@@ -235,7 +235,7 @@ def test_balanced_class_weights_of_boxes_are_those_of_the_filled_boxes(cache: Pa
     assert set(setup.task.settings.class_weights) == set(setup.view.index.structures)
 
 
-def test_a_stage_with_deep_supervision_and_a_moving_average_is_resumed_and_read_again(
+def test_a_stage_with_deep_supervision_and_a_moving_average_is_resumed_and_restored(
     cache: Path, tmp_path: Path
 ) -> None:
     changes: dict[str, Any] = {
@@ -243,7 +243,7 @@ def test_a_stage_with_deep_supervision_and_a_moving_average_is_resumed_and_read_
         "stages.segment.steps": 8,
     }  # fmt: skip
     (job,) = chain(planned(tiny(SMALL | changes), cache), "none")
-    do(job, tmp_path / "whole", cache)
+    perform(job, tmp_path / "whole", cache)
 
     def stop(scores: Mapping[str, float]) -> None:
         if scores["epoch"] > 1:
@@ -251,25 +251,25 @@ def test_a_stage_with_deep_supervision_and_a_moving_average_is_resumed_and_read_
 
     with pytest.raises(KeyboardInterrupt):
         run_stage(job, runtime(tmp_path / "cut", cache), WorkerContext(report=stop))
-    do(job, tmp_path / "cut", cache)
-    whole, cut = (load_file(Store(tmp_path / place).weights(job.digest)) for place in ("whole", "cut"))
-    assert whole.keys() == cut.keys()
-    assert all(torch.equal(tensor, cut[name]) for name, tensor in whole.items())
-    assert any(name.startswith("auxiliary_heads.") for name in whole)
+    perform(job, tmp_path / "cut", cache)
+    uninterrupted, cut = (load_file(Store(tmp_path / place).weights(job.digest)) for place in ("whole", "cut"))
+    assert uninterrupted.keys() == cut.keys()
+    assert all(torch.equal(tensor, cut[name]) for name, tensor in uninterrupted.items())
+    assert any(name.startswith("auxiliary_heads.") for name in uninterrupted)
     model = open_model(Store(tmp_path / "cut"), job.digest)
-    assert all(torch.equal(tensor, whole[name]) for name, tensor in model.network.state_dict().items())
+    assert all(torch.equal(tensor, uninterrupted[name]) for name, tensor in model.network.state_dict().items())
 
 
 @pytest.mark.parametrize("error", [DataChanged.of("the sky is"), UnusableGpu("cannot")], ids=repr)
-def test_errors_are_the_same_in_another_process(error: Exception) -> None:
+def test_errors_can_be_pickled(error: Exception) -> None:
     assert repr(pickle.loads(pickle.dumps(error))) == repr(error)
 
 
-def test_no_work_is_left_of_a_finished_stage(finished: Store) -> None:
+def test_a_finished_stage_leaves_no_work_folder(finished: Store) -> None:
     assert [path.name for path in (finished.root / "work").iterdir()] == [".lock"]
 
 
-def test_record_tells_updates_seed_and_data(finished: Store, plan: Plan) -> None:
+def test_record_contains_updates_seed_and_data(finished: Store, plan: Plan) -> None:
     job = chain(plan, "none")[0]
     record = finished.record(job.digest)
 
@@ -287,10 +287,10 @@ def test_seconds_of_a_stage_are_those_of_all_attempts(plan: Plan, cache: Path, t
     with pytest.raises(KeyboardInterrupt):
         run_stage(job, runtime(tmp_path, cache), WorkerContext(report=cut))
     (state,) = (tmp_path / "work" / job.digest).glob("*/epoch-*/state.json")
-    told = json.loads(state.read_text())
-    told["numbers"]["progress"]["seconds"] = 1000.0
-    write_signed(state, {name: told[name] for name in ("stage", "numbers", "parts")})
-    do(job, tmp_path, cache)
+    state_record = json.loads(state.read_text())
+    state_record["numbers"]["progress"]["seconds"] = 1000.0
+    write_signed(state, {name: state_record[name] for name in ("stage", "numbers", "parts")})
+    perform(job, tmp_path, cache)
     assert 1000 < Store(tmp_path).record(job.digest)["seconds"] < 1100
 
 
@@ -299,26 +299,26 @@ def transfer(store: Store, job: StageJob) -> dict[str, Any]:
     return read
 
 
-def test_transfer_tells_what_was_carried_and_what_is_new(finished: Store, plan: Plan) -> None:
+def test_transfer_lists_carried_and_new_tensors(finished: Store, plan: Plan) -> None:
     classify, segment = chain(plan, "one_step")
-    told, weights = transfer(finished, segment), load_file(finished.weights(segment.digest))
+    record, weights = transfer(finished, segment), load_file(finished.weights(segment.digest))
 
-    assert told["from"] == classify.digest
-    assert set(told["carried"]) == {name for name in weights if name.startswith("encoder.")}
-    assert set(told["new"]) == {name for name in weights if not name.startswith("encoder.")}
-    assert all(name.startswith("head.") for name in told["left_behind"])
+    assert record["from"] == classify.digest
+    assert set(record["carried"]) == {name for name in weights if name.startswith("encoder.")}
+    assert set(record["new"]) == {name for name in weights if not name.startswith("encoder.")}
+    assert all(name.startswith("head.") for name in record["left_behind"])
 
 
-def test_transfer_of_a_first_stage_names_its_start(finished: Store, plan: Plan) -> None:
+def test_transfer_of_a_first_stage_names_its_initial_weights(finished: Store, plan: Plan) -> None:
     assert transfer(finished, chain(plan, "none")[0])["from"] == "random"
 
 
-def test_carried_frozen_encoder_is_the_parents(cache: Path, tmp_path: Path, finished: Store) -> None:
+def test_carried_frozen_encoder_equals_that_of_the_parent(cache: Path, tmp_path: Path, finished: Store) -> None:
     links = ["classify", {"stage": "segment", "freeze": ["encoder"]}]
     classify, segment = chain(planned(tiny({**SMALL, "pathways.one_step": links}), cache), "one_step")
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages" / classify.digest).symlink_to(finished.stage(classify.digest))
-    do(segment, tmp_path, cache)
+    perform(segment, tmp_path, cache)
     parent, child = (load_file(Store(tmp_path).weights(job.digest)) for job in (classify, segment))
 
     assert all(torch.equal(child[name], parent[name]) for name in child if name.startswith("encoder."))
@@ -332,7 +332,7 @@ def test_a_stage_with_adapters_ends_as_an_ordinary_network(
     classify, segment = chain(planned(tiny(changes), cache), "one_step")
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages" / classify.digest).symlink_to(finished.stage(classify.digest))
-    do(segment, tmp_path, cache)
+    perform(segment, tmp_path, cache)
     parent, child = (load_file(Store(tmp_path).weights(job.digest)) for job in (classify, segment))
     network = open_model(Store(tmp_path), segment.digest).network
 
@@ -361,8 +361,8 @@ def test_a_stage_trains_on_mixed_and_strongly_augmented_images(cache: Path, tmp_
     augment = {"preset": "strong", "flip": 0.5, "quarter_turns": 0.5, "sharpness": 1, "dropout": 0.2, "cutmix": 0.5,
                "copy_paste": 0.5}  # fmt: skip
     job = chain(planned(tiny({**SMALL, "stages.segment.augment": augment}), cache), "none")[0]
-    do(job, tmp_path / "first", cache)
-    do(job, tmp_path / "second", cache)
+    perform(job, tmp_path / "first", cache)
+    perform(job, tmp_path / "second", cache)
     weights = [load_file(Store(tmp_path / name).weights(job.digest)) for name in ("first", "second")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
@@ -372,7 +372,7 @@ def scores_of(store: Store, job: StageJob, number: int = 0) -> list[dict[str, An
     return rows
 
 
-def test_scores_have_one_row_an_image_class_and_split(finished: Store, plan: Plan, cache: Path) -> None:
+def test_scores_have_one_row_per_image_class_and_split(finished: Store, plan: Plan, cache: Path) -> None:
     job = chain(plan, "none")[0]
     setup = open_setup(job, runtime(finished.root, cache))
     scoring = job.scorings[0]
@@ -388,7 +388,7 @@ def test_scores_have_one_row_an_image_class_and_split(finished: Store, plan: Pla
     assert set(places) == expected
 
 
-def test_counts_agree_with_numpy(finished: Store, plan: Plan, cache: Path) -> None:
+def test_counts_equal_numpy(finished: Store, plan: Plan, cache: Path) -> None:
     job = chain(plan, "none")[0]
     setup = open_setup(job, runtime(finished.root, cache))
     setup.network.load_state_dict(load_file(finished.weights(job.digest)))
@@ -402,13 +402,14 @@ def test_counts_agree_with_numpy(finished: Store, plan: Plan, cache: Path) -> No
             logits = setup.network(torch.from_numpy(pixels[None])).numpy()[0].astype(np.float64)
         channel = job.node.identity.names.index(row["class"])
         predicted = 1 / (1 + np.exp(-logits[channel])) >= 0.5
-        real = masks[[place]][0, channel].astype(bool)
+        is_true = masks[[place]][0, channel].astype(bool)
         counted = [
-            (predicted & real).sum(), (predicted & ~real).sum(), (~predicted & real).sum(), (~predicted & ~real).sum(),
+            (predicted & is_true).sum(), (predicted & ~is_true).sum(),
+            (~predicted & is_true).sum(), (~predicted & ~is_true).sum(),
         ]  # fmt: skip
-        # A probability at the threshold may fall on either side when images are not taken in the same batch.
-        told = [row[name] for name in ("tp", "fp", "fn", "tn")]
-        assert np.abs(np.subtract(told, counted)).max() <= 1, row["image"]
+        # A probability at the threshold may fall on either side when images are batched differently.
+        stored_counts = [row[name] for name in ("tp", "fp", "fn", "tn")]
+        assert np.abs(np.subtract(stored_counts, counted)).max() <= 1, row["image"]
         assert sum(row["positives"]) == row["tp"] + row["fn"]
         assert sum(row["negatives"]) == row["fp"] + row["tn"]
 
@@ -423,17 +424,15 @@ def marks(folder: Path) -> dict[str, tuple[int, int]]:
     [{"evaluate.threshold": 0.3}, {"evaluate.threshold": 0.3333}, {"evaluate.size": 48}, {"evaluate.size": "native"}],
     ids=["threshold on the grid", "threshold off the grid", "size", "native size"],
 )  # fmt: skip
-def test_another_evaluation_scores_again_and_trains_nothing(
-    finished: Store, cache: Path, change: dict[str, Any]
-) -> None:
+def test_another_evaluation_scores_again_without_training(finished: Store, cache: Path, change: dict[str, Any]) -> None:
     job = chain(planned(tiny(SMALL | change), cache), "none")[0]
     folder = finished.stage(job.digest)
     before = marks(folder)
-    told: list[object] = []
-    run_stage(job, runtime(finished.root, cache), WorkerContext(report=told.append))
+    reports: list[object] = []
+    run_stage(job, runtime(finished.root, cache), WorkerContext(report=reports.append))
 
     assert marks(folder) == before
-    assert told == []
+    assert reports == []
     assert finished.scored(job.digest, job.scorings[0].key)
     side = {"native": 64, 48: 48}.get(change.get("evaluate.size"), 32)
     assert all(row["tp"] + row["fp"] + row["fn"] + row["tn"] == side * side for row in scores_of(finished, job))
@@ -444,14 +443,14 @@ PATCHES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_patches_of_images_start_from_a_stage_of_whole_ones_and_are_scored_at_the_size_of_the_image(
+def test_patches_start_from_a_stage_of_resized_images_and_are_scored_at_the_size_of_the_image(
     tmp_path: Path, cache: Path
 ) -> None:
-    """Images have 64 pixels a side, the network's input 32."""
+    """Images have 64 pixels per side, the network's input 32."""
     plan = planned(tiny(PATCHES), cache)
     assert {replicate.scoring.size for replicate in plan.replicates} == {"native"}
     for job in chain(plan, "one_step"):
-        do(job, tmp_path, cache)
+        perform(job, tmp_path, cache)
     store = Store(tmp_path)
     assert json.loads(store.file(job.digest, "transfer.json").read_text())["carried"]
     assert all(row["tp"] + row["fp"] + row["fn"] + row["tn"] == 64 * 64 for row in scores_of(store, job))
@@ -459,16 +458,16 @@ def test_patches_of_images_start_from_a_stage_of_whole_ones_and_are_scored_at_th
 
 def test_patches_train_the_same_after_an_interruption(tmp_path: Path, cache: Path) -> None:
     job = chain(planned(tiny(PATCHES), cache), "none")[0]
-    do(job, tmp_path / "whole", cache)
+    perform(job, tmp_path / "whole", cache)
 
     def stop(scores: Any) -> None:  # noqa: ANN401 - scores of an epoch
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run_stage(job, runtime(tmp_path / "stopped", cache), WorkerContext(report=stop))
-    do(job, tmp_path / "stopped", cache)
-    whole, resumed = (load_file(Store(tmp_path / name).weights(job.digest)) for name in ("whole", "stopped"))
-    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+    perform(job, tmp_path / "stopped", cache)
+    uninterrupted, resumed = (load_file(Store(tmp_path / name).weights(job.digest)) for name in ("whole", "stopped"))
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in uninterrupted.items())
 
 
 def test_several_workers_score_again_in_the_first_of_them(finished: Store, cache: Path) -> None:
@@ -485,42 +484,42 @@ def test_several_workers_score_again_in_the_first_of_them(finished: Store, cache
 
 
 @pytest.fixture(scope="module")
-def again(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[StageJob, Store]:
-    """The stage trained a second time elsewhere, and scored by its network at threshold 0.3."""
+def second_run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[StageJob, Store]:
+    """Train the stage a second time elsewhere, and score its network at threshold 0.3."""
     storage = tmp_path_factory.mktemp("again")
     job = chain(planned(tiny({**SMALL, "evaluate.threshold": 0.3}), cache), "none")[0]
-    do(job, storage, cache)
+    perform(job, storage, cache)
     return job, Store(storage)
 
 
 def test_scores_from_histograms_are_those_of_the_network(
-    finished: Store, again: tuple[StageJob, Store], cache: Path
+    finished: Store, second_run: tuple[StageJob, Store], cache: Path
 ) -> None:
-    job, elsewhere = again
-    do(job, finished.root, cache)
+    job, other_storage = second_run
+    perform(job, finished.root, cache)
 
-    assert scores_of(finished, job) == scores_of(elsewhere, job)
+    assert scores_of(finished, job) == scores_of(other_storage, job)
 
 
-def test_equal_jobs_train_equal_weights(finished: Store, again: tuple[StageJob, Store]) -> None:
-    job, elsewhere = again
-    first, second = (load_file(store.weights(job.digest)) for store in (finished, elsewhere))
+def test_equal_jobs_train_equal_weights(finished: Store, second_run: tuple[StageJob, Store]) -> None:
+    job, other_storage = second_run
+    first, second = (load_file(store.weights(job.digest)) for store in (finished, other_storage))
 
     assert first.keys() == second.keys()
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def test_finished_stage_is_not_opened_again(finished: Store, plan: Plan, tmp_path: Path) -> None:
+def test_finished_stage_is_not_read_again(finished: Store, plan: Plan, tmp_path: Path) -> None:
     job = chain(plan, "none")[0]
-    do(job, finished.root, tmp_path / "empty cache")
+    perform(job, finished.root, tmp_path / "empty cache")
 
     assert not (tmp_path / "empty cache").exists()
 
 
-def test_stage_that_another_process_works_on_is_left_to_it(plan: Plan, cache: Path, tmp_path: Path) -> None:
+def test_stage_leased_by_another_process_is_skipped(plan: Plan, cache: Path, tmp_path: Path) -> None:
     job = chain(plan, "none")[0]
     with lease(Store(tmp_path).work(job.digest)), pytest.raises(LeaseHeld):
-        do(job, tmp_path, cache)
+        perform(job, tmp_path, cache)
 
     assert not Store(tmp_path).is_finished(job.digest)
 
@@ -534,16 +533,16 @@ def test_damaged_parent_is_named(finished: Store, plan: Plan, cache: Path, tmp_p
     (folder / WEIGHTS).write_bytes(b"short")
 
     with pytest.raises(DamagedStageError) as raised:
-        do(segment, tmp_path, cache)
+        perform(segment, tmp_path, cache)
     assert raised.value.digest == classify.digest
 
 
-def test_diverged_stage_publishes_nothing(cache: Path, tmp_path: Path) -> None:
+def test_diverged_stage_is_not_published(cache: Path, tmp_path: Path) -> None:
     change = {"stages.segment.optimizer": {"name": "sgd", "lr": 1e30}}
     job = chain(planned(tiny(SMALL | change), cache), "none")[0]
 
     with pytest.raises(Diverged):
-        do(job, tmp_path, cache)
+        perform(job, tmp_path, cache)
     assert Store(tmp_path).finished() == frozenset()
 
 
@@ -553,9 +552,9 @@ def test_data_that_changed_after_planning_is_refused(cache: Path, tmp_path: Path
         (root / kind).mkdir(parents=True)
     generator = np.random.default_rng(3)
     for number in range(8):
-        picture = generator.integers(0, 255, (40, 40), dtype=np.uint8)
-        Image.fromarray(picture).save(root / "images" / f"{number}.png")
-        Image.fromarray((picture > 128).astype(np.uint8)).save(root / "masks" / f"{number}.png")
+        image = generator.integers(0, 255, (40, 40), dtype=np.uint8)
+        Image.fromarray(image).save(root / "images" / f"{number}.png")
+        Image.fromarray((image > 128).astype(np.uint8)).save(root / "masks" / f"{number}.png")
     (root / "classes.txt").write_text("bright\n")
     changes = {"data.hospital": {"source": "folder", "root": str(root)}, "pathways": {"none": ["segment"]}}
     plan = planned(tiny(SMALL | changes), cache)
@@ -565,11 +564,11 @@ def test_data_that_changed_after_planning_is_refused(cache: Path, tmp_path: Path
     Image.fromarray(np.full((40, 40), 7, dtype=np.uint8)).save(root / "images" / f"{read}.png")
 
     with pytest.raises(DataChanged, match="run the study again"):
-        do(job, tmp_path / "storage", cache)
+        perform(job, tmp_path / "storage", cache)
     assert Store(tmp_path / "storage").finished() == frozenset()
 
 
-def test_a_stage_from_a_checkpoint_states_the_rules_and_the_tensors_left_out(
+def test_a_stage_from_a_checkpoint_records_the_rules_and_the_omitted_tensors(
     finished: Store, plan: Plan, cache: Path, tmp_path: Path
 ) -> None:
     encoder = {
@@ -582,7 +581,7 @@ def test_a_stage_from_a_checkpoint_states_the_rules_and_the_tensors_left_out(
     torch.save({"state_dict": query | {"module.queue": torch.zeros(2)}, "args": Namespace(lr=0.1)}, file)
     changed = planned(tiny(SMALL | {"compare.initial_weights": [{"file": str(file)}]}), cache)
     job = chain(changed, "none")[0]
-    do(job, tmp_path / "storage", cache)
+    perform(job, tmp_path / "storage", cache)
 
     transfer = json.loads((Store(tmp_path / "storage").stage(job.digest) / "transfer.json").read_text())
     assert transfer["rules"] == ["torch file with the tensors in `state_dict`", "prefix `module.encoder_q.` removed"]
@@ -597,13 +596,13 @@ def test_weights_file_that_changed_after_planning_is_refused(
     storage.mkdir()
     shutil.copyfile(finished.weights(chain(plan, "one_step")[0].digest), file)
     changed = planned(tiny(SMALL | {"compare.initial_weights": [{"file": str(file)}]}), cache)
-    ask, job = node_check(changed, Store(storage), cache), chain(changed, "none")[0]
-    assert ask() == ""
+    check, job = node_check(changed, Store(storage), cache), chain(changed, "none")[0]
+    assert check() == ""
     save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
 
-    assert ask() == f"has another {file} than was planned with"
+    assert check() == f"has another {file} than was planned with"
     with pytest.raises(DataChanged, match=r"encoder\.safetensors is not what was planned with; allowed: "):
-        do(job, storage, cache)
+        perform(job, storage, cache)
     assert Store(storage).finished() == frozenset()
     file.unlink()
-    assert ask() == f"cannot read {file}: No such file or directory"
+    assert check() == f"cannot read {file}: No such file or directory"

@@ -15,7 +15,7 @@ SHORT = {
 }  # fmt: skip
 
 
-def ran(folder: Path, name: str, *options: str) -> Path:
+def run_study(folder: Path, name: str, *options: str) -> Path:
     file, storage = written(tiny(SHORT), folder / name), folder / name / "runs"
     command = Command("run", file, "--storage", storage, "--cache", folder / "cache", *options, temporary=folder)
     command.until(lambda: False, may_end=True)
@@ -26,28 +26,30 @@ def ran(folder: Path, name: str, *options: str) -> Path:
 @pytest.fixture(scope="module")
 def storages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("workers")
-    return ran(folder, "one"), ran(folder, "two", "--set", "resources.workers=2")
+    return run_study(folder, "one"), run_study(folder, "two", "--set", "resources.workers=2")
 
 
-def test_two_workers_publish_the_stages_of_one(storages: tuple[Path, Path]) -> None:
-    one, two = (Store(storage).finished() for storage in storages)
-    assert one == two
-    assert len(one) == 3
+def test_two_workers_publish_the_stages_of_one_worker(storages: tuple[Path, Path]) -> None:
+    first, second = (Store(storage).finished() for storage in storages)
+    assert first == second
+    assert len(first) == 3
     assert not list((storages[1] / "work").glob("*/*"))
 
 
-def test_two_workers_learn_as_one_and_score_the_same_images(storages: tuple[Path, Path]) -> None:
-    """Sums are added up in another order, and Adam's first updates are as large for a rounding as for a gradient."""
-    one, two = (_losses(Store(storage)) for storage in storages)
-    assert one.keys() == two.keys()
-    for digest, losses in one.items():
-        assert two[digest] == pytest.approx(losses, rel=0.02)
-    one, two = (pq.read_table(storage / "studies" / "tiny" / "results.parquet").to_pandas() for storage in storages)
-    assert len(one) > 100
-    assert one.drop(columns="value").equals(two.drop(columns="value"))
-    overall = (one["metric"] == "mean_iou") & (one["class"] == "macro")
+def test_two_workers_train_like_one_and_score_the_same_images(storages: tuple[Path, Path]) -> None:
+    """Sums are added in another order, and Adam's first updates are as large for a rounding error as for a gradient."""
+    first, second = (_losses(Store(storage)) for storage in storages)
+    assert first.keys() == second.keys()
+    for digest, losses in first.items():
+        assert second[digest] == pytest.approx(losses, rel=0.02)
+    first, second = (
+        pq.read_table(storage / "studies" / "tiny" / "results.parquet").to_pandas() for storage in storages
+    )
+    assert len(first) > 100
+    assert first.drop(columns="value").equals(second.drop(columns="value"))
+    overall = (first["metric"] == "mean_iou") & (first["class"] == "macro")
     assert overall.sum() >= 4
-    assert (one["value"] - two["value"])[overall].abs().max() < 0.05
+    assert (first["value"] - second["value"])[overall].abs().max() < 0.05
 
 
 def _losses(store: Store) -> dict[str, list[float]]:

@@ -34,7 +34,7 @@ def test_displacements_have_mean_0_and_a_third_of_the_reach_as_deviation(shape: 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_displacements_are_as_strong_at_the_border_as_in_the_middle(shape: tuple[int, int]) -> None:
+def test_displacements_are_as_strong_at_the_border_as_in_the_centre(shape: tuple[int, int]) -> None:
     drawn = fields(shape, 600)
     places = [(0, 0), (0, -1), (-1, 0), (-1, -1), (0, shape[1] // 2), (shape[0] // 2, shape[1] // 2)]
     deviations = [drawn[:, :, row, column].std() for row, column in places]
@@ -42,7 +42,7 @@ def test_displacements_are_as_strong_at_the_border_as_in_the_middle(shape: tuple
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.2])
-def test_displacements_of_neighbours_are_correlated_as_the_filter_says(share: float) -> None:
+def test_displacements_of_neighbours_have_the_correlation_of_the_filter(share: float) -> None:
     shape = (256, 256)
     drawn, lag = fields(shape, 100), round(share * 256)
     expected = np.exp(-((lag / (ELASTIC_SIGMA * 256)) ** 2) / 4)
@@ -52,12 +52,12 @@ def test_displacements_of_neighbours_are_correlated_as_the_filter_says(share: fl
 
 
 @pytest.mark.parametrize("shape", [(128, 128), (64, 160)])
-def test_the_field_has_the_moments_of_one_that_is_smoothed_at_full_resolution(shape: tuple[int, int]) -> None:
+def test_the_field_has_the_moments_of_one_smoothed_at_full_resolution(shape: tuple[int, int]) -> None:
     random = np.random.default_rng(1)
     full = np.array([full_resolution_field(shape, random) for _ in range(200)])
     coarse = fields(shape, 100).reshape(-1, *shape)
     assert coarse.std() == pytest.approx(full.std(), rel=0.05)
-    # The gradient decides how strongly small structures are deformed.
+    # The gradient determines how strongly small structures are deformed.
     for axis in (1, 2):
         assert np.diff(coarse, axis=axis).std() == pytest.approx(np.diff(full, axis=axis).std(), rel=0.05)
     np.testing.assert_allclose(np.quantile(coarse, [0.01, 0.25, 0.75, 0.99]),

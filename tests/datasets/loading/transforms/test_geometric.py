@@ -24,13 +24,13 @@ def disc(x: float, y: float, radius: float, size: tuple[int, int] = SIZE) -> np.
 
 
 def turns_of(image: np.ndarray, turned: np.ndarray) -> int:
-    """Return the only number of quarter turns that makes one image the other."""
+    """Return the only number of quarter turns that maps one image to the other."""
     (number,) = (number for number in range(4) if (np.rot90(image, number) == turned).all())
     return number
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
-def test_quarter_turns_turn_image_masks_centre_and_box_alike(channels: int) -> None:
+def test_quarter_turns_rotate_image_masks_centre_and_box_alike(channels: int) -> None:
     image, planes = noise(channels), np.stack([disc(20, 40, 9), disc(60, 30, 15)])
     centre = np.array([0.2, 0.4], np.float32)
     box = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
@@ -45,7 +45,7 @@ def test_quarter_turns_turn_image_masks_centre_and_box_alike(channels: int) -> N
         np.testing.assert_allclose(Augmenter(TURN, "box", SIZE)(image, box, key)[1], corners, atol=1e-6)
 
 
-def test_turns_by_90_180_and_270_degrees_are_equally_probable() -> None:
+def test_rotations_by_90_180_and_270_degrees_are_equally_probable() -> None:
     image, augmenter = noise(size=(16, 16)), Augmenter(AugmentSettings(quarter_turns=0.6), "image", (16, 16))
     counts = Counter(turns_of(image, augmenter(image, None, (0, 0, place))[0]) for place in range(1500))
     shares = [counts[number] / 1500 for number in range(4)]
@@ -54,7 +54,7 @@ def test_turns_by_90_180_and_270_degrees_are_equally_probable() -> None:
 
 @pytest.mark.parametrize("target", ["mask", "centre", "box"])
 @pytest.mark.parametrize("crop", [0.0, 0.3])
-def test_an_elastic_transform_of_almost_no_strength_leaves_the_other_transforms(target: Target, crop: float) -> None:
+def test_a_weak_elastic_transform_keeps_the_other_transforms(target: Target, crop: float) -> None:
     others = AFFINE.model_copy(update={"crop": crop})
     elastic = others.model_copy(update={"elastic": 1e-9})
     targets = {
@@ -88,19 +88,19 @@ def test_affine_and_elastic_transforms_together_move_masks_and_points_with_the_i
         np.testing.assert_allclose(point * size[::-1], (np.argwhere(moved) + 0.5).mean(axis=0)[::-1], atol=1.5)
 
 
-def test_a_point_goes_to_the_pixel_that_shows_it() -> None:
+def test_a_point_moves_to_the_pixel_that_shows_it() -> None:
     settings = AugmentSettings(rotate=20, scale=0.15, elastic=0.05)
     columns, rows = np.meshgrid(np.arange(SIZE[1]), np.arange(SIZE[0]))
     for key in KEYS[:8]:
-        # The image shows, as red and green, the position that each of its pixels came from.
+        # The red and green values of each pixel are its original position.
         position = np.stack([2 * columns, 2 * rows, np.full(SIZE, 255)], axis=2).astype(np.uint8)
-        shown, _ = Augmenter(settings, "image", SIZE)(position, None, key)
+        augmented, _ = Augmenter(settings, "image", SIZE)(position, None, key)
         for x, y in ((30, 30), (60, 40), (45, 70)):
             point = np.array([(x + 0.5) / SIZE[1], (y + 0.5) / SIZE[0]], np.float32)
             _, moved = Augmenter(settings, "centre", SIZE)(position, point, key)
             column, row = (moved * SIZE[::-1] - 0.5).round().astype(int)
-            if 0 < column < SIZE[1] - 1 and 0 < row < SIZE[0] - 1 and shown[row, column, 2] == 255:
-                np.testing.assert_allclose(shown[row, column, :2] / 2, [x, y], atol=1.6)
+            if 0 < column < SIZE[1] - 1 and 0 < row < SIZE[0] - 1 and augmented[row, column, 2] == 255:
+                np.testing.assert_allclose(augmented[row, column, :2] / 2, [x, y], atol=1.6)
 
 
 def test_a_crop_does_not_enlarge_elastic_displacements() -> None:

@@ -29,7 +29,7 @@ def changed(settings: AugmentSettings, image: np.ndarray, key: tuple[int, int, i
 
 
 def uniform(values: np.ndarray, low: float, high: float) -> None:
-    """Assert that values are spread like draws from a uniform distribution (Kolmogorov's 0.1 % bound)."""
+    """Assert that values are uniformly distributed (Kolmogorov's 0.1 % bound)."""
     places = (np.sort(values) - low) / (high - low)
     assert np.abs(places - (np.arange(len(places)) + 0.5) / len(places)).max() < 1.95 / math.sqrt(len(places))
 
@@ -40,12 +40,12 @@ def hue_of(rgb: np.ndarray) -> float:
     return math.atan2(math.sqrt(3) * (green - blue), 2 * red - green - blue)
 
 
-def test_a_third_of_a_turn_of_hue_moves_red_to_green_to_blue() -> None:
+def test_a_hue_shift_of_a_third_of_the_circle_moves_red_to_green_to_blue() -> None:
     np.testing.assert_allclose(colour_matrix(2 * math.pi / 3, 1.0) @ [10, 60, 200], [200, 10, 60], atol=1e-4)
     np.testing.assert_allclose(colour_matrix(0.0, 1.0), np.eye(3), atol=1e-6)
 
 
-def test_hue_rotates_by_a_uniform_share_of_the_colour_circle_and_keeps_the_mean_of_the_channels() -> None:
+def test_hue_rotates_by_a_uniform_angle_and_keeps_the_mean_of_the_channels() -> None:
     colour = flat(150, 100, 110)
     pixels = np.array([changed(AugmentSettings(hue=0.1), colour, key)[0, 0] for key in MANY])
     turns = np.array([hue_of(pixel) - hue_of(colour[0, 0]) for pixel in pixels]) / (2 * math.pi)
@@ -83,7 +83,7 @@ def test_blur_has_a_uniform_standard_deviation_in_pixels() -> None:
     deviations = np.array(deviations)
     assert deviations.max() < 3.1
     assert deviations.mean() == pytest.approx(1.5, abs=0.15)
-    uniform(deviations[deviations > 0.5], 0.5, 3)  # narrower filters are a pixel wide
+    uniform(deviations[deviations > 0.5], 0.5, 3)  # narrower filters are one pixel wide
 
 
 def test_sharpness_adds_a_uniform_multiple_of_the_difference_from_the_filtered_image() -> None:
@@ -122,15 +122,15 @@ def test_low_resolution_reduces_white_noise_by_uniform_factors() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3, 6])
-def test_noise_is_that_of_albumentations(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_equals_that_of_albumentations(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = AugmentSettings(noise=0.1)
-    own = [changed(settings, noise(channels), key) for key in KEYS]
+    noisy = [changed(settings, noise(channels), key) for key in KEYS]
     monkeypatch.setattr(photometric, "_Noise", photometric.A.GaussNoise)
-    for image, key in zip(own, KEYS, strict=True):
+    for image, key in zip(noisy, KEYS, strict=True):
         np.testing.assert_array_equal(image, changed(settings, noise(channels), key))
 
 
-def test_dropout_hides_squares_of_a_uniform_share_and_every_pixel_equally_often() -> None:
+def test_dropout_masks_squares_of_a_uniform_fraction_and_every_pixel_equally_often() -> None:
     image = noise(3) // 2 + 1
     image[0, 0] = 0
     mean = np.rint(image.mean(axis=(0, 1))).astype(int)
@@ -147,7 +147,7 @@ def test_dropout_hides_squares_of_a_uniform_share_and_every_pixel_equally_often(
     assert np.abs(by_pixel - 0.25).max() < 0.12  # 4 standard errors are 0.09
 
 
-def test_dropout_hides_squares_of_an_eighth_of_the_shorter_side() -> None:
+def test_dropout_masks_squares_of_an_eighth_of_the_shorter_side() -> None:
     wide = np.full((64, 160, 1), 200, np.uint8)
     wide[::2] = 0
     for key in KEYS:

@@ -1,4 +1,4 @@
-"""Which class each id is; which names a class may have."""
+"""The class of each id, and the allowed class names."""
 
 from pathlib import Path
 
@@ -18,10 +18,10 @@ def bits(*ids: int) -> int:
 
 
 def folder(root: Path, ids: list[list[int]], *, classes: str = "") -> Path:
-    """Write an image a list, whose mask shows these ids."""
-    for number, shown in enumerate(ids):
+    """Write one image per list, whose mask contains these ids."""
+    for number, image_ids in enumerate(ids):
         mask = np.zeros((48, 64), np.uint8)
-        for place, value in enumerate(shown):
+        for place, value in enumerate(image_ids):
             mask[4 * place : 4 * place + 3, 5 + number : 20] = value
         save(picture(number), root / "images" / f"{number}.png")
         save(mask, root / "masks" / f"{number}.png")
@@ -32,7 +32,7 @@ def folder(root: Path, ids: list[list[int]], *, classes: str = "") -> Path:
 
 @pytest.mark.parametrize("value", [1, 7, 128, 255])
 @pytest.mark.parametrize("classes", ["", "lung\n"])
-def test_0_and_one_other_number_are_one_class(tmp_path: Path, value: int, classes: str) -> None:
+def test_0_and_one_other_id_are_one_class(tmp_path: Path, value: int, classes: str) -> None:
     source, index = opened(folder(tmp_path / "data", [[value], [], [value]], classes=classes))
     assert index.classes == (("lung",) if classes else (f"class_{value}",))
     assert [int(source.masks(row).max()) for row in range(3)] == [1, 0, 1]
@@ -47,12 +47,12 @@ def test_only_ids_that_occur_are_classes(tmp_path: Path) -> None:
     assert [sorted(index.shows(row)) for row in range(3)] == [["class_2", "class_40"], ["class_40"], ["class_2"]]
 
 
-def test_an_id_beside_255_is_no_class_of_a_list_of_one(tmp_path: Path) -> None:
+def test_an_id_beside_255_is_not_a_class_of_a_list_of_one(tmp_path: Path) -> None:
     _, index = opened(folder(tmp_path / "data", [[1, 255], [1]], classes="lung\n"))
     assert "holds the class id 255; allowed: 0 (background) to 1" in index.fault(0)
 
 
-def test_numbers_of_objects_are_refused_with_the_remedy(tmp_path: Path) -> None:
+def test_object_numbers_are_refused_with_the_remedy(tmp_path: Path) -> None:
     counts = [[1, 2, 3], [1, 2, 3, 4, 5], [1], [1, 2]]
     with pytest.raises(DataError, match=r"numbers the objects of each image \(1 to 5\).*write 1 for each object"):
         opened(folder(tmp_path / "data", counts))
@@ -61,22 +61,20 @@ def test_numbers_of_objects_are_refused_with_the_remedy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("images", [4, 60, 1000])
-def test_numbers_of_objects_are_recognised_in_data_of_any_size(images: int) -> None:
+def test_object_numbers_are_recognised_in_data_of_any_size(images: int) -> None:
     objects = np.random.default_rng(0).integers(1, 21, images).tolist()
     with pytest.raises(DataError, match="numbers the objects of each image"):
         class_ids([bits(*range(number + 1)) for number in objects], None, ROOT)
 
 
 @pytest.mark.parametrize("masks", [[(1, 2, 3, 4)] * 6, [(1,), (1, 3), (1, 2, 3, 4)], [(1, 2), (1, 2, 3), (1,)]])
-def test_classes_are_not_taken_for_objects(masks: list[tuple[int, ...]]) -> None:
+def test_classes_are_not_mistaken_for_object_numbers(masks: list[tuple[int, ...]]) -> None:
     used = sorted({number for ids in masks for number in ids})
     assert class_ids([bits(0, *ids) for ids in masks], None, ROOT) == {f"class_{number}": number for number in used}
 
 
 @pytest.mark.parametrize("name", ["macro", "Micro", "weighted", "background", "Background"])
-def test_names_of_averages_and_of_the_background_are_refused_wherever_classes_are_named(
-    tmp_path: Path, name: str
-) -> None:
+def test_reserved_names_of_averages_and_background_are_refused_for_all_classes(tmp_path: Path, name: str) -> None:
     root = folder(tmp_path / "ids", [[1], [2]], classes=f"{name}\nlung\n")
     with pytest.raises(DataError, match=rf"classes\.txt has the class '{name}'.*; allowed: "):
         opened(root)

@@ -1,4 +1,4 @@
-"""Runs and polygons are the masks that pycocotools and the competition's own formula make of them."""
+"""Runs and polygons give the masks of pycocotools and of the competition's formula."""
 
 from collections.abc import Callable
 from itertools import groupby
@@ -20,7 +20,7 @@ from datasets.sources.common.runs import (
 )
 
 SIZE = (13, 9)
-"""Width and height: different, so that rows and columns cannot be mistaken."""
+"""Width and height: different, so that rows and columns cannot be confused."""
 MASKS = [
     np.zeros((9, 13), np.uint8),
     np.ones((9, 13), np.uint8),
@@ -31,12 +31,12 @@ MASKS = [
 
 def flat_runs(mask: Pixels) -> list[tuple[int, int]]:
     """Start (from 0) and length of each run down the columns."""
-    found, start = [], 0
+    runs, start = [], 0
     for value, same in groupby(mask.ravel(order="F").tolist()):
         length = len(list(same))
-        found += [(start, length)] if value else []
+        runs += [(start, length)] if value else []
         start += length
-    return found
+    return runs
 
 
 def relative_text(mask: Pixels) -> str:
@@ -59,7 +59,7 @@ def test_relative_runs_count_from_the_end_of_the_run_before(mask: Pixels) -> Non
 
 
 @pytest.mark.parametrize("mask", MASKS)
-def test_both_kinds_of_coco_runs_are_what_pycocotools_makes_of_them(mask: Pixels) -> None:
+def test_both_kinds_of_coco_runs_equal_pycocotools(mask: Pixels) -> None:
     compressed = coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
     assert np.array_equal(draw(compressed_runs(compressed, "here", pixels=mask.size), SIZE, "here"), mask)
     counts, end = [], 0
@@ -71,7 +71,7 @@ def test_both_kinds_of_coco_runs_are_what_pycocotools_makes_of_them(mask: Pixels
     assert counted_runs(counts, "here", pixels=mask.size) == compressed_runs(compressed, "here", pixels=mask.size)
 
 
-def test_large_masks_survive_compression() -> None:
+def test_large_masks_are_unchanged_by_compression() -> None:
     mask = np.zeros((700, 900), np.uint8)
     mask[3:650, 100:800] = np.random.default_rng(0).random((647, 700)) < 0.9
     mask[:, 300:500] = 0
@@ -80,7 +80,7 @@ def test_large_masks_survive_compression() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_polygons_of_one_mask_are_united_as_pycocotools_does() -> None:
+def test_polygons_of_one_mask_are_united_as_in_pycocotools() -> None:
     polygons = [[1.0, 1.0, 7.5, 1.0, 7.5, 6.0, 1.0, 6.0], [5.0, 3.0, 12.0, 2.0, 9.0, 8.5]]
     expected = coco.decode(coco.merge(coco.frPyObjects(polygons, SIZE[1], SIZE[0])))
     assert expected.any()
@@ -93,7 +93,7 @@ def test_no_runs_are_an_empty_mask() -> None:
     assert last_pixel(b"") == 0
 
 
-def test_runs_that_leave_the_image_are_refused_saying_where() -> None:
+def test_runs_beyond_the_image_are_refused_with_their_position() -> None:
     fits = absolute_runs("110 8", "here")
     assert last_pixel(fits) == 117
     assert draw(fits, SIZE, "here").sum() == 8
@@ -112,7 +112,7 @@ def test_runs_that_leave_the_image_are_refused_saying_where() -> None:
         ("1 99999999999999999999", "allowed: less than 2147483648"),
     ],
 )
-def test_broken_runs_are_refused_in_one_line(read: Callable[[str, str], bytes], text: str, reason: str) -> None:
+def test_malformed_runs_are_refused_in_one_line(read: Callable[[str, str], bytes], text: str, reason: str) -> None:
     with pytest.raises(DataError, match=f"^line 7: .*{reason}.*; correct or remove the annotation$"):
         read(text, "line 7")
 
@@ -123,7 +123,7 @@ def test_absolute_runs_that_start_at_0_are_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["a b", "12é", "P", "oooooooooooooooooo1"])
-def test_text_that_is_no_compressed_mask_is_refused(text: str) -> None:
+def test_text_that_is_not_a_compressed_mask_is_refused(text: str) -> None:
     with pytest.raises(DataError, match=r"^line 7: .*; allowed: .*; correct"):
         compressed_runs(text, "line 7", pixels=117)
 

@@ -9,26 +9,26 @@ from datasets.sources import PhantomSettings, open_source
 from datasets.sources.phantom.source import CLASSES
 
 
-def test_an_image_does_not_depend_on_what_was_drawn_before() -> None:
+def test_an_image_does_not_depend_on_earlier_ones() -> None:
     settings = PhantomSettings(images=10, patients=3, size=64)
     forwards, backwards = open_source(settings), open_source(settings)
-    there = [forwards.image(row) for row in range(10)]
+    images = [forwards.image(row) for row in range(10)]
     back = [backwards.image(row) for row in reversed(range(10))]
-    assert all(np.array_equal(a, b) for a, b in zip(there, reversed(back), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(images, reversed(back), strict=True))
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"style": "b"}, {"images": 13}, {"patients": 4}, {"size": 96}])
-def test_phantoms_that_differ_share_neither_patients_nor_pictures(change: dict[str, Any], tmp_path: Path) -> None:
-    one = PhantomSettings(images=12, patients=5, size=64)
-    a, b = (open_source(settings).index(tmp_path) for settings in (one, one.model_copy(update=change)))
+def test_different_phantoms_share_neither_patients_nor_images(change: dict[str, Any], tmp_path: Path) -> None:
+    settings = PhantomSettings(images=12, patients=5, size=64)
+    a, b = (open_source(phantom).index(tmp_path) for phantom in (settings, settings.model_copy(update=change)))
     assert not set(a.patients) & set(b.patients)
     assert not set(a.content) & set(b.content)
 
 
-def test_the_split_does_not_change_what_is_drawn(tmp_path: Path) -> None:
-    one = PhantomSettings(images=6, patients=3)
-    other = PhantomSettings(images=6, patients=3, split={"seed": 4})
-    assert vars(open_source(one).index(tmp_path)) == vars(open_source(other).index(tmp_path))
+def test_the_split_does_not_change_the_images(tmp_path: Path) -> None:
+    plain = PhantomSettings(images=6, patients=3)
+    with_split = PhantomSettings(images=6, patients=3, split={"seed": 4})
+    assert vars(open_source(plain).index(tmp_path)) == vars(open_source(with_split).index(tmp_path))
 
 
 def test_every_patient_has_several_images_and_one_category(tmp_path: Path) -> None:
@@ -39,18 +39,18 @@ def test_every_patient_has_several_images_and_one_category(tmp_path: Path) -> No
     assert set(index.categories) == {"opacity", "cardiomegaly", "normal"}
 
 
-def test_labels_tell_what_the_masks_show() -> None:
+def test_labels_are_those_of_the_masks() -> None:
     source = open_source(PhantomSettings(images=60))
     doubtful = 0
     for row in range(60):
-        shown = {name: bool(mask.any()) for name, mask in zip(CLASSES, source.masks(row), strict=True)}
+        expected = {name: bool(mask.any()) for name, mask in zip(CLASSES, source.masks(row), strict=True)}
         for name, value in zip(("opacity", "tube"), source.labels(row)[[0, 2]], strict=True):
             doubtful += np.isnan(value)
-            assert np.isnan(value) or bool(value) == shown[name]
+            assert np.isnan(value) or bool(value) == expected[name]
     assert 0 < doubtful < 20
 
 
-def test_structures_overlap_and_opacities_lie_in_the_lungs() -> None:
+def test_structures_overlap_and_opacities_are_in_the_lungs() -> None:
     source = open_source(PhantomSettings(images=20))
     masks = np.stack([source.masks(row) for row in range(20)])
     right, left, heart, opacity, _ = masks.swapaxes(0, 1)
@@ -75,7 +75,7 @@ def test_boxes_and_centres_are_those_of_the_masks() -> None:
     assert source.centres(1)["heart"] == pytest.approx((xs.mean() + 0.5, ys.mean() + 0.5))
 
 
-def test_lungs_are_darker_than_the_heart_but_no_threshold_finds_them() -> None:
+def test_lungs_are_darker_than_the_heart_but_cannot_be_segmented_by_a_threshold() -> None:
     source = open_source(PhantomSettings(images=6, patients=6))
     for row in range(6):
         image, (right, left, heart, _, _) = source.image(row), source.masks(row)
@@ -86,11 +86,11 @@ def test_lungs_are_darker_than_the_heart_but_no_threshold_finds_them() -> None:
 
 
 def test_styles_are_different_domains() -> None:
-    pictures = {s: [open_source(PhantomSettings(style=s)).image(row) for row in range(6)] for s in "abc"}
-    contrast = {style: np.mean([image.std() for image in images]) for style, images in pictures.items()}
+    images_by_style = {s: [open_source(PhantomSettings(style=s)).image(row) for row in range(6)] for s in "abc"}
+    contrast = {style: np.mean([image.std() for image in images]) for style, images in images_by_style.items()}
     grain = {
         style: np.mean([np.abs(np.diff(image[200:230, 60:100].astype(float))).mean() for image in images])
-        for style, images in pictures.items()
+        for style, images in images_by_style.items()
     }
     assert contrast["b"] < contrast["a"] < contrast["c"]
     assert grain["b"] > 2 * grain["a"]

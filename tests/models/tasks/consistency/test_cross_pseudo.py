@@ -17,7 +17,7 @@ WEIGHT = 0.7
 
 
 def cost(logits: Tensor, labels: Tensor, *, exclusive: bool, rows: int = 0) -> Tensor:
-    """Return torch's cross-entropy, from a row on."""
+    """Return torch's cross-entropy, from a given row on."""
     logits, labels = logits[..., rows:, :], labels[..., rows:, :]
     if exclusive:
         return F.cross_entropy(logits, labels.long())
@@ -28,43 +28,47 @@ def labels_of(logits: Tensor, *, exclusive: bool) -> Tensor:
     return logits.argmax(1) if exclusive else logits >= 0
 
 
-def own_loss(own: Network, other: Network, given: Batch, *, exclusive: bool, rows: int) -> Tensor:
-    """Return what one network learns from: the masks, and the labels of the other, without CutMix on all images."""
-    if given.pasted is None:
-        (weak,) = given.unlabelled_views
-        labels, logits = labels_of(training_logits(other, weak), exclusive=exclusive), own(weak)
+def own_loss(
+    trained_network: Network, pseudo_labeller: Network, examples: Batch, *, exclusive: bool, rows: int
+) -> Tensor:
+    """Return the loss of one network: on the masks and, without CutMix on all images, on the labels of the other."""
+    if examples.pasted is None:
+        (weak,) = examples.unlabelled_views
+        labels, logits = labels_of(training_logits(pseudo_labeller, weak), exclusive=exclusive), trained_network(weak)
     else:
-        weak, strong, partner = given.unlabelled_views
-        mixed = torch.where(given.pasted, evaluation_logits(other, partner), evaluation_logits(other, weak))
-        labels, logits = labels_of(mixed, exclusive=exclusive), own(strong)
-    predicted, crossed = own(given.images), cost(logits, labels, exclusive=exclusive)
-    if given.pasted is None:
-        of_other = labels_of(training_logits(other, given.images), exclusive=exclusive)
+        weak, strong, partner = examples.unlabelled_views
+        mixed = torch.where(
+            examples.pasted, evaluation_logits(pseudo_labeller, partner), evaluation_logits(pseudo_labeller, weak)
+        )
+        labels, logits = labels_of(mixed, exclusive=exclusive), trained_network(strong)
+    predicted, crossed = trained_network(examples.images), cost(logits, labels, exclusive=exclusive)
+    if examples.pasted is None:
+        of_other = labels_of(training_logits(pseudo_labeller, examples.images), exclusive=exclusive)
         crossed = crossed + cost(predicted, of_other, exclusive=exclusive, rows=rows)
-    return cost(predicted, given.target, exclusive=exclusive, rows=rows) + WEIGHT * crossed
+    return cost(predicted, examples.target, exclusive=exclusive, rows=rows) + WEIGHT * crossed
 
 
 @pytest.mark.parametrize("cutmix", [0.0, 1.0])
 @pytest.mark.parametrize(
     ("exclusive", "rows"), [(True, 0), (True, 3), (False, 0)], ids=["exclusive", "rows without label", "overlapping"]
 )
-def test_each_network_learns_from_its_own_terms_only(exclusive: bool, cutmix: float, rows: int) -> None:
+def test_each_network_is_trained_by_its_own_terms_only(exclusive: bool, cutmix: float, rows: int) -> None:
     loss = {"cross_entropy" if exclusive else "binary_cross_entropy": 1.0}
-    made = task("cross_pseudo", exclusive=exclusive, cutmix=cutmix, weight=WEIGHT, loss=loss)
-    first, given = network(), batch(made, exclusive=exclusive, ignored=rows)
-    (second,) = companions(made, first).values()
+    consistency = task("cross_pseudo", exclusive=exclusive, cutmix=cutmix, weight=WEIGHT, loss=loss)
+    first, examples = network(), batch(consistency, exclusive=exclusive, ignored=rows)
+    (second,) = companions(consistency, first).values()
     assert isinstance(second, Network)
-    # The statistics of batch norm that evaluation mode uses are those after the labelled images.
+    # The statistics of batch norm used in evaluation mode are those after the labelled images.
     moved = [copy.deepcopy(part) for part in (first, second)]
     for part in moved:
-        part(given.images)
-    total = made.loss(first, given)
+        part(examples.images)
+    total = consistency.loss(first, examples)
     total.backward()
     expected = 0.0
     for (own, moved_other), trained in zip(
         ((network(), moved[1]), (network(9), moved[0])), (first, second), strict=True
     ):
-        loss_of_one = own_loss(own, moved_other, given, exclusive=exclusive, rows=rows)
+        loss_of_one = own_loss(own, moved_other, examples, exclusive=exclusive, rows=rows)
         loss_of_one.backward()
         expected += loss_of_one.item()
         assert_same_gradients(own, trained)
@@ -72,22 +76,22 @@ def test_each_network_learns_from_its_own_terms_only(exclusive: bool, cutmix: fl
 
 
 @pytest.mark.parametrize(("cutmix", "expected"), [(0.0, True), (1.0, False)])
-def test_the_networks_teach_each_other_on_labelled_images_only_without_cutmix(cutmix: float, expected: bool) -> None:
+def test_pseudo_labels_are_used_on_labelled_images_only_without_cutmix(cutmix: float, expected: bool) -> None:
     losses = []
     for weight in (0.0, 1.0):
-        first, made = network(), task("cross_pseudo", cutmix=cutmix, weight=weight)
-        companions(made, first)
-        given = replace(batch(made), unlabelled=None, unlabelled_views=(), pasted=None, unlabelled_keys=())
-        losses.append(made.loss(first, given).item())
+        first, consistency = network(), task("cross_pseudo", cutmix=cutmix, weight=weight)
+        companions(consistency, first)
+        examples = replace(batch(consistency), unlabelled=None, unlabelled_views=(), pasted=None, unlabelled_keys=())
+        losses.append(consistency.loss(first, examples).item())
     assert (losses[0] != losses[1]) == expected
 
 
 def assert_same_gradients(first: nn.Module, second: nn.Module) -> None:
-    for (name, one), other in zip(first.named_parameters(), second.parameters(), strict=True):
-        assert one.grad is not None
-        torch.testing.assert_close(other.grad, one.grad, msg=name, rtol=1e-4, atol=1e-6)
+    for (name, parameter), other in zip(first.named_parameters(), second.parameters(), strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(other.grad, parameter.grad, msg=name, rtol=1e-4, atol=1e-6)
 
 
 def test_both_networks_are_trained_jointly() -> None:
-    made = task("cross_pseudo")
-    assert made.companions(network(), network)[SECOND_NETWORK].trained == "jointly"
+    consistency = task("cross_pseudo")
+    assert consistency.companions(network(), network)[SECOND_NETWORK].trained == "jointly"

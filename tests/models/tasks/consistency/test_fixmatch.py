@@ -18,10 +18,10 @@ from tests.support.consistency import (
 @pytest.mark.parametrize("cutmix", [0.0, 1.0])
 @pytest.mark.parametrize("exclusive", [True, False])
 def test_the_loss_is_the_cross_entropy_of_confident_pixels_over_all_pixels(exclusive: bool, cutmix: float) -> None:
-    first, made = network(), task("fixmatch", exclusive=exclusive, cutmix=cutmix, confidence=0.7)
-    given = batch(made)
-    weak, strong, partner = given.unlabelled_views[0], given.unlabelled_views[1], given.unlabelled_views[-1]
-    pasted = np.zeros((4, 8, 8), bool) if given.pasted is None else given.pasted[:, 0].numpy()
+    first, fixmatch = network(), task("fixmatch", exclusive=exclusive, cutmix=cutmix, confidence=0.7)
+    examples = batch(fixmatch)
+    weak, strong, partner = examples.unlabelled_views[0], examples.unlabelled_views[1], examples.unlabelled_views[-1]
+    pasted = np.zeros((4, 8, 8), bool) if examples.pasted is None else examples.pasted[:, 0].numpy()
     expected, share = confident_cross_entropy(
         training_logits(first, strong),
         probabilities(training_logits(first, weak), exclusive=exclusive),
@@ -31,13 +31,13 @@ def test_the_loss_is_the_cross_entropy_of_confident_pixels_over_all_pixels(exclu
         confidence=0.7,
     )
     assert 0.1 < share < 0.9, "the case is chosen so that some pixels are confident"
-    loss = made.unlabelled_loss(first, UnlabelledViews.of(given))
+    loss = fixmatch.unlabelled_loss(first, UnlabelledViews.of(examples))
     assert loss.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_without_confident_pixels_the_loss_is_0_and_has_gradients() -> None:
-    first, made = network(), task("fixmatch", confidence=0.999999)
-    loss = made.unlabelled_loss(first, UnlabelledViews.of(batch(made)))
+    first, fixmatch = network(), task("fixmatch", confidence=0.999999)
+    loss = fixmatch.unlabelled_loss(first, UnlabelledViews.of(batch(fixmatch)))
     loss.backward()
     assert loss.item() == 0
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in first.parameters())

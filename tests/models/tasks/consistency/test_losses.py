@@ -1,4 +1,4 @@
-"""Losses against other predictions, against torch's."""
+"""Losses against other predictions, compared with torch."""
 
 import pytest
 import torch
@@ -23,14 +23,14 @@ def test_pseudo_labels_of_exclusive_classes_are_the_most_likely_ones() -> None:
     torch.testing.assert_close(pseudo_label_loss(logits, targets, exclusive=True), expected)
 
 
-def test_pseudo_labels_of_overlapping_classes_are_those_that_are_likely() -> None:
+def test_pseudo_labels_of_overlapping_classes_are_those_above_one_half() -> None:
     logits, targets = random(seed=1), random(seed=2).sigmoid()
     expected = F.binary_cross_entropy_with_logits(logits, (targets >= 0.5).float())
     torch.testing.assert_close(pseudo_label_loss(logits, targets, exclusive=False), expected)
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_pixels_that_are_not_confident_count_in_the_mean_and_cost_nothing(exclusive: bool) -> None:
+def test_unconfident_pixels_count_in_the_mean_with_a_loss_of_0(exclusive: bool) -> None:
     logits, scores = random(seed=1), random(seed=2)
     targets = scores.softmax(1) if exclusive else scores.sigmoid()
     if exclusive:
@@ -44,15 +44,15 @@ def test_pixels_that_are_not_confident_count_in_the_mean_and_cost_nothing(exclus
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_pixels_that_do_not_count_are_left_out_of_the_mean(exclusive: bool) -> None:
+def test_ignored_pixels_are_excluded_from_the_mean(exclusive: bool) -> None:
     logits, targets = random(seed=1), random(seed=2).softmax(1)
     counted = torch.zeros(2, 1, 5, 6, dtype=torch.bool)
     counted[..., :2, :] = True
-    kept = pseudo_label_loss(logits[..., :2, :], targets[..., :2, :], exclusive=exclusive)
-    torch.testing.assert_close(pseudo_label_loss(logits, targets, exclusive=exclusive, counted=counted), kept)
+    expected = pseudo_label_loss(logits[..., :2, :], targets[..., :2, :], exclusive=exclusive)
+    torch.testing.assert_close(pseudo_label_loss(logits, targets, exclusive=exclusive, counted=counted), expected)
 
 
-def test_each_overlapping_class_has_pixels_that_do_not_count() -> None:
+def test_each_overlapping_class_has_its_own_ignored_pixels() -> None:
     logits, targets = random(seed=1), random(seed=2).sigmoid()
     counted = random(seed=3) > 0
     cost = F.binary_cross_entropy_with_logits(logits, (targets >= 0.5).float(), reduction="none")

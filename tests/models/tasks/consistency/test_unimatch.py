@@ -1,4 +1,4 @@
-"""UniMatch against its formula, and its perturbation of features."""
+"""UniMatch compared with its formula, and its perturbation of features."""
 
 import copy
 from dataclasses import replace
@@ -36,14 +36,17 @@ def perturbed_logits(net: Network, images: Tensor, keys: range, probability: flo
 
 @pytest.mark.parametrize("cutmix", [0.0, 1.0])
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_the_loss_weighs_two_strong_views_and_perturbed_features(exclusive: bool, cutmix: float) -> None:
-    first, made = network(), task("unimatch", exclusive=exclusive, cutmix=cutmix, confidence=0.7, feature_dropout=0.4)
-    given = batch(made)
-    weak, partner = given.unlabelled_views[0], given.unlabelled_views[-1]
+def test_the_loss_is_a_weighted_sum_of_two_strong_views_and_perturbed_features(exclusive: bool, cutmix: float) -> None:
+    first, unimatch = (
+        network(),
+        task("unimatch", exclusive=exclusive, cutmix=cutmix, confidence=0.7, feature_dropout=0.4),
+    )
+    examples = batch(unimatch)
+    weak, partner = examples.unlabelled_views[0], examples.unlabelled_views[-1]
     nothing = np.zeros((4, 8, 8), bool)
-    regions = [nothing] * 2 if given.pasted is None else [given.pasted[:, number].numpy() for number in range(2)]
+    regions = [nothing] * 2 if examples.pasted is None else [examples.pasted[:, number].numpy() for number in range(2)]
     teacher, perturbed = perturbed_logits(first, weak, range(100, 104), 0.4)
-    strong = training_logits(first, torch.cat(given.unlabelled_views[1:3])).split(IMAGES)
+    strong = training_logits(first, torch.cat(examples.unlabelled_views[1:3])).split(IMAGES)
     targets, others = (
         probabilities(logits, exclusive=exclusive) for logits in (teacher, evaluation_logits(first, partner))
     )
@@ -53,15 +56,15 @@ def test_the_loss_weighs_two_strong_views_and_perturbed_features(exclusive: bool
     ), strict=True)  # fmt: skip
     assert all(0 < share < 1 for share in shares), "the case is chosen so that some pixels are confident"
     expected = 0.25 * losses[0] + 0.25 * losses[1] + 0.5 * losses[2]
-    loss = made.unlabelled_loss(first, UnlabelledViews.of(given))
+    loss = unimatch.unlabelled_loss(first, UnlabelledViews.of(examples))
     assert loss.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_plain_vision_transformers_are_trained() -> None:
     parts = Blueprint(architecture="dpt", backbone="tu-test_vit", channels=1, outputs=CLASSES)
-    made, first = task("unimatch", cutmix=0.0, confidence=0.0), build(parts).train()
+    unimatch, first = task("unimatch", cutmix=0.0, confidence=0.0), build(parts).train()
     weak, *strong = torch.rand(3, 2, 1, 32, 32)
-    made.unlabelled_loss(first, UnlabelledViews(weak=weak, strong=tuple(strong), keys=(1, 2))).backward()
+    unimatch.unlabelled_loss(first, UnlabelledViews(weak=weak, strong=tuple(strong), keys=(1, 2))).backward()
     gradients = [parameter.grad for name, parameter in first.named_parameters() if name.startswith("encoder.")]
     assert any(gradient is not None and gradient.any() for gradient in gradients)
 
@@ -83,17 +86,17 @@ def test_channels_are_dropped_as_by_torchs_dropout2d() -> None:
 def test_the_channels_of_an_image_depend_on_its_key_alone() -> None:
     together = drop_channels(maps(), (1, 2, 3), 0.5)
     alone = drop_channels([part[2:] for part in maps()], (3,), 0.5)
-    assert all(torch.equal(both[2:], one) for both, one in zip(together, alone, strict=True))
+    assert all(torch.equal(dropped[2:], expected) for dropped, expected in zip(together, alone, strict=True))
 
 
-def test_tokens_of_vision_transformers_stay_as_they_are() -> None:
+def test_tokens_of_vision_transformers_are_unchanged() -> None:
     tokens = torch.ones(3, 1, 64)
     token, dropped = drop_channels([tokens, maps()[0]], (1, 2, 3), 0.5)
     assert torch.equal(token, tokens)
     assert torch.equal(dropped, drop_channels(maps()[:1], (1, 2, 3), 0.5)[0])
 
 
-def test_without_dropout_features_stay_as_they_are() -> None:
+def test_without_dropout_features_are_unchanged() -> None:
     assert all(
         torch.equal(after, before) for after, before in zip(drop_channels(maps(), (1, 2, 3), 0.0), maps(), strict=True)
     )

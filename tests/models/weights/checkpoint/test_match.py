@@ -1,4 +1,4 @@
-"""Checkpoints in the layouts of their publications fill encoders completely, or are refused with what does not fit."""
+"""Checkpoints in published layouts fill encoders completely, or are refused with the tensors that do not fit."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ def published_network(name: str) -> nn.Module:
 
 
 def randomised(network: nn.Module) -> Tensors:
-    """Return different values for every tensor, so that a swap is noticed."""
+    """Return different values for every tensor, so that a swap is detected."""
     torch.manual_seed(3)
     return {
         name: torch.rand_like(tensor) if tensor.is_floating_point() else tensor + 5
@@ -74,7 +74,7 @@ def mae() -> Tensors:
 
 
 def radimagenet(network: nn.Module, state: Tensors, children: slice) -> Tensors:
-    """Return the state of a sequence of a network's children, as RadImageNet's files have it."""
+    """Return the state of a sequence of a network's children, as in the files of RadImageNet."""
     network.load_state_dict(state, strict=False)
     return prefixed("backbone.", nn.Sequential(*list(network.children())[children]).state_dict())
 
@@ -144,7 +144,7 @@ def matched(
 
 
 def reference(backbone: str, published: Tensors) -> Tensors:
-    """Return the encoder's tensors as the library's own function loads them."""
+    """Return the encoder's tensors as loaded by the library's own function."""
     if backbone.startswith("tu-"):
         make = plain if "vit" in backbone else pyramid
         head = {"head.weight": torch.zeros(1000, 192), "head.bias": torch.zeros(1000)} if "vit" in backbone else {}
@@ -164,7 +164,7 @@ def test_published_layouts_fill_every_tensor_with_its_value(
     assert result.problem is None
     assert result.tensors.keys() == network_of(backbone).encoder.state_dict().keys()
     for name, value in reference(backbone, published).items():
-        if name in result.tensors:  # timm's transformers keep their classifier
+        if name in result.tensors:  # timm's transformers have a classifier
             assert torch.equal(value, result.tensors[name]), name
     listed = [*result.sources.values(), *(name for names in result.left_out.values() for name in names)]
     assert sorted(listed) == sorted(tensors)
@@ -193,7 +193,7 @@ def test_other_channels_than_three_are_not_adapted() -> None:
     assert result.problem == ("tensors 1 of another shape (conv1.weight (64, 1, 7, 7) instead of (64, 3, 7, 7))")
 
 
-def test_deeper_stages_that_an_architecture_lacks_are_left_out() -> None:
+def test_deeper_stages_unused_by_an_architecture_are_excluded() -> None:
     result = matched(RESNET, "resnet18", architecture="pspnet")
     assert result.problem is None
     unused = result.left_out["layers that this encoder does not use"]
@@ -211,7 +211,7 @@ def test_position_embeddings_of_another_grid_are_resampled_by_timm() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "encoder."])
-def test_weights_of_a_stage_fit_any_architecture_also_in_half_precision(prefix: str) -> None:
+def test_weights_of_a_stage_fit_any_architecture_including_half_precision(prefix: str) -> None:
     network = network_of("tu-resnet18", channels=1, architecture="unet")
     tensors = prefixed(prefix, network.encoder.state_dict())
     if prefix:
@@ -224,8 +224,8 @@ def test_weights_of_a_stage_fit_any_architecture_also_in_half_precision(prefix: 
 
 
 MISFITS: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
-    "foreign names": (lambda own: prefixed("x.", own), "120 missing (conv1.weight"),
-    "integers": (lambda own: {name: value.to(torch.int8) for name, value in own.items()}, "100 of another data type"),
+    "foreign names": (lambda state: prefixed("x.", state), "120 missing (conv1.weight"),
+    "integers": (lambda state: {k: value.to(torch.int8) for k, value in state.items()}, "100 of another data type"),
     "one too many": (lambda own: own | {"more": torch.zeros(1)}, "1 unknown (more (1,))"),
     "one too few": (lambda own: without(own, "layer1.0.bn1.bias"), "1 missing (layer1.0.bn1.bias (64,))"),
     "endless name": (lambda own: own | {"n" * 9_000: torch.zeros(1)}, f"1 unknown ({'n' * 100}...)"),
@@ -252,7 +252,7 @@ def test_counters_may_be_missing() -> None:
     assert {reason: len(names) for reason, names in result.kept.items()} == {"counters of batch norm": 20}
 
 
-def test_only_tensors_allowed_by_name_may_be_missing_or_left_over() -> None:
+def test_only_tensors_allowed_by_name_may_be_missing_or_unexpected() -> None:
     partial = without(RESNET_ENCODER, "layer4.") | {"extra.weight": torch.zeros(1), "layer3.odd": torch.zeros(1)}
     assert matched(partial, "resnet18", allow=("layer4.*",)).problem == (
         "tensors 2 unknown (extra.weight (1,), layer3.odd (1,))"
@@ -260,13 +260,13 @@ def test_only_tensors_allowed_by_name_may_be_missing_or_left_over() -> None:
     result = matched(partial, "resnet18", allow=("layer4.*", "extra.*", "layer3.odd"))
     assert result.problem is None
     assert result.left_out == {"allowed by the study": ["extra.weight", "layer3.odd"]}
-    kept = result.kept["allowed by the study"]
-    assert kept
-    assert all(name.startswith("layer4.") for name in kept)
+    allowed = result.kept["allowed by the study"]
+    assert allowed
+    assert all(name.startswith("layer4.") for name in allowed)
     assert not any(name.startswith("layer4.") for name in result.tensors)
 
 
-def test_the_text_has_the_rules_and_the_numbers_of_tensors() -> None:
+def test_the_description_has_the_rules_and_the_numbers_of_tensors() -> None:
     assert matched(moco_v2(), "resnet18").text == (
         "torch file; prefix `module.encoder_q.` removed; 120 tensors matched; left out: the other network of "
         "self-supervised training (122), the queue (2), heads (2)"

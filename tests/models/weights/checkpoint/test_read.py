@@ -1,4 +1,4 @@
-"""Checkpoints of safetensors and torch are read without running code, whatever their wrapper."""
+"""Checkpoints of safetensors and torch are read without running code, in any wrapper."""
 
 import contextlib
 import json
@@ -43,7 +43,7 @@ BROKEN = {
     "a list": with_header(["a"]),
     "no JSON": struct.pack("<Q", 8) + b"{{{{{{{{",
     "a header without end": struct.pack("<Q", 2**62) + bytes(64),
-    "a picture": b"\x89PNG\r\n" + bytes(100),
+    "an image": b"\x89PNG\r\n" + bytes(100),
     "null as header": with_header(None),
     "a nested header": struct.pack("<Q", 50_000) + b'{"a":' * 10_000,
     "offsets swapped": with_header({"a": tensor(24, 0, [6])}),
@@ -57,7 +57,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
-def test_broken_file_is_refused_in_a_line(content: bytes, tmp_path: Path) -> None:
+def test_a_malformed_file_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "broken.safetensors"
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r"broken\.safetensors cannot be read .*; allowed: a complete") as refused:
@@ -65,12 +65,12 @@ def test_broken_file_is_refused_in_a_line(content: bytes, tmp_path: Path) -> Non
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("name", "what"), [(".", "not a regular file"), ("pipe", "not a regular file"),
+@pytest.mark.parametrize(("name", "message"), [(".", "not a regular file"), ("pipe", "not a regular file"),
                                             ("absent", "no such file"), ("dangling", "no such file")])  # fmt: skip
-def test_what_is_no_file_is_refused_unopened(name: str, what: str, tmp_path: Path) -> None:
+def test_paths_that_are_not_files_are_refused_unopened(name: str, message: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "dangling").symlink_to("absent")
-    with pytest.raises(ValueError, match=rf"cannot be read \({what}\)"):
+    with pytest.raises(ValueError, match=rf"cannot be read \({message}\)"):
         read_checkpoint(tmp_path / name)
 
 
@@ -92,7 +92,7 @@ WRAPPED: dict[str, tuple[object, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize(("content", "wrapper"), WRAPPED.values(), ids=WRAPPED)
-def test_tensors_of_torch_files_are_found_in_their_wrapper(
+def test_tensors_of_torch_files_are_located_in_their_wrapper(
     content: object, wrapper: tuple[str, ...], zipped: bool, tmp_path: Path
 ) -> None:
     file = tmp_path / "x.pth.tar"
@@ -119,7 +119,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-def test_code_in_a_file_does_not_run(zipped: bool, tmp_path: Path) -> None:
+def test_code_in_a_file_is_not_run(zipped: bool, tmp_path: Path) -> None:
     torch.save({"state_dict": STATE, "more": Trap(tmp_path / "trap")}, tmp_path / "x",
                _use_new_zipfile_serialization=zipped)  # fmt: skip
     with contextlib.suppress(ValueError):
@@ -144,14 +144,14 @@ def test_torch_files_without_tensors_are_refused(content: object, message: str, 
     assert "\n" not in str(refused.value)
 
 
-def test_a_dictionary_that_holds_itself_is_read(tmp_path: Path) -> None:
+def test_a_dictionary_that_contains_itself_is_read(tmp_path: Path) -> None:
     content: dict[str, object] = {"model": STATE}
     content["state_dict"] = content
     torch.save(content, tmp_path / "x")
     assert read_checkpoint(tmp_path / "x").tensors.keys() == STATE.keys()
 
 
-def test_a_torch_file_that_was_cut_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_torch_file_is_refused(tmp_path: Path) -> None:
     torch.save(STATE, tmp_path / "whole")
     content = (tmp_path / "whole").read_bytes()
     for length in (10, len(content) // 2, len(content) - 30):
@@ -162,7 +162,7 @@ def test_a_torch_file_that_was_cut_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-def test_a_torch_file_that_is_cut_anywhere_is_refused_in_a_line(zipped: bool, tmp_path: Path) -> None:
+def test_a_torch_file_truncated_anywhere_is_refused_in_one_line(zipped: bool, tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(400), "b": torch.zeros(20)}, tmp_path / "x", _use_new_zipfile_serialization=zipped)
     content = (tmp_path / "x").read_bytes()
     for length in range(0, len(content), 11):
@@ -186,7 +186,7 @@ def test_torch_files_of_every_pickle_protocol_are_recognised(
 
 
 @pytest.mark.parametrize("length", [0x280, 0x380, 0x480, 0x580])
-def test_a_header_whose_length_looks_like_a_pickle_is_one_of_safetensors(length: int, tmp_path: Path) -> None:
+def test_a_safetensors_header_whose_length_looks_like_a_pickle_is_recognised(length: int, tmp_path: Path) -> None:
     header = json.dumps({"a": tensor(0, 24, [6])}).encode().ljust(length)
     (tmp_path / "x").write_bytes(struct.pack("<Q", length) + header + bytes(24))
     assert (tmp_path / "x").read_bytes()[:2] == bytes((0x80, length >> 8))

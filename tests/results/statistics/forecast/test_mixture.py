@@ -33,7 +33,9 @@ def line(images: FloatArray) -> FloatArray:
 
 
 @pytest.mark.parametrize(("curve", "family"), [(power_law, "power_law"), (exponential, "exponential"), (line, None)])
-def test_a_curve_of_a_family_is_continued(curve: Callable[[FloatArray], FloatArray], family: str | None) -> None:
+def test_a_curve_of_a_known_family_is_extrapolated(
+    curve: Callable[[FloatArray], FloatArray], family: str | None
+) -> None:
     expected = forecast(measured(curve(IMAGES)), IMAGES, TARGETS, UNIT)
     assert expected.mean == pytest.approx(curve(TARGETS), abs=0.02)
     assert (expected.low < curve(TARGETS)).all()
@@ -50,10 +52,10 @@ def test_uncertainty_grows_with_the_distance_and_with_the_noise() -> None:
     assert (noisy.high - noisy.low > width).all()
 
 
-def test_a_difference_between_replicates_at_all_amounts_is_no_noise() -> None:
+def test_a_constant_difference_between_replicates_is_not_noise() -> None:
     values = measured(power_law(IMAGES))
-    apart = values + np.linspace(-0.1, 0.1, 10)
-    alike, different = (forecast(v, IMAGES, TARGETS, UNIT) for v in (values, apart))
+    shifted = values + np.linspace(-0.1, 0.1, 10)
+    alike, different = (forecast(v, IMAGES, TARGETS, UNIT) for v in (values, shifted))
     assert different.mean == pytest.approx(alike.mean, abs=1e-6)
     assert different.high - different.low == pytest.approx(alike.high - alike.low, abs=1e-6)
 
@@ -68,7 +70,7 @@ def test_forecasts_stay_within_the_range_of_the_metric() -> None:
         assert (expected.mean <= expected.high).all()
 
 
-def test_a_curve_that_falls_has_a_forecast() -> None:
+def test_a_decreasing_curve_has_a_forecast() -> None:
     expected = forecast(measured(0.8 - 0.05 * np.log(IMAGES)), IMAGES, TARGETS, UNIT)
     assert expected.weights["gaussian_process"] > 0.9
     assert expected.mean[0] < 0.58
@@ -100,7 +102,7 @@ def test_the_posterior_of_a_model_is_that_of_a_linear_gaussian_model() -> None:
 def test_the_evidence_of_a_model_is_the_density_of_the_measured_means() -> None:
     models = CurveModels.at(np.concatenate([IMAGES, TARGETS]), len(IMAGES))
     means, variances, prior = line(IMAGES), np.linspace(4e-4, 1e-4, 5), _Prior.of(models, FREE)
-    found = _log_evidence(prior, means, variances) - prior.log_weight
+    actual = _log_evidence(prior, means, variances) - prior.log_weight
     densities = [
         stats.multivariate_normal(
             design @ mean, design @ np.diag(sd**2) @ design.T + covariance[:5, :5] + np.diag(variances)
@@ -109,4 +111,4 @@ def test_the_evidence_of_a_model_is_the_density_of_the_measured_means() -> None:
             models.design[:, :5], models.mean, models.sd, models.covariance, strict=True
         )
     ]
-    assert np.ptp(found - densities) < 1e-8  # equal up to a constant
+    assert np.ptp(actual - densities) < 1e-8  # equal up to a constant

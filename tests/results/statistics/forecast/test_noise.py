@@ -26,13 +26,13 @@ def expected_variances(levels: FloatArray) -> FloatArray:
 
 
 def test_equal_noise_is_the_interaction_of_replicates_and_amounts() -> None:
-    found = expected_variances(values(np.full(4, 0.05)))
-    assert found == pytest.approx(np.full(6, 0.05**2), rel=0.1)
+    actual = expected_variances(values(np.full(4, 0.05)))
+    assert actual == pytest.approx(np.full(6, 0.05**2), rel=0.1)
 
 
-def test_noise_that_shrinks_with_the_amount_of_labels_shrinks_further_in_the_forecast() -> None:
-    found = expected_variances(values(0.05 * (IMAGES / 8) ** -0.5))
-    assert found == pytest.approx(0.05**2 * (POINTS / 8) ** -1, rel=0.15)
+def test_noise_that_decreases_with_the_amount_of_labels_decreases_further_in_the_forecast() -> None:
+    actual = expected_variances(values(0.05 * (IMAGES / 8) ** -0.5))
+    assert actual == pytest.approx(0.05**2 * (POINTS / 8) ** -1, rel=0.15)
 
 
 def test_few_replicates_leave_the_variance_uncertain() -> None:
@@ -45,7 +45,7 @@ def test_few_replicates_leave_the_variance_uncertain() -> None:
     assert spread(few) > 5 > spread(many)
 
 
-def test_replicates_without_noise_have_the_smallest_one() -> None:
-    found = expected_variances(values(np.zeros(4), replicates=3))
-    assert (found > 0).all()
-    assert (found < 1e-6).all()
+def test_replicates_without_noise_have_the_minimum_noise() -> None:
+    actual = expected_variances(values(np.zeros(4), replicates=3))
+    assert (actual > 0).all()
+    assert (actual < 1e-6).all()

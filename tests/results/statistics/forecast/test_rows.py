@@ -34,43 +34,45 @@ def rows(
     gone = [
         missing and row["pathway"] == "encode" and (row["fold"], row["seed"]) == (4, 1) for row in table.to_pylist()
     ]
-    found = compare(table.filter([not one for one in gone]), of or design(seeds=seeds, folds=folds)).forecasts
-    assert found.schema == schema.forecasts()
-    return found.to_pylist()
+    forecasts = compare(
+        table.filter([not is_gone for is_gone in gone]), of or design(seeds=seeds, folds=folds)
+    ).forecasts
+    assert forecasts.schema == schema.forecasts()
+    return forecasts.to_pylist()
 
 
-def test_every_arm_is_forecast_at_twice_and_four_times_its_most_masks() -> None:
-    found = rows()
-    assert [(row["pathway"], row["multiple"], row["labelled_images"]) for row in found] == [
+def test_every_arm_is_forecast_at_twice_and_four_times_its_largest_number_of_masks() -> None:
+    forecasts = rows()
+    assert [(row["pathway"], row["multiple"], row["labelled_images"]) for row in forecasts] == [
         ("none", 2, 64), ("none", 4, 128), ("encode", 2, 64), ("encode", 4, 128)
     ]  # fmt: skip
-    assert {(row["amounts"], row["n"], row["note"]) for row in found} == {(4, 10, "")}
+    assert {(row["amounts"], row["n"], row["note"]) for row in forecasts} == {(4, 10, "")}
     values = np.array([[value("encode", f, k, s) for k in range(5) for s in range(2)] for f in FRACTIONS])
     expected = forecast(values, IMAGES, np.array([64.0, 128]), Bounds(0, 1))
-    assert [row["mean"] for row in found[2:]] == pytest.approx(list(expected.mean))
-    assert [row["pi_low"] for row in found[2:]] == pytest.approx(list(expected.low))
-    assert [row["pi_high"] for row in found[2:]] == pytest.approx(list(expected.high))
+    assert [row["mean"] for row in forecasts[2:]] == pytest.approx(list(expected.mean))
+    assert [row["pi_low"] for row in forecasts[2:]] == pytest.approx(list(expected.low))
+    assert [row["pi_high"] for row in forecasts[2:]] == pytest.approx(list(expected.high))
 
 
-def test_fewer_than_four_amounts_have_no_forecast_and_say_why() -> None:
-    found = rows((0.25, 0.5, 1.0))
-    assert {row["note"] for row in found} == {"no forecast: fewer than 4 amounts of labels"}
-    assert {row["mean"] for row in found} == {None}
+def test_fewer_than_four_amounts_have_no_forecast_with_the_reason() -> None:
+    forecasts = rows((0.25, 0.5, 1.0))
+    assert {row["note"] for row in forecasts} == {"no forecast: fewer than 4 amounts of labels"}
+    assert {row["mean"] for row in forecasts} == {None}
 
 
-def test_an_arm_that_lacks_replicates_has_no_forecast() -> None:
+def test_an_arm_with_missing_replicates_has_no_forecast() -> None:
     notes = {row["pathway"]: row["note"] for row in rows(missing=True)}
     assert notes == {"none": "", "encode": "no forecast: provisional: replicates are missing"}
 
 
-def test_an_arm_of_which_a_replicate_failed_has_no_forecast() -> None:
+def test_an_arm_with_a_failed_replicate_has_no_forecast() -> None:
     cells = [
         PlannedCell(arm=key(pathway), level=f, labelled_fraction=f, labelled_images=SIZES[f],
                     failed=int(pathway == "encode"))
         for pathway in ("none", "encode") for f in FRACTIONS
     ]  # fmt: skip
-    found = rows(missing=True, of=Design(folds=5, seeds=2, cells=cells))
-    assert {row["pathway"]: row["note"] for row in found}["encode"] == "no forecast: replicates failed"
+    forecasts = rows(missing=True, of=Design(folds=5, seeds=2, cells=cells))
+    assert {row["pathway"]: row["note"] for row in forecasts}["encode"] == "no forecast: replicates failed"
 
 
 def test_a_single_replicate_has_no_forecast() -> None:

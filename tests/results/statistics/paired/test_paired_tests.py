@@ -1,4 +1,4 @@
-"""Tests of tests: each against scipy or statsmodels on the same vectors."""
+"""Statistical tests, each compared with scipy or statsmodels on the same vectors."""
 
 from typing import Any
 
@@ -29,34 +29,34 @@ def columns(*shape: int, seed: int = 0) -> FloatArray:
 
 
 @pytest.mark.parametrize("pairs", [6, 13, 50, 51, 200])
-def test_signed_rank_p_is_that_of_scipy(pairs: int) -> None:
+def test_signed_rank_p_equals_scipy(pairs: int) -> None:
     values = columns(pairs, 5)
     expected = stats.wilcoxon(values, axis=0)
-    found = signed_rank(values)
-    assert found.p == pytest.approx(expected.pvalue)
-    assert found.statistic == pytest.approx(expected.statistic)
+    result = signed_rank(values)
+    assert result.p == pytest.approx(expected.pvalue)
+    assert result.statistic == pytest.approx(expected.statistic)
 
 
-def test_signed_rank_with_ties_and_equal_pairs_is_scipys_over_all_permutations() -> None:
+def test_signed_rank_with_ties_and_equal_pairs_equals_scipy_over_all_permutations() -> None:
     values = np.array([0.0, 0.1, 0.1, -0.2, 0.3, 0.3, 0.3, 0.5, -0.1])[:, None]
     expected = stats.wilcoxon(values[values != 0], method=stats.PermutationMethod())
-    found = signed_rank(values)
-    assert found.p[0] == pytest.approx(expected.pvalue)
-    assert found.unequal[0] == 8
+    result = signed_rank(values)
+    assert result.p[0] == pytest.approx(expected.pvalue)
+    assert result.unequal[0] == 8
 
 
-def test_many_ties_follow_scipys_normal_approximation() -> None:
+def test_many_ties_follow_the_normal_approximation_of_scipy() -> None:
     values = columns(80, 1).round(1)
     assert signed_rank(values).p == pytest.approx(stats.wilcoxon(values[values != 0], method="asymptotic").pvalue)
 
 
-def test_missing_pairs_are_left_out_of_a_signed_rank_test() -> None:
+def test_missing_pairs_are_excluded_from_a_signed_rank_test() -> None:
     values = columns(12, 3)
     values[[0, 5], 1] = np.nan
     assert signed_rank(values).p[1] == pytest.approx(stats.wilcoxon(np.delete(values[:, 1], [0, 5])).pvalue)
 
 
-def test_equal_differences_are_tied_whatever_rounding_left_of_them() -> None:
+def test_equal_differences_are_tied_despite_rounding_errors() -> None:
     values = ((np.arange(1, 9) / 10 + 0.04) - np.arange(1, 9) / 10)[:, None]
     assert signed_rank(values).p[0] == pytest.approx(2 / 2**8)
 
@@ -66,49 +66,49 @@ def test_rank_biserial_is_the_share_of_ranks_above_minus_below() -> None:
     assert signed_rank(values).rank_biserial[0] == pytest.approx((20 - 1) / 21)
 
 
-def test_five_unequal_pairs_are_too_few_to_rank() -> None:
-    found = wilcoxon_test(columns(5, 1))
-    assert np.isnan(found["p"]).all()
-    assert found["note"][0].startswith("n too small")
+def test_five_unequal_pairs_are_too_few_for_ranks() -> None:
+    result = wilcoxon_test(columns(5, 1))
+    assert np.isnan(result["p"]).all()
+    assert result["note"][0].startswith("n too small")
 
 
-def test_the_t_test_and_its_interval_are_those_of_statsmodels() -> None:
+def test_the_t_test_and_its_interval_equal_statsmodels() -> None:
     values = columns(7, 2)
-    found = t_test(values)
+    result = t_test(values)
     for column in range(2):
         expected = DescrStatsW(values[:, column])
         statistic, p, freedom = expected.ttest_mean(0.0)
-        assert (found["statistic"][column], found["p"][column]) == pytest.approx((statistic, p))
-        assert found["degrees_of_freedom"][column] == freedom
-        assert (found["ci_low"][column], found["ci_high"][column]) == pytest.approx(expected.tconfint_mean())
+        assert (result["statistic"][column], result["p"][column]) == pytest.approx((statistic, p))
+        assert result["degrees_of_freedom"][column] == freedom
+        assert (result["ci_low"][column], result["ci_high"][column]) == pytest.approx(expected.tconfint_mean())
 
 
-def test_d_z_is_mean_over_standard_deviation_and_hedges_takes_its_bias_away() -> None:
+def test_d_z_is_mean_over_standard_deviation_and_hedges_corrects_its_bias() -> None:
     random = np.random.default_rng(4)
     draws = random.normal(0.5, 1.0, (6, 20_000))
-    found = t_test(draws)
-    assert found["effect_size"][0] == pytest.approx(draws[:, 0].mean() / draws[:, 0].std(ddof=1))
-    assert found["effect_size"].mean() > 0.55
-    assert found["hedges_g"].mean() == pytest.approx(0.5, abs=0.01)
+    result = t_test(draws)
+    assert result["effect_size"][0] == pytest.approx(draws[:, 0].mean() / draws[:, 0].std(ddof=1))
+    assert result["effect_size"].mean() > 0.55
+    assert result["hedges_g"].mean() == pytest.approx(0.5, abs=0.01)
 
 
-def test_hedges_factor_is_near_its_usual_approximation() -> None:
+def test_hedges_factor_is_close_to_its_approximation() -> None:
     freedom = np.array([4.0, 9.0, 49.0])
     assert hedges_g(np.ones(3), freedom) == pytest.approx(1 - 3 / (4 * freedom - 1), abs=0.003)
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "note"),
     [([np.nan, np.nan], "no replicate to pair"), ([0.1, np.nan], "n too small"), ([0.2, 0.2], "do not vary")],
 )
-def test_what_has_no_t_test_says_why(values: list[float], said: str) -> None:
-    found = t_test(np.array(values)[:, None])
-    assert np.isnan(found["p"][0])
-    assert said in found["note"][0]
+def test_a_missing_t_test_has_a_reason(values: list[float], note: str) -> None:
+    result = t_test(np.array(values)[:, None])
+    assert np.isnan(result["p"][0])
+    assert note in result["note"][0]
 
 
 def draws_of(values: FloatArray) -> FloatArray:
-    """Return bootstrap means of one value a patient, (draws, series)."""
+    """Return bootstrap means of one value per patient, (draws, series)."""
     return bootstrap.patient_weights(len(values)) @ values / len(values)
 
 
@@ -137,27 +137,27 @@ def test_images_of_a_patient_are_drawn_together() -> None:
         assert together[name] == pytest.approx(alone[name])
 
 
-def test_a_draw_without_the_class_is_left_out_of_its_percentiles() -> None:
+def test_a_draw_without_the_class_is_excluded_from_its_percentiles() -> None:
     values = np.where(np.arange(200)[:, None] < 10, 0.5, np.nan)
-    found = over_patients(values, np.arange(200))
-    assert (found["ci_low"][0], found["ci_high"][0]) == pytest.approx((0.5, 0.5))
+    result = over_patients(values, np.arange(200))
+    assert (result["ci_low"][0], result["ci_high"][0]) == pytest.approx((0.5, 0.5))
 
 
-def test_between_six_and_nine_patients_there_is_a_p_and_no_interval() -> None:
-    found = over_patients(columns(27, 1), np.arange(27) // 3)
-    assert np.isnan(found["ci_low"][0])
-    assert 0 < found["p"][0] <= 1
-    assert (found["pairs"][0], found["note"][0]) == (9, "9 test patients: too few for an interval (10)")
+def test_six_to_nine_patients_have_a_p_and_no_interval() -> None:
+    result = over_patients(columns(27, 1), np.arange(27) // 3)
+    assert np.isnan(result["ci_low"][0])
+    assert 0 < result["p"][0] <= 1
+    assert (result["pairs"][0], result["note"][0]) == (9, "9 test patients: too few for an interval (10)")
 
 
-def test_below_six_patients_there_is_no_p() -> None:
-    found = over_patients(columns(15, 1), np.arange(15) // 3)
-    assert np.isnan(found["p"][0])
-    assert "5 test patients: too few for a test" in found["note"][0]
+def test_fewer_than_six_patients_have_no_p() -> None:
+    result = over_patients(columns(15, 1), np.arange(15) // 3)
+    assert np.isnan(result["p"][0])
+    assert "5 test patients: too few for a test" in result["note"][0]
 
 
 @pytest.mark.parametrize("patients", [6, 12])
-def test_up_to_twelve_patients_the_sign_flip_is_scipys_exact_permutation_test(patients: int) -> None:
+def test_up_to_twelve_patients_the_sign_flip_equals_scipys_exact_permutation_test(patients: int) -> None:
     values = columns(patients, 4)
     expected = [
         stats.permutation_test((column,), np.sum, permutation_type="samples", n_resamples=2**patients).pvalue
@@ -166,7 +166,7 @@ def test_up_to_twelve_patients_the_sign_flip_is_scipys_exact_permutation_test(pa
     assert sign_flip_p(values) == pytest.approx(expected)
 
 
-def test_with_more_patients_the_sign_flip_is_near_scipys_random_permutation_test() -> None:
+def test_with_more_patients_the_sign_flip_is_close_to_scipys_random_permutation_test() -> None:
     values = columns(40, 1) - 0.1
     expected = stats.permutation_test((values[:, 0],), np.sum, permutation_type="samples", n_resamples=20_000, rng=2)
     assert sign_flip_p(values)[0] == pytest.approx(expected.pvalue, abs=0.02)
@@ -206,15 +206,18 @@ def measured(pathway: str, fold: int, seed: int, *, fixed: bool) -> StageMetrics
 
 def by_unit(*pathways: str, fixed: bool = False, without: tuple[str, int, int] | None = None) -> dict[str, list[Any]]:
     """Return the rows of the tests table by unit."""
-    every = [
+    records = [
         replicate(pathway, fold, seed) for pathway in pathways for fold in range(FOLDS) for seed in range(SEEDS)
         if (pathway, fold, seed) != without
     ]  # fmt: skip
-    found = {(one.digest, ""): measured(one.factors["pathway"], one.fold, one.seed, fixed=fixed) for one in every}
+    result = {
+        (record.digest, ""): measured(record.factors["pathway"], record.fold, record.seed, fixed=fixed)
+        for record in records
+    }
     family = Family(name="pathway=none", pairs={key(pathway): key("none") for pathway in pathways})
     design = Design(folds=FOLDS, seeds=SEEDS, families=[family], fixed_test=fixed)
-    scored = [ScoredReplicate(one, found[one.digest, ""].images) for one in every]
-    table: pa.Table = compare(results_table("s", every, found), design, scored).tests
+    scored = [ScoredReplicate(record, result[record.digest, ""].images) for record in records]
+    table: pa.Table = compare(results_table("s", records, result), design, scored).tests
     units: dict[str, list[Any]] = {}
     for row in table.to_pylist():
         units.setdefault(row["unit"], []).append(row)
@@ -228,10 +231,10 @@ def image_differences(seeds: int = SEEDS) -> FloatArray:
     ])  # fmt: skip
 
 
-def test_every_test_says_what_it_generalises_to() -> None:
+def test_every_test_states_its_generalisation() -> None:
     units = by_unit("none", "encode")
-    says = {unit: {row["generalises_to"] for row in rows} for unit, rows in units.items()}
-    assert says == {
+    claims = {unit: {row["generalises_to"] for row in rows} for unit, rows in units.items()}
+    assert claims == {
         "fold and seed": {"new training sets"},
         "fold": {"new training sets"},
         "test image": {"these models, new patients"},
@@ -247,7 +250,7 @@ def test_over_folds_seeds_are_averaged_first() -> None:
     assert "folds share training images" in t["note"]
 
 
-def test_over_test_images_each_image_is_once_the_mean_of_its_seeds() -> None:
+def test_over_test_images_each_image_has_the_mean_of_its_seeds() -> None:
     images = image_differences().mean(axis=1)
     t, wilcoxon = by_unit("none", "encode")["test image"]
     assert t["pairs"] == FOLDS * IMAGES
@@ -256,12 +259,12 @@ def test_over_test_images_each_image_is_once_the_mean_of_its_seeds() -> None:
     assert "several images of a patient" in t["note"]
 
 
-def test_the_images_of_a_fixed_test_set_are_averaged_over_folds_too() -> None:
+def test_images_of_a_fixed_test_set_are_averaged_over_folds() -> None:
     t, _ = by_unit("none", "encode", fixed=True)["test image"]
     assert t["pairs"] == IMAGES
 
 
-def test_over_patients_the_sums_of_their_images_change_sign() -> None:
+def test_over_patients_the_signs_of_patient_sums_are_flipped() -> None:
     (row,) = by_unit("none", "encode")["patient"]
     images = image_differences().mean(axis=1)
     assert row["pairs"] == FOLDS * IMAGES / 2
@@ -270,11 +273,11 @@ def test_over_patients_the_sums_of_their_images_change_sign() -> None:
     assert row["ci_low"] < images.mean() < row["ci_high"]
 
 
-def test_cells_that_lack_replicates_have_no_tests() -> None:
+def test_cells_with_missing_replicates_have_no_tests() -> None:
     assert by_unit("none", "encode", without=("none", 0, 1)) == {}
 
 
-def test_equal_arms_have_no_p_and_say_why() -> None:
+def test_equal_arms_have_no_p_with_the_reason() -> None:
     rows = [row for part in by_unit("none", "some").values() for row in part]
     assert {row["difference"] for row in rows} == {0.0}
     assert {row["p"] for row in rows} == {row["effect_size"] for row in rows} == {None}
@@ -282,7 +285,7 @@ def test_equal_arms_have_no_p_and_say_why() -> None:
     assert notes == dict.fromkeys(("fold and seed", "fold", "test image", "patient"), "paired differences do not vary")
 
 
-def test_each_kind_of_test_is_adjusted_on_its_own() -> None:
+def test_each_kind_of_test_is_adjusted_separately() -> None:
     rows = by_unit("none", "encode", "boxes")["test image"]
     for name in {row["test"] for row in rows}:
         same = [row for row in rows if row["test"] == name]

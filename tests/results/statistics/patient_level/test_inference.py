@@ -1,4 +1,4 @@
-"""Answers with a fixed test set: over patients, for the trained networks as they are."""
+"""Inference with a fixed test set: over patients, for the networks as trained."""
 
 from dataclasses import replace
 from itertools import product
@@ -26,7 +26,7 @@ def key(pathway: str) -> ArmKey:
 
 
 def counts(pathway: str, seed: int, images: int, *, lift: float = 0.0, noise: float = 0.05) -> FloatArray:
-    """Return tp, fp, fn, tn as (images, classes, 4); `lift` raises the share of true pixels that are found."""
+    """Return tp, fp, fn, tn as (images, classes, 4); `lift` raises the recall."""
     hardness = np.random.default_rng(9).normal(0.7, 0.1, (images, len(CLASSES)))
     random = np.random.default_rng([len(pathway), seed])
     positives = np.random.default_rng(8).integers(20, 90, (images, len(CLASSES)))
@@ -38,7 +38,7 @@ def counts(pathway: str, seed: int, images: int, *, lift: float = 0.0, noise: fl
 
 
 def tables_of(pixels: FloatArray) -> tuple[pa.Table, pa.Table]:
-    """Return stored scores and images of counts (images, classes, 4), two images a patient."""
+    """Return stored scores and images of counts (images, classes, 4), two images per patient."""
     empty = [0] * 200
     scores = [
         {"image": f"i{image:02}", "class": name, "split": "test", "positives": empty, "negatives": empty}
@@ -66,7 +66,7 @@ def study(
         for pathway, fold, seed in pixels
     ]  # fmt: skip
     by_digest = {f"{pathway}-{fold}-{seed}": value for (pathway, fold, seed), value in pixels.items()}
-    measured = measure_all(replicates, lambda one: tables_of(by_digest[one.digest]), MetricSettings())
+    measured = measure_all(replicates, lambda replicate: tables_of(by_digest[replicate.digest]), MetricSettings())
     names = dict.fromkeys(pathway for pathway, _, _ in pixels)
     design = Design(
         folds=len({fold for _, fold, _ in pixels}), seeds=len({seed for _, _, seed in pixels}), fixed_test=True,
@@ -74,7 +74,7 @@ def study(
         families=[Family(name="pathway=none", pairs={key(name): key("none") for name in names})],
         ancestors=ancestors or {},
     )  # fmt: skip
-    scored = [ScoredReplicate(one, measured[one.digest, ""].images) for one in replicates]
+    scored = [ScoredReplicate(replicate, measured[replicate.digest, ""].images) for replicate in replicates]
     return compare(results_table("s", replicates, measured), design, scored)
 
 
@@ -102,17 +102,17 @@ def pooled_iou(pixels: FloatArray) -> FloatArray:
     return np.asarray((tp / (tp + fp + fn)).mean(axis=-1))
 
 
-def test_the_pooled_test_swaps_the_counts_of_a_patient_in_all_replicates_at_once() -> None:
+def test_the_pooled_test_swaps_the_counts_of_a_patient_in_all_replicates_together() -> None:
     pixels = two_arms(16, lift=0.05)
-    own, base = (np.stack([pixels[name, fold, 0] for fold in range(2)]) for name in ("encode", "none"))
+    arm, base = (np.stack([pixels[name, fold, 0] for fold in range(2)]) for name in ("encode", "none"))
 
     def difference(first: FloatArray, second: FloatArray) -> float:
         return float((pooled_iou(first) - pooled_iou(second)).mean())
 
-    observed, extreme = difference(own, base), 0
+    observed, extreme = difference(arm, base), 0
     for code in range(2**8):
         swapped = np.repeat([bool(code >> patient & 1) for patient in range(8)], 2)[None, :, None, None]
-        extreme += abs(difference(np.where(swapped, base, own), np.where(swapped, own, base))) >= abs(observed) - 1e-12
+        extreme += abs(difference(np.where(swapped, base, arm), np.where(swapped, arm, base))) >= abs(observed) - 1e-12
     row = row_of(study(pixels), "dataset", "mean_iou")
     assert row["difference"] == pytest.approx(observed)
     assert row["p"] == pytest.approx(extreme / 2**8)
@@ -132,7 +132,7 @@ def test_the_per_case_test_is_scipys_permutation_of_patient_sums() -> None:
     assert (row["unit"], row["generalises_to"]) == ("patient", "these models, new patients")
 
 
-def test_equal_networks_never_differ_however_many_folds_repeat_them() -> None:
+def test_equal_networks_never_differ_for_any_number_of_folds() -> None:
     pixels = two_arms(40, folds=1)
     pixels = {(pathway, fold, 0): pixels[pathway, 0, 0] for pathway, fold in product(("none", "encode"), range(9))}
     one_fold = study({place: value for place, value in pixels.items() if place[1] == 0})
@@ -158,7 +158,7 @@ def test_the_probabilities_are_shares_of_the_bootstrap() -> None:
     assert row["p_better"] > 0.5
 
 
-def test_few_patients_have_neither_test_nor_interval_and_say_so() -> None:
+def test_few_patients_have_neither_test_nor_interval_with_the_reason() -> None:
     row = row_of(study(two_arms(10)), "dataset", "mean_iou")
     assert {row[name] for name in ("p", "ci_low", "p_equivalent")} == {None}
     assert "5 test patients: too few for a test" in row["note"]
@@ -170,7 +170,7 @@ def test_eight_patients_have_a_test_and_no_interval() -> None:
     assert row["ci_low"] is None
 
 
-def test_the_stronger_claim_needs_three_seeds_and_both_tests() -> None:
+def test_the_stronger_claim_requires_three_seeds_and_both_tests() -> None:
     two, three = (study(two_arms(40, lift=0.1, folds=1, seeds=seeds)) for seeds in (2, 3))
     assert row_of(two, "dataset", "mean_iou")["generalises_to"] == "these models, new patients"
     row = row_of(three, "dataset", "mean_iou")
@@ -182,18 +182,18 @@ def test_the_stronger_claim_needs_three_seeds_and_both_tests() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"labelled": 1.0}, {"fixed_split": True}])
-def test_seeds_that_train_on_the_same_images_never_carry_the_stronger_claim(settings: dict[str, Any]) -> None:
+def test_seeds_with_the_same_training_images_do_not_support_the_stronger_claim(settings: dict[str, Any]) -> None:
     row = row_of(study(two_arms(40, lift=0.1, folds=1, seeds=3), **settings), "dataset", "mean_iou")
     assert row["generalises_to"] == "these models, new patients"
 
 
-def test_one_pretraining_run_never_carries_the_stronger_claim() -> None:
+def test_one_pretraining_run_does_not_support_the_stronger_claim() -> None:
     chains = {f"encode-0-{seed}": ("one run",) for seed in range(3)}
     row = row_of(study(two_arms(40, lift=0.1, folds=1, seeds=3), ancestors=chains), "dataset", "mean_iou")
     assert row["generalises_to"] == "these models, new patients"
 
 
-def test_a_metric_of_score_histograms_is_not_tested_pooled_and_says_where_it_is() -> None:
+def test_a_metric_of_score_histograms_is_not_tested_pooled_and_refers_to_the_other_test() -> None:
     row = row_of(study(two_arms(40)), "dataset", "ece")
     assert row["p"] is None
     assert "see aggregation case" in row["note"]
@@ -203,16 +203,16 @@ def test_labels_equivalent_follow_the_bootstrap_of_the_difference_to_the_interpo
     levels = {8: -0.2, 16: -0.1, 32: 0.0}
     replicates, by_digest = [], {}
     for (size, lift), pathway in product(levels.items(), ("none", "encode")):
-        one = ReplicateRecord(
+        record = ReplicateRecord(
             factors=dict(zip(FACTORS, key(pathway), strict=True)), labelled_fraction=size / 32, labelled_images=size,
             updates=1, fold=0, seed=0, digest=f"{pathway}-{size}",
         )  # fmt: skip
-        replicates.append(one)
-        by_digest[one.digest] = counts(pathway, size, 60, lift=lift + (0.1 if pathway == "encode" else 0.0))
-    measured = measure_all(replicates, lambda one: tables_of(by_digest[one.digest]), MetricSettings())
+        replicates.append(record)
+        by_digest[record.digest] = counts(pathway, size, 60, lift=lift + (0.1 if pathway == "encode" else 0.0))
+    measured = measure_all(replicates, lambda record: tables_of(by_digest[record.digest]), MetricSettings())
     family = Family(name="pathway=none", pairs={key(name): key("none") for name in ("none", "encode")})
     design = replace(Design(folds=1, seeds=1, families=[family]), fixed_test=True)
-    scored = [ScoredReplicate(one, measured[one.digest, ""].images) for one in replicates]
+    scored = [ScoredReplicate(record, measured[record.digest, ""].images) for record in replicates]
     tables = compare(results_table("s", replicates, measured), design, scored)
     rows = {
         row["labelled_images"]: row
@@ -225,7 +225,7 @@ def test_labels_equivalent_follow_the_bootstrap_of_the_difference_to_the_interpo
     assert rows[32]["labels_equivalent_side"] == "above"
 
 
-def test_a_metric_that_other_images_define_in_the_baseline_is_not_tested() -> None:
+def test_a_metric_defined_on_other_images_in_the_baseline_is_not_tested() -> None:
     pixels = two_arms(40)
     silent = pixels["encode", 0, 0].copy()
     silent[::2, :, 2] += silent[::2, :, 0]

@@ -25,18 +25,18 @@ def table(name: str, file: str = "comparisons") -> pd.DataFrame:
     return pq.read_table(Path("runs", "studies", name, f"{file}.parquet")).to_pandas()
 
 
-def test_means_over_data_sets_equal_those_of_pandas(capsys: Capture) -> None:
+def test_means_over_data_sets_equal_pandas(capsys: Capture) -> None:
     sheet = sheet_of_data_sets(Path("sheet.csv"))
     code, out, err = study(capsys, "import", sheet, "--name", "sheet", "--lower-is-better", "hd95")
     assert (code, err) == (0, "")
     assert "imported 3,150 values as sheet" in out
     expected = pd.read_csv(sheet).groupby(["metric", "backbone"])["value"].mean()
-    found = table("sheet").set_index(["metric", "backbone"])["mean"]
-    assert len(found) == 30
-    assert (found - expected).abs().max() < 1e-9
+    means = table("sheet").set_index(["metric", "backbone"])["mean"]
+    assert len(means) == 30
+    assert (means - expected).abs().max() < 1e-9
 
 
-def test_comparison_over_data_sets_has_the_data_set_as_unit(capsys: Capture) -> None:
+def test_comparison_over_data_sets_has_data_sets_as_units(capsys: Capture) -> None:
     sheet = sheet_of_data_sets(Path("sheet.csv"))
     rule = ("--baseline", "backbone=encoder 0", "--lower-is-better", "hd95")
     assert study(capsys, "import", sheet, "--name", "sheet", *rule)[0] == 0
@@ -57,7 +57,7 @@ def test_comparison_over_data_sets_has_the_data_set_as_unit(capsys: Capture) -> 
     assert "| encoder 5 | **" in out
 
 
-def test_equal_arms_rarely_get_a_star(capsys: Capture) -> None:
+def test_equal_arms_are_rarely_significant(capsys: Capture) -> None:
     stars = 0
     for seed in range(40):
         sheet = null_sheet(Path("null.csv"), seed)
@@ -103,7 +103,7 @@ def test_percent_and_parquet_are_read(capsys: Capture) -> None:
     assert table("percent")["mean"].round(3).tolist() == [0.81, 0.84]
 
 
-def test_importing_again_replaces(capsys: Capture) -> None:
+def test_repeated_import_replaces_the_results(capsys: Capture) -> None:
     for value in (0.5, 0.6):
         sheet = write_sheet(Path("sheet.csv"), ["metric", "value"], [("dice", value)])
         assert study(capsys, "import", sheet, "--name", "one")[0] == 0
@@ -119,8 +119,8 @@ def test_nnunet_results_become_arms_with_metrics_per_case(capsys: Capture) -> No
     rows = table("nnunet", "results").query("configuration == '2d' and fold == 3")
     (cases,) = [cases for path, cases in summaries(folder).items() if "__2d" in str(path) and "fold_3" in str(path)]
     dice = [case["metrics"]["1"]["Dice"] for case in cases]
-    found = rows.query("`class` == 'lung' and metric == 'dice' and aggregation == 'case'")["value"].item()
-    assert found == pytest.approx(np.mean(dice))
+    lung_dice = rows.query("`class` == 'lung' and metric == 'dice' and aggregation == 'case'")["value"].item()
+    assert lung_dice == pytest.approx(np.mean(dice))
     counts = {name: sum(case["metrics"]["2"][name] for case in cases) for name in ("TP", "FP", "FN")}
     pooled = rows.query("`class` == 'heart' and metric == 'mean_iou' and aggregation == 'dataset'")["value"].item()
     assert pooled == pytest.approx(counts["TP"] / sum(counts.values()))
@@ -138,7 +138,7 @@ def test_nnunet_results_become_arms_with_metrics_per_case(capsys: Capture) -> No
         ('{"metric_per_case": [{"metrics": {"1": {"Dice": 0.5}}, "prediction_file": "a"}]}', "lacks counts"),
     ],
 )
-def test_damaged_summary_is_refused_in_a_line(content: str, line: str, capsys: Capture) -> None:
+def test_malformed_summary_is_refused_in_one_line(content: str, line: str, capsys: Capture) -> None:
     folder = write_nnunet(Path("results"), ["2d"])
     next(folder.rglob("summary.json")).write_text(content)
     code, out, err = study(capsys, "import", "--from-nnunet", folder, "--name", "nnunet")
@@ -176,7 +176,7 @@ PER_CASE = "".join(f"{arm},{fold},i{fold}{n},dice,0.5\n" for arm in ("a", "b") f
         ("a\0b", "lacks the columns"),
     ],
 )
-def test_bad_file_is_refused_in_a_line(content: str, line: str, capsys: Capture) -> None:
+def test_invalid_file_is_refused_in_one_line(content: str, line: str, capsys: Capture) -> None:
     Path("bad.csv").write_text(content)
     code, out, err = study(capsys, "import", "bad.csv", "--name", "bad", "--baseline", "pathway=none"
                            if content.startswith(HEADER) else "pathway=a")  # fmt: skip
@@ -200,14 +200,14 @@ def test_bad_file_is_refused_in_a_line(content: str, line: str, capsys: Capture)
         (["--name", "a/b"], "--name is 'a/b'; allowed: up to 64 letters"),
     ],
 )
-def test_wrong_option_is_refused_in_a_line(options: list[str], line: str, capsys: Capture) -> None:
+def test_invalid_option_is_refused_in_one_line(options: list[str], line: str, capsys: Capture) -> None:
     Path("good.csv").write_text(HEADER + GOOD)
     code, out, err = study(capsys, "import", "good.csv", "--name", "good", *options)
     assert (code, out) == (2, "")
     assert line in err
 
 
-def test_other_commands_know_imported_results(capsys: Capture) -> None:
+def test_other_commands_accept_imported_results(capsys: Capture) -> None:
     sheet = null_sheet(Path("null.csv"), 0)
     for name in ("first", "second"):
         assert study(capsys, "import", sheet, "--name", name, "--design", "fixed")[0] == 0
@@ -266,7 +266,7 @@ def test_altered_values_are_refused(capsys: Capture) -> None:
     assert "values.parquet" in err
 
 
-def test_study_that_ran_is_not_replaced(capsys: Capture) -> None:
+def test_trained_study_is_not_replaced(capsys: Capture) -> None:
     Path("runs/studies/demo").mkdir(parents=True)
     Path("runs/studies/demo/spec.yaml").write_text("name: demo\n")
     Path("good.csv").write_text(HEADER + GOOD)
@@ -275,16 +275,16 @@ def test_study_that_ran_is_not_replaced(capsys: Capture) -> None:
     assert "has a study demo that was run; allowed: a new name" in err
 
 
-def test_nnunet_folds_of_unequal_size_and_regions(capsys: Capture) -> None:
+def test_nnunet_folds_of_unequal_size_and_regions_are_imported(capsys: Capture) -> None:
     folder = write_nnunet(
         Path("results"), sizes=(11, 11, 10, 10, 10), labels={"background": 0, "lung": [1, 2], "heart": 2}
     )
     assert (
         study(capsys, "import", "--from-nnunet", folder, "--name", "nnunet", "--baseline", "configuration=2d")[0] == 0
     )
-    found = table("nnunet")
-    assert set(found["labelled_images"]) == {42}
-    assert {"lung", "heart"} <= set(found["class"])
+    comparison = table("nnunet")
+    assert set(comparison["labelled_images"]) == {42}
+    assert {"lung", "heart"} <= set(comparison["class"])
 
 
 def test_several_nnunet_data_sets_are_compared_over_data_sets(capsys: Capture) -> None:
@@ -298,7 +298,7 @@ def test_several_nnunet_data_sets_are_compared_over_data_sets(capsys: Capture) -
     assert "Mean ranks over 7 data sets (1 is best)" in out
 
 
-def test_unknown_folds_leave_the_number_of_training_cases_open(capsys: Capture) -> None:
+def test_unknown_folds_leave_the_number_of_training_cases_undefined(capsys: Capture) -> None:
     folder = write_nnunet(Path("results"), ["2d"], sizes=(4, 4))
     assert study(capsys, "import", "--from-nnunet", folder, "--name", "nnunet")[0] == 0
     assert set(table("nnunet")["labelled_images"]) == {0}
@@ -318,9 +318,9 @@ def test_folds_are_averaged_before_data_sets_are_compared(capsys: Capture) -> No
     assert "x 1.00, y 2.00" in study(capsys, "table", "folds")[1]
 
 
-def test_equal_names_of_patients_in_two_data_sets_are_two_patients(capsys: Capture) -> None:
+def test_equal_patient_names_in_two_data_sets_are_two_patients(capsys: Capture) -> None:
     random = np.random.default_rng(0)
-    header, seen = ["dataset", "backbone", "image", "metric", "value"], []
+    header, entries = ["dataset", "backbone", "image", "metric", "value"], []
     values = random.uniform(0.5, 0.9, (2, 2, 12))
     for names in ("{image}", "{dataset}-{image}"):
         rows = [
@@ -329,8 +329,8 @@ def test_equal_names_of_patients_in_two_data_sets_are_two_patients(capsys: Captu
         ]
         sheet = write_sheet(Path("names.csv"), header, rows)
         assert study(capsys, "import", sheet, "--name", "names", "--baseline", "backbone=b0")[0] == 0
-        seen.append(table("names").query("backbone == 'b1'")[["p", "ci_low", "ci_high"]].to_numpy().tolist())
-    assert seen[0] == seen[1]
+        entries.append(table("names").query("backbone == 'b1'")[["p", "ci_low", "ci_high"]].to_numpy().tolist())
+    assert entries[0] == entries[1]
 
 
 @pytest.mark.parametrize("name", ["arm", "cell", "direction", "line", "digest", "difference", "pairs", "series"])
@@ -341,7 +341,7 @@ def test_names_of_working_columns_are_refused_as_factors(name: str, capsys: Capt
     assert f"has the column {name}, a name that results tables use" in err
 
 
-def test_metric_that_only_some_arms_have_is_compared_among_them(capsys: Capture) -> None:
+def test_metric_of_some_arms_is_compared_among_them(capsys: Capture) -> None:
     rows = [(f"set {number}", arm, metric, 0.5 + 0.01 * number + 0.02 * len(arm))
             for number in range(7) for arm in ("a", "bb", "ccc") for metric in ("dice", "recall")
             if (arm, metric) != ("bb", "recall")]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Stages that train a part of the encoder that does not exist or is frozen, and parts of random encoders."""
+"""Stages that train a missing or frozen part of the encoder, and parts of random encoders."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_parts_that_cannot_be_trained_are_refused(changes: dict[str, Any], line:
     assert problems(changes, tmp_path) == [line]
 
 
-def test_adapters_and_parts_of_an_encoder_that_is_frozen_at_first_are_allowed(tmp_path: Path) -> None:
+def test_adapters_and_parts_of_an_initially_frozen_encoder_are_allowed(tmp_path: Path) -> None:
     assert not problems({"stages.segment.adapt": "lora"}, tmp_path)
     assert not problems({"stages.segment.adapt": "norm", "pathways.one_step": LATER}, tmp_path)
 
@@ -70,7 +70,7 @@ def adapt_warnings(changes: dict[str, Any], cache: Path) -> list[str]:
     return [warning for warning in warnings if "adapt" in warning]
 
 
-def test_parts_of_a_random_encoder_are_warned_of(tmp_path: Path) -> None:
+def test_partly_trained_random_encoders_cause_a_warning(tmp_path: Path) -> None:
     alone, carried = {"pathways": {"none": ["segment"]}}, {"pathways": {"two": ["boxes", "segment"]}}
     (warning,) = adapt_warnings({"stages.segment.adapt": "bias", **alone}, tmp_path)
     assert warning.startswith("stages.segment: adapt: bias keeps most of an encoder with random weights; allowed: ")

@@ -1,4 +1,4 @@
-"""Settings of evaluation that do not fit the classes or the inputs, and warnings of mirrored sides."""
+"""Settings of evaluation that do not fit the classes or the inputs, and warnings about mirrored sides."""
 
 from pathlib import Path
 
@@ -45,7 +45,9 @@ STAGE = {"task": "segmentation", "data": "mine", "epochs": 1}
     ({"tta": ["vertical_flip"]}, "tta"), ({"recipe": "strong"}, "augment.flip, tta"),
     ({"tta": ["rotate"], "augment": {"quarter_turns": 0.5}}, None), ({}, None),
 ])  # fmt: skip
-def test_mirrored_images_of_sided_classes_are_warned_of(root: Path, stage: dict[str, object], keys: str | None) -> None:
+def test_mirrored_images_of_sided_classes_cause_a_warning(
+    root: Path, stage: dict[str, object], keys: str | None
+) -> None:
     warnings = mirrored(root, classes=LUNGS, stages={"segment": STAGE | stage})
     expected = f"stages.segment: images are mirrored ({keys}), but the classes Left Lung, right_lung depend on the side"
     assert [warning.partition(";")[0] for warning in warnings] == ([expected] if keys else [])
@@ -57,7 +59,7 @@ def test_the_warning_does_not_depend_on_the_order_of_factors(root: Path) -> None
         assert len(mirrored(root, classes=LUNGS, compare=compare)) == 1
 
 
-def test_classes_without_a_side_are_not_warned_of(root: Path) -> None:
+def test_classes_without_a_side_cause_no_warning(root: Path) -> None:
     assert mirrored(root, classes=["cleft"], recipe="strong") == []
 
 
@@ -69,16 +71,16 @@ def test_classes_without_a_side_are_not_warned_of(root: Path) -> None:
     ({"evaluate": {"postprocess": {"empty": {"top": 0.3, "area": 1, "bottom": 0.4}}}}, "bottom at most top"),
     ({"stages": {"segment": STAGE | {"tta": ["turn"]}}}, "stages.segment.tta[0]: is turn; allowed: 'flip'"),
 ])  # fmt: skip
-def test_settings_that_do_not_fit_are_refused_in_one_line(root: Path, parts: dict[str, object], expected: str) -> None:
+def test_unsuitable_settings_are_refused_in_one_line(root: Path, parts: dict[str, object], expected: str) -> None:
     with pytest.raises(ConfigError) as refused:
         plan(root, classes=LUNGS, **parts)
     assert any(expected in line and "allowed: " in line for line in str(refused.value).splitlines()), refused.value
 
 
-def test_equal_settings_in_other_words_have_equal_scorings(root: Path) -> None:
+def test_equivalent_settings_have_equal_scorings(root: Path) -> None:
     def keys(postprocess: dict[str, object]) -> set[str]:
-        made = plan(root, classes=LUNGS, evaluate={"postprocess": postprocess})
-        return {replicate.scoring.key for replicate in made.replicates}
+        with_postprocessing = plan(root, classes=LUNGS, evaluate={"postprocess": postprocess})
+        return {replicate.scoring.key for replicate in with_postprocessing.replicates}
 
     assert keys({"smallest_area": 4}) == keys({"smallest_area": {"Left Lung": 4, "right_lung": 4}})
     assert keys({"smallest_area": {"Left Lung": 0}}) == keys({})

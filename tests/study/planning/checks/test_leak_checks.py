@@ -1,4 +1,4 @@
-"""Pretraining cases that are also the target's: refused, left out or reported, whichever stage reads them."""
+"""Pretraining cases that are also cases of the target: refused, excluded or reported, for every stage."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ CLEAN = ("c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7")
 
 @pytest.fixture
 def hospital(tmp_path: Path) -> Path:
-    """Eight images with masks; the target."""
+    """Eight images with masks: the target."""
     root = tmp_path / "hospital"
     for number in range(8):
         save(picture(number), root / "images" / f"h{number}.png")
@@ -45,7 +45,7 @@ def _label(root: Path) -> None:
 
 
 def plant(clinic: Path, hospital: Path) -> None:
-    """Copy one of the target's files, and show another one at another size as JPEG."""
+    """Copy one of the target's files, and add another one at another size as JPEG."""
     shutil.copy(hospital / "images" / "h1.png", clinic / "images" / "copied.png")
     pixels = read(hospital / "images" / "h2.png", "image")
     larger = cv2.resize(pixels, (160, 120), interpolation=cv2.INTER_CUBIC)
@@ -65,16 +65,16 @@ def study(clinic: Path, hospital: Path, leaks: str = "refuse") -> Document:
     })  # fmt: skip
 
 
-def told(plan: Plan, tmp_path: Path) -> list[tuple[str, str, int]]:
+def leaks_of(plan: Plan, tmp_path: Path) -> list[tuple[str, str, int]]:
     leaks = summary(plan, Store(tmp_path / "runs"), tmp_path)["leaks"]
     return [(leak["stage"], leak["kind"], leak["images"]) for leak in leaks]
 
 
-def test_data_without_common_cases_is_no_leak(clinic: Path, hospital: Path, tmp_path: Path) -> None:
-    assert told(planned(study(clinic, hospital), tmp_path / "cache"), tmp_path) == []
+def test_data_without_common_cases_are_not_a_leak(clinic: Path, hospital: Path, tmp_path: Path) -> None:
+    assert leaks_of(planned(study(clinic, hospital), tmp_path / "cache"), tmp_path) == []
 
 
-def test_copied_and_encoded_pictures_are_refused_with_their_names(clinic: Path, hospital: Path, tmp_path: Path) -> None:
+def test_copied_and_encoded_images_are_refused_with_their_names(clinic: Path, hospital: Path, tmp_path: Path) -> None:
     plant(clinic, hospital)
     with pytest.raises(ConfigError) as refused:
         planned(study(clinic, hospital), tmp_path / "cache")
@@ -85,10 +85,10 @@ def test_copied_and_encoded_pictures_are_refused_with_their_names(clinic: Path, 
     ]
 
 
-def test_reported_leaks_are_told_for_every_stage_that_reads_them(clinic: Path, hospital: Path, tmp_path: Path) -> None:
+def test_reported_leaks_are_listed_for_every_stage_that_uses_them(clinic: Path, hospital: Path, tmp_path: Path) -> None:
     plant(clinic, hospital)
     plan = planned(study(clinic, hospital, "report"), tmp_path / "cache")
-    assert told(plan, tmp_path) == [
+    assert leaks_of(plan, tmp_path) == [
         ("boxes", "file", 1), ("classify", "file", 1), ("boxes", "picture", 1), ("classify", "picture", 1),
     ]  # fmt: skip
     assert sum("shares a" in warning for warning in plan.warnings) == 2
@@ -105,39 +105,41 @@ def test_excluded_images_are_not_read(clinic: Path, hospital: Path, tmp_path: Pa
     assert summary(plan, Store(tmp_path), tmp_path)["excluded"] == [{"data": "clinic", "images": ["copied", "encoded"]}]
 
 
-def test_excluding_is_the_same_work_as_never_having_had_them(clinic: Path, hospital: Path, tmp_path: Path) -> None:
+def test_excluding_images_gives_the_same_stages_as_data_without_them(
+    clinic: Path, hospital: Path, tmp_path: Path
+) -> None:
     before = planned(study(clinic, hospital, "exclude"), tmp_path / "cache")
     labels = (clinic / "labels.csv").read_text()
     plant(clinic, hospital)
-    kept = {line.partition(",")[0]: line for line in labels.splitlines()}
+    lines_by_image = {line.partition(",")[0]: line for line in labels.splitlines()}
     lines = (clinic / "labels.csv").read_text().splitlines()
-    lines = [kept.get(line.partition(",")[0], line) for line in lines]
+    lines = [lines_by_image.get(line.partition(",")[0], line) for line in lines]
     (clinic / "labels.csv").write_text("\n".join(lines) + "\n")
     after = planned(study(clinic, hospital, "exclude"), tmp_path / "cache")
     assert by_stage(before) == by_stage(after)
 
 
-def test_leaks_that_are_only_reported_are_trained_on(clinic: Path, hospital: Path, tmp_path: Path) -> None:
+def test_reported_leaks_are_used_for_training(clinic: Path, hospital: Path, tmp_path: Path) -> None:
     plant(clinic, hospital)
     reported = planned(study(clinic, hospital, "report"), tmp_path / "cache")
     excluded = planned(study(clinic, hospital, "exclude"), tmp_path / "cache")
     assert by_stage(reported)["classify"].isdisjoint(by_stage(excluded)["classify"])
 
 
-def test_a_shared_patient_is_a_leak_though_the_pictures_differ(clinic: Path, hospital: Path, tmp_path: Path) -> None:
+def test_a_shared_patient_is_a_leak_even_with_different_images(clinic: Path, hospital: Path, tmp_path: Path) -> None:
     document = study(clinic, hospital)
     document["data"]["clinic"] = document["data"]["hospital"] = {"source": "phantom", "images": 24, "patients": 12}
     with pytest.raises(ConfigError, match="24 images share a patient with target hospital"):
         planned(document, tmp_path / "cache")
 
 
-def test_a_stage_on_the_targets_own_data_is_no_leak(clinic: Path, hospital: Path, tmp_path: Path) -> None:
+def test_a_stage_on_the_targets_own_data_is_not_a_leak(clinic: Path, hospital: Path, tmp_path: Path) -> None:
     document = study(clinic, hospital)
     document["stages"]["boxes"]["data"] = "hospital"
     document["pathways"] = {"none": ["segment"], "own": ["boxes", "segment"]}
     plan = planned(document, tmp_path / "cache")
-    assert told(plan, tmp_path) == []
-    assert len(by_stage(plan)["boxes"]) == 2  # one a fold, for all fractions
+    assert leaks_of(plan, tmp_path) == []
+    assert len(by_stage(plan)["boxes"]) == 2  # one per fold, for all fractions
 
 
 def volumes(root: Path, window: list[float] | None, suffix: str, first: int) -> dict[str, object]:
@@ -150,7 +152,7 @@ def volumes(root: Path, window: list[float] | None, suffix: str, first: int) -> 
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [(".nii.gz", "file"), (".nii", "picture")])
-def test_a_volume_with_another_window_or_compression_is_left_out_with_all_of_its_slices(
+def test_a_volume_with_another_window_or_compression_is_excluded_with_all_of_its_slices(
     tmp_path: Path, suffix: str, kind: str
 ) -> None:
     target = volumes(tmp_path / "hospital", None, ".nii.gz", 1)
@@ -167,7 +169,7 @@ def test_a_volume_with_another_window_or_compression_is_left_out_with_all_of_its
     })  # fmt: skip
     plan = planned(document, tmp_path)
     slices = SHAPE[2]
-    assert told(plan, tmp_path) == [("encode", kind, slices)]
+    assert leaks_of(plan, tmp_path) == [("encode", kind, slices)]
     view = plan.views["clinic"]
     assert {view.index.ids[row].split("/")[0] for row in view.spec.excluded} == {"v0"}
     assert len(view.spec.excluded) == slices

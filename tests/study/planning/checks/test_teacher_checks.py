@@ -1,4 +1,4 @@
-"""What is checked of the teachers of feature distillation."""
+"""Checks of the teachers of feature distillation."""
 
 from pathlib import Path
 
@@ -61,14 +61,14 @@ def encoder(backbone: str) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
         ),
     ],
 )
-def test_teachers_that_do_not_exist_or_fit_are_refused(teacher: Document, line: str, tmp_path: Path) -> None:
+def test_missing_and_unsuitable_teachers_are_refused(teacher: Document, line: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         planned(document(**teacher), tmp_path)
     (message,) = [f"{problem.path}: {problem.message}" for problem in refused.value.problems]
     assert message.startswith(line)
 
 
-def test_the_file_of_a_teacher_must_fit_its_backbone(tmp_path: Path) -> None:
+def test_the_file_of_a_teacher_must_match_its_backbone(tmp_path: Path) -> None:
     file = tmp_path / "teacher.safetensors"
     save_file(encoder("tu-test_vit"), file)
     weights = {"file": str(file)}
@@ -102,7 +102,7 @@ def test_a_file_of_a_teacher_is_checked_once_for_all_backbones_of_students(tmp_p
     assert [network.backbone for network in use.networks] == ["tu-test_vit"]
 
 
-def test_the_remedy_of_a_teacher_does_not_mention_combinations(tmp_path: Path) -> None:
+def test_the_remedy_for_a_teacher_does_not_mention_combinations(tmp_path: Path) -> None:
     file = tmp_path / "teacher.safetensors"
     save_file({"x": np.zeros(1, dtype=np.float32)}, file)
     with pytest.raises(ConfigError, match="does not fit the encoder") as refused:
@@ -110,17 +110,17 @@ def test_the_remedy_of_a_teacher_does_not_mention_combinations(tmp_path: Path) -
     assert "combination" not in str(refused.value)
 
 
-def test_a_plan_states_how_the_file_of_a_teacher_fills_it(tmp_path: Path) -> None:
+def test_a_plan_reports_how_the_file_of_a_teacher_is_loaded(tmp_path: Path) -> None:
     file = tmp_path / "teacher.safetensors"
     save_file(encoder("tu-test_vit"), file)
     plan = planned(document(backbone="tu-test_vit", initial_weights={"file": str(file)}), tmp_path / "cache")
     (line,) = plan.file_rules["teacher.safetensors"]
     assert line.startswith("tu-test_vit: safetensors file; ")
-    shown = summary_text(summary(plan, Store(tmp_path / "runs"), tmp_path / "cache"))
-    assert f"weights      teacher.safetensors for {line}" in shown.splitlines()
+    text = summary_text(summary(plan, Store(tmp_path / "runs"), tmp_path / "cache"))
+    assert f"weights      teacher.safetensors for {line}" in text.splitlines()
 
 
-def test_a_search_cannot_choose_an_image_size_that_a_teacher_refuses(tmp_path: Path) -> None:
+def test_a_search_cannot_propose_an_image_size_that_a_teacher_refuses(tmp_path: Path) -> None:
     distilled = document(backbone=VIT, initial_weights="random")
     distilled["search"] = {"trials": 2, "reserve": 0.4, "space": {"distil.image.size": {"choices": [32, 40]}}}
     with pytest.raises(ConfigError) as refused:

@@ -1,4 +1,4 @@
-"""Files of initial weights are checked wherever the study file has them, and read once."""
+"""Files of initial weights are checked for every use in the study file, and read once."""
 
 from pathlib import Path
 
@@ -42,7 +42,9 @@ def test_every_file_of_include_is_checked(first: int, tensors: dict[str, Tensor]
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_files_of_include_that_lack_tensors_are_refused(first: int, tensors: dict[str, Tensor], tmp_path: Path) -> None:
+def test_files_of_include_with_missing_tensors_are_refused(
+    first: int, tensors: dict[str, Tensor], tmp_path: Path
+) -> None:
     torch.save(tensors, tmp_path / "sound.pth")
     torch.save(dict(list(tensors.items())[3:]), tmp_path / "cut.pth")
     files = [tmp_path / "cut.pth", tmp_path / "sound.pth"]
@@ -51,7 +53,7 @@ def test_files_of_include_that_lack_tensors_are_refused(first: int, tensors: dic
     assert "tensors 3 missing" in message
 
 
-def test_published_weights_of_include_that_do_not_exist_are_refused_by_their_rule(tmp_path: Path) -> None:
+def test_missing_published_weights_of_include_are_refused_with_their_rule(tmp_path: Path) -> None:
     rule = {"architecture": "unet", "backbone": BACKBONE, "pathway": "none", "initial_weights": "imagenett"}
     ((path, message),) = problems(base({"compare.include": [rule], "compare.baseline": []}), tmp_path)
     assert path == "compare.include[0].initial_weights"
@@ -59,9 +61,7 @@ def test_published_weights_of_include_that_do_not_exist_are_refused_by_their_rul
 
 
 @pytest.mark.parametrize("kind", ["sparse", "meta"])
-def test_tensors_without_a_value_for_each_position_are_refused(
-    kind: str, tensors: dict[str, Tensor], tmp_path: Path
-) -> None:
+def test_sparse_and_meta_tensors_are_refused(kind: str, tensors: dict[str, Tensor], tmp_path: Path) -> None:
     name = "model.conv_stem.weight"
     changed = tensors[name].to_sparse() if kind == "sparse" else tensors[name].to("meta")
     torch.save(tensors | {name: changed}, tmp_path / "x.pth")

@@ -1,4 +1,4 @@
-"""Probabilities in bands are those of the whole image."""
+"""Probabilities in bands equal those of the entire image."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ def cut(probabilities: Tensor, rows: int) -> Iterator[Band]:
         yield Band(top, probabilities[:, top : top + rows])
 
 
-def test_an_image_that_is_not_large_is_one_band() -> None:
+def test_a_small_image_is_one_band() -> None:
     probabilities = torch.rand(2, 50, 70)
     (band,) = resized_bands(cut(probabilities, 16), (50, 70), (50, 70))
     assert torch.equal(band.probabilities, probabilities)
@@ -37,7 +37,7 @@ def test_bands_of_a_large_image_have_a_limited_size(rows: int) -> None:
 
 
 @pytest.mark.parametrize("size", [(30, 20), (1, 3), (500, 10)])
-def test_bands_that_are_resized_are_those_of_the_whole_image(size: tuple[int, int]) -> None:
+def test_resized_bands_equal_those_of_the_entire_image(size: tuple[int, int]) -> None:
     new_size = (211, 120)
     probabilities = torch.rand(1, *size)
     bands = list(resized_bands(cut(probabilities, 7), size, new_size, limit=LIMIT))
@@ -46,7 +46,7 @@ def test_bands_that_are_resized_are_those_of_the_whole_image(size: tuple[int, in
     torch.testing.assert_close(whole(bands), expected, atol=2e-5, rtol=0)
 
 
-def test_bands_of_a_reduced_image_hold_few_of_its_rows() -> None:
+def test_bands_of_a_reduced_image_keep_few_of_its_rows_in_memory() -> None:
     size, new_size, taken = (4000, 100), (40, 10), []
     probabilities = torch.rand(1, *size)
 

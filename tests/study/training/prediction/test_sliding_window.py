@@ -1,4 +1,4 @@
-"""Windows that overlap give what the whole image gives where the prediction depends on each pixel alone."""
+"""Overlapping windows equal the entire image if the prediction depends on each pixel alone."""
 
 from collections.abc import Callable
 
@@ -33,14 +33,14 @@ def where(windows: Pixels) -> Tensor:
 
 
 @pytest.mark.parametrize("size", [(32, 32), (100, 75), (33, 200), (8, 90), (1, 1), (20, 20)])
-def test_pointwise_prediction_is_that_of_the_whole_image(size: tuple[int, int]) -> None:
+def test_pointwise_prediction_equals_that_of_the_entire_image(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     for mirrored in (True, False):
         blended = sliding_window(pointwise, pixels, (SIDE, SIDE), mirrored=mirrored)
         torch.testing.assert_close(blended, pointwise(pixels[None])[0], atol=1e-6, rtol=0)
 
 
-def test_convolution_is_that_of_the_whole_image_where_no_window_ends() -> None:
+def test_convolution_equals_that_of_the_entire_image_inside_of_windows() -> None:
     kernel = torch.full((1, 1, 3, 3), 1 / 9)
 
     def smooth(windows: Pixels) -> Tensor:
@@ -48,17 +48,17 @@ def test_convolution_is_that_of_the_whole_image_where_no_window_ends() -> None:
         return torch.nn.functional.conv2d(images, kernel, padding=1)
 
     pixels = np.random.default_rng(0).integers(0, 256, (96, 64, 1), dtype=np.uint8)
-    blended, whole = sliding_window(smooth, pixels, (SIDE, SIDE), mirrored=True)[0], smooth(pixels[None])[0, 0]
-    ends = [*range(0, 97, SIDE // 2)]  # the outermost pixels of a window see its padding
+    blended, expected = sliding_window(smooth, pixels, (SIDE, SIDE), mirrored=True)[0], smooth(pixels[None])[0, 0]
+    ends = [*range(0, 97, SIDE // 2)]  # the outermost pixels of a window depend on its padding
     inner = np.ones((96, 64), bool)
     for end in ends:
         inner[max(end - 1, 0) : end + 1] = False
         inner[:, max(end - 1, 0) : end + 1] = False
-    torch.testing.assert_close(blended[inner], whole[inner], atol=1e-6, rtol=0)
-    assert (blended - whole).abs().max() < 0.06
+    torch.testing.assert_close(blended[inner], expected[inner], atol=1e-6, rtol=0)
+    assert (blended - expected).abs().max() < 0.06
 
 
-def test_centre_of_a_window_counts_more_than_its_edge() -> None:
+def test_centre_of_a_window_has_a_larger_weight_than_its_edge() -> None:
     rows = sliding_window(where, np.zeros((96, 32, 1), np.uint8), (SIDE, SIDE), mirrored=True)[0, :, 16]
     assert float(rows[31]) == pytest.approx(float(rows[63]), abs=1e-6)
     assert 0.4 < rows[31] < 0.6  # in the middle of the second window, at the end of the first one
@@ -66,8 +66,8 @@ def test_centre_of_a_window_counts_more_than_its_edge() -> None:
     assert float(rows[95]) == 1
 
 
-def whole_at_once(predict: Callable[[Pixels], Tensor], pixels: Pixels, side: int) -> Tensor:
-    """Return the weighted mean of all windows, with sums over the whole image."""
+def blended_at_once(predict: Callable[[Pixels], Tensor], pixels: Pixels, side: int) -> Tensor:
+    """Return the weighted mean of all windows, with sums over the entire image."""
     along = 1 - (torch.arange(side) - (side - 1) / 2).abs() / (side / 2 + 0.5)
     weight = along[:, None] * along
     starts = [[round(x) for x in np.linspace(0, n - side, -(-(n - side) * 2 // side) + 1)] for n in pixels.shape[:2]]
@@ -80,8 +80,8 @@ def whole_at_once(predict: Callable[[Pixels], Tensor], pixels: Pixels, side: int
 
 
 @pytest.mark.parametrize("size", [(100, 75), (33, 200), (470, 40)])
-def test_bands_are_bitwise_those_of_sums_over_the_whole_image(size: tuple[int, int]) -> None:
+def test_bands_are_bitwise_those_of_sums_over_the_entire_image(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     bands = list(window_bands(pointwise, pixels, (SIDE, SIDE), mirrored=True))
     assert len(bands) > 1
-    assert torch.equal(whole(bands), whole_at_once(pointwise, pixels, SIDE))
+    assert torch.equal(whole(bands), blended_at_once(pointwise, pixels, SIDE))

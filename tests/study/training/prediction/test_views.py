@@ -1,4 +1,4 @@
-"""Test-time augmentation: which views there are, and that their mean is that of the transformed images."""
+"""Test-time augmentation: the set of views, and their mean as that of the transformed images."""
 
 from itertools import combinations
 
@@ -18,9 +18,9 @@ IMAGE = torch.arange(12.0).reshape(1, 1, 3, 4)
 
 
 def task() -> Segmentation:
-    made = make_task(SegmentationSettings(task="segmentation"), Outputs(names=("a",), exclusive=False))
-    assert isinstance(made, Segmentation)
-    return made
+    segmentation = make_task(SegmentationSettings(task="segmentation"), Outputs(names=("a",), exclusive=False))
+    assert isinstance(segmentation, Segmentation)
+    return segmentation
 
 
 class Positions(nn.Module):
@@ -84,7 +84,7 @@ def test_without_views_probabilities_are_those_of_the_network() -> None:
     assert torch.equal(mean_probabilities([network], task(), image, [ORIGINAL]), network(image).sigmoid())  # type: ignore[list-item]
 
 
-def test_networks_count_equally_whatever_their_numbers_of_views() -> None:
+def test_networks_have_equal_weights_for_any_number_of_views() -> None:
     image, network = torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(2)), Positions()
     views = [ORIGINAL, views_of(["rotate"])]
     first, second = (mean_probabilities([network], task(), image, [chosen]) for chosen in views)  # type: ignore[list-item]

@@ -1,4 +1,4 @@
-"""An image that is scored band by band has the scores of the whole image."""
+"""An image scored in bands has the scores of the entire image."""
 
 from dataclasses import replace
 
@@ -52,7 +52,7 @@ def evaluation(*, exclusive: bool) -> EvaluationSpec:
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_scores_are_those_of_the_whole_image(exclusive: bool) -> None:
+def test_scores_are_those_of_the_entire_image(exclusive: bool) -> None:
     spec = evaluation(exclusive=exclusive)
     torch.manual_seed(0)
     network = nn.Conv2d(1, 2 + exclusive, 1)
@@ -74,9 +74,9 @@ def test_scores_are_those_of_the_whole_image(exclusive: bool) -> None:
         assert tuple(row[column] for column in expected._fields) == pytest.approx(tuple(expected), nan_ok=True)
 
 
-def test_the_threshold_of_a_class_is_chosen_over_all_bands() -> None:
-    held = ClassThreshold.model_validate({"class": NAMES[0], "false_positive_rate": 0.1})
-    spec = replace(evaluation(exclusive=True), shape=None, class_threshold=held)
+def test_the_threshold_of_a_class_is_selected_over_all_bands() -> None:
+    class_threshold = ClassThreshold.model_validate({"class": NAMES[0], "false_positive_rate": 0.1})
+    spec = replace(evaluation(exclusive=True), shape=None, class_threshold=class_threshold)
     torch.manual_seed(0)
     rows = score(nn.Conv2d(1, 3, 1), spec, {"test": [], "validation": [0]})[0].to_pylist()  # type: ignore[arg-type]
     (row,) = (row for row in rows if (row["class"], row["split"]) == (NAMES[0], "validation_thresholded"))

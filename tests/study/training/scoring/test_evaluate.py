@@ -1,4 +1,4 @@
-"""What is held back by a class threshold."""
+"""Scores at a class threshold, and the tables of scores."""
 
 from dataclasses import replace
 from typing import Any
@@ -81,7 +81,7 @@ def both_tables(
     return score(network, spec, SPLITS)
 
 
-def scored(class_threshold: ClassThreshold | None, ignored: float = 0.0) -> list[dict[str, Any]]:
+def score_images(class_threshold: ClassThreshold | None, ignored: float = 0.0) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = both_tables(class_threshold, ignored=ignored)[0].to_pylist()
     return rows
 
@@ -95,23 +95,23 @@ HELD = ClassThreshold.model_validate({"class": NAMES[0], "false_positive_rate": 
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, Any]]:
-    return scored(HELD)
+    return score_images(HELD)
 
 
-def test_without_a_class_threshold_there_is_nothing_beside_the_splits() -> None:
-    assert {row["split"] for row in scored(None)} == {"test", "validation"}
+def test_without_a_class_threshold_there_are_no_additional_splits() -> None:
+    assert {row["split"] for row in score_images(None)} == {"test", "validation"}
 
 
-def test_scores_without_it_stay_and_those_with_it_stand_beside(rows: list[dict[str, Any]]) -> None:
+def test_a_class_threshold_adds_splits_and_does_not_change_the_others(rows: list[dict[str, Any]]) -> None:
     before = [row for row in rows if not row["split"].endswith("_thresholded")]
 
-    assert before == scored(None)
+    assert before == score_images(None)
     assert {row["split"] for row in rows} == {f"{split}{end}" for split in SPLITS for end in ("", "_thresholded")}
 
 
 @pytest.mark.parametrize("ignored", [0.0, 0.5])
-def test_validation_images_keep_the_rate_and_would_not_one_step_lower(ignored: float) -> None:
-    rows = scored(HELD, ignored)
+def test_the_threshold_is_the_lowest_with_the_rate_on_validation_images(ignored: float) -> None:
+    rows = score_images(HELD, ignored)
     (threshold,) = {row["threshold"] for row in rows if row["threshold"] is not None}
     negatives = total(rows, "validation", "fp") + total(rows, "validation", "tn")
 
@@ -123,15 +123,21 @@ def test_validation_images_keep_the_rate_and_would_not_one_step_lower(ignored: f
     assert total(rows, "validation_thresholded", "fp") + sum(called) > RATE * negatives
 
 
-def test_foreground_bins_of_exclusive_classes_have_all_pixels_but_background_predicted_as_such() -> None:
+def test_foreground_bins_of_exclusive_classes_exclude_pixels_predicted_as_background_correctly() -> None:
     scores, rows = (table.to_pylist() for table in both_tables(HELD))
     assert {row["split"] for row in rows} >= {"test", "test_thresholded"}
     for row in rows:
-        classes = [one for one in scores if (one["image"], one["split"]) == (row["image"], row["split"])]
-        assert [one["tp"] for one in classes] == [row["confusion"][place] for place in (4, 8, 0)]
+        classes = [
+            other_row
+            for other_row in scores
+            if (other_row["image"], other_row["split"]) == (row["image"], row["split"])
+        ]
+        assert [other_row["tp"] for other_row in classes] == [row["confusion"][place] for place in (4, 8, 0)]
         assert sum(row["foreground_count"]) == sum(row["confusion"]) - row["confusion"][0] < SIZE * SIZE
         assert sum(row["confidence_count"]) == SIZE * SIZE
-        assert all(part <= whole for part, whole in zip(row["foreground_sum"], row["confidence_sum"], strict=True))
+        assert all(
+            part <= total_sum for part, total_sum in zip(row["foreground_sum"], row["confidence_sum"], strict=True)
+        )
     counts = {split: sum(sum(row["foreground_count"]) for row in rows if row["split"] == split) for split in SPLITS}
     assert all(counts.values())
 
@@ -141,8 +147,10 @@ def test_foreground_bins_of_overlapping_classes_have_the_pairs_at_the_threshold(
     scores, images = (table.to_pylist() for table in both_tables(exclusive=False, threshold=threshold))
     for row in images:
         place = (row["image"], row["split"])
-        parts = [one for one in scores if (one["image"], one["split"]) == place]
-        assert sum(row["foreground_count"]) == sum(one["tp"] + one["fp"] + one["fn"] for one in parts)
+        parts = [score_row for score_row in scores if (score_row["image"], score_row["split"]) == place]
+        assert sum(row["foreground_count"]) == sum(
+            score_row["tp"] + score_row["fp"] + score_row["fn"] for score_row in parts
+        )
         assert sum(row["confidence_count"]) == 2 * SIZE * SIZE
 
 
@@ -205,10 +213,10 @@ def test_shapes_of_a_volume_are_measured_in_three_dimensions_on_the_row_of_its_f
         assert tuple(row[name] for name in expected._fields) == pytest.approx(tuple(expected))
 
 
-def test_distances_are_in_mm_where_the_spacing_of_all_images_is_known() -> None:
+def test_distances_are_in_mm_if_the_spacing_of_all_images_is_known() -> None:
     spacings: list[tuple[float, ...]] = [(0.25, 0.5)] * IMAGES
     network, spec = spec_of([""] * IMAGES, spacings)
-    assert spec.spacing_of(0) == (0.5, 0.5)  # an evaluated pixel is two of the image high
+    assert spec.spacing_of(0) == (0.5, 0.5)  # an evaluated pixel is as high as two pixels of the image
     assert replace(spec, index=replace(spec.index, spacings=[*spacings[1:], ()])).spacing_of(0) == (2.0, 1.0)
     assert replace(spec, index=replace(spec.index, volumes=["a"] * IMAGES, spacings=())).spacing_of(0) == (1, 2, 1)
     distances = score(network, spec, SPLITS)[0]["hd95"].to_pylist()
@@ -232,33 +240,33 @@ def test_metrics_of_shapes_are_averaged_over_the_images_that_contain_the_class()
     assert not any(row[3] == "hd95" for row in replicate_rows(*both_tables(exclusive=False), MetricSettings()))
 
 
-def test_what_the_class_loses_on_test_images_others_gain(rows: list[dict[str, Any]]) -> None:
+def test_test_pixels_below_the_class_threshold_are_assigned_to_other_classes(rows: list[dict[str, Any]]) -> None:
     gained = total(rows, "test_thresholded", "fp", "bone") + total(rows, "test_thresholded", "tp", "bone")
 
     assert total(rows, "test_thresholded", "fp") < total(rows, "test", "fp")
     assert gained >= total(rows, "test", "fp", "bone") + total(rows, "test", "tp", "bone")
 
 
-def test_the_threshold_stands_with_its_class_alone(rows: list[dict[str, Any]]) -> None:
-    held = {(row["class"], row["split"]) for row in rows if row["threshold"] is not None}
+def test_only_rows_of_the_class_have_the_threshold(rows: list[dict[str, Any]]) -> None:
+    with_threshold = {(row["class"], row["split"]) for row in rows if row["threshold"] is not None}
 
-    assert held == {(NAMES[0], "test_thresholded"), (NAMES[0], "validation_thresholded")}
+    assert with_threshold == {(NAMES[0], "test_thresholded"), (NAMES[0], "validation_thresholded")}
 
 
 @pytest.mark.parametrize("ignored", [0.0, 0.3])
 def test_auc_and_calibration_with_the_background_are_those_of_all_classes(ignored: float) -> None:
-    """One against the rest: area under the ROC curve by scikit-learn, calibration error written out."""
+    """One class against the rest: area under the ROC curve by scikit-learn, calibration error by its formula."""
     task = make_task(SegmentationSettings(loss={"dice": 1.0}), Outputs(names=NAMES, exclusive=True))
     assert isinstance(task, Segmentation)
     torch.manual_seed(0)
     network = build(Blueprint(architecture="unet", backbone="resnet18", channels=1, outputs=3))
-    given = evaluation(task, None, ignored=ignored)
-    rows = replicate_rows(*score(network, given, SPLITS), MetricSettings(background=True))
+    spec = evaluation(task, None, ignored=ignored)
+    rows = replicate_rows(*score(network, spec, SPLITS), MetricSettings(background=True))
     values = {row.class_: row.value for row in rows if row[:2] == ("test", "dataset") and row.metric == "auc"}
     errors = {row.class_: row.value for row in rows if row[:2] == ("test", "dataset") and row.metric == "classwise_ece"}
-    (answered,) = predictions(network, given, SPLITS["test"])
-    probabilities = answered.probabilities.detach().transpose(0, 1).flatten(1).numpy()
-    truth = answered.truth.flatten().numpy()
+    (prediction,) = predictions(network, spec, SPLITS["test"])
+    probabilities = prediction.probabilities.detach().transpose(0, 1).flatten(1).numpy()
+    truth = prediction.truth.flatten().numpy()
     known = truth != IGNORE
     pixels, areas, calibration = [], [], []
     for channel, name in enumerate(("background", *NAMES)):
@@ -298,6 +306,6 @@ def test_a_volume_of_one_slice_is_measured_as_an_image() -> None:
     network, spec = spec_of([""] * IMAGES, [(0.5, 0.7)] * IMAGES)
     single = spec_of([str(number) for number in range(IMAGES)], [(3.0, 0.5, 0.7)] * IMAGES)[1]
     names = ("hd95", "assd", "nsd", "cl_dice", "lesion_tp", "lesion_fp", "lesion_fn")
-    images, volumes = (score(network, one, SPLITS)[0].select(names).to_pylist() for one in (spec, single))
+    images, volumes = (score(network, settings, SPLITS)[0].select(names).to_pylist() for settings in (spec, single))
     for image, volume in zip(images, volumes, strict=True):
         assert image == pytest.approx(volume, nan_ok=True)

@@ -1,4 +1,4 @@
-"""Scores of overlapping classes that are annotated in some images or pixels, by hand and against full annotation."""
+"""Scores of classes annotated in some images or pixels, compared with manual values and with full annotation."""
 
 import math
 from dataclasses import replace
@@ -75,7 +75,9 @@ def evaluation(
     ), **changes)  # fmt: skip
 
 
-def scored(spec: EvaluationSpec, splits: dict[str, Any] = SPLITS) -> tuple[Rows, dict[tuple[str, str], dict[str, Any]]]:
+def score_masks(
+    spec: EvaluationSpec, splits: dict[str, Any] = SPLITS
+) -> tuple[Rows, dict[tuple[str, str], dict[str, Any]]]:
     scores, images = score(Grey(), spec, splits)  # type: ignore[arg-type]
     return (
         {(row["split"], row["image"], row["class"]): row for row in scores.to_pylist()},
@@ -95,11 +97,11 @@ def partial() -> Pixels:
     return masks
 
 
-def test_pixels_that_are_not_annotated_are_in_no_count() -> None:
+def test_unannotated_pixels_are_in_no_count() -> None:
     images, _ = images_and_masks()
     masks = partial()
-    rows, of_images = scored(evaluation(masks))
-    before, _ = scored(evaluation(images_and_masks()[1]))
+    rows, of_images = score_masks(evaluation(masks))
+    before, _ = score_masks(evaluation(images_and_masks()[1]))
     for (split, name, class_), row in rows.items():
         number, channel = int(name), NAMES.index(class_)
         known = masks[number, channel] != IGNORE
@@ -114,8 +116,8 @@ def test_pixels_that_are_not_annotated_are_in_no_count() -> None:
         assert sum(row["confidence_count"]) == (masks[int(name)] != IGNORE).sum()
 
 
-def test_shapes_are_undefined_where_a_class_is_not_annotated_in_all_pixels() -> None:
-    rows, _ = scored(evaluation(partial()))
+def test_shapes_are_undefined_if_a_class_is_not_annotated_in_all_pixels() -> None:
+    rows, _ = score_masks(evaluation(partial()))
     for (_, name, class_), row in rows.items():
         values = [row[column] for column in ShapeValues._fields]
         if (name, class_) in (("01", "stroma"), ("02", "tumour")):
@@ -124,7 +126,7 @@ def test_shapes_are_undefined_where_a_class_is_not_annotated_in_all_pixels() -> 
             assert row["lesion_tp"] is not None
 
 
-def test_scores_are_undefined_where_a_class_is_not_annotated_and_means_leave_them_out() -> None:
+def test_scores_are_undefined_if_a_class_is_not_annotated_and_means_exclude_them() -> None:
     masks = images_and_masks()[1]
     masks[1, 1] = IGNORE
     masks[1, 0] = 0
@@ -143,16 +145,16 @@ def test_scores_are_undefined_where_a_class_is_not_annotated_and_means_leave_the
     false_positives = predicted[1].sum()
     assert false_positives > 0
     known = np.delete(np.arange(4), 1)
-    both = (predicted[known] & (masks[known, 1] == 1)).sum()
+    intersection = (predicted[known] & (masks[known, 1] == 1)).sum()
     total = predicted[known].sum() + (masks[known, 1] == 1).sum()
-    assert unknown["dataset", "stroma", "dice"][0] == pytest.approx(2 * both / total)
-    assert absent["dataset", "stroma", "dice"][0] == pytest.approx(2 * both / (total + false_positives))
+    assert unknown["dataset", "stroma", "dice"][0] == pytest.approx(2 * intersection / total)
+    assert absent["dataset", "stroma", "dice"][0] == pytest.approx(2 * intersection / (total + false_positives))
     # In image 1 only the tumour is annotated, and it is absent.
     assert unknown["case", "macro", "dice_empty_is_one"][1] == 4
     assert unknown["case", "macro", "dice"][1] == 3
 
 
-def test_a_class_that_no_test_image_annotates_has_no_number_of_false_positives() -> None:
+def test_a_class_annotated_in_no_test_image_has_no_number_of_false_positives() -> None:
     masks = images_and_masks()[1]
     masks[:4, 1] = IGNORE
     unknown, absent = metrics(evaluation(masks)), metrics(evaluation(np.where(masks == IGNORE, 0, masks)))
@@ -164,12 +166,12 @@ def test_a_class_that_no_test_image_annotates_has_no_number_of_false_positives()
     assert unknown["dataset", "macro", "dice"][0] == unknown["dataset", "tumour", "dice"][0]
 
 
-def test_a_volume_with_a_slice_that_is_not_annotated_has_no_shapes_but_counts() -> None:
+def test_a_volume_with_an_unannotated_slice_has_counts_and_no_shapes() -> None:
     volumes = ["a", "a", "b", "b", "c", "c", "d", "d"]
     masks = images_and_masks()[1]
     masks[1, 0] = IGNORE
-    rows, _ = scored(evaluation(masks, volumes=volumes))
-    before, _ = scored(evaluation(images_and_masks()[1], volumes=volumes))
+    rows, _ = score_masks(evaluation(masks, volumes=volumes))
+    before, _ = score_masks(evaluation(images_and_masks()[1], volumes=volumes))
     assert rows["test", "00", "tumour"]["nsd"] is None
     assert rows["test", "00", "tumour"]["tp"] == before["test", "00", "tumour"]["tp"]
     for key in (("test", "00", "stroma"), ("test", "02", "tumour"), ("validation", "04", "tumour")):
@@ -183,7 +185,7 @@ POSTPROCESS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("postprocess", POSTPROCESS)
-def test_rules_are_chosen_on_the_validation_images_that_annotate_the_class(postprocess: dict[str, Any]) -> None:
+def test_rules_are_selected_on_the_validation_images_that_annotate_the_class(postprocess: dict[str, Any]) -> None:
     masks = images_and_masks()[1]
     masks[4:6, 0] = IGNORE
     validation = {"test": range(4), "validation": range(6, IMAGES)}
@@ -195,7 +197,7 @@ def test_rules_are_chosen_on_the_validation_images_that_annotate_the_class(postp
 
 
 @pytest.mark.parametrize("postprocess", POSTPROCESS)
-def test_no_rule_is_chosen_for_a_class_that_no_validation_image_annotates(postprocess: dict[str, Any]) -> None:
+def test_no_rule_is_selected_for_a_class_annotated_in_no_validation_image(postprocess: dict[str, Any]) -> None:
     masks = images_and_masks()[1]
     masks[4:, 0] = IGNORE
     table = score(Grey(), evaluation(masks, postprocess=postprocess), SPLITS)[0]  # type: ignore[arg-type]
@@ -205,11 +207,11 @@ def test_no_rule_is_chosen_for_a_class_that_no_validation_image_annotates(postpr
 
 def chosen_threshold(masks: Pixels, validation: range) -> float | None:
     settings = ClassThreshold.model_validate({"class": "tumour", "false_positive_rate": 0.02})
-    rows, _ = scored(evaluation(masks, class_threshold=settings), {"test": range(4), "validation": validation})
+    rows, _ = score_masks(evaluation(masks, class_threshold=settings), {"test": range(4), "validation": validation})
     return next((row["threshold"] for (split, _, _), row in rows.items() if split == "test_thresholded"), None)
 
 
-def test_the_threshold_of_a_class_is_chosen_on_the_images_that_annotate_it() -> None:
+def test_the_threshold_of_a_class_is_selected_on_the_images_that_annotate_it() -> None:
     masks = images_and_masks()[1]
     masks[5:, 0] = IGNORE
     assert chosen_threshold(masks, range(4, IMAGES)) == chosen_threshold(masks, range(4, 5))
@@ -218,7 +220,7 @@ def test_the_threshold_of_a_class_is_chosen_on_the_images_that_annotate_it() -> 
     assert chosen_threshold(masks, range(4, IMAGES)) is None
 
 
-def test_annotators_agree_on_what_both_annotated() -> None:
+def test_agreement_is_computed_on_pixels_annotated_by_both() -> None:
     first, second = images_and_masks()[1], np.roll(images_and_masks()[1], 1, axis=-1)
     first[0, 0], second[1, 0], second[2, 1, :16] = IGNORE, IGNORE, IGNORE
     spec = evaluation(first)
@@ -227,9 +229,9 @@ def test_annotators_agree_on_what_both_annotated() -> None:
     *_, (scores, _) = scores_of_annotators(Grey(), spec, annotations, range(4))  # type: ignore[arg-type]
     rows = {(int(row["image"]), row["class"]): row for row in scores.to_pylist()}
     for (image, class_), row in rows.items():
-        one, two = (masks[image, NAMES.index(class_)] for masks in (first, second))
-        known = (one != IGNORE) & (two != IGNORE)
-        assert row["tp"] == ((one == 1) & (two == 1) & known).sum()
-        assert row["fp"] == ((one == 0) & (two == 1)).sum()
+        first_masks, second_masks = (masks[image, NAMES.index(class_)] for masks in (first, second))
+        known = (first_masks != IGNORE) & (second_masks != IGNORE)
+        assert row["tp"] == ((first_masks == 1) & (second_masks == 1) & known).sum()
+        assert row["fp"] == ((first_masks == 0) & (second_masks == 1)).sum()
         assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == known.sum()
     assert math.isclose(rows[0, "tumour"]["tn"], 0)

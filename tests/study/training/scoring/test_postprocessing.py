@@ -1,4 +1,4 @@
-"""Scores of post-processed masks: those of the masks, whole volumes, and rules from validation images only."""
+"""Scores of post-processed masks: those of the masks, entire volumes, and rules from validation images only."""
 
 import json
 from dataclasses import replace
@@ -48,7 +48,7 @@ class Grey(nn.Module):
 
 
 def images_and_truth() -> tuple[np.ndarray, np.ndarray]:
-    """Return images with spots of many sizes; the truth has the large spots, of every second image none."""
+    """Return images with spots of many sizes; the truth has the large spots, and is empty in every second image."""
     random = np.random.default_rng(0)
     images, truth = np.zeros((IMAGES, SIZE, SIZE), np.uint8), np.zeros((IMAGES, SIZE, SIZE), np.uint8)
     for number in range(IMAGES):
@@ -87,7 +87,7 @@ def evaluation(
     )  # fmt: skip
 
 
-def scored(spec: EvaluationSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
+def score_masks(spec: EvaluationSpec) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
     outputs = spec.task.outputs
     network = Grey(len(outputs.names), exclusive=outputs.exclusive)
     scores, images = score(network, spec, SPLITS)  # type: ignore[arg-type]
@@ -104,9 +104,9 @@ def without_small(mask: np.ndarray, area: int) -> np.ndarray:
     return np.isin(labels, np.flatnonzero(np.bincount(labels.ravel()) >= area)) & mask
 
 
-def test_scores_without_post_processing_stay() -> None:
-    rows, images, record = scored(evaluation({"smallest_area": 4}))
-    before, images_before, no_rules = scored(evaluation({}))
+def test_scores_without_post_processing_are_unchanged() -> None:
+    rows, images, record = score_masks(evaluation({"smallest_area": 4}))
+    before, images_before, no_rules = score_masks(evaluation({}))
     assert rows_of(rows, *SPLITS) == repr(before)
     assert rows_of(images, *SPLITS) == repr(images_before)
     assert {row["split"] for row in rows} == {*SPLITS, "test_postprocessed", "validation_postprocessed"}
@@ -122,7 +122,7 @@ def test_scores_without_post_processing_stay() -> None:
 def test_scores_are_those_of_the_processed_masks(exclusive: bool) -> None:
     spec = evaluation({"smallest_area": 5}, exclusive=exclusive)
     images, truth = images_and_truth()
-    rows, image_rows, _ = scored(spec)
+    rows, image_rows, _ = score_masks(spec)
     usual = {row["image"]: row for row in rows if row["split"] == "test" and row["class"] == "tumour"}
     for row in rows:
         if row["split"] != "test_postprocessed" or row["class"] != "tumour":
@@ -144,7 +144,7 @@ def test_scores_are_those_of_the_processed_masks(exclusive: bool) -> None:
 
 def test_of_several_exclusive_classes_removed_pixels_become_background() -> None:
     spec = evaluation({"smallest_area": {"tumour": 10**6}}, exclusive=True, names=NAMES)
-    rows, _, _ = scored(spec)
+    rows, _, _ = score_masks(spec)
 
     def total(split: str, name: str) -> int:
         return sum(row["tp"] + row["fp"] for row in rows if (row["split"], row["class"]) == (split, name))
@@ -154,26 +154,28 @@ def test_of_several_exclusive_classes_removed_pixels_become_background() -> None
     assert total("test_postprocessed", "background") == total("test", "background") + total("test", "tumour")
 
 
-def test_a_volume_is_processed_as_a_whole() -> None:
+def test_a_volume_is_processed_at_once() -> None:
     volumes = [f"volume {number // 3}" for number in range(IMAGES)]
-    rows, _, _ = scored(evaluation({"smallest_area": 20}, volumes=volumes))
+    rows, _, _ = score_masks(evaluation({"smallest_area": 20}, volumes=volumes))
     images, truth = images_and_truth()
-    kept = np.concatenate([without_small(images[first : first + 3] >= 128, 20) for first in range(0, IMAGES, 3)])
+    processed = np.concatenate([without_small(images[first : first + 3] >= 128, 20) for first in range(0, IMAGES, 3)])
     by_slice = np.stack([without_small(image >= 128, 20) for image in images])
-    assert (kept != by_slice).any()
+    assert (processed != by_slice).any()
     for row in rows:
         if row["split"] == "test_postprocessed":
             number = int(row["image"])
-            assert row["tp"] + row["fp"] == kept[number].sum()
-            assert row["tp"] == (kept[number] & (truth[number] == 1)).sum()
+            assert row["tp"] + row["fp"] == processed[number].sum()
+            assert row["tp"] == (processed[number] & (truth[number] == 1)).sum()
 
 
-def test_rules_are_chosen_on_validation_images_only() -> None:
+def test_rules_are_selected_on_validation_images_only() -> None:
     auto = {"empty": "auto", "smallest_area": "auto", "largest_component": "auto"}
     truth = images_and_truth()[1]
     poisoned = truth.copy()
     poisoned[list(SPLITS["test"])] = 1 - poisoned[list(SPLITS["test"])]
-    (rows, _, record), (poisoned_rows, _, same) = (scored(evaluation(auto, truth=part)) for part in (truth, poisoned))
+    (rows, _, record), (poisoned_rows, _, same) = (
+        score_masks(evaluation(auto, truth=part)) for part in (truth, poisoned)
+    )
     assert record == same
     rule = record["postprocess"]["tumour"]
     assert rule["empty"] is not None or rule["smallest_area"] > 0
@@ -182,11 +184,11 @@ def test_rules_are_chosen_on_validation_images_only() -> None:
     assert rows_of(rows, "test") != rows_of(poisoned_rows, "test")
     changed = truth.copy()
     changed[list(SPLITS["validation"])] = images_and_truth()[0][list(SPLITS["validation"])] >= 128
-    assert scored(evaluation(auto, truth=changed))[2] != record  # validation masks matter
+    assert score_masks(evaluation(auto, truth=changed))[2] != record  # validation masks matter
 
 
-def test_chosen_rules_do_not_lower_the_mean_dice_of_validation_images() -> None:
-    rows, _, _ = scored(evaluation({"smallest_area": "auto"}))
+def test_selected_rules_do_not_lower_the_mean_dice_of_validation_images() -> None:
+    rows, _, _ = score_masks(evaluation({"smallest_area": "auto"}))
 
     def mean(split: str) -> float:
         values = [
@@ -199,17 +201,17 @@ def test_chosen_rules_do_not_lower_the_mean_dice_of_validation_images() -> None:
     assert mean("validation_postprocessed") > mean("validation")
 
 
-def test_without_validation_images_nothing_is_chosen() -> None:
+def test_without_validation_images_no_rule_is_selected() -> None:
     spec = evaluation({"empty": "auto", "smallest_area": "auto", "largest_component": True})
     scores, _ = score(Grey(), spec, {"test": range(6), "validation": ()})  # type: ignore[arg-type]
     record = json.loads(scores.schema.metadata[schema.EVALUATION])
     assert record["postprocess"]["tumour"] == {"empty": None, "smallest_area": 0, "largest_component": True}
 
 
-def test_pixels_without_a_label_belong_to_components_and_are_not_counted() -> None:
+def test_unlabelled_pixels_belong_to_components_and_are_not_counted() -> None:
     truth = images_and_truth()[1]
     truth[:, :, : SIZE // 2] = IGNORE
-    rows, _, _ = scored(evaluation({"smallest_area": 5}, exclusive=True, truth=truth))
+    rows, _, _ = score_masks(evaluation({"smallest_area": 5}, exclusive=True, truth=truth))
     images = images_and_truth()[0]
     for row in rows:
         if row["split"] == "test_postprocessed" and row["class"] == "tumour":
@@ -217,7 +219,7 @@ def test_pixels_without_a_label_belong_to_components_and_are_not_counted() -> No
             assert row["tp"] + row["fp"] == mask[:, SIZE // 2 :].sum()
 
 
-def test_an_image_in_bands_has_the_scores_of_one_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_in_bands_has_the_scores_of_one_processed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     images, masks = images_and_truth()
     pixels, truth = np.tile(images[1], (6, 6)), np.tile(masks[1], (6, 6))[None]
     spec = replace(
@@ -229,26 +231,26 @@ def test_an_image_in_bands_has_the_scores_of_one_at_once(monkeypatch: pytest.Mon
         truth=TrueMasks(lambda _: truth), image=ImageSettings(size=64, fit="patch"), size=NATIVE,
     )  # fmt: skip
     splits = {"test": [0], "validation": [1]}
-    whole = [table.to_pylist() for table in score(Grey(), spec, splits)]  # type: ignore[arg-type]
+    expected = [table.to_pylist() for table in score(Grey(), spec, splits)]  # type: ignore[arg-type]
     monkeypatch.setattr(masks_module, "is_large", lambda *_: True)
     banded = [table.to_pylist() for table in score(Grey(), replace(spec, limit=2**12), splits)]  # type: ignore[arg-type]
     exact = ("tp", "fp", "fn", "tn", "positives", "negatives", "hd95", "assd", "nsd", "lesion_tp", "lesion_fp")
-    for before, after in zip(whole[0], banded[0], strict=True):
+    for before, after in zip(expected[0], banded[0], strict=True):
         assert {name: before[name] for name in exact} == {name: after[name] for name in exact}
 
 
-def test_the_empty_mask_rule_is_chosen_for_all_pixels_although_some_have_no_label() -> None:
+def test_the_empty_mask_rule_is_selected_on_all_pixels_including_unlabelled_ones() -> None:
     truth = images_and_truth()[1]
     truth[:, :, : SIZE // 2] = IGNORE
-    rows, _, record = scored(evaluation({"empty": "auto"}, exclusive=True, truth=truth))
+    rows, _, record = score_masks(evaluation({"empty": "auto"}, exclusive=True, truth=truth))
     rule = record["postprocess"]["tumour"]["empty"]
     assert rule is not None
     images = images_and_truth()[0] / 255
     for row in rows:
         if row["split"].endswith("_postprocessed") and row["class"] == "tumour":
             scores = images[int(row["image"])]
-            kept = (scores >= rule["top"]).sum() >= rule["area"]
-            expected = (scores >= rule["bottom"])[:, SIZE // 2 :].sum() if kept else 0
+            is_kept = (scores >= rule["top"]).sum() >= rule["area"]
+            expected = (scores >= rule["bottom"])[:, SIZE // 2 :].sum() if is_kept else 0
             assert row["tp"] + row["fp"] == expected
 
     def mean(split: str) -> float:

@@ -51,13 +51,13 @@ def predicted() -> NDArray[np.float64]:
 
 def test_errors_are_those_of_the_predicted_points_in_pixels() -> None:
     test = tuple(range(12))
-    found = scores(test, validation=tuple(range(12, IMAGES)))
+    actual = scores(test, validation=tuple(range(12, IMAGES)))
     targets = arrays().targets
     assert targets is not None
     for split, chosen in (("test", [row for row in test if row != 3]), ("validation", list(range(12, IMAGES)))):
         errors = (predicted()[chosen] - targets[chosen]) * SIDE
-        np.testing.assert_allclose(found[split, "mse_pixels"], (errors**2).mean(), rtol=1e-4)
-        np.testing.assert_allclose(found[split, "distance_pixels"], np.hypot(*errors.T).mean(), rtol=1e-4)
+        np.testing.assert_allclose(actual[split, "mse_pixels"], (errors**2).mean(), rtol=1e-4)
+        np.testing.assert_allclose(actual[split, "distance_pixels"], np.hypot(*errors.T).mean(), rtol=1e-4)
 
 
 def test_the_same_weights_give_the_same_scores() -> None:
@@ -78,5 +78,5 @@ def scored_after_the_others(rank: int, world: int) -> dict[tuple[str, str], floa
     return scores((1, 2, 4)) if rank == 0 else {}
 
 
-def test_one_worker_scores_while_the_others_have_ended() -> None:
+def test_one_worker_scores_after_the_others_have_ended() -> None:
     assert together(2, scored_after_the_others)[0] == scores((1, 2, 4))
