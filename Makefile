@@ -46,7 +46,7 @@ presets: $(READY)
 bench: $(READY)
 	$(BIN)/python -m tests.bench
 
-# How true its answers are: 1,000 simulated studies of every design, about an hour on one core.
+# Coverage of intervals and error rates of tests: 1,000 simulated studies of every design, about an hour on one core.
 bench-statistics: $(READY)
 	$(BIN)/python -m tests.bench coverage -o bench-statistics.json
 
@@ -68,7 +68,7 @@ lock: $(READY)
 	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --no-header --no-emit-index-url --no-annotate \
 	  --upgrade --quiet pyproject.toml | grep -vE '^(nvidia|cuda|triton)-?' > requirements.lock
 
-# Known vulnerabilities of what the lock pins, asked of osv.dev: needs a network, and fails where it is not reached.
+# Known vulnerabilities of what the lock pins, from osv.dev: needs a network, and fails without one.
 audit: $(READY)
 	$(BIN)/uv tool run pip-audit --requirement requirements.lock --disable-pip --no-deps --strict \
 	  --vulnerability-service osv

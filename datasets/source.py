@@ -85,6 +85,14 @@ class Index:
 
     "" for images without masks. Empty if all masks are of all classes, else one entry per row.
     """
+    complete: Mapping[AnnotationKind, Sequence[str]] = field(default_factory=dict)
+    """By kind of annotation: classes of the masks that the annotation of a row is complete for, in the format of
+    `shown`, "" for none. One entry per row; no class of kinds that are left out.
+
+    Classes with a label; with a box of each object, or without objects; with a scribble; with a point. The labels of a
+    volume are complete for its slices only where they are 0. Of scribbles and points, the bit after those of the
+    classes stands for the background.
+    """
     unused_classes: tuple[str, ...] = ()
     """Classes that occur in no mask of this index."""
     unread: tuple[str, ...] = ()
@@ -142,19 +150,33 @@ class Index:
 
     def shows(self, row: int) -> frozenset[str]:
         """Return the classes that are known to occur in the masks of a row."""
-        bits = int(self.shown[row] or "0", 16) if self.shown else 0
-        return frozenset(name for number, name in enumerate(self.classes) if bits >> number & 1)
+        return self._named(int(self.shown[row] or "0", 16) if self.shown else 0)
 
     def annotates(self, row: int) -> frozenset[str]:
         """Return the classes that are annotated in the masks of a row; none for an image without masks."""
         if not self.annotation_digests["masks"][row]:
             return frozenset()
-        bits = int(self.annotated[row] or "0", 16) if self.annotated else -1
+        return self._named(int(self.annotated[row] or "0", 16) if self.annotated else -1)
+
+    def completes(self, row: int, kind: AnnotationKind) -> frozenset[str]:
+        """Return the classes of the masks that the annotation of a row is complete for; see `complete`."""
+        return self._named(int(self.complete[kind][row] or "0", 16) if kind in self.complete else 0)
+
+    def has_background(self, row: int, kind: AnnotationKind) -> bool:
+        """Return whether scribbles or points of a row lie in the background."""
+        return kind in self.complete and bool(int(self.complete[kind][row] or "0", 16) >> len(self.classes))
+
+    def _named(self, bits: int) -> frozenset[str]:
         return frozenset(name for number, name in enumerate(self.classes) if bits >> number & 1)
 
     def fault(self, row: int) -> str:
         """Return why a row or any of its annotations cannot be used, "" without a fault."""
         return next(filter(None, (self.faults[row], *(faults[row] for faults in self.annotation_faults.values()))), "")
+
+
+def class_bits(classes: Sequence[str], names: Collection[str]) -> str:
+    """Return some of the classes as a hexadecimal number whose bit k stands for classes[k]."""
+    return f"{sum(1 << number for number, name in enumerate(classes) if name in names):x}"
 
 
 def file_contents(content: str) -> list[str]:

@@ -228,6 +228,11 @@ class MaskSettings(LossSettings):
     upsampling: Upsampling | None = None
     """Upsampling method of the decoder; None: as published."""
 
+    @property
+    def pool(self) -> Pool | None:
+        """Return which images without masks are used, None if none are."""
+        return None
+
 
 class DiscriminatorSettings(BaseModelSettings):
     """Discriminator of label maps, per patch (Isola et al. 2017) or per pixel (Hung et al. 2018).
@@ -361,7 +366,7 @@ def is_deeply_supervised(settings: TaskSettings) -> bool:
 
 def pool_of(settings: TaskSettings) -> Pool | None:
     """Return which images without masks a task uses, None if it uses none."""
-    return settings.pool if isinstance(settings, SemiSupervisedSettings) else None
+    return settings.pool if isinstance(settings, MaskSettings) else None
 
 
 def unlabelled_start_of(settings: TaskSettings) -> int:

@@ -22,7 +22,7 @@ THREADS = 8
 """Independent of the number of cores: on a remote disk each stat call waits."""
 SETTLED_NS = 2_000_000_000
 """A table read this soon after it was written may change again without a new mtime."""
-MAPPING_FIELDS = ("annotation_digests", "annotation_faults")
+MAPPING_FIELDS = ("annotation_digests", "annotation_faults", "complete")
 """Fields of an index that map kinds of annotation to lists."""
 FILE_COLUMNS = ("path", *STATE)
 State = FileState | None

@@ -18,6 +18,8 @@ from datasets.targets import Target, TargetArray, keep_unannotated
 cv2.setNumThreads(0)
 
 POINTS: Final = ("centre", "box")
+QUADRILATERALS: Final = 3
+"""Dimensions of a target of quadrilaterals (n, 4, 2), in place of one box."""
 PIXEL_CENTRE: Final = 0.5
 """In albumentations the origin is the centre of the first pixel, in targets its corner."""
 
@@ -25,12 +27,13 @@ PIXEL_CENTRE: Final = 0.5
 class Augmenter:
     """Augments a training image of `shape` (height, width) and its target. Not thread-safe.
 
-    Masks are transformed with nearest-neighbour interpolation, and what is moved in from outside of the image is
-    background, except for overlapping classes that are not annotated; centres and boxes are transformed as points and
-    clipped to the image; labels are unchanged.
+    Masks are transformed with nearest-neighbour interpolation, and what is moved in from outside of the image has the
+    value `outside`, but `IGNORE` in overlapping classes that are not annotated; centres and boxes are transformed as
+    points and clipped to the image, quadrilaterals in place of a box as points; labels are unchanged.
     """
 
-    def __init__(self, settings: AugmentSettings, target: Target, shape: tuple[int, int]) -> None:
+    def __init__(self, settings: AugmentSettings, target: Target, shape: tuple[int, int], *, outside: int = 0) -> None:
+        self._outside = np.uint8(outside)
         geometric, photometric = geometric_transforms(settings, shape), photometric_transforms(settings)
         self._moved_target = target if geometric else "image"
         points = A.KeypointParams(format="xy", remove_invisible=False) if self._moved_target in POINTS else None
@@ -61,16 +64,39 @@ class Augmenter:
         if target is None or self._moved_target in ("image", "labels"):
             return self._pipeline(image=image)["image"], target
         if self._moved_target not in POINTS:
-            name = "mask" if target.ndim == 2 else "masks"
-            changed = self._pipeline(image=image, **{name: target})
-            keep_unannotated(target, changed[name])
-            return changed["image"], changed[name]
+            return self._with_masks(image, target)
+        if target.ndim == QUADRILATERALS:
+            return self._with_quadrilaterals(image, target)
         if np.isnan(target).any():
             return self._pipeline(image=image)["image"], target
         sides = np.array(image.shape[1::-1], np.float32)
-        changed = self._pipeline(image=image, keypoints=_corners(target) * sides - PIXEL_CENTRE)
-        moved = (np.asarray(changed["keypoints"]) + PIXEL_CENTRE) / sides
-        return changed["image"], _from_corners(np.clip(moved, 0, 1), target.shape[0])
+        image, moved = self._with_points(image, _corners(target) * sides)
+        return image, _from_corners(np.clip(moved / sides, 0, 1), target.shape[0])
+
+    def _with_masks(self, image: Pixels, masks: TargetArray) -> tuple[Pixels, TargetArray]:
+        """Augment an image and its masks (height, width) or (classes, height, width)."""
+        assert self._pipeline is not None, "only an active pipeline is called"
+        name = "mask" if masks.ndim == 2 else "masks"
+        # The transforms fill with 0, so that 0 stands for the value outside of the image, modulo 256.
+        changed = self._pipeline(image=image, **{name: masks - self._outside if self._outside else masks})
+        moved = changed[name] + self._outside if self._outside else changed[name]
+        keep_unannotated(masks, moved)
+        return changed["image"], moved
+
+    def _with_quadrilaterals(self, image: Pixels, target: TargetArray) -> tuple[Pixels, TargetArray]:
+        """Augment an image and move the corners of quadrilaterals (n, 4, 2), also out of the image; NaN stays."""
+        sides = np.array(image.shape[1::-1], np.float32)
+        known = ~np.isnan(target).any(axis=(1, 2))
+        image, points = self._with_points(image, target[known].reshape(-1, 2).astype(np.float64) * sides)
+        moved = target.copy()
+        moved[known] = (points / sides).reshape(-1, 4, 2)
+        return image, moved
+
+    def _with_points(self, image: Pixels, points: NDArray[np.floating]) -> tuple[Pixels, NDArray[np.float64]]:
+        """Augment an image, and move points (n, 2) that are given in pixels from its corner."""
+        assert self._pipeline is not None, "only an active pipeline is called"
+        changed = self._pipeline(image=image, keypoints=points - PIXEL_CENTRE)
+        return changed["image"], np.asarray(changed["keypoints"], np.float64).reshape(-1, 2) + PIXEL_CENTRE
 
     def _seed(self, key: tuple[int, ...]) -> None:
         digest = blake2b(" ".join(map(str, key)).encode(), digest_size=16).digest()

@@ -206,6 +206,7 @@ class _Reader:
             size=(image.width, image.height),
             boxes=tuple(self._boxes(annotations)),
             boxed=self.boxed,
+            partly_boxed=self._partly_boxed(image, annotations),
             masks=masks or tuple(MaskRuns(name=name, runs=b"") for name in absent if self.masked),
             not_annotated=unknown,
             partly_annotated=partial & drawn,
@@ -229,6 +230,12 @@ class _Reader:
         """Return the classes of which some objects may have no mask."""
         numbers = [*image.not_exhaustive_category_ids, *(annotation.category_id for annotation in unmasked)]
         return frozenset(self.names[number] for number in numbers)
+
+    def _partly_boxed(self, image: _PatientImage, annotations: list[_SegmentedAnnotation]) -> frozenset[str]:
+        """Return the classes of which some objects may have no box."""
+        numbers = [annotation.category_id for annotation in annotations if annotation.iscrowd or not annotation.bbox]
+        named = {self.names[number] for number in (*numbers, *image.not_exhaustive_category_ids)}
+        return self._not_annotated(image, annotations) | named
 
     def _boxes(self, annotations: list[_SegmentedAnnotation]) -> Iterator[Box]:
         for annotation in annotations:

@@ -11,7 +11,7 @@ from itertools import accumulate
 from datasets.errors import DataError
 from datasets.settings import SplitSettings, ValidationShare
 from datasets.source import AnnotationKind, Index
-from datasets.splits.named import check_named, fixed_test, named_rows
+from datasets.splits.named import check_named, fixed_test, validation_patients
 from datasets.splits.patients import Members, count_cases, count_images, deal_folds, members_of, patient_order, rows_of
 
 __all__ = [
@@ -252,7 +252,7 @@ def _validators(index: Index, settings: SplitSettings, *, order: Sequence[str], 
         return set(order[step - 1 :: step])
     if validation == "folds":
         return set(part).intersection(order)
-    return {index.patients[row] for row in named_rows(index, validation, "validation")}.intersection(order)
+    return set(validation_patients(index, settings).intersection(order))
 
 
 def _training_rows(

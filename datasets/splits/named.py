@@ -55,6 +55,11 @@ def named_rows(index: Index, choice: object, part: str) -> list[int]:
     return [row for name in read_lines(choice.list) for row in _named(normal(name), rows_by_name, choice.list)]
 
 
+def validation_patients(index: Index, settings: SplitSettings) -> frozenset[str]:
+    """Return the patients that a list or the publisher names for validation, at any labelled amount; else none."""
+    return frozenset(index.patients[row] for row in named_rows(index, settings.validation, "validation"))
+
+
 def _named(name: str, rows_by_name: Mapping[str, Sequence[int]], path: Path) -> Sequence[int]:
     """Return the rows of an image or a volume, which may be listed with or without its file suffix."""
     suffix = suffix_of(name)

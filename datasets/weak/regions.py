@@ -10,8 +10,8 @@ from datasets.source import IGNORE, Pixels
 
 Region = NDArray[np.bool_]
 """Pixels (height, width)."""
-Key = tuple[int, int]
-"""Seed, and row of the index: equal keys give equal weak labels of equal masks in any process."""
+Key = tuple[int | str, ...]
+"""Such as the seed and the id of an image: equal keys give equal weak labels of equal masks in any process."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -16,8 +16,8 @@ from models.tasks.feature_distillation import FeatureDistillation
 from models.tasks.localisation import Localisation
 from models.tasks.masked_reconstruction import MaskedReconstruction
 from models.tasks.reconstruction import Reconstruction
-from models.tasks.segmentation import Segmentation
 from models.tasks.self_distillation import SelfDistillation
+from models.tasks.weak_labels import make_segmentation
 
 tasks: Mapping[str, Callable[[Any, Outputs], Task]] = {
     "reconstruction": Reconstruction,
@@ -27,7 +27,7 @@ tasks: Mapping[str, Callable[[Any, Outputs], Task]] = {
     "self_distillation": SelfDistillation,
     "classification": Classification,
     "localisation": Localisation,
-    "segmentation": Segmentation,
+    "segmentation": make_segmentation,
     "adversarial": Adversarial,
     "consistency": make_consistency,
 }

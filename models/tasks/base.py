@@ -16,6 +16,26 @@ NETWORK = "network"
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeakTarget:
+    """Weak labels of images without masks."""
+
+    masks: Tensor | None = None
+    """Annotated pixels in the format of the target, `models.counts.IGNORE` elsewhere."""
+    present: Tensor | None = None
+    """Labels (N, classes): 1 for classes that are known to be present, 0 for absent ones, NaN for others.
+
+    Beside `masks` they determine only which classes have an area.
+    """
+    boxes: Tensor | None = None
+    """Corners (N, boxes, 4, 2) of the boxes of all components of the classes in `present`, see
+    `models.tasks.weak_labels.boxes`."""
+    box_classes: Tensor | None = None
+    """Classes (N, boxes) of the boxes, as numbers."""
+    areas: Tensor | None = None
+    """Smallest and largest share (classes, 2) of an image that a class has in the masks, NaN if none shows it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """Images (N, channels, height, width) in 0..1 and the target of the task, both on the device of the network."""
 
@@ -34,6 +54,8 @@ class Batch:
     """The regions (N, strong views, height, width), bool, that strong views have from the partner of their image."""
     unlabelled_keys: Sequence[int] = ()
     """As `keys`, for `unlabelled`."""
+    weak: WeakTarget | None = None
+    """Weak labels of `unlabelled`."""
     update: int = 0
     """Number of previous updates."""
     updates: int = 0
@@ -89,6 +111,12 @@ class Companion:
     module: nn.Module
     trained: Literal["apart", "jointly", "never"]
     optimizer: OptimizerSettings | None = None
+
+
+def ramp_up(update: int, length: float) -> float:
+    """Return exp(-5 (1 - t)^2) of the share t of the first `length` updates, then 1 (Laine and Aila 2017)."""
+    missing = max(0.0, 1 - update / length) if length > 0 else 0.0
+    return math.exp(-5 * missing**2)
 
 
 def low_score_message(

@@ -34,12 +34,12 @@ for (const table of document.querySelectorAll("table.filters")) {
   bar.className = "filter";
   const label = document.createElement("label");
   const input = document.createElement("input");
-  const told = document.createElement("span");
+  const status = document.createElement("span");
   input.type = "search";
   input.autocomplete = "off";
   label.append("Show rows with", input);
-  told.setAttribute("role", "status");
-  bar.append(label, told);
+  status.setAttribute("role", "status");
+  bar.append(label, status);
   table.parentElement.before(bar);
   function filter() {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -49,7 +49,7 @@ for (const table of document.querySelectorAll("table.filters")) {
       row.hidden = !words.every((word) => text.includes(word));
       shown += !row.hidden;
     }
-    told.textContent = `${shown} of ${rows.length} rows`;
+    status.textContent = `${shown} of ${rows.length} rows`;
   }
   input.addEventListener("input", filter);
   filter();

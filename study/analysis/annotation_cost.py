@@ -1,7 +1,8 @@
 """Hours of annotation: what annotators have to draw for the stages of each arm.
 
-An image counts once for each kind of annotation that any stage of a chain reads in training or validation. Images that
-are read without annotation, and test images, cost nothing.
+An image counts once for each kind of annotation that any stage of a chain reads in training or validation, as weak
+labels too, whether they are annotation of the data set or derived from masks. Images that are read without annotation,
+and test images, cost nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -80,11 +81,15 @@ def annotated_by(node: PlannedStage) -> Iterator[Annotated]:
     selection = node.selection
     if selection.annotation_kind is not None:
         yield Annotated(selection.data, annotation_name_of(selection.annotation_kind), selection)
+    if selection.weak is not None:
+        yield Annotated(selection.data, selection.weak, selection)
 
 
 def _rows(plan: Plan, annotated: Annotated) -> tuple[int, ...]:
-    """Return the rows of the images: those that the stage trains and validates on."""
+    """Return the rows of the images: those that the stage trains and validates on, or those with weak labels."""
     rows = plan.views[annotated.data].stage_rows(annotated.selection)
+    if annotated.name == annotated.selection.weak:
+        return rows.unlabelled
     return (*rows.train, *rows.validation)
 
 

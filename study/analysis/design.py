@@ -9,7 +9,8 @@ from results.statistics.design import Design, EquivalenceMargins, Family, Planne
 from study.analysis.annotation_cost import annotation_hours
 from study.config.stages import MaskStage, Stage
 from study.planning.baselines import baseline_of, family_name
-from study.planning.graph import FEWEST_UNLABELLED, Plan, Replicate, pool_of_stage
+from study.planning.dataset_view import FEWEST_UNLABELLED
+from study.planning.graph import Plan, Replicate, pool_of_stage
 from study.store.paths import FAILURES
 from study.store.store import Store
 
@@ -117,7 +118,8 @@ def _notes(plan: Plan) -> Mapping[str, str]:
         rows = plan.views[plan.target].stage_rows(selection)
         if selection.unlabelled and not pool_of_stage(rows, nodes[-1].step):
             task = nodes[-1].step.settings.task
-            texts.append(f"fewer than {FEWEST_UNLABELLED} unlabelled images: {task} training on labelled images alone")
+            images = "unlabelled images" if selection.weak is None else "images with weak labels"
+            texts.append(f"fewer than {FEWEST_UNLABELLED} {images}: {task} training on labelled images alone")
         fixed = [node.step.stage for node in nodes if node.step.settings.seed is not None]
         if fixed:
             texts.append(f"seed of {', '.join(fixed)} fixed: its variance is not included")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from datasets.settings import Place
+from models.task_settings.weak_labels import Rest
 from results.schema import DEFAULT_ROPE, METRICS, Level
 from study.config.fields import MAX_LISTED, Count, Fraction, Seed, Settings, each_once
 from study.config.recipes import RecipeName
@@ -28,8 +29,12 @@ Rope = Annotated[float, Field(gt=0, lt=1)] | Mapping[str, Annotated[float, Field
 Rule = Mapping[str, FactorValue]
 RECIPE = "recipe"
 """The factor that sets the recipe of all stages that follow the one of the study."""
+REST = "rest"
+"""The factor that sets which weak labels the training images beyond the labelled fraction have."""
+STAGE_FACTORS = frozenset({RECIPE, REST})
+"""Factors without dots: a setting of several stages."""
 COMPARE_KEYS = frozenset({"architecture", "backbone", "initial_weights", "pathway", "labelled_fraction",
-                          "labelled_images", "folds", "seeds", "baseline", "exclude", "include", "recipe",
+                          "labelled_images", "folds", "seeds", "baseline", "exclude", "include", "recipe", "rest",
                           "rope", "top", "hours"})  # fmt: skip
 
 
@@ -69,6 +74,8 @@ class Compare(Settings):
     pathway: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=MAX_LISTED)
     recipe: tuple[RecipeName, ...] | None = Field(default=None, min_length=1, max_length=MAX_LISTED)
     """Also one of the factors."""
+    rest: tuple[Rest, ...] | None = Field(default=None, min_length=1, max_length=MAX_LISTED)
+    """Also one of the factors."""
     labelled_fraction: tuple[Fraction, ...] | None = Field(default=None, min_length=1, max_length=MAX_LISTED)
     labelled_images: tuple[Count, ...] | None = Field(default=None, min_length=1, max_length=MAX_LISTED)
     factors: Mapping[str, tuple[FactorValue, ...]] = {}
@@ -89,8 +96,8 @@ class Compare(Settings):
     def _gather_factors(cls, value: Any) -> Any:  # noqa: ANN401 - raw document
         if not isinstance(value, Mapping) or "factors" in value:
             return value
-        dotted = {key: value[key] for key in value if "." in str(key) or key == RECIPE}
-        plain = {key: value[key] for key in value if key not in dotted or key == RECIPE}
+        dotted = {key: value[key] for key in value if "." in str(key) or key in STAGE_FACTORS}
+        plain = {key: value[key] for key in value if key not in dotted or key in STAGE_FACTORS}
         return {**plain, "factors": dotted} if dotted else plain
 
     @field_validator("baseline", mode="before")
@@ -108,8 +115,8 @@ class Compare(Settings):
         return tuple({name: _as_listed(value, listed) for name, value in rule.items()} for rule in parsed)
 
     _each_once = field_validator(
-        "architecture", "backbone", "initial_weights", "pathway", "recipe", "labelled_fraction", "labelled_images",
-        "seeds", "baseline", "hours",
+        "architecture", "backbone", "initial_weights", "pathway", "recipe", "rest", "labelled_fraction",
+        "labelled_images", "seeds", "baseline", "hours",
     )(each_once)  # fmt: skip
 
     @field_validator("rope")
@@ -126,7 +133,7 @@ class Compare(Settings):
         for path, values in value.items():
             if len(values) > MAX_LISTED:
                 raise ValueError(f"{path} has {len(values):,} values; allowed: at most {MAX_LISTED:,}; remove some")
-            repeats = path != RECIPE and any(list(values).count(item) > 1 for item in values)
+            repeats = path not in STAGE_FACTORS and any(list(values).count(item) > 1 for item in values)
             if not values or repeats:
                 raise ValueError(f"{path} is {list(values)}; allowed: a list of different values, at least one")
         return value

@@ -26,12 +26,12 @@ from models.settings import (
     NetworkOptimizerSettings,
     ReconstructionSettings,
     ScheduleSettings,
-    SegmentationSettings,
 )
 from models.task_settings.consistency import ConsistencyBlock, ConsistencyMethod, ConsistencySettings
 from models.task_settings.distillation import FeatureDistillationSettings, TeacherNetworkSettings
 from models.task_settings.masking import MaskedReconstructionSettings
 from models.task_settings.views import ContrastiveSettings, SelfDistillationSettings
+from models.task_settings.weak_labels import WeakLabelSettings
 from study.config.compare import InitialWeights
 from study.config.evaluation import ClassThreshold, Postprocess, Threshold, TtaName
 from study.config.fields import Count, Positive, Seed, Settings, each_once
@@ -257,8 +257,17 @@ class MaskStage(StageBase, MaskSettings):
     _each_once = field_validator("tta")(each_once)
 
 
-class SegmentationStage(SegmentationSettings, MaskStage):
-    """A segmentation stage."""
+class SegmentationStage(WeakLabelSettings, MaskStage):
+    """A segmentation stage, which with `rest` also has a batch of images with weak labels in an update."""
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        if self.rest != "none" and self.accumulate > 1:
+            raise ValueError(
+                f"accumulate is {self.accumulate} with rest: {self.rest}; allowed: 1, as gradients of batches with "
+                "masks and with weak labels are not accumulated; remove it, set rest: none, or exclude the combination"
+            )
+        return self
 
 
 class SemiSupervisedStage(MaskStage):
@@ -266,6 +275,18 @@ class SemiSupervisedStage(MaskStage):
 
     accumulate: Literal[1] = 1
     """Fixed at 1: gradients of batches with labelled and unlabelled images are not accumulated."""
+    rest: Literal["none"] = "none"
+    """Fixed: weak labels are not combined with the losses of unlabelled images."""
+
+    @field_validator("rest", mode="before")
+    @classmethod
+    def _check_rest(cls, rest: object) -> object:
+        if isinstance(rest, str) and rest != "none":
+            raise ValueError(
+                f"is {rest}; allowed: none, as weak labels are not combined with the losses of unlabelled images; "
+                "remove it, or exclude the combination"
+            )
+        return rest
 
 
 class AdversarialStage(AdversarialSettings, SemiSupervisedStage):

@@ -71,7 +71,8 @@ def kind_of(record: Record) -> Hashable:
     """Return the settings that determine the time of an image-epoch."""
     settings, image = record["settings"], record["image"]
     network = (record["architecture"], record["backbone"])
-    return settings["task"], settings["precision"], *network, str(image["size"]), image["channels"]
+    has_weak_labels = settings.get("rest", "none") != "none"
+    return settings["task"], has_weak_labels, settings["precision"], *network, str(image["size"]), image["channels"]
 
 
 def forecast(

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from datasets.checks.classes import class_images_text
 from datasets.checks.volumes import distance_unit, volumes_text
 from study.analysis.annotation_cost import annotated_already, arms_at_budgets, hours_by_cell, hours_lines
 from study.analysis.detectable import alternatives, detectable, detectable_lines
+from study.analysis.weak_images import weak_image_lines, weak_images
 from study.config.recipes import recipe_values
 from study.config.stages import ConsistencyStage, MaskStage, Stage
 from study.monitoring.forecast import TrainingLoad, forecast, forecast_lines
@@ -66,6 +67,7 @@ def summary(plan: Plan, store: Store, cache: Path, searches: "ArmSearches | None
         "data": dict(Counter(node.selection.data for node in nodes.values())),
         "recipes": _recipes(plan, (node.step for node in nodes.values())),
         "augment": _presets(node.step for node in nodes.values()),
+        "weak_labels": weak_images(plan),
         "leaks": [
             {"stage": step, "with": leak.target, "kind": leak.kind, "images": len(leak.images)}
             for leak in plan.leaks
@@ -257,6 +259,7 @@ def summary_text(summary: Summary) -> str:
         *(f"weights      {name} for {text}" for name, rules in summary["weights"].items() for text in rules),
         *_image_lines(summary["cell_images"]),
         *([f"distances    in {summary['distances']}"] if summary["distances"] else []),
+        *_with_heading("weak labels", weak_image_lines(summary["weak_labels"])),
         *_annotator_lines(summary["annotators"]),
         *_annotation_lines(summary["annotation"]),
         f"baseline     {'; '.join(summary['baselines']) or 'none: no arm is tested against another'}",
@@ -284,7 +287,11 @@ def _image_lines(cells: list[dict[str, Any]]) -> list[str]:
         validation = f"{sizes['validation']:g} of them validate" if sizes["validation"] else "none of them validates"
         note = "" if sizes["validation"] else " (the last epoch is taken)"
         lines.append(f"{amount}: {sizes['labelled']:g} labelled, {validation}{note}; {sizes['test']:g} test")
-    return [("images       " if number == 0 else "             ") + line for number, line in enumerate(lines)]
+    return _with_heading("images", lines)
+
+
+def _with_heading(heading: str, lines: Sequence[str]) -> list[str]:
+    return [f"{heading if number == 0 else '':13}{line}" for number, line in enumerate(lines)]
 
 
 def _annotator_lines(annotators: dict[str, Any] | None) -> list[str]:
@@ -304,7 +311,7 @@ def _annotation_lines(annotation: dict[str, Any] | None) -> list[str]:
     ]
     if annotation["annotated_already"]:
         lines.append(f"annotated already, at no cost: {', '.join(annotation['annotated_already'])}")
-    return [("annotation   " if number == 0 else "             ") + line for number, line in enumerate(lines)]
+    return _with_heading("annotation", lines)
 
 
 def _search_lines(search: Summary, waiting: int) -> list[str]:

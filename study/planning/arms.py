@@ -11,13 +11,16 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from datasets.settings import NATIVE, AnnotationName, EvaluatedSize, ImageSettings, Size, shape_of
+from datasets.source import AnnotationKind
+from datasets.splits.weak_rows import ANNOTATION_OF
 from datasets.targets import annotation_kind_of, annotation_name_of
-from study.config.compare import RECIPE, WeightsFile
+from models.task_settings.weak_labels import weak_kind_of
+from study.config.compare import RECIPE, REST, WeightsFile
 from study.config.document import Document, set_path
 from study.config.introspection import Location
 from study.config.messages import dotted, faults, truth_values
 from study.config.schema import Link, StudySpec
-from study.config.stages import Stage, StageSettings
+from study.config.stages import MaskStage, Stage, StageSettings
 from study.errors import Problem
 
 OWN = "own"
@@ -112,6 +115,12 @@ def evaluated_size(spec: StudySpec, arms: Iterable[Arm]) -> EvaluatedSize:
     return max((image.size for image in images), default=0, key=_area_and_shape)
 
 
+def annotation_kinds_of(step: StageConfig) -> frozenset[AnnotationKind]:
+    """Return the kinds of annotation of a data set that a stage reads, or may read as weak labels."""
+    kind, weak = annotation_kind_of(step.settings.target), weak_kind_of(step.settings)
+    return frozenset(({kind} if kind is not None else set()) | ({ANNOTATION_OF[weak]} if weak is not None else set()))
+
+
 def annotation_read(arms: Iterable[Arm]) -> dict[str, dict[AnnotationName, str]]:
     """Return the kinds of annotation that arms read, by data set, each with the first stage that reads it."""
     read: dict[str, dict[AnnotationName, str]] = {}
@@ -119,7 +128,17 @@ def annotation_read(arms: Iterable[Arm]) -> dict[str, dict[AnnotationName, str]]
         kind = annotation_kind_of(step.settings.target)
         if kind is not None:
             read.setdefault(step.settings.data, {}).setdefault(annotation_name_of(kind), step.stage)
+        weak = weak_kind_of(step.settings)
+        if weak is not None:
+            read.setdefault(step.settings.data, {}).setdefault(weak, step.stage)
     return read
+
+
+def follows_rest(spec: StudySpec, stage: str, *, target: str) -> bool:
+    """Return whether a factor `rest` sets that of a stage: of those that learn the masks of the target's data."""
+    settings = spec.stages[stage]
+    is_of_target = settings.data == spec.stages[target].data
+    return isinstance(settings, MaskStage) and settings.target == "mask" and is_of_target
 
 
 def _area_and_shape(size: Size) -> tuple[int, tuple[int, int]]:
@@ -133,6 +152,8 @@ class Resolver:
     def __init__(self, spec: StudySpec) -> None:
         self.spec = spec
         self.problems: list[Problem] = []
+        self.refused: set[str] = set()
+        """Names of the stages of combinations that are invalid."""
         self._stages: dict[tuple[str, str], Stage | None] = {}
         self._images: dict[str, ImageSettings | None] = {}
         self._configs: dict[tuple[object, ...], StageConfig] = {}
@@ -153,8 +174,11 @@ class Resolver:
             stage_changes = {path: value for path, value in changes.items() if path.partition(".")[0] in heads}
             if RECIPE in changes and not self.spec.has_own_recipe(link.stage):
                 stage_changes = {f"{link.stage}.{RECIPE}": changes[RECIPE]} | stage_changes
+            if REST in changes and follows_rest(self.spec, link.stage, target=links[-1].stage):
+                stage_changes = {f"{link.stage}.{REST}": changes[REST]} | stage_changes
             settings = self._settings(link.stage, stage_changes)
             if settings is None or image is None:
+                self.refused.update(link.stage for link in links)
                 return None
             chain.append(self._stage_config(link, settings, image, row["architecture"], row["backbone"]))
         factors = {name: text_of(value) for name, value in row.items()}
@@ -207,7 +231,7 @@ class Resolver:
                 return settings
         except ValidationError as error:
             invalid = faults(error, document, at=at)
-            problem = "; ".join(f"{dotted(fault.path[len(at) :])} {fault.message}" for fault in invalid)
+            problem = "; ".join(f"{dotted(fault.path[len(at) :])} {fault.message}".lstrip() for fault in invalid)
         except ValueError as error:
             problem = str(error)
         values = " with ".join(text_of(value) for value in changes.values())

@@ -7,6 +7,7 @@ from datasets.errors import DataError
 from datasets.targets import annotation_kind_of
 from models.catalog import registry
 from models.settings import pool_of
+from models.task_settings.weak_labels import weak_kind_of
 from models.versions import VERSIONS as MODELS
 from study.config.compare import WeightsFile
 from study.errors import ConfigError, Problem
@@ -132,14 +133,14 @@ class Planner:
         self, identity: StageIdentity, fold: int | None, seed: int, stage_seed: int, labelled: float | int
     ) -> RowSelection:
         data, kind = identity.step.settings.data, annotation_kind_of(identity.step.settings.target)
-        unlabelled = pool_of(identity.step.settings)
+        unlabelled, weak = pool_of(identity.step.settings), weak_kind_of(identity.step.settings)
         if data != self.plan.target:
-            return RowSelection(data=data, annotation_kind=kind, seed=stage_seed, unlabelled=unlabelled)
+            return RowSelection(data=data, annotation_kind=kind, seed=stage_seed, unlabelled=unlabelled, weak=weak)
         if fold is None:
-            return RowSelection(data=data, annotation_kind=kind, seed=0, unlabelled=unlabelled, reserve=True)
+            return RowSelection(data=data, annotation_kind=kind, seed=0, unlabelled=unlabelled, weak=weak, reserve=True)
         return RowSelection(
             data=data, annotation_kind=kind, seed=seed, fold=fold, labelled=labelled if kind == "masks" else None,
-            unlabelled=unlabelled,
+            unlabelled=unlabelled, weak=weak,
         )  # fmt: skip
 
     def _fingerprint(self, stage: str, selection: RowSelection) -> str:

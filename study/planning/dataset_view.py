@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from datasets.settings import ImageSettings, SplitSettings
@@ -9,8 +10,13 @@ from datasets.source import AnnotationKind, Index, ProgressCallback, Source
 from datasets.sources import DataSettings, open_source
 from datasets.sources.annotators import other_annotators, trained_annotator
 from datasets.splits.assignment import Split, fingerprint, pretraining_split, reserve_split, target_split
+from datasets.splits.named import validation_patients
+from datasets.splits.weak_rows import WeakName, WeakRows, weak_fingerprint, weak_rows
 from models.settings import Pool
 from study.planning.digest import combined
+
+FEWEST_UNLABELLED = 2
+"""Minimum number of unlabelled examples: some networks cannot normalise a single image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +30,8 @@ class RowSelection:
     labelled: float | int | None = None
     unlabelled: Pool | None = None
     """Which images without annotation the stage also learns from."""
+    weak: WeakName | None = None
+    """The kind of weak labels of these images, None for images without any."""
     reserve: bool = False
     """Whether the stage reads only the reserve of the search."""
 
@@ -85,6 +93,7 @@ class DatasetView:
     """The other annotators, by name."""
     _splits: dict[tuple[int, int, float | int, bool], Split] = field(default_factory=dict, init=False)
     _stage_rows: dict[RowSelection, StageRows] = field(default_factory=dict, init=False)
+    _weak_rows: dict[RowSelection, WeakRows] = field(default_factory=dict, init=False)
 
     @classmethod
     def open(cls, spec: DatasetViewSpec, cache: Path, progress: ProgressCallback | None = None) -> "DatasetView":
@@ -129,12 +138,18 @@ class DatasetView:
             split = self._split_for(selection)
             annotation_kinds = (selection.annotation_kind,) if selection.annotation_kind else ()
             train, validation = split.labelled, split.validation
-            unlabelled = self._unlabelled_rows(split, selection) if selection.unlabelled else ()
+            unlabelled: tuple[int, ...] = ()
             fingerprints = [
                 fingerprint(self.index, train, annotation_kinds),
                 fingerprint(self.index, validation, annotation_kinds),
             ]
-            fingerprints += [fingerprint(self.index, unlabelled, ())] if selection.unlabelled else []
+            if selection.weak is not None:
+                rows, seed = self.weak_rows(selection), self.split_seed(selection.seed)
+                unlabelled = rows.all
+                fingerprints.append(weak_fingerprint(self.index, rows, selection.weak, seed))
+            elif selection.unlabelled:
+                unlabelled = self._unlabelled_rows(split, selection)
+                fingerprints.append(fingerprint(self.index, unlabelled, ()))
             self._stage_rows[selection] = StageRows(
                 train=train, validation=validation, unlabelled=unlabelled, fingerprint=combined(*fingerprints)
             )
@@ -152,6 +167,26 @@ class DatasetView:
             hashes = [self.index.annotation_digests[kind] for kind in kinds]
             rows = tuple(row for row in test if not self.index.faults[row] and all(column[row] for column in hashes))
         return HeldOutRows(rows=rows, fingerprint=fingerprint(self.index, rows, kinds))
+
+    def weak_rows(self, selection: RowSelection) -> WeakRows:
+        """Return the images with weak labels that a stage learns from, none for a stage without weak labels.
+
+        Patients that are named for validation are left out, also where they do not validate as their masks are hidden.
+        Fewer than `FEWEST_UNLABELLED` images are not used.
+        """
+        none = WeakRows(own=(), derived=())
+        if selection.weak is None:
+            return none
+        if selection not in self._weak_rows:
+            patients, named = self.index.patients, self._validation_patients
+            rows = [row for row in self._split_for(selection).unlabelled if patients[row] not in named]
+            found = weak_rows(self.index, rows, selection.weak)
+            self._weak_rows[selection] = found if len(found.all) >= FEWEST_UNLABELLED else none
+        return self._weak_rows[selection]
+
+    @cached_property
+    def _validation_patients(self) -> frozenset[str]:
+        return validation_patients(self.index, self.settings)
 
     def _unlabelled_rows(self, split: Split, selection: RowSelection) -> tuple[int, ...]:
         """Return the images used without annotation. Pool `hidden` restricts those of the target; others hide none."""

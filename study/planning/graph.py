@@ -17,11 +17,8 @@ from study.config.evaluation import ClassPostprocess, ClassThreshold, TtaName
 from study.config.schema import StudySpec
 from study.planning.arms import Arm, StageConfig
 from study.planning.checks.leak_checks import Leak
-from study.planning.dataset_view import DatasetView, RowSelection, StageRows
+from study.planning.dataset_view import FEWEST_UNLABELLED, DatasetView, RowSelection, StageRows
 from study.planning.stage_identity import StageIdentity
-
-FEWEST_UNLABELLED = 2
-"""Minimum number of unlabelled examples: some networks cannot normalise a single image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

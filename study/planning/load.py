@@ -9,12 +9,12 @@ from datasets.checks.findings import DataFinding, check
 from datasets.checks.volumes import spacing_warning
 from datasets.errors import DataError
 from datasets.settings import ImageSettings
-from datasets.targets import annotation_kind_of
+from datasets.source import AnnotationKind
 from study.config.document import Document
 from study.config.schema import StudySpec
 from study.config.validation import parse
 from study.errors import ConfigError, Problem
-from study.planning.arms import Arm, Resolver, assignments
+from study.planning.arms import Arm, Resolver, annotation_kinds_of, assignments
 from study.planning.baselines import family_problems
 from study.planning.builder import Planner
 from study.planning.checks import data_checks, mask_checks, spec_checks
@@ -26,6 +26,7 @@ from study.planning.checks.leak_checks import find_leaks, leak_message, leak_pro
 from study.planning.checks.published_checks import published_problems, published_warnings
 from study.planning.checks.search_checks import search_problems, search_warnings
 from study.planning.checks.teacher_checks import teacher_files, teacher_problems
+from study.planning.checks.weak_label_checks import rest_problems, unused_weak_problems
 from study.planning.checks.weights_checks import initial_files, weights_problems
 from study.planning.dataset_view import DatasetView, DatasetViewSpec
 from study.planning.graph import Plan, StageGraph
@@ -138,9 +139,7 @@ def _resolve_arms(spec: StudySpec, invalid: set[tuple[str, str]], problems: list
     if any(head == "image" or (head == "compare" and key not in _NO_FACTORS) for head, key in invalid):
         return []
     valid_stages = {name for name in spec.stages if ("stages", name) not in invalid}
-    valid_pathways = {
-        name for name, links in spec.pathways.items() if valid_stages.issuperset(link.stage for link in links)
-    }
+    valid_pathways = {name for name in spec.pathways if valid_stages.issuperset(_stages_of(spec, name))}
     rows = assignments(spec)
     resolver = Resolver(spec)
     arms = [arm for row in rows if row["pathway"] in valid_pathways and (arm := resolver.arm(row)) is not None]
@@ -149,11 +148,17 @@ def _resolve_arms(spec: StudySpec, invalid: set[tuple[str, str]], problems: list
     problems += spec_checks.factor_problems(spec, arms)
     problems += spec_checks.arm_problems(arms)
     problems += spec_checks.unused_patch_problems(spec, arms)
+    incomplete = resolver.refused.union(*(_stages_of(spec, name) for name in spec.pathways.keys() - valid_pathways))
+    problems += [*rest_problems(spec), *unused_weak_problems(spec, arms, incomplete)]
     problems += [*weights_problems(spec, arms), *teacher_problems(arms)]
     if not rows:
         message = "every combination is excluded; allowed: at least one arm; remove a rule of exclude"
         problems.append(Problem(path="compare.exclude", message=message))
     return arms
+
+
+def _stages_of(spec: StudySpec, pathway: str) -> list[str]:
+    return [link.stage for link in spec.pathways[pathway]]
 
 
 def _open_views(
@@ -181,13 +186,9 @@ def _open_views(
         except OSError as error:
             problems.append(Problem(path=f"data.{name}", message=_access_message(error)))
             continue
-        annotation_kinds = {
-            annotation_kind_of(step.settings.target) for arm in arms for step in arm.chain if step.settings.data == name
-        }
-        findings = check(
-            view.index,
-            [annotation_kind for annotation_kind in annotation_kinds if annotation_kind is not None] if arms else None,
-        )
+        steps = (step for arm in arms for step in arm.chain if step.settings.data == name)
+        kinds = frozenset[AnnotationKind]().union(*map(annotation_kinds_of, steps))
+        findings = check(view.index, kinds if arms else None)
         others = {other: annotator.index for other, annotator in view.annotators.items()}
         findings += annotator_findings(view.index, view.trained_annotator, others)
         errors = [finding.message for finding in findings if finding.severity == "error"]

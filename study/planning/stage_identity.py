@@ -6,11 +6,13 @@ from typing import Any
 from datasets.source import Index
 from datasets.targets import Target
 from datasets.targets import names as output_names
-from datasets.versions import ELASTIC
+from datasets.versions import ELASTIC, WEAK
 from datasets.versions import VERSIONS as DATASETS
 from models.catalog import registry
 from models.settings import structure_of, upsampling_of
+from models.task_settings.weak_labels import weak_kind_of, weak_values_of
 from models.versions import VERSIONS as MODELS
+from models.versions import WEAK_LABELS
 from study.planning.arms import StageConfig
 from study.planning.digest import FORMAT, digest, without_defaults
 
@@ -32,7 +34,7 @@ _NOT_IN_SETTINGS: dict[str, Any] = {
     "recipe": True, "data": True, "seed": True, "architecture": True, "backbone": True, "image": True, "prepare": True,
     "threshold": True, "class_threshold": True, "tta": True, "postprocess": True,
     "upsampling": True, "adversarial": {"unlabelled"}, "augment": {"preset"}, "teacher": {"initial_weights"},
-    "consistency": {"unlabelled": True, "strong": {"preset"}},
+    "consistency": {"unlabelled": True, "strong": {"preset"}}, "rest": True, "weak": True,
 }  # fmt: skip
 """Settings that enter the digest through fingerprint, node, step, scoring or other settings instead."""
 
@@ -92,12 +94,20 @@ def stage_identity(step: StageConfig, index: Index) -> StageIdentity:
         "backbone": step.backbone,
         "outputs": {"names": names, "exclusive": exclusive, "structure": structure},
         "link": step.link.model_dump(mode="json", exclude={"stage"}),
+        **_weak_labels(step),
     }, ADDED_SETTINGS))  # fmt: skip
     return StageIdentity(step=step, names=names, exclusive=exclusive, structure=structure, digest=key)
 
 
+def _weak_labels(step: StageConfig) -> dict[str, Any]:
+    """Return the settings of weak labels that have an effect; nothing without weak labels."""
+    values = weak_values_of(step.settings)
+    return {"rest": {"version": WEAK_LABELS, **values}} if values else {}
+
+
 def _datasets_versions(step: StageConfig) -> dict[str, int]:
-    return DATASETS | ({"elastic": ELASTIC} if step.settings.augment.elastic else {})
+    elastic = {"elastic": ELASTIC} if step.settings.augment.elastic else {}
+    return DATASETS | elastic | ({"weak_labels": WEAK} if weak_kind_of(step.settings) is not None else {})
 
 
 def _output_names(target: Target, channels: int, index: Index) -> tuple[str, ...]:

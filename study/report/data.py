@@ -8,6 +8,7 @@ from datasets.checks.classes import class_images
 from datasets.checks.volumes import distance_unit, volumes_text
 from datasets.source import AnnotationKind
 from results.report.page import Block, Collapsible, Grid, GridCell, Items, Text, number_columns, text_columns
+from study.analysis.weak_images import weak_images
 from study.monitoring.units import count, percent, spread
 from study.planning.dataset_view import DatasetView
 from study.planning.graph import Plan
@@ -29,6 +30,7 @@ def data_blocks(facts: Facts) -> Iterator[Block]:
     yield _data_grid(plan)
     yield from _class_grids(plan)
     yield _split_grid(plan)
+    yield from _weak_label_grid(plan)
     yield Items(items=[*_volumes(plan), *_leaks(plan)])
     if plan.warnings:
         yield Collapsible(title=f"Warnings about the data ({len(plan.warnings)})", blocks=[Items(items=plan.warnings)])
@@ -107,6 +109,27 @@ def _split_grid(plan: Plan) -> Grid:
 
 def _patients(view: DatasetView, rows: Sequence[int]) -> int:
     return len({view.index.patients[row] for row in rows})
+
+
+def _weak_label_grid(plan: Plan) -> Iterator[Grid]:
+    """Yield the numbers of images with weak labels, which may be derived from masks, if there are any."""
+    level = plan.spec.compare.level
+    rows = [
+        [
+            *(GridCell(str(entry[name])) for name in ("stage", "rest", level)),
+            *(GridCell(f"{entry[name]:g}", entry[name]) for name in ("own", "derived")),
+        ]
+        for entry in weak_images(plan)
+    ]
+    if rows:
+        caption = (
+            "Images with weak labels: annotation of the data set or derived from masks; means over folds and seeds."
+        )
+        columns = [
+            *text_columns("stage", "rest", level.replace("_", " ")),
+            *number_columns("of the data set", "derived"),
+        ]
+        yield Grid(caption=caption, columns=columns, rows=rows)
 
 
 def _leaks(plan: Plan) -> Iterator[str]:

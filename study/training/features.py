@@ -82,7 +82,7 @@ class _Maps:
 class CachedFeatures:
     """Reads the feature maps of rows of a data set from the cache; those that are missing are computed by chunks.
 
-    For encoders whose features depend neither on other images of a batch nor on chance. A chunk is a file of its own,
+    For encoders whose features depend neither on other images of a batch nor on chance. Each chunk is one file,
     which is complete once it exists, so that processes and machines can share a cache.
 
     Args:

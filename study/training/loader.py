@@ -3,8 +3,11 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cluster.protocol import ReportFunction
@@ -12,7 +15,7 @@ from datasets.loading.batches import Batches, RankBatch
 from datasets.loading.examples import Positions
 from models.distributed import contributing
 from models.network import EncodedImages
-from models.tasks.base import Batch
+from models.tasks.base import Batch, WeakTarget
 
 CPU = torch.device("cpu")
 FeatureReader = Callable[[Positions], EncodedImages]
@@ -33,6 +36,22 @@ class WorkerContext:
     """Whether to compile networks with `torch.compile`."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageLabels:
+    """Weak labels of whole images.
+
+    Attributes:
+        present: As `WeakTarget.present`, for all images of `StageData.unlabelled`; None if there are none.
+        box_classes: As `WeakTarget.box_classes`, for the boxes that are the targets of `StageData.unlabelled`; None if
+            these are masks.
+        areas: As `WeakTarget.areas`; None if they are not used.
+    """
+
+    present: NDArray[np.float32] | None = None
+    box_classes: NDArray[np.int64] | None = None
+    areas: NDArray[np.float32] | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class StageData:
     """The data of a stage. Without `validation`, the weights of the last epoch are used."""
@@ -42,6 +61,8 @@ class StageData:
     """Reads the feature maps of rows of the index in place of computing them."""
     validation: Batches | None = None
     unlabelled: Batches | None = None
+    weak: ImageLabels | None = None
+    """Weak labels of the images of `unlabelled`, whose targets then are annotated pixels or boxes."""
     unlabelled_start: int = 0
     """Number of updates before the first batch of `unlabelled`."""
 
@@ -95,7 +116,9 @@ class DeviceLoader:
             views=views,
             positions=on_device(torch.from_numpy(share.positions), device),
         )
-        return batch if unlabelled is None else _with_unlabelled(batch, unlabelled, device)
+        if unlabelled is None:
+            return batch
+        return _with_unlabelled(batch, unlabelled, self.data.weak, device)
 
     def _unlabelled(self, updates: int) -> Iterator[RankBatch | None]:
         """Yield a batch of images without annotation, or None, for each update from the current one on."""
@@ -108,10 +131,10 @@ class DeviceLoader:
             yield share
 
 
-def _with_unlabelled(batch: Batch, unlabelled: RankBatch, device: torch.device) -> Batch:
-    """Return a batch with images without annotation."""
+def _with_unlabelled(batch: Batch, unlabelled: RankBatch, weak: ImageLabels | None, device: torch.device) -> Batch:
+    """Return a batch with images without masks, and their weak labels if they have some."""
     images, *_ = views = _views(to_images(torch.from_numpy(unlabelled.images), device))
-    pasted = unlabelled.targets
+    pasted = unlabelled.targets if weak is None else None
     return replace(
         batch,
         unlabelled=images,
@@ -119,6 +142,24 @@ def _with_unlabelled(batch: Batch, unlabelled: RankBatch, device: torch.device) 
         unlabelled_views=views,
         pasted=None if pasted is None else on_device(torch.from_numpy(pasted), device),
         unlabelled_keys=unlabelled.keys,
+        weak=None if weak is None else _weak_target(unlabelled, weak, device),
+    )
+
+
+def _weak_target(images: RankBatch, labels: ImageLabels, device: torch.device) -> WeakTarget:
+    def tensor(values: NDArray[Any] | None) -> Tensor | None:
+        return None if values is None else on_device(torch.from_numpy(values), device)
+
+    def chosen(values: NDArray[Any] | None) -> Tensor | None:
+        return None if values is None else tensor(values[images.positions])
+
+    targets, box_classes = tensor(images.targets), chosen(labels.box_classes)
+    return WeakTarget(
+        masks=targets if box_classes is None else None,
+        present=chosen(labels.present),
+        boxes=None if box_classes is None else targets,
+        box_classes=box_classes,
+        areas=tensor(labels.areas),
     )
 
 

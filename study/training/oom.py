@@ -11,8 +11,8 @@ from models.network import Network
 from models.settings import pool_of, unlabelled_start_of
 from models.task_settings.consistency import ConsistencyBlock, consistency_of
 from models.task_settings.views import views_of
-from models.tasks.base import Batch
-from study.config.stages import SemiSupervisedStage
+from models.task_settings.weak_labels import WeakKind, weak_kind_of
+from models.tasks.base import Batch, Outputs, WeakTarget
 from study.planning.arms import StageConfig
 from study.planning.blueprint import stage_blueprint
 from study.planning.checks.spec_checks import min_batch_size
@@ -22,6 +22,8 @@ from study.training.train_stage import adapt_encoder, open_setup, stage_examples
 OutOfMemoryError = torch.OutOfMemoryError
 LATE = 10**9
 """An update number in the last phase of a task."""
+BOXES = 4
+"""Number of boxes of each class in a batch with boxes."""
 
 
 def too_large(job: StageJob, runtime: RuntimeContext, device: torch.device, error: OutOfMemoryError) -> str:
@@ -42,7 +44,7 @@ def too_large(job: StageJob, runtime: RuntimeContext, device: torch.device, erro
         return _message(job, f"not even {min_images} at once {'fits' if min_images == 1 else 'fit'}; lower image.size")
     remedy = f"batch_size {images * parts} fits; set that"
     accumulate = math.ceil(batch_size / images)
-    if not isinstance(step.settings, SemiSupervisedStage) and batch_size // accumulate >= min_images:
+    if pool_of(step.settings) is None and batch_size // accumulate >= min_images:
         remedy += f", or accumulate {accumulate}"
     return _message(job, remedy)
 
@@ -92,6 +94,7 @@ def _train_step(job: StageJob, runtime: RuntimeContext, device: torch.device, si
             unlabelled_views=(pixels,) * (block.views if block is not None else 1),
             pasted=_pasted(block, pixels) if block is not None and block.cutmix else None,
             unlabelled_keys=range(size),
+            weak=_weak_target(weak_kind_of(settings), setup.task.outputs, size, image.shape, device),
             update=number,
             keys=range(size),
             views=(pixels,) * views_of(settings),
@@ -104,6 +107,25 @@ def _train_step(job: StageJob, runtime: RuntimeContext, device: torch.device, si
             if update is None:
                 break
             update.loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _weak_target(
+    kind: WeakKind | None, outputs: Outputs, size: int, shape: tuple[int, int], device: torch.device
+) -> WeakTarget | None:
+    """Return weak labels of a batch: every class is present, with `BOXES` boxes of a quarter of the image."""
+    if kind is None:
+        return None
+    classes = len(outputs.names)
+    masks = torch.zeros(size, *(() if outputs.exclusive else (classes,)), *shape, dtype=torch.uint8, device=device)
+    box = torch.tensor([[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.75]], device=device)
+    numbers = torch.arange(classes, device=device).repeat(BOXES).expand(size, -1)
+    return WeakTarget(
+        masks=masks if kind in ("points", "scribble") else None,
+        present=None if kind == "scribble" else torch.ones(size, classes, device=device),
+        boxes=box.expand(*numbers.shape, 4, 2) if kind == "box" else None,
+        box_classes=numbers if kind == "box" else None,
+        areas=torch.ones(classes, 2, device=device) if kind in ("points", "class") else None,
+    )
 
 
 def _prepared(network: Network, step: StageConfig, device: torch.device) -> Network:

@@ -29,6 +29,8 @@ from datasets.loading.strong_views import StrongViews
 from datasets.loading.truth import truth
 from datasets.loading.views import Views
 from datasets.settings import VolumeSettings
+from datasets.source import IGNORE
+from datasets.targets import Target
 from models.adaptation import adapt, merge_adapters
 from models.build import build
 from models.catalog.registry import published_weights
@@ -36,6 +38,7 @@ from models.losses.class_weights import balanced as balanced_weights
 from models.network import Network
 from models.settings import MaskSettings, TaskSettings, pool_of, unlabelled_start_of
 from models.task_settings.views import GLOBAL_VIEWS, SelfDistillationSettings, views_of
+from models.task_settings.weak_labels import weak_values_of
 from models.tasks import make_task
 from models.tasks.base import Outputs, Task
 from models.tasks.feature_distillation import FeatureDistillation
@@ -63,6 +66,7 @@ from study.training.scoring.evaluate import score
 from study.training.scoring.rescore import rescore
 from study.training.scoring.stage_scores import stage_scores
 from study.training.trainer import Trained, TrainingLoop
+from study.training.weak_labels import StageWeakLabels, stage_weak_labels
 
 LIBRARIES = ("torch", "timm", "segmentation-models-pytorch", "numpy", "albumentations", "ray")
 
@@ -91,6 +95,8 @@ class TrainingSetup:
     network: Network
     features: FeatureReader | None = None
     """Reads the feature maps of images from the cache."""
+    weak: StageWeakLabels | None = None
+    """Weak labels of the images without masks."""
 
 
 Member = Callable[[WorkerContext], None]
@@ -221,6 +227,7 @@ def train(job: StageJob, runtime: RuntimeContext, context: WorkerContext) -> Non
     adapt_encoder(setup.network, job.node.step)
     setup.network.to(context.device)
     setup.features = _fixed_features(setup, runtime)
+    setup.weak = _weak_labels(setup, runtime.cache)
     copies = store.checkpoint_copies(job.digest)
     checkpoints = Checkpoints(
         work=store.work(job.digest),
@@ -275,12 +282,24 @@ def _training_loop(setup: TrainingSetup, context: WorkerContext, store: Store) -
         training=training,
         validation=batches(rows.validation, trains=False),
         unlabelled=batches(pool_of_stage(rows, node.step), labelled=False),
+        weak=None if setup.weak is None else setup.weak.images,
         unlabelled_start=unlabelled_start_of(settings),
         features=setup.features,
     )
     return TrainingLoop(
         setup.network, setup.task, settings, node.step.link, data, seed=node.seed, context=context,
         another_network=functools.partial(another_network, setup, store),
+    )  # fmt: skip
+
+
+def _weak_labels(setup: TrainingSetup, cache: Path) -> StageWeakLabels | None:
+    node, rows = setup.job.node, setup.rows
+    if node.selection.weak is None:
+        return None
+    assert isinstance(setup.arrays, Prepared), "planning refuses patches of this task"
+    return stage_weak_labels(
+        setup.view, node.selection, node.step, setup.arrays, train=rows.train, rows=pool_of_stage(rows, node.step),
+        cache=cache,
     )  # fmt: skip
 
 
@@ -340,6 +359,12 @@ def _single_examples(
     step, arrays = setup.job.node.step, setup.arrays
     augmenter = Augmenter(augment, step.settings.target, step.image.shape) if trains else None
     if isinstance(arrays, Prepared):
+        if not labelled and setup.weak is not None:
+            labels = setup.weak.pixels
+            moved: Target = "mask" if labels.boxes is None else "box"
+            targets = labels.masks if labels.boxes is None else labels.boxes
+            augmenter = Augmenter(augment, moved, step.image.shape, outside=IGNORE)
+            return WholeImages(arrays.images, targets, rows, augmenter)
         return WholeImages(arrays.images, arrays.targets if labelled else None, rows, augmenter)
     masks, shape = arrays.masks if labelled else None, step.image.shape
     if not trains:
@@ -488,6 +513,7 @@ def _record(setup: TrainingSetup, trained: Trained, runtime: RuntimeContext, sec
         "teacher_content": _sha256(job.teacher),
         "seed": node.seed,
         "settings": step.settings.model_dump(mode="json", by_alias=True),
+        "weak_labels": weak_values_of(step.settings),
         "image": step.image.model_dump(mode="json"),
         "outputs": asdict(setup.task.outputs),
         "structure": node.identity.structure,

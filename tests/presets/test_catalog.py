@@ -85,3 +85,9 @@ def test_published_localisation_errors_are_reported_beside_those_of_the_stage(tm
     assert rows["mse_pixels", "validation"]["published"] == 132.16
     assert rows["mse_pixels", "test"]["published"] == 206.15
     assert all(row["mean"] > 0 and row["n"] == 1 for row in rows.values())
+
+
+def test_annotation_is_compared_at_equal_hours(tmp_path: Path) -> None:
+    run("annotation_budget", tmp_path)
+    shown = study("table", "annotation-budget", "--hours", "--metric", "dice", "--storage", str(tmp_path / "runs"))
+    assert all(f"| {rest} |" in shown for rest in ("none", "box", "points", "scribble", "class"))

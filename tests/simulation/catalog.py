@@ -69,7 +69,9 @@ def _last_stage(links: Sequence[Any]) -> str:
 
 
 def _phantom(settings: Document, images: int) -> Document:
-    phantom = {"source": "phantom", "images": images, "patients": images, "size": 64}
+    phantom: Document = {"source": "phantom", "images": images, "patients": images, "size": 64}
+    if "annotation_minutes" in settings:
+        phantom["annotation_minutes"] = settings["annotation_minutes"]
     split = deepcopy(settings.get("split"))
     if split and "list" in str(split.get("test")):
         split = {"test": {"share": 0.1}}

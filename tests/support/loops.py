@@ -15,6 +15,8 @@ from datasets.loading.examples import Examples, WholeImages
 from datasets.loading.strong_views import StrongViews
 from datasets.loading.views import Views
 from datasets.settings import ImageSettings
+from datasets.source import IGNORE
+from datasets.targets import TargetArray
 from models.adaptation import adapt
 from models.architectures.heads import AverageHead, FeatureHead, ProjectionHead
 from models.architectures.parts import NetworkParts
@@ -22,6 +24,7 @@ from models.build import build
 from models.network import Network
 from models.settings import pool_of, unlabelled_start_of
 from models.task_settings.views import ViewSettings, views_of
+from models.task_settings.weak_labels import weak_kind_of
 from models.tasks import make_task
 from models.tasks.base import Outputs
 from study.config.schema import Link
@@ -40,7 +43,7 @@ from study.config.stages import (
 )
 from study.planning.blueprint import blueprint
 from study.training.checkpoint import Checkpoints
-from study.training.loader import StageData, WorkerContext
+from study.training.loader import ImageLabels, StageData, WorkerContext
 from study.training.trainer import Trained, TrainingLoop
 
 SIZE, IMAGES = 32, 10
@@ -111,11 +114,16 @@ class Setting:
         pool: Examples = WholeImages(images, None, UNLABELLED)
         if isinstance(settings, ConsistencyStage):
             pool = strong_views(settings, WholeImages(images, None, UNLABELLED, augmenter))
+        if weak_kind_of(settings) in ("points", "scribble"):
+            pool = WholeImages(images, scribbles(targets), UNLABELLED, augmenter)
+        if weak_kind_of(settings) == "box":
+            pool = WholeImages(images, BOXES, UNLABELLED, Augmenter(settings.augment, "box", (SIZE, SIZE)))
         unlabelled = Batches(pool, batch_size=settings.batch_size, seed=5)
         material = StageData(
             training=batches,
             validation=held_out if self.validates else None,
             unlabelled=unlabelled if self.has_unlabelled and pool_of(settings) is not None else None,
+            weak=weak_labels(settings) if isinstance(settings, SegmentationStage) else None,
             unlabelled_start=unlabelled_start_of(settings),
         )
         context = WorkerContext(report=report, rank=rank, world=world)
@@ -129,6 +137,41 @@ def strong_views(settings: ConsistencyStage, examples: Examples) -> StrongViews:
     block = settings.consistency
     augmenter = Augmenter(block.strong_augment, "image", (SIZE, SIZE))
     return StrongViews(examples, augmenter, strong=block.strong_views, cutmix=block.cutmix)
+
+
+def scribbles(masks: TargetArray | None) -> TargetArray:
+    """Return masks of which a fifth of the pixels is annotated."""
+    assert masks is not None
+    is_annotated = np.random.default_rng(8).random(masks.shape) < 0.2
+    return np.asarray(np.where(is_annotated, masks, IGNORE), np.uint8)
+
+
+def weak_labels(settings: SegmentationStage) -> ImageLabels | None:
+    """Return the weak labels of images without masks, None if a stage uses none."""
+    kind = weak_kind_of(settings)
+    if kind is None:
+        return None
+    if kind == "scribble":
+        return ImageLabels()
+    present = np.random.default_rng(9).choice([0, 1, np.nan], (len(UNLABELLED), len(_names("segmentation"))))
+    return ImageLabels(
+        present=present.astype(np.float32),
+        box_classes=np.arange(2 * len(UNLABELLED)).reshape(-1, 2) % 2 if kind == "box" else None,
+        areas=np.full((present.shape[1], 2), 0.1, np.float32),
+    )
+
+
+def boxes() -> TargetArray:
+    """Return two boxes of each image, of which some images have one."""
+    corners = np.random.default_rng(7).random((IMAGES, 2, 2, 2)).astype(np.float32)
+    corners.sort(axis=2)
+    made = corners[:, :, [0, 0, 1, 1], 0], corners[:, :, [0, 1, 1, 0], 1]
+    quadrilaterals = np.stack(made, axis=-1)
+    quadrilaterals[::3, 1] = np.nan
+    return quadrilaterals
+
+
+BOXES = boxes()
 
 
 class Killed(BaseException):

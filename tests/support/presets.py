@@ -123,6 +123,16 @@ def _semi_supervised(folder: Path) -> Changes:
     )  # fmt: skip
 
 
+def _weak_labels(folder: Path) -> Changes:
+    root = write_classes_folder(folder, classes=("disc",), images=20)
+    return (f"data.mine.root={root}", *_SHORT, "image.size=64", "compare.labelled_fraction=[0.5]")
+
+
+def _annotation_budget(folder: Path) -> Changes:
+    """Return two fractions, and a budget that all arms reach between them."""
+    return (*_weak_labels(folder)[:-1], "compare.labelled_fraction=[0.25, 1.0]", "compare.hours=[1]")
+
+
 def _self_supervised(folder: Path) -> Changes:
     root = write_classes_folder(folder, classes=("disc",), images=12)
     lengths = [f"stages.{name}.{key}" for name in _OF_SELF_SUPERVISED for key in ("epochs=1", "batch_size=4")]
@@ -149,6 +159,8 @@ PRESETS: dict[str, Maker] = {
     "xnet_bone": _xnet_bone,
     "probe_encoders": _probe_encoders,
     "semi_supervised": _semi_supervised,
+    "weak_labels": _weak_labels,
+    "annotation_budget": _annotation_budget,
     "self_supervised": _self_supervised,
     "pretraining_atlas": _pretraining_atlas,
 }

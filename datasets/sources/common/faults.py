@@ -228,7 +228,7 @@ def _mask_faults(case: PublishedCase, files: Manifest, size: tuple[int, int], kn
 def _file_faults(
     mask: MaskFile, case: PublishedCase, files: Manifest, size: tuple[int, int], kind: str
 ) -> Iterator[str]:
-    """Yield why a file does not fit its image, whatever it holds; `kind` is what it has, for messages."""
+    """Yield why a file does not fit its image, regardless of its values; `kind` names its content in messages."""
     position = files.positions.get(mask.path)
     if position is None:
         yield f"{mask.path} is missing; allowed: every mask file the tables name; restore it"

@@ -31,6 +31,7 @@ from datasets.sources.common.class_ids import (
     outside_scribbles,
     scribble_ids,
 )
+from datasets.sources.common.complete import CompleteClasses
 from datasets.sources.common.faults import case_faults, check_pixels, check_points
 from datasets.sources.common.masks import (
     exclusive,
@@ -218,6 +219,7 @@ class FileSource(Source):
             remarks=["" if row.number else by_case.remarks[row.position] for row in rows],
             shown=shown,
             annotated=shown_classes.annotated(rows),
+            complete=self._complete(files, classes).by_kind(rows),
             unused_classes=shown_classes.unused(shown),
             unread=tuple(self._listing.unread) if self.user_layout else (),
             heights=[files.height[position] for position in positions],
@@ -230,6 +232,11 @@ class FileSource(Source):
             excluded_from_training=self._excluded_from_training(rows, shown),
             collection=self._collection,
         )
+
+    def _complete(self, files: Manifest, classes: tuple[str, ...]) -> CompleteClasses:
+        names = {self._layout.labels[number]: number for number in self._labels}
+        labels = {name: number for name, number in names.items() if name in classes}
+        return CompleteClasses(files=files, classes=classes, labels=labels, scribbles=self._scribble_ids)
 
     def _class_ids(self, bits: Sequence[int], files: Manifest) -> Mapping[str, int]:
         """Return the id of each exclusive class; `bits` are the ids in the masks of each case."""

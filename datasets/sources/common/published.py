@@ -45,6 +45,8 @@ class PublishedCase:
     boxes: tuple[Box, ...] = ()
     boxed: bool = False
     """Whether the image was annotated with boxes; without a box it then is a negative example."""
+    partly_boxed: frozenset[str] = frozenset()
+    """Classes of which objects may lack a box although the image was annotated with boxes."""
     centres: tuple[tuple[str, float, float], ...] = ()
     masks: tuple[MaskFile | MaskRuns, ...] = ()
     not_annotated: frozenset[str] = frozenset()

@@ -1,9 +1,10 @@
 """Which classes the masks of each row show and annotate, from the values that their files hold."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from datasets.cache.manifest import Manifest
+from datasets.source import class_bits
 from datasets.sources.common.class_ids import used_ids
 from datasets.sources.common.masks import annotated_classes, is_masked, values_in
 from datasets.sources.common.published import PublishedDataset
@@ -41,7 +42,7 @@ class ShownClasses:
         else:
             ignored = sum(1 << value for value in self.ignored)
             drawn = {mask.name for mask in masks if values_in(mask, self.files, row.number) & ~ignored > 1}
-        return self._bits(drawn)
+        return class_bits(self.classes, drawn)
 
     def annotated(self, rows: Sequence[SourceRow]) -> Sequence[str]:
         """Return `Index.annotated`."""
@@ -55,7 +56,7 @@ class ShownClasses:
         ]
         if all(names is None or len(names) == len(self.classes) for names in annotated):
             return ()
-        return ["" if names is None else self._bits(names) for names in annotated]
+        return ["" if names is None else class_bits(self.classes, names) for names in annotated]
 
     def unused(self, shown: Sequence[str]) -> tuple[str, ...]:
         """Return the classes that occur in no mask; none for data without masks."""
@@ -65,7 +66,3 @@ class ShownClasses:
             for number, name in enumerate(self.classes)
             if shown_bits and not any(bits >> number & 1 for bits in shown_bits)
         )
-
-    def _bits(self, names: Collection[str]) -> str:
-        """Return classes as a hexadecimal number whose bit k stands for classes[k]."""
-        return f"{sum(1 << number for number, name in enumerate(self.classes) if name in names):x}"

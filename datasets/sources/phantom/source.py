@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from datasets.settings import ImageSettings, SourceSettings
-from datasets.source import Box, Index, Pixels, Point, ProgressCallback, Source
+from datasets.source import BACKGROUND, Box, Index, Pixels, Point, ProgressCallback, Source, class_bits
 from datasets.sources.common.tables import choose, digest
 from datasets.sources.phantom.anatomy import Patient, draw_opacities, draw_patient, draw_pose, draw_tube
 from datasets.weak.points import mask_points
@@ -84,6 +84,7 @@ class PhantomSource(Source):
         groups = [_patient(self._key, number).group for number in range(self._settings.patients)]
         boxed = tuple(name for name in self._classes if name in BOXED)
         labelled = [not np.isnan(self.labels(row)).all() for row in rows]
+        drawn = (*self._classes, BACKGROUND)
         return Index(
             ids=[f"{row:07d}" for row in rows],
             patients=[f"{self._key}/{self._patient(row)}" for row in rows],
@@ -102,12 +103,23 @@ class PhantomSource(Source):
             },
             classes=self._classes,
             overlapping=True,
+            complete={
+                "labels": [self._labelled(row) for row in rows],
+                "boxes": [class_bits(self._classes, boxed)] * len(rows),
+                "scribbles": [class_bits(drawn, drawn)] * len(rows),
+                "points": [class_bits(drawn, drawn)] * len(rows),
+            },
             labels=self._labels,
             structures=(*boxed, *(name for name in CENTRED if name not in boxed)),
             heights=[self._settings.size] * len(rows),
             widths=[self._settings.size] * len(rows),
             channels=[1] * len(rows),
         )
+
+    def _labelled(self, row: int) -> str:
+        """Return an entry of `Index.complete`."""
+        values = dict(zip(self._labels, self.labels(row), strict=True))
+        return class_bits(self._classes, [name for name, value in values.items() if not np.isnan(value)])
 
     def _has_boxes(self, row: int) -> bool:
         if set(CENTRED).intersection(self._classes):

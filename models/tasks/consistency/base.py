@@ -1,6 +1,5 @@
 """What all methods of consistency have in common: the loss of both kinds of images, and views with pasted regions."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from models.distributed import contributing
 from models.network import evaluation_mode
 from models.task_settings.consistency import ConsistencySettings
-from models.tasks.base import Batch, Outputs
+from models.tasks.base import Batch, Outputs, ramp_up
 from models.tasks.segmentation import Segmentation
 
 
@@ -98,9 +97,3 @@ class Consistency(Segmentation):
     def partner_probabilities(self, network: nn.Module, views: UnlabelledViews) -> Tensor | None:
         """Return `fixed_probabilities` of the partners, None if nothing is pasted."""
         return None if views.partner is None else self.fixed_probabilities(network, views.partner)
-
-
-def ramp_up(update: int, length: float) -> float:
-    """Return exp(-5 (1 - t)^2) of the share t of the first `length` updates, then 1 (Laine and Aila 2017)."""
-    missing = max(0.0, 1 - update / length) if length > 0 else 0.0
-    return math.exp(-5 * missing**2)

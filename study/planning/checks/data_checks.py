@@ -73,7 +73,7 @@ def _channel_problems(step: StageConfig, index: Index) -> Iterator[Problem]:
     """Yield images whose number of channels does not fit the input of a stage."""
     channels, ids_by_number = step.image.channels, defaultdict[int, list[str]](list)
     for image_id, number in zip(index.ids, index.channels, strict=False):
-        if number:  # 0: the image cannot be read, which is a fault of its own
+        if number:  # 0: the image cannot be read, which is reported separately
             ids_by_number[number].append(image_id)
     path = _image_path(step, "channels")
     for number, ids in ids_by_number.items():

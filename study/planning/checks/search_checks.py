@@ -1,22 +1,25 @@
 """Checks of the `search` section before anything runs."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from datasets.errors import DataError
 from models.settings import pool_of
-from study.config.compare import RECIPE
+from models.task_settings.weak_labels import WeakLabelSettings, weak_kind_of
+from study.config.compare import STAGE_FACTORS
 from study.config.schema import StudySpec
 from study.config.search import Parameter, Search
 from study.errors import Problem, unknown
 from study.planning.arms import FIXED_FACTORS, Arm, Resolver, StageConfig, text_of
 from study.planning.checks import data_checks, spec_checks
 from study.planning.checks.teacher_checks import teacher_problems
+from study.planning.checks.weak_label_checks import unused_weak_message
 from study.planning.dataset_view import DatasetView, RowSelection
 from study.planning.graph import pool_of_stage
 
-NOT_SEARCHED = ("data", "task", "target")
+NOT_SEARCHED = ("data", "task", "target", "rest")
 TEACHER = "teacher"
 """Its weights have to be available before a run."""
 POOL_KEYS = (
@@ -59,7 +62,7 @@ def search_problems(
     problems = [*_path_problems(spec, search), *_point_problems(spec, search)]
     if problems:
         return problems
-    problems += _value_problems(spec, search, arms, views)
+    problems += [*_value_problems(spec, search, arms, views), *_unused_weak_problems(search, arms)]
     if target in views:
         problems += _image_problems(spec, search, arms, views[target])
         problems += [] if problems else _pool_problems(spec, search, arms, views[target], target)
@@ -72,19 +75,19 @@ def search_problems(
 def _path_problems(spec: StudySpec, search: Search) -> Iterator[Problem]:
     heads = [*spec.stages, "target", "image"]
     for path in search.space:
-        head, _, rest = path.partition(".")
+        head, _, key = path.partition(".")
         where = f"search.space.{path}"
         if head not in heads:
             yield Problem(path=where, message=unknown("stage", head, heads))
-        elif not rest:
+        elif not key:
             yield Problem(path=where, message="is a stage; allowed: a path into it, such as target.optimizer.lr")
-        elif path.rpartition(".")[2] in NOT_SEARCHED or rest.partition(".")[0] == TEACHER:
+        elif path.rpartition(".")[2] in NOT_SEARCHED or key.partition(".")[0] == TEACHER:
             message = "decides what is compared; allowed: settings of a stage; make it a factor of `compare`"
             yield Problem(path=where, message=message)
         elif path.rpartition(".")[2] in EVALUATION_KEYS:
             message = "changes neither training nor its validation; allowed: settings of training; make it a factor"
             yield Problem(path=where, message=f"{message} of `compare`")
-        elif path in spec.compare.factors or (rest == RECIPE and RECIPE in spec.compare.factors):
+        elif path in spec.compare.factors or key in STAGE_FACTORS.intersection(spec.compare.factors):
             message = "is varied by `compare` too; allowed: in one of them; remove one"
             yield Problem(path=where, message=message)
 
@@ -125,7 +128,7 @@ def _value_problems(
                     f"value {text_of(value)} does not fit: {problem.path} {problem.message}" for problem in problems
                 ]
             if messages:  # one value is enough: the next would often be refused for the same reason
-                yield Problem(path=f"search.space.{path}", message=messages[0])
+                yield Problem(path=f"search.space.{path}", message=_without_exclude(messages[0]))
                 break
 
 
@@ -167,14 +170,15 @@ def search_warnings(spec: StudySpec, arms: Sequence[Arm], view: DatasetView, tar
     if search is None:
         return []
     steps = [step for arm in arms if search.scope == "study" or parameters_of(spec, arm) for step in arm.chain]
-    stages = dict.fromkeys(
-        step.stage
+    without = [
+        step
         for step in steps
         if pool_of(step.settings) is not None and not _trials_have_pool(spec, search, step, view, target)
-    )
-    if not stages:
+    ]
+    if not without:
         return []
-    reason, remedy = _without_pool(search)
+    reason, remedy = _without_pool(search, _images_of_pool(without))
+    stages = dict.fromkeys(step.stage for step in without)
     found = f"the settings of {', '.join(stages)} are those for labelled images alone"
     return [f"search: {reason}, so {found}; to change this, {remedy}"]
 
@@ -187,16 +191,31 @@ def _pool_problems(
         steps = [arm.chain[position] for arm in arms for position in _positions(path, arm)]
         users = [step for step in steps if pool_of(step.settings) is not None]
         if users and not any(_trials_have_pool(spec, search, step, view, target) for step in users):
-            reason, remedy = _without_pool(search)
-            message = (
-                f"decides how unlabelled images are used, but {reason}; allowed: settings of labelled images; {remedy}"
-            )
+            images = _images_of_pool(users)
+            reason, remedy = _without_pool(search, images)
+            message = f"decides how {images} are used, but {reason}; allowed: settings of labelled images; {remedy}"
             yield Problem(path=f"search.space.{path}", message=message)
+
+
+def _unused_weak_problems(search: Search, arms: Sequence[Arm]) -> Iterator[Problem]:
+    """Yield settings of weak labels that no stage uses which they apply to."""
+    for path, parameter in search.space.items():
+        _, block, key = (*path.split(".", maxsplit=2), "")[:3]
+        steps = [arm.chain[position] for arm in arms for position in _positions(path, arm)]
+        steps = [step for step in steps if isinstance(step.settings, WeakLabelSettings)]  # others have no such setting
+        if block != "weak" or not steps:
+            continue
+        blocks = [value for value in parameter.ends if isinstance(value, Mapping)]
+        keys = [key] if key else dict.fromkeys(name for values in blocks for name in values)
+        messages = [(name, message) for name in keys if (message := unused_weak_message(name, steps)) is not None]
+        if messages:
+            name, message = messages[0]
+            yield Problem(path=f"search.space.{path}", message=message if key else f"{name} {message}")
 
 
 def _is_about_pool(path: str) -> bool:
     _, block, key = (*path.split(".", maxsplit=2), "")[:3]
-    return block == "consistency" or (block == "adversarial" and key in POOL_KEYS)
+    return block in ("consistency", "weak") or (block == "adversarial" and key in POOL_KEYS)
 
 
 def _trials_have_pool(spec: StudySpec, search: Search, step: StageConfig, view: DatasetView, target: str) -> bool:
@@ -204,7 +223,13 @@ def _trials_have_pool(spec: StudySpec, search: Search, step: StageConfig, view: 
     if step.settings.data != target:
         return True
     compare = spec.compare
-    common = RowSelection(data=target, annotation_kind="masks", seed=0, unlabelled=pool_of(step.settings))
+    common = RowSelection(
+        data=target,
+        annotation_kind="masks",
+        seed=0,
+        unlabelled=pool_of(step.settings),
+        weak=weak_kind_of(step.settings),
+    )
     selections = [replace(common, reserve=True)]
     if search.nested:
         seed, labelled = compare.seeds[0], max(compare.labelled)
@@ -212,12 +237,24 @@ def _trials_have_pool(spec: StudySpec, search: Search, step: StageConfig, view: 
     return any(pool_of_stage(view.stage_rows(selection), step) for selection in selections)
 
 
-def _without_pool(search: Search) -> tuple[str, str]:
-    """Return why trials have no unlabelled images, and the remedy."""
+def _images_of_pool(steps: Iterable[StageConfig]) -> str:
+    """Return what the images beside those with masks are called."""
+    is_weak = any(weak_kind_of(step.settings) is not None for step in steps)
+    return "images with weak labels" if is_weak else "unlabelled images"
+
+
+def _without_pool(search: Search, images: str) -> tuple[str, str]:
+    """Return why trials have no images beside those with masks, and the remedy."""
     if search.nested:
-        return "trials, at the largest amount of labels, have no unlabelled images", "lower compare.labelled_fraction"
+        return f"trials, at the largest amount of labels, have no {images}", "lower compare.labelled_fraction"
     scope = "scope: arm and " if search.scope == "study" else ""
-    return "trials on the reserve have no unlabelled images", f"set {scope}nested: true in place of reserve"
+    return f"trials on the reserve have no {images}", f"set {scope}nested: true in place of reserve"
+
+
+def _without_exclude(message: str) -> str:
+    """Return a message without the remedy `exclude`, whose rules hold for factors alone."""
+    exclude = r", or exclude the combination(?: with compare\.exclude)?"
+    return re.sub(exclude, "", re.sub(rf", ([^,;]+){exclude}", r", or \1", message))
 
 
 def settings_text(values: Mapping[str, Any]) -> str:

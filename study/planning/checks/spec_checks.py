@@ -12,7 +12,7 @@ from models.settings import NetworkPart, is_deeply_supervised, upsampling_of
 from models.task_settings.consistency import consistency_of
 from models.task_settings.masking import mask_side
 from models.task_settings.views import views_of
-from study.config.compare import RECIPE
+from study.config.compare import STAGE_FACTORS
 from study.config.schema import StudySpec
 from study.config.stages import (
     MASK_TASKS,
@@ -24,6 +24,7 @@ from study.config.stages import (
 )
 from study.errors import Problem, unknown
 from study.planning.arms import FIXED_FACTORS, OWN, Arm, StageConfig, assignments, matches, text_of
+from study.planning.checks.weak_label_checks import weak_label_problems
 from study.planning.graph import Plan, examples_per_epoch
 
 
@@ -43,9 +44,9 @@ def reference_problems(spec: StudySpec, named: Mapping[str, Collection[str]]) ->
             yield Problem(path=f"compare.pathway[{position}]", message=message)
     heads = [*named["stages"], "target", "image"]
     for path in spec.compare.factors:
-        if path != RECIPE and path.partition(".")[0] not in heads:
+        if path not in STAGE_FACTORS and path.partition(".")[0] not in heads:
             yield Problem(path=f"compare.{path}", message=unknown("stage", path.partition(".")[0], heads))
-    names = [*FIXED_FACTORS, *(key for key in named["compare"] if "." in key or key == RECIPE)]
+    names = [*FIXED_FACTORS, *(key for key in named["compare"] if "." in key or key in STAGE_FACTORS)]
     for key in ("baseline", "exclude", "include"):
         for position, rule in enumerate(getattr(spec.compare, key)):
             path = f"compare.{key}[{position}]"
@@ -174,6 +175,7 @@ def arm_problems(arms: Iterable[Arm]) -> Iterator[Problem]:
                 yield from _network_problems(step)
                 yield from _patch_problems(step)
                 yield from _augment_problems(step)
+                yield from weak_label_problems(step)
                 if builds(step):
                     yield from _batch_problems(step)
                     yield from _local_view_problems(step)

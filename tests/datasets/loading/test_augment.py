@@ -8,6 +8,7 @@ import pytest
 from datasets.augment_settings import AugmentSettings
 from datasets.loading.augment import Augmenter
 from datasets.loading.transforms import geometric
+from datasets.source import IGNORE
 from datasets.targets import Target
 
 GEOMETRY = AugmentSettings(flip=0.5, rotate=30, scale=0.2, shift=0.1, shear=10)
@@ -401,3 +402,47 @@ def test_brightness_contrast_gamma_and_noise_take_any_number_of_channels() -> No
     changed, _ = Augmenter(settings, "image", (128, 128))(image, None, (0, 0, 0))
     assert changed.shape == image.shape
     np.testing.assert_array_equal(changed, np.repeat(changed[..., :1], 6, axis=2))
+
+
+def test_quadrilaterals_move_with_their_image_corner_by_corner_also_out_of_it() -> None:
+    """Squares are drawn around the corners: a corner is the centre of its square in the augmented image."""
+    settings = AugmentSettings(rotate=30, scale=0.2, shift=0.2, flip=0.5)
+    corners = np.array([[[0.3, 0.3], [0.7, 0.35], [0.65, 0.6], [0.35, 0.7]], np.full((4, 2), np.nan)], np.float32)
+    augmenter, whole = Augmenter(settings, "box", (128, 128)), 0
+    for number in range(10):
+        key = (0, 0, number)
+        moved = augmenter(np.zeros((128, 128, 1), np.uint8), corners, key)[1]
+        assert moved is not None
+        assert np.isnan(moved[1]).all()
+        for corner, place in zip(corners[0], moved[0], strict=True):
+            image = np.zeros((128, 128, 1), np.uint8)
+            column, row = (corner * 128 - 3).round().astype(int)
+            image[row : row + 6, column : column + 6] = 255
+            drawn, _ = augmenter(image, corners, key)
+            rows, columns = np.nonzero(drawn[..., 0] > 100)
+            if (place > 0.05).all() and (place < 0.95).all():
+                whole += 1
+                centre = np.array([columns.mean(), rows.mean()]) + 0.5
+                np.testing.assert_allclose(place * 128, centre, atol=1.5)
+    assert whole > 10
+    beyond = AugmentSettings(shift=0.9)
+    places = [Augmenter(beyond, "box", (128, 128))(noise(), corners, (0, 0, number))[1] for number in range(10)]
+    assert any((place[0] < 0).any() or (place[0] > 1).any() for place in places if place is not None)
+
+
+@pytest.mark.parametrize("settings", [GEOMETRY, ALL], ids=["affine", "all"])
+@pytest.mark.parametrize("planes", [1, 3])
+def test_what_is_moved_in_from_outside_of_the_image_is_not_annotated(settings: AugmentSettings, planes: int) -> None:
+    """An image that is annotated in a corner: its border moves inside, and is as unknown as the rest."""
+    scribbles = np.full((planes, 128, 128), IGNORE, np.uint8)
+    scribbles[:, 40:60, 30:70] = 0
+    scribbles[:, 50:55, 40:60] = 7
+    scribbles = scribbles[0] if planes == 1 else scribbles
+    augmenter = Augmenter(settings, "mask", (128, 128), outside=IGNORE)
+    whole = Augmenter(settings, "mask", (128, 128))
+    for key in KEYS:
+        image, moved = augmenter(noise(), scribbles, key)
+        other, visible = whole(noise(), np.where(scribbles == IGNORE, 0, scribbles + 1).astype(np.uint8), key)
+        assert (image == other).all()
+        np.testing.assert_array_equal(moved, np.where(visible == 0, IGNORE, visible - 1))
+        assert set(np.unique(moved)) == {0, 7, IGNORE}

@@ -308,3 +308,28 @@ def test_a_truncated_image_is_a_fault_of_its_row(root: Path) -> None:
     truncate(root / "images" / name_of(2))
     index = open_data(root)[1]
     assert [name for name, fault in zip(index.ids, index.faults, strict=True) if fault] == [name_of(2)]
+
+
+def boxed(root: Path, number: int) -> frozenset[str]:
+    """Return the classes of which all objects of an image have boxes."""
+    _, index = open_data(root)
+    return index.completes(index.ids.index(name_of(number)), "boxes")
+
+
+def test_boxes_are_complete_but_for_crowds_objects_without_a_box_and_what_lvis_leaves_open(root: Path) -> None:
+    assert [set(boxed(root, number)) for number in range(5)] == [
+        {"disc", "rim"}, {"disc", "rim"}, {"disc", "rim"}, {"rim"}, {"disc", "rim"}
+    ]  # fmt: skip
+
+    def edit(content: Content) -> None:
+        content["annotations"][0].pop("bbox")
+        content["images"][1].update(neg_category_ids=[])
+        content["images"][2].update(not_exhaustive_category_ids=[7])
+
+    change(root, edit)
+    assert [set(boxed(root, number)) for number in range(3)] == [{"rim"}, {"disc"}, {"disc"}]
+
+
+def test_a_file_without_boxes_has_complete_boxes_of_no_class(root: Path) -> None:
+    change(root, lambda content: [entry.pop("bbox") for entry in content["annotations"]])
+    assert not boxed(root, 0)

@@ -1,5 +1,6 @@
 """Scribbles and points of users' own data and of generated images: kinds of annotation other than masks."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,12 @@ from PIL import Image
 from datasets.checks.contact import COLOURS, draw_contact
 from datasets.checks.findings import check
 from datasets.errors import DataError
-from datasets.source import BACKGROUND, IGNORE, Pixels, Point
+from datasets.source import BACKGROUND, IGNORE, AnnotationKind, Index, Pixels, Point
 from datasets.sources import PhantomSettings, open_source
 from study.cli.main import main
 from tests.support.folder import STEMS, opened, write_folder
 from tests.support.pictures import picture, save
-from tests.support.volumes import write_stack
+from tests.support.volumes import ct_volume, write_ct_folder, write_nifti, write_stack
 
 HEIGHT, WIDTH = 48, 64
 
@@ -379,3 +380,66 @@ def test_the_background_of_overlapping_classes_is_outside_of_all_scribbled_class
         colour = [int(background[at : at + 2], 16) for at in (1, 3, 5)]
         with Image.open(tmp_path / "sheet.png") as sheet:
             assert (np.asarray(sheet.convert("RGB")) == colour).all(axis=2).any() == drawn
+
+
+@pytest.mark.parametrize("write", [exclusive, overlapping])
+def test_annotation_is_complete_for_the_classes_that_it_names(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    root = write(tmp_path / "data")
+    rows = "image,x,y,class\nben,5,5,disc\nben,6,6,background\nemil,5,5,background\n"
+    (root / "points.csv").write_text(rows)
+    (root / "boxes.csv").write_text("image,x,y,width,height,label\nben,1,1,5,5,cup\nben,8,8,5,5,other\n")
+    (root / "labels.csv").write_text("image,disc,cup\nben,1,\nemil,0,1\n")
+    _, index = opened(root)
+    found = {
+        kind: [set(index.completes(index.ids.index(name), kind)) for name in ("ben", "emil", "anna-1")]
+        for kind in ("labels", "boxes", "scribbles", "points")
+    }
+    drawn = {"disc"} if write is exclusive else {"cup"}
+    assert found == {
+        "labels": [{"disc"}, {"disc", "cup"}, set()],
+        "boxes": [{"cup"}, set(), set()],
+        "scribbles": [{"disc", "cup"}, drawn, set()],
+        "points": [{"disc"}, set(), set()],
+    }
+    again, _ = opened(root)
+    assert again.index(root / "cache").complete == index.complete
+
+
+@pytest.mark.parametrize(("write", "drawn"), [(exclusive, ["ben"]), (overlapping, [])])
+def test_scribbles_and_points_of_the_background_are_known(
+    write: Callable[[Path], Path], drawn: list[str], tmp_path: Path
+) -> None:
+    """Of overlapping classes, the scribbles of each class have to mark pixels beside it: those of ben's cup do not."""
+    root = write(tmp_path / "data")
+    (root / "points.csv").write_text("image,x,y,class\nben,5,5,disc\nben,6,6,background\nemil,5,5,disc\n")
+    _, index = opened(root)
+    assert background_of(index, "points") == ["ben"]
+    assert background_of(index, "scribbles") == drawn
+    assert background_of(index, "masks") == []
+
+
+def background_of(index: Index, kind: AnnotationKind) -> list[str]:
+    return [name for row, name in enumerate(index.ids) if index.has_background(row, kind)]
+
+
+def test_each_slice_of_a_volume_has_its_own_scribbles(tmp_path: Path) -> None:
+    root = write_ct_folder(tmp_path / "data", volumes=1)
+    _, ids = ct_volume(0)
+    drawn = np.full(ids.shape, IGNORE, np.uint8)
+    drawn[4, 4, 1], drawn[4, 4, 2], drawn[8, 8, 2] = 0, 1, 0
+    write_nifti(root / "scribbles" / "ct0.nii.gz", drawn, orientation="RAS")
+    _, index = opened(root)
+    found = [(index.has_background(row, "scribbles"), set(index.completes(row, "scribbles"))) for row in range(4)]
+    assert found == [(False, set()), (True, set()), (True, {"organ"}), (False, set())]
+
+
+def test_labels_of_a_volume_are_complete_for_its_slices_where_they_are_0(tmp_path: Path) -> None:
+    root = write_ct_folder(tmp_path / "data", volumes=2)
+    (root / "labels.csv").write_text("image,organ,lesion\nct0.nii.gz,1,0\nct1.nii.gz,1,\n")
+    _, index = opened(root)
+    complete = {name: {index.completes(row, "labels") for row in rows_of(index, name)} for name in ("ct0", "ct1")}
+    assert complete == {"ct0": {frozenset({"lesion"})}, "ct1": {frozenset()}}
+
+
+def rows_of(index: Index, volume: str) -> list[int]:
+    return [row for row in range(len(index)) if index.volume(row) == volume]

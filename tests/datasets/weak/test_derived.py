@@ -50,13 +50,19 @@ CASES = [(seed, overlapping) for overlapping in (False, True) for seed in range(
 
 
 @pytest.mark.parametrize(("seed", "overlapping"), CASES)
-def test_each_component_has_its_tight_box(seed: int, overlapping: bool) -> None:
+def test_each_component_beside_annotated_pixels_alone_has_its_tight_box(seed: int, overlapping: bool) -> None:
     masks = random_masks(seed, overlapping=overlapping)
     expected = set()
-    for name, plane in zip(NAMES, planes(masks), strict=True):
+    for number_of_class, (name, plane) in enumerate(zip(NAMES, planes(masks), strict=True)):
         labels, count = label(plane, EIGHT)
+        values = np.pad(masks if masks.ndim == 2 else masks[number_of_class], 1)
         for number in range(1, count + 1):
             rows, columns = np.nonzero(labels == number)
+            if any(
+                (values[row : row + 3, column : column + 3] == IGNORE).any()
+                for row, column in zip(rows, columns, strict=True)
+            ):
+                continue
             x, y = columns.min(), rows.min()
             expected.add(Box(name=name, x=x, y=y, width=columns.max() + 1 - x, height=rows.max() + 1 - y))
     boxes = mask_boxes(masks, NAMES)
@@ -151,12 +157,14 @@ def test_unannotated_classes_have_no_weak_labels_and_do_not_limit_the_background
     assert mask_points(nothing, NAMES, (0, 0)) == mask_boxes(nothing, NAMES) == ()
 
 
-def test_presence_is_that_of_annotated_pixels() -> None:
+def test_classes_are_absent_where_all_pixels_are_annotated() -> None:
     masks = np.zeros((4, *SHAPE), np.uint8)
     masks[0, 3, 4], masks[2], masks[3, :9] = 1, IGNORE, IGNORE
-    np.testing.assert_array_equal(mask_presence(masks, 4), [1, 0, np.nan, 0])
+    np.testing.assert_array_equal(mask_presence(masks, 4), [1, 0, np.nan, np.nan])
     ids = np.zeros(SHAPE, np.uint8)
     ids[5, 5], ids[9] = 2, IGNORE
+    np.testing.assert_array_equal(mask_presence(ids, 3), [np.nan, 1, np.nan])
+    ids[9] = 0
     np.testing.assert_array_equal(mask_presence(ids, 3), [0, 1, 0])
     np.testing.assert_array_equal(mask_presence(np.full(SHAPE, IGNORE, np.uint8), 2), [np.nan, np.nan])
 

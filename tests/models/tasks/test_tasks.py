@@ -144,7 +144,8 @@ def test_bfloat16_outputs_are_scored_in_float32(name: str) -> None:
 def test_the_table_has_every_task_under_its_own_name() -> None:
     for name in CASES:
         settings, outputs, _ = random_case(name)
-        assert type(make_task(settings, outputs)) is tasks[settings.task]
+        expected = {**tasks, "segmentation": Segmentation}[settings.task]  # with `rest` it is another task
+        assert type(make_task(settings, outputs)) is expected
         assert make_task(settings, outputs).trains == settings.trains
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from datasets.settings import SplitSettings
 from datasets.source import AnnotationKind
 from datasets.sources import PhantomSettings, SiimAcrSettings
+from datasets.splits.weak_rows import WeakName
 from study.planning.dataset_view import DatasetView, DatasetViewSpec, RowSelection, StageRows
 from tests.support.siim_acr import write_siim_acr
 
@@ -178,3 +180,53 @@ def test_test_images_do_not_change_the_fingerprint_of_training(view: DatasetView
     assert changed.stage_rows(selection).fingerprint == view.stage_rows(selection).fingerprint
     assert changed.held_out(selection).rows == test.rows
     assert changed.held_out(selection).fingerprint != test.fingerprint
+
+
+def weak(labelled: float, name: WeakName = "class") -> RowSelection:
+    return RowSelection(
+        data="x", annotation_kind="masks", seed=0, fold=0, labelled=labelled, unlabelled="all", weak=name
+    )
+
+
+def with_index(view: DatasetView, split: SplitSettings | None = None, **columns: object) -> DatasetView:
+    """Return a view of the same images with other columns of the index."""
+    data = view.spec.data if split is None else view.spec.data.model_copy(update={"split": split})
+    return DatasetView(
+        spec=replace(view.spec, data=data), source=view.source, index=replace(view.index, **columns),  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("labelled", [0.1, 0.5, 1.0])
+def test_images_of_the_validation_set_of_the_publisher_have_no_weak_labels(labelled: float, view: DatasetView) -> None:
+    patients = sorted(set(view.index.patients))[:6]
+    official = ["validation" if patient in patients else "train" for patient in view.index.patients]
+    named = with_index(view, SplitSettings(validation="official"), official=official)
+    split, reading = named.split(fold=0, seed=0, labelled=labelled), named.stage_rows(weak(labelled))
+    hidden = {row for row in split.unlabelled if official[row] == "train"}
+    assert set(reading.unlabelled) == hidden
+    assert labelled == 1 or len(hidden) < len(split.unlabelled)
+
+
+def test_slices_that_do_not_train_have_weak_labels(view: DatasetView) -> None:
+    """Which slices show a class is known of their masks alone, which are hidden."""
+    excluded = [row % 3 == 0 for row in range(60)]
+    part = with_index(view, excluded_from_training=excluded)
+    assert not any(excluded[row] for row in part.stage_rows(weak(0.5)).train)
+    assert part.stage_rows(weak(0.5)).unlabelled == view.stage_rows(weak(0.5)).unlabelled
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_a_single_image_with_weak_labels_is_not_used(kept: int, tmp_path: Path) -> None:
+    """Every mask is labelled, and some images have labels in place of a mask."""
+    view = DatasetView.open(
+        DatasetViewSpec(data=PhantomSettings(images=20, patients=20, size=64), folds=2, min_cases=2), tmp_path
+    )
+    digests = view.index.annotation_digests
+    changed = {
+        "masks": [digest if row > 2 else "" for row, digest in enumerate(digests["masks"])],
+        "labels": ["x" if row < kept else "" for row in range(20)],
+    }
+    part = with_index(view, annotation_digests=changed, complete={"labels": ["1"] * 20})
+    found = part.weak_rows(weak(1.0))
+    assert (found.own, found.derived) == ((0, 1) if kept == 2 else (), ())
+    assert part.stage_rows(weak(1.0)).unlabelled == found.all

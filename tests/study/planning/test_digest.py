@@ -16,6 +16,7 @@ from models.settings import AdversaryBlock
 from models.task_settings.distillation import FeatureDistillationSettings, TeacherNetworkSettings
 from models.task_settings.masking import MaskedReconstructionSettings
 from models.task_settings.views import ContrastiveSettings, SelfDistillationSettings
+from models.task_settings.weak_labels import WeakLabelBlock
 from models.tasks.base import Outputs
 from models.tasks.feature_distillation import FeatureDistillation
 from models.versions import VERSIONS as MODELS
@@ -62,6 +63,8 @@ OTHER: dict[str, Any] = {
     "class_weights": {"heart": 2.0},
     "label_smoothing": 0.1,
     "deep_supervision": True,
+    "rest": "class",
+    "weak": None,  # below: only with weak labels
     "threshold": None,  # below: a setting of evaluation
     "class_threshold": None,  # of evaluation too
     "tta": None,
@@ -154,6 +157,43 @@ def test_the_preset_of_strong_views_and_its_values_written_out_are_the_same_stag
     default = consistent({}, tmp_path)
     assert default == consistent({"strong": {"preset": None, **PRESETS["photometric"]}}, tmp_path)
     assert default.isdisjoint(consistent({"strong": {"preset": None}}, tmp_path))
+
+
+WEAK: dict[str, tuple[str, Any]] = {
+    "weight": ("scribble", 0.5),
+    "ramp_up": ("scribble", 0.5),
+    "points": ("points", 2),
+    "radius": ("points", 3.0),
+    "size_prior": ("points", False),
+}
+"""A kind of weak labels that uses a setting, and a changed value of it."""
+
+
+def weakly(block: Document, place: Path, *rests: str) -> dict[str, frozenset[str]]:
+    """Return the digests of the stages by the kind of weak labels."""
+    changes = {"compare.rest": rests, "stages.segment.weak": block, "pathways": {"none": ["segment"]}}
+    plan = planned(base(changes | {"compare.baseline": {}}), place)
+    return {
+        rest: frozenset(
+            replicate.chain[-1] for replicate in plan.replicates if plan.arms[replicate.arm].factors["rest"] == rest
+        )
+        for rest in rests
+    }
+
+
+def test_every_setting_of_weak_labels_is_listed() -> None:
+    assert WEAK.keys() == WeakLabelBlock.model_fields.keys()
+
+
+@pytest.mark.parametrize("key", WEAK)
+def test_each_setting_of_weak_labels_changes_stages_that_use_it_alone(key: str, tmp_path: Path) -> None:
+    rest, value = WEAK[key]
+    rests = dict.fromkeys(("none", "scribble", rest))
+    before, after = (weakly(block, tmp_path, *rests) for block in ({}, {key: value}))
+    assert before[rest].isdisjoint(after[rest])
+    assert before["none"] == after["none"]
+    if key not in ("weight", "ramp_up"):
+        assert before["scribble"] == after["scribble"]
 
 
 MASKED: dict[str, tuple[Document, Any]] = {

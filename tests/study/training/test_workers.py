@@ -67,6 +67,13 @@ SETTINGS = {
             "cross pseudo supervision with CutMix": {"method": "cross_pseudo"},
         }.items()
     },
+    **{
+        f"weak labels, {kind}, last batches smaller than the workers": Setting(
+            settings=stage("segmentation", epochs=2, batch_size=3, augment=AUGMENT, rest=kind,
+                           optimizer={"name": "sgd", "lr": 0.01}, weak={"ramp_up": 0.5})
+        )
+        for kind in ("box", "points", "scribble", "class")
+    },
     "averaged weights at a constant rate": Setting(
         settings=stage("segmentation", average={"start": 0.5, "lr": 0.01}, schedule={"name": "cosine"})
     ),

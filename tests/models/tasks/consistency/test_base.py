@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.tasks.consistency.base import UnlabelledViews, ramp_up
+from models.tasks.base import ramp_up
+from models.tasks.consistency.base import UnlabelledViews
 from tests.support.consistency import METHODS, batch, companions, network, task
 
 RAMP_UP = {0: math.exp(-5), 50: math.exp(-1.25), 99: math.exp(-5e-4), 100: 1, 500: 1}

@@ -1,0 +1,82 @@
+"""The task of segmentation with weak labels."""
+
+import torch
+from torch import Tensor, nn
+
+from models.distributed import contributing
+from models.losses.functions import binary_cross_entropy, weighted_sum
+from models.task_settings.weak_labels import WeakLabelSettings
+from models.tasks.base import Batch, Outputs, WeakTarget, ramp_up
+from models.tasks.segmentation import Segmentation
+from models.tasks.weak_labels.boxes import outside_masks, projection_loss
+from models.tasks.weak_labels.losses import absent_masks, class_logits, presence_loss, size_penalty
+
+SIZE_WEIGHT = 0.1
+"""Weight of the penalty of areas."""
+
+
+class WeakSegmentation(Segmentation):
+    """Target, scores and probabilities are those of `Segmentation`.
+
+    The loss of a batch is that of the images with masks, plus the weight times the loss of the images with weak labels.
+    The images with masks come first, as in `Consistency`.
+    """
+
+    takes_features = False
+
+    def __init__(self, settings: WeakLabelSettings, outputs: Outputs) -> None:
+        super().__init__(settings, outputs)
+        self.block = settings.weak
+        self._weight = settings.weak.weight_for(settings.rest)
+        self._pixel_losses = settings.pixel_loss
+
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return the loss of images with masks and with weak labels; that of masks alone if there are no others."""
+        labelled = super().loss(network, batch)
+        if batch.unlabelled is None:
+            return labelled
+        assert batch.weak is not None, "images without masks have weak labels"
+        with contributing(batch.unlabelled_counts):
+            weak = self.weak_loss(network(batch.unlabelled), batch.weak)
+        factor = self._weight * ramp_up(batch.update, self.block.ramp_up * batch.updates)
+        return labelled + factor * weak
+
+    def weak_loss(self, logits: Tensor, target: WeakTarget) -> Tensor:
+        """Return the loss of images with weak labels, before it is weighted: the sum of the terms of their labels."""
+        terms, present = [], target.present
+        if target.masks is not None:
+            terms.append(self._loss_of_pixels(logits, target.masks))
+        if present is not None:
+            scores = class_logits(logits, exclusive=self.outputs.exclusive)
+            if target.boxes is not None and target.box_classes is not None:
+                masks = outside_masks(target.boxes, target.box_classes, present, scores.shape)
+                terms.append(self._absence_loss(scores, masks))
+                terms.append(projection_loss(scores, target.boxes, target.box_classes))
+            elif target.masks is None:
+                terms.append(self._absence_loss(scores, absent_masks(present, scores.shape)))
+                terms.append(presence_loss(scores, present))
+            if target.areas is not None:
+                terms.append(SIZE_WEIGHT * size_penalty(scores, present, target.areas))
+        return torch.stack(terms).sum()
+
+    def _loss_of_pixels(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """Return the losses of the annotated pixels of masks in the format of the target."""
+        return weighted_sum(
+            self._pixel_losses,
+            logits,
+            masks,
+            exclusive=self.outputs.exclusive,
+            class_weights=self._class_weights(logits.device),
+            label_smoothing=self.settings.label_smoothing,
+        )
+
+    def _absence_loss(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """Return the binary cross-entropy of masks (N, classes, height, width) that are 0 where classes are absent.
+
+        Losses of overlap have no gradient where no pixel belongs to a class.
+        """
+        weights = self._class_weights(logits.device)
+        foreground = weights[1:] if weights is not None and self.outputs.exclusive else weights
+        return binary_cross_entropy(
+            logits, masks, class_weights=foreground, label_smoothing=self.settings.label_smoothing
+        )

@@ -1,0 +1,22 @@
+"""The section of the report on data."""
+
+from pathlib import Path
+
+from study.report.data import _weak_label_grid
+from tests.support.tiny import planned, tiny
+
+
+def test_the_report_states_which_weak_labels_are_derived_from_masks(tmp_path: Path) -> None:
+    changes = {"pathways": {"none": ["segment"]}, "compare.labelled_fraction": [0.5], "stages.segment.rest": "class"}
+    plan = planned(tiny(changes), tmp_path)
+    hidden = sum(len(split.unlabelled) for split in plan.splits(0.5)) / 2
+    (grid,) = _weak_label_grid(plan)
+    assert [[cell.text for cell in row] for row in grid.rows] == [["segment", "class", "0.5", "0", f"{hidden:g}"]]
+    assert [column.name for column in grid.columns] == [
+        "stage",
+        "rest",
+        "labelled fraction",
+        "of the data set",
+        "derived",
+    ]
+    assert not list(_weak_label_grid(planned(tiny(), tmp_path)))
